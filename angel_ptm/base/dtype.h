@@ -1,0 +1,20 @@
+// Element types of tensors.
+#ifndef ANGEL_PTM_BASE_DTYPE_H_
+#define ANGEL_PTM_BASE_DTYPE_H_
+
+#include <cstdint>
+#include <string_view>
+
+namespace angel_ptm {
+
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUInt8 };
+
+// Bytes per element.
+int64_t SizeOf(DType dtype);
+
+// The name safetensors uses: "F32", "BF16", "I32", "U8".
+std::string_view Name(DType dtype);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_BASE_DTYPE_H_

@@ -1,0 +1,38 @@
+// A tensor's extents, row-major, outermost first. Up to four dimensions live inline.
+#ifndef ANGEL_PTM_BASE_SHAPE_H_
+#define ANGEL_PTM_BASE_SHAPE_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace angel_ptm {
+
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims) : dims_(dims) {}
+
+  int rank() const { return static_cast<int>(dims_.size()); }
+  int64_t operator[](int i) const { return dims_[i]; }
+  // Number of elements; 1 for a scalar (rank 0).
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int64_t d : dims_) n *= d;
+    return n;
+  }
+  std::string ToString() const { return absl::StrCat("[", absl::StrJoin(dims_, ", "), "]"); }
+
+  friend bool operator==(const Shape&, const Shape&) = default;
+
+ private:
+  absl::InlinedVector<int64_t, 4> dims_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_BASE_SHAPE_H_

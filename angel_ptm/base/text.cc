@@ -1,0 +1,57 @@
+#include "angel_ptm/base/text.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace angel_ptm {
+namespace {
+
+std::string ThreeDigits(double value) {
+  if (value >= 100) return absl::StrFormat("%.0f", value);
+  if (value >= 10) return absl::StrFormat("%.1f", value);
+  return absl::StrFormat("%.2f", value);
+}
+
+}  // namespace
+
+std::string FormatBytes(int64_t bytes) {
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+  if (bytes < 1024 && bytes > -1024) return absl::StrCat(bytes, " B");
+  double value = static_cast<double>(bytes < 0 ? -bytes : bytes) / 1024;
+  int unit = 0;
+  while (value >= 1000 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  return absl::StrCat(bytes < 0 ? "-" : "", ThreeDigits(value), " ", kUnits[unit]);
+}
+
+std::string FormatCount(double count) {
+  constexpr const char* kUnits[] = {"", " k", " M", " G", " T", " P", " E"};
+  int unit = 0;
+  while (std::fabs(count) >= 1000 && unit < 6) {
+    count /= 1000;
+    ++unit;
+  }
+  if (unit == 0) return absl::StrFormat("%.0f", count);
+  return absl::StrCat(ThreeDigits(count), kUnits[unit]);
+}
+
+std::string FormatSeconds(double seconds) {
+  if (!(seconds < 1e9)) return "?";
+  if (seconds < 60) return absl::StrFormat("%.1f s", seconds);
+  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 3600) return absl::StrFormat("%dm%02ds", s / 60, s % 60);
+  return absl::StrFormat("%dh%02dm", s / 3600, s % 3600 / 60);
+}
+
+std::string FormatExact(double value) {
+  char buffer[64];
+  const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value);
+  return std::string(buffer, result.ptr);
+}
+
+}  // namespace angel_ptm

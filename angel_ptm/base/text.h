@@ -1,0 +1,24 @@
+// Text for people: byte counts, large numbers, durations.
+#ifndef ANGEL_PTM_BASE_TEXT_H_
+#define ANGEL_PTM_BASE_TEXT_H_
+
+#include <cstdint>
+#include <string>
+
+namespace angel_ptm {
+
+// "512 B", "4.00 KiB", "1.50 GiB": binary units, three significant digits.
+std::string FormatBytes(int64_t bytes);
+
+// "950", "22.8 M", "1.30 T": decimal units for counts of parameters, tokens and FLOPs.
+std::string FormatCount(double count);
+
+// "12.3 s", "4m05s", "3h12m".
+std::string FormatSeconds(double seconds);
+
+// The shortest decimal text that reads back as the same double, so equal bits print equal and different bits different.
+std::string FormatExact(double value);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_BASE_TEXT_H_

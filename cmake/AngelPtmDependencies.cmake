@@ -1,0 +1,28 @@
+# All packages come from the distribution; ARCHITECTURE.md says why each was chosen.
+find_package(Threads REQUIRED)
+find_package(absl CONFIG REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(nlohmann_json REQUIRED)
+pkg_check_modules(OpenBLAS REQUIRED IMPORTED_TARGET openblas)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+
+# angel_ptm_feature(NAME FOUND): resolves AUTO/ON/OFF into ANGEL_PTM_WITH_<NAME>.
+function(angel_ptm_feature name found)
+  if(ANGEL_PTM_${name} STREQUAL "ON" AND NOT found)
+    message(FATAL_ERROR "ANGEL_PTM_${name}=ON, but ${name} was not found")
+  endif()
+  if(ANGEL_PTM_${name} STREQUAL "OFF" OR NOT found)
+    set(with OFF)
+  else()
+    set(with ON)
+  endif()
+  set(ANGEL_PTM_WITH_${name} ${with} PARENT_SCOPE)
+  message(STATUS "angel-ptm: ${name} ${with}")
+endfunction()
+
+if(NOT ANGEL_PTM_MPI STREQUAL "OFF")
+  find_package(MPI COMPONENTS C)
+endif()
+angel_ptm_feature(MPI "${MPI_C_FOUND}")
