@@ -1,0 +1,50 @@
+// Work sharing inside one kernel call. Partitions are static functions of (threads, n): nothing depends on timing.
+// With threads == 1 the body runs inline on the calling thread and OpenMP is not entered, so several ranks
+// (std::thread) of one process may run kernels at the same time without sharing anything.
+#ifndef ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
+#define ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace angel_ptm {
+
+// [begin, end) of part `part` of `parts` when n items are cut into pieces that differ by at most one `grain`; borders
+// are multiples of grain (the last is n).
+struct PartRange {
+  int64_t begin = 0, end = 0;
+};
+inline PartRange PartOf(int64_t n, int64_t grain, int64_t parts, int64_t part) {
+  const int64_t grains = (n + grain - 1) / grain;
+  return {std::min(n, grains * part / parts * grain), std::min(n, grains * (part + 1) / parts * grain)};
+}
+
+// fn(begin, end, part) once for each non-empty part of [0, n), part < min(threads, pieces of `grain`) <= threads.
+template <typename Fn>
+void ParallelRanges(int threads, int64_t n, int64_t grain, const Fn& fn) {
+  if (n <= 0) return;
+  const int parts = static_cast<int>(std::min<int64_t>(threads, (n + grain - 1) / grain));
+  if (parts <= 1) {
+    fn(int64_t{0}, n, 0);
+    return;
+  }
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+  for (int part = 0; part < parts; ++part) {
+    const PartRange range = PartOf(n, grain, parts, part);
+    fn(range.begin, range.end, part);
+  }
+}
+
+// fn(i) for i in [0, n): thread p of the team runs the p-th consecutive share.
+template <typename Fn>
+void ParallelFor(int threads, int64_t n, const Fn& fn) {
+  ParallelRanges(threads, n, 1, [&fn](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) fn(i);
+  });
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CPU_PARALLEL_H_

@@ -1,0 +1,48 @@
+// Elementary functions as branch-free fp32 arithmetic, so that loops over them vectorise (libm's do not without
+// -ffast-math). They round with std::fma, so a result does not depend on the vector width the compiler chose.
+#ifndef ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_
+#define ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace angel_ptm {
+
+// e^x within 1 ulp. Results below the smallest normal float are 0 (so Exp(-inf) = 0), above the largest +inf; NaN
+// stays.
+inline float Exp(float x) {
+  constexpr float kUnderflow = -87.33654f, kOverflow = 88.72284f;
+  float clamped = x < kUnderflow ? kUnderflow : x;
+  clamped = clamped > kOverflow ? kOverflow : clamped;
+  // x = n ln2 + r, |r| <= ln2 / 2: adding 1.5 * 2^23 leaves round(x / ln2) in the low bits of the sum.
+  constexpr float kShift = 12582912.0f;
+  const float shifted = std::fma(clamped, 1.44269504f, kShift);
+  const float n = shifted - kShift;
+  float r = std::fma(n, -0.693145752f, clamped);  // ln2 in two parts; the first has 9 trailing zero bits
+  r = std::fma(n, -1.42860677e-6f, r);
+  // Minimax polynomial of e^r on [-ln2/2, ln2/2], relative error below 2^-27.
+  float p = 1.9875691500e-4f;
+  p = std::fma(p, r, 1.3981999507e-3f);
+  p = std::fma(p, r, 8.3334519073e-3f);
+  p = std::fma(p, r, 4.1665795894e-2f);
+  p = std::fma(p, r, 1.6666665459e-1f);
+  p = std::fma(p, r, 5.0000001201e-1f);
+  p = std::fma(p, r * r, r);
+  p += 1.0f;
+  const int32_t scaled = std::bit_cast<int32_t>(p) + (std::bit_cast<int32_t>(shifted) << 23);
+  float y = std::bit_cast<float>(scaled);
+  y = x < kUnderflow ? 0.0f : y;
+  y = x > kOverflow ? std::numeric_limits<float>::infinity() : y;
+  return x != x ? x : y;
+}
+
+inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
+
+// x * sigmoid(x).
+inline float Silu(float x) { return x / (1.0f + Exp(-x)); }
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_
