@@ -17,7 +17,7 @@ int64_t SizeOf(DType dtype) {
   APTM_CHECK(false, "dtype ", static_cast<int>(dtype));
 }
 
-std::string_view Name(DType dtype) {
+const char* Name(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:
       return "F32";

@@ -13,7 +13,7 @@ enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUInt8 };
 int64_t SizeOf(DType dtype);
 
 // The name safetensors uses: "F32", "BF16", "I32", "U8".
-std::string_view Name(DType dtype);
+const char* Name(DType dtype);
 
 }  // namespace angel_ptm
 

@@ -1,0 +1,99 @@
+#include "angel_ptm/model/graph.h"
+
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/hash.h"
+
+namespace angel_ptm {
+
+const char* Name(OpKind kind) {
+  static constexpr const char* kNames[kOpKindCount] = {
+      "Embedding",       "EmbeddingGrad", "AddRmsNorm",         "AddRmsNormGrad", "Matmul",
+      "RopeTable",       "QkRopeNorm",    "QkRopeNormGrad",     "Attention",      "AttentionGrad",
+      "CachedAttention", "Swiglu",        "SwigluGrad",         "Router",         "RouterGrad",
+      "ExpertLayout",    "Dispatch",      "DispatchGrad",       "GroupedMatmul",  "GroupedMatmulGradWeight",
+      "Combine",         "CombineGrad",   "LinearCrossEntropy", "SquareSum",      "AdamW"};
+  return kNames[static_cast<int>(kind)];
+}
+
+const char* Name(TensorClass tensor_class) {
+  static constexpr const char* kNames[] = {"input", "parameter", "gradient", "activation", "output", "cache"};
+  return kNames[static_cast<int>(tensor_class)];
+}
+
+const char* Name(Phase phase) {
+  static constexpr const char* kNames[] = {"forward", "recompute", "backward", "update"};
+  return kNames[static_cast<int>(phase)];
+}
+
+TensorId Graph::FindTensor(std::string_view tensor_name) const {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].name == tensor_name) return static_cast<TensorId>(i);
+  }
+  APTM_CHECK(false, "graph has no tensor ", std::string(tensor_name));
+}
+
+int64_t Graph::ParameterCount() const {
+  int64_t count = 0;
+  for (const Parameter& p : parameters) count += tensors[p.tensor].shape.elements();
+  return count;
+}
+
+namespace {
+
+void MixAttrs(Hasher& h, const OpAttrs& a) {
+  h.Mix(a.trans_a).Mix(a.trans_b).Mix(a.accumulate).Mix(a.accumulate_dw);
+  h.Mix(std::bit_cast<uint32_t>(a.epsilon)).Mix(std::bit_cast<uint32_t>(a.aux_coefficient));
+  h.Mix(std::bit_cast<uint64_t>(a.rope_theta)).Mix(std::bit_cast<uint64_t>(a.rope_alpha));
+  for (int64_t v :
+       {a.rows, a.sequence, a.q_heads, a.kv_heads, a.head_dim, a.experts, a.topk, a.block_rows, a.chunk_tokens}) {
+    h.Mix(static_cast<uint64_t>(v));
+  }
+}
+
+}  // namespace
+
+uint64_t Hash(const Graph& graph) {
+  Hasher h;
+  for (const Tensor& t : graph.tensors) {
+    h.Mix(t.name).Mix(static_cast<uint64_t>(t.dtype)).Mix(static_cast<uint64_t>(t.tensor_class));
+    for (int i = 0; i < t.shape.rank(); ++i) h.Mix(static_cast<uint64_t>(t.shape[i]));
+    h.Mix(static_cast<uint64_t>(t.unit)).Mix(static_cast<uint64_t>(t.unit_offset));
+  }
+  for (const Op& op : graph.ops) {
+    h.Mix(static_cast<uint64_t>(op.kind)).Mix(static_cast<uint64_t>(op.unit));
+    MixAttrs(h, op.attrs);
+    for (TensorId t : op.inputs) h.Mix(static_cast<uint64_t>(t));
+    for (TensorId t : op.outputs) h.Mix(static_cast<uint64_t>(t));
+  }
+  for (const Unit& u : graph.units) h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
+  return h.Digest();
+}
+
+std::string ToText(const Graph& graph) {
+  std::string text =
+      absl::StrCat("graph ", graph.name, ": ", graph.ops.size(), " ops, ", graph.tensors.size(), " tensors, ",
+                   graph.ParameterCount(), " parameters in ", graph.units.size(), " units\n");
+  const auto append = [&](const std::vector<TensorId>& ids) {
+    for (TensorId id : ids) {
+      if (id == kNone) {
+        absl::StrAppend(&text, " -");
+      } else {
+        absl::StrAppend(&text, " ", graph.tensors[id].name, graph.tensors[id].shape.ToString());
+      }
+    }
+  };
+  for (const Op& op : graph.ops) {
+    absl::StrAppend(&text, Name(op.phase), " ", Name(op.kind));
+    if (op.unit != kNone) absl::StrAppend(&text, " ", graph.units[op.unit].name);
+    append(op.inputs);
+    absl::StrAppend(&text, " ->");
+    append(op.outputs);
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace angel_ptm

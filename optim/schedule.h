@@ -1,0 +1,28 @@
+// Learning rate over steps, and the clip factor.
+#ifndef ANGEL_PTM_OPTIM_SCHEDULE_H_
+#define ANGEL_PTM_OPTIM_SCHEDULE_H_
+
+#include <cstdint>
+
+namespace angel_ptm {
+
+enum class ScheduleKind { kConstant, kLinear, kCosine };
+
+struct LearningRateSchedule {
+  ScheduleKind kind = ScheduleKind::kConstant;
+  double peak = 0;
+  int64_t warmup_steps = 0;
+  int64_t total_steps = 0;
+  double final_ratio = 0;  // the last step's learning rate over the peak's
+
+  // The learning rate of step `step` (0-based): peak * (step+1)/warmup during warm-up, then from peak to peak *
+  // final_ratio at step total_steps - 1 along a cosine (Loshchilov & Hutter 2017), a line, or not at all.
+  double At(int64_t step) const;
+};
+
+// Factor on the gradients that brings a global norm above `norm_max` down to it; 1 below, or if norm_max is 0 (off).
+double ClipFactor(double norm, double norm_max);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_OPTIM_SCHEDULE_H_
