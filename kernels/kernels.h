@@ -182,6 +182,7 @@ struct RouterArgs {
 
 // Gradient of  sum_loss + aux_coefficient * target_count * aux,  aux = E * sum_e (counts_e / (T K)) * mean_t probs_te
 // (Fedus et al. 2021, eq. 4, over the top k), with respect to x and gate. dx[T,H] (+)=, dgate[E,H] (+)=.
+// Workspace: T * E fp32.
 struct RouterGradArgs {
   Operand dx, dgate;
   ConstOperand dweights, weights, probs, x, gate;
@@ -197,6 +198,7 @@ struct RouterGradArgs {
 // Every expert starts on a block border, so the rows a product works on never depend on how full the others are.
 // row_of_pair[T,K]: destination row. pair_of_row[R]: t*K+k, or -1 for a padding row. block_expert[R/block_rows]: the
 // expert of each block, -1 behind the last. *active_blocks: blocks in use. R/block_rows = ExpertBlocksMax(...).
+// Workspace: E int32.
 struct ExpertLayoutArgs {
   int32_t* row_of_pair = nullptr;
   int32_t* pair_of_row = nullptr;

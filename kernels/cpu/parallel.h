@@ -4,8 +4,6 @@
 #ifndef ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
 #define ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdint>
 
@@ -21,6 +19,9 @@ inline PartRange PartOf(int64_t n, int64_t grain, int64_t parts, int64_t part) {
   return {std::min(n, grains * part / parts * grain), std::min(n, grains * (part + 1) / parts * grain)};
 }
 
+// body(context, part) once for every part < parts, on an OpenMP team of that many threads; returns when all are done.
+void RunOnTeam(int parts, void (*body)(const void* context, int part), const void* context);
+
 // fn(begin, end, part) once for each non-empty part of [0, n), part < min(threads, pieces of `grain`) <= threads.
 template <typename Fn>
 void ParallelRanges(int threads, int64_t n, int64_t grain, const Fn& fn) {
@@ -30,11 +31,13 @@ void ParallelRanges(int threads, int64_t n, int64_t grain, const Fn& fn) {
     fn(int64_t{0}, n, 0);
     return;
   }
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-  for (int part = 0; part < parts; ++part) {
+  const auto run_part = [&](int part) {
     const PartRange range = PartOf(n, grain, parts, part);
     fn(range.begin, range.end, part);
-  }
+  };
+  using RunPart = decltype(run_part);
+  RunOnTeam(
+      parts, [](const void* context, int part) { (*static_cast<const RunPart*>(context))(part); }, &run_part);
 }
 
 // fn(i) for i in [0, n): thread p of the team runs the p-th consecutive share.

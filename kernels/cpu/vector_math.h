@@ -22,13 +22,13 @@ inline float Exp(float x) {
   const float n = shifted - kShift;
   float r = std::fma(n, -0.693145752f, clamped);  // ln2 in two parts; the first has 9 trailing zero bits
   r = std::fma(n, -1.42860677e-6f, r);
-  // Minimax polynomial of e^r on [-ln2/2, ln2/2], relative error below 2^-27.
-  float p = 1.9875691500e-4f;
-  p = std::fma(p, r, 1.3981999507e-3f);
-  p = std::fma(p, r, 8.3334519073e-3f);
-  p = std::fma(p, r, 4.1665795894e-2f);
-  p = std::fma(p, r, 1.6666665459e-1f);
-  p = std::fma(p, r, 5.0000001201e-1f);
+  // e^r = 1 + r + r^2 p(r): p interpolates at the Chebyshev points of [-ln2/2, ln2/2].
+  float p = 1.98910013e-4f;
+  p = std::fma(p, r, 1.39336591e-3f);
+  p = std::fma(p, r, 8.33331048e-3f);
+  p = std::fma(p, r, 4.1666463e-2f);
+  p = std::fma(p, r, 1.66666672e-1f);
+  p = std::fma(p, r, 0.5f);
   p = std::fma(p, r * r, r);
   p += 1.0f;
   const int32_t scaled = std::bit_cast<int32_t>(p) + (std::bit_cast<int32_t>(shifted) << 23);

@@ -1,0 +1,43 @@
+#include <algorithm>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/parallel.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int kLanes = 16;
+constexpr int kPartsMax = 64;
+constexpr int64_t kGroupGrain = 64;  // 64 KiB of values
+
+// Sum of squares of one group in double: element i goes to lane i % kLanes, then lanes fold in halves. Products of two
+// floats are exact in double, so only the additions round, in this order on every instruction set.
+double GroupSquareSum(const float* __restrict values) {
+  double lanes[kLanes] = {};
+  for (int64_t i = 0; i < kSquareSumGroup; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double value = values[i + lane];
+      lanes[lane] += value * value;
+    }
+  }
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
+}  // namespace
+
+void CpuSquareSum(const SquareSumArgs& args, const KernelContext& ctx) {
+  const float* values = args.values.as<float>();
+  FixedPointSum partial[kPartsMax];
+  ParallelRanges(std::min(ctx.threads, kPartsMax), args.n / kSquareSumGroup, kGroupGrain,
+                 [&](int64_t begin, int64_t end, int part) {
+                   FixedPointSum sum;
+                   for (int64_t g = begin; g < end; ++g) sum.Add(GroupSquareSum(values + g * kSquareSumGroup));
+                   partial[part] = sum;
+                 });
+  for (const FixedPointSum& sum : partial) args.total->Add(sum);
+}
+
+}  // namespace angel_ptm
