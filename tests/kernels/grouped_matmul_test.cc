@@ -1,0 +1,142 @@
+#include "tests/reference/grouped_matmul.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/expert_routing.h"
+#include "tests/support/kernel_testing.h"
+#include "tests/support/op_table.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kN = 40, kK = 24;
+
+GroupedMatmulArgs ForwardArgs(TestTensor& y, TestTensor& x, TestTensor& w, const TestLayout& layout, bool trans_b) {
+  return {.c = y,
+          .a = x,
+          .b = w,
+          .block_expert = layout.block_expert.data(),
+          .active_blocks = &layout.active_blocks,
+          .n = kN,
+          .k = kK,
+          .e = layout.shape.e,
+          .block_rows = layout.shape.block_rows,
+          .blocks_max = layout.blocks_max,
+          .trans_b = trans_b};
+}
+
+// Expert rows as dispatch leaves them: zero where padded, NaN behind the active blocks.
+void FillRows(TestTensor& rows, int64_t width, const TestLayout& layout, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  for (int64_t r = 0; r < layout.active_rows(); ++r) {
+    for (int64_t i = 0; i < width; ++i) rows[r * width + i] = layout.pair_of_row[r] < 0 ? 0.0f : normal(random);
+  }
+}
+
+class GroupedMatmulTest : public testing::TestWithParam<RoutingShape> {};
+
+TEST_P(GroupedMatmulTest, AgreesWithReference) {
+  const RoutingShape& s = GetParam();
+  std::mt19937 random(6);
+  const TestLayout layout(s, RouteTokens(s, random));
+  const int64_t active = layout.active_rows();
+  TestTensor x(layout.rows_max * kK), dy(layout.rows_max * kN), w(s.e * kN * kK, random);
+  TestTensor y(layout.rows_max * kN), y_two_threads(layout.rows_max * kN), dx(layout.rows_max * kK);
+  FillRows(x, kK, layout, random);
+  FillRows(dy, kN, layout, random);
+  CpuKernels().grouped_matmul(ForwardArgs(y, x, w, layout, true), TestContext(1));
+  CpuKernels().grouped_matmul(ForwardArgs(y_two_threads, x, w, layout, true), TestContext(2));
+  EXPECT_TRUE(y.SameBits(y_two_threads));
+  for (int64_t i = active * kN; i < y.size(); ++i) EXPECT_TRUE(std::isnan(y[i]));
+  GroupedMatmulArgs dx_args = ForwardArgs(dx, dy, w, layout, false);
+  dx_args.n = kK;
+  dx_args.k = kN;
+  CpuKernels().grouped_matmul(dx_args, TestContext(2));
+
+  std::vector<double> want(active * kN), w64 = w.ToDouble(), x64(x.data(), x.data() + active * kK);
+  const std::vector<double> dy64(dy.data(), dy.data() + active * kN);
+  const auto loss = [&] {
+    reference::GroupedMatmul(want.data(), x64.data(), w64.data(), layout.block_expert.data(), layout.active_blocks,
+                             s.block_rows, kN, kK, true);
+    return Dot(want, dy64);
+  };
+  loss();
+  const double forward_error = ScaledError(y.data(), want.data(), active * kN);
+  EXPECT_LT(forward_error, 2e-6);
+
+  TestTensor dw(s.e * kN * kK), dw_two_threads(s.e * kN * kK);
+  GroupedMatmulGradWeightArgs dw_args = {.dw = dw,
+                                         .dy = dy,
+                                         .x = x,
+                                         .block_expert = layout.block_expert.data(),
+                                         .active_blocks = &layout.active_blocks,
+                                         .n = kN,
+                                         .k = kK,
+                                         .e = s.e,
+                                         .block_rows = s.block_rows,
+                                         .blocks_max = layout.blocks_max};
+  CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(1));
+  dw_args.dw = dw_two_threads;
+  CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
+  EXPECT_TRUE(dw.SameBits(dw_two_threads));
+  std::vector<double> want_dw(s.e * kN * kK);
+  reference::GroupedMatmulGradWeight(want_dw.data(), dy64.data(), x64.data(), layout.block_expert.data(),
+                                     layout.active_blocks, s.block_rows, kN, kK, s.e);
+  const double gradient_error = std::max({ScaledError(dw, want_dw), FiniteDifferenceError(dw.data(), w64, loss, 100),
+                                          FiniteDifferenceError(dx.data(), x64, loss, 100)});
+  EXPECT_LT(gradient_error, 2e-6);
+  PrintOpTableRow({"grouped_matmul", absl::StrCat(ToString(s), " N=", kN, " K=", kK), forward_error, gradient_error});
+
+  dw_args.accumulate = true;
+  CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
+  for (double& value : want_dw) value *= 2;
+  EXPECT_LT(ScaledError(dw_two_threads, want_dw), 2e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Routings, GroupedMatmulTest, testing::ValuesIn(RoutingShapes()));
+
+// The result of a (token, choice) pair depends on its token and expert alone: not on who else is routed where, nor on
+// its place within a block.
+TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
+  const RoutingShape s = {65, 7, 2, 16};
+  std::mt19937 random(7);
+  TestTensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  const auto run = [&](const TestLayout& layout, TestTensor& y) {
+    TestTensor x(layout.rows_max * kK);
+    CpuKernels().dispatch({.rows = x,
+                           .x = tokens,
+                           .pair_of_row = layout.pair_of_row.data(),
+                           .active_blocks = &layout.active_blocks,
+                           .t = s.t,
+                           .h = kK,
+                           .k = s.k,
+                           .block_rows = s.block_rows,
+                           .blocks_max = layout.blocks_max},
+                          TestContext(1));
+    CpuKernels().grouped_matmul(ForwardArgs(y, x, w, layout, true), TestContext(1));
+  };
+  const std::vector<int32_t> routed = RouteTokens(s, random);
+  const TestLayout before(s, routed);
+  TestTensor y_before(before.rows_max * kN);
+  run(before, y_before);
+  for (int trial = 0; trial < 20; ++trial) {
+    // Token `kept` keeps its experts, all others move; in odd trials everyone else goes to one expert.
+    RoutingShape moved_shape = s;
+    if (trial % 2 == 1) moved_shape.spread = Spread::kFirstExpertsOnly;
+    std::vector<int32_t> moved = RouteTokens(moved_shape, random);
+    const int64_t kept = trial * 3;
+    std::copy_n(routed.begin() + kept * s.k, s.k, moved.begin() + kept * s.k);
+    const TestLayout after(s, moved);
+    TestTensor y_after(after.rows_max * kN);
+    run(after, y_after);
+    for (int64_t pair = kept * s.k; pair < (kept + 1) * s.k; ++pair) {
+      EXPECT_EQ(std::memcmp(y_before.data() + before.row_of_pair[pair] * kN,
+                            y_after.data() + after.row_of_pair[pair] * kN, kN * sizeof(float)),
+                0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm

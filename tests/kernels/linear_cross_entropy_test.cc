@@ -1,0 +1,118 @@
+#include "tests/reference/linear_cross_entropy.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/kernel_testing.h"
+#include "tests/support/op_table.h"
+
+namespace angel_ptm {
+namespace {
+
+struct Shape {
+  int64_t t, h, v, chunk_tokens;
+};
+
+struct Loss {
+  explicit Loss(const Shape& s) : shape(s), token_loss(s.t), dx(s.t * s.h), dweight(s.v * s.h) {}
+  void Run(TestTensor& x, TestTensor& weight, const std::vector<int32_t>& targets, int threads, bool gradient,
+           bool accumulate = false) {
+    LinearCrossEntropyArgs args = {.token_loss = token_loss,
+                                   .x = x,
+                                   .weight = weight,
+                                   .targets = targets.data(),
+                                   .t = shape.t,
+                                   .h = shape.h,
+                                   .v = shape.v,
+                                   .chunk_tokens = shape.chunk_tokens,
+                                   .accumulate_dweight = accumulate};
+    if (gradient) {
+      args.dx = dx;
+      args.dweight = dweight;
+    }
+    CpuKernels().linear_cross_entropy(args, TestContext(threads, shape.chunk_tokens * shape.v * 4));
+  }
+  Shape shape;
+  TestTensor token_loss, dx, dweight;
+};
+
+// Every fifth target is masked; the others cover the first and last token of the vocabulary.
+std::vector<int32_t> Targets(const Shape& s) {
+  std::vector<int32_t> targets(s.t);
+  for (int64_t i = 0; i < s.t; ++i) targets[i] = i % 5 == 4 ? -1 : static_cast<int32_t>((i * (s.v - 1)) % s.v);
+  return targets;
+}
+
+class LinearCrossEntropyTest : public testing::TestWithParam<std::tuple<Shape, int>> {};
+
+TEST_P(LinearCrossEntropyTest, AgreesWithReference) {
+  const auto [shape, threads] = GetParam();
+  const auto [t, h, v, chunk_tokens] = shape;
+  std::mt19937 random(8);
+  TestTensor x(t * h, random), weight(v * h, random, 0.5f);
+  const std::vector<int32_t> targets = Targets(shape);
+  Loss got(shape), loss_only(shape);
+  got.Run(x, weight, targets, threads, true);
+  loss_only.Run(x, weight, targets, threads, false);
+
+  std::vector<double> x64 = x.ToDouble(), weight64 = weight.ToDouble(), want(t), want_dx(t * h), want_dweight(v * h);
+  reference::LinearCrossEntropy(want.data(), want_dx.data(), want_dweight.data(), x64.data(), weight64.data(),
+                                targets.data(), t, h, v);
+  const double forward_error = std::max(ScaledError(got.token_loss, want), ScaledError(loss_only.token_loss, want));
+  EXPECT_LT(forward_error, 2e-6);
+  for (int64_t i = 4; i < t; i += 5) EXPECT_EQ(got.token_loss[i], 0);
+
+  const auto loss = [&, t = t, h = h, v = v] {
+    std::vector<double> token_loss(t);
+    reference::LinearCrossEntropy(token_loss.data(), nullptr, nullptr, x64.data(), weight64.data(), targets.data(), t,
+                                  h, v);
+    double sum = 0;
+    for (const double value : token_loss) sum += value;
+    return sum;
+  };
+  const double gradient_error = std::max({ScaledError(got.dx, want_dx), ScaledError(got.dweight, want_dweight),
+                                          FiniteDifferenceError(got.dx.data(), x64, loss, 20),
+                                          FiniteDifferenceError(got.dweight.data(), weight64, loss, 20)});
+  EXPECT_LT(gradient_error, 4e-6);
+  PrintOpTableRow({"linear_cross_entropy",
+                   absl::StrCat("T=", t, " H=", h, " V=", v, " chunk=", chunk_tokens, " threads=", threads),
+                   forward_error, gradient_error});
+
+  got.Run(x, weight, targets, threads, true, /*accumulate=*/true);
+  EXPECT_LT(ScaledError(got.dx, want_dx), 4e-6);
+  for (double& value : want_dweight) value *= 2;
+  EXPECT_LT(ScaledError(got.dweight, want_dweight), 4e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearCrossEntropyTest,
+                         testing::Combine(testing::Values(Shape{1, 8, 2, 16}, Shape{3, 16, 33, 2},
+                                                          Shape{65, 24, 257, 16}, Shape{64, 32, 1000, 64}),
+                                          testing::Values(1, 2)));
+
+TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
+  const Shape shape = {2, 4, 50, 2};
+  std::mt19937 random(9);
+  TestTensor x(shape.t * shape.h, random, 100.0f), weight(shape.v * shape.h, random, 100.0f);
+  const std::vector<int32_t> targets = {7, 49};
+  Loss got(shape);
+  got.Run(x, weight, targets, 1, true);
+  std::vector<double> want(shape.t), dx(shape.t * shape.h), dweight(shape.v * shape.h);
+  reference::LinearCrossEntropy(want.data(), dx.data(), dweight.data(), x.ToDouble().data(), weight.ToDouble().data(),
+                                targets.data(), shape.t, shape.h, shape.v);
+  EXPECT_LT(ScaledError(got.token_loss, want), 1e-6);
+  EXPECT_LT(ScaledError(got.dx, dx), 1e-6);
+  EXPECT_LT(ScaledError(got.dweight, dweight), 1e-6);
+}
+
+TEST(LinearCrossEntropyTest, AllTargetsMaskedGivesZeroGradients) {
+  const Shape shape = {5, 8, 20, 4};
+  std::mt19937 random(10);
+  TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random);
+  Loss got(shape);
+  got.Run(x, weight, std::vector<int32_t>(shape.t, -1), 2, true);
+  for (int64_t i = 0; i < got.dx.size(); ++i) EXPECT_EQ(got.dx[i], 0);
+  for (int64_t i = 0; i < got.dweight.size(); ++i) EXPECT_EQ(got.dweight[i], 0);
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,76 @@
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/kernel_testing.h"
+#include "tests/support/op_table.h"
+
+namespace angel_ptm {
+namespace {
+
+void AddRange(FixedPointSum& total, const TestTensor& values, int64_t begin, int64_t end, int threads = 1) {
+  CpuKernels().square_sum({.total = &total, .values = {values.data() + begin, DType::kFloat32}, .n = end - begin},
+                          TestContext(threads));
+}
+
+TEST(SquareSumTest, AgreesWithLongDouble) {
+  for (const int64_t groups : {1, 3, 65, 1000}) {
+    std::mt19937 random(11);
+    TestTensor values(groups * kSquareSumGroup, random, 1e-3f);
+    values[5] = 1e6f;  // a wide range of magnitudes
+    FixedPointSum total;
+    AddRange(total, values, 0, values.size());
+    long double want = 0;
+    for (int64_t i = 0; i < values.size(); ++i) want += static_cast<long double>(values[i]) * values[i];
+    const double error = static_cast<double>(std::abs(total.ToDouble() - want) / want);
+    EXPECT_LT(error, 1e-14);
+    EXPECT_EQ(total.non_finite, 0u);
+    PrintOpTableRow({"square_sum", absl::StrCat("n=", values.size()), error, {}});
+  }
+}
+
+TEST(SquareSumTest, BitsDependNeitherOnSplitsAndOrderNorOnThreads) {
+  const int64_t groups = 333, n = groups * kSquareSumGroup;
+  std::mt19937 random(12);
+  TestTensor values(n, random);
+  FixedPointSum whole;
+  AddRange(whole, values, 0, n);
+  for (const int threads : {2, 3, 7}) {
+    FixedPointSum total;
+    AddRange(total, values, 0, n, threads);
+    EXPECT_EQ(total, whole);
+  }
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<int64_t> borders = {0, groups};
+    for (int cut = 0; cut < 9; ++cut) borders.push_back(static_cast<int64_t>(random() % groups));
+    std::sort(borders.begin(), borders.end());
+    std::vector<size_t> order(borders.size() - 1);
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::shuffle(order.begin(), order.end(), random);
+    FixedPointSum total;
+    for (const size_t i : order)
+      AddRange(total, values, borders[i] * kSquareSumGroup, borders[i + 1] * kSquareSumGroup);
+    EXPECT_EQ(total, whole);
+  }
+  // The comparison is sensitive: another order of the elements of a group is another sum.
+  std::swap(values[0], values[1]);
+  values[1] = std::nextafter(values[1], 10.0f);
+  FixedPointSum changed;
+  AddRange(changed, values, 0, n);
+  EXPECT_NE(changed, whole);
+}
+
+TEST(SquareSumTest, NonFiniteValuesAreCounted) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity(), 1e25f}) {
+    std::mt19937 random(13);
+    TestTensor values(8 * kSquareSumGroup, random);
+    values[3 * kSquareSumGroup + 200] = bad;
+    FixedPointSum total;
+    AddRange(total, values, 0, values.size(), 2);
+    EXPECT_EQ(total.non_finite, 1u) << bad;
+    EXPECT_TRUE(std::isnan(total.ToDouble()));
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,55 @@
+#include "kernels/cpu/vector_math.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+
+#include "kernels/kernels.h"
+
+namespace angel_ptm {
+namespace {
+
+TEST(VectorMathTest, ExpIsWithinOneUlp) {
+  double worst = 0;
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 4093) {
+    const float x = std::bit_cast<float>(static_cast<uint32_t>(bits));
+    const float y = Exp(x);
+    if (std::isnan(x)) {
+      ASSERT_TRUE(std::isnan(y));
+      continue;
+    }
+    const double want = std::exp(static_cast<double>(x));
+    const float nearest = static_cast<float>(want);
+    if (nearest < std::numeric_limits<float>::min()) {
+      ASSERT_LE(y, std::numeric_limits<float>::min()) << x;
+    } else if (std::isinf(nearest)) {
+      ASSERT_EQ(y, nearest) << x;
+    } else {
+      const double ulp = std::nextafter(nearest, std::numeric_limits<float>::infinity()) - nearest;
+      worst = std::max(worst, std::abs(static_cast<double>(y) - want) / ulp);
+    }
+  }
+  EXPECT_LE(worst, 1.0);
+}
+
+TEST(VectorMathTest, ExpOfSpecialValues) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(Exp(0.0f), 1.0f);
+  EXPECT_EQ(Exp(-0.0f), 1.0f);
+  EXPECT_EQ(Exp(-infinity), 0.0f);
+  EXPECT_EQ(Exp(infinity), infinity);
+}
+
+TEST(KernelTableTest, EveryOpIsSet) {
+  const KernelTable& table = CpuKernels();
+  EXPECT_STREQ(table.name, "cpu");
+  using AnyFunction = void (*)();
+  const auto* functions = reinterpret_cast<const AnyFunction*>(&table.matmul);
+  const size_t count = (sizeof(KernelTable) - offsetof(KernelTable, matmul)) / sizeof(AnyFunction);
+  EXPECT_EQ(count, 25u);
+  for (size_t i = 0; i < count; ++i) EXPECT_NE(functions[i], nullptr) << "op " << i;
+}
+
+}  // namespace
+}  // namespace angel_ptm
