@@ -1,0 +1,40 @@
+// The passes between a segment's natural order and a finished Segment. Each is a pure function over plain data;
+// planner.cc runs them in this order: OffloadActivations, StartEarly, PackRegions (once per tier), OrderSteps.
+#ifndef ANGEL_PTM_PLAN_PASSES_H_
+#define ANGEL_PTM_PLAN_PASSES_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/plan/plan.h"
+
+namespace angel_ptm {
+
+// Bytes of transient regions of `tier` alive at each step.
+std::vector<int64_t> LiveBytes(const Segment& segment, TierKind tier);
+
+// Splits stays of activations until no step has more than `budget` live transient bytes on the device: where the budget
+// is exceeded, the activation whose next use is farthest away leaves for the host right after its last use and returns
+// right before its next (Belady 1966). kResourceExhausted if a step's own operands are too large; the message names it.
+absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
+
+// Moves arrivals (kMove to the device, kGather) up to `prefetch_steps` compute steps ahead of their use, and lets
+// buffers that leave (kMove to the host, kReduce) linger as long, so that compute need not wait for either; both only
+// while live bytes stay within `budget`. Arrivals of one lane keep their order.
+void StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
+
+// Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time
+// are disjoint. Greedy by size (Pisarchyk & Lee 2020). Returns the end of the highest region.
+int64_t PackRegions(Segment& segment, TierKind tier, int64_t base);
+
+// Sets Step::waits from overlapping memory use: a step waits for the last writers of what it touches, and if it writes,
+// for its readers. Waits implied by others are left out.
+void OrderSteps(const Graph& graph, Segment& segment);
+
+// Alignment of every region's address.
+inline constexpr int64_t kRegionAlignment = 256;
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_PASSES_H_

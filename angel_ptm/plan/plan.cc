@@ -1,0 +1,78 @@
+#include "angel_ptm/plan/plan.h"
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/hash.h"
+
+namespace angel_ptm {
+
+const char* Name(Lane lane) {
+  static constexpr const char* kNames[] = {"compute", "comm", "copy-in", "copy-out"};
+  return kNames[static_cast<int>(lane)];
+}
+
+const char* Name(StepKind kind) {
+  static constexpr const char* kNames[] = {"compute", "move", "gather", "reduce", "square-sum", "norm", "update"};
+  return kNames[static_cast<int>(kind)];
+}
+
+const char* Name(MemoryClass memory_class) {
+  static constexpr const char* kNames[] = {"parameters",          "gradients",      "moments",     "inputs and outputs",
+                                           "gathered parameters", "unit gradients", "activations", "workspace",
+                                           "communication",       "staging"};
+  return kNames[static_cast<int>(memory_class)];
+}
+
+std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& segment) {
+  std::vector<PlannedCollective> collectives;
+  for (const Step& step : segment.steps) {
+    if (step.kind == StepKind::kGather || step.kind == StepKind::kReduce) {
+      const Place& whole = step.kind == StepKind::kGather ? step.dst : step.src;
+      collectives.push_back(
+          {step.kind, absl::StrCat(graph.units[step.unit].name, " ", Name(step.state_class)), whole.bytes});
+    } else if (step.kind == StepKind::kNorm) {
+      collectives.push_back({step.kind, "gradient norm", 0});
+    }
+  }
+  return collectives;
+}
+
+namespace {
+
+void MixPlace(Hasher& h, const Place& place) {
+  h.Mix(static_cast<uint64_t>(place.region))
+      .Mix(static_cast<uint64_t>(place.begin))
+      .Mix(static_cast<uint64_t>(place.bytes));
+}
+
+void MixRange(Hasher& h, const MemoryRange& range) {
+  h.Mix(static_cast<uint64_t>(range.tier))
+      .Mix(static_cast<uint64_t>(range.offset))
+      .Mix(static_cast<uint64_t>(range.bytes));
+}
+
+void MixSegment(Hasher& h, const Segment& segment) {
+  for (const Region& region : segment.regions) MixRange(h, region.range);
+  for (const Step& step : segment.steps) {
+    h.Mix(static_cast<uint64_t>(step.kind)).Mix(static_cast<uint64_t>(step.lane)).Mix(static_cast<uint64_t>(step.op));
+    h.Mix(static_cast<uint64_t>(step.unit)).Mix(static_cast<uint64_t>(step.state_class));
+    for (const Place& place : {step.src, step.dst, step.scratch}) MixPlace(h, place);
+    for (const Place& place : step.operands) MixPlace(h, place);
+    h.Mix(static_cast<uint64_t>(step.begin)).Mix(static_cast<uint64_t>(step.count));
+    for (int32_t wait : step.waits) h.Mix(static_cast<uint64_t>(wait));
+  }
+}
+
+}  // namespace
+
+uint64_t Hash(const Plan& plan) {
+  Hasher h;
+  h.Mix(static_cast<uint64_t>(plan.layout.world_size)).Mix(static_cast<uint64_t>(plan.layout.zero_stage));
+  h.Mix(static_cast<uint64_t>(plan.layout.page_bytes));
+  for (const Home& home : plan.layout.homes) MixRange(h, home.range);
+  for (const MemoryRange& range : plan.fixed) MixRange(h, range);
+  MixSegment(h, plan.micro_step);
+  MixSegment(h, plan.update);
+  return h.Digest();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,207 @@
+#include "angel_ptm/plan/planner.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/plan/passes.h"
+#include "angel_ptm/plan/segment_builder.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
+
+int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
+
+// What may be at home on the device, most traffic saved per byte first: parameters are read for every micro-step (by
+// two passes), gradients written by every micro-step, moments touched once per step.
+std::vector<std::pair<UnitId, StateClass>> CachingOrder(const Graph& graph) {
+  std::vector<std::pair<UnitId, StateClass>> order;
+  for (StateClass c : {StateClass::kParameters, StateClass::kGradients, StateClass::kMoment1, StateClass::kMoment2}) {
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) order.push_back({u, c});
+  }
+  return order;
+}
+
+// Homes of the first `on_device` entries of the caching order are on the device, the others on the host.
+Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_device) {
+  Layout layout{.world_size = options.world_size,
+                .rank = options.rank,
+                .zero_stage = options.zero_stage,
+                .page_bytes = options.page_bytes};
+  for (const Unit& unit : graph.units) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
+  layout.homes.resize(graph.units.size() * kStateClassCount);
+  const auto order = CachingOrder(graph);
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto [unit, c] = order[i];
+    Home& home = layout.homes[unit * kStateClassCount + static_cast<int>(c)];
+    home.unit = unit;
+    home.state_class = c;
+    if (!options.optimizer_state && c != StateClass::kParameters) continue;
+    home.elements = StoredElements(layout.slices[unit], c, options.zero_stage, options.world_size);
+    const TierKind tier = i < on_device ? TierKind::kDevice : TierKind::kHost;
+    int64_t& end = layout.home_bytes[static_cast<int>(tier)];
+    home.range = {tier, end, home.elements * 4};
+    end += home.range.bytes;  // slices are multiples of 4 KiB, so homes stay aligned
+  }
+  return layout;
+}
+
+// Addresses of inputs, outputs and caches, right behind the homes. Returns the end.
+int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed) {
+  fixed.assign(graph.tensors.size(), {});
+  for (size_t t = 0; t < graph.tensors.size(); ++t) {
+    const TensorClass c = graph.tensors[t].tensor_class;
+    if (c != TensorClass::kInput && c != TensorClass::kOutput && c != TensorClass::kCache) continue;
+    fixed[t] = {TierKind::kDevice, begin, graph.tensors[t].bytes()};
+    begin = (begin + fixed[t].bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+  }
+  return begin;
+}
+
+TierPeak PeakOf(const Segment& segment, TierKind tier) {
+  TierPeak best;
+  std::vector<std::array<int64_t, kMemoryClassCount>> change(segment.steps.size() + 1);
+  for (const Region& region : segment.regions) {
+    if (region.range.tier != tier || (!region.permanent && region.first_step == kNone)) continue;
+    const int c = static_cast<int>(region.memory_class);
+    change[region.permanent ? 0 : region.first_step][c] += region.range.bytes;
+    if (!region.permanent) change[region.last_step + 1][c] -= region.range.bytes;
+    best.bytes = std::max(best.bytes, region.range.offset + region.range.bytes);
+  }
+  std::array<int64_t, kMemoryClassCount> live = {};
+  for (size_t i = 0; i < std::max<size_t>(1, segment.steps.size()); ++i) {
+    int64_t total = 0;
+    for (int c = 0; c < kMemoryClassCount; ++c) total += live[c] += change[i][c];
+    if (total > best.live_bytes) {
+      best.live_bytes = total;
+      best.by_class = live;
+    }
+  }
+  return best;
+}
+
+// Runs the passes on one segment. transient_budget: device bytes above the permanent regions.
+absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout& layout, int64_t device_base,
+                    int64_t transient_budget, bool may_offload, Segment& segment) {
+  const Segment natural = segment;
+  int64_t offload_budget = transient_budget;
+  // Packing may lose a few percent to holes: then first give up starting early, then offload a little more.
+  for (int attempt = 0; attempt < 12; ++attempt) {
+    segment = natural;
+    if (may_offload) {
+      RETURN_IF_ERROR(OffloadActivations(graph, segment, offload_budget, options.page_bytes));
+    } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+               !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
+      return absl::ResourceExhaustedError("the working set does not fit");
+    }
+    const int prefetch = std::max(0, options.prefetch_steps >> attempt);
+    StartEarly(graph, segment, transient_budget, prefetch);
+    const int64_t end = PackRegions(segment, TierKind::kDevice, device_base);
+    PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)]);
+    if (end - device_base <= transient_budget) {
+      OrderSteps(graph, segment);
+      return absl::OkStatus();
+    }
+    if (prefetch == 0) {
+      if (!may_offload) break;
+      offload_budget -= std::max<int64_t>((end - device_base) - transient_budget, transient_budget / 50);
+    }
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("holes between buffers leave no room within ", FormatBytes(transient_budget)));
+}
+
+absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
+                                    Layout layout, bool may_offload) {
+  Plan plan;
+  plan.layout = std::move(layout);
+  const int64_t device_base =
+      PlaceFixed(graph, plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)], plan.fixed);
+  const int64_t transient_budget = BudgetOr(options.device_bytes) - device_base;
+  if (transient_budget < 0) return absl::ResourceExhaustedError("homes alone exceed the device budget");
+  plan.micro_step = BuildMicroStep(graph, plan.layout, plan.fixed, facts);
+  RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.micro_step));
+  if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
+    plan.update = BuildUpdate(graph, plan.layout, plan.fixed);
+    RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.update));
+  }
+  for (int t = 0; t < kTierCount; ++t) {
+    const TierPeak micro = PeakOf(plan.micro_step, static_cast<TierKind>(t));
+    const TierPeak update = PeakOf(plan.update, static_cast<TierKind>(t));
+    plan.peaks[t] = micro.live_bytes >= update.live_bytes ? micro : update;
+    plan.arena_bytes[t] = std::max({micro.bytes, update.bytes, plan.layout.home_bytes[t]});
+    plan.peaks[t].bytes = plan.arena_bytes[t];
+  }
+  const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
+  if (host > BudgetOr(options.host_bytes)) {
+    return absl::OutOfRangeError(absl::StrCat("the plan needs ", FormatBytes(host), " of host memory (", host,
+                                              " bytes), memory.host_bytes allows ", FormatBytes(options.host_bytes),
+                                              ": raise it by ", FormatBytes(host - options.host_bytes),
+                                              " or raise memory.device_bytes"));
+  }
+  return plan;
+}
+
+// The plan with as much state at home on the device as the budget allows.
+absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options) {
+  const auto attempt = [&](size_t on_device, bool may_offload) {
+    return PlanWithLayout(graph, facts, options, MakeLayout(graph, options, on_device), may_offload);
+  };
+  size_t all = graph.units.size() * kStateClassCount;
+  absl::StatusOr<Plan> best = attempt(all, /*may_offload=*/false);
+  if (best.ok() || options.device_bytes == 0) return best;
+  absl::StatusOr<Plan> none = attempt(0, /*may_offload=*/false);
+  if (!none.ok()) return attempt(0, /*may_offload=*/true);
+  best = std::move(none);
+  size_t fits = 0;
+  while (all - fits > 1) {
+    const size_t middle = fits + (all - fits) / 2;
+    if (absl::StatusOr<Plan> plan = attempt(middle, /*may_offload=*/false); plan.ok()) {
+      best = std::move(plan);
+      fits = middle;
+    } else {
+      all = middle;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  const auto fits = [&](int64_t bytes) {
+    options.device_bytes = bytes;
+    return PlanWithLayout(graph, facts, options, MakeLayout(graph, options, 0), /*may_offload=*/true).ok();
+  };
+  options.host_bytes = 0;
+  int64_t high = int64_t{1} << 16;
+  while (!fits(high)) high *= 2;
+  int64_t low = high / 2;
+  while (high - low > high / 200 + 4096) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? high : low) = middle;
+  }
+  return (high + 4095) / 4096 * 4096;
+}
+
+absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
+                              const Layout* layout) {
+  APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
+             facts.reduce_scratch_bytes.size() == graph.units.size());
+  absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
+                                                : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
+  if (plan.ok()) return plan;
+  if (absl::IsOutOfRange(plan.status())) return absl::ResourceExhaustedError(plan.status().message());
+  const int64_t least = LeastDeviceBytes(graph, facts, options);
+  return absl::ResourceExhaustedError(
+      absl::StrCat("graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes),
+                   " (", options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
+                   FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+}
+
+}  // namespace angel_ptm

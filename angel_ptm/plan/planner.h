@@ -1,0 +1,43 @@
+// Entry point of planning: Graph + options -> Plan. Pure: no clock, no machine, no rank talks to another.
+#ifndef ANGEL_PTM_PLAN_PLANNER_H_
+#define ANGEL_PTM_PLAN_PLANNER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/plan/plan.h"
+
+namespace angel_ptm {
+
+// What a backend and a transport need besides the operands, as plain data, so that planning never calls them.
+struct BackendFacts {
+  std::vector<int64_t> op_workspace_bytes;    // by op of the graph
+  std::vector<int64_t> reduce_scratch_bytes;  // by unit
+};
+
+struct PlanOptions {
+  int world_size = 1;
+  int rank = 0;
+  int zero_stage = 0;
+  int64_t page_bytes = int64_t{4} << 20;
+  int64_t device_bytes = 0;  // budget; 0: as much as is useful
+  int64_t host_bytes = 0;    // budget; 0: as much as is useful
+  int prefetch_steps =
+      8;  // compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger
+  bool optimizer_state = true;  // false: no gradients and moments exist (generation)
+};
+
+// A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that would
+// do and what needs it. With `layout` (from another Plan of the run) homes stay where they are.
+absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
+                              const Layout* layout = nullptr);
+
+// The least device budget MakePlan accepts for this graph, other options as given.
+int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_PLANNER_H_

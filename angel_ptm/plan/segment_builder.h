@@ -1,0 +1,48 @@
+// First pass: the steps of a segment in their natural order, with the lifetime of every buffer, before any address is
+// known. Inserts gathers, fetches of state that rests on the host, reductions and the update's page traffic around the
+// graph's ops.
+#ifndef ANGEL_PTM_PLAN_SEGMENT_BUILDER_H_
+#define ANGEL_PTM_PLAN_SEGMENT_BUILDER_H_
+
+#include <vector>
+
+#include "angel_ptm/plan/plan.h"
+#include "angel_ptm/plan/planner.h"
+
+namespace angel_ptm {
+
+// A unit's parameters are needed by runs of neighbouring ops of one block and direction; each run is one gather (stage
+// 3) or one fetch (parameters at home on the host).
+struct ParameterUse {
+  UnitId unit = kNone;
+  OpId first_op = kNone, last_op = kNone;
+};
+std::vector<ParameterUse> ParameterUses(const Graph& graph);
+
+// Both segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements),
+// then inputs, outputs and caches by tensor. `fixed` says where the latter lie.
+Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
+                       const BackendFacts& facts);
+Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+
+// Recomputes Region::first_step and last_step from the steps' places.
+void UpdateLifetimes(Segment& segment);
+
+// Calls visit(Place&, bool writes) for every place a step touches.
+template <typename StepT, typename Visit>
+void ForEachPlace(const Graph& graph, StepT& step, Visit&& visit) {
+  if (step.src.region != kNone) visit(step.src, false);
+  if (step.dst.region != kNone) visit(step.dst, true);
+  if (step.scratch.region != kNone) visit(step.scratch, true);
+  // Operands: a graph op's inputs are read, the rest (outputs, workspace) written; of kUpdate only the gradient (last)
+  // is just read.
+  const size_t reads = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : 0;
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    if (step.operands[i].region == kNone) continue;
+    visit(step.operands[i], step.kind == StepKind::kUpdate ? i + 1 < step.operands.size() : i >= reads);
+  }
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_SEGMENT_BUILDER_H_
