@@ -1,0 +1,201 @@
+// Backward attention (Dao 2023, FlashAttention-2, algorithm 2): probabilities are recomputed per tile from lse. One
+// thread does all of a (row, key-value head), in a fixed order: query heads, key tiles, query tiles; so the bits do not
+// depend on the number of threads.
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace angel_ptm {
+namespace {
+
+// All of one query head in one row: operands at (row, head), with the distance between tokens.
+struct Head {
+  int64_t s, d, q_row, k_row, v_row, dv_row;
+  const int32_t* segment_start;
+  const float *q, *k, *v, *o, *do_, *lse_S;
+  float *dq, *dk, *dv;
+  float scale;
+
+  Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head) : s(args.s), d(args.d) {
+    q_row = args.q_heads * d;
+    k_row = args.kv_heads * d;
+    v_row = args.v_stride;
+    dv_row = args.dv_stride;
+    segment_start = args.segment_start + b * s;
+    const int64_t q_at = b * s * q_row + head * d, k_at = b * s * k_row + kv_head * d;
+    q = args.q.as<float>() + q_at;
+    o = args.o.as<float>() + q_at;
+    do_ = args.do_.as<float>() + q_at;
+    dq = args.dq.as<float>() + q_at;
+    k = args.k.as<float>() + k_at;
+    dk = args.dk.as<float>() + k_at;
+    v = args.v.as<float>() + b * s * v_row + kv_head * d;
+    dv = args.dv.as<float>() + b * s * dv_row + kv_head * d;
+    lse_S = args.lse.as<float>() + (head * args.b + b) * s;
+    scale = args.scale;
+  }
+};
+
+struct Scratch {
+  float *q_SDL, *do_SDL, *delta_S, *p_KL, *ds_KL;  // q_SDL, do_SDL: tile after tile of [D,L]
+
+  Scratch(float* base, int64_t s, int64_t d) : q_SDL(base) {
+    const int64_t padded = (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile;
+    do_SDL = q_SDL + padded * d;
+    delta_S = do_SDL + padded * d;
+    p_KL = delta_S + padded;
+    ds_KL = p_KL + kAttentionTile * kAttentionTile;
+  }
+};
+
+void ZeroRows(float* to, int64_t row, int64_t rows, int64_t d) {
+  for (int64_t i = 0; i < rows; ++i) std::fill(to + i * row, to + i * row + d, 0.0f);
+}
+
+// Transposed scaled queries and output gradients, and delta = rowsum(do * o).
+void Prepare(const Head& h, const Scratch& scratch) {
+  const int64_t d = h.d;
+  for (int64_t i = 0; i < h.s; i += kAttentionTile) {
+    const int64_t n = std::min(kAttentionTile, h.s - i);
+    TransposeIntoLanes(scratch.q_SDL + i * d, h.q + i * h.q_row, h.q_row, n, d, h.scale);
+    TransposeIntoLanes(scratch.do_SDL + i * d, h.do_ + i * h.q_row, h.q_row, n, d, 1.0f);
+  }
+  for (int64_t i = 0; i < h.s; ++i) {
+    const float* __restrict o_D = h.o + i * h.q_row;
+    const float* __restrict do_D = h.do_ + i * h.q_row;
+    scratch.delta_S[i] = SumInLanes(d, [=](int64_t j) { return o_D[j] * do_D[j]; });
+  }
+}
+
+// p = exp(score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the scores
+// and scratch.ds_KL holds dp = v do^T.
+template <bool kMasked>
+void ScoreGrad(const Head& h, const QueryTile& queries, int64_t key, int64_t keys, const Scratch& scratch) {
+  alignas(64) float lse_L[kAttentionTile] = {}, delta_L[kAttentionTile] = {};
+  std::copy_n(h.lse_S + queries.begin, queries.n, lse_L);
+  std::copy_n(scratch.delta_S + queries.begin, queries.n, delta_L);
+  const int32_t first_query = static_cast<int32_t>(queries.begin);
+  const bool diagonal = key == queries.begin;
+  for (int64_t row = 0; row < keys; ++row) {
+    const int32_t this_key = static_cast<int32_t>(key + row);
+    float* __restrict p_L = scratch.p_KL + row * kAttentionTile;
+    float* __restrict ds_L = scratch.ds_KL + row * kAttentionTile;
+    for (int64_t first = diagonal ? row / kLaneStep * kLaneStep : 0; first < queries.lanes; first += kLaneStep) {
+      for (int64_t i = first; i < first + kLaneStep; ++i) {
+        float p = Exp(p_L[i] - lse_L[i]);
+        if constexpr (kMasked) {
+          const bool seen =
+              (this_key <= first_query + static_cast<int32_t>(i)) & (this_key >= queries.segment_start[i]);
+          p = seen ? p : 0.0f;
+        }
+        p_L[i] = p;
+        ds_L[i] = p * (ds_L[i] - delta_L[i]) * h.scale;
+      }
+    }
+  }
+}
+
+// The five products of one pair of tiles, for key rows [row, row + rows) and queries from `lane` on.
+void MultiplyScores(const Head& h, const QueryTile& queries, int64_t key, int64_t row, int64_t rows, int64_t lane,
+                    const Scratch& scratch) {
+  const int64_t at = row * kAttentionTile + lane, tile = queries.begin * h.d + lane;
+  TileProduct p = {.m = rows, .n = queries.lanes - lane, .k = h.d, .ldb = kAttentionTile, .ldc = kAttentionTile};
+  p.a = h.k + (key + row) * h.k_row;
+  p.a_row = h.k_row;
+  p.b = scratch.q_SDL + tile;
+  p.c = scratch.p_KL + at;
+  MultiplyTiles(p);
+  p.a = h.v + (key + row) * h.v_row;
+  p.a_row = h.v_row;
+  p.b = scratch.do_SDL + tile;
+  p.c = scratch.ds_KL + at;
+  MultiplyTiles(p);
+}
+
+void AddKeyGrads(const Head& h, const QueryTile& queries, int64_t key, int64_t row, int64_t rows, int64_t lane,
+                 const Scratch& scratch) {
+  const int64_t at = row * kAttentionTile + lane, query = (queries.begin + lane) * h.q_row;
+  TileProduct p = {.m = rows, .n = h.d, .k = queries.n - lane, .a_row = kAttentionTile, .ldb = h.q_row};
+  p.accumulate = true;
+  p.a = scratch.p_KL + at;
+  p.b = h.do_ + query;
+  p.c = h.dv + (key + row) * h.dv_row;
+  p.ldc = h.dv_row;
+  MultiplyTiles(p);
+  p.a = scratch.ds_KL + at;
+  p.b = h.q + query;
+  p.c = h.dk + (key + row) * h.k_row;
+  p.ldc = h.k_row;
+  MultiplyTiles(p);
+}
+
+void AddQueryGrads(const Head& h, const QueryTile& queries, int64_t key, int64_t keys, int64_t lane, int64_t n,
+                   const Scratch& scratch) {
+  MultiplyTiles({.m = n,
+                 .n = h.d,
+                 .k = keys,
+                 .a = scratch.ds_KL + lane,
+                 .a_row = 1,
+                 .a_k = kAttentionTile,
+                 .b = h.k + key * h.k_row,
+                 .ldb = h.k_row,
+                 .c = h.dq + (queries.begin + lane) * h.q_row,
+                 .ldc = h.q_row,
+                 .accumulate = true});
+}
+
+// A diagonal tile is a staircase of kLaneStep: keys of a step meet only the queries of that step and later ones.
+void TileGrad(const Head& h, const QueryTile& queries, int64_t key, const Scratch& scratch) {
+  const int64_t keys = std::min(kAttentionTile, h.s - key);
+  const bool diagonal = key == queries.begin;
+  const int64_t step = diagonal ? kLaneStep : kAttentionTile;
+  for (int64_t row = 0; row < keys; row += step) {
+    MultiplyScores(h, queries, key, row, std::min(step, keys - row), diagonal ? row : 0, scratch);
+  }
+  if (queries.SeesAll(key)) {
+    ScoreGrad<false>(h, queries, key, keys, scratch);
+  } else {
+    ScoreGrad<true>(h, queries, key, keys, scratch);
+  }
+  for (int64_t row = 0; row < keys; row += step) {
+    AddKeyGrads(h, queries, key, row, std::min(step, keys - row), diagonal ? row : 0, scratch);
+  }
+  for (int64_t lane = 0; lane < queries.n; lane += step) {
+    AddQueryGrads(h, queries, key, diagonal ? std::min(keys, lane + step) : keys, lane,
+                  std::min(step, queries.n - lane), scratch);
+  }
+}
+
+void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head, const Scratch& scratch) {
+  const int64_t group = args.q_heads / args.kv_heads;
+  for (int64_t i = 0; i < group; ++i) {
+    const Head h(args, b, kv_head, kv_head * group + i);
+    if (i == 0) {
+      ZeroRows(h.dk, h.k_row, h.s, h.d);
+      ZeroRows(h.dv, h.dv_row, h.s, h.d);
+    }
+    ZeroRows(h.dq, h.q_row, h.s, h.d);
+    Prepare(h, scratch);
+    for (int64_t key = 0; key < h.s; key += kAttentionTile) {
+      for (int64_t query = key; query < h.s; query += kAttentionTile) {
+        const QueryTile queries(h.segment_start, h.s, query);
+        if (queries.Sees(key)) TileGrad(h, queries, key, scratch);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// Workspace: AttentionGradScratch(S, D) fp32 per thread.
+void CpuAttentionGrad(const AttentionGradArgs& args, const KernelContext& ctx) {
+  float* workspace = reinterpret_cast<float*>(ctx.workspace);
+  ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
+    const Scratch scratch(workspace + part * AttentionGradScratch(args.s, args.d), args.s, args.d);
+    for (int64_t i = begin; i < end; ++i) KeyValueHeadGrad(args, i / args.kv_heads, i % args.kv_heads, scratch);
+  });
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,60 @@
+// The small dense products and transpositions attention is made of, on one thread and on tiles that live in L1 and L2.
+// Tiles keep queries along the vector lanes ("L"), so that the softmax over keys needs no sum across lanes.
+#ifndef ANGEL_PTM_KERNELS_CPU_ATTENTION_TILES_H_
+#define ANGEL_PTM_KERNELS_CPU_ATTENTION_TILES_H_
+
+#include <algorithm>
+#include <cstdint>
+
+namespace angel_ptm {
+
+inline constexpr int64_t kHeadDimMax = 256;
+inline constexpr int64_t kAttentionTile = 64;  // queries and keys per tile
+inline constexpr int64_t kLaneStep = 16;       // queries per group of lanes; also keys per step of a diagonal tile
+
+// Scratch of one thread, in fp32 elements. Forward: queries and output transposed [D,L], scores [keys,L] and three [L].
+constexpr int64_t AttentionScratch(int64_t d) {
+  return 2 * d * kAttentionTile + kAttentionTile * kAttentionTile + 3 * kAttentionTile;
+}
+// Backward: queries and output gradients of one head transposed tile by tile [S/L,D,L], delta [S], and two [keys,L].
+constexpr int64_t AttentionGradScratch(int64_t s, int64_t d) {
+  const int64_t padded = (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile;
+  return 2 * padded * d + padded + 2 * kAttentionTile * kAttentionTile;
+}
+
+// c[m,n] (+)= a b with b [k,n]; element (i,l) of a is a[i * a_row + l * a_k], so either order of a is as good.
+struct TileProduct {
+  int64_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  int64_t a_row = 0, a_k = 1;
+  const float* b = nullptr;
+  int64_t ldb = 0;
+  float* c = nullptr;
+  int64_t ldc = 0;
+  bool accumulate = false;
+};
+void MultiplyTiles(const TileProduct& product);
+
+// to[D,L] = scale * from[rows,D]^T; lanes from `rows` up to the next multiple of kLaneStep become zero.
+void TransposeIntoLanes(float* to_DL, const float* from, int64_t from_row, int64_t rows, int64_t d, float scale);
+// to[rows,D] = (from[D,L] * factor[L])^T.
+void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const float* factor_L, int64_t rows,
+                        int64_t d);
+
+// Queries [begin, begin + n) of a row with their documents.
+struct QueryTile {
+  int64_t begin = 0, n = 0;
+  int64_t lanes = 0;                                  // n rounded up to kLaneStep
+  int64_t first_start = 0, last_start = 0;            // smallest and largest segment start
+  alignas(64) int32_t segment_start[kAttentionTile];  // lanes behind n repeat the last query's
+
+  QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query);
+  // Some query sees a key of the tile that begins at `key`.
+  bool Sees(int64_t key) const { return key <= begin && first_start < key + kAttentionTile; }
+  // Every query sees all keys of that tile.
+  bool SeesAll(int64_t key) const { return key < begin && last_start <= key; }
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CPU_ATTENTION_TILES_H_
