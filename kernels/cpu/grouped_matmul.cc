@@ -1,59 +1,66 @@
-// Products of many experts' weights with their tokens. The unit of work is one block of block_rows rows (forward) or
-// one tile of one expert's gradient: fixed shapes, each on one thread, so bits depend neither on the other experts'
-// counts nor on the number of threads.
+// Products of many experts' weights with their tokens, as ordered chains (ordered_gemm.h): the bits of a row depend on
+// its token and expert alone, so blocks of one expert may share a product and threads may cut anywhere.
 #include <algorithm>
 
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/ordered_gemm.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kGradTileRows = 128;  // rows of dw[e] one thread works on at a time
+constexpr int64_t kGradRowGrain = 14;  // rows of dw[e]: a whole number of register tiles
 
 }  // namespace
 
 void CpuGroupedMatmul(const GroupedMatmulArgs& args, const KernelContext& ctx) {
   const int64_t n = args.n, k = args.k, rows = args.block_rows;
-  ParallelFor(ctx.threads, *args.active_blocks, [&](int64_t block) {
-    SerialGemm({.m = rows,
-                .n = n,
-                .k = k,
-                .a = args.a.as<float>() + block * rows * k,
-                .lda = k,
-                .b = args.b.as<float>() + args.block_expert[block] * n * k,
-                .ldb = args.trans_b ? k : n,
-                .trans_b = args.trans_b,
-                .c = args.c.as<float>() + block * rows * n,
-                .ldc = n});
+  ParallelRanges(ctx.threads, *args.active_blocks, 1, [&](int64_t begin, int64_t end, int) {
+    while (begin < end) {
+      // The run of this expert's blocks: its weights are read and packed once for all of them.
+      const int32_t expert = args.block_expert[begin];
+      const int64_t run_end =
+          std::upper_bound(args.block_expert + begin, args.block_expert + end, expert) - args.block_expert;
+      OrderedGemm({.m = (run_end - begin) * rows,
+                   .n = n,
+                   .k = k,
+                   .a = args.a.as<float>() + begin * rows * k,
+                   .a_row_stride = k,
+                   .a_k_stride = 1,
+                   .b = args.b.as<float>() + expert * n * k,
+                   .ldb = args.trans_b ? k : n,
+                   .trans_b = args.trans_b,
+                   .c = args.c.as<float>() + begin * rows * n,
+                   .ldc = n});
+      begin = run_end;
+    }
   });
 }
 
 void CpuGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const KernelContext& ctx) {
-  const int64_t n = args.n, k = args.k, rows = args.block_rows;
+  const int64_t n = args.n, k = args.k;
   const int32_t* const blocks_end = args.block_expert + *args.active_blocks;
-  const int64_t tiles = (n + kGradTileRows - 1) / kGradTileRows;
-  // Tile-major, so that a thread's share holds all experts however the tokens are spread.
-  ParallelFor(ctx.threads, tiles * args.e, [&](int64_t item) {
-    const int64_t expert = item % args.e, row_begin = item / args.e * kGradTileRows;
-    const int64_t tile_rows = std::min(kGradTileRows, n - row_begin);
-    float* dw = args.dw.as<float>() + (expert * n + row_begin) * k;
-    const auto [first, last] = std::equal_range(args.block_expert, blocks_end, static_cast<int32_t>(expert));
-    if (first == last && !args.accumulate) std::fill_n(dw, tile_rows * k, 0.0f);
-    for (const int32_t* block = first; block != last; ++block) {
-      const int64_t row = (block - args.block_expert) * rows;
-      SerialGemm({.m = tile_rows,
-                  .n = k,
-                  .k = rows,
-                  .a = args.dy.as<float>() + row * n + row_begin,
-                  .lda = n,
-                  .trans_a = true,
-                  .b = args.x.as<float>() + row * k,
-                  .ldb = k,
-                  .c = dw,
-                  .ldc = k,
-                  .accumulate = args.accumulate || block != first});
+  // Every thread takes a range of rows of all experts' gradients: equal work however the tokens are spread.
+  ParallelRanges(ctx.threads, n, kGradRowGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t expert = 0; expert < args.e; ++expert) {
+      float* dw = args.dw.as<float>() + (expert * n + begin) * k;
+      const auto [first, last] = std::equal_range(args.block_expert, blocks_end, static_cast<int32_t>(expert));
+      if (first == last) {
+        if (!args.accumulate) std::fill_n(dw, (end - begin) * k, 0.0f);
+        continue;
+      }
+      const int64_t row = (first - args.block_expert) * args.block_rows;
+      OrderedGemm({.m = end - begin,
+                   .n = k,
+                   .k = (last - first) * args.block_rows,
+                   .a = args.dy.as<float>() + row * n + begin,
+                   .a_row_stride = 1,
+                   .a_k_stride = n,
+                   .b = args.x.as<float>() + row * k,
+                   .ldb = k,
+                   .c = dw,
+                   .ldc = k,
+                   .accumulate = args.accumulate});
     }
   });
 }
