@@ -1,0 +1,243 @@
+// What every transport must do: values against plain loops, sums bit for bit, errors with names.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <thread>
+
+#include "tests/comm/world_under_test.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kPieceFloats = Communicator::kReducePieceBytes / 4;
+constexpr int64_t kCachePieceFloats = (int64_t{256} << 10) / 4;  // what direct reads add at a time
+constexpr int64_t kSizes[] = {
+    0, 1, 255, 4097, kCachePieceFloats - 1, kCachePieceFloats + 1, kPieceFloats - 1, kPieceFloats, kPieceFloats + 1};
+
+uint64_t Bits(int rank, int64_t i) {
+  const uint64_t x =
+      (static_cast<uint64_t>(rank + 1) * 0x9e3779b97f4a7c15u) ^ (static_cast<uint64_t>(i) * 0xbf58476d1ce4e5b9u);
+  return (x ^ (x >> 29)) * 0x94d049bb133111ebu >> 8;
+}
+
+std::byte ByteOf(int rank, int64_t i) { return static_cast<std::byte>(Bits(rank, i)); }
+
+// Magnitudes from 2^-12 to 2^12, so that the order of a sum shows in its bits.
+float FloatOf(int rank, int64_t i) {
+  const uint64_t bits = Bits(rank, i);
+  const float fraction = static_cast<float>(static_cast<int64_t>(bits >> 32) - (1 << 23)) * 0x1p-23f;
+  return std::ldexp(fraction, static_cast<int>(bits % 25) - 12);
+}
+
+std::vector<std::byte> BytesOf(int rank, int64_t n) {
+  std::vector<std::byte> bytes(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) bytes[static_cast<size_t>(i)] = ByteOf(rank, i);
+  return bytes;
+}
+
+// Element i of the ordered sum of `size` ranks, by the plainest loop.
+float OrderedSumOf(std::span<const int> ranks, int64_t i) {
+  float s = FloatOf(ranks[0], i);
+  for (size_t r = 1; r < ranks.size(); ++r) s += FloatOf(ranks[r], i);
+  return s;
+}
+
+struct AlignedScratch {
+  explicit AlignedScratch(int64_t n_bytes) : lines(static_cast<size_t>((n_bytes + 63) / 64)), bytes(n_bytes) {}
+  std::span<std::byte> span() { return {reinterpret_cast<std::byte*>(lines.data()), static_cast<size_t>(bytes)}; }
+  struct alignas(64) Line {
+    std::byte b[64];
+  };
+  std::vector<Line> lines;
+  int64_t bytes;
+};
+
+class CommunicatorTest : public testing::TestWithParam<TestWorld> {};
+
+TEST_P(CommunicatorTest, KnowsItsPlace) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    EXPECT_EQ(comm.size(), GetParam().size);
+    EXPECT_GE(comm.rank(), 0);
+    EXPECT_LT(comm.rank(), comm.size());
+  });
+}
+
+TEST_P(CommunicatorTest, AllGatherPlacesEveryRanksBytes) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{255}, int64_t{4097}, int64_t{1} << 20}) {
+      for (const bool in_place : {false, true}) {
+        std::vector<std::byte> dst(static_cast<size_t>(n * comm.size()), std::byte{0xee});
+        std::vector<std::byte> src = BytesOf(comm.rank(), n);
+        std::span<const std::byte> from = src;
+        if (in_place && n > 0) {
+          std::memcpy(dst.data() + comm.rank() * n, src.data(), src.size());
+          from = std::span(dst).subspan(static_cast<size_t>(comm.rank() * n), static_cast<size_t>(n));
+        }
+        const absl::Status status = comm.AllGather(dst, from, {"all-gather test", n});
+        ASSERT_TRUE(status.ok()) << status;
+        for (int r = 0; r < comm.size(); ++r) {
+          const std::vector<std::byte> wanted = BytesOf(r, n);
+          ASSERT_EQ(n == 0 ? 0 : std::memcmp(dst.data() + r * n, wanted.data(), wanted.size()), 0)
+              << "n " << n << " from rank " << r;
+        }
+      }
+    }
+  });
+}
+
+// Returns dst of this rank.
+std::vector<float> ReduceOnce(Communicator& comm, int64_t n, bool accumulate) {
+  std::vector<float> src(static_cast<size_t>(n * comm.size())), dst(static_cast<size_t>(n), 0.75f);
+  for (size_t i = 0; i < src.size(); ++i) src[i] = FloatOf(comm.rank(), static_cast<int64_t>(i));
+  AlignedScratch scratch(comm.ReduceScratchBytes(n));
+  const absl::Status status = comm.ReduceScatterOrdered(dst, src, accumulate, scratch.span(), {"reduce test", n});
+  EXPECT_TRUE(status.ok()) << status;
+  return dst;
+}
+
+TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderBitForBit) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    std::vector<int> ranks(static_cast<size_t>(comm.size()));
+    std::iota(ranks.begin(), ranks.end(), 0);
+    for (const int64_t n : kSizes) {
+      for (const bool accumulate : {false, true}) {
+        if (n > 2 * kCachePieceFloats && accumulate != (n % 2 == 0)) continue;  // the large sizes take one turn each
+        const std::vector<float> dst = ReduceOnce(comm, n, accumulate);
+        for (int64_t i = 0; i < n; ++i) {
+          const float s = OrderedSumOf(ranks, comm.rank() * n + i);
+          const float wanted = accumulate ? 0.75f + s : s;
+          ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(wanted))
+              << "n " << n << " i " << i << " accumulate " << accumulate;
+        }
+      }
+    }
+  });
+}
+
+// The test above can fail: on the same data a sum in another order has other bits.
+TEST_P(CommunicatorTest, SwappedRankOrderGivesOtherBits) {
+  if (GetParam().size < 3) GTEST_SKIP() << "with two addends there is only one order";
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    std::vector<int> swapped(static_cast<size_t>(comm.size()));
+    std::iota(swapped.begin(), swapped.end(), 0);
+    std::swap(swapped[1], swapped[2]);
+    const int64_t n = 4097;
+    const std::vector<float> dst = ReduceOnce(comm, n, false);
+    int64_t different = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const float s = OrderedSumOf(swapped, comm.rank() * n + i);
+      different += std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]) != std::bit_cast<uint32_t>(s);
+    }
+    EXPECT_GT(different, n / 50);
+  });
+}
+
+TEST_P(CommunicatorTest, AllToAllTransposes) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{255}, int64_t{70001}}) {
+      const std::vector<std::byte> src = BytesOf(comm.rank(), n * comm.size());
+      std::vector<std::byte> dst(src.size());
+      const absl::Status status = comm.AllToAll(dst, src, {"all-to-all test", n});
+      ASSERT_TRUE(status.ok()) << status;
+      for (int r = 0; r < comm.size(); ++r) {
+        for (int64_t i = 0; i < n; ++i) {
+          ASSERT_EQ(dst[static_cast<size_t>(r * n + i)], ByteOf(r, comm.rank() * n + i)) << "from rank " << r;
+        }
+      }
+    }
+  });
+}
+
+TEST_P(CommunicatorTest, BroadcastFromEveryRoot) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    for (int root = 0; root < comm.size(); ++root) {
+      for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{100003}}) {
+        std::vector<std::byte> dst = BytesOf(comm.rank() + 100, n);
+        const absl::Status status = comm.Broadcast(dst, root, {"broadcast test", root});
+        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_EQ(dst, BytesOf(root + 100, n));
+      }
+    }
+  });
+}
+
+// Buffers are reused at once after a call: a transport that returns while peers still read them would mix up calls.
+TEST_P(CommunicatorTest, CallsFollowEachOtherAtDifferentSpeeds) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    std::vector<int64_t> all(static_cast<size_t>(comm.size())), other(all.size());
+    for (int64_t k = 0; k < 400; ++k) {
+      if (Bits(comm.rank(), k) % 16 == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds(Bits(comm.rank(), k) % 300));
+      int64_t mine = k * 1000 + comm.rank();
+      ASSERT_TRUE(
+          comm.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(&mine, 1)), {"k", k}).ok());
+      mine = -1;
+      for (int r = 0; r < comm.size(); ++r) ASSERT_EQ(all[static_cast<size_t>(r)], k * 1000 + r);
+      ASSERT_TRUE(
+          comm.AllToAll(std::as_writable_bytes(std::span(other)), std::as_bytes(std::span(all)), {"k", k}).ok());
+      std::fill(all.begin(), all.end(), -1);
+      for (const int64_t v : other) ASSERT_EQ(v, k * 1000 + comm.rank());
+      if (k % 7 == 0) {
+        ASSERT_TRUE(comm.Barrier({"k", k}).ok());
+      }
+    }
+  });
+}
+
+TEST_P(CommunicatorTest, SilentPeerEndsTheCallWithItsNameAndTheWaitersPlace) {
+  if (GetParam().size < 2) GTEST_SKIP() << "needs a peer";
+  const WaitOptions options = {.timeout_seconds = 0.4};
+  RunWorld(
+      GetParam(),
+      [&](Communicator& comm) {
+        ASSERT_TRUE(comm.Barrier({"before", 0}).ok());
+        if (comm.rank() == 1) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(900));
+          return;
+        }
+        const absl::Status status = comm.Barrier({"rank one is late", 7});
+        EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+        const std::string text(status.message());
+        EXPECT_THAT(text, testing::HasSubstr("barrier \"rank one is late\" (step 7)"));
+        EXPECT_THAT(text, testing::HasSubstr("rank 1 was silent for "));
+        // The communicator stays unusable.
+        EXPECT_FALSE(comm.Barrier({"after", 8}).ok());
+      },
+      options);
+}
+
+TEST_P(CommunicatorTest, PollEndsAWaitAtOnce) {
+  if (GetParam().size < 2) GTEST_SKIP() << "needs a peer";
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [start] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  WaitOptions options = {.timeout_seconds = 60.0};
+  options.poll = [&] {
+    return seconds() < 0.3 ? absl::OkStatus() : absl::UnavailableError("rank 1 (pid 123) died at step 12");
+  };
+  RunWorld(
+      GetParam(),
+      [&](Communicator& comm) {
+        if (comm.rank() == 1) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(800));
+          return;
+        }
+        const absl::Status status = comm.Barrier({"never", 3});
+        EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+        EXPECT_THAT(std::string(status.message()), testing::HasSubstr("rank 1 (pid 123) died at step 12"));
+        EXPECT_LT(seconds(), 0.75);
+      },
+      options);
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, CommunicatorTest, testing::ValuesIn(TestWorlds()),
+                         [](const auto& instance) { return testing::PrintToString(instance.param); });
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,90 @@
+// What only ranks as threads can do: end, abort, and be caught with differing calls before memory is touched.
+#include "comm/local.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <ctime>
+#include <thread>
+
+#include "tests/support/ranks.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(LocalWorldTest, PeersOfAnEndedRankStopWaiting) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<absl::Status> results = StatusOfRanks(4, [](Communicator& comm) {
+    absl::Status status = comm.Barrier({"all here", 1});
+    if (comm.rank() == 2) return status;
+    return comm.Barrier({"without rank two", 2});
+  });
+  EXPECT_TRUE(results[2].ok());
+  for (const int r : {0, 1, 3}) {
+    EXPECT_EQ(results[r].code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(results[r].message()),
+                HasSubstr("rank 2 has ended; its last call was barrier \"all here\" (step 1)"));
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(LocalWorldTest, AbortEndsAllWaits) {
+  LocalWorld world(2, {.timeout_seconds = 60.0});
+  const std::unique_ptr<Communicator> zero = world.Create(0), one = world.Create(1);
+  absl::Status status;
+  std::thread waiting([&] { status = zero->Barrier({"never", 5}); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  world.Abort("the disk is full");
+  waiting.join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the disk is full"));
+  EXPECT_EQ(one->Barrier({"later", 6}).code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(LocalWorldTest, DifferingSizesAreAnErrorOnEveryRankNotAWrongRead) {
+  const std::vector<absl::Status> results = StatusOfRanks(3, [](Communicator& comm) {
+    const size_t n = comm.rank() == 1 ? 64 : 32;
+    std::vector<std::byte> src(n), dst(n * 3);
+    return comm.AllGather(dst, src, {"layer.3", 0});
+  });
+  for (const absl::Status& status : results) {
+    EXPECT_FALSE(status.ok());
+    EXPECT_THAT(std::string(status.message()), HasSubstr("all-gather \"layer.3\""));
+  }
+}
+
+TEST(LocalWorldTest, DifferingVerbsAreAnErrorOnEveryRank) {
+  const std::vector<absl::Status> results = StatusOfRanks(2, [](Communicator& comm) {
+    std::vector<std::byte> dst(8);
+    return comm.rank() == 0 ? comm.Barrier({"end of step", 4}) : comm.Broadcast(dst, 0, {"seed", 4});
+  });
+  // Whichever rank looks first names the other's call, and the other repeats its sentence or finds the same.
+  for (const absl::Status& status : results) {
+    EXPECT_THAT(std::string(status.message()),
+                testing::AnyOf(HasSubstr("rank 1 is in broadcast \"seed\" (step 4)"),
+                               HasSubstr("rank 0 is in barrier \"end of step\" (step 4)")));
+  }
+}
+
+double ThreadCpuSeconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+TEST(LocalWorldTest, WaitingUsesLittleCpu) {
+  RunRanks(2, [](Communicator& comm) {
+    if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const double before = ThreadCpuSeconds();
+    EXPECT_TRUE(comm.Barrier({"wait", 0}).ok());
+    if (comm.rank() == 0) {
+      EXPECT_LT(ThreadCpuSeconds() - before, 0.05);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,32 @@
+// The worlds that the communicator suite runs on. Each test program links one implementation: local (ranks are threads)
+// or MPI (this process is one rank, and every rank runs the same tests).
+#ifndef ANGEL_PTM_TESTS_COMM_WORLD_UNDER_TEST_H_
+#define ANGEL_PTM_TESTS_COMM_WORLD_UNDER_TEST_H_
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "comm/wait_options.h"
+
+namespace angel_ptm {
+
+struct TestWorld {
+  std::string transport;
+  int size = 1;
+};
+inline std::ostream& operator<<(std::ostream& os, const TestWorld& world) {
+  return os << world.transport << "_" << world.size;
+}
+
+std::vector<TestWorld> TestWorlds();
+
+// Runs fn on every rank, with a communicator of its own. With MPI only this process's rank runs here.
+void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn,
+              WaitOptions options = {.timeout_seconds = 60.0});
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_COMM_WORLD_UNDER_TEST_H_
