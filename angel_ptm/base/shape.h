@@ -16,6 +16,8 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) : dims_(dims) {}
+  // From extents that are only known at run time, e.g. a file's.
+  Shape(const int64_t* first, const int64_t* last) : dims_(first, last) {}
 
   int rank() const { return static_cast<int>(dims_.size()); }
   int64_t operator[](int i) const { return dims_[i]; }

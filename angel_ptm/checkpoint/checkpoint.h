@@ -1,0 +1,107 @@
+// Sharded checkpoints (FORMAT.md). Writing is collective and all-or-nothing: files go to a temporary directory, are
+// synced and renamed together, so a kill at any instant leaves the newest complete checkpoint readable (law 6). Reading
+// knows nothing of the number of ranks: any range of any unit's state can be read at any world size (law 3).
+#ifndef ANGEL_PTM_CHECKPOINT_CHECKPOINT_H_
+#define ANGEL_PTM_CHECKPOINT_CHECKPOINT_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/manifest.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/shard.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+// This rank's slice of one unit's state. Ranks that hold the whole vector (ZeRO stage 0) pass their slice of it all the
+// same, so a checkpoint's bytes do not depend on the stage.
+struct StateSlice {
+  UnitId unit = kNone;
+  StateClass state_class = StateClass::kParameters;
+  int64_t begin = 0;            // rank * slice_elements, in elements of the unit's flat vector
+  std::span<const float> data;  // to the slice's end; the padding past the unit's elements may be left out and is cut
+};
+
+struct CheckpointOptions {
+  std::string directory;                   // <run>/checkpoints, on a file system that all ranks share; made if missing
+  int64_t keep_last = 0;                   // complete checkpoints to keep, this one included; 0 keeps all
+  std::string model_config;                // text of the model's configuration
+  std::vector<std::string> files_to_copy;  // e.g. the tokenizer; kept under their base names
+};
+
+struct TrainerState {
+  int64_t step = 0;
+  std::string json = "{}";  // an object: samples seen, skipped steps, seed, ...; handed back as it is
+};
+
+struct SavedCheckpoint {
+  std::string path;
+  int64_t bytes = 0;    // of all ranks' files
+  std::string warning;  // empty, or a sentence: saved, but an old checkpoint could not be removed
+};
+
+// Saves the state of all ranks as <directory>/step-<step, 8 digits>; replaces a checkpoint of the same step.
+// Collective: every rank passes the same options and step and one slice per (unit, class), the same classes for every
+// unit, no gradients. If any rank fails (disk full, ...), all ranks return the same error, the temporary files are
+// removed and earlier checkpoints are untouched; training may go on. `own` must stay unchanged during the call.
+// Allocates one 4 MiB buffer and the file header.
+absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options, const Graph& graph,
+                                                std::span<const StateSlice> own, const TrainerState& state,
+                                                Communicator& communicator);
+
+struct LatestCheckpoint {
+  std::string path;     // empty if there is none
+  std::string warning;  // empty, or one sentence per ignored directory
+};
+
+// The complete checkpoint with the highest step under `directory`. Temporary directories are ignored silently,
+// directories without a manifest with a warning. A checkpoint that has a manifest but is damaged is not passed over:
+// opening it is an error that the user decides about.
+absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory);
+
+// An opened checkpoint. Thread-safe; keeps a bounded number of files open.
+class CheckpointReader {
+ public:
+  // Checks the manifest, its version, and that every file is there with its right size.
+  static absl::StatusOr<CheckpointReader> Open(std::string path);
+  CheckpointReader(CheckpointReader&&) noexcept;
+  ~CheckpointReader();
+
+  const CheckpointManifest& manifest() const { return manifest_; }
+  const std::string& path() const { return path_; }
+
+  // OK if the checkpoint has the units and parameters of `graph`; otherwise names the first difference (parameter,
+  // wanted shape, got shape). Batch and sequence sizes may differ.
+  absl::Status CheckGraph(const Graph& graph) const;
+
+  // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
+  // checked against its checksum before its values are used. `unit` indexes manifest().units; begin >= 0.
+  absl::Status ReadRange(UnitId unit, StateClass state_class, int64_t begin, std::span<float> out) const;
+
+  // Text of a copied file, checked.
+  absl::StatusOr<std::string> ReadCopiedFile(const std::string& name) const;
+
+  // Reads and checks every byte.
+  absl::Status Verify() const;
+
+ private:
+  struct RankFile;
+  struct OpenFiles;
+  CheckpointReader(std::string path, CheckpointManifest manifest);
+  absl::StatusOr<std::shared_ptr<const RankFile>> OpenRankFile(int rank) const;
+  absl::Status ReadPiece(const RankFile& file, const std::string& tensor, int64_t begin, std::span<float> out,
+                         std::vector<float>& scratch) const;
+
+  std::string path_;
+  CheckpointManifest manifest_;
+  std::unique_ptr<OpenFiles> open_files_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_CHECKPOINT_H_

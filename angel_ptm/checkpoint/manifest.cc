@@ -1,0 +1,187 @@
+#include "angel_ptm/checkpoint/manifest.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+
+namespace angel_ptm {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr std::string_view kFormatName = "angel-ptm checkpoint";
+constexpr std::string_view kLineBegin = "{\"checksum\": \"", kLineEnd = "\",\n";
+constexpr size_t kChecksumDigits = 16;
+constexpr size_t kLineBytes = kLineBegin.size() + kChecksumDigits + kLineEnd.size();
+
+ordered_json ToJson(const Shape& shape) {
+  ordered_json dims = ordered_json::array();
+  for (int i = 0; i < shape.rank(); ++i) dims.push_back(shape[i]);
+  return dims;
+}
+
+ordered_json ToJson(const ManifestUnit& unit) {
+  ordered_json parameters = ordered_json::array();
+  for (const ManifestParameter& p : unit.parameters) {
+    parameters.push_back({{"name", p.name}, {"offset", p.offset}, {"shape", ToJson(p.shape)}});
+  }
+  return {{"name", unit.name},
+          {"elements", unit.elements},
+          {"slice_elements", unit.slice_elements},
+          {"parameters", std::move(parameters)}};
+}
+
+uint64_t ParseChecksum(const std::string& text) { return std::strtoull(text.c_str(), nullptr, 16); }
+
+ManifestUnit UnitFromJson(const ordered_json& j) {
+  ManifestUnit unit{.name = j.at("name").get<std::string>(),
+                    .elements = j.at("elements").get<int64_t>(),
+                    .slice_elements = j.at("slice_elements").get<int64_t>()};
+  for (const ordered_json& p : j.at("parameters")) {
+    const auto dims = p.at("shape").get<std::vector<int64_t>>();
+    unit.parameters.push_back({.name = p.at("name").get<std::string>(),
+                               .offset = p.at("offset").get<int64_t>(),
+                               .shape = Shape(dims.data(), dims.data() + dims.size())});
+  }
+  return unit;
+}
+
+// Throws nlohmann's exceptions where an entry is missing or of another type.
+CheckpointManifest FromJson(const ordered_json& j) {
+  CheckpointManifest m;
+  m.version = j.at("version").get<int>();
+  m.step = j.at("step").get<int64_t>();
+  m.world_size = j.at("world_size").get<int>();
+  m.chunk_elements = j.at("chunk_elements").get<int64_t>();
+  m.graph_name = j.at("graph").at("name").get<std::string>();
+  m.graph_hash = ParseChecksum(j.at("graph").at("hash").get<std::string>());
+  for (const ordered_json& f : j.at("rank_files")) {
+    m.rank_files.push_back({.name = f.at("name").get<std::string>(),
+                            .bytes = f.at("bytes").get<int64_t>(),
+                            .header_checksum = ParseChecksum(f.at("header_checksum").get<std::string>())});
+  }
+  for (const ordered_json& f : j.at("copied_files")) {
+    m.copied_files.push_back({.name = f.at("name").get<std::string>(),
+                              .bytes = f.at("bytes").get<int64_t>(),
+                              .checksum = ParseChecksum(f.at("checksum").get<std::string>())});
+  }
+  for (const ordered_json& u : j.at("units")) m.units.push_back(UnitFromJson(u));
+  m.model_config = j.at("model_config").get<std::string>();
+  m.trainer_state = j.at("trainer").dump();
+  return m;
+}
+
+// What does not fit together in the numbers, or "".
+std::string Inconsistency(const CheckpointManifest& m) {
+  if (m.world_size < 1 || m.rank_files.size() != static_cast<size_t>(m.world_size)) {
+    return absl::StrCat("it lists ", m.rank_files.size(), " files of ", m.world_size, " ranks");
+  }
+  if (m.chunk_elements < 1) return absl::StrCat("chunk_elements is ", m.chunk_elements);
+  for (const ManifestUnit& u : m.units) {
+    if (u.elements < 0 || u.slice_elements < 0 || u.elements > u.slice_elements * m.world_size) {
+      return absl::StrCat("unit ", u.name, " has ", u.elements, " elements in ", m.world_size, " slices of ",
+                          u.slice_elements);
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size) {
+  std::vector<ManifestUnit> units;
+  for (const Unit& unit : graph.units) {
+    ManifestUnit described{.name = unit.name,
+                           .elements = unit.elements,
+                           .slice_elements = SliceUnit(unit.elements, world_size).slice_elements};
+    for (int32_t index : unit.parameters) {
+      const Tensor& t = graph.tensor(graph.parameters[index].tensor);
+      described.parameters.push_back({t.name, t.unit_offset, t.shape});
+    }
+    units.push_back(std::move(described));
+  }
+  return units;
+}
+
+std::string StateTensorName(StateClass state_class, std::string_view unit) {
+  return std::string(Name(state_class)) + "/" + std::string(unit);
+}
+
+std::string EncodeManifest(const CheckpointManifest& m) {
+  ordered_json j = {{"format", kFormatName},
+                    {"version", m.version},
+                    {"step", m.step},
+                    {"world_size", m.world_size},
+                    {"chunk_elements", m.chunk_elements},
+                    {"graph", {{"name", m.graph_name}, {"hash", ChecksumText(m.graph_hash)}}}};
+  j["state_classes"] = ordered_json::array();
+  for (StateClass c : m.state_classes) j["state_classes"].push_back(std::string(Name(c)));
+  j["rank_files"] = ordered_json::array();
+  for (const ManifestRankFile& f : m.rank_files) {
+    j["rank_files"].push_back(
+        {{"name", f.name}, {"bytes", f.bytes}, {"header_checksum", ChecksumText(f.header_checksum)}});
+  }
+  j["copied_files"] = ordered_json::array();
+  for (const ManifestCopiedFile& f : m.copied_files) {
+    j["copied_files"].push_back({{"name", f.name}, {"bytes", f.bytes}, {"checksum", ChecksumText(f.checksum)}});
+  }
+  j["units"] = ordered_json::array();
+  for (const ManifestUnit& u : m.units) j["units"].push_back(ToJson(u));
+  j["model_config"] = m.model_config;
+  j["trainer"] = ordered_json::parse(m.trainer_state, nullptr, /*allow_exceptions=*/false);
+  APTM_CHECK(j["trainer"].is_object(), "the trainer's state is not a JSON object: ", m.trainer_state);
+
+  const std::string body = j.dump(1, ' ', false, ordered_json::error_handler_t::replace).substr(2) + "\n";
+  std::string text(kLineBegin);
+  text += ChecksumText(Checksum(body));
+  text += kLineEnd;
+  return text + body;
+}
+
+absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::string_view path) {
+  const std::string where(path);
+  if (text.size() < kLineBytes || text.substr(0, kLineBegin.size()) != kLineBegin ||
+      text.substr(kLineBytes - kLineEnd.size(), kLineEnd.size()) != kLineEnd) {
+    return absl::DataLossError(absl::StrCat(where, " is damaged: it does not begin with a checksum"));
+  }
+  const std::string_view body = text.substr(kLineBytes);
+  const std::string wanted(text.substr(kLineBegin.size(), kChecksumDigits));
+  if (const std::string got = ChecksumText(Checksum(body)); got != wanted) {
+    return absl::DataLossError(
+        absl::StrCat(where, " is damaged: its checksum is ", got, ", its first line says ", wanted));
+  }
+  const ordered_json j = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!j.is_object() || !j.contains("format") || j["format"] != kFormatName || !j.contains("version") ||
+      !j["version"].is_number_integer()) {
+    return absl::InvalidArgumentError(absl::StrCat(where, " does not describe an angel-ptm checkpoint"));
+  }
+  if (j["version"] > kCheckpointFormatVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(where, " has format version ", j["version"].get<int64_t>(),
+                                                      ", this program reads versions up to ", kCheckpointFormatVersion,
+                                                      ": use a newer angel-ptm"));
+  }
+  CheckpointManifest manifest;
+  // The one place where a library's exceptions are met: the checksum was right, so they mean a faulty writer.
+  try {
+    manifest = FromJson(j);
+    for (const ordered_json& name : j.at("state_classes")) {
+      int c = 0;
+      while (c < kStateClassCount && name != std::string(Name(static_cast<StateClass>(c)))) ++c;
+      if (c == kStateClassCount) {
+        return absl::InvalidArgumentError(absl::StrCat(where, " has unknown state ", name.dump()));
+      }
+      manifest.state_classes.push_back(static_cast<StateClass>(c));
+    }
+  } catch (const nlohmann::json::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat(where, " is not a valid manifest: ", e.what()));
+  }
+  if (const std::string wrong = Inconsistency(manifest); !wrong.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(where, " is not a valid manifest: ", wrong));
+  }
+  return manifest;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,203 @@
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/directory.h"
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+
+namespace angel_ptm {
+
+// A rank's file with the checksums of its tensors' chunks as text.
+struct CheckpointReader::RankFile {
+  SafetensorsReader file;
+  std::map<std::string, std::vector<std::string>, std::less<>> chunk_checksums;
+};
+
+struct CheckpointReader::OpenFiles {
+  static constexpr size_t kMax = 64;
+  std::mutex mutex;
+  std::deque<std::pair<int, std::shared_ptr<const RankFile>>> files;  // the oldest first
+};
+
+CheckpointReader::CheckpointReader(std::string path, CheckpointManifest manifest)
+    : path_(std::move(path)), manifest_(std::move(manifest)), open_files_(std::make_unique<OpenFiles>()) {}
+CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+CheckpointReader::~CheckpointReader() = default;
+
+absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path) {
+  const std::string manifest_path = absl::StrCat(path, "/", std::string(kManifestFile));
+  if (!PathExists(manifest_path)) {
+    return absl::NotFoundError(absl::StrCat(path, " is not a complete checkpoint: it has no manifest.json"));
+  }
+  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(manifest_path));
+  ASSIGN_OR_RETURN(CheckpointManifest manifest, DecodeManifest(text, manifest_path));
+  const auto check_size = [&](const std::string& name, int64_t bytes) -> absl::Status {
+    if (!PathExists(absl::StrCat(path, "/", name))) {
+      return absl::NotFoundError(absl::StrCat("the checkpoint ", path, " is damaged: ", name, " is missing"));
+    }
+    ASSIGN_OR_RETURN(const FileReader file, FileReader::Open(absl::StrCat(path, "/", name)));
+    if (file.size() == bytes) return absl::OkStatus();
+    return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", file.path(), " has ", file.size(),
+                                            " bytes, its manifest says ", bytes));
+  };
+  for (const ManifestRankFile& f : manifest.rank_files) RETURN_IF_ERROR(check_size(f.name, f.bytes));
+  for (const ManifestCopiedFile& f : manifest.copied_files) RETURN_IF_ERROR(check_size(f.name, f.bytes));
+  return CheckpointReader(std::move(path), std::move(manifest));
+}
+
+absl::Status CheckpointReader::CheckGraph(const Graph& graph) const {
+  const std::vector<ManifestUnit> wanted = DescribeUnits(graph, manifest_.world_size);
+  const auto differs = [&](auto... what) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the checkpoint ", path_, " is of another model than ", graph.name, ": ", what...));
+  };
+  for (size_t u = 0; u < std::min(wanted.size(), manifest_.units.size()); ++u) {
+    const ManifestUnit &want = wanted[u], &got = manifest_.units[u];
+    for (size_t p = 0; p < std::min(want.parameters.size(), got.parameters.size()); ++p) {
+      const ManifestParameter &a = want.parameters[p], &b = got.parameters[p];
+      if (a.name != b.name) return differs("wanted parameter ", a.name, ", got ", b.name);
+      if (a.shape != b.shape) {
+        return differs("wanted parameter ", a.name, " of shape ", a.shape.ToString(), ", got ", b.shape.ToString());
+      }
+      if (a.offset != b.offset) return differs("wanted parameter ", a.name, " at ", a.offset, ", got ", b.offset);
+    }
+    if (want.parameters.size() > got.parameters.size()) {
+      const ManifestParameter& first = want.parameters[got.parameters.size()];
+      return differs("parameter ", first.name, " of shape ", first.shape.ToString(), " is missing");
+    }
+    if (got.parameters.size() > want.parameters.size()) {
+      return differs("it has a parameter ", got.parameters[want.parameters.size()].name, " that the model has not");
+    }
+    if (want.name != got.name) return differs("wanted unit ", want.name, ", got ", got.name);
+    if (want.elements != got.elements || want.slice_elements != got.slice_elements) {
+      return differs("wanted unit ", want.name, " of ", want.elements, " elements, got ", got.elements);
+    }
+  }
+  if (wanted.size() != manifest_.units.size()) {
+    return differs("wanted ", wanted.size(), " units, got ", manifest_.units.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const CheckpointReader::RankFile>> CheckpointReader::OpenRankFile(int rank) const {
+  const std::lock_guard lock(open_files_->mutex);
+  for (const auto& [opened, file] : open_files_->files) {
+    if (opened == rank) return file;
+  }
+  const ManifestRankFile& listed = manifest_.rank_files[rank];
+  ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(absl::StrCat(path_, "/", listed.name)));
+  if (reader.file_bytes() != listed.bytes || reader.header_checksum() != listed.header_checksum) {
+    return absl::DataLossError(absl::StrCat("the checkpoint is damaged: the header of ", reader.path(),
+                                            " has checksum ", ChecksumText(reader.header_checksum()),
+                                            ", its manifest says ", ChecksumText(listed.header_checksum)));
+  }
+  std::map<std::string, std::vector<std::string>, std::less<>> checksums;
+  for (const auto& [key, value] : reader.metadata()) {
+    constexpr std::string_view kPrefix = "xxh3:";
+    if (key.substr(0, kPrefix.size()) == kPrefix) checksums[key.substr(kPrefix.size())] = absl::StrSplit(value, ' ');
+  }
+  auto file = std::make_shared<const RankFile>(RankFile{std::move(reader), std::move(checksums)});
+  if (open_files_->files.size() == OpenFiles::kMax) open_files_->files.pop_front();
+  open_files_->files.emplace_back(rank, file);
+  return file;
+}
+
+absl::Status CheckpointReader::ReadPiece(const RankFile& file, const std::string& tensor, int64_t begin,
+                                         std::span<float> out, std::vector<float>& scratch) const {
+  const SafetensorsTensor* entry = file.file.Find(tensor);
+  const auto checksums = file.chunk_checksums.find(tensor);
+  const int64_t end = begin + static_cast<int64_t>(out.size()), chunk_elements = manifest_.chunk_elements;
+  if (entry == nullptr || entry->dtype != DType::kFloat32 || entry->shape.rank() != 1 || entry->shape[0] < end ||
+      checksums == file.chunk_checksums.end() ||
+      static_cast<int64_t>(checksums->second.size()) != (entry->shape[0] + chunk_elements - 1) / chunk_elements) {
+    return absl::DataLossError(
+        absl::StrCat("the checkpoint is damaged: ", file.file.path(), " lacks (part of) tensor ", tensor));
+  }
+  for (int64_t chunk = begin / chunk_elements; chunk * chunk_elements < end; ++chunk) {
+    const int64_t chunk_begin = chunk * chunk_elements;
+    const int64_t n = std::min(chunk_elements, entry->shape[0] - chunk_begin);
+    const int64_t from = std::max(begin, chunk_begin), to = std::min(end, chunk_begin + n);
+    const bool whole = from == chunk_begin && to == chunk_begin + n;
+    if (!whole && static_cast<int64_t>(scratch.size()) < n) scratch.resize(static_cast<size_t>(n));
+    const std::span<float> wanted = out.subspan(static_cast<size_t>(from - begin), static_cast<size_t>(to - from));
+    const std::span<float> values = whole ? wanted : std::span(scratch).first(static_cast<size_t>(n));
+    RETURN_IF_ERROR(
+        file.file.Read(*entry, chunk_begin * static_cast<int64_t>(sizeof(float)), std::as_writable_bytes(values)));
+    const std::string got = ChecksumText(Checksum(std::as_bytes(values)));
+    if (got != checksums->second[chunk]) {
+      return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", file.file.path(), ": tensor ", tensor,
+                                              ", elements ", chunk_begin, " to ", chunk_begin + n, ": checksum is ",
+                                              got, ", should be ", checksums->second[chunk]));
+    }
+    if (!whole) std::copy_n(values.begin() + (from - chunk_begin), to - from, wanted.begin());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::ReadRange(UnitId unit, StateClass state_class, int64_t begin,
+                                         std::span<float> out) const {
+  APTM_CHECK(unit >= 0 && unit < static_cast<UnitId>(manifest_.units.size()) && begin >= 0, "unit ", unit, " at ",
+             begin);
+  const ManifestUnit& u = manifest_.units[unit];
+  const auto& classes = manifest_.state_classes;
+  if (std::find(classes.begin(), classes.end(), state_class) == classes.end()) {
+    return absl::NotFoundError(absl::StrCat("the checkpoint ", path_, " holds no ", std::string(Name(state_class))));
+  }
+  const std::string tensor = StateTensorName(state_class, u.name);
+  const int64_t end = begin + static_cast<int64_t>(out.size()), stored_end = std::min(end, u.elements);
+  std::vector<float> scratch;
+  int64_t at = begin;
+  while (at < stored_end) {
+    const int rank = static_cast<int>(at / u.slice_elements);
+    const int64_t slice_begin = rank * u.slice_elements;
+    const int64_t piece_end = std::min(stored_end, slice_begin + u.slice_elements);
+    ASSIGN_OR_RETURN(const std::shared_ptr<const RankFile> file, OpenRankFile(rank));
+    RETURN_IF_ERROR(ReadPiece(*file, tensor, at - slice_begin,
+                              out.subspan(static_cast<size_t>(at - begin), static_cast<size_t>(piece_end - at)),
+                              scratch));
+    at = piece_end;
+  }
+  std::fill(out.begin() + (std::max(at, begin) - begin), out.end(), 0.0f);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> CheckpointReader::ReadCopiedFile(const std::string& name) const {
+  for (const ManifestCopiedFile& f : manifest_.copied_files) {
+    if (f.name != name) continue;
+    ASSIGN_OR_RETURN(std::string text, ReadTextFile(absl::StrCat(path_, "/", name)));
+    if (Checksum(text) == f.checksum) return text;
+    return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", path_, "/", name, " has checksum ",
+                                            ChecksumText(Checksum(text)), ", its manifest says ",
+                                            ChecksumText(f.checksum)));
+  }
+  return absl::NotFoundError(absl::StrCat("the checkpoint ", path_, " holds no file ", name));
+}
+
+absl::Status CheckpointReader::Verify() const {
+  for (const ManifestCopiedFile& f : manifest_.copied_files) RETURN_IF_ERROR(ReadCopiedFile(f.name).status());
+  for (int rank = 0; rank < manifest_.world_size; ++rank) RETURN_IF_ERROR(OpenRankFile(rank).status());
+  std::vector<float> buffer(static_cast<size_t>(manifest_.chunk_elements));
+  for (UnitId u = 0; u < static_cast<UnitId>(manifest_.units.size()); ++u) {
+    const ManifestUnit& unit = manifest_.units[u];
+    for (StateClass c : manifest_.state_classes) {
+      for (int64_t slice = 0; slice < unit.elements; slice += unit.slice_elements) {
+        const int64_t slice_end = std::min(unit.elements, slice + unit.slice_elements);
+        for (int64_t at = slice; at < slice_end; at += manifest_.chunk_elements) {
+          const int64_t n = std::min(manifest_.chunk_elements, slice_end - at);
+          RETURN_IF_ERROR(ReadRange(u, c, at, std::span(buffer).first(static_cast<size_t>(n))));
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

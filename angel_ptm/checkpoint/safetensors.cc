@@ -1,0 +1,221 @@
+#include "angel_ptm/checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
+
+namespace angel_ptm {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kLengthBytes = 8;
+// The limit of the safetensors package: a larger header would not load there either.
+constexpr int64_t kHeaderBytesMax = 100'000'000;
+constexpr char kMetadataKey[] = "__metadata__";
+
+bool ParseDType(std::string_view name, DType* dtype) {
+  for (DType d : {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
+    if (Name(d) == name) {
+      *dtype = d;
+      return true;
+    }
+  }
+  return false;
+}
+
+// JSON quotes for a name from an untrusted file.
+std::string Quoted(std::string_view name) {
+  return json(std::string(name)).dump(-1, ' ', true, json::error_handler_t::replace);
+}
+
+// The header with its length prefix, padded with spaces to a multiple of 8 bytes.
+std::string EncodeHeader(const std::vector<SafetensorsTensor>& tensors, const SafetensorsMetadata& metadata) {
+  std::string text = "{";
+  std::set<std::string_view> names;
+  if (!metadata.empty()) {
+    text += absl::StrCat("\"", kMetadataKey, "\":", json(metadata).dump(-1, ' ', true, json::error_handler_t::replace));
+  }
+  int64_t offset = 0;
+  for (const SafetensorsTensor& t : tensors) {
+    APTM_CHECK(t.name != kMetadataKey && names.insert(t.name).second, "tensor name ", t.name);
+    const std::string dtype(Name(t.dtype));
+    absl::StrAppend(&text, text.size() > 1 ? "," : "", Quoted(t.name), ":{\"dtype\":\"", dtype,
+                    "\",\"shape\":", t.shape.ToString(), ",\"data_offsets\":[", offset, ",", offset + t.bytes(), "]}");
+    offset += t.bytes();
+  }
+  text += "}";
+  text.append((8 - text.size() % 8) % 8, ' ');
+  const uint64_t length = text.size();
+  std::string encoded(kLengthBytes, '\0');
+  std::memcpy(encoded.data(), &length, kLengthBytes);
+  return encoded + text;
+}
+
+// An index, length or extent: a JSON integer in [0, 2^62).
+bool ParseCount(const json& value, int64_t* count) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() >= uint64_t{1} << 62) return false;
+  *count = value.get<int64_t>();
+  return true;
+}
+
+// One header entry without its name; begin and end count from the start of the data. Returns what is wrong, or "".
+std::string ParseEntry(const json& entry, SafetensorsTensor* tensor, int64_t* begin, int64_t* end) {
+  if (!entry.is_object()) return "is not an object";
+  const auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
+  if (dtype == entry.end() || !dtype->is_string()) return "has no dtype";
+  if (!ParseDType(dtype->get_ref<const std::string&>(), &tensor->dtype)) {
+    return absl::StrCat("has dtype ", Quoted(dtype->get_ref<const std::string&>()),
+                        ", supported are F32, BF16, I32 and U8");
+  }
+  if (shape == entry.end() || !shape->is_array()) return "has no shape";
+  std::vector<int64_t> dims;
+  bool empty = false;
+  for (const json& extent : *shape) {
+    int64_t dim;
+    if (!ParseCount(extent, &dim)) return "has a shape with an invalid extent";
+    empty = empty || dim == 0;
+    dims.push_back(dim);
+  }
+  int64_t bytes = SizeOf(tensor->dtype);
+  for (int64_t dim : dims) {
+    if (!empty && bytes > std::numeric_limits<int64_t>::max() / dim) return "has a shape that is too large";
+    bytes = empty ? 0 : bytes * dim;
+  }
+  if (empty) bytes = 0;
+  tensor->shape = Shape(dims.data(), dims.data() + dims.size());
+  if (offsets == entry.end() || !offsets->is_array() || offsets->size() != 2 || !ParseCount((*offsets)[0], begin) ||
+      !ParseCount((*offsets)[1], end) || *begin > *end) {
+    return "has invalid data_offsets";
+  }
+  if (*end - *begin != bytes) {
+    return absl::StrCat("has ", *end - *begin, " bytes, but shape ", tensor->shape.ToString(), " of ",
+                        dtype->get_ref<const std::string&>(), " needs ", bytes);
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(std::string path,
+                                                            const std::vector<SafetensorsTensor>& tensors,
+                                                            const SafetensorsMetadata& metadata) {
+  const std::string header = EncodeHeader(tensors, metadata);
+  if (static_cast<int64_t>(header.size()) - kLengthBytes > kHeaderBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a header of ", FormatBytes(header.size()),
+                                                   " is too large, at most ", FormatBytes(kHeaderBytesMax)));
+  }
+  int64_t bytes = static_cast<int64_t>(header.size());
+  for (const SafetensorsTensor& t : tensors) bytes += t.bytes();
+  ASSIGN_OR_RETURN(FileWriter file, FileWriter::Create(std::move(path)));
+  RETURN_IF_ERROR(file.Append(header));
+  return SafetensorsWriter(std::move(file), bytes, Checksum(header));
+}
+
+absl::Status SafetensorsWriter::Append(std::span<const std::byte> bytes) {
+  APTM_CHECK(file_.bytes() + static_cast<int64_t>(bytes.size()) <= file_bytes_, "more bytes than declared");
+  return file_.Append(bytes);
+}
+
+absl::Status SafetensorsWriter::Finish() {
+  APTM_CHECK(file_.bytes() == file_bytes_, file_.bytes(), " of ", file_bytes_, " bytes were written");
+  return file_.Finish();
+}
+
+absl::StatusOr<SafetensorsReader> SafetensorsReader::Open(std::string path) {
+  ASSIGN_OR_RETURN(FileReader file, FileReader::Open(std::move(path)));
+  SafetensorsReader reader(std::move(file));
+  const auto error = [&](auto... what) {
+    return absl::DataLossError(absl::StrCat(reader.path(), " is not a valid safetensors file: ", what...));
+  };
+  const int64_t size = reader.file_.size();
+  if (size < kLengthBytes) return error("it has ", size, " bytes, less than the 8 of its header length");
+  uint64_t length = 0;
+  RETURN_IF_ERROR(reader.file_.ReadAt(0, std::as_writable_bytes(std::span(&length, 1))));
+  if (length > static_cast<uint64_t>(kHeaderBytesMax)) return error("its header length ", length, " is too large");
+  if (static_cast<int64_t>(length) > size - kLengthBytes) {
+    return error("its header should have ", length, " bytes, but only ", size - kLengthBytes,
+                 " follow: it is truncated or damaged");
+  }
+  std::string header(static_cast<size_t>(kLengthBytes + length), '\0');
+  RETURN_IF_ERROR(reader.file_.ReadAt(0, std::as_writable_bytes(std::span(header))));
+  reader.header_checksum_ = Checksum(header);
+  RETURN_IF_ERROR(reader.ParseHeader(header));
+  return reader;
+}
+
+absl::Status SafetensorsReader::ParseHeader(std::string_view header) {
+  const auto error = [&](auto... what) {
+    return absl::DataLossError(absl::StrCat(path(), " is not a valid safetensors file: ", what...));
+  };
+  std::set<std::string> keys;
+  std::string repeated;
+  const json::parser_callback_t note_keys = [&](int depth, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::key && depth == 1 && !keys.insert(value.get<std::string>()).second) {
+      repeated = value.get<std::string>();
+    }
+    return true;
+  };
+  const json root = json::parse(header.substr(kLengthBytes), note_keys, /*allow_exceptions=*/false);
+  if (root.is_discarded() || !root.is_object()) return error("its header is not a JSON object");
+  if (!repeated.empty()) return error("tensor ", Quoted(repeated), " is there twice");
+
+  const int64_t data_begin = static_cast<int64_t>(header.size());
+  const int64_t data_bytes = file_.size() - data_begin;
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  for (const auto& [name, entry] : root.items()) {
+    if (name == kMetadataKey) {
+      if (!entry.is_object()) return error("__metadata__ is not an object");
+      for (const auto& [key, value] : entry.items()) {
+        if (!value.is_string()) return error("__metadata__ entry ", Quoted(key), " is not text");
+        metadata_[key] = value.get<std::string>();
+      }
+      continue;
+    }
+    SafetensorsTensor tensor{.name = name};
+    int64_t begin = 0, end = 0;
+    if (const std::string wrong = ParseEntry(entry, &tensor, &begin, &end); !wrong.empty()) {
+      return error("tensor ", Quoted(name), " ", wrong);
+    }
+    if (end > data_bytes) {
+      return error("tensor ", Quoted(name), " ends at byte ", end, " of the data, but the file holds only ", data_bytes,
+                   ": it is truncated or damaged");
+    }
+    tensor.offset = data_begin + begin;
+    tensors_.push_back(std::move(tensor));
+  }
+  std::stable_sort(tensors_.begin(), tensors_.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
+    return a.offset != b.offset ? a.offset < b.offset : a.bytes() < b.bytes();
+  });
+  int64_t at = data_begin;
+  for (const SafetensorsTensor& t : tensors_) {
+    if (t.offset < at) return error("tensor ", Quoted(t.name), " overlaps the one before it");
+    if (t.offset > at) return error("there is a gap before tensor ", Quoted(t.name));
+    at += t.bytes();
+    index_[t.name] = static_cast<size_t>(&t - tensors_.data());
+  }
+  if (at != file_.size()) return error("it has ", file_.size() - at, " bytes after its last tensor");
+  return absl::OkStatus();
+}
+
+const SafetensorsTensor* SafetensorsReader::Find(std::string_view name) const {
+  const auto it = index_.find(name);
+  return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+absl::Status SafetensorsReader::Read(const SafetensorsTensor& tensor, int64_t begin, std::span<std::byte> out) const {
+  APTM_CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= tensor.bytes(), tensor.name, ": bytes ", begin,
+             " + ", out.size(), " of ", tensor.bytes());
+  return file_.ReadAt(tensor.offset + begin, out);
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,108 @@
+// The safetensors container: 8 bytes little-endian header length, a JSON header (tensor name -> dtype, shape, byte
+// range; "__metadata__" -> text map), then the tensors' bytes without gaps. Interoperable with the safetensors package.
+// Readers treat a file as untrusted: whatever does not add up is one error naming the file and what is wrong.
+#ifndef ANGEL_PTM_CHECKPOINT_SAFETENSORS_H_
+#define ANGEL_PTM_CHECKPOINT_SAFETENSORS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/shape.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/file_io.h"
+
+namespace angel_ptm {
+
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
+struct SafetensorsTensor {
+  std::string name;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  int64_t offset = 0;  // bytes from the start of the file; set by readers, ignored by writers
+
+  int64_t bytes() const { return shape.elements() * SizeOf(dtype); }
+};
+
+// Writes one file front to back: every tensor's bytes in the declared order, in pieces of any size.
+class SafetensorsWriter {
+ public:
+  // Fails if `path` exists. Names must be unique and not "__metadata__" (checked).
+  static absl::StatusOr<SafetensorsWriter> Create(std::string path, const std::vector<SafetensorsTensor>& tensors,
+                                                  const SafetensorsMetadata& metadata);
+
+  // The next bytes of the current tensor; it is full after exactly its bytes() and the next one begins.
+  absl::Status Append(std::span<const std::byte> bytes);
+  // Syncs and closes; a bug if bytes are missing.
+  absl::Status Finish();
+
+  int64_t file_bytes() const { return file_bytes_; }
+  // XXH3-64 of everything before the first tensor's bytes.
+  uint64_t header_checksum() const { return header_checksum_; }
+
+ private:
+  SafetensorsWriter(FileWriter file, int64_t file_bytes, uint64_t header_checksum)
+      : file_(std::move(file)), file_bytes_(file_bytes), header_checksum_(header_checksum) {}
+  FileWriter file_;
+  int64_t file_bytes_ = 0;
+  uint64_t header_checksum_ = 0;
+};
+
+// An opened, validated file. Thread-safe.
+class SafetensorsReader {
+ public:
+  // Checks the header's length and syntax, dtypes, shapes, that the byte ranges tile the data without overlap or gap
+  // and that the file ends where the last tensor does.
+  static absl::StatusOr<SafetensorsReader> Open(std::string path);
+
+  // In the order of their bytes.
+  const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
+  const SafetensorsMetadata& metadata() const { return metadata_; }
+  // nullptr if there is none of this name.
+  const SafetensorsTensor* Find(std::string_view name) const;
+  // Bytes [begin, begin + out.size()) of the tensor; must lie within it.
+  absl::Status Read(const SafetensorsTensor& tensor, int64_t begin, std::span<std::byte> out) const;
+
+  const std::string& path() const { return file_.path(); }
+  int64_t file_bytes() const { return file_.size(); }
+  uint64_t header_checksum() const { return header_checksum_; }
+
+ private:
+  explicit SafetensorsReader(FileReader file) : file_(std::move(file)) {}
+  absl::Status ParseHeader(std::string_view header);
+
+  FileReader file_;
+  std::vector<SafetensorsTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+  SafetensorsMetadata metadata_;
+  uint64_t header_checksum_ = 0;
+};
+
+// XXH3-64, the checksum of everything in a checkpoint, and its text form of 16 hexadecimal digits.
+uint64_t Checksum(std::span<const std::byte> bytes);
+inline uint64_t Checksum(std::string_view text) { return Checksum(std::as_bytes(std::span(text))); }
+std::string ChecksumText(uint64_t checksum);
+
+// XXH3-64 of bytes that arrive in pieces.
+class StreamChecksum {
+ public:
+  StreamChecksum();
+  ~StreamChecksum();
+  StreamChecksum(const StreamChecksum&) = delete;
+  StreamChecksum& operator=(const StreamChecksum&) = delete;
+  void Add(std::span<const std::byte> bytes);
+  uint64_t Digest() const;
+
+ private:
+  void* state_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_SAFETENSORS_H_

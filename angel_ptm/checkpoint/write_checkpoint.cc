@@ -1,0 +1,212 @@
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/directory.h"
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+
+namespace angel_ptm {
+namespace {
+
+// What ranks tell each other after a stage; plain bytes for the Communicator.
+struct RankResult {
+  int32_t code = 0;
+  int32_t reserved = 0;
+  int64_t file_bytes = 0;
+  uint64_t header_checksum = 0;
+  char message[1000] = {};
+
+  void Set(const absl::Status& status) {
+    code = static_cast<int32_t>(status.code());
+    const size_t n = std::min(sizeof(message) - 1, status.message().size());
+    std::memcpy(message, status.message().data(), n);
+    message[n] = '\0';
+  }
+};
+
+// The part of this rank's slice that lies within the unit, without padding.
+std::span<const float> CutPadding(const StateSlice& slice, const ManifestUnit& unit, int rank) {
+  APTM_CHECK(slice.begin == rank * unit.slice_elements, unit.name, ": slice begins at ", slice.begin, ", rank ", rank,
+             " owns from ", rank * unit.slice_elements);
+  const int64_t n = std::clamp<int64_t>(unit.elements - slice.begin, 0, unit.slice_elements);
+  APTM_CHECK(static_cast<int64_t>(slice.data.size()) >= n, unit.name, ": slice of ", slice.data.size(), " of ", n);
+  return slice.data.first(static_cast<size_t>(n));
+}
+
+std::string ChunkChecksums(std::span<const float> data) {
+  std::string text;
+  for (size_t at = 0; at < data.size(); at += kChecksumChunkElements) {
+    const size_t n = std::min<size_t>(kChecksumChunkElements, data.size() - at);
+    absl::StrAppend(&text, at == 0 ? "" : " ", ChecksumText(Checksum(std::as_bytes(data.subspan(at, n)))));
+  }
+  return text;
+}
+
+// Writes this rank's file. Checksums are computed first, so that the header is final and the file is written once,
+// front to back.
+absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& manifest, std::span<const StateSlice> own,
+                           int rank, RankResult* result) {
+  std::vector<SafetensorsTensor> tensors;
+  std::vector<std::span<const float>> data;
+  SafetensorsMetadata metadata = {{"format", "angel-ptm checkpoint"},
+                                  {"version", absl::StrCat(manifest.version)},
+                                  {"step", absl::StrCat(manifest.step)},
+                                  {"rank", absl::StrCat(rank)},
+                                  {"world_size", absl::StrCat(manifest.world_size)}};
+  for (const StateSlice& slice : own) {
+    const ManifestUnit& unit = manifest.units[slice.unit];
+    const std::span<const float> values = CutPadding(slice, unit, rank);
+    if (values.empty()) continue;
+    const std::string name = StateTensorName(slice.state_class, unit.name);
+    tensors.push_back({.name = name, .shape = {static_cast<int64_t>(values.size())}});
+    data.push_back(values);
+    metadata[absl::StrCat("begin:", name)] = absl::StrCat(slice.begin);
+    metadata[absl::StrCat("xxh3:", name)] = ChunkChecksums(values);
+  }
+  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors, metadata));
+  for (const std::span<const float> values : data) RETURN_IF_ERROR(writer.Append(std::as_bytes(values)));
+  RETURN_IF_ERROR(writer.Finish());
+  result->file_bytes = writer.file_bytes();
+  result->header_checksum = writer.header_checksum();
+  return absl::OkStatus();
+}
+
+absl::Status CopyFiles(const std::vector<std::string>& sources, const std::string& directory,
+                       CheckpointManifest* manifest) {
+  for (const std::string& source : sources) {
+    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(source));
+    const std::string name = BaseName(source);
+    RETURN_IF_ERROR(WriteTextFile(absl::StrCat(directory, "/", name), text));
+    manifest->copied_files.push_back({name, static_cast<int64_t>(text.size()), Checksum(text)});
+  }
+  return absl::OkStatus();
+}
+
+// Every (unit, class) once, no gradients; returns the classes in their order.
+std::vector<StateClass> CheckComplete(const Graph& graph, std::span<const StateSlice> own) {
+  std::map<StateClass, std::vector<int>> seen;
+  for (const StateSlice& slice : own) {
+    APTM_CHECK(slice.state_class != StateClass::kGradients, "gradients do not belong in a checkpoint");
+    APTM_CHECK(slice.unit >= 0 && slice.unit < static_cast<UnitId>(graph.units.size()), "unit ", slice.unit);
+    std::vector<int>& count = seen.try_emplace(slice.state_class, graph.units.size(), 0).first->second;
+    APTM_CHECK(++count[slice.unit] == 1, "unit ", slice.unit, " was passed twice");
+  }
+  std::vector<StateClass> classes;
+  for (const auto& [state_class, count] : seen) {
+    APTM_CHECK(std::count(count.begin(), count.end(), 1) == static_cast<int64_t>(count.size()),
+               std::string(Name(state_class)), " of a unit is missing");
+    classes.push_back(state_class);
+  }
+  return classes;
+}
+
+// One write in progress; stages run on all ranks, the directory is rank 0's business.
+class CheckpointWrite {
+ public:
+  CheckpointWrite(const CheckpointOptions& options, int64_t step, Communicator& communicator)
+      : options_(options),
+        step_(step),
+        communicator_(communicator),
+        temporary_(absl::StrCat(options.directory, "/", TemporaryName(step))) {}
+
+  bool is_root() const { return communicator_.rank() == 0; }
+  const std::string& temporary() const { return temporary_; }
+
+  // Rank 0 has done something; all ranks learn how it went.
+  absl::Status ShareRoot(const absl::Status& status, const char* what) {
+    RankResult result;
+    result.Set(status);
+    RETURN_IF_ERROR(communicator_.Broadcast(std::as_writable_bytes(std::span(&result, 1)), /*root=*/0, {what, step_}));
+    return Combine(std::span(&result, 1));
+  }
+
+  // All ranks have done something; all learn how each one fared.
+  absl::StatusOr<std::vector<RankResult>> ShareAll(const RankResult& own, const char* what) {
+    std::vector<RankResult> results(static_cast<size_t>(communicator_.size()));
+    RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(results)),
+                                            std::as_bytes(std::span(&own, 1)), {what, step_}));
+    RETURN_IF_ERROR(Combine(results));
+    return results;
+  }
+
+ private:
+  // The first failure, the same on every rank. Rank 0 removes the temporary directory first; if even that fails, the
+  // next write removes it.
+  absl::Status Combine(std::span<const RankResult> results) {
+    const auto failed = [](const RankResult& r) { return r.code != 0; };
+    const auto first = std::find_if(results.begin(), results.end(), failed);
+    if (first == results.end()) return absl::OkStatus();
+    if (is_root()) RemoveTree(temporary_).IgnoreError();
+    const int64_t count = std::count_if(results.begin(), results.end(), failed);
+    std::string message = absl::StrCat("the checkpoint of step ", step_, " was not saved: rank ",
+                                       first - results.begin(), ": ", first->message);
+    if (count > 1) absl::StrAppend(&message, " (and ", count - 1, " more ranks failed)");
+    absl::StrAppend(&message, "; earlier checkpoints are intact");
+    return absl::Status(static_cast<absl::StatusCode>(first->code), message);
+  }
+
+  const CheckpointOptions& options_;
+  const int64_t step_;
+  Communicator& communicator_;
+  const std::string temporary_;
+};
+
+// Manifest, rename, on rank 0.
+absl::Status Publish(const CheckpointOptions& options, const std::string& temporary, CheckpointManifest manifest,
+                     std::span<const RankResult> results) {
+  for (int r = 0; r < manifest.world_size; ++r) {
+    manifest.rank_files.push_back(
+        {RankFileName(r, manifest.world_size), results[r].file_bytes, results[r].header_checksum});
+  }
+  RETURN_IF_ERROR(WriteTextFile(absl::StrCat(temporary, "/", std::string(kManifestFile)), EncodeManifest(manifest)));
+  return PublishTemporary(options.directory, manifest.step);
+}
+
+}  // namespace
+
+absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options, const Graph& graph,
+                                                std::span<const StateSlice> own, const TrainerState& state,
+                                                Communicator& communicator) {
+  const int rank = communicator.rank(), size = communicator.size();
+  CheckpointManifest manifest{.step = state.step,
+                              .world_size = size,
+                              .graph_name = graph.name,
+                              .graph_hash = Hash(graph),
+                              .model_config = options.model_config,
+                              .trainer_state = state.json,
+                              .state_classes = CheckComplete(graph, own),
+                              .units = DescribeUnits(graph, size)};
+  CheckpointWrite write(options, state.step, communicator);
+  absl::Status status;
+  if (write.is_root()) status = PrepareTemporary(options.directory, state.step);
+  RETURN_IF_ERROR(write.ShareRoot(status, "prepare a checkpoint"));
+
+  RankResult result;
+  if (!PathExists(write.temporary())) {
+    status = absl::NotFoundError(absl::StrCat("cannot see ", write.temporary(),
+                                              ", which rank 0 has made: the directory must be shared by all ranks"));
+  } else {
+    status =
+        WriteRankFile(absl::StrCat(write.temporary(), "/", RankFileName(rank, size)), manifest, own, rank, &result);
+  }
+  if (status.ok() && write.is_root()) status = CopyFiles(options.files_to_copy, write.temporary(), &manifest);
+  result.Set(status);
+  ASSIGN_OR_RETURN(const std::vector<RankResult> results, write.ShareAll(result, "write a checkpoint"));
+
+  SavedCheckpoint saved{.path = absl::StrCat(options.directory, "/", CheckpointName(state.step))};
+  for (const RankResult& r : results) saved.bytes += r.file_bytes;
+  if (write.is_root()) status = Publish(options, write.temporary(), std::move(manifest), results);
+  RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
+  if (write.is_root()) {
+    const absl::Status pruned = PruneCheckpoints(options.directory, options.keep_last, state.step);
+    if (!pruned.ok()) saved.warning = absl::StrCat("an old checkpoint could not be removed: ", pruned.message());
+  }
+  return saved;
+}
+
+}  // namespace angel_ptm
