@@ -1,0 +1,175 @@
+#include "angel_ptm/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "tests/checkpoint/fixtures.h"
+#include "tests/support/ranks.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+void SaveWithRanks(const CheckpointOptions& options, const Graph& graph, int64_t step, int size,
+                   bool whole_vectors = false) {
+  RunRanks(size, [&](Communicator& comm) { return Save(options, graph, step, comm, whole_vectors).status(); });
+}
+
+TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
+  const Graph graph = SmallGraph();
+  for (int written : {1, 2, 3, 4, 8}) {
+    const TestDirectory dir;
+    WriteBytes(dir / "tokenizer.json", "{\"model\": 1}\n");
+    const CheckpointOptions options{.directory = dir / "run/checkpoints",
+                                    .model_config = "hidden_size: 64\n# \xC3\xA9 \"quoted\"\n",
+                                    .files_to_copy = {dir / "tokenizer.json"}};
+    SaveWithRanks(options, graph, 123, written);
+
+    const auto latest = FindLatestCheckpoint(options.directory);
+    ASSERT_TRUE(latest.ok()) << latest.status();
+    EXPECT_EQ(latest->path, dir / "run/checkpoints/step-00000123");
+    EXPECT_EQ(latest->warning, "");
+    const auto reader = CheckpointReader::Open(latest->path);
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    EXPECT_EQ(reader->manifest().step, 123);
+    EXPECT_EQ(reader->manifest().world_size, written);
+    EXPECT_EQ(reader->manifest().graph_hash, Hash(graph));
+    EXPECT_EQ(reader->manifest().model_config, options.model_config);
+    EXPECT_EQ(reader->manifest().trainer_state, "{\"samples\":984}");
+    EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), "{\"model\": 1}\n");
+    EXPECT_FALSE(reader->ReadCopiedFile("other.json").ok());
+    EXPECT_TRUE(reader->CheckGraph(graph).ok()) << reader->CheckGraph(graph);
+    EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
+    for (int size : {1, 2, 3, 4, 8}) {
+      const absl::Status status = ExpectState(*reader, graph, 123, size);
+      EXPECT_TRUE(status.ok()) << written << " -> " << size << ": " << status;
+    }
+  }
+}
+
+TEST(CheckpointTest, UnalignedRangesAndChunkBorders) {
+  // Two and a half checksum chunks per rank.
+  const int64_t elements = 5 * kChecksumChunkElements - 1234;
+  const Graph graph = MakeGraph({{"big", {{elements}}}});
+  const TestDirectory dir;
+  SaveWithRanks({.directory = dir.path()}, graph, 1, 2);
+  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const int64_t slice = SliceUnit(elements, 2).slice_elements;
+  for (const auto& [begin, n] : std::vector<std::pair<int64_t, int64_t>>{{0, 1},
+                                                                         {kChecksumChunkElements - 1, 2},
+                                                                         {slice - 3, 7},
+                                                                         {17, 3 * kChecksumChunkElements},
+                                                                         {elements - 2, 5},
+                                                                         {elements, 4},
+                                                                         {elements + 100, 4},
+                                                                         {5, 0}}) {
+    std::vector<float> out(static_cast<size_t>(n), NAN);
+    ASSERT_TRUE(reader->ReadRange(0, StateClass::kMoment2, begin, out).ok());
+    for (int64_t i = 0; i < n; ++i) {
+      ASSERT_EQ(out[i], begin + i < elements ? StateValue(0, StateClass::kMoment2, begin + i, 1) : 0.0f) << begin + i;
+    }
+  }
+}
+
+TEST(CheckpointTest, FilesDoNotDependOnTheZeroStage) {
+  const Graph graph = SmallGraph();
+  const TestDirectory sharded, whole;
+  SaveWithRanks({.directory = sharded.path()}, graph, 5, 3, /*whole_vectors=*/false);
+  SaveWithRanks({.directory = whole.path()}, graph, 5, 3, /*whole_vectors=*/true);
+  const std::vector<std::string> names = ListDirectory(sharded / "step-00000005").value();
+  EXPECT_THAT(names, ElementsAre("manifest.json", "rank-00000-of-00003.safetensors", "rank-00001-of-00003.safetensors",
+                                 "rank-00002-of-00003.safetensors"));
+  for (const std::string& name : names) {
+    EXPECT_EQ(ReadBytes(sharded / ("step-00000005/" + name)), ReadBytes(whole / ("step-00000005/" + name))) << name;
+  }
+}
+
+TEST(CheckpointTest, KeepsTheLastAndReplacesTheSameStep) {
+  const Graph graph = SmallGraph();
+  const TestDirectory dir;
+  const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
+  for (int64_t step : {10, 20, 30}) SaveWithRanks(options, graph, step, 2);
+  EXPECT_THAT(ListDirectory(dir.path()).value(), ElementsAre("step-00000020", "step-00000030"));
+  // The same step again, at another world size.
+  SaveWithRanks(options, graph, 30, 1);
+  EXPECT_THAT(ListDirectory(dir.path()).value(), ElementsAre("step-00000020", "step-00000030"));
+  EXPECT_EQ(CheckpointReader::Open(dir / "step-00000030")->manifest().world_size, 1);
+  // Resumed from an early checkpoint while later ones are there: the new one is never the one that goes.
+  SaveWithRanks(options, graph, 15, 1);
+  EXPECT_TRUE(CheckpointReader::Open(dir / "step-00000015").ok());
+}
+
+TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
+  const Graph graph = SmallGraph();
+  const TestDirectory dir;
+  EXPECT_EQ(FindLatestCheckpoint(dir / "none")->path, "");
+  EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, "");
+  SaveWithRanks({.directory = dir.path()}, graph, 7, 1);
+  std::filesystem::copy(dir / "step-00000007", dir / "step-00000009.tmp");
+  std::filesystem::create_directory(dir / "step-00000011");
+  std::filesystem::create_directory(dir / "step-12");
+  const auto latest = FindLatestCheckpoint(dir.path());
+  ASSERT_TRUE(latest.ok());
+  EXPECT_EQ(latest->path, dir / "step-00000007");
+  EXPECT_THAT(latest->warning, HasSubstr("step-00000011"));
+  EXPECT_EQ(latest->warning.find("step-00000009"), std::string::npos);
+  EXPECT_THAT(std::string(CheckpointReader::Open(dir / "step-00000011").status().message()),
+              HasSubstr("not a complete checkpoint"));
+  // The next save clears what a killed run left.
+  SaveWithRanks({.directory = dir.path()}, graph, 8, 1);
+  EXPECT_FALSE(PathExists(dir / "step-00000009.tmp"));
+}
+
+TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
+  const TestDirectory dir;
+  const Graph graph = SmallGraph();
+  SaveWithRanks({.directory = dir.path()}, graph, 1, 2);
+  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  ASSERT_TRUE(reader.ok());
+  const auto message = [&](const std::vector<UnitShape>& units) {
+    const absl::Status status = reader->CheckGraph(MakeGraph(units));
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    return std::string(status.message());
+  };
+  const UnitShape embedding{"embedding", {{100, 48}}}, layer{"layers.0.dense", {{64, 64}, {64}, {33, 64}}},
+      norm{"final_norm", {{48}}}, head{"head", {{130, 64}}};
+  EXPECT_THAT(message({{"embedding", {{100, 64}}}, layer, norm, head}),
+              HasSubstr("wanted parameter embedding.w0 of shape [100, 64], got [100, 48]"));
+  EXPECT_THAT(message({embedding, {"layers.0.dense", {{64, 64}, {64}, {64, 33}}}, norm, head}),
+              HasSubstr("wanted parameter layers.0.dense.w2 of shape [64, 33], got [33, 64]"));
+  EXPECT_THAT(message({embedding, {"layers.0.dense", {{64, 64}, {64}, {33, 64}, {5}}}, norm, head}),
+              HasSubstr("parameter layers.0.dense.w3 of shape [5] is missing"));
+  EXPECT_THAT(message({embedding, {"layers.0.dense", {{64, 64}, {64}}}, norm, head}),
+              HasSubstr("it has a parameter layers.0.dense.w2 that the model has not"));
+  EXPECT_THAT(message({embedding, {"layers.0.moe", {{64, 64}, {64}, {33, 64}}}, norm, head}),
+              HasSubstr("wanted parameter layers.0.moe.w0, got layers.0.dense.w0"));
+  EXPECT_THAT(message({embedding, layer, norm}), HasSubstr("wanted 3 units, got 4"));
+}
+
+TEST(CheckpointTest, StateThatWasNotSavedIsAnError) {
+  const TestDirectory dir;
+  const Graph graph = SmallGraph();
+  RunRanks(1, [&](Communicator& comm) {
+    const OwnState state(graph, 0, 1, 1);
+    std::vector<StateSlice> parameters;
+    for (const StateSlice& s : state.slices()) {
+      if (s.state_class == StateClass::kParameters) parameters.push_back(s);
+    }
+    return WriteCheckpoint({.directory = dir.path()}, graph, parameters, {.step = 1}, comm).status();
+  });
+  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::vector<float> out(3);
+  EXPECT_TRUE(reader->ReadRange(0, StateClass::kParameters, 0, out).ok());
+  EXPECT_EQ(reader->ReadRange(0, StateClass::kMoment1, 0, out).code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,159 @@
+// A small graph, state whose values tell where they belong, and a directory that goes away.
+#ifndef ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
+#define ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/shard.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+class TestDirectory {
+ public:
+  TestDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "angel_ptm_XXXXXX").string();
+    EXPECT_NE(mkdtemp(name.data()), nullptr);
+    path_ = name;
+  }
+  ~TestDirectory() { std::filesystem::remove_all(path_); }
+  TestDirectory(const TestDirectory&) = delete;
+  TestDirectory& operator=(const TestDirectory&) = delete;
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+inline std::string ReadBytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  EXPECT_TRUE(in) << path;
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+inline void WriteBytes(const std::string& path, const std::string& bytes) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out << bytes;
+  out.close();
+  EXPECT_TRUE(out) << path;
+}
+
+struct UnitShape {
+  std::string name;
+  std::vector<Shape> parameters;
+};
+
+inline Graph MakeGraph(const std::vector<UnitShape>& units) {
+  Graph graph;
+  graph.name = "test";
+  for (const UnitShape& shape : units) {
+    Unit unit{.name = shape.name};
+    for (size_t i = 0; i < shape.parameters.size(); ++i) {
+      const int64_t offset = (unit.elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
+      unit.parameters.push_back(static_cast<int32_t>(graph.parameters.size()));
+      graph.parameters.push_back({.tensor = static_cast<TensorId>(graph.tensors.size())});
+      graph.tensors.push_back({.name = shape.name + ".w" + std::to_string(i),
+                               .shape = shape.parameters[i],
+                               .tensor_class = TensorClass::kParameter,
+                               .unit = static_cast<UnitId>(graph.units.size()),
+                               .unit_offset = offset});
+      unit.elements = offset + shape.parameters[i].elements();
+    }
+    graph.units.push_back(std::move(unit));
+  }
+  return graph;
+}
+
+// Units of several slices and of less than one: slices of 1024 elements cut the first two and the last differently at
+// every world size.
+inline Graph SmallGraph() {
+  return MakeGraph({{"embedding", {{100, 48}}},
+                    {"layers.0.dense", {{64, 64}, {64}, {33, 64}}},
+                    {"final_norm", {{48}}},
+                    {"head", {{130, 64}}}});
+}
+
+inline const std::vector<StateClass>& SavedClasses() {
+  static const std::vector<StateClass> classes = {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2};
+  return classes;
+}
+
+// The element's value, different for every place and step.
+inline float StateValue(UnitId unit, StateClass state_class, int64_t i, int64_t step) {
+  return static_cast<float>((step * 131 + unit * 17 + static_cast<int>(state_class)) % 251) +
+         static_cast<float>(i % 65521) / 65536.0f;
+}
+
+// One rank's own state, with padding, and the slices that describe it. With `whole_vectors` the slices point into whole
+// vectors, as at ZeRO stage 0.
+class OwnState {
+ public:
+  OwnState(const Graph& graph, int rank, int size, int64_t step, bool whole_vectors = false) {
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+      const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
+      for (StateClass c : SavedClasses()) {
+        const int64_t begin = whole_vectors ? 0 : rank * cut.slice_elements;
+        const int64_t n = whole_vectors ? size * cut.slice_elements : cut.slice_elements;
+        std::vector<float>& values = storage_.emplace_back(static_cast<size_t>(n), 0.0f);
+        for (int64_t i = 0; i < n && begin + i < cut.elements; ++i) values[i] = StateValue(u, c, begin + i, step);
+        slices_.push_back({.unit = u, .state_class = c, .begin = rank * cut.slice_elements});
+        own_.push_back({whole_vectors ? rank * cut.slice_elements : 0, cut.slice_elements});
+      }
+    }
+    for (size_t i = 0; i < slices_.size(); ++i) {
+      slices_[i].data = std::span<const float>(storage_[i]).subspan(own_[i].first, own_[i].second);
+    }
+  }
+  const std::vector<StateSlice>& slices() const { return slices_; }
+
+ private:
+  std::vector<std::vector<float>> storage_;
+  std::vector<std::pair<int64_t, int64_t>> own_;
+  std::vector<StateSlice> slices_;
+};
+
+// Saves SmallGraph-like state as one rank of `communicator`.
+inline absl::StatusOr<SavedCheckpoint> Save(const CheckpointOptions& options, const Graph& graph, int64_t step,
+                                            Communicator& communicator, bool whole_vectors = false) {
+  const OwnState state(graph, communicator.rank(), communicator.size(), step, whole_vectors);
+  return WriteCheckpoint(options, graph, state.slices(),
+                         {.step = step, .json = "{\"samples\": " + std::to_string(step * 8) + "}"}, communicator);
+}
+
+// Compares all state, padding included, as every rank of a world of `size` would read it.
+inline absl::Status ExpectState(const CheckpointReader& reader, const Graph& graph, int64_t step, int size) {
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
+    std::vector<float> slice(static_cast<size_t>(cut.slice_elements));
+    for (StateClass c : SavedClasses()) {
+      for (int rank = 0; rank < size; ++rank) {
+        std::fill(slice.begin(), slice.end(), -1.0f);
+        const int64_t begin = rank * cut.slice_elements;
+        RETURN_IF_ERROR(reader.ReadRange(u, c, begin, slice));
+        for (int64_t i = 0; i < cut.slice_elements; ++i) {
+          const float want = begin + i < cut.elements ? StateValue(u, c, begin + i, step) : 0.0f;
+          if (slice[i] != want) {
+            return absl::InternalError(absl::StrCat(graph.units[u].name, " class ", static_cast<int>(c), " element ",
+                                                    begin + i, ": wanted ", want, ", got ", slice[i]));
+          }
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
