@@ -20,7 +20,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kT = 1024, kH = 256, kF = 256, kE = 24, kK = 2, kV = 8192, kBlockRows = 64, kChunk = 256;
+constexpr int64_t kT = 1024, kH = 256, kF = 256, kE = 24, kK = 2, kV = 8192, kBlockRows = 16, kChunk = 256;
 constexpr int64_t kBlocksMax = ExpertBlocksMax(kT, kK, kE, kBlockRows), kRows = kBlocksMax * kBlockRows;
 
 // A 64-byte aligned array of floats in [-1, 1), from a fixed sequence.

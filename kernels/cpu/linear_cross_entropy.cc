@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
@@ -20,9 +19,7 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
     return 0;
   }
   const float target_logit = logits_V[target];
-  float highest = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : highest)
-  for (int64_t i = 0; i < v; ++i) highest = std::max(highest, logits_V[i]);
+  const float highest = MaxOf(logits_V, v);
   float sum = 0;
   if (!want_gradient) {
 #pragma omp simd reduction(+ : sum)

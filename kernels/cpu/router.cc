@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
@@ -12,9 +11,7 @@ namespace {
 constexpr int64_t kTokenGrain = 16;
 
 void SoftmaxInPlace(float* __restrict p_E, int64_t e) {
-  float highest = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : highest)
-  for (int64_t i = 0; i < e; ++i) highest = std::max(highest, p_E[i]);
+  const float highest = MaxOf(p_E, e);
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < e; ++i) {

@@ -43,6 +43,24 @@ inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
 // x * sigmoid(x).
 inline float Silu(float x) { return x / (1.0f + Exp(-x)); }
 
+// The largest of values[n], -inf if there is none; NaNs are passed over.
+inline float MaxOf(const float* values, int64_t n) {
+  constexpr int kLanes = 64;  // independent comparisons, enough to hide their latency
+  float lanes[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = -std::numeric_limits<float>::infinity();
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
+  }
+  for (; i < n; ++i) lanes[i % kLanes] = values[i] > lanes[i % kLanes] ? values[i] : lanes[i % kLanes];
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane)
+      lanes[lane] = lanes[lane + width] > lanes[lane] ? lanes[lane + width] : lanes[lane];
+  }
+  return lanes[0];
+}
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_

@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kN = 40, kK = 24;
+constexpr int64_t kN = 40, kK = 24;  // not multiples of any register tile
 
 GroupedMatmulArgs ForwardArgs(TestTensor& y, TestTensor& x, TestTensor& w, const TestLayout& layout, bool trans_b) {
   return {.c = y,
@@ -135,6 +135,29 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
                             y_after.data() + after.row_of_pair[pair] * kN, kN * sizeof(float)),
                 0);
     }
+  }
+}
+
+// Nor on the block size and the number of threads.
+TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnBlockSize) {
+  RoutingShape s = {65, 5, 2, 1};
+  std::mt19937 random(8);
+  TestTensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  const std::vector<int32_t> routed = RouteTokens(s, random);
+  std::vector<float> first;
+  for (const int64_t block_rows : {1, 7, 16, 64}) {
+    s.block_rows = block_rows;
+    const TestLayout layout(s, routed);
+    TestTensor x(layout.rows_max * kK), y(layout.rows_max * kN);
+    for (int64_t row = 0; row < layout.active_rows(); ++row) {
+      const int32_t pair = layout.pair_of_row[row];
+      for (int64_t i = 0; i < kK; ++i) x[row * kK + i] = pair < 0 ? 0.0f : tokens[pair / s.k * kK + i];
+    }
+    CpuKernels().grouped_matmul(ForwardArgs(y, x, w, layout, true), TestContext(block_rows == 7 ? 3 : 1));
+    std::vector<float> by_pair;
+    for (const int32_t row : layout.row_of_pair) by_pair.insert(by_pair.end(), &y[row * kN], &y[row * kN] + kN);
+    if (first.empty()) first = by_pair;
+    EXPECT_EQ(std::memcmp(first.data(), by_pair.data(), first.size() * sizeof(float)), 0) << block_rows;
   }
 }
 
