@@ -1,0 +1,178 @@
+#include "angel_ptm/config/load.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/override.h"
+#include "angel_ptm/config/suggest.h"
+
+namespace angel_ptm {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using google::protobuf::TextFormat;
+
+// The n-th (from 0) part of `text` between double quotes; empty if there are fewer.
+std::string Quoted(const std::string& text, int n) {
+  size_t end = std::string::npos;
+  for (int i = 0; i <= n; ++i) {
+    const size_t begin = text.find('"', end + 1);
+    if (begin == std::string::npos) return "";
+    end = text.find('"', begin + 1);
+    if (end == std::string::npos) return "";
+    if (i == n) return text.substr(begin + 1, end - begin - 1);
+  }
+  return "";
+}
+
+// The enum field called `name` in `message` or below, or nullptr.
+const FieldDescriptor* FindEnumField(const Descriptor& message, const std::string& name) {
+  for (int i = 0; i < message.field_count(); ++i) {
+    const FieldDescriptor* field = message.field(i);
+    if (field->name() == name && field->enum_type() != nullptr) return field;
+    if (field->message_type() == nullptr) continue;
+    if (const FieldDescriptor* found = FindEnumField(*field->message_type(), name)) return found;
+  }
+  return nullptr;
+}
+
+// Adds the valid names to protobuf's messages about unknown names; other messages stay as they are.
+std::string WithSuggestion(const std::string& message) {
+  std::vector<std::string> valid;
+  if (message.find("has no field named") != std::string::npos) {
+    const Descriptor* type = TrainConfig::descriptor()->file()->pool()->FindMessageTypeByName(Quoted(message, 0));
+    for (int i = 0; type != nullptr && i < type->field_count(); ++i) valid.push_back(type->field(i)->name());
+    if (!valid.empty())
+      return absl::StrCat("no field '", Quoted(message, 1), "' here; ", SuggestName(Quoted(message, 1), valid));
+  }
+  if (message.find("Unknown enumeration value") != std::string::npos) {
+    const FieldDescriptor* field = FindEnumField(*TrainConfig::descriptor(), Quoted(message, 1));
+    for (int i = 0; field != nullptr && i < field->enum_type()->value_count(); ++i) {
+      valid.push_back(field->enum_type()->value(i)->name());
+    }
+    if (!valid.empty()) {
+      return absl::StrCat("no value '", Quoted(message, 0), "' for ", field->name(), "; ",
+                          SuggestName(Quoted(message, 0), valid));
+    }
+  }
+  return message;
+}
+
+class ErrorLines : public google::protobuf::io::ErrorCollector {
+ public:
+  explicit ErrorLines(std::string name) : name_(std::move(name)) {}
+  // protobuf counts lines and columns from 0, people from 1.
+  void AddError(int line, int column, const std::string& message) override {
+    lines_.push_back(absl::StrCat(name_, ":", line + 1, ":", column + 1, ": ", WithSuggestion(message)));
+  }
+  std::string Text() const { return absl::StrJoin(lines_, "\n"); }
+
+ private:
+  std::string name_;
+  std::vector<std::string> lines_;
+};
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  const auto failed = [&path] {
+    const int error = errno;
+    return absl::ErrnoToStatus(error, absl::StrCat("cannot read the config file '", path, "'"));
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  if (file == nullptr) return failed();
+  std::string text;
+  char buffer[1 << 14];
+  for (;;) {
+    const size_t bytes = std::fread(buffer, 1, sizeof(buffer), file.get());
+    text.append(buffer, bytes);
+    if (bytes < sizeof(buffer)) break;
+  }
+  if (std::ferror(file.get())) return failed();
+  return text;
+}
+
+// Getting an unset field gives its default, so setting what was got makes the default explicit.
+void MakeExplicit(const FieldDescriptor* field, Message* message) {
+  const Reflection& r = *message->GetReflection();
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return r.SetInt32(message, field, r.GetInt32(*message, field));
+    case FieldDescriptor::CPPTYPE_INT64:
+      return r.SetInt64(message, field, r.GetInt64(*message, field));
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return r.SetUInt64(message, field, r.GetUInt64(*message, field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return r.SetDouble(message, field, r.GetDouble(*message, field));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return r.SetBool(message, field, r.GetBool(*message, field));
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return r.SetEnum(message, field, r.GetEnum(*message, field));
+    case FieldDescriptor::CPPTYPE_STRING:
+      return r.SetString(message, field, r.GetString(*message, field));
+    default:
+      APTM_CHECK(false, field->full_name(), ": FillDefaults does not know this field type");
+  }
+}
+
+void FillMessage(Message* message) {
+  const Descriptor& type = *message->GetDescriptor();
+  const Reflection& reflection = *message->GetReflection();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor* field = type.field(i);
+    const bool unchosen = field->containing_oneof() != nullptr && !reflection.HasField(*message, field);
+    if (field->is_repeated() || unchosen) continue;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      FillMessage(reflection.MutableMessage(message, field));
+    } else {
+      MakeExplicit(field, message);
+    }
+  }
+}
+
+}  // namespace
+
+void FillDefaults(TrainConfig* config) { FillMessage(config); }
+
+absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std::string& name,
+                                             const std::vector<std::string>& overrides) {
+  TrainConfig config;
+  ErrorLines errors(name);
+  TextFormat::Parser parser;
+  parser.RecordErrorsTo(&errors);
+  google::protobuf::io::ArrayInputStream input(text.data(), static_cast<int>(text.size()));
+  if (!parser.Parse(&input, &config)) return absl::InvalidArgumentError(errors.Text());
+  std::vector<std::string> wrong;
+  for (const std::string& assignment : overrides) {
+    const absl::Status status = ApplyOverride(assignment, &config);
+    if (!status.ok()) wrong.emplace_back(status.message());
+  }
+  if (!wrong.empty()) return absl::InvalidArgumentError(absl::StrJoin(wrong, "\n"));
+  FillDefaults(&config);
+  return config;
+}
+
+absl::StatusOr<TrainConfig> LoadTrainConfig(const std::string& path, const std::vector<std::string>& overrides) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  return ParseTrainConfig(text, path, overrides);
+}
+
+std::string ToText(const TrainConfig& config) {
+  std::string text;
+  APTM_CHECK(TextFormat::PrintToString(config, &text));
+  return text;
+}
+
+}  // namespace angel_ptm

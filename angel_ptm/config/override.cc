@@ -1,0 +1,173 @@
+#include "angel_ptm/config/override.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/suggest.h"
+
+namespace angel_ptm {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::EnumValueDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+std::vector<std::string> FieldNames(const Descriptor& message) {
+  std::vector<std::string> names;
+  for (int i = 0; i < message.field_count(); ++i) names.push_back(message.field(i)->name());
+  return names;
+}
+
+// All paths below `message` whose last name is `name`.
+void FindPaths(const Descriptor& message, const std::string& prefix, const std::string& name,
+               std::vector<std::string>* paths) {
+  for (int i = 0; i < message.field_count(); ++i) {
+    const FieldDescriptor& field = *message.field(i);
+    if (field.name() == name) paths->push_back(prefix + name);
+    if (field.message_type() != nullptr) {
+      FindPaths(*field.message_type(), absl::StrCat(prefix, field.name(), "."), name, paths);
+    }
+  }
+}
+
+absl::Status NoSuchField(const std::string& parent, const Descriptor& message, const std::string& wrong,
+                         const std::string& last_name) {
+  const std::string where = parent.empty() ? "the config" : absl::StrCat("'", parent, "'");
+  std::vector<std::string> elsewhere;
+  FindPaths(*TrainConfig::descriptor(), "", last_name, &elsewhere);
+  const std::string hint = elsewhere.empty() ? SuggestName(wrong, FieldNames(message))
+                                             : absl::StrCat("did you mean '", absl::StrJoin(elsewhere, "' or '"), "'?");
+  return absl::InvalidArgumentError(absl::StrCat(where, " has no field '", wrong, "'; ", hint));
+}
+
+absl::Status WrongValue(const std::string& wanted, const std::string& text) {
+  return absl::InvalidArgumentError(absl::StrCat("wanted ", wanted, ", got '", text, "'"));
+}
+
+std::string Unquote(const std::string& text) {
+  const bool quoted = text.size() >= 2 && text.front() == '"' && text.back() == '"';
+  return quoted ? text.substr(1, text.size() - 2) : text;
+}
+
+absl::Status ParseEnum(const EnumDescriptor& type, const std::string& text, const EnumValueDescriptor** value) {
+  *value = type.FindValueByName(text);
+  if (*value != nullptr) return absl::OkStatus();
+  std::vector<std::string> names;
+  for (int i = 0; i < type.value_count(); ++i) names.push_back(type.value(i)->name());
+  return absl::InvalidArgumentError(absl::StrCat("no value '", text, "'; ", SuggestName(text, names)));
+}
+
+absl::Status SetSingular(const std::string& text, const FieldDescriptor& field, Message* message) {
+  const Reflection& reflection = *message->GetReflection();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32: {
+      int32_t value;
+      if (!absl::SimpleAtoi(text, &value)) return WrongValue("an integer of 32 bits", text);
+      reflection.SetInt32(message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_INT64: {
+      int64_t value;
+      if (!absl::SimpleAtoi(text, &value)) return WrongValue("an integer", text);
+      reflection.SetInt64(message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_UINT64: {
+      uint64_t value;
+      if (!absl::SimpleAtoi(text, &value)) return WrongValue("an integer of at least 0", text);
+      reflection.SetUInt64(message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_DOUBLE: {
+      double value;
+      if (!absl::SimpleAtod(text, &value)) return WrongValue("a number", text);
+      reflection.SetDouble(message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_BOOL:
+      if (text != "true" && text != "false") return WrongValue("true or false", text);
+      reflection.SetBool(message, &field, text == "true");
+      return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_ENUM: {
+      const EnumValueDescriptor* value;
+      RETURN_IF_ERROR(ParseEnum(*field.enum_type(), text, &value));
+      reflection.SetEnum(message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_STRING:
+      reflection.SetString(message, &field, Unquote(text));
+      return absl::OkStatus();
+    default:
+      APTM_CHECK(false, field.full_name(), ": overrides do not know this field type");
+      return absl::OkStatus();
+  }
+}
+
+void SetRepeatedString(const std::string& text, const FieldDescriptor& field, Message* message) {
+  APTM_CHECK(field.cpp_type() == FieldDescriptor::CPPTYPE_STRING, field.full_name(),
+             ": overrides of repeated fields know strings only");
+  const Reflection& reflection = *message->GetReflection();
+  if (text.size() < 2 || text.front() != '[' || text.back() != ']') {
+    reflection.AddString(message, &field, Unquote(text));
+    return;
+  }
+  reflection.ClearField(message, &field);
+  const std::string inside = text.substr(1, text.size() - 2);
+  for (absl::string_view item : absl::StrSplit(inside, ',', absl::SkipWhitespace())) {
+    reflection.AddString(message, &field, Unquote(std::string(absl::StripAsciiWhitespace(item))));
+  }
+}
+
+absl::Status SetByPath(const std::string& path, const std::string& text, Message* message) {
+  const std::vector<std::string> names = absl::StrSplit(path, '.');
+  std::string parent;
+  for (size_t i = 0;; ++i) {
+    const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(names[i]);
+    if (field == nullptr) return NoSuchField(parent, *message->GetDescriptor(), names[i], names.back());
+    absl::StrAppend(&parent, i == 0 ? "" : ".", names[i]);
+    const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    const bool is_last = i + 1 == names.size();
+    if (is_last && !is_message) {
+      if (!field->is_repeated()) return SetSingular(text, *field, message);
+      SetRepeatedString(text, *field, message);
+      return absl::OkStatus();
+    }
+    if (is_last) {
+      return absl::InvalidArgumentError(absl::StrCat("'", parent, "' is a group of fields, wanted one of them: ",
+                                                     absl::StrJoin(FieldNames(*field->message_type()), ", ")));
+    }
+    if (!is_message) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", parent, "' is a value and has no field '", names[i + 1], "'"));
+    }
+    message = message->GetReflection()->MutableMessage(message, field);
+  }
+}
+
+}  // namespace
+
+absl::Status ApplyOverride(const std::string& assignment, TrainConfig* config) {
+  const size_t equals = assignment.find('=');
+  const std::string context = absl::StrCat("--set ", assignment, ": ");
+  if (equals == std::string::npos || equals == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(context, "wanted path.to.field=value"));
+  }
+  const std::string path(absl::StripAsciiWhitespace(assignment.substr(0, equals)));
+  const std::string text(absl::StripAsciiWhitespace(assignment.substr(equals + 1)));
+  const absl::Status status = SetByPath(path, text, config);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(context, status.message()));
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,346 @@
+#include "angel_ptm/config/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
+
+namespace angel_ptm {
+namespace {
+
+// Widths are whole cache lines of fp32, so that rows of matrices and shards of vectors start aligned.
+constexpr int64_t kWidthMultiple = 16;
+constexpr int64_t kVocabularyMin = 258;  // the 256 bytes and the two special tokens
+// Generous bounds that keep every product of sizes within 63 bits.
+constexpr int64_t kWidthMax = int64_t{1} << 20;
+constexpr int64_t kCountMax = int64_t{1} << 16;
+constexpr int64_t kVocabularyMax = int64_t{1} << 24;
+constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels index rows with 32 bits
+constexpr int64_t kStepsMax = int64_t{1} << 40;
+constexpr int64_t kPageBytesMin = 4096;
+constexpr int64_t kPageBytesMax = int64_t{1} << 30;
+constexpr double kHostMemoryShare = 0.8;
+
+std::string Text(int64_t value) { return absl::StrCat(value); }
+std::string Text(double value) { return FormatExact(value); }
+
+// Collects error lines; each check is true if it passed, so that checks that build on it can be left out.
+class Checks {
+ public:
+  explicit Checks(std::string prefix) : prefix_(std::move(prefix)) {}
+
+  bool That(bool ok, const std::string& field, const std::string& wrong, const std::string& wanted,
+            const std::string& got) {
+    if (!ok) lines_.push_back(absl::StrCat(prefix_, field, ": ", wrong, ", wanted ", wanted, ", got ", got));
+    return ok;
+  }
+  bool Between(const std::string& field, int64_t value, int64_t least, int64_t most) {
+    return That(value >= least && value <= most, field, "out of range", absl::StrCat(least, " to ", most), Text(value));
+  }
+  bool Set(const std::string& field, int64_t value, int64_t most) {
+    if (value == 0) return That(false, field, "not set", absl::StrCat("1 to ", most), "0");
+    return Between(field, value, 1, most);
+  }
+  bool Set(const std::string& field, const std::string& value) {
+    return That(!value.empty(), field, "not set", "a path", "\"\"");
+  }
+  bool MultipleOf(const std::string& field, int64_t value, int64_t multiple) {
+    return That(value % multiple == 0, field, "unaligned", absl::StrCat("a multiple of ", multiple), Text(value));
+  }
+  // Not a number fails too.
+  bool Positive(const std::string& field, double value) {
+    return That(value > 0 && std::isfinite(value), field, "out of range", "a finite number > 0", Text(value));
+  }
+  bool NotNegative(const std::string& field, double value) {
+    return That(value >= 0 && std::isfinite(value), field, "out of range", "a finite number >= 0", Text(value));
+  }
+  bool BelowOne(const std::string& field, double value) {
+    return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value));
+  }
+
+  void Append(const Checks& others) { lines_.insert(lines_.end(), others.lines_.begin(), others.lines_.end()); }
+  absl::Status ToStatus() const {
+    return lines_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(lines_, "\n"));
+  }
+
+ private:
+  std::string prefix_;
+  std::vector<std::string> lines_;
+};
+
+int64_t HeadDim(const HunyuanLmConfig& lm) {
+  return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
+}
+
+void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
+  const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
+  if (checks->Between("num_key_value_heads", lm.num_key_value_heads(), 0, kCountMax) && heads_ok &&
+      lm.num_key_value_heads() != 0) {
+    checks->That(lm.num_attention_heads() % lm.num_key_value_heads() == 0, "num_key_value_heads",
+                 "query heads cannot share key-value heads evenly",
+                 absl::StrCat("a divisor of num_attention_heads = ", lm.num_attention_heads()),
+                 Text(lm.num_key_value_heads()));
+  }
+  if (!checks->Between("head_dim", lm.head_dim(), 0, kWidthMax)) return;
+  if (lm.head_dim() == 0) {
+    if (!hidden_ok || !heads_ok) return;
+    if (!checks->That(lm.hidden_size() % lm.num_attention_heads() == 0, "head_dim",
+                      "0 means hidden_size / num_attention_heads, which is not whole",
+                      "head_dim, or num_attention_heads that divides hidden_size",
+                      absl::StrCat(lm.hidden_size(), " / ", lm.num_attention_heads()))) {
+      return;
+    }
+  }
+  const int64_t head_dim = HeadDim(lm);
+  checks->That(head_dim % 2 == 0, "head_dim", "rotary embeddings turn pairs of features", "an even number",
+               Text(head_dim));
+  checks->That(lm.rope_alpha() == 0 || head_dim > 2, "head_dim", "rope_alpha has no meaning for one pair of features",
+               "more than 2", Text(head_dim));
+}
+
+void CheckExperts(const HunyuanLmConfig& lm, Checks* checks) {
+  if (!checks->Between("num_experts", lm.num_experts(), 0, kCountMax)) return;
+  checks->That(lm.num_experts() != 1, "num_experts", "one expert routes nothing", "0 (dense) or at least 2", "1");
+  if (lm.num_experts() == 0) {
+    checks->That(lm.moe_topk() == 0, "moe_topk", "a dense model (num_experts = 0) routes nothing", "0",
+                 Text(lm.moe_topk()));
+    checks->That(lm.router_aux_loss_coefficient() == 0, "router_aux_loss_coefficient",
+                 "a dense model (num_experts = 0) routes nothing", "0", Text(lm.router_aux_loss_coefficient()));
+    return;
+  }
+  checks->That(lm.moe_topk() >= 1 && lm.moe_topk() <= lm.num_experts(), "moe_topk",
+               "tokens cannot visit that many experts", absl::StrCat("1 to num_experts = ", lm.num_experts()),
+               Text(lm.moe_topk()));
+  checks->NotNegative("router_aux_loss_coefficient", lm.router_aux_loss_coefficient());
+}
+
+void CheckHunyuanLm(const HunyuanLmConfig& lm, Checks* all) {
+  Checks checks("model.hunyuan_lm.");
+  const bool hidden_ok = checks.Set("hidden_size", lm.hidden_size(), kWidthMax);
+  if (hidden_ok) checks.MultipleOf("hidden_size", lm.hidden_size(), kWidthMultiple);
+  if (checks.Set("intermediate_size", lm.intermediate_size(), kWidthMax)) {
+    checks.MultipleOf("intermediate_size", lm.intermediate_size(), kWidthMultiple);
+  }
+  checks.Set("num_hidden_layers", lm.num_hidden_layers(), kCountMax);
+  CheckAttention(lm, hidden_ok, &checks);
+  CheckExperts(lm, &checks);
+  checks.Positive("rope_theta", lm.rope_theta());
+  checks.NotNegative("rope_alpha", lm.rope_alpha());
+  checks.Positive("rms_norm_eps", lm.rms_norm_eps());
+  checks.Positive("initializer_range", lm.initializer_range());
+  checks.Set("max_position_embeddings", lm.max_position_embeddings(), kRowsMax);
+  checks.That(lm.vocab_size() == 0 || (lm.vocab_size() >= kVocabularyMin && lm.vocab_size() <= kVocabularyMax),
+              "vocab_size", "out of range",
+              absl::StrCat("0 (the tokenizer's size) or ", kVocabularyMin, " to ", kVocabularyMax),
+              Text(lm.vocab_size()));
+  all->Append(checks);
+}
+
+void CheckModel(const TrainConfig& config, Checks* checks) {
+  if (config.model().has_hunyuan_lm()) {
+    CheckHunyuanLm(config.model().hunyuan_lm(), checks);
+  } else {
+    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm", "none");
+  }
+}
+
+void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
+  checks->Between("data.prepare.vocabulary_size", prepare.vocabulary_size(), kVocabularyMin, kVocabularyMax);
+  checks->BelowOne("data.prepare.validation_fraction", prepare.validation_fraction());
+}
+
+void CheckData(const TrainConfig& config, Checks* checks) {
+  const DataConfig& data = config.data();
+  checks->Set("data.directory", data.directory());
+  const std::string length = "data.sequence_length";
+  if (checks->Between(length, data.sequence_length(), 2, kRowsMax) && config.model().has_hunyuan_lm()) {
+    const int64_t positions = config.model().hunyuan_lm().max_position_embeddings();
+    checks->That(positions <= 0 || data.sequence_length() <= positions, length, "longer than the model is meant for",
+                 absl::StrCat("at most model.hunyuan_lm.max_position_embeddings = ", positions),
+                 Text(data.sequence_length()));
+  }
+  CheckPrepare(data.prepare(), checks);
+}
+
+void CheckOptimizer(const TrainConfig& config, Checks* all) {
+  const OptimizerConfig& optimizer = config.optimizer();
+  Checks checks("optimizer.");
+  checks.Positive("adamw.learning_rate", optimizer.adamw().learning_rate());
+  checks.BelowOne("adamw.beta1", optimizer.adamw().beta1());
+  checks.BelowOne("adamw.beta2", optimizer.adamw().beta2());
+  checks.Positive("adamw.epsilon", optimizer.adamw().epsilon());
+  checks.NotNegative("adamw.weight_decay", optimizer.adamw().weight_decay());
+  checks.NotNegative("gradient_clip_norm", optimizer.gradient_clip_norm());
+  const ScheduleConfig& schedule = optimizer.schedule();
+  if (checks.Between("schedule.warmup_steps", schedule.warmup_steps(), 0, kStepsMax)) {
+    checks.That(config.steps() < 1 || schedule.warmup_steps() <= config.steps(), "schedule.warmup_steps",
+                "warm-up is longer than the run", absl::StrCat("at most steps = ", config.steps()),
+                Text(schedule.warmup_steps()));
+  }
+  checks.That(schedule.final_learning_rate_ratio() >= 0 && schedule.final_learning_rate_ratio() <= 1,
+              "schedule.final_learning_rate_ratio", "out of range", "0 to 1",
+              Text(schedule.final_learning_rate_ratio()));
+  checks.Between("skipped_steps_max", optimizer.skipped_steps_max(), 0, kStepsMax);
+  all->Append(checks);
+}
+
+void CheckBatch(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
+  const int64_t global = config.batch().global_batch_sequences(), micro = config.batch().micro_batch_sequences();
+  const bool global_ok = checks->Set("batch.global_batch_sequences", global, kRowsMax);
+  if (!checks->Set("batch.micro_batch_sequences", micro, kRowsMax)) return;
+  const int64_t length = config.data().sequence_length();
+  if (length >= 2 && length <= kRowsMax) {
+    checks->That(micro <= kRowsMax / length, "batch.micro_batch_sequences", "too many tokens in a micro-batch",
+                 absl::StrCat("at most ", kRowsMax / length, " sequences of ", length, " tokens"), Text(micro));
+  }
+  if (!global_ok) return;
+  if (!checks->That(global % micro == 0, "batch.global_batch_sequences", "not whole micro-batches",
+                    absl::StrCat("a multiple of micro_batch_sequences = ", micro), Text(global))) {
+    return;
+  }
+  // Any world up to one micro-batch per rank works: samples of zero weight fill the last round.
+  checks->That(facts.world_size <= global / micro, "batch.global_batch_sequences",
+               absl::StrCat("holds ", global / micro, " micro-batches of ", micro, ", so some of the ",
+                            facts.world_size, " ranks would have no work"),
+               absl::StrCat("at least ", facts.world_size * micro, " or fewer ranks"), Text(global));
+}
+
+void CheckRun(const TrainConfig& config, Checks* checks) {
+  checks->Set("steps", config.steps(), kStepsMax);
+  if (checks->Between("evaluation.every_steps", config.evaluation().every_steps(), 0, kStepsMax) &&
+      config.evaluation().every_steps() > 0) {
+    checks->Set("evaluation.sequences", config.evaluation().sequences(), kRowsMax);
+  }
+  checks->Between("sharding.zero_stage", config.sharding().zero_stage(), 0, 3);
+}
+
+void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* checks) {
+  const int64_t page = memory.page_bytes();
+  const bool page_ok = checks->That(
+      page >= kPageBytesMin && page <= kPageBytesMax && (page & (page - 1)) == 0, "memory.page_bytes",
+      "not a page size", absl::StrCat("a power of two from ", kPageBytesMin, " to ", kPageBytesMax), Text(page));
+  const auto budget = [&](const std::string& field, int64_t bytes, const std::string& zero) {
+    return checks->That(bytes == 0 || (page_ok ? bytes >= page : bytes > 0), field, "holds no page",
+                        absl::StrCat("0 (", zero, ") or at least memory.page_bytes", page_ok ? " = " + Text(page) : ""),
+                        Text(bytes));
+  };
+  const bool device_ok = budget("memory.device_bytes", memory.device_bytes(), "as much as the plan can use");
+  const bool host_ok = budget("memory.host_bytes", memory.host_bytes(), "80 % of the machine's memory");
+  if (device_ok && host_ok) {
+    const int64_t share = facts.machine_memory_bytes / facts.local_ranks;
+    const bool known = facts.machine_memory_bytes > 0;
+    const int64_t device = facts.device_is_host_memory ? memory.device_bytes() : 0;
+    const std::string wanted = absl::StrCat("at most ", share, " (", facts.machine_memory_bytes, " bytes / ",
+                                            facts.local_ranks, " ranks on the machine)");
+    if (!known) {
+      checks->That(memory.host_bytes() > 0, "memory.host_bytes", "the machine's memory is unknown, so 0 has no meaning",
+                   "a number of bytes > 0", "0");
+    } else if (checks->That(device <= share, "memory.device_bytes",
+                            "more than the rank's share of the machine's memory", wanted, Text(device))) {
+      // device <= share, so the subtraction does not overflow where the sum might.
+      checks->That(memory.host_bytes() <= share - device, "memory.host_bytes",
+                   absl::StrCat("with ", device, " device bytes more than the rank's share of the machine's memory"),
+                   wanted, Text(memory.host_bytes()));
+    }
+  }
+  checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
+}
+
+void CheckNumerics(const NumericsConfig& numerics, Checks* checks) {
+  checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024);
+  checks->Set("numerics.lm_head_chunk_tokens", numerics.lm_head_chunk_tokens(), kWidthMax);
+  checks->Set("numerics.expert_block_rows", numerics.expert_block_rows(), kWidthMax);
+}
+
+void CheckCommunication(const CommunicationConfig& communication, const RunFacts& facts, Checks* checks) {
+  const auto transport = communication.transport();
+  const std::string got = CommunicationConfig::Transport_Name(transport);
+  if (!facts.mpi_built) {
+    checks->That(transport != CommunicationConfig::MPI, "communication.transport", "this build has no MPI",
+                 "AUTO or LOCAL, or a build with ANGEL_PTM_MPI=ON", got);
+    checks->That(transport != CommunicationConfig::AUTO || !facts.started_by_mpirun, "communication.transport",
+                 "started by mpirun, but this build has no MPI",
+                 "a build with ANGEL_PTM_MPI=ON or a start without mpirun", got);
+  }
+  checks->That(transport != CommunicationConfig::LOCAL || !facts.started_by_mpirun, "communication.transport",
+               "every process that mpirun started would train alone", "AUTO or MPI under mpirun", got);
+  if (checks->Between("communication.local_ranks", communication.local_ranks(), 1, kCountMax)) {
+    const bool local =
+        transport == CommunicationConfig::LOCAL || (transport == CommunicationConfig::AUTO && !facts.started_by_mpirun);
+    checks->That(local || communication.local_ranks() == 1, "communication.local_ranks",
+                 "with MPI each process is one rank", "1", Text(int64_t{communication.local_ranks()}));
+  }
+  checks->Positive("communication.timeout_seconds", communication.timeout_seconds());
+}
+
+void CheckWriting(const TrainConfig& config, Checks* checks) {
+  checks->Between("checkpoint.every_steps", config.checkpoint().every_steps(), 0, kStepsMax);
+  checks->Set("checkpoint.keep_last", config.checkpoint().keep_last(), kRowsMax);
+  checks->Set("output.directory", config.output().directory());
+  checks->Set("output.log_every_steps", config.output().log_every_steps(), kStepsMax);
+}
+
+}  // namespace
+
+absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
+  APTM_CHECK(facts.world_size >= 1 && facts.local_ranks >= 1 && facts.local_ranks <= facts.world_size &&
+                 facts.cores >= 1 && facts.machine_memory_bytes >= 0,
+             "world ", facts.world_size, ", local ranks ", facts.local_ranks, ", cores ", facts.cores);
+  Checks checks("");
+  CheckModel(config, &checks);
+  CheckData(config, &checks);
+  CheckOptimizer(config, &checks);
+  CheckBatch(config, facts, &checks);
+  CheckRun(config, &checks);
+  CheckMemory(config.memory(), facts, &checks);
+  CheckNumerics(config.numerics(), &checks);
+  CheckCommunication(config.communication(), facts, &checks);
+  CheckWriting(config, &checks);
+  return checks.ToStatus();
+}
+
+absl::Status ValidatePrepare(const TrainConfig& config) {
+  Checks checks("");
+  checks.Set("data.directory", config.data().directory());
+  checks.That(config.data().prepare().input_size() > 0, "data.prepare.input", "not set", "at least one file or folder",
+              "none");
+  for (int i = 0; i < config.data().prepare().input_size(); ++i) {
+    checks.Set(absl::StrCat("data.prepare.input[", i, "]"), config.data().prepare().input(i));
+  }
+  CheckPrepare(config.data().prepare(), &checks);
+  return checks.ToStatus();
+}
+
+DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
+  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
+  const int64_t micro = config.batch().micro_batch_sequences(), length = config.data().sequence_length();
+  APTM_CHECK(micro > 0 && lm.num_attention_heads() > 0, "Derive needs a config that Validate accepted");
+  DerivedConfig derived;
+  derived.head_dim = HeadDim(lm);
+  derived.num_key_value_heads = lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
+  derived.micro_batches = config.batch().global_batch_sequences() / micro;
+  derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
+  derived.zero_weight_micro_batches = derived.accumulation_steps * facts.world_size - derived.micro_batches;
+  derived.micro_batch_tokens = micro * length;
+  derived.step_tokens = config.batch().global_batch_sequences() * length;
+  const int threads = config.numerics().threads_per_rank();
+  derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
+  derived.host_bytes = config.memory().host_bytes();
+  if (derived.host_bytes == 0) {
+    derived.host_bytes =
+        static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
+  }
+  derived.transport = config.communication().transport();
+  if (derived.transport == CommunicationConfig::AUTO) {
+    derived.transport = facts.started_by_mpirun ? CommunicationConfig::MPI : CommunicationConfig::LOCAL;
+  }
+  return derived;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,50 @@
+// What the values of a TrainConfig must be together and on this machine, and what follows from them.
+#ifndef ANGEL_PTM_CONFIG_VALIDATE_H_
+#define ANGEL_PTM_CONFIG_VALIDATE_H_
+
+#include <cstdint>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+
+namespace angel_ptm {
+
+// The world and the machine a config is checked against.
+struct RunFacts {
+  int world_size = 1;                 // ranks of the run
+  int local_ranks = 1;                // ranks of the run on this machine
+  int64_t machine_memory_bytes = 0;   // 0: unknown; memory.host_bytes must then be set and is not compared
+  int cores = 1;                      // of this machine
+  bool mpi_built = false;             // this build has the MPI transport
+  bool started_by_mpirun = false;     // mpirun started this process
+  bool device_is_host_memory = true;  // the device tier is a bounded arena of the machine's memory (no GPU)
+};
+
+// Checks everything `train` and `plan` rely on. `config` has all fields set (load.h). kInvalidArgument holds all errors
+// at once, one line each, in the order of the .proto: "field.path: what is wrong, wanted X, got Y". Whether the model
+// fits the memory is the planner's answer, and whether it fits the prepared data the loader's.
+absl::Status Validate(const TrainConfig& config, const RunFacts& facts);
+
+// Checks what `prepare` relies on: data{} only, in the same form.
+absl::Status ValidatePrepare(const TrainConfig& config);
+
+// Numbers that follow from a valid config.
+struct DerivedConfig {
+  int64_t head_dim = 0;                   // model, 0 resolved
+  int64_t num_key_value_heads = 0;        // model, 0 resolved
+  int64_t micro_batches = 0;              // of one step, over all ranks, that hold sequences
+  int64_t accumulation_steps = 0;         // micro-batches each rank computes per step: ceil(micro_batches / world size)
+  int64_t zero_weight_micro_batches = 0;  // of one step, over all ranks: what pads an uneven world
+  int64_t micro_batch_tokens = 0;
+  int64_t step_tokens = 0;                                                // of the global batch
+  int threads_per_rank = 0;                                               // 0 resolved
+  int64_t host_bytes = 0;                                                 // per rank, 0 resolved
+  CommunicationConfig::Transport transport = CommunicationConfig::LOCAL;  // AUTO resolved
+};
+
+// Validate(config, facts) must be OK.
+DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CONFIG_VALIDATE_H_
