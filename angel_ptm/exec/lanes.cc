@@ -1,0 +1,128 @@
+#include "angel_ptm/exec/lanes.h"
+
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "angel_ptm/base/check.h"
+
+namespace angel_ptm {
+namespace {
+
+// Added to every lane's count on failure, so that nobody waits any more.
+constexpr int32_t kReleaseAll = std::numeric_limits<int32_t>::max() / 2;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Lanes::Lanes(RunStep run_step) : run_step_(std::move(run_step)) {
+  for (auto& c : current_) c = -1;
+  for (int lane = 0; lane < kLaneCount; ++lane) threads_[lane] = std::thread([this, lane] { ThreadMain(lane); });
+}
+
+Lanes::~Lanes() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void Lanes::Prepare(const Segment& segment) {
+  Work work{.segment = &segment};
+  for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {
+    work.steps[static_cast<int>(segment.steps[i].lane)].push_back(i);
+  }
+  works_.push_back(std::move(work));
+}
+
+absl::Status Lanes::Play(const Segment& segment) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  work_ = nullptr;
+  for (const Work& work : works_) {
+    if (work.segment == &segment) work_ = &work;
+  }
+  APTM_CHECK(work_ != nullptr, "segment was not prepared");
+  for (auto& f : finished_) f.store(0, std::memory_order_relaxed);
+  failed_ = false;
+  status_ = absl::OkStatus();
+  idle_ = 0;
+  ++generation_;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return idle_ == kLaneCount; });
+  return status_;
+}
+
+void Lanes::ThreadMain(int lane) {
+  int64_t seen = 0;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stop_ || generation_ != seen; });
+    if (stop_) return;
+    seen = generation_;
+    const Work& work = *work_;
+    lock.unlock();
+    PlayLane(work, lane);
+    lock.lock();
+    if (++idle_ == kLaneCount) changed_.notify_all();
+  }
+}
+
+void Lanes::PlayLane(const Work& work, int lane) {
+  for (int32_t index : work.steps[lane]) {
+    current_[lane].store(index, std::memory_order_relaxed);
+    if (!WaitFor(work.segment->steps[index].waits)) break;
+    const int64_t begin = NowNs();
+    absl::Status status = run_step_(*work.segment, index);
+    busy_ns_[lane].fetch_add(NowNs() - begin, std::memory_order_relaxed);
+    if (!status.ok()) {
+      Fail(std::move(status));
+      break;
+    }
+    finished_[lane].fetch_add(1, std::memory_order_release);
+    finished_[lane].notify_all();
+  }
+  current_[lane].store(-1, std::memory_order_relaxed);
+}
+
+bool Lanes::WaitFor(const std::array<int32_t, kLaneCount>& waits) {
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    int32_t finished = finished_[lane].load(std::memory_order_acquire);
+    while (finished < waits[lane]) {
+      finished_[lane].wait(finished, std::memory_order_acquire);
+      finished = finished_[lane].load(std::memory_order_acquire);
+    }
+  }
+  return !failed_.load(std::memory_order_acquire);
+}
+
+void Lanes::Fail(absl::Status status) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (status_.ok()) status_ = std::move(status);
+  }
+  if (failed_.exchange(true)) return;
+  for (auto& f : finished_) {
+    f.fetch_add(kReleaseAll, std::memory_order_release);
+    f.notify_all();
+  }
+}
+
+std::array<double, kLaneCount> Lanes::TakeBusySeconds() {
+  std::array<double, kLaneCount> seconds;
+  for (int lane = 0; lane < kLaneCount; ++lane) seconds[lane] = static_cast<double>(busy_ns_[lane].exchange(0)) * 1e-9;
+  return seconds;
+}
+
+std::array<int32_t, kLaneCount> Lanes::CurrentSteps() const {
+  std::array<int32_t, kLaneCount> steps;
+  for (int lane = 0; lane < kLaneCount; ++lane) steps[lane] = current_[lane].load(std::memory_order_relaxed);
+  return steps;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,54 @@
+// Which frame holds the newest copy of every page of persistent state, kept while a Plan runs: the run-time half of
+// what verify proves about the Plan.
+//
+// A page is a fixed-size unit of one rank's slice of a unit's vector; pages never straddle slices and a slice's last
+// page is short. A frame is a place for one page on a tier.
+#ifndef ANGEL_PTM_MEMORY_PAGE_TABLE_H_
+#define ANGEL_PTM_MEMORY_PAGE_TABLE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "angel_ptm/base/tier_kind.h"
+
+namespace angel_ptm {
+
+struct Frame {
+  TierKind tier = TierKind::kDevice;
+  int64_t offset = -1;
+
+  friend bool operator==(const Frame&, const Frame&) = default;
+};
+
+// Not synchronised: different threads may touch different pages only if the Plan orders them.
+class PageTable {
+ public:
+  // Adds a vector of `slices` slices of slice_bytes each, at home in consecutive bytes from `home`. Returns its number.
+  int AddVector(int64_t slice_bytes, int64_t slices, int64_t page_bytes, Frame home);
+
+  // The page that starts at or holds byte `begin` of the vector.
+  int64_t PageAt(int vector, int64_t begin) const;
+  int64_t page_count(int vector) const { return static_cast<int64_t>(vectors_[vector].newest.size()); }
+
+  // The newest copy of bytes [begin, begin + bytes) is now at `frame` and behind. Whole pages only.
+  void SetNewest(int vector, int64_t begin, int64_t bytes, Frame frame);
+  // CHECKs that the newest copy of [begin, begin + bytes) is at `frame` and behind.
+  void ExpectNewest(int vector, int64_t begin, int64_t bytes, Frame frame) const;
+  // CHECKs that every page's newest copy is at home.
+  void ExpectAllHome() const;
+
+ private:
+  struct Vector {
+    int64_t slice_bytes, page_bytes, pages_per_slice;
+    Frame home;
+    std::vector<Frame> newest;  // by page
+  };
+  template <typename Visit>
+  void ForEachPage(int vector, int64_t begin, int64_t bytes, Visit&& visit) const;
+
+  std::vector<Vector> vectors_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MEMORY_PAGE_TABLE_H_

@@ -1,0 +1,103 @@
+#include "angel_ptm/train/metrics.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/text.h"
+#include "nlohmann/json.hpp"
+
+namespace angel_ptm {
+namespace {
+
+// JSON has no infinities and NaNs; those become strings.
+std::string Number(double value) {
+  return std::isfinite(value) ? FormatExact(value) : absl::StrCat("\"", FormatExact(value), "\"");
+}
+
+// The step of a metrics line, or -1 if the line is not whole (a killed run's last one).
+int64_t StepOf(const std::string& line) {
+  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return -1;
+  return object["step"].get<int64_t>();
+}
+
+absl::Status DropFrom(const std::string& path, int64_t first_step) {
+  std::ifstream in(path);
+  if (!in) return absl::OkStatus();
+  std::string kept, line;
+  while (std::getline(in, line)) {
+    const int64_t step = StepOf(line);
+    if (step >= 0 && step < first_step) absl::StrAppend(&kept, line, "\n");
+  }
+  in.close();
+  const std::string temporary = path + ".tmp";
+  std::ofstream out(temporary, std::ios::trunc);
+  out << kept;
+  out.close();
+  std::error_code error;
+  if (out) std::filesystem::rename(temporary, path, error);
+  if (!out || error) return absl::UnavailableError(absl::StrCat("cannot rewrite ", path, ": ", std::strerror(errno)));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string ToJson(const StepMetrics& m) {
+  std::string json = absl::StrCat(
+      "{\"step\": ", m.step, ", \"loss\": ", Number(m.loss), ", \"grad_norm\": ", Number(m.grad_norm),
+      ", \"learning_rate\": ", Number(m.learning_rate), ", \"tokens_per_second\": ", Number(m.tokens_per_second),
+      ", \"peak_fraction\": ", Number(m.peak_fraction));
+  if (m.skipped) absl::StrAppend(&json, ", \"skipped\": true");
+  if (m.expert_balance) absl::StrAppend(&json, ", \"expert_balance\": ", Number(*m.expert_balance));
+  if (m.validation_loss) absl::StrAppend(&json, ", \"validation_loss\": ", Number(*m.validation_loss));
+  if (m.validation_bits_per_byte) {
+    absl::StrAppend(&json, ", \"validation_bits_per_byte\": ", Number(*m.validation_bits_per_byte));
+  }
+  return json + "}";
+}
+
+std::string ProgressLine(const StepMetrics& m, const ProgressContext& context) {
+  std::string line = absl::StrFormat("step %d/%d  loss %.4f", m.step, context.total_steps, m.loss);
+  if (m.validation_loss) {
+    absl::StrAppend(&line, absl::StrFormat("  validation %.4f (%.3f bits/byte)", *m.validation_loss,
+                                           m.validation_bits_per_byte.value_or(0)));
+  }
+  absl::StrAppend(&line, absl::StrFormat("  grad norm %.3f  lr %.2e  %s tokens/s  %.1f%% of peak", m.grad_norm,
+                                         m.learning_rate, FormatCount(m.tokens_per_second), 100 * m.peak_fraction));
+  if (m.expert_balance) absl::StrAppend(&line, absl::StrFormat("  balance %.2f", *m.expert_balance));
+  const double left = static_cast<double>(context.total_steps - 1 - m.step) * context.seconds_per_step;
+  absl::StrAppend(&line, "  ETA ", FormatSeconds(left));
+  if (m.skipped) absl::StrAppend(&line, "  SKIPPED: non-finite");
+  return line;
+}
+
+absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return absl::UnavailableError(absl::StrCat("cannot create ", directory, ": ", error.message()));
+  const std::string path = directory + "/metrics.jsonl";
+  RETURN_IF_ERROR(DropFrom(path, first_step));
+  std::FILE* file = std::fopen(path.c_str(), "a");
+  if (file == nullptr) return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+  return MetricsFile(file, path);
+}
+
+MetricsFile::~MetricsFile() {
+  if (file_ != nullptr) std::fclose(file_);
+}
+
+absl::Status MetricsFile::Append(const StepMetrics& metrics) {
+  if (std::fprintf(file_, "%s\n", ToJson(metrics).c_str()) < 0 || std::fflush(file_) != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot write ", path_, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,55 @@
+// What a run tells: one JSON object a step in metrics.jsonl, and progress lines for people.
+#ifndef ANGEL_PTM_TRAIN_METRICS_H_
+#define ANGEL_PTM_TRAIN_METRICS_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+struct StepMetrics {
+  int64_t step = 0;
+  double loss = 0;       // mean nats per target token over the global batch, without the router's auxiliary loss
+  double grad_norm = 0;  // of the mean gradient, before clipping
+  double learning_rate = 0;
+  double tokens_per_second = 0;          // all ranks
+  double peak_fraction = 0;              // model FLOP/s over the measured matrix peak of all ranks
+  bool skipped = false;                  // non-finite: nothing was updated
+  std::optional<double> expert_balance;  // fullest expert over the mean, worst layer; 1 is even. MoE only
+  std::optional<double> validation_loss, validation_bits_per_byte;
+};
+
+// Numbers are printed with the fewest digits that read back as the same double: equal bits print equal.
+std::string ToJson(const StepMetrics& metrics);
+
+struct ProgressContext {
+  int64_t total_steps = 0;
+  double seconds_per_step = 0;
+};
+std::string ProgressLine(const StepMetrics& metrics, const ProgressContext& context);
+
+// Appends to <directory>/metrics.jsonl. A resumed run first drops the lines of steps it is going to repeat.
+class MetricsFile {
+ public:
+  static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step);
+  MetricsFile(MetricsFile&& other) noexcept : file_(other.file_), path_(std::move(other.path_)) {
+    other.file_ = nullptr;
+  }
+  ~MetricsFile();
+
+  absl::Status Append(const StepMetrics& metrics);
+
+ private:
+  MetricsFile(std::FILE* file, std::string path) : file_(file), path_(std::move(path)) {}
+
+  std::FILE* file_;
+  std::string path_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_METRICS_H_

@@ -1,0 +1,137 @@
+#include "angel_ptm/train/run_plan.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/plan/verify.h"
+#include "optim/adamw.h"
+
+namespace angel_ptm {
+namespace {
+
+PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
+  const MemoryConfig& memory = config.memory();
+  return {.world_size = facts.world_size,
+          .rank = facts.rank,
+          .zero_stage = static_cast<int>(config.sharding().zero_stage()),
+          .page_bytes = memory.page_bytes(),
+          .device_bytes = memory.device_bytes(),
+          .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
+          .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
+}
+
+absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
+                      RunPlan& run) {
+  std::vector<bool> recompute(run.shape.num_hidden_layers, false);
+  std::fill_n(recompute.begin(), recomputed_blocks, true);
+  run.recomputed_blocks = recomputed_blocks;
+  run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
+  AppendAdamW(run.training);
+  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, CpuFacts(run.training, facts.world_size, facts.threads),
+                                               OptionsFromConfig(config, facts)));
+  return absl::OkStatus();
+}
+
+// Tries what the configuration allows about recomputation.
+absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
+  const auto choice = config.memory().recomputation();
+  const int64_t layers = run.shape.num_hidden_layers;
+  if (choice == MemoryConfig::NONE) return PlanWith(config, facts, 0, run);
+  if (choice == MemoryConfig::BLOCKS) return PlanWith(config, facts, layers, run);
+  absl::Status status = PlanWith(config, facts, 0, run);
+  if (status.ok() || !absl::IsResourceExhausted(status)) return status;
+  if (status = PlanWith(config, facts, layers, run); !status.ok()) return status;
+  int64_t too_few = 0, enough = layers;
+  while (enough - too_few > 1) {
+    const int64_t middle = (too_few + enough) / 2;
+    (PlanWith(config, facts, middle, run).ok() ? enough : too_few) = middle;
+  }
+  return PlanWith(config, facts, enough, run);
+}
+
+bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
+  RunPlan run;
+  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
+  run.batch = BatchFromConfig(config);
+  return PlanTraining(config, facts, run).ok();
+}
+
+// One-field changes of a configuration that does not fit which would make it fit, mildest first.
+std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFactsForPlan& facts) {
+  std::vector<std::string> changes;
+  TrainConfig other = config;
+  if (config.memory().recomputation() == MemoryConfig::NONE) {
+    other.mutable_memory()->set_recomputation(MemoryConfig::BLOCKS);
+    if (Fits(other, facts)) changes.push_back("memory.recomputation=BLOCKS");
+  }
+  other = config;
+  for (int64_t micro = config.batch().micro_batch_sequences() / 2; micro >= 1; micro /= 2) {
+    if (config.batch().global_batch_sequences() % micro != 0) continue;
+    other.mutable_batch()->set_micro_batch_sequences(micro);
+    if (!Fits(other, facts)) continue;
+    changes.push_back(absl::StrCat("batch.micro_batch_sequences=", micro));
+    break;
+  }
+  other = config;
+  for (int stage = static_cast<int>(config.sharding().zero_stage()) + 1; stage <= 3 && facts.world_size > 1; ++stage) {
+    other.mutable_sharding()->set_zero_stage(stage);
+    if (!Fits(other, facts)) continue;
+    changes.push_back(absl::StrCat("sharding.zero_stage=", stage));
+    break;
+  }
+  return changes;
+}
+
+}  // namespace
+
+HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
+  const HunyuanLmConfig& c = config.hunyuan_lm();
+  return {.vocab_size = c.vocab_size() > 0 ? c.vocab_size() : vocab_size,
+          .hidden_size = c.hidden_size(),
+          .intermediate_size = c.intermediate_size(),
+          .num_hidden_layers = c.num_hidden_layers(),
+          .num_attention_heads = c.num_attention_heads(),
+          .num_key_value_heads = c.num_key_value_heads(),
+          .head_dim = c.head_dim() > 0 ? c.head_dim() : c.hidden_size() / c.num_attention_heads(),
+          .num_experts = c.num_experts(),
+          .moe_topk = c.moe_topk(),
+          .rope_theta = c.rope_theta(),
+          .rope_alpha = c.rope_alpha(),
+          .rms_norm_eps = static_cast<float>(c.rms_norm_eps()),
+          .tie_word_embeddings = c.tie_word_embeddings(),
+          .initializer_range = static_cast<float>(c.initializer_range()),
+          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient())};
+}
+
+HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
+  return {.rows = config.batch().micro_batch_sequences(),
+          .sequence = config.data().sequence_length(),
+          .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
+          .expert_block_rows = config.numerics().expert_block_rows()};
+}
+
+absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
+  auto run = std::make_unique<RunPlan>();
+  run->shape = ShapeFromConfig(config.model(), facts.vocab_size);
+  run->batch = BatchFromConfig(config);
+  if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
+    if (!absl::IsResourceExhausted(status)) return status;
+    const std::vector<std::string> changes = ChangesThatFit(config, facts);
+    if (changes.empty()) return status;
+    return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
+  }
+  run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
+  ASSIGN_OR_RETURN(run->evaluation_plan,
+                   MakePlan(run->evaluation, CpuFacts(run->evaluation, facts.world_size, facts.threads),
+                            OptionsFromConfig(config, facts), &run->training_plan.layout));
+  RETURN_IF_ERROR(VerifyPlan(run->evaluation, run->evaluation_plan));
+  return run;
+}
+
+}  // namespace angel_ptm

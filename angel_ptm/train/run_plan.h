@@ -1,0 +1,45 @@
+// From a configuration to graphs and Plans: everything about a run that can be known before it, without memory or
+// peers.
+#ifndef ANGEL_PTM_TRAIN_RUN_PLAN_H_
+#define ANGEL_PTM_TRAIN_RUN_PLAN_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/plan/planner.h"
+
+namespace angel_ptm {
+
+// What the configuration leaves to the machine it runs on.
+struct RunFactsForPlan {
+  int world_size = 1;
+  int rank = 0;
+  int threads = 1;             // of the compute lane
+  int64_t vocab_size = 0;      // of the prepared data; used if the configuration gives none
+  int64_t host_bytes_max = 0;  // what memory.host_bytes = 0 means here; 0: unlimited
+};
+
+// Graphs and Plans of a run. Training and evaluation share one Layout. Not movable: Plans and Executors refer to the
+// graphs.
+struct RunPlan {
+  HunyuanLmShape shape;
+  HunyuanLmBatch batch;
+  int64_t recomputed_blocks = 0;  // the first so many layers
+  Graph training, evaluation;
+  Plan training_plan, evaluation_plan;
+};
+
+HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
+HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
+
+// Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow). Plans are verified. If
+// nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would
+// fit.
+absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_RUN_PLAN_H_

@@ -1,0 +1,231 @@
+#include "tests/laws/tiny_run.h"
+
+#include <cmath>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/random.h"
+#include "angel_ptm/plan/verify.h"
+#include "angel_ptm/train/initialise.h"
+#include "comm/local.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+
+namespace angel_ptm {
+namespace {
+
+// Sample `index`: random tokens in two documents; every target inside a document counts.
+struct Batch {
+  std::vector<int32_t> tokens, targets, positions, segment_start;
+  float target_count = 0;
+
+  void Fill(const TinyRun& run, int64_t first_sample, bool weighs) {
+    const int64_t s = run.batch.sequence;
+    tokens.clear(), targets.clear(), positions.clear(), segment_start.clear();
+    target_count = 0;
+    for (int64_t row = 0; row < run.batch.rows; ++row) {
+      const auto sample = static_cast<uint32_t>(first_sample + row);
+      const int64_t border = 1 + RandomWords(run.seed, RandomPurpose::kTest, sample, 1u << 20)[0] % (s - 1);
+      const auto token = [&](int64_t i) {
+        const uint32_t word = RandomWords(run.seed, RandomPurpose::kTest, sample, static_cast<uint64_t>(i))[0];
+        return static_cast<int32_t>(word % 7 * (word >> 8) % run.shape.vocab_size);
+      };
+      for (int64_t i = 0; i < s; ++i) {
+        const int64_t start = i < border ? 0 : border;
+        const bool counts = weighs && i + 1 != border;
+        tokens.push_back(token(i));
+        targets.push_back(counts ? token(i + 1) : -1);
+        positions.push_back(static_cast<int32_t>(i - start));
+        segment_start.push_back(static_cast<int32_t>(start));
+        target_count += counts ? 1 : 0;
+      }
+    }
+  }
+};
+
+// One rank's run.
+class Rank {
+ public:
+  Rank(const TinyRun& run, Communicator& communicator) : run_(run), communicator_(communicator) {}
+
+  absl::Status Prepare() {
+    graph_ = TinyGraph(run_);
+    const int world = communicator_.size();
+    const BackendFacts facts = CpuFacts(graph_, world, run_.threads);
+    ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts,
+                                     {.world_size = world,
+                                      .rank = communicator_.rank(),
+                                      .zero_stage = run_.zero_stage,
+                                      .page_bytes = run_.page_bytes,
+                                      .device_bytes = run_.device_bytes,
+                                      .prefetch_steps = run_.prefetch_steps}));
+    RETURN_IF_ERROR(VerifyPlan(graph_, plan_));
+    ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
+    ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
+    // Arenas full of NaN: whatever a step reads must have been written first.
+    if (plan_.arena_bytes[0] > 0) std::memset(device_->data(), 0xff, plan_.arena_bytes[0]);
+    if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
+    machine_ = {device_.get(), host_.get(), &communicator_, &CpuKernels(), run_.threads};
+    ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
+    InitialiseState(graph_, run_.seed, StateViews(plan_.layout, machine_));
+    return absl::OkStatus();
+  }
+
+  absl::Status Step(int64_t step, TinyResult& result) {
+    const int world = communicator_.size(), rank = communicator_.rank();
+    const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
+    double loss = 0, targets = 0;
+    for (int micro = 0; micro < run_.accumulation; ++micro) {
+      const int number = micro * world + rank;
+      Batch batch;
+      batch.Fill(run_, (step * total + number) * run_.batch.rows, number < total);
+      Write("tokens", batch.tokens.data());
+      Write("targets", batch.targets.data());
+      Write("positions", batch.positions.data());
+      Write("segment_start", batch.segment_start.data());
+      Write("target_count", &batch.target_count);
+      RETURN_IF_ERROR(executor_->RunMicroStep(micro > 0, step));
+      std::vector<float> losses(batch.tokens.size());
+      executor_->ReadOutput(graph_.FindTensor("token_loss"), losses.data());
+      for (float l : losses) loss += l;
+      targets += batch.target_count;
+      if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, micro);
+    }
+    const auto decide = [&](const StepExchange& exchange) {
+      const double count = exchange.payload[1], norm = std::sqrt(exchange.squares.ToDouble()) / count;
+      result.losses.push_back(exchange.payload[0] / count);
+      result.norms.push_back(norm);
+      const double t = static_cast<double>(step + 1);
+      return UpdateDecision{.apply = std::isfinite(norm),
+                            .scalars = {.learning_rate = 1e-2f,
+                                        .gradient_scale = static_cast<float>(ClipFactor(norm, 0.5) / count),
+                                        .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
+                                        .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))}};
+    };
+    return executor_->RunUpdate(step, {loss, targets, 0, 0}, decide);
+  }
+
+  absl::Status Collect(TinyResult& result) {
+    result.parameters.resize(graph_.units.size());
+    result.moments.resize(graph_.units.size());
+    for (const StateView& view : StateViews(plan_.layout, machine_)) {
+      if (view.state_class == StateClass::kGradients) continue;
+      std::vector<float> whole(view.own_slice.size() * communicator_.size());
+      RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(view.own_slice),
+                                              {"collect", run_.steps}));
+      auto& into =
+          view.state_class == StateClass::kParameters ? result.parameters[view.unit] : result.moments[view.unit];
+      // Without the padding, which depends on the world size.
+      into.insert(into.end(), whole.begin(), whole.begin() + graph_.units[view.unit].elements);
+    }
+    result.device_arena_bytes = plan_.arena_bytes[0];
+    result.host_arena_bytes = plan_.arena_bytes[1];
+    result.device_peak_by_class = plan_.peaks[0].by_class;
+    for (const Segment* segment : {&plan_.micro_step, &plan_.update}) {
+      for (const angel_ptm::Step& step : segment->steps) result.moves += step.kind == StepKind::kMove;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  void Write(std::string_view name, const void* data) { executor_->WriteInput(graph_.FindTensor(name), data); }
+
+  const TinyRun& run_;
+  Communicator& communicator_;
+  Graph graph_;
+  Plan plan_;
+  std::unique_ptr<Tier> device_, host_;
+  Machine machine_;
+  std::unique_ptr<Executor> executor_;
+};
+
+}  // namespace
+
+HunyuanLmShape TinyDense() {
+  return {.vocab_size = 96,
+          .hidden_size = 32,
+          .intermediate_size = 48,
+          .num_hidden_layers = 4,
+          .num_attention_heads = 4,
+          .num_key_value_heads = 2,
+          .head_dim = 8,
+          .rope_alpha = 50,
+          .tie_word_embeddings = false,
+          .initializer_range = 0.2f};
+}
+
+HunyuanLmShape TinyMoe() {
+  HunyuanLmShape shape = TinyDense();
+  shape.num_experts = 4;
+  shape.moe_topk = 2;
+  shape.tie_word_embeddings = true;
+  shape.router_aux_loss_coefficient = 0.01f;
+  return shape;
+}
+
+Graph TinyGraph(const TinyRun& run) {
+  Graph graph =
+      BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute));
+  AppendAdamW(graph);
+  return graph;
+}
+
+bool TinyResult::SameBits(const TinyResult& other) const { return Difference(other).empty(); }
+
+std::string TinyResult::Difference(const TinyResult& other) const {
+  for (size_t i = 0; i < losses.size(); ++i) {
+    if (losses[i] != other.losses[i])
+      return absl::StrCat("loss of step ", i, ": ", losses[i], " and ", other.losses[i]);
+    if (norms[i] != other.norms[i]) return absl::StrCat("norm of step ", i, ": ", norms[i], " and ", other.norms[i]);
+  }
+  for (size_t u = 0; u < parameters.size(); ++u) {
+    if (std::memcmp(parameters[u].data(), other.parameters[u].data(), parameters[u].size() * 4) != 0) {
+      return absl::StrCat("parameters of unit ", u);
+    }
+    if (std::memcmp(moments[u].data(), other.moments[u].data(), moments[u].size() * 4) != 0) {
+      return absl::StrCat("moments of unit ", u);
+    }
+  }
+  return "";
+}
+
+absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator) {
+  Rank rank(run, communicator);
+  TinyResult result;
+  RETURN_IF_ERROR(rank.Prepare());
+  for (int64_t step = 0; step < run.steps; ++step) RETURN_IF_ERROR(rank.Step(step, result));
+  RETURN_IF_ERROR(rank.Collect(result));
+  return result;
+}
+
+absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
+  LocalWorld world(world_size);
+  std::vector<absl::StatusOr<TinyResult>> results(world_size, absl::UnknownError("did not run"));
+  {
+    std::vector<std::jthread> threads;
+    for (int r = 0; r < world_size; ++r) {
+      threads.emplace_back([&, r] {
+        const std::unique_ptr<Communicator> communicator = world.Create(r);
+        results[r] = Train(run, *communicator);
+      });
+    }
+  }
+  for (const auto& result : results) RETURN_IF_ERROR(result.status());
+  return std::move(results[0]);
+}
+
+int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
+  const Graph graph = TinyGraph(run);
+  const auto plan = MakePlan(graph, CpuFacts(graph, world_size, run.threads),
+                             {.world_size = world_size,
+                              .zero_stage = run.zero_stage,
+                              .page_bytes = run.page_bytes,
+                              .prefetch_steps = run.prefetch_steps});
+  APTM_CHECK(plan.ok());
+  return plan->arena_bytes[0];
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,66 @@
+// A few training steps of a tiny model on synthetic tokens, straight on Graph, Plan and Executor: what the law tests
+// compare.
+#ifndef ANGEL_PTM_TESTS_LAWS_TINY_RUN_H_
+#define ANGEL_PTM_TESTS_LAWS_TINY_RUN_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/plan/planner.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+// Four-layer models with grouped-query attention; MoE: 4 experts, top 2 and shared, tied embeddings.
+HunyuanLmShape TinyDense();
+HunyuanLmShape TinyMoe();
+
+struct TinyRun {
+  HunyuanLmShape shape = TinyMoe();
+  HunyuanLmBatch batch{.rows = 2, .sequence = 32, .lm_head_chunk_tokens = 24, .expert_block_rows = 8};
+  bool recompute = false;
+  int zero_stage = 0;
+  int64_t page_bytes = 4096;
+  int64_t device_bytes = 0;
+  int prefetch_steps = 4;
+  int accumulation = 1;
+  int steps = 3;
+  int threads = 1;
+  uint64_t seed = 7;
+  int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
+  // Test hook: called on every rank after each micro-step and before each update.
+  std::function<void(const Graph&, const Layout&, const Machine&, int64_t step, int micro)> tamper;
+};
+
+struct TinyResult {
+  std::vector<double> losses, norms;                    // by step
+  std::vector<std::vector<float>> parameters, moments;  // by unit: whole vectors, moments 1 and 2 one after the other
+  int64_t device_arena_bytes = 0, host_arena_bytes = 0;
+  int64_t moves = 0;  // kMove steps of both segments
+  std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
+
+  // Everything law 1 promises to be equal bit for bit.
+  bool SameBits(const TinyResult& other) const;
+  std::string Difference(const TinyResult& other) const;
+};
+
+// Runs as rank `communicator.rank()`; every rank returns the same result. Plans are verified first.
+absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator);
+
+// All ranks as threads of this process; rank 0's result. An error of any rank is the result.
+absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size);
+
+// Device bytes the run takes without a budget.
+int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size);
+
+// The training graph of a run, with the update segment.
+Graph TinyGraph(const TinyRun& run);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_LAWS_TINY_RUN_H_
