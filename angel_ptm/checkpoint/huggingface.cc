@@ -1,0 +1,256 @@
+#include "angel_ptm/checkpoint/huggingface.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kPieceElements = int64_t{1} << 20;
+constexpr char kSingleFile[] = "model.safetensors", kIndexFile[] = "model.safetensors.index.json";
+
+// A tensor of the exported model and its place in the graph's parameter vectors.
+struct Place {
+  std::string name;
+  Shape shape;
+  UnitId unit = kNone;
+  int64_t begin = 0;  // element in the unit's flat vector
+  std::string parameter;
+};
+
+// All of the graph's exported tensors, in its order; they must tile every parameter.
+absl::StatusOr<std::vector<Place>> ListPlaces(const Graph& graph) {
+  std::vector<Place> places;
+  std::set<std::string> names;
+  for (const Parameter& parameter : graph.parameters) {
+    const Tensor& tensor = graph.tensor(parameter.tensor);
+    std::vector<ExportedName> stretches = parameter.exported;
+    std::sort(stretches.begin(), stretches.end(),
+              [](const ExportedName& a, const ExportedName& b) { return a.offset < b.offset; });
+    int64_t at = 0;
+    for (const ExportedName& e : stretches) {
+      if (e.offset != at) {
+        return absl::InternalError(absl::StrCat("parameter ", tensor.name, ": exported tensor ", e.name, " begins at ",
+                                                e.offset, ", wanted ", at));
+      }
+      if (!names.insert(e.name).second) {
+        return absl::InternalError(
+            absl::StrCat("exported tensor ", e.name, " is there twice, the second time in ", tensor.name));
+      }
+      places.push_back({e.name, e.shape, tensor.unit, tensor.unit_offset + e.offset, tensor.name});
+      at += e.shape.elements();
+    }
+    if (at != tensor.shape.elements()) {
+      return absl::InternalError(absl::StrCat("parameter ", tensor.name, " of shape ", tensor.shape.ToString(),
+                                              " is exported up to element ", at, " only"));
+    }
+  }
+  return places;
+}
+
+absl::Status CheckNames(const std::vector<Place>& places, const HunyuanLmShape& model) {
+  std::map<std::string, const Place*> got;
+  for (const Place& place : places) got[place.name] = &place;
+  for (const ExportedName& want : HuggingFaceTensors(model)) {
+    const auto it = got.find(want.name);
+    if (it == got.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("the model does not export tensor ", want.name));
+    }
+    if (it->second->shape != want.shape) {
+      return absl::InvalidArgumentError(absl::StrCat("the model exports tensor ", want.name, " of shape ",
+                                                     it->second->shape.ToString(), ", wanted ", want.shape.ToString()));
+    }
+    got.erase(it);
+  }
+  if (!got.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model exports tensor ", got.begin()->first, ", which the architecture has not"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteOneFile(const ReadParameters& read, const std::string& path, std::span<const Place> places) {
+  std::vector<SafetensorsTensor> tensors;
+  for (const Place& place : places) tensors.push_back({.name = place.name, .shape = place.shape});
+  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors, {{"format", "pt"}}));
+  std::vector<float> buffer(static_cast<size_t>(kPieceElements));
+  for (const Place& place : places) {
+    for (int64_t at = 0; at < place.shape.elements(); at += kPieceElements) {
+      const int64_t n = std::min(kPieceElements, place.shape.elements() - at);
+      const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
+      RETURN_IF_ERROR(read(place.unit, place.begin + at, piece));
+      RETURN_IF_ERROR(writer.Append(std::as_bytes(piece)));
+    }
+  }
+  return writer.Finish();
+}
+
+// model.safetensors, or as many files as needed to stay below the size limit, and an index that says what is where.
+absl::Status WriteWeights(const ReadParameters& read, const std::string& path, std::span<const Place> places,
+                          int64_t file_bytes_max) {
+  std::vector<size_t> begins = {0};
+  int64_t total = 0, in_file = 0;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t bytes = places[i].shape.elements() * static_cast<int64_t>(sizeof(float));
+    if (in_file > 0 && in_file + bytes > file_bytes_max) {
+      begins.push_back(i);
+      in_file = 0;
+    }
+    in_file += bytes;
+    total += bytes;
+  }
+  if (begins.size() == 1) return WriteOneFile(read, absl::StrCat(path, "/", kSingleFile), places);
+  nlohmann::ordered_json map = nlohmann::ordered_json::object();
+  begins.push_back(places.size());
+  for (size_t f = 0; f + 1 < begins.size(); ++f) {
+    const std::string name = absl::StrFormat("model-%05d-of-%05d.safetensors", f + 1, begins.size() - 1);
+    const std::span<const Place> part = places.subspan(begins[f], begins[f + 1] - begins[f]);
+    RETURN_IF_ERROR(WriteOneFile(read, absl::StrCat(path, "/", name), part));
+    for (const Place& place : part) map[place.name] = name;
+  }
+  const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
+  return WriteTextFile(absl::StrCat(path, "/", kIndexFile), index.dump(2) + "\n");
+}
+
+absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> places, const HuggingFaceExport& config,
+                            const std::string& path) {
+  RETURN_IF_ERROR(WriteTextFile(path + "/config.json", HuggingFaceConfig(config)));
+  nlohmann::ordered_json generation = nlohmann::ordered_json::object();
+  if (config.bos_token_id != kNone) generation["bos_token_id"] = config.bos_token_id;
+  if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
+  if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
+  RETURN_IF_ERROR(WriteTextFile(path + "/generation_config.json", generation.dump(2) + "\n"));
+  for (const std::string& source : config.tokenizer_files) {
+    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(source));
+    RETURN_IF_ERROR(WriteTextFile(absl::StrCat(path, "/", BaseName(source)), text));
+  }
+  return WriteWeights(read, path, places, config.file_bytes_max);
+}
+
+// Reads the directory as an importer would and compares every value with the source.
+absl::Status CompareWithSource(const ReadParameters& read, const Graph& graph, const std::string& path) {
+  std::vector<float> source;
+  return ImportHuggingFace(path, graph, [&](UnitId unit, int64_t begin, std::span<const float> values) {
+    source.resize(values.size());
+    RETURN_IF_ERROR(read(unit, begin, source));
+    if (std::memcmp(source.data(), values.data(), values.size_bytes()) == 0) return absl::OkStatus();
+    return absl::DataLossError(absl::StrCat(path, " does not read back as its source: ", graph.units[unit].name,
+                                            ", elements ", begin, " to ", begin + static_cast<int64_t>(values.size())));
+  });
+}
+
+// The safetensors files of a directory; every tensor's file by name.
+absl::Status OpenWeights(const std::string& path, std::vector<std::unique_ptr<SafetensorsReader>>* files,
+                         std::map<std::string, const SafetensorsReader*>* file_of) {
+  std::set<std::string> names = {kSingleFile};
+  const std::string index_path = absl::StrCat(path, "/", kIndexFile);
+  if (!PathExists(absl::StrCat(path, "/", kSingleFile)) && PathExists(index_path)) {
+    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path));
+    const nlohmann::json index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+      return absl::DataLossError(absl::StrCat(index_path, " has no weight_map"));
+    }
+    names.clear();
+    for (const auto& [tensor, file] : index["weight_map"].items()) {
+      if (!file.is_string()) return absl::DataLossError(absl::StrCat(index_path, ": no file name for ", tensor));
+      names.insert(file.get<std::string>());
+    }
+  }
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(absl::StrCat(path, "/", name)));
+    files->push_back(std::make_unique<SafetensorsReader>(std::move(reader)));
+    for (const SafetensorsTensor& tensor : files->back()->tensors()) {
+      if (!file_of->emplace(tensor.name, files->back().get()).second) {
+        return absl::DataLossError(absl::StrCat(path, " has tensor ", tensor.name, " twice"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Elements [begin, begin + out.size()) of a tensor as fp32.
+absl::Status ReadAsFloat(const SafetensorsReader& file, const SafetensorsTensor& tensor, int64_t begin,
+                         std::span<float> out) {
+  if (tensor.dtype == DType::kFloat32) {
+    return file.Read(tensor, begin * static_cast<int64_t>(sizeof(float)), std::as_writable_bytes(out));
+  }
+  std::vector<uint16_t> narrow(out.size());
+  RETURN_IF_ERROR(
+      file.Read(tensor, begin * static_cast<int64_t>(sizeof(uint16_t)), std::as_writable_bytes(std::span(narrow))));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(narrow[i]) << 16);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
+                               const std::string& path) {
+  ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
+  RETURN_IF_ERROR(CheckNames(places, config.model));
+  if (PathExists(path)) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(path));
+    if (!names.empty()) {
+      return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not empty: choose a new directory"));
+    }
+  }
+  const std::string temporary = path + ".tmp";
+  RETURN_IF_ERROR(RemoveTree(temporary));
+  RETURN_IF_ERROR(MakeDirectories(temporary));
+  absl::Status status = WriteDirectory(read, places, config, temporary);
+  if (status.ok()) status = CompareWithSource(read, graph, temporary);
+  if (status.ok()) status = SyncDirectory(temporary);
+  if (status.ok()) status = RenamePath(temporary, path);
+  if (!status.ok()) RemoveTree(temporary).IgnoreError();
+  return status;
+}
+
+absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write) {
+  ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
+  std::vector<std::unique_ptr<SafetensorsReader>> files;
+  std::map<std::string, const SafetensorsReader*> file_of;
+  RETURN_IF_ERROR(OpenWeights(path, &files, &file_of));
+  // All names and shapes first, so that nothing is written for a directory of another model.
+  std::set<std::string> wanted;
+  for (const Place& place : places) {
+    wanted.insert(place.name);
+    const auto it = file_of.find(place.name);
+    if (it == file_of.end()) {
+      return absl::NotFoundError(absl::StrCat(path, " has no tensor ", place.name, " (for ", place.parameter, ")"));
+    }
+    const SafetensorsTensor& tensor = *it->second->Find(place.name);
+    if (tensor.shape != place.shape || (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kBFloat16)) {
+      return absl::FailedPreconditionError(absl::StrCat(path, ": tensor ", place.name, " is ",
+                                                        std::string(Name(tensor.dtype)), " ", tensor.shape.ToString(),
+                                                        ", wanted F32 or BF16 ", place.shape.ToString()));
+    }
+  }
+  for (const auto& [name, file] : file_of) {
+    if (!wanted.contains(name)) {
+      return absl::FailedPreconditionError(absl::StrCat(path, " has a tensor ", name, " that the model has not"));
+    }
+  }
+  std::vector<float> buffer(static_cast<size_t>(kPieceElements));
+  for (const Place& place : places) {
+    const SafetensorsReader& file = *file_of.at(place.name);
+    for (int64_t at = 0; at < place.shape.elements(); at += kPieceElements) {
+      const int64_t n = std::min(kPieceElements, place.shape.elements() - at);
+      const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
+      RETURN_IF_ERROR(ReadAsFloat(file, *file.Find(place.name), at, piece));
+      RETURN_IF_ERROR(write(place.unit, place.begin + at, piece));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,51 @@
+// Conversion to and from Hugging Face transformers' HunYuanDenseV1 and HunYuanMoEV1 directories, with proof (law 7): an
+// export is loaded again and compared with its source before it gets its name.
+#ifndef ANGEL_PTM_CHECKPOINT_HUGGINGFACE_H_
+#define ANGEL_PTM_CHECKPOINT_HUGGINGFACE_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/model/hunyuan_lm.h"
+
+namespace angel_ptm {
+
+// Fills `out` with elements [begin, begin + out.size()) of a unit's parameter vector; e.g. CheckpointReader::ReadRange.
+using ReadParameters = std::function<absl::Status(UnitId unit, int64_t begin, std::span<float> out)>;
+// Takes elements [begin, begin + values.size()) of a unit's parameter vector.
+using WriteParameters = std::function<absl::Status(UnitId unit, int64_t begin, std::span<const float> values)>;
+
+struct HuggingFaceExport {
+  HunyuanLmShape model;
+  int64_t max_position_embeddings = 0;
+  int64_t bos_token_id = kNone, eos_token_id = kNone, pad_token_id = kNone;  // kNone: null in config.json
+  std::vector<std::string> tokenizer_files;                                  // copied under their base names
+  int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files
+};
+
+// Writes config.json, generation_config.json, model.safetensors (or several files and their index) in fp32 and the
+// tokenizer files to the new directory `path`, through <path>.tmp. `graph` is of the model described by `config`: its
+// Parameter::exported must be exactly the tensors transformers expects, each once and of the right shape, which is
+// checked first. Errors: `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk
+// full; what was written does not read back as the source. On error nothing is left at `path`.
+absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
+                               const std::string& path);
+
+// Reads the weights of such a directory (F32, or BF16 widened) into the parameter vectors of `graph`; gaps between
+// parameters are not written. Errors: a missing, unknown or misshapen tensor, a damaged file, a failing `write`.
+absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write);
+
+// Name and shape of every tensor of the architecture as transformers loads it.
+std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& model);
+
+// The text of config.json.
+std::string HuggingFaceConfig(const HuggingFaceExport& config);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_HUGGINGFACE_H_

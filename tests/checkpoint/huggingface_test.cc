@@ -1,0 +1,192 @@
+#include "angel_ptm/checkpoint/huggingface.h"
+
+#include <gmock/gmock.h>
+
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "tests/checkpoint/fixtures.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+HunyuanLmShape Shape(bool moe, bool tied) {
+  return {.vocab_size = 97,
+          .hidden_size = 32,
+          .intermediate_size = 48,
+          .num_hidden_layers = 2,
+          .num_attention_heads = 4,
+          .num_key_value_heads = 2,
+          .head_dim = 16,
+          .num_experts = moe ? 4 : 0,
+          .moe_topk = moe ? 2 : 0,
+          .rope_alpha = moe ? 1000.0 : 0.0,
+          .tie_word_embeddings = tied};
+}
+
+Graph MakeModel(const HunyuanLmShape& shape) {
+  return BuildHunyuanLmEvaluation(shape, {.rows = 1, .sequence = 8, .lm_head_chunk_tokens = 8, .expert_block_rows = 4});
+}
+
+absl::Status ReadTestValues(UnitId unit, int64_t begin, std::span<float> out) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = StateValue(unit, StateClass::kParameters, begin + static_cast<int64_t>(i), 3);
+  }
+  return absl::OkStatus();
+}
+
+class HuggingFaceTest : public ::testing::TestWithParam<std::tuple<bool, bool>> {};
+
+TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
+  const auto [moe, tied] = GetParam();
+  const TestDirectory dir;
+  WriteBytes(dir / "tokenizer.json", "{}");
+  const HuggingFaceExport config{.model = Shape(moe, tied),
+                                 .max_position_embeddings = 64,
+                                 .eos_token_id = 2,
+                                 .tokenizer_files = {dir / "tokenizer.json"}};
+  const Graph graph = MakeModel(config.model);
+  const absl::Status exported = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
+  ASSERT_TRUE(exported.ok()) << exported;
+  EXPECT_THAT(ListDirectory(dir / "out").value(),
+              ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
+  EXPECT_FALSE(PathExists(dir / "out.tmp"));
+
+  const nlohmann::json json = nlohmann::json::parse(ReadBytes(dir / "out/config.json"));
+  EXPECT_EQ(json["architectures"][0], moe ? "HunYuanMoEV1ForCausalLM" : "HunYuanDenseV1ForCausalLM");
+  EXPECT_EQ(json["rms_norm_eps"].dump(), "1e-05");
+  EXPECT_EQ(json["rope_scaling"].is_null(), !moe);
+  EXPECT_TRUE(json["bos_token_id"].is_null());
+  EXPECT_EQ(json["eos_token_id"], 2);
+
+  const auto file = SafetensorsReader::Open(dir / "out/model.safetensors");
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->metadata().at("format"), "pt");
+  EXPECT_EQ(file->tensors().size(), HuggingFaceTensors(config.model).size());
+  EXPECT_EQ(file->Find("lm_head.weight") == nullptr, tied);
+
+  // Import covers every parameter element exactly once with the source's values.
+  std::vector<std::vector<int>> seen;
+  for (const Unit& unit : graph.units) seen.emplace_back(unit.elements, 0);
+  const absl::Status imported =
+      ImportHuggingFace(dir / "out", graph, [&](UnitId unit, int64_t begin, std::span<const float> values) {
+        for (size_t i = 0; i < values.size(); ++i) {
+          const int64_t at = begin + static_cast<int64_t>(i);
+          EXPECT_EQ(values[i], StateValue(unit, StateClass::kParameters, at, 3));
+          ++seen[unit][at];
+        }
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(imported.ok()) << imported;
+  for (const Parameter& p : graph.parameters) {
+    const Tensor& t = graph.tensor(p.tensor);
+    for (int64_t i = 0; i < t.shape.elements(); ++i) ASSERT_EQ(seen[t.unit][t.unit_offset + i], 1) << t.name;
+  }
+  EXPECT_EQ(ExportHuggingFace(ReadTestValues, graph, config, dir / "out").code(), absl::StatusCode::kAlreadyExists);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
+
+TEST(HuggingFaceExportTest, ManyFilesHaveAnIndex) {
+  const TestDirectory dir;
+  const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64, .file_bytes_max = 20000};
+  const Graph graph = MakeModel(config.model);
+  ASSERT_TRUE(ExportHuggingFace(ReadTestValues, graph, config, dir / "out").ok());
+  const nlohmann::json index = nlohmann::json::parse(ReadBytes(dir / "out/model.safetensors.index.json"));
+  EXPECT_EQ(index["weight_map"].size(), HuggingFaceTensors(config.model).size());
+  int64_t total = 0;
+  std::map<std::string, int64_t> bytes_of;
+  for (const ExportedName& t : HuggingFaceTensors(config.model)) {
+    total += t.shape.elements() * 4;
+    bytes_of[index["weight_map"][t.name].get<std::string>()] += t.shape.elements() * 4;
+  }
+  EXPECT_EQ(index["metadata"]["total_size"], total);
+  EXPECT_GT(bytes_of.size(), 3u);
+  for (const auto& [name, bytes] : bytes_of) {
+    EXPECT_LE(bytes, 20000) << name;
+    EXPECT_TRUE(PathExists(dir / ("out/" + name)));
+  }
+}
+
+TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
+  const TestDirectory dir;
+  const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64};
+  const auto error_after = [&](auto change) {
+    Graph graph = MakeModel(config.model);
+    for (Parameter& p : graph.parameters) {
+      if (graph.tensor(p.tensor).name == "layers.1.mlp.experts.down_proj") change(p.exported);
+    }
+    const absl::Status status = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
+    EXPECT_FALSE(PathExists(dir / "out"));
+    EXPECT_FALSE(PathExists(dir / "out.tmp"));
+    return std::string(status.message());
+  };
+  EXPECT_THAT(error_after([](auto& e) { e.pop_back(); }), HasSubstr("is exported up to element 4608 only"));
+  EXPECT_THAT(error_after([](auto& e) { e[2].name = e[1].name; }),
+              HasSubstr("experts.1.down_proj.weight is there twice"));
+  EXPECT_THAT(error_after([](auto& e) { e[3].name = "model.layers.1.mlp.experts.4.down_proj.weight"; }),
+              HasSubstr("does not export tensor model.layers.1.mlp.experts.3.down_proj.weight"));
+  EXPECT_THAT(error_after([](auto& e) { e[3].shape = {48, 32}; }), HasSubstr("of shape [48, 32], wanted [32, 48]"));
+  EXPECT_THAT(error_after([](auto& e) { e[3].offset -= 1; }), HasSubstr("begins at"));
+}
+
+TEST(HuggingFaceExportTest, ASourceThatDoesNotReadBackIsAnError) {
+  const TestDirectory dir;
+  const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
+  int calls = 0;
+  const auto unstable = [&](UnitId unit, int64_t begin, std::span<float> out) {
+    RETURN_IF_ERROR(ReadTestValues(unit, begin, out));
+    if (++calls == 40) out[out.size() / 2] += 1.0f;
+    return absl::OkStatus();
+  };
+  const absl::Status status = ExportHuggingFace(unstable, MakeModel(config.model), config, dir / "out");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("does not read back as its source"));
+  EXPECT_TRUE(ListDirectory(dir.path())->empty());
+}
+
+TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
+  const TestDirectory dir;
+  const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
+  ASSERT_TRUE(ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, dir / "out").ok());
+  const auto import_as = [&](const HunyuanLmShape& shape) {
+    return std::string(ImportHuggingFace(dir / "out", MakeModel(shape), [](UnitId, int64_t, std::span<const float>) {
+                         ADD_FAILURE() << "wrote";
+                         return absl::OkStatus();
+                       }).message());
+  };
+  EXPECT_THAT(import_as(Shape(false, false)), HasSubstr("has no tensor lm_head.weight"));
+  HunyuanLmShape shape = Shape(false, true);
+  shape.intermediate_size = 64;
+  EXPECT_THAT(import_as(shape), HasSubstr("is F32 [48, 32], wanted F32 or BF16 [64, 32]"));
+  shape = Shape(false, true);
+  shape.num_hidden_layers = 1;
+  EXPECT_THAT(import_as(shape), HasSubstr("has a tensor model.layers.1"));
+}
+
+TEST(HuggingFaceImportTest, WidensBfloat16) {
+  const TestDirectory dir;
+  Graph graph = MakeGraph({{"unit", {{3}}}});
+  graph.parameters[0].exported = {{"w", 0, {3}}};
+  std::filesystem::create_directory(dir / "in");
+  auto writer = SafetensorsWriter::Create(dir / "in/model.safetensors",
+                                          {{.name = "w", .dtype = DType::kBFloat16, .shape = {3}}}, {});
+  ASSERT_TRUE(writer.ok());
+  const uint16_t bits[] = {0x3f80, 0xc040, 0x0001};
+  ASSERT_TRUE(writer->Append(std::as_bytes(std::span(bits))).ok());
+  ASSERT_TRUE(writer->Finish().ok());
+  std::vector<float> got;
+  ASSERT_TRUE(ImportHuggingFace(dir / "in", graph, [&](UnitId, int64_t, std::span<const float> values) {
+                got.assign(values.begin(), values.end());
+                return absl::OkStatus();
+              }).ok());
+  EXPECT_THAT(got, ElementsAre(1.0f, -3.0f, 9.18354961579912115600575419705e-41f));
+}
+
+}  // namespace
+}  // namespace angel_ptm
