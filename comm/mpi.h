@@ -1,0 +1,66 @@
+// Ranks as processes started by mpirun.
+//
+// Transports: "direct reads" when all ranks are on one machine that lets them read each other's memory
+// (process_vm_readv; mpi_node.h): one copy, waiting costs no CPU, MPI is used only to meet. Otherwise "messages"
+// (mpi_messages.h). Both give the same bits.
+//
+// When a rank dies: mpirun sends SIGTERM to the others at once and SIGKILL a few seconds later, on every host. A
+// process that does not die from SIGTERM (the trainer's handler sets a flag) has the time between to say which rank
+// died and where, from its PeerWatcher (peer_watcher.h). A peer on another host is noticed by mpirun, or by the
+// timeout.
+#ifndef ANGEL_PTM_COMM_MPI_H_
+#define ANGEL_PTM_COMM_MPI_H_
+
+#include <memory>
+#include <string>
+
+#include "angel_ptm/base/status.h"
+#include "comm/communicator.h"
+#include "comm/wait_options.h"
+
+namespace angel_ptm {
+
+enum class MpiTransport { kAuto, kDirectReads, kMessages };
+
+class MpiWorld {
+ public:
+  // Initialises MPI with thread support MPI_THREAD_MULTIPLE; once per process.
+  static absl::StatusOr<std::unique_ptr<MpiWorld>> Init();
+
+  // Finalises MPI: waits for all ranks to get here. After an error end with Abort instead.
+  ~MpiWorld();
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  // This rank among the ranks of its machine.
+  int node_rank() const { return node_rank_; }
+  int node_size() const { return node_size_; }
+  int node_count() const { return node_count_; }
+
+  // A communicator of all ranks, with its own message space; all ranks call Create together. The world must outlive it.
+  // kAuto takes direct reads where they work; asking for them where they don't is an error.
+  absl::StatusOr<std::unique_ptr<Communicator>> Create(WaitOptions options, MpiTransport transport);
+
+  // The transport that the newest communicator uses, e.g. "direct reads" or "messages (2 machines)".
+  const std::string& transport_description() const { return transport_description_; }
+
+  // A name in `directory` that this run's ranks agree on and no other run uses; all ranks call it together.
+  absl::StatusOr<std::string> MakeSharedName(const std::string& directory);
+
+  // Blocks until all ranks call it, without the care of Communicator::Barrier: for start-up.
+  absl::Status Meet();
+
+  // Ends this process and, through mpirun, all others with this exit code.
+  [[noreturn]] void Abort(int exit_code);
+
+ private:
+  MpiWorld() = default;
+
+  int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, node_count_ = 1;
+  int names_made_ = 0;
+  std::string transport_description_ = "none";
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_MPI_H_

@@ -1,0 +1,26 @@
+// MPI return codes as Status. The only headers that include <mpi.h> are this one and its users with mpi in their name.
+#ifndef ANGEL_PTM_COMM_MPI_CALL_H_
+#define ANGEL_PTM_COMM_MPI_CALL_H_
+
+#include <mpi.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+inline absl::Status MpiStatus(int code, const char* call) {
+  if (code == MPI_SUCCESS) return absl::OkStatus();
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  return absl::InternalError(absl::StrCat(call, " failed: ", text));
+}
+
+}  // namespace angel_ptm
+
+#define ANGEL_PTM_MPI_CALL(function, ...) RETURN_IF_ERROR(::angel_ptm::MpiStatus(function(__VA_ARGS__), #function))
+
+#endif  // ANGEL_PTM_COMM_MPI_CALL_H_

@@ -1,0 +1,66 @@
+// Collectives of point-to-point messages: the transport between machines. Open MPI's own collectives neither add in a
+// fixed order nor say whom they wait for, and its blocking calls spin; these poll with back-off.
+#ifndef ANGEL_PTM_COMM_MPI_MESSAGES_H_
+#define ANGEL_PTM_COMM_MPI_MESSAGES_H_
+
+#include <mpi.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "comm/collective.h"
+#include "comm/communicator.h"
+#include "comm/wait_options.h"
+
+namespace angel_ptm {
+
+class MpiMessageCommunicator final : public Communicator {
+ public:
+  // Owns `comm`, a duplicate made for it with MPI_ERRORS_RETURN.
+  MpiMessageCommunicator(MPI_Comm comm, WaitOptions options);
+  ~MpiMessageCommunicator() override;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
+                                    std::span<std::byte> scratch, CallTag tag) override;
+  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
+  absl::Status Barrier(CallTag tag) override;
+
+ private:
+  // Starts a call: its messages get a tag of their own.
+  absl::Status Begin(CollectiveVerb verb, const CallTag& tag);
+  // This rank's outcome of the current call; an error is final.
+  absl::Status End(absl::Status status);
+
+  // Every rank sends n bytes at send + peer * send_stride to each peer and receives n bytes from it at
+  // recv + peer * recv_stride. A stride may be 0.
+  absl::Status ExchangeWithPeers(const std::byte* send, int64_t send_stride, std::byte* recv, int64_t recv_stride,
+                                 int64_t n);
+  absl::Status Send(const std::byte* from, int peer, int64_t n);
+  absl::Status Receive(std::byte* to, int peer, int64_t n);
+  // Until all posted sends and receives are done.
+  absl::Status AwaitMessages();
+  absl::Status CheckWait(double waited_seconds) const;
+  void DropMessages();
+
+  const MPI_Comm comm_;
+  int rank_ = 0, size_ = 1;
+  const WaitOptions options_;
+  CollectiveVerb verb_ = CollectiveVerb::kBarrier;
+  CallTag tag_;
+  int64_t calls_ = 0;
+  absl::Status failure_;
+  std::vector<MPI_Request> requests_;  // posted and not done; [i] is with peers_[i]
+  std::vector<int> peers_;
+  std::vector<int> done_;        // indices that MPI_Testsome returned
+  std::vector<const float*> x_;  // [size] the ranks' pieces of a sum
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_MPI_MESSAGES_H_

@@ -1,0 +1,47 @@
+#include "tests/support/mpi_main.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+namespace angel_ptm {
+namespace {
+
+MpiWorld* test_world = nullptr;
+
+// Ranks other than 0 print their failures only, each line once and with the rank.
+class FailurePrinter final : public testing::EmptyTestEventListener {
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    std::fprintf(stderr, "rank %d: %s:%d: %s\n", test_world->rank(), result.file_name(), result.line_number(),
+                 result.message());
+  }
+};
+
+}  // namespace
+
+MpiWorld& TestMpiWorld() { return *test_world; }
+
+}  // namespace angel_ptm
+
+int main(int argc, char** argv) {
+  auto world = angel_ptm::MpiWorld::Init();
+  if (!world.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(world.status().message()).c_str());
+    return 1;
+  }
+  angel_ptm::test_world = world->get();
+  // Before InitGoogleTest, which asks the worlds under test for their sizes.
+  testing::InitGoogleTest(&argc, argv);
+  if ((*world)->rank() != 0) {
+    testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new angel_ptm::FailurePrinter);
+  }
+  const int failed = RUN_ALL_TESTS();
+  // A rank that failed must not wait in MPI_Finalize for peers that are still in a test.
+  if (failed != 0) (*world)->Abort(1);
+  return 0;
+}
