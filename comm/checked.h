@@ -1,0 +1,66 @@
+// Proves law 4, "one sequence": wraps any Communicator and finds ranks that plan or issue different collectives, by
+// name.
+#ifndef ANGEL_PTM_COMM_CHECKED_H_
+#define ANGEL_PTM_COMM_CHECKED_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "comm/collective.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+// What is compared while training. kHistory: nothing per call but a running hash for VerifySameHistory. kEveryCall:
+// each verb first exchanges a header with its name and size, so a mismatch is an error instead of a hang or wrong data;
+// costs one small all-gather per call.
+enum class SequenceCheck { kHistory, kEveryCall };
+
+class CheckedCommunicator final : public Communicator {
+ public:
+  // Does not own `inner`, which must outlive it and be used through it alone.
+  CheckedCommunicator(Communicator* inner, SequenceCheck check);
+
+  // Before step 0: all ranks pass the collectives they are going to issue. If they differ: kFailedPrecondition with the
+  // same sentence on all ranks, for example
+  //   rank 0 plans #17 all-gather layer.3.experts 12.0 MiB, rank 2 plans #17 reduce-scatter layer.3.dense 3.00 MiB
+  absl::Status VerifySameSequence(std::span<const CollectiveEntry> planned);
+
+  // That all ranks have issued the same calls so far (e.g. at every checkpoint).
+  absl::Status VerifySameHistory(CallTag tag);
+
+  // Of (verb, what, bytes, root) of every call so far, in order.
+  uint64_t history_hash() const { return history_hash_; }
+  int64_t calls() const { return calls_; }
+
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
+                                    std::span<std::byte> scratch, CallTag tag) override;
+  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
+  absl::Status Barrier(CallTag tag) override;
+
+ private:
+  struct Header;
+
+  // Adds the call to the history; with kEveryCall compares it with the peers'.
+  absl::Status Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag);
+  // all_[r] = rank r's header.
+  absl::Status ExchangeHeaders(const Header& mine, const CallTag& tag);
+  // Every rank gets all of rank 0's planned text; this rank's first entry that differs, or -1.
+  absl::StatusOr<int64_t> FirstDifference(std::span<const CollectiveEntry> planned);
+
+  Communicator* const inner_;
+  const SequenceCheck check_;
+  uint64_t history_hash_ = 0;
+  int64_t calls_ = 0;
+  std::vector<std::byte> all_;  // [size] headers
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_CHECKED_H_

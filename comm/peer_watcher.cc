@@ -1,0 +1,70 @@
+#include "comm/peer_watcher.h"
+
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace angel_ptm {
+
+PeerWatcher::PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
+                         std::function<void(std::string_view)> on_loss, double period_seconds)
+    : board_(std::move(board)), rank_(rank), on_loss_(std::move(on_loss)) {
+  thread_ = std::thread([this, period_seconds] { Run(period_seconds); });
+}
+
+PeerWatcher::~PeerWatcher() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+absl::Status PeerWatcher::status() const {
+  if (!lost_.load(std::memory_order_acquire)) return absl::OkStatus();
+  return absl::UnavailableError(sentence_);
+}
+
+std::string PeerWatcher::Look() const {
+  RankProgress mine;
+  const bool known = board_->Read(rank_, &mine);
+  for (int r = 0; r < board_->size(); ++r) {
+    RankProgress peer;
+    if (r == rank_ || !board_->Read(r, &peer)) continue;
+    const bool failed = peer.state == RankProgress::kFailed;
+    const bool died =
+        peer.state == RankProgress::kRunning && ProcessStartTicks(peer.process_id) != peer.process_start_ticks;
+    if (!failed && !died) continue;
+    std::string sentence = absl::StrCat("rank ", r, " (pid ", peer.process_id, " on host ", peer.host.data(), ") ");
+    if (died) {
+      absl::StrAppend(&sentence, "died at ", peer.Where());
+    } else {
+      absl::StrAppend(&sentence, "failed", peer.step >= 0 ? absl::StrCat(" at step ", peer.step) : "", ": ",
+                      peer.activity.data());
+    }
+    if (known) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", mine.Where());
+    return sentence;
+  }
+  return "";
+}
+
+void PeerWatcher::Run(double period_seconds) {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    lock.unlock();
+    std::string sentence = Look();
+    if (!sentence.empty()) {
+      sentence_ = std::move(sentence);
+      lost_.store(true, std::memory_order_release);
+      if (on_loss_) on_loss_(sentence_);
+      return;
+    }
+    lock.lock();
+    wake_.wait_for(lock, std::chrono::duration<double>(period_seconds), [this] { return stopping_; });
+  }
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,134 @@
+// Liveness with real processes: forked ranks share a board, one kills itself.
+#include "comm/peer_watcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+using Clock = std::chrono::steady_clock;
+
+std::string BoardPath(const char* name) {
+  return testing::TempDir() + "/angel-ptm-board." + name + "." + std::to_string(getpid());
+}
+
+std::string AwaitLoss(const PeerWatcher& watcher, double seconds_max) {
+  const Clock::time_point start = Clock::now();
+  while (watcher.status().ok() && Clock::now() - start < std::chrono::duration<double>(seconds_max)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return std::string(watcher.status().message());
+}
+
+TEST(ProgressBoardTest, ShowsWhatWasPublishedLast) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  RankProgress progress;
+  EXPECT_FALSE(board->Read(1, &progress));
+  board->Publish(1, 3, "forward layer.1");
+  board->Publish(1, 4, std::string(300, 'x'));
+  ASSERT_TRUE(board->Read(1, &progress));
+  EXPECT_EQ(progress.step, 4);
+  EXPECT_EQ(progress.process_id, getpid());
+  EXPECT_EQ(std::string(progress.activity.data()), std::string(103, 'x'));
+}
+
+TEST(ProgressBoardTest, ReadersNeverSeeHalfOfAWrite) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(1);
+  std::atomic<bool> stop{false};
+  board->Publish(0, 0, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+  std::thread writer([&] {
+    for (int64_t i = 0; i < 20000; ++i) board->Publish(0, i % 26, std::string(40, static_cast<char>('a' + i % 26)));
+    stop = true;
+  });
+  int64_t reads = 0;
+  while (!stop) {
+    RankProgress p;
+    if (!board->Read(0, &p)) continue;
+    ++reads;
+    EXPECT_EQ(std::string(p.activity.data()), std::string(40, static_cast<char>('a' + p.step)));
+  }
+  writer.join();
+  EXPECT_GT(reads, 0);
+}
+
+TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
+  const std::string path = BoardPath("killed");
+  auto board = ProgressBoard::Open(path, 2);
+  ASSERT_TRUE(board.ok()) << board.status();
+  const pid_t child = fork();
+  if (child == 0) {
+    auto own = ProgressBoard::Open(path, 2);
+    if (!own.ok()) _exit(2);
+    (*own)->Publish(1, 12, "backward layer.3 gather");
+    raise(SIGKILL);
+  }
+  (*board)->Publish(0, 12, "all-gather layer.2");
+  const PeerWatcher watcher(*board, 0, nullptr);
+  const Clock::time_point start = Clock::now();
+  // The child stays a zombie until waitpid: that is dead enough.
+  const std::string sentence = AwaitLoss(watcher, 5);
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
+  std::string host(64, '\0');
+  gethostname(host.data(), host.size() - 1);
+  EXPECT_EQ(sentence, "rank 1 (pid " + std::to_string(child) + " on host " + host.c_str() +
+                          ") died at step 12 in backward layer.3 gather; rank 0 was at step 12 in all-gather layer.2");
+  (*board)->Unlink();
+  int exit_status = 0;
+  waitpid(child, &exit_status, 0);
+  EXPECT_TRUE(WIFSIGNALED(exit_status));
+}
+
+TEST(PeerWatcherTest, FinishedProcessIsNoLoss) {
+  const std::string path = BoardPath("finished");
+  auto board = ProgressBoard::Open(path, 2);
+  ASSERT_TRUE(board.ok()) << board.status();
+  const pid_t child = fork();
+  if (child == 0) {
+    auto own = ProgressBoard::Open(path, 2);
+    if (!own.ok()) _exit(2);
+    (*own)->Publish(1, 12, "last step");
+    (*own)->Finish(1);
+    _exit(0);
+  }
+  int exit_status = 0;
+  waitpid(child, &exit_status, 0);
+  ASSERT_EQ(exit_status, 0);
+  RankProgress progress;
+  ASSERT_TRUE((*board)->Read(1, &progress));
+  EXPECT_EQ(progress.process_id, child);
+  (*board)->Publish(0, 12, "checkpoint");
+  const PeerWatcher watcher(*board, 0, nullptr, 0.02);
+  EXPECT_EQ(AwaitLoss(watcher, 0.3), "");
+  (*board)->Unlink();
+}
+
+TEST(PeerWatcherTest, FailedRankPassesOnItsReasonOnce) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(3);
+  for (int r = 0; r < 3; ++r) board->Publish(r, 7, "forward");
+  std::atomic<int> calls{0};
+  const PeerWatcher watcher(
+      board, 0, [&](std::string_view) { ++calls; }, 0.01);
+  EXPECT_EQ(AwaitLoss(watcher, 0.1), "");
+  board->Fail(2, "disk full while saving");
+  EXPECT_THAT(AwaitLoss(watcher, 5),
+              HasSubstr(") failed at step 7: disk full while saving; rank 0 was at step 7 in forward"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(PeerWatcherTest, ProcessIdTakenByAnotherProcessIsADeath) {
+  EXPECT_GT(ProcessStartTicks(getpid()), 0);
+  EXPECT_EQ(ProcessStartTicks(-5), -1);
+  EXPECT_NE(ProcessStartTicks(getpid()), ProcessStartTicks(1));
+}
+
+}  // namespace
+}  // namespace angel_ptm
