@@ -1,0 +1,276 @@
+#include "tests/reference/attention.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/workspace.h"
+#include "tests/support/kernel_testing.h"
+#include "tests/support/op_table.h"
+
+namespace angel_ptm {
+namespace {
+
+struct Shape {
+  int64_t b, s, q_heads, kv_heads, d;
+  int64_t document = 0;  // longest document; 0: one per row
+  int64_t t() const { return b * s; }
+  int64_t v_row() const { return (q_heads + 2 * kv_heads) * d; }  // values lie inside qkv
+  int64_t v_at() const { return (q_heads + kv_heads) * d; }
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(d)); }
+  std::string Text() const {
+    return absl::StrCat("B=", b, " S=", s, " Q=", q_heads, " G=", kv_heads, " D=", d,
+                        document > 0 ? absl::StrCat(" documents<=", document) : "");
+  }
+};
+
+// Documents of lengths 1 .. s.document in a pseudo-random order that differs from row to row.
+std::vector<int32_t> SegmentStart(const Shape& s) {
+  std::vector<int32_t> start(s.t());
+  std::mt19937 random(24);
+  for (int64_t row = 0; row < s.b; ++row) {
+    for (int64_t i = 0, begin = 0, end = 0; i < s.s; ++i) {
+      if (s.document > 0 && i == end) {
+        begin = i;
+        end = i + 1 + static_cast<int64_t>(random() % static_cast<uint32_t>(s.document));
+      }
+      start[row * s.s + i] = static_cast<int32_t>(begin);
+    }
+  }
+  return start;
+}
+
+// All operands of the op and its gradient. `shift` moves every operand by that many floats.
+struct Attention {
+  explicit Attention(const Shape& s, int64_t shift = 0)
+      : shape(s),
+        at(shift),
+        segment_start(SegmentStart(s)),
+        q(s.t() * s.q_heads * s.d + at),
+        k(s.t() * s.kv_heads * s.d + at),
+        qkv(s.t() * s.v_row() + at),
+        do_(q.size()),
+        o(q.size()),
+        lse(s.t() * s.q_heads + at),
+        dq(q.size()),
+        dk(k.size()),
+        dqkv(qkv.size()) {
+    std::mt19937 random(25);
+    std::normal_distribution<float> normal;
+    for (TestTensor* x : {&q, &k, &qkv, &do_}) {
+      for (int64_t i = at; i < x->size(); ++i) (*x)[i] = normal(random);
+    }
+  }
+  AttentionArgs Forward() {
+    return {.o = {o.data() + at},
+            .lse = {lse.data() + at},
+            .q = {q.data() + at},
+            .k = {k.data() + at},
+            .v = {qkv.data() + at + shape.v_at()},
+            .v_stride = shape.v_row(),
+            .segment_start = segment_start.data(),
+            .b = shape.b,
+            .s = shape.s,
+            .q_heads = shape.q_heads,
+            .kv_heads = shape.kv_heads,
+            .d = shape.d,
+            .scale = shape.scale()};
+  }
+  AttentionGradArgs Backward() {
+    return {.dq = {dq.data() + at},
+            .dk = {dk.data() + at},
+            .dv = {dqkv.data() + at + shape.v_at()},
+            .do_ = {do_.data() + at},
+            .o = {o.data() + at},
+            .lse = {lse.data() + at},
+            .q = {q.data() + at},
+            .k = {k.data() + at},
+            .v = {qkv.data() + at + shape.v_at()},
+            .v_stride = shape.v_row(),
+            .dv_stride = shape.v_row(),
+            .segment_start = segment_start.data(),
+            .b = shape.b,
+            .s = shape.s,
+            .q_heads = shape.q_heads,
+            .kv_heads = shape.kv_heads,
+            .d = shape.d,
+            .scale = shape.scale()};
+  }
+  void Run(int threads) {
+    CpuKernels().attention(Forward(), TestContext(threads, CpuWorkspaceBytes(Forward(), threads)));
+    CpuKernels().attention_grad(Backward(), TestContext(threads, CpuWorkspaceBytes(Backward(), threads)));
+  }
+  // The value columns of x[T,(Q+2G)*D] as [T,G,D].
+  std::vector<float> Values(const TestTensor& x) const {
+    std::vector<float> values;
+    for (int64_t token = 0; token < shape.t(); ++token) {
+      const float* row = x.data() + at + token * shape.v_row() + shape.v_at();
+      values.insert(values.end(), row, row + shape.kv_heads * shape.d);
+    }
+    return values;
+  }
+  std::vector<float> Results() const {
+    std::vector<float> all = Values(dqkv);
+    for (const TestTensor* x : {&o, &lse, &dq, &dk}) all.insert(all.end(), x->data() + at, x->data() + x->size());
+    return all;
+  }
+
+  Shape shape;
+  int64_t at;
+  std::vector<int32_t> segment_start;
+  TestTensor q, k, qkv, do_, o, lse, dq, dk, dqkv;
+};
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+double Error(const std::vector<float>& got, const std::vector<double>& want) {
+  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
+}
+
+class AttentionTest : public testing::TestWithParam<Shape> {};
+
+TEST_P(AttentionTest, AgreesWithReference) {
+  const Shape s = GetParam();
+  Attention got(s);
+  got.Run(1);
+
+  const reference::AttentionShape shape = {s.b, s.s, s.q_heads, s.kv_heads, s.d, static_cast<double>(s.scale())};
+  const std::vector<float> values = got.Values(got.qkv);
+  std::vector<double> q = got.q.ToDouble(), k = got.k.ToDouble(), v(values.begin(), values.end());
+  const std::vector<double> do_ = got.do_.ToDouble();
+  std::vector<double> o(q.size()), lse(got.lse.size()), dq(q.size()), dk(k.size()), dv(v.size());
+  const int32_t* start = got.segment_start.data();
+  reference::Attention(o.data(), lse.data(), q.data(), k.data(), v.data(), start, shape);
+  const double forward_error = std::max(ScaledError(got.o, o), ScaledError(got.lse, lse));
+  EXPECT_LT(forward_error, 2e-6);
+
+  reference::AttentionGrad(dq.data(), dk.data(), dv.data(), do_.data(), q.data(), k.data(), v.data(), start, shape);
+  const std::vector<float> got_dv = got.Values(got.dqkv);
+  const auto loss = [&] {
+    reference::Attention(o.data(), nullptr, q.data(), k.data(), v.data(), start, shape);
+    return Dot(o, do_);
+  };
+  double gradient_error = std::max(Error(got_dv, dv), FiniteDifferenceError(got_dv.data(), v, loss, 12));
+  if (s.s == 1 || s.document == 1) {  // one visible key has probability 1 whatever the score
+    for (const TestTensor* x : {&got.dq, &got.dk}) {
+      for (int64_t i = 0; i < x->size(); ++i) EXPECT_NEAR((*x)[i], 0, 1e-5f);
+    }
+  } else {
+    gradient_error = std::max({gradient_error, ScaledError(got.dq, dq), ScaledError(got.dk, dk),
+                               FiniteDifferenceError(got.dq.data(), q, loss, 12),
+                               FiniteDifferenceError(got.dk.data(), k, loss, 12)});
+  }
+  EXPECT_LT(gradient_error, 5e-6);
+  PrintOpTableRow({"attention", s.Text(), forward_error, gradient_error});
+
+  // Query and key columns of dqkv belong to another op.
+  for (int64_t i = 0; i < got.dqkv.size(); ++i) {
+    EXPECT_EQ(std::isnan(got.dqkv[i]), i % s.v_row() < s.v_at()) << i;
+  }
+}
+
+TEST_P(AttentionTest, BitsDependNeitherOnThreadsNorOnAddresses) {
+  Attention one(GetParam());
+  one.Run(1);
+  for (const int threads : {2, 5}) {
+    Attention other(GetParam(), /*shift=*/16 * threads);
+    other.Run(threads);
+    EXPECT_TRUE(SameBits(one.Results(), other.Results())) << threads;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
+                         testing::Values(Shape{1, 1, 1, 1, 2}, Shape{2, 1, 2, 1, 64}, Shape{1, 3, 2, 2, 8},
+                                         Shape{2, 17, 4, 2, 16}, Shape{1, 65, 4, 1, 64}, Shape{1, 130, 2, 1, 128},
+                                         Shape{2, 130, 4, 2, 80, 50}, Shape{1, 192, 2, 1, 22, 70},
+                                         Shape{1, 257, 2, 2, 64, 200}, Shape{1, 130, 2, 1, 8, 1},
+                                         Shape{1, 300, 1, 1, 30, 9}, Shape{1, 70, 1, 1, 256}));
+
+// What other documents and later tokens hold changes no bit, NaN included.
+TEST(AttentionTest, HiddenTokensAreNotSeen) {
+  const Shape shape = {1, 200, 2, 1, 32};
+  Attention a(shape), b(shape);
+  for (Attention* x : {&a, &b}) {
+    for (int64_t i = 0; i < shape.s; ++i) x->segment_start[i] = i < 70 ? 0 : i < 150 ? 70 : 150;
+  }
+  for (int64_t token = 0; token < shape.s; ++token) {
+    if (token >= 70 && token < 150) continue;
+    std::fill_n(b.k.data() + token * shape.d, shape.d, 7.0f);
+    std::fill_n(b.qkv.data() + token * shape.v_row(), shape.v_row(), -3.0f);
+    std::fill_n(b.q.data() + token * 2 * shape.d, 2 * shape.d, 5.0f);
+    std::fill_n(b.do_.data() + token * 2 * shape.d, 2 * shape.d, 1.0f);
+  }
+  a.Run(1);
+  b.Run(2);
+  const auto same = [&](const TestTensor& x, const TestTensor& y, int64_t row) {
+    return std::memcmp(x.data() + 70 * row, y.data() + 70 * row, static_cast<size_t>(80 * row) * 4) == 0;
+  };
+  EXPECT_TRUE(same(a.o, b.o, 2 * shape.d));
+  EXPECT_TRUE(same(a.dq, b.dq, 2 * shape.d));
+  EXPECT_TRUE(same(a.dk, b.dk, shape.d));
+  EXPECT_TRUE(same(a.dqkv, b.dqkv, shape.v_row()));
+  EXPECT_FALSE(a.o.SameBits(b.o));
+}
+
+TEST(AttentionTest, LargeScoresStayFinite) {
+  const Shape shape = {1, 100, 1, 1, 16};
+  Attention got(shape);
+  for (int64_t i = 0; i < got.q.size(); ++i) got.q[i] *= 1000.0f;
+  got.Run(1);
+  for (const float x : got.Results()) EXPECT_TRUE(std::isfinite(x));
+}
+
+TEST(AttentionTest, NonFiniteOperandsAreSeenInTheResult) {
+  const Shape shape = {1, 100, 1, 1, 16};
+  Attention got(shape);
+  got.k[80 * 16] = std::numeric_limits<float>::quiet_NaN();
+  got.Run(1);
+  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(std::isnan(got.o[i * 16]), i >= 80) << i;
+}
+
+// The kernels stay inside the published bytes, and those grow at most linearly with the row.
+TEST(AttentionTest, WorkspaceIsLinearInTheRow) {
+  for (const int threads : {1, 2}) {
+    Attention x({1, 300, 4, 2, 24});
+    const int64_t forward_bytes = CpuWorkspaceBytes(x.Forward(), threads);
+    const int64_t backward_bytes = CpuWorkspaceBytes(x.Backward(), threads);
+    const auto behind_untouched = [&](int64_t bytes, const auto& run) {
+      TestTensor workspace(bytes / 4 + 4096);
+      run(KernelContext{threads, reinterpret_cast<std::byte*>(workspace.data()), bytes, nullptr});
+      return std::all_of(workspace.data() + bytes / 4, workspace.data() + workspace.size(),
+                         [](float value) { return std::isnan(value); });
+    };
+    EXPECT_TRUE(
+        behind_untouched(forward_bytes, [&](const KernelContext& ctx) { CpuKernels().attention(x.Forward(), ctx); }));
+    EXPECT_TRUE(behind_untouched(backward_bytes,
+                                 [&](const KernelContext& ctx) { CpuKernels().attention_grad(x.Backward(), ctx); }));
+    AttentionArgs forward = x.Forward();
+    AttentionGradArgs backward = x.Backward();
+    forward.s = backward.s = 1 << 20;
+    EXPECT_EQ(CpuWorkspaceBytes(forward, threads), forward_bytes);
+    EXPECT_LT(CpuWorkspaceBytes(backward, threads), backward_bytes * ((1 << 20) / 300 + 1));
+  }
+}
+
+TEST(AttentionTest, UnsupportedShapesAreNamed) {
+  AttentionArgs args = {.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64};
+  EXPECT_TRUE(CpuSupports(args).ok());
+  args.d = 7;
+  EXPECT_EQ(CpuSupports(args).message(), "cpu backend: attention takes an even head dimension from 2 to 256, got 7");
+  args.d = 258;
+  EXPECT_FALSE(CpuSupports(args).ok());
+  args.d = 64;
+  args.kv_heads = 3;
+  EXPECT_EQ(CpuSupports(args).message(),
+            "cpu backend: attention takes query heads that are a multiple of key-value heads, got 4 and 3");
+  args.kv_heads = 2;
+  args.k.dtype = DType::kBFloat16;
+  EXPECT_EQ(CpuSupports(args).message(), "cpu backend: attention takes F32 operands, got BF16");
+  EXPECT_FALSE(CpuSupports(RopeTableArgs{.t = 1, .d = 2, .alpha = 10}).ok());
+  EXPECT_TRUE(CpuSupports(RopeTableArgs{.t = 1, .d = 2}).ok());
+  EXPECT_FALSE(CpuSupports(RouterArgs{.t = 1, .h = 1, .e = 2, .k = 3}).ok());
+}
+
+}  // namespace
+}  // namespace angel_ptm

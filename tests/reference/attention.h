@@ -1,0 +1,24 @@
+// Causal grouped-query attention inside documents with all scores written out, fp64.
+#ifndef ANGEL_PTM_TESTS_REFERENCE_ATTENTION_H_
+#define ANGEL_PTM_TESTS_REFERENCE_ATTENTION_H_
+
+#include <cstdint>
+
+namespace angel_ptm::reference {
+
+struct AttentionShape {
+  int64_t b, s, q_heads, kv_heads, d;
+  double scale;
+};
+
+// o[B*S,Q,D] and lse[Q,B*S] (may be null) of q[B*S,Q,D], k[B*S,G,D], v[B*S,G,D]. Query i of a row sees keys j of that
+// row with segment_start[row,i] <= j <= i.
+void Attention(double* o, double* lse, const double* q, const double* k, const double* v, const int32_t* segment_start,
+               const AttentionShape& shape);
+// dq, dk, dv are overwritten.
+void AttentionGrad(double* dq, double* dk, double* dv, const double* do_, const double* q, const double* k,
+                   const double* v, const int32_t* segment_start, const AttentionShape& shape);
+
+}  // namespace angel_ptm::reference
+
+#endif  // ANGEL_PTM_TESTS_REFERENCE_ATTENTION_H_
