@@ -1,0 +1,55 @@
+// Learns byte-level byte-pair merges (Sennrich et al. 2016, on bytes as in Radford et al. 2019).
+#ifndef ANGEL_PTM_DATA_BPE_TRAINER_H_
+#define ANGEL_PTM_DATA_BPE_TRAINER_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/pretokenizer.h"
+
+namespace angel_ptm {
+
+// How often each word of the pre-tokenisation occurs. One per thread; Merge puts them together. The result does not
+// depend on the order of the texts.
+class WordCounter {
+ public:
+  explicit WordCounter(const Pretokenizer& pretokenizer) : cursor_(pretokenizer) {}
+
+  // `text` must be valid UTF-8.
+  void Add(std::string_view text);
+  void Merge(const WordCounter& other);
+
+  const absl::flat_hash_map<std::string, int64_t>& counts() const { return counts_; }
+
+ private:
+  Pretokenizer::Cursor cursor_;
+  absl::flat_hash_map<std::string, int64_t> counts_;
+};
+
+// A merge of two symbols into a new one. Symbols 0..255 are the bytes; merge number i makes symbol 256 + i.
+struct BpeMerge {
+  int32_t left;
+  int32_t right;
+
+  friend bool operator==(const BpeMerge&, const BpeMerge&) = default;
+};
+
+struct BpeTrainerOptions {
+  int64_t merges = 0;          // number of merges to learn
+  int64_t pair_count_min = 2;  // pairs that occur less often are not merged
+};
+
+// At every step merges the pair of adjacent symbols with the largest count over all words; ties go to the smaller left,
+// then the smaller right symbol. A pair whose text is a token already (made another way) is passed over, so a token's
+// text is unique. Counts are kept up incrementally: the work is proportional to the merged occurrences.
+// Errors: InvalidArgument when the words support fewer merges than asked, or hold 2^31 bytes or more.
+absl::StatusOr<std::vector<BpeMerge>> TrainBpe(const absl::flat_hash_map<std::string, int64_t>& word_counts,
+                                               const BpeTrainerOptions& options);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_BPE_TRAINER_H_

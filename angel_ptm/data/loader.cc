@@ -1,0 +1,81 @@
+#include "angel_ptm/data/loader.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/data/permutation.h"
+
+namespace angel_ptm {
+
+Loader::Loader(const PackedDataset* dataset, const LoaderOptions& options)
+    : dataset_(dataset), options_(options), sample_count_(dataset->window_count()) {
+  if (options.evaluation_samples > 0) sample_count_ = std::min(sample_count_, options.evaluation_samples);
+}
+
+absl::StatusOr<Loader> Loader::Create(const PackedDataset* dataset, const LoaderOptions& options) {
+  if (options.global_batch < 1 || options.micro_batch < 1 || options.evaluation_samples < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the global batch and the micro-batch should be at least 1 sample, evaluation samples at least 0; got ",
+        options.global_batch, ", ", options.micro_batch, " and ", options.evaluation_samples));
+  }
+  return Loader(dataset, options);
+}
+
+int64_t Loader::MicroBatchesPerStep(int64_t world) const {
+  const int64_t samples = world * options_.micro_batch;
+  return (options_.global_batch + samples - 1) / samples;
+}
+
+int64_t Loader::WindowOfSample(int64_t sample_index) const {
+  APTM_CHECK(sample_index >= 0, sample_index);
+  const int64_t windows = dataset_->window_count();
+  if (options_.evaluation_samples > 0) {
+    return sample_index < sample_count_ ? Permutation(windows, 0, 0)(sample_index) : -1;
+  }
+  return Permutation(windows, options_.seed, sample_index / windows)(sample_index % windows);
+}
+
+int64_t Loader::FillSample(int64_t sample_index, const SampleBuffers& sample) const {
+  const int64_t window = WindowOfSample(sample_index);
+  if (window >= 0) return dataset_->FillWindow(window, sample);
+  FillZeroWeightSample(sample);
+  return 0;
+}
+
+int64_t Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const {
+  const int64_t rows = options_.micro_batch, length = dataset_->sequence_length();
+  APTM_CHECK(static_cast<int64_t>(batch.tokens.size()) == rows * length, batch.tokens.size(), " for ", rows, " x ",
+             length);
+  APTM_CHECK(place.rank >= 0 && place.rank < place.world && place.micro >= 0 && place.step >= 0);
+  int64_t count = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t in_step = (place.micro * place.world + place.rank) * rows + row;
+    const SampleBuffers sample = batch.Row(row, length);
+    if (in_step < options_.global_batch) {
+      count += FillSample(place.step * options_.global_batch + in_step, sample);
+    } else {
+      FillZeroWeightSample(sample);
+    }
+  }
+  return count;
+}
+
+int64_t Loader::StepTargetCount(int64_t step) const {
+  int64_t count = 0;
+  for (int64_t i = 0; i < options_.global_batch; ++i) {
+    const int64_t window = WindowOfSample(step * options_.global_batch + i);
+    if (window >= 0) count += dataset_->WindowTargetCount(window);
+  }
+  return count;
+}
+
+int64_t TargetBytes(std::span<const int32_t> targets, std::span<const int32_t> token_byte_lengths) {
+  int64_t bytes = 0;
+  for (int32_t target : targets) {
+    if (target != kIgnoredTarget) bytes += token_byte_lengths[target];
+  }
+  return bytes;
+}
+
+}  // namespace angel_ptm

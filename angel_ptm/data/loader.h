@@ -1,0 +1,74 @@
+// Which sample goes where. The order of samples is a pure function of (seed, sample index): it does not know the number
+// of ranks, so a run resumes on another number of ranks with none skipped and none repeated.
+#ifndef ANGEL_PTM_DATA_LOADER_H_
+#define ANGEL_PTM_DATA_LOADER_H_
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/packed_dataset.h"
+
+namespace angel_ptm {
+
+struct LoaderOptions {
+  int64_t global_batch = 1;  // samples a step, over all ranks and micro-batches
+  int64_t micro_batch = 1;   // samples a rank computes at a time
+  uint64_t seed = 0;
+  // 0: training, epoch after epoch, each in an order of its own. n > 0: evaluation on n samples, always the same ones
+  // in the same order, spread over the whole file; the seed is not used. n above the number of windows means all.
+  int64_t evaluation_samples = 0;
+};
+
+// One micro-batch: number `micro` of rank `rank` in a world of `world` ranks at step `step`.
+struct MicroBatchPlace {
+  int64_t step = 0;
+  int64_t micro = 0;
+  int64_t rank = 0;
+  int64_t world = 1;
+};
+
+// Immutable and small; threads may share one.
+class Loader {
+ public:
+  // `dataset` must outlive the loader. Errors: batches below 1.
+  static absl::StatusOr<Loader> Create(const PackedDataset* dataset, const LoaderOptions& options);
+
+  // Micro-batches each of `world` ranks computes per step: ceil(global_batch / (world * micro_batch)).
+  int64_t MicroBatchesPerStep(int64_t world) const;
+
+  // Fills [micro_batch, T]. Step s is samples [s*G, (s+1)*G); row i of micro-batch m on rank r of w holds sample
+  // s*G + (m*w + r)*b + i. Rows beyond the step's samples (or the evaluation's) weigh nothing: all targets ignored.
+  // Returns the number of targets that count. No allocation.
+  int64_t FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const;
+
+  // Fills sample number `sample_index` [T]; returns the number of targets that count. No allocation.
+  int64_t FillSample(int64_t sample_index, const SampleBuffers& sample) const;
+
+  // The number of targets that count in a whole step, which every rank computes alone: the loss's divisor.
+  int64_t StepTargetCount(int64_t step) const;
+
+  // Which window of the file is sample number `sample_index`; -1 beyond an evaluation's samples.
+  int64_t WindowOfSample(int64_t sample_index) const;
+
+  // Evaluation: its samples, and the steps that cover them. Training: the samples and (rounded up) steps of one epoch.
+  int64_t sample_count() const { return sample_count_; }
+  int64_t step_count() const { return (sample_count_ + options_.global_batch - 1) / options_.global_batch; }
+
+  const PackedDataset& dataset() const { return *dataset_; }
+  const LoaderOptions& options() const { return options_; }
+
+ private:
+  Loader(const PackedDataset* dataset, const LoaderOptions& options);
+
+  const PackedDataset* dataset_;
+  LoaderOptions options_;
+  int64_t sample_count_;
+};
+
+// Bytes of text that the counted targets stand for, by Tokenizer::TokenByteLengths(): the divisor of bits per byte.
+int64_t TargetBytes(std::span<const int32_t> targets, std::span<const int32_t> token_byte_lengths);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_LOADER_H_

@@ -1,0 +1,183 @@
+#include "angel_ptm/data/tokenizer.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/data/utf8.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr size_t kShortWordBytes = 48;      // up to here a scan over the word beats a queue
+constexpr size_t kKnownWordsMax = 1 << 18;  // bounds an encoder's memory to some tens of MiB
+constexpr int32_t kNoMerge = std::numeric_limits<int32_t>::max();
+
+struct Special {
+  size_t at;    // the text's size if it holds no special token
+  size_t size;  // 0 if none
+  int32_t id;   // -1 if none
+};
+
+// The first special token in the text.
+Special FindSpecial(std::string_view text) {
+  for (size_t at = text.find("<|"); at != std::string_view::npos; at = text.find("<|", at + 1)) {
+    if (text.substr(at).starts_with(kEndOfTextToken)) return {at, kEndOfTextToken.size(), kEndOfTextId};
+    if (text.substr(at).starts_with(kPadToken)) return {at, kPadToken.size(), kPadId};
+  }
+  return {text.size(), 0, -1};
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::FromMerges(std::span<const BpeMerge> merges) {
+  auto tokenizer = std::unique_ptr<Tokenizer>(new Tokenizer);
+  tokenizer->token_bytes_.resize(2);
+  for (int b = 0; b < 256; ++b) {
+    tokenizer->byte_ids_[b] = 2 + b;
+    tokenizer->token_bytes_.push_back(std::string(1, static_cast<char>(b)));
+  }
+  for (const BpeMerge& merge : merges) {
+    // Trainer symbols start at the bytes, ids at the special tokens.
+    const int32_t left = merge.left + 2, right = merge.right + 2, merged = tokenizer->vocabulary_size();
+    APTM_CHECK(left >= 2 && left < merged && right >= 2 && right < merged, left, " ", right);
+    tokenizer->token_bytes_.push_back(tokenizer->token_bytes_[left] + tokenizer->token_bytes_[right]);
+    tokenizer->AddMerge(left, right, merged);
+  }
+  return tokenizer;
+}
+
+void Tokenizer::AddMerge(int32_t left, int32_t right, int32_t merged) {
+  const int32_t rank = static_cast<int32_t>(merge_list_.size());
+  merge_list_.push_back({left, right});
+  merges_.try_emplace(static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right), Merged{rank, merged});
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
+  std::vector<int32_t> ids;
+  Encoder(*this).Encode(text, &ids);
+  return ids;
+}
+
+std::string_view Tokenizer::TokenBytes(int32_t id) const {
+  return id >= 0 && id < vocabulary_size() ? std::string_view(token_bytes_[id]) : std::string_view();
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
+  std::string text;
+  for (int32_t id : ids) text.append(TokenBytes(id));
+  return text;
+}
+
+std::vector<int32_t> Tokenizer::TokenByteLengths() const {
+  std::vector<int32_t> lengths;
+  for (const std::string& bytes : token_bytes_) lengths.push_back(static_cast<int32_t>(bytes.size()));
+  return lengths;
+}
+
+Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer), cursor_(tokenizer.pretokenizer_) {}
+
+void Tokenizer::Encoder::Encode(std::string_view text, std::vector<int32_t>* ids) {
+  if (ValidUtf8Prefix(text) == text.size()) return EncodeValid(text, ids);
+  const std::string replaced = ReplaceInvalidUtf8(text);
+  EncodeValid(replaced, ids);
+}
+
+void Tokenizer::Encoder::EncodeValid(std::string_view text, std::vector<int32_t>* ids) {
+  while (!text.empty()) {
+    // Special tokens are found before pre-tokenisation, which does not look across them.
+    const Special special = FindSpecial(text);
+    cursor_.Reset(text.substr(0, special.at));
+    for (std::string_view word = cursor_.Next(); !word.empty(); word = cursor_.Next()) EncodeWord(word, ids);
+    if (special.id >= 0) ids->push_back(special.id);
+    text.remove_prefix(special.at + special.size);
+  }
+}
+
+void Tokenizer::Encoder::EncodeWord(std::string_view word, std::vector<int32_t>* ids) {
+  // Long words seldom come again.
+  if (word.size() > kShortWordBytes) return MergeLongWord(word, ids);
+  const auto known = known_words_.find(absl::string_view(word.data(), word.size()));
+  if (known != known_words_.end()) {
+    const auto first = known_ids_.begin() + known->second.first;
+    ids->insert(ids->end(), first, first + known->second.size);
+    return;
+  }
+  const size_t before = ids->size();
+  MergeShortWord(word, ids);
+  if (known_words_.size() < kKnownWordsMax) {
+    const Span span = {static_cast<int32_t>(known_ids_.size()), static_cast<int32_t>(ids->size() - before)};
+    known_ids_.insert(known_ids_.end(), ids->begin() + before, ids->end());
+    known_words_.emplace(std::string(word), span);
+  }
+}
+
+// Merges the adjacent pair of lowest rank, leftmost first, until none is left. ranks[i] is the rank of (i, i + 1).
+void Tokenizer::Encoder::MergeShortWord(std::string_view word, std::vector<int32_t>* ids) {
+  int32_t symbols[kShortWordBytes], ranks[kShortWordBytes], merged[kShortWordBytes];
+  int size = static_cast<int>(word.size());
+  const auto look_up = [&](int i) {
+    const Merged* merge = i + 1 < size ? tokenizer_.FindMerge(symbols[i], symbols[i + 1]) : nullptr;
+    ranks[i] = merge == nullptr ? kNoMerge : merge->rank;
+    merged[i] = merge == nullptr ? -1 : merge->id;
+  };
+  for (int i = 0; i < size; ++i) symbols[i] = tokenizer_.byte_ids_[static_cast<unsigned char>(word[i])];
+  for (int i = 0; i < size; ++i) look_up(i);
+  while (size > 1) {
+    const int best = static_cast<int>(std::min_element(ranks, ranks + size) - ranks);
+    if (ranks[best] == kNoMerge) break;
+    symbols[best] = merged[best];
+    for (int i = best + 1; i + 1 < size; ++i) {
+      symbols[i] = symbols[i + 1];
+      ranks[i] = ranks[i + 1];
+      merged[i] = merged[i + 1];
+    }
+    --size;
+    look_up(best);
+    if (best > 0) look_up(best - 1);
+  }
+  ids->insert(ids->end(), symbols, symbols + size);
+}
+
+bool Tokenizer::Encoder::Later(const Step& a, const Step& b) {
+  return a.rank != b.rank ? a.rank > b.rank : a.node > b.node;
+}
+
+void Tokenizer::Encoder::QueueStep(int32_t node) {
+  const int32_t next = node + nodes_[node].size;
+  if (next >= static_cast<int32_t>(nodes_.size())) return;
+  const Merged* merge = tokenizer_.FindMerge(nodes_[node].id, nodes_[next].id);
+  if (merge == nullptr) return;
+  steps_.push_back({merge->rank, node, merge->id, nodes_[node].size, nodes_[next].size});
+  std::push_heap(steps_.begin(), steps_.end(), Later);
+}
+
+// The same order of merges with a queue: words of many kilobytes (Chinese without punctuation, base64) stay linear.
+void Tokenizer::Encoder::MergeLongWord(std::string_view word, std::vector<int32_t>* ids) {
+  const int32_t size = static_cast<int32_t>(word.size());
+  nodes_.clear();
+  steps_.clear();
+  for (int32_t i = 0; i < size; ++i) {
+    nodes_.push_back({tokenizer_.byte_ids_[static_cast<unsigned char>(word[i])], 1, i - 1});
+  }
+  for (int32_t i = 0; i < size; ++i) QueueStep(i);
+  while (!steps_.empty()) {
+    std::pop_heap(steps_.begin(), steps_.end(), Later);
+    const Step step = steps_.back();
+    steps_.pop_back();
+    Symbol& left = nodes_[step.node];
+    const int32_t right = step.node + step.left_size;
+    // A symbol's extent only grows, so equal extents mean equal symbols.
+    if (left.id < 0 || left.size != step.left_size || nodes_[right].size != step.right_size) continue;
+    left.id = step.merged;
+    left.size += step.right_size;
+    nodes_[right].id = -1;
+    const int32_t after = step.node + left.size;
+    if (after < size) nodes_[after].previous = step.node;
+    QueueStep(step.node);
+    if (left.previous >= 0) QueueStep(left.previous);
+  }
+  for (int32_t i = 0; i < size; i += nodes_[i].size) ids->push_back(nodes_[i].id);
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,124 @@
+// Byte-level byte-pair encoding (Radford et al. 2019): every text has an encoding, and decoding gives it back byte for
+// byte. The same ids as Hugging Face `tokenizers` gives for the tokenizer.json written here.
+#ifndef ANGEL_PTM_DATA_TOKENIZER_H_
+#define ANGEL_PTM_DATA_TOKENIZER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/bpe_trainer.h"
+#include "angel_ptm/data/pretokenizer.h"
+
+namespace angel_ptm {
+
+// The special tokens: kEndOfText separates documents and is both begin and end of a sequence; kPad fills rows.
+inline constexpr int32_t kEndOfTextId = 0;
+inline constexpr int32_t kPadId = 1;
+inline constexpr std::string_view kEndOfTextToken = "<|endoftext|>";
+inline constexpr std::string_view kPadToken = "<|pad|>";
+// The smallest vocabulary: the special tokens and the 256 bytes.
+inline constexpr int32_t kVocabularySizeMin = 258;
+
+// Immutable; threads share one, each encoding with an Encoder of its own.
+class Tokenizer {
+ public:
+  // Ids: 0 and 1 special, 2 + b for byte b, 258 + i for merge i.
+  static std::unique_ptr<Tokenizer> FromMerges(std::span<const BpeMerge> merges);
+
+  // Reads a tokenizer.json of this kind (written by ToJson, or by Hugging Face from it). Errors name `name` (the path)
+  // and say what was expected: not JSON, another model or pre-tokenizer, missing bytes, merges of unknown tokens.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json, const std::string& name);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& tokenizer_json_path);
+
+  // The content of tokenizer.json and of tokenizer_config.json (for transformers' PreTrainedTokenizerFast).
+  std::string ToJson() const;
+  std::string ToConfigJson() const;
+  // Writes both files into `folder`, which must exist.
+  absl::Status Save(const std::string& folder) const;
+
+  int32_t vocabulary_size() const { return static_cast<int32_t>(token_bytes_.size()); }
+
+  // One call for occasional use (prompts); loops use an Encoder.
+  std::vector<int32_t> Encode(std::string_view text) const;
+  // The exact bytes; special tokens give nothing. Ids outside the vocabulary (a model's padded rows) give nothing too.
+  std::string Decode(std::span<const int32_t> ids) const;
+
+  // The bytes a token stands for; empty for the special tokens and for ids outside the vocabulary.
+  std::string_view TokenBytes(int32_t id) const;
+  // Byte length by token id [vocabulary_size]: bits per byte = nats / ln 2 / sum of the target tokens' lengths.
+  std::vector<int32_t> TokenByteLengths() const;
+
+  // A thread's encoder: remembers the ids of words it has met.
+  class Encoder {
+   public:
+    explicit Encoder(const Tokenizer& tokenizer);
+
+    // Appends the ids of `text`. The texts of special tokens become their ids (as in Hugging Face); ill-formed UTF-8 is
+    // read as U+FFFD (ReplaceInvalidUtf8).
+    void Encode(std::string_view text, std::vector<int32_t>* ids);
+
+   private:
+    struct Span {
+      int32_t first;
+      int32_t size;
+    };
+    // Part of a long word's queue of possible merges: lowest rank first, then leftmost.
+    struct Step {
+      int32_t rank;
+      int32_t node;
+      int32_t merged;
+      int32_t left_size;  // the two symbols' extents when the step was queued: outdated steps are passed over
+      int32_t right_size;
+    };
+
+    void EncodeValid(std::string_view text, std::vector<int32_t>* ids);
+    void EncodeWord(std::string_view word, std::vector<int32_t>* ids);
+    void MergeShortWord(std::string_view word, std::vector<int32_t>* ids);
+    void MergeLongWord(std::string_view word, std::vector<int32_t>* ids);
+    void QueueStep(int32_t node);
+    static bool Later(const Step& a, const Step& b);
+
+    struct Symbol {
+      int32_t id;    // -1: merged into its left neighbour
+      int32_t size;  // in bytes; the next symbol is at this one's index + size
+      int32_t previous;
+    };
+
+    const Tokenizer& tokenizer_;
+    Pretokenizer::Cursor cursor_;
+    absl::flat_hash_map<std::string, Span> known_words_;
+    std::vector<int32_t> known_ids_;
+    std::vector<Symbol> nodes_;  // scratch of MergeLongWord
+    std::vector<Step> steps_;
+  };
+
+ private:
+  struct Merged {
+    int32_t rank;
+    int32_t id;
+  };
+  Tokenizer() = default;
+  void AddMerge(int32_t left, int32_t right, int32_t merged);
+  // The merge of two adjacent tokens, or null.
+  const Merged* FindMerge(int32_t left, int32_t right) const {
+    const auto it = merges_.find(static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right));
+    return it == merges_.end() ? nullptr : &it->second;
+  }
+
+  Pretokenizer pretokenizer_;
+  std::vector<std::string> token_bytes_;  // by id; empty for special tokens
+  std::array<int32_t, 256> byte_ids_{};
+  std::vector<BpeMerge> merge_list_;  // of token ids, by rank
+  absl::flat_hash_map<uint64_t, Merged> merges_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_TOKENIZER_H_
