@@ -50,39 +50,72 @@ const FieldDescriptor* FindEnumField(const Descriptor& message, const std::strin
   return nullptr;
 }
 
+// A place in the text as protobuf's tokenizer counts it: both from 0, a tab ends at the next multiple of 8.
+struct Place {
+  int line = 0, column = 0;
+};
+
+Place Next(Place place, char c) {
+  if (c == '\n') return {place.line + 1, 0};
+  return {place.line, c == '\t' ? place.column / 8 * 8 + 8 : place.column + 1};
+}
+
+// protobuf reports an unknown name at the token behind it; gives the name's own place.
+Place PlaceOfNameBefore(const std::string& text, const std::string& name, Place behind) {
+  size_t end = 0;  // offset of `behind`
+  for (Place at; end < text.size() && (at.line < behind.line || at.column < behind.column); ++end) {
+    at = Next(at, text[end]);
+  }
+  const size_t begin = end < name.size() ? std::string::npos : text.rfind(name, end - name.size());
+  if (name.empty() || begin == std::string::npos) return behind;
+  Place place;
+  for (size_t i = 0; i < begin; ++i) place = Next(place, text[i]);
+  return place;
+}
+
+// One error of protobuf's parser. `unknown_name` is the name that is no field or enum value, if that is the error.
+struct ParseError {
+  std::string message, unknown_name;
+};
+
 // Adds the valid names to protobuf's messages about unknown names; other messages stay as they are.
-std::string WithSuggestion(const std::string& message) {
+ParseError WithSuggestion(const std::string& message) {
   std::vector<std::string> valid;
   if (message.find("has no field named") != std::string::npos) {
     const Descriptor* type = TrainConfig::descriptor()->file()->pool()->FindMessageTypeByName(Quoted(message, 0));
     for (int i = 0; type != nullptr && i < type->field_count(); ++i) valid.push_back(type->field(i)->name());
-    if (!valid.empty())
-      return absl::StrCat("no field '", Quoted(message, 1), "' here; ", SuggestName(Quoted(message, 1), valid));
+    const std::string name = Quoted(message, 1);
+    if (!valid.empty()) return {absl::StrCat("no field '", name, "' here; ", SuggestName(name, valid)), name};
   }
   if (message.find("Unknown enumeration value") != std::string::npos) {
     const FieldDescriptor* field = FindEnumField(*TrainConfig::descriptor(), Quoted(message, 1));
     for (int i = 0; field != nullptr && i < field->enum_type()->value_count(); ++i) {
       valid.push_back(field->enum_type()->value(i)->name());
     }
+    const std::string name = Quoted(message, 0);
     if (!valid.empty()) {
-      return absl::StrCat("no value '", Quoted(message, 0), "' for ", field->name(), "; ",
-                          SuggestName(Quoted(message, 0), valid));
+      return {absl::StrCat("no value '", name, "' for ", field->name(), "; ", SuggestName(name, valid)), name};
     }
   }
-  return message;
+  return {message, ""};
 }
 
 class ErrorLines : public google::protobuf::io::ErrorCollector {
  public:
-  explicit ErrorLines(std::string name) : name_(std::move(name)) {}
-  // protobuf counts lines and columns from 0, people from 1.
+  // `text` is what is parsed and must outlive this.
+  ErrorLines(std::string name, const std::string& text) : name_(std::move(name)), text_(text) {}
   void AddError(int line, int column, const std::string& message) override {
-    lines_.push_back(absl::StrCat(name_, ":", line + 1, ":", column + 1, ": ", WithSuggestion(message)));
+    const ParseError error = WithSuggestion(message);
+    Place place{line, column};
+    if (!error.unknown_name.empty()) place = PlaceOfNameBefore(text_, error.unknown_name, place);
+    // protobuf counts from 0, people from 1.
+    lines_.push_back(absl::StrCat(name_, ":", place.line + 1, ":", place.column + 1, ": ", error.message));
   }
   std::string Text() const { return absl::StrJoin(lines_, "\n"); }
 
  private:
   std::string name_;
+  const std::string& text_;
   std::vector<std::string> lines_;
 };
 
@@ -149,7 +182,7 @@ void FillDefaults(TrainConfig* config) { FillMessage(config); }
 absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std::string& name,
                                              const std::vector<std::string>& overrides) {
   TrainConfig config;
-  ErrorLines errors(name);
+  ErrorLines errors(name, text);
   TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);
   google::protobuf::io::ArrayInputStream input(text.data(), static_cast<int>(text.size()));
