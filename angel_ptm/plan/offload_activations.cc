@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <set>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
@@ -11,76 +13,88 @@
 namespace angel_ptm {
 namespace {
 
-// A stay that is alive but untouched at some step.
-struct Candidate {
-  int32_t region = kNone;
-  int32_t previous_use = kNone, next_use = kNone;
-};
-
+// One sweep over the steps with the set of resident activations. When a step needs more than the budget, residents it
+// does not touch leave, farthest next use first. A victim leaves right behind its previous use, so this frees bytes
+// only at steps the sweep has already passed, and returns right before its next use.
 class Offloader {
  public:
   Offloader(const Graph& graph, Segment& segment, int64_t page_bytes)
-      : graph_(graph), segment_(segment), page_bytes_(page_bytes) {}
+      : graph_(graph),
+        segment_(segment),
+        page_bytes_(page_bytes),
+        use_(segment.regions.size()),
+        touched_(segment.steps.size()),
+        departures_(segment.steps.size()),
+        arrivals_(segment.steps.size()) {}
 
   absl::Status FitWithin(int64_t budget) {
-    // Everything before `at` fits already: an offload frees bytes behind its own position and adds none before it.
-    for (size_t at = 0; at < segment_.steps.size();) {
-      UpdateLifetimes(segment_);
-      const std::vector<int64_t> live = LiveBytes(segment_, TierKind::kDevice);
-      while (at < live.size() && live[at] <= budget) ++at;
-      if (at == live.size()) break;
-      const Candidate victim = FarthestNextUse(static_cast<int32_t>(at));
-      if (victim.region == kNone) return TooLarge(at, live[at], budget);
-      Offload(victim);
-      at = static_cast<size_t>(victim.previous_use);
+    UpdateLifetimes(segment_);
+    CollectUses();
+    const std::vector<int64_t> live = LiveBytes(segment_, TierKind::kDevice);
+    for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
+      for (int32_t r : touched_[i]) BeginUse(r);
+      while (live[i] - away_bytes_ > budget) {
+        if (residents_.empty()) return TooLarge(i, live[i] - away_bytes_, budget);
+        FarthestNextUseLeaves();
+      }
+      for (int32_t r : touched_[i]) EndUse(r);
     }
+    InsertMoves();
     UpdateLifetimes(segment_);
     return absl::OkStatus();
   }
 
  private:
-  bool Touches(int32_t step, int32_t region) const {
-    bool touches = false;
-    ForEachPlace(graph_, segment_.steps[step], [&](const Place& p, bool) { touches |= p.region == region; });
-    return touches;
+  // An activation's uses and where the sweep stands in them.
+  struct Uses {
+    std::vector<int32_t> steps;  // that touch it, ascending
+    size_t next = 0;             // index of the first one the sweep has not passed
+    bool away = false;
+  };
+  // Residents by the step that uses them next; then by size, so that fewer moves free enough.
+  using Key = std::tuple<int32_t, int64_t, int32_t>;  // next use, bytes, region
+
+  bool IsActivation(int32_t r) const {
+    const Region& region = segment_.regions[r];
+    return !region.permanent && region.memory_class == MemoryClass::kActivations &&
+           region.range.tier == TierKind::kDevice;
   }
 
-  Candidate FarthestNextUse(int32_t at) const {
-    Candidate best;
-    for (int32_t r = 0; r < static_cast<int32_t>(segment_.regions.size()); ++r) {
-      const Region& region = segment_.regions[r];
-      if (region.memory_class != MemoryClass::kActivations || region.range.tier != TierKind::kDevice) continue;
-      if (region.first_step >= at || region.last_step <= at || Touches(at, r)) continue;
-      Candidate c{r, at, at};
-      while (!Touches(c.previous_use, r)) --c.previous_use;
-      while (!Touches(c.next_use, r)) ++c.next_use;
-      // A stay that begins with the arrival right before this gap gains nothing by leaving at once.
-      const bool better =
-          best.region == kNone || c.next_use > best.next_use ||
-          (c.next_use == best.next_use && region.range.bytes > segment_.regions[best.region].range.bytes);
-      if (better) best = c;
-    }
-    return best;
-  }
-
-  void Offload(const Candidate& c) {
-    const Region original = segment_.regions[c.region];
-    const Place device{c.region, 0, original.range.bytes};
-    Region host = original;
-    absl::StrAppend(&host.label, " on host");
-    host.range = {TierKind::kHost, -1, original.range.bytes};
-    const Place on_host{AddRegion(std::move(host)), 0, original.range.bytes};
-    Region again = original;
-    again.range.offset = -1;
-    const Place back{AddRegion(std::move(again)), 0, original.range.bytes};
-
-    for (int32_t i = c.next_use; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
-      ForEachPlace(graph_, segment_.steps[i], [&](Place& p, bool) {
-        if (p.region == c.region) p.region = back.region;
+  void CollectUses() {
+    for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
+      ForEachPlace(graph_, segment_.steps[i], [&](const Place& p, bool) {
+        if (!IsActivation(p.region)) return;
+        std::vector<int32_t>& uses = use_[p.region].steps;
+        if (!uses.empty() && uses.back() == i) return;
+        uses.push_back(i);
+        touched_[i].push_back(p.region);
       });
     }
-    segment_.steps.insert(segment_.steps.begin() + c.next_use, MoveStep(back, on_host, Lane::kCopyIn));
-    segment_.steps.insert(segment_.steps.begin() + c.previous_use + 1, MoveStep(on_host, device, Lane::kCopyOut));
+  }
+
+  int64_t Bytes(int32_t r) const { return segment_.regions[r].range.bytes; }
+  Key KeyOf(int32_t r) const { return {use_[r].steps[use_[r].next], Bytes(r), r}; }
+
+  // The step under the sweep uses r: it is here and no candidate for leaving.
+  void BeginUse(int32_t r) {
+    if (use_[r].away) {
+      use_[r].away = false;
+      away_bytes_ -= Bytes(r);
+    } else {
+      residents_.erase(KeyOf(r));
+    }
+  }
+  void EndUse(int32_t r) {
+    if (++use_[r].next < use_[r].steps.size()) residents_.insert(KeyOf(r));
+  }
+
+  void FarthestNextUseLeaves() {
+    const int32_t r = std::get<2>(*residents_.rbegin());
+    residents_.erase(KeyOf(r));
+    use_[r].away = true;
+    away_bytes_ += Bytes(r);
+    departures_[use_[r].steps[use_[r].next - 1]].push_back(r);
+    arrivals_[use_[r].steps[use_[r].next]].push_back(r);
   }
 
   int32_t AddRegion(Region region) {
@@ -88,15 +102,40 @@ class Offloader {
     return static_cast<int32_t>(segment_.regions.size()) - 1;
   }
 
-  Step MoveStep(Place dst, Place src, Lane lane) const {
+  Step MoveStep(int32_t dst, int32_t src, Lane lane) const {
+    const int64_t bytes = Bytes(src);
     Step step{.kind = StepKind::kMove, .lane = lane};
-    step.src = src;
-    step.dst = dst;
-    step.page_count = (src.bytes + page_bytes_ - 1) / page_bytes_;
+    step.src = {src, 0, bytes};
+    step.dst = {dst, 0, bytes};
+    step.page_count = (bytes + page_bytes_ - 1) / page_bytes_;
     return step;
   }
 
-  absl::Status TooLarge(size_t at, int64_t live, int64_t budget) const {
+  // The new steps; every stay behind an arrival is a region of its own.
+  void InsertMoves() {
+    std::vector<int32_t> stay(segment_.regions.size()), on_host(segment_.regions.size(), kNone);
+    for (size_t r = 0; r < stay.size(); ++r) stay[r] = static_cast<int32_t>(r);
+    std::vector<Step> steps;
+    for (size_t i = 0; i < segment_.steps.size(); ++i) {
+      for (int32_t r : arrivals_[i]) {
+        stay[r] = AddRegion(segment_.regions[r]);
+        steps.push_back(MoveStep(stay[r], on_host[r], Lane::kCopyIn));
+      }
+      Step step = std::move(segment_.steps[i]);
+      ForEachPlace(graph_, step, [&](Place& p, bool) { p.region = stay[p.region]; });
+      steps.push_back(std::move(step));
+      for (int32_t r : departures_[i]) {
+        Region host = segment_.regions[r];
+        absl::StrAppend(&host.label, " on host");
+        host.range.tier = TierKind::kHost;
+        on_host[r] = AddRegion(std::move(host));
+        steps.push_back(MoveStep(on_host[r], stay[r], Lane::kCopyOut));
+      }
+    }
+    segment_.steps = std::move(steps);
+  }
+
+  absl::Status TooLarge(int32_t at, int64_t live, int64_t budget) const {
     const Step& step = segment_.steps[at];
     const std::string what = step.kind == StepKind::kCompute ? Name(graph_.ops[step.op].kind) : Name(step.kind);
     return absl::ResourceExhaustedError(absl::StrCat("step ", at, " (", what, ") needs ", FormatBytes(live),
@@ -107,6 +146,12 @@ class Offloader {
   const Graph& graph_;
   Segment& segment_;
   const int64_t page_bytes_;
+  std::vector<Uses> use_;                         // by region
+  std::vector<std::vector<int32_t>> touched_;     // activations, by step
+  std::vector<std::vector<int32_t>> departures_;  // by step behind which they leave
+  std::vector<std::vector<int32_t>> arrivals_;    // by step before which they return
+  std::set<Key> residents_;                       // alive, not in use at the sweep's step
+  int64_t away_bytes_ = 0;
 };
 
 }  // namespace
