@@ -1,0 +1,153 @@
+#include "angel_ptm/plan/plan_text.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/text.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr TierKind kTiers[] = {TierKind::kDevice, TierKind::kHost};
+
+const TierPeak& PeakOf(const Plan& plan, TierKind tier) { return plan.peaks[static_cast<int>(tier)]; }
+
+std::string Row(std::string_view title, const std::array<std::string, kTierCount>& cells) {
+  return absl::StrFormat("%-22s%14s%14s\n", std::string(title), cells[0], cells[1]);
+}
+
+std::string BytesOrDash(int64_t bytes) { return bytes == 0 ? "-" : FormatBytes(bytes); }
+
+// What a lane did in a segment.
+struct LaneTotals {
+  std::map<StepKind, int64_t> steps;
+  int64_t bytes = 0;  // copied by moves, or exchanged as whole vectors by collectives
+};
+
+std::array<LaneTotals, kLaneCount> TotalsOf(const Segment& segment) {
+  std::array<LaneTotals, kLaneCount> totals;
+  for (const Step& step : segment.steps) {
+    LaneTotals& lane = totals[static_cast<int>(step.lane)];
+    ++lane.steps[step.kind];
+    if (step.kind == StepKind::kMove || step.kind == StepKind::kGather) lane.bytes += step.dst.bytes;
+    if (step.kind == StepKind::kReduce) lane.bytes += step.src.bytes;
+  }
+  return totals;
+}
+
+std::string SegmentSummary(std::string_view title, const Graph& graph, const Segment& segment) {
+  std::string text = absl::StrCat(std::string(title), ": ", segment.steps.size(), " steps\n");
+  const auto totals = TotalsOf(segment);
+  for (int l = 0; l < kLaneCount; ++l) {
+    if (totals[l].steps.empty()) continue;
+    std::string kinds;
+    for (const auto& [kind, count] : totals[l].steps) {
+      absl::StrAppend(&kinds, kinds.empty() ? "" : ", ", count, " ", Name(kind));
+    }
+    absl::StrAppendFormat(&text, "  %-10s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
+  }
+  std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> collectives;  // by kind and class
+  for (const Step& step : segment.steps) {
+    if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
+    auto& [count, bytes] = collectives[{step.kind, Name(step.state_class)}];
+    ++count;
+    bytes += step.kind == StepKind::kGather ? step.dst.bytes : step.src.bytes;
+  }
+  for (const auto& [key, total] : collectives) {
+    absl::StrAppend(&text, "  ", total.first, " times ", Name(key.first), " ", key.second, " of ", graph.units.size(),
+                    " units: ", FormatBytes(total.second), "\n");
+  }
+  return text;
+}
+
+std::string PlaceText(const Segment& segment, const Place& place) {
+  if (place.region == kNone) return "-";
+  const MemoryRange& range = segment.regions[place.region].range;
+  return absl::StrCat(Name(range.tier), "[", range.offset + place.begin, "+", place.bytes, "]");
+}
+
+std::string StepText(const Graph& graph, const Segment& segment, const Step& step) {
+  std::string text = absl::StrFormat("%-8s %-10s", Name(step.lane), Name(step.kind));
+  if (step.kind == StepKind::kCompute) {
+    absl::StrAppend(&text, " ", Name(graph.ops[step.op].phase), " ", Name(graph.ops[step.op].kind));
+  } else if (step.unit != kNone) {
+    absl::StrAppend(&text, " ", graph.units[step.unit].name);
+    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", Name(step.state_class));
+  } else if (step.kind == StepKind::kMove) {
+    absl::StrAppend(&text, " ", segment.regions[step.src.region].label);
+  }
+  if (step.count > 0) absl::StrAppend(&text, " elements ", step.begin, "+", step.count);
+  if (step.page_count > 0) absl::StrAppend(&text, " pages ", step.first_page, "+", step.page_count);
+  if (step.src.region != kNone) absl::StrAppend(&text, " ", PlaceText(segment, step.src));
+  if (step.dst.region != kNone) absl::StrAppend(&text, " -> ", PlaceText(segment, step.dst));
+  if (step.scratch.region != kNone) absl::StrAppend(&text, " scratch ", PlaceText(segment, step.scratch));
+  const size_t inputs = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : step.operands.size();
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    absl::StrAppend(&text, i == inputs ? " -> " : " ", PlaceText(segment, step.operands[i]));
+  }
+  for (int l = 0; l < kLaneCount; ++l) {
+    if (step.waits[l] > 0) absl::StrAppend(&text, " after ", Name(static_cast<Lane>(l)), " ", step.waits[l]);
+  }
+  return text;
+}
+
+}  // namespace
+
+double PackingLoss(const Plan& plan, TierKind tier) {
+  const int64_t arena = plan.arena_bytes[static_cast<int>(tier)];
+  if (arena == 0) return 0;
+  return 1 - static_cast<double>(PeakOf(plan, tier).live_bytes) / static_cast<double>(arena);
+}
+
+std::string MemoryTable(const Plan& plan) {
+  std::array<std::string, kTierCount> cells;
+  const auto fill = [&](auto&& cell) {
+    for (TierKind tier : kTiers) cells[static_cast<int>(tier)] = cell(tier);
+    return cells;
+  };
+  std::string text = Row("memory of a rank", fill([](TierKind t) { return std::string(Name(t)); }));
+  for (int c = 0; c < kMemoryClassCount; ++c) {
+    if (PeakOf(plan, kTiers[0]).by_class[c] == 0 && PeakOf(plan, kTiers[1]).by_class[c] == 0) continue;
+    text += Row(Name(static_cast<MemoryClass>(c)),
+                fill([&](TierKind t) { return BytesOrDash(PeakOf(plan, t).by_class[c]); }));
+  }
+  text += Row("total at the peak", fill([&](TierKind t) { return BytesOrDash(PeakOf(plan, t).live_bytes); }));
+  text += Row("holes", fill([&](TierKind t) { return absl::StrFormat("%.1f %%", 100 * PackingLoss(plan, t)); }));
+  text += Row("arena", fill([&](TierKind t) { return BytesOrDash(plan.arena_bytes[static_cast<int>(t)]); }));
+  return text;
+}
+
+std::string PlanSummary(const Graph& graph, const Plan& plan) {
+  std::string text =
+      absl::StrCat("plan of graph ", graph.name, ": rank ", plan.layout.rank, " of ", plan.layout.world_size,
+                   ", stage ", plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
+                   absl::StrFormat("%016x", Hash(plan)), "\n");
+  text += SegmentSummary("micro-step", graph, plan.micro_step);
+  if (!plan.update.steps.empty()) text += SegmentSummary("update", graph, plan.update);
+  for (TierKind tier : kTiers) {
+    const int t = static_cast<int>(tier);
+    absl::StrAppend(&text, Name(tier), ": ", FormatBytes(plan.arena_bytes[t]), " reserved, ",
+                    FormatBytes(plan.layout.home_bytes[t]), " of it homes; packing loss ",
+                    absl::StrFormat("%.1f %%", 100 * PackingLoss(plan, tier)), "\n");
+  }
+  return text;
+}
+
+std::string PlanListing(const Graph& graph, const Plan& plan) {
+  std::string text;
+  for (const auto& [title, segment] : {std::pair("micro-step", &plan.micro_step), std::pair("update", &plan.update)}) {
+    std::array<int32_t, kLaneCount> issued = {};
+    absl::StrAppend(&text, title, ", ", segment->steps.size(), " steps: step, number in its lane, lane, what\n");
+    for (size_t i = 0; i < segment->steps.size(); ++i) {
+      const Step& step = segment->steps[i];
+      absl::StrAppendFormat(&text, "%6d %6d ", i, ++issued[static_cast<int>(step.lane)]);
+      absl::StrAppend(&text, StepText(graph, *segment, step), "\n");
+    }
+  }
+  return text;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,28 @@
+// Plans as text for people: printed before step 0 and by `angel-ptm plan`.
+#ifndef ANGEL_PTM_PLAN_PLAN_TEXT_H_
+#define ANGEL_PTM_PLAN_PLAN_TEXT_H_
+
+#include <string>
+
+#include "angel_ptm/base/tier_kind.h"
+#include "angel_ptm/plan/plan.h"
+
+namespace angel_ptm {
+
+// Share of a tier's arena that no buffer uses at the step where it is fullest, 0 to 1: what fixed contiguous addresses
+// cost. 0 for an empty arena.
+double PackingLoss(const Plan& plan, TierKind tier);
+
+// Bytes per tier by class at the tier's peak, their sum, the holes and the arena. One line per class that occurs.
+std::string MemoryTable(const Plan& plan);
+
+// Both segments: steps per lane and kind, bytes moved per lane, collectives with count and bytes; then peaks and
+// packing loss. About 30 lines.
+std::string PlanSummary(const Graph& graph, const Plan& plan);
+
+// One line per step in issue order: lane, kind, op or unit, addresses, pages, waits.
+std::string PlanListing(const Graph& graph, const Plan& plan);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_PLAN_TEXT_H_

@@ -1,0 +1,227 @@
+// The static half of the proof: the layout, where regions lie and how long they live.
+#include <algorithm>
+#include <map>
+
+#include "angel_ptm/plan/verify_internal.h"
+
+namespace angel_ptm::verify {
+namespace {
+
+// Ranges of one tier; Add says which earlier one overlaps.
+class DisjointRanges {
+ public:
+  // Null if the range is disjoint from all others, which it joins then; else the label of one it overlaps.
+  const std::string* Add(const MemoryRange& range, const std::string& label) {
+    if (range.bytes == 0) return nullptr;
+    auto next = ranges_.lower_bound(range.offset);
+    if (next != ranges_.end() && next->first < range.offset + range.bytes) return next->second.label;
+    if (next != ranges_.begin() && std::prev(next)->second.end > range.offset) return std::prev(next)->second.label;
+    ranges_.emplace_hint(next, range.offset, Entry{range.offset + range.bytes, &label});
+    return nullptr;
+  }
+  void Remove(const MemoryRange& range) { ranges_.erase(range.offset); }
+
+ private:
+  struct Entry {
+    int64_t end;
+    const std::string* label;
+  };
+  std::map<int64_t, Entry> ranges_;
+};
+
+absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
+  const auto error = [&](const auto&... parts) {
+    return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": ", parts...));
+  };
+  if (layout.world_size < 1 || layout.rank < 0 || layout.rank >= layout.world_size || layout.zero_stage < 0 ||
+      layout.zero_stage > 3) {
+    return error("rank ", layout.rank, " of ", layout.world_size, " at stage ", layout.zero_stage);
+  }
+  if (layout.page_bytes <= 0 || layout.page_bytes % (kSliceAlignment * 4) != 0) {
+    return error("pages of ", layout.page_bytes, " bytes are no multiple of ", kSliceAlignment * 4);
+  }
+  if (layout.slices.size() != graph.units.size() || layout.homes.size() != graph.units.size() * kStateClassCount) {
+    return error(layout.slices.size(), " slices and ", layout.homes.size(), " homes for ", graph.units.size(),
+                 " units");
+  }
+  for (size_t u = 0; u < graph.units.size(); ++u) {
+    const UnitSlices& s = layout.slices[u];
+    // The smallest aligned slice of which `world_size` hold the unit.
+    const bool aligned = s.slice_elements % kSliceAlignment == 0;
+    const bool covers = s.slice_elements * layout.world_size >= s.elements;
+    const bool least = (s.slice_elements - kSliceAlignment) * layout.world_size < std::max<int64_t>(1, s.elements);
+    if (s.elements != graph.units[u].elements || !aligned || !covers || !least) {
+      return error("unit ", graph.units[u].name, " of ", graph.units[u].elements, " elements is cut into slices of ",
+                   s.slice_elements);
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string HomeLabel(const Graph& graph, const Home& home) {
+  return absl::StrCat(graph.units[home.unit].name, " ", Name(home.state_class));
+}
+
+absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateClass c) {
+  const Layout& layout = plan.layout;
+  const Home& home = layout.home(unit, c);
+  const auto error = [&](const auto&... parts) {
+    return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": home of ", graph.units[unit].name, " ",
+                                            Name(c), ": ", parts...));
+  };
+  if (home.unit != unit || home.state_class != c) return error("labelled as another's");
+  const bool trains = graph.update_begin < static_cast<OpId>(graph.ops.size());
+  if (home.elements == 0 && c != StateClass::kParameters && !trains) return absl::OkStatus();
+  const StateExtent extent = ExtentOf(layout, unit, c);
+  if (home.elements * 4 != extent.bytes || home.range.bytes != extent.bytes) {
+    return error("stores ", home.elements, " elements in ", home.range.bytes, " bytes, stage ", layout.zero_stage,
+                 " demands ", extent.bytes, " bytes");
+  }
+  if (home.range.offset < 0 || home.range.offset % (kSliceAlignment * 4) != 0 ||
+      home.range.offset + home.range.bytes > layout.home_bytes[static_cast<int>(home.range.tier)]) {
+    return error("at ", home.range.offset, " is not aligned or not among the ",
+                 layout.home_bytes[static_cast<int>(home.range.tier)], " bytes of homes");
+  }
+  return absl::OkStatus();
+}
+
+bool HasFixedPlace(const Tensor& tensor) {
+  return tensor.tensor_class == TensorClass::kInput || tensor.tensor_class == TensorClass::kOutput ||
+         tensor.tensor_class == TensorClass::kCache;
+}
+
+}  // namespace
+
+absl::Status CheckLayout(const Graph& graph, const Plan& plan) {
+  RETURN_IF_ERROR(CheckSlices(graph, plan.layout));
+  std::array<DisjointRanges, kTierCount> used;
+  std::vector<std::string> labels(plan.layout.homes.size());
+  for (size_t i = 0; i < plan.layout.homes.size(); ++i) {
+    const Home& home = plan.layout.homes[i];
+    RETURN_IF_ERROR(CheckHome(graph, plan, static_cast<UnitId>(i / kStateClassCount),
+                              static_cast<StateClass>(i % kStateClassCount)));
+    if (home.elements == 0) continue;
+    labels[i] = HomeLabel(graph, home);
+    if (const std::string* other = used[static_cast<int>(home.range.tier)].Add(home.range, labels[i])) {
+      return absl::InternalError(absl::StrCat("homes of ", labels[i], " and ", *other, " overlap"));
+    }
+  }
+  for (int t = 0; t < kTierCount; ++t) {
+    if (plan.layout.home_bytes[t] > plan.arena_bytes[t]) {
+      return absl::InternalError(absl::StrCat("homes take ", plan.layout.home_bytes[t], " bytes of ",
+                                              Name(static_cast<TierKind>(t)), " memory, the arena has ",
+                                              plan.arena_bytes[t]));
+    }
+  }
+  if (plan.fixed.size() != graph.tensors.size()) {
+    return absl::InternalError(absl::StrCat(plan.fixed.size(), " fixed places for ", graph.tensors.size(), " tensors"));
+  }
+  for (size_t t = 0; t < graph.tensors.size(); ++t) {
+    const Tensor& tensor = graph.tensors[t];
+    const MemoryRange& range = plan.fixed[t];
+    if (HasFixedPlace(tensor) != (range.offset >= 0)) {
+      return absl::InternalError(absl::StrCat("tensor ", tensor.name, " (", Name(tensor.tensor_class), ") has ",
+                                              range.offset >= 0 ? "a" : "no", " fixed place"));
+    }
+    if (range.offset < 0) continue;
+    if (range.tier != TierKind::kDevice || range.bytes != tensor.bytes()) {
+      return absl::InternalError(absl::StrCat("tensor ", tensor.name, " of ", tensor.bytes(), " bytes has a place of ",
+                                              range.bytes, " bytes on the ", Name(range.tier)));
+    }
+    if (const std::string* other = used[static_cast<int>(range.tier)].Add(range, tensor.name)) {
+      return absl::InternalError(absl::StrCat("fixed places of ", tensor.name, " and ", *other, " overlap"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+namespace {
+
+absl::Status CheckPermanent(const Subject& subject, const Region& region) {
+  const Plan& plan = subject.plan;
+  if (region.tensor != kNone) {
+    if (region.tensor >= 0 && region.tensor < static_cast<TensorId>(plan.fixed.size()) &&
+        region.range == plan.fixed[region.tensor]) {
+      return absl::OkStatus();
+    }
+  } else if (region.unit >= 0 && region.unit < static_cast<UnitId>(subject.graph.units.size()) &&
+             region.range == plan.layout.home(region.unit, region.state_class).range) {
+    return absl::OkStatus();
+  }
+  return subject.Error("permanent region ", region.label, " is not where the layout says");
+}
+
+absl::Status CheckRegion(const Subject& subject, const Region& region) {
+  const int64_t arena = subject.plan.arena_bytes[static_cast<int>(region.range.tier)];
+  if (region.range.offset < 0 || region.range.bytes <= 0 || region.range.offset + region.range.bytes > arena) {
+    return subject.Error("region ", region.label, " of ", region.range.bytes, " bytes at ", region.range.offset,
+                         " lies outside the ", Name(region.range.tier), " arena of ", arena, " bytes");
+  }
+  if (region.range.offset % (kParameterAlignment * 4) != 0) {
+    return subject.Error("region ", region.label, " at ", region.range.offset, " is not aligned");
+  }
+  return region.permanent ? CheckPermanent(subject, region) : absl::OkStatus();
+}
+
+// Every place lies inside its region while that is alive.
+absl::Status CheckPlaces(const Subject& subject, int32_t index) {
+  const Step& step = subject.segment.steps[index];
+  if (step.kind == StepKind::kCompute && (step.op < 0 || step.op >= static_cast<OpId>(subject.graph.ops.size()))) {
+    return subject.StepError(index, "no such op");
+  }
+  const bool of_unit = step.kind != StepKind::kCompute && step.kind != StepKind::kNorm && step.kind != StepKind::kMove;
+  if ((of_unit && step.unit < 0) || step.unit >= static_cast<UnitId>(subject.graph.units.size())) {
+    return subject.StepError(index, "no such unit");
+  }
+  for (const Access& access : AccessesOf(subject.graph, step)) {
+    const Place& p = access.place;
+    if (p.region < 0 || p.region >= static_cast<int32_t>(subject.segment.regions.size())) {
+      return subject.StepError(index, "no region ", p.region);
+    }
+    const Region& region = subject.segment.regions[p.region];
+    if (p.begin < 0 || p.bytes <= 0 || p.begin + p.bytes > region.range.bytes) {
+      return subject.StepError(index, "bytes [", p.begin, ", ", p.begin + p.bytes, ") of region ", region.label,
+                               ", which has ", region.range.bytes);
+    }
+    if (!region.permanent && (index < region.first_step || index > region.last_step)) {
+      return subject.StepError(index, "uses region ", region.label, ", which lives from step ", region.first_step,
+                               " to ", region.last_step);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckCapacity(const Subject& subject) {
+  const int32_t steps = static_cast<int32_t>(subject.segment.steps.size());
+  std::array<DisjointRanges, kTierCount> alive;
+  std::vector<std::vector<const Region*>> starts(steps), ends(steps);
+  const auto add = [&](const Region& region) -> absl::Status {
+    if (const std::string* other = alive[static_cast<int>(region.range.tier)].Add(region.range, region.label)) {
+      return subject.Error("regions ", region.label, " and ", *other, " are alive at the same time and overlap");
+    }
+    return absl::OkStatus();
+  };
+  for (const Region& region : subject.segment.regions) {
+    if (!region.permanent && region.first_step == kNone) continue;  // never used, has no address
+    RETURN_IF_ERROR(CheckRegion(subject, region));
+    if (region.permanent) {
+      RETURN_IF_ERROR(add(region));
+      continue;
+    }
+    if (region.first_step < 0 || region.last_step < region.first_step || region.last_step >= steps) {
+      return subject.Error("region ", region.label, " lives from step ", region.first_step, " to ", region.last_step);
+    }
+    starts[region.first_step].push_back(&region);
+    ends[region.last_step].push_back(&region);
+  }
+  for (int32_t i = 0; i < steps; ++i) {
+    for (const Region* region : starts[i]) RETURN_IF_ERROR(add(*region));
+    RETURN_IF_ERROR(CheckPlaces(subject, i));
+    for (const Region* region : ends[i]) alive[static_cast<int>(region->range.tier)].Remove(region->range);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm::verify

@@ -1,0 +1,64 @@
+// The parts of VerifyPlan; nobody else includes this.
+#ifndef ANGEL_PTM_PLAN_VERIFY_INTERNAL_H_
+#define ANGEL_PTM_PLAN_VERIFY_INTERNAL_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/plan/plan.h"
+
+namespace angel_ptm::verify {
+
+// One segment of the plan under proof.
+struct Subject {
+  const Graph& graph;
+  const Plan& plan;
+  const Segment& segment;
+  bool is_update;
+
+  const char* name() const { return is_update ? "update" : "micro-step"; }
+  // "compute Matmul", "gather layers.0.dense parameters", "move layers.0.self_attn.o.c"
+  std::string StepText(const Step& step) const;
+
+  template <typename... Parts>
+  absl::Status Error(const Parts&... parts) const {
+    return absl::InternalError(absl::StrCat("plan of graph ", graph.name, ", ", name(), ": ", parts...));
+  }
+  template <typename... Parts>
+  absl::Status StepError(int32_t step, const Parts&... parts) const {
+    return Error("step ", step, " (", StepText(segment.steps[step]), "): ", parts...);
+  }
+};
+
+// Where a rank's stored state lies in its unit's flat vector, from the layout's slices and stage alone.
+struct StateExtent {
+  int64_t begin = 0, bytes = 0;          // what the home stores
+  int64_t own_begin = 0, own_bytes = 0;  // the rank's slice
+  int64_t whole_bytes = 0;
+};
+StateExtent ExtentOf(const Layout& layout, UnitId unit, StateClass state_class);
+
+// One memory access of a step. Operands that are read and written count as written.
+struct Access {
+  Place place;
+  bool writes;
+};
+std::vector<Access> AccessesOf(const Graph& graph, const Step& step);
+
+// Slices and homes follow from the units, the world and the stage; homes and fixed tensors are disjoint and inside
+// their arenas.
+absl::Status CheckLayout(const Graph& graph, const Plan& plan);
+// Places lie inside regions, regions inside arenas; lifetimes cover all uses; regions alive at one time are disjoint.
+absl::Status CheckCapacity(const Subject& subject);
+// Conflicting accesses are ordered by waits and lane order.
+absl::Status CheckOrder(const Subject& subject);
+// Counts and bytes of the collectives are what the ZeRO stage demands.
+absl::Status CheckCollectives(const Subject& subject);
+// Plays the steps in issue order on symbolic memory: residency, completeness, homecoming.
+absl::Status CheckReplay(const Subject& subject);
+
+}  // namespace angel_ptm::verify
+
+#endif  // ANGEL_PTM_PLAN_VERIFY_INTERNAL_H_
