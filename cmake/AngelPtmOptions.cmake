@@ -18,6 +18,23 @@ set(ANGEL_PTM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or th
 if(ANGEL_PTM_SANITIZE)
   add_compile_options(-fsanitize=${ANGEL_PTM_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${ANGEL_PTM_SANITIZE})
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+endif()
+# The environment of every test in a sanitizer build: each finding fails the test; libraries' own are suppressed.
+set(ANGEL_PTM_TEST_ENVIRONMENT)
+set(suppressions ${CMAKE_SOURCE_DIR}/tests/support)
+if(ANGEL_PTM_SANITIZE MATCHES "address")
+  # The slow unwinder walks through libraries without frame pointers, so that the leak suppressions see their names.
+  list(APPEND ANGEL_PTM_TEST_ENVIRONMENT "ASAN_OPTIONS=fast_unwind_on_malloc=0:strict_string_checks=1"
+       "LSAN_OPTIONS=suppressions=${suppressions}/lsan.supp:print_suppressions=0")
+endif()
+if(ANGEL_PTM_SANITIZE MATCHES "undefined")
+  list(APPEND ANGEL_PTM_TEST_ENVIRONMENT "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
+endif()
+if(ANGEL_PTM_SANITIZE MATCHES "thread")
+  # Uninstrumented libraries (libgomp above all) synchronise in ways the tool cannot see.
+  list(APPEND ANGEL_PTM_TEST_ENVIRONMENT
+       "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1")
 endif()
 
 # Every bit of a run is part of law 1: no value-changing contraction unless a kernel asks for it with std::fma.
