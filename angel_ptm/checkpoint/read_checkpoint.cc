@@ -93,7 +93,12 @@ absl::StatusOr<std::shared_ptr<const CheckpointReader::RankFile>> CheckpointRead
     if (opened == rank) return file;
   }
   const ManifestRankFile& listed = manifest_.rank_files[rank];
-  ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(absl::StrCat(path_, "/", listed.name)));
+  auto opened_file = SafetensorsReader::Open(absl::StrCat(path_, "/", listed.name));
+  if (!opened_file.ok()) {
+    return absl::Status(opened_file.status().code(),
+                        absl::StrCat("the checkpoint is damaged: ", opened_file.status().message()));
+  }
+  SafetensorsReader reader = *std::move(opened_file);
   if (reader.file_bytes() != listed.bytes || reader.header_checksum() != listed.header_checksum) {
     return absl::DataLossError(absl::StrCat("the checkpoint is damaged: the header of ", reader.path(),
                                             " has checksum ", ChecksumText(reader.header_checksum()),

@@ -83,7 +83,7 @@ TEST(CheckpointTest, FilesDoNotDependOnTheZeroStage) {
   const TestDirectory sharded, whole;
   SaveWithRanks({.directory = sharded.path()}, graph, 5, 3, /*whole_vectors=*/false);
   SaveWithRanks({.directory = whole.path()}, graph, 5, 3, /*whole_vectors=*/true);
-  const std::vector<std::string> names = ListDirectory(sharded / "step-00000005").value();
+  const std::vector<std::string> names = NamesIn(sharded / "step-00000005");
   EXPECT_THAT(names, ElementsAre("manifest.json", "rank-00000-of-00003.safetensors", "rank-00001-of-00003.safetensors",
                                  "rank-00002-of-00003.safetensors"));
   for (const std::string& name : names) {
@@ -96,10 +96,10 @@ TEST(CheckpointTest, KeepsTheLastAndReplacesTheSameStep) {
   const TestDirectory dir;
   const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
   for (int64_t step : {10, 20, 30}) SaveWithRanks(options, graph, step, 2);
-  EXPECT_THAT(ListDirectory(dir.path()).value(), ElementsAre("step-00000020", "step-00000030"));
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000020", "step-00000030"));
   // The same step again, at another world size.
   SaveWithRanks(options, graph, 30, 1);
-  EXPECT_THAT(ListDirectory(dir.path()).value(), ElementsAre("step-00000020", "step-00000030"));
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000020", "step-00000030"));
   EXPECT_EQ(CheckpointReader::Open(dir / "step-00000030")->manifest().world_size, 1);
   // Resumed from an early checkpoint while later ones are there: the new one is never the one that goes.
   SaveWithRanks(options, graph, 15, 1);

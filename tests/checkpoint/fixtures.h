@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/file_io.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/communicator.h"
@@ -47,6 +48,12 @@ inline void WriteBytes(const std::string& path, const std::string& bytes) {
   out << bytes;
   out.close();
   EXPECT_TRUE(out) << path;
+}
+
+inline std::vector<std::string> NamesIn(const std::string& path) {
+  const auto names = ListDirectory(path);
+  EXPECT_TRUE(names.ok()) << names.status();
+  return names.ok() ? *names : std::vector<std::string>();
 }
 
 struct UnitShape {

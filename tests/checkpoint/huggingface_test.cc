@@ -54,7 +54,7 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   const Graph graph = MakeModel(config.model);
   const absl::Status exported = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
   ASSERT_TRUE(exported.ok()) << exported;
-  EXPECT_THAT(ListDirectory(dir / "out").value(),
+  EXPECT_THAT(NamesIn(dir / "out"),
               ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
   EXPECT_FALSE(PathExists(dir / "out.tmp"));
 
@@ -147,7 +147,7 @@ TEST(HuggingFaceExportTest, ASourceThatDoesNotReadBackIsAnError) {
   };
   const absl::Status status = ExportHuggingFace(unstable, MakeModel(config.model), config, dir / "out");
   EXPECT_THAT(std::string(status.message()), HasSubstr("does not read back as its source"));
-  EXPECT_TRUE(ListDirectory(dir.path())->empty());
+  EXPECT_TRUE(NamesIn(dir.path()).empty());
 }
 
 TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {

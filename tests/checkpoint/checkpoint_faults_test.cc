@@ -1,0 +1,344 @@
+// What a checkpoint survives or reports: kills, full disks, ranks that fail, and any damaged byte.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <random>
+
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "tests/checkpoint/fixtures.h"
+#include "tests/support/ranks.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// Runs fn in a child process and returns what it wrote to the pipe's end given to it. The child never returns into the
+// test.
+template <typename Fn>
+std::string OutputOfChild(Fn&& fn, int* exit_code) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(ends[0]);
+    _exit(fn(ends[1]));
+  }
+  close(ends[1]);
+  std::string output;
+  char buffer[4096];
+  for (ssize_t n; (n = read(ends[0], buffer, sizeof(buffer))) > 0;) output.append(buffer, static_cast<size_t>(n));
+  close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return output;
+}
+
+void Send(int pipe_end, const std::string& text) {
+  APTM_CHECK(write(pipe_end, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+}
+
+// Several files' worth of writes, so that kills hit every stage.
+Graph KillGraph() { return MakeGraph({{"a", {{300, 1000}}}, {"b", {{70, 1000}}}}); }
+
+// A child that saves one step after the other and reports each, until it is killed.
+class SavingChild {
+ public:
+  SavingChild(const CheckpointOptions& options, const Graph& graph, int64_t first_step) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      for (int64_t step = first_step;; ++step) {
+        const auto results =
+            StatusOfRanks(2, [&](Communicator& comm) { return Save(options, graph, step, comm).status(); });
+        if (!results[0].ok()) _exit(1);
+        if (write(ends[1], &step, sizeof(step)) != sizeof(step)) _exit(2);
+      }
+    }
+    close(ends[1]);
+    reports_ = ends[0];
+  }
+  ~SavingChild() { close(reports_); }
+
+  // Waits for the next report; false if the child has ended.
+  bool NextReport(int64_t* step) { return read(reports_, step, sizeof(*step)) == sizeof(*step); }
+  void Kill() {
+    kill(pid_, SIGKILL);
+    int status = 0;
+    EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
+    EXPECT_TRUE(WIFSIGNALED(status)) << "the child ended by itself with " << WEXITSTATUS(status);
+  }
+
+ private:
+  pid_t pid_ = 0;
+  int reports_ = -1;
+};
+
+TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) {
+  const TestDirectory dir;
+  const Graph graph = KillGraph();
+  const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
+  std::mt19937 random(7);
+  int64_t saved = 0;
+  int interrupted = 0;
+  double save_microseconds = 0;
+  for (int round = 0; round < 25; ++round) {
+    SavingChild child(options, graph, saved + 1);
+    // After at least one whole save the first time, later none to two, and a part of another.
+    for (int64_t wait = round == 0 ? 2 : static_cast<int64_t>(random() % 3); wait > 0; --wait) {
+      const auto begin = std::chrono::steady_clock::now();
+      ASSERT_TRUE(child.NextReport(&saved));
+      save_microseconds = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+    }
+    usleep(static_cast<useconds_t>(save_microseconds * static_cast<double>(random() % 1000) / 1000));
+    child.Kill();
+    while (child.NextReport(&saved)) {
+    }
+    for (const std::string& name : NamesIn(dir.path())) interrupted += name.ends_with(".tmp");
+
+    const auto latest = FindLatestCheckpoint(dir.path());
+    ASSERT_TRUE(latest.ok()) << latest.status();
+    EXPECT_EQ(latest->warning, "");
+    const auto reader = CheckpointReader::Open(latest->path);
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    // The one that was reported last, or the next if the kill came between its rename and the report.
+    EXPECT_GE(reader->manifest().step, saved);
+    EXPECT_LE(reader->manifest().step, saved + 1);
+    saved = reader->manifest().step;
+    const absl::Status state = ExpectState(*reader, graph, saved, 3);
+    ASSERT_TRUE(state.ok()) << state;
+  }
+  EXPECT_GT(interrupted, 0) << "no kill came in the middle of a save";
+}
+
+// The file size limit of a process stands for a full disk where mounting one is not allowed.
+TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
+  const TestDirectory dir;
+  const Graph graph = KillGraph();
+  const CheckpointOptions options{.directory = dir.path()};
+  int code = 0;
+  const std::string output = OutputOfChild(
+      [&](int out) {
+        const auto save = [&](int64_t step) {
+          return StatusOfRanks(2, [&](Communicator& comm) { return Save(options, graph, step, comm).status(); });
+        };
+        if (!save(1)[0].ok()) return 1;
+        signal(SIGXFSZ, SIG_IGN);
+        rlimit limit;
+        getrlimit(RLIMIT_FSIZE, &limit);
+        const rlimit small = {.rlim_cur = 1 << 20, .rlim_max = limit.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        const std::vector<absl::Status> failed = save(2);
+        if (failed[0] != failed[1]) return 2;
+        setrlimit(RLIMIT_FSIZE, &limit);
+        Send(out, failed[0].ToString());
+        return save(3)[0].ok() ? 0 : 3;
+      },
+      &code);
+  EXPECT_EQ(code, 0);
+  EXPECT_THAT(output, HasSubstr("RESOURCE_EXHAUSTED: the checkpoint of step 2 was not saved: rank 0: cannot write"));
+  EXPECT_THAT(output, HasSubstr("(and 1 more ranks failed); earlier checkpoints are intact"));
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000001", "step-00000003"));
+  for (int64_t step : {1, 3}) {
+    const auto reader = CheckpointReader::Open(dir / ("step-0000000" + std::to_string(step)));
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    EXPECT_TRUE(ExpectState(*reader, graph, step, 1).ok());
+  }
+}
+
+TEST(CheckpointFaultsTest, ARealFullDisk) {
+  const TestDirectory dir;
+  const Graph graph = KillGraph();
+  int code = 0;
+  const std::string output = OutputOfChild(
+      [&](int out) {
+        // A private mount that goes away with this process.
+        if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+        if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
+        if (mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=7m") != 0) return 77;
+        const auto save = [&](int64_t step) {
+          return StatusOfRanks(
+              2, [&](Communicator& comm) { return Save({.directory = dir / "c"}, graph, step, comm).status(); });
+        };
+        if (!save(1)[0].ok()) return 1;  // 4.5 MB
+        const std::vector<absl::Status> failed = save(2);
+        if (failed[0] != failed[1]) return 2;
+        Send(out, failed[0].ToString());
+        if (NamesIn(dir / "c") != std::vector<std::string>{"step-00000001"}) return 3;
+        const auto reader = CheckpointReader::Open(dir / "c/step-00000001");
+        return reader.ok() && ExpectState(*reader, graph, 1, 1).ok() ? 0 : 4;
+      },
+      &code);
+  if (code == 77) GTEST_SKIP() << "this user may not mount a tmpfs; the file size limit test covers the same code";
+  EXPECT_EQ(code, 0);
+  EXPECT_THAT(output, HasSubstr("RESOURCE_EXHAUSTED: the checkpoint of step 2 was not saved"));
+  EXPECT_THAT(output, HasSubstr("No space left on device"));
+}
+
+// Puts a file in one rank's way as soon as rank 0 has made the temporary directory.
+class ObstructedCommunicator : public Communicator {
+ public:
+  ObstructedCommunicator(Communicator& inner, std::string obstacle) : inner_(inner), obstacle_(std::move(obstacle)) {}
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    return inner_.AllGather(dst, src, tag);
+  }
+  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
+                                    std::span<std::byte> scratch, CallTag tag) override {
+    return inner_.ReduceScatterOrdered(dst, src, accumulate, scratch, tag);
+  }
+  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    return inner_.AllToAll(dst, src, tag);
+  }
+  absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
+    RETURN_IF_ERROR(inner_.Broadcast(dst, root, tag));
+    if (!obstacle_.empty()) WriteBytes(std::exchange(obstacle_, ""), "in the way");
+    return absl::OkStatus();
+  }
+  absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
+
+ private:
+  Communicator& inner_;
+  std::string obstacle_;
+};
+
+TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
+  const TestDirectory dir;
+  const Graph graph = SmallGraph();
+  const auto results = StatusOfRanks(3, [&](Communicator& inner) {
+    ObstructedCommunicator comm(
+        inner, inner.rank() == 1 ? dir / "step-00000004.tmp/rank-00001-of-00003.safetensors" : std::string());
+    return Save({.directory = dir.path()}, graph, 4, comm).status();
+  });
+  for (const absl::Status& status : results) {
+    EXPECT_EQ(status, results[0]);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("step 4 was not saved: rank 1: cannot create"));
+  }
+  EXPECT_TRUE(NamesIn(dir.path()).empty());
+}
+
+TEST(CheckpointFaultsTest, AMissingFileToCopyIsAnError) {
+  const TestDirectory dir;
+  const auto results = StatusOfRanks(2, [&](Communicator& comm) {
+    return Save({.directory = dir / "c", .files_to_copy = {dir / "tokenizer.json"}}, SmallGraph(), 4, comm).status();
+  });
+  for (const absl::Status& status : results) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: No such file"));
+  }
+  EXPECT_TRUE(NamesIn(dir / "c").empty());
+}
+
+// Everything a resuming run would do.
+absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
+  ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
+  RETURN_IF_ERROR(reader.CheckGraph(graph));
+  return reader.Verify();
+}
+
+class DamageTest : public ::testing::Test {
+ protected:
+  DamageTest() : graph_(MakeGraph({{"a", {{1500}}}, {"b", {{20}, {30}}}})) {
+    WriteBytes(dir_ / "tokenizer.json", "{\"some\": \"text\"}");
+    const CheckpointOptions options{.directory = dir_.path(), .files_to_copy = {dir_ / "tokenizer.json"}};
+    RunRanks(2, [&](Communicator& comm) { return Save(options, graph_, 1, comm).status(); });
+    path_ = dir_ / "step-00000001";
+    files_ = NamesIn(path_);
+    EXPECT_EQ(files_.size(), 4u);
+    EXPECT_TRUE(OpenAndReadAll(path_, graph_).ok()) << OpenAndReadAll(path_, graph_);
+  }
+  // Fails unless the checkpoint with this file replaced is refused with a message that names it.
+  void ExpectDamageIsSeen(const std::string& file, const std::string& bytes, const std::string& what) {
+    const std::string original = ReadBytes(path_ + "/" + file);
+    WriteBytes(path_ + "/" + file, bytes);
+    const absl::Status status = OpenAndReadAll(path_, graph_);
+    ASSERT_FALSE(status.ok()) << file << ": " << what;
+    const std::string message(status.message());
+    ASSERT_THAT(message, HasSubstr(file)) << what;
+    ASSERT_THAT(message, HasSubstr("damaged")) << what;
+    WriteBytes(path_ + "/" + file, original);
+  }
+
+  const TestDirectory dir_;
+  const Graph graph_;
+  std::string path_;
+  std::vector<std::string> files_;
+};
+
+TEST_F(DamageTest, EveryFlippedBitIsSeen) {
+  std::mt19937 random(3);
+  for (const std::string& file : files_) {
+    const std::string bytes = ReadBytes(path_ + "/" + file);
+    // Every byte of the beginning, then samples; a random bit each.
+    for (size_t at = 0; at < bytes.size(); at += at < 200 ? 1 : 1 + random() % 200) {
+      std::string flipped = bytes;
+      flipped[at] = static_cast<char>(flipped[at] ^ (1 << random() % 8));
+      ExpectDamageIsSeen(file, flipped, "bit flipped in byte " + std::to_string(at));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(DamageTest, EveryTruncationAndExtensionIsSeen) {
+  std::mt19937 random(4);
+  for (const std::string& file : files_) {
+    const std::string bytes = ReadBytes(path_ + "/" + file);
+    for (size_t n = 0; n < bytes.size(); n += 1 + random() % 200) {
+      ExpectDamageIsSeen(file, bytes.substr(0, n), "cut to " + std::to_string(n));
+      if (HasFatalFailure()) return;
+    }
+    ExpectDamageIsSeen(file, bytes + '\0', "a byte longer");
+  }
+}
+
+TEST_F(DamageTest, SwappedFilesAreSeen) {
+  ExpectDamageIsSeen("rank-00000-of-00002.safetensors", ReadBytes(path_ + "/rank-00001-of-00002.safetensors"), "swap");
+}
+
+TEST_F(DamageTest, AMissingFileIsSeen) {
+  for (const std::string& file : files_) {
+    RenamePath(path_ + "/" + file, dir_ / "aside").IgnoreError();
+    const absl::Status status = OpenAndReadAll(path_, graph_);
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(file));
+    RenamePath(dir_ / "aside", path_ + "/" + file).IgnoreError();
+  }
+  EXPECT_TRUE(OpenAndReadAll(path_, graph_).ok());
+}
+
+// A manifest changed by someone who also corrects its checksum.
+TEST_F(DamageTest, ANewerVersionSaysSo) {
+  std::string text = ReadBytes(path_ + "/manifest.json");
+  text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
+  const size_t body = text.find('\n') + 1;
+  text.replace(14, 16, ChecksumText(Checksum(std::string_view(text).substr(body))));
+  WriteBytes(path_ + "/manifest.json", text);
+  const absl::Status status = CheckpointReader::Open(path_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("format version 2, this program reads versions up to 1"));
+}
+
+TEST_F(DamageTest, AManifestThatLacksAnEntrySaysWhich) {
+  std::string text = ReadBytes(path_ + "/manifest.json");
+  text.replace(text.find("\"world_size\""), 12, "\"world_sizf\"");
+  const size_t body = text.find('\n') + 1;
+  text.replace(14, 16, ChecksumText(Checksum(std::string_view(text).substr(body))));
+  WriteBytes(path_ + "/manifest.json", text);
+  EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("'world_size' not found"));
+}
+
+}  // namespace
+}  // namespace angel_ptm
