@@ -13,7 +13,7 @@
 namespace angel_ptm {
 namespace {
 
-// One sweep over the steps with the set of resident activations. When a step needs more than the budget, residents it
+// One sweep over the steps with the set of resident buffers. When a step needs more than the budget, residents it
 // does not touch leave, farthest next use first. A victim leaves right behind its previous use, so this frees bytes
 // only at steps the sweep has already passed, and returns right before its next use.
 class Offloader {
@@ -45,7 +45,7 @@ class Offloader {
   }
 
  private:
-  // An activation's uses and where the sweep stands in them.
+  // A buffer's uses and where the sweep stands in them.
   struct Uses {
     std::vector<int32_t> steps;  // that touch it, ascending
     size_t next = 0;             // index of the first one the sweep has not passed
@@ -54,16 +54,18 @@ class Offloader {
   // Residents by the step that uses them next; then by size, so that fewer moves free enough.
   using Key = std::tuple<int32_t, int64_t, int32_t>;  // next use, bytes, region
 
-  bool IsActivation(int32_t r) const {
+  // Activations, and unit gradients that wait for another contribution (a tied embedding's waits through the whole
+  // backward pass).
+  bool MayLeave(int32_t r) const {
     const Region& region = segment_.regions[r];
-    return !region.permanent && region.memory_class == MemoryClass::kActivations &&
-           region.range.tier == TierKind::kDevice;
+    return !region.permanent && region.range.tier == TierKind::kDevice &&
+           (region.memory_class == MemoryClass::kActivations || region.memory_class == MemoryClass::kUnitGradients);
   }
 
   void CollectUses() {
     for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
       ForEachPlace(graph_, segment_.steps[i], [&](const Place& p, bool) {
-        if (!IsActivation(p.region)) return;
+        if (!MayLeave(p.region)) return;
         std::vector<int32_t>& uses = use_[p.region].steps;
         if (!uses.empty() && uses.back() == i) return;
         uses.push_back(i);
@@ -147,7 +149,7 @@ class Offloader {
   Segment& segment_;
   const int64_t page_bytes_;
   std::vector<Uses> use_;                         // by region
-  std::vector<std::vector<int32_t>> touched_;     // activations, by step
+  std::vector<std::vector<int32_t>> touched_;     // buffers that may leave, by step
   std::vector<std::vector<int32_t>> departures_;  // by step behind which they leave
   std::vector<std::vector<int32_t>> arrivals_;    // by step before which they return
   std::set<Key> residents_;                       // alive, not in use at the sweep's step

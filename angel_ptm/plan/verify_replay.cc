@@ -64,6 +64,7 @@ class Replay {
   absl::Status WriteOperand(TensorId t, const Place& place);
   absl::Status CheckOperandsDisjoint();
   absl::Status Move();
+  absl::Status MoveUnitGradients();
   absl::Status CheckPages(int64_t home_begin, int64_t bytes);
   absl::Status Gather();
   absl::Status Reduce();
@@ -260,6 +261,7 @@ absl::Status Replay::Move() {
   if (src.bytes != dst.bytes || src.bytes <= 0) return Error("moves ", src.bytes, " bytes to ", dst.bytes);
   const Region& to = RegionOf(dst);
   Extent extent{kNone, 0, src.bytes};
+  if (step().unit == kNone && to.memory_class == MemoryClass::kUnitGradients) return MoveUnitGradients();
   if (step().unit == kNone) {
     const TensorId t = RegionOf(src).tensor;
     if (t == kNone || to.tensor != t) return Error("moves ", RegionOf(src).label, " to the place of ", to.label);
@@ -284,6 +286,32 @@ absl::Status Replay::Move() {
   }
   RETURN_IF_ERROR(Need(src, extent, "source"));
   memory_.CopyNewest(dst, extent);
+  return absl::OkStatus();
+}
+
+// A unit's micro-batch gradient leaves or returns between two contributions: all of it that exists so far.
+absl::Status Replay::MoveUnitGradients() {
+  const Place &src = step().src, &dst = step().dst;
+  const Region &from = RegionOf(src), &to = RegionOf(dst);
+  if (from.memory_class != MemoryClass::kUnitGradients || from.unit != to.unit) {
+    return Error("moves ", from.label, " to the place of ", to.label);
+  }
+  if (src.begin != 0 || dst.begin != 0 || src.bytes != from.range.bytes || dst.bytes != to.range.bytes) {
+    return Error("moves a part of ", from.label);
+  }
+  RETURN_IF_ERROR(CheckPages(0, src.bytes));
+  memory_.Forget(dst);
+  for (int32_t p : graph_.units[from.unit].parameters) {
+    const TensorId t = graph_.parameters[p].gradient;
+    if (t == kNone || writes_done_[t] == 0) continue;
+    const Tensor& tensor = graph_.tensors[t];
+    const Extent extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
+    const auto part = [&](const Place& whole) -> Place {
+      return {whole.region, whole.begin + tensor.unit_offset * 4, tensor.bytes()};
+    };
+    RETURN_IF_ERROR(Need(part(src), extent, tensor.name));
+    memory_.CopyNewest(part(dst), extent);
+  }
   return absl::OkStatus();
 }
 
