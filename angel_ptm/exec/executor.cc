@@ -1,6 +1,5 @@
 #include "angel_ptm/exec/executor.h"
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -83,15 +82,6 @@ class LaneExecutor : public Executor {
     TierOf(range.tier).Read(range.offset, data, range.bytes);
   }
 
-  const char* Activity() const override {
-    for (Lane lane : {Lane::kComm, Lane::kCompute, Lane::kCopyIn, Lane::kCopyOut}) {
-      const int32_t step = lanes_.CurrentSteps()[static_cast<int>(lane)];
-      const std::vector<std::string>& names = updating_ ? update_names_ : micro_names_;
-      if (step >= 0 && step < static_cast<int32_t>(names.size())) return names[step].c_str();
-    }
-    return "between segments";
-  }
-
   std::array<double, kLaneCount> TakeBusySeconds() override { return lanes_.TakeBusySeconds(); }
 
  private:
@@ -150,8 +140,7 @@ class LaneExecutor : public Executor {
   PageTable pages_;
   std::vector<int> page_vector_;
 
-  std::atomic<bool> updating_ = false;  // read by Activity() on other threads
-  bool accumulate_ = false, check_finite_ = false;
+  bool accumulate_ = false, check_finite_ = false, updating_ = false;
   int64_t step_ = 0;
   NormMessage message_;
   UpdateDecision decision_;
@@ -235,6 +224,7 @@ absl::Status LaneExecutor::Bind() {
 
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
+  if (machine_.publish) machine_.publish(step_, Tag(index).what);
   switch (step.kind) {
     case StepKind::kCompute:
       Compute(segment, step, index);

@@ -11,7 +11,7 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "angel_ptm/base/fixed_point.h"
@@ -30,13 +30,17 @@ struct AdamWConstants {
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;
 };
 
+// Told what a rank is doing, before every step, from the lanes' threads: cheap, does not block, does not allocate.
+using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
+
 // The machine as one rank sees it. Not owned; must outlive the Executor.
 struct Machine {
   Tier* device = nullptr;
   Tier* host = nullptr;
   Communicator* communicator = nullptr;
   const KernelTable* kernels = nullptr;
-  int threads = 1;  // of the compute lane
+  int threads = 1;          // of the compute lane
+  PublishActivity publish;  // may be empty
 };
 
 // What every rank learns at the end of a step's gradient norm: the same numbers in the same order on all ranks.
@@ -78,9 +82,6 @@ class Executor {
   // Inputs, outputs and caches, between segments.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
-
-  // What the lanes are doing now, for the progress board: text valid while the Executor lives.
-  virtual const char* Activity() const = 0;
 
   // Seconds each lane spent in steps since the last call.
   virtual std::array<double, kLaneCount> TakeBusySeconds() = 0;

@@ -20,7 +20,6 @@ int64_t NowNs() {
 }  // namespace
 
 Lanes::Lanes(RunStep run_step) : run_step_(std::move(run_step)) {
-  for (auto& c : current_) c = -1;
   for (int lane = 0; lane < kLaneCount; ++lane) threads_[lane] = std::thread([this, lane] { ThreadMain(lane); });
 }
 
@@ -75,7 +74,6 @@ void Lanes::ThreadMain(int lane) {
 
 void Lanes::PlayLane(const Work& work, int lane) {
   for (int32_t index : work.steps[lane]) {
-    current_[lane].store(index, std::memory_order_relaxed);
     if (!WaitFor(work.segment->steps[index].waits)) break;
     const int64_t begin = NowNs();
     absl::Status status = run_step_(*work.segment, index);
@@ -87,7 +85,6 @@ void Lanes::PlayLane(const Work& work, int lane) {
     finished_[lane].fetch_add(1, std::memory_order_release);
     finished_[lane].notify_all();
   }
-  current_[lane].store(-1, std::memory_order_relaxed);
 }
 
 bool Lanes::WaitFor(const std::array<int32_t, kLaneCount>& waits) {
@@ -117,12 +114,6 @@ std::array<double, kLaneCount> Lanes::TakeBusySeconds() {
   std::array<double, kLaneCount> seconds;
   for (int lane = 0; lane < kLaneCount; ++lane) seconds[lane] = static_cast<double>(busy_ns_[lane].exchange(0)) * 1e-9;
   return seconds;
-}
-
-std::array<int32_t, kLaneCount> Lanes::CurrentSteps() const {
-  std::array<int32_t, kLaneCount> steps;
-  for (int lane = 0; lane < kLaneCount; ++lane) steps[lane] = current_[lane].load(std::memory_order_relaxed);
-  return steps;
 }
 
 }  // namespace angel_ptm

@@ -32,8 +32,6 @@ class Lanes {
   void Prepare(const Segment& segment);
 
   std::array<double, kLaneCount> TakeBusySeconds();
-  // The step each lane works on or waits for, -1 when idle.
-  std::array<int32_t, kLaneCount> CurrentSteps() const;
 
  private:
   struct Work {
@@ -60,7 +58,6 @@ class Lanes {
 
   std::atomic<bool> failed_ = false;
   std::array<std::atomic<int32_t>, kLaneCount> finished_ = {};
-  std::array<std::atomic<int32_t>, kLaneCount> current_ = {};
   std::array<std::atomic<int64_t>, kLaneCount> busy_ns_ = {};
   std::array<std::thread, kLaneCount> threads_;
 };

@@ -39,6 +39,7 @@ class MetricsFile {
   MetricsFile(MetricsFile&& other) noexcept : file_(other.file_), path_(std::move(other.path_)) {
     other.file_ = nullptr;
   }
+  MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
 
   absl::Status Append(const StepMetrics& metrics);

@@ -1,0 +1,36 @@
+#include "angel_ptm/train/batch_feeder.h"
+
+namespace angel_ptm {
+
+BatchFeeder::BatchFeeder(const Graph& graph, Executor& executor, const Loader& loader)
+    : executor_(executor),
+      loader_(loader),
+      tokens_tensor_(graph.FindTensor("tokens")),
+      targets_tensor_(graph.FindTensor("targets")),
+      positions_tensor_(graph.FindTensor("positions")),
+      segment_start_tensor_(graph.FindTensor("segment_start")),
+      target_count_tensor_(graph.FindTensor("target_count")),
+      token_loss_tensor_(graph.FindTensor("token_loss")) {
+  const auto tokens = static_cast<size_t>(graph.tensors[tokens_tensor_].shape.elements());
+  for (std::vector<int32_t>* buffer : {&tokens_, &targets_, &positions_, &segment_start_}) buffer->resize(tokens);
+  losses_.resize(tokens);
+}
+
+void BatchFeeder::Feed(const MicroBatchPlace& place) {
+  target_count_ = loader_.FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_});
+  const float count = static_cast<float>(target_count_);
+  executor_.WriteInput(tokens_tensor_, tokens_.data());
+  executor_.WriteInput(targets_tensor_, targets_.data());
+  executor_.WriteInput(positions_tensor_, positions_.data());
+  executor_.WriteInput(segment_start_tensor_, segment_start_.data());
+  executor_.WriteInput(target_count_tensor_, &count);
+}
+
+double BatchFeeder::LossSum() {
+  executor_.ReadOutput(token_loss_tensor_, losses_.data());
+  double sum = 0;
+  for (float loss : losses_) sum += loss;
+  return sum;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,131 @@
+#include "angel_ptm/train/generate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/random.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/train_state.h"
+#include "comm/local.h"
+
+namespace angel_ptm {
+namespace {
+
+// The token drawn from softmax(logits / temperature) among the top k (ties: lower id first).
+int32_t SampleToken(std::span<const float> logits, const GenerateOptions& options, uint32_t row, int64_t position,
+                    std::vector<int32_t>& order) {
+  order.resize(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const int64_t k = options.temperature == 0 ? 1
+                    : options.top_k == 0     ? static_cast<int64_t>(logits.size())
+                                             : std::min<int64_t>(options.top_k, static_cast<int64_t>(logits.size()));
+  std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  if (k == 1) return order[0];
+  std::vector<double> cumulative;
+  double total = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    total += std::exp((logits[order[i]] - logits[order[0]]) / options.temperature);
+    cumulative.push_back(total);
+  }
+  const auto words = RandomWords(options.seed, RandomPurpose::kSampling, row, static_cast<uint64_t>(position));
+  const double at = ToUniform(words[0]) * total;
+  const auto it = std::upper_bound(cumulative.begin(), cumulative.end(), at);
+  return order[std::min<int64_t>(it - cumulative.begin(), k - 1)];
+}
+
+class Generator {
+ public:
+  explicit Generator(const GenerateOptions& options) : options_(options), world_(1), communicator_(world_.Create(0)) {}
+
+  absl::Status Load(const std::string& checkpoint_path);
+  absl::StatusOr<std::vector<std::string>> Run();
+
+ private:
+  const GenerateOptions& options_;
+  LocalWorld world_;
+  std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::vector<std::vector<int32_t>> prompts_;
+  int64_t length_ = 0;  // positions of the caches
+  Graph graph_;
+  Plan plan_;
+  std::unique_ptr<Tier> device_, host_;
+  std::unique_ptr<Executor> executor_;
+  int64_t vocab_size_ = 0;
+};
+
+absl::Status Generator::Load(const std::string& checkpoint_path) {
+  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, checkpoint_path));
+  ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
+  ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
+  for (const std::string& prompt : options_.prompts) {
+    prompts_.push_back({kEndOfTextId});
+    const std::vector<int32_t> ids = tokenizer_->Encode(prompt);
+    prompts_.back().insert(prompts_.back().end(), ids.begin(), ids.end());
+    length_ = std::max<int64_t>(length_, static_cast<int64_t>(prompts_.back().size()) + options_.tokens_max);
+  }
+  const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer_->vocabulary_size());
+  vocab_size_ = shape.vocab_size;
+  graph_ = BuildHunyuanLmDecoding(shape, static_cast<int64_t>(prompts_.size()), length_,
+                                  config.numerics().expert_block_rows());
+  RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
+  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, CpuFacts(graph_, 1, options_.threads), {.optimizer_state = false}));
+  ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[static_cast<int>(TierKind::kDevice)]));
+  ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), options_.threads};
+  ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
+  return LoadState(checkpoint, StateViews(plan_.layout, machine));
+}
+
+absl::StatusOr<std::vector<std::string>> Generator::Run() {
+  const size_t rows = prompts_.size();
+  const TensorId tokens = graph_.FindTensor("tokens"), positions = graph_.FindTensor("positions");
+  const TensorId position = graph_.FindTensor("position"), logits_c = graph_.FindTensor("logits.c");
+  std::vector<std::vector<int32_t>> texts(rows);
+  std::vector<bool> ended(rows, false);
+  std::vector<int32_t> input(rows), where(rows), order;
+  std::vector<float> logits(rows * vocab_size_);
+  for (size_t r = 0; r < rows; ++r) input[r] = prompts_[r][0];
+  for (int32_t at = 0; at + 1 < length_ && !std::all_of(ended.begin(), ended.end(), [](bool e) { return e; }); ++at) {
+    std::fill(where.begin(), where.end(), at);
+    executor_->WriteInput(tokens, input.data());
+    executor_->WriteInput(positions, where.data());
+    executor_->WriteInput(position, &at);
+    RETURN_IF_ERROR(executor_->RunMicroStep(false, at));
+    executor_->ReadOutput(logits_c, logits.data());
+    for (size_t r = 0; r < rows; ++r) {
+      if (at + 1 < static_cast<int32_t>(prompts_[r].size())) {
+        input[r] = prompts_[r][at + 1];
+        continue;
+      }
+      const std::span<const float> row(logits.data() + r * vocab_size_, static_cast<size_t>(vocab_size_));
+      input[r] = SampleToken(row, options_, static_cast<uint32_t>(r), at, order);
+      ended[r] = ended[r] || input[r] == kEndOfTextId || static_cast<int64_t>(texts[r].size()) == options_.tokens_max;
+      if (!ended[r]) texts[r].push_back(input[r]);
+    }
+  }
+  std::vector<std::string> result;
+  for (const std::vector<int32_t>& text : texts) result.push_back(tokenizer_->Decode(text));
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> Generate(const std::string& checkpoint_path, const GenerateOptions& options) {
+  if (options.prompts.empty()) return absl::InvalidArgumentError("no prompt given");
+  Generator generator(options);
+  RETURN_IF_ERROR(generator.Load(checkpoint_path));
+  return generator.Run();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,28 @@
+// Sampling text from a checkpoint.
+#ifndef ANGEL_PTM_TRAIN_GENERATE_H_
+#define ANGEL_PTM_TRAIN_GENERATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+struct GenerateOptions {
+  std::vector<std::string> prompts;  // decoded side by side
+  int64_t tokens_max = 128;          // new tokens per prompt; a text ends earlier at the end-of-text token
+  double temperature = 0.8;          // 0: always the likeliest token
+  int64_t top_k = 40;                // sample among the k likeliest; 0: all
+  uint64_t seed = 1;
+  int threads = 1;
+};
+
+// The continuation of every prompt (without the prompt), from one rank with key-value caches. The same options give the
+// same texts.
+absl::StatusOr<std::vector<std::string>> Generate(const std::string& checkpoint_path, const GenerateOptions& options);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_GENERATE_H_

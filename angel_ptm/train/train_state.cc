@@ -1,0 +1,73 @@
+#include "angel_ptm/train/train_state.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/config/load.h"
+#include "nlohmann/json.hpp"
+
+namespace angel_ptm {
+
+std::string ToJson(const TrainState& state) {
+  return nlohmann::json{{"next_step", state.next_step},
+                        {"applied_updates", state.applied_updates},
+                        {"skipped_updates", state.skipped_updates},
+                        {"skipped_in_a_row", state.skipped_in_a_row},
+                        {"numerics", state.numerics}}
+      .dump();
+}
+
+absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std::string& checkpoint_path) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  TrainState state;
+  const auto read = [&](const char* name, int64_t& value) {
+    if (!json.is_object() || !json.contains(name) || !json[name].is_number_integer()) return false;
+    value = json[name].get<int64_t>();
+    return true;
+  };
+  if (!read("next_step", state.next_step) || !read("applied_updates", state.applied_updates) ||
+      !read("skipped_updates", state.skipped_updates) || !read("skipped_in_a_row", state.skipped_in_a_row) ||
+      !json.contains("numerics") || !json["numerics"].is_string()) {
+    return absl::DataLossError(absl::StrCat(checkpoint_path, ": the trainer state is not complete: ", text));
+  }
+  state.numerics = json["numerics"].get<std::string>();
+  return state;
+}
+
+std::string DescribeNumerics(const TrainConfig& config, int world_size, int threads, const char* backend) {
+  return absl::StrCat("backend ", backend, ", world size ", world_size, ", threads ", threads, ", micro-batch ",
+                      config.batch().micro_batch_sequences(), " of ", config.batch().global_batch_sequences(), " x ",
+                      config.data().sequence_length(), ", head chunk ", config.numerics().lm_head_chunk_tokens(),
+                      ", expert block ", config.numerics().expert_block_rows());
+}
+
+std::string CheckpointDirectory(const TrainConfig& config) { return config.output().directory() + "/checkpoints"; }
+
+absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
+                                               const std::vector<StateView>& views, const TrainState& state,
+                                               const std::vector<std::string>& files, Communicator& communicator) {
+  std::vector<StateSlice> slices;
+  for (const StateView& view : views) {
+    if (view.state_class == StateClass::kGradients) continue;
+    slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
+  }
+  const CheckpointOptions options{.directory = CheckpointDirectory(config),
+                                  .keep_last = config.checkpoint().keep_last(),
+                                  .model_config = ToText(config),
+                                  .files_to_copy = files};
+  return WriteCheckpoint(options, graph, slices, {.step = state.next_step, .json = ToJson(state)}, communicator);
+}
+
+absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views) {
+  for (const StateView& view : views) {
+    if (view.state_class == StateClass::kGradients) {
+      std::fill(view.stored.begin(), view.stored.end(), 0.0f);
+      continue;
+    }
+    const bool whole = view.stored.size() != view.own_slice.size();
+    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, view.state_class, whole ? 0 : view.begin, view.stored));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

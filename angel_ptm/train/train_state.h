@@ -1,0 +1,44 @@
+// What a run is made of besides its configuration: the trainer's counters, and saving and loading them with the state.
+#ifndef ANGEL_PTM_TRAIN_TRAIN_STATE_H_
+#define ANGEL_PTM_TRAIN_TRAIN_STATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/exec/executor.h"
+
+namespace angel_ptm {
+
+struct TrainState {
+  int64_t next_step = 0;        // steps done, skipped ones included; the data of step s depends on s alone
+  int64_t applied_updates = 0;  // AdamW's t
+  int64_t skipped_updates = 0;  // non-finite steps, in all
+  int64_t skipped_in_a_row = 0;
+  // The numerics the weights were computed with (law 1): a resumed run with the same ones continues bit for bit.
+  std::string numerics;
+};
+
+std::string ToJson(const TrainState& state);
+absl::StatusOr<TrainState> TrainStateFromJson(const std::string& json, const std::string& checkpoint_path);
+
+// One line that names everything law 1 holds fixed: world size, batch, accumulation, threads, chunk sizes, backend.
+std::string DescribeNumerics(const TrainConfig& config, int world_size, int threads, const char* backend);
+
+// Where a run keeps its checkpoints.
+std::string CheckpointDirectory(const TrainConfig& config);
+
+// Collective: saves every rank's slices. `files` are copied along (tokenizer).
+absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
+                                               const std::vector<StateView>& views, const TrainState& state,
+                                               const std::vector<std::string>& files, Communicator& communicator);
+
+// Fills parameters and moments of `views` from a checkpoint of any world size; gradients become zero.
+absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TRAIN_STATE_H_

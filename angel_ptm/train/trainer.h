@@ -1,0 +1,33 @@
+// The training loop of one rank: micro-steps, update, evaluation, checkpoints, metrics. Every rank runs the same code;
+// only rank 0 prints and writes metrics.
+#ifndef ANGEL_PTM_TRAIN_TRAINER_H_
+#define ANGEL_PTM_TRAIN_TRAINER_H_
+
+#include <atomic>
+#include <cstdio>
+#include <memory>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/executor.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+struct TrainerOptions {
+  bool resume = false;                                // go on from the newest checkpoint of the output directory
+  const std::atomic<bool>* stop_requested = nullptr;  // set from outside (SIGTERM): save a checkpoint and end
+  std::FILE* out = nullptr;                           // rank 0's text for people; null: none
+  // Told what the rank is doing, for the progress board (exec/executor.h).
+  PublishActivity publish;
+};
+
+// Trains as rank `communicator.rank()` until config.steps() or a stop request. `config` was validated against `facts`.
+// Collective; returns the first error, in which case the newest checkpoint is intact. Errors name rank, step and place.
+absl::Status TrainRank(const TrainConfig& config, const RunFacts& facts, const TrainerOptions& options,
+                       Communicator& communicator);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TRAINER_H_
