@@ -18,7 +18,7 @@ void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dw
   const float* __restrict weight_H = args.weight.as<float>();
   float* __restrict dx_H = args.dx.as<float>() + token * h;
   const float rstd = args.rstd.as<float>()[token];
-  const float dot = SumInLanes(h, [=](int64_t i) { return dy_H[i] * weight_H[i] * sum_H[i]; });
+  const float dot = SumOfProducts(h, dy_H, weight_H, sum_H);
   const float along = dot * rstd * rstd / static_cast<float>(h);  // mean(g n) rstd, the factor of `sum`
   for (int64_t i = 0; i < h; ++i) {
     dweight_H[i] += dy_H[i] * (sum_H[i] * rstd);
@@ -44,7 +44,7 @@ void CpuAddRmsNorm(const AddRmsNormArgs& args, const KernelContext& ctx) {
         for (int64_t i = 0; i < h; ++i) sum_H[i] = x_H[i] + delta_H[i];
         normed_H = sum_H;
       }
-      const float square = SumInLanes(h, [=](int64_t i) { return normed_H[i] * normed_H[i]; });
+      const float square = SumOfProducts(h, normed_H, normed_H);
       const float rstd = 1.0f / std::sqrt(square / static_cast<float>(h) + args.epsilon);
       float* __restrict y_H = args.y.as<float>() + token * h;
       for (int64_t i = 0; i < h; ++i) y_H[i] = weight_H[i] * (normed_H[i] * rstd);

@@ -24,38 +24,34 @@ struct Scratch {
   }
 };
 
-// One tile of keys as a query tile sees it. In a diagonal tile row k is computed for lanes >= k / kLaneStep * kLaneStep
-// only; what is left of them is masked anyway and never read.
-struct KeyTile {
-  int64_t begin = 0, n = 0;
+// Where a tile's keys and values lie.
+struct KeyValues {
   const float* k = nullptr;
   const float* v = nullptr;
-  int64_t k_row = 0, v_row = 0;
-  bool diagonal = false, masked = false;
-
-  int64_t FirstLane(int64_t row) const { return diagonal ? row / kLaneStep * kLaneStep : 0; }
+  int64_t k_row = 0, v_row = 0, d = 0;
 };
 
 // p[keys,L] = scaled scores, with -inf where a query does not see a key.
-void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, int64_t d) {
-  const int64_t step = keys.diagonal ? kLaneStep : keys.n;
-  for (int64_t row = 0; row < keys.n; row += step) {
-    const int64_t lane = keys.FirstLane(row);
-    MultiplyTiles({.m = std::min(step, keys.n - row),
-                   .n = queries.lanes - lane,
-                   .k = d,
-                   .a = keys.k + row * keys.k_row,
-                   .a_row = keys.k_row,
-                   .b = scratch.q_DL + lane,
+void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
+  for (int64_t row = 0; row < keys.n; row += keys.step) {
+    const Interval lanes = queries.LanesSeeing(keys, row);
+    MultiplyTiles({.m = keys.Rows(row),
+                   .n = lanes.size(),
+                   .k = kv.d,
+                   .a = kv.k + row * kv.k_row,
+                   .a_row = kv.k_row,
+                   .b = scratch.q_DL + lanes.begin,
                    .ldb = kAttentionTile,
-                   .c = scratch.p_KL + row * kAttentionTile + lane,
+                   .c = scratch.p_KL + row * kAttentionTile + lanes.begin,
                    .ldc = kAttentionTile});
   }
   if (!keys.masked) return;
+  const int32_t first_query = static_cast<int32_t>(queries.begin);
   for (int64_t row = 0; row < keys.n; ++row) {
-    const int32_t key = static_cast<int32_t>(keys.begin + row), first_query = static_cast<int32_t>(queries.begin);
+    const int32_t key = static_cast<int32_t>(keys.begin + row);
+    const Interval lanes = queries.LanesSeeing(keys, row / kLaneStep * kLaneStep);
     float* __restrict p_L = scratch.p_KL + row * kAttentionTile;
-    for (int64_t first = keys.FirstLane(row); first < queries.lanes; first += kLaneStep) {
+    for (int64_t first = lanes.begin; first < lanes.end; first += kLaneStep) {
       for (int64_t i = first; i < first + kLaneStep; ++i) {
         const bool seen = (key <= first_query + static_cast<int32_t>(i)) & (key >= queries.segment_start[i]);
         p_L[i] = seen ? p_L[i] : kMasked;
@@ -67,10 +63,10 @@ void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys
 // Scores become exp(score - maximum) with the new running maximum; factor_L is what the old sums must be scaled by.
 void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys) {
   for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
-    const int64_t rows = keys.diagonal ? std::min(keys.n, first + kLaneStep) : keys.n;
+    const Interval rows = queries.KeysSeen(keys, first);
     float maximum[kLaneStep], sum[kLaneStep];
     for (int i = 0; i < kLaneStep; ++i) maximum[i] = scratch.maximum_L[first + i];
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
       const float* __restrict p_L = scratch.p_KL + row * kAttentionTile + first;
       for (int i = 0; i < kLaneStep; ++i) maximum[i] = p_L[i] > maximum[i] ? p_L[i] : maximum[i];
     }
@@ -80,7 +76,7 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
       scratch.maximum_L[first + i] = maximum[i];
       sum[i] = scratch.sum_L[first + i] * factor;
     }
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
       float* __restrict p_L = scratch.p_KL + row * kAttentionTile + first;
       for (int i = 0; i < kLaneStep; ++i) {
         p_L[i] = Exp(p_L[i] - maximum[i]);
@@ -92,27 +88,26 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
 }
 
 // o[D,L] = o * factor + v^T p.
-void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, int64_t d, bool first_tile) {
-  if (!first_tile) {
-    for (int64_t i = 0; i < d; ++i) {
-      float* __restrict o_L = scratch.o_DL + i * kAttentionTile;
-      for (int64_t lane = 0; lane < queries.lanes; ++lane) o_L[lane] *= scratch.factor_L[lane];
+void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
+  for (int64_t i = 0; i < kv.d; ++i) {
+    float* __restrict o_L = scratch.o_DL + i * kAttentionTile;
+    for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
+      for (int64_t lane = first; lane < first + kLaneStep; ++lane) o_L[lane] *= scratch.factor_L[lane];
     }
   }
-  const int64_t step = keys.diagonal ? kLaneStep : keys.n;
-  for (int64_t row = 0; row < keys.n; row += step) {
-    const int64_t lane = keys.FirstLane(row);
-    MultiplyTiles({.m = d,
-                   .n = queries.lanes - lane,
-                   .k = std::min(step, keys.n - row),
-                   .a = keys.v + row * keys.v_row,
+  for (int64_t row = 0; row < keys.n; row += keys.step) {
+    const Interval lanes = queries.LanesSeeing(keys, row);
+    MultiplyTiles({.m = kv.d,
+                   .n = lanes.size(),
+                   .k = keys.Rows(row),
+                   .a = kv.v + row * kv.v_row,
                    .a_row = 1,
-                   .a_k = keys.v_row,
-                   .b = scratch.p_KL + row * kAttentionTile + lane,
+                   .a_k = kv.v_row,
+                   .b = scratch.p_KL + row * kAttentionTile + lanes.begin,
                    .ldb = kAttentionTile,
-                   .c = scratch.o_DL + lane,
+                   .c = scratch.o_DL + lanes.begin,
                    .ldc = kAttentionTile,
-                   .accumulate = !first_tile || row > 0});
+                   .accumulate = true});
   }
 }
 
@@ -122,21 +117,20 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
   const QueryTile queries(args.segment_start + b * s, s, first_query);
   TransposeIntoLanes(scratch.q_DL, args.q.as<float>() + (b * s + first_query) * q_row + head * d, q_row, queries.n, d,
                      args.scale);
+  std::fill(scratch.o_DL, scratch.o_DL + d * kAttentionTile, 0.0f);
   std::fill(scratch.maximum_L, scratch.maximum_L + kAttentionTile, kNoMaximum);
   std::fill(scratch.sum_L, scratch.sum_L + kAttentionTile, 0.0f);
-  const int64_t first_key = queries.first_start / kAttentionTile * kAttentionTile;
-  for (int64_t key = first_key; queries.Sees(key); key += kAttentionTile) {
-    const KeyTile keys = {.begin = key,
-                          .n = std::min(kAttentionTile, s - key),
-                          .k = args.k.as<float>() + (b * s + key) * k_row + kv_head * d,
+  for (int64_t key = queries.segment_start[0] / kAttentionTile * kAttentionTile; queries.Sees(key);
+       key += kAttentionTile) {
+    const KeyTile keys(queries, key, s);
+    const KeyValues kv = {.k = args.k.as<float>() + (b * s + key) * k_row + kv_head * d,
                           .v = args.v.as<float>() + (b * s + key) * args.v_stride + kv_head * d,
                           .k_row = k_row,
                           .v_row = args.v_stride,
-                          .diagonal = key == first_query,
-                          .masked = !queries.SeesAll(key)};
-    Score(scratch, queries, keys, d);
+                          .d = d};
+    Score(scratch, queries, keys, kv);
     UpdateSoftmax(scratch, queries, keys);
-    AddValues(scratch, queries, keys, d, key == first_key);
+    AddValues(scratch, queries, keys, kv);
   }
   float* lse_L = args.lse.as<float>() + (head * args.b + b) * s + first_query;
   for (int64_t i = 0; i < queries.n; ++i) lse_L[i] = scratch.maximum_L[i] + std::log(scratch.sum_L[i]);

@@ -63,31 +63,28 @@ void Prepare(const Head& h, const Scratch& scratch) {
     TransposeIntoLanes(scratch.do_SDL + i * d, h.do_ + i * h.q_row, h.q_row, n, d, 1.0f);
   }
   for (int64_t i = 0; i < h.s; ++i) {
-    const float* __restrict o_D = h.o + i * h.q_row;
-    const float* __restrict do_D = h.do_ + i * h.q_row;
-    scratch.delta_S[i] = SumInLanes(d, [=](int64_t j) { return o_D[j] * do_D[j]; });
+    scratch.delta_S[i] = SumOfProducts(d, h.o + i * h.q_row, h.do_ + i * h.q_row);
   }
 }
 
 // p = exp(score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the scores
 // and scratch.ds_KL holds dp = v do^T.
 template <bool kMasked>
-void ScoreGrad(const Head& h, const QueryTile& queries, int64_t key, int64_t keys, const Scratch& scratch) {
+void ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   alignas(64) float lse_L[kAttentionTile] = {}, delta_L[kAttentionTile] = {};
   std::copy_n(h.lse_S + queries.begin, queries.n, lse_L);
   std::copy_n(scratch.delta_S + queries.begin, queries.n, delta_L);
   const int32_t first_query = static_cast<int32_t>(queries.begin);
-  const bool diagonal = key == queries.begin;
-  for (int64_t row = 0; row < keys; ++row) {
-    const int32_t this_key = static_cast<int32_t>(key + row);
+  for (int64_t row = 0; row < keys.n; ++row) {
+    const int32_t key = static_cast<int32_t>(keys.begin + row);
     float* __restrict p_L = scratch.p_KL + row * kAttentionTile;
     float* __restrict ds_L = scratch.ds_KL + row * kAttentionTile;
-    for (int64_t first = diagonal ? row / kLaneStep * kLaneStep : 0; first < queries.lanes; first += kLaneStep) {
+    const Interval lanes = queries.LanesSeeing(keys, row / keys.step * keys.step);
+    for (int64_t first = lanes.begin; first < lanes.end; first += kLaneStep) {
       for (int64_t i = first; i < first + kLaneStep; ++i) {
         float p = Exp(p_L[i] - lse_L[i]);
         if constexpr (kMasked) {
-          const bool seen =
-              (this_key <= first_query + static_cast<int32_t>(i)) & (this_key >= queries.segment_start[i]);
+          const bool seen = (key <= first_query + static_cast<int32_t>(i)) & (key >= queries.segment_start[i]);
           p = seen ? p : 0.0f;
         }
         p_L[i] = p;
@@ -97,74 +94,72 @@ void ScoreGrad(const Head& h, const QueryTile& queries, int64_t key, int64_t key
   }
 }
 
-// The five products of one pair of tiles, for key rows [row, row + rows) and queries from `lane` on.
-void MultiplyScores(const Head& h, const QueryTile& queries, int64_t key, int64_t row, int64_t rows, int64_t lane,
-                    const Scratch& scratch) {
-  const int64_t at = row * kAttentionTile + lane, tile = queries.begin * h.d + lane;
-  TileProduct p = {.m = rows, .n = queries.lanes - lane, .k = h.d, .ldb = kAttentionTile, .ldc = kAttentionTile};
-  p.a = h.k + (key + row) * h.k_row;
+// Scores and dp of keys [row, row + rows) and the queries that see some of them.
+void MultiplyScores(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t row, const Scratch& scratch) {
+  const Interval lanes = queries.LanesSeeing(keys, row);
+  const int64_t at = row * kAttentionTile + lanes.begin, tile = queries.begin * h.d + lanes.begin;
+  TileProduct p = {.m = keys.Rows(row), .n = lanes.size(), .k = h.d, .ldb = kAttentionTile, .ldc = kAttentionTile};
+  p.a = h.k + (keys.begin + row) * h.k_row;
   p.a_row = h.k_row;
   p.b = scratch.q_SDL + tile;
   p.c = scratch.p_KL + at;
   MultiplyTiles(p);
-  p.a = h.v + (key + row) * h.v_row;
+  p.a = h.v + (keys.begin + row) * h.v_row;
   p.a_row = h.v_row;
   p.b = scratch.do_SDL + tile;
   p.c = scratch.ds_KL + at;
   MultiplyTiles(p);
 }
 
-void AddKeyGrads(const Head& h, const QueryTile& queries, int64_t key, int64_t row, int64_t rows, int64_t lane,
-                 const Scratch& scratch) {
-  const int64_t at = row * kAttentionTile + lane, query = (queries.begin + lane) * h.q_row;
-  TileProduct p = {.m = rows, .n = h.d, .k = queries.n - lane, .a_row = kAttentionTile, .ldb = h.q_row};
+// dv += p do  and  dk += ds q  of those.
+void AddKeyGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t row, const Scratch& scratch) {
+  const Interval lanes = queries.LanesSeeing(keys, row);
+  const int64_t at = row * kAttentionTile + lanes.begin, query = (queries.begin + lanes.begin) * h.q_row;
+  TileProduct p = {.m = keys.Rows(row),
+                   .n = h.d,
+                   .k = std::min(lanes.end, queries.n) - lanes.begin,
+                   .a_row = kAttentionTile,
+                   .ldb = h.q_row};
   p.accumulate = true;
   p.a = scratch.p_KL + at;
   p.b = h.do_ + query;
-  p.c = h.dv + (key + row) * h.dv_row;
+  p.c = h.dv + (keys.begin + row) * h.dv_row;
   p.ldc = h.dv_row;
   MultiplyTiles(p);
   p.a = scratch.ds_KL + at;
   p.b = h.q + query;
-  p.c = h.dk + (key + row) * h.k_row;
+  p.c = h.dk + (keys.begin + row) * h.k_row;
   p.ldc = h.k_row;
   MultiplyTiles(p);
 }
 
-void AddQueryGrads(const Head& h, const QueryTile& queries, int64_t key, int64_t keys, int64_t lane, int64_t n,
+// dq += ds k for queries [lane, lane + n).
+void AddQueryGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t lane, int64_t n,
                    const Scratch& scratch) {
+  const Interval rows = queries.KeysSeen(keys, lane);
   MultiplyTiles({.m = n,
                  .n = h.d,
-                 .k = keys,
-                 .a = scratch.ds_KL + lane,
+                 .k = rows.size(),
+                 .a = scratch.ds_KL + rows.begin * kAttentionTile + lane,
                  .a_row = 1,
                  .a_k = kAttentionTile,
-                 .b = h.k + key * h.k_row,
+                 .b = h.k + (keys.begin + rows.begin) * h.k_row,
                  .ldb = h.k_row,
                  .c = h.dq + (queries.begin + lane) * h.q_row,
                  .ldc = h.q_row,
                  .accumulate = true});
 }
 
-// A diagonal tile is a staircase of kLaneStep: keys of a step meet only the queries of that step and later ones.
-void TileGrad(const Head& h, const QueryTile& queries, int64_t key, const Scratch& scratch) {
-  const int64_t keys = std::min(kAttentionTile, h.s - key);
-  const bool diagonal = key == queries.begin;
-  const int64_t step = diagonal ? kLaneStep : kAttentionTile;
-  for (int64_t row = 0; row < keys; row += step) {
-    MultiplyScores(h, queries, key, row, std::min(step, keys - row), diagonal ? row : 0, scratch);
-  }
-  if (queries.SeesAll(key)) {
-    ScoreGrad<false>(h, queries, key, keys, scratch);
+void TileGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
+  for (int64_t row = 0; row < keys.n; row += keys.step) MultiplyScores(h, queries, keys, row, scratch);
+  if (keys.masked) {
+    ScoreGrad<true>(h, queries, keys, scratch);
   } else {
-    ScoreGrad<true>(h, queries, key, keys, scratch);
+    ScoreGrad<false>(h, queries, keys, scratch);
   }
-  for (int64_t row = 0; row < keys; row += step) {
-    AddKeyGrads(h, queries, key, row, std::min(step, keys - row), diagonal ? row : 0, scratch);
-  }
-  for (int64_t lane = 0; lane < queries.n; lane += step) {
-    AddQueryGrads(h, queries, key, diagonal ? std::min(keys, lane + step) : keys, lane,
-                  std::min(step, queries.n - lane), scratch);
+  for (int64_t row = 0; row < keys.n; row += keys.step) AddKeyGrads(h, queries, keys, row, scratch);
+  for (int64_t lane = 0; lane < queries.n; lane += keys.step) {
+    AddQueryGrads(h, queries, keys, lane, std::min(keys.step, queries.n - lane), scratch);
   }
 }
 
@@ -181,7 +176,7 @@ void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head,
     for (int64_t key = 0; key < h.s; key += kAttentionTile) {
       for (int64_t query = key; query < h.s; query += kAttentionTile) {
         const QueryTile queries(h.segment_start, h.s, query);
-        if (queries.Sees(key)) TileGrad(h, queries, key, scratch);
+        if (queries.Sees(key)) TileGrad(h, queries, KeyTile(queries, key, h.s), scratch);
       }
     }
   }

@@ -19,9 +19,9 @@ struct Register<1> {
 
 // Register tiles: kRowsMax x kVectorsMax accumulators, one row of b and a broadcast element of a.
 #ifdef __AVX512F__
-constexpr int kLanes = 16, kVectorsMax = 4;
+constexpr int kRegisterLanes = 16, kVectorsMax = 4;
 #else
-constexpr int kLanes = 8, kVectorsMax = 2;
+constexpr int kRegisterLanes = 8, kVectorsMax = 2;
 #endif
 constexpr int kRowsMax = 6;
 
@@ -98,21 +98,21 @@ inline void TransposeBlock(Vector16 (&rows)[kBlock]) {
 
 void MultiplyTiles(const TileProduct& p) {
   int64_t column = 0;
-  for (; column + kVectorsMax * kLanes <= p.n; column += kVectorsMax * kLanes) {
-    MultiplyColumns<kLanes, kVectorsMax>(p, column);
+  for (; column + kVectorsMax * kRegisterLanes <= p.n; column += kVectorsMax * kRegisterLanes) {
+    MultiplyColumns<kRegisterLanes, kVectorsMax>(p, column);
   }
   if constexpr (kVectorsMax > 2) {
-    if (column + 3 * kLanes <= p.n) {
-      MultiplyColumns<kLanes, 3>(p, column);
-      column += 3 * kLanes;
-    } else if (column + 2 * kLanes <= p.n) {
-      MultiplyColumns<kLanes, 2>(p, column);
-      column += 2 * kLanes;
+    if (column + 3 * kRegisterLanes <= p.n) {
+      MultiplyColumns<kRegisterLanes, 3>(p, column);
+      column += 3 * kRegisterLanes;
+    } else if (column + 2 * kRegisterLanes <= p.n) {
+      MultiplyColumns<kRegisterLanes, 2>(p, column);
+      column += 2 * kRegisterLanes;
     }
   }
-  if (column + kLanes <= p.n) {
-    MultiplyColumns<kLanes, 1>(p, column);
-    column += kLanes;
+  if (column + kRegisterLanes <= p.n) {
+    MultiplyColumns<kRegisterLanes, 1>(p, column);
+    column += kRegisterLanes;
   }
   for (; column + 4 <= p.n; column += 4) MultiplyColumns<4, 1>(p, column);
   for (; column < p.n; ++column) MultiplyColumns<1, 1>(p, column);
@@ -166,14 +166,7 @@ void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const f
 QueryTile::QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query)
     : begin(first_query), n(std::min(kAttentionTile, s - first_query)) {
   lanes = (n + kLaneStep - 1) / kLaneStep * kLaneStep;
-  int32_t first = segment_start_S[begin], last = first;
-  for (int64_t i = 0; i < kAttentionTile; ++i) {
-    segment_start[i] = segment_start_S[begin + std::min(i, n - 1)];
-    first = std::min(first, segment_start[i]);
-    last = std::max(last, segment_start[i]);
-  }
-  first_start = first;
-  last_start = last;
+  for (int64_t i = 0; i < kAttentionTile; ++i) segment_start[i] = segment_start_S[begin + std::min(i, n - 1)];
 }
 
 }  // namespace angel_ptm

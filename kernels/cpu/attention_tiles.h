@@ -41,19 +41,59 @@ void TransposeIntoLanes(float* to_DL, const float* from, int64_t from_row, int64
 void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const float* factor_L, int64_t rows,
                         int64_t d);
 
-// Queries [begin, begin + n) of a row with their documents.
+struct Interval {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+struct KeyTile;
+
+// Queries [begin, begin + n) of a row with their documents, whose starts never fall within a row.
 struct QueryTile {
   int64_t begin = 0, n = 0;
   int64_t lanes = 0;                                  // n rounded up to kLaneStep
-  int64_t first_start = 0, last_start = 0;            // smallest and largest segment start
   alignas(64) int32_t segment_start[kAttentionTile];  // lanes behind n repeat the last query's
 
   QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query);
   // Some query sees a key of the tile that begins at `key`.
-  bool Sees(int64_t key) const { return key <= begin && first_start < key + kAttentionTile; }
+  bool Sees(int64_t key) const { return key <= begin && segment_start[0] < key + kAttentionTile; }
   // Every query sees all keys of that tile.
-  bool SeesAll(int64_t key) const { return key < begin && last_start <= key; }
+  bool SeesAll(int64_t key) const { return key < begin && segment_start[kAttentionTile - 1] <= key; }
+  // The lanes, in whole lane steps, that see some key of the step that begins at row `row` of the tile.
+  Interval LanesSeeing(const KeyTile& keys, int64_t row) const;
+  // The rows of the tile, in whole key steps, for which LanesSeeing holds this lane step.
+  Interval KeysSeen(const KeyTile& keys, int64_t lane) const;
 };
+
+// Keys [begin, begin + n) of a row as a query tile sees them. Where some pair is masked, products go in steps of
+// kLaneStep keys and leave out the lane steps that see none of them: those elements of a [keys,L] tile are never read.
+struct KeyTile {
+  int64_t begin, n;
+  bool masked;
+  int64_t step;  // keys per product
+
+  KeyTile(const QueryTile& queries, int64_t key, int64_t s)
+      : begin(key),
+        n(std::min(kAttentionTile, s - key)),
+        masked(!queries.SeesAll(key)),
+        step(masked ? kLaneStep : kAttentionTile) {}
+  int64_t Rows(int64_t row) const { return std::min(step, n - row); }
+};
+
+inline Interval QueryTile::LanesSeeing(const KeyTile& keys, int64_t row) const {
+  if (!keys.masked) return {0, lanes};
+  const int64_t key = keys.begin + row;
+  Interval seeing = {std::max<int64_t>(0, key - begin) / kLaneStep * kLaneStep, lanes};
+  while (seeing.end > seeing.begin && segment_start[seeing.end - kLaneStep] >= key + kLaneStep) seeing.end -= kLaneStep;
+  return seeing;
+}
+
+inline Interval QueryTile::KeysSeen(const KeyTile& keys, int64_t lane) const {
+  if (!keys.masked) return {0, keys.n};
+  const int64_t first = std::max<int64_t>(0, segment_start[lane] - keys.begin) / kLaneStep * kLaneStep;
+  const int64_t end = std::min(keys.n, begin + lane + kLaneStep - keys.begin);
+  return {std::min(first, end), end};
+}
 
 }  // namespace angel_ptm
 

@@ -11,27 +11,22 @@ namespace angel_ptm {
 namespace {
 
 // Online softmax over chunks of keys. k and v point at row 0 of the cache for this (row, key-value head).
-void AttendHead(float* __restrict o_D, const float* __restrict q_D, const float* k, const float* v, int64_t row,
-                int64_t keys, int64_t d, float scale) {
+template <typename Dim>
+void AttendHead(float* __restrict o_D, const float* q_D, const float* k, const float* v, int64_t row, int64_t keys,
+                Dim d, float scale) {
   alignas(64) float p[kAttentionTile], sum_D[kHeadDimMax] = {};
   float maximum = -1e30f, sum = 0;
   for (int64_t first = 0; first < keys; first += kAttentionTile) {
     const int64_t n = std::min(kAttentionTile, keys - first);
     const float previous = maximum;
-    for (int64_t i = 0; i < n; ++i) {
-      const float* __restrict k_D = k + (first + i) * row;
-      p[i] = SumInLanes(d, [=](int64_t j) { return q_D[j] * k_D[j]; }) * scale;
-      maximum = p[i] > maximum ? p[i] : maximum;
-    }
+    for (int64_t i = 0; i < n; ++i) p[i] = SumOfProducts(d, q_D, k + (first + i) * row) * scale;
+    for (int64_t i = 0; i < n; ++i) maximum = p[i] > maximum ? p[i] : maximum;
     const float factor = Exp(previous - maximum);
     for (int64_t i = 0; i < n; ++i) p[i] = Exp(p[i] - maximum);
+    sum = sum * factor + SumOfProducts(n, p);
     for (int64_t j = 0; j < d; ++j) sum_D[j] *= factor;
-    sum *= factor;
-    for (int64_t i = 0; i < n; ++i) {
-      const float* __restrict v_D = v + (first + i) * row;
-      sum += p[i];
-      for (int64_t j = 0; j < d; ++j) sum_D[j] += p[i] * v_D[j];
-    }
+    MultiplyTiles(
+        {.m = 1, .n = d, .k = n, .a = p, .b = v + first * row, .ldb = row, .c = sum_D, .ldc = d, .accumulate = true});
   }
   for (int64_t j = 0; j < d; ++j) o_D[j] = sum_D[j] / sum;
 }
@@ -49,7 +44,10 @@ void CpuCachedAttention(const CachedAttentionArgs& args, const KernelContext& ct
     std::copy_n(args.v.as<float>() + b * args.v_stride + kv_head * d, d, v + position * row);
     for (int64_t j = 0; j < group; ++j) {
       const int64_t head = b * args.q_heads + kv_head * group + j;
-      AttendHead(args.o.as<float>() + head * d, args.q.as<float>() + head * d, k, v, row, position + 1, d, args.scale);
+      WithHeadDim(d, [&](auto dim) {
+        AttendHead(args.o.as<float>() + head * d, args.q.as<float>() + head * d, k, v, row, position + 1, dim,
+                   args.scale);
+      });
     }
   });
 }

@@ -5,28 +5,57 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 namespace angel_ptm {
 
-inline constexpr int kSumLanes = 64;  // four 512-bit registers, enough to hide the latency of an addition
-inline constexpr int kTailLanes = 16;
+inline constexpr int kVectorLanes = 16;
+using Vector = float __attribute__((vector_size(kVectorLanes * sizeof(float))));
+using UnalignedVector = float __attribute__((vector_size(kVectorLanes * sizeof(float)), aligned(4), may_alias));
 
-// sum of term(i), i in [0, n).
-template <typename Term>
-inline float SumInLanes(int64_t n, const Term& term) {
-  alignas(64) float lanes[kSumLanes] = {};
-  int64_t i = 0;
-  for (; i + kSumLanes <= n; i += kSumLanes) {
-    for (int lane = 0; lane < kSumLanes; ++lane) lanes[lane] += term(i + lane);
+// x[i .. i + kVectorLanes), zero from n on.
+inline void LoadLanes(Vector& to, const float* x, int64_t i, int64_t n) {
+  if (i + kVectorLanes <= n) {
+    to = *reinterpret_cast<const UnalignedVector*>(x + i);
+  } else {
+    to = Vector{};
+    for (int lane = 0; i + lane < n; ++lane) to[lane] = x[i + lane];
   }
-  for (; i + kTailLanes <= n; i += kTailLanes) {
-    for (int lane = 0; lane < kTailLanes; ++lane) lanes[lane] += term(i + lane);
+}
+
+// sum of a[i] * b[i] * ..., i in [0, n): lane by lane in four chains, which hide the latency of an addition, then
+// across.
+template <typename... Rows>
+inline float SumOfProducts(int64_t n, const float* a, const Rows*... rows) {
+  constexpr int kChains = 4;
+  Vector sum[kChains] = {};
+  for (int64_t i = 0; i < n; i += kChains * kVectorLanes) {
+    for (int chain = 0; chain < kChains && i + chain * kVectorLanes < n; ++chain) {
+      Vector product;
+      LoadLanes(product, a, i + chain * kVectorLanes, n);
+      const auto multiply = [&](const float* row) {
+        Vector factor;
+        LoadLanes(factor, row, i + chain * kVectorLanes, n);
+        product *= factor;
+      };
+      (multiply(rows), ...);
+      sum[chain] += product;
+    }
   }
-  for (int lane = 0; i < n; ++i, ++lane) lanes[lane] += term(i);
-  for (int width = kSumLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
-  }
-  return lanes[0];
+  Vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  all += __builtin_shufflevector(all, all, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  all += __builtin_shufflevector(all, all, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  all += __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  all += __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  return all[0];
+}
+
+// fn(d) with the usual head dimensions as compile-time constants, because rows this short are mostly loop overhead.
+template <typename Fn>
+void WithHeadDim(int64_t d, const Fn& fn) {
+  if (d == 64) return fn(std::integral_constant<int64_t, 64>());
+  if (d == 128) return fn(std::integral_constant<int64_t, 128>());
+  fn(d);
 }
 
 // Tokens are cut into at most kTokenBlocksMax blocks whatever the number of threads. Each block sums its own partial
