@@ -1,0 +1,87 @@
+// Text files as documents, each for training or for validation.
+#ifndef ANGEL_PTM_DATA_CORPUS_H_
+#define ANGEL_PTM_DATA_CORPUS_H_
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace angel_ptm {
+
+struct TextInput {
+  std::string path;   // a file, or a folder whose files are read recursively; names that start with "." are left out
+  std::string label;  // for statistics; empty: the first folder below `path`, or the name of `path`'s own folder
+};
+
+struct TextFile {
+  std::string path;
+  int32_t label;  // index into Corpus::labels
+  int64_t bytes;
+};
+
+struct Document {
+  std::string_view text;  // valid UTF-8
+  int32_t label;
+  bool validation;
+};
+
+struct CorpusOptions {
+  double validation_fraction = 0.02;
+  int64_t document_bytes_max = 1 << 18;
+  int64_t batch_bytes = 64 << 20;  // texts held in memory at a time (a file is never divided)
+};
+
+// Where the held-out tail of `text` begins, at or after (1 - fraction) of its bytes: after the first document's end, else
+// the first empty line, within the first half of the tail, else after the first line's end; text.size() if there is none.
+size_t ValidationStart(std::string_view text, double fraction);
+
+// The documents in `text`: divided at the end-of-text token (and the line end after it); what is longer than
+// `bytes_max` is divided further, at the last empty line, else line end, else character before the limit.
+std::vector<std::string_view> SplitDocuments(std::string_view text, int64_t bytes_max);
+
+// Reads files in the order of their paths. The last `validation_fraction` of each file is held out; of files too small
+// for that (a tail below 1 KiB), whole files are, by an account per label that each file adds its fraction to, so the
+// held-out part does not depend on a seed.
+class Corpus {
+ public:
+  // Errors: an input that is missing, unreadable or holds no text.
+  static absl::StatusOr<Corpus> Open(const std::vector<TextInput>& inputs, const CorpusOptions& options);
+
+  // Documents and the texts they point into.
+  struct Batch {
+    std::deque<std::string> texts;
+    std::vector<Document> documents;
+  };
+  // The next files' documents; an empty batch at the end.
+  absl::Status Next(Batch* batch);
+  // Starts again with the first file.
+  void Rewind();
+
+  const std::vector<TextFile>& files() const { return files_; }
+  const std::vector<std::string>& labels() const { return labels_; }
+  int64_t bytes() const;
+  // Ill-formed UTF-8 sequences replaced by U+FFFD since Rewind.
+  int64_t replaced_sequences() const { return replaced_sequences_; }
+
+ private:
+  explicit Corpus(const CorpusOptions& options) : options_(options) {}
+  absl::Status AddInput(const TextInput& input);
+  absl::Status AddFile(const std::string& path, const std::string& label);
+  void AddDocuments(const TextFile& file, std::string_view text, std::vector<Document>* documents);
+
+  CorpusOptions options_;
+  std::vector<TextFile> files_;
+  std::vector<std::string> labels_;
+  size_t next_file_ = 0;
+  std::vector<double> held_out_account_;  // bytes by label that small files still owe to validation
+  int64_t replaced_sequences_ = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_CORPUS_H_

@@ -1,0 +1,158 @@
+#include "angel_ptm/data/dataset.h"
+
+#include <charconv>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/data/file.h"
+#include "angel_ptm/data/xxh64.h"
+#include "nlohmann/json.hpp"
+
+namespace angel_ptm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kFormat[] = "angel-ptm text dataset";
+
+std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
+
+bool ReadHex(const Json& value, uint64_t* result) {
+  if (!value.is_string()) return false;
+  const std::string& text = value.get_ref<const std::string&>();
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *result, 16);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+Json SplitToJson(const SplitStatistics& split) {
+  return Json{{"documents", split.documents}, {"bytes", split.bytes}, {"tokens", split.tokens}};
+}
+
+bool ReadSplit(const Json& value, SplitStatistics* split) {
+  if (!value.is_object()) return false;
+  for (const auto& [key, field] : {std::pair("documents", &split->documents), std::pair("bytes", &split->bytes),
+                                   std::pair("tokens", &split->tokens)}) {
+    if (!value.contains(key) || !value[key].is_number_integer()) return false;
+    *field = value[key].get<int64_t>();
+  }
+  return true;
+}
+
+Json LabelsToJson(const std::map<std::string, SplitStatistics>& labels) {
+  Json result = Json::object();
+  for (const auto& [label, split] : labels) result[label] = SplitToJson(split);
+  return result;
+}
+
+bool ReadLabels(const Json& value, std::map<std::string, SplitStatistics>* labels) {
+  if (!value.is_object()) return false;
+  for (const auto& [label, split] : value.items()) {
+    if (!ReadSplit(split, &(*labels)[label])) return false;
+  }
+  return true;
+}
+
+// A file of the folder that is not the one the manifest was written with.
+absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) {
+  return absl::DataLossError(absl::StrCat(path, " does not belong to its folder's dataset.json: expected checksum ",
+                                          Hex(expected), ", got ", Hex(got), "; prepare the text again"));
+}
+
+absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& path, int64_t sequence_length,
+                                                         uint64_t header_xxh64, uint64_t tokenizer_xxh64) {
+  ASSIGN_OR_RETURN(auto split, PackedDataset::Open(path, sequence_length));
+  if (split->file().header_xxh64() != header_xxh64) return Mismatch(path, header_xxh64, split->file().header_xxh64());
+  if (split->file().tokenizer_xxh64() != tokenizer_xxh64) {
+    return Mismatch(path, tokenizer_xxh64, split->file().tokenizer_xxh64());
+  }
+  return split;
+}
+
+}  // namespace
+
+std::string DatasetManifest::ToJson() const {
+  Json json;
+  json["format"] = kFormat;
+  json["version"] = kDatasetVersion;
+  json["vocabulary_size"] = vocabulary_size;
+  json["tokenizer_xxh64"] = Hex(tokenizer_xxh64);
+  json["train_xxh64"] = Hex(train_xxh64);
+  json["validation_xxh64"] = Hex(validation_xxh64);
+  json["seed"] = seed;
+  json["validation_fraction"] = validation_fraction;
+  json["replaced_sequences"] = replaced_sequences;
+  json["validation_unigram_entropy_nats_per_token"] = validation_unigram_entropy;
+  json["train"] = SplitToJson(train);
+  json["validation"] = SplitToJson(validation);
+  json["train_labels"] = LabelsToJson(train_labels);
+  json["validation_labels"] = LabelsToJson(validation_labels);
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& text, const std::string& name) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto error = [&](const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " is not the description of a prepared dataset: ", what));
+  };
+  if (!json.is_object()) return error("it is not a JSON object (truncated?)");
+  const auto at = [&](const char* key) { return json.contains(key) ? json[key] : Json(); };
+  if (at("format") != Json(kFormat)) return error(absl::StrCat("format should be \"", kFormat, "\""));
+  if (at("version") != Json(kDatasetVersion)) {
+    return error(absl::StrCat("its format version should be ", kDatasetVersion, ", got ", at("version").dump()));
+  }
+  DatasetManifest m;
+  for (const auto& [key, field] :
+       {std::pair("tokenizer_xxh64", &m.tokenizer_xxh64), std::pair("train_xxh64", &m.train_xxh64),
+        std::pair("validation_xxh64", &m.validation_xxh64)}) {
+    if (!ReadHex(at(key), field)) return error(absl::StrCat(key, " should be a checksum of 16 hexadecimal digits"));
+  }
+  for (const char* key : {"vocabulary_size", "seed", "replaced_sequences"}) {
+    if (!at(key).is_number_integer()) return error(absl::StrCat(key, " should be a whole number"));
+  }
+  for (const char* key : {"validation_fraction", "validation_unigram_entropy_nats_per_token"}) {
+    if (!at(key).is_number()) return error(absl::StrCat(key, " should be a number"));
+  }
+  m.vocabulary_size = at("vocabulary_size").get<int32_t>();
+  m.seed = at("seed").get<uint64_t>();
+  m.replaced_sequences = at("replaced_sequences").get<int64_t>();
+  m.validation_fraction = at("validation_fraction").get<double>();
+  m.validation_unigram_entropy = at("validation_unigram_entropy_nats_per_token").get<double>();
+  if (!ReadSplit(at("train"), &m.train) || !ReadSplit(at("validation"), &m.validation) ||
+      !ReadLabels(at("train_labels"), &m.train_labels) || !ReadLabels(at("validation_labels"), &m.validation_labels)) {
+    return error("train and validation should hold documents, bytes and tokens");
+  }
+  return m;
+}
+
+absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t sequence_length) {
+  TextDataset dataset;
+  const std::string manifest_path = absl::StrCat(folder, "/dataset.json");
+  absl::StatusOr<std::string> json = ReadFile(manifest_path);
+  if (absl::IsNotFound(json.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(folder, " is not a finished dataset: it has no dataset.json; make one with angel-ptm prepare"));
+  }
+  RETURN_IF_ERROR(json.status());
+  ASSIGN_OR_RETURN(dataset.manifest, DatasetManifest::FromJson(*json, manifest_path));
+  const DatasetManifest& manifest = dataset.manifest;
+
+  const std::string tokenizer_path = absl::StrCat(folder, "/tokenizer.json");
+  ASSIGN_OR_RETURN(const std::string tokenizer_json, ReadFile(tokenizer_path));
+  const uint64_t tokenizer_xxh64 = Xxh64(tokenizer_json);
+  if (tokenizer_xxh64 != manifest.tokenizer_xxh64) {
+    return Mismatch(tokenizer_path, manifest.tokenizer_xxh64, tokenizer_xxh64);
+  }
+  ASSIGN_OR_RETURN(dataset.tokenizer, Tokenizer::FromJson(tokenizer_json, tokenizer_path));
+
+  ASSIGN_OR_RETURN(dataset.train, OpenSplit(absl::StrCat(folder, "/train.tokens"), sequence_length,
+                                            manifest.train_xxh64, tokenizer_xxh64));
+  if (manifest.validation.tokens > 0) {
+    ASSIGN_OR_RETURN(dataset.validation, OpenSplit(absl::StrCat(folder, "/validation.tokens"), sequence_length,
+                                                   manifest.validation_xxh64, tokenizer_xxh64));
+  }
+  return dataset;
+}
+
+}  // namespace angel_ptm

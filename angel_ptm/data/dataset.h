@@ -1,0 +1,67 @@
+// A prepared dataset folder: tokenizer.json, tokenizer_config.json, train.tokens, validation.tokens and dataset.json,
+// which is written last, so a folder without it is unfinished. FORMAT.md describes the files.
+#ifndef ANGEL_PTM_DATA_DATASET_H_
+#define ANGEL_PTM_DATA_DATASET_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/packed_dataset.h"
+#include "angel_ptm/data/tokenizer.h"
+
+namespace angel_ptm {
+
+inline constexpr int32_t kDatasetVersion = 1;
+
+// One split (of one label, or of all).
+struct SplitStatistics {
+  int64_t documents = 0;
+  int64_t bytes = 0;   // of UTF-8 text; document separators are not counted
+  int64_t tokens = 0;  // one end-of-text token per document included
+
+  double bytes_per_token() const { return tokens == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(tokens); }
+  void Add(const SplitStatistics& other) {
+    documents += other.documents;
+    bytes += other.bytes;
+    tokens += other.tokens;
+  }
+};
+
+struct DatasetManifest {
+  int32_t vocabulary_size = 0;
+  uint64_t tokenizer_xxh64 = 0;   // of tokenizer.json
+  uint64_t train_xxh64 = 0;       // of train.tokens' header, which holds the checksums of the rest
+  uint64_t validation_xxh64 = 0;  // of validation.tokens' header
+  uint64_t seed = 0;
+  double validation_fraction = 0;
+  SplitStatistics train;
+  SplitStatistics validation;
+  std::map<std::string, SplitStatistics> train_labels;
+  std::map<std::string, SplitStatistics> validation_labels;
+  int64_t replaced_sequences = 0;  // ill-formed UTF-8 in the input, read as U+FFFD
+  // -sum p ln p over the validation tokens' own frequencies p: the loss, in nats per token, of the best model that
+  // ignores context and knows the validation text's frequencies.
+  double validation_unigram_entropy = 0;
+
+  std::string ToJson() const;
+  // `name` is the path, for errors.
+  static absl::StatusOr<DatasetManifest> FromJson(const std::string& json, const std::string& name);
+};
+
+struct TextDataset {
+  DatasetManifest manifest;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<PackedDataset> train;
+  std::unique_ptr<PackedDataset> validation;  // null if the dataset has no validation text
+};
+
+// Opens and checks everything: the files belong together and are undamaged, and each split holds at least one sample of
+// `sequence_length` tokens.
+absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t sequence_length);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_DATASET_H_

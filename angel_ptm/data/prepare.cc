@@ -1,0 +1,283 @@
+#include "angel_ptm/data/prepare.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/random.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/data/bpe_trainer.h"
+#include "angel_ptm/data/file.h"
+#include "angel_ptm/data/token_file.h"
+#include "angel_ptm/data/xxh64.h"
+
+namespace angel_ptm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Runs body(thread, i) for i in [0, count), each once, on `threads` threads.
+void ParallelFor(int threads, int64_t count, const std::function<void(int, int64_t)>& body) {
+  std::atomic<int64_t> next = 0;
+  const auto work = [&](int thread) {
+    for (int64_t i = next++; i < count; i = next++) body(thread, i);
+  };
+  std::vector<std::jthread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+  work(0);
+}
+
+absl::Status CheckOptions(const PrepareOptions& options) {
+  if (options.tokenizer_json.empty() && options.vocabulary_size < kVocabularySizeMin) {
+    return absl::InvalidArgumentError(absl::StrCat("the vocabulary size should be at least ", kVocabularySizeMin,
+                                                   " (2 special tokens and 256 bytes), got ", options.vocabulary_size));
+  }
+  if (!(options.validation_fraction >= 0 && options.validation_fraction <= 0.5)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the validation fraction should be from 0 to 0.5, got ", options.validation_fraction));
+  }
+  if (options.document_bytes_max < 1024 || options.tokenizer_text_bytes_max < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("document_bytes_max should be at least 1024 and tokenizer_text_bytes_max at least 1, got ",
+                     options.document_bytes_max, " and ", options.tokenizer_text_bytes_max));
+  }
+  if (options.output.empty()) return absl::InvalidArgumentError("no output folder given");
+  return absl::OkStatus();
+}
+
+class Preparation {
+ public:
+  Preparation(const PrepareOptions& options, Corpus corpus) : options_(options), corpus_(std::move(corpus)) {
+    threads_ =
+        options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    report_.output = options.output;
+    report_.files = static_cast<int64_t>(corpus_.files().size());
+    report_.manifest.seed = options.seed;
+    report_.manifest.validation_fraction = options.validation_fraction;
+  }
+
+  absl::StatusOr<PrepareReport> Run() {
+    RETURN_IF_ERROR(MakeTokenizer());
+    const std::string tokenizer_json = tokenizer_->ToJson();
+    report_.manifest.tokenizer_xxh64 = Xxh64(tokenizer_json);
+    report_.manifest.vocabulary_size = tokenizer_->vocabulary_size();
+    std::error_code error;
+    std::filesystem::create_directories(options_.output, error);
+    if (error) return FileError("create the output folder", options_.output, error.value());
+    RETURN_IF_ERROR(EncodeAndWrite(tokenizer_json));
+    return std::move(report_);
+  }
+
+ private:
+  absl::Status MakeTokenizer() {
+    const Clock::time_point start = Clock::now();
+    if (options_.tokenizer_json.empty()) {
+      absl::flat_hash_map<std::string, int64_t> counts;
+      RETURN_IF_ERROR(CountWords(&counts));
+      BpeTrainerOptions trainer;
+      trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
+      absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
+      if (!merges.ok()) {
+        return absl::Status(merges.status().code(),
+                            absl::StrCat("no tokenizer of ", options_.vocabulary_size,
+                                         " tokens can be trained: ", merges.status().message()));
+      }
+      tokenizer_ = Tokenizer::FromMerges(*merges);
+    } else {
+      ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(options_.tokenizer_json));
+    }
+    report_.tokenizer_seconds = SecondsSince(start);
+    return absl::OkStatus();
+  }
+
+  absl::Status CountWords(absl::flat_hash_map<std::string, int64_t>* counts) {
+    const Pretokenizer pretokenizer;
+    std::vector<WordCounter> counters;
+    for (int t = 0; t < threads_; ++t) counters.emplace_back(pretokenizer);
+    const double share = static_cast<double>(options_.tokenizer_text_bytes_max) / static_cast<double>(corpus_.bytes());
+    int64_t first = 0;  // number of the batch's first document in the corpus
+    corpus_.Rewind();
+    while (true) {
+      Corpus::Batch batch;
+      RETURN_IF_ERROR(corpus_.Next(&batch));
+      if (batch.texts.empty()) break;
+      ParallelFor(threads_, static_cast<int64_t>(batch.documents.size()), [&](int thread, int64_t i) {
+        if (batch.documents[i].validation) return;
+        // Philox keyed by the document's number: the sample does not depend on threads or batches.
+        const uint64_t number = static_cast<uint64_t>(first + i), seed = options_.seed;
+        const auto words = Philox({static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32), 0, 0},
+                                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+        if (ToUniform(words[0]) < share) counters[thread].Add(batch.documents[i].text);
+      });
+      first += static_cast<int64_t>(batch.documents.size());
+    }
+    WordCounter& all = counters[0];
+    for (int t = 1; t < threads_; ++t) all.Merge(counters[t]);
+    *counts = all.counts();
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeAndWrite(const std::string& tokenizer_json) {
+    const Clock::time_point start = Clock::now();
+    DatasetManifest& manifest = report_.manifest;
+    const auto path = [&](const char* name) { return absl::StrCat(options_.output, "/", name); };
+    ASSIGN_OR_RETURN(TokenFileWriter train,
+                     TokenFileWriter::Create(path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+    ASSIGN_OR_RETURN(
+        TokenFileWriter validation,
+        TokenFileWriter::Create(path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+    validation_counts_.assign(manifest.vocabulary_size, 0);
+    RETURN_IF_ERROR(EncodeCorpus(&train, &validation));
+    RETURN_IF_ERROR(CheckSplits());
+    RETURN_IF_ERROR(train.Finish());
+    RETURN_IF_ERROR(validation.Finish());
+    manifest.train_xxh64 = train.header_xxh64();
+    manifest.validation_xxh64 = validation.header_xxh64();
+    manifest.replaced_sequences = corpus_.replaced_sequences();
+    manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
+
+    // All new content is on the disk. An earlier dataset's description goes first and the new one comes last, so that a
+    // kill in between leaves a folder that says it is unfinished.
+    std::error_code error;
+    std::filesystem::remove(path("dataset.json"), error);
+    if (error) return FileError("replace", path("dataset.json"), error.value());
+    RETURN_IF_ERROR(WriteFile(path("tokenizer.json"), tokenizer_json));
+    RETURN_IF_ERROR(WriteFile(path("tokenizer_config.json"), tokenizer_->ToConfigJson()));
+    RETURN_IF_ERROR(train.Commit());
+    RETURN_IF_ERROR(validation.Commit());
+    RETURN_IF_ERROR(WriteFile(path("dataset.json"), manifest.ToJson()));
+    report_.encoding_seconds = SecondsSince(start);
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeCorpus(TokenFileWriter* train, TokenFileWriter* validation) {
+    std::vector<Tokenizer::Encoder> encoders;
+    for (int t = 0; t < threads_; ++t) encoders.emplace_back(*tokenizer_);
+    corpus_.Rewind();
+    while (true) {
+      Corpus::Batch batch;
+      RETURN_IF_ERROR(corpus_.Next(&batch));
+      if (batch.texts.empty()) return absl::OkStatus();
+      std::vector<std::vector<int32_t>> ids(batch.documents.size());
+      ParallelFor(threads_, static_cast<int64_t>(batch.documents.size()), [&](int thread, int64_t i) {
+        encoders[thread].Encode(batch.documents[i].text, &ids[i]);
+        ids[i].push_back(kEndOfTextId);
+      });
+      for (size_t i = 0; i < batch.documents.size(); ++i) {
+        const Document& document = batch.documents[i];
+        RETURN_IF_ERROR((document.validation ? validation : train)->AppendDocument(ids[i]));
+        Account(document, ids[i]);
+      }
+    }
+  }
+
+  void Account(const Document& document, const std::vector<int32_t>& ids) {
+    DatasetManifest& manifest = report_.manifest;
+    const SplitStatistics one = {1, static_cast<int64_t>(document.text.size()), static_cast<int64_t>(ids.size())};
+    const std::string& label = corpus_.labels()[document.label];
+    (document.validation ? manifest.validation : manifest.train).Add(one);
+    (document.validation ? manifest.validation_labels : manifest.train_labels)[label].Add(one);
+    if (!document.validation) return;
+    for (int32_t id : ids) ++validation_counts_[id];
+  }
+
+  absl::Status CheckSplits() const {
+    if (report_.manifest.train.tokens == 0) {
+      return absl::InvalidArgumentError("no text is left for training after holding out the validation text");
+    }
+    if (options_.validation_fraction > 0 && report_.manifest.validation.tokens == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the input of ", FormatBytes(corpus_.bytes()), " is too small to hold out a fraction of ",
+          options_.validation_fraction, " for validation; raise the validation fraction, add text, or set it to 0"));
+    }
+    return absl::OkStatus();
+  }
+
+  const PrepareOptions& options_;
+  Corpus corpus_;
+  int threads_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::vector<int64_t> validation_counts_;
+  PrepareReport report_;
+};
+
+void AppendRow(const std::string& name, const SplitStatistics& train, const SplitStatistics& validation,
+               std::string* text) {
+  absl::StrAppendFormat(text, "  %-12s", name);
+  for (const SplitStatistics& s : {train, validation}) {
+    absl::StrAppendFormat(text, " %9d %10.2f %11d %7.2f", s.documents, static_cast<double>(s.bytes) / 1e6, s.tokens,
+                          s.bytes_per_token());
+  }
+  text->append("\n");
+}
+
+}  // namespace
+
+double UnigramEntropy(const std::vector<int64_t>& counts) {
+  int64_t total = 0;
+  for (int64_t count : counts) total += count;
+  double entropy = 0;
+  for (int64_t count : counts) {
+    if (count == 0) continue;
+    const double p = static_cast<double>(count) / static_cast<double>(total);
+    entropy -= p * std::log(p);
+  }
+  return entropy;
+}
+
+std::string PrepareReport::ToString() const {
+  std::string text = absl::StrFormat("dataset %s: %d files, vocabulary %d\n", output, files, manifest.vocabulary_size);
+  absl::StrAppendFormat(&text, "  %-12s %40s %40s\n", "", "------------- training ----------------",
+                        "------------ validation ---------------");
+  absl::StrAppendFormat(&text, "  %-12s", "label");
+  for (int i = 0; i < 2; ++i)
+    absl::StrAppendFormat(&text, " %9s %10s %11s %7s", "documents", "MB", "tokens", "B/token");
+  text.append("\n");
+  std::set<std::string> labels;
+  for (const auto& [label, split] : manifest.train_labels) labels.insert(label);
+  for (const auto& [label, split] : manifest.validation_labels) labels.insert(label);
+  const auto of = [](const std::map<std::string, SplitStatistics>& by_label, const std::string& label) {
+    const auto it = by_label.find(label);
+    return it == by_label.end() ? SplitStatistics() : it->second;
+  };
+  for (const std::string& label : labels) {
+    AppendRow(label, of(manifest.train_labels, label), of(manifest.validation_labels, label), &text);
+  }
+  AppendRow("all", manifest.train, manifest.validation, &text);
+  if (manifest.validation.tokens > 0) {
+    const double entropy = manifest.validation_unigram_entropy;
+    absl::StrAppendFormat(&text,
+                          "unigram entropy of the validation tokens (under their own frequencies): %.4f nats per "
+                          "token, %.3f bits per byte\n",
+                          entropy, entropy / std::log(2.0) / manifest.validation.bytes_per_token());
+  }
+  if (manifest.replaced_sequences > 0) {
+    absl::StrAppendFormat(&text, "%d ill-formed UTF-8 sequences were read as U+FFFD\n", manifest.replaced_sequences);
+  }
+  absl::StrAppendFormat(&text, "tokenizer %s, encoding %s\n", FormatSeconds(tokenizer_seconds),
+                        FormatSeconds(encoding_seconds));
+  return text;
+}
+
+absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  CorpusOptions corpus_options;
+  corpus_options.validation_fraction = options.validation_fraction;
+  corpus_options.document_bytes_max = options.document_bytes_max;
+  ASSIGN_OR_RETURN(Corpus corpus, Corpus::Open(options.inputs, corpus_options));
+  return Preparation(options, std::move(corpus)).Run();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,48 @@
+// Text to tokenizer to packed token files: what `angel-ptm prepare` does.
+#ifndef ANGEL_PTM_DATA_PREPARE_H_
+#define ANGEL_PTM_DATA_PREPARE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/corpus.h"
+#include "angel_ptm/data/dataset.h"
+
+namespace angel_ptm {
+
+struct PrepareOptions {
+  std::vector<TextInput> inputs;
+  std::string output;                    // folder, made if missing; an earlier dataset in it is replaced
+  int32_t vocabulary_size = 16384;       // special tokens included; at least kVocabularySizeMin
+  std::string tokenizer_json;            // not empty: use this tokenizer and train none (vocabulary_size is not used)
+  double validation_fraction = 0.02;     // 0 to 0.5 of each file's bytes, held out; 0: no validation.tokens content
+  int64_t document_bytes_max = 1 << 18;  // longer documents are divided
+  // The tokenizer is trained on the training documents; of more text than this, on a sample chosen by `seed`.
+  int64_t tokenizer_text_bytes_max = 256 << 20;
+  uint64_t seed = 0;
+  int threads = 0;  // 0: all cores. The result does not depend on it.
+};
+
+struct PrepareReport {
+  DatasetManifest manifest;
+  std::string output;
+  int64_t files = 0;
+  double tokenizer_seconds = 0;  // counting and merging
+  double encoding_seconds = 0;
+
+  // A table by label and split, bytes per token and the unigram entropy; ends with a newline.
+  std::string ToString() const;
+};
+
+// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, a
+// vocabulary the text cannot support, an empty validation split, a full disk.
+absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
+
+// -sum p ln p of the distribution counts[i] / sum(counts), in nats; 0 for no counts.
+double UnigramEntropy(const std::vector<int64_t>& counts);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_PREPARE_H_

@@ -1,0 +1,271 @@
+// Text folders to datasets: documents, held-out text, statistics, errors.
+#include "angel_ptm/data/prepare.h"
+
+#include <sys/resource.h>
+
+#include <cmath>
+#include <csignal>
+
+#include "angel_ptm/data/corpus.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/data/test_support.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Prose-like lines: words of a small vocabulary, empty lines now and then.
+std::string Prose(int lines, int seed, const std::vector<std::string>& words) {
+  std::mt19937 random(seed);
+  std::string text;
+  for (int i = 0; i < lines; ++i) {
+    for (int w = 0; w < 9; ++w) text += words[random() % words.size()] + (w < 8 ? " " : "\n");
+    if (random() % 6 == 0) text += "\n";
+  }
+  return text;
+}
+
+class PrepareTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    Spill(folder_ / "text/en/a.txt", Prose(3000, 1, {"the", "page", "moves", "from", "host", "memory", "and", "back"}));
+    Spill(folder_ / "text/zh/b.txt", Prose(2000, 2, {"页面", "在设备和主机之间", "移动", "，模型", "训练。"}));
+    Spill(folder_ / "text/.hidden/c.txt", "not read");
+    options_.inputs = {{folder_ / "text", ""}};
+    options_.output = folder_ / "set";
+    options_.vocabulary_size = 300;
+    options_.validation_fraction = 0.05;
+    options_.threads = 2;
+  }
+  std::vector<std::string> OutputFiles() {
+    std::vector<std::string> names;
+    if (!std::filesystem::exists(options_.output)) return names;
+    for (const auto& entry : std::filesystem::directory_iterator(options_.output)) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  std::string ErrorOf(const PrepareOptions& options) {
+    const auto report = Prepare(options);
+    EXPECT_FALSE(report.ok());
+    return std::string(report.status().message());
+  }
+
+  TemporaryFolder folder_;
+  PrepareOptions options_;
+};
+
+std::vector<int32_t> AllTokens(const std::string& path) {
+  const auto file = TokenFile::Open(path);
+  EXPECT_TRUE(file.ok()) << file.status();
+  std::vector<int32_t> tokens((*file)->token_count());
+  (*file)->Read(0, tokens);
+  return tokens;
+}
+
+TEST_F(PrepareTest, EveryByteIsInOneSplitOnce) {
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(OutputFiles(), ElementsAre("dataset.json", "tokenizer.json", "tokenizer_config.json", "train.tokens",
+                                         "validation.tokens"));
+  const auto dataset = OpenTextDataset(options_.output, 64);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const std::string en = Slurp(folder_ / "text/en/a.txt"), zh = Slurp(folder_ / "text/zh/b.txt");
+  const std::string train = dataset->tokenizer->Decode(AllTokens(options_.output + "/train.tokens"));
+  const std::string validation = dataset->tokenizer->Decode(AllTokens(options_.output + "/validation.tokens"));
+  // Held out: each file's tail.
+  const size_t en_train = train.find("页面") == std::string::npos ? 0 : train.find("页面");
+  EXPECT_EQ(train.size() + validation.size(), en.size() + zh.size());
+  EXPECT_TRUE(train.starts_with(en.substr(0, en.size() * 9 / 10)));
+  EXPECT_GT(en_train, en.size() * 9 / 10);
+  EXPECT_TRUE(validation.ends_with(zh.substr(zh.size() * 97 / 100)));
+  EXPECT_NEAR(static_cast<double>(validation.size()), 0.05 * static_cast<double>(en.size() + zh.size()),
+              0.01 * static_cast<double>(en.size() + zh.size()));
+  const DatasetManifest& m = report->manifest;
+  EXPECT_EQ(m.train.bytes, static_cast<int64_t>(train.size()));
+  EXPECT_EQ(m.validation.bytes, static_cast<int64_t>(validation.size()));
+  EXPECT_EQ(m.train_labels.at("en").bytes + m.train_labels.at("zh").bytes, m.train.bytes);
+  EXPECT_EQ(m.train.tokens, dataset->train->file().token_count());
+  EXPECT_EQ(m.validation.documents, dataset->validation->file().document_count());
+  EXPECT_EQ(dataset->manifest.ToJson(), m.ToJson());
+  EXPECT_EQ(m.vocabulary_size, 300);
+}
+
+TEST_F(PrepareTest, ReportsTheUnigramEntropyOfTheValidationTokens) {
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  std::map<int32_t, double> counts;
+  const std::vector<int32_t> tokens = AllTokens(options_.output + "/validation.tokens");
+  for (int32_t token : tokens) counts[token] += 1;
+  // The mean negative log likelihood of the tokens themselves.
+  double nats = 0;
+  for (int32_t token : tokens) nats -= std::log(counts[token] / static_cast<double>(tokens.size()));
+  EXPECT_NEAR(report->manifest.validation_unigram_entropy, nats / static_cast<double>(tokens.size()), 1e-9);
+  EXPECT_THAT(report->ToString(), testing::AllOf(HasSubstr("unigram entropy of the validation tokens"),
+                                                 HasSubstr("nats per token"), HasSubstr("zh")));
+  EXPECT_DOUBLE_EQ(UnigramEntropy({1, 1, 0, 2}), 1.5 * std::log(2.0));
+  EXPECT_EQ(UnigramEntropy({}), 0);
+}
+
+TEST_F(PrepareTest, ThreadsDoNotChangeAByte) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  std::vector<std::string> one;
+  for (const std::string& name : OutputFiles()) one.push_back(Slurp(options_.output + "/" + name));
+  options_.output = folder_ / "set5";
+  options_.threads = 5;
+  ASSERT_TRUE(Prepare(options_).ok());
+  std::vector<std::string> five;
+  for (const std::string& name : OutputFiles()) five.push_back(Slurp(options_.output + "/" + name));
+  EXPECT_EQ(one, five);
+}
+
+TEST_F(PrepareTest, ReusesATokenizer) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::string tokenizer = Slurp(folder_ / "set/tokenizer.json"), train = Slurp(folder_ / "set/train.tokens");
+  options_.tokenizer_json = folder_ / "set/tokenizer.json";
+  options_.output = folder_ / "again";
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(Slurp(folder_ / "again/tokenizer.json"), tokenizer);
+  EXPECT_EQ(Slurp(folder_ / "again/train.tokens"), train);
+}
+
+TEST_F(PrepareTest, TrainsTheTokenizerOnASampleOfLargeText) {
+  options_.tokenizer_text_bytes_max = 60000;
+  options_.document_bytes_max = 4096;
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::string sampled = Slurp(folder_ / "set/tokenizer.json");
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(Slurp(folder_ / "set/tokenizer.json"), sampled);
+  options_.seed = 1;
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_NE(Slurp(folder_ / "set/tokenizer.json"), sampled);
+}
+
+TEST_F(PrepareTest, CountsIllFormedText) {
+  Spill(folder_ / "text/en/bad.txt", Prose(400, 5, {"a\xff", "b", "c"}));
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_GT(report->manifest.replaced_sequences, 500);
+  EXPECT_THAT(report->ToString(), HasSubstr("ill-formed UTF-8"));
+}
+
+TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
+  PrepareOptions o = options_;
+  o.inputs = {{folder_ / "nowhere", ""}};
+  EXPECT_THAT(ErrorOf(o), HasSubstr("nowhere does not exist"));
+  Spill(folder_ / "empty/x.txt", "");
+  o.inputs = {{folder_ / "empty", ""}};
+  EXPECT_THAT(ErrorOf(o), HasSubstr("holds no text"));
+  o.inputs = {};
+  EXPECT_THAT(ErrorOf(o), HasSubstr("no input"));
+  o = options_;
+  o.vocabulary_size = 100000;
+  EXPECT_THAT(ErrorOf(o), testing::AllOf(HasSubstr("100000 tokens"), HasSubstr("supports only")));
+  o.vocabulary_size = 257;
+  EXPECT_THAT(ErrorOf(o), HasSubstr("at least 258"));
+  o = options_;
+  o.validation_fraction = 0.7;
+  EXPECT_THAT(ErrorOf(o), HasSubstr("from 0 to 0.5"));
+  Spill(folder_ / "tiny/x.txt", "ab ab ab ab\n");
+  o = options_;
+  o.inputs = {{folder_ / "tiny", ""}};
+  o.vocabulary_size = 259;
+  EXPECT_THAT(ErrorOf(o), HasSubstr("too small to hold out"));
+  o = options_;
+  o.tokenizer_json = folder_ / "text/en/a.txt";
+  EXPECT_THAT(ErrorOf(o), HasSubstr("not valid JSON"));
+  EXPECT_THAT(OutputFiles(), ElementsAre());
+}
+
+TEST_F(PrepareTest, AFailedWriteKeepsTheEarlierDataset) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::vector<std::string> names = OutputFiles();
+  // Writes beyond 16 KiB fail like those on a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before;
+  getrlimit(RLIMIT_FSIZE, &before);
+  rlimit small = before;
+  small.rlim_cur = 16384;
+  setrlimit(RLIMIT_FSIZE, &small);
+  options_.validation_fraction = 0.1;
+  const auto report = Prepare(options_);
+  setrlimit(RLIMIT_FSIZE, &before);
+  ASSERT_FALSE(report.ok());
+  EXPECT_THAT(std::string(report.status().message()), HasSubstr("cannot write " + options_.output));
+  EXPECT_EQ(OutputFiles(), names);
+  const auto dataset = OpenTextDataset(options_.output, 64);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  EXPECT_EQ(dataset->manifest.validation_fraction, 0.05);
+}
+
+TEST_F(PrepareTest, WithoutValidationText) {
+  options_.validation_fraction = 0;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->manifest.validation.tokens, 0);
+  const auto dataset = OpenTextDataset(options_.output, 64);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  EXPECT_EQ(dataset->validation, nullptr);
+}
+
+TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const auto message = [&] { return std::string(OpenTextDataset(options_.output, 64).status().message()); };
+  const std::string tokenizer = Slurp(folder_ / "set/tokenizer.json");
+  Spill(folder_ / "set/tokenizer.json", tokenizer + "\n");
+  EXPECT_THAT(message(), testing::AllOf(HasSubstr("set/tokenizer.json does not belong"), HasSubstr("expected")));
+  Spill(folder_ / "set/tokenizer.json", tokenizer);
+  const std::string train = Slurp(folder_ / "set/train.tokens");
+  Spill(folder_ / "set/train.tokens", Slurp(folder_ / "set/validation.tokens"));
+  EXPECT_THAT(message(), HasSubstr("set/train.tokens does not belong"));
+  Spill(folder_ / "set/train.tokens", train.substr(0, train.size() - 1));
+  EXPECT_THAT(message(), HasSubstr("set/train.tokens is truncated"));
+  Spill(folder_ / "set/train.tokens", train);
+  const std::string manifest = Slurp(folder_ / "set/dataset.json");
+  Spill(folder_ / "set/dataset.json", manifest.substr(0, manifest.size() / 2));
+  EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description"));
+  std::filesystem::remove(folder_ / "set/dataset.json");
+  EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
+}
+
+TEST(CorpusTest, SplitsDocuments) {
+  EXPECT_THAT(SplitDocuments("a\n<|endoftext|>\nb<|endoftext|>c\n<|endoftext|>\n", 1000),
+              ElementsAre("a\n", "b", "c\n"));
+  EXPECT_THAT(SplitDocuments("\n\na", 1000), ElementsAre("\n\na"));
+  EXPECT_THAT(SplitDocuments("<|endoftext|>", 1000), ElementsAre());
+  EXPECT_THAT(SplitDocuments("aaa\n\nbbb\nccc\n", 9), ElementsAre("aaa\n\n", "bbb\nccc\n"));
+  EXPECT_THAT(SplitDocuments("aaa\nbbb\nccc", 9), ElementsAre("aaa\nbbb\n", "ccc"));
+  EXPECT_THAT(SplitDocuments("中中中", 4), ElementsAre("中", "中", "中"));
+}
+
+TEST(CorpusTest, HoldsOutTheTailAtTheBestBorder) {
+  const std::string a(850, 'a'), b(40, 'b'), c(300, 'c');
+  EXPECT_EQ(ValidationStart(a + "\n" + b + c, 0.3), 851u);
+  EXPECT_EQ(ValidationStart(a + "\n" + b + "\n\n" + c, 0.3), 893u);
+  EXPECT_EQ(ValidationStart(a + "\n" + b + "\n\n" + b + "<|endoftext|>\n" + c, 0.3), 947u);
+  // A document's end far into the tail does not beat a near line's end; a far line's end is better than nothing.
+  EXPECT_EQ(ValidationStart(a + "\n" + c + "<|endoftext|>" + b, 0.4), 851u);
+  EXPECT_EQ(ValidationStart(a + "\n" + b, 0.1), 851u);
+  EXPECT_EQ(ValidationStart(a, 0.2), 850u);
+}
+
+TEST(CorpusTest, HoldsOutWholeSmallFiles) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 100; ++i) Spill(folder / ("f" + std::to_string(100 + i)), std::string(500, 'x'));
+  auto corpus = Corpus::Open({{folder.path(), "all"}}, {.validation_fraction = 0.05});
+  ASSERT_TRUE(corpus.ok()) << corpus.status();
+  Corpus::Batch batch;
+  ASSERT_TRUE(corpus->Next(&batch).ok());
+  ASSERT_EQ(batch.documents.size(), 100u);
+  int held_out = 0;
+  for (const Document& document : batch.documents) held_out += document.validation;
+  EXPECT_EQ(held_out, 5);
+  EXPECT_THAT(corpus->labels(), ElementsAre("all"));
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,185 @@
+// Text handling, round trips, tokenizer.json and its errors.
+#include "angel_ptm/data/tokenizer.h"
+
+#include "angel_ptm/data/file.h"
+#include "angel_ptm/data/utf8.h"
+#include "angel_ptm/data/xxh64.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/data/test_support.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr char kText[] =
+    "The quick brown fox; the lazy dog. The end of the story, the end.\n\n大型语言模型的训练，语言模型的数据。\n"
+    "def train(self):\n    return self.model.train(self.data)\n";
+
+std::unique_ptr<Tokenizer> SmallTokenizer() {
+  const Pretokenizer pretokenizer;
+  WordCounter counter(pretokenizer);
+  counter.Add(kText);
+  return Tokenizer::FromMerges(*TrainBpe(counter.counts(), {.merges = 25}));
+}
+
+std::vector<std::string> Words(std::string_view text) {
+  const Pretokenizer pretokenizer;
+  Pretokenizer::Cursor cursor(pretokenizer);
+  cursor.Reset(text);
+  std::vector<std::string> words;
+  for (auto word = cursor.Next(); !word.empty(); word = cursor.Next()) words.push_back(std::string(word));
+  return words;
+}
+
+TEST(Xxh64Test, PublishedValues) {
+  EXPECT_EQ(Xxh64(""), 0xef46db3751d8e999u);
+  EXPECT_EQ(Xxh64("a"), 0xd24ec4f1a98c6e5bu);
+  EXPECT_EQ(Xxh64("abc"), 0x44bc2cf5ad770999u);
+  EXPECT_EQ(Xxh64("Nobody inspects the spammish repetition"), 0xfbcea83c8a378bf1u);
+}
+
+TEST(Utf8Test, ReplacesMaximalIllFormedSubsequences) {
+  const std::string r = "\xEF\xBF\xBD";
+  const std::pair<std::string, std::string> cases[] = {
+      {"plain", "plain"},
+      {"\xE4\xB8\xAD\xF0\x9F\x98\x80", "\xE4\xB8\xAD\xF0\x9F\x98\x80"},
+      {"a\x80z", "a" + r + "z"},
+      {"\xC3(", r + "("},
+      {"\xE2\x82", r},              // truncated: one
+      {"\xF0\x9F\x98", r},          // truncated: one
+      {"\xF0\x9F\x98z", r + "z"},   // one
+      {"\xED\xA0\x80", r + r + r},  // a surrogate: E D never goes on with A0
+      {"\xC0\xAF", r + r},          // overlong
+      {"\xF4\x90\x80\x80", r + r + r + r},
+      {"\xE0\x80\x80", r + r + r},
+      {"\xFF", r},
+  };
+  for (const auto& [input, expected] : cases) {
+    int64_t replaced = 0;
+    EXPECT_EQ(ReplaceInvalidUtf8(input, &replaced), expected);
+    EXPECT_EQ(replaced == 0, input == expected);
+    EXPECT_EQ(ValidUtf8Prefix(input) == input.size(), input == expected);
+  }
+}
+
+TEST(Utf8Test, CodePointsRoundTrip) {
+  for (uint32_t c : {0x0u, 0x41u, 0x7Fu, 0x80u, 0x7FFu, 0x800u, 0xD7FFu, 0xE000u, 0xFFFFu, 0x10000u, 0x10FFFFu}) {
+    std::string text;
+    AppendUtf8(c, &text);
+    EXPECT_EQ(ValidUtf8Prefix(text), text.size());
+    size_t at = 0;
+    EXPECT_EQ(NextCodePoint(text, &at), c);
+    EXPECT_EQ(at, text.size());
+  }
+}
+
+TEST(PretokenizerTest, CutsLikeGpt2) {
+  EXPECT_THAT(Words("Hello world  foo"), ElementsAre("Hello", " world", " ", " foo"));
+  EXPECT_THAT(Words("it's I'LL 12ab"), ElementsAre("it", "'s", " I", "'", "LL", " 12", "ab"));
+  EXPECT_THAT(Words("a \n\n b\r\n"), ElementsAre("a", " \n\n", " b", "\r\n"));
+  EXPECT_THAT(Words("中文，abc中 1"), ElementsAre("中文", "，", "abc中", " 1"));
+  // NBSP and the ideographic space are white space; U+180E (Mongolian vowel separator) is not.
+  EXPECT_THAT(Words("a\u00a0b\u3000"), ElementsAre("a", "\u00a0", "b", "\u3000"));
+  EXPECT_THAT(Words("\u180e!"), ElementsAre("\u180e!"));
+  EXPECT_THAT(Words(""), ElementsAre());
+}
+
+TEST(TokenizerTest, RoundTripsAndRepairsIllFormedText) {
+  const auto tokenizer = SmallTokenizer();
+  EXPECT_EQ(tokenizer->vocabulary_size(), kVocabularySizeMin + 25);
+  std::mt19937 random(3);
+  std::vector<std::string> texts = {kText, "", " ", "😀\r\n\u00a0\u3000x", std::string("\0a", 2)};
+  for (const std::string& text : RandomWords(&random, 50, 300, "aeht \n'1.\xe4\xb8\xad\xff")) texts.push_back(text);
+  for (const std::string& text : texts) {
+    EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text)), ReplaceInvalidUtf8(text));
+  }
+  EXPECT_LT(tokenizer->Encode(kText).size(), sizeof(kText) * 3 / 4);
+  // Part of a character decodes to its bytes.
+  const std::vector<int32_t> ids = tokenizer->Encode("😀");
+  EXPECT_EQ(tokenizer->Decode(std::span(ids).first(1)), "\xF0");
+}
+
+TEST(TokenizerTest, SpecialTokensInText) {
+  const auto tokenizer = SmallTokenizer();
+  EXPECT_THAT(tokenizer->Encode("<|endoftext|><|pad|>"), ElementsAre(kEndOfTextId, kPadId));
+  EXPECT_EQ(tokenizer->Encode("x<|endoftext|>y").size(), 3u);
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("a<|<|pad|>|>b")), "a<||>b");
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("<|endoftext")), "<|endoftext");
+  EXPECT_EQ(tokenizer->Decode(std::vector<int32_t>{kEndOfTextId, -1, 1 << 20}), "");
+}
+
+TEST(TokenizerTest, ByteLengthsCountTheText) {
+  const auto tokenizer = SmallTokenizer();
+  const std::vector<int32_t> lengths = tokenizer->TokenByteLengths();
+  int64_t bytes = 0;
+  for (int32_t id : tokenizer->Encode(std::string(kText) + "<|endoftext|>")) bytes += lengths[id];
+  EXPECT_EQ(bytes, static_cast<int64_t>(sizeof(kText) - 1));
+}
+
+TEST(TokenizerTest, SavesAndLoads) {
+  const auto tokenizer = SmallTokenizer();
+  const TemporaryFolder folder;
+  ASSERT_TRUE(tokenizer->Save(folder.path()).ok());
+  const auto loaded = Tokenizer::Load(folder / "tokenizer.json");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->Encode(kText), tokenizer->Encode(kText));
+  EXPECT_EQ((*loaded)->ToJson(), tokenizer->ToJson());
+  EXPECT_THAT(Slurp(folder / "tokenizer_config.json"), HasSubstr("PreTrainedTokenizerFast"));
+}
+
+// `text` with its first `from` replaced.
+std::string Edited(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(TokenizerTest, ReadsMergesAsPairs) {
+  const auto tokenizer = SmallTokenizer();
+  std::string json = tokenizer->ToJson();
+  size_t at = json.find("\"merges\"");
+  for (at = json.find('"', at + 8); at != std::string::npos; at = json.find('"', at)) {
+    const size_t end = json.find('"', at + 1);
+    const std::string merge = json.substr(at, end + 1 - at);
+    const std::string pair = "[" + Edited(merge, " ", "\", \"") + "]";
+    json.replace(at, merge.size(), pair);
+    at += pair.size();
+  }
+  const auto loaded = Tokenizer::FromJson(json, "pairs.json");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->ToJson(), tokenizer->ToJson());
+}
+
+TEST(TokenizerTest, RefusesWhatItCannotUse) {
+  const std::string json = SmallTokenizer()->ToJson();
+  const std::pair<std::string, std::string> cases[] = {
+      {json.substr(0, json.size() / 2), "not valid JSON"},
+      {"[]", "not an object"},
+      {Edited(json, "\"BPE\"", "\"Unigram\""), "/model/type should be \"BPE\", got \"Unigram\""},
+      {Edited(json, "\"add_prefix_space\": false", "\"add_prefix_space\": true"), "/pre_tokenizer/add_prefix_space"},
+      {Edited(json, "\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}"), "/normalizer should be unset"},
+      {Edited(json, "\"byte_fallback\": false", "\"byte_fallback\": true"), "/model/byte_fallback should be unset"},
+      {Edited(json, "\"content\": \"<|pad|>\"", "\"content\": \"<pad>\""), "/added_tokens/1/content"},
+      {Edited(json, "\"A\": 67", "\"A\": 68"), "of its own"},
+      {Edited(json, "\"A\": 67", "\"A\": 670000"), "of its own"},
+      {Edited(json, "\"A\": 67", "\"AA\": 67"), "lacks byte 65"},
+      {Edited(json, "\"A\": 67", "\"\u4e2d\": 67"), "byte-level alphabet"},
+      {Edited(json, "\"merges\": [", "\"merges\": [\"A B\", "), "merge 0, \"A B\""},
+      {Edited(json, "\"merges\": [", "\"merges\": [7, "), "merge 0, 7"},
+  };
+  for (const auto& [text, message] : cases) {
+    const auto loaded = Tokenizer::FromJson(text, "some/tokenizer.json");
+    EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(loaded.status().message()),
+                testing::AllOf(HasSubstr("some/tokenizer.json"), HasSubstr(message)));
+  }
+  const auto missing = Tokenizer::Load("/nonexistent/tokenizer.json");
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(missing.status().message()), HasSubstr("/nonexistent/tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace angel_ptm
