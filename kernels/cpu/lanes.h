@@ -33,7 +33,7 @@ inline float SumOfProducts(int64_t n, const float* a, const Rows*... rows) {
     for (int chain = 0; chain < kChains && i + chain * kVectorLanes < n; ++chain) {
       Vector product;
       LoadLanes(product, a, i + chain * kVectorLanes, n);
-      const auto multiply = [&](const float* row) {
+      [[maybe_unused]] const auto multiply = [&](const float* row) {
         Vector factor;
         LoadLanes(factor, row, i + chain * kVectorLanes, n);
         product *= factor;
