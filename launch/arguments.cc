@@ -1,0 +1,82 @@
+#include "launch/arguments.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace angel_ptm {
+namespace {
+
+bool Contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+absl::Status Unknown(const std::string& word, const ArgumentSpec& spec) {
+  std::vector<std::string> known = spec.flags;
+  known.insert(known.end(), spec.switches.begin(), spec.switches.end());
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown argument ", word, "; this command takes --", absl::StrJoin(known, ", --")));
+}
+
+}  // namespace
+
+absl::StatusOr<Arguments> Arguments::Parse(const std::vector<std::string>& words, const ArgumentSpec& spec) {
+  Arguments result;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word.rfind("--", 0) != 0) {
+      if (static_cast<int>(result.positional_.size()) == spec.positional_max) return Unknown(word, spec);
+      result.positional_.push_back(word);
+      continue;
+    }
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(2, equals == std::string::npos ? equals : equals - 2);
+    if (Contains(spec.switches, name) && equals == std::string::npos) {
+      result.values_[name];
+    } else if (!Contains(spec.flags, name)) {
+      return Unknown(word, spec);
+    } else if (equals != std::string::npos) {
+      result.values_[name].push_back(word.substr(equals + 1));
+    } else if (i + 1 == words.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value"));
+    } else {
+      result.values_[name].push_back(words[++i]);
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> Arguments::All(const std::string& flag) const {
+  const auto it = values_.find(flag);
+  return it == values_.end() ? std::vector<std::string>() : it->second;
+}
+
+std::string Arguments::Get(const std::string& flag, const std::string& fallback) const {
+  const auto it = values_.find(flag);
+  return it == values_.end() || it->second.empty() ? fallback : it->second.back();
+}
+
+absl::StatusOr<std::string> Arguments::Require(const std::string& flag) const {
+  if (!Has(flag)) return absl::InvalidArgumentError(absl::StrCat("--", flag, " is missing"));
+  return Get(flag, "");
+}
+
+absl::StatusOr<int64_t> Arguments::GetInt(const std::string& flag, int64_t fallback) const {
+  int64_t value = fallback;
+  if (Has(flag) && !absl::SimpleAtoi(Get(flag, ""), &value)) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted a whole number, got ", Get(flag, "")));
+  }
+  return value;
+}
+
+absl::StatusOr<double> Arguments::GetDouble(const std::string& flag, double fallback) const {
+  double value = fallback;
+  if (Has(flag) && !absl::SimpleAtod(Get(flag, ""), &value)) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted a number, got ", Get(flag, "")));
+  }
+  return value;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,85 @@
+// angel-ptm prepare, generate and export: text in, text out, weights out.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/huggingface.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/data/prepare.h"
+#include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/train/generate.h"
+#include "angel_ptm/train/run_plan.h"
+#include "launch/commands.h"
+
+namespace angel_ptm {
+
+absl::Status PrepareCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"config", "set"}}));
+  ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
+  RETURN_IF_ERROR(ValidatePrepare(config));
+  const PrepareConfig& prepare = config.data().prepare();
+  PrepareOptions options{.output = config.data().directory(),
+                         .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                         .validation_fraction = prepare.validation_fraction(),
+                         .seed = prepare.seed()};
+  for (const std::string& input : prepare.input()) options.inputs.push_back({.path = input});
+  ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));
+  std::printf("%s", report.ToString().c_str());
+  return absl::OkStatus();
+}
+
+absl::Status GenerateCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
+  GenerateOptions options{.prompts = arguments.All("prompt"), .threads = UsableCores()};
+  ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
+  ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
+  ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
+  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
+  options.seed = static_cast<uint64_t>(seed);
+  if (options.tokens_max < 1) return absl::InvalidArgumentError("--tokens: wanted at least 1");
+  if (options.temperature < 0 || options.top_k < 0) {
+    return absl::InvalidArgumentError("--temperature and --top-k: wanted 0 or more");
+  }
+  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  ASSIGN_OR_RETURN(const std::string checkpoint, ResolveCheckpoint(given));
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, Generate(checkpoint, options));
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].c_str());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExportCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"checkpoint", "format", "output"}}));
+  ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
+  if (format != "huggingface") {
+    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface, got ", format));
+  }
+  ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
+  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
+  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+  ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, path));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path + "/tokenizer.json"));
+  const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
+  const Graph graph = BuildHunyuanLmEvaluation(shape, BatchFromConfig(config));
+  RETURN_IF_ERROR(checkpoint.CheckGraph(graph));
+  const HuggingFaceExport target{.model = shape,
+                                 .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
+                                 .bos_token_id = kEndOfTextId,
+                                 .eos_token_id = kEndOfTextId,
+                                 .pad_token_id = kPadId,
+                                 .tokenizer_files = {path + "/tokenizer.json", path + "/tokenizer_config.json"}};
+  const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
+    return checkpoint.ReadRange(unit, StateClass::kParameters, begin, out);
+  };
+  RETURN_IF_ERROR(ExportHuggingFace(read, graph, target, output));
+  std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,138 @@
+// angel-ptm train: starts the ranks (processes of mpirun, or threads) and runs the trainer on each.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/train/trainer.h"
+#include "comm/local.h"
+#include "comm/peer_watcher.h"
+#include "comm/progress_board.h"
+#include "launch/commands.h"
+#ifdef ANGEL_PTM_WITH_MPI
+#include "comm/mpi.h"
+#endif
+
+namespace angel_ptm {
+namespace {
+
+std::atomic<bool> stop_requested = false;
+
+void RequestStop(int) { stop_requested.store(true); }
+
+// SIGTERM and SIGINT save a checkpoint and end the run.
+void InstallSignalHandlers() {
+  struct sigaction action = {};
+  action.sa_handler = RequestStop;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+// OpenMPI sets this in every process it starts.
+bool StartedByMpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+
+TrainerOptions OptionsFor(int rank, bool resume, std::shared_ptr<ProgressBoard> board) {
+  return {.resume = resume,
+          .stop_requested = &stop_requested,
+          .out = rank == 0 ? stdout : nullptr,
+          .publish = [board = std::move(board), rank](int64_t step, std::string_view activity) {
+            board->Publish(rank, step, activity);
+          }};
+}
+
+// The first sentence of a failing run tells why; the others follow from it.
+absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bool resume) {
+  const int size = facts.world_size;
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
+  LocalWorld world(size, {.timeout_seconds = config.communication().timeout_seconds()});
+  std::vector<absl::Status> results(size);
+  {
+    std::vector<std::jthread> threads;
+    for (int rank = 0; rank < size; ++rank) {
+      threads.emplace_back([&, rank] {
+        const std::unique_ptr<Communicator> communicator = world.Create(rank);
+        results[rank] = TrainRank(config, facts, OptionsFor(rank, resume, board), *communicator);
+        if (!results[rank].ok()) world.Abort(results[rank].message().data());
+      });
+    }
+  }
+  for (const absl::Status& result : results) {
+    if (!result.ok() && !absl::IsUnavailable(result)) return result;
+  }
+  for (const absl::Status& result : results) RETURN_IF_ERROR(result);
+  return absl::OkStatus();
+}
+
+#ifdef ANGEL_PTM_WITH_MPI
+absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, bool resume) {
+  ASSIGN_OR_RETURN(const std::string board_path, world.MakeSharedName("/dev/shm"));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(board_path, world.size()));
+  RETURN_IF_ERROR(world.Meet());
+  if (world.node_rank() == 0) board->Unlink();
+  board->Publish(world.rank(), -1, "start-up");
+  const PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
+    std::fprintf(stderr, "angel-ptm: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
+  });
+  const WaitOptions wait{.timeout_seconds = config.communication().timeout_seconds(),
+                         .poll = [&watcher] { return watcher.status(); }};
+  ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
+  const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resume, board), *communicator);
+  if (status.ok()) {
+    board->Finish(world.rank());
+  } else {
+    board->Fail(world.rank(), status.message().data());
+  }
+  return status;
+}
+
+// Ends all ranks on an error, which MPI would otherwise wait for.
+absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, MpiWorld::Init());
+  RunFacts facts = MachineFacts();
+  facts.world_size = world->size();
+  facts.local_ranks = world->node_size();
+  facts.started_by_mpirun = true;
+  absl::Status status = Validate(config, facts);
+  if (status.ok()) status = TrainOneRank(*world, config, facts, resume);
+  if (status.ok()) return status;
+  // A user's mistake is the same sentence on every rank: one of them says it.
+  const bool same_everywhere = absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
+                               absl::IsAlreadyExists(status) || absl::IsResourceExhausted(status);
+  if (world->rank() == 0 || !same_everywhere) {
+    std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
+  }
+  std::fflush(nullptr);
+  // Rank 0's sentence comes out before another rank's end makes mpirun end the job.
+  if (same_everywhere && world->rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  world->Abort(1);
+}
+#endif
+
+}  // namespace
+
+absl::Status TrainCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"config", "set"}, .switches = {"resume"}}));
+  ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
+  const bool resume = arguments.Has("resume");
+  InstallSignalHandlers();
+#ifdef ANGEL_PTM_WITH_MPI
+  const bool local = config.communication().transport() == CommunicationConfig::LOCAL;
+  if (StartedByMpirun() && !local) return TrainOnMpi(config, resume);
+#endif
+  RunFacts facts = MachineFacts();
+  facts.started_by_mpirun = StartedByMpirun();
+  facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
+  RETURN_IF_ERROR(Validate(config, facts));
+  return TrainOnThreads(config, facts, resume);
+}
+
+}  // namespace angel_ptm
