@@ -13,6 +13,13 @@
 namespace angel_ptm {
 namespace {
 
+// Activations, and unit gradients that wait for another contribution (a tied embedding's waits through the whole
+// backward pass).
+bool MayLeave(const Region& region) {
+  return !region.permanent && region.range.tier == TierKind::kDevice &&
+         (region.memory_class == MemoryClass::kActivations || region.memory_class == MemoryClass::kUnitGradients);
+}
+
 // One sweep over the steps with the set of resident buffers. When a step needs more than the budget, residents it
 // does not touch leave, farthest next use first. A victim leaves right behind its previous use, so this frees bytes
 // only at steps the sweep has already passed, and returns right before its next use.
@@ -54,18 +61,10 @@ class Offloader {
   // Residents by the step that uses them next; then by size, so that fewer moves free enough.
   using Key = std::tuple<int32_t, int64_t, int32_t>;  // next use, bytes, region
 
-  // Activations, and unit gradients that wait for another contribution (a tied embedding's waits through the whole
-  // backward pass).
-  bool MayLeave(int32_t r) const {
-    const Region& region = segment_.regions[r];
-    return !region.permanent && region.range.tier == TierKind::kDevice &&
-           (region.memory_class == MemoryClass::kActivations || region.memory_class == MemoryClass::kUnitGradients);
-  }
-
   void CollectUses() {
     for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
       ForEachPlace(graph_, segment_.steps[i], [&](const Place& p, bool) {
-        if (!MayLeave(p.region)) return;
+        if (!MayLeave(segment_.regions[p.region])) return;
         std::vector<int32_t>& uses = use_[p.region].steps;
         if (!uses.empty() && uses.back() == i) return;
         uses.push_back(i);
@@ -168,6 +167,29 @@ std::vector<int64_t> LiveBytes(const Segment& segment, TierKind tier) {
   for (size_t i = 1; i < live.size(); ++i) live[i] += live[i - 1];
   live.pop_back();
   return live;
+}
+
+int64_t LeastLiveBytes(const Graph& graph, const Segment& segment) {
+  std::vector<int64_t> need(segment.steps.size() + 1, 0);
+  for (const Region& region : segment.regions) {
+    const bool stays = !region.permanent && region.first_step != kNone && region.range.tier == TierKind::kDevice;
+    if (!stays || MayLeave(region)) continue;
+    need[region.first_step] += region.range.bytes;
+    need[region.last_step + 1] -= region.range.bytes;
+  }
+  int64_t least = 0, live = 0;
+  for (size_t i = 0; i < segment.steps.size(); ++i) {
+    live += need[i];
+    int64_t own = 0;
+    std::vector<int32_t> seen;
+    ForEachPlace(graph, segment.steps[i], [&](const Place& p, bool) {
+      if (!MayLeave(segment.regions[p.region]) || std::find(seen.begin(), seen.end(), p.region) != seen.end()) return;
+      seen.push_back(p.region);
+      own += segment.regions[p.region].range.bytes;
+    });
+    least = std::max(least, live + own);
+  }
+  return least;
 }
 
 absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes) {

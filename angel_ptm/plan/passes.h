@@ -14,6 +14,9 @@ namespace angel_ptm {
 // Bytes of transient regions of `tier` alive at each step.
 std::vector<int64_t> LiveBytes(const Segment& segment, TierKind tier);
 
+// The least budget OffloadActivations accepts for this segment.
+int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
+
 // Splits stays of activations and unit gradients until no step has more than `budget` live transient bytes on the
 // device: where the budget is exceeded, the buffer whose next use is farthest away leaves for the host right after its
 // last use and returns right before its next (Belady 1966). kResourceExhausted if a step's own operands are too large;
@@ -26,8 +29,9 @@ absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t bu
 void StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
 
 // Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time
-// are disjoint. Greedy by size (Pisarchyk & Lee 2020). Returns the end of the highest region.
-int64_t PackRegions(Segment& segment, TierKind tier, int64_t base);
+// are disjoint. Greedy by size (Pisarchyk & Lee 2020); where that leaves more than 4 % of holes, other orders are tried
+// and the best is kept, unless the end stays far above `limit` anyway. Returns the end of the highest region.
+int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit);
 
 // Sets Step::waits from overlapping memory use: a step waits for the last writers of what it touches, and if it writes,
 // for its readers. Waits implied by others are left out.

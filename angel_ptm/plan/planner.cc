@@ -101,9 +101,9 @@ absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout
     }
     const int prefetch = std::max(0, options.prefetch_steps >> attempt);
     StartEarly(graph, segment, transient_budget, prefetch);
-    const int64_t end = PackRegions(segment, TierKind::kDevice, device_base);
-    PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)]);
+    const int64_t end = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget);
     if (end - device_base <= transient_budget) {
+      PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
       OrderSteps(graph, segment);
       return absl::OkStatus();
     }
@@ -174,19 +174,20 @@ absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts&
 }  // namespace
 
 int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  const auto fits = [&](int64_t bytes) {
-    options.device_bytes = bytes;
-    return PlanWithLayout(graph, facts, options, MakeLayout(graph, options, 0), /*may_offload=*/true).ok();
-  };
   options.host_bytes = 0;
-  int64_t high = int64_t{1} << 16;
-  while (!fits(high)) high *= 2;
-  int64_t low = high / 2;
-  while (high - low > high / 200 + 4096) {
-    const int64_t middle = low + (high - low) / 2;
-    (fits(middle) ? high : low) = middle;
+  const Layout layout = MakeLayout(graph, options, 0);
+  std::vector<MemoryRange> fixed;
+  const int64_t base = PlaceFixed(graph, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
+  int64_t need = LeastLiveBytes(graph, BuildMicroStep(graph, layout, fixed, facts));
+  if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
+    need = std::max(need, LeastLiveBytes(graph, BuildUpdate(graph, layout, fixed)));
   }
-  return (high + 4095) / 4096 * 4096;
+  // What holes between buffers add shows only when the buffers are placed.
+  const auto round_up = [](int64_t bytes) { return (bytes + 4095) / 4096 * 4096; };
+  for (int64_t bytes = round_up(base + need);; bytes = round_up(bytes + bytes / 100 + 1)) {
+    options.device_bytes = bytes;
+    if (PlanWithLayout(graph, facts, options, layout, /*may_offload=*/true).ok()) return bytes;
+  }
 }
 
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
