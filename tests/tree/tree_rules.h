@@ -1,0 +1,36 @@
+// The rules the tree keeps about itself. Each is a function from the files to what breaks it, so that the tests can
+// also hand it a tree in which it is broken.
+#ifndef ANGEL_PTM_TESTS_TREE_TREE_RULES_H_
+#define ANGEL_PTM_TESTS_TREE_TREE_RULES_H_
+
+#include <vector>
+
+#include "tests/tree/source_tree.h"
+
+namespace angel_ptm::tree {
+
+inline constexpr int kFunctionLinesMax = 70;
+inline constexpr int kCudaFunctionLinesMax = 120;
+inline constexpr int kFileLinesMax = 500;
+inline constexpr int kReadmeLinesMax = 30;
+
+// Who may include whom (ARCHITECTURE.md, "Layers"), and that our headers are included by their path from the root.
+std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files);
+
+// mpi.h only in files with `mpi` in the path, CUDA's headers with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.
+std::vector<Finding> CheckSystemHeaders(const std::vector<SourceFile>& files);
+
+// A function's lines from its opening to its closing brace, and a file's lines.
+std::vector<Finding> CheckSizes(const std::vector<SourceFile>& files);
+
+// Several ranks live in one process in the tests: no environment variables outside launch/ (tests included), no
+// variables that outlive a function in the libraries.
+std::vector<Finding> CheckGlobalState(const std::vector<SourceFile>& files);
+
+// A README.md of at most kReadmeLinesMax lines in every folder with sources, or the folder's name with what it is in
+// its parent's; no notes to do later; no path of somebody's machine.
+std::vector<Finding> CheckTexts(const std::vector<SourceFile>& files);
+
+}  // namespace angel_ptm::tree
+
+#endif  // ANGEL_PTM_TESTS_TREE_TREE_RULES_H_

@@ -1,0 +1,226 @@
+// The tree keeps its rules, and each rule notices when it is broken: a small tree is planted with one fault at a time.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/tree/cpp_scopes.h"
+#include "tests/tree/source_tree.h"
+#include "tests/tree/tree_rules.h"
+
+namespace angel_ptm::tree {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+using Rule = std::vector<Finding> (*)(const std::vector<SourceFile>&);
+
+std::vector<std::string> Texts(const std::vector<Finding>& findings) {
+  std::vector<std::string> texts;
+  for (const Finding& finding : findings) texts.push_back(ToString(finding));
+  return texts;
+}
+
+const std::vector<SourceFile>& Repository() {
+  static const std::vector<SourceFile> files = ReadTree(ANGEL_PTM_SOURCE_DIR);
+  return files;
+}
+
+TEST(RepositoryTest, IsReadWhole) {
+  int sources = 0;
+  for (const SourceFile& file : Repository()) sources += IsCpp(file.path) ? 1 : 0;
+  EXPECT_GT(sources, 100);
+}
+
+TEST(RepositoryTest, IncludesFollowTheLayers) { EXPECT_THAT(Texts(CheckIncludeRules(Repository())), IsEmpty()); }
+TEST(RepositoryTest, SystemHeadersStayInTheirFiles) { EXPECT_THAT(Texts(CheckSystemHeaders(Repository())), IsEmpty()); }
+TEST(RepositoryTest, FunctionsAndFilesAreShort) { EXPECT_THAT(Texts(CheckSizes(Repository())), IsEmpty()); }
+TEST(RepositoryTest, HasNoGlobalState) { EXPECT_THAT(Texts(CheckGlobalState(Repository())), IsEmpty()); }
+TEST(RepositoryTest, TextsAreFinished) { EXPECT_THAT(Texts(CheckTexts(Repository())), IsEmpty()); }
+
+// A tree in a temporary folder that keeps every rule, until a test plants a fault.
+class PlantedTreeTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = fs::path(testing::TempDir()) / ("angel_ptm_tree_test_" + std::to_string(getpid()));
+    fs::remove_all(root_);
+    Plant("angel_ptm/base/README.md", "# base\n");
+    Plant("angel_ptm/base/status.h", "#include <string>\n#include \"absl/status/status.h\"\nint Code();\n");
+    Plant("kernels/README.md", "# kernels\n");
+    Plant("kernels/gemm.cc", "#include \"angel_ptm/base/status.h\"\nvoid Gemm() {}\n");
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  void Plant(const std::string& path, const std::string& text) {
+    fs::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path) << text;
+  }
+  std::vector<std::string> Check(Rule rule) { return Texts(rule(ReadTree(root_))); }
+
+  fs::path root_;
+};
+
+TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
+  for (const Rule rule : {CheckIncludeRules, CheckSystemHeaders, CheckSizes, CheckGlobalState, CheckTexts}) {
+    EXPECT_THAT(Check(rule), IsEmpty());
+  }
+}
+
+TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {
+  const struct {
+    const char* path;
+    const char* header;
+  } cases[] = {{"angel_ptm/base/a.h", "angel_ptm/config/load.h"},
+               {"angel_ptm/model/a.h", "kernels/kernels.h"},
+               {"angel_ptm/plan/a.cc", "comm/communicator.h"},
+               {"angel_ptm/plan/a.cc", "angel_ptm/memory/tier.h"},
+               {"angel_ptm/exec/a.cc", "optim/adamw.h"},
+               {"angel_ptm/checkpoint/a.cc", "angel_ptm/plan/planner.h"},
+               {"angel_ptm/data/a.cc", "angel_ptm/model/graph.h"},
+               {"angel_ptm/train/a.cc", "launch/main.h"},
+               {"kernels/cpu/a.cc", "angel_ptm/model/graph.h"},
+               {"comm/a.cc", "kernels/kernels.h"},
+               {"optim/a.cc", "angel_ptm/plan/plan.h"},
+               {"tests/reference/a.cc", "kernels/kernels.h"},
+               {"angel_ptm/exec/a.cc", "tests/support/ranks.h"}};
+  for (const auto& [path, header] : cases) {
+    Plant(path, "// A comment\n#include \"" + std::string(header) + "\"\n");
+    EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr(std::string(path) + ":2: "))) << header;
+    fs::remove(root_ / path);
+  }
+}
+
+TEST_F(PlantedTreeTest, AllowedIncludesAreNot) {
+  Plant("angel_ptm/checkpoint/a.cc", "#include \"angel_ptm/plan/shard.h\"\n#include \"comm/communicator.h\"\n");
+  Plant("angel_ptm/train/a.cc", "#include \"optim/adamw.h\"\n#include \"angel_ptm/exec/executor.h\"\n");
+  Plant("launch/a.cc", "#include \"kernels/kernels.h\"\n// #include \"relative.h\"\n");
+  EXPECT_THAT(Check(CheckIncludeRules), IsEmpty());
+}
+
+TEST_F(PlantedTreeTest, IncludesRelativeToTheFolderAreFound) {
+  Plant("launch/a.cc", "#include \"flags.h\"\n");
+  EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("not a path from the root")));
+}
+
+TEST_F(PlantedTreeTest, MachineHeadersAreFoundOutsideTheirFiles) {
+  Plant("comm/mpi_node.cc", "#include <mpi.h>\n");
+  Plant("kernels/cuda/gemm.cu", "#include <cuda_runtime.h>\n#include <cublas_v2.h>\n");
+  Plant("comm/nccl.cc", "#include <nccl.h>\n");
+  EXPECT_THAT(Check(CheckSystemHeaders), IsEmpty());
+  for (const char* header : {"mpi.h", "cuda_runtime.h", "cublas_v2.h", "nccl.h", "liburing.h", "linux/io_uring.h"}) {
+    Plant("angel_ptm/memory/tier.cc", "#include <" + std::string(header) + ">\n");
+    EXPECT_THAT(Check(CheckSystemHeaders), ElementsAre(HasSubstr("tier.cc:1: <" + std::string(header)))) << header;
+  }
+}
+
+std::string Repeat(const std::string& text, int times) {
+  std::string out;
+  for (int i = 0; i < times; ++i) out += text;
+  return out;
+}
+
+TEST_F(PlantedTreeTest, LongFunctionsAreFound) {
+  const std::string body_at_limit = Repeat("  f({1, 2});\n", kFunctionLinesMax - 2);
+  Plant("comm/a.cc", "namespace a {\nclass B {\n  void C() const {\n" + body_at_limit + "  }\n};\n}\n");
+  EXPECT_THAT(Check(CheckSizes), IsEmpty());
+  const char* const heads[] = {"void F(int a = {}) {\n",
+                               "B::B(int a) : a_{a}, b_(1) {\n",
+                               "B::B(std::vector<int> a)\n    : a_(a), b_{std::move(a)} {\n",
+                               "template <typename T, int N = 3>\nstd::vector<T> F(T a) noexcept {\n",
+                               "bool operator==(const B& b) {\n",
+                               "auto F() -> struct B {\n",
+                               "TEST(Suite, Name) {\n",
+                               "const auto kF = [](int a) {\n",
+                               "extern \"C\" {\nvoid F() {\n"};
+  for (const std::string head : heads) {
+    Plant("comm/a.cc", "namespace {\n" + head + body_at_limit + "\n}\n");
+    EXPECT_THAT(Check(CheckSizes), ElementsAre(HasSubstr("function of 71 lines"))) << head;
+  }
+}
+
+TEST_F(PlantedTreeTest, WhatIsNoFunctionMayBeLong) {
+  const std::string lines = Repeat("  {\"a\", 1},\n", 100);
+  Plant("comm/a.cc", "constexpr Row kTable[] = {\n" + lines + "};\nclass B {\n" + Repeat("  int a();\n", 100) +
+                         "};\nenum class C {\n" + Repeat("  kD,\n", 100) + "};\n");
+  EXPECT_THAT(Check(CheckSizes), IsEmpty());
+}
+
+TEST_F(PlantedTreeTest, CudaFunctionsMayBeLonger) {
+  const std::string head = "__global__ void __launch_bounds__(256) K(float* y) {\n";
+  Plant("kernels/cuda/a.cu", head + Repeat("  f();\n", kCudaFunctionLinesMax - 2) + "}\n");
+  EXPECT_THAT(Check(CheckSizes), IsEmpty());
+  Plant("kernels/cuda/a.cu", head + Repeat("  f();\n", kCudaFunctionLinesMax - 1) + "}\n");
+  EXPECT_THAT(Check(CheckSizes), ElementsAre(HasSubstr("function of 121 lines")));
+}
+
+TEST_F(PlantedTreeTest, LongFilesAreFoundUnlessGenerated) {
+  Plant("comm/a.cc", Repeat("int F();\n", kFileLinesMax + 1));
+  EXPECT_THAT(Check(CheckSizes), ElementsAre("comm/a.cc: 501 lines, at most 500"));
+  Plant("comm/a.cc", "// Generated by comm/tables.py\n" + Repeat("int F();\n", kFileLinesMax + 1));
+  EXPECT_THAT(Check(CheckSizes), IsEmpty());
+}
+
+TEST_F(PlantedTreeTest, EnvironmentIsReadOnlyInLaunch) {
+  Plant("launch/main.cc", "const char* home = std::getenv(\"HOME\");\n");
+  Plant("comm/a.cc", "// std::getenv is for launch\nconst char* kText = \"getenv\";\n");
+  EXPECT_THAT(Check(CheckGlobalState), IsEmpty());
+  Plant("comm/b.cc", "void F() {\n  g(std::getenv(\"HOME\"));\n}\n");
+  EXPECT_THAT(Check(CheckGlobalState), ElementsAre(HasSubstr("comm/b.cc:2: getenv")));
+}
+
+TEST_F(PlantedTreeTest, MutableGlobalsAreFound) {
+  Plant("comm/good.cc",
+        "using A = int;\nconst int kA = 3;\nconstexpr std::array kB = {1, 2};\nint F(int a);\nMACRO(a, b);\nS& "
+        "S::operator=(S&&) = default;\n"
+        "struct S {\n  int member = 0;\n  static int Count();\n};\nnamespace n {\nenum class E { kA };\n}\n"
+        "int G() {\n  static const int table[] = {1};\n  int local = 0;\n  return local + table[0];\n}\n");
+  EXPECT_THAT(Check(CheckGlobalState), IsEmpty());
+  for (const char* bad : {"int count = 0;\n", "static std::atomic<int> count{0};\n", "std::vector<int> cache;\n",
+                          "void F() {\n  static int calls = 0;\n}\n", "void F() {\n  thread_local int scratch;\n}\n",
+                          "struct S {\n  int a;\n};\nS shared = {};\n"}) {
+    Plant("comm/bad.cc", "namespace angel_ptm {\nnamespace {\n" + std::string(bad) + "}\n}\n");
+    EXPECT_THAT(Check(CheckGlobalState), ElementsAre(HasSubstr("comm/bad.cc:"))) << bad;
+  }
+}
+
+TEST_F(PlantedTreeTest, UnfinishedTextsAreFound) {
+  const std::string note = std::string("TO") + "DO";
+  const std::string path = std::string("/ro") + "ot/project/file";
+  Plant("comm/README.md", "# comm\n");
+  Plant("comm/a.cc", "// " + note + ": later\n");
+  EXPECT_THAT(Check(CheckTexts), ElementsAre(HasSubstr("comm/a.cc:1: a note")));
+  Plant("comm/a.cc", "const char* kPath = \"" + path + "\";\n// See https://example.org" + path + "\n");
+  EXPECT_THAT(Check(CheckTexts), ElementsAre(HasSubstr("comm/a.cc:1: a path of one machine")));
+  Plant("comm/a.cc", "// cat \"$work\"" + path + "\n");
+  EXPECT_THAT(Check(CheckTexts), IsEmpty());
+}
+
+TEST_F(PlantedTreeTest, FoldersWithoutOrWithLongReadmeAreFound) {
+  Plant("comm/a.cc", "int F();\n");
+  EXPECT_THAT(Check(CheckTexts), ElementsAre(HasSubstr("comm: has no README.md")));
+  Plant("comm/README.md", Repeat("line\n", kReadmeLinesMax));
+  EXPECT_THAT(Check(CheckTexts), IsEmpty());
+  Plant("kernels/cpu/a.cc", "int F();\n");
+  EXPECT_THAT(Check(CheckTexts), ElementsAre(HasSubstr("kernels/cpu: has no README.md")));
+  Plant("kernels/README.md", "* `cpu/` host kernels\n");
+  EXPECT_THAT(Check(CheckTexts), IsEmpty());
+  Plant("comm/README.md", Repeat("line\n", kReadmeLinesMax + 1));
+  EXPECT_THAT(Check(CheckTexts), ElementsAre("comm/README.md: 31 lines, at most 30"));
+}
+
+TEST(BlankTest, LeavesCodeAndLineBreaks) {
+  EXPECT_EQ(BlankCommentsAndStrings("a; // b\nc \"d\\\"e\" f"), "a;     \nc \"    \" f");
+  EXPECT_EQ(BlankCommentsAndStrings("a /* b\nc */ d"), "a     \n     d");
+  EXPECT_EQ(BlankCommentsAndStrings("R\"x({)\" }\n)x\" 1'000 '{'"), "R\"x(     \n)x\" 1'000 ' '");
+}
+
+}  // namespace
+}  // namespace angel_ptm::tree
