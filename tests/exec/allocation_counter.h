@@ -1,0 +1,14 @@
+// Counts this process's calls of the allocator and of mmap, by taking the place of malloc and its kin in a program.
+#ifndef ANGEL_PTM_TESTS_EXEC_ALLOCATION_COUNTER_H_
+#define ANGEL_PTM_TESTS_EXEC_ALLOCATION_COUNTER_H_
+
+#include <cstdint>
+
+namespace angel_ptm {
+
+// Calls so far, by all threads: malloc, calloc, realloc, aligned allocation, operator new, mmap.
+int64_t AllocationCalls();
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_EXEC_ALLOCATION_COUNTER_H_

@@ -1,0 +1,108 @@
+#include "tests/exec/tiny_trainer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/random.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/data/prepare.h"
+#include "angel_ptm/train/initialise.h"
+
+namespace angel_ptm {
+namespace {
+
+template <typename T>
+T OrDie(absl::StatusOr<T> result) {
+  APTM_CHECK(result.ok(), std::string(result.status().message()));
+  return std::move(result).value();
+}
+
+void OrDie(const absl::Status& status) { APTM_CHECK(status.ok(), std::string(status.message())); }
+
+}  // namespace
+
+std::string PrepareTinyText(const std::string& directory) {
+  std::filesystem::create_directories(directory + "/text");
+  static constexpr const char* kWords[] = {"page", "frame", "tier", "plan", "step", "rank", "gather", "reduce", "move"};
+  for (int file = 0; file < 8; ++file) {
+    std::ofstream out(absl::StrCat(directory, "/text/", file, ".txt"));
+    for (uint64_t i = 0; i < 3000; ++i) {
+      const uint32_t word = RandomWords(1, RandomPurpose::kTest, static_cast<uint32_t>(file), i)[0];
+      out << kWords[word % 9] << (word % 13 == 0 ? ".\n\n" : " ");
+    }
+  }
+  OrDie(Prepare({.inputs = {{directory + "/text", ""}},
+                 .output = directory + "/data",
+                 .vocabulary_size = 300,
+                 .validation_fraction = 0.1,
+                 .threads = 1})
+            .status());
+  return directory + "/data";
+}
+
+TrainConfig TinyConfig(const std::string& data_directory, const std::string& more) {
+  const std::string text = absl::StrCat(
+      "model { hunyuan_lm { hidden_size: 32 intermediate_size: 48 num_hidden_layers: 2 num_attention_heads: 4 "
+      "num_key_value_heads: 2 head_dim: 8 num_experts: 4 moe_topk: 2 router_aux_loss_coefficient: 0.01 "
+      "tie_word_embeddings: true max_position_embeddings: 64 } } data { directory: '",
+      data_directory,
+      "' sequence_length: 32 } batch { global_batch_sequences: 8 micro_batch_sequences: 2 } numerics { "
+      "threads_per_rank: 1 lm_head_chunk_tokens: 24 expert_block_rows: 8 } ",
+      more);
+  return OrDie(ParseTrainConfig(text, "tiny"));
+}
+
+TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator)
+    : config_(config), communicator_(communicator), decide_([this](const StepExchange& e) { return Decide(e); }) {
+  const std::string& directory = config_.data().directory();
+  dataset_ = OrDie(PackedDataset::Open(directory + "/train.tokens", config_.data().sequence_length()));
+  loader_ = std::make_unique<Loader>(
+      OrDie(Loader::Create(dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
+                                            .micro_batch = config_.batch().micro_batch_sequences()})));
+  run_ =
+      OrDie(MakeRunPlan(config_, {.world_size = communicator.size(), .rank = communicator.rank(), .vocab_size = 300}));
+  device_ = OrDie(MakeHostArena(TierKind::kDevice, run_->training_plan.arena_bytes[0]));
+  host_ = OrDie(MakeHostArena(TierKind::kHost, run_->training_plan.arena_bytes[1]));
+  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), 1, {}};
+  executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
+  feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
+  InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
+}
+
+void TinyTrainer::RouteAllTokensToTheSameExperts() {
+  for (const StateView& view : StateViews(run_->training_plan.layout, machine_)) {
+    if (view.state_class != StateClass::kParameters) continue;
+    for (int32_t p : run_->training.units[view.unit].parameters) {
+      const Tensor& tensor = run_->training.tensors[run_->training.parameters[p].tensor];
+      if (!tensor.name.ends_with("mlp.gate")) continue;
+      const int64_t first = view.stored.size() == view.own_slice.size() ? view.begin : 0;
+      const int64_t last = first + static_cast<int64_t>(view.stored.size());
+      const int64_t end = tensor.unit_offset + tensor.shape.elements();
+      for (int64_t i = std::max(first, tensor.unit_offset); i < std::min(last, end); ++i) view.stored[i - first] = 0;
+    }
+  }
+}
+
+UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
+  loss_ = exchange.payload[0] / exchange.payload[1];
+  return {.scalars = {.learning_rate = 0,  // routing stays as it was made
+                      .gradient_scale = static_cast<float>(1 / exchange.payload[1])}};
+}
+
+void TinyTrainer::Step() {
+  double loss = 0, targets = 0;
+  for (int64_t micro = 0; micro < loader_->MicroBatchesPerStep(communicator_.size()); ++micro) {
+    feeder_->Feed({step_, micro, communicator_.rank(), communicator_.size()});
+    OrDie(executor_->RunMicroStep(micro > 0, step_));
+    loss += feeder_->LossSum();
+    targets += static_cast<double>(feeder_->target_count());
+  }
+  OrDie(executor_->RunUpdate(step_, {loss, targets, 0, 0}, decide_));
+  ++step_;
+}
+
+}  // namespace angel_ptm

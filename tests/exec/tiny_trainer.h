@@ -1,0 +1,52 @@
+// A training run on a small prepared text, step by step, for tests that look at what a step does to the process.
+#ifndef ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
+#define ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
+
+#include <memory>
+#include <string>
+
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/train/batch_feeder.h"
+#include "angel_ptm/train/run_plan.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+// Prepares a dataset of generated text in `directory` and returns its path.
+std::string PrepareTinyText(const std::string& directory);
+
+// A two-layer MoE (4 experts, top 2) on the dataset in `data_directory`; more settings in text format.
+TrainConfig TinyConfig(const std::string& data_directory, const std::string& more = "");
+
+class TinyTrainer {
+ public:
+  // CHECK-fails if the run cannot be set up.
+  TinyTrainer(const TrainConfig& config, Communicator& communicator);
+
+  // Every token to the same experts: gates of zero tie, and ties go to the lowest.
+  void RouteAllTokensToTheSameExperts();
+
+  // Feeds and plays the micro-batches and the update of the next step.
+  void Step();
+  double loss() const { return loss_; }
+
+ private:
+  UpdateDecision Decide(const StepExchange& exchange);
+
+  const TrainConfig config_;
+  Communicator& communicator_;
+  std::unique_ptr<PackedDataset> dataset_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<RunPlan> run_;
+  std::unique_ptr<Tier> device_, host_;
+  Machine machine_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<BatchFeeder> feeder_;
+  DecideUpdate decide_;
+  int64_t step_ = 0;
+  double loss_ = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
