@@ -38,7 +38,7 @@ struct HunyuanLmBatch {
   int64_t rows = 0;      // sequences per micro-batch
   int64_t sequence = 0;  // tokens per sequence
   int64_t lm_head_chunk_tokens = 512;
-  int64_t expert_block_rows = 64;
+  int64_t expert_block_rows = 16;
 };
 
 // Forward and loss. Inputs: "tokens", "targets" (negative: ignored), "positions", "segment_start" [rows*sequence] int32
