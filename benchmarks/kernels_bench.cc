@@ -3,100 +3,22 @@
 //   kernels_bench [threads]
 //
 // Products are compared with a 1024-cubed matrix product, all other ops with a memcpy that moves the same number of
-// bytes in as many threads. Both peaks are measured in the same run. Times are medians.
-#include <algorithm>
-#include <chrono>
+// bytes in as many threads. Both peaks are measured in the same run. Times are medians: of wall time, with one
+// thread of its CPU time.
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/parallel.h"
+#include "benchmarks/kernel_report.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr int64_t kT = 1024, kH = 256, kF = 256, kE = 24, kK = 2, kV = 8192, kBlockRows = 16, kChunk = 256;
 constexpr int64_t kBlocksMax = ExpertBlocksMax(kT, kK, kE, kBlockRows), kRows = kBlocksMax * kBlockRows;
-
-// A 64-byte aligned array of floats in [-1, 1), from a fixed sequence.
-class Array {
- public:
-  explicit Array(int64_t n, float scale = 1.0f)
-      : data_(static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(n * 4 + 63) / 64 * 64)), &std::free) {
-    uint32_t state = 12345;
-    for (int64_t i = 0; i < n; ++i) {
-      state = state * 1664525u + 1013904223u;
-      data_.get()[i] = scale * (static_cast<float>(state >> 8) * 0x1p-23f - 1.0f);
-    }
-  }
-  operator Operand() const { return {data_.get()}; }
-  operator ConstOperand() const { return {data_.get()}; }
-  float* get() const { return data_.get(); }
-
- private:
-  std::unique_ptr<float, decltype(&std::free)> data_;
-};
-
-double MedianSeconds(const std::function<void()>& fn) {
-  using Clock = std::chrono::steady_clock;
-  fn();
-  std::vector<double> seconds;
-  for (double total = 0; total < 0.4 && seconds.size() < 2000;) {
-    const auto start = Clock::now();
-    fn();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-    total += seconds.back();
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
-}
-
-class Report {
- public:
-  explicit Report(int threads) : threads_(threads), workspace_(kChunk * kV) {
-    context_ = {threads, reinterpret_cast<std::byte*>(workspace_.get()), kChunk * kV * 4, nullptr};
-    const Array a(1 << 20), b(1 << 20), c(1 << 20);
-    const MatmulArgs peak = {.c = c, .a = a, .b = b, .m = 1024, .n = 1024, .k = 1024};
-    peak_flops_ = 2.0 * (1 << 30) / MedianSeconds([&] { CpuMatmul(peak, context_); });
-    std::printf("threads %d, matrix product 1024^3: %.1f GFLOP/s\n", threads, peak_flops_ * 1e-9);
-    std::printf("%-44s %10s %10s %10s %12s\n", "op", "us", "GFLOP/s", "GB/s", "% of peak");
-  }
-
-  const KernelContext& context() const { return context_; }
-
-  void Product(const std::string& name, double flops, const std::function<void()>& fn) {
-    const double seconds = MedianSeconds(fn);
-    std::printf("%-44s %10.1f %10.1f %10s %11.0f%%\n", name.c_str(), seconds * 1e6, flops / seconds * 1e-9, "",
-                100 * flops / seconds / peak_flops_);
-  }
-
-  void Stream(const std::string& name, double bytes, const std::function<void()>& fn) {
-    const double seconds = MedianSeconds(fn);
-    std::printf("%-44s %10.1f %10s %10.1f %11.0f%%\n", name.c_str(), seconds * 1e6, "", bytes / seconds * 1e-9,
-                100 * CopySeconds(bytes) / seconds);
-  }
-
- private:
-  double CopySeconds(double bytes) {
-    const int64_t n = static_cast<int64_t>(bytes / 8);
-    const Array from(n), to(n);
-    return MedianSeconds([&] {
-      ParallelRanges(threads_, n, 1024, [&](int64_t begin, int64_t end, int) {
-        std::memcpy(to.get() + begin, from.get() + begin, static_cast<size_t>(end - begin) * 4);
-      });
-    });
-  }
-
-  int threads_;
-  double peak_flops_ = 0;
-  Array workspace_;
-  KernelContext context_;
-};
 
 void BenchProducts(Report& report) {
   const KernelContext& ctx = report.context();
@@ -315,5 +237,6 @@ int main(int argc, char** argv) {
   BenchSwiglu(report);
   BenchLoss(report);
   BenchOptimizer(report);
+  BenchAttention(report);
   return 0;
 }
