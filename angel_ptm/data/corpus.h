@@ -36,8 +36,9 @@ struct CorpusOptions {
   int64_t batch_bytes = 64 << 20;  // texts held in memory at a time (a file is never divided)
 };
 
-// Where the held-out tail of `text` begins, at or after (1 - fraction) of its bytes: after the first document's end, else
-// the first empty line, within the first half of the tail, else after the first line's end; text.size() if there is none.
+// Where the held-out tail of `text` begins, at or after (1 - fraction) of its bytes: after the first document's end,
+// else the first empty line, within the first half of the tail, else after the first line's end; text.size() if there
+// is none.
 size_t ValidationStart(std::string_view text, double fraction);
 
 // The documents in `text`: divided at the end-of-text token (and the line end after it); what is longer than
