@@ -1,0 +1,82 @@
+#include "angel_ptm/train/initialise.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "angel_ptm/model/hunyuan_lm.h"
+
+namespace angel_ptm {
+namespace {
+
+const Graph& TestGraph() {
+  static const Graph graph = BuildHunyuanLmEvaluation({.vocab_size = 100,
+                                                       .hidden_size = 32,
+                                                       .intermediate_size = 48,
+                                                       .num_hidden_layers = 1,
+                                                       .num_attention_heads = 4,
+                                                       .num_key_value_heads = 2,
+                                                       .head_dim = 8,
+                                                       .initializer_range = 0.5f},
+                                                      {.rows = 1, .sequence = 4});
+  return graph;
+}
+
+// Every unit's parameters, put together from the slices of `world` ranks that each fill their own.
+std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
+  const Graph& graph = TestGraph();
+  std::vector<std::vector<float>> units;
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    const int64_t slice = SliceUnit(graph.units[u].elements, world).slice_elements;
+    std::vector<float> whole(slice * world, -1.0f);
+    for (int rank = 0; rank < world; ++rank) {
+      const std::span<float> own(whole.data() + rank * slice, static_cast<size_t>(slice));
+      const StateView view{u, StateClass::kParameters, rank * slice, own, own};
+      InitialiseState(graph, seed, std::span(&view, 1));
+    }
+    for (size_t i = graph.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
+    whole.resize(graph.units[u].elements);
+    units.push_back(std::move(whole));
+  }
+  return units;
+}
+
+TEST(InitialiseTest, SameAtEveryWorldSize) {
+  const auto one = FromSlices(1, 3);
+  for (int world : {2, 3, 8}) EXPECT_EQ(FromSlices(world, 3), one) << world << " ranks";
+  EXPECT_NE(FromSlices(1, 4), one);
+}
+
+TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
+  const Graph& graph = TestGraph();
+  const auto units = FromSlices(1, 5);
+  for (const Parameter& parameter : graph.parameters) {
+    const Tensor& tensor = graph.tensors[parameter.tensor];
+    const std::span<const float> values(units[tensor.unit].data() + tensor.unit_offset,
+                                        static_cast<size_t>(tensor.shape.elements()));
+    double sum = 0, squares = 0;
+    for (float v : values) {
+      sum += v;
+      squares += static_cast<double>(v) * v;
+    }
+    const double n = static_cast<double>(values.size());
+    if (parameter.init_stddev == 0) {
+      EXPECT_EQ(sum, n) << tensor.name;
+      EXPECT_EQ(squares, n) << tensor.name;
+    } else {
+      EXPECT_NEAR(sum / n, 0, 4 * 0.5 / std::sqrt(n)) << tensor.name;
+      EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.03) << tensor.name;
+    }
+  }
+}
+
+TEST(InitialiseTest, OtherStateIsZero) {
+  std::vector<float> values(1024, 5.0f);
+  const StateView view{0, StateClass::kMoment1, 0, values, values};
+  InitialiseState(TestGraph(), 1, std::span(&view, 1));
+  for (float v : values) ASSERT_EQ(v, 0);
+}
+
+}  // namespace
+}  // namespace angel_ptm
