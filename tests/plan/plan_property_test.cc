@@ -1,0 +1,213 @@
+// Every plan of a grid of graphs, ZeRO stages, worlds, pages, prefetch depths and budgets is sound and within its
+// budget.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <tuple>
+
+#include "tests/plan/plan_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+using plan_testing::FactsFor;
+using plan_testing::kSmallBatch;
+using plan_testing::MovesOf;
+using plan_testing::SmallShape;
+using plan_testing::TrainingGraph;
+using ::testing::HasSubstr;
+
+constexpr int kWorlds[] = {1, 2, 3, 4, 8};
+constexpr int64_t kPageBytes[] = {4 << 10, 64 << 10, 4 << 20};
+constexpr int kPrefetchSteps[] = {0, 2, 8};
+
+// moe, layers, recompute, zero stage
+using Param = std::tuple<bool, int, bool, int>;
+
+class PlanGrid : public ::testing::TestWithParam<Param> {
+ protected:
+  PlanGrid()
+      : graph_(TrainingGraph(SmallShape(std::get<1>(GetParam()), std::get<0>(GetParam())), kSmallBatch,
+                             std::get<2>(GetParam()))),
+        facts_(FactsFor(graph_)) {}
+
+  PlanOptions Options(int world, int combination) const {
+    return {.world_size = world,
+            .rank = combination % world,
+            .zero_stage = std::get<3>(GetParam()),
+            .page_bytes = kPageBytes[combination % 3],
+            .prefetch_steps = kPrefetchSteps[combination / 3 % 3]};
+  }
+
+  void ExpectSound(const Plan& plan, int64_t device_bytes) const {
+    const absl::Status verified = VerifyPlan(graph_, plan);
+    EXPECT_TRUE(verified.ok()) << verified;
+    if (device_bytes > 0) EXPECT_LE(plan.arena_bytes[0], device_bytes);
+    for (int t = 0; t < kTierCount; ++t) {
+      const TierPeak& peak = plan.peaks[t];
+      EXPECT_EQ(peak.live_bytes, std::accumulate(peak.by_class.begin(), peak.by_class.end(), int64_t{0}));
+      EXPECT_LE(peak.live_bytes, plan.arena_bytes[t]);
+    }
+  }
+
+  const Graph graph_;
+  const BackendFacts facts_;
+};
+
+// Bytes a rank keeps of one class over all units: whole padded vectors, or slices of them from some stage on.
+int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
+  int64_t bytes = 0;
+  for (const Unit& unit : graph.units) {
+    const int64_t per_rank = (unit.elements + world - 1) / world;
+    const int64_t slice = (per_rank + 1023) / 1024 * 4096;
+    bytes += sharded ? slice : slice * world;
+  }
+  return bytes;
+}
+
+void ExpectStageFormula(const Graph& graph, const Plan& plan) {
+  std::array<int64_t, kStateClassCount> stored = {};
+  for (const Home& home : plan.layout.homes) stored[static_cast<int>(home.state_class)] += home.range.bytes;
+  const int stage = plan.layout.zero_stage, world = plan.layout.world_size;
+  EXPECT_EQ(stored[static_cast<int>(StateClass::kParameters)], StoredBytes(graph, world, stage >= 3));
+  EXPECT_EQ(stored[static_cast<int>(StateClass::kGradients)], StoredBytes(graph, world, stage >= 2));
+  EXPECT_EQ(stored[static_cast<int>(StateClass::kMoment1)], StoredBytes(graph, world, stage >= 1));
+  EXPECT_EQ(stored[static_cast<int>(StateClass::kMoment2)], StoredBytes(graph, world, stage >= 1));
+}
+
+TEST_P(PlanGrid, BudgetsAreKept) {
+  int combination = std::get<1>(GetParam()) + std::get<3>(GetParam());
+  for (int world : kWorlds) {
+    PlanOptions options = Options(world, ++combination);
+    SCOPED_TRACE(
+        absl::StrCat("world ", world, ", pages of ", options.page_bytes, ", prefetch ", options.prefetch_steps));
+    const absl::StatusOr<Plan> unconstrained = MakePlan(graph_, facts_, options);
+    ASSERT_TRUE(unconstrained.ok()) << unconstrained.status();
+    ExpectSound(*unconstrained, 0);
+    ExpectStageFormula(graph_, *unconstrained);
+    EXPECT_EQ(MovesOf(*unconstrained), 0);
+    EXPECT_LE(PackingLoss(*unconstrained, TierKind::kDevice), 0.055);
+    const int64_t full = unconstrained->arena_bytes[0];
+    const int64_t least = LeastDeviceBytes(graph_, facts_, options);
+    EXPECT_LT(least, full);
+    for (int64_t bytes : {full, full * 80 / 100, full * 60 / 100, full * 45 / 100, full * 35 / 100, least}) {
+      options.device_bytes = bytes;
+      SCOPED_TRACE(absl::StrCat("device_bytes ", bytes, ", unconstrained ", full, ", least ", least));
+      const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options);
+      if (bytes >= least) {
+        ASSERT_TRUE(plan.ok()) << plan.status();
+        ExpectSound(*plan, bytes);
+        ExpectStageFormula(graph_, *plan);
+        if (bytes <= full * 60 / 100) EXPECT_GT(MovesOf(*plan), 0);
+      } else if (bytes < least - least / 50) {  // the least is known to within a percent
+        EXPECT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
+        EXPECT_THAT(std::string(plan.status().message()), HasSubstr(absl::StrCat("(", least, ")")));
+      }
+    }
+  }
+}
+
+// All ranks issue the same collectives at the same addresses and steps (law 4), whatever the budget.
+TEST_P(PlanGrid, RanksAgree) {
+  for (int world : {2, 3}) {
+    PlanOptions options = Options(world, std::get<3>(GetParam()));
+    const absl::StatusOr<Plan> first = MakePlan(graph_, facts_, options);
+    ASSERT_TRUE(first.ok());
+    for (int64_t bytes : {int64_t{0}, first->arena_bytes[0] * 60 / 100}) {
+      options.device_bytes = bytes;
+      options.rank = 0;
+      const absl::StatusOr<Plan> reference = MakePlan(graph_, facts_, options);
+      ASSERT_TRUE(reference.ok());
+      for (options.rank = 1; options.rank < world; ++options.rank) {
+        const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options);
+        ASSERT_TRUE(plan.ok());
+        EXPECT_TRUE(VerifyPlan(graph_, *plan).ok());
+        EXPECT_EQ(plan->arena_bytes, reference->arena_bytes);
+        for (const auto& [mine, theirs] :
+             {std::pair(&plan->micro_step, &reference->micro_step), std::pair(&plan->update, &reference->update)}) {
+          const auto a = CollectivesOf(graph_, *mine), b = CollectivesOf(graph_, *theirs);
+          ASSERT_EQ(a.size(), b.size());
+          for (size_t i = 0; i < a.size(); ++i) {
+            EXPECT_EQ(std::tie(a[i].kind, a[i].what, a[i].bytes), std::tie(b[i].kind, b[i].what, b[i].bytes));
+          }
+          ASSERT_EQ(mine->steps.size(), theirs->steps.size());
+          for (size_t r = 0; r < mine->regions.size(); ++r) EXPECT_EQ(mine->regions[r].range, theirs->regions[r].range);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(PlanGrid, PlanningIsDeterministic) {
+  PlanOptions options = Options(4, 1);
+  const absl::StatusOr<Plan> unconstrained = MakePlan(graph_, facts_, options);
+  ASSERT_TRUE(unconstrained.ok());
+  options.device_bytes = unconstrained->arena_bytes[0] * 7 / 10;
+  const absl::StatusOr<Plan> once = MakePlan(graph_, facts_, options), again = MakePlan(graph_, facts_, options);
+  ASSERT_TRUE(once.ok() && again.ok());
+  EXPECT_EQ(Hash(*once), Hash(*again));
+  EXPECT_NE(Hash(*once), Hash(*unconstrained));
+}
+
+std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
+  const auto& [moe, layers, recompute, stage] = info.param;
+  return absl::StrCat(moe ? "moe" : "dense", layers, recompute ? "recomputed" : "", "stage", stage);
+}
+
+INSTANTIATE_TEST_SUITE_P(Graphs, PlanGrid,
+                         ::testing::Combine(::testing::Bool(), ::testing::Values(2, 4), ::testing::Bool(),
+                                            ::testing::Values(0, 1, 2, 3)),
+                         ParamName);
+
+// A plan for evaluation or generation of the same run: state stays where the training plan has it.
+TEST(SharedLayout, EvaluationAndDecodingKeepTheHomes) {
+  const HunyuanLmShape shape = SmallShape(2, true);
+  const Graph training = TrainingGraph(shape, kSmallBatch, false);
+  for (int stage = 0; stage <= 3; ++stage) {
+    PlanOptions options{.world_size = 2, .rank = 1, .zero_stage = stage, .page_bytes = 64 << 10};
+    absl::StatusOr<Plan> plan = MakePlan(training, FactsFor(training), options);
+    ASSERT_TRUE(plan.ok());
+    options.device_bytes = plan->arena_bytes[0] / 2;
+    plan = MakePlan(training, FactsFor(training), options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    for (const Graph& graph : {BuildHunyuanLmEvaluation(shape, kSmallBatch), BuildHunyuanLmDecoding(shape, 2, 32, 8)}) {
+      const absl::StatusOr<Plan> other = MakePlan(graph, FactsFor(graph), options, &plan->layout);
+      ASSERT_TRUE(other.ok()) << other.status();
+      const absl::Status verified = VerifyPlan(graph, *other);
+      EXPECT_TRUE(verified.ok()) << verified;
+      EXPECT_TRUE(other->update.steps.empty());
+      for (size_t i = 0; i < plan->layout.homes.size(); ++i) {
+        EXPECT_EQ(other->layout.homes[i].range, plan->layout.homes[i].range);
+      }
+    }
+  }
+}
+
+TEST(Generation, KeepsParametersOnly) {
+  const Graph graph = BuildHunyuanLmDecoding(SmallShape(2, false), 1, 32, 8);
+  const PlanOptions options{.page_bytes = 64 << 10, .optimizer_state = false};
+  const absl::StatusOr<Plan> plan = MakePlan(graph, FactsFor(graph), options);
+  ASSERT_TRUE(plan.ok());
+  const absl::Status verified = VerifyPlan(graph, *plan);
+  EXPECT_TRUE(verified.ok()) << verified;
+  EXPECT_EQ(plan->layout.home_bytes[0], StoredBytes(graph, 1, false));
+}
+
+TEST(HostBudget, RefusalNamesTheTier) {
+  const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
+  const BackendFacts facts = FactsFor(graph);
+  PlanOptions options{.page_bytes = 64 << 10};
+  options.device_bytes = LeastDeviceBytes(graph, facts, options);
+  const absl::StatusOr<Plan> roomy = MakePlan(graph, facts, options);
+  ASSERT_TRUE(roomy.ok());
+  options.host_bytes = roomy->arena_bytes[1];
+  EXPECT_TRUE(MakePlan(graph, facts, options).ok());
+  options.host_bytes = roomy->arena_bytes[1] - 1;
+  const absl::Status refused = MakePlan(graph, facts, options).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("host memory"));
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,83 @@
+// Graphs, backend facts and options for the tests of plan/.
+#ifndef ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
+#define ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
+
+#include <string>
+#include <vector>
+
+#include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/plan/planner.h"
+#include "angel_ptm/plan/verify.h"
+#include "optim/adamw.h"
+
+namespace angel_ptm::plan_testing {
+
+inline HunyuanLmShape SmallShape(int64_t layers, bool moe) {
+  HunyuanLmShape shape{.vocab_size = 512,
+                       .hidden_size = 64,
+                       .intermediate_size = moe ? 96 : 256,
+                       .num_hidden_layers = layers,
+                       .num_attention_heads = 4,
+                       .num_key_value_heads = 2,
+                       .head_dim = 16,
+                       .tie_word_embeddings = true};
+  if (moe) {
+    shape.num_experts = 4;
+    shape.moe_topk = 2;
+    shape.router_aux_loss_coefficient = 0.01f;
+  }
+  return shape;
+}
+
+inline constexpr HunyuanLmBatch kSmallBatch{
+    .rows = 2, .sequence = 64, .lm_head_chunk_tokens = 32, .expert_block_rows = 8};
+
+inline HunyuanLmShape A13BShape() {
+  return {.vocab_size = 128167,
+          .hidden_size = 4096,
+          .intermediate_size = 3072,
+          .num_hidden_layers = 32,
+          .num_attention_heads = 32,
+          .num_key_value_heads = 8,
+          .head_dim = 128,
+          .num_experts = 64,
+          .moe_topk = 8,
+          .rope_alpha = 1000,
+          .tie_word_embeddings = true};
+}
+
+inline Graph TrainingGraph(const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool recompute) {
+  Graph graph = BuildHunyuanLmTraining(shape, batch, std::vector<bool>(shape.num_hidden_layers, recompute));
+  AppendAdamW(graph);
+  return graph;
+}
+
+// Workspaces of the size a host backend asks for: attention's row statistics, a chunk of logits, an ordered reduction's
+// receive buffer.
+inline BackendFacts FactsFor(const Graph& graph) {
+  BackendFacts facts;
+  for (const Op& op : graph.ops) {
+    int64_t bytes = 0;
+    if (op.kind == OpKind::kAttentionGrad) bytes = 64 << 10;
+    if (op.kind == OpKind::kLinearCrossEntropy) {
+      bytes = op.attrs.chunk_tokens * graph.tensors[op.inputs[1]].shape[0] * 4;
+    }
+    facts.op_workspace_bytes.push_back(bytes);
+  }
+  for (const Unit& unit : graph.units)
+    facts.reduce_scratch_bytes.push_back(std::min<int64_t>(unit.elements * 4, 32 << 10));
+  return facts;
+}
+
+inline int64_t MovesOf(const Plan& plan) {
+  int64_t moves = 0;
+  for (const Segment* segment : {&plan.micro_step, &plan.update}) {
+    for (const Step& step : segment->steps) moves += step.kind == StepKind::kMove ? 1 : 0;
+  }
+  return moves;
+}
+
+}  // namespace angel_ptm::plan_testing
+
+#endif  // ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_

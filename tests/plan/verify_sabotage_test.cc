@@ -1,0 +1,326 @@
+// Plans broken on purpose: VerifyPlan names what is wrong with each.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "angel_ptm/plan/passes.h"
+#include "angel_ptm/plan/segment_builder.h"
+#include "tests/plan/plan_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+const Graph& TestGraph() {
+  static const Graph* const graph =
+      new Graph(plan_testing::TrainingGraph(plan_testing::SmallShape(2, true), plan_testing::kSmallBatch, false));
+  return *graph;
+}
+
+// Rank 1 of 2 with `percent` of the unconstrained peak.
+Plan PlanOf(int stage, int percent) {
+  const BackendFacts facts = plan_testing::FactsFor(TestGraph());
+  PlanOptions options{.world_size = 2, .rank = 1, .zero_stage = stage, .page_bytes = 64 << 10, .prefetch_steps = 2};
+  absl::StatusOr<Plan> plan = MakePlan(TestGraph(), facts, options);
+  if (percent < 100) {
+    options.device_bytes = plan->arena_bytes[0] * percent / 100;
+    plan = MakePlan(TestGraph(), facts, options);
+  }
+  return *std::move(plan);
+}
+
+using Predicate = std::function<bool(const Step&)>;
+
+int32_t Find(const Segment& segment, const Predicate& predicate) {
+  const auto it = std::find_if(segment.steps.begin(), segment.steps.end(), predicate);
+  EXPECT_NE(it, segment.steps.end()) << "nothing to sabotage";
+  return static_cast<int32_t>(it - segment.steps.begin());
+}
+
+Predicate Is(StepKind kind) {
+  return [kind](const Step& step) { return step.kind == kind; };
+}
+Predicate IsOp(OpKind kind) {
+  return [kind](const Step& step) { return step.kind == StepKind::kCompute && TestGraph().ops[step.op].kind == kind; };
+}
+// A move of unit state.
+Predicate IsMove(Lane lane, StateClass c) {
+  return [lane, c](const Step& step) {
+    return step.kind == StepKind::kMove && step.lane == lane && step.unit != kNone && step.state_class == c;
+  };
+}
+
+// Lifetimes and waits that fit the mutated steps, so that only the mutation itself is wrong.
+void Refit(Segment& segment) {
+  UpdateLifetimes(segment);
+  OrderSteps(TestGraph(), segment);
+}
+void Erase(Segment& segment, const Predicate& predicate) {
+  segment.steps.erase(segment.steps.begin() + Find(segment, predicate));
+  Refit(segment);
+}
+void Duplicate(Segment& segment, const Predicate& predicate) {
+  const int32_t i = Find(segment, predicate);
+  segment.steps.insert(segment.steps.begin() + i, segment.steps[i]);
+  Refit(segment);
+}
+// Moves step `from` to just before step `to`.
+void Relocate(Segment& segment, int32_t from, int32_t to) {
+  const Step step = segment.steps[from];
+  segment.steps.erase(segment.steps.begin() + from);
+  segment.steps.insert(segment.steps.begin() + (to > from ? to - 1 : to), step);
+  Refit(segment);
+}
+
+struct Sabotage {
+  std::string name;
+  int stage, percent;
+  std::function<void(Plan&)> mutate;
+  std::string message;  // VerifyPlan's must contain it
+};
+
+class VerifySabotage : public ::testing::TestWithParam<Sabotage> {};
+
+TEST_P(VerifySabotage, IsNamed) {
+  Plan plan = PlanOf(GetParam().stage, GetParam().percent);
+  const absl::Status before = VerifyPlan(TestGraph(), plan);
+  ASSERT_TRUE(before.ok()) << before;
+  GetParam().mutate(plan);
+  const absl::Status after = VerifyPlan(TestGraph(), plan);
+  EXPECT_EQ(after.code(), absl::StatusCode::kInternal) << after;
+  EXPECT_THAT(std::string(after.message()), HasSubstr(GetParam().message));
+}
+
+std::vector<Sabotage> MicroStepSabotages() {
+  return {
+      {"MissingOp", 0, 100, [](Plan& p) { Erase(p.micro_step, IsOp(OpKind::kRopeTable)); }, "rope.cos_sin"},
+      {"MissingContribution", 0, 100, [](Plan& p) { Erase(p.micro_step, IsOp(OpKind::kEmbeddingGrad)); },
+       "1 of 2 contributions"},
+      {"MissingLastOp", 0, 100,
+       [](Plan& p) {
+         Erase(p.micro_step, [](const Step& step) { return step.kind == StepKind::kReduce && step.unit == 0; });
+         Erase(p.micro_step, IsOp(OpKind::kEmbeddingGrad));
+       },
+       "never runs"},
+      {"OpTwice", 0, 100, [](Plan& p) { Duplicate(p.micro_step, IsOp(OpKind::kRouter)); }, "a second time"},
+      {"SwappedOps", 0, 100,
+       [](Plan& p) {
+         const int32_t i = Find(p.micro_step, IsOp(OpKind::kSwiglu));
+         std::swap(p.micro_step.steps[i], p.micro_step.steps[i - 1]);
+         Refit(p.micro_step);
+       },
+       "after 0 of its writers"},
+      {"OperandTooShort", 2, 100,
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kSwiglu))].operands[0].bytes -= 4; },
+       "operand of"},
+      {"OutputOverInput", 2, 100,
+       [](Plan& p) {
+         Step& step = p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kAddRmsNorm))];
+         step.operands[4] = step.operands[0];
+         Refit(p.micro_step);
+       },
+       "overlap"},
+      {"ParametersOfAnotherPlace", 0, 100,
+       [](Plan& p) {
+         Step& step = p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kQkRopeNorm))];
+         std::swap(step.operands[2], step.operands[3]);
+       },
+       "are not there, but byte"},
+      {"WrongLane", 0, 100,
+       [](Plan& p) {
+         p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kRouter))].lane = Lane::kComm;
+         Refit(p.micro_step);
+       },
+       "runs on lane comm"},
+      {"DroppedGather", 3, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kGather)); }, "nothing known"},
+      {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kGather)); }, "gathers of parameters"},
+      {"GatherOfAnotherSlice", 3, 45,
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kGather))].src.begin = 0; }, "own slice"},
+      {"GatherOfPart", 3, 100,
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kGather))].dst.bytes -= 4096; }, "gathers"},
+      {"DroppedReduce", 1, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduce)); }, "0 reductions"},
+      {"ReduceTwice", 1, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kReduce)); }, "a second time"},
+      {"ReduceTooEarly", 1, 100,
+       [](Plan& p) {
+         const int32_t reduce = Find(p.micro_step, Is(StepKind::kReduce));
+         int32_t writer = reduce - 1;
+         while (p.micro_step.steps[writer].kind != StepKind::kCompute) --writer;
+         Relocate(p.micro_step, reduce, writer);
+       },
+       "contributions"},
+      {"ReduceIntoAnotherSlice", 0, 100,
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kReduce))].dst.begin = 0; },
+       "accumulated gradient"},
+      {"DroppedGradientWriteBack", 2, 30,
+       [](Plan& p) { Erase(p.micro_step, IsMove(Lane::kCopyOut, StateClass::kGradients)); }, "not up to date"},
+      {"WrongPages", 2, 30,
+       [](Plan& p) {
+         ++p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, StateClass::kGradients))].first_page;
+       },
+       "says pages"},
+      {"DroppedDeparture", 3, 30,
+       [](Plan& p) { Erase(p.micro_step, [](const Step& s) { return s.unit == kNone && s.lane == Lane::kCopyOut; }); },
+       "nothing known"},
+      {"ArrivalFromAnotherActivation", 3, 30,
+       [](Plan& p) {
+         const auto arrives = [](const Step& s) {
+           return s.unit == kNone && s.kind == StepKind::kMove && s.lane == Lane::kCopyIn;
+         };
+         Segment& segment = p.micro_step;
+         const int32_t first = Find(segment, arrives);
+         const TensorId t = segment.regions[segment.steps[first].src.region].tensor;
+         const int32_t second = Find(segment, [&](const Step& s) {
+           return arrives(s) && segment.regions[s.src.region].tensor != t &&
+                  s.src.bytes >= segment.steps[first].src.bytes;
+         });
+         segment.steps[first].src.region = segment.steps[second].src.region;
+         Refit(segment);
+       },
+       "to the place of"},
+  };
+}
+
+std::vector<Sabotage> UpdateSabotages() {
+  const auto stale_arrival = [](Plan& p) {
+    Segment& s = p.update;
+    const int32_t arrival = Find(s, IsMove(Lane::kCopyIn, StateClass::kMoment1));
+    const Step again = s.steps[arrival];
+    const int32_t back = Find(s, [&](const Step& step) { return step.src.region == again.dst.region; });
+    s.steps.insert(s.steps.begin() + back, again);
+    Refit(s);
+  };
+  const auto home_of_moment2 = [](Plan& p) {
+    Segment& s = p.update;
+    Step& out = s.steps[Find(s, IsMove(Lane::kCopyOut, StateClass::kMoment1))];
+    const int32_t other = Find(s, [&](const Step& step) {
+      return IsMove(Lane::kCopyOut, StateClass::kMoment2)(step) && step.unit == out.unit;
+    });
+    out.dst = s.steps[other].dst;
+    Refit(s);
+  };
+  return {
+      {"UpdateTwice", 0, 100, [](Plan& p) { Duplicate(p.update, Is(StepKind::kUpdate)); }, "updated twice"},
+      {"UpdateHole", 2, 30, [](Plan& p) { Erase(p.update, Is(StepKind::kUpdate)); }, "before the own slice is updated"},
+      {"UpdateShort", 0, 100,
+       [](Plan& p) {
+         Step& step = p.update.steps[Find(p.update, Is(StepKind::kUpdate))];
+         step.count -= 1024;
+         for (Place& place : step.operands) place.bytes -= 4096;
+       },
+       "does not cover"},
+      {"UpdateOfAnotherSlice", 3, 100, [](Plan& p) { p.update.steps[Find(p.update, Is(StepKind::kUpdate))].begin = 0; },
+       "are not the rank's"},
+      {"UpdateBeforeNorm", 0, 100,
+       [](Plan& p) { Relocate(p.update, Find(p.update, Is(StepKind::kUpdate)), Find(p.update, Is(StepKind::kNorm))); },
+       "before the norm"},
+      {"DroppedNorm", 3, 100, [](Plan& p) { Erase(p.update, Is(StepKind::kNorm)); }, "before the norm"},
+      {"DroppedSquareSum", 3, 100, [](Plan& p) { Erase(p.update, Is(StepKind::kSquareSum)); },
+       "not squared completely"},
+      {"SquareSumTwice", 3, 100, [](Plan& p) { Duplicate(p.update, Is(StepKind::kSquareSum)); }, "squared twice"},
+      {"SkippedWriteBack", 0, 30, [](Plan& p) { Erase(p.update, IsMove(Lane::kCopyOut, StateClass::kParameters)); },
+       "not up to date"},
+      {"StaleArrival", 0, 30, stale_arrival, "stale copy"},
+      {"WrongHome", 0, 30, home_of_moment2, "to the place of"},
+      {"DroppedGradientGather", 0, 100,
+       [](Plan& p) {
+         Erase(p.update,
+               [](const Step& s) { return s.kind == StepKind::kGather && s.state_class == StateClass::kGradients; });
+       },
+       "nothing known"},
+      {"DroppedParameterGather", 1, 100,
+       [](Plan& p) {
+         Erase(p.update,
+               [](const Step& s) { return s.kind == StepKind::kGather && s.state_class == StateClass::kParameters; });
+       },
+       "not up to date"},
+      {"GatherBeforeUpdate", 2, 100,
+       [](Plan& p) {
+         Relocate(p.update, Find(p.update, Is(StepKind::kGather)), Find(p.update, Is(StepKind::kUpdate)));
+       },
+       "before the own slice is updated"},
+  };
+}
+
+std::vector<Sabotage> MemorySabotages() {
+  const auto overlap = [](Plan& p) {
+    std::vector<Region>& regions = p.micro_step.regions;
+    const auto transient = [](const Region& r) { return !r.permanent && r.range.tier == TierKind::kDevice; };
+    for (Region& a : regions) {
+      for (const Region& b : regions) {
+        if (&a == &b || !transient(a) || !transient(b) || a.range.bytes > b.range.bytes) continue;
+        if (a.last_step < b.first_step || b.last_step < a.first_step) continue;
+        a.range.offset = b.range.offset;
+        return;
+      }
+    }
+  };
+  const auto transient = [](Plan& p) -> Region& {
+    return *std::find_if(p.micro_step.regions.begin(), p.micro_step.regions.end(),
+                         [](const Region& r) { return !r.permanent && r.last_step > r.first_step; });
+  };
+  return {
+      {"OverlappingRegions", 2, 45, overlap, "alive at the same time and overlap"},
+      {"ReleasedTooEarly", 2, 45, [=](Plan& p) { transient(p).last_step -= 1; }, "which lives from step"},
+      {"OutsideTheArena", 2, 45, [=](Plan& p) { transient(p).range.offset = p.arena_bytes[0]; }, "outside the"},
+      {"Misaligned", 2, 45, [=](Plan& p) { transient(p).range.offset += 4; }, "is not aligned"},
+      {"OperandBeyondRegion", 2, 45,
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kSwiglu))].operands[0].begin += 64; },
+       "of region"},
+      {"HomeElsewhere", 2, 45, [](Plan& p) { p.micro_step.regions[0].range.offset += 4096; }, "permanent region"},
+      {"OverlappingHomes", 2, 45,
+       [](Plan& p) {
+         p.layout.homes[1].range.offset = p.layout.homes[0].range.offset;
+         p.layout.homes[1].range.tier = p.layout.homes[0].range.tier;
+       },
+       "overlap"},
+      {"WrongSlices", 2, 45, [](Plan& p) { p.layout.slices[0].slice_elements += kSliceAlignment; }, "cut into slices"},
+      {"HomeOfAnotherStage", 2, 45, [](Plan& p) { p.layout.zero_stage = 1; }, "stage 1 demands"},
+      {"FixedPlaceTooSmall", 2, 45, [](Plan& p) { p.fixed[TestGraph().FindTensor("tokens")].bytes -= 4; }, "tokens"},
+      {"WaitForTheFuture", 2, 45, [](Plan& p) { p.micro_step.steps[0].waits[0] = 7; }, "are issued before it"},
+  };
+}
+
+std::vector<Sabotage> AllSabotages() {
+  std::vector<Sabotage> all = MicroStepSabotages();
+  for (Sabotage& s : UpdateSabotages()) all.push_back(std::move(s));
+  for (Sabotage& s : MemorySabotages()) all.push_back(std::move(s));
+  return all;
+}
+
+std::string SabotageName(const ::testing::TestParamInfo<Sabotage>& info) { return info.param.name; }
+void PrintTo(const Sabotage& sabotage, std::ostream* os) { *os << sabotage.name; }
+
+INSTANTIATE_TEST_SUITE_P(Each, VerifySabotage, ::testing::ValuesIn(AllSabotages()), SabotageName);
+
+// The planner leaves out waits that others imply, so none of those it sets can be missed.
+TEST(DroppedWait, EveryOneIsMissed) {
+  for (int stage = 0; stage <= 3; ++stage) {
+    Plan plan = PlanOf(stage, 45);
+    int dropped = 0;
+    for (Segment* segment : {&plan.micro_step, &plan.update}) {
+      for (Step& step : segment->steps) {
+        for (int32_t& wait : step.waits) {
+          if (wait == 0) continue;
+          ++dropped;
+          --wait;  // one step too early
+          const absl::Status status = VerifyPlan(TestGraph(), plan);
+          EXPECT_FALSE(status.ok());
+          EXPECT_TRUE(absl::StrContains(status.message(), "nothing orders") ||
+                      absl::StrContains(status.message(), "does not wait"))
+              << status;
+          ++wait;
+        }
+      }
+    }
+    EXPECT_GT(dropped, 100);
+    EXPECT_TRUE(VerifyPlan(TestGraph(), plan).ok());
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm
