@@ -51,7 +51,7 @@ void Send(int pipe_end, const std::string& text) {
 }
 
 // Several files' worth of writes, so that kills hit every stage.
-Graph KillGraph() { return MakeGraph({{"a", {{300, 1000}}}, {"b", {{70, 1000}}}}); }
+Graph KillGraph() { return MakeGraph({{"a", {{150, 1000}}}, {"b", {{35, 1000}}}}); }
 
 // A child that saves one step after the other and reports each, until it is killed.
 class SavingChild {
@@ -95,7 +95,7 @@ TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) 
   int64_t saved = 0;
   int interrupted = 0;
   double save_microseconds = 0;
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 15; ++round) {
     SavingChild child(options, graph, saved + 1);
     // After at least one whole save the first time, later none to two, and a part of another.
     for (int64_t wait = round == 0 ? 2 : static_cast<int64_t>(random() % 3); wait > 0; --wait) {
@@ -139,7 +139,7 @@ TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
         signal(SIGXFSZ, SIG_IGN);
         rlimit limit;
         getrlimit(RLIMIT_FSIZE, &limit);
-        const rlimit small = {.rlim_cur = 1 << 20, .rlim_max = limit.rlim_max};
+        const rlimit small = {.rlim_cur = 1 << 19, .rlim_max = limit.rlim_max};
         setrlimit(RLIMIT_FSIZE, &small);
         const std::vector<absl::Status> failed = save(2);
         if (failed[0] != failed[1]) return 2;
@@ -168,12 +168,12 @@ TEST(CheckpointFaultsTest, ARealFullDisk) {
         // A private mount that goes away with this process.
         if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
         if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
-        if (mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=7m") != 0) return 77;
+        if (mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=3500k") != 0) return 77;
         const auto save = [&](int64_t step) {
           return StatusOfRanks(
               2, [&](Communicator& comm) { return Save({.directory = dir / "c"}, graph, step, comm).status(); });
         };
-        if (!save(1)[0].ok()) return 1;  // 4.5 MB
+        if (!save(1)[0].ok()) return 1;  // 2.2 MB
         const std::vector<absl::Status> failed = save(2);
         if (failed[0] != failed[1]) return 2;
         Send(out, failed[0].ToString());
@@ -283,7 +283,7 @@ TEST_F(DamageTest, EveryFlippedBitIsSeen) {
   for (const std::string& file : files_) {
     const std::string bytes = ReadBytes(path_ + "/" + file);
     // Every byte of the beginning, then samples; a random bit each.
-    for (size_t at = 0; at < bytes.size(); at += at < 200 ? 1 : 1 + random() % 200) {
+    for (size_t at = 0; at < bytes.size(); at += at < 100 ? 1 : 1 + random() % 300) {
       std::string flipped = bytes;
       flipped[at] = static_cast<char>(flipped[at] ^ (1 << random() % 8));
       ExpectDamageIsSeen(file, flipped, "bit flipped in byte " + std::to_string(at));
@@ -296,7 +296,7 @@ TEST_F(DamageTest, EveryTruncationAndExtensionIsSeen) {
   std::mt19937 random(4);
   for (const std::string& file : files_) {
     const std::string bytes = ReadBytes(path_ + "/" + file);
-    for (size_t n = 0; n < bytes.size(); n += 1 + random() % 200) {
+    for (size_t n = 0; n < bytes.size(); n += 1 + random() % 400) {
       ExpectDamageIsSeen(file, bytes.substr(0, n), "cut to " + std::to_string(n));
       if (HasFatalFailure()) return;
     }
