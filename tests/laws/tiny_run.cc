@@ -8,8 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/random.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
+#include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -70,8 +73,13 @@ class Rank {
     if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
     machine_ = {device_.get(), host_.get(), &communicator_, &CpuKernels(), run_.threads};
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
-    InitialiseState(graph_, run_.seed, StateViews(plan_.layout, machine_));
-    return absl::OkStatus();
+    if (run_.load_checkpoint.empty()) {
+      InitialiseState(graph_, run_.seed, StateViews(plan_.layout, machine_));
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
+    RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
+    return LoadState(checkpoint, StateViews(plan_.layout, machine_));
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
@@ -79,7 +87,8 @@ class Rank {
     const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
     double loss = 0, targets = 0;
     for (int micro = 0; micro < run_.accumulation; ++micro) {
-      const int number = micro * world + rank;
+      int number = micro * world + rank;
+      if (run_.feed) number = run_.feed(step, number);
       Batch batch;
       batch.Fill(run_, (step * total + number) * run_.batch.rows, number < total);
       Write("tokens", batch.tokens.data());
@@ -112,10 +121,17 @@ class Rank {
     result.parameters.resize(graph_.units.size());
     result.moments.resize(graph_.units.size());
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
+      result.state_bytes[static_cast<int>(view.state_class)] += static_cast<int64_t>(view.stored.size_bytes());
       if (view.state_class == StateClass::kGradients) continue;
       std::vector<float> whole(view.own_slice.size() * communicator_.size());
       RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(view.own_slice),
                                               {"collect", run_.steps}));
+      if (view.stored.size() == whole.size() &&
+          std::memcmp(view.stored.data(), whole.data(), whole.size() * sizeof(float)) != 0) {
+        return absl::InternalError(absl::StrCat("rank ", communicator_.rank(), "'s copy of the ",
+                                                Name(view.state_class), " of ", graph_.units[view.unit].name,
+                                                " differs from what their owners hold"));
+      }
       auto& into =
           view.state_class == StateClass::kParameters ? result.parameters[view.unit] : result.moments[view.unit];
       // Without the padding, which depends on the world size.
@@ -127,10 +143,23 @@ class Rank {
     for (const Segment* segment : {&plan_.micro_step, &plan_.update}) {
       for (const angel_ptm::Step& step : segment->steps) result.moves += step.kind == StepKind::kMove;
     }
-    return absl::OkStatus();
+    return Save(result);
   }
 
  private:
+  absl::Status Save(TinyResult& result) {
+    if (run_.save_directory.empty()) return absl::OkStatus();
+    std::vector<StateSlice> slices;
+    for (const StateView& view : StateViews(plan_.layout, machine_)) {
+      if (view.state_class == StateClass::kGradients) continue;
+      slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
+    }
+    ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph_, slices,
+                                                                  {.step = run_.steps}, communicator_));
+    result.checkpoint = saved.path;
+    return absl::OkStatus();
+  }
+
   void Write(std::string_view name, const void* data) { executor_->WriteInput(graph_.FindTensor(name), data); }
 
   const TinyRun& run_;
@@ -176,12 +205,19 @@ Graph TinyGraph(const TinyRun& run) {
 bool TinyResult::SameBits(const TinyResult& other) const { return Difference(other).empty(); }
 
 std::string TinyResult::Difference(const TinyResult& other) const {
+  if (losses.size() != other.losses.size() || parameters.size() != other.parameters.size()) {
+    return absl::StrCat(losses.size(), " steps of ", parameters.size(), " units and ", other.losses.size(), " of ",
+                        other.parameters.size());
+  }
   for (size_t i = 0; i < losses.size(); ++i) {
     if (losses[i] != other.losses[i])
-      return absl::StrCat("loss of step ", i, ": ", losses[i], " and ", other.losses[i]);
-    if (norms[i] != other.norms[i]) return absl::StrCat("norm of step ", i, ": ", norms[i], " and ", other.norms[i]);
+      return absl::StrCat("loss of step ", i, ": ", FormatExact(losses[i]), " and ", FormatExact(other.losses[i]));
+    if (norms[i] != other.norms[i]) {
+      return absl::StrCat("norm of step ", i, ": ", FormatExact(norms[i]), " and ", FormatExact(other.norms[i]));
+    }
   }
   for (size_t u = 0; u < parameters.size(); ++u) {
+    APTM_CHECK(parameters[u].size() == other.parameters[u].size() && moments[u].size() == other.moments[u].size());
     if (std::memcmp(parameters[u].data(), other.parameters[u].data(), parameters[u].size() * 4) != 0) {
       return absl::StrCat("parameters of unit ", u);
     }
@@ -193,10 +229,11 @@ std::string TinyResult::Difference(const TinyResult& other) const {
 }
 
 absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator) {
-  Rank rank(run, communicator);
+  const std::unique_ptr<Communicator> wrapper = run.wrap ? run.wrap(communicator) : nullptr;
+  Rank rank(run, wrapper != nullptr ? *wrapper : communicator);
   TinyResult result;
   RETURN_IF_ERROR(rank.Prepare());
-  for (int64_t step = 0; step < run.steps; ++step) RETURN_IF_ERROR(rank.Step(step, result));
+  for (int64_t step = run.first_step; step < run.steps; ++step) RETURN_IF_ERROR(rank.Step(step, result));
   RETURN_IF_ERROR(rank.Collect(result));
   return result;
 }
@@ -212,6 +249,10 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
         results[r] = Train(run, *communicator);
       });
     }
+  }
+  // A rank that fails ends its peers' calls: their errors only follow from its own.
+  for (const auto& result : results) {
+    if (!result.ok() && !absl::IsUnavailable(result.status())) return result.status();
   }
   for (const auto& result : results) RETURN_IF_ERROR(result.status());
   return std::move(results[0]);

@@ -3,8 +3,10 @@
 #ifndef ANGEL_PTM_TESTS_LAWS_TINY_RUN_H_
 #define ANGEL_PTM_TESTS_LAWS_TINY_RUN_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,12 +31,21 @@ struct TinyRun {
   int64_t device_bytes = 0;
   int prefetch_steps = 4;
   int accumulation = 1;
-  int steps = 3;
+  int steps = 3;  // the run ends before this step
   int threads = 1;
   uint64_t seed = 7;
   int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
-  // Test hook: called on every rank after each micro-step and before each update.
+  std::string load_checkpoint;   // go on at first_step from this checkpoint; empty: start from the seed
+  int64_t first_step = 0;
+  std::string save_directory;  // save a checkpoint here at the end; empty: none
+
+  // Test hooks, called on every rank.
+  // Which of the step's micro-batches is fed in the place of `number`; past the last one: one that weighs nothing.
+  std::function<int(int64_t step, int number)> feed;
+  // After each micro-step, before the update.
   std::function<void(const Graph&, const Layout&, const Machine&, int64_t step, int micro)> tamper;
+  // What the rank talks through instead of its communicator.
+  std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };
 
 struct TinyResult {
@@ -43,13 +54,16 @@ struct TinyResult {
   int64_t device_arena_bytes = 0, host_arena_bytes = 0;
   int64_t moves = 0;  // kMove steps of both segments
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
+  std::array<int64_t, kStateClassCount> state_bytes = {};  // what rank 0 stores, on both tiers
+  std::string checkpoint;                                  // saved at the end
 
   // Everything law 1 promises to be equal bit for bit.
   bool SameBits(const TinyResult& other) const;
   std::string Difference(const TinyResult& other) const;
 };
 
-// Runs as rank `communicator.rank()`; every rank returns the same result. Plans are verified first.
+// Runs as rank `communicator.rank()`; every rank returns the same result. Plans are verified first, arenas start full
+// of NaN, and at the end the ranks' copies of what is not sharded must be equal, else kInternal.
 absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator);
 
 // All ranks as threads of this process; rank 0's result. An error of any rank is the result.

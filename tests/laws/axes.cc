@@ -1,0 +1,137 @@
+#include "tests/laws/axes.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <tuple>
+
+#include "angel_ptm/base/check.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int kAxes = 8;
+using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
+constexpr Choice kValueCounts = {2, 2, 4, 3, 3, 2, 3, 2};
+
+Axes AxesOf(const Choice& c) {
+  constexpr int64_t kPages[] = {4096, 16384, int64_t{4} << 20};
+  constexpr int kBudgets[] = {100, 60, 35};
+  return {.moe = c[0] == 1,
+          .accumulation = c[1] == 0 ? 1 : 4,
+          .zero_stage = c[2],
+          .page_bytes = kPages[c[3]],
+          .budget_percent = kBudgets[c[4]],
+          .recompute = c[5] == 1,
+          .prefetch_steps = 3 * c[6],
+          .resumed = c[7] == 1};
+}
+
+std::array<int64_t, kAxes> ValuesOf(const Axes& a) {
+  return {a.moe,       a.accumulation,   a.zero_stage, a.page_bytes, a.budget_percent,
+          a.recompute, a.prefetch_steps, a.resumed};
+}
+
+// (axis, value, other axis, other value).
+using Pair = std::tuple<int, int64_t, int, int64_t>;
+
+std::set<Pair> PairsOf(const std::vector<Axes>& cases) {
+  std::set<Pair> pairs;
+  for (const Axes& axes : cases) {
+    const auto values = ValuesOf(axes);
+    for (int i = 0; i < kAxes; ++i) {
+      for (int j = i + 1; j < kAxes; ++j) pairs.insert({i, values[i], j, values[j]});
+    }
+  }
+  return pairs;
+}
+
+// Pairs of value indices that no case covers yet.
+class Uncovered {
+ public:
+  Uncovered() {
+    for (int i = 0; i < kAxes; ++i) {
+      for (int j = i + 1; j < kAxes; ++j) {
+        for (int a = 0; a < kValueCounts[i]; ++a) {
+          for (int b = 0; b < kValueCounts[j]; ++b) pairs_.insert({i, a, j, b});
+        }
+      }
+    }
+  }
+
+  bool empty() const { return pairs_.empty(); }
+  const std::tuple<int, int, int, int>& first() const { return *pairs_.begin(); }
+
+  // Pairs that axis i with value a makes with what is chosen.
+  int Gain(const Choice& choice, int i, int a) const {
+    int gain = 0;
+    for (int j = 0; j < kAxes; ++j) {
+      if (j == i || choice[j] < 0) continue;
+      gain += pairs_.contains(i < j ? std::tuple(i, a, j, choice[j]) : std::tuple(j, choice[j], i, a));
+    }
+    return gain;
+  }
+
+  void Cover(const Choice& choice) {
+    for (int i = 0; i < kAxes; ++i) {
+      for (int j = i + 1; j < kAxes; ++j) pairs_.erase({i, choice[i], j, choice[j]});
+    }
+  }
+
+ private:
+  std::set<std::tuple<int, int, int, int>> pairs_;
+};
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& os, const Axes& a) {
+  return os << (a.moe ? "MoE" : "dense") << ", accumulation " << a.accumulation << ", ZeRO " << a.zero_stage
+            << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, "
+            << (a.recompute ? "recomputed" : "kept") << ", prefetch " << a.prefetch_steps << ", "
+            << (a.resumed ? "resumed" : "fresh");
+}
+
+std::vector<Axes> FullMatrix() {
+  std::vector<Axes> cases;
+  Choice choice = {};
+  while (true) {
+    cases.push_back(AxesOf(choice));
+    int axis = kAxes - 1;
+    while (axis >= 0 && ++choice[axis] == kValueCounts[axis]) choice[axis--] = 0;
+    if (axis < 0) return cases;
+  }
+}
+
+// Greedy, as in AETG (Cohen et al. 1997): a case starts from a pair that is missing and takes for each other axis the
+// value that completes most missing pairs; ties go to a value that turns with the number of the case.
+std::vector<Axes> AllPairs() {
+  std::vector<Axes> cases;
+  Uncovered uncovered;
+  while (!uncovered.empty()) {
+    Choice choice;
+    choice.fill(-1);
+    const auto [i, a, j, b] = uncovered.first();
+    choice[i] = a;
+    choice[j] = b;
+    for (int axis = 0; axis < kAxes; ++axis) {
+      if (choice[axis] >= 0) continue;
+      int best = -1, best_gain = -1;
+      for (int k = 0; k < kValueCounts[axis]; ++k) {
+        const int value = static_cast<int>((k + cases.size()) % kValueCounts[axis]);
+        if (const int gain = uncovered.Gain(choice, axis, value); gain > best_gain) best = value, best_gain = gain;
+      }
+      choice[axis] = best;
+    }
+    uncovered.Cover(choice);
+    cases.push_back(AxesOf(choice));
+  }
+  return cases;
+}
+
+int64_t PairsLeftOut(const std::vector<Axes>& cases) {
+  const std::set<Pair> all = PairsOf(FullMatrix()), covered = PairsOf(cases);
+  APTM_CHECK(std::includes(all.begin(), all.end(), covered.begin(), covered.end()));
+  return static_cast<int64_t>(all.size() - covered.size());
+}
+
+}  // namespace angel_ptm

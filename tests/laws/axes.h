@@ -1,0 +1,39 @@
+// The axes that law 1 says change no bit, besides the world's transport: every combination and few that cover all
+// pairs.
+#ifndef ANGEL_PTM_TESTS_LAWS_AXES_H_
+#define ANGEL_PTM_TESTS_LAWS_AXES_H_
+
+#include <cstdint>
+#include <ostream>
+#include <vector>
+
+namespace angel_ptm {
+
+struct Axes {
+  // Part of what is computed: each (model, accumulation) has a reference of its own.
+  bool moe = false;
+  int accumulation = 1;
+  // Changes no bit.
+  int zero_stage = 0;
+  int64_t page_bytes = 4096;
+  int budget_percent = 100;  // of the device bytes the run takes without a budget and without recomputation
+  bool recompute = false;
+  int prefetch_steps = 4;
+  bool resumed = false;  // saved after the first step by a run with another stage and no budget, and loaded again
+};
+std::ostream& operator<<(std::ostream& os, const Axes& axes);
+
+// Every combination of the values below.
+//   model dense, MoE; accumulation 1, 4; ZeRO 0-3; pages 4 KiB, 16 KiB, 4 MiB; budgets 100, 60, 35 %;
+//   recomputation none, all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed
+std::vector<Axes> FullMatrix();
+
+// About a dozen of them such that any two values of two different axes meet in a case.
+std::vector<Axes> AllPairs();
+
+// How many pairs of values of two axes meet in some case of FullMatrix() but in none of `cases`.
+int64_t PairsLeftOut(const std::vector<Axes>& cases);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_LAWS_AXES_H_

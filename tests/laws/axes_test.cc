@@ -1,0 +1,27 @@
+// That the all-pairs cases cover all pairs.
+#include "tests/laws/axes.h"
+
+#include <gtest/gtest.h>
+
+namespace angel_ptm {
+namespace {
+
+TEST(AllPairsTest, CoversEveryPairOfValuesWithFewCases) {
+  const std::vector<Axes> cases = AllPairs();
+  EXPECT_EQ(PairsLeftOut(cases), 0);
+  EXPECT_LE(cases.size(), 18u);  // 12 at least: 4 stages times 3 page sizes
+  EXPECT_EQ(FullMatrix().size(), 2u * 2 * 4 * 3 * 3 * 2 * 3 * 2);
+}
+
+TEST(AllPairsTest, MissesAreFound) {
+  EXPECT_GT(PairsLeftOut({}), 0);
+  std::vector<Axes> cases = AllPairs();
+  std::erase_if(cases, [](const Axes& axes) { return axes.zero_stage == 2 && axes.budget_percent == 35; });
+  EXPECT_GT(PairsLeftOut(cases), 0);
+  cases = FullMatrix();
+  std::erase_if(cases, [](const Axes& axes) { return axes.zero_stage == 1 && axes.resumed; });
+  EXPECT_EQ(PairsLeftOut(cases), 1);
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,37 @@
+// Law 1 over every combination of axes (tests/laws/full runs it). Prints how many cases there were and how many of them
+// moved pages; stops at the tenth difference.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "tests/laws/axes.h"
+#include "tests/laws/law_worlds.h"
+
+namespace angel_ptm {
+namespace {
+
+class FullMatrixTest : public testing::TestWithParam<LawWorld> {};
+
+TEST_P(FullMatrixTest, SameBits) {
+  const auto begin = std::chrono::steady_clock::now();
+  int64_t differences = 0;
+  RunInWorld(GetParam(), [&](ParityMatrix& matrix) {
+    for (const Axes& axes : FullMatrix()) {
+      const absl::Status status = matrix.Check(axes);
+      EXPECT_EQ(status, absl::OkStatus()) << axes;
+      if (!status.ok() && ++differences == 10) break;
+    }
+    if (!matrix.compares()) return;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::printf("%s, %d ranks: %lld cases, %lld of them moved pages, %lld differ; %.0f s\n",
+                GetParam().transport.c_str(), GetParam().size, static_cast<long long>(matrix.counts().cases),
+                static_cast<long long>(matrix.counts().moved), static_cast<long long>(differences), seconds);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, FullMatrixTest, testing::ValuesIn(LawWorlds()),
+                         [](const auto& test) { return testing::PrintToString(test.param); });
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,30 @@
+// The worlds that the parity tests run in. Each test program links one implementation: ranks as threads
+// (local_law_worlds.cc) or this process as one rank of mpirun (mpi_law_worlds.cc).
+#ifndef ANGEL_PTM_TESTS_LAWS_LAW_WORLDS_H_
+#define ANGEL_PTM_TESTS_LAWS_LAW_WORLDS_H_
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "tests/laws/parity.h"
+
+namespace angel_ptm {
+
+struct LawWorld {
+  std::string transport;
+  int size = 1;
+};
+inline std::ostream& operator<<(std::ostream& os, const LawWorld& world) {
+  return os << world.transport << "_" << world.size;
+}
+
+std::vector<LawWorld> LawWorlds();
+
+// Hands `check` a matrix whose cases train in the world. With MPI rank 0 alone compares, and the ranks leave together.
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_LAWS_LAW_WORLDS_H_

@@ -1,0 +1,15 @@
+#include "tests/data/test_support.h"
+#include "tests/laws/law_worlds.h"
+
+namespace angel_ptm {
+
+std::vector<LawWorld> LawWorlds() { return {{"local", 1}, {"local", 2}, {"local", 3}}; }
+
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check) {
+  const TemporaryFolder folder;
+  ParityMatrix matrix(
+      world.size, [&](const TinyRun& run) { return TrainLocally(run, world.size); }, folder.path());
+  check(matrix);
+}
+
+}  // namespace angel_ptm

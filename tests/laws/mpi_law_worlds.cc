@@ -1,0 +1,33 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "tests/laws/law_worlds.h"
+#include "tests/support/mpi_main.h"
+
+namespace angel_ptm {
+
+std::vector<LawWorld> LawWorlds() {
+  const int size = TestMpiWorld().size();
+  return {{"direct_reads", size}, {"messages", size}};
+}
+
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check) {
+  MpiWorld& mpi = TestMpiWorld();
+  const MpiTransport transport = world.transport == "messages" ? MpiTransport::kMessages : MpiTransport::kDirectReads;
+  // The other ranks wait in the next case's first collective while rank 0 computes a reference.
+  const auto communicator = mpi.Create({.timeout_seconds = 300.0}, transport);
+  ASSERT_TRUE(communicator.ok()) << communicator.status();
+  const auto folder = mpi.MakeSharedName(std::filesystem::temp_directory_path());
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  std::filesystem::create_directories(*folder);
+  ParityMatrix matrix(
+      world.size, [&](const TinyRun& run) { return Train(run, **communicator); }, *folder,
+      /*compares=*/mpi.rank() == 0);
+  check(matrix);
+  const absl::Status status = (*communicator)->Barrier({"end of the test"});
+  if (mpi.rank() == 0) std::filesystem::remove_all(*folder);
+  ASSERT_TRUE(status.ok()) << status;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,66 @@
+#include "tests/laws/parity.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int kSteps = 2;
+constexpr int kResumeAt = 1;
+
+TinyRun NumericsOf(const Axes& axes) {
+  return {.shape = axes.moe ? TinyMoe() : TinyDense(), .accumulation = axes.accumulation, .steps = kSteps};
+}
+
+}  // namespace
+
+absl::StatusOr<const TinyResult*> ParityMatrix::Reference(const Axes& axes) {
+  const auto [it, is_new] = references_.try_emplace({axes.moe, axes.accumulation});
+  if (is_new) {
+    ASSIGN_OR_RETURN(it->second, TrainLocally(NumericsOf(axes), world_size_));
+  }
+  return &it->second;
+}
+
+absl::StatusOr<TinyResult> ParityMatrix::TrainCase(const Axes& axes, const TinyRun& run) {
+  if (!axes.resumed) return train_(run);
+  TinyRun first = NumericsOf(axes);
+  first.zero_stage = (axes.zero_stage + 1) % 4;
+  first.steps = kResumeAt;
+  first.save_directory = folder_;
+  ASSIGN_OR_RETURN(const TinyResult before, train_(first));
+  TinyRun second = run;
+  second.load_checkpoint = before.checkpoint;
+  second.first_step = kResumeAt;
+  ASSIGN_OR_RETURN(TinyResult after, train_(second));
+  after.losses.insert(after.losses.begin(), before.losses.begin(), before.losses.end());
+  after.norms.insert(after.norms.begin(), before.norms.begin(), before.norms.end());
+  return after;
+}
+
+absl::Status ParityMatrix::Check(const Axes& axes) {
+  TinyRun run = NumericsOf(axes);
+  run.zero_stage = axes.zero_stage;
+  run.page_bytes = axes.page_bytes;
+  run.prefetch_steps = axes.prefetch_steps;
+  run.device_bytes = UnconstrainedDeviceBytes(run, world_size_) * axes.budget_percent / 100;
+  run.recompute = axes.recompute;
+  ASSIGN_OR_RETURN(const TinyResult result, TrainCase(axes, run));
+  ++counts_.cases;
+  counts_.moved += result.moves > 0;
+  counts_.moves += result.moves;
+  if (!compares_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const TinyResult* reference, Reference(axes));
+  if (const std::string difference = result.Difference(*reference); !difference.empty()) {
+    return absl::InternalError(difference);
+  }
+  if (result.device_arena_bytes > run.device_bytes) {
+    return absl::InternalError(absl::StrCat("took ", result.device_arena_bytes, " of ", run.device_bytes, " bytes"));
+  }
+  // Recomputation alone may save enough at 60 %.
+  const bool must_move = axes.budget_percent < 60 || (axes.budget_percent < 100 && !axes.recompute);
+  if (must_move && result.moves == 0) return absl::InternalError("nothing moved");
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,54 @@
+// Law 1 over cases of axes.h: trains each case in a world and compares it bit for bit with the reference of its
+// numerics (ZeRO 0, no budget, nothing recomputed, fresh, ranks as threads).
+#ifndef ANGEL_PTM_TESTS_LAWS_PARITY_H_
+#define ANGEL_PTM_TESTS_LAWS_PARITY_H_
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "angel_ptm/base/status.h"
+#include "tests/laws/axes.h"
+#include "tests/laws/tiny_run.h"
+
+namespace angel_ptm {
+
+// Trains in the world under test: TrainLocally, or Train as one process of an MPI world.
+using TrainInWorld = std::function<absl::StatusOr<TinyResult>(const TinyRun&)>;
+
+class ParityMatrix {
+ public:
+  struct Counts {
+    int64_t cases = 0;
+    int64_t moved = 0;  // cases whose Plan moves pages
+    int64_t moves = 0;  // kMove steps of their Plans
+  };
+
+  // `folder` exists and is seen by all ranks; checkpoints come and go in it. A process that does not compare
+  // (`compares` false: an MPI rank other than 0) takes part in training only.
+  ParityMatrix(int world_size, TrainInWorld train, std::string folder, bool compares = true)
+      : world_size_(world_size), train_(std::move(train)), folder_(std::move(folder)), compares_(compares) {}
+
+  // kInternal naming the first difference from the reference, or a budget that was not kept or moved nothing where it
+  // must.
+  absl::Status Check(const Axes& axes);
+
+  const Counts& counts() const { return counts_; }
+  bool compares() const { return compares_; }
+
+ private:
+  absl::StatusOr<TinyResult> TrainCase(const Axes& axes, const TinyRun& run);
+  absl::StatusOr<const TinyResult*> Reference(const Axes& axes);
+
+  const int world_size_;
+  const TrainInWorld train_;
+  const std::string folder_;
+  const bool compares_;
+  std::map<std::pair<bool, int>, TinyResult> references_;  // by (MoE, accumulation)
+  Counts counts_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_LAWS_PARITY_H_

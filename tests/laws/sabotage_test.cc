@@ -1,0 +1,227 @@
+// The sabotage cases of law 1: faults that must not pass the comparison that offload_parity_test.cc makes. Three ranks,
+// so that swapping two summands shows.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/data/test_support.h"
+#include "tests/laws/forwarding_communicator.h"
+#include "tests/laws/tiny_run.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int kWorld = 3;
+
+// Reduces by itself, in the order and manner it is told.
+class OwnReduction : public ForwardingCommunicator {
+ public:
+  enum class Manner { kRight, kReversedRanks, kSwappedLastRanks, kIntoTheSum };
+
+  OwnReduction(Communicator& inner, Manner manner) : ForwardingCommunicator(inner), manner_(manner) {}
+
+  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
+                                    std::span<std::byte> /*scratch*/, CallTag tag) override {
+    std::vector<float> from_ranks(src.size());
+    RETURN_IF_ERROR(AllToAll(std::as_writable_bytes(std::span(from_ranks)), std::as_bytes(src), tag));
+    std::vector<int> order = {0, 1, 2};
+    if (manner_ == Manner::kReversedRanks) std::reverse(order.begin(), order.end());
+    if (manner_ == Manner::kSwappedLastRanks) std::swap(order[1], order[2]);
+    for (size_t i = 0; i < dst.size(); ++i) {
+      const auto x = [&](int k) { return from_ranks[order[k] * dst.size() + i]; };
+      if (manner_ == Manner::kIntoTheSum && accumulate) {
+        dst[i] = ((dst[i] + x(0)) + x(1)) + x(2);
+      } else {
+        const float sum = (x(0) + x(1)) + x(2);
+        dst[i] = accumulate ? dst[i] + sum : sum;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const Manner manner_;
+};
+
+std::function<std::unique_ptr<Communicator>(Communicator&)> Reducing(OwnReduction::Manner manner) {
+  return [manner](Communicator& inner) { return std::make_unique<OwnReduction>(inner, manner); };
+}
+
+// This rank's state of one class of one unit.
+StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, StateClass state_class) {
+  for (const StateView& view : StateViews(layout, machine)) {
+    if (view.unit == unit && view.state_class == state_class) return view;
+  }
+  return {};
+}
+
+// A fault: what it does to a run of two steps and two micro-batches a rank.
+struct Sabotage {
+  std::string name;
+  std::function<void(TinyRun&)> plant;
+  bool replicated = false;  // needs parameters that every rank has
+  bool resumed = false;     // strikes a run that is saved before step 1 and resumed
+};
+void PrintTo(const Sabotage& sabotage, std::ostream* os) { *os << sabotage.name; }
+
+// Where and when the faults that change memory strike: rank 1, after the first micro-batch of the second step.
+constexpr UnitId kUnit = 3;
+bool Strikes(const Machine& machine, int64_t step, int micro) {
+  return machine.communicator->rank() == 1 && step == 1 && micro == 0;
+}
+
+void PlantStalePage(TinyRun& run) {
+  auto old_page = std::make_shared<std::vector<float>>();
+  run.tamper = [old_page](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+    if (machine.communicator->rank() != 1 || micro != 0) return;
+    const std::span<float> own = ViewOf(layout, machine, kUnit, StateClass::kParameters).own_slice;
+    const std::span<float> page = own.first(std::min<size_t>(own.size(), layout.page_bytes / 4));
+    if (step == 0) old_page->assign(page.begin(), page.end());
+    if (step == 1) std::copy(old_page->begin(), old_page->end(), page.begin());
+  };
+}
+
+void PlantLostGradient(TinyRun& run) {
+  run.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+    if (!Strikes(machine, step, micro)) return;
+    const StateView view = ViewOf(layout, machine, kUnit, StateClass::kGradients);
+    std::fill(view.own_slice.begin(), view.own_slice.end(), 0.0f);
+  };
+}
+
+void PlantFlippedBit(TinyRun& run, bool in_a_copy) {
+  run.tamper = [in_a_copy](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+    if (!Strikes(machine, step, micro)) return;
+    const StateView view = ViewOf(layout, machine, kUnit, StateClass::kParameters);
+    float& value = in_a_copy ? view.stored[100] : view.own_slice[100];
+    value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) ^ 1u);
+  };
+}
+
+void PlantZeroMoments(TinyRun& run, StateClass moment) {
+  run.tamper = [moment](const Graph& graph, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+    if (step != 1 || micro != 0) return;
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+      const StateView view = ViewOf(layout, machine, u, moment);
+      std::fill(view.stored.begin(), view.stored.end(), 0.0f);
+    }
+  };
+}
+
+// Step 1's micro-batch `number` is replaced by `by`.
+void PlantOtherMicroBatch(TinyRun& run, int number, int by) {
+  run.feed = [number, by](int64_t step, int n) { return step == 1 && n == number ? by : n; };
+}
+
+std::vector<Sabotage> Faults() {
+  using Manner = OwnReduction::Manner;
+  return {
+      {"ReversedRanks", [](TinyRun& run) { run.wrap = Reducing(Manner::kReversedRanks); }},
+      {"SwappedRanks", [](TinyRun& run) { run.wrap = Reducing(Manner::kSwappedLastRanks); }},
+      {"SummedIntoTheAccumulator", [](TinyRun& run) { run.wrap = Reducing(Manner::kIntoTheSum); }},
+      {"StalePage", PlantStalePage},
+      {"DroppedMicroBatch", [](TinyRun& run) { PlantOtherMicroBatch(run, 4, 1 << 20); }},
+      {"RepeatedMicroBatch", [](TinyRun& run) { PlantOtherMicroBatch(run, 4, 3); }},
+      {"SwappedMicroBatches",
+       [](TinyRun& run) {
+         run.feed = [](int64_t step, int n) { return step == 1 && n % 3 != 1 ? n / 3 * 3 + 2 - n % 3 : n; };
+       }},
+      {"LostGradient", PlantLostGradient},
+      {"FirstMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, StateClass::kMoment1); }, false,
+       /*resumed=*/true},
+      {"SecondMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, StateClass::kMoment2); }, false,
+       /*resumed=*/true},
+      {"FlippedBit", [](TinyRun& run) { PlantFlippedBit(run, /*in_a_copy=*/false); }},
+      {"FlippedBitOfACopy", [](TinyRun& run) { PlantFlippedBit(run, /*in_a_copy=*/true); }, /*replicated=*/true},
+  };
+}
+
+TinyRun Honest() {
+  TinyRun run{.shape = TinyMoe(), .accumulation = 2, .steps = 2};
+  run.shape.num_hidden_layers = 2;
+  return run;
+}
+
+// The comparison of the parity tests, with a fault planted.
+class Comparison {
+ public:
+  Comparison() {
+    auto reference = TrainLocally(Honest(), kWorld);
+    EXPECT_TRUE(reference.ok()) << reference.status();
+    if (reference.ok()) reference_ = *std::move(reference);
+  }
+
+  // "" if nothing is found.
+  std::string Finds(const Sabotage& sabotage, int zero_stage) const {
+    TinyRun run = Honest();
+    run.zero_stage = zero_stage;
+    run.device_bytes = UnconstrainedDeviceBytes(run, kWorld) * 6 / 10;
+    sabotage.plant(run);
+    auto result = sabotage.resumed ? Resumed(run) : TrainLocally(run, kWorld);
+    return result.ok() ? result->Difference(reference_) : std::string(result.status().message());
+  }
+
+ private:
+  absl::StatusOr<TinyResult> Resumed(TinyRun run) const {
+    TinyRun first = run;
+    first.steps = 1;
+    first.save_directory = folder_.path();
+    ASSIGN_OR_RETURN(const TinyResult before, TrainLocally(first, kWorld));
+    run.first_step = 1;
+    run.load_checkpoint = before.checkpoint;
+    ASSIGN_OR_RETURN(TinyResult after, TrainLocally(run, kWorld));
+    after.losses.insert(after.losses.begin(), before.losses[0]);
+    after.norms.insert(after.norms.begin(), before.norms[0]);
+    return after;
+  }
+
+  TemporaryFolder folder_;
+  TinyResult reference_;
+};
+
+class SabotageTest : public testing::TestWithParam<Sabotage> {
+ protected:
+  static void SetUpTestSuite() { comparison_ = new Comparison; }
+  static void TearDownTestSuite() { delete comparison_; }
+  static Comparison* comparison_;
+};
+Comparison* SabotageTest::comparison_ = nullptr;
+
+TEST_P(SabotageTest, IsFound) {
+  // Stage 1 for copies of parameters: at stage 0 every rank updates all of them, at stage 3 there are none.
+  for (int zero_stage : {0, GetParam().replicated ? 1 : 3}) {
+    const std::string found = comparison_->Finds(GetParam(), zero_stage);
+    EXPECT_NE(found, "") << "not found at ZeRO stage " << zero_stage;
+    std::printf("  ZeRO %d: %s\n", zero_stage, found.c_str());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, SabotageTest, testing::ValuesIn(Faults()),
+                         [](const auto& test) { return test.param.name; });
+
+class NoSabotageTest : public SabotageTest {};
+
+// The hooks themselves change nothing, the right order done by hand is the right order, and resuming is no fault.
+TEST_P(NoSabotageTest, IsNotFound) {
+  for (int zero_stage : {0, 3}) EXPECT_EQ(comparison_->Finds(GetParam(), zero_stage), "");
+}
+
+std::vector<Sabotage> Controls() {
+  const auto hooks = [](TinyRun& run) {
+    run.wrap = Reducing(OwnReduction::Manner::kRight);
+    run.feed = [](int64_t, int n) { return n; };
+    run.tamper = [](const auto&...) {};
+  };
+  return {{"HooksOnly", hooks}, {"Resumed", hooks, false, /*resumed=*/true}};
+}
+
+INSTANTIATE_TEST_SUITE_P(Controls, NoSabotageTest, testing::ValuesIn(Controls()),
+                         [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace angel_ptm
