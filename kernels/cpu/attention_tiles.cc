@@ -38,6 +38,7 @@ inline void MultiplyRegisterTile(const TileProduct& p, int64_t row, int64_t colu
       sum[i][j] = p.accumulate ? *reinterpret_cast<const Unaligned*>(c + i * p.ldc + j * kWidth) : Vector{};
     }
   }
+#pragma GCC unroll 4
   for (int64_t l = 0; l < p.k; ++l, a += p.a_k, b += p.ldb) {
     Vector b_row[kVectors];
     for (int j = 0; j < kVectors; ++j) b_row[j] = *reinterpret_cast<const Unaligned*>(b + j * kWidth);
