@@ -8,9 +8,8 @@
 // * Sizes are 64-bit; transports split transfers beyond 2^31 - 1 elements themselves.
 // * Nothing is allocated in a verb after the first call of each (libraries excepted); scratch comes from the caller.
 // * Errors (absl::Status): kUnavailable when a peer died or was silent longer than the timeout, with a sentence naming
-// this rank, the
-//   peers it waits for and `what` of the current call; kInternal when the transport fails. After an error the
-//   communicator is unusable.
+//   this rank, the peers it waits for and `what` of the current call; kInternal when the transport fails. After an
+//   error the communicator is unusable, and the buffers of the failed call must live as long as it does.
 #ifndef ANGEL_PTM_COMM_COMMUNICATOR_H_
 #define ANGEL_PTM_COMM_COMMUNICATOR_H_
 

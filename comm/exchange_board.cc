@@ -58,13 +58,14 @@ bool ExchangeBoard::Arrived(int rank, uint32_t count) const { return Reached(slo
 
 absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_seconds,
                                       const WaitOptions& options) const {
+  // What this rank saw itself comes before what another rank says.
+  if (options.poll) {
+    if (absl::Status status = options.poll(); !status.ok()) return absl::UnavailableError(status.message());
+  }
   if (failed()) return absl::UnavailableError(failure_sentence());
   // A rank that ended has made all its arrivals before: look at them last.
   if (slots_[rank].ended.load() != 0 && !Arrived(rank, count)) {
     return absl::UnavailableError(absl::StrCat("rank ", rank, " has ended; its last call was ", LastCall(rank)));
-  }
-  if (options.poll) {
-    if (absl::Status status = options.poll(); !status.ok()) return absl::UnavailableError(status.message());
   }
   if (waited_seconds > options.timeout_seconds) {
     return absl::UnavailableError(

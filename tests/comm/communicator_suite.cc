@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <numeric>
 #include <thread>
 
@@ -172,7 +173,7 @@ TEST_P(CommunicatorTest, BroadcastFromEveryRoot) {
 TEST_P(CommunicatorTest, CallsFollowEachOtherAtDifferentSpeeds) {
   RunWorld(GetParam(), [&](Communicator& comm) {
     std::vector<int64_t> all(static_cast<size_t>(comm.size())), other(all.size());
-    for (int64_t k = 0; k < 400; ++k) {
+    for (int64_t k = 0; k < 200; ++k) {
       if (Bits(comm.rank(), k) % 16 == 0)
         std::this_thread::sleep_for(std::chrono::microseconds(Bits(comm.rank(), k) % 300));
       int64_t mine = k * 1000 + comm.rank();
@@ -187,6 +188,25 @@ TEST_P(CommunicatorTest, CallsFollowEachOtherAtDifferentSpeeds) {
       if (k % 7 == 0) {
         ASSERT_TRUE(comm.Barrier({"k", k}).ok());
       }
+    }
+  });
+}
+
+double ThreadCpuSeconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// The compute lanes need the cores.
+TEST_P(CommunicatorTest, WaitingUsesLittleCpu) {
+  if (GetParam().size < 2) GTEST_SKIP() << "needs a peer";
+  RunWorld(GetParam(), [](Communicator& comm) {
+    if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    const double before = ThreadCpuSeconds();
+    ASSERT_TRUE(comm.Barrier({"wait", 0}).ok());
+    if (comm.rank() == 0) {
+      EXPECT_LT(ThreadCpuSeconds() - before, 0.1);
     }
   });
 }

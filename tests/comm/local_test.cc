@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <ctime>
 #include <thread>
 
 #include "tests/support/ranks.h"
@@ -67,23 +66,6 @@ TEST(LocalWorldTest, DifferingVerbsAreAnErrorOnEveryRank) {
                 testing::AnyOf(HasSubstr("rank 1 is in broadcast \"seed\" (step 4)"),
                                HasSubstr("rank 0 is in barrier \"end of step\" (step 4)")));
   }
-}
-
-double ThreadCpuSeconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-TEST(LocalWorldTest, WaitingUsesLittleCpu) {
-  RunRanks(2, [](Communicator& comm) {
-    if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    const double before = ThreadCpuSeconds();
-    EXPECT_TRUE(comm.Barrier({"wait", 0}).ok());
-    if (comm.rank() == 0) {
-      EXPECT_LT(ThreadCpuSeconds() - before, 0.05);
-    }
-  });
 }
 
 }  // namespace
