@@ -12,9 +12,8 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/data/dataset.h"
 #include "angel_ptm/data/loader.h"
-#include "angel_ptm/data/packed_dataset.h"
-#include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
@@ -81,7 +80,7 @@ class Trainer {
   const TrainerOptions& options_;
   CheckedCommunicator communicator_;
 
-  std::unique_ptr<PackedDataset> train_data_, validation_data_;
+  TextDataset dataset_;
   std::optional<Loader> train_loader_, validation_loader_;
   std::vector<int32_t> token_bytes_;
   std::vector<std::string> tokenizer_files_;
@@ -107,18 +106,27 @@ class Trainer {
 
 absl::Status Trainer::OpenData() {
   const std::string& directory = config_.data().directory();
-  const int64_t length = config_.data().sequence_length();
-  ASSIGN_OR_RETURN(train_data_, PackedDataset::Open(directory + "/train.tokens", length));
-  ASSIGN_OR_RETURN(validation_data_, PackedDataset::Open(directory + "/validation.tokens", length));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(directory + "/tokenizer.json"));
-  token_bytes_ = tokenizer->TokenByteLengths();
+  ASSIGN_OR_RETURN(dataset_, OpenTextDataset(directory, config_.data().sequence_length()));
+  token_bytes_ = dataset_.tokenizer->TokenByteLengths();
+  const int64_t vocab_size = config_.model().hunyuan_lm().vocab_size();
+  if (vocab_size > 0 && vocab_size < static_cast<int64_t>(token_bytes_.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("model.hunyuan_lm.vocab_size: smaller than the tokenizer of ",
+                                                   directory, ", wanted 0 or at least ", token_bytes_.size(), ", got ",
+                                                   vocab_size));
+  }
   tokenizer_files_ = {directory + "/tokenizer.json", directory + "/tokenizer_config.json"};
   LoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
                         .micro_batch = config_.batch().micro_batch_sequences(),
                         .seed = config_.seed()};
-  ASSIGN_OR_RETURN(train_loader_, Loader::Create(train_data_.get(), options));
+  ASSIGN_OR_RETURN(train_loader_, Loader::Create(dataset_.train.get(), options));
+  if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
+  if (dataset_.validation == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("evaluation.every_steps: ", directory,
+                                                   " has no validation text, wanted 0, got ",
+                                                   config_.evaluation().every_steps()));
+  }
   options.evaluation_samples = config_.evaluation().sequences();
-  ASSIGN_OR_RETURN(validation_loader_, Loader::Create(validation_data_.get(), options));
+  ASSIGN_OR_RETURN(validation_loader_, Loader::Create(dataset_.validation.get(), options));
   return absl::OkStatus();
 }
 
@@ -141,7 +149,8 @@ absl::Status Trainer::MakeMachine() {
   ASSIGN_OR_RETURN(executor_, Executor::Create(plan_->training, plan_->training_plan, machine_, constants));
   ASSIGN_OR_RETURN(evaluator_, Executor::Create(plan_->evaluation, plan_->evaluation_plan, machine_, constants));
   feeder_ = std::make_unique<BatchFeeder>(plan_->training, *executor_, *train_loader_);
-  validation_feeder_ = std::make_unique<BatchFeeder>(plan_->evaluation, *evaluator_, *validation_loader_);
+  if (validation_loader_)
+    validation_feeder_ = std::make_unique<BatchFeeder>(plan_->evaluation, *evaluator_, *validation_loader_);
   views_ = StateViews(plan_->training_plan.layout, machine_);
   for (const Op& op : plan_->training.ops) {
     if (op.kind == OpKind::kRouter && op.phase == Phase::kForward) expert_counts_.push_back(op.outputs[3]);

@@ -44,6 +44,7 @@ expect "batch that does not divide" 1 "batch" train --set batch.global_batch_seq
 expect "unprepared data" 1 "$work/data" train
 expect "missing text" 1 "$work/nothing" "$program" prepare "${common[@]}" --set "data.prepare.input=[\"$work/nothing\"]"
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
+expect "vocabulary smaller than the tokenizer's" 1 "vocab_size" train --set model.hunyuan_lm.vocab_size=300
 expect "sequence longer than the data" 1 "tokens" train --set data.sequence_length=60000 --set model.hunyuan_lm.max_position_embeddings=60000
 expect "device budget too small: by how much" 1 "more" train --set memory.device_bytes=100000
 expect "device budget too small: which field" 1 "memory.device_bytes" train --set memory.device_bytes=100000
