@@ -8,23 +8,6 @@
 namespace angel_ptm::verify {
 namespace {
 
-// Parts of [begin, end) done so far; each part may be done once.
-class Coverage {
- public:
-  // False if some of it was done before.
-  bool Add(int64_t begin, int64_t end) {
-    const bool is_new = done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done == nullptr; });
-    done_.Assign(begin, end, true);
-    return is_new;
-  }
-  bool Covers(int64_t begin, int64_t end) const {
-    return done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done != nullptr; });
-  }
-
- private:
-  IntervalMap<bool> done_;
-};
-
 class Replay {
  public:
   explicit Replay(const Subject& subject)

@@ -21,6 +21,23 @@ struct Extent {
   int64_t begin = 0, bytes = 0;
 };
 
+// The part of a range that is done; each element may be done once.
+class Coverage {
+ public:
+  // False if some of it was done before.
+  bool Add(int64_t begin, int64_t end) {
+    const bool is_new = done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done == nullptr; });
+    done_.Assign(begin, end, true);
+    return is_new;
+  }
+  bool Covers(int64_t begin, int64_t end) const {
+    return done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done != nullptr; });
+  }
+
+ private:
+  IntervalMap<bool> done_;
+};
+
 // Symbolic memory: every byte of both arenas holds a byte of some version of some object, or nothing known; every byte
 // of every object has a newest version.
 class SymbolicMemory {

@@ -43,7 +43,9 @@ class PlanGrid : public ::testing::TestWithParam<Param> {
   void ExpectSound(const Plan& plan, int64_t device_bytes) const {
     const absl::Status verified = VerifyPlan(graph_, plan);
     EXPECT_TRUE(verified.ok()) << verified;
-    if (device_bytes > 0) EXPECT_LE(plan.arena_bytes[0], device_bytes);
+    if (device_bytes > 0) {
+      EXPECT_LE(plan.arena_bytes[0], device_bytes);
+    }
     for (int t = 0; t < kTierCount; ++t) {
       const TierPeak& peak = plan.peaks[t];
       EXPECT_EQ(peak.live_bytes, std::accumulate(peak.by_class.begin(), peak.by_class.end(), int64_t{0}));
@@ -99,7 +101,9 @@ TEST_P(PlanGrid, BudgetsAreKept) {
         ASSERT_TRUE(plan.ok()) << plan.status();
         ExpectSound(*plan, bytes);
         ExpectStageFormula(graph_, *plan);
-        if (bytes <= full * 60 / 100) EXPECT_GT(MovesOf(*plan), 0);
+        if (bytes <= full * 60 / 100) {
+          EXPECT_GT(MovesOf(*plan), 0);
+        }
       } else if (bytes < least - least / 50) {  // the least is known to within a percent
         EXPECT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
         EXPECT_THAT(std::string(plan.status().message()), HasSubstr(absl::StrCat("(", least, ")")));
