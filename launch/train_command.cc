@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
+#include "comm/mpi_environment.h"
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
@@ -36,8 +37,9 @@ void InstallSignalHandlers() {
   sigaction(SIGINT, &action, nullptr);
 }
 
-// OpenMPI sets this in every process it starts.
-bool StartedByMpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+bool StartedByMpirun() {
+  return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
+}
 
 TrainerOptions OptionsFor(int rank, bool resume, std::shared_ptr<ProgressBoard> board) {
   return {.resume = resume,
