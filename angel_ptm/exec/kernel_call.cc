@@ -206,6 +206,36 @@ KernelArgs Router(const Slots& s) {
                         .accumulate_dgate = a.accumulate_dw};
 }
 
+// Products of the experts' rows with their own weights.
+KernelArgs GroupedMatmul(const Slots& s) {
+  const OpAttrs& a = s.op.attrs;
+  if (s.op.kind == OpKind::kGroupedMatmul) {
+    return GroupedMatmulArgs{.c = s.OutAt(0),
+                             .a = s.In(0),
+                             .b = s.In(1),
+                             .block_expert = s.InInts(2),
+                             .active_blocks = s.InInts(3),
+                             .n = s.OutDim(0, 1),
+                             .k = s.Dim(0, 1),
+                             .e = a.experts,
+                             .block_rows = a.block_rows,
+                             .blocks_max = s.Dim(0, 0) / a.block_rows,
+                             .trans_b = a.trans_b};
+  }
+  return GroupedMatmulGradWeightArgs{.dw = s.OutAt(0),
+                                     .dy = s.In(0),
+                                     .x = s.In(1),
+                                     .block_expert = s.InInts(2),
+                                     .active_blocks = s.InInts(3),
+                                     .n = s.Dim(0, 1),
+                                     .k = s.Dim(1, 1),
+                                     .e = a.experts,
+                                     .block_rows = a.block_rows,
+                                     .blocks_max = s.Dim(0, 0) / a.block_rows,
+                                     .accumulate = a.accumulate_dw};
+}
+
+// Ops between tokens [T,...] and the padded rows of the experts [R,...].
 KernelArgs ExpertRows(const Slots& s) {
   const OpAttrs& a = s.op.attrs;
   switch (s.op.kind) {
@@ -238,30 +268,6 @@ KernelArgs ExpertRows(const Slots& s) {
                               .h = s.OutDim(0, 1),
                               .k = a.topk,
                               .accumulate = a.accumulate};
-    case OpKind::kGroupedMatmul:
-      return GroupedMatmulArgs{.c = s.OutAt(0),
-                               .a = s.In(0),
-                               .b = s.In(1),
-                               .block_expert = s.InInts(2),
-                               .active_blocks = s.InInts(3),
-                               .n = s.OutDim(0, 1),
-                               .k = s.Dim(0, 1),
-                               .e = a.experts,
-                               .block_rows = a.block_rows,
-                               .blocks_max = s.Dim(0, 0) / a.block_rows,
-                               .trans_b = a.trans_b};
-    case OpKind::kGroupedMatmulGradWeight:
-      return GroupedMatmulGradWeightArgs{.dw = s.OutAt(0),
-                                         .dy = s.In(0),
-                                         .x = s.In(1),
-                                         .block_expert = s.InInts(2),
-                                         .active_blocks = s.InInts(3),
-                                         .n = s.Dim(0, 1),
-                                         .k = s.Dim(1, 1),
-                                         .e = a.experts,
-                                         .block_rows = a.block_rows,
-                                         .blocks_max = s.Dim(0, 0) / a.block_rows,
-                                         .accumulate = a.accumulate_dw};
     case OpKind::kCombine:
       return CombineArgs{.y = s.OutAt(0),
                          .base = s.In(0),
@@ -401,11 +407,12 @@ KernelArgs BindKernel(const Graph& graph, const Op& op, const std::vector<void*>
     case OpKind::kExpertLayout:
     case OpKind::kDispatch:
     case OpKind::kDispatchGrad:
-    case OpKind::kGroupedMatmul:
-    case OpKind::kGroupedMatmulGradWeight:
     case OpKind::kCombine:
     case OpKind::kCombineGrad:
       return ExpertRows(s);
+    case OpKind::kGroupedMatmul:
+    case OpKind::kGroupedMatmulGradWeight:
+      return GroupedMatmul(s);
     case OpKind::kLinearCrossEntropy:
       return LinearCrossEntropy(s);
     case OpKind::kSquareSum:
