@@ -11,6 +11,7 @@
 #include <chrono>
 #include <random>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/file_io.h"
@@ -44,6 +45,13 @@ std::string OutputOfChild(Fn&& fn, int* exit_code) {
   EXPECT_EQ(waitpid(child, &status, 0), child);
   *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return output;
+}
+
+bool WriteText(const char* path, const std::string& text) {
+  const int fd = open(path, O_WRONLY);
+  const bool written = fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  if (fd >= 0) close(fd);
+  return written;
 }
 
 void Send(int pipe_end, const std::string& text) {
@@ -165,8 +173,15 @@ TEST(CheckpointFaultsTest, ARealFullDisk) {
   int code = 0;
   const std::string output = OutputOfChild(
       [&](int out) {
-        // A private mount that goes away with this process.
-        if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+        // A private mount that goes away with this process; without root in a user namespace of its own.
+        const uid_t user = geteuid();
+        const gid_t group = getegid();
+        if (unshare(user == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+        if (user != 0 && (!WriteText("/proc/self/setgroups", "deny") ||
+                          !WriteText("/proc/self/uid_map", absl::StrCat("0 ", user, " 1")) ||
+                          !WriteText("/proc/self/gid_map", absl::StrCat("0 ", group, " 1")))) {
+          return 77;
+        }
         if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
         if (mount("tmpfs", dir.path().c_str(), "tmpfs", 0, "size=3500k") != 0) return 77;
         const auto save = [&](int64_t step) {
