@@ -137,6 +137,11 @@ std::vector<Sabotage> MicroStepSabotages() {
          Refit(p.micro_step);
        },
        "runs on lane comm"},
+  };
+}
+
+std::vector<Sabotage> CollectiveSabotages() {
+  return {
       {"DroppedGather", 3, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kGather)); }, "nothing known"},
       {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kGather)); }, "gathers of parameters"},
       {"GatherOfAnotherSlice", 3, 45,
@@ -163,6 +168,11 @@ std::vector<Sabotage> MicroStepSabotages() {
          ++p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, StateClass::kGradients))].first_page;
        },
        "says pages"},
+  };
+}
+
+std::vector<Sabotage> OffloadSabotages() {
+  return {
       {"DroppedDeparture", 3, 30,
        [](Plan& p) { Erase(p.micro_step, [](const Step& s) { return s.unit == kNone && s.lane == Lane::kCopyOut; }); },
        "nothing known"},
@@ -286,9 +296,10 @@ std::vector<Sabotage> MemorySabotages() {
 }
 
 std::vector<Sabotage> AllSabotages() {
-  std::vector<Sabotage> all = MicroStepSabotages();
-  for (Sabotage& s : UpdateSabotages()) all.push_back(std::move(s));
-  for (Sabotage& s : MemorySabotages()) all.push_back(std::move(s));
+  std::vector<Sabotage> all;
+  for (auto make : {MicroStepSabotages, CollectiveSabotages, OffloadSabotages, UpdateSabotages, MemorySabotages}) {
+    for (Sabotage& sabotage : make()) all.push_back(std::move(sabotage));
+  }
   return all;
 }
 

@@ -1,0 +1,54 @@
+#include "angel_ptm/base/text.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "angel_ptm/base/random.h"
+
+namespace angel_ptm {
+namespace {
+
+TEST(FormatBytes, BinaryUnitsWithThreeDigits) {
+  EXPECT_EQ(FormatBytes(0), "0 B");
+  EXPECT_EQ(FormatBytes(512), "512 B");
+  EXPECT_EQ(FormatBytes(1023), "1023 B");
+  EXPECT_EQ(FormatBytes(4096), "4.00 KiB");
+  EXPECT_EQ(FormatBytes(1536 << 20), "1.50 GiB");
+  EXPECT_EQ(FormatBytes(int64_t{40} << 30), "40.0 GiB");
+  EXPECT_EQ(FormatBytes(int64_t{640} << 40), "640 TiB");
+  EXPECT_EQ(FormatBytes(-2048), "-2.00 KiB");
+}
+
+TEST(FormatCount, DecimalUnitsWithThreeDigits) {
+  EXPECT_EQ(FormatCount(950), "950");
+  EXPECT_EQ(FormatCount(22.8e6), "22.8 M");
+  EXPECT_EQ(FormatCount(1.3e12), "1.30 T");
+  EXPECT_EQ(FormatCount(80.39e9), "80.4 G");
+}
+
+TEST(FormatSeconds, ThreeScales) {
+  EXPECT_EQ(FormatSeconds(12.34), "12.3 s");
+  EXPECT_EQ(FormatSeconds(245), "4m05s");
+  EXPECT_EQ(FormatSeconds(3 * 3600 + 12 * 60), "3h12m");
+  EXPECT_EQ(FormatSeconds(std::numeric_limits<double>::infinity()), "?");
+  EXPECT_EQ(FormatSeconds(std::nan("")), "?");
+}
+
+TEST(FormatExact, ReadsBackAsTheSameBits) {
+  for (uint64_t i = 0; i < 10000; ++i) {
+    const auto words = RandomWords(3, RandomPurpose::kTest, 0, i);
+    const double value = std::bit_cast<double>(uint64_t{words[0]} << 32 | words[1]);
+    if (!std::isfinite(value)) continue;
+    EXPECT_EQ(std::bit_cast<uint64_t>(std::strtod(FormatExact(value).c_str(), nullptr)),
+              std::bit_cast<uint64_t>(value));
+  }
+  EXPECT_EQ(FormatExact(0.1), "0.1");
+  EXPECT_NE(FormatExact(0.1), FormatExact(std::nextafter(0.1, 1)));
+}
+
+}  // namespace
+}  // namespace angel_ptm

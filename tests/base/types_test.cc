@@ -1,0 +1,84 @@
+// Element types, shapes and digests.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/hash.h"
+#include "angel_ptm/base/shape.h"
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+namespace {
+
+TEST(DType, SizesAndNames) {
+  EXPECT_EQ(SizeOf(DType::kFloat32), 4);
+  EXPECT_EQ(SizeOf(DType::kBFloat16), 2);
+  EXPECT_EQ(SizeOf(DType::kInt32), 4);
+  EXPECT_EQ(SizeOf(DType::kUInt8), 1);
+  EXPECT_STREQ(Name(DType::kFloat32), "F32");
+  EXPECT_STREQ(Name(DType::kBFloat16), "BF16");
+  EXPECT_STREQ(Name(DType::kInt32), "I32");
+  EXPECT_STREQ(Name(DType::kUInt8), "U8");
+}
+
+TEST(Shape, ElementsAndText) {
+  EXPECT_EQ(Shape().elements(), 1);
+  EXPECT_EQ(Shape().rank(), 0);
+  EXPECT_EQ((Shape{3, 4, 5}).elements(), 60);
+  EXPECT_EQ((Shape{3, 0}).elements(), 0);
+  EXPECT_EQ((Shape{128167, 4096, 64}).elements(), int64_t{128167} * 4096 * 64);  // beyond 32 bits
+  EXPECT_EQ((Shape{3, 4}).ToString(), "[3, 4]");
+  const int64_t dims[] = {7, 8};
+  EXPECT_EQ(Shape(dims, dims + 2), (Shape{7, 8}));
+  EXPECT_NE((Shape{3, 4}), (Shape{4, 3}));
+  EXPECT_NE((Shape{3}), (Shape{3, 1}));
+}
+
+TEST(Hasher, SeparatesWhatDiffers) {
+  std::set<uint64_t> digests;
+  int count = 0;
+  const auto add = [&](uint64_t digest) {
+    digests.insert(digest);
+    ++count;
+  };
+  for (uint64_t a = 0; a < 50; ++a) {
+    for (uint64_t b = 0; b < 50; ++b) add(Hasher().Mix(a).Mix(b).Digest());
+  }
+  for (uint64_t a = 0; a < 50; ++a) add(Hasher().Mix(a).Digest());
+  for (const char* text : {"a", "b", "ab", "ba", "abc"}) add(Hasher().Mix(std::string_view(text)).Digest());
+  add(Hasher().Mix(std::string_view("a")).Mix(std::string_view("b")).Digest());  // not the same as "ab"
+  EXPECT_EQ(static_cast<int>(digests.size()), count);
+  EXPECT_EQ(Hasher().Mix(1).Mix(2).Digest(), Hasher().Mix(1).Mix(2).Digest());
+}
+
+absl::StatusOr<int> Half(int x) {
+  if (x % 2 != 0) return absl::InvalidArgumentError("odd");
+  return x / 2;
+}
+absl::StatusOr<int> Quarter(int x) {
+  ASSIGN_OR_RETURN(const int half, Half(x));
+  ASSIGN_OR_RETURN(const int quarter, Half(half));
+  return quarter;
+}
+absl::Status CheckQuarter(int x) {
+  RETURN_IF_ERROR(Quarter(x).status());
+  return absl::OkStatus();
+}
+
+TEST(StatusMacros, PassErrorsOn) {
+  EXPECT_EQ(*Quarter(8), 2);
+  EXPECT_EQ(Quarter(6).status().message(), "odd");
+  EXPECT_TRUE(CheckQuarter(4).ok());
+  EXPECT_FALSE(CheckQuarter(3).ok());
+}
+
+TEST(CheckDeathTest, PrintsConditionAndMessage) {
+  const int pages = 3;
+  EXPECT_DEATH(APTM_CHECK(pages == 4, "pages is ", pages),
+               "types_test.cc:[0-9]+: check failed: pages == 4: pages is 3");
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,201 @@
+// Structure of the backward graph and of recomputation.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "tests/model/model_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+using model_testing::kSmallBatch;
+using model_testing::SmallShape;
+
+bool IsParameterGradient(const Graph& graph, TensorId t) {
+  return t != kNone && graph.tensors[t].tensor_class == TensorClass::kGradient;
+}
+
+// Whether the op adds to its output in `slot` instead of overwriting it.
+bool Accumulates(const Op& op, size_t slot) {
+  switch (op.kind) {
+    case OpKind::kMatmul:
+    case OpKind::kGroupedMatmul:
+    case OpKind::kDispatchGrad:
+      return op.attrs.accumulate;
+    case OpKind::kRouterGrad:
+      return slot == 0 ? op.attrs.accumulate : op.attrs.accumulate_dw;
+    case OpKind::kAddRmsNormGrad:
+    case OpKind::kQkRopeNormGrad:
+      return slot > 0 && op.attrs.accumulate_dw;
+    case OpKind::kLinearCrossEntropy:
+      return slot == 2 && op.attrs.accumulate_dw;
+    case OpKind::kEmbeddingGrad:
+    case OpKind::kGroupedMatmulGradWeight:
+      return op.attrs.accumulate_dw;
+    default:
+      return false;
+  }
+}
+
+class Backward : public ::testing::TestWithParam<std::tuple<bool, bool, bool>> {  // moe, tied, recompute
+ protected:
+  Backward()
+      : graph_(BuildHunyuanLmTraining(SmallShape(std::get<0>(GetParam()), std::get<1>(GetParam())), kSmallBatch,
+                                      std::vector<bool>(3, std::get<2>(GetParam())))) {}
+  const Graph graph_;
+};
+
+TEST_P(Backward, EveryParameterHasAGradientOfItsShapeAndPlace) {
+  std::set<TensorId> gradients;
+  for (const Parameter& p : graph_.parameters) {
+    ASSERT_NE(p.gradient, kNone) << graph_.tensors[p.tensor].name;
+    const Tensor &value = graph_.tensors[p.tensor], &gradient = graph_.tensors[p.gradient];
+    EXPECT_EQ(gradient.shape, value.shape);
+    EXPECT_EQ(gradient.unit, value.unit);
+    EXPECT_EQ(gradient.unit_offset, value.unit_offset);
+    EXPECT_EQ(gradient.dtype, DType::kFloat32);
+    EXPECT_TRUE(gradients.insert(p.gradient).second);
+  }
+}
+
+// The first writer overwrites what memory happens to hold, later ones add. The one exception: the value columns of a
+// qkv gradient come from attention, its query and key columns from the norm of queries and keys.
+TEST_P(Backward, FirstWriterOverwritesLaterOnesAdd) {
+  std::map<TensorId, int> writes;
+  for (const Op& op : graph_.ops) {
+    for (size_t slot = 0; slot < op.outputs.size(); ++slot) {
+      const TensorId t = op.outputs[slot];
+      if (t == kNone) continue;
+      const bool first = writes[t]++ == 0;
+      if (op.kind == OpKind::kQkRopeNormGrad && slot == 0) {
+        EXPECT_FALSE(first);
+        continue;
+      }
+      EXPECT_EQ(Accumulates(op, slot), !first) << Name(op.kind) << " -> " << graph_.tensors[t].name;
+    }
+  }
+  const TensorId table = graph_.FindTensor("d embed_tokens");
+  EXPECT_EQ(writes[table], std::get<1>(GetParam()) ? 2 : 1);  // tied: the head, then the embedding
+  for (const Parameter& p : graph_.parameters) EXPECT_GE(writes[p.gradient], 1);
+}
+
+TEST_P(Backward, OpsReadOnlyWhatWasWritten) {
+  std::set<TensorId> written;
+  for (size_t t = 0; t < graph_.tensors.size(); ++t) {
+    const TensorClass c = graph_.tensors[t].tensor_class;
+    if (c == TensorClass::kInput || c == TensorClass::kParameter) written.insert(static_cast<TensorId>(t));
+  }
+  for (const Op& op : graph_.ops) {
+    for (TensorId t : op.inputs) {
+      EXPECT_TRUE(t == kNone || written.contains(t)) << Name(op.kind) << " reads " << graph_.tensors[t].name;
+      EXPECT_FALSE(IsParameterGradient(graph_, t)) << "micro-batch gradients are for the reduction only";
+    }
+    for (TensorId t : op.outputs) written.insert(t);
+  }
+}
+
+TEST_P(Backward, PhasesComeInOrder) {
+  bool backward = false;
+  for (const Op& op : graph_.ops) {
+    backward |= op.phase != Phase::kForward;
+    EXPECT_EQ(op.phase != Phase::kForward, backward);
+    if (op.phase == Phase::kRecompute) {
+      EXPECT_TRUE(std::get<2>(GetParam()));
+    }
+  }
+  EXPECT_EQ(graph_.update_begin, static_cast<OpId>(graph_.ops.size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Graphs, Backward, ::testing::Combine(::testing::Bool(), ::testing::Bool(), ::testing::Bool()));
+
+// Most bytes of activations alive between two ops.
+int64_t PeakActivationBytes(const Graph& graph) {
+  std::vector<int> first(graph.tensors.size(), -1), last(graph.tensors.size(), -1);
+  for (int i = 0; i < static_cast<int>(graph.ops.size()); ++i) {
+    for (const auto* list : {&graph.ops[i].inputs, &graph.ops[i].outputs}) {
+      for (TensorId t : *list) {
+        if (t == kNone || graph.tensors[t].tensor_class != TensorClass::kActivation) continue;
+        if (first[t] < 0) first[t] = i;
+        last[t] = i;
+      }
+    }
+  }
+  int64_t peak = 0;
+  for (int i = 0; i < static_cast<int>(graph.ops.size()); ++i) {
+    int64_t live = 0;
+    for (size_t t = 0; t < graph.tensors.size(); ++t)
+      live += first[t] >= 0 && first[t] <= i && i <= last[t] ? graph.tensors[t].bytes() : 0;
+    peak = std::max(peak, live);
+  }
+  return peak;
+}
+
+TEST(Recomputation, KeepsFewerActivationBytes) {
+  for (bool moe : {false, true}) {
+    HunyuanLmShape shape = SmallShape(moe, true);
+    shape.num_hidden_layers = 8;
+    const auto peak = [&](int recomputed) {
+      std::vector<bool> recompute(8, false);
+      for (int i = 0; i < recomputed; ++i) recompute[i] = true;
+      return PeakActivationBytes(BuildHunyuanLmTraining(shape, kSmallBatch, recompute));
+    };
+    const int64_t none = peak(0), half = peak(4), all = peak(8);
+    EXPECT_LT(half, none);
+    EXPECT_LT(all, half);
+    EXPECT_LT(all, none / 3);
+  }
+}
+
+TEST(Recomputation, RerunsTheBlocksForwardOpsOnTheirCheckpoint) {
+  const Graph graph = BuildHunyuanLmTraining(SmallShape(true, true), kSmallBatch, {false, true, false});
+  std::vector<OpKind> forward, again;
+  for (const Op& op : graph.ops) {
+    // The sum that closes the block and the shared expert's part of it are read by no backward op.
+    const bool unread =
+        op.outputs[0] != kNone && (graph.tensors[op.outputs[0]].name == "layers.1.mlp.combine.y" ||
+                                   graph.tensors[op.outputs[0]].name == "layers.1.mlp.shared_mlp.down.c");
+    if (op.block == 1 && op.phase == Phase::kForward && !unread) forward.push_back(op.kind);
+    if (op.phase != Phase::kRecompute) continue;
+    EXPECT_EQ(op.block, 1);
+    again.push_back(op.kind);
+    for (TensorId t : op.outputs) {
+      EXPECT_TRUE(t == kNone || graph.tensors[t].tensor_class == TensorClass::kActivation);
+    }
+    if (again.size() == 1) {
+      EXPECT_EQ(op.kind, OpKind::kAddRmsNorm);
+      EXPECT_EQ(graph.tensors[op.inputs[0]].name, "layers.1.input_norm.sum");
+      EXPECT_EQ(op.inputs[1], kNone);
+      EXPECT_EQ(op.outputs[0], kNone);
+    }
+  }
+  EXPECT_EQ(again, forward);
+}
+
+TEST(Recomputation, BackwardReadsOnlyTheCheckpointOfTheForwardPass) {
+  const Graph graph = BuildHunyuanLmTraining(SmallShape(true, false), kSmallBatch, {true, true, true});
+  std::map<TensorId, const Op*> producer;
+  for (const Op& op : graph.ops) {
+    if (op.phase == Phase::kBackward && op.block != kNone) {
+      for (TensorId t : op.inputs) {
+        if (t == kNone || graph.tensors[t].tensor_class != TensorClass::kActivation || !producer.contains(t)) continue;
+        const Op& source = *producer[t];
+        if (source.phase != Phase::kForward || source.block != op.block) continue;
+        EXPECT_EQ(source.kind, OpKind::kAddRmsNorm);
+        EXPECT_EQ(t, source.outputs[0]) << graph.tensors[t].name;
+      }
+    }
+    for (TensorId t : op.outputs) producer[t] = &op;
+  }
+}
+
+TEST(Recomputation, ChangesTheGraphsDigestButNotItsParameters) {
+  const Graph kept = BuildHunyuanLmTraining(SmallShape(false, true), kSmallBatch, {false, false, false});
+  const Graph recomputed = BuildHunyuanLmTraining(SmallShape(false, true), kSmallBatch, {false, true, false});
+  EXPECT_NE(Hash(kept), Hash(recomputed));
+  EXPECT_EQ(kept.ParameterCount(), recomputed.ParameterCount());
+}
+
+}  // namespace
+}  // namespace angel_ptm

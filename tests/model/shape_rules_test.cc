@@ -1,0 +1,111 @@
+// What every op kind makes of its inputs' shapes.
+#include <gtest/gtest.h>
+
+#include "angel_ptm/model/graph_builder.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kT = 12, kH = 8, kV = 40, kF = 16, kE = 4, kK = 2, kBlock = 4;
+
+class ShapeRules : public ::testing::Test {
+ protected:
+  TensorId Tensor(Shape shape, DType dtype = DType::kFloat32) { return builder_.AddInput("t", shape, dtype); }
+  TensorId Ints(Shape shape) { return Tensor(shape, DType::kInt32); }
+
+  // Shapes of the outputs; rank -1 stands for an absent one.
+  std::vector<Shape> Infer(OpKind kind, std::vector<TensorId> inputs, OpAttrs attrs = {}) {
+    std::vector<Shape> shapes;
+    for (const OutputSpec& spec : InferOutputs(builder_.graph(), kind, inputs, attrs)) shapes.push_back(spec.shape);
+    return shapes;
+  }
+
+  GraphBuilder builder_{"shapes"};
+};
+
+using Shapes = std::vector<Shape>;
+
+TEST_F(ShapeRules, Products) {
+  EXPECT_EQ(Infer(OpKind::kMatmul, {Tensor({kT, kH}), Tensor({kH, kF})}), (Shapes{{kT, kF}}));
+  EXPECT_EQ(Infer(OpKind::kMatmul, {Tensor({kT, kH}), Tensor({kF, kH})}, {.trans_b = true}), (Shapes{{kT, kF}}));
+  EXPECT_EQ(Infer(OpKind::kMatmul, {Tensor({kT, kF}), Tensor({kT, kH})}, {.trans_a = true}), (Shapes{{kF, kH}}));
+  const TensorId rows = Tensor({20, kH}), block_expert = Ints({5}), active = Ints({1});
+  EXPECT_EQ(Infer(OpKind::kGroupedMatmul, {rows, Tensor({kE, kF, kH}), block_expert, active}, {.trans_b = true}),
+            (Shapes{{20, kF}}));
+  EXPECT_EQ(Infer(OpKind::kGroupedMatmul, {rows, Tensor({kE, kH, kF}), block_expert, active}), (Shapes{{20, kF}}));
+  EXPECT_EQ(Infer(OpKind::kGroupedMatmulGradWeight, {Tensor({20, kF}), rows, block_expert, active}, {.experts = kE}),
+            (Shapes{{kE, kF, kH}}));
+}
+
+TEST_F(ShapeRules, EmbeddingNormsAndLoss) {
+  EXPECT_EQ(Infer(OpKind::kEmbedding, {Tensor({kV, kH}), Ints({kT})}), (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kEmbeddingGrad, {Tensor({kT, kH}), Ints({kT})}, {.rows = kV}), (Shapes{{kV, kH}}));
+  const TensorId x = Tensor({kT, kH}), weight = Tensor({kH}), rstd = Tensor({kT});
+  EXPECT_EQ(Infer(OpKind::kAddRmsNorm, {x, x, weight}), (Shapes{{kT, kH}, {kT, kH}, {kT}}));
+  EXPECT_EQ(Infer(OpKind::kAddRmsNormGrad, {x, kNone, x, rstd, weight}), (Shapes{{kT, kH}, {kH}}));
+  EXPECT_EQ(Infer(OpKind::kLinearCrossEntropy, {x, Tensor({kV, kH}), Ints({kT})}), (Shapes{{kT}, {kT, kH}, {kV, kH}}));
+  EXPECT_EQ(Infer(OpKind::kSwiglu, {Tensor({kT, 2 * kF}), kNone}), (Shapes{{kT, kF}}));
+  EXPECT_EQ(Infer(OpKind::kSwigluGrad, {Tensor({kT, kF}), Tensor({kT, 2 * kF}), kNone}), (Shapes{{kT, 2 * kF}}));
+}
+
+TEST_F(ShapeRules, NormWithoutResidualHasNoSum) {
+  const auto outputs = InferOutputs(builder_.graph(), OpKind::kAddRmsNorm, {Tensor({kT, kH}), kNone, Tensor({kH})}, {});
+  EXPECT_TRUE(outputs[0].suffix.empty());
+  EXPECT_FALSE(outputs[1].suffix.empty());
+}
+
+TEST_F(ShapeRules, AttentionWithGroupedHeads) {
+  const OpAttrs attrs{.rows = 2, .sequence = 6, .q_heads = 4, .kv_heads = 2, .head_dim = 6};
+  const TensorId qkv = Tensor({kT, (4 + 2 * 2) * 6}), table = Tensor({kT, 3, 2}), norm = Tensor({6});
+  EXPECT_EQ(Infer(OpKind::kRopeTable, {Ints({kT})}, attrs), (Shapes{{kT, 3, 2}}));
+  EXPECT_EQ(Infer(OpKind::kQkRopeNorm, {qkv, table, norm, norm}, attrs),
+            (Shapes{{kT, 4, 6}, {kT, 2, 6}, {kT, 4}, {kT, 2}}));
+  const TensorId q = Tensor({kT, 4, 6}), k = Tensor({kT, 2, 6}), o = Tensor({kT, 24}), lse = Tensor({4, kT});
+  EXPECT_EQ(Infer(OpKind::kAttention, {q, k, qkv, Ints({kT})}, attrs), (Shapes{{kT, 24}, {4, kT}}));
+  EXPECT_EQ(Infer(OpKind::kAttentionGrad, {o, o, lse, q, k, qkv, Ints({kT})}, attrs),
+            (Shapes{{kT, 4, 6}, {kT, 2, 6}, {kT, 48}}));
+  const OpAttrs decoding{.rows = 3, .sequence = 32, .q_heads = 4, .kv_heads = 2, .head_dim = 6};
+  EXPECT_EQ(
+      Infer(OpKind::kCachedAttention, {Tensor({3, 4, 6}), Tensor({3, 2, 6}), Tensor({3, 48}), Ints({1})}, decoding),
+      (Shapes{{3, 24}, {3, 32, 2, 6}, {3, 32, 2, 6}}));
+}
+
+TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
+  const OpAttrs attrs{.experts = kE, .topk = kK, .block_rows = kBlock};
+  EXPECT_EQ(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kH})}, attrs),
+            (Shapes{{kT, kK}, {kT, kK}, {kT, kE}, {kE}}));
+  const Shapes layout = Infer(OpKind::kExpertLayout, {Ints({kT, kK})}, attrs);
+  const int64_t blocks = layout[2][0];
+  EXPECT_EQ(layout, (Shapes{{kT, kK}, {blocks * kBlock}, {blocks}, {1}}));
+  // The worst routing leaves one token in the last block of every expert: no other needs more blocks.
+  int64_t worst = 0;
+  for (int64_t a = 0; a <= kT * kK; ++a) {
+    for (int64_t b = 0; a + b <= kT * kK; ++b) {
+      for (int64_t c = 0; a + b + c <= kT * kK; ++c) {
+        int64_t needed = 0;
+        for (int64_t tokens : {a, b, c, kT * kK - a - b - c}) needed += (tokens + kBlock - 1) / kBlock;
+        worst = std::max(worst, needed);
+      }
+    }
+  }
+  EXPECT_EQ(blocks, worst);
+  const TensorId rows = Tensor({blocks * kBlock, kH}), pair_of_row = Ints({blocks * kBlock}), active = Ints({1});
+  EXPECT_EQ(Infer(OpKind::kDispatch, {Tensor({kT, kH}), pair_of_row, active}, attrs), (Shapes{{blocks * kBlock, kH}}));
+  EXPECT_EQ(Infer(OpKind::kDispatchGrad, {rows, Ints({kT, kK})}, attrs), (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kCombine, {Tensor({kT, kH}), rows, Tensor({kT, kK}), Ints({kT, kK})}, attrs),
+            (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kCombineGrad, {Tensor({kT, kH}), rows, Tensor({kT, kK}), Ints({kT, kK}), pair_of_row, active},
+                  attrs),
+            (Shapes{{blocks * kBlock, kH}, {kT, kK}}));
+}
+
+using ShapeRulesDeathTest = ShapeRules;
+
+TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
+  EXPECT_DEATH(Infer(OpKind::kMatmul, {Tensor({kT, kH}), Tensor({kF, kH})}), "Matmul input 1 has shape \\[16, 8\\]");
+  EXPECT_DEATH(Infer(OpKind::kAddRmsNorm, {Tensor({kT, kH}), kNone, Tensor({kF})}), "AddRmsNorm input 2");
+  EXPECT_DEATH(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kF})}, {.topk = kK}), "Router input 1");
+}
+
+}  // namespace
+}  // namespace angel_ptm

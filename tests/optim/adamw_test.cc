@@ -1,0 +1,59 @@
+#include "optim/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "angel_ptm/model/hunyuan_lm.h"
+
+namespace angel_ptm {
+namespace {
+
+HunyuanLmShape TinyShape() {
+  return {.vocab_size = 64,
+          .hidden_size = 16,
+          .intermediate_size = 32,
+          .num_hidden_layers = 2,
+          .num_attention_heads = 2,
+          .num_key_value_heads = 1,
+          .head_dim = 8,
+          .num_experts = 4,
+          .moe_topk = 2};
+}
+
+TEST(AppendAdamW, SquaresEveryUnitThenUpdatesEveryUnit) {
+  Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  const size_t micro_step_ops = graph.ops.size();
+  AppendAdamW(graph);
+  const size_t units = graph.units.size();
+  EXPECT_EQ(graph.update_begin, static_cast<OpId>(micro_step_ops));
+  ASSERT_EQ(graph.ops.size(), micro_step_ops + 2 * units);
+  for (size_t u = 0; u < units; ++u) {
+    const Op& square = graph.ops[micro_step_ops + u];
+    const Op& update = graph.ops[micro_step_ops + units + u];
+    EXPECT_EQ(square.kind, OpKind::kSquareSum);
+    EXPECT_EQ(update.kind, OpKind::kAdamW);
+    for (const Op* op : {&square, &update}) {
+      EXPECT_EQ(op->unit, static_cast<UnitId>(u));
+      EXPECT_EQ(op->phase, Phase::kUpdate);
+    }
+  }
+}
+
+TEST(AppendAdamW, DecaysAllButNorms) {
+  const Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  for (const Parameter& p : graph.parameters) {
+    EXPECT_EQ(p.weight_decay, graph.tensors[p.tensor].shape.rank() > 1) << graph.tensors[p.tensor].name;
+  }
+}
+
+TEST(AppendAdamWDeathTest, NeedsGradientsAndIsDoneOnce) {
+  Graph evaluation = BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8});
+  EXPECT_DEATH(AppendAdamW(evaluation), "no backward ops");
+  Graph training = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  AppendAdamW(training);
+  EXPECT_DEATH(AppendAdamW(training), "exists already");
+}
+
+}  // namespace
+}  // namespace angel_ptm
