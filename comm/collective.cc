@@ -22,7 +22,8 @@ const char* Name(CollectiveVerb verb) {
 }
 
 std::string Describe(const CollectiveEntry& entry) {
-  return absl::StrCat(Name(entry.verb), " ", entry.what, " ", FormatBytes(entry.bytes));
+  const std::string text = absl::StrCat(Name(entry.verb), " ", entry.what);
+  return entry.verb == CollectiveVerb::kBarrier ? text : absl::StrCat(text, " ", FormatBytes(entry.bytes));
 }
 
 std::string Describe(CollectiveVerb verb, const CallTag& tag) {

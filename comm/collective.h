@@ -25,7 +25,7 @@ struct CollectiveEntry {
   friend bool operator==(const CollectiveEntry&, const CollectiveEntry&) = default;
 };
 
-// "all-gather layer.3.experts 12.0 MiB".
+// "all-gather layer.3.experts 12.0 MiB"; a barrier has no bytes.
 std::string Describe(const CollectiveEntry& entry);
 
 // `all-gather "gather layer.3" (step 12)`; without the step when it is negative.

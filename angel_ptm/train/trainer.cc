@@ -214,9 +214,14 @@ void Trainer::PrintStart() const {
   Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));
 }
 
-// All Plans' collectives, in the order of a step (law 4).
+// The loop around the Plans, then all Plans' collectives, in the order of a step (law 4).
 absl::Status Trainer::VerifyOneSequence() {
-  std::vector<CollectiveEntry> planned;
+  const std::string loop =
+      absl::StrCat("at step ", state_.next_step, " of ", config_.steps(), " (", derived_.accumulation_steps,
+                   " micro-batches a step, evaluation of ", validation_loader_ ? validation_loader_->sample_count() : 0,
+                   " samples every ", config_.evaluation().every_steps(), " steps, checkpoint every ",
+                   config_.checkpoint().every_steps(), ")");
+  std::vector<CollectiveEntry> planned = {{CollectiveVerb::kBarrier, loop, 0}};
   const auto append = [&](const Graph& graph, const Segment& segment) {
     for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
       const CollectiveVerb verb =
@@ -233,8 +238,8 @@ absl::Status Trainer::VerifyOneSequence() {
 absl::Status Trainer::Prepare() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(MakeMachine());
-  RETURN_IF_ERROR(VerifyOneSequence());
   RETURN_IF_ERROR(StartOrResume());
+  RETURN_IF_ERROR(VerifyOneSequence());
   RETURN_IF_ERROR(communicator_.Barrier({"start", -1}));
   double peak = MeasureMatrixPeak(*machine_.kernels, machine_.threads);
   std::vector<double> peaks(communicator_.size());
