@@ -97,7 +97,7 @@ HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
           .intermediate_size = c.intermediate_size(),
           .num_hidden_layers = c.num_hidden_layers(),
           .num_attention_heads = c.num_attention_heads(),
-          .num_key_value_heads = c.num_key_value_heads(),
+          .num_key_value_heads = c.num_key_value_heads() > 0 ? c.num_key_value_heads() : c.num_attention_heads(),
           .head_dim = c.head_dim() > 0 ? c.head_dim() : c.hidden_size() / c.num_attention_heads(),
           .num_experts = c.num_experts(),
           .moe_topk = c.moe_topk(),
