@@ -137,13 +137,6 @@ absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& fact
     plan.arena_bytes[t] = std::max({micro.bytes, update.bytes, plan.layout.home_bytes[t]});
     plan.peaks[t].bytes = plan.arena_bytes[t];
   }
-  const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  if (host > BudgetOr(options.host_bytes)) {
-    return absl::OutOfRangeError(absl::StrCat("the plan needs ", FormatBytes(host), " of host memory (", host,
-                                              " bytes), memory.host_bytes allows ", FormatBytes(options.host_bytes),
-                                              ": raise it by ", FormatBytes(host - options.host_bytes),
-                                              " or raise memory.device_bytes"));
-  }
   return plan;
 }
 
@@ -171,11 +164,7 @@ absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts&
   return best;
 }
 
-}  // namespace
-
-int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  options.host_bytes = 0;
-  const Layout layout = MakeLayout(graph, options, 0);
+int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, PlanOptions options, const Layout& layout) {
   std::vector<MemoryRange> fixed;
   const int64_t base = PlaceFixed(graph, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
   int64_t need = LeastLiveBytes(graph, BuildMicroStep(graph, layout, fixed, facts));
@@ -190,19 +179,35 @@ int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOpti
   }
 }
 
+}  // namespace
+
+int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  return LeastBytesWithLayout(graph, facts, options, MakeLayout(graph, options, 0));
+}
+
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout) {
   APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
              facts.reduce_scratch_bytes.size() == graph.units.size());
   absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
                                                 : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
-  if (plan.ok()) return plan;
-  if (absl::IsOutOfRange(plan.status())) return absl::ResourceExhaustedError(plan.status().message());
-  const int64_t least = LeastDeviceBytes(graph, facts, options);
-  return absl::ResourceExhaustedError(
-      absl::StrCat("graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes),
-                   " (", options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
-                   FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+  if (!plan.ok()) {
+    const int64_t least =
+        LeastBytesWithLayout(graph, facts, options, layout == nullptr ? MakeLayout(graph, options, 0) : *layout);
+    return absl::ResourceExhaustedError(
+        absl::StrCat("graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes),
+                     " (", options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
+                     FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+  }
+  // As little as possible rests on the host already: whatever fits is at home on the device.
+  const int64_t host = plan->arena_bytes[static_cast<int>(TierKind::kHost)];
+  if (host > BudgetOr(options.host_bytes)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("graph ", graph.name, " does not fit: it needs ", FormatBytes(host), " of host memory (", host,
+                     " bytes), memory.host_bytes is ", FormatBytes(options.host_bytes), ": raise it by ",
+                     FormatBytes(host - options.host_bytes), " or raise memory.device_bytes"));
+  }
+  return plan;
 }
 
 }  // namespace angel_ptm

@@ -198,6 +198,21 @@ TEST(Generation, KeepsParametersOnly) {
   EXPECT_EQ(plan->layout.home_bytes[0], StoredBytes(graph, 1, false));
 }
 
+// A small host budget is met by resting as much as possible on the device.
+TEST(HostBudget, CountsAfterTheDeviceIsFull) {
+  const Graph graph = TrainingGraph(SmallShape(4, false), kSmallBatch, false);
+  PlanOptions options{.page_bytes = 64 << 10};
+  const absl::StatusOr<Plan> unconstrained = MakePlan(graph, FactsFor(graph), options);
+  ASSERT_TRUE(unconstrained.ok());
+  options.device_bytes = unconstrained->arena_bytes[0] * 80 / 100;
+  options.host_bytes = unconstrained->arena_bytes[0] * 25 / 100;
+  const absl::StatusOr<Plan> plan = MakePlan(graph, FactsFor(graph), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_LE(plan->arena_bytes[0], options.device_bytes);
+  EXPECT_LE(plan->arena_bytes[1], options.host_bytes);
+  EXPECT_GT(plan->arena_bytes[1], 0);
+}
+
 TEST(HostBudget, RefusalNamesTheTier) {
   const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
