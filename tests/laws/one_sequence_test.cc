@@ -1,0 +1,68 @@
+// Law 4: ranks that plan different sequences of collectives are stopped before step 0, and every rank says what the
+// difference is.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/data/test_support.h"
+#include "tests/laws/trainer_run.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+struct Deviation {
+  std::string name;
+  std::string change;        // --set of rank 1
+  std::string rank0, rank1;  // what the error says of each
+};
+void PrintTo(const Deviation& deviation, std::ostream* os) { *os << deviation.name; }
+
+class OneSequenceTest : public testing::TestWithParam<Deviation> {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    ASSERT_TRUE(PrepareTinyText(folder_->path()).ok());
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  static TemporaryFolder* folder_;
+};
+TemporaryFolder* OneSequenceTest::folder_ = nullptr;
+
+TEST_P(OneSequenceTest, ADifferenceIsNamedBeforeStepZero) {
+  const TrainConfig usual = TrainerConfig(true, folder_->path(), GetParam().name);
+  const TrainConfig other = TrainerConfig(true, folder_->path(), GetParam().name, {GetParam().change});
+  const TrainerOutcome outcome = RunTrainer({.configs = {usual, other, usual}, .world_size = 3});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("rank 0 plans " + GetParam().rank0));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1 plans " + GetParam().rank1));
+  }
+  std::printf("  %s\n", std::string(outcome.statuses[0].message()).c_str());
+  EXPECT_EQ(outcome.last_step_begun, -1);
+  EXPECT_FALSE(std::filesystem::exists(usual.output().directory() + "/metrics.jsonl"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Deviations, OneSequenceTest,
+    testing::Values(Deviation{"Stage", "sharding.zero_stage=2", "#1 all-gather embedding parameters",
+                              "#1 reduce-scatter head gradients"},
+                    Deviation{"Layers", "model.hunyuan_lm.num_hidden_layers=3", "#6 all-gather head parameters",
+                              "#6 all-gather layers.2.dense parameters"},
+                    Deviation{"Width", "model.hunyuan_lm.intermediate_size=48",
+                              "#3 all-gather layers.0.experts parameters 48.0 KiB",
+                              "#3 all-gather layers.0.experts parameters 72.0 KiB"},
+                    Deviation{"Accumulation", "batch.global_batch_sequences=8",
+                              "#0 barrier at step 0 of 6 (2 micro-batches a step",
+                              "#0 barrier at step 0 of 6 (3 micro-batches a step"},
+                    Deviation{"Steps", "steps=7", "#0 barrier at step 0 of 6", "#0 barrier at step 0 of 7"},
+                    Deviation{"Evaluation", "evaluation.every_steps=2", "#0 ", "#0 "},
+                    Deviation{"Checkpoints", "checkpoint.every_steps=2", "#0 ", "#0 "}),
+    [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,149 @@
+// Laws 1 and 3 of the whole trainer, through real data, metrics and checkpoints: six steps at a stretch, and three
+// steps, a stop, and three more under another ZeRO stage, budget, page size and recomputation, print the same numbers
+// and end with the same state. On another number of ranks they agree within rounding and see the same samples.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/data/loader.h"
+#include "angel_ptm/data/packed_dataset.h"
+#include "tests/data/test_support.h"
+#include "tests/laws/trainer_run.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int kWorld = 2;
+
+class ResumeParityTest : public testing::TestWithParam<bool> {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    const absl::Status prepared = PrepareTinyText(folder_->path());
+    ASSERT_TRUE(prepared.ok()) << prepared;
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  void SetUp() override {
+    const TrainConfig config = Config("straight", {"sharding.zero_stage=0"});
+    Run({.configs = {config}, .world_size = kWorld});
+    lines_ = MetricLines(config);
+    losses_ = Losses(config);
+    state_ = State(config);
+    std::filesystem::remove_all(config.output().directory());
+    ASSERT_EQ(lines_.size(), 6u);
+  }
+
+  static TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) {
+    return TrainerConfig(GetParam(), folder_->path(), absl::StrCat(GetParam() ? "moe/" : "dense/", run), overrides);
+  }
+  static void Run(const TrainerRun& run) {
+    const absl::Status status = RunTrainer(run).status();
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  static std::vector<float> State(const TrainConfig& config) {
+    auto state = NewestState(config);
+    EXPECT_TRUE(state.ok()) << state.status();
+    return state.ok() ? *std::move(state) : std::vector<float>();
+  }
+  bool SameState(const TrainConfig& config) const {
+    const std::vector<float> other = State(config);
+    return other.size() == state_.size() && !other.empty() &&
+           std::memcmp(other.data(), state_.data(), other.size() * sizeof(float)) == 0;
+  }
+  // Three steps, a stop, and the rest under a configuration that differs.
+  static void RunInTwo(const TrainConfig& before, int world_before, const TrainConfig& after, int world_after) {
+    Run({.configs = {before}, .world_size = world_before, .stop_in_step = 2});
+    ASSERT_EQ(MetricLines(before).size(), 3u) << "the run did not stop after step 2";
+    Run({.configs = {after}, .world_size = world_after, .resume = true});
+  }
+
+  static TemporaryFolder* folder_;
+  std::vector<std::string> lines_;
+  std::vector<double> losses_;
+  std::vector<float> state_;
+};
+TemporaryFolder* ResumeParityTest::folder_ = nullptr;
+
+TEST_P(ResumeParityTest, ContinuesBitForBitAtEveryStageAndBudget) {
+  constexpr int kBudgets[] = {45, 100, 60, 0};  // percent after the resume, by stage before it; 0: none
+  for (int zero = 0; zero < 4; ++zero) {
+    SCOPED_TRACE(absl::StrCat("ZeRO ", zero, " before the resume"));
+    const std::string name = absl::StrCat("stage", zero);
+    const TrainConfig before = Config(name, {absl::StrCat("sharding.zero_stage=", zero), "memory.page_bytes=16384"});
+    const std::vector<std::string> changes = {absl::StrCat("sharding.zero_stage=", (zero + 1) % 4),
+                                              "memory.page_bytes=4096", "memory.prefetch_steps=2"};
+    TrainConfig after = Config(name, changes);
+    if (kBudgets[zero] > 0) {
+      after.mutable_memory()->set_device_bytes(UnconstrainedDeviceBytes(after, kWorld) * kBudgets[zero] / 100);
+    }
+    RunInTwo(before, kWorld, after, kWorld);
+    EXPECT_EQ(MetricLines(after), lines_);
+    EXPECT_TRUE(SameState(after));
+  }
+}
+
+TEST_P(ResumeParityTest, FaultsAreFound) {
+  const std::vector<std::pair<std::string, std::string>> faults = {
+      {"other samples", "seed=2"}, {"another learning rate", "optimizer.adamw.learning_rate=0.0101"}};
+  for (const auto& [name, change] : faults) {
+    const TrainConfig before = Config(name), after = Config(name, {change});
+    RunInTwo(before, kWorld, after, kWorld);
+    EXPECT_NE(MetricLines(after), lines_) << name;
+    EXPECT_FALSE(SameState(after)) << name;
+  }
+}
+
+TEST_P(ResumeParityTest, ContinuesOnAnotherNumberOfRanks) {
+  for (const auto& [before, after] : {std::pair(2, 3), std::pair(3, 1), std::pair(1, 4)}) {
+    const TrainConfig config = Config(absl::StrCat(before, "then", after));
+    RunInTwo(config, before, config, after);
+    const std::vector<double> losses = Losses(config);
+    ASSERT_EQ(losses.size(), losses_.size());
+    // Rounding (world_sizes_test.cc); one sample more or less would change the loss by a percent.
+    for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i] / losses_[i], 1, 5e-6) << "step " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ResumeParityTest, testing::Bool(),
+                         [](const auto& test) { return test.param ? "Moe" : "Dense"; });
+
+// Law 3's order: whatever the numbers of ranks, sample after sample, none skipped and none repeated.
+TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
+  constexpr int64_t kLength = 32, kGlobal = 8, kMicro = 2;
+  const TemporaryFolder folder;
+  ASSERT_TRUE(PrepareTinyText(folder.path()).ok());
+  const auto data = PackedDataset::Open(folder / "data/train.tokens", kLength);
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto loader = Loader::Create(data->get(), {.global_batch = kGlobal, .micro_batch = kMicro, .seed = 3});
+  ASSERT_TRUE(loader.ok());
+  std::vector<int32_t> tokens(kMicro * kLength), targets(tokens), positions(tokens), starts(tokens);
+  std::vector<int32_t> wanted(kLength), other1(wanted), other2(wanted), other3(wanted);
+  int64_t step = 0, sample = 0;
+  for (int64_t world : {1, 2, 3, 4, 8, 1}) {
+    // Past the end of an epoch too.
+    for (const int64_t end = step + loader->step_count() / 2; step < end; ++step) {
+      int64_t seen = 0;
+      for (int64_t micro = 0; micro < loader->MicroBatchesPerStep(world); ++micro) {
+        for (int64_t rank = 0; rank < world; ++rank) {
+          const int64_t counted = loader->FillMicroBatch({.step = step, .micro = micro, .rank = rank, .world = world},
+                                                         {tokens, targets, positions, starts});
+          if (counted == 0) continue;  // padding
+          for (int64_t row = 0; row < kMicro; ++row, ++sample, ++seen) {
+            loader->FillSample(sample, {wanted, other1, other2, other3});
+            ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), tokens.begin() + row * kLength))
+                << "sample " << sample << " on " << world << " ranks";
+          }
+        }
+      }
+      ASSERT_EQ(seen, kGlobal);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,54 @@
+// Runs of the real trainer on a small prepared text, ranks as threads: what the law tests of the whole trainer share.
+#ifndef ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
+#define ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/config/validate.h"
+
+namespace angel_ptm {
+
+// Writes some deterministic prose and prepares it as a dataset of 300 tokens of vocabulary in <folder>/data.
+absl::Status PrepareTinyText(const std::string& folder);
+
+// Two layers, sequences of 32 tokens, six steps of four micro-batches of one sequence, two evaluations; data from
+// PrepareTinyText(folder), output in <folder>/<run>. `overrides` as in --set.
+TrainConfig TrainerConfig(bool moe, const std::string& folder, const std::string& run,
+                          const std::vector<std::string>& overrides = {});
+
+// What `launch` would find out about this machine for ranks as threads.
+RunFacts TrainerFacts(int world_size);
+
+struct TrainerRun {
+  std::vector<TrainConfig> configs;  // by rank; one for all ranks if there is one
+  int world_size = 1;
+  bool resume = false;
+  int64_t stop_in_step = -1;  // a stop is requested during this step, as by SIGTERM: the run saves after it and ends
+};
+
+struct TrainerOutcome {
+  std::vector<absl::Status> statuses;  // by rank
+  int64_t last_step_begun = -1;        // by any rank
+  // The first error that does not merely follow from another rank's, or OK.
+  absl::Status status() const;
+};
+TrainerOutcome RunTrainer(const TrainerRun& run);
+
+// The fields of <output>/metrics.jsonl that law 1 fixes, as printed, one string per step.
+std::vector<std::string> MetricLines(const TrainConfig& config);
+// The loss by step.
+std::vector<double> Losses(const TrainConfig& config);
+
+// Parameters and moments of the newest checkpoint, all units one after the other.
+absl::StatusOr<std::vector<float>> NewestState(const TrainConfig& config);
+
+// Device bytes of a rank that has no budget.
+int64_t UnconstrainedDeviceBytes(const TrainConfig& config, int world_size);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
