@@ -44,8 +44,9 @@ std::vector<TensorId> GraphBuilder::Append(OpKind kind, std::string_view name, s
       outputs.push_back(kNone);
       continue;
     }
-    outputs.push_back(AddTensor(
-        {.name = absl::StrCat(std::string(name), ".", spec.suffix.data()), .shape = std::move(spec.shape), .dtype = spec.dtype}));
+    outputs.push_back(AddTensor({.name = absl::StrCat(std::string(name), ".", spec.suffix.data()),
+                                 .shape = std::move(spec.shape),
+                                 .dtype = spec.dtype}));
   }
   graph_.ops.push_back({kind, phase_, block_, kNone, attrs, std::move(inputs), outputs});
   return outputs;
@@ -53,8 +54,7 @@ std::vector<TensorId> GraphBuilder::Append(OpKind kind, std::string_view name, s
 
 void GraphBuilder::AppendInto(OpKind kind, std::vector<TensorId> outputs, std::vector<TensorId> inputs, OpAttrs attrs) {
   const std::vector<OutputSpec> specs = InferOutputs(graph_, kind, inputs, attrs);
-  APTM_CHECK(specs.size() == outputs.size(), Name(kind), " has ", specs.size(), " outputs, got ",
-             outputs.size());
+  APTM_CHECK(specs.size() == outputs.size(), Name(kind), " has ", specs.size(), " outputs, got ", outputs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
     if (outputs[i] == kNone) continue;
     const Tensor& given = graph_.tensors[outputs[i]];

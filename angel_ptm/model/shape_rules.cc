@@ -13,9 +13,7 @@ struct Rule {
 
   bool Has(int slot) const { return in[slot] != kNone; }
   const Shape& S(int slot) const { return graph.tensors[in[slot]].shape; }
-  void Want(bool ok, int slot) const {
-    APTM_CHECK(ok, Name(kind), " input ", slot, " has shape ", S(slot).ToString());
-  }
+  void Want(bool ok, int slot) const { APTM_CHECK(ok, Name(kind), " input ", slot, " has shape ", S(slot).ToString()); }
 };
 
 std::vector<OutputSpec> Matmul(const Rule& r) {

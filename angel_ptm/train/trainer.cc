@@ -1,6 +1,7 @@
 #include "angel_ptm/train/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -39,7 +40,6 @@ class Trainer {
  public:
   Trainer(const TrainConfig& config, const RunFacts& facts, const TrainerOptions& options, Communicator& communicator)
       : config_(config),
-        facts_(facts),
         derived_(Derive(config, facts)),
         options_(options),
         communicator_(&communicator, SequenceCheck::kHistory) {}
@@ -60,6 +60,7 @@ class Trainer {
   absl::Status VerifyOneSequence();
   absl::Status StartOrResume();
   void PrintStart() const;
+  void PrintLanes(double seconds);
 
   absl::Status Step();
   absl::Status MicroSteps(double& loss_sum, double& target_count);
@@ -75,7 +76,6 @@ class Trainer {
   bool LastStep() const { return state_.next_step >= config_.steps(); }
 
   const TrainConfig& config_;
-  const RunFacts& facts_;
   const DerivedConfig derived_;
   const TrainerOptions& options_;
   CheckedCommunicator communicator_;
@@ -377,12 +377,25 @@ absl::Status Trainer::MaybeSave(bool last) {
   return absl::OkStatus();
 }
 
+// Where this rank's time went: a busy comm lane beside an idle compute lane asks for another stage or more prefetch.
+void Trainer::PrintLanes(double seconds) {
+  const std::array<double, kLaneCount> busy = executor_->TakeBusySeconds();
+  std::string text = absl::StrFormat("%s; lanes of rank 0 busy:", FormatSeconds(seconds));
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    absl::StrAppend(&text, absl::StrFormat("%s %s %.0f%%", lane == 0 ? "" : ",", Name(static_cast<Lane>(lane)),
+                                           seconds > 0 ? 100 * busy[lane] / seconds : 0));
+  }
+  Print(text);
+}
+
 absl::Status Trainer::Run() {
+  const double begin = Seconds();
   while (!LastStep() && !stop_) {
     RETURN_IF_ERROR(Step());
   }
   if (stop_ && !LastStep())
     Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
+  PrintLanes(Seconds() - begin);
   if (state_.skipped_updates > 0) Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
   return absl::OkStatus();
 }

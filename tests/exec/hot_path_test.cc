@@ -55,8 +55,8 @@ TEST_P(HotPathTest, AllocatesNothingAfterStepTwo) {
     }
   }
   for (int rank = 0; rank < world_size; ++rank) {
-    // OpenBLAS maps one buffer for each caller that multiplies at the same time as others, when that first happens: with ranks as
-    // threads of one process at most one for every rank but the first, in a whole run.
+    // OpenBLAS maps one buffer for each caller that multiplies at the same time as others, when that first happens:
+    // with ranks as threads of one process at most one for every rank but the first, in a whole run.
     EXPECT_LE(calls[rank], world_size - 1) << "rank " << rank;
     EXPECT_GT(losses[rank], 0);
   }
