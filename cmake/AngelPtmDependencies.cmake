@@ -26,3 +26,11 @@ if(NOT ANGEL_PTM_MPI STREQUAL "OFF")
   find_package(MPI COMPONENTS C)
 endif()
 angel_ptm_feature(MPI "${MPI_C_FOUND}")
+
+# Declared for the backends to come (ARCHITECTURE.md, "Not built yet"): asking for one is an error, not ignored.
+foreach(feature CUDA NCCL URING)
+  if(ANGEL_PTM_${feature} STREQUAL "ON")
+    message(FATAL_ERROR "ANGEL_PTM_${feature}=ON, but this version has no ${feature} code")
+  endif()
+  set(ANGEL_PTM_WITH_${feature} OFF)
+endforeach()
