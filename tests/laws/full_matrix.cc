@@ -21,6 +21,10 @@ TEST_P(FullMatrixTest, SameBits) {
       const absl::Status status = matrix.Check(axes);
       EXPECT_EQ(status, absl::OkStatus()) << axes;
       if (!status.ok() && ++differences == 10) break;
+      if (matrix.compares() && matrix.counts().cases % 288 == 0) {
+        std::printf("  %lld of 1728\n", static_cast<long long>(matrix.counts().cases));
+        std::fflush(stdout);
+      }
     }
     if (!matrix.compares()) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
