@@ -1,17 +1,22 @@
 #include "comm/peer_watcher.h"
 
+#include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace angel_ptm {
+namespace {
+
+constexpr double kHurriedPeriodSeconds = 0.01;
+
+}  // namespace
 
 PeerWatcher::PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
                          std::function<void(std::string_view)> on_loss, double period_seconds)
-    : board_(std::move(board)), rank_(rank), on_loss_(std::move(on_loss)) {
-  thread_ = std::thread([this, period_seconds] { Run(period_seconds); });
+    : board_(std::move(board)), rank_(rank), on_loss_(std::move(on_loss)), period_seconds_(period_seconds) {
+  thread_ = std::thread([this] { Run(); });
 }
 
 PeerWatcher::~PeerWatcher() {
@@ -26,6 +31,19 @@ PeerWatcher::~PeerWatcher() {
 absl::Status PeerWatcher::status() const {
   if (!lost_.load(std::memory_order_acquire)) return absl::OkStatus();
   return absl::UnavailableError(sentence_);
+}
+
+absl::Status PeerWatcher::AwaitLoss(double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  {
+    const std::lock_guard lock(mutex_);
+    period_seconds_ = std::min(period_seconds_, kHurriedPeriodSeconds);
+  }
+  wake_.notify_all();
+  while (status().ok() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(kHurriedPeriodSeconds));
+  }
+  return status();
 }
 
 std::string PeerWatcher::Look() const {
@@ -51,7 +69,7 @@ std::string PeerWatcher::Look() const {
   return "";
 }
 
-void PeerWatcher::Run(double period_seconds) {
+void PeerWatcher::Run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
@@ -63,7 +81,8 @@ void PeerWatcher::Run(double period_seconds) {
       return;
     }
     lock.lock();
-    wake_.wait_for(lock, std::chrono::duration<double>(period_seconds), [this] { return stopping_; });
+    const double period = period_seconds_;
+    wake_.wait_for(lock, std::chrono::duration<double>(period), [&] { return stopping_ || period_seconds_ < period; });
   }
 }
 

@@ -31,8 +31,12 @@ class PeerWatcher {
   // that waits for the lost one stops waiting. Any thread; one atomic load while all is well.
   absl::Status status() const;
 
+  // For an error that a dying peer may have caused before this watcher looked: looks again, often, until a loss shows
+  // or `seconds` have passed. Returns status(). Any thread.
+  absl::Status AwaitLoss(double seconds);
+
  private:
-  void Run(double period_seconds);
+  void Run();
   // The sentence if a peer is lost, else empty.
   std::string Look() const;
 
@@ -44,6 +48,7 @@ class PeerWatcher {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
+  double period_seconds_;
   std::thread thread_;
 };
 

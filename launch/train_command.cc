@@ -62,7 +62,7 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bo
       threads.emplace_back([&, rank] {
         const std::unique_ptr<Communicator> communicator = world.Create(rank);
         results[rank] = TrainRank(config, facts, OptionsFor(rank, resume, board), *communicator);
-        if (!results[rank].ok()) world.Abort(results[rank].message().data());
+        if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
     }
   }
@@ -74,13 +74,17 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bo
 }
 
 #ifdef ANGEL_PTM_WITH_MPI
+// How long an error that a dead rank may have caused waits for the watcher's verdict; well within the 10 s in which a
+// run with a killed rank ends. A process with a large memory takes seconds to go.
+constexpr double kVerdictSeconds = 5;
+
 absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, bool resume) {
   ASSIGN_OR_RETURN(const std::string board_path, world.MakeSharedName("/dev/shm"));
   ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(board_path, world.size()));
   RETURN_IF_ERROR(world.Meet());
   if (world.node_rank() == 0) board->Unlink();
   board->Publish(world.rank(), -1, "start-up");
-  const PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
+  PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
     std::fprintf(stderr, "angel-ptm: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
   });
   const WaitOptions wait{.timeout_seconds = config.communication().timeout_seconds(),
@@ -89,9 +93,11 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resume, board), *communicator);
   if (status.ok()) {
     board->Finish(world.rank());
-  } else {
-    board->Fail(world.rank(), status.message().data());
+    return status;
   }
+  // A read from a dead rank's memory fails before the watcher's next look: it prints its sentence, then this rank ends.
+  if (absl::IsUnavailable(status)) watcher.AwaitLoss(kVerdictSeconds).IgnoreError();
+  board->Fail(world.rank(), std::string(status.message()));
   return status;
 }
 

@@ -86,6 +86,32 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   EXPECT_TRUE(WIFSIGNALED(exit_status));
 }
 
+// A collective can meet a dead peer before the watcher's next look: whoever gets the error waits for the verdict, or
+// the run would end without saying who died and where (a read from a peer's memory fails the moment it is gone).
+TEST(PeerWatcherTest, ALossBetweenTwoLooksIsFoundWhenAskedFor) {
+  const std::string path = BoardPath("between_looks");
+  auto board = ProgressBoard::Open(path, 2);
+  ASSERT_TRUE(board.ok()) << board.status();
+  const pid_t child = fork();
+  if (child == 0) {
+    auto own = ProgressBoard::Open(path, 2);
+    if (!own.ok()) _exit(2);
+    (*own)->Publish(1, 12, "reduce head");
+    for (;;) pause();
+  }
+  RankProgress progress;
+  while (!(*board)->Read(1, &progress)) usleep(1000);
+  std::atomic<int> calls{0};
+  PeerWatcher watcher(
+      *board, 0, [&](std::string_view) { ++calls; }, /*period_seconds=*/3600);
+  EXPECT_TRUE(watcher.AwaitLoss(0.05).ok());
+  kill(child, SIGKILL);
+  EXPECT_THAT(std::string(watcher.AwaitLoss(30).message()), HasSubstr(") died at step 12 in reduce head"));
+  EXPECT_EQ(calls, 1);
+  (*board)->Unlink();
+  waitpid(child, nullptr, 0);
+}
+
 TEST(PeerWatcherTest, FinishedProcessIsNoLoss) {
   const std::string path = BoardPath("finished");
   auto board = ProgressBoard::Open(path, 2);
