@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -14,40 +15,51 @@ bool ByAddress(const Region* a, const Region* b) {
   return a->range.offset != b->range.offset ? a->range.offset < b->range.offset : a < b;
 }
 
-// Placed regions by time: a list in order of address per stretch of steps, so that where there are many, a region is
-// compared with its contemporaries only.
+// Placed regions by time: those that live for a short while in a list per stretch of steps, so that a region is
+// compared with its contemporaries only; the others, alive through most of the segment, in one list. All lists in
+// address order.
 class Timetable {
  public:
-  Timetable(size_t regions, size_t steps)
-      : stretch_(regions <= 1000 ? static_cast<int32_t>(steps) + 1 : 32), stretches_(steps / stretch_ + 1) {}
+  explicit Timetable(size_t steps) : stretches_(steps / kStretch + 1) {}
 
   void Add(const Region* region) {
-    for (int32_t s = region->first_step / stretch_; s <= region->last_step / stretch_; ++s) {
-      std::vector<const Region*>& placed = stretches_[s];
-      placed.insert(std::upper_bound(placed.begin(), placed.end(), region, ByAddress), region);
-    }
+    const int32_t first = region->first_step / kStretch, last = region->last_step / kStretch;
+    if (last - first > kShortLife) return Insert(long_lived_, region);
+    for (int32_t s = first; s <= last; ++s) Insert(stretches_[s], region);
   }
 
   // Placed regions alive at the same time as `region`, by address.
   const std::vector<const Region*>& Contemporaries(const Region& region) {
     found_.clear();
-    const int32_t first = region.first_step / stretch_, last = region.last_step / stretch_;
+    const auto alive = [&](const Region* other) {
+      return other->last_step >= region.first_step && region.last_step >= other->first_step;
+    };
+    std::copy_if(long_lived_.begin(), long_lived_.end(), std::back_inserter(found_), alive);
+    const int32_t first = region.first_step / kStretch, last = region.last_step / kStretch;
+    short_lived_.clear();
     for (int32_t s = first; s <= last; ++s) {
       for (const Region* other : stretches_[s]) {
-        if (other->last_step >= region.first_step && region.last_step >= other->first_step) found_.push_back(other);
+        // One that lives in several stretches counts in the first of them that is looked at.
+        if (std::max(first, other->first_step / kStretch) == s && alive(other)) short_lived_.push_back(other);
       }
     }
-    if (first != last) {
-      std::sort(found_.begin(), found_.end(), ByAddress);
-      found_.erase(std::unique(found_.begin(), found_.end()), found_.end());
-    }
+    if (first != last) std::sort(short_lived_.begin(), short_lived_.end(), ByAddress);
+    const auto middle = static_cast<int64_t>(found_.size());
+    found_.insert(found_.end(), short_lived_.begin(), short_lived_.end());
+    std::inplace_merge(found_.begin(), found_.begin() + middle, found_.end(), ByAddress);
     return found_;
   }
 
  private:
-  const int32_t stretch_;
+  static constexpr int32_t kStretch = 32;   // steps
+  static constexpr int32_t kShortLife = 8;  // stretches
+
+  static void Insert(std::vector<const Region*>& placed, const Region* region) {
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), region, ByAddress), region);
+  }
+
   std::vector<std::vector<const Region*>> stretches_;
-  std::vector<const Region*> found_;
+  std::vector<const Region*> long_lived_, short_lived_, found_;
 };
 
 int64_t Align(int64_t offset) { return (offset + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment; }
@@ -76,7 +88,7 @@ void Sort(std::vector<Region*>& regions, Order order) {
 
 // First fit in the given order. Returns the end of the highest region.
 int64_t PlaceInOrder(const std::vector<Region*>& order, size_t steps, int64_t base) {
-  Timetable timetable(order.size(), steps);
+  Timetable timetable(steps);
   int64_t end = base;
   for (Region* region : order) {
     int64_t offset = Align(base);
