@@ -1,7 +1,8 @@
 #include "angel_ptm/exec/executor.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -33,6 +34,23 @@ bool AllFinite(const float* values, int64_t n) {
     if (p != 0.0f) return false;
   }
   return true;
+}
+
+// The input slot of active_blocks of ops whose first output are padded expert rows (model/op_kind.h).
+int ActiveBlocksSlot(OpKind kind) {
+  switch (kind) {
+    case OpKind::kDispatch:
+    case OpKind::kSwigluGrad:
+      return 2;
+    case OpKind::kSwiglu:
+      return 1;
+    case OpKind::kGroupedMatmul:
+      return 3;
+    case OpKind::kCombineGrad:
+      return 5;
+    default:
+      return kNone;
+  }
 }
 
 class LaneExecutor : public Executor {
@@ -108,6 +126,7 @@ class LaneExecutor : public Executor {
   absl::Status RunStep(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
+  int64_t ElementsInUse(const Segment& segment, const Step& step, size_t output) const;
   void MovePages(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
@@ -263,20 +282,29 @@ void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t ind
 
 void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
   const Op& op = graph_.ops[step.op];
-  // Rows of padded expert buffers behind the last block in use hold no data.
-  if (op.kind == OpKind::kDispatch || op.kind == OpKind::kGroupedMatmul || op.kind == OpKind::kCombineGrad ||
-      op.attrs.block_rows > 0) {
-    return;
-  }
   for (size_t i = 0; i < op.outputs.size(); ++i) {
     const TensorId t = op.outputs[i];
-    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32 || op.kind == OpKind::kAttentionGrad) continue;
+    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32) continue;
+    // Writes the value columns only; the op that writes the others follows.
+    if (op.kind == OpKind::kAttentionGrad && i == 2) continue;
     const Place& place = step.operands[op.inputs.size() + i];
-    if (!AllFinite(reinterpret_cast<const float*>(Address(segment, place)), place.bytes / 4)) {
+    const int64_t elements = std::min(place.bytes / 4, ElementsInUse(segment, step, i));
+    if (!AllFinite(reinterpret_cast<const float*>(Address(segment, place)), elements)) {
       non_finite_ = {step.op, t};
       return;
     }
   }
+}
+
+// Rows of padded expert buffers behind the last block in use hold no data.
+int64_t LaneExecutor::ElementsInUse(const Segment& segment, const Step& step, size_t output) const {
+  const Op& op = graph_.ops[step.op];
+  const int slot = output == 0 ? ActiveBlocksSlot(op.kind) : kNone;
+  if (slot == kNone || op.inputs[slot] == kNone) return std::numeric_limits<int64_t>::max();
+  int32_t active_blocks = 0;
+  std::memcpy(&active_blocks, Address(segment, step.operands[slot]), sizeof(active_blocks));
+  const Shape& rows = graph_.tensors[op.outputs[output]].shape;
+  return active_blocks * op.attrs.block_rows * (rows.elements() / rows[0]);
 }
 
 void LaneExecutor::MovePages(const Segment& segment, const Step& step) {

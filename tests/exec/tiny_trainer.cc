@@ -5,6 +5,7 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/random.h"
@@ -73,18 +74,25 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator)
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
 
-void TinyTrainer::RouteAllTokensToTheSameExperts() {
+void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
   for (const StateView& view : StateViews(run_->training_plan.layout, machine_)) {
     if (view.state_class != StateClass::kParameters) continue;
     for (int32_t p : run_->training.units[view.unit].parameters) {
       const Tensor& tensor = run_->training.tensors[run_->training.parameters[p].tensor];
-      if (!tensor.name.ends_with("mlp.gate")) continue;
+      if (!absl::EndsWith(absl::StrCat(".", tensor.name), absl::StrCat(".", name_end))) continue;
       const int64_t first = view.stored.size() == view.own_slice.size() ? view.begin : 0;
       const int64_t last = first + static_cast<int64_t>(view.stored.size());
       const int64_t end = tensor.unit_offset + tensor.shape.elements();
-      for (int64_t i = std::max(first, tensor.unit_offset); i < std::min(last, end); ++i) view.stored[i - first] = 0;
+      for (int64_t i = std::max(first, tensor.unit_offset); i < std::min(last, end); ++i)
+        view.stored[i - first] = value;
     }
   }
+}
+
+std::string TinyTrainer::FirstNonFinite() {
+  feeder_->Feed({step_, 0, communicator_.rank(), communicator_.size()});
+  const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
+  return found.op == kNone ? "" : run_->training.tensors[found.tensor].name;
 }
 
 UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/train/batch_feeder.h"
 #include "angel_ptm/train/run_plan.h"
@@ -24,7 +25,14 @@ class TinyTrainer {
   TinyTrainer(const TrainConfig& config, Communicator& communicator);
 
   // Every token to the same experts: gates of zero tie, and ties go to the lowest.
-  void RouteAllTokensToTheSameExperts();
+  void RouteAllTokensToTheSameExperts() { FillParameter("mlp.gate", 0); }
+
+  // Sets every element of the parameters whose names end in `name_end`, as far as this rank stores them.
+  void FillParameter(absl::string_view name_end, float value);
+
+  // The tensor of the next step's first micro-batch that goes bad first on this rank: its name, or "" if all are
+  // finite.
+  std::string FirstNonFinite();
 
   // Feeds and plays the micro-batches and the update of the next step.
   void Step();
