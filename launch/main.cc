@@ -1,8 +1,8 @@
 // The angel-ptm program: finds the subcommand, runs it, and turns an error into one sentence and exit code 1.
-#include <unistd.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -13,6 +13,7 @@
 #include "angel_ptm/config/describe.h"
 #include "angel_ptm/config/load.h"
 #include "launch/commands.h"
+#include "launch/machine_memory.h"
 #include "launch/version_info.h"
 
 namespace angel_ptm {
@@ -101,7 +102,7 @@ int UsableCores() {
 
 RunFacts MachineFacts() {
   RunFacts facts;
-  facts.machine_memory_bytes = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+  facts.machine_memory_bytes = MachineMemoryBytes();
   facts.cores = UsableCores();
 #ifdef ANGEL_PTM_WITH_MPI
   facts.mpi_built = true;

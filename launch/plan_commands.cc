@@ -42,7 +42,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
       FormatCount(ModelFlops(run->training)).c_str(), static_cast<long long>(run->recomputed_blocks), facts.world_size,
       config.sharding().zero_stage());
   if (arguments.Has("graph")) std::printf("%s\n", ToText(run->training).c_str());
-  std::printf("memory of one rank\n%s\n%s", MemoryTable(run->training_plan).c_str(),
+  std::printf("%s\n%s", MemoryTable(run->training_plan).c_str(),
               PlanSummary(run->training, run->training_plan).c_str());
   if (arguments.Has("listing")) std::printf("\n%s", PlanListing(run->training, run->training_plan).c_str());
   return absl::OkStatus();

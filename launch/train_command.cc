@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
@@ -101,6 +102,17 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   return status;
 }
 
+// A user's mistake is the same sentence on every rank, and rank 0 says it: the others give it a second, in which mpirun
+// ends the job with SIGTERM. False if nothing of the kind happened: the error is this rank's own.
+bool EndsWithoutThisRanksWord(const absl::Status& status) {
+  const bool likely = absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsAlreadyExists(status) ||
+                      absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status);
+  for (int i = 0; likely && i < 50 && !stop_requested.load(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return likely && stop_requested.load();
+}
+
 // Ends all ranks on an error, which MPI would otherwise wait for.
 absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, MpiWorld::Init());
@@ -111,15 +123,12 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   absl::Status status = Validate(config, facts);
   if (status.ok()) status = TrainOneRank(*world, config, facts, resume);
   if (status.ok()) return status;
-  // A user's mistake is the same sentence on every rank: one of them says it.
-  const bool same_everywhere = absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
-                               absl::IsAlreadyExists(status) || absl::IsResourceExhausted(status);
-  if (world->rank() == 0 || !same_everywhere) {
-    std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
+  if (world->rank() == 0 || !EndsWithoutThisRanksWord(status)) {
+    const std::string sentence(status.message());
+    const bool says_who = world->rank() == 0 || absl::StartsWith(sentence, "rank ");
+    std::fprintf(stderr, "angel-ptm: %s%s\n", says_who ? "" : absl::StrCat("rank ", world->rank(), ": ").c_str(),
+                 sentence.c_str());
   }
-  std::fflush(nullptr);
-  // Rank 0's sentence comes out before another rank's end makes mpirun end the job.
-  if (same_everywhere && world->rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   world->Abort(1);
 }
 #endif

@@ -331,10 +331,12 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   derived.step_tokens = config.batch().global_batch_sequences() * length;
   const int threads = config.numerics().threads_per_rank();
   derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
-  derived.host_bytes = config.memory().host_bytes();
-  if (derived.host_bytes == 0) {
-    derived.host_bytes =
-        static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
+  const int64_t share =
+      static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
+  derived.host_bytes = config.memory().host_bytes() != 0 ? config.memory().host_bytes() : share;
+  if (facts.device_is_host_memory && facts.machine_memory_bytes > 0) {
+    // Budgets that are set may take more than the usual share: Validate compares them with the machine.
+    derived.tiers_bytes = std::max(share, config.memory().device_bytes() + config.memory().host_bytes());
   }
   derived.transport = config.communication().transport();
   if (derived.transport == CommunicationConfig::AUTO) {

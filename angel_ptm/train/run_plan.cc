@@ -26,6 +26,18 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
 }
 
+// Both tiers are the machine's memory: what neither budget forbids may still be more than there is.
+absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
+  const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
+  const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
+  if (bytes_max == 0 || device + host <= bytes_max) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
+                   host > 0 ? absl::StrCat(" and the host tier ", FormatBytes(host)) : "",
+                   " of this machine's memory, a rank's share of it is ", FormatBytes(bytes_max), " (", bytes_max,
+                   "): ", FormatBytes(device + host - bytes_max), " more"));
+}
+
 absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
                       RunPlan& run) {
   std::vector<bool> recompute(run.shape.num_hidden_layers, false);
@@ -35,7 +47,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   AppendAdamW(run.training);
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, CpuFacts(run.training, facts.world_size, facts.threads),
                                                OptionsFromConfig(config, facts)));
-  return absl::OkStatus();
+  return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
 
 // Tries what the configuration allows about recomputation.
@@ -130,6 +142,8 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
   ASSIGN_OR_RETURN(run->evaluation_plan,
                    MakePlan(run->evaluation, CpuFacts(run->evaluation, facts.world_size, facts.threads),
                             OptionsFromConfig(config, facts), &run->training_plan.layout));
+  RETURN_IF_ERROR(CheckTiersTogether(run->evaluation, run->evaluation_plan, facts.tiers_bytes_max));
+  RETURN_IF_ERROR(VerifyPlan(run->training, run->training_plan));
   RETURN_IF_ERROR(VerifyPlan(run->evaluation, run->evaluation_plan));
   return run;
 }

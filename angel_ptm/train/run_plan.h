@@ -20,6 +20,8 @@ struct RunFactsForPlan {
   int threads = 1;             // of the compute lane
   int64_t vocab_size = 0;      // of the prepared data; used if the configuration gives none
   int64_t host_bytes_max = 0;  // what memory.host_bytes = 0 means here; 0: unlimited
+  // What the device and the host tier may take together, both being this machine's memory; 0: unlimited.
+  int64_t tiers_bytes_max = 0;
 };
 
 // Graphs and Plans of a run. Training and evaluation share one Layout. Not movable: Plans and Executors refer to the

@@ -66,6 +66,7 @@ class Trainer {
   absl::Status MicroSteps(double& loss_sum, double& target_count);
   UpdateDecision Decide(const StepExchange& exchange);
   absl::Status HandleNonFinite();
+  absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
   absl::Status MaybeSave(bool last);
   absl::Status Report(double seconds);
@@ -135,7 +136,8 @@ absl::Status Trainer::MakeMachine() {
                                                 .rank = communicator_.rank(),
                                                 .threads = derived_.threads_per_rank,
                                                 .vocab_size = static_cast<int64_t>(token_bytes_.size()),
-                                                .host_bytes_max = derived_.host_bytes}));
+                                                .host_bytes_max = derived_.host_bytes,
+                                                .tiers_bytes_max = derived_.tiers_bytes}));
   const auto bytes = [&](TierKind tier) {
     const int t = static_cast<int>(tier);
     return std::max(plan_->training_plan.arena_bytes[t], plan_->evaluation_plan.arena_bytes[t]);
@@ -298,27 +300,38 @@ absl::Status Trainer::Step() {
   return MaybeSave(LastStep() || stop_);
 }
 
-// Plays the step's micro-batches again to name the tensor that went bad first. Parameters are untouched, so they give
-// the same numbers; the gradient homes are overwritten, which the next step does anyway.
 absl::Status Trainer::HandleNonFinite() {
   ++state_.skipped_updates;
   ++state_.skipped_in_a_row;
-  if (state_.skipped_in_a_row < config_.optimizer().skipped_steps_max()) return absl::OkStatus();
-  std::string where = "no activation of this rank";
+  if (state_.skipped_in_a_row <= config_.optimizer().skipped_steps_max()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string where, FirstNonFinite());
+  const int64_t before = state_.skipped_in_a_row - 1;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "step ", state_.next_step, " has a non-finite loss (", metrics_.loss, ") or gradient norm (", metrics_.grad_norm,
+      before > 0 ? absl::StrCat("), as the ", before, " steps before it") : std::string(")"),
+      "; optimizer.skipped_steps_max is ", config_.optimizer().skipped_steps_max(),
+      "; the first tensor that went bad: ", where));
+}
+
+// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. Parameters are
+// untouched, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
+absl::StatusOr<std::string> Trainer::FirstNonFinite() {
+  std::vector<NonFinite> found(communicator_.size());
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
     feeder_->Feed(Place(micro));
-    ASSIGN_OR_RETURN(const NonFinite found, executor_->FindNonFinite(micro > 0, state_.next_step));
-    if (found.op == kNone) continue;
-    const Op& op = plan_->training.ops[found.op];
-    where = absl::StrCat(plan_->training.tensors[found.tensor].name, " (", Name(op.phase), " ", Name(op.kind),
-                         ", micro-batch ", micro, ")");
-    break;
+    ASSIGN_OR_RETURN(const NonFinite mine, executor_->FindNonFinite(micro > 0, state_.next_step));
+    RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(found)),
+                                            std::as_bytes(std::span(&mine, 1)), {"first non-finite tensor", micro}));
+    int rank = kNone;
+    for (int r = 0; r < communicator_.size(); ++r) {
+      if (found[r].op != kNone && (rank == kNone || found[r].op < found[rank].op)) rank = r;
+    }
+    if (rank == kNone) continue;
+    const Op& op = plan_->training.ops[found[rank].op];
+    return absl::StrCat(plan_->training.tensors[found[rank].tensor].name, " (", Name(op.phase), " ", Name(op.kind),
+                        ", micro-batch ", micro, " of rank ", rank, ")");
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("rank ", communicator_.rank(), ": step ", state_.next_step, " is the ", state_.skipped_in_a_row,
-                   "th in a row with a non-finite loss (", metrics_.loss, ") or gradient norm (", metrics_.grad_norm,
-                   "); optimizer.skipped_steps_max is ", config_.optimizer().skipped_steps_max(),
-                   "; the first tensor that went bad: ", where));
+  return std::string("none: every tensor is finite, their sum over ranks or micro-batches is not");
 }
 
 absl::Status Trainer::MaybeEvaluate() {

@@ -336,6 +336,7 @@ TEST(Derive, BatchAndSizes) {
   EXPECT_EQ(one.step_tokens, 512);
   EXPECT_EQ(one.threads_per_rank, 4);
   EXPECT_EQ(one.host_bytes, 6871947673);  // 0.8 * 8 GiB, rounded down
+  EXPECT_EQ(one.tiers_bytes, 6871947673);
   EXPECT_EQ(one.transport, CommunicationConfig::LOCAL);
 
   const DerivedConfig three = Derive(Example({}), Machine(3));
@@ -356,8 +357,22 @@ TEST(Derive, GivenValuesStay) {
   EXPECT_EQ(derived.head_dim, 32);
   EXPECT_EQ(derived.num_key_value_heads, 4);
   EXPECT_EQ(derived.host_bytes, 100000000);
+  EXPECT_EQ(derived.tiers_bytes, 858993459);  // 0.8 * 8 GiB / 8 ranks: more than the budget that is set
   EXPECT_EQ(derived.threads_per_rank, 3);
   EXPECT_EQ(derived.transport, CommunicationConfig::LOCAL);
+}
+
+TEST(Derive, TiersTogether) {
+  // Budgets that are set may take more than the usual 80 %.
+  const RunFacts facts = Machine();
+  EXPECT_EQ(Derive(Example({"memory.device_bytes=4000000000", "memory.host_bytes=4000000000"}), facts).tiers_bytes,
+            8000000000);
+  RunFacts gpu = facts;
+  gpu.device_is_host_memory = false;
+  EXPECT_EQ(Derive(Example({"memory.device_bytes=80000000000"}), gpu).tiers_bytes, 0);
+  RunFacts unknown = facts;
+  unknown.machine_memory_bytes = 0;
+  EXPECT_EQ(Derive(Example({"memory.host_bytes=4000000000"}), unknown).tiers_bytes, 0);
 }
 
 }  // namespace

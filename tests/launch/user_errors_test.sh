@@ -49,6 +49,10 @@ expect "sequence longer than the data" 1 "tokens" train --set data.sequence_leng
 expect "device budget too small: by how much" 1 "more" train --set memory.device_bytes=100000
 expect "device budget too small: which field" 1 "memory.device_bytes" train --set memory.device_bytes=100000
 expect "host budget too small" 1 "memory.host_bytes" train --set memory.device_bytes=4000000 --set memory.host_bytes=4096
+expect "more than the machine has: which tier" 1 "does not fit: the device tier needs" train --set model.hunyuan_lm.hidden_size=65536 \
+  --set model.hunyuan_lm.intermediate_size=131072 --set model.hunyuan_lm.num_hidden_layers=64
+expect "more than the machine has: by how much" 1 "TiB more" train --set model.hunyuan_lm.hidden_size=16384 \
+  --set model.hunyuan_lm.intermediate_size=65536 --set model.hunyuan_lm.num_hidden_layers=16
 expect "resume without a checkpoint" 1 "no checkpoint" train --resume
 expect "unknown argument" 1 "--fast" "$program" train "${common[@]}" --fast
 expect "unknown command" 1 "unknown command" "$program" fly
@@ -82,9 +86,14 @@ expect "export over an existing directory" 1 "$work/copy" "$program" export --ch
 expect "export in an unknown format" 1 "huggingface" "$program" export --checkpoint "$work/run" --format onnx --output "$work/onnx"
 
 # A loss that is not finite is skipped, counted, and ends the run by naming the tensor.
-expect "non-finite" 1 "the first tensor that went bad" "$program" train "${common[@]}" --set "output.directory=$work/nan" \
-  --set steps=20 --set checkpoint.every_steps=0 --set optimizer.adamw.learning_rate=1e30 \
-  --set optimizer.schedule.warmup_steps=0 --set optimizer.skipped_steps_max=3
+diverge() {
+  rm -rf "$work/nan"
+  "$program" train "${common[@]}" --set "output.directory=$work/nan" --set steps=20 --set checkpoint.every_steps=0 \
+    --set optimizer.adamw.learning_rate=1e30 --set optimizer.schedule.warmup_steps=0 --set communication.local_ranks=2 "$@"
+}
+expect "non-finite" 1 "as the 3 steps before it; optimizer.skipped_steps_max is 3" diverge --set optimizer.skipped_steps_max=3
+expect "non-finite, skipped and counted" 0 "3" grep -c '"skipped": true' "$work/nan/metrics.jsonl"
+expect "non-finite, at once" 1 "the first tensor that went bad: " diverge --set optimizer.skipped_steps_max=0
 
 # SIGTERM saves and ends well.
 "$program" train "${common[@]}" --set "output.directory=$work/term" --set steps=100000 --set checkpoint.every_steps=0 \

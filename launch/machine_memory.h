@@ -1,0 +1,21 @@
+// How much memory a run on this machine may use.
+#ifndef ANGEL_PTM_LAUNCH_MACHINE_MEMORY_H_
+#define ANGEL_PTM_LAUNCH_MACHINE_MEMORY_H_
+
+#include <cstdint>
+#include <string>
+
+namespace angel_ptm {
+
+// Bytes: the machine's memory, or less where a control group of this process (a container's, a batch system's) says so.
+int64_t MachineMemoryBytes();
+
+// The smallest memory limit of the control groups that `membership` names and of those above them; INT64_MAX if none is
+// limited. membership: the text of /proc/self/cgroup; root: where the control groups are mounted, /sys/fs/cgroup.
+// Versions 1 and 2. Inside a container the path of its own group is often not visible, but its limit stands at the
+// root.
+int64_t ControlGroupMemoryLimit(const std::string& membership, const std::string& root);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_LAUNCH_MACHINE_MEMORY_H_

@@ -1,0 +1,73 @@
+// Memory that no budget names: both tiers of a machine without a GPU are its one memory.
+#include "angel_ptm/train/run_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/config/example_config.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+TrainConfig Config(const std::vector<std::string>& overrides = {}) {
+  const auto config = ExampleWith(overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *config : TrainConfig();
+}
+
+int64_t TierBytes(const RunPlan& run) {
+  int64_t bytes = 0;
+  for (const int64_t arena : run.training_plan.arena_bytes) bytes += arena;
+  return bytes;
+}
+
+RunFactsForPlan Within(int64_t tiers_bytes_max) { return {.tiers_bytes_max = tiers_bytes_max}; }
+
+TEST(RunPlanTest, ARunThatFitsTheMachineIsPlannedAsWithoutALimit) {
+  const auto unlimited = MakeRunPlan(Config(), Within(0));
+  ASSERT_TRUE(unlimited.ok()) << unlimited.status();
+  const auto fits = MakeRunPlan(Config(), Within(TierBytes(**unlimited)));
+  ASSERT_TRUE(fits.ok()) << fits.status();
+  EXPECT_EQ(Hash((*fits)->training_plan), Hash((*unlimited)->training_plan));
+}
+
+TEST(RunPlanTest, RecomputesWhereTheMachineIsSmaller) {
+  const auto unlimited = MakeRunPlan(Config(), Within(0));
+  ASSERT_TRUE(unlimited.ok()) << unlimited.status();
+  EXPECT_EQ((*unlimited)->recomputed_blocks, 0);
+  const auto smaller = MakeRunPlan(Config(), Within(TierBytes(**unlimited) - 1));
+  ASSERT_TRUE(smaller.ok()) << smaller.status();
+  EXPECT_GT((*smaller)->recomputed_blocks, 0);
+  EXPECT_LT(TierBytes(**smaller), TierBytes(**unlimited));
+}
+
+TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
+  const TrainConfig config = Config({"memory.recomputation=NONE"});
+  const auto unlimited = MakeRunPlan(config, Within(0));
+  ASSERT_TRUE(unlimited.ok()) << unlimited.status();
+  const auto refused = MakeRunPlan(config, Within(TierBytes(**unlimited) - 1));
+  ASSERT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
+  const std::string message(refused.status().message());
+  EXPECT_THAT(message, HasSubstr("does not fit: the device tier needs "));
+  EXPECT_THAT(message, HasSubstr(": 1 B more"));
+  EXPECT_THAT(message, HasSubstr("; or set memory.recomputation=BLOCKS, or batch.micro_batch_sequences=1"));
+}
+
+// Pages that rest on the host are the same machine's memory: a budget of the device does not hide them.
+TEST(RunPlanTest, BothTiersCount) {
+  const auto unlimited = MakeRunPlan(Config({"memory.recomputation=NONE"}), Within(0));
+  ASSERT_TRUE(unlimited.ok()) << unlimited.status();
+  const int64_t budget = TierBytes(**unlimited) * 6 / 10;
+  const TrainConfig config =
+      Config({"memory.recomputation=NONE", "memory.page_bytes=4096", "memory.device_bytes=" + std::to_string(budget)});
+  const auto split = MakeRunPlan(config, Within(0));
+  ASSERT_TRUE(split.ok()) << split.status();
+  ASSERT_GT((*split)->training_plan.arena_bytes[static_cast<int>(TierKind::kHost)], 0);
+  EXPECT_TRUE(MakeRunPlan(config, Within(TierBytes(**split))).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(MakeRunPlan(config, Within(TierBytes(**split) - 1)).status()));
+}
+
+}  // namespace
+}  // namespace angel_ptm
