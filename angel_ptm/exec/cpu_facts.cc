@@ -1,5 +1,7 @@
 #include <variant>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/exec/kernel_call.h"
 #include "comm/communicator.h"
@@ -7,7 +9,23 @@
 
 namespace angel_ptm {
 
-BackendFacts CpuFacts(const Graph& graph, int world_size, int threads) {
+namespace {
+
+// Whether the backend runs an op, and with how many bytes of workspace.
+struct OpFacts {
+  int threads;
+
+  absl::StatusOr<int64_t> operator()(const std::monostate&) const { return int64_t{0}; }
+  template <typename Args>
+  absl::StatusOr<int64_t> operator()(const Args& args) const {
+    RETURN_IF_ERROR(CpuSupports(args));
+    return CpuWorkspaceBytes(args, threads);
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int threads) {
   BackendFacts facts;
   for (const Op& op : graph.ops) {
     if (op.phase == Phase::kUpdate) {
@@ -15,14 +33,13 @@ BackendFacts CpuFacts(const Graph& graph, int world_size, int threads) {
       continue;
     }
     const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size(), nullptr);
-    facts.op_workspace_bytes.push_back(std::visit(
-        [&](const auto& args) -> int64_t {
-          if constexpr (std::is_same_v<std::decay_t<decltype(args)>, std::monostate>)
-            return 0;
-          else
-            return CpuWorkspaceBytes(args, threads);
-        },
-        BindKernel(graph, op, no_addresses)));
+    const absl::StatusOr<int64_t> bytes = std::visit(OpFacts{threads}, BindKernel(graph, op, no_addresses));
+    if (!bytes.ok()) {
+      const TensorId named = op.outputs[0] != kNone ? op.outputs[0] : op.outputs[1];
+      return absl::Status(bytes.status().code(),
+                          absl::StrCat(graph.tensors[named].name, ": ", bytes.status().message()));
+    }
+    facts.op_workspace_bytes.push_back(*bytes);
   }
   for (const Unit& unit : graph.units) {
     facts.reduce_scratch_bytes.push_back(

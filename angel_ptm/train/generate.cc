@@ -79,7 +79,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   graph_ = BuildHunyuanLmDecoding(shape, static_cast<int64_t>(prompts_.size()), length_,
                                   config.numerics().expert_block_rows());
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
-  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, CpuFacts(graph_, 1, options_.threads), {.optimizer_state = false}));
+  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(graph_, 1, options_.threads));
+  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {.optimizer_state = false}));
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[static_cast<int>(TierKind::kDevice)]));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), options_.threads};

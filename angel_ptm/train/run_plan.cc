@@ -45,8 +45,8 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   run.recomputed_blocks = recomputed_blocks;
   run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
   AppendAdamW(run.training);
-  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, CpuFacts(run.training, facts.world_size, facts.threads),
-                                               OptionsFromConfig(config, facts)));
+  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run.training, facts.world_size, facts.threads));
+  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts)));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
 
@@ -139,9 +139,9 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
     return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
   }
   run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
+  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run->evaluation, facts.world_size, facts.threads));
   ASSIGN_OR_RETURN(run->evaluation_plan,
-                   MakePlan(run->evaluation, CpuFacts(run->evaluation, facts.world_size, facts.threads),
-                            OptionsFromConfig(config, facts), &run->training_plan.layout));
+                   MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));
   RETURN_IF_ERROR(CheckTiersTogether(run->evaluation, run->evaluation_plan, facts.tiers_bytes_max));
   RETURN_IF_ERROR(VerifyPlan(run->training, run->training_plan));
   RETURN_IF_ERROR(VerifyPlan(run->evaluation, run->evaluation_plan));

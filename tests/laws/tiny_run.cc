@@ -57,7 +57,7 @@ class Rank {
   absl::Status Prepare() {
     graph_ = TinyGraph(run_);
     const int world = communicator_.size();
-    const BackendFacts facts = CpuFacts(graph_, world, run_.threads);
+    ASSIGN_OR_RETURN(const BackendFacts facts, CpuFacts(graph_, world, run_.threads));
     ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts,
                                      {.world_size = world,
                                       .rank = communicator_.rank(),
@@ -260,7 +260,7 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
 
 int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
   const Graph graph = TinyGraph(run);
-  const auto plan = MakePlan(graph, CpuFacts(graph, world_size, run.threads),
+  const auto plan = MakePlan(graph, CpuFacts(graph, world_size, run.threads).value(),
                              {.world_size = world_size,
                               .zero_stage = run.zero_stage,
                               .page_bytes = run.page_bytes,

@@ -108,7 +108,8 @@ absl::Status Probe::Prepare() {
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(directory + "/tokenizer.json"));
   ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = tokenizer->vocabulary_size()}));
   logits_graph_ = BuildHunyuanLmLogits(run_->shape, run_->batch);
-  ASSIGN_OR_RETURN(logits_plan_, MakePlan(logits_graph_, CpuFacts(logits_graph_, 1, 1),
+  ASSIGN_OR_RETURN(const BackendFacts facts, CpuFacts(logits_graph_, 1, 1));
+  ASSIGN_OR_RETURN(logits_plan_, MakePlan(logits_graph_, facts,
                                           {.zero_stage = run_->training_plan.layout.zero_stage,
                                            .page_bytes = run_->training_plan.layout.page_bytes},
                                           &run_->training_plan.layout));

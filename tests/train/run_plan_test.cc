@@ -69,5 +69,12 @@ TEST(RunPlanTest, BothTiersCount) {
   EXPECT_TRUE(absl::IsResourceExhausted(MakeRunPlan(config, Within(TierBytes(**split) - 1)).status()));
 }
 
+// A shape that validates but that the backend's kernels do not run is refused when it is planned, not when it runs.
+TEST(RunPlanTest, ShapesTheBackendDoesNotRunAreRefused) {
+  const auto run = MakeRunPlan(Config({"model.hunyuan_lm.head_dim=512"}), Within(0));
+  EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(run.status().message()), HasSubstr("takes an even head dimension from 2 to 256, got 512"));
+}
+
 }  // namespace
 }  // namespace angel_ptm
