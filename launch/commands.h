@@ -25,9 +25,6 @@ absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
 
-// Cores this process may use.
-int UsableCores();
-
 // `path` itself if it is a checkpoint, else the newest checkpoint in the run directory `path`.
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path);
 

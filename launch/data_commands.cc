@@ -34,7 +34,9 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
       Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
-  GenerateOptions options{.prompts = arguments.All("prompt"), .threads = UsableCores()};
+  const RunFacts machine = MachineFacts();
+  GenerateOptions options{
+      .prompts = arguments.All("prompt"), .threads = machine.cores, .memory_bytes_max = machine.machine_memory_bytes};
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));

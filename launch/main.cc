@@ -58,6 +58,13 @@ absl::Status Version(const std::vector<std::string>&) {
   return absl::OkStatus();
 }
 
+// Cores this process may use.
+int UsableCores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
 struct Command {
   const char* name;
   absl::Status (*run)(const std::vector<std::string>& words);
@@ -92,12 +99,6 @@ int Main(int argc, char** argv) {
 absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments) {
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("config"));
   return LoadTrainConfig(path, arguments.All("set"));
-}
-
-int UsableCores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-  return static_cast<int>(std::thread::hardware_concurrency());
 }
 
 RunFacts MachineFacts() {

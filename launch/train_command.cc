@@ -30,12 +30,14 @@ std::atomic<bool> stop_requested = false;
 
 void RequestStop(int) { stop_requested.store(true); }
 
-// SIGTERM and SIGINT save a checkpoint and end the run.
+// SIGTERM, SIGINT and SIGUSR1 save a checkpoint and end the run. mpirun passes SIGUSR1 on and waits; on SIGTERM it
+// gives its ranks a second (its odls_base_sigkill_timeout) before it kills them.
 void InstallSignalHandlers() {
   struct sigaction action = {};
   action.sa_handler = RequestStop;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
 }
 
 bool StartedByMpirun() {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/random.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
@@ -68,11 +69,16 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, checkpoint_path));
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
+  // No token before the first one: in training a document's first token attends to itself alone.
   for (const std::string& prompt : options_.prompts) {
-    prompts_.push_back({kEndOfTextId});
-    const std::vector<int32_t> ids = tokenizer_->Encode(prompt);
-    prompts_.back().insert(prompts_.back().end(), ids.begin(), ids.end());
+    prompts_.push_back(tokenizer_->Encode(prompt));
     length_ = std::max<int64_t>(length_, static_cast<int64_t>(prompts_.back().size()) + options_.tokens_max);
+  }
+  const int64_t positions = config.model().hunyuan_lm().max_position_embeddings();
+  if (length_ > positions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a prompt and --tokens come to ", length_,
+                     " tokens, wanted at most the model's max_position_embeddings = ", positions));
   }
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer_->vocabulary_size());
   vocab_size_ = shape.vocab_size;
@@ -81,6 +87,13 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(graph_, 1, options_.threads));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {.optimizer_state = false}));
+  const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];
+  if (options_.memory_bytes_max > 0 && bytes > options_.memory_bytes_max) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "generating needs ", FormatBytes(bytes), " for weights and key-value caches of ", prompts_.size(),
+        " prompts of up to ", length_, " tokens, this machine has ", FormatBytes(options_.memory_bytes_max),
+        " for it: ", FormatBytes(bytes - options_.memory_bytes_max), " more"));
+  }
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[static_cast<int>(TierKind::kDevice)]));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), options_.threads};
@@ -123,7 +136,10 @@ absl::StatusOr<std::vector<std::string>> Generator::Run() {
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> Generate(const std::string& checkpoint_path, const GenerateOptions& options) {
-  if (options.prompts.empty()) return absl::InvalidArgumentError("no prompt given");
+  if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
+  for (const std::string& prompt : options.prompts) {
+    if (prompt.empty()) return absl::InvalidArgumentError("--prompt: wanted at least one character, got \"\"");
+  }
   Generator generator(options);
   RETURN_IF_ERROR(generator.Load(checkpoint_path));
   return generator.Run();

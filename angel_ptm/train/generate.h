@@ -17,6 +17,7 @@ struct GenerateOptions {
   int64_t top_k = 40;                // sample among the k likeliest; 0: all
   uint64_t seed = 1;
   int threads = 1;
+  int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
 };
 
 // The continuation of every prompt (without the prompt), from one rank with key-value caches. The same options give the

@@ -1,12 +1,13 @@
 #include "angel_ptm/train/metrics.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -84,19 +85,35 @@ absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int6
   if (error) return absl::UnavailableError(absl::StrCat("cannot create ", directory, ": ", error.message()));
   const std::string path = directory + "/metrics.jsonl";
   RETURN_IF_ERROR(DropFrom(path, first_step));
-  std::FILE* file = std::fopen(path.c_str(), "a");
-  if (file == nullptr) return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
-  return MetricsFile(file, path);
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+  const off_t bytes = lseek(fd, 0, SEEK_END);
+  if (bytes >= 0) return MetricsFile(fd, bytes, path);
+  const int why = errno;
+  close(fd);
+  return absl::UnavailableError(absl::StrCat("cannot find the end of ", path, ": ", std::strerror(why)));
 }
 
 MetricsFile::~MetricsFile() {
-  if (file_ != nullptr) std::fclose(file_);
+  if (fd_ >= 0) close(fd_);
 }
 
 absl::Status MetricsFile::Append(const StepMetrics& metrics) {
-  if (std::fprintf(file_, "%s\n", ToJson(metrics).c_str()) < 0 || std::fflush(file_) != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot write ", path_, ": ", std::strerror(errno)));
+  absl::StrAppend(&unwritten_, ToJson(metrics), "\n");
+  for (size_t done = 0; done < unwritten_.size();) {
+    const ssize_t n =
+        pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const int why = errno;
+      // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
+      if (ftruncate(fd_, bytes_) != 0) errno = 0;
+      return absl::UnavailableError(absl::StrCat("cannot write ", path_, ": ", std::strerror(why)));
+    }
+    done += static_cast<size_t>(n);
   }
+  bytes_ += static_cast<int64_t>(unwritten_.size());
+  unwritten_.clear();
   return absl::OkStatus();
 }
 

@@ -3,9 +3,9 @@
 #define ANGEL_PTM_TRAIN_METRICS_H_
 
 #include <cstdint>
-#include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "angel_ptm/base/status.h"
 
@@ -36,19 +36,25 @@ std::string ProgressLine(const StepMetrics& metrics, const ProgressContext& cont
 class MetricsFile {
  public:
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step);
-  MetricsFile(MetricsFile&& other) noexcept : file_(other.file_), path_(std::move(other.path_)) {
-    other.file_ = nullptr;
-  }
+  MetricsFile(MetricsFile&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), bytes_(other.bytes_), path_(std::move(other.path_)) {}
   MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
 
+  // The file always ends in a whole line. A line that cannot be written (disk full) is an error, but it is kept and
+  // goes out with the next one that can.
   absl::Status Append(const StepMetrics& metrics);
+  // Whether lines are kept because they could not be written.
+  bool behind() const { return !unwritten_.empty(); }
+  const std::string& path() const { return path_; }
 
  private:
-  MetricsFile(std::FILE* file, std::string path) : file_(file), path_(std::move(path)) {}
+  MetricsFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
 
-  std::FILE* file_;
+  int fd_;
+  int64_t bytes_;  // of whole lines in the file
   std::string path_;
+  std::string unwritten_;
 };
 
 }  // namespace angel_ptm

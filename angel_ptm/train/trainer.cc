@@ -365,7 +365,10 @@ absl::Status Trainer::Report(double seconds) {
   metrics_.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
   metrics_.expert_balance = ExpertBalance();
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
-  RETURN_IF_ERROR(metrics_file_->Append(metrics_));
+  const bool was_behind = metrics_file_->behind();
+  if (const absl::Status written = metrics_file_->Append(metrics_); !written.ok() && !was_behind) {
+    Print(absl::StrCat("warning: ", written.message(), "; training goes on, its lines are kept until there is room"));
+  }
   const int64_t every = config_.output().log_every_steps();
   const bool log = every > 0 && (state_.next_step % every == 0 || state_.next_step == 1);
   if (log || metrics_.validation_loss || metrics_.skipped || LastStep() || stop_) {
@@ -377,6 +380,7 @@ absl::Status Trainer::Report(double seconds) {
 absl::Status Trainer::MaybeSave(bool last) {
   const int64_t every = config_.checkpoint().every_steps();
   if (!last && (every == 0 || state_.next_step % every != 0)) return absl::OkStatus();
+  RETURN_IF_ERROR(communicator_.VerifySameHistory({"collectives so far", state_.next_step}));
   const absl::StatusOr<SavedCheckpoint> saved =
       SaveCheckpoint(config_, plan_->training, views_, state_, tokenizer_files_, communicator_);
   if (saved.ok()) {
@@ -410,7 +414,9 @@ absl::Status Trainer::Run() {
     Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   PrintLanes(Seconds() - begin);
   if (state_.skipped_updates > 0) Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
-  return absl::OkStatus();
+  if (!metrics_file_ || !metrics_file_->behind()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(metrics_file_->path(), " lacks the run's last lines: there was no room to write them"));
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "angel_ptm/train/metrics.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -80,6 +82,32 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
     EXPECT_EQ(json["step"], step);
     EXPECT_EQ(json["loss"], step < 3 ? 0 : 3);
   }
+}
+
+// A limit on the size of files stands in for a full disk.
+TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
+  const std::string directory = FreshDirectory("metrics_full");
+  auto file = MetricsFile::Open(directory, 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Append({.step = 0}).ok());
+  const std::string first = ReadAll(file->path());
+  rlimit before;
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit half_a_line_more = {first.size() * 3 / 2, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &half_a_line_more);
+  for (int64_t step : {1, 2}) {
+    const absl::Status status = file->Append({.step = step});
+    EXPECT_NE(status.message().find(file->path()), std::string::npos) << status;
+    EXPECT_TRUE(file->behind());
+    EXPECT_EQ(ReadAll(file->path()), first);
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_TRUE(file->Append({.step = 3}).ok());
+  EXPECT_FALSE(file->behind());
+  EXPECT_EQ(ReadAll(file->path()), ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n" + ToJson({.step = 2}) +
+                                       "\n" + ToJson({.step = 3}) + "\n");
 }
 
 TEST(MetricsFileTest, SaysWhereItCannotWrite) {
