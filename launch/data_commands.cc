@@ -48,9 +48,9 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   }
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   ASSIGN_OR_RETURN(const std::string checkpoint, ResolveCheckpoint(given));
-  ASSIGN_OR_RETURN(const std::vector<std::string> texts, Generate(checkpoint, options));
+  ASSIGN_OR_RETURN(const std::vector<GeneratedText> texts, Generate(checkpoint, options));
   for (size_t i = 0; i < texts.size(); ++i) {
-    std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].c_str());
+    std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
   }
   return absl::OkStatus();
 }

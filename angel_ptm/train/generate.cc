@@ -48,7 +48,7 @@ class Generator {
   explicit Generator(const GenerateOptions& options) : options_(options), world_(1), communicator_(world_.Create(0)) {}
 
   absl::Status Load(const std::string& checkpoint_path);
-  absl::StatusOr<std::vector<std::string>> Run();
+  absl::StatusOr<std::vector<GeneratedText>> Run();
 
  private:
   const GenerateOptions& options_;
@@ -101,11 +101,11 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   return LoadState(checkpoint, StateViews(plan_.layout, machine));
 }
 
-absl::StatusOr<std::vector<std::string>> Generator::Run() {
+absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
   const size_t rows = prompts_.size();
   const TensorId tokens = graph_.FindTensor("tokens"), positions = graph_.FindTensor("positions");
   const TensorId position = graph_.FindTensor("position"), logits_c = graph_.FindTensor("logits.c");
-  std::vector<std::vector<int32_t>> texts(rows);
+  std::vector<GeneratedText> texts(rows);
   std::vector<bool> ended(rows, false);
   std::vector<int32_t> input(rows), where(rows), order;
   std::vector<float> logits(rows * vocab_size_);
@@ -124,18 +124,19 @@ absl::StatusOr<std::vector<std::string>> Generator::Run() {
       }
       const std::span<const float> row(logits.data() + r * vocab_size_, static_cast<size_t>(vocab_size_));
       input[r] = SampleToken(row, options_, static_cast<uint32_t>(r), at, order);
-      ended[r] = ended[r] || input[r] == kEndOfTextId || static_cast<int64_t>(texts[r].size()) == options_.tokens_max;
-      if (!ended[r]) texts[r].push_back(input[r]);
+      ended[r] =
+          ended[r] || input[r] == kEndOfTextId || static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;
+      if (!ended[r]) texts[r].tokens.push_back(input[r]);
     }
   }
-  std::vector<std::string> result;
-  for (const std::vector<int32_t>& text : texts) result.push_back(tokenizer_->Decode(text));
-  return result;
+  for (GeneratedText& text : texts) text.text = tokenizer_->Decode(text.tokens);
+  return texts;
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> Generate(const std::string& checkpoint_path, const GenerateOptions& options) {
+absl::StatusOr<std::vector<GeneratedText>> Generate(const std::string& checkpoint_path,
+                                                    const GenerateOptions& options) {
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   for (const std::string& prompt : options.prompts) {
     if (prompt.empty()) return absl::InvalidArgumentError("--prompt: wanted at least one character, got \"\"");

@@ -20,9 +20,14 @@ struct GenerateOptions {
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
 };
 
-// The continuation of every prompt (without the prompt), from one rank with key-value caches. The same options give the
-// same texts.
-absl::StatusOr<std::vector<std::string>> Generate(const std::string& checkpoint_path, const GenerateOptions& options);
+// A prompt's continuation, without the prompt.
+struct GeneratedText {
+  std::vector<int32_t> tokens;  // the end-of-text token is not among them
+  std::string text;
+};
+
+// The continuation of every prompt, from one rank with key-value caches. The same options give the same texts.
+absl::StatusOr<std::vector<GeneratedText>> Generate(const std::string& checkpoint_path, const GenerateOptions& options);
 
 }  // namespace angel_ptm
 
