@@ -19,7 +19,7 @@ struct Axes {
   int budget_percent = 100;  // of the device bytes the run takes without a budget and without recomputation
   bool recompute = false;
   int prefetch_steps = 4;
-  bool resumed = false;  // saved after the first step by a run with another stage and no budget, and loaded again
+  bool resumed = false;  // saved after the first step by a run at another stage, and loaded again
 };
 std::ostream& operator<<(std::ostream& os, const Axes& axes);
 

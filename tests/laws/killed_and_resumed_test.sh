@@ -1,14 +1,17 @@
 #!/bin/bash
 # killed_and_resumed_test.sh <program> [<mpirun...>]: SIGKILL in the middle of a run of the real program, twice; resumed,
-# it ends with the numbers and the weights of a run nobody killed. With mpirun one of its two ranks is killed and mpirun
-# ends the other; without, the two ranks are threads of one process. The run goes on with the other transport once.
+# it ends with the numbers and the weights of a run nobody killed. A dense model without accumulation and a mixture of
+# experts with it; every part of a killed run has another ZeRO stage, page size and device budget, at which pages move.
+# With mpirun one of its two ranks is killed and mpirun ends the other; without, the two ranks are threads of one
+# process. The run goes on with the other transport once.
 set -u
 program=$1
 shift
 mpirun=("$@")
+readonly STEPS=240
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-fail() { echo "FAILED: $*"; tail -n 20 "$folder"/*.log; exit 1; }
+fail() { { echo "FAILED: $*"; tail -n 20 "$folder"/*.log; } >&2; exit 1; }
 
 mkdir "$folder/text"
 awk 'BEGIN {
@@ -17,20 +20,33 @@ awk 'BEGIN {
   for (i = 0; i < 6000; i++) { x = (x * 48271) % 2147483647; printf "%s%s", word[x % 16 + 1], x % 11 ? " " : ".\n\n" }
 }' > "$folder/text/prose.txt"
 cat > "$folder/config.textproto" << CONFIG
-model { hunyuan_lm { hidden_size: 32 intermediate_size: 32 num_hidden_layers: 2 num_attention_heads: 4 head_dim: 8
-  num_experts: 4 moe_topk: 2 router_aux_loss_coefficient: 0.01 tie_word_embeddings: true } }
+model { hunyuan_lm { hidden_size: 32 intermediate_size: 32 num_hidden_layers: 2 num_attention_heads: 4 head_dim: 8 } }
 data { directory: "$folder/data" sequence_length: 64
   prepare { input: "$folder/text" vocabulary_size: 300 validation_fraction: 0.1 } }
 optimizer { schedule { warmup_steps: 10 } }
-batch { global_batch_sequences: 4 }
-steps: 120
+batch { global_batch_sequences: 2 }
+steps: $STEPS
 evaluation { every_steps: 30 sequences: 4 }
 numerics { threads_per_rank: 1 lm_head_chunk_tokens: 48 expert_block_rows: 8 }
 checkpoint { every_steps: 8 }
-memory { page_bytes: 4096 }
 CONFIG
 "$program" prepare --config "$folder/config.textproto" > "$folder/prepare.log" 2>&1 || fail "prepare ended with $?"
+dense=()
+moe=(--set model.hunyuan_lm.num_experts=4 --set model.hunyuan_lm.moe_topk=2
+     --set model.hunyuan_lm.router_aux_loss_coefficient=0.01 --set model.hunyuan_lm.tie_word_embeddings=true
+     --set batch.global_batch_sequences=4)
 
+# budget <percent> <arguments...>: the --set of a device budget of that share of the bytes the run would take, at which
+# its pages move.
+budget() {
+  local percent=$1 bytes
+  shift
+  bytes=$("$program" plan --config "$folder/config.textproto" --ranks 2 "$@" | awk -v percent="$percent" '
+    /^arena/ { unit["KiB"] = 1024; unit["MiB"] = 1048576; printf "%d", $2 * unit[$3] * percent / 100 }')
+  "$program" plan --config "$folder/config.textproto" --ranks 2 "$@" --set "memory.device_bytes=$bytes" |
+    grep -Eq 'copy-in .* [1-9][0-9]* move' || fail "nothing moves at $bytes device bytes"
+  echo "--set=memory.device_bytes=$bytes"
+}
 # train <name> <transport> <arguments...>: the command in `command`.
 train() {
   local name=$1 transport=$2
@@ -49,41 +65,71 @@ program_processes() {
   local child
   for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do program_processes "$child"; done
 }
-# kill_after <steps>: starts `command` and kills one process of the program once that many steps are done.
-kill_after() {
+# kill_part_of <name> <resumes>: starts `command` and kills one process of the program once it has done some steps after
+# having resumed that many times in all.
+kill_part_of() {
+  local name=$1 resumes=$2 started first
   echo "== ${command[*]##*/}"
-  "${command[@]}" >> "$folder/killed.log" 2>&1 &
-  local started=$!
-  until [ "$(steps_done killed)" -ge "$1" ] 2> /dev/null; do
+  "${command[@]}" >> "$folder/$name.log" 2>&1 &
+  started=$!
+  until [ "$(grep -c "^resumed " "$folder/$name.log")" -eq "$resumes" ] && [ "$(steps_done "$name")" -gt 0 ]; do
+    kill -0 $started 2> /dev/null || fail "the run ended before it was killed"
+    sleep 0.01
+  done
+  first=$(steps_done "$name")
+  until [ "$(steps_done "$name")" -ge $((first + 12)) ]; do
     kill -0 $started 2> /dev/null || fail "the run ended before it was killed"
     sleep 0.01
   done
   kill -KILL "$(program_processes $started | tail -n 1)" || fail "the run ended before it was killed"
   wait $started 2> /dev/null && fail "a killed run ended with 0"
-  echo "killed at step $(steps_done killed)"
-  [ "$(steps_done killed)" -lt 120 ] || fail "the run was over when it was killed"
+  echo "killed at step $(steps_done "$name")"
+  [ "$(steps_done "$name")" -lt $STEPS ] || fail "the run was over when it was killed"
 }
 # What law 1 fixes of metrics.jsonl.
 numbers() { grep -oE '"(step|loss|grad_norm|learning_rate|expert_balance|validation_[a-z_]*)": [^,}]+' "$1/metrics.jsonl"; }
+# same_weights <name> <name>: of the two runs' last checkpoints.
+same_weights() {
+  local file last
+  last=$(printf 'checkpoints/step-%08d' $STEPS)
+  for file in "$folder/$1/$last"/*.safetensors; do
+    cmp "$file" "$folder/$2/$last/${file##*/}" || return 1
+  done
+}
 
-transport=local
-[ ${#mpirun[@]} -gt 0 ] && transport=mpi
-train straight local --set sharding.zero_stage=0
-"${command[@]}" > "$folder/straight.log" 2>&1 || fail "the straight run ended with $?"
+# check <name> <arguments...>: of one model.
+check() {
+  local name=$1 transport=local resumed file
+  shift
+  [ ${#mpirun[@]} -gt 0 ] && transport=mpi
+  train "$name.straight" local --set sharding.zero_stage=0 "$@"
+  "${command[@]}" > "$folder/$name.straight.log" 2>&1 || fail "the straight run ended with $?"
 
-train killed $transport --set sharding.zero_stage=3
-kill_after 20
-train killed local --set sharding.zero_stage=2 --resume
-kill_after 60
-train killed $transport --set sharding.zero_stage=1 --resume
-echo "== ${command[*]##*/}"
-"${command[@]}" >> "$folder/killed.log" 2>&1 || fail "the resumed run ended with $?"
+  local stage3=(--set sharding.zero_stage=3 --set memory.page_bytes=4096 "$@")
+  local stage2=(--set sharding.zero_stage=2 --set memory.page_bytes=16384 "$@")
+  local stage1=(--set sharding.zero_stage=1 --set memory.page_bytes=8192 "$@")
+  local budget3 budget2 budget1
+  budget3=$(budget 60 "${stage3[@]}") && budget2=$(budget 45 "${stage2[@]}") && budget1=$(budget 35 "${stage1[@]}") || exit 1
+  train "$name.killed" $transport "${stage3[@]}" "$budget3"
+  kill_part_of "$name.killed" 0
+  train "$name.killed" local "${stage2[@]}" "$budget2" --resume
+  kill_part_of "$name.killed" 1
+  train "$name.killed" $transport "${stage1[@]}" "$budget1" --resume
+  echo "== ${command[*]##*/}"
+  "${command[@]}" >> "$folder/$name.killed.log" 2>&1 || fail "the resumed run ended with $?"
 
-resumed=$(grep -c "^resumed .* at step [1-9]" "$folder/killed.log")
-[ "$resumed" -eq 2 ] || fail "resumed $resumed times, wanted 2"
-[ "$(numbers "$folder/straight" | grep -c '"loss"')" -eq 120 ] || fail "the straight run has not printed 120 losses"
-diff <(numbers "$folder/straight") <(numbers "$folder/killed") > "$folder/difference.log" || fail "the numbers differ"
-for file in "$folder"/straight/checkpoints/step-00000120/*.safetensors; do
-  cmp "$file" "$folder/killed/checkpoints/step-00000120/${file##*/}" || fail "the weights differ"
-done
-echo "120 steps, killed twice: the same numbers and weights"
+  resumed=$(grep -c "^resumed .* at step [1-9]" "$folder/$name.killed.log")
+  [ "$resumed" -eq 2 ] || fail "resumed $resumed times, wanted 2"
+  [ "$(numbers "$folder/$name.straight" | grep -c '"loss"')" -eq $STEPS ] || fail "the straight run has not printed $STEPS losses"
+  diff <(numbers "$folder/$name.straight") <(numbers "$folder/$name.killed") > "$folder/difference.log" ||
+    fail "the numbers differ"
+  same_weights "$name.straight" "$name.killed" || fail "the weights differ"
+  # The comparison itself must not pass a flipped bit.
+  file=$(ls "$folder/$name.killed/checkpoints/step-$(printf %08d $STEPS)"/*.safetensors | head -n 1)
+  printf '\xff\xff' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc status=none
+  same_weights "$name.straight" "$name.killed" > /dev/null && fail "the comparison of weights finds nothing"
+  echo "$name: $STEPS steps, killed twice: the same numbers and weights"
+}
+
+check dense "${dense[@]}"
+check moe "${moe[@]}"

@@ -22,8 +22,9 @@ inline std::ostream& operator<<(std::ostream& os, const LawWorld& world) {
 
 std::vector<LawWorld> LawWorlds();
 
-// Hands `check` a matrix whose cases train in the world. With MPI rank 0 alone compares, and the ranks leave together.
-void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check);
+// Hands `check` a matrix whose cases train in the world, with a fault planted if there is one. With MPI rank 0 alone
+// compares, and the ranks leave together.
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant = {});
 
 }  // namespace angel_ptm
 

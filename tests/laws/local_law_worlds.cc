@@ -5,10 +5,11 @@ namespace angel_ptm {
 
 std::vector<LawWorld> LawWorlds() { return {{"local", 1}, {"local", 2}, {"local", 3}}; }
 
-void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check) {
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant) {
   const TemporaryFolder folder;
   ParityMatrix matrix(
-      world.size, [&](const TinyRun& run) { return TrainLocally(run, world.size); }, folder.path());
+      world.size, [&](const TinyRun& run) { return TrainLocally(run, world.size); }, folder.path(), /*compares=*/true,
+      plant);
   check(matrix);
 }
 

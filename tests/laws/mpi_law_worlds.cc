@@ -12,7 +12,7 @@ std::vector<LawWorld> LawWorlds() {
   return {{"direct_reads", size}, {"messages", size}};
 }
 
-void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check) {
+void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant) {
   MpiWorld& mpi = TestMpiWorld();
   const MpiTransport transport = world.transport == "messages" ? MpiTransport::kMessages : MpiTransport::kDirectReads;
   // The other ranks wait in the next case's first collective while rank 0 computes a reference.
@@ -23,7 +23,7 @@ void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>&
   std::filesystem::create_directories(*folder);
   ParityMatrix matrix(
       world.size, [&](const TinyRun& run) { return Train(run, **communicator); }, *folder,
-      /*compares=*/mpi.rank() == 0);
+      /*compares=*/mpi.rank() == 0, plant);
   check(matrix);
   const absl::Status status = (*communicator)->Barrier({"end of the test"});
   if (mpi.rank() == 0) std::filesystem::remove_all(*folder);

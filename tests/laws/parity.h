@@ -17,6 +17,9 @@ namespace angel_ptm {
 // Trains in the world under test: TrainLocally, or Train as one process of an MPI world.
 using TrainInWorld = std::function<absl::StatusOr<TinyResult>(const TinyRun&)>;
 
+// A fault: changes a case's run (and what is saved for it to resume) before it trains, but not its reference.
+using PlantFault = std::function<void(TinyRun&)>;
+
 class ParityMatrix {
  public:
   struct Counts {
@@ -26,9 +29,14 @@ class ParityMatrix {
   };
 
   // `folder` exists and is seen by all ranks; checkpoints come and go in it. A process that does not compare
-  // (`compares` false: an MPI rank other than 0) takes part in training only.
-  ParityMatrix(int world_size, TrainInWorld train, std::string folder, bool compares = true)
-      : world_size_(world_size), train_(std::move(train)), folder_(std::move(folder)), compares_(compares) {}
+  // (`compares` false: an MPI rank other than 0) takes part in training only. `plant` may be empty: only the tests of
+  // the comparison itself plant faults.
+  ParityMatrix(int world_size, TrainInWorld train, std::string folder, bool compares = true, PlantFault plant = {})
+      : world_size_(world_size),
+        train_(std::move(train)),
+        folder_(std::move(folder)),
+        compares_(compares),
+        plant_(std::move(plant)) {}
 
   // kInternal naming the first difference from the reference, or a budget that was not kept or moved nothing where it
   // must.
@@ -38,13 +46,16 @@ class ParityMatrix {
   bool compares() const { return compares_; }
 
  private:
-  absl::StatusOr<TinyResult> TrainCase(const Axes& axes, const TinyRun& run);
+  // The run of a case at a stage: its numerics, pages, prefetch, budget and recomputation.
+  TinyRun RunOf(const Axes& axes, int zero_stage) const;
+  absl::StatusOr<TinyResult> TrainCase(const Axes& axes);
   absl::StatusOr<const TinyResult*> Reference(const Axes& axes);
 
   const int world_size_;
   const TrainInWorld train_;
   const std::string folder_;
   const bool compares_;
+  const PlantFault plant_;
   std::map<std::pair<bool, int>, TinyResult> references_;  // by (MoE, accumulation)
   Counts counts_;
 };

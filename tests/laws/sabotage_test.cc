@@ -1,5 +1,5 @@
-// The sabotage cases of law 1: faults that must not pass the comparison that offload_parity_test.cc makes. Three ranks,
-// so that swapping two summands shows.
+// The sabotage cases of law 1: faults that must not pass ParityMatrix::Check, the comparison that
+// offload_parity_test.cc makes, on threads and on MPI. Three ranks, so that swapping two summands shows.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,9 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/data/test_support.h"
 #include "tests/laws/forwarding_communicator.h"
-#include "tests/laws/tiny_run.h"
+#include "tests/laws/law_worlds.h"
 
 namespace angel_ptm {
 namespace {
@@ -60,10 +59,10 @@ StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, Stat
   return {};
 }
 
-// A fault: what it does to a run of two steps and two micro-batches a rank.
+// A fault: what it does to a run of three steps and four micro-batches a rank.
 struct Sabotage {
   std::string name;
-  std::function<void(TinyRun&)> plant;
+  PlantFault plant;
   bool replicated = false;  // needs parameters that every rank has
   bool resumed = false;     // strikes a run that is saved before step 1 and resumed
 };
@@ -141,63 +140,45 @@ std::vector<Sabotage> Faults() {
   };
 }
 
-TinyRun Honest() {
-  TinyRun run{.shape = TinyMoe(), .accumulation = 2, .steps = 2};
-  run.shape.num_hidden_layers = 2;
-  return run;
+// The world of three ranks with the most direct transport.
+LawWorld ThreeRanks() {
+  for (const LawWorld& world : LawWorlds()) {
+    if (world.size == kWorld) return world;
+  }
+  ADD_FAILURE() << "run this under mpirun -np 3";
+  return {};
 }
 
-// The comparison of the parity tests, with a fault planted.
-class Comparison {
- public:
-  Comparison() {
-    auto reference = TrainLocally(Honest(), kWorld);
-    EXPECT_TRUE(reference.ok()) << reference.status();
-    if (reference.ok()) reference_ = *std::move(reference);
-  }
+// What the comparison says of the fault, "" if it finds nothing; on MPI ranks other than 0 always "not compared".
+std::string Finds(const Sabotage& sabotage, Axes axes) {
+  axes.accumulation = 4;
+  axes.resumed = sabotage.resumed;
+  std::string found = "not compared";
+  RunInWorld(
+      ThreeRanks(),
+      [&](ParityMatrix& matrix) {
+        const absl::Status status = matrix.Check(axes);
+        if (matrix.compares()) found = std::string(status.message());
+      },
+      sabotage.plant);
+  return found;
+}
 
-  // "" if nothing is found.
-  std::string Finds(const Sabotage& sabotage, int zero_stage) const {
-    TinyRun run = Honest();
-    run.zero_stage = zero_stage;
-    run.device_bytes = UnconstrainedDeviceBytes(run, kWorld) * 6 / 10;
-    sabotage.plant(run);
-    auto result = sabotage.resumed ? Resumed(run) : TrainLocally(run, kWorld);
-    return result.ok() ? result->Difference(reference_) : std::string(result.status().message());
-  }
-
- private:
-  absl::StatusOr<TinyResult> Resumed(TinyRun run) const {
-    TinyRun first = run;
-    first.steps = 1;
-    first.save_directory = folder_.path();
-    ASSIGN_OR_RETURN(const TinyResult before, TrainLocally(first, kWorld));
-    run.first_step = 1;
-    run.load_checkpoint = before.checkpoint;
-    ASSIGN_OR_RETURN(TinyResult after, TrainLocally(run, kWorld));
-    after.losses.insert(after.losses.begin(), before.losses[0]);
-    after.norms.insert(after.norms.begin(), before.norms[0]);
-    return after;
-  }
-
-  TemporaryFolder folder_;
-  TinyResult reference_;
-};
-
-class SabotageTest : public testing::TestWithParam<Sabotage> {
- protected:
-  static void SetUpTestSuite() { comparison_ = new Comparison; }
-  static void TearDownTestSuite() { delete comparison_; }
-  static Comparison* comparison_;
-};
-Comparison* SabotageTest::comparison_ = nullptr;
+class SabotageTest : public testing::TestWithParam<Sabotage> {};
 
 TEST_P(SabotageTest, IsFound) {
-  // Stage 1 for copies of parameters: at stage 0 every rank updates all of them, at stage 3 there are none.
-  for (int zero_stage : {0, GetParam().replicated ? 1 : 3}) {
-    const std::string found = comparison_->Finds(GetParam(), zero_stage);
-    EXPECT_NE(found, "") << "not found at ZeRO stage " << zero_stage;
-    std::printf("  ZeRO %d: %s\n", zero_stage, found.c_str());
+  // Stages 1 and 2 for copies of parameters: at stage 0 every rank updates all of them, at stage 3 there are none. A
+  // rank that finds the difference in its own copies ends alone, which threads notice at once: not on MPI.
+  const bool threads = ThreeRanks().transport == "local";
+  std::vector<int> stages = {2, 3};
+  if (threads) stages = GetParam().replicated ? std::vector<int>{1, 2} : std::vector<int>{0, 2, 3};
+  if (!threads && GetParam().replicated) stages.clear();
+  for (int zero_stage : stages) {
+    for (bool moe : {false, true}) {
+      const std::string found = Finds(GetParam(), {.moe = moe, .zero_stage = zero_stage, .budget_percent = 60});
+      EXPECT_NE(found, "") << "not found at ZeRO stage " << zero_stage;
+      std::printf("  ZeRO %d, %s: %s\n", zero_stage, moe ? "MoE" : "dense", found.c_str());
+    }
   }
 }
 
@@ -208,7 +189,10 @@ class NoSabotageTest : public SabotageTest {};
 
 // The hooks themselves change nothing, the right order done by hand is the right order, and resuming is no fault.
 TEST_P(NoSabotageTest, IsNotFound) {
-  for (int zero_stage : {0, 3}) EXPECT_EQ(comparison_->Finds(GetParam(), zero_stage), "");
+  for (int zero_stage : {0, 3}) {
+    const std::string found = Finds(GetParam(), {.moe = true, .zero_stage = zero_stage, .budget_percent = 60});
+    EXPECT_TRUE(found.empty() || found == "not compared") << found;
+  }
 }
 
 std::vector<Sabotage> Controls() {
@@ -222,6 +206,19 @@ std::vector<Sabotage> Controls() {
 
 INSTANTIATE_TEST_SUITE_P(Controls, NoSabotageTest, testing::ValuesIn(Controls()),
                          [](const auto& test) { return test.param.name; });
+
+// The comparison also holds a case to its budget, and to moving pages where it must.
+TEST(BudgetSabotageTest, ABudgetThatIsNotKeptIsFound) {
+  const std::string found = Finds({"NoBudget", [](TinyRun& run) { run.device_bytes = 0; }}, {.budget_percent = 35});
+  EXPECT_TRUE(found.starts_with("took ") || found == "not compared") << found;
+}
+
+TEST(BudgetSabotageTest, ARunThatMovesNothingIsFound) {
+  // Recomputation keeps a MoE within 60 % at stage 0 without moving a page; the case says it does not recompute.
+  const auto recompute_instead = [](TinyRun& run) { run.recompute = true; };
+  const std::string found = Finds({"Recomputes", recompute_instead}, {.moe = true, .budget_percent = 99});
+  EXPECT_TRUE(found == "nothing moved" || found == "not compared") << found;
+}
 
 }  // namespace
 }  // namespace angel_ptm
