@@ -6,7 +6,8 @@
 
 namespace angel_ptm {
 
-// Calls so far, by all threads: malloc, calloc, realloc, aligned allocation, operator new, mmap.
+// Calls so far, by all threads and shared libraries: malloc, calloc, realloc, aligned allocation, operator new, mmap,
+// mremap.
 int64_t AllocationCalls();
 
 }  // namespace angel_ptm

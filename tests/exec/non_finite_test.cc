@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comm/local.h"
+#include "tests/data/test_support.h"
 #include "tests/exec/tiny_trainer.h"
 
 namespace angel_ptm {
@@ -14,17 +15,23 @@ namespace {
 
 class NonFiniteTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() { data_ = PrepareTinyText(testing::TempDir() + "/non_finite_test"); }
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    data_ = PrepareTinyText(folder_->path());
+  }
+  static void TearDownTestSuite() { delete folder_; }
   NonFiniteTest()
       : world_(1),
         communicator_(world_.Create(0)),
         trainer_(TinyConfig(data_, "memory { page_bytes: 4096 device_bytes: 700000 }"), *communicator_) {}
 
+  static TemporaryFolder* folder_;
   static std::string data_;
   LocalWorld world_;
   const std::unique_ptr<Communicator> communicator_;
   TinyTrainer trainer_;
 };
+TemporaryFolder* NonFiniteTest::folder_ = nullptr;
 std::string NonFiniteTest::data_;
 
 TEST_F(NonFiniteTest, AHealthyStepHasNone) {

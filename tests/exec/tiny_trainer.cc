@@ -57,18 +57,20 @@ TrainConfig TinyConfig(const std::string& data_directory, const std::string& mor
   return OrDie(ParseTrainConfig(text, "tiny"));
 }
 
-TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator)
+TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, PublishActivity publish)
     : config_(config), communicator_(communicator), decide_([this](const StepExchange& e) { return Decide(e); }) {
   const std::string& directory = config_.data().directory();
   dataset_ = OrDie(PackedDataset::Open(directory + "/train.tokens", config_.data().sequence_length()));
   loader_ = std::make_unique<Loader>(
       OrDie(Loader::Create(dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
                                             .micro_batch = config_.batch().micro_batch_sequences()})));
-  run_ =
-      OrDie(MakeRunPlan(config_, {.world_size = communicator.size(), .rank = communicator.rank(), .vocab_size = 300}));
+  const int threads = std::max(1, config_.numerics().threads_per_rank());
+  run_ = OrDie(MakeRunPlan(
+      config_,
+      {.world_size = communicator.size(), .rank = communicator.rank(), .threads = threads, .vocab_size = 300}));
   device_ = OrDie(MakeHostArena(TierKind::kDevice, run_->training_plan.arena_bytes[0]));
   host_ = OrDie(MakeHostArena(TierKind::kHost, run_->training_plan.arena_bytes[1]));
-  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), 1, {}};
+  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), threads, std::move(publish)};
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
   feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
@@ -87,6 +89,21 @@ void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
         view.stored[i - first] = value;
     }
   }
+}
+
+int64_t TinyTrainer::moves() const {
+  int64_t moves = 0;
+  for (const Segment* segment : {&run_->training_plan.micro_step, &run_->training_plan.update}) {
+    for (const angel_ptm::Step& step : segment->steps) moves += step.kind == StepKind::kMove;
+  }
+  return moves;
+}
+
+std::vector<int32_t> TinyTrainer::ExpertCounts() const {
+  const TensorId counts = run_->training.FindTensor("layers.1.mlp.router.counts");
+  std::vector<int32_t> tokens(run_->training.tensors[counts].shape.elements());
+  executor_->ReadOutput(counts, tokens.data());
+  return tokens;
 }
 
 std::string TinyTrainer::FirstNonFinite() {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -22,7 +23,7 @@ TrainConfig TinyConfig(const std::string& data_directory, const std::string& mor
 class TinyTrainer {
  public:
   // CHECK-fails if the run cannot be set up.
-  TinyTrainer(const TrainConfig& config, Communicator& communicator);
+  TinyTrainer(const TrainConfig& config, Communicator& communicator, PublishActivity publish = {});
 
   // Every token to the same experts: gates of zero tie, and ties go to the lowest.
   void RouteAllTokensToTheSameExperts() { FillParameter("mlp.gate", 0); }
@@ -37,6 +38,11 @@ class TinyTrainer {
   // Feeds and plays the micro-batches and the update of the next step.
   void Step();
   double loss() const { return loss_; }
+
+  // Steps of the Plan that move pages between tiers.
+  int64_t moves() const;
+  // Tokens that chose each expert of the last layer in the last micro-batch.
+  std::vector<int32_t> ExpertCounts() const;
 
  private:
   UpdateDecision Decide(const StepExchange& exchange);

@@ -1,0 +1,48 @@
+#include "tests/exec/hot_path.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "comm/checked.h"
+#include "comm/progress_board.h"
+#include "tests/exec/allocation_counter.h"
+#include "tests/exec/tiny_trainer.h"
+
+namespace angel_ptm {
+
+int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator) {
+  TrainConfig config = TinyConfig(run.data, absl::StrCat("sharding { zero_stage: ", run.zero_stage,
+                                                         " } memory { page_bytes: 4096 device_bytes: 700000 }"));
+  config.mutable_numerics()->set_threads_per_rank(run.threads);
+  CheckedCommunicator checked(&communicator, SequenceCheck::kHistory);
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(communicator.size());
+  TinyTrainer trainer(config, checked, [&](int64_t step, std::string_view activity) {
+    board->Publish(communicator.rank(), step, activity);
+  });
+  if (run.skewed) trainer.RouteAllTokensToTheSameExperts();
+  for (int step = 0; step <= 2; ++step) trainer.Step();
+  if (!checked.Barrier({"counting", 0}).ok()) return -1;
+  const int64_t before = AllocationCalls();
+  for (int step = 3; step <= 6; ++step) {
+    trainer.Step();
+    if (run.after_step) run.after_step();
+  }
+  const int64_t calls = AllocationCalls() - before;
+  // Nobody tears down while another still counts.
+  if (!checked.Barrier({"counted", 0}).ok()) return -1;
+  EXPECT_TRUE(std::isfinite(trainer.loss()) && trainer.loss() > 0) << trainer.loss();
+  EXPECT_GT(trainer.moves(), 0);
+  const std::vector<int32_t> counts = trainer.ExpertCounts();
+  const int32_t tokens = std::accumulate(counts.begin(), counts.end(), 0) / 2;  // each chooses two
+  EXPECT_GT(tokens, 0);
+  EXPECT_EQ(counts[0] == tokens && counts[1] == tokens, run.skewed);
+  return calls;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,29 @@
+// Law 5's measurement, for ranks as threads and as processes.
+#ifndef ANGEL_PTM_TESTS_EXEC_HOT_PATH_H_
+#define ANGEL_PTM_TESTS_EXEC_HOT_PATH_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+struct HotPathRun {
+  std::string data;  // from PrepareTinyText
+  int zero_stage = 0;
+  bool skewed = false;  // all tokens to the same experts
+  int threads = 1;      // of the compute lane
+  // Called after every step from step 3 on: the sabotage allocates here. May be empty.
+  std::function<void()> after_step;
+};
+
+// Trains as this rank through everything a real step goes through (checked communicator, progress board, pages that
+// move) and returns the process's allocation calls between the ends of steps 2 and 6; expects a finite loss, moved
+// pages and the routing that was asked for. Ranks must start together; -1 after a failure.
+int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_EXEC_HOT_PATH_H_
