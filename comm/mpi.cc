@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +22,10 @@
 
 namespace angel_ptm {
 namespace {
+
+// mpirun ends all ranks, and what they still have to say, as soon as one aborts; what ends one rank as a rule ends
+// others at the same time.
+constexpr int kLastWordsMs = 500;
 
 int InitMpi(int* provided) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -90,6 +95,7 @@ absl::Status MpiWorld::Meet() {
 
 void MpiWorld::Abort(int exit_code) {
   std::fflush(nullptr);
+  std::this_thread::sleep_for(std::chrono::milliseconds(kLastWordsMs));
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }

@@ -50,7 +50,8 @@ class MpiWorld {
   // Blocks until all ranks call it, without the care of Communicator::Barrier: for start-up.
   absl::Status Meet();
 
-  // Ends this process and, through mpirun, all others with this exit code.
+  // Ends this process and, through mpirun, all others with this exit code, after half a second in which the others can
+  // say what ended them.
   [[noreturn]] void Abort(int exit_code);
 
  private:

@@ -54,6 +54,10 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) override {
     absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes);
     if (status.ok()) return status;
+    // A peer that gave up frees its memory under its readers: its reason is the reason.
+    if (board().slot(peer).ended.load() != 0 && board().failed()) {
+      return absl::UnavailableError(absl::StrCat("rank ", peer, " has given up: ", board().failure_sentence()));
+    }
     return absl::Status(status.code(), absl::StrCat("rank ", peer, ": ", std::string(status.message())));
   }
   // Reading memory that is gone fails with EFAULT; it does not crash.

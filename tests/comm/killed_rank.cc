@@ -1,9 +1,9 @@
 // A rank kills itself in the middle of a run; the others must say so and end. Run by killed_rank_test.sh under mpirun:
 //
-//   comm_killed_rank direct_reads|messages [none]
+//   comm_killed_rank direct_reads|messages <victim|none> before|inside
 //
-// With "none" nobody dies and all exit with 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as
-// in the trainer.
+// The victim dies before or inside step 12's all-gather. With "none" nobody dies and all exit with 0. SIGTERM, which
+// mpirun sends to the survivors, only sets a flag here, as in the trainer.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "comm/mpi.h"
@@ -23,38 +24,58 @@ namespace {
 
 volatile sig_atomic_t terminated = 0;
 
-absl::Status Steps(Communicator& comm, ProgressBoard& board, bool die) {
-  std::vector<std::byte> dst(static_cast<size_t>(comm.size()) << 20), src(1 << 20);
+constexpr int64_t kLastStep = 12;
+
+struct Death {
+  int victim = -1;  // nobody
+  bool inside = false;
+};
+
+void Die() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  // One write, so that nothing is left in a buffer when the process is gone.
+  dprintf(STDERR_FILENO, "dies at %lld ms\n", static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1000000);
+  usleep(100000);  // mpirun passes the line on
+  raise(SIGKILL);
+}
+
+// A victim that dies inside the call does so while its peers read from it or wait for its message: the call is made
+// large and entered late, when they are there.
+absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death) {
+  const size_t bytes = death.inside ? size_t{64} << 20 : size_t{1} << 20;
+  std::vector<std::byte> dst(static_cast<size_t>(comm.size()) * bytes), src(bytes);
   for (int64_t step = 0; step < 40; ++step) {
     board.Publish(comm.rank(), step, "forward layer.1");
     usleep(20000);
     board.Publish(comm.rank(), step, "all-gather layer.2");
-    if (die && step == 12 && comm.rank() == 1) {
-      timespec now;
-      clock_gettime(CLOCK_REALTIME, &now);
-      // One write, so that nothing is left in a buffer when the process is gone.
-      dprintf(STDERR_FILENO, "dies at %lld ms\n", static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1000000);
-      usleep(100000);  // mpirun passes the line on
-      raise(SIGKILL);
+    if (step == kLastStep && comm.rank() == death.victim) {
+      if (!death.inside) Die();
+      std::thread(Die).detach();
+      usleep(98000);
     }
     RETURN_IF_ERROR(comm.AllGather(dst, src, {"layer.2", step}));
   }
   return absl::OkStatus();
 }
 
-absl::Status Run(MpiWorld& world, MpiTransport transport, bool die) {
+absl::Status Run(MpiWorld& world, MpiTransport transport, const Death& death) {
   ASSIGN_OR_RETURN(const std::string path, world.MakeSharedName("/dev/shm"));
   ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(path, world.size()));
   board->Publish(world.rank(), -1, "start-up");
   RETURN_IF_ERROR(world.Meet());
   if (world.node_rank() == 0) board->Unlink();
-  const PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
+  PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
     std::fprintf(stderr, "%.*s\n", static_cast<int>(sentence.size()), sentence.data());
   });
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
                    world.Create({.timeout_seconds = 30, .poll = [&] { return watcher.status(); }}, transport));
-  absl::Status status = Steps(*comm, *board, die);
-  board->Finish(world.rank());
+  absl::Status status = Steps(*comm, *board, death);
+  if (status.ok()) {
+    board->Finish(world.rank());
+  } else {
+    watcher.AwaitLoss(5).IgnoreError();
+  }
   return status;
 }
 
@@ -67,9 +88,11 @@ int main(int argc, char** argv) {
   auto world = MpiWorld::Init();
   if (!world.ok()) return 3;
   const std::string transport = argc > 1 ? argv[1] : "";
-  const bool die = argc <= 2;
+  const std::string victim = argc > 2 ? argv[2] : "none";
+  const Death death{.victim = victim == "none" ? -1 : std::stoi(victim),
+                    .inside = argc > 3 && std::string_view(argv[3]) == "inside"};
   const absl::Status status =
-      Run(**world, transport == "messages" ? MpiTransport::kMessages : MpiTransport::kDirectReads, die);
+      Run(**world, transport == "messages" ? MpiTransport::kMessages : MpiTransport::kDirectReads, death);
   if (status.ok()) return 0;
   std::fprintf(stderr, "ended: %s%s\n", std::string(status.message()).c_str(), terminated ? " (SIGTERM came)" : "");
   (*world)->Abort(1);
