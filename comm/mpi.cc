@@ -62,10 +62,11 @@ absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Init() {
 
 MpiWorld::~MpiWorld() { MPI_Finalize(); }
 
-absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions options, MpiTransport transport) {
+absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions options, MpiTransport transport,
+                                                               int64_t transfer_bytes_max) {
   std::string description = "messages";
   if (transport != MpiTransport::kMessages) {
-    absl::StatusOr<std::unique_ptr<Communicator>> node = CreateMpiNodeCommunicator(*this, options);
+    absl::StatusOr<std::unique_ptr<Communicator>> node = CreateMpiNodeCommunicator(*this, options, transfer_bytes_max);
     if (node.ok()) {
       transport_description_ = "direct reads";
       return node;
@@ -78,7 +79,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
   ANGEL_PTM_MPI_CALL(MPI_Comm_dup, MPI_COMM_WORLD, &comm);
   ANGEL_PTM_MPI_CALL(MPI_Comm_set_errhandler, comm, MPI_ERRORS_RETURN);
   transport_description_ = description;
-  return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(comm, std::move(options)));
+  return std::unique_ptr<Communicator>(
+      std::make_unique<MpiMessageCommunicator>(comm, std::move(options), transfer_bytes_max));
 }
 
 absl::StatusOr<std::string> MpiWorld::MakeSharedName(const std::string& directory) {

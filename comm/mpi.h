@@ -37,9 +37,15 @@ class MpiWorld {
   int node_size() const { return node_size_; }
   int node_count() const { return node_count_; }
 
+  // The most that one message or one read moves: counts are int, one system call moves less than 2^31 bytes, and a
+  // piece this long takes only seconds on a slow network, so that silence is not mistaken for work.
+  static constexpr int64_t kTransferBytesMax = int64_t{256} << 20;
+
   // A communicator of all ranks, with its own message space; all ranks call Create together. The world must outlive it.
-  // kAuto takes direct reads where they work; asking for them where they don't is an error.
-  absl::StatusOr<std::unique_ptr<Communicator>> Create(WaitOptions options, MpiTransport transport);
+  // kAuto takes direct reads where they work; asking for them where they don't is an error. What is longer than
+  // transfer_bytes_max is worked off in pieces; tests make them short.
+  absl::StatusOr<std::unique_ptr<Communicator>> Create(WaitOptions options, MpiTransport transport,
+                                                       int64_t transfer_bytes_max = kTransferBytesMax);
 
   // The transport that the newest communicator uses, e.g. "direct reads" or "messages (2 machines)".
   const std::string& transport_description() const { return transport_description_; }

@@ -19,8 +19,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Counts are int; a message this long also takes only seconds on a slow network, so silence is not mistaken for work.
-constexpr int64_t kMessageBytesMax = int64_t{256} << 20;
 // Peers a rank exchanges with at a time.
 constexpr int kPeersAtOnce = 16;
 // Reductions are worked off in pieces of this size per rank.
@@ -56,8 +54,8 @@ class BackOff {
 
 }  // namespace
 
-MpiMessageCommunicator::MpiMessageCommunicator(MPI_Comm comm, WaitOptions options)
-    : comm_(comm), options_(std::move(options)) {
+MpiMessageCommunicator::MpiMessageCommunicator(MPI_Comm comm, WaitOptions options, int64_t transfer_bytes_max)
+    : comm_(comm), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
   x_.resize(static_cast<size_t>(size_));
@@ -160,8 +158,8 @@ absl::Status MpiMessageCommunicator::AwaitMessages() {
 
 absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, int64_t send_stride, std::byte* recv,
                                                        int64_t recv_stride, int64_t n) {
-  for (int64_t begin = 0; begin < n; begin += kMessageBytesMax) {
-    const int64_t m = std::min(kMessageBytesMax, n - begin);
+  for (int64_t begin = 0; begin < n; begin += message_bytes_max_) {
+    const int64_t m = std::min(message_bytes_max_, n - begin);
     for (int first = 1; first < size_; first += kPeersAtOnce) {
       const int last = std::min(first + kPeersAtOnce, size_);
       // Receives first, and the peer whose turn it is to send here first of all.
@@ -228,8 +226,8 @@ absl::Status MpiMessageCommunicator::Broadcast(std::span<std::byte> dst, int roo
   auto real = [&](int r) { return (r + root) % size_; };
   int low_bit = 1;
   while (low_bit < size_ && (relative & low_bit) == 0) low_bit *= 2;
-  for (int64_t begin = 0; begin < n; begin += kMessageBytesMax) {
-    const int64_t m = std::min(kMessageBytesMax, n - begin);
+  for (int64_t begin = 0; begin < n; begin += message_bytes_max_) {
+    const int64_t m = std::min(message_bytes_max_, n - begin);
     absl::Status status;
     if (relative != 0) {
       status = Receive(dst.data() + begin, real(relative - low_bit), m);

@@ -18,7 +18,7 @@ namespace angel_ptm {
 class MpiMessageCommunicator final : public Communicator {
  public:
   // Owns `comm`, a duplicate made for it with MPI_ERRORS_RETURN.
-  MpiMessageCommunicator(MPI_Comm comm, WaitOptions options);
+  MpiMessageCommunicator(MPI_Comm comm, WaitOptions options, int64_t transfer_bytes_max);
   ~MpiMessageCommunicator() override;
 
   int rank() const override { return rank_; }
@@ -51,6 +51,7 @@ class MpiMessageCommunicator final : public Communicator {
   const MPI_Comm comm_;
   int rank_ = 0, size_ = 1;
   const WaitOptions options_;
+  const int64_t message_bytes_max_;
   CollectiveVerb verb_ = CollectiveVerb::kBarrier;
   CallTag tag_;
   int64_t calls_ = 0;

@@ -20,12 +20,10 @@
 namespace angel_ptm {
 namespace {
 
-// One system call moves less than 2^31 bytes; smaller bites also let a SIGKILL through.
-constexpr int64_t kReadBytesMax = int64_t{256} << 20;
-
-absl::Status ReadProcessMemory(std::byte* dst, pid_t process_id, uint64_t address, int64_t bytes) {
+absl::Status ReadProcessMemory(std::byte* dst, pid_t process_id, uint64_t address, int64_t bytes,
+                               int64_t transfer_bytes_max) {
   for (int64_t done = 0; done < bytes;) {
-    const size_t n = static_cast<size_t>(std::min(kReadBytesMax, bytes - done));
+    const size_t n = static_cast<size_t>(std::min(transfer_bytes_max, bytes - done));
     const iovec to = {dst + done, n};
     const iovec from = {reinterpret_cast<void*>(address + static_cast<uint64_t>(done)), n};
     const ssize_t moved = process_vm_readv(process_id, &to, 1, &from, 1, 0);
@@ -41,9 +39,11 @@ absl::Status ReadProcessMemory(std::byte* dst, pid_t process_id, uint64_t addres
 
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
-  MpiNodeCommunicator(std::unique_ptr<SharedMemory> memory, int rank, int size, WaitOptions options)
+  MpiNodeCommunicator(std::unique_ptr<SharedMemory> memory, int rank, int size, WaitOptions options,
+                      int64_t transfer_bytes_max)
       : DirectReadCommunicator(ExchangeBoard(memory->data(), size), rank, std::move(options)),
-        memory_(std::move(memory)) {}
+        memory_(std::move(memory)),
+        transfer_bytes_max_(transfer_bytes_max) {}
   ~MpiNodeCommunicator() override { board().End(rank()); }
 
  private:
@@ -52,7 +52,7 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
     return scratch;
   }
   absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) override {
-    absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes);
+    absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes, transfer_bytes_max_);
     if (status.ok()) return status;
     // A peer that gave up frees its memory under its readers: its reason is the reason.
     if (board().slot(peer).ended.load() != 0 && board().failed()) {
@@ -64,6 +64,7 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   bool readers_need_memory() const override { return false; }
 
   const std::unique_ptr<SharedMemory> memory_;
+  const int64_t transfer_bytes_max_;
 };
 
 // Where the Yama security module restricts reading other processes (Ubuntu's default), lets the launcher and what it
@@ -81,7 +82,7 @@ absl::Status ProbePeers(int rank, std::span<const Probe> probes) {
     if (r == rank) continue;
     Probe seen;
     RETURN_IF_ERROR(ReadProcessMemory(reinterpret_cast<std::byte*>(&seen), static_cast<pid_t>(probes[r].process_id),
-                                      probes[r].address, sizeof(seen)));
+                                      probes[r].address, sizeof(seen), sizeof(seen)));
     if (std::memcmp(&seen, &probes[r], sizeof(seen)) != 0) {
       return absl::UnavailableError(absl::StrCat("process ", probes[r].process_id, " is not rank ", r));
     }
@@ -103,7 +104,8 @@ absl::Status Agree(const MpiWorld& world, const absl::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options) {
+absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
+                                                                        int64_t transfer_bytes_max) {
   if (world.node_count() > 1) {
     return absl::UnavailableError(absl::StrCat("the ranks are on ", world.node_count(), " machines"));
   }
@@ -123,8 +125,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld
       Agree(world, status);  // also keeps `mine` alive until all have read it, and the name until all have opened it
   if (memory.ok() && world.rank() == 0) (*memory)->Unlink();
   RETURN_IF_ERROR(status);
-  std::unique_ptr<Communicator> comm =
-      std::make_unique<MpiNodeCommunicator>(std::move(*memory), world.rank(), world.size(), std::move(options));
+  std::unique_ptr<Communicator> comm = std::make_unique<MpiNodeCommunicator>(
+      std::move(*memory), world.rank(), world.size(), std::move(options), transfer_bytes_max);
   RETURN_IF_ERROR(world.Meet());  // all process ids are on the board
   return comm;
 }

@@ -14,7 +14,8 @@ namespace angel_ptm {
 
 // All ranks call it together. kUnavailable on every rank, with one rank's reason, where direct reads don't work: ranks
 // on several machines, no shared memory, or a kernel or container that forbids process_vm_readv.
-absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options);
+absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
+                                                                        int64_t transfer_bytes_max);
 
 }  // namespace angel_ptm
 
