@@ -1,10 +1,12 @@
 #include "tests/tree/source_tree.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <optional>
+#include <set>
 #include <string_view>
 
 namespace angel_ptm::tree {
@@ -14,13 +16,64 @@ namespace fs = std::filesystem;
 
 constexpr std::uintmax_t kTextBytesMax = 1 << 20;
 
+// What .gitignore names, for a tree without git.
 bool IsLeftOut(const std::string& path, bool is_folder) {
   const std::string name = fs::path(path).filename();
-  const bool at_top = path.find('/') == std::string::npos;
   if (name == "__pycache__" || name == ".git" || name == "compile_commands.json") return true;
-  if (!is_folder) return false;
-  if (name.starts_with("build")) return true;
-  return at_top && (path == "data" || path == "runs" || (path.starts_with(".") && path != ".ci"));
+  const bool at_top = path.find('/') == std::string::npos;
+  if (!is_folder || !at_top) return false;
+  return name.starts_with("build") || name == "data" || name == "runs" || (name.starts_with(".") && name != ".ci");
+}
+
+std::set<std::string> WalkedPaths(const fs::path& root) {
+  std::set<std::string> paths;
+  for (auto it = fs::recursive_directory_iterator(root); it != fs::recursive_directory_iterator(); ++it) {
+    const std::string path = fs::relative(it->path(), root);
+    if (IsLeftOut(path, it->is_directory())) {
+      if (it->is_directory()) it.disable_recursion_pending();
+      continue;
+    }
+    paths.insert(path);
+  }
+  return paths;
+}
+
+// The paths that `git ls-files <options>` lists in `root`; none when git is missing or refuses.
+std::set<std::string> GitPaths(const fs::path& root, const std::string& options) {
+  std::string folder;
+  for (const char c : root.string()) folder += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  // A hook that runs this has set git's variables, which would name its repository and not the one in `root`.
+  const std::string command = "cd '" + folder + "' && { unset $(git rev-parse --local-env-vars); git ls-files -z " +
+                              options + "; } 2>/dev/null";
+  std::FILE* const pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return {};
+  std::set<std::string> paths;
+  std::string path;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) {
+    if (c != 0) {
+      path += static_cast<char>(c);
+    } else {
+      paths.insert(std::move(path));
+      path.clear();
+    }
+  }
+  if (pclose(pipe) != 0) paths.clear();
+  return paths;
+}
+
+std::string TopFolder(const std::string& path) { return path.substr(0, path.find('/') + 1); }  // "" at the top
+
+std::optional<std::set<std::string>> PathsOfCheckout(const fs::path& root) {
+  if (!fs::exists(root / ".git")) return std::nullopt;  // a folder, or a file in a worktree
+  std::set<std::string> paths = GitPaths(root, "--cached");
+  if (paths.empty()) return std::nullopt;
+  std::set<std::string> folders = {""};
+  for (const std::string& path : paths) folders.insert(TopFolder(path));
+  // A folder at the top of which git knows no file is somebody's venv/ or notes, not part of the project.
+  for (const std::string& path : GitPaths(root, "--others --exclude-standard")) {
+    if (folders.contains(TopFolder(path))) paths.insert(path);
+  }
+  return paths;
 }
 
 std::vector<std::string> SplitLines(const std::string& text) {
@@ -111,22 +164,20 @@ bool StartsWithFolder(const std::string& path, const std::string& folder) { retu
 std::string BlankCommentsAndStrings(const std::string& text) { return Blanker(text).Run(); }
 
 std::vector<SourceFile> ReadTree(const fs::path& root) {
+  std::optional<std::set<std::string>> paths = PathsOfCheckout(root);
+  if (!paths) paths = WalkedPaths(root);
   std::vector<SourceFile> files;
-  for (auto it = fs::recursive_directory_iterator(root); it != fs::recursive_directory_iterator(); ++it) {
-    const std::string path = fs::relative(it->path(), root);
-    if (IsLeftOut(path, it->is_directory())) {
-      if (it->is_directory()) it.disable_recursion_pending();
-      continue;
-    }
-    if (!it->is_regular_file() || it->file_size() > kTextBytesMax) continue;
-    std::ifstream stream(it->path(), std::ios::binary);
+  for (const std::string& path : *paths) {
+    // Git lists deleted files too, and other repositories as folders.
+    if (!fs::is_regular_file(root / path)) continue;
+    if (!IsCpp(path) && fs::file_size(root / path) > kTextBytesMax) continue;
+    std::ifstream stream(root / path, std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-    if (text.find('\0') != std::string::npos) continue;
+    if (!IsCpp(path) && text.find('\0') != std::string::npos) continue;
     SourceFile file{.path = path, .lines = SplitLines(text), .code_lines = {}};
     if (IsCpp(path)) file.code_lines = SplitLines(BlankCommentsAndStrings(text));
     files.push_back(std::move(file));
   }
-  std::sort(files.begin(), files.end(), [](const SourceFile& a, const SourceFile& b) { return a.path < b.path; });
   return files;
 }
 

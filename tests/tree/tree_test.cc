@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -64,6 +65,12 @@ class PlantedTreeTest : public ::testing::Test {
     std::ofstream(root_ / path) << text;
   }
   std::vector<std::string> Check(Rule rule) { return Texts(rule(ReadTree(root_))); }
+  // In the planted tree, even when a hook of another repository runs the test.
+  bool Git(const std::string& arguments) {
+    const std::string command = "cd '" + root_.string() + "' && { unset $(git rev-parse --local-env-vars); git " +
+                                arguments + "; } 2> /dev/null";
+    return std::system(command.c_str()) == 0;
+  }
 
   fs::path root_;
 };
@@ -72,6 +79,39 @@ TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
   for (const Rule rule : {CheckIncludeRules, CheckSystemHeaders, CheckSizes, CheckGlobalState, CheckTexts}) {
     EXPECT_THAT(Check(rule), IsEmpty());
   }
+}
+
+TEST_F(PlantedTreeTest, OnlyTheTopHasBuildFolders) {
+  for (const char* path : {"build/a.cc", "build-debug/a.cc", "runs/a.cc", "data/a.cc", ".cache/a.cc"}) {
+    Plant(path, "#include \"relative.h\"\n");
+  }
+  EXPECT_THAT(Check(CheckIncludeRules), IsEmpty());
+  for (const std::string path : {"kernels/build_tables/a.cc", "comm/data/a.cc", "comm/.hidden/a.cc"}) {
+    Plant(path, "#include \"relative.h\"\n");
+    EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr(path))) << path;
+    fs::remove(root_ / path);
+  }
+}
+
+TEST_F(PlantedTreeTest, InACheckoutGitSaysWhatIsPartOfTheTree) {
+  const std::string bad = "#include \"relative.h\"\n";
+  Plant(".gitignore", "scratch/\n");
+  Plant("comm/README.md", "# comm\n");
+  Plant("comm/deleted.cc", bad);
+  Plant("build_tables/tracked.cc", bad);
+  if (!Git("init -q") || !Git("add .")) GTEST_SKIP() << "no git";
+  fs::remove(root_ / "comm/deleted.cc");
+  Plant("comm/scratch/a.cc", bad);
+  Plant("venv/lib/a.cc", bad);
+  Plant("comm/un tracked.cc", bad);
+  EXPECT_THAT(Check(CheckIncludeRules),
+              ElementsAre(HasSubstr("build_tables/tracked.cc:1"), HasSubstr("comm/un tracked.cc:1")));
+}
+
+TEST_F(PlantedTreeTest, WhatGitCannotReadIsWalked) {
+  Plant("comm/a.cc", "#include \"relative.h\"\n");
+  Plant(".git", "gitdir: " + (root_ / "missing").string() + "\n");
+  EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("comm/a.cc:1")));
 }
 
 TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {
