@@ -47,17 +47,35 @@ const Layer* LayerOf(const std::string& path) {
 }
 
 struct Include {
-  std::string header;
+  std::string header;  // empty when the line does not say it
   bool quoted = false;
 };
 
-// The header named by line `i`; comments hold no includes, but the blanked code has lost the name.
+// The header included by line `i`. Found in the code, which has lost what stands in quotes and after "//", and named by
+// the line as written.
 std::optional<Include> IncludeOn(const SourceFile& file, std::size_t i) {
-  static const std::regex pattern(R"re(^\s*#\s*include\s*([<"])([^>"]+)[>"])re");
+  static const std::regex directive(R"(^\s*(#|%:)\s*(include|include_next|import)\b\s*)");
+  static const std::regex torn_directive(R"(^\s*(#|%:)\s*[a-z_]*\\\s*$)");
+  const std::string& code = file.code_lines[i];
+  if (code.find_first_of("#%") == std::string::npos) return std::nullopt;
+  if (std::regex_search(code, torn_directive)) return Include{};
   std::smatch match;
-  if (file.code_lines[i].find('#') == std::string::npos) return std::nullopt;
-  if (!std::regex_search(file.lines[i], match, pattern)) return std::nullopt;
-  return Include{.header = match[2], .quoted = match[1] == "\""};
+  if (!std::regex_search(code, match, directive)) return std::nullopt;
+  const std::string& line = file.lines[i];
+  const auto begin = static_cast<std::size_t>(match.length());
+  const char open = begin < code.size() ? code[begin] : ' ';
+  if (open != '<' && open != '"') return Include{};
+  const std::size_t end = line.find(open == '<' ? '>' : '"', begin + 1);
+  if (end == std::string::npos) return Include{};
+  return Include{.header = line.substr(begin + 1, end - begin - 1), .quoted = open == '"'};
+}
+
+// What keeps the rules about headers from knowing which file `header` is; "" when nothing does.
+std::string WhyUnclear(const std::string& header) {
+  static const std::regex detour(R"(\.\.|//|(^|/)\./|^/|\\)");
+  if (header.empty()) return "an #include names its header in <> or quotes on its own line, not by a macro";
+  if (std::regex_search(header, detour)) return header + " is a detour: a header's path has no '..', '.', '//' or '\\'";
+  return "";
 }
 
 bool IsOurs(const std::string& header) {
@@ -109,8 +127,13 @@ std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files) {
     const Layer* layer = LayerOf(file.path);
     for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
       const std::optional<Include> include = IncludeOn(file, i);
-      if (!include || IsQuotedLibrary(include->header) || (!include->quoted && !IsOurs(include->header))) continue;
+      if (!include) continue;
       const int line = static_cast<int>(i) + 1;
+      if (const std::string why = WhyUnclear(include->header); !why.empty()) {
+        findings.push_back({file.path, line, why});
+        continue;
+      }
+      if (IsQuotedLibrary(include->header) || (!include->quoted && !IsOurs(include->header))) continue;
       if (!IsOurs(include->header)) {
         findings.push_back({file.path, line, "\"" + include->header + "\" is not a path from the root"});
       } else if (layer != nullptr && !MayInclude(*layer, include->header)) {

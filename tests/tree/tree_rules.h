@@ -14,7 +14,8 @@ inline constexpr int kCudaFunctionLinesMax = 120;
 inline constexpr int kFileLinesMax = 500;
 inline constexpr int kReadmeLinesMax = 30;
 
-// Who may include whom (ARCHITECTURE.md, "Layers"), and that our headers are included by their path from the root.
+// Who may include whom (ARCHITECTURE.md, "Layers"), and that our headers are included by their path from the root, each
+// include naming its header plainly.
 std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files);
 
 // mpi.h only in files with `mpi` in the path, CUDA's headers with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.

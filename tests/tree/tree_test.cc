@@ -150,6 +150,24 @@ TEST_F(PlantedTreeTest, IncludesRelativeToTheFolderAreFound) {
   EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("not a path from the root")));
 }
 
+TEST_F(PlantedTreeTest, IncludesThatHideTheirHeaderAreFound) {
+  for (const char* bad :
+       {"#include \"angel_ptm/base/../plan/plan.h\"", "#include <angel_ptm/base/../plan/plan.h>",
+        "#include \"angel_ptm//plan/plan.h\"", "#include <angel_ptm//plan/plan.h>",
+        "#include \"./angel_ptm/plan/plan.h\"", "#include <./angel_ptm/plan/plan.h>", "#include <../plan/plan.h>",
+        "#include </opt/plan.h>", "#include \"google/../angel_ptm/plan/plan.h\"", "#include PLAN_HEADER",
+        "#include HEADER(plan)", "#include \\\n\"angel_ptm/plan/plan.h\"", "#inc\\\nlude \"angel_ptm/plan/plan.h\"",
+        "/* plan */ #include \"angel_ptm/plan/plan.h\"", "#include/**/\"angel_ptm/plan/plan.h\"",
+        "#include_next \"angel_ptm/plan/plan.h\"", "#import <angel_ptm/plan/plan.h>",
+        "%:include \"angel_ptm/plan/plan.h\""}) {
+    Plant("angel_ptm/base/a.h", std::string(bad) + "\n");
+    EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("angel_ptm/base/a.h:1: "))) << bad;
+  }
+  Plant("angel_ptm/base/a.h",
+        "#include <sys/stat.h>  // not \"angel_ptm//plan/plan.h\"\n/*\n#include PLAN_HEADER\n*/\n#define A \\\n  3\n");
+  EXPECT_THAT(Check(CheckIncludeRules), IsEmpty());
+}
+
 TEST_F(PlantedTreeTest, MachineHeadersAreFoundOutsideTheirFiles) {
   Plant("comm/mpi_node.cc", "#include <mpi.h>\n");
   Plant("kernels/cuda/gemm.cu", "#include <cuda_runtime.h>\n#include <cublas_v2.h>\n");
