@@ -107,17 +107,35 @@ std::string Join(const std::vector<std::string>& words) {
 }
 
 struct GuardedHeader {
-  const char* pattern;  // of the header's name
-  const char* word;     // what the including file's path must contain
+  std::regex pattern;  // of the header's path
+  std::string word;    // what the including file or its folder must be named for
 };
 
-constexpr GuardedHeader kGuardedHeaders[] = {
-    {R"(^mpi(-ext)?\.h$)", "mpi"},
-    {R"(^(cuda|cublas|cudnn|curand|cusparse|cusolver|nvrtc|nvToolsExt|cooperative_groups|cub/|thrust/|nvtx3/|cuda/).*)",
-     "cuda"},
-    {R"(^nccl.*\.h$)", "nccl"},
-    {R"(^liburing.*\.h$|^linux/io_uring\.h$)", "uring"},
-};
+// Headers may also be reached by a longer path (<openmpi/mpi.h>), so each pattern begins at any component.
+const std::vector<GuardedHeader>& GuardedHeaders() {
+  static const std::vector<GuardedHeader> guarded = {
+      {std::regex(R"((^|/)(mpi[^/]*\.h(pp)?$|(openmpi|ompi|mpich|mvapich2?)/))"), "mpi"},
+      // Libraries of the CUDA toolkit and beside it.
+      {std::regex(R"((^|/)cu(da|blas|dnn|fft|rand|solver|sparse|tensor|pti|file|dss|Complex|b/|te/|tlass/))"), "cuda"},
+      {std::regex(R"((^|/)nv(/|JitLink|PTXCompiler|ToolsExt|blas|comp|cuvid|fatbin|functional|jpeg|ml|rtc|shmem|tx3))"),
+       "cuda"},
+      {std::regex(R"((^|/)(cooperative_groups|thrust/|crt/|npp|mma\.h$|sm_\d+_|fatbinary))"), "cuda"},
+      // The toolkit's headers whose names do not say so: driver_types.h, vector_functions.hpp,
+      // device_launch_parameters.h.
+      {std::regex(R"((^|/)(builtin|common|device|driver|library|math|surface|texture|vector)_)"
+                  R"([a-z_]*(types|functions|parameters|constants|descriptor)\.h(pp)?$)"),
+       "cuda"},
+      {std::regex(R"((^|/)(channel_descriptor|host_config|host_defines)\.h$)"), "cuda"},
+      {std::regex(R"((^|/)nccl)"), "nccl"},
+      {std::regex(R"((^|/)(liburing|io_uring))"), "uring"},
+  };
+  return guarded;
+}
+
+// Has the file or one of its folders `word` for a name, or the file's name `word` among its words?
+bool IsNamedFor(const std::string& path, const std::string& word) {
+  return std::regex_search(path, std::regex("(^|/)" + word + "/|(^|[/_.-])" + word + "([_.-][^/]*)?$"));
+}
 
 }  // namespace
 
@@ -152,11 +170,10 @@ std::vector<Finding> CheckSystemHeaders(const std::vector<SourceFile>& files) {
     for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
       const std::optional<Include> include = IncludeOn(file, i);
       if (!include || IsOurs(include->header)) continue;
-      for (const GuardedHeader& guarded : kGuardedHeaders) {
-        if (!std::regex_search(include->header, std::regex(guarded.pattern))) continue;
-        if (file.path.find(guarded.word) != std::string::npos) continue;
+      for (const GuardedHeader& guarded : GuardedHeaders()) {
+        if (!std::regex_search(include->header, guarded.pattern) || IsNamedFor(file.path, guarded.word)) continue;
         findings.push_back({file.path, static_cast<int>(i) + 1,
-                            "<" + include->header + "> belongs in files with '" + guarded.word + "' in their path"});
+                            "<" + include->header + "> belongs in files or folders named for '" + guarded.word + "'"});
       }
     }
   }

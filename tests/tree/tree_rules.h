@@ -18,7 +18,8 @@ inline constexpr int kReadmeLinesMax = 30;
 // include naming its header plainly.
 std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files);
 
-// mpi.h only in files with `mpi` in the path, CUDA's headers with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.
+// mpi.h only in files with the word `mpi` in their name (comm/mpi_node.cc) or in a folder of that name, CUDA's headers
+// with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.
 std::vector<Finding> CheckSystemHeaders(const std::vector<SourceFile>& files);
 
 // A function's lines from its opening to its closing brace, and a file's lines.

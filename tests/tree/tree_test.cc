@@ -172,10 +172,84 @@ TEST_F(PlantedTreeTest, MachineHeadersAreFoundOutsideTheirFiles) {
   Plant("comm/mpi_node.cc", "#include <mpi.h>\n");
   Plant("kernels/cuda/gemm.cu", "#include <cuda_runtime.h>\n#include <cublas_v2.h>\n");
   Plant("comm/nccl.cc", "#include <nccl.h>\n");
+  Plant("angel_ptm/memory/file_uring.cc", "#include <liburing.h>\n");
+  Plant("angel_ptm/memory/a.cc", "#include <sys/types.h>\n#include <math.h>\n#include <linux/nvme_ioctl.h>\n");
   EXPECT_THAT(Check(CheckSystemHeaders), IsEmpty());
-  for (const char* header : {"mpi.h", "cuda_runtime.h", "cublas_v2.h", "nccl.h", "liburing.h", "linux/io_uring.h"}) {
+  for (const char* header : {"mpi.h",
+                             "mpi-ext.h",
+                             "openmpi/mpi.h",
+                             "x86_64-linux-gnu/mpich/mpi.h",
+                             "nccl.h",
+                             "nccl_net.h",
+                             "liburing.h",
+                             "liburing/io_uring.h",
+                             "linux/io_uring.h",
+                             "cuda.h",
+                             "cuda_runtime.h",
+                             "cuda/std/atomic",
+                             "cuda_bf16.hpp",
+                             "cudnn.h",
+                             "cublas_v2.h",
+                             "cublasLt.h",
+                             "cufft.h",
+                             "curand_kernel.h",
+                             "cusolverDn.h",
+                             "cusparse.h",
+                             "cuComplex.h",
+                             "cupti.h",
+                             "cufile.h",
+                             "cub/cub.cuh",
+                             "cute/tensor.hpp",
+                             "cutlass/gemm.h",
+                             "thrust/sort.h",
+                             "nvml.h",
+                             "nvrtc.h",
+                             "nvJitLink.h",
+                             "nvPTXCompiler.h",
+                             "nvToolsExt.h",
+                             "nvtx3/nvtx3.hpp",
+                             "nv/target",
+                             "mma.h",
+                             "crt/mma.h",
+                             "cooperative_groups/reduce.h",
+                             "driver_types.h",
+                             "vector_types.h",
+                             "vector_functions.hpp",
+                             "library_types.h",
+                             "builtin_types.h",
+                             "texture_types.h",
+                             "surface_indirect_functions.h",
+                             "math_constants.h",
+                             "device_launch_parameters.h",
+                             "device_atomic_functions.h",
+                             "host_defines.h",
+                             "channel_descriptor.h",
+                             "sm_20_intrinsics.h",
+                             "npp.h"}) {
     Plant("angel_ptm/memory/tier.cc", "#include <" + std::string(header) + ">\n");
     EXPECT_THAT(Check(CheckSystemHeaders), ElementsAre(HasSubstr("tier.cc:1: <" + std::string(header)))) << header;
+  }
+}
+
+TEST_F(PlantedTreeTest, OnlyWholeWordsNameAFileForAMachineHeader) {
+  for (const char* path : {"comm/mpi.cc", "comm/node_mpi.h", "comm/node.mpi-2.cc", "comm/mpi/node.cc", "mpi/node.cc"}) {
+    Plant(path, "#include <mpi.h>\n");
+    EXPECT_THAT(Check(CheckSystemHeaders), IsEmpty()) << path;
+    fs::remove(root_ / path);
+  }
+  const struct {
+    std::string path;
+    std::string header;
+  } cases[] = {{"angel_ptm/plan/compiler.cc", "mpi.h"},
+               {"angel_ptm/plan/measuring.cc", "liburing.h"},
+               {"angel_ptm/plan/barracuda.cc", "cuda.h"},
+               {"comm/mpi_calls/node.cc", "mpi.h"},
+               {"comm/mpi/node.cc", "nccl.h"},
+               {"kernels/cuda_gemm/gemm.cu", "cuda.h"}};
+  for (const auto& [path, header] : cases) {
+    Plant(path, "#include <" + header + ">\n");
+    EXPECT_THAT(Check(CheckSystemHeaders), ElementsAre(HasSubstr(path + ":1: <" + header))) << path;
+    fs::remove(root_ / path);
   }
 }
 
