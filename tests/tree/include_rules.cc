@@ -4,47 +4,11 @@
 #include <string>
 #include <string_view>
 
+#include "tests/tree/layers.h"
 #include "tests/tree/tree_rules.h"
 
 namespace angel_ptm::tree {
 namespace {
-
-struct Layer {
-  std::string folder;
-  std::vector<std::string> may_include;  // folders or single headers, the layer itself aside
-};
-
-// Bottom up. launch, benchmarks and tests may include anything.
-const std::vector<Layer>& Layers() {
-  static const std::vector<Layer> layers = {
-      {"angel_ptm/base", {}},
-      {"angel_ptm/config", {"angel_ptm/base"}},
-      {"angel_ptm/model", {"angel_ptm/base", "angel_ptm/config"}},
-      {"angel_ptm/memory", {"angel_ptm/base"}},
-      {"kernels", {"angel_ptm/base"}},
-      {"comm", {"angel_ptm/base"}},
-      {"optim", {"angel_ptm/base", "angel_ptm/model"}},
-      {"angel_ptm/plan", {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model"}},
-      {"angel_ptm/exec",
-       {"angel_ptm/base", "angel_ptm/model", "angel_ptm/plan", "angel_ptm/memory", "kernels", "comm"}},
-      {"angel_ptm/data", {"angel_ptm/base", "angel_ptm/config"}},
-      {"angel_ptm/checkpoint",
-       {"angel_ptm/base", "angel_ptm/model", "angel_ptm/memory", "comm", "angel_ptm/plan/shard.h"}},
-      {"angel_ptm/train",
-       {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model", "angel_ptm/memory", "angel_ptm/plan", "angel_ptm/exec",
-        "angel_ptm/data", "angel_ptm/checkpoint", "kernels", "comm", "optim"}},
-      // The references say what an op means without the kernels' help.
-      {"tests/reference", {"angel_ptm/base"}},
-  };
-  return layers;
-}
-
-const Layer* LayerOf(const std::string& path) {
-  for (const Layer& layer : Layers()) {
-    if (StartsWithFolder(path, layer.folder)) return &layer;
-  }
-  return nullptr;
-}
 
 struct Include {
   std::string header;  // empty when the line does not say it
@@ -78,13 +42,6 @@ std::string WhyUnclear(const std::string& header) {
   return "";
 }
 
-bool IsOurs(const std::string& header) {
-  for (const char* folder : {"angel_ptm", "kernels", "comm", "optim", "launch", "benchmarks", "tests"}) {
-    if (StartsWithFolder(header, folder)) return true;
-  }
-  return false;
-}
-
 // Libraries that are used to being quoted.
 bool IsQuotedLibrary(const std::string& header) {
   for (const char* library : {"absl", "google", "gmock", "gtest", "nlohmann"}) {
@@ -94,7 +51,7 @@ bool IsQuotedLibrary(const std::string& header) {
 }
 
 bool MayInclude(const Layer& layer, const std::string& header) {
-  if (StartsWithFolder(header, layer.folder)) return true;
+  if (layer.may_include_anything || StartsWithFolder(header, layer.folder)) return true;
   return std::any_of(layer.may_include.begin(), layer.may_include.end(), [&](const std::string& allowed) {
     return header == allowed || StartsWithFolder(header, allowed);
   });
@@ -154,6 +111,8 @@ std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files) {
       if (IsQuotedLibrary(include->header) || (!include->quoted && !IsOurs(include->header))) continue;
       if (!IsOurs(include->header)) {
         findings.push_back({file.path, line, "\"" + include->header + "\" is not a path from the root"});
+      } else if (!include->header.ends_with(".h") && !include->header.ends_with(".cuh")) {
+        findings.push_back({file.path, line, include->header + " is not a header, .h or .cuh"});
       } else if (layer != nullptr && !MayInclude(*layer, include->header)) {
         findings.push_back({file.path, line,
                             layer->folder + " may not include " + include->header + " (it may include " +

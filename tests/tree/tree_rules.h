@@ -14,6 +14,10 @@ inline constexpr int kCudaFunctionLinesMax = 120;
 inline constexpr int kFileLinesMax = 500;
 inline constexpr int kReadmeLinesMax = 30;
 
+// C++ only in the layers' folders and with the extensions that the other rules read; nothing in angel_ptm/ outside its
+// layers; no programs in other folders at the top than the layers' and cmake/.
+std::vector<Finding> CheckLayout(const std::vector<SourceFile>& files);
+
 // Who may include whom (ARCHITECTURE.md, "Layers"), and that our headers are included by their path from the root, each
 // include naming its header plainly.
 std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files);

@@ -41,6 +41,7 @@ TEST(RepositoryTest, IsReadWhole) {
   EXPECT_GT(sources, 100);
 }
 
+TEST(RepositoryTest, FilesLieInTheLayers) { EXPECT_THAT(Texts(CheckLayout(Repository())), IsEmpty()); }
 TEST(RepositoryTest, IncludesFollowTheLayers) { EXPECT_THAT(Texts(CheckIncludeRules(Repository())), IsEmpty()); }
 TEST(RepositoryTest, SystemHeadersStayInTheirFiles) { EXPECT_THAT(Texts(CheckSystemHeaders(Repository())), IsEmpty()); }
 TEST(RepositoryTest, FunctionsAndFilesAreShort) { EXPECT_THAT(Texts(CheckSizes(Repository())), IsEmpty()); }
@@ -76,7 +77,8 @@ class PlantedTreeTest : public ::testing::Test {
 };
 
 TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
-  for (const Rule rule : {CheckIncludeRules, CheckSystemHeaders, CheckSizes, CheckGlobalState, CheckTexts}) {
+  for (const Rule rule :
+       {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckSizes, CheckGlobalState, CheckTexts}) {
     EXPECT_THAT(Check(rule), IsEmpty());
   }
 }
@@ -112,6 +114,38 @@ TEST_F(PlantedTreeTest, WhatGitCannotReadIsWalked) {
   Plant("comm/a.cc", "#include \"relative.h\"\n");
   Plant(".git", "gitdir: " + (root_ / "missing").string() + "\n");
   EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("comm/a.cc:1")));
+}
+
+TEST_F(PlantedTreeTest, FilesOutsideTheLayersAreFound) {
+  for (const char* path : {"cmake/version.cc.in", "cmake/tables.py", "launch/a.cc", "tests/new/a.cc",
+                           "kernels/new/a.cc", "CMakeLists.txt", "docs/a.md", ".ci/a.py"}) {
+    Plant(path, "");
+  }
+  EXPECT_THAT(Check(CheckLayout), IsEmpty());
+  for (const std::string path :
+       {"angel_ptm/new/a.cc", "angel_ptm/new/README.md", "angel_ptm/a.h", "angel_ptm/README.md", "tools/a.cc",
+        "tools/a.py", "a.cc", "cmake/a.h", ".ci/a.cc", "angel_ptm/basement/a.h", "kernels2/a.cu"}) {
+    Plant(path, "");
+    EXPECT_THAT(Check(CheckLayout), ElementsAre(HasSubstr(path + ": its folder"))) << path;
+    fs::remove(root_ / path);
+  }
+}
+
+TEST_F(PlantedTreeTest, CppWithOtherExtensionsIsFound) {
+  for (const std::string extension : {".hpp", ".inc", ".cpp", ".cxx", ".hh", ".ipp", ".c", ".H", ".CC", ".inl", ".tcc",
+                                      ".cppm", ".def", ".cc.in", ".hpp.in"}) {
+    const std::string path = "kernels/a" + extension;
+    Plant(path, "");
+    EXPECT_THAT(Check(CheckLayout), ElementsAre(HasSubstr(path + ": C++ and CUDA files end in"))) << extension;
+    fs::remove(root_ / path);
+  }
+}
+
+TEST_F(PlantedTreeTest, OnlyHeadersAreIncluded) {
+  for (const std::string header : {"kernels/gemm.cc", "kernels/rows.txt", "cmake/version.cc.in"}) {
+    Plant("launch/a.cc", "#include \"" + header + "\"\n");
+    EXPECT_THAT(Check(CheckIncludeRules), ElementsAre(HasSubstr("launch/a.cc:1: "))) << header;
+  }
 }
 
 TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {

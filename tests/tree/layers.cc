@@ -1,0 +1,53 @@
+#include "tests/tree/layers.h"
+
+#include <algorithm>
+
+#include "tests/tree/source_tree.h"
+
+namespace angel_ptm::tree {
+namespace {
+
+// Bottom up; a folder inside another layer's stands before it.
+const std::vector<Layer>& Layers() {
+  static const std::vector<Layer> layers = {
+      {"angel_ptm/base", {}},
+      {"angel_ptm/config", {"angel_ptm/base"}},
+      {"angel_ptm/model", {"angel_ptm/base", "angel_ptm/config"}},
+      {"angel_ptm/memory", {"angel_ptm/base"}},
+      {"kernels", {"angel_ptm/base"}},
+      {"comm", {"angel_ptm/base"}},
+      {"optim", {"angel_ptm/base", "angel_ptm/model"}},
+      {"angel_ptm/plan", {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model"}},
+      {"angel_ptm/exec",
+       {"angel_ptm/base", "angel_ptm/model", "angel_ptm/plan", "angel_ptm/memory", "kernels", "comm"}},
+      {"angel_ptm/data", {"angel_ptm/base", "angel_ptm/config"}},
+      {"angel_ptm/checkpoint",
+       {"angel_ptm/base", "angel_ptm/model", "angel_ptm/memory", "comm", "angel_ptm/plan/shard.h"}},
+      {"angel_ptm/train",
+       {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model", "angel_ptm/memory", "angel_ptm/plan", "angel_ptm/exec",
+        "angel_ptm/data", "angel_ptm/checkpoint", "kernels", "comm", "optim"}},
+      // The references say what an op means without the kernels' help.
+      {"tests/reference", {"angel_ptm/base"}},
+      {"launch", {}, /*may_include_anything=*/true},
+      {"benchmarks", {}, /*may_include_anything=*/true},
+      {"tests", {}, /*may_include_anything=*/true},
+  };
+  return layers;
+}
+
+}  // namespace
+
+const Layer* LayerOf(const std::string& path) {
+  for (const Layer& layer : Layers()) {
+    if (StartsWithFolder(path, layer.folder)) return &layer;
+  }
+  return nullptr;
+}
+
+bool IsOurs(const std::string& path) {
+  return std::any_of(Layers().begin(), Layers().end(), [&](const Layer& layer) {
+    return StartsWithFolder(path, layer.folder.substr(0, layer.folder.find('/')));
+  });
+}
+
+}  // namespace angel_ptm::tree
