@@ -23,7 +23,7 @@ bool IsMutableVariable(const std::string& statement) {
 }
 
 void CheckEnvironment(const SourceFile& file, std::vector<Finding>& findings) {
-  static const std::regex environment(R"(\b(secure_getenv|getenv|setenv|unsetenv|putenv|environ)\b)");
+  static const std::regex environment(R"(\b(_*secure_getenv|getenv|setenv|unsetenv|putenv|clearenv|_*environ)\b)");
   if (StartsWithFolder(file.path, "launch")) return;
   for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
     std::smatch match;
