@@ -1,16 +1,17 @@
 #include "tests/tree/cpp_scopes.h"
 
 #include <algorithm>
-#include <cctype>
 #include <regex>
 #include <utility>
+
+#include "tests/tree/cpp_declarations.h"
 
 namespace angel_ptm::tree {
 namespace {
 
-enum class BraceKind { kNamespace, kClass, kFunction, kInitializer };
+enum class BraceKind { kNamespace, kClass, kFunction, kLambda, kInitializer };
 
-// What parentheses and angle brackets of templates hold says nothing about the kind of a declaration.
+// What parentheses hold says nothing about the kind of a declaration.
 std::string WithoutNested(const std::string& text) {
   std::string out;
   int depth = 0;
@@ -19,8 +20,7 @@ std::string WithoutNested(const std::string& text) {
     if (depth == 0) out += c;
     if (c == ')' && --depth == 0) out += "()";
   }
-  static const std::regex template_head(R"(template\s*<[^{};]*?>(?=\s*[A-Za-z_\[]))");
-  return std::regex_replace(out, template_head, "");
+  return out;
 }
 
 // Does the brace after this text open a member's initializer, "Foo::Foo(int a) : a_" + "{a}"?
@@ -32,13 +32,15 @@ bool IsMemberInitializer(const std::string& outline) {
 }
 
 BraceKind KindOf(const std::string& statement) {
-  const std::string outline = WithoutNested(statement);
+  const std::string bare = Bare(statement);
+  const std::string outline = WithoutNested(bare);
   static const std::regex namespace_head(R"(\bnamespace\b|\bextern\s*")");
   static const std::regex enum_head(R"(\benum\b)");
   static const std::regex class_word(R"(\b(class|struct|union)\b)");
-  static const std::regex class_head(R"(^\s*(class|struct|union)\b[^()]*(alignas\(\))?[^()]*$)");
+  static const std::regex class_head(R"(^\s*(class|struct|union)\b[^()]*$)");
   static const std::regex lambda_head(R"(\]\s*\(\))");
   static const std::regex operator_name(R"(operator\s*[^\s(A-Za-z]+)");
+  static const std::regex function_pointer(R"(^[^()]*\s\(\s*(\w+::)?\*[^()]*\)\s*\()");
   const std::string without_operators = std::regex_replace(outline, operator_name, "operator_name");
   if (std::regex_search(outline, namespace_head)) {
     return BraceKind::kNamespace;
@@ -50,26 +52,40 @@ BraceKind KindOf(const std::string& statement) {
                ? BraceKind::kClass
                : BraceKind::kInitializer;
   }
-  const bool is_lambda = std::regex_search(outline, lambda_head);
+  const bool is_lambda = std::regex_search(without_operators, lambda_head);
   if (without_operators.find('=') != std::string::npos && !is_lambda) return BraceKind::kInitializer;
+  if (is_lambda) return BraceKind::kLambda;
   if (IsMemberInitializer(outline)) return BraceKind::kInitializer;
-  return BraceKind::kFunction;
+  // "void (*hook)()" + "{nullptr}"
+  return std::regex_search(bare, function_pointer) ? BraceKind::kInitializer : BraceKind::kFunction;
 }
+
+std::vector<bool> DirectiveLines(const SourceFile& file) {
+  std::vector<bool> directives;
+  bool continued = false;
+  for (const std::string& code : file.code_lines) {
+    const std::size_t first = code.find_first_not_of(" \t");
+    directives.push_back(continued || (first != std::string::npos && code[first] == '#'));
+    continued = directives.back() && code.ends_with("\\");
+  }
+  return directives;
+}
+
+struct Scope {
+  BraceKind kind;
+  std::string head;  // what stands before the brace
+};
 
 class Reader {
  public:
   explicit Reader(const SourceFile& file) : file_(file) {}
 
   CppScopes Run() {
-    bool continued = false;
+    const std::vector<bool> directives = DirectiveLines(file_);
     for (std::size_t i = 0; i < file_.code_lines.size(); ++i) {
-      const std::string& code = file_.code_lines[i];
-      const std::size_t first = code.find_first_not_of(" \t");
-      const bool directive = continued || (first != std::string::npos && code[first] == '#');
-      continued = directive && code.ends_with("\\");
-      if (directive) continue;
+      if (directives[i]) continue;
       line_ = static_cast<int>(i) + 1;
-      for (const char c : code) Take(c);
+      for (const char c : file_.code_lines[i]) Take(c);
       Take(' ');
     }
     return std::move(out_);
@@ -87,9 +103,10 @@ class Reader {
     if (c == ')') --paren_depth_;
     if (c == '{') return Open();
     if (c == '}') {
-      after_class_ = !scopes_.empty() && scopes_.back() == BraceKind::kClass;
+      // "} name;" goes on with what the class began.
+      const bool is_class = !scopes_.empty() && scopes_.back().kind == BraceKind::kClass;
+      statement_ = is_class ? scopes_.back().head + "{}" : "";
       if (!scopes_.empty()) scopes_.pop_back();
-      statement_.clear();
       return;
     }
     statement_ += c;
@@ -100,66 +117,101 @@ class Reader {
   void Open() {
     const BraceKind kind = paren_depth_ > 0 ? BraceKind::kInitializer : KindOf(statement_);
     if (kind == BraceKind::kNamespace || kind == BraceKind::kClass) {
-      scopes_.push_back(kind);
+      scopes_.push_back({kind, std::move(statement_)});
       statement_.clear();
-      after_class_ = false;
       return;
     }
     opaque_depth_ = 1;
-    in_function_ = kind == BraceKind::kFunction;
-    if (in_function_) out_.functions.push_back({Trimmed(statement_), line_, line_});
+    opaque_ = kind;
+    if (kind != BraceKind::kInitializer) out_.functions.push_back({OnOneLine(statement_), line_, line_});
   }
 
   void CloseOpaque() {
-    if (in_function_) {
-      out_.functions.back().last_line = line_;
+    if (opaque_ != BraceKind::kInitializer) out_.functions.back().last_line = line_;
+    if (opaque_ == BraceKind::kFunction) {
       statement_.clear();
     } else {
-      statement_ += "{}";
+      statement_ += "{}";  // a lambda, too, belongs to the variable it is given to
     }
   }
 
   bool IsAccessLabel() const {
-    const std::string text = Trimmed(statement_);
+    const std::string text = OnOneLine(statement_);
     return text == "public:" || text == "private:" || text == "protected:";
   }
 
   void EndStatement() {
-    const std::string text = Trimmed(statement_);
     const bool at_namespace =
-        std::all_of(scopes_.begin(), scopes_.end(), [](BraceKind kind) { return kind == BraceKind::kNamespace; });
-    // "} name;" after a class belongs to the class.
-    if (at_namespace && text != ";" && !after_class_) out_.statements.push_back({text, line_});
-    after_class_ = false;
+        std::all_of(scopes_.begin(), scopes_.end(), [](const Scope& s) { return s.kind == BraceKind::kNamespace; });
+    const std::string text = OnOneLine(statement_);
+    if (at_namespace && text != ";") out_.statements.push_back({text, line_});
     statement_.clear();
-  }
-
-  static std::string Trimmed(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-      if (std::isspace(static_cast<unsigned char>(c)) == 0) {
-        out += c;
-      } else if (!out.empty() && out.back() != ' ') {
-        out += ' ';
-      }
-    }
-    if (out.ends_with(' ')) out.pop_back();
-    return out;
   }
 
   const SourceFile& file_;
   CppScopes out_;
-  std::vector<BraceKind> scopes_;
+  std::vector<Scope> scopes_;
   std::string statement_;
   int line_ = 0;
   int paren_depth_ = 0;
   int opaque_depth_ = 0;
-  bool in_function_ = false;
-  bool after_class_ = false;
+  BraceKind opaque_ = BraceKind::kInitializer;
 };
+
+// The code as one text with the line breaks of the file. Of directives only what #define defines remains, between
+// semicolons: a static variable in a macro is one wherever the macro is used.
+std::string CodeWithMacros(const SourceFile& file) {
+  static const std::regex define(R"(^\s*#\s*define\s+\w+(\([^)]*\))?)");
+  const std::vector<bool> directives = DirectiveLines(file);
+  std::string text;
+  bool defines = false;
+  bool continued = false;
+  for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
+    std::string code = file.code_lines[i];
+    if (directives[i]) {
+      std::smatch match;
+      if (!continued) {
+        defines = std::regex_search(code, match, define);
+        if (defines) code = ";" + match.suffix().str();
+      }
+      if (!defines) code.clear();
+      continued = file.code_lines[i].ends_with("\\");
+      if (code.ends_with("\\")) code.pop_back();
+      if (!continued) code += ";";
+    }
+    text += code + "\n";
+  }
+  return text;
+}
+
+std::vector<Declaration> ReadStatics(const SourceFile& file) {
+  static const std::regex word(R"(\bstatic\b)");
+  const std::string text = CodeWithMacros(file);
+  std::vector<Declaration> out;
+  for (std::sregex_iterator it(text.begin(), text.end(), word); it != std::sregex_iterator(); ++it) {
+    const auto at = static_cast<std::size_t>(it->position());
+    // Also "const static int n" and "if (once) static int n;"; the head of a template tells nothing.
+    const std::size_t begin = text.find_last_of(";{}:(),>", at) + 1;
+    int depth = 0;
+    std::size_t end = at;
+    for (; end < text.size(); ++end) {
+      const char c = text[end];
+      if (depth == 0 && (c == ';' || c == '{' || c == ')' || c == '}')) break;
+      if (c == '(' || c == '{') ++depth;
+      if (c == ')' || c == '}') --depth;
+    }
+    const auto line = std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n') + 1;
+    out.push_back({OnOneLine(text.substr(begin, end - begin)) + ";", static_cast<int>(line)});
+  }
+  return out;
+}
 
 }  // namespace
 
-CppScopes ReadScopes(const SourceFile& file) { return Reader(file).Run(); }
+CppScopes ReadScopes(const SourceFile& file) {
+  CppScopes scopes = Reader(file).Run();
+  scopes.statics = ReadStatics(file);
+  return scopes;
+}
 
 }  // namespace angel_ptm::tree

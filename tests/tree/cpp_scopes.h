@@ -1,5 +1,5 @@
-// A brace-counting reading of C++ files: where functions begin and end, and what is declared at namespace scope. It
-// knows the constructs of this code base, not the language.
+// A brace-counting reading of C++ files: where functions begin and end, what is declared at namespace scope or static.
+// It knows the constructs of this code base, not the language.
 #ifndef ANGEL_PTM_TESTS_TREE_CPP_SCOPES_H_
 #define ANGEL_PTM_TESTS_TREE_CPP_SCOPES_H_
 
@@ -16,14 +16,15 @@ struct FunctionExtent {
   int last_line = 0;        // of the closing brace
 };
 
-struct NamespaceStatement {
-  std::string text;  // a statement outside functions and classes, with what its braces hold left out
-  int line = 0;      // of its end
+struct Declaration {
+  std::string text;  // on one line, with what its braces hold left out
+  int line = 0;
 };
 
 struct CppScopes {
   std::vector<FunctionExtent> functions;
-  std::vector<NamespaceStatement> statements;
+  std::vector<Declaration> statements;  // what stands outside functions and classes; lines are those of the ends
+  std::vector<Declaration> statics;     // what says `static`, in any scope or in a macro, up to its end or first brace
 };
 
 CppScopes ReadScopes(const SourceFile& file);

@@ -1,7 +1,7 @@
-#include <algorithm>
 #include <regex>
 #include <string>
 
+#include "tests/tree/cpp_declarations.h"
 #include "tests/tree/cpp_scopes.h"
 #include "tests/tree/tree_rules.h"
 
@@ -11,15 +11,6 @@ namespace {
 bool IsLibrary(const std::string& path) {
   return StartsWithFolder(path, "angel_ptm") || StartsWithFolder(path, "kernels") || StartsWithFolder(path, "comm") ||
          StartsWithFolder(path, "optim");
-}
-
-// "int count = 0;" at namespace scope. Declarations with parentheses before any initializer are functions or macros.
-bool IsMutableVariable(const std::string& statement) {
-  static const std::regex other(
-      R"(^(using|typedef|static_assert|class|struct|enum|union|namespace|template|friend|extern)\b|=\s*(default|delete)\s*;$)");
-  static const std::regex constant(R"(\b(const|constexpr)\b)");
-  if (std::regex_search(statement, other) || std::regex_search(statement, constant)) return false;
-  return statement.substr(0, statement.find_first_of("={")).find('(') == std::string::npos;
 }
 
 void CheckEnvironment(const SourceFile& file, std::vector<Finding>& findings) {
@@ -34,19 +25,17 @@ void CheckEnvironment(const SourceFile& file, std::vector<Finding>& findings) {
 }
 
 void CheckVariables(const SourceFile& file, std::vector<Finding>& findings) {
-  static const std::regex static_variable(R"(^\s*static\s(?!.*\b(const|constexpr)\b))");
-  if (!IsLibrary(file.path) || IsGenerated(file)) return;
+  static const std::regex static_word(R"(\bstatic\b)");
+  if (!IsLibrary(file.path)) return;
   const CppScopes scopes = ReadScopes(file);
-  for (const NamespaceStatement& statement : scopes.statements) {
-    if (!IsMutableVariable(statement.text)) continue;
-    findings.push_back({file.path, statement.line, "a variable shared by all ranks of a process: " + statement.text});
+  std::vector<Declaration> declarations = scopes.statics;
+  for (const Declaration& statement : scopes.statements) {
+    if (!std::regex_search(statement.text, static_word)) declarations.push_back(statement);
   }
-  for (const FunctionExtent& function : scopes.functions) {
-    for (int line = function.first_line + 1; line < function.last_line; ++line) {
-      const std::string& code = file.code_lines[static_cast<std::size_t>(line) - 1];
-      if (code.find("static") == std::string::npos || !std::regex_search(code, static_variable)) continue;
-      findings.push_back({file.path, line, "a static variable that is not const is shared by all ranks of a process"});
-    }
+  for (const Declaration& declaration : declarations) {
+    if (!IsMutableVariable(declaration.text)) continue;
+    findings.push_back(
+        {file.path, declaration.line, "a variable shared by all ranks of a process: " + declaration.text});
   }
   for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
     if (file.code_lines[i].find("thread_local") == std::string::npos) continue;

@@ -29,8 +29,8 @@ std::vector<Finding> CheckSystemHeaders(const std::vector<SourceFile>& files);
 // A function's lines from its opening to its closing brace, and a file's lines.
 std::vector<Finding> CheckSizes(const std::vector<SourceFile>& files);
 
-// Several ranks live in one process in the tests: no environment variables outside launch/ (tests included), no
-// variables that outlive a function in the libraries.
+// Several ranks live in one process in the tests: no environment variables outside launch/ (tests included); in
+// the libraries, generated files too, no variable that outlives a function and can change or leads to what can.
 std::vector<Finding> CheckGlobalState(const std::vector<SourceFile>& files);
 
 // A README.md of at most kReadmeLinesMax lines in every folder with sources, or the folder's name with what it is in

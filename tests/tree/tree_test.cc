@@ -263,6 +263,9 @@ TEST_F(PlantedTreeTest, LongFunctionsAreFound) {
                                "template <typename T, int N = 3>\nstd::vector<T> F(T a) noexcept {\n",
                                "bool operator==(const B& b) {\n",
                                "auto F() -> struct B {\n",
+                               "alignas(64) void F(std::function<void(int)> f) {\n",
+                               "__attribute__((noinline)) void F(int n, void (*body)(const void*)) {\n",
+                               "int operator[](int i) const { return 1; }\nvoid F() {\n",
                                "TEST(Suite, Name) {\n",
                                "const auto kF = [](int a) {\n",
                                "extern \"C\" {\nvoid F() {\n"};
