@@ -1,0 +1,60 @@
+#!/bin/bash
+# The program as the README shows it: every command on a small text, ended well, and what it printed and wrote.
+#   program_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> <build folder> [mpirun words...]
+build=$4
+source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "${@:1:3}" "${@:5}"
+
+expect "version" 0 "options: CUDA=" "$program" --version
+[[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ [0-9a-f]{12}(-dirty)?\)|unknown ]] || failed "no commit in: $output"
+for command in help --help -h; do expect "$command" 0 "angel-ptm export" "$program" $command; done
+expect "no command" 0 "angel-ptm export" "$program"
+expect "help fields" 0 "optimizer.adamw.learning_rate" "$program" help fields
+
+expect "prepare" 0 "unigram entropy of the validation tokens" "$program" prepare "${common[@]}"
+[[ $output =~ [0-9.]+\ nats\ per\ token,\ [0-9.]+\ bits\ per\ byte ]] || failed "no entropy in: $output"
+
+# What plan predicts is what train reserves.
+expect "plan" 0 "packing loss" "$program" plan "${common[@]}" --ranks 2
+planned=$(grep "^arena" <<< "$output")
+expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
+[[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
+[[ ! -e $work/run ]] || failed "plan wrote something"
+expect "train" 0 "saved $work/run/checkpoints/step-00000004" train_in run --set communication.local_ranks=2 \
+  --set evaluation.every_steps=2 --set output.log_every_steps=1
+[[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "planned $planned, reserved $(grep "^arena" <<< "$output")"
+line='^step 3/4  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ bits/byte\)  grad norm [0-9.]+  lr [0-9.e-]+  [0-9.]+( [kMG])? tokens/s  [0-9.]+% of peak  balance [0-9.]+  ETA [0-9.]+ s$'
+grep -qE "$line" <<< "$output" || failed "no progress line in: $output"
+[[ $(wc -l < "$work/run/metrics.jsonl") -eq 4 ]] || failed "metrics.jsonl has $(wc -l < "$work/run/metrics.jsonl") lines"
+for key in step loss grad_norm learning_rate tokens_per_second validation_loss validation_bits_per_byte; do
+  tail -n 1 "$work/run/metrics.jsonl" | grep -q "\"$key\": [0-9]" || failed "metrics.jsonl has no $key"
+done
+
+expect "inspect" 0 "every byte matches its checksum" "$program" inspect "$work/run" --verify
+[[ $output == *"layers.1.mlp.experts.down_proj [4, 64, 64]"* ]] || failed "inspect lists no parameters"
+expect "generate" 0 "--- a line" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
+first=$output
+expect "generate again" 0 "--- b" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
+[[ $output == "$first" ]] || failed "the same seed gave another text"
+expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf"
+for file in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json; do
+  [[ -s $work/hf/$file ]] || failed "the export has no $file"
+done
+expect "export of one checkpoint" 0 "compared every tensor" "$program" export --format huggingface \
+  --checkpoint "$work/run/checkpoints/step-00000002" --output "$work/hf2"
+cmp -s "$work/hf/model.safetensors" "$work/hf2/model.safetensors" && failed "two checkpoints have the same weights"
+
+if [[ ${#mpirun[@]} -gt 0 ]]; then
+  expect "train under mpirun" 0 "saved" with_ranks 2 "$program" train "${common[@]}" --set "output.directory=$work/mpi" \
+    --set steps=4 --set evaluation.every_steps=2
+  numbers() { grep -oE '"(step|loss|grad_norm|validation_[a-z_]*)": [^,}]+' "$work/$1/metrics.jsonl"; }
+  diff <(numbers run) <(numbers mpi) || failed "threads and processes differ"
+fi
+
+# The install target: a program that runs, its configurations and the notices.
+expect "install" 0 "" cmake --install "$build" --prefix "$work/installed"
+expect "the installed program" 0 "commit" "$work/installed/bin/angel-ptm" --version
+expect "an installed configuration" 0 "memory of a rank" "$work/installed/bin/angel-ptm" plan \
+  --config "$work/installed/share/angel-ptm/configs/hunyuan_7b.textproto" --ranks 8
+[[ -s $work/installed/share/doc/angel_ptm/LICENSE ]] || failed "no LICENSE installed"
+
+finish "the program does what the README says"

@@ -1,0 +1,90 @@
+# Sourced by the tests of the program: arguments <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]; a small
+# text in $work/text; functions that run the program and check what it says.
+set -uo pipefail
+program=$1 config=$2 work=$3
+shift 3
+mpirun=("$@")
+rm -rf "$work"
+mkdir -p "$work/text"
+failures=0
+
+failed() { echo "FAILED $*"; failures=$((failures + 1)); }
+
+# expect <name> <exit code> <text that must appear> <command...>; what it printed is in $output.
+expect() {
+  local name=$1 code=$2 text=$3 got
+  shift 3
+  output=$("$@" 2>&1 < /dev/null)
+  got=$?
+  if [[ $got -ne $code || $output != *"$text"* ]]; then
+    failed "$name: wanted exit $code and \"$text\", got exit $got and:"
+    tail -n 5 <<< "$output"
+  else
+    echo "ok $name"
+  fi
+}
+
+# refused <name> <text that must appear> <command...>: exit code 1, one sentence, no output directory left behind.
+refused() {
+  local name=$1
+  expect "$1" 1 "${@:2}"
+  [[ $(grep -c "^angel-ptm: " <<< "$output") -eq 1 ]] || { failed "$name: not one sentence:"; echo "$output"; }
+  [[ ! -e $work/refused ]] || { failed "$name: left $work/refused behind"; rm -rf "$work/refused"; }
+}
+
+# A text that is large enough for a few windows.
+for file in a b c d; do
+  for i in $(seq 1 400); do
+    echo "$file line $i of a text about pages, frames and plans: $((i * 7919 % 1009))"
+    [[ $((i % 9)) -eq 0 ]] && echo
+  done > "$work/text/$file.txt"
+done
+common=(--config "$config" --set "data.directory=$work/data" --set "data.prepare.input=$work/text"
+        --set model.hunyuan_lm.vocab_size=0 --set data.prepare.validation_fraction=0.1 --set evaluation.every_steps=0
+        --set optimizer.schedule.warmup_steps=1 --set memory.page_bytes=4096)
+# train_in <run> <arguments...>: four steps with a checkpoint after every second, output in $work/<run>.
+train_in() {
+  local run=$1
+  shift
+  "$program" train "${common[@]}" --set "output.directory=$work/$run" --set steps=4 --set checkpoint.every_steps=2 "$@"
+}
+# with_ranks <n> <command...>: under mpirun.
+with_ranks() { "${mpirun[@]}" -np "$1" --oversubscribe --bind-to none "${@:2}"; }
+
+# The processes of the program below process $1, itself included.
+program_processes() {
+  [[ $(readlink "/proc/$1/exe") == $(readlink -f "$program") ]] && echo "$1"
+  local child
+  for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do program_processes "$child"; done
+}
+# The mpirun at or below process $1, which may be a wrapper of it.
+mpirun_process() {
+  [[ $(cat "/proc/$1/comm") =~ ^(mpirun|mpiexec|orterun|prterun)$ ]] && { echo "$1"; return; }
+  local child
+  for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do mpirun_process "$child"; done
+}
+# process_of_rank <rank> <pid of mpirun>
+process_of_rank() {
+  local process
+  for process in $(program_processes "$2"); do
+    tr '\0' '\n' < "/proc/$process/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$process"
+  done
+}
+# await_line <pattern> <log> <pid>: until the log of a process has it; kills the process and fails after a minute.
+await_line() {
+  local i
+  for ((i = 0; i < 600; ++i)); do
+    grep -qE "$1" "$2" 2> /dev/null && return 0
+    sleep 0.1
+  done
+  failed "no line like '$1' within a minute:"
+  tail -n 5 "$2"
+  kill -KILL "$3"
+  return 1
+}
+
+# The last words of a test: its exit code.
+finish() {
+  [[ $failures -eq 0 ]] && echo "$1" || echo "$failures cases failed"
+  exit $((failures > 0))
+}
