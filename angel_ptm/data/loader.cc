@@ -47,25 +47,16 @@ int64_t Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers
   const int64_t rows = options_.micro_batch, length = dataset_->sequence_length();
   APTM_CHECK(static_cast<int64_t>(batch.tokens.size()) == rows * length, batch.tokens.size(), " for ", rows, " x ",
              length);
-  APTM_CHECK(place.rank >= 0 && place.rank < place.world && place.micro >= 0 && place.step >= 0);
+  APTM_CHECK(place.rank >= 0 && place.rank < place.world && place.micro >= 0 && place.first_sample >= 0);
   int64_t count = 0;
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t in_step = (place.micro * place.world + place.rank) * rows + row;
     const SampleBuffers sample = batch.Row(row, length);
     if (in_step < options_.global_batch) {
-      count += FillSample(place.step * options_.global_batch + in_step, sample);
+      count += FillSample(place.first_sample + in_step, sample);
     } else {
       FillZeroWeightSample(sample);
     }
-  }
-  return count;
-}
-
-int64_t Loader::StepTargetCount(int64_t step) const {
-  int64_t count = 0;
-  for (int64_t i = 0; i < options_.global_batch; ++i) {
-    const int64_t window = WindowOfSample(step * options_.global_batch + i);
-    if (window >= 0) count += dataset_->WindowTargetCount(window);
   }
   return count;
 }

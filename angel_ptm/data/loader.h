@@ -20,9 +20,10 @@ struct LoaderOptions {
   int64_t evaluation_samples = 0;
 };
 
-// One micro-batch: number `micro` of rank `rank` in a world of `world` ranks at step `step`.
+// One micro-batch: number `micro` of rank `rank` in a world of `world` ranks, of the step whose samples begin at
+// `first_sample`.
 struct MicroBatchPlace {
-  int64_t step = 0;
+  int64_t first_sample = 0;
   int64_t micro = 0;
   int64_t rank = 0;
   int64_t world = 1;
@@ -37,16 +38,13 @@ class Loader {
   // Micro-batches each of `world` ranks computes per step: ceil(global_batch / (world * micro_batch)).
   int64_t MicroBatchesPerStep(int64_t world) const;
 
-  // Fills [micro_batch, T]. Step s is samples [s*G, (s+1)*G); row i of micro-batch m on rank r of w holds sample
-  // s*G + (m*w + r)*b + i. Rows beyond the step's samples (or the evaluation's) weigh nothing: all targets ignored.
+  // Fills [micro_batch, T]. A step is samples [first, first + G); row i of micro-batch m on rank r of w holds sample
+  // first + (m*w + r)*b + i. Rows beyond the step's samples (or the evaluation's) weigh nothing: all targets ignored.
   // Returns the number of targets that count. No allocation.
   int64_t FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const;
 
   // Fills sample number `sample_index` [T]; returns the number of targets that count. No allocation.
   int64_t FillSample(int64_t sample_index, const SampleBuffers& sample) const;
-
-  // The number of targets that count in a whole step, which every rank computes alone: the loss's divisor.
-  int64_t StepTargetCount(int64_t step) const;
 
   // Which window of the file is sample number `sample_index`; -1 beyond an evaluation's samples.
   int64_t WindowOfSample(int64_t sample_index) const;

@@ -49,15 +49,6 @@ int64_t PackedDataset::FillWindow(int64_t window, const SampleBuffers& sample) c
   return count;
 }
 
-int64_t PackedDataset::WindowTargetCount(int64_t window) const {
-  const int64_t first = window * sequence_length_;
-  const std::span<const uint64_t> starts = file_->document_starts();
-  // Document starts in (first, first + T] are the ignored targets.
-  const auto low = std::upper_bound(starts.begin(), starts.end(), static_cast<uint64_t>(first));
-  const auto high = std::upper_bound(low, starts.end(), static_cast<uint64_t>(first + sequence_length_));
-  return sequence_length_ - (high - low);
-}
-
 void FillZeroWeightSample(const SampleBuffers& sample) {
   std::fill(sample.tokens.begin(), sample.tokens.end(), kPadId);
   std::fill(sample.targets.begin(), sample.targets.end(), kIgnoredTarget);

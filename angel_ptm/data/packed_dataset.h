@@ -45,8 +45,6 @@ class PackedDataset {
 
   // Fills one sample [T] and returns how many of its targets count. No allocation.
   int64_t FillWindow(int64_t window, const SampleBuffers& sample) const;
-  // What FillWindow would return, from the document borders alone.
-  int64_t WindowTargetCount(int64_t window) const;
 
  private:
   PackedDataset(std::unique_ptr<TokenFile> file, int64_t sequence_length)

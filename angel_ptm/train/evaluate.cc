@@ -14,7 +14,10 @@ absl::StatusOr<Validation> Evaluate(Executor& executor, BatchFeeder& feeder, std
   std::array<double, 3> mine = {};  // loss sum, targets, bytes
   for (int64_t step = 0; step < loader.step_count(); ++step) {
     for (int64_t micro = 0; micro < loader.MicroBatchesPerStep(world); ++micro) {
-      feeder.Feed({.step = step, .micro = micro, .rank = communicator.rank(), .world = world});
+      feeder.Feed({.first_sample = step * loader.options().global_batch,
+                   .micro = micro,
+                   .rank = communicator.rank(),
+                   .world = world});
       RETURN_IF_ERROR(executor.RunMicroStep(/*accumulate=*/false, step));
       mine[0] += feeder.LossSum();
       mine[1] += static_cast<double>(feeder.target_count());

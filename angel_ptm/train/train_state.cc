@@ -10,9 +10,11 @@ namespace angel_ptm {
 
 std::string ToJson(const TrainState& state) {
   return nlohmann::json{{"next_step", state.next_step},
+                        {"next_sample", state.next_sample},
                         {"applied_updates", state.applied_updates},
                         {"skipped_updates", state.skipped_updates},
                         {"skipped_in_a_row", state.skipped_in_a_row},
+                        {"sample_order", state.sample_order},
                         {"numerics", state.numerics}}
       .dump();
 }
@@ -25,12 +27,17 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
     value = json[name].get<int64_t>();
     return true;
   };
-  if (!read("next_step", state.next_step) || !read("applied_updates", state.applied_updates) ||
-      !read("skipped_updates", state.skipped_updates) || !read("skipped_in_a_row", state.skipped_in_a_row) ||
-      !json.contains("numerics") || !json["numerics"].is_string()) {
+  const auto read_text = [&](const char* name, std::string& value) {
+    if (!json.is_object() || !json.contains(name) || !json[name].is_string()) return false;
+    value = json[name].get<std::string>();
+    return true;
+  };
+  if (!read("next_step", state.next_step) || !read("next_sample", state.next_sample) ||
+      !read("applied_updates", state.applied_updates) || !read("skipped_updates", state.skipped_updates) ||
+      !read("skipped_in_a_row", state.skipped_in_a_row) || !read_text("sample_order", state.sample_order) ||
+      !read_text("numerics", state.numerics)) {
     return absl::DataLossError(absl::StrCat(checkpoint_path, ": the trainer state is not complete: ", text));
   }
-  state.numerics = json["numerics"].get<std::string>();
   return state;
 }
 
@@ -39,6 +46,12 @@ std::string DescribeNumerics(const TrainConfig& config, int world_size, int thre
                       config.batch().micro_batch_sequences(), " of ", config.batch().global_batch_sequences(), " x ",
                       config.data().sequence_length(), ", head chunk ", config.numerics().lm_head_chunk_tokens(),
                       ", expert block ", config.numerics().expert_block_rows());
+}
+
+std::string DescribeSampleOrder(const TrainConfig& config, const DatasetManifest& dataset) {
+  return absl::StrCat("tokenizer ", absl::Hex(dataset.tokenizer_xxh64, absl::kZeroPad16), ", tokens ",
+                      absl::Hex(dataset.train_xxh64, absl::kZeroPad16), " in sequences of ",
+                      config.data().sequence_length(), ", seed ", config.seed());
 }
 
 std::string CheckpointDirectory(const TrainConfig& config) { return config.output().directory() + "/checkpoints"; }

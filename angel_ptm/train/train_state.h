@@ -9,15 +9,20 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/data/dataset.h"
 #include "angel_ptm/exec/executor.h"
 
 namespace angel_ptm {
 
 struct TrainState {
-  int64_t next_step = 0;        // steps done, skipped ones included; the data of step s depends on s alone
+  int64_t next_step = 0;        // steps done, skipped ones included
+  int64_t next_sample = 0;      // samples seen: the next step goes on behind them, whatever its batch
   int64_t applied_updates = 0;  // AdamW's t
   int64_t skipped_updates = 0;  // non-finite steps, in all
   int64_t skipped_in_a_row = 0;
+  // What makes sample number i what it is: tokenizer, token file, sequence length, seed. A run that would see other
+  // samples is another run.
+  std::string sample_order;
   // The numerics the weights were computed with (law 1): a resumed run with the same ones continues bit for bit.
   std::string numerics;
 };
@@ -27,6 +32,8 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& json, const std
 
 // One line that names everything law 1 holds fixed: world size, batch, accumulation, threads, chunk sizes, backend.
 std::string DescribeNumerics(const TrainConfig& config, int world_size, int threads, const char* backend);
+
+std::string DescribeSampleOrder(const TrainConfig& config, const DatasetManifest& dataset);
 
 // Where a run keeps its checkpoints.
 std::string CheckpointDirectory(const TrainConfig& config);

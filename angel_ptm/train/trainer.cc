@@ -11,8 +11,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/hash.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/dataset.h"
 #include "angel_ptm/data/loader.h"
 #include "angel_ptm/exec/executor.h"
@@ -72,7 +74,7 @@ class Trainer {
   absl::Status Report(double seconds);
   std::optional<double> ExpertBalance() const;
   MicroBatchPlace Place(int64_t micro) const {
-    return {state_.next_step, micro, communicator_.rank(), communicator_.size()};
+    return {state_.next_sample, micro, communicator_.rank(), communicator_.size()};
   }
   bool LastStep() const { return state_.next_step >= config_.steps(); }
 
@@ -171,6 +173,7 @@ absl::Status Trainer::StartOrResume() {
                schedule.final_learning_rate_ratio()};
   const std::string numerics =
       DescribeNumerics(config_, communicator_.size(), derived_.threads_per_rank, machine_.kernels->name);
+  const std::string sample_order = DescribeSampleOrder(config_, dataset_.manifest);
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config_)));
   if (!latest.warning.empty()) Print(absl::StrCat("warning: ", latest.warning));
   if (!options_.resume) {
@@ -187,6 +190,11 @@ absl::Status Trainer::StartOrResume() {
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(latest.path));
     RETURN_IF_ERROR(checkpoint.CheckGraph(plan_->training));
     ASSIGN_OR_RETURN(state_, TrainStateFromJson(checkpoint.manifest().trainer_state, latest.path));
+    if (state_.sample_order != sample_order) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "--resume: ", latest.path, " was trained on other samples: ", state_.sample_order, "; this run has ",
+          sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
+    }
     RETURN_IF_ERROR(LoadState(checkpoint, views_));
     Print(absl::StrCat("resumed ", latest.path, " at step ", state_.next_step));
     if (state_.numerics != numerics) {
@@ -194,6 +202,7 @@ absl::Status Trainer::StartOrResume() {
                          ": it continues within rounding, not bit for bit"));
     }
   }
+  state_.sample_order = sample_order;
   state_.numerics = numerics;
   return absl::OkStatus();
 }
@@ -216,14 +225,16 @@ void Trainer::PrintStart() const {
   Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));
 }
 
-// The loop around the Plans, then all Plans' collectives, in the order of a step (law 4).
+// The loop around the Plans and the samples it feeds, then all Plans' collectives, in the order of a step (law 4).
 absl::Status Trainer::VerifyOneSequence() {
   const std::string loop =
       absl::StrCat("at step ", state_.next_step, " of ", config_.steps(), " (", derived_.accumulation_steps,
                    " micro-batches a step, evaluation of ", validation_loader_ ? validation_loader_->sample_count() : 0,
                    " samples every ", config_.evaluation().every_steps(), " steps, checkpoint every ",
                    config_.checkpoint().every_steps(), ")");
-  std::vector<CollectiveEntry> planned = {{CollectiveVerb::kBarrier, loop, 0}};
+  std::vector<CollectiveEntry> planned = {
+      {CollectiveVerb::kBarrier, loop, 0},
+      {CollectiveVerb::kBarrier, absl::StrCat("before sample ", state_.next_sample, ", ", state_.sample_order), 0}};
   const auto append = [&](const Graph& graph, const Segment& segment) {
     for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
       const CollectiveVerb verb =
@@ -234,6 +245,10 @@ absl::Status Trainer::VerifyOneSequence() {
   append(plan_->training, plan_->training_plan.micro_step);
   append(plan_->training, plan_->training_plan.update);
   append(plan_->evaluation, plan_->evaluation_plan.micro_step);
+  // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
+  const uint64_t digest = Hasher().Mix(ToText(config_)).Digest();
+  planned.push_back(
+      {CollectiveVerb::kBarrier, absl::StrCat("under configuration ", absl::Hex(digest, absl::kZeroPad16)), 0});
   return communicator_.VerifySameSequence(planned);
 }
 
@@ -295,6 +310,7 @@ absl::Status Trainer::Step() {
   if (metrics_.skipped) RETURN_IF_ERROR(HandleNonFinite());
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;
   ++state_.next_step;
+  state_.next_sample += config_.batch().global_batch_sequences();
   RETURN_IF_ERROR(MaybeEvaluate());
   RETURN_IF_ERROR(Report(seconds));
   return MaybeSave(LastStep() || stop_);

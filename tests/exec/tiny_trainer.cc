@@ -107,7 +107,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 }
 
 std::string TinyTrainer::FirstNonFinite() {
-  feeder_->Feed({step_, 0, communicator_.rank(), communicator_.size()});
+  feeder_->Feed(Place(0));
   const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
   return found.op == kNone ? "" : run_->training.tensors[found.tensor].name;
 }
@@ -121,7 +121,7 @@ UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
 void TinyTrainer::Step() {
   double loss = 0, targets = 0;
   for (int64_t micro = 0; micro < loader_->MicroBatchesPerStep(communicator_.size()); ++micro) {
-    feeder_->Feed({step_, micro, communicator_.rank(), communicator_.size()});
+    feeder_->Feed(Place(micro));
     OrDie(executor_->RunMicroStep(micro > 0, step_));
     loss += feeder_->LossSum();
     targets += static_cast<double>(feeder_->target_count());

@@ -46,6 +46,10 @@ class TinyTrainer {
 
  private:
   UpdateDecision Decide(const StepExchange& exchange);
+  // Of the next step.
+  MicroBatchPlace Place(int64_t micro) const {
+    return {step_ * config_.batch().global_batch_sequences(), micro, communicator_.rank(), communicator_.size()};
+  }
 
   const TrainConfig config_;
   Communicator& communicator_;

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/data/loader.h"
 #include "angel_ptm/data/packed_dataset.h"
+#include "angel_ptm/train/train_state.h"
 #include "tests/data/test_support.h"
 #include "tests/laws/trainer_run.h"
 
@@ -88,14 +90,43 @@ TEST_P(ResumeParityTest, ContinuesBitForBitAtEveryStageAndBudget) {
 }
 
 TEST_P(ResumeParityTest, FaultsAreFound) {
-  const std::vector<std::pair<std::string, std::string>> faults = {
-      {"other samples", "seed=2"}, {"another learning rate", "optimizer.adamw.learning_rate=0.0101"}};
-  for (const auto& [name, change] : faults) {
-    const TrainConfig before = Config(name), after = Config(name, {change});
-    RunInTwo(before, kWorld, after, kWorld);
-    EXPECT_NE(MetricLines(after), lines_) << name;
-    EXPECT_FALSE(SameState(after)) << name;
+  const TrainConfig before = Config("faulty"), after = Config("faulty", {"optimizer.adamw.learning_rate=0.0101"});
+  RunInTwo(before, kWorld, after, kWorld);
+  EXPECT_NE(MetricLines(after), lines_);
+  EXPECT_FALSE(SameState(after));
+}
+
+// Whatever would make sample number i another sample is refused, and nothing is written.
+TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
+  const TrainConfig config = Config("samples");
+  Run({.configs = {config}, .world_size = kWorld, .stop_in_step = 2});
+  const std::vector<std::string> lines = MetricLines(config);
+  const TemporaryFolder other;
+  ASSERT_TRUE(PrepareTinyText(other.path(), /*seed=*/2).ok());
+  for (const std::string& change :
+       {std::string("seed=2"), std::string("data.sequence_length=16"), "data.directory=" + other / "data"}) {
+    const absl::Status status =
+        RunTrainer({.configs = {Config("samples", {change})}, .world_size = kWorld, .resume = true}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << change << ": " << status;
+    EXPECT_NE(status.message().find("was trained on other samples: tokenizer "), std::string::npos) << status;
   }
+  EXPECT_EQ(MetricLines(config), lines);
+}
+
+// Law 3 for the batch: a run goes on behind the samples it has seen, with a batch of another size too.
+TEST_P(ResumeParityTest, AnotherBatchGoesOnBehindTheSamplesSeen) {
+  const TrainConfig small = Config("batches", {"batch.global_batch_sequences=2", "steps=3"});
+  const TrainConfig large = Config("batches", {"batch.global_batch_sequences=4", "steps=4"});
+  Run({.configs = {small}, .world_size = kWorld});
+  Run({.configs = {large}, .world_size = kWorld, .resume = true});
+  const auto checkpoint = FindLatestCheckpoint(CheckpointDirectory(large));
+  ASSERT_TRUE(checkpoint.ok());
+  const auto reader = CheckpointReader::Open(checkpoint->path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const auto state = TrainStateFromJson(reader->manifest().trainer_state, checkpoint->path);
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->next_step, 4);
+  EXPECT_EQ(state->next_sample, 3 * 2 + 4);
 }
 
 TEST_P(ResumeParityTest, ContinuesOnAnotherNumberOfRanks) {
@@ -130,8 +161,9 @@ TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
       int64_t seen = 0;
       for (int64_t micro = 0; micro < loader->MicroBatchesPerStep(world); ++micro) {
         for (int64_t rank = 0; rank < world; ++rank) {
-          const int64_t counted = loader->FillMicroBatch({.step = step, .micro = micro, .rank = rank, .world = world},
-                                                         {tokens, targets, positions, starts});
+          const int64_t counted =
+              loader->FillMicroBatch({.first_sample = step * kGlobal, .micro = micro, .rank = rank, .world = world},
+                                     {tokens, targets, positions, starts});
           if (counted == 0) continue;  // padding
           for (int64_t row = 0; row < kMicro; ++row, ++sample, ++seen) {
             loader->FillSample(sample, {wanted, other1, other2, other3});

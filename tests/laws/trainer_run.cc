@@ -49,22 +49,22 @@ numerics { threads_per_rank: 1 lm_head_chunk_tokens: 20 expert_block_rows: 8 }
 checkpoint { every_steps: 0 }
 )";
 
-std::string Prose() {
+std::string Prose(uint64_t seed) {
   static const std::vector<std::string> words = {"pages", "move",  "between", "device", "and",   "host",
                                                  "while", "ranks", "gather",  "what",   "they",  "need",
                                                  "in",    "order", "of",      "use",    "then.", "\n\n"};
   std::string text;
   for (uint64_t i = 0; i < 6000; ++i) {
-    absl::StrAppend(&text, words[RandomWords(1, RandomPurpose::kTest, 0, i)[0] % words.size()], " ");
+    absl::StrAppend(&text, words[RandomWords(seed, RandomPurpose::kTest, 0, i)[0] % words.size()], " ");
   }
   return text;
 }
 
 }  // namespace
 
-absl::Status PrepareTinyText(const std::string& folder) {
+absl::Status PrepareTinyText(const std::string& folder, uint64_t seed) {
   std::filesystem::create_directories(folder + "/text");
-  std::ofstream(folder + "/text/prose.txt") << Prose();
+  std::ofstream(folder + "/text/prose.txt") << Prose(seed);
   PrepareOptions options{.inputs = {{.path = folder + "/text", .label = ""}},
                          .output = folder + "/data",
                          .vocabulary_size = kVocabulary,

@@ -12,8 +12,9 @@
 
 namespace angel_ptm {
 
-// Writes some deterministic prose and prepares it as a dataset of 300 tokens of vocabulary in <folder>/data.
-absl::Status PrepareTinyText(const std::string& folder);
+// Writes some deterministic prose, another for every seed, and prepares it as a dataset of 300 tokens of vocabulary in
+// <folder>/data.
+absl::Status PrepareTinyText(const std::string& folder, uint64_t seed = 1);
 
 // Two layers, sequences of 32 tokens, six steps of four micro-batches of one sequence, two evaluations; data from
 // PrepareTinyText(folder), output in <folder>/<run>. `overrides` as in --set.
