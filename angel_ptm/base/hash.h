@@ -1,4 +1,4 @@
-// A small 64-bit digest for graphs and plans (not for data integrity: files use XXH3).
+// A small 64-bit digest for graphs and plans (not for data integrity: files use checksum.h).
 #ifndef ANGEL_PTM_BASE_HASH_H_
 #define ANGEL_PTM_BASE_HASH_H_
 

@@ -10,8 +10,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/checkpoint/file_io.h"
 
 namespace angel_ptm {
 namespace {
@@ -26,7 +26,9 @@ absl::StatusOr<std::vector<std::pair<int64_t, std::string>>> ListCheckpoints(con
   for (const std::string& name : names) {
     int64_t step = 0;
     if (!ParseCheckpointName(name, &step)) continue;
-    if (PathExists(absl::StrCat(directory, "/", name, "/", std::string(kManifestFile)))) {
+    ASSIGN_OR_RETURN(const bool complete,
+                     PathExists(absl::StrCat(directory, "/", name, "/", std::string(kManifestFile))));
+    if (complete) {
       found.emplace_back(step, name);
     } else {
       incomplete->push_back(name);
@@ -70,7 +72,8 @@ absl::Status PublishTemporary(const std::string& directory, int64_t step) {
   const std::string from = absl::StrCat(directory, "/", TemporaryName(step));
   const std::string to = absl::StrCat(directory, "/", CheckpointName(step));
   RETURN_IF_ERROR(SyncDirectory(from));
-  if (!PathExists(to)) {
+  ASSIGN_OR_RETURN(const bool replaces, PathExists(to));
+  if (!replaces) {
     RETURN_IF_ERROR(RenamePath(from, to));
     return SyncDirectory(directory);
   }
@@ -99,7 +102,8 @@ absl::Status PruneCheckpoints(const std::string& directory, int64_t keep_last, i
 
 absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory) {
   LatestCheckpoint latest;
-  if (!PathExists(directory)) return latest;
+  ASSIGN_OR_RETURN(const bool exists, PathExists(directory));
+  if (!exists) return latest;
   std::vector<std::string> incomplete;
   ASSIGN_OR_RETURN(const auto found, ListCheckpoints(directory, &incomplete));
   if (!found.empty()) latest.path = absl::StrCat(directory, "/", found.back().second);

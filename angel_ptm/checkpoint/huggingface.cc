@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
 namespace angel_ptm {
@@ -120,20 +120,20 @@ absl::Status WriteWeights(const ReadParameters& read, const std::string& path, s
     for (const Place& place : part) map[place.name] = name;
   }
   const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
-  return WriteTextFile(absl::StrCat(path, "/", kIndexFile), index.dump(2) + "\n");
+  return WriteFile(absl::StrCat(path, "/", kIndexFile), index.dump(2) + "\n");
 }
 
 absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> places, const HuggingFaceExport& config,
                             const std::string& path) {
-  RETURN_IF_ERROR(WriteTextFile(path + "/config.json", HuggingFaceConfig(config)));
+  RETURN_IF_ERROR(WriteFile(path + "/config.json", HuggingFaceConfig(config)));
   nlohmann::ordered_json generation = nlohmann::ordered_json::object();
   if (config.bos_token_id != kNone) generation["bos_token_id"] = config.bos_token_id;
   if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
   if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
-  RETURN_IF_ERROR(WriteTextFile(path + "/generation_config.json", generation.dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFile(path + "/generation_config.json", generation.dump(2) + "\n"));
   for (const std::string& source : config.tokenizer_files) {
-    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(source));
-    RETURN_IF_ERROR(WriteTextFile(absl::StrCat(path, "/", BaseName(source)), text));
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(source));
+    RETURN_IF_ERROR(WriteFile(absl::StrCat(path, "/", BaseName(source)), text));
   }
   return WriteWeights(read, path, places, config.file_bytes_max);
 }
@@ -155,8 +155,10 @@ absl::Status OpenWeights(const std::string& path, std::vector<std::unique_ptr<Sa
                          std::map<std::string, const SafetensorsReader*>* file_of) {
   std::set<std::string> names = {kSingleFile};
   const std::string index_path = absl::StrCat(path, "/", kIndexFile);
-  if (!PathExists(absl::StrCat(path, "/", kSingleFile)) && PathExists(index_path)) {
-    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path));
+  ASSIGN_OR_RETURN(const bool single, PathExists(absl::StrCat(path, "/", kSingleFile)));
+  ASSIGN_OR_RETURN(const bool indexed, PathExists(index_path));
+  if (!single && indexed) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path));
     const nlohmann::json index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
       return absl::DataLossError(absl::StrCat(index_path, " has no weight_map"));
@@ -198,7 +200,8 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, c
                                const std::string& path) {
   ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
   RETURN_IF_ERROR(CheckNames(places, config.model));
-  if (PathExists(path)) {
+  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+  if (exists) {
     ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(path));
     if (!names.empty()) {
       return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not empty: choose a new directory"));

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/base/checksum.h"
 
 namespace angel_ptm {
 namespace {
@@ -34,7 +34,11 @@ ordered_json ToJson(const ManifestUnit& unit) {
           {"parameters", std::move(parameters)}};
 }
 
-uint64_t ParseChecksum(const std::string& text) { return std::strtoull(text.c_str(), nullptr, 16); }
+// What is not a checksum becomes 0, which matches nothing.
+uint64_t ParseChecksum(const std::string& text) {
+  uint64_t checksum = 0;
+  return ParseChecksumText(text, &checksum) ? checksum : 0;
+}
 
 ManifestUnit UnitFromJson(const ordered_json& j) {
   ManifestUnit unit{.name = j.at("name").get<std::string>(),
@@ -136,7 +140,7 @@ std::string EncodeManifest(const CheckpointManifest& m) {
 
   const std::string body = j.dump(1, ' ', false, ordered_json::error_handler_t::replace).substr(2) + "\n";
   std::string text(kLineBegin);
-  text += ChecksumText(Checksum(body));
+  text += ChecksumText(Xxh3(body));
   text += kLineEnd;
   return text + body;
 }
@@ -149,7 +153,7 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
   }
   const std::string_view body = text.substr(kLineBytes);
   const std::string wanted(text.substr(kLineBegin.size(), kChecksumDigits));
-  if (const std::string got = ChecksumText(Checksum(body)); got != wanted) {
+  if (const std::string got = ChecksumText(Xxh3(body)); got != wanted) {
     return absl::DataLossError(
         absl::StrCat(where, " is damaged: its checksum is ", got, ", its first line says ", wanted));
   }

@@ -8,9 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/directory.h"
-#include "angel_ptm/checkpoint/file_io.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
 namespace angel_ptm {
@@ -34,13 +35,15 @@ CheckpointReader::~CheckpointReader() = default;
 
 absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path) {
   const std::string manifest_path = absl::StrCat(path, "/", std::string(kManifestFile));
-  if (!PathExists(manifest_path)) {
+  ASSIGN_OR_RETURN(const bool complete, PathExists(manifest_path));
+  if (!complete) {
     return absl::NotFoundError(absl::StrCat(path, " is not a complete checkpoint: it has no manifest.json"));
   }
-  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(manifest_path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest_path));
   ASSIGN_OR_RETURN(CheckpointManifest manifest, DecodeManifest(text, manifest_path));
   const auto check_size = [&](const std::string& name, int64_t bytes) -> absl::Status {
-    if (!PathExists(absl::StrCat(path, "/", name))) {
+    ASSIGN_OR_RETURN(const bool exists, PathExists(absl::StrCat(path, "/", name)));
+    if (!exists) {
       return absl::NotFoundError(absl::StrCat("the checkpoint ", path, " is damaged: ", name, " is missing"));
     }
     ASSIGN_OR_RETURN(const FileReader file, FileReader::Open(absl::StrCat(path, "/", name)));
@@ -136,7 +139,7 @@ absl::Status CheckpointReader::ReadPiece(const RankFile& file, const std::string
     const std::span<float> values = whole ? wanted : std::span(scratch).first(static_cast<size_t>(n));
     RETURN_IF_ERROR(
         file.file.Read(*entry, chunk_begin * static_cast<int64_t>(sizeof(float)), std::as_writable_bytes(values)));
-    const std::string got = ChecksumText(Checksum(std::as_bytes(values)));
+    const std::string got = ChecksumText(Xxh3(std::as_bytes(values)));
     if (got != checksums->second[chunk]) {
       return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", file.file.path(), ": tensor ", tensor,
                                               ", elements ", chunk_begin, " to ", chunk_begin + n, ": checksum is ",
@@ -177,10 +180,10 @@ absl::Status CheckpointReader::ReadRange(UnitId unit, StateClass state_class, in
 absl::StatusOr<std::string> CheckpointReader::ReadCopiedFile(const std::string& name) const {
   for (const ManifestCopiedFile& f : manifest_.copied_files) {
     if (f.name != name) continue;
-    ASSIGN_OR_RETURN(std::string text, ReadTextFile(absl::StrCat(path_, "/", name)));
-    if (Checksum(text) == f.checksum) return text;
+    ASSIGN_OR_RETURN(std::string text, ReadFile(absl::StrCat(path_, "/", name)));
+    if (Xxh3(text) == f.checksum) return text;
     return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", path_, "/", name, " has checksum ",
-                                            ChecksumText(Checksum(text)), ", its manifest says ",
+                                            ChecksumText(Xxh3(text)), ", its manifest says ",
                                             ChecksumText(f.checksum)));
   }
   return absl::NotFoundError(absl::StrCat("the checkpoint ", path_, " holds no file ", name));

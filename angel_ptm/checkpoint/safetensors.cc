@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/text.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
@@ -118,7 +119,7 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(std::string path,
   for (const SafetensorsTensor& t : tensors) bytes += t.bytes();
   ASSIGN_OR_RETURN(FileWriter file, FileWriter::Create(std::move(path)));
   RETURN_IF_ERROR(file.Append(header));
-  return SafetensorsWriter(std::move(file), bytes, Checksum(header));
+  return SafetensorsWriter(std::move(file), bytes, Xxh3(header));
 }
 
 absl::Status SafetensorsWriter::Append(std::span<const std::byte> bytes) {
@@ -148,7 +149,7 @@ absl::StatusOr<SafetensorsReader> SafetensorsReader::Open(std::string path) {
   }
   std::string header(static_cast<size_t>(kLengthBytes + length), '\0');
   RETURN_IF_ERROR(reader.file_.ReadAt(0, std::as_writable_bytes(std::span(header))));
-  reader.header_checksum_ = Checksum(header);
+  reader.header_checksum_ = Xxh3(header);
   RETURN_IF_ERROR(reader.ParseHeader(header));
   return reader;
 }

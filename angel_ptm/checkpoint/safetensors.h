@@ -13,9 +13,10 @@
 #include <vector>
 
 #include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/shape.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/checkpoint/file_writer.h"
 
 namespace angel_ptm {
 
@@ -82,25 +83,6 @@ class SafetensorsReader {
   std::map<std::string, size_t, std::less<>> index_;
   SafetensorsMetadata metadata_;
   uint64_t header_checksum_ = 0;
-};
-
-// XXH3-64, the checksum of everything in a checkpoint, and its text form of 16 hexadecimal digits.
-uint64_t Checksum(std::span<const std::byte> bytes);
-inline uint64_t Checksum(std::string_view text) { return Checksum(std::as_bytes(std::span(text))); }
-std::string ChecksumText(uint64_t checksum);
-
-// XXH3-64 of bytes that arrive in pieces.
-class StreamChecksum {
- public:
-  StreamChecksum();
-  ~StreamChecksum();
-  StreamChecksum(const StreamChecksum&) = delete;
-  StreamChecksum& operator=(const StreamChecksum&) = delete;
-  void Add(std::span<const std::byte> bytes);
-  uint64_t Digest() const;
-
- private:
-  void* state_;
 };
 
 }  // namespace angel_ptm

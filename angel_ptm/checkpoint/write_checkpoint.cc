@@ -5,9 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/directory.h"
-#include "angel_ptm/checkpoint/file_io.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
 namespace angel_ptm {
@@ -42,7 +43,7 @@ std::string ChunkChecksums(std::span<const float> data) {
   std::string text;
   for (size_t at = 0; at < data.size(); at += kChecksumChunkElements) {
     const size_t n = std::min<size_t>(kChecksumChunkElements, data.size() - at);
-    absl::StrAppend(&text, at == 0 ? "" : " ", ChecksumText(Checksum(std::as_bytes(data.subspan(at, n)))));
+    absl::StrAppend(&text, at == 0 ? "" : " ", ChecksumText(Xxh3(std::as_bytes(data.subspan(at, n)))));
   }
   return text;
 }
@@ -79,10 +80,10 @@ absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& ma
 absl::Status CopyFiles(const std::vector<std::string>& sources, const std::string& directory,
                        CheckpointManifest* manifest) {
   for (const std::string& source : sources) {
-    ASSIGN_OR_RETURN(const std::string text, ReadTextFile(source));
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(source));
     const std::string name = BaseName(source);
-    RETURN_IF_ERROR(WriteTextFile(absl::StrCat(directory, "/", name), text));
-    manifest->copied_files.push_back({name, static_cast<int64_t>(text.size()), Checksum(text)});
+    RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", name), text));
+    manifest->copied_files.push_back({name, static_cast<int64_t>(text.size()), Xxh3(text)});
   }
   return absl::OkStatus();
 }
@@ -163,7 +164,7 @@ absl::Status Publish(const CheckpointOptions& options, const std::string& tempor
     manifest.rank_files.push_back(
         {RankFileName(r, manifest.world_size), results[r].file_bytes, results[r].header_checksum});
   }
-  RETURN_IF_ERROR(WriteTextFile(absl::StrCat(temporary, "/", std::string(kManifestFile)), EncodeManifest(manifest)));
+  RETURN_IF_ERROR(WriteFile(absl::StrCat(temporary, "/", std::string(kManifestFile)), EncodeManifest(manifest)));
   return PublishTemporary(options.directory, manifest.step);
 }
 
@@ -187,7 +188,10 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
   RETURN_IF_ERROR(write.ShareRoot(status, "prepare a checkpoint"));
 
   RankResult result;
-  if (!PathExists(write.temporary())) {
+  const absl::StatusOr<bool> seen = PathExists(write.temporary());
+  if (!seen.ok()) {
+    status = seen.status();
+  } else if (!*seen) {
     status = absl::NotFoundError(absl::StrCat("cannot see ", write.temporary(),
                                               ", which rank 0 has made: the directory must be shared by all ranks"));
   } else {

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/file.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/data/utf8.h"
 

@@ -1,13 +1,11 @@
 #include "angel_ptm/data/dataset.h"
 
-#include <charconv>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/file.h"
-#include "angel_ptm/data/xxh64.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -17,13 +15,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kFormat[] = "angel-ptm text dataset";
 
-std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
-
-bool ReadHex(const Json& value, uint64_t* result) {
-  if (!value.is_string()) return false;
-  const std::string& text = value.get_ref<const std::string&>();
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *result, 16);
-  return error == std::errc() && end == text.data() + text.size();
+bool ReadChecksum(const Json& value, uint64_t* result) {
+  return value.is_string() && ParseChecksumText(value.get_ref<const std::string&>(), result);
 }
 
 Json SplitToJson(const SplitStatistics& split) {
@@ -57,7 +50,8 @@ bool ReadLabels(const Json& value, std::map<std::string, SplitStatistics>* label
 // A file of the folder that is not the one the manifest was written with.
 absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) {
   return absl::DataLossError(absl::StrCat(path, " does not belong to its folder's dataset.json: expected checksum ",
-                                          Hex(expected), ", got ", Hex(got), "; prepare the text again"));
+                                          ChecksumText(expected), ", got ", ChecksumText(got),
+                                          "; prepare the text again"));
 }
 
 absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& path, int64_t sequence_length,
@@ -77,9 +71,9 @@ std::string DatasetManifest::ToJson() const {
   json["format"] = kFormat;
   json["version"] = kDatasetVersion;
   json["vocabulary_size"] = vocabulary_size;
-  json["tokenizer_xxh64"] = Hex(tokenizer_xxh64);
-  json["train_xxh64"] = Hex(train_xxh64);
-  json["validation_xxh64"] = Hex(validation_xxh64);
+  json["tokenizer_xxh64"] = ChecksumText(tokenizer_xxh64);
+  json["train_xxh64"] = ChecksumText(train_xxh64);
+  json["validation_xxh64"] = ChecksumText(validation_xxh64);
   json["seed"] = seed;
   json["validation_fraction"] = validation_fraction;
   json["replaced_sequences"] = replaced_sequences;
@@ -106,7 +100,8 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
   for (const auto& [key, field] :
        {std::pair("tokenizer_xxh64", &m.tokenizer_xxh64), std::pair("train_xxh64", &m.train_xxh64),
         std::pair("validation_xxh64", &m.validation_xxh64)}) {
-    if (!ReadHex(at(key), field)) return error(absl::StrCat(key, " should be a checksum of 16 hexadecimal digits"));
+    if (!ReadChecksum(at(key), field))
+      return error(absl::StrCat(key, " should be a checksum of 16 hexadecimal digits"));
   }
   for (const char* key : {"vocabulary_size", "seed", "replaced_sequences"}) {
     if (!at(key).is_number_integer()) return error(absl::StrCat(key, " should be a whole number"));

@@ -13,13 +13,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/data/bpe_trainer.h"
-#include "angel_ptm/data/file.h"
 #include "angel_ptm/data/token_file.h"
-#include "angel_ptm/data/xxh64.h"
 
 namespace angel_ptm {
 namespace {
@@ -73,9 +73,7 @@ class Preparation {
     const std::string tokenizer_json = tokenizer_->ToJson();
     report_.manifest.tokenizer_xxh64 = Xxh64(tokenizer_json);
     report_.manifest.vocabulary_size = tokenizer_->vocabulary_size();
-    std::error_code error;
-    std::filesystem::create_directories(options_.output, error);
-    if (error) return FileError("create the output folder", options_.output, error.value());
+    RETURN_IF_ERROR(MakeDirectories(options_.output));
     RETURN_IF_ERROR(EncodeAndWrite(tokenizer_json));
     return std::move(report_);
   }

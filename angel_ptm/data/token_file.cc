@@ -11,10 +11,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/xxh64.h"
 
 namespace angel_ptm {
 namespace {
@@ -41,8 +40,6 @@ struct Header {
 static_assert(sizeof(Header) == 80);
 
 int64_t RoundUp8(int64_t value) { return (value + 7) / 8 * 8; }
-
-std::string Hex(uint64_t value) { return absl::StrFormat("%016x", value); }
 
 }  // namespace
 
@@ -176,7 +173,7 @@ absl::Status TokenFile::CheckHeader() {
   const uint64_t actual = Xxh64(data_, kHeaderBytes - sizeof(header_xxh64_));
   if (actual != header_xxh64_) {
     return absl::DataLossError(absl::StrCat("token file ", path_, " is damaged in its header: expected checksum ",
-                                            Hex(header_xxh64_), ", got ", Hex(actual)));
+                                            ChecksumText(header_xxh64_), ", got ", ChecksumText(actual)));
   }
   if (header.file_bytes != static_cast<uint64_t>(bytes_)) {
     return absl::DataLossError(absl::StrCat(
@@ -193,9 +190,9 @@ absl::Status TokenFile::CheckHeader() {
                 (header.file_bytes - header.checksums_offset) / sizeof(uint64_t)};
   const uint64_t checksums_actual = Xxh64(checksums_.data(), checksums_.size_bytes());
   if (checksums_actual != header.checksums_xxh64) {
-    return absl::DataLossError(absl::StrCat("token file ", path_,
-                                            " is damaged in its checksum table: expected checksum ",
-                                            Hex(header.checksums_xxh64), ", got ", Hex(checksums_actual)));
+    return absl::DataLossError(
+        absl::StrCat("token file ", path_, " is damaged in its checksum table: expected checksum ",
+                     ChecksumText(header.checksums_xxh64), ", got ", ChecksumText(checksums_actual)));
   }
   return absl::OkStatus();
 }
@@ -208,7 +205,7 @@ absl::Status TokenFile::CheckContent() const {
     if (actual != checksums_[i]) {
       return absl::DataLossError(absl::StrCat("token file ", path_, " is damaged between bytes ", begin, " and ",
                                               std::min(begin + kChunkBytes, end), ": expected checksum ",
-                                              Hex(checksums_[i]), ", got ", Hex(actual)));
+                                              ChecksumText(checksums_[i]), ", got ", ChecksumText(actual)));
     }
   }
   return absl::OkStatus();

@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "angel_ptm/data/file.h"
+#include "angel_ptm/base/file.h"
 
 namespace angel_ptm {
 

@@ -40,8 +40,6 @@ class Tokenizer {
   // The content of tokenizer.json and of tokenizer_config.json (for transformers' PreTrainedTokenizerFast).
   std::string ToJson() const;
   std::string ToConfigJson() const;
-  // Writes both files into `folder`, which must exist.
-  absl::Status Save(const std::string& folder) const;
 
   int32_t vocabulary_size() const { return static_cast<int32_t>(token_bytes_.size()); }
 

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/file.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/data/utf8.h"
 #include "nlohmann/json.hpp"
@@ -235,11 +235,6 @@ std::string Tokenizer::ToConfigJson() const {
                       ",\n  \"eos_token\": ", end_of_text, ",\n  \"pad_token\": ", pad,
                       ",\n  \"add_bos_token\": false,\n  \"add_eos_token\": false,\n"
                       "  \"clean_up_tokenization_spaces\": false\n}\n");
-}
-
-absl::Status Tokenizer::Save(const std::string& folder) const {
-  RETURN_IF_ERROR(WriteFile(absl::StrCat(folder, "/tokenizer.json"), ToJson()));
-  return WriteFile(absl::StrCat(folder, "/tokenizer_config.json"), ToConfigJson());
 }
 
 }  // namespace angel_ptm

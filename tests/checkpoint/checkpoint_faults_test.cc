@@ -13,8 +13,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/checkpoint/file_io.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/ranks.h"
@@ -339,7 +340,7 @@ TEST_F(DamageTest, ANewerVersionSaysSo) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
   const size_t body = text.find('\n') + 1;
-  text.replace(14, 16, ChecksumText(Checksum(std::string_view(text).substr(body))));
+  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
   WriteBytes(path_ + "/manifest.json", text);
   const absl::Status status = CheckpointReader::Open(path_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
@@ -350,7 +351,7 @@ TEST_F(DamageTest, AManifestThatLacksAnEntrySaysWhich) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"world_size\""), 12, "\"world_sizf\"");
   const size_t body = text.find('\n') + 1;
-  text.replace(14, 16, ChecksumText(Checksum(std::string_view(text).substr(body))));
+  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
   WriteBytes(path_ + "/manifest.json", text);
   EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("'world_size' not found"));
 }

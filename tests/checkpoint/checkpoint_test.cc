@@ -5,7 +5,7 @@
 #include <cmath>
 #include <mutex>
 
-#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/ranks.h"
@@ -124,7 +124,7 @@ TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
               HasSubstr("not a complete checkpoint"));
   // The next save clears what a killed run left.
   SaveWithRanks({.directory = dir.path()}, graph, 8, 1);
-  EXPECT_FALSE(PathExists(dir / "step-00000009.tmp"));
+  EXPECT_FALSE(Exists(dir / "step-00000009.tmp"));
 }
 
 TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {

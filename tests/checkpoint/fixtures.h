@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/checkpoint/file_io.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/communicator.h"
@@ -48,6 +48,12 @@ inline void WriteBytes(const std::string& path, const std::string& bytes) {
   out << bytes;
   out.close();
   EXPECT_TRUE(out) << path;
+}
+
+inline bool Exists(const std::string& path) {
+  const absl::StatusOr<bool> exists = PathExists(path);
+  EXPECT_TRUE(exists.ok()) << exists.status();
+  return exists.ok() && *exists;
 }
 
 inline std::vector<std::string> NamesIn(const std::string& path) {

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/checkpoint/file_io.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/ranks.h"
 

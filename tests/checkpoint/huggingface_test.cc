@@ -6,7 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "angel_ptm/checkpoint/file_io.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "tests/checkpoint/fixtures.h"
 
@@ -56,7 +56,7 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   ASSERT_TRUE(exported.ok()) << exported;
   EXPECT_THAT(NamesIn(dir / "out"),
               ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
-  EXPECT_FALSE(PathExists(dir / "out.tmp"));
+  EXPECT_FALSE(Exists(dir / "out.tmp"));
 
   const nlohmann::json json = nlohmann::json::parse(ReadBytes(dir / "out/config.json"));
   EXPECT_EQ(json["architectures"][0], moe ? "HunYuanMoEV1ForCausalLM" : "HunYuanDenseV1ForCausalLM");
@@ -110,7 +110,7 @@ TEST(HuggingFaceExportTest, ManyFilesHaveAnIndex) {
   EXPECT_GT(bytes_of.size(), 3u);
   for (const auto& [name, bytes] : bytes_of) {
     EXPECT_LE(bytes, 20000) << name;
-    EXPECT_TRUE(PathExists(dir / ("out/" + name)));
+    EXPECT_TRUE(Exists(dir / ("out/" + name)));
   }
 }
 
@@ -123,8 +123,8 @@ TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
       if (graph.tensor(p.tensor).name == "layers.1.mlp.experts.down_proj") change(p.exported);
     }
     const absl::Status status = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
-    EXPECT_FALSE(PathExists(dir / "out"));
-    EXPECT_FALSE(PathExists(dir / "out.tmp"));
+    EXPECT_FALSE(Exists(dir / "out"));
+    EXPECT_FALSE(Exists(dir / "out.tmp"));
     return std::string(status.message());
   };
   EXPECT_THAT(error_after([](auto& e) { e.pop_back(); }), HasSubstr("is exported up to element 4608 only"));

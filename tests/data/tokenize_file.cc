@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "angel_ptm/data/file.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/data/tokenizer.h"
 
 int main(int argc, char** argv) {

@@ -1,0 +1,233 @@
+#include "angel_ptm/base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
+
+namespace angel_ptm {
+
+absl::Status FileError(std::string_view action, std::string_view path, int error_number) {
+  const std::string message =
+      absl::StrCat("cannot ", std::string(action), " ", std::string(path), ": ", std::strerror(error_number));
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return absl::ResourceExhaustedError(message);
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(message);
+    case EEXIST:
+      return absl::AlreadyExistsError(message);
+    case EIO:
+      return absl::DataLossError(message);
+    default:
+      return absl::UnknownError(message);
+  }
+}
+
+FileReader::FileReader(FileReader&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+FileReader::~FileReader() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<FileReader> FileReader::Open(std::string path) {
+  // O_NONBLOCK: a named pipe is refused below, not waited for.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return FileError("open", path, errno);
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    const int error = errno;
+    close(fd);
+    return FileError("read the size of", path, error);
+  }
+  if (!S_ISREG(info.st_mode)) {
+    close(fd);
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, S_ISDIR(info.st_mode) ? " is a directory, not a file" : " is not a regular file"));
+  }
+  return FileReader(std::move(path), fd, info.st_size);
+}
+
+absl::Status FileReader::ReadAt(int64_t offset, std::span<std::byte> out) const {
+  const int64_t wanted = static_cast<int64_t>(out.size());
+  int64_t got = 0;
+  while (got < wanted) {
+    const ssize_t n = pread(fd_, out.data() + got, static_cast<size_t>(wanted - got), offset + got);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      return FileError("read", path_, errno);
+    }
+    if (n == 0) {
+      return absl::DataLossError(absl::StrCat(path_, " ends at byte ", offset + got, ", wanted ", wanted,
+                                              " bytes from byte ", offset, ": it is truncated"));
+    }
+    got += n;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max) {
+  ASSIGN_OR_RETURN(const FileReader reader, FileReader::Open(path));
+  if (reader.size() > bytes_max) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " has ", FormatBytes(reader.size()), ", at most ", FormatBytes(bytes_max), " expected"));
+  }
+  std::string content(static_cast<size_t>(reader.size()), '\0');
+  RETURN_IF_ERROR(reader.ReadAt(0, std::as_writable_bytes(std::span(content))));
+  return content;
+}
+
+AtomicFile::AtomicFile(std::string path, std::string temporary, int fd)
+    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, std::string())),
+      fd_(std::exchange(other.fd_, -1)),
+      bytes_(other.bytes_) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) close(fd_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
+  std::string temporary = absl::StrCat(path, ".tmp");
+  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) return FileError("create", temporary, errno);
+  return AtomicFile(path, std::move(temporary), fd);
+}
+
+absl::Status AtomicFile::Append(const void* data, int64_t bytes) {
+  RETURN_IF_ERROR(WriteAt(bytes_, data, bytes));
+  bytes_ += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
+  APTM_CHECK(fd_ >= 0, path_, " is closed");
+  const char* p = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = pwrite(fd_, p, static_cast<size_t>(bytes), offset);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return FileError("write", temporary_, errno);
+    p += done;
+    offset += done;
+    bytes -= done;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AtomicFile::Close() {
+  if (fd_ < 0) return absl::OkStatus();
+  if (fsync(fd_) < 0) return FileError("sync", temporary_, errno);
+  if (close(std::exchange(fd_, -1)) < 0) return FileError("close", temporary_, errno);
+  return absl::OkStatus();
+}
+
+absl::Status AtomicFile::Commit() {
+  RETURN_IF_ERROR(Close());
+  RETURN_IF_ERROR(RenamePath(temporary_, path_));
+  temporary_.clear();
+  // Without this a power cut could undo the rename.
+  return SyncDirectory(ParentDirectory(path_));
+}
+
+absl::Status WriteFile(const std::string& path, std::string_view content) {
+  ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+  RETURN_IF_ERROR(file.Append(content));
+  return file.Commit();
+}
+
+absl::StatusOr<bool> PathExists(const std::string& path) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  return FileError("look for", path, errno);
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  std::error_code error;
+  std::vector<std::string> names;
+  std::filesystem::directory_iterator it(path, error);
+  for (; !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return FileError("list the directory", path, error.value());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status MakeDirectories(const std::string& path) {
+  size_t end = 0;
+  do {
+    end = std::min(path.find('/', end + 1), path.size());
+    const std::string level = path.substr(0, end);
+    if (mkdir(level.c_str(), 0777) == 0) {
+      // The new entry stands in the directory above.
+      RETURN_IF_ERROR(SyncDirectory(ParentDirectory(level)));
+      continue;
+    }
+    // Usually it exists; a file system that must not be changed may say so first.
+    const int error = errno;
+    struct stat info;
+    if (stat(level.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+      return FileError("create the directory", level, error);
+    }
+  } while (end < path.size());
+  return absl::OkStatus();
+}
+
+absl::Status SyncDirectory(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return FileError("open the directory", path, errno);
+  const int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  // Some network file systems cannot sync a directory; their renames are durable by themselves.
+  if (error != 0 && error != EINVAL) return FileError("sync the directory", path, error);
+  return absl::OkStatus();
+}
+
+absl::Status RemoveTree(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) return FileError("remove", path, error.value());
+  return absl::OkStatus();
+}
+
+absl::Status RenamePath(const std::string& from, const std::string& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) return FileError(absl::StrCat("rename ", from, " to"), to, errno);
+  return absl::OkStatus();
+}
+
+std::string BaseName(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+std::string ParentDirectory(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return std::string(path.substr(0, std::max<size_t>(slash, 1)));
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,166 @@
+#include "angel_ptm/base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "tests/base/child_process.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "angel_ptm_file_XXXXXX").string();
+    EXPECT_NE(mkdtemp(name.data()), nullptr);
+    path_ = name;
+  }
+  ~FileTest() override { std::filesystem::remove_all(path_); }
+  std::string At(const std::string& name) const { return path_ + "/" + name; }
+  static void Spill(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+  static std::string Slurp(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  std::vector<std::string> Names() const { return ListDirectory(path_).value(); }
+
+  std::string path_;
+};
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+TEST(FileErrorTest, SaysWhatWhereAndWhy) {
+  const absl::Status full = FileError("write", "run/a", ENOSPC);
+  EXPECT_EQ(full, absl::ResourceExhaustedError("cannot write run/a: No space left on device"));
+  EXPECT_EQ(FileError("write", "a", EFBIG).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(FileError("open", "a", ENOENT).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(FileError("open", "a", EACCES).code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(FileError("create", "a", EEXIST).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(FileError("read", "a", EIO).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(FileError("read", "a", ELOOP).code(), absl::StatusCode::kUnknown);
+}
+
+TEST_F(FileTest, ReadsInOneBufferOfTheFilesSize) {
+  const std::string text(5 << 20, 'x');
+  Spill(At("a"), text);
+  const auto content = ReadFile(At("a"));
+  ASSERT_TRUE(content.ok()) << content.status();
+  EXPECT_EQ(*content, text);
+  EXPECT_LT(content->capacity(), text.size() + 100);
+  Spill(At("empty"), "");
+  EXPECT_EQ(ReadFile(At("empty")).value(), "");
+}
+
+TEST_F(FileTest, RefusesWhatItShouldNotRead) {
+  Spill(At("a"), "12345");
+  EXPECT_EQ(ReadFile(At("a"), 5).value(), "12345");
+  EXPECT_THAT(Message(ReadFile(At("a"), 4).status()), HasSubstr("/a has 5 B, at most 4 B expected"));
+  EXPECT_EQ(ReadFile(At("none")).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Message(ReadFile(path_).status()), HasSubstr("is a directory, not a file"));
+  // A pipe without a writer would be waited for.
+  ASSERT_EQ(mkfifo(At("pipe").c_str(), 0600), 0);
+  EXPECT_THAT(Message(ReadFile(At("pipe")).status()), HasSubstr("is not a regular file"));
+  const auto reader = FileReader::Open(At("a"));
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::byte three[3];
+  EXPECT_TRUE(reader->ReadAt(2, three).ok());
+  EXPECT_THAT(Message(reader->ReadAt(3, three)), HasSubstr("/a ends at byte 5, wanted 3 bytes from byte 3"));
+}
+
+TEST_F(FileTest, AnAtomicFileAppearsWhole) {
+  Spill(At("a"), "old");
+  {
+    auto file = AtomicFile::Create(At("a"));
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->Append("new content").ok());
+    ASSERT_TRUE(file->WriteAt(0, "NEW", 3).ok());
+    EXPECT_EQ(file->bytes(), 11);
+    EXPECT_EQ(Slurp(At("a")), "old");
+    ASSERT_TRUE(file->Commit().ok());
+  }
+  EXPECT_EQ(Slurp(At("a")), "NEW content");
+  {
+    auto file = AtomicFile::Create(At("a"));
+    ASSERT_TRUE(file.ok() && file->Append("lost").ok() && file->Close().ok());
+    EXPECT_THAT(Names(), ElementsAre("a", "a.tmp"));
+  }
+  EXPECT_THAT(Names(), ElementsAre("a"));
+  EXPECT_TRUE(WriteFile(At("a"), "third").ok());
+  EXPECT_EQ(Slurp(At("a")), "third");
+  EXPECT_EQ(WriteFile(At("none/a"), "").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(FileTest, OnlyNoSuchFileIsNo) {
+  Spill(At("file"), "");
+  std::filesystem::create_symlink("nowhere", At("dangling"));
+  std::filesystem::create_symlink("loop", At("loop"));
+  EXPECT_TRUE(PathExists(At("file")).value());
+  EXPECT_TRUE(PathExists(At("dangling")).value());
+  EXPECT_FALSE(PathExists(At("none")).value());
+  EXPECT_FALSE(PathExists(At("file/below")).value());
+  EXPECT_THAT(Message(PathExists(At("loop/below")).status()), HasSubstr("cannot look for " + At("loop/below")));
+  EXPECT_FALSE(PathExists(At(std::string(300, 'x'))).ok());
+  RunUnprivileged(path_, [&] {
+    std::filesystem::create_directories(At("closed/below"));
+    std::filesystem::permissions(At("closed"), std::filesystem::perms::none);
+    EXPECT_EQ(PathExists(At("closed/below")).status().code(), absl::StatusCode::kPermissionDenied);
+    std::filesystem::permissions(At("closed"), std::filesystem::perms::owner_all);
+  });
+}
+
+TEST_F(FileTest, MakesDirectories) {
+  EXPECT_TRUE(MakeDirectories(At("a/b/c")).ok());
+  EXPECT_TRUE(MakeDirectories(At("a/b/c/d//")).ok());
+  EXPECT_TRUE(MakeDirectories(At("a/b")).ok());
+  EXPECT_TRUE(MakeDirectories("/").ok());
+  EXPECT_TRUE(std::filesystem::is_directory(At("a/b/c/d")));
+  Spill(At("file"), "");
+  EXPECT_THAT(Message(MakeDirectories(At("file"))), HasSubstr("cannot create the directory " + At("file")));
+  EXPECT_FALSE(MakeDirectories(At("file/below")).ok());
+  EXPECT_FALSE(MakeDirectories("").ok());
+}
+
+// A directory that may be written but not opened cannot be synced: every new level is synced into the one above it.
+TEST_F(FileTest, MakesDirectoriesDurable) {
+  RunUnprivileged(path_, [&] {
+    using std::filesystem::perms;
+    std::filesystem::permissions(path_, perms::owner_write | perms::owner_exec);
+    const absl::Status status = MakeDirectories(At("a/b"));
+    std::filesystem::permissions(path_, perms::owner_all);
+    EXPECT_THAT(Message(status), HasSubstr("cannot open the directory " + path_));
+  });
+}
+
+TEST_F(FileTest, ListsRemovesAndRenames) {
+  for (const char* name : {"c", "a", "b"}) ASSERT_TRUE(MakeDirectories(At(name) + "/below").ok());
+  EXPECT_THAT(Names(), ElementsAre("a", "b", "c"));
+  EXPECT_TRUE(RenamePath(At("a"), At("d")).ok());
+  EXPECT_THAT(Message(RenamePath(At("a"), At("e"))), HasSubstr("cannot rename " + At("a") + " to " + At("e")));
+  EXPECT_TRUE(RemoveTree(At("d")).ok());
+  EXPECT_TRUE(RemoveTree(At("none")).ok());
+  EXPECT_THAT(Names(), ElementsAre("b", "c"));
+  EXPECT_THAT(Message(ListDirectory(At("none")).status()), HasSubstr("cannot list the directory " + At("none")));
+}
+
+TEST(PathTest, Parts) {
+  EXPECT_EQ(BaseName("a/b.json"), "b.json");
+  EXPECT_EQ(BaseName("b.json"), "b.json");
+  EXPECT_EQ(ParentDirectory("a/b.json"), "a");
+  EXPECT_EQ(ParentDirectory("a/b//"), "a");
+  EXPECT_EQ(ParentDirectory("b"), ".");
+  EXPECT_EQ(ParentDirectory("/b"), "/");
+  EXPECT_EQ(ParentDirectory("/"), "/");
+}
+
+}  // namespace
+}  // namespace angel_ptm
