@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/describe.h"
 #include "angel_ptm/config/load.h"
@@ -113,9 +113,10 @@ RunFacts MachineFacts() {
 
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path) {
   for (const std::string& directory : {path, path + "/checkpoints"}) {
-    if (std::filesystem::exists(directory + "/manifest.json")) return directory;
-    if (!std::filesystem::is_directory(directory)) continue;
+    ASSIGN_OR_RETURN(const bool is_checkpoint, PathExists(directory + "/manifest.json"));
+    if (is_checkpoint) return directory;
     ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(directory));
+    if (!latest.warning.empty()) std::fprintf(stderr, "angel-ptm: warning: %s\n", latest.warning.c_str());
     if (!latest.path.empty()) return latest.path;
   }
   return absl::NotFoundError(absl::StrCat("no checkpoint in ", path));

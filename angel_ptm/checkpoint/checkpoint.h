@@ -61,7 +61,8 @@ struct LatestCheckpoint {
 
 // The complete checkpoint with the highest step under `directory`. Temporary directories are ignored silently,
 // directories without a manifest with a warning. A checkpoint that has a manifest but is damaged is not passed over:
-// opening it is an error that the user decides about.
+// opening it is an error that the user decides about; nor is one that cannot be looked into (permissions, a failing
+// device) unless a newer one is complete. No checkpoint at all is no error, a directory that cannot be read is.
 absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory);
 
 // An opened checkpoint. Thread-safe; keeps a bounded number of files open.

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 
@@ -18,24 +19,37 @@ namespace {
 
 constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp";
 
-// (step, name) of every complete checkpoint, ascending; names of directories that only look like one in *incomplete.
-absl::StatusOr<std::vector<std::pair<int64_t, std::string>>> ListCheckpoints(const std::string& directory,
-                                                                             std::vector<std::string>* incomplete) {
+// What a directory of checkpoints holds.
+struct Listing {
+  std::vector<std::pair<int64_t, std::string>> complete;  // (step, name), ascending
+  std::vector<std::string> warnings;                      // a sentence per directory that only looks like a checkpoint
+};
+
+// Where a directory cannot be looked into that may be the newest checkpoint, that is an error: going on from an older
+// one would in time replace it.
+absl::StatusOr<Listing> ListCheckpoints(const std::string& directory) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
-  std::vector<std::pair<int64_t, std::string>> found;
+  std::vector<std::pair<int64_t, std::string>> candidates;
   for (const std::string& name : names) {
     int64_t step = 0;
-    if (!ParseCheckpointName(name, &step)) continue;
-    ASSIGN_OR_RETURN(const bool complete,
-                     PathExists(absl::StrCat(directory, "/", name, "/", std::string(kManifestFile))));
-    if (complete) {
-      found.emplace_back(step, name);
+    if (ParseCheckpointName(name, &step)) candidates.emplace_back(step, name);
+  }
+  std::sort(candidates.rbegin(), candidates.rend());
+  Listing listing;
+  for (const auto& candidate : candidates) {
+    const std::string path = absl::StrCat(directory, "/", candidate.second);
+    const absl::StatusOr<bool> complete = PathExists(absl::StrCat(path, "/", std::string(kManifestFile)));
+    if (!complete.ok() && listing.complete.empty()) return complete.status();
+    if (complete.ok() && *complete) {
+      listing.complete.push_back(candidate);
     } else {
-      incomplete->push_back(name);
+      listing.warnings.push_back(absl::StrCat(
+          "ignored ", path, ": ",
+          complete.ok() ? "it has no manifest.json, so it is not a complete checkpoint" : complete.status().message()));
     }
   }
-  std::sort(found.begin(), found.end());
-  return found;
+  std::reverse(listing.complete.begin(), listing.complete.end());
+  return listing;
 }
 
 }  // namespace
@@ -86,11 +100,10 @@ absl::Status PublishTemporary(const std::string& directory, int64_t step) {
 
 absl::Status PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step) {
   if (keep_last <= 0) return absl::OkStatus();
-  std::vector<std::string> incomplete;
-  ASSIGN_OR_RETURN(const auto found, ListCheckpoints(directory, &incomplete));
-  const int64_t excess = static_cast<int64_t>(found.size()) - keep_last;
+  ASSIGN_OR_RETURN(const Listing listing, ListCheckpoints(directory));
+  const int64_t excess = static_cast<int64_t>(listing.complete.size()) - keep_last;
   for (int64_t i = 0; i < excess; ++i) {
-    const auto& [step, name] = found[i];
+    const auto& [step, name] = listing.complete[i];
     if (step == current_step) continue;
     // Renamed first, so that a kill half-way leaves a temporary and not a checkpoint with missing files.
     const std::string temporary = absl::StrCat(directory, "/", TemporaryName(step));
@@ -104,13 +117,9 @@ absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directo
   LatestCheckpoint latest;
   ASSIGN_OR_RETURN(const bool exists, PathExists(directory));
   if (!exists) return latest;
-  std::vector<std::string> incomplete;
-  ASSIGN_OR_RETURN(const auto found, ListCheckpoints(directory, &incomplete));
-  if (!found.empty()) latest.path = absl::StrCat(directory, "/", found.back().second);
-  for (const std::string& name : incomplete) {
-    absl::StrAppend(&latest.warning, latest.warning.empty() ? "" : "; ", "ignored ", directory, "/", name,
-                    ": it has no manifest.json, so it is not a complete checkpoint");
-  }
+  ASSIGN_OR_RETURN(const Listing listing, ListCheckpoints(directory));
+  if (!listing.complete.empty()) latest.path = absl::StrCat(directory, "/", listing.complete.back().second);
+  latest.warning = absl::StrJoin(listing.warnings, "; ");
   return latest;
 }
 

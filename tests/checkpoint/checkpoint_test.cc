@@ -127,6 +127,29 @@ TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
   EXPECT_FALSE(Exists(dir / "step-00000009.tmp"));
 }
 
+// Going on from an older checkpoint than the newest would in time replace that.
+TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
+  const Graph graph = SmallGraph();
+  const TestDirectory dir;
+  SaveWithRanks({.directory = dir.path()}, graph, 7, 1);
+  std::filesystem::create_symlink("step-00000009", dir / "step-00000009");
+  const auto newest = FindLatestCheckpoint(dir.path());
+  EXPECT_THAT(std::string(newest.status().message()),
+              HasSubstr("cannot look for " + (dir / "step-00000009/manifest.json")));
+  // An older one is only passed over.
+  std::filesystem::create_symlink("step-00000003", dir / "step-00000003");
+  std::filesystem::remove(dir / "step-00000009");
+  const auto older = FindLatestCheckpoint(dir.path());
+  ASSERT_TRUE(older.ok()) << older.status();
+  EXPECT_EQ(older->path, dir / "step-00000007");
+  EXPECT_THAT(older->warning, HasSubstr("ignored " + (dir / "step-00000003: cannot look for")));
+  // The whole directory.
+  std::filesystem::create_symlink("loop", dir / "loop");
+  EXPECT_FALSE(FindLatestCheckpoint(dir / "loop/checkpoints").ok());
+  EXPECT_FALSE(CheckpointReader::Open(dir / "loop/checkpoints").ok());
+  EXPECT_EQ(FindLatestCheckpoint(dir / "none/checkpoints")->path, "");
+}
+
 TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
   const TestDirectory dir;
   const Graph graph = SmallGraph();

@@ -1,0 +1,50 @@
+#!/bin/bash
+# The program with checkpoints that are missing, hidden or damaged, and its exports.
+#   program_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
+set -uo pipefail
+program=$1 config=$2 work=$3
+rm -rf "$work"
+mkdir -p "$work/text"
+failures=0
+
+# expect <name> <exit code> <text that must appear> <command...>
+expect() {
+  local name=$1 code=$2 text=$3 output got
+  shift 3
+  output=$("$@" 2>&1 < /dev/null)
+  got=$?
+  if [[ $got -ne $code || $output != *"$text"* ]]; then
+    echo "FAILED $name: wanted exit $code and \"$text\", got exit $got and:"
+    tail -n 5 <<< "$output"
+    failures=$((failures + 1))
+  else
+    echo "ok $name"
+  fi
+}
+
+for i in $(seq 1 800); do echo "line $i of a text about pages, frames and plans: $((i * 7919 % 1009))"; done > "$work/text/a.txt"
+common=(--config "$config" --set "data.directory=$work/data" --set "data.prepare.input=$work/text"
+        --set model.hunyuan_lm.vocab_size=0 --set data.prepare.validation_fraction=0.1 --set evaluation.every_steps=0
+        --set optimizer.schedule.warmup_steps=1 --set memory.page_bytes=4096)
+train() { "$program" train "${common[@]}" --set "output.directory=$work/run" --set steps=4 --set checkpoint.every_steps=2 "$@"; }
+expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
+expect "train" 0 "saved" train
+checkpoints=$work/run/checkpoints
+
+# What cannot be looked into is no reason to take an older checkpoint, nor to crash.
+long=$(printf 'x%.0s' $(seq 1 300))
+expect "a name that is too long" 1 "File name too long" "$program" inspect "$work/$long"
+expect "a file" 1 "Not a directory" "$program" inspect "$config"
+expect "nothing there" 1 "no checkpoint in $work/none" "$program" inspect "$work/none"
+ln -s step-00000006 "$checkpoints/step-00000006"
+expect "inspect beside a newest that cannot be looked into" 1 "step-00000006" "$program" inspect "$work/run"
+expect "resume beside a newest that cannot be looked into" 1 "step-00000006" train --resume --set steps=6
+expect "a new run where a checkpoint cannot be looked into" 1 "step-00000006" train
+rm "$checkpoints/step-00000006"
+mv "$checkpoints/step-00000004/manifest.json" "$work/manifest.json"
+expect "the newest is incomplete: which is taken" 0 "step-00000002" "$program" inspect "$work/run"
+expect "the newest is incomplete: a warning" 0 "warning: ignored $checkpoints/step-00000004" "$program" inspect "$work/run"
+mv "$work/manifest.json" "$checkpoints/step-00000004/manifest.json"
+
+[[ $failures -eq 0 ]] && echo "the program answers" || echo "$failures cases failed"
+exit $((failures > 0))
