@@ -42,7 +42,7 @@ struct TrainerState {
 struct SavedCheckpoint {
   std::string path;
   int64_t bytes = 0;    // of all ranks' files
-  std::string warning;  // empty, or a sentence: saved, but an old checkpoint could not be removed
+  std::string warning;  // rank 0: empty, or sentences: saved, but an old checkpoint could not be removed, ...
 };
 
 // Saves the state of all ranks as <directory>/step-<step, 8 digits>; replaces a checkpoint of the same step.

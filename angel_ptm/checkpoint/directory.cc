@@ -17,7 +17,12 @@
 namespace angel_ptm {
 namespace {
 
-constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp";
+constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp", kDisplacedSuffix = ".old";
+
+// True for the name of a step's checkpoint followed by `suffix`.
+bool ParseSuffixedName(std::string_view name, std::string_view suffix, int64_t* step) {
+  return name.ends_with(suffix) && ParseCheckpointName(name.substr(0, name.size() - suffix.size()), step);
+}
 
 // What a directory of checkpoints holds.
 struct Listing {
@@ -32,7 +37,9 @@ absl::StatusOr<Listing> ListCheckpoints(const std::string& directory) {
   std::vector<std::pair<int64_t, std::string>> candidates;
   for (const std::string& name : names) {
     int64_t step = 0;
-    if (ParseCheckpointName(name, &step)) candidates.emplace_back(step, name);
+    const bool displaced = ParseSuffixedName(name, kDisplacedSuffix, &step) &&
+                           !std::binary_search(names.begin(), names.end(), CheckpointName(step));
+    if (displaced || ParseCheckpointName(name, &step)) candidates.emplace_back(step, name);
   }
   std::sort(candidates.rbegin(), candidates.rend());
   Listing listing;
@@ -52,6 +59,32 @@ absl::StatusOr<Listing> ListCheckpoints(const std::string& directory) {
   return listing;
 }
 
+// Swaps two directories in one atomic operation; false where the file system cannot.
+absl::StatusOr<bool> Exchange(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return true;
+  if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
+  return FileError("replace the checkpoint of the same step", to, errno);
+}
+
+// Renames `to`, a checkpoint's name, aside and `from` to `to`. Killed in between, the displaced checkpoint is still
+// one.
+absl::Status MakeWayFor(const std::string& from, const std::string& to) {
+  const std::string displaced = absl::StrCat(to, std::string(kDisplacedSuffix));
+  RETURN_IF_ERROR(RenamePath(to, displaced));
+  const absl::Status status = RenamePath(from, to);
+  // If this fails too, the displaced checkpoint keeps that name, and readers find it.
+  if (!status.ok()) RenamePath(displaced, to).IgnoreError();
+  return status;
+}
+
+// Removes a displaced checkpoint that was replaced. It is a temporary first: what is named .old is complete.
+absl::Status RemoveDisplaced(const std::string& directory, int64_t step) {
+  const std::string temporary = absl::StrCat(directory, "/", TemporaryName(step));
+  RETURN_IF_ERROR(
+      RenamePath(absl::StrCat(directory, "/", CheckpointName(step), std::string(kDisplacedSuffix)), temporary));
+  return RemoveTree(temporary);
+}
+
 }  // namespace
 
 std::string CheckpointName(int64_t step) { return absl::StrFormat("step-%08d", step); }
@@ -67,14 +100,27 @@ bool ParseCheckpointName(std::string_view name, int64_t* step) {
          absl::SimpleAtoi(digits, step) && name == CheckpointName(*step);
 }
 
-absl::Status PrepareTemporary(const std::string& directory, int64_t step) {
+absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
   RETURN_IF_ERROR(MakeDirectories(directory));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
-  for (const std::string& name : names) {
-    const size_t end = name.size() - std::min(name.size(), kTemporarySuffix.size());
-    int64_t old_step = 0;
-    if (name.substr(end) == kTemporarySuffix && ParseCheckpointName(name.substr(0, end), &old_step)) {
-      RETURN_IF_ERROR(RemoveTree(absl::StrCat(directory, "/", name)));
+  // Temporaries first: a displaced checkpoint takes the name of one on its way out.
+  for (const std::string_view suffix : {kTemporarySuffix, kDisplacedSuffix}) {
+    for (const std::string& name : names) {
+      int64_t old_step = 0;
+      if (!ParseSuffixedName(name, suffix, &old_step)) continue;
+      const std::string path = absl::StrCat(directory, "/", name);
+      const std::string final_name = CheckpointName(old_step);
+      absl::Status cleared;
+      if (suffix == kTemporarySuffix) {
+        cleared = RemoveTree(path);
+      } else if (std::binary_search(names.begin(), names.end(), final_name)) {
+        cleared = RemoveDisplaced(directory, old_step);
+      } else {
+        cleared = RenamePath(path, absl::StrCat(directory, "/", final_name));
+      }
+      if (cleared.ok()) continue;
+      if (old_step == step) return cleared;
+      warnings->push_back(absl::StrCat("what a killed run left stays: ", cleared.message()));
     }
   }
   const std::string path = absl::StrCat(directory, "/", TemporaryName(step));
@@ -82,35 +128,46 @@ absl::Status PrepareTemporary(const std::string& directory, int64_t step) {
   return absl::OkStatus();
 }
 
-absl::Status PublishTemporary(const std::string& directory, int64_t step) {
+absl::Status PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
   const std::string from = absl::StrCat(directory, "/", TemporaryName(step));
   const std::string to = absl::StrCat(directory, "/", CheckpointName(step));
   RETURN_IF_ERROR(SyncDirectory(from));
   ASSIGN_OR_RETURN(const bool replaces, PathExists(to));
-  if (!replaces) {
+  bool exchanged = false;
+  if (replaces) {
+    ASSIGN_OR_RETURN(exchanged, Exchange(from, to));
+    if (!exchanged) RETURN_IF_ERROR(MakeWayFor(from, to));
+  } else {
     RETURN_IF_ERROR(RenamePath(from, to));
-    return SyncDirectory(directory);
   }
-  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
-    return FileError("replace the checkpoint of the same step", to, errno);
+  // From here the checkpoint is saved. What it replaced goes only when that is certain.
+  if (const absl::Status synced = SyncDirectory(directory); !synced.ok()) {
+    warnings->push_back(absl::StrCat("it might not survive a power cut: ", synced.message()));
+    return absl::OkStatus();
   }
-  RETURN_IF_ERROR(SyncDirectory(directory));
-  return RemoveTree(from);
+  if (!replaces) return absl::OkStatus();
+  const absl::Status removed = exchanged ? RemoveTree(from) : RemoveDisplaced(directory, step);
+  if (!removed.ok()) {
+    warnings->push_back(absl::StrCat("the checkpoint that it replaced could not be removed: ", removed.message()));
+  }
+  return absl::OkStatus();
 }
 
-absl::Status PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step) {
-  if (keep_last <= 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Listing listing, ListCheckpoints(directory));
-  const int64_t excess = static_cast<int64_t>(listing.complete.size()) - keep_last;
-  for (int64_t i = 0; i < excess; ++i) {
-    const auto& [step, name] = listing.complete[i];
+void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,
+                      std::vector<std::string>* warnings) {
+  if (keep_last <= 0) return;
+  const absl::StatusOr<Listing> listing = ListCheckpoints(directory);
+  absl::Status status = listing.status();
+  const int64_t excess = status.ok() ? static_cast<int64_t>(listing->complete.size()) - keep_last : 0;
+  for (int64_t i = 0; i < excess && status.ok(); ++i) {
+    const auto& [step, name] = listing->complete[i];
     if (step == current_step) continue;
     // Renamed first, so that a kill half-way leaves a temporary and not a checkpoint with missing files.
     const std::string temporary = absl::StrCat(directory, "/", TemporaryName(step));
-    RETURN_IF_ERROR(RenamePath(absl::StrCat(directory, "/", name), temporary));
-    RETURN_IF_ERROR(RemoveTree(temporary));
+    status = RenamePath(absl::StrCat(directory, "/", name), temporary);
+    if (status.ok()) status = RemoveTree(temporary);
   }
-  return absl::OkStatus();
+  if (!status.ok()) warnings->push_back(absl::StrCat("an old checkpoint could not be removed: ", status.message()));
 }
 
 absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory) {

@@ -1,5 +1,6 @@
 // Names and life cycle of checkpoint directories: step-00000123 when complete, step-00000123.tmp while being written or
-// removed. Only a rename turns one into the other.
+// removed, step-00000123.old for the instant in which a complete one makes way for its replacement on a file system
+// that cannot exchange two directories. Only renames turn one into the other. FORMAT.md has the order of writing.
 #ifndef ANGEL_PTM_CHECKPOINT_DIRECTORY_H_
 #define ANGEL_PTM_CHECKPOINT_DIRECTORY_H_
 
@@ -21,15 +22,20 @@ std::string RankFileName(int rank, int size);  // "rank-00000-of-00002.safetenso
 // True for names CheckpointName makes.
 bool ParseCheckpointName(std::string_view name, int64_t* step);
 
-// Makes `directory` and an empty temporary directory for `step` in it; removes temporaries that a killed run left.
-absl::Status PrepareTemporary(const std::string& directory, int64_t step);
+// Each of these appends what went wrong without harm as a sentence to *warnings.
 
-// Gives the synced temporary directory of `step` its final name, durably; a checkpoint of the same step that is there
-// is exchanged for it in one atomic operation and then removed.
-absl::Status PublishTemporary(const std::string& directory, int64_t step);
+// Makes `directory` and an empty temporary directory for `step` in it, and clears what a killed run left: temporaries
+// are removed, a complete checkpoint that had made way gets its name back. A warning: leftovers of other steps stay.
+absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
 
-// Removes complete checkpoints but the `keep_last` of the highest steps and `current_step`.
-absl::Status PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step);
+// Gives the synced temporary directory of `step` its final name; a checkpoint of the same step that is there is
+// replaced and then removed. An error: the temporary and the earlier checkpoint are as before. Warnings: the checkpoint
+// has its name, but might lose it in a power cut, or the replaced one could not be removed.
+absl::Status PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
+
+// Removes complete checkpoints but the `keep_last` of the highest steps and `current_step`. A warning: one stays.
+void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,
+                      std::vector<std::string>* warnings);
 
 }  // namespace angel_ptm
 

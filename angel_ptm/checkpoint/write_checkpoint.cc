@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
@@ -159,13 +160,13 @@ class CheckpointWrite {
 
 // Manifest, rename, on rank 0.
 absl::Status Publish(const CheckpointOptions& options, const std::string& temporary, CheckpointManifest manifest,
-                     std::span<const RankResult> results) {
+                     std::span<const RankResult> results, std::vector<std::string>* warnings) {
   for (int r = 0; r < manifest.world_size; ++r) {
     manifest.rank_files.push_back(
         {RankFileName(r, manifest.world_size), results[r].file_bytes, results[r].header_checksum});
   }
   RETURN_IF_ERROR(WriteFile(absl::StrCat(temporary, "/", std::string(kManifestFile)), EncodeManifest(manifest)));
-  return PublishTemporary(options.directory, manifest.step);
+  return PublishTemporary(options.directory, manifest.step, warnings);
 }
 
 }  // namespace
@@ -184,7 +185,8 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
                               .units = DescribeUnits(graph, size)};
   CheckpointWrite write(options, state.step, communicator);
   absl::Status status;
-  if (write.is_root()) status = PrepareTemporary(options.directory, state.step);
+  std::vector<std::string> warnings;
+  if (write.is_root()) status = PrepareTemporary(options.directory, state.step, &warnings);
   RETURN_IF_ERROR(write.ShareRoot(status, "prepare a checkpoint"));
 
   RankResult result;
@@ -204,12 +206,10 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
 
   SavedCheckpoint saved{.path = absl::StrCat(options.directory, "/", CheckpointName(state.step))};
   for (const RankResult& r : results) saved.bytes += r.file_bytes;
-  if (write.is_root()) status = Publish(options, write.temporary(), std::move(manifest), results);
+  if (write.is_root()) status = Publish(options, write.temporary(), std::move(manifest), results, &warnings);
   RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
-  if (write.is_root()) {
-    const absl::Status pruned = PruneCheckpoints(options.directory, options.keep_last, state.step);
-    if (!pruned.ok()) saved.warning = absl::StrCat("an old checkpoint could not be removed: ", pruned.message());
-  }
+  if (write.is_root()) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
+  saved.warning = absl::StrJoin(warnings, "; ");
   return saved;
 }
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/safetensors.h"
+#include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/ranks.h"
 
@@ -62,15 +64,16 @@ void Send(int pipe_end, const std::string& text) {
 // Several files' worth of writes, so that kills hit every stage.
 Graph KillGraph() { return MakeGraph({{"a", {{150, 1000}}}, {"b", {{35, 1000}}}}); }
 
-// A child that saves one step after the other and reports each, until it is killed.
+// A child that saves one step after the other, or the same step again and again, and reports each, until it is killed.
 class SavingChild {
  public:
-  SavingChild(const CheckpointOptions& options, const Graph& graph, int64_t first_step) {
+  SavingChild(const CheckpointOptions& options, const Graph& graph, int64_t first_step, bool same_step = false) {
     int ends[2];
     EXPECT_EQ(pipe(ends), 0);
     pid_ = fork();
     if (pid_ == 0) {
-      for (int64_t step = first_step;; ++step) {
+      if (same_step && !FailSystemCall(SYS_renameat2, 4, RENAME_EXCHANGE, EINVAL)) _exit(3);
+      for (int64_t step = first_step;; step += same_step ? 0 : 1) {
         const auto results =
             StatusOfRanks(2, [&](Communicator& comm) { return Save(options, graph, step, comm).status(); });
         if (!results[0].ok()) _exit(1);
@@ -131,6 +134,28 @@ TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) 
     ASSERT_TRUE(state.ok()) << state;
   }
   EXPECT_GT(interrupted, 0) << "no kill came in the middle of a save";
+}
+
+TEST(CheckpointFaultsTest, AKillWhileReplacingWithoutExchangeLeavesOneOfTheTwo) {
+  const TestDirectory dir;
+  const Graph graph = MakeGraph({{"a", {{1000}}}});
+  std::mt19937 random(8);
+  for (int round = 0; round < 20; ++round) {
+    SavingChild child({.directory = dir.path()}, graph, /*first_step=*/5, /*same_step=*/true);
+    int64_t saved = 0;
+    if (round == 0 && (!child.NextReport(&saved) || !child.NextReport(&saved))) {
+      GTEST_SKIP() << "system calls cannot be made to fail here";
+    }
+    usleep(static_cast<useconds_t>(random() % 20000));
+    child.Kill();
+    const auto latest = FindLatestCheckpoint(dir.path());
+    ASSERT_TRUE(latest.ok()) << latest.status();
+    EXPECT_EQ(latest->warning, "");
+    const auto reader = CheckpointReader::Open(latest->path);
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    const absl::Status state = ExpectState(*reader, graph, 5, 1);
+    ASSERT_TRUE(state.ok()) << state;
+  }
 }
 
 // The file size limit of a process stands for a full disk where mounting one is not allowed.

@@ -1,0 +1,148 @@
+// What happens to directories around a save: replaced, stale and displaced ones, and those that cannot be removed.
+#include "angel_ptm/checkpoint/directory.h"
+
+#include <gmock/gmock.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "tests/base/child_process.h"
+#include "tests/checkpoint/fixtures.h"
+#include "tests/support/ranks.h"
+
+namespace angel_ptm {
+namespace {
+
+using std::filesystem::perms;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A save by one rank.
+absl::StatusOr<SavedCheckpoint> SaveAlone(const std::string& directory, int64_t step, int64_t keep_last = 0) {
+  absl::StatusOr<SavedCheckpoint> saved;
+  RunRanks(1, [&](Communicator& comm) {
+    saved = Save({.directory = directory, .keep_last = keep_last}, SmallGraph(), step, comm);
+  });
+  return saved;
+}
+
+std::string WarningOfSave(const std::string& directory, int64_t step, int64_t keep_last = 0) {
+  const auto saved = SaveAlone(directory, step, keep_last);
+  EXPECT_TRUE(saved.ok()) << saved.status();
+  return saved.ok() ? saved->warning : "";
+}
+
+void ExpectComplete(const std::string& path, int64_t step) {
+  const auto reader = CheckpointReader::Open(path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(reader->manifest().step, step);
+  EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
+}
+
+// A directory in `path` that keeps it from being removed.
+void MakeUnremovable(const std::string& path) {
+  std::filesystem::create_directories(path + "/kept/below");
+  std::filesystem::permissions(path + "/kept", perms::owner_read | perms::owner_exec);
+}
+
+TEST(DirectoryTest, WhatFailsAfterTheExchangeIsAWarning) {
+  const TestDirectory dir;
+  RunUnprivileged(dir.path(), [&] {
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    MakeUnremovable(dir / "step-00000004");
+    EXPECT_THAT(WarningOfSave(dir.path(), 4),
+                AllOf(HasSubstr("the checkpoint that it replaced could not be removed: cannot remove"),
+                      HasSubstr("step-00000004.tmp")));
+    ExpectComplete(dir / "step-00000004", 4);
+    EXPECT_FALSE(Exists(dir / "step-00000004/kept"));
+    // What stays is in the way of this step only.
+    EXPECT_THAT(WarningOfSave(dir.path(), 5),
+                AllOf(HasSubstr("what a killed run left stays"), HasSubstr("step-00000004.tmp")));
+    ExpectComplete(dir / "step-00000005", 5);
+    EXPECT_FALSE(SaveAlone(dir.path(), 4).ok());
+    ExpectComplete(dir / "step-00000004", 4);
+    std::filesystem::permissions(dir / "step-00000004.tmp/kept", perms::owner_all);
+    EXPECT_EQ(WarningOfSave(dir.path(), 6), "");
+    EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004", "step-00000005", "step-00000006"));
+  });
+}
+
+TEST(DirectoryTest, AnOldCheckpointThatCannotBeRemovedIsAWarning) {
+  const TestDirectory dir;
+  RunUnprivileged(dir.path(), [&] {
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    MakeUnremovable(dir / "step-00000004");
+    EXPECT_THAT(WarningOfSave(dir.path(), 5, /*keep_last=*/1), HasSubstr("an old checkpoint could not be removed"));
+    ExpectComplete(dir / "step-00000005", 5);
+    std::filesystem::permissions(dir / "step-00000004.tmp/kept", perms::owner_all);
+  });
+}
+
+// A directory that may be written but not opened: renames work, the sync after them does not.
+TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
+  const TestDirectory dir;
+  RunUnprivileged(dir.path(), [&] {
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    std::filesystem::copy(dir / "step-00000004", dir / "step-00000004.tmp");
+    WriteBytes(dir / "step-00000004.tmp/new", "");
+    std::filesystem::permissions(dir.path(), perms::owner_write | perms::owner_exec);
+    std::vector<std::string> warnings;
+    const absl::Status status = PublishTemporary(dir.path(), 4, &warnings);
+    std::filesystem::permissions(dir.path(), perms::owner_all);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_THAT(warnings, ElementsAre(HasSubstr("it might not survive a power cut: cannot open the directory")));
+    EXPECT_TRUE(Exists(dir / "step-00000004/new"));
+    ExpectComplete(dir / "step-00000004.tmp", 4);
+  });
+}
+
+TEST(DirectoryTest, ReplacesWhereTheFileSystemCannotExchange) {
+  const TestDirectory dir;
+  RunInChild([&] {
+    if (!FailSystemCall(SYS_renameat2, 4, RENAME_EXCHANGE, EINVAL)) {
+      std::printf("system calls cannot be made to fail here\n");
+      return;
+    }
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    WriteBytes(dir / "step-00000004/old", "");
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004"));
+    EXPECT_FALSE(Exists(dir / "step-00000004/old"));
+    ExpectComplete(dir / "step-00000004", 4);
+    // Only an error of another kind is one.
+    ASSERT_TRUE(FailSystemCall(SYS_renameat2, 4, RENAME_EXCHANGE, EIO));
+    EXPECT_THAT(std::string(SaveAlone(dir.path(), 4).status().message()),
+                HasSubstr("cannot replace the checkpoint of the same step"));
+    EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004"));
+  });
+}
+
+// What a kill between the renames leaves (FORMAT.md).
+TEST(DirectoryTest, ADisplacedCheckpointIsOne) {
+  const TestDirectory dir;
+  EXPECT_EQ(WarningOfSave(dir.path(), 2), "");
+  EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+  std::filesystem::copy(dir / "step-00000004", dir / "step-00000004.tmp");
+  std::filesystem::rename(dir / "step-00000004", dir / "step-00000004.old");
+  const auto displaced = FindLatestCheckpoint(dir.path());
+  ASSERT_TRUE(displaced.ok()) << displaced.status();
+  EXPECT_EQ(displaced->path, dir / "step-00000004.old");
+  EXPECT_EQ(displaced->warning, "");
+  ExpectComplete(displaced->path, 4);
+  EXPECT_EQ(WarningOfSave(dir.path(), 6), "");
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000002", "step-00000004", "step-00000006"));
+  ExpectComplete(dir / "step-00000004", 4);
+
+  // After the second rename.
+  std::filesystem::copy(dir / "step-00000006", dir / "step-00000006.old");
+  WriteBytes(dir / "step-00000006.old/old", "");
+  EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, dir / "step-00000006");
+  EXPECT_EQ(WarningOfSave(dir.path(), 6, /*keep_last=*/2), "");
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004", "step-00000006"));
+  EXPECT_FALSE(Exists(dir / "step-00000006/old"));
+}
+
+}  // namespace
+}  // namespace angel_ptm
