@@ -66,16 +66,19 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, path));
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path + "/tokenizer.json"));
+  ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
+  ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
   const Graph graph = BuildHunyuanLmEvaluation(shape, BatchFromConfig(config));
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph));
-  const HuggingFaceExport target{.model = shape,
-                                 .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
-                                 .bos_token_id = kEndOfTextId,
-                                 .eos_token_id = kEndOfTextId,
-                                 .pad_token_id = kPadId,
-                                 .tokenizer_files = {path + "/tokenizer.json", path + "/tokenizer_config.json"}};
+  const HuggingFaceExport target{
+      .model = shape,
+      .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
+      .bos_token_id = kEndOfTextId,
+      .eos_token_id = kEndOfTextId,
+      .pad_token_id = kPadId,
+      .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return checkpoint.ReadRange(unit, StateClass::kParameters, begin, out);
   };

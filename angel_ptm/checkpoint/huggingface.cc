@@ -1,12 +1,17 @@
 #include "angel_ptm/checkpoint/huggingface.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -19,6 +24,7 @@ namespace {
 
 constexpr int64_t kPieceElements = int64_t{1} << 20;
 constexpr char kSingleFile[] = "model.safetensors", kIndexFile[] = "model.safetensors.index.json";
+constexpr char kTokenizerConfig[] = "tokenizer_config.json";
 
 // A tensor of the exported model and its place in the graph's parameter vectors.
 struct Place {
@@ -131,9 +137,12 @@ absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> p
   if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
   if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
   RETURN_IF_ERROR(WriteFile(path + "/generation_config.json", generation.dump(2) + "\n"));
-  for (const std::string& source : config.tokenizer_files) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(source));
-    RETURN_IF_ERROR(WriteFile(absl::StrCat(path, "/", BaseName(source)), text));
+  for (const HuggingFaceFile& file : config.tokenizer_files) {
+    std::string text = file.text;
+    if (file.name == kTokenizerConfig) {
+      ASSIGN_OR_RETURN(text, CompleteTokenizerConfig(text, config.max_position_embeddings));
+    }
+    RETURN_IF_ERROR(WriteFile(absl::StrCat(path, "/", file.name), text));
   }
   return WriteWeights(read, path, places, config.file_bytes_max);
 }
@@ -194,28 +203,47 @@ absl::Status ReadAsFloat(const SafetensorsReader& file, const SafetensorsTensor&
   return absl::OkStatus();
 }
 
+// The name that a rename can give to the new directory: without slashes at its end and, if there is an empty directory
+// already, without links and dots.
+absl::StatusOr<std::string> ResolveTarget(std::string path) {
+  while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/."))) path.pop_back();
+  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+  if (!exists) return path;
+  std::error_code error;
+  const std::string real = std::filesystem::canonical(path, error).string();
+  if (error) return FileError("write to", path, error.value());
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(real));
+  if (names.empty()) return real;
+  return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not empty: choose a new directory"));
+}
+
 }  // namespace
 
 absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
                                const std::string& path) {
   ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
   RETURN_IF_ERROR(CheckNames(places, config.model));
-  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
-  if (exists) {
-    ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(path));
-    if (!names.empty()) {
-      return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not empty: choose a new directory"));
-    }
+  ASSIGN_OR_RETURN(const std::string target, ResolveTarget(path));
+  const std::string parent = ParentDirectory(target), temporary = target + ".angel-ptm-export";
+  RETURN_IF_ERROR(MakeDirectories(parent));
+  if (mkdir(temporary.c_str(), 0777) != 0) {
+    if (errno != EEXIST) return FileError("create the directory", temporary, errno);
+    return absl::AlreadyExistsError(
+        absl::StrCat(temporary, " is in the way, perhaps left by an export that was interrupted: remove it"));
   }
-  const std::string temporary = path + ".tmp";
-  RETURN_IF_ERROR(RemoveTree(temporary));
-  RETURN_IF_ERROR(MakeDirectories(temporary));
   absl::Status status = WriteDirectory(read, places, config, temporary);
   if (status.ok()) status = CompareWithSource(read, graph, temporary);
   if (status.ok()) status = SyncDirectory(temporary);
-  if (status.ok()) status = RenamePath(temporary, path);
-  if (!status.ok()) RemoveTree(temporary).IgnoreError();
-  return status;
+  if (status.ok()) status = RenamePath(temporary, target);
+  if (!status.ok()) {
+    RemoveTree(temporary).IgnoreError();
+    return status;
+  }
+  status = SyncDirectory(parent);
+  if (status.ok()) return status;
+  return absl::Status(
+      status.code(),
+      absl::StrCat(target, " was written and compared, but might not survive a power cut: ", status.message()));
 }
 
 absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write) {

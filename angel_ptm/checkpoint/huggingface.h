@@ -20,19 +20,28 @@ using ReadParameters = std::function<absl::Status(UnitId unit, int64_t begin, st
 // Takes elements [begin, begin + values.size()) of a unit's parameter vector.
 using WriteParameters = std::function<absl::Status(UnitId unit, int64_t begin, std::span<const float> values)>;
 
+// A text file of the export.
+struct HuggingFaceFile {
+  std::string name;
+  std::string text;
+};
+
 struct HuggingFaceExport {
   HunyuanLmShape model;
   int64_t max_position_embeddings = 0;
   int64_t bos_token_id = kNone, eos_token_id = kNone, pad_token_id = kNone;  // kNone: null in config.json
-  std::vector<std::string> tokenizer_files;                                  // copied under their base names
+  // Written as they are, but for tokenizer_config.json: CompleteTokenizerConfig.
+  std::vector<HuggingFaceFile> tokenizer_files;
   int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files
 };
 
 // Writes config.json, generation_config.json, model.safetensors (or several files and their index) in fp32 and the
-// tokenizer files to the new directory `path`, through <path>.tmp. `graph` is of the model described by `config`: its
+// tokenizer files to the new directory `path`, through <path>.angel-ptm-export beside it, which must not be there:
+// nothing that this call did not make is removed. `graph` is of the model described by `config`: its
 // Parameter::exported must be exactly the tensors transformers expects, each once and of the right shape, which is
 // checked first. Errors: `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk
-// full; what was written does not read back as the source. On error nothing is left at `path`.
+// full; what was written does not read back as the source. On error nothing is left at `path`, unless only the last
+// sync failed, which the error says.
 absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
                                const std::string& path);
 
@@ -45,6 +54,10 @@ std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& model);
 
 // The text of config.json.
 std::string HuggingFaceConfig(const HuggingFaceExport& config);
+
+// A tokenizer_config.json with what it lacks for the model: model_max_length, and model_input_names, without which
+// transformers 4 hands the model token_type_ids that it refuses. kInvalidArgument if it is no JSON object.
+absl::StatusOr<std::string> CompleteTokenizerConfig(const std::string& json, int64_t max_position_embeddings);
 
 }  // namespace angel_ptm
 

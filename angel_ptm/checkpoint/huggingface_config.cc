@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/checkpoint/huggingface.h"
 
 namespace angel_ptm {
@@ -65,6 +66,15 @@ std::string HuggingFaceConfig(const HuggingFaceExport& config) {
   j["use_qk_norm"] = true;
   j["use_cla"] = false;
   return j.dump(2) + "\n";
+}
+
+absl::StatusOr<std::string> CompleteTokenizerConfig(const std::string& json, int64_t max_position_embeddings) {
+  const bool too_deep = NestsTooDeep(json);
+  ordered_json j = too_deep ? ordered_json() : ordered_json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (!j.is_object()) return absl::InvalidArgumentError("tokenizer_config.json is not a JSON object");
+  if (!j.contains("model_max_length")) j["model_max_length"] = max_position_embeddings;
+  if (!j.contains("model_input_names")) j["model_input_names"] = {"input_ids", "attention_mask"};
+  return j.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& m) {

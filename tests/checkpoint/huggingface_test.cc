@@ -8,6 +8,7 @@
 
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
+#include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace angel_ptm {
@@ -46,17 +47,17 @@ class HuggingFaceTest : public ::testing::TestWithParam<std::tuple<bool, bool>> 
 TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   const auto [moe, tied] = GetParam();
   const TestDirectory dir;
-  WriteBytes(dir / "tokenizer.json", "{}");
   const HuggingFaceExport config{.model = Shape(moe, tied),
                                  .max_position_embeddings = 64,
                                  .eos_token_id = 2,
-                                 .tokenizer_files = {dir / "tokenizer.json"}};
+                                 .tokenizer_files = {{"tokenizer.json", "{}"}}};
   const Graph graph = MakeModel(config.model);
   const absl::Status exported = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
   ASSERT_TRUE(exported.ok()) << exported;
   EXPECT_THAT(NamesIn(dir / "out"),
               ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
-  EXPECT_FALSE(Exists(dir / "out.tmp"));
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("out"));
+  EXPECT_EQ(ReadBytes(dir / "out/tokenizer.json"), "{}");
 
   const nlohmann::json json = nlohmann::json::parse(ReadBytes(dir / "out/config.json"));
   EXPECT_EQ(json["architectures"][0], moe ? "HunYuanMoEV1ForCausalLM" : "HunYuanDenseV1ForCausalLM");
@@ -64,6 +65,16 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   EXPECT_EQ(json["rope_scaling"].is_null(), !moe);
   EXPECT_TRUE(json["bos_token_id"].is_null());
   EXPECT_EQ(json["eos_token_id"], 2);
+  EXPECT_EQ(json["max_position_embeddings"], 64);
+  EXPECT_EQ(json["tie_word_embeddings"], tied);
+  EXPECT_EQ(json.contains("num_experts"), moe);
+  if (moe) {
+    EXPECT_EQ(json["num_experts"], 4);
+    EXPECT_EQ(json["moe_topk"], 2);
+    EXPECT_EQ(json["rope_scaling"], nlohmann::json::parse(R"({"type": "dynamic", "alpha": 1000.0, "factor": 1.0,
+        "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0})"));
+  }
+  EXPECT_EQ(ReadBytes(dir / "out/generation_config.json"), "{\n  \"eos_token_id\": 2\n}\n");
 
   const auto file = SafetensorsReader::Open(dir / "out/model.safetensors");
   ASSERT_TRUE(file.ok()) << file.status();
@@ -123,8 +134,7 @@ TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
       if (graph.tensor(p.tensor).name == "layers.1.mlp.experts.down_proj") change(p.exported);
     }
     const absl::Status status = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
-    EXPECT_FALSE(Exists(dir / "out"));
-    EXPECT_FALSE(Exists(dir / "out.tmp"));
+    EXPECT_TRUE(NamesIn(dir.path()).empty());
     return std::string(status.message());
   };
   EXPECT_THAT(error_after([](auto& e) { e.pop_back(); }), HasSubstr("is exported up to element 4608 only"));
@@ -134,6 +144,78 @@ TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
               HasSubstr("does not export tensor model.layers.1.mlp.experts.3.down_proj.weight"));
   EXPECT_THAT(error_after([](auto& e) { e[3].shape = {48, 32}; }), HasSubstr("of shape [48, 32], wanted [32, 48]"));
   EXPECT_THAT(error_after([](auto& e) { e[3].offset -= 1; }), HasSubstr("begins at"));
+}
+
+class HuggingFaceTargetTest : public ::testing::Test {
+ protected:
+  absl::Status Export(const std::string& path) {
+    const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
+    return ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, path);
+  }
+  const TestDirectory dir_;
+};
+
+TEST_F(HuggingFaceTargetTest, MayEndInSlashesBeEmptyOrALink) {
+  for (const std::string name : {"a/", "b//", "c/.", "new/below/d/"}) {
+    EXPECT_TRUE(Export(dir_ / name).ok()) << name << ": " << Export(dir_ / name);
+    EXPECT_EQ(NamesIn(dir_ / name).size(), 3u) << name;
+  }
+  std::filesystem::create_directory(dir_ / "empty");
+  EXPECT_TRUE(Export(dir_ / "empty/").ok());
+  std::filesystem::create_directory(dir_ / "real");
+  std::filesystem::create_symlink("real", dir_ / "link");
+  EXPECT_TRUE(Export(dir_ / "link").ok());
+  EXPECT_EQ(NamesIn(dir_ / "real").size(), 3u);
+  EXPECT_THAT(NamesIn(dir_.path()), ElementsAre("a", "b", "c", "empty", "link", "new", "real"));
+  EXPECT_EQ(Export(dir_ / "a/").code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(HuggingFaceTargetTest, NothingOfTheUsersIsRemoved) {
+  for (const std::string name : {"out.tmp", "out.angel-ptm-export"}) {
+    std::filesystem::create_directory(dir_ / name);
+    WriteBytes(dir_ / (name + "/mine"), "");
+  }
+  const absl::Status status = Export(dir_ / "out/");
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("out.angel-ptm-export is in the way"));
+  EXPECT_FALSE(Exists(dir_ / "out"));
+  EXPECT_TRUE(Exists(dir_ / "out.angel-ptm-export/mine"));
+  std::filesystem::remove_all(dir_ / "out.angel-ptm-export");
+  EXPECT_TRUE(Export(dir_ / "out/").ok());
+  EXPECT_TRUE(Exists(dir_ / "out.tmp/mine"));
+  WriteBytes(dir_ / "file", "");
+  EXPECT_FALSE(Export(dir_ / "file").ok());
+}
+
+// The parent may be written but not opened: the new name cannot be synced into it.
+TEST_F(HuggingFaceTargetTest, TheParentIsSynced) {
+  RunUnprivileged(dir_.path(), [&] {
+    using std::filesystem::perms;
+    std::filesystem::permissions(dir_.path(), perms::owner_write | perms::owner_exec);
+    const absl::Status status = Export(dir_ / "out");
+    std::filesystem::permissions(dir_.path(), perms::owner_all);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("out was written and compared, but might not survive"));
+    EXPECT_EQ(NamesIn(dir_ / "out").size(), 3u);
+  });
+}
+
+TEST(HuggingFaceExportTest, CompletesTheTokenizersConfiguration) {
+  const auto complete = CompleteTokenizerConfig(R"({"pad_token": "<|pad|>"})", 64);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  const nlohmann::json json = nlohmann::json::parse(*complete);
+  EXPECT_EQ(json["pad_token"], "<|pad|>");
+  EXPECT_EQ(json["model_max_length"], 64);
+  EXPECT_EQ(json["model_input_names"].dump(), R"(["input_ids","attention_mask"])");
+  const auto own = CompleteTokenizerConfig(R"({"model_max_length": 7, "model_input_names": ["x"]})", 64);
+  EXPECT_EQ(nlohmann::json::parse(*own).dump(), R"({"model_input_names":["x"],"model_max_length":7})");
+  for (const std::string& text : {std::string("[]"), std::string("{"), std::string(100000, '[')}) {
+    EXPECT_EQ(CompleteTokenizerConfig(text, 64).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  const TestDirectory dir;
+  const HuggingFaceExport config{
+      .model = Shape(false, true), .max_position_embeddings = 64, .tokenizer_files = {{"tokenizer_config.json", "{}"}}};
+  ASSERT_TRUE(ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, dir / "out").ok());
+  EXPECT_EQ(nlohmann::json::parse(ReadBytes(dir / "out/tokenizer_config.json"))["model_max_length"], 64);
 }
 
 TEST(HuggingFaceExportTest, ASourceThatDoesNotReadBackIsAnError) {

@@ -46,5 +46,19 @@ expect "the newest is incomplete: which is taken" 0 "step-00000002" "$program" i
 expect "the newest is incomplete: a warning" 0 "warning: ignored $checkpoints/step-00000004" "$program" inspect "$work/run"
 mv "$work/manifest.json" "$checkpoints/step-00000004/manifest.json"
 
+# Exports.
+export_to() { "$program" export --checkpoint "$work/run" --format huggingface --output "$@"; }
+expect "export to a name that ends in a slash" 0 "compared every tensor" export_to "$work/exported/"
+expect "export: for the model's lengths" 0 '"model_max_length": ' cat "$work/exported/tokenizer_config.json"
+expect "export: what the model takes" 0 '"model_input_names": [' cat "$work/exported/tokenizer_config.json"
+for file in tokenizer.json tokenizer_config.json; do
+  copied=$checkpoints/step-00000004/$file
+  cp "$copied" "$work/copied"
+  sed -i 's/pad/PAD/' "$copied"
+  expect "export of a damaged $file" 1 "$copied has checksum" export_to "$work/damaged"
+  cp "$work/copied" "$copied"
+done
+[[ ! -e $work/damaged ]] || { echo "FAILED export: something is left"; failures=$((failures + 1)); }
+
 [[ $failures -eq 0 ]] && echo "the program answers" || echo "$failures cases failed"
 exit $((failures > 0))

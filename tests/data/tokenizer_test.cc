@@ -118,7 +118,8 @@ TEST(TokenizerTest, LoadsWhatItWrote) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ((*loaded)->Encode(kText), tokenizer->Encode(kText));
   EXPECT_EQ((*loaded)->ToJson(), tokenizer->ToJson());
-  EXPECT_THAT(tokenizer->ToConfigJson(), HasSubstr("PreTrainedTokenizerFast"));
+  EXPECT_THAT(tokenizer->ToConfigJson(),
+              testing::AllOf(HasSubstr("PreTrainedTokenizerFast"), HasSubstr("[\"input_ids\", \"attention_mask\"]")));
 }
 
 // `text` with its first `from` replaced.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/huggingface.h"
 #include "angel_ptm/checkpoint/safetensors.h"
@@ -132,13 +133,15 @@ absl::Status Probe::Prepare() {
 
 absl::Status Probe::Export() {
   const std::string& directory = config_.data().directory();
+  ASSIGN_OR_RETURN(const std::string tokenizer, ReadFile(directory + "/tokenizer.json"));
+  ASSIGN_OR_RETURN(const std::string tokenizer_config, ReadFile(directory + "/tokenizer_config.json"));
   const HuggingFaceExport target{
       .model = run_->shape,
       .max_position_embeddings = config_.model().hunyuan_lm().max_position_embeddings(),
       .bos_token_id = kEndOfTextId,
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
-      .tokenizer_files = {directory + "/tokenizer.json", directory + "/tokenizer_config.json"}};
+      .tokenizer_files = {{"tokenizer.json", tokenizer}, {"tokenizer_config.json", tokenizer_config}}};
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     for (const StateView& view : views_) {
       if (view.unit != unit || view.state_class != StateClass::kParameters) continue;
