@@ -86,6 +86,8 @@ absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
 absl::Status MakeDirectories(const std::string& path);
 // Makes the entries of a directory durable.
 absl::Status SyncDirectory(const std::string& path);
+// Removes a file; a missing one is fine.
+absl::Status RemoveFile(const std::string& path);
 // Removes a directory and all below it; a missing one is fine.
 absl::Status RemoveTree(const std::string& path);
 absl::Status RenamePath(const std::string& from, const std::string& to);

@@ -4,10 +4,8 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <functional>
 #include <set>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -146,18 +144,29 @@ class Preparation {
     manifest.replaced_sequences = corpus_.replaced_sequences();
     manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
 
-    // All new content is on the disk. An earlier dataset's description goes first and the new one comes last, so that a
-    // kill in between leaves a folder that says it is unfinished.
-    std::error_code error;
-    std::filesystem::remove(path("dataset.json"), error);
-    if (error) return FileError("replace", path("dataset.json"), error.value());
-    RETURN_IF_ERROR(WriteFile(path("tokenizer.json"), tokenizer_json));
-    RETURN_IF_ERROR(WriteFile(path("tokenizer_config.json"), tokenizer_->ToConfigJson()));
+    ASSIGN_OR_RETURN(AtomicFile tokenizer, Finished(path("tokenizer.json"), tokenizer_json));
+    ASSIGN_OR_RETURN(AtomicFile tokenizer_config, Finished(path("tokenizer_config.json"), tokenizer_->ToConfigJson()));
+    ASSIGN_OR_RETURN(AtomicFile description, Finished(path("dataset.json"), manifest.ToJson()));
+
+    // All new content is on the disk and only takes its names. An earlier dataset's description goes first and the new
+    // one comes last, so that a kill in between leaves a folder that says it is unfinished.
+    RETURN_IF_ERROR(RemoveFile(path("dataset.json")));
+    RETURN_IF_ERROR(SyncDirectory(options_.output));
+    RETURN_IF_ERROR(tokenizer.Commit());
+    RETURN_IF_ERROR(tokenizer_config.Commit());
     RETURN_IF_ERROR(train.Commit());
     RETURN_IF_ERROR(validation.Commit());
-    RETURN_IF_ERROR(WriteFile(path("dataset.json"), manifest.ToJson()));
+    RETURN_IF_ERROR(description.Commit());
     report_.encoding_seconds = SecondsSince(start);
     return absl::OkStatus();
+  }
+
+  // A file that is written, synced and closed under its temporary name.
+  static absl::StatusOr<AtomicFile> Finished(const std::string& path, const std::string& content) {
+    ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+    RETURN_IF_ERROR(file.Append(content));
+    RETURN_IF_ERROR(file.Close());
+    return file;
   }
 
   absl::Status EncodeCorpus(TokenFileWriter* train, TokenFileWriter* validation) {

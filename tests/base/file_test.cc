@@ -146,6 +146,11 @@ TEST_F(FileTest, ListsRemovesAndRenames) {
   EXPECT_THAT(Names(), ElementsAre("a", "b", "c"));
   EXPECT_TRUE(RenamePath(At("a"), At("d")).ok());
   EXPECT_THAT(Message(RenamePath(At("a"), At("e"))), HasSubstr("cannot rename " + At("a") + " to " + At("e")));
+  EXPECT_THAT(Message(RemoveFile(At("d"))), HasSubstr("cannot remove " + At("d")));
+  EXPECT_TRUE(RemoveFile(At("none")).ok());
+  Spill(At("d/file"), "");
+  EXPECT_TRUE(RemoveFile(At("d/file")).ok());
+  EXPECT_FALSE(PathExists(At("d/file")).value());
   EXPECT_TRUE(RemoveTree(At("d")).ok());
   EXPECT_TRUE(RemoveTree(At("none")).ok());
   EXPECT_THAT(Names(), ElementsAre("b", "c"));

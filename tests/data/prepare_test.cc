@@ -181,25 +181,59 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(OutputFiles(), ElementsAre());
 }
 
+// Files cannot grow beyond this size while it lives: the writes fail like those on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit small = {.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
 TEST_F(PrepareTest, AFailedWriteKeepsTheEarlierDataset) {
   ASSERT_TRUE(Prepare(options_).ok());
   const std::vector<std::string> names = OutputFiles();
-  // Writes beyond 16 KiB fail like those on a full disk.
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit before;
-  getrlimit(RLIMIT_FSIZE, &before);
-  rlimit small = before;
-  small.rlim_cur = 16384;
-  setrlimit(RLIMIT_FSIZE, &small);
   options_.validation_fraction = 0.1;
-  const auto report = Prepare(options_);
-  setrlimit(RLIMIT_FSIZE, &before);
-  ASSERT_FALSE(report.ok());
-  EXPECT_THAT(std::string(report.status().message()), HasSubstr("cannot write " + options_.output));
+  {
+    const FileSizeLimit limit(16384);
+    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output));
+  }
   EXPECT_EQ(OutputFiles(), names);
   const auto dataset = OpenTextDataset(options_.output, 64);
   ASSERT_TRUE(dataset.ok()) << dataset.status();
   EXPECT_EQ(dataset->manifest.validation_fraction, 0.05);
+}
+
+// The disk is full when the token files are written and the tokenizer is not.
+TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
+  std::mt19937 random(6);
+  std::string text;
+  for (const std::string& word : RandomWords(&random, 700, 4, "abcdef")) text += word + " ";
+  Spill(folder_ / "short/a.txt", text);
+  options_.inputs = {{folder_ / "short", ""}};
+  options_.validation_fraction = 0;
+  options_.vocabulary_size = 380;
+  const auto first = Prepare(options_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::vector<std::string> names = OutputFiles();
+  const auto tokens = std::filesystem::file_size(options_.output + "/train.tokens");
+  const auto tokenizer = std::filesystem::file_size(options_.output + "/tokenizer.json");
+  ASSERT_LT(tokens, tokenizer);
+  options_.seed = 9;
+  {
+    const FileSizeLimit limit((tokens + tokenizer) / 2);
+    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output + "/tokenizer.json.tmp"));
+  }
+  EXPECT_EQ(OutputFiles(), names);
+  const auto dataset = OpenTextDataset(options_.output, 64);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  EXPECT_EQ(dataset->manifest.seed, 0u);
 }
 
 TEST_F(PrepareTest, WithoutValidationText) {
