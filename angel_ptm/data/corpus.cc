@@ -1,14 +1,18 @@
 #include "angel_ptm/data/corpus.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
+#include <set>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/data/documents.h"
 #include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
@@ -17,8 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTailBytesMin = 1024;
-
-bool Hidden(const fs::path& path) { return path.filename().string().starts_with("."); }
 
 // The name of the folder that holds `path`, or of `path` itself if that is a folder.
 std::string OwnName(const std::string& path) {
@@ -29,65 +31,38 @@ std::string OwnName(const std::string& path) {
   return absolute.filename().empty() ? "text" : absolute.filename().string();
 }
 
-// All visible regular files below `folder`, unsorted.
-absl::Status WalkFolder(const std::string& folder, std::vector<fs::path>* files) {
-  std::error_code error;
-  fs::recursive_directory_iterator it(folder, error);
-  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-    const bool directory = it->is_directory(error);
-    if (Hidden(it->path())) {
-      if (directory) it.disable_recursion_pending();
-    } else if (!directory && it->is_regular_file(error)) {
-      files->push_back(it->path());
+struct FoundFile {
+  fs::path path;
+  int64_t bytes;
+};
+
+// All visible regular files below `folder`, unsorted, through links to folders too. Every folder once: links may lead
+// in circles. They are followed last and in order, so that a folder that is also there by itself keeps its own path.
+absl::Status WalkFolder(const std::string& folder, std::vector<FoundFile>* files) {
+  std::set<std::pair<dev_t, ino_t>> seen;
+  std::deque<std::string> folders = {folder}, links;
+  while (!folders.empty() || !links.empty()) {
+    std::deque<std::string>& queue = folders.empty() ? links : folders;
+    const std::string next = std::move(queue.front());
+    queue.pop_front();
+    struct stat info;
+    if (stat(next.c_str(), &info) != 0) return FileError("read the input", next, errno);
+    if (!seen.emplace(info.st_dev, info.st_ino).second) continue;
+    ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
+    for (const std::string& name : names) {
+      if (name.starts_with(".")) continue;
+      const fs::path path = fs::path(next) / name;
+      if (stat(path.c_str(), &info) != 0) return FileError("read the input", path.string(), errno);
+      if (S_ISREG(info.st_mode)) files->push_back({path, info.st_size});
+      if (!S_ISDIR(info.st_mode)) continue;
+      std::error_code error;
+      (fs::is_symlink(path, error) ? links : folders).push_back(path.string());
     }
-    error.clear();
   }
-  if (error) return FileError("list the folder", folder, error.value());
   return absl::OkStatus();
 }
 
 }  // namespace
-
-size_t ValidationStart(std::string_view text, double fraction) {
-  const size_t start = static_cast<size_t>(static_cast<double>(text.size()) * (1 - fraction));
-  const size_t middle = start + (text.size() - start) / 2;
-  for (const std::string_view border : {kEndOfTextToken, std::string_view("\n\n"), std::string_view("\n")}) {
-    const size_t at = text.find(border, start);
-    if (at == std::string_view::npos || (at >= middle && border != "\n")) continue;
-    const size_t end = at + border.size();
-    return border == kEndOfTextToken && text.substr(end).starts_with("\n") ? end + 1 : end;
-  }
-  return text.size();
-}
-
-std::vector<std::string_view> SplitDocuments(std::string_view text, int64_t bytes_max) {
-  std::vector<std::string_view> documents;
-  const size_t limit = static_cast<size_t>(bytes_max);
-  while (!text.empty()) {
-    const size_t end = std::min(text.find(kEndOfTextToken), text.size());
-    std::string_view document = text.substr(0, end);
-    text.remove_prefix(std::min(text.size(), end + kEndOfTextToken.size()));
-    if (end > 0 || !text.empty()) {
-      if (text.starts_with("\n")) text.remove_prefix(1);
-    }
-    while (document.size() > limit) {
-      const std::string_view head = document.substr(0, limit);
-      size_t cut = limit;
-      if (const size_t empty_line = head.rfind("\n\n"); empty_line != std::string_view::npos) {
-        cut = empty_line + 2;
-      } else if (const size_t line = head.rfind('\n'); line != std::string_view::npos) {
-        cut = line + 1;
-      } else {
-        // Not within a character; a character has at most 4 bytes.
-        while (cut > 1 && (static_cast<unsigned char>(document[cut]) & 0xC0) == 0x80) --cut;
-      }
-      documents.push_back(document.substr(0, cut));
-      document.remove_prefix(cut);
-    }
-    if (!document.empty()) documents.push_back(document);
-  }
-  return documents;
-}
 
 absl::StatusOr<Corpus> Corpus::Open(const std::vector<TextInput>& inputs, const CorpusOptions& options) {
   Corpus corpus(options);
@@ -103,35 +78,37 @@ absl::StatusOr<Corpus> Corpus::Open(const std::vector<TextInput>& inputs, const 
 }
 
 absl::Status Corpus::AddInput(const TextInput& input) {
-  std::error_code error;
-  const fs::file_status status = fs::status(input.path, error);
-  if (!fs::exists(status)) {
-    return absl::NotFoundError(absl::StrCat("the input ", input.path, " does not exist"));
+  struct stat info;
+  if (stat(input.path.c_str(), &info) != 0) {
+    if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("the input ", input.path, " does not exist"));
+    return FileError("read the input", input.path, errno);
   }
-  if (!fs::is_directory(status)) return AddFile(input.path, input.label.empty() ? OwnName(input.path) : input.label);
-  std::vector<fs::path> files;
+  if (S_ISREG(info.st_mode)) {
+    AddFile(input.path, input.label.empty() ? OwnName(input.path) : input.label, info.st_size);
+    return absl::OkStatus();
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat("the input ", input.path, " is neither a file nor a folder"));
+  }
+  std::vector<FoundFile> files;
   RETURN_IF_ERROR(WalkFolder(input.path, &files));
-  std::sort(files.begin(), files.end());
-  for (const fs::path& file : files) {
+  std::sort(files.begin(), files.end(), [](const FoundFile& a, const FoundFile& b) { return a.path < b.path; });
+  for (const FoundFile& file : files) {
     std::string label = input.label;
     if (label.empty()) {
-      const fs::path below = file.lexically_relative(input.path);
+      const fs::path below = file.path.lexically_relative(input.path);
       label = below.has_parent_path() ? below.begin()->string() : OwnName(input.path);
     }
-    RETURN_IF_ERROR(AddFile(file.string(), label));
+    AddFile(file.path.string(), label, file.bytes);
   }
   return absl::OkStatus();
 }
 
-absl::Status Corpus::AddFile(const std::string& path, const std::string& label) {
-  std::error_code error;
-  const auto bytes = fs::file_size(path, error);
-  if (error) return FileError("read the input", path, error.value());
+void Corpus::AddFile(const std::string& path, const std::string& label, int64_t bytes) {
   const auto it = std::find(labels_.begin(), labels_.end(), label);
   const int32_t index = static_cast<int32_t>(it - labels_.begin());
   if (it == labels_.end()) labels_.push_back(label);
-  files_.push_back({path, index, static_cast<int64_t>(bytes)});
-  return absl::OkStatus();
+  files_.push_back({path, index, bytes});
 }
 
 int64_t Corpus::bytes() const {
@@ -142,42 +119,72 @@ int64_t Corpus::bytes() const {
 
 void Corpus::Rewind() {
   next_file_ = 0;
+  open_file_.reset();
   held_out_account_.assign(labels_.size(), 0);
   replaced_sequences_ = 0;
 }
 
-void Corpus::AddDocuments(const TextFile& file, std::string_view text, std::vector<Document>* documents) {
-  const double share = static_cast<double>(text.size()) * options_.validation_fraction;
-  size_t tail = text.size();
-  if (share >= kTailBytesMin) {
-    tail = ValidationStart(text, options_.validation_fraction);
-  } else if (!text.empty()) {
-    double& account = held_out_account_[file.label];
+absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label) {
+  const int64_t size = reader.size();
+  const double share = static_cast<double>(size) * options_.validation_fraction;
+  if (share < kTailBytesMin) {
+    double& account = held_out_account_[label];
     account += share;
-    if (account >= static_cast<double>(text.size())) {
-      account -= static_cast<double>(text.size());
-      tail = 0;
-    }
+    if (account < static_cast<double>(size)) return size;
+    account -= static_cast<double>(size);
+    return 0;
   }
-  for (std::string_view d : SplitDocuments(text.substr(0, tail), options_.document_bytes_max)) {
-    documents->push_back({d, file.label, false});
+  const int64_t start = static_cast<int64_t>(static_cast<double>(size) * (1 - options_.validation_fraction));
+  // In a tail that is too long to be read at once, the border is in its beginning.
+  std::string tail(static_cast<size_t>(std::min(size - start, options_.batch_bytes)), '\0');
+  RETURN_IF_ERROR(reader.ReadAt(start, std::as_writable_bytes(std::span(tail))));
+  size_t border = HeldOutStart(tail, static_cast<size_t>((size - start) / 2));
+  if (border == tail.size() && start + static_cast<int64_t>(tail.size()) < size) border = PieceEnd(tail);
+  return start + static_cast<int64_t>(border);
+}
+
+absl::Status Corpus::OpenNextFile() {
+  const TextFile& file = files_[next_file_];
+  ASSIGN_OR_RETURN(FileReader reader, FileReader::Open(file.path));
+  ASSIGN_OR_RETURN(const int64_t held_out_from, HeldOutFrom(reader, file.label));
+  open_file_.emplace(OpenFile{std::move(reader), file.label, 0, held_out_from});
+  return absl::OkStatus();
+}
+
+// The next `bytes` of the open file, less if the part that ends at `end` goes on behind them.
+absl::Status Corpus::ReadPiece(int64_t bytes, int64_t end, Batch* batch) {
+  OpenFile& file = *open_file_;
+  std::string text(static_cast<size_t>(bytes), '\0');
+  RETURN_IF_ERROR(file.reader.ReadAt(file.at, std::as_writable_bytes(std::span(text))));
+  if (file.at + bytes < end) text.resize(PieceEnd(text));
+  const bool held_out = file.at >= file.held_out_from;
+  file.at += static_cast<int64_t>(text.size());
+  if (ValidUtf8Prefix(text) != text.size()) text = ReplaceInvalidUtf8(text, &replaced_sequences_);
+  batch->texts.push_back(std::move(text));
+  for (const std::string_view document : SplitDocuments(batch->texts.back(), options_.document_bytes_max)) {
+    batch->documents.push_back({document, file.label, held_out});
   }
-  for (std::string_view d : SplitDocuments(text.substr(tail), options_.document_bytes_max)) {
-    documents->push_back({d, file.label, true});
-  }
+  return absl::OkStatus();
 }
 
 absl::Status Corpus::Next(Batch* batch) {
   batch->documents.clear();
   batch->texts.clear();
-  int64_t bytes = 0;
-  while (next_file_ < files_.size() && (bytes == 0 || bytes + files_[next_file_].bytes <= options_.batch_bytes)) {
-    const TextFile& file = files_[next_file_++];
-    ASSIGN_OR_RETURN(std::string text, ReadFile(file.path));
-    if (ValidUtf8Prefix(text) != text.size()) text = ReplaceInvalidUtf8(text, &replaced_sequences_);
-    bytes += static_cast<int64_t>(text.size());
-    batch->texts.push_back(std::move(text));
-    AddDocuments(file, batch->texts.back(), &batch->documents);
+  int64_t held = 0;
+  while (next_file_ < files_.size()) {
+    if (!open_file_) RETURN_IF_ERROR(OpenNextFile());
+    const OpenFile& file = *open_file_;
+    if (file.at == file.reader.size()) {
+      open_file_.reset();
+      ++next_file_;
+      continue;
+    }
+    const int64_t end = file.at < file.held_out_from ? file.held_out_from : file.reader.size();
+    // A function of the file alone: what else is in the batch must not decide where documents are cut.
+    const int64_t bytes = std::min(end - file.at, options_.batch_bytes);
+    if (held > 0 && held + bytes > options_.batch_bytes) break;
+    RETURN_IF_ERROR(ReadPiece(bytes, end, batch));
+    held += bytes;
   }
   return absl::OkStatus();
 }

@@ -4,17 +4,21 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "angel_ptm/base/file.h"
 
 namespace angel_ptm {
 
 struct TextInput {
-  std::string path;   // a file, or a folder whose files are read recursively; names that start with "." are left out
+  // A file, or a folder whose files are read recursively, through links to folders too (each folder once); names that
+  // start with "." are left out.
+  std::string path;
   std::string label;  // for statistics; empty: the first folder below `path`, or the name of `path`'s own folder
 };
 
@@ -33,21 +37,13 @@ struct Document {
 struct CorpusOptions {
   double validation_fraction = 0.02;
   int64_t document_bytes_max = 1 << 18;
-  int64_t batch_bytes = 64 << 20;  // texts held in memory at a time (a file is never divided)
+  int64_t batch_bytes = 64 << 20;  // of text held in memory at a time; larger files are read in pieces (PieceEnd)
 };
 
-// Where the held-out tail of `text` begins, at or after (1 - fraction) of its bytes: after the first document's end,
-// else the first empty line, within the first half of the tail, else after the first line's end; text.size() if there
-// is none.
-size_t ValidationStart(std::string_view text, double fraction);
-
-// The documents in `text`: divided at the end-of-text token (and the line end after it); what is longer than
-// `bytes_max` is divided further, at the last empty line, else line end, else character before the limit.
-std::vector<std::string_view> SplitDocuments(std::string_view text, int64_t bytes_max);
-
-// Reads files in the order of their paths. The last `validation_fraction` of each file is held out; of files too small
-// for that (a tail below 1 KiB), whole files are, by an account per label that each file adds its fraction to, so the
-// held-out part does not depend on a seed.
+// Reads files in the order of their paths. The last `validation_fraction` of each file is held out, from a border in
+// its first half on (HeldOutStart), or from a line's end behind; of files too small for that (a tail below 1 KiB),
+// whole files are, by an account per label that each file adds its fraction to, so the held-out part does not depend on
+// a seed.
 class Corpus {
  public:
   // Errors: an input that is missing, unreadable or holds no text.
@@ -58,7 +54,7 @@ class Corpus {
     std::deque<std::string> texts;
     std::vector<Document> documents;
   };
-  // The next files' documents; an empty batch at the end.
+  // The next documents; an empty batch at the end.
   absl::Status Next(Batch* batch);
   // Starts again with the first file.
   void Rewind();
@@ -72,13 +68,23 @@ class Corpus {
  private:
   explicit Corpus(const CorpusOptions& options) : options_(options) {}
   absl::Status AddInput(const TextInput& input);
-  absl::Status AddFile(const std::string& path, const std::string& label);
-  void AddDocuments(const TextFile& file, std::string_view text, std::vector<Document>* documents);
+  void AddFile(const std::string& path, const std::string& label, int64_t bytes);
+
+  struct OpenFile {
+    FileReader reader;
+    int32_t label;
+    int64_t at;             // the next byte to read
+    int64_t held_out_from;  // its size: nothing is held out
+  };
+  absl::Status OpenNextFile();
+  absl::StatusOr<int64_t> HeldOutFrom(const FileReader& reader, int32_t label);
+  absl::Status ReadPiece(int64_t bytes, int64_t end, Batch* batch);
 
   CorpusOptions options_;
   std::vector<TextFile> files_;
   std::vector<std::string> labels_;
   size_t next_file_ = 0;
+  std::optional<OpenFile> open_file_;
   std::vector<double> held_out_account_;  // bytes by label that small files still owe to validation
   int64_t replaced_sequences_ = 0;
 };

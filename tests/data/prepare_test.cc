@@ -1,4 +1,4 @@
-// Text folders to datasets: documents, held-out text, statistics, errors.
+// Text folders to datasets: statistics, errors, what a failure leaves.
 #include "angel_ptm/data/prepare.h"
 
 #include <sys/resource.h>
@@ -6,7 +6,6 @@
 #include <cmath>
 #include <csignal>
 
-#include "angel_ptm/data/corpus.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/data/test_support.h"
@@ -264,41 +263,6 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description"));
   std::filesystem::remove(folder_ / "set/dataset.json");
   EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
-}
-
-TEST(CorpusTest, SplitsDocuments) {
-  EXPECT_THAT(SplitDocuments("a\n<|endoftext|>\nb<|endoftext|>c\n<|endoftext|>\n", 1000),
-              ElementsAre("a\n", "b", "c\n"));
-  EXPECT_THAT(SplitDocuments("\n\na", 1000), ElementsAre("\n\na"));
-  EXPECT_THAT(SplitDocuments("<|endoftext|>", 1000), ElementsAre());
-  EXPECT_THAT(SplitDocuments("aaa\n\nbbb\nccc\n", 9), ElementsAre("aaa\n\n", "bbb\nccc\n"));
-  EXPECT_THAT(SplitDocuments("aaa\nbbb\nccc", 9), ElementsAre("aaa\nbbb\n", "ccc"));
-  EXPECT_THAT(SplitDocuments("中中中", 4), ElementsAre("中", "中", "中"));
-}
-
-TEST(CorpusTest, HoldsOutTheTailAtTheBestBorder) {
-  const std::string a(850, 'a'), b(40, 'b'), c(300, 'c');
-  EXPECT_EQ(ValidationStart(a + "\n" + b + c, 0.3), 851u);
-  EXPECT_EQ(ValidationStart(a + "\n" + b + "\n\n" + c, 0.3), 893u);
-  EXPECT_EQ(ValidationStart(a + "\n" + b + "\n\n" + b + "<|endoftext|>\n" + c, 0.3), 947u);
-  // A document's end far into the tail does not beat a near line's end; a far line's end is better than nothing.
-  EXPECT_EQ(ValidationStart(a + "\n" + c + "<|endoftext|>" + b, 0.4), 851u);
-  EXPECT_EQ(ValidationStart(a + "\n" + b, 0.1), 851u);
-  EXPECT_EQ(ValidationStart(a, 0.2), 850u);
-}
-
-TEST(CorpusTest, HoldsOutWholeSmallFiles) {
-  const TemporaryFolder folder;
-  for (int i = 0; i < 100; ++i) Spill(folder / ("f" + std::to_string(100 + i)), std::string(500, 'x'));
-  auto corpus = Corpus::Open({{folder.path(), "all"}}, {.validation_fraction = 0.05});
-  ASSERT_TRUE(corpus.ok()) << corpus.status();
-  Corpus::Batch batch;
-  ASSERT_TRUE(corpus->Next(&batch).ok());
-  ASSERT_EQ(batch.documents.size(), 100u);
-  int held_out = 0;
-  for (const Document& document : batch.documents) held_out += document.validation;
-  EXPECT_EQ(held_out, 5);
-  EXPECT_THAT(corpus->labels(), ElementsAre("all"));
 }
 
 }  // namespace
