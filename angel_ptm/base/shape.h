@@ -9,6 +9,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "angel_ptm/base/check.h"
 
 namespace angel_ptm {
 
@@ -21,10 +22,10 @@ class Shape {
 
   int rank() const { return static_cast<int>(dims_.size()); }
   int64_t operator[](int i) const { return dims_[i]; }
-  // Number of elements; 1 for a scalar (rank 0).
+  // Number of elements; 1 for a scalar (rank 0). Checked: the extents' product fits 63 bits in the order they stand.
   int64_t elements() const {
     int64_t n = 1;
-    for (int64_t d : dims_) n *= d;
+    for (int64_t d : dims_) APTM_CHECK(!__builtin_mul_overflow(n, d, &n), "too many elements: ", ToString());
     return n;
   }
   std::string ToString() const { return absl::StrCat("[", absl::StrJoin(dims_, ", "), "]"); }

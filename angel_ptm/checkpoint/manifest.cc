@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/json_nesting.h"
 
 namespace angel_ptm {
 namespace {
@@ -156,6 +157,10 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
   if (const std::string got = ChecksumText(Xxh3(body)); got != wanted) {
     return absl::DataLossError(
         absl::StrCat(where, " is damaged: its checksum is ", got, ", its first line says ", wanted));
+  }
+  if (NestsTooDeep(body)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, " is not a valid manifest: it nests deeper than ", kJsonNestingMax, " levels"));
   }
   const ordered_json j = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!j.is_object() || !j.contains("format") || j["format"] != kFormatName || !j.contains("version") ||

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -81,16 +80,14 @@ std::string ParseEntry(const json& entry, SafetensorsTensor* tensor, int64_t* be
   if (shape == entry.end() || !shape->is_array()) return "has no shape";
   std::vector<int64_t> dims;
   bool empty = false;
+  int64_t bytes = SizeOf(tensor->dtype);
   for (const json& extent : *shape) {
     int64_t dim;
     if (!ParseCount(extent, &dim)) return "has a shape with an invalid extent";
-    empty = empty || dim == 0;
     dims.push_back(dim);
-  }
-  int64_t bytes = SizeOf(tensor->dtype);
-  for (int64_t dim : dims) {
-    if (!empty && bytes > std::numeric_limits<int64_t>::max() / dim) return "has a shape that is too large";
-    bytes = empty ? 0 : bytes * dim;
+    // A zero makes the tensor empty, but whoever multiplies the extents may meet it last.
+    empty = empty || dim == 0;
+    if (dim > 0 && __builtin_mul_overflow(bytes, dim, &bytes)) return "has a shape that is too large";
   }
   if (empty) bytes = 0;
   tensor->shape = Shape(dims.data(), dims.data() + dims.size());

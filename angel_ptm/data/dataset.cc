@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/base/status.h"
 #include "nlohmann/json.hpp"
 
@@ -86,15 +87,18 @@ std::string DatasetManifest::ToJson() const {
 }
 
 absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& text, const std::string& name) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   const auto error = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(name, " is not the description of a prepared dataset: ", what));
   };
+  if (NestsTooDeep(text)) return error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return error("it is not a JSON object (truncated?)");
-  const auto at = [&](const char* key) { return json.contains(key) ? json[key] : Json(); };
+  const Json null;
+  const auto at = [&](const char* key) -> const Json& { return json.contains(key) ? json[key] : null; };
   if (at("format") != Json(kFormat)) return error(absl::StrCat("format should be \"", kFormat, "\""));
   if (at("version") != Json(kDatasetVersion)) {
-    return error(absl::StrCat("its format version should be ", kDatasetVersion, ", got ", at("version").dump()));
+    const std::string got = at("version").is_structured() ? at("version").type_name() : at("version").dump();
+    return error(absl::StrCat("its format version should be ", kDatasetVersion, ", got ", got));
   }
   DatasetManifest m;
   for (const auto& [key, field] :

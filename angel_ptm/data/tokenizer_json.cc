@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/data/utf8.h"
@@ -50,6 +51,13 @@ struct ByteAlphabet {
 
 std::string Quoted(const std::string& text) { return Json(text).dump(); }
 
+// A value for messages: the beginning of a simple one, the kind of a list or object.
+std::string Brief(const Json& value) {
+  if (value.is_structured()) return value.is_array() ? "a list" : "an object";
+  const std::string text = value.dump().substr(0, 100);
+  return text.substr(0, ValidUtf8Prefix(text));
+}
+
 std::string AddedToken(int32_t id, std::string_view token) {
   return absl::StrCat("    {\"id\": ", id, ", \"content\": ", Quoted(std::string(token)),
                       ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
@@ -75,7 +83,7 @@ class JsonReader {
   absl::Status Expect(const char* pointer, const Json& wanted) const {
     const Json& got = At(pointer);
     if (got == wanted) return absl::OkStatus();
-    return Error(absl::StrCat(pointer, " should be ", wanted.dump(), ", got ", got.dump().substr(0, 100)));
+    return Error(absl::StrCat(pointer, " should be ", wanted.dump(), ", got ", Brief(got)));
   }
 
   // Absent, null, false or empty: options of other tokenizers that would change the ids.
@@ -83,7 +91,7 @@ class JsonReader {
     const Json& got = At(pointer);
     const bool empty_text = got.is_string() && got.get_ref<const std::string&>().empty();
     if (got.is_null() || got == Json(false) || empty_text) return absl::OkStatus();
-    return Error(absl::StrCat(pointer, " should be unset, got ", got.dump().substr(0, 100)));
+    return Error(absl::StrCat(pointer, " should be unset, got ", Brief(got)));
   }
 
   absl::Status ExpectKind() const {
@@ -145,7 +153,7 @@ absl::Status ReadVocabulary(const JsonReader& reader, std::vector<std::string>* 
     const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
     if (id < 0 || id >= static_cast<int64_t>(seen.size()) || seen[id]) {
       return reader.Error(absl::StrCat("the id of token ", Quoted(text), " should be a number from 0 to ",
-                                       seen.size() - 1, " of its own, got ", value.dump()));
+                                       seen.size() - 1, " of its own, got ", Brief(value)));
     }
     seen[id] = true;
     if (id == kEndOfTextId || id == kPadId) {
@@ -161,8 +169,10 @@ absl::Status ReadVocabulary(const JsonReader& reader, std::vector<std::string>* 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json, const std::string& name) {
-  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  const bool too_deep = NestsTooDeep(json);
+  const Json root = too_deep ? Json() : Json::parse(json, nullptr, /*allow_exceptions=*/false);
   const JsonReader reader(root, name);
+  if (too_deep) return reader.Error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
   if (root.is_discarded()) return reader.Error("it is not valid JSON (truncated?)");
   RETURN_IF_ERROR(reader.ExpectKind());
 
@@ -186,7 +196,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view 
       }
     }
     if (found[0] < 0 || found[1] < 0 || found[2] < 0) {
-      return reader.Error(absl::StrCat("merge ", tokenizer->merge_list_.size(), ", ", merge.dump().substr(0, 100),
+      return reader.Error(absl::StrCat("merge ", tokenizer->merge_list_.size(), ", ", Brief(merge),
                                        ", does not join two tokens of the vocabulary into a third"));
     }
     tokenizer->AddMerge(found[0], found[1], found[2]);

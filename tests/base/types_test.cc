@@ -36,6 +36,13 @@ TEST(Shape, ElementsAndText) {
   EXPECT_NE((Shape{3}), (Shape{3, 1}));
 }
 
+TEST(ShapeDeathTest, MoreElementsThanCanBeCounted) {
+  const int64_t large = (int64_t{1} << 62) - 1;
+  EXPECT_EQ((Shape{0, large, large}).elements(), 0);
+  EXPECT_DEATH((Shape{large, large, 0}).elements(),
+               "too many elements: \\[4611686018427387903, 4611686018427387903, 0");
+}
+
 TEST(Hasher, SeparatesWhatDiffers) {
   std::set<uint64_t> digests;
   int count = 0;

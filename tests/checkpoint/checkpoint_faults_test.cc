@@ -372,6 +372,15 @@ TEST_F(DamageTest, ANewerVersionSaysSo) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("format version 2, this program reads versions up to 1"));
 }
 
+TEST_F(DamageTest, AManifestThatNestsTooDeepIsRefused) {
+  std::string text = ReadBytes(path_ + "/manifest.json");
+  text.replace(text.find("\"samples\": ") + 11, 1, std::string(100000, '[') + "1" + std::string(100000, ']'));
+  const size_t body = text.find('\n') + 1;
+  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
+  WriteBytes(path_ + "/manifest.json", text);
+  EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("nests deeper than 64 levels"));
+}
+
 TEST_F(DamageTest, AManifestThatLacksAnEntrySaysWhich) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"world_size\""), 12, "\"world_sizf\"");

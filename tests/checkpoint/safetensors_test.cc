@@ -115,6 +115,8 @@ TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
       {FileOf("{\"a\":" + tensor("F32", "[-2]", "[0,8]") + "}", 8), "invalid extent"},
       {FileOf("{\"a\":" + tensor("F32", "[2.5]", "[0,8]") + "}", 8), "invalid extent"},
       {FileOf("{\"a\":" + tensor("F32", "[4611686018427387903,9]", "[0,8]") + "}", 8), "too large"},
+      {FileOf("{\"a\":" + tensor("F32", "[4611686018427387903,4611686018427387903,0]", "[0,0]") + "}", 0), "too large"},
+      {FileOf("{\"a\":" + tensor("F32", "[0,4611686018427387903,4611686018427387903]", "[0,0]") + "}", 0), "too large"},
       {FileOf("{\"a\":" + tensor("F32", "[2]", "[0]") + "}", 8), "invalid data_offsets"},
       {FileOf("{\"a\":" + tensor("F32", "[2]", "[8,0]") + "}", 8), "invalid data_offsets"},
       {FileOf("{\"a\":" + tensor("F32", "[2]", "[0,-8]") + "}", 8), "invalid data_offsets"},

@@ -180,6 +180,13 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(OutputFiles(), ElementsAre());
 }
 
+// `text` with its only `from` replaced.
+std::string Replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
 // Files cannot grow beyond this size while it lives: the writes fail like those on a full disk.
 class FileSizeLimit {
  public:
@@ -261,6 +268,11 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   const std::string manifest = Slurp(folder_ / "set/dataset.json");
   Spill(folder_ / "set/dataset.json", manifest.substr(0, manifest.size() / 2));
   EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description"));
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": " + deep));
+  EXPECT_THAT(message(), HasSubstr("nests deeper than 64 levels"));
+  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": [1]"));
+  EXPECT_THAT(message(), HasSubstr("its format version should be 1, got array"));
   std::filesystem::remove(folder_ / "set/dataset.json");
   EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
 }

@@ -161,6 +161,12 @@ TEST(TokenizerTest, RefusesWhatItCannotUse) {
       {Edited(json, "\"A\": 67", "\"\u4e2d\": 67"), "byte-level alphabet"},
       {Edited(json, "\"merges\": [", "\"merges\": [\"A B\", "), "merge 0, \"A B\""},
       {Edited(json, "\"merges\": [", "\"merges\": [7, "), "merge 0, 7"},
+      {Edited(json, "\"merges\": [", "\"merges\": [[[]], "), "merge 0, a list, does not join"},
+      {Edited(json, "\"A\": 67", "\"A\": {\"a\": 67}"), "of its own, got an object"},
+      {Edited(json, "\"version\": \"1.0\"", "\"version\": " + std::string(100000, '[') + std::string(100000, ']')),
+       "nests deeper than 64 levels"},
+      {Edited(json, "\"normalizer\": null", "\"normalizer\": " + std::string(60, '[') + std::string(60, ']')),
+       "/normalizer should be unset, got a list"},
   };
   for (const auto& [text, message] : cases) {
     const auto loaded = Tokenizer::FromJson(text, "some/tokenizer.json");
