@@ -152,7 +152,9 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
 
 void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
   checks->Between("data.prepare.vocabulary_size", prepare.vocabulary_size(), kVocabularyMin, kVocabularyMax);
-  checks->BelowOne("data.prepare.validation_fraction", prepare.validation_fraction());
+  const double fraction = prepare.validation_fraction();
+  checks->That(fraction >= 0 && fraction <= 0.5, "data.prepare.validation_fraction", "out of range", "0 to 0.5",
+               Text(fraction));
 }
 
 void CheckData(const TrainConfig& config, Checks* checks) {

@@ -211,11 +211,15 @@ absl::StatusOr<std::vector<BpeMerge>> TrainBpe(const absl::flat_hash_map<std::st
     bytes += static_cast<int64_t>(word.size());
     count_max = std::max(count_max, count);
   }
-  if (bytes > std::numeric_limits<int32_t>::max() || count_max > std::numeric_limits<uint32_t>::max()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the tokenizer's training text has ", bytes,
-                     " bytes of distinct words, more than the 2147483647 that the trainer indexes; train it on less "
-                     "text (tokenizer_text_bytes_max)"));
+  if (bytes > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("the tokenizer's training text has ", bytes,
+                                                   " bytes of distinct words, more than the 2147483647 that the "
+                                                   "trainer indexes; train it on less text"));
+  }
+  if (count_max > std::numeric_limits<uint32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("a word occurs ", count_max,
+                                                   " times in the tokenizer's training text, more than the 4294967295 "
+                                                   "that the trainer counts; train it on less text"));
   }
   std::vector<BpeMerge> merges = Trainer(word_counts, options).Run();
   if (static_cast<int64_t>(merges.size()) < options.merges) {

@@ -129,8 +129,11 @@ TEST(Validate, Data) {
       {{"data.sequence_length=2048"}, "OK"},
       {{"data.prepare.vocabulary_size=200"},
        "data.prepare.vocabulary_size: out of range, wanted 258 to 16777216, got 200"},
-      {{"data.prepare.validation_fraction=1"},
-       "data.prepare.validation_fraction: out of range, wanted at least 0 and less than 1, got 1"},
+      {{"data.prepare.validation_fraction=0.6"},
+       "data.prepare.validation_fraction: out of range, wanted 0 to 0.5, got 0.6"},
+      {{"data.prepare.validation_fraction=nan"},
+       "data.prepare.validation_fraction: out of range, wanted 0 to 0.5, got nan"},
+      {{"data.prepare.validation_fraction=0.5"}, "OK"},
   });
 }
 
@@ -145,7 +148,7 @@ TEST(Validate, Prepare) {
             "data.prepare.input: not set, wanted at least one file or folder, got none");
   EXPECT_EQ(error({"data.prepare.input="}), "data.prepare.input[1]: not set, wanted a path, got \"\"");
   EXPECT_EQ(error({"data.prepare.validation_fraction=-0.5"}),
-            "data.prepare.validation_fraction: out of range, wanted at least 0 and less than 1, got -0.5");
+            "data.prepare.validation_fraction: out of range, wanted 0 to 0.5, got -0.5");
 }
 
 TEST(Validate, Optimizer) {

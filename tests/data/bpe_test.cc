@@ -127,6 +127,13 @@ TEST(BpeTrainerTest, SaysHowManyMergesTheTextSupports) {
   EXPECT_THAT(std::string(merges.status().message()), testing::HasSubstr("only 1 byte-pair merges"));
 }
 
+TEST(BpeTrainerTest, AWordThatOccursTooOftenIsNotAQuestionOfBytes) {
+  const auto merges = TrainBpe({{"ab", int64_t{1} << 32}}, {.merges = 1});
+  EXPECT_EQ(merges.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(merges.status().message()), testing::HasSubstr("a word occurs 4294967296 times"));
+  EXPECT_TRUE(TrainBpe({{"ab", (int64_t{1} << 32) - 1}}, {.merges = 1}).ok());
+}
+
 TEST(WordCounterTest, MergedCountersEqualOne) {
   const Pretokenizer pretokenizer;
   WordCounter one(pretokenizer), two(pretokenizer), all(pretokenizer);
