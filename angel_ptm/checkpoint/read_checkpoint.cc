@@ -80,8 +80,12 @@ absl::Status CheckpointReader::CheckGraph(const Graph& graph) const {
       return differs("it has a parameter ", got.parameters[want.parameters.size()].name, " that the model has not");
     }
     if (want.name != got.name) return differs("wanted unit ", want.name, ", got ", got.name);
-    if (want.elements != got.elements || want.slice_elements != got.slice_elements) {
+    if (want.elements != got.elements) {
       return differs("wanted unit ", want.name, " of ", want.elements, " elements, got ", got.elements);
+    }
+    if (want.slice_elements != got.slice_elements) {
+      return differs("wanted unit ", want.name, " in slices of ", want.slice_elements, " elements, got slices of ",
+                     got.slice_elements);
     }
   }
   if (wanted.size() != manifest_.units.size()) {

@@ -1,5 +1,6 @@
 #include "angel_ptm/data/dataset.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -113,7 +114,13 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
   for (const char* key : {"validation_fraction", "validation_unigram_entropy_nats_per_token"}) {
     if (!at(key).is_number()) return error(absl::StrCat(key, " should be a number"));
   }
-  m.vocabulary_size = at("vocabulary_size").get<int32_t>();
+  const int64_t vocabulary_size = at("vocabulary_size").get<int64_t>();
+  constexpr int64_t kVocabularySizeMax = std::numeric_limits<int32_t>::max();
+  if (vocabulary_size < kVocabularySizeMin || vocabulary_size > kVocabularySizeMax) {
+    return error(absl::StrCat("vocabulary_size should be from ", kVocabularySizeMin, " to ", kVocabularySizeMax,
+                              ", got ", vocabulary_size));
+  }
+  m.vocabulary_size = static_cast<int32_t>(vocabulary_size);
   m.seed = at("seed").get<uint64_t>();
   m.replaced_sequences = at("replaced_sequences").get<int64_t>();
   m.validation_fraction = at("validation_fraction").get<double>();
@@ -144,6 +151,11 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
     return Mismatch(tokenizer_path, manifest.tokenizer_xxh64, tokenizer_xxh64);
   }
   ASSIGN_OR_RETURN(dataset.tokenizer, Tokenizer::FromJson(tokenizer_json, tokenizer_path));
+  if (dataset.tokenizer->vocabulary_size() != manifest.vocabulary_size) {
+    return absl::DataLossError(absl::StrCat(manifest_path, " has a vocabulary_size of ", manifest.vocabulary_size,
+                                            ", but ", tokenizer_path, " has ", dataset.tokenizer->vocabulary_size(),
+                                            " tokens; prepare the text again"));
+  }
 
   ASSIGN_OR_RETURN(dataset.train, OpenSplit(absl::StrCat(folder, "/train.tokens"), sequence_length,
                                             manifest.train_xxh64, tokenizer_xxh64));

@@ -312,6 +312,12 @@ class DamageTest : public ::testing::Test {
     ASSERT_THAT(message, HasSubstr("damaged")) << what;
     WriteBytes(path_ + "/" + file, original);
   }
+  // A manifest changed by someone who also corrects its checksum.
+  void WriteManifest(std::string text) {
+    const size_t body = text.find('\n') + 1;
+    text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
+    WriteBytes(path_ + "/manifest.json", text);
+  }
 
   const TestDirectory dir_;
   const Graph graph_;
@@ -360,33 +366,34 @@ TEST_F(DamageTest, AMissingFileIsSeen) {
   EXPECT_TRUE(OpenAndReadAll(path_, graph_).ok());
 }
 
-// A manifest changed by someone who also corrects its checksum.
 TEST_F(DamageTest, ANewerVersionSaysSo) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
-  const size_t body = text.find('\n') + 1;
-  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
-  WriteBytes(path_ + "/manifest.json", text);
+  WriteManifest(text);
   const absl::Status status = CheckpointReader::Open(path_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("format version 2, this program reads versions up to 1"));
 }
 
+TEST_F(DamageTest, OtherSlicesAreNamed) {
+  std::string text = ReadBytes(path_ + "/manifest.json");
+  text.replace(text.find("\"slice_elements\": 1024"), 22, "\"slice_elements\": 2048");
+  WriteManifest(text);
+  EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()),
+              HasSubstr("wanted unit a in slices of 1024 elements, got slices of 2048"));
+}
+
 TEST_F(DamageTest, AManifestThatNestsTooDeepIsRefused) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"samples\": ") + 11, 1, std::string(100000, '[') + "1" + std::string(100000, ']'));
-  const size_t body = text.find('\n') + 1;
-  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
-  WriteBytes(path_ + "/manifest.json", text);
+  WriteManifest(text);
   EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("nests deeper than 64 levels"));
 }
 
 TEST_F(DamageTest, AManifestThatLacksAnEntrySaysWhich) {
   std::string text = ReadBytes(path_ + "/manifest.json");
   text.replace(text.find("\"world_size\""), 12, "\"world_sizf\"");
-  const size_t body = text.find('\n') + 1;
-  text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
-  WriteBytes(path_ + "/manifest.json", text);
+  WriteManifest(text);
   EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("'world_size' not found"));
 }
 

@@ -273,6 +273,13 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   EXPECT_THAT(message(), HasSubstr("nests deeper than 64 levels"));
   Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": [1]"));
   EXPECT_THAT(message(), HasSubstr("its format version should be 1, got array"));
+  const auto with_vocabulary = [&](const std::string& size) {
+    return Replaced(manifest, "\"vocabulary_size\": 300", "\"vocabulary_size\": " + size);
+  };
+  Spill(folder_ / "set/dataset.json", with_vocabulary("301"));
+  EXPECT_THAT(message(), HasSubstr("has a vocabulary_size of 301, but " + (folder_ / "set/tokenizer.json has 300")));
+  Spill(folder_ / "set/dataset.json", with_vocabulary("4294967596"));  // 300 in 32 bits
+  EXPECT_THAT(message(), HasSubstr("vocabulary_size should be from 258 to 2147483647, got 4294967596"));
   std::filesystem::remove(folder_ / "set/dataset.json");
   EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
 }
