@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -25,9 +24,7 @@ struct RankResult {
 
   void Set(const absl::Status& status) {
     code = static_cast<int32_t>(status.code());
-    const size_t n = std::min(sizeof(message) - 1, status.message().size());
-    std::memcpy(message, status.message().data(), n);
-    message[n] = '\0';
+    message[status.message().copy(message, sizeof(message) - 1)] = '\0';
   }
 };
 
