@@ -75,7 +75,6 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   const HuggingFaceExport target{
       .model = shape,
       .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
-      .bos_token_id = kEndOfTextId,
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};

@@ -133,7 +133,6 @@ absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> p
                             const std::string& path) {
   RETURN_IF_ERROR(WriteFile(path + "/config.json", HuggingFaceConfig(config)));
   nlohmann::ordered_json generation = nlohmann::ordered_json::object();
-  if (config.bos_token_id != kNone) generation["bos_token_id"] = config.bos_token_id;
   if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
   if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
   RETURN_IF_ERROR(WriteFile(path + "/generation_config.json", generation.dump(2) + "\n"));

@@ -29,7 +29,8 @@ struct HuggingFaceFile {
 struct HuggingFaceExport {
   HunyuanLmShape model;
   int64_t max_position_embeddings = 0;
-  int64_t bos_token_id = kNone, eos_token_id = kNone, pad_token_id = kNone;  // kNone: null in config.json
+  int64_t eos_token_id = kNone,
+          pad_token_id = kNone;  // kNone: null in config.json, as the begin-of-text token always is
   // Written as they are, but for tokenizer_config.json: CompleteTokenizerConfig.
   std::vector<HuggingFaceFile> tokenizer_files;
   int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files

@@ -47,7 +47,7 @@ std::string HuggingFaceConfig(const HuggingFaceExport& config) {
                     {"attention_dropout", 0.0},
                     {"use_cache", true},
                     {"pretraining_tp", 1},
-                    {"bos_token_id", TokenId(config.bos_token_id)},
+                    {"bos_token_id", nullptr},
                     {"eos_token_id", TokenId(config.eos_token_id)},
                     {"pad_token_id", TokenId(config.pad_token_id)},
                     {"eod_token_id", TokenId(config.eos_token_id)}};

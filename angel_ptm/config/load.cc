@@ -119,7 +119,8 @@ class ErrorLines : public google::protobuf::io::ErrorCollector {
   std::vector<std::string> lines_;
 };
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+// A pipe too: --config <(...) is handy in scripts.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   const auto failed = [&path] {
     const int error = errno;
     return absl::ErrnoToStatus(error, absl::StrCat("cannot read the config file '", path, "'"));
@@ -198,7 +199,7 @@ absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std:
 }
 
 absl::StatusOr<TrainConfig> LoadTrainConfig(const std::string& path, const std::vector<std::string>& overrides) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(path));
   return ParseTrainConfig(text, path, overrides);
 }
 

@@ -18,7 +18,7 @@
 
 namespace angel_ptm {
 
-// The special tokens: kEndOfText separates documents and is both begin and end of a sequence; kPad fills rows.
+// The special tokens: kEndOfText ends every document (nothing begins with it); kPad fills rows.
 inline constexpr int32_t kEndOfTextId = 0;
 inline constexpr int32_t kPadId = 1;
 inline constexpr std::string_view kEndOfTextToken = "<|endoftext|>";

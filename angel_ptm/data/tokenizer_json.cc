@@ -241,8 +241,8 @@ std::string Tokenizer::ToJson() const {
 
 std::string Tokenizer::ToConfigJson() const {
   const std::string end_of_text = Quoted(std::string(kEndOfTextToken)), pad = Quoted(std::string(kPadToken));
-  return absl::StrCat("{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"bos_token\": ", end_of_text,
-                      ",\n  \"eos_token\": ", end_of_text, ",\n  \"pad_token\": ", pad,
+  return absl::StrCat("{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"eos_token\": ", end_of_text,
+                      ",\n  \"pad_token\": ", pad,
                       // Without it transformers 4 also makes token_type_ids, which the model refuses.
                       ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"]"
                       ",\n  \"add_bos_token\": false,\n  \"add_eos_token\": false,\n"

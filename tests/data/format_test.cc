@@ -106,10 +106,9 @@ TEST(PinnedTest, WindowsOfSamples) {
   EXPECT_EQ(loader->WindowOfSample(loader->sample_count()), 36);  // the second epoch's first
 
   std::vector<int32_t> tokens(64), targets(64), positions(64), segment_start(64);
-  EXPECT_EQ(loader->FillMicroBatch({.step = 1, .micro = 0, .rank = 1, .world = 2},
+  EXPECT_EQ(loader->FillMicroBatch({.first_sample = 4, .micro = 0, .rank = 1, .world = 2},
                                    {tokens, targets, positions, segment_start}),
             62);
-  EXPECT_EQ(loader->StepTargetCount(1), 126);
   for (std::vector<int32_t>* row : {&tokens, &targets, &positions, &segment_start}) row->resize(16);
   EXPECT_THAT(tokens, ElementsAre(112, 295, 34, 259, 99, 107, 112, 276, 292, 34, 282, 298, 48, 12, 0, 85));
   EXPECT_THAT(targets, ElementsAre(295, 34, 259, 99, 107, 112, 276, 292, 34, 282, 298, 48, 12, 0, -1, 99));

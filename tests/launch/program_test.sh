@@ -35,7 +35,7 @@ expect "generate" 0 "--- a line" "$program" generate --checkpoint "$work/run" --
 first=$output
 expect "generate again" 0 "--- b" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
 [[ $output == "$first" ]] || failed "the same seed gave another text"
-expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf"
+expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf/"
 for file in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json; do
   [[ -s $work/hf/$file ]] || failed "the export has no $file"
 done

@@ -138,7 +138,6 @@ absl::Status Probe::Export() {
   const HuggingFaceExport target{
       .model = run_->shape,
       .max_position_embeddings = config_.model().hunyuan_lm().max_position_embeddings(),
-      .bos_token_id = kEndOfTextId,
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
       .tokenizer_files = {{"tokenizer.json", tokenizer}, {"tokenizer_config.json", tokenizer_config}}};

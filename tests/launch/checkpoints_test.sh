@@ -1,32 +1,8 @@
 #!/bin/bash
 # The program with checkpoints that are missing, hidden or damaged, and its exports.
-#   program_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
-set -uo pipefail
-program=$1 config=$2 work=$3
-rm -rf "$work"
-mkdir -p "$work/text"
-failures=0
-
-# expect <name> <exit code> <text that must appear> <command...>
-expect() {
-  local name=$1 code=$2 text=$3 output got
-  shift 3
-  output=$("$@" 2>&1 < /dev/null)
-  got=$?
-  if [[ $got -ne $code || $output != *"$text"* ]]; then
-    echo "FAILED $name: wanted exit $code and \"$text\", got exit $got and:"
-    tail -n 5 <<< "$output"
-    failures=$((failures + 1))
-  else
-    echo "ok $name"
-  fi
-}
-
-for i in $(seq 1 800); do echo "line $i of a text about pages, frames and plans: $((i * 7919 % 1009))"; done > "$work/text/a.txt"
-common=(--config "$config" --set "data.directory=$work/data" --set "data.prepare.input=$work/text"
-        --set model.hunyuan_lm.vocab_size=0 --set data.prepare.validation_fraction=0.1 --set evaluation.every_steps=0
-        --set optimizer.schedule.warmup_steps=1 --set memory.page_bytes=4096)
-train() { "$program" train "${common[@]}" --set "output.directory=$work/run" --set steps=4 --set checkpoint.every_steps=2 "$@"; }
+#   checkpoints_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
+source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
+train() { train_in run "$@"; }
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 expect "train" 0 "saved" train
 checkpoints=$work/run/checkpoints
@@ -58,7 +34,6 @@ for file in tokenizer.json tokenizer_config.json; do
   expect "export of a damaged $file" 1 "$copied has checksum" export_to "$work/damaged"
   cp "$work/copied" "$copied"
 done
-[[ ! -e $work/damaged ]] || { echo "FAILED export: something is left"; failures=$((failures + 1)); }
+[[ ! -e $work/damaged ]] || failed "export: something is left"
 
-[[ $failures -eq 0 ]] && echo "the program answers" || echo "$failures cases failed"
-exit $((failures > 0))
+finish "the program answers"
