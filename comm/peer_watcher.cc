@@ -14,8 +14,8 @@ constexpr double kHurriedPeriodSeconds = 0.01;
 }  // namespace
 
 PeerWatcher::PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
-                         std::function<void(std::string_view)> on_loss, double period_seconds)
-    : board_(std::move(board)), rank_(rank), on_loss_(std::move(on_loss)), period_seconds_(period_seconds) {
+                         std::function<void(std::string_view)> on_death, double period_seconds)
+    : board_(std::move(board)), rank_(rank), on_death_(std::move(on_death)), period_seconds_(period_seconds) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -46,7 +46,7 @@ absl::Status PeerWatcher::AwaitLoss(double seconds) {
   return status();
 }
 
-std::string PeerWatcher::Look() const {
+PeerWatcher::Loss PeerWatcher::Look() const {
   RankProgress mine;
   const bool known = board_->Read(rank_, &mine);
   for (int r = 0; r < board_->size(); ++r) {
@@ -64,20 +64,20 @@ std::string PeerWatcher::Look() const {
                       peer.activity.data());
     }
     if (known) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", mine.Where());
-    return sentence;
+    return {std::move(sentence), died};
   }
-  return "";
+  return {};
 }
 
 void PeerWatcher::Run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
-    std::string sentence = Look();
-    if (!sentence.empty()) {
-      sentence_ = std::move(sentence);
+    Loss loss = Look();
+    if (!loss.sentence.empty()) {
+      sentence_ = std::move(loss.sentence);
+      if (loss.died && on_death_) on_death_(sentence_);  // said before anybody acts on it
       lost_.store(true, std::memory_order_release);
-      if (on_loss_) on_loss_(sentence_);
       return;
     }
     lock.lock();

@@ -20,11 +20,12 @@ namespace angel_ptm {
 
 class PeerWatcher {
  public:
-  // Watches all ranks but `rank` from a thread of its own. on_loss (may be empty) is called once, on that thread, with
-  // a sentence like
+  // Watches all ranks but `rank` from a thread of its own. on_death (may be empty) is called at most once, on that
+  // thread, with a sentence like
   //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3; rank 0 was at step 12 in all-gather layer.2
+  // It is not called for a rank that failed: such a rank speaks for itself.
   PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
-              std::function<void(std::string_view sentence)> on_loss, double period_seconds = 0.2);
+              std::function<void(std::string_view sentence)> on_death, double period_seconds = 0.2);
   ~PeerWatcher();
 
   // OK while all peers live; afterwards kUnavailable with the sentence. Use it as WaitOptions::poll, so that a rank
@@ -37,12 +38,15 @@ class PeerWatcher {
 
  private:
   void Run();
-  // The sentence if a peer is lost, else empty.
-  std::string Look() const;
+  struct Loss {
+    std::string sentence;  // empty if there is none
+    bool died = false;     // else it failed
+  };
+  Loss Look() const;
 
   const std::shared_ptr<const ProgressBoard> board_;
   const int rank_;
-  const std::function<void(std::string_view)> on_loss_;
+  const std::function<void(std::string_view)> on_death_;
   std::atomic<bool> lost_{false};
   std::string sentence_;  // written before lost_ becomes true, constant afterwards
   std::mutex mutex_;

@@ -81,14 +81,17 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bo
 // run with a killed rank ends. A process with a large memory takes seconds to go.
 constexpr double kVerdictSeconds = 5;
 
-absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, bool resume) {
+// *said becomes true when the error has been printed: a rank that died cannot speak, so its peers do, at once.
+absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, bool resume, bool* said) {
   ASSIGN_OR_RETURN(const std::string board_path, world.MakeSharedName("/dev/shm"));
   ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(board_path, world.size()));
   RETURN_IF_ERROR(world.Meet());
   if (world.node_rank() == 0) board->Unlink();
   board->Publish(world.rank(), -1, "start-up");
-  PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
+  std::atomic<bool> death_said = false;
+  PeerWatcher watcher(board, world.rank(), [&death_said](std::string_view sentence) {
     std::fprintf(stderr, "angel-ptm: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
+    death_said = true;
   });
   const WaitOptions wait{.timeout_seconds = config.communication().timeout_seconds(),
                          .poll = [&watcher] { return watcher.status(); }};
@@ -98,17 +101,21 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
     board->Finish(world.rank());
     return status;
   }
-  // A read from a dead rank's memory fails before the watcher's next look: it prints its sentence, then this rank ends.
-  if (absl::IsUnavailable(status)) watcher.AwaitLoss(kVerdictSeconds).IgnoreError();
-  board->Fail(world.rank(), std::string(status.message()));
-  return status;
+  // A read from a dead rank's memory fails before the watcher's next look; what the watcher finds is the true reason.
+  absl::Status reason = absl::IsUnavailable(status) ? watcher.AwaitLoss(kVerdictSeconds) : absl::OkStatus();
+  if (reason.ok()) reason = status;
+  board->Fail(world.rank(), std::string(reason.message()));
+  *said = death_said;
+  return reason;
 }
 
-// A user's mistake is the same sentence on every rank, and rank 0 says it: the others give it a second, in which mpirun
-// ends the job with SIGTERM. False if nothing of the kind happened: the error is this rank's own.
+// A user's mistake is the same sentence on every rank, and rank 0 says it; a failure is said by the rank that failed.
+// The others give them a second, in which mpirun ends the job with SIGTERM. False if nothing of the kind happened: the
+// error is this rank's own, or it alone knows.
 bool EndsWithoutThisRanksWord(const absl::Status& status) {
   const bool likely = absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsAlreadyExists(status) ||
-                      absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status);
+                      absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status) ||
+                      absl::IsUnavailable(status);
   for (int i = 0; likely && i < 50 && !stop_requested.load(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -123,8 +130,10 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
   absl::Status status = Validate(config, facts);
-  if (status.ok()) status = TrainOneRank(*world, config, facts, resume);
+  bool said = false;
+  if (status.ok()) status = TrainOneRank(*world, config, facts, resume, &said);
   if (status.ok()) return status;
+  if (said) world->Abort(1);
   if (world->rank() == 0 || !EndsWithoutThisRanksWord(status)) {
     const std::string sentence(status.message());
     const bool says_who = world->rank() == 0 || absl::StartsWith(sentence, "rank ");
