@@ -31,7 +31,7 @@ inline float Exp(float x) {
   p = std::fma(p, r, 0.5f);
   p = std::fma(p, r * r, r);
   p += 1.0f;
-  const int32_t scaled = std::bit_cast<int32_t>(p) + (std::bit_cast<int32_t>(shifted) << 23);
+  const uint32_t scaled = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);  // wraps for n < 0
   float y = std::bit_cast<float>(scaled);
   y = x < kUnderflow ? 0.0f : y;
   y = x > kOverflow ? std::numeric_limits<float>::infinity() : y;
