@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "tests/base/child_process.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {
@@ -20,21 +21,10 @@ using testing::HasSubstr;
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "angel_ptm_file_XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    path_ = name;
-  }
-  ~FileTest() override { std::filesystem::remove_all(path_); }
-  std::string At(const std::string& name) const { return path_ + "/" + name; }
-  static void Spill(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-  static std::string Slurp(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-  std::vector<std::string> Names() const { return ListDirectory(path_).value(); }
+  std::string At(const std::string& name) const { return folder_ / name; }
+  std::vector<std::string> Names() const { return ListDirectory(folder_.path()).value(); }
 
-  std::string path_;
+  const TemporaryFolder folder_;
 };
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
@@ -66,7 +56,7 @@ TEST_F(FileTest, RefusesWhatItShouldNotRead) {
   EXPECT_EQ(ReadFile(At("a"), 5).value(), "12345");
   EXPECT_THAT(Message(ReadFile(At("a"), 4).status()), HasSubstr("/a has 5 B, at most 4 B expected"));
   EXPECT_EQ(ReadFile(At("none")).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(Message(ReadFile(path_).status()), HasSubstr("is a directory, not a file"));
+  EXPECT_THAT(Message(ReadFile(folder_.path()).status()), HasSubstr("is a directory, not a file"));
   // A pipe without a writer would be waited for.
   ASSERT_EQ(mkfifo(At("pipe").c_str(), 0600), 0);
   EXPECT_THAT(Message(ReadFile(At("pipe")).status()), HasSubstr("is not a regular file"));
@@ -110,7 +100,7 @@ TEST_F(FileTest, OnlyNoSuchFileIsNo) {
   EXPECT_FALSE(PathExists(At("file/below")).value());
   EXPECT_THAT(Message(PathExists(At("loop/below")).status()), HasSubstr("cannot look for " + At("loop/below")));
   EXPECT_FALSE(PathExists(At(std::string(300, 'x'))).ok());
-  RunUnprivileged(path_, [&] {
+  RunUnprivileged(folder_.path(), [&] {
     std::filesystem::create_directories(At("closed/below"));
     std::filesystem::permissions(At("closed"), std::filesystem::perms::none);
     EXPECT_EQ(PathExists(At("closed/below")).status().code(), absl::StatusCode::kPermissionDenied);
@@ -132,12 +122,12 @@ TEST_F(FileTest, MakesDirectories) {
 
 // A directory that may be written but not opened cannot be synced: every new level is synced into the one above it.
 TEST_F(FileTest, MakesDirectoriesDurable) {
-  RunUnprivileged(path_, [&] {
+  RunUnprivileged(folder_.path(), [&] {
     using std::filesystem::perms;
-    std::filesystem::permissions(path_, perms::owner_write | perms::owner_exec);
+    std::filesystem::permissions(folder_.path(), perms::owner_write | perms::owner_exec);
     const absl::Status status = MakeDirectories(At("a/b"));
-    std::filesystem::permissions(path_, perms::owner_all);
-    EXPECT_THAT(Message(status), HasSubstr("cannot open the directory " + path_));
+    std::filesystem::permissions(folder_.path(), perms::owner_all);
+    EXPECT_THAT(Message(status), HasSubstr("cannot open the directory " + folder_.path()));
   });
 }
 

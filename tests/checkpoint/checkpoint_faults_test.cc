@@ -83,7 +83,12 @@ class SavingChild {
     close(ends[1]);
     reports_ = ends[0];
   }
-  ~SavingChild() { close(reports_); }
+  ~SavingChild() {
+    close(reports_);
+    if (pid_ <= 0) return;  // killed, or never started
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
 
   // Waits for the next report; false if the child has ended.
   bool NextReport(int64_t* step) { return read(reports_, step, sizeof(*step)) == sizeof(*step); }
@@ -91,6 +96,7 @@ class SavingChild {
     kill(pid_, SIGKILL);
     int status = 0;
     EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
+    pid_ = 0;
     EXPECT_TRUE(WIFSIGNALED(status)) << "the child ended by itself with " << WEXITSTATUS(status);
   }
 
@@ -100,7 +106,7 @@ class SavingChild {
 };
 
 TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = KillGraph();
   const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
   std::mt19937 random(7);
@@ -137,7 +143,7 @@ TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) 
 }
 
 TEST(CheckpointFaultsTest, AKillWhileReplacingWithoutExchangeLeavesOneOfTheTwo) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = MakeGraph({{"a", {{1000}}}});
   std::mt19937 random(8);
   for (int round = 0; round < 20; ++round) {
@@ -160,7 +166,7 @@ TEST(CheckpointFaultsTest, AKillWhileReplacingWithoutExchangeLeavesOneOfTheTwo) 
 
 // The file size limit of a process stands for a full disk where mounting one is not allowed.
 TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = KillGraph();
   const CheckpointOptions options{.directory = dir.path()};
   int code = 0;
@@ -194,7 +200,7 @@ TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
 }
 
 TEST(CheckpointFaultsTest, ARealFullDisk) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = KillGraph();
   int code = 0;
   const std::string output = OutputOfChild(
@@ -247,7 +253,7 @@ class ObstructedCommunicator : public Communicator {
   }
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
     RETURN_IF_ERROR(inner_.Broadcast(dst, root, tag));
-    if (!obstacle_.empty()) WriteBytes(std::exchange(obstacle_, ""), "in the way");
+    if (!obstacle_.empty()) Spill(std::exchange(obstacle_, ""), "in the way");
     return absl::OkStatus();
   }
   absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
@@ -258,7 +264,7 @@ class ObstructedCommunicator : public Communicator {
 };
 
 TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = SmallGraph();
   const auto results = StatusOfRanks(3, [&](Communicator& inner) {
     ObstructedCommunicator comm(
@@ -273,7 +279,7 @@ TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
 }
 
 TEST(CheckpointFaultsTest, AMissingFileToCopyIsAnError) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const auto results = StatusOfRanks(2, [&](Communicator& comm) {
     return Save({.directory = dir / "c", .files_to_copy = {dir / "tokenizer.json"}}, SmallGraph(), 4, comm).status();
   });
@@ -293,7 +299,7 @@ absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
 class DamageTest : public ::testing::Test {
  protected:
   DamageTest() : graph_(MakeGraph({{"a", {{1500}}}, {"b", {{20}, {30}}}})) {
-    WriteBytes(dir_ / "tokenizer.json", "{\"some\": \"text\"}");
+    Spill(dir_ / "tokenizer.json", "{\"some\": \"text\"}");
     const CheckpointOptions options{.directory = dir_.path(), .files_to_copy = {dir_ / "tokenizer.json"}};
     RunRanks(2, [&](Communicator& comm) { return Save(options, graph_, 1, comm).status(); });
     path_ = dir_ / "step-00000001";
@@ -303,23 +309,23 @@ class DamageTest : public ::testing::Test {
   }
   // Fails unless the checkpoint with this file replaced is refused with a message that names it.
   void ExpectDamageIsSeen(const std::string& file, const std::string& bytes, const std::string& what) {
-    const std::string original = ReadBytes(path_ + "/" + file);
-    WriteBytes(path_ + "/" + file, bytes);
+    const std::string original = Slurp(path_ + "/" + file);
+    Spill(path_ + "/" + file, bytes);
     const absl::Status status = OpenAndReadAll(path_, graph_);
     ASSERT_FALSE(status.ok()) << file << ": " << what;
     const std::string message(status.message());
     ASSERT_THAT(message, HasSubstr(file)) << what;
     ASSERT_THAT(message, HasSubstr("damaged")) << what;
-    WriteBytes(path_ + "/" + file, original);
+    Spill(path_ + "/" + file, original);
   }
   // A manifest changed by someone who also corrects its checksum.
   void WriteManifest(std::string text) {
     const size_t body = text.find('\n') + 1;
     text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
-    WriteBytes(path_ + "/manifest.json", text);
+    Spill(path_ + "/manifest.json", text);
   }
 
-  const TestDirectory dir_;
+  const TemporaryFolder dir_;
   const Graph graph_;
   std::string path_;
   std::vector<std::string> files_;
@@ -328,7 +334,7 @@ class DamageTest : public ::testing::Test {
 TEST_F(DamageTest, EveryFlippedBitIsSeen) {
   std::mt19937 random(3);
   for (const std::string& file : files_) {
-    const std::string bytes = ReadBytes(path_ + "/" + file);
+    const std::string bytes = Slurp(path_ + "/" + file);
     // Every byte of the beginning, then samples; a random bit each.
     for (size_t at = 0; at < bytes.size(); at += at < 100 ? 1 : 1 + random() % 300) {
       std::string flipped = bytes;
@@ -342,7 +348,7 @@ TEST_F(DamageTest, EveryFlippedBitIsSeen) {
 TEST_F(DamageTest, EveryTruncationAndExtensionIsSeen) {
   std::mt19937 random(4);
   for (const std::string& file : files_) {
-    const std::string bytes = ReadBytes(path_ + "/" + file);
+    const std::string bytes = Slurp(path_ + "/" + file);
     for (size_t n = 0; n < bytes.size(); n += 1 + random() % 400) {
       ExpectDamageIsSeen(file, bytes.substr(0, n), "cut to " + std::to_string(n));
       if (HasFatalFailure()) return;
@@ -352,7 +358,7 @@ TEST_F(DamageTest, EveryTruncationAndExtensionIsSeen) {
 }
 
 TEST_F(DamageTest, SwappedFilesAreSeen) {
-  ExpectDamageIsSeen("rank-00000-of-00002.safetensors", ReadBytes(path_ + "/rank-00001-of-00002.safetensors"), "swap");
+  ExpectDamageIsSeen("rank-00000-of-00002.safetensors", Slurp(path_ + "/rank-00001-of-00002.safetensors"), "swap");
 }
 
 TEST_F(DamageTest, AMissingFileIsSeen) {
@@ -367,7 +373,7 @@ TEST_F(DamageTest, AMissingFileIsSeen) {
 }
 
 TEST_F(DamageTest, ANewerVersionSaysSo) {
-  std::string text = ReadBytes(path_ + "/manifest.json");
+  std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
   WriteManifest(text);
   const absl::Status status = CheckpointReader::Open(path_).status();
@@ -376,7 +382,7 @@ TEST_F(DamageTest, ANewerVersionSaysSo) {
 }
 
 TEST_F(DamageTest, OtherSlicesAreNamed) {
-  std::string text = ReadBytes(path_ + "/manifest.json");
+  std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"slice_elements\": 1024"), 22, "\"slice_elements\": 2048");
   WriteManifest(text);
   EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()),
@@ -384,14 +390,14 @@ TEST_F(DamageTest, OtherSlicesAreNamed) {
 }
 
 TEST_F(DamageTest, AManifestThatNestsTooDeepIsRefused) {
-  std::string text = ReadBytes(path_ + "/manifest.json");
+  std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"samples\": ") + 11, 1, std::string(100000, '[') + "1" + std::string(100000, ']'));
   WriteManifest(text);
   EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("nests deeper than 64 levels"));
 }
 
 TEST_F(DamageTest, AManifestThatLacksAnEntrySaysWhich) {
-  std::string text = ReadBytes(path_ + "/manifest.json");
+  std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"world_size\""), 12, "\"world_sizf\"");
   WriteManifest(text);
   EXPECT_THAT(std::string(CheckpointReader::Open(path_).status().message()), HasSubstr("'world_size' not found"));

@@ -24,8 +24,8 @@ void SaveWithRanks(const CheckpointOptions& options, const Graph& graph, int64_t
 TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
   const Graph graph = SmallGraph();
   for (int written : {1, 2, 3, 4, 8}) {
-    const TestDirectory dir;
-    WriteBytes(dir / "tokenizer.json", "{\"model\": 1}\n");
+    const TemporaryFolder dir;
+    Spill(dir / "tokenizer.json", "{\"model\": 1}\n");
     const CheckpointOptions options{.directory = dir / "run/checkpoints",
                                     .model_config = "hidden_size: 64\n# \xC3\xA9 \"quoted\"\n",
                                     .files_to_copy = {dir / "tokenizer.json"}};
@@ -57,7 +57,7 @@ TEST(CheckpointTest, UnalignedRangesAndChunkBorders) {
   // Two and a half checksum chunks per rank.
   const int64_t elements = 5 * kChecksumChunkElements - 1234;
   const Graph graph = MakeGraph({{"big", {{elements}}}});
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   SaveWithRanks({.directory = dir.path()}, graph, 1, 2);
   const auto reader = CheckpointReader::Open(dir / "step-00000001");
   ASSERT_TRUE(reader.ok()) << reader.status();
@@ -80,20 +80,20 @@ TEST(CheckpointTest, UnalignedRangesAndChunkBorders) {
 
 TEST(CheckpointTest, FilesDoNotDependOnTheZeroStage) {
   const Graph graph = SmallGraph();
-  const TestDirectory sharded, whole;
+  const TemporaryFolder sharded, whole;
   SaveWithRanks({.directory = sharded.path()}, graph, 5, 3, /*whole_vectors=*/false);
   SaveWithRanks({.directory = whole.path()}, graph, 5, 3, /*whole_vectors=*/true);
   const std::vector<std::string> names = NamesIn(sharded / "step-00000005");
   EXPECT_THAT(names, ElementsAre("manifest.json", "rank-00000-of-00003.safetensors", "rank-00001-of-00003.safetensors",
                                  "rank-00002-of-00003.safetensors"));
   for (const std::string& name : names) {
-    EXPECT_EQ(ReadBytes(sharded / ("step-00000005/" + name)), ReadBytes(whole / ("step-00000005/" + name))) << name;
+    EXPECT_EQ(Slurp(sharded / ("step-00000005/" + name)), Slurp(whole / ("step-00000005/" + name))) << name;
   }
 }
 
 TEST(CheckpointTest, KeepsTheLastAndReplacesTheSameStep) {
   const Graph graph = SmallGraph();
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
   for (int64_t step : {10, 20, 30}) SaveWithRanks(options, graph, step, 2);
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000020", "step-00000030"));
@@ -108,7 +108,7 @@ TEST(CheckpointTest, KeepsTheLastAndReplacesTheSameStep) {
 
 TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
   const Graph graph = SmallGraph();
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   EXPECT_EQ(FindLatestCheckpoint(dir / "none")->path, "");
   EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, "");
   SaveWithRanks({.directory = dir.path()}, graph, 7, 1);
@@ -130,7 +130,7 @@ TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
 // Going on from an older checkpoint than the newest would in time replace that.
 TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
   const Graph graph = SmallGraph();
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   SaveWithRanks({.directory = dir.path()}, graph, 7, 1);
   std::filesystem::create_symlink("step-00000009", dir / "step-00000009");
   const auto newest = FindLatestCheckpoint(dir.path());
@@ -151,7 +151,7 @@ TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
 }
 
 TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = SmallGraph();
   SaveWithRanks({.directory = dir.path()}, graph, 1, 2);
   const auto reader = CheckpointReader::Open(dir / "step-00000001");
@@ -177,7 +177,7 @@ TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
 }
 
 TEST(CheckpointTest, StateThatWasNotSavedIsAnError) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const Graph graph = SmallGraph();
   RunRanks(1, [&](Communicator& comm) {
     const OwnState state(graph, 0, 1, 1);

@@ -48,7 +48,7 @@ void MakeUnremovable(const std::string& path) {
 }
 
 TEST(DirectoryTest, WhatFailsAfterTheExchangeIsAWarning) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   RunUnprivileged(dir.path(), [&] {
     EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
     MakeUnremovable(dir / "step-00000004");
@@ -70,7 +70,7 @@ TEST(DirectoryTest, WhatFailsAfterTheExchangeIsAWarning) {
 }
 
 TEST(DirectoryTest, AnOldCheckpointThatCannotBeRemovedIsAWarning) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   RunUnprivileged(dir.path(), [&] {
     EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
     MakeUnremovable(dir / "step-00000004");
@@ -82,11 +82,11 @@ TEST(DirectoryTest, AnOldCheckpointThatCannotBeRemovedIsAWarning) {
 
 // A directory that may be written but not opened: renames work, the sync after them does not.
 TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   RunUnprivileged(dir.path(), [&] {
     EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
     std::filesystem::copy(dir / "step-00000004", dir / "step-00000004.tmp");
-    WriteBytes(dir / "step-00000004.tmp/new", "");
+    Spill(dir / "step-00000004.tmp/new", "");
     std::filesystem::permissions(dir.path(), perms::owner_write | perms::owner_exec);
     std::vector<std::string> warnings;
     const absl::Status status = PublishTemporary(dir.path(), 4, &warnings);
@@ -99,14 +99,14 @@ TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
 }
 
 TEST(DirectoryTest, ReplacesWhereTheFileSystemCannotExchange) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   RunInChild([&] {
     if (!FailSystemCall(SYS_renameat2, 4, RENAME_EXCHANGE, EINVAL)) {
       std::printf("system calls cannot be made to fail here\n");
       return;
     }
     EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
-    WriteBytes(dir / "step-00000004/old", "");
+    Spill(dir / "step-00000004/old", "");
     EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
     EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004"));
     EXPECT_FALSE(Exists(dir / "step-00000004/old"));
@@ -121,7 +121,7 @@ TEST(DirectoryTest, ReplacesWhereTheFileSystemCannotExchange) {
 
 // What a kill between the renames leaves (FORMAT.md).
 TEST(DirectoryTest, ADisplacedCheckpointIsOne) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   EXPECT_EQ(WarningOfSave(dir.path(), 2), "");
   EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
   std::filesystem::copy(dir / "step-00000004", dir / "step-00000004.tmp");
@@ -137,7 +137,7 @@ TEST(DirectoryTest, ADisplacedCheckpointIsOne) {
 
   // After the second rename.
   std::filesystem::copy(dir / "step-00000006", dir / "step-00000006.old");
-  WriteBytes(dir / "step-00000006.old/old", "");
+  Spill(dir / "step-00000006.old/old", "");
   EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, dir / "step-00000006");
   EXPECT_EQ(WarningOfSave(dir.path(), 6, /*keep_last=*/2), "");
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004", "step-00000006"));

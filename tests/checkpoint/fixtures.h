@@ -1,14 +1,10 @@
-// A small graph, state whose values tell where they belong, and a directory that goes away.
+// A small graph, and state whose values tell where they belong.
 #ifndef ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
 #define ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
 
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -17,38 +13,9 @@
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/communicator.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
-
-class TestDirectory {
- public:
-  TestDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "angel_ptm_XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    path_ = name;
-  }
-  ~TestDirectory() { std::filesystem::remove_all(path_); }
-  TestDirectory(const TestDirectory&) = delete;
-  TestDirectory& operator=(const TestDirectory&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-inline std::string ReadBytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline void WriteBytes(const std::string& path, const std::string& bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out << bytes;
-  out.close();
-  EXPECT_TRUE(out) << path;
-}
 
 inline bool Exists(const std::string& path) {
   const absl::StatusOr<bool> exists = PathExists(path);

@@ -18,8 +18,8 @@ constexpr int64_t kStep = 7;
 Graph FormatGraph() { return MakeGraph({{"layers.0.dense", {{30, 40}, {17}}}, {"norm", {{5}}}}); }
 
 void WriteTestData(const std::string& directory) {
-  const TestDirectory dir;
-  WriteBytes(dir / "tokenizer.json", "{\"version\": \"1.0\"}\n");
+  const TemporaryFolder dir;
+  Spill(dir / "tokenizer.json", "{\"version\": \"1.0\"}\n");
   const CheckpointOptions options{
       .directory = directory, .model_config = "name: \"test\"\n", .files_to_copy = {dir / "tokenizer.json"}};
   RunRanks(2, [&](Communicator& comm) { return Save(options, FormatGraph(), kStep, comm).status(); });
@@ -43,13 +43,13 @@ TEST(FormatTest, ReadsVersion1) {
 
 // Today's writer gives the same bytes, apart from the graph's digest, which may change with the graph's definition.
 TEST(FormatTest, WritesVersion1) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   WriteTestData(dir.path());
   const std::string kept = std::string(ANGEL_PTM_TESTDATA) + "/version1/step-00000007";
   const std::vector<std::string> names = NamesIn(kept);
   EXPECT_EQ(NamesIn(dir / "step-00000007"), names);
   for (const std::string& name : names) {
-    std::string want = ReadBytes(kept + "/" + name), got = ReadBytes(dir / ("step-00000007/" + name));
+    std::string want = Slurp(kept + "/" + name), got = Slurp(dir / ("step-00000007/" + name));
     if (name == "manifest.json") {
       for (std::string* text : {&want, &got}) {
         text->erase(0, text->find('\n'));

@@ -46,7 +46,7 @@ class HuggingFaceTest : public ::testing::TestWithParam<std::tuple<bool, bool>> 
 
 TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   const auto [moe, tied] = GetParam();
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(moe, tied),
                                  .max_position_embeddings = 64,
                                  .eos_token_id = 2,
@@ -57,9 +57,9 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   EXPECT_THAT(NamesIn(dir / "out"),
               ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("out"));
-  EXPECT_EQ(ReadBytes(dir / "out/tokenizer.json"), "{}");
+  EXPECT_EQ(Slurp(dir / "out/tokenizer.json"), "{}");
 
-  const nlohmann::json json = nlohmann::json::parse(ReadBytes(dir / "out/config.json"));
+  const nlohmann::json json = nlohmann::json::parse(Slurp(dir / "out/config.json"));
   EXPECT_EQ(json["architectures"][0], moe ? "HunYuanMoEV1ForCausalLM" : "HunYuanDenseV1ForCausalLM");
   EXPECT_EQ(json["rms_norm_eps"].dump(), "1e-05");
   EXPECT_EQ(json["rope_scaling"].is_null(), !moe);
@@ -74,7 +74,7 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
     EXPECT_EQ(json["rope_scaling"], nlohmann::json::parse(R"({"type": "dynamic", "alpha": 1000.0, "factor": 1.0,
         "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0})"));
   }
-  EXPECT_EQ(ReadBytes(dir / "out/generation_config.json"), "{\n  \"eos_token_id\": 2\n}\n");
+  EXPECT_EQ(Slurp(dir / "out/generation_config.json"), "{\n  \"eos_token_id\": 2\n}\n");
 
   const auto file = SafetensorsReader::Open(dir / "out/model.safetensors");
   ASSERT_TRUE(file.ok()) << file.status();
@@ -105,11 +105,11 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
 INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
 
 TEST(HuggingFaceExportTest, ManyFilesHaveAnIndex) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64, .file_bytes_max = 20000};
   const Graph graph = MakeModel(config.model);
   ASSERT_TRUE(ExportHuggingFace(ReadTestValues, graph, config, dir / "out").ok());
-  const nlohmann::json index = nlohmann::json::parse(ReadBytes(dir / "out/model.safetensors.index.json"));
+  const nlohmann::json index = nlohmann::json::parse(Slurp(dir / "out/model.safetensors.index.json"));
   EXPECT_EQ(index["weight_map"].size(), HuggingFaceTensors(config.model).size());
   int64_t total = 0;
   std::map<std::string, int64_t> bytes_of;
@@ -126,7 +126,7 @@ TEST(HuggingFaceExportTest, ManyFilesHaveAnIndex) {
 }
 
 TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64};
   const auto error_after = [&](auto change) {
     Graph graph = MakeModel(config.model);
@@ -152,7 +152,7 @@ class HuggingFaceTargetTest : public ::testing::Test {
     const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
     return ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, path);
   }
-  const TestDirectory dir_;
+  const TemporaryFolder dir_;
 };
 
 TEST_F(HuggingFaceTargetTest, MayEndInSlashesBeEmptyOrALink) {
@@ -173,7 +173,7 @@ TEST_F(HuggingFaceTargetTest, MayEndInSlashesBeEmptyOrALink) {
 TEST_F(HuggingFaceTargetTest, NothingOfTheUsersIsRemoved) {
   for (const std::string name : {"out.tmp", "out.angel-ptm-export"}) {
     std::filesystem::create_directory(dir_ / name);
-    WriteBytes(dir_ / (name + "/mine"), "");
+    Spill(dir_ / (name + "/mine"), "");
   }
   const absl::Status status = Export(dir_ / "out/");
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
@@ -183,7 +183,7 @@ TEST_F(HuggingFaceTargetTest, NothingOfTheUsersIsRemoved) {
   std::filesystem::remove_all(dir_ / "out.angel-ptm-export");
   EXPECT_TRUE(Export(dir_ / "out/").ok());
   EXPECT_TRUE(Exists(dir_ / "out.tmp/mine"));
-  WriteBytes(dir_ / "file", "");
+  Spill(dir_ / "file", "");
   EXPECT_FALSE(Export(dir_ / "file").ok());
 }
 
@@ -211,15 +211,15 @@ TEST(HuggingFaceExportTest, CompletesTheTokenizersConfiguration) {
   for (const std::string& text : {std::string("[]"), std::string("{"), std::string(100000, '[')}) {
     EXPECT_EQ(CompleteTokenizerConfig(text, 64).status().code(), absl::StatusCode::kInvalidArgument);
   }
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{
       .model = Shape(false, true), .max_position_embeddings = 64, .tokenizer_files = {{"tokenizer_config.json", "{}"}}};
   ASSERT_TRUE(ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, dir / "out").ok());
-  EXPECT_EQ(nlohmann::json::parse(ReadBytes(dir / "out/tokenizer_config.json"))["model_max_length"], 64);
+  EXPECT_EQ(nlohmann::json::parse(Slurp(dir / "out/tokenizer_config.json"))["model_max_length"], 64);
 }
 
 TEST(HuggingFaceExportTest, ASourceThatDoesNotReadBackIsAnError) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
   int calls = 0;
   const auto unstable = [&](UnitId unit, int64_t begin, std::span<float> out) {
@@ -233,7 +233,7 @@ TEST(HuggingFaceExportTest, ASourceThatDoesNotReadBackIsAnError) {
 }
 
 TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
   ASSERT_TRUE(ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, dir / "out").ok());
   const auto import_as = [&](const HunyuanLmShape& shape) {
@@ -252,7 +252,7 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
 }
 
 TEST(HuggingFaceImportTest, WidensBfloat16) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   Graph graph = MakeGraph({{"unit", {{3}}}});
   graph.parameters[0].exported = {{"w", 0, {3}}};
   std::filesystem::create_directory(dir / "in");

@@ -31,11 +31,11 @@ std::string WriteDeclared(const std::string& path) {
   EXPECT_TRUE(writer->Append(bytes.first(13)).ok());
   EXPECT_TRUE(writer->Append(bytes.subspan(13)).ok());
   EXPECT_TRUE(writer->Finish().ok());
-  return ReadBytes(path);
+  return Slurp(path);
 }
 
 TEST(SafetensorsTest, ReadsBackWhatWasWritten) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const std::string bytes = WriteDeclared(dir / "a.safetensors");
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), 8);
@@ -60,7 +60,7 @@ TEST(SafetensorsTest, ReadsBackWhatWasWritten) {
 }
 
 TEST(SafetensorsTest, LargeTensorsCrossTheWriteBuffer) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   std::vector<float> values(FileWriter::kBufferBytes / 2 + 777);
   std::iota(values.begin(), values.end(), 0.0f);
   auto writer =
@@ -76,7 +76,7 @@ TEST(SafetensorsTest, LargeTensorsCrossTheWriteBuffer) {
 }
 
 TEST(SafetensorsTest, RefusesToReplaceAFile) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   WriteDeclared(dir / "a");
   EXPECT_EQ(SafetensorsWriter::Create(dir / "a", Declared(), {}).status().code(), absl::StatusCode::kAlreadyExists);
 }
@@ -90,7 +90,7 @@ std::string FileOf(const std::string& header, size_t data_bytes) {
 }
 
 TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const auto tensor = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
     return absl::StrCat("{\"dtype\":\"", dtype, "\",\"shape\":", shape, ",\"data_offsets\":", offsets, "}");
   };
@@ -131,7 +131,7 @@ TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
       {FileOf("{\"__metadata__\":{\"k\":3}}", 0), "__metadata__ entry \"k\" is not text"},
   };
   for (const Case& c : cases) {
-    WriteBytes(dir / "bad.safetensors", c.bytes);
+    Spill(dir / "bad.safetensors", c.bytes);
     const auto reader = SafetensorsReader::Open(dir / "bad.safetensors");
     ASSERT_FALSE(reader.ok()) << c.reason;
     const std::string message(reader.status().message());
@@ -145,10 +145,10 @@ TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
 }
 
 TEST(SafetensorsTest, EveryTruncationIsAnError) {
-  const TestDirectory dir;
+  const TemporaryFolder dir;
   const std::string bytes = WriteDeclared(dir / "a");
   for (size_t n = 0; n < bytes.size(); ++n) {
-    WriteBytes(dir / "cut", bytes.substr(0, n));
+    Spill(dir / "cut", bytes.substr(0, n));
     EXPECT_FALSE(SafetensorsReader::Open(dir / "cut").ok()) << n;
   }
 }

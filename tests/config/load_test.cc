@@ -5,10 +5,8 @@
 #include <google/protobuf/message.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <fstream>
-
 #include "tests/config/example_config.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {
@@ -87,21 +85,15 @@ TEST(Load, CommentsAndEmptyTextAreFine) {
 }
 
 TEST(Load, ReadsFiles) {
-  const std::string path = testing::TempDir() + "/config_load_test.textproto";
-  {
-    std::ofstream file(path);
-    file << kExampleMoe;
-  }
+  const TemporaryFolder folder;
+  const std::string path = folder / "c.textproto";
+  Spill(path, kExampleMoe);
   const auto config = LoadTrainConfig(path, {"steps=7"});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->steps(), 7);
   EXPECT_EQ(config->data().prepare().input(0), "a.txt");
-  {
-    std::ofstream file(path);
-    file << "steps: x";
-  }
+  Spill(path, "steps: x");
   EXPECT_THAT(Message(LoadTrainConfig(path).status()), StartsWith(path + ":1:8: "));
-  std::remove(path.c_str());
 }
 
 TEST(Load, UnreadableFilesAreNamed) {

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/base/child_process.h"
 #include "tests/data/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

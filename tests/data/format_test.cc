@@ -9,7 +9,7 @@
 #include "angel_ptm/data/prepare.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/data/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

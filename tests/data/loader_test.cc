@@ -1,6 +1,7 @@
 // Token files, windows and the order of samples.
 #include "angel_ptm/data/loader.h"
 
+#include <random>
 #include <set>
 
 #include "angel_ptm/data/permutation.h"
@@ -8,7 +9,7 @@
 #include "angel_ptm/data/tokenizer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/data/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

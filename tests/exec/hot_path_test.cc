@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "comm/local.h"
-#include "tests/data/test_support.h"
 #include "tests/exec/allocation_counter.h"
 #include "tests/exec/tiny_trainer.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "comm/local.h"
-#include "tests/data/test_support.h"
 #include "tests/exec/tiny_trainer.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

@@ -1,5 +1,5 @@
-#include "tests/data/test_support.h"
 #include "tests/laws/law_worlds.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 

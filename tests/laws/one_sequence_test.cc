@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/data/test_support.h"
 #include "tests/laws/trainer_run.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

@@ -13,8 +13,8 @@
 #include "angel_ptm/data/loader.h"
 #include "angel_ptm/data/packed_dataset.h"
 #include "angel_ptm/train/train_state.h"
-#include "tests/data/test_support.h"
 #include "tests/laws/trainer_run.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/data/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {

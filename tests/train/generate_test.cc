@@ -18,6 +18,7 @@
 #include "angel_ptm/train/train_state.h"
 #include "nlohmann/json.hpp"
 #include "tests/laws/trainer_run.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/train/logits_model.h"
 
 namespace angel_ptm {
@@ -27,10 +28,11 @@ class TrainedModelTest : public testing::TestWithParam<bool> {
  protected:
   // Trains the parameter's kind of model on two ranks, once for all tests.
   static const TrainConfig& Config(bool moe) {
+    static const TemporaryFolder folders[2];
     static std::array<TrainConfig, 2> configs;
     TrainConfig& config = configs[moe];
     if (config.has_model()) return config;
-    const std::string folder = testing::TempDir() + "generate_test." + std::to_string(getpid());
+    const std::string& folder = folders[moe].path();
     const absl::Status prepared = PrepareTinyText(folder);
     EXPECT_TRUE(prepared.ok()) << prepared;
     config = TrainerConfig(moe, folder, moe ? "moe" : "dense", {"steps=12", "evaluation.sequences=5"});

@@ -5,28 +5,15 @@
 
 #include <cmath>
 #include <csignal>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
 #include "nlohmann/json.hpp"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-std::string FreshDirectory(const std::string& name) {
-  const std::string directory = testing::TempDir() + "/" + name;
-  std::filesystem::remove_all(directory);
-  return directory;
-}
 
 TEST(MetricsTest, NumbersReadBackAsTheSameDouble) {
   const StepMetrics metrics{.step = 7, .loss = 0.1 + 0.2, .grad_norm = 1.0 / 3, .learning_rate = 3e-4};
@@ -64,7 +51,8 @@ TEST(MetricsTest, ProgressLineSaysWhatIsLeft) {
 }
 
 TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
-  const std::string directory = FreshDirectory("metrics_resume");
+  const TemporaryFolder folder;
+  const std::string directory = folder / "run";
   for (int64_t begin : {0, 3}) {
     auto file = MetricsFile::Open(directory, begin);
     ASSERT_TRUE(file.ok()) << file.status();
@@ -74,7 +62,7 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
     // A kill in the middle of a line.
     std::ofstream(directory + "/metrics.jsonl", std::ios::app) << "{\"step\": 2, \"lo";
   }
-  std::istringstream lines(ReadAll(directory + "/metrics.jsonl"));
+  std::istringstream lines(Slurp(directory + "/metrics.jsonl"));
   std::string line;
   for (int64_t step = 0; step < 8; ++step) {
     ASSERT_TRUE(std::getline(lines, line));
@@ -86,11 +74,12 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
 
 // A limit on the size of files stands in for a full disk.
 TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
-  const std::string directory = FreshDirectory("metrics_full");
+  const TemporaryFolder folder;
+  const std::string directory = folder / "run";
   auto file = MetricsFile::Open(directory, 0);
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_TRUE(file->Append({.step = 0}).ok());
-  const std::string first = ReadAll(file->path());
+  const std::string first = Slurp(file->path());
   rlimit before;
   getrlimit(RLIMIT_FSIZE, &before);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -100,18 +89,19 @@ TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
     const absl::Status status = file->Append({.step = step});
     EXPECT_NE(status.message().find(file->path()), std::string::npos) << status;
     EXPECT_TRUE(file->behind());
-    EXPECT_EQ(ReadAll(file->path()), first);
+    EXPECT_EQ(Slurp(file->path()), first);
   }
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   ASSERT_TRUE(file->Append({.step = 3}).ok());
   EXPECT_FALSE(file->behind());
-  EXPECT_EQ(ReadAll(file->path()), ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n" + ToJson({.step = 2}) +
-                                       "\n" + ToJson({.step = 3}) + "\n");
+  EXPECT_EQ(Slurp(file->path()), ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n" + ToJson({.step = 2}) + "\n" +
+                                     ToJson({.step = 3}) + "\n");
 }
 
 TEST(MetricsFileTest, SaysWhereItCannotWrite) {
-  const std::string directory = FreshDirectory("metrics_blocked");
+  const TemporaryFolder folder;
+  const std::string directory = folder / "run";
   std::ofstream(directory) << "a file, not a folder";
   const auto file = MetricsFile::Open(directory, 0);
   ASSERT_FALSE(file.ok());

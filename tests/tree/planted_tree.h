@@ -3,14 +3,13 @@
 #define ANGEL_PTM_TESTS_TREE_PLANTED_TREE_H_
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
 #include "tests/tree/source_tree.h"
 
 namespace angel_ptm::tree {
@@ -27,19 +26,13 @@ inline std::vector<std::string> Texts(const std::vector<Finding>& findings) {
 class PlantedTreeTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    root_ = std::filesystem::path(testing::TempDir()) / ("angel_ptm_tree_test_" + std::to_string(getpid()));
-    std::filesystem::remove_all(root_);
     Plant("angel_ptm/base/README.md", "# base\n");
     Plant("angel_ptm/base/status.h", "#include <string>\n#include \"absl/status/status.h\"\nint Code();\n");
     Plant("kernels/README.md", "# kernels\n");
     Plant("kernels/gemm.cc", "#include \"angel_ptm/base/status.h\"\nvoid Gemm() {}\n");
   }
-  void TearDown() override { std::filesystem::remove_all(root_); }
 
-  void Plant(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
+  void Plant(const std::string& path, const std::string& text) { Spill(root_ / path, text); }
   std::vector<std::string> Check(Rule rule) { return Texts(rule(ReadTree(root_))); }
   // In the planted tree, even when a hook of another repository runs the test.
   bool Git(const std::string& arguments) {
@@ -48,7 +41,8 @@ class PlantedTreeTest : public ::testing::Test {
     return std::system(command.c_str()) == 0;
   }
 
-  std::filesystem::path root_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path root_ = folder_.path();
 };
 
 }  // namespace angel_ptm::tree
