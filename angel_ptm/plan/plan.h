@@ -29,7 +29,7 @@ enum class StepKind : uint8_t {
   kCompute,    // run graph op `op` on `operands`
   kMove,       // copy src to dst: a run of pages changes tier
   kGather,     // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
-  kReduce,     // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient)
+  kReduce,     // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up)
   kSquareSum,  // add the squares of src (a run of gradient pages) to the step's gradient norm
   kNorm,    // exchange the square sums; the trainer turns the norm into this step's AdamW scalars, or skips the update
   kUpdate,  // AdamW on `count` elements from unit element `begin`; operands: parameters, moment1, moment2, gradient

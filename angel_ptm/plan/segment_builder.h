@@ -31,7 +31,8 @@ void UpdateLifetimes(Segment& segment);
 // Calls visit(Place&, bool writes) for every place a step touches.
 template <typename StepT, typename Visit>
 void ForEachPlace(const Graph& graph, StepT& step, Visit&& visit) {
-  if (step.src.region != kNone) visit(step.src, false);
+  // A reduce zeroes the padding of its source, and the transport may work in it.
+  if (step.src.region != kNone) visit(step.src, step.kind == StepKind::kReduce);
   if (step.dst.region != kNone) visit(step.dst, true);
   if (step.scratch.region != kNone) visit(step.scratch, true);
   // Operands: a graph op's inputs are read, the rest (outputs, workspace) written; of kUpdate only the gradient (last)

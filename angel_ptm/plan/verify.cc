@@ -45,7 +45,8 @@ std::vector<Access> AccessesOf(const Graph& graph, const Step& step) {
   const auto add = [&](const Place& place, bool writes) {
     if (place.region != kNone) accesses.push_back({place, writes});
   };
-  add(step.src, false);
+  // A reduce zeroes the padding of its source, and the transport may work in it.
+  add(step.src, step.kind == StepKind::kReduce);
   add(step.dst, true);
   add(step.scratch, true);
   const size_t inputs = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : 0;

@@ -353,6 +353,7 @@ absl::Status Replay::Reduce() {
     const Place part{step().src.region, step().src.begin + tensor.unit_offset * 4, tensor.bytes()};
     RETURN_IF_ERROR(Need(part, {SymbolicMemory::Tensor(t), 0, tensor.bytes()}, tensor.name));
   }
+  memory_.Forget(step().src);
   if (step().scratch.region != kNone) {
     RETURN_IF_ERROR(NeedTier(step().scratch, TierKind::kDevice));
     if (RegionOf(step().scratch).memory_class != MemoryClass::kCommunication) {
