@@ -73,7 +73,7 @@ TEST(AdamWTest, TenStepsAgreeWithTheTextbook) {
     }
     const double error = std::max({ScaledError(state.p, p), ScaledError(state.m, m), ScaledError(state.v, v)});
     EXPECT_LT(error, 1e-6);
-    PrintOpTableRow({"adamw", absl::StrCat("n=", n, " steps=10"), error, {}});
+    AddToOpTable({"adamw", absl::StrCat("n=", n, " steps=10"), error, {}});
   }
 }
 

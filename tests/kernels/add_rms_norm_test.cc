@@ -88,8 +88,8 @@ TEST_P(AddRmsNormTest, AgreesWithReference) {
                                           FiniteDifferenceError(got.dweight.data(), weight64, loss, 100)});
   EXPECT_LT(forward_error, 1e-6);
   EXPECT_LT(gradient_error, 2e-6);
-  PrintOpTableRow({"add_rms_norm", absl::StrCat("T=", t, " H=", h, with_delta ? " with delta" : ""), forward_error,
-                   gradient_error});
+  AddToOpTable({"add_rms_norm", absl::StrCat("T=", t, " H=", h, with_delta ? " with delta" : ""), forward_error,
+                gradient_error});
 
   got.Run(x, delta, weight, dy, dsum, 1, /*accumulate=*/true);
   EXPECT_TRUE(got.dx.SameBits(two_threads.dx));

@@ -162,7 +162,7 @@ TEST_P(AttentionTest, AgreesWithReference) {
                                FiniteDifferenceError(got.dk.data(), k, loss, 12)});
   }
   EXPECT_LT(gradient_error, 5e-6);
-  PrintOpTableRow({"attention", s.Text(), forward_error, gradient_error});
+  AddToOpTable({"attention", s.Text(), forward_error, gradient_error});
 
   // Query and key columns of dqkv belong to another op.
   for (int64_t i = 0; i < got.dqkv.size(); ++i) {

@@ -67,7 +67,7 @@ TEST_P(CachedAttentionTest, AgreesWithReference) {
                        segment_start.data(), {b, s, q_heads, kv_heads, d, static_cast<double>(scale)});
   const double error = ScaledError(o, want);
   EXPECT_LT(error, 2e-6);
-  PrintOpTableRow(
+  AddToOpTable(
       {"cached_attention", absl::StrCat("B=", b, " S=", s, " Q=", q_heads, " G=", kv_heads, " D=", d), error, {}});
 }
 

@@ -49,7 +49,7 @@ TEST_P(EmbeddingTest, AgreesWithReference) {
       std::max(ScaledError(dtable, want_dtable), FiniteDifferenceError(dtable.data(), table64, loss));
   EXPECT_EQ(forward_error, 0);
   EXPECT_LT(gradient_error, 1e-6);
-  PrintOpTableRow({"embedding", absl::StrCat("T=", t, " H=", h, " V=", v), forward_error, gradient_error});
+  AddToOpTable({"embedding", absl::StrCat("T=", t, " H=", h, " V=", v), forward_error, gradient_error});
 
   grad.accumulate = true;
   CpuKernels().embedding_grad(grad, two);

@@ -40,7 +40,7 @@ TEST_P(ExpertRowsTest, LayoutEqualsReference) {
   EXPECT_EQ(layout_.row_of_pair, row_of_pair);
   EXPECT_EQ(layout_.pair_of_row, pair_of_row);
   EXPECT_EQ(layout_.block_expert, block_expert);
-  PrintOpTableRow({"expert_layout", ToString(s), 0.0, {}});
+  AddToOpTable({"expert_layout", ToString(s), 0.0, {}});
 }
 
 TEST_P(ExpertRowsTest, DispatchAgreesWithReference) {
@@ -76,7 +76,7 @@ TEST_P(ExpertRowsTest, DispatchAgreesWithReference) {
   const double gradient_error = std::max(ScaledError(dx, want_dx), FiniteDifferenceError(dx.data(), x64, loss));
   EXPECT_EQ(forward_error, 0);
   EXPECT_LT(gradient_error, 1e-6);
-  PrintOpTableRow({"dispatch", ToString(s), forward_error, gradient_error});
+  AddToOpTable({"dispatch", ToString(s), forward_error, gradient_error});
 
   grad.dx = dx_two_threads;
   CpuKernels().dispatch_grad(grad, TestContext(2));
@@ -136,7 +136,7 @@ TEST_P(ExpertRowsTest, CombineAgreesWithReference) {
                                          FiniteDifferenceError(drows.data(), rows64, loss));
   EXPECT_LT(forward_error, 1e-6);
   EXPECT_LT(gradient_error, 1e-6);
-  PrintOpTableRow({"combine", ToString(s), forward_error, gradient_error});
+  AddToOpTable({"combine", ToString(s), forward_error, gradient_error});
 }
 
 INSTANTIATE_TEST_SUITE_P(Routings, ExpertRowsTest, testing::ValuesIn(RoutingShapes()));

@@ -86,7 +86,7 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
   const double gradient_error = std::max({ScaledError(dw, want_dw), FiniteDifferenceError(dw.data(), w64, loss, 100),
                                           FiniteDifferenceError(dx.data(), x64, loss, 100)});
   EXPECT_LT(gradient_error, 2e-6);
-  PrintOpTableRow({"grouped_matmul", absl::StrCat(ToString(s), " N=", kN, " K=", kK), forward_error, gradient_error});
+  AddToOpTable({"grouped_matmul", absl::StrCat(ToString(s), " N=", kN, " K=", kK), forward_error, gradient_error});
 
   dw_args.accumulate = true;
   CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));

@@ -74,9 +74,9 @@ TEST_P(LinearCrossEntropyTest, AgreesWithReference) {
                                           FiniteDifferenceError(got.dx.data(), x64, loss, 20),
                                           FiniteDifferenceError(got.dweight.data(), weight64, loss, 20)});
   EXPECT_LT(gradient_error, 4e-6);
-  PrintOpTableRow({"linear_cross_entropy",
-                   absl::StrCat("T=", t, " H=", h, " V=", v, " chunk=", chunk_tokens, " threads=", threads),
-                   forward_error, gradient_error});
+  AddToOpTable({"linear_cross_entropy",
+                absl::StrCat("T=", t, " H=", h, " V=", v, " chunk=", chunk_tokens, " threads=", threads), forward_error,
+                gradient_error});
 
   got.Run(x, weight, targets, threads, true, /*accumulate=*/true);
   EXPECT_LT(ScaledError(got.dx, want_dx), 4e-6);

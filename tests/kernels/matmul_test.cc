@@ -37,8 +37,7 @@ TEST_P(MatmulTest, AgreesWithReference) {
     }
   }
   EXPECT_LT(forward_error, 2e-6);
-  PrintOpTableRow(
-      {"matmul (4 layouts)", absl::StrCat("M=", m, " N=", n, " K=", k, " threads=", threads), forward_error, {}});
+  AddToOpTable({"matmul", absl::StrCat("M=", m, " N=", n, " K=", k, " threads=", threads), forward_error, {}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MatmulTest,
@@ -63,7 +62,7 @@ TEST(MatmulTest, GradientProductsMatchFiniteDifferences) {
     const double error =
         std::max(FiniteDifferenceError(dx.data(), x64, loss), FiniteDifferenceError(dw.data(), w64, loss));
     EXPECT_LT(error, 2e-6);
-    PrintOpTableRow({"matmul gradients", absl::StrCat("T=", t, " H=20 N=12"), {}, error});
+    AddToOpTable({"matmul", absl::StrCat("T=", t, " H=20 N=12"), {}, error});
   }
 }
 

@@ -128,8 +128,8 @@ TEST_P(QkRopeNormTest, AgreesWithReference) {
                 FiniteDifferenceError(got.dq_weight.data(), q_weight, loss, 20),
                 FiniteDifferenceError(got.dk_weight.data(), k_weight, loss, 20)});
   EXPECT_LT(gradient_error, 2e-6);
-  PrintOpTableRow({"qk_rope_norm", absl::StrCat("T=", s.t, " Q=", s.q_heads, " G=", s.kv_heads, " D=", s.d),
-                   forward_error, gradient_error});
+  AddToOpTable({"qk_rope_norm", absl::StrCat("T=", s.t, " Q=", s.q_heads, " G=", s.kv_heads, " D=", s.d), forward_error,
+                gradient_error});
 
   got.Run(in, 2, /*accumulate=*/true);
   for (double& value : dq_weight) value *= 2;

@@ -30,7 +30,7 @@ TEST_P(RopeTableTest, AgreesWithReference) {
   reference::RopeTable(want.data(), positions.data(), t, d, theta, alpha);
   const double error = ScaledError(got, want);
   EXPECT_LT(error, 4096 * 0x1p-22);
-  PrintOpTableRow({"rope_table", absl::StrCat("T=", t, " D=", d, " theta=", theta, " alpha=", alpha), error, {}});
+  AddToOpTable({"rope_table", absl::StrCat("T=", t, " D=", d, " theta=", theta, " alpha=", alpha), error, {}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RopeTableTest,

@@ -84,8 +84,8 @@ TEST_P(RouterTest, AgreesWithReference) {
   const double gradient_error =
       std::max(FiniteDifferenceError(dx.data(), x64, loss), FiniteDifferenceError(dgate.data(), gate64, loss));
   EXPECT_LT(gradient_error, 1e-5);
-  PrintOpTableRow({"router", absl::StrCat("T=", t, " H=", h, " E=", e, " K=", k, " threads=", threads), forward_error,
-                   gradient_error});
+  AddToOpTable({"router", absl::StrCat("T=", t, " H=", h, " E=", e, " K=", k, " threads=", threads), forward_error,
+                gradient_error});
 
   const std::vector<float> dx1 = dx.Copy(), dgate1 = dgate.Copy();
   grad.accumulate_dx = grad.accumulate_dgate = true;

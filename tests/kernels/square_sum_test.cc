@@ -24,7 +24,7 @@ TEST(SquareSumTest, AgreesWithLongDouble) {
     const double error = static_cast<double>(std::abs(total.ToDouble() - want) / want);
     EXPECT_LT(error, 1e-14);
     EXPECT_EQ(total.non_finite, 0u);
-    PrintOpTableRow({"square_sum", absl::StrCat("n=", values.size()), error, {}});
+    AddToOpTable({"square_sum", absl::StrCat("n=", values.size()), error, {}});
   }
 }
 

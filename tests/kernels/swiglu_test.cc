@@ -36,7 +36,7 @@ TEST_P(SwigluTest, AgreesWithReference) {
       std::max(ScaledError(dgate_up, want_grad), FiniteDifferenceError(dgate_up.data(), gate_up64, loss));
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 1e-6);
-  PrintOpTableRow({"swiglu", absl::StrCat("R=", rows, " F=", f), forward_error, gradient_error});
+  AddToOpTable({"swiglu", absl::StrCat("R=", rows, " F=", f), forward_error, gradient_error});
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SwigluTest,

@@ -1,29 +1,28 @@
-// The table of op errors that the kernel tests print: one line per op and shape, all in one format, so that
-// `kernels_test | grep '^op_table'` is the table.
+// The table of op errors: the kernel tests add a row per op and shape, and print one line per op at the end of the run,
+// so that `kernels_test | grep '^op_table'` is the table.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_OP_TABLE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_OP_TABLE_H_
 
-#include <cstdio>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace angel_ptm {
 
-// Errors are the largest absolute difference over the largest absolute value wanted, of the worst tensor.
+// Errors are the largest absolute difference over the largest absolute value wanted, of the worst tensor; an absent one
+// means that nothing was compared.
 struct OpTableRow {
   std::string op, shape;
   std::optional<double> forward_error, gradient_error;
 };
 
-inline void PrintOpTableRow(const OpTableRow& row) {
-  const auto text = [](const std::optional<double>& error) {
-    char buffer[32] = "-";
-    if (error) std::snprintf(buffer, sizeof(buffer), "%.1e", *error);
-    return std::string(buffer);
-  };
-  std::printf("op_table | %-26s | %-44s | forward %-8s | gradient %-8s\n", row.op.c_str(), row.shape.c_str(),
-              text(row.forward_error).c_str(), text(row.gradient_error).c_str());
-}
+void AddToOpTable(OpTableRow row);
+
+// The rows added so far, in that order.
+const std::vector<OpTableRow>& OpTable();
+
+// To stdout: per op the number of rows and the largest errors with their shapes.
+void PrintOpTable();
 
 }  // namespace angel_ptm
 
