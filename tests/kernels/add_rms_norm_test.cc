@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/workspace.h"
 #include "tests/reference/rms_norm.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
@@ -39,8 +38,8 @@ struct Norm {
       grad.sum = sum;
       grad.dsum = dsum;
     }
-    CpuKernels().add_rms_norm(args, TestContext(threads, CpuWorkspaceBytes(args, threads)));
-    CpuKernels().add_rms_norm_grad(grad, TestContext(threads, CpuWorkspaceBytes(grad, threads)));
+    RunKernel(CpuKernels().add_rms_norm, args, threads);
+    RunKernel(CpuKernels().add_rms_norm_grad, grad, threads);
   }
   bool SameBits(const Norm& other) const {
     return y.SameBits(other.y) && rstd.SameBits(other.rstd) && dx.SameBits(other.dx) && dweight.SameBits(other.dweight);

@@ -30,7 +30,7 @@ struct Loss {
       args.dx = dx;
       args.dweight = dweight;
     }
-    CpuKernels().linear_cross_entropy(args, TestContext(threads, shape.chunk_tokens * shape.v * 4));
+    RunKernel(CpuKernels().linear_cross_entropy, args, threads);
   }
   Shape shape;
   TestTensor token_loss, dx, dweight;

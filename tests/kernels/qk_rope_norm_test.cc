@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/workspace.h"
 #include "tests/reference/rope.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
@@ -61,7 +60,7 @@ struct Outputs {
                                  .kv_heads = shape.kv_heads,
                                  .d = shape.d,
                                  .epsilon = kEpsilon};
-    CpuKernels().qk_rope_norm(args, TestContext(threads, CpuWorkspaceBytes(args, threads)));
+    RunKernel(CpuKernels().qk_rope_norm, args, threads);
     const QkRopeNormGradArgs grad = {.dqkv = dqkv,
                                      .dq_weight = dq_weight,
                                      .dk_weight = dk_weight,
@@ -78,7 +77,7 @@ struct Outputs {
                                      .kv_heads = shape.kv_heads,
                                      .d = shape.d,
                                      .accumulate_dweight = accumulate};
-    CpuKernels().qk_rope_norm_grad(grad, TestContext(threads, CpuWorkspaceBytes(grad, threads)));
+    RunKernel(CpuKernels().qk_rope_norm_grad, grad, threads);
   }
   bool SameBits(const Outputs& other) const {
     return q.SameBits(other.q) && k.SameBits(other.k) && q_rstd.SameBits(other.q_rstd) &&

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "tests/reference/matmul.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
 
@@ -35,6 +34,65 @@ struct Routed {
   std::vector<int32_t> experts, counts;
 };
 
+// Everything the gradient op writes, and a call of it.
+struct RouterGradient {
+  explicit RouterGradient(const Shape& s) : dx(s.t * s.h), dgate(s.e * s.h) {}
+  void Run(const Routed& routed, TestTensor& x, TestTensor& gate, TestTensor& dweights, float coefficient,
+           float target_count, int threads, bool accumulate = false) {
+    const Shape& s = routed.shape;
+    const RouterGradArgs args = {.dx = dx,
+                                 .dgate = dgate,
+                                 .dweights = dweights,
+                                 .weights = routed.weights,
+                                 .probs = routed.probs,
+                                 .x = x,
+                                 .gate = gate,
+                                 .experts = routed.experts.data(),
+                                 .counts = routed.counts.data(),
+                                 .target_count = &target_count,
+                                 .aux_coefficient = coefficient,
+                                 .t = s.t,
+                                 .h = s.h,
+                                 .e = s.e,
+                                 .k = s.k,
+                                 .accumulate_dx = accumulate,
+                                 .accumulate_dgate = accumulate};
+    RunKernel(CpuKernels().router_grad, args, threads);
+  }
+  TestTensor dx, dgate;
+};
+
+// The fp64 reference on the same operands, which may be moved for finite differences.
+struct RouterReference {
+  RouterReference(const Shape& s, const TestTensor& x_TH, const TestTensor& gate_EH)
+      : shape(s),
+        x(x_TH.ToDouble()),
+        gate(gate_EH.ToDouble()),
+        weights(s.t * s.k),
+        probs(s.t * s.e),
+        experts(s.t * s.k),
+        counts(s.e) {
+    Run();
+  }
+  void Run() {
+    reference::Router(weights.data(), probs.data(), experts.data(), counts.data(), x.data(), gate.data(), shape.t,
+                      shape.h, shape.e, shape.k);
+  }
+  // Of a loss with these gradients of the weights, plus aux_scale times the load-balancing loss.
+  double GradientError(const RouterGradient& got, const TestTensor& dweights, double aux_scale) {
+    const std::vector<double> dweights64 = dweights.ToDouble();
+    const auto loss = [&] {
+      Run();
+      return Dot(weights, dweights64) +
+             aux_scale * reference::LoadBalancingLoss(probs.data(), counts.data(), shape.t, shape.e, shape.k);
+    };
+    return std::max(FiniteDifferenceError(got.dx.data(), x, loss), FiniteDifferenceError(got.dgate.data(), gate, loss));
+  }
+  Shape shape;
+  std::vector<double> x, gate, weights, probs;
+  std::vector<int32_t> experts, counts;
+};
+
 class RouterTest : public testing::TestWithParam<std::tuple<Shape, int>> {};
 
 TEST_P(RouterTest, AgreesWithReference) {
@@ -44,54 +102,24 @@ TEST_P(RouterTest, AgreesWithReference) {
   TestTensor x(t * h, random), gate(e * h, random, 0.3f), dweights(t * k, random);
   Routed got(shape);
   got.Run(x, gate, threads);
-
-  std::vector<double> x64 = x.ToDouble(), gate64 = gate.ToDouble(), weights64(t * k), probs64(t * e);
-  std::vector<int32_t> experts(t * k), counts(e);
-  const auto forward = [&, t = t, h = h, e = e, k = k] {
-    reference::Router(weights64.data(), probs64.data(), experts.data(), counts.data(), x64.data(), gate64.data(), t, h,
-                      e, k);
-  };
-  forward();
-  EXPECT_EQ(got.experts, experts);
-  EXPECT_EQ(got.counts, counts);
-  const double forward_error = std::max(ScaledError(got.weights, weights64), ScaledError(got.probs, probs64));
+  RouterReference want(shape, x, gate);
+  EXPECT_EQ(got.experts, want.experts);
+  EXPECT_EQ(got.counts, want.counts);
+  const double forward_error = std::max(ScaledError(got.weights, want.weights), ScaledError(got.probs, want.probs));
   EXPECT_LT(forward_error, 2e-6);
 
   const float target_count = 17, coefficient = 0.3f;
-  const std::vector<double> dweights64 = dweights.ToDouble();
-  const auto loss = [&, t = t, e = e, k = k] {
-    forward();
-    return Dot(weights64, dweights64) + static_cast<double>(coefficient) * target_count *
-                                            reference::LoadBalancingLoss(probs64.data(), counts.data(), t, e, k);
-  };
-  TestTensor dx(t * h), dgate(e * h);
-  RouterGradArgs grad = {.dx = dx,
-                         .dgate = dgate,
-                         .dweights = dweights,
-                         .weights = got.weights,
-                         .probs = got.probs,
-                         .x = x,
-                         .gate = gate,
-                         .experts = got.experts.data(),
-                         .counts = got.counts.data(),
-                         .target_count = &target_count,
-                         .aux_coefficient = coefficient,
-                         .t = t,
-                         .h = h,
-                         .e = e,
-                         .k = k};
-  CpuKernels().router_grad(grad, TestContext(threads, t * e * 4));
-  const double gradient_error =
-      std::max(FiniteDifferenceError(dx.data(), x64, loss), FiniteDifferenceError(dgate.data(), gate64, loss));
+  RouterGradient gradient(shape);
+  gradient.Run(got, x, gate, dweights, coefficient, target_count, threads);
+  const double gradient_error = want.GradientError(gradient, dweights, static_cast<double>(coefficient) * target_count);
   EXPECT_LT(gradient_error, 1e-5);
   AddToOpTable({"router", absl::StrCat("T=", t, " H=", h, " E=", e, " K=", k, " threads=", threads), forward_error,
                 gradient_error});
 
-  const std::vector<float> dx1 = dx.Copy(), dgate1 = dgate.Copy();
-  grad.accumulate_dx = grad.accumulate_dgate = true;
-  CpuKernels().router_grad(grad, TestContext(threads, t * e * 4));
-  for (int64_t i = 0; i < t * h; ++i) EXPECT_NEAR(dx[i], 2 * dx1[i], 1e-5f);
-  for (int64_t i = 0; i < e * h; ++i) EXPECT_NEAR(dgate[i], 2 * dgate1[i], 1e-4f);
+  const std::vector<float> dx1 = gradient.dx.Copy(), dgate1 = gradient.dgate.Copy();
+  gradient.Run(got, x, gate, dweights, coefficient, target_count, threads, /*accumulate=*/true);
+  for (int64_t i = 0; i < t * h; ++i) EXPECT_NEAR(gradient.dx[i], 2 * dx1[i], 1e-5f);
+  for (int64_t i = 0; i < e * h; ++i) EXPECT_NEAR(gradient.dgate[i], 2 * dgate1[i], 1e-4f);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RouterTest,

@@ -50,17 +50,18 @@ struct TestLayout {
         row_of_pair(s.t * s.k, -7),
         pair_of_row(rows_max, -7),
         block_expert(blocks_max, -7) {
-    CpuKernels().expert_layout({.row_of_pair = row_of_pair.data(),
-                                .pair_of_row = pair_of_row.data(),
-                                .block_expert = block_expert.data(),
-                                .active_blocks = &active_blocks,
-                                .experts = experts.data(),
-                                .t = s.t,
-                                .k = s.k,
-                                .e = s.e,
-                                .block_rows = s.block_rows,
-                                .blocks_max = blocks_max},
-                               TestContext(1, s.e * 4));
+    RunKernel(CpuKernels().expert_layout,
+              {.row_of_pair = row_of_pair.data(),
+               .pair_of_row = pair_of_row.data(),
+               .block_expert = block_expert.data(),
+               .active_blocks = &active_blocks,
+               .experts = experts.data(),
+               .t = s.t,
+               .k = s.k,
+               .e = s.e,
+               .block_rows = s.block_rows,
+               .blocks_max = blocks_max},
+              1);
   }
   int64_t active_rows() const { return active_blocks * shape.block_rows; }
 

@@ -1,6 +1,8 @@
-// Operands, errors and finite differences for tests of kernels against fp64 references.
+// Operands, calls, errors and finite differences for tests of kernels against fp64 references.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_KERNEL_TESTING_H_
 #define ANGEL_PTM_TESTS_SUPPORT_KERNEL_TESTING_H_
+
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +13,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cpu/workspace.h"
 #include "kernels/kernels.h"
 
 namespace angel_ptm {
@@ -56,18 +59,38 @@ class TestTensor {
   int64_t n_;
 };
 
-// A context with `workspace_bytes` of scratch memory filled with NaN patterns.
+// A context with `workspace_bytes` of scratch memory filled with NaN patterns. Bytes written behind them are a test
+// failure when the context ends.
 class TestContext {
  public:
-  explicit TestContext(int threads, int64_t workspace_bytes = 0) : workspace_(workspace_bytes / 4 + 1) {
-    context_ = {threads, reinterpret_cast<std::byte*>(workspace_.data()), workspace_bytes, nullptr};
+  explicit TestContext(int threads, int64_t workspace_bytes = 0)
+      : workspace_((workspace_bytes + kGuardBytes) / static_cast<int64_t>(sizeof(float))) {
+    std::byte* const bytes = reinterpret_cast<std::byte*>(workspace_.data());
+    context_ = {threads, bytes, workspace_bytes, nullptr};
+    std::fill_n(bytes + workspace_bytes, kGuardBytes, kGuard);
   }
+  ~TestContext() {
+    const std::byte* const guard = context_.workspace + context_.workspace_bytes;
+    EXPECT_TRUE(std::all_of(guard, guard + kGuardBytes, [](std::byte byte) { return byte == kGuard; }))
+        << "written behind the workspace of " << context_.workspace_bytes << " bytes";
+  }
+  TestContext(const TestContext&) = delete;
+  TestContext& operator=(const TestContext&) = delete;
   operator const KernelContext&() const { return context_; }
 
  private:
+  static constexpr int64_t kGuardBytes = 1 << 14;
+  static constexpr std::byte kGuard{0xa5};
+
   TestTensor workspace_;
   KernelContext context_;
 };
+
+// Calls the kernel with exactly the scratch memory the host backend publishes for it.
+template <typename Args>
+void RunKernel(void (*kernel)(const Args&, const KernelContext&), const Args& args, int threads) {
+  kernel(args, TestContext(threads, CpuWorkspaceBytes(args, threads)));
+}
 
 // max |got - want| / max |want|; infinite if anything is NaN.
 template <typename Got, typename Want>
@@ -84,6 +107,10 @@ double ScaledError(const Got* got, const Want* want, int64_t n) {
 }
 inline double ScaledError(const TestTensor& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), got.size());
+}
+
+inline bool AllFinite(const TestTensor& x) {
+  return std::all_of(x.data(), x.data() + x.size(), [](float value) { return std::isfinite(value); });
 }
 
 // d loss / d x by central differences at up to samples_max elements spread over x, in fp64. x is restored.
