@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -87,19 +88,21 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
   }
 }
 
-// o[D,L] = o * factor + v^T p.
-void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
+// o[D,L] = o * factor + v^T p; with single_pairs, of the visible pairs alone.
+void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv,
+               bool single_pairs) {
   for (int64_t i = 0; i < kv.d; ++i) {
     float* __restrict o_L = scratch.o_DL + i * kAttentionTile;
     for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
       for (int64_t lane = first; lane < first + kLaneStep; ++lane) o_L[lane] *= scratch.factor_L[lane];
     }
   }
-  for (int64_t row = 0; row < keys.n; row += keys.step) {
-    const Interval lanes = queries.LanesSeeing(keys, row);
+  const KeyTile steps = keys.masked && single_pairs ? keys.SinglePairs() : keys;
+  for (int64_t row = 0; row < steps.n; row += steps.step) {
+    const Interval lanes = queries.LanesSeeing(steps, row);
     MultiplyTiles({.m = kv.d,
                    .n = lanes.size(),
-                   .k = keys.Rows(row),
+                   .k = steps.Rows(row),
                    .a = kv.v + row * kv.v_row,
                    .a_row = 1,
                    .a_k = kv.v_row,
@@ -111,12 +114,26 @@ void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& 
   }
 }
 
-void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t first_query, const Scratch& scratch) {
-  const int64_t s = args.s, d = args.d, q_row = args.q_heads * d, k_row = args.kv_heads * d;
-  const int64_t kv_head = head / (args.q_heads / args.kv_heads);
-  const QueryTile queries(args.segment_start + b * s, s, first_query);
-  TransposeIntoLanes(scratch.q_DL, args.q.as<float>() + (b * s + first_query) * q_row + head * d, q_row, queries.n, d,
-                     args.scale);
+// NaN and infinity stay in any sum. (A sum of finite numbers that overflows costs time, not the result.)
+bool OutputIsFinite(const Scratch& scratch, int64_t d) {
+  Vector sum[kAttentionTile / kVectorLanes] = {};
+  for (int64_t i = 0; i < d; ++i) {
+    for (int64_t j = 0; j < kAttentionTile / kVectorLanes; ++j) {
+      sum[j] += *reinterpret_cast<const UnalignedVector*>(scratch.o_DL + i * kAttentionTile + j * kVectorLanes);
+    }
+  }
+  const Vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  float total = 0;
+  for (int lane = 0; lane < kVectorLanes; ++lane) total += all[lane];
+  return std::isfinite(total);
+}
+
+// The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
+// value may have reached queries that do not see it (KeyTile::SinglePairs): o is cheaper to look at than every tile of
+// v.
+bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const QueryTile& queries,
+                 const Scratch& scratch, bool single_pairs) {
+  const int64_t s = args.s, d = args.d, k_row = args.kv_heads * d;
   std::fill(scratch.o_DL, scratch.o_DL + d * kAttentionTile, 0.0f);
   std::fill(scratch.maximum_L, scratch.maximum_L + kAttentionTile, kNoMaximum);
   std::fill(scratch.sum_L, scratch.sum_L + kAttentionTile, 0.0f);
@@ -130,7 +147,19 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
                           .d = d};
     Score(scratch, queries, keys, kv);
     UpdateSoftmax(scratch, queries, keys);
-    AddValues(scratch, queries, keys, kv);
+    AddValues(scratch, queries, keys, kv, single_pairs);
+  }
+  return OutputIsFinite(scratch, d);
+}
+
+void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t first_query, const Scratch& scratch) {
+  const int64_t s = args.s, d = args.d, q_row = args.q_heads * d;
+  const int64_t kv_head = head / (args.q_heads / args.kv_heads);
+  const QueryTile queries(args.segment_start + b * s, s, first_query);
+  TransposeIntoLanes(scratch.q_DL, args.q.as<float>() + (b * s + first_query) * q_row + head * d, q_row, queries.n, d,
+                     args.scale);
+  if (!SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/false)) {
+    SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/true);
   }
   float* lse_L = args.lse.as<float>() + (head * args.b + b) * s + first_query;
   for (int64_t i = 0; i < queries.n; ++i) lse_L[i] = scratch.maximum_L[i] + std::log(scratch.sum_L[i]);

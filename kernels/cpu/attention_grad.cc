@@ -1,6 +1,8 @@
 // Backward attention (Dao 2023, FlashAttention-2, algorithm 2): probabilities are recomputed per tile from lse. One
 // thread does all of a (row, key-value head), in a fixed order: query heads, key tiles, query tiles; so the bits do not
 // depend on the number of threads.
+#include <cmath>
+
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/lanes.h"
@@ -68,18 +70,21 @@ void Prepare(const Head& h, const Scratch& scratch) {
 }
 
 // p = exp(score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the scores
-// and scratch.ds_KL holds dp = v do^T.
+// and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked pairs, that is whether all
+// operands are finite: a query's q (in its o) and do show in delta, a key's k and v in their products with any query.
 template <bool kMasked>
-void ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
+bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   alignas(64) float lse_L[kAttentionTile] = {}, delta_L[kAttentionTile] = {};
   std::copy_n(h.lse_S + queries.begin, queries.n, lse_L);
   std::copy_n(scratch.delta_S + queries.begin, queries.n, delta_L);
   const int32_t first_query = static_cast<int32_t>(queries.begin);
+  float operands = kMasked ? SumOfProducts(kAttentionTile, delta_L) : 0.0f;
   for (int64_t row = 0; row < keys.n; ++row) {
     const int32_t key = static_cast<int32_t>(keys.begin + row);
     float* __restrict p_L = scratch.p_KL + row * kAttentionTile;
     float* __restrict ds_L = scratch.ds_KL + row * kAttentionTile;
-    const Interval lanes = queries.LanesSeeing(keys, row / keys.step * keys.step);
+    const Interval lanes = queries.LanesSeeing(keys, row & -keys.step);
+    if (kMasked && lanes.size() > 0) operands += p_L[lanes.begin] + ds_L[lanes.begin];
     for (int64_t first = lanes.begin; first < lanes.end; first += kLaneStep) {
       for (int64_t i = first; i < first + kLaneStep; ++i) {
         float p = Exp(p_L[i] - lse_L[i]);
@@ -92,6 +97,7 @@ void ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
       }
     }
   }
+  return std::isfinite(operands);
 }
 
 // Scores and dp of keys [row, row + rows) and the queries that see some of them.
@@ -152,14 +158,12 @@ void AddQueryGrads(const Head& h, const QueryTile& queries, const KeyTile& keys,
 
 void TileGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   for (int64_t row = 0; row < keys.n; row += keys.step) MultiplyScores(h, queries, keys, row, scratch);
-  if (keys.masked) {
-    ScoreGrad<true>(h, queries, keys, scratch);
-  } else {
-    ScoreGrad<false>(h, queries, keys, scratch);
-  }
-  for (int64_t row = 0; row < keys.n; row += keys.step) AddKeyGrads(h, queries, keys, row, scratch);
-  for (int64_t lane = 0; lane < queries.n; lane += keys.step) {
-    AddQueryGrads(h, queries, keys, lane, std::min(keys.step, queries.n - lane), scratch);
+  const bool silent =
+      keys.masked ? ScoreGrad<true>(h, queries, keys, scratch) : ScoreGrad<false>(h, queries, keys, scratch);
+  const KeyTile steps = silent ? keys : keys.SinglePairs();
+  for (int64_t row = 0; row < steps.n; row += steps.step) AddKeyGrads(h, queries, steps, row, scratch);
+  for (int64_t lane = 0; lane < queries.n; lane += steps.step) {
+    AddQueryGrads(h, queries, steps, lane, std::min(steps.step, queries.n - lane), scratch);
   }
 }
 

@@ -59,18 +59,20 @@ struct QueryTile {
   bool Sees(int64_t key) const { return key <= begin && segment_start[0] < key + kAttentionTile; }
   // Every query sees all keys of that tile.
   bool SeesAll(int64_t key) const { return key < begin && segment_start[kAttentionTile - 1] <= key; }
-  // The lanes, in whole lane steps, that see some key of the step that begins at row `row` of the tile.
+  // The lanes, in whole steps, that see some key of the step that begins at row `row` of the tile.
   Interval LanesSeeing(const KeyTile& keys, int64_t row) const;
-  // The rows of the tile, in whole key steps, for which LanesSeeing holds this lane step.
+  // The rows of the tile, in whole steps, for which LanesSeeing holds the step that begins at `lane`.
   Interval KeysSeen(const KeyTile& keys, int64_t lane) const;
 };
 
 // Keys [begin, begin + n) of a row as a query tile sees them. Where some pair is masked, products go in steps of
 // kLaneStep keys and leave out the lane steps that see none of them: those elements of a [keys,L] tile are never read.
+// A masked pair inside a step has weight 0, which silences any finite number but not NaN and infinity: products with
+// such operands take SinglePairs(), whose steps of one key and one lane leave out every masked pair.
 struct KeyTile {
   int64_t begin, n;
   bool masked;
-  int64_t step;  // keys per product
+  int64_t step;  // keys per product, a power of two; where masked, lanes per step too
 
   KeyTile(const QueryTile& queries, int64_t key, int64_t s)
       : begin(key),
@@ -78,20 +80,26 @@ struct KeyTile {
         masked(!queries.SeesAll(key)),
         step(masked ? kLaneStep : kAttentionTile) {}
   int64_t Rows(int64_t row) const { return std::min(step, n - row); }
+  // For a masked tile. The visible terms of a sum keep their order, so it has the same bits either way.
+  KeyTile SinglePairs() const {
+    KeyTile single = *this;
+    single.step = 1;
+    return single;
+  }
 };
 
 inline Interval QueryTile::LanesSeeing(const KeyTile& keys, int64_t row) const {
   if (!keys.masked) return {0, lanes};
-  const int64_t key = keys.begin + row;
-  Interval seeing = {std::max<int64_t>(0, key - begin) / kLaneStep * kLaneStep, lanes};
-  while (seeing.end > seeing.begin && segment_start[seeing.end - kLaneStep] >= key + kLaneStep) seeing.end -= kLaneStep;
+  const int64_t key = keys.begin + row, step = keys.step;
+  Interval seeing = {std::max<int64_t>(0, key - begin) & -step, lanes};
+  while (seeing.end > seeing.begin && segment_start[seeing.end - step] >= key + step) seeing.end -= step;
   return seeing;
 }
 
 inline Interval QueryTile::KeysSeen(const KeyTile& keys, int64_t lane) const {
   if (!keys.masked) return {0, keys.n};
-  const int64_t first = std::max<int64_t>(0, segment_start[lane] - keys.begin) / kLaneStep * kLaneStep;
-  const int64_t end = std::min(keys.n, begin + lane + kLaneStep - keys.begin);
+  const int64_t first = std::max<int64_t>(0, segment_start[lane] - keys.begin) & -keys.step;
+  const int64_t end = std::min(keys.n, begin + lane + keys.step - keys.begin);
   return {std::min(first, end), end};
 }
 

@@ -123,6 +123,10 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+bool AllFinite(const std::vector<float>& x) {
+  return std::all_of(x.begin(), x.end(), [](float value) { return std::isfinite(value); });
+}
+
 double Error(const std::vector<float>& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
 }
@@ -186,30 +190,81 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                                          Shape{1, 257, 2, 2, 64, 200}, Shape{1, 130, 2, 1, 8, 1},
                                          Shape{1, 300, 1, 1, 30, 9}, Shape{1, 70, 1, 1, 256}));
 
-// What other documents and later tokens hold changes no bit, NaN included.
-TEST(AttentionTest, HiddenTokensAreNotSeen) {
-  const Shape shape = {1, 200, 2, 1, 32};
-  Attention a(shape), b(shape);
-  for (Attention* x : {&a, &b}) {
-    for (int64_t i = 0; i < shape.s; ++i) x->segment_start[i] = i < 70 ? 0 : i < 150 ? 70 : 150;
-  }
-  for (int64_t token = 0; token < shape.s; ++token) {
-    if (token >= 70 && token < 150) continue;
-    std::fill_n(b.k.data() + token * shape.d, shape.d, 7.0f);
-    std::fill_n(b.qkv.data() + token * shape.v_row(), shape.v_row(), -3.0f);
-    std::fill_n(b.q.data() + token * 2 * shape.d, 2 * shape.d, 5.0f);
-    std::fill_n(b.do_.data() + token * 2 * shape.d, 2 * shape.d, 1.0f);
-  }
+struct TokenOperand {
+  const char* name;
+  TestTensor Attention::*tensor;
+};
+constexpr TokenOperand kTokenOperands[] = {
+    {"q", &Attention::q}, {"k", &Attention::k}, {"v", &Attention::qkv}, {"do", &Attention::do_}};
+
+// For v, also the query and key columns beside it, which the ops do not read.
+void FillToken(Attention& x, const TokenOperand& operand, int64_t token, float value) {
+  TestTensor& tensor = x.*operand.tensor;
+  const int64_t row = (tensor.size() - x.at) / x.shape.t();
+  std::fill_n(tensor.data() + x.at + token * row, row, value);
+}
+
+// Whether rows [begin, end) of one token each are the same bits.
+bool SameRows(const Attention& a, const Attention& b, TestTensor Attention::*tensor, int64_t begin, int64_t end) {
+  const TestTensor &x = a.*tensor, &y = b.*tensor;
+  const int64_t row = x.size() / a.shape.t();
+  return std::memcmp(x.data() + begin * row, y.data() + begin * row, static_cast<size_t>((end - begin) * row) * 4) == 0;
+}
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kHiddenValues[] = {5.0f, std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity};
+
+// What other documents hold changes no bit, be it a number, NaN or infinity, whichever the operand and document.
+TEST(AttentionTest, OtherDocumentsAreNotSeen) {
+  const Shape shape = {1, 200, 2, 1, 22};
+  const int64_t begin = 70, end = 150;  // of the document in the middle
+  Attention a(shape);
+  for (int64_t i = 0; i < shape.s; ++i)
+    a.segment_start[i] = static_cast<int32_t>(i < begin ? 0 : i < end ? begin : end);
   a.Run(1);
-  b.Run(2);
-  const auto same = [&](const TestTensor& x, const TestTensor& y, int64_t row) {
-    return std::memcmp(x.data() + 70 * row, y.data() + 70 * row, static_cast<size_t>(80 * row) * 4) == 0;
+  const auto expect_hidden = [&](const TokenOperand& operand, float value, int64_t from, int64_t to) {
+    Attention b(shape);
+    b.segment_start = a.segment_start;
+    for (int64_t token = from; token < to; ++token) FillToken(b, operand, token, value);
+    b.Run(2);
+    for (TestTensor Attention::*result : {&Attention::o, &Attention::dq, &Attention::dk, &Attention::dqkv}) {
+      EXPECT_TRUE(SameRows(a, b, result, begin, end)) << operand.name << " " << value << " from " << from;
+    }
+    for (int64_t head = 0; head < shape.q_heads; ++head) {
+      const int64_t at = head * shape.t() + begin;
+      EXPECT_EQ(std::memcmp(a.lse.data() + at, b.lse.data() + at, (end - begin) * sizeof(float)), 0) << operand.name;
+    }
+    EXPECT_FALSE(SameBits(a.Results(), b.Results()));
+    EXPECT_EQ(AllFinite(b.Results()), std::isfinite(value)) << operand.name << " " << value << " from " << from;
   };
-  EXPECT_TRUE(same(a.o, b.o, 2 * shape.d));
-  EXPECT_TRUE(same(a.dq, b.dq, 2 * shape.d));
-  EXPECT_TRUE(same(a.dk, b.dk, shape.d));
-  EXPECT_TRUE(same(a.dqkv, b.dqkv, shape.v_row()));
-  EXPECT_FALSE(a.o.SameBits(b.o));
+  for (const TokenOperand& operand : kTokenOperands) {
+    for (const float value : kHiddenValues) {
+      expect_hidden(operand, value, 0, begin);
+      expect_hidden(operand, value, end, shape.s);
+    }
+  }
+}
+
+// Nor does a later token change an earlier query's results, nor an earlier query's q or do a later key's gradients.
+TEST(AttentionTest, LaterTokensAreNotSeen) {
+  const Shape shape = {1, 200, 2, 1, 16};
+  const int64_t token = 77;
+  Attention a(shape);
+  a.Run(1);
+  for (const TokenOperand& operand : kTokenOperands) {
+    for (const float value : kHiddenValues) {
+      Attention b(shape);
+      FillToken(b, operand, token, value);
+      b.Run(1);
+      EXPECT_TRUE(SameRows(a, b, &Attention::o, 0, token)) << operand.name << " " << value;
+      EXPECT_TRUE(SameRows(a, b, &Attention::dq, 0, token)) << operand.name << " " << value;
+      if (operand.tensor == &Attention::q || operand.tensor == &Attention::do_) {
+        EXPECT_TRUE(SameRows(a, b, &Attention::dk, token + 1, shape.s)) << operand.name << " " << value;
+        EXPECT_TRUE(SameRows(a, b, &Attention::dqkv, token + 1, shape.s)) << operand.name << " " << value;
+      }
+      EXPECT_FALSE(SameBits(a.Results(), b.Results()));
+    }
+  }
 }
 
 TEST(AttentionTest, LargeScoresStayFinite) {
