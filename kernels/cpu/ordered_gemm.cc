@@ -141,7 +141,10 @@ void PackNarrow(float* panel, const float* b, int64_t ldb, int64_t columns, int6
   }
 }
 
-uintptr_t Address(const float* p) { return reinterpret_cast<uintptr_t>(p); }
+// The address of p[elements], which may lie outside of p's array.
+uintptr_t Address(const float* p, int64_t elements) {
+  return reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(elements) * sizeof(float);
+}
 
 int64_t RowGroups(int64_t m) { return (m + kTileRows - 1) / kTileRows; }
 
@@ -156,7 +159,7 @@ Tile TileAt(const OrderedGemmArgs& g, int64_t group, int64_t j, int64_t k, int64
           .k = depth,
           .c = g.c + row * g.ldc + j,
           .ldc = g.ldc,
-          .prefetch = {.begin = Address(g.a + row * g.a_row_stride), .lines = depth}};
+          .prefetch = {.begin = Address(g.a, row * g.a_row_stride), .lines = depth}};
 }
 
 void Run(const OrderedGemmArgs& g, int64_t group, const Tile& tile, int64_t columns, bool continues) {
@@ -169,11 +172,12 @@ void Run(const OrderedGemmArgs& g, int64_t group, const Tile& tile, int64_t colu
   }
 }
 
-// One panel of at most kTileColumns columns through all row groups, packed: k in pieces of kPanelDepth.
+// One panel of at most kTileColumns columns through all row groups, packed: k in pieces of kPanelDepth, at least one so
+// that c is written when k is 0.
 void RunPackedPanel(const OrderedGemmArgs& g, int64_t j, int64_t columns) {
   alignas(64) float panel[kPanelDepth * kTileColumns];
   const int64_t groups = RowGroups(g.m);
-  for (int64_t k = 0; k < g.k; k += kPanelDepth) {
+  for (int64_t k = 0; k == 0 || k < g.k; k += kPanelDepth) {
     const int64_t depth = std::min(kPanelDepth, g.k - k);
     if (g.trans_b) {
       PackTransposed(panel, g.b + j * g.ldb + k, g.ldb, columns, depth);
@@ -181,7 +185,7 @@ void RunPackedPanel(const OrderedGemmArgs& g, int64_t j, int64_t columns) {
       PackNarrow(panel, g.b + k * g.ldb + j, g.ldb, columns, depth);
     }
     // The piece of b to be packed next, shared out over the row groups.
-    const uintptr_t next = Address(k + depth < g.k ? g.b + j * g.ldb + k + depth : g.b + (j + columns) * g.ldb);
+    const uintptr_t next = Address(g.b, k + depth < g.k ? j * g.ldb + k + depth : (j + columns) * g.ldb);
     const int64_t lines_per_group = (depth * 4 / 64 + groups - 1) / groups;
     for (int64_t group = 0; group < groups; ++group) {
       Tile tile = TileAt(g, group, j, k, depth, panel, kTileColumns);
@@ -206,10 +210,10 @@ void RunInPlace(const OrderedGemmArgs& g, int64_t columns) {
     Tile tile = TileAt(g, group, j, 0, g.k, g.b + j, g.ldb);
     // The next panel of b, or the next rows of a: two lines per k, one asked for by every other tile.
     if (rows_inside) {
-      tile.prefetch.begin = Address(g.b + j + kTileColumns) + group % 2 * 64;
+      tile.prefetch.begin = Address(g.b, j + kTileColumns) + group % 2 * 64;
       tile.prefetch.stride = g.ldb * 4;
     } else if (j < 2 * kTileColumns) {
-      tile.prefetch.begin = Address(tile.a + kTileRows * g.a_row_stride) + j / kTileColumns * 64;
+      tile.prefetch.begin = Address(tile.a, kTileRows * g.a_row_stride) + j / kTileColumns * 64;
       tile.prefetch.stride = g.a_k_stride * 4;
     }
     Run(g, group, tile, kTileColumns, g.accumulate);
@@ -219,6 +223,7 @@ void RunInPlace(const OrderedGemmArgs& g, int64_t columns) {
 }  // namespace
 
 void OrderedGemm(const OrderedGemmArgs& g) {
+  if (g.m == 0) return;
   const int64_t in_place = g.trans_b ? 0 : g.n / kTileColumns * kTileColumns;
   RunInPlace(g, in_place);
   for (int64_t j = in_place; j < g.n; j += kTileColumns) RunPackedPanel(g, j, std::min<int64_t>(kTileColumns, g.n - j));

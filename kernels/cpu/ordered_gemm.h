@@ -10,7 +10,7 @@
 namespace angel_ptm {
 
 // c[m,n] = sum_k a(i,k) b(k,j); if accumulate, the chains start from the values in c. Strides in elements; c is
-// row-major.
+// row-major. Any extent may be 0; a sum over no k is 0.
 struct OrderedGemmArgs {
   int64_t m = 0, n = 0, k = 0;
   const float* a = nullptr;

@@ -49,6 +49,23 @@ TEST_P(OrderedGemmTest, AgreesWithReference) {
   }
 }
 
+// Without rows or columns there is nothing to do; a sum over no k is 0, or what is there if it accumulates.
+TEST(OrderedGemmTest, AnyExtentMayBeZero) {
+  for (const Shape& s : {Shape{0, 70, 20}, Shape{20, 0, 70}, Shape{20, 70, 0}}) {
+    for (const bool trans_b : {false, true}) {
+      std::mt19937 random(3);
+      TestTensor a(s.m * s.k, random), b(s.k * s.n, random), c(s.m * s.n);
+      OrderedGemmArgs args = Args(c, a, b, s, false, trans_b);
+      OrderedGemm(args);
+      for (int64_t i = 0; i < c.size(); ++i) ASSERT_EQ(c[i], 0) << i;
+      c.Fill(5);
+      args.accumulate = true;
+      OrderedGemm(args);
+      for (int64_t i = 0; i < c.size(); ++i) ASSERT_EQ(c[i], 5) << i;
+    }
+  }
+}
+
 // Every element equals the product of its row and its column alone, bit for bit.
 TEST_P(OrderedGemmTest, AnElementIsAChainOfItsRowAndColumnAlone) {
   const Shape s = GetParam();
