@@ -82,6 +82,7 @@ absl::Status CpuSupports(const MatmulArgs& args) {
   return BelowInt32("matmul", {args.m, args.n, args.k});
 }
 absl::Status CpuSupports(const RopeTableArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("rope_table", {args.cos_sin.dtype}));
   RETURN_IF_ERROR(HeadsSupported("rope_table", 1, 1, args.d));
   if (args.alpha > 0 && args.d == 2) {
     return absl::InvalidArgumentError("cpu backend: rope_table with alpha > 0 takes a head dimension above 2, got 2");
@@ -113,9 +114,21 @@ absl::Status CpuSupports(const CachedAttentionArgs& args) {
 }
 absl::Status CpuSupports(const RouterArgs& args) {
   RETURN_IF_ERROR(Fp32Only("router", {args.x.dtype, args.gate.dtype}));
+  RETURN_IF_ERROR(BelowInt32("router", {args.t, args.h, args.e}));
   if (args.k < 1 || args.k > args.e) {
     return absl::InvalidArgumentError(
         absl::StrCat("cpu backend: router chooses from 1 to all of its ", args.e, " experts, got ", args.k));
+  }
+  return absl::OkStatus();
+}
+absl::Status CpuSupports(const ExpertLayoutArgs& args) {
+  RETURN_IF_ERROR(BelowInt32("expert_layout", {args.t, args.k, args.e, args.block_rows}));
+  // Rows and pairs are numbered in 32 bits; there are at least as many rows as pairs.
+  const int64_t rows = args.t * args.k + args.e * (args.block_rows - 1);
+  if (rows > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("cpu backend: expert_layout takes up to 2^31 - 1 padded rows, got ",
+                                                   args.t, " * ", args.k, " + ", args.e, " * (", args.block_rows,
+                                                   " - 1) = ", rows));
   }
   return absl::OkStatus();
 }
@@ -124,6 +137,7 @@ absl::Status CpuSupports(const LinearCrossEntropyArgs& args) {
   return BelowInt32("linear_cross_entropy", {args.t, args.h, args.v, args.chunk_tokens});
 }
 absl::Status CpuSupports(const SquareSumArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("square_sum", {args.values.dtype}));
   if (args.n % kSquareSumGroup != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("cpu backend: square_sum takes a multiple of ", kSquareSumGroup, " elements, got ", args.n));

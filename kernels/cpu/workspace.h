@@ -42,7 +42,8 @@ int64_t CpuWorkspaceBytes(const SquareSumArgs& args, int threads);
 int64_t CpuWorkspaceBytes(const AdamWArgs& args, int threads);
 
 // OK if the backend runs the op's shapes and dtypes; otherwise kInvalidArgument with one sentence that names the op,
-// what it got and what it takes. Ops without an overload of their own run any fp32 shape whose extents are below 2^31.
+// what it got and what it takes. Ops without an overload of their own run any fp32 shape whose extents are below 2^31;
+// for those that work on expert rows, expert_layout's bounds the number of rows.
 absl::Status CpuSupports(const MatmulArgs& args);
 absl::Status CpuSupports(const RopeTableArgs& args);
 absl::Status CpuSupports(const QkRopeNormArgs& args);
@@ -51,6 +52,7 @@ absl::Status CpuSupports(const AttentionArgs& args);
 absl::Status CpuSupports(const AttentionGradArgs& args);
 absl::Status CpuSupports(const CachedAttentionArgs& args);
 absl::Status CpuSupports(const RouterArgs& args);
+absl::Status CpuSupports(const ExpertLayoutArgs& args);
 absl::Status CpuSupports(const LinearCrossEntropyArgs& args);
 absl::Status CpuSupports(const SquareSumArgs& args);
 template <typename Args>

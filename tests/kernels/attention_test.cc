@@ -297,24 +297,5 @@ TEST(AttentionTest, WorkspaceIsLinearInTheRow) {
   }
 }
 
-TEST(AttentionTest, UnsupportedShapesAreNamed) {
-  AttentionArgs args = {.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64};
-  EXPECT_TRUE(CpuSupports(args).ok());
-  args.d = 7;
-  EXPECT_EQ(CpuSupports(args).message(), "cpu backend: attention takes an even head dimension from 2 to 256, got 7");
-  args.d = 258;
-  EXPECT_FALSE(CpuSupports(args).ok());
-  args.d = 64;
-  args.kv_heads = 3;
-  EXPECT_EQ(CpuSupports(args).message(),
-            "cpu backend: attention takes query heads that are a multiple of key-value heads, got 4 and 3");
-  args.kv_heads = 2;
-  args.k.dtype = DType::kBFloat16;
-  EXPECT_EQ(CpuSupports(args).message(), "cpu backend: attention takes F32 operands, got BF16");
-  EXPECT_FALSE(CpuSupports(RopeTableArgs{.t = 1, .d = 2, .alpha = 10}).ok());
-  EXPECT_TRUE(CpuSupports(RopeTableArgs{.t = 1, .d = 2}).ok());
-  EXPECT_FALSE(CpuSupports(RouterArgs{.t = 1, .h = 1, .e = 2, .k = 3}).ok());
-}
-
 }  // namespace
 }  // namespace angel_ptm

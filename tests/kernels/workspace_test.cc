@@ -9,6 +9,143 @@
 namespace angel_ptm {
 namespace {
 
+constexpr int64_t kTooLong = int64_t{1} << 31;
+
+constexpr char kHeadDimension[] = " takes an even head dimension from 2 to 256, got ";
+constexpr char kHeads[] = " takes query heads that are a multiple of key-value heads, got ";
+constexpr char kExtents[] = " takes extents from 1 to 2^31 - 1, got ";
+
+template <typename Args>
+void ExpectSupported(const Args& args) {
+  EXPECT_TRUE(CpuSupports(args).ok()) << CpuSupports(args);
+}
+
+template <typename Args>
+void ExpectRefused(const Args& args, const std::string& op, const std::string& why) {
+  const absl::Status status = CpuSupports(args);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "cpu backend: " + op + why);
+}
+
+// The rules of every op that works on heads, from arguments that are supported.
+template <typename Args>
+void ExpectHeadRules(const Args& supported, const std::string& op) {
+  ExpectSupported(supported);
+  for (const int64_t d : {0, 1, 7, 258}) {
+    Args args = supported;
+    args.d = d;
+    ExpectRefused(args, op, kHeadDimension + std::to_string(d));
+  }
+  Args args = supported;
+  args.kv_heads = 3;
+  ExpectRefused(args, op, std::string(kHeads) + "4 and 3");
+  args.kv_heads = 0;
+  ExpectRefused(args, op, std::string(kHeads) + "4 and 0");
+  args = supported;
+  args.d = 256;
+  ExpectSupported(args);
+}
+
+TEST(CpuSupportsTest, HeadsOfAttentionAndItsNorm) {
+  ExpectHeadRules(QkRopeNormArgs{.t = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "qk_rope_norm");
+  ExpectHeadRules(QkRopeNormGradArgs{.t = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "qk_rope_norm_grad");
+  ExpectHeadRules(AttentionArgs{.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention");
+  ExpectHeadRules(AttentionGradArgs{.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention_grad");
+  ExpectHeadRules(CachedAttentionArgs{.b = 1, .s_max = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "cached_attention");
+}
+
+TEST(CpuSupportsTest, RowsOfAttention) {
+  const std::string too_long = kExtents + std::to_string(kTooLong);
+  ExpectRefused(AttentionArgs{.b = 1, .s = kTooLong, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention", too_long);
+  ExpectRefused(AttentionGradArgs{.b = 1, .s = kTooLong, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention_grad",
+                too_long);
+  ExpectRefused(CachedAttentionArgs{.b = 1, .s_max = kTooLong, .q_heads = 4, .kv_heads = 2, .d = 64},
+                "cached_attention", too_long);
+  ExpectRefused(CachedAttentionArgs{.b = 0, .s_max = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "cached_attention",
+                std::string(kExtents) + "0");
+}
+
+TEST(CpuSupportsTest, RopeTable) {
+  ExpectSupported(RopeTableArgs{.t = 1, .d = 2});
+  ExpectSupported(RopeTableArgs{.t = 1, .d = 4, .alpha = 10});
+  ExpectRefused(RopeTableArgs{.t = 1, .d = 3}, "rope_table", std::string(kHeadDimension) + "3");
+  ExpectRefused(RopeTableArgs{.t = 1, .d = 2, .alpha = 10}, "rope_table",
+                " with alpha > 0 takes a head dimension above 2, got 2");
+}
+
+TEST(CpuSupportsTest, MatmulAndLossExtents) {
+  const MatmulArgs matmul = {.m = 4, .n = 5, .k = kTooLong - 1};
+  ExpectSupported(matmul);
+  for (int64_t MatmulArgs::*extent : {&MatmulArgs::m, &MatmulArgs::n, &MatmulArgs::k}) {
+    for (const int64_t bad : {kTooLong, int64_t{0}}) {
+      MatmulArgs args = matmul;
+      args.*extent = bad;
+      ExpectRefused(args, "matmul", kExtents + std::to_string(bad));
+    }
+  }
+  using Loss = LinearCrossEntropyArgs;
+  const Loss loss = {.t = 4, .h = 5, .v = 6, .chunk_tokens = 7};
+  ExpectSupported(loss);
+  for (int64_t Loss::*extent : {&Loss::t, &Loss::h, &Loss::v, &Loss::chunk_tokens}) {
+    for (const int64_t bad : {kTooLong, int64_t{0}}) {
+      Loss args = loss;
+      args.*extent = bad;
+      ExpectRefused(args, "linear_cross_entropy", kExtents + std::to_string(bad));
+    }
+  }
+}
+
+TEST(CpuSupportsTest, SquareSumTakesWholeGroups) {
+  ExpectSupported(SquareSumArgs{.n = 0});
+  ExpectSupported(SquareSumArgs{.n = 512});
+  ExpectRefused(SquareSumArgs{.n = 500}, "square_sum", " takes a multiple of 256 elements, got 500");
+}
+
+TEST(CpuSupportsTest, Router) {
+  const RouterArgs router = {.t = 4, .h = 5, .e = 6, .k = 2};
+  ExpectSupported(router);
+  for (int64_t RouterArgs::*extent : {&RouterArgs::t, &RouterArgs::h, &RouterArgs::e}) {
+    RouterArgs args = router;
+    args.*extent = kTooLong;
+    ExpectRefused(args, "router", kExtents + std::to_string(kTooLong));
+  }
+  for (const int64_t k : {0, 7}) {
+    RouterArgs args = router;
+    args.k = k;
+    ExpectRefused(args, "router", " chooses from 1 to all of its 6 experts, got " + std::to_string(k));
+  }
+}
+
+// T * K + E * (block_rows - 1) rows are numbered in 32 bits, padding included.
+TEST(CpuSupportsTest, PaddedExpertRowsFitInt32) {
+  ExpertLayoutArgs args = {.t = (int64_t{1} << 27) - 1, .k = 8, .e = 64, .block_rows = 16};
+  ExpectSupported(args);
+  args = {.t = (int64_t{1} << 28) - 1, .k = 8, .e = 7, .block_rows = 2};
+  ExpectSupported(args);  // 2^31 - 1 rows
+  args.e = 8;
+  ExpectRefused(args, "expert_layout",
+                " takes up to 2^31 - 1 padded rows, got 268435455 * 8 + 8 * (2 - 1) = 2147483648");
+  args = {.t = 1, .k = 1, .e = 1 << 20, .block_rows = 1 << 20};  // one token, almost all padding
+  EXPECT_FALSE(CpuSupports(args).ok());
+  args = {.t = kTooLong, .k = 1, .e = 2, .block_rows = 1};
+  ExpectRefused(args, "expert_layout", kExtents + std::to_string(kTooLong));
+}
+
+TEST(CpuSupportsTest, OtherTypesThanFp32AreNamed) {
+  const std::string why = " takes F32 operands, got BF16";
+  const DType bf16 = DType::kBFloat16;
+  ExpectRefused(MatmulArgs{.b = {.dtype = bf16}, .m = 1, .n = 1, .k = 1}, "matmul", why);
+  ExpectRefused(RopeTableArgs{.cos_sin = {.dtype = bf16}, .t = 1, .d = 2}, "rope_table", why);
+  ExpectRefused(QkRopeNormArgs{.k = {.dtype = bf16}}, "qk_rope_norm", why);
+  ExpectRefused(QkRopeNormGradArgs{.qkv = {.dtype = bf16}}, "qk_rope_norm_grad", why);
+  ExpectRefused(AttentionArgs{.k = {.dtype = bf16}}, "attention", why);
+  ExpectRefused(AttentionGradArgs{.v = {.dtype = bf16}}, "attention_grad", why);
+  ExpectRefused(CachedAttentionArgs{.v = {.dtype = bf16}}, "cached_attention", why);
+  ExpectRefused(RouterArgs{.gate = {.dtype = bf16}}, "router", why);
+  ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
+  ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
+}
+
 // [T,V] logits never exist: one chunk of them does, of no more tokens than there are.
 TEST(CpuWorkspaceBytesTest, TheLossHoldsOneChunkOfLogits) {
   const int64_t v = 1000, chunk = 16;
