@@ -2,10 +2,9 @@
 //
 // Contract of every kernel:
 // * Operands are dense, row-major, 64-byte aligned and do not overlap unless the struct says so. They are owned by the
-// caller.
+//   caller. Columns of a wider matrix (those with a stride: attention's v and dv) are aligned to their elements only.
 // * A kernel allocates nothing, keeps no state and never fails: shapes and dtypes were checked against BackendFacts
-// when
-//   the plan was made. Scratch memory comes from KernelContext::workspace, of the size BackendFacts publishes.
+//   when the plan was made. Scratch memory comes from KernelContext::workspace, of the size BackendFacts publishes.
 // * The result depends only on operand values, shapes and KernelContext::threads: never on addresses or timing.
 // * Gradient operands marked (+)= are overwritten, or added to if the matching `accumulate` flag is set.
 // * Values that change from step to step are read through pointers, so one bound argument struct serves all steps.

@@ -10,7 +10,7 @@
 
 namespace angel_ptm {
 
-// Every operand address and the workspace are multiples of this.
+// The workspace and every operand without a stride start at a multiple of this.
 inline constexpr int64_t kCpuAlignmentBytes = 64;
 
 // Bytes of KernelContext::workspace the op uses with that many threads; 0 for ops without scratch. Attention's is
