@@ -34,6 +34,16 @@ void FillRows(TestTensor& rows, int64_t width, const TestLayout& layout, std::mt
   }
 }
 
+// The gradients of experts without rows are bit for bit those in `want`.
+void ExpectUnusedExpertsHold(const TestTensor& dw, const TestTensor& want, const TestLayout& layout) {
+  const auto used_end = layout.block_expert.begin() + layout.active_blocks;
+  for (int64_t e = 0; e < layout.shape.e; ++e) {
+    if (std::find(layout.block_expert.begin(), used_end, static_cast<int32_t>(e)) != used_end) continue;
+    const int64_t at = e * kN * kK;
+    EXPECT_EQ(std::memcmp(dw.data() + at, want.data() + at, kN * kK * sizeof(float)), 0) << "expert " << e;
+  }
+}
+
 class GroupedMatmulTest : public testing::TestWithParam<RoutingShape> {};
 
 TEST_P(GroupedMatmulTest, AgreesWithReference) {
@@ -80,6 +90,9 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
   dw_args.dw = dw_two_threads;
   CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
   EXPECT_TRUE(dw.SameBits(dw_two_threads));
+  TestTensor zero(s.e * kN * kK);
+  zero.Fill(0);
+  ExpectUnusedExpertsHold(dw, zero, layout);
   std::vector<double> want_dw(s.e * kN * kK);
   reference::GroupedMatmulGradWeight(want_dw.data(), dy64.data(), x64.data(), layout.block_expert.data(),
                                      layout.active_blocks, s.block_rows, kN, kK, s.e);
@@ -88,10 +101,13 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
   EXPECT_LT(gradient_error, 2e-6);
   AddToOpTable({"grouped_matmul", absl::StrCat(ToString(s), " N=", kN, " K=", kK), forward_error, gradient_error});
 
+  const TestTensor before(s.e * kN * kK, random);
+  dw_two_threads.CopyFrom(before);
   dw_args.accumulate = true;
   CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
-  for (double& value : want_dw) value *= 2;
+  for (int64_t i = 0; i < before.size(); ++i) want_dw[i] += static_cast<double>(before[i]);
   EXPECT_LT(ScaledError(dw_two_threads, want_dw), 2e-6);
+  ExpectUnusedExpertsHold(dw_two_threads, before, layout);
 }
 
 INSTANTIATE_TEST_SUITE_P(Routings, GroupedMatmulTest, testing::ValuesIn(RoutingShapes()));
