@@ -102,13 +102,16 @@ TEST_P(QkRopeNormTest, AgreesWithReference) {
   const reference::QkShape shape = {s.t, s.q_heads, s.kv_heads, s.d, static_cast<double>(kEpsilon)};
   std::vector<double> qkv = in.qkv.ToDouble(), q_weight = in.q_weight.ToDouble(), k_weight = in.k_weight.ToDouble();
   const std::vector<double> cos_sin = in.cos_sin.ToDouble(), dq = in.dq.ToDouble(), dk = in.dk.ToDouble();
-  std::vector<double> q(got.q.size()), k(got.k.size()), dqkv(got.dqkv.size()), dq_weight(s.d), dk_weight(s.d);
+  std::vector<double> q(got.q.size()), k(got.k.size()), q_rstd(got.q_rstd.size()), k_rstd(got.k_rstd.size());
+  std::vector<double> dqkv(got.dqkv.size()), dq_weight(s.d), dk_weight(s.d);
   const auto loss = [&] {
-    reference::QkRopeNorm(q.data(), k.data(), qkv.data(), cos_sin.data(), q_weight.data(), k_weight.data(), shape);
+    reference::QkRopeNorm(q.data(), k.data(), q_rstd.data(), k_rstd.data(), qkv.data(), cos_sin.data(), q_weight.data(),
+                          k_weight.data(), shape);
     return Dot(q, dq) + Dot(k, dk);
   };
   loss();
-  const double forward_error = std::max(ScaledError(got.q, q), ScaledError(got.k, k));
+  const double forward_error = std::max(
+      {ScaledError(got.q, q), ScaledError(got.k, k), ScaledError(got.q_rstd, q_rstd), ScaledError(got.k_rstd, k_rstd)});
   EXPECT_LT(forward_error, 1e-6);
 
   // The value columns are not this op's: they keep their NaN, and are zero in the reference.

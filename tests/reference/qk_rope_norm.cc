@@ -7,8 +7,8 @@
 
 namespace angel_ptm::reference {
 
-void QkRopeNorm(double* q, double* k, const double* qkv, const double* cos_sin, const double* q_weight,
-                const double* k_weight, const QkShape& shape) {
+void QkRopeNorm(double* q, double* k, double* q_rstd, double* k_rstd, const double* qkv, const double* cos_sin,
+                const double* q_weight, const double* k_weight, const QkShape& shape) {
   const int64_t d = shape.d;
   std::vector<double> rotated(d);
   for (int64_t token = 0; token < shape.t; ++token) {
@@ -16,9 +16,9 @@ void QkRopeNorm(double* q, double* k, const double* qkv, const double* cos_sin, 
     for (int64_t head = 0; head < shape.q_heads + shape.kv_heads; ++head) {
       const bool is_query = head < shape.q_heads;
       Rotate(rotated.data(), row + head * d, cos_sin + token * d, d, false);
-      double* y =
-          is_query ? q + (token * shape.q_heads + head) * d : k + (token * shape.kv_heads + head - shape.q_heads) * d;
-      RmsNorm(y, rotated.data(), is_query ? q_weight : k_weight, 1, d, shape.epsilon);
+      const int64_t at = is_query ? token * shape.q_heads + head : token * shape.kv_heads + head - shape.q_heads;
+      RmsNorm((is_query ? q : k) + at * d, (is_query ? q_rstd : k_rstd) + at, rotated.data(),
+              is_query ? q_weight : k_weight, 1, d, shape.epsilon);
     }
   }
 }

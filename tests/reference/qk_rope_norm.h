@@ -11,9 +11,9 @@ struct QkShape {
   double epsilon;
 };
 
-// q[T,Q,D], k[T,G,D] from qkv[T,(Q+2G)*D].
-void QkRopeNorm(double* q, double* k, const double* qkv, const double* cos_sin, const double* q_weight,
-                const double* k_weight, const QkShape& shape);
+// q[T,Q,D], k[T,G,D] and their norms' q_rstd[T,Q], k_rstd[T,G] from qkv[T,(Q+2G)*D].
+void QkRopeNorm(double* q, double* k, double* q_rstd, double* k_rstd, const double* qkv, const double* cos_sin,
+                const double* q_weight, const double* k_weight, const QkShape& shape);
 // Writes the query and key columns of dqkv; adds to dq_weight[D] and dk_weight[D].
 void QkRopeNormGrad(double* dqkv, double* dq_weight, double* dk_weight, const double* dq, const double* dk,
                     const double* qkv, const double* cos_sin, const double* q_weight, const double* k_weight,

@@ -13,9 +13,10 @@ double Rms(const double* x, int64_t n, double epsilon) {
 
 }  // namespace
 
-void RmsNorm(double* y, const double* x, const double* weight, int64_t rows, int64_t n, double epsilon) {
+void RmsNorm(double* y, double* rstd, const double* x, const double* weight, int64_t rows, int64_t n, double epsilon) {
   for (int64_t r = 0; r < rows; ++r) {
     const double rms = Rms(x + r * n, n, epsilon);
+    rstd[r] = 1 / rms;
     for (int64_t i = 0; i < n; ++i) y[r * n + i] = x[r * n + i] / rms * weight[i];
   }
 }

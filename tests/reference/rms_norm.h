@@ -6,7 +6,8 @@
 
 namespace angel_ptm::reference {
 
-void RmsNorm(double* y, const double* x, const double* weight, int64_t rows, int64_t n, double epsilon);
+// rstd[R] = 1 / sqrt(mean(x^2) + epsilon).
+void RmsNorm(double* y, double* rstd, const double* x, const double* weight, int64_t rows, int64_t n, double epsilon);
 // dx is overwritten, dweight is added to.
 void RmsNormGrad(double* dx, double* dweight, const double* dy, const double* x, const double* weight, int64_t rows,
                  int64_t n, double epsilon);
