@@ -104,6 +104,53 @@ TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
   EXPECT_LT(ScaledError(got.dweight, dweight), 1e-6);
 }
 
+// A token whose logits are not finite has such a loss and gradient, with and without gradients, and changes no other
+// token's bits.
+TEST(LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
+  const Shape shape = {19, 24, 300, 8};
+  const int64_t bad_token = 10;
+  std::vector<int32_t> targets = Targets(shape);
+  ASSERT_GE(targets[bad_token], 0);
+  std::mt19937 random(11);
+  TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random, 0.5f);
+  Loss want(shape), got(shape), loss_only(shape);
+  want.Run(x, weight, targets, 2, true);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()}) {
+    x[bad_token * shape.h + 5] = bad;
+    got.Run(x, weight, targets, 2, true);
+    loss_only.Run(x, weight, targets, 2, false);
+    for (int64_t t = 0; t < shape.t; ++t) {
+      const auto dx_bytes = static_cast<size_t>(shape.h) * sizeof(float);
+      const float *dx = got.dx.data() + t * shape.h, *want_dx = want.dx.data() + t * shape.h;
+      if (t == bad_token) {
+        EXPECT_FALSE(std::isfinite(got.token_loss[t]) || std::isfinite(loss_only.token_loss[t]));
+        EXPECT_TRUE(std::none_of(dx, dx + shape.h, [](float value) { return std::isfinite(value); }));
+      } else {
+        EXPECT_TRUE(got.token_loss[t] == want.token_loss[t] && std::memcmp(dx, want_dx, dx_bytes) == 0) << t;
+        EXPECT_TRUE(std::isfinite(loss_only.token_loss[t]));
+      }
+    }
+    EXPECT_TRUE(std::none_of(got.dweight.data(), got.dweight.data() + got.dweight.size(),
+                             [](float value) { return std::isfinite(value); }));
+  }
+}
+
+// One bad row of the weight is a bad logit of every token.
+TEST(LinearCrossEntropyTest, ANonFiniteWeightIsSeenInEveryLoss) {
+  const Shape shape = {9, 16, 70, 4};
+  std::mt19937 random(12);
+  TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random);
+  weight[33 * shape.h] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<int32_t> targets(shape.t, 1);
+  Loss got(shape), loss_only(shape);
+  got.Run(x, weight, targets, 1, true);
+  loss_only.Run(x, weight, targets, 1, false);
+  for (int64_t t = 0; t < shape.t; ++t) {
+    EXPECT_TRUE(std::isnan(got.token_loss[t]) && std::isnan(loss_only.token_loss[t])) << t;
+  }
+}
+
 TEST(LinearCrossEntropyTest, AllTargetsMaskedGivesZeroGradients) {
   const Shape shape = {5, 8, 20, 4};
   std::mt19937 random(10);

@@ -139,6 +139,58 @@ TEST(RouterTest, TiesGoToTheLowerExpert) {
   EXPECT_EQ(got.counts, (std::vector<int32_t>{2, 2, 0, 2, 0}));
 }
 
+// Logits around 100000, exact in fp32 and at most 46 apart: exp of one overflows, exp of their differences does not.
+TEST(RouterTest, LargeLogitsAgreeWithReference) {
+  const Shape shape = {65, 24, 16, 8};
+  std::mt19937 random(2);
+  TestTensor x(shape.t * shape.h), gate(shape.e * shape.h);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = i % shape.h == 0 ? 1.0f : static_cast<float>(random() % 3) - 1;
+  for (int64_t i = 0; i < gate.size(); ++i) {
+    gate[i] = i % shape.h == 0 ? 1e5f : static_cast<float>(random() % 3) - 1;
+  }
+  Routed got(shape);
+  got.Run(x, gate, 1);
+  const RouterReference want(shape, x, gate);
+  EXPECT_EQ(got.experts, want.experts);
+  EXPECT_LT(ScaledError(got.probs, want.probs), 2e-6);
+  EXPECT_LT(ScaledError(got.weights, want.weights), 2e-6);
+}
+
+// Logits so far apart that all probabilities but one are 0: these are a tie.
+TEST(RouterTest, LogitsFarApartStayFinite) {
+  const Shape shape = {5, 4, 6, 3};
+  std::mt19937 random(3);
+  TestTensor x(shape.t * shape.h), gate(shape.e * shape.h), dweights(shape.t * shape.k, random);
+  x.Fill(1.0f);
+  for (int64_t i = 0; i < gate.size(); ++i) gate[i] = 1e30f * static_cast<float>(i / shape.h);
+  Routed got(shape);
+  got.Run(x, gate, 2);
+  for (int64_t t = 0; t < shape.t; ++t) {
+    const int32_t* experts = got.experts.data() + t * shape.k;
+    EXPECT_EQ(std::vector<int32_t>(experts, experts + shape.k), (std::vector<int32_t>{5, 0, 1}));
+    for (int64_t c = 0; c < shape.k; ++c) EXPECT_EQ(got.weights[t * shape.k + c], c == 0 ? 1 : 0);
+    for (int64_t e = 0; e < shape.e; ++e) EXPECT_EQ(got.probs[t * shape.e + e], e == 5 ? 1 : 0);
+  }
+  RouterGradient gradient(shape);
+  gradient.Run(got, x, gate, dweights, 0.3f, 17, 2);
+  EXPECT_TRUE(AllFinite(gradient.dx) && AllFinite(gradient.dgate));
+}
+
+TEST(RouterTest, NoAuxiliaryLossWithoutCoefficientOrTargets) {
+  const Shape shape = {33, 16, 12, 3};
+  std::mt19937 random(5);
+  TestTensor x(shape.t * shape.h, random), gate(shape.e * shape.h, random, 0.3f), dweights(shape.t * shape.k, random);
+  Routed routed(shape);
+  routed.Run(x, gate, 1);
+  RouterGradient no_coefficient(shape), no_targets(shape), both(shape);
+  no_coefficient.Run(routed, x, gate, dweights, 0, 17, 1);
+  no_targets.Run(routed, x, gate, dweights, 0.3f, 0, 1);
+  both.Run(routed, x, gate, dweights, 0.3f, 17, 1);
+  EXPECT_TRUE(no_coefficient.dx.SameBits(no_targets.dx) && no_coefficient.dgate.SameBits(no_targets.dgate));
+  EXPECT_FALSE(no_coefficient.dx.SameBits(both.dx) || no_coefficient.dgate.SameBits(both.dgate));
+  EXPECT_LT(RouterReference(shape, x, gate).GradientError(no_coefficient, dweights, 0), 1e-5);
+}
+
 // A diverged run must reach the check for non-finite values, not write out of bounds on the way.
 TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
   const Shape shape = {3, 4, 5, 2};
@@ -152,6 +204,43 @@ TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
     const int32_t first = got.experts[t * 2], second = got.experts[t * 2 + 1];
     EXPECT_TRUE(first >= 0 && first < shape.e && second >= 0 && second < shape.e && first != second);
   }
+}
+
+// What is not finite in one token's operands is seen in its dx and in dgate, and changes no other token's dx.
+TEST(RouterTest, NonFiniteInputIsSeenInTheGradients) {
+  const Shape shape = {20, 16, 6, 2};
+  const int64_t bad_token = 7;
+  std::mt19937 random(6);
+  TestTensor x(shape.t * shape.h, random), gate(shape.e * shape.h, random), dweights(shape.t * shape.k, random);
+  Routed routed(shape);
+  routed.Run(x, gate, 1);
+  RouterGradient want(shape);
+  want.Run(routed, x, gate, dweights, 0.3f, 17, 1);
+  const auto not_finite = [](float value) { return !std::isfinite(value); };
+  const auto expect_seen = [&](const RouterGradient& got) {
+    for (int64_t t = 0; t < shape.t; ++t) {
+      const float *dx = got.dx.data() + t * shape.h, *want_dx = want.dx.data() + t * shape.h;
+      if (t == bad_token) {
+        EXPECT_TRUE(std::all_of(dx, dx + shape.h, not_finite));
+      } else {
+        EXPECT_EQ(std::memcmp(dx, want_dx, static_cast<size_t>(shape.h) * sizeof(float)), 0) << t;
+      }
+    }
+    EXPECT_TRUE(std::all_of(got.dgate.data(), got.dgate.data() + got.dgate.size(), not_finite));
+  };
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    TestTensor bad_dweights(dweights.size());
+    bad_dweights.CopyFrom(dweights);
+    bad_dweights[bad_token * shape.k + 1] = bad;
+    RouterGradient got(shape);
+    got.Run(routed, x, gate, bad_dweights, 0.3f, 17, 1);
+    expect_seen(got);
+  }
+  // What the op makes of a token that was not finite in the forward pass: its probabilities are NaN.
+  std::fill_n(routed.probs.data() + bad_token * shape.e, shape.e, std::numeric_limits<float>::quiet_NaN());
+  RouterGradient got(shape);
+  got.Run(routed, x, gate, dweights, 0.3f, 17, 1);
+  expect_seen(got);
 }
 
 }  // namespace
