@@ -164,6 +164,24 @@ TEST_P(Family, EveryLayerReportsItsExpertCounts) {
   }
 }
 
+int64_t LargestTensor(const Graph& graph) {
+  int64_t elements = 0;
+  for (const Tensor& tensor : graph.tensors) elements = std::max(elements, tensor.shape.elements());
+  return elements;
+}
+
+// The loss works in chunks: no tensor is as large as the logits of all tokens, which the logits graph does hold.
+TEST_P(Family, TrainingAndEvaluationNeverHoldAllLogits) {
+  HunyuanLmShape shape = SmallShape(std::get<0>(GetParam()), std::get<1>(GetParam()));
+  shape.vocab_size = 1000;  // so that nothing else is as large
+  const int64_t logits = kSmallBatch.rows * kSmallBatch.sequence * shape.vocab_size;
+  EXPECT_LT(LargestTensor(BuildHunyuanLmEvaluation(shape, kSmallBatch)), logits);
+  for (const bool recompute : {false, true}) {
+    EXPECT_LT(LargestTensor(BuildHunyuanLmTraining(shape, kSmallBatch, std::vector<bool>(3, recompute))), logits);
+  }
+  EXPECT_EQ(LargestTensor(BuildHunyuanLmLogits(shape, kSmallBatch)), logits);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Family, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
 
 TEST(HunyuanLm, DecodingKeepsCachesOfAllTokens) {
