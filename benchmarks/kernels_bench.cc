@@ -163,7 +163,6 @@ void BenchExpertRows(Report& report, const Routing& r) {
                                         .dy = y,
                                         .rows = rows,
                                         .weights = r.weights,
-                                        .row_of_pair = r.row_of_pair.data(),
                                         .pair_of_row = r.pair_of_row.data(),
                                         .active_blocks = &r.active_blocks,
                                         .t = kT,

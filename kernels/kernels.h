@@ -266,7 +266,6 @@ struct CombineArgs {
 struct CombineGradArgs {
   Operand drows, dweights;
   ConstOperand dy, rows, weights;
-  const int32_t* row_of_pair = nullptr;
   const int32_t* pair_of_row = nullptr;
   const int32_t* active_blocks = nullptr;
   int64_t t = 0, h = 0, k = 0, block_rows = 0, blocks_max = 0;

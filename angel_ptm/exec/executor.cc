@@ -47,7 +47,7 @@ int ActiveBlocksSlot(OpKind kind) {
     case OpKind::kGroupedMatmul:
       return 3;
     case OpKind::kCombineGrad:
-      return 5;
+      return 4;
     default:
       return kNone;
   }

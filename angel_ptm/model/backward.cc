@@ -151,8 +151,8 @@ void Tape::CombineRule(const Op& op) {
   }
   SetGradient(base, dy);
   const TensorId drows = NewGradient(rows), dweights = NewGradient(weights);
-  builder_.AppendInto(OpKind::kCombineGrad, {drows, dweights},
-                      {dy, rows, weights, op.inputs[3], pair_of_row, active_blocks}, op.attrs);
+  builder_.AppendInto(OpKind::kCombineGrad, {drows, dweights}, {dy, rows, weights, pair_of_row, active_blocks},
+                      op.attrs);
 }
 
 void Tape::Differentiate(OpId forward_op) {

@@ -31,7 +31,7 @@ enum class OpKind : uint8_t {
   kGroupedMatmul,    // a[R,K], b[E,...], block_expert, active_blocks -> c[R,N]
   kGroupedMatmulGradWeight,  // dy[R,N], x[R,K], block_expert, active_blocks -> dw[E,N,K]
   kCombine,                  // base[T,H], rows[R,H], weights, row_of_pair -> y[T,H]
-  kCombineGrad,              // dy, rows, weights, row_of_pair, pair_of_row, active_blocks -> drows, dweights
+  kCombineGrad,              // dy, rows, weights, pair_of_row, active_blocks -> drows, dweights
   kLinearCrossEntropy,       // x[T,H], weight[V,H], targets[T] -> token_loss[T], dx?, dweight?
   kSquareSum,                // (unit's gradient) -> (step's sum)
   kAdamW,                    // (unit's parameters, moments, gradient)

@@ -112,7 +112,6 @@ TEST_P(ExpertRowsTest, CombineAgreesWithReference) {
                              .dy = dy,
                              .rows = rows,
                              .weights = weights,
-                             .row_of_pair = layout_.row_of_pair.data(),
                              .pair_of_row = layout_.pair_of_row.data(),
                              .active_blocks = &layout_.active_blocks,
                              .t = s.t,

@@ -94,8 +94,7 @@ TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   EXPECT_EQ(Infer(OpKind::kDispatchGrad, {rows, Ints({kT, kK})}, attrs), (Shapes{{kT, kH}}));
   EXPECT_EQ(Infer(OpKind::kCombine, {Tensor({kT, kH}), rows, Tensor({kT, kK}), Ints({kT, kK})}, attrs),
             (Shapes{{kT, kH}}));
-  EXPECT_EQ(Infer(OpKind::kCombineGrad, {Tensor({kT, kH}), rows, Tensor({kT, kK}), Ints({kT, kK}), pair_of_row, active},
-                  attrs),
+  EXPECT_EQ(Infer(OpKind::kCombineGrad, {Tensor({kT, kH}), rows, Tensor({kT, kK}), pair_of_row, active}, attrs),
             (Shapes{{blocks * kBlock, kH}, {kT, kK}}));
 }
 
