@@ -25,13 +25,13 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   facts.machine_memory_bytes = 0;  // the plan is for another machine
   TrainConfig checked = config;
   if (checked.memory().host_bytes() == 0) checked.mutable_memory()->set_host_bytes(int64_t{1} << 50);
+  // Any build plans for any way of starting the ranks.
   checked.mutable_communication()->set_transport(CommunicationConfig::AUTO);
   // A plan writes nothing and, with the vocabulary given, reads nothing.
   if (checked.output().directory().empty()) checked.mutable_output()->set_directory("unused");
   if (checked.data().directory().empty() && checked.model().hunyuan_lm().vocab_size() > 0) {
     checked.mutable_data()->set_directory("unused");
   }
-  facts.started_by_mpirun = ranks > 1;
   RETURN_IF_ERROR(Validate(checked, facts));
   int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
   if (vocab_size == 0) {

@@ -97,8 +97,8 @@ struct StateView {
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);
 
-// What the CPU backend and a transport of `world_size` ranks need, for MakePlan. kInvalidArgument naming the tensor, what
-// the backend takes and what it got, if it does not run one of the graph's ops.
+// What the CPU backend and a transport of `world_size` ranks need, for MakePlan. kInvalidArgument naming the tensor,
+// what the backend takes and what it got, if it does not run one of the graph's ops.
 absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int threads);
 
 }  // namespace angel_ptm

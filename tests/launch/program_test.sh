@@ -16,6 +16,8 @@ expect "prepare" 0 "unigram entropy of the validation tokens" "$program" prepare
 # What plan predicts is what train reserves.
 expect "plan" 0 "packing loss" "$program" plan "${common[@]}" --ranks 2
 planned=$(grep "^arena" <<< "$output")
+expect "plan of local ranks" 0 "2 ranks" "$program" plan "${common[@]}" --set communication.local_ranks=2
+[[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "ranks as threads are planned otherwise: $output"
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
 [[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
 [[ ! -e $work/run ]] || failed "plan wrote something"
