@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/expert_blocks.h"
 #include "benchmarks/kernel_report.h"
 
 namespace angel_ptm {

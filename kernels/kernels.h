@@ -197,8 +197,8 @@ struct RouterGradArgs {
 // Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert in order of (token, choice).
 // Every expert starts on a block border, so the rows a product works on never depend on how full the others are.
 // row_of_pair[T,K]: destination row. pair_of_row[R]: t*K+k, or -1 for a padding row. block_expert[R/block_rows]: the
-// expert of each block, -1 behind the last. *active_blocks: blocks in use. R/block_rows = ExpertBlocksMax(...).
-// Workspace: E int32.
+// expert of each block, -1 behind the last. *active_blocks: blocks in use. R/block_rows = ExpertBlocksMax
+// (base/expert_blocks.h). Workspace: E int32.
 struct ExpertLayoutArgs {
   int32_t* row_of_pair = nullptr;
   int32_t* pair_of_row = nullptr;
@@ -207,11 +207,6 @@ struct ExpertLayoutArgs {
   const int32_t* experts = nullptr;  // [T,K]
   int64_t t = 0, k = 0, e = 0, block_rows = 0, blocks_max = 0;
 };
-
-// The number of blocks that hold T*K rows whatever the routing.
-constexpr int64_t ExpertBlocksMax(int64_t tokens, int64_t k, int64_t experts, int64_t block_rows) {
-  return (tokens * k + experts * (block_rows - 1)) / block_rows;
-}
 
 // rows[R,H] = x[T,H] gathered by pair_of_row; padding rows of active blocks are zero.
 struct DispatchArgs {

@@ -1,4 +1,5 @@
 // Reverse-mode differentiation of a graph: one backward rule per op kind, walked from the loss to the embedding.
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,8 @@ class Tape {
   void AttentionRule(const Op& op);
   void RouterRule(const Op& op);
   void CombineRule(const Op& op);
+  // The outputs of the op that made the tensor, one of a routing's tables; until an op is appended.
+  const std::vector<TensorId>& ExpertLayoutOf(TensorId part);
 
   GraphBuilder& builder_;
   std::vector<TensorId> gradient_of_;
@@ -139,16 +142,21 @@ void Tape::RouterRule(const Op& op) {
                       attrs);
 }
 
+const std::vector<TensorId>& Tape::ExpertLayoutOf(TensorId part) {
+  const std::vector<TensorId>* found = nullptr;
+  for (const Op& op : g().ops) {
+    if (op.kind == OpKind::kExpertLayout && std::ranges::find(op.outputs, part) != op.outputs.end())
+      found = &op.outputs;
+  }
+  APTM_CHECK(found != nullptr, g().tensors[part].name);
+  return *found;
+}
+
 void Tape::CombineRule(const Op& op) {
   const TensorId base = op.inputs[0], rows = op.inputs[1], weights = op.inputs[2];
   const TensorId dy = GradientOf(op.outputs[0]);
-  // The layout operands: pair_of_row and active_blocks stand beside row_of_pair in the op that made it.
-  TensorId pair_of_row = kNone, active_blocks = kNone;
-  for (const Op& candidate : g().ops) {
-    if (candidate.kind != OpKind::kExpertLayout || candidate.outputs[0] != op.inputs[3]) continue;
-    pair_of_row = candidate.outputs[1];
-    active_blocks = candidate.outputs[3];
-  }
+  const std::vector<TensorId>& layout = ExpertLayoutOf(op.inputs[3]);
+  const TensorId pair_of_row = layout[1], active_blocks = layout[3];
   SetGradient(base, dy);
   const TensorId drows = NewGradient(rows), dweights = NewGradient(weights);
   builder_.AppendInto(OpKind::kCombineGrad, {drows, dweights}, {dy, rows, weights, pair_of_row, active_blocks},
@@ -184,12 +192,7 @@ void Tape::Differentiate(OpId forward_op) {
       return RouterRule(op);
     case OpKind::kDispatch: {
       const auto [dx, add] = GradientToWrite(op.inputs[0]);
-      TensorId row_of_pair = kNone;
-      for (const Op& candidate : g().ops) {
-        if (candidate.kind == OpKind::kExpertLayout && candidate.outputs[1] == op.inputs[1]) {
-          row_of_pair = candidate.outputs[0];
-        }
-      }
+      const TensorId row_of_pair = ExpertLayoutOf(op.inputs[1])[0];
       OpAttrs attrs = op.attrs;
       attrs.accumulate = add;
       builder_.AppendInto(OpKind::kDispatchGrad, {dx}, {GradientOf(op.outputs[0]), row_of_pair}, attrs);

@@ -44,17 +44,10 @@ double Flops(const Graph& graph, const Op& op) {
 
 }  // namespace
 
-OpCost CostOf(const Graph& graph, const Op& op) {
-  OpCost cost{.flops = Flops(graph, op)};
-  for (TensorId t : op.inputs) cost.bytes += t == kNone ? 0 : static_cast<double>(graph.tensors[t].bytes());
-  for (TensorId t : op.outputs) cost.bytes += t == kNone ? 0 : static_cast<double>(graph.tensors[t].bytes());
-  return cost;
-}
-
 double ModelFlops(const Graph& graph) {
   double flops = 0;
   for (OpId i = 0; i < graph.update_begin; ++i) {
-    if (graph.ops[i].phase != Phase::kRecompute) flops += CostOf(graph, graph.ops[i]).flops;
+    if (graph.ops[i].phase != Phase::kRecompute) flops += Flops(graph, graph.ops[i]);
   }
   return flops;
 }

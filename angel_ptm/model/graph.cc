@@ -68,6 +68,9 @@ uint64_t Hash(const Graph& graph) {
     for (TensorId t : op.inputs) h.Mix(static_cast<uint64_t>(t));
     for (TensorId t : op.outputs) h.Mix(static_cast<uint64_t>(t));
   }
+  for (const Parameter& p : graph.parameters) {
+    h.Mix(static_cast<uint64_t>(p.tensor)).Mix(p.weight_decay).Mix(std::bit_cast<uint32_t>(p.init_stddev));
+  }
   for (const Unit& u : graph.units) h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
   return h.Digest();
 }

@@ -108,7 +108,8 @@ struct Graph {
   int64_t ParameterCount() const;
 };
 
-// A digest of everything that determines the graph's results: two runs with equal digests compute the same thing.
+// A digest of everything that determines what the graph computes, initial values included: graphs with equal digests
+// give equal results on equal inputs.
 uint64_t Hash(const Graph& graph);
 
 // One line per op: phase, kind, operands with shapes.

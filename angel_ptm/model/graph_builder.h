@@ -18,8 +18,8 @@ struct OutputSpec {
 };
 
 // The shape rule of every op kind: what the outputs must be, by slot, given the inputs. An absent optional output has
-// an empty suffix. CHECK-fails on operands that do not fit, since configurations were validated before any graph is
-// built.
+// an empty suffix. CHECK-fails on operands whose shapes do not fit, since configurations were validated before any
+// graph is built.
 std::vector<OutputSpec> InferOutputs(const Graph& graph, OpKind kind, const std::vector<TensorId>& inputs,
                                      const OpAttrs& attrs);
 

@@ -42,7 +42,7 @@ struct HunyuanLmBatch {
 };
 
 // Forward and loss. Inputs: "tokens", "targets" (negative: ignored), "positions", "segment_start" [rows*sequence] int32
-// and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.router.counts".
+// and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.mlp.router.counts".
 Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch);
 
 // Forward, loss and backward; layers whose entry in `recompute` is true are recomputed in the backward pass.

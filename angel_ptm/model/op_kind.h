@@ -1,5 +1,6 @@
 // The closed list of op kinds with their operand slots: `inputs -> outputs`, `?` marks an operand that may be absent.
-// Adding one touches: this list, shape_rules.cc, backward.cc, cost.cc, exec/bind.cc and one kernel per backend.
+// Adding one touches: this list, its name in graph.cc, shape_rules.cc, backward.cc, cost.cc, exec/kernel_call.cc, the
+// entry of KernelTable, and per backend a kernel and its workspace.
 #ifndef ANGEL_PTM_MODEL_OP_KIND_H_
 #define ANGEL_PTM_MODEL_OP_KIND_H_
 

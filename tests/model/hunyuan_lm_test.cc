@@ -218,6 +218,9 @@ TEST(GraphHash, SeparatesWhatChangesResults) {
   other = shape;
   other.router_aux_loss_coefficient = 0.01f;
   add(other, kSmallBatch);
+  other = shape;
+  other.initializer_range = 0.01f;
+  add(other, kSmallBatch);
   EXPECT_FALSE(digests.insert(Hash(BuildHunyuanLmTraining(shape, kSmallBatch, {false, false, false}))).second);
 }
 

@@ -104,6 +104,11 @@ TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
   EXPECT_DEATH(Infer(OpKind::kMatmul, {Tensor({kT, kH}), Tensor({kF, kH})}), "Matmul input 1 has shape \\[16, 8\\]");
   EXPECT_DEATH(Infer(OpKind::kAddRmsNorm, {Tensor({kT, kH}), kNone, Tensor({kF})}), "AddRmsNorm input 2");
   EXPECT_DEATH(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kF})}, {.topk = kK}), "Router input 1");
+  const TensorId base = Tensor({kT, kH}), choices = Tensor({kT, kK});
+  EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kF}), choices, Ints({kT, kK})}), "Combine input 1");
+  EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kH}), choices, Ints({kT})}), "Combine input 3");
+  EXPECT_DEATH(Infer(OpKind::kSwigluGrad, {Tensor({kT, kF}), Tensor({kT, kF}), kNone}), "SwigluGrad input 1");
+  EXPECT_DEATH(Infer(OpKind::kLinearCrossEntropy, {base, Tensor({kV, kF}), Ints({kT})}), "LinearCrossEntropy input 1");
 }
 
 }  // namespace

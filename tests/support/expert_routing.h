@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/expert_blocks.h"
 #include "kernels/kernels.h"
 #include "tests/support/kernel_testing.h"
 
