@@ -1,4 +1,5 @@
 // angel-ptm prepare, generate and export: text in, text out, weights out.
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -42,9 +43,16 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
   ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
   options.seed = static_cast<uint64_t>(seed);
-  if (options.tokens_max < 1) return absl::InvalidArgumentError("--tokens: wanted at least 1");
-  if (options.temperature < 0 || options.top_k < 0) {
-    return absl::InvalidArgumentError("--temperature and --top-k: wanted 0 or more");
+  constexpr int64_t kTokensMax = int64_t{1} << 30;
+  if (options.tokens_max < 1 || options.tokens_max > kTokensMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: wanted 1 to ", kTokensMax, ", got ", options.tokens_max));
+  }
+  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--temperature: wanted a finite number of 0 or more, got ", options.temperature));
+  }
+  if (options.top_k < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--top-k: wanted 0 (all) or more, got ", options.top_k));
   }
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   ASSIGN_OR_RETURN(const std::string checkpoint, ResolveCheckpoint(given));

@@ -13,6 +13,11 @@
 #include "launch/commands.h"
 
 namespace angel_ptm {
+namespace {
+
+constexpr int64_t kRanksMax = 65536;
+
+}  // namespace
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
@@ -20,9 +25,11 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RunFacts facts = MachineFacts();
   ASSIGN_OR_RETURN(const int64_t ranks, arguments.GetInt("ranks", std::max(1, config.communication().local_ranks())));
-  if (ranks < 1) return absl::InvalidArgumentError("--ranks: wanted at least 1");
-  facts.world_size = static_cast<int>(ranks);
-  facts.machine_memory_bytes = 0;  // the plan is for another machine
+  if (ranks < 1 || ranks > kRanksMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--ranks: wanted 1 to ", kRanksMax, ", got ", ranks));
+  }
+  facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
+  facts.machine_memory_bytes = 0;                                  // the plan is for another machine
   TrainConfig checked = config;
   if (checked.memory().host_bytes() == 0) checked.mutable_memory()->set_host_bytes(int64_t{1} << 50);
   // Any build plans for any way of starting the ranks.
@@ -38,14 +45,15 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
     ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(config.data().directory() + "/tokenizer.json"));
     vocab_size = tokenizer->vocabulary_size();
   }
-  const int threads = config.numerics().threads_per_rank() > 0 ? config.numerics().threads_per_rank() : facts.cores;
+  const int threads = Derive(checked, facts).threads_per_rank;
   ASSIGN_OR_RETURN(const auto run,
                    MakeRunPlan(config, {.world_size = facts.world_size, .threads = threads, .vocab_size = vocab_size}));
   std::printf(
-      "model: %s parameters; per micro-step %s model FLOPs; %lld blocks recomputed; %d ranks, ZeRO stage %d\n\n",
+      "model: %s parameters; per micro-step %s model FLOPs; %lld blocks recomputed; %d ranks x %d threads, ZeRO stage "
+      "%d\n\n",
       FormatCount(static_cast<double>(run->training.ParameterCount())).c_str(),
       FormatCount(ModelFlops(run->training)).c_str(), static_cast<long long>(run->recomputed_blocks), facts.world_size,
-      config.sharding().zero_stage());
+      threads, config.sharding().zero_stage());
   if (arguments.Has("graph")) std::printf("%s\n", ToText(run->training).c_str());
   std::printf("%s\n%s", MemoryTable(run->training_plan).c_str(),
               PlanSummary(run->training, run->training_plan).c_str());

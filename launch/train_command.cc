@@ -110,13 +110,13 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
 }
 
 // A user's mistake is the same sentence on every rank, and rank 0 says it; a failure is said by the rank that failed.
-// The others give them a second, in which mpirun ends the job with SIGTERM. False if nothing of the kind happened: the
-// error is this rank's own, or it alone knows.
+// The others give them five seconds, in which mpirun ends the job with SIGTERM. False if nothing of the kind happened:
+// the error is this rank's own, or it alone knows.
 bool EndsWithoutThisRanksWord(const absl::Status& status) {
   const bool likely = absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsAlreadyExists(status) ||
                       absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status) ||
                       absl::IsUnavailable(status);
-  for (int i = 0; likely && i < 50 && !stop_requested.load(); ++i) {
+  for (int i = 0; likely && i < 250 && !stop_requested.load(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return likely && stop_requested.load();

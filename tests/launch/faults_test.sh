@@ -66,7 +66,7 @@ killed_rank() {
   local job=$!
   await_line "^step 1/" "$log" $job || return
   process=$(process_of_rank "$victim" $job)
-  [[ -n $process ]] || { failed "killed rank: found no process of rank $victim"; kill -KILL $job; return; }
+  [[ -n $process ]] || { failed "killed rank: found no process of rank $victim"; kill_job $job; return; }
   start=$SECONDS
   kill -KILL "$process"
   wait $job

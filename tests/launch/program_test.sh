@@ -5,7 +5,7 @@ build=$4
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "${@:1:3}" "${@:5}"
 
 expect "version" 0 "options: CUDA=" "$program" --version
-[[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ [0-9a-f]{12}(-dirty)?\)|unknown ]] || failed "no commit in: $output"
+[[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ ([0-9a-f]{12}(-dirty)?|unknown)\) ]] || failed "no commit in: $output"
 for command in help --help -h; do expect "$command" 0 "angel-ptm export" "$program" $command; done
 expect "no command" 0 "angel-ptm export" "$program"
 expect "help fields" 0 "optimizer.adamw.learning_rate" "$program" help fields
@@ -18,6 +18,8 @@ expect "plan" 0 "packing loss" "$program" plan "${common[@]}" --ranks 2
 planned=$(grep "^arena" <<< "$output")
 expect "plan of local ranks" 0 "2 ranks" "$program" plan "${common[@]}" --set communication.local_ranks=2
 [[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "ranks as threads are planned otherwise: $output"
+expect "plan and its threads" 0 "2 ranks x $(($(nproc) / 2 > 0 ? $(nproc) / 2 : 1)) threads" "$program" plan "${common[@]}" \
+  --ranks 2 --set numerics.threads_per_rank=0
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
 [[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
 [[ ! -e $work/run ]] || failed "plan wrote something"

@@ -1,6 +1,7 @@
 # Sourced by the tests of the program: arguments <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]; a small
 # text in $work/text; functions that run the program and check what it says.
 set -uo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/../support/processes.sh"
 program=$1 config=$2 work=$3
 shift 3
 mpirun=("$@")
@@ -51,26 +52,7 @@ train_in() {
 # with_ranks <n> <command...>: under mpirun.
 with_ranks() { "${mpirun[@]}" -np "$1" --oversubscribe --bind-to none "${@:2}"; }
 
-# The processes of the program below process $1, itself included.
-program_processes() {
-  [[ $(readlink "/proc/$1/exe") == $(readlink -f "$program") ]] && echo "$1"
-  local child
-  for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do program_processes "$child"; done
-}
-# The mpirun at or below process $1, which may be a wrapper of it.
-mpirun_process() {
-  [[ $(cat "/proc/$1/comm") =~ ^(mpirun|mpiexec|orterun|prterun)$ ]] && { echo "$1"; return; }
-  local child
-  for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do mpirun_process "$child"; done
-}
-# process_of_rank <rank> <pid of mpirun>
-process_of_rank() {
-  local process
-  for process in $(program_processes "$2"); do
-    tr '\0' '\n' < "/proc/$process/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$process"
-  done
-}
-# await_line <pattern> <log> <pid>: until the log of a process has it; kills the process and fails after a minute.
+# await_line <pattern> <log> <pid>: until the log of a process has it; kills its job and fails after a minute.
 await_line() {
   local i
   for ((i = 0; i < 600; ++i)); do
@@ -79,7 +61,7 @@ await_line() {
   done
   failed "no line like '$1' within a minute:"
   tail -n 5 "$2"
-  kill -KILL "$3"
+  kill_job "$3"
   return 1
 }
 

@@ -62,7 +62,7 @@ refused "more than the machine has: which tier, by how much" "TiB more" train --
   --set model.hunyuan_lm.intermediate_size=131072 --set model.hunyuan_lm.num_hidden_layers=64
 [[ $output == *"does not fit: the device tier needs"* ]] || failed "which tier: $output"
 
-# Damaged data. damage <file> <command...>: runs it with the file as the command left it, then puts the file back.
+# Damaged data. flip <file> <offset> damages two bytes; restore puts the prepared data back.
 good=$work/good
 cp -r "$work/data" "$good"
 restore() { rm -rf "$work/data" && cp -r "$good" "$work/data"; }
@@ -116,6 +116,12 @@ refused "export over a folder that is not empty" "$work/copy exists and is not e
   "$program" export --checkpoint "$work/run" --format huggingface --output "$work/copy"
 refused "export in an unknown format" "--format: wanted huggingface, got onnx" \
   "$program" export --checkpoint "$work/run" --format onnx --output "$work/refused"
+
+# Numbers on the command line.
+refused "no ranks" "--ranks: wanted 1 to 65536, got 4294967296" "$program" plan "${common[@]}" --ranks 4294967296
+for word in "tokens=9223372036854775807" "tokens=0" "temperature=nan" "temperature=-1" "top-k=-1"; do
+  refused "generate --$word" "--${word%=*}: wanted " "$program" generate --checkpoint "$work/run" --prompt a "--$word"
+done
 
 # Under mpirun a mistake is said once, not by every rank.
 if [[ ${#mpirun[@]} -gt 0 ]]; then
