@@ -21,7 +21,9 @@ function(angel_ptm_test name)
   set(registered)
   if(ARG_RANKS)
     foreach(n IN LISTS ARG_RANKS)
-      add_test(NAME ${name}_np${n} COMMAND ${ANGEL_PTM_MPIRUN} -np ${n} --oversubscribe --bind-to none $<TARGET_FILE:${name}>)
+      # mpirun is a terminal to GoogleTest, but nobody sees its colours in a log.
+      add_test(NAME ${name}_np${n} COMMAND ${ANGEL_PTM_MPIRUN} -np ${n} --oversubscribe --bind-to none
+               $<TARGET_FILE:${name}> --gtest_color=no)
       list(APPEND registered ${name}_np${n})
     endforeach()
   else()

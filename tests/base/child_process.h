@@ -6,9 +6,11 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -58,6 +60,14 @@ inline bool FailSystemCall(int number, int argument, uint32_t value, int error) 
   };
   sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// Whether FailSystemCall works here, tried in a child process.
+inline bool SystemCallsCanFail() {
+  const pid_t child = fork();
+  if (child == 0) _exit(FailSystemCall(SYS_close, 0, UINT32_MAX, EINVAL) ? 0 : 1);
+  int status = 0;
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 }  // namespace angel_ptm

@@ -55,6 +55,8 @@ absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death)
       usleep(98000);
     }
     RETURN_IF_ERROR(comm.AllGather(dst, src, {"layer.2", step}));
+    // The call may have been over before the other thread was on.
+    while (step == kLastStep && comm.rank() == death.victim) pause();
   }
   return absl::OkStatus();
 }

@@ -19,9 +19,10 @@ struct HotPathRun {
   std::function<void()> after_step;
 };
 
-// Trains as this rank through everything a real step goes through (checked communicator, progress board, pages that
-// move) and returns the process's allocation calls between the ends of steps 2 and 6; expects a finite loss, moved
-// pages and the routing that was asked for. Ranks must start together; -1 after a failure.
+// Trains as this rank through everything that feeds and plays a step (loader, checked communicator, progress board,
+// pages that move; not the line printed after it) and returns the process's allocation calls between the ends of steps
+// 2 and 6; expects a finite loss, moved pages and the routing that was asked for. Ranks must start together; -1 after a
+// failure.
 int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator);
 
 }  // namespace angel_ptm

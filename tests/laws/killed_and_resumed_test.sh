@@ -5,6 +5,7 @@
 # With mpirun one of its two ranks is killed and mpirun ends the other; without, the two ranks are threads of one
 # process. The run goes on with the other transport once.
 set -u
+source "$(dirname -- "${BASH_SOURCE[0]}")/../support/processes.sh"
 program=$1
 shift
 mpirun=("$@")
@@ -59,12 +60,6 @@ train() {
   fi
 }
 steps_done() { grep -c step "$folder/$1/metrics.jsonl" 2> /dev/null || true; }
-# The processes of the program below process $1, itself included.
-program_processes() {
-  [ "$(readlink "/proc/$1/exe")" = "$(readlink -f "$program")" ] && echo "$1"
-  local child
-  for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do program_processes "$child"; done
-}
 # kill_part_of <name> <resumes>: starts `command` and kills one process of the program once it has done some steps after
 # having resumed that many times in all.
 kill_part_of() {

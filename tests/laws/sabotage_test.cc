@@ -1,5 +1,6 @@
 // The sabotage cases of law 1: faults that must not pass ParityMatrix::Check, the comparison that
 // offload_parity_test.cc makes, on threads and on MPI. Three ranks, so that swapping two summands shows.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -164,6 +165,10 @@ std::string Finds(const Sabotage& sabotage, Axes axes) {
   return found;
 }
 
+// What the comparison may say of a fault; ranks that do not compare say nothing.
+constexpr char kVerdicts[] =
+    "^loss of step|^norm of step|^parameters of unit|^moments of unit|^rank [0-9]+'s copy of|^not compared$";
+
 class SabotageTest : public testing::TestWithParam<Sabotage> {};
 
 TEST_P(SabotageTest, IsFound) {
@@ -172,11 +177,12 @@ TEST_P(SabotageTest, IsFound) {
   const bool threads = ThreeRanks().transport == "local";
   std::vector<int> stages = {2, 3};
   if (threads) stages = GetParam().replicated ? std::vector<int>{1, 2} : std::vector<int>{0, 2, 3};
-  if (!threads && GetParam().replicated) stages.clear();
+  if (!threads && GetParam().replicated) GTEST_SKIP() << "copies are compared on threads (see above)";
   for (int zero_stage : stages) {
     for (bool moe : {false, true}) {
       const std::string found = Finds(GetParam(), {.moe = moe, .zero_stage = zero_stage, .budget_percent = 60});
-      EXPECT_NE(found, "") << "not found at ZeRO stage " << zero_stage;
+      // Nor is another error, of the planner say, the comparison's verdict.
+      EXPECT_THAT(found, testing::ContainsRegex(kVerdicts)) << "not found at ZeRO stage " << zero_stage;
       std::printf("  ZeRO %d, %s: %s\n", zero_stage, moe ? "MoE" : "dense", found.c_str());
     }
   }
@@ -189,9 +195,11 @@ class NoSabotageTest : public SabotageTest {};
 
 // The hooks themselves change nothing, the right order done by hand is the right order, and resuming is no fault.
 TEST_P(NoSabotageTest, IsNotFound) {
-  for (int zero_stage : {0, 3}) {
-    const std::string found = Finds(GetParam(), {.moe = true, .zero_stage = zero_stage, .budget_percent = 60});
-    EXPECT_TRUE(found.empty() || found == "not compared") << found;
+  for (int zero_stage : {0, 2, 3}) {
+    for (bool moe : {false, true}) {
+      const std::string found = Finds(GetParam(), {.moe = moe, .zero_stage = zero_stage, .budget_percent = 60});
+      EXPECT_TRUE(found.empty() || found == "not compared") << found;
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,11 @@ inline constexpr double kLossTolerance = 2e-6;
 inline constexpr double kNormTolerance = 1e-5;
 inline constexpr double kWeightsTolerance = 1e-4;
 
-inline double RelativeDifference(double a, double b) { return std::fabs(a - b) / std::fabs(b); }
+// Infinite where a or b is not finite: std::max would lose a NaN.
+inline double RelativeDifference(double a, double b) {
+  const double difference = std::fabs(a - b) / std::fabs(b);
+  return std::isfinite(difference) ? difference : std::numeric_limits<double>::infinity();
+}
 
 struct Disagreement {
   double first_loss = 0, first_norm = 0, loss = 0, norm = 0, weights = 0;
@@ -40,8 +45,9 @@ struct Disagreement {
   }
 };
 
-// The distance of the final parameters over their length.
+// The distance of the final parameters over their length; infinite if a, of a failed run, has none.
 inline double WeightsApart(const TinyResult& a, const TinyResult& b) {
+  if (a.parameters.size() != b.parameters.size()) return std::numeric_limits<double>::infinity();
   double distance = 0, length = 0;
   for (size_t u = 0; u < b.parameters.size(); ++u) {
     for (size_t i = 0; i < b.parameters[u].size(); ++i) {

@@ -35,6 +35,7 @@ Exits 0 if every comparison is within its tolerance. An error is max |got - want
 """
 
 import argparse
+import math
 import sys
 
 import torch
@@ -64,7 +65,13 @@ def scaled_error(got, want):
     if got.shape != want.shape:
         return float("inf")
     difference, magnitude = (got - want).abs().max().item(), want.abs().max().item()
+    if not math.isfinite(difference) or not math.isfinite(magnitude):
+        return float("inf")  # max and sorted, which callers use, would lose a NaN
     return difference / magnitude if magnitude > 0 else (0.0 if difference == 0 else float("inf"))
+
+
+def worst_relative_error(got, want):
+    return max((scaled_error(torch.tensor(a), torch.tensor(b)) for a, b in zip(got, want, strict=True)), default=float("inf"))
 
 
 def tensors_by_exported_name(model):
@@ -193,9 +200,9 @@ def compare_training(model, router, views, dump, steps, coefficient, hyper, args
     got = dump["losses"].tolist()
     for step, (a, b) in enumerate(zip(got, losses), start=1):
         print(f"          step {step:2}: angel-ptm {a:.7f}  transformers {b:.7f}")
-    checks.add("losses of the steps, worst", max(abs(a - b) / abs(b) for a, b in zip(got, losses)), args.steps_tolerance)
+    checks.add("losses of the steps, worst", worst_relative_error(got, losses), args.steps_tolerance)
     if "grad_norms" in dump:
-        worst = max(abs(a - b) / b for a, b in zip(dump["grad_norms"].tolist(), norms))
+        worst = worst_relative_error(dump["grad_norms"].tolist(), norms)
         checks.add("gradient norms of the steps, worst", worst, args.gradients_tolerance)
     after = {
         name: scaled_error(dump["weights_after/" + name], parameter.data[index])

@@ -1,8 +1,10 @@
-// The largest model of the family on a large cluster plans and verifies in seconds, with little lost to holes.
+// The largest model of the family on a large cluster plans and verifies (it prints in how many seconds; ctest's timeout
+// is the only bound) with little lost to holes.
 #include <gtest/gtest.h>
 
 #include <chrono>
 
+#include "tests/model/model_testing.h"
 #include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
@@ -14,9 +16,9 @@ double Seconds(std::chrono::steady_clock::time_point since) {
 
 class A13BOn1024Ranks : public ::testing::TestWithParam<bool> {};
 
-TEST_P(A13BOn1024Ranks, PlansInSeconds) {
+TEST_P(A13BOn1024Ranks, PlansWithFewHoles) {
   const Graph graph = plan_testing::TrainingGraph(
-      plan_testing::A13BShape(), {.rows = 1, .sequence = 4096, .lm_head_chunk_tokens = 512, .expert_block_rows = 64},
+      model_testing::A13BShape(), {.rows = 1, .sequence = 4096, .lm_head_chunk_tokens = 512, .expert_block_rows = 64},
       GetParam());
   BackendFacts facts = plan_testing::FactsFor(graph);
   for (int64_t& bytes : facts.reduce_scratch_bytes) bytes = 64 << 20;
@@ -37,7 +39,6 @@ TEST_P(A13BOn1024Ranks, PlansInSeconds) {
   EXPECT_TRUE(VerifyPlan(graph, *tight).ok());
   std::printf("%zu steps planned in %.2f s, verified in %.2f s\n", tight->micro_step.steps.size(), planning,
               Seconds(verify_begin));
-  EXPECT_LT(planning, 30);  // 0.2 s on an idle core
 }
 
 INSTANTIATE_TEST_SUITE_P(Recompute, A13BOn1024Ranks, ::testing::Bool());

@@ -33,20 +33,6 @@ inline HunyuanLmShape SmallShape(int64_t layers, bool moe) {
 inline constexpr HunyuanLmBatch kSmallBatch{
     .rows = 2, .sequence = 64, .lm_head_chunk_tokens = 32, .expert_block_rows = 8};
 
-inline HunyuanLmShape A13BShape() {
-  return {.vocab_size = 128167,
-          .hidden_size = 4096,
-          .intermediate_size = 3072,
-          .num_hidden_layers = 32,
-          .num_attention_heads = 32,
-          .num_key_value_heads = 8,
-          .head_dim = 128,
-          .num_experts = 64,
-          .moe_topk = 8,
-          .rope_alpha = 1000,
-          .tie_word_embeddings = true};
-}
-
 inline Graph TrainingGraph(const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool recompute) {
   Graph graph = BuildHunyuanLmTraining(shape, batch, std::vector<bool>(shape.num_hidden_layers, recompute));
   AppendAdamW(graph);
