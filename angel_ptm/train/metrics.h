@@ -32,7 +32,8 @@ struct ProgressContext {
 };
 std::string ProgressLine(const StepMetrics& metrics, const ProgressContext& context);
 
-// Appends to <directory>/metrics.jsonl. A resumed run first drops the lines of steps it is going to repeat.
+// Appends to <directory>/metrics.jsonl. A resumed run first drops the lines of steps it is going to repeat. Errors are
+// those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step);
