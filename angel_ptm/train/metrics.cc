@@ -93,6 +93,18 @@ MetricsFile::~MetricsFile() {
 
 absl::Status MetricsFile::Append(const StepMetrics& metrics) {
   absl::StrAppend(&unwritten_, ToJson(metrics), "\n");
+  return WriteKept();
+}
+
+absl::Status MetricsFile::Flush() {
+  RETURN_IF_ERROR(WriteKept());
+  while (fdatasync(fd_) != 0) {
+    if (errno != EINTR) return FileError("sync", path_, errno);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MetricsFile::WriteKept() {
   for (size_t done = 0; done < unwritten_.size();) {
     const ssize_t n =
         pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));

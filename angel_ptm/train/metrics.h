@@ -45,12 +45,15 @@ class MetricsFile {
   // The file always ends in a whole line. A line that cannot be written (disk full) is an error, but it is kept and
   // goes out with the next one that can.
   absl::Status Append(const StepMetrics& metrics);
+  // Writes the lines that are kept, and puts all lines on disk.
+  absl::Status Flush();
   // Whether lines are kept because they could not be written.
   bool behind() const { return !unwritten_.empty(); }
   const std::string& path() const { return path_; }
 
  private:
   MetricsFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
+  absl::Status WriteKept();
 
   int fd_;
   int64_t bytes_;  // of whole lines in the file

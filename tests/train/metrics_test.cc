@@ -1,18 +1,17 @@
 #include "angel_ptm/train/metrics.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
 #include "nlohmann/json.hpp"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -75,26 +74,6 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
   }
 }
 
-// A limit on the size of files stands in for a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(size_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit = {bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit before_;
-  void (*const handler_)(int);
-};
-
 TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
   const TemporaryFolder folder;
   const std::string directory = folder / "run";
@@ -116,6 +95,21 @@ TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
   EXPECT_FALSE(file->behind());
   EXPECT_EQ(Slurp(file->path()), ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n" + ToJson({.step = 2}) + "\n" +
                                      ToJson({.step = 3}) + "\n");
+}
+
+TEST(MetricsFileTest, FlushWritesTheLinesThatFoundNoRoom) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  {
+    const FileSizeLimit limit(8);
+    EXPECT_FALSE(file->Append({.step = 0}).ok());
+    EXPECT_EQ(file->Flush().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_TRUE(file->behind());
+  }
+  EXPECT_TRUE(file->Flush().ok());
+  EXPECT_FALSE(file->behind());
+  EXPECT_EQ(Slurp(file->path()), ToJson({.step = 0}) + "\n");
 }
 
 TEST(MetricsFileTest, SaysWhereItCannotWrite) {
