@@ -16,10 +16,11 @@ struct StepMetrics {
   double loss = 0;       // mean nats per target token over the global batch, without the router's auxiliary loss
   double grad_norm = 0;  // of the mean gradient, before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;          // all ranks
-  double peak_fraction = 0;              // model FLOP/s over the measured matrix peak of all ranks
-  bool skipped = false;                  // non-finite: nothing was updated
-  std::optional<double> expert_balance;  // fullest expert over the mean, worst layer; 1 is even. MoE only
+  double tokens_per_second = 0;  // all ranks
+  double peak_fraction = 0;      // model FLOP/s over the measured matrix peak of all ranks
+  bool skipped = false;          // non-finite: nothing was updated
+  // Fullest expert over the mean, worst layer; 1 is even. Of the step's last micro-batch of rank 0. MoE only.
+  std::optional<double> expert_balance;
   std::optional<double> validation_loss, validation_bits_per_byte;
 };
 

@@ -312,6 +312,8 @@ absl::Status Trainer::Step() {
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;
   ++state_.next_step;
   state_.next_sample += config_.batch().global_batch_sequences();
+  // Evaluation writes its own counts to the same addresses.
+  if (communicator_.rank() == 0) metrics_.expert_balance = ExpertBalance();
   RETURN_IF_ERROR(MaybeEvaluate());
   RETURN_IF_ERROR(Report(seconds));
   return MaybeSave(LastStep() || stop_);
@@ -380,7 +382,6 @@ absl::Status Trainer::Report(double seconds) {
   if (communicator_.rank() != 0) return absl::OkStatus();
   metrics_.tokens_per_second = static_cast<double>(derived_.step_tokens) / seconds;
   metrics_.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
-  metrics_.expert_balance = ExpertBalance();
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
   const bool was_behind = metrics_file_->behind();
   if (const absl::Status written = metrics_file_->Append(metrics_); !written.ok() && !was_behind) {

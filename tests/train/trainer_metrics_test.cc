@@ -1,4 +1,4 @@
-// When the trainer writes its metrics, seen from outside: lines that found no room.
+// What the trainer writes to metrics.jsonl and when: lines that found no room, steps that are evaluated.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "tests/laws/forwarding_communicator.h"
@@ -58,6 +60,29 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(communicator.lines_without_room_, kLastStep);
   EXPECT_EQ(communicator.lines_before_checkpoint_, kLastStep + 1);
+}
+
+// Evaluation runs other batches through the same memory: what is told of the step must be of the step.
+TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(PrepareTinyText(folder.path()).ok());
+  const auto lines = [&](int every_steps) {
+    const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), absl::StrCat("every", every_steps),
+                                             {absl::StrCat("evaluation.every_steps=", every_steps)});
+    const absl::Status status = RunTrainer({.configs = {config}}).status();
+    EXPECT_TRUE(status.ok()) << status;
+    return MetricLines(config);
+  };
+  const std::vector<std::string> wanted = lines(0);
+  ASSERT_EQ(wanted.size(), kLastStep + 1);
+  EXPECT_NE(wanted[0].find("expert_balance"), std::string::npos) << wanted[0];
+  std::vector<std::string> evaluated = lines(1);
+  for (std::string& line : evaluated) {
+    const size_t validation = line.find("\"validation_");
+    ASSERT_NE(validation, std::string::npos) << line;
+    line.resize(validation);
+  }
+  EXPECT_EQ(evaluated, wanted);
 }
 
 }  // namespace
