@@ -53,8 +53,7 @@ PeerWatcher::Loss PeerWatcher::Look() const {
     RankProgress peer;
     if (r == rank_ || !board_->Read(r, &peer)) continue;
     const bool failed = peer.state == RankProgress::kFailed;
-    const bool died =
-        peer.state == RankProgress::kRunning && ProcessStartTicks(peer.process_id) != peer.process_start_ticks;
+    const bool died = peer.state == RankProgress::kRunning && board_->Died(peer);
     if (!failed && !died) continue;
     std::string sentence = absl::StrCat("rank ", r, " (pid ", peer.process_id, " on host ", peer.host.data(), ") ");
     if (died) {

@@ -1,6 +1,6 @@
 // Notices within a fraction of a second that a rank of this machine died or failed, and says which and where it was.
-// Ranks on other machines are left to mpirun (which ends the job when any process dies) and to the collectives'
-// timeout.
+// Ranks on other machines, and processes of another PID namespace, are left to mpirun (which ends the job when any
+// process dies) and to the collectives' timeout.
 #ifndef ANGEL_PTM_COMM_PEER_WATCHER_H_
 #define ANGEL_PTM_COMM_PEER_WATCHER_H_
 

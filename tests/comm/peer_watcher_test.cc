@@ -4,11 +4,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <thread>
+
+#include "comm/shared_memory.h"
+#include "comm/shared_record.h"
 
 namespace angel_ptm {
 namespace {
@@ -151,10 +157,59 @@ TEST(PeerWatcherTest, AFailedRanksReasonReachesItsPeersAndIsNotSaidTwice) {
   EXPECT_EQ(deaths, 0);
 }
 
+// What rank 1, this process, has published, changed in the shared file: the loss that rank 0 then sees, if any.
+std::string LossAfter(const char* name, const std::function<void(RankProgress&)>& change) {
+  const std::string path = BoardPath(name);
+  const auto board = ProgressBoard::Open(path, 2);
+  EXPECT_TRUE(board.ok()) << board.status();
+  using Record = SharedRecord<RankProgress>;
+  const auto memory = SharedMemory::Open(path, 2 * sizeof(Record));
+  EXPECT_TRUE(memory.ok()) << memory.status();
+  (*board)->Unlink();
+  (*board)->Publish(1, 12, "backward");
+  Record& record = static_cast<Record*>((*memory)->data())[1];
+  RankProgress progress;
+  EXPECT_TRUE(record.Read(&progress));
+  change(progress);
+  record.Write(progress);
+  const PeerWatcher watcher(*board, 0, nullptr, 0.01);
+  return AwaitLoss(watcher, 0.2);
+}
+
 TEST(PeerWatcherTest, ProcessIdTakenByAnotherProcessIsADeath) {
-  EXPECT_GT(ProcessStartTicks(getpid()), 0);
+  EXPECT_EQ(LossAfter("same", [](RankProgress&) {}), "");
+  EXPECT_THAT(LossAfter("taken", [](RankProgress& p) { --p.process_start_ticks; }),
+              HasSubstr("(pid " + std::to_string(getpid()) + " on host "));
+}
+
+// Two containers with one /dev/shm: the numbers of the other's processes say nothing here.
+TEST(PeerWatcherTest, ProcessesOfAnotherPidNamespaceAreNotWatched) {
+  const auto gone = [](RankProgress& p) { p.process_id = -5; };
+  EXPECT_THAT(LossAfter("gone", gone), HasSubstr("rank 1 (pid -5 on host "));
+  EXPECT_EQ(LossAfter("elsewhere",
+                      [&](RankProgress& p) {
+                        gone(p);
+                        ++p.pid_namespace;
+                      }),
+            "");
+}
+
+TEST(PeerWatcherTest, AProcessThatCannotBeLookedAtIsAlive) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  board->Publish(1, 12, "backward");
+  RankProgress progress;
+  ASSERT_TRUE(board->Read(1, &progress));
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none = {0, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  const std::optional<int64_t> ticks = ProcessStartTicks(getpid());
+  const bool died = board->Died(progress);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_FALSE(ticks.has_value());
+  EXPECT_FALSE(died);
+  EXPECT_EQ(ProcessStartTicks(getpid()), progress.process_start_ticks);
   EXPECT_EQ(ProcessStartTicks(-5), -1);
-  EXPECT_NE(ProcessStartTicks(getpid()), ProcessStartTicks(1));
 }
 
 }  // namespace
