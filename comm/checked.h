@@ -51,7 +51,7 @@ class CheckedCommunicator final : public Communicator {
   absl::Status Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag);
   // all_[r] = rank r's header.
   absl::Status ExchangeHeaders(const Header& mine, const CallTag& tag);
-  // Every rank gets all of rank 0's planned text; this rank's first entry that differs, or -1.
+  // Every rank gets the hashes of rank 0's planned entries; the index of this rank's first that differs, or -1.
   absl::StatusOr<int64_t> FirstDifference(std::span<const CollectiveEntry> planned);
 
   Communicator* const inner_;
