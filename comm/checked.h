@@ -15,7 +15,7 @@ namespace angel_ptm {
 
 // What is compared while training. kHistory: nothing per call but a running hash for VerifySameHistory. kEveryCall:
 // each verb first exchanges a header with its name and size, so a mismatch is an error instead of a hang or wrong data;
-// costs one small all-gather per call.
+// costs one small all-gather per call. Training uses the first, tests of law 4 the second too.
 enum class SequenceCheck { kHistory, kEveryCall };
 
 class CheckedCommunicator final : public Communicator {
@@ -31,8 +31,6 @@ class CheckedCommunicator final : public Communicator {
   // That all ranks have issued the same calls so far (e.g. at every checkpoint).
   absl::Status VerifySameHistory(CallTag tag);
 
-  // Of (verb, what, bytes, root) of every call so far, in order.
-  uint64_t history_hash() const { return history_hash_; }
   int64_t calls() const { return calls_; }
 
   int rank() const override { return inner_->rank(); }
@@ -56,7 +54,7 @@ class CheckedCommunicator final : public Communicator {
 
   Communicator* const inner_;
   const SequenceCheck check_;
-  uint64_t history_hash_ = 0;
+  uint64_t history_hash_ = 0;  // of (verb, what, bytes, root) of every call so far, in order
   int64_t calls_ = 0;
   std::vector<std::byte> all_;  // [size] headers
 };
