@@ -19,7 +19,9 @@
 namespace angel_ptm {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using Clock = std::chrono::steady_clock;
 
 std::string BoardPath(const char* name) {
@@ -82,8 +84,10 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
   std::string host(64, '\0');
   gethostname(host.data(), host.size() - 1);
-  EXPECT_EQ(sentence, "rank 1 (pid " + std::to_string(child) + " on host " + host.c_str() +
-                          ") died at step 12 in backward layer.3 gather; rank 0 was at step 12 in all-gather layer.2");
+  const std::string unchanged = ", unchanged for [0-9.]+ s";
+  EXPECT_THAT(sentence, MatchesRegex("rank 1 .pid " + std::to_string(child) + " on host " + host.c_str() +
+                                     ". died at step 12 in backward layer.3 gather" + unchanged +
+                                     "; rank 0 was at step 12 in all-gather layer.2" + unchanged));
   (*board)->Unlink();
   int exit_status = 0;
   waitpid(child, &exit_status, 0);
@@ -180,6 +184,15 @@ TEST(PeerWatcherTest, ProcessIdTakenByAnotherProcessIsADeath) {
   EXPECT_EQ(LossAfter("same", [](RankProgress&) {}), "");
   EXPECT_THAT(LossAfter("taken", [](RankProgress& p) { --p.process_start_ticks; }),
               HasSubstr("(pid " + std::to_string(getpid()) + " on host "));
+}
+
+TEST(PeerWatcherTest, SaysHowLongTheDeadHadBeenAtIt) {
+  EXPECT_THAT(LossAfter("unchanged",
+                        [](RankProgress& p) {
+                          --p.process_start_ticks;
+                          p.changed_ns -= int64_t{90} * 1000 * 1000 * 1000;
+                        }),
+              ContainsRegex(". died at step 12 in backward, unchanged for 1m3[0-9]s$"));
 }
 
 // Two containers with one /dev/shm: the numbers of the other's processes say nothing here.
