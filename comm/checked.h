@@ -15,7 +15,7 @@ namespace angel_ptm {
 
 // What is compared while training. kHistory: nothing per call but a running hash for VerifySameHistory. kEveryCall:
 // each verb first exchanges a header with its name and size, so a mismatch is an error instead of a hang or wrong data;
-// costs one small all-gather per call.
+// costs one small all-gather per call. Training uses the first, tests of law 4 the second too.
 enum class SequenceCheck { kHistory, kEveryCall };
 
 class CheckedCommunicator final : public Communicator {
@@ -31,8 +31,6 @@ class CheckedCommunicator final : public Communicator {
   // That all ranks have issued the same calls so far (e.g. at every checkpoint).
   absl::Status VerifySameHistory(CallTag tag);
 
-  // Of (verb, what, bytes, root) of every call so far, in order.
-  uint64_t history_hash() const { return history_hash_; }
   int64_t calls() const { return calls_; }
 
   int rank() const override { return inner_->rank(); }
@@ -51,12 +49,12 @@ class CheckedCommunicator final : public Communicator {
   absl::Status Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag);
   // all_[r] = rank r's header.
   absl::Status ExchangeHeaders(const Header& mine, const CallTag& tag);
-  // Every rank gets all of rank 0's planned text; this rank's first entry that differs, or -1.
+  // Every rank gets the hashes of rank 0's planned entries; the index of this rank's first that differs, or -1.
   absl::StatusOr<int64_t> FirstDifference(std::span<const CollectiveEntry> planned);
 
   Communicator* const inner_;
   const SequenceCheck check_;
-  uint64_t history_hash_ = 0;
+  uint64_t history_hash_ = 0;  // of (verb, what, bytes, root) of every call so far, in order
   int64_t calls_ = 0;
   std::vector<std::byte> all_;  // [size] headers
 };

@@ -1,6 +1,6 @@
-// The door to other ranks: few verbs, all blocking. The executor calls them on its comm lane, which is the only thread
-// that touches a Communicator, so progress never depends on the compute lane (OpenMPI's non-blocking collectives do not
-// advance by themselves).
+// The door to other ranks: few verbs, all blocking. The executor calls them on its comm lane, so progress never depends
+// on the compute lane (OpenMPI's non-blocking collectives do not advance by themselves). One thread at a time may be in
+// a Communicator: others than the comm lane only while the lanes are idle, between the executor's calls.
 //
 // Contract of every implementation:
 // * All ranks call the same verbs with the same sizes in the same order (law 4); CheckedCommunicator proves it.

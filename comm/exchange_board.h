@@ -75,7 +75,7 @@ class ExchangeBoard {
   bool failed() const { return failure_->state.load() == ExchangeFailure::kPublished; }
   std::string failure_sentence() const;
 
-  // `all-gather "x" (step 3)`, or "no call" if the rank has made none.
+  // `all-gather "x" (step 3)`, or "none" if the rank has made no call.
   std::string LastCall(int rank) const;
 
  private:

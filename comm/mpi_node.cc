@@ -123,7 +123,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld
   if (status.ok()) status = ProbePeers(world.rank(), probes);
   status =
       Agree(world, status);  // also keeps `mine` alive until all have read it, and the name until all have opened it
-  if (memory.ok() && world.rank() == 0) (*memory)->Unlink();
+  // A rank that failed has removed the name before others made it anew, perhaps.
+  if (memory.ok() && (world.rank() == 0 || !status.ok())) (*memory)->Unlink();
   RETURN_IF_ERROR(status);
   std::unique_ptr<Communicator> comm = std::make_unique<MpiNodeCommunicator>(
       std::move(*memory), world.rank(), world.size(), std::move(options), transfer_bytes_max);

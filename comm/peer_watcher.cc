@@ -5,11 +5,19 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr double kHurriedPeriodSeconds = 0.01;
+
+// A peer that died in the first moment of an activity and one that had hung in it for minutes died of different things.
+std::string PlaceAndTime(const RankProgress& progress) {
+  const int64_t now_ns = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  const double seconds = 1e-9 * static_cast<double>(std::max<int64_t>(0, now_ns - progress.changed_ns));
+  return absl::StrCat(progress.Where(), ", unchanged for ", FormatSeconds(seconds));
+}
 
 }  // namespace
 
@@ -53,17 +61,16 @@ PeerWatcher::Loss PeerWatcher::Look() const {
     RankProgress peer;
     if (r == rank_ || !board_->Read(r, &peer)) continue;
     const bool failed = peer.state == RankProgress::kFailed;
-    const bool died =
-        peer.state == RankProgress::kRunning && ProcessStartTicks(peer.process_id) != peer.process_start_ticks;
+    const bool died = peer.state == RankProgress::kRunning && board_->Died(peer);
     if (!failed && !died) continue;
     std::string sentence = absl::StrCat("rank ", r, " (pid ", peer.process_id, " on host ", peer.host.data(), ") ");
     if (died) {
-      absl::StrAppend(&sentence, "died at ", peer.Where());
+      absl::StrAppend(&sentence, "died at ", PlaceAndTime(peer));
     } else {
       absl::StrAppend(&sentence, "failed", peer.step >= 0 ? absl::StrCat(" at step ", peer.step) : "", ": ",
                       peer.activity.data());
     }
-    if (known) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", mine.Where());
+    if (known) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", PlaceAndTime(mine));
     return {std::move(sentence), died};
   }
   return {};

@@ -1,6 +1,6 @@
 // Notices within a fraction of a second that a rank of this machine died or failed, and says which and where it was.
-// Ranks on other machines are left to mpirun (which ends the job when any process dies) and to the collectives'
-// timeout.
+// Ranks on other machines, and processes of another PID namespace, are left to mpirun (which ends the job when any
+// process dies) and to the collectives' timeout.
 #ifndef ANGEL_PTM_COMM_PEER_WATCHER_H_
 #define ANGEL_PTM_COMM_PEER_WATCHER_H_
 
@@ -22,7 +22,8 @@ class PeerWatcher {
  public:
   // Watches all ranks but `rank` from a thread of its own. on_death (may be empty) is called at most once, on that
   // thread, with a sentence like
-  //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3; rank 0 was at step 12 in all-gather layer.2
+  //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s; rank 0 was at step 12 in
+  //   all-gather layer.2, unchanged for 0.2 s
   // It is not called for a rank that failed: such a rank speaks for itself.
   PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
               std::function<void(std::string_view sentence)> on_death, double period_seconds = 0.2);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,8 +22,10 @@ struct RankProgress {
   enum State : int64_t { kNotStarted, kRunning, kFinished, kFailed };
   int64_t state = kNotStarted;
   int64_t process_id = 0;
-  // When the process started, in clock ticks since boot: with process_id it names one process for good.
+  // When the process started, in clock ticks since boot: with process_id and pid_namespace it names one process for
+  // good. 0 if it could not be found out.
   int64_t process_start_ticks = 0;
+  int64_t pid_namespace = 0;  // process_id means something only to processes of the same one
   int64_t step = -1;
   int64_t changed_ns = 0;  // of the machine's monotonic clock
   std::array<char, 64> host = {};
@@ -51,6 +54,9 @@ class ProgressBoard {
   void Finish(int rank);
   void Fail(int rank, std::string_view reason);
 
+  // Whether a running rank's process is gone, as far as this process can tell: one that it cannot look at is not.
+  bool Died(const RankProgress& progress) const;
+
   // False if the rank has never published or was killed while writing.
   bool Read(int rank, RankProgress* progress) const;
 
@@ -64,11 +70,12 @@ class ProgressBoard {
   std::span<Record> records_;
   std::unique_ptr<std::mutex[]> writing_;  // [size] the lanes of a rank take turns
   std::array<char, 64> host_ = {};
-  int64_t process_id_ = 0, process_start_ticks_ = 0;
+  int64_t process_id_ = 0, process_start_ticks_ = 0, pid_namespace_ = 0;
 };
 
-// Field 22 of /proc/<process_id>/stat, or -1 if there is no such process or it is a zombie.
-int64_t ProcessStartTicks(int64_t process_id);
+// Field 22 of /proc/<process_id>/stat, -1 if there is no such process or it is a zombie, nothing if that cannot be told
+// (no file descriptor left, say).
+std::optional<int64_t> ProcessStartTicks(int64_t process_id);
 
 }  // namespace angel_ptm
 

@@ -15,12 +15,17 @@ absl::StatusOr<std::unique_ptr<SharedMemory>> SharedMemory::Open(const std::stri
   const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (file < 0) return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
   // Reserving the space turns a full /dev/shm into an error here instead of a SIGBUS at the first touch.
-  const int error = posix_fallocate(file, 0, bytes);
+  int error;
+  do {
+    error = posix_fallocate(file, 0, bytes);
+  } while (error == EINTR);
   void* data =
       error == 0 ? mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
   const int reason = error != 0 ? error : errno;
   close(file);
   if (data == MAP_FAILED) {
+    // It would hold memory until the machine restarts: the run that failed here will not call Unlink.
+    unlink(path.c_str());
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot reserve ", bytes, " bytes of shared memory in ", path, ": ", std::strerror(reason)));
   }

@@ -13,6 +13,7 @@ namespace angel_ptm {
 class SharedMemory {
  public:
   // Maps the file `path`, created with `bytes` zeroed bytes (the space is reserved) by whoever comes first.
+  // If there is no room for it the name is removed, whoever made it: its users need each other.
   static absl::StatusOr<std::unique_ptr<SharedMemory>> Open(const std::string& path, int64_t bytes);
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;

@@ -96,6 +96,8 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   const WaitOptions wait{.timeout_seconds = config.communication().timeout_seconds(),
                          .poll = [&watcher] { return watcher.status(); }};
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
+  // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
+  if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resume, board), *communicator);
   if (status.ok()) {
     board->Finish(world.rank());

@@ -5,12 +5,12 @@
 
 #include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <limits>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "nlohmann/json.hpp"
 
@@ -29,23 +29,18 @@ int64_t StepOf(const std::string& line) {
   return object["step"].get<int64_t>();
 }
 
-absl::Status DropFrom(const std::string& path, int64_t first_step) {
-  std::ifstream in(path);
-  if (!in) return absl::OkStatus();
+// Leaves <path> with the whole lines of earlier steps, on disk. What cannot be read is an error, not an empty history.
+absl::Status KeepBefore(const std::string& path, int64_t first_step) {
+  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+  if (!exists) return WriteFile(path, "");
+  ASSIGN_OR_RETURN(const std::string content, ReadFile(path, std::numeric_limits<int64_t>::max()));
   std::string kept, line;
-  while (std::getline(in, line)) {
+  std::istringstream lines(content);
+  while (std::getline(lines, line)) {
     const int64_t step = StepOf(line);
     if (step >= 0 && step < first_step) absl::StrAppend(&kept, line, "\n");
   }
-  in.close();
-  const std::string temporary = path + ".tmp";
-  std::ofstream out(temporary, std::ios::trunc);
-  out << kept;
-  out.close();
-  std::error_code error;
-  if (out) std::filesystem::rename(temporary, path, error);
-  if (!out || error) return absl::UnavailableError(absl::StrCat("cannot rewrite ", path, ": ", std::strerror(errno)));
-  return absl::OkStatus();
+  return kept == content ? absl::OkStatus() : WriteFile(path, kept);
 }
 
 }  // namespace
@@ -80,18 +75,16 @@ std::string ProgressLine(const StepMetrics& m, const ProgressContext& context) {
 }
 
 absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return absl::UnavailableError(absl::StrCat("cannot create ", directory, ": ", error.message()));
+  RETURN_IF_ERROR(MakeDirectories(directory));
   const std::string path = directory + "/metrics.jsonl";
-  RETURN_IF_ERROR(DropFrom(path, first_step));
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return absl::UnavailableError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+  RETURN_IF_ERROR(KeepBefore(path, first_step));
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return FileError("open", path, errno);
   const off_t bytes = lseek(fd, 0, SEEK_END);
   if (bytes >= 0) return MetricsFile(fd, bytes, path);
   const int why = errno;
   close(fd);
-  return absl::UnavailableError(absl::StrCat("cannot find the end of ", path, ": ", std::strerror(why)));
+  return FileError("find the end of", path, why);
 }
 
 MetricsFile::~MetricsFile() {
@@ -100,6 +93,18 @@ MetricsFile::~MetricsFile() {
 
 absl::Status MetricsFile::Append(const StepMetrics& metrics) {
   absl::StrAppend(&unwritten_, ToJson(metrics), "\n");
+  return WriteKept();
+}
+
+absl::Status MetricsFile::Flush() {
+  RETURN_IF_ERROR(WriteKept());
+  while (fdatasync(fd_) != 0) {
+    if (errno != EINTR) return FileError("sync", path_, errno);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MetricsFile::WriteKept() {
   for (size_t done = 0; done < unwritten_.size();) {
     const ssize_t n =
         pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));
@@ -108,7 +113,7 @@ absl::Status MetricsFile::Append(const StepMetrics& metrics) {
       const int why = errno;
       // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
       if (ftruncate(fd_, bytes_) != 0) errno = 0;
-      return absl::UnavailableError(absl::StrCat("cannot write ", path_, ": ", std::strerror(why)));
+      return FileError("write", path_, why);
     }
     done += static_cast<size_t>(n);
   }

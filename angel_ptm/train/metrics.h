@@ -16,10 +16,11 @@ struct StepMetrics {
   double loss = 0;       // mean nats per target token over the global batch, without the router's auxiliary loss
   double grad_norm = 0;  // of the mean gradient, before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;          // all ranks
-  double peak_fraction = 0;              // model FLOP/s over the measured matrix peak of all ranks
-  bool skipped = false;                  // non-finite: nothing was updated
-  std::optional<double> expert_balance;  // fullest expert over the mean, worst layer; 1 is even. MoE only
+  double tokens_per_second = 0;  // all ranks
+  double peak_fraction = 0;      // model FLOP/s over the measured matrix peak of all ranks
+  bool skipped = false;          // non-finite: nothing was updated
+  // Fullest expert over the mean, worst layer; 1 is even. Of the step's last micro-batch of rank 0. MoE only.
+  std::optional<double> expert_balance;
   std::optional<double> validation_loss, validation_bits_per_byte;
 };
 
@@ -32,7 +33,8 @@ struct ProgressContext {
 };
 std::string ProgressLine(const StepMetrics& metrics, const ProgressContext& context);
 
-// Appends to <directory>/metrics.jsonl. A resumed run first drops the lines of steps it is going to repeat.
+// Appends to <directory>/metrics.jsonl. A resumed run first drops the lines of steps it is going to repeat. Errors are
+// those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step);
@@ -44,12 +46,15 @@ class MetricsFile {
   // The file always ends in a whole line. A line that cannot be written (disk full) is an error, but it is kept and
   // goes out with the next one that can.
   absl::Status Append(const StepMetrics& metrics);
+  // Writes the lines that are kept, and puts all lines on disk.
+  absl::Status Flush();
   // Whether lines are kept because they could not be written.
   bool behind() const { return !unwritten_.empty(); }
   const std::string& path() const { return path_; }
 
  private:
   MetricsFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
+  absl::Status WriteKept();
 
   int fd_;
   int64_t bytes_;  // of whole lines in the file

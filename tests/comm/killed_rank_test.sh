@@ -24,7 +24,7 @@ for death in $victims; do
   [ $((end - died)) -lt 10000 ] || fail "took more than 10 s"
   for ((rank = 0; rank < ranks; ++rank)); do
     [ $rank -ne "$victim" ] || continue
-    grep -Eq "rank $victim \(pid [0-9]+ on host .*\) died at step 12 in all-gather layer\.2; rank $rank was at step 1[0-9] in " <<< "$output" ||
+    grep -Eq "rank $victim \(pid [0-9]+ on host .*\) died at step 12 in all-gather layer\.2, unchanged for [0-9.]+ s; rank $rank was at step 1[0-9] in " <<< "$output" ||
       fail "rank $rank did not say which rank died and where"
     grep -q "ended: rank $rank of $ranks in all-gather \"layer.2\" (step 1[0-9]): .*rank $victim" <<< "$output" ||
       fail "rank $rank's collective did not end with the reason"

@@ -4,16 +4,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <thread>
+
+#include "comm/shared_memory.h"
+#include "comm/shared_record.h"
 
 namespace angel_ptm {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using Clock = std::chrono::steady_clock;
 
 std::string BoardPath(const char* name) {
@@ -76,8 +84,10 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
   std::string host(64, '\0');
   gethostname(host.data(), host.size() - 1);
-  EXPECT_EQ(sentence, "rank 1 (pid " + std::to_string(child) + " on host " + host.c_str() +
-                          ") died at step 12 in backward layer.3 gather; rank 0 was at step 12 in all-gather layer.2");
+  const std::string unchanged = ", unchanged for [0-9.]+ s";
+  EXPECT_THAT(sentence, MatchesRegex("rank 1 .pid " + std::to_string(child) + " on host " + host.c_str() +
+                                     ". died at step 12 in backward layer.3 gather" + unchanged +
+                                     "; rank 0 was at step 12 in all-gather layer.2" + unchanged));
   (*board)->Unlink();
   int exit_status = 0;
   waitpid(child, &exit_status, 0);
@@ -151,10 +161,68 @@ TEST(PeerWatcherTest, AFailedRanksReasonReachesItsPeersAndIsNotSaidTwice) {
   EXPECT_EQ(deaths, 0);
 }
 
+// What rank 1, this process, has published, changed in the shared file: the loss that rank 0 then sees, if any.
+std::string LossAfter(const char* name, const std::function<void(RankProgress&)>& change) {
+  const std::string path = BoardPath(name);
+  const auto board = ProgressBoard::Open(path, 2);
+  EXPECT_TRUE(board.ok()) << board.status();
+  using Record = SharedRecord<RankProgress>;
+  const auto memory = SharedMemory::Open(path, 2 * sizeof(Record));
+  EXPECT_TRUE(memory.ok()) << memory.status();
+  (*board)->Unlink();
+  (*board)->Publish(1, 12, "backward");
+  Record& record = static_cast<Record*>((*memory)->data())[1];
+  RankProgress progress;
+  EXPECT_TRUE(record.Read(&progress));
+  change(progress);
+  record.Write(progress);
+  const PeerWatcher watcher(*board, 0, nullptr, 0.01);
+  return AwaitLoss(watcher, 0.2);
+}
+
 TEST(PeerWatcherTest, ProcessIdTakenByAnotherProcessIsADeath) {
-  EXPECT_GT(ProcessStartTicks(getpid()), 0);
+  EXPECT_EQ(LossAfter("same", [](RankProgress&) {}), "");
+  EXPECT_THAT(LossAfter("taken", [](RankProgress& p) { --p.process_start_ticks; }),
+              HasSubstr("(pid " + std::to_string(getpid()) + " on host "));
+}
+
+TEST(PeerWatcherTest, SaysHowLongTheDeadHadBeenAtIt) {
+  EXPECT_THAT(LossAfter("unchanged",
+                        [](RankProgress& p) {
+                          --p.process_start_ticks;
+                          p.changed_ns -= int64_t{90} * 1000 * 1000 * 1000;
+                        }),
+              ContainsRegex(". died at step 12 in backward, unchanged for 1m3[0-9]s$"));
+}
+
+// Two containers with one /dev/shm: the numbers of the other's processes say nothing here.
+TEST(PeerWatcherTest, ProcessesOfAnotherPidNamespaceAreNotWatched) {
+  const auto gone = [](RankProgress& p) { p.process_id = -5; };
+  EXPECT_THAT(LossAfter("gone", gone), HasSubstr("rank 1 (pid -5 on host "));
+  EXPECT_EQ(LossAfter("elsewhere",
+                      [&](RankProgress& p) {
+                        gone(p);
+                        ++p.pid_namespace;
+                      }),
+            "");
+}
+
+TEST(PeerWatcherTest, AProcessThatCannotBeLookedAtIsAlive) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  board->Publish(1, 12, "backward");
+  RankProgress progress;
+  ASSERT_TRUE(board->Read(1, &progress));
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none = {0, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  const std::optional<int64_t> ticks = ProcessStartTicks(getpid());
+  const bool died = board->Died(progress);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_FALSE(ticks.has_value());
+  EXPECT_FALSE(died);
+  EXPECT_EQ(ProcessStartTicks(getpid()), progress.process_start_ticks);
   EXPECT_EQ(ProcessStartTicks(-5), -1);
-  EXPECT_NE(ProcessStartTicks(getpid()), ProcessStartTicks(1));
 }
 
 }  // namespace

@@ -1,14 +1,12 @@
 // Text folders to datasets: statistics, errors, what a failure leaves.
 #include "angel_ptm/data/prepare.h"
 
-#include <sys/resource.h>
-
 #include <cmath>
-#include <csignal>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/data/test_support.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -187,21 +185,6 @@ std::string Replaced(std::string text, const std::string& from, const std::strin
   EXPECT_NE(at, std::string::npos) << from;
   return text.replace(at, from.size(), to);
 }
-
-// Files cannot grow beyond this size while it lives: the writes fail like those on a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit small = {.rlim_cur = bytes, .rlim_max = before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &small);
-  }
-  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_;
-};
 
 TEST_F(PrepareTest, AFailedWriteKeepsTheEarlierDataset) {
   ASSERT_TRUE(Prepare(options_).ok());

@@ -50,6 +50,7 @@ cmp -s "$work/hf/model.safetensors" "$work/hf2/model.safetensors" && failed "two
 if [[ ${#mpirun[@]} -gt 0 ]]; then
   expect "train under mpirun" 0 "saved" with_ranks 2 "$program" train "${common[@]}" --set "output.directory=$work/mpi" \
     --set steps=4 --set evaluation.every_steps=2
+  grep -qE '^transport: (direct reads|messages \(.+\))$' <<< "$output" || failed "no transport in: $output"
   numbers() { grep -oE '"(step|loss|grad_norm|validation_[a-z_]*)": [^,}]+' "$work/$1/metrics.jsonl"; }
   diff <(numbers run) <(numbers mpi) || failed "threads and processes differ"
 fi

@@ -1,15 +1,17 @@
 #include "angel_ptm/train/metrics.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
-#include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
 #include "nlohmann/json.hpp"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -72,7 +74,6 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
   }
 }
 
-// A limit on the size of files stands in for a full disk.
 TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
   const TemporaryFolder folder;
   const std::string directory = folder / "run";
@@ -80,23 +81,35 @@ TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_TRUE(file->Append({.step = 0}).ok());
   const std::string first = Slurp(file->path());
-  rlimit before;
-  getrlimit(RLIMIT_FSIZE, &before);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit half_a_line_more = {first.size() * 3 / 2, before.rlim_max};
-  setrlimit(RLIMIT_FSIZE, &half_a_line_more);
-  for (int64_t step : {1, 2}) {
-    const absl::Status status = file->Append({.step = step});
-    EXPECT_NE(status.message().find(file->path()), std::string::npos) << status;
-    EXPECT_TRUE(file->behind());
-    EXPECT_EQ(Slurp(file->path()), first);
+  {
+    const FileSizeLimit half_a_line_more(first.size() * 3 / 2);
+    for (int64_t step : {1, 2}) {
+      const absl::Status status = file->Append({.step = step});
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+      EXPECT_NE(status.message().find(file->path()), std::string::npos) << status;
+      EXPECT_TRUE(file->behind());
+      EXPECT_EQ(Slurp(file->path()), first);
+    }
   }
-  setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, handler);
   ASSERT_TRUE(file->Append({.step = 3}).ok());
   EXPECT_FALSE(file->behind());
   EXPECT_EQ(Slurp(file->path()), ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n" + ToJson({.step = 2}) + "\n" +
                                      ToJson({.step = 3}) + "\n");
+}
+
+TEST(MetricsFileTest, FlushWritesTheLinesThatFoundNoRoom) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  {
+    const FileSizeLimit limit(8);
+    EXPECT_FALSE(file->Append({.step = 0}).ok());
+    EXPECT_EQ(file->Flush().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_TRUE(file->behind());
+  }
+  EXPECT_TRUE(file->Flush().ok());
+  EXPECT_FALSE(file->behind());
+  EXPECT_EQ(Slurp(file->path()), ToJson({.step = 0}) + "\n");
 }
 
 TEST(MetricsFileTest, SaysWhereItCannotWrite) {
@@ -105,7 +118,42 @@ TEST(MetricsFileTest, SaysWhereItCannotWrite) {
   std::ofstream(directory) << "a file, not a folder";
   const auto file = MetricsFile::Open(directory, 0);
   ASSERT_FALSE(file.ok());
+  EXPECT_EQ(file.status().code(), absl::StatusCode::kAlreadyExists) << file.status();
   EXPECT_NE(file.status().message().find(directory), std::string::npos);
+}
+
+TEST(MetricsFileTest, ARewriteThatFindsNoRoomLeavesTheFileAsItWas) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const std::string content = ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n";
+  Spill(path, content);
+  const auto open = [&] {
+    const FileSizeLimit limit(8);
+    return MetricsFile::Open(folder.path(), 1).status();
+  };
+  const absl::Status status = open();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(Slurp(path), content);
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+// Were it taken for an absent one, the steps to be repeated would stand in it twice.
+TEST(MetricsFileTest, AHistoryThatCannotBeReadIsAnError) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const std::string content = ToJson({.step = 0}) + "\n";
+  Spill(path, content);
+  std::filesystem::permissions(folder.path(), std::filesystem::perms::all);
+  ASSERT_EQ(chmod(path.c_str(), 0222), 0);
+  // Root reads everything.
+  const uid_t user = geteuid();
+  constexpr uid_t kNobody = 65534;
+  if (user == 0 && seteuid(kNobody) != 0) GTEST_SKIP() << "root that cannot become another user";
+  const absl::Status status = MetricsFile::Open(folder.path(), 0).status();
+  ASSERT_EQ(seteuid(user), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+  ASSERT_EQ(chmod(path.c_str(), 0644), 0);
+  EXPECT_EQ(Slurp(path), content);
 }
 
 }  // namespace
