@@ -85,32 +85,53 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return best;
 }
 
+// `prefetch_steps`, halved as long as it reaches across all compute steps, which changes nothing. Not clamped to their
+// number: so the values that Finish falls back to from here are those of half as many prefetch_steps.
+int UsefulPrefetch(const Segment& segment, int prefetch_steps) {
+  const auto is_compute = [](const Step& step) { return step.lane == Lane::kCompute; };
+  const auto compute_steps = std::count_if(segment.steps.begin(), segment.steps.end(), is_compute);
+  while (prefetch_steps / 2 >= std::max<int64_t>(1, compute_steps)) prefetch_steps /= 2;
+  return prefetch_steps;
+}
+
 // Runs the passes on one segment. transient_budget: device bytes above the permanent regions.
 absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout& layout, int64_t device_base,
                     int64_t transient_budget, bool may_offload, Segment& segment) {
+  constexpr int kOffloadRetries = 11;
   const Segment natural = segment;
+  if (may_offload) {
+    RETURN_IF_ERROR(OffloadActivations(graph, segment, transient_budget, options.page_bytes));
+  } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+             !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
+    return absl::ResourceExhaustedError("the working set does not fit");
+  }
+  int64_t excess = 0;  // bytes that holes add above the budget
+  const auto fits = [&](int prefetch_steps) {
+    StartEarly(graph, segment, transient_budget, prefetch_steps);
+    excess = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget) - device_base -
+             transient_budget;
+    return excess <= 0;
+  };
+  const auto finish = [&] {
+    PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
+    OrderSteps(graph, segment);
+    return absl::OkStatus();
+  };
+  // Packing may lose a few percent to holes: then first give up starting early, down to nothing, so that whatever fits
+  // without it fits at any prefetch_steps ...
+  const Segment offloaded = segment;
+  for (int prefetch = UsefulPrefetch(segment, options.prefetch_steps);; prefetch /= 2) {
+    segment = offloaded;
+    if (fits(prefetch)) return finish();
+    if (prefetch == 0) break;
+  }
+  // ... then offload a little more.
   int64_t offload_budget = transient_budget;
-  // Packing may lose a few percent to holes: then first give up starting early, then offload a little more.
-  for (int attempt = 0; attempt < 12; ++attempt) {
+  for (int retry = 0; may_offload && retry < kOffloadRetries; ++retry) {
+    offload_budget -= std::max(excess, transient_budget / 50);
     segment = natural;
-    if (may_offload) {
-      RETURN_IF_ERROR(OffloadActivations(graph, segment, offload_budget, options.page_bytes));
-    } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
-               !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
-      return absl::ResourceExhaustedError("the working set does not fit");
-    }
-    const int prefetch = std::max(0, options.prefetch_steps >> attempt);
-    StartEarly(graph, segment, transient_budget, prefetch);
-    const int64_t end = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget);
-    if (end - device_base <= transient_budget) {
-      PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
-      OrderSteps(graph, segment);
-      return absl::OkStatus();
-    }
-    if (prefetch == 0) {
-      if (!may_offload) break;
-      offload_budget -= std::max<int64_t>((end - device_base) - transient_budget, transient_budget / 50);
-    }
+    RETURN_IF_ERROR(OffloadActivations(graph, segment, offload_budget, options.page_bytes));
+    if (fits(0)) return finish();
   }
   return absl::ResourceExhaustedError(
       absl::StrCat("holes between buffers leave no room within ", FormatBytes(transient_budget)));
