@@ -105,11 +105,12 @@ absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout
              !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
     return absl::ResourceExhaustedError("the working set does not fit");
   }
-  int64_t excess = 0;  // bytes that holes add above the budget
+  int64_t excess = 0, least_excess = kUnlimited;  // bytes that holes add above the budget: now, at best
   const auto fits = [&](int prefetch_steps) {
     StartEarly(graph, segment, transient_budget, prefetch_steps);
     excess = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget) - device_base -
              transient_budget;
+    least_excess = std::min(least_excess, excess);
     return excess <= 0;
   };
   const auto finish = [&] {
@@ -130,21 +131,27 @@ absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout
   for (int retry = 0; may_offload && retry < kOffloadRetries; ++retry) {
     offload_budget -= std::max(excess, transient_budget / 50);
     segment = natural;
-    RETURN_IF_ERROR(OffloadActivations(graph, segment, offload_budget, options.page_bytes));
+    // What fails here is too large for the lowered budget only: not it but the holes are to blame.
+    if (!OffloadActivations(graph, segment, offload_budget, options.page_bytes).ok()) break;
     if (fits(0)) return finish();
   }
   return absl::ResourceExhaustedError(
-      absl::StrCat("holes between buffers leave no room within ", FormatBytes(transient_budget)));
+      absl::StrCat("buffers with the holes between them need ", FormatBytes(transient_budget + least_excess),
+                   " of device memory at once, ", FormatBytes(transient_budget), " are left for them"));
 }
 
 absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                                     Layout layout, bool may_offload) {
   Plan plan;
   plan.layout = std::move(layout);
-  const int64_t device_base =
-      PlaceFixed(graph, plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)], plan.fixed);
+  const int64_t home_bytes = plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)];
+  const int64_t device_base = PlaceFixed(graph, home_bytes, plan.fixed);
   const int64_t transient_budget = BudgetOr(options.device_bytes) - device_base;
-  if (transient_budget < 0) return absl::ResourceExhaustedError("homes alone exceed the device budget");
+  if (transient_budget < 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("homes take ", FormatBytes(home_bytes),
+                                                     " of device memory and inputs, outputs and caches take ",
+                                                     FormatBytes(device_base - home_bytes)));
+  }
   plan.micro_step = BuildMicroStep(graph, plan.layout, plan.fixed, facts);
   RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.micro_step));
   if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
