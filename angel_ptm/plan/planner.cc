@@ -192,6 +192,7 @@ absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts&
   return best;
 }
 
+// The least device budget that works with this layout, to within a percent, whatever the host needs for it.
 int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, PlanOptions options, const Layout& layout) {
   std::vector<MemoryRange> fixed;
   const int64_t base = PlaceFixed(graph, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
@@ -208,10 +209,6 @@ int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, Plan
 }
 
 }  // namespace
-
-int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  return LeastBytesWithLayout(graph, facts, options, MakeLayout(graph, options, 0));
-}
 
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout) {

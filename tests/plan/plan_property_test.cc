@@ -13,6 +13,7 @@ namespace {
 
 using plan_testing::FactsFor;
 using plan_testing::kSmallBatch;
+using plan_testing::LeastDeviceBytes;
 using plan_testing::MovesOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;

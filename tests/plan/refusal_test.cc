@@ -24,7 +24,7 @@ class Refusal : public ::testing::Test {
       : graph_(plan_testing::TrainingGraph(plan_testing::SmallShape(2, true), plan_testing::kSmallBatch, false)),
         facts_(plan_testing::FactsFor(graph_)),
         options_{.world_size = 2, .page_bytes = 64 << 10},
-        least_(LeastDeviceBytes(graph_, facts_, options_)) {
+        least_(plan_testing::LeastDeviceBytes(graph_, facts_, options_)) {
     const absl::StatusOr<Plan> roomy = MakePlan(graph_, facts_, options_);
     roomy_ = *roomy;
     for (const MemoryRange& range : roomy_.fixed) fixed_bytes_ += (range.bytes + 255) / 256 * 256;
