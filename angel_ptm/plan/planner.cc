@@ -217,12 +217,18 @@ absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, con
   absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
                                                 : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
   if (!plan.ok()) {
-    const int64_t least =
-        LeastBytesWithLayout(graph, facts, options, layout == nullptr ? MakeLayout(graph, options, 0) : *layout);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes),
-                     " (", options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
-                     FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+    const Layout least_layout = layout == nullptr ? MakeLayout(graph, options, 0) : *layout;
+    const int64_t least = LeastBytesWithLayout(graph, facts, options, least_layout);
+    if (least > options.device_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes), " (",
+          options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
+          FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+    }
+    // Where the holes are changes with the budget: all of it may not do although less of it does.
+    PlanOptions within_least = options;
+    within_least.device_bytes = least;
+    ASSIGN_OR_RETURN(plan, PlanWithLayout(graph, facts, within_least, least_layout, /*may_offload=*/true));
   }
   // As little as possible rests on the host already: whatever fits is at home on the device.
   const int64_t host = plan->arena_bytes[static_cast<int>(TierKind::kHost)];

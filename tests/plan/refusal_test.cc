@@ -71,6 +71,19 @@ TEST_F(Refusal, BlamesHolesAndNamesTheWholeBudget) {
                     EndsWith(absl::StrCat(FormatBytes(device_bytes - fixed_bytes_), " are left for them"))));
 }
 
+// Holes come and go with the budget: a larger one is not refused because its own attempts meet more of them.
+TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
+  for (int per_mille = 0; per_mille < 200; per_mille += 5) {
+    options_.device_bytes = least_ + least_ * per_mille / 1000;
+    SCOPED_TRACE(absl::StrCat("device_bytes ", options_.device_bytes, ", least ", least_));
+    const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options_);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_LE(plan->arena_bytes[static_cast<int>(TierKind::kDevice)], options_.device_bytes);
+    const absl::Status verified = VerifyPlan(graph_, *plan);
+    EXPECT_TRUE(verified.ok()) << verified;
+  }
+}
+
 TEST_F(Refusal, TellsHomesFromInputsAndOutputs) {
   EXPECT_THAT(MessageAt(1),
               EndsWith(absl::StrCat("; homes take 0 B of device memory and inputs, outputs and caches take ",
