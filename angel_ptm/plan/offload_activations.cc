@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
@@ -136,10 +137,20 @@ class Offloader {
     segment_.steps = std::move(steps);
   }
 
+  // "computing layers.0.mlp.swiglu.y (Swiglu)", "update of unit layers.0.dense"
+  std::string TextOf(const Step& step) const {
+    if (step.kind != StepKind::kCompute) {
+      return absl::StrCat(Name(step.kind),
+                          step.unit == kNone ? "" : absl::StrCat(" of unit ", graph_.units[step.unit].name));
+    }
+    const Op& op = graph_.ops[step.op];
+    const auto output = std::find_if(op.outputs.begin(), op.outputs.end(), [](TensorId t) { return t != kNone; });
+    APTM_CHECK(output != op.outputs.end(), step.op);
+    return absl::StrCat("computing ", graph_.tensors[*output].name, " (", Name(op.kind), ")");
+  }
+
   absl::Status TooLarge(int32_t at, int64_t live, int64_t budget) const {
-    const Step& step = segment_.steps[at];
-    const std::string what = step.kind == StepKind::kCompute ? Name(graph_.ops[step.op].kind) : Name(step.kind);
-    return absl::ResourceExhaustedError(absl::StrCat("step ", at, " (", what, ") needs ", FormatBytes(live),
+    return absl::ResourceExhaustedError(absl::StrCat(TextOf(segment_.steps[at]), " needs ", FormatBytes(live),
                                                      " of device memory at once, ", FormatBytes(budget),
                                                      " are left for it"));
   }

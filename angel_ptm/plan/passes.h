@@ -20,7 +20,7 @@ int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
 // Splits stays of activations and unit gradients until no step has more than `budget` live transient bytes on the
 // device: where the budget is exceeded, the buffer whose next use is farthest away leaves for the host right after its
 // last use and returns right before its next (Belady 1966). kResourceExhausted if a step's own operands are too large;
-// the message names it.
+// the message names it by the tensor the op writes, or by its unit.
 absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
 
 // Moves arrivals (kMove to the device, kGather) up to `prefetch_steps` compute steps ahead of their use, and lets

@@ -1,5 +1,5 @@
-// The Plan: what runs when and where, as plain data. The executor does it, the simulator times it, verify proves it,
-// plan text prints it. Made by MakePlan (planner.h); never changed afterwards.
+// The Plan: what runs when and where, as plain data. The executor does it, verify proves it, plan text prints it. Made
+// by MakePlan (planner.h); never changed afterwards.
 //
 // A rank's memory is one arena per tier, addressed by byte offset. On both tiers the homes of persistent state come
 // first, at the same offsets in every Plan of a run (Layout); the rest is the Plan's own.

@@ -85,45 +85,73 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return best;
 }
 
+// `prefetch_steps`, halved as long as it reaches across all compute steps, which changes nothing. Not clamped to their
+// number: so the values that Finish falls back to from here are those of half as many prefetch_steps.
+int UsefulPrefetch(const Segment& segment, int prefetch_steps) {
+  const auto is_compute = [](const Step& step) { return step.lane == Lane::kCompute; };
+  const auto compute_steps = std::count_if(segment.steps.begin(), segment.steps.end(), is_compute);
+  while (prefetch_steps / 2 >= std::max<int64_t>(1, compute_steps)) prefetch_steps /= 2;
+  return prefetch_steps;
+}
+
 // Runs the passes on one segment. transient_budget: device bytes above the permanent regions.
 absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout& layout, int64_t device_base,
                     int64_t transient_budget, bool may_offload, Segment& segment) {
+  constexpr int kOffloadRetries = 11;
   const Segment natural = segment;
+  if (may_offload) {
+    RETURN_IF_ERROR(OffloadActivations(graph, segment, transient_budget, options.page_bytes));
+  } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+             !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
+    return absl::ResourceExhaustedError("the working set does not fit");
+  }
+  int64_t excess = 0, least_excess = kUnlimited;  // bytes that holes add above the budget: now, at best
+  const auto fits = [&](int prefetch_steps) {
+    StartEarly(graph, segment, transient_budget, prefetch_steps);
+    excess = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget) - device_base -
+             transient_budget;
+    least_excess = std::min(least_excess, excess);
+    return excess <= 0;
+  };
+  const auto finish = [&] {
+    PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
+    OrderSteps(graph, segment);
+    return absl::OkStatus();
+  };
+  // Packing may lose a few percent to holes: then first give up starting early, down to nothing, so that whatever fits
+  // without it fits at any prefetch_steps ...
+  const Segment offloaded = segment;
+  for (int prefetch = UsefulPrefetch(segment, options.prefetch_steps);; prefetch /= 2) {
+    segment = offloaded;
+    if (fits(prefetch)) return finish();
+    if (prefetch == 0) break;
+  }
+  // ... then offload a little more.
   int64_t offload_budget = transient_budget;
-  // Packing may lose a few percent to holes: then first give up starting early, then offload a little more.
-  for (int attempt = 0; attempt < 12; ++attempt) {
+  for (int retry = 0; may_offload && retry < kOffloadRetries; ++retry) {
+    offload_budget -= std::max(excess, transient_budget / 50);
     segment = natural;
-    if (may_offload) {
-      RETURN_IF_ERROR(OffloadActivations(graph, segment, offload_budget, options.page_bytes));
-    } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
-               !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
-      return absl::ResourceExhaustedError("the working set does not fit");
-    }
-    const int prefetch = std::max(0, options.prefetch_steps >> attempt);
-    StartEarly(graph, segment, transient_budget, prefetch);
-    const int64_t end = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget);
-    if (end - device_base <= transient_budget) {
-      PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
-      OrderSteps(graph, segment);
-      return absl::OkStatus();
-    }
-    if (prefetch == 0) {
-      if (!may_offload) break;
-      offload_budget -= std::max<int64_t>((end - device_base) - transient_budget, transient_budget / 50);
-    }
+    // What fails here is too large for the lowered budget only: not it but the holes are to blame.
+    if (!OffloadActivations(graph, segment, offload_budget, options.page_bytes).ok()) break;
+    if (fits(0)) return finish();
   }
   return absl::ResourceExhaustedError(
-      absl::StrCat("holes between buffers leave no room within ", FormatBytes(transient_budget)));
+      absl::StrCat("buffers with the holes between them need ", FormatBytes(transient_budget + least_excess),
+                   " of device memory at once, ", FormatBytes(transient_budget), " are left for them"));
 }
 
 absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                                     Layout layout, bool may_offload) {
   Plan plan;
   plan.layout = std::move(layout);
-  const int64_t device_base =
-      PlaceFixed(graph, plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)], plan.fixed);
+  const int64_t home_bytes = plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)];
+  const int64_t device_base = PlaceFixed(graph, home_bytes, plan.fixed);
   const int64_t transient_budget = BudgetOr(options.device_bytes) - device_base;
-  if (transient_budget < 0) return absl::ResourceExhaustedError("homes alone exceed the device budget");
+  if (transient_budget < 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("homes take ", FormatBytes(home_bytes),
+                                                     " of device memory and inputs, outputs and caches take ",
+                                                     FormatBytes(device_base - home_bytes)));
+  }
   plan.micro_step = BuildMicroStep(graph, plan.layout, plan.fixed, facts);
   RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.micro_step));
   if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
@@ -164,6 +192,7 @@ absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts&
   return best;
 }
 
+// The least device budget that works with this layout, to within a percent, whatever the host needs for it.
 int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, PlanOptions options, const Layout& layout) {
   std::vector<MemoryRange> fixed;
   const int64_t base = PlaceFixed(graph, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
@@ -181,10 +210,6 @@ int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, Plan
 
 }  // namespace
 
-int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  return LeastBytesWithLayout(graph, facts, options, MakeLayout(graph, options, 0));
-}
-
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout) {
   APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
@@ -192,12 +217,18 @@ absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, con
   absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
                                                 : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
   if (!plan.ok()) {
-    const int64_t least =
-        LeastBytesWithLayout(graph, facts, options, layout == nullptr ? MakeLayout(graph, options, 0) : *layout);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes),
-                     " (", options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
-                     FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+    const Layout least_layout = layout == nullptr ? MakeLayout(graph, options, 0) : *layout;
+    const int64_t least = LeastBytesWithLayout(graph, facts, options, least_layout);
+    if (least > options.device_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes), " (",
+          options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
+          FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
+    }
+    // Where the holes are changes with the budget: all of it may not do although less of it does.
+    PlanOptions within_least = options;
+    within_least.device_bytes = least;
+    ASSIGN_OR_RETURN(plan, PlanWithLayout(graph, facts, within_least, least_layout, /*may_offload=*/true));
   }
   // As little as possible rests on the host already: whatever fits is at home on the device.
   const int64_t host = plan->arena_bytes[static_cast<int>(TierKind::kHost)];

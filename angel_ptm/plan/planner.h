@@ -35,9 +35,6 @@ struct PlanOptions {
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout = nullptr);
 
-// The least device budget MakePlan accepts for this graph, to within a percent, other options as given.
-int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options);
-
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_PLAN_PLANNER_H_

@@ -110,6 +110,30 @@ class Builder {
   std::vector<int32_t> fixed_region_;  // by tensor
 };
 
+using UnitsByOp = absl::flat_hash_map<OpId, std::vector<UnitId>>;
+
+// A unit's parameters are needed by runs of neighbouring ops of one block and direction; each run is one gather (stage
+// 3) or one fetch (parameters at home on the host). By op: the units of which a run begins there.
+UnitsByOp BeginningParameterUses(const Graph& graph) {
+  UnitsByOp uses;
+  std::vector<bool> open(graph.units.size(), false);
+  const auto direction = [](const Op& op) { return op.phase == Phase::kForward; };
+  for (OpId i = 0; i < graph.update_begin; ++i) {
+    const Op& op = graph.ops[i];
+    if (i > 0 && (graph.ops[i - 1].block != op.block || direction(graph.ops[i - 1]) != direction(op))) {
+      std::fill(open.begin(), open.end(), false);
+    }
+    for (TensorId t : op.inputs) {
+      if (t == kNone || graph.tensors[t].tensor_class != TensorClass::kParameter) continue;
+      const UnitId unit = graph.tensors[t].unit;
+      if (open[unit]) continue;
+      open[unit] = true;
+      uses[i].push_back(unit);
+    }
+  }
+  return uses;
+}
+
 class MicroStepBuilder : public Builder {
  public:
   MicroStepBuilder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
@@ -118,8 +142,8 @@ class MicroStepBuilder : public Builder {
         facts_(facts),
         parameter_region_(graph.units.size(), kNone),
         gradient_region_(graph.units.size(), kNone),
-        last_gradient_op_(graph.units.size(), kNone) {
-    for (const ParameterUse& use : ParameterUses(graph)) uses_at_[use.first_op].push_back(use.unit);
+        last_gradient_op_(graph.units.size(), kNone),
+        uses_at_(BeginningParameterUses(graph)) {
     for (OpId op = 0; op < graph.update_begin; ++op) {
       for (TensorId t : graph.ops[op].outputs) {
         if (t != kNone && graph.tensors[t].tensor_class == TensorClass::kGradient) {
@@ -231,7 +255,7 @@ class MicroStepBuilder : public Builder {
   const BackendFacts& facts_;
   std::vector<int32_t> parameter_region_, gradient_region_;  // by unit: where they are now
   std::vector<OpId> last_gradient_op_;
-  absl::flat_hash_map<OpId, std::vector<UnitId>> uses_at_;
+  const UnitsByOp uses_at_;
   absl::flat_hash_map<TensorId, int32_t> activation_region_;
 };
 
@@ -373,28 +397,6 @@ class UpdateBuilder : public Builder {
 };
 
 }  // namespace
-
-std::vector<ParameterUse> ParameterUses(const Graph& graph) {
-  std::vector<ParameterUse> uses;
-  std::vector<int> open(graph.units.size(), -1);  // index into uses, by unit
-  const auto direction = [](const Op& op) { return op.phase == Phase::kForward; };
-  for (OpId i = 0; i < graph.update_begin; ++i) {
-    const Op& op = graph.ops[i];
-    if (i > 0 && (graph.ops[i - 1].block != op.block || direction(graph.ops[i - 1]) != direction(op))) {
-      std::fill(open.begin(), open.end(), -1);
-    }
-    for (TensorId t : op.inputs) {
-      if (t == kNone || graph.tensors[t].tensor_class != TensorClass::kParameter) continue;
-      int& use = open[graph.tensors[t].unit];
-      if (use < 0) {
-        use = static_cast<int>(uses.size());
-        uses.push_back({graph.tensors[t].unit, i, i});
-      }
-      uses[use].last_op = i;
-    }
-  }
-  return uses;
-}
 
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts) {

@@ -11,14 +11,6 @@
 
 namespace angel_ptm {
 
-// A unit's parameters are needed by runs of neighbouring ops of one block and direction; each run is one gather (stage
-// 3) or one fetch (parameters at home on the host).
-struct ParameterUse {
-  UnitId unit = kNone;
-  OpId first_op = kNone, last_op = kNone;
-};
-std::vector<ParameterUse> ParameterUses(const Graph& graph);
-
 // Both segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements),
 // then inputs, outputs and caches by tensor. `fixed` says where the latter lie.
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,

@@ -10,8 +10,8 @@ namespace angel_ptm {
 
 // OK if, for both segments:
 // * capacity: slices and homes are what units, world and stage demand; every region lies inside its tier's arena,
-//   permanent ones where the layout and Plan::fixed say; every use of a region falls into its lifetime; regions alive
-//   at the same time are disjoint;
+//   permanent ones where the layout and Plan::fixed say, one for each of these unless the segment has no steps; every
+//   use of a region falls into its lifetime; regions alive at the same time are disjoint;
 // * residency: every operand has its tensor's size and lies on memory that holds that tensor's current value when the
 //   step runs: written by the ops that define it (all writers before the reader in the graph and none behind it),
 //   gathered from all slices, or moved in from where the newest value is;

@@ -163,6 +163,33 @@ absl::Status CheckRegion(const Subject& subject, const Region& region) {
   return region.permanent ? CheckPermanent(subject, region) : absl::OkStatus();
 }
 
+// Every home and every fixed place is a permanent region, or nothing would keep transients off it and its value would
+// not be followed. Never two, since permanent regions lie where the layout says and are disjoint.
+absl::Status CheckAllPermanent(const Subject& subject) {
+  const Plan& plan = subject.plan;
+  std::vector<bool> home_listed(plan.layout.homes.size(), false), fixed_listed(plan.fixed.size(), false);
+  for (const Region& region : subject.segment.regions) {
+    if (!region.permanent) continue;
+    if (region.tensor != kNone) {
+      fixed_listed[region.tensor] = true;
+    } else {
+      home_listed[region.unit * kStateClassCount + static_cast<int>(region.state_class)] = true;
+    }
+  }
+  for (size_t i = 0; i < home_listed.size(); ++i) {
+    const Home& home = plan.layout.homes[i];
+    if (home.elements > 0 && !home_listed[i]) {
+      return subject.Error("no permanent region for the home of ", HomeLabel(subject.graph, home));
+    }
+  }
+  for (size_t t = 0; t < fixed_listed.size(); ++t) {
+    if (plan.fixed[t].offset >= 0 && !fixed_listed[t]) {
+      return subject.Error("no permanent region for the fixed place of ", subject.graph.tensors[t].name);
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Every place lies inside its region while that is alive.
 absl::Status CheckPlaces(const Subject& subject, int32_t index) {
   const Step& step = subject.segment.steps[index];
@@ -216,6 +243,7 @@ absl::Status CheckCapacity(const Subject& subject) {
     starts[region.first_step].push_back(&region);
     ends[region.last_step].push_back(&region);
   }
+  if (steps > 0) RETURN_IF_ERROR(CheckAllPermanent(subject));
   for (int32_t i = 0; i < steps; ++i) {
     for (const Region* region : starts[i]) RETURN_IF_ERROR(add(*region));
     RETURN_IF_ERROR(CheckPlaces(subject, i));

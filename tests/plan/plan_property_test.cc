@@ -13,6 +13,7 @@ namespace {
 
 using plan_testing::FactsFor;
 using plan_testing::kSmallBatch;
+using plan_testing::LeastDeviceBytes;
 using plan_testing::MovesOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
@@ -101,6 +102,27 @@ TEST(PlanTest, AReduceWaitsForWhoReadItsPadding) {
         ASSERT_TRUE(plan.ok()) << plan.status();
         const absl::Status verified = VerifyPlan(graph, *plan);
         EXPECT_TRUE(verified.ok()) << "world " << world << ", stage " << stage << ", " << percent << " %: " << verified;
+      }
+    }
+  }
+}
+
+// Starting early is given up where it does not fit, however early it was to start.
+TEST(PlanTest, WhatFitsAtTheDefaultPrefetchFitsAtTheLargest) {
+  for (bool moe : {false, true}) {
+    const Graph graph = TrainingGraph(SmallShape(2, moe), kSmallBatch, false);
+    const BackendFacts facts = FactsFor(graph);
+    for (int stage : {0, 3}) {
+      PlanOptions options{.world_size = 2, .zero_stage = stage, .page_bytes = 64 << 10, .prefetch_steps = 8};
+      options.device_bytes = LeastDeviceBytes(graph, facts, options);
+      ASSERT_TRUE(MakePlan(graph, facts, options).ok());
+      for (options.prefetch_steps = 16; options.prefetch_steps <= 1 << 16; options.prefetch_steps *= 2) {
+        SCOPED_TRACE(absl::StrCat(moe ? "moe" : "dense", ", stage ", stage, ", prefetch ", options.prefetch_steps));
+        const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
+        ASSERT_TRUE(plan.ok()) << plan.status();
+        EXPECT_LE(plan->arena_bytes[0], options.device_bytes);
+        const absl::Status verified = VerifyPlan(graph, *plan);
+        EXPECT_TRUE(verified.ok()) << verified;
       }
     }
   }

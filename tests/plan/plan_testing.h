@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/planner.h"
@@ -54,6 +57,17 @@ inline BackendFacts FactsFor(const Graph& graph) {
   for (const Unit& unit : graph.units)
     facts.reduce_scratch_bytes.push_back(std::min<int64_t>(unit.elements * 4, 32 << 10));
   return facts;
+}
+
+// The least device budget that works, as a refusal tells the user: for any host budget.
+inline int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  options.device_bytes = 1;
+  const std::string message(MakePlan(graph, facts, options).status().message());
+  const std::vector<std::string> parts = absl::StrSplit(message, absl::MaxSplits("the least that works is ", 1));
+  const std::vector<std::string> in_bytes = absl::StrSplit(parts.back(), absl::ByAnyChar("()"));
+  int64_t least = 0;
+  APTM_CHECK(parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least), message);
+  return least;
 }
 
 inline int64_t MovesOf(const Plan& plan) {

@@ -273,7 +273,27 @@ std::vector<Sabotage> MemorySabotages() {
     return *std::find_if(p.micro_step.regions.begin(), p.micro_step.regions.end(),
                          [](const Region& r) { return !r.permanent && r.last_step > r.first_step; });
   };
+  // A region that is not permanent and that no step uses is checked nowhere, so what lies over it looks harmless.
+  const auto unprotected_home = [](Plan& p) {
+    std::vector<Region>& regions = p.micro_step.regions;
+    Region& home = *std::find_if(regions.begin(), regions.end(), [](const Region& r) {
+      return r.permanent && r.tensor == kNone && r.state_class == StateClass::kMoment1;
+    });
+    home.permanent = false;
+    std::find_if(regions.begin(), regions.end(), [&](const Region& r) {
+      return !r.permanent && r.first_step != kNone && r.range.tier == home.range.tier &&
+             r.range.bytes <= home.range.bytes;
+    })->range.offset = home.range.offset;
+  };
+  const auto unprotected_output = [](Plan& p) {
+    std::vector<Region>& regions = p.micro_step.regions;
+    std::find_if(regions.begin(), regions.end(), [](const Region& r) {
+      return r.tensor != kNone && TestGraph().tensors[r.tensor].tensor_class == TensorClass::kOutput;
+    })->permanent = false;
+  };
   return {
+      {"UnprotectedHome", 2, 100, unprotected_home, "no permanent region"},
+      {"UnprotectedOutput", 2, 100, unprotected_output, "no permanent region"},
       {"OverlappingRegions", 2, 45, overlap, "alive at the same time and overlap"},
       {"ReleasedTooEarly", 2, 45, [=](Plan& p) { transient(p).last_step -= 1; }, "which lives from step"},
       {"OutsideTheArena", 2, 45, [=](Plan& p) { transient(p).range.offset = p.arena_bytes[0]; }, "outside the"},
