@@ -10,7 +10,6 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/kernel_call.h"
-#include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/memory/page_table.h"
 
 namespace angel_ptm {
@@ -60,7 +59,9 @@ class LaneExecutor : public Executor {
         plan_(plan),
         machine_(machine),
         adamw_(adamw),
-        lanes_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }) {}
+        run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
+        micro_steps_(plan.micro_step),
+        update_steps_(plan.update) {}
 
   absl::Status Bind();
 
@@ -68,7 +69,7 @@ class LaneExecutor : public Executor {
     accumulate_ = accumulate;
     updating_ = false;
     step_ = step;
-    return lanes_.Play(plan_.micro_step);
+    return machine_.lanes->Play(micro_steps_, run_step_);
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) override {
@@ -86,7 +87,7 @@ class LaneExecutor : public Executor {
     step_ = step;
     message_ = {.payload = payload};
     decide_ = &decide;
-    RETURN_IF_ERROR(lanes_.Play(plan_.update));
+    RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
     pages_.ExpectAllHome();
     return absl::OkStatus();
   }
@@ -99,8 +100,6 @@ class LaneExecutor : public Executor {
     const MemoryRange& range = plan_.fixed[tensor];
     TierOf(range.tier).Read(range.offset, data, range.bytes);
   }
-
-  std::array<double, kLaneCount> TakeBusySeconds() override { return lanes_.TakeBusySeconds(); }
 
  private:
   Tier& TierOf(TierKind kind) const { return kind == TierKind::kDevice ? *machine_.device : *machine_.host; }
@@ -150,6 +149,8 @@ class LaneExecutor : public Executor {
   const Plan& plan_;
   const Machine machine_;
   const AdamWConstants adamw_;
+  const Lanes::RunStep run_step_;
+  const LaneSteps micro_steps_, update_steps_;
 
   std::vector<KernelArgs> micro_calls_, update_calls_;   // by step
   std::vector<std::string> micro_names_, update_names_;  // by step
@@ -165,8 +166,6 @@ class LaneExecutor : public Executor {
   UpdateDecision decision_;
   const DecideUpdate* decide_ = nullptr;
   NonFinite non_finite_;
-
-  Lanes lanes_;  // last: its threads use everything above
 };
 
 absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
@@ -204,7 +203,6 @@ void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& 
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     calls.push_back(BindKernel(graph_, graph_.ops[step.op], operands));
   }
-  lanes_.Prepare(segment);
 }
 
 void LaneExecutor::BindUnits() {

@@ -1,8 +1,8 @@
-// Plays Plans: issues a Plan's steps to four lanes (compute, comm, copy-in, copy-out), each one thread, and holds no
-// policy of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
+// Plays Plans: issues a Plan's steps to the rank's four lanes (compute, comm, copy-in, copy-out), and holds no policy
+// of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
 //
-// Thread safety: one caller at a time. Several Executors (training, evaluation) may share a rank's tiers and
-// communicator if they are played one after the other and their Plans share a Layout.
+// Thread safety: one caller at a time. The Executors of a rank (training, evaluation) share its tiers, communicator and
+// lanes; they are played one after the other and their Plans share a Layout.
 #ifndef ANGEL_PTM_EXEC_EXECUTOR_H_
 #define ANGEL_PTM_EXEC_EXECUTOR_H_
 
@@ -16,6 +16,7 @@
 
 #include "angel_ptm/base/fixed_point.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
@@ -39,6 +40,7 @@ struct Machine {
   Tier* host = nullptr;
   Communicator* communicator = nullptr;
   const KernelTable* kernels = nullptr;
+  Lanes* lanes = nullptr;
   int threads = 1;          // of the compute lane
   PublishActivity publish;  // may be empty
 };
@@ -82,9 +84,6 @@ class Executor {
   // Inputs, outputs and caches, between segments.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
-
-  // Seconds each lane spent in steps since the last call.
-  virtual std::array<double, kLaneCount> TakeBusySeconds() = 0;
 };
 
 // This rank's own slice of a unit's state, as it lies at home: `begin` is its first element in the unit's flat vector.
