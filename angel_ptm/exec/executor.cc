@@ -10,7 +10,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/kernel_call.h"
-#include "angel_ptm/memory/page_table.h"
+#include "angel_ptm/exec/residency.h"
 
 namespace angel_ptm {
 namespace {
@@ -61,7 +61,8 @@ class LaneExecutor : public Executor {
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
         micro_steps_(plan.micro_step),
-        update_steps_(plan.update) {}
+        update_steps_(plan.update),
+        residency_(plan.layout) {}
 
   absl::Status Bind();
 
@@ -69,7 +70,9 @@ class LaneExecutor : public Executor {
     accumulate_ = accumulate;
     updating_ = false;
     step_ = step;
-    return machine_.lanes->Play(micro_steps_, run_step_);
+    RETURN_IF_ERROR(machine_.lanes->Play(micro_steps_, run_step_));
+    residency_.ExpectAllHome();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) override {
@@ -88,7 +91,7 @@ class LaneExecutor : public Executor {
     message_ = {.payload = payload};
     decide_ = &decide;
     RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
-    pages_.ExpectAllHome();
+    residency_.ExpectAllHome();
     return absl::OkStatus();
   }
 
@@ -126,24 +129,9 @@ class LaneExecutor : public Executor {
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
   int64_t ElementsInUse(const Segment& segment, const Step& step, size_t output) const;
-  void MovePages(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
   void Update(const Segment& segment, const Step& step);
-
-  // The run-time check of "the newest copy of these pages is where the Plan says".
-  int PageVector(UnitId unit, StateClass c) const {
-    return page_vector_[unit * kStateClassCount + static_cast<int>(c)];
-  }
-  Frame FrameOf(const Segment& segment, const Place& place) const {
-    const MemoryRange& range = segment.regions[place.region].range;
-    return {range.tier, range.offset + place.begin};
-  }
-  // Bytes from the start of the stored vector to element `begin` of the unit.
-  int64_t StoredBegin(UnitId unit, StateClass c, int64_t begin) const {
-    const int64_t own = plan_.layout.slice_bytes(unit) * plan_.layout.rank;
-    return begin * 4 - (IsSharded(c, plan_.layout.zero_stage) ? own : 0);
-  }
 
   const Graph& graph_;
   const Plan& plan_;
@@ -157,8 +145,7 @@ class LaneExecutor : public Executor {
   std::vector<std::vector<NoDecaySpan>> no_decay_;       // by unit
   std::vector<std::vector<NoDecaySpan>> gaps_;           // by unit: padding of the flat vector, always zero
   std::vector<NormMessage> norm_messages_;               // by rank
-  PageTable pages_;
-  std::vector<int> page_vector_;
+  Residency residency_;
 
   bool accumulate_ = false, check_finite_ = false, updating_ = false;
   int64_t step_ = 0;
@@ -222,11 +209,6 @@ void LaneExecutor::BindUnits() {
     no_decay_.push_back(std::move(no_decay));
     gaps_.push_back(std::move(gaps));
   }
-  for (const Home& home : layout.homes) {
-    const int64_t slice = home.elements == 0 ? 4096 : layout.slice_bytes(home.unit);
-    page_vector_.push_back(
-        pages_.AddVector(slice, home.elements * 4 / slice, layout.page_bytes, {home.range.tier, home.range.offset}));
-  }
 }
 
 absl::Status LaneExecutor::Bind() {
@@ -242,12 +224,13 @@ absl::Status LaneExecutor::Bind() {
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(step_, Tag(index).what);
+  residency_.Follow(segment, step, updating_);
   switch (step.kind) {
     case StepKind::kCompute:
       Compute(segment, step, index);
       return absl::OkStatus();
     case StepKind::kMove:
-      MovePages(segment, step);
+      std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
       return absl::OkStatus();
     case StepKind::kGather:
       return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
@@ -305,13 +288,6 @@ int64_t LaneExecutor::ElementsInUse(const Segment& segment, const Step& step, si
   return active_blocks * op.attrs.block_rows * (rows.elements() / rows[0]);
 }
 
-void LaneExecutor::MovePages(const Segment& segment, const Step& step) {
-  std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
-  if (step.unit == kNone || step.lane != Lane::kCopyOut || !updating_) return;
-  // State that was updated on the device is home again.
-  pages_.SetNewest(PageVector(step.unit, step.state_class), step.dst.begin, step.dst.bytes, FrameOf(segment, step.dst));
-}
-
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
   const std::span<float> gradient = Floats(Bytes(segment, step.src));
   // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
@@ -337,28 +313,22 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 }
 
 void LaneExecutor::Update(const Segment& segment, const Step& step) {
-  if (decision_.apply) {
-    const std::vector<NoDecaySpan>& no_decay = no_decay_[step.unit];
-    machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
-                             .m = {Address(segment, step.operands[1])},
-                             .v = {Address(segment, step.operands[2])},
-                             .grad = {Address(segment, step.operands[3])},
-                             .n = step.count,
-                             .unit_offset = step.begin,
-                             .no_decay = no_decay.data(),
-                             .no_decay_count = static_cast<int64_t>(no_decay.size()),
-                             .scalars = &decision_.scalars,
-                             .beta1 = adamw_.beta1,
-                             .beta2 = adamw_.beta2,
-                             .epsilon = adamw_.epsilon,
-                             .weight_decay = adamw_.weight_decay},
-                            {.threads = machine_.threads});
-  }
-  constexpr StateClass kUpdated[] = {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2};
-  for (int i = 0; i < 3; ++i) {
-    const int64_t begin = StoredBegin(step.unit, kUpdated[i], step.begin);
-    pages_.SetNewest(PageVector(step.unit, kUpdated[i]), begin, step.count * 4, FrameOf(segment, step.operands[i]));
-  }
+  if (!decision_.apply) return;
+  const std::vector<NoDecaySpan>& no_decay = no_decay_[step.unit];
+  machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
+                           .m = {Address(segment, step.operands[1])},
+                           .v = {Address(segment, step.operands[2])},
+                           .grad = {Address(segment, step.operands[3])},
+                           .n = step.count,
+                           .unit_offset = step.begin,
+                           .no_decay = no_decay.data(),
+                           .no_decay_count = static_cast<int64_t>(no_decay.size()),
+                           .scalars = &decision_.scalars,
+                           .beta1 = adamw_.beta1,
+                           .beta2 = adamw_.beta2,
+                           .epsilon = adamw_.epsilon,
+                           .weight_decay = adamw_.weight_decay},
+                          {.threads = machine_.threads});
 }
 
 }  // namespace
