@@ -128,6 +128,8 @@ class LaneExecutor : public Executor {
   absl::Status RunStep(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
+  bool OutputIsFinite(const Segment& segment, const Step& step, size_t output) const;
+  TensorId NonFiniteParameter(const Segment& segment, const Step& step) const;
   int64_t ElementsInUse(const Segment& segment, const Step& step, size_t output) const;
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
@@ -265,16 +267,37 @@ void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
   const Op& op = graph_.ops[step.op];
   for (size_t i = 0; i < op.outputs.size(); ++i) {
     const TensorId t = op.outputs[i];
-    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32) continue;
-    // Writes the value columns only; the op that writes the others follows.
-    if (op.kind == OpKind::kAttentionGrad && i == 2) continue;
-    const Place& place = step.operands[op.inputs.size() + i];
-    const int64_t elements = std::min(place.bytes / 4, ElementsInUse(segment, step, i));
-    if (!AllFinite(reinterpret_cast<const float*>(Address(segment, place)), elements)) {
-      non_finite_ = {step.op, t};
-      return;
-    }
+    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32 || OutputIsFinite(segment, step, i)) continue;
+    const TensorId parameter = NonFiniteParameter(segment, step);
+    non_finite_ = {step.op, parameter != kNone ? parameter : t};
+    return;
   }
+}
+
+bool LaneExecutor::OutputIsFinite(const Segment& segment, const Step& step, size_t output) const {
+  const Op& op = graph_.ops[step.op];
+  const Place& place = step.operands[op.inputs.size() + output];
+  const auto* values = reinterpret_cast<const float*>(Address(segment, place));
+  if (op.kind != OpKind::kAttentionGrad || output != 2) {
+    return AllFinite(values, std::min(place.bytes / 4, ElementsInUse(segment, step, output)));
+  }
+  // Writes the value columns only, the last ones of a row; the op that writes the others follows.
+  const Shape& shape = graph_.tensors[op.outputs[output]].shape;
+  const int64_t row = shape.elements() / shape[0], columns = op.attrs.kv_heads * op.attrs.head_dim;
+  for (int64_t r = 1; r <= shape[0]; ++r) {
+    if (!AllFinite(values + r * row - columns, columns)) return false;
+  }
+  return true;
+}
+
+TensorId LaneExecutor::NonFiniteParameter(const Segment& segment, const Step& step) const {
+  const Op& op = graph_.ops[step.op];
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    if (op.inputs[i] == kNone || graph_.tensors[op.inputs[i]].tensor_class != TensorClass::kParameter) continue;
+    const std::span<const float> values = Floats(Bytes(segment, step.operands[i]));
+    if (!AllFinite(values.data(), static_cast<int64_t>(values.size()))) return op.inputs[i];
+  }
+  return kNone;
 }
 
 // Rows of padded expert buffers behind the last block in use hold no data.
@@ -338,6 +361,14 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
   auto executor = std::make_unique<LaneExecutor>(graph, plan, machine, adamw);
   RETURN_IF_ERROR(executor->Bind());
   return executor;
+}
+
+std::string Describe(const Graph& graph, const NonFinite& found) {
+  const Op& op = graph.ops[found.op];
+  const Tensor& tensor = graph.tensors[found.tensor];
+  const bool read = tensor.tensor_class == TensorClass::kParameter;
+  return absl::StrCat(read ? "parameter " : "", tensor.name, read ? ", read by " : ", written by ", Name(op.phase), " ",
+                      Name(op.kind));
 }
 
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {

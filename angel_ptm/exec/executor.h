@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -58,11 +59,13 @@ struct UpdateDecision {
 // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane.
 using DecideUpdate = std::function<UpdateDecision(const StepExchange&)>;
 
-// A tensor in which a non-finite number was found.
+// A tensor in which a non-finite number was found: a parameter that `op` read, or what `op` made of finite parameters.
 struct NonFinite {
   OpId op = kNone;
   TensorId tensor = kNone;
 };
+// "parameter embed_tokens, read by forward Embedding" or "final_norm.y, written by forward AddRmsNorm".
+std::string Describe(const Graph& graph, const NonFinite& found);
 
 class Executor {
  public:
@@ -75,7 +78,9 @@ class Executor {
   // Plays the micro-step on the inputs in place. With accumulate the reduced gradients add to what the homes hold.
   // `step` tags errors.
   virtual absl::Status RunMicroStep(bool accumulate, int64_t step) = 0;
-  // The same, and looks for the first op that produced a non-finite number from finite operands. Slower; for diagnosis.
+  // The same, and looks for the first op that produced a non-finite number: all earlier ops' results were finite, so it
+  // is the op's own doing unless one of its parameters was not finite, which is then what is found. A bad parameter
+  // that spoils no result is not. Slower; for diagnosis.
   virtual absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) = 0;
   // Plays the update segment. `payload` of every rank is summed and handed to `decide` with the gradient's square sum.
   virtual absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,

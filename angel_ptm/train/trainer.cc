@@ -335,8 +335,8 @@ absl::Status Trainer::HandleNonFinite() {
       "; the first tensor that went bad: ", where));
 }
 
-// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. Parameters are
-// untouched, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
+// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. The step changed no
+// parameter, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(communicator_.size());
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
@@ -349,9 +349,7 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
       if (found[r].op != kNone && (rank == kNone || found[r].op < found[rank].op)) rank = r;
     }
     if (rank == kNone) continue;
-    const Op& op = plan_->training.ops[found[rank].op];
-    return absl::StrCat(plan_->training.tensors[found[rank].tensor].name, " (", Name(op.phase), " ", Name(op.kind),
-                        ", micro-batch ", micro, " of rank ", rank, ")");
+    return absl::StrCat(Describe(plan_->training, found[rank]), " (micro-batch ", micro, " of rank ", rank, ")");
   }
   return std::string("none: every tensor is finite, their sum over ranks or micro-batches is not");
 }

@@ -123,7 +123,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 std::string TinyTrainer::FirstNonFinite() {
   feeder_->Feed(Place(0));
   const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
-  return found.op == kNone ? "" : run_->training.tensors[found.tensor].name;
+  return found.op == kNone ? "" : Describe(run_->training, found);
 }
 
 Validation TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }

@@ -33,8 +33,8 @@ class TinyTrainer {
   // Sets every element of the parameters whose names end in `name_end`, as far as this rank stores them.
   void FillParameter(absl::string_view name_end, float value);
 
-  // The tensor of the next step's first micro-batch that goes bad first on this rank: its name, or "" if all are
-  // finite.
+  // The tensor of the next step's first micro-batch that goes bad first on this rank, described, or "" if all
+  // are finite.
   std::string FirstNonFinite();
 
   // Feeds and plays the micro-batches and the update of the next step.
