@@ -121,7 +121,7 @@ class LaneExecutor : public Executor {
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(const Segment& segment, std::vector<KernelArgs>& calls, std::vector<std::string>& names);
-  std::string StepName(const Step& step) const;
+  std::string StepName(const Segment& segment, const Step& step) const;
   void BindUnits();
 
   // Lane threads, from here on.
@@ -144,8 +144,8 @@ class LaneExecutor : public Executor {
 
   std::vector<KernelArgs> micro_calls_, update_calls_;   // by step
   std::vector<std::string> micro_names_, update_names_;  // by step
-  std::vector<std::vector<NoDecaySpan>> no_decay_;       // by unit
-  std::vector<std::vector<NoDecaySpan>> gaps_;           // by unit: padding of the flat vector, always zero
+  std::vector<std::vector<ElementSpan>> no_decay_;       // by unit
+  std::vector<std::vector<ElementSpan>> gaps_;           // by unit: padding of the flat vector, always zero
   std::vector<NormMessage> norm_messages_;               // by rank
   Residency residency_;
 
@@ -169,21 +169,21 @@ absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
   return absl::OkStatus();
 }
 
-std::string LaneExecutor::StepName(const Step& step) const {
+std::string LaneExecutor::StepName(const Segment& segment, const Step& step) const {
   if (step.kind == StepKind::kCompute) {
     const Op& op = graph_.ops[step.op];
-    const TensorId named = op.outputs[0] != kNone ? op.outputs[0] : op.outputs[1];
-    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph_.tensors[named].name);
+    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph_.tensors[NamingOutput(op)].name);
   }
   if (step.kind == StepKind::kNorm) return "gradient norm";
-  if (step.unit == kNone) return "move activations";
+  // Activations and micro-batch gradients, which belong to no unit's state.
+  if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
   return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", Name(step.state_class));
 }
 
 void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& calls,
                                std::vector<std::string>& names) {
   for (const Step& step : segment.steps) {
-    names.push_back(StepName(step));
+    names.push_back(StepName(segment, step));
     if (step.kind != StepKind::kCompute) {
       calls.emplace_back();
       continue;
@@ -197,7 +197,7 @@ void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& 
 void LaneExecutor::BindUnits() {
   const Layout& layout = plan_.layout;
   for (UnitId u = 0; u < static_cast<UnitId>(graph_.units.size()); ++u) {
-    std::vector<NoDecaySpan> no_decay, gaps;
+    std::vector<ElementSpan> no_decay, gaps;
     int64_t end = 0;
     for (int32_t p : graph_.units[u].parameters) {
       const Parameter& parameter = graph_.parameters[p];
@@ -314,7 +314,7 @@ int64_t LaneExecutor::ElementsInUse(const Segment& segment, const Step& step, si
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
   const std::span<float> gradient = Floats(Bytes(segment, step.src));
   // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
-  for (const NoDecaySpan& gap : gaps_[step.unit]) {
+  for (const ElementSpan& gap : gaps_[step.unit]) {
     std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
   }
   return machine_.communicator->ReduceScatterOrdered(Floats(Bytes(segment, step.dst)), gradient, accumulate_,
@@ -337,7 +337,7 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 
 void LaneExecutor::Update(const Segment& segment, const Step& step) {
   if (!decision_.apply) return;
-  const std::vector<NoDecaySpan>& no_decay = no_decay_[step.unit];
+  const std::vector<ElementSpan>& no_decay = no_decay_[step.unit];
   machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
                            .m = {Address(segment, step.operands[1])},
                            .v = {Address(segment, step.operands[2])},
