@@ -295,8 +295,8 @@ struct AdamWScalars {
   float bias_correction2 = 1;  // 1 - beta2^t
 };
 
-// Elements [begin, end) of a unit's flat vector without weight decay.
-struct NoDecaySpan {
+// Elements [begin, end) of a unit's flat vector.
+struct ElementSpan {
   int64_t begin = 0, end = 0;
 };
 
@@ -308,7 +308,7 @@ struct AdamWArgs {
   ConstOperand grad;    // [n] fp32
   int64_t n = 0;
   int64_t unit_offset = 0;                // index of param[0] in the unit's flat vector
-  const NoDecaySpan* no_decay = nullptr;  // sorted, disjoint
+  const ElementSpan* no_decay = nullptr;  // without weight decay: sorted, disjoint
   int64_t no_decay_count = 0;
   const AdamWScalars* scalars = nullptr;
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;

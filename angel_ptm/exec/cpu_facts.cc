@@ -35,9 +35,8 @@ absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int th
     const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size(), nullptr);
     const absl::StatusOr<int64_t> bytes = std::visit(OpFacts{threads}, BindKernel(graph, op, no_addresses));
     if (!bytes.ok()) {
-      const TensorId named = op.outputs[0] != kNone ? op.outputs[0] : op.outputs[1];
       return absl::Status(bytes.status().code(),
-                          absl::StrCat(graph.tensors[named].name, ": ", bytes.status().message()));
+                          absl::StrCat(graph.tensors[NamingOutput(op)].name, ": ", bytes.status().message()));
     }
     facts.op_workspace_bytes.push_back(*bytes);
   }

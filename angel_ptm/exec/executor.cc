@@ -10,8 +10,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/kernel_call.h"
-#include "angel_ptm/exec/lanes.h"
-#include "angel_ptm/memory/page_table.h"
+#include "angel_ptm/exec/residency.h"
 
 namespace angel_ptm {
 namespace {
@@ -60,7 +59,10 @@ class LaneExecutor : public Executor {
         plan_(plan),
         machine_(machine),
         adamw_(adamw),
-        lanes_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }) {}
+        run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
+        micro_steps_(plan.micro_step),
+        update_steps_(plan.update),
+        residency_(plan.layout) {}
 
   absl::Status Bind();
 
@@ -68,7 +70,9 @@ class LaneExecutor : public Executor {
     accumulate_ = accumulate;
     updating_ = false;
     step_ = step;
-    return lanes_.Play(plan_.micro_step);
+    RETURN_IF_ERROR(machine_.lanes->Play(micro_steps_, run_step_));
+    residency_.ExpectAllHome();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) override {
@@ -86,8 +90,8 @@ class LaneExecutor : public Executor {
     step_ = step;
     message_ = {.payload = payload};
     decide_ = &decide;
-    RETURN_IF_ERROR(lanes_.Play(plan_.update));
-    pages_.ExpectAllHome();
+    RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
+    residency_.ExpectAllHome();
     return absl::OkStatus();
   }
 
@@ -99,8 +103,6 @@ class LaneExecutor : public Executor {
     const MemoryRange& range = plan_.fixed[tensor];
     TierOf(range.tier).Read(range.offset, data, range.bytes);
   }
-
-  std::array<double, kLaneCount> TakeBusySeconds() override { return lanes_.TakeBusySeconds(); }
 
  private:
   Tier& TierOf(TierKind kind) const { return kind == TierKind::kDevice ? *machine_.device : *machine_.host; }
@@ -119,45 +121,33 @@ class LaneExecutor : public Executor {
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(const Segment& segment, std::vector<KernelArgs>& calls, std::vector<std::string>& names);
-  std::string StepName(const Step& step) const;
+  std::string StepName(const Segment& segment, const Step& step) const;
   void BindUnits();
 
   // Lane threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
+  bool OutputIsFinite(const Segment& segment, const Step& step, size_t output) const;
+  TensorId NonFiniteParameter(const Segment& segment, const Step& step) const;
   int64_t ElementsInUse(const Segment& segment, const Step& step, size_t output) const;
-  void MovePages(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
   void Update(const Segment& segment, const Step& step);
-
-  // The run-time check of "the newest copy of these pages is where the Plan says".
-  int PageVector(UnitId unit, StateClass c) const {
-    return page_vector_[unit * kStateClassCount + static_cast<int>(c)];
-  }
-  Frame FrameOf(const Segment& segment, const Place& place) const {
-    const MemoryRange& range = segment.regions[place.region].range;
-    return {range.tier, range.offset + place.begin};
-  }
-  // Bytes from the start of the stored vector to element `begin` of the unit.
-  int64_t StoredBegin(UnitId unit, StateClass c, int64_t begin) const {
-    const int64_t own = plan_.layout.slice_bytes(unit) * plan_.layout.rank;
-    return begin * 4 - (IsSharded(c, plan_.layout.zero_stage) ? own : 0);
-  }
 
   const Graph& graph_;
   const Plan& plan_;
   const Machine machine_;
   const AdamWConstants adamw_;
+  const Lanes::RunStep run_step_;
+  const LaneSteps micro_steps_, update_steps_;
 
   std::vector<KernelArgs> micro_calls_, update_calls_;   // by step
   std::vector<std::string> micro_names_, update_names_;  // by step
-  std::vector<std::vector<NoDecaySpan>> no_decay_;       // by unit
-  std::vector<std::vector<NoDecaySpan>> gaps_;           // by unit: padding of the flat vector, always zero
+  std::vector<std::vector<ElementSpan>> no_decay_;       // by unit
+  std::vector<std::vector<ElementSpan>> gaps_;           // by unit: padding of the flat vector, always zero
   std::vector<NormMessage> norm_messages_;               // by rank
-  PageTable pages_;
-  std::vector<int> page_vector_;
+  Residency residency_;
 
   bool accumulate_ = false, check_finite_ = false, updating_ = false;
   int64_t step_ = 0;
@@ -165,8 +155,6 @@ class LaneExecutor : public Executor {
   UpdateDecision decision_;
   const DecideUpdate* decide_ = nullptr;
   NonFinite non_finite_;
-
-  Lanes lanes_;  // last: its threads use everything above
 };
 
 absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
@@ -181,21 +169,21 @@ absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
   return absl::OkStatus();
 }
 
-std::string LaneExecutor::StepName(const Step& step) const {
+std::string LaneExecutor::StepName(const Segment& segment, const Step& step) const {
   if (step.kind == StepKind::kCompute) {
     const Op& op = graph_.ops[step.op];
-    const TensorId named = op.outputs[0] != kNone ? op.outputs[0] : op.outputs[1];
-    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph_.tensors[named].name);
+    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph_.tensors[NamingOutput(op)].name);
   }
   if (step.kind == StepKind::kNorm) return "gradient norm";
-  if (step.unit == kNone) return "move activations";
+  // Activations and micro-batch gradients, which belong to no unit's state.
+  if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
   return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", Name(step.state_class));
 }
 
 void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& calls,
                                std::vector<std::string>& names) {
   for (const Step& step : segment.steps) {
-    names.push_back(StepName(step));
+    names.push_back(StepName(segment, step));
     if (step.kind != StepKind::kCompute) {
       calls.emplace_back();
       continue;
@@ -204,13 +192,12 @@ void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& 
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     calls.push_back(BindKernel(graph_, graph_.ops[step.op], operands));
   }
-  lanes_.Prepare(segment);
 }
 
 void LaneExecutor::BindUnits() {
   const Layout& layout = plan_.layout;
   for (UnitId u = 0; u < static_cast<UnitId>(graph_.units.size()); ++u) {
-    std::vector<NoDecaySpan> no_decay, gaps;
+    std::vector<ElementSpan> no_decay, gaps;
     int64_t end = 0;
     for (int32_t p : graph_.units[u].parameters) {
       const Parameter& parameter = graph_.parameters[p];
@@ -223,11 +210,6 @@ void LaneExecutor::BindUnits() {
     if (whole > end) gaps.push_back({end, whole});
     no_decay_.push_back(std::move(no_decay));
     gaps_.push_back(std::move(gaps));
-  }
-  for (const Home& home : layout.homes) {
-    const int64_t slice = home.elements == 0 ? 4096 : layout.slice_bytes(home.unit);
-    page_vector_.push_back(
-        pages_.AddVector(slice, home.elements * 4 / slice, layout.page_bytes, {home.range.tier, home.range.offset}));
   }
 }
 
@@ -244,12 +226,13 @@ absl::Status LaneExecutor::Bind() {
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(step_, Tag(index).what);
+  residency_.Follow(segment, step, updating_);
   switch (step.kind) {
     case StepKind::kCompute:
       Compute(segment, step, index);
       return absl::OkStatus();
     case StepKind::kMove:
-      MovePages(segment, step);
+      std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
       return absl::OkStatus();
     case StepKind::kGather:
       return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
@@ -284,16 +267,37 @@ void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
   const Op& op = graph_.ops[step.op];
   for (size_t i = 0; i < op.outputs.size(); ++i) {
     const TensorId t = op.outputs[i];
-    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32) continue;
-    // Writes the value columns only; the op that writes the others follows.
-    if (op.kind == OpKind::kAttentionGrad && i == 2) continue;
-    const Place& place = step.operands[op.inputs.size() + i];
-    const int64_t elements = std::min(place.bytes / 4, ElementsInUse(segment, step, i));
-    if (!AllFinite(reinterpret_cast<const float*>(Address(segment, place)), elements)) {
-      non_finite_ = {step.op, t};
-      return;
-    }
+    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32 || OutputIsFinite(segment, step, i)) continue;
+    const TensorId parameter = NonFiniteParameter(segment, step);
+    non_finite_ = {step.op, parameter != kNone ? parameter : t};
+    return;
   }
+}
+
+bool LaneExecutor::OutputIsFinite(const Segment& segment, const Step& step, size_t output) const {
+  const Op& op = graph_.ops[step.op];
+  const Place& place = step.operands[op.inputs.size() + output];
+  const auto* values = reinterpret_cast<const float*>(Address(segment, place));
+  if (op.kind != OpKind::kAttentionGrad || output != 2) {
+    return AllFinite(values, std::min(place.bytes / 4, ElementsInUse(segment, step, output)));
+  }
+  // Writes the value columns only, the last ones of a row; the op that writes the others follows.
+  const Shape& shape = graph_.tensors[op.outputs[output]].shape;
+  const int64_t row = shape.elements() / shape[0], columns = op.attrs.kv_heads * op.attrs.head_dim;
+  for (int64_t r = 1; r <= shape[0]; ++r) {
+    if (!AllFinite(values + r * row - columns, columns)) return false;
+  }
+  return true;
+}
+
+TensorId LaneExecutor::NonFiniteParameter(const Segment& segment, const Step& step) const {
+  const Op& op = graph_.ops[step.op];
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    if (op.inputs[i] == kNone || graph_.tensors[op.inputs[i]].tensor_class != TensorClass::kParameter) continue;
+    const std::span<const float> values = Floats(Bytes(segment, step.operands[i]));
+    if (!AllFinite(values.data(), static_cast<int64_t>(values.size()))) return op.inputs[i];
+  }
+  return kNone;
 }
 
 // Rows of padded expert buffers behind the last block in use hold no data.
@@ -307,17 +311,10 @@ int64_t LaneExecutor::ElementsInUse(const Segment& segment, const Step& step, si
   return active_blocks * op.attrs.block_rows * (rows.elements() / rows[0]);
 }
 
-void LaneExecutor::MovePages(const Segment& segment, const Step& step) {
-  std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
-  if (step.unit == kNone || step.lane != Lane::kCopyOut || !updating_) return;
-  // State that was updated on the device is home again.
-  pages_.SetNewest(PageVector(step.unit, step.state_class), step.dst.begin, step.dst.bytes, FrameOf(segment, step.dst));
-}
-
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
   const std::span<float> gradient = Floats(Bytes(segment, step.src));
   // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
-  for (const NoDecaySpan& gap : gaps_[step.unit]) {
+  for (const ElementSpan& gap : gaps_[step.unit]) {
     std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
   }
   return machine_.communicator->ReduceScatterOrdered(Floats(Bytes(segment, step.dst)), gradient, accumulate_,
@@ -339,28 +336,22 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 }
 
 void LaneExecutor::Update(const Segment& segment, const Step& step) {
-  if (decision_.apply) {
-    const std::vector<NoDecaySpan>& no_decay = no_decay_[step.unit];
-    machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
-                             .m = {Address(segment, step.operands[1])},
-                             .v = {Address(segment, step.operands[2])},
-                             .grad = {Address(segment, step.operands[3])},
-                             .n = step.count,
-                             .unit_offset = step.begin,
-                             .no_decay = no_decay.data(),
-                             .no_decay_count = static_cast<int64_t>(no_decay.size()),
-                             .scalars = &decision_.scalars,
-                             .beta1 = adamw_.beta1,
-                             .beta2 = adamw_.beta2,
-                             .epsilon = adamw_.epsilon,
-                             .weight_decay = adamw_.weight_decay},
-                            {.threads = machine_.threads});
-  }
-  constexpr StateClass kUpdated[] = {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2};
-  for (int i = 0; i < 3; ++i) {
-    const int64_t begin = StoredBegin(step.unit, kUpdated[i], step.begin);
-    pages_.SetNewest(PageVector(step.unit, kUpdated[i]), begin, step.count * 4, FrameOf(segment, step.operands[i]));
-  }
+  if (!decision_.apply) return;
+  const std::vector<ElementSpan>& no_decay = no_decay_[step.unit];
+  machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
+                           .m = {Address(segment, step.operands[1])},
+                           .v = {Address(segment, step.operands[2])},
+                           .grad = {Address(segment, step.operands[3])},
+                           .n = step.count,
+                           .unit_offset = step.begin,
+                           .no_decay = no_decay.data(),
+                           .no_decay_count = static_cast<int64_t>(no_decay.size()),
+                           .scalars = &decision_.scalars,
+                           .beta1 = adamw_.beta1,
+                           .beta2 = adamw_.beta2,
+                           .epsilon = adamw_.epsilon,
+                           .weight_decay = adamw_.weight_decay},
+                          {.threads = machine_.threads});
 }
 
 }  // namespace
@@ -370,6 +361,14 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
   auto executor = std::make_unique<LaneExecutor>(graph, plan, machine, adamw);
   RETURN_IF_ERROR(executor->Bind());
   return executor;
+}
+
+std::string Describe(const Graph& graph, const NonFinite& found) {
+  const Op& op = graph.ops[found.op];
+  const Tensor& tensor = graph.tensors[found.tensor];
+  const bool read = tensor.tensor_class == TensorClass::kParameter;
+  return absl::StrCat(read ? "parameter " : "", tensor.name, read ? ", read by " : ", written by ", Name(op.phase), " ",
+                      Name(op.kind));
 }
 
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {

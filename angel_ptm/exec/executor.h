@@ -1,8 +1,8 @@
-// Plays Plans: issues a Plan's steps to four lanes (compute, comm, copy-in, copy-out), each one thread, and holds no
-// policy of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
+// Plays Plans: issues a Plan's steps to the rank's four lanes (compute, comm, copy-in, copy-out), and holds no policy
+// of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
 //
-// Thread safety: one caller at a time. Several Executors (training, evaluation) may share a rank's tiers and
-// communicator if they are played one after the other and their Plans share a Layout.
+// Thread safety: one caller at a time. The Executors of a rank (training, evaluation) share its tiers, communicator and
+// lanes; they are played one after the other and their Plans share a Layout.
 #ifndef ANGEL_PTM_EXEC_EXECUTOR_H_
 #define ANGEL_PTM_EXEC_EXECUTOR_H_
 
@@ -11,11 +11,13 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "angel_ptm/base/fixed_point.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
@@ -39,6 +41,7 @@ struct Machine {
   Tier* host = nullptr;
   Communicator* communicator = nullptr;
   const KernelTable* kernels = nullptr;
+  Lanes* lanes = nullptr;
   int threads = 1;          // of the compute lane
   PublishActivity publish;  // may be empty
 };
@@ -56,11 +59,13 @@ struct UpdateDecision {
 // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane.
 using DecideUpdate = std::function<UpdateDecision(const StepExchange&)>;
 
-// A tensor in which a non-finite number was found.
+// A tensor in which a non-finite number was found: a parameter that `op` read, or what `op` made of finite parameters.
 struct NonFinite {
   OpId op = kNone;
   TensorId tensor = kNone;
 };
+// "parameter embed_tokens, read by forward Embedding" or "final_norm.y, written by forward AddRmsNorm".
+std::string Describe(const Graph& graph, const NonFinite& found);
 
 class Executor {
  public:
@@ -73,7 +78,9 @@ class Executor {
   // Plays the micro-step on the inputs in place. With accumulate the reduced gradients add to what the homes hold.
   // `step` tags errors.
   virtual absl::Status RunMicroStep(bool accumulate, int64_t step) = 0;
-  // The same, and looks for the first op that produced a non-finite number from finite operands. Slower; for diagnosis.
+  // The same, and looks for the first op that produced a non-finite number: all earlier ops' results were finite, so it
+  // is the op's own doing unless one of its parameters was not finite, which is then what is found. A bad parameter
+  // that spoils no result is not. Slower; for diagnosis.
   virtual absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) = 0;
   // Plays the update segment. `payload` of every rank is summed and handed to `decide` with the gradient's square sum.
   virtual absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
@@ -82,9 +89,6 @@ class Executor {
   // Inputs, outputs and caches, between segments.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
-
-  // Seconds each lane spent in steps since the last call.
-  virtual std::array<double, kLaneCount> TakeBusySeconds() = 0;
 };
 
 // This rank's own slice of a unit's state, as it lies at home: `begin` is its first element in the unit's flat vector.

@@ -359,6 +359,13 @@ struct Runner {
 
 }  // namespace
 
+TensorId NamingOutput(const Op& op) {
+  for (TensorId output : op.outputs) {
+    if (output != kNone) return output;
+  }
+  APTM_CHECK(false, Name(op.kind), " without outputs");
+}
+
 KernelArgs BindKernel(const Graph& graph, const Op& op, const std::vector<void*>& operands) {
   APTM_CHECK(operands.size() >= op.inputs.size() + op.outputs.size());
   const Slots s{graph, op, operands};

@@ -16,6 +16,9 @@ using KernelArgs = std::variant<std::monostate, MatmulArgs, EmbeddingArgs, Embed
                                 RouterGradArgs, ExpertLayoutArgs, DispatchArgs, DispatchGradArgs, GroupedMatmulArgs,
                                 GroupedMatmulGradWeightArgs, CombineArgs, CombineGradArgs, LinearCrossEntropyArgs>;
 
+// The output whose name stands for the op in messages: the first one it has.
+TensorId NamingOutput(const Op& op);
+
 // The argument struct of a micro-step op. operands: addresses by slot, inputs then outputs, null where absent. With all
 // addresses null the shapes are still filled in, which is what workspace sizes are computed from.
 KernelArgs BindKernel(const Graph& graph, const Op& op, const std::vector<void*>& operands);

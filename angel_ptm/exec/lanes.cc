@@ -19,7 +19,13 @@ int64_t NowNs() {
 
 }  // namespace
 
-Lanes::Lanes(RunStep run_step) : run_step_(std::move(run_step)) {
+LaneSteps::LaneSteps(const Segment& of) : segment(&of) {
+  for (int32_t i = 0; i < static_cast<int32_t>(of.steps.size()); ++i) {
+    steps[static_cast<int>(of.steps[i].lane)].push_back(i);
+  }
+}
+
+Lanes::Lanes() {
   for (int lane = 0; lane < kLaneCount; ++lane) threads_[lane] = std::thread([this, lane] { ThreadMain(lane); });
 }
 
@@ -32,21 +38,11 @@ Lanes::~Lanes() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Lanes::Prepare(const Segment& segment) {
-  Work work{.segment = &segment};
-  for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {
-    work.steps[static_cast<int>(segment.steps[i].lane)].push_back(i);
-  }
-  works_.push_back(std::move(work));
-}
-
-absl::Status Lanes::Play(const Segment& segment) {
+absl::Status Lanes::Play(const LaneSteps& steps, const RunStep& run_step) {
   std::unique_lock<std::mutex> lock(mutex_);
-  work_ = nullptr;
-  for (const Work& work : works_) {
-    if (work.segment == &segment) work_ = &work;
-  }
-  APTM_CHECK(work_ != nullptr, "segment was not prepared");
+  APTM_CHECK(idle_ == kLaneCount, "two players at a time");
+  steps_ = &steps;
+  run_step_ = &run_step;
   for (auto& f : finished_) f.store(0, std::memory_order_relaxed);
   failed_ = false;
   status_ = absl::OkStatus();
@@ -64,19 +60,20 @@ void Lanes::ThreadMain(int lane) {
     changed_.wait(lock, [&] { return stop_ || generation_ != seen; });
     if (stop_) return;
     seen = generation_;
-    const Work& work = *work_;
+    const LaneSteps& steps = *steps_;
+    const RunStep& run_step = *run_step_;
     lock.unlock();
-    PlayLane(work, lane);
+    PlayLane(steps, run_step, lane);
     lock.lock();
     if (++idle_ == kLaneCount) changed_.notify_all();
   }
 }
 
-void Lanes::PlayLane(const Work& work, int lane) {
-  for (int32_t index : work.steps[lane]) {
-    if (!WaitFor(work.segment->steps[index].waits)) break;
+void Lanes::PlayLane(const LaneSteps& steps, const RunStep& run_step, int lane) {
+  for (int32_t index : steps.steps[lane]) {
+    if (!WaitFor(steps.segment->steps[index].waits)) break;
     const int64_t begin = NowNs();
-    absl::Status status = run_step_(*work.segment, index);
+    absl::Status status = run_step(*steps.segment, index);
     busy_ns_[lane].fetch_add(NowNs() - begin, std::memory_order_relaxed);
     if (!status.ok()) {
       Fail(std::move(status));

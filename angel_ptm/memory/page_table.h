@@ -1,5 +1,4 @@
-// Which frame holds the newest copy of every page of persistent state, kept while a Plan runs: the run-time half of
-// what verify proves about the Plan.
+// Which frame holds the newest copy of every page of persistent state, kept while a Plan runs.
 //
 // A page is a fixed-size unit of one rank's slice of a unit's vector; pages never straddle slices and a slice's last
 // page is short. A frame is a place for one page on a tier.
@@ -20,7 +19,8 @@ struct Frame {
   friend bool operator==(const Frame&, const Frame&) = default;
 };
 
-// Not synchronised: different threads may touch different pages only if the Plan orders them.
+// Not synchronised: different threads may touch different pages at any time, the same page only if both just read it or
+// if the Plan orders them.
 class PageTable {
  public:
   // Adds a vector of `slices` slices of slice_bytes each, at home in consecutive bytes from `home`. Returns its number.

@@ -60,6 +60,7 @@ class Generator {
   Graph graph_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;
+  Lanes lanes_;
   std::unique_ptr<Executor> executor_;
   int64_t vocab_size_ = 0;
 };
@@ -96,7 +97,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   }
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[static_cast<int>(TierKind::kDevice)]));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), options_.threads};
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_, options_.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
   return LoadState(checkpoint, StateViews(plan_.layout, machine));
 }

@@ -91,9 +91,11 @@ class Trainer {
 
   std::unique_ptr<RunPlan> plan_;
   std::unique_ptr<Tier> device_, host_;
+  Lanes lanes_;
   Machine machine_;
-  std::unique_ptr<Executor> executor_, evaluator_;
+  std::unique_ptr<Executor> executor_, validation_executor_;
   std::unique_ptr<BatchFeeder> feeder_, validation_feeder_;
+  std::optional<Evaluator> evaluator_;
   std::vector<StateView> views_;
   std::vector<TensorId> expert_counts_;  // by MoE layer
   mutable std::vector<int32_t> counts_;
@@ -147,15 +149,19 @@ absl::Status Trainer::MakeMachine() {
   };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice)));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost)));
-  machine_ = {device_.get(), host_.get(), &communicator_, &CpuKernels(), derived_.threads_per_rank, options_.publish};
+  machine_ = {device_.get(),   host_.get(), &communicator_, &CpuKernels(), &lanes_, derived_.threads_per_rank,
+              options_.publish};
   const AdamwConfig& adamw = config_.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
   ASSIGN_OR_RETURN(executor_, Executor::Create(plan_->training, plan_->training_plan, machine_, constants));
-  ASSIGN_OR_RETURN(evaluator_, Executor::Create(plan_->evaluation, plan_->evaluation_plan, machine_, constants));
   feeder_ = std::make_unique<BatchFeeder>(plan_->training, *executor_, *train_loader_);
-  if (validation_loader_)
-    validation_feeder_ = std::make_unique<BatchFeeder>(plan_->evaluation, *evaluator_, *validation_loader_);
+  if (validation_loader_) {
+    ASSIGN_OR_RETURN(validation_executor_,
+                     Executor::Create(plan_->evaluation, plan_->evaluation_plan, machine_, constants));
+    validation_feeder_ = std::make_unique<BatchFeeder>(plan_->evaluation, *validation_executor_, *validation_loader_);
+    evaluator_.emplace(*validation_executor_, *validation_feeder_, token_bytes_, communicator_);
+  }
   views_ = StateViews(plan_->training_plan.layout, machine_);
   for (const Op& op : plan_->training.ops) {
     if (op.kind == OpKind::kRouter && op.phase == Phase::kForward) expert_counts_.push_back(op.outputs[3]);
@@ -332,8 +338,8 @@ absl::Status Trainer::HandleNonFinite() {
       "; the first tensor that went bad: ", where));
 }
 
-// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. Parameters are
-// untouched, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
+// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. The step changed no
+// parameter, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(communicator_.size());
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
@@ -346,9 +352,7 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
       if (found[r].op != kNone && (rank == kNone || found[r].op < found[rank].op)) rank = r;
     }
     if (rank == kNone) continue;
-    const Op& op = plan_->training.ops[found[rank].op];
-    return absl::StrCat(plan_->training.tensors[found[rank].tensor].name, " (", Name(op.phase), " ", Name(op.kind),
-                        ", micro-batch ", micro, " of rank ", rank, ")");
+    return absl::StrCat(Describe(plan_->training, found[rank]), " (micro-batch ", micro, " of rank ", rank, ")");
   }
   return std::string("none: every tensor is finite, their sum over ranks or micro-batches is not");
 }
@@ -356,8 +360,7 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
 absl::Status Trainer::MaybeEvaluate() {
   const int64_t every = config_.evaluation().every_steps();
   if (every == 0 || (state_.next_step % every != 0 && !LastStep())) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Validation validation,
-                   Evaluate(*evaluator_, *validation_feeder_, token_bytes_, communicator_));
+  ASSIGN_OR_RETURN(const Validation validation, evaluator_->Evaluate());
   metrics_.validation_loss = validation.loss;
   metrics_.validation_bits_per_byte = validation.bits_per_byte;
   return absl::OkStatus();
@@ -416,7 +419,7 @@ absl::Status Trainer::MaybeSave(bool last) {
 
 // Where this rank's time went: a busy comm lane beside an idle compute lane asks for another stage or more prefetch.
 void Trainer::PrintLanes(double seconds) {
-  const std::array<double, kLaneCount> busy = executor_->TakeBusySeconds();
+  const std::array<double, kLaneCount> busy = lanes_.TakeBusySeconds();
   std::string text = absl::StrFormat("%s; lanes of rank 0 busy:", FormatSeconds(seconds));
   for (int lane = 0; lane < kLaneCount; ++lane) {
     absl::StrAppend(&text, absl::StrFormat("%s %s %.0f%%", lane == 0 ? "" : ",", Name(static_cast<Lane>(lane)),

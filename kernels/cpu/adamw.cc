@@ -37,8 +37,8 @@ void UpdateSpan(float* __restrict p, float* __restrict m, float* __restrict v, c
 void CpuAdamW(const AdamWArgs& args, const KernelContext& ctx) {
   const Coefficients coefficients = {1.0f - args.beta1, 1.0f - args.beta2, args.epsilon, *args.scalars};
   ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
-    const NoDecaySpan* span = args.no_decay;
-    const NoDecaySpan* const spans_end = span + args.no_decay_count;
+    const ElementSpan* span = args.no_decay;
+    const ElementSpan* const spans_end = span + args.no_decay_count;
     for (int64_t i = begin; i < end;) {
       const int64_t at = args.unit_offset + i;
       while (span != spans_end && span->end <= at) ++span;

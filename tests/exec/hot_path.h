@@ -20,9 +20,9 @@ struct HotPathRun {
 };
 
 // Trains as this rank through everything that feeds and plays a step (loader, checked communicator, progress board,
-// pages that move; not the line printed after it) and returns the process's allocation calls between the ends of steps
-// 2 and 6; expects a finite loss, moved pages and the routing that was asked for. Ranks must start together; -1 after a
-// failure.
+// pages that move, from step 3 on an evaluation after it; not the line printed in the end) and returns the process's
+// allocation calls between the ends of steps 2 and 6; expects a finite loss, moved pages and the routing that was asked
+// for. Ranks must start together; -1 after a failure.
 int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator);
 
 }  // namespace angel_ptm

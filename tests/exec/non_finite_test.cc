@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "comm/local.h"
 #include "tests/exec/tiny_trainer.h"
 #include "tests/support/temporary_folder.h"
@@ -43,18 +45,30 @@ TEST_F(NonFiniteTest, AHealthyStepHasNone) {
   EXPECT_EQ(trainer_.FirstNonFinite(), "");
 }
 
-TEST_F(NonFiniteTest, TheFirstTensorIsNamed) {
+TEST_F(NonFiniteTest, AParameterIsNamedWithItsFirstReader) {
   const float infinity = std::numeric_limits<float>::infinity();
   // From the back of the model to its front, so that each is the first.
-  for (const auto& [parameter, tensor] :
-       {std::pair("norm", "final_norm.y"), std::pair("layers.1.mlp.experts.down_proj", "layers.1.mlp.experts.down.c"),
-        std::pair("layers.1.mlp.experts.gate_up_proj", "layers.1.mlp.experts.gate_up.c"),
-        std::pair("layers.1.mlp.gate", "layers.1.mlp.router.weights"),
-        std::pair("layers.0.self_attn.qkv_proj", "layers.0.self_attn.qkv.c"),
-        std::pair("embed_tokens", "embedding.y")}) {
+  for (const auto& [parameter, reader] :
+       {std::pair("norm", "AddRmsNorm"), std::pair("layers.1.mlp.experts.down_proj", "GroupedMatmul"),
+        std::pair("layers.1.mlp.experts.gate_up_proj", "GroupedMatmul"), std::pair("layers.1.mlp.gate", "Router"),
+        std::pair("layers.0.self_attn.qkv_proj", "Matmul"), std::pair("embed_tokens", "Embedding")}) {
     trainer_.FillParameter(parameter, infinity);
-    EXPECT_EQ(trainer_.FirstNonFinite(), tensor) << parameter;
+    EXPECT_EQ(trainer_.FirstNonFinite(), absl::StrCat("parameter ", parameter, ", read by forward ", reader));
   }
+}
+
+TEST_F(NonFiniteTest, WhatFiniteParametersMadeIsNamed) {
+  // Attention sees zeros, so only its gradient is large: the smaller the factor, the further back it gets before the
+  // first overflow. Of the gradient of qkv.c attention writes the value columns, and they alone overflow.
+  trainer_.FillParameter("layers.1.self_attn.qkv_proj", 0);
+  std::set<std::string> found;
+  for (float factor = 1e38f; factor > 1e35f; factor /= 1.1f) {
+    trainer_.FillParameter("layers.1.self_attn.o_proj", factor);
+    found.insert(trainer_.FirstNonFinite());
+  }
+  EXPECT_EQ(found, std::set<std::string>({"", "d layers.1.self_attn.attention.o, written by backward Matmul",
+                                          "d layers.1.self_attn.qkv.c, written by backward AttentionGrad",
+                                          "d layers.1.self_attn.qkv_proj, written by backward Matmul"}));
 }
 
 }  // namespace

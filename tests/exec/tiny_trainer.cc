@@ -16,6 +16,8 @@
 namespace angel_ptm {
 namespace {
 
+constexpr int kVocabulary = 300;
+
 template <typename T>
 T OrDie(absl::StatusOr<T> result) {
   APTM_CHECK(result.ok(), std::string(result.status().message()));
@@ -38,7 +40,7 @@ std::string PrepareTinyText(const std::string& directory) {
   }
   OrDie(Prepare({.inputs = {{directory + "/text", ""}},
                  .output = directory + "/data",
-                 .vocabulary_size = 300,
+                 .vocabulary_size = kVocabulary,
                  .validation_fraction = 0.1,
                  .threads = 1})
             .status());
@@ -64,15 +66,27 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   loader_ = std::make_unique<Loader>(
       OrDie(Loader::Create(dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
                                             .micro_batch = config_.batch().micro_batch_sequences()})));
+  validation_dataset_ = OrDie(PackedDataset::Open(directory + "/validation.tokens", config_.data().sequence_length()));
+  validation_loader_ = std::make_unique<Loader>(OrDie(
+      Loader::Create(validation_dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
+                                                 .micro_batch = config_.batch().micro_batch_sequences(),
+                                                 .evaluation_samples = config_.batch().global_batch_sequences()})));
   const int threads = std::max(1, config_.numerics().threads_per_rank());
   run_ = OrDie(MakeRunPlan(
       config_,
-      {.world_size = communicator.size(), .rank = communicator.rank(), .threads = threads, .vocab_size = 300}));
-  device_ = OrDie(MakeHostArena(TierKind::kDevice, run_->training_plan.arena_bytes[0]));
-  host_ = OrDie(MakeHostArena(TierKind::kHost, run_->training_plan.arena_bytes[1]));
-  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), threads, std::move(publish)};
+      {.world_size = communicator.size(), .rank = communicator.rank(), .threads = threads, .vocab_size = kVocabulary}));
+  const auto bytes = [&](int tier) {
+    return std::max(run_->training_plan.arena_bytes[tier], run_->evaluation_plan.arena_bytes[tier]);
+  };
+  device_ = OrDie(MakeHostArena(TierKind::kDevice, bytes(0)));
+  host_ = OrDie(MakeHostArena(TierKind::kHost, bytes(1)));
+  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), &lanes_, threads, std::move(publish)};
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
   feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
+  validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
+  validation_feeder_ = std::make_unique<BatchFeeder>(run_->evaluation, *validation_executor_, *validation_loader_);
+  token_bytes_.assign(kVocabulary, 1);
+  evaluator_.emplace(*validation_executor_, *validation_feeder_, token_bytes_, communicator_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
 
@@ -109,8 +123,10 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 std::string TinyTrainer::FirstNonFinite() {
   feeder_->Feed(Place(0));
   const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
-  return found.op == kNone ? "" : run_->training.tensors[found.tensor].name;
+  return found.op == kNone ? "" : Describe(run_->training, found);
 }
+
+Validation TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }
 
 UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
   loss_ = exchange.payload[0] / exchange.payload[1];

@@ -3,12 +3,14 @@
 #define ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/train/batch_feeder.h"
+#include "angel_ptm/train/evaluate.h"
 #include "angel_ptm/train/run_plan.h"
 #include "comm/communicator.h"
 
@@ -31,13 +33,16 @@ class TinyTrainer {
   // Sets every element of the parameters whose names end in `name_end`, as far as this rank stores them.
   void FillParameter(absl::string_view name_end, float value);
 
-  // The tensor of the next step's first micro-batch that goes bad first on this rank: its name, or "" if all are
-  // finite.
+  // The tensor of the next step's first micro-batch that goes bad first on this rank, described, or "" if all
+  // are finite.
   std::string FirstNonFinite();
 
   // Feeds and plays the micro-batches and the update of the next step.
   void Step();
   double loss() const { return loss_; }
+
+  // On a part of the held-out text; collective.
+  Validation Evaluate();
 
   // Steps of the Plan that move pages between tiers.
   int64_t moves() const;
@@ -53,13 +58,16 @@ class TinyTrainer {
 
   const TrainConfig config_;
   Communicator& communicator_;
-  std::unique_ptr<PackedDataset> dataset_;
-  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<PackedDataset> dataset_, validation_dataset_;
+  std::unique_ptr<Loader> loader_, validation_loader_;
   std::unique_ptr<RunPlan> run_;
   std::unique_ptr<Tier> device_, host_;
+  Lanes lanes_;
   Machine machine_;
-  std::unique_ptr<Executor> executor_;
-  std::unique_ptr<BatchFeeder> feeder_;
+  std::unique_ptr<Executor> executor_, validation_executor_;
+  std::unique_ptr<BatchFeeder> feeder_, validation_feeder_;
+  std::vector<int32_t> token_bytes_;  // by token id
+  std::optional<Evaluator> evaluator_;
   DecideUpdate decide_;
   int64_t step_ = 0;
   double loss_ = 0;

@@ -29,7 +29,7 @@ struct State {
   bool SameBits(const State& other) const { return p.SameBits(other.p) && m.SameBits(other.m) && v.SameBits(other.v); }
 
   // Elements [begin, end) of a unit.
-  void Update(const TestTensor& grad, int64_t begin, int64_t end, const std::vector<NoDecaySpan>& no_decay,
+  void Update(const TestTensor& grad, int64_t begin, int64_t end, const std::vector<ElementSpan>& no_decay,
               const AdamWScalars& scalars, int threads = 1) {
     CpuKernels().adamw({.param = {p.data() + begin},
                         .m = {m.data() + begin},
@@ -49,14 +49,14 @@ struct State {
   TestTensor p, m, v;
 };
 
-bool Decays(int64_t i, const std::vector<NoDecaySpan>& no_decay) {
+bool Decays(int64_t i, const std::vector<ElementSpan>& no_decay) {
   return std::none_of(no_decay.begin(), no_decay.end(),
-                      [&](const NoDecaySpan& s) { return i >= s.begin && i < s.end; });
+                      [&](const ElementSpan& s) { return i >= s.begin && i < s.end; });
 }
 
 TEST(AdamWTest, TenStepsAgreeWithTheTextbook) {
   for (const int64_t n : {1, 3, 65, 5000}) {
-    const std::vector<NoDecaySpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
+    const std::vector<ElementSpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
     State state(n);
     std::vector<double> p = state.p.ToDouble(), m(n), v(n);
     std::mt19937 random(15);
@@ -105,7 +105,7 @@ TEST(AdamWTest, BitsAreTheStatedSequence) {
 
 TEST(AdamWTest, BitsDependNeitherOnSplitsNorOnThreads) {
   const int64_t n = 20000;
-  const std::vector<NoDecaySpan> no_decay = {{0, 3}, {100, 117}, {118, 119}, {9000, 15001}};
+  const std::vector<ElementSpan> no_decay = {{0, 3}, {100, 117}, {118, 119}, {9000, 15001}};
   std::mt19937 random(17);
   const TestTensor grad(n, random), grad2(n, random);
   State whole(n);

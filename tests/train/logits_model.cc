@@ -32,7 +32,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   plan_ = OrDie(MakePlan(graph_, OrDie(CpuFacts(graph_, 1, 1)), {.optimizer_state = false}));
   device_ = OrDie(MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels()};
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_};
   executor_ = OrDie(Executor::Create(graph_, plan_, machine, {}));
   const absl::Status loaded = LoadState(checkpoint, StateViews(plan_.layout, machine));
   APTM_CHECK(loaded.ok(), std::string(loaded.message()));

@@ -31,6 +31,7 @@ class LogitsModel {
   Graph graph_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;
+  Lanes lanes_;
   std::unique_ptr<Executor> executor_;
   int64_t vocabulary_ = 0;
 };

@@ -1,0 +1,59 @@
+// The run-time half of what verify proves about state: while a Plan plays, every step that touches parameters, moments
+// or reduced gradients finds the newest copy of their pages where it was bound to look, and all of them come home.
+//
+// What a segment changes travels: its pages' newest copy goes where a move, a gather or an update puts it. In the
+// update that is parameters and moments, in the micro-step reduced gradients. Of what a segment only reads the newest
+// copy stays at home: a use at home is checked, a use of a copy is not, only that the copy was taken from home.
+// Activations and a micro-batch's own gradients are no state: verify alone speaks for them.
+#ifndef ANGEL_PTM_EXEC_RESIDENCY_H_
+#define ANGEL_PTM_EXEC_RESIDENCY_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "angel_ptm/memory/page_table.h"
+#include "angel_ptm/plan/plan.h"
+
+namespace angel_ptm {
+
+// Thread safety: lanes may follow different steps at the same time. Two steps meet at a page only if both read its
+// state, or if the Plan orders them because they meet at its bytes.
+class Residency {
+ public:
+  // Everything is at home. `layout` must outlive the Residency.
+  explicit Residency(const Layout& layout);
+
+  // A lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step says, and notes
+  // where it will be. Nobody asks for it there before the step has finished.
+  void Follow(const Segment& segment, const Step& step, bool updating);
+
+  // CHECKs the end of a segment.
+  void ExpectAllHome() const { pages_.ExpectAllHome(); }
+
+ private:
+  // Bytes [begin, begin + bytes) of what this rank stores of a unit's state.
+  struct Extent {
+    UnitId unit;
+    StateClass state_class;
+    int64_t begin, bytes;
+  };
+  void FollowMove(const Segment& segment, const Step& step, bool travels);
+  void FollowUpdate(const Segment& segment, const Step& step);
+  void Expect(const Segment& segment, const Extent& extent, const Place& place, bool travels) const;
+  void Set(const Segment& segment, const Extent& extent, const Place& place);
+
+  // `count` elements from element `begin` of the unit's flat vector.
+  Extent Elements(UnitId unit, StateClass c, int64_t begin, int64_t count) const;
+  Extent OwnSlice(UnitId unit, StateClass c) const;
+  int VectorOf(const Extent& extent) const {
+    return vectors_[extent.unit * kStateClassCount + static_cast<int>(extent.state_class)];
+  }
+
+  const Layout& layout_;
+  PageTable pages_;
+  std::vector<int> vectors_;  // by Layout::homes index
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_EXEC_RESIDENCY_H_
