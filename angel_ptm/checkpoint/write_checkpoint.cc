@@ -75,13 +75,11 @@ absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& ma
   return absl::OkStatus();
 }
 
-absl::Status CopyFiles(const std::vector<std::string>& sources, const std::string& directory,
-                       CheckpointManifest* manifest) {
-  for (const std::string& source : sources) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(source));
-    const std::string name = BaseName(source);
-    RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", name), text));
-    manifest->copied_files.push_back({name, static_cast<int64_t>(text.size()), Xxh3(text)});
+absl::Status WriteFiles(const std::vector<CheckpointFile>& files, const std::string& directory,
+                        CheckpointManifest* manifest) {
+  for (const CheckpointFile& file : files) {
+    RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", file.name), file.text));
+    manifest->copied_files.push_back({file.name, static_cast<int64_t>(file.text.size()), Xxh3(file.text)});
   }
   return absl::OkStatus();
 }
@@ -197,7 +195,7 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
     status =
         WriteRankFile(absl::StrCat(write.temporary(), "/", RankFileName(rank, size)), manifest, own, rank, &result);
   }
-  if (status.ok() && write.is_root()) status = CopyFiles(options.files_to_copy, write.temporary(), &manifest);
+  if (status.ok() && write.is_root()) status = WriteFiles(options.files, write.temporary(), &manifest);
   result.Set(status);
   ASSIGN_OR_RETURN(const std::vector<RankResult> results, write.ShareAll(result, "write a checkpoint"));
 

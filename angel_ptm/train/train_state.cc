@@ -58,16 +58,17 @@ std::string CheckpointDirectory(const TrainConfig& config) { return config.outpu
 
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
                                                const std::vector<StateView>& views, const TrainState& state,
-                                               const std::vector<std::string>& files, Communicator& communicator) {
+                                               const TextDataset& dataset, Communicator& communicator) {
   std::vector<StateSlice> slices;
   for (const StateView& view : views) {
     if (view.state_class == StateClass::kGradients) continue;
     slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
   }
-  const CheckpointOptions options{.directory = CheckpointDirectory(config),
-                                  .keep_last = config.checkpoint().keep_last(),
-                                  .model_config = ToText(config),
-                                  .files_to_copy = files};
+  const CheckpointOptions options{
+      .directory = CheckpointDirectory(config),
+      .keep_last = config.checkpoint().keep_last(),
+      .model_config = ToText(config),
+      .files = {{"tokenizer.json", dataset.tokenizer_json}, {"tokenizer_config.json", dataset.tokenizer_config_json}}};
   return WriteCheckpoint(options, graph, slices, {.step = state.next_step, .json = ToJson(state)}, communicator);
 }
 

@@ -86,7 +86,6 @@ class Trainer {
   TextDataset dataset_;
   std::optional<Loader> train_loader_, validation_loader_;
   std::vector<int32_t> token_bytes_;
-  std::vector<std::string> tokenizer_files_;
 
   std::unique_ptr<RunPlan> plan_;
   std::unique_ptr<Tier> device_, host_;
@@ -117,7 +116,6 @@ absl::Status Trainer::OpenData() {
                                                    directory, ", wanted 0 or at least ", token_bytes_.size(), ", got ",
                                                    vocab_size));
   }
-  tokenizer_files_ = {directory + "/tokenizer.json", directory + "/tokenizer_config.json"};
   LoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
                         .micro_batch = config_.batch().micro_batch_sequences(),
                         .seed = config_.seed()};
@@ -398,7 +396,7 @@ absl::Status Trainer::MaybeSave(bool last) {
   if (!last && (every == 0 || state_.next_step % every != 0)) return absl::OkStatus();
   RETURN_IF_ERROR(communicator_.VerifySameHistory({"collectives so far", state_.next_step}));
   const absl::StatusOr<SavedCheckpoint> saved =
-      SaveCheckpoint(config_, plan_->training, views_, state_, tokenizer_files_, communicator_);
+      SaveCheckpoint(config_, plan_->training, views_, state_, dataset_, communicator_);
   if (saved.ok()) {
     Print(absl::StrCat("saved ", saved->path, " (", FormatBytes(saved->bytes), ")",
                        saved->warning.empty() ? "" : absl::StrCat("; warning: ", saved->warning)));

@@ -278,17 +278,6 @@ TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
   EXPECT_TRUE(NamesIn(dir.path()).empty());
 }
 
-TEST(CheckpointFaultsTest, AMissingFileToCopyIsAnError) {
-  const TemporaryFolder dir;
-  const auto results = StatusOfRanks(2, [&](Communicator& comm) {
-    return Save({.directory = dir / "c", .files_to_copy = {dir / "tokenizer.json"}}, SmallGraph(), 4, comm).status();
-  });
-  for (const absl::Status& status : results) {
-    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: No such file"));
-  }
-  EXPECT_TRUE(NamesIn(dir / "c").empty());
-}
-
 // Everything a resuming run would do.
 absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
   ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
@@ -299,8 +288,7 @@ absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
 class DamageTest : public ::testing::Test {
  protected:
   DamageTest() : graph_(MakeGraph({{"a", {{1500}}}, {"b", {{20}, {30}}}})) {
-    Spill(dir_ / "tokenizer.json", "{\"some\": \"text\"}");
-    const CheckpointOptions options{.directory = dir_.path(), .files_to_copy = {dir_ / "tokenizer.json"}};
+    const CheckpointOptions options{.directory = dir_.path(), .files = {{"tokenizer.json", "{\"some\": \"text\"}"}}};
     RunRanks(2, [&](Communicator& comm) { return Save(options, graph_, 1, comm).status(); });
     path_ = dir_ / "step-00000001";
     files_ = NamesIn(path_);

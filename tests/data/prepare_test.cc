@@ -281,6 +281,9 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   EXPECT_THAT(message(), HasSubstr("has a vocabulary_size of 301, but " + (folder_ / "set/tokenizer.json has 300")));
   Spill(folder_ / "set/dataset.json", with_vocabulary("4294967596"));  // 300 in 32 bits
   EXPECT_THAT(message(), HasSubstr("vocabulary_size should be from 258 to 2147483647, got 4294967596"));
+  Spill(folder_ / "set/dataset.json", manifest);
+  std::filesystem::remove(folder_ / "set/tokenizer_config.json");
+  EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json: No such file"));
   std::filesystem::remove(folder_ / "set/dataset.json");
   EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
 }

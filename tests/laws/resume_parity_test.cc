@@ -113,6 +113,26 @@ TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   EXPECT_EQ(MetricLines(config), lines);
 }
 
+// `prepare` run again in the same folder, or a folder that is gone, changes nothing about a run that has opened it.
+TEST_P(ResumeParityTest, SavesTheTokenizerThatWasOpened) {
+  const TemporaryFolder own;
+  ASSERT_TRUE(PrepareTinyText(own.path()).ok());
+  const std::string tokenizer = Slurp(own / "data/tokenizer.json");
+  const std::string tokenizer_config = Slurp(own / "data/tokenizer_config.json");
+  const TrainConfig config = Config("opened", {"data.directory=" + own / "data"});
+  const auto replace = [&] {
+    Spill(own / "data/tokenizer.json", "another");
+    std::filesystem::remove(own / "data/tokenizer_config.json");
+  };
+  Run({.configs = {config}, .world_size = kWorld, .stop_in_step = 2, .before_stop = replace});
+  const auto checkpoint = FindLatestCheckpoint(CheckpointDirectory(config));
+  ASSERT_TRUE(checkpoint.ok());
+  const auto reader = CheckpointReader::Open(checkpoint->path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), tokenizer);
+  EXPECT_EQ(reader->ReadCopiedFile("tokenizer_config.json").value(), tokenizer_config);
+}
+
 // Law 3 for the batch: a run goes on behind the samples it has seen, with a batch of another size too.
 TEST_P(ResumeParityTest, AnotherBatchGoesOnBehindTheSamplesSeen) {
   const TrainConfig small = Config("batches", {"batch.global_batch_sequences=2", "steps=3"});
