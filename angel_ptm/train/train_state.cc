@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/config/compare.h"
 #include "angel_ptm/config/load.h"
 #include "nlohmann/json.hpp"
 
@@ -70,6 +72,15 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const 
       .model_config = ToText(config),
       .files = {{"tokenizer.json", dataset.tokenizer_json}, {"tokenizer_config.json", dataset.tokenizer_config_json}}};
   return WriteCheckpoint(options, graph, slices, {.step = state.next_step, .json = ToJson(state)}, communicator);
+}
+
+absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint) {
+  ASSIGN_OR_RETURN(const TrainConfig saved, ParseTrainConfig(checkpoint.manifest().model_config, checkpoint.path()));
+  const std::vector<std::string> differences = ModelDifferences(saved.model(), config.model());
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("--resume: ", checkpoint.path(),
+                                                    " is of another model: ", absl::StrJoin(differences, "; "),
+                                                    ": restore model{}, or choose another output.directory"));
 }
 
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views) {

@@ -43,6 +43,10 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const 
                                                const std::vector<StateView>& views, const TrainState& state,
                                                const TextDataset& dataset, Communicator& communicator);
 
+// OK if a run of `config` may go on from the checkpoint: the model that its configuration describes is the same,
+// besides what CheckGraph sees in the shapes. Otherwise kFailedPrecondition with every field that differs.
+absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint);
+
 // Fills parameters and moments of `views` from a checkpoint of any world size; gradients become zero.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views);
 

@@ -187,6 +187,7 @@ absl::Status Trainer::StartOrResume() {
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(latest.path));
     RETURN_IF_ERROR(checkpoint.CheckGraph(plan_->training));
+    RETURN_IF_ERROR(CheckSameModel(config_, checkpoint));
     ASSIGN_OR_RETURN(state_, TrainStateFromJson(checkpoint.manifest().trainer_state, latest.path));
     if (state_.sample_order != sample_order) {
       return absl::FailedPreconditionError(absl::StrCat(
