@@ -4,8 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -22,6 +24,7 @@
 namespace angel_ptm {
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -35,6 +38,32 @@ void ParallelFor(int threads, int64_t count, const std::function<void(int, int64
   std::vector<std::jthread> others;
   for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
   work(0);
+}
+
+// A second run would read what the first one wrote, the held-out tokens included.
+absl::Status CheckOutputOutsideInputs(const PrepareOptions& options) {
+  const auto canonical = [](const std::string& path, fs::path* result) -> absl::Status {
+    std::error_code error;
+    const fs::path absolute = fs::absolute(path, error);
+    if (!error) *result = fs::weakly_canonical(absolute, error);
+    if (error) return FileError("resolve the path", path, error.value());
+    // "a/b/" ends in an empty name.
+    if (!result->has_filename()) *result = result->parent_path();
+    return absl::OkStatus();
+  };
+  fs::path output;
+  RETURN_IF_ERROR(canonical(options.output, &output));
+  for (const TextInput& input : options.inputs) {
+    fs::path folder;
+    RETURN_IF_ERROR(canonical(input.path, &folder));
+    const auto [outside, below] = std::mismatch(folder.begin(), folder.end(), output.begin(), output.end());
+    const auto hidden = [](const fs::path& name) { return name.string().starts_with("."); };
+    if (outside != folder.end() || std::any_of(below, output.end(), hidden)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the output folder ", options.output, " should lie outside the input ", input.path,
+        ", which would otherwise be read with what is written to it, got ", output.string(), " in ", folder.string()));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckOptions(const PrepareOptions& options) {
@@ -52,7 +81,7 @@ absl::Status CheckOptions(const PrepareOptions& options) {
                      options.document_bytes_max, " and ", options.tokenizer_text_bytes_max));
   }
   if (options.output.empty()) return absl::InvalidArgumentError("no output folder given");
-  return absl::OkStatus();
+  return CheckOutputOutsideInputs(options);
 }
 
 class Preparation {

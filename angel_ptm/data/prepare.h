@@ -36,8 +36,8 @@ struct PrepareReport {
   std::string ToString() const;
 };
 
-// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, a
-// vocabulary the text cannot support, an empty validation split, a full disk.
+// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, an
+// output inside an input, a vocabulary the text cannot support, an empty validation split, a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 
 // -sum p ln p of the distribution counts[i] / sum(counts), in nats; 0 for no counts.

@@ -181,6 +181,22 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(OutputFiles(), ElementsAre());
 }
 
+TEST_F(PrepareTest, RefusesAnOutputThatItWouldReadTheNextTime) {
+  std::filesystem::create_symlink("text/en", folder_ / "link");
+  for (const char* output : {"text", "text/", "text/set", "text/none/below", "set/../text/./set", "link/set"}) {
+    options_.output = folder_ / output;
+    EXPECT_THAT(ErrorOf(options_), testing::AllOf(HasSubstr("the output folder " + options_.output + " should lie"),
+                                                  HasSubstr("outside the input " + (folder_ / "text"))));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "text/set"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "text/none"));
+  // Beside the input, and where it is not looked into.
+  for (const char* output : {"text2", "text/.set"}) {
+    options_.output = folder_ / output;
+    EXPECT_TRUE(Prepare(options_).ok()) << output;
+  }
+}
+
 // `text` with its only `from` replaced.
 std::string Replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
