@@ -153,9 +153,10 @@ class CheckpointWrite {
   const std::string temporary_;
 };
 
-// Manifest, rename, on rank 0.
-absl::Status Publish(const CheckpointOptions& options, const std::string& temporary, CheckpointManifest manifest,
-                     std::span<const RankResult> results, std::vector<std::string>* warnings) {
+// Manifest, rename, on rank 0. Whether that survives a power cut.
+absl::StatusOr<bool> Publish(const CheckpointOptions& options, const std::string& temporary,
+                             CheckpointManifest manifest, std::span<const RankResult> results,
+                             std::vector<std::string>* warnings) {
   for (int r = 0; r < manifest.world_size; ++r) {
     manifest.rank_files.push_back(
         {RankFileName(r, manifest.world_size), results[r].file_bytes, results[r].header_checksum});
@@ -201,9 +202,15 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
 
   SavedCheckpoint saved{.path = absl::StrCat(options.directory, "/", CheckpointName(state.step))};
   for (const RankResult& r : results) saved.bytes += r.file_bytes;
-  if (write.is_root()) status = Publish(options, write.temporary(), std::move(manifest), results, &warnings);
+  bool durable = false;
+  if (write.is_root()) {
+    const absl::StatusOr<bool> published = Publish(options, write.temporary(), std::move(manifest), results, &warnings);
+    status = published.status();
+    durable = published.ok() && *published;
+  }
   RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
-  if (write.is_root()) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
+  // Earlier ones are all there is should a power cut take this one's name.
+  if (durable) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
   saved.warning = absl::StrJoin(warnings, "; ");
   return saved;
 }
