@@ -16,7 +16,7 @@
 namespace angel_ptm {
 
 struct TextInput {
-  // A file, or a folder whose files are read recursively, through links to folders too (each folder once); names that
+  // A file, or a folder whose files are read recursively, through links too (each file and folder once); names that
   // start with "." are left out.
   std::string path;
   std::string label;  // for statistics; empty: the first folder below `path`, or the name of `path`'s own folder
@@ -46,7 +46,7 @@ struct CorpusOptions {
 // a seed.
 class Corpus {
  public:
-  // Errors: an input that is missing, unreadable or holds no text.
+  // Errors: an input that is missing or unreadable, two that overlap, no text in any.
   static absl::StatusOr<Corpus> Open(const std::vector<TextInput>& inputs, const CorpusOptions& options);
 
   // Documents and the texts they point into.
@@ -67,7 +67,6 @@ class Corpus {
 
  private:
   explicit Corpus(const CorpusOptions& options) : options_(options) {}
-  absl::Status AddInput(const TextInput& input);
   void AddFile(const std::string& path, const std::string& label, int64_t bytes);
 
   struct OpenFile {

@@ -163,20 +163,40 @@ std::vector<std::string> FilesBelow(const TemporaryFolder& folder, const std::st
   return paths;
 }
 
-TEST(CorpusTest, FollowsLinksToFoldersOnce) {
+TEST(CorpusTest, ReadsEveryFileOnceThroughLinks) {
   const TemporaryFolder folder;
   Spill(folder / "elsewhere/deep/a.txt", "a");
   Spill(folder / "text/real/b.txt", "b");
   Spill(folder / "text/.hidden/c.txt", "c");
+  Spill(folder / "alone/d.txt", "d");
   for (const auto& [target, link] :
        {std::pair("../elsewhere", "text/linked"), std::pair("real", "text/again"), std::pair("..", "text/real/up"),
-        std::pair("../text", "text/.unseen"), std::pair("real/b.txt", "text/file.txt")}) {
+        std::pair("../text", "text/.unseen"), std::pair("real/b.txt", "text/file.txt"),
+        std::pair("../alone/d.txt", "text/once.txt"), std::pair("../alone/d.txt", "text/twice.txt")}) {
     std::filesystem::create_symlink(target, folder / link);
   }
   EXPECT_THAT(FilesBelow(folder, "text"),
-              ElementsAre("text: text/file.txt", "linked: text/linked/deep/a.txt", "real: text/real/b.txt"));
+              ElementsAre("linked: text/linked/deep/a.txt", "text: text/once.txt", "real: text/real/b.txt"));
   std::filesystem::create_symlink("text", folder / "input");
   EXPECT_THAT(FilesBelow(folder, "input").size(), 3u);
+}
+
+TEST(CorpusTest, RefusesInputsThatOverlap) {
+  const TemporaryFolder folder;
+  Spill(folder / "text/en/a.txt", "a");
+  Spill(folder / "other/b.txt", "b");
+  std::filesystem::create_symlink("../text/en", folder / "other/link");
+  const auto error = [&](const std::string& a, const std::string& b) {
+    return std::string(Corpus::Open({{folder / a, ""}, {folder / b, ""}}, {}).status().message());
+  };
+  const std::string en = folder / "text/en", file = folder / "text/en/a.txt";
+  EXPECT_EQ(error("text", "text/en"), "the inputs " + (folder / "text") + " and " + en + " overlap: both hold " + en +
+                                          ", wanted every text once");
+  EXPECT_THAT(error("text/en", "text"), HasSubstr("and " + (folder / "text") + " overlap: both hold " + en));
+  EXPECT_THAT(error("text/en/a.txt", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
+  EXPECT_THAT(error("text", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
+  EXPECT_THAT(error("text", "other"), HasSubstr("overlap: both hold " + (folder / "other/link")));
+  EXPECT_TRUE(Corpus::Open({{en, ""}, {folder / "other/b.txt", ""}}, {}).ok());
 }
 
 TEST(CorpusTest, NamesWhatCannotBeRead) {
