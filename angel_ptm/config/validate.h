@@ -21,8 +21,9 @@ struct RunFacts {
 };
 
 // Checks everything `train` and `plan` rely on. `config` has all fields set (load.h). kInvalidArgument holds all errors
-// at once, one line each, in the order of the .proto: "field.path: what is wrong, wanted X, got Y". Whether the model
-// fits the memory is the planner's answer, and whether it fits the prepared data the loader's.
+// at once, one line each, in the order of the .proto (products of sizes only when each is valid): "field.path: what is
+// wrong, wanted X, got Y". Whether the model fits the memory is the planner's answer, and whether it fits the prepared
+// data the loader's.
 absl::Status Validate(const TrainConfig& config, const RunFacts& facts);
 
 // Checks what `prepare` relies on: data{} only, in the same form.

@@ -67,6 +67,33 @@ TEST(Validate, ModelSizes) {
   });
 }
 
+// Each size is within its bounds, what they make together is not.
+TEST(Validate, ProductsOfSizes) {
+  const std::string lm = "model.hunyuan_lm.";
+  const std::vector<std::string> wide = {lm + "hidden_size=1048576", lm + "intermediate_size=1048576",
+                                         lm + "head_dim=64"};
+  EXPECT_EQ(ErrorsOf(wide), "OK");
+  std::vector<std::string> absurd = wide;
+  absurd.push_back(lm + "num_hidden_layers=65536");
+  absurd.push_back(lm + "num_experts=65536");
+  EXPECT_THAT(ErrorsOf(absurd),
+              testing::StartsWith("model.hunyuan_lm: too many parameters, wanted at most 1125899906842624, got 1.4"));
+  const std::vector<std::string> routed = {lm + "num_experts=65536", lm + "moe_topk=65536",
+                                           "numerics.expert_block_rows=1", "data.sequence_length=65536",
+                                           lm + "max_position_embeddings=65536"};
+  EXPECT_THAT(
+      ErrorsOf(routed),
+      testing::StartsWith("batch.micro_batch_sequences: too many rows of tokens for the experts, wanted at most "
+                          "2147483647, got "));
+  std::vector<std::string> deep = {
+      lm + "num_hidden_layers=65536", lm + "intermediate_size=1024",     lm + "moe_topk=0",
+      lm + "num_experts=0",           "data.sequence_length=2147483647", lm + "max_position_embeddings=2147483647",
+      "batch.micro_batch_sequences=1"};
+  EXPECT_THAT(ErrorsOf(deep),
+              testing::StartsWith("batch.micro_batch_sequences: too many activations of a micro-batch in "
+                                  "all layers, wanted at most 1125899906842624, got "));
+}
+
 TEST(Validate, Attention) {
   const std::string lm = "model.hunyuan_lm.";
   Expect({
