@@ -35,7 +35,7 @@ std::string OwnName(const std::string& path) {
 // trained on.
 class InputFiles {
  public:
-  explicit InputFiles(const std::vector<TextInput>& inputs) : inputs_(inputs) {}
+  explicit InputFiles(const std::vector<std::string>& inputs) : inputs_(inputs) {}
 
   struct Found {
     fs::path path;
@@ -46,19 +46,19 @@ class InputFiles {
   absl::StatusOr<std::vector<Found>> Below(size_t index) {
     index_ = index;
     found_.clear();
-    const TextInput& input = inputs_[index];
+    const std::string& input = inputs_[index];
     struct stat info;
-    if (stat(input.path.c_str(), &info) != 0) {
-      if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("the input ", input.path, " does not exist"));
-      return FileError("read the input", input.path, errno);
+    if (stat(input.c_str(), &info) != 0) {
+      if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("the input ", input, " does not exist"));
+      return FileError("read the input", input, errno);
     }
     if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
-      return absl::InvalidArgumentError(absl::StrCat("the input ", input.path, " is neither a file nor a folder"));
+      return absl::InvalidArgumentError(absl::StrCat("the input ", input, " is neither a file nor a folder"));
     }
     if (S_ISDIR(info.st_mode)) {
       RETURN_IF_ERROR(WalkFolder());
     } else {
-      RETURN_IF_ERROR(AddFile(input.path, info));
+      RETURN_IF_ERROR(AddFile(input, info));
     }
     std::sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) { return a.path < b.path; });
     return std::move(found_);
@@ -70,28 +70,23 @@ class InputFiles {
   absl::StatusOr<bool> IsNew(const std::string& path, const struct stat& info) {
     const auto [it, is_new] = seen_.emplace(std::pair(info.st_dev, info.st_ino), index_);
     if (is_new || it->second == index_) return is_new;
-    return absl::InvalidArgumentError(absl::StrCat("the inputs ", inputs_[it->second].path, " and ",
-                                                   inputs_[index_].path, " overlap: both hold ", path,
-                                                   ", wanted every text once"));
+    return absl::InvalidArgumentError(absl::StrCat("the inputs ", inputs_[it->second], " and ", inputs_[index_],
+                                                   " overlap: both hold ", path, ", wanted every text once"));
   }
 
   absl::Status AddFile(const fs::path& path, const struct stat& info) {
     ASSIGN_OR_RETURN(const bool is_new, IsNew(path.string(), info));
     if (!is_new) return absl::OkStatus();
-    const TextInput& input = inputs_[index_];
-    std::string label = input.label;
-    if (label.empty()) {
-      const fs::path below = path.lexically_relative(input.path);
-      label = below.has_parent_path() ? below.begin()->string() : OwnName(input.path);
-    }
-    found_.push_back({path, std::move(label), info.st_size});
+    const std::string& input = inputs_[index_];
+    const fs::path below = path.lexically_relative(input);
+    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : OwnName(input), info.st_size});
     return absl::OkStatus();
   }
 
   // All visible regular files, through links too. Everything once: links may lead in circles. They are followed last
   // and in order, so that what is also there by itself keeps its own path.
   absl::Status WalkFolder() {
-    std::deque<std::string> paths = {inputs_[index_].path}, links;
+    std::deque<std::string> paths = {inputs_[index_]}, links;
     while (!paths.empty() || !links.empty()) {
       std::deque<std::string>& queue = paths.empty() ? links : paths;
       const std::string next = std::move(queue.front());
@@ -113,7 +108,7 @@ class InputFiles {
     return absl::OkStatus();
   }
 
-  const std::vector<TextInput>& inputs_;
+  const std::vector<std::string>& inputs_;
   std::map<std::pair<dev_t, ino_t>, size_t> seen_;  // the input they were met below
   size_t index_ = 0;                                // the input that is walked
   std::vector<Found> found_;
@@ -121,7 +116,7 @@ class InputFiles {
 
 }  // namespace
 
-absl::StatusOr<Corpus> Corpus::Open(const std::vector<TextInput>& inputs, const CorpusOptions& options) {
+absl::StatusOr<Corpus> Corpus::Open(const std::vector<std::string>& inputs, const CorpusOptions& options) {
   Corpus corpus(options);
   InputFiles files(inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -130,7 +125,7 @@ absl::StatusOr<Corpus> Corpus::Open(const std::vector<TextInput>& inputs, const 
   }
   if (corpus.bytes() == 0) {
     std::string paths;
-    for (const TextInput& input : inputs) absl::StrAppend(&paths, paths.empty() ? "" : ", ", input.path);
+    for (const std::string& input : inputs) absl::StrAppend(&paths, paths.empty() ? "" : ", ", input);
     return absl::InvalidArgumentError(inputs.empty() ? "no input: name text files or folders"
                                                      : absl::StrCat("the input holds no text: ", paths));
   }

@@ -53,21 +53,21 @@ absl::Status CheckOutputOutsideInputs(const PrepareOptions& options) {
   };
   fs::path output;
   RETURN_IF_ERROR(canonical(options.output, &output));
-  for (const TextInput& input : options.inputs) {
+  for (const std::string& input : options.inputs) {
     fs::path folder;
-    RETURN_IF_ERROR(canonical(input.path, &folder));
+    RETURN_IF_ERROR(canonical(input, &folder));
     const auto [outside, below] = std::mismatch(folder.begin(), folder.end(), output.begin(), output.end());
     const auto hidden = [](const fs::path& name) { return name.string().starts_with("."); };
     if (outside != folder.end() || std::any_of(below, output.end(), hidden)) continue;
     return absl::InvalidArgumentError(absl::StrCat(
-        "the output folder ", options.output, " should lie outside the input ", input.path,
+        "the output folder ", options.output, " should lie outside the input ", input,
         ", which would otherwise be read with what is written to it, got ", output.string(), " in ", folder.string()));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckOptions(const PrepareOptions& options) {
-  if (options.tokenizer_json.empty() && options.vocabulary_size < kVocabularySizeMin) {
+  if (options.vocabulary_size < kVocabularySizeMin) {
     return absl::InvalidArgumentError(absl::StrCat("the vocabulary size should be at least ", kVocabularySizeMin,
                                                    " (2 special tokens and 256 bytes), got ", options.vocabulary_size));
   }
@@ -108,21 +108,16 @@ class Preparation {
  private:
   absl::Status MakeTokenizer() {
     const Clock::time_point start = Clock::now();
-    if (options_.tokenizer_json.empty()) {
-      absl::flat_hash_map<std::string, int64_t> counts;
-      RETURN_IF_ERROR(CountWords(&counts));
-      BpeTrainerOptions trainer;
-      trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
-      absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
-      if (!merges.ok()) {
-        return absl::Status(merges.status().code(),
-                            absl::StrCat("no tokenizer of ", options_.vocabulary_size,
-                                         " tokens can be trained: ", merges.status().message()));
-      }
-      tokenizer_ = Tokenizer::FromMerges(*merges);
-    } else {
-      ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(options_.tokenizer_json));
+    absl::flat_hash_map<std::string, int64_t> counts;
+    RETURN_IF_ERROR(CountWords(&counts));
+    BpeTrainerOptions trainer;
+    trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
+    absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
+    if (!merges.ok()) {
+      return absl::Status(merges.status().code(), absl::StrCat("no tokenizer of ", options_.vocabulary_size,
+                                                               " tokens can be trained: ", merges.status().message()));
     }
+    tokenizer_ = Tokenizer::FromMerges(*merges);
     report_.tokenizer_seconds = SecondsSince(start);
     return absl::OkStatus();
   }

@@ -72,7 +72,7 @@ struct Read {
 };
 
 Read ReadAll(const std::string& path, const CorpusOptions& options) {
-  auto corpus = Corpus::Open({{path, ""}}, options);
+  auto corpus = Corpus::Open({path}, options);
   EXPECT_TRUE(corpus.ok()) << corpus.status();
   Read read;
   for (Corpus::Batch batch; corpus.ok(); ++read.batches) {
@@ -129,7 +129,7 @@ TEST(CorpusTest, AnEndlessLineIsDividedBetweenCharacters) {
   std::string wanted;
   for (int i = 0; i < 3995; ++i) wanted += "页";
   EXPECT_EQ(all, wanted);
-  auto corpus = Corpus::Open({{folder.path(), ""}}, {.validation_fraction = 0.2, .batch_bytes = 1000});
+  auto corpus = Corpus::Open({folder.path()}, {.validation_fraction = 0.2, .batch_bytes = 1000});
   ASSERT_TRUE(corpus.ok());
   Corpus::Batch batch;
   do {
@@ -140,8 +140,8 @@ TEST(CorpusTest, AnEndlessLineIsDividedBetweenCharacters) {
 
 TEST(CorpusTest, HoldsOutWholeSmallFiles) {
   const TemporaryFolder folder;
-  for (int i = 0; i < 100; ++i) Spill(folder / ("f" + std::to_string(100 + i)), std::string(500, 'x'));
-  auto corpus = Corpus::Open({{folder.path(), "all"}}, {.validation_fraction = 0.05});
+  for (int i = 0; i < 100; ++i) Spill(folder / ("all/f" + std::to_string(100 + i)), std::string(500, 'x'));
+  auto corpus = Corpus::Open({folder / "all"}, {.validation_fraction = 0.05});
   ASSERT_TRUE(corpus.ok()) << corpus.status();
   Corpus::Batch batch;
   ASSERT_TRUE(corpus->Next(&batch).ok());
@@ -153,7 +153,7 @@ TEST(CorpusTest, HoldsOutWholeSmallFiles) {
 }
 
 std::vector<std::string> FilesBelow(const TemporaryFolder& folder, const std::string& name) {
-  const auto corpus = Corpus::Open({{folder / name, ""}}, {});
+  const auto corpus = Corpus::Open({folder / name}, {});
   EXPECT_TRUE(corpus.ok()) << corpus.status();
   std::vector<std::string> paths;
   if (!corpus.ok()) return paths;
@@ -187,7 +187,7 @@ TEST(CorpusTest, RefusesInputsThatOverlap) {
   Spill(folder / "other/b.txt", "b");
   std::filesystem::create_symlink("../text/en", folder / "other/link");
   const auto error = [&](const std::string& a, const std::string& b) {
-    return std::string(Corpus::Open({{folder / a, ""}, {folder / b, ""}}, {}).status().message());
+    return std::string(Corpus::Open({folder / a, folder / b}, {}).status().message());
   };
   const std::string en = folder / "text/en", file = folder / "text/en/a.txt";
   EXPECT_EQ(error("text", "text/en"), "the inputs " + (folder / "text") + " and " + en + " overlap: both hold " + en +
@@ -196,14 +196,12 @@ TEST(CorpusTest, RefusesInputsThatOverlap) {
   EXPECT_THAT(error("text/en/a.txt", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
   EXPECT_THAT(error("text", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
   EXPECT_THAT(error("text", "other"), HasSubstr("overlap: both hold " + (folder / "other/link")));
-  EXPECT_TRUE(Corpus::Open({{en, ""}, {folder / "other/b.txt", ""}}, {}).ok());
+  EXPECT_TRUE(Corpus::Open({en, folder / "other/b.txt"}, {}).ok());
 }
 
 TEST(CorpusTest, NamesWhatCannotBeRead) {
   const TemporaryFolder folder;
-  const auto error = [&](const std::string& path) {
-    return std::string(Corpus::Open({{path, ""}}, {}).status().message());
-  };
+  const auto error = [&](const std::string& path) { return std::string(Corpus::Open({path}, {}).status().message()); };
   Spill(folder / "text/a.txt", "a");
   std::filesystem::create_symlink("nowhere", folder / "text/dangling");
   EXPECT_THAT(error(folder / "text"), HasSubstr("cannot read the input " + (folder / "text/dangling: No such file")));

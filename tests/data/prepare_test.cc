@@ -34,7 +34,7 @@ class PrepareTest : public testing::Test {
     Spill(folder_ / "text/en/a.txt", Prose(3000, 1, {"the", "page", "moves", "from", "host", "memory", "and", "back"}));
     Spill(folder_ / "text/zh/b.txt", Prose(2000, 2, {"页面", "在设备和主机之间", "移动", "，模型", "训练。"}));
     Spill(folder_ / "text/.hidden/c.txt", "not read");
-    options_.inputs = {{folder_ / "text", ""}};
+    options_.inputs = {folder_ / "text"};
     options_.output = folder_ / "set";
     options_.vocabulary_size = 300;
     options_.validation_fraction = 0.05;
@@ -123,16 +123,6 @@ TEST_F(PrepareTest, ThreadsDoNotChangeAByte) {
   EXPECT_EQ(one, five);
 }
 
-TEST_F(PrepareTest, ReusesATokenizer) {
-  ASSERT_TRUE(Prepare(options_).ok());
-  const std::string tokenizer = Slurp(folder_ / "set/tokenizer.json"), train = Slurp(folder_ / "set/train.tokens");
-  options_.tokenizer_json = folder_ / "set/tokenizer.json";
-  options_.output = folder_ / "again";
-  ASSERT_TRUE(Prepare(options_).ok());
-  EXPECT_EQ(Slurp(folder_ / "again/tokenizer.json"), tokenizer);
-  EXPECT_EQ(Slurp(folder_ / "again/train.tokens"), train);
-}
-
 TEST_F(PrepareTest, TrainsTheTokenizerOnASampleOfLargeText) {
   options_.tokenizer_text_bytes_max = 60000;
   options_.document_bytes_max = 4096;
@@ -155,10 +145,10 @@ TEST_F(PrepareTest, CountsIllFormedText) {
 
 TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   PrepareOptions o = options_;
-  o.inputs = {{folder_ / "nowhere", ""}};
+  o.inputs = {folder_ / "nowhere"};
   EXPECT_THAT(ErrorOf(o), HasSubstr("nowhere does not exist"));
   Spill(folder_ / "empty/x.txt", "");
-  o.inputs = {{folder_ / "empty", ""}};
+  o.inputs = {folder_ / "empty"};
   EXPECT_THAT(ErrorOf(o), HasSubstr("holds no text"));
   o.inputs = {};
   EXPECT_THAT(ErrorOf(o), HasSubstr("no input"));
@@ -172,12 +162,9 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(ErrorOf(o), HasSubstr("from 0 to 0.5"));
   Spill(folder_ / "tiny/x.txt", "ab ab ab ab\n");
   o = options_;
-  o.inputs = {{folder_ / "tiny", ""}};
+  o.inputs = {folder_ / "tiny"};
   o.vocabulary_size = 259;
   EXPECT_THAT(ErrorOf(o), HasSubstr("too small to hold out"));
-  o = options_;
-  o.tokenizer_json = folder_ / "text/en/a.txt";
-  EXPECT_THAT(ErrorOf(o), HasSubstr("not valid JSON"));
   EXPECT_THAT(OutputFiles(), ElementsAre());
 }
 
@@ -239,7 +226,7 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   std::string text;
   for (const std::string& word : RandomWords(&random, 700, 4, "abcdef")) text += word + " ";
   Spill(folder_ / "short/a.txt", text);
-  options_.inputs = {{folder_ / "short", ""}};
+  options_.inputs = {folder_ / "short"};
   options_.validation_fraction = 0;
   options_.vocabulary_size = 380;
   const auto first = Prepare(options_);

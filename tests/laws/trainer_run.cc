@@ -66,7 +66,7 @@ std::string Prose(uint64_t seed) {
 absl::Status PrepareTinyText(const std::string& folder, uint64_t seed) {
   std::filesystem::create_directories(folder + "/text");
   std::ofstream(folder + "/text/prose.txt") << Prose(seed);
-  PrepareOptions options{.inputs = {{.path = folder + "/text", .label = ""}},
+  PrepareOptions options{.inputs = {folder + "/text"},
                          .output = folder + "/data",
                          .vocabulary_size = kVocabulary,
                          .validation_fraction = 0.1,
