@@ -76,10 +76,6 @@ class Checks {
   std::vector<std::string> lines_;
 };
 
-int64_t HeadDim(const HunyuanLmConfig& lm) {
-  return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
-}
-
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
   const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
   if (checks->Between("num_key_value_heads", lm.num_key_value_heads(), 0, kCountMax) && heads_ok &&
@@ -347,18 +343,21 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
   return checks.ToStatus();
 }
 
+int64_t HeadDim(const HunyuanLmConfig& lm) {
+  return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
+}
+
+int64_t KeyValueHeads(const HunyuanLmConfig& lm) {
+  return lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
+}
+
 DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
-  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
-  const int64_t micro = config.batch().micro_batch_sequences(), length = config.data().sequence_length();
-  APTM_CHECK(micro > 0 && lm.num_attention_heads() > 0, "Derive needs a config that Validate accepted");
+  const int64_t micro = config.batch().micro_batch_sequences();
+  APTM_CHECK(micro > 0, "Derive needs a config that Validate accepted");
   DerivedConfig derived;
-  derived.head_dim = HeadDim(lm);
-  derived.num_key_value_heads = lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
   derived.micro_batches = config.batch().global_batch_sequences() / micro;
   derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
-  derived.zero_weight_micro_batches = derived.accumulation_steps * facts.world_size - derived.micro_batches;
-  derived.micro_batch_tokens = micro * length;
-  derived.step_tokens = config.batch().global_batch_sequences() * length;
+  derived.step_tokens = config.batch().global_batch_sequences() * config.data().sequence_length();
   const int threads = config.numerics().threads_per_rank();
   derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
   const int64_t share =
@@ -367,10 +366,6 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   if (facts.device_is_host_memory && facts.machine_memory_bytes > 0) {
     // Budgets that are set may take more than the usual share: Validate compares them with the machine.
     derived.tiers_bytes = std::max(share, config.memory().device_bytes() + config.memory().host_bytes());
-  }
-  derived.transport = config.communication().transport();
-  if (derived.transport == CommunicationConfig::AUTO) {
-    derived.transport = facts.started_by_mpirun ? CommunicationConfig::MPI : CommunicationConfig::LOCAL;
   }
   return derived;
 }

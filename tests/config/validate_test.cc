@@ -355,41 +355,36 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
             "output.directory: not set, wanted a path, got \"\"");
 }
 
+TEST(Derive, Heads) {
+  const std::string lm = "model.hunyuan_lm.";
+  EXPECT_EQ(HeadDim(Example({}).model().hunyuan_lm()), 16);
+  EXPECT_EQ(HeadDim(Example({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
+  EXPECT_EQ(KeyValueHeads(Example({}).model().hunyuan_lm()), 2);
+  EXPECT_EQ(KeyValueHeads(Example({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
+}
+
 TEST(Derive, BatchAndSizes) {
   const DerivedConfig one = Derive(Example({}), Machine());
-  EXPECT_EQ(one.head_dim, 16);
-  EXPECT_EQ(one.num_key_value_heads, 2);
   EXPECT_EQ(one.micro_batches, 4);
   EXPECT_EQ(one.accumulation_steps, 4);
-  EXPECT_EQ(one.zero_weight_micro_batches, 0);
-  EXPECT_EQ(one.micro_batch_tokens, 128);
   EXPECT_EQ(one.step_tokens, 512);
   EXPECT_EQ(one.threads_per_rank, 4);
   EXPECT_EQ(one.host_bytes, 6871947673);  // 0.8 * 8 GiB, rounded down
   EXPECT_EQ(one.tiers_bytes, 6871947673);
-  EXPECT_EQ(one.transport, CommunicationConfig::LOCAL);
 
   const DerivedConfig three = Derive(Example({}), Machine(3));
   EXPECT_EQ(three.accumulation_steps, 2);
-  EXPECT_EQ(three.zero_weight_micro_batches, 2);
   EXPECT_EQ(three.threads_per_rank, 1);
   EXPECT_EQ(three.host_bytes, 2290649224);
-  EXPECT_EQ(three.transport, CommunicationConfig::MPI);
 }
 
 TEST(Derive, GivenValuesStay) {
   RunFacts facts = Machine(8);  // more ranks than cores: at least one thread each
   EXPECT_EQ(Derive(Example({"batch.global_batch_sequences=16"}), facts).threads_per_rank, 1);
-  const DerivedConfig derived =
-      Derive(Example({"model.hunyuan_lm.head_dim=32", "model.hunyuan_lm.num_key_value_heads=0",
-                      "memory.host_bytes=100000000", "numerics.threads_per_rank=3", "communication.transport=LOCAL"}),
-             facts);
-  EXPECT_EQ(derived.head_dim, 32);
-  EXPECT_EQ(derived.num_key_value_heads, 4);
+  const DerivedConfig derived = Derive(Example({"memory.host_bytes=100000000", "numerics.threads_per_rank=3"}), facts);
   EXPECT_EQ(derived.host_bytes, 100000000);
   EXPECT_EQ(derived.tiers_bytes, 858993459);  // 0.8 * 8 GiB / 8 ranks: more than the budget that is set
   EXPECT_EQ(derived.threads_per_rank, 3);
-  EXPECT_EQ(derived.transport, CommunicationConfig::LOCAL);
 }
 
 TEST(Derive, TiersTogether) {
