@@ -21,11 +21,11 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
-  PrepareOptions options{.output = config.data().directory(),
-                         .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
-                         .validation_fraction = prepare.validation_fraction(),
-                         .seed = prepare.seed()};
-  for (const std::string& input : prepare.input()) options.inputs.push_back({.path = input});
+  const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
+                               .output = config.data().directory(),
+                               .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                               .validation_fraction = prepare.validation_fraction(),
+                               .seed = prepare.seed()};
   ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));
   std::printf("%s", report.ToString().c_str());
   return absl::OkStatus();

@@ -223,11 +223,6 @@ absl::Status RenamePath(const std::string& from, const std::string& to) {
   return absl::OkStatus();
 }
 
-std::string BaseName(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
-}
-
 std::string ParentDirectory(std::string_view path) {
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   const size_t slash = path.rfind('/');

@@ -92,8 +92,6 @@ absl::Status RemoveFile(const std::string& path);
 absl::Status RemoveTree(const std::string& path);
 absl::Status RenamePath(const std::string& from, const std::string& to);
 
-// "a/b.json" -> "b.json".
-std::string BaseName(std::string_view path);
 // "a/b.json" and "a/b/" -> "a", "b" -> ".", "/b" -> "/".
 std::string ParentDirectory(std::string_view path);
 

@@ -27,11 +27,18 @@ struct StateSlice {
   std::span<const float> data;  // to the slice's end; the padding past the unit's elements may be left out and is cut
 };
 
+// A small file that a checkpoint keeps beside the state, e.g. the tokenizer.
+struct CheckpointFile {
+  std::string name;  // without a folder
+  std::string text;
+};
+
 struct CheckpointOptions {
-  std::string directory;                   // <run>/checkpoints, on a file system that all ranks share; made if missing
-  int64_t keep_last = 0;                   // complete checkpoints to keep, this one included; 0 keeps all
-  std::string model_config;                // text of the model's configuration
-  std::vector<std::string> files_to_copy;  // e.g. the tokenizer; kept under their base names
+  std::string directory;     // <run>/checkpoints, on a file system that all ranks share; made if missing
+  int64_t keep_last = 0;     // complete checkpoints to keep, this one included; 0 keeps all
+  std::string model_config;  // text of the model's configuration
+  // Texts and not paths: what stands on the disk when the checkpoint is saved may be of another run.
+  std::vector<CheckpointFile> files;
 };
 
 struct TrainerState {
@@ -84,7 +91,7 @@ class CheckpointReader {
   // checked against its checksum before its values are used. `unit` indexes manifest().units; begin >= 0.
   absl::Status ReadRange(UnitId unit, StateClass state_class, int64_t begin, std::span<float> out) const;
 
-  // Text of a copied file, checked.
+  // Text of one of CheckpointOptions::files, checked.
   absl::StatusOr<std::string> ReadCopiedFile(const std::string& name) const;
 
   // Reads and checks every byte.

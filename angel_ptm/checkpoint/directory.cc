@@ -128,7 +128,7 @@ absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::v
   return absl::OkStatus();
 }
 
-absl::Status PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
+absl::StatusOr<bool> PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
   const std::string from = absl::StrCat(directory, "/", TemporaryName(step));
   const std::string to = absl::StrCat(directory, "/", CheckpointName(step));
   RETURN_IF_ERROR(SyncDirectory(from));
@@ -143,14 +143,14 @@ absl::Status PublishTemporary(const std::string& directory, int64_t step, std::v
   // From here the checkpoint is saved. What it replaced goes only when that is certain.
   if (const absl::Status synced = SyncDirectory(directory); !synced.ok()) {
     warnings->push_back(absl::StrCat("it might not survive a power cut: ", synced.message()));
-    return absl::OkStatus();
+    return false;
   }
-  if (!replaces) return absl::OkStatus();
+  if (!replaces) return true;
   const absl::Status removed = exchanged ? RemoveTree(from) : RemoveDisplaced(directory, step);
   if (!removed.ok()) {
     warnings->push_back(absl::StrCat("the checkpoint that it replaced could not be removed: ", removed.message()));
   }
-  return absl::OkStatus();
+  return true;
 }
 
 void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,

@@ -29,9 +29,10 @@ bool ParseCheckpointName(std::string_view name, int64_t* step);
 absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
 
 // Gives the synced temporary directory of `step` its final name; a checkpoint of the same step that is there is
-// replaced and then removed. An error: the temporary and the earlier checkpoint are as before. Warnings: the checkpoint
-// has its name, but might lose it in a power cut, or the replaced one could not be removed.
-absl::Status PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
+// replaced and then removed. True: it keeps its name through a power cut; false, with a warning: it might not, so no
+// earlier checkpoint may go. An error: the temporary and the earlier checkpoint are as before. Another warning: the
+// replaced one could not be removed.
+absl::StatusOr<bool> PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
 
 // Removes complete checkpoints but the `keep_last` of the highest steps and `current_step`. A warning: one stays.
 void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,

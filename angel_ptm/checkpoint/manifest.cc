@@ -1,5 +1,7 @@
 #include "angel_ptm/checkpoint/manifest.h"
 
+#include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +19,11 @@ constexpr std::string_view kFormatName = "angel-ptm checkpoint";
 constexpr std::string_view kLineBegin = "{\"checksum\": \"", kLineEnd = "\",\n";
 constexpr size_t kChecksumDigits = 16;
 constexpr size_t kLineBytes = kLineBegin.size() + kChecksumDigits + kLineEnd.size();
+
+// The checksum is no proof against numbers made to overflow: whoever changes them can compute it again.
+constexpr int64_t kChunkElementsMax = int64_t{1} << 28;
+constexpr int64_t kWorldSizeMax = std::numeric_limits<int32_t>::max();
+constexpr int64_t kElementsMax = int64_t{1} << 56;  // whose bytes still fit in 63 bits
 
 ordered_json ToJson(const Shape& shape) {
   ordered_json dims = ordered_json::array();
@@ -59,7 +66,8 @@ CheckpointManifest FromJson(const ordered_json& j) {
   CheckpointManifest m;
   m.version = j.at("version").get<int>();
   m.step = j.at("step").get<int64_t>();
-  m.world_size = j.at("world_size").get<int>();
+  // What is too large for an int must not come out as another number.
+  m.world_size = static_cast<int>(std::clamp<int64_t>(j.at("world_size").get<int64_t>(), 0, kWorldSizeMax));
   m.chunk_elements = j.at("chunk_elements").get<int64_t>();
   m.graph_name = j.at("graph").at("name").get<std::string>();
   m.graph_hash = ParseChecksum(j.at("graph").at("hash").get<std::string>());
@@ -79,17 +87,38 @@ CheckpointManifest FromJson(const ordered_json& j) {
   return m;
 }
 
+// What is wrong with the sizes of one unit, or "".
+std::string Inconsistency(const ManifestUnit& unit, int world_size) {
+  int64_t stored = 0;
+  if (unit.elements < 0 || unit.slice_elements < 0 || unit.slice_elements > kElementsMax ||
+      __builtin_mul_overflow(unit.slice_elements, world_size, &stored) || unit.elements > stored ||
+      unit.elements > kElementsMax) {
+    return absl::StrCat("unit ", unit.name, " has ", unit.elements, " elements in ", world_size, " slices of ",
+                        unit.slice_elements);
+  }
+  for (const ManifestParameter& p : unit.parameters) {
+    int64_t elements = 1;
+    bool fits = p.offset >= 0 && p.offset <= unit.elements;
+    for (int i = 0; i < p.shape.rank() && fits; ++i) {
+      fits = p.shape[i] >= 0 && !__builtin_mul_overflow(elements, p.shape[i], &elements);
+    }
+    if (fits && elements <= unit.elements - p.offset) continue;
+    return absl::StrCat("parameter ", p.name, " of shape ", p.shape.ToString(), " at ", p.offset, " is not within the ",
+                        unit.elements, " elements of unit ", unit.name);
+  }
+  return "";
+}
+
 // What does not fit together in the numbers, or "".
 std::string Inconsistency(const CheckpointManifest& m) {
   if (m.world_size < 1 || m.rank_files.size() != static_cast<size_t>(m.world_size)) {
     return absl::StrCat("it lists ", m.rank_files.size(), " files of ", m.world_size, " ranks");
   }
-  if (m.chunk_elements < 1) return absl::StrCat("chunk_elements is ", m.chunk_elements);
+  if (m.chunk_elements < 1 || m.chunk_elements > kChunkElementsMax) {
+    return absl::StrCat("chunk_elements should be from 1 to ", kChunkElementsMax, ", got ", m.chunk_elements);
+  }
   for (const ManifestUnit& u : m.units) {
-    if (u.elements < 0 || u.slice_elements < 0 || u.elements > u.slice_elements * m.world_size) {
-      return absl::StrCat("unit ", u.name, " has ", u.elements, " elements in ", m.world_size, " slices of ",
-                          u.slice_elements);
-    }
+    if (const std::string wrong = Inconsistency(u, m.world_size); !wrong.empty()) return wrong;
   }
   return "";
 }

@@ -75,13 +75,11 @@ absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& ma
   return absl::OkStatus();
 }
 
-absl::Status CopyFiles(const std::vector<std::string>& sources, const std::string& directory,
-                       CheckpointManifest* manifest) {
-  for (const std::string& source : sources) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(source));
-    const std::string name = BaseName(source);
-    RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", name), text));
-    manifest->copied_files.push_back({name, static_cast<int64_t>(text.size()), Xxh3(text)});
+absl::Status WriteFiles(const std::vector<CheckpointFile>& files, const std::string& directory,
+                        CheckpointManifest* manifest) {
+  for (const CheckpointFile& file : files) {
+    RETURN_IF_ERROR(WriteFile(absl::StrCat(directory, "/", file.name), file.text));
+    manifest->copied_files.push_back({file.name, static_cast<int64_t>(file.text.size()), Xxh3(file.text)});
   }
   return absl::OkStatus();
 }
@@ -155,9 +153,10 @@ class CheckpointWrite {
   const std::string temporary_;
 };
 
-// Manifest, rename, on rank 0.
-absl::Status Publish(const CheckpointOptions& options, const std::string& temporary, CheckpointManifest manifest,
-                     std::span<const RankResult> results, std::vector<std::string>* warnings) {
+// Manifest, rename, on rank 0. Whether that survives a power cut.
+absl::StatusOr<bool> Publish(const CheckpointOptions& options, const std::string& temporary,
+                             CheckpointManifest manifest, std::span<const RankResult> results,
+                             std::vector<std::string>* warnings) {
   for (int r = 0; r < manifest.world_size; ++r) {
     manifest.rank_files.push_back(
         {RankFileName(r, manifest.world_size), results[r].file_bytes, results[r].header_checksum});
@@ -197,15 +196,21 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
     status =
         WriteRankFile(absl::StrCat(write.temporary(), "/", RankFileName(rank, size)), manifest, own, rank, &result);
   }
-  if (status.ok() && write.is_root()) status = CopyFiles(options.files_to_copy, write.temporary(), &manifest);
+  if (status.ok() && write.is_root()) status = WriteFiles(options.files, write.temporary(), &manifest);
   result.Set(status);
   ASSIGN_OR_RETURN(const std::vector<RankResult> results, write.ShareAll(result, "write a checkpoint"));
 
   SavedCheckpoint saved{.path = absl::StrCat(options.directory, "/", CheckpointName(state.step))};
   for (const RankResult& r : results) saved.bytes += r.file_bytes;
-  if (write.is_root()) status = Publish(options, write.temporary(), std::move(manifest), results, &warnings);
+  bool durable = false;
+  if (write.is_root()) {
+    const absl::StatusOr<bool> published = Publish(options, write.temporary(), std::move(manifest), results, &warnings);
+    status = published.status();
+    durable = published.ok() && *published;
+  }
   RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
-  if (write.is_root()) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
+  // Earlier ones are all there is should a power cut take this one's name.
+  if (durable) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
   saved.warning = absl::StrJoin(warnings, "; ");
   return saved;
 }

@@ -17,7 +17,7 @@ namespace {
 // Widths are whole cache lines of fp32, so that rows of matrices and shards of vectors start aligned.
 constexpr int64_t kWidthMultiple = 16;
 constexpr int64_t kVocabularyMin = 258;  // the 256 bytes and the two special tokens
-// Generous bounds that keep every product of sizes within 63 bits.
+// Generous bounds of single fields; CheckProducts bounds what they make together.
 constexpr int64_t kWidthMax = int64_t{1} << 20;
 constexpr int64_t kCountMax = int64_t{1} << 16;
 constexpr int64_t kVocabularyMax = int64_t{1} << 24;
@@ -25,6 +25,7 @@ constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels in
 constexpr int64_t kStepsMax = int64_t{1} << 40;
 constexpr int64_t kPageBytesMin = 4096;
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
+constexpr int64_t kElementsMax = int64_t{1} << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
 constexpr double kHostMemoryShare = 0.8;
 
 std::string Text(int64_t value) { return absl::StrCat(value); }
@@ -64,6 +65,7 @@ class Checks {
     return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value));
   }
 
+  bool ok() const { return lines_.empty(); }
   void Append(const Checks& others) { lines_.insert(lines_.end(), others.lines_.begin(), others.lines_.end()); }
   absl::Status ToStatus() const {
     return lines_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(lines_, "\n"));
@@ -73,10 +75,6 @@ class Checks {
   std::string prefix_;
   std::vector<std::string> lines_;
 };
-
-int64_t HeadDim(const HunyuanLmConfig& lm) {
-  return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
-}
 
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
   const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
@@ -148,6 +146,31 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
   } else {
     checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm", "none");
   }
+}
+
+// Products of valid sizes, in floating point, which does not overflow: the graph and the Plan count elements and bytes
+// in 63 bits, and kernels rows in 32.
+void CheckProducts(const TrainConfig& config, Checks* checks) {
+  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());
+  const double layers = number(lm.num_hidden_layers()), experts = number(lm.num_experts());
+  const double heads = number(lm.num_attention_heads()) * number(HeadDim(lm));  // q; k and v have at most as many
+  const double parameters = layers * (4 * hidden * heads + (experts + 1) * (3 * hidden * inner + hidden)) +
+                            2 * number(std::max(lm.vocab_size(), kVocabularyMin)) * hidden;
+  const std::string wanted = absl::StrCat("at most ", kElementsMax);
+  checks->That(parameters <= number(kElementsMax), "model.hunyuan_lm", "too many parameters", wanted, Text(parameters));
+
+  const double tokens = number(config.batch().micro_batch_sequences()) * number(config.data().sequence_length());
+  const double routed = lm.num_experts() == 0
+                            ? 0
+                            : tokens * number(lm.moe_topk()) + experts * number(config.numerics().expert_block_rows());
+  checks->That(routed <= number(kRowsMax), "batch.micro_batch_sequences", "too many rows of tokens for the experts",
+               absl::StrCat("at most ", kRowsMax), Text(routed));
+  const double activations =
+      layers * (tokens * (8 * hidden + 8 * heads + 4 * inner) + routed * (2 * hidden + 4 * inner));
+  checks->That(activations <= number(kElementsMax), "batch.micro_batch_sequences",
+               "too many activations of a micro-batch in all layers", wanted, Text(activations));
 }
 
 void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
@@ -304,6 +327,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckNumerics(config.numerics(), &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);
+  if (checks.ok()) CheckProducts(config, &checks);
   return checks.ToStatus();
 }
 
@@ -319,18 +343,21 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
   return checks.ToStatus();
 }
 
+int64_t HeadDim(const HunyuanLmConfig& lm) {
+  return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
+}
+
+int64_t KeyValueHeads(const HunyuanLmConfig& lm) {
+  return lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
+}
+
 DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
-  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
-  const int64_t micro = config.batch().micro_batch_sequences(), length = config.data().sequence_length();
-  APTM_CHECK(micro > 0 && lm.num_attention_heads() > 0, "Derive needs a config that Validate accepted");
+  const int64_t micro = config.batch().micro_batch_sequences();
+  APTM_CHECK(micro > 0, "Derive needs a config that Validate accepted");
   DerivedConfig derived;
-  derived.head_dim = HeadDim(lm);
-  derived.num_key_value_heads = lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
   derived.micro_batches = config.batch().global_batch_sequences() / micro;
   derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
-  derived.zero_weight_micro_batches = derived.accumulation_steps * facts.world_size - derived.micro_batches;
-  derived.micro_batch_tokens = micro * length;
-  derived.step_tokens = config.batch().global_batch_sequences() * length;
+  derived.step_tokens = config.batch().global_batch_sequences() * config.data().sequence_length();
   const int threads = config.numerics().threads_per_rank();
   derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
   const int64_t share =
@@ -339,10 +366,6 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   if (facts.device_is_host_memory && facts.machine_memory_bytes > 0) {
     // Budgets that are set may take more than the usual share: Validate compares them with the machine.
     derived.tiers_bytes = std::max(share, config.memory().device_bytes() + config.memory().host_bytes());
-  }
-  derived.transport = config.communication().transport();
-  if (derived.transport == CommunicationConfig::AUTO) {
-    derived.transport = facts.started_by_mpirun ? CommunicationConfig::MPI : CommunicationConfig::LOCAL;
   }
   return derived;
 }

@@ -21,26 +21,26 @@ struct RunFacts {
 };
 
 // Checks everything `train` and `plan` rely on. `config` has all fields set (load.h). kInvalidArgument holds all errors
-// at once, one line each, in the order of the .proto: "field.path: what is wrong, wanted X, got Y". Whether the model
-// fits the memory is the planner's answer, and whether it fits the prepared data the loader's.
+// at once, one line each, in the order of the .proto (products of sizes only when each is valid): "field.path: what is
+// wrong, wanted X, got Y". Whether the model fits the memory is the planner's answer, and whether it fits the prepared
+// data the loader's.
 absl::Status Validate(const TrainConfig& config, const RunFacts& facts);
 
 // Checks what `prepare` relies on: data{} only, in the same form.
 absl::Status ValidatePrepare(const TrainConfig& config);
 
+// Of a valid model, 0 resolved.
+int64_t HeadDim(const HunyuanLmConfig& lm);
+int64_t KeyValueHeads(const HunyuanLmConfig& lm);
+
 // Numbers that follow from a valid config.
 struct DerivedConfig {
-  int64_t head_dim = 0;                   // model, 0 resolved
-  int64_t num_key_value_heads = 0;        // model, 0 resolved
-  int64_t micro_batches = 0;              // of one step, over all ranks, that hold sequences
-  int64_t accumulation_steps = 0;         // micro-batches each rank computes per step: ceil(micro_batches / world size)
-  int64_t zero_weight_micro_batches = 0;  // of one step, over all ranks: what pads an uneven world
-  int64_t micro_batch_tokens = 0;
-  int64_t step_tokens = 0;   // of the global batch
-  int threads_per_rank = 0;  // 0 resolved
-  int64_t host_bytes = 0;    // per rank, 0 resolved
-  int64_t tiers_bytes = 0;   // per rank: of device and host tier together where both are host memory; 0: no such bound
-  CommunicationConfig::Transport transport = CommunicationConfig::LOCAL;  // AUTO resolved
+  int64_t micro_batches = 0;       // of one step, over all ranks, that hold sequences
+  int64_t accumulation_steps = 0;  // micro-batches each rank computes per step: ceil(micro_batches / world size)
+  int64_t step_tokens = 0;         // of the global batch
+  int threads_per_rank = 0;        // 0 resolved
+  int64_t host_bytes = 0;          // per rank, 0 resolved
+  int64_t tiers_bytes = 0;  // per rank: of device and host tier together where both are host memory; 0: no such bound
 };
 
 // Validate(config, facts) must be OK.

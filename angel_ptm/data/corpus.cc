@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <set>
+#include <map>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -31,77 +31,106 @@ std::string OwnName(const std::string& path) {
   return absolute.filename().empty() ? "text" : absolute.filename().string();
 }
 
-struct FoundFile {
-  fs::path path;
-  int64_t bytes;
-};
+// The inputs and what was met below them, so that no text is read twice: a part of it might then be held out and
+// trained on.
+class InputFiles {
+ public:
+  explicit InputFiles(const std::vector<std::string>& inputs) : inputs_(inputs) {}
 
-// All visible regular files below `folder`, unsorted, through links to folders too. Every folder once: links may lead
-// in circles. They are followed last and in order, so that a folder that is also there by itself keeps its own path.
-absl::Status WalkFolder(const std::string& folder, std::vector<FoundFile>* files) {
-  std::set<std::pair<dev_t, ino_t>> seen;
-  std::deque<std::string> folders = {folder}, links;
-  while (!folders.empty() || !links.empty()) {
-    std::deque<std::string>& queue = folders.empty() ? links : folders;
-    const std::string next = std::move(queue.front());
-    queue.pop_front();
+  struct Found {
+    fs::path path;
+    std::string label;
+    int64_t bytes;
+  };
+  // The files of input number `index`, in the order of their paths.
+  absl::StatusOr<std::vector<Found>> Below(size_t index) {
+    index_ = index;
+    found_.clear();
+    const std::string& input = inputs_[index];
     struct stat info;
-    if (stat(next.c_str(), &info) != 0) return FileError("read the input", next, errno);
-    if (!seen.emplace(info.st_dev, info.st_ino).second) continue;
-    ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
-    for (const std::string& name : names) {
-      if (name.starts_with(".")) continue;
-      const fs::path path = fs::path(next) / name;
-      if (stat(path.c_str(), &info) != 0) return FileError("read the input", path.string(), errno);
-      if (S_ISREG(info.st_mode)) files->push_back({path, info.st_size});
-      if (!S_ISDIR(info.st_mode)) continue;
-      std::error_code error;
-      (fs::is_symlink(path, error) ? links : folders).push_back(path.string());
+    if (stat(input.c_str(), &info) != 0) {
+      if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("the input ", input, " does not exist"));
+      return FileError("read the input", input, errno);
     }
+    if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat("the input ", input, " is neither a file nor a folder"));
+    }
+    if (S_ISDIR(info.st_mode)) {
+      RETURN_IF_ERROR(WalkFolder());
+    } else {
+      RETURN_IF_ERROR(AddFile(input, info));
+    }
+    std::sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) { return a.path < b.path; });
+    return std::move(found_);
   }
-  return absl::OkStatus();
-}
+
+ private:
+  // Whether this file or folder is new. Met below another input it is an error: which label and which held-out part is
+  // it to have?
+  absl::StatusOr<bool> IsNew(const std::string& path, const struct stat& info) {
+    const auto [it, is_new] = seen_.emplace(std::pair(info.st_dev, info.st_ino), index_);
+    if (is_new || it->second == index_) return is_new;
+    return absl::InvalidArgumentError(absl::StrCat("the inputs ", inputs_[it->second], " and ", inputs_[index_],
+                                                   " overlap: both hold ", path, ", wanted every text once"));
+  }
+
+  absl::Status AddFile(const fs::path& path, const struct stat& info) {
+    ASSIGN_OR_RETURN(const bool is_new, IsNew(path.string(), info));
+    if (!is_new) return absl::OkStatus();
+    const std::string& input = inputs_[index_];
+    const fs::path below = path.lexically_relative(input);
+    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : OwnName(input), info.st_size});
+    return absl::OkStatus();
+  }
+
+  // All visible regular files, through links too. Everything once: links may lead in circles. They are followed last
+  // and in order, so that what is also there by itself keeps its own path.
+  absl::Status WalkFolder() {
+    std::deque<std::string> paths = {inputs_[index_]}, links;
+    while (!paths.empty() || !links.empty()) {
+      std::deque<std::string>& queue = paths.empty() ? links : paths;
+      const std::string next = std::move(queue.front());
+      queue.pop_front();
+      struct stat info;
+      if (stat(next.c_str(), &info) != 0) return FileError("read the input", next, errno);
+      if (S_ISREG(info.st_mode)) RETURN_IF_ERROR(AddFile(next, info));
+      if (!S_ISDIR(info.st_mode)) continue;
+      ASSIGN_OR_RETURN(const bool is_new, IsNew(next, info));
+      if (!is_new) continue;
+      ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
+      for (const std::string& name : names) {
+        if (name.starts_with(".")) continue;
+        const fs::path path = fs::path(next) / name;
+        std::error_code error;
+        (fs::is_symlink(path, error) ? links : paths).push_back(path.string());
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const std::vector<std::string>& inputs_;
+  std::map<std::pair<dev_t, ino_t>, size_t> seen_;  // the input they were met below
+  size_t index_ = 0;                                // the input that is walked
+  std::vector<Found> found_;
+};
 
 }  // namespace
 
-absl::StatusOr<Corpus> Corpus::Open(const std::vector<TextInput>& inputs, const CorpusOptions& options) {
+absl::StatusOr<Corpus> Corpus::Open(const std::vector<std::string>& inputs, const CorpusOptions& options) {
   Corpus corpus(options);
-  for (const TextInput& input : inputs) RETURN_IF_ERROR(corpus.AddInput(input));
+  InputFiles files(inputs);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    ASSIGN_OR_RETURN(const auto found, files.Below(i));
+    for (const InputFiles::Found& file : found) corpus.AddFile(file.path.string(), file.label, file.bytes);
+  }
   if (corpus.bytes() == 0) {
     std::string paths;
-    for (const TextInput& input : inputs) absl::StrAppend(&paths, paths.empty() ? "" : ", ", input.path);
+    for (const std::string& input : inputs) absl::StrAppend(&paths, paths.empty() ? "" : ", ", input);
     return absl::InvalidArgumentError(inputs.empty() ? "no input: name text files or folders"
                                                      : absl::StrCat("the input holds no text: ", paths));
   }
   corpus.Rewind();
   return corpus;
-}
-
-absl::Status Corpus::AddInput(const TextInput& input) {
-  struct stat info;
-  if (stat(input.path.c_str(), &info) != 0) {
-    if (errno == ENOENT) return absl::NotFoundError(absl::StrCat("the input ", input.path, " does not exist"));
-    return FileError("read the input", input.path, errno);
-  }
-  if (S_ISREG(info.st_mode)) {
-    AddFile(input.path, input.label.empty() ? OwnName(input.path) : input.label, info.st_size);
-    return absl::OkStatus();
-  }
-  if (!S_ISDIR(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("the input ", input.path, " is neither a file nor a folder"));
-  }
-  std::vector<FoundFile> files;
-  RETURN_IF_ERROR(WalkFolder(input.path, &files));
-  std::sort(files.begin(), files.end(), [](const FoundFile& a, const FoundFile& b) { return a.path < b.path; });
-  for (const FoundFile& file : files) {
-    std::string label = input.label;
-    if (label.empty()) {
-      const fs::path below = file.path.lexically_relative(input.path);
-      label = below.has_parent_path() ? below.begin()->string() : OwnName(input.path);
-    }
-    AddFile(file.path.string(), label, file.bytes);
-  }
-  return absl::OkStatus();
 }
 
 void Corpus::AddFile(const std::string& path, const std::string& label, int64_t bytes) {

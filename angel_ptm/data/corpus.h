@@ -15,13 +15,6 @@
 
 namespace angel_ptm {
 
-struct TextInput {
-  // A file, or a folder whose files are read recursively, through links to folders too (each folder once); names that
-  // start with "." are left out.
-  std::string path;
-  std::string label;  // for statistics; empty: the first folder below `path`, or the name of `path`'s own folder
-};
-
 struct TextFile {
   std::string path;
   int32_t label;  // index into Corpus::labels
@@ -46,8 +39,10 @@ struct CorpusOptions {
 // a seed.
 class Corpus {
  public:
-  // Errors: an input that is missing, unreadable or holds no text.
-  static absl::StatusOr<Corpus> Open(const std::vector<TextInput>& inputs, const CorpusOptions& options);
+  // An input is a file, or a folder whose files are read recursively, through links too (each file and folder once);
+  // names that start with "." are left out. A file's label, for statistics, is the first folder below its input, or the
+  // name of the input's own folder. Errors: an input that is missing or unreadable, two that overlap, no text in any.
+  static absl::StatusOr<Corpus> Open(const std::vector<std::string>& inputs, const CorpusOptions& options);
 
   // Documents and the texts they point into.
   struct Batch {
@@ -67,7 +62,6 @@ class Corpus {
 
  private:
   explicit Corpus(const CorpusOptions& options) : options_(options) {}
-  absl::Status AddInput(const TextInput& input);
   void AddFile(const std::string& path, const std::string& label, int64_t bytes);
 
   struct OpenFile {

@@ -145,12 +145,13 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
   const DatasetManifest& manifest = dataset.manifest;
 
   const std::string tokenizer_path = absl::StrCat(folder, "/tokenizer.json");
-  ASSIGN_OR_RETURN(const std::string tokenizer_json, ReadFile(tokenizer_path));
-  const uint64_t tokenizer_xxh64 = Xxh64(tokenizer_json);
+  ASSIGN_OR_RETURN(dataset.tokenizer_json, ReadFile(tokenizer_path));
+  ASSIGN_OR_RETURN(dataset.tokenizer_config_json, ReadFile(absl::StrCat(folder, "/tokenizer_config.json")));
+  const uint64_t tokenizer_xxh64 = Xxh64(dataset.tokenizer_json);
   if (tokenizer_xxh64 != manifest.tokenizer_xxh64) {
     return Mismatch(tokenizer_path, manifest.tokenizer_xxh64, tokenizer_xxh64);
   }
-  ASSIGN_OR_RETURN(dataset.tokenizer, Tokenizer::FromJson(tokenizer_json, tokenizer_path));
+  ASSIGN_OR_RETURN(dataset.tokenizer, Tokenizer::FromJson(dataset.tokenizer_json, tokenizer_path));
   if (dataset.tokenizer->vocabulary_size() != manifest.vocabulary_size) {
     return absl::DataLossError(absl::StrCat(manifest_path, " has a vocabulary_size of ", manifest.vocabulary_size,
                                             ", but ", tokenizer_path, " has ", dataset.tokenizer->vocabulary_size(),

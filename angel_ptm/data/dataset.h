@@ -54,6 +54,9 @@ struct DatasetManifest {
 struct TextDataset {
   DatasetManifest manifest;
   std::unique_ptr<Tokenizer> tokenizer;
+  // The files' texts when the dataset was opened; the folder may hold another dataset, or be gone, before a run ends.
+  std::string tokenizer_json;
+  std::string tokenizer_config_json;
   std::unique_ptr<PackedDataset> train;
   std::unique_ptr<PackedDataset> validation;  // null if the dataset has no validation text
 };

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -22,6 +24,7 @@
 namespace angel_ptm {
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -37,8 +40,34 @@ void ParallelFor(int threads, int64_t count, const std::function<void(int, int64
   work(0);
 }
 
+// A second run would read what the first one wrote, the held-out tokens included.
+absl::Status CheckOutputOutsideInputs(const PrepareOptions& options) {
+  const auto canonical = [](const std::string& path, fs::path* result) -> absl::Status {
+    std::error_code error;
+    const fs::path absolute = fs::absolute(path, error);
+    if (!error) *result = fs::weakly_canonical(absolute, error);
+    if (error) return FileError("resolve the path", path, error.value());
+    // "a/b/" ends in an empty name.
+    if (!result->has_filename()) *result = result->parent_path();
+    return absl::OkStatus();
+  };
+  fs::path output;
+  RETURN_IF_ERROR(canonical(options.output, &output));
+  for (const std::string& input : options.inputs) {
+    fs::path folder;
+    RETURN_IF_ERROR(canonical(input, &folder));
+    const auto [outside, below] = std::mismatch(folder.begin(), folder.end(), output.begin(), output.end());
+    const auto hidden = [](const fs::path& name) { return name.string().starts_with("."); };
+    if (outside != folder.end() || std::any_of(below, output.end(), hidden)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the output folder ", options.output, " should lie outside the input ", input,
+        ", which would otherwise be read with what is written to it, got ", output.string(), " in ", folder.string()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOptions(const PrepareOptions& options) {
-  if (options.tokenizer_json.empty() && options.vocabulary_size < kVocabularySizeMin) {
+  if (options.vocabulary_size < kVocabularySizeMin) {
     return absl::InvalidArgumentError(absl::StrCat("the vocabulary size should be at least ", kVocabularySizeMin,
                                                    " (2 special tokens and 256 bytes), got ", options.vocabulary_size));
   }
@@ -52,7 +81,7 @@ absl::Status CheckOptions(const PrepareOptions& options) {
                      options.document_bytes_max, " and ", options.tokenizer_text_bytes_max));
   }
   if (options.output.empty()) return absl::InvalidArgumentError("no output folder given");
-  return absl::OkStatus();
+  return CheckOutputOutsideInputs(options);
 }
 
 class Preparation {
@@ -79,21 +108,16 @@ class Preparation {
  private:
   absl::Status MakeTokenizer() {
     const Clock::time_point start = Clock::now();
-    if (options_.tokenizer_json.empty()) {
-      absl::flat_hash_map<std::string, int64_t> counts;
-      RETURN_IF_ERROR(CountWords(&counts));
-      BpeTrainerOptions trainer;
-      trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
-      absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
-      if (!merges.ok()) {
-        return absl::Status(merges.status().code(),
-                            absl::StrCat("no tokenizer of ", options_.vocabulary_size,
-                                         " tokens can be trained: ", merges.status().message()));
-      }
-      tokenizer_ = Tokenizer::FromMerges(*merges);
-    } else {
-      ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(options_.tokenizer_json));
+    absl::flat_hash_map<std::string, int64_t> counts;
+    RETURN_IF_ERROR(CountWords(&counts));
+    BpeTrainerOptions trainer;
+    trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
+    absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
+    if (!merges.ok()) {
+      return absl::Status(merges.status().code(), absl::StrCat("no tokenizer of ", options_.vocabulary_size,
+                                                               " tokens can be trained: ", merges.status().message()));
     }
+    tokenizer_ = Tokenizer::FromMerges(*merges);
     report_.tokenizer_seconds = SecondsSince(start);
     return absl::OkStatus();
   }

@@ -13,10 +13,9 @@
 namespace angel_ptm {
 
 struct PrepareOptions {
-  std::vector<TextInput> inputs;
+  std::vector<std::string> inputs;       // files, or folders of them (corpus.h)
   std::string output;                    // folder, made if missing; an earlier dataset in it is replaced
   int32_t vocabulary_size = 16384;       // special tokens included; at least kVocabularySizeMin
-  std::string tokenizer_json;            // not empty: use this tokenizer and train none (vocabulary_size is not used)
   double validation_fraction = 0.02;     // 0 to 0.5 of each file's bytes, held out; 0: no validation.tokens content
   int64_t document_bytes_max = 1 << 18;  // longer documents are divided
   // The tokenizer is trained on the training documents; of more text than this, on a sample chosen by `seed`.
@@ -36,8 +35,8 @@ struct PrepareReport {
   std::string ToString() const;
 };
 
-// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, a
-// vocabulary the text cannot support, an empty validation split, a full disk.
+// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, an
+// output inside an input, a vocabulary the text cannot support, an empty validation split, a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 
 // -sum p ln p of the distribution counts[i] / sum(counts), in nats; 0 for no counts.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -41,12 +42,49 @@ static_assert(sizeof(Header) == 80);
 
 int64_t RoundUp8(int64_t value) { return (value + 7) / 8 * 8; }
 
+int32_t TokenBytes(int64_t vocabulary_size) { return vocabulary_size <= 65536 ? 2 : 4; }
+
+// The header's checksum is no proof that its numbers fit together: whoever changes them can compute it again. What
+// follows from the counts must be what it says, so that nothing outside the file is read. `header.file_bytes` is right.
+absl::Status CheckLayout(const Header& header, const std::string& path) {
+  const auto wrong = [&](const char* what, const absl::AlphaNum& expected, uint64_t got) {
+    return absl::DataLossError(absl::StrCat("token file ", path, " has a header whose numbers do not fit together: ",
+                                            what, " should be ", expected, ", got ", got, "; prepare the text again"));
+  };
+  constexpr uint64_t kVocabularyMax = std::numeric_limits<int32_t>::max();
+  if (header.vocabulary_size < 1 || header.vocabulary_size > kVocabularyMax) {
+    return wrong("the vocabulary size", absl::StrCat("from 1 to ", kVocabularyMax), header.vocabulary_size);
+  }
+  const uint32_t token_bytes = TokenBytes(header.vocabulary_size);
+  if (header.token_bytes != token_bytes) return wrong("the bytes per token", token_bytes, header.token_bytes);
+  if (header.chunk_bytes != kChunkBytes) return wrong("the bytes per chunk", kChunkBytes, header.chunk_bytes);
+  // Bounds first, so that the products below do not overflow.
+  const uint64_t tokens_max = header.file_bytes / token_bytes, documents_max = header.file_bytes / sizeof(uint64_t);
+  if (header.token_count > tokens_max) {
+    return wrong("the token count", absl::StrCat("at most ", tokens_max), header.token_count);
+  }
+  if (header.document_count > documents_max) {
+    return wrong("the document count", absl::StrCat("at most ", documents_max), header.document_count);
+  }
+  const uint64_t starts =
+      kHeaderBytes + static_cast<uint64_t>(RoundUp8(static_cast<int64_t>(header.token_count * token_bytes)));
+  if (header.starts_offset != starts) return wrong("the offset of the document starts", starts, header.starts_offset);
+  const uint64_t checksums = starts + (header.document_count + 1) * sizeof(uint64_t);
+  if (header.checksums_offset != checksums) {
+    return wrong("the offset of the chunk checksums", checksums, header.checksums_offset);
+  }
+  const uint64_t chunks = (checksums - kHeaderBytes + kChunkBytes - 1) / kChunkBytes;
+  const uint64_t bytes = checksums + chunks * sizeof(uint64_t);
+  if (header.file_bytes != bytes) return wrong("the size of the file", bytes, header.file_bytes);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 TokenFileWriter::TokenFileWriter(AtomicFile file, int32_t vocabulary_size, uint64_t tokenizer_xxh64)
     : file_(std::move(file)),
       vocabulary_size_(vocabulary_size),
-      token_bytes_(vocabulary_size <= 65536 ? 2 : 4),
+      token_bytes_(TokenBytes(vocabulary_size)),
       tokenizer_xxh64_(tokenizer_xxh64) {
   chunk_.reserve(kChunkBytes);
 }
@@ -180,7 +218,7 @@ absl::Status TokenFile::CheckHeader() {
         "token file ", path_, " is ", static_cast<uint64_t>(bytes_) < header.file_bytes ? "truncated" : "too long",
         ": expected ", header.file_bytes, " bytes, got ", bytes_));
   }
-  // From here the header is what a writer wrote.
+  RETURN_IF_ERROR(CheckLayout(header, path_));
   token_count_ = static_cast<int64_t>(header.token_count);
   token_bytes_ = static_cast<int32_t>(header.token_bytes);
   vocabulary_size_ = static_cast<int32_t>(header.vocabulary_size);
@@ -208,7 +246,35 @@ absl::Status TokenFile::CheckContent() const {
                                               ChecksumText(checksums_[i]), ", got ", ChecksumText(actual)));
     }
   }
-  return absl::OkStatus();
+  return CheckValues();
+}
+
+absl::Status TokenFile::CheckValues() const {
+  const auto wrong = [&](const std::string& what) {
+    return absl::DataLossError(absl::StrCat("token file ", path_, " was not written by angel-ptm prepare: ", what,
+                                            "; prepare the text again"));
+  };
+  if (document_starts_.front() != 0 || document_starts_.back() != static_cast<uint64_t>(token_count_)) {
+    return wrong(absl::StrCat("its documents should cover tokens 0 to ", token_count_, ", got ",
+                              document_starts_.front(), " to ", document_starts_.back()));
+  }
+  for (size_t i = 1; i < document_starts_.size(); ++i) {
+    if (document_starts_[i] > document_starts_[i - 1]) continue;
+    return wrong(absl::StrCat("document ", i, " should start behind token ", document_starts_[i - 1], ", got ",
+                              document_starts_[i]));
+  }
+  // A token outside the vocabulary would be read as a row outside the embedding table.
+  const uint32_t largest = token_bytes_ == 4 ? Largest<uint32_t>() : Largest<uint16_t>();
+  if (token_count_ == 0 || largest < static_cast<uint32_t>(vocabulary_size_)) return absl::OkStatus();
+  return wrong(absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", largest));
+}
+
+template <typename T>
+uint32_t TokenFile::Largest() const {
+  const T* const tokens = reinterpret_cast<const T*>(data_ + kHeaderBytes);
+  T largest = 0;
+  for (int64_t i = 0; i < token_count_; ++i) largest = std::max(largest, tokens[i]);
+  return largest;
 }
 
 void TokenFile::Read(int64_t first, std::span<int32_t> tokens) const {

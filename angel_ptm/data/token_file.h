@@ -55,7 +55,8 @@ class TokenFileWriter {
 // A token file mapped into memory, read-only; threads share one.
 class TokenFile {
  public:
-  // Checks size, header and every checksum (several GB/s from the page cache). Errors name the file, what was expected
+  // Checks size, header, every checksum, and that documents and tokens are within the file and its vocabulary (several
+  // GB/s from the page cache). Errors name the file, what was expected
   // and what was found: DataLoss for a truncated or altered file, InvalidArgument for another format or version.
   static absl::StatusOr<std::unique_ptr<TokenFile>> Open(const std::string& path);
   ~TokenFile();
@@ -79,6 +80,9 @@ class TokenFile {
   absl::Status Map();
   absl::Status CheckHeader();
   absl::Status CheckContent() const;
+  absl::Status CheckValues() const;
+  template <typename T>
+  uint32_t Largest() const;
 
   std::string path_;
   const char* data_ = nullptr;

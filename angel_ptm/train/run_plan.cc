@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/text.h"
+#include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
@@ -109,8 +110,8 @@ HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
           .intermediate_size = c.intermediate_size(),
           .num_hidden_layers = c.num_hidden_layers(),
           .num_attention_heads = c.num_attention_heads(),
-          .num_key_value_heads = c.num_key_value_heads() > 0 ? c.num_key_value_heads() : c.num_attention_heads(),
-          .head_dim = c.head_dim() > 0 ? c.head_dim() : c.hidden_size() / c.num_attention_heads(),
+          .num_key_value_heads = KeyValueHeads(c),
+          .head_dim = HeadDim(c),
           .num_experts = c.num_experts(),
           .moe_topk = c.moe_topk(),
           .rope_theta = c.rope_theta(),

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/config/compare.h"
 #include "angel_ptm/config/load.h"
 #include "nlohmann/json.hpp"
 
@@ -58,17 +60,27 @@ std::string CheckpointDirectory(const TrainConfig& config) { return config.outpu
 
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
                                                const std::vector<StateView>& views, const TrainState& state,
-                                               const std::vector<std::string>& files, Communicator& communicator) {
+                                               const TextDataset& dataset, Communicator& communicator) {
   std::vector<StateSlice> slices;
   for (const StateView& view : views) {
     if (view.state_class == StateClass::kGradients) continue;
     slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
   }
-  const CheckpointOptions options{.directory = CheckpointDirectory(config),
-                                  .keep_last = config.checkpoint().keep_last(),
-                                  .model_config = ToText(config),
-                                  .files_to_copy = files};
+  const CheckpointOptions options{
+      .directory = CheckpointDirectory(config),
+      .keep_last = config.checkpoint().keep_last(),
+      .model_config = ToText(config),
+      .files = {{"tokenizer.json", dataset.tokenizer_json}, {"tokenizer_config.json", dataset.tokenizer_config_json}}};
   return WriteCheckpoint(options, graph, slices, {.step = state.next_step, .json = ToJson(state)}, communicator);
+}
+
+absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint) {
+  ASSIGN_OR_RETURN(const TrainConfig saved, ParseTrainConfig(checkpoint.manifest().model_config, checkpoint.path()));
+  const std::vector<std::string> differences = ModelDifferences(saved.model(), config.model());
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("--resume: ", checkpoint.path(),
+                                                    " is of another model: ", absl::StrJoin(differences, "; "),
+                                                    ": restore model{}, or choose another output.directory"));
 }
 
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views) {

@@ -38,10 +38,14 @@ std::string DescribeSampleOrder(const TrainConfig& config, const DatasetManifest
 // Where a run keeps its checkpoints.
 std::string CheckpointDirectory(const TrainConfig& config);
 
-// Collective: saves every rank's slices. `files` are copied along (tokenizer).
+// Collective: saves every rank's slices, and the tokenizer of the dataset that the run has opened.
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
                                                const std::vector<StateView>& views, const TrainState& state,
-                                               const std::vector<std::string>& files, Communicator& communicator);
+                                               const TextDataset& dataset, Communicator& communicator);
+
+// OK if a run of `config` may go on from the checkpoint: the model that its configuration describes is the same,
+// besides what CheckGraph sees in the shapes. Otherwise kFailedPrecondition with every field that differs.
+absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint);
 
 // Fills parameters and moments of `views` from a checkpoint of any world size; gradients become zero.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views);

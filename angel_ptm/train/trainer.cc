@@ -87,7 +87,6 @@ class Trainer {
   TextDataset dataset_;
   std::optional<Loader> train_loader_, validation_loader_;
   std::vector<int32_t> token_bytes_;
-  std::vector<std::string> tokenizer_files_;
 
   std::unique_ptr<RunPlan> plan_;
   std::unique_ptr<Tier> device_, host_;
@@ -120,7 +119,6 @@ absl::Status Trainer::OpenData() {
                                                    directory, ", wanted 0 or at least ", token_bytes_.size(), ", got ",
                                                    vocab_size));
   }
-  tokenizer_files_ = {directory + "/tokenizer.json", directory + "/tokenizer_config.json"};
   LoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
                         .micro_batch = config_.batch().micro_batch_sequences(),
                         .seed = config_.seed()};
@@ -196,6 +194,7 @@ absl::Status Trainer::StartOrResume() {
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(latest.path));
     RETURN_IF_ERROR(checkpoint.CheckGraph(plan_->training));
+    RETURN_IF_ERROR(CheckSameModel(config_, checkpoint));
     ASSIGN_OR_RETURN(state_, TrainStateFromJson(checkpoint.manifest().trainer_state, latest.path));
     if (state_.sample_order != sample_order) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -405,7 +404,7 @@ absl::Status Trainer::MaybeSave(bool last) {
   // A checkpoint outlives a crash of the machine: so must the lines of its steps, which no resumed run repeats.
   if (const absl::Status durable = FlushMetrics(); !durable.ok()) Print(absl::StrCat("warning: ", durable.message()));
   const absl::StatusOr<SavedCheckpoint> saved =
-      SaveCheckpoint(config_, plan_->training, views_, state_, tokenizer_files_, communicator_);
+      SaveCheckpoint(config_, plan_->training, views_, state_, dataset_, communicator_);
   if (saved.ok()) {
     Print(absl::StrCat("saved ", saved->path, " (", FormatBytes(saved->bytes), ")",
                        saved->warning.empty() ? "" : absl::StrCat("; warning: ", saved->warning)));

@@ -278,17 +278,6 @@ TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
   EXPECT_TRUE(NamesIn(dir.path()).empty());
 }
 
-TEST(CheckpointFaultsTest, AMissingFileToCopyIsAnError) {
-  const TemporaryFolder dir;
-  const auto results = StatusOfRanks(2, [&](Communicator& comm) {
-    return Save({.directory = dir / "c", .files_to_copy = {dir / "tokenizer.json"}}, SmallGraph(), 4, comm).status();
-  });
-  for (const absl::Status& status : results) {
-    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: No such file"));
-  }
-  EXPECT_TRUE(NamesIn(dir / "c").empty());
-}
-
 // Everything a resuming run would do.
 absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
   ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
@@ -299,8 +288,7 @@ absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
 class DamageTest : public ::testing::Test {
  protected:
   DamageTest() : graph_(MakeGraph({{"a", {{1500}}}, {"b", {{20}, {30}}}})) {
-    Spill(dir_ / "tokenizer.json", "{\"some\": \"text\"}");
-    const CheckpointOptions options{.directory = dir_.path(), .files_to_copy = {dir_ / "tokenizer.json"}};
+    const CheckpointOptions options{.directory = dir_.path(), .files = {{"tokenizer.json", "{\"some\": \"text\"}"}}};
     RunRanks(2, [&](Communicator& comm) { return Save(options, graph_, 1, comm).status(); });
     path_ = dir_ / "step-00000001";
     files_ = NamesIn(path_);
@@ -387,6 +375,31 @@ TEST_F(DamageTest, OtherSlicesAreNamed) {
   WriteManifest(text);
   EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()),
               HasSubstr("wanted unit a in slices of 1024 elements, got slices of 2048"));
+}
+
+// Numbers that would overflow, or ask for more memory than there is, with a checksum that is right.
+TEST_F(DamageTest, NumbersOutOfRangeAreRefused) {
+  const std::string good = Slurp(path_ + "/manifest.json");
+  const auto message = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    WriteManifest(text.replace(at, from.size(), to));
+    const absl::Status status = OpenAndReadAll(path_, graph_);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(message("\"chunk_elements\": 1048576", "\"chunk_elements\": 9223372036854775807"),
+              HasSubstr("chunk_elements should be from 1 to 268435456, got 9223372036854775807"));
+  EXPECT_THAT(message("\"chunk_elements\": 1048576", "\"chunk_elements\": 0"), HasSubstr("got 0"));
+  EXPECT_THAT(message("\"slice_elements\": 1024", "\"slice_elements\": 4611686018427387904"),
+              HasSubstr("unit a has 1500 elements in 2 slices of 4611686018427387904"));
+  EXPECT_THAT(message("\"elements\": 1500", "\"elements\": 9223372036854775807"),
+              HasSubstr("unit a has 9223372036854775807 elements in 2 slices of 1024"));
+  EXPECT_THAT(message("    1500\n", "    4294967296,4294967296\n"),
+              HasSubstr("parameter a.w0 of shape [4294967296, 4294967296] at 0 is not within the 1500 elements"));
+  EXPECT_THAT(message("    1500\n", "    -1500\n"), HasSubstr("of shape [-1500] at 0 is not within"));
+  EXPECT_THAT(message("\"world_size\": 2", "\"world_size\": 4294967298"), HasSubstr("it lists 2 files of"));
 }
 
 TEST_F(DamageTest, AManifestThatNestsTooDeepIsRefused) {

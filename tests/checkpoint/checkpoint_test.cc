@@ -25,10 +25,9 @@ TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
   const Graph graph = SmallGraph();
   for (int written : {1, 2, 3, 4, 8}) {
     const TemporaryFolder dir;
-    Spill(dir / "tokenizer.json", "{\"model\": 1}\n");
     const CheckpointOptions options{.directory = dir / "run/checkpoints",
                                     .model_config = "hidden_size: 64\n# \xC3\xA9 \"quoted\"\n",
-                                    .files_to_copy = {dir / "tokenizer.json"}};
+                                    .files = {{"tokenizer.json", "{\"model\": 1}\n"}}};
     SaveWithRanks(options, graph, 123, written);
 
     const auto latest = FindLatestCheckpoint(options.directory);

@@ -9,6 +9,7 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
+#include "tests/laws/forwarding_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {
@@ -89,12 +90,49 @@ TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
     Spill(dir / "step-00000004.tmp/new", "");
     std::filesystem::permissions(dir.path(), perms::owner_write | perms::owner_exec);
     std::vector<std::string> warnings;
-    const absl::Status status = PublishTemporary(dir.path(), 4, &warnings);
+    const absl::StatusOr<bool> durable = PublishTemporary(dir.path(), 4, &warnings);
     std::filesystem::permissions(dir.path(), perms::owner_all);
-    EXPECT_TRUE(status.ok()) << status;
+    ASSERT_TRUE(durable.ok()) << durable.status();
+    EXPECT_FALSE(*durable);
     EXPECT_THAT(warnings, ElementsAre(HasSubstr("it might not survive a power cut: cannot open the directory")));
     EXPECT_TRUE(Exists(dir / "step-00000004/new"));
     ExpectComplete(dir / "step-00000004.tmp", 4);
+  });
+}
+
+// Makes the directory one that cannot be synced from when all ranks have written until the checkpoint has its name.
+class UnsyncableWhilePublishing : public ForwardingCommunicator {
+ public:
+  UnsyncableWhilePublishing(Communicator& inner, std::string directory)
+      : ForwardingCommunicator(inner), directory_(std::move(directory)) {}
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    RETURN_IF_ERROR(ForwardingCommunicator::AllGather(dst, src, tag));
+    std::filesystem::permissions(directory_, perms::owner_write | perms::owner_exec);
+    return absl::OkStatus();
+  }
+  absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
+    std::filesystem::permissions(directory_, perms::owner_all);
+    return ForwardingCommunicator::Broadcast(dst, root, tag);
+  }
+
+ private:
+  const std::string directory_;
+};
+
+TEST(DirectoryTest, NothingIsPrunedForACheckpointThatMightLoseItsName) {
+  const TemporaryFolder dir;
+  RunUnprivileged(dir.path(), [&] {
+    EXPECT_EQ(WarningOfSave(dir.path(), 4), "");
+    RunRanks(1, [&](Communicator& inner) {
+      UnsyncableWhilePublishing comm(inner, dir.path());
+      const auto saved = Save({.directory = dir.path(), .keep_last = 1}, SmallGraph(), 5, comm);
+      EXPECT_TRUE(saved.ok()) << saved.status();
+      EXPECT_THAT(saved.ok() ? saved->warning : "", HasSubstr("it might not survive a power cut"));
+      return saved.status();
+    });
+    EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004", "step-00000005"));
+    EXPECT_EQ(WarningOfSave(dir.path(), 6, /*keep_last=*/1), "");
+    EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000006"));
   });
 }
 

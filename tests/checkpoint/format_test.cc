@@ -18,10 +18,9 @@ constexpr int64_t kStep = 7;
 Graph FormatGraph() { return MakeGraph({{"layers.0.dense", {{30, 40}, {17}}}, {"norm", {{5}}}}); }
 
 void WriteTestData(const std::string& directory) {
-  const TemporaryFolder dir;
-  Spill(dir / "tokenizer.json", "{\"version\": \"1.0\"}\n");
-  const CheckpointOptions options{
-      .directory = directory, .model_config = "name: \"test\"\n", .files_to_copy = {dir / "tokenizer.json"}};
+  const CheckpointOptions options{.directory = directory,
+                                  .model_config = "name: \"test\"\n",
+                                  .files = {{"tokenizer.json", "{\"version\": \"1.0\"}\n"}}};
   RunRanks(2, [&](Communicator& comm) { return Save(options, FormatGraph(), kStep, comm).status(); });
 }
 

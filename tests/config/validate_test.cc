@@ -67,6 +67,33 @@ TEST(Validate, ModelSizes) {
   });
 }
 
+// Each size is within its bounds, what they make together is not.
+TEST(Validate, ProductsOfSizes) {
+  const std::string lm = "model.hunyuan_lm.";
+  const std::vector<std::string> wide = {lm + "hidden_size=1048576", lm + "intermediate_size=1048576",
+                                         lm + "head_dim=64"};
+  EXPECT_EQ(ErrorsOf(wide), "OK");
+  std::vector<std::string> absurd = wide;
+  absurd.push_back(lm + "num_hidden_layers=65536");
+  absurd.push_back(lm + "num_experts=65536");
+  EXPECT_THAT(ErrorsOf(absurd),
+              testing::StartsWith("model.hunyuan_lm: too many parameters, wanted at most 1125899906842624, got 1.4"));
+  const std::vector<std::string> routed = {lm + "num_experts=65536", lm + "moe_topk=65536",
+                                           "numerics.expert_block_rows=1", "data.sequence_length=65536",
+                                           lm + "max_position_embeddings=65536"};
+  EXPECT_THAT(
+      ErrorsOf(routed),
+      testing::StartsWith("batch.micro_batch_sequences: too many rows of tokens for the experts, wanted at most "
+                          "2147483647, got "));
+  std::vector<std::string> deep = {
+      lm + "num_hidden_layers=65536", lm + "intermediate_size=1024",     lm + "moe_topk=0",
+      lm + "num_experts=0",           "data.sequence_length=2147483647", lm + "max_position_embeddings=2147483647",
+      "batch.micro_batch_sequences=1"};
+  EXPECT_THAT(ErrorsOf(deep),
+              testing::StartsWith("batch.micro_batch_sequences: too many activations of a micro-batch in "
+                                  "all layers, wanted at most 1125899906842624, got "));
+}
+
 TEST(Validate, Attention) {
   const std::string lm = "model.hunyuan_lm.";
   Expect({
@@ -328,41 +355,36 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
             "output.directory: not set, wanted a path, got \"\"");
 }
 
+TEST(Derive, Heads) {
+  const std::string lm = "model.hunyuan_lm.";
+  EXPECT_EQ(HeadDim(Example({}).model().hunyuan_lm()), 16);
+  EXPECT_EQ(HeadDim(Example({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
+  EXPECT_EQ(KeyValueHeads(Example({}).model().hunyuan_lm()), 2);
+  EXPECT_EQ(KeyValueHeads(Example({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
+}
+
 TEST(Derive, BatchAndSizes) {
   const DerivedConfig one = Derive(Example({}), Machine());
-  EXPECT_EQ(one.head_dim, 16);
-  EXPECT_EQ(one.num_key_value_heads, 2);
   EXPECT_EQ(one.micro_batches, 4);
   EXPECT_EQ(one.accumulation_steps, 4);
-  EXPECT_EQ(one.zero_weight_micro_batches, 0);
-  EXPECT_EQ(one.micro_batch_tokens, 128);
   EXPECT_EQ(one.step_tokens, 512);
   EXPECT_EQ(one.threads_per_rank, 4);
   EXPECT_EQ(one.host_bytes, 6871947673);  // 0.8 * 8 GiB, rounded down
   EXPECT_EQ(one.tiers_bytes, 6871947673);
-  EXPECT_EQ(one.transport, CommunicationConfig::LOCAL);
 
   const DerivedConfig three = Derive(Example({}), Machine(3));
   EXPECT_EQ(three.accumulation_steps, 2);
-  EXPECT_EQ(three.zero_weight_micro_batches, 2);
   EXPECT_EQ(three.threads_per_rank, 1);
   EXPECT_EQ(three.host_bytes, 2290649224);
-  EXPECT_EQ(three.transport, CommunicationConfig::MPI);
 }
 
 TEST(Derive, GivenValuesStay) {
   RunFacts facts = Machine(8);  // more ranks than cores: at least one thread each
   EXPECT_EQ(Derive(Example({"batch.global_batch_sequences=16"}), facts).threads_per_rank, 1);
-  const DerivedConfig derived =
-      Derive(Example({"model.hunyuan_lm.head_dim=32", "model.hunyuan_lm.num_key_value_heads=0",
-                      "memory.host_bytes=100000000", "numerics.threads_per_rank=3", "communication.transport=LOCAL"}),
-             facts);
-  EXPECT_EQ(derived.head_dim, 32);
-  EXPECT_EQ(derived.num_key_value_heads, 4);
+  const DerivedConfig derived = Derive(Example({"memory.host_bytes=100000000", "numerics.threads_per_rank=3"}), facts);
   EXPECT_EQ(derived.host_bytes, 100000000);
   EXPECT_EQ(derived.tiers_bytes, 858993459);  // 0.8 * 8 GiB / 8 ranks: more than the budget that is set
   EXPECT_EQ(derived.threads_per_rank, 3);
-  EXPECT_EQ(derived.transport, CommunicationConfig::LOCAL);
 }
 
 TEST(Derive, TiersTogether) {

@@ -72,7 +72,7 @@ struct Read {
 };
 
 Read ReadAll(const std::string& path, const CorpusOptions& options) {
-  auto corpus = Corpus::Open({{path, ""}}, options);
+  auto corpus = Corpus::Open({path}, options);
   EXPECT_TRUE(corpus.ok()) << corpus.status();
   Read read;
   for (Corpus::Batch batch; corpus.ok(); ++read.batches) {
@@ -129,7 +129,7 @@ TEST(CorpusTest, AnEndlessLineIsDividedBetweenCharacters) {
   std::string wanted;
   for (int i = 0; i < 3995; ++i) wanted += "页";
   EXPECT_EQ(all, wanted);
-  auto corpus = Corpus::Open({{folder.path(), ""}}, {.validation_fraction = 0.2, .batch_bytes = 1000});
+  auto corpus = Corpus::Open({folder.path()}, {.validation_fraction = 0.2, .batch_bytes = 1000});
   ASSERT_TRUE(corpus.ok());
   Corpus::Batch batch;
   do {
@@ -140,8 +140,8 @@ TEST(CorpusTest, AnEndlessLineIsDividedBetweenCharacters) {
 
 TEST(CorpusTest, HoldsOutWholeSmallFiles) {
   const TemporaryFolder folder;
-  for (int i = 0; i < 100; ++i) Spill(folder / ("f" + std::to_string(100 + i)), std::string(500, 'x'));
-  auto corpus = Corpus::Open({{folder.path(), "all"}}, {.validation_fraction = 0.05});
+  for (int i = 0; i < 100; ++i) Spill(folder / ("all/f" + std::to_string(100 + i)), std::string(500, 'x'));
+  auto corpus = Corpus::Open({folder / "all"}, {.validation_fraction = 0.05});
   ASSERT_TRUE(corpus.ok()) << corpus.status();
   Corpus::Batch batch;
   ASSERT_TRUE(corpus->Next(&batch).ok());
@@ -153,7 +153,7 @@ TEST(CorpusTest, HoldsOutWholeSmallFiles) {
 }
 
 std::vector<std::string> FilesBelow(const TemporaryFolder& folder, const std::string& name) {
-  const auto corpus = Corpus::Open({{folder / name, ""}}, {});
+  const auto corpus = Corpus::Open({folder / name}, {});
   EXPECT_TRUE(corpus.ok()) << corpus.status();
   std::vector<std::string> paths;
   if (!corpus.ok()) return paths;
@@ -163,27 +163,45 @@ std::vector<std::string> FilesBelow(const TemporaryFolder& folder, const std::st
   return paths;
 }
 
-TEST(CorpusTest, FollowsLinksToFoldersOnce) {
+TEST(CorpusTest, ReadsEveryFileOnceThroughLinks) {
   const TemporaryFolder folder;
   Spill(folder / "elsewhere/deep/a.txt", "a");
   Spill(folder / "text/real/b.txt", "b");
   Spill(folder / "text/.hidden/c.txt", "c");
+  Spill(folder / "alone/d.txt", "d");
   for (const auto& [target, link] :
        {std::pair("../elsewhere", "text/linked"), std::pair("real", "text/again"), std::pair("..", "text/real/up"),
-        std::pair("../text", "text/.unseen"), std::pair("real/b.txt", "text/file.txt")}) {
+        std::pair("../text", "text/.unseen"), std::pair("real/b.txt", "text/file.txt"),
+        std::pair("../alone/d.txt", "text/once.txt"), std::pair("../alone/d.txt", "text/twice.txt")}) {
     std::filesystem::create_symlink(target, folder / link);
   }
   EXPECT_THAT(FilesBelow(folder, "text"),
-              ElementsAre("text: text/file.txt", "linked: text/linked/deep/a.txt", "real: text/real/b.txt"));
+              ElementsAre("linked: text/linked/deep/a.txt", "text: text/once.txt", "real: text/real/b.txt"));
   std::filesystem::create_symlink("text", folder / "input");
   EXPECT_THAT(FilesBelow(folder, "input").size(), 3u);
 }
 
+TEST(CorpusTest, RefusesInputsThatOverlap) {
+  const TemporaryFolder folder;
+  Spill(folder / "text/en/a.txt", "a");
+  Spill(folder / "other/b.txt", "b");
+  std::filesystem::create_symlink("../text/en", folder / "other/link");
+  const auto error = [&](const std::string& a, const std::string& b) {
+    return std::string(Corpus::Open({folder / a, folder / b}, {}).status().message());
+  };
+  const std::string en = folder / "text/en", file = folder / "text/en/a.txt";
+  EXPECT_EQ(error("text", "text/en"), "the inputs " + (folder / "text") + " and " + en + " overlap: both hold " + en +
+                                          ", wanted every text once");
+  EXPECT_THAT(error("text/en", "text"), HasSubstr("and " + (folder / "text") + " overlap: both hold " + en));
+  EXPECT_THAT(error("text/en/a.txt", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
+  EXPECT_THAT(error("text", "text/en/a.txt"), HasSubstr("overlap: both hold " + file));
+  EXPECT_THAT(error("text", "other"), HasSubstr("overlap: both hold " + (folder / "other/link")));
+  EXPECT_TRUE(Corpus::Open({en, folder / "other/b.txt"}, {}).ok());
+}
+
 TEST(CorpusTest, NamesWhatCannotBeRead) {
   const TemporaryFolder folder;
-  const auto error = [&](const std::string& path) {
-    return std::string(Corpus::Open({{path, ""}}, {}).status().message());
-  };
+  const auto error = [&](const std::string& path) { return std::string(Corpus::Open({path}, {}).status().message()); };
   Spill(folder / "text/a.txt", "a");
   std::filesystem::create_symlink("nowhere", folder / "text/dangling");
   EXPECT_THAT(error(folder / "text"), HasSubstr("cannot read the input " + (folder / "text/dangling: No such file")));

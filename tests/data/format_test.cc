@@ -22,7 +22,7 @@ const std::string kText = std::string(ANGEL_PTM_TESTDATA) + "/text";
 const std::string kVersion1 = std::string(ANGEL_PTM_TESTDATA) + "/version1";
 
 absl::StatusOr<PrepareReport> PrepareKeptText(const std::string& output) {
-  return Prepare({.inputs = {{kText, ""}},
+  return Prepare({.inputs = {kText},
                   .output = output,
                   .vocabulary_size = 300,
                   .validation_fraction = 0.4,

@@ -1,9 +1,11 @@
 // Token files, windows and the order of samples.
 #include "angel_ptm/data/loader.h"
 
+#include <cstring>
 #include <random>
 #include <set>
 
+#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/data/permutation.h"
 #include "angel_ptm/data/token_file.h"
 #include "angel_ptm/data/tokenizer.h"
@@ -147,6 +149,48 @@ TEST(TokenFileTest, RejectsEveryFlippedBitAndEveryTruncation) {
   Spill(path, good + "x");
   EXPECT_EQ(TokenFile::Open(path).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(TokenFile::Open(folder / "none").status().code(), absl::StatusCode::kNotFound);
+}
+
+// A file changed by someone who also corrects its checksums; its content is one chunk.
+std::string Resealed(std::string bytes) {
+  const auto put = [&](size_t at, uint64_t value) { std::memcpy(bytes.data() + at, &value, sizeof(value)); };
+  const size_t checksums = bytes.size() - 8;
+  put(checksums, Xxh64(bytes.data() + 4096, checksums - 4096));
+  put(64, Xxh64(bytes.data() + checksums, 8));
+  put(4088, Xxh64(bytes.data(), 4088));
+  return bytes;
+}
+
+TEST(TokenFileTest, RejectsNumbersThatDoNotFitTogether) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "t";
+  Write(path, {{5, 6, 0}, {7, 0}, {8, 9, 0}}, 300);  // starts at 4112, chunk checksums at 4144
+  const std::string good = Slurp(path);
+  ASSERT_EQ(good.size(), 4152u);
+  const auto error = [&](size_t at, uint64_t value, size_t bytes = 8) {
+    std::string bad = good;
+    std::memcpy(bad.data() + at, &value, bytes);
+    Spill(path, Resealed(bad));
+    const absl::Status status = TokenFile::Open(path).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(error(12, 4, 4), HasSubstr("the bytes per token should be 2, got 4"));
+  EXPECT_THAT(error(16, 9), HasSubstr("the offset of the document starts should be 4120, got 4112"));
+  EXPECT_THAT(error(16, uint64_t{1} << 63),
+              HasSubstr("the token count should be at most 2076, got 9223372036854775808"));
+  EXPECT_THAT(error(24, 2), HasSubstr("the offset of the chunk checksums should be 4136, got 4144"));
+  EXPECT_THAT(error(24, ~uint64_t{0}), HasSubstr("the document count should be at most 519, got 18446744073709551615"));
+  EXPECT_THAT(error(32, 0, 4), HasSubstr("the vocabulary size should be from 1 to 2147483647, got 0"));
+  EXPECT_THAT(error(36, 1 << 21, 4), HasSubstr("the bytes per chunk should be 1048576, got 2097152"));
+  EXPECT_THAT(error(48, uint64_t{1} << 40), HasSubstr("the offset of the document starts should be 4112, got 10995"));
+  EXPECT_THAT(error(56, 4096), HasSubstr("the offset of the chunk checksums should be 4144, got 4096"));
+  EXPECT_THAT(error(4112, 1), HasSubstr("its documents should cover tokens 0 to 8, got 1 to 8"));
+  EXPECT_THAT(error(4136, 9), HasSubstr("its documents should cover tokens 0 to 8, got 0 to 9"));
+  EXPECT_THAT(error(4120, 6), HasSubstr("document 2 should start behind token 6, got 5"));
+  EXPECT_THAT(error(4098, 300, 2), HasSubstr("its tokens should be below its vocabulary size of 300, got 300"));
+  Spill(path, Resealed(good));
+  EXPECT_TRUE(TokenFile::Open(path).ok());
 }
 
 TEST(PackedDatasetTest, MarksDocumentBorders) {

@@ -32,7 +32,7 @@ class PrepareTest : public testing::Test {
     Spill(folder_ / "text/en/a.txt", Prose(3000, 1, {"the", "page", "moves", "from", "host", "memory", "and", "back"}));
     Spill(folder_ / "text/zh/b.txt", Prose(2000, 2, {"页面", "在设备和主机之间", "移动", "，模型", "训练。"}));
     Spill(folder_ / "text/.hidden/c.txt", "not read");
-    options_.inputs = {{folder_ / "text", ""}};
+    options_.inputs = {folder_ / "text"};
     options_.output = folder_ / "set";
     options_.vocabulary_size = 300;
     options_.validation_fraction = 0.05;
@@ -121,16 +121,6 @@ TEST_F(PrepareTest, ThreadsDoNotChangeAByte) {
   EXPECT_EQ(one, five);
 }
 
-TEST_F(PrepareTest, ReusesATokenizer) {
-  ASSERT_TRUE(Prepare(options_).ok());
-  const std::string tokenizer = Slurp(folder_ / "set/tokenizer.json"), train = Slurp(folder_ / "set/train.tokens");
-  options_.tokenizer_json = folder_ / "set/tokenizer.json";
-  options_.output = folder_ / "again";
-  ASSERT_TRUE(Prepare(options_).ok());
-  EXPECT_EQ(Slurp(folder_ / "again/tokenizer.json"), tokenizer);
-  EXPECT_EQ(Slurp(folder_ / "again/train.tokens"), train);
-}
-
 TEST_F(PrepareTest, TrainsTheTokenizerOnASampleOfLargeText) {
   options_.tokenizer_text_bytes_max = 60000;
   options_.document_bytes_max = 4096;
@@ -153,10 +143,10 @@ TEST_F(PrepareTest, CountsIllFormedText) {
 
 TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   PrepareOptions o = options_;
-  o.inputs = {{folder_ / "nowhere", ""}};
+  o.inputs = {folder_ / "nowhere"};
   EXPECT_THAT(ErrorOf(o), HasSubstr("nowhere does not exist"));
   Spill(folder_ / "empty/x.txt", "");
-  o.inputs = {{folder_ / "empty", ""}};
+  o.inputs = {folder_ / "empty"};
   EXPECT_THAT(ErrorOf(o), HasSubstr("holds no text"));
   o.inputs = {};
   EXPECT_THAT(ErrorOf(o), HasSubstr("no input"));
@@ -170,13 +160,26 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(ErrorOf(o), HasSubstr("from 0 to 0.5"));
   Spill(folder_ / "tiny/x.txt", "ab ab ab ab\n");
   o = options_;
-  o.inputs = {{folder_ / "tiny", ""}};
+  o.inputs = {folder_ / "tiny"};
   o.vocabulary_size = 259;
   EXPECT_THAT(ErrorOf(o), HasSubstr("too small to hold out"));
-  o = options_;
-  o.tokenizer_json = folder_ / "text/en/a.txt";
-  EXPECT_THAT(ErrorOf(o), HasSubstr("not valid JSON"));
   EXPECT_THAT(OutputFiles(), ElementsAre());
+}
+
+TEST_F(PrepareTest, RefusesAnOutputThatItWouldReadTheNextTime) {
+  std::filesystem::create_symlink("text/en", folder_ / "link");
+  for (const char* output : {"text", "text/", "text/set", "text/none/below", "set/../text/./set", "link/set"}) {
+    options_.output = folder_ / output;
+    EXPECT_THAT(ErrorOf(options_), testing::AllOf(HasSubstr("the output folder " + options_.output + " should lie"),
+                                                  HasSubstr("outside the input " + (folder_ / "text"))));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "text/set"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "text/none"));
+  // Beside the input, and where it is not looked into.
+  for (const char* output : {"text2", "text/.set"}) {
+    options_.output = folder_ / output;
+    EXPECT_TRUE(Prepare(options_).ok()) << output;
+  }
 }
 
 // `text` with its only `from` replaced.
@@ -206,7 +209,7 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   std::string text;
   for (const std::string& word : RandomWords(&random, 700, 4, "abcdef")) text += word + " ";
   Spill(folder_ / "short/a.txt", text);
-  options_.inputs = {{folder_ / "short", ""}};
+  options_.inputs = {folder_ / "short"};
   options_.validation_fraction = 0;
   options_.vocabulary_size = 380;
   const auto first = Prepare(options_);
@@ -264,6 +267,9 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   EXPECT_THAT(message(), HasSubstr("has a vocabulary_size of 301, but " + (folder_ / "set/tokenizer.json has 300")));
   Spill(folder_ / "set/dataset.json", with_vocabulary("4294967596"));  // 300 in 32 bits
   EXPECT_THAT(message(), HasSubstr("vocabulary_size should be from 258 to 2147483647, got 4294967596"));
+  Spill(folder_ / "set/dataset.json", manifest);
+  std::filesystem::remove(folder_ / "set/tokenizer_config.json");
+  EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json: No such file"));
   std::filesystem::remove(folder_ / "set/dataset.json");
   EXPECT_THAT(message(), HasSubstr("is not a finished dataset"));
 }

@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   options.output = argv[1];
   options.vocabulary_size = std::atoi(argv[2]);
   options.threads = std::atoi(argv[3]);
-  for (int i = 4; i < argc; ++i) options.inputs.push_back({argv[i], ""});
+  for (int i = 4; i < argc; ++i) options.inputs.push_back(argv[i]);
   const auto report = angel_ptm::Prepare(options);
   if (!report.ok()) {
     std::fprintf(stderr, "%s\n", report.status().ToString().c_str());

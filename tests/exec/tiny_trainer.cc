@@ -38,7 +38,7 @@ std::string PrepareTinyText(const std::string& directory) {
       out << kWords[word % 9] << (word % 13 == 0 ? ".\n\n" : " ");
     }
   }
-  OrDie(Prepare({.inputs = {{directory + "/text", ""}},
+  OrDie(Prepare({.inputs = {directory + "/text"},
                  .output = directory + "/data",
                  .vocabulary_size = kVocabulary,
                  .validation_fraction = 0.1,

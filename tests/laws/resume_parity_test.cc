@@ -113,6 +113,50 @@ TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   EXPECT_EQ(MetricLines(config), lines);
 }
 
+// So is whatever would compute something else with weights of the same shapes; what only the start or an exported model
+// is told may change.
+TEST_P(ResumeParityTest, AnotherModelOfTheSameShapesIsRefused) {
+  const TrainConfig config = Config("model", {"steps=3"});
+  Run({.configs = {config}, .world_size = 1, .stop_in_step = 1});
+  const std::vector<std::string> lines = MetricLines(config);
+  std::vector<std::pair<std::string, std::string>> changes = {
+      {"rope_theta=20000", "rope_theta: wanted 10000, got 20000"},
+      {"rope_alpha=2", "rope_alpha: wanted 0, got 2"},
+      {"rms_norm_eps=1e-6", "rms_norm_eps: wanted 1e-05, got 1e-06"}};
+  if (GetParam()) changes.push_back({"moe_topk=1", "moe_topk: wanted 2, got 1"});
+  for (const auto& [change, error] : changes) {
+    const TrainConfig other = Config("model", {"steps=3", "model.hunyuan_lm." + change});
+    const absl::Status status = RunTrainer({.configs = {other}, .world_size = 1, .resume = true}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << change << ": " << status;
+    EXPECT_NE(status.message().find("is of another model: model.hunyuan_lm." + error), std::string::npos) << status;
+  }
+  EXPECT_EQ(MetricLines(config), lines);
+  Run({.configs = {Config("model", {"steps=3", "model.hunyuan_lm.initializer_range=0.2", "model.hunyuan_lm.head_dim=0",
+                                    "model.hunyuan_lm.max_position_embeddings=128"})},
+       .world_size = 1,
+       .resume = true});
+}
+
+// `prepare` run again in the same folder, or a folder that is gone, changes nothing about a run that has opened it.
+TEST_P(ResumeParityTest, SavesTheTokenizerThatWasOpened) {
+  const TemporaryFolder own;
+  ASSERT_TRUE(PrepareTinyText(own.path()).ok());
+  const std::string tokenizer = Slurp(own / "data/tokenizer.json");
+  const std::string tokenizer_config = Slurp(own / "data/tokenizer_config.json");
+  const TrainConfig config = Config("opened", {"data.directory=" + own / "data"});
+  const auto replace = [&] {
+    Spill(own / "data/tokenizer.json", "another");
+    std::filesystem::remove(own / "data/tokenizer_config.json");
+  };
+  Run({.configs = {config}, .world_size = kWorld, .stop_in_step = 2, .before_stop = replace});
+  const auto checkpoint = FindLatestCheckpoint(CheckpointDirectory(config));
+  ASSERT_TRUE(checkpoint.ok());
+  const auto reader = CheckpointReader::Open(checkpoint->path);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), tokenizer);
+  EXPECT_EQ(reader->ReadCopiedFile("tokenizer_config.json").value(), tokenizer_config);
+}
+
 // Law 3 for the batch: a run goes on behind the samples it has seen, with a batch of another size too.
 TEST_P(ResumeParityTest, AnotherBatchGoesOnBehindTheSamplesSeen) {
   const TrainConfig small = Config("batches", {"batch.global_batch_sequences=2", "steps=3"});

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <regex>
 #include <thread>
 
@@ -65,7 +66,7 @@ std::string Prose(uint64_t seed) {
 absl::Status PrepareTinyText(const std::string& folder, uint64_t seed) {
   std::filesystem::create_directories(folder + "/text");
   std::ofstream(folder + "/text/prose.txt") << Prose(seed);
-  PrepareOptions options{.inputs = {{.path = folder + "/text", .label = ""}},
+  PrepareOptions options{.inputs = {folder + "/text"},
                          .output = folder + "/data",
                          .vocabulary_size = kVocabulary,
                          .validation_fraction = 0.1,
@@ -118,9 +119,13 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
   }
   LocalWorld world(size, {.timeout_seconds = 120.0});
   std::atomic<bool> stop = false;
+  std::once_flag before_stop;
   std::atomic<int64_t> last_step = -1;
   const PublishActivity publish = [&](int64_t step, std::string_view) {
-    if (step == run.stop_in_step) stop = true;
+    if (step == run.stop_in_step) {
+      if (run.before_stop) std::call_once(before_stop, run.before_stop);
+      stop = true;
+    }
     for (int64_t seen = last_step; step > seen && !last_step.compare_exchange_weak(seen, step);) {
     }
   };

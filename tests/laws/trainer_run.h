@@ -3,6 +3,7 @@
 #define ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct TrainerRun {
   int world_size = 1;
   bool resume = false;
   int64_t stop_in_step = -1;  // a stop is requested during this step, as by SIGTERM: the run saves after it and ends
+  std::function<void()> before_stop;  // called once, during that step
 };
 
 struct TrainerOutcome {
