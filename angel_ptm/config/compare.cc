@@ -12,8 +12,9 @@
 namespace angel_ptm {
 namespace {
 
-constexpr std::array<std::string_view, 5> kLeftOut = {"initializer_range", "max_position_embeddings",
-                                                      "num_key_value_heads", "head_dim", "vocab_size"};
+constexpr std::array<std::string_view, 6> kLeftOut = {
+    "initializer_range", "router_aux_loss_coefficient", "max_position_embeddings", "num_key_value_heads", "head_dim",
+    "vocab_size"};
 
 }  // namespace
 

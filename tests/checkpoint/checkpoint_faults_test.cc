@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +19,8 @@
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
+#include "tests/support/file_size_limit.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {
@@ -176,14 +177,12 @@ TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
           return StatusOfRanks(2, [&](Communicator& comm) { return Save(options, graph, step, comm).status(); });
         };
         if (!save(1)[0].ok()) return 1;
-        signal(SIGXFSZ, SIG_IGN);
-        rlimit limit;
-        getrlimit(RLIMIT_FSIZE, &limit);
-        const rlimit small = {.rlim_cur = 1 << 19, .rlim_max = limit.rlim_max};
-        setrlimit(RLIMIT_FSIZE, &small);
-        const std::vector<absl::Status> failed = save(2);
+        std::vector<absl::Status> failed;
+        {
+          const FileSizeLimit limit(1 << 19);
+          failed = save(2);
+        }
         if (failed[0] != failed[1]) return 2;
-        setrlimit(RLIMIT_FSIZE, &limit);
         Send(out, failed[0].ToString());
         return save(3)[0].ok() ? 0 : 3;
       },
@@ -236,30 +235,17 @@ TEST(CheckpointFaultsTest, ARealFullDisk) {
 }
 
 // Puts a file in one rank's way as soon as rank 0 has made the temporary directory.
-class ObstructedCommunicator : public Communicator {
+class ObstructedCommunicator : public ForwardingCommunicator {
  public:
-  ObstructedCommunicator(Communicator& inner, std::string obstacle) : inner_(inner), obstacle_(std::move(obstacle)) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    return inner_.AllGather(dst, src, tag);
-  }
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override {
-    return inner_.ReduceScatterOrdered(dst, src, accumulate, scratch, tag);
-  }
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    return inner_.AllToAll(dst, src, tag);
-  }
+  ObstructedCommunicator(Communicator& inner, std::string obstacle)
+      : ForwardingCommunicator(inner), obstacle_(std::move(obstacle)) {}
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
-    RETURN_IF_ERROR(inner_.Broadcast(dst, root, tag));
+    RETURN_IF_ERROR(ForwardingCommunicator::Broadcast(dst, root, tag));
     if (!obstacle_.empty()) Spill(std::exchange(obstacle_, ""), "in the way");
     return absl::OkStatus();
   }
-  absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
 
  private:
-  Communicator& inner_;
   std::string obstacle_;
 };
 

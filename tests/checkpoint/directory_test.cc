@@ -9,7 +9,7 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
-#include "tests/laws/forwarding_communicator.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {

@@ -28,11 +28,11 @@ TEST(ModelDifferences, AreNamedWithBothValues) {
                                                   lm + "rms_norm_eps: wanted 1e-05, got 1e-06"));
 }
 
-TEST(ModelDifferences, ValuesThatMeanTheSameAreNone) {
+TEST(ModelDifferences, ValuesThatGiveTheSameModelAreNone) {
   const std::string lm = "model.hunyuan_lm.";
   const ModelConfig a = ModelWith({lm + "num_key_value_heads=0", lm + "vocab_size=0"});
   const ModelConfig b = ModelWith({lm + "num_key_value_heads=4", lm + "vocab_size=300", lm + "initializer_range=0.3",
-                                   lm + "max_position_embeddings=4096"});
+                                   lm + "max_position_embeddings=4096", lm + "router_aux_loss_coefficient=0.5"});
   EXPECT_THAT(ModelDifferences(a, b), ElementsAre());
 }
 

@@ -10,6 +10,7 @@
 #include "comm/local.h"
 #include "tests/exec/tiny_trainer.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {

@@ -9,6 +9,7 @@
 #include "tests/exec/hot_path.h"
 #include "tests/exec/tiny_trainer.h"
 #include "tests/support/mpi_main.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {

@@ -18,6 +18,7 @@
 #include "tests/exec/allocation_counter.h"
 #include "tests/exec/tiny_trainer.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {

@@ -9,10 +9,10 @@
 
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/exec/executor.h"
-#include "angel_ptm/plan/planner.h"
 #include "angel_ptm/plan/verify.h"
 #include "comm/local.h"
 #include "tests/laws/tiny_run.h"
+#include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
 namespace {
@@ -28,7 +28,7 @@ class ResidencyTest : public testing::Test {
     graph_ = TinyGraph(run);
     const BackendFacts facts = CpuFacts(graph_, 1, 1).value();
     PlanOptions options{.zero_stage = zero_stage, .page_bytes = 4096, .prefetch_steps = 4};
-    if (offload) options.device_bytes = LeastDeviceBytes(graph_, facts, options);
+    if (offload) options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts, options);
     plan_ = MakePlan(graph_, facts, options).value();
     APTM_CHECK(VerifyPlan(graph_, plan_).ok());
   }

@@ -1,52 +1,18 @@
 #include "tests/exec/tiny_trainer.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/random.h"
 #include "angel_ptm/config/load.h"
-#include "angel_ptm/data/prepare.h"
 #include "angel_ptm/train/initialise.h"
+#include "tests/plan/plan_testing.h"
+#include "tests/support/or_die.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
-namespace {
-
-constexpr int kVocabulary = 300;
-
-template <typename T>
-T OrDie(absl::StatusOr<T> result) {
-  APTM_CHECK(result.ok(), std::string(result.status().message()));
-  return std::move(result).value();
-}
-
-void OrDie(const absl::Status& status) { APTM_CHECK(status.ok(), std::string(status.message())); }
-
-}  // namespace
-
-std::string PrepareTinyText(const std::string& directory) {
-  std::filesystem::create_directories(directory + "/text");
-  static constexpr const char* kWords[] = {"page", "frame", "tier", "plan", "step", "rank", "gather", "reduce", "move"};
-  for (int file = 0; file < 8; ++file) {
-    std::ofstream out(absl::StrCat(directory, "/text/", file, ".txt"));
-    for (uint64_t i = 0; i < 3000; ++i) {
-      const uint32_t word = RandomWords(1, RandomPurpose::kTest, static_cast<uint32_t>(file), i)[0];
-      out << kWords[word % 9] << (word % 13 == 0 ? ".\n\n" : " ");
-    }
-  }
-  OrDie(Prepare({.inputs = {directory + "/text"},
-                 .output = directory + "/data",
-                 .vocabulary_size = kVocabulary,
-                 .validation_fraction = 0.1,
-                 .threads = 1})
-            .status());
-  return directory + "/data";
-}
-
 TrainConfig TinyConfig(const std::string& data_directory, const std::string& more) {
   const std::string text = absl::StrCat(
       "model { hunyuan_lm { hidden_size: 32 intermediate_size: 48 num_hidden_layers: 2 num_attention_heads: 4 "
@@ -72,9 +38,10 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
                                                  .micro_batch = config_.batch().micro_batch_sequences(),
                                                  .evaluation_samples = config_.batch().global_batch_sequences()})));
   const int threads = std::max(1, config_.numerics().threads_per_rank());
-  run_ = OrDie(MakeRunPlan(
-      config_,
-      {.world_size = communicator.size(), .rank = communicator.rank(), .threads = threads, .vocab_size = kVocabulary}));
+  run_ = OrDie(MakeRunPlan(config_, {.world_size = communicator.size(),
+                                     .rank = communicator.rank(),
+                                     .threads = threads,
+                                     .vocab_size = kTinyVocabulary}));
   const auto bytes = [&](int tier) {
     return std::max(run_->training_plan.arena_bytes[tier], run_->evaluation_plan.arena_bytes[tier]);
   };
@@ -85,7 +52,7 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
   validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
   validation_feeder_ = std::make_unique<BatchFeeder>(run_->evaluation, *validation_executor_, *validation_loader_);
-  token_bytes_.assign(kVocabulary, 1);
+  token_bytes_.assign(kTinyVocabulary, 1);
   evaluator_.emplace(*validation_executor_, *validation_feeder_, token_bytes_, communicator_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
@@ -105,13 +72,7 @@ void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
   }
 }
 
-int64_t TinyTrainer::moves() const {
-  int64_t moves = 0;
-  for (const Segment* segment : {&run_->training_plan.micro_step, &run_->training_plan.update}) {
-    for (const angel_ptm::Step& step : segment->steps) moves += step.kind == StepKind::kMove;
-  }
-  return moves;
-}
+int64_t TinyTrainer::moves() const { return plan_testing::MovesOf(run_->training_plan); }
 
 std::vector<int32_t> TinyTrainer::ExpertCounts() const {
   const TensorId counts = run_->training.FindTensor("layers.1.mlp.router.counts");

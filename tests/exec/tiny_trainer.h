@@ -16,9 +16,6 @@
 
 namespace angel_ptm {
 
-// Prepares a dataset of generated text in `directory` and returns its path.
-std::string PrepareTinyText(const std::string& directory);
-
 // A two-layer MoE (4 experts, top 2) on the dataset in `data_directory`; more settings in text format.
 TrainConfig TinyConfig(const std::string& data_directory, const std::string& more = "");
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <tuple>
 
-#include "tests/laws/forwarding_communicator.h"
 #include "tests/laws/tiny_run.h"
+#include "tests/support/forwarding_communicator.h"
 
 namespace angel_ptm {
 namespace {

@@ -15,6 +15,7 @@
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {
@@ -25,8 +26,7 @@ class ResumeParityTest : public testing::TestWithParam<bool> {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
-    const absl::Status prepared = PrepareTinyText(folder_->path());
-    ASSERT_TRUE(prepared.ok()) << prepared;
+    PrepareTinyText(folder_->path());
   }
   static void TearDownTestSuite() { delete folder_; }
 
@@ -102,7 +102,7 @@ TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   Run({.configs = {config}, .world_size = kWorld, .stop_in_step = 2});
   const std::vector<std::string> lines = MetricLines(config);
   const TemporaryFolder other;
-  ASSERT_TRUE(PrepareTinyText(other.path(), /*seed=*/2).ok());
+  PrepareTinyText(other.path(), /*seed=*/2);
   for (const std::string& change :
        {std::string("seed=2"), std::string("data.sequence_length=16"), "data.directory=" + other / "data"}) {
     const absl::Status status =
@@ -140,7 +140,7 @@ TEST_P(ResumeParityTest, AnotherModelOfTheSameShapesIsRefused) {
 // `prepare` run again in the same folder, or a folder that is gone, changes nothing about a run that has opened it.
 TEST_P(ResumeParityTest, SavesTheTokenizerThatWasOpened) {
   const TemporaryFolder own;
-  ASSERT_TRUE(PrepareTinyText(own.path()).ok());
+  PrepareTinyText(own.path());
   const std::string tokenizer = Slurp(own / "data/tokenizer.json");
   const std::string tokenizer_config = Slurp(own / "data/tokenizer_config.json");
   const TrainConfig config = Config("opened", {"data.directory=" + own / "data"});
@@ -191,7 +191,7 @@ INSTANTIATE_TEST_SUITE_P(Models, ResumeParityTest, testing::Bool(),
 TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
   constexpr int64_t kLength = 32, kGlobal = 8, kMicro = 2;
   const TemporaryFolder folder;
-  ASSERT_TRUE(PrepareTinyText(folder.path()).ok());
+  PrepareTinyText(folder.path());
   const auto data = PackedDataset::Open(folder / "data/train.tokens", kLength);
   ASSERT_TRUE(data.ok()) << data.status();
   const auto loader = Loader::Create(data->get(), {.global_batch = kGlobal, .micro_batch = kMicro, .seed = 3});

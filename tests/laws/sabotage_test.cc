@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/laws/forwarding_communicator.h"
 #include "tests/laws/law_worlds.h"
+#include "tests/support/forwarding_communicator.h"
 
 namespace angel_ptm {
 namespace {

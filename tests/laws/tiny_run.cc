@@ -16,6 +16,7 @@
 #include "comm/local.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
+#include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
 namespace {
@@ -140,9 +141,7 @@ class Rank {
     result.device_arena_bytes = plan_.arena_bytes[0];
     result.host_arena_bytes = plan_.arena_bytes[1];
     result.device_peak_by_class = plan_.peaks[0].by_class;
-    for (const Segment* segment : {&plan_.micro_step, &plan_.update}) {
-      for (const angel_ptm::Step& step : segment->steps) result.moves += step.kind == StepKind::kMove;
-    }
+    result.moves = plan_testing::MovesOf(plan_);
     return Save(result);
   }
 

@@ -11,19 +11,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/random.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
-#include "angel_ptm/data/prepare.h"
 #include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/train_state.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {
-
-constexpr int kVocabulary = 300;
 
 constexpr const char* kConfig = R"(
 model {
@@ -50,29 +47,7 @@ numerics { threads_per_rank: 1 lm_head_chunk_tokens: 20 expert_block_rows: 8 }
 checkpoint { every_steps: 0 }
 )";
 
-std::string Prose(uint64_t seed) {
-  static const std::vector<std::string> words = {"pages", "move",  "between", "device", "and",   "host",
-                                                 "while", "ranks", "gather",  "what",   "they",  "need",
-                                                 "in",    "order", "of",      "use",    "then.", "\n\n"};
-  std::string text;
-  for (uint64_t i = 0; i < 6000; ++i) {
-    absl::StrAppend(&text, words[RandomWords(seed, RandomPurpose::kTest, 0, i)[0] % words.size()], " ");
-  }
-  return text;
-}
-
 }  // namespace
-
-absl::Status PrepareTinyText(const std::string& folder, uint64_t seed) {
-  std::filesystem::create_directories(folder + "/text");
-  std::ofstream(folder + "/text/prose.txt") << Prose(seed);
-  PrepareOptions options{.inputs = {folder + "/text"},
-                         .output = folder + "/data",
-                         .vocabulary_size = kVocabulary,
-                         .validation_fraction = 0.1,
-                         .threads = 1};
-  return Prepare(options).status();
-}
 
 TrainConfig TrainerConfig(bool moe, const std::string& folder, const std::string& run,
                           const std::vector<std::string>& overrides) {
@@ -187,7 +162,7 @@ absl::StatusOr<std::vector<float>> NewestState(const TrainConfig& config) {
 int64_t UnconstrainedDeviceBytes(const TrainConfig& config, int world_size) {
   TrainConfig free = config;
   free.mutable_memory()->set_device_bytes(0);
-  const auto plan = MakeRunPlan(free, {.world_size = world_size, .vocab_size = kVocabulary});
+  const auto plan = MakeRunPlan(free, {.world_size = world_size, .vocab_size = kTinyVocabulary});
   APTM_CHECK(plan.ok(), plan.status().ToString());
   return (*plan)->training_plan.arena_bytes[0];
 }

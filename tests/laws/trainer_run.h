@@ -13,12 +13,8 @@
 
 namespace angel_ptm {
 
-// Writes some deterministic prose, another for every seed, and prepares it as a dataset of 300 tokens of vocabulary in
-// <folder>/data.
-absl::Status PrepareTinyText(const std::string& folder, uint64_t seed = 1);
-
 // Two layers, sequences of 32 tokens, six steps of four micro-batches of one sequence, two evaluations; data from
-// PrepareTinyText(folder), output in <folder>/<run>. `overrides` as in --set.
+// PrepareTinyText(folder) (tests/support/tiny_text.h), output in <folder>/<run>. `overrides` as in --set.
 TrainConfig TrainerConfig(bool moe, const std::string& folder, const std::string& run,
                           const std::vector<std::string>& overrides = {});
 

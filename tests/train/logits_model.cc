@@ -2,24 +2,14 @@
 
 #include <utility>
 
-#include "angel_ptm/base/check.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/train_state.h"
+#include "tests/support/or_die.h"
 
 namespace angel_ptm {
-namespace {
-
-template <typename T>
-T OrDie(absl::StatusOr<T> result) {
-  APTM_CHECK(result.ok(), std::string(result.status().message()));
-  return std::move(result).value();
-}
-
-}  // namespace
-
 LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
     : world_(1), communicator_(world_.Create(0)) {
   const CheckpointReader checkpoint = OrDie(CheckpointReader::Open(checkpoint_path));
@@ -34,8 +24,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_};
   executor_ = OrDie(Executor::Create(graph_, plan_, machine, {}));
-  const absl::Status loaded = LoadState(checkpoint, StateViews(plan_.layout, machine));
-  APTM_CHECK(loaded.ok(), std::string(loaded.message()));
+  OrDie(LoadState(checkpoint, StateViews(plan_.layout, machine)));
 }
 
 std::vector<float> LogitsModel::Logits(std::span<const int32_t> tokens, std::span<const int32_t> positions,

@@ -11,10 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
-#include "tests/laws/forwarding_communicator.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/file_size_limit.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {
@@ -46,7 +47,7 @@ class RoomForTheLastCheckpoint final : public ForwardingCommunicator {
 
 TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirSteps) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(PrepareTinyText(folder.path()).ok());
+  PrepareTinyText(folder.path());
   const TrainConfig config = TrainerConfig(/*moe=*/false, folder.path(), "run", {"evaluation.every_steps=0"});
   LocalWorld world(1);
   const std::unique_ptr<Communicator> inner = world.Create(0);
@@ -65,7 +66,7 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
 // Evaluation runs other batches through the same memory: what is told of the step must be of the step.
 TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(PrepareTinyText(folder.path()).ok());
+  PrepareTinyText(folder.path());
   const auto lines = [&](int every_steps) {
     const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), absl::StrCat("every", every_steps),
                                              {absl::StrCat("evaluation.every_steps=", every_steps)});

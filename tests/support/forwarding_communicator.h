@@ -1,6 +1,6 @@
 // A Communicator that hands every call on: what test communicators that change or count some calls derive from.
-#ifndef ANGEL_PTM_TESTS_LAWS_FORWARDING_COMMUNICATOR_H_
-#define ANGEL_PTM_TESTS_LAWS_FORWARDING_COMMUNICATOR_H_
+#ifndef ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
+#define ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
 
 #include "comm/communicator.h"
 
@@ -34,4 +34,4 @@ class ForwardingCommunicator : public Communicator {
 
 }  // namespace angel_ptm
 
-#endif  // ANGEL_PTM_TESTS_LAWS_FORWARDING_COMMUNICATOR_H_
+#endif  // ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
