@@ -136,9 +136,8 @@ TEST_F(ResidencyDeathTest, AGatherOfAnotherHome) {
   MakePlanOf(3, /*offload=*/false);
   const auto is_gather = [](const Step& s) { return s.kind == StepKind::kGather; };
   Step& gather = Find(plan_.micro_step, is_gather);
-  const Step& other =
-      Find(plan_.micro_step, [&](const Step& s) { return is_gather(s) && s.src.region != gather.src.region; });
-  gather.src.region = other.src.region;
+  const auto is_another = [&](const Step& s) { return is_gather(s) && s.src.region != gather.src.region; };
+  gather.src.region = Find(plan_.micro_step, is_another).src.region;
   EXPECT_DEATH(Play(), "is newest at device [0-9]+, read from device");
 }
 
