@@ -1,0 +1,49 @@
+#!/bin/bash
+# The quick start's script with everything it calls replaced by words: which stage it says failed, and when it resumes.
+#   quickstart_test.sh <launch/quickstart> <work folder>
+set -uo pipefail
+script=$1 work=$2
+rm -rf "$work"
+mkdir -p "$work"/{bin,launch,build/release/bin}
+cp "$script" "$work/launch/quickstart"
+failures=0
+# stand_in <file> <line...>: an executable script of these lines.
+stand_in() {
+  printf '%s\n' '#!/bin/bash' "${@:2}" > "$work/$1"
+  chmod +x "$work/$1"
+}
+# says <name> <exit code> <text that must appear>: of a run of the script.
+says() {
+  local output got
+  output=$(PATH="$work/bin:$PATH" "$work/launch/quickstart" 2>&1 < /dev/null)
+  got=$?
+  if [[ $got -eq $2 && $output == *"$3"* ]]; then
+    echo "ok $1"
+  else
+    echo "FAILED $1: wanted exit $2 and \"$3\", got exit $got and:"
+    echo "$output"
+    failures=$((failures + 1))
+  fi
+}
+
+stand_in launch/install_dependencies 'exit 3'
+says "a stage that fails" 3 "quickstart: stage 1 (Install what is missing) failed after 0 s"
+stand_in launch/install_dependencies
+stand_in launch/quickstart_text
+stand_in bin/cmake
+stand_in build/release/bin/angel-ptm 'echo "runs $*"'
+stand_in bin/mpirun 'echo "ranks do ${*: -1}"'
+says "all stages" 0 "All done in"
+says "a first run" 0 "ranks do launch/configs/quickstart.textproto"
+
+checkpoints=$work/runs/quickstart/train/checkpoints
+mkdir -p "$checkpoints/step-00000500.tmp"
+touch "$checkpoints/step-00000500.tmp/manifest.json"
+says "killed in the middle of the first save" 0 "ranks do launch/configs/quickstart.textproto"
+for whole in step-00000500 step-00000500.old; do
+  rm -rf "$checkpoints"
+  mkdir -p "$checkpoints/$whole"
+  touch "$checkpoints/$whole/manifest.json"
+  says "resumes $whole" 0 "ranks do --resume"
+done
+[[ $failures -eq 0 ]] || exit 1
