@@ -16,7 +16,8 @@ mpirun_process() {
 process_of_rank() {
   local process
   for process in $(program_processes "$2"); do
-    tr '\0' '\n' < "/proc/$process/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$process"
+    # No pipe: grep leaves at the match, and under pipefail the tr that is still writing would make it none.
+    grep -qzx "OMPI_COMM_WORLD_RANK=$1" "/proc/$process/environ" && echo "$process"
   done
 }
 # kill_job <pid>: what runs at or below the process, and it.
