@@ -87,7 +87,7 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
       .pad_token_id = kPadId,
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
-    return checkpoint.ReadRange(unit, StateClass::kParameters, begin, out);
+    return checkpoint.ReadRange(unit, "parameters", begin, out);
   };
   RETURN_IF_ERROR(ExportHuggingFace(read, graph, target, output));
   std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());

@@ -6,11 +6,22 @@ namespace angel_ptm {
 
 void AppendAdamW(Graph& graph) {
   APTM_CHECK(graph.update_begin == static_cast<OpId>(graph.ops.size()), "the update segment exists already");
-  for (const Parameter& p : graph.parameters) APTM_CHECK(p.gradient != kNone, "no backward ops");
-  for (OpKind kind : {OpKind::kSquareSum, OpKind::kAdamW}) {
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-      graph.ops.push_back({.kind = kind, .phase = Phase::kUpdate, .unit = u});
-    }
+  APTM_CHECK(graph.states.size() == 1, "the states exist already");
+  // Every micro-batch's reduction reads and writes the gradients. Each is reduced to the slices of its owners, so only
+  // ranks that update everything (stage 0) need a whole vector.
+  graph.states.push_back({.name = "gradients", .saved = false, .touches_per_step = 4});
+  graph.states.push_back({.name = "moment1"});
+  graph.states.push_back({.name = "moment2"});
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    if (!graph.units[u].trainable) continue;
+    for (int32_t p : graph.units[u].parameters) APTM_CHECK(graph.parameters[p].gradient != kNone, "no backward ops");
+    graph.ops.push_back({.kind = OpKind::kAdamW,
+                         .phase = Phase::kUpdate,
+                         .unit = u,
+                         .states = {{kParameterState, Access::kReadWrite},
+                                    {kMoment1State, Access::kReadWrite},
+                                    {kMoment2State, Access::kReadWrite},
+                                    {kGradientState, Access::kRead}}});
   }
 }
 

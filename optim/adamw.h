@@ -6,8 +6,11 @@
 
 namespace angel_ptm {
 
-// Appends the update segment to a graph with backward ops: kSquareSum for every unit (the global gradient norm), then
-// kAdamW for every unit. Hyperparameters are data of the step (AdamWScalars), not of the graph.
+// The states that AppendAdamW adds to the table behind the parameters and their gradients.
+inline constexpr StateId kMoment1State = 2, kMoment2State = 3;
+
+// Appends the update segment to a graph with backward ops: kAdamW for every trainable unit, and the states it works on.
+// Hyperparameters are data of the step (AdamWScalars), not of the graph.
 void AppendAdamW(Graph& graph);
 
 }  // namespace angel_ptm

@@ -1,15 +1,36 @@
-// The kinds of memory a page can rest on.
+// The tiers a page can rest on, nearest to the device first, and who computes where. A new tier is a row of kTiers and
+// the links to its neighbours (plan/plan.h, kLinks).
 #ifndef ANGEL_PTM_BASE_TIER_KIND_H_
 #define ANGEL_PTM_BASE_TIER_KIND_H_
 
+#include <array>
 #include <cstdint>
 
 namespace angel_ptm {
 
 enum class TierKind : uint8_t { kDevice, kHost };
 inline constexpr int kTierCount = 2;
+inline constexpr std::array<TierKind, kTierCount> kAllTiers = {TierKind::kDevice, TierKind::kHost};
 
-constexpr const char* Name(TierKind tier) { return tier == TierKind::kDevice ? "device" : "host"; }
+// Who can run kernels on a tier's memory in place.
+enum class Processor : uint8_t { kNobody, kDevice, kHost };
+
+struct TierSpec {
+  const char* name;
+  Processor processor;
+};
+inline constexpr std::array<TierSpec, kTierCount> kTiers = {{
+    {"device", Processor::kDevice},
+    {"host", Processor::kHost},
+}};
+
+constexpr const TierSpec& SpecOf(TierKind tier) { return kTiers[static_cast<int>(tier)]; }
+constexpr const char* Name(TierKind tier) { return SpecOf(tier).name; }
+
+// The next tier on the way between two different ones.
+constexpr TierKind Toward(TierKind from, TierKind to) {
+  return static_cast<TierKind>(static_cast<int>(from) + (to > from ? 1 : -1));
+}
 
 }  // namespace angel_ptm
 

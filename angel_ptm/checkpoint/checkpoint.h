@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
@@ -18,12 +19,12 @@
 
 namespace angel_ptm {
 
-// This rank's slice of one unit's state. Ranks that hold the whole vector (ZeRO stage 0) pass their slice of it all the
-// same, so a checkpoint's bytes do not depend on the stage.
+// This rank's slice of one state of a unit. Ranks that hold the whole vector (ZeRO stage 0) pass their slice of it all
+// the same, so a checkpoint's bytes do not depend on the stage.
 struct StateSlice {
   UnitId unit = kNone;
-  StateClass state_class = StateClass::kParameters;
-  int64_t begin = 0;            // rank * slice_elements, in elements of the unit's flat vector
+  std::string state = "parameters";  // StateSpec::name
+  int64_t begin = 0;                 // rank * slice_elements, in elements of the unit's flat vector
   std::span<const float> data;  // to the slice's end; the padding past the unit's elements may be left out and is cut
 };
 
@@ -53,10 +54,10 @@ struct SavedCheckpoint {
 };
 
 // Saves the state of all ranks as <directory>/step-<step, 8 digits>; replaces a checkpoint of the same step.
-// Collective: every rank passes the same options and step and one slice per (unit, class), the same classes for every
-// unit, no gradients. If any rank fails (disk full, ...), all ranks return the same error, the temporary files are
-// removed and earlier checkpoints are untouched; training may go on. `own` must stay unchanged during the call.
-// Allocates one 4 MiB buffer and the file header.
+// Collective: every rank passes the same options and step and one slice per (unit, state), the same ones, the
+// parameters of every unit among them. If any rank fails (disk full, ...), all ranks return the same error, the
+// temporary files are removed and earlier checkpoints are untouched; training may go on. `own` must stay unchanged
+// during the call. Allocates one 4 MiB buffer and the file header.
 absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options, const Graph& graph,
                                                 std::span<const StateSlice> own, const TrainerState& state,
                                                 Communicator& communicator);
@@ -89,7 +90,9 @@ class CheckpointReader {
 
   // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
   // checked against its checksum before its values are used. `unit` indexes manifest().units; begin >= 0.
-  absl::Status ReadRange(UnitId unit, StateClass state_class, int64_t begin, std::span<float> out) const;
+  absl::Status ReadRange(UnitId unit, std::string_view state, int64_t begin, std::span<float> out) const;
+  // Whether it has this state of the unit.
+  bool Holds(UnitId unit, std::string_view state) const;
 
   // Text of one of CheckpointOptions::files, checked.
   absl::StatusOr<std::string> ReadCopiedFile(const std::string& name) const;

@@ -36,10 +36,12 @@ ordered_json ToJson(const ManifestUnit& unit) {
   for (const ManifestParameter& p : unit.parameters) {
     parameters.push_back({{"name", p.name}, {"offset", p.offset}, {"shape", ToJson(p.shape)}});
   }
-  return {{"name", unit.name},
-          {"elements", unit.elements},
-          {"slice_elements", unit.slice_elements},
-          {"parameters", std::move(parameters)}};
+  ordered_json j = {{"name", unit.name},
+                    {"elements", unit.elements},
+                    {"slice_elements", unit.slice_elements},
+                    {"parameters", std::move(parameters)}};
+  if (unit.frozen) j["frozen"] = true;
+  return j;
 }
 
 // What is not a checksum becomes 0, which matches nothing.
@@ -51,7 +53,8 @@ uint64_t ParseChecksum(const std::string& text) {
 ManifestUnit UnitFromJson(const ordered_json& j) {
   ManifestUnit unit{.name = j.at("name").get<std::string>(),
                     .elements = j.at("elements").get<int64_t>(),
-                    .slice_elements = j.at("slice_elements").get<int64_t>()};
+                    .slice_elements = j.at("slice_elements").get<int64_t>(),
+                    .frozen = j.value("frozen", false)};
   for (const ordered_json& p : j.at("parameters")) {
     const auto dims = p.at("shape").get<std::vector<int64_t>>();
     unit.parameters.push_back({.name = p.at("name").get<std::string>(),
@@ -125,12 +128,23 @@ std::string Inconsistency(const CheckpointManifest& m) {
 
 }  // namespace
 
+int VersionOf(const CheckpointManifest& manifest) {
+  const auto is_frozen = [](const ManifestUnit& unit) { return unit.frozen; };
+  const auto is_old = [](const std::string& state) {
+    return state == "parameters" || state == "moment1" || state == "moment2";
+  };
+  const bool first = std::none_of(manifest.units.begin(), manifest.units.end(), is_frozen) &&
+                     std::all_of(manifest.states.begin(), manifest.states.end(), is_old);
+  return first ? 1 : 2;
+}
+
 std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size) {
   std::vector<ManifestUnit> units;
   for (const Unit& unit : graph.units) {
     ManifestUnit described{.name = unit.name,
                            .elements = unit.elements,
-                           .slice_elements = SliceUnit(unit.elements, world_size).slice_elements};
+                           .slice_elements = SliceUnit(unit.elements, world_size).slice_elements,
+                           .frozen = !unit.trainable};
     for (int32_t index : unit.parameters) {
       const Tensor& t = graph.tensor(graph.parameters[index].tensor);
       described.parameters.push_back({t.name, t.unit_offset, t.shape});
@@ -140,8 +154,8 @@ std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size) {
   return units;
 }
 
-std::string StateTensorName(StateClass state_class, std::string_view unit) {
-  return std::string(Name(state_class)) + "/" + std::string(unit);
+std::string StateTensorName(std::string_view state, std::string_view unit) {
+  return std::string(state) + "/" + std::string(unit);
 }
 
 std::string EncodeManifest(const CheckpointManifest& m) {
@@ -151,8 +165,7 @@ std::string EncodeManifest(const CheckpointManifest& m) {
                     {"world_size", m.world_size},
                     {"chunk_elements", m.chunk_elements},
                     {"graph", {{"name", m.graph_name}, {"hash", ChecksumText(m.graph_hash)}}}};
-  j["state_classes"] = ordered_json::array();
-  for (StateClass c : m.state_classes) j["state_classes"].push_back(std::string(Name(c)));
+  j["state_classes"] = m.states;
   j["rank_files"] = ordered_json::array();
   for (const ManifestRankFile& f : m.rank_files) {
     j["rank_files"].push_back(
@@ -205,14 +218,7 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
   // The one place where a library's exceptions are met: the checksum was right, so they mean a faulty writer.
   try {
     manifest = FromJson(j);
-    for (const ordered_json& name : j.at("state_classes")) {
-      int c = 0;
-      while (c < kStateClassCount && name != std::string(Name(static_cast<StateClass>(c)))) ++c;
-      if (c == kStateClassCount) {
-        return absl::InvalidArgumentError(absl::StrCat(where, " has unknown state ", name.dump()));
-      }
-      manifest.state_classes.push_back(static_cast<StateClass>(c));
-    }
+    manifest.states = j.at("state_classes").get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat(where, " is not a valid manifest: ", e.what()));
   }

@@ -14,7 +14,9 @@
 
 namespace angel_ptm {
 
-inline constexpr int kCheckpointFormatVersion = 1;
+// The newest one this program reads. Version 1 knows the states parameters, moment1 and moment2, of every unit; it is
+// still written where that is all there is, so that older programs read it.
+inline constexpr int kCheckpointFormatVersion = 2;
 // Tensors are checked in pieces of this many elements (4 MiB), so reading a range never needs more than it touches.
 inline constexpr int64_t kChecksumChunkElements = int64_t{1} << 20;
 
@@ -28,7 +30,10 @@ struct ManifestUnit {
   std::string name;
   int64_t elements = 0;
   int64_t slice_elements = 0;  // rank r's file holds [r * slice_elements, (r + 1) * slice_elements), cut at elements
+  bool frozen = false;         // it was not trained
   std::vector<ManifestParameter> parameters;
+
+  bool Has(std::string_view state) const { return !frozen || state == "parameters"; }
 };
 
 struct ManifestRankFile {
@@ -44,19 +49,22 @@ struct ManifestCopiedFile {
 };
 
 struct CheckpointManifest {
-  int version = kCheckpointFormatVersion;
+  int version = 1;  // VersionOf
   int64_t step = 0;
   int world_size = 0;
   int64_t chunk_elements = kChecksumChunkElements;
   std::string graph_name;
   uint64_t graph_hash = 0;
-  std::string model_config;               // text of the model's configuration
-  std::string trainer_state = "{}";       // a JSON object that only the trainer reads
-  std::vector<StateClass> state_classes;  // what every unit has
-  std::vector<ManifestUnit> units;        // in the order of Graph::units
+  std::string model_config;          // text of the model's configuration
+  std::string trainer_state = "{}";  // a JSON object that only the trainer reads
+  std::vector<std::string> states;   // StateSpec::name of what every unit has; frozen ones only "parameters"
+  std::vector<ManifestUnit> units;   // in the order of Graph::units
   std::vector<ManifestRankFile> rank_files;
   std::vector<ManifestCopiedFile> copied_files;
 };
+
+// The oldest format version that can say what the manifest says.
+int VersionOf(const CheckpointManifest& manifest);
 
 // The units and parameters of `graph`, cut for `world_size` ranks.
 std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size);
@@ -68,7 +76,7 @@ std::string EncodeManifest(const CheckpointManifest& manifest);
 absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::string_view path);
 
 // Name of a state tensor in a rank file, e.g. "moment1/layers.0.dense".
-std::string StateTensorName(StateClass state_class, std::string_view unit);
+std::string StateTensorName(std::string_view state, std::string_view unit);
 
 }  // namespace angel_ptm
 

@@ -154,16 +154,21 @@ absl::Status CheckpointReader::ReadPiece(const RankFile& file, const std::string
   return absl::OkStatus();
 }
 
-absl::Status CheckpointReader::ReadRange(UnitId unit, StateClass state_class, int64_t begin,
+bool CheckpointReader::Holds(UnitId unit, std::string_view state) const {
+  const std::vector<std::string>& states = manifest_.states;
+  return std::find(states.begin(), states.end(), state) != states.end() && manifest_.units[unit].Has(state);
+}
+
+absl::Status CheckpointReader::ReadRange(UnitId unit, std::string_view state, int64_t begin,
                                          std::span<float> out) const {
   APTM_CHECK(unit >= 0 && unit < static_cast<UnitId>(manifest_.units.size()) && begin >= 0, "unit ", unit, " at ",
              begin);
   const ManifestUnit& u = manifest_.units[unit];
-  const auto& classes = manifest_.state_classes;
-  if (std::find(classes.begin(), classes.end(), state_class) == classes.end()) {
-    return absl::NotFoundError(absl::StrCat("the checkpoint ", path_, " holds no ", std::string(Name(state_class))));
+  if (!Holds(unit, state)) {
+    return absl::NotFoundError(
+        absl::StrCat("the checkpoint ", path_, " holds no ", std::string(state), " of ", u.name));
   }
-  const std::string tensor = StateTensorName(state_class, u.name);
+  const std::string tensor = StateTensorName(state, u.name);
   const int64_t end = begin + static_cast<int64_t>(out.size()), stored_end = std::min(end, u.elements);
   std::vector<float> scratch;
   int64_t at = begin;
@@ -199,12 +204,13 @@ absl::Status CheckpointReader::Verify() const {
   std::vector<float> buffer(static_cast<size_t>(manifest_.chunk_elements));
   for (UnitId u = 0; u < static_cast<UnitId>(manifest_.units.size()); ++u) {
     const ManifestUnit& unit = manifest_.units[u];
-    for (StateClass c : manifest_.state_classes) {
+    for (const std::string& state : manifest_.states) {
+      if (!unit.Has(state)) continue;
       for (int64_t slice = 0; slice < unit.elements; slice += unit.slice_elements) {
         const int64_t slice_end = std::min(unit.elements, slice + unit.slice_elements);
         for (int64_t at = slice; at < slice_end; at += manifest_.chunk_elements) {
           const int64_t n = std::min(manifest_.chunk_elements, slice_end - at);
-          RETURN_IF_ERROR(ReadRange(u, c, at, std::span(buffer).first(static_cast<size_t>(n))));
+          RETURN_IF_ERROR(ReadRange(u, state, at, std::span(buffer).first(static_cast<size_t>(n))));
         }
       }
     }

@@ -61,7 +61,7 @@ absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& ma
     const ManifestUnit& unit = manifest.units[slice.unit];
     const std::span<const float> values = CutPadding(slice, unit, rank);
     if (values.empty()) continue;
-    const std::string name = StateTensorName(slice.state_class, unit.name);
+    const std::string name = StateTensorName(slice.state, unit.name);
     tensors.push_back({.name = name, .shape = {static_cast<int64_t>(values.size())}});
     data.push_back(values);
     metadata[absl::StrCat("begin:", name)] = absl::StrCat(slice.begin);
@@ -84,22 +84,24 @@ absl::Status WriteFiles(const std::vector<CheckpointFile>& files, const std::str
   return absl::OkStatus();
 }
 
-// Every (unit, class) once, no gradients; returns the classes in their order.
-std::vector<StateClass> CheckComplete(const Graph& graph, std::span<const StateSlice> own) {
-  std::map<StateClass, std::vector<int>> seen;
+// Every state once for each unit that has it; returns their names in the order of the first unit that has all.
+std::vector<std::string> CheckComplete(const Graph& graph, std::span<const StateSlice> own) {
+  std::map<std::string, std::vector<int>> seen;
+  std::vector<std::string> states;
   for (const StateSlice& slice : own) {
-    APTM_CHECK(slice.state_class != StateClass::kGradients, "gradients do not belong in a checkpoint");
     APTM_CHECK(slice.unit >= 0 && slice.unit < static_cast<UnitId>(graph.units.size()), "unit ", slice.unit);
-    std::vector<int>& count = seen.try_emplace(slice.state_class, graph.units.size(), 0).first->second;
-    APTM_CHECK(++count[slice.unit] == 1, "unit ", slice.unit, " was passed twice");
+    const auto [count, is_new] = seen.try_emplace(slice.state, graph.units.size(), 0);
+    if (is_new) states.push_back(slice.state);
+    APTM_CHECK(++count->second[slice.unit] == 1, "unit ", slice.unit, " was passed twice");
   }
-  std::vector<StateClass> classes;
-  for (const auto& [state_class, count] : seen) {
-    APTM_CHECK(std::count(count.begin(), count.end(), 1) == static_cast<int64_t>(count.size()),
-               std::string(Name(state_class)), " of a unit is missing");
-    classes.push_back(state_class);
+  for (const auto& [state, count] : seen) {
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+      const bool wanted = state == "parameters" || graph.units[u].trainable;
+      APTM_CHECK(count[u] == (wanted ? 1 : 0), state, " of unit ", graph.units[u].name, " is ",
+                 wanted ? "missing" : "there, but it is frozen");
+    }
   }
-  return classes;
+  return states;
 }
 
 // One write in progress; stages run on all ranks, the directory is rank 0's business.
@@ -177,8 +179,9 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
                               .graph_hash = Hash(graph),
                               .model_config = options.model_config,
                               .trainer_state = state.json,
-                              .state_classes = CheckComplete(graph, own),
+                              .states = CheckComplete(graph, own),
                               .units = DescribeUnits(graph, size)};
+  manifest.version = VersionOf(manifest);
   CheckpointWrite write(options, state.step, communicator);
   absl::Status status;
   std::vector<std::string> warnings;

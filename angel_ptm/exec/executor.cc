@@ -62,12 +62,13 @@ class LaneExecutor : public Executor {
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
         micro_steps_(plan.micro_step),
         update_steps_(plan.update),
-        residency_(plan.layout) {}
+        residency_(graph, plan.layout) {}
 
   absl::Status Bind();
 
-  absl::Status RunMicroStep(bool accumulate, int64_t step) override {
-    accumulate_ = accumulate;
+  absl::Status RunMicroStep(MicroBatch micro_batch, int64_t step) override {
+    micro_batch_ = micro_batch;
+    if (micro_batch.first) message_.squares = {};
     updating_ = false;
     step_ = step;
     RETURN_IF_ERROR(machine_.lanes->Play(micro_steps_, run_step_));
@@ -75,10 +76,10 @@ class LaneExecutor : public Executor {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) override {
+  absl::StatusOr<NonFinite> FindNonFinite(MicroBatch micro_batch, int64_t step) override {
     non_finite_ = {};
     check_finite_ = true;
-    const absl::Status status = RunMicroStep(accumulate, step);
+    const absl::Status status = RunMicroStep(micro_batch, step);
     check_finite_ = false;
     RETURN_IF_ERROR(status);
     return non_finite_;
@@ -88,7 +89,7 @@ class LaneExecutor : public Executor {
                          const DecideUpdate& decide) override {
     updating_ = true;
     step_ = step;
-    message_ = {.payload = payload};
+    message_.payload = payload;
     decide_ = &decide;
     RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
     residency_.ExpectAllHome();
@@ -149,7 +150,8 @@ class LaneExecutor : public Executor {
   std::vector<NormMessage> norm_messages_;               // by rank
   Residency residency_;
 
-  bool accumulate_ = false, check_finite_ = false, updating_ = false;
+  MicroBatch micro_batch_;
+  bool check_finite_ = false, updating_ = false;
   int64_t step_ = 0;
   NormMessage message_;
   UpdateDecision decision_;
@@ -177,7 +179,7 @@ std::string LaneExecutor::StepName(const Segment& segment, const Step& step) con
   if (step.kind == StepKind::kNorm) return "gradient norm";
   // Activations and micro-batch gradients, which belong to no unit's state.
   if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
-  return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", Name(step.state_class));
+  return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", plan_.layout.states[step.state].name);
 }
 
 void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& calls,
@@ -226,7 +228,8 @@ absl::Status LaneExecutor::Bind() {
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(step_, Tag(index).what);
-  residency_.Follow(segment, step, updating_);
+  if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
+  residency_.Follow(segment, step, {.updating = updating_, .overwrites_gradients = micro_batch_.first});
   switch (step.kind) {
     case StepKind::kCompute:
       Compute(segment, step, index);
@@ -238,11 +241,6 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
       return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
     case StepKind::kReduce:
       return Reduce(segment, step, index);
-    case StepKind::kSquareSum: {
-      const SquareSumArgs args{&message_.squares, {Address(segment, step.src)}, step.count};
-      machine_.kernels->square_sum(args, {.threads = machine_.threads});
-      return absl::OkStatus();
-    }
     case StepKind::kNorm:
       return ExchangeNorm(index);
     case StepKind::kUpdate:
@@ -317,8 +315,13 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
   for (const ElementSpan& gap : gaps_[step.unit]) {
     std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
   }
-  return machine_.communicator->ReduceScatterOrdered(Floats(Bytes(segment, step.dst)), gradient, accumulate_,
-                                                     Bytes(segment, step.scratch), Tag(index));
+  const std::span<float> own = Floats(Bytes(segment, step.dst));
+  RETURN_IF_ERROR(machine_.communicator->ReduceScatterOrdered(own, gradient, /*accumulate=*/!micro_batch_.first,
+                                                              Bytes(segment, step.scratch), Tag(index)));
+  if (!micro_batch_.last) return absl::OkStatus();
+  // Now, not before the update: by then the slice may rest where reading it costs a journey.
+  machine_.kernels->square_sum({&message_.squares, {own.data()}, static_cast<int64_t>(own.size())}, {.threads = 1});
+  return absl::OkStatus();
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
@@ -337,21 +340,24 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 
 void LaneExecutor::Update(const Segment& segment, const Step& step) {
   if (!decision_.apply) return;
+  const bool on_host = step.lane == Lane::kHostCompute && machine_.host_kernels != nullptr;
+  const KernelTable& kernels = on_host ? *machine_.host_kernels : *machine_.kernels;
   const std::vector<ElementSpan>& no_decay = no_decay_[step.unit];
-  machine_.kernels->adamw({.param = {Address(segment, step.operands[0])},
-                           .m = {Address(segment, step.operands[1])},
-                           .v = {Address(segment, step.operands[2])},
-                           .grad = {Address(segment, step.operands[3])},
-                           .n = step.count,
-                           .unit_offset = step.begin,
-                           .no_decay = no_decay.data(),
-                           .no_decay_count = static_cast<int64_t>(no_decay.size()),
-                           .scalars = &decision_.scalars,
-                           .beta1 = adamw_.beta1,
-                           .beta2 = adamw_.beta2,
-                           .epsilon = adamw_.epsilon,
-                           .weight_decay = adamw_.weight_decay},
-                          {.threads = machine_.threads});
+  APTM_CHECK(graph_.ops[step.op].kind == OpKind::kAdamW, Name(graph_.ops[step.op].kind));
+  kernels.adamw({.param = {Address(segment, step.operands[0])},
+                 .m = {Address(segment, step.operands[1])},
+                 .v = {Address(segment, step.operands[2])},
+                 .grad = {Address(segment, step.operands[3])},
+                 .n = step.count,
+                 .unit_offset = step.begin,
+                 .no_decay = no_decay.data(),
+                 .no_decay_count = static_cast<int64_t>(no_decay.size()),
+                 .scalars = &decision_.scalars,
+                 .beta1 = adamw_.beta1,
+                 .beta2 = adamw_.beta2,
+                 .epsilon = adamw_.epsilon,
+                 .weight_decay = adamw_.weight_decay},
+                {.threads = machine_.threads});
 }
 
 }  // namespace
@@ -375,12 +381,13 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
   std::vector<StateView> views;
   for (const Home& home : layout.homes) {
     if (home.elements == 0) continue;
+    APTM_CHECK(layout.states[home.state].dtype == DType::kFloat32, layout.states[home.state].name);
     Tier& tier = home.range.tier == TierKind::kDevice ? *machine.device : *machine.host;
     const std::span<float> stored(reinterpret_cast<float*>(tier.data() + home.range.offset),
                                   static_cast<size_t>(home.elements));
-    const int64_t slice = layout.slices[home.unit].slice_elements, begin = slice * layout.rank;
-    const bool sharded = IsSharded(home.state_class, layout.zero_stage);
-    views.push_back({home.unit, home.state_class, begin, stored.subspan(sharded ? 0 : begin, slice), stored});
+    const int64_t begin = layout.own_begin(home.unit), slice = layout.slices[home.unit].slice_elements;
+    const int64_t own = begin - layout.home_begin(home.unit, home.state);
+    views.push_back({home.unit, home.state, begin, stored.subspan(own, slice), stored});
   }
   return views;
 }

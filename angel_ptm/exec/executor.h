@@ -1,5 +1,5 @@
-// Plays Plans: issues a Plan's steps to the rank's four lanes (compute, comm, copy-in, copy-out), and holds no policy
-// of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
+// Plays Plans: issues a Plan's steps to the rank's lanes (compute, comm, copy-in, copy-out, host-compute), and holds no
+// policy of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
 //
 // Thread safety: one caller at a time. The Executors of a rank (training, evaluation) share its tiers, communicator and
 // lanes; they are played one after the other and their Plans share a Layout.
@@ -42,8 +42,16 @@ struct Machine {
   Communicator* communicator = nullptr;
   const KernelTable* kernels = nullptr;
   Lanes* lanes = nullptr;
-  int threads = 1;          // of the compute lane
+  int threads = 1;          // of the compute lane, and of the host-compute lane
   PublishActivity publish;  // may be empty
+  // Of the host-compute lane, which works on state that rests on the host; null: `kernels` is the host's.
+  const KernelTable* host_kernels = nullptr;
+};
+
+// Where a micro-batch stands in its step: the first one overwrites the reduced gradients, the others add to them; the
+// last one completes them, and their squares are summed as they are reduced.
+struct MicroBatch {
+  bool first = true, last = true;
 };
 
 // What every rank learns at the end of a step's gradient norm: the same numbers in the same order on all ranks.
@@ -75,14 +83,14 @@ class Executor {
                                                           const AdamWConstants& adamw);
   virtual ~Executor() = default;
 
-  // Plays the micro-step on the inputs in place. With accumulate the reduced gradients add to what the homes hold.
-  // `step` tags errors.
-  virtual absl::Status RunMicroStep(bool accumulate, int64_t step) = 0;
+  // Plays the micro-step on the inputs in place. `step` tags errors.
+  virtual absl::Status RunMicroStep(MicroBatch micro_batch, int64_t step) = 0;
   // The same, and looks for the first op that produced a non-finite number: all earlier ops' results were finite, so it
   // is the op's own doing unless one of its parameters was not finite, which is then what is found. A bad parameter
   // that spoils no result is not. Slower; for diagnosis.
-  virtual absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) = 0;
-  // Plays the update segment. `payload` of every rank is summed and handed to `decide` with the gradient's square sum.
+  virtual absl::StatusOr<NonFinite> FindNonFinite(MicroBatch micro_batch, int64_t step) = 0;
+  // Plays the update segment, behind a step's last micro-batch. `payload` of every rank is summed and handed to
+  // `decide` with the gradient's square sum.
   virtual absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
                                  const DecideUpdate& decide) = 0;
 
@@ -94,9 +102,9 @@ class Executor {
 // This rank's own slice of a unit's state, as it lies at home: `begin` is its first element in the unit's flat vector.
 struct StateView {
   UnitId unit = kNone;
-  StateClass state_class = StateClass::kParameters;
+  StateId state = kParameterState;
   int64_t begin = 0;
-  std::span<float> own_slice;  // a part of `stored` if the class is not sharded
+  std::span<float> own_slice;  // a part of `stored` if the state is not sharded
   std::span<float> stored;     // all this rank keeps; first element at unit element 0 if not sharded, else at `begin`
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);

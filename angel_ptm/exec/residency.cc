@@ -10,23 +10,21 @@ Frame FrameOf(const Segment& segment, const Place& place) {
 
 }  // namespace
 
-Residency::Residency(const Layout& layout) : layout_(layout) {
+Residency::Residency(const Graph& graph, const Layout& layout) : graph_(graph), layout_(layout) {
   for (const Home& home : layout.homes) {
-    // The length of a slice that nobody stores does not matter.
-    const int64_t slice = home.elements == 0 ? kSliceAlignment * 4 : layout.slice_bytes(home.unit);
-    vectors_.push_back(
-        pages_.AddVector(slice, home.elements * 4 / slice, layout.page_bytes, {home.range.tier, home.range.offset}));
+    const int64_t slice = layout.bytes(home.state, layout.slices[home.unit].slice_elements);
+    const int64_t slices = home.elements / layout.slices[home.unit].slice_elements;
+    const int64_t page = layout.bytes(home.state, layout.page_elements());
+    vectors_.push_back(pages_.AddVector(slice, slices, page, {home.range.tier, home.range.offset}));
   }
 }
 
-Residency::Extent Residency::Elements(UnitId unit, StateClass c, int64_t begin, int64_t count) const {
-  const int64_t stored_from = IsSharded(c, layout_.zero_stage) ? layout_.slice_bytes(unit) * layout_.rank : 0;
-  return {unit, c, begin * 4 - stored_from, count * 4};
+Residency::Extent Residency::Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+  return {unit, s, layout_.bytes(s, begin - layout_.home_begin(unit, s)), layout_.bytes(s, count)};
 }
 
-Residency::Extent Residency::OwnSlice(UnitId unit, StateClass c) const {
-  const int64_t slice = layout_.slices[unit].slice_elements;
-  return Elements(unit, c, slice * layout_.rank, slice);
+Residency::Extent Residency::OwnSlice(UnitId unit, StateId s) const {
+  return Elements(unit, s, layout_.own_begin(unit), layout_.slices[unit].slice_elements);
 }
 
 void Residency::Expect(const Segment& segment, const Extent& extent, const Place& place, bool travels) const {
@@ -38,23 +36,20 @@ void Residency::Set(const Segment& segment, const Extent& extent, const Place& p
   pages_.SetNewest(VectorOf(extent), extent.begin, extent.bytes, FrameOf(segment, place));
 }
 
-void Residency::Follow(const Segment& segment, const Step& step, bool updating) {
+void Residency::Follow(const Segment& segment, const Step& step, const Playing& playing) {
   const UnitId unit = step.unit;
-  const bool travels = updating != (step.state_class == StateClass::kGradients);
+  const bool travels = playing.updating != (step.state == kGradientState);
   switch (step.kind) {
     case StepKind::kMove:
       return FollowMove(segment, step, travels);
-    case StepKind::kGather: {
-      Expect(segment, OwnSlice(unit, step.state_class), step.src, travels);
+    case StepKind::kGather:
+      Expect(segment, OwnSlice(unit, step.state), step.src, travels);
       // The other ranks' slices are only now as new as the own one.
-      const int64_t whole = layout_.slices[unit].slice_elements * layout_.world_size;
-      if (travels) Set(segment, Elements(unit, step.state_class, 0, whole), step.dst);
+      if (travels) Set(segment, Elements(unit, step.state, 0, layout_.whole_elements(unit)), step.dst);
       return;
-    }
     case StepKind::kReduce:
-      return Expect(segment, OwnSlice(unit, step.state_class), step.dst, travels);
-    case StepKind::kSquareSum:
-      return Expect(segment, Elements(unit, step.state_class, step.begin, step.count), step.src, travels);
+      if (playing.overwrites_gradients) return Set(segment, OwnSlice(unit, step.state), step.dst);
+      return Expect(segment, OwnSlice(unit, step.state), step.dst, travels);
     case StepKind::kUpdate:
       return FollowUpdate(segment, step);
     case StepKind::kCompute:
@@ -65,19 +60,17 @@ void Residency::Follow(const Segment& segment, const Step& step, bool updating) 
 
 void Residency::FollowMove(const Segment& segment, const Step& step, bool travels) {
   if (step.unit == kNone) return;
-  const int64_t home_begin = step.lane == Lane::kCopyIn ? step.src.begin : step.dst.begin;
-  const Extent extent{step.unit, step.state_class, home_begin, step.src.bytes};
+  const Extent extent = Elements(step.unit, step.state, step.begin, step.count);
   Expect(segment, extent, step.src, travels);
   if (travels) Set(segment, extent, step.dst);
 }
 
 void Residency::FollowUpdate(const Segment& segment, const Step& step) {
-  constexpr StateClass kOperands[] = {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2,
-                                      StateClass::kGradients};
-  for (int i = 0; i < 4; ++i) {
+  const std::vector<StateOperand>& states = graph_.ops[step.op].states;
+  for (size_t i = 0; i < states.size(); ++i) {
     // Updated in place, so what it writes is the newest copy where the newest copy was.
-    Expect(segment, Elements(step.unit, kOperands[i], step.begin, step.count), step.operands[i],
-           kOperands[i] != StateClass::kGradients);
+    Expect(segment, Elements(step.unit, states[i].state, step.begin, step.count), step.operands[i],
+           states[i].state != kGradientState);
   }
 }
 

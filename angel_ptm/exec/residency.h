@@ -20,12 +20,18 @@ namespace angel_ptm {
 // state, or if the Plan orders them because they meet at its bytes.
 class Residency {
  public:
-  // Everything is at home. `layout` must outlive the Residency.
-  explicit Residency(const Layout& layout);
+  // What of a step the Plan does not say.
+  struct Playing {
+    bool updating = false;              // the update segment
+    bool overwrites_gradients = false;  // a step's first micro-batch
+  };
+
+  // Everything is at home. Graph and layout must outlive the Residency.
+  Residency(const Graph& graph, const Layout& layout);
 
   // A lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step says, and notes
   // where it will be. Nobody asks for it there before the step has finished.
-  void Follow(const Segment& segment, const Step& step, bool updating);
+  void Follow(const Segment& segment, const Step& step, const Playing& playing);
 
   // CHECKs the end of a segment.
   void ExpectAllHome() const { pages_.ExpectAllHome(); }
@@ -34,7 +40,7 @@ class Residency {
   // Bytes [begin, begin + bytes) of what this rank stores of a unit's state.
   struct Extent {
     UnitId unit;
-    StateClass state_class;
+    StateId state;
     int64_t begin, bytes;
   };
   void FollowMove(const Segment& segment, const Step& step, bool travels);
@@ -43,15 +49,14 @@ class Residency {
   void Set(const Segment& segment, const Extent& extent, const Place& place);
 
   // `count` elements from element `begin` of the unit's flat vector.
-  Extent Elements(UnitId unit, StateClass c, int64_t begin, int64_t count) const;
-  Extent OwnSlice(UnitId unit, StateClass c) const;
-  int VectorOf(const Extent& extent) const {
-    return vectors_[extent.unit * kStateClassCount + static_cast<int>(extent.state_class)];
-  }
+  Extent Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const;
+  Extent OwnSlice(UnitId unit, StateId s) const;
+  int VectorOf(const Extent& extent) const { return vectors_[layout_.HomeIndex(extent.unit, extent.state)]; }
 
+  const Graph& graph_;
   const Layout& layout_;
   PageTable pages_;
-  std::vector<int> vectors_;  // by Layout::homes index
+  std::vector<int> vectors_;  // by Layout::HomeIndex
 };
 
 }  // namespace angel_ptm

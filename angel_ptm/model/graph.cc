@@ -67,11 +67,14 @@ uint64_t Hash(const Graph& graph) {
     MixAttrs(h, op.attrs);
     for (TensorId t : op.inputs) h.Mix(static_cast<uint64_t>(t));
     for (TensorId t : op.outputs) h.Mix(static_cast<uint64_t>(t));
+    for (const StateOperand& s : op.states) h.Mix(static_cast<uint64_t>(s.state)).Mix(static_cast<uint64_t>(s.access));
   }
   for (const Parameter& p : graph.parameters) {
     h.Mix(static_cast<uint64_t>(p.tensor)).Mix(p.weight_decay).Mix(std::bit_cast<uint32_t>(p.init_stddev));
   }
-  for (const Unit& u : graph.units) h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
+  for (const Unit& u : graph.units) h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements)).Mix(u.trainable);
+  for (const StateSpec& s : graph.states) h.Mix(s.name).Mix(static_cast<uint64_t>(s.dtype));
+  h.Mix(static_cast<uint64_t>(graph.read_state));
   return h.Digest();
 }
 

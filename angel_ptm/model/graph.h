@@ -14,6 +14,7 @@
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/shape.h"
 #include "angel_ptm/model/op_kind.h"
+#include "angel_ptm/model/state.h"
 
 namespace angel_ptm {
 
@@ -70,6 +71,7 @@ struct Op {
   UnitId unit = kNone;  // update ops: the unit they work on
   OpAttrs attrs;
   std::vector<TensorId> inputs, outputs;  // by slot (op_kind.h); kNone where an optional operand is absent
+  std::vector<StateOperand> states;       // update ops: what they work on, by slot
 };
 
 // A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
@@ -91,6 +93,7 @@ struct Unit {
   std::string name;
   std::vector<int32_t> parameters;  // indices into Graph::parameters
   int64_t elements = 0;             // of the flat vector, before the padding that sharding adds
+  bool trainable = true;            // false: frozen, it has parameters and no other state
 };
 
 struct Graph {
@@ -99,9 +102,14 @@ struct Graph {
   std::vector<Op> ops;
   std::vector<Parameter> parameters;
   std::vector<Unit> units;
+  std::vector<StateSpec> states = {ParameterState()};  // of every trainable unit; frozen ones have the first only
+  StateId read_state = kParameterState;                // what ops read of trainable units as their parameters
   OpId update_begin = 0;  // ops [0, update_begin) are the micro-step, the rest the update segment
 
   const Tensor& tensor(TensorId id) const { return tensors[id]; }
+  bool HasState(UnitId unit, StateId state) const { return state == kParameterState || units[unit].trainable; }
+  // The state that ops read as the unit's parameters.
+  StateId ReadState(UnitId unit) const { return units[unit].trainable ? read_state : kParameterState; }
   // The tensor named `name`; a CHECK failure if there is none.
   TensorId FindTensor(std::string_view tensor_name) const;
   // Sum of parameter elements, padding not counted.

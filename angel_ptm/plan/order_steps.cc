@@ -67,7 +67,7 @@ class AccessMap {
 
 void OrderSteps(const Graph& graph, Segment& segment) {
   std::array<AccessMap, kTierCount> tiers;
-  constexpr int kCompute = static_cast<int>(Lane::kCompute), kComm = static_cast<int>(Lane::kComm);
+  constexpr int kComm = static_cast<int>(Lane::kComm);
   Counts issued = {};
   int32_t norm_number = 0;
   std::array<Counts, kLaneCount> known = {};            // what each lane's latest step implies to have finished
@@ -81,11 +81,8 @@ void OrderSteps(const Graph& graph, Segment& segment) {
       const int64_t begin = range.offset + place.begin;
       tiers[static_cast<int>(range.tier)].Access(begin, begin + place.bytes, writes, step.lane, number, waits);
     });
-    // The norm needs every square sum before it and decides about every update behind it: data that has no address.
-    if (step.kind == StepKind::kNorm) {
-      waits[kCompute] = issued[kCompute];
-      norm_number = number;
-    }
+    // The norm decides about every update behind it: data that has no address.
+    if (step.kind == StepKind::kNorm) norm_number = number;
     if (step.kind == StepKind::kUpdate) waits[kComm] = std::max(waits[kComm], norm_number);
     waits[lane] = 0;
     Counts after = known[lane];

@@ -6,17 +6,24 @@
 namespace angel_ptm {
 
 const char* Name(Lane lane) {
-  static constexpr const char* kNames[] = {"compute", "comm", "copy-in", "copy-out"};
+  static constexpr const char* kNames[] = {"compute", "comm", "copy-in", "copy-out", "host-compute"};
   return kNames[static_cast<int>(lane)];
 }
 
+const LinkSpec* FindLink(TierKind from, TierKind to) {
+  for (const LinkSpec& link : kLinks) {
+    if (link.from == from && link.to == to) return &link;
+  }
+  return nullptr;
+}
+
 const char* Name(StepKind kind) {
-  static constexpr const char* kNames[] = {"compute", "move", "gather", "reduce", "square-sum", "norm", "update"};
+  static constexpr const char* kNames[] = {"compute", "move", "gather", "reduce", "norm", "update"};
   return kNames[static_cast<int>(kind)];
 }
 
 const char* Name(MemoryClass memory_class) {
-  static constexpr const char* kNames[] = {"parameters",          "gradients",      "moments",     "inputs and outputs",
+  static constexpr const char* kNames[] = {"parameters",          "gradients",      "optimizer",   "inputs and outputs",
                                            "gathered parameters", "unit gradients", "activations", "workspace",
                                            "communication",       "staging"};
   return kNames[static_cast<int>(memory_class)];
@@ -28,7 +35,7 @@ std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& 
     if (step.kind == StepKind::kGather || step.kind == StepKind::kReduce) {
       const Place& whole = step.kind == StepKind::kGather ? step.dst : step.src;
       collectives.push_back(
-          {step.kind, absl::StrCat(graph.units[step.unit].name, " ", Name(step.state_class)), whole.bytes});
+          {step.kind, absl::StrCat(graph.units[step.unit].name, " ", graph.states[step.state].name), whole.bytes});
     } else if (step.kind == StepKind::kNorm) {
       collectives.push_back({step.kind, "gradient norm", 0});
     }
@@ -54,7 +61,9 @@ void MixSegment(Hasher& h, const Segment& segment) {
   for (const Region& region : segment.regions) MixRange(h, region.range);
   for (const Step& step : segment.steps) {
     h.Mix(static_cast<uint64_t>(step.kind)).Mix(static_cast<uint64_t>(step.lane)).Mix(static_cast<uint64_t>(step.op));
-    h.Mix(static_cast<uint64_t>(step.unit)).Mix(static_cast<uint64_t>(step.state_class));
+    h.Mix(static_cast<uint64_t>(step.unit))
+        .Mix(static_cast<uint64_t>(step.when))
+        .Mix(static_cast<uint64_t>(step.state));
     for (const Place& place : {step.src, step.dst, step.scratch}) MixPlace(h, place);
     for (const Place& place : step.operands) MixPlace(h, place);
     h.Mix(static_cast<uint64_t>(step.begin)).Mix(static_cast<uint64_t>(step.count));

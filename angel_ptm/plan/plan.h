@@ -21,20 +21,38 @@
 namespace angel_ptm {
 
 // Steps of one lane run in order, one at a time; different lanes run side by side, held together by Step::waits.
-enum class Lane : uint8_t { kCompute, kComm, kCopyIn, kCopyOut };
-inline constexpr int kLaneCount = 4;
+enum class Lane : uint8_t { kCompute, kComm, kCopyIn, kCopyOut, kHostCompute };
+inline constexpr int kLaneCount = 5;
 const char* Name(Lane lane);
 
+// The legal moves between tiers, and the lane that makes them.
+struct LinkSpec {
+  TierKind from, to;
+  Lane lane;
+};
+inline constexpr std::array<LinkSpec, 2> kLinks = {{
+    {TierKind::kHost, TierKind::kDevice, Lane::kCopyIn},
+    {TierKind::kDevice, TierKind::kHost, Lane::kCopyOut},
+}};
+// The link from one tier to another, or null.
+const LinkSpec* FindLink(TierKind from, TierKind to);
+
 enum class StepKind : uint8_t {
-  kCompute,    // run graph op `op` on `operands`
-  kMove,       // copy src to dst: a run of pages changes tier
-  kGather,     // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
-  kReduce,     // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up)
-  kSquareSum,  // add the squares of src (a run of gradient pages) to the step's gradient norm
-  kNorm,    // exchange the square sums; the trainer turns the norm into this step's AdamW scalars, or skips the update
-  kUpdate,  // AdamW on `count` elements from unit element `begin`; operands: parameters, moment1, moment2, gradient
+  kCompute,  // run graph op `op` on `operands`
+  kMove,     // copy src to dst: a run of pages changes tier
+  kGather,   // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
+  kReduce,   // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up); the
+             // step's last micro-batch adds the squares of dst to the gradient norm
+  kNorm,     // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
+  kUpdate,   // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
 };
 const char* Name(StepKind kind);
+
+// In which micro-batches of a step it takes place; in the others it counts as done and touches nothing.
+enum class When : uint8_t {
+  kAlways,
+  kAccumulating,  // not in the first one, which overwrites the reduced gradients instead of adding to them
+};
 
 struct MemoryRange {
   TierKind tier = TierKind::kDevice;
@@ -48,7 +66,7 @@ struct MemoryRange {
 enum class MemoryClass : uint8_t {
   kParameters,     // homes
   kGradients,      // homes
-  kMoments,        // homes
+  kOptimizer,      // homes of all other states: moments, EMA weights
   kInputsOutputs,  // batch, losses, expert counts, caches: fixed for the Plan
   kGathered,       // a unit's whole parameters while ops use them
   kUnitGradients,  // a unit's micro-batch gradient before its reduction
@@ -68,10 +86,10 @@ struct Region {
   MemoryRange range;
   bool permanent = false;  // homes, inputs, outputs
   // What it holds: a tensor (activations, inputs, outputs), or (part of) a unit's vector: homes and staging of
-  // `state_class`, gathered parameters, micro-batch gradients.
+  // `state`, gathered parameters, micro-batch gradients.
   TensorId tensor = kNone;
   UnitId unit = kNone;
-  StateClass state_class = StateClass::kParameters;
+  StateId state = kParameterState;
   int32_t first_step = kNone, last_step = kNone;
 };
 
@@ -87,11 +105,12 @@ struct Step {
   Lane lane = Lane::kCompute;
   OpId op = kNone;
   UnitId unit = kNone;
-  StateClass state_class = StateClass::kParameters;
+  StateId state = kParameterState;
+  When when = When::kAlways;
   Place src, dst, scratch;
   std::vector<Place>
       operands;  // kCompute: inputs then outputs by slot, then the workspace if any; kUpdate: see StepKind
-  int64_t begin = 0, count = 0;            // elements of the unit's flat vector: kSquareSum, kUpdate
+  int64_t begin = 0, count = 0;            // elements of the unit's flat vector: kUpdate, kMove of a state
   int64_t first_page = 0, page_count = 0;  // kMove: of the moved vector
   // waits[l]: this step starts after the first waits[l] steps of lane l in this segment have finished.
   std::array<int32_t, kLaneCount> waits = {0, 0, 0, 0};
@@ -102,10 +121,10 @@ struct Segment {
   std::vector<Step> steps;  // in issue order: playing them one after the other is a valid execution
 };
 
-// Where a unit's state of one class rests between uses.
+// Where one state of a unit rests between uses.
 struct Home {
   UnitId unit = kNone;
-  StateClass state_class = StateClass::kParameters;
+  StateId state = kParameterState;
   int64_t elements = 0;  // stored by this rank: its slice or the whole vector
   MemoryRange range;
 };
@@ -113,14 +132,24 @@ struct Home {
 // Shared by all Plans of a run.
 struct Layout {
   int world_size = 1, rank = 0, zero_stage = 0;
-  int64_t page_bytes = 0;
+  int64_t page_bytes = 0;          // of fp32 states; a page of another state holds as many elements
+  std::vector<StateSpec> states;   // Graph::states of the run
   std::vector<UnitSlices> slices;  // by unit
-  std::vector<Home> homes;  // by unit * kStateClassCount + state class; elements == 0 where the run keeps no such state
-  std::array<int64_t, kTierCount> home_bytes = {0, 0};
+  std::vector<Home> homes;         // by HomeIndex; elements == 0 where the unit has no such state
+  std::array<int64_t, kTierCount> home_bytes = {};
 
-  const Home& home(UnitId unit, StateClass c) const { return homes[unit * kStateClassCount + static_cast<int>(c)]; }
-  // Bytes of the rank's own slice of a unit, of one class.
-  int64_t slice_bytes(UnitId unit) const { return slices[unit].slice_elements * 4; }
+  size_t HomeIndex(UnitId unit, StateId state) const { return static_cast<size_t>(unit) * states.size() + state; }
+  const Home& home(UnitId unit, StateId state) const { return homes[HomeIndex(unit, state)]; }
+  // Whether the rank stores only its slice. One rank's slice is the whole.
+  bool sharded(StateId state) const { return world_size > 1 && IsSharded(states[state], zero_stage); }
+  // Bytes that so many elements of a unit's vector take in this state.
+  int64_t bytes(StateId state, int64_t elements) const { return elements * SizeOf(states[state].dtype); }
+  int64_t page_elements() const { return page_bytes / SizeOf(DType::kFloat32); }
+  int64_t whole_elements(UnitId unit) const { return slices[unit].slice_elements * world_size; }
+  // First element of the rank's own slice.
+  int64_t own_begin(UnitId unit) const { return slices[unit].slice_elements * rank; }
+  // First element that the rank's home of the state holds.
+  int64_t home_begin(UnitId unit, StateId state) const { return sharded(state) ? own_begin(unit) : 0; }
 };
 
 // Bytes of a tier by class at the step where the tier is fullest.
@@ -136,7 +165,7 @@ struct Plan {
   Segment update;                  // empty for graphs without an update segment
   std::vector<MemoryRange> fixed;  // by tensor: where inputs, outputs and caches lie; offset -1 for other tensors
   std::array<TierPeak, kTierCount> peaks;
-  std::array<int64_t, kTierCount> arena_bytes = {0, 0};  // what the run must reserve for this Plan
+  std::array<int64_t, kTierCount> arena_bytes = {};  // what the run must reserve for this Plan
 };
 
 // What a collective step looks like to the other ranks; equal on all ranks or the run must not start (law 4).

@@ -11,12 +11,12 @@
 namespace angel_ptm {
 namespace {
 
-constexpr TierKind kTiers[] = {TierKind::kDevice, TierKind::kHost};
-
 const TierPeak& PeakOf(const Plan& plan, TierKind tier) { return plan.peaks[static_cast<int>(tier)]; }
 
 std::string Row(std::string_view title, const std::array<std::string, kTierCount>& cells) {
-  return absl::StrFormat("%-22s%14s%14s\n", std::string(title), cells[0], cells[1]);
+  std::string text = absl::StrFormat("%-22s", std::string(title));
+  for (const std::string& cell : cells) absl::StrAppendFormat(&text, "%14s", cell);
+  return text + "\n";
 }
 
 std::string BytesOrDash(int64_t bytes) { return bytes == 0 ? "-" : FormatBytes(bytes); }
@@ -52,7 +52,7 @@ std::string SegmentSummary(std::string_view title, const Graph& graph, const Seg
   std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> collectives;  // by kind and class
   for (const Step& step : segment.steps) {
     if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
-    auto& [count, bytes] = collectives[{step.kind, Name(step.state_class)}];
+    auto& [count, bytes] = collectives[{step.kind, graph.states[step.state].name}];
     ++count;
     bytes += step.kind == StepKind::kGather ? step.dst.bytes : step.src.bytes;
   }
@@ -75,7 +75,7 @@ std::string StepText(const Graph& graph, const Segment& segment, const Step& ste
     absl::StrAppend(&text, " ", Name(graph.ops[step.op].phase), " ", Name(graph.ops[step.op].kind));
   } else if (step.unit != kNone) {
     absl::StrAppend(&text, " ", graph.units[step.unit].name);
-    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", Name(step.state_class));
+    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", graph.states[step.state].name);
   } else if (step.kind == StepKind::kMove) {
     absl::StrAppend(&text, " ", segment.regions[step.src.region].label);
   }
@@ -84,6 +84,7 @@ std::string StepText(const Graph& graph, const Segment& segment, const Step& ste
   if (step.src.region != kNone) absl::StrAppend(&text, " ", PlaceText(segment, step.src));
   if (step.dst.region != kNone) absl::StrAppend(&text, " -> ", PlaceText(segment, step.dst));
   if (step.scratch.region != kNone) absl::StrAppend(&text, " scratch ", PlaceText(segment, step.scratch));
+  if (step.when == When::kAccumulating) absl::StrAppend(&text, " if accumulating");
   const size_t inputs = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : step.operands.size();
   for (size_t i = 0; i < step.operands.size(); ++i) {
     absl::StrAppend(&text, i == inputs ? " -> " : " ", PlaceText(segment, step.operands[i]));
@@ -105,12 +106,13 @@ double PackingLoss(const Plan& plan, TierKind tier) {
 std::string MemoryTable(const Plan& plan) {
   std::array<std::string, kTierCount> cells;
   const auto fill = [&](auto&& cell) {
-    for (TierKind tier : kTiers) cells[static_cast<int>(tier)] = cell(tier);
+    for (TierKind tier : kAllTiers) cells[static_cast<int>(tier)] = cell(tier);
     return cells;
   };
   std::string text = Row("memory of a rank", fill([](TierKind t) { return std::string(Name(t)); }));
   for (int c = 0; c < kMemoryClassCount; ++c) {
-    if (PeakOf(plan, kTiers[0]).by_class[c] == 0 && PeakOf(plan, kTiers[1]).by_class[c] == 0) continue;
+    const auto used = [&](TierKind tier) { return PeakOf(plan, tier).by_class[c] > 0; };
+    if (std::none_of(kAllTiers.begin(), kAllTiers.end(), used)) continue;
     text += Row(Name(static_cast<MemoryClass>(c)),
                 fill([&](TierKind t) { return BytesOrDash(PeakOf(plan, t).by_class[c]); }));
   }
@@ -127,7 +129,7 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
                    absl::StrFormat("%016x", Hash(plan)), "\n");
   text += SegmentSummary("micro-step", graph, plan.micro_step);
   if (!plan.update.steps.empty()) text += SegmentSummary("update", graph, plan.update);
-  for (TierKind tier : kTiers) {
+  for (TierKind tier : kAllTiers) {
     const int t = static_cast<int>(tier);
     absl::StrAppend(&text, Name(tier), ": ", FormatBytes(plan.arena_bytes[t]), " reserved, ",
                     FormatBytes(plan.layout.home_bytes[t]), " of it homes; packing loss ",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,12 +18,17 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
-// What may be at home on the device, most traffic saved per byte first: parameters are read for every micro-step (by
-// two passes), gradients written by every micro-step, moments touched once per step.
-std::vector<std::pair<UnitId, StateClass>> CachingOrder(const Graph& graph) {
-  std::vector<std::pair<UnitId, StateClass>> order;
-  for (StateClass c : {StateClass::kParameters, StateClass::kGradients, StateClass::kMoment1, StateClass::kMoment2}) {
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) order.push_back({u, c});
+// What may be at home on the device, most traffic saved per byte first.
+std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
+  std::vector<StateId> states(graph.states.size());
+  std::iota(states.begin(), states.end(), StateId{0});
+  const auto traffic = [&](StateId s) { return graph.states[s].touches_per_step / SizeOf(graph.states[s].dtype); };
+  std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
+  std::vector<std::pair<UnitId, StateId>> order;
+  for (StateId s : states) {
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+      if (graph.HasState(u, s)) order.push_back({u, s});
+    }
   }
   return order;
 }
@@ -33,20 +39,23 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_devi
                 .rank = options.rank,
                 .zero_stage = options.zero_stage,
                 .page_bytes = options.page_bytes};
+  layout.states = graph.states;
   for (const Unit& unit : graph.units) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
-  layout.homes.resize(graph.units.size() * kStateClassCount);
+  layout.homes.resize(graph.units.size() * graph.states.size());
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    for (StateId s = 0; s < static_cast<StateId>(graph.states.size()); ++s) {
+      layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
+    }
+  }
   const auto order = CachingOrder(graph);
   for (size_t i = 0; i < order.size(); ++i) {
-    const auto [unit, c] = order[i];
-    Home& home = layout.homes[unit * kStateClassCount + static_cast<int>(c)];
-    home.unit = unit;
-    home.state_class = c;
-    if (!options.optimizer_state && c != StateClass::kParameters) continue;
-    home.elements = StoredElements(layout.slices[unit], c, options.zero_stage, options.world_size);
+    const auto [unit, state] = order[i];
+    Home& home = layout.homes[layout.HomeIndex(unit, state)];
+    home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
     const TierKind tier = i < on_device ? TierKind::kDevice : TierKind::kHost;
     int64_t& end = layout.home_bytes[static_cast<int>(tier)];
-    home.range = {tier, end, home.elements * 4};
-    end += home.range.bytes;  // slices are multiples of 4 KiB, so homes stay aligned
+    home.range = {tier, end, layout.bytes(state, home.elements)};
+    end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
   }
   return layout;
 }
@@ -173,7 +182,7 @@ absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts&
   const auto attempt = [&](size_t on_device, bool may_offload) {
     return PlanWithLayout(graph, facts, options, MakeLayout(graph, options, on_device), may_offload);
   };
-  size_t all = graph.units.size() * kStateClassCount;
+  size_t all = graph.units.size() * graph.states.size();
   absl::StatusOr<Plan> best = attempt(all, /*may_offload=*/false);
   if (best.ok() || options.device_bytes == 0) return best;
   absl::StatusOr<Plan> none = attempt(0, /*may_offload=*/false);
@@ -214,6 +223,8 @@ absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, con
                               const Layout* layout) {
   APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
              facts.reduce_scratch_bytes.size() == graph.units.size());
+  APTM_CHECK(layout == nullptr || layout->states == graph.states, "graph ", graph.name,
+             " has other states than the layout");
   absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
                                                 : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
   if (!plan.ok()) {

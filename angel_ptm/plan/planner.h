@@ -27,7 +27,6 @@ struct PlanOptions {
   int64_t host_bytes = 0;    // budget; 0: as much as is useful
   int prefetch_steps =
       8;  // compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger
-  bool optimizer_state = true;  // false: no gradients and moments exist (generation)
 };
 
 // A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that would

@@ -1,5 +1,5 @@
 // First pass: the steps of a segment in their natural order, with the lifetime of every buffer, before any address is
-// known. Inserts gathers, fetches of state that rests on the host, reductions and the update's page traffic around the
+// known. Inserts gathers, fetches of state that rests elsewhere, reductions and the update's page traffic around the
 // graph's ops.
 #ifndef ANGEL_PTM_PLAN_SEGMENT_BUILDER_H_
 #define ANGEL_PTM_PLAN_SEGMENT_BUILDER_H_
@@ -27,12 +27,12 @@ void ForEachPlace(const Graph& graph, StepT& step, Visit&& visit) {
   if (step.src.region != kNone) visit(step.src, step.kind == StepKind::kReduce);
   if (step.dst.region != kNone) visit(step.dst, true);
   if (step.scratch.region != kNone) visit(step.scratch, true);
-  // Operands: a graph op's inputs are read, the rest (outputs, workspace) written; of kUpdate only the gradient (last)
-  // is just read.
-  const size_t reads = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : 0;
+  if (step.operands.empty()) return;
+  // A graph op's inputs are read, the rest (outputs, workspace) written; an update op says it of each operand.
+  const Op& op = graph.ops[step.op];
   for (size_t i = 0; i < step.operands.size(); ++i) {
     if (step.operands[i].region == kNone) continue;
-    visit(step.operands[i], step.kind == StepKind::kUpdate ? i + 1 < step.operands.size() : i >= reads);
+    visit(step.operands[i], step.kind == StepKind::kUpdate ? Writes(op.states[i].access) : i >= op.inputs.size());
   }
 }
 

@@ -21,46 +21,29 @@ std::string Subject::StepText(const Step& step) const {
     absl::StrAppend(&text, " ", known_op ? Name(graph.ops[step.op].kind) : "?");
   } else if (known_unit) {
     absl::StrAppend(&text, " ", graph.units[step.unit].name);
-    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", Name(step.state_class));
+    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", plan.layout.states[step.state].name);
   } else if (step.kind == StepKind::kMove) {
     absl::StrAppend(&text, " ", region(step.src), " to ", region(step.dst));
   }
   return text;
 }
 
-namespace {
-
-// From which ZeRO stage on a rank stores only its slice (Rajbhandari et al. 2020). Stated here again, not asked of the
-// shard pass: a mistake there must not prove itself right.
-int FirstShardedStage(StateClass state_class) {
-  switch (state_class) {
-    case StateClass::kParameters:
-      return 3;
-    case StateClass::kGradients:
-      return 2;
-    case StateClass::kMoment1:
-    case StateClass::kMoment2:
-      return 1;
-  }
-  return 1;
-}
-
-}  // namespace
-
-StateExtent ExtentOf(const Layout& layout, UnitId unit, StateClass state_class) {
-  const int64_t slice = layout.slice_bytes(unit);
-  StateExtent extent{.own_begin = slice * layout.rank, .own_bytes = slice, .whole_bytes = slice * layout.world_size};
-  if (layout.zero_stage >= FirstShardedStage(state_class)) {
-    extent.begin = extent.own_begin;
-    extent.bytes = slice;
-  } else {
-    extent.bytes = extent.whole_bytes;
-  }
+// Stated here again, not asked of the shard pass or the Layout: a mistake there must not prove itself right.
+StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
+  const StateSpec& spec = layout.states[state];
+  const int64_t element = SizeOf(spec.dtype), slice = layout.slices[unit].slice_elements * element;
+  StateExtent extent{.element_bytes = element,
+                     .own_begin = slice * layout.rank,
+                     .own_bytes = slice,
+                     .whole_bytes = slice * layout.world_size};
+  const bool whole = layout.zero_stage < spec.sharded_from_stage || layout.world_size == 1;
+  extent.begin = whole ? 0 : extent.own_begin;
+  extent.bytes = whole ? extent.whole_bytes : slice;
   return extent;
 }
 
-std::vector<Access> AccessesOf(const Graph& graph, const Step& step) {
-  std::vector<Access> accesses;
+std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
+  std::vector<MemoryAccess> accesses;
   const auto add = [&](const Place& place, bool writes) {
     if (place.region != kNone) accesses.push_back({place, writes});
   };
@@ -68,10 +51,12 @@ std::vector<Access> AccessesOf(const Graph& graph, const Step& step) {
   add(step.src, step.kind == StepKind::kReduce);
   add(step.dst, true);
   add(step.scratch, true);
-  const size_t inputs = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : 0;
+  if (step.op < 0 || step.op >= static_cast<OpId>(graph.ops.size())) return accesses;
+  const Op& op = graph.ops[step.op];
   for (size_t i = 0; i < step.operands.size(); ++i) {
-    const bool gradient = step.kind == StepKind::kUpdate && i + 1 == step.operands.size();
-    add(step.operands[i], i >= inputs && !gradient);
+    const bool only_read = step.kind == StepKind::kUpdate ? i < op.states.size() && op.states[i].access == Access::kRead
+                                                          : i < op.inputs.size();
+    add(step.operands[i], !only_read);
   }
   return accesses;
 }
@@ -84,7 +69,7 @@ void AddUnitsReadBy(const Graph& graph, const Op& op, absl::flat_hash_set<UnitId
   }
 }
 
-// How often each unit's parameters must be gathered in a micro-step of stage 3.
+// How often each unit's parameters must be gathered in a micro-step if they are sharded.
 std::vector<int> MicroStepGathers(const Graph& graph) {
   std::vector<int> gathers(graph.units.size(), 0);
   OpId begin = 0;
@@ -108,10 +93,35 @@ bool HasGradient(const Graph& graph, UnitId unit) {
 
 }  // namespace
 
+namespace {
+
+// How often a state of a unit must be gathered in the segment, from the stage's definition.
+int GathersDemanded(const Subject& subject, UnitId unit, StateId state, const std::vector<int>& parameter_gathers) {
+  const Graph& graph = subject.graph;
+  const Layout& layout = subject.plan.layout;
+  if (layout.world_size == 1) return 0;
+  const auto whole = [&](StateId s) { return layout.zero_stage < layout.states[s].sharded_from_stage; };
+  if (!subject.is_update) return state == graph.ReadState(unit) && !whole(state) ? parameter_gathers[unit] : 0;
+  bool updated = false, all_whole = true, written = false;
+  for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
+    if (graph.ops[op].unit != unit) continue;
+    updated = true;
+    for (const StateOperand& operand : graph.ops[op].states) {
+      all_whole &= whole(operand.state);
+      written |= operand.state == state && Writes(operand.access);
+    }
+  }
+  if (!updated) return 0;
+  // Ranks that update everything need all of the gradient; those that update a slice, the other slices of the result.
+  return all_whole ? (state == kGradientState ? 1 : 0) : (written && whole(state) ? 1 : 0);
+}
+
+}  // namespace
+
 absl::Status CheckCollectives(const Subject& subject) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
-  absl::flat_hash_map<std::pair<UnitId, int>, int> gathers;
+  absl::flat_hash_map<std::pair<UnitId, StateId>, int> gathers;
   std::vector<int> reduces(graph.units.size(), 0);
   int norms = 0;
   for (int32_t i = 0; i < static_cast<int32_t>(subject.segment.steps.size()); ++i) {
@@ -119,38 +129,28 @@ absl::Status CheckCollectives(const Subject& subject) {
     norms += step.kind == StepKind::kNorm ? 1 : 0;
     if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
     const bool gather = step.kind == StepKind::kGather;
-    if (gather) ++gathers[{step.unit, static_cast<int>(step.state_class)}];
+    if (gather) ++gathers[{step.unit, step.state}];
     if (!gather) ++reduces[step.unit];
     const int64_t bytes = gather ? step.dst.bytes : step.src.bytes;
-    const int64_t want = layout.slice_bytes(step.unit) * layout.world_size;
+    const int64_t want = ExtentOf(layout, step.unit, step.state).whole_bytes;
     if (bytes != want) return subject.StepError(i, "exchanges ", bytes, " bytes, the padded vector has ", want);
   }
   const std::vector<int> parameter_gathers = MicroStepGathers(graph);
-  const bool updates = subject.is_update && graph.update_begin < static_cast<OpId>(graph.ops.size());
   for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units.size()); ++unit) {
-    const int stage = layout.zero_stage;
-    const int want_parameters =
-        subject.is_update ? (updates && (stage == 1 || stage == 2)) : (stage == 3 ? parameter_gathers[unit] : 0);
-    const int want_gradients = updates && stage <= 1 ? 1 : 0;
-    const int want_reduces = !subject.is_update && HasGradient(graph, unit) ? 1 : 0;
     const std::string& name = graph.units[unit].name;
-    const auto count = [&](StateClass c) { return gathers[{unit, static_cast<int>(c)}]; };
-    if (const int got = count(StateClass::kParameters); got != want_parameters) {
-      return subject.Error("unit ", name, " has ", got, " gathers of parameters, stage ", stage, " demands ",
-                           want_parameters);
+    for (StateId s = 0; s < static_cast<StateId>(layout.states.size()); ++s) {
+      const int want = GathersDemanded(subject, unit, s, parameter_gathers), got = gathers[{unit, s}];
+      if (got == want) continue;
+      return subject.Error("unit ", name, " has ", got, " gathers of ", layout.states[s].name, ", stage ",
+                           layout.zero_stage, " demands ", want);
     }
-    if (const int got = count(StateClass::kGradients); got != want_gradients) {
-      return subject.Error("unit ", name, " has ", got, " gathers of gradients, stage ", stage, " demands ",
-                           want_gradients);
-    }
+    const int want_reduces = !subject.is_update && HasGradient(graph, unit) ? 1 : 0;
     if (reduces[unit] != want_reduces) {
       return subject.Error("unit ", name, " has ", reduces[unit], " reductions of its gradient, wanted ", want_reduces);
     }
-    if (count(StateClass::kMoment1) + count(StateClass::kMoment2) != 0) {
-      return subject.Error("unit ", name, " gathers moments, which no rank needs whole");
-    }
   }
-  if (norms != (updates ? 1 : 0)) return subject.Error(norms, " norm steps, wanted ", updates ? 1 : 0);
+  const int want_norms = subject.is_update && graph.update_begin < static_cast<OpId>(graph.ops.size()) ? 1 : 0;
+  if (norms != want_norms) return subject.Error(norms, " norm steps, wanted ", want_norms);
   return absl::OkStatus();
 }
 

@@ -37,10 +37,10 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
       layout.zero_stage > 3) {
     return error("rank ", layout.rank, " of ", layout.world_size, " at stage ", layout.zero_stage);
   }
-  if (layout.page_bytes <= 0 || layout.page_bytes % (kSliceAlignment * 4) != 0) {
-    return error("pages of ", layout.page_bytes, " bytes are no multiple of ", kSliceAlignment * 4);
+  if (layout.page_bytes <= 0 || layout.page_bytes % kHomeAlignment != 0) {
+    return error("pages of ", layout.page_bytes, " bytes are no multiple of ", kHomeAlignment);
   }
-  if (layout.slices.size() != graph.units.size() || layout.homes.size() != graph.units.size() * kStateClassCount) {
+  if (layout.slices.size() != graph.units.size() || layout.homes.size() != graph.units.size() * layout.states.size()) {
     return error(layout.slices.size(), " slices and ", layout.homes.size(), " homes for ", graph.units.size(),
                  " units");
   }
@@ -58,26 +58,27 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
   return absl::OkStatus();
 }
 
-std::string HomeLabel(const Graph& graph, const Home& home) {
-  return absl::StrCat(graph.units[home.unit].name, " ", Name(home.state_class));
+std::string HomeLabel(const Graph& graph, const Layout& layout, const Home& home) {
+  return absl::StrCat(graph.units[home.unit].name, " ", layout.states[home.state].name);
 }
 
-absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateClass c) {
+absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateId s) {
   const Layout& layout = plan.layout;
-  const Home& home = layout.home(unit, c);
+  const Home& home = layout.home(unit, s);
   const auto error = [&](const auto&... parts) {
     return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": home of ", graph.units[unit].name, " ",
-                                            Name(c), ": ", parts...));
+                                            layout.states[s].name, ": ", parts...));
   };
-  if (home.unit != unit || home.state_class != c) return error("labelled as another's");
-  const bool trains = graph.update_begin < static_cast<OpId>(graph.ops.size());
-  if (home.elements == 0 && c != StateClass::kParameters && !trains) return absl::OkStatus();
-  const StateExtent extent = ExtentOf(layout, unit, c);
-  if (home.elements * 4 != extent.bytes || home.range.bytes != extent.bytes) {
+  if (home.unit != unit || home.state != s) return error("labelled as another's");
+  if (s != kParameterState && !graph.units[unit].trainable) {
+    return home.elements == 0 ? absl::OkStatus() : error("belongs to a frozen unit");
+  }
+  const StateExtent extent = ExtentOf(layout, unit, s);
+  if (home.elements * extent.element_bytes != extent.bytes || home.range.bytes != extent.bytes) {
     return error("stores ", home.elements, " elements in ", home.range.bytes, " bytes, stage ", layout.zero_stage,
                  " demands ", extent.bytes, " bytes");
   }
-  if (home.range.offset < 0 || home.range.offset % (kSliceAlignment * 4) != 0 ||
+  if (home.range.offset < 0 || home.range.offset % kHomeAlignment != 0 ||
       home.range.offset + home.range.bytes > layout.home_bytes[static_cast<int>(home.range.tier)]) {
     return error("at ", home.range.offset, " is not aligned or not among the ",
                  layout.home_bytes[static_cast<int>(home.range.tier)], " bytes of homes");
@@ -98,10 +99,10 @@ absl::Status CheckLayout(const Graph& graph, const Plan& plan) {
   std::vector<std::string> labels(plan.layout.homes.size());
   for (size_t i = 0; i < plan.layout.homes.size(); ++i) {
     const Home& home = plan.layout.homes[i];
-    RETURN_IF_ERROR(CheckHome(graph, plan, static_cast<UnitId>(i / kStateClassCount),
-                              static_cast<StateClass>(i % kStateClassCount)));
+    const size_t states = plan.layout.states.size();
+    RETURN_IF_ERROR(CheckHome(graph, plan, static_cast<UnitId>(i / states), static_cast<StateId>(i % states)));
     if (home.elements == 0) continue;
-    labels[i] = HomeLabel(graph, home);
+    labels[i] = HomeLabel(graph, plan.layout, home);
     if (const std::string* other = used[static_cast<int>(home.range.tier)].Add(home.range, labels[i])) {
       return absl::InternalError(absl::StrCat("homes of ", labels[i], " and ", *other, " overlap"));
     }
@@ -145,7 +146,7 @@ absl::Status CheckPermanent(const Subject& subject, const Region& region) {
       return absl::OkStatus();
     }
   } else if (region.unit >= 0 && region.unit < static_cast<UnitId>(subject.graph.units.size()) &&
-             region.range == plan.layout.home(region.unit, region.state_class).range) {
+             region.range == plan.layout.home(region.unit, region.state).range) {
     return absl::OkStatus();
   }
   return subject.Error("permanent region ", region.label, " is not where the layout says");
@@ -173,13 +174,13 @@ absl::Status CheckAllPermanent(const Subject& subject) {
     if (region.tensor != kNone) {
       fixed_listed[region.tensor] = true;
     } else {
-      home_listed[region.unit * kStateClassCount + static_cast<int>(region.state_class)] = true;
+      home_listed[plan.layout.HomeIndex(region.unit, region.state)] = true;
     }
   }
   for (size_t i = 0; i < home_listed.size(); ++i) {
     const Home& home = plan.layout.homes[i];
     if (home.elements > 0 && !home_listed[i]) {
-      return subject.Error("no permanent region for the home of ", HomeLabel(subject.graph, home));
+      return subject.Error("no permanent region for the home of ", HomeLabel(subject.graph, plan.layout, home));
     }
   }
   for (size_t t = 0; t < fixed_listed.size(); ++t) {
@@ -193,14 +194,18 @@ absl::Status CheckAllPermanent(const Subject& subject) {
 // Every place lies inside its region while that is alive.
 absl::Status CheckPlaces(const Subject& subject, int32_t index) {
   const Step& step = subject.segment.steps[index];
-  if (step.kind == StepKind::kCompute && (step.op < 0 || step.op >= static_cast<OpId>(subject.graph.ops.size()))) {
+  if ((step.kind == StepKind::kCompute || step.kind == StepKind::kUpdate) &&
+      (step.op < 0 || step.op >= static_cast<OpId>(subject.graph.ops.size()))) {
     return subject.StepError(index, "no such op");
   }
   const bool of_unit = step.kind != StepKind::kCompute && step.kind != StepKind::kNorm && step.kind != StepKind::kMove;
+  if (step.state < 0 || step.state >= static_cast<StateId>(subject.plan.layout.states.size())) {
+    return subject.StepError(index, "no such state");
+  }
   if ((of_unit && step.unit < 0) || step.unit >= static_cast<UnitId>(subject.graph.units.size())) {
     return subject.StepError(index, "no such unit");
   }
-  for (const Access& access : AccessesOf(subject.graph, step)) {
+  for (const MemoryAccess& access : AccessesOf(subject.graph, step)) {
     const Place& p = access.place;
     if (p.region < 0 || p.region >= static_cast<int32_t>(subject.segment.regions.size())) {
       return subject.StepError(index, "no region ", p.region);

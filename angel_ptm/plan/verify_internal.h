@@ -32,20 +32,21 @@ struct Subject {
   }
 };
 
-// Where a rank's stored state lies in its unit's flat vector, from the layout's slices and stage alone.
+// Where a rank's stored state lies in its unit's flat vector, in bytes, from the layout's slices and stage alone.
 struct StateExtent {
+  int64_t element_bytes = 0;
   int64_t begin = 0, bytes = 0;          // what the home stores
   int64_t own_begin = 0, own_bytes = 0;  // the rank's slice
   int64_t whole_bytes = 0;
 };
-StateExtent ExtentOf(const Layout& layout, UnitId unit, StateClass state_class);
+StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state);
 
 // One memory access of a step. Operands that are read and written count as written.
-struct Access {
+struct MemoryAccess {
   Place place;
   bool writes;
 };
-std::vector<Access> AccessesOf(const Graph& graph, const Step& step);
+std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step);
 
 // Slices and homes follow from the units, the world and the stage; homes and fixed tensors are disjoint and inside
 // their arenas.

@@ -1,4 +1,4 @@
-#include "angel_ptm/plan/verify_replay.h"
+#include "angel_ptm/plan/verify_memory.h"
 
 namespace angel_ptm::verify {
 
@@ -6,8 +6,8 @@ std::string SymbolicMemory::NameOf(ObjectId object) const {
   if (object == kNone) return "nothing known";
   const int32_t state = object - static_cast<int32_t>(graph_.tensors.size());
   if (state < 0) return absl::StrCat("tensor ", graph_.tensors[object].name);
-  return absl::StrCat(graph_.units[state / kStateClassCount].name, " ",
-                      Name(static_cast<StateClass>(state % kStateClassCount)));
+  const int32_t count = static_cast<int32_t>(layout_.states.size());
+  return absl::StrCat(graph_.units[state / count].name, " ", layout_.states[state % count].name);
 }
 
 void SymbolicMemory::Write(const Place& place, const Extent& extent) {

@@ -49,7 +49,7 @@ class OrderCheck {
       for (int m = 0; m < kLaneCount; ++m) clock[m] = std::max(clock[m], other[m]);
     }
     const Stamp self{lane, static_cast<int32_t>(done_[lane].size()) + 1, index};
-    for (const Access& access : AccessesOf(subject_.graph, step)) {
+    for (const MemoryAccess& access : AccessesOf(subject_.graph, step)) {
       if (const Stamp* other = Conflict(access, self, clock)) {
         return subject_.StepError(index, "nothing orders its access to region ",
                                   subject_.segment.regions[access.place.region].label, " behind step ", other->step,
@@ -63,7 +63,7 @@ class OrderCheck {
   }
 
   // The earlier step this access is not ordered behind, or null. Records the access.
-  const Stamp* Conflict(const Access& access, const Stamp& self, const Clock& clock) {
+  const Stamp* Conflict(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
     const MemoryRange& range = subject_.segment.regions[access.place.region].range;
     IntervalMap<LastUse>& uses = uses_[static_cast<int>(range.tier)];
     const int64_t begin = range.offset + access.place.begin, end = begin + access.place.bytes;
@@ -85,15 +85,9 @@ class OrderCheck {
     return found ? &conflict_ : nullptr;
   }
 
-  // Square sums, norm and updates share the step's norm and scalars, which have no address.
+  // Norm and updates share the step's scalars, which have no address.
   absl::Status OrderNorm(const Step& step, const Stamp& self, const Clock& clock) {
-    if (step.kind == StepKind::kSquareSum) last_square_sum_ = self;
-    if (step.kind == StepKind::kNorm) {
-      norm_ = self;
-      if (!last_square_sum_.FinishedBefore(clock)) {
-        return subject_.StepError(self.step, "does not wait for the square sum of step ", last_square_sum_.step);
-      }
-    }
+    if (step.kind == StepKind::kNorm) norm_ = self;
     if (step.kind == StepKind::kUpdate && !norm_.FinishedBefore(clock)) {
       return subject_.StepError(self.step, "does not wait for the norm of step ", norm_.step);
     }
@@ -103,7 +97,7 @@ class OrderCheck {
   const Subject& subject_;
   std::array<std::vector<Clock>, kLaneCount> done_;  // by lane and number - 1: what that step's end implies
   std::array<IntervalMap<LastUse>, kTierCount> uses_;
-  Stamp conflict_, last_square_sum_, norm_;
+  Stamp conflict_, norm_;
 };
 
 }  // namespace

@@ -1,90 +1,104 @@
-// What memory holds and which values are newest, while CheckReplay plays a segment.
+// The dynamic half of the proof: plays a segment's steps in issue order on symbolic memory. CheckOrder proves that any
+// other execution the waits allow sees the same values. verify_replay.cc has the ops, verify_state.cc what moves,
+// gathers, reduces and updates state.
 #ifndef ANGEL_PTM_PLAN_VERIFY_REPLAY_H_
 #define ANGEL_PTM_PLAN_VERIFY_REPLAY_H_
 
-#include <array>
-#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "angel_ptm/plan/interval_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "angel_ptm/plan/verify_internal.h"
+#include "angel_ptm/plan/verify_memory.h"
 
 namespace angel_ptm::verify {
 
-// Something with a value: a tensor of the graph, or one class of a unit's state (its flat vector over all ranks).
-using ObjectId = int32_t;
-
-// Bytes [begin, begin + bytes) of an object.
-struct Extent {
-  ObjectId object = kNone;
-  int64_t begin = 0, bytes = 0;
-};
-
-// The part of a range that is done; each element may be done once.
-class Coverage {
+class Replay {
  public:
-  // False if some of it was done before.
-  bool Add(int64_t begin, int64_t end) {
-    const bool is_new = done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done == nullptr; });
-    done_.Assign(begin, end, true);
-    return is_new;
-  }
-  bool Covers(int64_t begin, int64_t end) const {
-    return done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done != nullptr; });
-  }
+  explicit Replay(const Subject& subject)
+      : subject_(subject),
+        graph_(subject.graph),
+        layout_(subject.plan.layout),
+        memory_(graph_, layout_, subject.segment),
+        op_done_(graph_.ops.size(), false),
+        writers_(graph_.tensors.size()),
+        writes_done_(graph_.tensors.size(), 0),
+        conditional_(subject.segment.regions.size(), false),
+        reduced_(graph_.units.size(), false),
+        update_ops_(graph_.units.size()),
+        updated_(graph_.ops.size()) {}
+
+  absl::Status Run();
 
  private:
-  IntervalMap<bool> done_;
-};
-
-// Symbolic memory: every byte of both arenas holds a byte of some version of some object, or nothing known; every byte
-// of every object has a newest version.
-class SymbolicMemory {
- public:
-  SymbolicMemory(const Graph& graph, const Segment& segment)
-      : graph_(graph), segment_(segment), newest_(graph.tensors.size() + graph.units.size() * kStateClassCount) {}
-
-  static ObjectId Tensor(TensorId t) { return t; }
-  ObjectId State(UnitId unit, StateClass c) const {
-    return static_cast<ObjectId>(graph_.tensors.size()) + unit * kStateClassCount + static_cast<int>(c);
+  const Step& step() const { return subject_.segment.steps[step_]; }
+  const Region& RegionOf(const Place& place) const { return subject_.segment.regions[place.region]; }
+  template <typename... Parts>
+  absl::Status Error(const Parts&... parts) const {
+    return subject_.StepError(step_, parts...);
   }
-  // "tensor layers.0.mlp.swiglu.y", "layers.0.dense parameters"
-  std::string NameOf(ObjectId object) const;
+  const std::string& NameOf(StateId state) const { return layout_.states[state].name; }
+  StateExtent ExtentOfStep() const { return ExtentOf(layout_, step().unit, step().state); }
+  ObjectId StateOfStep() const { return memory_.State(step().unit, step().state); }
 
-  // The place gets a new version of the extent, which is the newest from now on.
-  void Write(const Place& place, const Extent& extent);
-  // A new version of the extent exists that no memory of this rank holds.
-  void Outdate(const Extent& extent);
-  // The place gets the newest version of the extent, whatever memory holds.
-  void CopyNewest(const Place& place, const Extent& extent);
-  // The place holds nothing known from now on.
-  void Forget(const Place& place);
-  // Nothing if the place holds the newest version of the extent; else what it holds instead.
-  std::optional<std::string> WhyNot(const Place& place, const Extent& extent) const;
-  // The extent the place holds a part of at its first byte; object kNone if nothing is known of it.
-  Extent HeldBy(const Place& place) const;
+  void Begin();
+  absl::Status Play();
+  absl::Status CheckLane();
+  absl::Status Compute();
+  absl::Status ReadOperand(TensorId t, const Place& place);
+  absl::Status WriteOperand(TensorId t, const Place& place);
+  absl::Status CheckOperandsDisjoint();
+  absl::Status Move();
+  absl::Status MoveTensor();
+  absl::Status MoveUnitGradients();
+  absl::Status MoveState();
+  absl::Status CheckCondition();
+  absl::Status CheckPages(int64_t home_begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes);
+  absl::Status Gather();
+  absl::Status CheckUpdatedBeforeGather();
+  absl::Status Reduce();
+  absl::Status Norm();
+  absl::Status Update();
+  absl::Status UpdateOperand(size_t slot);
+  std::pair<int64_t, int64_t> UpdatedRange(UnitId unit) const;
+  absl::Status CheckComplete();
+  absl::Status CheckHomes();
 
- private:
-  struct Content {
-    ObjectId object = kNone;
-    int64_t shift = 0;  // object byte = memory byte + shift
-    int64_t version = 0;
-  };
-
-  int64_t Address(const Place& place) const { return segment_.regions[place.region].range.offset + place.begin; }
-  IntervalMap<Content>& Tier(const Place& place) {
-    return tiers_[static_cast<int>(segment_.regions[place.region].range.tier)];
+  absl::Status Need(const Place& place, const Extent& extent, std::string_view what) const {
+    if (place.region == kNone) return Error(std::string(what), " is missing");
+    if (const auto why = memory_.WhyNot(place, extent)) {
+      return Error(std::string(what), " in region ", RegionOf(place).label, ": ", *why);
+    }
+    return absl::OkStatus();
   }
-  const IntervalMap<Content>& Tier(const Place& place) const {
-    return tiers_[static_cast<int>(segment_.regions[place.region].range.tier)];
+  absl::Status NeedTier(const Place& place, TierKind tier) const {
+    if (place.region == kNone) return Error("a place is missing");
+    if (RegionOf(place).range.tier == tier) return absl::OkStatus();
+    return Error("region ", RegionOf(place).label, " is on the ", Name(RegionOf(place).range.tier), ", wanted ",
+                 Name(tier));
+  }
+  // Elements of a unit's state.
+  Extent Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+    const int64_t bytes = SizeOf(layout_.states[s].dtype);
+    return {memory_.State(unit, s), begin * bytes, count * bytes};
   }
 
+  const Subject& subject_;
   const Graph& graph_;
-  const Segment& segment_;
-  std::array<IntervalMap<Content>, kTierCount> tiers_;
-  std::vector<IntervalMap<int64_t>> newest_;  // by object: version of every byte that has one
-  int64_t versions_ = 0;
+  const Layout& layout_;
+  SymbolicMemory memory_;
+  int32_t step_ = 0;
+  std::vector<bool> op_done_;
+  std::vector<std::vector<OpId>> writers_;               // by tensor, in graph order
+  std::vector<size_t> writes_done_;                      // by tensor
+  std::vector<bool> conditional_;                        // by region: filled in some micro-batches only
+  std::vector<bool> reduced_;                            // by unit
+  std::vector<std::vector<OpId>> update_ops_;            // by unit, in graph order
+  std::vector<Coverage> updated_;                        // by update op, in elements
+  absl::flat_hash_set<std::pair<OpId, StateId>> begun_;  // what update ops have begun to write
+  int norms_ = 0;
 };
 
 }  // namespace angel_ptm::verify

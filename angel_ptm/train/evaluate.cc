@@ -22,7 +22,7 @@ absl::StatusOr<Validation> Evaluator::Evaluate() {
                     .micro = micro,
                     .rank = communicator_.rank(),
                     .world = world});
-      RETURN_IF_ERROR(executor_.RunMicroStep(/*accumulate=*/false, step));
+      RETURN_IF_ERROR(executor_.RunMicroStep({}, step));
       mine.loss += feeder_.LossSum();
       mine.targets += static_cast<double>(feeder_.target_count());
       mine.bytes += static_cast<double>(TargetBytes(feeder_.targets(), token_bytes_));

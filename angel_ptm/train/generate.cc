@@ -87,7 +87,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
                                   config.numerics().expert_block_rows());
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(graph_, 1, options_.threads));
-  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {.optimizer_state = false}));
+  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
   const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];
   if (options_.memory_bytes_max > 0 && bytes > options_.memory_bytes_max) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -99,7 +99,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_, options_.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
-  return LoadState(checkpoint, StateViews(plan_.layout, machine));
+  return LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine));
 }
 
 absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
@@ -116,7 +116,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
     executor_->WriteInput(tokens, input.data());
     executor_->WriteInput(positions, where.data());
     executor_->WriteInput(position, &at);
-    RETURN_IF_ERROR(executor_->RunMicroStep(false, at));
+    RETURN_IF_ERROR(executor_->RunMicroStep({}, at));
     executor_->ReadOutput(logits_c, logits.data());
     for (size_t r = 0; r < rows; ++r) {
       if (at + 1 < static_cast<int32_t>(prompts_[r].size())) {

@@ -25,7 +25,7 @@ void InitialiseParameter(const Tensor& tensor, float stddev, uint64_t seed, int6
 void InitialiseState(const Graph& graph, uint64_t seed, std::span<const StateView> views) {
   for (const StateView& view : views) {
     std::fill(view.stored.begin(), view.stored.end(), 0.0f);
-    if (view.state_class != StateClass::kParameters) continue;
+    if (view.state != kParameterState) continue;
     const int64_t begin = view.stored.size() == view.own_slice.size() ? view.begin : 0;
     for (int32_t p : graph.units[view.unit].parameters) {
       const Parameter& parameter = graph.parameters[p];

@@ -140,6 +140,7 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
     return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
   }
   run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
+  run->evaluation.states = run->training.states;
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run->evaluation, facts.world_size, facts.threads));
   ASSIGN_OR_RETURN(run->evaluation_plan,
                    MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));

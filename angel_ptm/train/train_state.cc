@@ -63,8 +63,8 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const 
                                                const TextDataset& dataset, Communicator& communicator) {
   std::vector<StateSlice> slices;
   for (const StateView& view : views) {
-    if (view.state_class == StateClass::kGradients) continue;
-    slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
+    if (!graph.states[view.state].saved) continue;
+    slices.push_back({view.unit, graph.states[view.state].name, view.begin, view.own_slice});
   }
   const CheckpointOptions options{
       .directory = CheckpointDirectory(config),
@@ -83,14 +83,16 @@ absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& c
                                                     ": restore model{}, or choose another output.directory"));
 }
 
-absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views) {
+absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
+                       const std::vector<StateView>& views) {
   for (const StateView& view : views) {
-    if (view.state_class == StateClass::kGradients) {
+    const StateSpec& spec = states[view.state];
+    if (!spec.saved) {
       std::fill(view.stored.begin(), view.stored.end(), 0.0f);
       continue;
     }
     const bool whole = view.stored.size() != view.own_slice.size();
-    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, view.state_class, whole ? 0 : view.begin, view.stored));
+    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, spec.name, whole ? 0 : view.begin, view.stored));
   }
   return absl::OkStatus();
 }

@@ -47,8 +47,10 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const 
 // besides what CheckGraph sees in the shapes. Otherwise kFailedPrecondition with every field that differs.
 absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint);
 
-// Fills parameters and moments of `views` from a checkpoint of any world size; gradients become zero.
-absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views);
+// Fills the saved states of `views` from a checkpoint of any world size; the others become zero. `states`:
+// Graph::states.
+absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
+                       const std::vector<StateView>& views);
 
 }  // namespace angel_ptm
 

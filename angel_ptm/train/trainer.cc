@@ -77,6 +77,9 @@ class Trainer {
   MicroBatchPlace Place(int64_t micro) const {
     return {state_.next_sample, micro, communicator_.rank(), communicator_.size()};
   }
+  MicroBatch Part(int64_t micro) const {
+    return {.first = micro == 0, .last = micro + 1 == derived_.accumulation_steps};
+  }
   bool LastStep() const { return state_.next_step >= config_.steps(); }
 
   const TrainConfig& config_;
@@ -201,7 +204,7 @@ absl::Status Trainer::StartOrResume() {
           "--resume: ", latest.path, " was trained on other samples: ", state_.sample_order, "; this run has ",
           sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
     }
-    RETURN_IF_ERROR(LoadState(checkpoint, views_));
+    RETURN_IF_ERROR(LoadState(checkpoint, plan_->training.states, views_));
     Print(absl::StrCat("resumed ", latest.path, " at step ", state_.next_step));
     if (state_.numerics != numerics) {
       Print(absl::StrCat("note: the checkpoint was trained with ", state_.numerics, "; this run has ", numerics,
@@ -280,7 +283,7 @@ absl::Status Trainer::Prepare() {
 absl::Status Trainer::MicroSteps(double& loss_sum, double& target_count) {
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
     feeder_->Feed(Place(micro));
-    RETURN_IF_ERROR(executor_->RunMicroStep(micro > 0, state_.next_step));
+    RETURN_IF_ERROR(executor_->RunMicroStep(Part(micro), state_.next_step));
     loss_sum += feeder_->LossSum();
     target_count += static_cast<double>(feeder_->target_count());
   }
@@ -343,7 +346,7 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(communicator_.size());
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
     feeder_->Feed(Place(micro));
-    ASSIGN_OR_RETURN(const NonFinite mine, executor_->FindNonFinite(micro > 0, state_.next_step));
+    ASSIGN_OR_RETURN(const NonFinite mine, executor_->FindNonFinite(Part(micro), state_.next_step));
     RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(found)),
                                             std::as_bytes(std::span(&mine, 1)), {"first non-finite tensor", micro}));
     int rank = kNone;

@@ -70,9 +70,9 @@ TEST(CheckpointTest, UnalignedRangesAndChunkBorders) {
                                                                          {elements + 100, 4},
                                                                          {5, 0}}) {
     std::vector<float> out(static_cast<size_t>(n), NAN);
-    ASSERT_TRUE(reader->ReadRange(0, StateClass::kMoment2, begin, out).ok());
+    ASSERT_TRUE(reader->ReadRange(0, "moment2", begin, out).ok());
     for (int64_t i = 0; i < n; ++i) {
-      ASSERT_EQ(out[i], begin + i < elements ? StateValue(0, StateClass::kMoment2, begin + i, 1) : 0.0f) << begin + i;
+      ASSERT_EQ(out[i], begin + i < elements ? StateValue(0, "moment2", begin + i, 1) : 0.0f) << begin + i;
     }
   }
 }
@@ -182,15 +182,15 @@ TEST(CheckpointTest, StateThatWasNotSavedIsAnError) {
     const OwnState state(graph, 0, 1, 1);
     std::vector<StateSlice> parameters;
     for (const StateSlice& s : state.slices()) {
-      if (s.state_class == StateClass::kParameters) parameters.push_back(s);
+      if (s.state == "parameters") parameters.push_back(s);
     }
     return WriteCheckpoint({.directory = dir.path()}, graph, parameters, {.step = 1}, comm).status();
   });
   const auto reader = CheckpointReader::Open(dir / "step-00000001");
   ASSERT_TRUE(reader.ok()) << reader.status();
   std::vector<float> out(3);
-  EXPECT_TRUE(reader->ReadRange(0, StateClass::kParameters, 0, out).ok());
-  EXPECT_EQ(reader->ReadRange(0, StateClass::kMoment1, 0, out).code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(reader->ReadRange(0, "parameters", 0, out).ok());
+  EXPECT_EQ(reader->ReadRange(0, "moment1", 0, out).code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

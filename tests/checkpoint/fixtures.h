@@ -64,15 +64,15 @@ inline Graph SmallGraph() {
                     {"head", {{130, 64}}}});
 }
 
-inline const std::vector<StateClass>& SavedClasses() {
-  static const std::vector<StateClass> classes = {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2};
-  return classes;
+inline const std::vector<std::string>& SavedStates() {
+  static const std::vector<std::string> states = {"parameters", "moment1", "moment2"};
+  return states;
 }
 
 // The element's value, different for every place and step.
-inline float StateValue(UnitId unit, StateClass state_class, int64_t i, int64_t step) {
-  return static_cast<float>((step * 131 + unit * 17 + static_cast<int>(state_class)) % 251) +
-         static_cast<float>(i % 65521) / 65536.0f;
+inline float StateValue(UnitId unit, const std::string& state, int64_t i, int64_t step) {
+  const int number = state == "parameters" ? 0 : state == "moment1" ? 2 : 3;
+  return static_cast<float>((step * 131 + unit * 17 + number) % 251) + static_cast<float>(i % 65521) / 65536.0f;
 }
 
 // One rank's own state, with padding, and the slices that describe it. With `whole_vectors` the slices point into whole
@@ -82,12 +82,12 @@ class OwnState {
   OwnState(const Graph& graph, int rank, int size, int64_t step, bool whole_vectors = false) {
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
       const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
-      for (StateClass c : SavedClasses()) {
+      for (const std::string& state : SavedStates()) {
         const int64_t begin = whole_vectors ? 0 : rank * cut.slice_elements;
         const int64_t n = whole_vectors ? size * cut.slice_elements : cut.slice_elements;
         std::vector<float>& values = storage_.emplace_back(static_cast<size_t>(n), 0.0f);
-        for (int64_t i = 0; i < n && begin + i < cut.elements; ++i) values[i] = StateValue(u, c, begin + i, step);
-        slices_.push_back({.unit = u, .state_class = c, .begin = rank * cut.slice_elements});
+        for (int64_t i = 0; i < n && begin + i < cut.elements; ++i) values[i] = StateValue(u, state, begin + i, step);
+        slices_.push_back({.unit = u, .state = state, .begin = rank * cut.slice_elements});
         own_.push_back({whole_vectors ? rank * cut.slice_elements : 0, cut.slice_elements});
       }
     }
@@ -116,16 +116,16 @@ inline absl::Status ExpectState(const CheckpointReader& reader, const Graph& gra
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
     const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
     std::vector<float> slice(static_cast<size_t>(cut.slice_elements));
-    for (StateClass c : SavedClasses()) {
+    for (const std::string& state : SavedStates()) {
       for (int rank = 0; rank < size; ++rank) {
         std::fill(slice.begin(), slice.end(), -1.0f);
         const int64_t begin = rank * cut.slice_elements;
-        RETURN_IF_ERROR(reader.ReadRange(u, c, begin, slice));
+        RETURN_IF_ERROR(reader.ReadRange(u, state, begin, slice));
         for (int64_t i = 0; i < cut.slice_elements; ++i) {
-          const float want = begin + i < cut.elements ? StateValue(u, c, begin + i, step) : 0.0f;
+          const float want = begin + i < cut.elements ? StateValue(u, state, begin + i, step) : 0.0f;
           if (slice[i] != want) {
-            return absl::InternalError(absl::StrCat(graph.units[u].name, " class ", static_cast<int>(c), " element ",
-                                                    begin + i, ": wanted ", want, ", got ", slice[i]));
+            return absl::InternalError(absl::StrCat(graph.units[u].name, " ", state, " element ", begin + i,
+                                                    ": wanted ", want, ", got ", slice[i]));
           }
         }
       }

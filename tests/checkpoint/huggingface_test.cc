@@ -37,7 +37,7 @@ Graph MakeModel(const HunyuanLmShape& shape) {
 
 absl::Status ReadTestValues(UnitId unit, int64_t begin, std::span<float> out) {
   for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = StateValue(unit, StateClass::kParameters, begin + static_cast<int64_t>(i), 3);
+    out[i] = StateValue(unit, "parameters", begin + static_cast<int64_t>(i), 3);
   }
   return absl::OkStatus();
 }
@@ -89,7 +89,7 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
       ImportHuggingFace(dir / "out", graph, [&](UnitId unit, int64_t begin, std::span<const float> values) {
         for (size_t i = 0; i < values.size(); ++i) {
           const int64_t at = begin + static_cast<int64_t>(i);
-          EXPECT_EQ(values[i], StateValue(unit, StateClass::kParameters, at, 3));
+          EXPECT_EQ(values[i], StateValue(unit, "parameters", at, 3));
           ++seen[unit][at];
         }
         return absl::OkStatus();

@@ -59,7 +59,7 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
 
 void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
   for (const StateView& view : StateViews(run_->training_plan.layout, machine_)) {
-    if (view.state_class != StateClass::kParameters) continue;
+    if (view.state != kParameterState) continue;
     for (int32_t p : run_->training.units[view.unit].parameters) {
       const Tensor& tensor = run_->training.tensors[run_->training.parameters[p].tensor];
       if (!absl::EndsWith(absl::StrCat(".", tensor.name), absl::StrCat(".", name_end))) continue;
@@ -83,7 +83,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 
 std::string TinyTrainer::FirstNonFinite() {
   feeder_->Feed(Place(0));
-  const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
+  const NonFinite found = OrDie(executor_->FindNonFinite({}, step_));
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
 
@@ -97,9 +97,10 @@ UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
 
 void TinyTrainer::Step() {
   double loss = 0, targets = 0;
-  for (int64_t micro = 0; micro < loader_->MicroBatchesPerStep(communicator_.size()); ++micro) {
+  const int64_t count = loader_->MicroBatchesPerStep(communicator_.size());
+  for (int64_t micro = 0; micro < count; ++micro) {
     feeder_->Feed(Place(micro));
-    OrDie(executor_->RunMicroStep(micro > 0, step_));
+    OrDie(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == count}, step_));
     loss += feeder_->LossSum();
     targets += static_cast<double>(feeder_->target_count());
   }

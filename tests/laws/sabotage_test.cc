@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "optim/adamw.h"
 #include "tests/laws/law_worlds.h"
 #include "tests/support/forwarding_communicator.h"
 
@@ -53,9 +54,9 @@ std::function<std::unique_ptr<Communicator>(Communicator&)> Reducing(OwnReductio
 }
 
 // This rank's state of one class of one unit.
-StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, StateClass state_class) {
+StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, StateId state) {
   for (const StateView& view : StateViews(layout, machine)) {
-    if (view.unit == unit && view.state_class == state_class) return view;
+    if (view.unit == unit && view.state == state) return view;
   }
   return {};
 }
@@ -79,7 +80,7 @@ void PlantStalePage(TinyRun& run) {
   auto old_page = std::make_shared<std::vector<float>>();
   run.tamper = [old_page](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (machine.communicator->rank() != 1 || micro != 0) return;
-    const std::span<float> own = ViewOf(layout, machine, kUnit, StateClass::kParameters).own_slice;
+    const std::span<float> own = ViewOf(layout, machine, kUnit, kParameterState).own_slice;
     const std::span<float> page = own.first(std::min<size_t>(own.size(), layout.page_bytes / 4));
     if (step == 0) old_page->assign(page.begin(), page.end());
     if (step == 1) std::copy(old_page->begin(), old_page->end(), page.begin());
@@ -89,7 +90,7 @@ void PlantStalePage(TinyRun& run) {
 void PlantLostGradient(TinyRun& run) {
   run.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (!Strikes(machine, step, micro)) return;
-    const StateView view = ViewOf(layout, machine, kUnit, StateClass::kGradients);
+    const StateView view = ViewOf(layout, machine, kUnit, kGradientState);
     std::fill(view.own_slice.begin(), view.own_slice.end(), 0.0f);
   };
 }
@@ -97,13 +98,13 @@ void PlantLostGradient(TinyRun& run) {
 void PlantFlippedBit(TinyRun& run, bool in_a_copy) {
   run.tamper = [in_a_copy](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (!Strikes(machine, step, micro)) return;
-    const StateView view = ViewOf(layout, machine, kUnit, StateClass::kParameters);
+    const StateView view = ViewOf(layout, machine, kUnit, kParameterState);
     float& value = in_a_copy ? view.stored[100] : view.own_slice[100];
     value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) ^ 1u);
   };
 }
 
-void PlantZeroMoments(TinyRun& run, StateClass moment) {
+void PlantZeroMoments(TinyRun& run, StateId moment) {
   run.tamper = [moment](const Graph& graph, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (step != 1 || micro != 0) return;
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
@@ -132,9 +133,9 @@ std::vector<Sabotage> Faults() {
          run.feed = [](int64_t step, int n) { return step == 1 && n % 3 != 1 ? n / 3 * 3 + 2 - n % 3 : n; };
        }},
       {"LostGradient", PlantLostGradient},
-      {"FirstMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, StateClass::kMoment1); }, false,
+      {"FirstMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, kMoment1State); }, false,
        /*resumed=*/true},
-      {"SecondMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, StateClass::kMoment2); }, false,
+      {"SecondMomentNotRestored", [](TinyRun& run) { PlantZeroMoments(run, kMoment2State); }, false,
        /*resumed=*/true},
       {"FlippedBit", [](TinyRun& run) { PlantFlippedBit(run, /*in_a_copy=*/false); }},
       {"FlippedBitOfACopy", [](TinyRun& run) { PlantFlippedBit(run, /*in_a_copy=*/true); }, /*replicated=*/true},

@@ -12,13 +12,13 @@ namespace {
 
 constexpr int kWorldSize = 2;
 
-// Puts `value` into rank 1's slice of the last unit's gradient, at `step`.
+// Puts `value` into rank 1's slice of the last unit's gradient at `step`, for the second micro-batch to add to.
 TinyRun WithGradient(TinyRun run, float value, int64_t step) {
-  run.tamper = [=](const Graph& graph, const Layout& layout, const Machine& machine, int64_t at, int) {
-    if (machine.communicator->rank() != 1 || at != step) return;
+  run.tamper = [=](const Graph& graph, const Layout& layout, const Machine& machine, int64_t at, int micro) {
+    if (machine.communicator->rank() != 1 || at != step || micro != 0) return;
     for (const StateView& view : StateViews(layout, machine)) {
       if (view.unit + 1 < static_cast<UnitId>(graph.units.size())) continue;
-      if (view.state_class == StateClass::kGradients) view.own_slice.back() = value;
+      if (view.state == kGradientState) view.own_slice.back() = value;
     }
   };
   return run;
@@ -28,7 +28,7 @@ TEST(SkippedStepTest, NoBitChanges) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (int stage : {0, 1, 2, 3}) {
     for (int percent : {100, 35}) {
-      TinyRun run{.zero_stage = stage, .steps = 1};
+      TinyRun run{.zero_stage = stage, .accumulation = 2, .steps = 1};
       run.device_bytes = UnconstrainedDeviceBytes(run, kWorldSize) * percent / 100;
       const auto before = TrainLocally(run, kWorldSize);
       ASSERT_TRUE(before.ok()) << before.status();

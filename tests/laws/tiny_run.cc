@@ -80,7 +80,7 @@ class Rank {
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
     RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
-    return LoadState(checkpoint, StateViews(plan_.layout, machine_));
+    return LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine_));
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
@@ -97,7 +97,7 @@ class Rank {
       Write("positions", batch.positions.data());
       Write("segment_start", batch.segment_start.data());
       Write("target_count", &batch.target_count);
-      RETURN_IF_ERROR(executor_->RunMicroStep(micro > 0, step));
+      RETURN_IF_ERROR(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == run_.accumulation}, step));
       std::vector<float> losses(batch.tokens.size());
       executor_->ReadOutput(graph_.FindTensor("token_loss"), losses.data());
       for (float l : losses) loss += l;
@@ -121,20 +121,20 @@ class Rank {
   absl::Status Collect(TinyResult& result) {
     result.parameters.resize(graph_.units.size());
     result.moments.resize(graph_.units.size());
+    result.state_bytes.resize(graph_.states.size());
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      result.state_bytes[static_cast<int>(view.state_class)] += static_cast<int64_t>(view.stored.size_bytes());
-      if (view.state_class == StateClass::kGradients) continue;
+      result.state_bytes[view.state] += static_cast<int64_t>(view.stored.size_bytes());
+      if (!graph_.states[view.state].saved) continue;
       std::vector<float> whole(view.own_slice.size() * communicator_.size());
       RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(view.own_slice),
                                               {"collect", run_.steps}));
       if (view.stored.size() == whole.size() &&
           std::memcmp(view.stored.data(), whole.data(), whole.size() * sizeof(float)) != 0) {
         return absl::InternalError(absl::StrCat("rank ", communicator_.rank(), "'s copy of the ",
-                                                Name(view.state_class), " of ", graph_.units[view.unit].name,
+                                                graph_.states[view.state].name, " of ", graph_.units[view.unit].name,
                                                 " differs from what their owners hold"));
       }
-      auto& into =
-          view.state_class == StateClass::kParameters ? result.parameters[view.unit] : result.moments[view.unit];
+      auto& into = view.state == kParameterState ? result.parameters[view.unit] : result.moments[view.unit];
       // Without the padding, which depends on the world size.
       into.insert(into.end(), whole.begin(), whole.begin() + graph_.units[view.unit].elements);
     }
@@ -150,8 +150,8 @@ class Rank {
     if (run_.save_directory.empty()) return absl::OkStatus();
     std::vector<StateSlice> slices;
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      if (view.state_class == StateClass::kGradients) continue;
-      slices.push_back({view.unit, view.state_class, view.begin, view.own_slice});
+      if (!graph_.states[view.state].saved) continue;
+      slices.push_back({view.unit, graph_.states[view.state].name, view.begin, view.own_slice});
     }
     ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph_, slices,
                                                                   {.step = run_.steps}, communicator_));

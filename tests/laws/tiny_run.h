@@ -54,8 +54,8 @@ struct TinyResult {
   int64_t device_arena_bytes = 0, host_arena_bytes = 0;
   int64_t moves = 0;  // kMove steps of both segments
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
-  std::array<int64_t, kStateClassCount> state_bytes = {};  // what rank 0 stores, on both tiers
-  std::string checkpoint;                                  // saved at the end
+  std::vector<int64_t> state_bytes;  // by state: what rank 0 stores, on all tiers
+  std::string checkpoint;            // saved at the end
 
   // Everything law 1 promises to be equal bit for bit.
   bool SameBits(const TinyResult& other) const;

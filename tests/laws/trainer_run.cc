@@ -151,7 +151,7 @@ absl::StatusOr<std::vector<float>> NewestState(const TrainConfig& config) {
   std::vector<float> state;
   for (UnitId unit = 0; unit < static_cast<UnitId>(checkpoint.manifest().units.size()); ++unit) {
     const size_t elements = static_cast<size_t>(checkpoint.manifest().units[unit].elements);
-    for (StateClass c : {StateClass::kParameters, StateClass::kMoment1, StateClass::kMoment2}) {
+    for (const char* c : {"parameters", "moment1", "moment2"}) {
       state.resize(state.size() + elements);
       RETURN_IF_ERROR(checkpoint.ReadRange(unit, c, 0, std::span(state).last(elements)));
     }

@@ -79,7 +79,7 @@ class Probe {
   absl::Status Logits();
   absl::Status Steps();
   // Adds `prefix`<exported name> for every exported tensor, from the vectors of one class, times `scale`.
-  void AddState(const std::string& prefix, StateClass state_class, double scale);
+  void AddState(const std::string& prefix, StateId state, double scale);
 
   const TrainConfig& config_;
   const std::string output_;
@@ -144,7 +144,7 @@ absl::Status Probe::Export() {
       .tokenizer_files = {{"tokenizer.json", tokenizer}, {"tokenizer_config.json", tokenizer_config}}};
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     for (const StateView& view : views_) {
-      if (view.unit != unit || view.state_class != StateClass::kParameters) continue;
+      if (view.unit != unit || view.state != kParameterState) continue;
       std::copy_n(view.stored.begin() + begin, out.size(), out.begin());
     }
     return absl::OkStatus();
@@ -164,16 +164,16 @@ absl::Status Probe::Logits() {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
   }
-  RETURN_IF_ERROR(logits_executor_->RunMicroStep(false, 0));
+  RETURN_IF_ERROR(logits_executor_->RunMicroStep({}, 0));
   std::vector<float> logits(b * s * v);
   logits_executor_->ReadOutput(logits_graph_.FindTensor("logits.c"), logits.data());
   dump_.Add<float>("logits", {b, s, v}, logits);
   return absl::OkStatus();
 }
 
-void Probe::AddState(const std::string& prefix, StateClass state_class, double scale) {
+void Probe::AddState(const std::string& prefix, StateId state, double scale) {
   for (const StateView& view : views_) {
-    if (view.state_class != state_class) continue;
+    if (view.state != state) continue;
     for (int32_t p : run_->training.units[view.unit].parameters) {
       const Parameter& parameter = run_->training.parameters[p];
       for (const ExportedName& exported : parameter.exported) {
@@ -191,13 +191,13 @@ absl::Status Probe::Steps() {
   std::vector<float> losses, norms, rates;
   for (int step = 0; step < kSteps; ++step) {
     feeder_->Feed({});
-    RETURN_IF_ERROR(executor_->RunMicroStep(false, step));
+    RETURN_IF_ERROR(executor_->RunMicroStep({}, step));
     const double count = static_cast<double>(feeder_->target_count());
     losses.push_back(static_cast<float>(feeder_->LossSum() / count));
     rates.push_back(static_cast<float>(adamw.learning_rate() * (step + 1) / kSteps));
     if (step == 0) {
       dump_.Add<float>("loss", {1}, losses);
-      AddState("grad/", StateClass::kGradients, 1 / count);
+      AddState("grad/", kGradientState, 1 / count);
     }
     const auto decide = [&](const StepExchange& exchange) {
       const double norm = std::sqrt(exchange.squares.ToDouble()) / count, t = step + 1;
@@ -213,7 +213,7 @@ absl::Status Probe::Steps() {
   dump_.Add<float>("learning_rates", {kSteps}, rates);
   dump_.Add<float>("losses", {kSteps}, losses);
   dump_.Add<float>("grad_norms", {kSteps}, norms);
-  AddState("weights_after/", StateClass::kParameters, 1);
+  AddState("weights_after/", kParameterState, 1);
   return absl::OkStatus();
 }
 

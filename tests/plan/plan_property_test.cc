@@ -6,6 +6,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "optim/adamw.h"
 #include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
@@ -70,13 +71,13 @@ int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
 }
 
 void ExpectStageFormula(const Graph& graph, const Plan& plan) {
-  std::array<int64_t, kStateClassCount> stored = {};
-  for (const Home& home : plan.layout.homes) stored[static_cast<int>(home.state_class)] += home.range.bytes;
+  std::vector<int64_t> stored(graph.states.size());
+  for (const Home& home : plan.layout.homes) stored[home.state] += home.range.bytes;
   const int stage = plan.layout.zero_stage, world = plan.layout.world_size;
-  EXPECT_EQ(stored[static_cast<int>(StateClass::kParameters)], StoredBytes(graph, world, stage >= 3));
-  EXPECT_EQ(stored[static_cast<int>(StateClass::kGradients)], StoredBytes(graph, world, stage >= 2));
-  EXPECT_EQ(stored[static_cast<int>(StateClass::kMoment1)], StoredBytes(graph, world, stage >= 1));
-  EXPECT_EQ(stored[static_cast<int>(StateClass::kMoment2)], StoredBytes(graph, world, stage >= 1));
+  EXPECT_EQ(stored[kParameterState], StoredBytes(graph, world, stage >= 3));
+  EXPECT_EQ(stored[kGradientState], StoredBytes(graph, world, stage >= 1));
+  EXPECT_EQ(stored[kMoment1State], StoredBytes(graph, world, stage >= 1));
+  EXPECT_EQ(stored[kMoment2State], StoredBytes(graph, world, stage >= 1));
 }
 
 // A reduce writes its source, the padding of a unit's gradients included, where nothing else has written since the
@@ -225,7 +226,8 @@ TEST(SharedLayout, EvaluationAndDecodingKeepTheHomes) {
     options.device_bytes = plan->arena_bytes[0] / 2;
     plan = MakePlan(training, FactsFor(training), options);
     ASSERT_TRUE(plan.ok()) << plan.status();
-    for (const Graph& graph : {BuildHunyuanLmEvaluation(shape, kSmallBatch), BuildHunyuanLmDecoding(shape, 2, 32, 8)}) {
+    for (Graph graph : {BuildHunyuanLmEvaluation(shape, kSmallBatch), BuildHunyuanLmDecoding(shape, 2, 32, 8)}) {
+      graph.states = training.states;
       const absl::StatusOr<Plan> other = MakePlan(graph, FactsFor(graph), options, &plan->layout);
       ASSERT_TRUE(other.ok()) << other.status();
       const absl::Status verified = VerifyPlan(graph, *other);
@@ -240,7 +242,7 @@ TEST(SharedLayout, EvaluationAndDecodingKeepTheHomes) {
 
 TEST(Generation, KeepsParametersOnly) {
   const Graph graph = BuildHunyuanLmDecoding(SmallShape(2, false), 1, 32, 8);
-  const PlanOptions options{.page_bytes = 64 << 10, .optimizer_state = false};
+  const PlanOptions options{.page_bytes = 64 << 10};
   const absl::StatusOr<Plan> plan = MakePlan(graph, FactsFor(graph), options);
   ASSERT_TRUE(plan.ok());
   const absl::Status verified = VerifyPlan(graph, *plan);

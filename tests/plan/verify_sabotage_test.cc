@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
+#include "optim/adamw.h"
 #include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
@@ -49,9 +50,9 @@ Predicate IsOp(OpKind kind) {
   return [kind](const Step& step) { return step.kind == StepKind::kCompute && TestGraph().ops[step.op].kind == kind; };
 }
 // A move of unit state.
-Predicate IsMove(Lane lane, StateClass c) {
-  return [lane, c](const Step& step) {
-    return step.kind == StepKind::kMove && step.lane == lane && step.unit != kNone && step.state_class == c;
+Predicate IsMove(Lane lane, StateId state) {
+  return [lane, state](const Step& step) {
+    return step.kind == StepKind::kMove && step.lane == lane && step.unit != kNone && step.state == state;
   };
 }
 
@@ -161,12 +162,28 @@ std::vector<Sabotage> CollectiveSabotages() {
       {"ReduceIntoAnotherSlice", 0, 100,
        [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kReduce))].dst.begin = 0; },
        "accumulated gradient"},
-      {"DroppedGradientWriteBack", 2, 30,
-       [](Plan& p) { Erase(p.micro_step, IsMove(Lane::kCopyOut, StateClass::kGradients)); }, "not up to date"},
-      {"WrongPages", 2, 30,
+      {"DroppedGradientWriteBack", 2, 30, [](Plan& p) { Erase(p.micro_step, IsMove(Lane::kCopyOut, kGradientState)); },
+       "not up to date"},
+      {"ConditionalWriteBack", 2, 30,
        [](Plan& p) {
-         ++p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, StateClass::kGradients))].first_page;
+         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].when = When::kAccumulating;
        },
+       "does not take place in every micro-batch"},
+      {"ConditionalFetchOfParameters", 3, 30,
+       [](Plan& p) {
+         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyIn, kParameterState))].when = When::kAccumulating;
+       },
+       "does not take place in every micro-batch"},
+      {"ReturnOfWhatIsNotAlwaysThere", 2, 30, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduce)); },
+       "which is not always there"},
+      {"WrongLink", 2, 30,
+       [](Plan& p) {
+         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].lane = Lane::kCopyIn;
+         Refit(p.micro_step);
+       },
+       "on lane copy-in, wanted copy-out"},
+      {"WrongPages", 2, 30,
+       [](Plan& p) { ++p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].first_page; },
        "says pages"},
   };
 }
@@ -196,22 +213,28 @@ std::vector<Sabotage> OffloadSabotages() {
 }
 
 std::vector<Sabotage> UpdateSabotages() {
+  // At this budget moments rest on the host and some parameters on the device: their pages go to the host and back.
+  constexpr int kMixed = 70;
   const auto stale_arrival = [](Plan& p) {
     Segment& s = p.update;
-    const int32_t arrival = Find(s, IsMove(Lane::kCopyIn, StateClass::kMoment1));
+    const int32_t arrival = Find(s, IsMove(Lane::kCopyOut, kParameterState));
     const Step again = s.steps[arrival];
     const int32_t back = Find(s, [&](const Step& step) { return step.src.region == again.dst.region; });
     s.steps.insert(s.steps.begin() + back, again);
     Refit(s);
   };
-  const auto home_of_moment2 = [](Plan& p) {
+  const auto home_of_another = [](Plan& p) {
     Segment& s = p.update;
-    Step& out = s.steps[Find(s, IsMove(Lane::kCopyOut, StateClass::kMoment1))];
+    Step& back = s.steps[Find(s, IsMove(Lane::kCopyIn, kParameterState))];
     const int32_t other = Find(s, [&](const Step& step) {
-      return IsMove(Lane::kCopyOut, StateClass::kMoment2)(step) && step.unit == out.unit;
+      return IsMove(Lane::kCopyIn, kParameterState)(step) && step.unit != back.unit && step.src.bytes >= back.src.bytes;
     });
-    out.dst = s.steps[other].dst;
+    back.dst.region = s.steps[other].dst.region;
     Refit(s);
+  };
+  const auto on_the_devices_lane = [](Plan& p) {
+    p.update.steps[Find(p.update, Is(StepKind::kUpdate))].lane = Lane::kCompute;
+    Refit(p.update);
   };
   return {
       {"UpdateTwice", 0, 100, [](Plan& p) { Duplicate(p.update, Is(StepKind::kUpdate)); }, "updated twice"},
@@ -229,23 +252,19 @@ std::vector<Sabotage> UpdateSabotages() {
        [](Plan& p) { Relocate(p.update, Find(p.update, Is(StepKind::kUpdate)), Find(p.update, Is(StepKind::kNorm))); },
        "before the norm"},
       {"DroppedNorm", 3, 100, [](Plan& p) { Erase(p.update, Is(StepKind::kNorm)); }, "before the norm"},
-      {"DroppedSquareSum", 3, 100, [](Plan& p) { Erase(p.update, Is(StepKind::kSquareSum)); },
-       "not squared completely"},
-      {"SquareSumTwice", 3, 100, [](Plan& p) { Duplicate(p.update, Is(StepKind::kSquareSum)); }, "squared twice"},
-      {"SkippedWriteBack", 0, 30, [](Plan& p) { Erase(p.update, IsMove(Lane::kCopyOut, StateClass::kParameters)); },
+      {"SkippedWriteBack", 0, kMixed, [](Plan& p) { Erase(p.update, IsMove(Lane::kCopyIn, kParameterState)); },
        "not up to date"},
-      {"StaleArrival", 0, 30, stale_arrival, "stale copy"},
-      {"WrongHome", 0, 30, home_of_moment2, "to the place of"},
+      {"StaleArrival", 0, kMixed, stale_arrival, "stale copy"},
+      {"WrongHome", 0, kMixed, home_of_another, "to the place of"},
+      {"HostStateOnTheDevicesLane", 3, 30, on_the_devices_lane, "cannot address"},
       {"DroppedGradientGather", 0, 100,
        [](Plan& p) {
-         Erase(p.update,
-               [](const Step& s) { return s.kind == StepKind::kGather && s.state_class == StateClass::kGradients; });
+         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kGather && s.state == kGradientState; });
        },
        "nothing known"},
       {"DroppedParameterGather", 1, 100,
        [](Plan& p) {
-         Erase(p.update,
-               [](const Step& s) { return s.kind == StepKind::kGather && s.state_class == StateClass::kParameters; });
+         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kGather && s.state == kParameterState; });
        },
        "not up to date"},
       {"GatherBeforeUpdate", 2, 100,
@@ -277,7 +296,7 @@ std::vector<Sabotage> MemorySabotages() {
   const auto unprotected_home = [](Plan& p) {
     std::vector<Region>& regions = p.micro_step.regions;
     Region& home = *std::find_if(regions.begin(), regions.end(), [](const Region& r) {
-      return r.permanent && r.tensor == kNone && r.state_class == StateClass::kMoment1;
+      return r.permanent && r.tensor == kNone && r.state == kMoment1State;
     });
     home.permanent = false;
     std::find_if(regions.begin(), regions.end(), [&](const Region& r) {
@@ -309,7 +328,7 @@ std::vector<Sabotage> MemorySabotages() {
        },
        "overlap"},
       {"WrongSlices", 2, 45, [](Plan& p) { p.layout.slices[0].slice_elements += kSliceAlignment; }, "cut into slices"},
-      {"HomeOfAnotherStage", 2, 45, [](Plan& p) { p.layout.zero_stage = 1; }, "stage 1 demands"},
+      {"HomeOfAnotherStage", 2, 45, [](Plan& p) { p.layout.zero_stage = 0; }, "stage 0 demands"},
       {"FixedPlaceTooSmall", 2, 45, [](Plan& p) { p.fixed[TestGraph().FindTensor("tokens")].bytes -= 4; }, "tokens"},
       {"WaitForTheFuture", 2, 45, [](Plan& p) { p.micro_step.steps[0].waits[0] = 7; }, "are issued before it"},
   };
@@ -348,7 +367,7 @@ TEST(DroppedWait, EveryOneIsMissed) {
         }
       }
     }
-    EXPECT_GT(dropped, 100);
+    EXPECT_GT(dropped, 50);
     EXPECT_TRUE(VerifyPlan(TestGraph(), plan).ok());
   }
 }

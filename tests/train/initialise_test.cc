@@ -32,7 +32,7 @@ std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
     std::vector<float> whole(slice * world, -1.0f);
     for (int rank = 0; rank < world; ++rank) {
       const std::span<float> own(whole.data() + rank * slice, static_cast<size_t>(slice));
-      const StateView view{u, StateClass::kParameters, rank * slice, own, own};
+      const StateView view{u, kParameterState, rank * slice, own, own};
       InitialiseState(graph, seed, std::span(&view, 1));
     }
     for (size_t i = graph.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
@@ -73,7 +73,7 @@ TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
 
 TEST(InitialiseTest, OtherStateIsZero) {
   std::vector<float> values(1024, 5.0f);
-  const StateView view{0, StateClass::kMoment1, 0, values, values};
+  const StateView view{0, StateId{2}, 0, values, values};
   InitialiseState(TestGraph(), 1, std::span(&view, 1));
   for (float v : values) ASSERT_EQ(v, 0);
 }

@@ -19,12 +19,12 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   vocabulary_ = shape.vocab_size;
   graph_ = BuildHunyuanLmLogits(
       shape, {.rows = 1, .sequence = sequence, .expert_block_rows = config.numerics().expert_block_rows()});
-  plan_ = OrDie(MakePlan(graph_, OrDie(CpuFacts(graph_, 1, 1)), {.optimizer_state = false}));
+  plan_ = OrDie(MakePlan(graph_, OrDie(CpuFacts(graph_, 1, 1)), {}));
   device_ = OrDie(MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_};
   executor_ = OrDie(Executor::Create(graph_, plan_, machine, {}));
-  OrDie(LoadState(checkpoint, StateViews(plan_.layout, machine)));
+  OrDie(LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine)));
 }
 
 std::vector<float> LogitsModel::Logits(std::span<const int32_t> tokens, std::span<const int32_t> positions,
@@ -32,7 +32,7 @@ std::vector<float> LogitsModel::Logits(std::span<const int32_t> tokens, std::spa
   executor_->WriteInput(graph_.FindTensor("tokens"), tokens.data());
   executor_->WriteInput(graph_.FindTensor("positions"), positions.data());
   executor_->WriteInput(graph_.FindTensor("segment_start"), segment_start.data());
-  const absl::Status played = executor_->RunMicroStep(false, 0);
+  const absl::Status played = executor_->RunMicroStep({}, 0);
   APTM_CHECK(played.ok(), std::string(played.message()));
   std::vector<float> logits(tokens.size() * static_cast<size_t>(vocabulary_));
   executor_->ReadOutput(graph_.FindTensor("logits.c"), logits.data());

@@ -1,0 +1,58 @@
+// What persists from step to step for every sharding unit: parameters, their gradients, the optimizer's states. Each is
+// one flat vector a unit, element for element beside the parameters. A run's states are a table of StateSpecs; a new
+// one (EMA weights, a master copy) is a row of it, added by the file in optim/ that needs it.
+#ifndef ANGEL_PTM_MODEL_STATE_H_
+#define ANGEL_PTM_MODEL_STATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/dtype.h"
+
+namespace angel_ptm {
+
+// Index into a run's table of states (Graph::states). The first two rows are the same in every run that trains.
+using StateId = int16_t;
+inline constexpr StateId kParameterState = 0;  // what ops read
+inline constexpr StateId kGradientState = 1;   // sum over a step's micro-batches; not between steps
+
+struct StateSpec {
+  // What a state holds before the first step, or where a checkpoint does not have it.
+  enum class Start : uint8_t { kZero, kParameters };
+
+  std::string name;  // in messages, plans and checkpoints: "parameters", "moment1"
+  DType dtype = DType::kFloat32;
+  int sharded_from_stage = 1;   // from which ZeRO stage on a rank stores only its slice
+  bool saved = true;            // in checkpoints
+  double touches_per_step = 2;  // reads and writes of each element: the busiest states rest nearest to the device
+  Start start = Start::kZero;
+
+  friend bool operator==(const StateSpec&, const StateSpec&) = default;
+};
+
+// Parameters are read by the forward and the backward pass of every micro-batch. Stage 3 shards them (Rajbhandari et
+// al. 2020, ZeRO).
+inline StateSpec ParameterState() { return {.name = "parameters", .sharded_from_stage = 3, .touches_per_step = 8}; }
+
+// The number of the state of that name, or -1.
+inline StateId FindState(const std::vector<StateSpec>& states, std::string_view name) {
+  for (size_t i = 0; i < states.size(); ++i) {
+    if (states[i].name == name) return static_cast<StateId>(i);
+  }
+  return -1;
+}
+
+// What a step does to an operand.
+enum class Access : uint8_t { kRead, kWrite, kReadWrite };
+constexpr bool Writes(Access access) { return access != Access::kRead; }
+
+// An operand of an update op.
+struct StateOperand {
+  StateId state = kParameterState;
+  Access access = Access::kRead;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_STATE_H_

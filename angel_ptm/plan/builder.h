@@ -1,0 +1,67 @@
+// Regions and steps common to all segments; nobody but the builders of segments includes this.
+#ifndef ANGEL_PTM_PLAN_BUILDER_H_
+#define ANGEL_PTM_PLAN_BUILDER_H_
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/plan/segment_builder.h"
+
+namespace angel_ptm {
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+
+  Segment Take() {
+    UpdateLifetimes(segment_);
+    return std::move(segment_);
+  }
+
+ protected:
+  // What a new region of a unit's state is for.
+  struct Purpose {
+    std::string_view label;
+    MemoryClass memory_class = MemoryClass::kStaging;
+  };
+
+  int32_t AddRegion(Region region) {
+    segment_.regions.push_back(std::move(region));
+    return static_cast<int32_t>(segment_.regions.size()) - 1;
+  }
+  // Memory for `count` elements of a unit's state.
+  Place AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tier, const Purpose& purpose);
+
+  TierKind TierOf(const Place& place) const { return segment_.regions[place.region].range.tier; }
+  TierKind HomeTier(UnitId unit, StateId s) const { return layout_.home(unit, s).range.tier; }
+  // The home's memory for elements [begin, begin + count) of the unit's flat vector.
+  Place HomePlace(UnitId unit, StateId s, int64_t begin, int64_t count) const;
+  // Elements [begin, begin + count) of a place that holds a state from `whole`'s first element on.
+  Place Part(const Place& whole, StateId s, int64_t begin, int64_t count) const {
+    return {whole.region, whole.begin + layout_.bytes(s, begin), layout_.bytes(s, count)};
+  }
+
+  // Where elements [begin, begin + count), which lie at `at`, can be used on `tier`: there if it is that tier, else in
+  // a new region that they are moved to. Return is the mirror: what lies at `at` goes back to `home`, if it was moved.
+  Place Fetch(UnitId unit, StateId s, const Place& at, int64_t begin, int64_t count, TierKind tier,
+              const Purpose& purpose, When when = When::kAlways);
+  void Return(UnitId unit, StateId s, const Place& home, const Place& at, int64_t begin, int64_t count);
+  // Moves elements from tier to tier until they are at `to`. The only function that knows which tiers are neighbours.
+  void Transfer(UnitId unit, StateId s, const Place& to, Place from, int64_t begin, int64_t count,
+                When when = When::kAlways);
+  void Gather(UnitId unit, StateId s, const Place& dst, const Place& src);
+
+  const Graph& graph_;
+  const Layout& layout_;
+  Segment segment_;
+  std::vector<int32_t> home_region_;   // by Layout::HomeIndex
+  std::vector<int32_t> fixed_region_;  // by tensor
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_BUILDER_H_

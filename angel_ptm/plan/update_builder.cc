@@ -1,0 +1,136 @@
+// The update segment: the norm, then for every trainable unit its update ops, where its states rest.
+#include <algorithm>
+#include <utility>
+
+#include "angel_ptm/plan/builder.h"
+
+namespace angel_ptm {
+namespace {
+
+class UpdateBuilder : public Builder {
+ public:
+  using Builder::Builder;
+
+  Segment Build() {
+    std::vector<std::vector<OpId>> ops(graph_.units.size());  // by unit, in the graph's order
+    std::vector<UnitId> units;
+    for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
+      const UnitId unit = graph_.ops[op].unit;
+      if (ops[unit].empty()) units.push_back(unit);
+      ops[unit].push_back(op);
+    }
+    segment_.steps.push_back({.kind = StepKind::kNorm, .lane = Lane::kComm});
+    for (UnitId unit : units) Update(unit, ops[unit]);
+    return Take();
+  }
+
+ private:
+  // A state that the unit's update touches, over all its ops.
+  struct Use {
+    StateId state;
+    bool reads_first, writes;
+  };
+
+  std::vector<Use> UsesOf(const std::vector<OpId>& ops) const {
+    std::vector<Use> uses;
+    for (OpId op : ops) {
+      for (const StateOperand& operand : graph_.ops[op].states) {
+        const auto it = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.state == operand.state; });
+        if (it != uses.end()) {
+          it->writes |= Writes(operand.access);
+        } else {
+          uses.push_back({operand.state, operand.access != Access::kWrite, Writes(operand.access)});
+        }
+      }
+    }
+    return uses;
+  }
+
+  // Compute follows the state: the update runs on the processor that can address the homes of what only it touches,
+  // moments above all, which are most of the bytes.
+  TierKind TierOfUpdate(UnitId unit, const std::vector<Use>& uses) const {
+    TierKind tier = TierKind::kDevice;
+    for (const Use& use : uses) {
+      if (use.state != kParameterState && use.state != kGradientState) tier = std::max(tier, HomeTier(unit, use.state));
+    }
+    while (SpecOf(tier).processor == Processor::kNobody) tier = Toward(tier, TierKind::kDevice);
+    return tier;
+  }
+
+  void Update(UnitId unit, const std::vector<OpId>& ops) {
+    const std::vector<Use> uses = UsesOf(ops);
+    // A rank updates its own slice unless it stores everything itself.
+    const bool own = std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(use.state); });
+    const int64_t begin = own ? layout_.own_begin(unit) : 0;
+    const int64_t count = own ? layout_.slices[unit].slice_elements : layout_.whole_elements(unit);
+    // Of reduced gradients only the own slice is up to date.
+    if (!own && layout_.world_size > 1) GatherHome(unit, kGradientState);
+
+    const TierKind tier = TierOfUpdate(unit, uses);
+    const bool in_place =
+        std::all_of(uses.begin(), uses.end(), [&](const Use& use) { return HomeTier(unit, use.state) == tier; });
+    if (in_place) {
+      UpdateElements(unit, ops, uses, tier, begin, count);
+    } else {
+      ForEachPage(unit, begin, count,
+                  [&](int64_t at, int64_t page) { UpdateElements(unit, ops, uses, tier, at, page); });
+    }
+    for (const Use& use : uses) {
+      if (own && use.writes && !layout_.sharded(use.state)) GatherHome(unit, use.state);
+    }
+  }
+
+  // Pages of elements [begin, begin + count) of the unit's vector; pages never straddle slices.
+  template <typename Visit>
+  void ForEachPage(UnitId unit, int64_t begin, int64_t count, Visit&& visit) const {
+    const int64_t slice = layout_.slices[unit].slice_elements, page_elements = layout_.page_elements();
+    for (int64_t at = begin; at < begin + count;) {
+      const int64_t in_slice = at % slice;
+      const int64_t page = std::min({page_elements - in_slice % page_elements, slice - in_slice, begin + count - at});
+      visit(at, page);
+      at += page;
+    }
+  }
+
+  void UpdateElements(UnitId unit, const std::vector<OpId>& ops, const std::vector<Use>& uses, TierKind tier,
+                      int64_t begin, int64_t count) {
+    std::vector<Place> places(layout_.states.size());
+    for (const Use& use : uses) {
+      APTM_CHECK(use.reads_first, "an update of ", graph_.units[unit].name, " writes what it never read");
+      const std::string label = absl::StrCat(layout_.states[use.state].name, " pages");
+      places[use.state] = Fetch(unit, use.state, HomePlace(unit, use.state, begin, count), begin, count, tier, {label});
+    }
+    for (OpId op : ops) {
+      Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = begin, .count = count};
+      step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
+      for (const StateOperand& operand : graph_.ops[op].states) step.operands.push_back(places[operand.state]);
+      segment_.steps.push_back(std::move(step));
+    }
+    for (const Use& use : uses) {
+      if (!use.writes) continue;
+      Return(unit, use.state, HomePlace(unit, use.state, begin, count), places[use.state], begin, count);
+    }
+  }
+
+  // Completes a whole vector at home from the slices that its owners keep up to date.
+  void GatherHome(UnitId unit, StateId s) {
+    const int64_t whole = layout_.whole_elements(unit), slice = layout_.slices[unit].slice_elements;
+    const int64_t begin = layout_.own_begin(unit);
+    const Place home = HomePlace(unit, s, 0, whole);
+    Place on_device = home;
+    if (TierOf(home) != TierKind::kDevice) {
+      on_device = AddUnitRegion(unit, s, whole, TierKind::kDevice, {absl::StrCat(layout_.states[s].name, " whole")});
+      Transfer(unit, s, Part(on_device, s, begin, slice), Part(home, s, begin, slice), begin, slice);
+    }
+    Gather(unit, s, on_device, Part(on_device, s, begin, slice));
+    Return(unit, s, home, on_device, 0, whole);
+  }
+};
+
+}  // namespace
+
+Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed) {
+  return UpdateBuilder(graph, layout, fixed).Build();
+}
+
+}  // namespace angel_ptm

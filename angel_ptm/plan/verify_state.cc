@@ -1,0 +1,249 @@
+// What moves, gathers, reduces and updates state.
+#include <algorithm>
+#include <utility>
+
+#include "angel_ptm/plan/verify_replay.h"
+
+namespace angel_ptm::verify {
+
+absl::Status Replay::Move() {
+  const Place &src = step().src, &dst = step().dst;
+  if (src.region == kNone || dst.region == kNone) return Error("a place is missing");
+  const TierKind from = RegionOf(src).range.tier, to = RegionOf(dst).range.tier;
+  const LinkSpec* link = FindLink(from, to);
+  if (link == nullptr) return Error("there is no link from ", Name(from), " to ", Name(to));
+  if (link->lane != step().lane) {
+    return Error("moves from ", Name(from), " to ", Name(to), " on lane ", Name(step().lane), ", wanted ",
+                 Name(link->lane));
+  }
+  if (src.bytes != dst.bytes || src.bytes <= 0) return Error("moves ", src.bytes, " bytes to ", dst.bytes);
+  if (step().unit != kNone) return MoveState();
+  return RegionOf(dst).memory_class == MemoryClass::kUnitGradients ? MoveUnitGradients() : MoveTensor();
+}
+
+absl::Status Replay::MoveTensor() {
+  const Place &src = step().src, &dst = step().dst;
+  const TensorId t = RegionOf(src).tensor;
+  if (t == kNone || RegionOf(dst).tensor != t) {
+    return Error("moves ", RegionOf(src).label, " to the place of ", RegionOf(dst).label);
+  }
+  if (src.bytes != graph_.tensors[t].bytes()) return Error("moves a part of ", graph_.tensors[t].name);
+  RETURN_IF_ERROR(CheckPages(0, src.bytes, layout_.page_bytes, src.bytes));
+  const Extent extent{SymbolicMemory::Tensor(t), 0, src.bytes};
+  RETURN_IF_ERROR(Need(src, extent, "source"));
+  memory_.CopyNewest(dst, extent);
+  return absl::OkStatus();
+}
+
+// A unit's micro-batch gradient leaves or returns between two contributions: all of it that exists so far.
+absl::Status Replay::MoveUnitGradients() {
+  const Place &src = step().src, &dst = step().dst;
+  const Region &from = RegionOf(src), &to = RegionOf(dst);
+  if (from.memory_class != MemoryClass::kUnitGradients || from.unit != to.unit) {
+    return Error("moves ", from.label, " to the place of ", to.label);
+  }
+  if (src.begin != 0 || dst.begin != 0 || src.bytes != from.range.bytes || dst.bytes != to.range.bytes) {
+    return Error("moves a part of ", from.label);
+  }
+  RETURN_IF_ERROR(CheckPages(0, src.bytes, layout_.page_bytes, src.bytes));
+  memory_.Forget(dst);
+  for (int32_t p : graph_.units[from.unit].parameters) {
+    const TensorId t = graph_.parameters[p].gradient;
+    if (t == kNone || writes_done_[t] == 0) continue;
+    const Tensor& tensor = graph_.tensors[t];
+    const Extent extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
+    const auto part = [&](const Place& whole) -> Place {
+      return {whole.region, whole.begin + tensor.unit_offset * SizeOf(tensor.dtype), tensor.bytes()};
+    };
+    RETURN_IF_ERROR(Need(part(src), extent, tensor.name));
+    memory_.CopyNewest(part(dst), extent);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Replay::MoveState() {
+  const Place &src = step().src, &dst = step().dst;
+  const Region& to = RegionOf(dst);
+  const Extent extent = Elements(step().unit, step().state, step().begin, step().count);
+  if (extent.bytes != src.bytes) return Error("moves ", src.bytes, " bytes for ", step().count, " elements");
+  if (to.unit != step().unit || to.state != step().state) return Error("moves to the place of ", to.label);
+  const StateExtent stored = ExtentOfStep();
+  const int64_t home_begin = extent.begin - stored.begin;
+  if (to.permanent && dst.begin != home_begin) {
+    return Error("byte ", home_begin, " of the home is moved to byte ", dst.begin, " of ", to.label);
+  }
+  const int64_t page_bytes = layout_.page_bytes / SizeOf(DType::kFloat32) * stored.element_bytes;
+  RETURN_IF_ERROR(CheckPages(home_begin, stored.own_bytes, page_bytes, src.bytes));
+  RETURN_IF_ERROR(Need(src, extent, "source"));
+  memory_.CopyNewest(dst, extent);
+  return absl::OkStatus();
+}
+
+// What only some micro-batches bring may only be what the others overwrite: a reduced gradient that is added to.
+absl::Status Replay::CheckCondition() {
+  const auto conditional = [&](const Place& place) { return place.region != kNone && conditional_[place.region]; };
+  if (step().when != When::kAlways) {
+    const bool fetches = step().kind == StepKind::kMove && step().unit != kNone && step().state == kGradientState &&
+                         !subject_.is_update && step().dst.region != kNone && !RegionOf(step().dst).permanent;
+    if (!fetches) return Error("does not take place in every micro-batch");
+    conditional_[step().dst.region] = true;
+    return absl::OkStatus();
+  }
+  if (step().kind == StepKind::kReduce && step().dst.region != kNone) {
+    conditional_[step().dst.region] = false;
+    return absl::OkStatus();
+  }
+  for (const MemoryAccess& access : AccessesOf(graph_, step())) {
+    if (conditional(access.place)) return Error("uses ", RegionOf(access.place).label, ", which is not always there");
+  }
+  return absl::OkStatus();
+}
+
+// Pages start anew with every slice.
+absl::Status Replay::CheckPages(int64_t home_begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes) {
+  const int64_t pages_per_slice = (slice_bytes + page_bytes - 1) / page_bytes;
+  const auto page_of = [&](int64_t byte) {
+    return byte / slice_bytes * pages_per_slice + byte % slice_bytes / page_bytes;
+  };
+  const int64_t first = page_of(home_begin), last = page_of(home_begin + bytes - 1);
+  if (step().first_page == first && step().page_count == last - first + 1) return absl::OkStatus();
+  return Error("says pages [", step().first_page, ", ", step().first_page + step().page_count,
+               "), its bytes are pages [", first, ", ", last + 1, ")");
+}
+
+absl::Status Replay::Gather() {
+  RETURN_IF_ERROR(NeedTier(step().src, TierKind::kDevice));
+  RETURN_IF_ERROR(NeedTier(step().dst, TierKind::kDevice));
+  const UnitId unit = step().unit;
+  const StateExtent extent = ExtentOfStep();
+  const ObjectId object = StateOfStep();
+  const Place &src = step().src, &dst = step().dst;
+  RETURN_IF_ERROR(Need(src, {object, extent.own_begin, extent.own_bytes}, "own slice"));
+  if (dst.bytes != extent.whole_bytes) return Error("gathers ", dst.bytes, " bytes of ", extent.whole_bytes);
+  if (RegionOf(dst).unit != unit || RegionOf(dst).state != step().state) {
+    return Error("gathers to the place of ", RegionOf(dst).label);
+  }
+  if (src.region == dst.region && src.begin != dst.begin + extent.own_begin) {
+    return Error("the own slice lies at byte ", src.begin, " of its destination, wanted ",
+                 dst.begin + extent.own_begin);
+  }
+  if (subject_.is_update) RETURN_IF_ERROR(CheckUpdatedBeforeGather());
+  memory_.CopyNewest(dst, {object, 0, extent.whole_bytes});
+  return absl::OkStatus();
+}
+
+absl::Status Replay::CheckUpdatedBeforeGather() {
+  const auto [begin, end] = UpdatedRange(step().unit);
+  for (OpId op : update_ops_[step().unit]) {
+    const auto& states = graph_.ops[op].states;
+    const auto writes = [&](const StateOperand& o) { return o.state == step().state && Writes(o.access); };
+    if (std::none_of(states.begin(), states.end(), writes) || updated_[op].Covers(begin, end)) continue;
+    return Error("before the own slice is updated");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Replay::Reduce() {
+  RETURN_IF_ERROR(NeedTier(step().src, TierKind::kDevice));
+  RETURN_IF_ERROR(NeedTier(step().dst, TierKind::kDevice));
+  const UnitId unit = step().unit;
+  if (step().state != kGradientState) return Error("reduces ", NameOf(step().state));
+  if (reduced_[unit]) return Error("a second time");
+  reduced_[unit] = true;
+  const StateExtent extent = ExtentOfStep();
+  if (step().src.bytes != extent.whole_bytes) {
+    return Error("reduces ", step().src.bytes, " bytes of ", extent.whole_bytes);
+  }
+  for (int32_t p : graph_.units[unit].parameters) {
+    const TensorId t = graph_.parameters[p].gradient;
+    if (t == kNone) return Error("parameter ", graph_.tensors[graph_.parameters[p].tensor].name, " has no gradient");
+    const Tensor& tensor = graph_.tensors[t];
+    if (writes_done_[t] != writers_[t].size() || writers_[t].empty()) {
+      return Error(tensor.name, " has ", writes_done_[t], " of ", writers_[t].size(), " contributions");
+    }
+    const Place part{step().src.region, step().src.begin + tensor.unit_offset * SizeOf(tensor.dtype), tensor.bytes()};
+    RETURN_IF_ERROR(Need(part, {SymbolicMemory::Tensor(t), 0, tensor.bytes()}, tensor.name));
+  }
+  memory_.Forget(step().src);
+  if (step().scratch.region != kNone) {
+    RETURN_IF_ERROR(NeedTier(step().scratch, TierKind::kDevice));
+    if (RegionOf(step().scratch).memory_class != MemoryClass::kCommunication) {
+      return Error("scratch memory in region ", RegionOf(step().scratch).label);
+    }
+    memory_.Forget(step().scratch);
+  }
+  RETURN_IF_ERROR(CheckOperandsDisjoint());
+  const Extent own{StateOfStep(), extent.own_begin, extent.own_bytes};
+  RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
+  memory_.Write(step().dst, own);
+  return absl::OkStatus();
+}
+
+absl::Status Replay::Norm() {
+  ++norms_;
+  return absl::OkStatus();
+}
+
+// The elements of the unit that this rank updates: its own slice if it stores no more of some operand, else all.
+std::pair<int64_t, int64_t> Replay::UpdatedRange(UnitId unit) const {
+  const int64_t slice = layout_.slices[unit].slice_elements;
+  for (OpId op : update_ops_[unit]) {
+    for (const StateOperand& operand : graph_.ops[op].states) {
+      const StateExtent extent = ExtentOf(layout_, unit, operand.state);
+      if (extent.bytes < extent.whole_bytes) return {slice * layout_.rank, slice * (layout_.rank + 1)};
+    }
+  }
+  return {0, slice * layout_.world_size};
+}
+
+absl::Status Replay::Update() {
+  const UnitId unit = step().unit;
+  if (step().op < graph_.update_begin || step().op >= static_cast<OpId>(graph_.ops.size()) ||
+      graph_.ops[step().op].unit != unit) {
+    return Error("op ", step().op, " is no update of this unit");
+  }
+  const Op& op = graph_.ops[step().op];
+  if (norms_ == 0) return Error("before the norm");
+  const int64_t begin = step().begin, end = begin + step().count;
+  const auto [first, last] = UpdatedRange(unit);
+  if (begin < first || end > last || step().count <= 0)
+    return Error("elements [", begin, ", ", end, ") are not the rank's");
+  for (OpId before : update_ops_[unit]) {
+    if (before >= step().op || updated_[before].Covers(begin, end)) continue;
+    return Error("before op ", before, ", which comes first in the graph");
+  }
+  if (!updated_[step().op].Add(begin, end)) return Error("elements of [", begin, ", ", end, ") are updated twice");
+  if (step().operands.size() != op.states.size()) {
+    return Error(step().operands.size(), " operands, wanted ", op.states.size());
+  }
+  for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(UpdateOperand(slot));
+  return CheckOperandsDisjoint();
+}
+
+absl::Status Replay::UpdateOperand(size_t slot) {
+  const UnitId unit = step().unit;
+  const auto [state, access] = graph_.ops[step().op].states[slot];
+  const Place& place = step().operands[slot];
+  if (place.region == kNone) return Error("operand ", slot, " is missing");
+  const Processor processor = SpecOf(RegionOf(place).range.tier).processor;
+  const Lane lane = processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
+  if (processor == Processor::kNobody || step().lane != lane) {
+    return Error("lane ", Name(step().lane), " cannot address region ", RegionOf(place).label, " on the ",
+                 Name(RegionOf(place).range.tier));
+  }
+  const Extent part = Elements(unit, state, step().begin, step().count);
+  if (access != Access::kWrite) RETURN_IF_ERROR(Need(place, part, NameOf(state)));
+  if (!Writes(access)) return absl::OkStatus();
+  const auto [first, last] = UpdatedRange(unit);
+  const int64_t whole = layout_.slices[unit].slice_elements * layout_.world_size;
+  if (last - first < whole && !begun_.contains({step().op, state})) {
+    // The other ranks update their slices meanwhile.
+    memory_.Outdate(Elements(unit, state, 0, first));
+    memory_.Outdate(Elements(unit, state, last, whole - last));
+  }
+  begun_.insert({step().op, state});
+  memory_.Write(place, part);
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm::verify
