@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <array>
-#include <map>
 #include <vector>
 
+#include "angel_ptm/plan/access_map.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
 
@@ -15,58 +15,28 @@ void RaiseTo(Counts& a, const Counts& b) {
   for (int l = 0; l < kLaneCount; ++l) a[l] = std::max(a[l], b[l]);
 }
 
-// Who touched each byte range of a tier last.
-class AccessMap {
- public:
-  // Adds to `waits` what an access of [begin, end) must wait for, and records it as step number `number` (1-based) of
-  // `lane`.
-  void Access(int64_t begin, int64_t end, bool writes, Lane lane, int32_t number, Counts& waits) {
-    Split(begin);
-    Split(end);
-    auto it = ranges_.lower_bound(begin);
-    for (int64_t at = begin; at < end;) {
-      if (it == ranges_.end() || it->first > at) {
-        const int64_t next = it == ranges_.end() ? end : std::min(end, it->first);
-        it = ranges_.emplace_hint(it, at, Range{.end = next});
-      }
-      Range& range = it->second;
-      RaiseTo(waits, range.writes);
-      if (writes) {
-        RaiseTo(waits, range.reads);
-        range.reads = {};
-        range.writes = {};
-        range.writes[static_cast<int>(lane)] = number;
-      } else {
-        range.reads[static_cast<int>(lane)] = number;
-      }
-      at = range.end;
-      ++it;
+// Who touched bytes last: the number of a step by lane.
+struct LastUse {
+  Counts writes = {}, reads = {};
+
+  // Adds to `waits` what step number `number` (1-based) of `lane` must wait for, and records it.
+  void Access(bool writes_now, Lane lane, int32_t number, Counts& waits) {
+    RaiseTo(waits, writes);
+    if (writes_now) {
+      RaiseTo(waits, reads);
+      reads = {};
+      writes = {};
+      writes[static_cast<int>(lane)] = number;
+    } else {
+      reads[static_cast<int>(lane)] = number;
     }
   }
-
- private:
-  struct Range {
-    int64_t end = 0;
-    Counts writes = {}, reads = {};
-  };
-
-  void Split(int64_t at) {
-    auto it = ranges_.upper_bound(at);
-    if (it == ranges_.begin()) return;
-    --it;
-    if (it->first == at || it->second.end <= at) return;
-    Range tail = it->second;
-    it->second.end = at;
-    ranges_.emplace(at, tail);
-  }
-
-  std::map<int64_t, Range> ranges_;  // by begin, disjoint
 };
 
 }  // namespace
 
 void OrderSteps(const Graph& graph, Segment& segment) {
-  std::array<AccessMap, kTierCount> tiers;
+  std::array<AccessMap<LastUse>, kTierCount> tiers;
   constexpr int kComm = static_cast<int>(Lane::kComm);
   Counts issued = {};
   int32_t norm_number = 0;
@@ -79,7 +49,8 @@ void OrderSteps(const Graph& graph, Segment& segment) {
     ForEachPlace(graph, step, [&](const Place& place, bool writes) {
       const MemoryRange& range = segment.regions[place.region].range;
       const int64_t begin = range.offset + place.begin;
-      tiers[static_cast<int>(range.tier)].Access(begin, begin + place.bytes, writes, step.lane, number, waits);
+      tiers[static_cast<int>(range.tier)].Access(begin, begin + place.bytes,
+                                                 [&](LastUse& use) { use.Access(writes, step.lane, number, waits); });
     });
     // The norm decides about every update behind it: data that has no address.
     if (step.kind == StepKind::kNorm) norm_number = number;

@@ -9,7 +9,11 @@ namespace angel_ptm {
 namespace {
 
 // What improving a placement may cost.
-constexpr size_t kRoundsMax = 40, kPlacementsMax = 30'000;
+constexpr size_t kRoundsMax = 40, kPlacementsMax = 15'000;
+// Regions that live longer than this many steps hang in a stack if they can.
+constexpr int32_t kLongLife = 256;
+
+int64_t Align(int64_t offset) { return (offset + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment; }
 
 bool ByAddress(const Region* a, const Region* b) {
   return a->range.offset != b->range.offset ? a->range.offset < b->range.offset : a < b;
@@ -62,7 +66,56 @@ class Timetable {
   std::vector<const Region*> long_lived_, short_lived_, found_;
 };
 
-int64_t Align(int64_t offset) { return (offset + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment; }
+// Activations that wait for their backward pass: long-lived regions alive at one step, which therefore all live at the
+// same time. They hang from the ceiling, wherever that will be, the last one to end nearest to it: so what the forward
+// pass adds goes to the lower end, and the backward pass takes it from there (but for the order inside a layer).
+class Stack {
+ public:
+  // Takes what hangs in the stack out of `regions`.
+  Stack(std::vector<Region*>& regions, size_t steps) : depth_(steps, 0) {
+    std::vector<int64_t> live(steps + 1, 0);
+    const auto is_long = [](const Region* r) { return r->last_step - r->first_step >= kLongLife; };
+    for (const Region* region : regions) {
+      if (!is_long(region)) continue;
+      live[region->first_step] += region->range.bytes;
+      live[region->last_step + 1] -= region->range.bytes;
+    }
+    for (size_t i = 1; i < live.size(); ++i) live[i] += live[i - 1];
+    turn_ = static_cast<int32_t>(std::max_element(live.begin(), live.end()) - live.begin());
+    const auto rest = std::stable_partition(regions.begin(), regions.end(), [&](const Region* r) {
+      return !is_long(r) || r->first_step > turn_ || r->last_step < turn_;
+    });
+    hanging_.assign(rest, regions.end());
+    regions.erase(rest, regions.end());
+    std::stable_sort(hanging_.begin(), hanging_.end(),
+                     [](const Region* a, const Region* b) { return a->last_step > b->last_step; });
+    int64_t depth = 0;
+    for (const Region* region : hanging_) {
+      depth += Align(region->range.bytes);
+      depths_.push_back(depth);
+      depth_[region->first_step] = std::max(depth_[region->first_step], depth);
+      depth_[region->last_step] = std::max(depth_[region->last_step], depth);
+    }
+    for (int32_t i = 1; i <= turn_; ++i) depth_[i] = std::max(depth_[i], depth_[i - 1]);
+    for (int32_t i = static_cast<int32_t>(steps) - 2; i >= turn_; --i) depth_[i] = std::max(depth_[i], depth_[i + 1]);
+  }
+
+  // How far the stack hangs down while the region lives.
+  int64_t DepthDuring(const Region& region) const {
+    return depth_[region.last_step < turn_ ? region.last_step : std::max(region.first_step, turn_)];
+  }
+  int64_t depth() const { return depths_.empty() ? 0 : depths_.back(); }
+
+  void HangFrom(int64_t ceiling) const {
+    for (size_t i = 0; i < hanging_.size(); ++i) hanging_[i]->range.offset = ceiling - depths_[i];
+  }
+
+ private:
+  int32_t turn_ = 0;  // the step at which all of them live
+  std::vector<Region*> hanging_;
+  std::vector<int64_t> depths_;  // of each one's lower end
+  std::vector<int64_t> depth_;   // by step
+};
 
 // In which order regions choose their addresses. None wins always: large ones first is best for many short lives among
 // few long ones, long lives first keeps activations of the backward pass stacked, area is between the two.
@@ -86,10 +139,10 @@ void Sort(std::vector<Region*>& regions, Order order) {
   std::stable_sort(regions.begin(), regions.end(), [&](const Region* a, const Region* b) { return key(*a) < key(*b); });
 }
 
-// First fit in the given order. Returns the end of the highest region.
-int64_t PlaceInOrder(const std::vector<Region*>& order, size_t steps, int64_t base) {
+// First fit in the given order. Returns where the ceiling must be.
+int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, size_t steps, int64_t base) {
   Timetable timetable(steps);
-  int64_t end = base;
+  int64_t ceiling = Align(base) + stack.depth();
   for (Region* region : order) {
     int64_t offset = Align(base);
     for (const Region* other : timetable.Contemporaries(*region)) {
@@ -97,10 +150,33 @@ int64_t PlaceInOrder(const std::vector<Region*>& order, size_t steps, int64_t ba
       offset = std::max(offset, Align(other->range.offset + other->range.bytes));
     }
     region->range.offset = offset;
-    end = std::max(end, offset + region->range.bytes);
+    ceiling = std::max(ceiling, Align(offset + region->range.bytes) + stack.DepthDuring(*region));
     timetable.Add(region);
   }
-  return end;
+  return ceiling;
+}
+
+// The same for regions in the order of their first steps, as memory is handed out and given back at run time: all that
+// is needed where sizes are few, as among the pages of an update.
+int64_t PlaceByTime(const std::vector<Region*>& order, const Stack& stack, int64_t base) {
+  std::vector<const Region*> alive;  // by address
+  int64_t ceiling = Align(base) + stack.depth();
+  int32_t now = kNone;
+  for (Region* region : order) {
+    if (region->first_step != now) {
+      now = region->first_step;
+      std::erase_if(alive, [now](const Region* other) { return other->last_step < now; });
+    }
+    int64_t offset = Align(base);
+    auto next = alive.begin();
+    for (; next != alive.end() && offset + region->range.bytes > (*next)->range.offset; ++next) {
+      offset = Align((*next)->range.offset + (*next)->range.bytes);
+    }
+    region->range.offset = offset;
+    alive.insert(next, region);
+    ceiling = std::max(ceiling, Align(offset + region->range.bytes) + stack.DepthDuring(*region));
+  }
+  return ceiling;
 }
 
 // The best placement so far.
@@ -122,19 +198,20 @@ struct Best {
   }
 };
 
-// The regions at the top choose earlier in the next round (squeaky wheel optimisation, Joslin & Clements 1999).
-void Improve(Best& best, size_t steps, int64_t base, int64_t good_end) {
+// The regions that touch the stack, or the ceiling, choose earlier in the next round (squeaky wheel optimisation,
+// Joslin & Clements 1999).
+void Improve(Best& best, const Stack& stack, size_t steps, int64_t base, int64_t good_end) {
   const int rounds = static_cast<int>(std::min<size_t>(kRoundsMax, kPlacementsMax / best.order.size()));
   std::vector<Region*> order = best.order;
   best.Restore();
   int64_t end = best.end;
   for (int round = 0; round < rounds && best.end > good_end; ++round) {
     for (size_t i = 1; i < order.size(); ++i) {
-      if (order[i]->range.offset + order[i]->range.bytes < end) continue;
+      if (Align(order[i]->range.offset + order[i]->range.bytes) + stack.DepthDuring(*order[i]) < end) continue;
       const size_t target = round % 2 == 0 ? i / 2 : 0;
       std::rotate(order.begin() + target, order.begin() + i, order.begin() + i + 1);
     }
-    end = PlaceInOrder(order, steps, base);
+    end = PlaceInOrder(order, stack, steps, base);
     best.Offer(end, order);
   }
 }
@@ -142,6 +219,7 @@ void Improve(Best& best, size_t steps, int64_t base, int64_t good_end) {
 }  // namespace
 
 int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit) {
+  const size_t steps = segment.steps.size();
   std::vector<Region*> regions;
   for (Region& region : segment.regions) {
     if (!region.permanent && region.range.tier == tier && region.first_step != kNone) regions.push_back(&region);
@@ -149,17 +227,20 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
   if (regions.empty()) return base;
   const std::vector<int64_t> live = LiveBytes(segment, tier);
   const int64_t least = *std::max_element(live.begin(), live.end());
-  const int64_t good_end = base + least + least / 25;
+  const int64_t good_end = std::min(limit, base + least + least / 25);
+  const Stack stack(regions, steps);
   Best best;
-  for (Order order : {Order::kLargest, Order::kLongest, Order::kArea, Order::kFirst}) {
-    std::vector<Region*> sorted = regions;
-    Sort(sorted, order);
-    best.Offer(PlaceInOrder(sorted, segment.steps.size(), base), sorted);
+  Sort(regions, Order::kFirst);
+  best.Offer(PlaceByTime(regions, stack, base), regions);
+  for (Order order : {Order::kLargest, Order::kLongest, Order::kArea}) {
     if (best.end <= good_end) break;
+    Sort(regions, order);
+    best.Offer(PlaceInOrder(regions, stack, steps, base), regions);
   }
   const bool hopeless = best.end - least / 20 > limit;
-  if (best.end > good_end && !hopeless) Improve(best, segment.steps.size(), base, good_end);
+  if (best.end > good_end && !hopeless && !regions.empty()) Improve(best, stack, steps, base, good_end);
   best.Restore();
+  stack.HangFrom(best.end);
   return best.end;
 }
 

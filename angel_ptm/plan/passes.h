@@ -25,12 +25,14 @@ absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t bu
 
 // Moves arrivals (kMove to the device, kGather) up to `prefetch_steps` compute steps ahead of their use, and lets
 // buffers that leave (kMove to the host, kReduce) linger as long, so that compute need not wait for either; both only
-// while live bytes stay within `budget`. Arrivals of one lane keep their order.
-void StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
+// while live bytes stay within `budget`. Arrivals of one lane keep their order. Returns how much it looked at (nodes of
+// its trees), which grows with steps * log(steps) whatever `prefetch_steps` is.
+int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
 
 // Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time
-// are disjoint. Greedy by size (Pisarchyk & Lee 2020); where that leaves more than 4 % of holes, other orders are tried
-// and the best is kept, unless the end stays far above `limit` anyway. Returns the end of the highest region.
+// are disjoint: the activations that wait for the backward pass hang in a stack from the ceiling, the rest is placed
+// from below, first fit in order of time; where that leaves more than 4 % of holes or exceeds `limit`, by size
+// (Pisarchyk & Lee 2020) and in other orders, and the best is kept. Returns the ceiling.
 int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit);
 
 // Sets Step::waits from overlapping memory use: a step waits for the last writers of what it touches, and if it writes,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -94,78 +95,159 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return best;
 }
 
-// `prefetch_steps`, halved as long as it reaches across all compute steps, which changes nothing. Not clamped to their
-// number: so the values that Finish falls back to from here are those of half as many prefetch_steps.
-int UsefulPrefetch(const Segment& segment, int prefetch_steps) {
-  const auto is_compute = [](const Step& step) { return step.lane == Lane::kCompute; };
-  const auto compute_steps = std::count_if(segment.steps.begin(), segment.steps.end(), is_compute);
-  while (prefetch_steps / 2 >= std::max<int64_t>(1, compute_steps)) prefetch_steps /= 2;
-  return prefetch_steps;
+int64_t MostLiveBytes(const Segment& segment) {
+  const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+  return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
 }
 
-// Runs the passes on one segment. transient_budget: device bytes above the permanent regions.
-absl::Status Finish(const Graph& graph, const PlanOptions& options, const Layout& layout, int64_t device_base,
-                    int64_t transient_budget, bool may_offload, Segment& segment) {
-  constexpr int kOffloadRetries = 11;
-  const Segment natural = segment;
-  if (may_offload) {
-    RETURN_IF_ERROR(OffloadActivations(graph, segment, transient_budget, options.page_bytes));
-  } else if (const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
-             !live.empty() && *std::max_element(live.begin(), live.end()) > transient_budget) {
-    return absl::ResourceExhaustedError("the working set does not fit");
-  }
-  int64_t excess = 0, least_excess = kUnlimited;  // bytes that holes add above the budget: now, at best
-  const auto fits = [&](int prefetch_steps) {
-    StartEarly(graph, segment, transient_budget, prefetch_steps);
-    excess = PackRegions(segment, TierKind::kDevice, device_base, device_base + transient_budget) - device_base -
-             transient_budget;
-    least_excess = std::min(least_excess, excess);
-    return excess <= 0;
-  };
-  const auto finish = [&] {
-    PackRegions(segment, TierKind::kHost, layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
-    OrderSteps(graph, segment);
-    return absl::OkStatus();
-  };
-  // Packing may lose a few percent to holes: then first give up starting early, down to nothing, so that whatever fits
-  // without it fits at any prefetch_steps ...
-  const Segment offloaded = segment;
-  for (int prefetch = UsefulPrefetch(segment, options.prefetch_steps);; prefetch /= 2) {
-    segment = offloaded;
-    if (fits(prefetch)) return finish();
-    if (prefetch == 0) break;
-  }
-  // ... then offload a little more.
-  int64_t offload_budget = transient_budget;
-  for (int retry = 0; may_offload && retry < kOffloadRetries; ++retry) {
-    offload_budget -= std::max(excess, transient_budget / 50);
-    segment = natural;
-    // What fails here is too large for the lowered budget only: not it but the holes are to blame.
-    if (!OffloadActivations(graph, segment, offload_budget, options.page_bytes).ok()) break;
-    if (fits(0)) return finish();
-  }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("buffers with the holes between them need ", FormatBytes(transient_budget + least_excess),
-                   " of device memory at once, ", FormatBytes(transient_budget), " are left for them"));
+// One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
+// when its buffers are placed.
+struct Candidate {
+  Layout layout;
+  bool may_offload = false;
+  int64_t live_bytes_max = 0;   // of transient buffers at any step
+  int64_t early_bytes_max = 0;  // the same where a buffer arrives early or lingers; 0: none does
+};
+
+// The same with early arrivals only where there is room to spare.
+Candidate LessEarly(Candidate candidate) {
+  candidate.early_bytes_max = candidate.live_bytes_max / 5 * 4;
+  return candidate;
 }
 
-absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
-                                    Layout layout, bool may_offload) {
+class Planner {
+ public:
+  Planner(const Graph& graph, const BackendFacts& facts, const PlanOptions& options, const Layout* layout)
+      : graph_(graph), facts_(facts), options_(options), given_layout_(layout) {}
+
+  absl::StatusOr<Plan> Make(int64_t* least_device_bytes) const;
+
+ private:
+  // What the tightest candidate needs, and how it is found again.
+  struct Tightest {
+    int64_t device_bytes = 0;
+    int64_t live_bytes_max = 0;
+  };
+
+  bool HasUpdate() const { return graph_.update_begin < static_cast<OpId>(graph_.ops.size()); }
+  size_t AllHomes() const { return graph_.units.size() * graph_.states.size(); }
+  int64_t Budget() const { return BudgetOr(options_.device_bytes); }
+  Layout LayoutWith(size_t on_device) const {
+    return given_layout_ != nullptr ? *given_layout_ : MakeLayout(graph_, options_, on_device);
+  }
+  // The end of homes and fixed places, where transients begin.
+  int64_t Base(const Layout& layout, std::vector<MemoryRange>& fixed) const {
+    return PlaceFixed(graph_, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
+  }
+  int64_t Base(const Layout& layout) const {
+    std::vector<MemoryRange> fixed;
+    return Base(layout, fixed);
+  }
+  Segment Natural(bool update, const Layout& layout) const {
+    std::vector<MemoryRange> fixed;
+    Base(layout, fixed);
+    return update ? BuildUpdate(graph_, layout, fixed) : BuildMicroStep(graph_, layout, fixed, facts_);
+  }
+  // What may be live of the budget above `base`, if holes take one part in `parts` of that (0: none).
+  int64_t LiveBytesMax(int64_t base, int parts) const {
+    return parts == 0 ? Budget() - base : (Budget() - base) / (parts + 1) * parts;
+  }
+
+  bool FitsByArithmetic(bool update, size_t on_device, int parts) const;
+  std::optional<size_t> MostHomes(int parts) const;
+  Candidate CandidateFor(int parts) const;
+  Tightest FindTightest() const;
+  bool PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const;
+  std::optional<Plan> Place(const Candidate& candidate) const;
+  absl::Status Refusal(const Tightest& tightest) const;
+  std::string WhyTooSmall(const Tightest& tightest) const;
+
+  const Graph& graph_;
+  const BackendFacts& facts_;
+  const PlanOptions& options_;
+  const Layout* const given_layout_;
+};
+
+bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
+  const Layout layout = LayoutWith(on_device);
+  const int64_t most = LiveBytesMax(Base(layout), parts);
+  return most >= 0 && MostLiveBytes(Natural(update, layout)) <= most;
+}
+
+// How many homes, in caching order, may be on the device while all activations stay. A home there takes at least the
+// bytes that its fetched copy takes elsewhere, so what is needed grows with their number.
+std::optional<size_t> Planner::MostHomes(int parts) const {
+  size_t most = AllHomes();
+  for (const bool update : {false, true}) {
+    if (update && !HasUpdate()) break;
+    if (FitsByArithmetic(update, most, parts)) continue;
+    if (!FitsByArithmetic(update, 0, parts)) return std::nullopt;
+    size_t fits = 0;
+    while (most - fits > 1) {
+      const size_t middle = fits + (most - fits) / 2;
+      (FitsByArithmetic(update, middle, parts) ? fits : most) = middle;
+    }
+    most = fits;
+  }
+  return most;
+}
+
+// As much state on the device as fits; only if none does do activations move.
+Candidate Planner::CandidateFor(int parts) const {
+  Candidate candidate;
+  const std::optional<size_t> on_device = given_layout_ != nullptr ? std::nullopt : MostHomes(parts);
+  candidate.layout = LayoutWith(on_device.value_or(0));
+  candidate.may_offload = !on_device.has_value();
+  candidate.live_bytes_max = candidate.early_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
+  return candidate;
+}
+
+// The candidate that needs least: all state on the host, every activation too as soon as a byte is short, nothing
+// early. Where it has holes, more room for activations that stay may make up for it.
+Planner::Tightest Planner::FindTightest() const {
+  const Layout layout = LayoutWith(0);
+  const int64_t base = Base(layout);
+  const Segment micro_step = Natural(/*update=*/false, layout);
+  Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
+  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), LeastLiveBytes(graph_, update));
+  const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
+  update = Segment();
+  Tightest tightest;
+  for (const int64_t percent : {0, 1, 2, 4, 8}) {
+    const int64_t live_bytes_max = least_live + least_live / 100 * percent;
+    Segment segment = micro_step;
+    APTM_CHECK(OffloadActivations(graph_, segment, live_bytes_max, options_.page_bytes).ok());
+    const int64_t end = std::max(update_end, PackRegions(segment, TierKind::kDevice, base, base + least_live));
+    if (percent == 0 || end < tightest.device_bytes) tightest = {end, live_bytes_max};
+    if (tightest.device_bytes <= base + least_live + least_live / 100 * (percent + 1)) break;
+  }
+  tightest.device_bytes = (tightest.device_bytes + 4095) / 4096 * 4096;
+  return tightest;
+}
+
+// Gives the segment, in natural order before, addresses. False if it does not stay within the budget.
+bool Planner::PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const {
+  if (candidate.may_offload) {
+    const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
+    if (!fits.ok()) return false;
+  }
+  if (candidate.early_bytes_max > 0) StartEarly(graph_, segment, candidate.early_bytes_max, options_.prefetch_steps);
+  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), budget) > budget) return false;
+  PackRegions(segment, TierKind::kHost, candidate.layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
+  OrderSteps(graph_, segment);
+  return true;
+}
+
+std::optional<Plan> Planner::Place(const Candidate& candidate) const {
+  if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
-  plan.layout = std::move(layout);
-  const int64_t home_bytes = plan.layout.home_bytes[static_cast<int>(TierKind::kDevice)];
-  const int64_t device_base = PlaceFixed(graph, home_bytes, plan.fixed);
-  const int64_t transient_budget = BudgetOr(options.device_bytes) - device_base;
-  if (transient_budget < 0) {
-    return absl::ResourceExhaustedError(absl::StrCat("homes take ", FormatBytes(home_bytes),
-                                                     " of device memory and inputs, outputs and caches take ",
-                                                     FormatBytes(device_base - home_bytes)));
-  }
-  plan.micro_step = BuildMicroStep(graph, plan.layout, plan.fixed, facts);
-  RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.micro_step));
-  if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
-    plan.update = BuildUpdate(graph, plan.layout, plan.fixed);
-    RETURN_IF_ERROR(Finish(graph, options, plan.layout, device_base, transient_budget, may_offload, plan.update));
+  plan.layout = candidate.layout;
+  Base(plan.layout, plan.fixed);
+  plan.micro_step = Natural(/*update=*/false, plan.layout);
+  if (!PlaceSegment(candidate, Budget(), plan.micro_step)) return std::nullopt;
+  if (HasUpdate()) {
+    plan.update = Natural(/*update=*/true, plan.layout);
+    if (!PlaceSegment(candidate, Budget(), plan.update)) return std::nullopt;
   }
   for (int t = 0; t < kTierCount; ++t) {
     const TierPeak micro = PeakOf(plan.micro_step, static_cast<TierKind>(t));
@@ -177,72 +259,71 @@ absl::StatusOr<Plan> PlanWithLayout(const Graph& graph, const BackendFacts& fact
   return plan;
 }
 
-// The plan with as much state at home on the device as the budget allows.
-absl::StatusOr<Plan> PlanAndChooseLayout(const Graph& graph, const BackendFacts& facts, const PlanOptions& options) {
-  const auto attempt = [&](size_t on_device, bool may_offload) {
-    return PlanWithLayout(graph, facts, options, MakeLayout(graph, options, on_device), may_offload);
-  };
-  size_t all = graph.units.size() * graph.states.size();
-  absl::StatusOr<Plan> best = attempt(all, /*may_offload=*/false);
-  if (best.ok() || options.device_bytes == 0) return best;
-  absl::StatusOr<Plan> none = attempt(0, /*may_offload=*/false);
-  if (!none.ok()) return attempt(0, /*may_offload=*/true);
-  best = std::move(none);
-  size_t fits = 0;
-  while (all - fits > 1) {
-    const size_t middle = fits + (all - fits) / 2;
-    if (absl::StatusOr<Plan> plan = attempt(middle, /*may_offload=*/false); plan.ok()) {
-      best = std::move(plan);
-      fits = middle;
-    } else {
-      all = middle;
-    }
+// "homes take ...", "computing x (Op) needs ..." or, if only holes are to blame, "buffers with the holes ...".
+std::string Planner::WhyTooSmall(const Tightest& tightest) const {
+  const Layout layout = LayoutWith(0);
+  const int64_t home_bytes = layout.home_bytes[static_cast<int>(TierKind::kDevice)];
+  const int64_t base = Base(layout), left = Budget() - base;
+  if (left < 0) {
+    return absl::StrCat("homes take ", FormatBytes(home_bytes),
+                        " of device memory and inputs, outputs and caches take ", FormatBytes(base - home_bytes));
   }
-  return best;
+  for (const bool update : {false, true}) {
+    if (update && !HasUpdate()) continue;
+    Segment segment = Natural(update, layout);
+    const absl::Status fits = OffloadActivations(graph_, segment, left, options_.page_bytes);
+    if (!fits.ok()) return std::string(fits.message());
+  }
+  return absl::StrCat("buffers with the holes between them need ", FormatBytes(tightest.device_bytes - base),
+                      " of device memory at once, ", FormatBytes(left), " are left for them");
 }
 
-// The least device budget that works with this layout, to within a percent, whatever the host needs for it.
-int64_t LeastBytesWithLayout(const Graph& graph, const BackendFacts& facts, PlanOptions options, const Layout& layout) {
-  std::vector<MemoryRange> fixed;
-  const int64_t base = PlaceFixed(graph, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
-  int64_t need = LeastLiveBytes(graph, BuildMicroStep(graph, layout, fixed, facts));
-  if (graph.update_begin < static_cast<OpId>(graph.ops.size())) {
-    need = std::max(need, LeastLiveBytes(graph, BuildUpdate(graph, layout, fixed)));
+absl::Status Planner::Refusal(const Tightest& tightest) const {
+  const int64_t least = tightest.device_bytes, given = options_.device_bytes;
+  return absl::ResourceExhaustedError(absl::StrCat("graph ", graph_.name, " does not fit: memory.device_bytes is ",
+                                                   FormatBytes(given), " (", given, "), the least that works is ",
+                                                   FormatBytes(least), " (", least, "), ", FormatBytes(least - given),
+                                                   " more; ", WhyTooSmall(tightest)));
+}
+
+absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
+  if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
+    const Layout layout = LayoutWith(AllHomes());
+    const int64_t live_bytes_max = LiveBytesMax(Base(layout), 0);
+    std::optional<Plan> plan = Place({layout, false, live_bytes_max, live_bytes_max});
+    if (plan.has_value()) return *std::move(plan);
   }
-  // What holes between buffers add shows only when the buffers are placed.
-  const auto round_up = [](int64_t bytes) { return (bytes + 4095) / 4096 * 4096; };
-  for (int64_t bytes = round_up(base + need);; bytes = round_up(bytes + bytes / 100 + 1)) {
-    options.device_bytes = bytes;
-    if (PlanWithLayout(graph, facts, options, layout, /*may_offload=*/true).ok()) return bytes;
+  // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
+  // whether a budget works does not depend on where the holes of other candidates happen to be.
+  const Tightest tightest = FindTightest();
+  if (Budget() < tightest.device_bytes) {
+    if (least_device_bytes != nullptr) *least_device_bytes = tightest.device_bytes;
+    return Refusal(tightest);
   }
+  for (const int parts : {32, 8}) {
+    const Candidate candidate = CandidateFor(parts);
+    for (const Candidate& tried : {candidate, LessEarly(candidate)}) {
+      if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
+    }
+  }
+  const Candidate tight{LayoutWith(0), true, tightest.live_bytes_max};
+  for (const Candidate& tried : {LessEarly(tight), tight}) {
+    if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
+  }
+  APTM_CHECK(false, "graph ", graph_.name, " in ", Budget(), " bytes");
 }
 
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
-                              const Layout* layout) {
+                              const Layout* layout, int64_t* least_device_bytes) {
   APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
              facts.reduce_scratch_bytes.size() == graph.units.size());
   APTM_CHECK(layout == nullptr || layout->states == graph.states, "graph ", graph.name,
              " has other states than the layout");
-  absl::StatusOr<Plan> plan = layout == nullptr ? PlanAndChooseLayout(graph, facts, options)
-                                                : PlanWithLayout(graph, facts, options, *layout, /*may_offload=*/true);
-  if (!plan.ok()) {
-    const Layout least_layout = layout == nullptr ? MakeLayout(graph, options, 0) : *layout;
-    const int64_t least = LeastBytesWithLayout(graph, facts, options, least_layout);
-    if (least > options.device_bytes) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "graph ", graph.name, " does not fit: memory.device_bytes is ", FormatBytes(options.device_bytes), " (",
-          options.device_bytes, "), the least that works is ", FormatBytes(least), " (", least, "), ",
-          FormatBytes(least - options.device_bytes), " more; ", plan.status().message()));
-    }
-    // Where the holes are changes with the budget: all of it may not do although less of it does.
-    PlanOptions within_least = options;
-    within_least.device_bytes = least;
-    ASSIGN_OR_RETURN(plan, PlanWithLayout(graph, facts, within_least, least_layout, /*may_offload=*/true));
-  }
+  ASSIGN_OR_RETURN(Plan plan, Planner(graph, facts, options, layout).Make(least_device_bytes));
   // As little as possible rests on the host already: whatever fits is at home on the device.
-  const int64_t host = plan->arena_bytes[static_cast<int>(TierKind::kHost)];
+  const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
   if (host > BudgetOr(options.host_bytes)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("graph ", graph.name, " does not fit: it needs ", FormatBytes(host), " of host memory (", host,

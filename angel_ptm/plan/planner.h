@@ -29,10 +29,12 @@ struct PlanOptions {
       8;  // compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger
 };
 
-// A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that would
-// do and what needs it. With `layout` (from another Plan of the run) homes stay where they are.
+// A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that works
+// and what needs it; where that is the device, *least_device_bytes is set to the least, too. It is exact: with an
+// unlimited host, that budget and every larger one has a Plan, and every smaller one is refused with the same number.
+// With `layout` (from another Plan of the run) homes stay where they are.
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
-                              const Layout* layout = nullptr);
+                              const Layout* layout = nullptr, int64_t* least_device_bytes = nullptr);
 
 }  // namespace angel_ptm
 

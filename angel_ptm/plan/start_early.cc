@@ -2,6 +2,7 @@
 #include <utility>
 #include <vector>
 
+#include "angel_ptm/plan/access_map.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
 
@@ -15,136 +16,236 @@ bool Leaves(const Step& step) {
   return step.kind == StepKind::kReduce || (step.kind == StepKind::kMove && step.lane == Lane::kCopyOut);
 }
 
-bool Overlap(const Place& a, const Place& b) {
-  return a.region == b.region && a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes;
+bool OnDevice(const Region& region) {
+  return !region.permanent && region.first_step != kNone && region.range.tier == TierKind::kDevice;
 }
 
-// Whether the two steps touch the same bytes and one of them writes.
-bool Conflict(const Graph& graph, const Step& a, const Step& b) {
-  bool conflict = false;
-  ForEachPlace(graph, a, [&](const Place& pa, bool writes_a) {
-    ForEachPlace(graph, b,
-                 [&](const Place& pb, bool writes_b) { conflict |= (writes_a || writes_b) && Overlap(pa, pb); });
-  });
-  return conflict;
-}
+// Live bytes by step: a tree of maxima, so that adding to a stretch of steps and finding where there is too little room
+// take as long as the tree is high.
+class LiveTree {
+ public:
+  explicit LiveTree(const std::vector<int64_t>& live) : steps_(static_cast<int32_t>(live.size())) {
+    nodes_.resize(4 * live.size() + 4);
+    if (steps_ > 0) Build(1, 0, steps_ - 1, live);
+  }
 
-// Moves steps while keeping lifetimes and live device bytes exact, at the cost of the steps that change places.
+  // Steps [first, last] have `bytes` more.
+  void Add(int32_t first, int32_t last, int64_t bytes) {
+    if (first <= last) Add(1, 0, steps_ - 1, {first, last}, bytes);
+  }
+  // The last step of [first, last] with more than `bytes`; first - 1 if there is none.
+  int32_t LastAbove(int32_t first, int32_t last, int64_t bytes) {
+    const int32_t found = first > last ? kNone : Find(1, 0, steps_ - 1, {first, last}, bytes, /*right_first=*/true);
+    return found == kNone ? first - 1 : found;
+  }
+  // The first such step; last + 1 if there is none.
+  int32_t FirstAbove(int32_t first, int32_t last, int64_t bytes) {
+    const int32_t found = first > last ? kNone : Find(1, 0, steps_ - 1, {first, last}, bytes, /*right_first=*/false);
+    return found == kNone ? last + 1 : found;
+  }
+
+  int64_t visits() const { return visits_; }
+
+ private:
+  struct Node {
+    int64_t most = 0;   // of the steps below, `added` included
+    int64_t added = 0;  // to all of them
+  };
+  struct Stretch {
+    int32_t first, last;
+  };
+
+  void Build(int32_t node, int32_t low, int32_t high, const std::vector<int64_t>& live) {
+    if (low == high) {
+      nodes_[node].most = live[low];
+      return;
+    }
+    const int32_t middle = (low + high) / 2;
+    Build(2 * node, low, middle, live);
+    Build(2 * node + 1, middle + 1, high, live);
+    nodes_[node].most = std::max(nodes_[2 * node].most, nodes_[2 * node + 1].most);
+  }
+
+  void Add(int32_t node, int32_t low, int32_t high, Stretch where, int64_t bytes) {
+    ++visits_;
+    if (high < where.first || low > where.last) return;
+    Node& n = nodes_[node];
+    if (where.first <= low && high <= where.last) {
+      n.most += bytes;
+      n.added += bytes;
+      return;
+    }
+    const int32_t middle = (low + high) / 2;
+    Add(2 * node, low, middle, where, bytes);
+    Add(2 * node + 1, middle + 1, high, where, bytes);
+    n.most = std::max(nodes_[2 * node].most, nodes_[2 * node + 1].most) + n.added;
+  }
+
+  int32_t Find(int32_t node, int32_t low, int32_t high, Stretch where, int64_t bytes, bool right_first) {
+    ++visits_;
+    const Node& n = nodes_[node];
+    if (high < where.first || low > where.last || n.most <= bytes) return kNone;
+    if (low == high) return low;
+    const int32_t middle = (low + high) / 2;
+    for (const bool right : {right_first, !right_first}) {
+      const int32_t found = right ? Find(2 * node + 1, middle + 1, high, where, bytes - n.added, right_first)
+                                  : Find(2 * node, low, middle, where, bytes - n.added, right_first);
+      if (found != kNone) return found;
+    }
+    return kNone;
+  }
+
+  int32_t steps_;
+  std::vector<Node> nodes_;  // 1: the root; children of n: 2n, 2n + 1
+  int64_t visits_ = 0;
+};
+
+// The place in the issue order behind which bytes may be read, or written.
+struct Bounds {
+  int32_t written = 0, read = 0;
+};
+
 class Mover {
  public:
   Mover(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps)
-      : graph_(graph), segment_(segment), budget_(budget), prefetch_steps_(prefetch_steps) {
-    UpdateLifetimes(segment);
-    live_ = LiveBytes(segment, TierKind::kDevice);
-    marks_.resize(segment.regions.size());
-  }
+      : graph_(graph),
+        segment_(segment),
+        budget_(budget),
+        prefetch_steps_(prefetch_steps),
+        steps_(static_cast<int32_t>(segment.steps.size())) {}
 
-  // Brings step i, an arrival, forward as far as budget, prefetch distance, data flow and its lane allow.
-  void Advance(int32_t i) {
-    const Step& arrival = segment_.steps[i];
-    const Region& dst = segment_.regions[arrival.dst.region];
-    const int64_t new_bytes = !dst.permanent && dst.first_step == i ? dst.range.bytes : 0;
-    int32_t target = i;
-    for (int crossed = 0; target > 0; --target) {
-      const Step& before = segment_.steps[target - 1];
-      if (before.lane == Lane::kCompute && ++crossed > prefetch_steps_) break;
-      if (Arrives(before) && before.lane == arrival.lane) break;
-      if (Conflict(graph_, arrival, before) || live_[target - 1] + new_bytes > budget_) break;
-    }
-    if (target < i) Rotate(target, i);
-  }
-
-  // Lets regions that end with a departure live on.
-  void Linger() {
-    const int32_t steps = static_cast<int32_t>(segment_.steps.size());
-    for (Region& region : segment_.regions) {
-      if (!OnDevice(region) || !Leaves(segment_.steps[region.last_step])) continue;
-      for (int crossed = 0; region.last_step + 1 < steps; ++region.last_step) {
-        const int32_t next = region.last_step + 1;
-        if (segment_.steps[next].lane == Lane::kCompute && ++crossed > prefetch_steps_) break;
-        if (live_[next] + region.range.bytes > budget_) break;
-        live_[next] += region.range.bytes;
-      }
-    }
+  int64_t Run() {
+    UpdateLifetimes(segment_);
+    const int64_t advance_visits = AdvanceAll();
+    UpdateLifetimes(segment_);
+    return advance_visits + Linger();
   }
 
  private:
-  static bool OnDevice(const Region& region) {
-    return !region.permanent && region.first_step != kNone && region.range.tier == TierKind::kDevice;
-  }
-
-  // Step `last` becomes step `first`, those between move back by one.
-  void Rotate(int32_t first, int32_t last) {
-    int64_t live = first == 0 ? 0 : live_[first - 1] - DyingAt(first - 1);
-    std::rotate(segment_.steps.begin() + first, segment_.steps.begin() + last, segment_.steps.begin() + last + 1);
-    CollectTouches(first, last);
-    change_.assign(last - first + 2, 0);
-    for (const Touches& touches : touches_) {
-      Region& region = segment_.regions[touches.region];
-      if (region.first_step >= first) region.first_step = touches.first;
-      if (region.last_step <= last) region.last_step = touches.last;
-      if (!OnDevice(region)) continue;
-      if (region.first_step >= first) change_[region.first_step - first] += region.range.bytes;
-      if (region.last_step <= last) change_[region.last_step + 1 - first] -= region.range.bytes;
+  // Where steps of the compute lane are.
+  std::vector<int32_t> ComputeSteps() const {
+    std::vector<int32_t> compute;
+    for (int32_t i = 0; i < steps_; ++i) {
+      if (segment_.steps[i].lane == Lane::kCompute) compute.push_back(i);
     }
-    for (int32_t i = first; i <= last; ++i) live_[i] = live += change_[i - first];
+    return compute;
   }
 
-  // Bytes of the regions whose last use is step i.
-  int64_t DyingAt(int32_t i) {
-    CollectTouches(i, i);
-    int64_t bytes = 0;
-    for (const Touches& touches : touches_) {
-      const Region& region = segment_.regions[touches.region];
-      if (OnDevice(region) && region.last_step == i) bytes += region.range.bytes;
-    }
-    return bytes;
-  }
-
-  // Sets touches_ to the regions that steps [first, last] touch. All other regions live through these steps or not at
-  // all.
-  void CollectTouches(int32_t first, int32_t last) {
-    touches_.clear();
-    ++stamp_;
-    for (int32_t i = first; i <= last; ++i) {
-      ForEachPlace(graph_, segment_.steps[i], [&](const Place& place, bool) {
-        Mark& mark = marks_[place.region];
-        if (mark.stamp != stamp_) {
-          mark = {stamp_, touches_.size()};
-          touches_.push_back({place.region, i, i});
+  // Brings every arrival in front of the earliest step that budget, prefetch distance, data flow and its lane allow.
+  // Places in the order are those before any step has moved: an arrival with target t comes in front of step t, behind
+  // earlier arrivals with the same target.
+  int64_t AdvanceAll() {
+    LiveTree live(LiveBytes(segment_, TierKind::kDevice));
+    const std::vector<int32_t> compute = ComputeSteps();
+    NumberBytes();
+    std::vector<std::pair<int32_t, int32_t>> arrivals;  // target, step
+    std::array<int32_t, kLaneCount> lane_target = {};
+    int32_t computed = 0;
+    for (int32_t i = 0; i < steps_; ++i) {
+      const Step& step = segment_.steps[i];
+      computed += step.lane == Lane::kCompute ? 1 : 0;
+      int32_t bound = i + 1;  // of whoever conflicts with this step
+      if (Arrives(step)) {
+        const int32_t farthest = computed - prefetch_steps_ - 1;  // compute step that may not be crossed
+        int32_t target = std::max(lane_target[static_cast<int>(step.lane)], farthest < 0 ? 0 : compute[farthest] + 1);
+        target = std::min(i, std::max(target, Conflicts(step)));
+        const Region& dst = segment_.regions[step.dst.region];
+        if (OnDevice(dst) && dst.first_step == i) {
+          target = live.LastAbove(target, i - 1, budget_ - dst.range.bytes) + 1;
+          live.Add(target, i - 1, dst.range.bytes);
         }
-        touches_[mark.index].last = i;
-      });
+        arrivals.push_back({target, i});
+        lane_target[static_cast<int>(step.lane)] = bound = target;
+      }
+      Record(step, bound);
+    }
+    std::sort(arrivals.begin(), arrivals.end());
+    Reorder(arrivals);
+    return live.visits();
+  }
+
+  void Reorder(const std::vector<std::pair<int32_t, int32_t>>& arrivals) {
+    std::vector<Step> steps;
+    steps.reserve(segment_.steps.size());
+    auto next = arrivals.begin();
+    for (int32_t i = 0; i < steps_; ++i) {
+      for (; next != arrivals.end() && next->first == i; ++next)
+        steps.push_back(std::move(segment_.steps[next->second]));
+      if (!Arrives(segment_.steps[i])) steps.push_back(std::move(segment_.steps[i]));
+    }
+    segment_.steps = std::move(steps);
+  }
+
+  // Gives the bytes of all regions numbers of their own, as no addresses are known yet.
+  void NumberBytes() {
+    int64_t end = 0;
+    first_byte_.reserve(segment_.regions.size());
+    for (const Region& region : segment_.regions) {
+      first_byte_.push_back(end);
+      end += region.range.bytes;
+    }
+    watched_.assign(segment_.regions.size(), false);
+    for (const Step& step : segment_.steps) {
+      if (Arrives(step)) watched_[step.src.region] = watched_[step.dst.region] = true;
     }
   }
 
-  struct Touches {
-    int32_t region, first, last;  // first and last step of the window that touch it
-  };
-  struct Mark {
-    int64_t stamp = 0;
-    size_t index = 0;  // into touches_, if the stamp is the current one
-  };
+  // Visits the uses of all bytes of the step's places that arrivals touch, too.
+  template <typename Visit>
+  void ForEachUse(const Step& step, Visit&& visit) {
+    ForEachPlace(graph_, step, [&](const Place& place, bool writes) {
+      if (!watched_[place.region]) return;
+      const int64_t begin = first_byte_[place.region] + place.begin;
+      uses_.Access(begin, begin + place.bytes, [&](Bounds& bounds) { visit(bounds, writes); });
+    });
+  }
+
+  // The first place where a step may be issued that touches the same bytes as `step`.
+  int32_t Conflicts(const Step& step) {
+    int32_t bound = 0;
+    ForEachUse(step, [&](const Bounds& bounds, bool writes) {
+      bound = std::max(bound, writes ? std::max(bounds.written, bounds.read) : bounds.written);
+    });
+    return bound;
+  }
+
+  void Record(const Step& step, int32_t bound) {
+    ForEachUse(step, [&](Bounds& bounds, bool writes) {
+      int32_t& own = writes ? bounds.written : bounds.read;
+      own = std::max(own, bound);
+    });
+  }
+
+  // Lets regions that end with a departure live on.
+  int64_t Linger() {
+    LiveTree live(LiveBytes(segment_, TierKind::kDevice));
+    const std::vector<int32_t> compute = ComputeSteps();
+    for (Region& region : segment_.regions) {
+      if (!OnDevice(region) || !Leaves(segment_.steps[region.last_step])) continue;
+      const auto next = std::upper_bound(compute.begin(), compute.end(), region.last_step) - compute.begin();
+      const int64_t farthest = next + prefetch_steps_;
+      const int32_t end = farthest < static_cast<int64_t>(compute.size()) ? compute[farthest] : steps_;
+      const int32_t last = live.FirstAbove(region.last_step + 1, end - 1, budget_ - region.range.bytes) - 1;
+      live.Add(region.last_step + 1, last, region.range.bytes);
+      region.last_step = last;
+    }
+    return live.visits();
+  }
 
   const Graph& graph_;
   Segment& segment_;
   const int64_t budget_;
   const int prefetch_steps_;
-  std::vector<int64_t> live_;    // transient device bytes, by step
-  std::vector<int64_t> change_;  // of live bytes, by step of a window
-  std::vector<Touches> touches_;
-  std::vector<Mark> marks_;  // by region
-  int64_t stamp_ = 0;
+  const int32_t steps_;
+  std::vector<int64_t> first_byte_;  // by region
+  std::vector<bool> watched_;        // by region: arrivals touch it
+  AccessMap<Bounds> uses_;
 };
 
 }  // namespace
 
-void StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps) {
-  Mover mover(graph, segment, budget, prefetch_steps);
-  for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {
-    if (Arrives(segment.steps[i])) mover.Advance(i);
-  }
-  mover.Linger();
+int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps) {
+  return Mover(graph, segment, budget, prefetch_steps).Run();
 }
 
 }  // namespace angel_ptm

@@ -63,14 +63,6 @@ TEST_F(Refusal, NamesTheUnitThatIsUpdated) {
                                            " needs 4.00 KiB of device memory at once, 1.00 KiB are left for it"));
 }
 
-// Everything fits but for the holes; what offloading tried in order to make up for them is not the user's budget.
-TEST_F(Refusal, BlamesHolesAndNamesTheWholeBudget) {
-  const int64_t device_bytes = least_ - 4096;
-  EXPECT_THAT(MessageAt(device_bytes),
-              AllOf(HasSubstr("; buffers with the holes between them need "),
-                    EndsWith(absl::StrCat(FormatBytes(device_bytes - fixed_bytes_), " are left for them"))));
-}
-
 // Holes come and go with the budget: a larger one is not refused because its own attempts meet more of them.
 TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
   for (int per_mille = 0; per_mille < 200; per_mille += 5) {
