@@ -60,8 +60,9 @@ class LaneExecutor : public Executor {
         machine_(machine),
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
-        micro_steps_(plan.micro_step),
-        update_steps_(plan.update),
+        micro_step_(plan.micro_step),
+        update_(plan.update),
+        joined_(plan.joined),
         residency_(graph, plan.layout) {}
 
   absl::Status Bind();
@@ -69,11 +70,7 @@ class LaneExecutor : public Executor {
   absl::Status RunMicroStep(MicroBatch micro_batch, int64_t step) override {
     micro_batch_ = micro_batch;
     if (micro_batch.first) message_.squares = {};
-    updating_ = false;
-    step_ = step;
-    RETURN_IF_ERROR(machine_.lanes->Play(micro_steps_, run_step_));
-    residency_.ExpectAllHome();
-    return absl::OkStatus();
+    return Play(micro_step_, step);
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(MicroBatch micro_batch, int64_t step) override {
@@ -87,13 +84,19 @@ class LaneExecutor : public Executor {
 
   absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
                          const DecideUpdate& decide) override {
-    updating_ = true;
-    step_ = step;
     message_.payload = payload;
     decide_ = &decide;
-    RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
-    residency_.ExpectAllHome();
-    return absl::OkStatus();
+    return Play(update_, step);
+  }
+
+  bool can_join() const override { return !plan_.joined.steps.empty(); }
+  absl::Status RunUpdateAndMicroStep(int64_t step, const std::array<double, kStepPayload>& payload,
+                                     const DecideUpdate& decide, MicroBatch micro_batch) override {
+    APTM_CHECK(micro_batch.first && can_join());
+    message_.payload = payload;
+    decide_ = &decide;
+    micro_batch_ = micro_batch;
+    return Play(joined_, step);
   }
 
   void WriteInput(TensorId tensor, const void* data) override {
@@ -118,10 +121,26 @@ class LaneExecutor : public Executor {
   static std::span<float> Floats(std::span<std::byte> bytes) {
     return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4};
   }
-  CallTag Tag(int32_t index) const { return {(updating_ ? update_names_ : micro_names_)[index], step_}; }
+  CallTag Tag(int32_t index) const { return {playing_->names[index], step_}; }
+
+  // A segment with what is worked out once.
+  struct BoundSegment {
+    explicit BoundSegment(const Segment& segment) : steps(segment) {}
+
+    const LaneSteps steps;
+    std::vector<KernelArgs> calls;   // by step
+    std::vector<std::string> names;  // by step
+  };
+  absl::Status Play(BoundSegment& bound, int64_t step) {
+    playing_ = &bound;
+    step_ = step;
+    RETURN_IF_ERROR(machine_.lanes->Play(bound.steps, run_step_));
+    residency_.ExpectAllHome();
+    return absl::OkStatus();
+  }
 
   absl::Status CheckRegions(const Segment& segment) const;
-  void BindSegment(const Segment& segment, std::vector<KernelArgs>& calls, std::vector<std::string>& names);
+  void BindSegment(BoundSegment& bound);
   std::string StepName(const Segment& segment, const Step& step) const;
   void BindUnits();
 
@@ -141,17 +160,15 @@ class LaneExecutor : public Executor {
   const Machine machine_;
   const AdamWConstants adamw_;
   const Lanes::RunStep run_step_;
-  const LaneSteps micro_steps_, update_steps_;
-
-  std::vector<KernelArgs> micro_calls_, update_calls_;   // by step
-  std::vector<std::string> micro_names_, update_names_;  // by step
-  std::vector<std::vector<ElementSpan>> no_decay_;       // by unit
-  std::vector<std::vector<ElementSpan>> gaps_;           // by unit: padding of the flat vector, always zero
-  std::vector<NormMessage> norm_messages_;               // by rank
+  BoundSegment micro_step_, update_, joined_;
+  std::vector<std::vector<ElementSpan>> no_decay_;  // by unit
+  std::vector<std::vector<ElementSpan>> gaps_;      // by unit: padding of the flat vector, always zero
+  std::vector<NormMessage> norm_messages_;          // by rank
   Residency residency_;
 
   MicroBatch micro_batch_;
-  bool check_finite_ = false, updating_ = false;
+  bool check_finite_ = false;
+  const BoundSegment* playing_ = nullptr;
   int64_t step_ = 0;
   NormMessage message_;
   UpdateDecision decision_;
@@ -182,17 +199,17 @@ std::string LaneExecutor::StepName(const Segment& segment, const Step& step) con
   return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", plan_.layout.states[step.state].name);
 }
 
-void LaneExecutor::BindSegment(const Segment& segment, std::vector<KernelArgs>& calls,
-                               std::vector<std::string>& names) {
+void LaneExecutor::BindSegment(BoundSegment& bound) {
+  const Segment& segment = *bound.steps.segment;
   for (const Step& step : segment.steps) {
-    names.push_back(StepName(segment, step));
+    bound.names.push_back(StepName(segment, step));
     if (step.kind != StepKind::kCompute) {
-      calls.emplace_back();
+      bound.calls.emplace_back();
       continue;
     }
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
-    calls.push_back(BindKernel(graph_, graph_.ops[step.op], operands));
+    bound.calls.push_back(BindKernel(graph_, graph_.ops[step.op], operands));
   }
 }
 
@@ -216,12 +233,12 @@ void LaneExecutor::BindUnits() {
 }
 
 absl::Status LaneExecutor::Bind() {
-  RETURN_IF_ERROR(CheckRegions(plan_.micro_step));
-  RETURN_IF_ERROR(CheckRegions(plan_.update));
   norm_messages_.resize(machine_.communicator->size());
   BindUnits();
-  BindSegment(plan_.micro_step, micro_calls_, micro_names_);
-  BindSegment(plan_.update, update_calls_, update_names_);
+  for (BoundSegment* bound : {&micro_step_, &update_, &joined_}) {
+    RETURN_IF_ERROR(CheckRegions(*bound->steps.segment));
+    BindSegment(*bound);
+  }
   return absl::OkStatus();
 }
 
@@ -229,7 +246,7 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(step_, Tag(index).what);
   if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
-  residency_.Follow(segment, step, {.updating = updating_, .overwrites_gradients = micro_batch_.first});
+  residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
   switch (step.kind) {
     case StepKind::kCompute:
       Compute(segment, step, index);
@@ -257,7 +274,7 @@ void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t ind
     context.workspace = Address(segment, step.operands.back());
     context.workspace_bytes = step.operands.back().bytes;
   }
-  Run(*machine_.kernels, micro_calls_[index], context);
+  Run(*machine_.kernels, playing_->calls[index], context);
   if (check_finite_ && non_finite_.op == kNone) CheckOutputs(segment, step);
 }
 
@@ -334,6 +351,8 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
     exchange.squares.Add(message.squares);
     for (int i = 0; i < kStepPayload; ++i) exchange.payload[i] += message.payload[i];
   }
+  // The next step's begin, which may run beside this one's update.
+  message_.squares = {};
   decision_ = (*decide_)(exchange);
   return absl::OkStatus();
 }

@@ -94,6 +94,12 @@ class Executor {
   virtual absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
                                  const DecideUpdate& decide) = 0;
 
+  // The update of `step` and, beside it as far as the waits allow, the first micro-step of the next one, on the inputs
+  // in place: what RunUpdate and RunMicroStep would do, with the same bits. Only if the Plan can.
+  virtual bool can_join() const = 0;
+  virtual absl::Status RunUpdateAndMicroStep(int64_t step, const std::array<double, kStepPayload>& payload,
+                                             const DecideUpdate& decide, MicroBatch micro_batch) = 0;
+
   // Inputs, outputs and caches, between segments.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;

@@ -36,9 +36,9 @@ void Residency::Set(const Segment& segment, const Extent& extent, const Place& p
   pages_.SetNewest(VectorOf(extent), extent.begin, extent.bytes, FrameOf(segment, place));
 }
 
-void Residency::Follow(const Segment& segment, const Step& step, const Playing& playing) {
+void Residency::Follow(const Segment& segment, const Step& step, bool overwrite) {
   const UnitId unit = step.unit;
-  const bool travels = playing.updating != (step.state == kGradientState);
+  const bool travels = step.in_update != (step.state == kGradientState);
   switch (step.kind) {
     case StepKind::kMove:
       return FollowMove(segment, step, travels);
@@ -48,7 +48,7 @@ void Residency::Follow(const Segment& segment, const Step& step, const Playing& 
       if (travels) Set(segment, Elements(unit, step.state, 0, layout_.whole_elements(unit)), step.dst);
       return;
     case StepKind::kReduce:
-      if (playing.overwrites_gradients) return Set(segment, OwnSlice(unit, step.state), step.dst);
+      if (overwrite) return Set(segment, OwnSlice(unit, step.state), step.dst);
       return Expect(segment, OwnSlice(unit, step.state), step.dst, travels);
     case StepKind::kUpdate:
       return FollowUpdate(segment, step);

@@ -2,7 +2,7 @@
 // or reduced gradients finds the newest copy of their pages where it was bound to look, and all of them come home.
 //
 // What a segment changes travels: its pages' newest copy goes where a move, a gather or an update puts it. In the
-// update that is parameters and moments, in the micro-step reduced gradients. Of what a segment only reads the newest
+// update that is all state but gradients, in the micro-step reduced gradients. Of what a segment only reads the newest
 // copy stays at home: a use at home is checked, a use of a copy is not, only that the copy was taken from home.
 // Activations and a micro-batch's own gradients are no state: verify alone speaks for them.
 #ifndef ANGEL_PTM_EXEC_RESIDENCY_H_
@@ -20,18 +20,13 @@ namespace angel_ptm {
 // state, or if the Plan orders them because they meet at its bytes.
 class Residency {
  public:
-  // What of a step the Plan does not say.
-  struct Playing {
-    bool updating = false;              // the update segment
-    bool overwrites_gradients = false;  // a step's first micro-batch
-  };
-
   // Everything is at home. Graph and layout must outlive the Residency.
   Residency(const Graph& graph, const Layout& layout);
 
   // A lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step says, and notes
-  // where it will be. Nobody asks for it there before the step has finished.
-  void Follow(const Segment& segment, const Step& step, const Playing& playing);
+  // where it will be. Nobody asks for it there before the step has finished. `overwrite`: a reduction does not add to
+  // what is there.
+  void Follow(const Segment& segment, const Step& step, bool overwrite);
 
   // CHECKs the end of a segment.
   void ExpectAllHome() const { pages_.ExpectAllHome(); }

@@ -63,6 +63,7 @@ void MixSegment(Hasher& h, const Segment& segment) {
     h.Mix(static_cast<uint64_t>(step.kind)).Mix(static_cast<uint64_t>(step.lane)).Mix(static_cast<uint64_t>(step.op));
     h.Mix(static_cast<uint64_t>(step.unit))
         .Mix(static_cast<uint64_t>(step.when))
+        .Mix(step.in_update)
         .Mix(static_cast<uint64_t>(step.state));
     for (const Place& place : {step.src, step.dst, step.scratch}) MixPlace(h, place);
     for (const Place& place : step.operands) MixPlace(h, place);
@@ -81,6 +82,7 @@ uint64_t Hash(const Plan& plan) {
   for (const MemoryRange& range : plan.fixed) MixRange(h, range);
   MixSegment(h, plan.micro_step);
   MixSegment(h, plan.update);
+  MixSegment(h, plan.joined);
   return h.Digest();
 }
 

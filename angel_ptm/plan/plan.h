@@ -4,7 +4,8 @@
 // A rank's memory is one arena per tier, addressed by byte offset. On both tiers the homes of persistent state come
 // first, at the same offsets in every Plan of a run (Layout); the rest is the Plan's own.
 //
-// A training Plan has two segments: the micro-step, played once per micro-batch, and the update, played once per step.
+// A training Plan has a micro-step, played once per micro-batch, and an update, played once per step; or instead of the
+// update and the next step's first micro-step both in one segment, so that the one's end runs beside the other's begin.
 // Every segment starts and ends with all state at home and all lanes idle.
 #ifndef ANGEL_PTM_PLAN_PLAN_H_
 #define ANGEL_PTM_PLAN_PLAN_H_
@@ -107,6 +108,7 @@ struct Step {
   UnitId unit = kNone;
   StateId state = kParameterState;
   When when = When::kAlways;
+  bool in_update = false;  // belongs to the update
   Place src, dst, scratch;
   std::vector<Place>
       operands;  // kCompute: inputs then outputs by slot, then the workspace if any; kUpdate: see StepKind
@@ -163,6 +165,7 @@ struct Plan {
   Layout layout;
   Segment micro_step;
   Segment update;                  // empty for graphs without an update segment
+  Segment joined;                  // the update, then a step's first micro-step; empty if holes left no room for it
   std::vector<MemoryRange> fixed;  // by tensor: where inputs, outputs and caches lie; offset -1 for other tensors
   std::array<TierPeak, kTierCount> peaks;
   std::array<int64_t, kTierCount> arena_bytes = {};  // what the run must reserve for this Plan

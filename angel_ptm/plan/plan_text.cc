@@ -129,6 +129,9 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
                    absl::StrFormat("%016x", Hash(plan)), "\n");
   text += SegmentSummary("micro-step", graph, plan.micro_step);
   if (!plan.update.steps.empty()) text += SegmentSummary("update", graph, plan.update);
+  if (!plan.joined.steps.empty()) {
+    absl::StrAppend(&text, "the update runs beside the next step's first micro-step where nothing happens between\n");
+  }
   for (TierKind tier : kAllTiers) {
     const int t = static_cast<int>(tier);
     absl::StrAppend(&text, Name(tier), ": ", FormatBytes(plan.arena_bytes[t]), " reserved, ",

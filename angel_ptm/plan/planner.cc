@@ -247,13 +247,18 @@ std::optional<Plan> Planner::Place(const Candidate& candidate) const {
   if (!PlaceSegment(candidate, Budget(), plan.micro_step)) return std::nullopt;
   if (HasUpdate()) {
     plan.update = Natural(/*update=*/true, plan.layout);
+    plan.joined = Join(plan.update, Natural(/*update=*/false, plan.layout));
     if (!PlaceSegment(candidate, Budget(), plan.update)) return std::nullopt;
+    // It needs no more at any step than the two it is made of, but may have more holes: then they are played apart.
+    if (!PlaceSegment(candidate, Budget(), plan.joined)) plan.joined = {};
   }
   for (int t = 0; t < kTierCount; ++t) {
-    const TierPeak micro = PeakOf(plan.micro_step, static_cast<TierKind>(t));
-    const TierPeak update = PeakOf(plan.update, static_cast<TierKind>(t));
-    plan.peaks[t] = micro.live_bytes >= update.live_bytes ? micro : update;
-    plan.arena_bytes[t] = std::max({micro.bytes, update.bytes, plan.layout.home_bytes[t]});
+    plan.arena_bytes[t] = plan.layout.home_bytes[t];
+    for (const Segment* segment : {&plan.micro_step, &plan.update, &plan.joined}) {
+      const TierPeak peak = PeakOf(*segment, static_cast<TierKind>(t));
+      if (peak.live_bytes > plan.peaks[t].live_bytes) plan.peaks[t] = peak;
+      plan.arena_bytes[t] = std::max(plan.arena_bytes[t], peak.bytes);
+    }
     plan.peaks[t].bytes = plan.arena_bytes[t];
   }
   return plan;

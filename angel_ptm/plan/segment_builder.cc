@@ -1,5 +1,7 @@
 #include "angel_ptm/plan/segment_builder.h"
 
+#include <algorithm>
+
 #include "angel_ptm/plan/builder.h"
 
 namespace angel_ptm {
@@ -171,6 +173,22 @@ class MicroStepBuilder : public Builder {
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts) {
   return MicroStepBuilder(graph, layout, fixed, facts).Build();
+}
+
+Segment Join(Segment first, const Segment& second) {
+  const auto permanent = std::find_if(second.regions.begin(), second.regions.end(),
+                                      [](const Region& region) { return !region.permanent; });
+  const int32_t shared = static_cast<int32_t>(permanent - second.regions.begin());
+  const int32_t shift = static_cast<int32_t>(first.regions.size()) - shared;
+  first.regions.insert(first.regions.end(), permanent, second.regions.end());
+  const auto renumber = [&](Place& place) { place.region += place.region >= shared ? shift : 0; };
+  for (Step step : second.steps) {
+    for (Place* place : {&step.src, &step.dst, &step.scratch}) renumber(*place);
+    for (Place& place : step.operands) renumber(place);
+    first.steps.push_back(std::move(step));
+  }
+  UpdateLifetimes(first);
+  return first;
 }
 
 void UpdateLifetimes(Segment& segment) {

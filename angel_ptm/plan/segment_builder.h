@@ -11,11 +11,14 @@
 
 namespace angel_ptm {
 
-// Both segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements),
+// All segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements),
 // then inputs, outputs and caches by tensor. `fixed` says where the latter lie.
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts);
 Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+
+// The steps of `first`, then those of `second`; the passes behind this one let them overlap.
+Segment Join(Segment first, const Segment& second);
 
 // Recomputes Region::first_step and last_step from the steps' places.
 void UpdateLifetimes(Segment& segment);

@@ -21,6 +21,7 @@ class UpdateBuilder : public Builder {
     }
     segment_.steps.push_back({.kind = StepKind::kNorm, .lane = Lane::kComm});
     for (UnitId unit : units) Update(unit, ops[unit]);
+    for (Step& step : segment_.steps) step.in_update = true;
     return Take();
   }
 

@@ -1,5 +1,6 @@
 #include "angel_ptm/plan/verify.h"
 
+#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -96,12 +97,13 @@ bool HasGradient(const Graph& graph, UnitId unit) {
 namespace {
 
 // How often a state of a unit must be gathered in the segment, from the stage's definition.
-int GathersDemanded(const Subject& subject, UnitId unit, StateId state, const std::vector<int>& parameter_gathers) {
+int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_update,
+                    const std::vector<int>& parameter_gathers) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
-  if (layout.world_size == 1) return 0;
+  if (layout.world_size == 1 || !(in_update ? subject.updates : subject.computes)) return 0;
   const auto whole = [&](StateId s) { return layout.zero_stage < layout.states[s].sharded_from_stage; };
-  if (!subject.is_update) return state == graph.ReadState(unit) && !whole(state) ? parameter_gathers[unit] : 0;
+  if (!in_update) return state == graph.ReadState(unit) && !whole(state) ? parameter_gathers[unit] : 0;
   bool updated = false, all_whole = true, written = false;
   for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
     if (graph.ops[op].unit != unit) continue;
@@ -121,7 +123,7 @@ int GathersDemanded(const Subject& subject, UnitId unit, StateId state, const st
 absl::Status CheckCollectives(const Subject& subject) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
-  absl::flat_hash_map<std::pair<UnitId, StateId>, int> gathers;
+  absl::flat_hash_map<std::tuple<UnitId, StateId, bool>, int> gathers;
   std::vector<int> reduces(graph.units.size(), 0);
   int norms = 0;
   for (int32_t i = 0; i < static_cast<int32_t>(subject.segment.steps.size()); ++i) {
@@ -129,7 +131,7 @@ absl::Status CheckCollectives(const Subject& subject) {
     norms += step.kind == StepKind::kNorm ? 1 : 0;
     if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
     const bool gather = step.kind == StepKind::kGather;
-    if (gather) ++gathers[{step.unit, step.state}];
+    if (gather) ++gathers[{step.unit, step.state, step.in_update}];
     if (!gather) ++reduces[step.unit];
     const int64_t bytes = gather ? step.dst.bytes : step.src.bytes;
     const int64_t want = ExtentOf(layout, step.unit, step.state).whole_bytes;
@@ -139,17 +141,20 @@ absl::Status CheckCollectives(const Subject& subject) {
   for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units.size()); ++unit) {
     const std::string& name = graph.units[unit].name;
     for (StateId s = 0; s < static_cast<StateId>(layout.states.size()); ++s) {
-      const int want = GathersDemanded(subject, unit, s, parameter_gathers), got = gathers[{unit, s}];
-      if (got == want) continue;
-      return subject.Error("unit ", name, " has ", got, " gathers of ", layout.states[s].name, ", stage ",
-                           layout.zero_stage, " demands ", want);
+      for (const bool in_update : {false, true}) {
+        const int want = GathersDemanded(subject, unit, s, in_update, parameter_gathers);
+        const int got = gathers[{unit, s, in_update}];
+        if (got == want) continue;
+        return subject.Error("unit ", name, " has ", got, " gathers of ", layout.states[s].name, ", stage ",
+                             layout.zero_stage, " demands ", want);
+      }
     }
-    const int want_reduces = !subject.is_update && HasGradient(graph, unit) ? 1 : 0;
+    const int want_reduces = subject.computes && HasGradient(graph, unit) ? 1 : 0;
     if (reduces[unit] != want_reduces) {
       return subject.Error("unit ", name, " has ", reduces[unit], " reductions of its gradient, wanted ", want_reduces);
     }
   }
-  const int want_norms = subject.is_update && graph.update_begin < static_cast<OpId>(graph.ops.size()) ? 1 : 0;
+  const int want_norms = subject.updates && graph.update_begin < static_cast<OpId>(graph.ops.size()) ? 1 : 0;
   if (norms != want_norms) return subject.Error(norms, " norm steps, wanted ", want_norms);
   return absl::OkStatus();
 }
@@ -158,8 +163,10 @@ absl::Status CheckCollectives(const Subject& subject) {
 
 absl::Status VerifyPlan(const Graph& graph, const Plan& plan) {
   RETURN_IF_ERROR(verify::CheckLayout(graph, plan));
-  for (const bool is_update : {false, true}) {
-    const verify::Subject subject{graph, plan, is_update ? plan.update : plan.micro_step, is_update};
+  for (const verify::Subject& subject : {verify::Subject{graph, plan, plan.micro_step, true, false},
+                                         verify::Subject{graph, plan, plan.update, false, true},
+                                         verify::Subject{graph, plan, plan.joined, true, true}}) {
+    if (&subject.segment == &plan.joined && plan.joined.steps.empty()) continue;
     RETURN_IF_ERROR(verify::CheckCapacity(subject));
     RETURN_IF_ERROR(verify::CheckOrder(subject));
     RETURN_IF_ERROR(verify::CheckReplay(subject));

@@ -16,9 +16,9 @@ struct Subject {
   const Graph& graph;
   const Plan& plan;
   const Segment& segment;
-  bool is_update;
+  bool computes, updates;  // which of the graph's parts it must do: the micro-step's, the update's
 
-  const char* name() const { return is_update ? "update" : "micro-step"; }
+  const char* name() const { return !updates ? "micro-step" : computes ? "joined update and micro-step" : "update"; }
   // "compute Matmul", "gather layers.0.dense parameters", "move layers.0.self_attn.o.c"
   std::string StepText(const Step& step) const;
 

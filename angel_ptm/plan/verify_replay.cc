@@ -54,7 +54,9 @@ absl::Status Replay::Play() {
   RETURN_IF_ERROR(CheckCondition());
   const bool in_update = kind == StepKind::kNorm || kind == StepKind::kUpdate;
   const bool in_micro_step = kind == StepKind::kCompute || kind == StepKind::kReduce;
-  if (subject_.is_update ? in_micro_step : in_update) return Error("belongs to the other segment");
+  const bool misplaced = step().in_update ? in_micro_step : in_update;
+  if (misplaced || !(step().in_update ? subject_.updates : subject_.computes))
+    return Error("belongs to another segment");
   switch (kind) {
     case StepKind::kCompute:
       return Compute();
@@ -169,17 +171,14 @@ absl::Status Replay::WriteOperand(TensorId t, const Place& place) {
 }
 
 absl::Status Replay::CheckComplete() {
-  if (!subject_.is_update) {
-    for (OpId op = 0; op < graph_.update_begin; ++op) {
-      if (!op_done_[op]) return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), ") never runs");
-    }
-    for (size_t t = 0; t < graph_.tensors.size(); ++t) {
-      if (graph_.tensors[t].tensor_class != TensorClass::kOutput) continue;
-      if (writers_[t].empty()) return subject_.Error("nothing writes output ", graph_.tensors[t].name);
-    }
-    return absl::OkStatus();
+  for (OpId op = 0; subject_.computes && op < graph_.update_begin; ++op) {
+    if (!op_done_[op]) return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), ") never runs");
   }
-  for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
+  for (size_t t = 0; subject_.computes && t < graph_.tensors.size(); ++t) {
+    if (graph_.tensors[t].tensor_class != TensorClass::kOutput) continue;
+    if (writers_[t].empty()) return subject_.Error("nothing writes output ", graph_.tensors[t].name);
+  }
+  for (OpId op = graph_.update_begin; subject_.updates && op < static_cast<OpId>(graph_.ops.size()); ++op) {
     const UnitId unit = graph_.ops[op].unit;
     const auto [begin, end] = UpdatedRange(unit);
     if (!updated_[op].Covers(begin, end)) {
@@ -199,7 +198,7 @@ absl::Status Replay::CheckHomes() {
     Extent want{kNone, 0, region.range.bytes};
     if (region.tensor != kNone) {
       want.object = SymbolicMemory::Tensor(region.tensor);
-      const bool written_here = !subject_.is_update;
+      const bool written_here = subject_.computes;
       if (graph_.tensors[region.tensor].tensor_class == TensorClass::kOutput && !written_here) continue;
     } else {
       const StateExtent extent = ExtentOf(layout_, region.unit, region.state);

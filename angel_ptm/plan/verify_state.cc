@@ -84,7 +84,7 @@ absl::Status Replay::CheckCondition() {
   const auto conditional = [&](const Place& place) { return place.region != kNone && conditional_[place.region]; };
   if (step().when != When::kAlways) {
     const bool fetches = step().kind == StepKind::kMove && step().unit != kNone && step().state == kGradientState &&
-                         !subject_.is_update && step().dst.region != kNone && !RegionOf(step().dst).permanent;
+                         !step().in_update && step().dst.region != kNone && !RegionOf(step().dst).permanent;
     if (!fetches) return Error("does not take place in every micro-batch");
     conditional_[step().dst.region] = true;
     return absl::OkStatus();
@@ -127,7 +127,7 @@ absl::Status Replay::Gather() {
     return Error("the own slice lies at byte ", src.begin, " of its destination, wanted ",
                  dst.begin + extent.own_begin);
   }
-  if (subject_.is_update) RETURN_IF_ERROR(CheckUpdatedBeforeGather());
+  if (step().in_update) RETURN_IF_ERROR(CheckUpdatedBeforeGather());
   memory_.CopyNewest(dst, {object, 0, extent.whole_bytes});
   return absl::OkStatus();
 }

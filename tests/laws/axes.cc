@@ -10,9 +10,9 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int kAxes = 8;
+constexpr int kAxes = 9;
 using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
-constexpr Choice kValueCounts = {2, 2, 4, 3, 3, 2, 3, 2};
+constexpr Choice kValueCounts = {2, 2, 4, 3, 3, 2, 3, 2, 2};
 
 Axes AxesOf(const Choice& c) {
   constexpr int64_t kPages[] = {4096, 16384, int64_t{4} << 20};
@@ -24,12 +24,13 @@ Axes AxesOf(const Choice& c) {
           .budget_percent = kBudgets[c[4]],
           .recompute = c[5] == 1,
           .prefetch_steps = 3 * c[6],
-          .resumed = c[7] == 1};
+          .resumed = c[7] == 1,
+          .joined = c[8] == 1};
 }
 
 std::array<int64_t, kAxes> ValuesOf(const Axes& a) {
   return {a.moe,       a.accumulation,   a.zero_stage, a.page_bytes, a.budget_percent,
-          a.recompute, a.prefetch_steps, a.resumed};
+          a.recompute, a.prefetch_steps, a.resumed,    a.joined};
 }
 
 // (axis, value, other axis, other value).
@@ -88,7 +89,7 @@ std::ostream& operator<<(std::ostream& os, const Axes& a) {
   return os << (a.moe ? "MoE" : "dense") << ", accumulation " << a.accumulation << ", ZeRO " << a.zero_stage
             << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, "
             << (a.recompute ? "recomputed" : "kept") << ", prefetch " << a.prefetch_steps << ", "
-            << (a.resumed ? "resumed" : "fresh");
+            << (a.resumed ? "resumed" : "fresh") << (a.joined ? ", joined" : ", apart");
 }
 
 std::vector<Axes> FullMatrix() {

@@ -20,12 +20,13 @@ struct Axes {
   bool recompute = false;
   int prefetch_steps = 4;
   bool resumed = false;  // saved after the first step by a run at another stage, and loaded again
+  bool joined = false;   // every update runs beside the next step's first micro-step
 };
 std::ostream& operator<<(std::ostream& os, const Axes& axes);
 
 // Every combination of the values below.
 //   model dense, MoE; accumulation 1, 4; ZeRO 0-3; pages 4 KiB, 16 KiB, 4 MiB; budgets 100, 60, 35 %;
-//   recomputation none, all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed
+//   recomputation none, all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
 std::vector<Axes> FullMatrix();
 
 // About a dozen of them such that any two values of two different axes meet in a case.

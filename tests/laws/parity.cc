@@ -30,6 +30,7 @@ TinyRun ParityMatrix::RunOf(const Axes& axes, int zero_stage) const {
   run.prefetch_steps = axes.prefetch_steps;
   run.device_bytes = UnconstrainedDeviceBytes(run, world_size_) * axes.budget_percent / 100;
   run.recompute = axes.recompute;
+  run.join = axes.joined;
   return run;
 }
 

@@ -1,5 +1,6 @@
 #include "tests/laws/tiny_run.h"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -84,25 +85,11 @@ class Rank {
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
-    const int world = communicator_.size(), rank = communicator_.rank();
-    const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
-    double loss = 0, targets = 0;
-    for (int micro = 0; micro < run_.accumulation; ++micro) {
-      int number = micro * world + rank;
-      if (run_.feed) number = run_.feed(step, number);
-      Batch batch;
-      batch.Fill(run_, (step * total + number) * run_.batch.rows, number < total);
-      Write("tokens", batch.tokens.data());
-      Write("targets", batch.targets.data());
-      Write("positions", batch.positions.data());
-      Write("segment_start", batch.segment_start.data());
-      Write("target_count", &batch.target_count);
-      RETURN_IF_ERROR(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == run_.accumulation}, step));
-      std::vector<float> losses(batch.tokens.size());
-      executor_->ReadOutput(graph_.FindTensor("token_loss"), losses.data());
-      for (float l : losses) loss += l;
-      targets += batch.target_count;
-      if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, micro);
+    Sums sums = std::exchange(begun_, {});
+    for (int micro = sums.micro_batches; micro < run_.accumulation; ++micro) {
+      const double targets = Feed(step, micro);
+      RETURN_IF_ERROR(executor_->RunMicroStep(PartOf(micro), step));
+      Account(step, micro, targets, sums);
     }
     const auto decide = [&](const StepExchange& exchange) {
       const double count = exchange.payload[1], norm = std::sqrt(exchange.squares.ToDouble()) / count;
@@ -115,7 +102,13 @@ class Rank {
                                         .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
                                         .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))}};
     };
-    return executor_->RunUpdate(step, {loss, targets, 0, 0}, decide);
+    const std::array<double, kStepPayload> payload = {sums.loss, sums.targets, 0, 0};
+    if (!run_.join || step + 1 == run_.steps) return executor_->RunUpdate(step, payload, decide);
+    if (!executor_->can_join()) return absl::InternalError("the plan cannot join");
+    const double targets = Feed(step + 1, 0);
+    RETURN_IF_ERROR(executor_->RunUpdateAndMicroStep(step, payload, decide, PartOf(0)));
+    Account(step + 1, 0, targets, begun_);
+    return absl::OkStatus();
   }
 
   absl::Status Collect(TinyResult& result) {
@@ -146,6 +139,40 @@ class Rank {
   }
 
  private:
+  // Of a step's micro-batches so far.
+  struct Sums {
+    int micro_batches = 0;
+    double loss = 0, targets = 0;
+  };
+
+  MicroBatch PartOf(int micro) const { return {.first = micro == 0, .last = micro + 1 == run_.accumulation}; }
+
+  // Returns the number of targets.
+  double Feed(int64_t step, int micro) {
+    const int world = communicator_.size();
+    const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
+    int number = micro * world + communicator_.rank();
+    if (run_.feed) number = run_.feed(step, number);
+    Batch batch;
+    batch.Fill(run_, (step * total + number) * run_.batch.rows, number < total);
+    Write("tokens", batch.tokens.data());
+    Write("targets", batch.targets.data());
+    Write("positions", batch.positions.data());
+    Write("segment_start", batch.segment_start.data());
+    Write("target_count", &batch.target_count);
+    return batch.target_count;
+  }
+
+  void Account(int64_t step, int micro, double targets, Sums& sums) {
+    const TensorId token_loss = graph_.FindTensor("token_loss");
+    std::vector<float> losses(graph_.tensors[token_loss].shape.elements());
+    executor_->ReadOutput(token_loss, losses.data());
+    for (float l : losses) sums.loss += l;
+    sums.targets += targets;
+    ++sums.micro_batches;
+    if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, micro);
+  }
+
   absl::Status Save(TinyResult& result) {
     if (run_.save_directory.empty()) return absl::OkStatus();
     std::vector<StateSlice> slices;
@@ -169,6 +196,7 @@ class Rank {
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_;
+  Sums begun_;  // of the next step, if its first micro-step was played beside the last update
 };
 
 }  // namespace

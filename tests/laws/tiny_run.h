@@ -31,7 +31,8 @@ struct TinyRun {
   int64_t device_bytes = 0;
   int prefetch_steps = 4;
   int accumulation = 1;
-  int steps = 3;  // the run ends before this step
+  bool join = false;  // play each update beside the next step's first micro-step
+  int steps = 3;      // the run ends before this step
   int threads = 1;
   uint64_t seed = 7;
   int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
