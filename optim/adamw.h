@@ -6,8 +6,8 @@
 
 namespace angel_ptm {
 
-// Appends the update segment to a graph with backward ops: kSquareSum for every unit (the global gradient norm), then
-// kAdamW for every unit. Hyperparameters are data of the step (AdamWScalars), not of the graph.
+// Appends the update segment to a graph with backward ops: kSquareSum for every unit that is trained (the global
+// gradient norm), then kAdamW for each of them. Hyperparameters are data of the step (AdamWScalars), not of the graph.
 void AppendAdamW(Graph& graph);
 
 }  // namespace angel_ptm

@@ -18,12 +18,14 @@
 #include "angel_ptm/base/fixed_point.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/lanes.h"
+#include "angel_ptm/exec/non_finite.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
 #include "angel_ptm/plan/planner.h"
 #include "comm/communicator.h"
 #include "kernels/kernels.h"
+#include "kernels/ops/adamw.h"
 
 namespace angel_ptm {
 
@@ -59,14 +61,6 @@ struct UpdateDecision {
 // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane.
 using DecideUpdate = std::function<UpdateDecision(const StepExchange&)>;
 
-// A tensor in which a non-finite number was found: a parameter that `op` read, or what `op` made of finite parameters.
-struct NonFinite {
-  OpId op = kNone;
-  TensorId tensor = kNone;
-};
-// "parameter embed_tokens, read by forward Embedding" or "final_norm.y, written by forward AddRmsNorm".
-std::string Describe(const Graph& graph, const NonFinite& found);
-
 class Executor {
  public:
   // Binds `plan` (of `graph`) to the machine. Both must outlive the Executor. The tiers must be as large as the Plan's
@@ -100,10 +94,6 @@ struct StateView {
   std::span<float> stored;     // all this rank keeps; first element at unit element 0 if not sharded, else at `begin`
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);
-
-// What the CPU backend and a transport of `world_size` ranks need, for MakePlan. kInvalidArgument naming the tensor,
-// what the backend takes and what it got, if it does not run one of the graph's ops.
-absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int threads);
 
 }  // namespace angel_ptm
 

@@ -13,7 +13,7 @@
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/shape.h"
-#include "angel_ptm/model/op_kind.h"
+#include "kernels/op_kind.h"
 
 namespace angel_ptm {
 
@@ -49,7 +49,7 @@ struct Tensor {
 enum class Phase : uint8_t { kForward, kRecompute, kBackward, kUpdate };
 const char* Name(Phase phase);
 
-// Numbers an op needs besides its operands' shapes; each kind reads only its own (op_kind.h).
+// Numbers an op needs besides its operands' shapes; each kind reads only its own (ops/<op>.cc).
 struct OpAttrs {
   bool trans_a = false, trans_b = false;
   bool accumulate = false;     // first gradient output adds to what is there
@@ -61,6 +61,7 @@ struct OpAttrs {
   int64_t experts = 0, topk = 0, block_rows = 0;
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;
+  int64_t column_begin = 0, column_end = 0;  // of a matrix of shape[0] rows; 0, 0: all columns
 };
 
 struct Op {
@@ -69,7 +70,7 @@ struct Op {
   int block = kNone;    // recomputation block
   UnitId unit = kNone;  // update ops: the unit they work on
   OpAttrs attrs;
-  std::vector<TensorId> inputs, outputs;  // by slot (op_kind.h); kNone where an optional operand is absent
+  std::vector<TensorId> inputs, outputs;  // by slot (ops/<op>.cc); kNone where an optional operand is absent
 };
 
 // A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
@@ -81,7 +82,7 @@ struct ExportedName {
 
 struct Parameter {
   TensorId tensor = kNone;
-  TensorId gradient = kNone;  // set by backward; kNone in graphs without one
+  TensorId gradient = kNone;  // set by backward; kNone in graphs without one and in units that are not trained
   bool weight_decay = true;   // false for norms and biases
   float init_stddev = 0;      // N(0, stddev); 0 means all ones
   std::vector<ExportedName> exported;
@@ -91,6 +92,7 @@ struct Unit {
   std::string name;
   std::vector<int32_t> parameters;  // indices into Graph::parameters
   int64_t elements = 0;             // of the flat vector, before the padding that sharding adds
+  bool trainable = true;            // false: frozen; no gradients of its parameters are computed
 };
 
 struct Graph {
@@ -99,10 +101,12 @@ struct Graph {
   std::vector<Op> ops;
   std::vector<Parameter> parameters;
   std::vector<Unit> units;
-  OpId update_begin = 0;  // ops [0, update_begin) are the micro-step, the rest the update segment
+  OpId loss = kNone;             // the last forward op of a graph that is trained; it makes its own gradient
+  TensorId loss_weight = kNone;  // input [1] fp32: by what a micro-batch's summed loss is weighted, its target tokens
+  OpId update_begin = 0;         // ops [0, update_begin) are the micro-step, the rest the update segment
 
   const Tensor& tensor(TensorId id) const { return tensors[id]; }
-  // The tensor named `name`; a CHECK failure if there is none.
+  // The first tensor named `name`; a CHECK failure if there is none.
   TensorId FindTensor(std::string_view tensor_name) const;
   // Sum of parameter elements, padding not counted.
   int64_t ParameterCount() const;
@@ -111,6 +115,9 @@ struct Graph {
 // A digest of everything that determines what the graph computes, initial values included: graphs with equal digests
 // give equal results on equal inputs.
 uint64_t Hash(const Graph& graph);
+
+// The output whose name stands for the op in messages: the first one it has.
+TensorId NamingOutput(const Op& op);
 
 // One line per op: phase, kind, operands with shapes.
 std::string ToText(const Graph& graph);

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/plan/verify.h"
 #include "comm/local.h"
@@ -26,7 +27,7 @@ class ResidencyTest : public testing::Test {
   void MakePlanOf(int zero_stage, bool offload) {
     const TinyRun run;
     graph_ = TinyGraph(run);
-    const BackendFacts facts = CpuFacts(graph_, 1, 1).value();
+    const BackendFacts facts = FactsOf(graph_, CpuKernels(), {.threads = 1}, 1).value();
     PlanOptions options{.zero_stage = zero_stage, .page_bytes = 4096, .prefetch_steps = 4};
     if (offload) options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts, options);
     plan_ = MakePlan(graph_, facts, options).value();

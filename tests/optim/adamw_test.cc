@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <string>
+#include <vector>
 
+#include "angel_ptm/model/graph_builder.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -40,6 +42,20 @@ TEST(AppendAdamW, SquaresEveryUnitThenUpdatesEveryUnit) {
   }
 }
 
+TEST(AppendAdamW, LeavesFrozenUnitsAlone) {
+  GraphBuilder builder(BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8}));
+  for (Unit& unit : builder.graph().units) unit.trainable = unit.name == "layers.1.dense" || unit.name == "head";
+  AppendBackward(builder, {false, false});
+  Graph graph = builder.Build();
+  AppendAdamW(graph);
+  std::vector<std::string> updated;
+  for (size_t i = graph.update_begin; i < graph.ops.size(); ++i) {
+    updated.push_back(std::string(Name(graph.ops[i].kind)) + " " + graph.units[graph.ops[i].unit].name);
+  }
+  EXPECT_EQ(updated, (std::vector<std::string>{"SquareSum layers.1.dense", "SquareSum head", "AdamW layers.1.dense",
+                                               "AdamW head"}));
+}
+
 TEST(AppendAdamW, DecaysAllButNorms) {
   const Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
   for (const Parameter& p : graph.parameters) {
@@ -49,7 +65,7 @@ TEST(AppendAdamW, DecaysAllButNorms) {
 
 TEST(AppendAdamWDeathTest, NeedsGradientsAndIsDoneOnce) {
   Graph evaluation = BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8});
-  EXPECT_DEATH(AppendAdamW(evaluation), "no backward ops");
+  EXPECT_DEATH(AppendAdamW(evaluation), "embed_tokens has no gradient");
   Graph training = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
   AppendAdamW(training);
   EXPECT_DEATH(AppendAdamW(training), "exists already");
