@@ -6,6 +6,12 @@
 #include "benchmarks/kernel_report.h"
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/ops/add_rms_norm.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/cached_attention.h"
+#include "kernels/ops/embedding.h"
+#include "kernels/ops/qk_rope_norm.h"
+#include "kernels/ops/rope_table.h"
 
 namespace angel_ptm {
 namespace {
@@ -96,8 +102,8 @@ void BenchAttentionShape(Report& report, const AttentionShape& z) {
   std::string name = "B=" + std::to_string(z.b) + " S=" + std::to_string(z.s) + " Q=" + std::to_string(z.q_heads) +
                      " G=" + std::to_string(z.kv_heads) + " D=" + std::to_string(z.d);
   if (z.document < z.s) name += " doc " + std::to_string(z.document);
-  report.Product("attention " + name, 2 * flops, [&] { CpuAttention(forward, report.context()); });
-  report.Product("attention_grad " + name, 5 * flops, [&] { CpuAttentionGrad(backward, report.context()); });
+  report.Product("attention " + name, 2 * flops, [&] { CpuKernels().attention(forward, report.context()); });
+  report.Product("attention_grad " + name, 5 * flops, [&] { CpuKernels().attention_grad(backward, report.context()); });
 }
 
 void BenchCachedAttention(Report& report) {
@@ -120,14 +126,14 @@ void BenchCachedAttention(Report& report) {
                                     .d = kD,
                                     .scale = 0.125f};
   report.Stream("cached_attention 1024 keys", 4.0 * 2 * kRows * kSMax * kG * kD,
-                [&] { CpuCachedAttention(args, report.context()); });
+                [&] { CpuKernels().cached_attention(args, report.context()); });
 }
 
 void BenchNorms(Report& report) {
   const Array x(kT * kH), delta(kT * kH), sum(kT * kH), y(kT * kH), rstd(kT), weight(kH), dweight(kH), dx(kT * kH);
   const AddRmsNormArgs args = {
       .sum = sum, .y = y, .rstd = rstd, .x = x, .delta = delta, .weight = weight, .t = kT, .h = kH};
-  report.Stream("add_rms_norm", 4.0 * kT * kH * 4, [&] { CpuAddRmsNorm(args, report.context()); });
+  report.Stream("add_rms_norm", 4.0 * kT * kH * 4, [&] { CpuKernels().add_rms_norm(args, report.context()); });
   const AddRmsNormGradArgs grad = {.dx = dx,
                                    .dweight = dweight,
                                    .dy = y,
@@ -137,7 +143,8 @@ void BenchNorms(Report& report) {
                                    .weight = weight,
                                    .t = kT,
                                    .h = kH};
-  report.Stream("add_rms_norm_grad", 4.0 * kT * kH * 4, [&] { CpuAddRmsNormGrad(grad, report.context()); });
+  report.Stream("add_rms_norm_grad", 4.0 * kT * kH * 4,
+                [&] { CpuKernels().add_rms_norm_grad(grad, report.context()); });
 }
 
 void BenchRotary(Report& report) {
@@ -147,7 +154,7 @@ void BenchRotary(Report& report) {
   std::vector<int32_t> positions(kT);
   for (int64_t i = 0; i < kT; ++i) positions[i] = static_cast<int32_t>(i % 256);
   const RopeTableArgs table = {.cos_sin = cos_sin, .positions = positions.data(), .t = kT, .d = kD};
-  report.Stream("rope_table", 4.0 * kT * kD, [&] { CpuRopeTable(table, report.context()); });
+  report.Stream("rope_table", 4.0 * kT * kD, [&] { CpuKernels().rope_table(table, report.context()); });
   const QkRopeNormArgs args = {.q = q,
                                .k = k,
                                .q_rstd = q_rstd,
@@ -161,7 +168,7 @@ void BenchRotary(Report& report) {
                                .kv_heads = kG,
                                .d = kD};
   const double head_bytes = 4.0 * kT * (kQ + kG) * kD;
-  report.Stream("qk_rope_norm", 2 * head_bytes, [&] { CpuQkRopeNorm(args, report.context()); });
+  report.Stream("qk_rope_norm", 2 * head_bytes, [&] { CpuKernels().qk_rope_norm(args, report.context()); });
   const QkRopeNormGradArgs grad = {.dqkv = dqkv,
                                    .dq_weight = dq_weight,
                                    .dk_weight = dk_weight,
@@ -177,7 +184,7 @@ void BenchRotary(Report& report) {
                                    .q_heads = kQ,
                                    .kv_heads = kG,
                                    .d = kD};
-  report.Stream("qk_rope_norm_grad", 3 * head_bytes, [&] { CpuQkRopeNormGrad(grad, report.context()); });
+  report.Stream("qk_rope_norm_grad", 3 * head_bytes, [&] { CpuKernels().qk_rope_norm_grad(grad, report.context()); });
 }
 
 void BenchEmbedding(Report& report) {
@@ -185,10 +192,10 @@ void BenchEmbedding(Report& report) {
   std::vector<int32_t> tokens(kT);
   for (int64_t i = 0; i < kT; ++i) tokens[i] = static_cast<int32_t>(i * 7919 % kV);
   const EmbeddingArgs args = {.y = y, .table = table, .tokens = tokens.data(), .t = kT, .h = kH, .v = kV};
-  report.Stream("embedding", 4.0 * kT * kH * 2, [&] { CpuEmbedding(args, report.context()); });
+  report.Stream("embedding", 4.0 * kT * kH * 2, [&] { CpuKernels().embedding(args, report.context()); });
   const EmbeddingGradArgs grad = {
       .dtable = table, .dy = y, .tokens = tokens.data(), .t = kT, .h = kH, .v = kV, .accumulate = true};
-  report.Stream("embedding_grad", 4.0 * kT * kH * 3, [&] { CpuEmbeddingGrad(grad, report.context()); });
+  report.Stream("embedding_grad", 4.0 * kT * kH * 3, [&] { CpuKernels().embedding_grad(grad, report.context()); });
 }
 
 }  // namespace

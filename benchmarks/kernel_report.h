@@ -13,8 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/kernels.h"
+#include "kernels/ops/matmul.h"
 
 namespace angel_ptm {
 
@@ -72,7 +73,7 @@ class Report {
     context_ = {threads, reinterpret_cast<std::byte*>(workspace_.get()), kWorkspaceBytes, nullptr};
     const Array a(1 << 20), b(1 << 20), c(1 << 20);
     const MatmulArgs peak = {.c = c, .a = a, .b = b, .m = 1024, .n = 1024, .k = 1024};
-    peak_flops_ = 2.0 * (1 << 30) / MedianSeconds(threads_, [&] { CpuMatmul(peak, context_); });
+    peak_flops_ = 2.0 * (1 << 30) / MedianSeconds(threads_, [&] { CpuKernels().matmul(peak, context_); });
     std::printf("threads %d, matrix product 1024^3: %.1f GFLOP/s\n", threads, peak_flops_ * 1e-9);
     std::printf("%-44s %10s %10s %10s %12s\n", "op", "us", "GFLOP/s", "GB/s", "% of peak");
   }

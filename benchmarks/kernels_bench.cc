@@ -14,6 +14,16 @@
 
 #include "angel_ptm/base/expert_blocks.h"
 #include "benchmarks/kernel_report.h"
+#include "kernels/ops/adamw.h"
+#include "kernels/ops/combine.h"
+#include "kernels/ops/dispatch.h"
+#include "kernels/ops/expert_layout.h"
+#include "kernels/ops/grouped_matmul.h"
+#include "kernels/ops/linear_cross_entropy.h"
+#include "kernels/ops/matmul.h"
+#include "kernels/ops/router.h"
+#include "kernels/ops/square_sum.h"
+#include "kernels/ops/swiglu.h"
 
 namespace angel_ptm {
 namespace {
@@ -35,7 +45,7 @@ void BenchProducts(Report& report) {
     const Array a(s.m * s.k), b(s.n * s.k), c(s.m * s.n);
     const MatmulArgs args = {
         .c = c, .a = a, .b = b, .m = s.m, .n = s.n, .k = s.k, .trans_a = s.trans_a, .trans_b = s.trans_b};
-    report.Product(s.name, 2.0 * static_cast<double>(s.m * s.n * s.k), [&] { CpuMatmul(args, ctx); });
+    report.Product(s.name, 2.0 * static_cast<double>(s.m * s.n * s.k), [&] { CpuKernels().matmul(args, ctx); });
   }
 }
 
@@ -75,9 +85,9 @@ struct Routing {
 void BenchRouting(Report& report, Routing& r) {
   const KernelContext& ctx = report.context();
   const RouterArgs router = r.router();
-  report.Stream("router", 4.0 * kT * (kH + 2 * kE), [&] { CpuRouter(router, ctx); });
+  report.Stream("router", 4.0 * kT * (kH + 2 * kE), [&] { CpuKernels().router(router, ctx); });
   const ExpertLayoutArgs layout = r.layout();
-  report.Stream("expert_layout", 4.0 * (3 * kT * kK + kRows), [&] { CpuExpertLayout(layout, ctx); });
+  report.Stream("expert_layout", 4.0 * (3 * kT * kK + kRows), [&] { CpuKernels().expert_layout(layout, ctx); });
   const Array dx(kT * kH), dgate(kE * kH), dweights(kT * kK);
   const float target_count = kT;
   const RouterGradArgs grad = {.dx = dx,
@@ -95,7 +105,7 @@ void BenchRouting(Report& report, Routing& r) {
                                .h = kH,
                                .e = kE,
                                .k = kK};
-  report.Stream("router_grad", 4.0 * kT * (2 * kH + 2 * kE), [&] { CpuRouterGrad(grad, ctx); });
+  report.Stream("router_grad", 4.0 * kT * (2 * kH + 2 * kE), [&] { CpuKernels().router_grad(grad, ctx); });
 }
 
 void BenchExpertProducts(Report& report, const Routing& r, int64_t n, int64_t k, const std::string& name) {
@@ -113,13 +123,13 @@ void BenchExpertProducts(Report& report, const Routing& r, int64_t n, int64_t k,
                             .block_rows = kBlockRows,
                             .blocks_max = kBlocksMax,
                             .trans_b = true};
-  report.Product("grouped_matmul " + name + " y = x W^T", flops, [&] { CpuGroupedMatmul(args, ctx); });
+  report.Product("grouped_matmul " + name + " y = x W^T", flops, [&] { CpuKernels().grouped_matmul(args, ctx); });
   args.c = x;
   args.a = y;
   args.n = k;
   args.k = n;
   args.trans_b = false;
-  report.Product("grouped_matmul " + name + " dx = dy W", flops, [&] { CpuGroupedMatmul(args, ctx); });
+  report.Product("grouped_matmul " + name + " dx = dy W", flops, [&] { CpuKernels().grouped_matmul(args, ctx); });
   const GroupedMatmulGradWeightArgs grad = {.dw = w,
                                             .dy = y,
                                             .x = x,
@@ -130,7 +140,8 @@ void BenchExpertProducts(Report& report, const Routing& r, int64_t n, int64_t k,
                                             .e = kE,
                                             .block_rows = kBlockRows,
                                             .blocks_max = kBlocksMax};
-  report.Product("grouped_matmul_grad_weight " + name, flops, [&] { CpuGroupedMatmulGradWeight(grad, ctx); });
+  report.Product("grouped_matmul_grad_weight " + name, flops,
+                 [&] { CpuKernels().grouped_matmul_grad_weight(grad, ctx); });
 }
 
 void BenchExpertRows(Report& report, const Routing& r) {
@@ -146,10 +157,10 @@ void BenchExpertRows(Report& report, const Routing& r) {
                                  .k = kK,
                                  .block_rows = kBlockRows,
                                  .blocks_max = kBlocksMax};
-  report.Stream("dispatch", row_bytes * (kT + active_rows), [&] { CpuDispatch(dispatch, ctx); });
+  report.Stream("dispatch", row_bytes * (kT + active_rows), [&] { CpuKernels().dispatch(dispatch, ctx); });
   const DispatchGradArgs dispatch_grad = {
       .dx = x, .drows = rows, .row_of_pair = r.row_of_pair.data(), .t = kT, .h = kH, .k = kK};
-  report.Stream("dispatch_grad", row_bytes * (kT + pairs), [&] { CpuDispatchGrad(dispatch_grad, ctx); });
+  report.Stream("dispatch_grad", row_bytes * (kT + pairs), [&] { CpuKernels().dispatch_grad(dispatch_grad, ctx); });
   const CombineArgs combine = {.y = y,
                                .base = x,
                                .rows = rows,
@@ -158,7 +169,7 @@ void BenchExpertRows(Report& report, const Routing& r) {
                                .t = kT,
                                .h = kH,
                                .k = kK};
-  report.Stream("combine", row_bytes * (2 * kT + pairs), [&] { CpuCombine(combine, ctx); });
+  report.Stream("combine", row_bytes * (2 * kT + pairs), [&] { CpuKernels().combine(combine, ctx); });
   const CombineGradArgs combine_grad = {.drows = drows,
                                         .dweights = dweights,
                                         .dy = y,
@@ -171,16 +182,17 @@ void BenchExpertRows(Report& report, const Routing& r) {
                                         .k = kK,
                                         .block_rows = kBlockRows,
                                         .blocks_max = kBlocksMax};
-  report.Stream("combine_grad", row_bytes * (kT + pairs + active_rows), [&] { CpuCombineGrad(combine_grad, ctx); });
+  report.Stream("combine_grad", row_bytes * (kT + pairs + active_rows),
+                [&] { CpuKernels().combine_grad(combine_grad, ctx); });
 }
 
 void BenchSwiglu(Report& report) {
   const Array gate_up(kRows * 2 * kF, 4.0f), y(kRows * kF), dgate_up(kRows * 2 * kF);
   const SwigluArgs args = {.y = y, .gate_up = gate_up, .rows = kRows, .f = kF, .block_rows = kBlockRows};
-  report.Stream("swiglu", 4.0 * kRows * kF * 3, [&] { CpuSwiglu(args, report.context()); });
+  report.Stream("swiglu", 4.0 * kRows * kF * 3, [&] { CpuKernels().swiglu(args, report.context()); });
   const SwigluGradArgs grad = {
       .dgate_up = dgate_up, .dy = y, .gate_up = gate_up, .rows = kRows, .f = kF, .block_rows = kBlockRows};
-  report.Stream("swiglu_grad", 4.0 * kRows * kF * 5, [&] { CpuSwigluGrad(grad, report.context()); });
+  report.Stream("swiglu_grad", 4.0 * kRows * kF * 5, [&] { CpuKernels().swiglu_grad(grad, report.context()); });
 }
 
 void BenchLoss(Report& report) {
@@ -196,11 +208,12 @@ void BenchLoss(Report& report) {
                                  .v = kV,
                                  .chunk_tokens = kChunk};
   const double flops = 2.0 * kT * kH * kV;
-  report.Product("linear_cross_entropy loss only", flops, [&] { CpuLinearCrossEntropy(args, report.context()); });
+  report.Product("linear_cross_entropy loss only", flops,
+                 [&] { CpuKernels().linear_cross_entropy(args, report.context()); });
   args.dx = dx;
   args.dweight = dw;
   report.Product("linear_cross_entropy with gradients", 3 * flops,
-                 [&] { CpuLinearCrossEntropy(args, report.context()); });
+                 [&] { CpuKernels().linear_cross_entropy(args, report.context()); });
 }
 
 void BenchOptimizer(Report& report) {
@@ -210,10 +223,11 @@ void BenchOptimizer(Report& report) {
     for (int64_t i = 0; i < n; ++i) v.get()[i] = std::abs(v.get()[i]);
     const AdamWScalars scalars = {1e-3f, 0.5f, 0.1f, 0.05f};
     const AdamWArgs args = {.param = p, .m = m, .v = v, .grad = g, .n = n, .scalars = &scalars};
-    report.Stream("adamw" + size, 28.0 * static_cast<double>(n), [&] { CpuAdamW(args, report.context()); });
+    report.Stream("adamw" + size, 28.0 * static_cast<double>(n), [&] { CpuKernels().adamw(args, report.context()); });
     FixedPointSum total;
     const SquareSumArgs square = {.total = &total, .values = g, .n = n};
-    report.Stream("square_sum" + size, 4.0 * static_cast<double>(n), [&] { CpuSquareSum(square, report.context()); });
+    report.Stream("square_sum" + size, 4.0 * static_cast<double>(n),
+                  [&] { CpuKernels().square_sum(square, report.context()); });
   }
 }
 

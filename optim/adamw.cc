@@ -14,14 +14,14 @@ void AppendAdamW(Graph& graph) {
   graph.states.push_back({.name = "moment2"});
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
     if (!graph.units[u].trainable) continue;
-    for (int32_t p : graph.units[u].parameters) APTM_CHECK(graph.parameters[p].gradient != kNone, "no backward ops");
+    for (int32_t p : graph.units[u].parameters) {
+      const Parameter& parameter = graph.parameters[p];
+      APTM_CHECK(parameter.gradient != kNone, graph.tensors[parameter.tensor].name, " has no gradient");
+    }
     graph.ops.push_back({.kind = OpKind::kAdamW,
                          .phase = Phase::kUpdate,
                          .unit = u,
-                         .states = {{kParameterState, Access::kReadWrite},
-                                    {kMoment1State, Access::kReadWrite},
-                                    {kMoment2State, Access::kReadWrite},
-                                    {kGradientState, Access::kRead}}});
+                         .states = {kParameterState, kMoment1State, kMoment2State, kGradientState}});
   }
 }
 

@@ -1,16 +1,15 @@
 #include "angel_ptm/exec/executor.h"
 
-#include <algorithm>
 #include <cstring>
-#include <limits>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
-#include "angel_ptm/exec/kernel_call.h"
 #include "angel_ptm/exec/residency.h"
+#include "angel_ptm/model/op_rules.h"
+#include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
 namespace {
@@ -21,36 +20,7 @@ struct NormMessage {
   std::array<double, kStepPayload> payload;
 };
 
-bool AllFinite(const float* values, int64_t n) {
-  // A sum of zeros unless some value is infinite or NaN; vectorises, unlike an early exit.
-  float poison[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int l = 0; l < 16; ++l) poison[l] += values[i + l] * 0.0f;
-  }
-  for (; i < n; ++i) poison[0] += values[i] * 0.0f;
-  for (float p : poison) {
-    if (p != 0.0f) return false;
-  }
-  return true;
-}
-
-// The input slot of active_blocks of ops whose first output are padded expert rows (model/op_kind.h).
-int ActiveBlocksSlot(OpKind kind) {
-  switch (kind) {
-    case OpKind::kDispatch:
-    case OpKind::kSwigluGrad:
-      return 2;
-    case OpKind::kSwiglu:
-      return 1;
-    case OpKind::kGroupedMatmul:
-      return 3;
-    case OpKind::kCombineGrad:
-      return 4;
-    default:
-      return kNone;
-  }
-}
+using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
 
 class LaneExecutor : public Executor {
  public:
@@ -128,7 +98,7 @@ class LaneExecutor : public Executor {
     explicit BoundSegment(const Segment& segment) : steps(segment) {}
 
     const LaneSteps steps;
-    std::vector<KernelArgs> calls;   // by step
+    KernelCalls calls;               // by step
     std::vector<std::string> names;  // by step
   };
   absl::Status Play(BoundSegment& bound, int64_t step) {
@@ -148,12 +118,9 @@ class LaneExecutor : public Executor {
   absl::Status RunStep(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
-  bool OutputIsFinite(const Segment& segment, const Step& step, size_t output) const;
-  TensorId NonFiniteParameter(const Segment& segment, const Step& step) const;
-  int64_t ElementsInUse(const Segment& segment, const Step& step, size_t output) const;
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
-  void Update(const Segment& segment, const Step& step);
+  void Update(const Step& step, int32_t index);
 
   const Graph& graph_;
   const Plan& plan_;
@@ -203,13 +170,19 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
   const Segment& segment = *bound.steps.segment;
   for (const Step& step : segment.steps) {
     bound.names.push_back(StepName(segment, step));
-    if (step.kind != StepKind::kCompute) {
-      bound.calls.emplace_back();
-      continue;
-    }
+    bound.calls.push_back(nullptr);
+    if (step.kind != StepKind::kCompute && step.kind != StepKind::kUpdate) continue;
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
-    bound.calls.push_back(BindKernel(graph_, graph_.ops[step.op], operands));
+    const Op& op = graph_.ops[step.op];
+    bound.calls.back() = step.kind == StepKind::kCompute
+                             ? BindKernel(graph_, op, operands)
+                             : RulesOf(op.kind).bind_update({.address = operands,
+                                                             .begin = step.begin,
+                                                             .count = step.count,
+                                                             .no_decay = no_decay_[step.unit],
+                                                             .adamw = adamw_,
+                                                             .decision = decision_});
   }
 }
 
@@ -261,7 +234,7 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
     case StepKind::kNorm:
       return ExchangeNorm(index);
     case StepKind::kUpdate:
-      Update(segment, step);
+      Update(step, index);
       return absl::OkStatus();
   }
   APTM_CHECK(false);
@@ -274,56 +247,15 @@ void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t ind
     context.workspace = Address(segment, step.operands.back());
     context.workspace_bytes = step.operands.back().bytes;
   }
-  Run(*machine_.kernels, playing_->calls[index], context);
+  playing_->calls[index]->Run(*machine_.kernels, context);
   if (check_finite_ && non_finite_.op == kNone) CheckOutputs(segment, step);
 }
 
 void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
-  const Op& op = graph_.ops[step.op];
-  for (size_t i = 0; i < op.outputs.size(); ++i) {
-    const TensorId t = op.outputs[i];
-    if (t == kNone || graph_.tensors[t].dtype != DType::kFloat32 || OutputIsFinite(segment, step, i)) continue;
-    const TensorId parameter = NonFiniteParameter(segment, step);
-    non_finite_ = {step.op, parameter != kNone ? parameter : t};
-    return;
-  }
-}
-
-bool LaneExecutor::OutputIsFinite(const Segment& segment, const Step& step, size_t output) const {
-  const Op& op = graph_.ops[step.op];
-  const Place& place = step.operands[op.inputs.size() + output];
-  const auto* values = reinterpret_cast<const float*>(Address(segment, place));
-  if (op.kind != OpKind::kAttentionGrad || output != 2) {
-    return AllFinite(values, std::min(place.bytes / 4, ElementsInUse(segment, step, output)));
-  }
-  // Writes the value columns only, the last ones of a row; the op that writes the others follows.
-  const Shape& shape = graph_.tensors[op.outputs[output]].shape;
-  const int64_t row = shape.elements() / shape[0], columns = op.attrs.kv_heads * op.attrs.head_dim;
-  for (int64_t r = 1; r <= shape[0]; ++r) {
-    if (!AllFinite(values + r * row - columns, columns)) return false;
-  }
-  return true;
-}
-
-TensorId LaneExecutor::NonFiniteParameter(const Segment& segment, const Step& step) const {
-  const Op& op = graph_.ops[step.op];
-  for (size_t i = 0; i < op.inputs.size(); ++i) {
-    if (op.inputs[i] == kNone || graph_.tensors[op.inputs[i]].tensor_class != TensorClass::kParameter) continue;
-    const std::span<const float> values = Floats(Bytes(segment, step.operands[i]));
-    if (!AllFinite(values.data(), static_cast<int64_t>(values.size()))) return op.inputs[i];
-  }
-  return kNone;
-}
-
-// Rows of padded expert buffers behind the last block in use hold no data.
-int64_t LaneExecutor::ElementsInUse(const Segment& segment, const Step& step, size_t output) const {
-  const Op& op = graph_.ops[step.op];
-  const int slot = output == 0 ? ActiveBlocksSlot(op.kind) : kNone;
-  if (slot == kNone || op.inputs[slot] == kNone) return std::numeric_limits<int64_t>::max();
-  int32_t active_blocks = 0;
-  std::memcpy(&active_blocks, Address(segment, step.operands[slot]), sizeof(active_blocks));
-  const Shape& rows = graph_.tensors[op.outputs[output]].shape;
-  return active_blocks * op.attrs.block_rows * (rows.elements() / rows[0]);
+  std::vector<const void*> operands;
+  for (const Place& place : step.operands) operands.push_back(Address(segment, place));
+  const TensorId tensor = NonFiniteTensor(graph_, graph_.ops[step.op], operands);
+  if (tensor != kNone) non_finite_ = {step.op, tensor};
 }
 
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
@@ -357,26 +289,10 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
   return absl::OkStatus();
 }
 
-void LaneExecutor::Update(const Segment& segment, const Step& step) {
+void LaneExecutor::Update(const Step& step, int32_t index) {
   if (!decision_.apply) return;
   const bool on_host = step.lane == Lane::kHostCompute && machine_.host_kernels != nullptr;
-  const KernelTable& kernels = on_host ? *machine_.host_kernels : *machine_.kernels;
-  const std::vector<ElementSpan>& no_decay = no_decay_[step.unit];
-  APTM_CHECK(graph_.ops[step.op].kind == OpKind::kAdamW, Name(graph_.ops[step.op].kind));
-  kernels.adamw({.param = {Address(segment, step.operands[0])},
-                 .m = {Address(segment, step.operands[1])},
-                 .v = {Address(segment, step.operands[2])},
-                 .grad = {Address(segment, step.operands[3])},
-                 .n = step.count,
-                 .unit_offset = step.begin,
-                 .no_decay = no_decay.data(),
-                 .no_decay_count = static_cast<int64_t>(no_decay.size()),
-                 .scalars = &decision_.scalars,
-                 .beta1 = adamw_.beta1,
-                 .beta2 = adamw_.beta2,
-                 .epsilon = adamw_.epsilon,
-                 .weight_decay = adamw_.weight_decay},
-                {.threads = machine_.threads});
+  playing_->calls[index]->Run(on_host ? *machine_.host_kernels : *machine_.kernels, {.threads = machine_.threads});
 }
 
 }  // namespace
@@ -386,14 +302,6 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
   auto executor = std::make_unique<LaneExecutor>(graph, plan, machine, adamw);
   RETURN_IF_ERROR(executor->Bind());
   return executor;
-}
-
-std::string Describe(const Graph& graph, const NonFinite& found) {
-  const Op& op = graph.ops[found.op];
-  const Tensor& tensor = graph.tensors[found.tensor];
-  const bool read = tensor.tensor_class == TensorClass::kParameter;
-  return absl::StrCat(read ? "parameter " : "", tensor.name, read ? ", read by " : ", written by ", Name(op.phase), " ",
-                      Name(op.kind));
 }
 
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {

@@ -18,19 +18,17 @@
 #include "angel_ptm/base/fixed_point.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/lanes.h"
+#include "angel_ptm/exec/non_finite.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
 #include "angel_ptm/plan/planner.h"
 #include "comm/communicator.h"
 #include "kernels/kernels.h"
+#include "kernels/ops/adamw.h"
+#include "kernels/update_decision.h"
 
 namespace angel_ptm {
-
-// AdamW's constants; what changes from step to step is in AdamWScalars.
-struct AdamWConstants {
-  float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;
-};
 
 // Told what a rank is doing, before every step, from the lanes' threads: cheap, does not block, does not allocate.
 using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
@@ -60,20 +58,8 @@ struct StepExchange {
   FixedPointSum squares;                          // of the whole gradient, all ranks
   std::array<double, kStepPayload> payload = {};  // summed over ranks in rank order
 };
-struct UpdateDecision {
-  bool apply = true;  // false: this step changes nothing
-  AdamWScalars scalars;
-};
 // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane.
 using DecideUpdate = std::function<UpdateDecision(const StepExchange&)>;
-
-// A tensor in which a non-finite number was found: a parameter that `op` read, or what `op` made of finite parameters.
-struct NonFinite {
-  OpId op = kNone;
-  TensorId tensor = kNone;
-};
-// "parameter embed_tokens, read by forward Embedding" or "final_norm.y, written by forward AddRmsNorm".
-std::string Describe(const Graph& graph, const NonFinite& found);
 
 class Executor {
  public:
@@ -114,10 +100,6 @@ struct StateView {
   std::span<float> stored;     // all this rank keeps; first element at unit element 0 if not sharded, else at `begin`
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);
-
-// What the CPU backend and a transport of `world_size` ranks need, for MakePlan. kInvalidArgument naming the tensor,
-// what the backend takes and what it got, if it does not run one of the graph's ops.
-absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int threads);
 
 }  // namespace angel_ptm
 

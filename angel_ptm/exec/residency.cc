@@ -66,11 +66,11 @@ void Residency::FollowMove(const Segment& segment, const Step& step, bool travel
 }
 
 void Residency::FollowUpdate(const Segment& segment, const Step& step) {
-  const std::vector<StateOperand>& states = graph_.ops[step.op].states;
+  const std::vector<StateId>& states = graph_.ops[step.op].states;
   for (size_t i = 0; i < states.size(); ++i) {
     // Updated in place, so what it writes is the newest copy where the newest copy was.
-    Expect(segment, Elements(step.unit, states[i].state, step.begin, step.count), step.operands[i],
-           states[i].state != kGradientState);
+    Expect(segment, Elements(step.unit, states[i], step.begin, step.count), step.operands[i],
+           states[i] != kGradientState);
   }
 }
 

@@ -8,16 +8,6 @@
 
 namespace angel_ptm {
 
-const char* Name(OpKind kind) {
-  static constexpr const char* kNames[kOpKindCount] = {
-      "Embedding",       "EmbeddingGrad", "AddRmsNorm",         "AddRmsNormGrad", "Matmul",
-      "RopeTable",       "QkRopeNorm",    "QkRopeNormGrad",     "Attention",      "AttentionGrad",
-      "CachedAttention", "Swiglu",        "SwigluGrad",         "Router",         "RouterGrad",
-      "ExpertLayout",    "Dispatch",      "DispatchGrad",       "GroupedMatmul",  "GroupedMatmulGradWeight",
-      "Combine",         "CombineGrad",   "LinearCrossEntropy", "SquareSum",      "AdamW"};
-  return kNames[static_cast<int>(kind)];
-}
-
 const char* Name(TensorClass tensor_class) {
   static constexpr const char* kNames[] = {"input", "parameter", "gradient", "activation", "output", "cache"};
   return kNames[static_cast<int>(tensor_class)];
@@ -51,6 +41,7 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
        {a.rows, a.sequence, a.q_heads, a.kv_heads, a.head_dim, a.experts, a.topk, a.block_rows, a.chunk_tokens}) {
     h.Mix(static_cast<uint64_t>(v));
   }
+  if (a.column_end != 0) h.Mix(static_cast<uint64_t>(a.column_begin)).Mix(static_cast<uint64_t>(a.column_end));
 }
 
 }  // namespace
@@ -67,15 +58,25 @@ uint64_t Hash(const Graph& graph) {
     MixAttrs(h, op.attrs);
     for (TensorId t : op.inputs) h.Mix(static_cast<uint64_t>(t));
     for (TensorId t : op.outputs) h.Mix(static_cast<uint64_t>(t));
-    for (const StateOperand& s : op.states) h.Mix(static_cast<uint64_t>(s.state)).Mix(static_cast<uint64_t>(s.access));
+    for (StateId s : op.states) h.Mix(static_cast<uint64_t>(s));
   }
   for (const Parameter& p : graph.parameters) {
     h.Mix(static_cast<uint64_t>(p.tensor)).Mix(p.weight_decay).Mix(std::bit_cast<uint32_t>(p.init_stddev));
   }
-  for (const Unit& u : graph.units) h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements)).Mix(u.trainable);
+  for (const Unit& u : graph.units) {
+    h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
+    if (!u.trainable) h.Mix("frozen");
+  }
   for (const StateSpec& s : graph.states) h.Mix(s.name).Mix(static_cast<uint64_t>(s.dtype));
   h.Mix(static_cast<uint64_t>(graph.read_state));
   return h.Digest();
+}
+
+TensorId NamingOutput(const Op& op) {
+  for (TensorId output : op.outputs) {
+    if (output != kNone) return output;
+  }
+  APTM_CHECK(false, Name(op.kind), " without outputs");
 }
 
 std::string ToText(const Graph& graph) {

@@ -13,8 +13,8 @@
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/shape.h"
-#include "angel_ptm/model/op_kind.h"
 #include "angel_ptm/model/state.h"
+#include "kernels/op_kind.h"
 
 namespace angel_ptm {
 
@@ -50,7 +50,7 @@ struct Tensor {
 enum class Phase : uint8_t { kForward, kRecompute, kBackward, kUpdate };
 const char* Name(Phase phase);
 
-// Numbers an op needs besides its operands' shapes; each kind reads only its own (op_kind.h).
+// Numbers an op needs besides its operands' shapes; each kind reads only its own (ops/<op>.cc).
 struct OpAttrs {
   bool trans_a = false, trans_b = false;
   bool accumulate = false;     // first gradient output adds to what is there
@@ -62,6 +62,7 @@ struct OpAttrs {
   int64_t experts = 0, topk = 0, block_rows = 0;
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;
+  int64_t column_begin = 0, column_end = 0;  // of a matrix of shape[0] rows; 0, 0: all columns
 };
 
 struct Op {
@@ -70,8 +71,8 @@ struct Op {
   int block = kNone;    // recomputation block
   UnitId unit = kNone;  // update ops: the unit they work on
   OpAttrs attrs;
-  std::vector<TensorId> inputs, outputs;  // by slot (op_kind.h); kNone where an optional operand is absent
-  std::vector<StateOperand> states;       // update ops: what they work on, by slot
+  std::vector<TensorId> inputs, outputs;  // by slot (ops/<op>.cc); kNone where an optional operand is absent
+  std::vector<StateId> states;            // update ops: what they work on, by slot
 };
 
 // A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
@@ -83,7 +84,7 @@ struct ExportedName {
 
 struct Parameter {
   TensorId tensor = kNone;
-  TensorId gradient = kNone;  // set by backward; kNone in graphs without one
+  TensorId gradient = kNone;  // set by backward; kNone in graphs without one and in units that are not trained
   bool weight_decay = true;   // false for norms and biases
   float init_stddev = 0;      // N(0, stddev); 0 means all ones
   std::vector<ExportedName> exported;
@@ -93,7 +94,7 @@ struct Unit {
   std::string name;
   std::vector<int32_t> parameters;  // indices into Graph::parameters
   int64_t elements = 0;             // of the flat vector, before the padding that sharding adds
-  bool trainable = true;            // false: frozen, it has parameters and no other state
+  bool trainable = true;            // false: frozen; it has parameters and no other state, and no gradient is computed
 };
 
 struct Graph {
@@ -104,13 +105,15 @@ struct Graph {
   std::vector<Unit> units;
   std::vector<StateSpec> states = {ParameterState()};  // of every trainable unit; frozen ones have the first only
   StateId read_state = kParameterState;                // what ops read of trainable units as their parameters
-  OpId update_begin = 0;  // ops [0, update_begin) are the micro-step, the rest the update segment
+  OpId loss = kNone;             // the last forward op of a graph that is trained; it makes its own gradient
+  TensorId loss_weight = kNone;  // input [1] fp32: by what a micro-batch's summed loss is weighted, its target tokens
+  OpId update_begin = 0;         // ops [0, update_begin) are the micro-step, the rest the update segment
 
   const Tensor& tensor(TensorId id) const { return tensors[id]; }
   bool HasState(UnitId unit, StateId state) const { return state == kParameterState || units[unit].trainable; }
   // The state that ops read as the unit's parameters.
   StateId ReadState(UnitId unit) const { return units[unit].trainable ? read_state : kParameterState; }
-  // The tensor named `name`; a CHECK failure if there is none.
+  // The first tensor named `name`; a CHECK failure if there is none.
   TensorId FindTensor(std::string_view tensor_name) const;
   // Sum of parameter elements, padding not counted.
   int64_t ParameterCount() const;
@@ -119,6 +122,9 @@ struct Graph {
 // A digest of everything that determines what the graph computes, initial values included: graphs with equal digests
 // give equal results on equal inputs.
 uint64_t Hash(const Graph& graph);
+
+// The output whose name stands for the op in messages: the first one it has.
+TensorId NamingOutput(const Op& op);
 
 // One line per op: phase, kind, operands with shapes.
 std::string ToText(const Graph& graph);

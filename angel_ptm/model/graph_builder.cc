@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
 
@@ -36,6 +37,27 @@ TensorId GraphBuilder::AddParameter(UnitId unit_id, std::string name, Shape shap
   return tensor;
 }
 
+namespace {
+
+std::vector<OutputSpec> OutputsOf(const Graph& graph, const Op& op) {
+  const OpRules& rules = RulesOf(op.kind);
+  APTM_CHECK(rules.shapes != nullptr, Name(op.kind), " is no op on tensors");
+  APTM_CHECK(op.inputs.size() == rules.inputs.size(), Name(op.kind), " has ", rules.inputs.size(), " inputs, got ",
+             op.inputs.size());
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    APTM_CHECK(op.inputs[i] != kNone || rules.inputs[i].optional, Name(op.kind), " input ", i, " (",
+               std::string(rules.inputs[i].name), ") is missing");
+  }
+  return rules.shapes({graph, op});
+}
+
+}  // namespace
+
+std::vector<OutputSpec> InferOutputs(const Graph& graph, OpKind kind, const std::vector<TensorId>& inputs,
+                                     const OpAttrs& attrs) {
+  return OutputsOf(graph, {.kind = kind, .attrs = attrs, .inputs = inputs});
+}
+
 std::vector<TensorId> GraphBuilder::Append(OpKind kind, std::string_view name, std::vector<TensorId> inputs,
                                            OpAttrs attrs) {
   std::vector<TensorId> outputs;
@@ -53,15 +75,19 @@ std::vector<TensorId> GraphBuilder::Append(OpKind kind, std::string_view name, s
 }
 
 void GraphBuilder::AppendInto(OpKind kind, std::vector<TensorId> outputs, std::vector<TensorId> inputs, OpAttrs attrs) {
-  const std::vector<OutputSpec> specs = InferOutputs(graph_, kind, inputs, attrs);
-  APTM_CHECK(specs.size() == outputs.size(), Name(kind), " has ", specs.size(), " outputs, got ", outputs.size());
+  Op op{kind, phase_, block_, kNone, attrs, std::move(inputs), std::move(outputs)};
+  const std::vector<OutputSpec> specs = OutputsOf(graph_, op);
+  APTM_CHECK(specs.size() == op.outputs.size(), Name(kind), " has ", specs.size(), " outputs, got ", op.outputs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (outputs[i] == kNone) continue;
-    const Tensor& given = graph_.tensors[outputs[i]];
+    if (op.outputs[i] == kNone) {
+      APTM_CHECK(RulesOf(kind).outputs[i].optional, Name(kind), " output ", i, " is missing");
+      continue;
+    }
+    const Tensor& given = graph_.tensors[op.outputs[i]];
     APTM_CHECK(given.shape == specs[i].shape && given.dtype == specs[i].dtype, Name(kind), " output ", i, " is ",
                given.shape.ToString(), ", its shape rule wants ", specs[i].shape.ToString());
   }
-  graph_.ops.push_back({kind, phase_, block_, kNone, attrs, std::move(inputs), std::move(outputs)});
+  graph_.ops.push_back(std::move(op));
 }
 
 }  // namespace angel_ptm

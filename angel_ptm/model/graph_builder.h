@@ -17,9 +17,8 @@ struct OutputSpec {
   DType dtype = DType::kFloat32;
 };
 
-// The shape rule of every op kind: what the outputs must be, by slot, given the inputs. An absent optional output has
-// an empty suffix. CHECK-fails on operands whose shapes do not fit, since configurations were validated before any
-// graph is built.
+// What an op's outputs must be, by slot, given its inputs (OpRules::shapes). An absent optional output has an empty
+// suffix. CHECK-fails on operands that do not fit, since configurations were validated before any graph is built.
 std::vector<OutputSpec> InferOutputs(const Graph& graph, OpKind kind, const std::vector<TensorId>& inputs,
                                      const OpAttrs& attrs);
 
@@ -54,10 +53,10 @@ class GraphBuilder {
   int block_ = kNone;
 };
 
-// Appends the backward ops of a forward graph that ends in kLinearCrossEntropy, which thereby gets its gradient
-// outputs, and sets Parameter::gradient. Blocks whose entry in `recompute` is true keep only the sum their first op (a
-// kAddRmsNorm) produces and rerun their forward ops before their backward ops (Chen et al. 2016); the same kernels on
-// the same operands give the same bits.
+// Appends the backward ops of a forward graph that ends in its loss, which thereby gets its gradient outputs, and sets
+// Parameter::gradient of the units to be trained. Blocks whose entry in `recompute` is true keep only the sum their
+// first op (a kAddRmsNorm) produces and rerun their forward ops before their backward ops (Chen et al. 2016); the same
+// kernels on the same operands give the same bits.
 void AppendBackward(GraphBuilder& builder, const std::vector<bool>& recompute);
 
 }  // namespace angel_ptm

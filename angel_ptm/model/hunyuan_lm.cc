@@ -32,7 +32,7 @@ class LanguageModel {
     segment_start_ = builder_.AddInput("segment_start", {t}, DType::kInt32);
     if (!with_targets) return;
     targets_ = builder_.AddInput("targets", {t}, DType::kInt32);
-    builder_.AddInput("target_count", {1}, DType::kFloat32);
+    builder_.graph().loss_weight = builder_.AddInput("target_count", {1}, DType::kFloat32);
   }
 
   // Everything up to and including the final norm; returns its output.
@@ -198,6 +198,7 @@ TensorId LanguageModel::Body() {
 void LanguageModel::Loss(TensorId x) {
   const TensorId loss = builder_.Append(OpKind::kLinearCrossEntropy, "loss", {x, output_table_, targets_},
                                         {.chunk_tokens = batch_.lm_head_chunk_tokens})[0];
+  builder_.graph().loss = static_cast<OpId>(builder_.graph().ops.size()) - 1;
   builder_.graph().tensors[loss].name = "token_loss";
   MarkOutput(loss);
 }

@@ -43,16 +43,6 @@ inline StateId FindState(const std::vector<StateSpec>& states, std::string_view 
   return -1;
 }
 
-// What a step does to an operand.
-enum class Access : uint8_t { kRead, kWrite, kReadWrite };
-constexpr bool Writes(Access access) { return access != Access::kRead; }
-
-// An operand of an update op.
-struct StateOperand {
-  StateId state = kParameterState;
-  Access access = Access::kRead;
-};
-
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_MODEL_STATE_H_

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "angel_ptm/model/access.h"
 #include "angel_ptm/plan/plan.h"
 #include "angel_ptm/plan/planner.h"
 
@@ -31,11 +32,11 @@ void ForEachPlace(const Graph& graph, StepT& step, Visit&& visit) {
   if (step.dst.region != kNone) visit(step.dst, true);
   if (step.scratch.region != kNone) visit(step.scratch, true);
   if (step.operands.empty()) return;
-  // A graph op's inputs are read, the rest (outputs, workspace) written; an update op says it of each operand.
   const Op& op = graph.ops[step.op];
+  const size_t slots = op.inputs.size() + op.outputs.size() + op.states.size();  // behind them the workspace
   for (size_t i = 0; i < step.operands.size(); ++i) {
     if (step.operands[i].region == kNone) continue;
-    visit(step.operands[i], step.kind == StepKind::kUpdate ? Writes(op.states[i].access) : i >= op.inputs.size());
+    visit(step.operands[i], i >= slots || Writes(AccessOf(op, static_cast<int>(i))));
   }
 }
 

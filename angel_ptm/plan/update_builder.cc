@@ -35,12 +35,14 @@ class UpdateBuilder : public Builder {
   std::vector<Use> UsesOf(const std::vector<OpId>& ops) const {
     std::vector<Use> uses;
     for (OpId op : ops) {
-      for (const StateOperand& operand : graph_.ops[op].states) {
-        const auto it = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.state == operand.state; });
+      for (size_t slot = 0; slot < graph_.ops[op].states.size(); ++slot) {
+        const StateId state = graph_.ops[op].states[slot];
+        const Access access = AccessOf(graph_.ops[op], static_cast<int>(slot));
+        const auto it = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.state == state; });
         if (it != uses.end()) {
-          it->writes |= Writes(operand.access);
+          it->writes |= Writes(access);
         } else {
-          uses.push_back({operand.state, operand.access != Access::kWrite, Writes(operand.access)});
+          uses.push_back({state, Reads(access), Writes(access)});
         }
       }
     }
@@ -104,7 +106,7 @@ class UpdateBuilder : public Builder {
     for (OpId op : ops) {
       Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = begin, .count = count};
       step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
-      for (const StateOperand& operand : graph_.ops[op].states) step.operands.push_back(places[operand.state]);
+      for (StateId state : graph_.ops[op].states) step.operands.push_back(places[state]);
       segment_.steps.push_back(std::move(step));
     }
     for (const Use& use : uses) {

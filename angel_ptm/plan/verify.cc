@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "angel_ptm/model/access.h"
 #include "angel_ptm/plan/verify_internal.h"
 
 namespace angel_ptm {
@@ -54,10 +55,9 @@ std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
   add(step.scratch, true);
   if (step.op < 0 || step.op >= static_cast<OpId>(graph.ops.size())) return accesses;
   const Op& op = graph.ops[step.op];
+  const size_t slots = op.inputs.size() + op.outputs.size() + op.states.size();
   for (size_t i = 0; i < step.operands.size(); ++i) {
-    const bool only_read = step.kind == StepKind::kUpdate ? i < op.states.size() && op.states[i].access == Access::kRead
-                                                          : i < op.inputs.size();
-    add(step.operands[i], !only_read);
+    add(step.operands[i], i >= slots || AccessOf(op, static_cast<int>(i)) != Access::kRead);
   }
   return accesses;
 }
@@ -108,9 +108,10 @@ int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_
   for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
     if (graph.ops[op].unit != unit) continue;
     updated = true;
-    for (const StateOperand& operand : graph.ops[op].states) {
-      all_whole &= whole(operand.state);
-      written |= operand.state == state && Writes(operand.access);
+    for (size_t slot = 0; slot < graph.ops[op].states.size(); ++slot) {
+      const StateId operand = graph.ops[op].states[slot];
+      all_whole &= whole(operand);
+      written |= operand == state && Writes(AccessOf(graph.ops[op], static_cast<int>(slot)));
     }
   }
   if (!updated) return 0;

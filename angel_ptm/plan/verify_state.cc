@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "angel_ptm/model/access.h"
 #include "angel_ptm/plan/verify_replay.h"
 
 namespace angel_ptm::verify {
@@ -135,10 +136,11 @@ absl::Status Replay::Gather() {
 absl::Status Replay::CheckUpdatedBeforeGather() {
   const auto [begin, end] = UpdatedRange(step().unit);
   for (OpId op : update_ops_[step().unit]) {
-    const auto& states = graph_.ops[op].states;
-    const auto writes = [&](const StateOperand& o) { return o.state == step().state && Writes(o.access); };
-    if (std::none_of(states.begin(), states.end(), writes) || updated_[op].Covers(begin, end)) continue;
-    return Error("before the own slice is updated");
+    for (size_t slot = 0; slot < graph_.ops[op].states.size(); ++slot) {
+      if (graph_.ops[op].states[slot] != step().state) continue;
+      if (!Writes(AccessOf(graph_.ops[op], static_cast<int>(slot))) || updated_[op].Covers(begin, end)) continue;
+      return Error("before the own slice is updated");
+    }
   }
   return absl::OkStatus();
 }
@@ -188,8 +190,8 @@ absl::Status Replay::Norm() {
 std::pair<int64_t, int64_t> Replay::UpdatedRange(UnitId unit) const {
   const int64_t slice = layout_.slices[unit].slice_elements;
   for (OpId op : update_ops_[unit]) {
-    for (const StateOperand& operand : graph_.ops[op].states) {
-      const StateExtent extent = ExtentOf(layout_, unit, operand.state);
+    for (StateId state : graph_.ops[op].states) {
+      const StateExtent extent = ExtentOf(layout_, unit, state);
       if (extent.bytes < extent.whole_bytes) return {slice * layout_.rank, slice * (layout_.rank + 1)};
     }
   }
@@ -222,7 +224,8 @@ absl::Status Replay::Update() {
 
 absl::Status Replay::UpdateOperand(size_t slot) {
   const UnitId unit = step().unit;
-  const auto [state, access] = graph_.ops[step().op].states[slot];
+  const StateId state = graph_.ops[step().op].states[slot];
+  const Access access = AccessOf(graph_.ops[step().op], static_cast<int>(slot));
   const Place& place = step().operands[slot];
   if (place.region == kNone) return Error("operand ", slot, " is missing");
   const Processor processor = SpecOf(RegionOf(place).range.tier).processor;

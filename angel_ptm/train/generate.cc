@@ -12,6 +12,7 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/train_state.h"
@@ -86,7 +87,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   graph_ = BuildHunyuanLmDecoding(shape, static_cast<int64_t>(prompts_.size()), length_,
                                   config.numerics().expert_block_rows());
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
-  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(graph_, 1, options_.threads));
+  ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, CpuKernels(), {.threads = options_.threads}, 1));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
   const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];
   if (options_.memory_bytes_max > 0 && bytes > options_.memory_bytes_max) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "angel_ptm/memory/tier.h"
+#include "kernels/ops/matmul.h"
 
 namespace angel_ptm {
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
@@ -46,7 +47,8 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   run.recomputed_blocks = recomputed_blocks;
   run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
   AppendAdamW(run.training);
-  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run.training, facts.world_size, facts.threads));
+  ASSIGN_OR_RETURN(const BackendFacts backend,
+                   FactsOf(run.training, CpuKernels(), {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts)));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
@@ -141,7 +143,8 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
   }
   run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
   run->evaluation.states = run->training.states;
-  ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run->evaluation, facts.world_size, facts.threads));
+  ASSIGN_OR_RETURN(const BackendFacts backend,
+                   FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run->evaluation_plan,
                    MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));
   RETURN_IF_ERROR(CheckTiersTogether(run->evaluation, run->evaluation_plan, facts.tiers_bytes_max));

@@ -1,9 +1,12 @@
 // The update is elementwise and every operation in it is one correctly rounded IEEE operation (no contraction, no
 // reciprocal estimates), so any split of a unit over threads, ranks, pages or devices gives the same bits.
+#include "kernels/ops/adamw.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -32,9 +35,7 @@ void UpdateSpan(float* __restrict p, float* __restrict m, float* __restrict v, c
   }
 }
 
-}  // namespace
-
-void CpuAdamW(const AdamWArgs& args, const KernelContext& ctx) {
+void Run(const AdamWArgs& args, const KernelContext& ctx) {
   const Coefficients coefficients = {1.0f - args.beta1, 1.0f - args.beta2, args.epsilon, *args.scalars};
   ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
     const ElementSpan* span = args.no_decay;
@@ -51,5 +52,13 @@ void CpuAdamW(const AdamWArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const AdamWArgs& args) {
+  return Fp32Only("adamw", {args.param.dtype, args.m.dtype, args.v.dtype, args.grad.dtype});
+}
+
+}  // namespace
+
+Kernel<AdamWArgs> CpuAdamW() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,6 +1,9 @@
+#include "kernels/ops/add_rms_norm.h"
+
 #include <cmath>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 
@@ -16,8 +19,12 @@ void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dw
   const float* __restrict dy_H = args.dy.as<float>() + token * h;
   const float* __restrict sum_H = args.sum.as<float>() + token * h;
   const float* __restrict weight_H = args.weight.as<float>();
-  float* __restrict dx_H = args.dx.as<float>() + token * h;
   const float rstd = args.rstd.as<float>()[token];
+  if (!args.dx) {
+    for (int64_t i = 0; i < h; ++i) dweight_H[i] += dy_H[i] * (sum_H[i] * rstd);
+    return;
+  }
+  float* __restrict dx_H = args.dx.as<float>() + token * h;
   const float dot = SumOfProducts(h, dy_H, weight_H, sum_H);
   const float along = dot * rstd * rstd / static_cast<float>(h);  // mean(g n) rstd, the factor of `sum`
   for (int64_t i = 0; i < h; ++i) {
@@ -29,9 +36,7 @@ void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dw
   for (int64_t i = 0; i < h; ++i) dx_H[i] += dsum_H[i];
 }
 
-}  // namespace
-
-void CpuAddRmsNorm(const AddRmsNormArgs& args, const KernelContext& ctx) {
+void Run(const AddRmsNormArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const float* __restrict weight_H = args.weight.as<float>();
   ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
@@ -54,7 +59,7 @@ void CpuAddRmsNorm(const AddRmsNormArgs& args, const KernelContext& ctx) {
 }
 
 // Workspace: TokenBlocks(T) * H fp32.
-void CpuAddRmsNormGrad(const AddRmsNormGradArgs& args, const KernelContext& ctx) {
+void Run(const AddRmsNormGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h, block = TokenBlock(args.t);
   float* partial_NH = reinterpret_cast<float*>(ctx.workspace);
   ParallelFor(ctx.threads, TokenBlocks(args.t), [&](int64_t n) {
@@ -62,9 +67,29 @@ void CpuAddRmsNormGrad(const AddRmsNormGradArgs& args, const KernelContext& ctx)
     std::fill(dweight_H, dweight_H + h, 0.0f);
     for (int64_t i = n * block; i < std::min(args.t, (n + 1) * block); ++i) RowGrad(args, i, dweight_H);
   });
+  if (!args.dweight) return;
   ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
     AddTokenBlocks(args.dweight.as<float>(), partial_NH, TokenBlocks(args.t), h, begin, end, args.accumulate_dweight);
   });
 }
+
+absl::Status CanRun(const AddRmsNormArgs& args) {
+  return Fp32Only("add_rms_norm",
+                  {args.sum.dtype, args.y.dtype, args.rstd.dtype, args.x.dtype, args.delta.dtype, args.weight.dtype});
+}
+
+int64_t WorkspaceBytes(const AddRmsNormGradArgs& args, const BackendOptions&) {
+  return FloatBytes(TokenBlocks(args.t) * args.h);
+}
+
+absl::Status CanRun(const AddRmsNormGradArgs& args) {
+  return Fp32Only("add_rms_norm_grad", {args.dx.dtype, args.dweight.dtype, args.dy.dtype, args.dsum.dtype,
+                                        args.sum.dtype, args.rstd.dtype, args.weight.dtype});
+}
+
+}  // namespace
+
+Kernel<AddRmsNormArgs> CpuAddRmsNorm() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<AddRmsNormGradArgs> CpuAddRmsNormGrad() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,10 +1,13 @@
 // Forward attention with an online softmax (Dao 2023, FlashAttention-2, algorithm 1): one tile of queries meets one
 // tile of keys at a time. Tiles are independent of each other, so the bits do not depend on the number of threads.
+#include "kernels/ops/attention.h"
+
 #include <cmath>
 #include <limits>
 
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
@@ -168,10 +171,8 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
                      scratch.factor_L, queries.n, d);
 }
 
-}  // namespace
-
 // Workspace: AttentionScratch(D) fp32 per thread.
-void CpuAttention(const AttentionArgs& args, const KernelContext& ctx) {
+void Run(const AttentionArgs& args, const KernelContext& ctx) {
   const int64_t tiles = (args.s + kAttentionTile - 1) / kAttentionTile;
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.q_heads * tiles, 1, [&](int64_t begin, int64_t end, int part) {
@@ -182,5 +183,20 @@ void CpuAttention(const AttentionArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+int64_t WorkspaceBytes(const AttentionArgs& args, const BackendOptions& options) {
+  const int64_t tasks = args.b * args.q_heads * ((args.s + kAttentionTile - 1) / kAttentionTile);
+  return FloatBytes(std::min<int64_t>(options.threads, tasks) * AttentionScratch(args.d));
+}
+
+absl::Status CanRun(const AttentionArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("attention", {args.o.dtype, args.q.dtype, args.k.dtype, args.v.dtype}));
+  RETURN_IF_ERROR(BelowInt32("attention", {args.b, args.s}));
+  return HeadsSupported("attention", args.q_heads, args.kv_heads, args.d);
+}
+
+}  // namespace
+
+Kernel<AttentionArgs> CpuAttention() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

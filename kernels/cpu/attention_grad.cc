@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/ops/attention.h"
 
 namespace angel_ptm {
 namespace {
@@ -186,15 +188,27 @@ void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head,
   }
 }
 
-}  // namespace
-
 // Workspace: AttentionGradScratch(S, D) fp32 per thread.
-void CpuAttentionGrad(const AttentionGradArgs& args, const KernelContext& ctx) {
+void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
     const Scratch scratch(workspace + part * AttentionGradScratch(args.s, args.d), args.s, args.d);
     for (int64_t i = begin; i < end; ++i) KeyValueHeadGrad(args, i / args.kv_heads, i % args.kv_heads, scratch);
   });
 }
+
+int64_t WorkspaceBytes(const AttentionGradArgs& args, const BackendOptions& options) {
+  return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) * AttentionGradScratch(args.s, args.d));
+}
+
+absl::Status CanRun(const AttentionGradArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("attention_grad", {args.dq.dtype, args.q.dtype, args.k.dtype, args.v.dtype}));
+  RETURN_IF_ERROR(BelowInt32("attention_grad", {args.b, args.s}));
+  return HeadsSupported("attention_grad", args.q_heads, args.kv_heads, args.d);
+}
+
+}  // namespace
+
+Kernel<AttentionGradArgs> CpuAttentionGrad() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,8 +1,11 @@
+#include "kernels/ops/cached_attention.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
@@ -31,9 +34,7 @@ void AttendHead(float* __restrict o_D, const float* q_D, const float* k, const f
   for (int64_t j = 0; j < d; ++j) o_D[j] = sum_D[j] / sum;
 }
 
-}  // namespace
-
-void CpuCachedAttention(const CachedAttentionArgs& args, const KernelContext& ctx) {
+void Run(const CachedAttentionArgs& args, const KernelContext& ctx) {
   const int64_t d = args.d, kv_heads = args.kv_heads, group = args.q_heads / kv_heads, row = kv_heads * d;
   const int64_t position = *args.position;
   ParallelFor(ctx.threads, args.b * kv_heads, [&](int64_t i) {
@@ -51,5 +52,15 @@ void CpuCachedAttention(const CachedAttentionArgs& args, const KernelContext& ct
     }
   });
 }
+
+absl::Status CanRun(const CachedAttentionArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("cached_attention", {args.o.dtype, args.q.dtype, args.k.dtype, args.v.dtype}));
+  RETURN_IF_ERROR(BelowInt32("cached_attention", {args.b, args.s_max}));
+  return HeadsSupported("cached_attention", args.q_heads, args.kv_heads, args.d);
+}
+
+}  // namespace
+
+Kernel<CachedAttentionArgs> CpuCachedAttention() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,6 +1,9 @@
+#include "kernels/ops/combine.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -20,9 +23,7 @@ float ScaleAndDot(float* __restrict drow_H, const float* __restrict dy_H, const 
   return dot;
 }
 
-}  // namespace
-
-void CpuCombine(const CombineArgs& args, const KernelContext& ctx) {
+void Run(const CombineArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
@@ -39,7 +40,7 @@ void CpuCombine(const CombineArgs& args, const KernelContext& ctx) {
 }
 
 // Runs over the rows: each (token, choice) pair has exactly one, so this also covers every dweights element once.
-void CpuCombineGrad(const CombineGradArgs& args, const KernelContext& ctx) {
+void Run(const CombineGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
   ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
@@ -55,5 +56,19 @@ void CpuCombineGrad(const CombineGradArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const CombineArgs& args) {
+  return Fp32Only("combine", {args.y.dtype, args.base.dtype, args.rows.dtype, args.weights.dtype});
+}
+
+absl::Status CanRun(const CombineGradArgs& args) {
+  return Fp32Only("combine_grad",
+                  {args.drows.dtype, args.dweights.dtype, args.dy.dtype, args.rows.dtype, args.weights.dtype});
+}
+
+}  // namespace
+
+Kernel<CombineArgs> CpuCombine() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<CombineGradArgs> CpuCombineGrad() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

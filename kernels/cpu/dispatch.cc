@@ -1,6 +1,9 @@
+#include "kernels/ops/dispatch.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -8,9 +11,7 @@ namespace {
 
 constexpr int64_t kRowGrain = 16;
 
-}  // namespace
-
-void CpuDispatch(const DispatchArgs& args, const KernelContext& ctx) {
+void Run(const DispatchArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
   ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
@@ -26,7 +27,7 @@ void CpuDispatch(const DispatchArgs& args, const KernelContext& ctx) {
   });
 }
 
-void CpuDispatchGrad(const DispatchGradArgs& args, const KernelContext& ctx) {
+void Run(const DispatchGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const float* drows_RH = args.drows.as<float>();
   ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
@@ -41,5 +42,16 @@ void CpuDispatchGrad(const DispatchGradArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const DispatchArgs& args) { return Fp32Only("dispatch", {args.rows.dtype, args.x.dtype}); }
+
+absl::Status CanRun(const DispatchGradArgs& args) {
+  return Fp32Only("dispatch_grad", {args.dx.dtype, args.drows.dtype});
+}
+
+}  // namespace
+
+Kernel<DispatchArgs> CpuDispatch() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<DispatchGradArgs> CpuDispatchGrad() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,7 +1,10 @@
+#include "kernels/ops/embedding.h"
+
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -11,9 +14,7 @@ constexpr int64_t kTokenGrain = 64;
 constexpr int64_t kColumnGrain = 16;  // one cache line: threads never write to the same line
 constexpr int64_t kFillGrain = 1 << 14;
 
-}  // namespace
-
-void CpuEmbedding(const EmbeddingArgs& args, const KernelContext& ctx) {
+void Run(const EmbeddingArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const size_t row_bytes = static_cast<size_t>(h) * sizeof(float);
   ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
@@ -23,7 +24,7 @@ void CpuEmbedding(const EmbeddingArgs& args, const KernelContext& ctx) {
   });
 }
 
-void CpuEmbeddingGrad(const EmbeddingGradArgs& args, const KernelContext& ctx) {
+void Run(const EmbeddingGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   float* dtable_VH = args.dtable.as<float>();
   if (!args.accumulate) {
@@ -39,5 +40,16 @@ void CpuEmbeddingGrad(const EmbeddingGradArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const EmbeddingArgs& args) { return Fp32Only("embedding", {args.y.dtype, args.table.dtype}); }
+
+absl::Status CanRun(const EmbeddingGradArgs& args) {
+  return Fp32Only("embedding_grad", {args.dtable.dtype, args.dy.dtype});
+}
+
+}  // namespace
+
+Kernel<EmbeddingArgs> CpuEmbedding() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<EmbeddingGradArgs> CpuEmbeddingGrad() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

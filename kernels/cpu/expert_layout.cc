@@ -1,11 +1,16 @@
+#include "kernels/ops/expert_layout.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 
 namespace angel_ptm {
+namespace {
 
 // A counting sort of the pairs by expert; on one thread, it touches a few integers per token.
-void CpuExpertLayout(const ExpertLayoutArgs& args, const KernelContext& ctx) {
+void Run(const ExpertLayoutArgs& args, const KernelContext& ctx) {
   const int64_t pairs = args.t * args.k;
   int32_t* next_row_E = reinterpret_cast<int32_t*>(ctx.workspace);
   std::fill(next_row_E, next_row_E + args.e, 0);
@@ -28,5 +33,25 @@ void CpuExpertLayout(const ExpertLayoutArgs& args, const KernelContext& ctx) {
     args.pair_of_row[row] = static_cast<int32_t>(pair);
   }
 }
+
+int64_t WorkspaceBytes(const ExpertLayoutArgs& args, const BackendOptions&) {
+  return args.e * int64_t{sizeof(int32_t)};
+}
+
+absl::Status CanRun(const ExpertLayoutArgs& args) {
+  RETURN_IF_ERROR(BelowInt32("expert_layout", {args.t, args.k, args.e, args.block_rows}));
+  // Rows and pairs are numbered in 32 bits; there are at least as many rows as pairs.
+  const int64_t rows = args.t * args.k + args.e * (args.block_rows - 1);
+  if (rows > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("cpu backend: expert_layout takes up to 2^31 - 1 padded rows, got ",
+                                                   args.t, " * ", args.k, " + ", args.e, " * (", args.block_rows,
+                                                   " - 1) = ", rows));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Kernel<ExpertLayoutArgs> CpuExpertLayout() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

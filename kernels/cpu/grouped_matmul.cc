@@ -1,8 +1,11 @@
 // Products of many experts' weights with their tokens, as ordered chains (ordered_gemm.h): the bits of a row depend on
 // its token and expert alone, so blocks of one expert may share a product and threads may cut anywhere.
+#include "kernels/ops/grouped_matmul.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/ordered_gemm.h"
 #include "kernels/cpu/parallel.h"
 
@@ -11,9 +14,7 @@ namespace {
 
 constexpr int64_t kGradRowGrain = 14;  // rows of dw[e]: a whole number of register tiles
 
-}  // namespace
-
-void CpuGroupedMatmul(const GroupedMatmulArgs& args, const KernelContext& ctx) {
+void Run(const GroupedMatmulArgs& args, const KernelContext& ctx) {
   const int64_t n = args.n, k = args.k, rows = args.block_rows;
   ParallelRanges(ctx.threads, *args.active_blocks, 1, [&](int64_t begin, int64_t end, int) {
     while (begin < end) {
@@ -37,7 +38,7 @@ void CpuGroupedMatmul(const GroupedMatmulArgs& args, const KernelContext& ctx) {
   });
 }
 
-void CpuGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const KernelContext& ctx) {
+void Run(const GroupedMatmulGradWeightArgs& args, const KernelContext& ctx) {
   const int64_t n = args.n, k = args.k;
   const int32_t* const blocks_end = args.block_expert + *args.active_blocks;
   // Every thread takes a range of rows of all experts' gradients: equal work however the tokens are spread.
@@ -64,5 +65,18 @@ void CpuGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const K
     }
   });
 }
+
+absl::Status CanRun(const GroupedMatmulArgs& args) {
+  return Fp32Only("grouped_matmul", {args.c.dtype, args.a.dtype, args.b.dtype});
+}
+
+absl::Status CanRun(const GroupedMatmulGradWeightArgs& args) {
+  return Fp32Only("grouped_matmul_grad_weight", {args.dw.dtype, args.dy.dtype, args.x.dtype});
+}
+
+}  // namespace
+
+Kernel<GroupedMatmulArgs> CpuGroupedMatmul() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<GroupedMatmulGradWeightArgs> CpuGroupedMatmulGradWeight() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

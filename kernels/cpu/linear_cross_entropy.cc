@@ -1,7 +1,10 @@
+#include "kernels/ops/linear_cross_entropy.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
@@ -37,11 +40,9 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
   return std::log(sum) + (highest - target_logit);
 }
 
-}  // namespace
-
-void CpuLinearCrossEntropy(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
+void Run(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h, v = args.v;
-  const bool want_gradient = static_cast<bool>(args.dx);
+  const bool want_gradient = args.dx || args.dweight;
   const float* weight_VH = args.weight.as<float>();
   float* logits_CV = reinterpret_cast<float*>(ctx.workspace);
   for (int64_t first = 0; first < args.t; first += args.chunk_tokens) {
@@ -63,16 +64,18 @@ void CpuLinearCrossEntropy(const LinearCrossEntropyArgs& args, const KernelConte
             CrossEntropyInPlace(logits_CV + i * v, v, args.targets[first + i], want_gradient);
       }
     });
-    if (!want_gradient) continue;
-    ParallelGemm(ctx.threads, {.m = c,
-                               .n = h,
-                               .k = v,
-                               .a = logits_CV,
-                               .lda = v,
-                               .b = weight_VH,
-                               .ldb = h,
-                               .c = args.dx.as<float>() + first * h,
-                               .ldc = h});
+    if (args.dx) {
+      ParallelGemm(ctx.threads, {.m = c,
+                                 .n = h,
+                                 .k = v,
+                                 .a = logits_CV,
+                                 .lda = v,
+                                 .b = weight_VH,
+                                 .ldb = h,
+                                 .c = args.dx.as<float>() + first * h,
+                                 .ldc = h});
+    }
+    if (!args.dweight) continue;
     ParallelGemm(ctx.threads, {.m = v,
                                .n = h,
                                .k = c,
@@ -86,5 +89,18 @@ void CpuLinearCrossEntropy(const LinearCrossEntropyArgs& args, const KernelConte
                                .accumulate = args.accumulate_dweight || first > 0});
   }
 }
+
+int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args, const BackendOptions&) {
+  return FloatBytes(std::min(args.chunk_tokens, args.t) * args.v);
+}
+
+absl::Status CanRun(const LinearCrossEntropyArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("linear_cross_entropy", {args.x.dtype, args.weight.dtype}));
+  return BelowInt32("linear_cross_entropy", {args.t, args.h, args.v, args.chunk_tokens});
+}
+
+}  // namespace
+
+Kernel<LinearCrossEntropyArgs> CpuLinearCrossEntropy() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,9 +1,13 @@
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/ops/matmul.h"
+
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/gemm.h"
 
 namespace angel_ptm {
+namespace {
 
-void CpuMatmul(const MatmulArgs& args, const KernelContext& ctx) {
+void Run(const MatmulArgs& args, const KernelContext& ctx) {
   ParallelGemm(ctx.threads, {.m = args.m,
                              .n = args.n,
                              .k = args.k,
@@ -17,5 +21,14 @@ void CpuMatmul(const MatmulArgs& args, const KernelContext& ctx) {
                              .ldc = args.n,
                              .accumulate = args.accumulate});
 }
+
+absl::Status CanRun(const MatmulArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("matmul", {args.c.dtype, args.a.dtype, args.b.dtype}));
+  return BelowInt32("matmul", {args.m, args.n, args.k});
+}
+
+}  // namespace
+
+Kernel<MatmulArgs> CpuMatmul() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,8 +1,11 @@
+#include "kernels/ops/qk_rope_norm.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 
@@ -107,9 +110,7 @@ void Token(const QkRopeNormArgs& args, Dim dim, int64_t token) {
   }
 }
 
-}  // namespace
-
-void CpuQkRopeNorm(const QkRopeNormArgs& args, const KernelContext& ctx) {
+void Run(const QkRopeNormArgs& args, const KernelContext& ctx) {
   ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
     WithHeadDim(args.d, [&](auto d) {
       for (int64_t token = begin; token < end; ++token) Token(args, d, token);
@@ -118,7 +119,7 @@ void CpuQkRopeNorm(const QkRopeNormArgs& args, const KernelContext& ctx) {
 }
 
 // Workspace: TokenBlocks(T) * 2 * D fp32, a block's dq_weight then its dk_weight.
-void CpuQkRopeNormGrad(const QkRopeNormGradArgs& args, const KernelContext& ctx) {
+void Run(const QkRopeNormGradArgs& args, const KernelContext& ctx) {
   const int64_t d = args.d, block = TokenBlock(args.t), blocks = TokenBlocks(args.t);
   float* partial_N2D = reinterpret_cast<float*>(ctx.workspace);
   ParallelFor(ctx.threads, blocks, [&](int64_t n) {
@@ -130,8 +131,29 @@ void CpuQkRopeNormGrad(const QkRopeNormGradArgs& args, const KernelContext& ctx)
       }
     });
   });
-  AddTokenBlocks(args.dq_weight.as<float>(), partial_N2D, blocks, 2 * d, 0, d, args.accumulate_dweight);
-  AddTokenBlocks(args.dk_weight.as<float>(), partial_N2D + d, blocks, 2 * d, 0, d, args.accumulate_dweight);
+  if (args.dq_weight)
+    AddTokenBlocks(args.dq_weight.as<float>(), partial_N2D, blocks, 2 * d, 0, d, args.accumulate_dweight);
+  if (args.dk_weight)
+    AddTokenBlocks(args.dk_weight.as<float>(), partial_N2D + d, blocks, 2 * d, 0, d, args.accumulate_dweight);
 }
+
+absl::Status CanRun(const QkRopeNormArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("qk_rope_norm", {args.q.dtype, args.k.dtype, args.qkv.dtype}));
+  return HeadsSupported("qk_rope_norm", args.q_heads, args.kv_heads, args.d);
+}
+
+int64_t WorkspaceBytes(const QkRopeNormGradArgs& args, const BackendOptions&) {
+  return FloatBytes(TokenBlocks(args.t) * 2 * args.d);
+}
+
+absl::Status CanRun(const QkRopeNormGradArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("qk_rope_norm_grad", {args.dqkv.dtype, args.qkv.dtype}));
+  return HeadsSupported("qk_rope_norm_grad", args.q_heads, args.kv_heads, args.d);
+}
+
+}  // namespace
+
+Kernel<QkRopeNormArgs> CpuQkRopeNorm() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<QkRopeNormGradArgs> CpuQkRopeNormGrad() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

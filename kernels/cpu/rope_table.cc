@@ -1,7 +1,10 @@
+#include "kernels/ops/rope_table.h"
+
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -9,10 +12,8 @@ namespace {
 
 constexpr int64_t kTokenGrain = 16;
 
-}  // namespace
-
 // Rounded to fp32 where the Hugging Face models round: the base, the exponents, the frequencies and the angles.
-void CpuRopeTable(const RopeTableArgs& args, const KernelContext& ctx) {
+void Run(const RopeTableArgs& args, const KernelContext& ctx) {
   const int64_t half = args.d / 2;
   const double d = static_cast<double>(args.d);
   const float base = static_cast<float>(args.alpha > 0 ? args.theta * std::pow(args.alpha, d / (d - 2)) : args.theta);
@@ -32,5 +33,18 @@ void CpuRopeTable(const RopeTableArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const RopeTableArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("rope_table", {args.cos_sin.dtype}));
+  RETURN_IF_ERROR(HeadsSupported("rope_table", 1, 1, args.d));
+  if (args.alpha > 0 && args.d == 2) {
+    return absl::InvalidArgumentError("cpu backend: rope_table with alpha > 0 takes a head dimension above 2, got 2");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Kernel<RopeTableArgs> CpuRopeTable() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

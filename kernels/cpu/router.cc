@@ -1,6 +1,10 @@
+#include "kernels/ops/router.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
@@ -37,9 +41,7 @@ void SelectTopK(const float* p_E, int64_t e, int64_t k, int32_t* experts_K, floa
   for (int64_t choice = 0; choice < k; ++choice) weights_K[choice] /= sum;
 }
 
-}  // namespace
-
-void CpuRouter(const RouterArgs& args, const KernelContext& ctx) {
+void Run(const RouterArgs& args, const KernelContext& ctx) {
   const int64_t t = args.t, h = args.h, e = args.e, k = args.k;
   float* probs_TE = args.probs.as<float>();
   ParallelGemm(ctx.threads, {.m = t,
@@ -62,7 +64,7 @@ void CpuRouter(const RouterArgs& args, const KernelContext& ctx) {
   for (int64_t pair = 0; pair < t * k; ++pair) ++args.counts[args.experts[pair]];
 }
 
-void CpuRouterGrad(const RouterGradArgs& args, const KernelContext& ctx) {
+void Run(const RouterGradArgs& args, const KernelContext& ctx) {
   const int64_t t = args.t, h = args.h, e = args.e, k = args.k;
   float* dlogits_TE = reinterpret_cast<float*>(ctx.workspace);
   const double tokens = static_cast<double>(t);
@@ -90,16 +92,19 @@ void CpuRouterGrad(const RouterGradArgs& args, const KernelContext& ctx) {
       for (int64_t j = 0; j < e; ++j) d_E[j] = p_E[j] * (d_E[j] - dot);
     }
   });
-  ParallelGemm(ctx.threads, {.m = t,
-                             .n = h,
-                             .k = e,
-                             .a = dlogits_TE,
-                             .lda = e,
-                             .b = args.gate.as<float>(),
-                             .ldb = h,
-                             .c = args.dx.as<float>(),
-                             .ldc = h,
-                             .accumulate = args.accumulate_dx});
+  if (args.dx) {
+    ParallelGemm(ctx.threads, {.m = t,
+                               .n = h,
+                               .k = e,
+                               .a = dlogits_TE,
+                               .lda = e,
+                               .b = args.gate.as<float>(),
+                               .ldb = h,
+                               .c = args.dx.as<float>(),
+                               .ldc = h,
+                               .accumulate = args.accumulate_dx});
+  }
+  if (!args.dgate) return;
   ParallelGemm(ctx.threads, {.m = e,
                              .n = h,
                              .k = t,
@@ -112,5 +117,27 @@ void CpuRouterGrad(const RouterGradArgs& args, const KernelContext& ctx) {
                              .ldc = h,
                              .accumulate = args.accumulate_dgate});
 }
+
+absl::Status CanRun(const RouterArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("router", {args.x.dtype, args.gate.dtype}));
+  RETURN_IF_ERROR(BelowInt32("router", {args.t, args.h, args.e}));
+  if (args.k < 1 || args.k > args.e) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cpu backend: router chooses from 1 to all of its ", args.e, " experts, got ", args.k));
+  }
+  return absl::OkStatus();
+}
+
+int64_t WorkspaceBytes(const RouterGradArgs& args, const BackendOptions&) { return FloatBytes(args.t * args.e); }
+
+absl::Status CanRun(const RouterGradArgs& args) {
+  return Fp32Only("router_grad", {args.dx.dtype, args.dgate.dtype, args.dweights.dtype, args.weights.dtype,
+                                  args.probs.dtype, args.x.dtype, args.gate.dtype});
+}
+
+}  // namespace
+
+Kernel<RouterArgs> CpuRouter() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<RouterGradArgs> CpuRouterGrad() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

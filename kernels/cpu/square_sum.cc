@@ -1,6 +1,10 @@
+#include "kernels/ops/square_sum.h"
+
 #include <algorithm>
 
-#include "kernels/cpu/cpu_ops.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -26,9 +30,7 @@ double GroupSquareSum(const float* __restrict values) {
   return lanes[0];
 }
 
-}  // namespace
-
-void CpuSquareSum(const SquareSumArgs& args, const KernelContext& ctx) {
+void Run(const SquareSumArgs& args, const KernelContext& ctx) {
   const float* values = args.values.as<float>();
   FixedPointSum partial[kPartsMax];
   ParallelRanges(std::min(ctx.threads, kPartsMax), args.n / kSquareSumGroup, kGroupGrain,
@@ -39,5 +41,18 @@ void CpuSquareSum(const SquareSumArgs& args, const KernelContext& ctx) {
                  });
   for (const FixedPointSum& sum : partial) args.total->Add(sum);
 }
+
+absl::Status CanRun(const SquareSumArgs& args) {
+  RETURN_IF_ERROR(Fp32Only("square_sum", {args.values.dtype}));
+  if (args.n % kSquareSumGroup != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cpu backend: square_sum takes a multiple of ", kSquareSumGroup, " elements, got ", args.n));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Kernel<SquareSumArgs> CpuSquareSum() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

@@ -1,4 +1,7 @@
-#include "kernels/cpu/cpu_ops.h"
+#include "kernels/ops/swiglu.h"
+
+#include "kernels/cpu/can_run.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -12,9 +15,7 @@ int64_t ActiveRows(int64_t rows, int64_t block_rows, const int32_t* active_block
   return active_blocks == nullptr ? rows : *active_blocks * block_rows;
 }
 
-}  // namespace
-
-void CpuSwiglu(const SwigluArgs& args, const KernelContext& ctx) {
+void Run(const SwigluArgs& args, const KernelContext& ctx) {
   const int64_t f = args.f;
   const int64_t active_rows = ActiveRows(args.rows, args.block_rows, args.active_blocks);
   ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
@@ -27,7 +28,7 @@ void CpuSwiglu(const SwigluArgs& args, const KernelContext& ctx) {
   });
 }
 
-void CpuSwigluGrad(const SwigluGradArgs& args, const KernelContext& ctx) {
+void Run(const SwigluGradArgs& args, const KernelContext& ctx) {
   const int64_t f = args.f;
   const int64_t active_rows = ActiveRows(args.rows, args.block_rows, args.active_blocks);
   ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
@@ -45,5 +46,16 @@ void CpuSwigluGrad(const SwigluGradArgs& args, const KernelContext& ctx) {
     }
   });
 }
+
+absl::Status CanRun(const SwigluArgs& args) { return Fp32Only("swiglu", {args.y.dtype, args.gate_up.dtype}); }
+
+absl::Status CanRun(const SwigluGradArgs& args) {
+  return Fp32Only("swiglu_grad", {args.dgate_up.dtype, args.dy.dtype, args.gate_up.dtype});
+}
+
+}  // namespace
+
+Kernel<SwigluArgs> CpuSwiglu() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<SwigluGradArgs> CpuSwigluGrad() { return {&CanRun, &NoWorkspace, &Run}; }
 
 }  // namespace angel_ptm

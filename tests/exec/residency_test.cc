@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/plan/verify.h"
 #include "comm/local.h"
@@ -30,7 +31,7 @@ class ResidencyTest : public testing::Test {
   void MakePlanOf(int zero_stage, Homes homes, int world = 1) {
     const TinyRun run;
     graph_ = TinyGraph(run);
-    const BackendFacts facts = CpuFacts(graph_, world, 1).value();
+    const BackendFacts facts = FactsOf(graph_, CpuKernels(), {.threads = 1}, world).value();
     PlanOptions options{.world_size = world, .zero_stage = zero_stage, .page_bytes = 4096, .prefetch_steps = 4};
     plans_.clear();
     if (homes == Homes::kHost) options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts, options);

@@ -1,3 +1,5 @@
+#include "kernels/ops/add_rms_norm.h"
+
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"

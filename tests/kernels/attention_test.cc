@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/ops/attention.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
 
@@ -289,11 +290,11 @@ TEST(AttentionTest, WorkspaceIsLinearInTheRow) {
     Attention x({1, 300, 4, 2, 24});
     AttentionArgs forward = x.Forward();
     AttentionGradArgs backward = x.Backward();
-    const int64_t forward_bytes = CpuWorkspaceBytes(forward, threads);
-    const int64_t backward_bytes = CpuWorkspaceBytes(backward, threads);
+    const int64_t forward_bytes = WorkspaceBytes(forward, threads);
+    const int64_t backward_bytes = WorkspaceBytes(backward, threads);
     forward.s = backward.s = 1 << 20;
-    EXPECT_EQ(CpuWorkspaceBytes(forward, threads), forward_bytes);
-    EXPECT_LT(CpuWorkspaceBytes(backward, threads), backward_bytes * ((1 << 20) / 300 + 1));
+    EXPECT_EQ(WorkspaceBytes(forward, threads), forward_bytes);
+    EXPECT_LT(WorkspaceBytes(backward, threads), backward_bytes * ((1 << 20) / 300 + 1));
   }
 }
 

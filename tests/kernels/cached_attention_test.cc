@@ -1,3 +1,5 @@
+#include "kernels/ops/cached_attention.h"
+
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"

@@ -1,6 +1,8 @@
 // expert_layout, dispatch and combine: tokens to expert rows and back.
 #include <gtest/gtest.h>
 
+#include "kernels/ops/combine.h"
+#include "kernels/ops/dispatch.h"
 #include "tests/reference/combine.h"
 #include "tests/reference/dispatch.h"
 #include "tests/reference/expert_layout.h"

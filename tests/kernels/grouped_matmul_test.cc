@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/ops/dispatch.h"
+#include "kernels/ops/grouped_matmul.h"
 #include "tests/support/expert_routing.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"

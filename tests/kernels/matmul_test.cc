@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/ops/matmul.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/ops/qk_rope_norm.h"
 #include "tests/reference/rope.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"

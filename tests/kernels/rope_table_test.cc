@@ -1,3 +1,5 @@
+#include "kernels/ops/rope_table.h"
+
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"

@@ -1,3 +1,5 @@
+#include "kernels/ops/square_sum.h"
+
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"

@@ -1,9 +1,21 @@
 // What the host backend says it accepts and needs.
-#include "kernels/cpu/workspace.h"
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
+#include "kernels/ops/adamw.h"
+#include "kernels/ops/add_rms_norm.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/cached_attention.h"
+#include "kernels/ops/expert_layout.h"
+#include "kernels/ops/grouped_matmul.h"
+#include "kernels/ops/linear_cross_entropy.h"
+#include "kernels/ops/matmul.h"
+#include "kernels/ops/qk_rope_norm.h"
+#include "kernels/ops/rope_table.h"
+#include "kernels/ops/router.h"
+#include "kernels/ops/square_sum.h"
+#include "kernels/ops/swiglu.h"
 #include "tests/support/kernel_testing.h"
 
 namespace angel_ptm {
@@ -16,13 +28,18 @@ constexpr char kHeads[] = " takes query heads that are a multiple of key-value h
 constexpr char kExtents[] = " takes extents from 1 to 2^31 - 1, got ";
 
 template <typename Args>
+absl::Status CanRun(const Args& args) {
+  return KernelOf<Args>(CpuKernels()).can_run(args);
+}
+
+template <typename Args>
 void ExpectSupported(const Args& args) {
-  EXPECT_TRUE(CpuSupports(args).ok()) << CpuSupports(args);
+  EXPECT_TRUE(CanRun(args).ok()) << CanRun(args);
 }
 
 template <typename Args>
 void ExpectRefused(const Args& args, const std::string& op, const std::string& why) {
-  const absl::Status status = CpuSupports(args);
+  const absl::Status status = CanRun(args);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(status.message(), "cpu backend: " + op + why);
 }
@@ -46,7 +63,7 @@ void ExpectHeadRules(const Args& supported, const std::string& op) {
   ExpectSupported(args);
 }
 
-TEST(CpuSupportsTest, HeadsOfAttentionAndItsNorm) {
+TEST(CpuCanRunTest, HeadsOfAttentionAndItsNorm) {
   ExpectHeadRules(QkRopeNormArgs{.t = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "qk_rope_norm");
   ExpectHeadRules(QkRopeNormGradArgs{.t = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "qk_rope_norm_grad");
   ExpectHeadRules(AttentionArgs{.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention");
@@ -54,7 +71,7 @@ TEST(CpuSupportsTest, HeadsOfAttentionAndItsNorm) {
   ExpectHeadRules(CachedAttentionArgs{.b = 1, .s_max = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "cached_attention");
 }
 
-TEST(CpuSupportsTest, RowsOfAttention) {
+TEST(CpuCanRunTest, RowsOfAttention) {
   const std::string too_long = kExtents + std::to_string(kTooLong);
   ExpectRefused(AttentionArgs{.b = 1, .s = kTooLong, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention", too_long);
   ExpectRefused(AttentionGradArgs{.b = 1, .s = kTooLong, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention_grad",
@@ -65,7 +82,7 @@ TEST(CpuSupportsTest, RowsOfAttention) {
                 std::string(kExtents) + "0");
 }
 
-TEST(CpuSupportsTest, RopeTable) {
+TEST(CpuCanRunTest, RopeTable) {
   ExpectSupported(RopeTableArgs{.t = 1, .d = 2});
   ExpectSupported(RopeTableArgs{.t = 1, .d = 4, .alpha = 10});
   ExpectRefused(RopeTableArgs{.t = 1, .d = 3}, "rope_table", std::string(kHeadDimension) + "3");
@@ -73,7 +90,7 @@ TEST(CpuSupportsTest, RopeTable) {
                 " with alpha > 0 takes a head dimension above 2, got 2");
 }
 
-TEST(CpuSupportsTest, MatmulAndLossExtents) {
+TEST(CpuCanRunTest, MatmulAndLossExtents) {
   const MatmulArgs matmul = {.m = 4, .n = 5, .k = kTooLong - 1};
   ExpectSupported(matmul);
   for (int64_t MatmulArgs::*extent : {&MatmulArgs::m, &MatmulArgs::n, &MatmulArgs::k}) {
@@ -95,13 +112,13 @@ TEST(CpuSupportsTest, MatmulAndLossExtents) {
   }
 }
 
-TEST(CpuSupportsTest, SquareSumTakesWholeGroups) {
+TEST(CpuCanRunTest, SquareSumTakesWholeGroups) {
   ExpectSupported(SquareSumArgs{.n = 0});
   ExpectSupported(SquareSumArgs{.n = 512});
   ExpectRefused(SquareSumArgs{.n = 500}, "square_sum", " takes a multiple of 256 elements, got 500");
 }
 
-TEST(CpuSupportsTest, Router) {
+TEST(CpuCanRunTest, Router) {
   const RouterArgs router = {.t = 4, .h = 5, .e = 6, .k = 2};
   ExpectSupported(router);
   for (int64_t RouterArgs::*extent : {&RouterArgs::t, &RouterArgs::h, &RouterArgs::e}) {
@@ -117,7 +134,7 @@ TEST(CpuSupportsTest, Router) {
 }
 
 // T * K + E * (block_rows - 1) rows are numbered in 32 bits, padding included.
-TEST(CpuSupportsTest, PaddedExpertRowsFitInt32) {
+TEST(CpuCanRunTest, PaddedExpertRowsFitInt32) {
   ExpertLayoutArgs args = {.t = (int64_t{1} << 27) - 1, .k = 8, .e = 64, .block_rows = 16};
   ExpectSupported(args);
   args = {.t = (int64_t{1} << 28) - 1, .k = 8, .e = 7, .block_rows = 2};
@@ -126,12 +143,12 @@ TEST(CpuSupportsTest, PaddedExpertRowsFitInt32) {
   ExpectRefused(args, "expert_layout",
                 " takes up to 2^31 - 1 padded rows, got 268435455 * 8 + 8 * (2 - 1) = 2147483648");
   args = {.t = 1, .k = 1, .e = 1 << 20, .block_rows = 1 << 20};  // one token, almost all padding
-  EXPECT_FALSE(CpuSupports(args).ok());
+  EXPECT_FALSE(CanRun(args).ok());
   args = {.t = kTooLong, .k = 1, .e = 2, .block_rows = 1};
   ExpectRefused(args, "expert_layout", kExtents + std::to_string(kTooLong));
 }
 
-TEST(CpuSupportsTest, OtherTypesThanFp32AreNamed) {
+TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   const std::string why = " takes F32 operands, got BF16";
   const DType bf16 = DType::kBFloat16;
   ExpectRefused(MatmulArgs{.b = {.dtype = bf16}, .m = 1, .n = 1, .k = 1}, "matmul", why);
@@ -144,6 +161,11 @@ TEST(CpuSupportsTest, OtherTypesThanFp32AreNamed) {
   ExpectRefused(RouterArgs{.gate = {.dtype = bf16}}, "router", why);
   ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
+  ExpectRefused(SwigluArgs{.gate_up = {.dtype = bf16}}, "swiglu", why);
+  ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul", why);
+  ExpectRefused(RouterGradArgs{.dgate = {.dtype = bf16}}, "router_grad", why);
+  ExpectRefused(AddRmsNormArgs{.weight = {.dtype = bf16}}, "add_rms_norm", why);
+  ExpectRefused(AdamWArgs{.m = {.dtype = bf16}}, "adamw", why);
 }
 
 // [T,V] logits never exist: one chunk of them does, of no more tokens than there are.
@@ -155,7 +177,7 @@ TEST(CpuWorkspaceBytesTest, TheLossHoldsOneChunkOfLogits) {
     if (gradient) args.dx = args.dweight = {&any};
     for (const int64_t t : {int64_t{1}, chunk - 1, chunk, chunk + 1, 100 * chunk, int64_t{1} << 30}) {
       args.t = t;
-      for (const int threads : {1, 7}) EXPECT_EQ(CpuWorkspaceBytes(args, threads), std::min(t, chunk) * v * 4) << t;
+      for (const int threads : {1, 7}) EXPECT_EQ(WorkspaceBytes(args, threads), std::min(t, chunk) * v * 4) << t;
     }
   }
 }
@@ -175,7 +197,7 @@ TEST(TestContextTest, WritingBehindTheWorkspaceIsAFailure) {
                                  .e = 3,
                                  .block_rows = 1,
                                  .blocks_max = 3};
-  const int64_t bytes = CpuWorkspaceBytes(args, 1);
+  const int64_t bytes = WorkspaceBytes(args, 1);
   CpuKernels().expert_layout(args, TestContext(1, bytes));
   EXPECT_NONFATAL_FAILURE(CpuKernels().expert_layout(args, TestContext(1, bytes - 4)),
                           "written behind the workspace of 8 bytes");

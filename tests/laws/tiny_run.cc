@@ -11,6 +11,7 @@
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/train_state.h"
@@ -59,7 +60,7 @@ class Rank {
   absl::Status Prepare() {
     graph_ = TinyGraph(run_);
     const int world = communicator_.size();
-    ASSIGN_OR_RETURN(const BackendFacts facts, CpuFacts(graph_, world, run_.threads));
+    ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, CpuKernels(), {.threads = run_.threads}, world));
     ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts,
                                      {.world_size = world,
                                       .rank = communicator_.rank(),
@@ -288,7 +289,7 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
 
 int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
   const Graph graph = TinyGraph(run);
-  const auto plan = MakePlan(graph, CpuFacts(graph, world_size, run.threads).value(),
+  const auto plan = MakePlan(graph, FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value(),
                              {.world_size = world_size,
                               .zero_stage = run.zero_stage,
                               .page_bytes = run.page_bytes,

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <string>
+#include <vector>
 
+#include "angel_ptm/model/graph_builder.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -21,23 +23,45 @@ HunyuanLmShape TinyShape() {
           .moe_topk = 2};
 }
 
-TEST(AppendAdamW, SquaresEveryUnitThenUpdatesEveryUnit) {
+TEST(AppendAdamW, UpdatesEveryUnit) {
   Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
   const size_t micro_step_ops = graph.ops.size();
   AppendAdamW(graph);
   const size_t units = graph.units.size();
   EXPECT_EQ(graph.update_begin, static_cast<OpId>(micro_step_ops));
-  ASSERT_EQ(graph.ops.size(), micro_step_ops + 2 * units);
+  ASSERT_EQ(graph.ops.size(), micro_step_ops + units);
   for (size_t u = 0; u < units; ++u) {
-    const Op& square = graph.ops[micro_step_ops + u];
-    const Op& update = graph.ops[micro_step_ops + units + u];
-    EXPECT_EQ(square.kind, OpKind::kSquareSum);
+    const Op& update = graph.ops[micro_step_ops + u];
     EXPECT_EQ(update.kind, OpKind::kAdamW);
-    for (const Op* op : {&square, &update}) {
-      EXPECT_EQ(op->unit, static_cast<UnitId>(u));
-      EXPECT_EQ(op->phase, Phase::kUpdate);
-    }
+    EXPECT_EQ(update.unit, static_cast<UnitId>(u));
+    EXPECT_EQ(update.phase, Phase::kUpdate);
   }
+}
+
+// What Rajbhandari et al. 2020 call stages 1 and 2 differ in whether whole gradients stay between micro-batches. Here
+// each micro-batch's are reduced to their owners, so keeping more would keep what nobody reads.
+TEST(AppendAdamW, ShardsOptimizerStatesFromStage1AndParametersFromStage3) {
+  Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  AppendAdamW(graph);
+  ASSERT_EQ(graph.states.size(), 4u);
+  EXPECT_EQ(graph.states[kParameterState].sharded_from_stage, 3);
+  EXPECT_EQ(graph.states[kGradientState].name, "gradients");
+  EXPECT_FALSE(graph.states[kGradientState].saved);
+  for (StateId s : {kGradientState, kMoment1State, kMoment2State}) EXPECT_EQ(graph.states[s].sharded_from_stage, 1);
+  for (StateId s : {kParameterState, kMoment1State, kMoment2State}) EXPECT_TRUE(graph.states[s].saved);
+}
+
+TEST(AppendAdamW, LeavesFrozenUnitsAlone) {
+  GraphBuilder builder(BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8}));
+  for (Unit& unit : builder.graph().units) unit.trainable = unit.name == "layers.1.dense" || unit.name == "head";
+  AppendBackward(builder, {false, false});
+  Graph graph = builder.Build();
+  AppendAdamW(graph);
+  std::vector<std::string> updated;
+  for (size_t i = graph.update_begin; i < graph.ops.size(); ++i) {
+    updated.push_back(std::string(Name(graph.ops[i].kind)) + " " + graph.units[graph.ops[i].unit].name);
+  }
+  EXPECT_EQ(updated, (std::vector<std::string>{"AdamW layers.1.dense", "AdamW head"}));
 }
 
 TEST(AppendAdamW, DecaysAllButNorms) {
@@ -49,7 +73,7 @@ TEST(AppendAdamW, DecaysAllButNorms) {
 
 TEST(AppendAdamWDeathTest, NeedsGradientsAndIsDoneOnce) {
   Graph evaluation = BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8});
-  EXPECT_DEATH(AppendAdamW(evaluation), "no backward ops");
+  EXPECT_DEATH(AppendAdamW(evaluation), "embed_tokens has no gradient");
   Graph training = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
   AppendAdamW(training);
   EXPECT_DEATH(AppendAdamW(training), "exists already");

@@ -19,6 +19,7 @@
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/train/batch_feeder.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run_plan.h"
@@ -110,7 +111,7 @@ absl::Status Probe::Prepare() {
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(directory + "/tokenizer.json"));
   ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = tokenizer->vocabulary_size()}));
   logits_graph_ = BuildHunyuanLmLogits(run_->shape, run_->batch);
-  ASSIGN_OR_RETURN(const BackendFacts facts, CpuFacts(logits_graph_, 1, 1));
+  ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(logits_graph_, CpuKernels(), {.threads = 1}, 1));
   ASSIGN_OR_RETURN(logits_plan_, MakePlan(logits_graph_, facts,
                                           {.zero_stage = run_->training_plan.layout.zero_stage,
                                            .page_bytes = run_->training_plan.layout.page_bytes},

@@ -9,6 +9,7 @@
 
 #include "angel_ptm/base/expert_blocks.h"
 #include "kernels/kernels.h"
+#include "kernels/ops/expert_layout.h"
 #include "tests/support/kernel_testing.h"
 
 namespace angel_ptm {

@@ -11,10 +11,11 @@
 #include <functional>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <vector>
 
-#include "kernels/cpu/workspace.h"
 #include "kernels/kernels.h"
+#include "kernels/operand.h"
 
 namespace angel_ptm {
 
@@ -86,10 +87,16 @@ class TestContext {
   KernelContext context_;
 };
 
-// Calls the kernel with exactly the scratch memory the host backend publishes for it.
+// The scratch memory the host backend publishes for an op.
 template <typename Args>
-void RunKernel(void (*kernel)(const Args&, const KernelContext&), const Args& args, int threads) {
-  kernel(args, TestContext(threads, CpuWorkspaceBytes(args, threads)));
+int64_t WorkspaceBytes(const Args& args, int threads) {
+  return KernelOf<Args>(CpuKernels()).workspace_bytes(args, {.threads = threads});
+}
+
+// Calls the host kernel with exactly that.
+template <typename Args>
+void RunKernel(const Kernel<Args>& kernel, const std::type_identity_t<Args>& args, int threads) {
+  kernel(args, TestContext(threads, WorkspaceBytes(args, threads)));
 }
 
 // max |got - want| / max |want|; infinite if anything is NaN.

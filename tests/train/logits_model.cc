@@ -5,6 +5,7 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/support/or_die.h"
@@ -19,7 +20,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   vocabulary_ = shape.vocab_size;
   graph_ = BuildHunyuanLmLogits(
       shape, {.rows = 1, .sequence = sequence, .expert_block_rows = config.numerics().expert_block_rows()});
-  plan_ = OrDie(MakePlan(graph_, OrDie(CpuFacts(graph_, 1, 1)), {}));
+  plan_ = OrDie(MakePlan(graph_, OrDie(FactsOf(graph_, CpuKernels(), {.threads = 1}, 1)), {}));
   device_ = OrDie(MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_};

@@ -57,6 +57,11 @@ bool MayInclude(const Layer& layer, const std::string& header) {
   });
 }
 
+// Headers, of CUDA too, and the list of ops, which is expanded where it is included.
+bool IsIncludable(const std::string& header) {
+  return header.ends_with(".h") || header.ends_with(".cuh") || header == "kernels/ops.def";
+}
+
 std::string Join(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
@@ -111,7 +116,7 @@ std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files) {
       if (IsQuotedLibrary(include->header) || (!include->quoted && !IsOurs(include->header))) continue;
       if (!IsOurs(include->header)) {
         findings.push_back({file.path, line, "\"" + include->header + "\" is not a path from the root"});
-      } else if (!include->header.ends_with(".h") && !include->header.ends_with(".cuh")) {
+      } else if (!IsIncludable(include->header)) {
         findings.push_back({file.path, line, include->header + " is not a header, .h or .cuh"});
       } else if (layer != nullptr && !MayInclude(*layer, include->header)) {
         findings.push_back({file.path, line,

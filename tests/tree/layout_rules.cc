@@ -44,6 +44,7 @@ bool IsOutsideTheLayers(const std::string& path) {
 std::vector<Finding> CheckLayout(const std::vector<SourceFile>& files) {
   std::vector<Finding> findings;
   for (const SourceFile& file : files) {
+    if (file.path == "kernels/ops.def") continue;  // a list of names; what it is expanded into is read
     if (IsLikeCpp(file.path) && !IsCpp(file.path)) {
       findings.push_back(
           {file.path, 0, "C++ and CUDA files end in .h, .cc, .cu or .cuh: the tree's rules read no others"});

@@ -114,6 +114,7 @@ TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {
     const char* header;
   } cases[] = {{"angel_ptm/base/a.h", "angel_ptm/config/load.h"},
                {"angel_ptm/model/a.h", "kernels/kernels.h"},
+               {"angel_ptm/model/a.cc", "kernels/cpu/gemm.h"},
                {"angel_ptm/plan/a.cc", "comm/communicator.h"},
                {"angel_ptm/plan/a.cc", "angel_ptm/memory/tier.h"},
                {"angel_ptm/exec/a.cc", "optim/adamw.h"},
@@ -135,6 +136,7 @@ TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {
 TEST_F(PlantedTreeTest, AllowedIncludesAreNot) {
   Plant("angel_ptm/checkpoint/a.cc", "#include \"angel_ptm/plan/shard.h\"\n#include \"comm/communicator.h\"\n");
   Plant("angel_ptm/train/a.cc", "#include \"optim/adamw.h\"\n#include \"angel_ptm/exec/executor.h\"\n");
+  Plant("angel_ptm/model/ops/a.cc", "#include \"kernels/ops/a.h\"\n#include \"kernels/ops.def\"\n");
   Plant("launch/a.cc", "#include \"kernels/kernels.h\"\n// #include \"relative.h\"\n");
   EXPECT_THAT(Check(CheckIncludeRules), IsEmpty());
 }

@@ -1,0 +1,34 @@
+#include "angel_ptm/exec/backend_facts.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/model/op_rules.h"
+#include "angel_ptm/plan/shard.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
+                                     int world_size) {
+  BackendFacts facts;
+  for (const Op& op : graph.ops) {
+    if (op.phase == Phase::kUpdate) {
+      facts.op_workspace_bytes.push_back(0);
+      continue;
+    }
+    const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size(), nullptr);
+    const auto call = BindKernel(graph, op, no_addresses);
+    if (const absl::Status status = call->CanRun(kernels); !status.ok()) {
+      return absl::Status(status.code(), absl::StrCat(graph.tensors[NamingOutput(op)].name, ": ", status.message()));
+    }
+    facts.op_workspace_bytes.push_back(call->WorkspaceBytes(kernels, options));
+  }
+  for (const Unit& unit : graph.units) {
+    facts.reduce_scratch_bytes.push_back(
+        Communicator::ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
+  }
+  return facts;
+}
+
+}  // namespace angel_ptm

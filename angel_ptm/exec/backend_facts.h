@@ -1,0 +1,20 @@
+// What a backend and a transport need to run a graph, as data for the planner.
+#ifndef ANGEL_PTM_EXEC_BACKEND_FACTS_H_
+#define ANGEL_PTM_EXEC_BACKEND_FACTS_H_
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/planner.h"
+#include "kernels/kernels.h"
+
+namespace angel_ptm {
+
+// The facts of `kernels` with these options, and of a communicator of `world_size` ranks, for MakePlan.
+// kInvalidArgument naming the tensor, what the backend takes and what it got, if it does not run one of the graph's
+// ops.
+absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
+                                     int world_size);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_EXEC_BACKEND_FACTS_H_

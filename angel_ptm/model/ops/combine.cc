@@ -1,0 +1,89 @@
+// Combine: base[T,H], rows[R,H], weights[T,K], row_of_pair -> y[T,H].
+// CombineGrad: dy, rows, weights, pair_of_row, active_blocks -> drows, dweights.
+#include "kernels/ops/combine.h"
+
+#include "angel_ptm/model/ops/expert_rows.h"
+
+namespace angel_ptm {
+namespace {
+
+std::vector<OutputSpec> Shapes(const OpView& v) {
+  const Shape &base = v.OfRank(0, 2), &rows = v.OfRank(1, 2), &weights = v.OfRank(2, 2);
+  v.Want(rows[1] == base[1], 1);
+  v.Want(weights[0] == base[0], 2);
+  v.Fits(3, weights);
+  return {{"y", base}};
+}
+
+std::vector<OutputSpec> GradShapes(const OpView& v) {
+  const Shape &dy = v.OfRank(0, 2), &rows = v.OfRank(1, 2), &weights = v.OfRank(2, 2);
+  v.Want(rows[1] == dy[1], 1);
+  v.Want(weights[0] == dy[0], 2);
+  v.Fits(3, {rows[0]});
+  v.Fits(4, {1});
+  return {{"drows", rows}, {"dweights", weights}};
+}
+
+// The gradient of base is that of y.
+void Backward(Tape& tape, const Op& op) {
+  const TensorId base = op.inputs[0], rows = op.inputs[1], weights = op.inputs[2];
+  const TensorId dy = tape.GradientOf(op.outputs[0]);
+  const Op layout = tape.ProducerOf(op.inputs[3], OpKind::kExpertLayout);
+  tape.Pass(dy, base);
+  tape.Append(OpKind::kCombineGrad, {rows, weights}, {dy, rows, weights, layout.outputs[1], layout.outputs[3]},
+              op.attrs);
+}
+
+double Bytes(const OpView& v) {
+  return 8.0 * static_cast<double>(v.In(0).elements()) +
+         4.0 * static_cast<double>(v.In(2).elements()) * static_cast<double>(v.In(0)[1]);
+}
+// Of every row that holds a token: read dy and the row, write its gradient.
+double GradBytes(const OpView& v) { return 12.0 * TokenRows(v.attrs(), v.In(1)[0]) * static_cast<double>(v.In(1)[1]); }
+
+std::unique_ptr<const KernelCall> Bind(const Binding& b) {
+  return MakeKernelCall(CombineArgs{.y = b.Output(0),
+                                    .base = b.Input(0),
+                                    .rows = b.Input(1),
+                                    .weights = b.Input(2),
+                                    .row_of_pair = b.InputInts(3),
+                                    .t = b.In(0)[0],
+                                    .h = b.In(0)[1],
+                                    .k = b.attrs().topk});
+}
+
+std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
+  return MakeKernelCall(CombineGradArgs{.drows = b.Output(0),
+                                        .dweights = b.Output(1),
+                                        .dy = b.Input(0),
+                                        .rows = b.Input(1),
+                                        .weights = b.Input(2),
+                                        .pair_of_row = b.InputInts(3),
+                                        .active_blocks = b.InputInts(4),
+                                        .t = b.In(0)[0],
+                                        .h = b.In(0)[1],
+                                        .k = b.attrs().topk,
+                                        .block_rows = b.attrs().block_rows,
+                                        .blocks_max = b.In(1)[0] / b.attrs().block_rows});
+}
+
+}  // namespace
+
+OpRules CombineRules() {
+  return {.inputs = {{"base"}, {"rows"}, {"weights"}, {"row_of_pair"}},
+          .outputs = {{"y"}},
+          .shapes = &Shapes,
+          .backward = &Backward,
+          .bytes = &Bytes,
+          .bind = &Bind};
+}
+
+OpRules CombineGradRules() {
+  return {.inputs = {{"dy"}, {"rows"}, {"weights"}, {"pair_of_row"}, {"active_blocks"}},
+          .outputs = {{.name = "drows", .active_blocks = 4}, {"dweights"}},
+          .shapes = &GradShapes,
+          .bytes = &GradBytes,
+          .bind = &BindGrad};
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,35 @@
+// The columns of a fused tensor of queries, keys and values [T, (Q+2G)*D], for the ops that read or write some of them.
+#ifndef ANGEL_PTM_MODEL_OPS_QKV_COLUMNS_H_
+#define ANGEL_PTM_MODEL_OPS_QKV_COLUMNS_H_
+
+#include <cstddef>
+
+#include "angel_ptm/model/op_rules.h"
+
+namespace angel_ptm {
+
+inline int64_t QkvWidth(const OpAttrs& a) { return (a.q_heads + 2 * a.kv_heads) * a.head_dim; }
+inline ColumnRange QueryKeyColumns(const OpAttrs& a) { return {0, (a.q_heads + a.kv_heads) * a.head_dim}; }
+inline ColumnRange ValueColumns(const OpAttrs& a) { return {QueryKeyColumns(a).end, QkvWidth(a)}; }
+
+// Where the value columns start.
+inline ConstOperand Values(const OpAttrs& a, ConstOperand qkv) {
+  if (!qkv) return qkv;
+  return {qkv.as<std::byte>() + ValueColumns(a).begin * SizeOf(qkv.dtype), qkv.dtype};
+}
+inline Operand Values(const OpAttrs& a, Operand qkv) {
+  if (!qkv) return qkv;
+  return {qkv.as<std::byte>() + ValueColumns(a).begin * SizeOf(qkv.dtype), qkv.dtype};
+}
+
+// q, k and qkv of `tokens` tokens, in the slots from `first` on.
+inline void QueryKeyValueFit(const OpView& v, int first, int64_t tokens) {
+  const OpAttrs& a = v.attrs();
+  v.Fits(first, {tokens, a.q_heads, a.head_dim});
+  v.Fits(first + 1, {tokens, a.kv_heads, a.head_dim});
+  v.Fits(first + 2, {tokens, QkvWidth(a)});
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_OPS_QKV_COLUMNS_H_

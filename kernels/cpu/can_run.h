@@ -1,0 +1,59 @@
+// What the host backend's ops ask of shapes and types in common.
+#ifndef ANGEL_PTM_KERNELS_CPU_CAN_RUN_H_
+#define ANGEL_PTM_KERNELS_CPU_CAN_RUN_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/status.h"
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/kernels.h"
+
+namespace angel_ptm {
+
+// Parts of Kernel::workspace_bytes.
+inline int64_t FloatBytes(int64_t elements) { return elements * static_cast<int64_t>(sizeof(float)); }
+
+template <typename Args>
+int64_t NoWorkspace(const Args&, const BackendOptions&) {
+  return 0;
+}
+
+// Parts of Kernel::can_run: operands that are all fp32, extents that BLAS and 32-bit counters take, and heads that
+// attention's registers hold.
+inline absl::Status Fp32Only(const char* op, std::initializer_list<DType> dtypes) {
+  for (const DType dtype : dtypes) {
+    if (dtype == DType::kFloat32) continue;
+    return absl::InvalidArgumentError(absl::StrCat("cpu backend: ", op, " takes F32 operands, got ", Name(dtype)));
+  }
+  return absl::OkStatus();
+}
+
+inline absl::Status BelowInt32(const char* op, std::initializer_list<int64_t> extents) {
+  for (const int64_t extent : extents) {
+    if (extent > 0 && extent <= std::numeric_limits<int32_t>::max()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("cpu backend: ", op, " takes extents from 1 to 2^31 - 1, got ", extent));
+  }
+  return absl::OkStatus();
+}
+
+inline absl::Status HeadsSupported(const char* op, int64_t q_heads, int64_t kv_heads, int64_t d) {
+  if (d < 2 || d > kHeadDimMax || d % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cpu backend: ", op, " takes an even head dimension from 2 to ", kHeadDimMax, ", got ", d));
+  }
+  if (kv_heads < 1 || q_heads < 1 || q_heads % kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("cpu backend: ", op,
+                                                   " takes query heads that are a multiple of key-value heads, got ",
+                                                   q_heads, " and ", kv_heads));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CPU_CAN_RUN_H_

@@ -1,0 +1,24 @@
+// The kinds of ops, one per line of ops.def.
+#ifndef ANGEL_PTM_KERNELS_OP_KIND_H_
+#define ANGEL_PTM_KERNELS_OP_KIND_H_
+
+#include <cstdint>
+
+namespace angel_ptm {
+
+enum class OpKind : uint8_t {
+#define APTM_OP(Kind, name) k##Kind,
+#include "kernels/ops.def"
+};
+
+inline constexpr const char* kOpNames[] = {
+#define APTM_OP(Kind, name) #Kind,
+#include "kernels/ops.def"
+};
+inline constexpr int kOpKindCount = static_cast<int>(sizeof(kOpNames) / sizeof(kOpNames[0]));
+
+inline const char* Name(OpKind kind) { return kOpNames[static_cast<int>(kind)]; }
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OP_KIND_H_

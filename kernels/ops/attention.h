@@ -1,0 +1,36 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_ATTENTION_H_
+#define ANGEL_PTM_KERNELS_OPS_ATTENTION_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// Causal grouped-query attention inside documents, never materialising S x S (Dao 2023, FlashAttention-2).
+// o[T,Q,D] from q[T,Q,D], k[T,G,D] and v, whose token t starts at v + t * v_stride elements and holds [G,D]. Query i of
+// row b sees keys j of the same row with segment_start[b*S+i] <= j <= i; what other tokens hold, NaN included, changes
+// none of its results. lse[Q,T] is the log-sum-exp of the scaled scores.
+struct AttentionArgs {
+  Operand o, lse;
+  ConstOperand q, k, v;
+  int64_t v_stride = 0;
+  const int32_t* segment_start = nullptr;  // [T], index within the row
+  int64_t b = 0, s = 0, q_heads = 0, kv_heads = 0, d = 0;
+  float scale = 0;
+};
+
+// dq[T,Q,D], dk[T,G,D] and dv (strided like v) are overwritten. do_ is [T,Q,D]. Queries and keys that do not see each
+// other change none of each other's gradients.
+struct AttentionGradArgs {
+  Operand dq, dk, dv;
+  ConstOperand do_, o, lse, q, k, v;
+  int64_t v_stride = 0, dv_stride = 0;
+  const int32_t* segment_start = nullptr;
+  int64_t b = 0, s = 0, q_heads = 0, kv_heads = 0, d = 0;
+  float scale = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_ATTENTION_H_

@@ -1,0 +1,24 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_EXPERT_LAYOUT_H_
+#define ANGEL_PTM_KERNELS_OPS_EXPERT_LAYOUT_H_
+
+#include <cstdint>
+
+namespace angel_ptm {
+
+// Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert in order of (token, choice).
+// Every expert starts on a block border, so the rows a product works on never depend on how full the others are.
+// row_of_pair[T,K]: destination row. pair_of_row[R]: t*K+k, or -1 for a padding row. block_expert[R/block_rows]: the
+// expert of each block, -1 behind the last. *active_blocks: blocks in use. R/block_rows = ExpertBlocksMax
+// (base/expert_blocks.h). Workspace: E int32.
+struct ExpertLayoutArgs {
+  int32_t* row_of_pair = nullptr;
+  int32_t* pair_of_row = nullptr;
+  int32_t* block_expert = nullptr;
+  int32_t* active_blocks = nullptr;
+  const int32_t* experts = nullptr;  // [T,K]
+  int64_t t = 0, k = 0, e = 0, block_rows = 0, blocks_max = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_EXPERT_LAYOUT_H_

@@ -1,0 +1,34 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_GROUPED_MATMUL_H_
+#define ANGEL_PTM_KERNELS_OPS_GROUPED_MATMUL_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// For each active block i: c_i[block_rows,N] = a_i[block_rows,K] op(b[block_expert[i]]). trans_b: b is [E,N,K], else
+// [E,K,N].
+struct GroupedMatmulArgs {
+  Operand c;
+  ConstOperand a, b;
+  const int32_t* block_expert = nullptr;
+  const int32_t* active_blocks = nullptr;
+  int64_t n = 0, k = 0, e = 0, block_rows = 0, blocks_max = 0;
+  bool trans_b = false;
+};
+
+// dw[E,N,K] (+)= sum over the expert's blocks, in order, of dy_i[block_rows,N]^T x_i[block_rows,K]. Experts without
+// rows get zero (unchanged if accumulate).
+struct GroupedMatmulGradWeightArgs {
+  Operand dw;
+  ConstOperand dy, x;
+  const int32_t* block_expert = nullptr;
+  const int32_t* active_blocks = nullptr;
+  int64_t n = 0, k = 0, e = 0, block_rows = 0, blocks_max = 0;
+  bool accumulate = false;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_GROUPED_MATMUL_H_

@@ -1,0 +1,23 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_LINEAR_CROSS_ENTROPY_H_
+#define ANGEL_PTM_KERNELS_OPS_LINEAR_CROSS_ENTROPY_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// Linear layer and cross-entropy in one op over chunks of chunk_tokens tokens, so that [T,V] logits never exist.
+// token_loss[T] = logsumexp(x weight^T) - logit[target], 0 where the target is negative. dx[T,H] and dweight[V,H] (+)=,
+// where given, get the gradient of the SUM of token losses. Workspace: chunk_tokens * V fp32.
+struct LinearCrossEntropyArgs {
+  Operand token_loss, dx, dweight;  // each gradient may be null
+  ConstOperand x, weight;           // [T,H], [V,H]
+  const int32_t* targets = nullptr;
+  int64_t t = 0, h = 0, v = 0, chunk_tokens = 0;
+  bool accumulate_dweight = false;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_LINEAR_CROSS_ENTROPY_H_

@@ -1,0 +1,36 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_ROUTER_H_
+#define ANGEL_PTM_KERNELS_OPS_ROUTER_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// logits = x gate^T in fp32, probs = softmax over all experts, the top k (ties: lower expert first), weights
+// renormalised to sum 1.
+struct RouterArgs {
+  Operand weights, probs;      // [T,K], [T,E] fp32
+  int32_t* experts = nullptr;  // [T,K], by falling probability
+  int32_t* counts = nullptr;   // [E] (token, choice) pairs per expert
+  ConstOperand x, gate;        // [T,H], [E,H] fp32
+  int64_t t = 0, h = 0, e = 0, k = 0;
+};
+
+// Gradient of  sum_loss + aux_coefficient * target_count * aux,  aux = E * sum_e (counts_e / (T K)) * mean_t probs_te
+// (Fedus et al. 2021, eq. 4, over the top k), with respect to x and gate. dx[T,H] (+)=, dgate[E,H] (+)=, either of
+// which may be null. Workspace: T * E fp32.
+struct RouterGradArgs {
+  Operand dx, dgate;
+  ConstOperand dweights, weights, probs, x, gate;
+  const int32_t* experts = nullptr;
+  const int32_t* counts = nullptr;
+  const float* target_count = nullptr;  // scalar: target tokens of this micro-batch
+  float aux_coefficient = 0;
+  int64_t t = 0, h = 0, e = 0, k = 0;
+  bool accumulate_dx = false, accumulate_dgate = false;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_ROUTER_H_
