@@ -96,15 +96,12 @@ int64_t MostLiveBytes(const Segment& segment) {
 struct Candidate {
   Layout layout;
   bool may_offload = false;
-  int64_t live_bytes_max = 0;   // of transient buffers at any step
-  int64_t early_bytes_max = 0;  // the same where a buffer arrives early or lingers; 0: none does
+  int64_t live_bytes_max = 0;  // of transient buffers at any step
 };
 
-// The same with early arrivals only where there is room to spare.
-Candidate LessEarly(Candidate candidate) {
-  candidate.early_bytes_max = candidate.live_bytes_max / 5 * 4;
-  return candidate;
-}
+// The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
+// holes where that matters: it is at the fullest steps that nothing comes early then.
+constexpr int64_t kMuchEarly = 100, kLessEarly = 80, kNothingEarly = 0;
 
 class Planner {
  public:
@@ -148,8 +145,9 @@ class Planner {
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
   Tightest FindTightest() const;
-  bool PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const;
-  std::optional<Plan> Place(const Candidate& candidate) const;
+  bool PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const;
+  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent) const;
+  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) const;
   absl::Status Refusal(const Tightest& tightest) const;
   std::string WhyTooSmall(const Tightest& tightest) const;
 
@@ -189,7 +187,7 @@ Candidate Planner::CandidateFor(int parts) const {
   const std::optional<size_t> on_device = given_layout_ != nullptr ? std::nullopt : MostHomes(parts);
   candidate.layout = LayoutWith(on_device.value_or(0));
   candidate.may_offload = !on_device.has_value();
-  candidate.live_bytes_max = candidate.early_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
+  candidate.live_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
   return candidate;
 }
 
@@ -217,28 +215,31 @@ Planner::Tightest Planner::FindTightest() const {
 }
 
 // Gives the segment, in natural order before, addresses. False if it does not stay within the budget.
-bool Planner::PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const {
+bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const {
   if (candidate.may_offload) {
     const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }
-  if (candidate.early_bytes_max > 0) StartEarly(graph_, segment, candidate.early_bytes_max, options_.prefetch_steps);
-  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), budget) > budget) return false;
+  if (early_percent > 0) {
+    StartEarly(graph_, segment, candidate.live_bytes_max / 100 * early_percent,
+               std::min(options_.prefetch_steps, kPrefetchStepsMax));
+  }
+  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), Budget()) > Budget()) return false;
   PackRegions(segment, TierKind::kHost, candidate.layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
   OrderSteps(graph_, segment);
   return true;
 }
 
-std::optional<Plan> Planner::Place(const Candidate& candidate) const {
+std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) const {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
   plan.layout = candidate.layout;
   Base(plan.layout, plan.fixed);
   plan.micro_step = Natural(/*update=*/false, plan.layout);
-  if (!PlaceSegment(candidate, Budget(), plan.micro_step)) return std::nullopt;
+  if (!PlaceSegment(candidate, early_percent, plan.micro_step)) return std::nullopt;
   if (HasUpdate()) {
     plan.update = Natural(/*update=*/true, plan.layout);
-    if (!PlaceSegment(candidate, Budget(), plan.update)) return std::nullopt;
+    if (!PlaceSegment(candidate, early_percent, plan.update)) return std::nullopt;
   }
   for (int t = 0; t < kTierCount; ++t) {
     const TierPeak micro = PeakOf(plan.micro_step, static_cast<TierKind>(t));
@@ -248,6 +249,14 @@ std::optional<Plan> Planner::Place(const Candidate& candidate) const {
     plan.peaks[t].bytes = plan.arena_bytes[t];
   }
   return plan;
+}
+
+std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate,
+                                           std::initializer_list<int64_t> early_percents) const {
+  for (const int64_t early_percent : early_percents) {
+    if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
+  }
+  return std::nullopt;
 }
 
 // "homes take ...", "computing x (Op) needs ..." or, if only holes are to blame, "buffers with the holes ...".
@@ -280,8 +289,7 @@ absl::Status Planner::Refusal(const Tightest& tightest) const {
 absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
     const Layout layout = LayoutWith(AllHomes());
-    const int64_t live_bytes_max = LiveBytesMax(Base(layout), 0);
-    std::optional<Plan> plan = Place({layout, false, live_bytes_max, live_bytes_max});
+    std::optional<Plan> plan = Place({layout, false, LiveBytesMax(Base(layout), 0)}, kMuchEarly);
     if (plan.has_value()) return *std::move(plan);
   }
   // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
@@ -291,17 +299,13 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
     if (least_device_bytes != nullptr) *least_device_bytes = tightest.device_bytes;
     return Refusal(tightest);
   }
-  for (const int parts : {32, 8}) {
-    const Candidate candidate = CandidateFor(parts);
-    for (const Candidate& tried : {candidate, LessEarly(candidate)}) {
-      if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
-    }
+  std::optional<Plan> plan = FirstThatFits(CandidateFor(32), {kMuchEarly, kLessEarly});
+  if (!plan.has_value()) plan = FirstThatFits(CandidateFor(8), {kLessEarly, kNothingEarly});
+  if (!plan.has_value()) {
+    plan = FirstThatFits({LayoutWith(0), true, tightest.live_bytes_max}, {kLessEarly, kNothingEarly});
   }
-  const Candidate tight{LayoutWith(0), true, tightest.live_bytes_max};
-  for (const Candidate& tried : {LessEarly(tight), tight}) {
-    if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
-  }
-  APTM_CHECK(false, "graph ", graph_.name, " in ", Budget(), " bytes");
+  APTM_CHECK(plan.has_value(), "graph ", graph_.name, " in ", Budget(), " bytes");
+  return *std::move(plan);
 }
 
 }  // namespace
