@@ -216,7 +216,8 @@ Planner::Tightest Planner::FindTightest() const {
 
 // Gives the segment, in natural order before, addresses. False if it does not stay within the budget.
 bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const {
-  if (candidate.may_offload) {
+  if (MostLiveBytes(segment) > candidate.live_bytes_max) {
+    if (!candidate.may_offload) return false;
     const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }

@@ -39,33 +39,46 @@ absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t by
                    "): ", FormatBytes(device + host - bytes_max), " more"));
 }
 
-absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
-                      RunPlan& run) {
+// A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
+absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks, RunPlan& run,
+                      int64_t* least_device_bytes = nullptr) {
   std::vector<bool> recompute(run.shape.num_hidden_layers, false);
   std::fill_n(recompute.begin(), recomputed_blocks, true);
   run.recomputed_blocks = recomputed_blocks;
   run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
   AppendAdamW(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run.training, facts.world_size, facts.threads));
-  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts)));
+  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
+                                               /*layout=*/nullptr, least_device_bytes));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
 
-// Tries what the configuration allows about recomputation.
-absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
-  const auto choice = config.memory().recomputation();
+// As few recomputed blocks as the budgets allow. Whether any fits is decided by none and by all, as is the least budget
+// that a refusal names; those between them hold both kinds of blocks.
+absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   const int64_t layers = run.shape.num_hidden_layers;
-  if (choice == MemoryConfig::NONE) return PlanWith(config, facts, 0, run);
-  if (choice == MemoryConfig::BLOCKS) return PlanWith(config, facts, layers, run);
-  absl::Status status = PlanWith(config, facts, 0, run);
-  if (status.ok() || !absl::IsResourceExhausted(status)) return status;
-  if (status = PlanWith(config, facts, layers, run); !status.ok()) return status;
+  int64_t least_with_none = 0, least_with_all = 0;
+  const absl::Status none = PlanWith(config, facts, 0, run, &least_with_none);
+  if (none.ok() || !absl::IsResourceExhausted(none)) return none;
+  const absl::Status all = PlanWith(config, facts, layers, run, &least_with_all);
+  if (!all.ok()) return least_with_none > 0 && least_with_none < least_with_all ? none : all;
   int64_t too_few = 0, enough = layers;
-  while (enough - too_few > 1) {
-    const int64_t middle = (too_few + enough) / 2;
+  // A block that is kept needs about the same in any company: usually one is as bad as all.
+  for (int64_t middle = layers - 1; enough - too_few > 1; middle = (too_few + enough) / 2) {
     (PlanWith(config, facts, middle, run).ok() ? enough : too_few) = middle;
   }
-  return PlanWith(config, facts, enough, run);
+  return run.recomputed_blocks == enough ? absl::OkStatus() : PlanWith(config, facts, enough, run);
+}
+
+absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
+  switch (config.memory().recomputation()) {
+    case MemoryConfig::NONE:
+      return PlanWith(config, facts, 0, run);
+    case MemoryConfig::BLOCKS:
+      return PlanWith(config, facts, run.shape.num_hidden_layers, run);
+    default:
+      return PlanWithFewestBlocks(config, facts, run);
+  }
 }
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
