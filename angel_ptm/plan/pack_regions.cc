@@ -9,7 +9,7 @@ namespace angel_ptm {
 namespace {
 
 // What improving a placement may cost.
-constexpr size_t kRoundsMax = 40, kPlacementsMax = 15'000;
+constexpr size_t kRoundsMax = 100, kPlacementsMax = 15'000;
 // Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
@@ -237,7 +237,7 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
     Sort(regions, order);
     best.Offer(PlaceInOrder(regions, stack, steps, base), regions);
   }
-  const bool hopeless = best.end - least / 20 > limit;
+  const bool hopeless = best.end - least / 8 > limit;
   if (best.end > good_end && !hopeless && !regions.empty()) Improve(best, stack, steps, base, good_end);
   best.Restore();
   stack.HangFrom(best.end);

@@ -91,6 +91,24 @@ int64_t MostLiveBytes(const Segment& segment) {
   return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
 }
 
+// Pages that an update moves if all state rests on the host: the plan has some steps for each, about 1 KiB in all.
+constexpr int64_t kPagesMax = int64_t{1} << 20;
+
+absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
+  const auto pages_of = [&](int64_t page_bytes) {
+    int64_t pages = 0;
+    for (const Home& home : layout.homes) pages += (home.range.bytes + page_bytes - 1) / page_bytes;
+    return pages;
+  };
+  const int64_t pages = pages_of(layout.page_bytes);
+  if (pages <= kPagesMax) return absl::OkStatus();
+  int64_t enough = layout.page_bytes;
+  while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes, ", which cuts a rank's state into ", pages,
+      " pages, a plan moves at most ", kPagesMax, ": set memory.page_bytes=", enough, " or more"));
+}
+
 // One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
 // when its buffers are placed.
 struct Candidate {
@@ -295,6 +313,7 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
   }
   // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
   // whether a budget works does not depend on where the holes of other candidates happen to be.
+  RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith(0)));
   const Tightest tightest = FindTightest();
   if (Budget() < tightest.device_bytes) {
     if (least_device_bytes != nullptr) *least_device_bytes = tightest.device_bytes;

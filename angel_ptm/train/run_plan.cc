@@ -10,6 +10,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
 
@@ -27,16 +28,18 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
 }
 
-// Both tiers are the machine's memory: what neither budget forbids may still be more than there is.
+// Both tiers are the machine's memory, and the plan takes some too: what neither budget forbids may still be more than
+// there is.
 absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
   const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  if (bytes_max == 0 || device + host <= bytes_max) return absl::OkStatus();
+  const int64_t total = device + host + PlanBytes(plan);
+  if (bytes_max == 0 || total <= bytes_max) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
-                   host > 0 ? absl::StrCat(" and the host tier ", FormatBytes(host)) : "",
-                   " of this machine's memory, a rank's share of it is ", FormatBytes(bytes_max), " (", bytes_max,
-                   "): ", FormatBytes(device + host - bytes_max), " more"));
+                   host > 0 ? absl::StrCat(", the host tier ", FormatBytes(host)) : "", " and the plan itself ",
+                   FormatBytes(total - device - host), " of this machine's memory, a rank's share of it is ",
+                   FormatBytes(bytes_max), " (", bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
 }
 
 // A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
@@ -140,6 +143,24 @@ HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
           .sequence = config.data().sequence_length(),
           .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
           .expert_block_rows = config.numerics().expert_block_rows()};
+}
+
+absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
+  RunPlan run;
+  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
+  run.batch = BatchFromConfig(config);
+  TrainConfig smallest = config;
+  smallest.mutable_memory()->set_device_bytes(1);
+  int64_t least = 0;
+  for (const int64_t blocks : {int64_t{0}, run.shape.num_hidden_layers}) {
+    const auto choice = config.memory().recomputation();
+    if (choice == (blocks == 0 ? MemoryConfig::BLOCKS : MemoryConfig::NONE)) continue;
+    int64_t with_these = 0;
+    const absl::Status refused = PlanWith(smallest, facts, blocks, run, &with_these);
+    if (with_these == 0) return refused;
+    least = least == 0 ? with_these : std::min(least, with_these);
+  }
+  return std::max(least, config.memory().page_bytes());
 }
 
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
