@@ -19,9 +19,9 @@ class RandomCase {
   explicit RandomCase(uint32_t seed) : random_(seed) {
     const bool moe = Pick({0, 1}) == 1;
     HunyuanLmShape shape = plan_testing::SmallShape(Pick({1, 2, 3, 5, 9}), moe);
-    shape.vocab_size = Pick({96, 512, 4096});
-    shape.hidden_size = Pick({32, 64, 256});
-    shape.intermediate_size = Pick({48, 96, 512});
+    shape.vocab_size = Pick({96, 512, 1024});
+    shape.hidden_size = Pick({32, 64, 128});
+    shape.intermediate_size = Pick({48, 96, 256});
     shape.head_dim = Pick({8, 16, 64});
     shape.tie_word_embeddings = Pick({0, 1}) == 1;
     if (moe) shape.num_experts = Pick({2, 4, 16});
@@ -76,7 +76,7 @@ TEST_P(LeastBudget, WorksAndAPageLessIsRefused) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(RandomShapes, LeastBudget, ::testing::Range(1u, 25u));
+INSTANTIATE_TEST_SUITE_P(RandomShapes, LeastBudget, ::testing::Range(1u, 17u));
 
 }  // namespace
 }  // namespace angel_ptm
