@@ -65,25 +65,17 @@ int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& 
 }
 
 TierPeak PeakOf(const Segment& segment, TierKind tier) {
-  TierPeak best;
-  std::vector<std::array<int64_t, kMemoryClassCount>> change(segment.steps.size() + 1);
+  const std::vector<int64_t> live = LiveBytes(segment, tier);
+  const auto fullest = static_cast<int32_t>(std::max_element(live.begin(), live.end()) - live.begin());
+  TierPeak peak;
   for (const Region& region : segment.regions) {
     if (region.range.tier != tier || (!region.permanent && region.first_step == kNone)) continue;
-    const int c = static_cast<int>(region.memory_class);
-    change[region.permanent ? 0 : region.first_step][c] += region.range.bytes;
-    if (!region.permanent) change[region.last_step + 1][c] -= region.range.bytes;
-    best.bytes = std::max(best.bytes, region.range.offset + region.range.bytes);
+    peak.bytes = std::max(peak.bytes, region.range.offset + region.range.bytes);
+    if (!region.permanent && (region.first_step > fullest || region.last_step < fullest)) continue;
+    peak.by_class[static_cast<int>(region.memory_class)] += region.range.bytes;
+    peak.live_bytes += region.range.bytes;
   }
-  std::array<int64_t, kMemoryClassCount> live = {};
-  for (size_t i = 0; i < std::max<size_t>(1, segment.steps.size()); ++i) {
-    int64_t total = 0;
-    for (int c = 0; c < kMemoryClassCount; ++c) total += live[c] += change[i][c];
-    if (total > best.live_bytes) {
-      best.live_bytes = total;
-      best.by_class = live;
-    }
-  }
-  return best;
+  return peak;
 }
 
 int64_t MostLiveBytes(const Segment& segment) {
@@ -216,7 +208,8 @@ Planner::Tightest Planner::FindTightest() const {
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
   Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
-  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), LeastLiveBytes(graph_, update));
+  // Of an update nothing can leave.
+  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
   update = Segment();
   Tightest tightest;
