@@ -1,5 +1,7 @@
 // angel-ptm plan and inspect: what a run will need, and what a checkpoint holds.
+#include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,36 +11,52 @@
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/train/plan_json.h"
 #include "angel_ptm/train/run_plan.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kRanksMax = 65536;
+constexpr int64_t kRanksMax = 65536, kThreadsMax = 1024;
+
+// The flag's value, at least 1, or `fallback`.
+absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& flag, int64_t fallback, int64_t most) {
+  if (!arguments.Has(flag)) return fallback;
+  ASSIGN_OR_RETURN(const int64_t value, arguments.GetInt(flag, fallback));
+  if (value >= 1 && value <= most) return value;
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 1 to ", most, ", got ", value));
+}
+
+// The configuration with what a plan does not need, but Validate asks for, filled in.
+TrainConfig WithoutMachine(TrainConfig config) {
+  if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
+  // Any build plans for any way of starting the ranks.
+  config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
+  // A plan writes nothing and, with the vocabulary given, reads nothing.
+  if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
+  if (config.data().directory().empty() && config.model().hunyuan_lm().vocab_size() > 0) {
+    config.mutable_data()->set_directory("unused");
+  }
+  return config;
+}
 
 }  // namespace
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set", "ranks"}, .switches = {"graph", "listing"}}));
-  ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
+                   Arguments::Parse(words, {.flags = {"config", "set", "ranks", "threads-per-rank"},
+                                            .switches = {"graph", "listing", "json"}}));
+  ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   RunFacts facts = MachineFacts();
-  ASSIGN_OR_RETURN(const int64_t ranks, arguments.GetInt("ranks", std::max(1, config.communication().local_ranks())));
-  if (ranks < 1 || ranks > kRanksMax) {
-    return absl::InvalidArgumentError(absl::StrCat("--ranks: wanted 1 to ", kRanksMax, ", got ", ranks));
-  }
+  const int64_t local_ranks = std::max(1, config.communication().local_ranks());
+  ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));
+  ASSIGN_OR_RETURN(const int64_t threads_per_rank,
+                   InRange(arguments, "threads-per-rank", config.numerics().threads_per_rank(), kThreadsMax));
+  config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
   facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
-  TrainConfig checked = config;
-  if (checked.memory().host_bytes() == 0) checked.mutable_memory()->set_host_bytes(int64_t{1} << 50);
-  // Any build plans for any way of starting the ranks.
-  checked.mutable_communication()->set_transport(CommunicationConfig::AUTO);
-  // A plan writes nothing and, with the vocabulary given, reads nothing.
-  if (checked.output().directory().empty()) checked.mutable_output()->set_directory("unused");
-  if (checked.data().directory().empty() && checked.model().hunyuan_lm().vocab_size() > 0) {
-    checked.mutable_data()->set_directory("unused");
-  }
+  const TrainConfig checked = WithoutMachine(config);
   RETURN_IF_ERROR(Validate(checked, facts));
   int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
   if (vocab_size == 0) {
@@ -46,8 +64,20 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
     vocab_size = tokenizer->vocabulary_size();
   }
   const int threads = Derive(checked, facts).threads_per_rank;
-  ASSIGN_OR_RETURN(const auto run,
-                   MakeRunPlan(config, {.world_size = facts.world_size, .threads = threads, .vocab_size = vocab_size}));
+  if (threads_per_rank == 0 && ranks != local_ranks) {
+    std::fprintf(
+        stderr,
+        "angel-ptm: note: %d threads per rank are this machine's %d cores over %lld ranks; kernels' workspaces "
+        "grow with threads, so for another machine say --threads-per-rank\n",
+        threads, facts.cores, static_cast<long long>(ranks));
+  }
+  const RunFactsForPlan plan_facts{.world_size = facts.world_size, .threads = threads, .vocab_size = vocab_size};
+  ASSIGN_OR_RETURN(const auto run, MakeRunPlan(config, plan_facts));
+  const absl::StatusOr<int64_t> least = LeastDeviceBytes(config, plan_facts);
+  if (arguments.Has("json")) {
+    std::printf("%s", PlanJson(*run, threads, least.ok() ? std::optional(*least) : std::nullopt).c_str());
+    return absl::OkStatus();
+  }
   std::printf(
       "model: %s parameters; per micro-step %s model FLOPs; %lld blocks recomputed; %d ranks x %d threads, ZeRO stage "
       "%d\n\n",
@@ -55,8 +85,10 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
       FormatCount(ModelFlops(run->training)).c_str(), static_cast<long long>(run->recomputed_blocks), facts.world_size,
       threads, config.sharding().zero_stage());
   if (arguments.Has("graph")) std::printf("%s\n", ToText(run->training).c_str());
-  std::printf("%s\n%s", MemoryTable(run->training_plan).c_str(),
-              PlanSummary(run->training, run->training_plan).c_str());
+  std::printf("%s\n%sleast memory.device_bytes that works: %s\n", MemoryTable(run->training_plan).c_str(),
+              PlanSummary(run->training, run->training_plan).c_str(),
+              least.ok() ? absl::StrCat(FormatBytes(*least), " (", *least, ")").c_str()
+                         : std::string(least.status().message()).c_str());
   if (arguments.Has("listing")) std::printf("\n%s", PlanListing(run->training, run->training_plan).c_str());
   return absl::OkStatus();
 }

@@ -9,7 +9,7 @@ namespace angel_ptm {
 namespace {
 
 // What improving a placement may cost.
-constexpr size_t kRoundsMax = 40, kPlacementsMax = 15'000;
+constexpr size_t kRoundsMax = 50, kPlacementsMax = 15'000;
 // Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
@@ -227,7 +227,7 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
   if (regions.empty()) return base;
   const std::vector<int64_t> live = LiveBytes(segment, tier);
   const int64_t least = *std::max_element(live.begin(), live.end());
-  const int64_t good_end = std::min(limit, base + least + least / 25);
+  const int64_t good_end = std::clamp(limit, base + least + least / 100, base + least + least / 25);
   const Stack stack(regions, steps);
   Best best;
   Sort(regions, Order::kFirst);
@@ -237,7 +237,7 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
     Sort(regions, order);
     best.Offer(PlaceInOrder(regions, stack, steps, base), regions);
   }
-  const bool hopeless = best.end - least / 20 > limit;
+  const bool hopeless = best.end - least / 12 > limit;
   if (best.end > good_end && !hopeless && !regions.empty()) Improve(best, stack, steps, base, good_end);
   best.Restore();
   stack.HangFrom(best.end);

@@ -31,8 +31,9 @@ int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int pre
 
 // Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time
 // are disjoint: the activations that wait for the backward pass hang in a stack from the ceiling, the rest is placed
-// from below, first fit in order of time; where that leaves more than 4 % of holes or exceeds `limit`, by size
-// (Pisarchyk & Lee 2020) and in other orders, and the best is kept. Returns the ceiling.
+// from below, first fit in order of time; where that leaves more than 4 % of holes, or 1 % if it exceeds `limit`, by
+// size (Pisarchyk & Lee 2020) and in other orders, and the best is kept. Returns the ceiling; what fits one limit fits
+// every larger one.
 int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit);
 
 // Sets Step::waits from overlapping memory use: a step waits for the last writers of what it touches, and if it writes,

@@ -103,6 +103,22 @@ double PackingLoss(const Plan& plan, TierKind tier) {
   return 1 - static_cast<double>(PeakOf(plan, tier).live_bytes) / static_cast<double>(arena);
 }
 
+int64_t PlanBytes(const Plan& plan) {
+  constexpr size_t kHeapHeader = 16;
+  size_t bytes = plan.layout.homes.capacity() * sizeof(Home) + plan.fixed.capacity() * sizeof(MemoryRange);
+  for (const Segment* segment : {&plan.micro_step, &plan.update}) {
+    bytes += segment->regions.capacity() * sizeof(Region) + segment->steps.capacity() * sizeof(Step);
+    for (const Region& region : segment->regions) {
+      const bool inside = region.label.capacity() < sizeof(std::string) / 2;
+      bytes += inside ? 0 : region.label.capacity() + kHeapHeader;
+    }
+    for (const Step& step : segment->steps) {
+      bytes += step.operands.empty() ? 0 : step.operands.capacity() * sizeof(Place) + kHeapHeader;
+    }
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 std::string MemoryTable(const Plan& plan) {
   std::array<std::string, kTierCount> cells;
   const auto fill = [&](auto&& cell) {
@@ -119,6 +135,9 @@ std::string MemoryTable(const Plan& plan) {
   text += Row("total at the peak", fill([&](TierKind t) { return BytesOrDash(PeakOf(plan, t).live_bytes); }));
   text += Row("holes", fill([&](TierKind t) { return absl::StrFormat("%.1f %%", 100 * PackingLoss(plan, t)); }));
   text += Row("arena", fill([&](TierKind t) { return BytesOrDash(plan.arena_bytes[static_cast<int>(t)]); }));
+  text +=
+      Row("the same in bytes", fill([&](TierKind t) { return absl::StrCat(plan.arena_bytes[static_cast<int>(t)]); }));
+  text += Row("and the plan itself", {"-", FormatBytes(PlanBytes(plan))});
   return text;
 }
 

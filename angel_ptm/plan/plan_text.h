@@ -2,6 +2,7 @@
 #ifndef ANGEL_PTM_PLAN_PLAN_TEXT_H_
 #define ANGEL_PTM_PLAN_PLAN_TEXT_H_
 
+#include <cstdint>
 #include <string>
 
 #include "angel_ptm/base/tier_kind.h"
@@ -13,7 +14,11 @@ namespace angel_ptm {
 // cost. 0 for an empty arena.
 double PackingLoss(const Plan& plan, TierKind tier);
 
-// Bytes per tier by class at the tier's peak, their sum, the holes and the arena. One line per class that occurs.
+// Bytes that the Plan itself takes in the process's memory, outside of all arenas: it grows with the pages that move.
+int64_t PlanBytes(const Plan& plan);
+
+// Bytes per tier by class at the tier's peak, their sum, the holes and the arena (rounded and exact), and the plan
+// itself. One line per class that occurs.
 std::string MemoryTable(const Plan& plan);
 
 // Both segments: steps per lane and kind, bytes moved per lane, collectives with count and bytes; then peaks and

@@ -74,25 +74,17 @@ int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& 
 }
 
 TierPeak PeakOf(const Segment& segment, TierKind tier) {
-  TierPeak best;
-  std::vector<std::array<int64_t, kMemoryClassCount>> change(segment.steps.size() + 1);
+  const std::vector<int64_t> live = LiveBytes(segment, tier);
+  const auto fullest = static_cast<int32_t>(std::max_element(live.begin(), live.end()) - live.begin());
+  TierPeak peak;
   for (const Region& region : segment.regions) {
     if (region.range.tier != tier || (!region.permanent && region.first_step == kNone)) continue;
-    const int c = static_cast<int>(region.memory_class);
-    change[region.permanent ? 0 : region.first_step][c] += region.range.bytes;
-    if (!region.permanent) change[region.last_step + 1][c] -= region.range.bytes;
-    best.bytes = std::max(best.bytes, region.range.offset + region.range.bytes);
+    peak.bytes = std::max(peak.bytes, region.range.offset + region.range.bytes);
+    if (!region.permanent && (region.first_step > fullest || region.last_step < fullest)) continue;
+    peak.by_class[static_cast<int>(region.memory_class)] += region.range.bytes;
+    peak.live_bytes += region.range.bytes;
   }
-  std::array<int64_t, kMemoryClassCount> live = {};
-  for (size_t i = 0; i < std::max<size_t>(1, segment.steps.size()); ++i) {
-    int64_t total = 0;
-    for (int c = 0; c < kMemoryClassCount; ++c) total += live[c] += change[i][c];
-    if (total > best.live_bytes) {
-      best.live_bytes = total;
-      best.by_class = live;
-    }
-  }
-  return best;
+  return peak;
 }
 
 int64_t MostLiveBytes(const Segment& segment) {
@@ -100,20 +92,35 @@ int64_t MostLiveBytes(const Segment& segment) {
   return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
 }
 
+// Pages that an update moves if all state rests on the host: the plan has some steps for each, about 1 KiB in all.
+constexpr int64_t kPagesMax = int64_t{1} << 20;
+
+absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
+  const auto pages_of = [&](int64_t page_bytes) {
+    int64_t pages = 0;
+    for (const Home& home : layout.homes) pages += (home.range.bytes + page_bytes - 1) / page_bytes;
+    return pages;
+  };
+  const int64_t pages = pages_of(layout.page_bytes);
+  if (pages <= kPagesMax) return absl::OkStatus();
+  int64_t enough = layout.page_bytes;
+  while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes, ", which cuts a rank's state into ", pages,
+      " pages, a plan moves at most ", kPagesMax, ": set memory.page_bytes=", enough, " or more"));
+}
+
 // One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
 // when its buffers are placed.
 struct Candidate {
   Layout layout;
   bool may_offload = false;
-  int64_t live_bytes_max = 0;   // of transient buffers at any step
-  int64_t early_bytes_max = 0;  // the same where a buffer arrives early or lingers; 0: none does
+  int64_t live_bytes_max = 0;  // of transient buffers at any step
 };
 
-// The same with early arrivals only where there is room to spare.
-Candidate LessEarly(Candidate candidate) {
-  candidate.early_bytes_max = candidate.live_bytes_max / 5 * 4;
-  return candidate;
-}
+// The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
+// holes where that matters: it is at the fullest steps that nothing comes early then.
+constexpr int64_t kMuchEarly = 100, kLessEarly = 80, kNothingEarly = 0;
 
 class Planner {
  public:
@@ -157,8 +164,9 @@ class Planner {
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
   Tightest FindTightest() const;
-  bool PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const;
-  std::optional<Plan> Place(const Candidate& candidate) const;
+  bool PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const;
+  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent) const;
+  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) const;
   absl::Status Refusal(const Tightest& tightest) const;
   std::string WhyTooSmall(const Tightest& tightest) const;
 
@@ -198,7 +206,7 @@ Candidate Planner::CandidateFor(int parts) const {
   const std::optional<size_t> on_device = given_layout_ != nullptr ? std::nullopt : MostHomes(parts);
   candidate.layout = LayoutWith(on_device.value_or(0));
   candidate.may_offload = !on_device.has_value();
-  candidate.live_bytes_max = candidate.early_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
+  candidate.live_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
   return candidate;
 }
 
@@ -209,7 +217,8 @@ Planner::Tightest Planner::FindTightest() const {
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
   Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
-  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), LeastLiveBytes(graph_, update));
+  // Of an update nothing can leave.
+  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
   update = Segment();
   Tightest tightest;
@@ -226,31 +235,35 @@ Planner::Tightest Planner::FindTightest() const {
 }
 
 // Gives the segment, in natural order before, addresses. False if it does not stay within the budget.
-bool Planner::PlaceSegment(const Candidate& candidate, int64_t budget, Segment& segment) const {
-  if (candidate.may_offload) {
+bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const {
+  if (MostLiveBytes(segment) > candidate.live_bytes_max) {
+    if (!candidate.may_offload) return false;
     const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }
-  if (candidate.early_bytes_max > 0) StartEarly(graph_, segment, candidate.early_bytes_max, options_.prefetch_steps);
-  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), budget) > budget) return false;
+  if (early_percent > 0) {
+    StartEarly(graph_, segment, candidate.live_bytes_max / 100 * early_percent,
+               std::min(options_.prefetch_steps, kPrefetchStepsMax));
+  }
+  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), Budget()) > Budget()) return false;
   PackRegions(segment, TierKind::kHost, candidate.layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
   OrderSteps(graph_, segment);
   return true;
 }
 
-std::optional<Plan> Planner::Place(const Candidate& candidate) const {
+std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) const {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
   plan.layout = candidate.layout;
   Base(plan.layout, plan.fixed);
   plan.micro_step = Natural(/*update=*/false, plan.layout);
-  if (!PlaceSegment(candidate, Budget(), plan.micro_step)) return std::nullopt;
+  if (!PlaceSegment(candidate, early_percent, plan.micro_step)) return std::nullopt;
   if (HasUpdate()) {
     plan.update = Natural(/*update=*/true, plan.layout);
     plan.joined = Join(plan.update, Natural(/*update=*/false, plan.layout));
-    if (!PlaceSegment(candidate, Budget(), plan.update)) return std::nullopt;
+    if (!PlaceSegment(candidate, early_percent, plan.update)) return std::nullopt;
     // It needs no more at any step than the two it is made of, but may have more holes: then they are played apart.
-    if (!PlaceSegment(candidate, Budget(), plan.joined)) plan.joined = {};
+    if (!PlaceSegment(candidate, early_percent, plan.joined)) plan.joined = {};
   }
   for (int t = 0; t < kTierCount; ++t) {
     plan.arena_bytes[t] = plan.layout.home_bytes[t];
@@ -262,6 +275,14 @@ std::optional<Plan> Planner::Place(const Candidate& candidate) const {
     plan.peaks[t].bytes = plan.arena_bytes[t];
   }
   return plan;
+}
+
+std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate,
+                                           std::initializer_list<int64_t> early_percents) const {
+  for (const int64_t early_percent : early_percents) {
+    if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
+  }
+  return std::nullopt;
 }
 
 // "homes take ...", "computing x (Op) needs ..." or, if only holes are to blame, "buffers with the holes ...".
@@ -294,28 +315,24 @@ absl::Status Planner::Refusal(const Tightest& tightest) const {
 absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
     const Layout layout = LayoutWith(AllHomes());
-    const int64_t live_bytes_max = LiveBytesMax(Base(layout), 0);
-    std::optional<Plan> plan = Place({layout, false, live_bytes_max, live_bytes_max});
+    std::optional<Plan> plan = Place({layout, false, LiveBytesMax(Base(layout), 0)}, kMuchEarly);
     if (plan.has_value()) return *std::move(plan);
   }
   // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
   // whether a budget works does not depend on where the holes of other candidates happen to be.
+  RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith(0)));
   const Tightest tightest = FindTightest();
   if (Budget() < tightest.device_bytes) {
     if (least_device_bytes != nullptr) *least_device_bytes = tightest.device_bytes;
     return Refusal(tightest);
   }
-  for (const int parts : {32, 8}) {
-    const Candidate candidate = CandidateFor(parts);
-    for (const Candidate& tried : {candidate, LessEarly(candidate)}) {
-      if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
-    }
+  std::optional<Plan> plan = FirstThatFits(CandidateFor(32), {kMuchEarly, kLessEarly});
+  if (!plan.has_value()) plan = FirstThatFits(CandidateFor(8), {kLessEarly, kNothingEarly});
+  if (!plan.has_value()) {
+    plan = FirstThatFits({LayoutWith(0), true, tightest.live_bytes_max}, {kLessEarly, kNothingEarly});
   }
-  const Candidate tight{LayoutWith(0), true, tightest.live_bytes_max};
-  for (const Candidate& tried : {LessEarly(tight), tight}) {
-    if (std::optional<Plan> plan = Place(tried)) return *std::move(plan);
-  }
-  APTM_CHECK(false, "graph ", graph_.name, " in ", Budget(), " bytes");
+  APTM_CHECK(plan.has_value(), "graph ", graph_.name, " in ", Budget(), " bytes");
+  return *std::move(plan);
 }
 
 }  // namespace

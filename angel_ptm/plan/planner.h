@@ -18,6 +18,10 @@ struct BackendFacts {
   std::vector<int64_t> reduce_scratch_bytes;  // by unit
 };
 
+// Several layers: who starts so early is never waited for. Earlier still it would only hold memory, and packing would
+// have thousands of buffers alive at once.
+inline constexpr int kPrefetchStepsMax = 128;
+
 struct PlanOptions {
   int world_size = 1;
   int rank = 0;
@@ -25,8 +29,9 @@ struct PlanOptions {
   int64_t page_bytes = int64_t{4} << 20;
   int64_t device_bytes = 0;  // budget; 0: as much as is useful
   int64_t host_bytes = 0;    // budget; 0: as much as is useful
-  int prefetch_steps =
-      8;  // compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger
+  // Compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger; more than
+  // kPrefetchStepsMax act like these.
+  int prefetch_steps = 8;
 };
 
 // A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that works

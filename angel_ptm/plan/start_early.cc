@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,9 @@ bool OnDevice(const Region& region) {
 class LiveTree {
  public:
   explicit LiveTree(const std::vector<int64_t>& live) : steps_(static_cast<int32_t>(live.size())) {
-    nodes_.resize(4 * live.size() + 4);
+    size_t leaves = 1;
+    while (leaves < live.size()) leaves *= 2;
+    nodes_.resize(2 * leaves);
     if (steps_ > 0) Build(1, 0, steps_ - 1, live);
   }
 

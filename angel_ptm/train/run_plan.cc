@@ -11,6 +11,7 @@
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
 
@@ -28,20 +29,23 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
 }
 
-// Both tiers are the machine's memory: what neither budget forbids may still be more than there is.
+// Both tiers are the machine's memory, and the plan takes some too: what neither budget forbids may still be more than
+// there is.
 absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
   const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  if (bytes_max == 0 || device + host <= bytes_max) return absl::OkStatus();
+  const int64_t total = device + host + PlanBytes(plan);
+  if (bytes_max == 0 || total <= bytes_max) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
-                   host > 0 ? absl::StrCat(" and the host tier ", FormatBytes(host)) : "",
-                   " of this machine's memory, a rank's share of it is ", FormatBytes(bytes_max), " (", bytes_max,
-                   "): ", FormatBytes(device + host - bytes_max), " more"));
+                   host > 0 ? absl::StrCat(", the host tier ", FormatBytes(host)) : "", " and the plan itself ",
+                   FormatBytes(total - device - host), " of this machine's memory, a rank's share of it is ",
+                   FormatBytes(bytes_max), " (", bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
 }
 
-absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
-                      RunPlan& run) {
+// A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
+absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks, RunPlan& run,
+                      int64_t* least_device_bytes = nullptr) {
   std::vector<bool> recompute(run.shape.num_hidden_layers, false);
   std::fill_n(recompute.begin(), recomputed_blocks, true);
   run.recomputed_blocks = recomputed_blocks;
@@ -49,25 +53,37 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   AppendAdamW(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run.training, CpuKernels(), {.threads = facts.threads}, facts.world_size));
-  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts)));
+  ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
+                                               /*layout=*/nullptr, least_device_bytes));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
 
-// Tries what the configuration allows about recomputation.
-absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
-  const auto choice = config.memory().recomputation();
+// As few recomputed blocks as the budgets allow. Whether any fits is decided by none and by all, as is the least budget
+// that a refusal names; those between them hold both kinds of blocks.
+absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   const int64_t layers = run.shape.num_hidden_layers;
-  if (choice == MemoryConfig::NONE) return PlanWith(config, facts, 0, run);
-  if (choice == MemoryConfig::BLOCKS) return PlanWith(config, facts, layers, run);
-  absl::Status status = PlanWith(config, facts, 0, run);
-  if (status.ok() || !absl::IsResourceExhausted(status)) return status;
-  if (status = PlanWith(config, facts, layers, run); !status.ok()) return status;
+  int64_t least_with_none = 0, least_with_all = 0;
+  const absl::Status none = PlanWith(config, facts, 0, run, &least_with_none);
+  if (none.ok() || !absl::IsResourceExhausted(none)) return none;
+  const absl::Status all = PlanWith(config, facts, layers, run, &least_with_all);
+  if (!all.ok()) return least_with_none > 0 && least_with_none < least_with_all ? none : all;
   int64_t too_few = 0, enough = layers;
-  while (enough - too_few > 1) {
-    const int64_t middle = (too_few + enough) / 2;
+  // A block that is kept needs about the same in any company: usually one is as bad as all.
+  for (int64_t middle = layers - 1; enough - too_few > 1; middle = (too_few + enough) / 2) {
     (PlanWith(config, facts, middle, run).ok() ? enough : too_few) = middle;
   }
-  return PlanWith(config, facts, enough, run);
+  return run.recomputed_blocks == enough ? absl::OkStatus() : PlanWith(config, facts, enough, run);
+}
+
+absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
+  switch (config.memory().recomputation()) {
+    case MemoryConfig::NONE:
+      return PlanWith(config, facts, 0, run);
+    case MemoryConfig::BLOCKS:
+      return PlanWith(config, facts, run.shape.num_hidden_layers, run);
+    default:
+      return PlanWithFewestBlocks(config, facts, run);
+  }
 }
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
@@ -129,6 +145,24 @@ HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
           .sequence = config.data().sequence_length(),
           .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
           .expert_block_rows = config.numerics().expert_block_rows()};
+}
+
+absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
+  RunPlan run;
+  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
+  run.batch = BatchFromConfig(config);
+  TrainConfig smallest = config;
+  smallest.mutable_memory()->set_device_bytes(1);
+  int64_t least = 0;
+  for (const int64_t blocks : {int64_t{0}, run.shape.num_hidden_layers}) {
+    const auto choice = config.memory().recomputation();
+    if (choice == (blocks == 0 ? MemoryConfig::BLOCKS : MemoryConfig::NONE)) continue;
+    int64_t with_these = 0;
+    const absl::Status refused = PlanWith(smallest, facts, blocks, run, &with_these);
+    if (with_these == 0) return refused;
+    least = least == 0 ? with_these : std::min(least, with_these);
+  }
+  return std::max(least, config.memory().page_bytes());
 }
 
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {

@@ -42,6 +42,10 @@ HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
 // fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);
 
+// The least memory.device_bytes, at least a page, for which MakeRunPlan makes a training plan if the host has room for
+// the rest. kInvalidArgument if no budget has a plan.
+absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TRAIN_RUN_PLAN_H_

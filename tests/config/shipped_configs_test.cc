@@ -31,11 +31,11 @@ struct Stated {
   double value = 0, tolerance = 0;
 };
 Stated StatedParameters(const std::string& path) {
-  static const std::regex pattern(R"((\d+)(\.\d+)? ([MB]) parameters)");
+  static const std::regex pattern(R"((\d+)(\.\d+)? ([MBT]) parameters)");
   std::smatch match;
   const std::string text = Slurp(path);
   if (!std::regex_search(text, match, pattern)) return {};
-  const double unit = match[3] == "M" ? 1e6 : 1e9;
+  const double unit = match[3] == "M" ? 1e6 : match[3] == "B" ? 1e9 : 1e12;
   const auto decimals = static_cast<int>(match[2].length() == 0 ? 0 : match[2].length() - 1);
   return {std::stod(match[1].str() + match[2].str()) * unit, 0.5 * unit * std::pow(10, -decimals)};
 }
@@ -54,7 +54,7 @@ TEST(ShippedConfigs, AllAreValidAndHaveTheStatedSize) {
     EXPECT_NEAR(static_cast<double>(ParameterCount(*config)), stated.value, stated.tolerance);
     seen.insert(entry.path().stem().string());
   }
-  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_large_a13b", "quickstart", "tiny_dense", "tiny_moe"));
+  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_large_a13b", "moe_1t", "quickstart", "tiny_dense", "tiny_moe"));
 }
 
 TEST(ShippedConfigs, QuickStartRunsOnTwoRanks) {

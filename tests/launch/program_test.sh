@@ -20,6 +20,11 @@ expect "plan of local ranks" 0 "2 ranks" "$program" plan "${common[@]}" --set co
 [[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "ranks as threads are planned otherwise: $output"
 expect "plan and its threads" 0 "2 ranks x $(($(nproc) / 2 > 0 ? $(nproc) / 2 : 1)) threads" "$program" plan "${common[@]}" \
   --ranks 2 --set numerics.threads_per_rank=0
+expect "plan for another machine" 0 "2 ranks x 16 threads" "$program" plan "${common[@]}" --ranks 2 --threads-per-rank 16
+[[ $output != *"threads per rank are this machine's"* ]] || failed "a note about threads that were given: $output"
+expect "plan's note about threads" 0 "so for another machine say --threads-per-rank" "$program" plan "${common[@]}" \
+  --ranks 2 --set numerics.threads_per_rank=0
+expect "plan for programs" 0 '"least_device_bytes": ' "$program" plan "${common[@]}" --ranks 2 --json
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
 [[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
 [[ ! -e $work/run ]] || failed "plan wrote something"

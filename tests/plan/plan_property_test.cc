@@ -132,6 +132,11 @@ TEST(PlanTest, WhatFitsAtTheDefaultPrefetchFitsAtTheLargest) {
 TEST_P(PlanGrid, BudgetsAreKept) {
   int combination = std::get<1>(GetParam()) + std::get<3>(GetParam());
   for (int world : kWorlds) {
+    // Every other world with every graph and stage: each pair of them occurs with one kind of graph or another.
+    if ((combination + std::get<0>(GetParam()) + std::get<2>(GetParam())) % 2 == 0) {
+      ++combination;
+      continue;
+    }
     PlanOptions options = Options(world, ++combination);
     SCOPED_TRACE(
         absl::StrCat("world ", world, ", pages of ", options.page_bytes, ", prefetch ", options.prefetch_steps));

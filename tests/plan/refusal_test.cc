@@ -76,6 +76,18 @@ TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
   }
 }
 
+// Planning page moves that no memory holds would end in bad_alloc.
+TEST_F(Refusal, NamesThePageSizeThatKeepsThePlanSmall) {
+  HunyuanLmShape shape = plan_testing::SmallShape(2, false);
+  shape.hidden_size = 4096;
+  shape.intermediate_size = 64 << 10;
+  const Graph graph = plan_testing::TrainingGraph(shape, plan_testing::kSmallBatch, false);
+  const PlanOptions options{.page_bytes = 4096, .device_bytes = int64_t{8} << 30};
+  const absl::Status refused = MakePlan(graph, plan_testing::FactsFor(graph), options).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("set memory.page_bytes=32768 or more"));
+}
+
 TEST_F(Refusal, TellsHomesFromInputsAndOutputs) {
   EXPECT_THAT(MessageAt(1),
               EndsWith(absl::StrCat("; homes take 0 B of device memory and inputs, outputs and caches take ",

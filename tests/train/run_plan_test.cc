@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/plan/verify.h"
 #include "tests/config/example_config.h"
 
 namespace angel_ptm {
@@ -17,8 +21,9 @@ TrainConfig Config(const std::vector<std::string>& overrides = {}) {
   return config.ok() ? *config : TrainConfig();
 }
 
+// What a run takes: both tiers and its plan.
 int64_t TierBytes(const RunPlan& run) {
-  int64_t bytes = 0;
+  int64_t bytes = PlanBytes(run.training_plan);
   for (const int64_t arena : run.training_plan.arena_bytes) bytes += arena;
   return bytes;
 }
@@ -67,6 +72,49 @@ TEST(RunPlanTest, BothTiersCount) {
   ASSERT_GT((*split)->training_plan.arena_bytes[static_cast<int>(TierKind::kHost)], 0);
   EXPECT_TRUE(MakeRunPlan(config, Within(TierBytes(**split))).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(MakeRunPlan(config, Within(TierBytes(**split) - 1)).status()));
+}
+
+// Whatever the choice of recomputation: the least that a refusal names works, a page less is refused with the same.
+TEST(RunPlanTest, TheLeastDeviceBudgetIsExact) {
+  for (const char* recomputation : {"NONE", "BLOCKS", "AUTO"}) {
+    for (const int layers : {1, 3}) {
+      for (const int sequence : {16, 64}) {
+        for (const int vocab : {64, 1024}) {
+          const std::string text = absl::StrCat(recomputation, " ", layers, " ", sequence, " ", vocab);
+          SCOPED_TRACE(text);
+          TrainConfig config = Config({absl::StrCat("memory.recomputation=", recomputation), "memory.page_bytes=4096",
+                                       absl::StrCat("model.hunyuan_lm.num_hidden_layers=", layers),
+                                       absl::StrCat("model.hunyuan_lm.vocab_size=", vocab),
+                                       absl::StrCat("data.sequence_length=", sequence)});
+          const auto least = LeastDeviceBytes(config, Within(0));
+          ASSERT_TRUE(least.ok()) << least.status();
+          config.mutable_memory()->set_device_bytes(*least);
+          const auto works = MakeRunPlan(config, Within(0));
+          EXPECT_TRUE(works.ok()) << works.status();
+          config.mutable_memory()->set_device_bytes(*least - 4096);
+          const absl::Status refused = MakeRunPlan(config, Within(0)).status();
+          ASSERT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+          EXPECT_THAT(std::string(refused.message()), HasSubstr(absl::StrCat("(", *least, ")")));
+        }
+      }
+    }
+  }
+}
+
+// A trillion parameters on ten thousand ranks, with the scratch memory that the transport really takes there.
+TEST(RunPlanTest, ATrillionParametersOnTenThousandRanksHaveFewHoles) {
+  auto config = LoadTrainConfig(CONFIGS_DIRECTORY "/moe_1t.textproto");
+  ASSERT_TRUE(config.ok()) << config.status();
+  const RunFactsForPlan facts{.world_size = 10'000, .rank = 7'777, .threads = 16};
+  const auto least = LeastDeviceBytes(*config, facts);
+  ASSERT_TRUE(least.ok()) << least.status();
+  for (const int64_t device_bytes : {int64_t{0}, *least + *least / 20}) {
+    config->mutable_memory()->set_device_bytes(device_bytes);
+    const auto run = MakeRunPlan(*config, facts);
+    ASSERT_TRUE(run.ok()) << run.status();
+    EXPECT_LE(PackingLoss((*run)->training_plan, TierKind::kDevice), 0.05);
+    EXPECT_LE(PackingLoss((*run)->training_plan, TierKind::kHost), 0.05);
+  }
 }
 
 // A shape that validates but that the backend's kernels do not run is refused when it is planned, not when it runs.

@@ -1,0 +1,86 @@
+#include "angel_ptm/train/plan_json.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "angel_ptm/model/cost.h"
+#include "angel_ptm/plan/plan_text.h"
+
+namespace angel_ptm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json TiersOf(const Plan& plan) {
+  Json tiers = Json::array();
+  for (const TierKind tier : {TierKind::kDevice, TierKind::kHost}) {
+    const TierPeak& peak = plan.peaks[static_cast<int>(tier)];
+    Json classes = Json::object();
+    for (int c = 0; c < kMemoryClassCount; ++c) {
+      if (peak.by_class[c] > 0) classes[Name(static_cast<MemoryClass>(c))] = peak.by_class[c];
+    }
+    tiers.push_back({{"tier", Name(tier)},
+                     {"arena_bytes", plan.arena_bytes[static_cast<int>(tier)]},
+                     {"home_bytes", plan.layout.home_bytes[static_cast<int>(tier)]},
+                     {"peak_live_bytes", peak.live_bytes},
+                     {"peak_bytes_by_class", classes},
+                     {"holes_share", PackingLoss(plan, tier)}});
+  }
+  return tiers;
+}
+
+Json CollectivesJson(const Segment& segment) {
+  std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> totals;  // count, bytes
+  for (const Step& step : segment.steps) {
+    const bool gather = step.kind == StepKind::kGather;
+    if (!gather && step.kind != StepKind::kReduce && step.kind != StepKind::kNorm) continue;
+    auto& [count, bytes] = totals[{step.kind, step.unit == kNone ? "" : Name(step.state_class)}];
+    ++count;
+    bytes += gather ? step.dst.bytes : step.kind == StepKind::kReduce ? step.src.bytes : 0;
+  }
+  Json collectives = Json::array();
+  for (const auto& [what, total] : totals) {
+    collectives.push_back(
+        {{"kind", Name(what.first)}, {"state", what.second}, {"count", total.first}, {"bytes", total.second}});
+  }
+  return collectives;
+}
+
+Json SegmentJson(const Segment& segment) {
+  Json moved = Json::object();
+  for (const Step& step : segment.steps) {
+    if (step.kind != StepKind::kMove) continue;
+    Json& bytes = moved[Name(step.lane)];
+    bytes = (bytes.is_null() ? 0 : bytes.get<int64_t>()) + step.dst.bytes;
+  }
+  return {{"steps", segment.steps.size()}, {"moved_bytes_by_lane", moved}, {"collectives", CollectivesJson(segment)}};
+}
+
+Json PlanObject(const Plan& plan) {
+  return {{"digest", absl::StrFormat("%016x", Hash(plan))}, {"plan_bytes", PlanBytes(plan)}, {"tiers", TiersOf(plan)}};
+}
+
+}  // namespace
+
+std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes) {
+  const Layout& layout = run.training_plan.layout;
+  Json training = PlanObject(run.training_plan);
+  training["micro_step"] = SegmentJson(run.training_plan.micro_step);
+  training["update"] = SegmentJson(run.training_plan.update);
+  const Json document = {{"parameters", run.training.ParameterCount()},
+                         {"model_flops_per_micro_step", ModelFlops(run.training)},
+                         {"ranks", layout.world_size},
+                         {"threads_per_rank", threads},
+                         {"zero_stage", layout.zero_stage},
+                         {"page_bytes", layout.page_bytes},
+                         {"layers", run.shape.num_hidden_layers},
+                         {"recomputed_blocks", run.recomputed_blocks},
+                         {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
+                         {"training", training},
+                         {"evaluation", PlanObject(run.evaluation_plan)}};
+  return document.dump(2) + "\n";
+}
+
+}  // namespace angel_ptm

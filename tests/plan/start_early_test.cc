@@ -1,0 +1,70 @@
+// StartEarly's work does not grow with how far ahead it may look.
+#include <gtest/gtest.h>
+
+#include "angel_ptm/plan/passes.h"
+#include "angel_ptm/plan/segment_builder.h"
+#include "tests/plan/plan_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+// An update of thousands of pages, and a micro-step with gathers and fetches.
+class StartEarlyTest : public ::testing::Test {
+ protected:
+  StartEarlyTest()
+      : graph_(plan_testing::TrainingGraph(plan_testing::SmallShape(24, false), plan_testing::kSmallBatch, false)),
+        facts_(plan_testing::FactsFor(graph_)) {
+    PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 4096};
+    options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts_, options);
+    plan_ = *MakePlan(graph_, facts_, options);
+  }
+
+  // Live bytes at any step at most; also the budget the segment had.
+  static int64_t Most(const Segment& segment) {
+    const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+    return *std::max_element(live.begin(), live.end());
+  }
+
+  const Graph graph_;
+  const BackendFacts facts_;
+  Plan plan_;
+};
+
+TEST_F(StartEarlyTest, LooksAtAsMuchHoweverFarItMayReach) {
+  for (const bool update : {false, true}) {
+    const Segment natural = update ? BuildUpdate(graph_, plan_.layout, plan_.fixed)
+                                   : BuildMicroStep(graph_, plan_.layout, plan_.fixed, facts_);
+    const auto steps = static_cast<int64_t>(natural.steps.size());
+    int64_t log_steps = 1;
+    while (int64_t{1} << log_steps < steps) ++log_steps;
+    for (const int64_t room : {int64_t{0}, int64_t{64} << 10, int64_t{1} << 40}) {
+      for (const int prefetch_steps : {1, 8, 1000, 65'536}) {
+        SCOPED_TRACE(absl::StrCat(update ? "update" : "micro-step", " of ", steps, " steps, prefetch ", prefetch_steps,
+                                  ", room for ", room, " more"));
+        Segment segment = natural;
+        const int64_t budget = Most(natural) + room;
+        const int64_t visits = StartEarly(graph_, segment, budget, prefetch_steps);
+        EXPECT_LE(visits, 16 * steps * log_steps);
+        EXPECT_LE(Most(segment), budget);
+      }
+    }
+  }
+}
+
+TEST_F(StartEarlyTest, BringsArrivalsForward) {
+  const Segment natural = BuildUpdate(graph_, plan_.layout, plan_.fixed);
+  Segment early = natural;
+  StartEarly(graph_, early, int64_t{1} << 40, 8);
+  const auto arrivals_before_first_update = [](const Segment& segment) {
+    int64_t arrivals = 0;
+    for (const Step& step : segment.steps) {
+      if (step.kind == StepKind::kUpdate) break;
+      arrivals += step.kind == StepKind::kMove && step.lane == Lane::kCopyIn ? 1 : 0;
+    }
+    return arrivals;
+  };
+  EXPECT_GT(arrivals_before_first_update(early), arrivals_before_first_update(natural));
+}
+
+}  // namespace
+}  // namespace angel_ptm
