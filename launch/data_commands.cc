@@ -7,11 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/huggingface.h"
-#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/generate.h"
-#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
+#include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
@@ -73,7 +73,8 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
-  ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, path));
+  std::vector<std::string> unknown;  // fields of another version of the program; the parameters must fit all the same
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &unknown));
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));

@@ -41,10 +41,10 @@ absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t by
 
 absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
                       RunPlan& run) {
-  std::vector<bool> recompute(run.shape.num_hidden_layers, false);
+  std::vector<bool> recompute(static_cast<size_t>(run.task->recomputable_blocks()), false);
   std::fill_n(recompute.begin(), recomputed_blocks, true);
   run.recomputed_blocks = recomputed_blocks;
-  run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
+  run.training = run.task->BuildTraining(recompute);
   AppendAdamW(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run.training, facts.world_size, facts.threads));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts)));
@@ -54,7 +54,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
 // Tries what the configuration allows about recomputation.
 absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   const auto choice = config.memory().recomputation();
-  const int64_t layers = run.shape.num_hidden_layers;
+  const int64_t layers = run.task->recomputable_blocks();
   if (choice == MemoryConfig::NONE) return PlanWith(config, facts, 0, run);
   if (choice == MemoryConfig::BLOCKS) return PlanWith(config, facts, layers, run);
   absl::Status status = PlanWith(config, facts, 0, run);
@@ -70,8 +70,7 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
-  run.batch = BatchFromConfig(config);
+  run.task = MakeTask(config, facts.vocab_size);
   return PlanTraining(config, facts, run).ok();
 }
 
@@ -88,7 +87,10 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
     if (config.batch().global_batch_sequences() % micro != 0) continue;
     other.mutable_batch()->set_micro_batch_sequences(micro);
     if (!Fits(other, facts)) continue;
-    changes.push_back(absl::StrCat("batch.micro_batch_sequences=", micro));
+    changes.push_back(absl::StrCat("batch.micro_batch_sequences=", micro,
+                                   MakeTask(config, facts.vocab_size)->loss_depends_on_micro_batch()
+                                       ? " (which changes the balance loss, and so what is learned)"
+                                       : ""));
     break;
   }
   other = config;
@@ -103,43 +105,16 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 }  // namespace
 
-HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
-  const HunyuanLmConfig& c = config.hunyuan_lm();
-  return {.vocab_size = c.vocab_size() > 0 ? c.vocab_size() : vocab_size,
-          .hidden_size = c.hidden_size(),
-          .intermediate_size = c.intermediate_size(),
-          .num_hidden_layers = c.num_hidden_layers(),
-          .num_attention_heads = c.num_attention_heads(),
-          .num_key_value_heads = KeyValueHeads(c),
-          .head_dim = HeadDim(c),
-          .num_experts = c.num_experts(),
-          .moe_topk = c.moe_topk(),
-          .rope_theta = c.rope_theta(),
-          .rope_alpha = c.rope_alpha(),
-          .rms_norm_eps = static_cast<float>(c.rms_norm_eps()),
-          .tie_word_embeddings = c.tie_word_embeddings(),
-          .initializer_range = static_cast<float>(c.initializer_range()),
-          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient())};
-}
-
-HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
-  return {.rows = config.batch().micro_batch_sequences(),
-          .sequence = config.data().sequence_length(),
-          .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
-          .expert_block_rows = config.numerics().expert_block_rows()};
-}
-
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
   auto run = std::make_unique<RunPlan>();
-  run->shape = ShapeFromConfig(config.model(), facts.vocab_size);
-  run->batch = BatchFromConfig(config);
+  run->task = MakeTask(config, facts.vocab_size);
   if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return status;
     const std::vector<std::string> changes = ChangesThatFit(config, facts);
     if (changes.empty()) return status;
     return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
   }
-  run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
+  run->evaluation = run->task->BuildEvaluation();
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run->evaluation, facts.world_size, facts.threads));
   ASSIGN_OR_RETURN(run->evaluation_plan,
                    MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));
