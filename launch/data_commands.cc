@@ -36,8 +36,10 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
       const Arguments arguments,
       Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
   const RunFacts machine = MachineFacts();
-  GenerateOptions options{
-      .prompts = arguments.All("prompt"), .threads = machine.cores, .memory_bytes_max = machine.machine_memory_bytes};
+  GenerateOptions options{.prompts = arguments.All("prompt"),
+                          .threads = machine.cores,
+                          .memory_bytes_max = machine.machine_memory_bytes,
+                          .notes = stderr};
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
@@ -73,8 +75,9 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
-  std::vector<std::string> unknown;  // fields of another version of the program; the parameters must fit all the same
-  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &unknown));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));

@@ -65,8 +65,9 @@ class Generator {
 
 absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
-  std::vector<std::string> unknown;  // fields of another version of the program; the parameters must fit all the same
-  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &unknown));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty() && options_.notes != nullptr) std::fprintf(options_.notes, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
   // No token before the first one: in training a document's first token attends to itself alone.

@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "kernels/cpu/matrix_library.h"
 
@@ -30,12 +29,6 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
       {"build", build.commit},
       {"kernels for", build.processor},
       {"matrix library", MatrixLibrary()}};
-}
-
-std::string ToText(const Numerics& numerics) {
-  return absl::StrJoin(numerics, ", ", [](std::string* out, const auto& field) {
-    absl::StrAppend(out, field.first, " ", field.second);
-  });
 }
 
 Numerics NumericsFromText(const std::string& text) {

@@ -24,10 +24,7 @@ using Numerics = std::vector<std::pair<std::string, std::string>>;
 Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
                     const BuildFacts& build);
 
-// "backend cpu, world size 2, ...".
-std::string ToText(const Numerics& numerics);
-
-// The inverse for the text that format version 1 stored until it had fields. Its names are known; others are dropped.
+// From the text that checkpoints stored until numerics had fields: "backend cpu, world size 2, ...".
 Numerics NumericsFromText(const std::string& text);
 
 struct NumericsDifference {

@@ -46,14 +46,9 @@ std::string CurveNote(const std::vector<std::string>& changes, const TrainConfig
 
 }  // namespace
 
-std::vector<std::string> ResumeNotes(const TrainConfig& saved, const std::vector<std::string>& unknown,
-                                     const TrainState& state, const TrainConfig& now, const Numerics& numerics,
-                                     const Task& task) {
+std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState& state, const TrainConfig& now,
+                                     const Numerics& numerics, const Task& task) {
   std::vector<std::string> notes;
-  if (!unknown.empty()) {
-    notes.push_back(absl::StrCat("the checkpoint's configuration has what this program does not know, left out: ",
-                                 absl::StrJoin(unknown, ", ")));
-  }
   const std::vector<std::string> changes = CurveChanges(saved, now, task);
   if (!changes.empty()) notes.push_back(CurveNote(changes, saved, now, state.next_step));
   const NumericsDifference difference = Compare(state.numerics, numerics);

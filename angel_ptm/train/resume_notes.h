@@ -13,11 +13,9 @@
 namespace angel_ptm {
 
 // Sentences, none if the run goes on as if it had not been stopped. `saved` is the configuration of the checkpoint,
-// `unknown` what was not understood of it, `state` its counters. A field that this program does not know to be harmless
-// is told.
-std::vector<std::string> ResumeNotes(const TrainConfig& saved, const std::vector<std::string>& unknown,
-                                     const TrainState& state, const TrainConfig& now, const Numerics& numerics,
-                                     const Task& task);
+// `state` its counters. A field that this program does not know to be harmless is told.
+std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState& state, const TrainConfig& now,
+                                     const Numerics& numerics, const Task& task);
 
 }  // namespace angel_ptm
 

@@ -87,10 +87,7 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
     if (config.batch().global_batch_sequences() % micro != 0) continue;
     other.mutable_batch()->set_micro_batch_sequences(micro);
     if (!Fits(other, facts)) continue;
-    changes.push_back(absl::StrCat("batch.micro_batch_sequences=", micro,
-                                   MakeTask(config, facts.vocab_size)->loss_depends_on_micro_batch()
-                                       ? " (which changes the balance loss, and so what is learned)"
-                                       : ""));
+    changes.push_back(absl::StrCat("batch.micro_batch_sequences=", micro));
     break;
   }
   other = config;
@@ -112,7 +109,12 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
     if (!absl::IsResourceExhausted(status)) return status;
     const std::vector<std::string> changes = ChangesThatFit(config, facts);
     if (changes.empty()) return status;
-    return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(status.message(),
+                     run->task->loss_depends_on_micro_batch()
+                         ? "; a smaller micro-batch changes the balance loss, and so what is learned"
+                         : "",
+                     "; or set ", absl::StrJoin(changes, ", or ")));
   }
   run->evaluation = run->task->BuildEvaluation();
   ASSIGN_OR_RETURN(const BackendFacts backend, CpuFacts(run->evaluation, facts.world_size, facts.threads));

@@ -18,14 +18,20 @@ void Saver::Skipped(int64_t step) {
   skipped_since_save_ = true;
 }
 
+std::string Saver::WhatWasSkipped(const TrainState& state) {
+  return state.skipped_in_a_row == 1
+             ? std::string("the last step was skipped as non-finite")
+             : absl::StrCat("the last ", state.skipped_in_a_row, " steps were skipped as non-finite");
+}
+
 absl::Status Saver::SaveIfDue(const TrainState& state, bool last) {
   const int64_t every = run_.config.checkpoint().every_steps();
   const bool due = every > 0 && state.next_step % every == 0;
   if ((!due && !last) || state.next_step == saved_step_) return absl::OkStatus();
   const bool diverging = state.skipped_in_a_row > 0;
   if (diverging && !last) {
-    run_.Print(absl::StrCat("warning: no checkpoint of step ", state.next_step, ": the last ", state.skipped_in_a_row,
-                            " steps were skipped as non-finite; the checkpoints stay as they are"));
+    run_.Print(absl::StrCat("warning: no checkpoint of step ", state.next_step, ": ", WhatWasSkipped(state),
+                            "; the checkpoints stay as they are"));
     return absl::OkStatus();
   }
   return Save(state, /*beside=*/diverging, last);
@@ -50,8 +56,8 @@ absl::Status Saver::Save(const TrainState& state, bool beside, bool last) {
     run_.Print(absl::StrCat("saved ", saved->path, " (", FormatBytes(saved->bytes), ")",
                             saved->warning.empty() ? "" : absl::StrCat("; warning: ", saved->warning)));
     if (beside) {
-      run_.Print(absl::StrCat("warning: this is beside the checkpoints, because the last ", state.skipped_in_a_row,
-                              " steps were skipped as non-finite; ", WayBack()));
+      run_.Print(
+          absl::StrCat("warning: this is beside the checkpoints, because ", WhatWasSkipped(state), "; ", WayBack()));
     }
     return absl::OkStatus();
   }

@@ -31,6 +31,7 @@ class Saver {
   std::string WayBack() const;
 
  private:
+  static std::string WhatWasSkipped(const TrainState& state);
   absl::Status Save(const TrainState& state, bool beside, bool last);
 
   Run& run_;

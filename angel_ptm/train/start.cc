@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
@@ -83,8 +84,8 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   const std::string& path = start.checkpoint;
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   RETURN_IF_ERROR(checkpoint.CheckGraph(run.plan->training));
-  std::vector<std::string> unknown;
-  ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &unknown));
+  std::string left_out;
+  ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
   RETURN_IF_ERROR(CheckSameModel(run, saved, path));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
   const std::string sample_order = run.task->sample_order();
@@ -95,7 +96,8 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   }
   RETURN_IF_ERROR(LoadState(checkpoint, run.views));
   run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
-  for (const std::string& note : ResumeNotes(saved, unknown, start.state, run.config, numerics, *run.task)) {
+  if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
+  for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {
     run.Print(absl::StrCat("note: ", note));
   }
   return absl::OkStatus();
@@ -134,6 +136,27 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
   }
   return absl::StrCat("note: the newer checkpoints, of steps ", absl::StrJoin(steps, ", "), ", are in ", aside,
                       " now, with a copy of the metrics");
+}
+
+// Collective. Unlike nodes, or a program of another build on one of them, would compute other bits than law 1 says.
+absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
+  const auto line = [](std::string* out, const auto& field) { absl::StrAppend(out, field.first, "\t", field.second); };
+  ASSIGN_OR_RETURN(const std::string text,
+                   ShareFromRankZero(absl::StrJoin(own, "\n", line), {"numerics of rank 0"}, run.communicator));
+  Numerics of_rank_zero;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, '\n'))) {
+    const size_t tab = part.find('\t');
+    of_rank_zero.emplace_back(part.substr(0, tab), part.substr(tab + 1));
+  }
+  const NumericsDifference difference = Compare(of_rank_zero, own);
+  absl::Status same;
+  if (!difference.changed.empty()) {
+    same = absl::FailedPreconditionError(absl::StrCat(
+        "rank ", run.rank(),
+        " computes with other numerics than rank 0 (rank 0's -> its own): ", absl::StrJoin(difference.changed, ", "),
+        ": wanted the same program and matrix library on all ranks, and one numerics.threads_per_rank"));
+  }
+  return ShareStatus(same, {"whether the numerics are the same"}, run.communicator);
 }
 
 }  // namespace
@@ -185,12 +208,12 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   append(run.plan->training, run.plan->training_plan.micro_step);
   append(run.plan->training, run.plan->training_plan.update);
   append(run.plan->evaluation, run.plan->evaluation_plan.micro_step);
-  // Last, so that what they change in the sequence is named before them: a learning rate, say, changes nothing there.
+  // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
   planned.push_back(
       {CollectiveVerb::kBarrier, absl::StrCat("under configuration ", absl::Hex(digest, absl::kZeroPad16)), 0});
-  planned.push_back({CollectiveVerb::kBarrier, absl::StrCat("with numerics ", ToText(state.numerics)), 0});
   RETURN_IF_ERROR(run.communicator.VerifySameSequence(planned));
+  RETURN_IF_ERROR(CheckSameNumerics(run, state.numerics));
   return CheckReplicas(run.views, state.next_step, run.communicator);
 }
 

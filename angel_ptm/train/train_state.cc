@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/config/load.h"
 #include "nlohmann/json.hpp"
 
@@ -76,8 +77,16 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
                          communicator);
 }
 
-absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::vector<std::string>* unknown) {
-  return ParseStoredConfig(checkpoint.manifest().model_config, checkpoint.path(), unknown);
+absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note) {
+  std::vector<std::string> unknown;
+  ASSIGN_OR_RETURN(TrainConfig config,
+                   ParseStoredConfig(checkpoint.manifest().model_config, checkpoint.path(), &unknown));
+  note->clear();
+  if (!unknown.empty()) {
+    *note = absl::StrCat("the checkpoint's configuration has what this program does not know, left out: ",
+                         absl::StrJoin(unknown, ", "));
+  }
+  return config;
 }
 
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views) {

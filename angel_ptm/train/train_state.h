@@ -55,8 +55,9 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
                                                const std::vector<StateView>& views, const CheckpointContent& content,
                                                Communicator& communicator);
 
-// The configuration that a checkpoint was trained with; what this program does not know of it is named in *unknown.
-absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::vector<std::string>* unknown);
+// The configuration that a checkpoint was trained with. *note: empty, or a sentence about what this program does not
+// know of it and left out.
+absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
 // Fills parameters and moments of `views` from a checkpoint of any world size; gradients become zero.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateView>& views);

@@ -2,13 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text.h"
 
@@ -17,6 +20,21 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+// In one step what the ranks exchange for the gradient norm is no number: a step that is skipped and leaves no trace.
+class OneBadNorm final : public ForwardingCommunicator {
+ public:
+  OneBadNorm(Communicator& inner, int64_t step) : ForwardingCommunicator(inner), step_(step) {}
+
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    const absl::Status status = ForwardingCommunicator::AllGather(dst, src, tag);
+    if (tag.step == step_ && tag.what.find("norm") != std::string_view::npos) std::memset(dst.data(), 0xff, dst.size());
+    return status;
+  }
+
+ private:
+  const int64_t step_;
+};
 
 class DivergenceTest : public testing::Test {
  protected:
@@ -55,7 +73,7 @@ TEST_F(DivergenceTest, NothingIsSavedOrPrunedWhileStepsAreSkipped) {
   EXPECT_THAT(std::string(outcome.status().message()), HasSubstr("the last healthy checkpoint is that of step 6 in "));
   EXPECT_THAT(std::string(outcome.status().message()), HasSubstr(": --resume goes on from it"));
   EXPECT_THAT(std::string(outcome.status().message()), HasSubstr("--resume-from also takes the older ones of steps 4"));
-  EXPECT_THAT(outcome.text, HasSubstr("warning: no checkpoint of step 8: the last 1 steps were skipped"));
+  EXPECT_THAT(outcome.text, HasSubstr("warning: no checkpoint of step 8: the last step was skipped"));
   EXPECT_THAT(Steps(), ElementsAre(4, 6));
 }
 
@@ -86,6 +104,23 @@ TEST_F(DivergenceTest, AStopSavesBesideTheCheckpoints) {
   EXPECT_THAT(Steps("diverged"), ElementsAre(9));
   EXPECT_THAT(outcome.text, HasSubstr("this is beside the checkpoints, because the last 2 steps were skipped"));
   EXPECT_THAT(outcome.text, HasSubstr("the last healthy checkpoint is that of step 6 in "));
+}
+
+// A step skipped between two saves: whether the weights of the later one are any good shows only with the next
+// interval.
+TEST_F(DivergenceTest, TheLastHealthyCheckpointStaysUntilAnIntervalWithoutSkippedSteps) {
+  every_steps_ = "checkpoint.every_steps=2";
+  const auto train = [&](const std::string& steps) {
+    std::filesystem::remove_all(folder_ / "run");
+    const TrainerOutcome outcome =
+        RunTrainer({.configs = {Config({steps, "checkpoint.keep_last=1"})},
+                    .wrap = [](Communicator& inner) { return std::make_unique<OneBadNorm>(inner, /*step=*/5); }});
+    EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+    EXPECT_THAT(outcome.text, HasSubstr("1 steps were skipped as non-finite"));
+    return Steps();
+  };
+  EXPECT_THAT(train("steps=8"), ElementsAre(4, 8));
+  EXPECT_THAT(train("steps=10"), ElementsAre(10));
 }
 
 TEST_F(DivergenceTest, AStepWithoutACheckpointIsRefusedAndTheOthersNamed) {

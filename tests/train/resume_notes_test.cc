@@ -31,7 +31,7 @@ Numerics NumericsWith(const TrainConfig& config, const BuildFacts& build = {"abc
 // Of a run of three steps that goes on under `now`.
 std::vector<std::string> Notes(const TrainConfig& saved, const TrainConfig& now) {
   const TrainState state{.next_step = 3, .numerics = NumericsWith(saved)};
-  return ResumeNotes(saved, {}, state, now, NumericsWith(now), *MakeTask(now, kTokens));
+  return ResumeNotes(saved, state, now, NumericsWith(now), *MakeTask(now, kTokens));
 }
 
 TEST(ResumeNotesTest, NoneIfNothingChanges) {
@@ -89,7 +89,7 @@ TEST(ResumeNotesTest, AnotherBuildOrLibraryContinuesWithinRounding) {
   const TrainConfig config = Config(false);
   const auto task = MakeTask(config, kTokens);
   TrainState state{.next_step = 3, .numerics = NumericsWith(config)};
-  const auto notes = [&](const Numerics& now) { return ResumeNotes(config, {}, state, config, now, *task); };
+  const auto notes = [&](const Numerics& now) { return ResumeNotes(config, state, config, now, *task); };
   EXPECT_THAT(
       notes(NumericsWith(config, {"def", "x86-64-v4"})),
       ElementsAre("the numerics change: build abc -> def, kernels for x86-64-v3 -> x86-64-v4: the run continues "
@@ -107,7 +107,7 @@ TEST(ResumeNotesTest, WhatATextDoesNotRecordIsSaid) {
   TrainState state{.next_step = 3};
   state.numerics =
       NumericsFromText("backend cpu, world size 4, threads 1, micro-batch 1 of 4 x 32, head chunk 20, expert block 8");
-  EXPECT_THAT(ResumeNotes(config, {}, state, config, NumericsWith(config), *MakeTask(config, kTokens)),
+  EXPECT_THAT(ResumeNotes(config, state, config, NumericsWith(config), *MakeTask(config, kTokens)),
               ElementsAre("the numerics change: world size 4 -> 2: the run continues within rounding, not bit for bit",
                           "the checkpoint does not say with which build, kernels for, matrix library it was made; with "
                           "others the run continues within rounding"));

@@ -64,7 +64,7 @@ TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
   const absl::Status refused = MakeRunPlan(Config(moe), Within(TierBytes(**unlimited) - 1)).status();
   EXPECT_THAT(std::string(refused.message()),
-              HasSubstr("batch.micro_batch_sequences=1 (which changes the balance loss, and so what is learned)"));
+              HasSubstr("a smaller micro-batch changes the balance loss, and so what is learned; or set "));
 }
 
 // Pages that rest on the host are the same machine's memory: a budget of the device does not hide them.

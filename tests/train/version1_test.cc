@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -86,7 +88,13 @@ TEST_F(Version1Test, FieldsThatNoLongerExistDoNotLockItUp) {
   EXPECT_THAT(outcome.text,
               HasSubstr("note: the checkpoint's configuration has what this program does not know, left out: "
                         "OptimizerConfig.momentum, TrainConfig.pipeline"));
-  EXPECT_TRUE(Generate(Checkpoint(), {.prompts = {"pages"}, .tokens_max = 2}).ok());
+  char* text = nullptr;
+  size_t bytes = 0;
+  std::FILE* notes = open_memstream(&text, &bytes);
+  EXPECT_TRUE(Generate(Checkpoint(), {.prompts = {"pages"}, .tokens_max = 2, .notes = notes}).ok());
+  std::fclose(notes);
+  EXPECT_THAT(std::string(text, bytes), HasSubstr("left out: OptimizerConfig.momentum, TrainConfig.pipeline"));
+  std::free(text);
 }
 
 }  // namespace
