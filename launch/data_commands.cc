@@ -7,11 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/huggingface.h"
-#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/generate.h"
-#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
+#include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
@@ -36,8 +36,10 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
       const Arguments arguments,
       Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
   const RunFacts machine = MachineFacts();
-  GenerateOptions options{
-      .prompts = arguments.All("prompt"), .threads = machine.cores, .memory_bytes_max = machine.machine_memory_bytes};
+  GenerateOptions options{.prompts = arguments.All("prompt"),
+                          .threads = machine.cores,
+                          .memory_bytes_max = machine.machine_memory_bytes,
+                          .notes = stderr};
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
@@ -73,7 +75,9 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
-  ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, path));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));

@@ -26,8 +26,9 @@ constexpr const char* kHelp = R"(angel-ptm trains language models that do not fi
   angel-ptm plan     --config FILE [--set ...] [--ranks N] [--threads-per-rank N] [--graph] [--listing] [--json]
       What a run will need per rank and tier, and what it will move and send. Starts nothing. For another machine say
       its threads per rank, too; --json prints exact numbers for programs.
-  angel-ptm train    --config FILE [--set ...] [--resume]
-      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.
+  angel-ptm train    --config FILE [--set ...] [--resume | --resume-from STEP]
+      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are. --resume goes on from
+      the newest checkpoint, --resume-from from that of a step: newer ones are moved to <output>/set-aside.
   angel-ptm generate --checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1]
       Continues prompts. DIR is a checkpoint or a run's output directory.
   angel-ptm export   --checkpoint DIR --format huggingface --output DIR

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
+#include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
 #endif
@@ -44,17 +46,32 @@ bool StartedByMpirun() {
   return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
 }
 
-TrainerOptions OptionsFor(int rank, bool resume, std::shared_ptr<ProgressBoard> board) {
-  return {.resume = resume,
+// What --resume and --resume-from ask for.
+struct Resuming {
+  bool newest = false;
+  std::optional<int64_t> step;
+};
+
+absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
+  Resuming resuming{.newest = arguments.Has("resume")};
+  if (!arguments.Has("resume-from")) return resuming;
+  ASSIGN_OR_RETURN(resuming.step, arguments.GetInt("resume-from", 0));
+  return resuming;
+}
+
+TrainerOptions OptionsFor(int rank, const Resuming& resuming, std::shared_ptr<ProgressBoard> board) {
+  const VersionInfo& version = BuildVersionInfo();
+  return {.resume = resuming.newest,
+          .resume_from = resuming.step,
           .stop_requested = &stop_requested,
           .out = rank == 0 ? stdout : nullptr,
-          .publish = [board = std::move(board), rank](int64_t step, std::string_view activity) {
-            board->Publish(rank, step, activity);
-          }};
+          .publish = [board = std::move(board), rank](
+                         int64_t step, std::string_view activity) { board->Publish(rank, step, activity); },
+          .build = {.commit = std::string(version.commit), .processor = std::string(version.cpu_arch)}};
 }
 
 // The first sentence of a failing run tells why; the others follow from it.
-absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bool resume) {
+absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Resuming& resuming) {
   const int size = facts.world_size;
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
   LocalWorld world(size, {.timeout_seconds = config.communication().timeout_seconds()});
@@ -64,7 +81,7 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bo
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
         const std::unique_ptr<Communicator> communicator = world.Create(rank);
-        results[rank] = TrainRank(config, facts, OptionsFor(rank, resume, board), *communicator);
+        results[rank] = TrainRank(config, facts, OptionsFor(rank, resuming, board), *communicator);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
     }
@@ -82,7 +99,8 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, bo
 constexpr double kVerdictSeconds = 5;
 
 // *said becomes true when the error has been printed: a rank that died cannot speak, so its peers do, at once.
-absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, bool resume, bool* said) {
+absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Resuming& resuming,
+                          bool* said) {
   ASSIGN_OR_RETURN(const std::string board_path, world.MakeSharedName("/dev/shm"));
   ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(board_path, world.size()));
   RETURN_IF_ERROR(world.Meet());
@@ -98,7 +116,7 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
-  const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resume, board), *communicator);
+  const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resuming, board), *communicator);
   if (status.ok()) {
     board->Finish(world.rank());
     return status;
@@ -125,7 +143,7 @@ bool EndsWithoutThisRanksWord(const absl::Status& status) {
 }
 
 // Ends all ranks on an error, which MPI would otherwise wait for.
-absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
+absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
   ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, MpiWorld::Init());
   RunFacts facts = MachineFacts();
   facts.world_size = world->size();
@@ -133,7 +151,7 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   facts.started_by_mpirun = true;
   absl::Status status = Validate(config, facts);
   bool said = false;
-  if (status.ok()) status = TrainOneRank(*world, config, facts, resume, &said);
+  if (status.ok()) status = TrainOneRank(*world, config, facts, resuming, &said);
   if (status.ok()) return status;
   if (said) world->Abort(1);
   if (world->rank() == 0 || !EndsWithoutThisRanksWord(status)) {
@@ -150,19 +168,19 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set"}, .switches = {"resume"}}));
+                   Arguments::Parse(words, {.flags = {"config", "set", "resume-from"}, .switches = {"resume"}}));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
-  const bool resume = arguments.Has("resume");
+  ASSIGN_OR_RETURN(const Resuming resuming, ResumingFrom(arguments));
   InstallSignalHandlers();
 #ifdef ANGEL_PTM_WITH_MPI
   const bool local = config.communication().transport() == CommunicationConfig::LOCAL;
-  if (StartedByMpirun() && !local) return TrainOnMpi(config, resume);
+  if (StartedByMpirun() && !local) return TrainOnMpi(config, resuming);
 #endif
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
   RETURN_IF_ERROR(Validate(config, facts));
-  return TrainOnThreads(config, facts, resume);
+  return TrainOnThreads(config, facts, resuming);
 }
 
 }  // namespace angel_ptm

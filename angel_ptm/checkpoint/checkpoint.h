@@ -35,9 +35,10 @@ struct CheckpointFile {
 };
 
 struct CheckpointOptions {
-  std::string directory;     // <run>/checkpoints, on a file system that all ranks share; made if missing
-  int64_t keep_last = 0;     // complete checkpoints to keep, this one included; 0 keeps all
-  std::string model_config;  // text of the model's configuration
+  std::string directory;        // <run>/checkpoints, on a file system that all ranks share; made if missing
+  int64_t keep_last = 0;        // complete checkpoints to keep, this one included; 0 keeps all
+  int64_t protected_step = -1;  // a checkpoint that stays besides those; -1: none
+  std::string model_config;     // text of the model's configuration
   // Texts and not paths: what stands on the disk when the checkpoint is saved may be of another run.
   std::vector<CheckpointFile> files;
 };
@@ -72,6 +73,13 @@ struct LatestCheckpoint {
 // opening it is an error that the user decides about; nor is one that cannot be looked into (permissions, a failing
 // device) unless a newer one is complete. No checkpoint at all is no error, a directory that cannot be read is.
 absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory);
+
+// The complete checkpoints under `directory`, by step; none if there is no such directory.
+struct CompleteCheckpoint {
+  int64_t step = 0;
+  std::string path;
+};
+absl::StatusOr<std::vector<CompleteCheckpoint>> ListCompleteCheckpoints(const std::string& directory);
 
 // An opened checkpoint. Thread-safe; keeps a bounded number of files open.
 class CheckpointReader {

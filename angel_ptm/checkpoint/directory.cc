@@ -153,7 +153,7 @@ absl::StatusOr<bool> PublishTemporary(const std::string& directory, int64_t step
   return true;
 }
 
-void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,
+void PruneCheckpoints(const std::string& directory, int64_t keep_last, const std::vector<int64_t>& steps_to_keep,
                       std::vector<std::string>* warnings) {
   if (keep_last <= 0) return;
   const absl::StatusOr<Listing> listing = ListCheckpoints(directory);
@@ -161,7 +161,7 @@ void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t c
   const int64_t excess = status.ok() ? static_cast<int64_t>(listing->complete.size()) - keep_last : 0;
   for (int64_t i = 0; i < excess && status.ok(); ++i) {
     const auto& [step, name] = listing->complete[i];
-    if (step == current_step) continue;
+    if (std::find(steps_to_keep.begin(), steps_to_keep.end(), step) != steps_to_keep.end()) continue;
     // Renamed first, so that a kill half-way leaves a temporary and not a checkpoint with missing files.
     const std::string temporary = absl::StrCat(directory, "/", TemporaryName(step));
     status = RenamePath(absl::StrCat(directory, "/", name), temporary);
@@ -178,6 +178,17 @@ absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directo
   if (!listing.complete.empty()) latest.path = absl::StrCat(directory, "/", listing.complete.back().second);
   latest.warning = absl::StrJoin(listing.warnings, "; ");
   return latest;
+}
+
+absl::StatusOr<std::vector<CompleteCheckpoint>> ListCompleteCheckpoints(const std::string& directory) {
+  std::vector<CompleteCheckpoint> checkpoints;
+  ASSIGN_OR_RETURN(const bool exists, PathExists(directory));
+  if (!exists) return checkpoints;
+  ASSIGN_OR_RETURN(const Listing listing, ListCheckpoints(directory));
+  for (const auto& [step, name] : listing.complete) {
+    checkpoints.push_back({step, absl::StrCat(directory, "/", name)});
+  }
+  return checkpoints;
 }
 
 }  // namespace angel_ptm

@@ -34,8 +34,9 @@ absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::v
 // replaced one could not be removed.
 absl::StatusOr<bool> PublishTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings);
 
-// Removes complete checkpoints but the `keep_last` of the highest steps and `current_step`. A warning: one stays.
-void PruneCheckpoints(const std::string& directory, int64_t keep_last, int64_t current_step,
+// Removes complete checkpoints but the `keep_last` of the highest steps and those of `steps_to_keep`. A warning: one
+// stays.
+void PruneCheckpoints(const std::string& directory, int64_t keep_last, const std::vector<int64_t>& steps_to_keep,
                       std::vector<std::string>* warnings);
 
 }  // namespace angel_ptm

@@ -213,7 +213,9 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
   }
   RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
   // Earlier ones are all there is should a power cut take this one's name.
-  if (durable) PruneCheckpoints(options.directory, options.keep_last, state.step, &warnings);
+  if (durable) {
+    PruneCheckpoints(options.directory, options.keep_last, {state.step, options.protected_step}, &warnings);
+  }
   saved.warning = absl::StrJoin(warnings, "; ");
   return saved;
 }

@@ -119,6 +119,30 @@ class ErrorLines : public google::protobuf::io::ErrorCollector {
   std::vector<std::string> lines_;
 };
 
+// What a parser that takes unknown fields says of them. An unknown value of an enum is an error all the same.
+class UnknownNames : public google::protobuf::io::ErrorCollector {
+ public:
+  explicit UnknownNames(ErrorLines& errors) : errors_(errors) {}
+  void AddError(int line, int column, const std::string& message) override {
+    if (message.find("Unknown enumeration value") != std::string::npos && assignment_.empty()) {
+      assignment_ = absl::StrCat(Quoted(message, 1), ": ", Quoted(message, 0));
+    }
+    errors_.AddError(line, column, message);
+  }
+  void AddWarning(int, int, const std::string& message) override {
+    const std::string type = Quoted(message, 0);
+    fields_.push_back(absl::StrCat(type.substr(type.rfind('.') + 1), ".", Quoted(message, 1)));
+  }
+  const std::vector<std::string>& fields() const { return fields_; }
+  // "kind: POLYNOMIAL", as ToText writes it; the first, or empty.
+  const std::string& unknown_assignment() const { return assignment_; }
+
+ private:
+  ErrorLines& errors_;
+  std::vector<std::string> fields_;
+  std::string assignment_;
+};
+
 // A pipe too: --config <(...) is handy in scripts.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   const auto failed = [&path] {
@@ -196,6 +220,31 @@ absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std:
   if (!wrong.empty()) return absl::InvalidArgumentError(absl::StrJoin(wrong, "\n"));
   FillDefaults(&config);
   return config;
+}
+
+absl::StatusOr<TrainConfig> ParseStoredConfig(const std::string& stored, const std::string& name,
+                                              std::vector<std::string>* unknown) {
+  unknown->clear();
+  // Every round leaves out one value of an enum that is not known.
+  for (std::string text = stored;;) {
+    TrainConfig config;
+    ErrorLines errors(name, text);
+    UnknownNames names(errors);
+    TextFormat::Parser parser;
+    parser.RecordErrorsTo(&names);
+    parser.AllowUnknownField(true);
+    google::protobuf::io::ArrayInputStream input(text.data(), static_cast<int>(text.size()));
+    if (parser.Parse(&input, &config)) {
+      unknown->insert(unknown->end(), names.fields().begin(), names.fields().end());
+      FillDefaults(&config);
+      return config;
+    }
+    const std::string& assignment = names.unknown_assignment();
+    const size_t at = assignment.empty() ? std::string::npos : text.find(assignment);
+    if (at == std::string::npos) return absl::InvalidArgumentError(errors.Text());
+    text.erase(at, assignment.size());
+    unknown->push_back(assignment);
+  }
 }
 
 absl::StatusOr<TrainConfig> LoadTrainConfig(const std::string& path, const std::vector<std::string>& overrides) {

@@ -20,6 +20,11 @@ absl::StatusOr<TrainConfig> LoadTrainConfig(const std::string& path, const std::
 absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std::string& name,
                                              const std::vector<std::string>& overrides = {});
 
+// The same for a text that another version of the program has stored, as in a checkpoint: fields and values that this
+// program does not know are left out and named in *unknown ("OptimizerConfig.momentum"), not refused.
+absl::StatusOr<TrainConfig> ParseStoredConfig(const std::string& stored, const std::string& name,
+                                              std::vector<std::string>* unknown);
+
 // Sets every unset field to its declared default, in all messages except unchosen members of a oneof.
 void FillDefaults(TrainConfig* config);
 

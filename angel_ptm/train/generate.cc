@@ -10,11 +10,10 @@
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
-#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/task.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
 
@@ -63,12 +62,13 @@ class Generator {
   std::unique_ptr<Tier> device_, host_;
   Lanes lanes_;
   std::unique_ptr<Executor> executor_;
-  int64_t vocab_size_ = 0;
 };
 
 absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
-  ASSIGN_OR_RETURN(const TrainConfig config, ParseTrainConfig(checkpoint.manifest().model_config, checkpoint_path));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty() && options_.notes != nullptr) std::fprintf(options_.notes, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
   // No token before the first one: in training a document's first token attends to itself alone.
@@ -76,16 +76,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
     prompts_.push_back(tokenizer_->Encode(prompt));
     length_ = std::max<int64_t>(length_, static_cast<int64_t>(prompts_.back().size()) + options_.tokens_max);
   }
-  const int64_t positions = config.model().hunyuan_lm().max_position_embeddings();
-  if (length_ > positions) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a prompt and --tokens come to ", length_,
-                     " tokens, wanted at most the model's max_position_embeddings = ", positions));
-  }
-  const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer_->vocabulary_size());
-  vocab_size_ = shape.vocab_size;
-  graph_ = BuildHunyuanLmDecoding(shape, static_cast<int64_t>(prompts_.size()), length_,
-                                  config.numerics().expert_block_rows());
+  const std::unique_ptr<Task> task = MakeTask(config, tokenizer_->vocabulary_size());
+  ASSIGN_OR_RETURN(graph_, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
   RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, CpuKernels(), {.threads = options_.threads}, 1));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
@@ -110,7 +102,8 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
   std::vector<GeneratedText> texts(rows);
   std::vector<bool> ended(rows, false);
   std::vector<int32_t> input(rows), where(rows), order;
-  std::vector<float> logits(rows * vocab_size_);
+  const int64_t columns = graph_.tensor(logits_c).shape.elements() / static_cast<int64_t>(rows);
+  std::vector<float> logits(rows * static_cast<size_t>(columns));
   for (size_t r = 0; r < rows; ++r) input[r] = prompts_[r][0];
   for (int32_t at = 0; at + 1 < length_ && !std::all_of(ended.begin(), ended.end(), [](bool e) { return e; }); ++at) {
     std::fill(where.begin(), where.end(), at);
@@ -124,7 +117,9 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
         input[r] = prompts_[r][at + 1];
         continue;
       }
-      const std::span<const float> row(logits.data() + r * vocab_size_, static_cast<size_t>(vocab_size_));
+      // The table may have more rows than the tokenizer has tokens: those mean nothing.
+      const std::span<const float> row(logits.data() + static_cast<int64_t>(r) * columns,
+                                       static_cast<size_t>(std::min<int64_t>(columns, tokenizer_->vocabulary_size())));
       input[r] = SampleToken(row, options_, static_cast<uint32_t>(r), at, order);
       ended[r] =
           ended[r] || input[r] == kEndOfTextId || static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;

@@ -3,6 +3,7 @@
 #define ANGEL_PTM_TRAIN_GENERATE_H_
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct GenerateOptions {
   uint64_t seed = 1;
   int threads = 1;
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
+  std::FILE* notes = nullptr;    // where a sentence goes about what was not understood of the checkpoint; null: nowhere
 };
 
 // A prompt's continuation, without the prompt.

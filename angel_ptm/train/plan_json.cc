@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 Json TiersOf(const Plan& plan) {
   Json tiers = Json::array();
-  for (const TierKind tier : {TierKind::kDevice, TierKind::kHost}) {
+  for (const TierKind tier : kAllTiers) {
     const TierPeak& peak = plan.peaks[static_cast<int>(tier)];
     Json classes = Json::object();
     for (int c = 0; c < kMemoryClassCount; ++c) {
@@ -31,12 +31,12 @@ Json TiersOf(const Plan& plan) {
   return tiers;
 }
 
-Json CollectivesJson(const Segment& segment) {
+Json CollectivesJson(const std::vector<StateSpec>& states, const Segment& segment) {
   std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> totals;  // count, bytes
   for (const Step& step : segment.steps) {
     const bool gather = step.kind == StepKind::kGather;
     if (!gather && step.kind != StepKind::kReduce && step.kind != StepKind::kNorm) continue;
-    auto& [count, bytes] = totals[{step.kind, step.unit == kNone ? "" : Name(step.state_class)}];
+    auto& [count, bytes] = totals[{step.kind, step.unit == kNone ? "" : states[step.state].name}];
     ++count;
     bytes += gather ? step.dst.bytes : step.kind == StepKind::kReduce ? step.src.bytes : 0;
   }
@@ -48,14 +48,14 @@ Json CollectivesJson(const Segment& segment) {
   return collectives;
 }
 
-Json SegmentJson(const Segment& segment) {
+Json SegmentJson(const std::vector<StateSpec>& states, const Segment& segment) {
   Json moved = Json::object();
   for (const Step& step : segment.steps) {
     if (step.kind != StepKind::kMove) continue;
     Json& bytes = moved[Name(step.lane)];
     bytes = (bytes.is_null() ? 0 : bytes.get<int64_t>()) + step.dst.bytes;
   }
-  return {{"steps", segment.steps.size()}, {"moved_bytes_by_lane", moved}, {"collectives", CollectivesJson(segment)}};
+  return {{"steps", segment.steps.size()}, {"moved_bytes_by_lane", moved}, {"collectives", CollectivesJson(states, segment)}};
 }
 
 Json PlanObject(const Plan& plan) {
@@ -67,8 +67,8 @@ Json PlanObject(const Plan& plan) {
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes) {
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
-  training["micro_step"] = SegmentJson(run.training_plan.micro_step);
-  training["update"] = SegmentJson(run.training_plan.update);
+  training["micro_step"] = SegmentJson(run.training.states, run.training_plan.micro_step);
+  training["update"] = SegmentJson(run.training.states, run.training_plan.update);
   const Json document = {{"parameters", run.training.ParameterCount()},
                          {"model_flops_per_micro_step", ModelFlops(run.training)},
                          {"ranks", layout.world_size},

@@ -46,10 +46,10 @@ absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t by
 // A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
 absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks, RunPlan& run,
                       int64_t* least_device_bytes = nullptr) {
-  std::vector<bool> recompute(run.shape.num_hidden_layers, false);
+  std::vector<bool> recompute(static_cast<size_t>(run.task->recomputable_blocks()), false);
   std::fill_n(recompute.begin(), recomputed_blocks, true);
   run.recomputed_blocks = recomputed_blocks;
-  run.training = BuildHunyuanLmTraining(run.shape, run.batch, recompute);
+  run.training = run.task->BuildTraining(recompute);
   AppendAdamW(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run.training, CpuKernels(), {.threads = facts.threads}, facts.world_size));
@@ -61,7 +61,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
 // As few recomputed blocks as the budgets allow. Whether any fits is decided by none and by all, as is the least budget
 // that a refusal names; those between them hold both kinds of blocks.
 absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
-  const int64_t layers = run.shape.num_hidden_layers;
+  const int64_t layers = run.task->recomputable_blocks();
   int64_t least_with_none = 0, least_with_all = 0;
   const absl::Status none = PlanWith(config, facts, 0, run, &least_with_none);
   if (none.ok() || !absl::IsResourceExhausted(none)) return none;
@@ -80,7 +80,7 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
     case MemoryConfig::NONE:
       return PlanWith(config, facts, 0, run);
     case MemoryConfig::BLOCKS:
-      return PlanWith(config, facts, run.shape.num_hidden_layers, run);
+      return PlanWith(config, facts, run.task->recomputable_blocks(), run);
     default:
       return PlanWithFewestBlocks(config, facts, run);
   }
@@ -88,8 +88,7 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
-  run.batch = BatchFromConfig(config);
+  run.task = MakeTask(config, facts.vocab_size);
   return PlanTraining(config, facts, run).ok();
 }
 
@@ -121,40 +120,13 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 }  // namespace
 
-HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
-  const HunyuanLmConfig& c = config.hunyuan_lm();
-  return {.vocab_size = c.vocab_size() > 0 ? c.vocab_size() : vocab_size,
-          .hidden_size = c.hidden_size(),
-          .intermediate_size = c.intermediate_size(),
-          .num_hidden_layers = c.num_hidden_layers(),
-          .num_attention_heads = c.num_attention_heads(),
-          .num_key_value_heads = KeyValueHeads(c),
-          .head_dim = HeadDim(c),
-          .num_experts = c.num_experts(),
-          .moe_topk = c.moe_topk(),
-          .rope_theta = c.rope_theta(),
-          .rope_alpha = c.rope_alpha(),
-          .rms_norm_eps = static_cast<float>(c.rms_norm_eps()),
-          .tie_word_embeddings = c.tie_word_embeddings(),
-          .initializer_range = static_cast<float>(c.initializer_range()),
-          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient())};
-}
-
-HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
-  return {.rows = config.batch().micro_batch_sequences(),
-          .sequence = config.data().sequence_length(),
-          .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
-          .expert_block_rows = config.numerics().expert_block_rows()};
-}
-
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.shape = ShapeFromConfig(config.model(), facts.vocab_size);
-  run.batch = BatchFromConfig(config);
+  run.task = MakeTask(config, facts.vocab_size);
   TrainConfig smallest = config;
   smallest.mutable_memory()->set_device_bytes(1);
   int64_t least = 0;
-  for (const int64_t blocks : {int64_t{0}, run.shape.num_hidden_layers}) {
+  for (const int64_t blocks : {int64_t{0}, run.task->recomputable_blocks()}) {
     const auto choice = config.memory().recomputation();
     if (choice == (blocks == 0 ? MemoryConfig::BLOCKS : MemoryConfig::NONE)) continue;
     int64_t with_these = 0;
@@ -167,15 +139,19 @@ absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFac
 
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
   auto run = std::make_unique<RunPlan>();
-  run->shape = ShapeFromConfig(config.model(), facts.vocab_size);
-  run->batch = BatchFromConfig(config);
+  run->task = MakeTask(config, facts.vocab_size);
   if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return status;
     const std::vector<std::string> changes = ChangesThatFit(config, facts);
     if (changes.empty()) return status;
-    return absl::ResourceExhaustedError(absl::StrCat(status.message(), "; or set ", absl::StrJoin(changes, ", or ")));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(status.message(),
+                     run->task->loss_depends_on_micro_batch()
+                         ? "; a smaller micro-batch changes the balance loss, and so what is learned"
+                         : "",
+                     "; or set ", absl::StrJoin(changes, ", or ")));
   }
-  run->evaluation = BuildHunyuanLmEvaluation(run->shape, run->batch);
+  run->evaluation = run->task->BuildEvaluation();
   run->evaluation.states = run->training.states;
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));

@@ -8,8 +8,9 @@
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
-#include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/planner.h"
+#include "angel_ptm/train/task.h"
 
 namespace angel_ptm {
 
@@ -27,15 +28,11 @@ struct RunFactsForPlan {
 // Graphs and Plans of a run. Training and evaluation share one Layout. Not movable: Plans and Executors refer to the
 // graphs.
 struct RunPlan {
-  HunyuanLmShape shape;
-  HunyuanLmBatch batch;
-  int64_t recomputed_blocks = 0;  // the first so many layers
+  std::unique_ptr<const Task> task;  // of the configuration, for its graphs
+  int64_t recomputed_blocks = 0;     // the first so many
   Graph training, evaluation;
   Plan training_plan, evaluation_plan;
 };
-
-HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
-HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
 
 // Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow). Plans are verified. If
 // nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would

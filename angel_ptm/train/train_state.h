@@ -9,8 +9,8 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/train_config.pb.h"
-#include "angel_ptm/data/dataset.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/train/numerics.h"
 
 namespace angel_ptm {
 
@@ -24,28 +24,40 @@ struct TrainState {
   // samples is another run.
   std::string sample_order;
   // The numerics the weights were computed with (law 1): a resumed run with the same ones continues bit for bit.
-  std::string numerics;
+  Numerics numerics;
 };
 
 std::string ToJson(const TrainState& state);
 absl::StatusOr<TrainState> TrainStateFromJson(const std::string& json, const std::string& checkpoint_path);
 
-// One line that names everything law 1 holds fixed: world size, batch, accumulation, threads, chunk sizes, backend.
-std::string DescribeNumerics(const TrainConfig& config, int world_size, int threads, const char* backend);
-
-std::string DescribeSampleOrder(const TrainConfig& config, const DatasetManifest& dataset);
-
 // Where a run keeps its checkpoints.
 std::string CheckpointDirectory(const TrainConfig& config);
 
-// Collective: saves every rank's slices, and the tokenizer of the dataset that the run has opened.
-absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const TrainConfig& config, const Graph& graph,
-                                               const std::vector<StateView>& views, const TrainState& state,
-                                               const TextDataset& dataset, Communicator& communicator);
+// Where a run keeps what it saves while its steps are being skipped: beside the checkpoints, which stay as they are.
+std::string DivergedDirectory(const TrainConfig& config);
 
-// OK if a run of `config` may go on from the checkpoint: the model that its configuration describes is the same,
-// besides what CheckGraph sees in the shapes. Otherwise kFailedPrecondition with every field that differs.
-absl::Status CheckSameModel(const TrainConfig& config, const CheckpointReader& checkpoint);
+// What a checkpoint keeps besides the state of the units.
+struct CheckpointContent {
+  const TrainConfig& config;
+  const std::vector<CheckpointFile>& files;
+  const TrainState& state;
+};
+
+// Where it goes, and which of those that are there stay: the last `keep_last`, and that of `protected_step` if any.
+struct CheckpointPlace {
+  std::string directory;
+  int64_t keep_last = 0;
+  int64_t protected_step = kNone;
+};
+
+// Collective: saves every rank's slices.
+absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, const Graph& graph,
+                                               const std::vector<StateView>& views, const CheckpointContent& content,
+                                               Communicator& communicator);
+
+// The configuration that a checkpoint was trained with. *note: empty, or a sentence about what this program does not
+// know of it and left out.
+absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
 // Fills the saved states of `views` from a checkpoint of any world size; the others become zero. `states`:
 // Graph::states.

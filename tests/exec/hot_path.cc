@@ -33,7 +33,8 @@ int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator
   for (int step = 3; step <= 6; ++step) {
     trainer.Step();
     // The run's first evaluation may come at any step: it too finds everything made.
-    validation_loss = trainer.Evaluate().loss;
+    const LossSums sums = trainer.Evaluate();
+    validation_loss = sums.loss / sums.weight;
     if (run.after_step) run.after_step();
   }
   const int64_t calls = AllocationCalls() - before;

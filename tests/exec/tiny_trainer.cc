@@ -29,11 +29,11 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
     : config_(config), communicator_(communicator), decide_([this](const StepExchange& e) { return Decide(e); }) {
   const std::string& directory = config_.data().directory();
   dataset_ = OrDie(PackedDataset::Open(directory + "/train.tokens", config_.data().sequence_length()));
-  loader_ = std::make_unique<Loader>(
+  samples_ = std::make_unique<TokenSource>(
       OrDie(Loader::Create(dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
                                             .micro_batch = config_.batch().micro_batch_sequences()})));
   validation_dataset_ = OrDie(PackedDataset::Open(directory + "/validation.tokens", config_.data().sequence_length()));
-  validation_loader_ = std::make_unique<Loader>(OrDie(
+  validation_samples_ = std::make_unique<TokenSource>(OrDie(
       Loader::Create(validation_dataset_.get(), {.global_batch = config_.batch().global_batch_sequences(),
                                                  .micro_batch = config_.batch().micro_batch_sequences(),
                                                  .evaluation_samples = config_.batch().global_batch_sequences()})));
@@ -49,11 +49,12 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   host_ = OrDie(MakeHostArena(TierKind::kHost, bytes(1)));
   machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), &lanes_, threads, std::move(publish)};
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
-  feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
-  validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
-  validation_feeder_ = std::make_unique<BatchFeeder>(run_->evaluation, *validation_executor_, *validation_loader_);
   token_bytes_.assign(kTinyVocabulary, 1);
-  evaluator_.emplace(*validation_executor_, *validation_feeder_, token_bytes_, communicator_);
+  feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
+  validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
+  validation_feeder_ =
+      std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
+  evaluator_.emplace(*validation_executor_, *validation_feeder_, communicator_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
 
@@ -87,7 +88,7 @@ std::string TinyTrainer::FirstNonFinite() {
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
 
-Validation TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }
+LossSums TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }
 
 UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
   loss_ = exchange.payload[0] / exchange.payload[1];
@@ -96,15 +97,16 @@ UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
 }
 
 void TinyTrainer::Step() {
-  double loss = 0, targets = 0;
-  const int64_t count = loader_->MicroBatchesPerStep(communicator_.size());
+  LossSums sums;
+  const int64_t count = samples_->MicroBatchesPerStep(communicator_.size());
   for (int64_t micro = 0; micro < count; ++micro) {
     feeder_->Feed(Place(micro));
     OrDie(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == count}, step_));
-    loss += feeder_->LossSum();
-    targets += static_cast<double>(feeder_->target_count());
+    const LossSums losses = feeder_->Losses();
+    sums.loss += losses.loss;
+    sums.weight += losses.weight;
   }
-  OrDie(executor_->RunUpdate(step_, {loss, targets, 0, 0}, decide_));
+  OrDie(executor_->RunUpdate(step_, {sums.loss, sums.weight, 0, 0}, decide_));
   ++step_;
 }
 

@@ -9,9 +9,9 @@
 
 #include "absl/strings/string_view.h"
 #include "angel_ptm/config/train_config.pb.h"
-#include "angel_ptm/train/batch_feeder.h"
 #include "angel_ptm/train/evaluate.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/token_feeder.h"
 #include "comm/communicator.h"
 
 namespace angel_ptm {
@@ -39,7 +39,7 @@ class TinyTrainer {
   double loss() const { return loss_; }
 
   // On a part of the held-out text; collective.
-  Validation Evaluate();
+  LossSums Evaluate();
 
   // Steps of the Plan that move pages between tiers.
   int64_t moves() const;
@@ -56,13 +56,13 @@ class TinyTrainer {
   const TrainConfig config_;
   Communicator& communicator_;
   std::unique_ptr<PackedDataset> dataset_, validation_dataset_;
-  std::unique_ptr<Loader> loader_, validation_loader_;
+  std::unique_ptr<TokenSource> samples_, validation_samples_;
   std::unique_ptr<RunPlan> run_;
   std::unique_ptr<Tier> device_, host_;
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_, validation_executor_;
-  std::unique_ptr<BatchFeeder> feeder_, validation_feeder_;
+  std::unique_ptr<TokenFeeder> feeder_, validation_feeder_;
   std::vector<int32_t> token_bytes_;  // by token id
   std::optional<Evaluator> evaluator_;
   DecideUpdate decide_;

@@ -22,6 +22,25 @@ expect "the newest is incomplete: which is taken" 0 "step-00000002" "$program" i
 expect "the newest is incomplete: a warning" 0 "warning: ignored $checkpoints/step-00000004" "$program" inspect "$work/run"
 mv "$work/manifest.json" "$checkpoints/step-00000004/manifest.json"
 
+# Back to an older one: what is newer is set aside, so that the next --resume takes the new course.
+expect "resume from a step without a checkpoint" 1 "there is no checkpoint of step 3 in $checkpoints, which has those of steps 2, 4" \
+  train --resume-from 3 --set steps=6
+expect "resume from what is no step" 1 "--resume-from: wanted a whole number, got two" train --resume-from two
+cp -r "$work/run" "$work/back"
+expect "resume from an older one" 0 "resumed $work/back/checkpoints/step-00000002 at step 2" \
+  train_in back --resume-from 2 --set steps=5 --set optimizer.adamw.beta1=0.8
+[[ $output == *"what is learned changes from here on: "*"optimizer.adamw.beta1: 0.9 -> 0.8"* ]] || failed "no note of beta1: $output"
+[[ -d $work/back/set-aside/step-00000004 && -s $work/back/set-aside/metrics.jsonl ]] || failed "the newer one is not set aside"
+[[ $(wc -l < "$work/back/metrics.jsonl") -eq 5 ]] || failed "the metrics have $(wc -l < "$work/back/metrics.jsonl") lines"
+# Other kernels of the matrix library give other last bits.
+for core in NEHALEM HASWELL; do
+  expect "resume with kernels for $core" 0 "resumed" env OPENBLAS_CORETYPE=$core "$program" train "${common[@]}" \
+    --set "output.directory=$work/run" --set steps=4 --resume
+  grep -q "^note: the numerics change: matrix library OpenBLAS .*: the run continues within rounding" <<< "$output" && noted=1
+done
+[[ ${noted:-0} -eq 1 ]] || failed "no note of another matrix library: $output"
+expect "resume after that" 0 "nothing to do: step 5 is reached" train_in back --resume --set steps=5
+
 # Exports.
 export_to() { "$program" export --checkpoint "$work/run" --format huggingface --output "$@"; }
 expect "export to a name that ends in a slash" 0 "compared every tensor" export_to "$work/exported/"

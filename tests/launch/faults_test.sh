@@ -46,6 +46,20 @@ if await_line "^step 1/" "$work/term.log" $pid; then
   expect "SIGTERM left a checkpoint" 0 "every byte matches" "$program" inspect "$work/term" --verify
 fi
 
+# One run at a time has an output directory, until it ends, however it does.
+"${endless[@]}" --set "output.directory=$work/locked" > "$work/locked.log" 2>&1 &
+pid=$!
+if await_line "^step 1/" "$work/locked.log" $pid; then
+  expect "a second run beside it" 1 "$work/locked is in use by process $pid on host " "${endless[@]}" --set "output.directory=$work/locked"
+  expect "a resume beside it" 1 "$work/locked is in use by process $pid on host " \
+    "${endless[@]}" --set "output.directory=$work/locked" --resume
+  kill -KILL $pid
+  wait $pid 2> /dev/null
+  expect "a run after a killed one" 0 "took over $work/locked/lock of process $pid" train_in locked
+  [[ $output == *"lines of an earlier run, which are kept as $work/locked/metrics.jsonl.1"* ]] || failed "the killed run's metrics: $output"
+  [[ ! -e $work/locked/lock ]] || failed "the lock is still there"
+fi
+
 # mpirun passes SIGUSR1 on and ends with 0.
 stop_job() {
   local log=$work/stop.log

@@ -75,5 +75,19 @@ INSTANTIATE_TEST_SUITE_P(
                   "#1 barrier before sample 0, tokenizer "}),
     [](const auto& test) { return test.param.name; });
 
+// Ranks with another program, processor, library or number of threads would compute other bits.
+TEST(OneNumericsTest, AnotherBuildIsNamedBeforeStepZero) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainerOutcome outcome =
+      RunTrainer({.configs = {TrainerConfig(true, folder.path(), "run")}, .world_size = 2, .commits = {"abc", "def"}});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("rank 1 computes with other numerics than rank 0 (rank 0's -> its own): build abc -> def: "));
+  }
+  EXPECT_EQ(outcome.last_step_begun, -1);
+}
+
 }  // namespace
 }  // namespace angel_ptm

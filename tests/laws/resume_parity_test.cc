@@ -57,10 +57,12 @@ class ResumeParityTest : public testing::TestWithParam<bool> {
     return other.size() == state_.size() && !other.empty() &&
            std::memcmp(other.data(), state_.data(), other.size() * sizeof(float)) == 0;
   }
-  // Three steps, a stop, and the rest under a configuration that differs.
+  // Two or three steps, a stop, and the rest under a configuration that differs.
   static void RunInTwo(const TrainConfig& before, int world_before, const TrainConfig& after, int world_after) {
     Run({.configs = {before}, .world_size = world_before, .stop_in_step = 2});
-    ASSERT_EQ(MetricLines(before).size(), 3u) << "the run did not stop after step 2";
+    // With one micro-batch a step the run ends behind step 2, otherwise in it: the state before it is saved.
+    const bool one = before.batch().global_batch_sequences() <= world_before * before.batch().micro_batch_sequences();
+    ASSERT_EQ(MetricLines(before).size(), one ? 3u : 2u) << "the run did not stop in step 2";
     Run({.configs = {after}, .world_size = world_after, .resume = true});
   }
 

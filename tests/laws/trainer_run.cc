@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -104,17 +106,30 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
     for (int64_t seen = last_step; step > seen && !last_step.compare_exchange_weak(seen, step);) {
     }
   };
+  char* text = nullptr;
+  size_t text_bytes = 0;
+  std::FILE* out = open_memstream(&text, &text_bytes);
   {
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
         const std::unique_ptr<Communicator> communicator = world.Create(rank);
+        const std::unique_ptr<Communicator> wrapped = run.wrap ? run.wrap(*communicator) : nullptr;
         const TrainConfig& config = run.configs[run.configs.size() == 1 ? 0 : rank];
-        const TrainerOptions options{.resume = run.resume, .stop_requested = &stop, .out = nullptr, .publish = publish};
-        outcome.statuses[rank] = TrainRank(config, facts, options, *communicator);
+        const TrainerOptions options{
+            .resume = run.resume,
+            .resume_from = run.resume_from,
+            .stop_requested = &stop,
+            .out = out,
+            .publish = publish,
+            .build = {.commit = run.commits.empty() ? "test" : run.commits[rank], .processor = "test"}};
+        outcome.statuses[rank] = TrainRank(config, facts, options, wrapped ? *wrapped : *communicator);
       });
     }
   }
+  std::fclose(out);
+  outcome.text.assign(text, text_bytes);
+  std::free(text);
   outcome.last_step_begun = last_step;
   return outcome;
 }

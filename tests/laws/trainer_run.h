@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "comm/communicator.h"
 
 namespace angel_ptm {
 
@@ -25,13 +28,19 @@ struct TrainerRun {
   std::vector<TrainConfig> configs;  // by rank; one for all ranks if there is one
   int world_size = 1;
   bool resume = false;
-  int64_t stop_in_step = -1;  // a stop is requested during this step, as by SIGTERM: the run saves after it and ends
+  std::optional<int64_t> resume_from = {};
+  // A stop is requested in this step's first micro-batch, as by SIGTERM: the run saves before the next one and ends.
+  int64_t stop_in_step = -1;
   std::function<void()> before_stop;  // called once, during that step
+  std::vector<std::string> commits;   // what the ranks' programs were built from; empty: the same
+  // Puts a communicator of the test's before a rank's.
+  std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };
 
 struct TrainerOutcome {
   std::vector<absl::Status> statuses;  // by rank
   int64_t last_step_begun = -1;        // by any rank
+  std::string text;                    // what rank 0 printed
   // The first error that does not merely follow from another rank's, or OK.
   absl::Status status() const;
 };

@@ -20,9 +20,10 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/exec/backend_facts.h"
-#include "angel_ptm/train/batch_feeder.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
+#include "angel_ptm/train/tasks/token_feeder.h"
 #include "comm/local.h"
 #include "launch/arguments.h"
 #include "optim/schedule.h"
@@ -87,7 +88,10 @@ class Probe {
   LocalWorld world_;
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<PackedDataset> dataset_;
-  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<TokenSource> samples_;
+  std::vector<int32_t> token_bytes_;
+  HunyuanLmShape shape_;
+  HunyuanLmBatch batch_;
   std::unique_ptr<RunPlan> run_;
   Graph logits_graph_;
   Plan logits_plan_;
@@ -95,7 +99,7 @@ class Probe {
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_, logits_executor_;
-  std::unique_ptr<BatchFeeder> feeder_;
+  std::unique_ptr<TokenFeeder> feeder_;
   std::vector<StateView> views_;
   Dump dump_;
 };
@@ -103,14 +107,18 @@ class Probe {
 absl::Status Probe::Prepare() {
   const std::string& directory = config_.data().directory();
   ASSIGN_OR_RETURN(dataset_, PackedDataset::Open(directory + "/train.tokens", config_.data().sequence_length()));
-  ASSIGN_OR_RETURN(Loader loader,
+  ASSIGN_OR_RETURN(const Loader loader,
                    Loader::Create(dataset_.get(), {.global_batch = config_.batch().micro_batch_sequences(),
                                                    .micro_batch = config_.batch().micro_batch_sequences(),
                                                    .seed = config_.seed()}));
-  loader_ = std::make_unique<Loader>(std::move(loader));
+  samples_ = std::make_unique<TokenSource>(loader);
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(directory + "/tokenizer.json"));
   ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = tokenizer->vocabulary_size()}));
-  logits_graph_ = BuildHunyuanLmLogits(run_->shape, run_->batch);
+  token_bytes_ = tokenizer->TokenByteLengths();
+  shape_ = ShapeFromConfig(config_.model(), tokenizer->vocabulary_size());
+  batch_ = BatchFromConfig(config_);
+  logits_graph_ = BuildHunyuanLmLogits(shape_, batch_);
+  logits_graph_.states = run_->training.states;
   ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(logits_graph_, CpuKernels(), {.threads = 1}, 1));
   ASSIGN_OR_RETURN(logits_plan_, MakePlan(logits_graph_, facts,
                                           {.zero_stage = run_->training_plan.layout.zero_stage,
@@ -127,7 +135,7 @@ absl::Status Probe::Prepare() {
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
   ASSIGN_OR_RETURN(executor_, Executor::Create(run_->training, run_->training_plan, machine_, constants));
   ASSIGN_OR_RETURN(logits_executor_, Executor::Create(logits_graph_, logits_plan_, machine_, constants));
-  feeder_ = std::make_unique<BatchFeeder>(run_->training, *executor_, *loader_);
+  feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
   views_ = StateViews(run_->training_plan.layout, machine_);
   InitialiseState(run_->training, config_.seed(), views_);
   return absl::OkStatus();
@@ -138,7 +146,7 @@ absl::Status Probe::Export() {
   ASSIGN_OR_RETURN(const std::string tokenizer, ReadFile(directory + "/tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, ReadFile(directory + "/tokenizer_config.json"));
   const HuggingFaceExport target{
-      .model = run_->shape,
+      .model = shape_,
       .max_position_embeddings = config_.model().hunyuan_lm().max_position_embeddings(),
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
@@ -157,10 +165,11 @@ absl::Status Probe::Export() {
 }
 
 absl::Status Probe::Logits() {
-  const int64_t b = run_->batch.rows, s = run_->batch.sequence, v = run_->shape.vocab_size;
+  const int64_t b = batch_.rows, s = batch_.sequence, v = shape_.vocab_size;
   std::map<std::string, std::vector<int32_t>> inputs;
   for (const char* name : {"tokens", "targets", "positions", "segment_start"}) inputs[name].resize(b * s);
-  loader_->FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]});
+  samples_->loader().FillMicroBatch(
+      {}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]});
   for (const auto& [name, values] : inputs) {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
@@ -193,8 +202,9 @@ absl::Status Probe::Steps() {
   for (int step = 0; step < kSteps; ++step) {
     feeder_->Feed({});
     RETURN_IF_ERROR(executor_->RunMicroStep({}, step));
-    const double count = static_cast<double>(feeder_->target_count());
-    losses.push_back(static_cast<float>(feeder_->LossSum() / count));
+    const LossSums sums = feeder_->Losses();
+    const double count = sums.weight;
+    losses.push_back(static_cast<float>(sums.loss / count));
     rates.push_back(static_cast<float>(adamw.learning_rate() * (step + 1) / kSteps));
     if (step == 0) {
       dump_.Add<float>("loss", {1}, losses);

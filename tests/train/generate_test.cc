@@ -123,6 +123,23 @@ TEST_P(TrainedModelTest, MoreThanTheModelsPositionsIsRefused) {
       << texts.status();
 }
 
+// Rows of the table that pad it to a size have weights and logits, but are no tokens.
+TEST(GenerateTest, OnlyTokensOfTheTokenizerAreSampled) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config =
+      TrainerConfig(/*moe=*/false, folder.path(), "padded", {"steps=2", "model.hunyuan_lm.vocab_size=1024"});
+  const absl::Status trained = RunTrainer({.configs = {config}}).status();
+  ASSERT_TRUE(trained.ok()) << trained;
+  const std::string checkpoint = FindLatestCheckpoint(CheckpointDirectory(config)).value().path;
+  const auto texts =
+      Generate(checkpoint, {.prompts = {"pages", "ranks"}, .tokens_max = 40, .temperature = 2, .top_k = 0});
+  ASSERT_TRUE(texts.ok()) << texts.status();
+  for (const GeneratedText& text : *texts) {
+    for (int32_t token : text.tokens) EXPECT_LT(token, kTinyVocabulary);
+  }
+}
+
 TEST(GenerateTest, EmptyPromptsAreRefused) {
   EXPECT_EQ(Generate("nowhere", {}).status().message(), "--prompt is missing");
   EXPECT_EQ(Generate("nowhere", {.prompts = {""}}).status().message(),

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
+#include <string>
 #include <vector>
 
+#include "angel_ptm/base/hash.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -69,6 +72,48 @@ TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
       EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.03) << tensor.name;
     }
   }
+}
+
+TEST(InitialiseTest, ThreadsChangeNoBit) {
+  const Graph graph = BuildHunyuanLmEvaluation({.vocab_size = 5000,
+                                                .hidden_size = 128,
+                                                .intermediate_size = 128,
+                                                .num_hidden_layers = 1,
+                                                .num_attention_heads = 4,
+                                                .num_key_value_heads = 4,
+                                                .head_dim = 32},
+                                               {.rows = 1, .sequence = 4});
+  const auto units = [&](int threads) {
+    std::vector<std::vector<float>> values;
+    std::vector<StateView> views;
+    for (const Unit& unit : graph.units) values.emplace_back(static_cast<size_t>(unit.elements), -1.0f);
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+      views.push_back({u, kParameterState, 0, values[u], values[u]});
+    }
+    InitialiseState(graph, 7, views, threads);
+    return values;
+  };
+  const auto one = units(1);
+  EXPECT_GT(one[0].size(), size_t{1} << 19) << "more than one piece";
+  for (int threads : {2, 3, 16}) EXPECT_EQ(units(threads), one) << threads << " threads";
+}
+
+// Of this many names some digests share their 32 bits; the parameters must not share their weights.
+TEST(InitialiseTest, EveryParameterHasItsOwnStream) {
+  constexpr int kParameters = 200000;
+  Graph graph;
+  for (int p = 0; p < kParameters; ++p) {
+    graph.tensors.push_back({.name = "experts." + std::to_string(p)});
+    graph.parameters.push_back({.tensor = p});
+  }
+  const std::vector<uint32_t> streams = InitialisationStreams(graph);
+  int moved = 0;
+  for (int p = 0; p < kParameters; ++p) {
+    moved += streams[p] != static_cast<uint32_t>(Hasher().Mix(graph.tensors[p].name).Digest());
+  }
+  EXPECT_GT(moved, 0) << "no collision: the test shows nothing";
+  EXPECT_LT(moved, 50);
+  EXPECT_EQ(std::set<uint32_t>(streams.begin(), streams.end()).size(), streams.size());
 }
 
 TEST(InitialiseTest, OtherStateIsZero) {

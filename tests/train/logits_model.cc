@@ -6,7 +6,7 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/exec/backend_facts.h"
-#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/support/or_die.h"
 

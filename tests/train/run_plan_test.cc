@@ -60,6 +60,18 @@ TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
   EXPECT_THAT(message, HasSubstr("; or set memory.recomputation=BLOCKS, or batch.micro_batch_sequences=1"));
 }
 
+// With a balance loss a smaller micro-batch is another loss: it is not proposed as if it were a matter of memory.
+TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
+  const std::vector<std::string> moe = {"memory.recomputation=NONE", "model.hunyuan_lm.num_experts=4",
+                                        "model.hunyuan_lm.moe_topk=2",
+                                        "model.hunyuan_lm.router_aux_loss_coefficient=0.01"};
+  const auto unlimited = MakeRunPlan(Config(moe), Within(0));
+  ASSERT_TRUE(unlimited.ok()) << unlimited.status();
+  const absl::Status refused = MakeRunPlan(Config(moe), Within(TierBytes(**unlimited) - 1)).status();
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("a smaller micro-batch changes the balance loss, and so what is learned; or set "));
+}
+
 // Pages that rest on the host are the same machine's memory: a budget of the device does not hide them.
 TEST(RunPlanTest, BothTiersCount) {
   const auto unlimited = MakeRunPlan(Config({"memory.recomputation=NONE"}), Within(0));

@@ -1,10 +1,12 @@
-#include "angel_ptm/train/batch_feeder.h"
+#include "angel_ptm/train/tasks/token_feeder.h"
 
 namespace angel_ptm {
 
-BatchFeeder::BatchFeeder(const Graph& graph, Executor& executor, const Loader& loader)
+TokenFeeder::TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source,
+                         std::span<const int32_t> token_bytes)
     : executor_(executor),
-      loader_(loader),
+      source_(source),
+      token_bytes_(token_bytes),
       tokens_tensor_(graph.FindTensor("tokens")),
       targets_tensor_(graph.FindTensor("targets")),
       positions_tensor_(graph.FindTensor("positions")),
@@ -16,8 +18,8 @@ BatchFeeder::BatchFeeder(const Graph& graph, Executor& executor, const Loader& l
   losses_.resize(tokens);
 }
 
-void BatchFeeder::Feed(const MicroBatchPlace& place) {
-  target_count_ = loader_.FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_});
+void TokenFeeder::Feed(const MicroBatchPlace& place) {
+  target_count_ = source_.loader().FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_});
   const float count = static_cast<float>(target_count_);
   executor_.WriteInput(tokens_tensor_, tokens_.data());
   executor_.WriteInput(targets_tensor_, targets_.data());
@@ -26,11 +28,12 @@ void BatchFeeder::Feed(const MicroBatchPlace& place) {
   executor_.WriteInput(target_count_tensor_, &count);
 }
 
-double BatchFeeder::LossSum() {
+LossSums TokenFeeder::Losses() {
   executor_.ReadOutput(token_loss_tensor_, losses_.data());
-  double sum = 0;
-  for (float loss : losses_) sum += loss;
-  return sum;
+  LossSums sums{.weight = static_cast<double>(target_count_),
+                .own = static_cast<double>(TargetBytes(targets_, token_bytes_))};
+  for (float loss : losses_) sums.loss += loss;
+  return sums;
 }
 
 }  // namespace angel_ptm

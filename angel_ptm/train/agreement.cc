@@ -1,0 +1,75 @@
+#include "angel_ptm/train/agreement.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/hash.h"
+
+namespace angel_ptm {
+namespace {
+
+// A status as plain bytes for the Communicator.
+struct SharedStatus {
+  int32_t code = 0;
+  char message[2044] = {};
+
+  static SharedStatus Of(const absl::Status& status) {
+    SharedStatus shared{.code = static_cast<int32_t>(status.code())};
+    shared.message[status.message().copy(shared.message, sizeof(shared.message) - 1)] = '\0';
+    return shared;
+  }
+};
+
+}  // namespace
+
+absl::Status ShareStatus(const absl::Status& own, CallTag tag, Communicator& communicator) {
+  const SharedStatus mine = SharedStatus::Of(own);
+  std::vector<SharedStatus> all(static_cast<size_t>(communicator.size()));
+  RETURN_IF_ERROR(
+      communicator.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(&mine, 1)), tag));
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank].code == 0) continue;
+    const bool named = rank == 0 || absl::StartsWith(all[rank].message, "rank ");
+    return absl::Status(static_cast<absl::StatusCode>(all[rank].code),
+                        absl::StrCat(named ? "" : absl::StrCat("rank ", rank, ": "), all[rank].message));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ShareFromRankZero(const absl::StatusOr<std::string>& own, CallTag tag,
+                                              Communicator& communicator) {
+  struct Head {
+    int64_t code = 0, bytes = 0;
+  };
+  std::string text = own.ok() ? *own : std::string(own.status().message());
+  Head head{static_cast<int64_t>(own.status().code()), static_cast<int64_t>(text.size())};
+  RETURN_IF_ERROR(communicator.Broadcast(std::as_writable_bytes(std::span(&head, 1)), /*root=*/0, tag));
+  text.resize(static_cast<size_t>(head.bytes));
+  if (head.bytes > 0) RETURN_IF_ERROR(communicator.Broadcast(std::as_writable_bytes(std::span(text)), /*root=*/0, tag));
+  if (head.code == 0) return text;
+  return absl::Status(static_cast<absl::StatusCode>(head.code), text);
+}
+
+absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Communicator& communicator) {
+  if (communicator.size() == 1) return absl::OkStatus();
+  Hasher hasher;
+  for (const StateView& view : views) {
+    if (view.state == kGradientState || view.stored.size() == view.own_slice.size()) continue;
+    hasher.Mix(Xxh3(std::as_bytes(view.stored)));
+  }
+  const uint64_t mine = hasher.Digest();
+  std::vector<uint64_t> all(static_cast<size_t>(communicator.size()));
+  RETURN_IF_ERROR(communicator.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(&mine, 1)),
+                                         {"digest of replicated state", step}));
+  const auto other = std::find_if(all.begin(), all.end(), [&](uint64_t digest) { return digest != all[0]; });
+  if (other == all.end()) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      "at step ", step, " rank ", other - all.begin(), " holds other bits of the state that all ranks keep whole than ",
+      "rank 0 (digests ", absl::Hex(*other, absl::kZeroPad16), " and ", absl::Hex(all[0], absl::kZeroPad16),
+      "): unlike processors or libraries, or a memory error; nothing was saved"));
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,58 @@
+#include "angel_ptm/train/numerics.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "kernels/cpu/matrix_library.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr std::array<std::string_view, 6> kNamesInText = {"backend",     "world size", "threads",
+                                                          "micro-batch", "head chunk", "expert block"};
+
+}  // namespace
+
+Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
+                    const BuildFacts& build) {
+  return {
+      {"backend", backend},
+      {"world size", absl::StrCat(world_size)},
+      {"threads", absl::StrCat(threads)},
+      {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
+                                   config.batch().global_batch_sequences(), " x ", config.data().sequence_length())},
+      {"head chunk", absl::StrCat(config.numerics().lm_head_chunk_tokens())},
+      {"expert block", absl::StrCat(config.numerics().expert_block_rows())},
+      {"build", build.commit},
+      {"kernels for", build.processor},
+      {"matrix library", MatrixLibrary()}};
+}
+
+Numerics NumericsFromText(const std::string& text) {
+  Numerics numerics;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ", "))) {
+    for (const std::string_view name : kNamesInText) {
+      if (!part.starts_with(std::string(name) + " ")) continue;
+      numerics.emplace_back(name, part.substr(name.size() + 1));
+    }
+  }
+  return numerics;
+}
+
+NumericsDifference Compare(const Numerics& saved, const Numerics& now) {
+  NumericsDifference difference;
+  for (const auto& [name, value] : now) {
+    const auto it = std::find_if(saved.begin(), saved.end(), [&](const auto& field) { return field.first == name; });
+    if (it == saved.end()) {
+      difference.unrecorded.push_back(name);
+    } else if (it->second != value) {
+      difference.changed.push_back(absl::StrCat(name, " ", it->second, " -> ", value));
+    }
+  }
+  return difference;
+}
+
+}  // namespace angel_ptm

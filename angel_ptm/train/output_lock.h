@@ -1,0 +1,47 @@
+// One run at a time in an output directory, and ranks that can all write there.
+#ifndef ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
+#define ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+// Holds <directory>/lock, whose text names the holder (host, process, time), with a lock of the operating system, which
+// ends with the process however it ends: a dead process's file is taken over. Released, the file goes, and so do the
+// directories that Take made if nothing was put into them.
+class OutputLock {
+ public:
+  // Makes the directory if need be. kFailedPrecondition naming the holder if another run has it.
+  static absl::StatusOr<OutputLock> Take(const std::string& directory);
+  OutputLock(OutputLock&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)),
+        path_(std::move(other.path_)),
+        made_(std::move(other.made_)),
+        note_(std::move(other.note_)) {}
+  OutputLock& operator=(OutputLock&&) = delete;
+  ~OutputLock();
+
+  // Empty, or one sentence: the lock was a dead process's, or the file system has no locks.
+  const std::string& note() const { return note_; }
+
+ private:
+  OutputLock(int fd, std::string path, std::vector<std::string> made)
+      : fd_(fd), path_(std::move(path)), made_(std::move(made)) {}
+
+  int fd_;
+  std::string path_;
+  std::vector<std::string> made_;  // directories, innermost last
+  std::string note_;
+};
+
+// That this rank can make a file in `directory` and remove it again. A directory that another machine has just made may
+// be seen late: it is looked for during some seconds.
+absl::Status CheckWritable(const std::string& directory, int rank);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_

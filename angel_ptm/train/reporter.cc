@@ -1,0 +1,100 @@
+#include "angel_ptm/train/reporter.h"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/model/cost.h"
+#include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/train/agreement.h"
+#include "angel_ptm/train/matrix_peak.h"
+
+namespace angel_ptm {
+
+absl::Status Reporter::Start(int64_t first_step) {
+  flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
+  double peak = MeasureMatrixPeak(*run_.machine.kernels, run_.machine.threads);
+  std::vector<double> peaks(static_cast<size_t>(run_.communicator.size()));
+  RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(peaks)),
+                                              std::as_bytes(std::span(&peak, 1)), {"matrix peak", -1}));
+  for (double p : peaks) matrix_peak_ += p;
+  absl::Status opened;
+  if (run_.rank() == 0) {
+    absl::StatusOr<MetricsFile> file = MetricsFile::Open(run_.config.output().directory(), first_step);
+    opened = file.status();
+    if (file.ok()) file_.emplace(*std::move(file));
+  }
+  RETURN_IF_ERROR(ShareStatus(opened, {"opening the metrics"}, run_.communicator));
+  if (file_) run_.Print(file_->TakeNote());
+  PrintStart();
+  return absl::OkStatus();
+}
+
+void Reporter::PrintStart() const {
+  if (!run_.prints()) return;
+  const TrainConfig& config = run_.config;
+  const int64_t recomputed = run_.plan->recomputed_blocks;
+  run_.Print(absl::StrCat("model: ", FormatCount(static_cast<double>(run_.plan->training.ParameterCount())),
+                          " parameters, ", run_.task->Describe()));
+  run_.Print(absl::StrCat("run: ", run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank,
+                          " threads, ZeRO stage ", config.sharding().zero_stage(), ", ",
+                          config.batch().global_batch_sequences(), " sequences of ", config.data().sequence_length(),
+                          " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank",
+                          recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : ""));
+  run_.Print(MemoryTable(run_.plan->training_plan));
+  run_.Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));
+}
+
+void Reporter::Report(StepMetrics metrics, double seconds, bool print) {
+  if (!file_) return;
+  metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) / seconds;
+  metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
+  mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
+  const bool was_behind = file_->behind();
+  if (const absl::Status written = file_->Append(metrics); !written.ok() && !was_behind) {
+    run_.Print(absl::StrCat("warning: ", written.message(),
+                            "; training goes on, its lines are kept until they can be written"));
+  }
+  run_.Print(file_->TakeNote());
+  const int64_t every = run_.config.output().log_every_steps();
+  const int64_t done = metrics.step + 1;
+  if (print || (every > 0 && (done % every == 0 || done == 1))) {
+    run_.Print(ProgressLine(metrics, {run_.config.steps(), mean_seconds_}));
+  }
+}
+
+void Reporter::Flush() {
+  if (!file_) return;
+  if (const absl::Status durable = file_->Flush(); !durable.ok()) {
+    run_.Print(absl::StrCat("warning: ", durable.message()));
+  }
+  run_.Print(file_->TakeNote());
+}
+
+void Reporter::PrintLanes(double seconds) {
+  const std::array<double, kLaneCount> busy = run_.lanes.TakeBusySeconds();
+  std::string text = absl::StrFormat("%s; lanes of rank 0 busy:", FormatSeconds(seconds));
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    absl::StrAppend(&text, absl::StrFormat("%s %s %.0f%%", lane == 0 ? "" : ",", Name(static_cast<Lane>(lane)),
+                                           seconds > 0 ? 100 * busy[lane] / seconds : 0));
+  }
+  run_.Print(text);
+}
+
+absl::Status Reporter::Finish(double seconds) {
+  PrintLanes(seconds);
+  if (!file_) return absl::OkStatus();
+  const absl::Status flushed = file_->Flush();
+  run_.Print(file_->TakeNote());
+  if (flushed.ok()) return absl::OkStatus();
+  if (file_->behind()) {
+    return absl::Status(flushed.code(), absl::StrCat(file_->path(), " lacks lines of the run: ", flushed.message()));
+  }
+  run_.Print(absl::StrCat("warning: ", flushed.message()));
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,66 @@
+#include "angel_ptm/train/resume_notes.h"
+
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/config/compare.h"
+#include "angel_ptm/train/start.h"
+
+namespace angel_ptm {
+namespace {
+
+// Fields that change no number of the curve, or that a resume refuses to see changed (the samples'). What they do to
+// the last bits is told by the numerics.
+constexpr std::string_view kHarmless[] = {
+    "data",     "seed",          "evaluation", "sharding", "memory",
+    "numerics", "communication", "checkpoint", "output",   "optimizer.skipped_steps_max"};
+constexpr std::string_view kMicroBatch[] = {"batch.micro_batch_sequences"};
+// What says where the learning rate falls to.
+constexpr std::string_view kOfTheFall[] = {"steps", "optimizer.schedule.final_learning_rate_ratio"};
+
+bool IsConstant(const TrainConfig& config) { return config.optimizer().schedule().kind() == ScheduleConfig::CONSTANT; }
+
+// "optimizer.adamw.beta1: 0.9 -> 0.8" of every field that alters what is learned.
+std::vector<std::string> CurveChanges(const TrainConfig& saved, const TrainConfig& now, const Task& task) {
+  std::vector<std::string> changes;
+  for (const FieldDifference& d : ConfigDifferences(saved, now)) {
+    if (IsBelow(d.path, kHarmless) || IsBelow(d.path, task.changeable_fields().without_effect)) continue;
+    if (IsBelow(d.path, kMicroBatch) && !task.loss_depends_on_micro_batch()) continue;
+    if (IsBelow(d.path, kOfTheFall) && IsConstant(saved) && IsConstant(now)) continue;
+    const char* why = IsBelow(d.path, kMicroBatch) ? " (the balance loss is that of one micro-batch)" : "";
+    changes.push_back(absl::StrCat(d.path, ": ", d.before, " -> ", d.after, why));
+  }
+  return changes;
+}
+
+std::string CurveNote(const std::vector<std::string>& changes, const TrainConfig& saved, const TrainConfig& now,
+                      int64_t step) {
+  const double before = ScheduleFromConfig(saved).At(step), after = ScheduleFromConfig(now).At(step);
+  const std::string rate = before == after ? std::string()
+                                           : absl::StrCat(" (the learning rate of step ", step, ": ",
+                                                          FormatExact(before), " -> ", FormatExact(after), ")");
+  return absl::StrCat("what is learned changes from here on: ", absl::StrJoin(changes, "; "), rate);
+}
+
+}  // namespace
+
+std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState& state, const TrainConfig& now,
+                                     const Numerics& numerics, const Task& task) {
+  std::vector<std::string> notes;
+  const std::vector<std::string> changes = CurveChanges(saved, now, task);
+  if (!changes.empty()) notes.push_back(CurveNote(changes, saved, now, state.next_step));
+  const NumericsDifference difference = Compare(state.numerics, numerics);
+  if (!difference.changed.empty()) {
+    notes.push_back(absl::StrCat("the numerics change: ", absl::StrJoin(difference.changed, ", "),
+                                 changes.empty() ? ": the run continues within rounding, not bit for bit" : ""));
+  }
+  if (!difference.unrecorded.empty()) {
+    notes.push_back(absl::StrCat("the checkpoint does not say with which ", absl::StrJoin(difference.unrecorded, ", "),
+                                 " it was made; with others the run continues within rounding"));
+  }
+  return notes;
+}
+
+}  // namespace angel_ptm

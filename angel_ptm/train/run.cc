@@ -1,0 +1,45 @@
+#include "angel_ptm/train/run.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace angel_ptm {
+
+void Run::Print(const std::string& text) const {
+  if (!prints() || text.empty()) return;
+  std::fprintf(options.out, "%s\n", text.c_str());
+  std::fflush(options.out);
+}
+
+absl::Status Run::SetUp() {
+  ASSIGN_OR_RETURN(task, OpenTask(config));
+  files = task->checkpoint_files();
+  ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
+                                              .rank = rank(),
+                                              .threads = derived.threads_per_rank,
+                                              .vocab_size = task->vocab_size(),
+                                              .host_bytes_max = derived.host_bytes,
+                                              .tiers_bytes_max = derived.tiers_bytes}));
+  const auto bytes = [&](TierKind tier) {
+    const int t = static_cast<int>(tier);
+    return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
+  };
+  ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice)));
+  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost)));
+  machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};
+  const AdamwConfig& adamw = config.optimizer().adamw();
+  const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),
+                                 static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
+  ASSIGN_OR_RETURN(executor, Executor::Create(plan->training, plan->training_plan, machine, constants));
+  feeder = task->MakeFeeder(plan->training, *executor, *task->training_samples());
+  if (task->validation_samples() != nullptr) {
+    ASSIGN_OR_RETURN(validation_executor,
+                     Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
+    validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
+    evaluator.emplace(*validation_executor, *validation_feeder, communicator);
+  }
+  views = StateViews(plan->training_plan.layout, machine);
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,57 @@
+// What one rank's run is made of, from the task to the bound Executors: everything that stays the same from its first
+// step to its last.
+#ifndef ANGEL_PTM_TRAIN_RUN_H_
+#define ANGEL_PTM_TRAIN_RUN_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/train/evaluate.h"
+#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/task.h"
+#include "angel_ptm/train/trainer.h"
+#include "comm/checked.h"
+
+namespace angel_ptm {
+
+struct Run {
+  Run(const TrainConfig& run_config, const RunFacts& facts, const TrainerOptions& run_options, Communicator& peers)
+      : config(run_config),
+        derived(Derive(run_config, facts)),
+        options(run_options),
+        communicator(&peers, SequenceCheck::kHistory) {}
+
+  // Opens the data, plans, makes the machine and binds the Executors. Not collective.
+  absl::Status SetUp();
+
+  int rank() const { return communicator.rank(); }
+  // Rank 0's text for people.
+  bool prints() const { return rank() == 0 && options.out != nullptr; }
+  void Print(const std::string& text) const;
+
+  const TrainConfig& config;
+  const DerivedConfig derived;
+  const TrainerOptions& options;
+  CheckedCommunicator communicator;
+
+  std::unique_ptr<Task> task;
+  std::vector<CheckpointFile> files;  // the task's, as they were when it was opened
+  std::unique_ptr<RunPlan> plan;
+  std::unique_ptr<Tier> device, host;
+  Lanes lanes;
+  Machine machine;
+  std::unique_ptr<Executor> executor, validation_executor;
+  std::unique_ptr<Feeder> feeder, validation_feeder;
+  std::optional<Evaluator> evaluator;  // none if nothing is evaluated
+  std::vector<StateView> views;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_RUN_H_

@@ -1,0 +1,231 @@
+#include "angel_ptm/train/start.h"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/base/hash.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/compare.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/train/agreement.h"
+#include "angel_ptm/train/initialise.h"
+#include "angel_ptm/train/resume_notes.h"
+
+namespace angel_ptm {
+namespace {
+
+absl::Status TakeOutput(Run& run, RunStart& start) {
+  const std::string& directory = run.config.output().directory();
+  absl::StatusOr<std::string> note = std::string();
+  if (run.rank() == 0) {
+    absl::StatusOr<OutputLock> lock = OutputLock::Take(directory);
+    if (lock.ok()) {
+      note = lock->note();
+      start.lock.emplace(*std::move(lock));
+    } else {
+      note = lock.status();
+    }
+  }
+  ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"the output directory's lock"}, run.communicator));
+  run.Print(said);
+  absl::Status writable = CheckWritable(directory, run.rank());
+  const absl::StatusOr<bool> saved_before = PathExists(CheckpointDirectory(run.config));
+  if (writable.ok()) writable = saved_before.status();
+  if (writable.ok() && *saved_before) writable = CheckWritable(CheckpointDirectory(run.config), run.rank());
+  return ShareStatus(writable, {"writing to the output directory"}, run.communicator);
+}
+
+absl::StatusOr<std::string> CheckpointOfStep(const std::string& directory, int64_t step) {
+  ASSIGN_OR_RETURN(const std::vector<CompleteCheckpoint> checkpoints, ListCompleteCheckpoints(directory));
+  std::vector<int64_t> steps;
+  for (const CompleteCheckpoint& checkpoint : checkpoints) {
+    if (checkpoint.step == step) return checkpoint.path;
+    steps.push_back(checkpoint.step);
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "--resume-from: there is no checkpoint of step ", step, " in ", directory,
+      steps.empty() ? std::string() : absl::StrCat(", which has those of steps ", absl::StrJoin(steps, ", "))));
+}
+
+// On rank 0. Empty: a fresh start.
+absl::StatusOr<std::string> ChooseCheckpoint(const Run& run) {
+  const std::string directory = CheckpointDirectory(run.config);
+  if (run.options.resume_from) return CheckpointOfStep(directory, *run.options.resume_from);
+  ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(directory));
+  if (!latest.warning.empty()) run.Print(absl::StrCat("warning: ", latest.warning));
+  if (!run.options.resume && !latest.path.empty()) {
+    return absl::AlreadyExistsError(absl::StrCat(latest.path,
+                                                 " exists already: continue it with --resume, or choose "
+                                                 "another output.directory"));
+  }
+  if (run.options.resume && latest.path.empty()) {
+    return absl::NotFoundError(absl::StrCat("--resume: there is no checkpoint in ", directory));
+  }
+  return latest.path;
+}
+
+absl::Status CheckSameModel(const Run& run, const TrainConfig& saved, const std::string& path) {
+  const ChangeableFields fields = run.task->changeable_fields();
+  std::vector<std::string_view> may_differ(fields.without_effect.begin(), fields.without_effect.end());
+  may_differ.insert(may_differ.end(), fields.of_the_curve.begin(), fields.of_the_curve.end());
+  const std::vector<std::string> differences = ModelDifferences(saved, run.config, may_differ);
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("--resume: ", path,
+                                                    " is of another model: ", absl::StrJoin(differences, "; "),
+                                                    ": restore model{}, or choose another output.directory"));
+}
+
+absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
+  const std::string& path = start.checkpoint;
+  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+  RETURN_IF_ERROR(checkpoint.CheckGraph(run.plan->training));
+  std::string left_out;
+  ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
+  RETURN_IF_ERROR(CheckSameModel(run, saved, path));
+  ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
+  const std::string sample_order = run.task->sample_order();
+  if (start.state.sample_order != sample_order) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--resume: ", path, " was trained on other samples: ", start.state.sample_order, "; this run has ",
+        sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
+  }
+  RETURN_IF_ERROR(LoadState(checkpoint, run.plan->training.states, run.views));
+  run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
+  if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
+  for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {
+    run.Print(absl::StrCat("note: ", note));
+  }
+  return absl::OkStatus();
+}
+
+// A free name for `name` in `directory`.
+absl::StatusOr<std::string> FreeName(const std::string& directory, const std::string& name) {
+  std::string path = absl::StrCat(directory, "/", name);
+  for (int number = 1;; ++number) {
+    ASSIGN_OR_RETURN(const bool taken, PathExists(path));
+    if (!taken) return path;
+    path = absl::StrCat(directory, "/", name, ".", number);
+  }
+}
+
+// On rank 0. Newest first: killed in between, the newest that is left is still newer than the one gone on from.
+absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
+  ASSIGN_OR_RETURN(std::vector<CompleteCheckpoint> checkpoints,
+                   ListCompleteCheckpoints(CheckpointDirectory(run.config)));
+  std::erase_if(checkpoints, [&](const CompleteCheckpoint& c) { return c.step <= start.state.next_step; });
+  if (checkpoints.empty()) return std::string();
+  const std::string& output = run.config.output().directory();
+  const std::string aside = output + "/set-aside";
+  RETURN_IF_ERROR(MakeDirectories(aside));
+  ASSIGN_OR_RETURN(const bool has_metrics, PathExists(output + "/metrics.jsonl"));
+  if (has_metrics) {
+    ASSIGN_OR_RETURN(const std::string lines, ReadFile(output + "/metrics.jsonl", std::numeric_limits<int64_t>::max()));
+    ASSIGN_OR_RETURN(const std::string copy, FreeName(aside, "metrics.jsonl"));
+    RETURN_IF_ERROR(WriteFile(copy, lines));
+  }
+  std::vector<int64_t> steps;
+  for (auto it = checkpoints.rbegin(); it != checkpoints.rend(); ++it) {
+    ASSIGN_OR_RETURN(const std::string to, FreeName(aside, it->path.substr(it->path.rfind('/') + 1)));
+    RETURN_IF_ERROR(RenamePath(it->path, to));
+    steps.insert(steps.begin(), it->step);
+  }
+  return absl::StrCat("note: the newer checkpoints, of steps ", absl::StrJoin(steps, ", "), ", are in ", aside,
+                      " now, with a copy of the metrics");
+}
+
+// Collective. Unlike nodes, or a program of another build on one of them, would compute other bits than law 1 says.
+absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
+  const auto line = [](std::string* out, const auto& field) { absl::StrAppend(out, field.first, "\t", field.second); };
+  ASSIGN_OR_RETURN(const std::string text,
+                   ShareFromRankZero(absl::StrJoin(own, "\n", line), {"numerics of rank 0"}, run.communicator));
+  Numerics of_rank_zero;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, '\n'))) {
+    const size_t tab = part.find('\t');
+    of_rank_zero.emplace_back(part.substr(0, tab), part.substr(tab + 1));
+  }
+  const NumericsDifference difference = Compare(of_rank_zero, own);
+  absl::Status same;
+  if (!difference.changed.empty()) {
+    same = absl::FailedPreconditionError(absl::StrCat(
+        "rank ", run.rank(),
+        " computes with other numerics than rank 0 (rank 0's -> its own): ", absl::StrJoin(difference.changed, ", "),
+        ": wanted the same program and matrix library on all ranks, and one numerics.threads_per_rank"));
+  }
+  return ShareStatus(same, {"whether the numerics are the same"}, run.communicator);
+}
+
+}  // namespace
+
+LearningRateSchedule ScheduleFromConfig(const TrainConfig& config) {
+  const ScheduleConfig& schedule = config.optimizer().schedule();
+  const ScheduleKind kind = schedule.kind() == ScheduleConfig::COSINE   ? ScheduleKind::kCosine
+                            : schedule.kind() == ScheduleConfig::LINEAR ? ScheduleKind::kLinear
+                                                                        : ScheduleKind::kConstant;
+  return {kind, config.optimizer().adamw().learning_rate(), schedule.warmup_steps(), config.steps(),
+          schedule.final_learning_rate_ratio()};
+}
+
+absl::Status StartOrResume(Run& run, RunStart& start) {
+  RETURN_IF_ERROR(TakeOutput(run, start));
+  absl::StatusOr<std::string> chosen = std::string();
+  if (run.rank() == 0) chosen = ChooseCheckpoint(run);
+  ASSIGN_OR_RETURN(start.checkpoint, ShareFromRankZero(chosen, {"which checkpoint to go on from"}, run.communicator));
+  const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
+                                       run.machine.kernels->name, run.options.build);
+  if (start.checkpoint.empty()) {
+    InitialiseState(run.plan->training, run.config.seed(), run.views, run.derived.threads_per_rank);
+  } else {
+    RETURN_IF_ERROR(Resume(run, start, numerics));
+  }
+  start.state.sample_order = run.task->sample_order();
+  start.state.numerics = numerics;
+  return absl::OkStatus();
+}
+
+absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
+  const TrainConfig& config = run.config;
+  const SampleSource* validation = run.task->validation_samples();
+  const std::string loop =
+      absl::StrCat("at step ", state.next_step, " of ", config.steps(), " (", run.derived.accumulation_steps,
+                   " micro-batches a step, evaluation of ", validation != nullptr ? validation->sample_count() : 0,
+                   " samples every ", config.evaluation().every_steps(), " steps, checkpoint every ",
+                   config.checkpoint().every_steps(), ")");
+  std::vector<CollectiveEntry> planned = {
+      {CollectiveVerb::kBarrier, loop, 0},
+      {CollectiveVerb::kBarrier, absl::StrCat("before sample ", state.next_sample, ", ", state.sample_order), 0}};
+  const auto append = [&](const Graph& graph, const Segment& segment) {
+    for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
+      const CollectiveVerb verb =
+          c.kind == StepKind::kReduce ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
+      planned.push_back({verb, c.what, c.bytes});
+    }
+  };
+  append(run.plan->training, run.plan->training_plan.micro_step);
+  append(run.plan->training, run.plan->training_plan.update);
+  append(run.plan->training, run.plan->training_plan.joined);
+  append(run.plan->evaluation, run.plan->evaluation_plan.micro_step);
+  // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
+  const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
+  planned.push_back(
+      {CollectiveVerb::kBarrier, absl::StrCat("under configuration ", absl::Hex(digest, absl::kZeroPad16)), 0});
+  RETURN_IF_ERROR(run.communicator.VerifySameSequence(planned));
+  RETURN_IF_ERROR(CheckSameNumerics(run, state.numerics));
+  return CheckReplicas(run.views, state.next_step, run.communicator);
+}
+
+absl::Status SetNewerAside(Run& run, const RunStart& start) {
+  if (!run.options.resume_from) return absl::OkStatus();
+  absl::StatusOr<std::string> note = std::string();
+  if (run.rank() == 0) note = MoveNewer(run, start);
+  ASSIGN_OR_RETURN(const std::string said,
+                   ShareFromRankZero(note, {"setting newer checkpoints aside"}, run.communicator));
+  run.Print(said);
+  return absl::OkStatus();
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,109 @@
+// What a run trains: the door between the trainer, which knows no model family, and a family with its samples. A new
+// family is a model file (model/) and a task file (train/tasks/).
+#ifndef ANGEL_PTM_TRAIN_TASK_H_
+#define ANGEL_PTM_TRAIN_TASK_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/data/loader.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/model/graph.h"
+
+namespace angel_ptm {
+
+// Sums over the samples of micro-batches. A run's loss is loss / weight; `own` means what the task says.
+struct LossSums {
+  double loss = 0, weight = 0, own = 0;
+};
+
+// A number of the task's own in the metrics: its name in metrics.jsonl and its text in progress lines.
+struct TaskNumber {
+  std::string name;
+  double value = 0;
+  std::string text;
+};
+
+// A fixed set of samples in a fixed order, a function of the configuration and the data alone.
+class SampleSource {
+ public:
+  virtual ~SampleSource() = default;
+  virtual int64_t sample_count() const = 0;  // of an epoch, or of an evaluation
+  virtual int64_t step_count() const = 0;    // that cover them
+  virtual int64_t samples_per_step() const = 0;
+  // Of each of `world` ranks.
+  virtual int64_t MicroBatchesPerStep(int64_t world) const = 0;
+};
+
+// Puts samples into the inputs of one Executor's graph and reads the losses back. Allocates nothing.
+class Feeder {
+ public:
+  virtual ~Feeder() = default;
+  // Fills the inputs with the micro-batch at `place`.
+  virtual void Feed(const MicroBatchPlace& place) = 0;
+  // Of the micro-batch fed and played last.
+  virtual LossSums Losses() = 0;
+  virtual const SampleSource& source() const = 0;
+};
+
+// Which fields of model{} a resumed run may change, as paths: all others make it another model.
+struct ChangeableFields {
+  std::span<const std::string_view> without_effect;  // on a run that has begun
+  std::span<const std::string_view> of_the_curve;    // change what the next steps learn, as a learning rate does
+};
+
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  // Graphs by purpose, all with the same units and parameters. Blocks [0, recomputable_blocks()) can be recomputed in
+  // the backward pass. Decoding: one step of `rows` sequences of up to `length` positions (train/generate.h);
+  // kInvalidArgument if the family does not decode or not as far.
+  virtual int64_t recomputable_blocks() const = 0;
+  virtual Graph BuildTraining(const std::vector<bool>& recompute) const = 0;
+  virtual Graph BuildEvaluation() const = 0;
+  virtual absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const = 0;
+
+  // "2 layers, dense, vocabulary 300".
+  virtual std::string Describe() const = 0;
+  virtual ChangeableFields changeable_fields() const = 0;
+  // Whether the loss is not a sum over samples: then batch.micro_batch_sequences changes what is learned.
+  virtual bool loss_depends_on_micro_batch() const = 0;
+
+  // The size that MakeTask takes, of the prepared data.
+  virtual int64_t vocab_size() const = 0;
+
+  // Only of an opened task:
+  // training is never null, validation is null if nothing is evaluated.
+  virtual const SampleSource* training_samples() const = 0;
+  virtual const SampleSource* validation_samples() const = 0;
+  // Names what makes sample number i what it is. A run that would see other samples is another run.
+  virtual std::string sample_order() const = 0;
+  // What a checkpoint keeps beside the state.
+  virtual std::vector<CheckpointFile> checkpoint_files() const = 0;
+  // `graph` is the training or evaluation graph, `executor` is bound to it, `samples` are this task's. All must outlive
+  // the feeder.
+  virtual std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
+                                             const SampleSource& samples) const = 0;
+  // Of the micro-batch played last, and of an evaluation.
+  virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
+  virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;
+};
+
+// The task of the configuration's model family, for graphs alone: no data is read. `vocab_size` stands for the prepared
+// data where the configuration leaves the size to it.
+std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size);
+
+// The same with its samples. Errors: those of the data, or of a configuration that does not fit them.
+absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TASK_H_

@@ -1,0 +1,28 @@
+// The model families there are.
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/train/task.h"
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
+
+namespace angel_ptm {
+
+std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size) {
+  switch (config.model().family_case()) {
+    case ModelConfig::kHunyuanLm:
+      return MakeHunyuanLmTask(config, vocab_size);
+    case ModelConfig::FAMILY_NOT_SET:
+      break;
+  }
+  APTM_CHECK(false, "a configuration without a model family was not refused");
+}
+
+absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config) {
+  switch (config.model().family_case()) {
+    case ModelConfig::kHunyuanLm:
+      return OpenHunyuanLmTask(config);
+    case ModelConfig::FAMILY_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("model: wanted a model family, got none");
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,188 @@
+#include "angel_ptm/train/tasks/hunyuan_lm.h"
+
+#include <algorithm>
+#include <array>
+#include <numbers>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/data/dataset.h"
+#include "angel_ptm/train/tasks/token_feeder.h"
+
+namespace angel_ptm {
+namespace {
+
+// Fields that matter only before the first step or to readers of an exported model, and sizes whose 0 stands for a
+// value found elsewhere: the shapes of the parameters tell those.
+constexpr std::array<std::string_view, 5> kWithoutEffect = {
+    "model.hunyuan_lm.initializer_range", "model.hunyuan_lm.max_position_embeddings",
+    "model.hunyuan_lm.num_key_value_heads", "model.hunyuan_lm.head_dim", "model.hunyuan_lm.vocab_size"};
+constexpr std::array<std::string_view, 1> kOfTheCurve = {"model.hunyuan_lm.router_aux_loss_coefficient"};
+
+class HunyuanLmTask final : public Task {
+ public:
+  HunyuanLmTask(const TrainConfig& config, int64_t vocab_size)
+      : config_(config),
+        vocab_size_(vocab_size),
+        shape_(ShapeFromConfig(config.model(), vocab_size)),
+        batch_(BatchFromConfig(config)) {}
+
+  // `dataset` has the vocabulary that the task was made with.
+  absl::Status Open(TextDataset dataset);
+
+  int64_t recomputable_blocks() const override { return shape_.num_hidden_layers; }
+  Graph BuildTraining(const std::vector<bool>& recompute) const override {
+    return BuildHunyuanLmTraining(shape_, batch_, recompute);
+  }
+  Graph BuildEvaluation() const override { return BuildHunyuanLmEvaluation(shape_, batch_); }
+  absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const override;
+
+  std::string Describe() const override;
+  ChangeableFields changeable_fields() const override { return {kWithoutEffect, kOfTheCurve}; }
+  bool loss_depends_on_micro_batch() const override {
+    return shape_.is_moe() && shape_.router_aux_loss_coefficient != 0;
+  }
+
+  int64_t vocab_size() const override { return vocab_size_; }
+  const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
+  const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
+  std::string sample_order() const override;
+  std::vector<CheckpointFile> checkpoint_files() const override {
+    return {{"tokenizer.json", dataset_.tokenizer_json}, {"tokenizer_config.json", dataset_.tokenizer_config_json}};
+  }
+  std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
+                                     const SampleSource& samples) const override {
+    APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
+    return std::make_unique<TokenFeeder>(graph, executor, static_cast<const TokenSource&>(samples), token_bytes_);
+  }
+  std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override;
+  std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const override;
+
+ private:
+  const TrainConfig config_;
+  const int64_t vocab_size_;
+  const HunyuanLmShape shape_;
+  const HunyuanLmBatch batch_;
+  TextDataset dataset_;
+  std::vector<int32_t> token_bytes_;  // by token id
+  std::optional<TokenSource> training_, validation_;
+};
+
+absl::Status HunyuanLmTask::Open(TextDataset dataset) {
+  dataset_ = std::move(dataset);
+  token_bytes_ = dataset_.tokenizer->TokenByteLengths();
+  const std::string& directory = config_.data().directory();
+  const int64_t vocab_size = config_.model().hunyuan_lm().vocab_size();
+  if (vocab_size > 0 && vocab_size < static_cast<int64_t>(token_bytes_.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("model.hunyuan_lm.vocab_size: smaller than the tokenizer of ",
+                                                   directory, ", wanted 0 or at least ", token_bytes_.size(), ", got ",
+                                                   vocab_size));
+  }
+  LoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
+                        .micro_batch = config_.batch().micro_batch_sequences(),
+                        .seed = config_.seed()};
+  ASSIGN_OR_RETURN(const Loader training, Loader::Create(dataset_.train.get(), options));
+  training_.emplace(training);
+  if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
+  if (dataset_.validation == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("evaluation.every_steps: ", directory,
+                                                   " has no validation text, wanted 0, got ",
+                                                   config_.evaluation().every_steps()));
+  }
+  options.evaluation_samples = config_.evaluation().sequences();
+  ASSIGN_OR_RETURN(const Loader validation, Loader::Create(dataset_.validation.get(), options));
+  validation_.emplace(validation);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Graph> HunyuanLmTask::BuildDecoding(int64_t rows, int64_t length) const {
+  const int64_t positions = config_.model().hunyuan_lm().max_position_embeddings();
+  if (length > positions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a prompt and --tokens come to ", length,
+                     " tokens, wanted at most the model's max_position_embeddings = ", positions));
+  }
+  return BuildHunyuanLmDecoding(shape_, rows, length, batch_.expert_block_rows);
+}
+
+std::string HunyuanLmTask::Describe() const {
+  return absl::StrCat(
+      shape_.num_hidden_layers, " layers",
+      shape_.is_moe() ? absl::StrCat(", ", shape_.num_experts, " experts, top ", shape_.moe_topk) : ", dense",
+      ", vocabulary ", shape_.vocab_size);
+}
+
+std::string HunyuanLmTask::sample_order() const {
+  return absl::StrCat("tokenizer ", absl::Hex(dataset_.manifest.tokenizer_xxh64, absl::kZeroPad16), ", tokens ",
+                      absl::Hex(dataset_.manifest.train_xxh64, absl::kZeroPad16), " in sequences of ",
+                      config_.data().sequence_length(), ", seed ", config_.seed());
+}
+
+// Fullest expert over the mean, worst layer; 1 is even.
+std::vector<TaskNumber> HunyuanLmTask::StepNumbers(const Graph& training, const Executor& executor) const {
+  if (!shape_.is_moe()) return {};
+  std::vector<int32_t> counts(static_cast<size_t>(shape_.num_experts));
+  double worst = 1;
+  for (const Op& op : training.ops) {
+    if (op.kind != OpKind::kRouter || op.phase != Phase::kForward) continue;
+    executor.ReadOutput(op.outputs[3], counts.data());
+    double sum = 0, fullest = 0;
+    for (int32_t count : counts) {
+      sum += count;
+      fullest = std::max<double>(fullest, count);
+    }
+    worst = std::max(worst, fullest * static_cast<double>(counts.size()) / sum);
+  }
+  return {{"expert_balance", worst, absl::StrFormat("balance %.2f", worst)}};
+}
+
+// Nats / ln 2 / bytes of the target tokens: comparable across vocabularies.
+std::vector<TaskNumber> HunyuanLmTask::EvaluationNumbers(const LossSums& sums) const {
+  const double bits = sums.loss / std::numbers::ln2 / sums.own;
+  return {{"validation_bits_per_byte", bits, absl::StrFormat("%.3f bits/byte", bits)}};
+}
+
+}  // namespace
+
+HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
+  const HunyuanLmConfig& c = config.hunyuan_lm();
+  return {.vocab_size = c.vocab_size() > 0 ? c.vocab_size() : vocab_size,
+          .hidden_size = c.hidden_size(),
+          .intermediate_size = c.intermediate_size(),
+          .num_hidden_layers = c.num_hidden_layers(),
+          .num_attention_heads = c.num_attention_heads(),
+          .num_key_value_heads = KeyValueHeads(c),
+          .head_dim = HeadDim(c),
+          .num_experts = c.num_experts(),
+          .moe_topk = c.moe_topk(),
+          .rope_theta = c.rope_theta(),
+          .rope_alpha = c.rope_alpha(),
+          .rms_norm_eps = static_cast<float>(c.rms_norm_eps()),
+          .tie_word_embeddings = c.tie_word_embeddings(),
+          .initializer_range = static_cast<float>(c.initializer_range()),
+          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient())};
+}
+
+HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
+  return {.rows = config.batch().micro_batch_sequences(),
+          .sequence = config.data().sequence_length(),
+          .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
+          .expert_block_rows = config.numerics().expert_block_rows()};
+}
+
+std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size) {
+  return std::make_unique<HunyuanLmTask>(config, vocab_size);
+}
+
+absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanLmTask(const TrainConfig& config) {
+  ASSIGN_OR_RETURN(TextDataset dataset, OpenTextDataset(config.data().directory(), config.data().sequence_length()));
+  auto task = std::make_unique<HunyuanLmTask>(config, dataset.tokenizer->vocabulary_size());
+  RETURN_IF_ERROR(task->Open(std::move(dataset)));
+  return std::unique_ptr<Task>(std::move(task));
+}
+
+}  // namespace angel_ptm

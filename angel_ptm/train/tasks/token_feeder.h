@@ -1,0 +1,55 @@
+// Feeds an Executor with micro-batches of packed token sequences and reads the token losses back.
+#ifndef ANGEL_PTM_TRAIN_TASKS_TOKEN_FEEDER_H_
+#define ANGEL_PTM_TRAIN_TASKS_TOKEN_FEEDER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "angel_ptm/data/loader.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/train/task.h"
+
+namespace angel_ptm {
+
+// A Loader's samples.
+class TokenSource final : public SampleSource {
+ public:
+  explicit TokenSource(const Loader& loader) : loader_(loader) {}
+  int64_t sample_count() const override { return loader_.sample_count(); }
+  int64_t step_count() const override { return loader_.step_count(); }
+  int64_t samples_per_step() const override { return loader_.options().global_batch; }
+  int64_t MicroBatchesPerStep(int64_t world) const override { return loader_.MicroBatchesPerStep(world); }
+  const Loader& loader() const { return loader_; }
+
+ private:
+  const Loader loader_;
+};
+
+// Its buffers are made once.
+class TokenFeeder final : public Feeder {
+ public:
+  // `graph` is a training or evaluation graph with `executor` bound to it. token_bytes: byte length by token id.
+  // Nothing is owned.
+  TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source, std::span<const int32_t> token_bytes);
+
+  void Feed(const MicroBatchPlace& place) override;
+  // The token losses in token order, the targets that count, and the bytes of text they stand for.
+  LossSums Losses() override;
+  const SampleSource& source() const override { return source_; }
+
+ private:
+  Executor& executor_;
+  const TokenSource& source_;
+  const std::span<const int32_t> token_bytes_;
+  const TensorId tokens_tensor_, targets_tensor_, positions_tensor_, segment_start_tensor_, target_count_tensor_,
+      token_loss_tensor_;
+  std::vector<int32_t> tokens_, targets_, positions_, segment_start_;  // [T]
+  std::vector<float> losses_;                                          // [T]
+  int64_t target_count_ = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TASKS_TOKEN_FEEDER_H_

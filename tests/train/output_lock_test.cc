@@ -1,0 +1,92 @@
+#include "angel_ptm/train/output_lock.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/laws/trainer_run.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(OutputLockTest, TheSecondIsToldWhoHasIt) {
+  const TemporaryFolder folder;
+  const std::string directory = folder / "runs/a";
+  {
+    const auto first = OutputLock::Take(directory);
+    ASSERT_TRUE(first.ok()) << first.status();
+    EXPECT_EQ(first->note(), "");
+    const absl::Status second = OutputLock::Take(directory).status();
+    EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition) << second;
+    EXPECT_THAT(std::string(second.message()), HasSubstr(absl::StrCat("is in use by process ", getpid(), " on host ")));
+    EXPECT_TRUE(OutputLock::Take(folder / "runs/b").ok());
+  }
+  // Nothing was put into it: nothing is left.
+  EXPECT_FALSE(std::filesystem::exists(folder / "runs"));
+  std::filesystem::create_directories(directory);
+  EXPECT_TRUE(OutputLock::Take(directory).ok());
+  EXPECT_TRUE(std::filesystem::is_empty(directory));
+}
+
+TEST(OutputLockTest, ADeadProcessesLockIsTakenOver) {
+  const TemporaryFolder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto lock = OutputLock::Take(folder.path());
+    _exit(lock.ok() ? 0 : 1);  // as if killed: no destructor runs
+  }
+  int ended = -1;
+  ASSERT_EQ(waitpid(child, &ended, 0), child);
+  ASSERT_EQ(ended, 0);
+  ASSERT_THAT(Slurp(folder / "lock"), HasSubstr(absl::StrCat("process ", child, " on host ")));
+  const auto lock = OutputLock::Take(folder.path());
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  EXPECT_THAT(lock->note(), HasSubstr(absl::StrCat("of process ", child, " on host ")));
+  EXPECT_THAT(Slurp(folder / "lock"), HasSubstr(absl::StrCat("process ", getpid(), " on host ")));
+}
+
+TEST(OutputLockTest, ARunBesideALiveOneIsRefusedAndChangesNothing) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config = TrainerConfig(/*moe=*/false, folder.path(), "run", {"steps=3"});
+  {
+    const auto lock = OutputLock::Take(folder / "run");
+    ASSERT_TRUE(lock.ok()) << lock.status();
+    const TrainerOutcome refused = RunTrainer({.configs = {config}, .world_size = 2});
+    for (const absl::Status& status : refused.statuses) {
+      EXPECT_THAT(std::string(status.message()), HasSubstr("run is in use by process ")) << status;
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder / "run/metrics.jsonl"));
+  }
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2});
+  EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+  EXPECT_FALSE(std::filesystem::exists(folder / "run/lock"));
+}
+
+// Shown at the start, not at the first checkpoint.
+TEST(CheckWritableTest, ARankThatCannotWriteEndsTheRunAtItsStart) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig usual = TrainerConfig(/*moe=*/false, folder.path(), "run");
+  const TrainConfig other = TrainerConfig(/*moe=*/false, folder.path(), "text/prose.txt");  // a file
+  const TrainerOutcome outcome = RunTrainer({.configs = {usual, other}, .world_size = 2});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrCat("rank 1: cannot write ", folder.path(), "/text/prose.txt/")))
+        << status;
+  }
+  EXPECT_EQ(outcome.last_step_begun, -1);
+}
+
+}  // namespace
+}  // namespace angel_ptm
