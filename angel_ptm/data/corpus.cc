@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr int64_t kTailBytesMin = 1024;
 
 // The name of the folder that holds `path`, or of `path` itself if that is a folder.
-std::string OwnName(const std::string& path) {
+std::string FolderName(const std::string& path) {
   std::error_code error;
   fs::path absolute = fs::absolute(path, error).lexically_normal();
   if (absolute.filename().empty()) absolute = absolute.parent_path();
@@ -79,7 +79,7 @@ class InputFiles {
     if (!is_new) return absl::OkStatus();
     const std::string& input = inputs_[index_];
     const fs::path below = path.lexically_relative(input);
-    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : OwnName(input), info.st_size});
+    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : FolderName(input), info.st_size});
     return absl::OkStatus();
   }
 

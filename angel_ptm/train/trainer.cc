@@ -192,7 +192,9 @@ absl::Status Trainer::StartOrResume() {
     if (latest.path.empty()) {
       return absl::NotFoundError(absl::StrCat("--resume: there is no checkpoint in ", CheckpointDirectory(config_)));
     }
-    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(latest.path));
+    absl::StatusOr<CheckpointReader> opened = CheckpointReader::Open(latest.path);
+    RETURN_IF_ERROR(WithOlderCheckpoint(opened.status(), latest.path));
+    const CheckpointReader& checkpoint = *opened;
     RETURN_IF_ERROR(checkpoint.CheckGraph(plan_->training));
     RETURN_IF_ERROR(CheckSameModel(config_, checkpoint));
     ASSIGN_OR_RETURN(state_, TrainStateFromJson(checkpoint.manifest().trainer_state, latest.path));
@@ -201,7 +203,7 @@ absl::Status Trainer::StartOrResume() {
           "--resume: ", latest.path, " was trained on other samples: ", state_.sample_order, "; this run has ",
           sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
     }
-    RETURN_IF_ERROR(LoadState(checkpoint, views_));
+    RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, views_), latest.path));
     Print(absl::StrCat("resumed ", latest.path, " at step ", state_.next_step));
     if (state_.numerics != numerics) {
       Print(absl::StrCat("note: the checkpoint was trained with ", state_.numerics, "; this run has ", numerics,
