@@ -86,6 +86,12 @@ absl::Status FileReader::ReadAt(int64_t offset, std::span<std::byte> out) const 
   return absl::OkStatus();
 }
 
+absl::StatusOr<FileStamp> FileReader::Stamp() const {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return FileError("read the size of", path_, errno);
+  return FileStamp{info.st_size, int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
+}
+
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max) {
   ASSIGN_OR_RETURN(const FileReader reader, FileReader::Open(path));
   if (reader.size() > bytes_max) {

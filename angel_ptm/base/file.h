@@ -20,6 +20,14 @@ namespace angel_ptm {
 // that cannot be read, else kUnknown.
 absl::Status FileError(std::string_view action, std::string_view path, int error_number);
 
+// What changes when a file's content is changed in place.
+struct FileStamp {
+  int64_t bytes = 0;
+  int64_t modified_nanoseconds = 0;
+
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
 // A regular file open for reading at any place; safe to use from several threads.
 class FileReader {
  public:
@@ -30,6 +38,8 @@ class FileReader {
 
   // Fills `out` from byte `offset`; a shorter file is an error.
   absl::Status ReadAt(int64_t offset, std::span<std::byte> out) const;
+  // Of now.
+  absl::StatusOr<FileStamp> Stamp() const;
   // When it was opened.
   int64_t size() const { return size_; }
   const std::string& path() const { return path_; }

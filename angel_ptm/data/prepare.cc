@@ -163,13 +163,15 @@ class Preparation {
     RETURN_IF_ERROR(CheckSplits());
     RETURN_IF_ERROR(train.Finish());
     RETURN_IF_ERROR(validation.Finish());
+    const std::string tokenizer_config_json = tokenizer_->ToConfigJson();
+    manifest.tokenizer_config_xxh64 = Xxh64(tokenizer_config_json);
     manifest.train_xxh64 = train.header_xxh64();
     manifest.validation_xxh64 = validation.header_xxh64();
     manifest.replaced_sequences = corpus_.replaced_sequences();
     manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
 
     ASSIGN_OR_RETURN(AtomicFile tokenizer, Finished(path("tokenizer.json"), tokenizer_json));
-    ASSIGN_OR_RETURN(AtomicFile tokenizer_config, Finished(path("tokenizer_config.json"), tokenizer_->ToConfigJson()));
+    ASSIGN_OR_RETURN(AtomicFile tokenizer_config, Finished(path("tokenizer_config.json"), tokenizer_config_json));
     ASSIGN_OR_RETURN(AtomicFile description, Finished(path("dataset.json"), manifest.ToJson()));
 
     // All new content is on the disk and only takes its names. An earlier dataset's description goes first and the new

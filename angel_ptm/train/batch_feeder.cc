@@ -16,14 +16,15 @@ BatchFeeder::BatchFeeder(const Graph& graph, Executor& executor, const Loader& l
   losses_.resize(tokens);
 }
 
-void BatchFeeder::Feed(const MicroBatchPlace& place) {
-  target_count_ = loader_.FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_});
+absl::Status BatchFeeder::Feed(const MicroBatchPlace& place) {
+  ASSIGN_OR_RETURN(target_count_, loader_.FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_}));
   const float count = static_cast<float>(target_count_);
   executor_.WriteInput(tokens_tensor_, tokens_.data());
   executor_.WriteInput(targets_tensor_, targets_.data());
   executor_.WriteInput(positions_tensor_, positions_.data());
   executor_.WriteInput(segment_start_tensor_, segment_start_.data());
   executor_.WriteInput(target_count_tensor_, &count);
+  return absl::OkStatus();
 }
 
 double BatchFeeder::LossSum() {

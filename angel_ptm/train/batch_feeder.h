@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "angel_ptm/base/status.h"
 #include "angel_ptm/data/loader.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/model/graph.h"
@@ -16,8 +17,8 @@ class BatchFeeder {
   // `graph` is a training or evaluation graph with `executor` bound to it; `loader` gives its batches. Not owned.
   BatchFeeder(const Graph& graph, Executor& executor, const Loader& loader);
 
-  // Fills the inputs with the micro-batch at `place`.
-  void Feed(const MicroBatchPlace& place);
+  // Fills the inputs with the micro-batch at `place`. Errors: the data cannot be read.
+  absl::Status Feed(const MicroBatchPlace& place);
 
   // Of the micro-batch played last: the sum of its token losses in token order, and how many targets counted.
   double LossSum();

@@ -18,10 +18,10 @@ absl::StatusOr<Validation> Evaluator::Evaluate() {
   Sums mine;
   for (int64_t step = 0; step < loader.step_count(); ++step) {
     for (int64_t micro = 0; micro < loader.MicroBatchesPerStep(world); ++micro) {
-      feeder_.Feed({.first_sample = step * loader.options().global_batch,
-                    .micro = micro,
-                    .rank = communicator_.rank(),
-                    .world = world});
+      RETURN_IF_ERROR(feeder_.Feed({.first_sample = step * loader.options().global_batch,
+                                    .micro = micro,
+                                    .rank = communicator_.rank(),
+                                    .world = world}));
       RETURN_IF_ERROR(executor_.RunMicroStep(/*accumulate=*/false, step));
       mine.loss += feeder_.LossSum();
       mine.targets += static_cast<double>(feeder_.target_count());

@@ -181,6 +181,7 @@ absl::Status Trainer::StartOrResume() {
   const std::string sample_order = DescribeSampleOrder(config_, dataset_.manifest);
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config_)));
   if (!latest.warning.empty()) Print(absl::StrCat("warning: ", latest.warning));
+  if (!dataset_.note.empty()) Print(absl::StrCat("note: ", dataset_.note));
   if (!options_.resume) {
     if (!latest.path.empty()) {
       return absl::AlreadyExistsError(absl::StrCat(latest.path,
@@ -281,7 +282,7 @@ absl::Status Trainer::Prepare() {
 
 absl::Status Trainer::MicroSteps(double& loss_sum, double& target_count) {
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
-    feeder_->Feed(Place(micro));
+    RETURN_IF_ERROR(feeder_->Feed(Place(micro)));
     RETURN_IF_ERROR(executor_->RunMicroStep(micro > 0, state_.next_step));
     loss_sum += feeder_->LossSum();
     target_count += static_cast<double>(feeder_->target_count());
@@ -344,7 +345,7 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(communicator_.size());
   for (int64_t micro = 0; micro < derived_.accumulation_steps; ++micro) {
-    feeder_->Feed(Place(micro));
+    RETURN_IF_ERROR(feeder_->Feed(Place(micro)));
     ASSIGN_OR_RETURN(const NonFinite mine, executor_->FindNonFinite(micro > 0, state_.next_step));
     RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(found)),
                                             std::as_bytes(std::span(&mine, 1)), {"first non-finite tensor", micro}));

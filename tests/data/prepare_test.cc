@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "angel_ptm/base/checksum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/data/test_support.h"
@@ -61,7 +62,7 @@ std::vector<int32_t> AllTokens(const std::string& path) {
   const auto file = TokenFile::Open(path);
   EXPECT_TRUE(file.ok()) << file.status();
   std::vector<int32_t> tokens((*file)->token_count());
-  (*file)->Read(0, tokens);
+  EXPECT_TRUE((*file)->Read(0, tokens).ok());
   return tokens;
 }
 
@@ -239,6 +240,31 @@ TEST_F(PrepareTest, WithoutValidationText) {
   EXPECT_EQ(dataset->validation, nullptr);
 }
 
+// A description changed by someone who also corrects its checksum.
+std::string Resealed(std::string manifest) {
+  const size_t body = manifest.find('\n') + 1;
+  return manifest.replace(14, 16, ChecksumText(Xxh64(std::string_view(manifest).substr(body))));
+}
+
+TEST_F(PrepareTest, NoByteOfAnyFileChangesUnseen) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  std::mt19937 random(3);
+  for (const std::string& name : OutputFiles()) {
+    const std::string good = Slurp(options_.output + "/" + name);
+    // Every byte of the small files' beginning, then samples.
+    for (size_t at = 0; at < good.size(); at += at < 200 ? 1 : 1 + random() % (good.size() / 8)) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
+      Spill(options_.output + "/" + name, bad);
+      ASSERT_FALSE(OpenTextDataset(options_.output, 64).ok()) << name << ", byte " << at;
+    }
+    Spill(options_.output + "/" + name, good.substr(0, good.size() / 2));
+    ASSERT_FALSE(OpenTextDataset(options_.output, 64).ok()) << name;
+    Spill(options_.output + "/" + name, good);
+  }
+  EXPECT_TRUE(OpenTextDataset(options_.output, 64).ok());
+}
+
 TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   ASSERT_TRUE(Prepare(options_).ok());
   const auto message = [&] { return std::string(OpenTextDataset(options_.output, 64).status().message()); };
@@ -256,18 +282,25 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   Spill(folder_ / "set/dataset.json", manifest.substr(0, manifest.size() / 2));
   EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description"));
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
-  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": " + deep));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": " + deep)));
   EXPECT_THAT(message(), HasSubstr("nests deeper than 64 levels"));
-  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": [1]"));
-  EXPECT_THAT(message(), HasSubstr("its format version should be 1, got array"));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": [1]")));
+  EXPECT_THAT(message(), HasSubstr("its format version should be from 1 to 2, got array"));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": 1")));
+  EXPECT_THAT(message(), HasSubstr("its first line should hold a checksum exactly from version 2 on"));
+  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"seed\": 0", "\"seed\": 1"));
+  EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description of a prepared dataset: it is damaged"));
   const auto with_vocabulary = [&](const std::string& size) {
-    return Replaced(manifest, "\"vocabulary_size\": 300", "\"vocabulary_size\": " + size);
+    return Resealed(Replaced(manifest, "\"vocabulary_size\": 300", "\"vocabulary_size\": " + size));
   };
   Spill(folder_ / "set/dataset.json", with_vocabulary("301"));
   EXPECT_THAT(message(), HasSubstr("has a vocabulary_size of 301, but " + (folder_ / "set/tokenizer.json has 300")));
   Spill(folder_ / "set/dataset.json", with_vocabulary("4294967596"));  // 300 in 32 bits
   EXPECT_THAT(message(), HasSubstr("vocabulary_size should be from 258 to 2147483647, got 4294967596"));
   Spill(folder_ / "set/dataset.json", manifest);
+  const std::string config = Slurp(folder_ / "set/tokenizer_config.json");
+  Spill(folder_ / "set/tokenizer_config.json", Replaced(config, "<|endoftext|>", "<|eNdoftext|>"));
+  EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json does not belong to its folder's dataset.json"));
   std::filesystem::remove(folder_ / "set/tokenizer_config.json");
   EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json: No such file"));
   std::filesystem::remove(folder_ / "set/dataset.json");

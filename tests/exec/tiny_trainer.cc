@@ -82,7 +82,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 }
 
 std::string TinyTrainer::FirstNonFinite() {
-  feeder_->Feed(Place(0));
+  OrDie(feeder_->Feed(Place(0)));
   const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
@@ -98,7 +98,7 @@ UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
 void TinyTrainer::Step() {
   double loss = 0, targets = 0;
   for (int64_t micro = 0; micro < loader_->MicroBatchesPerStep(communicator_.size()); ++micro) {
-    feeder_->Feed(Place(micro));
+    OrDie(feeder_->Feed(Place(micro)));
     OrDie(executor_->RunMicroStep(micro > 0, step_));
     loss += feeder_->LossSum();
     targets += static_cast<double>(feeder_->target_count());

@@ -159,7 +159,9 @@ absl::Status Probe::Logits() {
   const int64_t b = run_->batch.rows, s = run_->batch.sequence, v = run_->shape.vocab_size;
   std::map<std::string, std::vector<int32_t>> inputs;
   for (const char* name : {"tokens", "targets", "positions", "segment_start"}) inputs[name].resize(b * s);
-  loader_->FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]});
+  RETURN_IF_ERROR(
+      loader_->FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]})
+          .status());
   for (const auto& [name, values] : inputs) {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
@@ -190,7 +192,7 @@ absl::Status Probe::Steps() {
   const AdamwConfig& adamw = config_.optimizer().adamw();
   std::vector<float> losses, norms, rates;
   for (int step = 0; step < kSteps; ++step) {
-    feeder_->Feed({});
+    RETURN_IF_ERROR(feeder_->Feed({}));
     RETURN_IF_ERROR(executor_->RunMicroStep(false, step));
     const double count = static_cast<double>(feeder_->target_count());
     losses.push_back(static_cast<float>(feeder_->LossSum() / count));
