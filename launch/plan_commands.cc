@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
@@ -61,7 +62,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(Validate(checked, facts));
   int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
   if (vocab_size == 0) {
-    ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(config.data().directory() + "/tokenizer.json"));
+    ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
+    ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
     vocab_size = tokenizer->vocabulary_size();
   }
   const int threads = Derive(checked, facts).threads_per_rank;

@@ -10,6 +10,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -71,8 +72,10 @@ absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) 
                                           "; prepare the text again"));
 }
 
-absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& path, int64_t sequence_length,
-                                                         uint64_t header_xxh64, const DatasetManifest& manifest) {
+absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& folder, std::string_view name,
+                                                         int64_t sequence_length, uint64_t header_xxh64,
+                                                         const DatasetManifest& manifest) {
+  ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(folder, name));
   ASSIGN_OR_RETURN(auto split, PackedDataset::Open(path, sequence_length));
   if (split->file().header_xxh64() != header_xxh64) return Mismatch(path, header_xxh64, split->file().header_xxh64());
   if (split->file().tokenizer_xxh64() != manifest.tokenizer_xxh64) {
@@ -164,7 +167,7 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
 
 absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t sequence_length) {
   TextDataset dataset;
-  const std::string manifest_path = absl::StrCat(folder, "/dataset.json");
+  ASSIGN_OR_RETURN(const std::string manifest_path, DatasetFilePath(folder, "dataset.json"));
   absl::StatusOr<std::string> json = ReadFile(manifest_path);
   if (absl::IsNotFound(json.status())) {
     return absl::NotFoundError(
@@ -174,9 +177,9 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
   ASSIGN_OR_RETURN(dataset.manifest, DatasetManifest::FromJson(*json, manifest_path));
   const DatasetManifest& manifest = dataset.manifest;
 
-  const std::string tokenizer_path = absl::StrCat(folder, "/tokenizer.json");
+  ASSIGN_OR_RETURN(const std::string tokenizer_path, DatasetFilePath(folder, "tokenizer.json"));
   ASSIGN_OR_RETURN(dataset.tokenizer_json, ReadFile(tokenizer_path));
-  const std::string config_path = absl::StrCat(folder, "/tokenizer_config.json");
+  ASSIGN_OR_RETURN(const std::string config_path, DatasetFilePath(folder, "tokenizer_config.json"));
   ASSIGN_OR_RETURN(dataset.tokenizer_config_json, ReadFile(config_path));
   const uint64_t config_xxh64 = Xxh64(dataset.tokenizer_config_json);
   if (manifest.version == 1) {
@@ -196,11 +199,10 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
                                             " tokens; prepare the text again"));
   }
 
-  ASSIGN_OR_RETURN(dataset.train,
-                   OpenSplit(absl::StrCat(folder, "/train.tokens"), sequence_length, manifest.train_xxh64, manifest));
+  ASSIGN_OR_RETURN(dataset.train, OpenSplit(folder, "train.tokens", sequence_length, manifest.train_xxh64, manifest));
   if (manifest.validation.tokens > 0) {
-    ASSIGN_OR_RETURN(dataset.validation, OpenSplit(absl::StrCat(folder, "/validation.tokens"), sequence_length,
-                                                   manifest.validation_xxh64, manifest));
+    ASSIGN_OR_RETURN(dataset.validation,
+                     OpenSplit(folder, "validation.tokens", sequence_length, manifest.validation_xxh64, manifest));
   }
   return dataset;
 }

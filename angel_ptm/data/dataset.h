@@ -1,5 +1,5 @@
-// A prepared dataset folder: tokenizer.json, tokenizer_config.json, train.tokens, validation.tokens and dataset.json,
-// which is written last, so a folder without it is unfinished. FORMAT.md describes the files.
+// A prepared dataset folder: tokenizer.json, tokenizer_config.json, train.tokens, validation.tokens and dataset.json; a
+// folder without it is unfinished. FORMAT.md describes the files, dataset_folder.h how they get there.
 #ifndef ANGEL_PTM_DATA_DATASET_H_
 #define ANGEL_PTM_DATA_DATASET_H_
 

@@ -19,6 +19,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/data/bpe_trainer.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/token_file.h"
 
 namespace angel_ptm {
@@ -100,7 +101,6 @@ class Preparation {
     const std::string tokenizer_json = tokenizer_->ToJson();
     report_.manifest.tokenizer_xxh64 = Xxh64(tokenizer_json);
     report_.manifest.vocabulary_size = tokenizer_->vocabulary_size();
-    RETURN_IF_ERROR(MakeDirectories(options_.output));
     RETURN_IF_ERROR(EncodeAndWrite(tokenizer_json));
     return std::move(report_);
   }
@@ -152,17 +152,20 @@ class Preparation {
   absl::Status EncodeAndWrite(const std::string& tokenizer_json) {
     const Clock::time_point start = Clock::now();
     DatasetManifest& manifest = report_.manifest;
-    const auto path = [&](const char* name) { return absl::StrCat(options_.output, "/", name); };
-    ASSIGN_OR_RETURN(TokenFileWriter train,
-                     TokenFileWriter::Create(path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+    ASSIGN_OR_RETURN(UnfinishedDataset output, UnfinishedDataset::Create(options_.output));
+    ASSIGN_OR_RETURN(
+        TokenFileWriter train,
+        TokenFileWriter::Create(output.Path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
     ASSIGN_OR_RETURN(
         TokenFileWriter validation,
-        TokenFileWriter::Create(path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+        TokenFileWriter::Create(output.Path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
     validation_counts_.assign(manifest.vocabulary_size, 0);
     RETURN_IF_ERROR(EncodeCorpus(&train, &validation));
     RETURN_IF_ERROR(CheckSplits());
-    RETURN_IF_ERROR(train.Finish());
-    RETURN_IF_ERROR(validation.Finish());
+    for (TokenFileWriter* split : {&train, &validation}) {
+      RETURN_IF_ERROR(split->Finish());
+      RETURN_IF_ERROR(split->Commit());
+    }
     const std::string tokenizer_config_json = tokenizer_->ToConfigJson();
     manifest.tokenizer_config_xxh64 = Xxh64(tokenizer_config_json);
     manifest.train_xxh64 = train.header_xxh64();
@@ -170,29 +173,12 @@ class Preparation {
     manifest.replaced_sequences = corpus_.replaced_sequences();
     manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
 
-    ASSIGN_OR_RETURN(AtomicFile tokenizer, Finished(path("tokenizer.json"), tokenizer_json));
-    ASSIGN_OR_RETURN(AtomicFile tokenizer_config, Finished(path("tokenizer_config.json"), tokenizer_config_json));
-    ASSIGN_OR_RETURN(AtomicFile description, Finished(path("dataset.json"), manifest.ToJson()));
-
-    // All new content is on the disk and only takes its names. An earlier dataset's description goes first and the new
-    // one comes last, so that a kill in between leaves a folder that says it is unfinished.
-    RETURN_IF_ERROR(RemoveFile(path("dataset.json")));
-    RETURN_IF_ERROR(SyncDirectory(options_.output));
-    RETURN_IF_ERROR(tokenizer.Commit());
-    RETURN_IF_ERROR(tokenizer_config.Commit());
-    RETURN_IF_ERROR(train.Commit());
-    RETURN_IF_ERROR(validation.Commit());
-    RETURN_IF_ERROR(description.Commit());
+    RETURN_IF_ERROR(WriteFile(output.Path("tokenizer.json"), tokenizer_json));
+    RETURN_IF_ERROR(WriteFile(output.Path("tokenizer_config.json"), tokenizer_config_json));
+    RETURN_IF_ERROR(WriteFile(output.Path("dataset.json"), manifest.ToJson()));
+    RETURN_IF_ERROR(output.Publish());
     report_.encoding_seconds = SecondsSince(start);
     return absl::OkStatus();
-  }
-
-  // A file that is written, synced and closed under its temporary name.
-  static absl::StatusOr<AtomicFile> Finished(const std::string& path, const std::string& content) {
-    ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-    RETURN_IF_ERROR(file.Append(content));
-    RETURN_IF_ERROR(file.Close());
-    return file;
   }
 
   absl::Status EncodeCorpus(TokenFileWriter* train, TokenFileWriter* validation) {

@@ -35,7 +35,8 @@ struct PrepareReport {
   std::string ToString() const;
 };
 
-// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, an
+// An earlier dataset in `output` stays until the new one is whole, whenever the process is killed or the disk is full
+// (dataset_folder.h). Errors: missing or empty input, an
 // output inside an input, a vocabulary the text cannot support, an empty validation split, a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 

@@ -222,7 +222,7 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   options_.seed = 9;
   {
     const FileSizeLimit limit((tokens + tokenizer) / 2);
-    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output + "/tokenizer.json.tmp"));
+    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output + "/.unfinished/tokenizer.json.tmp"));
   }
   EXPECT_EQ(OutputFiles(), names);
   const auto dataset = OpenTextDataset(options_.output, 64);
@@ -252,7 +252,7 @@ TEST_F(PrepareTest, NoByteOfAnyFileChangesUnseen) {
   for (const std::string& name : OutputFiles()) {
     const std::string good = Slurp(options_.output + "/" + name);
     // Every byte of the small files' beginning, then samples.
-    for (size_t at = 0; at < good.size(); at += at < 200 ? 1 : 1 + random() % (good.size() / 8)) {
+    for (size_t at = 0; at < good.size(); at += at < 80 ? 1 : 1 + random() % (good.size() / 4)) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
       Spill(options_.output + "/" + name, bad);
