@@ -13,8 +13,8 @@
 namespace angel_ptm {
 
 void WordCounter::Add(std::string_view text) {
-  cursor_.Reset(text);
-  for (std::string_view word = cursor_.Next(); !word.empty(); word = cursor_.Next()) {
+  words_.Reset(text);
+  for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) {
     ++counts_[absl::string_view(word.data(), word.size())];
   }
 }

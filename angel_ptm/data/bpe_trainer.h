@@ -17,8 +17,6 @@ namespace angel_ptm {
 // depend on the order of the texts.
 class WordCounter {
  public:
-  explicit WordCounter(const Pretokenizer& pretokenizer) : cursor_(pretokenizer) {}
-
   // `text` must be valid UTF-8.
   void Add(std::string_view text);
   void Merge(const WordCounter& other);
@@ -26,7 +24,7 @@ class WordCounter {
   const absl::flat_hash_map<std::string, int64_t>& counts() const { return counts_; }
 
  private:
-  Pretokenizer::Cursor cursor_;
+  Pretokenizer words_;
   absl::flat_hash_map<std::string, int64_t> counts_;
 };
 

@@ -123,9 +123,7 @@ class Preparation {
   }
 
   absl::Status CountWords(absl::flat_hash_map<std::string, int64_t>* counts) {
-    const Pretokenizer pretokenizer;
-    std::vector<WordCounter> counters;
-    for (int t = 0; t < threads_; ++t) counters.emplace_back(pretokenizer);
+    std::vector<WordCounter> counters(static_cast<size_t>(threads_));
     const double share = static_cast<double>(options_.tokenizer_text_bytes_max) / static_cast<double>(corpus_.bytes());
     int64_t first = 0;  // number of the batch's first document in the corpus
     corpus_.Rewind();

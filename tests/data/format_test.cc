@@ -90,8 +90,7 @@ TEST(PinnedTest, Permutation) {
 }
 
 TEST(PinnedTest, MergesOfASmallText) {
-  const Pretokenizer pretokenizer;
-  WordCounter counter(pretokenizer);
+  WordCounter counter;
   counter.Add("the page moves to the host; the pages move back. 页面移动，页面返回。 the then theme\n");
   const auto merges = TrainBpe(counter.counts(), {.merges = 10});
   ASSERT_TRUE(merges.ok()) << merges.status();
