@@ -24,6 +24,7 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                               .vocabulary_is_exact = config.model().hunyuan_lm().vocab_size() > 0,
                                .validation_fraction = prepare.validation_fraction(),
                                .seed = prepare.seed()};
   ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));

@@ -92,6 +92,7 @@ class Preparation {
         options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     report_.output = options.output;
     report_.files = static_cast<int64_t>(corpus_.files().size());
+    report_.vocabulary_asked = options.vocabulary_size;
     report_.manifest.seed = options.seed;
     report_.manifest.validation_fraction = options.validation_fraction;
   }
@@ -112,6 +113,7 @@ class Preparation {
     RETURN_IF_ERROR(CountWords(&counts));
     BpeTrainerOptions trainer;
     trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
+    trainer.exact = options_.vocabulary_is_exact;
     absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
     if (!merges.ok()) {
       return absl::Status(merges.status().code(), absl::StrCat("no tokenizer of ", options_.vocabulary_size,
@@ -169,6 +171,7 @@ class Preparation {
     manifest.train_xxh64 = train.header_xxh64();
     manifest.validation_xxh64 = validation.header_xxh64();
     manifest.replaced_sequences = corpus_.replaced_sequences();
+    report_.worst_files = corpus_.WorstFiles(5);
     manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
 
     RETURN_IF_ERROR(WriteFile(output.Path("tokenizer.json"), tokenizer_json));
@@ -215,9 +218,15 @@ class Preparation {
       return absl::InvalidArgumentError("no text is left for training after holding out the validation text");
     }
     if (options_.validation_fraction > 0 && report_.manifest.validation.tokens == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the input of ", FormatBytes(corpus_.bytes()), " is too small to hold out a fraction of ",
-          options_.validation_fraction, " for validation; raise the validation fraction, add text, or set it to 0"));
+      const std::string unbroken =
+          corpus_.unbroken_files() == 0
+              ? ""
+              : absl::StrCat(": ", corpus_.unbroken_files(),
+                             " of its files end in one long line, and such files are held out as a whole");
+      return absl::InvalidArgumentError(absl::StrCat("the input of ", FormatBytes(corpus_.bytes()),
+                                                     " is too small to hold out a fraction of ",
+                                                     options_.validation_fraction, " for validation", unbroken,
+                                                     "; raise the validation fraction, add text, or set it to 0"));
     }
     return absl::OkStatus();
   }
@@ -281,7 +290,16 @@ std::string PrepareReport::ToString() const {
                           entropy, entropy / std::log(2.0) / manifest.validation.bytes_per_token());
   }
   if (manifest.replaced_sequences > 0) {
-    absl::StrAppendFormat(&text, "%d ill-formed UTF-8 sequences were read as U+FFFD\n", manifest.replaced_sequences);
+    absl::StrAppendFormat(&text, "%d ill-formed UTF-8 sequences were read as U+FFFD, most of them in:\n",
+                          manifest.replaced_sequences);
+    for (const auto& [path, count] : worst_files) absl::StrAppendFormat(&text, "  %s: %d\n", path, count);
+  }
+  if (manifest.vocabulary_size < vocabulary_asked) {
+    absl::StrAppendFormat(
+        &text,
+        "the text supports a vocabulary of %d tokens, less than data.prepare.vocabulary_size = %d: the "
+        "dataset has %d\n",
+        manifest.vocabulary_size, vocabulary_asked, manifest.vocabulary_size);
   }
   absl::StrAppendFormat(&text, "tokenizer %s, encoding %s\n", FormatSeconds(tokenizer_seconds),
                         FormatSeconds(encoding_seconds));

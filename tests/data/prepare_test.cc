@@ -135,11 +135,100 @@ TEST_F(PrepareTest, TrainsTheTokenizerOnASampleOfLargeText) {
 }
 
 TEST_F(PrepareTest, CountsIllFormedText) {
-  Spill(folder_ / "text/en/bad.txt", Prose(400, 5, {"a\xff", "b", "c"}));
+  const std::string other = "a word without any";
+  Spill(folder_ / "text/en/bad.txt", Prose(400, 5, {"a\xff", other, other, other, other, other, other, other}));
+  Spill(folder_ / "text/en/good.txt", Prose(400, 5, {"a\xc3\xa9", "b", "c"}) + "\xc3");
   const auto report = Prepare(options_);
   ASSERT_TRUE(report.ok()) << report.status();
-  EXPECT_GT(report->manifest.replaced_sequences, 500);
-  EXPECT_THAT(report->ToString(), HasSubstr("ill-formed UTF-8"));
+  EXPECT_GT(report->manifest.replaced_sequences, 300);
+  const std::string bad = std::to_string(report->manifest.replaced_sequences - 1);
+  EXPECT_THAT(report->ToString(),
+              HasSubstr("ill-formed UTF-8 sequences were read as U+FFFD, most of them in:\n  " +
+                        (folder_ / "text/en/bad.txt: ") + bad + "\n  " + (folder_ / "text/en/good.txt: 1\n")));
+}
+
+std::string Utf16(const std::string& ascii, bool big_endian) {
+  std::string text;
+  for (const char c : ascii) text += big_endian ? std::string{'\0', c} : std::string{c, '\0'};
+  return text;
+}
+
+// What is no UTF-8 was trained on as rubbish.
+TEST_F(PrepareTest, RefusesFilesInAnotherEncodingAllAtOnce) {
+  const std::string prose = Prose(100, 4, {"the", "page", "moves"});
+  std::string gbk, latin1;
+  for (int i = 0; i < 300; ++i) gbk += "\xD2\xB3\xC3\xE6\xD4\xDA moves\n";
+  for (int i = 0; i < 300; ++i)
+    latin1 +=
+        "une page d\xE9plac\xE9"
+        "e vers la m\xE9moire\n";
+  const auto refusal = [&](const std::string& name, const std::string& bytes) {
+    Spill(folder_ / ("text/en/" + name), bytes);
+    const std::string error = ErrorOf(options_);
+    std::filesystem::remove(folder_ / ("text/en/" + name));
+    return error;
+  };
+  EXPECT_THAT(refusal("le.txt", "\xFF\xFE" + Utf16(prose, false)), HasSubstr("text/en/le.txt is UTF-16 text"));
+  EXPECT_THAT(refusal("be.txt", "\xFE\xFF" + Utf16(prose, true)), HasSubstr("text/en/be.txt is UTF-16 text"));
+  EXPECT_THAT(refusal("bare.txt", Utf16(prose, false)),
+              HasSubstr("bare.txt is UTF-16 text without a mark, or no text:"));
+  EXPECT_THAT(refusal("bare.txt", Utf16(prose, true)),
+              HasSubstr("bare.txt is UTF-16 text without a mark, or no text:"));
+  EXPECT_THAT(refusal("gbk.txt", gbk),
+              HasSubstr("gbk.txt is text in another encoding (GB18030, UTF-16, Latin-1, ...)"));
+  EXPECT_THAT(refusal("latin1.txt", latin1), HasSubstr("latin1.txt is text in another encoding"));
+  EXPECT_THAT(refusal("image.png", "\x89PNG\r\n\x1a\n and more"), HasSubstr("image.png is a PNG image"));
+  Spill(folder_ / "text/zh/gbk.txt", gbk);
+  EXPECT_THAT(
+      refusal("image.png", "\x89PNG\r\n\x1a\n and more"),
+      testing::AllOf(HasSubstr("the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) "
+                               "or take them out: " +
+                               (folder_ / "text/en/image.png is a PNG image; ")),
+                     HasSubstr("text/zh/gbk.txt is text in another encoding")));
+  EXPECT_THAT(OutputFiles(), ElementsAre());
+}
+
+TEST_F(PrepareTest, DropsTheMarkOfUtf8) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::vector<int32_t> tokens = AllTokens(options_.output + "/train.tokens");
+  for (const char* name : {"text/en/a.txt", "text/zh/b.txt"}) {
+    Spill(folder_ / name, "\xEF\xBB\xBF" + Slurp(folder_ / name));
+  }
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(AllTokens(options_.output + "/train.tokens"), tokens);
+}
+
+TEST_F(PrepareTest, AVocabularyThatTheTextDoesNotSupportIsWhatItSupports) {
+  options_.vocabulary_size = 100000;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_LT(report->manifest.vocabulary_size, 2000);
+  const std::string size = std::to_string(report->manifest.vocabulary_size);
+  EXPECT_THAT(report->ToString(),
+              HasSubstr("the text supports a vocabulary of " + size +
+                        " tokens, less than data.prepare.vocabulary_size = 100000: the dataset has " + size));
+  EXPECT_TRUE(OpenTextDataset(options_.output, 64).ok());
+  options_.vocabulary_size = 300;
+  EXPECT_THAT(Prepare(options_)->ToString(), testing::Not(HasSubstr("the text supports")));
+}
+
+// Files of one line each cannot be divided: whole ones are held out, or the reason is said.
+TEST_F(PrepareTest, HoldsOutWholeFilesOfOneLine) {
+  std::filesystem::remove_all(folder_ / "text");
+  for (int i = 0; i < 6; ++i) {
+    std::string line = Prose(400, i, {"one", "line", "of", "many", "words"});
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    Spill(folder_ / ("text/f" + std::to_string(i)), i % 2 == 0 ? line : line + "\n");
+  }
+  options_.validation_fraction = 0.1;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->manifest.train.documents, 5);
+  EXPECT_EQ(report->manifest.validation.documents, 1);
+  for (int i = 1; i < 6; ++i) std::filesystem::remove(folder_ / ("text/f" + std::to_string(i)));
+  EXPECT_THAT(ErrorOf(options_),
+              HasSubstr("is too small to hold out a fraction of 0.1 for validation: 1 of its files end "
+                        "in one long line, and such files are held out as a whole; raise"));
 }
 
 TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
@@ -153,6 +242,7 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(ErrorOf(o), HasSubstr("no input"));
   o = options_;
   o.vocabulary_size = 100000;
+  o.vocabulary_is_exact = true;
   EXPECT_THAT(ErrorOf(o), testing::AllOf(HasSubstr("100000 tokens"), HasSubstr("supports only")));
   o.vocabulary_size = 257;
   EXPECT_THAT(ErrorOf(o), HasSubstr("at least 258"));
