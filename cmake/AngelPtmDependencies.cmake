@@ -6,7 +6,6 @@ find_package(PkgConfig REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(nlohmann_json REQUIRED)
 pkg_check_modules(OpenBLAS REQUIRED IMPORTED_TARGET openblas)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 
 # angel_ptm_feature(NAME FOUND): resolves AUTO/ON/OFF into ANGEL_PTM_WITH_<NAME>.
 function(angel_ptm_feature name found)

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
@@ -27,6 +28,10 @@ RunFacts MachineFacts();
 
 // `path` itself if it is a checkpoint, else the newest checkpoint in the run directory `path`.
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path);
+
+// read(checkpoint) of the resolved `path`; both again while a run beside prunes or replaces what is read. `read` must
+// print at its end only.
+absl::Status ReadResolved(const std::string& path, absl::FunctionRef<absl::Status(const std::string& checkpoint)> read);
 
 }  // namespace angel_ptm
 

@@ -24,6 +24,7 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                               .vocabulary_is_exact = config.model().hunyuan_lm().vocab_size() > 0,
                                .validation_fraction = prepare.validation_fraction(),
                                .seed = prepare.seed()};
   ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));
@@ -57,23 +58,20 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     return absl::InvalidArgumentError(absl::StrCat("--top-k: wanted 0 (all) or more, got ", options.top_k));
   }
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
-  ASSIGN_OR_RETURN(const std::string checkpoint, ResolveCheckpoint(given));
-  ASSIGN_OR_RETURN(const std::vector<GeneratedText> texts, Generate(checkpoint, options));
+  std::vector<GeneratedText> texts;
+  RETURN_IF_ERROR(ReadResolved(given, [&](const std::string& checkpoint) -> absl::Status {
+    ASSIGN_OR_RETURN(texts, Generate(checkpoint, options));
+    return absl::OkStatus();
+  }));
   for (size_t i = 0; i < texts.size(); ++i) {
     std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
   }
   return absl::OkStatus();
 }
 
-absl::Status ExportCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"checkpoint", "format", "output"}}));
-  ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  if (format != "huggingface") {
-    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface, got ", format));
-  }
-  ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
-  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
-  ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(given));
+namespace {
+
+absl::Status ExportCheckpoint(const std::string& path, const std::string& output) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
@@ -96,6 +94,19 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(ExportHuggingFace(read, graph, target, output));
   std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ExportCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"checkpoint", "format", "output"}}));
+  ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
+  if (format != "huggingface") {
+    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface, got ", format));
+  }
+  ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
+  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  return ReadResolved(given, [&](const std::string& path) { return ExportCheckpoint(path, output); });
 }
 
 }  // namespace angel_ptm

@@ -124,6 +124,11 @@ absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path) {
   return absl::NotFoundError(absl::StrCat("no checkpoint in ", path));
 }
 
+absl::Status ReadResolved(const std::string& path,
+                          absl::FunctionRef<absl::Status(const std::string& checkpoint)> read) {
+  return ReadCheckpointBesideRun([&] { return ResolveCheckpoint(path); }, read);
+}
+
 }  // namespace angel_ptm
 
 int main(int argc, char** argv) { return angel_ptm::Main(argc, argv); }

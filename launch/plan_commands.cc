@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
@@ -41,6 +42,25 @@ TrainConfig WithoutMachine(TrainConfig config) {
   return config;
 }
 
+std::string Contents(const CheckpointReader& checkpoint) {
+  const CheckpointManifest& manifest = checkpoint.manifest();
+  int64_t bytes = 0, elements = 0;
+  for (const ManifestRankFile& file : manifest.rank_files) bytes += file.bytes;
+  for (const ManifestUnit& unit : manifest.units) elements += unit.elements;
+  std::string text =
+      absl::StrCat(checkpoint.path(), "\nformat version ", manifest.version, ", step ", manifest.step, ", written by ",
+                   manifest.world_size, " ranks, ", FormatBytes(bytes), " in ", manifest.rank_files.size(), " files\n");
+  absl::StrAppend(&text, "trainer state: ", manifest.trainer_state, "\n", FormatCount(static_cast<double>(elements)),
+                  " elements in ", manifest.units.size(), " units:\n");
+  for (const ManifestUnit& unit : manifest.units) {
+    absl::StrAppend(&text, "  ", unit.name, ": ", unit.elements, " elements\n");
+    for (const ManifestParameter& parameter : unit.parameters) {
+      absl::StrAppend(&text, "    ", parameter.name, " ", parameter.shape.ToString(), "\n");
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
@@ -60,7 +80,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(Validate(checked, facts));
   int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
   if (vocab_size == 0) {
-    ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(config.data().directory() + "/tokenizer.json"));
+    ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
+    ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
     vocab_size = tokenizer->vocabulary_size();
   }
   const int threads = Derive(checked, facts).threads_per_rank;
@@ -96,27 +117,15 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
 absl::Status InspectCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.switches = {"verify"}, .positional_max = 1}));
   if (arguments.positional().empty()) return absl::InvalidArgumentError("inspect: which checkpoint?");
-  ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(arguments.positional()[0]));
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
-  const CheckpointManifest& manifest = checkpoint.manifest();
-  int64_t bytes = 0, elements = 0;
-  for (const ManifestRankFile& file : manifest.rank_files) bytes += file.bytes;
-  for (const ManifestUnit& unit : manifest.units) elements += unit.elements;
-  std::printf("%s\nformat version %d, step %lld, written by %d ranks, %s in %zu files\n", path.c_str(),
-              manifest.version, static_cast<long long>(manifest.step), manifest.world_size, FormatBytes(bytes).c_str(),
-              manifest.rank_files.size());
-  std::printf("trainer state: %s\n%s elements in %zu units:\n", manifest.trainer_state.c_str(),
-              FormatCount(static_cast<double>(elements)).c_str(), manifest.units.size());
-  for (const ManifestUnit& unit : manifest.units) {
-    std::printf("  %s: %lld elements\n", unit.name.c_str(), static_cast<long long>(unit.elements));
-    for (const ManifestParameter& parameter : unit.parameters) {
-      std::printf("    %s %s\n", parameter.name.c_str(), parameter.shape.ToString().c_str());
-    }
-  }
-  if (arguments.Has("verify")) {
-    RETURN_IF_ERROR(checkpoint.Verify());
-    std::printf("every byte matches its checksum\n");
-  }
+  std::string text;
+  RETURN_IF_ERROR(ReadResolved(arguments.positional()[0], [&](const std::string& path) -> absl::Status {
+    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+    text = Contents(checkpoint);
+    if (!arguments.Has("verify")) return absl::OkStatus();
+    text += "every byte matches its checksum\n";
+    return checkpoint.Verify();
+  }));
+  std::printf("%s", text.c_str());
   return absl::OkStatus();
 }
 

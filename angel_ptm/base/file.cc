@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
@@ -82,6 +84,12 @@ absl::Status FileReader::ReadAt(int64_t offset, std::span<std::byte> out) const 
     got += n;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<FileStamp> FileReader::Stamp() const {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return FileError("read the size of", path_, errno);
+  return FileStamp{info.st_size, int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max) {
@@ -164,6 +172,22 @@ absl::StatusOr<bool> PathExists(const std::string& path) {
   return FileError("look for", path, errno);
 }
 
+absl::StatusOr<bool> PathAppears(const std::string& path, const Patience& patience) {
+  double pause = 0.05;
+  for (double waited = 0;; waited += pause, pause = std::min(2 * pause, 1.0)) {
+    ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+    if (exists || waited >= patience.seconds) return exists;
+    pause = std::min(pause, patience.seconds - waited);
+    if (patience.sleep) {
+      patience.sleep(pause);
+    } else {
+      std::this_thread::sleep_for(std::chrono::duration<double>(pause));
+    }
+    // What it holds does not matter; that it cannot be listed shows at the next look, if it matters.
+    ListDirectory(ParentDirectory(path)).status().IgnoreError();
+  }
+}
+
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
   std::error_code error;
   std::vector<std::string> names;
@@ -228,6 +252,11 @@ std::string ParentDirectory(std::string_view path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string_view::npos) return ".";
   return std::string(path.substr(0, std::max<size_t>(slash, 1)));
+}
+
+std::string OwnName(std::string_view path) {
+  while (path.ends_with('/')) path.remove_suffix(1);
+  return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
 }
 
 }  // namespace angel_ptm

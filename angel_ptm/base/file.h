@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,14 @@ namespace angel_ptm {
 // that cannot be read, else kUnknown.
 absl::Status FileError(std::string_view action, std::string_view path, int error_number);
 
+// What changes when a file's content is changed in place.
+struct FileStamp {
+  int64_t bytes = 0;
+  int64_t modified_nanoseconds = 0;
+
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
 // A regular file open for reading at any place; safe to use from several threads.
 class FileReader {
  public:
@@ -29,6 +38,8 @@ class FileReader {
 
   // Fills `out` from byte `offset`; a shorter file is an error.
   absl::Status ReadAt(int64_t offset, std::span<std::byte> out) const;
+  // Of now.
+  absl::StatusOr<FileStamp> Stamp() const;
   // When it was opened.
   int64_t size() const { return size_; }
   const std::string& path() const { return path_; }
@@ -80,6 +91,14 @@ absl::Status WriteFile(const std::string& path, std::string_view content);
 // Whether there is something of this name, a symbolic link that leads nowhere included. An error if that cannot be told
 // (no permission, a device that fails, a loop of links): only "no such file" is no.
 absl::StatusOr<bool> PathExists(const std::string& path);
+// How long to look again for what another machine has made: a shared file system may show it seconds later.
+struct Patience {
+  double seconds = 0;                         // of waiting in all; 0 looks once
+  std::function<void(double seconds)> sleep;  // null: of this thread
+};
+// Whether PathExists within that time. Before every look the folder above is listed, so that a network file system asks
+// its server again.
+absl::StatusOr<bool> PathAppears(const std::string& path, const Patience& patience);
 // Names in a directory, sorted.
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
 // Makes the directory and those above it that are missing, each durably.
@@ -94,6 +113,8 @@ absl::Status RenamePath(const std::string& from, const std::string& to);
 
 // "a/b.json" and "a/b/" -> "a", "b" -> ".", "/b" -> "/".
 std::string ParentDirectory(std::string_view path);
+// "a/b.json" and "a/b.json/" -> "b.json", "/" -> "".
+std::string OwnName(std::string_view path);
 
 }  // namespace angel_ptm
 

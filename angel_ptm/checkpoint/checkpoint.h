@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/manifest.h"
 #include "angel_ptm/model/graph.h"
@@ -41,6 +43,8 @@ struct CheckpointOptions {
   std::string model_config;     // text of the model's configuration
   // Texts and not paths: what stands on the disk when the checkpoint is saved may be of another run.
   std::vector<CheckpointFile> files;
+  // How long a rank looks for the directory that rank 0 has just made.
+  Patience patience = {.seconds = 10};
 };
 
 struct TrainerState {
@@ -69,9 +73,10 @@ struct LatestCheckpoint {
 };
 
 // The complete checkpoint with the highest step under `directory`. Temporary directories are ignored silently,
-// directories without a manifest with a warning. A checkpoint that has a manifest but is damaged is not passed over:
-// opening it is an error that the user decides about; nor is one that cannot be looked into (permissions, a failing
-// device) unless a newer one is complete. No checkpoint at all is no error, a directory that cannot be read is.
+// directories without a manifest, or with one but not under a checkpoint's name, with a warning. A checkpoint that has
+// a manifest but is damaged is not passed over: opening it is an error that the user decides about; nor is one that
+// cannot be looked into (permissions, a failing device) unless a newer one is complete. No checkpoint at all is no
+// error, a directory that cannot be read is. What a run removes meanwhile is looked for again.
 absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directory);
 
 // The complete checkpoints under `directory`, by step; none if there is no such directory.
@@ -81,11 +86,22 @@ struct CompleteCheckpoint {
 };
 absl::StatusOr<std::vector<CompleteCheckpoint>> ListCompleteCheckpoints(const std::string& directory);
 
+// An error met in reading the checkpoint `path`, with the way out added: the newest older checkpoint beside it that is
+// whole, if there is one. Looks through checkpoints below 1 GiB byte by byte, of larger ones at names and sizes.
+absl::Status WithOlderCheckpoint(const absl::Status& error, const std::string& path);
+
+// Calls read(path) on the path that find() gives. If that fails and the checkpoint has gone meanwhile, or is another of
+// the same name (a run beside goes on, prunes and replaces), both are called again, some times at most. `read` must
+// leave nothing behind when it fails.
+absl::Status ReadCheckpointBesideRun(absl::FunctionRef<absl::StatusOr<std::string>()> find,
+                                     absl::FunctionRef<absl::Status(const std::string& path)> read);
+
 // An opened checkpoint. Thread-safe; keeps a bounded number of files open.
 class CheckpointReader {
  public:
-  // Checks the manifest, its version, and that every file is there with its right size.
-  static absl::StatusOr<CheckpointReader> Open(std::string path);
+  // Checks the manifest, its version, that the directory has the name of its step (if it has a checkpoint's name), and
+  // that every file is there with its right size. `patience`: to wait for a manifest that another machine has written.
+  static absl::StatusOr<CheckpointReader> Open(std::string path, const Patience& patience = {});
   CheckpointReader(CheckpointReader&&) noexcept;
   ~CheckpointReader();
 

@@ -18,6 +18,16 @@ namespace angel_ptm {
 namespace {
 
 constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp", kDisplacedSuffix = ".old";
+// A run beside a reader would have to save this often while the reader looks.
+constexpr int kLooksMax = 20;
+
+// Which directory a path leads to; none if it leads nowhere.
+using FileIdentity = std::pair<dev_t, ino_t>;
+std::optional<FileIdentity> IdentityOf(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return std::nullopt;
+  return FileIdentity(info.st_dev, info.st_ino);
+}
 
 // True for the name of a step's checkpoint followed by `suffix`.
 bool ParseSuffixedName(std::string_view name, std::string_view suffix, int64_t* step) {
@@ -28,27 +38,46 @@ bool ParseSuffixedName(std::string_view name, std::string_view suffix, int64_t* 
 struct Listing {
   std::vector<std::pair<int64_t, std::string>> complete;  // (step, name), ascending
   std::vector<std::string> warnings;                      // a sentence per directory that only looks like a checkpoint
+  bool vanished = false;                                  // one went away while it was looked at
 };
+
+// A directory with a manifest that nothing will find by its name.
+void WarnOfName(const std::string& directory, const std::string& name, std::vector<std::string>* warnings) {
+  const std::optional<int64_t> step = StepOfName(name);
+  if (!step) return;
+  const std::string path = absl::StrCat(directory, "/", name);
+  const absl::StatusOr<bool> complete = PathExists(absl::StrCat(path, "/", std::string(kManifestFile)));
+  if (!complete.ok() || !*complete) return;
+  warnings->push_back(
+      absl::StrCat("ignored ", path, ": a checkpoint of step ", *step, " would be named ", CheckpointName(*step)));
+}
 
 // Where a directory cannot be looked into that may be the newest checkpoint, that is an error: going on from an older
 // one would in time replace it.
 absl::StatusOr<Listing> ListCheckpoints(const std::string& directory) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
   std::vector<std::pair<int64_t, std::string>> candidates;
+  Listing listing;
   for (const std::string& name : names) {
     int64_t step = 0;
     const bool displaced = ParseSuffixedName(name, kDisplacedSuffix, &step) &&
                            !std::binary_search(names.begin(), names.end(), CheckpointName(step));
-    if (displaced || ParseCheckpointName(name, &step)) candidates.emplace_back(step, name);
+    if (displaced || ParseCheckpointName(name, &step)) {
+      candidates.emplace_back(step, name);
+    } else if (!ParseSuffixedName(name, kDisplacedSuffix, &step)) {
+      WarnOfName(directory, name, &listing.warnings);
+    }
   }
   std::sort(candidates.rbegin(), candidates.rend());
-  Listing listing;
   for (const auto& candidate : candidates) {
     const std::string path = absl::StrCat(directory, "/", candidate.second);
     const absl::StatusOr<bool> complete = PathExists(absl::StrCat(path, "/", std::string(kManifestFile)));
     if (!complete.ok() && listing.complete.empty()) return complete.status();
+    const absl::StatusOr<bool> there = complete.ok() && !*complete ? PathExists(path) : true;
     if (complete.ok() && *complete) {
       listing.complete.push_back(candidate);
+    } else if (there.ok() && !*there) {
+      listing.vanished = true;  // pruned by a run that goes on, or given another name
     } else {
       listing.warnings.push_back(absl::StrCat(
           "ignored ", path, ": ",
@@ -98,6 +127,18 @@ bool ParseCheckpointName(std::string_view name, int64_t* step) {
   const std::string digits(name.substr(kPrefix.size()));
   return digits.size() >= 8 && digits.find_first_not_of("0123456789") == std::string::npos &&
          absl::SimpleAtoi(digits, step) && name == CheckpointName(*step);
+}
+
+std::optional<int64_t> StepOfName(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  if (name.ends_with(kDisplacedSuffix)) name.remove_suffix(kDisplacedSuffix.size());
+  int64_t step = 0;
+  if (name.empty() || name.find_first_not_of("0123456789") != std::string_view::npos ||
+      !absl::SimpleAtoi(absl::string_view(name.data(), name.size()), &step)) {
+    return std::nullopt;
+  }
+  return step;
 }
 
 absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
@@ -174,7 +215,10 @@ absl::StatusOr<LatestCheckpoint> FindLatestCheckpoint(const std::string& directo
   LatestCheckpoint latest;
   ASSIGN_OR_RETURN(const bool exists, PathExists(directory));
   if (!exists) return latest;
-  ASSIGN_OR_RETURN(const Listing listing, ListCheckpoints(directory));
+  Listing listing;
+  for (int look = 0; look == 0 || (listing.complete.empty() && listing.vanished && look < kLooksMax); ++look) {
+    ASSIGN_OR_RETURN(listing, ListCheckpoints(directory));
+  }
   if (!listing.complete.empty()) latest.path = absl::StrCat(directory, "/", listing.complete.back().second);
   latest.warning = absl::StrJoin(listing.warnings, "; ");
   return latest;
@@ -189,6 +233,38 @@ absl::StatusOr<std::vector<CompleteCheckpoint>> ListCompleteCheckpoints(const st
     checkpoints.push_back({step, absl::StrCat(directory, "/", name)});
   }
   return checkpoints;
+}
+
+absl::Status WithOlderCheckpoint(const absl::Status& error, const std::string& path) {
+  constexpr int64_t kVerifiedBytesMax = int64_t{1} << 30;
+  const std::optional<int64_t> refused = StepOfName(OwnName(path));
+  if (error.ok() || !refused) return error;
+  const std::string directory = ParentDirectory(path);
+  const absl::StatusOr<Listing> listing = ListCheckpoints(directory);
+  if (!listing.ok()) return error;
+  for (auto it = listing->complete.rbegin(); it != listing->complete.rend(); ++it) {
+    if (it->first >= *refused) continue;
+    const absl::StatusOr<CheckpointReader> older = CheckpointReader::Open(absl::StrCat(directory, "/", it->second));
+    if (!older.ok()) continue;
+    int64_t bytes = 0;
+    for (const ManifestRankFile& file : older->manifest().rank_files) bytes += file.bytes;
+    const bool verified = bytes <= kVerifiedBytesMax;
+    if (verified && !older->Verify().ok()) continue;
+    return absl::Status(error.code(), absl::StrCat(error.message(), "; the checkpoint of step ", it->first,
+                                                   verified ? " is whole" : " has all its files",
+                                                   ": to go on from it, resume with --resume-from ", it->first));
+  }
+  return error;
+}
+
+absl::Status ReadCheckpointBesideRun(absl::FunctionRef<absl::StatusOr<std::string>()> find,
+                                     absl::FunctionRef<absl::Status(const std::string& path)> read) {
+  for (int look = 1;; ++look) {
+    ASSIGN_OR_RETURN(const std::string path, find());
+    const std::optional<FileIdentity> before = IdentityOf(path);
+    const absl::Status status = read(path);
+    if (status.ok() || look == kLooksMax || (before && before == IdentityOf(path))) return status;
+  }
 }
 
 }  // namespace angel_ptm

@@ -5,6 +5,7 @@
 #define ANGEL_PTM_CHECKPOINT_DIRECTORY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,10 @@ std::string RankFileName(int rank, int size);  // "rank-00000-of-00002.safetenso
 
 // True for names CheckpointName makes.
 bool ParseCheckpointName(std::string_view name, int64_t* step);
+
+// The step that a directory's name says it holds, if it says so: also with fewer digits than CheckpointName writes, and
+// with the ending of one that had made way.
+std::optional<int64_t> StepOfName(std::string_view name);
 
 // Each of these appends what went wrong without harm as a sentence to *warnings.
 

@@ -33,14 +33,20 @@ CheckpointReader::CheckpointReader(std::string path, CheckpointManifest manifest
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
 CheckpointReader::~CheckpointReader() = default;
 
-absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path) {
+absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const Patience& patience) {
   const std::string manifest_path = absl::StrCat(path, "/", std::string(kManifestFile));
-  ASSIGN_OR_RETURN(const bool complete, PathExists(manifest_path));
+  ASSIGN_OR_RETURN(const bool complete, PathAppears(manifest_path, patience));
   if (!complete) {
     return absl::NotFoundError(absl::StrCat(path, " is not a complete checkpoint: it has no manifest.json"));
   }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest_path));
   ASSIGN_OR_RETURN(CheckpointManifest manifest, DecodeManifest(text, manifest_path));
+  // A renamed checkpoint would be taken for a newer or an older one than it is.
+  if (const std::optional<int64_t> named = StepOfName(OwnName(path)); named && *named != manifest.step) {
+    return absl::DataLossError(absl::StrCat("the checkpoint ", path, " is named ", *named, ", holds step ",
+                                            manifest.step, ": give each checkpoint its own name back, this one ",
+                                            CheckpointName(manifest.step)));
+  }
   const auto check_size = [&](const std::string& name, int64_t bytes) -> absl::Status {
     ASSIGN_OR_RETURN(const bool exists, PathExists(absl::StrCat(path, "/", name)));
     if (!exists) {

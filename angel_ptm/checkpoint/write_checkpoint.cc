@@ -189,12 +189,13 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
   RETURN_IF_ERROR(write.ShareRoot(status, "prepare a checkpoint"));
 
   RankResult result;
-  const absl::StatusOr<bool> seen = PathExists(write.temporary());
+  const absl::StatusOr<bool> seen = PathAppears(write.temporary(), options.patience);
   if (!seen.ok()) {
     status = seen.status();
   } else if (!*seen) {
-    status = absl::NotFoundError(absl::StrCat("cannot see ", write.temporary(),
-                                              ", which rank 0 has made: the directory must be shared by all ranks"));
+    status = absl::NotFoundError(absl::StrCat("cannot see ", write.temporary(), ", which rank 0 has made, after ",
+                                              options.patience.seconds,
+                                              " seconds: the directory must be shared by all ranks"));
   } else {
     status =
         WriteRankFile(absl::StrCat(write.temporary(), "/", RankFileName(rank, size)), manifest, own, rank, &result);

@@ -13,8 +13,8 @@
 namespace angel_ptm {
 
 void WordCounter::Add(std::string_view text) {
-  cursor_.Reset(text);
-  for (std::string_view word = cursor_.Next(); !word.empty(); word = cursor_.Next()) {
+  words_.Reset(text);
+  for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) {
     ++counts_[absl::string_view(word.data(), word.size())];
   }
 }
@@ -222,7 +222,7 @@ absl::StatusOr<std::vector<BpeMerge>> TrainBpe(const absl::flat_hash_map<std::st
                                                    "that the trainer counts; train it on less text"));
   }
   std::vector<BpeMerge> merges = Trainer(word_counts, options).Run();
-  if (static_cast<int64_t>(merges.size()) < options.merges) {
+  if (options.exact && static_cast<int64_t>(merges.size()) < options.merges) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the text supports only ", merges.size(), " byte-pair merges of pairs that occur at least ",
         options.pair_count_min, " times, but ", options.merges, " were asked for; add text or lower the vocabulary by ",

@@ -17,8 +17,6 @@ namespace angel_ptm {
 // depend on the order of the texts.
 class WordCounter {
  public:
-  explicit WordCounter(const Pretokenizer& pretokenizer) : cursor_(pretokenizer) {}
-
   // `text` must be valid UTF-8.
   void Add(std::string_view text);
   void Merge(const WordCounter& other);
@@ -26,7 +24,7 @@ class WordCounter {
   const absl::flat_hash_map<std::string, int64_t>& counts() const { return counts_; }
 
  private:
-  Pretokenizer::Cursor cursor_;
+  Pretokenizer words_;
   absl::flat_hash_map<std::string, int64_t> counts_;
 };
 
@@ -41,13 +39,14 @@ struct BpeMerge {
 struct BpeTrainerOptions {
   int64_t merges = 0;          // number of merges to learn
   int64_t pair_count_min = 2;  // pairs that occur less often are not merged
+  bool exact = true;           // fewer merges than `merges` are an error
 };
 
 // At every step merges the pair of adjacent symbols with the largest count over all words; ties go to the smaller left,
 // then the smaller right symbol. A pair whose text is a token already (made another way) is passed over, so a token's
 // text is unique. Counts are kept up incrementally: the work is proportional to the merged occurrences.
-// Errors: InvalidArgument when the words support fewer merges than asked, hold 2^31 bytes or more, or one of
-// them occurs 2^32 times or more.
+// Errors: InvalidArgument when the words support fewer merges than asked (unless that is allowed), hold 2^31 bytes or
+// more, or one of them occurs 2^32 times or more.
 absl::StatusOr<std::vector<BpeMerge>> TrainBpe(const absl::flat_hash_map<std::string, int64_t>& word_counts,
                                                const BpeTrainerOptions& options);
 

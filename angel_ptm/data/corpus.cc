@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr int64_t kTailBytesMin = 1024;
 
 // The name of the folder that holds `path`, or of `path` itself if that is a folder.
-std::string OwnName(const std::string& path) {
+std::string FolderName(const std::string& path) {
   std::error_code error;
   fs::path absolute = fs::absolute(path, error).lexically_normal();
   if (absolute.filename().empty()) absolute = absolute.parent_path();
@@ -79,7 +79,7 @@ class InputFiles {
     if (!is_new) return absl::OkStatus();
     const std::string& input = inputs_[index_];
     const fs::path below = path.lexically_relative(input);
-    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : OwnName(input), info.st_size});
+    found_.push_back({path, below.has_parent_path() ? below.begin()->string() : FolderName(input), info.st_size});
     return absl::OkStatus();
   }
 
@@ -150,7 +150,37 @@ void Corpus::Rewind() {
   next_file_ = 0;
   open_file_.reset();
   held_out_account_.assign(labels_.size(), 0);
-  replaced_sequences_ = 0;
+  unbroken_account_.assign(labels_.size(), 0);
+  unbroken_files_ = 0;
+  counts_.assign(files_.size(), TextCounts());
+  not_text_.clear();
+}
+
+int64_t Corpus::replaced_sequences() const {
+  int64_t total = 0;
+  for (const TextCounts& counts : counts_) total += counts.ill_formed;
+  return total;
+}
+
+std::vector<std::pair<std::string, int64_t>> Corpus::WorstFiles(size_t files_max) const {
+  std::vector<std::pair<std::string, int64_t>> worst;
+  for (size_t i = 0; i < files_.size(); ++i) {
+    if (counts_[i].ill_formed > 0) worst.emplace_back(files_[i].path, counts_[i].ill_formed);
+  }
+  std::stable_sort(worst.begin(), worst.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  if (worst.size() > files_max) worst.resize(files_max);
+  return worst;
+}
+
+absl::Status Corpus::NotText() const {
+  constexpr size_t kNamedMax = 8;
+  std::string files;
+  for (size_t i = 0; i < std::min(not_text_.size(), kNamedMax); ++i) {
+    absl::StrAppend(&files, i == 0 ? "" : "; ", not_text_[i]);
+  }
+  if (not_text_.size() > kNamedMax) absl::StrAppend(&files, "; and ", not_text_.size() - kNamedMax, " files more");
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out: ", files));
 }
 
 absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label) {
@@ -169,14 +199,31 @@ absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t la
   RETURN_IF_ERROR(reader.ReadAt(start, std::as_writable_bytes(std::span(tail))));
   size_t border = HeldOutStart(tail, static_cast<size_t>((size - start) / 2));
   if (border == tail.size() && start + static_cast<int64_t>(tail.size()) < size) border = PieceEnd(tail);
+  if (start + static_cast<int64_t>(border) == size) {
+    // One line to its end: cut anywhere, its beginning would be trained on. The nearest number of whole files.
+    ++unbroken_files_;
+    double& account = unbroken_account_[label];
+    account += share;
+    if (account < static_cast<double>(size) / 2) return size;
+    account -= static_cast<double>(size);
+    return 0;
+  }
   return start + static_cast<int64_t>(border);
 }
 
 absl::Status Corpus::OpenNextFile() {
   const TextFile& file = files_[next_file_];
   ASSIGN_OR_RETURN(FileReader reader, FileReader::Open(file.path));
+  std::string head(static_cast<size_t>(std::min(reader.size(), kHeadBytes)), '\0');
+  RETURN_IF_ERROR(reader.ReadAt(0, std::as_writable_bytes(std::span(head))));
+  if (const std::string kind = KindByMark(head); !kind.empty()) {
+    not_text_.push_back(absl::StrCat(file.path, " is ", kind));
+    ++next_file_;
+    return absl::OkStatus();
+  }
+  const int64_t begin = head.starts_with(kUtf8Mark) ? static_cast<int64_t>(kUtf8Mark.size()) : 0;
   ASSIGN_OR_RETURN(const int64_t held_out_from, HeldOutFrom(reader, file.label));
-  open_file_.emplace(OpenFile{std::move(reader), file.label, 0, held_out_from});
+  open_file_.emplace(OpenFile{std::move(reader), file.label, begin, held_out_from});
   return absl::OkStatus();
 }
 
@@ -187,8 +234,10 @@ absl::Status Corpus::ReadPiece(int64_t bytes, int64_t end, Batch* batch) {
   RETURN_IF_ERROR(file.reader.ReadAt(file.at, std::as_writable_bytes(std::span(text))));
   if (file.at + bytes < end) text.resize(PieceEnd(text));
   const bool held_out = file.at >= file.held_out_from;
+  TextCounts& counts = counts_[next_file_];
+  CountText(text, file.at, &counts);
   file.at += static_cast<int64_t>(text.size());
-  if (ValidUtf8Prefix(text) != text.size()) text = ReplaceInvalidUtf8(text, &replaced_sequences_);
+  if (ValidUtf8Prefix(text) != text.size()) text = ReplaceInvalidUtf8(text, &counts.ill_formed);
   batch->texts.push_back(std::move(text));
   for (const std::string_view document : SplitDocuments(batch->texts.back(), options_.document_bytes_max)) {
     batch->documents.push_back({document, file.label, held_out});
@@ -202,8 +251,12 @@ absl::Status Corpus::Next(Batch* batch) {
   int64_t held = 0;
   while (next_file_ < files_.size()) {
     if (!open_file_) RETURN_IF_ERROR(OpenNextFile());
+    if (!open_file_) continue;  // no text
     const OpenFile& file = *open_file_;
     if (file.at == file.reader.size()) {
+      if (const std::string kind = KindByCounts(counts_[next_file_]); !kind.empty()) {
+        not_text_.push_back(absl::StrCat(files_[next_file_].path, " is ", kind));
+      }
       open_file_.reset();
       ++next_file_;
       continue;
@@ -215,7 +268,7 @@ absl::Status Corpus::Next(Batch* batch) {
     RETURN_IF_ERROR(ReadPiece(bytes, end, batch));
     held += bytes;
   }
-  return absl::OkStatus();
+  return held == 0 && !not_text_.empty() ? NotText() : absl::OkStatus();
 }
 
 }  // namespace angel_ptm

@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/data/encoding.h"
 
 namespace angel_ptm {
 
@@ -36,7 +38,7 @@ struct CorpusOptions {
 // Reads files in the order of their paths. The last `validation_fraction` of each file is held out, from a border in
 // its first half on (HeldOutStart), or from a line's end behind; of files too small for that (a tail below 1 KiB),
 // whole files are, by an account per label that each file adds its fraction to, so the held-out part does not depend on
-// a seed.
+// a seed. So are files whose tail is one line, by an account of their own, from half a file's bytes on.
 class Corpus {
  public:
   // An input is a file, or a folder whose files are read recursively, through links too (each file and folder once);
@@ -49,7 +51,8 @@ class Corpus {
     std::deque<std::string> texts;
     std::vector<Document> documents;
   };
-  // The next documents; an empty batch at the end.
+  // The next documents; an empty batch at the end. Errors: a file that cannot be read; at the end, all files that are
+  // no UTF-8 text (encoding.h), each with its kind.
   absl::Status Next(Batch* batch);
   // Starts again with the first file.
   void Rewind();
@@ -58,7 +61,11 @@ class Corpus {
   const std::vector<std::string>& labels() const { return labels_; }
   int64_t bytes() const;
   // Ill-formed UTF-8 sequences replaced by U+FFFD since Rewind.
-  int64_t replaced_sequences() const { return replaced_sequences_; }
+  int64_t replaced_sequences() const;
+  // The same by file, the files with the most first, at most `files_max` and none without.
+  std::vector<std::pair<std::string, int64_t>> WorstFiles(size_t files_max) const;
+  // Files since Rewind that could only be held out as a whole because their tail is one line.
+  int64_t unbroken_files() const { return unbroken_files_; }
 
  private:
   explicit Corpus(const CorpusOptions& options) : options_(options) {}
@@ -73,6 +80,7 @@ class Corpus {
   absl::Status OpenNextFile();
   absl::StatusOr<int64_t> HeldOutFrom(const FileReader& reader, int32_t label);
   absl::Status ReadPiece(int64_t bytes, int64_t end, Batch* batch);
+  absl::Status NotText() const;
 
   CorpusOptions options_;
   std::vector<TextFile> files_;
@@ -80,7 +88,10 @@ class Corpus {
   size_t next_file_ = 0;
   std::optional<OpenFile> open_file_;
   std::vector<double> held_out_account_;  // bytes by label that small files still owe to validation
-  int64_t replaced_sequences_ = 0;
+  std::vector<double> unbroken_account_;  // the same of files whose tail is one line
+  int64_t unbroken_files_ = 0;
+  std::vector<TextCounts> counts_;     // by file
+  std::vector<std::string> not_text_;  // a phrase per file that is no UTF-8 text
 };
 
 }  // namespace angel_ptm

@@ -1,6 +1,8 @@
 #include "angel_ptm/data/dataset.h"
 
+#include <cstring>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +10,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -16,6 +19,19 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char kFormat[] = "angel-ptm text dataset";
+// The first line, with the checksum of what follows it in between.
+constexpr char kLineBegin[] = "{\"checksum\": \"", kLineEnd[] = "\",\n";
+
+// What is wrong with the first line's checksum, or "". Version 1 has no such line.
+std::string WrongChecksum(std::string_view text, bool* has_checksum) {
+  *has_checksum = text.starts_with(kLineBegin);
+  if (!*has_checksum) return "";
+  text.remove_prefix(std::strlen(kLineBegin));
+  const size_t end = text.find(kLineEnd);
+  if (end == std::string_view::npos) return "its first line is damaged";
+  const std::string wanted(text.substr(0, end)), got = ChecksumText(Xxh64(text.substr(end + std::strlen(kLineEnd))));
+  return wanted == got ? "" : absl::StrCat("it is damaged: its checksum is ", got, ", its first line says ", wanted);
+}
 
 bool ReadChecksum(const Json& value, uint64_t* result) {
   return value.is_string() && ParseChecksumText(value.get_ref<const std::string&>(), result);
@@ -56,12 +72,20 @@ absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) 
                                           "; prepare the text again"));
 }
 
-absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& path, int64_t sequence_length,
-                                                         uint64_t header_xxh64, uint64_t tokenizer_xxh64) {
+absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& folder, std::string_view name,
+                                                         int64_t sequence_length, uint64_t header_xxh64,
+                                                         const DatasetManifest& manifest) {
+  ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(folder, name));
   ASSIGN_OR_RETURN(auto split, PackedDataset::Open(path, sequence_length));
   if (split->file().header_xxh64() != header_xxh64) return Mismatch(path, header_xxh64, split->file().header_xxh64());
-  if (split->file().tokenizer_xxh64() != tokenizer_xxh64) {
-    return Mismatch(path, tokenizer_xxh64, split->file().tokenizer_xxh64());
+  if (split->file().tokenizer_xxh64() != manifest.tokenizer_xxh64) {
+    return Mismatch(path, manifest.tokenizer_xxh64, split->file().tokenizer_xxh64());
+  }
+  // Tokens are only held to be below the file's own number.
+  if (split->file().vocabulary_size() != manifest.vocabulary_size) {
+    return absl::DataLossError(absl::StrCat(
+        path, " does not belong to its folder's dataset.json: expected a vocabulary of ", manifest.vocabulary_size,
+        " tokens, got ", split->file().vocabulary_size(), "; prepare the text again"));
   }
   return split;
 }
@@ -71,9 +95,10 @@ absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& path
 std::string DatasetManifest::ToJson() const {
   Json json;
   json["format"] = kFormat;
-  json["version"] = kDatasetVersion;
+  json["version"] = version;
   json["vocabulary_size"] = vocabulary_size;
   json["tokenizer_xxh64"] = ChecksumText(tokenizer_xxh64);
+  json["tokenizer_config_xxh64"] = ChecksumText(tokenizer_config_xxh64);
   json["train_xxh64"] = ChecksumText(train_xxh64);
   json["validation_xxh64"] = ChecksumText(validation_xxh64);
   json["seed"] = seed;
@@ -84,24 +109,32 @@ std::string DatasetManifest::ToJson() const {
   json["validation"] = SplitToJson(validation);
   json["train_labels"] = LabelsToJson(train_labels);
   json["validation_labels"] = LabelsToJson(validation_labels);
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string body = json.dump(2, ' ', false, Json::error_handler_t::replace).substr(2) + "\n";
+  return absl::StrCat(kLineBegin, ChecksumText(Xxh64(body)), kLineEnd, body);
 }
 
 absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& text, const std::string& name) {
   const auto error = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(name, " is not the description of a prepared dataset: ", what));
   };
+  bool has_checksum = false;
+  if (const std::string wrong = WrongChecksum(text, &has_checksum); !wrong.empty()) return error(wrong);
   if (NestsTooDeep(text)) return error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return error("it is not a JSON object (truncated?)");
   const Json null;
   const auto at = [&](const char* key) -> const Json& { return json.contains(key) ? json[key] : null; };
   if (at("format") != Json(kFormat)) return error(absl::StrCat("format should be \"", kFormat, "\""));
-  if (at("version") != Json(kDatasetVersion)) {
+  if (at("version") != Json(kDatasetVersion) && at("version") != Json(1)) {
     const std::string got = at("version").is_structured() ? at("version").type_name() : at("version").dump();
-    return error(absl::StrCat("its format version should be ", kDatasetVersion, ", got ", got));
+    return error(absl::StrCat("its format version should be from 1 to ", kDatasetVersion, ", got ", got));
   }
   DatasetManifest m;
+  m.version = at("version").get<int32_t>();
+  if (has_checksum != (m.version > 1)) return error("its first line should hold a checksum exactly from version 2 on");
+  if (m.version > 1 && !ReadChecksum(at("tokenizer_config_xxh64"), &m.tokenizer_config_xxh64)) {
+    return error("tokenizer_config_xxh64 should be a checksum of 16 hexadecimal digits");
+  }
   for (const auto& [key, field] :
        {std::pair("tokenizer_xxh64", &m.tokenizer_xxh64), std::pair("train_xxh64", &m.train_xxh64),
         std::pair("validation_xxh64", &m.validation_xxh64)}) {
@@ -134,7 +167,7 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
 
 absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t sequence_length) {
   TextDataset dataset;
-  const std::string manifest_path = absl::StrCat(folder, "/dataset.json");
+  ASSIGN_OR_RETURN(const std::string manifest_path, DatasetFilePath(folder, "dataset.json"));
   absl::StatusOr<std::string> json = ReadFile(manifest_path);
   if (absl::IsNotFound(json.status())) {
     return absl::NotFoundError(
@@ -144,9 +177,17 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
   ASSIGN_OR_RETURN(dataset.manifest, DatasetManifest::FromJson(*json, manifest_path));
   const DatasetManifest& manifest = dataset.manifest;
 
-  const std::string tokenizer_path = absl::StrCat(folder, "/tokenizer.json");
+  ASSIGN_OR_RETURN(const std::string tokenizer_path, DatasetFilePath(folder, "tokenizer.json"));
   ASSIGN_OR_RETURN(dataset.tokenizer_json, ReadFile(tokenizer_path));
-  ASSIGN_OR_RETURN(dataset.tokenizer_config_json, ReadFile(absl::StrCat(folder, "/tokenizer_config.json")));
+  ASSIGN_OR_RETURN(const std::string config_path, DatasetFilePath(folder, "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(dataset.tokenizer_config_json, ReadFile(config_path));
+  const uint64_t config_xxh64 = Xxh64(dataset.tokenizer_config_json);
+  if (manifest.version == 1) {
+    dataset.note = absl::StrCat(folder, " has dataset format version 1, which has no checksums of dataset.json and ",
+                                "tokenizer_config.json: they were not checked; prepare the text again to have them");
+  } else if (config_xxh64 != manifest.tokenizer_config_xxh64) {
+    return Mismatch(config_path, manifest.tokenizer_config_xxh64, config_xxh64);
+  }
   const uint64_t tokenizer_xxh64 = Xxh64(dataset.tokenizer_json);
   if (tokenizer_xxh64 != manifest.tokenizer_xxh64) {
     return Mismatch(tokenizer_path, manifest.tokenizer_xxh64, tokenizer_xxh64);
@@ -158,11 +199,10 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
                                             " tokens; prepare the text again"));
   }
 
-  ASSIGN_OR_RETURN(dataset.train, OpenSplit(absl::StrCat(folder, "/train.tokens"), sequence_length,
-                                            manifest.train_xxh64, tokenizer_xxh64));
+  ASSIGN_OR_RETURN(dataset.train, OpenSplit(folder, "train.tokens", sequence_length, manifest.train_xxh64, manifest));
   if (manifest.validation.tokens > 0) {
-    ASSIGN_OR_RETURN(dataset.validation, OpenSplit(absl::StrCat(folder, "/validation.tokens"), sequence_length,
-                                                   manifest.validation_xxh64, tokenizer_xxh64));
+    ASSIGN_OR_RETURN(dataset.validation,
+                     OpenSplit(folder, "validation.tokens", sequence_length, manifest.validation_xxh64, manifest));
   }
   return dataset;
 }

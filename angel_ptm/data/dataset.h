@@ -1,5 +1,5 @@
-// A prepared dataset folder: tokenizer.json, tokenizer_config.json, train.tokens, validation.tokens and dataset.json,
-// which is written last, so a folder without it is unfinished. FORMAT.md describes the files.
+// A prepared dataset folder: tokenizer.json, tokenizer_config.json, train.tokens, validation.tokens and dataset.json; a
+// folder without it is unfinished. FORMAT.md describes the files, dataset_folder.h how they get there.
 #ifndef ANGEL_PTM_DATA_DATASET_H_
 #define ANGEL_PTM_DATA_DATASET_H_
 
@@ -14,7 +14,7 @@
 
 namespace angel_ptm {
 
-inline constexpr int32_t kDatasetVersion = 1;
+inline constexpr int32_t kDatasetVersion = 2;
 
 // One split (of one label, or of all).
 struct SplitStatistics {
@@ -32,9 +32,11 @@ struct SplitStatistics {
 
 struct DatasetManifest {
   int32_t vocabulary_size = 0;
-  uint64_t tokenizer_xxh64 = 0;   // of tokenizer.json
-  uint64_t train_xxh64 = 0;       // of train.tokens' header, which holds the checksums of the rest
-  uint64_t validation_xxh64 = 0;  // of validation.tokens' header
+  int32_t version = kDatasetVersion;
+  uint64_t tokenizer_xxh64 = 0;         // of tokenizer.json
+  uint64_t tokenizer_config_xxh64 = 0;  // of tokenizer_config.json; version 1 has none
+  uint64_t train_xxh64 = 0;             // of train.tokens' header, which holds the checksums of the rest
+  uint64_t validation_xxh64 = 0;        // of validation.tokens' header
   uint64_t seed = 0;
   double validation_fraction = 0;
   SplitStatistics train;
@@ -46,6 +48,7 @@ struct DatasetManifest {
   // ignores context and knows the validation text's frequencies.
   double validation_unigram_entropy = 0;
 
+  // Its first line holds a checksum of the rest.
   std::string ToJson() const;
   // `name` is the path, for errors.
   static absl::StatusOr<DatasetManifest> FromJson(const std::string& json, const std::string& name);
@@ -59,10 +62,11 @@ struct TextDataset {
   std::string tokenizer_config_json;
   std::unique_ptr<PackedDataset> train;
   std::unique_ptr<PackedDataset> validation;  // null if the dataset has no validation text
+  std::string note;                           // for the user: what could not be checked, or empty
 };
 
-// Opens and checks everything: the files belong together and are undamaged, and each split holds at least one sample of
-// `sequence_length` tokens.
+// Opens and checks: the files belong together and are undamaged (tokens of large files: when they are read,
+// token_file.h), and each split holds at least one sample of `sequence_length` tokens.
 absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t sequence_length);
 
 }  // namespace angel_ptm

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/status.h"
 #include "angel_ptm/data/permutation.h"
 
 namespace angel_ptm {
@@ -36,14 +37,14 @@ int64_t Loader::WindowOfSample(int64_t sample_index) const {
   return Permutation(windows, options_.seed, sample_index / windows)(sample_index % windows);
 }
 
-int64_t Loader::FillSample(int64_t sample_index, const SampleBuffers& sample) const {
+absl::StatusOr<int64_t> Loader::FillSample(int64_t sample_index, const SampleBuffers& sample) const {
   const int64_t window = WindowOfSample(sample_index);
   if (window >= 0) return dataset_->FillWindow(window, sample);
   FillZeroWeightSample(sample);
   return 0;
 }
 
-int64_t Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const {
+absl::StatusOr<int64_t> Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const {
   const int64_t rows = options_.micro_batch, length = dataset_->sequence_length();
   APTM_CHECK(static_cast<int64_t>(batch.tokens.size()) == rows * length, batch.tokens.size(), " for ", rows, " x ",
              length);
@@ -53,7 +54,8 @@ int64_t Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers
     const int64_t in_step = (place.micro * place.world + place.rank) * rows + row;
     const SampleBuffers sample = batch.Row(row, length);
     if (in_step < options_.global_batch) {
-      count += FillSample(place.first_sample + in_step, sample);
+      ASSIGN_OR_RETURN(const int64_t counted, FillSample(place.first_sample + in_step, sample));
+      count += counted;
     } else {
       FillZeroWeightSample(sample);
     }

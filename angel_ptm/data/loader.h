@@ -40,11 +40,11 @@ class Loader {
 
   // Fills [micro_batch, T]. A step is samples [first, first + G); row i of micro-batch m on rank r of w holds sample
   // first + (m*w + r)*b + i. Rows beyond the step's samples (or the evaluation's) weigh nothing: all targets ignored.
-  // Returns the number of targets that count. No allocation.
-  int64_t FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const;
+  // Returns the number of targets that count. Errors: those of PackedDataset::FillWindow. No allocation without one.
+  absl::StatusOr<int64_t> FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const;
 
-  // Fills sample number `sample_index` [T]; returns the number of targets that count. No allocation.
-  int64_t FillSample(int64_t sample_index, const SampleBuffers& sample) const;
+  // Fills sample number `sample_index` [T]; returns the number of targets that count, or errors as above.
+  absl::StatusOr<int64_t> FillSample(int64_t sample_index, const SampleBuffers& sample) const;
 
   // Which window of the file is sample number `sample_index`; -1 beyond an evaluation's samples.
   int64_t WindowOfSample(int64_t sample_index) const;

@@ -23,28 +23,24 @@ absl::StatusOr<std::unique_ptr<PackedDataset>> PackedDataset::Open(const std::st
   return std::unique_ptr<PackedDataset>(new PackedDataset(std::move(file), sequence_length));
 }
 
-int64_t PackedDataset::FillWindow(int64_t window, const SampleBuffers& sample) const {
+absl::StatusOr<int64_t> PackedDataset::FillWindow(int64_t window, const SampleBuffers& sample) const {
   const int64_t length = sequence_length_, first = window * length;
   APTM_CHECK(window >= 0 && window < window_count(), window, " of ", window_count());
   APTM_CHECK(static_cast<int64_t>(sample.tokens.size()) == length && sample.targets.size() == sample.tokens.size() &&
              sample.positions.size() == sample.tokens.size() && sample.segment_start.size() == sample.tokens.size());
-  file_->Read(first, sample.tokens);
-  file_->Read(first + 1, sample.targets);
-  const std::span<const uint64_t> starts = file_->document_starts();
-  // The first document that starts after the window's first token.
-  auto next = std::upper_bound(starts.begin(), starts.end(), static_cast<uint64_t>(first));
+  RETURN_IF_ERROR(file_->Read(first, sample.tokens));
+  std::copy(sample.tokens.begin() + 1, sample.tokens.end(), sample.targets.begin());
+  RETURN_IF_ERROR(file_->Read(first + length, sample.targets.last(1)));
   int64_t count = length;
-  for (int64_t begin = 0; begin < length; ++next) {
-    const int64_t end = std::min(length, static_cast<int64_t>(*next) - first);
-    for (int64_t i = begin; i < end; ++i) {
-      sample.positions[i] = static_cast<int32_t>(i - begin);
-      sample.segment_start[i] = static_cast<int32_t>(begin);
-    }
-    if (static_cast<int64_t>(*next) <= first + length) {
-      sample.targets[end - 1] = kIgnoredTarget;
-      --count;
-    }
-    begin = end;
+  int32_t begin = 0;  // of this token's document in the row
+  for (int32_t i = 0; i < length; ++i) {
+    sample.positions[i] = i - begin;
+    sample.segment_start[i] = begin;
+    // It ends every document and stands nowhere else; what comes next belongs to another.
+    if (sample.tokens[i] != kEndOfTextId) continue;
+    sample.targets[i] = kIgnoredTarget;
+    --count;
+    begin = i + 1;
   }
   return count;
 }

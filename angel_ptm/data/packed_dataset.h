@@ -43,8 +43,9 @@ class PackedDataset {
   int64_t window_count() const { return (file_->token_count() - 1) / sequence_length_; }
   const TokenFile& file() const { return *file_; }
 
-  // Fills one sample [T] and returns how many of its targets count. No allocation.
-  int64_t FillWindow(int64_t window, const SampleBuffers& sample) const;
+  // Fills one sample [T] and returns how many of its targets count; errors: those of TokenFile::Read. No allocation
+  // without one.
+  absl::StatusOr<int64_t> FillWindow(int64_t window, const SampleBuffers& sample) const;
 
  private:
   PackedDataset(std::unique_ptr<TokenFile> file, int64_t sequence_length)

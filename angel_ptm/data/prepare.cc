@@ -19,6 +19,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/data/bpe_trainer.h"
+#include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/token_file.h"
 
 namespace angel_ptm {
@@ -91,6 +92,7 @@ class Preparation {
         options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     report_.output = options.output;
     report_.files = static_cast<int64_t>(corpus_.files().size());
+    report_.vocabulary_asked = options.vocabulary_size;
     report_.manifest.seed = options.seed;
     report_.manifest.validation_fraction = options.validation_fraction;
   }
@@ -100,7 +102,6 @@ class Preparation {
     const std::string tokenizer_json = tokenizer_->ToJson();
     report_.manifest.tokenizer_xxh64 = Xxh64(tokenizer_json);
     report_.manifest.vocabulary_size = tokenizer_->vocabulary_size();
-    RETURN_IF_ERROR(MakeDirectories(options_.output));
     RETURN_IF_ERROR(EncodeAndWrite(tokenizer_json));
     return std::move(report_);
   }
@@ -112,6 +113,7 @@ class Preparation {
     RETURN_IF_ERROR(CountWords(&counts));
     BpeTrainerOptions trainer;
     trainer.merges = options_.vocabulary_size - kVocabularySizeMin;
+    trainer.exact = options_.vocabulary_is_exact;
     absl::StatusOr<std::vector<BpeMerge>> merges = TrainBpe(counts, trainer);
     if (!merges.ok()) {
       return absl::Status(merges.status().code(), absl::StrCat("no tokenizer of ", options_.vocabulary_size,
@@ -123,9 +125,7 @@ class Preparation {
   }
 
   absl::Status CountWords(absl::flat_hash_map<std::string, int64_t>* counts) {
-    const Pretokenizer pretokenizer;
-    std::vector<WordCounter> counters;
-    for (int t = 0; t < threads_; ++t) counters.emplace_back(pretokenizer);
+    std::vector<WordCounter> counters(static_cast<size_t>(threads_));
     const double share = static_cast<double>(options_.tokenizer_text_bytes_max) / static_cast<double>(corpus_.bytes());
     int64_t first = 0;  // number of the batch's first document in the corpus
     corpus_.Rewind();
@@ -152,45 +152,34 @@ class Preparation {
   absl::Status EncodeAndWrite(const std::string& tokenizer_json) {
     const Clock::time_point start = Clock::now();
     DatasetManifest& manifest = report_.manifest;
-    const auto path = [&](const char* name) { return absl::StrCat(options_.output, "/", name); };
-    ASSIGN_OR_RETURN(TokenFileWriter train,
-                     TokenFileWriter::Create(path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+    ASSIGN_OR_RETURN(UnfinishedDataset output, UnfinishedDataset::Create(options_.output));
+    ASSIGN_OR_RETURN(
+        TokenFileWriter train,
+        TokenFileWriter::Create(output.Path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
     ASSIGN_OR_RETURN(
         TokenFileWriter validation,
-        TokenFileWriter::Create(path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+        TokenFileWriter::Create(output.Path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
     validation_counts_.assign(manifest.vocabulary_size, 0);
     RETURN_IF_ERROR(EncodeCorpus(&train, &validation));
     RETURN_IF_ERROR(CheckSplits());
-    RETURN_IF_ERROR(train.Finish());
-    RETURN_IF_ERROR(validation.Finish());
+    for (TokenFileWriter* split : {&train, &validation}) {
+      RETURN_IF_ERROR(split->Finish());
+      RETURN_IF_ERROR(split->Commit());
+    }
+    const std::string tokenizer_config_json = tokenizer_->ToConfigJson();
+    manifest.tokenizer_config_xxh64 = Xxh64(tokenizer_config_json);
     manifest.train_xxh64 = train.header_xxh64();
     manifest.validation_xxh64 = validation.header_xxh64();
     manifest.replaced_sequences = corpus_.replaced_sequences();
+    report_.worst_files = corpus_.WorstFiles(5);
     manifest.validation_unigram_entropy = UnigramEntropy(validation_counts_);
 
-    ASSIGN_OR_RETURN(AtomicFile tokenizer, Finished(path("tokenizer.json"), tokenizer_json));
-    ASSIGN_OR_RETURN(AtomicFile tokenizer_config, Finished(path("tokenizer_config.json"), tokenizer_->ToConfigJson()));
-    ASSIGN_OR_RETURN(AtomicFile description, Finished(path("dataset.json"), manifest.ToJson()));
-
-    // All new content is on the disk and only takes its names. An earlier dataset's description goes first and the new
-    // one comes last, so that a kill in between leaves a folder that says it is unfinished.
-    RETURN_IF_ERROR(RemoveFile(path("dataset.json")));
-    RETURN_IF_ERROR(SyncDirectory(options_.output));
-    RETURN_IF_ERROR(tokenizer.Commit());
-    RETURN_IF_ERROR(tokenizer_config.Commit());
-    RETURN_IF_ERROR(train.Commit());
-    RETURN_IF_ERROR(validation.Commit());
-    RETURN_IF_ERROR(description.Commit());
+    RETURN_IF_ERROR(WriteFile(output.Path("tokenizer.json"), tokenizer_json));
+    RETURN_IF_ERROR(WriteFile(output.Path("tokenizer_config.json"), tokenizer_config_json));
+    RETURN_IF_ERROR(WriteFile(output.Path("dataset.json"), manifest.ToJson()));
+    RETURN_IF_ERROR(output.Publish());
     report_.encoding_seconds = SecondsSince(start);
     return absl::OkStatus();
-  }
-
-  // A file that is written, synced and closed under its temporary name.
-  static absl::StatusOr<AtomicFile> Finished(const std::string& path, const std::string& content) {
-    ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-    RETURN_IF_ERROR(file.Append(content));
-    RETURN_IF_ERROR(file.Close());
-    return file;
   }
 
   absl::Status EncodeCorpus(TokenFileWriter* train, TokenFileWriter* validation) {
@@ -229,9 +218,15 @@ class Preparation {
       return absl::InvalidArgumentError("no text is left for training after holding out the validation text");
     }
     if (options_.validation_fraction > 0 && report_.manifest.validation.tokens == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the input of ", FormatBytes(corpus_.bytes()), " is too small to hold out a fraction of ",
-          options_.validation_fraction, " for validation; raise the validation fraction, add text, or set it to 0"));
+      const std::string unbroken =
+          corpus_.unbroken_files() == 0
+              ? ""
+              : absl::StrCat(": ", corpus_.unbroken_files(),
+                             " of its files end in one long line, and such files are held out as a whole");
+      return absl::InvalidArgumentError(absl::StrCat("the input of ", FormatBytes(corpus_.bytes()),
+                                                     " is too small to hold out a fraction of ",
+                                                     options_.validation_fraction, " for validation", unbroken,
+                                                     "; raise the validation fraction, add text, or set it to 0"));
     }
     return absl::OkStatus();
   }
@@ -295,7 +290,16 @@ std::string PrepareReport::ToString() const {
                           entropy, entropy / std::log(2.0) / manifest.validation.bytes_per_token());
   }
   if (manifest.replaced_sequences > 0) {
-    absl::StrAppendFormat(&text, "%d ill-formed UTF-8 sequences were read as U+FFFD\n", manifest.replaced_sequences);
+    absl::StrAppendFormat(&text, "%d ill-formed UTF-8 sequences were read as U+FFFD, most of them in:\n",
+                          manifest.replaced_sequences);
+    for (const auto& [path, count] : worst_files) absl::StrAppendFormat(&text, "  %s: %d\n", path, count);
+  }
+  if (manifest.vocabulary_size < vocabulary_asked) {
+    absl::StrAppendFormat(
+        &text,
+        "the text supports a vocabulary of %d tokens, less than data.prepare.vocabulary_size = %d: the "
+        "dataset has %d\n",
+        manifest.vocabulary_size, vocabulary_asked, manifest.vocabulary_size);
   }
   absl::StrAppendFormat(&text, "tokenizer %s, encoding %s\n", FormatSeconds(tokenizer_seconds),
                         FormatSeconds(encoding_seconds));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -13,9 +14,11 @@
 namespace angel_ptm {
 
 struct PrepareOptions {
-  std::vector<std::string> inputs;       // files, or folders of them (corpus.h)
-  std::string output;                    // folder, made if missing; an earlier dataset in it is replaced
-  int32_t vocabulary_size = 16384;       // special tokens included; at least kVocabularySizeMin
+  std::vector<std::string> inputs;  // files, or folders of them (corpus.h)
+  std::string output;               // folder, made if missing; an earlier dataset in it is replaced
+  int32_t vocabulary_size = 16384;  // special tokens included; at least kVocabularySizeMin
+  // Something relies on that size: a text that supports fewer tokens is an error. Else it is said in the report.
+  bool vocabulary_is_exact = false;
   double validation_fraction = 0.02;     // 0 to 0.5 of each file's bytes, held out; 0: no validation.tokens content
   int64_t document_bytes_max = 1 << 18;  // longer documents are divided
   // The tokenizer is trained on the training documents; of more text than this, on a sample chosen by `seed`.
@@ -28,14 +31,17 @@ struct PrepareReport {
   DatasetManifest manifest;
   std::string output;
   int64_t files = 0;
-  double tokenizer_seconds = 0;  // counting and merging
+  int32_t vocabulary_asked = 0;
+  std::vector<std::pair<std::string, int64_t>> worst_files;  // those with the most ill-formed sequences
+  double tokenizer_seconds = 0;                              // counting and merging
   double encoding_seconds = 0;
 
   // A table by label and split, bytes per token and the unigram entropy; ends with a newline.
   std::string ToString() const;
 };
 
-// Nothing is visible in `output` under its final name before everything is written. Errors: missing or empty input, an
+// An earlier dataset in `output` stays until the new one is whole, whenever the process is killed or the disk is full
+// (dataset_folder.h). Errors: missing or empty input, an
 // output inside an input, a vocabulary the text cannot support, an empty validation split, a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 

@@ -1,72 +1,84 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "angel_ptm/data/pretokenizer.h"
 
-#include <pcre2.h>
+#include <algorithm>
+#include <cstdint>
+#include <vector>
 
-#include "angel_ptm/base/check.h"
+#include "angel_ptm/data/unicode_classes.h"
+#include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
 namespace {
 
-// White space is spelled out because PCRE2's \s also holds U+180E, which Unicode (and Hugging Face) took out in 6.3.
-#define APTM_SPACE R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
-constexpr char kPattern[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{L}\p{N})" APTM_SPACE "]+|[" APTM_SPACE
-                            "]+(?![^" APTM_SPACE "])|[" APTM_SPACE "]+";
-#undef APTM_SPACE
+enum class CharacterClass : uint8_t { kOther, kLetter, kNumber, kSpace };
+
+// By code point.
+std::vector<CharacterClass> MakeClasses() {
+  // White space as in Unicode: without U+180E, which was taken out in 6.3.
+  constexpr CodePointRange kSpaces[] = {{0x09, 0x0D},     {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
+                                        {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                        {0x205F, 0x205F}, {0x3000, 0x3000}};
+  std::vector<CharacterClass> classes(0x110000, CharacterClass::kOther);
+  const auto set = [&](std::span<const CodePointRange> ranges, CharacterClass value) {
+    for (const CodePointRange& range : ranges) {
+      std::fill(classes.begin() + range.first, classes.begin() + range.last + 1, value);
+    }
+  };
+  set(LetterRanges(), CharacterClass::kLetter);
+  set(NumberRanges(), CharacterClass::kNumber);
+  set(kSpaces, CharacterClass::kSpace);
+  return classes;
+}
+
+// The class of the character at `at`, which moves behind it.
+CharacterClass ClassAt(std::string_view text, size_t* at) {
+  static const std::vector<CharacterClass> classes = MakeClasses();
+  const auto byte = static_cast<unsigned char>(text[*at]);
+  if (byte >= 0x80) return classes[NextCodePoint(text, at)];
+  ++*at;
+  return classes[byte];
+}
+
+// The end of the characters of this class from `at` on.
+size_t RunEnd(std::string_view text, size_t at, CharacterClass of) {
+  while (at < text.size()) {
+    size_t next = at;
+    if (ClassAt(text, &next) != of) break;
+    at = next;
+  }
+  return at;
+}
+
+// Of white space at the text's start: without its last character if a word follows, which may take that along.
+size_t SpaceBytes(std::string_view text) {
+  size_t last = 0, at = 0;
+  while (at < text.size()) {
+    size_t next = at;
+    if (ClassAt(text, &next) != CharacterClass::kSpace) return last > 0 ? last : at;
+    last = at;
+    at = next;
+  }
+  return at;
+}
+
+// Bytes of the word that the text, which is not empty, begins with.
+size_t WordBytes(std::string_view text) {
+  for (const std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
+    if (text.starts_with(ending)) return ending.size();
+  }
+  const size_t begin = text[0] == ' ' ? 1 : 0;
+  if (begin == text.size()) return begin;
+  size_t next = begin;
+  const CharacterClass first = ClassAt(text, &next);
+  return first == CharacterClass::kSpace ? SpaceBytes(text) : RunEnd(text, next, first);
+}
 
 }  // namespace
 
-struct Pretokenizer::Pattern {
-  pcre2_code* code = nullptr;
-  bool jit = false;
-};
-
-Pretokenizer::Pretokenizer() : pattern_(std::make_unique<Pattern>()) {
-  int error = 0;
-  PCRE2_SIZE error_at = 0;
-  pattern_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(kPattern), sizeof(kPattern) - 1, PCRE2_UTF | PCRE2_UCP,
-                                 &error, &error_at, nullptr);
-  APTM_CHECK(pattern_->code != nullptr, "PCRE2 refuses the pre-tokenisation pattern: error ", error, " at ", error_at);
-  // Machines that forbid writable executable memory have no JIT; the interpreter gives the same words.
-  pattern_->jit = pcre2_jit_compile(pattern_->code, PCRE2_JIT_COMPLETE) == 0;
-}
-
-Pretokenizer::~Pretokenizer() { pcre2_code_free(pattern_->code); }
-
-struct Pretokenizer::Cursor::State {
-  const Pattern* pattern;
-  pcre2_match_data* match;
-  std::string_view text;
-  size_t at = 0;
-
-  ~State() { pcre2_match_data_free(match); }
-};
-
-Pretokenizer::Cursor::Cursor(const Pretokenizer& pretokenizer) : state_(std::make_unique<State>()) {
-  state_->pattern = pretokenizer.pattern_.get();
-  state_->match = pcre2_match_data_create(1, nullptr);
-  APTM_CHECK(state_->match != nullptr);
-}
-Pretokenizer::Cursor::~Cursor() = default;
-Pretokenizer::Cursor::Cursor(Cursor&&) noexcept = default;
-Pretokenizer::Cursor& Pretokenizer::Cursor::operator=(Cursor&&) noexcept = default;
-
-void Pretokenizer::Cursor::Reset(std::string_view text) {
-  state_->text = text;
-  state_->at = 0;
-}
-
-std::string_view Pretokenizer::Cursor::Next() {
-  State& s = *state_;
-  if (s.at == s.text.size()) return {};
-  const auto subject = reinterpret_cast<PCRE2_SPTR>(s.text.data());
-  const auto match = s.pattern->jit ? pcre2_jit_match : pcre2_match;
-  const int result = match(s.pattern->code, subject, s.text.size(), s.at, PCRE2_NO_UTF_CHECK, s.match, nullptr);
-  const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(s.match);
-  // Letters, numbers, white space and everything else each have their alternative: some match starts at every position.
-  APTM_CHECK(result == 1 && span[0] == s.at && span[1] > s.at, "PCRE2 match result ", result, " at byte ", s.at);
-  const std::string_view word = s.text.substr(span[0], span[1] - span[0]);
-  s.at = span[1];
+std::string_view Pretokenizer::Next() {
+  if (rest_.empty()) return {};
+  const std::string_view word = rest_.substr(0, WordBytes(rest_));
+  rest_.remove_prefix(word.size());
   return word;
 }
 

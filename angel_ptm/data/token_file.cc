@@ -1,12 +1,7 @@
 #include "angel_ptm/data/token_file.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
+#include <array>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -15,6 +10,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/data/tokenizer.h"
 
 namespace angel_ptm {
 namespace {
@@ -43,6 +39,18 @@ static_assert(sizeof(Header) == 80);
 int64_t RoundUp8(int64_t value) { return (value + 7) / 8 * 8; }
 
 int32_t TokenBytes(int64_t vocabulary_size) { return vocabulary_size <= 65536 ? 2 : 4; }
+
+// Token number `i` of `bytes`, 2 or 4 bytes each.
+uint32_t TokenAt(std::span<const std::byte> bytes, size_t i, int32_t token_bytes) {
+  if (token_bytes == 4) {
+    uint32_t token;
+    std::memcpy(&token, bytes.data() + 4 * i, sizeof(token));
+    return token;
+  }
+  uint16_t token;
+  std::memcpy(&token, bytes.data() + 2 * i, sizeof(token));
+  return token;
+}
 
 // The header's checksum is no proof that its numbers fit together: whoever changes them can compute it again. What
 // follows from the counts must be what it says, so that nothing outside the file is read. `header.file_bytes` is right.
@@ -161,132 +169,190 @@ absl::Status TokenFileWriter::Finish() {
   return file_.Close();
 }
 
-TokenFile::~TokenFile() {
-  if (data_ != nullptr) munmap(const_cast<char*>(data_), bytes_);
-}
-
-absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& path) {
-  auto file = std::unique_ptr<TokenFile>(new TokenFile(path));
-  RETURN_IF_ERROR(file->Map());
-  RETURN_IF_ERROR(file->CheckHeader());
-  RETURN_IF_ERROR(file->CheckContent());
+absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& path, const Options& options) {
+  ASSIGN_OR_RETURN(FileReader reader, FileReader::Open(path));
+  auto file = std::unique_ptr<TokenFile>(new TokenFile(std::move(reader)));
+  ASSIGN_OR_RETURN(file->stamp_, file->file_.Stamp());
+  RETURN_IF_ERROR(file->ReadHeader());
+  if (file->file_.size() <= options.checked_at_open_bytes_max) RETURN_IF_ERROR(file->Verify());
   return file;
 }
 
-absl::Status TokenFile::Map() {
-  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FileError("open the token file", path_, errno);
-  struct stat info;
-  if (fstat(fd, &info) < 0) {
-    const int error = errno;
-    close(fd);
-    return FileError("read the token file", path_, error);
+absl::Status TokenFile::ReadHeader() {
+  if (file_.size() < kHeaderBytes) {
+    return absl::DataLossError(absl::StrCat("token file ", path(), " is truncated: expected at least a header of ",
+                                            kHeaderBytes, " bytes, got ", file_.size(), " bytes"));
   }
-  bytes_ = info.st_size;
-  if (bytes_ < kHeaderBytes) {
-    close(fd);
-    return absl::DataLossError(absl::StrCat("token file ", path_, " is truncated: expected at least a header of ",
-                                            kHeaderBytes, " bytes, got ", bytes_, " bytes"));
-  }
-  void* const data = mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, fd, 0);
-  const int error = errno;
-  close(fd);
-  if (data == MAP_FAILED) return FileError("map the token file", path_, error);
-  data_ = static_cast<const char*>(data);
-  return absl::OkStatus();
-}
-
-absl::Status TokenFile::CheckHeader() {
+  std::array<char, kHeaderBytes> page;
+  RETURN_IF_ERROR(file_.ReadAt(0, std::as_writable_bytes(std::span(page))));
   Header header;
-  std::memcpy(&header, data_, sizeof(header));
+  std::memcpy(&header, page.data(), sizeof(header));
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path_, " is not a token file: expected it to start with APTMTOKS; make one with angel-ptm prepare"));
+        path(), " is not a token file: expected it to start with APTMTOKS; make one with angel-ptm prepare"));
   }
   if (header.version != kTokenFileVersion) {
-    return absl::InvalidArgumentError(absl::StrCat("token file ", path_, " has format version ", header.version,
+    return absl::InvalidArgumentError(absl::StrCat("token file ", path(), " has format version ", header.version,
                                                    ", expected ", kTokenFileVersion, "; prepare the text again"));
   }
-  std::memcpy(&header_xxh64_, data_ + kHeaderBytes - sizeof(header_xxh64_), sizeof(header_xxh64_));
-  const uint64_t actual = Xxh64(data_, kHeaderBytes - sizeof(header_xxh64_));
+  std::memcpy(&header_xxh64_, page.data() + kHeaderBytes - sizeof(header_xxh64_), sizeof(header_xxh64_));
+  const uint64_t actual = Xxh64(page.data(), kHeaderBytes - sizeof(header_xxh64_));
   if (actual != header_xxh64_) {
-    return absl::DataLossError(absl::StrCat("token file ", path_, " is damaged in its header: expected checksum ",
+    return absl::DataLossError(absl::StrCat("token file ", path(), " is damaged in its header: expected checksum ",
                                             ChecksumText(header_xxh64_), ", got ", ChecksumText(actual)));
   }
-  if (header.file_bytes != static_cast<uint64_t>(bytes_)) {
-    return absl::DataLossError(absl::StrCat(
-        "token file ", path_, " is ", static_cast<uint64_t>(bytes_) < header.file_bytes ? "truncated" : "too long",
-        ": expected ", header.file_bytes, " bytes, got ", bytes_));
+  const uint64_t bytes = static_cast<uint64_t>(file_.size());
+  if (header.file_bytes != bytes) {
+    return absl::DataLossError(absl::StrCat("token file ", path(), " is ",
+                                            bytes < header.file_bytes ? "truncated" : "too long", ": expected ",
+                                            header.file_bytes, " bytes, got ", bytes));
   }
-  RETURN_IF_ERROR(CheckLayout(header, path_));
+  RETURN_IF_ERROR(CheckLayout(header, path()));
   token_count_ = static_cast<int64_t>(header.token_count);
+  document_count_ = static_cast<int64_t>(header.document_count);
+  content_end_ = static_cast<int64_t>(header.checksums_offset);
   token_bytes_ = static_cast<int32_t>(header.token_bytes);
   vocabulary_size_ = static_cast<int32_t>(header.vocabulary_size);
   tokenizer_xxh64_ = header.tokenizer_xxh64;
-  document_starts_ = {reinterpret_cast<const uint64_t*>(data_ + header.starts_offset), header.document_count + 1};
-  checksums_ = {reinterpret_cast<const uint64_t*>(data_ + header.checksums_offset),
-                (header.file_bytes - header.checksums_offset) / sizeof(uint64_t)};
-  const uint64_t checksums_actual = Xxh64(checksums_.data(), checksums_.size_bytes());
-  if (checksums_actual != header.checksums_xxh64) {
-    return absl::DataLossError(
-        absl::StrCat("token file ", path_, " is damaged in its checksum table: expected checksum ",
-                     ChecksumText(header.checksums_xxh64), ", got ", ChecksumText(checksums_actual)));
+  return ReadChecksums(content_end_, header.checksums_xxh64);
+}
+
+absl::Status TokenFile::ReadChecksums(int64_t offset, uint64_t expected_xxh64) {
+  checksums_.resize(static_cast<size_t>(file_.size() - offset) / sizeof(uint64_t));
+  RETURN_IF_ERROR(file_.ReadAt(offset, std::as_writable_bytes(std::span(checksums_))));
+  const uint64_t actual = Xxh64(checksums_.data(), checksums_.size() * sizeof(uint64_t));
+  if (actual != expected_xxh64) {
+    return absl::DataLossError(absl::StrCat("token file ", path(),
+                                            " is damaged in its checksum table: expected checksum ",
+                                            ChecksumText(expected_xxh64), ", got ", ChecksumText(actual)));
+  }
+  verified_.assign(checksums_.size(), false);
+  buffer_.resize(static_cast<size_t>(std::min(kChunkBytes, content_end_ - kHeaderBytes)));
+  return absl::OkStatus();
+}
+
+int64_t TokenFile::ChunkBytes(int64_t chunk) const {
+  return std::min(kChunkBytes, content_end_ - kHeaderBytes - chunk * kChunkBytes);
+}
+
+absl::Status TokenFile::NoticeChange() const {
+  ASSIGN_OR_RETURN(const FileStamp now, file_.Stamp());
+  if (now == stamp_) return absl::OkStatus();
+  if (now.bytes < file_.size()) {
+    return absl::DataLossError(absl::StrCat("token file ", path(), " was truncated while it was in use: expected ",
+                                            file_.size(), " bytes, got ", now.bytes));
+  }
+  // The content may still be the same: the checksums tell.
+  stamp_ = now;
+  changed_ = true;
+  verified_.assign(verified_.size(), false);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::span<const std::byte>> TokenFile::ReadChunk(int64_t chunk, int64_t from, int64_t to) const {
+  const int64_t begin = kHeaderBytes + chunk * kChunkBytes, bytes = ChunkBytes(chunk);
+  const bool verified = verified_[static_cast<size_t>(chunk)];
+  const int64_t first = verified ? from : 0, last = verified ? to : bytes;
+  const std::span<std::byte> read = std::span(buffer_).first(static_cast<size_t>(last - first));
+  RETURN_IF_ERROR(file_.ReadAt(begin + first, read));
+  if (!verified) {
+    const uint64_t expected = checksums_[static_cast<size_t>(chunk)], actual = Xxh64(read.data(), read.size());
+    if (actual != expected) {
+      return absl::DataLossError(
+          absl::StrCat("token file ", path(), changed_ ? " was changed while it was in use, and" : "",
+                       " is damaged between bytes ", begin, " and ", begin + bytes, ": expected checksum ",
+                       ChecksumText(expected), ", got ", ChecksumText(actual)));
+    }
+    verified_[static_cast<size_t>(chunk)] = true;
+  }
+  return std::span<const std::byte>(read).subspan(static_cast<size_t>(from - first), static_cast<size_t>(to - from));
+}
+
+absl::Status TokenFile::NotWritten(const std::string& what) const {
+  return absl::DataLossError(
+      absl::StrCat("token file ", path(), " was not written by angel-ptm prepare: ", what, "; prepare the text again"));
+}
+
+absl::Status TokenFile::Read(int64_t first, std::span<int32_t> tokens) const {
+  const int64_t count = static_cast<int64_t>(tokens.size());
+  APTM_CHECK(first >= 0 && first + count <= token_count_, first, " + ", count, " of ", token_count_);
+  const std::lock_guard lock(mutex_);
+  RETURN_IF_ERROR(NoticeChange());
+  uint32_t largest = 0;
+  const int64_t end = (first + count) * token_bytes_;
+  for (int64_t at = first * token_bytes_; at < end;) {
+    const int64_t chunk = at / kChunkBytes, from = at % kChunkBytes;
+    const int64_t to = std::min(kChunkBytes, end - chunk * kChunkBytes);
+    ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, ReadChunk(chunk, from, to));
+    const size_t done = static_cast<size_t>(at / token_bytes_ - first), n = bytes.size() / token_bytes_;
+    for (size_t i = 0; i < n; ++i) {
+      const uint32_t token = TokenAt(bytes, i, token_bytes_);
+      largest = std::max(largest, token);
+      tokens[done + i] = static_cast<int32_t>(token);
+    }
+    at += to - from;
+  }
+  if (largest < static_cast<uint32_t>(vocabulary_size_)) return absl::OkStatus();
+  // A token outside the vocabulary would be read as a row outside the embedding table.
+  return NotWritten(
+      absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", largest));
+}
+
+// What a walk over the whole file has seen so far.
+struct TokenFile::Walk {
+  uint32_t largest = 0;   // token
+  uint32_t last = 0;      // token
+  int64_t documents = 0;  // end-of-text tokens
+  int64_t start = 0;      // index of the next document start
+  uint64_t first_start = 0, last_start = 0;
+};
+
+// `bytes` begin `offset` bytes behind the header.
+absl::Status TokenFile::CheckPart(std::span<const std::byte> bytes, int64_t offset, Walk* walk) const {
+  const int64_t tokens_bytes = token_count_ * token_bytes_, starts = RoundUp8(tokens_bytes);
+  const int64_t tokens = std::clamp<int64_t>(tokens_bytes - offset, 0, bytes.size()) / token_bytes_;
+  for (int64_t i = 0; i < tokens; ++i) {
+    walk->last = TokenAt(bytes, static_cast<size_t>(i), token_bytes_);
+    walk->largest = std::max(walk->largest, walk->last);
+    walk->documents += walk->last == kEndOfTextId;
+  }
+  for (int64_t at = std::max(starts - offset, int64_t{0}); at < static_cast<int64_t>(bytes.size()); at += 8) {
+    uint64_t value;
+    std::memcpy(&value, bytes.data() + at, sizeof(value));
+    if (walk->start == 0) {
+      walk->first_start = value;
+    } else if (value <= walk->last_start) {
+      return NotWritten(
+          absl::StrCat("document ", walk->start, " should start behind token ", walk->last_start, ", got ", value));
+    }
+    walk->last_start = value;
+    ++walk->start;
   }
   return absl::OkStatus();
 }
 
-absl::Status TokenFile::CheckContent() const {
-  const int64_t end = reinterpret_cast<const char*>(checksums_.data()) - data_;
-  for (size_t i = 0; i < checksums_.size(); ++i) {
-    const int64_t begin = kHeaderBytes + static_cast<int64_t>(i) * kChunkBytes;
-    const uint64_t actual = Xxh64(data_ + begin, std::min(kChunkBytes, end - begin));
-    if (actual != checksums_[i]) {
-      return absl::DataLossError(absl::StrCat("token file ", path_, " is damaged between bytes ", begin, " and ",
-                                              std::min(begin + kChunkBytes, end), ": expected checksum ",
-                                              ChecksumText(checksums_[i]), ", got ", ChecksumText(actual)));
-    }
+absl::Status TokenFile::Verify() const {
+  const std::lock_guard lock(mutex_);
+  RETURN_IF_ERROR(NoticeChange());
+  Walk walk;
+  for (int64_t chunk = 0; chunk < static_cast<int64_t>(checksums_.size()); ++chunk) {
+    verified_[static_cast<size_t>(chunk)] = false;
+    ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, ReadChunk(chunk, 0, ChunkBytes(chunk)));
+    RETURN_IF_ERROR(CheckPart(bytes, chunk * kChunkBytes, &walk));
   }
-  return CheckValues();
-}
-
-absl::Status TokenFile::CheckValues() const {
-  const auto wrong = [&](const std::string& what) {
-    return absl::DataLossError(absl::StrCat("token file ", path_, " was not written by angel-ptm prepare: ", what,
-                                            "; prepare the text again"));
-  };
-  if (document_starts_.front() != 0 || document_starts_.back() != static_cast<uint64_t>(token_count_)) {
-    return wrong(absl::StrCat("its documents should cover tokens 0 to ", token_count_, ", got ",
-                              document_starts_.front(), " to ", document_starts_.back()));
+  if (walk.first_start != 0 || walk.last_start != static_cast<uint64_t>(token_count_)) {
+    return NotWritten(absl::StrCat("its documents should cover tokens 0 to ", token_count_, ", got ", walk.first_start,
+                                   " to ", walk.last_start));
   }
-  for (size_t i = 1; i < document_starts_.size(); ++i) {
-    if (document_starts_[i] > document_starts_[i - 1]) continue;
-    return wrong(absl::StrCat("document ", i, " should start behind token ", document_starts_[i - 1], ", got ",
-                              document_starts_[i]));
+  if (token_count_ > 0 && walk.largest >= static_cast<uint32_t>(vocabulary_size_)) {
+    return NotWritten(
+        absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", walk.largest));
   }
-  // A token outside the vocabulary would be read as a row outside the embedding table.
-  const uint32_t largest = token_bytes_ == 4 ? Largest<uint32_t>() : Largest<uint16_t>();
-  if (token_count_ == 0 || largest < static_cast<uint32_t>(vocabulary_size_)) return absl::OkStatus();
-  return wrong(absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", largest));
-}
-
-template <typename T>
-uint32_t TokenFile::Largest() const {
-  const T* const tokens = reinterpret_cast<const T*>(data_ + kHeaderBytes);
-  T largest = 0;
-  for (int64_t i = 0; i < token_count_; ++i) largest = std::max(largest, tokens[i]);
-  return largest;
-}
-
-void TokenFile::Read(int64_t first, std::span<int32_t> tokens) const {
-  const int64_t count = static_cast<int64_t>(tokens.size());
-  APTM_CHECK(first >= 0 && first + count <= token_count_, first, " + ", count, " of ", token_count_);
-  const char* const source = data_ + kHeaderBytes + first * token_bytes_;
-  if (token_bytes_ == 4) {
-    std::memcpy(tokens.data(), source, tokens.size_bytes());
-    return;
+  if (walk.documents != document_count_ || walk.last != kEndOfTextId) {
+    return NotWritten(absl::StrCat("its ", document_count_, " documents should each end with the one token ",
+                                   kEndOfTextId, ", got ", walk.documents, " of it, and ", walk.last, " at the end"));
   }
-  const uint16_t* const narrow = reinterpret_cast<const uint16_t*>(source);
-  for (int64_t i = 0; i < count; ++i) tokens[i] = narrow[i];
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

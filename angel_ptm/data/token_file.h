@@ -3,8 +3,10 @@
 #ifndef ANGEL_PTM_DATA_TOKEN_FILE_H_
 #define ANGEL_PTM_DATA_TOKEN_FILE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,48 +54,67 @@ class TokenFileWriter {
   std::vector<char> chunk_;
 };
 
-// A token file mapped into memory, read-only; threads share one.
+// A token file open for reading; threads share one, one reads at a time. No byte of it is used before its chunk's
+// checksum was compared: of a small file everything is checked when it is opened, of a larger one each chunk when it is
+// first read, so that many ranks can open terabytes at once. What changes in the file later is noticed by its time of
+// modification and checked again; a token above the vocabulary is never returned.
 class TokenFile {
  public:
-  // Checks size, header, every checksum, and that documents and tokens are within the file and its vocabulary (several
-  // GB/s from the page cache). Errors name the file, what was expected
-  // and what was found: DataLoss for a truncated or altered file, InvalidArgument for another format or version.
-  static absl::StatusOr<std::unique_ptr<TokenFile>> Open(const std::string& path);
-  ~TokenFile();
+  struct Options {
+    int64_t checked_at_open_bytes_max = int64_t{256} << 20;  // larger files are checked while they are read
+  };
+
+  // Checks size, header and the table of checksums, and Verify()s a small file. Keeps one chunk (1 MiB) and 8 bytes per
+  // chunk in memory. Errors name the file, what was expected and what was found: DataLoss for a truncated or altered
+  // file, InvalidArgument for another format or version.
+  static absl::StatusOr<std::unique_ptr<TokenFile>> Open(const std::string& path, const Options& options);
+  static absl::StatusOr<std::unique_ptr<TokenFile>> Open(const std::string& path) { return Open(path, Options()); }
   TokenFile(const TokenFile&) = delete;
   TokenFile& operator=(const TokenFile&) = delete;
 
   int64_t token_count() const { return token_count_; }
-  int64_t document_count() const { return static_cast<int64_t>(document_starts_.size()) - 1; }
+  int64_t document_count() const { return document_count_; }
   int32_t vocabulary_size() const { return vocabulary_size_; }
   uint64_t tokenizer_xxh64() const { return tokenizer_xxh64_; }
   uint64_t header_xxh64() const { return header_xxh64_; }
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
-  // tokens[i] = token number first + i. The range lies in the file. No allocation.
-  void Read(int64_t first, std::span<int32_t> tokens) const;
-  // Token number of each document's first token, ascending from 0; one more entry, the token count, at the end.
-  std::span<const uint64_t> document_starts() const { return document_starts_; }
+  // tokens[i] = token number first + i, below the vocabulary size. The range lies in the file. Allocates only for an
+  // error: the file was truncated, changed, or cannot be read.
+  absl::Status Read(int64_t first, std::span<int32_t> tokens) const;
+
+  // Reads and checks everything: all chunks, that documents start one behind the other and end with the end-of-text
+  // token, which stands nowhere else, and that tokens are below the vocabulary size.
+  absl::Status Verify() const;
 
  private:
-  explicit TokenFile(std::string path) : path_(std::move(path)) {}
-  absl::Status Map();
-  absl::Status CheckHeader();
-  absl::Status CheckContent() const;
-  absl::Status CheckValues() const;
-  template <typename T>
-  uint32_t Largest() const;
+  explicit TokenFile(FileReader file) : file_(std::move(file)) {}
+  absl::Status ReadHeader();
+  absl::Status ReadChecksums(int64_t offset, uint64_t expected_xxh64);
+  // The bytes of a chunk, from..to counted from its start, as a part of buffer_.
+  absl::StatusOr<std::span<const std::byte>> ReadChunk(int64_t chunk, int64_t from, int64_t to) const;
+  absl::Status NoticeChange() const;
+  absl::Status NotWritten(const std::string& what) const;
+  int64_t ChunkBytes(int64_t chunk) const;
 
-  std::string path_;
-  const char* data_ = nullptr;
-  int64_t bytes_ = 0;
+  struct Walk;
+  absl::Status CheckPart(std::span<const std::byte> bytes, int64_t offset, Walk* walk) const;
+
+  FileReader file_;
   int64_t token_count_ = 0;
+  int64_t document_count_ = 0;
+  int64_t content_end_ = 0;  // behind the document starts
   int32_t token_bytes_ = 0;
   int32_t vocabulary_size_ = 0;
   uint64_t tokenizer_xxh64_ = 0;
   uint64_t header_xxh64_ = 0;
-  std::span<const uint64_t> document_starts_;
-  std::span<const uint64_t> checksums_;
+  std::vector<uint64_t> checksums_;  // by chunk
+
+  mutable std::mutex mutex_;  // of what follows
+  mutable FileStamp stamp_;
+  mutable bool changed_ = false;        // since it was opened
+  mutable std::vector<bool> verified_;  // by chunk, since the last change
+  mutable std::vector<std::byte> buffer_;
 };
 
 }  // namespace angel_ptm

@@ -75,7 +75,7 @@ std::vector<int32_t> Tokenizer::TokenByteLengths() const {
   return lengths;
 }
 
-Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer), cursor_(tokenizer.pretokenizer_) {}
+Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
 void Tokenizer::Encoder::Encode(std::string_view text, std::vector<int32_t>* ids) {
   if (ValidUtf8Prefix(text) == text.size()) return EncodeValid(text, ids);
@@ -87,8 +87,8 @@ void Tokenizer::Encoder::EncodeValid(std::string_view text, std::vector<int32_t>
   while (!text.empty()) {
     // Special tokens are found before pre-tokenisation, which does not look across them.
     const Special special = FindSpecial(text);
-    cursor_.Reset(text.substr(0, special.at));
-    for (std::string_view word = cursor_.Next(); !word.empty(); word = cursor_.Next()) EncodeWord(word, ids);
+    words_.Reset(text.substr(0, special.at));
+    for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) EncodeWord(word, ids);
     if (special.id >= 0) ids->push_back(special.id);
     text.remove_prefix(special.at + special.size);
   }

@@ -90,7 +90,7 @@ class Tokenizer {
     };
 
     const Tokenizer& tokenizer_;
-    Pretokenizer::Cursor cursor_;
+    Pretokenizer words_;
     absl::flat_hash_map<std::string, Span> known_words_;
     std::vector<int32_t> known_ids_;
     std::vector<Symbol> nodes_;  // scratch of MergeLongWord
@@ -110,7 +110,6 @@ class Tokenizer {
     return it == merges_.end() ? nullptr : &it->second;
   }
 
-  Pretokenizer pretokenizer_;
   std::vector<std::string> token_bytes_;  // by id; empty for special tokens
   std::array<int32_t, 256> byte_ids_{};
   std::vector<BpeMerge> merge_list_;  // of token ids, by rank

@@ -82,7 +82,9 @@ absl::Status CheckSameModel(const Run& run, const TrainConfig& saved, const std:
 
 absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   const std::string& path = start.checkpoint;
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+  absl::StatusOr<CheckpointReader> opened = CheckpointReader::Open(path);
+  RETURN_IF_ERROR(WithOlderCheckpoint(opened.status(), path));
+  const CheckpointReader& checkpoint = *opened;
   RETURN_IF_ERROR(checkpoint.CheckGraph(run.plan->training));
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
@@ -94,7 +96,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
         "--resume: ", path, " was trained on other samples: ", start.state.sample_order, "; this run has ",
         sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
   }
-  RETURN_IF_ERROR(LoadState(checkpoint, run.plan->training.states, run.views));
+  RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, run.plan->training.states, run.views), path));
   run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
   if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
   for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {
@@ -172,6 +174,7 @@ LearningRateSchedule ScheduleFromConfig(const TrainConfig& config) {
 
 absl::Status StartOrResume(Run& run, RunStart& start) {
   RETURN_IF_ERROR(TakeOutput(run, start));
+  if (!run.task->note().empty()) run.Print(absl::StrCat("note: ", run.task->note()));
   absl::StatusOr<std::string> chosen = std::string();
   if (run.rank() == 0) chosen = ChooseCheckpoint(run);
   ASSIGN_OR_RETURN(start.checkpoint, ShareFromRankZero(chosen, {"which checkpoint to go on from"}, run.communicator));

@@ -47,7 +47,7 @@ class Feeder {
  public:
   virtual ~Feeder() = default;
   // Fills the inputs with the micro-batch at `place`.
-  virtual void Feed(const MicroBatchPlace& place) = 0;
+  virtual absl::Status Feed(const MicroBatchPlace& place) = 0;
   // Of the micro-batch fed and played last.
   virtual LossSums Losses() = 0;
   virtual const SampleSource& source() const = 0;
@@ -86,6 +86,8 @@ class Task {
   virtual const SampleSource* validation_samples() const = 0;
   // Names what makes sample number i what it is. A run that would see other samples is another run.
   virtual std::string sample_order() const = 0;
+  // For the user: what of the samples could not be checked, or empty.
+  virtual std::string note() const = 0;
   // What a checkpoint keeps beside the state.
   virtual std::vector<CheckpointFile> checkpoint_files() const = 0;
   // `graph` is the training or evaluation graph, `executor` is bound to it, `samples` are this task's. All must outlive

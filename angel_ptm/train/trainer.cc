@@ -101,7 +101,7 @@ absl::Status Trainer::MicroSteps(LossSums& sums) {
     // A step may take longer than whoever asks for the stop is going to wait.
     if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
     if (stop_) return absl::OkStatus();
-    run_.feeder->Feed(Place(micro));
+    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
     RETURN_IF_ERROR(run_.executor->RunMicroStep(Part(micro), state_.next_step));
     const LossSums losses = run_.feeder->Losses();
     sums.loss += losses.loss;
@@ -161,7 +161,7 @@ absl::Status Trainer::Update(const LossSums& sums) {
   if (!MayJoin()) return run_.executor->RunUpdate(state_.next_step, payload, decide);
   MicroBatchPlace next = Place(0);
   next.first_sample += run_.config.batch().global_batch_sequences();
-  run_.feeder->Feed(next);
+  RETURN_IF_ERROR(run_.feeder->Feed(next));
   RETURN_IF_ERROR(run_.executor->RunUpdateAndMicroStep(state_.next_step, payload, decide, Part(0)));
   begun_ = run_.feeder->Losses();
   return absl::OkStatus();
@@ -186,7 +186,7 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
-    run_.feeder->Feed(Place(micro));
+    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
     ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(Part(micro), state_.next_step));
     RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(found)),
                                                 std::as_bytes(std::span(&mine, 1)),

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <mutex>
+#include <thread>
 
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
@@ -13,8 +14,10 @@
 namespace angel_ptm {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 void SaveWithRanks(const CheckpointOptions& options, const Graph& graph, int64_t step, int size,
                    bool whole_vectors = false) {
@@ -147,6 +150,160 @@ TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
   EXPECT_FALSE(FindLatestCheckpoint(dir / "loop/checkpoints").ok());
   EXPECT_FALSE(CheckpointReader::Open(dir / "loop/checkpoints").ok());
   EXPECT_EQ(FindLatestCheckpoint(dir / "none/checkpoints")->path, "");
+}
+
+// A folder under another's name would be taken for an older or newer checkpoint than it is.
+TEST(CheckpointTest, ARenamedOrSwappedOneIsRefused) {
+  const Graph graph = SmallGraph();
+  const TemporaryFolder dir;
+  for (int64_t step : {2, 4, 6}) SaveWithRanks({.directory = dir.path()}, graph, step, 1);
+  const auto error = [&](const std::string& name) {
+    return std::string(CheckpointReader::Open(dir / name).status().message());
+  };
+  std::filesystem::rename(dir / "step-00000002", dir / "step-00000099");
+  EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, dir / "step-00000099");
+  EXPECT_THAT(error("step-00000099"), HasSubstr("step-00000099 is named 99, holds step 2"));
+  EXPECT_THAT(error("step-00000099/"), HasSubstr("is named 99, holds step 2"));
+  std::filesystem::rename(dir / "step-00000004", dir / "aside");
+  std::filesystem::rename(dir / "step-00000006", dir / "step-00000004");
+  std::filesystem::rename(dir / "aside", dir / "step-00000006");
+  EXPECT_THAT(error("step-00000004"), HasSubstr("is named 4, holds step 6"));
+  EXPECT_THAT(error("step-00000006"), HasSubstr("is named 6, holds step 4"));
+  // Names that are no checkpoint's: found by nobody, opened by whoever asks, but for one that names another step.
+  std::filesystem::rename(dir / "step-00000099", dir / "step-99");
+  EXPECT_THAT(FindLatestCheckpoint(dir.path())->warning,
+              HasSubstr("step-99: a checkpoint of step 99 would be named step-00000099"));
+  EXPECT_THAT(error("step-99"), HasSubstr("is named 99, holds step 2"));
+  std::filesystem::rename(dir / "step-99", dir / "kept");
+  EXPECT_TRUE(CheckpointReader::Open(dir / "kept").ok());
+  std::filesystem::rename(dir / "kept", dir / "step-2");
+  EXPECT_TRUE(CheckpointReader::Open(dir / "step-2").ok());
+}
+
+TEST(CheckpointTest, ARefusalNamesTheNewestOlderOneThatIsWhole) {
+  const Graph graph = SmallGraph();
+  const TemporaryFolder dir;
+  for (int64_t step : {2, 4, 6, 8, 10}) SaveWithRanks({.directory = dir.path()}, graph, step, 1);
+  const auto damage = [&](const std::string& file) {
+    std::string bytes = Slurp(dir / file);
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    Spill(dir / file, bytes);
+  };
+  damage("step-00000008/manifest.json");
+  damage("step-00000006/rank-00000-of-00001.safetensors");
+  std::filesystem::rename(dir / "step-00000002", dir / "aside");
+  std::filesystem::rename(dir / "step-00000010", dir / "step-00000002");
+  std::filesystem::rename(dir / "aside", dir / "step-00000010");
+  const auto refusal = [&](const std::string& name) {
+    const absl::Status error = CheckpointReader::Open(dir / name).status();
+    return std::string(WithOlderCheckpoint(error, dir / name).message());
+  };
+  EXPECT_THAT(refusal("step-00000010"), AllOf(HasSubstr("is named 10, holds step 2"),
+                                              HasSubstr("; the checkpoint of step 4 is whole: to go on from it, "
+                                                        "resume with --resume-from 4")));
+  EXPECT_THAT(refusal("step-00000008"), HasSubstr("resume with --resume-from 4"));
+  EXPECT_THAT(refusal("step-00000002"), Not(HasSubstr("--resume-from")));
+  EXPECT_TRUE(WithOlderCheckpoint(absl::OkStatus(), dir / "step-00000010").ok());
+}
+
+// A run that goes on removes what a reader has just found.
+TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
+  const Graph graph = MakeGraph({{"a", {{3000}}}});
+  const TemporaryFolder dir;
+  const CheckpointOptions options{.directory = dir.path(), .keep_last = 1};
+  SaveWithRanks(options, graph, 1, 1);
+  std::vector<std::string> seen;
+  const auto find = [&]() -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(dir.path()));
+    EXPECT_EQ(latest.warning, "");
+    return latest.path;
+  };
+  int64_t step = 1;
+  const auto read = [&](const std::string& path) -> absl::Status {
+    seen.push_back(path);
+    // Gone before it is opened, replaced by one of the same step, gone while it is read, and then at rest.
+    if (seen.size() == 1) SaveWithRanks(options, graph, ++step, 1);
+    if (seen.size() == 2) std::filesystem::remove(path + "/manifest.json");
+    if (seen.size() == 2) SaveWithRanks(options, graph, step, 2);
+    ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
+    if (seen.size() == 2) return absl::DataLossError("half of the old one and half of the new one");
+    if (seen.size() == 3) SaveWithRanks(options, graph, ++step, 1);
+    return reader.Verify();
+  };
+  const absl::Status status = ReadCheckpointBesideRun(find, read);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(seen,
+              ElementsAre(dir / "step-00000001", dir / "step-00000002", dir / "step-00000002", dir / "step-00000003"));
+  // What is damaged and stays is read once.
+  std::filesystem::remove(dir / "step-00000003/rank-00000-of-00001.safetensors");
+  int reads = 0;
+  const absl::Status damaged = ReadCheckpointBesideRun(find, [&](const std::string& path) {
+    ++reads;
+    return CheckpointReader::Open(path).status();
+  });
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("is missing"));
+  EXPECT_EQ(reads, 1);
+}
+
+TEST(CheckpointTest, ReadersWhileARunSavesAndPrunes) {
+  const Graph graph = MakeGraph({{"a", {{3000}}}});
+  const TemporaryFolder dir;
+  const CheckpointOptions options{.directory = dir.path(), .keep_last = 1};
+  SaveWithRanks(options, graph, 1, 1);
+  std::jthread run([&](const std::stop_token& stop) {
+    for (int64_t step = 2; !stop.stop_requested(); ++step) SaveWithRanks(options, graph, step, 1);
+  });
+  for (int i = 0; i < 100; ++i) {
+    const absl::Status status = ReadCheckpointBesideRun(
+        [&]() -> absl::StatusOr<std::string> {
+          ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(dir.path()));
+          if (!latest.warning.empty()) return absl::UnknownError(latest.warning);
+          return latest.path;
+        },
+        [&](const std::string& path) -> absl::Status {
+          ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
+          return reader.Verify();
+        });
+    ASSERT_TRUE(status.ok()) << status;
+  }
+}
+
+// Rank 1's machine does not see the new directory at once.
+TEST(CheckpointTest, ADirectorySeenLateIsLookedForAgain) {
+  const Graph graph = SmallGraph();
+  const TemporaryFolder dir;
+  const auto save = [&](int looks, double* waited) {
+    return StatusOfRanks(2, [&](Communicator& inner) {
+      CheckpointOptions options{.directory = dir.path()};
+      // Where it is looked for is a link that leads to the shared directory from the last look on.
+      if (inner.rank() == 1) {
+        options.directory = dir / "late";
+        options.patience.sleep = [&, left = looks](double seconds) mutable {
+          *waited += seconds;
+          if (--left == 0) std::filesystem::create_symlink(".", dir / "late");
+        };
+      }
+      return Save(options, graph, 7, inner).status();
+    });
+  };
+  double waited = 0;
+  for (const absl::Status& status : save(1000, &waited)) {
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("rank 1: cannot see " + (dir / "late/step-00000007.tmp")),
+                      HasSubstr("after 10 seconds: the directory must be shared")));
+  }
+  EXPECT_DOUBLE_EQ(waited, 10);
+  waited = 0;
+  for (const absl::Status& status : save(5, &waited)) EXPECT_TRUE(status.ok()) << status;
+  EXPECT_LT(waited, 3);
+  // A reader that was told of a checkpoint that its machine does not show yet.
+  std::filesystem::rename(dir / "step-00000007", dir / "hidden");
+  const Patience patience = {.seconds = 1, .sleep = [&](double) {
+                               if (Exists(dir / "hidden"))
+                                 std::filesystem::rename(dir / "hidden", dir / "step-00000007");
+                             }};
+  EXPECT_FALSE(CheckpointReader::Open(dir / "step-00000007").ok());
+  EXPECT_TRUE(CheckpointReader::Open(dir / "step-00000007", patience).ok());
 }
 
 TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {

@@ -135,8 +135,7 @@ TEST(BpeTrainerTest, AWordThatOccursTooOftenIsNotAQuestionOfBytes) {
 }
 
 TEST(WordCounterTest, MergedCountersEqualOne) {
-  const Pretokenizer pretokenizer;
-  WordCounter one(pretokenizer), two(pretokenizer), all(pretokenizer);
+  WordCounter one, two, all;
   one.Add("the cat the dog");
   two.Add("the end\n");
   all.Add("the cat the dog");

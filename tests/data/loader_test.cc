@@ -1,7 +1,9 @@
 // Token files, windows and the order of samples.
 #include "angel_ptm/data/loader.h"
 
+#include <chrono>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <set>
 
@@ -11,6 +13,7 @@
 #include "angel_ptm/data/tokenizer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/base/child_process.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -105,7 +108,7 @@ TEST(TokenFileTest, RoundTripsInTwoAndFourBytes) {
     EXPECT_EQ((*file)->vocabulary_size(), vocabulary_size);
     EXPECT_EQ((*file)->tokenizer_xxh64(), 0x1234u);
     std::vector<int32_t> tokens(data.tokens.size());
-    (*file)->Read(0, tokens);
+    EXPECT_TRUE((*file)->Read(0, tokens).ok());
     EXPECT_EQ(tokens, data.tokens);
     EXPECT_EQ(std::filesystem::file_size(path) > 4096 + data.tokens.size() * 4, vocabulary_size > 65536);
   }
@@ -188,9 +191,111 @@ TEST(TokenFileTest, RejectsNumbersThatDoNotFitTogether) {
   EXPECT_THAT(error(4112, 1), HasSubstr("its documents should cover tokens 0 to 8, got 1 to 8"));
   EXPECT_THAT(error(4136, 9), HasSubstr("its documents should cover tokens 0 to 8, got 0 to 9"));
   EXPECT_THAT(error(4120, 6), HasSubstr("document 2 should start behind token 6, got 5"));
+  EXPECT_THAT(error(4100, 7, 2), HasSubstr("its 3 documents should each end with the one token 0, got 2 of it"));
   EXPECT_THAT(error(4098, 300, 2), HasSubstr("its tokens should be below its vocabulary size of 300, got 300"));
   Spill(path, Resealed(good));
   EXPECT_TRUE(TokenFile::Open(path).ok());
+}
+
+// Two and a half chunks of tokens, opened without reading them.
+class LargeTokenFileTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    data_ = RandomDocuments(300, 9000, 60000, 2);
+    Write(path_, data_.documents, 60000);
+    auto opened = TokenFile::Open(path_, {.checked_at_open_bytes_max = 0});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    file_ = *std::move(opened);
+  }
+  // What a reader of 100 tokens in the second chunk gets.
+  absl::Status ReadSome() {
+    std::vector<int32_t> tokens(100);
+    RETURN_IF_ERROR(file_->Read(kFirst, tokens));
+    EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), data_.tokens.begin() + kFirst));
+    return absl::OkStatus();
+  }
+  // In place, as a program does that writes into a file that others have open.
+  void Overwrite(int64_t at, const std::string& bytes) {
+    // Also where the clock that stamps files has not moved on since they were written.
+    const auto written = std::filesystem::last_write_time(path_);
+    std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(at);
+    file << bytes;
+    ASSERT_TRUE(file.flush());
+    std::filesystem::last_write_time(path_, written + std::chrono::seconds(1));
+  }
+
+  static constexpr int64_t kFirst = 700000, kByte = 4096 + 2 * kFirst;
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_ / "t";
+  Documents data_;
+  std::unique_ptr<TokenFile> file_;
+};
+
+TEST_F(LargeTokenFileTest, ReadsAcrossChunks) {
+  std::vector<int32_t> tokens(data_.tokens.size() - 10);
+  ASSERT_TRUE(file_->Read(5, tokens).ok());
+  EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), data_.tokens.begin() + 5));
+  EXPECT_TRUE(file_->Verify().ok());
+  EXPECT_TRUE(ReadSome().ok());
+}
+
+TEST_F(LargeTokenFileTest, DamageIsSeenWhereItIsRead) {
+  Overwrite(kByte + 5000, "x");
+  const auto opened = TokenFile::Open(path_, {.checked_at_open_bytes_max = 0});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  std::vector<int32_t> tokens(100);
+  EXPECT_TRUE((*opened)->Read(0, tokens).ok());
+  for (const absl::Status& status : {(*opened)->Read(kFirst, tokens), (*opened)->Verify()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("t is damaged between bytes 1052672 and 2101248: expected"));
+  }
+  EXPECT_FALSE(TokenFile::Open(path_).ok());
+}
+
+TEST_F(LargeTokenFileTest, TruncationInARunIsAnErrorAndNoSignal) {
+  ASSERT_TRUE(ReadSome().ok());
+  std::filesystem::resize_file(path_, kByte + 50);
+  const absl::Status status = ReadSome();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("t was truncated while it was in use: expected"));
+}
+
+TEST_F(LargeTokenFileTest, AChangeInARunIsSeen) {
+  ASSERT_TRUE(ReadSome().ok());
+  // Touched, or written with the bytes it had: nothing happened.
+  Overwrite(kByte, Slurp(path_).substr(kByte, 10));
+  EXPECT_TRUE(ReadSome().ok()) << ReadSome();
+  Overwrite(kByte, "\xff\xff");  // a token beyond the vocabulary
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(std::string(ReadSome().message()),
+                HasSubstr("t was changed while it was in use, and is damaged between bytes 1052672 and 2101248"));
+  }
+}
+
+// Its checksums are right: only the vocabulary says that the table of embeddings has no such row.
+TEST_F(LargeTokenFileTest, NoTokenAboveTheVocabularyIsReturned) {
+  const std::string path = folder_ / "small";
+  Write(path, {{5, 6, 0}, {7, 0}, {8, 9, 0}}, 300);
+  std::string bad = Slurp(path);
+  bad[4096 + 2] = bad[4096 + 3] = 1;  // 257
+  bad[4096 + 4] = bad[4096 + 5] = 2;  // 514
+  Spill(path, Resealed(bad));
+  const auto file = TokenFile::Open(path, {.checked_at_open_bytes_max = 0});
+  ASSERT_TRUE(file.ok()) << file.status();
+  std::vector<int32_t> tokens(2);
+  EXPECT_TRUE((*file)->Read(0, tokens).ok());
+  EXPECT_THAT(std::string((*file)->Read(1, tokens).message()),
+              HasSubstr("its tokens should be below its vocabulary size of 300, got 514"));
+}
+
+TEST_F(LargeTokenFileTest, AFailingDeviceIsASentence) {
+  if (!SystemCallsCanFail()) GTEST_SKIP() << "system calls cannot be made to fail here";
+  ASSERT_TRUE(ReadSome().ok());
+  RunInChild([&] {
+    ASSERT_TRUE(FailSystemCall(SYS_pread64, 2, 200, EIO));
+    EXPECT_EQ(ReadSome().message(), "cannot read " + path_ + ": Input/output error");
+  });
 }
 
 TEST(PackedDatasetTest, MarksDocumentBorders) {
@@ -201,12 +306,12 @@ TEST(PackedDatasetTest, MarksDocumentBorders) {
   ASSERT_TRUE(data.ok()) << data.status();
   ASSERT_EQ((*data)->window_count(), 2);
   Owned sample(5);
-  EXPECT_EQ((*data)->FillWindow(0, sample.view()), 3);
+  EXPECT_EQ((*data)->FillWindow(0, sample.view()).value(), 3);
   EXPECT_THAT(sample.tokens, ElementsAre(5, 6, 0, 7, 0));
   EXPECT_THAT(sample.targets, ElementsAre(6, 0, -1, 0, -1));  // the last target starts the next window's document
   EXPECT_THAT(sample.positions, ElementsAre(0, 1, 2, 0, 1));
   EXPECT_THAT(sample.segment_start, ElementsAre(0, 0, 0, 3, 3));
-  EXPECT_EQ((*data)->FillWindow(1, sample.view()), 4);
+  EXPECT_EQ((*data)->FillWindow(1, sample.view()).value(), 4);
   EXPECT_THAT(sample.tokens, ElementsAre(8, 9, 10, 0, 11));
   EXPECT_THAT(sample.targets, ElementsAre(9, 10, 0, -1, 0));
   EXPECT_THAT(sample.positions, ElementsAre(0, 1, 2, 3, 0));
@@ -223,7 +328,7 @@ TEST(PackedDatasetTest, EqualsTheDefinitionOnRandomDocuments) {
       ASSERT_TRUE(dataset.ok()) << dataset.status();
       Owned sample(length);
       for (int64_t w = 0; w < (*dataset)->window_count(); ++w) {
-        const int64_t count = (*dataset)->FillWindow(w, sample.view());
+        const int64_t count = (*dataset)->FillWindow(w, sample.view()).value();
         int64_t expected_count = 0;
         for (int64_t i = 0; i < length; ++i) {
           const int64_t at = w * length + i;
@@ -268,7 +373,8 @@ class LoaderTest : public testing::Test {
     *count = 0;
     for (int64_t micro = 0; micro < micros; ++micro) {
       for (int64_t rank = 0; rank < world; ++rank) {
-        *count += loader.FillMicroBatch({step * loader.options().global_batch, micro, rank, world}, batch.view());
+        *count +=
+            loader.FillMicroBatch({step * loader.options().global_batch, micro, rank, world}, batch.view()).value();
         for (auto [to, from] :
              {std::pair(&all.tokens, &batch.tokens), std::pair(&all.targets, &batch.targets),
               std::pair(&all.positions, &batch.positions), std::pair(&all.segment_start, &batch.segment_start)}) {
@@ -341,7 +447,7 @@ TEST_F(LoaderTest, EvaluationIsFixedAndEnds) {
   int64_t count = 0;
   const Owned last = Step(loader, 2, 1, &count);  // samples 8, 9 and four rows without weight
   Owned sample(kLength);
-  EXPECT_EQ(count, loader.FillSample(8, sample.view()) + loader.FillSample(9, sample.view()));
+  EXPECT_EQ(count, loader.FillSample(8, sample.view()).value() + loader.FillSample(9, sample.view()).value());
   for (size_t i = 2 * kLength; i < last.targets.size(); ++i) EXPECT_EQ(last.targets[i], kIgnoredTarget);
   EXPECT_EQ(Make({.evaluation_samples = 1 << 30}).sample_count(), dataset_->window_count());
 }

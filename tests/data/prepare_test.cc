@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "angel_ptm/base/checksum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/data/test_support.h"
@@ -61,7 +62,7 @@ std::vector<int32_t> AllTokens(const std::string& path) {
   const auto file = TokenFile::Open(path);
   EXPECT_TRUE(file.ok()) << file.status();
   std::vector<int32_t> tokens((*file)->token_count());
-  (*file)->Read(0, tokens);
+  EXPECT_TRUE((*file)->Read(0, tokens).ok());
   return tokens;
 }
 
@@ -134,11 +135,100 @@ TEST_F(PrepareTest, TrainsTheTokenizerOnASampleOfLargeText) {
 }
 
 TEST_F(PrepareTest, CountsIllFormedText) {
-  Spill(folder_ / "text/en/bad.txt", Prose(400, 5, {"a\xff", "b", "c"}));
+  const std::string other = "a word without any";
+  Spill(folder_ / "text/en/bad.txt", Prose(400, 5, {"a\xff", other, other, other, other, other, other, other}));
+  Spill(folder_ / "text/en/good.txt", Prose(400, 5, {"a\xc3\xa9", "b", "c"}) + "\xc3");
   const auto report = Prepare(options_);
   ASSERT_TRUE(report.ok()) << report.status();
-  EXPECT_GT(report->manifest.replaced_sequences, 500);
-  EXPECT_THAT(report->ToString(), HasSubstr("ill-formed UTF-8"));
+  EXPECT_GT(report->manifest.replaced_sequences, 300);
+  const std::string bad = std::to_string(report->manifest.replaced_sequences - 1);
+  EXPECT_THAT(report->ToString(),
+              HasSubstr("ill-formed UTF-8 sequences were read as U+FFFD, most of them in:\n  " +
+                        (folder_ / "text/en/bad.txt: ") + bad + "\n  " + (folder_ / "text/en/good.txt: 1\n")));
+}
+
+std::string Utf16(const std::string& ascii, bool big_endian) {
+  std::string text;
+  for (const char c : ascii) text += big_endian ? std::string{'\0', c} : std::string{c, '\0'};
+  return text;
+}
+
+// What is no UTF-8 was trained on as rubbish.
+TEST_F(PrepareTest, RefusesFilesInAnotherEncodingAllAtOnce) {
+  const std::string prose = Prose(100, 4, {"the", "page", "moves"});
+  std::string gbk, latin1;
+  for (int i = 0; i < 300; ++i) gbk += "\xD2\xB3\xC3\xE6\xD4\xDA moves\n";
+  for (int i = 0; i < 300; ++i)
+    latin1 +=
+        "une page d\xE9plac\xE9"
+        "e vers la m\xE9moire\n";
+  const auto refusal = [&](const std::string& name, const std::string& bytes) {
+    Spill(folder_ / ("text/en/" + name), bytes);
+    const std::string error = ErrorOf(options_);
+    std::filesystem::remove(folder_ / ("text/en/" + name));
+    return error;
+  };
+  EXPECT_THAT(refusal("le.txt", "\xFF\xFE" + Utf16(prose, false)), HasSubstr("text/en/le.txt is UTF-16 text"));
+  EXPECT_THAT(refusal("be.txt", "\xFE\xFF" + Utf16(prose, true)), HasSubstr("text/en/be.txt is UTF-16 text"));
+  EXPECT_THAT(refusal("bare.txt", Utf16(prose, false)),
+              HasSubstr("bare.txt is UTF-16 text without a mark, or no text:"));
+  EXPECT_THAT(refusal("bare.txt", Utf16(prose, true)),
+              HasSubstr("bare.txt is UTF-16 text without a mark, or no text:"));
+  EXPECT_THAT(refusal("gbk.txt", gbk),
+              HasSubstr("gbk.txt is text in another encoding (GB18030, UTF-16, Latin-1, ...)"));
+  EXPECT_THAT(refusal("latin1.txt", latin1), HasSubstr("latin1.txt is text in another encoding"));
+  EXPECT_THAT(refusal("image.png", "\x89PNG\r\n\x1a\n and more"), HasSubstr("image.png is a PNG image"));
+  Spill(folder_ / "text/zh/gbk.txt", gbk);
+  EXPECT_THAT(
+      refusal("image.png", "\x89PNG\r\n\x1a\n and more"),
+      testing::AllOf(HasSubstr("the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) "
+                               "or take them out: " +
+                               (folder_ / "text/en/image.png is a PNG image; ")),
+                     HasSubstr("text/zh/gbk.txt is text in another encoding")));
+  EXPECT_THAT(OutputFiles(), ElementsAre());
+}
+
+TEST_F(PrepareTest, DropsTheMarkOfUtf8) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::vector<int32_t> tokens = AllTokens(options_.output + "/train.tokens");
+  for (const char* name : {"text/en/a.txt", "text/zh/b.txt"}) {
+    Spill(folder_ / name, "\xEF\xBB\xBF" + Slurp(folder_ / name));
+  }
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(AllTokens(options_.output + "/train.tokens"), tokens);
+}
+
+TEST_F(PrepareTest, AVocabularyThatTheTextDoesNotSupportIsWhatItSupports) {
+  options_.vocabulary_size = 100000;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_LT(report->manifest.vocabulary_size, 2000);
+  const std::string size = std::to_string(report->manifest.vocabulary_size);
+  EXPECT_THAT(report->ToString(),
+              HasSubstr("the text supports a vocabulary of " + size +
+                        " tokens, less than data.prepare.vocabulary_size = 100000: the dataset has " + size));
+  EXPECT_TRUE(OpenTextDataset(options_.output, 64).ok());
+  options_.vocabulary_size = 300;
+  EXPECT_THAT(Prepare(options_)->ToString(), testing::Not(HasSubstr("the text supports")));
+}
+
+// Files of one line each cannot be divided: whole ones are held out, or the reason is said.
+TEST_F(PrepareTest, HoldsOutWholeFilesOfOneLine) {
+  std::filesystem::remove_all(folder_ / "text");
+  for (int i = 0; i < 6; ++i) {
+    std::string line = Prose(400, i, {"one", "line", "of", "many", "words"});
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    Spill(folder_ / ("text/f" + std::to_string(i)), i % 2 == 0 ? line : line + "\n");
+  }
+  options_.validation_fraction = 0.1;
+  const auto report = Prepare(options_);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->manifest.train.documents, 5);
+  EXPECT_EQ(report->manifest.validation.documents, 1);
+  for (int i = 1; i < 6; ++i) std::filesystem::remove(folder_ / ("text/f" + std::to_string(i)));
+  EXPECT_THAT(ErrorOf(options_),
+              HasSubstr("is too small to hold out a fraction of 0.1 for validation: 1 of its files end "
+                        "in one long line, and such files are held out as a whole; raise"));
 }
 
 TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
@@ -152,6 +242,7 @@ TEST_F(PrepareTest, SaysWhatIsWrongAndLeavesNothing) {
   EXPECT_THAT(ErrorOf(o), HasSubstr("no input"));
   o = options_;
   o.vocabulary_size = 100000;
+  o.vocabulary_is_exact = true;
   EXPECT_THAT(ErrorOf(o), testing::AllOf(HasSubstr("100000 tokens"), HasSubstr("supports only")));
   o.vocabulary_size = 257;
   EXPECT_THAT(ErrorOf(o), HasSubstr("at least 258"));
@@ -221,7 +312,7 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   options_.seed = 9;
   {
     const FileSizeLimit limit((tokens + tokenizer) / 2);
-    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output + "/tokenizer.json.tmp"));
+    EXPECT_THAT(ErrorOf(options_), HasSubstr("cannot write " + options_.output + "/.unfinished/tokenizer.json.tmp"));
   }
   EXPECT_EQ(OutputFiles(), names);
   const auto dataset = OpenTextDataset(options_.output, 64);
@@ -237,6 +328,31 @@ TEST_F(PrepareTest, WithoutValidationText) {
   const auto dataset = OpenTextDataset(options_.output, 64);
   ASSERT_TRUE(dataset.ok()) << dataset.status();
   EXPECT_EQ(dataset->validation, nullptr);
+}
+
+// A description changed by someone who also corrects its checksum.
+std::string Resealed(std::string manifest) {
+  const size_t body = manifest.find('\n') + 1;
+  return manifest.replace(14, 16, ChecksumText(Xxh64(std::string_view(manifest).substr(body))));
+}
+
+TEST_F(PrepareTest, NoByteOfAnyFileChangesUnseen) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  std::mt19937 random(3);
+  for (const std::string& name : OutputFiles()) {
+    const std::string good = Slurp(options_.output + "/" + name);
+    // Every byte of the small files' beginning, then samples.
+    for (size_t at = 0; at < good.size(); at += at < 80 ? 1 : 1 + random() % (good.size() / 4)) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
+      Spill(options_.output + "/" + name, bad);
+      ASSERT_FALSE(OpenTextDataset(options_.output, 64).ok()) << name << ", byte " << at;
+    }
+    Spill(options_.output + "/" + name, good.substr(0, good.size() / 2));
+    ASSERT_FALSE(OpenTextDataset(options_.output, 64).ok()) << name;
+    Spill(options_.output + "/" + name, good);
+  }
+  EXPECT_TRUE(OpenTextDataset(options_.output, 64).ok());
 }
 
 TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
@@ -256,18 +372,25 @@ TEST_F(PrepareTest, OpeningChecksThatFilesBelongTogether) {
   Spill(folder_ / "set/dataset.json", manifest.substr(0, manifest.size() / 2));
   EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description"));
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
-  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": " + deep));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": " + deep)));
   EXPECT_THAT(message(), HasSubstr("nests deeper than 64 levels"));
-  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"version\": 1", "\"version\": [1]"));
-  EXPECT_THAT(message(), HasSubstr("its format version should be 1, got array"));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": [1]")));
+  EXPECT_THAT(message(), HasSubstr("its format version should be from 1 to 2, got array"));
+  Spill(folder_ / "set/dataset.json", Resealed(Replaced(manifest, "\"version\": 2", "\"version\": 1")));
+  EXPECT_THAT(message(), HasSubstr("its first line should hold a checksum exactly from version 2 on"));
+  Spill(folder_ / "set/dataset.json", Replaced(manifest, "\"seed\": 0", "\"seed\": 1"));
+  EXPECT_THAT(message(), HasSubstr("set/dataset.json is not the description of a prepared dataset: it is damaged"));
   const auto with_vocabulary = [&](const std::string& size) {
-    return Replaced(manifest, "\"vocabulary_size\": 300", "\"vocabulary_size\": " + size);
+    return Resealed(Replaced(manifest, "\"vocabulary_size\": 300", "\"vocabulary_size\": " + size));
   };
   Spill(folder_ / "set/dataset.json", with_vocabulary("301"));
   EXPECT_THAT(message(), HasSubstr("has a vocabulary_size of 301, but " + (folder_ / "set/tokenizer.json has 300")));
   Spill(folder_ / "set/dataset.json", with_vocabulary("4294967596"));  // 300 in 32 bits
   EXPECT_THAT(message(), HasSubstr("vocabulary_size should be from 258 to 2147483647, got 4294967596"));
   Spill(folder_ / "set/dataset.json", manifest);
+  const std::string config = Slurp(folder_ / "set/tokenizer_config.json");
+  Spill(folder_ / "set/tokenizer_config.json", Replaced(config, "<|endoftext|>", "<|eNdoftext|>"));
+  EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json does not belong to its folder's dataset.json"));
   std::filesystem::remove(folder_ / "set/tokenizer_config.json");
   EXPECT_THAT(message(), HasSubstr("set/tokenizer_config.json: No such file"));
   std::filesystem::remove(folder_ / "set/dataset.json");

@@ -22,6 +22,23 @@ expect "the newest is incomplete: which is taken" 0 "step-00000002" "$program" i
 expect "the newest is incomplete: a warning" 0 "warning: ignored $checkpoints/step-00000004" "$program" inspect "$work/run"
 mv "$work/manifest.json" "$checkpoints/step-00000004/manifest.json"
 
+# A damaged newest one is refused with the way out; one under another's name is no newer checkpoint.
+saved=$checkpoints/step-00000004/rank-00000-of-00001.safetensors
+cp "$saved" "$work/saved"
+printf 'x' | dd of="$saved" bs=1 seek="$(($(stat -c %s "$saved") / 2))" conv=notrunc status=none
+expect "resume of a damaged newest" 1 "damaged" train --resume --set steps=6
+[[ $output == *"the checkpoint of step 2 is whole: to go on from it, resume with --resume-from 2"* ]] ||
+  failed "resume of a damaged newest: no way out: $output"
+cp "$work/saved" "$saved"
+mv "$checkpoints/step-00000002" "$checkpoints/step-00000099"
+for command in "inspect $work/run" "inspect --verify $work/run" "generate --checkpoint $work/run --prompt a"; do
+  # shellcheck disable=SC2086
+  expect "a renamed checkpoint: ${command%% *}" 1 "step-00000099 is named 99, holds step 2" "$program" $command
+done
+expect "a renamed checkpoint: resume" 1 "is named 99, holds step 2" train --resume --set steps=6
+[[ $output == *"resume with --resume-from 4"* ]] || failed "a renamed checkpoint: no way out: $output"
+mv "$checkpoints/step-00000099" "$checkpoints/step-00000002"
+
 # Back to an older one: what is newer is set aside, so that the next --resume takes the new course.
 expect "resume from a step without a checkpoint" 1 "there is no checkpoint of step 3 in $checkpoints, which has those of steps 2, 4" \
   train --resume-from 3 --set steps=6

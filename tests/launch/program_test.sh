@@ -60,6 +60,25 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
   diff <(numbers run) <(numbers mpi) || failed "threads and processes differ"
 fi
 
+# A dataset that is damaged, that has changed, or of the version before; and one that is cut short while a run reads it.
+cp -r "$work/data" "$work/cut"
+train_on_cut() { train_in "$1" --set "data.directory=$work/cut" "${@:2}"; }
+sed -i 's/endoftext/eNdoftext/' "$work/cut/tokenizer_config.json"
+expect "a changed tokenizer_config.json" 1 "$work/cut/tokenizer_config.json does not belong to its folder's dataset.json" \
+  train_on_cut refused
+cp "$work/data/tokenizer_config.json" "$work/cut"
+sed -i -e '1c {' -e '/"tokenizer_config_xxh64"/d' -e 's/"version": 2/"version": 1/' "$work/cut/dataset.json"
+expect "a dataset of version 1" 0 "note: $work/cut has dataset format version 1, which has no checksums" train_on_cut old
+train_on_cut cut --set steps=1000000 --set output.log_every_steps=1 --set checkpoint.every_steps=0 > "$work/cut.log" 2>&1 &
+pid=$!
+if await_line "^step 1/" "$work/cut.log" $pid; then
+  truncate -s 5000 "$work/cut/train.tokens"
+  wait $pid
+  got=$?
+  [[ $got -eq 1 ]] || failed "a token file cut short in a run: exit code $got"
+  expect "a token file cut short in a run" 0 "train.tokens was truncated while it was in use: expected" cat "$work/cut.log"
+fi
+
 # The install target: a program that runs, its configurations and the notices.
 expect "install" 0 "" cmake --install "$build" --prefix "$work/installed"
 expect "the installed program" 0 "commit" "$work/installed/bin/angel-ptm" --version

@@ -26,7 +26,7 @@ refused "missing text" "the input $work/nothing does not exist" \
 mkdir "$work/empty"
 refused "empty text" "holds no text" "$program" prepare "${common[@]}" --set "data.prepare.input=[\"$work/empty\"]"
 refused "vocabulary beyond the text" "the text supports only" \
-  "$program" prepare "${common[@]}" --set data.prepare.vocabulary_size=60000
+  "$program" prepare "${common[@]}" --set data.prepare.vocabulary_size=60000 --set model.hunyuan_lm.vocab_size=60000
 [[ ! -e $work/data/dataset.json ]] || failed "a refused prepare left a dataset"
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
@@ -77,7 +77,7 @@ flip "$work/data/validation.tokens" 5000
 refused "bit-flipped validation file" "$work/data/validation.tokens is damaged" train --set evaluation.every_steps=2
 restore
 rm "$work/data/train.tokens"
-refused "missing token file" "cannot open the token file $work/data/train.tokens" train
+refused "missing token file" "cannot open $work/data/train.tokens" train
 mkdir "$work/data/train.tokens"
 refused "unreadable token file" "$work/data/train.tokens" train
 restore

@@ -208,11 +208,13 @@ TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
       for (int64_t micro = 0; micro < loader->MicroBatchesPerStep(world); ++micro) {
         for (int64_t rank = 0; rank < world; ++rank) {
           const int64_t counted =
-              loader->FillMicroBatch({.first_sample = step * kGlobal, .micro = micro, .rank = rank, .world = world},
-                                     {tokens, targets, positions, starts});
+              loader
+                  ->FillMicroBatch({.first_sample = step * kGlobal, .micro = micro, .rank = rank, .world = world},
+                                   {tokens, targets, positions, starts})
+                  .value();
           if (counted == 0) continue;  // padding
           for (int64_t row = 0; row < kMicro; ++row, ++sample, ++seen) {
-            loader->FillSample(sample, {wanted, other1, other2, other3});
+            ASSERT_TRUE(loader->FillSample(sample, {wanted, other1, other2, other3}).ok());
             ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), tokens.begin() + row * kLength))
                 << "sample " << sample << " on " << world << " ranks";
           }

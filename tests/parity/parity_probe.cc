@@ -168,8 +168,10 @@ absl::Status Probe::Logits() {
   const int64_t b = batch_.rows, s = batch_.sequence, v = shape_.vocab_size;
   std::map<std::string, std::vector<int32_t>> inputs;
   for (const char* name : {"tokens", "targets", "positions", "segment_start"}) inputs[name].resize(b * s);
-  samples_->loader().FillMicroBatch(
-      {}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]});
+  RETURN_IF_ERROR(samples_->loader()
+                      .FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"],
+                                           inputs["segment_start"]})
+                      .status());
   for (const auto& [name, values] : inputs) {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
@@ -200,7 +202,7 @@ absl::Status Probe::Steps() {
   const AdamwConfig& adamw = config_.optimizer().adamw();
   std::vector<float> losses, norms, rates;
   for (int step = 0; step < kSteps; ++step) {
-    feeder_->Feed({});
+    RETURN_IF_ERROR(feeder_->Feed({}));
     RETURN_IF_ERROR(executor_->RunMicroStep({}, step));
     const LossSums sums = feeder_->Losses();
     const double count = sums.weight;

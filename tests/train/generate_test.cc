@@ -94,7 +94,7 @@ TEST_P(TrainedModelTest, ValidationIsTheMeanOverTheHeldOutTokens) {
   double nats = 0, targets = 0, bytes = 0;
   std::vector<int32_t> tokens(length), target(length), positions(length), starts(length);
   for (int64_t sample = 0; sample < loader.sample_count(); ++sample) {
-    loader.FillSample(sample, {tokens, target, positions, starts});
+    ASSERT_TRUE(loader.FillSample(sample, {tokens, target, positions, starts}).ok());
     const std::vector<float> logits = model.Logits(tokens, positions, starts);
     for (int64_t i = 0; i < length; ++i) {
       if (target[i] < 0) continue;

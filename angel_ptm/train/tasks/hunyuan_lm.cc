@@ -51,6 +51,7 @@ class HunyuanLmTask final : public Task {
   const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
   const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
   std::string sample_order() const override;
+  std::string note() const override { return dataset_.note; }
   std::vector<CheckpointFile> checkpoint_files() const override {
     return {{"tokenizer.json", dataset_.tokenizer_json}, {"tokenizer_config.json", dataset_.tokenizer_config_json}};
   }
