@@ -70,9 +70,7 @@ class LaneExecutor : public Executor {
     accumulate_ = accumulate;
     updating_ = false;
     step_ = step;
-    RETURN_IF_ERROR(machine_.lanes->Play(micro_steps_, run_step_));
-    residency_.ExpectAllHome();
-    return absl::OkStatus();
+    return Play(micro_steps_);
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(bool accumulate, int64_t step) override {
@@ -90,9 +88,7 @@ class LaneExecutor : public Executor {
     step_ = step;
     message_ = {.payload = payload};
     decide_ = &decide;
-    RETURN_IF_ERROR(machine_.lanes->Play(update_steps_, run_step_));
-    residency_.ExpectAllHome();
-    return absl::OkStatus();
+    return Play(update_steps_);
   }
 
   void WriteInput(TensorId tensor, const void* data) override {
@@ -119,6 +115,12 @@ class LaneExecutor : public Executor {
   }
   CallTag Tag(int32_t index) const { return {(updating_ ? update_names_ : micro_names_)[index], step_}; }
 
+  absl::Status Play(const LaneSteps& steps) {
+    RETURN_IF_ERROR(machine_.lanes->Play(steps, run_step_));
+    if (machine_.publish) machine_.publish(step_, {});
+    residency_.ExpectAllHome();
+    return absl::OkStatus();
+  }
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(const Segment& segment, std::vector<KernelArgs>& calls, std::vector<std::string>& names);
   std::string StepName(const Segment& segment, const Step& step) const;

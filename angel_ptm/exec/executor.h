@@ -32,7 +32,8 @@ struct AdamWConstants {
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;
 };
 
-// Told what a rank is doing, before every step, from the lanes' threads: cheap, does not block, does not allocate.
+// Told what a rank is doing, before every step, from the lanes' threads, and with an empty activity when all steps of a
+// pass are done: cheap, does not block, does not allocate.
 using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
 
 // The machine as one rank sees it. Not owned; must outlive the Executor.
