@@ -156,7 +156,7 @@ void Run(MpiWorld& world) {
 }  // namespace angel_ptm
 
 int main() {
-  auto world = angel_ptm::MpiWorld::Init();
+  auto world = angel_ptm::MpiWorld::Init(/*limit_seconds=*/60);
   if (!world.ok()) {
     std::fprintf(stderr, "%s\n", std::string(world.status().message()).c_str());
     return 1;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "comm/running_time.h"
 
 namespace angel_ptm {
 namespace {
@@ -60,7 +61,8 @@ absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_se
                                       const WaitOptions& options) const {
   // What this rank saw itself comes before what another rank says.
   if (options.poll) {
-    if (absl::Status status = options.poll(); !status.ok()) return absl::UnavailableError(status.message());
+    if (absl::Status status = options.poll(waited_seconds); !status.ok())
+      return absl::UnavailableError(status.message());
   }
   if (failed()) return absl::UnavailableError(failure_sentence());
   // A rank that ended has made all its arrivals before: look at them last.
@@ -69,7 +71,7 @@ absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_se
   }
   if (waited_seconds > options.timeout_seconds) {
     return absl::UnavailableError(
-        absl::StrFormat("rank %d was silent for %.1f s; its last call was %s", rank, waited_seconds, LastCall(rank)));
+        absl::StrFormat("waited %.1f s for rank %d; its last call was %s", waited_seconds, rank, LastCall(rank)));
   }
   return absl::OkStatus();
 }
@@ -77,18 +79,19 @@ absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_se
 absl::Status ExchangeBoard::AwaitArrival(int rank, uint32_t count, const WaitOptions& options) {
   ExchangeSlot& s = slots_[rank];
   if (Arrived(rank, count)) return absl::OkStatus();
-  const Clock::time_point start = Clock::now();
-  auto waited_seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  while (waited_seconds() * 1e6 < static_cast<double>(options.spin_us)) {
+  const Clock::time_point spin_end = Clock::now() + std::chrono::microseconds(options.spin_us);
+  while (Clock::now() < spin_end) {
     if (Arrived(rank, count)) return absl::OkStatus();
     std::this_thread::yield();
   }
   absl::Status status;
+  RunningTime waited;
   s.waiters.fetch_add(1);
   for (;;) {
     const uint32_t arrivals = s.arrivals.load();
     if (Reached(arrivals, count)) break;
-    status = CheckWait(rank, count, waited_seconds(), options);
+    waited.Look();
+    status = CheckWait(rank, count, waited.seconds(), options);
     if (!status.ok()) break;
     FutexWait(s.arrivals, arrivals, std::min(WaitOptions::kPollSeconds, options.timeout_seconds));
   }

@@ -58,10 +58,12 @@ LocalWorld::LocalWorld(int size, WaitOptions options) {
 
 int LocalWorld::size() const { return shared_->board.size(); }
 
-std::unique_ptr<Communicator> LocalWorld::Create(int rank) {
+std::unique_ptr<Communicator> LocalWorld::Create(int rank) { return Create(rank, shared_->options); }
+
+std::unique_ptr<Communicator> LocalWorld::Create(int rank, WaitOptions options) {
   APTM_CHECK(rank >= 0 && rank < size(), "rank ", rank, " of ", size());
   APTM_CHECK(!shared_->created[static_cast<size_t>(rank)].exchange(true), "rank ", rank, " was created twice");
-  return std::make_unique<LocalCommunicator>(shared_, shared_->board, rank, shared_->options);
+  return std::make_unique<LocalCommunicator>(shared_, shared_->board, rank, std::move(options));
 }
 
 void LocalWorld::Abort(std::string_view sentence) { shared_->board.Fail(sentence); }

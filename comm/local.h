@@ -20,6 +20,8 @@ class LocalWorld {
   // may outlive the world. Destroying it says that the rank has ended: peers that wait for it, now or later, get
   // kUnavailable.
   std::unique_ptr<Communicator> Create(int rank);
+  // With options of its own, for a rank with a watcher of its own.
+  std::unique_ptr<Communicator> Create(int rank, WaitOptions options);
 
   // Ends every waiting and later call of all ranks with kUnavailable and this sentence.
   void Abort(std::string_view sentence);

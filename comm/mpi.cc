@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
-#include <array>
-#include <chrono>
+#include <algorithm>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -15,6 +18,7 @@
 #include "comm/mpi_call.h"
 #include "comm/mpi_messages.h"
 #include "comm/mpi_node.h"
+#include "comm/running_time.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/lsan_interface.h>
@@ -22,10 +26,6 @@
 
 namespace angel_ptm {
 namespace {
-
-// mpirun ends all ranks, and what they still have to say, as soon as one aborts; what ends one rank as a rule ends
-// others at the same time.
-constexpr int kLastWordsMs = 500;
 
 int InitMpi(int* provided) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -38,26 +38,102 @@ int InitMpi(int* provided) {
 #endif
 }
 
+// Calls on_late unless it is destroyed within `seconds` of running time.
+class Deadline {
+ public:
+  Deadline(double seconds, const std::function<void()>& on_late) {
+    if (!on_late) return;
+    thread_ = std::thread([this, seconds, on_late] {
+      RunningTime time;
+      std::unique_lock lock(mutex_);
+      while (!wake_.wait_for(lock, std::chrono::milliseconds(100), [this] { return met_; })) {
+        time.Look();
+        if (time.seconds() > seconds) return on_late();
+      }
+    });
+  }
+  ~Deadline() {
+    {
+      const std::lock_guard lock(mutex_);
+      met_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool met_ = false;
+  std::thread thread_;
+};
+
+// Which machine this is: its name and when it booted.
+constexpr size_t kMachineKeyBytes = 128;
+
+std::string MachineKey() {
+  std::string key(kMachineKeyBytes, '\0');
+  gethostname(key.data(), 64);
+  if (std::FILE* file = std::fopen("/proc/sys/kernel/random/boot_id", "re"); file != nullptr) {
+    // A machine without it is known by its name.
+    if (std::fread(key.data() + 64, 1, 36, file) != 36) std::fill(key.begin() + 64, key.end(), '\0');
+    std::fclose(file);
+  }
+  return key;
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Init() {
-  int provided = 0;
-  ANGEL_PTM_MPI_CALL(InitMpi, &provided);
+MpiWorld::MpiWorld(int rank, int size, double limit_seconds)
+    : rank_(rank), size_(size), meeting_(rank, size, limit_seconds), next_message_tag_(kFirstCommunicatorTag) {}
+
+absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Start(double limit_seconds, double init_seconds,
+                                                          const std::function<void()>& on_stuck) {
+  int provided = 0, rank = 0, size = 1;
+  {
+    const Deadline deadline(init_seconds, on_stuck);
+    ANGEL_PTM_MPI_CALL(InitMpi, &provided);
+  }
   if (provided < MPI_THREAD_MULTIPLE) {
     return absl::FailedPreconditionError("this MPI library has no MPI_THREAD_MULTIPLE");
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  std::unique_ptr<MpiWorld> world(new MpiWorld);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_rank, MPI_COMM_WORLD, &world->rank_);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_size, MPI_COMM_WORLD, &world->size_);
-  MPI_Comm node;
-  ANGEL_PTM_MPI_CALL(MPI_Comm_split_type, MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_rank, node, &world->node_rank_);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_size, node, &world->node_size_);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_free, &node);
-  const int first_of_node = world->node_rank_ == 0 ? 1 : 0;
-  ANGEL_PTM_MPI_CALL(MPI_Allreduce, &first_of_node, &world->node_count_, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  ANGEL_PTM_MPI_CALL(MPI_Comm_rank, MPI_COMM_WORLD, &rank);
+  ANGEL_PTM_MPI_CALL(MPI_Comm_size, MPI_COMM_WORLD, &size);
+  return std::unique_ptr<MpiWorld>(new MpiWorld(rank, size, limit_seconds));
+}
+
+absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Init(double limit_seconds) {
+  ASSIGN_OR_RETURN(std::unique_ptr<MpiWorld> world, Start(limit_seconds, limit_seconds, nullptr));
+  RETURN_IF_ERROR(world->FindMachines());
   return world;
+}
+
+absl::Status MpiWorld::FindMachines() {
+  struct Place {
+    int node_rank = 0, node_size = 0, node_count = 0;
+  };
+  const std::string mine = MachineKey();
+  Place place;
+  RETURN_IF_ERROR(meeting_.Meet(
+      "the start", std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(&place, 1)),
+      [&](std::span<const std::byte> reports, std::span<std::byte> answers) {
+        std::map<std::string_view, std::vector<int>> machines;
+        const char* keys = reinterpret_cast<const char*>(reports.data());
+        for (int r = 0; r < size_; ++r) machines[{keys + r * kMachineKeyBytes, kMachineKeyBytes}].push_back(r);
+        first_of_node_.resize(static_cast<size_t>(size_));
+        for (const auto& [key, ranks] : machines) {
+          for (size_t i = 0; i < ranks.size(); ++i) {
+            first_of_node_[static_cast<size_t>(ranks[i])] = ranks[0];
+            const Place answer{static_cast<int>(i), static_cast<int>(ranks.size()), static_cast<int>(machines.size())};
+            std::memcpy(answers.data() + static_cast<size_t>(ranks[i]) * sizeof(Place), &answer, sizeof(Place));
+          }
+        }
+      }));
+  node_rank_ = place.node_rank;
+  node_size_ = place.node_size;
+  node_count_ = place.node_count;
+  return absl::OkStatus();
 }
 
 MpiWorld::~MpiWorld() { MPI_Finalize(); }
@@ -75,29 +151,42 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
     if (transport == MpiTransport::kDirectReads || !absl::IsUnavailable(node.status())) return node;
     absl::StrAppend(&description, " (", std::string(node.status().message()), ")");
   }
-  MPI_Comm comm;
-  ANGEL_PTM_MPI_CALL(MPI_Comm_dup, MPI_COMM_WORLD, &comm);
-  ANGEL_PTM_MPI_CALL(MPI_Comm_set_errhandler, comm, MPI_ERRORS_RETURN);
+  APTM_CHECK(next_message_tag_ <= kLastTag, "too many communicators");
   transport_description_ = description;
   return std::unique_ptr<Communicator>(
-      std::make_unique<MpiMessageCommunicator>(comm, std::move(options), transfer_bytes_max));
+      std::make_unique<MpiMessageCommunicator>(next_message_tag_++, std::move(options), transfer_bytes_max));
 }
 
-absl::StatusOr<std::string> MpiWorld::MakeSharedName(const std::string& directory) {
-  std::array<int64_t, 2> key = {getpid(), std::chrono::system_clock::now().time_since_epoch().count()};
-  ANGEL_PTM_MPI_CALL(MPI_Bcast, key.data(), 2, MPI_INT64_T, 0, MPI_COMM_WORLD);
-  return absl::StrCat(directory, "/angel-ptm.", key[0], ".", absl::Hex(static_cast<uint64_t>(key[1])), ".",
-                      names_made_++);
-}
-
-absl::Status MpiWorld::Meet() {
-  ANGEL_PTM_MPI_CALL(MPI_Barrier, MPI_COMM_WORLD);
-  return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<SharedMemory>> MpiWorld::ShareMemory(int64_t bytes) {
+  struct Owner {
+    int64_t process_id = 0, descriptor = -1;
+  };
+  absl::StatusOr<std::unique_ptr<SharedMemory>> memory(nullptr);
+  Owner mine, first;
+  if (node_rank_ == 0) {
+    memory = SharedMemory::Create(bytes);
+    if (memory.ok()) mine = {getpid(), (*memory)->descriptor()};
+  }
+  RETURN_IF_ERROR(meeting_.Meet(
+      "the sharing of memory", std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(&first, 1)),
+      [&](std::span<const std::byte> reports, std::span<std::byte> answers) {
+        for (int r = 0; r < size_; ++r) {
+          const size_t from = static_cast<size_t>(first_of_node_[static_cast<size_t>(r)]) * sizeof(Owner);
+          std::memcpy(answers.data() + static_cast<size_t>(r) * sizeof(Owner), reports.data() + from, sizeof(Owner));
+        }
+      }));
+  if (node_rank_ != 0) {
+    memory = first.descriptor >= 0
+                 ? SharedMemory::Open(first.process_id, static_cast<int>(first.descriptor), bytes)
+                 : absl::StatusOr<std::unique_ptr<SharedMemory>>(absl::UnavailableError("its creator has none"));
+  }
+  RETURN_IF_ERROR(meeting_.Agree("the opening of shared memory", memory.status()));
+  (*memory)->CloseDescriptor();
+  return memory;
 }
 
 void MpiWorld::Abort(int exit_code) {
   std::fflush(nullptr);
-  std::this_thread::sleep_for(std::chrono::milliseconds(kLastWordsMs));
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }

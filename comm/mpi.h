@@ -4,6 +4,7 @@
 // (process_vm_readv; mpi_node.h): one copy, waiting costs no CPU, MPI is used only to meet. Otherwise "messages"
 // (mpi_messages.h). Both give the same bits.
 //
+// Start-up has a deadline from MPI_Init on: ranks meet by messages (mpi_meeting.h), no collective of MPI's own is used.
 // When a rank dies: mpirun sends SIGTERM to the others at once and SIGKILL a few seconds later, on every host. A
 // process that does not die from SIGTERM (the trainer's handler sets a flag) has the time between to say which rank
 // died and where, from its PeerWatcher (peer_watcher.h). A peer on another host is noticed by mpirun, or by the
@@ -11,11 +12,15 @@
 #ifndef ANGEL_PTM_COMM_MPI_H_
 #define ANGEL_PTM_COMM_MPI_H_
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "comm/communicator.h"
+#include "comm/mpi_meeting.h"
+#include "comm/shared_memory.h"
 #include "comm/wait_options.h"
 
 namespace angel_ptm {
@@ -24,8 +29,15 @@ enum class MpiTransport { kAuto, kDirectReads, kMessages };
 
 class MpiWorld {
  public:
-  // Initialises MPI with thread support MPI_THREAD_MULTIPLE; once per process.
-  static absl::StatusOr<std::unique_ptr<MpiWorld>> Init();
+  // Initialises MPI with thread support MPI_THREAD_MULTIPLE; once per process. limit_seconds: how long this and later
+  // meetings of the ranks wait for one that does not come.
+  static absl::StatusOr<std::unique_ptr<MpiWorld>> Init(double limit_seconds);
+  // Init in two parts, for who must end the process in order when the ranks do not meet. MPI's own initialisation waits
+  // for a lost rank for ever: on_stuck is called, from another thread, when it has not returned within init_seconds,
+  // and ends the process.
+  static absl::StatusOr<std::unique_ptr<MpiWorld>> Start(double limit_seconds, double init_seconds,
+                                                         const std::function<void()>& on_stuck);
+  absl::Status FindMachines();
 
   // Finalises MPI: waits for all ranks to get here. After an error end with Abort instead.
   ~MpiWorld();
@@ -50,21 +62,25 @@ class MpiWorld {
   // The transport that the newest communicator uses, e.g. "direct reads" or "messages (2 machines)".
   const std::string& transport_description() const { return transport_description_; }
 
-  // A name in `directory` that this run's ranks agree on and no other run uses; all ranks call it together.
-  absl::StatusOr<std::string> MakeSharedName(const std::string& directory);
+  // Memory that the ranks of this machine share, one piece per machine; all ranks call it together, and all fail where
+  // one does.
+  absl::StatusOr<std::unique_ptr<SharedMemory>> ShareMemory(int64_t bytes);
 
-  // Blocks until all ranks call it, without the care of Communicator::Barrier: for start-up.
-  absl::Status Meet();
+  // Blocks until all ranks call it: for start-up and the end.
+  absl::Status Meet(const std::string& what) { return meeting_.Meet(what); }
+  MpiMeeting& meeting() { return meeting_; }
 
-  // Ends this process and, through mpirun, all others with this exit code, after half a second in which the others can
-  // say what ended them.
+  // Ends this process and, through mpirun, all others with this exit code, at once.
   [[noreturn]] void Abort(int exit_code);
 
  private:
-  MpiWorld() = default;
+  MpiWorld(int rank, int size, double limit_seconds);
 
-  int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, node_count_ = 1;
-  int names_made_ = 0;
+  const int rank_, size_;
+  int node_rank_ = 0, node_size_ = 1, node_count_ = 1;
+  MpiMeeting meeting_;
+  std::vector<int> first_of_node_;  // on rank 0, by rank: the first rank of its machine
+  int next_message_tag_;
   std::string transport_description_ = "none";
 };
 

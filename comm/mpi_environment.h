@@ -1,7 +1,11 @@
-// Was this process started by an MPI launcher? Known before MPI_Init, and in builds without MPI, so that a program run
-// alone need not start MPI and a program without MPI can refuse to train N copies of the same run.
+// Was this process started by an MPI launcher, and with how many others? Known before MPI_Init, and in builds without
+// MPI, so that a program run alone need not start MPI and a program without MPI can refuse to train N copies of the
+// same run.
 #ifndef ANGEL_PTM_COMM_MPI_ENVIRONMENT_H_
 #define ANGEL_PTM_COMM_MPI_ENVIRONMENT_H_
+
+#include <cstdlib>
+#include <utility>
 
 namespace angel_ptm {
 
@@ -13,6 +17,26 @@ bool StartedByMpiLauncher(Lookup&& lookup) {
     if (lookup(name) != nullptr) return true;
   }
   return false;
+}
+
+// This process's number among those the launcher started; 0 if it says none.
+template <typename Lookup>
+int LaunchedRank(Lookup&& lookup) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* text = lookup(name); text != nullptr) return std::atoi(text);
+  }
+  return 0;
+}
+
+// What a launcher says of its size: the variable and the number of processes; {nullptr, 1} where none says anything.
+// The launcher nearest to this process has the word: mpirun may start other numbers than its Slurm job has tasks.
+template <typename Lookup>
+std::pair<const char*, int> LaunchedProcesses(Lookup&& lookup) {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
+    const char* text = lookup(name);
+    if (text != nullptr && std::atoi(text) > 0) return {name, std::atoi(text)};
+  }
+  return {nullptr, 1};
 }
 
 }  // namespace angel_ptm

@@ -13,6 +13,7 @@
 #include "angel_ptm/base/check.h"
 #include "comm/mpi_call.h"
 #include "comm/ordered_sum.h"
+#include "comm/running_time.h"
 
 namespace angel_ptm {
 namespace {
@@ -23,8 +24,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int kPeersAtOnce = 16;
 // Reductions are worked off in pieces of this size per rank.
 constexpr int64_t kPieceFloats = Communicator::kReducePieceBytes / int64_t{sizeof(float)};
-// MPI guarantees tags up to 32767.
-constexpr int64_t kTags = 32768;
 
 // Waiting without stealing the compute lane's core: spin, then yield, then sleep for an eighth of the time waited so
 // far, so that a message is noticed at most so much late.
@@ -54,10 +53,10 @@ class BackOff {
 
 }  // namespace
 
-MpiMessageCommunicator::MpiMessageCommunicator(MPI_Comm comm, WaitOptions options, int64_t transfer_bytes_max)
-    : comm_(comm), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
-  MPI_Comm_rank(comm_, &rank_);
-  MPI_Comm_size(comm_, &size_);
+MpiMessageCommunicator::MpiMessageCommunicator(int message_tag, WaitOptions options, int64_t transfer_bytes_max)
+    : message_tag_(message_tag), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+  MPI_Comm_size(MPI_COMM_WORLD, &size_);
   x_.resize(static_cast<size_t>(size_));
   const size_t messages = 2 * static_cast<size_t>(std::min(size_, kPeersAtOnce));
   requests_.reserve(messages);
@@ -65,17 +64,10 @@ MpiMessageCommunicator::MpiMessageCommunicator(MPI_Comm comm, WaitOptions option
   done_.resize(messages);
 }
 
-MpiMessageCommunicator::~MpiMessageCommunicator() {
-  if (!failure_.ok()) return;  // freeing is collective, and a peer is lost
-  MPI_Comm comm = comm_;
-  MPI_Comm_free(&comm);
-}
-
 absl::Status MpiMessageCommunicator::Begin(CollectiveVerb verb, const CallTag& tag) {
   if (!failure_.ok()) return failure_;
   verb_ = verb;
   tag_ = tag;
-  ++calls_;
   return absl::OkStatus();
 }
 
@@ -99,7 +91,7 @@ void MpiMessageCommunicator::DropMessages() {
 absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
   peers_.push_back(peer);
   requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peer, static_cast<int>(calls_ % kTags), comm_,
+  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
@@ -107,14 +99,15 @@ absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64
 absl::Status MpiMessageCommunicator::Receive(std::byte* to, int peer, int64_t n) {
   peers_.push_back(peer);
   requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peer, static_cast<int>(calls_ % kTags), comm_,
+  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
 
 absl::Status MpiMessageCommunicator::CheckWait(double waited_seconds) const {
   if (options_.poll) {
-    if (absl::Status status = options_.poll(); !status.ok()) return absl::UnavailableError(status.message());
+    if (absl::Status status = options_.poll(waited_seconds); !status.ok())
+      return absl::UnavailableError(status.message());
   }
   if (waited_seconds <= options_.timeout_seconds) return absl::OkStatus();
   std::string silent;
@@ -125,12 +118,13 @@ absl::Status MpiMessageCommunicator::CheckWait(double waited_seconds) const {
     }
     absl::StrAppend(&silent, silent.empty() ? "rank " : ", rank ", peers_[i]);
   }
-  return absl::UnavailableError(absl::StrFormat("%s was silent for %.1f s", silent, waited_seconds));
+  return absl::UnavailableError(absl::StrFormat("waited %.1f s for %s", waited_seconds, silent));
 }
 
 absl::Status MpiMessageCommunicator::AwaitMessages() {
   BackOff back_off(options_.spin_us);
   Clock::time_point polled = Clock::now();
+  RunningTime waited;
   while (!requests_.empty()) {
     int count = 0;
     ANGEL_PTM_MPI_CALL(MPI_Testsome, static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(),
@@ -146,11 +140,13 @@ absl::Status MpiMessageCommunicator::AwaitMessages() {
       requests_.resize(kept);
       peers_.resize(kept);
       back_off.Reset();
+      waited = RunningTime();
       continue;
     }
     if (back_off.Pause() && Clock::now() - polled > std::chrono::duration<double>(WaitOptions::kPollSeconds)) {
       polled = Clock::now();
-      RETURN_IF_ERROR(CheckWait(back_off.waited_seconds()));
+      waited.Look();
+      RETURN_IF_ERROR(CheckWait(waited.seconds()));
     }
   }
   return absl::OkStatus();

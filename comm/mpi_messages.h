@@ -5,7 +5,6 @@
 
 #include <mpi.h>
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,9 +16,8 @@ namespace angel_ptm {
 
 class MpiMessageCommunicator final : public Communicator {
  public:
-  // Owns `comm`, a duplicate made for it with MPI_ERRORS_RETURN.
-  MpiMessageCommunicator(MPI_Comm comm, WaitOptions options, int64_t transfer_bytes_max);
-  ~MpiMessageCommunicator() override;
+  // Messages in MPI_COMM_WORLD with a tag that nobody else uses (mpi_call.h).
+  MpiMessageCommunicator(int message_tag, WaitOptions options, int64_t transfer_bytes_max);
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -48,13 +46,12 @@ class MpiMessageCommunicator final : public Communicator {
   absl::Status CheckWait(double waited_seconds) const;
   void DropMessages();
 
-  const MPI_Comm comm_;
+  const int message_tag_;
   int rank_ = 0, size_ = 1;
   const WaitOptions options_;
   const int64_t message_bytes_max_;
   CollectiveVerb verb_ = CollectiveVerb::kBarrier;
   CallTag tag_;
-  int64_t calls_ = 0;
   absl::Status failure_;
   std::vector<MPI_Request> requests_;  // posted and not done; [i] is with peers_[i]
   std::vector<int> peers_;

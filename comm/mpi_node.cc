@@ -5,16 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "comm/direct_read.h"
 #include "comm/exchange_board.h"
-#include "comm/mpi_call.h"
 #include "comm/shared_memory.h"
 
 namespace angel_ptm {
@@ -71,35 +68,19 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
 // started read this one: the ranks of one mpirun are its children. Without Yama this has no effect.
 void AllowReadsBySiblings() { prctl(PR_SET_PTRACER, static_cast<unsigned long>(getppid()), 0, 0, 0); }
 
-struct Probe {
-  int64_t process_id;
-  uint64_t address;
-};
-
-// Reads a word of every peer, as the collectives will.
-absl::Status ProbePeers(int rank, std::span<const Probe> probes) {
-  for (int r = 0; r < static_cast<int>(probes.size()); ++r) {
+// Reads a word of every peer, as the collectives will: each has posted its process and where its word is.
+absl::Status ProbePeers(int rank, const ExchangeBoard& board) {
+  for (int r = 0; r < board.size(); ++r) {
     if (r == rank) continue;
-    Probe seen;
-    RETURN_IF_ERROR(ReadProcessMemory(reinterpret_cast<std::byte*>(&seen), static_cast<pid_t>(probes[r].process_id),
-                                      probes[r].address, sizeof(seen), sizeof(seen)));
-    if (std::memcmp(&seen, &probes[r], sizeof(seen)) != 0) {
-      return absl::UnavailableError(absl::StrCat("process ", probes[r].process_id, " is not rank ", r));
+    const ExchangeSlot& peer = board.slot(r);
+    int64_t seen = 0;
+    RETURN_IF_ERROR(ReadProcessMemory(reinterpret_cast<std::byte*>(&seen), peer.process_id, peer.address, sizeof(seen),
+                                      sizeof(seen)));
+    if (seen != peer.bytes) {
+      return absl::UnavailableError(absl::StrCat("process ", peer.process_id, " is not rank ", r));
     }
   }
   return absl::OkStatus();
-}
-
-// The same status on all ranks: that of the first rank with an error.
-absl::Status Agree(const MpiWorld& world, const absl::Status& status) {
-  const int mine = status.ok() ? world.size() : world.rank();
-  int first = 0;
-  ANGEL_PTM_MPI_CALL(MPI_Allreduce, &mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
-  if (first == world.size()) return absl::OkStatus();
-  std::array<char, 256> text = {};
-  std::memcpy(text.data(), status.message().data(), std::min(status.message().size(), text.size() - 1));
-  ANGEL_PTM_MPI_CALL(MPI_Bcast, text.data(), static_cast<int>(text.size()), MPI_CHAR, first, MPI_COMM_WORLD);
-  return absl::UnavailableError(absl::StrCat("rank ", first, ": ", text.data()));
 }
 
 }  // namespace
@@ -109,27 +90,19 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld
   if (world.node_count() > 1) {
     return absl::UnavailableError(absl::StrCat("the ranks are on ", world.node_count(), " machines"));
   }
-  ASSIGN_OR_RETURN(const std::string path, world.MakeSharedName("/dev/shm"));
-  absl::StatusOr<std::unique_ptr<SharedMemory>> memory =
-      SharedMemory::Open(path, ExchangeBoard::BytesFor(world.size()));
-  absl::Status status = memory.status();
-
+  ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory, world.ShareMemory(ExchangeBoard::BytesFor(world.size())));
+  ExchangeBoard board(memory->data(), world.size());
   AllowReadsBySiblings();
-  std::vector<Probe> probes(static_cast<size_t>(world.size()));
-  Probe mine = {getpid(), 0};
-  mine.address = reinterpret_cast<uint64_t>(&mine);
-  ANGEL_PTM_MPI_CALL(MPI_Allgather, &mine, sizeof(mine), MPI_BYTE, probes.data(), sizeof(mine), MPI_BYTE,
-                     MPI_COMM_WORLD);
-  if (status.ok()) status = ProbePeers(world.rank(), probes);
-  status =
-      Agree(world, status);  // also keeps `mine` alive until all have read it, and the name until all have opened it
-  // A rank that failed has removed the name before others made it anew, perhaps.
-  if (memory.ok() && (world.rank() == 0 || !status.ok())) (*memory)->Unlink();
-  RETURN_IF_ERROR(status);
-  std::unique_ptr<Communicator> comm = std::make_unique<MpiNodeCommunicator>(
-      std::move(*memory), world.rank(), world.size(), std::move(options), transfer_bytes_max);
-  RETURN_IF_ERROR(world.Meet());  // all process ids are on the board
-  return comm;
+  const int64_t word = int64_t{getpid()} << 32 | world.rank();
+  ExchangeSlot& mine = board.slot(world.rank());
+  mine.process_id = static_cast<int32_t>(getpid());
+  mine.address = reinterpret_cast<uint64_t>(&word);
+  mine.bytes = word;
+  RETURN_IF_ERROR(world.Meet("the first exchange"));
+  // Agreeing also keeps the word alive until all have read it.
+  RETURN_IF_ERROR(world.meeting().Agree("the choice of a transport", ProbePeers(world.rank(), board)));
+  return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
+      std::move(memory), world.rank(), world.size(), std::move(options), transfer_bytes_max));
 }
 
 }  // namespace angel_ptm

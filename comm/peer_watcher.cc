@@ -4,26 +4,21 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "angel_ptm/base/text.h"
+#include "comm/running_time.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr double kHurriedPeriodSeconds = 0.01;
 
-// A peer that died in the first moment of an activity and one that had hung in it for minutes died of different things.
-std::string PlaceAndTime(const RankProgress& progress) {
-  const int64_t now_ns = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
-  const double seconds = 1e-9 * static_cast<double>(std::max<int64_t>(0, now_ns - progress.changed_ns));
-  return absl::StrCat(progress.Where(), ", unchanged for ", FormatSeconds(seconds));
-}
-
 }  // namespace
 
-PeerWatcher::PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
-                         std::function<void(std::string_view)> on_death, double period_seconds)
-    : board_(std::move(board)), rank_(rank), on_death_(std::move(on_death)), period_seconds_(period_seconds) {
+PeerWatcher::PeerWatcher(std::shared_ptr<ProgressBoard> board, int rank, Options options)
+    : board_(std::move(board)),
+      rank_(rank),
+      options_(std::move(options)),
+      judge_(board_, rank, options_.limit_seconds),
+      period_seconds_(options_.period_seconds) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -34,6 +29,13 @@ PeerWatcher::~PeerWatcher() {
   }
   wake_.notify_all();
   thread_.join();
+}
+
+absl::Status PeerWatcher::Poll(double waited_seconds) {
+  board_->Sign(rank_);
+  waited_seconds_.store(waited_seconds, std::memory_order_relaxed);
+  polls_.fetch_add(1, std::memory_order_release);
+  return status();
 }
 
 absl::Status PeerWatcher::status() const {
@@ -54,39 +56,28 @@ absl::Status PeerWatcher::AwaitLoss(double seconds) {
   return status();
 }
 
-PeerWatcher::Loss PeerWatcher::Look() const {
-  RankProgress mine;
-  const bool known = board_->Read(rank_, &mine);
-  for (int r = 0; r < board_->size(); ++r) {
-    RankProgress peer;
-    if (r == rank_ || !board_->Read(r, &peer)) continue;
-    const bool failed = peer.state == RankProgress::kFailed;
-    const bool died = peer.state == RankProgress::kRunning && board_->Died(peer);
-    if (!failed && !died) continue;
-    std::string sentence = absl::StrCat("rank ", r, " (pid ", peer.process_id, " on host ", peer.host.data(), ") ");
-    if (died) {
-      absl::StrAppend(&sentence, "died at ", PlaceAndTime(peer));
-    } else {
-      absl::StrAppend(&sentence, "failed", peer.step >= 0 ? absl::StrCat(" at step ", peer.step) : "", ": ",
-                      peer.activity.data());
-    }
-    if (known) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", PlaceAndTime(mine));
-    return {std::move(sentence), died};
-  }
-  return {};
+bool PeerWatcher::Look(double seconds) {
+  board_->Beat(rank_);
+  // Between two polls of one wait passes less than a period; without polls this rank does not wait.
+  const uint64_t polls = polls_.load(std::memory_order_acquire);
+  const bool waits = std::exchange(polls_seen_, polls) != polls;
+  std::string sentence = judge_.Look(seconds, waits ? waited_seconds_.load(std::memory_order_relaxed) : 0);
+  const bool first = !sentence.empty() && board_->Accuse(sentence);
+  // What another rank said before is the reason; one that was killed while it wrote it leaves none.
+  if (std::string verdict = board_->Verdict(); !verdict.empty()) sentence = std::move(verdict);
+  if (sentence.empty()) return false;
+  sentence_ = std::move(sentence);
+  if (first && options_.on_loss) options_.on_loss(sentence_);  // said before anybody acts on it
+  lost_.store(true, std::memory_order_release);
+  return true;
 }
 
 void PeerWatcher::Run() {
+  RunningTime time;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
-    Loss loss = Look();
-    if (!loss.sentence.empty()) {
-      sentence_ = std::move(loss.sentence);
-      if (loss.died && on_death_) on_death_(sentence_);  // said before anybody acts on it
-      lost_.store(true, std::memory_order_release);
-      return;
-    }
+    if (Look(time.Look())) return;
     lock.lock();
     const double period = period_seconds_;
     wake_.wait_for(lock, std::chrono::duration<double>(period), [&] { return stopping_ || period_seconds_ < period; });

@@ -1,6 +1,7 @@
-// Notices within a fraction of a second that a rank of this machine died or failed, and says which and where it was.
-// Ranks on other machines, and processes of another PID namespace, are left to mpirun (which ends the job when any
-// process dies) and to the collectives' timeout.
+// A rank's own thread of life: tells its peers that this process runs, and notices within a fraction of a second that a
+// rank of this machine died, within the limit that one fell silent, and at once that the run was ended by another.
+// Processes of another PID namespace are heard and not seen: their silence counts, their death is left to mpirun (which
+// ends the job when any process dies), as are the ranks of other machines.
 #ifndef ANGEL_PTM_COMM_PEER_WATCHER_H_
 #define ANGEL_PTM_COMM_PEER_WATCHER_H_
 
@@ -14,23 +15,27 @@
 #include <thread>
 
 #include "angel_ptm/base/status.h"
+#include "comm/peer_judge.h"
 #include "comm/progress_board.h"
 
 namespace angel_ptm {
 
 class PeerWatcher {
  public:
-  // Watches all ranks but `rank` from a thread of its own. on_death (may be empty) is called at most once, on that
-  // thread, with a sentence like
-  //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s; rank 0 was at step 12 in
-  //   all-gather layer.2, unchanged for 0.2 s
-  // It is not called for a rank that failed: such a rank speaks for itself.
-  PeerWatcher(std::shared_ptr<const ProgressBoard> board, int rank,
-              std::function<void(std::string_view sentence)> on_death, double period_seconds = 0.2);
+  struct Options {
+    double limit_seconds = 60;  // of silence (progress_board.h says what a sign of life is)
+    double period_seconds = 0.2;
+    // Called at most once, on the watcher's thread, when this rank is the first to find a loss: it says the sentence.
+    std::function<void(std::string_view sentence)> on_loss;
+  };
+
+  PeerWatcher(std::shared_ptr<ProgressBoard> board, int rank, Options options);
   ~PeerWatcher();
 
-  // OK while all peers live; afterwards kUnavailable with the sentence. Use it as WaitOptions::poll, so that a rank
-  // that waits for the lost one stops waiting. Any thread; one atomic load while all is well.
+  // For WaitOptions::poll: this rank lives and has been waiting for so long. OK while no peer is lost; afterwards
+  // kUnavailable with the sentence that ends the run.
+  absl::Status Poll(double waited_seconds);
+
   absl::Status status() const;
 
   // For an error that a dying peer may have caused before this watcher looked: looks again, often, until a loss shows
@@ -39,15 +44,16 @@ class PeerWatcher {
 
  private:
   void Run();
-  struct Loss {
-    std::string sentence;  // empty if there is none
-    bool died = false;     // else it failed
-  };
-  Loss Look() const;
+  // One look; true if it ended the run.
+  bool Look(double seconds);
 
-  const std::shared_ptr<const ProgressBoard> board_;
+  const std::shared_ptr<ProgressBoard> board_;
   const int rank_;
-  const std::function<void(std::string_view)> on_death_;
+  const Options options_;
+  PeerJudge judge_;
+  std::atomic<uint64_t> polls_{0};
+  std::atomic<double> waited_seconds_{0};  // as the newest poll said
+  uint64_t polls_seen_ = 0;
   std::atomic<bool> lost_{false};
   std::string sentence_;  // written before lost_ becomes true, constant afterwards
   std::mutex mutex_;

@@ -18,6 +18,8 @@
 namespace angel_ptm {
 namespace {
 
+constexpr int64_t kLine = 64;
+
 template <size_t N>
 void CopyText(std::array<char, N>* to, std::string_view from) {
   const size_t n = std::min(from.size(), N - 1);
@@ -33,9 +35,9 @@ int64_t PidNamespace() {
 
 }  // namespace
 
-std::optional<int64_t> ProcessStartTicks(int64_t process_id) {
+std::optional<ProcessState> StateOfProcess(int64_t process_id) {
   const auto none = [](int error) {
-    return error == ENOENT || error == ESRCH ? std::optional<int64_t>(-1) : std::nullopt;
+    return error == ENOENT || error == ESRCH ? std::optional<ProcessState>(ProcessState{}) : std::nullopt;
   };
   std::array<char, 64> path;
   std::snprintf(path.data(), path.size(), "/proc/%lld/stat", static_cast<long long>(process_id));
@@ -46,49 +48,65 @@ std::optional<int64_t> ProcessStartTicks(int64_t process_id) {
   const int error = errno;
   close(file);
   if (n <= 0) return none(n < 0 ? error : 0);
-  // "pid (name) state ...": the name may hold anything, so count fields from its last parenthesis; the state is
-  // field 3.
+  // "pid (name) state ...": the name may hold anything, so count fields from its last parenthesis; the state is field
+  // 3, the start time field 22.
   const char* field = std::strrchr(text.data(), ')');
   if (field == nullptr || field[1] != ' ') return std::nullopt;
-  if (field[2] == 'Z' || field[2] == 'X') return -1;
+  ProcessState process{.state = field[2]};
+  if (process.state == 'Z' || process.state == 'X') return process;
   for (int number = 2; number < 22; ++number) {
     field = std::strchr(field + 1, ' ');
     if (field == nullptr) return std::nullopt;
   }
-  return std::strtoll(field + 1, nullptr, 10);
+  process.start_ticks = std::strtoll(field + 1, nullptr, 10);
+  return process;
 }
 
 std::string RankProgress::Where() const {
   const std::string text(activity.data());
   if (step < 0) return text.empty() ? "start-up" : text;
-  return absl::StrCat("step ", step, text.empty() ? "" : " in ", text);
+  return absl::StrCat("step ", step, text.empty() ? " between two passes" : absl::StrCat(" in ", text));
+}
+
+void ProgressBoard::FreeLines::operator()(std::byte* p) const { std::free(p); }
+
+int64_t ProgressBoard::BytesFor(int size) {
+  static_assert(sizeof(VerdictSlot) % kLine == 0 && sizeof(Row) % kLine == 0 && alignof(Row) == kLine);
+  return static_cast<int64_t>(sizeof(VerdictSlot) + sizeof(Row) * static_cast<size_t>(size));
 }
 
 ProgressBoard::ProgressBoard(int size)
-    : writing_(std::make_unique<std::mutex[]>(static_cast<size_t>(size))),
-      process_id_(getpid()),
-      process_start_ticks_(std::max<int64_t>(0, ProcessStartTicks(getpid()).value_or(0))),
-      pid_namespace_(PidNamespace()) {
+    : writing_(std::make_unique<std::mutex[]>(static_cast<size_t>(size))), process_id_(getpid()) {
+  if (const std::optional<ProcessState> own = StateOfProcess(process_id_)) {
+    process_start_ticks_ = std::max<int64_t>(0, own->start_ticks);
+  }
+  pid_namespace_ = PidNamespace();
   gethostname(host_.data(), host_.size() - 1);
+}
+
+// Zeroed bytes are a valid empty board.
+void ProgressBoard::Lay(void* memory, int size) {
+  verdict_ = static_cast<VerdictSlot*>(memory);
+  Row* rows = reinterpret_cast<Row*>(static_cast<std::byte*>(memory) + sizeof(VerdictSlot));
+  rows_ = {rows, static_cast<size_t>(size)};
 }
 
 std::shared_ptr<ProgressBoard> ProgressBoard::InProcess(int size) {
   std::shared_ptr<ProgressBoard> board(new ProgressBoard(size));
-  board->in_process_ = std::make_unique<Record[]>(static_cast<size_t>(size));
-  board->records_ = {board->in_process_.get(), static_cast<size_t>(size)};
+  const size_t bytes = static_cast<size_t>(BytesFor(size));
+  board->in_process_.reset(static_cast<std::byte*>(std::aligned_alloc(kLine, bytes)));
+  APTM_CHECK(board->in_process_ != nullptr, "no memory for a progress board");
+  std::memset(board->in_process_.get(), 0, bytes);
+  board->Lay(board->in_process_.get(), size);
   return board;
 }
 
-absl::StatusOr<std::shared_ptr<ProgressBoard>> ProgressBoard::Open(const std::string& path, int size) {
+std::shared_ptr<ProgressBoard> ProgressBoard::In(std::unique_ptr<SharedMemory> memory, int size) {
+  APTM_CHECK(memory->bytes() >= BytesFor(size), "a progress board in ", memory->bytes(), " bytes");
   std::shared_ptr<ProgressBoard> board(new ProgressBoard(size));
-  ASSIGN_OR_RETURN(board->shared_, SharedMemory::Open(path, static_cast<int64_t>(sizeof(Record)) * size));
-  // Zeroed bytes are valid empty records.
-  board->records_ = {static_cast<Record*>(board->shared_->data()), static_cast<size_t>(size)};
+  board->shared_ = std::move(memory);
+  board->Lay(board->shared_->data(), size);
   return board;
-}
-
-void ProgressBoard::Unlink() {
-  if (shared_ != nullptr) shared_->Unlink();
 }
 
 void ProgressBoard::Write(int rank, RankProgress::State state, int64_t step, std::string_view activity) {
@@ -101,34 +119,49 @@ void ProgressBoard::Write(int rank, RankProgress::State state, int64_t step, std
   progress.changed_ns = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
   progress.host = host_;
   CopyText(&progress.activity, activity);
-  records_[rank].Write(progress);
+  const std::lock_guard lock(writing_[rank]);
+  Row& row = rows_[rank];
+  row.record.Write(progress);
+  row.between_steps.store(activity.empty() || step < 0 ? 1 : 0, std::memory_order_relaxed);
+  row.signs.fetch_add(1, std::memory_order_relaxed);
 }
 
 void ProgressBoard::Publish(int rank, int64_t step, std::string_view activity) {
-  const std::lock_guard lock(writing_[rank]);
   Write(rank, RankProgress::kRunning, step, activity);
 }
 
-void ProgressBoard::Finish(int rank) {
-  const std::lock_guard lock(writing_[rank]);
-  Write(rank, RankProgress::kFinished, -1, "");
+void ProgressBoard::Beat(int rank) {
+  rows_[rank].beats.fetch_add(1, std::memory_order_relaxed);
+  if (rows_[rank].between_steps.load(std::memory_order_relaxed) != 0) Sign(rank);
 }
 
-void ProgressBoard::Fail(int rank, std::string_view reason) {
-  const std::lock_guard lock(writing_[rank]);
-  RankProgress last;
-  Write(rank, RankProgress::kFailed, records_[rank].Read(&last) ? last.step : -1, reason);
+void ProgressBoard::Finish(int rank) { Write(rank, RankProgress::kFinished, -1, ""); }
+
+std::optional<ProcessState> ProgressBoard::StateOf(const RankProgress& progress) const {
+  // Containers may share memory and not their processes.
+  if (progress.pid_namespace != pid_namespace_ || progress.process_start_ticks == 0) return std::nullopt;
+  return StateOfProcess(progress.process_id);
 }
 
 bool ProgressBoard::Died(const RankProgress& progress) const {
-  // Containers may share /dev/shm and not their processes.
-  if (progress.pid_namespace != pid_namespace_ || progress.process_start_ticks == 0) return false;
-  const std::optional<int64_t> ticks = ProcessStartTicks(progress.process_id);
-  return ticks && *ticks != progress.process_start_ticks;
+  const std::optional<ProcessState> process = StateOf(progress);
+  return process && process->start_ticks != progress.process_start_ticks;
 }
 
 bool ProgressBoard::Read(int rank, RankProgress* progress) const {
-  return records_[rank].Read(progress) && progress->state != RankProgress::kNotStarted;
+  return rows_[rank].record.Read(progress) && progress->state != RankProgress::kNotStarted;
+}
+
+bool ProgressBoard::Accuse(std::string_view sentence) {
+  uint32_t expected = VerdictSlot::kNone;
+  if (!verdict_->state.compare_exchange_strong(expected, VerdictSlot::kBeingWritten)) return false;
+  CopyText(&verdict_->sentence, sentence);
+  verdict_->state.store(VerdictSlot::kPublished);
+  return true;
+}
+
+std::string ProgressBoard::Verdict() const {
+  return verdict_->state.load() == VerdictSlot::kPublished ? verdict_->sentence.data() : "";
 }
 
 }  // namespace angel_ptm

@@ -1,9 +1,17 @@
-// Where every rank writes what it is doing, for the others to read when it no longer answers: process, host, step,
-// activity and the time of the last change, in memory shared by the ranks of a machine (or of a process).
+// Where every rank writes what it is doing and that it lives, for the others to read when they wait for it, in memory
+// shared by the ranks of a machine (or of a process); and where the one sentence stands that ends a run.
+//
+// Signs of life, the whole rule:
+// * Every step of a Plan that begins is one (Publish).
+// * Waiting for others is one (Sign, from the polls of a wait): a witness is never silent.
+// * Between the steps of a Plan (Publish with an empty activity: reading, writing and removing files, start-up,
+//   printing) a rank may take its time: there it is enough that its process runs (Beat, from its watcher's thread).
+// So a rank is silent when it is stopped, or when it hangs in a step.
 #ifndef ANGEL_PTM_COMM_PROGRESS_BOARD_H_
 #define ANGEL_PTM_COMM_PROGRESS_BOARD_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -19,7 +27,7 @@
 namespace angel_ptm {
 
 struct RankProgress {
-  enum State : int64_t { kNotStarted, kRunning, kFinished, kFailed };
+  enum State : int64_t { kNotStarted, kRunning, kFinished };
   int64_t state = kNotStarted;
   int64_t process_id = 0;
   // When the process started, in clock ticks since boot: with process_id and pid_namespace it names one process for
@@ -29,53 +37,85 @@ struct RankProgress {
   int64_t step = -1;
   int64_t changed_ns = 0;  // of the machine's monotonic clock
   std::array<char, 64> host = {};
-  std::array<char, 104> activity = {};  // when kFailed: the reason
+  std::array<char, 104> activity = {};  // empty: between steps
 
-  // "step 12 in backward layer.3", "start-up".
+  // "step 12 in backward layer.3", "start-up", "step 12 between two passes".
   std::string Where() const;
+};
+
+// What /proc says of a process.
+struct ProcessState {
+  char state = 'X';          // R, S, D, T (stopped), t (held by a debugger), Z, X
+  int64_t start_ticks = -1;  // -1: there is no such process, or it is a zombie
+
+  bool stopped() const { return state == 'T' || state == 't'; }
 };
 
 class ProgressBoard {
  public:
   // For ranks that are threads of this process: one board, shared by all.
   static std::shared_ptr<ProgressBoard> InProcess(int size);
+  // For ranks that are processes: `memory`, of BytesFor(size) zeroed bytes, is shared by the ranks of a machine.
+  static std::shared_ptr<ProgressBoard> In(std::unique_ptr<SharedMemory> memory, int size);
+  static int64_t BytesFor(int size);
 
-  // For ranks that are processes: each opens `path`, a name no other run uses (MpiWorld::MakeSharedName); ranks of
-  // other machines have a file of their own under that name. Unlink it on each machine once all have opened it.
-  static absl::StatusOr<std::shared_ptr<ProgressBoard>> Open(const std::string& path, int size);
-  void Unlink();
-
-  int size() const { return static_cast<int>(records_.size()); }
+  int size() const { return static_cast<int>(rows_.size()); }
 
   // Any thread of rank's process; cheap enough for every step of a Plan (no allocation, no system call but the vDSO
   // clock). An activity is cut at 103 bytes.
   void Publish(int rank, int64_t step, std::string_view activity);
-  // The rank needs no watching any more, or stopped by itself for `reason`.
+  void Sign(int rank) { rows_[rank].signs.fetch_add(1, std::memory_order_relaxed); }
+  void Beat(int rank);
+  // The rank needs no watching any more.
   void Finish(int rank);
-  void Fail(int rank, std::string_view reason);
-
-  // Whether a running rank's process is gone, as far as this process can tell: one that it cannot look at is not.
-  bool Died(const RankProgress& progress) const;
 
   // False if the rank has never published or was killed while writing.
   bool Read(int rank, RankProgress* progress) const;
+  // Both only grow; a rank whose signs stand is silent, one whose beats stand does not run.
+  uint64_t signs(int rank) const { return rows_[rank].signs.load(std::memory_order_relaxed); }
+  uint64_t beats(int rank) const { return rows_[rank].beats.load(std::memory_order_relaxed); }
+
+  // The state of a rank's process; nothing if this process cannot tell (another PID namespace, no descriptor left).
+  std::optional<ProcessState> StateOf(const RankProgress& progress) const;
+  // Whether a running rank's process is gone, as far as this process can tell: one that it cannot look at is not.
+  bool Died(const RankProgress& progress) const;
+
+  // Ends the run: every rank that waits, now or later, stops with this sentence. Only the first one counts: true if
+  // this was it, and whoever gets true says it to the user.
+  bool Accuse(std::string_view sentence);
+  // The sentence that ended the run; empty while there is none.
+  std::string Verdict() const;
 
  private:
+  struct VerdictSlot {
+    enum State : uint32_t { kNone, kBeingWritten, kPublished };
+    std::atomic<uint32_t> state{kNone};
+    std::array<char, 2044> sentence = {};
+  };
+  struct alignas(64) Row {
+    SharedRecord<RankProgress> record;
+    std::atomic<uint64_t> signs{0}, beats{0};
+    std::atomic<uint32_t> between_steps{0};
+  };
+
   explicit ProgressBoard(int size);
+  void Lay(void* memory, int size);
   void Write(int rank, RankProgress::State state, int64_t step, std::string_view activity);
 
-  using Record = SharedRecord<RankProgress>;
   std::unique_ptr<SharedMemory> shared_;  // one of these two
-  std::unique_ptr<Record[]> in_process_;
-  std::span<Record> records_;
+  struct FreeLines {
+    void operator()(std::byte* p) const;
+  };
+  std::unique_ptr<std::byte, FreeLines> in_process_;
+  VerdictSlot* verdict_ = nullptr;
+  std::span<Row> rows_;
   std::unique_ptr<std::mutex[]> writing_;  // [size] the lanes of a rank take turns
   std::array<char, 64> host_ = {};
   int64_t process_id_ = 0, process_start_ticks_ = 0, pid_namespace_ = 0;
 };
 
-// Field 22 of /proc/<process_id>/stat, -1 if there is no such process or it is a zombie, nothing if that cannot be told
-// (no file descriptor left, say).
-std::optional<int64_t> ProcessStartTicks(int64_t process_id);
+// From /proc/<process_id>/stat; nothing if that cannot be told (no file descriptor left, say).
+std::optional<ProcessState> StateOfProcess(int64_t process_id);
 
 }  // namespace angel_ptm
 

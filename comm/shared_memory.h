@@ -1,10 +1,10 @@
-// Memory that several processes of one machine map: a file in a directory all of them see, /dev/shm as a rule.
+// Memory that several processes of one machine map. It never has a name, so whoever is killed when leaves nothing
+// behind, and no directory need be writable: others open it through its creator's file descriptor.
 #ifndef ANGEL_PTM_COMM_SHARED_MEMORY_H_
 #define ANGEL_PTM_COMM_SHARED_MEMORY_H_
 
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "angel_ptm/base/status.h"
 
@@ -12,25 +12,28 @@ namespace angel_ptm {
 
 class SharedMemory {
  public:
-  // Maps the file `path`, created with `bytes` zeroed bytes (the space is reserved) by whoever comes first.
-  // If there is no room for it the name is removed, whoever made it: its users need each other.
-  static absl::StatusOr<std::unique_ptr<SharedMemory>> Open(const std::string& path, int64_t bytes);
+  // `bytes` zeroed bytes; the space is reserved.
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> Create(int64_t bytes);
+  // The memory that process `process_id` of the same user has created and whose descriptor() it still holds open.
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> Open(int64_t process_id, int descriptor, int64_t bytes);
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   void* data() const { return data_; }
-
-  // Removes the name: the memory lives until the last process unmaps it, and nothing is left behind by a killed one.
-  // Call it on one process when all have opened it.
-  void Unlink();
+  int64_t bytes() const { return bytes_; }
+  int descriptor() const { return descriptor_; }
+  // All have opened it.
+  void CloseDescriptor();
 
  private:
-  SharedMemory(std::string path, void* data, int64_t bytes) : path_(std::move(path)), data_(data), bytes_(bytes) {}
+  SharedMemory(void* data, int64_t bytes, int descriptor) : data_(data), bytes_(bytes), descriptor_(descriptor) {}
+  // Takes over the file.
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> Map(int file, int64_t bytes);
 
-  const std::string path_;
   void* const data_;
   const int64_t bytes_;
+  int descriptor_;
 };
 
 }  // namespace angel_ptm

@@ -4,21 +4,24 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 
 #include "angel_ptm/base/status.h"
 
 namespace angel_ptm {
 
 struct WaitOptions {
-  // A peer that takes no part in a call for this long ends the call with kUnavailable.
+  // A wait for one call that lasts longer (of this rank's running time, running_time.h) ends it with kUnavailable.
+  // Waiting is not silence: where a PeerWatcher sees the peers' signs of life, leave the limit to it (kForever).
   double timeout_seconds = 300.0;
   // Busy waiting before a waiting rank leaves its core to others (the compute lane may need it).
   int64_t spin_us = 20;
-  // Asked at least every kPollSeconds while waiting; an error ends the call with kUnavailable and its message. This is
-  // how a watcher that saw a peer die (peer_watcher.h) or a signal handler's flag reaches a blocked rank. May be empty.
-  std::function<absl::Status()> poll;
+  // Asked at least every kPollSeconds while waiting, with the running time waited so far; an error ends the call with
+  // kUnavailable and its message. PeerWatcher::Poll as a rule. May be empty.
+  std::function<absl::Status(double waited_seconds)> poll;
 
   static constexpr double kPollSeconds = 0.05;
+  static constexpr double kForever = std::numeric_limits<double>::infinity();
 };
 
 }  // namespace angel_ptm

@@ -1,7 +1,6 @@
 // angel-ptm train: starts the ranks (processes of mpirun, or threads) and runs the trainer on each.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,14 +11,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/mpi_environment.h"
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
+#include "launch/last_word.h"
 #include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
@@ -70,18 +70,30 @@ TrainerOptions OptionsFor(int rank, const Resuming& resuming, std::shared_ptr<Pr
           .build = {.commit = std::string(version.commit), .processor = std::string(version.cpu_arch)}};
 }
 
+PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& last_word) {
+  return {.limit_seconds = config.communication().timeout_seconds(),
+          .on_loss = [&last_word](std::string_view sentence) { last_word.SayLoss(sentence); }};
+}
+
 // The first sentence of a failing run tells why; the others follow from it.
 absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Resuming& resuming) {
   const int size = facts.world_size;
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
-  LocalWorld world(size, {.timeout_seconds = config.communication().timeout_seconds()});
+  LocalWorld world(size);
   std::vector<absl::Status> results(size);
   {
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
-        const std::unique_ptr<Communicator> communicator = world.Create(rank);
+        // A thread that hangs cannot be ended alone.
+        const LastWord last_word(board, rank, [] { std::_Exit(1); });
+        board->Publish(rank, -1, "start-up");
+        PeerWatcher watcher(board, rank, WatcherOptions(config, last_word));
+        const std::unique_ptr<Communicator> communicator =
+            world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
+                                .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
         results[rank] = TrainRank(config, facts, OptionsFor(rank, resuming, board), *communicator);
+        board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
     }
@@ -93,74 +105,79 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
   return absl::OkStatus();
 }
 
-#ifdef ANGEL_PTM_WITH_MPI
-// How long an error that a dead rank may have caused waits for the watcher's verdict; well within the 10 s in which a
-// run with a killed rank ends. A process with a large memory takes seconds to go.
-constexpr double kVerdictSeconds = 5;
+// Processes that a launcher started and MPI did not bring together would each train alone, in one folder.
+absl::Status CheckThatProcessesMet(const TrainConfig& config, int world_size) {
+  const auto [name, processes] = LaunchedProcesses([](const char* variable) { return std::getenv(variable); });
+  if (processes == world_size || config.communication().transport() == CommunicationConfig::LOCAL) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      name, " says that ", processes, " processes were started, MPI's world has ", world_size,
+      ": they do not meet, and each would train alone; start them with the mpirun of the MPI library that angel-ptm "
+      "was "
+      "built with, with srun by --mpi=pmix; or set communication.transport=LOCAL to train without the others"));
+}
 
-// *said becomes true when the error has been printed: a rank that died cannot speak, so its peers do, at once.
+#ifdef ANGEL_PTM_WITH_MPI
+// As far as the first barrier; the ranks end together, so that none is waited for in MPI_Finalize.
 absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Resuming& resuming,
-                          bool* said) {
-  ASSIGN_OR_RETURN(const std::string board_path, world.MakeSharedName("/dev/shm"));
-  ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(board_path, world.size()));
-  RETURN_IF_ERROR(world.Meet());
-  if (world.node_rank() == 0) board->Unlink();
-  board->Publish(world.rank(), -1, "start-up");
-  std::atomic<bool> death_said = false;
-  PeerWatcher watcher(board, world.rank(), [&death_said](std::string_view sentence) {
-    std::fprintf(stderr, "angel-ptm: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
-    death_said = true;
-  });
-  const WaitOptions wait{.timeout_seconds = config.communication().timeout_seconds(),
-                         .poll = [&watcher] { return watcher.status(); }};
+                          const std::shared_ptr<ProgressBoard>& board, const WaitOptions& wait) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
-  const absl::Status status = TrainRank(config, facts, OptionsFor(world.rank(), resuming, board), *communicator);
-  if (status.ok()) {
-    board->Finish(world.rank());
-    return status;
-  }
-  // A read from a dead rank's memory fails before the watcher's next look; what the watcher finds is the true reason.
-  absl::Status reason = absl::IsUnavailable(status) ? watcher.AwaitLoss(kVerdictSeconds) : absl::OkStatus();
-  if (reason.ok()) reason = status;
-  board->Fail(world.rank(), std::string(reason.message()));
-  *said = death_said;
-  return reason;
+  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), resuming, board), *communicator));
+  return communicator->Barrier({"end of the run", -1});
 }
 
-// A user's mistake is the same sentence on every rank, and rank 0 says it; a failure is said by the rank that failed.
-// The others give them five seconds, in which mpirun ends the job with SIGTERM. False if nothing of the kind happened:
-// the error is this rank's own, or it alone knows.
-bool EndsWithoutThisRanksWord(const absl::Status& status) {
-  const bool likely = absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsAlreadyExists(status) ||
-                      absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status) ||
-                      absl::IsUnavailable(status);
-  for (int i = 0; likely && i < 250 && !stop_requested.load(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return likely && stop_requested.load();
+// Ends all ranks when they do not meet, before they have a board in common.
+void EndUnmet(MpiWorld& world, const absl::Status& status) {
+  const bool speaks = world.meeting().speaks() || !absl::IsDeadlineExceeded(status);
+  if (speaks) SayToUser(std::string(status.message()));
+  if (!speaks) AwaitTheEnd(2);
+  world.Abort(1);
+}
+
+// A rank that is lost while MPI starts keeps the others there, and nobody knows which it is. Its launcher ends the job
+// when one of them exits. Rank 0 speaks, and rank 1 when rank 0 cannot.
+absl::StatusOr<std::unique_ptr<MpiWorld>> StartMpi(double limit_seconds) {
+  const int rank = LaunchedRank([](const char* variable) { return std::getenv(variable); });
+  return MpiWorld::Start(limit_seconds, limit_seconds + 0.75 * std::min(rank, 2), [=] {
+    // The launcher's SIGTERM tells that another rank has spoken.
+    if (stop_requested.load()) std::_Exit(1);
+    SayToUser(
+        absl::StrFormat("rank %d has waited in MPI_Init for %g s (communication.timeout_seconds): another rank is "
+                        "stopped, hung or gone, or the processes cannot reach each other",
+                        rank, limit_seconds));
+    std::_Exit(1);
+  });
 }
 
 // Ends all ranks on an error, which MPI would otherwise wait for.
 absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, MpiWorld::Init());
+  const double limit = config.communication().timeout_seconds();
+  ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, StartMpi(limit));
+  if (const absl::Status met = CheckThatProcessesMet(config, world->size()); !met.ok()) EndUnmet(*world, met);
+  if (const absl::Status met = world->FindMachines(); !met.ok()) EndUnmet(*world, met);
+  absl::StatusOr<std::unique_ptr<SharedMemory>> memory = world->ShareMemory(ProgressBoard::BytesFor(world->size()));
+  if (absl::IsDeadlineExceeded(memory.status())) EndUnmet(*world, memory.status());
+  const bool watched = memory.ok() && world->node_count() == 1;
+  const std::shared_ptr<ProgressBoard> board =
+      memory.ok() ? ProgressBoard::In(*std::move(memory), world->size()) : ProgressBoard::InProcess(world->size());
+  board->Publish(world->rank(), -1, "start-up");
+  const LastWord last_word(board, world->rank(), [&world] { world->Abort(1); });
+  PeerWatcher watcher(board, world->rank(), WatcherOptions(config, last_word));
+  // Where no watcher sees the peer, on another machine, the limit is on waiting.
+  const WaitOptions wait{.timeout_seconds = watched ? WaitOptions::kForever : limit,
+                         .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }};
   RunFacts facts = MachineFacts();
   facts.world_size = world->size();
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
   absl::Status status = Validate(config, facts);
-  bool said = false;
-  if (status.ok()) status = TrainOneRank(*world, config, facts, resuming, &said);
-  if (status.ok()) return status;
-  if (said) world->Abort(1);
-  if (world->rank() == 0 || !EndsWithoutThisRanksWord(status)) {
-    const std::string sentence(status.message());
-    const bool says_who = world->rank() == 0 || absl::StartsWith(sentence, "rank ");
-    std::fprintf(stderr, "angel-ptm: %s%s\n", says_who ? "" : absl::StrCat("rank ", world->rank(), ": ").c_str(),
-                 sentence.c_str());
-  }
-  world->Abort(1);
+  if (status.ok()) status = TrainOneRank(*world, config, facts, resuming, board, wait);
+  if (!status.ok()) last_word.SayError(status, watcher);
+  board->Finish(world->rank());
+  return absl::OkStatus();
 }
 #endif
 
@@ -178,6 +195,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
 #endif
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
+  RETURN_IF_ERROR(CheckThatProcessesMet(config, 1));
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
   RETURN_IF_ERROR(Validate(config, facts));
   return TrainOnThreads(config, facts, resuming);

@@ -105,6 +105,7 @@ class LaneExecutor : public Executor {
     playing_ = &bound;
     step_ = step;
     RETURN_IF_ERROR(machine_.lanes->Play(bound.steps, run_step_));
+    if (machine_.publish) machine_.publish(step_, {});
     residency_.ExpectAllHome();
     return absl::OkStatus();
   }

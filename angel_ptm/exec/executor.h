@@ -30,7 +30,8 @@
 
 namespace angel_ptm {
 
-// Told what a rank is doing, before every step, from the lanes' threads: cheap, does not block, does not allocate.
+// Told what a rank is doing, before every step, from the lanes' threads, and with an empty activity when all steps of a
+// segment are done: cheap, does not block, does not allocate.
 using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
 
 // The machine as one rank sees it. Not owned; must outlive the Executor.

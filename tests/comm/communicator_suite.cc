@@ -213,7 +213,7 @@ TEST_P(CommunicatorTest, WaitingUsesLittleCpu) {
 
 bool HasPeersToWaitFor(const TestWorld& world) { return world.size >= 2 && !world.transport.ends_with("_in_pieces"); }
 
-TEST_P(CommunicatorTest, SilentPeerEndsTheCallWithItsNameAndTheWaitersPlace) {
+TEST_P(CommunicatorTest, APeerWaitedForTooLongEndsTheCallWithItsNameAndTheWaitersPlace) {
   if (!HasPeersToWaitFor(GetParam())) GTEST_SKIP() << "needs a peer; pieces make no difference";
   const WaitOptions options = {.timeout_seconds = 1.0};
   RunWorld(
@@ -227,7 +227,7 @@ TEST_P(CommunicatorTest, SilentPeerEndsTheCallWithItsNameAndTheWaitersPlace) {
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         const std::string text(status.message());
         EXPECT_THAT(text, testing::HasSubstr("barrier \"rank one is late\" (step 7)"));
-        EXPECT_THAT(text, testing::HasSubstr("rank 1 was silent for "));
+        EXPECT_THAT(text, testing::ContainsRegex("waited [0-9.]+ s for rank 1"));
         // The communicator stays unusable.
         EXPECT_FALSE(comm.Barrier({"after", 8}).ok());
       },
@@ -244,7 +244,7 @@ TEST_P(CommunicatorTest, PollEndsAWaitAtOnce) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   WaitOptions options = {.timeout_seconds = 60.0};
-  options.poll = [&] {
+  options.poll = [&](double) {
     return seconds() < kDeathSeconds ? absl::OkStatus() : absl::UnavailableError("rank 1 (pid 123) died at step 12");
   };
   RunWorld(

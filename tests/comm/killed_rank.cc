@@ -1,9 +1,11 @@
-// A rank kills itself in the middle of a run; the others must say so and end. Run by killed_rank_test.sh under mpirun:
+// A rank kills or stops itself in the middle of a run; the others must say so, once, and end. Run by
+// killed_rank_test.sh under mpirun:
 //
-//   comm_killed_rank direct_reads|messages <victim|none> before|inside
+//   comm_killed_rank direct_reads|messages <victim|none> before|inside|stopped|unmet
 //
-// The victim dies before or inside step 12's all-gather. With "none" nobody dies and all exit with 0. SIGTERM, which
-// mpirun sends to the survivors, only sets a flag here, as in the trainer.
+// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met. With
+// "none" nobody does and all exit with 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as in
+// the trainer.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,50 +30,60 @@ constexpr int64_t kLastStep = 12;
 
 struct Death {
   int victim = -1;  // nobody
-  bool inside = false;
+  std::string kind;
+
+  bool stops() const { return kind == "stopped" || kind == "unmet"; }
+  // Of silence. Whoever waits for the dead needs none.
+  double limit_seconds() const { return stops() ? 3 : 30; }
 };
 
-void Die() {
+void End(int signal) {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   // One write, so that nothing is left in a buffer when the process is gone.
   dprintf(STDERR_FILENO, "dies at %lld ms\n", static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1000000);
   usleep(100000);  // mpirun passes the line on
-  raise(SIGKILL);
+  raise(signal);
 }
 
 // A victim that dies inside the call does so while its peers read from it or wait for its message: the call is made
 // large and entered late, when they are there.
 absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death) {
-  const size_t bytes = death.inside ? size_t{64} << 20 : size_t{1} << 20;
+  const bool inside = death.kind == "inside";
+  const size_t bytes = inside ? size_t{64} << 20 : size_t{1} << 20;
   std::vector<std::byte> dst(static_cast<size_t>(comm.size()) * bytes), src(bytes);
   for (int64_t step = 0; step < 40; ++step) {
     board.Publish(comm.rank(), step, "forward layer.1");
     usleep(20000);
     board.Publish(comm.rank(), step, "all-gather layer.2");
     if (step == kLastStep && comm.rank() == death.victim) {
-      if (!death.inside) Die();
-      std::thread(Die).detach();
-      usleep(98000);
+      if (!inside) End(death.stops() ? SIGSTOP : SIGKILL);
+      if (inside) {
+        std::thread(End, SIGKILL).detach();
+        usleep(98000);
+      }
     }
     RETURN_IF_ERROR(comm.AllGather(dst, src, {"layer.2", step}));
     // The call may have been over before the other thread was on.
-    while (step == kLastStep && comm.rank() == death.victim) pause();
+    while (inside && step == kLastStep && comm.rank() == death.victim) pause();
   }
   return absl::OkStatus();
 }
 
 absl::Status Run(MpiWorld& world, MpiTransport transport, const Death& death) {
-  ASSIGN_OR_RETURN(const std::string path, world.MakeSharedName("/dev/shm"));
-  ASSIGN_OR_RETURN(const std::shared_ptr<ProgressBoard> board, ProgressBoard::Open(path, world.size()));
+  if (death.kind == "unmet" && world.rank() == death.victim) End(SIGSTOP);
+  RETURN_IF_ERROR(world.FindMachines());
+  ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory, world.ShareMemory(ProgressBoard::BytesFor(world.size())));
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::In(std::move(memory), world.size());
   board->Publish(world.rank(), -1, "start-up");
-  RETURN_IF_ERROR(world.Meet());
-  if (world.node_rank() == 0) board->Unlink();
-  PeerWatcher watcher(board, world.rank(), [](std::string_view sentence) {
-    std::fprintf(stderr, "%.*s\n", static_cast<int>(sentence.size()), sentence.data());
-  });
+  PeerWatcher watcher(board, world.rank(),
+                      {.limit_seconds = death.limit_seconds(), .on_loss = [](std::string_view sentence) {
+                         std::fprintf(stderr, "said: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
+                       }});
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
-                   world.Create({.timeout_seconds = 30, .poll = [&] { return watcher.status(); }}, transport));
+                   world.Create({.timeout_seconds = WaitOptions::kForever,
+                                 .poll = [&](double waited_seconds) { return watcher.Poll(waited_seconds); }},
+                                transport));
   absl::Status status = Steps(*comm, *board, death);
   if (status.ok()) {
     board->Finish(world.rank());
@@ -87,15 +99,16 @@ absl::Status Run(MpiWorld& world, MpiTransport transport, const Death& death) {
 int main(int argc, char** argv) {
   using namespace angel_ptm;
   signal(SIGTERM, [](int) { terminated = 1; });
-  auto world = MpiWorld::Init();
-  if (!world.ok()) return 3;
   const std::string transport = argc > 1 ? argv[1] : "";
   const std::string victim = argc > 2 ? argv[2] : "none";
-  const Death death{.victim = victim == "none" ? -1 : std::stoi(victim),
-                    .inside = argc > 3 && std::string_view(argv[3]) == "inside"};
+  const Death death{.victim = victim == "none" ? -1 : std::stoi(victim), .kind = argc > 3 ? argv[3] : ""};
+  auto world = MpiWorld::Start(death.limit_seconds(), 60, nullptr);
+  if (!world.ok()) return 3;
   const absl::Status status =
       Run(**world, transport == "messages" ? MpiTransport::kMessages : MpiTransport::kDirectReads, death);
   if (status.ok()) return 0;
+  if ((*world)->meeting().speaks()) std::fprintf(stderr, "said: %s\n", std::string(status.message()).c_str());
   std::fprintf(stderr, "ended: %s%s\n", std::string(status.message()).c_str(), terminated ? " (SIGTERM came)" : "");
+  usleep(500000);  // the others have as much to say
   (*world)->Abort(1);
 }

@@ -19,7 +19,7 @@ void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& 
   ASSERT_TRUE(comm.ok()) << comm.status();
   fn(**comm);
   // Ranks leave together: a test may end in an error on some and not on others.
-  const absl::Status status = TestMpiWorld().Meet();
+  const absl::Status status = TestMpiWorld().Meet("the end of a test");
   ASSERT_TRUE(status.ok()) << status;
 }
 

@@ -10,11 +10,13 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <thread>
 
+#include "comm/peer_judge.h"
+#include "comm/running_time.h"
 #include "comm/shared_memory.h"
-#include "comm/shared_record.h"
 
 namespace angel_ptm {
 namespace {
@@ -24,9 +26,24 @@ using testing::HasSubstr;
 using testing::MatchesRegex;
 using Clock = std::chrono::steady_clock;
 
-std::string BoardPath(const char* name) {
-  return testing::TempDir() + "/angel-ptm-board." + name + "." + std::to_string(getpid());
-}
+// A board that forked children can open.
+struct SharedBoard {
+  explicit SharedBoard(int ranks) : size(ranks) {
+    auto memory = SharedMemory::Create(ProgressBoard::BytesFor(size));
+    EXPECT_TRUE(memory.ok()) << memory.status();
+    descriptor = (*memory)->descriptor();
+    board = ProgressBoard::In(*std::move(memory), size);
+  }
+  // In a child.
+  std::shared_ptr<ProgressBoard> Open() const {
+    auto memory = SharedMemory::Open(getppid(), descriptor, ProgressBoard::BytesFor(size));
+    if (!memory.ok()) _exit(2);
+    return ProgressBoard::In(*std::move(memory), size);
+  }
+
+  int size, descriptor = -1;
+  std::shared_ptr<ProgressBoard> board;
+};
 
 std::string AwaitLoss(const PeerWatcher& watcher, double seconds_max) {
   const Clock::time_point start = Clock::now();
@@ -65,19 +82,115 @@ TEST(ProgressBoardTest, ReadersNeverSeeHalfOfAWrite) {
   writer.join();
 }
 
-TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
-  const std::string path = BoardPath("killed");
-  auto board = ProgressBoard::Open(path, 2);
-  ASSERT_TRUE(board.ok()) << board.status();
+TEST(ProgressBoardTest, OnlyTheFirstAccusationCounts) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  EXPECT_EQ(board->Verdict(), "");
+  const std::string sentence = "rank 1: cannot write " + std::string(600, 'x') + ": no space left on device";
+  EXPECT_TRUE(board->Accuse(sentence));
+  EXPECT_FALSE(board->Accuse("rank 0: rank 1 went away"));
+  EXPECT_EQ(board->Verdict(), sentence);
+}
+
+// All ranks of a job are suspended for an hour, or their machine is: that is no silence.
+TEST(RunningTimeTest, AGapInWhichTheWaiterDidNotRunCountsNextToNothing) {
+  RunningTime time(100.0);
+  EXPECT_NEAR(time.Look(100.2), 0.2, 1e-9);
+  EXPECT_LE(time.Look(3700.2), RunningTime::kGapSecondsMax);
+  EXPECT_NEAR(time.Look(3700.4), 0.2, 1e-9);
+  EXPECT_LT(time.seconds(), 1.0);
+}
+
+// Two ranks at simulated times: rank 0 judges rank 1, a look every 0.2 s, waiting all the time.
+struct Judged {
+  std::string After(double seconds, const std::function<void(ProgressBoard&)>& between_looks) {
+    for (double t = 0; t < seconds; t += 0.2) {
+      between_looks(*board);
+      waited += 0.2;
+      if (std::string sentence = judge.Look(0.2, waited); !sentence.empty()) return sentence;
+    }
+    return "";
+  }
+
+  double waited = 0;
+  std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  PeerJudge judge{board, 0, /*limit_seconds=*/5};
+};
+
+TEST(PeerJudgeTest, ARankThatHangsInAStepIsNamedAfterTheLimit) {
+  Judged judged;
+  judged.board->Publish(0, 12, "all-gather layer.2");
+  judged.board->Publish(1, 12, "backward layer.3");
+  const auto beats = [](ProgressBoard& board) { board.Beat(1); };
+  EXPECT_EQ(judged.After(4.8, beats), "");
+  EXPECT_THAT(
+      judged.After(2, beats),
+      MatchesRegex("rank 1 .pid [0-9]+ on host .*. hangs at step 12 in backward layer.3 and gave no sign of life "
+                   "for 5.[0-9] s .communication.timeout_seconds is 5.; rank 0 waits for it at step 12 in "
+                   "all-gather layer.2"));
+}
+
+TEST(PeerJudgeTest, ARankThatDoesNotRunIsSilentWhereverItIs) {
+  Judged judged;
+  judged.board->Publish(1, 12, "");
+  EXPECT_THAT(judged.After(7, [](ProgressBoard&) {}), HasSubstr(" does not run at step 12 between two passes and "));
+}
+
+// Writing a checkpoint, opening data, removing files: as slow as it likes while its process runs.
+TEST(PeerJudgeTest, ASlowRankBetweenStepsIsNotSilent) {
+  Judged judged;
+  judged.board->Publish(1, 12, "backward layer.3");
+  judged.board->Publish(1, 12, "");
+  EXPECT_EQ(judged.After(600, [](ProgressBoard& board) { board.Beat(1); }), "");
+}
+
+TEST(PeerJudgeTest, AWitnessThatWaitsItselfIsNotSilent) {
+  Judged judged;
+  judged.board->Publish(1, 12, "all-gather layer.2");
+  EXPECT_EQ(judged.After(600, [](ProgressBoard& board) { board.Sign(1); }), "");
+}
+
+TEST(PeerJudgeTest, NobodyIsLostWhereNobodyWaits) {
+  Judged judged;
+  judged.board->Publish(1, 12, "backward layer.3");
+  EXPECT_EQ(judged.After(600, [&](ProgressBoard&) { judged.waited = 0; }), "");
+}
+
+TEST(PeerWatcherTest, AStoppedProcessIsNamedAsStopped) {
+  const SharedBoard shared(2);
   const pid_t child = fork();
   if (child == 0) {
-    auto own = ProgressBoard::Open(path, 2);
-    if (!own.ok()) _exit(2);
-    (*own)->Publish(1, 12, "backward layer.3 gather");
+    shared.Open()->Publish(1, 12, "backward layer.3");
+    raise(SIGSTOP);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  shared.board->Publish(0, 12, "all-gather layer.2");
+  std::atomic<int> said{0};
+  PeerWatcher watcher(shared.board, 0,
+                      {.limit_seconds = 0.5, .period_seconds = 0.02, .on_loss = [&](std::string_view) { ++said; }});
+  const Clock::time_point start = Clock::now();
+  while (watcher.Poll(std::chrono::duration<double>(Clock::now() - start).count()).ok() &&
+         Clock::now() - start < std::chrono::seconds(60)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_THAT(std::string(watcher.status().message()),
+              HasSubstr(" is stopped at step 12 in backward layer.3 and gave no sign of life for "));
+  EXPECT_EQ(said, 1);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
+  const SharedBoard shared(2);
+  const pid_t child = fork();
+  if (child == 0) {
+    shared.Open()->Publish(1, 12, "backward layer.3 gather");
     raise(SIGKILL);
   }
-  (*board)->Publish(0, 12, "all-gather layer.2");
-  const PeerWatcher watcher(*board, 0, nullptr);
+  shared.board->Publish(0, 12, "all-gather layer.2");
+  const PeerWatcher watcher(shared.board, 0, {});
   const Clock::time_point start = Clock::now();
   // The child stays a zombie until waitpid: that is dead enough.
   const std::string sentence = AwaitLoss(watcher, 5);
@@ -88,7 +201,6 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   EXPECT_THAT(sentence, MatchesRegex("rank 1 .pid " + std::to_string(child) + " on host " + host.c_str() +
                                      ". died at step 12 in backward layer.3 gather" + unchanged +
                                      "; rank 0 was at step 12 in all-gather layer.2" + unchanged));
-  (*board)->Unlink();
   int exit_status = 0;
   waitpid(child, &exit_status, 0);
   EXPECT_TRUE(WIFSIGNALED(exit_status));
@@ -97,113 +209,91 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
 // A collective can meet a dead peer before the watcher's next look: whoever gets the error waits for the verdict, or
 // the run would end without saying who died and where (a read from a peer's memory fails the moment it is gone).
 TEST(PeerWatcherTest, ALossBetweenTwoLooksIsFoundWhenAskedFor) {
-  const std::string path = BoardPath("between_looks");
-  auto board = ProgressBoard::Open(path, 2);
-  ASSERT_TRUE(board.ok()) << board.status();
+  const SharedBoard shared(2);
   const pid_t child = fork();
   if (child == 0) {
-    auto own = ProgressBoard::Open(path, 2);
-    if (!own.ok()) _exit(2);
-    (*own)->Publish(1, 12, "reduce head");
+    shared.Open()->Publish(1, 12, "reduce head");
     for (;;) pause();
   }
   RankProgress progress;
-  while (!(*board)->Read(1, &progress)) usleep(1000);
+  while (!shared.board->Read(1, &progress)) usleep(1000);
   std::atomic<int> calls{0};
-  PeerWatcher watcher(
-      *board, 0, [&](std::string_view) { ++calls; }, /*period_seconds=*/3600);
+  PeerWatcher watcher(shared.board, 0, {.period_seconds = 3600, .on_loss = [&](std::string_view) { ++calls; }});
   EXPECT_TRUE(watcher.AwaitLoss(0.05).ok());
   kill(child, SIGKILL);
   EXPECT_THAT(std::string(watcher.AwaitLoss(30).message()), HasSubstr(") died at step 12 in reduce head"));
   EXPECT_EQ(calls, 1);
-  (*board)->Unlink();
   waitpid(child, nullptr, 0);
 }
 
 TEST(PeerWatcherTest, FinishedProcessIsNoLoss) {
-  const std::string path = BoardPath("finished");
-  auto board = ProgressBoard::Open(path, 2);
-  ASSERT_TRUE(board.ok()) << board.status();
+  const SharedBoard shared(2);
   const pid_t child = fork();
   if (child == 0) {
-    auto own = ProgressBoard::Open(path, 2);
-    if (!own.ok()) _exit(2);
-    (*own)->Publish(1, 12, "last step");
-    (*own)->Finish(1);
+    const std::shared_ptr<ProgressBoard> own = shared.Open();
+    own->Publish(1, 12, "last step");
+    own->Finish(1);
     _exit(0);
   }
   int exit_status = 0;
   waitpid(child, &exit_status, 0);
   ASSERT_EQ(exit_status, 0);
   RankProgress progress;
-  ASSERT_TRUE((*board)->Read(1, &progress));
+  ASSERT_TRUE(shared.board->Read(1, &progress));
   EXPECT_EQ(progress.process_id, child);
-  (*board)->Publish(0, 12, "checkpoint");
-  const PeerWatcher watcher(*board, 0, nullptr, 0.02);
+  shared.board->Publish(0, 12, "checkpoint");
+  const PeerWatcher watcher(shared.board, 0, {.period_seconds = 0.02});
   EXPECT_EQ(AwaitLoss(watcher, 0.3), "");
-  (*board)->Unlink();
 }
 
 // A failed rank says why itself: its peers stop waiting and know the reason, and stay quiet.
 TEST(PeerWatcherTest, AFailedRanksReasonReachesItsPeersAndIsNotSaidTwice) {
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(3);
   for (int r = 0; r < 3; ++r) board->Publish(r, 7, "forward");
-  std::atomic<int> deaths{0};
+  std::atomic<int> said{0};
   std::string sentence;
   {
-    const PeerWatcher watcher(
-        board, 0, [&](std::string_view) { ++deaths; }, 0.01);
+    const PeerWatcher watcher(board, 0, {.period_seconds = 0.01, .on_loss = [&](std::string_view) { ++said; }});
     EXPECT_EQ(AwaitLoss(watcher, 0.1), "");
-    board->Fail(2, "disk full while saving");
+    EXPECT_TRUE(board->Accuse("rank 2: disk full while saving"));
     sentence = AwaitLoss(watcher, 5);
   }
-  EXPECT_THAT(sentence, HasSubstr(") failed at step 7: disk full while saving; rank 0 was at step 7 in forward"));
-  EXPECT_EQ(deaths, 0);
+  EXPECT_EQ(sentence, "rank 2: disk full while saving");
+  EXPECT_EQ(said, 0);
 }
 
-// What rank 1, this process, has published, changed in the shared file: the loss that rank 0 then sees, if any.
-std::string LossAfter(const char* name, const std::function<void(RankProgress&)>& change) {
-  const std::string path = BoardPath(name);
-  const auto board = ProgressBoard::Open(path, 2);
-  EXPECT_TRUE(board.ok()) << board.status();
-  using Record = SharedRecord<RankProgress>;
-  const auto memory = SharedMemory::Open(path, 2 * sizeof(Record));
-  EXPECT_TRUE(memory.ok()) << memory.status();
-  (*board)->Unlink();
-  (*board)->Publish(1, 12, "backward");
-  Record& record = static_cast<Record*>((*memory)->data())[1];
+// What rank 1, this process, has published, changed in the shared memory: the loss that rank 0 then sees, if any.
+std::string LossAfter(const std::function<void(RankProgress&)>& change) {
+  const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
+  board->Publish(1, 12, "backward");
   RankProgress progress;
-  EXPECT_TRUE(record.Read(&progress));
+  EXPECT_TRUE(board->Read(1, &progress));
   change(progress);
-  record.Write(progress);
-  const PeerWatcher watcher(*board, 0, nullptr, 0.01);
-  return AwaitLoss(watcher, 0.2);
+  return board->Died(progress) ? PeerJudge::Death(1, progress) : "";
 }
 
 TEST(PeerWatcherTest, ProcessIdTakenByAnotherProcessIsADeath) {
-  EXPECT_EQ(LossAfter("same", [](RankProgress&) {}), "");
-  EXPECT_THAT(LossAfter("taken", [](RankProgress& p) { --p.process_start_ticks; }),
+  EXPECT_EQ(LossAfter([](RankProgress&) {}), "");
+  EXPECT_THAT(LossAfter([](RankProgress& p) { --p.process_start_ticks; }),
               HasSubstr("(pid " + std::to_string(getpid()) + " on host "));
 }
 
 TEST(PeerWatcherTest, SaysHowLongTheDeadHadBeenAtIt) {
-  EXPECT_THAT(LossAfter("unchanged",
-                        [](RankProgress& p) {
-                          --p.process_start_ticks;
-                          p.changed_ns -= int64_t{90} * 1000 * 1000 * 1000;
-                        }),
+  EXPECT_THAT(LossAfter([](RankProgress& p) {
+                --p.process_start_ticks;
+                p.changed_ns -= int64_t{90} * 1000 * 1000 * 1000;
+              }),
               ContainsRegex(". died at step 12 in backward, unchanged for 1m3[0-9]s$"));
 }
 
 // Two containers with one /dev/shm: the numbers of the other's processes say nothing here.
 TEST(PeerWatcherTest, ProcessesOfAnotherPidNamespaceAreNotWatched) {
   const auto gone = [](RankProgress& p) { p.process_id = -5; };
-  EXPECT_THAT(LossAfter("gone", gone), HasSubstr("rank 1 (pid -5 on host "));
-  EXPECT_EQ(LossAfter("elsewhere",
-                      [&](RankProgress& p) {
-                        gone(p);
-                        ++p.pid_namespace;
-                      }),
+  EXPECT_THAT(LossAfter(gone), HasSubstr("rank 1 (pid -5 on host "));
+  EXPECT_EQ(LossAfter([&](RankProgress& p) {
+              gone(p);
+              ++p.pid_namespace;
+            }),
             "");
 }
 
@@ -216,13 +306,13 @@ TEST(PeerWatcherTest, AProcessThatCannotBeLookedAtIsAlive) {
   getrlimit(RLIMIT_NOFILE, &before);
   const rlimit none = {0, before.rlim_max};
   setrlimit(RLIMIT_NOFILE, &none);
-  const std::optional<int64_t> ticks = ProcessStartTicks(getpid());
+  const std::optional<ProcessState> state = StateOfProcess(getpid());
   const bool died = board->Died(progress);
   setrlimit(RLIMIT_NOFILE, &before);
-  EXPECT_FALSE(ticks.has_value());
+  EXPECT_FALSE(state.has_value());
   EXPECT_FALSE(died);
-  EXPECT_EQ(ProcessStartTicks(getpid()), progress.process_start_ticks);
-  EXPECT_EQ(ProcessStartTicks(-5), -1);
+  EXPECT_EQ(StateOfProcess(getpid())->start_ticks, progress.process_start_ticks);
+  EXPECT_EQ(StateOfProcess(-5)->start_ticks, -1);
 }
 
 }  // namespace

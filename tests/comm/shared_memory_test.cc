@@ -1,42 +1,49 @@
 #include "comm/shared_memory.h"
 
 #include <gtest/gtest.h>
-
-#include <filesystem>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/support/file_size_limit.h"
-#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr int64_t kBytes = 1 << 16;
 
-TEST(SharedMemoryTest, IsZeroedAndSharedByName) {
-  const TemporaryFolder folder;
-  const auto a = SharedMemory::Open(folder / "name", kBytes);
+TEST(SharedMemoryTest, IsZeroedAndOpensThroughItsCreatorsDescriptor) {
+  const auto a = SharedMemory::Create(kBytes);
   ASSERT_TRUE(a.ok()) << a.status();
-  const auto b = SharedMemory::Open(folder / "name", kBytes);
-  ASSERT_TRUE(b.ok()) << b.status();
   char* const last_of_a = static_cast<char*>((*a)->data()) + kBytes - 1;
   EXPECT_EQ(*last_of_a, 0);
-  *last_of_a = 7;
-  EXPECT_EQ(static_cast<const char*>((*b)->data())[kBytes - 1], 7);
-  (*b)->Unlink();
-  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto b = SharedMemory::Open(getppid(), (*a)->descriptor(), kBytes);
+    if (!b.ok() || (*b)->descriptor() >= 0) _exit(2);
+    static_cast<char*>((*b)->data())[kBytes - 1] = 7;
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(*last_of_a, 7);
 }
 
-// What is left in /dev/shm holds memory until the machine restarts.
-TEST(SharedMemoryTest, LeavesNothingWhereThereIsNoRoom) {
-  const TemporaryFolder folder;
-  const auto open = [&] {
+TEST(SharedMemoryTest, MemoryThatIsNotThereIsAnError) {
+  const auto a = SharedMemory::Create(kBytes);
+  ASSERT_TRUE(a.ok()) << a.status();
+  const int descriptor = (*a)->descriptor();
+  (*a)->CloseDescriptor();
+  EXPECT_EQ(SharedMemory::Open(getpid(), descriptor, kBytes).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(SharedMemoryTest, NoRoomIsAnErrorAndNotASignalLater) {
+  const auto create = [&] {
     const FileSizeLimit limit(kBytes / 2);
-    return SharedMemory::Open(folder / "name", kBytes).status();
+    return SharedMemory::Create(kBytes).status();
   };
-  const absl::Status status = open();
+  const absl::Status status = create();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  EXPECT_NE(status.message().find(folder / "name"), std::string::npos) << status;
-  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 }  // namespace

@@ -22,11 +22,10 @@ class HotPathMpiTest : public testing::TestWithParam<std::tuple<MpiTransport, in
 TEST_P(HotPathMpiTest, AllocatesNothingAfterStepTwo) {
   const auto [transport, zero_stage, skewed] = GetParam();
   MpiWorld& mpi = TestMpiWorld();
-  const auto folder = mpi.MakeSharedName(std::filesystem::temp_directory_path());
-  ASSERT_TRUE(folder.ok()) << folder.status();
-  const std::string data = *folder + "/data";
-  if (mpi.rank() == 0) PrepareTinyText(*folder);
-  ASSERT_TRUE(mpi.Meet().ok());
+  const std::filesystem::path folder = NewSharedFolder();
+  const std::string data = folder / "data";
+  if (mpi.rank() == 0) PrepareTinyText(folder);
+  ASSERT_TRUE(mpi.Meet("the reading of data").ok());
   const auto communicator = mpi.Create({.timeout_seconds = 100.0}, transport);
   ASSERT_TRUE(communicator.ok()) << communicator.status();
   const int64_t calls =
@@ -35,8 +34,8 @@ TEST_P(HotPathMpiTest, AllocatesNothingAfterStepTwo) {
   EXPECT_LE(calls, transport == MpiTransport::kMessages ? kMessageAllocationsMax : 0);
   std::printf("  %s: %lld allocation calls in four steps\n", mpi.transport_description().c_str(),
               static_cast<long long>(calls));
-  ASSERT_TRUE(mpi.Meet().ok());
-  if (mpi.rank() == 0) std::filesystem::remove_all(*folder);
+  ASSERT_TRUE(mpi.Meet("the end of a test").ok());
+  if (mpi.rank() == 0) std::filesystem::remove_all(folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, HotPathMpiTest,

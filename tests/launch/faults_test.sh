@@ -1,6 +1,8 @@
 #!/bin/bash
-# What can happen to a run: numbers that go bad, a full disk, signals, a rank that is killed.
-#   faults_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]
+# What can happen to a run: numbers that go bad, a full disk, slow files, signals, a rank that is killed or stopped.
+#   faults_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> <libslow_calls.so> [mpirun words...]
+slow_calls=$4
+set -- "${@:1:3}" "${@:5}"
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
 "$program" prepare "${common[@]}" > "$work/prepare.log" 2>&1 || failed "prepare: $(cat "$work/prepare.log")"
 # Never ends by itself.
@@ -60,6 +62,32 @@ if await_line "^step 1/" "$work/locked.log" $pid; then
   [[ ! -e $work/locked/lock ]] || failed "the lock is still there"
 fi
 
+# A rank whose files are slow for longer than the limit (slow_calls.cc: five seconds each to open, to sync and to remove)
+# is not lost, and neither is one that nobody reads from.
+slow_run=("${common[@]}" --set steps=3 --set checkpoint.every_steps=1 --set checkpoint.keep_last=1
+          --set communication.timeout_seconds=2)
+slow_files() {
+  [[ $output == *"slow open"* && $output == *"slow fsync"* && $output == *"slow unlinkat"* ]] ||
+    failed "$1: the files were not slow: $output"
+}
+expect "slow files on a thread" 0 "saved $work/slow/checkpoints/step-00000003" env LD_PRELOAD="$slow_calls" \
+  "$program" train "${slow_run[@]}" --set "output.directory=$work/slow" --set communication.local_ranks=2
+slow_files "slow files on a thread"
+unread_output() {
+  "$program" train "${common[@]}" --set "output.directory=$work/unread" --set steps=1200 --set checkpoint.every_steps=0 \
+    --set output.log_every_steps=1 --set batch.global_batch_sequences=2 --set data.sequence_length=16 \
+    --set communication.local_ranks=2 --set communication.timeout_seconds=2 | (sleep 12; cat)
+  return "${PIPESTATUS[0]}"
+}
+expect "output that nobody reads for a while" 0 "step 1199/1200" unread_output
+
+# Started by a launcher and not met by MPI: each would train alone, in one folder.
+expect "processes that do not meet" 1 "PMI_SIZE says that 2 processes were started, MPI's world has 1" \
+  env PMI_RANK=0 PMI_SIZE=2 "$program" train "${common[@]}" --set steps=1 --set "output.directory=$work/unmet"
+expect "tasks of plain srun" 1 "SLURM_NTASKS says that 2 processes were started, MPI's world has 1" \
+  env SLURM_NTASKS=2 SLURM_PROCID=1 "$program" train "${common[@]}" --set steps=1 --set "output.directory=$work/unmet"
+[[ ! -e $work/unmet ]] || failed "processes that do not meet left an output directory"
+
 # mpirun passes SIGUSR1 on and ends with 0.
 stop_job() {
   local log=$work/stop.log
@@ -90,8 +118,60 @@ killed_rank() {
   expect "killed rank $victim of $ranks" 0 "angel-ptm: rank $victim (pid $process on host " cat "$log"
   expect "killed rank $victim of $ranks: where it was" 0 ") died at step " cat "$log"
 }
+# stopped_rank <ranks> <victim>: a stopped rank ends the job soon after the limit, with one sentence that says so.
+stopped_rank() {
+  local log=$work/stopped.$1.log ranks=$1 victim=$2 process start code
+  with_ranks "$ranks" "${endless[@]}" --set "output.directory=$work/stopped.$1" --set communication.timeout_seconds=3 \
+    > "$log" 2>&1 &
+  local job=$!
+  await_line "^step 1/" "$log" $job || return
+  process=$(process_of_rank "$victim" $job)
+  [[ -n $process ]] || { failed "stopped rank: found no process of rank $victim"; kill_job $job; return; }
+  start=$SECONDS
+  kill -STOP "$process"
+  wait $job
+  code=$?
+  [[ $((SECONDS - start)) -le 15 ]] || failed "stopped rank: the job took $((SECONDS - start)) s to end"
+  [[ $code -ne 0 ]] || failed "stopped rank: exit 0"
+  expect "stopped rank $victim of $ranks" 0 "angel-ptm: rank $victim (pid $process on host " cat "$log"
+  expect "stopped rank $victim of $ranks: how it was" 0 ") is stopped at step " cat "$log"
+  [[ $(grep -c "^angel-ptm: " "$log") -eq 1 ]] || failed "stopped rank: not one sentence: $(grep "^angel-ptm: " "$log")"
+}
+
+# All ranks suspended for longer than the limit (Ctrl-Z, a paused machine): the run goes on.
+suspended_job() {
+  local log=$work/suspended.log
+  with_ranks 3 "${endless[@]}" --set "output.directory=$work/suspended" --set communication.timeout_seconds=2 \
+    > "$log" 2>&1 &
+  local job=$! processes lines
+  await_line "^step 1/" "$log" $job || return
+  processes=$(program_processes $job)
+  kill -STOP $processes
+  sleep 6
+  lines=$(wc -l < "$log")
+  kill -CONT $processes
+  local i
+  for ((i = 0; i < 600 && $(wc -l < "$log") < lines + 20; ++i)); do sleep 0.1; done
+  kill -USR1 "$(mpirun_process $job)"
+  wait $job || failed "suspended job: exit code $?: $(grep "^angel-ptm: " "$log")"
+  expect "suspended job" 0 "continue with --resume" cat "$log"
+}
+
+# A process that never comes to MPI_Init keeps the others there: no longer than the limit.
+stuck_start() {
+  "${mpirun[@]}" -np 1 --oversubscribe --bind-to none "$program" train "${common[@]}" --set steps=1 \
+    --set "output.directory=$work/stuck" --set communication.timeout_seconds=3 : -np 1 sleep 120
+}
 if [[ ${#mpirun[@]} -gt 0 ]]; then
   stop_job
+  stopped_rank 2 1
+  stopped_rank 3 0
+  suspended_job
+  expect "a process that hangs before it starts MPI" 1 "angel-ptm: rank 0 has waited in MPI_Init for 3 s" stuck_start
+  expect "slow files on one of two ranks" 0 "saved $work/slow2/checkpoints/step-00000003" \
+    "${mpirun[@]}" --oversubscribe --bind-to none -np 1 env LD_PRELOAD="$slow_calls" "$program" train "${slow_run[@]}" \
+    --set "output.directory=$work/slow2" : -np 1 "$program" train "${slow_run[@]}" --set "output.directory=$work/slow2"
+  slow_files "slow files on one of two ranks"
   # Several times: whether a survivor waits for the dead rank, reads from it or computes when it dies is chance.
   killed_rank 1 2 1
   killed_rank 2 2 1

@@ -18,15 +18,13 @@ void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>&
   // The other ranks wait in the next case's first collective while rank 0 computes a reference.
   const auto communicator = mpi.Create({.timeout_seconds = 300.0}, transport);
   ASSERT_TRUE(communicator.ok()) << communicator.status();
-  const auto folder = mpi.MakeSharedName(std::filesystem::temp_directory_path());
-  ASSERT_TRUE(folder.ok()) << folder.status();
-  std::filesystem::create_directories(*folder);
+  const std::filesystem::path folder = NewSharedFolder();
   ParityMatrix matrix(
-      world.size, [&](const TinyRun& run) { return Train(run, **communicator); }, *folder,
+      world.size, [&](const TinyRun& run) { return Train(run, **communicator); }, folder,
       /*compares=*/mpi.rank() == 0, plant);
   check(matrix);
   const absl::Status status = (*communicator)->Barrier({"end of the test"});
-  if (mpi.rank() == 0) std::filesystem::remove_all(*folder);
+  if (mpi.rank() == 0) std::filesystem::remove_all(folder);
   ASSERT_TRUE(status.ok()) << status;
 }
 

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 
@@ -24,10 +28,26 @@ class FailurePrinter final : public testing::EmptyTestEventListener {
 
 MpiWorld& TestMpiWorld() { return *test_world; }
 
+std::filesystem::path NewSharedFolder() {
+  std::array<char, 256> name = {};
+  const std::string pattern = std::filesystem::temp_directory_path() / "angel-ptm.XXXXXX";
+  std::memcpy(name.data(), pattern.data(), std::min(pattern.size(), name.size() - 1));
+  const absl::Status met =
+      test_world->meeting().Meet("the naming of a folder", {}, std::as_writable_bytes(std::span(name)),
+                                 [&](std::span<const std::byte>, std::span<std::byte> answers) {
+                                   EXPECT_NE(mkdtemp(name.data()), nullptr);
+                                   for (size_t at = 0; at < answers.size(); at += name.size()) {
+                                     std::memcpy(answers.data() + at, name.data(), name.size());
+                                   }
+                                 });
+  EXPECT_TRUE(met.ok()) << met;
+  return name.data();
+}
+
 }  // namespace angel_ptm
 
 int main(int argc, char** argv) {
-  auto world = angel_ptm::MpiWorld::Init();
+  auto world = angel_ptm::MpiWorld::Init(/*limit_seconds=*/300);
   if (!world.ok()) {
     std::fprintf(stderr, "%s\n", std::string(world.status().message()).c_str());
     return 1;

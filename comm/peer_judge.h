@@ -1,0 +1,48 @@
+// Finds out, look by look, whether a rank of this machine died, is stopped or hangs, and says which and where it was.
+// Pure but for the board and /proc: the watcher's thread (peer_watcher.h) brings the time, tests bring any.
+#ifndef ANGEL_PTM_COMM_PEER_JUDGE_H_
+#define ANGEL_PTM_COMM_PEER_JUDGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/progress_board.h"
+
+namespace angel_ptm {
+
+class PeerJudge {
+ public:
+  // Judges all ranks but `rank`. limit_seconds: of silence.
+  PeerJudge(std::shared_ptr<const ProgressBoard> board, int rank, double limit_seconds);
+
+  // `seconds`: running time (running_time.h) since the look before. `waited_seconds`: how long this rank has been
+  // waiting in its current call, 0 if it is in none. Returns what ends the run, or "" while nothing does:
+  //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s; rank 0 was at ...
+  //   rank 1 (pid 4711 on host n1) is stopped at step 12 in backward layer.3 and gave no sign of life for 60.1 s (the
+  //   limit is 60 s); rank 0 waits for it at step 12 in all-gather layer.2
+  // A silent rank ends the run only when this rank has waited as long: where all are slow, nobody is lost.
+  std::string Look(double seconds, double waited_seconds);
+
+  // "rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s"
+  static std::string Death(int rank, const RankProgress& progress);
+
+ private:
+  struct Peer {
+    uint64_t signs = 0, beats = 0;  // seen at the last look
+    double silent_seconds = 0;      // since its last sign of life
+    double still_seconds = 0;       // since its last beat
+  };
+
+  std::string Silence(int rank, const RankProgress& progress, const Peer& peer) const;
+
+  const std::shared_ptr<const ProgressBoard> board_;
+  const int rank_;
+  const double limit_seconds_;
+  std::vector<Peer> peers_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_PEER_JUDGE_H_
