@@ -2,6 +2,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "angel_ptm/config/load.h"
 #include "launch/commands.h"
 #include "launch/machine_memory.h"
+#include "launch/process.h"
 #include "launch/version_info.h"
 
 namespace angel_ptm {
@@ -80,13 +82,31 @@ constexpr Command kCommands[] = {{"train", TrainCommand},
                                  {"-h", Help},
                                  {"--version", Version}};
 
+// What a command prints is its result, except where it has written files: a run that saved everything ended well.
+int EndAfter(const Command& command) {
+  const absl::Status status = CloseStandardOutput();
+  if (status.ok()) return 0;
+  const bool reader_left = absl::IsUnavailable(status);
+  if (command.run == TrainCommand) {
+    if (!reader_left) std::fprintf(stderr, "angel-ptm: warning: %s\n", std::string(status.message()).c_str());
+    return 0;
+  }
+  if (reader_left) {  // as a program ends that does nothing about it
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+  }
+  std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
 int Main(int argc, char** argv) {
+  PrepareProcess();
   const std::string name = argc > 1 ? argv[1] : "--help";
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
     const absl::Status status = command.run(words);
-    if (status.ok()) return 0;
+    if (status.ok()) return EndAfter(command);
     std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
     return 1;
   }

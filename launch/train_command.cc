@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -19,6 +18,8 @@
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
+#include "launch/process.h"
+#include "launch/stop_signals.h"
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
 #endif
@@ -26,22 +27,19 @@
 namespace angel_ptm {
 namespace {
 
-std::atomic<bool> stop_requested = false;
-
-void RequestStop(int) { stop_requested.store(true); }
-
-// SIGTERM, SIGINT and SIGUSR1 save a checkpoint and end the run. mpirun passes SIGUSR1 on and waits; on SIGTERM it
-// gives its ranks a second (its odls_base_sigkill_timeout) before it kills them.
-void InstallSignalHandlers() {
-  struct sigaction action = {};
-  action.sa_handler = RequestStop;
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGUSR1, &action, nullptr);
-}
+std::atomic<bool>& stop_requested = StopRequested();
 
 bool StartedByMpirun() {
   return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
+}
+
+// Beside those of the kernels: four lanes, the rank's own and what watches its peers.
+constexpr int kOtherThreads = 6;
+
+// ranks: of this process.
+absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks) {
+  RETURN_IF_ERROR(Validate(config, facts));
+  return CheckThreads(ranks * Derive(config, facts).threads_per_rank, ranks * kOtherThreads);
 }
 
 TrainerOptions OptionsFor(int rank, bool resume, std::shared_ptr<ProgressBoard> board) {
@@ -131,7 +129,7 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   facts.world_size = world->size();
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
-  absl::Status status = Validate(config, facts);
+  absl::Status status = CheckStart(config, facts, 1);
   bool said = false;
   if (status.ok()) status = TrainOneRank(*world, config, facts, resume, &said);
   if (status.ok()) return status;
@@ -153,7 +151,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
                    Arguments::Parse(words, {.flags = {"config", "set"}, .switches = {"resume"}}));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   const bool resume = arguments.Has("resume");
-  InstallSignalHandlers();
+  InstallStopSignals();
 #ifdef ANGEL_PTM_WITH_MPI
   const bool local = config.communication().transport() == CommunicationConfig::LOCAL;
   if (StartedByMpirun() && !local) return TrainOnMpi(config, resume);
@@ -161,7 +159,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
-  RETURN_IF_ERROR(Validate(config, facts));
+  RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks));
   return TrainOnThreads(config, facts, resume);
 }
 
