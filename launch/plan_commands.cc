@@ -21,7 +21,7 @@ constexpr int64_t kRanksMax = 65536;
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set", "ranks"}, .switches = {"graph", "listing"}}));
+                   Arguments::Parse(words, WithConfig({.flags = {"ranks"}, .switches = {"graph", "listing"}})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RunFacts facts = MachineFacts();
   ASSIGN_OR_RETURN(const int64_t ranks, arguments.GetInt("ranks", std::max(1, config.communication().local_ranks())));
@@ -62,7 +62,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
 }
 
 absl::Status InspectCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.switches = {"verify"}, .positional_max = 1}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.switches = {"verify"}, .positional_max = 1, .positional = "DIR"}));
   if (arguments.positional().empty()) return absl::InvalidArgumentError("inspect: which checkpoint?");
   ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(arguments.positional()[0]));
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));

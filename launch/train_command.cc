@@ -18,6 +18,7 @@
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
+#include "launch/machine_cores.h"
 #include "launch/process.h"
 #include "launch/stop_signals.h"
 #ifdef ANGEL_PTM_WITH_MPI
@@ -36,10 +37,15 @@ bool StartedByMpirun() {
 // Beside those of the kernels: four lanes, the rank's own and what watches its peers.
 constexpr int kOtherThreads = 6;
 
-// ranks: of this process.
-absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks) {
+// ranks: of this process. One process `speaks`: says which cores are left idle.
+absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
   RETURN_IF_ERROR(Validate(config, facts));
-  return CheckThreads(ranks * Derive(config, facts).threads_per_rank, ranks * kOtherThreads);
+  const int threads = Derive(config, facts).threads_per_rank;
+  if (speaks && config.numerics().threads_per_rank() == 0) {
+    const std::string warning = IdleCoresWarning(facts.local_ranks, threads, facts.kernel_threads_max);
+    if (!warning.empty()) std::fprintf(stderr, "angel-ptm: %s\n", warning.c_str());
+  }
+  return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
 TrainerOptions OptionsFor(int rank, bool resume, std::shared_ptr<ProgressBoard> board) {
@@ -129,7 +135,9 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
   facts.world_size = world->size();
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
-  absl::Status status = CheckStart(config, facts, 1);
+  facts.rank_cores = CoresOfRank(facts.local_ranks);
+  AccountForRanks(config, facts.local_ranks, &facts);
+  absl::Status status = CheckStart(config, facts, 1, world->rank() == 0);
   bool said = false;
   if (status.ok()) status = TrainOneRank(*world, config, facts, resume, &said);
   if (status.ok()) return status;
@@ -147,8 +155,7 @@ absl::Status TrainOnMpi(TrainConfig& config, bool resume) {
 }  // namespace
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set"}, .switches = {"resume"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({.switches = {"resume"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   const bool resume = arguments.Has("resume");
   InstallStopSignals();
@@ -159,7 +166,8 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
-  RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks));
+  AccountForRanks(config, 1, &facts);
+  RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks, true));
   return TrainOnThreads(config, facts, resume);
 }
 

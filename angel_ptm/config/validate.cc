@@ -303,8 +303,13 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
 }
 
-void CheckNumerics(const NumericsConfig& numerics, Checks* checks) {
-  checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024);
+void CheckNumerics(const NumericsConfig& numerics, const RunFacts& facts, Checks* checks) {
+  const int most = facts.kernel_threads_max;
+  if (checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024)) {
+    checks->That(most == 0 || numerics.threads_per_rank() <= most, "numerics.threads_per_rank",
+                 "more than the matrix library was built for", absl::StrCat("at most ", most),
+                 Text(int64_t{numerics.threads_per_rank()}));
+  }
   checks->Set("numerics.lm_head_chunk_tokens", numerics.lm_head_chunk_tokens(), kWidthMax);
   checks->Set("numerics.expert_block_rows", numerics.expert_block_rows(), kWidthMax);
 }
@@ -350,7 +355,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckBatch(config, facts, &checks);
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);
-  CheckNumerics(config.numerics(), &checks);
+  CheckNumerics(config.numerics(), facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);
   if (checks.ok()) CheckProducts(config, &checks);
@@ -385,7 +390,9 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
   derived.step_tokens = config.batch().global_batch_sequences() * config.data().sequence_length();
   const int threads = config.numerics().threads_per_rank();
-  derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
+  const int own_cores = facts.rank_cores != 0 ? facts.rank_cores : std::max(1, facts.cores / facts.local_ranks);
+  const int most = facts.kernel_threads_max != 0 ? facts.kernel_threads_max : own_cores;
+  derived.threads_per_rank = threads != 0 ? threads : std::min(own_cores, most);
   const int64_t share =
       static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
   derived.host_bytes = config.memory().host_bytes() != 0 ? config.memory().host_bytes() : share;

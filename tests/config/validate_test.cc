@@ -304,6 +304,7 @@ TEST(Validate, BudgetsBeyondTheMachine) {
 
 TEST(Validate, Numerics) {
   Expect({
+      {{"numerics.threads_per_rank=1025"}, "numerics.threads_per_rank: out of range, wanted 0 to 1024, got 1025"},
       {{"numerics.threads_per_rank=-1"}, "numerics.threads_per_rank: out of range, wanted 0 to 1024, got -1"},
       {{"numerics.lm_head_chunk_tokens=0"}, "numerics.lm_head_chunk_tokens: not set, wanted 1 to 1048576, got 0"},
       {{"numerics.expert_block_rows=-8"}, "numerics.expert_block_rows: out of range, wanted 1 to 1048576, got -8"},
@@ -387,6 +388,19 @@ TEST(Derive, Heads) {
   EXPECT_EQ(HeadDim(Example({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
   EXPECT_EQ(KeyValueHeads(Example({}).model().hunyuan_lm()), 2);
   EXPECT_EQ(KeyValueHeads(Example({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
+}
+
+TEST(Derive, ThreadsAreTheRanksOwnCoresUpToWhatLibrariesServe) {
+  RunFacts facts = Machine(2);
+  facts.cores = 8;
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 4);
+  facts.rank_cores = 6;  // bound by its launcher: not divided again
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 6);
+  facts.kernel_threads_max = 5;
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 5);
+  EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=6"}, facts),
+            "numerics.threads_per_rank: more than the matrix library was built for, wanted at most 5, got 6");
+  EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=5"}, facts), "OK");
 }
 
 TEST(Derive, BatchAndSizes) {

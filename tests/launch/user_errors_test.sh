@@ -51,7 +51,14 @@ refused "sequence longer than the data" "a sequence length of 60000 is longer th
 refused "head dimension the backend does not run" "takes an even head dimension from 2 to 256, got 512" \
   train --set model.hunyuan_lm.head_dim=512
 refused "resume without a checkpoint" "--resume: there is no checkpoint in $work/refused/checkpoints" train --resume
-refused "unknown argument" "unknown argument --fast; this command takes --config" "$program" train "${common[@]}" --fast
+refused "unknown argument" "unknown argument --fast; this command takes FILE, --config" "$program" train "${common[@]}" --fast
+refused "a mistyped argument" "unknown argument --resum; did you mean --resume? this command" "$program" train "$config" --resum
+refused "a single dash" "unknown argument -resume; did you mean --resume?" "$program" train "$config" -resume
+refused "two configurations" "wanted one configuration, got $config and --config x" "$program" train "$config" --config x
+refused "a mistyped command" "unknown command trian; did you mean train?" "$program" trian
+refused "help on nothing" "no help on fly" "$program" help fly
+refused "init without a name" "init: which NAME?" "$program" init
+refused "init with a path" "init: wanted a name without '/'" "$program" init a/b
 refused "unknown command" "unknown command fly" "$program" fly
 
 # Budgets: which tier, by how much, and changes that really fit.
