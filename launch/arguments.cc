@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "angel_ptm/config/suggest.h"
 
 namespace angel_ptm {
 namespace {
@@ -13,11 +15,20 @@ bool Contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+// "--set=a=b" -> "set"
+std::string NameOf(const std::string& word) {
+  const size_t begin = word.find_first_not_of('-');
+  return begin == std::string::npos ? "" : word.substr(begin, word.find('=') - begin);
+}
+
 absl::Status Unknown(const std::string& word, const ArgumentSpec& spec) {
   std::vector<std::string> known = spec.flags;
   known.insert(known.end(), spec.switches.begin(), spec.switches.end());
-  return absl::InvalidArgumentError(
-      absl::StrCat("unknown argument ", word, "; this command takes --", absl::StrJoin(known, ", --")));
+  const std::string* const nearest = absl::StartsWith(word, "-") ? NearestName(NameOf(word), known) : nullptr;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown argument ", word, "; ", nearest == nullptr ? "" : absl::StrCat("did you mean --", *nearest, "? "),
+      "this command takes ", spec.positional_max > 0 ? absl::StrCat(spec.positional, ", ") : "", "--",
+      absl::StrJoin(known, ", --")));
 }
 
 }  // namespace
@@ -26,13 +37,14 @@ absl::StatusOr<Arguments> Arguments::Parse(const std::vector<std::string>& words
   Arguments result;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
-    if (word.rfind("--", 0) != 0) {
+    if (word.size() < 2 || word[0] != '-') {
       if (static_cast<int>(result.positional_.size()) == spec.positional_max) return Unknown(word, spec);
       result.positional_.push_back(word);
       continue;
     }
     const size_t equals = word.find('=');
-    const std::string name = word.substr(2, equals == std::string::npos ? equals : equals - 2);
+    const std::string name = NameOf(word);
+    if (word[1] != '-') return Unknown(word, spec);
     if (Contains(spec.switches, name) && equals == std::string::npos) {
       result.values_[name];
     } else if (!Contains(spec.flags, name)) {

@@ -16,6 +16,7 @@ struct ArgumentSpec {
   std::vector<std::string> flags;  // may be given several times
   std::vector<std::string> switches;
   int positional_max = 0;
+  std::string positional;  // what they are, for messages: "FILE"
 };
 
 class Arguments {

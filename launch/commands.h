@@ -13,6 +13,7 @@
 
 namespace angel_ptm {
 
+absl::Status InitCommand(const std::vector<std::string>& words);
 absl::Status TrainCommand(const std::vector<std::string>& words);
 absl::Status PrepareCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
@@ -20,11 +21,17 @@ absl::Status ExportCommand(const std::vector<std::string>& words);
 absl::Status PlanCommand(const std::vector<std::string>& words);
 absl::Status InspectCommand(const std::vector<std::string>& words);
 
-// --config and --set of a command.
+// What a command takes that has a configuration: FILE or --config, and --set, besides what `spec` says.
+ArgumentSpec WithConfig(ArgumentSpec spec);
+// The configuration that such a command was given.
 absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
+
+// What is known of the machine once it is known which ranks are on it: facts->local_ranks in `processes` processes.
+// Subtracts the processes' own memory from the machine's, and divides what libraries serve in a process.
+void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts);
 
 // `path` itself if it is a checkpoint, else the newest checkpoint in the run directory `path`.
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path);

@@ -1,4 +1,5 @@
 // angel-ptm prepare, generate and export: text in, text out, weights out.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
@@ -17,7 +18,7 @@
 namespace angel_ptm {
 
 absl::Status PrepareCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"config", "set"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
@@ -37,10 +38,11 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
       const Arguments arguments,
       Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
   const RunFacts machine = MachineFacts();
-  GenerateOptions options{.prompts = arguments.All("prompt"),
-                          .threads = machine.cores,
-                          .memory_bytes_max = machine.machine_memory_bytes,
-                          .notes = stderr};
+  GenerateOptions options{
+      .prompts = arguments.All("prompt"),
+      .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
+      .memory_bytes_max = machine.machine_memory_bytes,
+      .notes = stderr};
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));

@@ -1,10 +1,8 @@
 // The angel-ptm program: finds the subcommand, runs it, and turns an error into one sentence and exit code 1.
-#include <sched.h>
-
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,66 +10,45 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/describe.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/config/suggest.h"
+#include "launch/blas_library.h"
 #include "launch/commands.h"
+#include "launch/help.h"
+#include "launch/machine_cores.h"
 #include "launch/machine_memory.h"
+#include "launch/process.h"
 #include "launch/version_info.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr const char* kHelp = R"(angel-ptm trains language models that do not fit their memory.
-
-  angel-ptm prepare  --config FILE [--set path.to.field=value]...
-      Text files -> tokenizer -> packed token files (data.prepare). Prints statistics.
-  angel-ptm plan     --config FILE [--set ...] [--ranks N] [--threads-per-rank N] [--graph] [--listing] [--json]
-      What a run will need per rank and tier, and what it will move and send. Starts nothing. For another machine say
-      its threads per rank, too; --json prints exact numbers for programs.
-  angel-ptm train    --config FILE [--set ...] [--resume | --resume-from STEP]
-      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are. --resume goes on from
-      the newest checkpoint, --resume-from from that of a step: newer ones are moved to <output>/set-aside.
-  angel-ptm generate --checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1]
-      Continues prompts. DIR is a checkpoint or a run's output directory.
-  angel-ptm export   --checkpoint DIR --format huggingface --output DIR
-      Writes a directory that transformers loads, after reading it back and comparing.
-  angel-ptm inspect  DIR [--verify]
-      What a checkpoint holds; --verify checks every byte.
-  angel-ptm help fields
-      Every configuration field with unit, default and advice.
-  angel-ptm --version
-
-Examples:
-  angel-ptm prepare --config launch/configs/quickstart.textproto
-  mpirun -np 2 --bind-to none angel-ptm train --config launch/configs/quickstart.textproto
-  angel-ptm train --config launch/configs/quickstart.textproto --set optimizer.adamw.learning_rate=3e-4 --resume
-  angel-ptm plan --config launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000
-)";
-
 absl::Status Help(const std::vector<std::string>& words) {
-  if (!words.empty() && words[0] == "fields") {
+  if (words.empty()) {
+    std::printf("%s", GeneralHelp().c_str());
+  } else if (words[0] == "fields") {
     std::printf("%s", DescribeFields().c_str());
+  } else if (const std::string text = CommandHelp(words[0]); !text.empty()) {
+    std::printf("%s", text.c_str());
   } else {
-    std::printf("%s", kHelp);
+    std::vector<std::string> known = CommandNames();
+    known.push_back("fields");
+    return absl::InvalidArgumentError(absl::StrCat("no help on ", words[0], "; ", SuggestName(words[0], known)));
   }
   return absl::OkStatus();
 }
 
 absl::Status Version(const std::vector<std::string>&) {
-  std::printf("%s", VersionText().c_str());
+  std::printf("%sin use: kernels for %s; %s\n", VersionText().c_str(), std::string(BuildVersionInfo().cpu_arch).c_str(),
+              DescribeBlas().c_str());
   return absl::OkStatus();
-}
-
-// Cores this process may use.
-int UsableCores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-  return static_cast<int>(std::thread::hardware_concurrency());
 }
 
 struct Command {
   const char* name;
   absl::Status (*run)(const std::vector<std::string>& words);
 };
-constexpr Command kCommands[] = {{"train", TrainCommand},
+constexpr Command kCommands[] = {{"init", InitCommand},
+                                 {"train", TrainCommand},
                                  {"prepare", PrepareCommand},
                                  {"generate", GenerateCommand},
                                  {"export", ExportCommand},
@@ -82,35 +59,83 @@ constexpr Command kCommands[] = {{"train", TrainCommand},
                                  {"-h", Help},
                                  {"--version", Version}};
 
+// What a command prints is its result, except where it has written files: a run that saved everything ended well.
+int EndAfter(const Command& command) {
+  const absl::Status status = CloseStandardOutput();
+  if (status.ok()) return 0;
+  const bool reader_left = absl::IsUnavailable(status);
+  if (command.run == TrainCommand) {
+    if (!reader_left) std::fprintf(stderr, "angel-ptm: warning: %s\n", std::string(status.message()).c_str());
+    return 0;
+  }
+  if (reader_left) {  // as a program ends that does nothing about it
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+  }
+  std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
 int Main(int argc, char** argv) {
+  PrepareProcess();
   const std::string name = argc > 1 ? argv[1] : "--help";
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
-    const absl::Status status = command.run(words);
-    if (status.ok()) return 0;
+    const bool asks_for_help =
+        !CommandHelp(name).empty() && !words.empty() && (words[0] == "--help" || words[0] == "-h");
+    const absl::Status status = asks_for_help ? Help({name}) : command.run(words);
+    if (status.ok()) return EndAfter(command);
     std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
     return 1;
   }
-  std::fprintf(stderr, "angel-ptm: unknown command %s; angel-ptm --help lists them\n", name.c_str());
+  const std::string* const nearest = NearestName(name, CommandNames());
+  std::fprintf(stderr, "angel-ptm: unknown command %s; %sangel-ptm --help lists them\n", name.c_str(),
+               nearest == nullptr ? "" : absl::StrCat("did you mean ", *nearest, "? ").c_str());
   return 1;
 }
 
 }  // namespace
 
+ArgumentSpec WithConfig(ArgumentSpec spec) {
+  spec.flags.insert(spec.flags.begin(), {"config", "set"});
+  spec.positional_max = 1;
+  spec.positional = "FILE";
+  return spec;
+}
+
 absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const std::string path, arguments.Require("config"));
-  return LoadTrainConfig(path, arguments.All("set"));
+  const std::vector<std::string>& files = arguments.positional();
+  if (files.empty() && !arguments.Has("config")) {
+    return absl::InvalidArgumentError("--config is missing: which configuration? angel-ptm init NAME writes one");
+  }
+  if (!files.empty() && arguments.Has("config")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("wanted one configuration, got ", files[0], " and --config ", arguments.Get("config", "")));
+  }
+  return LoadTrainConfig(files.empty() ? arguments.Get("config", "") : files[0], arguments.All("set"));
 }
 
 RunFacts MachineFacts() {
   RunFacts facts;
   facts.machine_memory_bytes = MachineMemoryBytes();
   facts.cores = UsableCores();
+  facts.kernel_threads_max = BlasThreadsMax();
 #ifdef ANGEL_PTM_WITH_MPI
   facts.mpi_built = true;
 #endif
   return facts;
+}
+
+void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts) {
+  const int ranks_per_process = facts->local_ranks / processes;
+  if (facts->kernel_threads_max > 0) {
+    facts->kernel_threads_max = std::max(1, facts->kernel_threads_max / ranks_per_process);
+  }
+  const int cores = facts->rank_cores != 0 ? facts->rank_cores : std::max(1, facts->cores / facts->local_ranks);
+  const int given = std::clamp(config.numerics().threads_per_rank(), 0, 1024);  // not validated yet
+  const int64_t own = OwnBytes(processes, facts->local_ranks, given != 0 ? given : cores);
+  facts->machine_memory_bytes = std::max<int64_t>(1, facts->machine_memory_bytes - own);
 }
 
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path) {

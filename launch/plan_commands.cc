@@ -65,8 +65,8 @@ std::string Contents(const CheckpointReader& checkpoint) {
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set", "ranks", "threads-per-rank"},
-                                            .switches = {"graph", "listing", "json"}}));
+                   Arguments::Parse(words, WithConfig({.flags = {"ranks", "threads-per-rank"},
+                                                       .switches = {"graph", "listing", "json"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   RunFacts facts = MachineFacts();
   const int64_t local_ranks = std::max(1, config.communication().local_ranks());
@@ -115,7 +115,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
 }
 
 absl::Status InspectCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.switches = {"verify"}, .positional_max = 1}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.switches = {"verify"}, .positional_max = 1, .positional = "DIR"}));
   if (arguments.positional().empty()) return absl::InvalidArgumentError("inspect: which checkpoint?");
   std::string text;
   RETURN_IF_ERROR(ReadResolved(arguments.positional()[0], [&](const std::string& path) -> absl::Status {

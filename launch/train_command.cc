@@ -1,7 +1,7 @@
 // angel-ptm train: starts the ranks (processes of mpirun, or threads) and runs the trainer on each.
 #include <algorithm>
 #include <atomic>
-#include <csignal>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -20,6 +20,9 @@
 #include "comm/progress_board.h"
 #include "launch/commands.h"
 #include "launch/last_word.h"
+#include "launch/machine_cores.h"
+#include "launch/process.h"
+#include "launch/stop_signals.h"
 #include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
@@ -28,19 +31,7 @@
 namespace angel_ptm {
 namespace {
 
-std::atomic<bool> stop_requested = false;
-
-void RequestStop(int) { stop_requested.store(true); }
-
-// SIGTERM, SIGINT and SIGUSR1 save a checkpoint and end the run. mpirun passes SIGUSR1 on and waits; on SIGTERM it
-// gives its ranks a second (its odls_base_sigkill_timeout) before it kills them.
-void InstallSignalHandlers() {
-  struct sigaction action = {};
-  action.sa_handler = RequestStop;
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGUSR1, &action, nullptr);
-}
+std::atomic<bool>& stop_requested = StopRequested();
 
 bool StartedByMpirun() {
   return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
@@ -57,6 +48,20 @@ absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
   if (!arguments.Has("resume-from")) return resuming;
   ASSIGN_OR_RETURN(resuming.step, arguments.GetInt("resume-from", 0));
   return resuming;
+}
+
+// Beside those of the kernels, which have a team on the compute and one on the host-compute lane: five lanes, the rank's own and what watches its peers.
+constexpr int kOtherThreads = 7;
+
+// ranks: of this process. One process `speaks`: says which cores are left idle.
+absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
+  RETURN_IF_ERROR(Validate(config, facts));
+  const int threads = Derive(config, facts).threads_per_rank;
+  if (speaks && config.numerics().threads_per_rank() == 0) {
+    const std::string warning = IdleCoresWarning(facts.local_ranks, threads, facts.kernel_threads_max);
+    if (!warning.empty()) std::fprintf(stderr, "angel-ptm: %s\n", warning.c_str());
+  }
+  return CheckThreads(ranks * 2 * threads, ranks * kOtherThreads);
 }
 
 TrainerOptions OptionsFor(int rank, const Resuming& resuming, std::shared_ptr<ProgressBoard> board) {
@@ -173,7 +178,9 @@ absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
   facts.world_size = world->size();
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
-  absl::Status status = Validate(config, facts);
+  facts.rank_cores = CoresOfRank(facts.local_ranks);
+  AccountForRanks(config, facts.local_ranks, &facts);
+  absl::Status status = CheckStart(config, facts, 1, world->rank() == 0);
   if (status.ok()) status = TrainOneRank(*world, config, facts, resuming, board, wait);
   if (!status.ok()) last_word.SayError(status, watcher);
   board->Finish(world->rank());
@@ -185,10 +192,10 @@ absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set", "resume-from"}, .switches = {"resume"}}));
+                   Arguments::Parse(words, WithConfig({.flags = {"resume-from"}, .switches = {"resume"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   ASSIGN_OR_RETURN(const Resuming resuming, ResumingFrom(arguments));
-  InstallSignalHandlers();
+  InstallStopSignals();
 #ifdef ANGEL_PTM_WITH_MPI
   const bool local = config.communication().transport() == CommunicationConfig::LOCAL;
   if (StartedByMpirun() && !local) return TrainOnMpi(config, resuming);
@@ -197,7 +204,8 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
   facts.started_by_mpirun = StartedByMpirun();
   RETURN_IF_ERROR(CheckThatProcessesMet(config, 1));
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
-  RETURN_IF_ERROR(Validate(config, facts));
+  AccountForRanks(config, 1, &facts);
+  RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks, true));
   return TrainOnThreads(config, facts, resuming);
 }
 

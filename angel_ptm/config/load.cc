@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
@@ -143,6 +144,9 @@ class UnknownNames : public google::protobuf::io::ErrorCollector {
   std::string assignment_;
 };
 
+// Far beyond any configuration, which has a few kilobytes.
+constexpr size_t kConfigBytesMax = size_t{16} << 20;
+
 // A pipe too: --config <(...) is handy in scripts.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   const auto failed = [&path] {
@@ -157,9 +161,25 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
     const size_t bytes = std::fread(buffer, 1, sizeof(buffer), file.get());
     text.append(buffer, bytes);
     if (bytes < sizeof(buffer)) break;
+    if (text.size() > kConfigBytesMax) {
+      return absl::InvalidArgumentError(absl::StrCat("the config file '", path,
+                                                     "' is no configuration: wanted at most ", kConfigBytesMax,
+                                                     " bytes of text, got more"));
+    }
   }
   if (std::ferror(file.get())) return failed();
   return text;
+}
+
+// The text without the mark that some editors put before UTF-8; kInvalidArgument for other encodings.
+absl::StatusOr<std::string> WithoutByteOrderMark(std::string text, const std::string& name) {
+  if (absl::StartsWith(text, "\xEF\xBB\xBF")) return text.substr(3);
+  const bool is_utf16 = absl::StartsWith(text, "\xFE\xFF") || absl::StartsWith(text, "\xFF\xFE");
+  const size_t zero = text.find('\0');
+  if (!is_utf16 && zero == std::string::npos) return text;
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, ": wanted text in UTF-8, got ",
+      is_utf16 ? "text in UTF-16 (it begins with that encoding's mark)" : absl::StrCat("a zero byte at byte ", zero)));
 }
 
 // Getting an unset field gives its default, so setting what was got makes the default explicit.
@@ -204,8 +224,9 @@ void FillMessage(Message* message) {
 
 void FillDefaults(TrainConfig* config) { FillMessage(config); }
 
-absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& text, const std::string& name,
+absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& given, const std::string& name,
                                              const std::vector<std::string>& overrides) {
+  ASSIGN_OR_RETURN(const std::string text, WithoutByteOrderMark(given, name));
   TrainConfig config;
   ErrorLines errors(name, text);
   TextFormat::Parser parser;

@@ -23,7 +23,7 @@ size_t EditDistance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-std::string SuggestName(const std::string& wrong, const std::vector<std::string>& valid) {
+const std::string* NearestName(const std::string& wrong, const std::vector<std::string>& valid) {
   const std::string* nearest = nullptr;
   size_t least = std::max<size_t>(2, wrong.size() / 2) + 1;  // farther names are no typing mistakes
   const std::string lower = absl::AsciiStrToLower(wrong);
@@ -37,6 +37,11 @@ std::string SuggestName(const std::string& wrong, const std::vector<std::string>
       nearest = &name;
     }
   }
+  return nearest;
+}
+
+std::string SuggestName(const std::string& wrong, const std::vector<std::string>& valid) {
+  const std::string* const nearest = NearestName(wrong, valid);
   const std::string list = absl::StrCat("valid names: ", absl::StrJoin(valid, ", "));
   return nearest == nullptr ? list : absl::StrCat("did you mean '", *nearest, "'? ", list);
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
@@ -28,6 +30,13 @@ constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr int64_t kElementsMax = int64_t{1} << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
 constexpr double kHostMemoryShare = 0.8;
 
+constexpr double kFloatMin = 1.2e-38, kFloatMax = 3.4e38;  // what fp32 holds with all its digits, in two of them
+static_assert(kFloatMin > std::numeric_limits<float>::min() && kFloatMax < std::numeric_limits<float>::max());
+constexpr double kInitializerMax = 1e6;  // sums of products of such weights are still finite
+// fp32 knows 1 - beta to 3e-8, half a unit in the last place of beta: here three digits of it, a little above none.
+constexpr double kDecayMax = 0.99997;
+constexpr double kSecondsMax = 1e9;  // what clocks in nanoseconds hold, with room for sums
+
 std::string Text(int64_t value) { return absl::StrCat(value); }
 std::string Text(double value) { return FormatExact(value); }
 
@@ -48,23 +57,33 @@ class Checks {
     if (value == 0) return That(false, field, "not set", absl::StrCat("1 to ", most), "0");
     return Between(field, value, 1, most);
   }
+  // A path without control characters, which would spoil a sentence; a zero byte would also cut the path short.
   bool Set(const std::string& field, const std::string& value) {
-    return That(!value.empty(), field, "not set", "a path", "\"\"");
+    const bool has_controls = std::any_of(value.begin(), value.end(), [](char c) { return absl::ascii_iscntrl(c); });
+    return That(!value.empty(), field, "not set", "a path", "\"\"") &&
+           That(!has_controls, field, "holds a control character", "a path without",
+                absl::StrCat("\"", absl::CHexEscape(value), "\""));
   }
   bool MultipleOf(const std::string& field, int64_t value, int64_t multiple) {
     return That(value % multiple == 0, field, "unaligned", absl::StrCat("a multiple of ", multiple), Text(value));
   }
-  // Not a number fails too.
-  bool Positive(const std::string& field, double value) {
-    return That(value > 0 && std::isfinite(value), field, "out of range", "a finite number > 0", Text(value));
+  // Kernels compute with what is left of a number in fp32, where 1e300 is infinite and 1e-60 is 0: so it is held
+  // against what fp32 holds with all its digits. Not a number fails too.
+  bool Positive(const std::string& field, double value, double most = kFloatMax) {
+    return That(value > 0 && std::isfinite(value), field, "out of range", "a finite number > 0", Text(value)) &&
+           That(value >= kFloatMin && value <= most, field, "too small or too large to compute with",
+                absl::StrCat(Text(kFloatMin), " to ", Text(most)), Text(value));
   }
   bool NotNegative(const std::string& field, double value) {
-    return That(value >= 0 && std::isfinite(value), field, "out of range", "a finite number >= 0", Text(value));
+    return That(value >= 0 && std::isfinite(value), field, "out of range", "a finite number >= 0", Text(value)) &&
+           (value == 0 || Positive(field, value));
   }
-  bool BelowOne(const std::string& field, double value) {
-    return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value));
+  // Of a moment. Its weight 1 - beta is taken in fp32, too.
+  bool Decay(const std::string& field, double value) {
+    return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value)) &&
+           That(value == 0 || (value >= kFloatMin && value <= kDecayMax), field, "too close to 0 or 1 to compute with",
+                absl::StrCat("0 or ", Text(kFloatMin), " to ", Text(kDecayMax)), Text(value));
   }
-
   bool ok() const { return lines_.empty(); }
   void Append(const Checks& others) { lines_.insert(lines_.end(), others.lines_.begin(), others.lines_.end()); }
   absl::Status ToStatus() const {
@@ -129,9 +148,16 @@ void CheckHunyuanLm(const HunyuanLmConfig& lm, Checks* all) {
   CheckAttention(lm, hidden_ok, &checks);
   CheckExperts(lm, &checks);
   checks.Positive("rope_theta", lm.rope_theta());
-  checks.NotNegative("rope_alpha", lm.rope_alpha());
+  if (checks.NotNegative("rope_alpha", lm.rope_alpha()) && lm.rope_alpha() > 0 && checks.ok() && HeadDim(lm) > 2) {
+    const auto head_dim = static_cast<double>(HeadDim(lm));
+    const double base = lm.rope_theta() * std::pow(lm.rope_alpha(), head_dim / (head_dim - 2));
+    checks.That(base >= kFloatMin && base <= kFloatMax, "rope_alpha", "the scaled base is too small or too large",
+                absl::StrCat("rope_theta * rope_alpha^(head_dim / (head_dim - 2)) from ", Text(kFloatMin), " to ",
+                             Text(kFloatMax)),
+                Text(base));
+  }
   checks.Positive("rms_norm_eps", lm.rms_norm_eps());
-  checks.Positive("initializer_range", lm.initializer_range());
+  checks.Positive("initializer_range", lm.initializer_range(), kInitializerMax);
   checks.Set("max_position_embeddings", lm.max_position_embeddings(), kRowsMax);
   checks.That(lm.vocab_size() == 0 || (lm.vocab_size() >= kVocabularyMin && lm.vocab_size() <= kVocabularyMax),
               "vocab_size", "out of range",
@@ -197,8 +223,8 @@ void CheckOptimizer(const TrainConfig& config, Checks* all) {
   const OptimizerConfig& optimizer = config.optimizer();
   Checks checks("optimizer.");
   checks.Positive("adamw.learning_rate", optimizer.adamw().learning_rate());
-  checks.BelowOne("adamw.beta1", optimizer.adamw().beta1());
-  checks.BelowOne("adamw.beta2", optimizer.adamw().beta2());
+  checks.Decay("adamw.beta1", optimizer.adamw().beta1());
+  checks.Decay("adamw.beta2", optimizer.adamw().beta2());
   checks.Positive("adamw.epsilon", optimizer.adamw().epsilon());
   checks.NotNegative("adamw.weight_decay", optimizer.adamw().weight_decay());
   checks.NotNegative("gradient_clip_norm", optimizer.gradient_clip_norm());
@@ -277,8 +303,13 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
 }
 
-void CheckNumerics(const NumericsConfig& numerics, Checks* checks) {
-  checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024);
+void CheckNumerics(const NumericsConfig& numerics, const RunFacts& facts, Checks* checks) {
+  const int most = facts.kernel_threads_max;
+  if (checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024)) {
+    checks->That(most == 0 || numerics.threads_per_rank() <= most, "numerics.threads_per_rank",
+                 "more than the matrix library was built for", absl::StrCat("at most ", most),
+                 Text(int64_t{numerics.threads_per_rank()}));
+  }
   checks->Set("numerics.lm_head_chunk_tokens", numerics.lm_head_chunk_tokens(), kWidthMax);
   checks->Set("numerics.expert_block_rows", numerics.expert_block_rows(), kWidthMax);
 }
@@ -301,7 +332,7 @@ void CheckCommunication(const CommunicationConfig& communication, const RunFacts
     checks->That(local || communication.local_ranks() == 1, "communication.local_ranks",
                  "with MPI each process is one rank", "1", Text(int64_t{communication.local_ranks()}));
   }
-  checks->Positive("communication.timeout_seconds", communication.timeout_seconds());
+  checks->Positive("communication.timeout_seconds", communication.timeout_seconds(), kSecondsMax);
 }
 
 void CheckWriting(const TrainConfig& config, Checks* checks) {
@@ -324,7 +355,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckBatch(config, facts, &checks);
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);
-  CheckNumerics(config.numerics(), &checks);
+  CheckNumerics(config.numerics(), facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);
   if (checks.ok()) CheckProducts(config, &checks);
@@ -359,7 +390,9 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
   derived.step_tokens = config.batch().global_batch_sequences() * config.data().sequence_length();
   const int threads = config.numerics().threads_per_rank();
-  derived.threads_per_rank = threads != 0 ? threads : std::max(1, facts.cores / facts.local_ranks);
+  const int own_cores = facts.rank_cores != 0 ? facts.rank_cores : std::max(1, facts.cores / facts.local_ranks);
+  const int most = facts.kernel_threads_max != 0 ? facts.kernel_threads_max : own_cores;
+  derived.threads_per_rank = threads != 0 ? threads : std::min(own_cores, most);
   const int64_t share =
       static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
   derived.host_bytes = config.memory().host_bytes() != 0 ? config.memory().host_bytes() : share;

@@ -14,7 +14,9 @@ struct RunFacts {
   int world_size = 1;                 // ranks of the run
   int local_ranks = 1;                // ranks of the run on this machine
   int64_t machine_memory_bytes = 0;   // 0: unknown; memory.host_bytes must then be set and is not compared
-  int cores = 1;                      // of this machine
+  int cores = 1;                      // that the ranks of this machine share
+  int rank_cores = 0;                 // that this rank has to itself; 0: its share of `cores`
+  int kernel_threads_max = 0;         // that libraries can serve in one rank's process; 0: unknown, unbounded
   bool mpi_built = false;             // this build has the MPI transport
   bool started_by_mpirun = false;     // mpirun started this process
   bool device_is_host_memory = true;  // the device tier is a bounded arena of the machine's memory (no GPU)

@@ -96,6 +96,24 @@ TEST(Load, ReadsFiles) {
   EXPECT_THAT(Message(LoadTrainConfig(path).status()), StartsWith(path + ":1:8: "));
 }
 
+TEST(Load, AnEndlessFileIsNotReadToItsEnd) {
+  EXPECT_EQ(Message(LoadTrainConfig("/dev/zero").status()),
+            "the config file '/dev/zero' is no configuration: wanted at most 16777216 bytes of text, got more");
+}
+
+TEST(Load, OtherEncodingsAreRefusedAndTheMarkOfUtf8IsDropped) {
+  const auto config = ParseTrainConfig("\xEF\xBB\xBFsteps: 3", "c");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->steps(), 3);
+  EXPECT_THAT(ErrorOf("\xEF\xBB\xBFstepz: 3"), StartsWith("c.textproto:1:1: no field 'stepz'"));
+  using std::string_literals::operator""s;
+  for (const std::string& text : {"\xFF\xFEs\0t\0"s, "\xFE\xFF\0s\0t"s}) {
+    EXPECT_EQ(ErrorOf(text),
+              "c.textproto: wanted text in UTF-8, got text in UTF-16 (it begins with that encoding's mark)");
+  }
+  EXPECT_EQ(ErrorOf("s\0t\0"s), "c.textproto: wanted text in UTF-8, got a zero byte at byte 1");
+}
+
 TEST(Load, UnreadableFilesAreNamed) {
   const auto missing = LoadTrainConfig("no/such/config.textproto");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);

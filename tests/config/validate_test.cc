@@ -135,6 +135,17 @@ TEST(Validate, ModelNumbers) {
       {{lm + "rope_theta=0"}, lm + "rope_theta: out of range, wanted a finite number > 0, got 0"},
       {{lm + "rope_alpha=-1"}, lm + "rope_alpha: out of range, wanted a finite number >= 0, got -1"},
       {{lm + "rms_norm_eps=0"}, lm + "rms_norm_eps: out of range, wanted a finite number > 0, got 0"},
+      {{lm + "rope_theta=1e39"},
+       lm + "rope_theta: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e+39"},
+      {{lm + "rms_norm_eps=1e-46"},
+       lm + "rms_norm_eps: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e-46"},
+      {{lm + "initializer_range=1e60"},
+       lm + "initializer_range: too small or too large to compute with, wanted 1.2e-38 to 1e+06, got 1e+60"},
+      {{lm + "initializer_range=1e-50"},
+       lm + "initializer_range: too small or too large to compute with, wanted 1.2e-38 to 1e+06, got 1e-50"},
+      {{lm + "rope_alpha=1e38"},
+       lm + "rope_alpha: the scaled base is too small or too large, wanted rope_theta * rope_alpha^(head_dim / "
+            "(head_dim - 2)) from 1.2e-38 to 3.4e+38, got 2.6826957952797105e+47"},
       {{lm + "initializer_range=inf"}, lm + "initializer_range: out of range, wanted a finite number > 0, got inf"},
   });
 }
@@ -182,6 +193,21 @@ TEST(Validate, Optimizer) {
   const std::string adamw = "optimizer.adamw.", schedule = "optimizer.schedule.";
   Expect({
       {{adamw + "learning_rate=0"}, adamw + "learning_rate: out of range, wanted a finite number > 0, got 0"},
+      {{adamw + "learning_rate=1e300"},
+       adamw + "learning_rate: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e+300"},
+      {{adamw + "learning_rate=1e-46"},
+       adamw + "learning_rate: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e-46"},
+      {{adamw + "epsilon=1e-46"},
+       adamw + "epsilon: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e-46"},
+      {{adamw + "epsilon=1e60"},
+       adamw + "epsilon: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e+60"},
+      {{adamw + "weight_decay=1e39"},
+       adamw + "weight_decay: too small or too large to compute with, wanted 1.2e-38 to 3.4e+38, got 1e+39"},
+      {{adamw + "beta2=0.99999999999"},
+       adamw + "beta2: too close to 0 or 1 to compute with, wanted 0 or 1.2e-38 to 0.99997, got 0.99999999999"},
+      {{adamw + "beta1=1e-46"},
+       adamw + "beta1: too close to 0 or 1 to compute with, wanted 0 or 1.2e-38 to 0.99997, got 1e-46"},
+      {{adamw + "beta2=0.9999"}, "OK"},
       {{adamw + "learning_rate=nan"}, adamw + "learning_rate: out of range, wanted a finite number > 0, got nan"},
       {{adamw + "learning_rate=inf"}, adamw + "learning_rate: out of range, wanted a finite number > 0, got inf"},
       {{adamw + "beta1=1"}, adamw + "beta1: out of range, wanted at least 0 and less than 1, got 1"},
@@ -278,6 +304,7 @@ TEST(Validate, BudgetsBeyondTheMachine) {
 
 TEST(Validate, Numerics) {
   Expect({
+      {{"numerics.threads_per_rank=1025"}, "numerics.threads_per_rank: out of range, wanted 0 to 1024, got 1025"},
       {{"numerics.threads_per_rank=-1"}, "numerics.threads_per_rank: out of range, wanted 0 to 1024, got -1"},
       {{"numerics.lm_head_chunk_tokens=0"}, "numerics.lm_head_chunk_tokens: not set, wanted 1 to 1048576, got 0"},
       {{"numerics.expert_block_rows=-8"}, "numerics.expert_block_rows: out of range, wanted 1 to 1048576, got -8"},
@@ -361,6 +388,19 @@ TEST(Derive, Heads) {
   EXPECT_EQ(HeadDim(Example({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
   EXPECT_EQ(KeyValueHeads(Example({}).model().hunyuan_lm()), 2);
   EXPECT_EQ(KeyValueHeads(Example({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
+}
+
+TEST(Derive, ThreadsAreTheRanksOwnCoresUpToWhatLibrariesServe) {
+  RunFacts facts = Machine(2);
+  facts.cores = 8;
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 4);
+  facts.rank_cores = 6;  // bound by its launcher: not divided again
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 6);
+  facts.kernel_threads_max = 5;
+  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 5);
+  EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=6"}, facts),
+            "numerics.threads_per_rank: more than the matrix library was built for, wanted at most 5, got 6");
+  EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=5"}, facts), "OK");
 }
 
 TEST(Derive, BatchAndSizes) {

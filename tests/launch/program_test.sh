@@ -8,6 +8,12 @@ expect "version" 0 "options: CUDA=" "$program" --version
 [[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ ([0-9a-f]{12}(-dirty)?|unknown)\) ]] || failed "no commit in: $output"
 for command in help --help -h; do expect "$command" 0 "angel-ptm export" "$program" $command; done
 expect "no command" 0 "angel-ptm export" "$program"
+for command in init prepare plan train generate export inspect help; do
+  expect "$command --help" 0 "Example" "$program" "$command" --help
+  [[ $output == "angel-ptm $command "* ]] || failed "$command --help is about something else: $output"
+done
+expect "the code in use" 0 "in use: kernels for " "$program" --version
+[[ $output =~ OpenBLAS\ [0-9.]+.*,\ core\ [A-Za-z0-9]+ ]] || failed "no matrix library named: $output"
 expect "help fields" 0 "optimizer.adamw.learning_rate" "$program" help fields
 
 expect "prepare" 0 "unigram entropy of the validation tokens" "$program" prepare "${common[@]}"
@@ -45,6 +51,23 @@ first=$output
 expect "generate again" 0 "--- b" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
 [[ $output == "$first" ]] || failed "the same seed gave another text"
 expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf/"
+# A budget that is accepted is not killed: the process's own memory is subtracted from the control group's limit. Where
+# this test may make such a group.
+group=/sys/fs/cgroup/memory/angel-ptm-test-$$
+if mkdir "$group" 2> /dev/null; then
+  echo $((170 << 20)) > "$group/memory.limit_in_bytes"
+  in_group() {
+    bash -c 'echo $$ > "$0/cgroup.procs" && exec "$@"' "$group" "$program" train "${common[@]}" --set steps=2 \
+      --set "output.directory=$work/group" --set model.hunyuan_lm.hidden_size=512 --set numerics.threads_per_rank=1 \
+      --set model.hunyuan_lm.intermediate_size=384 --set memory.page_bytes=1048576 --set memory.device_bytes=66000000 "$@"
+  }
+  expect "a budget of all of the group's memory" 1 "more than the rank's share of the machine's memory" \
+    in_group --set memory.host_bytes=$(((170 << 20) - 66000000))
+  share=$(sed -n 's/.*wanted at most \([0-9]*\) .*/\1/p' <<< "$output")
+  expect "a budget of what is left" 0 "saved" in_group --set "memory.host_bytes=$((share - 66000000 - 1000000))"
+  rmdir "$group"
+fi
+
 for file in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json; do
   [[ -s $work/hf/$file ]] || failed "the export has no $file"
 done
@@ -78,6 +101,17 @@ if await_line "^step 1/" "$work/cut.log" $pid; then
   [[ $got -eq 1 ]] || failed "a token file cut short in a run: exit code $got"
   expect "a token file cut short in a run" 0 "train.tokens was truncated while it was in use: expected" cat "$work/cut.log"
 fi
+
+# The first steps of a new user: a configuration that explains itself, prepares and trains.
+first_steps() { (cd "$work/first" && "$program" "$@"); }
+mkdir "$work/first"
+expect "init" 0 "wrote story.textproto" first_steps init story --input "$work/text"
+expect "init does not overwrite" 1 "story.textproto exists already" first_steps init story
+expect "prepare the starter" 0 "unigram entropy" first_steps prepare story.textproto --set data.prepare.vocabulary_size=512 \
+  --set data.prepare.validation_fraction=0.1
+expect "plan the starter" 0 "memory of a rank" first_steps plan --config story.textproto
+expect "train the starter" 0 "saved runs/story/train/checkpoints/step-00000001" first_steps train story.textproto \
+  --set steps=1 --set optimizer.schedule.warmup_steps=1 --set evaluation.every_steps=0
 
 # The install target: a program that runs, its configurations and the notices.
 expect "install" 0 "" cmake --install "$build" --prefix "$work/installed"

@@ -12,6 +12,20 @@ printf 'steps: 3\nmodel { hunyuan_lm { hidden_sise: 3 } }\n' > "$work/bad.textpr
 refused "unknown field, with line and column" "$work/bad.textproto:2:22" "$program" train --config "$work/bad.textproto"
 refused "wrong override" "learning_rat" "$program" train "${common[@]}" --set optimizer.adamw.learning_rat=1
 refused "override that is no number" "wanted an integer, got 'many'" "$program" train "${common[@]}" --set steps=many
+refused "a config without end" "wanted at most 16777216 bytes of text" "$program" train --config /dev/zero
+printf '\xff\xfes\0t\0e\0p\0s\0:\0 \0003\0' > "$work/utf16.textproto"
+refused "a config in UTF-16" "wanted text in UTF-8, got text in UTF-16" "$program" train --config "$work/utf16.textproto"
+(printf '\xef\xbb\xbf'; sed 's|directory: "runs/tiny_moe/train"|directory: "'"$work"'/half\\000name"|' "$config") > "$work/zero.textproto"
+refused "a zero byte in a path" 'output.directory: holds a control character, wanted a path without, got "'"$work"'/half\x00name"' \
+  "$program" train --config "$work/zero.textproto" --set "data.directory=$work/data"
+[[ ! -e $work/half ]] || failed "a folder of half the name was made"
+refused "a line break in a path" 'data.directory: holds a control character' train --set "data.directory=$work/a
+b"
+for setting in optimizer.adamw.learning_rate=1e300 optimizer.adamw.epsilon=1e-46 model.hunyuan_lm.initializer_range=1e60 \
+  model.hunyuan_lm.initializer_range=1e-50; do
+  refused "beyond fp32: $setting" "${setting%=*}: too small or too large to compute with" train --set "$setting"
+done
+refused "a decay beyond fp32" "beta2: too close to 0 or 1 to compute with" train --set optimizer.adamw.beta2=0.99999999999
 refused "several semantic errors, the first" "sharding.zero_stage: out of range, wanted 0 to 3, got 7" \
   train --set sharding.zero_stage=7 --set model.hunyuan_lm.moe_topk=99
 refused "several semantic errors, the second" "model.hunyuan_lm.moe_topk: tokens cannot visit that many experts" \
@@ -37,7 +51,14 @@ refused "sequence longer than the data" "a sequence length of 60000 is longer th
 refused "head dimension the backend does not run" "takes an even head dimension from 2 to 256, got 512" \
   train --set model.hunyuan_lm.head_dim=512
 refused "resume without a checkpoint" "--resume: there is no checkpoint in $work/refused/checkpoints" train --resume
-refused "unknown argument" "unknown argument --fast; this command takes --config" "$program" train "${common[@]}" --fast
+refused "unknown argument" "unknown argument --fast; this command takes FILE, --config" "$program" train "${common[@]}" --fast
+refused "a mistyped argument" "unknown argument --resum; did you mean --resume? this command" "$program" train "$config" --resum
+refused "a single dash" "unknown argument -resume; did you mean --resume?" "$program" train "$config" -resume
+refused "two configurations" "wanted one configuration, got $config and --config x" "$program" train "$config" --config x
+refused "a mistyped command" "unknown command trian; did you mean train?" "$program" trian
+refused "help on nothing" "no help on fly" "$program" help fly
+refused "init without a name" "init: which NAME?" "$program" init
+refused "init with a path" "init: wanted a name without '/'" "$program" init a/b
 refused "unknown command" "unknown command fly" "$program" fly
 
 # Budgets: which tier, by how much, and changes that really fit.

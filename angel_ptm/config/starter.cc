@@ -1,0 +1,109 @@
+#include "angel_ptm/config/starter.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/describe.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr size_t kLineWidth = 110;
+
+// In the order of the .proto, so that the fields of a message stand together.
+std::vector<std::pair<std::string, std::string>> Values(const std::string& name, const std::string& input) {
+  const auto quoted = [](const std::string& text) { return absl::StrCat("\"", absl::CEscape(text), "\""); };
+  const std::string lm = "model.hunyuan_lm.";
+  return {{lm + "hidden_size", "256"},
+          {lm + "intermediate_size", "768"},
+          {lm + "num_hidden_layers", "4"},
+          {lm + "num_attention_heads", "4"},
+          {lm + "num_key_value_heads", "2"},
+          {lm + "num_experts", "0"},
+          {lm + "tie_word_embeddings", "true"},
+          {lm + "max_position_embeddings", "1024"},
+          {"data.directory", quoted("runs/" + name + "/data")},
+          {"data.sequence_length", "256"},
+          {"data.prepare.input", quoted(input)},
+          {"data.prepare.vocabulary_size", "4096"},
+          {"data.prepare.validation_fraction", "0.02"},
+          {"optimizer.adamw.learning_rate", "1e-3"},
+          {"optimizer.adamw.weight_decay", "0.1"},
+          {"optimizer.gradient_clip_norm", "1"},
+          {"optimizer.schedule.kind", "COSINE"},
+          {"optimizer.schedule.warmup_steps", "20"},
+          {"batch.global_batch_sequences", "16"},
+          {"batch.micro_batch_sequences", "4"},
+          {"steps", "500"},
+          {"seed", "1"},
+          {"evaluation.every_steps", "50"},
+          {"evaluation.sequences", "32"},
+          {"sharding.zero_stage", "3"},
+          {"memory.device_bytes", "0"},
+          {"numerics.threads_per_rank", "0"},
+          {"communication.local_ranks", "1"},
+          {"checkpoint.every_steps", "100"},
+          {"checkpoint.keep_last", "2"},
+          {"output.directory", quoted("runs/" + name + "/train")},
+          {"output.log_every_steps", "10"}};
+}
+
+void AppendComment(const std::string& text, const std::string& indent, std::string* out) {
+  std::string line = indent + "#";
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipWhitespace())) {
+    if (line.size() + 1 + word.size() > kLineWidth) {
+      absl::StrAppend(out, line, "\n");
+      line = indent + "#";
+    }
+    absl::StrAppend(&line, " ", word);
+  }
+  absl::StrAppend(out, line, "\n");
+}
+
+// Closes the messages in `open` that `path` is not in, opens those it is in; the last word of `path` is the field.
+void EnterMessages(const std::vector<std::string>& path, std::vector<std::string>* open, std::string* out) {
+  size_t common = 0;
+  while (common < open->size() && common + 1 < path.size() && (*open)[common] == path[common]) ++common;
+  while (open->size() > common) {
+    open->pop_back();
+    absl::StrAppend(out, std::string(2 * open->size(), ' '), "}\n");
+  }
+  while (open->size() + 1 < path.size()) {
+    absl::StrAppend(out, std::string(2 * open->size(), ' '), path[open->size()], " {\n");
+    open->push_back(path[open->size()]);
+  }
+}
+
+}  // namespace
+
+std::string StarterConfig(const std::string& name, const std::string& input) {
+  const std::vector<FieldDescription> fields = ListFields();
+  std::string text;
+  AppendComment(
+      absl::StrCat("A small language model, written by angel-ptm init ", absl::CEscape(name),
+                   ". Every field has a default but those marked \"must be set\"; angel-ptm help fields lists "
+                   "all of them."),
+      "", &text);
+  std::vector<std::string> open;
+  for (const auto& [path, value] : Values(name, input)) {
+    const auto field =
+        std::find_if(fields.begin(), fields.end(), [&](const FieldDescription& f) { return f.path == path; });
+    APTM_CHECK(field != fields.end(), path, " is no field");
+    const std::vector<std::string> names = absl::StrSplit(path, '.');
+    EnterMessages(names, &open, &text);
+    const std::string indent(2 * open.size(), ' ');
+    AppendComment(absl::StrCat(field->meaning, field->unit == "none" ? "" : absl::StrCat(" Unit: ", field->unit, "."),
+                               " Default: ", field->default_value, ". Advice: ", field->advice),
+                  indent, &text);
+    absl::StrAppend(&text, indent, names.back(), ": ", value, "\n");
+  }
+  EnterMessages({""}, &open, &text);
+  return text;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,122 @@
+#include "launch/help.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace angel_ptm {
+namespace {
+
+struct CommandText {
+  const char* name;
+  const char* usage;    // behind the name
+  const char* summary;  // one or two sentences, indented by six
+  const char* details;  // options, then an example
+};
+
+constexpr char kConfigOptions[] =
+    "  FILE, --config FILE      the configuration (protobuf text; angel-ptm init writes one, angel-ptm help fields "
+    "lists\n"
+    "                           all fields)\n"
+    "  --set path.field=value   sets one field; may be repeated\n";
+
+constexpr CommandText kCommandTexts[] = {
+    {"init", "NAME [--input TEXT]",
+     "      Writes NAME.textproto: a small model's configuration, every field explained.",
+     "  NAME                     of the run; its files go to runs/NAME\n"
+     "  --input TEXT             text file or folder of text files to train on (default: text)\n\n"
+     "Example:\n"
+     "  angel-ptm init story --input books/ && angel-ptm prepare story.textproto && angel-ptm train story.textproto\n"},
+    {"prepare", "FILE [--set path.to.field=value]...",
+     "      Text files -> tokenizer -> packed token files (data.prepare). Prints statistics.",
+     "@"
+     "\nWrites data.directory; training reads nothing else.\n\n"
+     "Example:\n"
+     "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
+    {"plan", "FILE [--set ...] [--ranks N] [--threads-per-rank N] [--graph] [--listing] [--json]",
+     "      What a run will need per rank and tier, and what it will move and send. Starts nothing.",
+     "@"
+     "  --ranks N                plan for so many ranks (default: communication.local_ranks)\n"
+     "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
+     "  --json                   exact numbers for programs, instead of the text\n"
+     "  --graph                  prints the ops and tensors, too\n"
+     "  --listing                prints every step of the plan, too\n\n"
+     "Example:\n"
+     "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n"},
+    {"train", "FILE [--set ...] [--resume | --resume-from STEP]",
+     "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
+     "@"
+     "  --resume                 goes on from the newest checkpoint in output.directory\n"
+     "  --resume-from STEP       goes on from that step's checkpoint; newer ones are moved to <output>/set-aside\n"
+     "\nCtrl-C, SIGTERM, SIGUSR1 or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at "
+     "once.\n"
+     "\nExamples:\n"
+     "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
+     "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
+    {"generate",
+     "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1]",
+     "      Continues prompts. DIR is a checkpoint or a run's output directory.",
+     "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
+     "  --prompt TEXT            what to continue; may be repeated\n"
+     "  --tokens N               tokens to add at most (default: 128)\n"
+     "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
+     "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
+     "  --seed N                 the same seed gives the same text (default: 1)\n\n"
+     "Example:\n"
+     "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
+    {"export", "--checkpoint DIR --format huggingface --output DIR",
+     "      Writes a directory that transformers loads, after reading it back and comparing.",
+     "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
+     "  --format huggingface     the only one\n"
+     "  --output DIR             a folder that does not exist or is empty\n\n"
+     "Example:\n"
+     "  angel-ptm export --checkpoint runs/story/train --format huggingface --output story-hf\n"},
+    {"inspect", "DIR [--verify]", "      What a checkpoint holds; --verify checks every byte.",
+     "  DIR                      a checkpoint, or a run's output directory for its newest\n"
+     "  --verify                 reads everything and compares the checksums\n\n"
+     "Example:\n"
+     "  angel-ptm inspect runs/story/train --verify\n"},
+    {"help", "[COMMAND | fields]",
+     "      This text, a command's, or every configuration field with unit, default and advice.",
+     "  COMMAND                  the same as angel-ptm COMMAND --help\n"
+     "  fields                   every configuration field\n\n"
+     "Example:\n"
+     "  angel-ptm help train\n"},
+};
+
+}  // namespace
+
+std::string GeneralHelp() {
+  std::string text = "angel-ptm trains language models that do not fit their memory.\n\n";
+  for (const CommandText& c : kCommandTexts) {
+    absl::StrAppend(&text, "  angel-ptm ", c.name, " ", c.usage, "\n", c.summary, "\n");
+  }
+  absl::StrAppend(
+      &text,
+      "  angel-ptm COMMAND --help\n      A command's options, with an example.\n"
+      "  angel-ptm --version\n      What was built, and the code that this machine runs.\n\n"
+      "Where FILE stands, --config FILE is the same.\n\n"
+      "Examples:\n"
+      "  angel-ptm init story --input books/    # then: prepare, train, generate\n"
+      "  angel-ptm prepare launch/configs/quickstart.textproto\n"
+      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto\n"
+      "  angel-ptm train launch/configs/quickstart.textproto --set optimizer.adamw.learning_rate=3e-4 --resume\n"
+      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n");
+  return text;
+}
+
+std::string CommandHelp(const std::string& command) {
+  for (const CommandText& c : kCommandTexts) {
+    if (command != c.name) continue;
+    const bool takes_config = c.details[0] == '@';
+    return absl::StrCat("angel-ptm ", c.name, " ", c.usage, "\n", c.summary, "\n\n", takes_config ? kConfigOptions : "",
+                        c.details + (takes_config ? 1 : 0));
+  }
+  return "";
+}
+
+std::vector<std::string> CommandNames() {
+  std::vector<std::string> names;
+  for (const CommandText& c : kCommandTexts) names.push_back(c.name);
+  return names;
+}
+
+}  // namespace angel_ptm
