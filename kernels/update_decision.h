@@ -3,6 +3,7 @@
 #define ANGEL_PTM_KERNELS_UPDATE_DECISION_H_
 
 #include "kernels/ops/adamw.h"
+#include "kernels/ops/ema.h"
 
 namespace angel_ptm {
 
@@ -10,6 +11,7 @@ namespace angel_ptm {
 struct UpdateDecision {
   bool apply = true;  // false: this step changes nothing
   AdamWScalars scalars;
+  EmaScalars ema;
 };
 
 }  // namespace angel_ptm
