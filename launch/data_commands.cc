@@ -34,15 +34,16 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 }
 
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
+                                                      "weights"}}));
   const RunFacts machine = MachineFacts();
   GenerateOptions options{
       .prompts = arguments.All("prompt"),
       .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
       .memory_bytes_max = machine.machine_memory_bytes,
       .notes = stderr};
+  options.weights = arguments.Get("weights", options.weights);
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
@@ -73,7 +74,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
 
 namespace {
 
-absl::Status ExportCheckpoint(const std::string& path, const std::string& output) {
+absl::Status ExportCheckpoint(const std::string& path, const std::string& weights, const std::string& output) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
@@ -90,8 +91,9 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& output
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
+  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, weights));
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
-    return checkpoint.ReadRange(unit, "parameters", begin, out);
+    return ReadWeights(checkpoint, state, unit, begin, out);
   };
   RETURN_IF_ERROR(ExportHuggingFace(read, graph, target, output));
   std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
@@ -101,14 +103,16 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& output
 }  // namespace
 
 absl::Status ExportCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {.flags = {"checkpoint", "format", "output"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "weights"}}));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
   if (format != "huggingface") {
     return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface, got ", format));
   }
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
-  return ReadResolved(given, [&](const std::string& path) { return ExportCheckpoint(path, output); });
+  return ReadResolved(
+      given, [&](const std::string& path) { return ExportCheckpoint(path, arguments.Get("weights", "last"), output); });
 }
 
 }  // namespace angel_ptm

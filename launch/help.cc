@@ -52,21 +52,24 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"generate",
-     "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1]",
+     "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
+     "[--weights last|ema]",
      "      Continues prompts. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue; may be repeated\n"
      "  --tokens N               tokens to add at most (default: 128)\n"
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
-     "  --seed N                 the same seed gives the same text (default: 1)\n\n"
+     "  --seed N                 the same seed gives the same text (default: 1)\n"
+     "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
-    {"export", "--checkpoint DIR --format huggingface --output DIR",
+    {"export", "--checkpoint DIR --format huggingface --output DIR [--weights last|ema]",
      "      Writes a directory that transformers loads, after reading it back and comparing.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --format huggingface     the only one\n"
-     "  --output DIR             a folder that does not exist or is empty\n\n"
+     "  --output DIR             a folder that does not exist or is empty\n"
+     "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"
      "  angel-ptm export --checkpoint runs/story/train --format huggingface --output story-hf\n"},
     {"inspect", "DIR [--verify]", "      What a checkpoint holds; --verify checks every byte.",

@@ -54,4 +54,24 @@ std::string FormatExact(double value) {
   return std::string(buffer, result.ptr);
 }
 
+bool MatchesPattern(std::string_view text, std::string_view pattern) {
+  // Where the last * began to match, and what it has taken so far grows on a mismatch.
+  size_t t = 0, p = 0, star = std::string_view::npos, taken_to = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      taken_to = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++taken_to;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
 }  // namespace angel_ptm

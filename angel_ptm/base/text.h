@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace angel_ptm {
 
@@ -18,6 +19,9 @@ std::string FormatSeconds(double seconds);
 
 // The shortest decimal text that reads back as the same double, so equal bits print equal and different bits different.
 std::string FormatExact(double value);
+
+// Whether the text is what the pattern says, where * stands for any characters, also none.
+bool MatchesPattern(std::string_view text, std::string_view pattern);
 
 }  // namespace angel_ptm
 

@@ -228,6 +228,9 @@ void CheckOptimizer(const TrainConfig& config, Checks* all) {
   checks.Positive("adamw.epsilon", optimizer.adamw().epsilon());
   checks.NotNegative("adamw.weight_decay", optimizer.adamw().weight_decay());
   checks.NotNegative("gradient_clip_norm", optimizer.gradient_clip_norm());
+  const double ema_decay = optimizer.ema_decay();
+  checks.That(ema_decay >= 0 && ema_decay < 1 && static_cast<float>(1 - ema_decay) >= kFloatMin, "ema_decay",
+              "out of range", "at least 0 and less than 1", Text(ema_decay));
   const ScheduleConfig& schedule = optimizer.schedule();
   if (checks.Between("schedule.warmup_steps", schedule.warmup_steps(), 0, kStepsMax)) {
     checks.That(config.steps() < 1 || schedule.warmup_steps() <= config.steps(), "schedule.warmup_steps",
@@ -267,6 +270,9 @@ void CheckRun(const TrainConfig& config, Checks* checks) {
   if (checks->Between("evaluation.every_steps", config.evaluation().every_steps(), 0, kStepsMax) &&
       config.evaluation().every_steps() > 0) {
     checks->Set("evaluation.sequences", config.evaluation().sequences(), kRowsMax);
+    checks->That(config.evaluation().weights() == EvaluationConfig::LAST || config.optimizer().ema_decay() > 0,
+                 "evaluation.weights", "there is no average of the weights", "LAST, or optimizer.ema_decay above 0",
+                 "EMA");
   }
   checks->Between("sharding.zero_stage", config.sharding().zero_stage(), 0, 3);
 }

@@ -1,13 +1,18 @@
 #include "angel_ptm/model/graph_builder.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
 
 UnitId GraphBuilder::AddUnit(std::string name) {
-  graph_.units.push_back({.name = std::move(name)});
+  const auto matches = [&](const std::string& pattern) { return MatchesPattern(name, pattern); };
+  const bool trainable = std::none_of(freeze_.begin(), freeze_.end(), matches);
+  graph_.units.push_back({.name = std::move(name), .trainable = trainable});
   return static_cast<UnitId>(graph_.units.size()) - 1;
 }
 

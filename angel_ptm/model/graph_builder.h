@@ -28,6 +28,8 @@ class GraphBuilder {
   // Goes on with a graph that has its forward ops already.
   explicit GraphBuilder(Graph graph) : graph_(std::move(graph)) {}
 
+  // A unit added from now on whose name matches one of these (base/text.h, MatchesPattern) is not trained.
+  void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
   UnitId AddUnit(std::string name);
   // Adds a parameter at the end of the unit's flat vector and returns its tensor.
   TensorId AddParameter(UnitId unit, std::string name, Shape shape, float init_stddev, bool weight_decay,
@@ -51,6 +53,7 @@ class GraphBuilder {
   Graph graph_;
   Phase phase_ = Phase::kForward;
   int block_ = kNone;
+  std::vector<std::string> freeze_;
 };
 
 // Appends the backward ops of a forward graph that ends in its loss, which thereby gets its gradient outputs, and sets

@@ -19,7 +19,9 @@ struct Residual {
 class LanguageModel {
  public:
   LanguageModel(std::string name, const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool decoding)
-      : shape_(shape), batch_(batch), decoding_(decoding), builder_(std::move(name)) {}
+      : shape_(shape), batch_(batch), decoding_(decoding), builder_(std::move(name)) {
+    builder_.Freeze(shape.freeze);
+  }
 
   void Inputs(bool with_targets) {
     const int64_t t = decoding_ ? batch_.rows : batch_.rows * batch_.sequence;

@@ -28,6 +28,7 @@ struct HunyuanLmShape {
   bool tie_word_embeddings = false;
   float initializer_range = 0.02f;
   float router_aux_loss_coefficient = 0;
+  std::vector<std::string> freeze;  // patterns of units that are not trained
 
   bool is_moe() const { return num_experts > 0; }
 };

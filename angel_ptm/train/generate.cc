@@ -92,7 +92,11 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[static_cast<int>(TierKind::kHost)]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_, options_.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
-  return LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine));
+  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options_.weights));
+  for (const StateView& view : StateViews(plan_.layout, machine)) {
+    RETURN_IF_ERROR(ReadWeights(checkpoint, state, view.unit, 0, view.stored));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {

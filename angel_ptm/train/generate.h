@@ -17,6 +17,7 @@ struct GenerateOptions {
   double temperature = 0.8;          // 0: always the likeliest token
   int64_t top_k = 40;                // sample among the k likeliest; 0: all
   uint64_t seed = 1;
+  std::string weights = "last";  // or "ema", the average
   int threads = 1;
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
   std::FILE* notes = nullptr;    // where a sentence goes about what was not understood of the checkpoint; null: nowhere

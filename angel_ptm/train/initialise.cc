@@ -48,7 +48,8 @@ void InitialiseParameter(const Tensor& tensor, float stddev, uint64_t seed, uint
 
 void InitialisePiece(const Graph& graph, uint64_t seed, const std::vector<uint32_t>& streams, const Piece& piece) {
   std::fill(piece.values.begin(), piece.values.end(), 0.0f);
-  if (piece.view->state != kParameterState) return;
+  const StateId state = piece.view->state;
+  if (state != kParameterState && graph.states[state].start != StateSpec::Start::kParameters) return;
   for (int32_t p : graph.units[piece.view->unit].parameters) {
     const Parameter& parameter = graph.parameters[p];
     InitialiseParameter(graph.tensors[parameter.tensor], parameter.init_stddev, seed, streams[p], piece);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/train/task.h"
 
 namespace angel_ptm {
 namespace {
@@ -55,7 +56,9 @@ Json SegmentJson(const std::vector<StateSpec>& states, const Segment& segment) {
     Json& bytes = moved[Name(step.lane)];
     bytes = (bytes.is_null() ? 0 : bytes.get<int64_t>()) + step.dst.bytes;
   }
-  return {{"steps", segment.steps.size()}, {"moved_bytes_by_lane", moved}, {"collectives", CollectivesJson(states, segment)}};
+  return {{"steps", segment.steps.size()},
+          {"moved_bytes_by_lane", moved},
+          {"collectives", CollectivesJson(states, segment)}};
 }
 
 Json PlanObject(const Plan& plan) {
@@ -75,7 +78,7 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
                          {"threads_per_rank", threads},
                          {"zero_stage", layout.zero_stage},
                          {"page_bytes", layout.page_bytes},
-                         {"layers", run.shape.num_hidden_layers},
+                         {"blocks", run.task->recomputable_blocks()},
                          {"recomputed_blocks", run.recomputed_blocks},
                          {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
                          {"training", training},

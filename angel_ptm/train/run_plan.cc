@@ -14,6 +14,7 @@
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
+#include "optim/ema.h"
 
 namespace angel_ptm {
 namespace {
@@ -51,6 +52,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   run.recomputed_blocks = recomputed_blocks;
   run.training = run.task->BuildTraining(recompute);
   AppendAdamW(run.training);
+  if (config.optimizer().ema_decay() > 0) AppendEma(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run.training, CpuKernels(), {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
@@ -84,6 +86,21 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
     default:
       return PlanWithFewestBlocks(config, facts, run);
   }
+}
+
+// Every pattern of model.freeze matches a unit, and some unit is left to train.
+absl::Status CheckFreeze(const ModelConfig& model, const Graph& graph) {
+  const auto name = [](std::string* out, const Unit& unit) { absl::StrAppend(out, unit.name); };
+  const auto units = [&] { return absl::StrJoin(graph.units, ", ", name); };
+  for (const std::string& pattern : model.freeze()) {
+    const auto matches = [&](const Unit& unit) { return MatchesPattern(unit.name, pattern); };
+    if (std::any_of(graph.units.begin(), graph.units.end(), matches)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.freeze: \"", pattern, "\" matches no unit, wanted some of ", units()));
+  }
+  const auto trainable = [](const Unit& unit) { return unit.trainable; };
+  if (std::any_of(graph.units.begin(), graph.units.end(), trainable)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
@@ -140,6 +157,7 @@ absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFac
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
   auto run = std::make_unique<RunPlan>();
   run->task = MakeTask(config, facts.vocab_size);
+  RETURN_IF_ERROR(CheckFreeze(config.model(), run->task->BuildEvaluation()));
   if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return status;
     const std::vector<std::string> changes = ChangesThatFit(config, facts);
@@ -153,6 +171,9 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
   }
   run->evaluation = run->task->BuildEvaluation();
   run->evaluation.states = run->training.states;
+  if (config.evaluation().weights() == EvaluationConfig::EMA) {
+    run->evaluation.read_state = FindState(run->training.states, kEmaState);
+  }
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run->evaluation_plan,

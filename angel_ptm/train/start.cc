@@ -99,6 +99,11 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, run.plan->training.states, run.views), path));
   run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
   if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
+  for (const StateSpec& spec : run.plan->training.states) {
+    const std::vector<std::string>& saved_states = checkpoint.manifest().states;
+    if (!spec.saved || std::find(saved_states.begin(), saved_states.end(), spec.name) != saved_states.end()) continue;
+    run.Print(absl::StrCat("note: the checkpoint has no ", spec.name, ": it begins as the parameters"));
+  }
   for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {
     run.Print(absl::StrCat("note: ", note));
   }

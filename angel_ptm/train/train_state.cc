@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "angel_ptm/config/load.h"
 #include "nlohmann/json.hpp"
+#include "optim/ema.h"
 
 namespace angel_ptm {
 
@@ -98,9 +99,29 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
       continue;
     }
     const bool whole = view.stored.size() != view.own_slice.size();
-    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, spec.name, whole ? 0 : view.begin, view.stored));
+    const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);
+    const std::string& name = begins ? states[kParameterState].name : spec.name;
+    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, name, whole ? 0 : view.begin, view.stored));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights) {
+  const std::string parameters = ParameterState().name;
+  if (weights == "last") return parameters;
+  const std::vector<std::string>& states = checkpoint.manifest().states;
+  if (weights == kEmaState && std::find(states.begin(), states.end(), weights) != states.end()) return weights;
+  if (weights == kEmaState) {
+    return absl::NotFoundError(absl::StrCat("--weights ema: ", checkpoint.path(),
+                                            " has no average of the weights: its run had optimizer.ema_decay = 0"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--weights: wanted last or ema, got ", weights));
+}
+
+absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
+                         std::span<float> out) {
+  const bool has = checkpoint.Holds(unit, state);  // frozen units have no average, and need none
+  return checkpoint.ReadRange(unit, has ? state : ParameterState().name, begin, out);
 }
 
 }  // namespace angel_ptm

@@ -3,6 +3,7 @@
 #define ANGEL_PTM_TRAIN_TRAIN_STATE_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -59,10 +60,15 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
 // know of it and left out.
 absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
-// Fills the saved states of `views` from a checkpoint of any world size; the others become zero. `states`:
-// Graph::states.
+// Fills the saved states of `views` from a checkpoint of any world size; the others become zero, or what they start
+// with where the checkpoint does not have them. `states`: Graph::states.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views);
+
+// The state that --weights `weights` ("last" or "ema") of a checkpoint names, for ReadWeights.
+absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights);
+absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
+                         std::span<float> out);
 
 }  // namespace angel_ptm
 

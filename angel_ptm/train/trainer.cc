@@ -15,6 +15,7 @@
 #include "angel_ptm/train/saver.h"
 #include "angel_ptm/train/start.h"
 #include "angel_ptm/train/train_state.h"
+#include "optim/ema.h"
 #include "optim/schedule.h"
 
 namespace angel_ptm {
@@ -124,7 +125,8 @@ UpdateDecision Trainer::Decide(const StepExchange& exchange) {
   return {.scalars = {.learning_rate = static_cast<float>(metrics_.learning_rate),
                       .gradient_scale = static_cast<float>(clip / count),
                       .bias_correction1 = static_cast<float>(1 - std::pow(adamw.beta1(), t)),
-                      .bias_correction2 = static_cast<float>(1 - std::pow(adamw.beta2(), t))}};
+                      .bias_correction2 = static_cast<float>(1 - std::pow(adamw.beta2(), t))},
+          .ema = {static_cast<float>(EmaRate(run_.config.optimizer().ema_decay(), state_.applied_updates))}};
 }
 
 absl::Status Trainer::Step() {

@@ -50,5 +50,17 @@ TEST(FormatExact, ReadsBackAsTheSameBits) {
   EXPECT_NE(FormatExact(0.1), FormatExact(std::nextafter(0.1, 1)));
 }
 
+TEST(MatchesPattern, AStarStandsForAnything) {
+  EXPECT_TRUE(MatchesPattern("layers.0.experts", "layers.*.experts"));
+  EXPECT_TRUE(MatchesPattern("layers.0.experts", "*"));
+  EXPECT_TRUE(MatchesPattern("layers.0.experts", "layers.0.experts"));
+  EXPECT_TRUE(MatchesPattern("abab", "*ab"));
+  EXPECT_TRUE(MatchesPattern("", "**"));
+  EXPECT_FALSE(MatchesPattern("layers.0.experts", "layers.*.dense"));
+  EXPECT_FALSE(MatchesPattern("layers.0.experts", "layers.0"));
+  EXPECT_FALSE(MatchesPattern("layers.0", "layers.0.*"));
+  EXPECT_FALSE(MatchesPattern("head", ""));
+}
+
 }  // namespace
 }  // namespace angel_ptm

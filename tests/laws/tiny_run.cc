@@ -17,6 +17,7 @@
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
 #include "optim/adamw.h"
+#include "optim/ema.h"
 #include "optim/schedule.h"
 #include "tests/plan/plan_testing.h"
 
@@ -101,7 +102,8 @@ class Rank {
                             .scalars = {.learning_rate = 1e-2f,
                                         .gradient_scale = static_cast<float>(ClipFactor(norm, 0.5) / count),
                                         .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
-                                        .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))}};
+                                        .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))},
+                            .ema = {static_cast<float>(EmaRate(run_.ema_decay, step + 1))}};
     };
     const std::array<double, kStepPayload> payload = {sums.loss, sums.targets, 0, 0};
     if (!run_.join || step + 1 == run_.steps) return executor_->RunUpdate(step, payload, decide);
@@ -228,6 +230,7 @@ Graph TinyGraph(const TinyRun& run) {
   Graph graph =
       BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute));
   AppendAdamW(graph);
+  if (run.ema_decay > 0) AppendEma(graph);
   return graph;
 }
 

@@ -31,8 +31,9 @@ struct TinyRun {
   int64_t device_bytes = 0;
   int prefetch_steps = 4;
   int accumulation = 1;
-  bool join = false;  // play each update beside the next step's first micro-step
-  int steps = 3;      // the run ends before this step
+  double ema_decay = 0;  // of an average of the weights; 0: none
+  bool join = false;     // play each update beside the next step's first micro-step
+  int steps = 3;         // the run ends before this step
   int threads = 1;
   uint64_t seed = 7;
   int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
@@ -50,8 +51,9 @@ struct TinyRun {
 };
 
 struct TinyResult {
-  std::vector<double> losses, norms;                    // by step
-  std::vector<std::vector<float>> parameters, moments;  // by unit: whole vectors, moments 1 and 2 one after the other
+  std::vector<double> losses, norms;  // by step
+  std::vector<std::vector<float>> parameters,
+      moments;  // by unit: whole vectors, all other saved states one after the other
   int64_t device_arena_bytes = 0, host_arena_bytes = 0;
   int64_t moves = 0;  // kMove steps of both segments
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};

@@ -165,7 +165,8 @@ HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
           .rms_norm_eps = static_cast<float>(c.rms_norm_eps()),
           .tie_word_embeddings = c.tie_word_embeddings(),
           .initializer_range = static_cast<float>(c.initializer_range()),
-          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient())};
+          .router_aux_loss_coefficient = static_cast<float>(c.router_aux_loss_coefficient()),
+          .freeze = {config.freeze().begin(), config.freeze().end()}};
 }
 
 HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {

@@ -1,0 +1,25 @@
+#include "optim/ema.h"
+
+#include <algorithm>
+
+#include "angel_ptm/base/check.h"
+
+namespace angel_ptm {
+
+void AppendEma(Graph& graph) {
+  APTM_CHECK(graph.update_begin < static_cast<OpId>(graph.ops.size()), "there is no update segment");
+  APTM_CHECK(FindState(graph.states, kEmaState) < 0, "the average exists already");
+  const StateId ema = static_cast<StateId>(graph.states.size());
+  graph.states.push_back({.name = kEmaState, .start = StateSpec::Start::kParameters});
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    if (!graph.units[u].trainable) continue;
+    graph.ops.push_back({.kind = OpKind::kEma, .phase = Phase::kUpdate, .unit = u, .states = {ema, kParameterState}});
+  }
+}
+
+double EmaRate(double decay, int64_t t) {
+  const double updates = static_cast<double>(t);
+  return 1 - std::min(decay, updates / (updates + 9));
+}
+
+}  // namespace angel_ptm

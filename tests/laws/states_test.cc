@@ -1,0 +1,125 @@
+// Law 1 for what is not in every run: an average of the weights, and units that are not trained.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "optim/adamw.h"
+#include "optim/ema.h"
+#include "tests/laws/tiny_run.h"
+
+namespace angel_ptm {
+namespace {
+
+// The same run at every stage and budget, in worlds of one and two, joined or not, gives the bits of the plain one.
+void ExpectSameBits(TinyRun run) {
+  for (int world : {1, 2}) {
+    run.zero_stage = 0;
+    run.device_bytes = 0;
+    run.join = false;
+    const auto plain = TrainLocally(run, world);
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    for (int stage : {0, 1, 2, 3}) {
+      for (int percent : {100, 60, 35}) {
+        SCOPED_TRACE(testing::Message() << world << " ranks, stage " << stage << ", budget " << percent << " %");
+        run.zero_stage = stage;
+        run.join = stage % 2 == 1;
+        run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+        const auto result = TrainLocally(run, world);
+        ASSERT_TRUE(result.ok()) << result.status();
+        EXPECT_EQ(result->Difference(*plain), "");
+      }
+    }
+  }
+}
+
+TEST(EmaTest, SameBitsWhereverItRests) { ExpectSameBits({.accumulation = 2, .ema_decay = 0.9}); }
+
+// The average of a run of two steps is what the formula makes of the weights of each.
+TEST(EmaTest, IsTheAverageOfTheWeightsBehindEachUpdate) {
+  TinyRun run{.zero_stage = 3, .ema_decay = 0.05};  // below the warm-up's t / (t + 9): in force from the first update
+  std::vector<TinyResult> after;
+  for (int steps : {0, 1, 2}) {
+    run.steps = steps;
+    const auto result = TrainLocally(run, 1);
+    ASSERT_TRUE(result.ok()) << result.status();
+    after.push_back(*result);
+  }
+  const Graph graph = TinyGraph(run);
+  for (size_t u = 0; u < graph.units.size(); ++u) {
+    const size_t n = after[0].parameters[u].size();
+    ASSERT_EQ(after[2].moments[u].size(), 3 * n);
+    for (size_t i = 0; i < n; i += 7) {
+      const double p0 = static_cast<double>(after[0].parameters[u][i]);
+      const double p1 = static_cast<double>(after[1].parameters[u][i]);
+      const double p2 = static_cast<double>(after[2].parameters[u][i]);
+      const double want = 0.05 * (0.05 * p0 + 0.95 * p1) + 0.95 * p2;
+      ASSERT_NEAR(static_cast<double>(after[2].moments[u][2 * n + i]), want, 1e-6) << graph.units[u].name << " " << i;
+    }
+  }
+}
+
+TEST(EmaTest, ItsDecayWarmsUp) {
+  EXPECT_DOUBLE_EQ(EmaRate(0.999, 1), 0.9);
+  EXPECT_DOUBLE_EQ(EmaRate(0.999, 91), 1 - 0.91);
+  EXPECT_DOUBLE_EQ(EmaRate(0.999, 1'000'000), 1 - 0.999);
+}
+
+TinyRun Frozen() {
+  TinyRun run{.accumulation = 2};
+  run.shape.num_hidden_layers = 2;
+  run.shape.freeze = {"embedding", "layers.0.*"};
+  return run;
+}
+
+TEST(FrozenTest, SameBitsWhereverItRests) { ExpectSameBits(Frozen()); }
+
+TEST(FrozenTest, OnlyTheOthersLearn) {
+  TinyRun run = Frozen();
+  run.zero_stage = 2;
+  const auto trained = TrainLocally(run, 2);
+  run.steps = 0;
+  const auto initial = TrainLocally(run, 2);
+  ASSERT_TRUE(trained.ok() && initial.ok()) << trained.status() << initial.status();
+  const Graph graph = TinyGraph(run);
+  int frozen = 0;
+  for (size_t u = 0; u < graph.units.size(); ++u) {
+    const Unit& unit = graph.units[u];
+    EXPECT_EQ(unit.trainable, unit.name != "embedding" && unit.name.substr(0, 8) != "layers.0") << unit.name;
+    EXPECT_EQ(trained->parameters[u] == initial->parameters[u], !unit.trainable) << unit.name;
+    EXPECT_EQ(trained->moments[u].empty(), !unit.trainable) << unit.name;
+    frozen += unit.trainable ? 0 : 1;
+  }
+  EXPECT_EQ(frozen, 3);
+}
+
+// No gradients, no moments, no reductions, and less memory for it.
+TEST(FrozenTest, NothingIsKeptOrSentForIt) {
+  const TinyRun run = Frozen();
+  TinyRun all = run;
+  all.shape.freeze.clear();
+  const auto frozen = TrainLocally(run, 2), trained = TrainLocally(all, 2);
+  ASSERT_TRUE(frozen.ok() && trained.ok()) << frozen.status() << trained.status();
+  for (StateId s : {kGradientState, kMoment1State, kMoment2State}) {
+    EXPECT_LT(frozen->state_bytes[s], trained->state_bytes[s] / 2);
+  }
+  EXPECT_EQ(frozen->state_bytes[kParameterState], trained->state_bytes[kParameterState]);
+  EXPECT_LT(frozen->device_arena_bytes, trained->device_arena_bytes);
+}
+
+TEST(FrozenTest, ABitThatIsTrainedAllTheSameIsSeen) {
+  TinyRun run = Frozen();
+  const auto plain = TrainLocally(run, 1);
+  run.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+    for (const StateView& view : StateViews(layout, machine)) {
+      if (step == 1 && micro == 0 && view.unit == 0 && view.state == kParameterState) view.own_slice[5] += 1e-3f;
+    }
+  };
+  const auto tampered = TrainLocally(run, 1);
+  ASSERT_TRUE(plain.ok() && tampered.ok());
+  EXPECT_NE(tampered->Difference(*plain), "");
+}
+
+}  // namespace
+}  // namespace angel_ptm
