@@ -118,7 +118,7 @@ class Planner {
   Planner(const Graph& graph, const BackendFacts& facts, const PlanOptions& options, const Layout* layout)
       : graph_(graph), facts_(facts), options_(options), given_layout_(layout) {}
 
-  absl::StatusOr<Plan> Make(int64_t* least_device_bytes) const;
+  absl::StatusOr<Plan> Make(int64_t* least_device_bytes);
 
  private:
   // What the tightest candidate needs, and how it is found again.
@@ -154,10 +154,10 @@ class Planner {
   bool FitsByArithmetic(bool update, size_t on_device, int parts) const;
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
-  Tightest FindTightest() const;
+  Tightest FindTightest();
   bool PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const;
-  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent) const;
-  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) const;
+  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
+  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
   absl::Status Refusal(const Tightest& tightest) const;
   std::string WhyTooSmall(const Tightest& tightest) const;
 
@@ -165,6 +165,9 @@ class Planner {
   const BackendFacts& facts_;
   const PlanOptions& options_;
   const Layout* const given_layout_;
+  // The update in natural order for LayoutWith(0), the layout of every candidate that offloads: kept for the first of
+  // them, as it is long.
+  Segment update_on_host_;
 };
 
 bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
@@ -203,7 +206,7 @@ Candidate Planner::CandidateFor(int parts) const {
 
 // The candidate that needs least: all state on the host, every activation too as soon as a byte is short, nothing
 // early. Where it has holes, more room for activations that stay may make up for it.
-Planner::Tightest Planner::FindTightest() const {
+Planner::Tightest Planner::FindTightest() {
   const Layout layout = LayoutWith(0);
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
@@ -211,7 +214,7 @@ Planner::Tightest Planner::FindTightest() const {
   // Of an update nothing can leave.
   const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
-  update = Segment();
+  update_on_host_ = std::move(update);
   Tightest tightest;
   for (const int64_t percent : {0, 1, 2, 4, 8}) {
     const int64_t live_bytes_max = least_live + least_live / 100 * percent;
@@ -242,7 +245,7 @@ bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Se
   return true;
 }
 
-std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) const {
+std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
   plan.layout = candidate.layout;
@@ -250,7 +253,8 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   plan.micro_step = Natural(/*update=*/false, plan.layout);
   if (!PlaceSegment(candidate, early_percent, plan.micro_step)) return std::nullopt;
   if (HasUpdate()) {
-    plan.update = Natural(/*update=*/true, plan.layout);
+    const bool at_hand = candidate.may_offload && !update_on_host_.steps.empty();
+    plan.update = at_hand ? std::exchange(update_on_host_, {}) : Natural(/*update=*/true, plan.layout);
     if (!PlaceSegment(candidate, early_percent, plan.update)) return std::nullopt;
   }
   for (int t = 0; t < kTierCount; ++t) {
@@ -263,8 +267,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   return plan;
 }
 
-std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate,
-                                           std::initializer_list<int64_t> early_percents) const {
+std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) {
   for (const int64_t early_percent : early_percents) {
     if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
   }
@@ -298,7 +301,7 @@ absl::Status Planner::Refusal(const Tightest& tightest) const {
                                                    " more; ", WhyTooSmall(tightest)));
 }
 
-absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
+absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
     const Layout layout = LayoutWith(AllHomes());
     std::optional<Plan> plan = Place({layout, false, LiveBytesMax(Base(layout), 0)}, kMuchEarly);

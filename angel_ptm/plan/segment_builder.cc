@@ -264,6 +264,13 @@ class UpdateBuilder : public Builder {
   using Builder::Builder;
 
   Segment Build() {
+    // A staged page comes and goes in two to three steps.
+    size_t pages = 0;
+    for (const Home& home : layout_.homes) {
+      if (home.range.tier == TierKind::kHost) pages += static_cast<size_t>(home.range.bytes / layout_.page_bytes + 1);
+    }
+    segment_.steps.reserve(pages * 5 / 2);
+    segment_.regions.reserve(segment_.regions.size() + pages * 3 / 2);
     for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
       const Op& o = graph_.ops[op];
       if (o.kind == OpKind::kAdamW && !norm_done_) Norm();
