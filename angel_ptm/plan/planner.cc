@@ -92,13 +92,18 @@ int64_t MostLiveBytes(const Segment& segment) {
   return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
 }
 
-// Pages that an update moves if all state rests on the host: the plan has some steps for each, about 1 KiB in all.
+// Pages of parameters and gradients, which an update moves if they rest on the device and the optimizer's states on the
+// host: the plan has some steps for each, about 1 KiB in all.
 constexpr int64_t kPagesMax = int64_t{1} << 20;
 
 absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
   const auto pages_of = [&](int64_t page_bytes) {
     int64_t pages = 0;
-    for (const Home& home : layout.homes) pages += (home.range.bytes + page_bytes - 1) / page_bytes;
+    for (const Home& home : layout.homes) {
+      if (home.state == kParameterState || home.state == kGradientState) {
+        pages += (home.range.bytes + page_bytes - 1) / page_bytes;
+      }
+    }
     return pages;
   };
   const int64_t pages = pages_of(layout.page_bytes);
@@ -106,7 +111,7 @@ absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
   int64_t enough = layout.page_bytes;
   while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
   return absl::InvalidArgumentError(absl::StrCat(
-      "graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes, ", which cuts a rank's state into ", pages,
+      "graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes, ", which cuts a rank's parameters and gradients into ", pages,
       " pages, a plan moves at most ", kPagesMax, ": set memory.page_bytes=", enough, " or more"));
 }
 
@@ -127,7 +132,7 @@ class Planner {
   Planner(const Graph& graph, const BackendFacts& facts, const PlanOptions& options, const Layout* layout)
       : graph_(graph), facts_(facts), options_(options), given_layout_(layout) {}
 
-  absl::StatusOr<Plan> Make(int64_t* least_device_bytes) const;
+  absl::StatusOr<Plan> Make(int64_t* least_device_bytes);
 
  private:
   // What the tightest candidate needs, and how it is found again.
@@ -163,10 +168,10 @@ class Planner {
   bool FitsByArithmetic(bool update, size_t on_device, int parts) const;
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
-  Tightest FindTightest() const;
+  Tightest FindTightest();
   bool PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const;
-  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent) const;
-  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) const;
+  std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
+  std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
   absl::Status Refusal(const Tightest& tightest) const;
   std::string WhyTooSmall(const Tightest& tightest) const;
 
@@ -212,7 +217,7 @@ Candidate Planner::CandidateFor(int parts) const {
 
 // The candidate that needs least: all state on the host, every activation too as soon as a byte is short, nothing
 // early. Where it has holes, more room for activations that stay may make up for it.
-Planner::Tightest Planner::FindTightest() const {
+Planner::Tightest Planner::FindTightest() {
   const Layout layout = LayoutWith(0);
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
@@ -220,7 +225,6 @@ Planner::Tightest Planner::FindTightest() const {
   // Of an update nothing can leave.
   const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
-  update = Segment();
   Tightest tightest;
   for (const int64_t percent : {0, 1, 2, 4, 8}) {
     const int64_t live_bytes_max = least_live + least_live / 100 * percent;
@@ -251,7 +255,7 @@ bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Se
   return true;
 }
 
-std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) const {
+std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
   plan.layout = candidate.layout;
@@ -277,8 +281,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   return plan;
 }
 
-std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate,
-                                           std::initializer_list<int64_t> early_percents) const {
+std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) {
   for (const int64_t early_percent : early_percents) {
     if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
   }
@@ -312,7 +315,7 @@ absl::Status Planner::Refusal(const Tightest& tightest) const {
                                                    " more; ", WhyTooSmall(tightest)));
 }
 
-absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) const {
+absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
     const Layout layout = LayoutWith(AllHomes());
     std::optional<Plan> plan = Place({layout, false, LiveBytesMax(Base(layout), 0)}, kMuchEarly);

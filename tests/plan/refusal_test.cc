@@ -85,7 +85,7 @@ TEST_F(Refusal, NamesThePageSizeThatKeepsThePlanSmall) {
   const PlanOptions options{.page_bytes = 4096, .device_bytes = int64_t{8} << 30};
   const absl::Status refused = MakePlan(graph, plan_testing::FactsFor(graph), options).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("set memory.page_bytes=32768 or more"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("set memory.page_bytes=16384 or more"));
 }
 
 TEST_F(Refusal, TellsHomesFromInputsAndOutputs) {
