@@ -25,10 +25,10 @@ absl::StatusOr<LossSums> Evaluator::Evaluate() {
   LossSums mine;
   for (int64_t step = 0; step < source.step_count(); ++step) {
     for (int64_t micro = 0; micro < source.MicroBatchesPerStep(world); ++micro) {
-      feeder_.Feed({.first_sample = step * source.samples_per_step(),
-                    .micro = micro,
-                    .rank = communicator_.rank(),
-                    .world = world});
+      RETURN_IF_ERROR(feeder_.Feed({.first_sample = step * source.samples_per_step(),
+                                    .micro = micro,
+                                    .rank = communicator_.rank(),
+                                    .world = world}));
       RETURN_IF_ERROR(executor_.RunMicroStep(/*accumulate=*/false, step));
       Add(mine, feeder_.Losses());
     }

@@ -89,7 +89,7 @@ absl::Status Trainer::MicroSteps(LossSums& sums) {
     // A step may take longer than whoever asks for the stop is going to wait.
     if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
     if (stop_) return absl::OkStatus();
-    run_.feeder->Feed(Place(micro));
+    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
     RETURN_IF_ERROR(run_.executor->RunMicroStep(micro > 0, state_.next_step));
     const LossSums losses = run_.feeder->Losses();
     sums.loss += losses.loss;
@@ -156,7 +156,7 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
-    run_.feeder->Feed(Place(micro));
+    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
     ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(micro > 0, state_.next_step));
     RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(found)),
                                                 std::as_bytes(std::span(&mine, 1)),

@@ -83,7 +83,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 }
 
 std::string TinyTrainer::FirstNonFinite() {
-  feeder_->Feed(Place(0));
+  OrDie(feeder_->Feed(Place(0)));
   const NonFinite found = OrDie(executor_->FindNonFinite(/*accumulate=*/false, step_));
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
@@ -99,7 +99,7 @@ UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
 void TinyTrainer::Step() {
   LossSums sums;
   for (int64_t micro = 0; micro < samples_->MicroBatchesPerStep(communicator_.size()); ++micro) {
-    feeder_->Feed(Place(micro));
+    OrDie(feeder_->Feed(Place(micro)));
     OrDie(executor_->RunMicroStep(micro > 0, step_));
     const LossSums losses = feeder_->Losses();
     sums.loss += losses.loss;

@@ -198,7 +198,7 @@ absl::Status Probe::Steps() {
   const AdamwConfig& adamw = config_.optimizer().adamw();
   std::vector<float> losses, norms, rates;
   for (int step = 0; step < kSteps; ++step) {
-    feeder_->Feed({});
+    RETURN_IF_ERROR(feeder_->Feed({}));
     RETURN_IF_ERROR(executor_->RunMicroStep(false, step));
     const LossSums sums = feeder_->Losses();
     const double count = sums.weight;

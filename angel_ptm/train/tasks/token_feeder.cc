@@ -18,7 +18,7 @@ TokenFeeder::TokenFeeder(const Graph& graph, Executor& executor, const TokenSour
   losses_.resize(tokens);
 }
 
-void TokenFeeder::Feed(const MicroBatchPlace& place) {
+absl::Status TokenFeeder::Feed(const MicroBatchPlace& place) {
   target_count_ = source_.loader().FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_});
   const float count = static_cast<float>(target_count_);
   executor_.WriteInput(tokens_tensor_, tokens_.data());
@@ -26,6 +26,7 @@ void TokenFeeder::Feed(const MicroBatchPlace& place) {
   executor_.WriteInput(positions_tensor_, positions_.data());
   executor_.WriteInput(segment_start_tensor_, segment_start_.data());
   executor_.WriteInput(target_count_tensor_, &count);
+  return absl::OkStatus();
 }
 
 LossSums TokenFeeder::Losses() {
