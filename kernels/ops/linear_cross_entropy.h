@@ -8,8 +8,8 @@
 namespace angel_ptm {
 
 // Linear layer and cross-entropy in one op over chunks of chunk_tokens tokens, so that [T,V] logits never exist.
-// token_loss[T] = logsumexp(x weight^T) - logit[target], 0 where the target is negative. dx[T,H] and dweight[V,H] (+)=, where
-// given, get the gradient of the SUM of token losses. Workspace: chunk_tokens * V fp32.
+// token_loss[T] = logsumexp(x weight^T) - logit[target], 0 where the target is negative. dx[T,H] and dweight[V,H] (+)=,
+// where given, get the gradient of the SUM of token losses. Workspace: chunk_tokens * V fp32.
 struct LinearCrossEntropyArgs {
   Operand token_loss, dx, dweight;  // each gradient may be null
   ConstOperand x, weight;           // [T,H], [V,H]
