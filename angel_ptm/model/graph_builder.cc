@@ -89,6 +89,10 @@ void GraphBuilder::AppendInto(OpKind kind, std::vector<TensorId> outputs, std::v
       continue;
     }
     const Tensor& given = graph_.tensors[op.outputs[i]];
+    const auto slot = op.outputs.begin() + static_cast<int64_t>(i);
+    APTM_CHECK(
+        std::find(op.outputs.begin(), slot, *slot) == slot && std::ranges::find(op.inputs, *slot) == op.inputs.end(),
+        Name(kind), " has ", given.name, " in two slots, one of them an output");
     APTM_CHECK(given.shape == specs[i].shape && given.dtype == specs[i].dtype, Name(kind), " output ", i, " is ",
                given.shape.ToString(), ", its shape rule wants ", specs[i].shape.ToString());
   }

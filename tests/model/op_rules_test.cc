@@ -49,11 +49,12 @@ TEST(OpRules, AccessSaysWhatIsReadAndWritten) {
   EXPECT_DEATH(AccessOf({.kind = OpKind::kAdamW}, 4), "AdamW has no slot 4");
 }
 
-TEST(OpRulesDeathTest, AMissingOperandIsNamed) {
+TEST(OpRulesDeathTest, AnOperandThatDoesNotFitIsNamed) {
   GraphBuilder builder("graph");
   const TensorId x = builder.AddInput("x", {4, 8}, DType::kFloat32);
   EXPECT_DEATH(builder.Append(OpKind::kMatmul, "c", {x, kNone}), "Matmul input 1 \\(b\\) is missing");
   EXPECT_DEATH(builder.Append(OpKind::kMatmul, "c", {x}), "Matmul has 2 inputs, got 1");
+  EXPECT_DEATH(builder.AppendInto(OpKind::kAdd, {x}, {x}), "Add has x in two slots, one of them an output");
 }
 
 TEST(Cost, BytesAreThoseOfOperandsThatMove) {

@@ -1,0 +1,27 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_GELU_H_
+#define ANGEL_PTM_KERNELS_OPS_GELU_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// y[n] = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU by its tanh approximation (Hendrycks & Gimpel 2016; the
+// diffusers' approximate="tanh", transformers' "gelu_new"). Finite for every finite x.
+struct GeluArgs {
+  Operand y;
+  ConstOperand x;
+  int64_t n = 0;
+};
+
+// dx[n] = dy times that function's derivative at x.
+struct GeluGradArgs {
+  Operand dx;
+  ConstOperand dy, x;
+  int64_t n = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_GELU_H_
