@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/exec/kernel_call.h"
-#include "comm/communicator.h"
+#include "comm/ordered_reduce_scatter.h"
 #include "kernels/cpu/workspace.h"
 
 namespace angel_ptm {
@@ -42,7 +42,7 @@ absl::StatusOr<BackendFacts> CpuFacts(const Graph& graph, int world_size, int th
   }
   for (const Unit& unit : graph.units) {
     facts.reduce_scratch_bytes.push_back(
-        Communicator::ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
+        ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
   }
   return facts;
 }

@@ -11,6 +11,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/kernel_call.h"
 #include "angel_ptm/exec/residency.h"
+#include "comm/ordered_reduce_scatter.h"
 
 namespace angel_ptm {
 namespace {
@@ -319,8 +320,8 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
   for (const ElementSpan& gap : gaps_[step.unit]) {
     std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
   }
-  return machine_.communicator->ReduceScatterOrdered(Floats(Bytes(segment, step.dst)), gradient, accumulate_,
-                                                     Bytes(segment, step.scratch), Tag(index));
+  return OrderedReduceScatter(*machine_.communicator, Floats(Bytes(segment, step.dst)), gradient, accumulate_,
+                              Bytes(segment, step.scratch), Tag(index));
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {

@@ -89,7 +89,7 @@ class Trainer {
   std::vector<int32_t> token_bytes_;
 
   std::unique_ptr<RunPlan> plan_;
-  std::unique_ptr<Tier> device_, host_;
+  std::shared_ptr<Tier> device_, host_;
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_, validation_executor_;
@@ -147,6 +147,8 @@ absl::Status Trainer::MakeMachine() {
   };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice)));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost)));
+  communicator_.KeepAlive(device_);
+  communicator_.KeepAlive(host_);
   machine_ = {device_.get(),   host_.get(), &communicator_, &CpuKernels(), &lanes_, derived_.threads_per_rank,
               options_.publish};
   const AdamwConfig& adamw = config_.optimizer().adamw();
