@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "comm/mpi.h"
+#include "comm/ordered_reduce_scatter.h"
 #include "comm/ordered_sum.h"
 
 namespace angel_ptm {
@@ -90,16 +91,14 @@ struct Case {
   void AllToAllAndSum(const Buffer& arrived) const {
     const int n = static_cast<int>(small.bytes);
     MPI_Alltoall(large.data.get(), n, MPI_BYTE, arrived.data.get(), n, MPI_BYTE, MPI_COMM_WORLD);
-    std::vector<const float*> x;
-    for (int r = 0; r < size; ++r) x.push_back(arrived.floats().data() + r * (small.bytes / 4));
-    OrderedSum(small.floats().data(), x, small.bytes / 4, false);
+    OrderedSum(small.floats().data(), arrived.floats().data(), small.bytes / 4, size, small.bytes / 4, false);
   }
 };
 
 void BenchSize(MpiWorld& world, int64_t bytes, Communicator& direct, Communicator& messages) {
   const int64_t n = bytes / world.size() / 64 * 64;
   const Buffer large(n * world.size()), small(n), arrived(n * world.size());
-  const Buffer scratch(Communicator::ReduceScratchBytes(n / 4, world.size()));
+  const Buffer scratch(ReduceScratchBytes(n / 4, world.size()));
   const Case c{large, small, scratch, world.rank(), world.size()};
   const Timing copy = Measure([&] {
     for (int r = 1; r < world.size(); ++r)
@@ -111,7 +110,7 @@ void BenchSize(MpiWorld& world, int64_t bytes, Communicator& direct, Communicato
     const char* name = comm == &direct ? "direct reads" : "messages";
     c.Print(name, "all-gather", Measure([&] { Check(comm->AllGather(large.span(), small.span(), {"bench"})); }), copy);
     c.Print(name, "reduce-scatter", Measure([&] {
-              Check(comm->ReduceScatterOrdered(small.floats(), large.floats(), false, scratch.span(), {"bench"}));
+              Check(OrderedReduceScatter(*comm, small.floats(), large.floats(), false, scratch.span(), {"bench"}));
             }),
             copy);
   }

@@ -143,13 +143,7 @@ absl::Status CheckedCommunicator::AllGather(std::span<std::byte> dst, std::span<
   return inner_->AllGather(dst, src, tag);
 }
 
-absl::Status CheckedCommunicator::ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                                       std::span<std::byte> scratch, CallTag tag) {
-  RETURN_IF_ERROR(Admit(CollectiveVerb::kReduceScatter, static_cast<int64_t>(src.size_bytes()), 0, tag));
-  return inner_->ReduceScatterOrdered(dst, src, accumulate, scratch, tag);
-}
-
-absl::Status CheckedCommunicator::AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
+absl::Status CheckedCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   RETURN_IF_ERROR(Admit(CollectiveVerb::kAllToAll, static_cast<int64_t>(dst.size()), 0, tag));
   return inner_->AllToAll(dst, src, tag);
 }

@@ -36,11 +36,10 @@ class CheckedCommunicator final : public Communicator {
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override;
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
+  void KeepAlive(std::shared_ptr<const void> memory) override { inner_->KeepAlive(std::move(memory)); }
 
  private:
   struct Header;

@@ -9,20 +9,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "comm/ordered_sum.h"
 
 namespace angel_ptm {
 namespace {
-
-// Pieces of a sum that are read into scratch stay in the level-2 cache for the addition.
-constexpr int64_t kSumPieceBytes = int64_t{256} << 10;
 
 uint64_t AddressOf(const void* p) { return reinterpret_cast<uint64_t>(p); }
 
 }  // namespace
 
 DirectReadCommunicator::DirectReadCommunicator(ExchangeBoard board, int rank, WaitOptions options)
-    : board_(board), rank_(rank), options_(std::move(options)), x_(static_cast<size_t>(board.size())) {
+    : board_(board), rank_(rank), options_(std::move(options)) {
   board_.slot(rank_).process_id = static_cast<int32_t>(getpid());
 }
 
@@ -106,53 +102,18 @@ absl::Status DirectReadCommunicator::AllGather(std::span<std::byte> dst, std::sp
   return Leave(kVerb, tag, status);
 }
 
-absl::Status DirectReadCommunicator::SumPieces(std::span<float> dst, std::span<float> src, bool accumulate,
-                                               std::byte* scratch) {
-  const int64_t n = static_cast<int64_t>(dst.size());
-  const int64_t piece = kSumPieceBytes / int64_t{sizeof(float)};
-  const int64_t slot_bytes = std::min(kSumPieceBytes, (n * int64_t{sizeof(float)} + 63) / 64 * 64);
-  for (int64_t begin = 0; begin < n; begin += piece) {
-    const int64_t m = std::min(piece, n - begin);
-    for (int i = 0; i < size(); ++i) {
-      const int r = (rank_ + i) % size();
-      if (r == rank_) {
-        x_[r] = src.data() + rank_ * n + begin;
-        continue;
-      }
-      const uint64_t address = board_.slot(r).address + static_cast<uint64_t>(rank_ * n + begin) * sizeof(float);
-      ASSIGN_OR_RETURN(const std::byte* view, View(r, address, m * int64_t{sizeof(float)}, scratch + r * slot_bytes));
-      x_[r] = reinterpret_cast<const float*>(view);
-    }
-    OrderedSum(dst.data() + begin, x_, m, accumulate);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status DirectReadCommunicator::ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                                          std::span<std::byte> scratch, CallTag tag) {
-  const int64_t n = static_cast<int64_t>(dst.size());
-  APTM_CHECK(static_cast<int64_t>(src.size()) == n * size(), "reduce-scatter: src has ", src.size(), " floats, dst ",
-             n);
-  APTM_CHECK(static_cast<int64_t>(scratch.size()) >= Communicator::ReduceScratchBytes(n),
-             "reduce-scatter: ", scratch.size(), " bytes of scratch");
-  constexpr CollectiveVerb kVerb = CollectiveVerb::kReduceScatter;
-  RETURN_IF_ERROR(Enter(kVerb, src.data(), static_cast<int64_t>(src.size_bytes()), 0, tag));
-  return Leave(kVerb, tag, SumPieces(dst, src, accumulate, scratch.data()));
-}
-
-absl::Status DirectReadCommunicator::AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
-  APTM_CHECK(dst.size() == src.size() && dst.size() % static_cast<size_t>(size()) == 0, "all-to-all: dst has ",
-             dst.size(), " bytes, src ", src.size());
-  const int64_t n = static_cast<int64_t>(dst.size()) / size();
+absl::Status DirectReadCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
+  const int64_t n = src.bytes;
+  APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
   constexpr CollectiveVerb kVerb = CollectiveVerb::kAllToAll;
-  RETURN_IF_ERROR(Enter(kVerb, src.data(), n * size(), 0, tag));
+  RETURN_IF_ERROR(Enter(kVerb, src.data, n * size(), 0, tag));
   absl::Status status;
   for (int i = 0; i < size() && n > 0 && status.ok(); ++i) {
     const int r = (rank_ + i) % size();
     if (r == rank_) {
-      std::memcpy(dst.data() + r * n, src.data() + r * n, static_cast<size_t>(n));
+      std::memcpy(dst.data() + r * n, src.data + r * src.stride, static_cast<size_t>(n));
     } else {
-      status = Read(dst.data() + r * n, r, board_.slot(r).address + static_cast<uint64_t>(rank_ * n), n);
+      status = Read(dst.data() + r * n, r, board_.slot(r).address + static_cast<uint64_t>(rank_ * src.stride), n);
     }
   }
   return Leave(kVerb, tag, status);

@@ -1,11 +1,10 @@
 // Collectives between ranks that can read each other's memory: threads of one process (local.h) and processes of one
 // machine (mpi_node.h). Every call is: post the address of my data, wait until all have, read what I need straight from
-// the peers, wait until nobody reads mine. No staging copies; scratch only where a read needs a place to land.
+// the peers, wait until nobody reads mine. No staging copies.
 #ifndef ANGEL_PTM_COMM_DIRECT_READ_H_
 #define ANGEL_PTM_COMM_DIRECT_READ_H_
 
 #include <string>
-#include <vector>
 
 #include "comm/communicator.h"
 #include "comm/exchange_board.h"
@@ -19,19 +18,14 @@ class DirectReadCommunicator : public Communicator {
   int size() const override { return board_.size(); }
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override;
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
 
  protected:
   DirectReadCommunicator(ExchangeBoard board, int rank, WaitOptions options);
 
-  // Makes `bytes` bytes at `address` of peer's memory readable: returns a pointer to them, or copies them to scratch
-  // and returns scratch.
-  virtual absl::StatusOr<const std::byte*> View(int peer, uint64_t address, int64_t bytes, std::byte* scratch) = 0;
-  // Copies them.
+  // Copies `bytes` bytes at `address` of peer's memory.
   virtual absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) = 0;
   // True if a peer may crash when memory of a failed call is freed under it: then a failing rank first lets its readers
   // finish.
@@ -48,14 +42,12 @@ class DirectReadCommunicator : public Communicator {
   absl::Status CheckOffers(CollectiveVerb verb, int64_t bytes, int root) const;
   // Ends this communicator: no peer will wait for it, and its later calls fail.
   absl::Status GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason);
-  absl::Status SumPieces(std::span<float> dst, std::span<float> src, bool accumulate, std::byte* scratch);
 
   ExchangeBoard board_;
   const int rank_;
   const WaitOptions options_;
   uint32_t arrivals_ = 0;
   absl::Status failure_;
-  std::vector<const float*> x_;  // [size] the ranks' pieces of a sum
 };
 
 }  // namespace angel_ptm

@@ -37,9 +37,6 @@ class LocalCommunicator final : public DirectReadCommunicator {
   ~LocalCommunicator() override { board().End(rank()); }
 
  private:
-  absl::StatusOr<const std::byte*> View(int, uint64_t address, int64_t, std::byte*) override {
-    return reinterpret_cast<const std::byte*>(address);
-  }
   absl::Status Read(std::byte* dst, int, uint64_t address, int64_t bytes) override {
     std::memcpy(dst, reinterpret_cast<const void*>(address), static_cast<size_t>(bytes));
     return absl::OkStatus();

@@ -12,7 +12,6 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "comm/mpi_call.h"
-#include "comm/ordered_sum.h"
 #include "comm/running_time.h"
 
 namespace angel_ptm {
@@ -22,8 +21,8 @@ using Clock = std::chrono::steady_clock;
 
 // Peers a rank exchanges with at a time.
 constexpr int kPeersAtOnce = 16;
-// Reductions are worked off in pieces of this size per rank.
-constexpr int64_t kPieceFloats = Communicator::kReducePieceBytes / int64_t{sizeof(float)};
+// An all-gather up to this size costs the number of its messages, not their bytes.
+constexpr int64_t kSmallGatherBytes = int64_t{256} << 10;
 
 // Waiting without stealing the compute lane's core: spin, then yield, then sleep for an eighth of the time waited so
 // far, so that a message is noticed at most so much late.
@@ -57,8 +56,7 @@ MpiMessageCommunicator::MpiMessageCommunicator(int message_tag, WaitOptions opti
     : message_tag_(message_tag), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
-  x_.resize(static_cast<size_t>(size_));
-  const size_t messages = 2 * static_cast<size_t>(std::min(size_, kPeersAtOnce));
+  const size_t messages = 4 * static_cast<size_t>(std::min(size_, kPeersAtOnce));
   requests_.reserve(messages);
   peers_.reserve(messages);
   done_.resize(messages);
@@ -173,44 +171,39 @@ absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, in
   return absl::OkStatus();
 }
 
+absl::Status MpiMessageCommunicator::GatherInRounds(std::byte* dst, int64_t n) {
+  // The blocks of `count` ranks up to `last`: two ranges where they go round the ring's end.
+  const auto each_range = [&](int last, int count, const auto& move) -> absl::Status {
+    const int first = (last - count + 1 + size_) % size_;
+    const int before_end = std::min(count, size_ - first);
+    RETURN_IF_ERROR(move(dst + first * n, before_end * n));
+    return before_end < count ? move(dst, (count - before_end) * n) : absl::OkStatus();
+  };
+  for (int m = 1; m < size_; m *= 2) {
+    const int count = std::min(m, size_ - m), from = (rank_ - m + size_) % size_, to = (rank_ + m) % size_;
+    RETURN_IF_ERROR(each_range(from, count, [&](std::byte* p, int64_t bytes) { return Receive(p, from, bytes); }));
+    RETURN_IF_ERROR(each_range(rank_, count, [&](std::byte* p, int64_t bytes) { return Send(p, to, bytes); }));
+    RETURN_IF_ERROR(AwaitMessages());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status MpiMessageCommunicator::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
   const int64_t n = static_cast<int64_t>(src.size());
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size_, "all-gather: dst has ", dst.size(), " bytes, src ", n);
   RETURN_IF_ERROR(Begin(CollectiveVerb::kAllGather, tag));
   std::byte* mine = dst.data() + rank_ * n;
   if (n > 0 && mine != src.data()) std::memcpy(mine, src.data(), src.size());
+  if (n > 0 && n * size_ <= kSmallGatherBytes) return End(GatherInRounds(dst.data(), n));
   return End(ExchangeWithPeers(src.data(), 0, dst.data(), n, n));
 }
 
-absl::Status MpiMessageCommunicator::ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                                          std::span<std::byte> scratch, CallTag tag) {
-  const int64_t n = static_cast<int64_t>(dst.size());
-  APTM_CHECK(static_cast<int64_t>(src.size()) == n * size_, "reduce-scatter: src has ", src.size(), " floats, dst ", n);
-  const int64_t scratch_bytes = Communicator::ReduceScratchBytes(n);
-  APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduce-scatter: ", scratch.size(), " of ",
-             scratch_bytes, " bytes of scratch");
-  RETURN_IF_ERROR(Begin(CollectiveVerb::kReduceScatter, tag));
-  const int64_t slot_bytes = scratch_bytes / size_;
-  for (int64_t begin = 0; begin < n; begin += kPieceFloats) {
-    const int64_t m = std::min(kPieceFloats, n - begin);
-    const std::byte* send = reinterpret_cast<const std::byte*>(src.data() + begin);
-    absl::Status status =
-        ExchangeWithPeers(send, n * int64_t{sizeof(float)}, scratch.data(), slot_bytes, m * int64_t{sizeof(float)});
-    if (!status.ok()) return End(status);
-    for (int r = 0; r < size_; ++r) x_[r] = reinterpret_cast<const float*>(scratch.data() + r * slot_bytes);
-    x_[rank_] = src.data() + rank_ * n + begin;
-    OrderedSum(dst.data() + begin, x_, m, accumulate);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status MpiMessageCommunicator::AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
-  APTM_CHECK(dst.size() == src.size() && dst.size() % static_cast<size_t>(size_) == 0, "all-to-all: dst has ",
-             dst.size(), " bytes, src ", src.size());
-  const int64_t n = static_cast<int64_t>(dst.size()) / size_;
+absl::Status MpiMessageCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
+  const int64_t n = src.bytes;
+  APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size_, "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
   RETURN_IF_ERROR(Begin(CollectiveVerb::kAllToAll, tag));
-  if (n > 0) std::memcpy(dst.data() + rank_ * n, src.data() + rank_ * n, static_cast<size_t>(n));
-  return End(ExchangeWithPeers(src.data(), n, dst.data(), n, n));
+  if (n > 0) std::memcpy(dst.data() + rank_ * n, src.data + rank_ * src.stride, static_cast<size_t>(n));
+  return End(ExchangeWithPeers(src.data, src.stride, dst.data(), n, n));
 }
 
 // A binomial tree (in ranks relative to the root, a rank receives from the one with its lowest set bit cleared).
@@ -238,11 +231,18 @@ absl::Status MpiMessageCommunicator::Broadcast(std::span<std::byte> dst, int roo
   return absl::OkStatus();
 }
 
-// Everyone to everyone, not a tree: a tree would name a rank that itself waits for the silent one.
+// Everyone has heard of everyone when it has heard of the ranks 1, 2, 4, ... before it, each after it had heard the
+// same.
 absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
   RETURN_IF_ERROR(Begin(CollectiveVerb::kBarrier, tag));
   std::byte sent{1}, received{0};
-  return End(ExchangeWithPeers(&sent, 0, &received, 0, 1));
+  absl::Status status;
+  for (int m = 1; m < size_ && status.ok(); m *= 2) {
+    status = Receive(&received, (rank_ - m + size_) % size_, 1);
+    if (status.ok()) status = Send(&sent, (rank_ + m) % size_, 1);
+    if (status.ok()) status = AwaitMessages();
+  }
+  return End(status);
 }
 
 }  // namespace angel_ptm

@@ -23,9 +23,7 @@ class MpiMessageCommunicator final : public Communicator {
   int size() const override { return size_; }
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override;
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
 
@@ -39,6 +37,9 @@ class MpiMessageCommunicator final : public Communicator {
   // recv + peer * recv_stride. A stride may be 0.
   absl::Status ExchangeWithPeers(const std::byte* send, int64_t send_stride, std::byte* recv, int64_t recv_stride,
                                  int64_t n);
+  // Small all-gathers in log2(size) rounds: before the round of m every rank has the m blocks up to its own (in a ring
+  // of ranks) in dst, and passes them on to the rank m further.
+  absl::Status GatherInRounds(std::byte* dst, int64_t n);
   absl::Status Send(const std::byte* from, int peer, int64_t n);
   absl::Status Receive(std::byte* to, int peer, int64_t n);
   // Until all posted sends and receives are done.
@@ -55,8 +56,7 @@ class MpiMessageCommunicator final : public Communicator {
   absl::Status failure_;
   std::vector<MPI_Request> requests_;  // posted and not done; [i] is with peers_[i]
   std::vector<int> peers_;
-  std::vector<int> done_;        // indices that MPI_Testsome returned
-  std::vector<const float*> x_;  // [size] the ranks' pieces of a sum
+  std::vector<int> done_;  // indices that MPI_Testsome returned
 };
 
 }  // namespace angel_ptm

@@ -44,10 +44,6 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   ~MpiNodeCommunicator() override { board().End(rank()); }
 
  private:
-  absl::StatusOr<const std::byte*> View(int peer, uint64_t address, int64_t bytes, std::byte* scratch) override {
-    RETURN_IF_ERROR(Read(scratch, peer, address, bytes));
-    return scratch;
-  }
   absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) override {
     absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes, transfer_bytes_max_);
     if (status.ok()) return status;

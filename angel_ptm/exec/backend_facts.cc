@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/shard.h"
-#include "comm/communicator.h"
+#include "comm/ordered_reduce_scatter.h"
 
 namespace angel_ptm {
 
@@ -26,7 +26,7 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
   }
   for (const Unit& unit : graph.units) {
     facts.reduce_scratch_bytes.push_back(
-        Communicator::ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
+        ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
   }
   return facts;
 }

@@ -9,6 +9,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/residency.h"
 #include "angel_ptm/model/op_rules.h"
+#include "comm/ordered_reduce_scatter.h"
 #include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
@@ -266,8 +267,8 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
     std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
   }
   const std::span<float> own = Floats(Bytes(segment, step.dst));
-  RETURN_IF_ERROR(machine_.communicator->ReduceScatterOrdered(own, gradient, /*accumulate=*/!micro_batch_.first,
-                                                              Bytes(segment, step.scratch), Tag(index)));
+  RETURN_IF_ERROR(OrderedReduceScatter(*machine_.communicator, own, gradient, /*accumulate=*/!micro_batch_.first,
+                                       Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return absl::OkStatus();
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   machine_.kernels->square_sum({&message_.squares, {own.data()}, static_cast<int64_t>(own.size())}, {.threads = 1});

@@ -26,6 +26,8 @@ absl::Status Run::SetUp() {
   };
   ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice)));
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost)));
+  communicator.KeepAlive(device);
+  communicator.KeepAlive(host);
   machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};
   const AdamwConfig& adamw = config.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),

@@ -43,7 +43,7 @@ struct Run {
   std::unique_ptr<Task> task;
   std::vector<CheckpointFile> files;  // the task's, as they were when it was opened
   std::unique_ptr<RunPlan> plan;
-  std::unique_ptr<Tier> device, host;
+  std::shared_ptr<Tier> device, host;
   Lanes lanes;
   Machine machine;
   std::unique_ptr<Executor> executor, validation_executor;

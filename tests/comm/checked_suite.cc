@@ -114,6 +114,24 @@ TEST_P(CheckedTest, EveryCallModePassesEqualCalls) {
   });
 }
 
+// A message of a failed call may arrive when whoever made the call has gone.
+TEST_P(CheckedTest, MemoryKeptAliveLivesAsLongAsTheTransport) {
+  std::weak_ptr<int> memory;
+  bool alive_within = false;
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    if (comm.rank() != 0 && GetParam().transport == "local") return;
+    {
+      CheckedCommunicator checked(&comm, SequenceCheck::kHistory);
+      const auto owned = std::make_shared<int>(7);
+      memory = owned;
+      checked.KeepAlive(owned);
+    }
+    alive_within = !memory.expired();
+  });
+  EXPECT_TRUE(alive_within);
+  EXPECT_TRUE(memory.expired());
+}
+
 INSTANTIATE_TEST_SUITE_P(Worlds, CheckedTest, testing::ValuesIn(TestWorlds()),
                          [](const auto& instance) { return testing::PrintToString(instance.param); });
 

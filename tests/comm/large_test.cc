@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "comm/ordered_reduce_scatter.h"
 #include "tests/comm/world_under_test.h"
 #include "tests/support/mpi_main.h"
 
@@ -65,10 +66,10 @@ TEST_P(LargeTest, ReduceScatterOfMoreThanTwoToTheThirtyOneBytes) {
     for (int64_t i = 0; i < n * comm.size(); ++i)
       src[static_cast<size_t>(i)] = static_cast<float>((i + comm.rank()) % 1000003);
     const std::unique_ptr<float[]> dst(new float[static_cast<size_t>(n)]);
-    std::vector<std::byte> scratch(static_cast<size_t>(comm.ReduceScratchBytes(n)));
-    const absl::Status status = comm.ReduceScatterOrdered({dst.get(), static_cast<size_t>(n)},
-                                                          {src.get(), static_cast<size_t>(n * comm.size())}, false,
-                                                          scratch, {"large reduction"});
+    std::vector<std::byte> scratch(static_cast<size_t>(ReduceScratchBytes(n, comm.size())));
+    const absl::Status status =
+        OrderedReduceScatter(comm, {dst.get(), static_cast<size_t>(n)},
+                             {src.get(), static_cast<size_t>(n * comm.size())}, false, scratch, {"large reduction"});
     ASSERT_TRUE(status.ok()) << status;
     int64_t wrong = 0;
     for (int64_t i = 0; i < n; ++i) {

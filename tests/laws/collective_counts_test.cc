@@ -55,13 +55,9 @@ class CountingCommunicator : public ForwardingCommunicator {
     }
     return ForwardingCommunicator::AllGather(dst, src, tag);
   }
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override {
-    counts_.reductions.Add(src.size_bytes());
-    return ForwardingCommunicator::ReduceScatterOrdered(dst, src, accumulate, scratch, tag);
-  }
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    counts_.others.Add(dst.size());
+  // The tiny run's units are reduced in one exchange each.
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
+    (tag.what.starts_with("reduce ") ? counts_.reductions : counts_.others).Add(dst.size());
     return ForwardingCommunicator::AllToAll(dst, src, tag);
   }
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
@@ -101,9 +97,9 @@ struct Formula {
   Counts Expected() const {
     const Traffic whole{units, padded_bytes};
     Counts counts;
-    counts.reductions = {kMicroSteps * units, kMicroSteps * padded_bytes};
     counts.norms = 1;
     if (world == 1) return counts;
+    counts.reductions = {kMicroSteps * units, kMicroSteps * padded_bytes};
     if (stage == 0) counts.gradient_gathers = whole;
     if (stage == 1 || stage == 2) counts.parameter_gathers = whole;
     if (stage == 3) counts.parameter_gathers = {kMicroSteps * visited.calls, kMicroSteps * visited.bytes};

@@ -19,29 +19,21 @@ namespace {
 
 constexpr int kWorld = 3;
 
-// Reduces by itself, in the order and manner it is told.
+// Hands over what the ranks send to a reduction in the order it is told.
 class OwnReduction : public ForwardingCommunicator {
  public:
-  enum class Manner { kRight, kReversedRanks, kSwappedLastRanks, kIntoTheSum };
+  enum class Manner { kRight, kReversedRanks, kSwappedLastRanks };
 
   OwnReduction(Communicator& inner, Manner manner) : ForwardingCommunicator(inner), manner_(manner) {}
 
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> /*scratch*/, CallTag tag) override {
-    std::vector<float> from_ranks(src.size());
-    RETURN_IF_ERROR(AllToAll(std::as_writable_bytes(std::span(from_ranks)), std::as_bytes(src), tag));
-    std::vector<int> order = {0, 1, 2};
-    if (manner_ == Manner::kReversedRanks) std::reverse(order.begin(), order.end());
-    if (manner_ == Manner::kSwappedLastRanks) std::swap(order[1], order[2]);
-    for (size_t i = 0; i < dst.size(); ++i) {
-      const auto x = [&](int k) { return from_ranks[order[k] * dst.size() + i]; };
-      if (manner_ == Manner::kIntoTheSum && accumulate) {
-        dst[i] = ((dst[i] + x(0)) + x(1)) + x(2);
-      } else {
-        const float sum = (x(0) + x(1)) + x(2);
-        dst[i] = accumulate ? dst[i] + sum : sum;
-      }
-    }
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
+    RETURN_IF_ERROR(ForwardingCommunicator::AllToAll(dst, src, tag));
+    const auto block = [&](int r) {
+      return dst.subspan(static_cast<size_t>(r * src.bytes), static_cast<size_t>(src.bytes));
+    };
+    const auto swap = [&](int a, int b) { std::swap_ranges(block(a).begin(), block(a).end(), block(b).begin()); };
+    if (manner_ == Manner::kReversedRanks) swap(0, 2);
+    if (manner_ == Manner::kSwappedLastRanks) swap(1, 2);
     return absl::OkStatus();
   }
 
@@ -124,7 +116,6 @@ std::vector<Sabotage> Faults() {
   return {
       {"ReversedRanks", [](TinyRun& run) { run.wrap = Reducing(Manner::kReversedRanks); }},
       {"SwappedRanks", [](TinyRun& run) { run.wrap = Reducing(Manner::kSwappedLastRanks); }},
-      {"SummedIntoTheAccumulator", [](TinyRun& run) { run.wrap = Reducing(Manner::kIntoTheSum); }},
       {"StalePage", PlantStalePage},
       {"DroppedMicroBatch", [](TinyRun& run) { PlantOtherMicroBatch(run, 4, 1 << 20); }},
       {"RepeatedMicroBatch", [](TinyRun& run) { PlantOtherMicroBatch(run, 4, 3); }},

@@ -16,17 +16,14 @@ class ForwardingCommunicator : public Communicator {
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     return inner_.AllGather(dst, src, tag);
   }
-  absl::Status ReduceScatterOrdered(std::span<float> dst, std::span<float> src, bool accumulate,
-                                    std::span<std::byte> scratch, CallTag tag) override {
-    return inner_.ReduceScatterOrdered(dst, src, accumulate, scratch, tag);
-  }
-  absl::Status AllToAll(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+  absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
     return inner_.AllToAll(dst, src, tag);
   }
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
     return inner_.Broadcast(dst, root, tag);
   }
   absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
+  void KeepAlive(std::shared_ptr<const void> memory) override { inner_.KeepAlive(std::move(memory)); }
 
  private:
   Communicator& inner_;

@@ -1,0 +1,31 @@
+// The reduction of gradients: all-to-alls of pieces into bounded scratch, and one sum in rank order. A transport only
+// moves bytes, so every transport gives the same bits.
+#ifndef ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
+#define ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "angel_ptm/base/status.h"
+#include "comm/communicator.h"
+
+namespace angel_ptm {
+
+// What lands at one time from one rank, and from all: the scratch of a reduction is bounded at any world size (up to a
+// million ranks, whose pieces would be a cache line).
+constexpr int64_t kReducePieceBytesMax = int64_t{4} << 20;
+constexpr int64_t kReduceScratchBytesMax = int64_t{64} << 20;
+
+// The scratch OrderedReduceScatter needs for n elements per rank in a world of `size` ranks.
+int64_t ReduceScratchBytes(int64_t n, int size);
+
+// dst[i] (+)= sum over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.size(); src.size() == size*n. With
+// accumulate the ordered sum is formed first and then added to dst once. scratch: at least ReduceScratchBytes(n, size)
+// bytes, 64-byte aligned. Collective; the errors are the communicator's.
+absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, std::span<const float> src,
+                                  bool accumulate, std::span<std::byte> scratch, CallTag tag);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
