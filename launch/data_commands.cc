@@ -27,7 +27,8 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
                                .vocabulary_is_exact = config.model().hunyuan_lm().vocab_size() > 0,
                                .validation_fraction = prepare.validation_fraction(),
-                               .seed = prepare.seed()};
+                               .seed = prepare.seed(),
+                               .memory_bytes_max = MachineFacts().machine_memory_bytes};
   ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));
   std::printf("%s", report.ToString().c_str());
   return absl::OkStatus();

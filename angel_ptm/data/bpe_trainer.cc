@@ -14,13 +14,23 @@ namespace angel_ptm {
 
 void WordCounter::Add(std::string_view text) {
   words_.Reset(text);
-  for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) {
-    ++counts_[absl::string_view(word.data(), word.size())];
-  }
+  for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) Add(word, 1);
+}
+
+void WordCounter::Add(std::string_view word, int64_t count) {
+  const auto [it, inserted] = counts_.try_emplace(absl::string_view(word.data(), word.size()), 0);
+  it->second += count;
+  if (inserted) word_bytes_ += static_cast<int64_t>(word.size());
 }
 
 void WordCounter::Merge(const WordCounter& other) {
-  for (const auto& [word, count] : other.counts_) counts_[word] += count;
+  for (const auto& [word, count] : other.counts_) Add(word, count);
+}
+
+int64_t WordCounter::memory_bytes() const {
+  // A slot and its control byte; long words lie outside of them, with the allocator's own bytes.
+  const int64_t slot = static_cast<int64_t>(sizeof(*counts_.begin())) + 1;
+  return static_cast<int64_t>(counts_.capacity()) * slot + 2 * word_bytes_;
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -22,10 +23,18 @@ class WordCounter {
   void Merge(const WordCounter& other);
 
   const absl::flat_hash_map<std::string, int64_t>& counts() const { return counts_; }
+  absl::flat_hash_map<std::string, int64_t> TakeCounts() { return std::move(counts_); }
+
+  // Of all words, each once; and what the counter holds in memory.
+  int64_t word_bytes() const { return word_bytes_; }
+  int64_t memory_bytes() const;
 
  private:
+  void Add(std::string_view word, int64_t count);
+
   Pretokenizer words_;
   absl::flat_hash_map<std::string, int64_t> counts_;
+  int64_t word_bytes_ = 0;
 };
 
 // A merge of two symbols into a new one. Symbols 0..255 are the bytes; merge number i makes symbol 256 + i.
@@ -49,6 +58,9 @@ struct BpeTrainerOptions {
 // more, or one of them occurs 2^32 times or more.
 absl::StatusOr<std::vector<BpeMerge>> TrainBpe(const absl::flat_hash_map<std::string, int64_t>& word_counts,
                                                const BpeTrainerOptions& options);
+
+// Memory that TrainBpe needs for words of so many bytes in all, the words themselves not included.
+inline int64_t BpeTrainingBytes(int64_t word_bytes) { return 28 * word_bytes; }
 
 }  // namespace angel_ptm
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <set>
+#include <span>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -27,6 +28,11 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+
+// Text whose tokens are in memory at a time; a token may stand for one byte, and vectors grow by doubling.
+constexpr int64_t kEncodedTextBytes = 4 << 20;
+constexpr int64_t kProcessBytes = 32 << 20;  // the program and its libraries
+constexpr int64_t kEncoderBytes = 40 << 20;  // the words that an encoder remembers
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -124,7 +130,43 @@ class Preparation {
     return absl::OkStatus();
   }
 
+  // What any step needs beside the words: a batch of text, repaired, the tokens of a part of it, an encoder per thread.
+  int64_t FixedBytes(int threads) const {
+    int64_t largest = 0;
+    for (const TextFile& file : corpus_.files()) largest = std::max(largest, file.bytes);
+    const int64_t batch = std::min(CorpusOptions().batch_bytes, corpus_.bytes());
+    return kProcessBytes + batch + std::min(batch, largest) + 4 * kEncodedTextBytes + threads * kEncoderBytes;
+  }
+
+  absl::Status FitMemory() {
+    if (options_.memory_bytes_max == 0) return absl::OkStatus();
+    while (threads_ > 1 && FixedBytes(threads_) > options_.memory_bytes_max / 2) --threads_;
+    return CheckMemory(FixedBytes(threads_), "to read and write text");
+  }
+
+  absl::Status CheckMemory(int64_t bytes, const std::string& what) const {
+    if (options_.memory_bytes_max == 0 || bytes <= options_.memory_bytes_max) return absl::OkStatus();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "preparing needs ", FormatBytes(bytes), " of memory ", what, ", this machine or control group has ",
+        FormatBytes(options_.memory_bytes_max), ": raise the limit, or prepare less text"));
+  }
+
+  // That the words counted so far can be put together and merged.
+  absl::Status CheckWords(const std::vector<WordCounter>& counters) const {
+    int64_t counted = 0, word_bytes = 0;
+    for (const WordCounter& counter : counters) {
+      counted += counter.memory_bytes();
+      word_bytes += counter.word_bytes();
+    }
+    // Text is in memory while words are counted, then two counters become one, then they are merged into tokens.
+    const int64_t merged = threads_ == 1 ? 0 : counted;
+    const int64_t later = kProcessBytes + counted + std::max(merged, BpeTrainingBytes(word_bytes));
+    return CheckMemory(std::max(FixedBytes(threads_) + counted, later),
+                       absl::StrCat("to train a tokenizer on ", FormatBytes(word_bytes), " of different words"));
+  }
+
   absl::Status CountWords(absl::flat_hash_map<std::string, int64_t>* counts) {
+    RETURN_IF_ERROR(FitMemory());
     std::vector<WordCounter> counters(static_cast<size_t>(threads_));
     const double share = static_cast<double>(options_.tokenizer_text_bytes_max) / static_cast<double>(corpus_.bytes());
     int64_t first = 0;  // number of the batch's first document in the corpus
@@ -142,10 +184,13 @@ class Preparation {
         if (ToUniform(words[0]) < share) counters[thread].Add(batch.documents[i].text);
       });
       first += static_cast<int64_t>(batch.documents.size());
+      RETURN_IF_ERROR(CheckWords(counters));
     }
-    WordCounter& all = counters[0];
-    for (int t = 1; t < threads_; ++t) all.Merge(counters[t]);
-    *counts = all.counts();
+    for (int t = 1; t < threads_; ++t) {
+      counters[0].Merge(counters[t]);
+      counters[t] = WordCounter();
+    }
+    *counts = counters[0].TakeCounts();
     return absl::OkStatus();
   }
 
@@ -190,17 +235,30 @@ class Preparation {
       Corpus::Batch batch;
       RETURN_IF_ERROR(corpus_.Next(&batch));
       if (batch.texts.empty()) return absl::OkStatus();
-      std::vector<std::vector<int32_t>> ids(batch.documents.size());
-      ParallelFor(threads_, static_cast<int64_t>(batch.documents.size()), [&](int thread, int64_t i) {
-        encoders[thread].Encode(batch.documents[i].text, &ids[i]);
-        ids[i].push_back(kEndOfTextId);
-      });
-      for (size_t i = 0; i < batch.documents.size(); ++i) {
-        const Document& document = batch.documents[i];
-        RETURN_IF_ERROR((document.validation ? validation : train)->AppendDocument(ids[i]));
-        Account(document, ids[i]);
+      for (size_t first = 0; first < batch.documents.size();) {
+        size_t last = first;
+        for (size_t bytes = 0; last < batch.documents.size() && bytes < kEncodedTextBytes; ++last) {
+          bytes += batch.documents[last].text.size();
+        }
+        RETURN_IF_ERROR(
+            EncodeDocuments(std::span(batch.documents).subspan(first, last - first), &encoders, train, validation));
+        first = last;
       }
     }
+  }
+
+  absl::Status EncodeDocuments(std::span<const Document> documents, std::vector<Tokenizer::Encoder>* encoders,
+                               TokenFileWriter* train, TokenFileWriter* validation) {
+    std::vector<std::vector<int32_t>> ids(documents.size());
+    ParallelFor(threads_, static_cast<int64_t>(documents.size()), [&](int thread, int64_t i) {
+      (*encoders)[thread].Encode(documents[i].text, &ids[i]);
+      ids[i].push_back(kEndOfTextId);
+    });
+    for (size_t i = 0; i < documents.size(); ++i) {
+      RETURN_IF_ERROR((documents[i].validation ? validation : train)->AppendDocument(ids[i]));
+      Account(documents[i], ids[i]);
+    }
+    return absl::OkStatus();
   }
 
   void Account(const Document& document, const std::vector<int32_t>& ids) {
@@ -233,7 +291,7 @@ class Preparation {
 
   const PrepareOptions& options_;
   Corpus corpus_;
-  int threads_;
+  int threads_;  // less than asked for where memory is short
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<int64_t> validation_counts_;
   PrepareReport report_;

@@ -25,6 +25,9 @@ struct PrepareOptions {
   int64_t tokenizer_text_bytes_max = 256 << 20;
   uint64_t seed = 0;
   int threads = 0;  // 0: all cores. The result does not depend on it.
+  // Of this process: fewer threads are used where that is enough, else it is an error before the memory is gone. 0: no
+  // bound.
+  int64_t memory_bytes_max = 0;
 };
 
 struct PrepareReport {

@@ -320,6 +320,27 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   EXPECT_EQ(dataset->manifest.seed, 0u);
 }
 
+// Refused with the numbers, where a control group would kill it.
+TEST_F(PrepareTest, StaysWithinItsMemoryOrSaysWhatItNeeds) {
+  ASSERT_TRUE(Prepare(options_).ok());
+  const std::string train = Slurp(options_.output + "/train.tokens");
+  options_.memory_bytes_max = int64_t{40} << 20;
+  EXPECT_THAT(ErrorOf(options_),
+              testing::AllOf(HasSubstr("preparing needs "),
+                             HasSubstr("this machine or control group has 40.0 MiB: raise the limit")));
+  options_.memory_bytes_max = int64_t{120} << 20;  // not for four encoders
+  options_.threads = 4;
+  ASSERT_TRUE(Prepare(options_).ok());
+  EXPECT_EQ(Slurp(options_.output + "/train.tokens"), train);
+  std::mt19937 random(2);
+  std::string text;
+  for (const std::string& word : RandomWords(&random, 200000, 14, "abcdefghijklmnopqrst")) text += word + "\n";
+  Spill(folder_ / "text/en/words.txt", text);
+  options_.memory_bytes_max = int64_t{100} << 20;
+  EXPECT_THAT(ErrorOf(options_), testing::AllOf(HasSubstr(" of memory to train a tokenizer on 1."),
+                                                HasSubstr("MiB of different words, this machine or")));
+}
+
 TEST_F(PrepareTest, WithoutValidationText) {
   options_.validation_fraction = 0;
   const auto report = Prepare(options_);
