@@ -58,8 +58,8 @@ if [[ -z ${SANITIZED:-} ]]; then
     sentence "$kib KiB of address space"
   done
   expect "too many threads for the address space" 1 "address space (ulimit -v)" timeout -k 1 60 bash -c \
-    'ulimit -v 2000000; exec "$@"' - "$program" train "${common[@]}" --set "output.directory=$work/space" \
-    --set numerics.threads_per_rank=100
+    'ulimit -v 1500000; exec "$@"' - "$program" train "${common[@]}" --set "output.directory=$work/space" \
+    --set numerics.threads_per_rank=16
 fi
 
 # A limit on threads; root has none, so root becomes somebody else, who needs copies to read.
