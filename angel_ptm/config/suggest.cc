@@ -29,10 +29,10 @@ const std::string* NearestName(const std::string& wrong, const std::vector<std::
   const std::string lower = absl::AsciiStrToLower(wrong);
   for (const std::string& name : valid) {
     const std::string lower_name = absl::AsciiStrToLower(name);
-    // A name that begins with what was typed is nearer than any other of its length.
+    // A name that begins with what was typed is nearer than any other of its length; of several the shortest.
     const bool begins = !lower.empty() && lower_name.compare(0, lower.size(), lower) == 0;
     const size_t distance = begins ? 1 : EditDistance(lower, lower_name);
-    if (distance < least) {
+    if (distance < least || (distance == least && nearest != nullptr && begins && name.size() < nearest->size())) {
       least = distance;
       nearest = &name;
     }

@@ -92,7 +92,9 @@ class LaneExecutor : public Executor {
   static std::span<float> Floats(std::span<std::byte> bytes) {
     return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4};
   }
-  CallTag Tag(int32_t index) const { return {playing_->names[index], step_}; }
+  // The step of training that a plan's step belongs to.
+  int64_t StepOf(const Step& step) const { return step_ + (playing_ == &joined_ && !step.in_update ? 1 : 0); }
+  CallTag Tag(int32_t index) const { return {playing_->names[index], StepOf(playing_->steps.segment->steps[index])}; }
 
   // A segment with what is worked out once.
   struct BoundSegment {
@@ -219,7 +221,7 @@ absl::Status LaneExecutor::Bind() {
 
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
-  if (machine_.publish) machine_.publish(step_, Tag(index).what);
+  if (machine_.publish) machine_.publish(StepOf(step), Tag(index).what);
   if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
   residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
   switch (step.kind) {

@@ -1,5 +1,7 @@
 #include "angel_ptm/exec/residency.h"
 
+#include "angel_ptm/model/access.h"
+
 namespace angel_ptm {
 namespace {
 
@@ -68,9 +70,11 @@ void Residency::FollowMove(const Segment& segment, const Step& step, bool travel
 void Residency::FollowUpdate(const Segment& segment, const Step& step) {
   const std::vector<StateId>& states = graph_.ops[step.op].states;
   for (size_t i = 0; i < states.size(); ++i) {
-    // Updated in place, so what it writes is the newest copy where the newest copy was.
-    Expect(segment, Elements(step.unit, states[i], step.begin, step.count), step.operands[i],
-           states[i] != kGradientState);
+    // Updated in place, so what it writes is the newest copy where the newest copy was. What it only reads may be on
+    // its way home already, beside it; gradients do not travel in an update.
+    const bool writes = Writes(AccessOf(graph_.ops[step.op], static_cast<int>(i)));
+    if (!writes && states[i] != kGradientState) continue;
+    Expect(segment, Elements(step.unit, states[i], step.begin, step.count), step.operands[i], writes);
   }
 }
 

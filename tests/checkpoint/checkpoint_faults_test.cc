@@ -348,11 +348,11 @@ TEST_F(DamageTest, AMissingFileIsSeen) {
 
 TEST_F(DamageTest, ANewerVersionSaysSo) {
   std::string text = Slurp(path_ + "/manifest.json");
-  text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
+  text.replace(text.find("\"version\": 1"), 12, "\"version\": 3");
   WriteManifest(text);
   const absl::Status status = CheckpointReader::Open(path_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("format version 2, this program reads versions up to 1"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("format version 3, this program reads versions up to 2"));
 }
 
 TEST_F(DamageTest, OtherSlicesAreNamed) {

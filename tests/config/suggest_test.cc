@@ -27,5 +27,11 @@ TEST(Suggest, NothingNear) {
   EXPECT_EQ(SuggestName("", {"beta1"}), "valid names: beta1");
 }
 
+TEST(NearestName, OfSeveralThatBeginSoTheShortest) {
+  EXPECT_EQ(*NearestName("resum", {"resume-from", "resume"}), "resume");
+  EXPECT_EQ(*NearestName("resume", {"resume-from", "resume"}), "resume");
+  EXPECT_EQ(*NearestName("resume-", {"resume-from", "resume"}), "resume-from");
+}
+
 }  // namespace
 }  // namespace angel_ptm
