@@ -50,7 +50,8 @@ absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
   return resuming;
 }
 
-// Beside those of the kernels, which have a team on the compute and one on the host-compute lane: five lanes, the rank's own and what watches its peers.
+// Beside those of the kernels, which have a team on the compute and one on the host-compute lane: five lanes, the
+// rank's own and what watches its peers.
 constexpr int kOtherThreads = 7;
 
 // ranks: of this process. One process `speaks`: says which cores are left idle.

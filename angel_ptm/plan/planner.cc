@@ -110,9 +110,10 @@ absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
   if (pages <= kPagesMax) return absl::OkStatus();
   int64_t enough = layout.page_bytes;
   while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes, ", which cuts a rank's parameters and gradients into ", pages,
-      " pages, a plan moves at most ", kPagesMax, ": set memory.page_bytes=", enough, " or more"));
+  return absl::InvalidArgumentError(absl::StrCat("graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes,
+                                                 ", which cuts a rank's parameters and gradients into ", pages,
+                                                 " pages, a plan moves at most ", kPagesMax,
+                                                 ": set memory.page_bytes=", enough, " or more"));
 }
 
 // One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows

@@ -102,6 +102,33 @@ if await_line "^step 1/" "$work/cut.log" $pid; then
   expect "a token file cut short in a run" 0 "train.tokens was truncated while it was in use: expected" cat "$work/cut.log"
 fi
 
+# An average of the weights beside them, evaluated, sampled from and exported; a run that begins to keep one says so.
+averaging=(--set optimizer.ema_decay=0.5 --set evaluation.every_steps=2 --set evaluation.weights=EMA)
+expect "train with an average" 0 "saved $work/average/checkpoints/step-00000004" train_in average "${averaging[@]}"
+grep -o '"validation_loss": *[0-9.]*' "$work/average/metrics.jsonl" > "$work/of_average"
+expect "train with an average, evaluating the last weights" 0 "saved" \
+  train_in last "${averaging[@]}" --set evaluation.weights=LAST
+grep -o '"validation_loss": *[0-9.]*' "$work/last/metrics.jsonl" > "$work/of_last"
+[[ -s $work/of_last ]] || failed "nothing was evaluated"
+cmp -s "$work/of_average" "$work/of_last" && failed "the average has the validation loss of the last weights"
+expect "inspect an average" 0 "every byte matches" "$program" inspect "$work/average" --verify
+expect "generate from an average" 0 "--- a" "$program" generate --checkpoint "$work/average" --prompt a --tokens 4 --weights ema
+expect "export an average" 0 "compared every tensor" "$program" export --checkpoint "$work/average" --format huggingface \
+  --weights ema --output "$work/hf-average"
+expect "export the last weights" 0 "compared every tensor" "$program" export --checkpoint "$work/average" \
+  --format huggingface --output "$work/hf-last"
+cmp -s "$work/hf-average/model.safetensors" "$work/hf-last/model.safetensors" && failed "the average is exported as the last weights"
+expect "an average that is not there" 1 "has no average of the weights" \
+  "$program" generate --checkpoint "$work/run" --prompt a --tokens 4 --weights ema
+expect "resume with a new average" 0 "the checkpoint has no ema: it begins as the parameters" \
+  train_in run --resume --set steps=6 --set optimizer.ema_decay=0.5
+
+# Frozen units keep their weights, and their checkpoints have nothing but these.
+expect "train with frozen units" 0 "saved $work/frozen/checkpoints/step-00000004" \
+  train_in frozen --set "model.freeze=layers.0.*"
+expect "inspect frozen units" 0 "every byte matches" "$program" inspect "$work/frozen" --verify
+expect "resume frozen units" 0 "resumed" train_in frozen --set "model.freeze=layers.0.*" --resume --set steps=6
+
 # The first steps of a new user: a configuration that explains itself, prepares and trains.
 first_steps() { (cd "$work/first" && "$program" "$@"); }
 mkdir "$work/first"

@@ -26,6 +26,9 @@ for setting in optimizer.adamw.learning_rate=1e300 optimizer.adamw.epsilon=1e-46
   refused "beyond fp32: $setting" "${setting%=*}: too small or too large to compute with" train --set "$setting"
 done
 refused "a decay beyond fp32" "beta2: too close to 0 or 1 to compute with" train --set optimizer.adamw.beta2=0.99999999999
+refused "no average to evaluate" "evaluation.weights: there is no average of the weights, wanted LAST, or optimizer.ema_decay" \
+  train --set evaluation.every_steps=2 --set evaluation.weights=EMA
+refused "an average that never moves" "optimizer.ema_decay: out of range" train --set optimizer.ema_decay=1
 refused "several semantic errors, the first" "sharding.zero_stage: out of range, wanted 0 to 3, got 7" \
   train --set sharding.zero_stage=7 --set model.hunyuan_lm.moe_topk=99
 refused "several semantic errors, the second" "model.hunyuan_lm.moe_topk: tokens cannot visit that many experts" \
@@ -111,6 +114,9 @@ restore
 
 # Checkpoints.
 expect "a run" 0 "saved" train_in run
+refused "a pattern that freezes nothing" 'model.freeze: "layer.*" matches no unit, wanted some of embedding, layers.0.dense' \
+  train --set 'model.freeze=layer.*'
+refused "everything frozen" "model.freeze: leaves nothing to train" train --set 'model.freeze=*'
 refused "an output that exists" "step-00000004 exists already: continue it with --resume" train_in run
 refused "a checkpoint of another model" "is of another model than training: wanted parameter layers.0" \
   train_in run --resume --set model.hunyuan_lm.intermediate_size=128 --set steps=6

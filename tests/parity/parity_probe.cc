@@ -168,10 +168,10 @@ absl::Status Probe::Logits() {
   const int64_t b = batch_.rows, s = batch_.sequence, v = shape_.vocab_size;
   std::map<std::string, std::vector<int32_t>> inputs;
   for (const char* name : {"tokens", "targets", "positions", "segment_start"}) inputs[name].resize(b * s);
-  RETURN_IF_ERROR(samples_->loader()
-                      .FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"],
-                                           inputs["segment_start"]})
-                      .status());
+  RETURN_IF_ERROR(
+      samples_->loader()
+          .FillMicroBatch({}, {inputs["tokens"], inputs["targets"], inputs["positions"], inputs["segment_start"]})
+          .status());
   for (const auto& [name, values] : inputs) {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
