@@ -50,8 +50,7 @@ absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
   return resuming;
 }
 
-// Beside those of the kernels, which have a team on the compute and one on the host-compute lane: five lanes, the
-// rank's own and what watches its peers.
+// Beside those of the kernels: five lanes, the rank's own and what watches its peers.
 constexpr int kOtherThreads = 7;
 
 // ranks: of this process. One process `speaks`: says which cores are left idle.
@@ -62,7 +61,7 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
     const std::string warning = IdleCoresWarning(facts.local_ranks, threads, facts.kernel_threads_max);
     if (!warning.empty()) std::fprintf(stderr, "angel-ptm: %s\n", warning.c_str());
   }
-  return CheckThreads(ranks * 2 * threads, ranks * kOtherThreads);
+  return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
 TrainerOptions OptionsFor(int rank, const Resuming& resuming, std::shared_ptr<ProgressBoard> board) {

@@ -295,8 +295,12 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
   if (!decision_.apply) return;
-  const bool on_host = step.lane == Lane::kHostCompute && machine_.host_kernels != nullptr;
-  playing_->calls[index]->Run(on_host ? *machine_.host_kernels : *machine_.kernels, {.threads = machine_.threads});
+  const bool on_host = step.lane == Lane::kHostCompute;
+  const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
+  // Where the compute lane's processor is the host, its cores are taken: a second OpenMP team would make both of them
+  // sleep at every barrier (measured: a fifth of the step).
+  const int threads = on_host && machine_.host_kernels == nullptr ? 1 : machine_.threads;
+  playing_->calls[index]->Run(kernels, {.threads = threads});
 }
 
 }  // namespace

@@ -41,9 +41,10 @@ struct Machine {
   Communicator* communicator = nullptr;
   const KernelTable* kernels = nullptr;
   Lanes* lanes = nullptr;
-  int threads = 1;          // of the compute lane, and of the host-compute lane
+  int threads = 1;          // of the compute lane, and of the host-compute lane if it has kernels of its own
   PublishActivity publish;  // may be empty
-  // Of the host-compute lane, which works on state that rests on the host; null: `kernels` is the host's.
+  // Of the host-compute lane, which works on state that rests on the host; null: `kernels` is the host's, whose cores
+  // the compute lane has, so that the host-compute lane is one thread beside it.
   const KernelTable* host_kernels = nullptr;
 };
 
