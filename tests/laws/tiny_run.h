@@ -55,7 +55,7 @@ struct TinyResult {
   std::vector<std::vector<float>> parameters,
       moments;  // by unit: whole vectors, all other saved states one after the other
   int64_t device_arena_bytes = 0, host_arena_bytes = 0;
-  int64_t moves = 0;  // kMove steps of both segments
+  int64_t moves = 0;  // kMove steps of the micro-step and the update
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
   std::vector<int64_t> state_bytes;  // by state: what rank 0 stores, on all tiers
   std::string checkpoint;            // saved at the end
