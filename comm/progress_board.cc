@@ -23,7 +23,7 @@ constexpr int64_t kLine = 64;
 template <size_t N>
 void CopyText(std::array<char, N>* to, std::string_view from) {
   const size_t n = std::min(from.size(), N - 1);
-  std::memcpy(to->data(), from.data(), n);
+  std::copy_n(from.begin(), n, to->begin());  // an empty text may be null
   (*to)[n] = 0;
 }
 

@@ -89,7 +89,8 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
     return 1;
   }
-  const std::string* const nearest = NearestName(name, CommandNames());
+  const std::vector<std::string> names = CommandNames();
+  const std::string* const nearest = NearestName(name, names);
   std::fprintf(stderr, "angel-ptm: unknown command %s; %sangel-ptm --help lists them\n", name.c_str(),
                nearest == nullptr ? "" : absl::StrCat("did you mean ", *nearest, "? ").c_str());
   return 1;
