@@ -24,6 +24,11 @@
 namespace angel_ptm {
 namespace {
 
+// Also of empty vectors, whose data() memcmp must not see. The sizes are equal.
+bool EqualBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
 // Sample `index`: random tokens in two documents; every target inside a document counts.
 struct Batch {
   std::vector<int32_t> tokens, targets, positions, segment_start;
@@ -250,10 +255,10 @@ std::string TinyResult::Difference(const TinyResult& other) const {
   }
   for (size_t u = 0; u < parameters.size(); ++u) {
     APTM_CHECK(parameters[u].size() == other.parameters[u].size() && moments[u].size() == other.moments[u].size());
-    if (std::memcmp(parameters[u].data(), other.parameters[u].data(), parameters[u].size() * 4) != 0) {
+    if (!EqualBits(parameters[u], other.parameters[u])) {
       return absl::StrCat("parameters of unit ", u);
     }
-    if (std::memcmp(moments[u].data(), other.moments[u].data(), moments[u].size() * 4) != 0) {
+    if (!EqualBits(moments[u], other.moments[u])) {
       return absl::StrCat("moments of unit ", u);
     }
   }
