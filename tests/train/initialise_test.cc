@@ -118,8 +118,11 @@ TEST(InitialiseTest, EveryParameterHasItsOwnStream) {
 
 TEST(InitialiseTest, OtherStateIsZero) {
   std::vector<float> values(1024, 5.0f);
+  Graph graph = TestGraph();
+  graph.states.resize(3);
+  graph.states[2].start = StateSpec::Start::kZero;
   const StateView view{0, StateId{2}, 0, values, values};
-  InitialiseState(TestGraph(), 1, std::span(&view, 1));
+  InitialiseState(graph, 1, std::span(&view, 1));
   for (float v : values) ASSERT_EQ(v, 0);
 }
 
