@@ -105,41 +105,30 @@ stop_job() {
   expect "SIGUSR1 left a checkpoint" 0 "every byte matches" "$program" inspect "$work/stop" --verify
 }
 
-# killed_rank <number> <ranks> <victim>: a killed rank takes the others down within 10 s, with a sentence that says
-# which and where.
-killed_rank() {
-  local log=$work/killed.$1.log ranks=$2 victim=$3 process start code
-  with_ranks "$ranks" "${endless[@]}" --set "output.directory=$work/killed.$1" > "$log" 2>&1 &
+# signal_rank <label> <signal> <seconds> <what> <ranks> <victim> <option>...: a rank that gets the signal takes the others
+# down within the seconds, with a sentence that says which and, as <what>, how. $log is the job's output.
+signal_rank() {
+  local label=$1 signal=$2 seconds=$3 what=$4 ranks=$5 victim=$6 process start code
+  log=$work/$label.log
+  with_ranks "$ranks" "${endless[@]}" --set "output.directory=$work/$label" "${@:7}" > "$log" 2>&1 &
   local job=$!
   await_line "^step 1/" "$log" $job || return
   process=$(process_of_rank "$victim" $job)
-  [[ -n $process ]] || { failed "killed rank: found no process of rank $victim"; kill_job $job; return; }
+  [[ -n $process ]] || { failed "$label: found no process of rank $victim"; kill_job $job; return; }
   start=$SECONDS
-  kill -KILL "$process"
+  kill "-$signal" "$process"
   wait $job
   code=$?
-  [[ $((SECONDS - start)) -le 10 ]] || failed "killed rank: the job took $((SECONDS - start)) s to end"
-  [[ $code -ne 0 ]] || failed "killed rank: exit 0"
-  expect "killed rank $victim of $ranks" 0 "angel-ptm: rank $victim (pid $process on host " cat "$log"
-  expect "killed rank $victim of $ranks: where it was" 0 ") died at step " cat "$log"
+  [[ $((SECONDS - start)) -le $seconds ]] || failed "$label: the job took $((SECONDS - start)) s to end"
+  [[ $code -ne 0 ]] || failed "$label: exit 0"
+  expect "$label, rank $victim of $ranks" 0 "angel-ptm: rank $victim (pid $process on host " cat "$log"
+  expect "$label, rank $victim of $ranks: how" 0 ") $what at step " cat "$log"
 }
-# stopped_rank <ranks> <victim>: a stopped rank ends the job soon after the limit, with one sentence that says so.
+# killed_rank <number> <ranks> <victim>
+killed_rank() { signal_rank "killed.$1" KILL 10 "died" "$2" "$3"; }
+# stopped_rank <ranks> <victim>: soon after the limit, and in one sentence.
 stopped_rank() {
-  local log=$work/stopped.$1.log ranks=$1 victim=$2 process start code
-  with_ranks "$ranks" "${endless[@]}" --set "output.directory=$work/stopped.$1" --set communication.timeout_seconds=3 \
-    > "$log" 2>&1 &
-  local job=$!
-  await_line "^step 1/" "$log" $job || return
-  process=$(process_of_rank "$victim" $job)
-  [[ -n $process ]] || { failed "stopped rank: found no process of rank $victim"; kill_job $job; return; }
-  start=$SECONDS
-  kill -STOP "$process"
-  wait $job
-  code=$?
-  [[ $((SECONDS - start)) -le 15 ]] || failed "stopped rank: the job took $((SECONDS - start)) s to end"
-  [[ $code -ne 0 ]] || failed "stopped rank: exit 0"
-  expect "stopped rank $victim of $ranks" 0 "angel-ptm: rank $victim (pid $process on host " cat "$log"
-  expect "stopped rank $victim of $ranks: how it was" 0 ") is stopped at step " cat "$log"
+  signal_rank "stopped.$1" STOP 15 "is stopped" "$1" "$2" --set communication.timeout_seconds=3
   [[ $(grep -c "^angel-ptm: " "$log") -eq 1 ]] || failed "stopped rank: not one sentence: $(grep "^angel-ptm: " "$log")"
 }
 
