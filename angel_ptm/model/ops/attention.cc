@@ -2,8 +2,6 @@
 // AttentionGrad: do, o, lse, q, k, qkv, segment_start -> dq, dk, dqkv (value columns).
 #include "kernels/ops/attention.h"
 
-#include <cmath>
-
 #include "angel_ptm/model/ops/qkv_columns.h"
 
 namespace angel_ptm {
@@ -50,8 +48,6 @@ double HeadBytes(const OpView& v, int64_t heads) {
 double Bytes(const OpView& v) { return HeadBytes(v, 2 * (v.attrs().q_heads + v.attrs().kv_heads)); }
 double GradBytes(const OpView& v) { return 2 * Bytes(v); }
 
-float Scale(const OpAttrs& a) { return static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim))); }
-
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
   const OpAttrs& a = b.attrs();
   return MakeKernelCall(AttentionArgs{.o = b.Output(0),
@@ -66,7 +62,7 @@ std::unique_ptr<const KernelCall> Bind(const Binding& b) {
                                       .q_heads = a.q_heads,
                                       .kv_heads = a.kv_heads,
                                       .d = a.head_dim,
-                                      .scale = Scale(a)});
+                                      .scale = AttentionScale(a)});
 }
 
 std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
@@ -88,7 +84,7 @@ std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
                                           .q_heads = a.q_heads,
                                           .kv_heads = a.kv_heads,
                                           .d = a.head_dim,
-                                          .scale = Scale(a)});
+                                          .scale = AttentionScale(a)});
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // CachedAttention: q, k, qkv (value columns), position[1] -> o[B,Q*D], k_cache[B,S,G,D], v_cache. Decoding only.
 #include "kernels/ops/cached_attention.h"
 
-#include <cmath>
-
 #include "angel_ptm/model/ops/qkv_columns.h"
 
 namespace angel_ptm {
@@ -26,21 +24,20 @@ double Bytes(const OpView& v) { return 8.0 * static_cast<double>(v.Out(1).elemen
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
   const OpAttrs& a = b.attrs();
-  return MakeKernelCall(
-      CachedAttentionArgs{.o = b.Output(0),
-                          .k_cache = b.Output(1),
-                          .v_cache = b.Output(2),
-                          .q = b.Input(0),
-                          .k = b.Input(1),
-                          .v = Values(a, b.Input(2)),
-                          .v_stride = QkvWidth(a),
-                          .position = b.InputInts(3),
-                          .b = a.rows,
-                          .s_max = a.sequence,
-                          .q_heads = a.q_heads,
-                          .kv_heads = a.kv_heads,
-                          .d = a.head_dim,
-                          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)))});
+  return MakeKernelCall(CachedAttentionArgs{.o = b.Output(0),
+                                            .k_cache = b.Output(1),
+                                            .v_cache = b.Output(2),
+                                            .q = b.Input(0),
+                                            .k = b.Input(1),
+                                            .v = Values(a, b.Input(2)),
+                                            .v_stride = QkvWidth(a),
+                                            .position = b.InputInts(3),
+                                            .b = a.rows,
+                                            .s_max = a.sequence,
+                                            .q_heads = a.q_heads,
+                                            .kv_heads = a.kv_heads,
+                                            .d = a.head_dim,
+                                            .scale = AttentionScale(a)});
 }
 
 }  // namespace

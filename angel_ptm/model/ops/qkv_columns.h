@@ -1,7 +1,9 @@
-// The columns of a fused tensor of queries, keys and values [T, (Q+2G)*D], for the ops that read or write some of them.
+// The columns of a fused tensor of queries, keys and values [T, (Q+2G)*D], for the ops that read or write some of
+// them, and the scale of their products.
 #ifndef ANGEL_PTM_MODEL_OPS_QKV_COLUMNS_H_
 #define ANGEL_PTM_MODEL_OPS_QKV_COLUMNS_H_
 
+#include <cmath>
 #include <cstddef>
 
 #include "angel_ptm/model/op_rules.h"
@@ -11,6 +13,11 @@ namespace angel_ptm {
 inline int64_t QkvWidth(const OpAttrs& a) { return (a.q_heads + 2 * a.kv_heads) * a.head_dim; }
 inline ColumnRange QueryKeyColumns(const OpAttrs& a) { return {0, (a.q_heads + a.kv_heads) * a.head_dim}; }
 inline ColumnRange ValueColumns(const OpAttrs& a) { return {QueryKeyColumns(a).end, QkvWidth(a)}; }
+
+// What queries times keys are multiplied by.
+inline float AttentionScale(const OpAttrs& a) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
+}
 
 // Where the value columns start.
 inline ConstOperand Values(const OpAttrs& a, ConstOperand qkv) {
