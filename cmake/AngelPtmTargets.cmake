@@ -19,7 +19,9 @@ function(angel_ptm_test name)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest)
   set(registered)
+  set(environment ${ANGEL_PTM_TEST_ENVIRONMENT})
   if(ARG_RANKS)
+    set(environment ${ANGEL_PTM_MPI_TEST_ENVIRONMENT})
     foreach(n IN LISTS ARG_RANKS)
       # mpirun is a terminal to GoogleTest, but nobody sees its colours in a log.
       add_test(NAME ${name}_np${n} COMMAND ${ANGEL_PTM_MPIRUN} -np ${n} --oversubscribe --bind-to none
@@ -38,5 +40,5 @@ function(angel_ptm_test name)
     math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 3")
   endif()
   set_tests_properties(${registered} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-                       ENVIRONMENT "${ANGEL_PTM_TEST_ENVIRONMENT}")
+                       ENVIRONMENT "${environment}")
 endfunction()

@@ -64,7 +64,7 @@ if mkdir "$group" 2> /dev/null; then
   expect "a budget of all of the group's memory" 1 "more than the rank's share of the machine's memory" \
     in_group --set memory.host_bytes=$(((170 << 20) - 66000000))
   # What sanitizers keep for themselves is nobody's budget.
-  if ! ldd "$program" | grep -qE 'lib[at]san'; then
+  if [[ ! $(ldd "$program") =~ lib[at]san ]]; then
     share=$(sed -n 's/.*wanted at most \([0-9]*\) .*/\1/p' <<< "$output")
     expect "a budget of what is left" 0 "saved" in_group --set "memory.host_bytes=$((share - 66000000 - 1000000))"
   fi
