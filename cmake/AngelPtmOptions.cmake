@@ -16,8 +16,9 @@ endif()
 
 set(ANGEL_PTM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 if(ANGEL_PTM_SANITIZE)
+  add_compile_options(-fsanitize=${ANGEL_PTM_SANITIZE} -fno-omit-frame-pointer)
   # g++ 12 sees uninitialized reads in abseil's inlined vectors once sanitizers keep it from inlining.
-  add_compile_options(-fsanitize=${ANGEL_PTM_SANITIZE} -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${ANGEL_PTM_SANITIZE})
   add_compile_definitions(_GLIBCXX_ASSERTIONS)
 endif()

@@ -91,8 +91,8 @@ std::string StarterConfig(const std::string& name, const std::string& input) {
       "", &text);
   std::vector<std::string> open;
   for (const auto& [path, value] : Values(name, input)) {
-    const auto field =
-        std::find_if(fields.begin(), fields.end(), [&](const FieldDescription& f) { return f.path == path; });
+    const auto field = std::find_if(fields.begin(), fields.end(),
+                                    [&path = path](const FieldDescription& f) { return f.path == path; });
     APTM_CHECK(field != fields.end(), path, " is no field");
     const std::vector<std::string> names = absl::StrSplit(path, '.');
     EnterMessages(names, &open, &text);

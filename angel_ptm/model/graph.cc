@@ -61,7 +61,10 @@ uint64_t Hash(const Graph& graph) {
     for (StateId s : op.states) h.Mix(static_cast<uint64_t>(s));
   }
   for (const Parameter& p : graph.parameters) {
-    h.Mix(static_cast<uint64_t>(p.tensor)).Mix(p.weight_decay).Mix(std::bit_cast<uint32_t>(p.init_stddev));
+    h.Mix(static_cast<uint64_t>(p.tensor))
+        .Mix(p.weight_decay)
+        .Mix(p.initial.ones)
+        .Mix(std::bit_cast<uint32_t>(p.initial.stddev));
   }
   for (const Unit& u : graph.units) {
     h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));

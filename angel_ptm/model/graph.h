@@ -82,11 +82,20 @@ struct ExportedName {
   Shape shape;
 };
 
+// What a parameter's elements are before the first step.
+struct InitialValues {
+  static InitialValues Ones() { return {.ones = true}; }
+  static InitialValues Normal(float stddev) { return {.stddev = stddev}; }
+
+  bool ones = false;  // norms; a flag, so that no deviation, however small, means it
+  float stddev = 0;   // else N(0, stddev)
+};
+
 struct Parameter {
   TensorId tensor = kNone;
   TensorId gradient = kNone;  // set by backward; kNone in graphs without one and in units that are not trained
   bool weight_decay = true;   // false for norms and biases
-  float init_stddev = 0;      // N(0, stddev); 0 means all ones
+  InitialValues initial;
   std::vector<ExportedName> exported;
 };
 

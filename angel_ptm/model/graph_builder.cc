@@ -26,8 +26,8 @@ TensorId GraphBuilder::AddInput(std::string name, Shape shape, DType dtype) {
       {.name = std::move(name), .shape = std::move(shape), .dtype = dtype, .tensor_class = TensorClass::kInput});
 }
 
-TensorId GraphBuilder::AddParameter(UnitId unit_id, std::string name, Shape shape, float init_stddev, bool weight_decay,
-                                    std::vector<ExportedName> exported) {
+TensorId GraphBuilder::AddParameter(UnitId unit_id, std::string name, Shape shape, InitialValues initial,
+                                    bool weight_decay, std::vector<ExportedName> exported) {
   Unit& unit = graph_.units[unit_id];
   const int64_t offset = (unit.elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
   unit.elements = offset + shape.elements();
@@ -38,7 +38,7 @@ TensorId GraphBuilder::AddParameter(UnitId unit_id, std::string name, Shape shap
                                      .unit_offset = offset});
   unit.parameters.push_back(static_cast<int32_t>(graph_.parameters.size()));
   graph_.parameters.push_back(
-      {.tensor = tensor, .weight_decay = weight_decay, .init_stddev = init_stddev, .exported = std::move(exported)});
+      {.tensor = tensor, .weight_decay = weight_decay, .initial = initial, .exported = std::move(exported)});
   return tensor;
 }
 

@@ -32,7 +32,7 @@ class GraphBuilder {
   void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
   UnitId AddUnit(std::string name);
   // Adds a parameter at the end of the unit's flat vector and returns its tensor.
-  TensorId AddParameter(UnitId unit, std::string name, Shape shape, float init_stddev, bool weight_decay,
+  TensorId AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial, bool weight_decay,
                         std::vector<ExportedName> exported);
   TensorId AddTensor(Tensor tensor);
   TensorId AddInput(std::string name, Shape shape, DType dtype);

@@ -49,10 +49,12 @@ class LanguageModel {
 
  private:
   TensorId Weight(UnitId unit, const std::string& name, int64_t out, int64_t in, std::vector<ExportedName> exported) {
-    return builder_.AddParameter(unit, name, {out, in}, shape_.initializer_range, true, std::move(exported));
+    return builder_.AddParameter(unit, name, {out, in}, InitialValues::Normal(shape_.initializer_range), true,
+                                 std::move(exported));
   }
   TensorId Norm(UnitId unit, const std::string& name, int64_t size) {
-    return builder_.AddParameter(unit, name, {size}, 0, false, {{absl::StrCat("model.", name, ".weight"), 0, {size}}});
+    return builder_.AddParameter(unit, name, {size}, InitialValues::Ones(), false,
+                                 {{absl::StrCat("model.", name, ".weight"), 0, {size}}});
   }
   TensorId Linear(std::string_view name, TensorId x, TensorId weight) {
     return builder_.Append(OpKind::kMatmul, name, {x, weight}, {.trans_b = true})[0];
@@ -139,10 +141,12 @@ TensorId LanguageModel::RoutedExperts(const std::string& name, UnitId dense, Uni
     gate_up_names.push_back({expert + "up_proj.weight", (2 * i + 1) * f * h, {f, h}});
     down_names.push_back({expert + "down_proj.weight", i * h * f, {h, f}});
   }
-  const TensorId gate_up_proj = builder_.AddParameter(experts, name + "experts.gate_up_proj", {e, 2 * f, h},
-                                                      shape_.initializer_range, true, std::move(gate_up_names));
-  const TensorId down_proj = builder_.AddParameter(experts, name + "experts.down_proj", {e, h, f},
-                                                   shape_.initializer_range, true, std::move(down_names));
+  const TensorId gate_up_proj =
+      builder_.AddParameter(experts, name + "experts.gate_up_proj", {e, 2 * f, h},
+                            InitialValues::Normal(shape_.initializer_range), true, std::move(gate_up_names));
+  const TensorId down_proj =
+      builder_.AddParameter(experts, name + "experts.down_proj", {e, h, f},
+                            InitialValues::Normal(shape_.initializer_range), true, std::move(down_names));
 
   const OpAttrs attrs{.experts = e,
                       .topk = shape_.moe_topk,

@@ -35,14 +35,15 @@ std::vector<Piece> Pieces(std::span<const StateView> views) {
 }
 
 // Fills the part of one parameter that lies in the piece.
-void InitialiseParameter(const Tensor& tensor, float stddev, uint64_t seed, uint32_t stream, const Piece& piece) {
+void InitialiseParameter(const Tensor& tensor, InitialValues initial, uint64_t seed, uint32_t stream,
+                         const Piece& piece) {
   const int64_t first = std::max(piece.first, tensor.unit_offset);
   const int64_t last =
       std::min(piece.first + static_cast<int64_t>(piece.values.size()), tensor.unit_offset + tensor.shape.elements());
   for (int64_t i = first; i < last; ++i) {
     const uint64_t index = static_cast<uint64_t>(i - tensor.unit_offset);
     piece.values[i - piece.first] =
-        stddev == 0 ? 1.0f : stddev * RandomNormal(seed, RandomPurpose::kInitialisation, stream, index);
+        initial.ones ? 1.0f : initial.stddev * RandomNormal(seed, RandomPurpose::kInitialisation, stream, index);
   }
 }
 
@@ -52,7 +53,7 @@ void InitialisePiece(const Graph& graph, uint64_t seed, const std::vector<uint32
   if (state != kParameterState && graph.states[state].start != StateSpec::Start::kParameters) return;
   for (int32_t p : graph.units[piece.view->unit].parameters) {
     const Parameter& parameter = graph.parameters[p];
-    InitialiseParameter(graph.tensors[parameter.tensor], parameter.init_stddev, seed, streams[p], piece);
+    InitialiseParameter(graph.tensors[parameter.tensor], parameter.initial, seed, streams[p], piece);
   }
 }
 

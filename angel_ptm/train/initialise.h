@@ -11,8 +11,8 @@
 
 namespace angel_ptm {
 
-// Parameters: N(0, init_stddev) or ones, each element a function of (seed, its parameter's stream, its index); padding,
-// gradients and moments: zero. `threads` share the work and change no bit.
+// Parameters: N(0, stddev) or ones, as InitialValues say, each element a function of (seed, its parameter's stream, its
+// index); padding, gradients and moments: zero. `threads` share the work and change no bit.
 void InitialiseState(const Graph& graph, uint64_t seed, std::span<const StateView> views, int threads = 1);
 
 // The random stream of every parameter, by index: 32 bits of its name's digest. Of two names with the same 32 bits the

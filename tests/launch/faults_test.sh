@@ -72,7 +72,7 @@ slow_files() {
 }
 # Sanitizers want to be loaded before all else, so nothing can be preloaded.
 preloads=yes
-! ldd "$program" | grep -qE 'lib[at]san' || preloads=no
+[[ ! $(ldd "$program") =~ lib[at]san ]] || preloads=no
 if [[ $preloads == yes ]]; then
   expect "slow files on a thread" 0 "saved $work/slow/checkpoints/step-00000003" env LD_PRELOAD="$slow_calls" \
     "$program" train "${slow_run[@]}" --set "output.directory=$work/slow" --set communication.local_ranks=2

@@ -13,7 +13,7 @@ TEST(Gelu, BackpropagatesIntoASharedInput) {
   constexpr int64_t kT = 5, kH = 6, kV = 7;
   GraphBuilder builder("gelu");
   const auto weight = [&](const char* name, int64_t rows) {
-    return builder.AddParameter(builder.AddUnit(name), name, {rows, kH}, 0.5f, true, {});
+    return builder.AddParameter(builder.AddUnit(name), name, {rows, kH}, InitialValues::Normal(0.5f), true, {});
   };
   const TensorId tokens = builder.AddInput("tokens", {kT}, DType::kInt32);
   const TensorId targets = builder.AddInput("targets", {kT}, DType::kInt32);
@@ -21,7 +21,7 @@ TEST(Gelu, BackpropagatesIntoASharedInput) {
   const TensorId x = builder.Append(OpKind::kEmbedding, "x", {table, tokens})[0];
   const TensorId y = builder.Append(OpKind::kGelu, "gelu", {x})[0];
   EXPECT_EQ(builder.graph().tensors[y].shape, (Shape{kT, kH}));
-  const TensorId norm = builder.AddParameter(builder.AddUnit("norm"), "norm", {kH}, 0, false, {});
+  const TensorId norm = builder.AddParameter(builder.AddUnit("norm"), "norm", {kH}, InitialValues::Ones(), false, {});
   const auto sum = builder.Append(OpKind::kAddRmsNorm, "sum", {x, y, norm}, {.epsilon = 1e-5f});
   builder.Append(OpKind::kLinearCrossEntropy, "loss", {sum[1], weight("head", kV), targets}, {.chunk_tokens = 8});
   builder.graph().loss = static_cast<OpId>(builder.graph().ops.size()) - 1;

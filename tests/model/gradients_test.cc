@@ -40,7 +40,7 @@ class Parts {
       }
     }
     const std::string name = absl::StrCat("w", graph.parameters.size());
-    return builder_.AddParameter(builder_.AddUnit(name), name, shape, 0.5f, true, {});
+    return builder_.AddParameter(builder_.AddUnit(name), name, shape, InitialValues::Normal(0.5f), true, {});
   }
   TensorId Embedding() { return builder_.Append(OpKind::kEmbedding, Op(), {Weight({kV, kH}), tokens_})[0]; }
   TensorId Linear(TensorId x, int64_t out) {

@@ -64,7 +64,7 @@ TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
       squares += static_cast<double>(v) * v;
     }
     const double n = static_cast<double>(values.size());
-    if (parameter.init_stddev == 0) {
+    if (parameter.initial.ones) {
       EXPECT_EQ(sum, n) << tensor.name;
       EXPECT_EQ(squares, n) << tensor.name;
     } else {
@@ -72,6 +72,15 @@ TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
       EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.03) << tensor.name;
     }
   }
+}
+
+TEST(InitialiseTest, NoDeviationMeansOnes) {
+  Graph graph = TestGraph();
+  for (Parameter& parameter : graph.parameters) parameter.initial = InitialValues::Normal(0);
+  std::vector<float> values(graph.units[0].elements, -1.0f);
+  const StateView view{0, kParameterState, 0, values, values};
+  InitialiseState(graph, 3, std::span(&view, 1));
+  for (float value : values) EXPECT_EQ(value, 0);
 }
 
 TEST(InitialiseTest, ThreadsChangeNoBit) {
