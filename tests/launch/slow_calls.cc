@@ -1,5 +1,6 @@
 // Preloaded into angel-ptm, stands for a file system that is slow or frozen for a while: the first opening of a token
-// file, the first fsync and the first removal each take five seconds.
+// file, the first fsync and the first removal each take five seconds. SLOW_CALL=open|fsync|unlinkat: only that one;
+// SLOW_SECONDS=N: that long.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/types.h>
@@ -8,15 +9,18 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
 namespace {
 
 void SleepOnce(std::atomic<bool>& slept, const char* call) {
-  if (slept.exchange(true)) return;
+  const char* only = std::getenv("SLOW_CALL");
+  if ((only != nullptr && std::strcmp(only, call) != 0) || slept.exchange(true)) return;
+  const char* seconds = std::getenv("SLOW_SECONDS");
   std::fprintf(stderr, "slow %s\n", call);
-  std::this_thread::sleep_for(std::chrono::seconds(5));
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds != nullptr ? std::atof(seconds) : 5));
 }
 
 template <typename Function>
