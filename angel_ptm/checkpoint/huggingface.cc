@@ -26,8 +26,8 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 constexpr char kSingleFile[] = "model.safetensors", kIndexFile[] = "model.safetensors.index.json";
 constexpr char kTokenizerConfig[] = "tokenizer_config.json";
 
-// A tensor of the exported model and its place in the graph's parameter vectors.
-struct Place {
+// A tensor of the exported model and where it lies in the graph's parameter vectors.
+struct ExportedTensor {
   std::string name;
   Shape shape;
   UnitId unit = kNone;
@@ -36,8 +36,8 @@ struct Place {
 };
 
 // All of the graph's exported tensors, in its order; they must tile every parameter.
-absl::StatusOr<std::vector<Place>> ListPlaces(const Graph& graph) {
-  std::vector<Place> places;
+absl::StatusOr<std::vector<ExportedTensor>> ListTensors(const Graph& graph) {
+  std::vector<ExportedTensor> list;
   std::set<std::string> names;
   for (const Parameter& parameter : graph.parameters) {
     const Tensor& tensor = graph.tensor(parameter.tensor);
@@ -54,7 +54,7 @@ absl::StatusOr<std::vector<Place>> ListPlaces(const Graph& graph) {
         return absl::InternalError(
             absl::StrCat("exported tensor ", e.name, " is there twice, the second time in ", tensor.name));
       }
-      places.push_back({e.name, e.shape, tensor.unit, tensor.unit_offset + e.offset, tensor.name});
+      list.push_back({e.name, e.shape, tensor.unit, tensor.unit_offset + e.offset, tensor.name});
       at += e.shape.elements();
     }
     if (at != tensor.shape.elements()) {
@@ -62,12 +62,12 @@ absl::StatusOr<std::vector<Place>> ListPlaces(const Graph& graph) {
                                               " is exported up to element ", at, " only"));
     }
   }
-  return places;
+  return list;
 }
 
-absl::Status CheckNames(const std::vector<Place>& places, const HunyuanLmShape& model) {
-  std::map<std::string, const Place*> got;
-  for (const Place& place : places) got[place.name] = &place;
+absl::Status CheckNames(const std::vector<ExportedTensor>& list, const HunyuanLmShape& model) {
+  std::map<std::string, const ExportedTensor*> got;
+  for (const ExportedTensor& exported : list) got[exported.name] = &exported;
   for (const ExportedName& want : HuggingFaceTensors(model)) {
     const auto it = got.find(want.name);
     if (it == got.end()) {
@@ -86,16 +86,16 @@ absl::Status CheckNames(const std::vector<Place>& places, const HunyuanLmShape& 
   return absl::OkStatus();
 }
 
-absl::Status WriteOneFile(const ReadParameters& read, const std::string& path, std::span<const Place> places) {
+absl::Status WriteOneFile(const ReadParameters& read, const std::string& path, std::span<const ExportedTensor> list) {
   std::vector<SafetensorsTensor> tensors;
-  for (const Place& place : places) tensors.push_back({.name = place.name, .shape = place.shape});
+  for (const ExportedTensor& exported : list) tensors.push_back({.name = exported.name, .shape = exported.shape});
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors, {{"format", "pt"}}));
   std::vector<float> buffer(static_cast<size_t>(kPieceElements));
-  for (const Place& place : places) {
-    for (int64_t at = 0; at < place.shape.elements(); at += kPieceElements) {
-      const int64_t n = std::min(kPieceElements, place.shape.elements() - at);
+  for (const ExportedTensor& exported : list) {
+    for (int64_t at = 0; at < exported.shape.elements(); at += kPieceElements) {
+      const int64_t n = std::min(kPieceElements, exported.shape.elements() - at);
       const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
-      RETURN_IF_ERROR(read(place.unit, place.begin + at, piece));
+      RETURN_IF_ERROR(read(exported.unit, exported.begin + at, piece));
       RETURN_IF_ERROR(writer.Append(std::as_bytes(piece)));
     }
   }
@@ -103,12 +103,12 @@ absl::Status WriteOneFile(const ReadParameters& read, const std::string& path, s
 }
 
 // model.safetensors, or as many files as needed to stay below the size limit, and an index that says what is where.
-absl::Status WriteWeights(const ReadParameters& read, const std::string& path, std::span<const Place> places,
+absl::Status WriteWeights(const ReadParameters& read, const std::string& path, std::span<const ExportedTensor> list,
                           int64_t file_bytes_max) {
   std::vector<size_t> begins = {0};
   int64_t total = 0, in_file = 0;
-  for (size_t i = 0; i < places.size(); ++i) {
-    const int64_t bytes = places[i].shape.elements() * static_cast<int64_t>(sizeof(float));
+  for (size_t i = 0; i < list.size(); ++i) {
+    const int64_t bytes = list[i].shape.elements() * static_cast<int64_t>(sizeof(float));
     if (in_file > 0 && in_file + bytes > file_bytes_max) {
       begins.push_back(i);
       in_file = 0;
@@ -116,21 +116,21 @@ absl::Status WriteWeights(const ReadParameters& read, const std::string& path, s
     in_file += bytes;
     total += bytes;
   }
-  if (begins.size() == 1) return WriteOneFile(read, absl::StrCat(path, "/", kSingleFile), places);
+  if (begins.size() == 1) return WriteOneFile(read, absl::StrCat(path, "/", kSingleFile), list);
   nlohmann::ordered_json map = nlohmann::ordered_json::object();
-  begins.push_back(places.size());
+  begins.push_back(list.size());
   for (size_t f = 0; f + 1 < begins.size(); ++f) {
     const std::string name = absl::StrFormat("model-%05d-of-%05d.safetensors", f + 1, begins.size() - 1);
-    const std::span<const Place> part = places.subspan(begins[f], begins[f + 1] - begins[f]);
+    const std::span<const ExportedTensor> part = list.subspan(begins[f], begins[f + 1] - begins[f]);
     RETURN_IF_ERROR(WriteOneFile(read, absl::StrCat(path, "/", name), part));
-    for (const Place& place : part) map[place.name] = name;
+    for (const ExportedTensor& exported : part) map[exported.name] = name;
   }
   const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
   return WriteFile(absl::StrCat(path, "/", kIndexFile), index.dump(2) + "\n");
 }
 
-absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> places, const HuggingFaceExport& config,
-                            const std::string& path) {
+absl::Status WriteDirectory(const ReadParameters& read, std::span<const ExportedTensor> list,
+                            const HuggingFaceExport& config, const std::string& path) {
   RETURN_IF_ERROR(WriteFile(path + "/config.json", HuggingFaceConfig(config)));
   nlohmann::ordered_json generation = nlohmann::ordered_json::object();
   if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
@@ -143,7 +143,7 @@ absl::Status WriteDirectory(const ReadParameters& read, std::span<const Place> p
     }
     RETURN_IF_ERROR(WriteFile(absl::StrCat(path, "/", file.name), text));
   }
-  return WriteWeights(read, path, places, config.file_bytes_max);
+  return WriteWeights(read, path, list, config.file_bytes_max);
 }
 
 // Reads the directory as an importer would and compares every value with the source.
@@ -220,8 +220,8 @@ absl::StatusOr<std::string> ResolveTarget(std::string path) {
 
 absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
                                const std::string& path) {
-  ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
-  RETURN_IF_ERROR(CheckNames(places, config.model));
+  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(graph));
+  RETURN_IF_ERROR(CheckNames(list, config.model));
   ASSIGN_OR_RETURN(const std::string target, ResolveTarget(path));
   const std::string parent = ParentDirectory(target), temporary = target + ".angel-ptm-export";
   RETURN_IF_ERROR(MakeDirectories(parent));
@@ -230,7 +230,7 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, c
     return absl::AlreadyExistsError(
         absl::StrCat(temporary, " is in the way, perhaps left by an export that was interrupted: remove it"));
   }
-  absl::Status status = WriteDirectory(read, places, config, temporary);
+  absl::Status status = WriteDirectory(read, list, config, temporary);
   if (status.ok()) status = CompareWithSource(read, graph, temporary);
   if (status.ok()) status = SyncDirectory(temporary);
   if (status.ok()) status = RenamePath(temporary, target);
@@ -246,23 +246,24 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, c
 }
 
 absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write) {
-  ASSIGN_OR_RETURN(const std::vector<Place> places, ListPlaces(graph));
+  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(graph));
   std::vector<std::unique_ptr<SafetensorsReader>> files;
   std::map<std::string, const SafetensorsReader*> file_of;
   RETURN_IF_ERROR(OpenWeights(path, &files, &file_of));
   // All names and shapes first, so that nothing is written for a directory of another model.
   std::set<std::string> wanted;
-  for (const Place& place : places) {
-    wanted.insert(place.name);
-    const auto it = file_of.find(place.name);
+  for (const ExportedTensor& exported : list) {
+    wanted.insert(exported.name);
+    const auto it = file_of.find(exported.name);
     if (it == file_of.end()) {
-      return absl::NotFoundError(absl::StrCat(path, " has no tensor ", place.name, " (for ", place.parameter, ")"));
+      return absl::NotFoundError(
+          absl::StrCat(path, " has no tensor ", exported.name, " (for ", exported.parameter, ")"));
     }
-    const SafetensorsTensor& tensor = *it->second->Find(place.name);
-    if (tensor.shape != place.shape || (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kBFloat16)) {
-      return absl::FailedPreconditionError(absl::StrCat(path, ": tensor ", place.name, " is ",
+    const SafetensorsTensor& tensor = *it->second->Find(exported.name);
+    if (tensor.shape != exported.shape || (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kBFloat16)) {
+      return absl::FailedPreconditionError(absl::StrCat(path, ": tensor ", exported.name, " is ",
                                                         std::string(Name(tensor.dtype)), " ", tensor.shape.ToString(),
-                                                        ", wanted F32 or BF16 ", place.shape.ToString()));
+                                                        ", wanted F32 or BF16 ", exported.shape.ToString()));
     }
   }
   for (const auto& [name, file] : file_of) {
@@ -271,13 +272,13 @@ absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, cons
     }
   }
   std::vector<float> buffer(static_cast<size_t>(kPieceElements));
-  for (const Place& place : places) {
-    const SafetensorsReader& file = *file_of.at(place.name);
-    for (int64_t at = 0; at < place.shape.elements(); at += kPieceElements) {
-      const int64_t n = std::min(kPieceElements, place.shape.elements() - at);
+  for (const ExportedTensor& exported : list) {
+    const SafetensorsReader& file = *file_of.at(exported.name);
+    for (int64_t at = 0; at < exported.shape.elements(); at += kPieceElements) {
+      const int64_t n = std::min(kPieceElements, exported.shape.elements() - at);
       const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
-      RETURN_IF_ERROR(ReadAsFloat(file, *file.Find(place.name), at, piece));
-      RETURN_IF_ERROR(write(place.unit, place.begin + at, piece));
+      RETURN_IF_ERROR(ReadAsFloat(file, *file.Find(exported.name), at, piece));
+      RETURN_IF_ERROR(write(exported.unit, exported.begin + at, piece));
     }
   }
   return absl::OkStatus();

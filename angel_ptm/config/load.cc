@@ -51,27 +51,27 @@ const FieldDescriptor* FindEnumField(const Descriptor& message, const std::strin
   return nullptr;
 }
 
-// A place in the text as protobuf's tokenizer counts it: both from 0, a tab ends at the next multiple of 8.
-struct Place {
+// A position in the text as protobuf's tokenizer counts it: both from 0, a tab ends at the next multiple of 8.
+struct TextPosition {
   int line = 0, column = 0;
 };
 
-Place Next(Place place, char c) {
-  if (c == '\n') return {place.line + 1, 0};
-  return {place.line, c == '\t' ? place.column / 8 * 8 + 8 : place.column + 1};
+TextPosition Next(TextPosition position, char c) {
+  if (c == '\n') return {position.line + 1, 0};
+  return {position.line, c == '\t' ? position.column / 8 * 8 + 8 : position.column + 1};
 }
 
-// protobuf reports an unknown name at the token behind it; gives the name's own place.
-Place PlaceOfNameBefore(const std::string& text, const std::string& name, Place behind) {
+// protobuf reports an unknown name at the token behind it; gives the name's own position.
+TextPosition PositionOfNameBefore(const std::string& text, const std::string& name, TextPosition behind) {
   size_t end = 0;  // offset of `behind`
-  for (Place at; end < text.size() && (at.line < behind.line || at.column < behind.column); ++end) {
+  for (TextPosition at; end < text.size() && (at.line < behind.line || at.column < behind.column); ++end) {
     at = Next(at, text[end]);
   }
   const size_t begin = end < name.size() ? std::string::npos : text.rfind(name, end - name.size());
   if (name.empty() || begin == std::string::npos) return behind;
-  Place place;
-  for (size_t i = 0; i < begin; ++i) place = Next(place, text[i]);
-  return place;
+  TextPosition position;
+  for (size_t i = 0; i < begin; ++i) position = Next(position, text[i]);
+  return position;
 }
 
 // One error of protobuf's parser. `unknown_name` is the name that is no field or enum value, if that is the error.
@@ -107,10 +107,10 @@ class ErrorLines : public google::protobuf::io::ErrorCollector {
   ErrorLines(std::string name, const std::string& text) : name_(std::move(name)), text_(text) {}
   void AddError(int line, int column, const std::string& message) override {
     const ParseError error = WithSuggestion(message);
-    Place place{line, column};
-    if (!error.unknown_name.empty()) place = PlaceOfNameBefore(text_, error.unknown_name, place);
+    TextPosition position{line, column};
+    if (!error.unknown_name.empty()) position = PositionOfNameBefore(text_, error.unknown_name, position);
     // protobuf counts from 0, people from 1.
-    lines_.push_back(absl::StrCat(name_, ":", place.line + 1, ":", place.column + 1, ": ", error.message));
+    lines_.push_back(absl::StrCat(name_, ":", position.line + 1, ":", position.column + 1, ": ", error.message));
   }
   std::string Text() const { return absl::StrJoin(lines_, "\n"); }
 

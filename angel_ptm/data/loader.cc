@@ -44,17 +44,17 @@ absl::StatusOr<int64_t> Loader::FillSample(int64_t sample_index, const SampleBuf
   return 0;
 }
 
-absl::StatusOr<int64_t> Loader::FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const {
+absl::StatusOr<int64_t> Loader::FillMicroBatch(const MicroBatchPosition& position, const SampleBuffers& batch) const {
   const int64_t rows = options_.micro_batch, length = dataset_->sequence_length();
   APTM_CHECK(static_cast<int64_t>(batch.tokens.size()) == rows * length, batch.tokens.size(), " for ", rows, " x ",
              length);
-  APTM_CHECK(place.rank >= 0 && place.rank < place.world && place.micro >= 0 && place.first_sample >= 0);
+  APTM_CHECK(position.rank >= 0 && position.rank < position.world && position.micro >= 0 && position.first_sample >= 0);
   int64_t count = 0;
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t in_step = (place.micro * place.world + place.rank) * rows + row;
+    const int64_t in_step = (position.micro * position.world + position.rank) * rows + row;
     const SampleBuffers sample = batch.Row(row, length);
     if (in_step < options_.global_batch) {
-      ASSIGN_OR_RETURN(const int64_t counted, FillSample(place.first_sample + in_step, sample));
+      ASSIGN_OR_RETURN(const int64_t counted, FillSample(position.first_sample + in_step, sample));
       count += counted;
     } else {
       FillZeroWeightSample(sample);

@@ -22,7 +22,7 @@ struct LoaderOptions {
 
 // One micro-batch: number `micro` of rank `rank` in a world of `world` ranks, of the step whose samples begin at
 // `first_sample`.
-struct MicroBatchPlace {
+struct MicroBatchPosition {
   int64_t first_sample = 0;
   int64_t micro = 0;
   int64_t rank = 0;
@@ -41,7 +41,7 @@ class Loader {
   // Fills [micro_batch, T]. A step is samples [first, first + G); row i of micro-batch m on rank r of w holds sample
   // first + (m*w + r)*b + i. Rows beyond the step's samples (or the evaluation's) weigh nothing: all targets ignored.
   // Returns the number of targets that count. Errors: those of PackedDataset::FillWindow. No allocation without one.
-  absl::StatusOr<int64_t> FillMicroBatch(const MicroBatchPlace& place, const SampleBuffers& batch) const;
+  absl::StatusOr<int64_t> FillMicroBatch(const MicroBatchPosition& position, const SampleBuffers& batch) const;
 
   // Fills sample number `sample_index` [T]; returns the number of targets that count, or errors as above.
   absl::StatusOr<int64_t> FillSample(int64_t sample_index, const SampleBuffers& sample) const;

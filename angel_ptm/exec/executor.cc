@@ -231,9 +231,9 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
     case StepKind::kMove:
       std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
       return absl::OkStatus();
-    case StepKind::kGather:
+    case StepKind::kAllGather:
       return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
-    case StepKind::kReduce:
+    case StepKind::kReduceScatter:
       return Reduce(segment, step, index);
     case StepKind::kNorm:
       return ExchangeNorm(index);

@@ -21,20 +21,20 @@ Residency::Residency(const Graph& graph, const Layout& layout) : graph_(graph), 
   }
 }
 
-Residency::Extent Residency::Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+Residency::StateRange Residency::Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
   return {unit, s, layout_.bytes(s, begin - layout_.home_begin(unit, s)), layout_.bytes(s, count)};
 }
 
-Residency::Extent Residency::OwnSlice(UnitId unit, StateId s) const {
+Residency::StateRange Residency::OwnSlice(UnitId unit, StateId s) const {
   return Elements(unit, s, layout_.own_begin(unit), layout_.slices[unit].slice_elements);
 }
 
-void Residency::Expect(const Segment& segment, const Extent& extent, const Place& place, bool travels) const {
+void Residency::Expect(const Segment& segment, const StateRange& extent, const Place& place, bool travels) const {
   if (!travels && !segment.regions[place.region].permanent) return;
   pages_.ExpectNewest(VectorOf(extent), extent.begin, extent.bytes, FrameOf(segment, place));
 }
 
-void Residency::Set(const Segment& segment, const Extent& extent, const Place& place) {
+void Residency::Set(const Segment& segment, const StateRange& extent, const Place& place) {
   pages_.SetNewest(VectorOf(extent), extent.begin, extent.bytes, FrameOf(segment, place));
 }
 
@@ -44,12 +44,12 @@ void Residency::Follow(const Segment& segment, const Step& step, bool overwrite)
   switch (step.kind) {
     case StepKind::kMove:
       return FollowMove(segment, step, travels);
-    case StepKind::kGather:
+    case StepKind::kAllGather:
       Expect(segment, OwnSlice(unit, step.state), step.src, travels);
       // The other ranks' slices are only now as new as the own one.
       if (travels) Set(segment, Elements(unit, step.state, 0, layout_.whole_elements(unit)), step.dst);
       return;
-    case StepKind::kReduce:
+    case StepKind::kReduceScatter:
       if (overwrite) return Set(segment, OwnSlice(unit, step.state), step.dst);
       return Expect(segment, OwnSlice(unit, step.state), step.dst, travels);
     case StepKind::kUpdate:
@@ -62,7 +62,7 @@ void Residency::Follow(const Segment& segment, const Step& step, bool overwrite)
 
 void Residency::FollowMove(const Segment& segment, const Step& step, bool travels) {
   if (step.unit == kNone) return;
-  const Extent extent = Elements(step.unit, step.state, step.begin, step.count);
+  const StateRange extent = Elements(step.unit, step.state, step.begin, step.count);
   Expect(segment, extent, step.src, travels);
   if (travels) Set(segment, extent, step.dst);
 }

@@ -33,20 +33,20 @@ class Residency {
 
  private:
   // Bytes [begin, begin + bytes) of what this rank stores of a unit's state.
-  struct Extent {
+  struct StateRange {
     UnitId unit;
     StateId state;
     int64_t begin, bytes;
   };
   void FollowMove(const Segment& segment, const Step& step, bool travels);
   void FollowUpdate(const Segment& segment, const Step& step);
-  void Expect(const Segment& segment, const Extent& extent, const Place& place, bool travels) const;
-  void Set(const Segment& segment, const Extent& extent, const Place& place);
+  void Expect(const Segment& segment, const StateRange& extent, const Place& place, bool travels) const;
+  void Set(const Segment& segment, const StateRange& extent, const Place& place);
 
   // `count` elements from element `begin` of the unit's flat vector.
-  Extent Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const;
-  Extent OwnSlice(UnitId unit, StateId s) const;
-  int VectorOf(const Extent& extent) const { return vectors_[layout_.HomeIndex(extent.unit, extent.state)]; }
+  StateRange Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const;
+  StateRange OwnSlice(UnitId unit, StateId s) const;
+  int VectorOf(const StateRange& extent) const { return vectors_[layout_.HomeIndex(extent.unit, extent.state)]; }
 
   const Graph& graph_;
   const Layout& layout_;

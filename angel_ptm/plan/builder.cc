@@ -86,7 +86,7 @@ void Builder::Transfer(UnitId unit, StateId s, const Place& to, Place from, int6
 }
 
 void Builder::Gather(UnitId unit, StateId s, const Place& dst, const Place& src) {
-  Step step{.kind = StepKind::kGather, .lane = Lane::kComm, .unit = unit, .state = s};
+  Step step{.kind = StepKind::kAllGather, .lane = Lane::kComm, .unit = unit, .state = s};
   step.src = src;
   step.dst = dst;
   segment_.steps.push_back(std::move(step));

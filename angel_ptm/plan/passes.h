@@ -23,10 +23,10 @@ int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
 // the message names it by the tensor the op writes, or by its unit.
 absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
 
-// Moves arrivals (kMove to the device, kGather) up to `prefetch_steps` compute steps ahead of their use, and lets
-// buffers that leave (kMove to the host, kReduce) linger as long, so that compute need not wait for either; both only
-// while live bytes stay within `budget`. Arrivals of one lane keep their order. Returns how much it looked at (nodes of
-// its trees), which grows with steps * log(steps) whatever `prefetch_steps` is.
+// Moves arrivals (kMove to the device, kAllGather) up to `prefetch_steps` compute steps ahead of their use, and lets
+// buffers that leave (kMove to the host, kReduceScatter) linger as long, so that compute need not wait for either; both
+// only while live bytes stay within `budget`. Arrivals of one lane keep their order. Returns how much it looked at
+// (nodes of its trees), which grows with steps * log(steps) whatever `prefetch_steps` is.
 int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
 
 // Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time

@@ -18,7 +18,7 @@ const LinkSpec* FindLink(TierKind from, TierKind to) {
 }
 
 const char* Name(StepKind kind) {
-  static constexpr const char* kNames[] = {"compute", "move", "gather", "reduce", "norm", "update"};
+  static constexpr const char* kNames[] = {"compute", "move", "all-gather", "reduce-scatter", "norm", "update"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -32,8 +32,8 @@ const char* Name(MemoryClass memory_class) {
 std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& segment) {
   std::vector<PlannedCollective> collectives;
   for (const Step& step : segment.steps) {
-    if (step.kind == StepKind::kGather || step.kind == StepKind::kReduce) {
-      const Place& whole = step.kind == StepKind::kGather ? step.dst : step.src;
+    if (step.kind == StepKind::kAllGather || step.kind == StepKind::kReduceScatter) {
+      const Place& whole = step.kind == StepKind::kAllGather ? step.dst : step.src;
       collectives.push_back(
           {step.kind, absl::StrCat(graph.units[step.unit].name, " ", graph.states[step.state].name), whole.bytes});
     } else if (step.kind == StepKind::kNorm) {

@@ -39,13 +39,13 @@ inline constexpr std::array<LinkSpec, 2> kLinks = {{
 const LinkSpec* FindLink(TierKind from, TierKind to);
 
 enum class StepKind : uint8_t {
-  kCompute,  // run graph op `op` on `operands`
-  kMove,     // copy src to dst: a run of pages changes tier
-  kGather,   // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
-  kReduce,   // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up); the
-             // step's last micro-batch adds the squares of dst to the gradient norm
-  kNorm,     // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
-  kUpdate,   // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
+  kCompute,        // run graph op `op` on `operands`
+  kMove,           // copy src to dst: a run of pages changes tier
+  kAllGather,      // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
+  kReduceScatter,  // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up);
+                   // the step's last micro-batch adds the squares of dst to the gradient norm
+  kNorm,    // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
+  kUpdate,  // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
 };
 const char* Name(StepKind kind);
 

@@ -32,8 +32,8 @@ std::array<LaneTotals, kLaneCount> TotalsOf(const Segment& segment) {
   for (const Step& step : segment.steps) {
     LaneTotals& lane = totals[static_cast<int>(step.lane)];
     ++lane.steps[step.kind];
-    if (step.kind == StepKind::kMove || step.kind == StepKind::kGather) lane.bytes += step.dst.bytes;
-    if (step.kind == StepKind::kReduce) lane.bytes += step.src.bytes;
+    if (step.kind == StepKind::kMove || step.kind == StepKind::kAllGather) lane.bytes += step.dst.bytes;
+    if (step.kind == StepKind::kReduceScatter) lane.bytes += step.src.bytes;
   }
   return totals;
 }
@@ -47,14 +47,14 @@ std::string SegmentSummary(std::string_view title, const Graph& graph, const Seg
     for (const auto& [kind, count] : totals[l].steps) {
       absl::StrAppend(&kinds, kinds.empty() ? "" : ", ", count, " ", Name(kind));
     }
-    absl::StrAppendFormat(&text, "  %-10s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
+    absl::StrAppendFormat(&text, "  %-14s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
   }
   std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> collectives;  // by kind and class
   for (const Step& step : segment.steps) {
-    if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
+    if (step.kind != StepKind::kAllGather && step.kind != StepKind::kReduceScatter) continue;
     auto& [count, bytes] = collectives[{step.kind, graph.states[step.state].name}];
     ++count;
-    bytes += step.kind == StepKind::kGather ? step.dst.bytes : step.src.bytes;
+    bytes += step.kind == StepKind::kAllGather ? step.dst.bytes : step.src.bytes;
   }
   for (const auto& [key, total] : collectives) {
     absl::StrAppend(&text, "  ", total.first, " times ", Name(key.first), " ", key.second, " of ", graph.units.size(),
@@ -70,7 +70,7 @@ std::string PlaceText(const Segment& segment, const Place& place) {
 }
 
 std::string StepText(const Graph& graph, const Segment& segment, const Step& step) {
-  std::string text = absl::StrFormat("%-8s %-10s", Name(step.lane), Name(step.kind));
+  std::string text = absl::StrFormat("%-12s %-14s", Name(step.lane), Name(step.kind));
   if (step.kind == StepKind::kCompute) {
     absl::StrAppend(&text, " ", Name(graph.ops[step.op].phase), " ", Name(graph.ops[step.op].kind));
   } else if (step.unit != kNone) {

@@ -145,7 +145,7 @@ class MicroStepBuilder : public Builder {
     const Place home = HomePlace(unit, s, begin, slice);
     const Place dst = Fetch(unit, s, home, begin, slice, TierKind::kDevice, {"gradient slice", MemoryClass::kStaging},
                             When::kAccumulating);
-    Step step{.kind = StepKind::kReduce, .lane = Lane::kComm, .unit = unit, .state = s};
+    Step step{.kind = StepKind::kReduceScatter, .lane = Lane::kComm, .unit = unit, .state = s};
     step.src = {gradient_region_[unit], 0, segment_.regions[gradient_region_[unit]].range.bytes};
     step.dst = dst;
     if (const int64_t bytes = facts_.reduce_scratch_bytes[unit]; bytes > 0) {

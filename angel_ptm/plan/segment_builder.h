@@ -28,7 +28,7 @@ void UpdateLifetimes(Segment& segment);
 template <typename StepT, typename Visit>
 void ForEachPlace(const Graph& graph, StepT& step, Visit&& visit) {
   // A reduce zeroes the padding of its source, and the transport may work in it.
-  if (step.src.region != kNone) visit(step.src, step.kind == StepKind::kReduce);
+  if (step.src.region != kNone) visit(step.src, step.kind == StepKind::kReduceScatter);
   if (step.dst.region != kNone) visit(step.dst, true);
   if (step.scratch.region != kNone) visit(step.scratch, true);
   if (step.operands.empty()) return;

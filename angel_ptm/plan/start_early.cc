@@ -11,10 +11,10 @@ namespace angel_ptm {
 namespace {
 
 bool Arrives(const Step& step) {
-  return step.kind == StepKind::kGather || (step.kind == StepKind::kMove && step.lane == Lane::kCopyIn);
+  return step.kind == StepKind::kAllGather || (step.kind == StepKind::kMove && step.lane == Lane::kCopyIn);
 }
 bool Leaves(const Step& step) {
-  return step.kind == StepKind::kReduce || (step.kind == StepKind::kMove && step.lane == Lane::kCopyOut);
+  return step.kind == StepKind::kReduceScatter || (step.kind == StepKind::kMove && step.lane == Lane::kCopyOut);
 }
 
 bool OnDevice(const Region& region) {

@@ -50,7 +50,7 @@ std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
     if (place.region != kNone) accesses.push_back({place, writes});
   };
   // A reduce zeroes the padding of its source, and the transport may work in it.
-  add(step.src, step.kind == StepKind::kReduce);
+  add(step.src, step.kind == StepKind::kReduceScatter);
   add(step.dst, true);
   add(step.scratch, true);
   if (step.op < 0 || step.op >= static_cast<OpId>(graph.ops.size())) return accesses;
@@ -130,8 +130,8 @@ absl::Status CheckCollectives(const Subject& subject) {
   for (int32_t i = 0; i < static_cast<int32_t>(subject.segment.steps.size()); ++i) {
     const Step& step = subject.segment.steps[i];
     norms += step.kind == StepKind::kNorm ? 1 : 0;
-    if (step.kind != StepKind::kGather && step.kind != StepKind::kReduce) continue;
-    const bool gather = step.kind == StepKind::kGather;
+    if (step.kind != StepKind::kAllGather && step.kind != StepKind::kReduceScatter) continue;
+    const bool gather = step.kind == StepKind::kAllGather;
     if (gather) ++gathers[{step.unit, step.state, step.in_update}];
     if (!gather) ++reduces[step.unit];
     const int64_t bytes = gather ? step.dst.bytes : step.src.bytes;

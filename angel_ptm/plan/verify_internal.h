@@ -19,7 +19,7 @@ struct Subject {
   bool computes, updates;  // which of the graph's parts it must do: the micro-step's, the update's
 
   const char* name() const { return !updates ? "micro-step" : computes ? "joined update and micro-step" : "update"; }
-  // "compute Matmul", "gather layers.0.dense parameters", "move layers.0.self_attn.o.c"
+  // "compute Matmul", "all-gather layers.0.dense parameters", "move layers.0.self_attn.o.c"
   std::string StepText(const Step& step) const;
 
   template <typename... Parts>

@@ -10,17 +10,17 @@ std::string SymbolicMemory::NameOf(ObjectId object) const {
   return absl::StrCat(graph_.units[state / count].name, " ", layout_.states[state % count].name);
 }
 
-void SymbolicMemory::Write(const Place& place, const Extent& extent) {
+void SymbolicMemory::Write(const Place& place, const ObjectRange& extent) {
   Outdate(extent);
   const int64_t at = Address(place);
   Tier(place).Assign(at, at + extent.bytes, {extent.object, extent.begin - at, versions_});
 }
 
-void SymbolicMemory::Outdate(const Extent& extent) {
+void SymbolicMemory::Outdate(const ObjectRange& extent) {
   newest_[extent.object].Assign(extent.begin, extent.begin + extent.bytes, ++versions_);
 }
 
-void SymbolicMemory::CopyNewest(const Place& place, const Extent& extent) {
+void SymbolicMemory::CopyNewest(const Place& place, const ObjectRange& extent) {
   const int64_t at = Address(place), shift = extent.begin - at;
   Forget(place);
   newest_[extent.object].ForEach(extent.begin, extent.begin + extent.bytes,
@@ -36,7 +36,7 @@ void SymbolicMemory::Forget(const Place& place) {
   Tier(place).Erase(at, at + place.bytes);
 }
 
-std::optional<std::string> SymbolicMemory::WhyNot(const Place& place, const Extent& extent) const {
+std::optional<std::string> SymbolicMemory::WhyNot(const Place& place, const ObjectRange& extent) const {
   if (place.bytes != extent.bytes) {
     return absl::StrCat("has ", place.bytes, " bytes, ", NameOf(extent.object), " needs ", extent.bytes);
   }
@@ -61,8 +61,8 @@ std::optional<std::string> SymbolicMemory::WhyNot(const Place& place, const Exte
   return why;
 }
 
-Extent SymbolicMemory::HeldBy(const Place& place) const {
-  Extent held;
+ObjectRange SymbolicMemory::HeldBy(const Place& place) const {
+  ObjectRange held;
   const int64_t at = Address(place);
   Tier(place).ForEach(at, at + 1, [&](int64_t, int64_t, const Content* content) {
     if (content != nullptr) held = {content->object, at + content->shift, place.bytes};

@@ -16,7 +16,7 @@ namespace angel_ptm::verify {
 using ObjectId = int32_t;
 
 // Bytes [begin, begin + bytes) of an object.
-struct Extent {
+struct ObjectRange {
   ObjectId object = kNone;
   int64_t begin = 0, bytes = 0;
 };
@@ -56,17 +56,17 @@ class SymbolicMemory {
   std::string NameOf(ObjectId object) const;
 
   // The place gets a new version of the extent, which is the newest from now on.
-  void Write(const Place& place, const Extent& extent);
+  void Write(const Place& place, const ObjectRange& extent);
   // A new version of the extent exists that no memory of this rank holds.
-  void Outdate(const Extent& extent);
+  void Outdate(const ObjectRange& extent);
   // The place gets the newest version of the extent, whatever memory holds.
-  void CopyNewest(const Place& place, const Extent& extent);
+  void CopyNewest(const Place& place, const ObjectRange& extent);
   // The place holds nothing known from now on.
   void Forget(const Place& place);
   // Nothing if the place holds the newest version of the extent; else what it holds instead.
-  std::optional<std::string> WhyNot(const Place& place, const Extent& extent) const;
+  std::optional<std::string> WhyNot(const Place& place, const ObjectRange& extent) const;
   // The extent the place holds a part of at its first byte; object kNone if nothing is known of it.
-  Extent HeldBy(const Place& place) const;
+  ObjectRange HeldBy(const Place& place) const;
 
  private:
   struct Content {

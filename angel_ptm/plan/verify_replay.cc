@@ -53,7 +53,7 @@ absl::Status Replay::Play() {
   RETURN_IF_ERROR(CheckLane());
   RETURN_IF_ERROR(CheckCondition());
   const bool in_update = kind == StepKind::kNorm || kind == StepKind::kUpdate;
-  const bool in_micro_step = kind == StepKind::kCompute || kind == StepKind::kReduce;
+  const bool in_micro_step = kind == StepKind::kCompute || kind == StepKind::kReduceScatter;
   const bool misplaced = step().in_update ? in_micro_step : in_update;
   if (misplaced || !(step().in_update ? subject_.updates : subject_.computes))
     return Error("belongs to another segment");
@@ -62,9 +62,9 @@ absl::Status Replay::Play() {
       return Compute();
     case StepKind::kMove:
       return Move();
-    case StepKind::kGather:
+    case StepKind::kAllGather:
       return Gather();
-    case StepKind::kReduce:
+    case StepKind::kReduceScatter:
       return Reduce();
     case StepKind::kNorm:
       return Norm();
@@ -77,7 +77,7 @@ absl::Status Replay::Play() {
 // Ops on the device's lane, collectives on theirs; moves and updates say by their tiers where they belong.
 absl::Status Replay::CheckLane() {
   const StepKind kind = step().kind;
-  const bool comm = kind == StepKind::kGather || kind == StepKind::kReduce || kind == StepKind::kNorm;
+  const bool comm = kind == StepKind::kAllGather || kind == StepKind::kReduceScatter || kind == StepKind::kNorm;
   const bool lane_ok =
       kind == StepKind::kMove || kind == StepKind::kUpdate || step().lane == (comm ? Lane::kComm : Lane::kCompute);
   return lane_ok ? absl::OkStatus() : Error("runs on lane ", Name(step().lane));
@@ -132,7 +132,7 @@ absl::Status Replay::ReadOperand(TensorId t, const Place& place) {
     return Error("operand of ", place.bytes, " bytes for tensor ", tensor.name, " of ", tensor.bytes());
   }
   if (tensor.tensor_class == TensorClass::kParameter) {
-    const Extent extent =
+    const ObjectRange extent =
         Elements(tensor.unit, graph_.ReadState(tensor.unit), tensor.unit_offset, tensor.shape.elements());
     return Need(place, extent, tensor.name);
   }
@@ -161,7 +161,7 @@ absl::Status Replay::WriteOperand(TensorId t, const Place& place) {
     return Error("writes ", tensor.name, " before op ", writers_[t][earlier], ", which comes first in the graph");
   }
   // A second writer adds to the first one's result or writes other columns; caches are written in part.
-  const Extent extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
+  const ObjectRange extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
   if (earlier > 0 || tensor.tensor_class == TensorClass::kCache) {
     RETURN_IF_ERROR(Need(place, extent, absl::StrCat("earlier part of ", tensor.name)));
   }
@@ -195,7 +195,7 @@ absl::Status Replay::CheckHomes() {
     const Region& region = subject_.segment.regions[r];
     if (!region.permanent) continue;
     Place place{r, 0, region.range.bytes};
-    Extent want{kNone, 0, region.range.bytes};
+    ObjectRange want{kNone, 0, region.range.bytes};
     if (region.tensor != kNone) {
       want.object = SymbolicMemory::Tensor(region.tensor);
       const bool written_here = subject_.computes;

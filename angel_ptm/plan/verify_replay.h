@@ -66,7 +66,7 @@ class Replay {
   absl::Status CheckComplete();
   absl::Status CheckHomes();
 
-  absl::Status Need(const Place& place, const Extent& extent, std::string_view what) const {
+  absl::Status Need(const Place& place, const ObjectRange& extent, std::string_view what) const {
     if (place.region == kNone) return Error(std::string(what), " is missing");
     if (const auto why = memory_.WhyNot(place, extent)) {
       return Error(std::string(what), " in region ", RegionOf(place).label, ": ", *why);
@@ -80,7 +80,7 @@ class Replay {
                  Name(tier));
   }
   // Elements of a unit's state.
-  Extent Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+  ObjectRange Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
     const int64_t bytes = SizeOf(layout_.states[s].dtype);
     return {memory_.State(unit, s), begin * bytes, count * bytes};
   }

@@ -30,7 +30,7 @@ absl::Status Replay::MoveTensor() {
   }
   if (src.bytes != graph_.tensors[t].bytes()) return Error("moves a part of ", graph_.tensors[t].name);
   RETURN_IF_ERROR(CheckPages(0, src.bytes, layout_.page_bytes, src.bytes));
-  const Extent extent{SymbolicMemory::Tensor(t), 0, src.bytes};
+  const ObjectRange extent{SymbolicMemory::Tensor(t), 0, src.bytes};
   RETURN_IF_ERROR(Need(src, extent, "source"));
   memory_.CopyNewest(dst, extent);
   return absl::OkStatus();
@@ -52,7 +52,7 @@ absl::Status Replay::MoveUnitGradients() {
     const TensorId t = graph_.parameters[p].gradient;
     if (t == kNone || writes_done_[t] == 0) continue;
     const Tensor& tensor = graph_.tensors[t];
-    const Extent extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
+    const ObjectRange extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
     const auto part = [&](const Place& whole) -> Place {
       return {whole.region, whole.begin + tensor.unit_offset * SizeOf(tensor.dtype), tensor.bytes()};
     };
@@ -65,7 +65,7 @@ absl::Status Replay::MoveUnitGradients() {
 absl::Status Replay::MoveState() {
   const Place &src = step().src, &dst = step().dst;
   const Region& to = RegionOf(dst);
-  const Extent extent = Elements(step().unit, step().state, step().begin, step().count);
+  const ObjectRange extent = Elements(step().unit, step().state, step().begin, step().count);
   if (extent.bytes != src.bytes) return Error("moves ", src.bytes, " bytes for ", step().count, " elements");
   if (to.unit != step().unit || to.state != step().state) return Error("moves to the place of ", to.label);
   const StateExtent stored = ExtentOfStep();
@@ -90,7 +90,7 @@ absl::Status Replay::CheckCondition() {
     conditional_[step().dst.region] = true;
     return absl::OkStatus();
   }
-  if (step().kind == StepKind::kReduce && step().dst.region != kNone) {
+  if (step().kind == StepKind::kReduceScatter && step().dst.region != kNone) {
     conditional_[step().dst.region] = false;
     return absl::OkStatus();
   }
@@ -175,7 +175,7 @@ absl::Status Replay::Reduce() {
     memory_.Forget(step().scratch);
   }
   RETURN_IF_ERROR(CheckOperandsDisjoint());
-  const Extent own{StateOfStep(), extent.own_begin, extent.own_bytes};
+  const ObjectRange own{StateOfStep(), extent.own_begin, extent.own_bytes};
   RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
   memory_.Write(step().dst, own);
   return absl::OkStatus();
@@ -234,7 +234,7 @@ absl::Status Replay::UpdateOperand(size_t slot) {
     return Error("lane ", Name(step().lane), " cannot address region ", RegionOf(place).label, " on the ",
                  Name(RegionOf(place).range.tier));
   }
-  const Extent part = Elements(unit, state, step().begin, step().count);
+  const ObjectRange part = Elements(unit, state, step().begin, step().count);
   if (access != Access::kWrite) RETURN_IF_ERROR(Need(place, part, NameOf(state)));
   if (!Writes(access)) return absl::OkStatus();
   const auto [first, last] = UpdatedRange(unit);

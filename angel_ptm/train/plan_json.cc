@@ -35,11 +35,11 @@ Json TiersOf(const Plan& plan) {
 Json CollectivesJson(const std::vector<StateSpec>& states, const Segment& segment) {
   std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> totals;  // count, bytes
   for (const Step& step : segment.steps) {
-    const bool gather = step.kind == StepKind::kGather;
-    if (!gather && step.kind != StepKind::kReduce && step.kind != StepKind::kNorm) continue;
+    const bool gather = step.kind == StepKind::kAllGather;
+    if (!gather && step.kind != StepKind::kReduceScatter && step.kind != StepKind::kNorm) continue;
     auto& [count, bytes] = totals[{step.kind, step.unit == kNone ? "" : states[step.state].name}];
     ++count;
-    bytes += gather ? step.dst.bytes : step.kind == StepKind::kReduce ? step.src.bytes : 0;
+    bytes += gather ? step.dst.bytes : step.kind == StepKind::kReduceScatter ? step.src.bytes : 0;
   }
   Json collectives = Json::array();
   for (const auto& [what, total] : totals) {

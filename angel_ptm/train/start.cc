@@ -209,7 +209,7 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   const auto append = [&](const Graph& graph, const Segment& segment) {
     for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
       const CollectiveVerb verb =
-          c.kind == StepKind::kReduce ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
+          c.kind == StepKind::kReduceScatter ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
       planned.push_back({verb, c.what, c.bytes});
     }
   };

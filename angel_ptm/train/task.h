@@ -46,8 +46,8 @@ class SampleSource {
 class Feeder {
  public:
   virtual ~Feeder() = default;
-  // Fills the inputs with the micro-batch at `place`.
-  virtual absl::Status Feed(const MicroBatchPlace& place) = 0;
+  // Fills the inputs with the micro-batch at `position`.
+  virtual absl::Status Feed(const MicroBatchPosition& position) = 0;
   // Of the micro-batch fed and played last.
   virtual LossSums Losses() = 0;
   virtual const SampleSource& source() const = 0;

@@ -51,7 +51,7 @@ class Trainer {
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
 
-  MicroBatchPlace Place(int64_t micro) const {
+  MicroBatchPosition Position(int64_t micro) const {
     return {state_.next_sample, micro, run_.rank(), run_.communicator.size()};
   }
   bool AskedToStop() const { return run_.options.stop_requested != nullptr && run_.options.stop_requested->load(); }
@@ -102,7 +102,7 @@ absl::Status Trainer::MicroSteps(LossSums& sums) {
     // A step may take longer than whoever asks for the stop is going to wait.
     if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
     if (stop_) return absl::OkStatus();
-    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
+    RETURN_IF_ERROR(run_.feeder->Feed(Position(micro)));
     RETURN_IF_ERROR(run_.executor->RunMicroStep(Part(micro), state_.next_step));
     const LossSums losses = run_.feeder->Losses();
     sums.loss += losses.loss;
@@ -161,7 +161,7 @@ absl::Status Trainer::Update(const LossSums& sums) {
   const std::array<double, kStepPayload> payload = {sums.loss, sums.weight, AskedToStop() ? 1.0 : 0.0, 0};
   const DecideUpdate decide = [this](const StepExchange& exchange) { return Decide(exchange); };
   if (!MayJoin()) return run_.executor->RunUpdate(state_.next_step, payload, decide);
-  MicroBatchPlace next = Place(0);
+  MicroBatchPosition next = Position(0);
   next.first_sample += run_.config.batch().global_batch_sequences();
   RETURN_IF_ERROR(run_.feeder->Feed(next));
   RETURN_IF_ERROR(run_.executor->RunUpdateAndMicroStep(state_.next_step, payload, decide, Part(0)));
@@ -188,7 +188,7 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
-    RETURN_IF_ERROR(run_.feeder->Feed(Place(micro)));
+    RETURN_IF_ERROR(run_.feeder->Feed(Position(micro)));
     ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(Part(micro), state_.next_step));
     RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(found)),
                                                 std::as_bytes(std::span(&mine, 1)),

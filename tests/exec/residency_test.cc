@@ -161,14 +161,14 @@ TEST_F(ResidencyDeathTest, ACopyBackOfAnotherPage) {
 TEST_F(ResidencyDeathTest, AGatherOfAnotherSlice) {
   MakePlanOf(1, Homes::kHost, 2);
   Step& gather =
-      Find(plan().update, [](const Step& s) { return s.kind == StepKind::kGather && s.state == kParameterState; });
+      Find(plan().update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
   gather.src.begin += 4096;
   EXPECT_DEATH(Play(), "is newest at (device|host) [0-9]+, read from device");
 }
 
 TEST_F(ResidencyDeathTest, AGatherOfAnotherHome) {
   MakePlanOf(3, Homes::kDevice, 2);
-  const auto is_gather = [](const Step& s) { return s.kind == StepKind::kGather; };
+  const auto is_gather = [](const Step& s) { return s.kind == StepKind::kAllGather; };
   Step& gather = Find(plan().micro_step, is_gather);
   const auto is_another = [&](const Step& s) { return is_gather(s) && s.src.region != gather.src.region; };
   gather.src.region = Find(plan().micro_step, is_another).src.region;

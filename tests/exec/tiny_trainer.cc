@@ -83,7 +83,7 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 }
 
 std::string TinyTrainer::FirstNonFinite() {
-  OrDie(feeder_->Feed(Place(0)));
+  OrDie(feeder_->Feed(Position(0)));
   const NonFinite found = OrDie(executor_->FindNonFinite({}, step_));
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
@@ -100,7 +100,7 @@ void TinyTrainer::Step() {
   LossSums sums;
   const int64_t count = samples_->MicroBatchesPerStep(communicator_.size());
   for (int64_t micro = 0; micro < count; ++micro) {
-    OrDie(feeder_->Feed(Place(micro)));
+    OrDie(feeder_->Feed(Position(micro)));
     OrDie(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == count}, step_));
     const LossSums losses = feeder_->Losses();
     sums.loss += losses.loss;

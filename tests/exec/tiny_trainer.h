@@ -49,7 +49,7 @@ class TinyTrainer {
  private:
   UpdateDecision Decide(const StepExchange& exchange);
   // Of the next step.
-  MicroBatchPlace Place(int64_t micro) const {
+  MicroBatchPosition Position(int64_t micro) const {
     return {step_ * config_.batch().global_batch_sequences(), micro, communicator_.rank(), communicator_.size()};
   }
 

@@ -57,7 +57,7 @@ class CountingCommunicator : public ForwardingCommunicator {
   }
   // The tiny run's units are reduced in one exchange each.
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
-    (tag.what.starts_with("reduce ") ? counts_.reductions : counts_.others).Add(dst.size());
+    (tag.what.starts_with("reduce-scatter ") ? counts_.reductions : counts_.others).Add(dst.size());
     return ForwardingCommunicator::AllToAll(dst, src, tag);
   }
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
@@ -179,7 +179,7 @@ TEST(CollectiveCountsSabotageTest, AGatherTooManyIsCounted) {
   TinyRun run{.shape = TinyDense(), .zero_stage = 3, .accumulation = kMicroSteps, .steps = 1};
   run.shape.num_hidden_layers = 2;
   const Counts expected = Formula(run, 2).Expected();
-  const CountedRun counted = Count(run, 2, "gather layers.1.dense parameters");
+  const CountedRun counted = Count(run, 2, "all-gather layers.1.dense parameters");
   EXPECT_EQ(counted.counts[0].parameter_gathers.calls, expected.parameter_gathers.calls + 2 * kMicroSteps);
   EXPECT_GT(counted.counts[0].parameter_gathers.bytes, expected.parameter_gathers.bytes);
 }

@@ -49,9 +49,9 @@ TEST_F(PlanText, SummaryCountsStepsAndCollectives) {
   EXPECT_THAT(roomy, Not(HasSubstr(" move")));
   EXPECT_THAT(tight, HasSubstr(" move"));
   const auto gathers = std::count_if(tight_.micro_step.steps.begin(), tight_.micro_step.steps.end(),
-                                     [](const Step& s) { return s.kind == StepKind::kGather; });
-  EXPECT_THAT(tight, HasSubstr(absl::StrCat(gathers, " times gather parameters")));
-  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units.size(), " times reduce gradients")));
+                                     [](const Step& s) { return s.kind == StepKind::kAllGather; });
+  EXPECT_THAT(tight, HasSubstr(absl::StrCat(gathers, " times all-gather parameters")));
+  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units.size(), " times reduce-scatter gradients")));
   EXPECT_THAT(tight, HasSubstr(absl::StrCat("micro-step: ", tight_.micro_step.steps.size(), " steps")));
   EXPECT_THAT(tight, HasSubstr("packing loss"));
 }
@@ -60,9 +60,9 @@ TEST_F(PlanText, ListingHasALinePerStep) {
   const std::string listing = PlanListing(graph_, tight_);
   const size_t lines = static_cast<size_t>(std::count(listing.begin(), listing.end(), '\n'));
   EXPECT_EQ(lines, tight_.micro_step.steps.size() + tight_.update.steps.size() + 2);
-  EXPECT_THAT(listing, HasSubstr("comm     gather     embedding parameters"));
-  EXPECT_THAT(listing, HasSubstr("compute  compute    backward RouterGrad"));
-  EXPECT_THAT(listing, HasSubstr("copy-in  move"));
+  EXPECT_THAT(listing, HasSubstr("comm         all-gather     embedding parameters"));
+  EXPECT_THAT(listing, HasSubstr("compute      compute        backward RouterGrad"));
+  EXPECT_THAT(listing, HasSubstr("copy-in      move"));
   EXPECT_THAT(listing, HasSubstr(" after "));
 }
 

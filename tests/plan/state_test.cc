@@ -81,7 +81,7 @@ TEST(States, OfFrozenUnitsAreTheirParameters) {
     EXPECT_EQ(home.elements > 0, home.state == kParameterState || graph.units[home.unit].trainable);
   }
   for (const Step& step : plan->micro_step.steps) {
-    EXPECT_TRUE(step.kind != StepKind::kReduce || graph.units[step.unit].trainable);
+    EXPECT_TRUE(step.kind != StepKind::kReduceScatter || graph.units[step.unit].trainable);
   }
   // A frozen unit with moments is no plan.
   Plan tampered = *plan;

@@ -104,7 +104,7 @@ std::vector<Sabotage> MicroStepSabotages() {
        "1 of 2 contributions"},
       {"MissingLastOp", 0, 100,
        [](Plan& p) {
-         Erase(p.micro_step, [](const Step& step) { return step.kind == StepKind::kReduce && step.unit == 0; });
+         Erase(p.micro_step, [](const Step& step) { return step.kind == StepKind::kReduceScatter && step.unit == 0; });
          Erase(p.micro_step, IsOp(OpKind::kEmbeddingGrad));
        },
        "never runs"},
@@ -143,24 +143,25 @@ std::vector<Sabotage> MicroStepSabotages() {
 
 std::vector<Sabotage> CollectiveSabotages() {
   return {
-      {"DroppedGather", 3, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kGather)); }, "nothing known"},
-      {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kGather)); }, "gathers of parameters"},
+      {"DroppedGather", 3, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kAllGather)); }, "nothing known"},
+      {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kAllGather)); },
+       "gathers of parameters"},
       {"GatherOfAnotherSlice", 3, 45,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kGather))].src.begin = 0; }, "own slice"},
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kAllGather))].src.begin = 0; }, "own slice"},
       {"GatherOfPart", 3, 100,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kGather))].dst.bytes -= 4096; }, "gathers"},
-      {"DroppedReduce", 1, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduce)); }, "0 reductions"},
-      {"ReduceTwice", 1, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kReduce)); }, "a second time"},
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kAllGather))].dst.bytes -= 4096; }, "gathers"},
+      {"DroppedReduce", 1, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduceScatter)); }, "0 reductions"},
+      {"ReduceTwice", 1, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kReduceScatter)); }, "a second time"},
       {"ReduceTooEarly", 1, 100,
        [](Plan& p) {
-         const int32_t reduce = Find(p.micro_step, Is(StepKind::kReduce));
+         const int32_t reduce = Find(p.micro_step, Is(StepKind::kReduceScatter));
          int32_t writer = reduce - 1;
          while (p.micro_step.steps[writer].kind != StepKind::kCompute) --writer;
          Relocate(p.micro_step, reduce, writer);
        },
        "contributions"},
       {"ReduceIntoAnotherSlice", 0, 100,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kReduce))].dst.begin = 0; },
+       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kReduceScatter))].dst.begin = 0; },
        "accumulated gradient"},
       {"DroppedGradientWriteBack", 2, 30, [](Plan& p) { Erase(p.micro_step, IsMove(Lane::kCopyOut, kGradientState)); },
        "not up to date"},
@@ -174,7 +175,7 @@ std::vector<Sabotage> CollectiveSabotages() {
          p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyIn, kParameterState))].when = When::kAccumulating;
        },
        "does not take place in every micro-batch"},
-      {"ReturnOfWhatIsNotAlwaysThere", 2, 30, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduce)); },
+      {"ReturnOfWhatIsNotAlwaysThere", 2, 30, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduceScatter)); },
        "which is not always there"},
       {"WrongLink", 2, 30,
        [](Plan& p) {
@@ -259,17 +260,17 @@ std::vector<Sabotage> UpdateSabotages() {
       {"HostStateOnTheDevicesLane", 3, 30, on_the_devices_lane, "cannot address"},
       {"DroppedGradientGather", 0, 100,
        [](Plan& p) {
-         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kGather && s.state == kGradientState; });
+         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kGradientState; });
        },
        "nothing known"},
       {"DroppedParameterGather", 1, 100,
        [](Plan& p) {
-         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kGather && s.state == kParameterState; });
+         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
        },
        "not up to date"},
       {"GatherBeforeUpdate", 2, 100,
        [](Plan& p) {
-         Relocate(p.update, Find(p.update, Is(StepKind::kGather)), Find(p.update, Is(StepKind::kUpdate)));
+         Relocate(p.update, Find(p.update, Is(StepKind::kAllGather)), Find(p.update, Is(StepKind::kUpdate)));
        },
        "before the own slice is updated"},
   };

@@ -18,9 +18,9 @@ TokenFeeder::TokenFeeder(const Graph& graph, Executor& executor, const TokenSour
   losses_.resize(tokens);
 }
 
-absl::Status TokenFeeder::Feed(const MicroBatchPlace& place) {
+absl::Status TokenFeeder::Feed(const MicroBatchPosition& position) {
   ASSIGN_OR_RETURN(target_count_,
-                   source_.loader().FillMicroBatch(place, {tokens_, targets_, positions_, segment_start_}));
+                   source_.loader().FillMicroBatch(position, {tokens_, targets_, positions_, segment_start_}));
   const float count = static_cast<float>(target_count_);
   executor_.WriteInput(tokens_tensor_, tokens_.data());
   executor_.WriteInput(targets_tensor_, targets_.data());

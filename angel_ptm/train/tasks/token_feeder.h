@@ -34,7 +34,7 @@ class TokenFeeder final : public Feeder {
   // Nothing is owned.
   TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source, std::span<const int32_t> token_bytes);
 
-  absl::Status Feed(const MicroBatchPlace& place) override;
+  absl::Status Feed(const MicroBatchPosition& position) override;
   // The token losses in token order, the targets that count, and the bytes of text they stand for.
   LossSums Losses() override;
   const SampleSource& source() const override { return source_; }
