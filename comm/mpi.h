@@ -7,8 +7,8 @@
 // Start-up has a deadline from MPI_Init on: ranks meet by messages (mpi_meeting.h), no collective of MPI's own is used.
 // When a rank dies: mpirun sends SIGTERM to the others at once and SIGKILL a few seconds later, on every host. A
 // process that does not die from SIGTERM (the trainer's handler sets a flag) has the time between to say which rank
-// died and where, from its PeerWatcher (peer_watcher.h). A peer on another host is noticed by mpirun, or by the
-// timeout.
+// died and where, from its PeerWatcher (peer_watcher.h). A dead peer on another host is noticed by mpirun, a silent one
+// by the relay (mpi_relay.h), or by the timeout where there is none.
 #ifndef ANGEL_PTM_COMM_MPI_H_
 #define ANGEL_PTM_COMM_MPI_H_
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,24 +34,37 @@ std::string PeerJudge::Death(int rank, const RankProgress& progress) {
   return absl::StrCat(NameOf(rank, progress), " died at ", PlaceAndTime(progress));
 }
 
+double PeerJudge::StillSeconds() const { return std::min(kStillSeconds, limit_seconds_ / 2); }
+
 std::string PeerJudge::Silence(int rank, const RankProgress& progress, const Peer& peer) const {
-  const std::optional<ProcessState> process = board_->StateOf(progress);
-  const char* how = " hangs at ";
-  if (process && process->stopped()) {
-    how = process->state == 'T' ? " is stopped at " : " is held by a debugger at ";
-  } else if (peer.still_seconds > kStillSeconds) {
-    how = " does not run at ";
+  const std::string silence = absl::StrFormat("gave no sign of life for %.1f s (communication.timeout_seconds is %g)",
+                                              peer.silent_seconds, limit_seconds_);
+  std::string sentence;
+  if (progress.remote != 0 && peer.unheard_seconds > StillSeconds()) {
+    sentence = absl::StrCat("the machine of ", NameOf(rank, progress), " ", silence,
+                            ": it or its network is stopped or lost; the rank was at ", progress.Where());
+  } else {
+    ProcessState process;
+    process.state = static_cast<char>(progress.process_state);
+    if (progress.remote == 0) process = board_->StateOf(progress).value_or(ProcessState{.state = '\0'});
+    const char* how = " hangs at ";
+    if (process.stopped()) {
+      how = process.state == 'T' ? " is stopped at " : " is held by a debugger at ";
+    } else if (peer.still_seconds > kStillSeconds) {
+      how = " does not run at ";
+    }
+    sentence = absl::StrCat(NameOf(rank, progress), how, progress.Where(), " and ", silence);
   }
-  std::string sentence =
-      absl::StrFormat("%s%s%s and gave no sign of life for %.1f s (communication.timeout_seconds is %g)",
-                      NameOf(rank, progress), how, progress.Where(), peer.silent_seconds, limit_seconds_);
   RankProgress mine;
   if (board_->Read(rank_, &mine)) absl::StrAppend(&sentence, "; rank ", rank_, " waits for it at ", mine.Where());
   return sentence;
 }
 
 std::string PeerJudge::Look(double seconds, double waited_seconds) {
-  std::string silence;
+  std::string silence, remote_silence;
+  // What is heard of other machines comes through a process of this one, which may be the one that is stopped.
+  bool is_local_still = false;
+  const double still_max = StillSeconds();
   for (int r = 0; r < board_->size(); ++r) {
     RankProgress progress;
     if (r == rank_ || !board_->Read(r, &progress) || progress.state != RankProgress::kRunning) continue;
@@ -63,14 +75,17 @@ std::string PeerJudge::Look(double seconds, double waited_seconds) {
       return sentence;
     }
     Peer& peer = peers_[r];
-    const uint64_t signs = board_->signs(r), beats = board_->beats(r);
+    const uint64_t signs = board_->signs(r), beats = board_->beats(r), heard = board_->heard(r);
     peer.silent_seconds = std::exchange(peer.signs, signs) == signs ? peer.silent_seconds + seconds : 0;
     peer.still_seconds = std::exchange(peer.beats, beats) == beats ? peer.still_seconds + seconds : 0;
-    if (silence.empty() && std::min(peer.silent_seconds, waited_seconds) > limit_seconds_) {
-      silence = Silence(r, progress, peer);
+    peer.unheard_seconds = std::exchange(peer.heard, heard) == heard ? peer.unheard_seconds + seconds : 0;
+    is_local_still = is_local_still || (progress.remote == 0 && peer.still_seconds > still_max);
+    std::string& first = progress.remote == 0 ? silence : remote_silence;
+    if (first.empty() && std::min(peer.silent_seconds, waited_seconds) > limit_seconds_) {
+      first = Silence(r, progress, peer);
     }
   }
-  return silence;
+  return silence.empty() && !is_local_still ? remote_silence : silence;
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,6 @@
-// Finds out, look by look, whether a rank of this machine died, is stopped or hangs, and says which and where it was.
-// Pure but for the board and /proc: the watcher's thread (peer_watcher.h) brings the time, tests bring any.
+// Finds out, look by look, whether a rank died, is stopped or hangs, and says which and where it was: of this machine,
+// and of those others that are heard here (machine_relay.h), whose deaths are silence here. Pure but for the board and
+// /proc: the watcher's thread (peer_watcher.h) brings the time, tests bring any.
 #ifndef ANGEL_PTM_COMM_PEER_JUDGE_H_
 #define ANGEL_PTM_COMM_PEER_JUDGE_H_
 
@@ -22,6 +23,8 @@ class PeerJudge {
   //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s; rank 0 was at ...
   //   rank 1 (pid 4711 on host n1) is stopped at step 12 in backward layer.3 and gave no sign of life for 60.1 s (the
   //   limit is 60 s); rank 0 waits for it at step 12 in all-gather layer.2
+  //   the machine of rank 8 (pid 4711 on host n2) gave no sign of life for 60.1 s (...): it or its network is stopped
+  //   or lost; the rank was at step 12 in backward layer.3; rank 0 waits for it at ...
   // A silent rank ends the run only when this rank has waited as long: where all are slow, nobody is lost.
   std::string Look(double seconds, double waited_seconds);
 
@@ -33,8 +36,12 @@ class PeerJudge {
     uint64_t signs = 0, beats = 0;  // seen at the last look
     double silent_seconds = 0;      // since its last sign of life
     double still_seconds = 0;       // since its last beat
+    uint64_t heard = 0;
+    double unheard_seconds = 0;  // since the last word of its machine, if it is remote
   };
 
+  // Without a beat or a word for so long, a process or a machine does not run, or is too busy to tell.
+  double StillSeconds() const;
   std::string Silence(int rank, const RankProgress& progress, const Peer& peer) const;
 
   const std::shared_ptr<const ProgressBoard> board_;

@@ -1,7 +1,7 @@
 // A rank's own thread of life: tells its peers that this process runs, and notices within a fraction of a second that a
 // rank of this machine died, within the limit that one fell silent, and at once that the run was ended by another.
-// Processes of another PID namespace are heard and not seen: their silence counts, their death is left to mpirun (which
-// ends the job when any process dies), as are the ranks of other machines.
+// Processes of another PID namespace, and of other machines where a relay mirrors them (machine_relay.h), are heard and
+// not seen: their silence counts, their death is left to mpirun (which ends the job when any process dies).
 #ifndef ANGEL_PTM_COMM_PEER_WATCHER_H_
 #define ANGEL_PTM_COMM_PEER_WATCHER_H_
 

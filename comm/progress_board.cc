@@ -137,9 +137,30 @@ void ProgressBoard::Beat(int rank) {
 
 void ProgressBoard::Finish(int rank) { Write(rank, RankProgress::kFinished, -1, ""); }
 
+void ProgressBoard::Mirror(int rank, RankProgress progress, uint64_t signs, uint64_t beats) {
+  Row& row = rows_[rank];
+  RankProgress known;
+  const bool is_known = Read(rank, &known);
+  if (is_known && known.remote == 0) return;
+  row.heard.fetch_add(1, std::memory_order_relaxed);
+  // Datagrams overtake each other.
+  if (signs < row.signs.load(std::memory_order_relaxed) || beats < row.beats.load(std::memory_order_relaxed)) return;
+  progress.remote = 1;
+  // The numbers of its processes mean nothing here.
+  progress.process_start_ticks = progress.pid_namespace = 0;
+  progress.changed_ns = is_known && known.step == progress.step && known.activity == progress.activity
+                            ? known.changed_ns
+                            : std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  const std::lock_guard lock(writing_[rank]);
+  row.record.Write(progress);
+  row.signs.store(signs, std::memory_order_relaxed);
+  row.beats.store(beats, std::memory_order_relaxed);
+}
+
 std::optional<ProcessState> ProgressBoard::StateOf(const RankProgress& progress) const {
   // Containers may share memory and not their processes.
-  if (progress.pid_namespace != pid_namespace_ || progress.process_start_ticks == 0) return std::nullopt;
+  if (progress.remote != 0 || progress.pid_namespace != pid_namespace_ || progress.process_start_ticks == 0)
+    return std::nullopt;
   return StateOfProcess(progress.process_id);
 }
 

@@ -7,6 +7,9 @@
 // * Between the steps of a Plan (Publish with an empty activity: reading, writing and removing files, start-up,
 //   printing) a rank may take its time: there it is enough that its process runs (Beat, from its watcher's thread).
 // So a rank is silent when it is stopped, or when it hangs in a step.
+//
+// Every machine of a run has a board, with a row for each rank of the run. Ranks write their own; what is heard of
+// those of other machines is mirrored (machine_relay.h) and judged by the same rule.
 #ifndef ANGEL_PTM_COMM_PROGRESS_BOARD_H_
 #define ANGEL_PTM_COMM_PROGRESS_BOARD_H_
 
@@ -36,6 +39,9 @@ struct RankProgress {
   int64_t pid_namespace = 0;  // process_id means something only to processes of the same one
   int64_t step = -1;
   int64_t changed_ns = 0;  // of the machine's monotonic clock
+  int64_t remote = 0;      // 1: of another machine, told by its relay
+  // Of a remote rank's process, as its machine last said: ProcessState's letter, 0 if it could not tell.
+  int64_t process_state = 0;
   std::array<char, 64> host = {};
   std::array<char, 104> activity = {};  // empty: between steps
 
@@ -74,6 +80,13 @@ class ProgressBoard {
   // Both only grow; a rank whose signs stand is silent, one whose beats stand does not run.
   uint64_t signs(int rank) const { return rows_[rank].signs.load(std::memory_order_relaxed); }
   uint64_t beats(int rank) const { return rows_[rank].beats.load(std::memory_order_relaxed); }
+  // Grows with every word from a remote rank's machine.
+  uint64_t heard(int rank) const { return rows_[rank].heard.load(std::memory_order_relaxed); }
+
+  // What another machine says of its rank: state, process, step, host and activity as they are there, and the counters.
+  // What is older than what stands here counts as heard of and changes nothing; a rank that writes here itself is never
+  // changed. One thread of the machine.
+  void Mirror(int rank, RankProgress progress, uint64_t signs, uint64_t beats);
 
   // The state of a rank's process; nothing if this process cannot tell (another PID namespace, no descriptor left).
   std::optional<ProcessState> StateOf(const RankProgress& progress) const;
@@ -94,7 +107,7 @@ class ProgressBoard {
   };
   struct alignas(64) Row {
     SharedRecord<RankProgress> record;
-    std::atomic<uint64_t> signs{0}, beats{0};
+    std::atomic<uint64_t> signs{0}, beats{0}, heard{0};
     std::atomic<uint32_t> between_steps{0};
   };
 

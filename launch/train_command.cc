@@ -26,6 +26,7 @@
 #include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
+#include "comm/mpi_relay.h"
 #endif
 
 namespace angel_ptm {
@@ -50,8 +51,9 @@ absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
   return resuming;
 }
 
-// Beside those of the kernels: five lanes, the rank's own and what watches its peers.
-constexpr int kOtherThreads = 7;
+// Beside those of the kernels: five lanes, the rank's own, what watches its peers and what tells other machines of
+// them.
+constexpr int kOtherThreads = 8;
 
 // ranks: of this process. One process `speaks`: says which cores are left idle.
 absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
@@ -157,6 +159,25 @@ absl::StatusOr<std::unique_ptr<MpiWorld>> StartMpi(double limit_seconds) {
   });
 }
 
+// Whether the ranks hear each other's signs of life, those of other machines by *relay. `memory`: of the board.
+bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::shared_ptr<ProgressBoard>& board,
+                   double limit_seconds, std::unique_ptr<MachineRelay>* relay) {
+  absl::Status heard = memory;
+  if (memory.ok() && world.node_count() > 1) {
+    absl::StatusOr<std::unique_ptr<MachineRelay>> created = CreateMpiRelay(world, board);
+    if (absl::IsDeadlineExceeded(created.status())) EndUnmet(world, created.status());
+    heard = created.status();
+    if (heard.ok()) *relay = *std::move(created);
+  }
+  if (!heard.ok() && world.rank() == 0) {
+    std::fprintf(stderr,
+                 "angel-ptm: the ranks cannot hear each other's signs of life, so one that lets others wait for longer "
+                 "than %g s (communication.timeout_seconds) counts as lost: %s\n",
+                 limit_seconds, std::string(heard.message()).c_str());
+  }
+  return heard.ok();
+}
+
 // Ends all ranks on an error, which MPI would otherwise wait for.
 absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
   const double limit = config.communication().timeout_seconds();
@@ -165,14 +186,16 @@ absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
   if (const absl::Status met = world->FindMachines(); !met.ok()) EndUnmet(*world, met);
   absl::StatusOr<std::unique_ptr<SharedMemory>> memory = world->ShareMemory(ProgressBoard::BytesFor(world->size()));
   if (absl::IsDeadlineExceeded(memory.status())) EndUnmet(*world, memory.status());
-  const bool watched = memory.ok() && world->node_count() == 1;
+  const absl::Status shared = memory.status();
   const std::shared_ptr<ProgressBoard> board =
       memory.ok() ? ProgressBoard::In(*std::move(memory), world->size()) : ProgressBoard::InProcess(world->size());
   board->Publish(world->rank(), -1, "start-up");
   const LastWord last_word(board, world->rank(), [&world] { world->Abort(1); });
   PeerWatcher watcher(board, world->rank(), WatcherOptions(config, last_word));
-  // Where no watcher sees the peer, on another machine, the limit is on waiting.
-  const WaitOptions wait{.timeout_seconds = watched ? WaitOptions::kForever : limit,
+  std::unique_ptr<MachineRelay> relay;
+  const bool heard = HearEachOther(*world, shared, board, limit, &relay);
+  // Where no watcher hears of a peer the limit is on waiting.
+  const WaitOptions wait{.timeout_seconds = heard ? WaitOptions::kForever : limit,
                          .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }};
   RunFacts facts = MachineFacts();
   facts.world_size = world->size();

@@ -151,6 +151,22 @@ suspended_job() {
   expect "suspended job" 0 "continue with --resume" cat "$log"
 }
 
+# Every rank on a machine of its own: another host name is all that tells machines apart here.
+apart=(unshare -u sh -c 'hostname "machine$OMPI_COMM_WORLD_RANK" && exec "$0" "$@"')
+stopped_machine() {
+  local log=$work/stopped_machine.log process
+  with_ranks 2 "${apart[@]}" "${endless[@]}" --set "output.directory=$work/stopped_machine" \
+    --set communication.timeout_seconds=3 > "$log" 2>&1 &
+  local job=$!
+  await_line "^step 1/" "$log" $job || return
+  process=$(process_of_rank 1 $job)
+  kill -STOP "$process"
+  wait $job && failed "a stopped machine: exit 0"
+  expect "a stopped machine" 0 "angel-ptm: the machine of rank 1 (pid $process on host machine1) gave no sign of life for " \
+    cat "$log"
+  [[ $(grep -c "^angel-ptm: " <<< "$output") -eq 1 ]] || failed "a stopped machine: not one sentence: $output"
+}
+
 # A process that never comes to MPI_Init keeps the others there: no longer than the limit.
 stuck_start() {
   "${mpirun[@]}" -np 1 --oversubscribe --bind-to none "$program" train "${common[@]}" --set steps=1 \
@@ -167,6 +183,18 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
       "${mpirun[@]}" --oversubscribe --bind-to none -np 1 env LD_PRELOAD="$slow_calls" "$program" train "${slow_run[@]}" \
       --set "output.directory=$work/slow2" : -np 1 "$program" train "${slow_run[@]}" --set "output.directory=$work/slow2"
     slow_files "slow files on one of two ranks"
+  fi
+  # Where this user may not give a process a host name of its own, one machine must do.
+  if unshare -u hostname machine0 2> /dev/null; then
+    stopped_machine
+    if [[ $preloads == yes ]]; then
+      expect "slow files on one of two machines" 0 "saved $work/slow3/checkpoints/step-00000003" \
+        "${mpirun[@]}" --oversubscribe --bind-to none -np 1 "${apart[@]}" env LD_PRELOAD="$slow_calls" "$program" train \
+        "${slow_run[@]}" --set "output.directory=$work/slow3" : -np 1 "${apart[@]}" "$program" train "${slow_run[@]}" \
+        --set "output.directory=$work/slow3"
+      slow_files "slow files on one of two machines"
+      [[ $output == *"transport: messages (the ranks are on 2 machines)"* ]] || failed "not two machines: $output"
+    fi
   fi
   # Several times: whether a survivor waits for the dead rank, reads from it or computes when it dies is chance.
   killed_rank 1 2 1
