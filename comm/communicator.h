@@ -5,8 +5,7 @@
 // Contract of every implementation:
 // * All ranks call the same verbs with the same sizes in the same order (law 4); CheckedCommunicator proves it.
 // * It moves bytes and computes nothing: sums are ours, in rank order (ordered_reduce_scatter.h), so every transport
-// gives
-//   the same bits.
+//   gives the same bits.
 // * Sizes are 64-bit; transports split transfers beyond 2^31 - 1 elements themselves.
 // * Nothing is allocated in a verb after the first call of each (libraries excepted); scratch comes from the caller.
 // * Errors (absl::Status): kUnavailable when a peer died or was silent longer than the timeout, with a sentence naming

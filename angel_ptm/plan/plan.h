@@ -44,8 +44,8 @@ enum class StepKind : uint8_t {
   kAllGather,      // all-gather: dst (a unit's whole vector) from every rank's src (its slice); src may lie in dst
   kReduceScatter,  // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up);
                    // the step's last micro-batch adds the squares of dst to the gradient norm
-  kNorm,    // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
-  kUpdate,  // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
+  kNorm,           // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
+  kUpdate,         // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
 };
 const char* Name(StepKind kind);
 
