@@ -50,15 +50,19 @@ uint64_t ParseChecksum(const std::string& text) {
   return ParseChecksumText(text, &checksum) ? checksum : 0;
 }
 
+// A whole number; throws for any other value, which get() would convert: 3e36 into anything. From 2^63 it is negative.
+int64_t Whole(const ordered_json& j) { return j.get_ref<const int64_t&>(); }
+
 ManifestUnit UnitFromJson(const ordered_json& j) {
   ManifestUnit unit{.name = j.at("name").get<std::string>(),
-                    .elements = j.at("elements").get<int64_t>(),
-                    .slice_elements = j.at("slice_elements").get<int64_t>(),
+                    .elements = Whole(j.at("elements")),
+                    .slice_elements = Whole(j.at("slice_elements")),
                     .frozen = j.value("frozen", false)};
   for (const ordered_json& p : j.at("parameters")) {
-    const auto dims = p.at("shape").get<std::vector<int64_t>>();
+    std::vector<int64_t> dims;
+    for (const ordered_json& dim : p.at("shape")) dims.push_back(Whole(dim));
     unit.parameters.push_back({.name = p.at("name").get<std::string>(),
-                               .offset = p.at("offset").get<int64_t>(),
+                               .offset = Whole(p.at("offset")),
                                .shape = Shape(dims.data(), dims.data() + dims.size())});
   }
   return unit;
@@ -67,21 +71,21 @@ ManifestUnit UnitFromJson(const ordered_json& j) {
 // Throws nlohmann's exceptions where an entry is missing or of another type.
 CheckpointManifest FromJson(const ordered_json& j) {
   CheckpointManifest m;
-  m.version = j.at("version").get<int>();
-  m.step = j.at("step").get<int64_t>();
+  m.version = static_cast<int>(Whole(j.at("version")));
+  m.step = Whole(j.at("step"));
   // What is too large for an int must not come out as another number.
-  m.world_size = static_cast<int>(std::clamp<int64_t>(j.at("world_size").get<int64_t>(), 0, kWorldSizeMax));
-  m.chunk_elements = j.at("chunk_elements").get<int64_t>();
+  m.world_size = static_cast<int>(std::clamp<int64_t>(Whole(j.at("world_size")), 0, kWorldSizeMax));
+  m.chunk_elements = Whole(j.at("chunk_elements"));
   m.graph_name = j.at("graph").at("name").get<std::string>();
   m.graph_hash = ParseChecksum(j.at("graph").at("hash").get<std::string>());
   for (const ordered_json& f : j.at("rank_files")) {
     m.rank_files.push_back({.name = f.at("name").get<std::string>(),
-                            .bytes = f.at("bytes").get<int64_t>(),
+                            .bytes = Whole(f.at("bytes")),
                             .header_checksum = ParseChecksum(f.at("header_checksum").get<std::string>())});
   }
   for (const ordered_json& f : j.at("copied_files")) {
     m.copied_files.push_back({.name = f.at("name").get<std::string>(),
-                              .bytes = f.at("bytes").get<int64_t>(),
+                              .bytes = Whole(f.at("bytes")),
                               .checksum = ParseChecksum(f.at("checksum").get<std::string>())});
   }
   for (const ordered_json& u : j.at("units")) m.units.push_back(UnitFromJson(u));
@@ -206,7 +210,7 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
   }
   const ordered_json j = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!j.is_object() || !j.contains("format") || j["format"] != kFormatName || !j.contains("version") ||
-      !j["version"].is_number_integer()) {
+      !j["version"].is_number_integer() || j["version"] < 1) {
     return absl::InvalidArgumentError(absl::StrCat(where, " does not describe an angel-ptm checkpoint"));
   }
   if (j["version"] > kCheckpointFormatVersion) {

@@ -384,6 +384,13 @@ TEST_F(DamageTest, NumbersOutOfRangeAreRefused) {
               HasSubstr("unit a has 9223372036854775807 elements in 2 slices of 1024"));
   EXPECT_THAT(message("    1500\n", "    4294967296,4294967296\n"),
               HasSubstr("parameter a.w0 of shape [4294967296, 4294967296] at 0 is not within the 1500 elements"));
+  for (const char* not_whole : {"3e+36", "1500.5", "\"1500\"", "null"}) {
+    EXPECT_THAT(message("    1500\n", absl::StrCat("    ", not_whole, "\n")), HasSubstr("is not a valid manifest"))
+        << not_whole;
+    EXPECT_THAT(message("\"elements\": 1500", absl::StrCat("\"elements\": ", not_whole)),
+                HasSubstr("is not a valid manifest"))
+        << not_whole;
+  }
   EXPECT_THAT(message("    1500\n", "    -1500\n"), HasSubstr("of shape [-1500] at 0 is not within"));
   EXPECT_THAT(message("\"world_size\": 2", "\"world_size\": 4294967298"), HasSubstr("it lists 2 files of"));
 }
