@@ -1,7 +1,11 @@
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
@@ -32,9 +36,25 @@ class HostArena : public Tier {
   std::byte* const data_;
 };
 
+// At least what a thread costs to start.
+constexpr int64_t kPieceBytes = int64_t{64} << 20;
+
+void Touch(std::byte* data, int64_t bytes, int threads) {
+  const int64_t pieces = (bytes + kPieceBytes - 1) / kPieceBytes;
+  std::atomic<int64_t> next = 0;
+  const auto work = [&] {
+    for (int64_t i = next++; i < pieces; i = next++) {
+      std::memset(data + i * kPieceBytes, 0, static_cast<size_t>(std::min(kPieceBytes, bytes - i * kPieceBytes)));
+    }
+  };
+  std::vector<std::jthread> helpers;
+  for (int64_t t = 1; t < std::min<int64_t>(threads, pieces); ++t) helpers.emplace_back(work);
+  work();
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes) {
+absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads) {
   if (bytes == 0) return std::make_unique<HostArena>(kind, 0, nullptr);
   void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
@@ -42,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes
         absl::StrCat("cannot reserve ", FormatBytes(bytes), " for the ", Name(kind), " tier: ", std::strerror(errno)));
   }
   madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // advice only: a refusal costs speed, not correctness
-  std::memset(data, 0, static_cast<size_t>(bytes));
+  Touch(static_cast<std::byte*>(data), bytes, threads);
   return std::make_unique<HostArena>(kind, bytes, static_cast<std::byte*>(data));
 }
 

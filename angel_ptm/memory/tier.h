@@ -37,9 +37,10 @@ class Tier {
 };
 
 // A bounded arena of host memory: the host tier, and on a machine without a GPU the device tier too. Pages are touched
-// here, on huge pages where the kernel grants them, so that a run neither faults nor is overcommitted later.
+// here, on huge pages where the kernel grants them, so that a run neither faults nor is overcommitted later: by
+// `threads` threads in turns, since one takes minutes for a terabyte and would put all of it beside its own core.
 // kResourceExhausted if the memory cannot be had.
-absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes);
+absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads = 1);
 
 }  // namespace angel_ptm
 

@@ -24,8 +24,8 @@ absl::Status Run::SetUp() {
     const int t = static_cast<int>(tier);
     return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
   };
-  ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice)));
-  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost)));
+  ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice), derived.threads_per_rank));
+  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
   machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -65,6 +67,16 @@ TEST(HostArenaTest, HoldsWhatWasWritten) {
   std::vector<int32_t> read(3);
   (*arena)->Read(4096, read.data(), 12);
   EXPECT_EQ(read, written);
+}
+
+// Threads take pieces of 64 MiB: three and a part here. Every page is resident before the run needs it.
+TEST(HostArenaTest, SeveralThreadsTouchEveryPage) {
+  constexpr int64_t kBytes = (int64_t{200} << 20) + 4096;
+  auto arena = MakeHostArena(TierKind::kHost, kBytes, 3);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  std::vector<unsigned char> resident(kBytes / 4096);
+  ASSERT_EQ(mincore((*arena)->data(), kBytes, resident.data()), 0);
+  EXPECT_EQ(std::count_if(resident.begin(), resident.end(), [](unsigned char page) { return (page & 1) == 0; }), 0);
 }
 
 TEST(HostArenaTest, MayBeEmpty) {
