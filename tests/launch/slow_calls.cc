@@ -1,6 +1,6 @@
 // Preloaded into angel-ptm, stands for a file system that is slow or frozen for a while: the first opening of a token
-// file, the first fsync and the first removal each take five seconds. SLOW_CALL=open|fsync|unlinkat: only that one;
-// SLOW_SECONDS=N: that long.
+// file, the first fsync and the first removal each take five seconds. Built with SLOW_CALL "open", "fsync" or
+// "unlinkat": only that one.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/types.h>
@@ -9,18 +9,18 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <thread>
 
 namespace {
 
 void SleepOnce(std::atomic<bool>& slept, const char* call) {
-  const char* only = std::getenv("SLOW_CALL");
-  if ((only != nullptr && std::strcmp(only, call) != 0) || slept.exchange(true)) return;
-  const char* seconds = std::getenv("SLOW_SECONDS");
+#ifdef SLOW_CALL
+  if (std::strcmp(call, SLOW_CALL) != 0) return;
+#endif
+  if (slept.exchange(true)) return;
   std::fprintf(stderr, "slow %s\n", call);
-  std::this_thread::sleep_for(std::chrono::duration<double>(seconds != nullptr ? std::atof(seconds) : 5));
+  std::this_thread::sleep_for(std::chrono::seconds(5));
 }
 
 template <typename Function>

@@ -15,8 +15,7 @@ bool IsLibrary(const std::string& path) {
 
 void CheckEnvironment(const SourceFile& file, std::vector<Finding>& findings) {
   static const std::regex environment(R"(\b(_*secure_getenv|getenv|setenv|unsetenv|putenv|clearenv|_*environ)\b)");
-  // What tests/launch preloads stands for the system and is told by the environment what to do.
-  if (StartsWithFolder(file.path, "launch") || StartsWithFolder(file.path, "tests/launch")) return;
+  if (StartsWithFolder(file.path, "launch")) return;
   for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
     std::smatch match;
     const std::string& code = file.code_lines[i];
