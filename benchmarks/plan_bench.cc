@@ -58,8 +58,8 @@ struct Outcome {
 std::string PlanText(const RunPlan& run) {
   const Plan& plan = run.training_plan;
   return absl::StrCat("device ", plan.arena_bytes[0], " host ", plan.arena_bytes[1], " B, ",
-                      plan.micro_step.steps.size(), " + ", plan.update.steps.size(), " steps, ", run.recomputed_blocks,
-                      " blocks recomputed");
+                      plan.segments[kMicroStepSegment].steps.size(), " + ", plan.segments[kUpdateSegment].steps.size(),
+                      " steps, ", run.recomputed_blocks, " blocks recomputed");
 }
 
 // Never returns.

@@ -10,15 +10,16 @@
 #include "angel_ptm/exec/residency.h"
 #include "angel_ptm/model/op_rules.h"
 #include "comm/ordered_reduce_scatter.h"
+#include "kernels/ops/loss_sum.h"
 #include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
 namespace {
 
-// The bytes ranks exchange in kNorm.
+// What ranks exchange in kNorm.
 struct NormMessage {
-  FixedPointSum squares;
-  std::array<double, kStepPayload> payload;
+  StepSums sums;
+  double vote = 0;
 };
 
 using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
@@ -31,44 +32,28 @@ class LaneExecutor : public Executor {
         machine_(machine),
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
-        micro_step_(plan.micro_step),
-        update_(plan.update),
-        joined_(plan.joined),
+        segments_(plan.segments.begin(), plan.segments.end()),
         residency_(graph, plan.layout) {}
 
   absl::Status Bind();
 
-  absl::Status RunMicroStep(MicroBatch micro_batch, int64_t step) override {
-    micro_batch_ = micro_batch;
-    if (micro_batch.first) message_.squares = {};
-    return Play(micro_step_, step);
+  absl::Status Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) override;
+  absl::Status RunMicroStep(int64_t step) override {
+    Begin(step);
+    micro_batch_ = {};
+    return PlaySegment(kMicroStepSegment, step);
   }
 
-  absl::StatusOr<NonFinite> FindNonFinite(MicroBatch micro_batch, int64_t step) override {
+  absl::StatusOr<NonFinite> FindNonFinite(int64_t step) override {
     non_finite_ = {};
     check_finite_ = true;
-    const absl::Status status = RunMicroStep(micro_batch, step);
+    const absl::Status status = RunMicroStep(step);
     check_finite_ = false;
     RETURN_IF_ERROR(status);
     return non_finite_;
   }
 
-  absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
-                         const DecideUpdate& decide) override {
-    message_.payload = payload;
-    decide_ = &decide;
-    return Play(update_, step);
-  }
-
-  bool can_join() const override { return !plan_.joined.steps.empty(); }
-  absl::Status RunUpdateAndMicroStep(int64_t step, const std::array<double, kStepPayload>& payload,
-                                     const DecideUpdate& decide, MicroBatch micro_batch) override {
-    APTM_CHECK(micro_batch.first && can_join());
-    message_.payload = payload;
-    decide_ = &decide;
-    micro_batch_ = micro_batch;
-    return Play(joined_, step);
-  }
+  const StepSums& SumsOf(int64_t step) const override { return block_.SumsOf(step); }
 
   void WriteInput(TensorId tensor, const void* data) override {
     const MemoryRange& range = plan_.fixed[tensor];
@@ -92,26 +77,21 @@ class LaneExecutor : public Executor {
   static std::span<float> Floats(std::span<std::byte> bytes) {
     return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4};
   }
-  // The step of training that a plan's step belongs to.
-  int64_t StepOf(const Step& step) const { return step_ + (playing_ == &joined_ && !step.in_update ? 1 : 0); }
-  CallTag Tag(int32_t index) const { return {playing_->names[index], StepOf(playing_->steps.segment->steps[index])}; }
+  // The step of training that a plan's step belongs to: beside an update plays the next step's micro-batch.
+  int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
+  CallTag Tag(int32_t index) const { return {playing_->names[index], StepOf(playing_->of->steps[index])}; }
 
   // A segment with what is worked out once.
   struct BoundSegment {
-    explicit BoundSegment(const Segment& segment) : steps(segment) {}
+    explicit BoundSegment(const Segment& segment) : of(&segment) {}
 
-    const LaneSteps steps;
+    const Segment* of;
     KernelCalls calls;               // by step
     std::vector<std::string> names;  // by step
   };
-  absl::Status Play(BoundSegment& bound, int64_t step) {
-    playing_ = &bound;
-    step_ = step;
-    RETURN_IF_ERROR(machine_.lanes->Play(bound.steps, run_step_));
-    if (machine_.publish) machine_.publish(step_, {});
-    residency_.ExpectAllHome();
-    return absl::OkStatus();
-  }
+  // The sums of a step start from nothing.
+  void Begin(int64_t step) { block_.SumsOf(step) = {}; }
+  absl::Status PlaySegment(int32_t index, int64_t step);
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(BoundSegment& bound);
@@ -122,6 +102,7 @@ class LaneExecutor : public Executor {
   absl::Status RunStep(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
+  void AddLoss(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
   void Update(const Step& step, int32_t index);
@@ -130,8 +111,8 @@ class LaneExecutor : public Executor {
   const Plan& plan_;
   const Machine machine_;
   const AdamWConstants adamw_;
-  const Lanes::RunStep run_step_;
-  BoundSegment micro_step_, update_, joined_;
+  const angel_ptm::RunStep run_step_;
+  std::vector<BoundSegment> segments_;              // by Plan::segments
   std::vector<std::vector<ElementSpan>> no_decay_;  // by unit
   std::vector<std::vector<ElementSpan>> gaps_;      // by unit: padding of the flat vector, always zero
   std::vector<NormMessage> norm_messages_;          // by rank
@@ -141,9 +122,9 @@ class LaneExecutor : public Executor {
   bool check_finite_ = false;
   const BoundSegment* playing_ = nullptr;
   int64_t step_ = 0;
-  NormMessage message_;
-  UpdateDecision decision_;
-  const DecideUpdate* decide_ = nullptr;
+  const StepHooks* hooks_ = nullptr;
+  double vote_ = 0;
+  StepBlock block_;
   NonFinite non_finite_;
 };
 
@@ -171,7 +152,7 @@ std::string LaneExecutor::StepName(const Segment& segment, const Step& step) con
 }
 
 void LaneExecutor::BindSegment(BoundSegment& bound) {
-  const Segment& segment = *bound.steps.segment;
+  const Segment& segment = *bound.of;
   for (const Step& step : segment.steps) {
     bound.names.push_back(StepName(segment, step));
     bound.calls.push_back(nullptr);
@@ -186,7 +167,7 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
                                                              .count = step.count,
                                                              .no_decay = no_decay_[step.unit],
                                                              .adamw = adamw_,
-                                                             .decision = decision_});
+                                                             .decision = block_.decision});
   }
 }
 
@@ -212,9 +193,41 @@ void LaneExecutor::BindUnits() {
 absl::Status LaneExecutor::Bind() {
   norm_messages_.resize(machine_.communicator->size());
   BindUnits();
-  for (BoundSegment* bound : {&micro_step_, &update_, &joined_}) {
-    RETURN_IF_ERROR(CheckRegions(*bound->steps.segment));
-    BindSegment(*bound);
+  for (BoundSegment& bound : segments_) {
+    RETURN_IF_ERROR(CheckRegions(*bound.of));
+    BindSegment(bound);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
+  playing_ = &segments_[index];
+  step_ = step;
+  RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_));
+  if (machine_.publish) machine_.publish(step_, {});
+  residency_.ExpectAllHome();
+  return absl::OkStatus();
+}
+
+absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) {
+  hooks_ = &hooks;
+  const auto feed = [&](int64_t of_step, int64_t micro) {
+    if (micro == 0) Begin(of_step);
+    micro_batch_ = {.first = micro == 0, .last = micro + 1 == micro_batches};
+    return hooks.feed(of_step, micro);
+  };
+  for (const Play& play : program.plays) {
+    const Segment& segment = plan_.segments[play.segment];
+    if (play.times != Play::Times::kOnce) {
+      for (int64_t micro = play.times == Play::Times::kEachButFirst ? 1 : 0; micro < micro_batches; ++micro) {
+        RETURN_IF_ERROR(feed(step, micro));
+        RETURN_IF_ERROR(PlaySegment(play.segment, step));
+      }
+      continue;
+    }
+    vote_ = hooks.vote ? hooks.vote() : 0;
+    if (segment.computes) RETURN_IF_ERROR(feed(step + 1, 0));
+    RETURN_IF_ERROR(PlaySegment(play.segment, step));
   }
   return absl::OkStatus();
 }
@@ -252,6 +265,7 @@ void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t ind
     context.workspace_bytes = step.operands.back().bytes;
   }
   playing_->calls[index]->Run(*machine_.kernels, context);
+  if (step.op == graph_.loss) AddLoss(segment, step);
   if (check_finite_ && non_finite_.op == kNone) CheckOutputs(segment, step);
 }
 
@@ -260,6 +274,18 @@ void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
   for (const Place& place : step.operands) operands.push_back(Address(segment, place));
   const TensorId tensor = NonFiniteTensor(graph_, graph_.ops[step.op], operands);
   if (tensor != kNone) non_finite_ = {step.op, tensor};
+}
+
+void LaneExecutor::AddLoss(const Segment& segment, const Step& step) {
+  const Op& op = graph_.ops[step.op];
+  const MemoryRange& weight = plan_.fixed[graph_.loss_weight];
+  StepSums& sums = block_.SumsOf(StepOf(step));
+  machine_.kernels->loss_sum(LossSumArgs{.loss = &sums.loss,
+                                         .weight = &sums.weight,
+                                         .values = {Address(segment, step.operands[op.inputs.size()])},
+                                         .batch_weight = {TierOf(weight.tier).data() + weight.offset},
+                                         .n = graph_.tensors[op.outputs[0]].shape.elements()},
+                             {.threads = 1});
 }
 
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
@@ -273,28 +299,28 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
                                        Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return absl::OkStatus();
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
-  machine_.kernels->square_sum({&message_.squares, {own.data()}, static_cast<int64_t>(own.size())}, {.threads = 1});
+  FixedPointSum* const squares = &block_.SumsOf(StepOf(step)).squares;
+  machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())}, {.threads = 1});
   return absl::OkStatus();
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
-  const std::span<const std::byte> own(reinterpret_cast<const std::byte*>(&message_), sizeof(message_));
-  const std::span<std::byte> all(reinterpret_cast<std::byte*>(norm_messages_.data()),
-                                 norm_messages_.size() * sizeof(NormMessage));
-  RETURN_IF_ERROR(machine_.communicator->AllGather(all, own, Tag(index)));
-  StepExchange exchange;
-  for (const NormMessage& message : norm_messages_) {
-    exchange.squares.Add(message.squares);
-    for (int i = 0; i < kStepPayload; ++i) exchange.payload[i] += message.payload[i];
+  const NormMessage mine{block_.SumsOf(step_), vote_};
+  RETURN_IF_ERROR(machine_.communicator->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
+                                                   std::as_bytes(std::span(&mine, 1)), Tag(index)));
+  StepExchange all;
+  for (const NormMessage& rank : norm_messages_) {
+    all.sums.squares.Add(rank.sums.squares);
+    all.sums.loss += rank.sums.loss;
+    all.sums.weight += rank.sums.weight;
+    all.votes += rank.vote;
   }
-  // The next step's begin, which may run beside this one's update.
-  message_.squares = {};
-  decision_ = (*decide_)(exchange);
+  block_.decision = hooks_->decide(all);
   return absl::OkStatus();
 }
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
-  if (!decision_.apply) return;
+  if (!block_.decision.apply) return;
   const bool on_host = step.lane == Lane::kHostCompute;
   const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
   // Where the compute lane's processor is the host, its cores are taken: a second OpenMP team would make both of them

@@ -26,7 +26,7 @@
 #include "comm/communicator.h"
 #include "kernels/kernels.h"
 #include "kernels/ops/adamw.h"
-#include "kernels/update_decision.h"
+#include "kernels/step_block.h"
 
 namespace angel_ptm {
 
@@ -54,14 +54,22 @@ struct MicroBatch {
   bool first = true, last = true;
 };
 
-// What every rank learns at the end of a step's gradient norm: the same numbers in the same order on all ranks.
-inline constexpr int kStepPayload = 4;
+// What every rank learns at the end of a step's gradient norm: the same numbers on all ranks.
 struct StepExchange {
-  FixedPointSum squares;                          // of the whole gradient, all ranks
-  std::array<double, kStepPayload> payload = {};  // summed over ranks in rank order
+  StepSums sums;     // of all ranks, in rank order
+  double votes = 0;  // StepHooks::vote, summed over ranks
 };
-// Pure function of its argument and of state that is equal on all ranks; runs on the comm lane.
-using DecideUpdate = std::function<UpdateDecision(const StepExchange&)>;
+
+// What the caller does at the seams of a program: `feed` and `vote` on the calling thread while the lanes are idle.
+struct StepHooks {
+  // Fills the inputs with micro-batch `micro` of `step`; outputs still hold those of the one before. An error ends the
+  // program: the step has changed no state but gradients.
+  std::function<absl::Status(int64_t step, int64_t micro)> feed;
+  // The step's micro-batches are done, their outputs in place; behind this comes the update. May be empty: no vote.
+  std::function<double()> vote;
+  // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane. Of training only.
+  std::function<UpdateDecision(const StepExchange&)> decide;
+};
 
 class Executor {
  public:
@@ -71,24 +79,19 @@ class Executor {
                                                           const AdamWConstants& adamw);
   virtual ~Executor() = default;
 
-  // Plays the micro-step on the inputs in place. `step` tags errors.
-  virtual absl::Status RunMicroStep(MicroBatch micro_batch, int64_t step) = 0;
+  // Plays one of the Plan's programs: a step of `micro_batches` micro-batches, or a pass over them. `step` tags errors.
+  // What a program begins of the next step is fed as its micro-batch 0.
+  virtual absl::Status Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) = 0;
+  // One micro-batch, on the inputs in place, as its step's only one.
+  virtual absl::Status RunMicroStep(int64_t step) = 0;
   // The same, and looks for the first op that produced a non-finite number: all earlier ops' results were finite, so it
   // is the op's own doing unless one of its parameters was not finite, which is then what is found. A bad parameter
   // that spoils no result is not. Slower; for diagnosis.
-  virtual absl::StatusOr<NonFinite> FindNonFinite(MicroBatch micro_batch, int64_t step) = 0;
-  // Plays the update segment, behind a step's last micro-batch. `payload` of every rank is summed and handed to
-  // `decide` with the gradient's square sum.
-  virtual absl::Status RunUpdate(int64_t step, const std::array<double, kStepPayload>& payload,
-                                 const DecideUpdate& decide) = 0;
+  virtual absl::StatusOr<NonFinite> FindNonFinite(int64_t step) = 0;
+  // Of the rank's micro-batches of this step or pass so far; of the newest two only.
+  virtual const StepSums& SumsOf(int64_t step) const = 0;
 
-  // The update of `step` and, beside it as far as the waits allow, the first micro-step of the next one, on the inputs
-  // in place: what RunUpdate and RunMicroStep would do, with the same bits. Only if the Plan can.
-  virtual bool can_join() const = 0;
-  virtual absl::Status RunUpdateAndMicroStep(int64_t step, const std::array<double, kStepPayload>& payload,
-                                             const DecideUpdate& decide, MicroBatch micro_batch) = 0;
-
-  // Inputs, outputs and caches, between segments.
+  // Inputs, outputs and caches, between micro-batches.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
 };

@@ -1,5 +1,5 @@
-// Four threads that play a segment's steps: each lane its own steps in order, waiting where a step says for other
-// lanes.
+// Lanes play a segment's steps: the player issues them one by one, in the segment's order, and each lane runs its own
+// in that order, waiting where a step says for other lanes.
 //
 // A rank has one Lanes, shared by all its Executors: the compute lane's OpenMP team belongs to its thread, so a second
 // compute thread would bring a second team, made in the middle of a run, and twice the threads.
@@ -7,62 +7,69 @@
 #define ANGEL_PTM_EXEC_LANES_H_
 
 #include <array>
-#include <atomic>
-#include <condition_variable>
+#include <cstdint>
 #include <functional>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
 
-// A segment's steps by lane, in order. Made once per segment, since playing allocates nothing.
-struct LaneSteps {
-  explicit LaneSteps(const Segment& segment);  // which must outlive it
+// Runs step `index` of the segment, or starts it where the lane is a stream; called by the step's lane. Must not
+// allocate when it succeeds.
+using RunStep = std::function<absl::Status(const Segment& segment, int32_t index)>;
 
-  const Segment* segment = nullptr;
-  std::array<std::vector<int32_t>, kLaneCount> steps;
+class LaneQueue;
+
+// One segment being played, as its lanes see it.
+class SegmentPlay {
+ public:
+  virtual ~SegmentPlay() = default;
+  virtual const Segment& segment() const = 0;
+  virtual LaneQueue& lane(Lane lane) const = 0;
+  // Runs the step, unless one has failed before.
+  virtual void Run(int32_t index) = 0;
 };
+
+// One lane: a thread (MakeThreadLane) or a device's stream. The player knows no other difference between them.
+class LaneQueue {
+ public:
+  virtual ~LaneQueue() = default;
+  // A segment begins: of its steps none has been issued. The lane is idle.
+  virtual void Begin(SegmentPlay& play) = 0;
+  // Has play.Run(index) called behind all steps issued to this lane before, as soon as every lane l has finished the
+  // first waits[l] of its own. Returns at once, or when there is room for the step. Also called when the segment has
+  // failed: a step that is not run counts as finished.
+  virtual void Issue(int32_t index) = 0;
+  // Blocks the caller, any thread, until the first `count` of the segment's steps on this lane have finished.
+  virtual void AwaitFinished(int32_t count) = 0;
+  // Seconds spent in steps since the last call.
+  virtual double TakeBusySeconds() = 0;
+};
+
+std::unique_ptr<LaneQueue> MakeThreadLane();
 
 // Thread safety: one player at a time.
 class Lanes {
  public:
-  // Runs step `index` of the segment; called on the step's lane. Must not allocate when it succeeds.
-  using RunStep = std::function<absl::Status(const Segment& segment, int32_t index)>;
-
+  using Queues = std::array<std::unique_ptr<LaneQueue>, kLaneCount>;
+  // Threads.
   Lanes();
+  explicit Lanes(Queues queues);
   ~Lanes();
 
-  // Plays the whole segment and returns when all lanes are idle: OK, or the first failure in time; lanes stop at the
-  // next step.
-  absl::Status Play(const LaneSteps& steps, const RunStep& run_step);
+  // Plays the whole segment and returns when all lanes are idle: OK, or the first failure in time; behind it no step
+  // runs.
+  absl::Status Play(const Segment& segment, const RunStep& run_step);
 
   // Seconds each lane spent in steps since the last call, whoever played them.
   std::array<double, kLaneCount> TakeBusySeconds();
 
  private:
-  void ThreadMain(int lane);
-  void PlayLane(const LaneSteps& steps, const RunStep& run_step, int lane);
-  // False if the segment failed meanwhile.
-  bool WaitFor(const std::array<int32_t, kLaneCount>& waits);
-  void Fail(absl::Status status);
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  const LaneSteps* steps_ = nullptr;
-  const RunStep* run_step_ = nullptr;
-  int64_t generation_ = 0;
-  int idle_ = kLaneCount;
-  bool stop_ = false;
-  absl::Status status_;
-
-  std::atomic<bool> failed_ = false;
-  std::array<std::atomic<int32_t>, kLaneCount> finished_ = {};
-  std::array<std::atomic<int64_t>, kLaneCount> busy_ns_ = {};
-  std::array<std::thread, kLaneCount> threads_;
+  class Player;
+  Queues queues_;
+  const std::unique_ptr<Player> player_;
 };
 
 }  // namespace angel_ptm

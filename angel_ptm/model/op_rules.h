@@ -15,7 +15,7 @@
 #include "angel_ptm/model/tape.h"
 #include "kernels/kernel_call.h"
 #include "kernels/operand.h"
-#include "kernels/update_decision.h"
+#include "kernels/step_block.h"
 
 namespace angel_ptm {
 

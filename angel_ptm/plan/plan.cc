@@ -29,6 +29,27 @@ const char* Name(MemoryClass memory_class) {
   return kNames[static_cast<int>(memory_class)];
 }
 
+const Program* Plan::FindProgram(bool begun, bool begins_next) const {
+  for (const Program& program : programs) {
+    if (program.begun == begun && program.begins_next == begins_next) return &program;
+  }
+  return nullptr;
+}
+
+std::vector<Program> MakePrograms(const std::vector<Segment>& segments) {
+  using Times = Play::Times;
+  const int32_t count = static_cast<int32_t>(segments.size());
+  const Play all{kMicroStepSegment, Times::kEachMicroBatch}, rest{kMicroStepSegment, Times::kEachButFirst};
+  if (count <= kUpdateSegment) return {{.name = "pass", .plays = {all}}};
+  std::vector<Program> programs = {{.name = "step", .plays = {all, {kUpdateSegment}}}};
+  if (count <= kJoinedSegment) return programs;
+  programs.push_back({.name = "step, next begun", .begins_next = true, .plays = {all, {kJoinedSegment}}});
+  programs.push_back({.name = "begun step", .begun = true, .plays = {rest, {kUpdateSegment}}});
+  programs.push_back(
+      {.name = "begun step, next begun", .begun = true, .begins_next = true, .plays = {rest, {kJoinedSegment}}});
+  return programs;
+}
+
 std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& segment) {
   std::vector<PlannedCollective> collectives;
   for (const Step& step : segment.steps) {
@@ -80,9 +101,12 @@ uint64_t Hash(const Plan& plan) {
   h.Mix(static_cast<uint64_t>(plan.layout.page_bytes));
   for (const Home& home : plan.layout.homes) MixRange(h, home.range);
   for (const MemoryRange& range : plan.fixed) MixRange(h, range);
-  MixSegment(h, plan.micro_step);
-  MixSegment(h, plan.update);
-  MixSegment(h, plan.joined);
+  for (const Segment& segment : plan.segments) MixSegment(h, segment);
+  for (const Program& program : plan.programs) {
+    for (const Play& play : program.plays) {
+      h.Mix(static_cast<uint64_t>(play.segment)).Mix(static_cast<uint64_t>(play.times));
+    }
+  }
   return h.Digest();
 }
 

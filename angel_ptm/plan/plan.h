@@ -4,9 +4,8 @@
 // A rank's memory is one arena per tier, addressed by byte offset. On both tiers the homes of persistent state come
 // first, at the same offsets in every Plan of a run (Layout); the rest is the Plan's own.
 //
-// A training Plan has a micro-step, played once per micro-batch, and an update, played once per step; or instead of the
-// update and the next step's first micro-step both in one segment, so that the one's end runs beside the other's begin.
-// Every segment starts and ends with all state at home and all lanes idle.
+// A Plan is segments and programs. Every segment starts and ends with all state at home and all lanes idle. A program
+// says which segments make up a step, and which of them are played for every micro-batch.
 #ifndef ANGEL_PTM_PLAN_PLAN_H_
 #define ANGEL_PTM_PLAN_PLAN_H_
 
@@ -119,8 +118,33 @@ struct Step {
 };
 
 struct Segment {
+  std::string name;  // "micro-step", "update", "update + micro-step"
+  // What it holds of the graph, each of it whole: all ops of a micro-batch, all ops of an update. With both it is the
+  // update of one step and the first micro-batch of the next, so that the one's end runs beside the other's begin.
+  bool computes = false, updates = false;
   std::vector<Region> regions;
   std::vector<Step> steps;  // in issue order: playing them one after the other is a valid execution
+};
+
+// A segment, as often as a program plays it.
+struct Play {
+  enum class Times : uint8_t {
+    kOnce,
+    kEachMicroBatch,
+    kEachButFirst,  // the first was played beside the update before
+  };
+  int32_t segment = 0;  // index into Plan::segments
+  Times times = Times::kOnce;
+};
+
+// One step of training, or one pass over given micro-batches where nothing is updated. Which of a Plan's programs comes
+// next is the trainer's choice, at every step.
+struct Program {
+  std::string name;  // "step", "step, next begun"
+  // The step's first micro-batch was played by the program before; the next step's first is played by this one. A
+  // program that begins the next step is followed by one that finds it begun, and by no other.
+  bool begun = false, begins_next = false;
+  std::vector<Play> plays;
 };
 
 // Where one state of a unit rests between uses.
@@ -161,15 +185,24 @@ struct TierPeak {
   std::array<int64_t, kMemoryClassCount> by_class = {};
 };
 
+// Segments of every Plan; those of a graph that is trained; and, if holes left room for it, both at once.
+inline constexpr int32_t kMicroStepSegment = 0, kUpdateSegment = 1, kJoinedSegment = 2;
+
 struct Plan {
   Layout layout;
-  Segment micro_step;
-  Segment update;                  // empty for graphs without an update segment
-  Segment joined;                  // the update, then a step's first micro-step; empty if holes left no room for it
+  std::vector<Segment> segments;   // by the constants above, as far as there are such
+  std::vector<Program> programs;   // one each of what is possible
   std::vector<MemoryRange> fixed;  // by tensor: where inputs, outputs and caches lie; offset -1 for other tensors
   std::array<TierPeak, kTierCount> peaks;
   std::array<int64_t, kTierCount> arena_bytes = {};  // what the run must reserve for this Plan
+
+  // The program of that kind, or null.
+  const Program* FindProgram(bool begun, bool begins_next) const;
 };
+
+// The programs that these segments allow: of a graph that is not trained one pass; else a step, and where the joined
+// segment is there also steps that begin the next one or find themselves begun.
+std::vector<Program> MakePrograms(const std::vector<Segment>& segments);
 
 // What a collective step looks like to the other ranks; equal on all ranks or the run must not start (law 4).
 struct PlannedCollective {

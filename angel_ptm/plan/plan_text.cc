@@ -38,8 +38,19 @@ std::array<LaneTotals, kLaneCount> TotalsOf(const Segment& segment) {
   return totals;
 }
 
-std::string SegmentSummary(std::string_view title, const Graph& graph, const Segment& segment) {
-  std::string text = absl::StrCat(std::string(title), ": ", segment.steps.size(), " steps\n");
+// "program step, next begun: micro-step for each micro-batch, update + micro-step once"
+std::string ProgramText(const Plan& plan, const Program& program) {
+  std::string text = absl::StrCat("program ", program.name, ":");
+  for (const Play& play : program.plays) {
+    static constexpr const char* kTimes[] = {"once", "for each micro-batch", "for each micro-batch but the first"};
+    absl::StrAppend(&text, text.back() == ':' ? " " : ", ", plan.segments[play.segment].name, " ",
+                    kTimes[static_cast<int>(play.times)]);
+  }
+  return text + "\n";
+}
+
+std::string SegmentSummary(const Graph& graph, const Segment& segment) {
+  std::string text = absl::StrCat(segment.name, ": ", segment.steps.size(), " steps\n");
   const auto totals = TotalsOf(segment);
   for (int l = 0; l < kLaneCount; ++l) {
     if (totals[l].steps.empty()) continue;
@@ -106,13 +117,13 @@ double PackingLoss(const Plan& plan, TierKind tier) {
 int64_t PlanBytes(const Plan& plan) {
   constexpr size_t kHeapHeader = 16;
   size_t bytes = plan.layout.homes.capacity() * sizeof(Home) + plan.fixed.capacity() * sizeof(MemoryRange);
-  for (const Segment* segment : {&plan.micro_step, &plan.update}) {
-    bytes += segment->regions.capacity() * sizeof(Region) + segment->steps.capacity() * sizeof(Step);
-    for (const Region& region : segment->regions) {
+  for (const Segment& segment : plan.segments) {
+    bytes += segment.regions.capacity() * sizeof(Region) + segment.steps.capacity() * sizeof(Step);
+    for (const Region& region : segment.regions) {
       const bool inside = region.label.capacity() < sizeof(std::string) / 2;
       bytes += inside ? 0 : region.label.capacity() + kHeapHeader;
     }
-    for (const Step& step : segment->steps) {
+    for (const Step& step : segment.steps) {
       bytes += step.operands.empty() ? 0 : step.operands.capacity() * sizeof(Place) + kHeapHeader;
     }
   }
@@ -146,11 +157,8 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
       absl::StrCat("plan of graph ", graph.name, ": rank ", plan.layout.rank, " of ", plan.layout.world_size,
                    ", stage ", plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
                    absl::StrFormat("%016x", Hash(plan)), "\n");
-  text += SegmentSummary("micro-step", graph, plan.micro_step);
-  if (!plan.update.steps.empty()) text += SegmentSummary("update", graph, plan.update);
-  if (!plan.joined.steps.empty()) {
-    absl::StrAppend(&text, "the update runs beside the next step's first micro-step where nothing happens between\n");
-  }
+  for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
+  for (const Program& program : plan.programs) text += ProgramText(plan, program);
   for (TierKind tier : kAllTiers) {
     const int t = static_cast<int>(tier);
     absl::StrAppend(&text, Name(tier), ": ", FormatBytes(plan.arena_bytes[t]), " reserved, ",
@@ -162,13 +170,13 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
 
 std::string PlanListing(const Graph& graph, const Plan& plan) {
   std::string text;
-  for (const auto& [title, segment] : {std::pair("micro-step", &plan.micro_step), std::pair("update", &plan.update)}) {
+  for (const Segment& segment : plan.segments) {
     std::array<int32_t, kLaneCount> issued = {};
-    absl::StrAppend(&text, title, ", ", segment->steps.size(), " steps: step, number in its lane, lane, what\n");
-    for (size_t i = 0; i < segment->steps.size(); ++i) {
-      const Step& step = segment->steps[i];
+    absl::StrAppend(&text, segment.name, ", ", segment.steps.size(), " steps: step, number in its lane, lane, what\n");
+    for (size_t i = 0; i < segment.steps.size(); ++i) {
+      const Step& step = segment.steps[i];
       absl::StrAppendFormat(&text, "%6d %6d ", i, ++issued[static_cast<int>(step.lane)]);
-      absl::StrAppend(&text, StepText(graph, *segment, step), "\n");
+      absl::StrAppend(&text, StepText(graph, segment, step), "\n");
     }
   }
   return text;

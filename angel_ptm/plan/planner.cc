@@ -261,19 +261,22 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   Plan plan;
   plan.layout = candidate.layout;
   Base(plan.layout, plan.fixed);
-  plan.micro_step = Natural(/*update=*/false, plan.layout);
-  if (!PlaceSegment(candidate, early_percent, plan.micro_step)) return std::nullopt;
+  plan.segments.push_back(Natural(/*update=*/false, plan.layout));
   if (HasUpdate()) {
-    plan.update = Natural(/*update=*/true, plan.layout);
-    plan.joined = Join(plan.update, Natural(/*update=*/false, plan.layout));
-    if (!PlaceSegment(candidate, early_percent, plan.update)) return std::nullopt;
-    // It needs no more at any step than the two it is made of, but may have more holes: then they are played apart.
-    if (!PlaceSegment(candidate, early_percent, plan.joined)) plan.joined = {};
+    plan.segments.push_back(Natural(/*update=*/true, plan.layout));
+    plan.segments.push_back(Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]));
   }
+  for (size_t i = 0; i < plan.segments.size(); ++i) {
+    if (PlaceSegment(candidate, early_percent, plan.segments[i])) continue;
+    // Both at once need no more at any step than the two apart, but may have more holes: then they are played apart.
+    if (i != kJoinedSegment) return std::nullopt;
+    plan.segments.pop_back();
+  }
+  plan.programs = MakePrograms(plan.segments);
   for (int t = 0; t < kTierCount; ++t) {
     plan.arena_bytes[t] = plan.layout.home_bytes[t];
-    for (const Segment* segment : {&plan.micro_step, &plan.update, &plan.joined}) {
-      const TierPeak peak = PeakOf(*segment, static_cast<TierKind>(t));
+    for (const Segment& segment : plan.segments) {
+      const TierPeak peak = PeakOf(segment, static_cast<TierKind>(t));
       if (peak.live_bytes > plan.peaks[t].live_bytes) plan.peaks[t] = peak;
       plan.arena_bytes[t] = std::max(plan.arena_bytes[t], peak.bytes);
     }

@@ -172,7 +172,10 @@ class MicroStepBuilder : public Builder {
 
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts) {
-  return MicroStepBuilder(graph, layout, fixed, facts).Build();
+  Segment segment = MicroStepBuilder(graph, layout, fixed, facts).Build();
+  segment.name = "micro-step";
+  segment.computes = true;
+  return segment;
 }
 
 Segment Join(Segment first, const Segment& second) {
@@ -188,6 +191,9 @@ Segment Join(Segment first, const Segment& second) {
     first.steps.push_back(std::move(step));
   }
   UpdateLifetimes(first);
+  first.name = absl::StrCat(first.name, " + ", second.name);
+  first.computes |= second.computes;
+  first.updates |= second.updates;
   return first;
 }
 

@@ -133,7 +133,10 @@ class UpdateBuilder : public Builder {
 }  // namespace
 
 Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed) {
-  return UpdateBuilder(graph, layout, fixed).Build();
+  Segment segment = UpdateBuilder(graph, layout, fixed).Build();
+  segment.name = "update";
+  segment.updates = true;
+  return segment;
 }
 
 }  // namespace angel_ptm

@@ -101,7 +101,7 @@ int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_
                     const std::vector<int>& parameter_gathers) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
-  if (layout.world_size == 1 || !(in_update ? subject.updates : subject.computes)) return 0;
+  if (layout.world_size == 1 || !(in_update ? subject.segment.updates : subject.segment.computes)) return 0;
   const auto whole = [&](StateId s) { return layout.zero_stage < layout.states[s].sharded_from_stage; };
   if (!in_update) return state == graph.ReadState(unit) && !whole(state) ? parameter_gathers[unit] : 0;
   bool updated = false, all_whole = true, written = false;
@@ -150,12 +150,12 @@ absl::Status CheckCollectives(const Subject& subject) {
                              layout.zero_stage, " demands ", want);
       }
     }
-    const int want_reduces = subject.computes && HasGradient(graph, unit) ? 1 : 0;
+    const int want_reduces = subject.segment.computes && HasGradient(graph, unit) ? 1 : 0;
     if (reduces[unit] != want_reduces) {
       return subject.Error("unit ", name, " has ", reduces[unit], " reductions of its gradient, wanted ", want_reduces);
     }
   }
-  const int want_norms = subject.updates && graph.update_begin < static_cast<OpId>(graph.ops.size()) ? 1 : 0;
+  const int want_norms = subject.segment.updates && graph.update_begin < static_cast<OpId>(graph.ops.size()) ? 1 : 0;
   if (norms != want_norms) return subject.Error(norms, " norm steps, wanted ", want_norms);
   return absl::OkStatus();
 }
@@ -164,10 +164,9 @@ absl::Status CheckCollectives(const Subject& subject) {
 
 absl::Status VerifyPlan(const Graph& graph, const Plan& plan) {
   RETURN_IF_ERROR(verify::CheckLayout(graph, plan));
-  for (const verify::Subject& subject : {verify::Subject{graph, plan, plan.micro_step, true, false},
-                                         verify::Subject{graph, plan, plan.update, false, true},
-                                         verify::Subject{graph, plan, plan.joined, true, true}}) {
-    if (&subject.segment == &plan.joined && plan.joined.steps.empty()) continue;
+  RETURN_IF_ERROR(verify::CheckPrograms(graph, plan));
+  for (const Segment& segment : plan.segments) {
+    const verify::Subject subject{graph, plan, segment};
     RETURN_IF_ERROR(verify::CheckCapacity(subject));
     RETURN_IF_ERROR(verify::CheckOrder(subject));
     RETURN_IF_ERROR(verify::CheckReplay(subject));

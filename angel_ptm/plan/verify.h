@@ -8,10 +8,12 @@
 
 namespace angel_ptm {
 
-// OK if, for the micro-step, the update and, unless it is empty, the two joined:
+// OK if, for every segment:
 // * capacity: slices and homes are what units, states, world and stage demand, frozen units have parameters only; every
 //   use of a region falls into its lifetime and its tier's arena, permanent ones lie where the layout and Plan::fixed
 //   say, one for each of these unless the segment has no steps; regions alive at the same time are disjoint;
+// * programs: every one is a whole step, each micro-batch and the update once; one that begins the next step can be
+//   followed by one that finds it begun;
 // * residency: every operand has its tensor's or state's size and lies on memory that holds its current value when the
 //   step runs: written by the ops that define it (all writers before the reader in the graph and none behind it),
 //   gathered from all slices, or moved in from where the newest value is; moves follow links, ops run on the device and

@@ -16,15 +16,13 @@ struct Subject {
   const Graph& graph;
   const Plan& plan;
   const Segment& segment;
-  bool computes, updates;  // which of the graph's parts it must do: the micro-step's, the update's
 
-  const char* name() const { return !updates ? "micro-step" : computes ? "joined update and micro-step" : "update"; }
   // "compute Matmul", "all-gather layers.0.dense parameters", "move layers.0.self_attn.o.c"
   std::string StepText(const Step& step) const;
 
   template <typename... Parts>
   absl::Status Error(const Parts&... parts) const {
-    return absl::InternalError(absl::StrCat("plan of graph ", graph.name, ", ", name(), ": ", parts...));
+    return absl::InternalError(absl::StrCat("plan of graph ", graph.name, ", ", segment.name, ": ", parts...));
   }
   template <typename... Parts>
   absl::Status StepError(int32_t step, const Parts&... parts) const {
@@ -48,6 +46,9 @@ struct MemoryAccess {
 };
 std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step);
 
+// The segments are what their places in the plan say, and every program is a whole step: each micro-batch once and in
+// order, behind them the update once, nothing begun twice or left out where one program follows another.
+absl::Status CheckPrograms(const Graph& graph, const Plan& plan);
 // Slices and homes follow from the units, the world and the stage; homes and fixed tensors are disjoint and inside
 // their arenas.
 absl::Status CheckLayout(const Graph& graph, const Plan& plan);

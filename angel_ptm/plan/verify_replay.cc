@@ -55,7 +55,7 @@ absl::Status Replay::Play() {
   const bool in_update = kind == StepKind::kNorm || kind == StepKind::kUpdate;
   const bool in_micro_step = kind == StepKind::kCompute || kind == StepKind::kReduceScatter;
   const bool misplaced = step().in_update ? in_micro_step : in_update;
-  if (misplaced || !(step().in_update ? subject_.updates : subject_.computes))
+  if (misplaced || !(step().in_update ? subject_.segment.updates : subject_.segment.computes))
     return Error("belongs to another segment");
   switch (kind) {
     case StepKind::kCompute:
@@ -171,14 +171,14 @@ absl::Status Replay::WriteOperand(TensorId t, const Place& place) {
 }
 
 absl::Status Replay::CheckComplete() {
-  for (OpId op = 0; subject_.computes && op < graph_.update_begin; ++op) {
+  for (OpId op = 0; subject_.segment.computes && op < graph_.update_begin; ++op) {
     if (!op_done_[op]) return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), ") never runs");
   }
-  for (size_t t = 0; subject_.computes && t < graph_.tensors.size(); ++t) {
+  for (size_t t = 0; subject_.segment.computes && t < graph_.tensors.size(); ++t) {
     if (graph_.tensors[t].tensor_class != TensorClass::kOutput) continue;
     if (writers_[t].empty()) return subject_.Error("nothing writes output ", graph_.tensors[t].name);
   }
-  for (OpId op = graph_.update_begin; subject_.updates && op < static_cast<OpId>(graph_.ops.size()); ++op) {
+  for (OpId op = graph_.update_begin; subject_.segment.updates && op < static_cast<OpId>(graph_.ops.size()); ++op) {
     const UnitId unit = graph_.ops[op].unit;
     const auto [begin, end] = UpdatedRange(unit);
     if (!updated_[op].Covers(begin, end)) {
@@ -198,7 +198,7 @@ absl::Status Replay::CheckHomes() {
     ObjectRange want{kNone, 0, region.range.bytes};
     if (region.tensor != kNone) {
       want.object = SymbolicMemory::Tensor(region.tensor);
-      const bool written_here = subject_.computes;
+      const bool written_here = subject_.segment.computes;
       if (graph_.tensors[region.tensor].tensor_class == TensorClass::kOutput && !written_here) continue;
     } else {
       const StateExtent extent = ExtentOf(layout_, region.unit, region.state);

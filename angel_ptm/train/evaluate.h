@@ -13,16 +13,22 @@ namespace angel_ptm {
 class Evaluator {
  public:
   // `executor` is bound to an evaluation graph, `feeder` feeds it. Nothing is owned, all must outlive the Evaluator.
-  Evaluator(Executor& executor, Feeder& feeder, Communicator& communicator);
+  // `plan` is what the executor plays.
+  Evaluator(const Plan& plan, Executor& executor, Feeder& feeder, Communicator& communicator);
 
   // Collective. Plays the evaluation graph over all samples of the feeder's source; all ranks return the same sums.
   // Allocates nothing: it runs between training steps.
   absl::StatusOr<LossSums> Evaluate();
 
  private:
+  absl::Status Feed(int64_t micro);
+
+  const Plan& plan_;
   Executor& executor_;
   Feeder& feeder_;
   Communicator& communicator_;
+  const StepHooks hooks_;
+  LossSums mine_;
   std::vector<LossSums> sums_;  // by rank
 };
 

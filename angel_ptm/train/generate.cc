@@ -115,7 +115,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
     executor_->WriteInput(tokens, input.data());
     executor_->WriteInput(positions, where.data());
     executor_->WriteInput(position, &at);
-    RETURN_IF_ERROR(executor_->RunMicroStep({}, at));
+    RETURN_IF_ERROR(executor_->RunMicroStep(at));
     executor_->ReadOutput(logits_c, logits.data());
     for (size_t r = 0; r < rows; ++r) {
       if (at + 1 < static_cast<int32_t>(prompts_[r].size())) {

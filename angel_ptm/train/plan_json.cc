@@ -70,8 +70,9 @@ Json PlanObject(const Plan& plan) {
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes) {
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
-  training["micro_step"] = SegmentJson(run.training.states, run.training_plan.micro_step);
-  training["update"] = SegmentJson(run.training.states, run.training_plan.update);
+  for (const auto& [key, segment] : {std::pair("micro_step", kMicroStepSegment), std::pair("update", kUpdateSegment)}) {
+    training[key] = SegmentJson(run.training.states, run.training_plan.segments[segment]);
+  }
   const Json document = {{"parameters", run.training.ParameterCount()},
                          {"model_flops_per_micro_step", ModelFlops(run.training)},
                          {"ranks", layout.world_size},

@@ -38,7 +38,7 @@ absl::Status Run::SetUp() {
     ASSIGN_OR_RETURN(validation_executor,
                      Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
     validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
-    evaluator.emplace(*validation_executor, *validation_feeder, communicator);
+    evaluator.emplace(plan->evaluation_plan, *validation_executor, *validation_feeder, communicator);
   }
   views = StateViews(plan->training_plan.layout, machine);
   return absl::OkStatus();

@@ -206,17 +206,17 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   std::vector<CollectiveEntry> planned = {
       {CollectiveVerb::kBarrier, loop, 0},
       {CollectiveVerb::kBarrier, absl::StrCat("before sample ", state.next_sample, ", ", state.sample_order), 0}};
-  const auto append = [&](const Graph& graph, const Segment& segment) {
-    for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
-      const CollectiveVerb verb =
-          c.kind == StepKind::kReduceScatter ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
-      planned.push_back({verb, c.what, c.bytes});
+  const auto append = [&](const Graph& graph, const Plan& plan) {
+    for (const Segment& segment : plan.segments) {
+      for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
+        const CollectiveVerb verb =
+            c.kind == StepKind::kReduceScatter ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
+        planned.push_back({verb, c.what, c.bytes});
+      }
     }
   };
-  append(run.plan->training, run.plan->training_plan.micro_step);
-  append(run.plan->training, run.plan->training_plan.update);
-  append(run.plan->training, run.plan->training_plan.joined);
-  append(run.plan->evaluation, run.plan->evaluation_plan.micro_step);
+  append(run.plan->training, run.plan->training_plan);
+  append(run.plan->evaluation, run.plan->evaluation_plan);
   // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
   planned.push_back(

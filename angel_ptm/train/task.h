@@ -19,7 +19,7 @@
 
 namespace angel_ptm {
 
-// Sums over the samples of micro-batches. A run's loss is loss / weight; `own` means what the task says.
+// Of an evaluation. Its loss is loss / weight; `own` is the sum of what Feeder::Feed returned.
 struct LossSums {
   double loss = 0, weight = 0, own = 0;
 };
@@ -42,14 +42,13 @@ class SampleSource {
   virtual int64_t MicroBatchesPerStep(int64_t world) const = 0;
 };
 
-// Puts samples into the inputs of one Executor's graph and reads the losses back. Allocates nothing.
+// Puts samples into the inputs of one Executor's graph. Allocates nothing.
 class Feeder {
  public:
   virtual ~Feeder() = default;
-  // Fills the inputs with the micro-batch at `position`.
-  virtual absl::Status Feed(const MicroBatchPosition& position) = 0;
-  // Of the micro-batch fed and played last.
-  virtual LossSums Losses() = 0;
+  // Fills the inputs with the micro-batch at `position`. Returns a number of the task's own about it, which evaluations
+  // add up (LossSums::own).
+  virtual absl::StatusOr<double> Feed(const MicroBatchPosition& position) = 0;
   virtual const SampleSource& source() const = 0;
 };
 

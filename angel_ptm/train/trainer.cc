@@ -1,11 +1,11 @@
 #include "angel_ptm/train/trainer.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -23,9 +23,6 @@ namespace {
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// The slots of StepExchange::payload.
-enum Payload { kLossSum, kWeightSum, kStopRequests, kPayloadUnused };
-
 // The loop of one rank.
 class Trainer {
  public:
@@ -33,6 +30,9 @@ class Trainer {
       : run_(config, facts, options, communicator),
         reporter_(run_),
         schedule_(ScheduleFromConfig(config)),
+        hooks_({.feed = [this](int64_t step, int64_t micro) { return Feed(step, micro); },
+                .vote = [this] { return BeforeUpdate(); },
+                .decide = [this](const StepExchange& exchange) { return Decide(exchange); }}),
         stop_flags_(static_cast<size_t>(communicator.size())) {}
 
   // All up to step 0. Collective.
@@ -41,23 +41,21 @@ class Trainer {
 
  private:
   absl::Status Step();
-  // The update, joined with the next step's first micro-batch if nothing needs the state between.
-  absl::Status Update(const LossSums& sums);
-  // Ends early, with stop_ set, if any rank was asked to stop.
-  absl::Status MicroSteps(LossSums& sums);
+  // Ends the program, with stop_ set, if any rank was asked to stop.
+  absl::Status Feed(int64_t step, int64_t micro);
+  double BeforeUpdate();
   absl::Status ExchangeStopRequests();
   UpdateDecision Decide(const StepExchange& exchange);
   absl::Status HandleNonFinite();
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
 
-  MicroBatchPosition Position(int64_t micro) const {
-    return {state_.next_sample, micro, run_.rank(), run_.communicator.size()};
+  // Of a micro-batch of this step or the next.
+  MicroBatchPosition Position(int64_t step, int64_t micro) const {
+    const int64_t ahead = (step - state_.next_step) * run_.config.batch().global_batch_sequences();
+    return {state_.next_sample + ahead, micro, run_.rank(), run_.communicator.size()};
   }
   bool AskedToStop() const { return run_.options.stop_requested != nullptr && run_.options.stop_requested->load(); }
-  MicroBatch Part(int64_t micro) const {
-    return {.first = micro == 0, .last = micro + 1 == run_.derived.accumulation_steps};
-  }
   static bool IsDue(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   bool MayJoin() const;
   bool LastStep() const { return state_.next_step >= run_.config.steps(); }
@@ -68,9 +66,10 @@ class Trainer {
   std::optional<Saver> saver_;
   const LearningRateSchedule schedule_;
   TrainState state_;
-  StepMetrics metrics_;              // of the current step
+  StepMetrics metrics_;  // of the current step
+  const StepHooks hooks_;
   bool stop_ = false;                // some rank was asked to stop
-  std::optional<LossSums> begun_;    // of the step's first micro-batch, if it ran beside the last update
+  bool begun_ = false;               // the step's first micro-batch ran beside the last update
   std::vector<uint8_t> stop_flags_;  // by rank
 };
 
@@ -94,29 +93,25 @@ absl::Status Trainer::ExchangeStopRequests() {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::MicroSteps(LossSums& sums) {
-  sums = begun_.value_or(LossSums{});
-  const int64_t begun = begun_.has_value() ? 1 : 0;
-  begun_.reset();
-  for (int64_t micro = begun; micro < run_.derived.accumulation_steps; ++micro) {
-    // A step may take longer than whoever asks for the stop is going to wait.
-    if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
-    if (stop_) return absl::OkStatus();
-    RETURN_IF_ERROR(run_.feeder->Feed(Position(micro)));
-    RETURN_IF_ERROR(run_.executor->RunMicroStep(Part(micro), state_.next_step));
-    const LossSums losses = run_.feeder->Losses();
-    sums.loss += losses.loss;
-    sums.weight += losses.weight;
-  }
-  return absl::OkStatus();
+absl::Status Trainer::Feed(int64_t step, int64_t micro) {
+  // A step may take longer than whoever asks for the stop is going to wait.
+  if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
+  if (stop_) return absl::CancelledError("asked to stop");
+  return run_.feeder->Feed(Position(step, micro)).status();
 }
 
-// Runs on the comm lane while this thread waits in RunUpdate.
+double Trainer::BeforeUpdate() {
+  // The next micro-batch and evaluation write their own numbers to the same addresses.
+  if (run_.rank() == 0) metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training, *run_.executor);
+  return AskedToStop() ? 1 : 0;
+}
+
+// Runs on the comm lane while this thread waits in Run.
 UpdateDecision Trainer::Decide(const StepExchange& exchange) {
-  const double count = exchange.payload[kWeightSum];
-  metrics_.loss = exchange.payload[kLossSum] / count;
-  metrics_.grad_norm = std::sqrt(exchange.squares.ToDouble()) / count;
-  stop_ = exchange.payload[kStopRequests] > 0;
+  const double count = exchange.sums.weight;
+  metrics_.loss = exchange.sums.loss / count;
+  metrics_.grad_norm = std::sqrt(exchange.sums.squares.ToDouble()) / count;
+  stop_ = exchange.votes > 0;
   metrics_.skipped = !std::isfinite(metrics_.loss) || !std::isfinite(metrics_.grad_norm);
   if (metrics_.skipped) return {.apply = false};
   const double t = static_cast<double>(++state_.applied_updates);
@@ -132,13 +127,12 @@ UpdateDecision Trainer::Decide(const StepExchange& exchange) {
 absl::Status Trainer::Step() {
   const double begin = Seconds();
   metrics_ = {.step = state_.next_step, .learning_rate = schedule_.At(state_.next_step)};
-  LossSums sums;
-  RETURN_IF_ERROR(MicroSteps(sums));
-  // Nothing of the step has changed the state yet.
-  if (stop_) return saver_->SaveIfDue(state_, /*last=*/true);
-  // The next micro-batch and evaluation write their own numbers to the same addresses.
-  if (run_.rank() == 0) metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training, *run_.executor);
-  RETURN_IF_ERROR(Update(sums));
+  const bool begun = std::exchange(begun_, MayJoin());
+  const absl::Status played = run_.executor->Run(*run_.plan->training_plan.FindProgram(begun, begun_), state_.next_step,
+                                                 run_.derived.accumulation_steps, hooks_);
+  // Stopped between micro-batches: nothing of the step has changed the state yet.
+  if (absl::IsCancelled(played) && stop_) return saver_->SaveIfDue(state_, /*last=*/true);
+  RETURN_IF_ERROR(played);
   const double seconds = Seconds() - begin;
   if (metrics_.skipped) RETURN_IF_ERROR(HandleNonFinite());
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;
@@ -153,20 +147,9 @@ absl::Status Trainer::Step() {
 // Of what all ranks know alike. A stop that is asked for meanwhile costs the micro-batch that was begun.
 bool Trainer::MayJoin() const {
   const int64_t after = state_.next_step + 1;
-  return run_.executor->can_join() && after < run_.config.steps() &&
-         !IsDue(run_.config.evaluation().every_steps(), after) && !IsDue(run_.config.checkpoint().every_steps(), after);
-}
-
-absl::Status Trainer::Update(const LossSums& sums) {
-  const std::array<double, kStepPayload> payload = {sums.loss, sums.weight, AskedToStop() ? 1.0 : 0.0, 0};
-  const DecideUpdate decide = [this](const StepExchange& exchange) { return Decide(exchange); };
-  if (!MayJoin()) return run_.executor->RunUpdate(state_.next_step, payload, decide);
-  MicroBatchPosition next = Position(0);
-  next.first_sample += run_.config.batch().global_batch_sequences();
-  RETURN_IF_ERROR(run_.feeder->Feed(next));
-  RETURN_IF_ERROR(run_.executor->RunUpdateAndMicroStep(state_.next_step, payload, decide, Part(0)));
-  begun_ = run_.feeder->Losses();
-  return absl::OkStatus();
+  return run_.plan->training_plan.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr &&
+         after < run_.config.steps() && !IsDue(run_.config.evaluation().every_steps(), after) &&
+         !IsDue(run_.config.checkpoint().every_steps(), after);
 }
 
 absl::Status Trainer::HandleNonFinite() {
@@ -188,8 +171,8 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
-    RETURN_IF_ERROR(run_.feeder->Feed(Position(micro)));
-    ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(Part(micro), state_.next_step));
+    RETURN_IF_ERROR(run_.feeder->Feed(Position(state_.next_step, micro)).status());
+    ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(state_.next_step));
     RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(found)),
                                                 std::as_bytes(std::span(&mine, 1)),
                                                 {"first non-finite tensor", micro}));

@@ -63,10 +63,10 @@ class ResidencyTest : public testing::Test {
     Lanes lanes;
     const Machine machine{device.get(), host.get(), &communicator, &CpuKernels(), &lanes};
     const auto executor = Executor::Create(graph_, plan, machine, {}).value();
+    const StepHooks hooks{.feed = [](int64_t, int64_t) { return absl::OkStatus(); },
+                          .decide = [](const StepExchange&) { return UpdateDecision{}; }};
     for (int64_t step = 0; step < 2; ++step) {
-      APTM_CHECK(executor->RunMicroStep({.first = true, .last = false}, step).ok());
-      APTM_CHECK(executor->RunMicroStep({.first = false, .last = true}, step).ok());
-      APTM_CHECK(executor->RunUpdate(step, {}, [](const StepExchange&) { return UpdateDecision{}; }).ok());
+      APTM_CHECK(executor->Run(plan.programs[0], step, /*micro_batches=*/2, hooks).ok());
     }
   }
 
@@ -81,19 +81,19 @@ class ResidencyTest : public testing::Test {
   }
   // An update on the host of parameters and gradients whose pages come from the device.
   bool IsStagedUpdate(const Step& s) {
-    return s.kind == StepKind::kUpdate && Staged(plan().update, s.operands[kParameters]) &&
-           Staged(plan().update, s.operands[kGradient]);
+    return s.kind == StepKind::kUpdate && Staged(plan().segments[kUpdateSegment], s.operands[kParameters]) &&
+           Staged(plan().segments[kUpdateSegment], s.operands[kGradient]);
   }
   bool HasStagedUpdate() {
-    const std::vector<Step>& steps = plan().update.steps;
+    const std::vector<Step>& steps = plan().segments[kUpdateSegment].steps;
     return std::any_of(steps.begin(), steps.end(), [this](const Step& s) { return IsStagedUpdate(s); });
   }
   Step& StagedUpdate() {
-    return Find(plan().update, [this](const Step& s) { return IsStagedUpdate(s); });
+    return Find(plan().segments[kUpdateSegment], [this](const Step& s) { return IsStagedUpdate(s); });
   }
   // The move that brings an operand of a staged update, or takes it back.
   Step& MoveOf(const Place& operand, Lane lane) {
-    return Find(plan().update, [&](const Step& s) {
+    return Find(plan().segments[kUpdateSegment], [&](const Step& s) {
       return s.kind == StepKind::kMove && s.lane == lane &&
              (lane == Lane::kCopyOut ? s.dst : s.src).region == operand.region;
     });
@@ -144,7 +144,7 @@ TEST_F(ResidencyDeathTest, AnUpdateOfAnotherPage) {
 TEST_F(ResidencyDeathTest, AnUpdateOfAnotherHome) {
   for (Homes homes : {Homes::kDevice, Homes::kHost}) {
     MakePlanOf(0, homes);
-    Step& update = Find(plan().update, [](const Step& s) { return s.kind == StepKind::kUpdate; });
+    Step& update = Find(plan().segments[kUpdateSegment], [](const Step& s) { return s.kind == StepKind::kUpdate; });
     update.operands[kGradient] = update.operands[kMoment2];
     EXPECT_DEATH(Play(), homes == Homes::kDevice ? "is newest at device [0-9]+, read from device"
                                                  : "is newest at host [0-9]+, read from host");
@@ -160,8 +160,8 @@ TEST_F(ResidencyDeathTest, ACopyBackOfAnotherPage) {
 
 TEST_F(ResidencyDeathTest, AGatherOfAnotherSlice) {
   MakePlanOf(1, Homes::kHost, 2);
-  Step& gather =
-      Find(plan().update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
+  Step& gather = Find(plan().segments[kUpdateSegment],
+                      [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
   gather.src.begin += 4096;
   EXPECT_DEATH(Play(), "is newest at (device|host) [0-9]+, read from device");
 }
@@ -169,15 +169,15 @@ TEST_F(ResidencyDeathTest, AGatherOfAnotherSlice) {
 TEST_F(ResidencyDeathTest, AGatherOfAnotherHome) {
   MakePlanOf(3, Homes::kDevice, 2);
   const auto is_gather = [](const Step& s) { return s.kind == StepKind::kAllGather; };
-  Step& gather = Find(plan().micro_step, is_gather);
+  Step& gather = Find(plan().segments[kMicroStepSegment], is_gather);
   const auto is_another = [&](const Step& s) { return is_gather(s) && s.src.region != gather.src.region; };
-  gather.src.region = Find(plan().micro_step, is_another).src.region;
+  gather.src.region = Find(plan().segments[kMicroStepSegment], is_another).src.region;
   EXPECT_DEATH(Play(), "is newest at device [0-9]+, read from device");
 }
 
 TEST_F(ResidencyDeathTest, AReductionIntoGradientsThatNeverCame) {
   MakePlanOf(3, Homes::kHost);
-  Find(plan().micro_step, [](const Step& s) {
+  Find(plan().segments[kMicroStepSegment], [](const Step& s) {
     return s.kind == StepKind::kMove && s.lane == Lane::kCopyIn && s.unit != kNone && s.state == kGradientState;
   }).unit = kNone;
   EXPECT_DEATH(Play(), "is newest at host [0-9]+, read from device");
@@ -187,7 +187,7 @@ TEST_F(ResidencyDeathTest, AReductionIntoGradientsThatNeverCame) {
 // depend on such a fetch.
 TEST_F(ResidencyDeathTest, AFetchThatIsSkippedWithoutNeed) {
   MakePlanOf(3, Homes::kHost);
-  Find(plan().micro_step, [](const Step& s) {
+  Find(plan().segments[kMicroStepSegment], [](const Step& s) {
     return s.kind == StepKind::kMove && s.lane == Lane::kCopyOut && s.state == kGradientState;
   }).when = When::kAccumulating;
   EXPECT_DEATH(Play(), "is newest at device [0-9]+");

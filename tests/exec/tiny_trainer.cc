@@ -26,7 +26,10 @@ TrainConfig TinyConfig(const std::string& data_directory, const std::string& mor
 }
 
 TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, PublishActivity publish)
-    : config_(config), communicator_(communicator), decide_([this](const StepExchange& e) { return Decide(e); }) {
+    : config_(config),
+      communicator_(communicator),
+      hooks_({.feed = [this](int64_t, int64_t micro) { return Feed(micro); },
+              .decide = [this](const StepExchange& e) { return Decide(e); }}) {
   const std::string& directory = config_.data().directory();
   dataset_ = OrDie(PackedDataset::Open(directory + "/train.tokens", config_.data().sequence_length()));
   samples_ = std::make_unique<TokenSource>(
@@ -54,7 +57,7 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
   validation_feeder_ =
       std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
-  evaluator_.emplace(*validation_executor_, *validation_feeder_, communicator_);
+  evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, communicator_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
 
@@ -83,30 +86,22 @@ std::vector<int32_t> TinyTrainer::ExpertCounts() const {
 }
 
 std::string TinyTrainer::FirstNonFinite() {
-  OrDie(feeder_->Feed(Position(0)));
-  const NonFinite found = OrDie(executor_->FindNonFinite({}, step_));
+  OrDie(Feed(0));
+  const NonFinite found = OrDie(executor_->FindNonFinite(step_));
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
 
 LossSums TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }
 
 UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
-  loss_ = exchange.payload[0] / exchange.payload[1];
+  loss_ = exchange.sums.loss / exchange.sums.weight;
   return {.scalars = {.learning_rate = 0,  // routing stays as it was made
-                      .gradient_scale = static_cast<float>(1 / exchange.payload[1])}};
+                      .gradient_scale = static_cast<float>(1 / exchange.sums.weight)}};
 }
 
 void TinyTrainer::Step() {
-  LossSums sums;
-  const int64_t count = samples_->MicroBatchesPerStep(communicator_.size());
-  for (int64_t micro = 0; micro < count; ++micro) {
-    OrDie(feeder_->Feed(Position(micro)));
-    OrDie(executor_->RunMicroStep({.first = micro == 0, .last = micro + 1 == count}, step_));
-    const LossSums losses = feeder_->Losses();
-    sums.loss += losses.loss;
-    sums.weight += losses.weight;
-  }
-  OrDie(executor_->RunUpdate(step_, {sums.loss, sums.weight, 0, 0}, decide_));
+  OrDie(executor_->Run(*run_->training_plan.FindProgram(/*begun=*/false, /*begins_next=*/false), step_,
+                       samples_->MicroBatchesPerStep(communicator_.size()), hooks_));
   ++step_;
 }
 

@@ -48,6 +48,7 @@ class TinyTrainer {
 
  private:
   UpdateDecision Decide(const StepExchange& exchange);
+  absl::Status Feed(int64_t micro) { return feeder_->Feed(Position(micro)).status(); }
   // Of the next step.
   MicroBatchPosition Position(int64_t micro) const {
     return {step_ * config_.batch().global_batch_sequences(), micro, communicator_.rank(), communicator_.size()};
@@ -65,7 +66,7 @@ class TinyTrainer {
   std::unique_ptr<TokenFeeder> feeder_, validation_feeder_;
   std::vector<int32_t> token_bytes_;  // by token id
   std::optional<Evaluator> evaluator_;
-  DecideUpdate decide_;
+  const StepHooks hooks_;
   int64_t step_ = 0;
   double loss_ = 0;
 };

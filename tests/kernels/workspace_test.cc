@@ -10,6 +10,7 @@
 #include "kernels/ops/expert_layout.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/linear_cross_entropy.h"
+#include "kernels/ops/loss_sum.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/qk_rope_norm.h"
 #include "kernels/ops/rope_table.h"
@@ -161,6 +162,7 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   ExpectRefused(RouterArgs{.gate = {.dtype = bf16}}, "router", why);
   ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
+  ExpectRefused(LossSumArgs{.values = {.dtype = bf16}}, "loss_sum", why);
   ExpectRefused(SwigluArgs{.gate_up = {.dtype = bf16}}, "swiglu", why);
   ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul", why);
   ExpectRefused(RouterGradArgs{.dgate = {.dtype = bf16}}, "router_grad", why);

@@ -1,6 +1,5 @@
 #include "tests/laws/tiny_run.h"
 
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -92,15 +91,9 @@ class Rank {
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
-    Sums sums = std::exchange(begun_, {});
-    for (int micro = sums.micro_batches; micro < run_.accumulation; ++micro) {
-      const double targets = Feed(step, micro);
-      RETURN_IF_ERROR(executor_->RunMicroStep(PartOf(micro), step));
-      Account(step, micro, targets, sums);
-    }
     const auto decide = [&](const StepExchange& exchange) {
-      const double count = exchange.payload[1], norm = std::sqrt(exchange.squares.ToDouble()) / count;
-      result.losses.push_back(exchange.payload[0] / count);
+      const double count = exchange.sums.weight, norm = std::sqrt(exchange.sums.squares.ToDouble()) / count;
+      result.losses.push_back(exchange.sums.loss / count);
       result.norms.push_back(norm);
       const double t = static_cast<double>(step + 1);
       return UpdateDecision{.apply = std::isfinite(norm),
@@ -110,13 +103,22 @@ class Rank {
                                         .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))},
                             .ema = {static_cast<float>(EmaRate(run_.ema_decay, step + 1))}};
     };
-    const std::array<double, kStepPayload> payload = {sums.loss, sums.targets, 0, 0};
-    if (!run_.join || step + 1 == run_.steps) return executor_->RunUpdate(step, payload, decide);
-    if (!executor_->can_join()) return absl::InternalError("the plan cannot join");
-    const double targets = Feed(step + 1, 0);
-    RETURN_IF_ERROR(executor_->RunUpdateAndMicroStep(step, payload, decide, PartOf(0)));
-    Account(step + 1, 0, targets, begun_);
-    return absl::OkStatus();
+    const StepHooks hooks{.feed =
+                              [&](int64_t of_step, int64_t micro) {
+                                if (micro > 0) Tamper(of_step, micro - 1);
+                                Feed(of_step, static_cast<int>(micro));
+                                return absl::OkStatus();
+                              },
+                          .vote =
+                              [&] {
+                                Tamper(step, run_.accumulation - 1);
+                                return 0.0;
+                              },
+                          .decide = decide};
+    const bool begun = std::exchange(begun_, run_.join && step + 1 < run_.steps);
+    const Program* const program = plan_.FindProgram(begun, begun_);
+    if (program == nullptr) return absl::InternalError("the plan cannot join");
+    return executor_->Run(*program, step, run_.accumulation, hooks);
   }
 
   absl::Status Collect(TinyResult& result) {
@@ -147,16 +149,7 @@ class Rank {
   }
 
  private:
-  // Of a step's micro-batches so far.
-  struct Sums {
-    int micro_batches = 0;
-    double loss = 0, targets = 0;
-  };
-
-  MicroBatch PartOf(int micro) const { return {.first = micro == 0, .last = micro + 1 == run_.accumulation}; }
-
-  // Returns the number of targets.
-  double Feed(int64_t step, int micro) {
+  void Feed(int64_t step, int micro) {
     const int world = communicator_.size();
     const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
     int number = micro * world + communicator_.rank();
@@ -168,17 +161,11 @@ class Rank {
     Write("positions", batch.positions.data());
     Write("segment_start", batch.segment_start.data());
     Write("target_count", &batch.target_count);
-    return batch.target_count;
   }
 
-  void Account(int64_t step, int micro, double targets, Sums& sums) {
-    const TensorId token_loss = graph_.FindTensor("token_loss");
-    std::vector<float> losses(graph_.tensors[token_loss].shape.elements());
-    executor_->ReadOutput(token_loss, losses.data());
-    for (float l : losses) sums.loss += l;
-    sums.targets += targets;
-    ++sums.micro_batches;
-    if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, micro);
+  // Behind micro-batch `micro` of `step`.
+  void Tamper(int64_t step, int64_t micro) {
+    if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, static_cast<int>(micro));
   }
 
   absl::Status Save(TinyResult& result) {
@@ -204,7 +191,7 @@ class Rank {
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_;
-  Sums begun_;  // of the next step, if its first micro-step was played beside the last update
+  bool begun_ = false;  // the next step's first micro-batch was played beside the last update
 };
 
 }  // namespace

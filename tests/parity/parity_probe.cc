@@ -176,7 +176,7 @@ absl::Status Probe::Logits() {
     dump_.Add<int32_t>(name, {b, s}, values);
     if (name != "targets") logits_executor_->WriteInput(logits_graph_.FindTensor(name), values.data());
   }
-  RETURN_IF_ERROR(logits_executor_->RunMicroStep({}, 0));
+  RETURN_IF_ERROR(logits_executor_->RunMicroStep(0));
   std::vector<float> logits(b * s * v);
   logits_executor_->ReadOutput(logits_graph_.FindTensor("logits.c"), logits.data());
   dump_.Add<float>("logits", {b, s, v}, logits);
@@ -202,26 +202,28 @@ absl::Status Probe::Steps() {
   const AdamwConfig& adamw = config_.optimizer().adamw();
   std::vector<float> losses, norms, rates;
   for (int step = 0; step < kSteps; ++step) {
-    RETURN_IF_ERROR(feeder_->Feed({}));
-    RETURN_IF_ERROR(executor_->RunMicroStep({}, step));
-    const LossSums sums = feeder_->Losses();
-    const double count = sums.weight;
-    losses.push_back(static_cast<float>(sums.loss / count));
     rates.push_back(static_cast<float>(adamw.learning_rate() * (step + 1) / kSteps));
-    if (step == 0) {
-      dump_.Add<float>("loss", {1}, losses);
-      AddState("grad/", kGradientState, 1 / count);
-    }
+    const auto before_update = [&] {
+      const StepSums& sums = executor_->SumsOf(step);
+      losses.push_back(static_cast<float>(sums.loss / sums.weight));
+      if (step == 0) {
+        dump_.Add<float>("loss", {1}, losses);
+        AddState("grad/", kGradientState, 1 / sums.weight);
+      }
+      return 0.0;
+    };
     const auto decide = [&](const StepExchange& exchange) {
-      const double norm = std::sqrt(exchange.squares.ToDouble()) / count, t = step + 1;
+      const double count = exchange.sums.weight, norm = std::sqrt(exchange.sums.squares.ToDouble()) / count;
+      const double t = step + 1, clip = ClipFactor(norm, config_.optimizer().gradient_clip_norm());
       norms.push_back(static_cast<float>(norm));
-      const double clip = ClipFactor(norm, config_.optimizer().gradient_clip_norm());
       return UpdateDecision{.scalars = {.learning_rate = rates.back(),
                                         .gradient_scale = static_cast<float>(clip / count),
                                         .bias_correction1 = static_cast<float>(1 - std::pow(adamw.beta1(), t)),
                                         .bias_correction2 = static_cast<float>(1 - std::pow(adamw.beta2(), t))}};
     };
-    RETURN_IF_ERROR(executor_->RunUpdate(step, {}, decide));
+    const StepHooks hooks{
+        .feed = [&](int64_t, int64_t) { return feeder_->Feed({}).status(); }, .vote = before_update, .decide = decide};
+    RETURN_IF_ERROR(executor_->Run(run_->training_plan.programs[0], step, 1, hooks));
   }
   dump_.Add<float>("learning_rates", {kSteps}, rates);
   dump_.Add<float>("losses", {kSteps}, losses);

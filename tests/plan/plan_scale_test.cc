@@ -37,8 +37,8 @@ TEST_P(A13BOn1024Ranks, PlansWithFewHoles) {
   const auto verify_begin = std::chrono::steady_clock::now();
   EXPECT_TRUE(VerifyPlan(graph, *unconstrained).ok());
   EXPECT_TRUE(VerifyPlan(graph, *tight).ok());
-  std::printf("%zu steps planned in %.2f s, verified in %.2f s\n", tight->micro_step.steps.size(), planning,
-              Seconds(verify_begin));
+  std::printf("%zu steps planned in %.2f s, verified in %.2f s\n", tight->segments[kMicroStepSegment].steps.size(),
+              planning, Seconds(verify_begin));
 }
 
 INSTANTIATE_TEST_SUITE_P(Recompute, A13BOn1024Ranks, ::testing::Bool());

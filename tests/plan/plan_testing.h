@@ -72,8 +72,9 @@ inline int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, P
 
 inline int64_t MovesOf(const Plan& plan) {
   int64_t moves = 0;
-  for (const Segment* segment : {&plan.micro_step, &plan.update}) {
-    for (const Step& step : segment->steps) moves += step.kind == StepKind::kMove ? 1 : 0;
+  for (const Segment& segment : plan.segments) {
+    if (segment.computes && segment.updates) continue;  // counted apart
+    for (const Step& step : segment.steps) moves += step.kind == StepKind::kMove ? 1 : 0;
   }
   return moves;
 }

@@ -48,18 +48,22 @@ TEST_F(PlanText, SummaryCountsStepsAndCollectives) {
   const std::string roomy = PlanSummary(graph_, roomy_), tight = PlanSummary(graph_, tight_);
   EXPECT_THAT(roomy, Not(HasSubstr(" move")));
   EXPECT_THAT(tight, HasSubstr(" move"));
-  const auto gathers = std::count_if(tight_.micro_step.steps.begin(), tight_.micro_step.steps.end(),
-                                     [](const Step& s) { return s.kind == StepKind::kAllGather; });
+  const std::vector<Step>& steps = tight_.segments[kMicroStepSegment].steps;
+  const auto gathers =
+      std::count_if(steps.begin(), steps.end(), [](const Step& s) { return s.kind == StepKind::kAllGather; });
   EXPECT_THAT(tight, HasSubstr(absl::StrCat(gathers, " times all-gather parameters")));
   EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units.size(), " times reduce-scatter gradients")));
-  EXPECT_THAT(tight, HasSubstr(absl::StrCat("micro-step: ", tight_.micro_step.steps.size(), " steps")));
+  EXPECT_THAT(tight, HasSubstr(absl::StrCat("micro-step: ", steps.size(), " steps")));
   EXPECT_THAT(tight, HasSubstr("packing loss"));
+  EXPECT_THAT(tight, HasSubstr("program step: micro-step for each micro-batch, update once\n"));
 }
 
 TEST_F(PlanText, ListingHasALinePerStep) {
   const std::string listing = PlanListing(graph_, tight_);
   const size_t lines = static_cast<size_t>(std::count(listing.begin(), listing.end(), '\n'));
-  EXPECT_EQ(lines, tight_.micro_step.steps.size() + tight_.update.steps.size() + 2);
+  size_t steps = 0;
+  for (const Segment& segment : tight_.segments) steps += segment.steps.size();
+  EXPECT_EQ(lines, steps + tight_.segments.size());
   EXPECT_THAT(listing, HasSubstr("comm         all-gather     embedding parameters"));
   EXPECT_THAT(listing, HasSubstr("compute      compute        backward RouterGrad"));
   EXPECT_THAT(listing, HasSubstr("copy-in      move"));

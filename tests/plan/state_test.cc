@@ -45,7 +45,7 @@ TEST(States, OfOtherTypesTakeTheirBytes) {
       const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
       ASSERT_TRUE(plan.ok()) << plan.status();
       ExpectVerified(graph, *plan);
-      for (const Step& step : plan->update.steps) paged += step.kind == StepKind::kMove ? 1 : 0;
+      for (const Step& step : plan->segments[kUpdateSegment].steps) paged += step.kind == StepKind::kMove ? 1 : 0;
     }
     EXPECT_GT(paged, 0) << "stage " << stage;
   }
@@ -59,11 +59,11 @@ TEST(States, ThatRestOnTheHostAreUpdatedThere) {
   const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->layout.home_bytes[0], 0);
-  for (const Step& step : plan->update.steps) {
+  for (const Step& step : plan->segments[kUpdateSegment].steps) {
     EXPECT_NE(step.kind, StepKind::kMove);
     EXPECT_TRUE(step.kind != StepKind::kUpdate || step.lane == Lane::kHostCompute);
   }
-  for (const Step& step : plan->micro_step.steps) {
+  for (const Step& step : plan->segments[kMicroStepSegment].steps) {
     const bool fetches = step.kind == StepKind::kMove && step.lane == Lane::kCopyIn && step.state == kGradientState &&
                          step.unit != kNone;
     EXPECT_TRUE(!fetches || step.when == When::kAccumulating);
@@ -80,7 +80,7 @@ TEST(States, OfFrozenUnitsAreTheirParameters) {
   for (const Home& home : plan->layout.homes) {
     EXPECT_EQ(home.elements > 0, home.state == kParameterState || graph.units[home.unit].trainable);
   }
-  for (const Step& step : plan->micro_step.steps) {
+  for (const Step& step : plan->segments[kMicroStepSegment].steps) {
     EXPECT_TRUE(step.kind != StepKind::kReduceScatter || graph.units[step.unit].trainable);
   }
   // A frozen unit with moments is no plan.

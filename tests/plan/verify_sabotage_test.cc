@@ -57,6 +57,8 @@ Predicate IsMove(Lane lane, StateId state) {
 }
 
 // Lifetimes and waits that fit the mutated steps, so that only the mutation itself is wrong.
+Segment& MicroStep(Plan& plan) { return plan.segments[kMicroStepSegment]; }
+Segment& Update(Plan& plan) { return plan.segments[kUpdateSegment]; }
 void Refit(Segment& segment) {
   UpdateLifetimes(segment);
   OrderSteps(TestGraph(), segment);
@@ -97,45 +99,72 @@ TEST_P(VerifySabotage, IsNamed) {
   EXPECT_THAT(std::string(after.message()), HasSubstr(GetParam().message));
 }
 
+std::vector<Sabotage> ProgramSabotages() {
+  using Times = Play::Times;
+  return {
+      {"MicroBatchesTwice", 0, 100,
+       [](Plan& p) { p.programs[0].plays.insert(p.programs[0].plays.begin(), p.programs[0].plays[0]); },
+       "program step plays 2 of 1 micro-batches"},
+      {"FirstMicroBatchLeftOut", 0, 100, [](Plan& p) { p.programs[0].plays[0].times = Times::kEachButFirst; },
+       "plays 0 of 1 micro-batches"},
+      {"BegunMicroBatchAgain", 0, 100, [](Plan& p) { p.programs[2].plays[0].times = Times::kEachMicroBatch; },
+       "program begun step plays 2 of 1"},
+      {"NoUpdate", 0, 100, [](Plan& p) { p.programs[0].plays.pop_back(); }, "has 0 updates, wanted 1"},
+      {"MicroBatchesBehindTheUpdate", 0, 100,
+       [](Plan& p) { std::swap(p.programs[0].plays[0], p.programs[0].plays[1]); }, "behind the update"},
+      {"UpdatePerMicroBatch", 0, 100, [](Plan& p) { p.programs[0].plays[1].times = Times::kEachMicroBatch; },
+       "plays update so many times"},
+      {"SecretlyBegins", 0, 100, [](Plan& p) { p.programs[0].plays[1].segment = kJoinedSegment; },
+       "program step begins the next step"},
+      {"BeginsWhatNobodyEnds", 0, 100, [](Plan& p) { p.programs.erase(p.programs.begin() + 2); },
+       "begins a step that no program ends"},
+      {"NoWholeStep", 0, 100, [](Plan& p) { p.programs.erase(p.programs.begin()); }, "no program is a whole step"},
+      {"SegmentThatIsNot", 0, 100, [](Plan& p) { p.programs[0].plays[1].segment = 7; }, "plays segment 7 of 3"},
+      {"SegmentInAnothersPlace", 0, 100, [](Plan& p) { std::swap(p.segments[0], p.segments[1]); },
+       "other parts of the graph"},
+      {"SegmentMissing", 0, 100, [](Plan& p) { p.segments.resize(1); }, "1 segments"},
+  };
+}
+
 std::vector<Sabotage> MicroStepSabotages() {
   return {
-      {"MissingOp", 0, 100, [](Plan& p) { Erase(p.micro_step, IsOp(OpKind::kRopeTable)); }, "rope.cos_sin"},
-      {"MissingContribution", 0, 100, [](Plan& p) { Erase(p.micro_step, IsOp(OpKind::kEmbeddingGrad)); },
+      {"MissingOp", 0, 100, [](Plan& p) { Erase(MicroStep(p), IsOp(OpKind::kRopeTable)); }, "rope.cos_sin"},
+      {"MissingContribution", 0, 100, [](Plan& p) { Erase(MicroStep(p), IsOp(OpKind::kEmbeddingGrad)); },
        "1 of 2 contributions"},
       {"MissingLastOp", 0, 100,
        [](Plan& p) {
-         Erase(p.micro_step, [](const Step& step) { return step.kind == StepKind::kReduceScatter && step.unit == 0; });
-         Erase(p.micro_step, IsOp(OpKind::kEmbeddingGrad));
+         Erase(MicroStep(p), [](const Step& step) { return step.kind == StepKind::kReduceScatter && step.unit == 0; });
+         Erase(MicroStep(p), IsOp(OpKind::kEmbeddingGrad));
        },
        "never runs"},
-      {"OpTwice", 0, 100, [](Plan& p) { Duplicate(p.micro_step, IsOp(OpKind::kRouter)); }, "a second time"},
+      {"OpTwice", 0, 100, [](Plan& p) { Duplicate(MicroStep(p), IsOp(OpKind::kRouter)); }, "a second time"},
       {"SwappedOps", 0, 100,
        [](Plan& p) {
-         const int32_t i = Find(p.micro_step, IsOp(OpKind::kSwiglu));
-         std::swap(p.micro_step.steps[i], p.micro_step.steps[i - 1]);
-         Refit(p.micro_step);
+         const int32_t i = Find(MicroStep(p), IsOp(OpKind::kSwiglu));
+         std::swap(MicroStep(p).steps[i], MicroStep(p).steps[i - 1]);
+         Refit(MicroStep(p));
        },
        "after 0 of its writers"},
       {"OperandTooShort", 2, 100,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kSwiglu))].operands[0].bytes -= 4; },
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), IsOp(OpKind::kSwiglu))].operands[0].bytes -= 4; },
        "operand of"},
       {"OutputOverInput", 2, 100,
        [](Plan& p) {
-         Step& step = p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kAddRmsNorm))];
+         Step& step = MicroStep(p).steps[Find(MicroStep(p), IsOp(OpKind::kAddRmsNorm))];
          step.operands[4] = step.operands[0];
-         Refit(p.micro_step);
+         Refit(MicroStep(p));
        },
        "overlap"},
       {"ParametersOfAnotherPlace", 0, 100,
        [](Plan& p) {
-         Step& step = p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kQkRopeNorm))];
+         Step& step = MicroStep(p).steps[Find(MicroStep(p), IsOp(OpKind::kQkRopeNorm))];
          std::swap(step.operands[2], step.operands[3]);
        },
        "are not there, but byte"},
       {"WrongLane", 0, 100,
        [](Plan& p) {
-         p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kRouter))].lane = Lane::kComm;
-         Refit(p.micro_step);
+         MicroStep(p).steps[Find(MicroStep(p), IsOp(OpKind::kRouter))].lane = Lane::kComm;
+         Refit(MicroStep(p));
        },
        "runs on lane comm"},
   };
@@ -143,48 +172,48 @@ std::vector<Sabotage> MicroStepSabotages() {
 
 std::vector<Sabotage> CollectiveSabotages() {
   return {
-      {"DroppedGather", 3, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kAllGather)); }, "nothing known"},
-      {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kAllGather)); },
+      {"DroppedGather", 3, 100, [](Plan& p) { Erase(MicroStep(p), Is(StepKind::kAllGather)); }, "nothing known"},
+      {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(MicroStep(p), Is(StepKind::kAllGather)); },
        "gathers of parameters"},
       {"GatherOfAnotherSlice", 3, 45,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kAllGather))].src.begin = 0; }, "own slice"},
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kAllGather))].src.begin = 0; }, "own slice"},
       {"GatherOfPart", 3, 100,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kAllGather))].dst.bytes -= 4096; }, "gathers"},
-      {"DroppedReduce", 1, 100, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduceScatter)); }, "0 reductions"},
-      {"ReduceTwice", 1, 100, [](Plan& p) { Duplicate(p.micro_step, Is(StepKind::kReduceScatter)); }, "a second time"},
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kAllGather))].dst.bytes -= 4096; }, "gathers"},
+      {"DroppedReduce", 1, 100, [](Plan& p) { Erase(MicroStep(p), Is(StepKind::kReduceScatter)); }, "0 reductions"},
+      {"ReduceTwice", 1, 100, [](Plan& p) { Duplicate(MicroStep(p), Is(StepKind::kReduceScatter)); }, "a second time"},
       {"ReduceTooEarly", 1, 100,
        [](Plan& p) {
-         const int32_t reduce = Find(p.micro_step, Is(StepKind::kReduceScatter));
+         const int32_t reduce = Find(MicroStep(p), Is(StepKind::kReduceScatter));
          int32_t writer = reduce - 1;
-         while (p.micro_step.steps[writer].kind != StepKind::kCompute) --writer;
-         Relocate(p.micro_step, reduce, writer);
+         while (MicroStep(p).steps[writer].kind != StepKind::kCompute) --writer;
+         Relocate(MicroStep(p), reduce, writer);
        },
        "contributions"},
       {"ReduceIntoAnotherSlice", 0, 100,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, Is(StepKind::kReduceScatter))].dst.begin = 0; },
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kReduceScatter))].dst.begin = 0; },
        "accumulated gradient"},
-      {"DroppedGradientWriteBack", 2, 30, [](Plan& p) { Erase(p.micro_step, IsMove(Lane::kCopyOut, kGradientState)); },
+      {"DroppedGradientWriteBack", 2, 30, [](Plan& p) { Erase(MicroStep(p), IsMove(Lane::kCopyOut, kGradientState)); },
        "not up to date"},
       {"ConditionalWriteBack", 2, 30,
        [](Plan& p) {
-         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].when = When::kAccumulating;
+         MicroStep(p).steps[Find(MicroStep(p), IsMove(Lane::kCopyOut, kGradientState))].when = When::kAccumulating;
        },
        "does not take place in every micro-batch"},
       {"ConditionalFetchOfParameters", 3, 30,
        [](Plan& p) {
-         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyIn, kParameterState))].when = When::kAccumulating;
+         MicroStep(p).steps[Find(MicroStep(p), IsMove(Lane::kCopyIn, kParameterState))].when = When::kAccumulating;
        },
        "does not take place in every micro-batch"},
-      {"ReturnOfWhatIsNotAlwaysThere", 2, 30, [](Plan& p) { Erase(p.micro_step, Is(StepKind::kReduceScatter)); },
+      {"ReturnOfWhatIsNotAlwaysThere", 2, 30, [](Plan& p) { Erase(MicroStep(p), Is(StepKind::kReduceScatter)); },
        "which is not always there"},
       {"WrongLink", 2, 30,
        [](Plan& p) {
-         p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].lane = Lane::kCopyIn;
-         Refit(p.micro_step);
+         MicroStep(p).steps[Find(MicroStep(p), IsMove(Lane::kCopyOut, kGradientState))].lane = Lane::kCopyIn;
+         Refit(MicroStep(p));
        },
        "on lane copy-in, wanted copy-out"},
       {"WrongPages", 2, 30,
-       [](Plan& p) { ++p.micro_step.steps[Find(p.micro_step, IsMove(Lane::kCopyOut, kGradientState))].first_page; },
+       [](Plan& p) { ++MicroStep(p).steps[Find(MicroStep(p), IsMove(Lane::kCopyOut, kGradientState))].first_page; },
        "says pages"},
   };
 }
@@ -192,14 +221,14 @@ std::vector<Sabotage> CollectiveSabotages() {
 std::vector<Sabotage> OffloadSabotages() {
   return {
       {"DroppedDeparture", 3, 30,
-       [](Plan& p) { Erase(p.micro_step, [](const Step& s) { return s.unit == kNone && s.lane == Lane::kCopyOut; }); },
+       [](Plan& p) { Erase(MicroStep(p), [](const Step& s) { return s.unit == kNone && s.lane == Lane::kCopyOut; }); },
        "nothing known"},
       {"ArrivalFromAnotherActivation", 3, 30,
        [](Plan& p) {
          const auto arrives = [](const Step& s) {
            return s.unit == kNone && s.kind == StepKind::kMove && s.lane == Lane::kCopyIn;
          };
-         Segment& segment = p.micro_step;
+         Segment& segment = MicroStep(p);
          const int32_t first = Find(segment, arrives);
          const TensorId t = segment.regions[segment.steps[first].src.region].tensor;
          const int32_t second = Find(segment, [&](const Step& s) {
@@ -217,7 +246,7 @@ std::vector<Sabotage> UpdateSabotages() {
   // At this budget moments rest on the host and some parameters on the device: their pages go to the host and back.
   constexpr int kMixed = 70;
   const auto stale_arrival = [](Plan& p) {
-    Segment& s = p.update;
+    Segment& s = Update(p);
     const int32_t arrival = Find(s, IsMove(Lane::kCopyOut, kParameterState));
     const Step again = s.steps[arrival];
     const int32_t back = Find(s, [&](const Step& step) { return step.src.region == again.dst.region; });
@@ -225,7 +254,7 @@ std::vector<Sabotage> UpdateSabotages() {
     Refit(s);
   };
   const auto home_of_another = [](Plan& p) {
-    Segment& s = p.update;
+    Segment& s = Update(p);
     Step& back = s.steps[Find(s, IsMove(Lane::kCopyIn, kParameterState))];
     const int32_t other = Find(s, [&](const Step& step) {
       return IsMove(Lane::kCopyIn, kParameterState)(step) && step.unit != back.unit && step.src.bytes >= back.src.bytes;
@@ -234,43 +263,46 @@ std::vector<Sabotage> UpdateSabotages() {
     Refit(s);
   };
   const auto on_the_devices_lane = [](Plan& p) {
-    p.update.steps[Find(p.update, Is(StepKind::kUpdate))].lane = Lane::kCompute;
-    Refit(p.update);
+    Update(p).steps[Find(Update(p), Is(StepKind::kUpdate))].lane = Lane::kCompute;
+    Refit(Update(p));
   };
   return {
-      {"UpdateTwice", 0, 100, [](Plan& p) { Duplicate(p.update, Is(StepKind::kUpdate)); }, "updated twice"},
-      {"UpdateHole", 2, 30, [](Plan& p) { Erase(p.update, Is(StepKind::kUpdate)); }, "before the own slice is updated"},
+      {"UpdateTwice", 0, 100, [](Plan& p) { Duplicate(Update(p), Is(StepKind::kUpdate)); }, "updated twice"},
+      {"UpdateHole", 2, 30, [](Plan& p) { Erase(Update(p), Is(StepKind::kUpdate)); },
+       "before the own slice is updated"},
       {"UpdateShort", 0, 100,
        [](Plan& p) {
-         Step& step = p.update.steps[Find(p.update, Is(StepKind::kUpdate))];
+         Step& step = Update(p).steps[Find(Update(p), Is(StepKind::kUpdate))];
          step.count -= 1024;
          for (Place& place : step.operands) place.bytes -= 4096;
        },
        "does not cover"},
-      {"UpdateOfAnotherSlice", 3, 100, [](Plan& p) { p.update.steps[Find(p.update, Is(StepKind::kUpdate))].begin = 0; },
-       "are not the rank's"},
+      {"UpdateOfAnotherSlice", 3, 100,
+       [](Plan& p) { Update(p).steps[Find(Update(p), Is(StepKind::kUpdate))].begin = 0; }, "are not the rank's"},
       {"UpdateBeforeNorm", 0, 100,
-       [](Plan& p) { Relocate(p.update, Find(p.update, Is(StepKind::kUpdate)), Find(p.update, Is(StepKind::kNorm))); },
+       [](Plan& p) {
+         Relocate(Update(p), Find(Update(p), Is(StepKind::kUpdate)), Find(Update(p), Is(StepKind::kNorm)));
+       },
        "before the norm"},
-      {"DroppedNorm", 3, 100, [](Plan& p) { Erase(p.update, Is(StepKind::kNorm)); }, "before the norm"},
-      {"SkippedWriteBack", 0, kMixed, [](Plan& p) { Erase(p.update, IsMove(Lane::kCopyIn, kParameterState)); },
+      {"DroppedNorm", 3, 100, [](Plan& p) { Erase(Update(p), Is(StepKind::kNorm)); }, "before the norm"},
+      {"SkippedWriteBack", 0, kMixed, [](Plan& p) { Erase(Update(p), IsMove(Lane::kCopyIn, kParameterState)); },
        "not up to date"},
       {"StaleArrival", 0, kMixed, stale_arrival, "stale copy"},
       {"WrongHome", 0, kMixed, home_of_another, "to the place of"},
       {"HostStateOnTheDevicesLane", 3, 30, on_the_devices_lane, "cannot address"},
       {"DroppedGradientGather", 0, 100,
        [](Plan& p) {
-         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kGradientState; });
+         Erase(Update(p), [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kGradientState; });
        },
        "nothing known"},
       {"DroppedParameterGather", 1, 100,
        [](Plan& p) {
-         Erase(p.update, [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
+         Erase(Update(p), [](const Step& s) { return s.kind == StepKind::kAllGather && s.state == kParameterState; });
        },
        "not up to date"},
       {"GatherBeforeUpdate", 2, 100,
        [](Plan& p) {
-         Relocate(p.update, Find(p.update, Is(StepKind::kAllGather)), Find(p.update, Is(StepKind::kUpdate)));
+         Relocate(Update(p), Find(Update(p), Is(StepKind::kAllGather)), Find(Update(p), Is(StepKind::kUpdate)));
        },
        "before the own slice is updated"},
   };
@@ -278,7 +310,7 @@ std::vector<Sabotage> UpdateSabotages() {
 
 std::vector<Sabotage> MemorySabotages() {
   const auto overlap = [](Plan& p) {
-    std::vector<Region>& regions = p.micro_step.regions;
+    std::vector<Region>& regions = MicroStep(p).regions;
     const auto transient = [](const Region& r) { return !r.permanent && r.range.tier == TierKind::kDevice; };
     for (Region& a : regions) {
       for (const Region& b : regions) {
@@ -290,12 +322,12 @@ std::vector<Sabotage> MemorySabotages() {
     }
   };
   const auto transient = [](Plan& p) -> Region& {
-    return *std::find_if(p.micro_step.regions.begin(), p.micro_step.regions.end(),
+    return *std::find_if(MicroStep(p).regions.begin(), MicroStep(p).regions.end(),
                          [](const Region& r) { return !r.permanent && r.last_step > r.first_step; });
   };
   // A region that is not permanent and that no step uses is checked nowhere, so what lies over it looks harmless.
   const auto unprotected_home = [](Plan& p) {
-    std::vector<Region>& regions = p.micro_step.regions;
+    std::vector<Region>& regions = MicroStep(p).regions;
     Region& home = *std::find_if(regions.begin(), regions.end(), [](const Region& r) {
       return r.permanent && r.tensor == kNone && r.state == kMoment1State;
     });
@@ -306,7 +338,7 @@ std::vector<Sabotage> MemorySabotages() {
     })->range.offset = home.range.offset;
   };
   const auto unprotected_output = [](Plan& p) {
-    std::vector<Region>& regions = p.micro_step.regions;
+    std::vector<Region>& regions = MicroStep(p).regions;
     std::find_if(regions.begin(), regions.end(), [](const Region& r) {
       return r.tensor != kNone && TestGraph().tensors[r.tensor].tensor_class == TensorClass::kOutput;
     })->permanent = false;
@@ -319,9 +351,9 @@ std::vector<Sabotage> MemorySabotages() {
       {"OutsideTheArena", 2, 45, [=](Plan& p) { transient(p).range.offset = p.arena_bytes[0]; }, "outside the"},
       {"Misaligned", 2, 45, [=](Plan& p) { transient(p).range.offset += 4; }, "is not aligned"},
       {"OperandBeyondRegion", 2, 45,
-       [](Plan& p) { p.micro_step.steps[Find(p.micro_step, IsOp(OpKind::kSwiglu))].operands[0].begin += 64; },
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), IsOp(OpKind::kSwiglu))].operands[0].begin += 64; },
        "of region"},
-      {"HomeElsewhere", 2, 45, [](Plan& p) { p.micro_step.regions[0].range.offset += 4096; }, "permanent region"},
+      {"HomeElsewhere", 2, 45, [](Plan& p) { MicroStep(p).regions[0].range.offset += 4096; }, "permanent region"},
       {"OverlappingHomes", 2, 45,
        [](Plan& p) {
          p.layout.homes[1].range.offset = p.layout.homes[0].range.offset;
@@ -331,13 +363,14 @@ std::vector<Sabotage> MemorySabotages() {
       {"WrongSlices", 2, 45, [](Plan& p) { p.layout.slices[0].slice_elements += kSliceAlignment; }, "cut into slices"},
       {"HomeOfAnotherStage", 2, 45, [](Plan& p) { p.layout.zero_stage = 0; }, "stage 0 demands"},
       {"FixedPlaceTooSmall", 2, 45, [](Plan& p) { p.fixed[TestGraph().FindTensor("tokens")].bytes -= 4; }, "tokens"},
-      {"WaitForTheFuture", 2, 45, [](Plan& p) { p.micro_step.steps[0].waits[0] = 7; }, "are issued before it"},
+      {"WaitForTheFuture", 2, 45, [](Plan& p) { MicroStep(p).steps[0].waits[0] = 7; }, "are issued before it"},
   };
 }
 
 std::vector<Sabotage> AllSabotages() {
   std::vector<Sabotage> all;
-  for (auto make : {MicroStepSabotages, CollectiveSabotages, OffloadSabotages, UpdateSabotages, MemorySabotages}) {
+  for (auto make : {ProgramSabotages, MicroStepSabotages, CollectiveSabotages, OffloadSabotages, UpdateSabotages,
+                    MemorySabotages}) {
     for (Sabotage& sabotage : make()) all.push_back(std::move(sabotage));
   }
   return all;
@@ -353,7 +386,7 @@ TEST(DroppedWait, EveryOneIsMissed) {
   for (int stage = 0; stage <= 3; ++stage) {
     Plan plan = PlanOf(stage, 45);
     int dropped = 0;
-    for (Segment* segment : {&plan.micro_step, &plan.update}) {
+    for (Segment* segment : {&plan.segments[kMicroStepSegment], &plan.segments[kUpdateSegment]}) {
       for (Step& step : segment->steps) {
         for (int32_t& wait : step.waits) {
           if (wait == 0) continue;

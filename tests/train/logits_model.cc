@@ -33,7 +33,7 @@ std::vector<float> LogitsModel::Logits(std::span<const int32_t> tokens, std::spa
   executor_->WriteInput(graph_.FindTensor("tokens"), tokens.data());
   executor_->WriteInput(graph_.FindTensor("positions"), positions.data());
   executor_->WriteInput(graph_.FindTensor("segment_start"), segment_start.data());
-  const absl::Status played = executor_->RunMicroStep({}, 0);
+  const absl::Status played = executor_->RunMicroStep(0);
   APTM_CHECK(played.ok(), std::string(played.message()));
   std::vector<float> logits(tokens.size() * static_cast<size_t>(vocabulary_));
   executor_->ReadOutput(graph_.FindTensor("logits.c"), logits.data());

@@ -15,7 +15,7 @@ const std::vector<Layer>& Layers() {
       // Of the kernels, what an op is: its kind, its arguments and their call, no backend.
       {"angel_ptm/model",
        {"angel_ptm/base", "angel_ptm/config", "kernels/ops", "kernels/ops.def", "kernels/op_kind.h",
-        "kernels/operand.h", "kernels/kernel_call.h", "kernels/update_decision.h"}},
+        "kernels/operand.h", "kernels/kernel_call.h", "kernels/step_block.h"}},
       {"angel_ptm/memory", {"angel_ptm/base"}},
       {"kernels", {"angel_ptm/base"}},
       {"comm", {"angel_ptm/base"}},

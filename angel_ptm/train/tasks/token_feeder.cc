@@ -11,31 +11,21 @@ TokenFeeder::TokenFeeder(const Graph& graph, Executor& executor, const TokenSour
       targets_tensor_(graph.FindTensor("targets")),
       positions_tensor_(graph.FindTensor("positions")),
       segment_start_tensor_(graph.FindTensor("segment_start")),
-      target_count_tensor_(graph.FindTensor("target_count")),
-      token_loss_tensor_(graph.FindTensor("token_loss")) {
+      target_count_tensor_(graph.FindTensor("target_count")) {
   const auto tokens = static_cast<size_t>(graph.tensors[tokens_tensor_].shape.elements());
   for (std::vector<int32_t>* buffer : {&tokens_, &targets_, &positions_, &segment_start_}) buffer->resize(tokens);
-  losses_.resize(tokens);
 }
 
-absl::Status TokenFeeder::Feed(const MicroBatchPosition& position) {
-  ASSIGN_OR_RETURN(target_count_,
+absl::StatusOr<double> TokenFeeder::Feed(const MicroBatchPosition& position) {
+  ASSIGN_OR_RETURN(const int64_t target_count,
                    source_.loader().FillMicroBatch(position, {tokens_, targets_, positions_, segment_start_}));
-  const float count = static_cast<float>(target_count_);
+  const float count = static_cast<float>(target_count);
   executor_.WriteInput(tokens_tensor_, tokens_.data());
   executor_.WriteInput(targets_tensor_, targets_.data());
   executor_.WriteInput(positions_tensor_, positions_.data());
   executor_.WriteInput(segment_start_tensor_, segment_start_.data());
   executor_.WriteInput(target_count_tensor_, &count);
-  return absl::OkStatus();
-}
-
-LossSums TokenFeeder::Losses() {
-  executor_.ReadOutput(token_loss_tensor_, losses_.data());
-  LossSums sums{.weight = static_cast<double>(target_count_),
-                .own = static_cast<double>(TargetBytes(targets_, token_bytes_))};
-  for (float loss : losses_) sums.loss += loss;
-  return sums;
+  return static_cast<double>(TargetBytes(targets_, token_bytes_));
 }
 
 }  // namespace angel_ptm

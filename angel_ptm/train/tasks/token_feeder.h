@@ -1,4 +1,4 @@
-// Feeds an Executor with micro-batches of packed token sequences and reads the token losses back.
+// Feeds an Executor with micro-batches of packed token sequences.
 #ifndef ANGEL_PTM_TRAIN_TASKS_TOKEN_FEEDER_H_
 #define ANGEL_PTM_TRAIN_TASKS_TOKEN_FEEDER_H_
 
@@ -34,20 +34,16 @@ class TokenFeeder final : public Feeder {
   // Nothing is owned.
   TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source, std::span<const int32_t> token_bytes);
 
-  absl::Status Feed(const MicroBatchPosition& position) override;
-  // The token losses in token order, the targets that count, and the bytes of text they stand for.
-  LossSums Losses() override;
+  // The number of its own: the bytes of text that the targets stand for.
+  absl::StatusOr<double> Feed(const MicroBatchPosition& position) override;
   const SampleSource& source() const override { return source_; }
 
  private:
   Executor& executor_;
   const TokenSource& source_;
   const std::span<const int32_t> token_bytes_;
-  const TensorId tokens_tensor_, targets_tensor_, positions_tensor_, segment_start_tensor_, target_count_tensor_,
-      token_loss_tensor_;
+  const TensorId tokens_tensor_, targets_tensor_, positions_tensor_, segment_start_tensor_, target_count_tensor_;
   std::vector<int32_t> tokens_, targets_, positions_, segment_start_;  // [T]
-  std::vector<float> losses_;                                          // [T]
-  int64_t target_count_ = 0;
 };
 
 }  // namespace angel_ptm

@@ -1,0 +1,11 @@
+// LossSum: (losses of the loss op), (weight of the micro-batch), (the step's sums). No op of a graph: it follows the
+// loss op, so that the host reads one sum a step.
+#include "angel_ptm/model/op_rules.h"
+
+namespace angel_ptm {
+
+OpRules LossSumRules() {
+  return {.inputs = {{"values"}, {"batch_weight"}, {.name = "sums", .access = Access::kReadWrite}}};
+}
+
+}  // namespace angel_ptm

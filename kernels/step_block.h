@@ -1,0 +1,40 @@
+// Everything that changes from step to step, in one block that bound kernels read and write through pointers: so one
+// bound Plan serves all steps, and the host need not look at results between a step's micro-batches.
+#ifndef ANGEL_PTM_KERNELS_STEP_BLOCK_H_
+#define ANGEL_PTM_KERNELS_STEP_BLOCK_H_
+
+#include <array>
+#include <cstdint>
+
+#include "angel_ptm/base/fixed_point.h"
+#include "kernels/ops/adamw.h"
+#include "kernels/ops/ema.h"
+
+namespace angel_ptm {
+
+// What a rank's micro-batches add up to.
+struct StepSums {
+  FixedPointSum squares;  // of the rank's slice of the reduced gradient; behind the last micro-batch
+  double loss = 0;        // of samples or tokens, each micro-batch's summed by itself
+  double weight = 0;      // by which the loss is divided: tokens that count
+};
+
+// Made once a step from the sums of all ranks, the same on each.
+struct UpdateDecision {
+  bool apply = true;  // false: this step changes nothing
+  AdamWScalars scalars;
+  EmaScalars ema;
+};
+
+struct StepBlock {
+  // Two, since a step's first micro-batch may run beside the update of the step before.
+  std::array<StepSums, 2> sums;
+  UpdateDecision decision;
+
+  StepSums& SumsOf(int64_t step) { return sums[step & 1]; }
+  const StepSums& SumsOf(int64_t step) const { return sums[step & 1]; }
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_STEP_BLOCK_H_
