@@ -25,6 +25,7 @@ constexpr int64_t kCountMax = int64_t{1} << 16;
 constexpr int64_t kVocabularyMax = int64_t{1} << 24;
 constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels index rows with 32 bits
 constexpr int64_t kStepsMax = int64_t{1} << 40;
+constexpr int64_t kTraceStepsMax = 1000;
 constexpr int64_t kPageBytesMin = 4096;
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr int64_t kElementsMax = int64_t{1} << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
@@ -346,6 +347,13 @@ void CheckWriting(const TrainConfig& config, Checks* checks) {
   checks->Set("checkpoint.keep_last", config.checkpoint().keep_last(), kRowsMax);
   checks->Set("output.directory", config.output().directory());
   checks->Set("output.log_every_steps", config.output().log_every_steps(), kStepsMax);
+  if (checks->Between("output.trace_steps", config.output().trace_steps(), 0, kTraceStepsMax) &&
+      checks->Between("output.trace_first_step", config.output().trace_first_step(), 0, kStepsMax) &&
+      config.output().trace_steps() > 0) {
+    checks->That(config.output().trace_first_step() < config.steps(), "output.trace_first_step",
+                 "the run ends before it", absl::StrCat("below steps, ", config.steps()),
+                 Text(config.output().trace_first_step()));
+  }
 }
 
 }  // namespace

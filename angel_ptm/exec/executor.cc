@@ -100,6 +100,7 @@ class LaneExecutor : public Executor {
 
   // Lane threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
+  absl::Status RunUntraced(const Segment& segment, int32_t index);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
   void AddLoss(const Segment& segment, const Step& step);
@@ -233,6 +234,19 @@ absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t mic
 }
 
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
+  const Step& step = segment.steps[index];
+  const int64_t of_step = StepOf(step);
+  // A diagnosis plays micro-batches again, which are no part of the step.
+  if (machine_.trace == nullptr || check_finite_ || !machine_.trace->Wants(of_step)) return RunUntraced(segment, index);
+  TraceSpan span{.begin_ns = Trace::Now(), .step = of_step, .index = index, .segment = segment.name};
+  const absl::Status status = RunUntraced(segment, index);
+  span.end_ns = Trace::Now();
+  span.name = playing_->names[index];
+  machine_.trace->Add(step.lane, span);
+  return status;
+}
+
+absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(StepOf(step), Tag(index).what);
   if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();

@@ -19,6 +19,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/exec/non_finite.h"
+#include "angel_ptm/exec/trace.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
@@ -46,6 +47,7 @@ struct Machine {
   // Of the host-compute lane, which works on state that rests on the host; null: `kernels` is the host's, whose cores
   // the compute lane has, so that the host-compute lane is one thread beside it.
   const KernelTable* host_kernels = nullptr;
+  Trace* trace = nullptr;  // null: nothing is traced; of one Executor only
 };
 
 // Where a micro-batch stands in its step: the first one overwrites the reduced gradients, the others add to them; the

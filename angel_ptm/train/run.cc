@@ -29,10 +29,15 @@ absl::Status Run::SetUp() {
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
   machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};
+  if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
+    trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
+  }
   const AdamwConfig& adamw = config.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
-  ASSIGN_OR_RETURN(executor, Executor::Create(plan->training, plan->training_plan, machine, constants));
+  Machine traced = machine;
+  traced.trace = trace ? &*trace : nullptr;
+  ASSIGN_OR_RETURN(executor, Executor::Create(plan->training, plan->training_plan, traced, constants));
   feeder = task->MakeFeeder(plan->training, *executor, *task->training_samples());
   if (task->validation_samples() != nullptr) {
     ASSIGN_OR_RETURN(validation_executor,

@@ -43,6 +43,7 @@ struct Run {
   std::unique_ptr<Task> task;
   std::vector<CheckpointFile> files;  // the task's, as they were when it was opened
   std::unique_ptr<RunPlan> plan;
+  std::optional<Trace> trace;  // none if nothing is traced
   std::shared_ptr<Tier> device, host;
   Lanes lanes;
   Machine machine;

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/train/agreement.h"
 #include "angel_ptm/train/metrics.h"
 #include "angel_ptm/train/reporter.h"
 #include "angel_ptm/train/run.h"
@@ -49,6 +51,8 @@ class Trainer {
   absl::Status HandleNonFinite();
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
+  // Once, when the last traced step is done or the run ends. What fails is said; training goes on.
+  absl::Status MaybeWriteTrace();
 
   // Of a micro-batch of this step or the next.
   MicroBatchPosition Position(int64_t step, int64_t micro) const {
@@ -68,7 +72,8 @@ class Trainer {
   TrainState state_;
   StepMetrics metrics_;  // of the current step
   const StepHooks hooks_;
-  bool stop_ = false;                // some rank was asked to stop
+  bool stop_ = false;  // some rank was asked to stop
+  bool trace_written_ = false;
   bool begun_ = false;               // the step's first micro-batch ran beside the last update
   std::vector<uint8_t> stop_flags_;  // by rank
 };
@@ -139,6 +144,7 @@ absl::Status Trainer::Step() {
   ++state_.next_step;
   state_.next_sample += run_.config.batch().global_batch_sequences();
   RETURN_IF_ERROR(MaybeEvaluate());
+  RETURN_IF_ERROR(MaybeWriteTrace());
   const bool last = LastStep() || stop_;
   reporter_.Report(metrics_, seconds, metrics_.validation_loss || metrics_.skipped || last);
   return saver_->SaveIfDue(state_, last);
@@ -195,6 +201,27 @@ absl::Status Trainer::MaybeEvaluate() {
   return absl::OkStatus();
 }
 
+absl::Status Trainer::MaybeWriteTrace() {
+  if (!run_.trace || trace_written_ || (state_.next_step < run_.trace->end_step() && !LastStep() && !stop_)) {
+    return absl::OkStatus();
+  }
+  trace_written_ = true;
+  const OutputConfig& output = run_.config.output();
+  if (run_.trace->empty()) {
+    run_.Print(absl::StrCat("warning: no trace: the run has not played steps ", output.trace_first_step(), " to ",
+                            run_.trace->end_step() - 1, " (output.trace_first_step, output.trace_steps)"));
+    return absl::OkStatus();
+  }
+  const std::string path = absl::StrCat(output.directory(), "/trace-", run_.rank(), ".json");
+  const absl::Status written =
+      ShareStatus(WriteFile(path, run_.trace->ToJson(run_.rank())), {"trace", state_.next_step}, run_.communicator);
+  if (absl::IsUnavailable(written)) return written;
+  run_.Print(written.ok() ? absl::StrCat("trace of steps from ", output.trace_first_step(), " on: ", path,
+                                         run_.communicator.size() > 1 ? ", and one for every other rank" : "")
+                          : absl::StrCat("warning: no trace: ", written.message(), "; training goes on"));
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::Loop() {
   if (LastStep()) {
     run_.Print(absl::StrCat("nothing to do: step ", state_.next_step, " is reached and steps is ", run_.config.steps(),
@@ -203,6 +230,7 @@ absl::Status Trainer::Loop() {
   }
   const double begin = Seconds();
   while (!LastStep() && !stop_) RETURN_IF_ERROR(Step());
+  RETURN_IF_ERROR(MaybeWriteTrace());
   if (stop_ && !LastStep()) {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }

@@ -108,6 +108,8 @@ TEST(Fields, OutsideModelAndDataAreTheDecidedOnes) {
       "checkpoint.keep_last",
       "output.directory",
       "output.log_every_steps",
+      "output.trace_steps",
+      "output.trace_first_step",
   };
   EXPECT_THAT(knobs, testing::ElementsAreArray(decided));
   EXPECT_LE(knobs.size(), 40u);

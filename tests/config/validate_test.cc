@@ -351,6 +351,9 @@ TEST(Validate, Writing) {
       {{"checkpoint.every_steps=0"}, "OK"},
       {{"checkpoint.keep_last=0"}, "checkpoint.keep_last: not set, wanted 1 to 2147483647, got 0"},
       {{"output.directory="}, "output.directory: not set, wanted a path, got \"\""},
+      {{"output.trace_steps=-1"}, "output.trace_steps: out of range, wanted 0 to 1000, got -1"},
+      {{"output.trace_steps=1", "output.trace_first_step=1000000"},
+       "output.trace_first_step: the run ends before it, wanted below steps, 1000, got 1000000"},
       {{"output.log_every_steps=0"}, "output.log_every_steps: not set, wanted 1 to 1099511627776, got 0"},
   });
 }

@@ -1,0 +1,73 @@
+#include "angel_ptm/exec/trace.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/check.h"
+
+namespace angel_ptm {
+namespace {
+
+// Names come from the model and the plan: of what JSON must not see they may hold quotes and backslashes only.
+std::string Quoted(std::string_view name) {
+  std::string text = "\"";
+  for (const char c : name) {
+    if (c == '"' || c == '\\') text += '\\';
+    text += static_cast<unsigned char>(c) < ' ' ? '?' : c;
+  }
+  return text + "\"";
+}
+
+// Nanoseconds in the format's unit, microseconds.
+std::string Microseconds(int64_t ns) { return absl::StrFormat("%d.%03d", ns / 1000, ns % 1000); }
+
+}  // namespace
+
+Trace::Trace(const Plan& plan, int64_t micro_batches, int64_t first_step, int64_t steps)
+    : first_step_(first_step), end_step_(first_step + steps) {
+  std::array<int64_t, kLaneCount> in_step = {};
+  for (const Segment& segment : plan.segments) {
+    if (segment.computes && segment.updates) continue;  // takes the place of the two apart
+    for (const Step& step : segment.steps) in_step[static_cast<int>(step.lane)] += segment.updates ? 1 : micro_batches;
+  }
+  for (int lane = 0; lane < kLaneCount; ++lane) spans_[lane].reserve(static_cast<size_t>(in_step[lane] * steps));
+}
+
+bool Trace::empty() const {
+  return std::all_of(spans_.begin(), spans_.end(), [](const auto& spans) { return spans.empty(); });
+}
+
+int64_t Trace::Now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+void Trace::Add(Lane lane, const TraceSpan& span) {
+  std::vector<TraceSpan>& spans = spans_[static_cast<int>(lane)];
+  APTM_CHECK(spans.size() < spans.capacity(), "more steps than the plan has");
+  spans.push_back(span);
+}
+
+std::string Trace::ToJson(int rank) const {
+  std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
+  absl::StrAppendFormat(&text, R"({"ph": "M", "name": "process_name", "pid": %d, "args": {"name": "rank %d"}})", rank,
+                        rank);
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    absl::StrAppendFormat(&text,
+                          ",\n"
+                          R"({"ph": "M", "name": "thread_name", "pid": %d, "tid": %d, "args": {"name": "%s"}})",
+                          rank, lane, Name(static_cast<Lane>(lane)));
+    for (const TraceSpan& span : spans_[lane]) {
+      absl::StrAppendFormat(
+          &text,
+          ",\n"
+          R"({"ph": "X", "name": %s, "cat": %s, "pid": %d, "tid": %d, "ts": %s, "dur": %s, "args": {"step": %d, "index": %d}})",
+          Quoted(span.name), Quoted(span.segment), rank, lane, Microseconds(span.begin_ns),
+          Microseconds(std::max<int64_t>(0, span.end_ns - span.begin_ns)), span.step, span.index);
+    }
+  }
+  return text + "\n]}\n";
+}
+
+}  // namespace angel_ptm
