@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "comm/mpi_call.h"
+#include "comm/ring_batches.h"
 #include "comm/running_time.h"
 
 namespace angel_ptm {
@@ -19,8 +20,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Peers a rank exchanges with at a time.
-constexpr int kPeersAtOnce = 16;
 // An all-gather up to this size costs the number of its messages, not their bytes.
 constexpr int64_t kSmallGatherBytes = int64_t{256} << 10;
 
@@ -56,7 +55,7 @@ MpiMessageCommunicator::MpiMessageCommunicator(int message_tag, WaitOptions opti
     : message_tag_(message_tag), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
-  const size_t messages = 4 * static_cast<size_t>(std::min(size_, kPeersAtOnce));
+  const size_t messages = 4 * static_cast<size_t>(std::min(size_, RingBatches::kPeersAtOnce));
   requests_.reserve(messages);
   peers_.reserve(messages);
   done_.resize(messages);
@@ -87,6 +86,7 @@ void MpiMessageCommunicator::DropMessages() {
 }
 
 absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
+  APTM_CHECK(requests_.size() < done_.size(), "too many messages in flight");
   peers_.push_back(peer);
   requests_.push_back(MPI_REQUEST_NULL);
   ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
@@ -95,6 +95,7 @@ absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64
 }
 
 absl::Status MpiMessageCommunicator::Receive(std::byte* to, int peer, int64_t n) {
+  APTM_CHECK(requests_.size() < done_.size(), "too many messages in flight");
   peers_.push_back(peer);
   requests_.push_back(MPI_REQUEST_NULL);
   ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
@@ -152,19 +153,15 @@ absl::Status MpiMessageCommunicator::AwaitMessages() {
 
 absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, int64_t send_stride, std::byte* recv,
                                                        int64_t recv_stride, int64_t n) {
+  const RingBatches batches(rank_, size_);
   for (int64_t begin = 0; begin < n; begin += message_bytes_max_) {
     const int64_t m = std::min(message_bytes_max_, n - begin);
-    for (int first = 1; first < size_; first += kPeersAtOnce) {
-      const int last = std::min(first + kPeersAtOnce, size_);
+    for (int batch = 0; batch < batches.count(); ++batch) {
       // Receives first, and the peer whose turn it is to send here first of all.
-      for (int i = first; i < last; ++i) {
-        const int from = (rank_ - i + size_) % size_;
-        RETURN_IF_ERROR(Receive(recv + from * recv_stride + begin, from, m));
-      }
-      for (int i = first; i < last; ++i) {
-        const int to = (rank_ + i) % size_;
-        RETURN_IF_ERROR(Send(send + to * send_stride + begin, to, m));
-      }
+      RETURN_IF_ERROR(
+          batches.EachSource(batch, [&](int from) { return Receive(recv + from * recv_stride + begin, from, m); }));
+      RETURN_IF_ERROR(
+          batches.EachDestination(batch, [&](int to) { return Send(send + to * send_stride + begin, to, m); }));
       RETURN_IF_ERROR(AwaitMessages());
     }
   }

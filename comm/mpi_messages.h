@@ -56,7 +56,7 @@ class MpiMessageCommunicator final : public Communicator {
   absl::Status failure_;
   std::vector<MPI_Request> requests_;  // posted and not done; [i] is with peers_[i]
   std::vector<int> peers_;
-  std::vector<int> done_;  // indices that MPI_Testsome returned
+  std::vector<int> done_;  // indices that MPI_Testsome returned; as long as there are ever requests in flight
 };
 
 }  // namespace angel_ptm
