@@ -51,10 +51,15 @@ class BackOff {
 
 }  // namespace
 
-MpiMessageCommunicator::MpiMessageCommunicator(int message_tag, WaitOptions options, int64_t transfer_bytes_max)
-    : message_tag_(message_tag), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
-  MPI_Comm_size(MPI_COMM_WORLD, &size_);
+MpiMessageCommunicator::MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag,
+                                               WaitOptions options, int64_t transfer_bytes_max)
+    : group_(std::move(group)),
+      rank_(group_.rank),
+      size_(group_.size()),
+      message_tag_(message_tag),
+      next_group_tag_(std::move(next_group_tag)),
+      options_(std::move(options)),
+      message_bytes_max_(transfer_bytes_max) {
   const size_t messages = 4 * static_cast<size_t>(std::min(size_, RingBatches::kPeersAtOnce));
   requests_.reserve(messages);
   peers_.reserve(messages);
@@ -71,8 +76,8 @@ absl::Status MpiMessageCommunicator::Begin(CollectiveVerb verb, const CallTag& t
 absl::Status MpiMessageCommunicator::End(absl::Status status) {
   if (status.ok()) return status;
   DropMessages();
-  failure_ = absl::Status(status.code(), absl::StrCat("rank ", rank_, " of ", size_, " in ", Describe(verb_, tag_),
-                                                      ": ", std::string(status.message())));
+  failure_ = absl::Status(
+      status.code(), absl::StrCat(group_.Self(), " in ", Describe(verb_, tag_), ": ", std::string(status.message())));
   return failure_;
 }
 
@@ -85,20 +90,22 @@ void MpiMessageCommunicator::DropMessages() {
   peers_.clear();
 }
 
-absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
+void MpiMessageCommunicator::Post(int peer) {
   APTM_CHECK(requests_.size() < done_.size(), "too many messages in flight");
-  peers_.push_back(peer);
+  peers_.push_back(world_rank(peer));
   requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
+}
+
+absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
+  Post(peer);
+  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peers_.back(), message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
 
 absl::Status MpiMessageCommunicator::Receive(std::byte* to, int peer, int64_t n) {
-  APTM_CHECK(requests_.size() < done_.size(), "too many messages in flight");
-  peers_.push_back(peer);
-  requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
+  Post(peer);
+  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peers_.back(), message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
@@ -240,6 +247,17 @@ absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
     if (status.ok()) status = AwaitMessages();
   }
   return End(status);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MpiMessageCommunicator::Split(int color, CallTag tag) {
+  ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group_, color, tag));
+  // The groups of one split have no rank in common: one tag does for all of them.
+  ASSIGN_OR_RETURN(const std::vector<int> next, GatherWords(*this, *next_group_tag_, tag));
+  const int message_tag = *std::max_element(next.begin(), next.end());
+  APTM_CHECK(message_tag <= kLastTag, "too many groups");
+  *next_group_tag_ = message_tag + 1;
+  return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(
+      std::move(part), message_tag, next_group_tag_, options_, message_bytes_max_));
 }
 
 }  // namespace angel_ptm
