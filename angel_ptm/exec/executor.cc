@@ -210,7 +210,7 @@ void LaneExecutor::BindUnits() {
 }
 
 absl::Status LaneExecutor::Bind() {
-  norm_messages_.resize(machine_.communicator->size());
+  norm_messages_.resize(machine_.control->size());
   BindUnits();
   for (BoundSegment* bound : {&micro_step_, &update_, &joined_}) {
     RETURN_IF_ERROR(CheckRegions(*bound->steps.segment));
@@ -281,7 +281,7 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
   const std::span<const std::byte> own(reinterpret_cast<const std::byte*>(&message_), sizeof(message_));
   const std::span<std::byte> all(reinterpret_cast<std::byte*>(norm_messages_.data()),
                                  norm_messages_.size() * sizeof(NormMessage));
-  RETURN_IF_ERROR(machine_.communicator->AllGather(all, own, Tag(index)));
+  RETURN_IF_ERROR(machine_.control->AllGather(all, own, Tag(index)));
   StepExchange exchange;
   for (const NormMessage& message : norm_messages_) {
     exchange.squares.Add(message.squares);

@@ -12,6 +12,7 @@ void Run::Print(const std::string& text) const {
 }
 
 absl::Status Run::SetUp() {
+  ASSIGN_OR_RETURN(control, communicator.SplitChecked(/*color=*/0, {"control communicator"}));
   ASSIGN_OR_RETURN(task, OpenTask(config));
   files = task->checkpoint_files();
   ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
@@ -28,7 +29,8 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
-  machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};
+  machine = {device.get(),   host.get(), &communicator, control.get(), &CpuKernels(), &lanes, derived.threads_per_rank,
+             options.publish};
   const AdamwConfig& adamw = config.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
@@ -38,7 +40,7 @@ absl::Status Run::SetUp() {
     ASSIGN_OR_RETURN(validation_executor,
                      Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
     validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
-    evaluator.emplace(*validation_executor, *validation_feeder, communicator);
+    evaluator.emplace(*validation_executor, *validation_feeder, *control);
   }
   views = StateViews(plan->training_plan.layout, machine);
   return absl::OkStatus();
