@@ -37,6 +37,14 @@ struct CheckedCommunicator::Header {
 CheckedCommunicator::CheckedCommunicator(Communicator* inner, SequenceCheck check)
     : inner_(inner), check_(check), all_(sizeof(Header) * static_cast<size_t>(inner->size())) {}
 
+CheckedCommunicator::CheckedCommunicator(std::unique_ptr<Communicator> inner, SequenceCheck check)
+    : owned_(std::move(inner)),
+      inner_(owned_.get()),
+      check_(check),
+      all_(sizeof(Header) * static_cast<size_t>(inner_->size())) {}
+
+std::string CheckedCommunicator::NameOf(int rank) const { return absl::StrCat("rank ", world_rank(rank)); }
+
 absl::Status CheckedCommunicator::ExchangeHeaders(const Header& mine, const CallTag& tag) {
   return inner_->AllGather(all_, std::as_bytes(std::span(&mine, 1)), tag);
 }
@@ -62,8 +70,8 @@ absl::Status CheckedCommunicator::Admit(CollectiveVerb verb, int64_t bytes, int 
       return absl::StrCat(Describe(static_cast<CollectiveVerb>(h.text[0]), CallTag{h.text.data() + 1, h.step}), " of ",
                           h.count, " bytes");
     };
-    return absl::FailedPreconditionError(absl::StrCat("call #", calls_ - 1, ": rank ", rank(), " issues ",
-                                                      describe(mine), ", rank ", r, " issues ", describe(other)));
+    return absl::FailedPreconditionError(absl::StrCat("call #", calls_ - 1, ": ", NameOf(rank()), " issues ",
+                                                      describe(mine), ", ", NameOf(r), " issues ", describe(other)));
   }
   return absl::OkStatus();
 }
@@ -118,8 +126,9 @@ absl::Status CheckedCommunicator::VerifySameSequence(std::span<const CollectiveE
                     ? absl::StrCat("plans #", index, " ", Describe(planned[static_cast<size_t>(index)]))
                     : absl::StrCat("plans nothing after #", static_cast<int64_t>(planned.size()) - 1));
   RETURN_IF_ERROR(ExchangeHeaders(entry, kTag));
-  return absl::FailedPreconditionError(absl::StrCat("the ranks' collectives differ: rank 0 ", header_of(0).text.data(),
-                                                    ", rank ", differing, " ", header_of(differing).text.data()));
+  return absl::FailedPreconditionError(absl::StrCat("the ranks' collectives differ: ", NameOf(0), " ",
+                                                    header_of(0).text.data(), ", ", NameOf(differing), " ",
+                                                    header_of(differing).text.data()));
 }
 
 absl::Status CheckedCommunicator::VerifySameHistory(CallTag tag) {
@@ -131,9 +140,9 @@ absl::Status CheckedCommunicator::VerifySameHistory(CallTag tag) {
     Header other;
     std::memcpy(static_cast<void*>(&other), all_.data() + static_cast<size_t>(r) * sizeof(Header), sizeof(Header));
     if (other.hash == mine.hash && other.count == mine.count) continue;
-    return absl::FailedPreconditionError(absl::StrCat("the ranks have issued different collectives: rank ", rank(), " ",
-                                                      mine.count, " calls with hash ", absl::Hex(mine.hash), ", rank ",
-                                                      r, " ", other.count, " calls with hash ", absl::Hex(other.hash)));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the ranks have issued different collectives: ", NameOf(rank()), " ", mine.count, " calls with hash ",
+        absl::Hex(mine.hash), ", ", NameOf(r), " ", other.count, " calls with hash ", absl::Hex(other.hash)));
   }
   return absl::OkStatus();
 }
@@ -156,6 +165,16 @@ absl::Status CheckedCommunicator::Broadcast(std::span<std::byte> dst, int root, 
 absl::Status CheckedCommunicator::Barrier(CallTag tag) {
   RETURN_IF_ERROR(Admit(CollectiveVerb::kBarrier, 0, 0, tag));
   return inner_->Barrier(tag);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> CheckedCommunicator::Split(int color, CallTag tag) {
+  return SplitChecked(color, tag);
+}
+
+absl::StatusOr<std::unique_ptr<CheckedCommunicator>> CheckedCommunicator::SplitChecked(int color, CallTag tag) {
+  RETURN_IF_ERROR(Admit(CollectiveVerb::kSplit, 0, 0, tag));
+  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group, inner_->Split(color, tag));
+  return std::make_unique<CheckedCommunicator>(std::move(group), check_);
 }
 
 }  // namespace angel_ptm

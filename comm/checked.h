@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "comm/collective.h"
@@ -22,6 +23,7 @@ class CheckedCommunicator final : public Communicator {
  public:
   // Does not own `inner`, which must outlive it and be used through it alone.
   CheckedCommunicator(Communicator* inner, SequenceCheck check);
+  CheckedCommunicator(std::unique_ptr<Communicator> inner, SequenceCheck check);
 
   // Before step 0: all ranks pass the collectives they are going to issue. If they differ: kFailedPrecondition with the
   // same sentence on all ranks, for example
@@ -35,10 +37,14 @@ class CheckedCommunicator final : public Communicator {
 
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
+  int world_rank(int rank) const override { return inner_->world_rank(rank); }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
+  // The group's calls are compared among its own ranks, in the same way as this communicator's.
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
+  absl::StatusOr<std::unique_ptr<CheckedCommunicator>> SplitChecked(int color, CallTag tag);
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_->KeepAlive(std::move(memory)); }
 
  private:
@@ -51,6 +57,10 @@ class CheckedCommunicator final : public Communicator {
   // Every rank gets the hashes of rank 0's planned entries; the index of this rank's first that differs, or -1.
   absl::StatusOr<int64_t> FirstDifference(std::span<const CollectiveEntry> planned);
 
+  // "rank 3", as in the world.
+  std::string NameOf(int rank) const;
+
+  const std::unique_ptr<Communicator> owned_;  // null if the caller owns inner_
   Communicator* const inner_;
   const SequenceCheck check_;
   uint64_t history_hash_ = 0;  // of (verb, what, bytes, root) of every call so far, in order

@@ -17,6 +17,8 @@ const char* Name(CollectiveVerb verb) {
       return "broadcast";
     case CollectiveVerb::kBarrier:
       return "barrier";
+    case CollectiveVerb::kSplit:
+      return "split";
   }
   return "unknown collective";
 }

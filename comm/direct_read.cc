@@ -17,8 +17,8 @@ uint64_t AddressOf(const void* p) { return reinterpret_cast<uint64_t>(p); }
 
 }  // namespace
 
-DirectReadCommunicator::DirectReadCommunicator(ExchangeBoard board, int rank, WaitOptions options)
-    : board_(board), rank_(rank), options_(std::move(options)) {
+DirectReadCommunicator::DirectReadCommunicator(ExchangeBoard board, Group group, WaitOptions options)
+    : board_(std::move(board)), group_(std::move(group)), rank_(group_.rank), options_(std::move(options)) {
   board_.slot(rank_).process_id = static_cast<int32_t>(getpid());
 }
 
@@ -26,10 +26,10 @@ absl::Status DirectReadCommunicator::CheckOffers(CollectiveVerb verb, int64_t by
   for (int r = 0; r < size(); ++r) {
     const ExchangeSlot& s = board_.slot(r);
     if (s.ended.load() != 0) {
-      return absl::UnavailableError(absl::StrCat("rank ", r, " has given up: ", board_.failure_sentence()));
+      return absl::UnavailableError(absl::StrCat("rank ", world_rank(r), " has given up: ", board_.failure_sentence()));
     }
     if (s.verb == verb && s.bytes == bytes && s.root == root) continue;
-    return absl::InternalError(absl::StrCat("rank ", r, " is in ", board_.LastCall(r), " with ", s.bytes,
+    return absl::InternalError(absl::StrCat("rank ", world_rank(r), " is in ", board_.LastCall(r), " with ", s.bytes,
                                             " bytes, this rank has ", bytes, " bytes (roots ", s.root, " and ", root,
                                             "): the ranks' collective sequences differ"));
   }
@@ -67,8 +67,8 @@ absl::Status DirectReadCommunicator::Leave(CollectiveVerb verb, const CallTag& t
 }
 
 absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason) {
-  failure_ = absl::Status(reason.code(), absl::StrCat("rank ", rank_, " of ", size(), " in ", Describe(verb, tag), ": ",
-                                                      std::string(reason.message())));
+  failure_ = absl::Status(
+      reason.code(), absl::StrCat(group_.Self(), " in ", Describe(verb, tag), ": ", std::string(reason.message())));
   board_.Fail(std::string(failure_.message()));
   board_.End(rank_);
   if (!readers_need_memory()) return failure_;

@@ -8,6 +8,7 @@
 
 #include "comm/communicator.h"
 #include "comm/exchange_board.h"
+#include "comm/group.h"
 #include "comm/wait_options.h"
 
 namespace angel_ptm {
@@ -16,6 +17,7 @@ class DirectReadCommunicator : public Communicator {
  public:
   int rank() const override { return rank_; }
   int size() const override { return board_.size(); }
+  int world_rank(int rank) const override { return group_.world_ranks[static_cast<size_t>(rank)]; }
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
@@ -23,7 +25,7 @@ class DirectReadCommunicator : public Communicator {
   absl::Status Barrier(CallTag tag) override;
 
  protected:
-  DirectReadCommunicator(ExchangeBoard board, int rank, WaitOptions options);
+  DirectReadCommunicator(ExchangeBoard board, Group group, WaitOptions options);
 
   // Copies `bytes` bytes at `address` of peer's memory.
   virtual absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) = 0;
@@ -33,6 +35,8 @@ class DirectReadCommunicator : public Communicator {
 
   ExchangeBoard& board() { return board_; }
   const ExchangeBoard& board() const { return board_; }
+  const Group& group() const { return group_; }
+  const WaitOptions& options() const { return options_; }
 
  private:
   // Posts the offer and waits for everybody's; afterwards peers' memory may be read until Leave.
@@ -44,6 +48,7 @@ class DirectReadCommunicator : public Communicator {
   absl::Status GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason);
 
   ExchangeBoard board_;
+  const Group group_;
   const int rank_;
   const WaitOptions options_;
   uint32_t arrivals_ = 0;

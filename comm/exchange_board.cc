@@ -47,7 +47,14 @@ ExchangeBoard::ExchangeBoard(void* memory, int size)
     : failure_(static_cast<ExchangeFailure*>(memory)),
       slots_(
           reinterpret_cast<ExchangeSlot*>(static_cast<std::byte*>(memory) + (sizeof(ExchangeFailure) + 63) / 64 * 64),
-          static_cast<size_t>(size)) {}
+          static_cast<size_t>(size)),
+      world_ranks_(Group::World(0, size).world_ranks) {}
+
+ExchangeBoard::ExchangeBoard(void* memory, const Group& group, ExchangeFailure& failure)
+    : ExchangeBoard(memory, group.size()) {
+  failure_ = &failure;
+  world_ranks_ = group.world_ranks;
+}
 
 void ExchangeBoard::Arrive(int rank, uint32_t count) {
   ExchangeSlot& s = slots_[rank];
@@ -67,11 +74,12 @@ absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_se
   if (failed()) return absl::UnavailableError(failure_sentence());
   // A rank that ended has made all its arrivals before: look at them last.
   if (slots_[rank].ended.load() != 0 && !Arrived(rank, count)) {
-    return absl::UnavailableError(absl::StrCat("rank ", rank, " has ended; its last call was ", LastCall(rank)));
+    return absl::UnavailableError(
+        absl::StrCat("rank ", world_ranks_[rank], " has ended; its last call was ", LastCall(rank)));
   }
   if (waited_seconds > options.timeout_seconds) {
-    return absl::UnavailableError(
-        absl::StrFormat("waited %.1f s for rank %d; its last call was %s", waited_seconds, rank, LastCall(rank)));
+    return absl::UnavailableError(absl::StrFormat("waited %.1f s for rank %d; its last call was %s", waited_seconds,
+                                                  world_ranks_[rank], LastCall(rank)));
   }
   return absl::OkStatus();
 }

@@ -10,9 +10,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "comm/collective.h"
+#include "comm/group.h"
 #include "comm/shared_record.h"
 #include "comm/wait_options.h"
 
@@ -54,6 +56,9 @@ class ExchangeBoard {
   static int64_t BytesFor(int size);
   // Zeroed bytes are a valid empty board, so every process may construct its view without a hand-shake.
   ExchangeBoard(void* memory, int size);
+  // Of a group: texts name the ranks as in the world, and `failure` is the world's, so that a failure on any board ends
+  // the waits on all.
+  ExchangeBoard(void* memory, const Group& group, ExchangeFailure& failure);
 
   int size() const { return static_cast<int>(slots_.size()); }
   ExchangeSlot& slot(int rank) { return slots_[rank]; }
@@ -72,6 +77,7 @@ class ExchangeBoard {
 
   // Records the first failure of any rank (later ones are dropped) and ends all waits.
   void Fail(std::string_view sentence);
+  ExchangeFailure& failure() { return *failure_; }
   bool failed() const { return failure_->state.load() == ExchangeFailure::kPublished; }
   std::string failure_sentence() const;
 
@@ -83,6 +89,7 @@ class ExchangeBoard {
 
   ExchangeFailure* failure_;
   std::span<ExchangeSlot> slots_;
+  std::vector<int> world_ranks_;  // by slot
 };
 
 }  // namespace angel_ptm

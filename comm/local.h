@@ -27,8 +27,8 @@ class LocalWorld {
   void Abort(std::string_view sentence);
 
  private:
-  struct Shared;
-  std::shared_ptr<Shared> shared_;
+  struct State;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace angel_ptm

@@ -85,7 +85,11 @@ std::string MachineKey() {
 }  // namespace
 
 MpiWorld::MpiWorld(int rank, int size, double limit_seconds)
-    : rank_(rank), size_(size), meeting_(rank, size, limit_seconds), next_message_tag_(kFirstCommunicatorTag) {}
+    : rank_(rank),
+      size_(size),
+      meeting_(rank, size, limit_seconds),
+      next_message_tag_(kFirstCommunicatorTag),
+      next_group_tag_(std::make_shared<int>(kFirstGroupTag)) {}
 
 absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Start(double limit_seconds, double init_seconds,
                                                           const std::function<void()>& on_stuck) {
@@ -151,10 +155,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
     if (transport == MpiTransport::kDirectReads || !absl::IsUnavailable(node.status())) return node;
     absl::StrAppend(&description, " (", std::string(node.status().message()), ")");
   }
-  APTM_CHECK(next_message_tag_ <= kLastTag, "too many communicators");
+  APTM_CHECK(next_message_tag_ < kFirstGroupTag, "too many communicators");
   transport_description_ = description;
-  return std::unique_ptr<Communicator>(
-      std::make_unique<MpiMessageCommunicator>(next_message_tag_++, std::move(options), transfer_bytes_max));
+  return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(
+      Group::World(rank_, size_), next_message_tag_++, next_group_tag_, std::move(options), transfer_bytes_max));
 }
 
 absl::StatusOr<std::unique_ptr<SharedMemory>> MpiWorld::ShareMemory(int64_t bytes) {

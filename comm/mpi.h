@@ -81,6 +81,7 @@ class MpiWorld {
   MpiMeeting meeting_;
   std::vector<int> first_of_node_;  // on rank 0, by rank: the first rank of its machine
   int next_message_tag_;
+  const std::shared_ptr<int> next_group_tag_;  // of this rank
   std::string transport_description_ = "none";
 };
 

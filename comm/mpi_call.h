@@ -13,8 +13,9 @@ namespace angel_ptm {
 
 // All messages travel in MPI_COMM_WORLD: duplicating or splitting a communicator is a collective of MPI, which waits
 // for a lost rank for ever. Messages of one tag between two ranks keep their order, so one tag per purpose is enough:
-// meetings, and then one for every communicator. MPI guarantees tags up to 32767.
-constexpr int kMeetingTag = 0, kFirstCommunicatorTag = 1, kLastTag = 32767;
+// meetings, and then one for every communicator: those of the world count up together, groups take what is free in all
+// of their ranks. MPI guarantees tags up to 32767.
+constexpr int kMeetingTag = 0, kFirstCommunicatorTag = 1, kFirstGroupTag = 16384, kLastTag = 32767;
 
 inline absl::Status MpiStatus(int code, const char* call) {
   if (code == MPI_SUCCESS) return absl::OkStatus();

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "comm/mpi_call.h"
+#include "comm/ring_batches.h"
 #include "comm/running_time.h"
 
 namespace angel_ptm {
@@ -19,8 +20,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Peers a rank exchanges with at a time.
-constexpr int kPeersAtOnce = 16;
 // An all-gather up to this size costs the number of its messages, not their bytes.
 constexpr int64_t kSmallGatherBytes = int64_t{256} << 10;
 
@@ -52,11 +51,16 @@ class BackOff {
 
 }  // namespace
 
-MpiMessageCommunicator::MpiMessageCommunicator(int message_tag, WaitOptions options, int64_t transfer_bytes_max)
-    : message_tag_(message_tag), options_(std::move(options)), message_bytes_max_(transfer_bytes_max) {
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
-  MPI_Comm_size(MPI_COMM_WORLD, &size_);
-  const size_t messages = 4 * static_cast<size_t>(std::min(size_, kPeersAtOnce));
+MpiMessageCommunicator::MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag,
+                                               WaitOptions options, int64_t transfer_bytes_max)
+    : group_(std::move(group)),
+      rank_(group_.rank),
+      size_(group_.size()),
+      message_tag_(message_tag),
+      next_group_tag_(std::move(next_group_tag)),
+      options_(std::move(options)),
+      message_bytes_max_(transfer_bytes_max) {
+  const size_t messages = 4 * static_cast<size_t>(std::min(size_, RingBatches::kPeersAtOnce));
   requests_.reserve(messages);
   peers_.reserve(messages);
   done_.resize(messages);
@@ -72,8 +76,8 @@ absl::Status MpiMessageCommunicator::Begin(CollectiveVerb verb, const CallTag& t
 absl::Status MpiMessageCommunicator::End(absl::Status status) {
   if (status.ok()) return status;
   DropMessages();
-  failure_ = absl::Status(status.code(), absl::StrCat("rank ", rank_, " of ", size_, " in ", Describe(verb_, tag_),
-                                                      ": ", std::string(status.message())));
+  failure_ = absl::Status(
+      status.code(), absl::StrCat(group_.Self(), " in ", Describe(verb_, tag_), ": ", std::string(status.message())));
   return failure_;
 }
 
@@ -86,18 +90,22 @@ void MpiMessageCommunicator::DropMessages() {
   peers_.clear();
 }
 
-absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
-  peers_.push_back(peer);
+void MpiMessageCommunicator::Post(int peer) {
+  APTM_CHECK(requests_.size() < done_.size(), "too many messages in flight");
+  peers_.push_back(world_rank(peer));
   requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
+}
+
+absl::Status MpiMessageCommunicator::Send(const std::byte* from, int peer, int64_t n) {
+  Post(peer);
+  ANGEL_PTM_MPI_CALL(MPI_Isend, from, static_cast<int>(n), MPI_BYTE, peers_.back(), message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
 
 absl::Status MpiMessageCommunicator::Receive(std::byte* to, int peer, int64_t n) {
-  peers_.push_back(peer);
-  requests_.push_back(MPI_REQUEST_NULL);
-  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peer, message_tag_, MPI_COMM_WORLD,
+  Post(peer);
+  ANGEL_PTM_MPI_CALL(MPI_Irecv, to, static_cast<int>(n), MPI_BYTE, peers_.back(), message_tag_, MPI_COMM_WORLD,
                      &requests_.back());
   return absl::OkStatus();
 }
@@ -152,19 +160,15 @@ absl::Status MpiMessageCommunicator::AwaitMessages() {
 
 absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, int64_t send_stride, std::byte* recv,
                                                        int64_t recv_stride, int64_t n) {
+  const RingBatches batches(rank_, size_);
   for (int64_t begin = 0; begin < n; begin += message_bytes_max_) {
     const int64_t m = std::min(message_bytes_max_, n - begin);
-    for (int first = 1; first < size_; first += kPeersAtOnce) {
-      const int last = std::min(first + kPeersAtOnce, size_);
+    for (int batch = 0; batch < batches.count(); ++batch) {
       // Receives first, and the peer whose turn it is to send here first of all.
-      for (int i = first; i < last; ++i) {
-        const int from = (rank_ - i + size_) % size_;
-        RETURN_IF_ERROR(Receive(recv + from * recv_stride + begin, from, m));
-      }
-      for (int i = first; i < last; ++i) {
-        const int to = (rank_ + i) % size_;
-        RETURN_IF_ERROR(Send(send + to * send_stride + begin, to, m));
-      }
+      RETURN_IF_ERROR(
+          batches.EachSource(batch, [&](int from) { return Receive(recv + from * recv_stride + begin, from, m); }));
+      RETURN_IF_ERROR(
+          batches.EachDestination(batch, [&](int to) { return Send(send + to * send_stride + begin, to, m); }));
       RETURN_IF_ERROR(AwaitMessages());
     }
   }
@@ -243,6 +247,17 @@ absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
     if (status.ok()) status = AwaitMessages();
   }
   return End(status);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MpiMessageCommunicator::Split(int color, CallTag tag) {
+  ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group_, color, tag));
+  // The groups of one split have no rank in common: one tag does for all of them.
+  ASSIGN_OR_RETURN(const std::vector<int> next, GatherWords(*this, *next_group_tag_, tag));
+  const int message_tag = *std::max_element(next.begin(), next.end());
+  APTM_CHECK(message_tag <= kLastTag, "too many groups");
+  *next_group_tag_ = message_tag + 1;
+  return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(
+      std::move(part), message_tag, next_group_tag_, options_, message_bytes_max_));
 }
 
 }  // namespace angel_ptm

@@ -5,27 +5,33 @@
 
 #include <mpi.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "comm/collective.h"
 #include "comm/communicator.h"
+#include "comm/group.h"
 #include "comm/wait_options.h"
 
 namespace angel_ptm {
 
 class MpiMessageCommunicator final : public Communicator {
  public:
-  // Messages in MPI_COMM_WORLD with a tag that nobody else uses (mpi_call.h).
-  MpiMessageCommunicator(int message_tag, WaitOptions options, int64_t transfer_bytes_max);
+  // Messages in MPI_COMM_WORLD with a tag that nobody else uses (mpi_call.h): no two communicators that have two ranks
+  // in common have the same. next_group_tag: the least that this rank has in no group yet; shared by its communicators.
+  MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag, WaitOptions options,
+                         int64_t transfer_bytes_max);
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int world_rank(int rank) const override { return group_.world_ranks[static_cast<size_t>(rank)]; }
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
 
  private:
   // Starts a call: its messages get a tag of their own.
@@ -40,6 +46,8 @@ class MpiMessageCommunicator final : public Communicator {
   // Small all-gathers in log2(size) rounds: before the round of m every rank has the m blocks up to its own (in a ring
   // of ranks) in dst, and passes them on to the rank m further.
   absl::Status GatherInRounds(std::byte* dst, int64_t n);
+  // Makes room for one more request, with `peer`.
+  void Post(int peer);
   absl::Status Send(const std::byte* from, int peer, int64_t n);
   absl::Status Receive(std::byte* to, int peer, int64_t n);
   // Until all posted sends and receives are done.
@@ -47,16 +55,18 @@ class MpiMessageCommunicator final : public Communicator {
   absl::Status CheckWait(double waited_seconds) const;
   void DropMessages();
 
+  const Group group_;
+  const int rank_, size_;
   const int message_tag_;
-  int rank_ = 0, size_ = 1;
+  const std::shared_ptr<int> next_group_tag_;
   const WaitOptions options_;
   const int64_t message_bytes_max_;
   CollectiveVerb verb_ = CollectiveVerb::kBarrier;
   CallTag tag_;
   absl::Status failure_;
   std::vector<MPI_Request> requests_;  // posted and not done; [i] is with peers_[i]
-  std::vector<int> peers_;
-  std::vector<int> done_;  // indices that MPI_Testsome returned
+  std::vector<int> peers_;             // ranks of the world
+  std::vector<int> done_;  // indices that MPI_Testsome returned; as long as there are ever requests in flight
 };
 
 }  // namespace angel_ptm

@@ -36,29 +36,72 @@ absl::Status ReadProcessMemory(std::byte* dst, pid_t process_id, uint64_t addres
 
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
-  MpiNodeCommunicator(std::unique_ptr<SharedMemory> memory, int rank, int size, WaitOptions options,
-                      int64_t transfer_bytes_max)
-      : DirectReadCommunicator(ExchangeBoard(memory->data(), size), rank, std::move(options)),
+  // `world`: the memory of the world's board, which has the failure of all; `memory` itself if this is the world.
+  MpiNodeCommunicator(std::shared_ptr<SharedMemory> memory, std::shared_ptr<SharedMemory> world, ExchangeBoard board,
+                      Group group, WaitOptions options, int64_t transfer_bytes_max)
+      : DirectReadCommunicator(std::move(board), std::move(group), std::move(options)),
         memory_(std::move(memory)),
+        world_(std::move(world)),
         transfer_bytes_max_(transfer_bytes_max) {}
   ~MpiNodeCommunicator() override { board().End(rank()); }
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group(), color, tag));
+    ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> memory, ShareMemory(part, tag));
+    ExchangeBoard part_board(memory->data(), part, board().failure());
+    return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
+        std::move(memory), world_, std::move(part_board), std::move(part), options(), transfer_bytes_max_));
+  }
+
  private:
+  // Memory for the board of each part of this group, made by the part's first rank. All fail where one does.
+  absl::StatusOr<std::unique_ptr<SharedMemory>> ShareMemory(const Group& part, const CallTag& tag);
+
   absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) override {
     absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes, transfer_bytes_max_);
     if (status.ok()) return status;
     // A peer that gave up frees its memory under its readers: its reason is the reason.
     if (board().slot(peer).ended.load() != 0 && board().failed()) {
-      return absl::UnavailableError(absl::StrCat("rank ", peer, " has given up: ", board().failure_sentence()));
+      return absl::UnavailableError(
+          absl::StrCat("rank ", world_rank(peer), " has given up: ", board().failure_sentence()));
     }
-    return absl::Status(status.code(), absl::StrCat("rank ", peer, ": ", std::string(status.message())));
+    return absl::Status(status.code(), absl::StrCat("rank ", world_rank(peer), ": ", std::string(status.message())));
   }
   // Reading memory that is gone fails with EFAULT; it does not crash.
   bool readers_need_memory() const override { return false; }
 
-  const std::unique_ptr<SharedMemory> memory_;
+  const std::shared_ptr<SharedMemory> memory_, world_;
   const int64_t transfer_bytes_max_;
 };
+
+absl::StatusOr<std::unique_ptr<SharedMemory>> MpiNodeCommunicator::ShareMemory(const Group& part, const CallTag& tag) {
+  struct Owner {
+    int64_t process_id = 0, descriptor = -1;
+  };
+  const int64_t bytes = ExchangeBoard::BytesFor(part.size());
+  absl::StatusOr<std::unique_ptr<SharedMemory>> memory = absl::UnavailableError("its creator has none");
+  Owner mine;
+  if (part.rank == 0) {
+    memory = SharedMemory::Create(bytes);
+    if (memory.ok()) mine = {getpid(), (*memory)->descriptor()};
+  }
+  ASSIGN_OR_RETURN(const std::vector<Owner> owners, GatherWords(*this, mine, tag));
+  if (part.rank != 0) {
+    const std::vector<int>& ranks = group().world_ranks;
+    const Owner& first = owners[std::find(ranks.begin(), ranks.end(), part.world_ranks[0]) - ranks.begin()];
+    if (first.descriptor >= 0) {
+      memory = SharedMemory::Open(first.process_id, static_cast<int>(first.descriptor), bytes);
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<uint8_t> shared, GatherWords(*this, uint8_t{memory.ok()}, tag));
+  RETURN_IF_ERROR(memory.status());
+  if (const auto bad = std::find(shared.begin(), shared.end(), 0); bad != shared.end()) {
+    const int rank = world_rank(static_cast<int>(bad - shared.begin()));
+    return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot open the shared memory of its group"));
+  }
+  (*memory)->CloseDescriptor();
+  return memory;
+}
 
 // Where the Yama security module restricts reading other processes (Ubuntu's default), lets the launcher and what it
 // started read this one: the ranks of one mpirun are its children. Without Yama this has no effect.
@@ -97,8 +140,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld
   RETURN_IF_ERROR(world.Meet("the first exchange"));
   // Agreeing also keeps the word alive until all have read it.
   RETURN_IF_ERROR(world.meeting().Agree("the choice of a transport", ProbePeers(world.rank(), board)));
+  const std::shared_ptr<SharedMemory> shared = std::move(memory);
   return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
-      std::move(memory), world.rank(), world.size(), std::move(options), transfer_bytes_max));
+      shared, shared, board, Group::World(world.rank(), world.size()), std::move(options), transfer_bytes_max));
 }
 
 }  // namespace angel_ptm

@@ -17,7 +17,8 @@ struct WaitOptions {
   // Busy waiting before a waiting rank leaves its core to others (the compute lane may need it).
   int64_t spin_us = 20;
   // Asked at least every kPollSeconds while waiting, with the running time waited so far; an error ends the call with
-  // kUnavailable and its message. PeerWatcher::Poll as a rule. May be empty.
+  // kUnavailable and its message. PeerWatcher::Poll as a rule. May be empty. Threads that wait in different
+  // communicators of a rank ask at the same time.
   std::function<absl::Status(double waited_seconds)> poll;
 
   static constexpr double kPollSeconds = 0.05;

@@ -192,7 +192,7 @@ void LaneExecutor::BindUnits() {
 }
 
 absl::Status LaneExecutor::Bind() {
-  norm_messages_.resize(machine_.communicator->size());
+  norm_messages_.resize(machine_.control->size());
   BindUnits();
   for (BoundSegment& bound : segments_) {
     RETURN_IF_ERROR(CheckRegions(*bound.of));
@@ -320,8 +320,8 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
   const NormMessage mine{block_.SumsOf(step_), vote_};
-  RETURN_IF_ERROR(machine_.communicator->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
-                                                   std::as_bytes(std::span(&mine, 1)), Tag(index)));
+  RETURN_IF_ERROR(machine_.control->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
+                                              std::as_bytes(std::span(&mine, 1)), Tag(index)));
   StepExchange all;
   for (const NormMessage& rank : norm_messages_) {
     all.sums.squares.Add(rank.sums.squares);

@@ -39,7 +39,10 @@ using PublishActivity = std::function<void(int64_t step, std::string_view activi
 struct Machine {
   Tier* device = nullptr;
   Tier* host = nullptr;
+  // Both of all ranks; the Executor calls them on its comm lane only. communicator: all-gathers and reduce-scatters of
+  // units. control: what ranks tell each other, here at a step's norm; others may use it between segments. May be one.
   Communicator* communicator = nullptr;
+  Communicator* control = nullptr;
   const KernelTable* kernels = nullptr;
   Lanes* lanes = nullptr;
   int threads = 1;          // of the compute lane, and of the host-compute lane if it has kernels of its own

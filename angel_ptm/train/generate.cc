@@ -91,7 +91,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   const auto arena_bytes = [&](TierKind tier) { return plan_.arena_bytes[static_cast<int>(tier)]; };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, arena_bytes(TierKind::kDevice), options_.threads));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, arena_bytes(TierKind::kHost), options_.threads));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_, options_.threads};
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
+                        &CpuKernels(), &lanes_,     options_.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options_.weights));
   for (const StateView& view : StateViews(plan_.layout, machine)) {

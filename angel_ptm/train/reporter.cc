@@ -18,8 +18,8 @@ absl::Status Reporter::Start(int64_t first_step) {
   flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
   double peak = MeasureMatrixPeak(*run_.machine.kernels, run_.machine.threads);
   std::vector<double> peaks(static_cast<size_t>(run_.communicator.size()));
-  RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(peaks)),
-                                              std::as_bytes(std::span(&peak, 1)), {"matrix peak", -1}));
+  RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(peaks)), std::as_bytes(std::span(&peak, 1)),
+                                          {"matrix peak", -1}));
   for (double p : peaks) matrix_peak_ += p;
   absl::Status opened;
   if (run_.rank() == 0) {
@@ -27,7 +27,7 @@ absl::Status Reporter::Start(int64_t first_step) {
     opened = file.status();
     if (file.ok()) file_.emplace(*std::move(file));
   }
-  RETURN_IF_ERROR(ShareStatus(opened, {"opening the metrics"}, run_.communicator));
+  RETURN_IF_ERROR(ShareStatus(opened, {"opening the metrics"}, *run_.control));
   if (file_) run_.Print(file_->TakeNote());
   PrintStart();
   return absl::OkStatus();

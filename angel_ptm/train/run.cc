@@ -12,6 +12,7 @@ void Run::Print(const std::string& text) const {
 }
 
 absl::Status Run::SetUp() {
+  ASSIGN_OR_RETURN(control, communicator.SplitChecked(/*color=*/0, {"control communicator"}));
   ASSIGN_OR_RETURN(task, OpenTask(config));
   files = task->checkpoint_files();
   ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
@@ -28,7 +29,8 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
-  machine = {device.get(), host.get(), &communicator, &CpuKernels(), &lanes, derived.threads_per_rank, options.publish};
+  machine = {device.get(),   host.get(), &communicator, control.get(), &CpuKernels(), &lanes, derived.threads_per_rank,
+             options.publish};
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
     trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
   }
@@ -43,7 +45,7 @@ absl::Status Run::SetUp() {
     ASSIGN_OR_RETURN(validation_executor,
                      Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
     validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
-    evaluator.emplace(plan->evaluation_plan, *validation_executor, *validation_feeder, communicator);
+    evaluator.emplace(plan->evaluation_plan, *validation_executor, *validation_feeder, *control);
   }
   views = StateViews(plan->training_plan.layout, machine);
   return absl::OkStatus();

@@ -27,7 +27,8 @@ struct Run {
         options(run_options),
         communicator(&peers, SequenceCheck::kHistory) {}
 
-  // Opens the data, plans, makes the machine and binds the Executors. Not collective.
+  // Splits off `control` first, which is collective; then, on its own, opens the data, plans, makes the machine and
+  // binds the Executors.
   absl::Status SetUp();
 
   int rank() const { return communicator.rank(); }
@@ -38,7 +39,15 @@ struct Run {
   const TrainConfig& config;
   const DerivedConfig derived;
   const TrainerOptions& options;
+
+  // A run has two communicators of all ranks, which know nothing of each other's calls. `communicator` moves the units'
+  // data, and only the executor on its comm lane calls it; `control` is for what ranks tell each other: agreement, stop
+  // requests, norms, losses, digests, barriers, checkpoints. The comm lane calls it while a segment is played (the
+  // norm), the trainer's thread between segments. Law 4 covers both (VerifyOneSequence, Saver), for which alone the
+  // trainer's thread calls `communicator`. So data may travel on a device's stream that has two verbs, and control
+  // stays on the host.
   CheckedCommunicator communicator;
+  std::unique_ptr<CheckedCommunicator> control;
 
   std::unique_ptr<Task> task;
   std::vector<CheckpointFile> files;  // the task's, as they were when it was opened

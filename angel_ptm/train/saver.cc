@@ -39,14 +39,15 @@ absl::Status Saver::SaveIfDue(const TrainState& state, bool last) {
 
 absl::Status Saver::Save(const TrainState& state, bool beside, bool last) {
   RETURN_IF_ERROR(run_.communicator.VerifySameHistory({"collectives so far", state.next_step}));
+  RETURN_IF_ERROR(run_.control->VerifySameHistory({"control calls so far", state.next_step}));
   reporter_.Flush();
-  RETURN_IF_ERROR(CheckReplicas(run_.views, state.next_step, run_.communicator));
+  RETURN_IF_ERROR(CheckReplicas(run_.views, state.next_step, *run_.control));
   const CheckpointPlace place =
       beside ? CheckpointPlace{DivergedDirectory(run_.config), 1, kNone}
              : CheckpointPlace{CheckpointDirectory(run_.config), run_.config.checkpoint().keep_last(),
                                skipped_since_save_ ? healthy_step_ : kNone};
   const absl::StatusOr<SavedCheckpoint> saved =
-      SaveCheckpoint(place, run_.plan->training, run_.views, {run_.config, run_.files, state}, run_.communicator);
+      SaveCheckpoint(place, run_.plan->training, run_.views, {run_.config, run_.files, state}, *run_.control);
   if (saved.ok()) {
     if (!beside) {
       if (!skipped_since_save_ && saved_step_ != kNone) healthy_step_ = saved_step_;

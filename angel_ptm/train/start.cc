@@ -31,13 +31,13 @@ absl::Status TakeOutput(Run& run, RunStart& start) {
       note = lock.status();
     }
   }
-  ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"the output directory's lock"}, run.communicator));
+  ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"the output directory's lock"}, *run.control));
   run.Print(said);
   absl::Status writable = CheckWritable(directory, run.rank());
   const absl::StatusOr<bool> saved_before = PathExists(CheckpointDirectory(run.config));
   if (writable.ok()) writable = saved_before.status();
   if (writable.ok() && *saved_before) writable = CheckWritable(CheckpointDirectory(run.config), run.rank());
-  return ShareStatus(writable, {"writing to the output directory"}, run.communicator);
+  return ShareStatus(writable, {"writing to the output directory"}, *run.control);
 }
 
 absl::StatusOr<std::string> CheckpointOfStep(const std::string& directory, int64_t step) {
@@ -149,7 +149,7 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
 absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
   const auto line = [](std::string* out, const auto& field) { absl::StrAppend(out, field.first, "\t", field.second); };
   ASSIGN_OR_RETURN(const std::string text,
-                   ShareFromRankZero(absl::StrJoin(own, "\n", line), {"numerics of rank 0"}, run.communicator));
+                   ShareFromRankZero(absl::StrJoin(own, "\n", line), {"numerics of rank 0"}, *run.control));
   Numerics of_rank_zero;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, '\n'))) {
     const size_t tab = part.find('\t');
@@ -163,7 +163,7 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
         " computes with other numerics than rank 0 (rank 0's -> its own): ", absl::StrJoin(difference.changed, ", "),
         ": wanted the same program and matrix library on all ranks, and one numerics.threads_per_rank"));
   }
-  return ShareStatus(same, {"whether the numerics are the same"}, run.communicator);
+  return ShareStatus(same, {"whether the numerics are the same"}, *run.control);
 }
 
 }  // namespace
@@ -182,7 +182,7 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   if (!run.task->note().empty()) run.Print(absl::StrCat("note: ", run.task->note()));
   absl::StatusOr<std::string> chosen = std::string();
   if (run.rank() == 0) chosen = ChooseCheckpoint(run);
-  ASSIGN_OR_RETURN(start.checkpoint, ShareFromRankZero(chosen, {"which checkpoint to go on from"}, run.communicator));
+  ASSIGN_OR_RETURN(start.checkpoint, ShareFromRankZero(chosen, {"which checkpoint to go on from"}, *run.control));
   const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
@@ -203,7 +203,8 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
                    " micro-batches a step, evaluation of ", validation != nullptr ? validation->sample_count() : 0,
                    " samples every ", config.evaluation().every_steps(), " steps, checkpoint every ",
                    config.checkpoint().every_steps(), ")");
-  std::vector<CollectiveEntry> planned = {
+  std::vector<CollectiveEntry> planned;
+  std::vector<CollectiveEntry> control = {
       {CollectiveVerb::kBarrier, loop, 0},
       {CollectiveVerb::kBarrier, absl::StrCat("before sample ", state.next_sample, ", ", state.sample_order), 0}};
   const auto append = [&](const Graph& graph, const Plan& plan) {
@@ -211,7 +212,7 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
       for (const PlannedCollective& c : CollectivesOf(graph, segment)) {
         const CollectiveVerb verb =
             c.kind == StepKind::kReduceScatter ? CollectiveVerb::kReduceScatter : CollectiveVerb::kAllGather;
-        planned.push_back({verb, c.what, c.bytes});
+        (c.kind == StepKind::kNorm ? control : planned).push_back({verb, c.what, c.bytes});
       }
     }
   };
@@ -219,19 +220,19 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   append(run.plan->evaluation, run.plan->evaluation_plan);
   // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
-  planned.push_back(
+  control.push_back(
       {CollectiveVerb::kBarrier, absl::StrCat("under configuration ", absl::Hex(digest, absl::kZeroPad16)), 0});
   RETURN_IF_ERROR(run.communicator.VerifySameSequence(planned));
+  RETURN_IF_ERROR(run.control->VerifySameSequence(control));
   RETURN_IF_ERROR(CheckSameNumerics(run, state.numerics));
-  return CheckReplicas(run.views, state.next_step, run.communicator);
+  return CheckReplicas(run.views, state.next_step, *run.control);
 }
 
 absl::Status SetNewerAside(Run& run, const RunStart& start) {
   if (!run.options.resume_from) return absl::OkStatus();
   absl::StatusOr<std::string> note = std::string();
   if (run.rank() == 0) note = MoveNewer(run, start);
-  ASSIGN_OR_RETURN(const std::string said,
-                   ShareFromRankZero(note, {"setting newer checkpoints aside"}, run.communicator));
+  ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"setting newer checkpoints aside"}, *run.control));
   run.Print(said);
   return absl::OkStatus();
 }

@@ -86,14 +86,14 @@ absl::Status Trainer::Prepare() {
   saver_.emplace(run_, reporter_, start_.checkpoint.empty() ? kNone : state_.next_step);
   if (LastStep()) return absl::OkStatus();
   RETURN_IF_ERROR(SetNewerAside(run_, start_));
-  RETURN_IF_ERROR(run_.communicator.Barrier({"start", -1}));
+  RETURN_IF_ERROR(run_.control->Barrier({"start", -1}));
   return reporter_.Start(state_.next_step);
 }
 
 absl::Status Trainer::ExchangeStopRequests() {
   const uint8_t mine = AskedToStop() ? 1 : 0;
-  RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(stop_flags_)),
-                                              std::as_bytes(std::span(&mine, 1)), {"stop requests", state_.next_step}));
+  RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(stop_flags_)),
+                                          std::as_bytes(std::span(&mine, 1)), {"stop requests", state_.next_step}));
   stop_ = std::any_of(stop_flags_.begin(), stop_flags_.end(), [](uint8_t flag) { return flag != 0; });
   return absl::OkStatus();
 }
@@ -179,9 +179,8 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
     RETURN_IF_ERROR(run_.feeder->Feed(Position(state_.next_step, micro)).status());
     ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(state_.next_step));
-    RETURN_IF_ERROR(run_.communicator.AllGather(std::as_writable_bytes(std::span(found)),
-                                                std::as_bytes(std::span(&mine, 1)),
-                                                {"first non-finite tensor", micro}));
+    RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(found)),
+                                            std::as_bytes(std::span(&mine, 1)), {"first non-finite tensor", micro}));
     int rank = kNone;
     for (int r = 0; r < run_.communicator.size(); ++r) {
       if (found[r].op != kNone && (rank == kNone || found[r].op < found[rank].op)) rank = r;
@@ -214,7 +213,7 @@ absl::Status Trainer::MaybeWriteTrace() {
   }
   const std::string path = absl::StrCat(output.directory(), "/trace-", run_.rank(), ".json");
   const absl::Status written =
-      ShareStatus(WriteFile(path, run_.trace->ToJson(run_.rank())), {"trace", state_.next_step}, run_.communicator);
+      ShareStatus(WriteFile(path, run_.trace->ToJson(run_.rank())), {"trace", state_.next_step}, *run_.control);
   if (absl::IsUnavailable(written)) return written;
   run_.Print(written.ok() ? absl::StrCat("trace of steps from ", output.trace_first_step(), " on: ", path,
                                          run_.communicator.size() > 1 ? ", and one for every other rank" : "")

@@ -1,11 +1,12 @@
 // A rank kills or stops itself in the middle of a run; the others must say so, once, and end. Run by
 // killed_rank_test.sh under mpirun:
 //
-//   comm_killed_rank direct_reads|messages <victim|none> before|inside|stopped|unmet
+//   comm_killed_rank direct_reads|messages <victim|none> before|inside|outside|stopped|unmet
 //
-// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met. With
-// "none" nobody does and all exit with 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as in
-// the trainer.
+// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met; with
+// "outside" it dies before it, and of three ranks the last one waits in a group of the survivors for the first of them,
+// which waits for the victim. With "none" nobody does and all exit with 0. SIGTERM, which mpirun sends to the
+// survivors, only sets a flag here, as in the trainer.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,6 +53,8 @@ absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death)
   const bool inside = death.kind == "inside";
   const size_t bytes = inside ? size_t{64} << 20 : size_t{1} << 20;
   std::vector<std::byte> dst(static_cast<size_t>(comm.size()) * bytes), src(bytes);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group,
+                   comm.Split(comm.rank() == death.victim ? 0 : 1, {"survivors"}));
   for (int64_t step = 0; step < 40; ++step) {
     board.Publish(comm.rank(), step, "forward layer.1");
     usleep(20000);
@@ -63,7 +66,9 @@ absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death)
         usleep(98000);
       }
     }
-    RETURN_IF_ERROR(comm.AllGather(dst, src, {"layer.2", step}));
+    Communicator& with = death.kind == "outside" && step == kLastStep && comm.rank() == 2 ? *group : comm;
+    RETURN_IF_ERROR(
+        with.AllGather(std::span(dst).first(static_cast<size_t>(with.size()) * bytes), src, {"layer.2", step}));
     // The call may have been over before the other thread was on.
     while (inside && step == kLastStep && comm.rank() == death.victim) pause();
   }

@@ -1,8 +1,9 @@
 #!/bin/bash
 # killed_rank_test.sh <transport> <ranks> <victims> <program> <mpirun...>: one rank dies from SIGKILL in a collective
-# loop, before a call or inside it, or is stopped by SIGSTOP, in the loop or before the ranks have met. The job must fail
-# soon after, one rank must name the victim and its place, once, and every other rank's call must end with that reason.
-# Without the loss the job must succeed. victims: "1:before 0:inside", one job for each.
+# loop, before a call or inside it or while a group that it is not in waits, or is stopped by SIGSTOP, in the loop or
+# before the ranks have met. The job must fail soon after, one rank must name the victim and its place, once, and every
+# other rank's call must end with that reason. Without the loss the job must succeed. victims: "1:before 0:inside", one
+# job for each.
 set -u
 transport=$1 ranks=$2 victims=$3 program=$4
 shift 4
@@ -34,7 +35,9 @@ for death in $victims; do
   [ "$kind" = unmet ] && continue
   for ((rank = 0; rank < ranks; ++rank)); do
     [ $rank -ne "$victim" ] || continue
-    grep -q "ended: rank $rank of $ranks in all-gather \"layer.2\" (step 1[0-9]): .*rank $victim" <<< "$output" ||
+    group=
+    [ "$kind $rank" = "outside 2" ] && group=" (a group of 2)"
+    grep -q "ended: rank $rank of $ranks$group in all-gather \"layer.2\" (step 1[0-9]): .*rank $victim" <<< "$output" ||
       fail "rank $rank's collective did not end with the reason"
   done
 done

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -41,6 +42,60 @@ TEST(LocalWorldTest, AbortEndsAllWaits) {
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("the disk is full"));
   EXPECT_EQ(one->Barrier({"later", 6}).code(), absl::StatusCode::kUnavailable);
+}
+
+// Without a watcher: the waits of all communicators end with the first failure in any of them.
+TEST(LocalWorldTest, ARankThatEndsOutsideAGroupEndsItsWait) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<absl::Status> results = StatusOfRanks(4, [](Communicator& comm) -> absl::Status {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group, comm.Split(comm.rank() / 2, {"halves"}));
+    RETURN_IF_ERROR(group->Barrier({"all here", 1}));
+    if (comm.rank() == 3) return absl::OkStatus();  // ends, and rank 2 waits for it in the world
+    if (comm.rank() == 2) return comm.Barrier({"without rank three", 2});
+    if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+    return group->Barrier({"halves go on", 3});
+  });
+  EXPECT_TRUE(results[3].ok());
+  EXPECT_THAT(std::string(results[2].message()), HasSubstr("rank 3 has ended; its last call was "));
+  EXPECT_THAT(std::string(results[0].message()),
+              HasSubstr("rank 0 of 4 (a group of 2) in barrier \"halves go on\" (step 3): rank 2 of 4 in barrier "
+                        "\"without rank three\" (step 2): rank 3 has ended"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(LocalWorldTest, PeersOfARankThatEndedInAGroupStopWaitingThere) {
+  const std::vector<absl::Status> results = StatusOfRanks(3, [](Communicator& comm) -> absl::Status {
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group, comm.Split(comm.rank() == 0 ? 0 : 1, {"groups"}));
+    if (comm.rank() == 2) group.reset();
+    RETURN_IF_ERROR(comm.Barrier({"in the world it goes on", 1}));
+    if (comm.rank() == 2) return absl::OkStatus();
+    return group->Barrier({"without rank two", 2});
+  });
+  EXPECT_TRUE(results[0].ok()) << results[0];
+  EXPECT_THAT(std::string(results[1].message()), HasSubstr("rank 2 has ended; its last call was none"));
+}
+
+TEST(LocalWorldTest, AbortEndsTheWaitsOfGroups) {
+  LocalWorld world(2, {.timeout_seconds = 60.0});
+  absl::Status status;
+  std::atomic<bool> is_split = false;
+  std::jthread one([&] {
+    const std::unique_ptr<Communicator> comm = world.Create(1);
+    const auto group = comm->Split(0, {"duplicate"});
+    comm->Barrier({"until the abort"}).IgnoreError();
+  });
+  std::jthread zero([&] {
+    const std::unique_ptr<Communicator> comm = world.Create(0);
+    const auto group = comm->Split(0, {"duplicate"});
+    is_split = true;
+    status = (*group)->Barrier({"never", 5});
+  });
+  while (!is_split) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  world.Abort("the disk is full");
+  zero.join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the disk is full"));
 }
 
 TEST(LocalWorldTest, DifferingSizesAreAnErrorOnEveryRankNotAWrongRead) {

@@ -61,7 +61,7 @@ class ResidencyTest : public testing::Test {
     const auto device = MakeHostArena(TierKind::kDevice, plan.arena_bytes[0]).value();
     const auto host = MakeHostArena(TierKind::kHost, plan.arena_bytes[1]).value();
     Lanes lanes;
-    const Machine machine{device.get(), host.get(), &communicator, &CpuKernels(), &lanes};
+    const Machine machine{device.get(), host.get(), &communicator, &communicator, &CpuKernels(), &lanes};
     const auto executor = Executor::Create(graph_, plan, machine, {}).value();
     const StepHooks hooks{.feed = [](int64_t, int64_t) { return absl::OkStatus(); },
                           .decide = [](const StepExchange&) { return UpdateDecision{}; }};

@@ -28,6 +28,7 @@ TrainConfig TinyConfig(const std::string& data_directory, const std::string& mor
 TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, PublishActivity publish)
     : config_(config),
       communicator_(communicator),
+      control_(OrDie(communicator.Split(0, {"control"}))),
       hooks_({.feed = [this](int64_t, int64_t micro) { return Feed(micro); },
               .decide = [this](const StepExchange& e) { return Decide(e); }}) {
   const std::string& directory = config_.data().directory();
@@ -50,14 +51,15 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   };
   device_ = OrDie(MakeHostArena(TierKind::kDevice, bytes(0)));
   host_ = OrDie(MakeHostArena(TierKind::kHost, bytes(1)));
-  machine_ = {device_.get(), host_.get(), &communicator, &CpuKernels(), &lanes_, threads, std::move(publish)};
+  machine_ = {device_.get(), host_.get(), &communicator, control_.get(),
+              &CpuKernels(), &lanes_,     threads,       std::move(publish)};
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
   token_bytes_.assign(kTinyVocabulary, 1);
   feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
   validation_executor_ = OrDie(Executor::Create(run_->evaluation, run_->evaluation_plan, machine_, {}));
   validation_feeder_ =
       std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
-  evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, communicator_);
+  evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, *control_);
   InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
 }
 

@@ -35,13 +35,20 @@ struct Counts {
 
 class CountingCommunicator : public ForwardingCommunicator {
  public:
-  // Repeats the gather named `repeated`: the sabotage.
-  CountingCommunicator(Communicator& inner, Counts* counts, std::string repeated)
-      : ForwardingCommunicator(inner), counts_(*counts), repeated_(std::move(repeated)) {}
+  // Repeats the gather named `repeated`: the sabotage. Norms travel on the control communicator and nothing else does.
+  CountingCommunicator(Communicator& inner, Counts* counts, std::string repeated, bool is_control = false)
+      : ForwardingCommunicator(inner), counts_(*counts), repeated_(std::move(repeated)), is_control_(is_control) {}
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    return SplitInto(color, tag, [this](Communicator& group) {
+      return std::make_unique<CountingCommunicator>(group, &counts_, repeated_, /*is_control=*/true);
+    });
+  }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     if (tag.what == "collect") return ForwardingCommunicator::AllGather(dst, src, tag);  // the test's own
-    if (tag.what == "gradient norm") {
+    if (is_control_ != (tag.what == "gradient norm")) {
+      counts_.others.Add(dst.size());
+    } else if (is_control_) {
       ++counts_.norms;
     } else {
       (tag.what.ends_with(" parameters")  ? counts_.parameter_gathers
@@ -72,6 +79,7 @@ class CountingCommunicator : public ForwardingCommunicator {
  private:
   Counts& counts_;
   const std::string repeated_;
+  const bool is_control_;
 };
 
 constexpr int kMicroSteps = 2;

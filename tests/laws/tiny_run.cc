@@ -79,7 +79,8 @@ class Rank {
     // Arenas full of NaN: whatever a step reads must have been written first.
     if (plan_.arena_bytes[0] > 0) std::memset(device_->data(), 0xff, plan_.arena_bytes[0]);
     if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
-    machine_ = {device_.get(), host_.get(), &communicator_, &CpuKernels(), &lanes_, run_.threads};
+    ASSIGN_OR_RETURN(control_, communicator_.Split(0, {"control"}));
+    machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &lanes_, run_.threads};
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
     if (run_.load_checkpoint.empty()) {
       InitialiseState(graph_, run_.seed, StateViews(plan_.layout, machine_));
@@ -185,6 +186,7 @@ class Rank {
 
   const TinyRun& run_;
   Communicator& communicator_;
+  std::unique_ptr<Communicator> control_;
   Graph graph_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;

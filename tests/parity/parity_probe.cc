@@ -129,7 +129,7 @@ absl::Status Probe::Prepare() {
   };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes(0)));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, bytes(1)));
-  machine_ = {device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_, 1, {}};
+  machine_ = {device_.get(), host_.get(), communicator_.get(), communicator_.get(), &CpuKernels(), &lanes_, 1, {}};
   const AdamwConfig& adamw = config_.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};

@@ -2,6 +2,9 @@
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
 
+#include <memory>
+#include <utility>
+
 #include "comm/communicator.h"
 
 namespace angel_ptm {
@@ -13,6 +16,7 @@ class ForwardingCommunicator : public Communicator {
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
+  int world_rank(int rank) const override { return inner_.world_rank(rank); }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     return inner_.AllGather(dst, src, tag);
   }
@@ -23,9 +27,24 @@ class ForwardingCommunicator : public Communicator {
     return inner_.Broadcast(dst, root, tag);
   }
   absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
+  // Calls in a group go past this class; where they should not, override it with SplitInto.
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    return inner_.Split(color, tag);
+  }
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_.KeepAlive(std::move(memory)); }
 
+ protected:
+  // make(inner group): what is put before the group's calls, a std::unique_ptr to a ForwardingCommunicator.
+  template <typename Make>
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitInto(int color, CallTag tag, Make&& make) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group, inner_.Split(color, tag));
+    auto before = make(*group);
+    static_cast<ForwardingCommunicator&>(*before).owned_ = std::move(group);
+    return std::unique_ptr<Communicator>(std::move(before));
+  }
+
  private:
+  std::unique_ptr<Communicator> owned_;
   Communicator& inner_;
 };
 

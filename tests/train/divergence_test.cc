@@ -26,6 +26,9 @@ class OneBadNorm final : public ForwardingCommunicator {
  public:
   OneBadNorm(Communicator& inner, int64_t step) : ForwardingCommunicator(inner), step_(step) {}
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    return SplitInto(color, tag, [this](Communicator& group) { return std::make_unique<OneBadNorm>(group, step_); });
+  }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     const absl::Status status = ForwardingCommunicator::AllGather(dst, src, tag);
     if (tag.step == step_ && tag.what.find("norm") != std::string_view::npos) std::memset(dst.data(), 0xff, dst.size());

@@ -23,7 +23,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   plan_ = OrDie(MakePlan(graph_, OrDie(FactsOf(graph_, CpuKernels(), {.threads = 1}, 1)), {}));
   device_ = OrDie(MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), &CpuKernels(), &lanes_};
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(), &CpuKernels(), &lanes_};
   executor_ = OrDie(Executor::Create(graph_, plan_, machine, {}));
   OrDie(LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine)));
 }

@@ -22,27 +22,36 @@ namespace {
 
 constexpr int64_t kLastStep = 5;
 
+struct Lines {
+  std::optional<size_t> without_room, before_checkpoint;
+};
+
 // There is room again when the last checkpoint begins; how many lines stand in the file before the checkpoint does?
 class RoomForTheLastCheckpoint final : public ForwardingCommunicator {
  public:
-  RoomForTheLastCheckpoint(Communicator& inner, const TrainConfig& config, std::optional<FileSizeLimit>& limit)
-      : ForwardingCommunicator(inner), config_(config), limit_(limit) {}
+  RoomForTheLastCheckpoint(Communicator& inner, const TrainConfig& config, std::optional<FileSizeLimit>& limit,
+                           Lines& lines)
+      : ForwardingCommunicator(inner), config_(config), limit_(limit), lines_(lines) {}
 
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    return SplitInto(color, tag, [this](Communicator& group) {
+      return std::make_unique<RoomForTheLastCheckpoint>(group, config_, limit_, lines_);
+    });
+  }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    if (tag.what == "collectives so far" && tag.step == kLastStep + 1) {
+    if (tag.what == "control calls so far" && tag.step == kLastStep + 1) {
       limit_.reset();
-      lines_without_room_ = MetricLines(config_).size();
-    } else if (lines_without_room_ && !lines_before_checkpoint_) {
-      lines_before_checkpoint_ = MetricLines(config_).size();
+      lines_.without_room = MetricLines(config_).size();
+    } else if (lines_.without_room && !lines_.before_checkpoint) {
+      lines_.before_checkpoint = MetricLines(config_).size();
     }
     return ForwardingCommunicator::AllGather(dst, src, tag);
   }
 
-  std::optional<size_t> lines_without_room_, lines_before_checkpoint_;
-
  private:
   const TrainConfig& config_;
   std::optional<FileSizeLimit>& limit_;
+  Lines& lines_;
 };
 
 TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirSteps) {
@@ -52,7 +61,8 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   LocalWorld world(1);
   const std::unique_ptr<Communicator> inner = world.Create(0);
   std::optional<FileSizeLimit> limit;
-  RoomForTheLastCheckpoint communicator(*inner, config, limit);
+  Lines seen;
+  RoomForTheLastCheckpoint communicator(*inner, config, limit, seen);
   std::atomic<bool> limited = false;
   // An empty name: a segment has ended. The last step's first micro-batch runs beside the update before, whose line is
   // not written yet.
@@ -61,8 +71,8 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   }};
   const absl::Status status = TrainRank(config, TrainerFacts(1), options, communicator);
   EXPECT_TRUE(status.ok()) << status;
-  EXPECT_EQ(communicator.lines_without_room_, kLastStep);
-  EXPECT_EQ(communicator.lines_before_checkpoint_, kLastStep + 1);
+  EXPECT_EQ(seen.without_room, kLastStep);
+  EXPECT_EQ(seen.before_checkpoint, kLastStep + 1);
 }
 
 // Evaluation runs other batches through the same memory: what is told of the step must be of the step.

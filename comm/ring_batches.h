@@ -1,0 +1,49 @@
+// In what order a rank exchanges with its peers by messages: with a batch of them at a time, in a ring, so that a rank
+// is sent to by the few before it, not by all at once.
+//
+// At 1,000 ranks (tests/comm/ring_batches_test.cc) there are 63 batches; a rank has at most 16 sends and 16 receives in
+// flight, and the 16 ranks before it send to it in one batch. A late rank holds the others up, for a batch ends with
+// its receives: by then each of the 999 others has sent it one message at most, which MPI sends unasked only if it is
+// short (the eager limit, some KiB). Other calls have fewer in flight: a small all-gather 4, a barrier 2, a broadcast's
+// root one for each of its 10 children.
+#ifndef ANGEL_PTM_COMM_RING_BATCHES_H_
+#define ANGEL_PTM_COMM_RING_BATCHES_H_
+
+#include <algorithm>
+
+namespace angel_ptm {
+
+class RingBatches {
+ public:
+  static constexpr int kPeersAtOnce = 16;
+
+  RingBatches(int rank, int size) : rank_(rank), size_(size) {}
+
+  int count() const { return (size_ - 1 + kPeersAtOnce - 1) / kPeersAtOnce; }
+
+  // fn(peer) for every peer of the batch; stops at the first error of fn and returns it.
+  template <typename Fn>
+  auto EachSource(int batch, Fn&& fn) const {
+    return Each(batch, [&](int distance) { return fn((rank_ - distance + size_) % size_); });
+  }
+  template <typename Fn>
+  auto EachDestination(int batch, Fn&& fn) const {
+    return Each(batch, [&](int distance) { return fn((rank_ + distance) % size_); });
+  }
+
+ private:
+  template <typename Fn>
+  auto Each(int batch, Fn&& fn) const -> decltype(fn(0)) {
+    const int first = 1 + batch * kPeersAtOnce, last = std::min(first + kPeersAtOnce, size_);
+    for (int distance = first; distance < last; ++distance) {
+      if (auto status = fn(distance); !status.ok()) return status;
+    }
+    return {};
+  }
+
+  const int rank_, size_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_COMM_RING_BATCHES_H_
