@@ -70,9 +70,9 @@ Json PlanObject(const Plan& plan) {
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes) {
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
-  training["micro_step"] = SegmentJson(run.training.states, run.training_plan.micro_step);
-  training["update"] = SegmentJson(run.training.states, run.training_plan.update);
-  const Json document = {{"parameters", run.training.ParameterCount()},
+  training["micro_step"] = SegmentJson(run.training.states(), run.training_plan.micro_step);
+  training["update"] = SegmentJson(run.training.states(), run.training_plan.update);
+  const Json document = {{"parameters", run.training.table->ParameterCount()},
                          {"model_flops_per_micro_step", ModelFlops(run.training)},
                          {"ranks", layout.world_size},
                          {"threads_per_rank", threads},

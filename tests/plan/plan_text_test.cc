@@ -51,7 +51,7 @@ TEST_F(PlanText, SummaryCountsStepsAndCollectives) {
   const auto gathers = std::count_if(tight_.micro_step.steps.begin(), tight_.micro_step.steps.end(),
                                      [](const Step& s) { return s.kind == StepKind::kAllGather; });
   EXPECT_THAT(tight, HasSubstr(absl::StrCat(gathers, " times all-gather parameters")));
-  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units.size(), " times reduce-scatter gradients")));
+  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units().size(), " times reduce-scatter gradients")));
   EXPECT_THAT(tight, HasSubstr(absl::StrCat("micro-step: ", tight_.micro_step.steps.size(), " steps")));
   EXPECT_THAT(tight, HasSubstr("packing loss"));
 }
