@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -84,8 +85,8 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& weight
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
-  const Graph graph = BuildHunyuanLmEvaluation(shape, BatchFromConfig(config));
-  RETURN_IF_ERROR(checkpoint.CheckGraph(graph));
+  const std::shared_ptr<const ParameterTable> table = HunyuanLmParameters(shape);
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
   const HuggingFaceExport target{
       .model = shape,
       .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
@@ -96,7 +97,7 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& weight
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return ReadWeights(checkpoint, state, unit, begin, out);
   };
-  RETURN_IF_ERROR(ExportHuggingFace(read, graph, target, output));
+  RETURN_IF_ERROR(ExportHuggingFace(read, *table, target, output));
   std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
   return absl::OkStatus();
 }

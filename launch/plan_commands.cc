@@ -102,7 +102,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   std::printf(
       "model: %s parameters; per micro-step %s model FLOPs; %lld blocks recomputed; %d ranks x %d threads, ZeRO stage "
       "%d\n\n",
-      FormatCount(static_cast<double>(run->training.ParameterCount())).c_str(),
+      FormatCount(static_cast<double>(run->training.table->ParameterCount())).c_str(),
       FormatCount(ModelFlops(run->training)).c_str(), static_cast<long long>(run->recomputed_blocks), facts.world_size,
       threads, config.sharding().zero_stage());
   if (arguments.Has("graph")) std::printf("%s\n", ToText(run->training).c_str());

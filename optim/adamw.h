@@ -2,15 +2,18 @@
 #ifndef ANGEL_PTM_OPTIM_ADAMW_H_
 #define ANGEL_PTM_OPTIM_ADAMW_H_
 
+#include <vector>
+
 #include "angel_ptm/model/graph.h"
 
 namespace angel_ptm {
 
-// The states that AppendAdamW adds to the table behind the parameters and their gradients.
+// Of a run that AdamW trains: parameters, their gradients, the two moments.
+std::vector<StateSpec> AdamWStates();
 inline constexpr StateId kMoment1State = 2, kMoment2State = 3;
 
-// Appends the update segment to a graph with backward ops: kAdamW for every trainable unit, and the states it works on.
-// Hyperparameters are data of the step (AdamWScalars), not of the graph.
+// Appends the update segment to a graph with backward ops: kAdamW for every trainable unit. Its table has AdamWStates
+// first. Hyperparameters are data of the step (AdamWScalars), not of the graph.
 void AppendAdamW(Graph& graph);
 
 }  // namespace angel_ptm

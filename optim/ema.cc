@@ -6,13 +6,15 @@
 
 namespace angel_ptm {
 
+StateSpec EmaState() { return {.name = kEmaState, .start = StateSpec::Start::kParameters}; }
+
 void AppendEma(Graph& graph) {
   APTM_CHECK(graph.update_begin < static_cast<OpId>(graph.ops.size()), "there is no update segment");
-  APTM_CHECK(FindState(graph.states, kEmaState) < 0, "the average exists already");
-  const StateId ema = static_cast<StateId>(graph.states.size());
-  graph.states.push_back({.name = kEmaState, .start = StateSpec::Start::kParameters});
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-    if (!graph.units[u].trainable) continue;
+  APTM_CHECK(graph.ops.back().kind != OpKind::kEma, "the average exists already");
+  const StateId ema = FindState(graph.states(), kEmaState);
+  APTM_CHECK(ema >= 0, "the run's table has no average");
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (!graph.units()[u].trainable) continue;
     graph.ops.push_back({.kind = OpKind::kEma, .phase = Phase::kUpdate, .unit = u, .states = {ema, kParameterState}});
   }
 }

@@ -12,6 +12,9 @@ namespace angel_ptm {
 // Its name in plans and checkpoints.
 inline constexpr const char* kEmaState = "ema";
 
+// Its row in the table of a run that keeps it.
+StateSpec EmaState();
+
 // Appends the average of every trainable unit to a graph with an update segment, behind the parameters' own update.
 void AppendEma(Graph& graph);
 

@@ -108,9 +108,9 @@ class CheckpointReader {
   const CheckpointManifest& manifest() const { return manifest_; }
   const std::string& path() const { return path_; }
 
-  // OK if the checkpoint has the units and parameters of `graph`; otherwise names the first difference (parameter,
+  // OK if the checkpoint has the units and parameters of `table`; otherwise names the first difference (parameter,
   // wanted shape, got shape). Batch and sequence sizes may differ.
-  absl::Status CheckGraph(const Graph& graph) const;
+  absl::Status CheckParameters(const ParameterTable& table) const;
 
   // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
   // checked against its checksum before its values are used. `unit` indexes manifest().units; begin >= 0.

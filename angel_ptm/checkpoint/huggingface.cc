@@ -26,7 +26,7 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 constexpr char kSingleFile[] = "model.safetensors", kIndexFile[] = "model.safetensors.index.json";
 constexpr char kTokenizerConfig[] = "tokenizer_config.json";
 
-// A tensor of the exported model and where it lies in the graph's parameter vectors.
+// A tensor of the exported model and where it lies in the units' parameter vectors.
 struct ExportedTensor {
   std::string name;
   Shape shape;
@@ -35,30 +35,29 @@ struct ExportedTensor {
   std::string parameter;
 };
 
-// All of the graph's exported tensors, in its order; they must tile every parameter.
-absl::StatusOr<std::vector<ExportedTensor>> ListTensors(const Graph& graph) {
+// All of the table's exported tensors, in its order; they must tile every parameter.
+absl::StatusOr<std::vector<ExportedTensor>> ListTensors(const ParameterTable& table) {
   std::vector<ExportedTensor> list;
   std::set<std::string> names;
-  for (const Parameter& parameter : graph.parameters) {
-    const Tensor& tensor = graph.tensor(parameter.tensor);
+  for (const Parameter& parameter : table.parameters) {
     std::vector<ExportedName> stretches = parameter.exported;
     std::sort(stretches.begin(), stretches.end(),
               [](const ExportedName& a, const ExportedName& b) { return a.offset < b.offset; });
     int64_t at = 0;
     for (const ExportedName& e : stretches) {
       if (e.offset != at) {
-        return absl::InternalError(absl::StrCat("parameter ", tensor.name, ": exported tensor ", e.name, " begins at ",
-                                                e.offset, ", wanted ", at));
+        return absl::InternalError(absl::StrCat("parameter ", parameter.name, ": exported tensor ", e.name,
+                                                " begins at ", e.offset, ", wanted ", at));
       }
       if (!names.insert(e.name).second) {
         return absl::InternalError(
-            absl::StrCat("exported tensor ", e.name, " is there twice, the second time in ", tensor.name));
+            absl::StrCat("exported tensor ", e.name, " is there twice, the second time in ", parameter.name));
       }
-      list.push_back({e.name, e.shape, tensor.unit, tensor.unit_offset + e.offset, tensor.name});
+      list.push_back({e.name, e.shape, parameter.unit, parameter.unit_offset + e.offset, parameter.name});
       at += e.shape.elements();
     }
-    if (at != tensor.shape.elements()) {
-      return absl::InternalError(absl::StrCat("parameter ", tensor.name, " of shape ", tensor.shape.ToString(),
+    if (at != parameter.shape.elements()) {
+      return absl::InternalError(absl::StrCat("parameter ", parameter.name, " of shape ", parameter.shape.ToString(),
                                               " is exported up to element ", at, " only"));
     }
   }
@@ -147,13 +146,13 @@ absl::Status WriteDirectory(const ReadParameters& read, std::span<const Exported
 }
 
 // Reads the directory as an importer would and compares every value with the source.
-absl::Status CompareWithSource(const ReadParameters& read, const Graph& graph, const std::string& path) {
+absl::Status CompareWithSource(const ReadParameters& read, const ParameterTable& table, const std::string& path) {
   std::vector<float> source;
-  return ImportHuggingFace(path, graph, [&](UnitId unit, int64_t begin, std::span<const float> values) {
+  return ImportHuggingFace(path, table, [&](UnitId unit, int64_t begin, std::span<const float> values) {
     source.resize(values.size());
     RETURN_IF_ERROR(read(unit, begin, source));
     if (std::memcmp(source.data(), values.data(), values.size_bytes()) == 0) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(path, " does not read back as its source: ", graph.units[unit].name,
+    return absl::DataLossError(absl::StrCat(path, " does not read back as its source: ", table.units[unit].name,
                                             ", elements ", begin, " to ", begin + static_cast<int64_t>(values.size())));
   });
 }
@@ -218,9 +217,9 @@ absl::StatusOr<std::string> ResolveTarget(std::string path) {
 
 }  // namespace
 
-absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
+absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path) {
-  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(graph));
+  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(table));
   RETURN_IF_ERROR(CheckNames(list, config.model));
   ASSIGN_OR_RETURN(const std::string target, ResolveTarget(path));
   const std::string parent = ParentDirectory(target), temporary = target + ".angel-ptm-export";
@@ -231,7 +230,7 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, c
         absl::StrCat(temporary, " is in the way, perhaps left by an export that was interrupted: remove it"));
   }
   absl::Status status = WriteDirectory(read, list, config, temporary);
-  if (status.ok()) status = CompareWithSource(read, graph, temporary);
+  if (status.ok()) status = CompareWithSource(read, table, temporary);
   if (status.ok()) status = SyncDirectory(temporary);
   if (status.ok()) status = RenamePath(temporary, target);
   if (!status.ok()) {
@@ -245,8 +244,8 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, c
       absl::StrCat(target, " was written and compared, but might not survive a power cut: ", status.message()));
 }
 
-absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write) {
-  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(graph));
+absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write) {
+  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(table));
   std::vector<std::unique_ptr<SafetensorsReader>> files;
   std::map<std::string, const SafetensorsReader*> file_of;
   RETURN_IF_ERROR(OpenWeights(path, &files, &file_of));

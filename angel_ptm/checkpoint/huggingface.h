@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/model/graph.h"
 #include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/model/parameter_table.h"
 
 namespace angel_ptm {
 
@@ -38,17 +38,17 @@ struct HuggingFaceExport {
 
 // Writes config.json, generation_config.json, model.safetensors (or several files and their index) in fp32 and the
 // tokenizer files to the new directory `path`, through <path>.angel-ptm-export beside it, which must not be there:
-// nothing that this call did not make is removed. `graph` is of the model described by `config`: its
+// nothing that this call did not make is removed. `table` is of the model described by `config`: its
 // Parameter::exported must be exactly the tensors transformers expects, each once and of the right shape, which is
 // checked first. Errors: `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk
 // full; what was written does not read back as the source. On error nothing is left at `path`, unless only the last
 // sync failed, which the error says.
-absl::Status ExportHuggingFace(const ReadParameters& read, const Graph& graph, const HuggingFaceExport& config,
+absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path);
 
-// Reads the weights of such a directory (F32, or BF16 widened) into the parameter vectors of `graph`; gaps between
+// Reads the weights of such a directory (F32, or BF16 widened) into the parameter vectors of `table`; gaps between
 // parameters are not written. Errors: a missing, unknown or misshapen tensor, a damaged file, a failing `write`.
-absl::Status ImportHuggingFace(const std::string& path, const Graph& graph, const WriteParameters& write);
+absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write);
 
 // Name and shape of every tensor of the architecture as transformers loads it.
 std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& model);

@@ -142,16 +142,16 @@ int VersionOf(const CheckpointManifest& manifest) {
   return first ? 1 : 2;
 }
 
-std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size) {
+std::vector<ManifestUnit> DescribeUnits(const ParameterTable& table, int world_size) {
   std::vector<ManifestUnit> units;
-  for (const Unit& unit : graph.units) {
+  for (const Unit& unit : table.units) {
     ManifestUnit described{.name = unit.name,
                            .elements = unit.elements,
                            .slice_elements = SliceUnit(unit.elements, world_size).slice_elements,
                            .frozen = !unit.trainable};
     for (int32_t index : unit.parameters) {
-      const Tensor& t = graph.tensor(graph.parameters[index].tensor);
-      described.parameters.push_back({t.name, t.unit_offset, t.shape});
+      const Parameter& p = table.parameters[index];
+      described.parameters.push_back({p.name, p.unit_offset, p.shape});
     }
     units.push_back(std::move(described));
   }

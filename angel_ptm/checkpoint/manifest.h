@@ -9,7 +9,7 @@
 
 #include "angel_ptm/base/shape.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/model/graph.h"
+#include "angel_ptm/model/parameter_table.h"
 #include "angel_ptm/plan/shard.h"
 
 namespace angel_ptm {
@@ -58,7 +58,7 @@ struct CheckpointManifest {
   std::string model_config;          // text of the model's configuration
   std::string trainer_state = "{}";  // a JSON object that only the trainer reads
   std::vector<std::string> states;   // StateSpec::name of what every unit has; frozen ones only "parameters"
-  std::vector<ManifestUnit> units;   // in the order of Graph::units
+  std::vector<ManifestUnit> units;   // in the order of the table's
   std::vector<ManifestRankFile> rank_files;
   std::vector<ManifestCopiedFile> copied_files;
 };
@@ -67,7 +67,7 @@ struct CheckpointManifest {
 int VersionOf(const CheckpointManifest& manifest);
 
 // The units and parameters of `graph`, cut for `world_size` ranks.
-std::vector<ManifestUnit> DescribeUnits(const Graph& graph, int world_size);
+std::vector<ManifestUnit> DescribeUnits(const ParameterTable& table, int world_size);
 
 // The file's text; its first line holds a checksum of the rest.
 std::string EncodeManifest(const CheckpointManifest& manifest);

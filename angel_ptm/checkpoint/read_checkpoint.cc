@@ -62,11 +62,10 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const 
   return CheckpointReader(std::move(path), std::move(manifest));
 }
 
-absl::Status CheckpointReader::CheckGraph(const Graph& graph) const {
-  const std::vector<ManifestUnit> wanted = DescribeUnits(graph, manifest_.world_size);
+absl::Status CheckpointReader::CheckParameters(const ParameterTable& table) const {
+  const std::vector<ManifestUnit> wanted = DescribeUnits(table, manifest_.world_size);
   const auto differs = [&](auto... what) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the checkpoint ", path_, " is of another model than ", graph.name, ": ", what...));
+    return absl::FailedPreconditionError(absl::StrCat("the checkpoint ", path_, " is of another model: ", what...));
   };
   for (size_t u = 0; u < std::min(wanted.size(), manifest_.units.size()); ++u) {
     const ManifestUnit &want = wanted[u], &got = manifest_.units[u];

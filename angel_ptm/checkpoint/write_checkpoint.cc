@@ -85,19 +85,19 @@ absl::Status WriteFiles(const std::vector<CheckpointFile>& files, const std::str
 }
 
 // Every state once for each unit that has it; returns their names in the order of the first unit that has all.
-std::vector<std::string> CheckComplete(const Graph& graph, std::span<const StateSlice> own) {
+std::vector<std::string> CheckComplete(const ParameterTable& table, std::span<const StateSlice> own) {
   std::map<std::string, std::vector<int>> seen;
   std::vector<std::string> states;
   for (const StateSlice& slice : own) {
-    APTM_CHECK(slice.unit >= 0 && slice.unit < static_cast<UnitId>(graph.units.size()), "unit ", slice.unit);
-    const auto [count, is_new] = seen.try_emplace(slice.state, graph.units.size(), 0);
+    APTM_CHECK(slice.unit >= 0 && slice.unit < static_cast<UnitId>(table.units.size()), "unit ", slice.unit);
+    const auto [count, is_new] = seen.try_emplace(slice.state, table.units.size(), 0);
     if (is_new) states.push_back(slice.state);
     APTM_CHECK(++count->second[slice.unit] == 1, "unit ", slice.unit, " was passed twice");
   }
   for (const auto& [state, count] : seen) {
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-      const bool wanted = state == "parameters" || graph.units[u].trainable;
-      APTM_CHECK(count[u] == (wanted ? 1 : 0), state, " of unit ", graph.units[u].name, " is ",
+    for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
+      const bool wanted = state == "parameters" || table.units[u].trainable;
+      APTM_CHECK(count[u] == (wanted ? 1 : 0), state, " of unit ", table.units[u].name, " is ",
                  wanted ? "missing" : "there, but it is frozen");
     }
   }
@@ -179,8 +179,8 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
                               .graph_hash = Hash(graph),
                               .model_config = options.model_config,
                               .trainer_state = state.json,
-                              .states = CheckComplete(graph, own),
-                              .units = DescribeUnits(graph, size)};
+                              .states = CheckComplete(*graph.table, own),
+                              .units = DescribeUnits(*graph.table, size)};
   manifest.version = VersionOf(manifest);
   CheckpointWrite write(options, state.step, communicator);
   absl::Status status;

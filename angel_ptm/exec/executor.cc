@@ -149,7 +149,7 @@ std::string LaneExecutor::StepName(const Segment& segment, const Step& step) con
   if (step.kind == StepKind::kNorm) return "gradient norm";
   // Activations and micro-batch gradients, which belong to no unit's state.
   if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
-  return absl::StrCat(Name(step.kind), " ", graph_.units[step.unit].name, " ", plan_.layout.states[step.state].name);
+  return absl::StrCat(Name(step.kind), " ", graph_.units()[step.unit].name, " ", plan_.layout.states[step.state].name);
 }
 
 void LaneExecutor::BindSegment(BoundSegment& bound) {
@@ -174,15 +174,14 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
 
 void LaneExecutor::BindUnits() {
   const Layout& layout = plan_.layout;
-  for (UnitId u = 0; u < static_cast<UnitId>(graph_.units.size()); ++u) {
+  for (UnitId u = 0; u < static_cast<UnitId>(graph_.units().size()); ++u) {
     std::vector<ElementSpan> no_decay, gaps;
     int64_t end = 0;
-    for (int32_t p : graph_.units[u].parameters) {
-      const Parameter& parameter = graph_.parameters[p];
-      const Tensor& tensor = graph_.tensors[parameter.tensor];
-      if (tensor.unit_offset > end) gaps.push_back({end, tensor.unit_offset});
-      end = tensor.unit_offset + tensor.shape.elements();
-      if (!parameter.weight_decay) no_decay.push_back({tensor.unit_offset, end});
+    for (int32_t p : graph_.units()[u].parameters) {
+      const Parameter& parameter = graph_.parameters()[p];
+      if (parameter.unit_offset > end) gaps.push_back({end, parameter.unit_offset});
+      end = parameter.unit_offset + parameter.shape.elements();
+      if (!parameter.weight_decay) no_decay.push_back({parameter.unit_offset, end});
     }
     const int64_t whole = layout.slices[u].slice_elements * layout.world_size;
     if (whole > end) gaps.push_back({end, whole});

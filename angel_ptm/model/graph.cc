@@ -25,12 +25,6 @@ TensorId Graph::FindTensor(std::string_view tensor_name) const {
   APTM_CHECK(false, "graph has no tensor ", std::string(tensor_name));
 }
 
-int64_t Graph::ParameterCount() const {
-  int64_t count = 0;
-  for (const Parameter& p : parameters) count += tensors[p.tensor].shape.elements();
-  return count;
-}
-
 namespace {
 
 void MixAttrs(Hasher& h, const OpAttrs& a) {
@@ -60,17 +54,18 @@ uint64_t Hash(const Graph& graph) {
     for (TensorId t : op.outputs) h.Mix(static_cast<uint64_t>(t));
     for (StateId s : op.states) h.Mix(static_cast<uint64_t>(s));
   }
-  for (const Parameter& p : graph.parameters) {
-    h.Mix(static_cast<uint64_t>(p.tensor))
+  for (size_t i = 0; i < graph.parameters().size(); ++i) {
+    const Parameter& p = graph.parameters()[i];
+    h.Mix(static_cast<uint64_t>(graph.parameter_tensors[i]))
         .Mix(p.weight_decay)
         .Mix(p.initial.ones)
         .Mix(std::bit_cast<uint32_t>(p.initial.stddev));
   }
-  for (const Unit& u : graph.units) {
+  for (const Unit& u : graph.units()) {
     h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
     if (!u.trainable) h.Mix("frozen");
   }
-  for (const StateSpec& s : graph.states) h.Mix(s.name).Mix(static_cast<uint64_t>(s.dtype));
+  for (const StateSpec& s : graph.states()) h.Mix(s.name).Mix(static_cast<uint64_t>(s.dtype));
   h.Mix(static_cast<uint64_t>(graph.read_state));
   return h.Digest();
 }
@@ -85,7 +80,7 @@ TensorId NamingOutput(const Op& op) {
 std::string ToText(const Graph& graph) {
   std::string text =
       absl::StrCat("graph ", graph.name, ": ", graph.ops.size(), " ops, ", graph.tensors.size(), " tensors, ",
-                   graph.ParameterCount(), " parameters in ", graph.units.size(), " units\n");
+                   graph.table->ParameterCount(), " parameters in ", graph.units().size(), " units\n");
   const auto append = [&](const std::vector<TensorId>& ids) {
     for (TensorId id : ids) {
       if (id == kNone) {
@@ -97,7 +92,7 @@ std::string ToText(const Graph& graph) {
   };
   for (const Op& op : graph.ops) {
     absl::StrAppend(&text, Name(op.phase), " ", Name(op.kind));
-    if (op.unit != kNone) absl::StrAppend(&text, " ", graph.units[op.unit].name);
+    if (op.unit != kNone) absl::StrAppend(&text, " ", graph.units()[op.unit].name);
     append(op.inputs);
     absl::StrAppend(&text, " ->");
     append(op.outputs);

@@ -1,30 +1,24 @@
 // The static graph of a run: every tensor and every op of forward, recomputation, backward and optimizer update, in
 // execution order. It knows nothing of ranks, devices, pages or time; plan/ turns it into a Plan.
 //
-// Parameters belong to sharding units (Zhao et al. 2023, FSDP, section 3.2): a unit's parameters lie in one flat fp32
-// vector, in order, each starting at a multiple of kParameterAlignment elements. Gradients mirror the parameters'
-// places.
+// Its parameters are those of the run's table (parameter_table.h), or some of them. Gradients mirror their places.
 #ifndef ANGEL_PTM_MODEL_GRAPH_H_
 #define ANGEL_PTM_MODEL_GRAPH_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/shape.h"
-#include "angel_ptm/model/state.h"
+#include "angel_ptm/model/parameter_table.h"
 #include "kernels/op_kind.h"
 
 namespace angel_ptm {
 
 using TensorId = int32_t;
 using OpId = int32_t;
-using UnitId = int32_t;
-inline constexpr int32_t kNone = -1;
-
-// 64 bytes, what the kernels ask of an operand.
-inline constexpr int64_t kParameterAlignment = 16;
 
 enum class TensorClass : uint8_t {
   kInput,       // written by the trainer before a micro-step: tokens, targets, positions
@@ -75,57 +69,26 @@ struct Op {
   std::vector<StateId> states;            // update ops: what they work on, by slot
 };
 
-// A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
-struct ExportedName {
-  std::string name;
-  int64_t offset = 0;  // elements from the parameter's start
-  Shape shape;
-};
-
-// What a parameter's elements are before the first step.
-struct InitialValues {
-  static InitialValues Ones() { return {.ones = true}; }
-  static InitialValues Normal(float stddev) { return {.stddev = stddev}; }
-
-  bool ones = false;  // norms; a flag, so that no deviation, however small, means it
-  float stddev = 0;   // else N(0, stddev)
-};
-
-struct Parameter {
-  TensorId tensor = kNone;
-  TensorId gradient = kNone;  // set by backward; kNone in graphs without one and in units that are not trained
-  bool weight_decay = true;   // false for norms and biases
-  InitialValues initial;
-  std::vector<ExportedName> exported;
-};
-
-struct Unit {
-  std::string name;
-  std::vector<int32_t> parameters;  // indices into Graph::parameters
-  int64_t elements = 0;             // of the flat vector, before the padding that sharding adds
-  bool trainable = true;            // false: frozen; it has parameters and no other state, and no gradient is computed
-};
-
 struct Graph {
   std::string name;
   std::vector<Tensor> tensors;
   std::vector<Op> ops;
-  std::vector<Parameter> parameters;
-  std::vector<Unit> units;
-  std::vector<StateSpec> states = {ParameterState()};  // of every trainable unit; frozen ones have the first only
-  StateId read_state = kParameterState;                // what ops read of trainable units as their parameters
-  OpId loss = kNone;             // the last forward op of a graph that is trained; it makes its own gradient
+  std::shared_ptr<const ParameterTable> table = std::make_shared<ParameterTable>();  // of the run; copies share it
+  // By parameter; kNone: not used. Gradients are set by backward, only of units that are trained.
+  std::vector<TensorId> parameter_tensors, gradient_tensors;
+  StateId read_state = kParameterState;  // what ops read of trainable units as their parameters
+  OpId loss = kNone;                     // the last forward op of a graph that is trained; it makes its own gradient
   TensorId loss_weight = kNone;  // input [1] fp32: by what a micro-batch's summed loss is weighted, its target tokens
   OpId update_begin = 0;         // ops [0, update_begin) are the micro-step, the rest the update segment
 
   const Tensor& tensor(TensorId id) const { return tensors[id]; }
-  bool HasState(UnitId unit, StateId state) const { return state == kParameterState || units[unit].trainable; }
+  const std::vector<Unit>& units() const { return table->units; }
+  const std::vector<Parameter>& parameters() const { return table->parameters; }
+  const std::vector<StateSpec>& states() const { return table->states; }
   // The state that ops read as the unit's parameters.
-  StateId ReadState(UnitId unit) const { return units[unit].trainable ? read_state : kParameterState; }
+  StateId ReadState(UnitId unit) const { return units()[unit].trainable ? read_state : kParameterState; }
   // The first tensor named `name`; a CHECK failure if there is none.
   TensorId FindTensor(std::string_view tensor_name) const;
-  // Sum of parameter elements, padding not counted.
-  int64_t ParameterCount() const;
 };
 
 // A digest of everything that determines what the graph computes, initial values included: graphs with equal digests

@@ -9,11 +9,27 @@
 
 namespace angel_ptm {
 
+GraphBuilder::GraphBuilder(std::string name, std::shared_ptr<const ParameterTable> table) {
+  graph_.name = std::move(name);
+  if (table == nullptr) table = growing_ = std::make_shared<ParameterTable>();
+  graph_.table = std::move(table);
+}
+
+Graph GraphBuilder::Build() {
+  growing_ = nullptr;
+  graph_.parameter_tensors.resize(graph_.parameters().size(), kNone);
+  graph_.gradient_tensors.resize(graph_.parameters().size(), kNone);
+  return std::move(graph_);
+}
+
 UnitId GraphBuilder::AddUnit(std::string name) {
   const auto matches = [&](const std::string& pattern) { return MatchesPattern(name, pattern); };
   const bool trainable = std::none_of(freeze_.begin(), freeze_.end(), matches);
-  graph_.units.push_back({.name = std::move(name), .trainable = trainable});
-  return static_cast<UnitId>(graph_.units.size()) - 1;
+  Unit unit{.name = std::move(name), .trainable = trainable};
+  if (growing_ != nullptr) return growing_->AddUnit(std::move(unit));
+  const UnitId match = graph_.table->MatchUnit(unit, next_unit_);
+  next_unit_ = match + 1;
+  return match;
 }
 
 TensorId GraphBuilder::AddTensor(Tensor tensor) {
@@ -26,20 +42,27 @@ TensorId GraphBuilder::AddInput(std::string name, Shape shape, DType dtype) {
       {.name = std::move(name), .shape = std::move(shape), .dtype = dtype, .tensor_class = TensorClass::kInput});
 }
 
-TensorId GraphBuilder::AddParameter(UnitId unit_id, std::string name, Shape shape, InitialValues initial,
+TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial,
                                     bool weight_decay, std::vector<ExportedName> exported) {
-  Unit& unit = graph_.units[unit_id];
-  const int64_t offset = (unit.elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
-  unit.elements = offset + shape.elements();
-  const TensorId tensor = AddTensor({.name = std::move(name),
-                                     .shape = std::move(shape),
-                                     .tensor_class = TensorClass::kParameter,
-                                     .unit = unit_id,
-                                     .unit_offset = offset});
-  unit.parameters.push_back(static_cast<int32_t>(graph_.parameters.size()));
-  graph_.parameters.push_back(
-      {.tensor = tensor, .weight_decay = weight_decay, .initial = initial, .exported = std::move(exported)});
-  return tensor;
+  Parameter added{.name = std::move(name),
+                  .shape = std::move(shape),
+                  .unit = unit,
+                  .weight_decay = weight_decay,
+                  .initial = initial,
+                  .exported = std::move(exported)};
+  const ParameterId p = growing_ != nullptr ? growing_->AddParameter(std::move(added))
+                                            : graph_.table->MatchParameter(std::move(added), next_parameter_);
+  next_parameter_ = p + 1;
+  const Parameter& parameter = graph_.parameters()[p];
+  graph_.parameter_tensors.resize(graph_.parameters().size(), kNone);
+  graph_.gradient_tensors.resize(graph_.parameters().size(), kNone);
+  graph_.parameter_tensors[p] = AddTensor({.name = parameter.name,
+                                           .shape = parameter.shape,
+                                           .dtype = parameter.dtype,
+                                           .tensor_class = TensorClass::kParameter,
+                                           .unit = unit,
+                                           .unit_offset = parameter.unit_offset});
+  return graph_.parameter_tensors[p];
 }
 
 namespace {

@@ -2,6 +2,7 @@
 #ifndef ANGEL_PTM_MODEL_GRAPH_BUILDER_H_
 #define ANGEL_PTM_MODEL_GRAPH_BUILDER_H_
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,14 +25,14 @@ std::vector<OutputSpec> InferOutputs(const Graph& graph, OpKind kind, const std:
 
 class GraphBuilder {
  public:
-  explicit GraphBuilder(std::string name) { graph_.name = std::move(name); }
-  // Goes on with a graph that has its forward ops already.
-  explicit GraphBuilder(Graph graph) : graph_(std::move(graph)) {}
+  // Against the run's table, whose units and parameters, or some of them, are to be added again in its order and as
+  // they are there; or with a new one that grows until Build.
+  explicit GraphBuilder(std::string name, std::shared_ptr<const ParameterTable> table = nullptr);
 
   // A unit added from now on whose name matches one of these (base/text.h, MatchesPattern) is not trained.
   void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
   UnitId AddUnit(std::string name);
-  // Adds a parameter at the end of the unit's flat vector and returns its tensor.
+  // Behind the unit's other parameters. Returns its tensor.
   TensorId AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial, bool weight_decay,
                         std::vector<ExportedName> exported);
   TensorId AddTensor(Tensor tensor);
@@ -47,17 +48,20 @@ class GraphBuilder {
   void SetBlock(int block) { block_ = block; }
 
   Graph& graph() { return graph_; }
-  Graph Build() { return std::move(graph_); }
+  Graph Build();
 
  private:
   Graph graph_;
+  std::shared_ptr<ParameterTable> growing_;  // graph_.table; null if that is complete
+  UnitId next_unit_ = 0;                     // of a complete table: behind the one added last
+  ParameterId next_parameter_ = 0;
   Phase phase_ = Phase::kForward;
   int block_ = kNone;
   std::vector<std::string> freeze_;
 };
 
 // Appends the backward ops of a forward graph that ends in its loss, which thereby gets its gradient outputs, and sets
-// Parameter::gradient of the units to be trained. Blocks whose entry in `recompute` is true keep only the sum their
+// the gradient_tensors of the units to be trained. Blocks whose entry in `recompute` is true keep only the sum their
 // first op (a kAddRmsNorm) produces and rerun their forward ops before their backward ops (Chen et al. 2016); the same
 // kernels on the same operands give the same bits.
 void AppendBackward(GraphBuilder& builder, const std::vector<bool>& recompute);

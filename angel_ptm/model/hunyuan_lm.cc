@@ -1,6 +1,7 @@
 #include "angel_ptm/model/hunyuan_lm.h"
 
 #include <cmath>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -18,8 +19,9 @@ struct Residual {
 
 class LanguageModel {
  public:
-  LanguageModel(std::string name, const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool decoding)
-      : shape_(shape), batch_(batch), decoding_(decoding), builder_(std::move(name)) {
+  LanguageModel(std::string name, const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool decoding,
+                std::shared_ptr<const ParameterTable> table)
+      : shape_(shape), batch_(batch), decoding_(decoding), builder_(std::move(name), std::move(table)) {
     builder_.Freeze(shape.freeze);
   }
 
@@ -211,8 +213,18 @@ void LanguageModel::Loss(TensorId x) {
 
 }  // namespace
 
-Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch) {
-  LanguageModel model("evaluation", shape, batch, /*decoding=*/false);
+std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape, std::vector<StateSpec> states) {
+  LanguageModel model("parameters", shape, {.rows = 1, .sequence = 1}, /*decoding=*/false, /*table=*/nullptr);
+  model.Inputs(/*with_targets=*/false);
+  model.Body();
+  ParameterTable table = *model.builder().Build().table;
+  table.states = std::move(states);
+  return std::make_shared<const ParameterTable>(std::move(table));
+}
+
+Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
+                               std::shared_ptr<const ParameterTable> table) {
+  LanguageModel model("evaluation", shape, batch, /*decoding=*/false, std::move(table));
   model.Inputs(/*with_targets=*/true);
   model.Loss(model.Body());
   Graph graph = model.builder().Build();
@@ -221,18 +233,19 @@ Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch
 }
 
 Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
-                             const std::vector<bool>& recompute) {
+                             const std::vector<bool>& recompute, std::shared_ptr<const ParameterTable> table) {
   APTM_CHECK(static_cast<int64_t>(recompute.size()) == shape.num_hidden_layers);
-  LanguageModel model("training", shape, batch, /*decoding=*/false);
+  LanguageModel model("training", shape, batch, /*decoding=*/false, std::move(table));
   model.Inputs(/*with_targets=*/true);
   model.Loss(model.Body());
   AppendBackward(model.builder(), recompute);
   return model.builder().Build();
 }
 
-Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t sequence, int64_t expert_block_rows) {
+Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t sequence, int64_t expert_block_rows,
+                             std::shared_ptr<const ParameterTable> table) {
   LanguageModel model("decoding", shape, {.rows = rows, .sequence = sequence, .expert_block_rows = expert_block_rows},
-                      /*decoding=*/true);
+                      /*decoding=*/true, std::move(table));
   model.Inputs(/*with_targets=*/false);
   model.Logits(model.Body());
   Graph graph = model.builder().Build();
@@ -240,8 +253,9 @@ Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t 
   return graph;
 }
 
-Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& batch) {
-  LanguageModel model("logits", shape, batch, /*decoding=*/false);
+Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
+                           std::shared_ptr<const ParameterTable> table) {
+  LanguageModel model("logits", shape, batch, /*decoding=*/false, std::move(table));
   model.Inputs(/*with_targets=*/false);
   model.Logits(model.Body());
   Graph graph = model.builder().Build();

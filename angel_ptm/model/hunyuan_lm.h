@@ -5,6 +5,8 @@
 #define ANGEL_PTM_MODEL_HUNYUAN_LM_H_
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "angel_ptm/model/graph.h"
@@ -42,22 +44,30 @@ struct HunyuanLmBatch {
   int64_t expert_block_rows = 16;
 };
 
+// The table of the model's parameters with these states, which the graphs below share if it is passed to them. Without
+// one a graph has its own, with the parameters' state alone.
+std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape,
+                                                          std::vector<StateSpec> states = {ParameterState()});
+
 // Forward and loss. Inputs: "tokens", "targets" (negative: ignored), "positions", "segment_start" [rows*sequence] int32
 // and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.mlp.router.counts".
-Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch);
+Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
+                               std::shared_ptr<const ParameterTable> table = nullptr);
 
 // Forward, loss and backward; layers whose entry in `recompute` is true are recomputed in the backward pass.
 // recompute.size() is the number of layers. The optimizer (optim/) appends the update segment.
 Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
-                             const std::vector<bool>& recompute);
+                             const std::vector<bool>& recompute, std::shared_ptr<const ParameterTable> table = nullptr);
 
 // One decoding step of `rows` sequences with key-value caches of `sequence` tokens. Inputs: "tokens" [rows],
 // "positions" [rows] and "position" [1]. Output: "logits.c" [rows,V].
-Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t sequence, int64_t expert_block_rows);
+Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t sequence, int64_t expert_block_rows,
+                             std::shared_ptr<const ParameterTable> table = nullptr);
 
 // Forward only up to the logits of every token, for parity checks against other implementations: inputs as for
 // evaluation without targets, output "logits.c" [rows*sequence, V].
-Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& batch);
+Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
+                           std::shared_ptr<const ParameterTable> table = nullptr);
 
 }  // namespace angel_ptm
 

@@ -12,7 +12,8 @@
 
 namespace angel_ptm {
 
-// Index into a run's table of states (Graph::states). The first two rows are the same in every run that trains.
+// Index into a run's table of states (ParameterTable::states). The first two rows are the same in every run that
+// trains.
 using StateId = int16_t;
 inline constexpr StateId kParameterState = 0;  // what ops read
 inline constexpr StateId kGradientState = 1;   // sum over a step's micro-batches; not between steps

@@ -20,10 +20,11 @@ Tape::Tape(GraphBuilder& builder) : builder_(builder) {
 }
 
 void Tape::FindWanted() {
-  for (size_t p = 0; p < graph().parameters.size(); ++p) {
-    const TensorId t = graph().parameters[p].tensor;
+  for (size_t p = 0; p < graph().parameter_tensors.size(); ++p) {
+    const TensorId t = graph().parameter_tensors[p];
+    if (t == kNone) continue;
     parameter_[t] = static_cast<int32_t>(p);
-    wanted_[t] = graph().units[graph().tensors[t].unit].trainable;
+    wanted_[t] = graph().units()[graph().tensors[t].unit].trainable;
   }
   for (OpId op = 0; op < static_cast<OpId>(graph().ops.size()); ++op) {
     const Op& o = graph().ops[op];
@@ -69,7 +70,7 @@ TensorId Tape::NewParameterGradient(TensorId t) {
 }
 
 bool Tape::Exists(TensorId t) const {
-  if (parameter_[t] != kNone) return graph().parameters[parameter_[t]].gradient != kNone;
+  if (parameter_[t] != kNone) return graph().gradient_tensors[parameter_[t]] != kNone;
   return gradient_of_[t] != kNone;
 }
 
@@ -132,9 +133,9 @@ Tape::Contribution Tape::Gradient(TensorId t) {
   if (parameter_[t] != kNone) {
     if (!exists) {
       const TensorId gradient = NewParameterGradient(t);
-      graph().parameters[parameter_[t]].gradient = gradient;
+      graph().gradient_tensors[parameter_[t]] = gradient;
     }
-    return {graph().parameters[parameter_[t]].gradient, exists};
+    return {graph().gradient_tensors[parameter_[t]], exists};
   }
   if (!exists) return {NewGradient(t), false};
   MakeWhole(t);

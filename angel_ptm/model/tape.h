@@ -93,7 +93,7 @@ class Tape {
   GraphBuilder& builder_;
   std::vector<bool> wanted_;           // by forward tensor
   std::vector<OpId> producer_;         // by forward tensor
-  std::vector<int32_t> parameter_;     // by forward tensor: index into Graph::parameters, or kNone
+  std::vector<int32_t> parameter_;     // by forward tensor; kNone: it is none
   std::vector<TensorId> gradient_of_;  // by forward tensor; parameters' are in the graph
   std::vector<bool> done_;             // by forward tensor: its producer has been differentiated
   std::vector<Holder> holders_;        // by any tensor

@@ -19,7 +19,7 @@ Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<Mem
     const Home& home = layout.homes[i];
     if (home.elements == 0) continue;
     home_region_[i] =
-        AddRegion({.label = absl::StrCat(graph.units[home.unit].name, " ", layout.states[home.state].name),
+        AddRegion({.label = absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name),
                    .memory_class = ClassOfHome(home.state),
                    .range = home.range,
                    .permanent = true,
@@ -38,7 +38,7 @@ Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<Mem
 
 Place Builder::AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tier, const Purpose& purpose) {
   const int64_t bytes = layout_.bytes(s, count);
-  const int32_t region = AddRegion({.label = absl::StrCat(graph_.units[unit].name, " ", std::string(purpose.label)),
+  const int32_t region = AddRegion({.label = absl::StrCat(graph_.units()[unit].name, " ", std::string(purpose.label)),
                                     .memory_class = purpose.memory_class,
                                     .range = {tier, -1, bytes},
                                     .unit = unit,
@@ -48,7 +48,7 @@ Place Builder::AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tie
 
 Place Builder::HomePlace(UnitId unit, StateId s, int64_t begin, int64_t count) const {
   const int32_t region = home_region_[layout_.HomeIndex(unit, s)];
-  APTM_CHECK(region != kNone, "unit ", graph_.units[unit].name, " has no ", layout_.states[s].name);
+  APTM_CHECK(region != kNone, "unit ", graph_.units()[unit].name, " has no ", layout_.states[s].name);
   return {region, layout_.bytes(s, begin - layout_.home_begin(unit, s)), layout_.bytes(s, count)};
 }
 

@@ -141,7 +141,7 @@ class Offloader {
   std::string TextOf(const Step& step) const {
     if (step.kind != StepKind::kCompute) {
       return absl::StrCat(Name(step.kind),
-                          step.unit == kNone ? "" : absl::StrCat(" of unit ", graph_.units[step.unit].name));
+                          step.unit == kNone ? "" : absl::StrCat(" of unit ", graph_.units()[step.unit].name));
     }
     const Op& op = graph_.ops[step.op];
     const auto output = std::find_if(op.outputs.begin(), op.outputs.end(), [](TensorId t) { return t != kNone; });

@@ -56,7 +56,7 @@ std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& 
     if (step.kind == StepKind::kAllGather || step.kind == StepKind::kReduceScatter) {
       const Place& whole = step.kind == StepKind::kAllGather ? step.dst : step.src;
       collectives.push_back(
-          {step.kind, absl::StrCat(graph.units[step.unit].name, " ", graph.states[step.state].name), whole.bytes});
+          {step.kind, absl::StrCat(graph.units()[step.unit].name, " ", graph.states()[step.state].name), whole.bytes});
     } else if (step.kind == StepKind::kNorm) {
       collectives.push_back({step.kind, "gradient norm", 0});
     }

@@ -63,12 +63,12 @@ std::string SegmentSummary(const Graph& graph, const Segment& segment) {
   std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> collectives;  // by kind and class
   for (const Step& step : segment.steps) {
     if (step.kind != StepKind::kAllGather && step.kind != StepKind::kReduceScatter) continue;
-    auto& [count, bytes] = collectives[{step.kind, graph.states[step.state].name}];
+    auto& [count, bytes] = collectives[{step.kind, graph.states()[step.state].name}];
     ++count;
     bytes += step.kind == StepKind::kAllGather ? step.dst.bytes : step.src.bytes;
   }
   for (const auto& [key, total] : collectives) {
-    absl::StrAppend(&text, "  ", total.first, " times ", Name(key.first), " ", key.second, " of ", graph.units.size(),
+    absl::StrAppend(&text, "  ", total.first, " times ", Name(key.first), " ", key.second, " of ", graph.units().size(),
                     " units: ", FormatBytes(total.second), "\n");
   }
   return text;
@@ -85,8 +85,8 @@ std::string StepText(const Graph& graph, const Segment& segment, const Step& ste
   if (step.kind == StepKind::kCompute) {
     absl::StrAppend(&text, " ", Name(graph.ops[step.op].phase), " ", Name(graph.ops[step.op].kind));
   } else if (step.unit != kNone) {
-    absl::StrAppend(&text, " ", graph.units[step.unit].name);
-    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", graph.states[step.state].name);
+    absl::StrAppend(&text, " ", graph.units()[step.unit].name);
+    if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", graph.states()[step.state].name);
   } else if (step.kind == StepKind::kMove) {
     absl::StrAppend(&text, " ", segment.regions[step.src.region].label);
   }

@@ -21,14 +21,14 @@ int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
 // What may be at home on the device, most traffic saved per byte first.
 std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
-  std::vector<StateId> states(graph.states.size());
+  std::vector<StateId> states(graph.states().size());
   std::iota(states.begin(), states.end(), StateId{0});
-  const auto traffic = [&](StateId s) { return graph.states[s].touches_per_step / SizeOf(graph.states[s].dtype); };
+  const auto traffic = [&](StateId s) { return graph.states()[s].touches_per_step / SizeOf(graph.states()[s].dtype); };
   std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
   std::vector<std::pair<UnitId, StateId>> order;
   for (StateId s : states) {
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-      if (graph.HasState(u, s)) order.push_back({u, s});
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+      if (graph.table->HasState(u, s)) order.push_back({u, s});
     }
   }
   return order;
@@ -40,11 +40,11 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_devi
                 .rank = options.rank,
                 .zero_stage = options.zero_stage,
                 .page_bytes = options.page_bytes};
-  layout.states = graph.states;
-  for (const Unit& unit : graph.units) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
-  layout.homes.resize(graph.units.size() * graph.states.size());
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-    for (StateId s = 0; s < static_cast<StateId>(graph.states.size()); ++s) {
+  layout.states = graph.states();
+  for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
+  layout.homes.resize(graph.units().size() * graph.states().size());
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {
       layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
     }
   }
@@ -143,7 +143,7 @@ class Planner {
   };
 
   bool HasUpdate() const { return graph_.update_begin < static_cast<OpId>(graph_.ops.size()); }
-  size_t AllHomes() const { return graph_.units.size() * graph_.states.size(); }
+  size_t AllHomes() const { return graph_.units().size() * graph_.states().size(); }
   int64_t Budget() const { return BudgetOr(options_.device_bytes); }
   Layout LayoutWith(size_t on_device) const {
     return given_layout_ != nullptr ? *given_layout_ : MakeLayout(graph_, options_, on_device);
@@ -347,8 +347,8 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout, int64_t* least_device_bytes) {
   APTM_CHECK(facts.op_workspace_bytes.size() == graph.ops.size() &&
-             facts.reduce_scratch_bytes.size() == graph.units.size());
-  APTM_CHECK(layout == nullptr || layout->states == graph.states, "graph ", graph.name,
+             facts.reduce_scratch_bytes.size() == graph.units().size());
+  APTM_CHECK(layout == nullptr || layout->states == graph.states(), "graph ", graph.name,
              " has other states than the layout");
   ASSIGN_OR_RETURN(Plan plan, Planner(graph, facts, options, layout).Make(least_device_bytes));
   // As little as possible rests on the host already: whatever fits is at home on the device.

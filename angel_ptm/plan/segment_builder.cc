@@ -13,7 +13,7 @@ using UnitsByOp = absl::flat_hash_map<OpId, std::vector<UnitId>>;
 // sharded state) or one fetch (of one at home elsewhere). By op: the units of which a run begins there.
 UnitsByOp BeginningParameterUses(const Graph& graph) {
   UnitsByOp uses;
-  std::vector<bool> open(graph.units.size(), false);
+  std::vector<bool> open(graph.units().size(), false);
   const auto direction = [](const Op& op) { return op.phase == Phase::kForward; };
   for (OpId i = 0; i < graph.update_begin; ++i) {
     const Op& op = graph.ops[i];
@@ -37,11 +37,11 @@ class MicroStepBuilder : public Builder {
                    const BackendFacts& facts)
       : Builder(graph, layout, fixed),
         facts_(facts),
-        parameters_(graph.units.size()),
-        gradient_region_(graph.units.size(), kNone),
+        parameters_(graph.units().size()),
+        gradient_region_(graph.units().size(), kNone),
         units_reduced_at_(graph.update_begin),
         uses_at_(BeginningParameterUses(graph)) {
-    std::vector<OpId> last_gradient_op(graph.units.size(), kNone);
+    std::vector<OpId> last_gradient_op(graph.units().size(), kNone);
     for (OpId op = 0; op < graph.update_begin; ++op) {
       for (TensorId t : graph.ops[op].outputs) {
         if (t != kNone && graph.tensors[t].tensor_class == TensorClass::kGradient) {
@@ -49,7 +49,7 @@ class MicroStepBuilder : public Builder {
         }
       }
     }
-    for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units.size()); ++unit) {
+    for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
       if (last_gradient_op[unit] != kNone) units_reduced_at_[last_gradient_op[unit]].push_back(unit);
     }
   }
@@ -93,7 +93,7 @@ class MicroStepBuilder : public Builder {
       case TensorClass::kGradient: {
         int32_t& region = gradient_region_[tensor.unit];
         if (region == kNone) {
-          region = AddRegion({.label = absl::StrCat(graph_.units[tensor.unit].name, " micro-batch gradient"),
+          region = AddRegion({.label = absl::StrCat(graph_.units()[tensor.unit].name, " micro-batch gradient"),
                               .memory_class = MemoryClass::kUnitGradients,
                               .range = {TierKind::kDevice, -1, MicroBatchGradientBytes(tensor)},
                               .unit = tensor.unit,
@@ -149,7 +149,7 @@ class MicroStepBuilder : public Builder {
     step.src = {gradient_region_[unit], 0, segment_.regions[gradient_region_[unit]].range.bytes};
     step.dst = dst;
     if (const int64_t bytes = facts_.reduce_scratch_bytes[unit]; bytes > 0) {
-      const int32_t scratch = AddRegion({.label = absl::StrCat(graph_.units[unit].name, " reduce scratch"),
+      const int32_t scratch = AddRegion({.label = absl::StrCat(graph_.units()[unit].name, " reduce scratch"),
                                          .memory_class = MemoryClass::kCommunication,
                                          .range = {TierKind::kDevice, -1, bytes},
                                          .unit = unit,

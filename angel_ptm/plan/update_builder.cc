@@ -12,7 +12,7 @@ class UpdateBuilder : public Builder {
   using Builder::Builder;
 
   Segment Build() {
-    std::vector<std::vector<OpId>> ops(graph_.units.size());  // by unit, in the graph's order
+    std::vector<std::vector<OpId>> ops(graph_.units().size());  // by unit, in the graph's order
     std::vector<UnitId> units;
     for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
       const UnitId unit = graph_.ops[op].unit;
@@ -99,7 +99,7 @@ class UpdateBuilder : public Builder {
                       int64_t begin, int64_t count) {
     std::vector<Place> places(layout_.states.size());
     for (const Use& use : uses) {
-      APTM_CHECK(use.reads_first, "an update of ", graph_.units[unit].name, " writes what it never read");
+      APTM_CHECK(use.reads_first, "an update of ", graph_.units()[unit].name, " writes what it never read");
       const std::string label = absl::StrCat(layout_.states[use.state].name, " pages");
       places[use.state] = Fetch(unit, use.state, HomePlace(unit, use.state, begin, count), begin, count, tier, {label});
     }

@@ -17,12 +17,12 @@ std::string Subject::StepText(const Step& step) const {
     return known ? segment.regions[place.region].label : "?";
   };
   const bool known_op = step.op >= 0 && step.op < static_cast<OpId>(graph.ops.size());
-  const bool known_unit = step.unit >= 0 && step.unit < static_cast<UnitId>(graph.units.size());
+  const bool known_unit = step.unit >= 0 && step.unit < static_cast<UnitId>(graph.units().size());
   std::string text = Name(step.kind);
   if (step.kind == StepKind::kCompute) {
     absl::StrAppend(&text, " ", known_op ? Name(graph.ops[step.op].kind) : "?");
   } else if (known_unit) {
-    absl::StrAppend(&text, " ", graph.units[step.unit].name);
+    absl::StrAppend(&text, " ", graph.units()[step.unit].name);
     if (step.kind != StepKind::kUpdate) absl::StrAppend(&text, " ", plan.layout.states[step.state].name);
   } else if (step.kind == StepKind::kMove) {
     absl::StrAppend(&text, " ", region(step.src), " to ", region(step.dst));
@@ -72,7 +72,7 @@ void AddUnitsReadBy(const Graph& graph, const Op& op, absl::flat_hash_set<UnitId
 
 // How often each unit's parameters must be gathered in a micro-step if they are sharded.
 std::vector<int> MicroStepGathers(const Graph& graph) {
-  std::vector<int> gathers(graph.units.size(), 0);
+  std::vector<int> gathers(graph.units().size(), 0);
   OpId begin = 0;
   while (begin < graph.update_begin) {
     const auto key = [&](OpId op) { return std::pair(graph.ops[op].block, graph.ops[op].phase == Phase::kForward); };
@@ -86,8 +86,8 @@ std::vector<int> MicroStepGathers(const Graph& graph) {
 }
 
 bool HasGradient(const Graph& graph, UnitId unit) {
-  for (int32_t p : graph.units[unit].parameters) {
-    if (graph.parameters[p].gradient != kNone) return true;
+  for (int32_t p : graph.units()[unit].parameters) {
+    if (graph.gradient_tensors[p] != kNone) return true;
   }
   return false;
 }
@@ -125,7 +125,7 @@ absl::Status CheckCollectives(const Subject& subject) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
   absl::flat_hash_map<std::tuple<UnitId, StateId, bool>, int> gathers;
-  std::vector<int> reduces(graph.units.size(), 0);
+  std::vector<int> reduces(graph.units().size(), 0);
   int norms = 0;
   for (int32_t i = 0; i < static_cast<int32_t>(subject.segment.steps.size()); ++i) {
     const Step& step = subject.segment.steps[i];
@@ -139,8 +139,8 @@ absl::Status CheckCollectives(const Subject& subject) {
     if (bytes != want) return subject.StepError(i, "exchanges ", bytes, " bytes, the padded vector has ", want);
   }
   const std::vector<int> parameter_gathers = MicroStepGathers(graph);
-  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units.size()); ++unit) {
-    const std::string& name = graph.units[unit].name;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
+    const std::string& name = graph.units()[unit].name;
     for (StateId s = 0; s < static_cast<StateId>(layout.states.size()); ++s) {
       for (const bool in_update : {false, true}) {
         const int want = GathersDemanded(subject, unit, s, in_update, parameter_gathers);

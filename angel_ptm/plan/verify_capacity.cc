@@ -40,37 +40,38 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
   if (layout.page_bytes <= 0 || layout.page_bytes % kHomeAlignment != 0) {
     return error("pages of ", layout.page_bytes, " bytes are no multiple of ", kHomeAlignment);
   }
-  if (layout.slices.size() != graph.units.size() || layout.homes.size() != graph.units.size() * layout.states.size()) {
-    return error(layout.slices.size(), " slices and ", layout.homes.size(), " homes for ", graph.units.size(),
+  if (layout.slices.size() != graph.units().size() ||
+      layout.homes.size() != graph.units().size() * layout.states.size()) {
+    return error(layout.slices.size(), " slices and ", layout.homes.size(), " homes for ", graph.units().size(),
                  " units");
   }
-  for (size_t u = 0; u < graph.units.size(); ++u) {
+  for (size_t u = 0; u < graph.units().size(); ++u) {
     const UnitSlices& s = layout.slices[u];
     // The smallest aligned slice of which `world_size` hold the unit.
     const bool aligned = s.slice_elements % kSliceAlignment == 0;
     const bool covers = s.slice_elements * layout.world_size >= s.elements;
     const bool least = (s.slice_elements - kSliceAlignment) * layout.world_size < std::max<int64_t>(1, s.elements);
-    if (s.elements != graph.units[u].elements || !aligned || !covers || !least) {
-      return error("unit ", graph.units[u].name, " of ", graph.units[u].elements, " elements is cut into slices of ",
-                   s.slice_elements);
+    if (s.elements != graph.units()[u].elements || !aligned || !covers || !least) {
+      return error("unit ", graph.units()[u].name, " of ", graph.units()[u].elements,
+                   " elements is cut into slices of ", s.slice_elements);
     }
   }
   return absl::OkStatus();
 }
 
 std::string HomeLabel(const Graph& graph, const Layout& layout, const Home& home) {
-  return absl::StrCat(graph.units[home.unit].name, " ", layout.states[home.state].name);
+  return absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name);
 }
 
 absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateId s) {
   const Layout& layout = plan.layout;
   const Home& home = layout.home(unit, s);
   const auto error = [&](const auto&... parts) {
-    return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": home of ", graph.units[unit].name, " ",
+    return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": home of ", graph.units()[unit].name, " ",
                                             layout.states[s].name, ": ", parts...));
   };
   if (home.unit != unit || home.state != s) return error("labelled as another's");
-  if (s != kParameterState && !graph.units[unit].trainable) {
+  if (s != kParameterState && !graph.units()[unit].trainable) {
     return home.elements == 0 ? absl::OkStatus() : error("belongs to a frozen unit");
   }
   const StateExtent extent = ExtentOf(layout, unit, s);
@@ -145,7 +146,7 @@ absl::Status CheckPermanent(const Subject& subject, const Region& region) {
         region.range == plan.fixed[region.tensor]) {
       return absl::OkStatus();
     }
-  } else if (region.unit >= 0 && region.unit < static_cast<UnitId>(subject.graph.units.size()) &&
+  } else if (region.unit >= 0 && region.unit < static_cast<UnitId>(subject.graph.units().size()) &&
              region.range == plan.layout.home(region.unit, region.state).range) {
     return absl::OkStatus();
   }
@@ -202,7 +203,7 @@ absl::Status CheckPlaces(const Subject& subject, int32_t index) {
   if (step.state < 0 || step.state >= static_cast<StateId>(subject.plan.layout.states.size())) {
     return subject.StepError(index, "no such state");
   }
-  if ((of_unit && step.unit < 0) || step.unit >= static_cast<UnitId>(subject.graph.units.size())) {
+  if ((of_unit && step.unit < 0) || step.unit >= static_cast<UnitId>(subject.graph.units().size())) {
     return subject.StepError(index, "no such unit");
   }
   for (const MemoryAccess& access : AccessesOf(subject.graph, step)) {

@@ -7,7 +7,7 @@ std::string SymbolicMemory::NameOf(ObjectId object) const {
   const int32_t state = object - static_cast<int32_t>(graph_.tensors.size());
   if (state < 0) return absl::StrCat("tensor ", graph_.tensors[object].name);
   const int32_t count = static_cast<int32_t>(layout_.states.size());
-  return absl::StrCat(graph_.units[state / count].name, " ", layout_.states[state % count].name);
+  return absl::StrCat(graph_.units()[state / count].name, " ", layout_.states[state % count].name);
 }
 
 void SymbolicMemory::Write(const Place& place, const ObjectRange& extent) {

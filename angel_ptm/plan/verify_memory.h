@@ -46,7 +46,7 @@ class SymbolicMemory {
       : graph_(graph),
         layout_(layout),
         segment_(segment),
-        newest_(graph.tensors.size() + graph.units.size() * layout.states.size()) {}
+        newest_(graph.tensors.size() + graph.units().size() * layout.states.size()) {}
 
   static ObjectId Tensor(TensorId t) { return t; }
   ObjectId State(UnitId unit, StateId s) const {

@@ -22,7 +22,7 @@ void Replay::Begin() {
   for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
     update_ops_[graph_.ops[op].unit].push_back(op);
   }
-  for (UnitId unit = 0; unit < static_cast<UnitId>(graph_.units.size()); ++unit) {
+  for (UnitId unit = 0; unit < static_cast<UnitId>(graph_.units().size()); ++unit) {
     for (StateId s = 0; s < static_cast<StateId>(layout_.states.size()); ++s) {
       memory_.Outdate({memory_.State(unit, s), 0, ExtentOf(layout_, unit, s).whole_bytes});
     }
@@ -182,7 +182,7 @@ absl::Status Replay::CheckComplete() {
     const UnitId unit = graph_.ops[op].unit;
     const auto [begin, end] = UpdatedRange(unit);
     if (!updated_[op].Covers(begin, end)) {
-      return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), " ", graph_.units[unit].name,
+      return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), " ", graph_.units()[unit].name,
                             ") does not cover elements [", begin, ", ", end, ")");
     }
   }

@@ -26,8 +26,8 @@ class Replay {
         writers_(graph_.tensors.size()),
         writes_done_(graph_.tensors.size(), 0),
         conditional_(subject.segment.regions.size(), false),
-        reduced_(graph_.units.size(), false),
-        update_ops_(graph_.units.size()),
+        reduced_(graph_.units().size(), false),
+        update_ops_(graph_.units().size()),
         updated_(graph_.ops.size()) {}
 
   absl::Status Run();

@@ -48,8 +48,8 @@ absl::Status Replay::MoveUnitGradients() {
   }
   RETURN_IF_ERROR(CheckPages(0, src.bytes, layout_.page_bytes, src.bytes));
   memory_.Forget(dst);
-  for (int32_t p : graph_.units[from.unit].parameters) {
-    const TensorId t = graph_.parameters[p].gradient;
+  for (int32_t p : graph_.units()[from.unit].parameters) {
+    const TensorId t = graph_.gradient_tensors[p];
     if (t == kNone || writes_done_[t] == 0) continue;
     const Tensor& tensor = graph_.tensors[t];
     const ObjectRange extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
@@ -156,9 +156,9 @@ absl::Status Replay::Reduce() {
   if (step().src.bytes != extent.whole_bytes) {
     return Error("reduces ", step().src.bytes, " bytes of ", extent.whole_bytes);
   }
-  for (int32_t p : graph_.units[unit].parameters) {
-    const TensorId t = graph_.parameters[p].gradient;
-    if (t == kNone) return Error("parameter ", graph_.tensors[graph_.parameters[p].tensor].name, " has no gradient");
+  for (int32_t p : graph_.units()[unit].parameters) {
+    const TensorId t = graph_.gradient_tensors[p];
+    if (t == kNone) return Error("parameter ", graph_.parameters()[p].name, " has no gradient");
     const Tensor& tensor = graph_.tensors[t];
     if (writes_done_[t] != writers_[t].size() || writers_[t].empty()) {
       return Error(tensor.name, " has ", writes_done_[t], " of ", writers_[t].size(), " contributions");

@@ -78,7 +78,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   }
   const std::unique_ptr<Task> task = MakeTask(config, tokenizer_->vocabulary_size());
   ASSIGN_OR_RETURN(graph_, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
-  RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, CpuKernels(), {.threads = options_.threads}, 1));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
   const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];

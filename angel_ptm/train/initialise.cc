@@ -35,48 +35,48 @@ std::vector<Piece> Pieces(std::span<const StateView> views) {
 }
 
 // Fills the part of one parameter that lies in the piece.
-void InitialiseParameter(const Tensor& tensor, InitialValues initial, uint64_t seed, uint32_t stream,
-                         const Piece& piece) {
-  const int64_t first = std::max(piece.first, tensor.unit_offset);
-  const int64_t last =
-      std::min(piece.first + static_cast<int64_t>(piece.values.size()), tensor.unit_offset + tensor.shape.elements());
+void InitialiseParameter(const Parameter& parameter, uint64_t seed, uint32_t stream, const Piece& piece) {
+  const InitialValues initial = parameter.initial;
+  const int64_t first = std::max(piece.first, parameter.unit_offset);
+  const int64_t last = std::min(piece.first + static_cast<int64_t>(piece.values.size()),
+                                parameter.unit_offset + parameter.shape.elements());
   for (int64_t i = first; i < last; ++i) {
-    const uint64_t index = static_cast<uint64_t>(i - tensor.unit_offset);
+    const uint64_t index = static_cast<uint64_t>(i - parameter.unit_offset);
     piece.values[i - piece.first] =
         initial.ones ? 1.0f : initial.stddev * RandomNormal(seed, RandomPurpose::kInitialisation, stream, index);
   }
 }
 
-void InitialisePiece(const Graph& graph, uint64_t seed, const std::vector<uint32_t>& streams, const Piece& piece) {
+void InitialisePiece(const ParameterTable& table, uint64_t seed, const std::vector<uint32_t>& streams,
+                     const Piece& piece) {
   std::fill(piece.values.begin(), piece.values.end(), 0.0f);
   const StateId state = piece.view->state;
-  if (state != kParameterState && graph.states[state].start != StateSpec::Start::kParameters) return;
-  for (int32_t p : graph.units[piece.view->unit].parameters) {
-    const Parameter& parameter = graph.parameters[p];
-    InitialiseParameter(graph.tensors[parameter.tensor], parameter.initial, seed, streams[p], piece);
+  if (state != kParameterState && table.states[state].start != StateSpec::Start::kParameters) return;
+  for (int32_t p : table.units[piece.view->unit].parameters) {
+    InitialiseParameter(table.parameters[p], seed, streams[p], piece);
   }
 }
 
 }  // namespace
 
-std::vector<uint32_t> InitialisationStreams(const Graph& graph) {
+std::vector<uint32_t> InitialisationStreams(const ParameterTable& table) {
   std::vector<uint32_t> streams;
   std::unordered_set<uint32_t> taken;
-  for (const Parameter& parameter : graph.parameters) {
+  for (const Parameter& parameter : table.parameters) {
     Hasher hasher;
-    hasher.Mix(graph.tensors[parameter.tensor].name);
+    hasher.Mix(parameter.name);
     while (!taken.insert(static_cast<uint32_t>(hasher.Digest())).second) hasher.Mix(uint64_t{1});
     streams.push_back(static_cast<uint32_t>(hasher.Digest()));
   }
   return streams;
 }
 
-void InitialiseState(const Graph& graph, uint64_t seed, std::span<const StateView> views, int threads) {
-  const std::vector<uint32_t> streams = InitialisationStreams(graph);
+void InitialiseState(const ParameterTable& table, uint64_t seed, std::span<const StateView> views, int threads) {
+  const std::vector<uint32_t> streams = InitialisationStreams(table);
   const std::vector<Piece> pieces = Pieces(views);
   std::atomic<size_t> next = 0;
   const auto work = [&] {
-    for (size_t i = next++; i < pieces.size(); i = next++) InitialisePiece(graph, seed, streams, pieces[i]);
+    for (size_t i = next++; i < pieces.size(); i = next++) InitialisePiece(table, seed, streams, pieces[i]);
   };
   std::vector<std::jthread> helpers;
   for (int t = 1; t < std::min<int64_t>(threads, static_cast<int64_t>(pieces.size())); ++t) helpers.emplace_back(work);

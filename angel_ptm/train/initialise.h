@@ -7,17 +7,17 @@
 #include <vector>
 
 #include "angel_ptm/exec/executor.h"
-#include "angel_ptm/model/graph.h"
+#include "angel_ptm/model/parameter_table.h"
 
 namespace angel_ptm {
 
 // Parameters: N(0, stddev) or ones, as InitialValues say, each element a function of (seed, its parameter's stream, its
 // index); padding, gradients and moments: zero. `threads` share the work and change no bit.
-void InitialiseState(const Graph& graph, uint64_t seed, std::span<const StateView> views, int threads = 1);
+void InitialiseState(const ParameterTable& table, uint64_t seed, std::span<const StateView> views, int threads = 1);
 
 // The random stream of every parameter, by index: 32 bits of its name's digest. Of two names with the same 32 bits the
 // later parameter's is digested again until its stream is its own: equal streams would give equal initial weights.
-std::vector<uint32_t> InitialisationStreams(const Graph& graph);
+std::vector<uint32_t> InitialisationStreams(const ParameterTable& table);
 
 }  // namespace angel_ptm
 

@@ -71,9 +71,9 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
   for (const auto& [key, segment] : {std::pair("micro_step", kMicroStepSegment), std::pair("update", kUpdateSegment)}) {
-    training[key] = SegmentJson(run.training.states, run.training_plan.segments[segment]);
+    training[key] = SegmentJson(run.training.states(), run.training_plan.segments[segment]);
   }
-  const Json document = {{"parameters", run.training.ParameterCount()},
+  const Json document = {{"parameters", run.training.table->ParameterCount()},
                          {"model_flops_per_micro_step", ModelFlops(run.training)},
                          {"ranks", layout.world_size},
                          {"threads_per_rank", threads},

@@ -37,7 +37,7 @@ void Reporter::PrintStart() const {
   if (!run_.prints()) return;
   const TrainConfig& config = run_.config;
   const int64_t recomputed = run_.plan->recomputed_blocks;
-  run_.Print(absl::StrCat("model: ", FormatCount(static_cast<double>(run_.plan->training.ParameterCount())),
+  run_.Print(absl::StrCat("model: ", FormatCount(static_cast<double>(run_.plan->training.table->ParameterCount())),
                           " parameters, ", run_.task->Describe()));
   run_.Print(absl::StrCat("run: ", run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank,
                           " threads, ZeRO stage ", config.sharding().zero_stage(), ", ",

@@ -19,6 +19,13 @@
 namespace angel_ptm {
 namespace {
 
+// The rows of the run's table.
+std::vector<StateSpec> StatesOf(const TrainConfig& config) {
+  std::vector<StateSpec> states = AdamWStates();
+  if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
+  return states;
+}
+
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
@@ -89,23 +96,23 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
 }
 
 // Every pattern of model.freeze matches a unit, and some unit is left to train.
-absl::Status CheckFreeze(const ModelConfig& model, const Graph& graph) {
+absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) {
   const auto name = [](std::string* out, const Unit& unit) { absl::StrAppend(out, unit.name); };
-  const auto units = [&] { return absl::StrJoin(graph.units, ", ", name); };
+  const auto units = [&] { return absl::StrJoin(table.units, ", ", name); };
   for (const std::string& pattern : model.freeze()) {
     const auto matches = [&](const Unit& unit) { return MatchesPattern(unit.name, pattern); };
-    if (std::any_of(graph.units.begin(), graph.units.end(), matches)) continue;
+    if (std::any_of(table.units.begin(), table.units.end(), matches)) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("model.freeze: \"", pattern, "\" matches no unit, wanted some of ", units()));
   }
   const auto trainable = [](const Unit& unit) { return unit.trainable; };
-  if (std::any_of(graph.units.begin(), graph.units.end(), trainable)) return absl::OkStatus();
+  if (std::any_of(table.units.begin(), table.units.end(), trainable)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.task = MakeTask(config, facts.vocab_size);
+  run.task = MakeTask(config, facts.vocab_size, StatesOf(config));
   return PlanTraining(config, facts, run).ok();
 }
 
@@ -139,7 +146,7 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.task = MakeTask(config, facts.vocab_size);
+  run.task = MakeTask(config, facts.vocab_size, StatesOf(config));
   TrainConfig smallest = config;
   smallest.mutable_memory()->set_device_bytes(1);
   int64_t least = 0;
@@ -156,8 +163,8 @@ absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFac
 
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
   auto run = std::make_unique<RunPlan>();
-  run->task = MakeTask(config, facts.vocab_size);
-  RETURN_IF_ERROR(CheckFreeze(config.model(), run->task->BuildEvaluation()));
+  run->task = MakeTask(config, facts.vocab_size, StatesOf(config));
+  RETURN_IF_ERROR(CheckFreeze(config.model(), run->task->parameters()));
   if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return status;
     const std::vector<std::string> changes = ChangesThatFit(config, facts);
@@ -170,9 +177,8 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
                      "; or set ", absl::StrJoin(changes, ", or ")));
   }
   run->evaluation = run->task->BuildEvaluation();
-  run->evaluation.states = run->training.states;
   if (config.evaluation().weights() == EvaluationConfig::EMA) {
-    run->evaluation.read_state = FindState(run->training.states, kEmaState);
+    run->evaluation.read_state = FindState(run->training.states(), kEmaState);
   }
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));

@@ -85,7 +85,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   absl::StatusOr<CheckpointReader> opened = CheckpointReader::Open(path);
   RETURN_IF_ERROR(WithOlderCheckpoint(opened.status(), path));
   const CheckpointReader& checkpoint = *opened;
-  RETURN_IF_ERROR(checkpoint.CheckGraph(run.plan->training));
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*run.plan->training.table));
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
   RETURN_IF_ERROR(CheckSameModel(run, saved, path));
@@ -96,10 +96,10 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
         "--resume: ", path, " was trained on other samples: ", start.state.sample_order, "; this run has ",
         sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
   }
-  RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, run.plan->training.states, run.views), path));
+  RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, run.plan->training.states(), run.views), path));
   run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
   if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
-  for (const StateSpec& spec : run.plan->training.states) {
+  for (const StateSpec& spec : run.plan->training.states()) {
     const std::vector<std::string>& saved_states = checkpoint.manifest().states;
     if (!spec.saved || std::find(saved_states.begin(), saved_states.end(), spec.name) != saved_states.end()) continue;
     run.Print(absl::StrCat("note: the checkpoint has no ", spec.name, ": it begins as the parameters"));
@@ -186,7 +186,7 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
-    InitialiseState(run.plan->training, run.config.seed(), run.views, run.derived.threads_per_rank);
+    InitialiseState(*run.plan->training.table, run.config.seed(), run.views, run.derived.threads_per_rank);
   } else {
     RETURN_IF_ERROR(Resume(run, start, numerics));
   }

@@ -62,9 +62,12 @@ class Task {
  public:
   virtual ~Task() = default;
 
-  // Graphs by purpose, all with the same units and parameters. Blocks [0, recomputable_blocks()) can be recomputed in
-  // the backward pass. Decoding: one step of `rows` sequences of up to `length` positions (train/generate.h);
-  // kInvalidArgument if the family does not decode or not as far.
+  // The run's table, made with the task: every graph below refers to it.
+  virtual const ParameterTable& parameters() const = 0;
+
+  // Graphs by purpose. Blocks [0, recomputable_blocks()) can be recomputed in the backward pass. Decoding: one step of
+  // `rows` sequences of up to `length` positions (train/generate.h); kInvalidArgument if the family does not decode or
+  // not as far.
   virtual int64_t recomputable_blocks() const = 0;
   virtual Graph BuildTraining(const std::vector<bool>& recompute) const = 0;
   virtual Graph BuildEvaluation() const = 0;
@@ -99,10 +102,13 @@ class Task {
 };
 
 // The task of the configuration's model family, for graphs alone: no data is read. `vocab_size` stands for the prepared
-// data where the configuration leaves the size to it.
-std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size);
+// data where the configuration leaves the size to it. `states`: the rows of its table; a run without optimizer has the
+// first alone.
+std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size,
+                               std::vector<StateSpec> states = {ParameterState()});
 
-// The same with its samples. Errors: those of the data, or of a configuration that does not fit them.
+// The same with its samples; its table has the parameters' state alone. Errors: those of the data, or of a
+// configuration that does not fit them.
 absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config);
 
 }  // namespace angel_ptm

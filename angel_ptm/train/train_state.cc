@@ -66,8 +66,8 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
                                                Communicator& communicator) {
   std::vector<StateSlice> slices;
   for (const StateView& view : views) {
-    if (!graph.states[view.state].saved) continue;
-    slices.push_back({view.unit, graph.states[view.state].name, view.begin, view.own_slice});
+    if (!graph.states()[view.state].saved) continue;
+    slices.push_back({view.unit, graph.states()[view.state].name, view.begin, view.own_slice});
   }
   const CheckpointOptions options{.directory = place.directory,
                                   .keep_last = place.keep_last,

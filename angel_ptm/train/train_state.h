@@ -61,7 +61,7 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
 absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
 // Fills the saved states of `views` from a checkpoint of any world size; the others become zero, or what they start
-// with where the checkpoint does not have them. `states`: Graph::states.
+// with where the checkpoint does not have them. `states`: of the run's table.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views);
 

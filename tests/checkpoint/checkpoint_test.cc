@@ -46,7 +46,7 @@ TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
     EXPECT_EQ(reader->manifest().trainer_state, "{\"samples\":984}");
     EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), "{\"model\": 1}\n");
     EXPECT_FALSE(reader->ReadCopiedFile("other.json").ok());
-    EXPECT_TRUE(reader->CheckGraph(graph).ok()) << reader->CheckGraph(graph);
+    EXPECT_TRUE(reader->CheckParameters(*graph.table).ok()) << reader->CheckParameters(*graph.table);
     EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
     for (int size : {1, 2, 3, 4, 8}) {
       const absl::Status status = ExpectState(*reader, graph, 123, size);
@@ -313,7 +313,7 @@ TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
   const auto reader = CheckpointReader::Open(dir / "step-00000001");
   ASSERT_TRUE(reader.ok());
   const auto message = [&](const std::vector<UnitShape>& units) {
-    const absl::Status status = reader->CheckGraph(MakeGraph(units));
+    const absl::Status status = reader->CheckParameters(*MakeGraph(units).table);
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     return std::string(status.message());
   };

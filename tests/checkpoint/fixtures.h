@@ -10,7 +10,7 @@
 
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/model/graph.h"
+#include "angel_ptm/model/graph_builder.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/communicator.h"
 #include "tests/support/temporary_folder.h"
@@ -35,24 +35,14 @@ struct UnitShape {
 };
 
 inline Graph MakeGraph(const std::vector<UnitShape>& units) {
-  Graph graph;
-  graph.name = "test";
+  GraphBuilder builder("test");
   for (const UnitShape& shape : units) {
-    Unit unit{.name = shape.name};
+    const UnitId unit = builder.AddUnit(shape.name);
     for (size_t i = 0; i < shape.parameters.size(); ++i) {
-      const int64_t offset = (unit.elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
-      unit.parameters.push_back(static_cast<int32_t>(graph.parameters.size()));
-      graph.parameters.push_back({.tensor = static_cast<TensorId>(graph.tensors.size())});
-      graph.tensors.push_back({.name = shape.name + ".w" + std::to_string(i),
-                               .shape = shape.parameters[i],
-                               .tensor_class = TensorClass::kParameter,
-                               .unit = static_cast<UnitId>(graph.units.size()),
-                               .unit_offset = offset});
-      unit.elements = offset + shape.parameters[i].elements();
+      builder.AddParameter(unit, shape.name + ".w" + std::to_string(i), shape.parameters[i], {}, true, {});
     }
-    graph.units.push_back(std::move(unit));
   }
-  return graph;
+  return builder.Build();
 }
 
 // Units of several slices and of less than one: slices of 1024 elements cut the first two and the last differently at
@@ -80,8 +70,8 @@ inline float StateValue(UnitId unit, const std::string& state, int64_t i, int64_
 class OwnState {
  public:
   OwnState(const Graph& graph, int rank, int size, int64_t step, bool whole_vectors = false) {
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-      const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+      const UnitSlices cut = SliceUnit(graph.units()[u].elements, size);
       for (const std::string& state : SavedStates()) {
         const int64_t begin = whole_vectors ? 0 : rank * cut.slice_elements;
         const int64_t n = whole_vectors ? size * cut.slice_elements : cut.slice_elements;
@@ -113,8 +103,8 @@ inline absl::StatusOr<SavedCheckpoint> Save(const CheckpointOptions& options, co
 
 // Compares all state, padding included, as every rank of a world of `size` would read it.
 inline absl::Status ExpectState(const CheckpointReader& reader, const Graph& graph, int64_t step, int size) {
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-    const UnitSlices cut = SliceUnit(graph.units[u].elements, size);
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    const UnitSlices cut = SliceUnit(graph.units()[u].elements, size);
     std::vector<float> slice(static_cast<size_t>(cut.slice_elements));
     for (const std::string& state : SavedStates()) {
       for (int rank = 0; rank < size; ++rank) {
@@ -124,7 +114,7 @@ inline absl::Status ExpectState(const CheckpointReader& reader, const Graph& gra
         for (int64_t i = 0; i < cut.slice_elements; ++i) {
           const float want = begin + i < cut.elements ? StateValue(u, state, begin + i, step) : 0.0f;
           if (slice[i] != want) {
-            return absl::InternalError(absl::StrCat(graph.units[u].name, " ", state, " element ", begin + i,
+            return absl::InternalError(absl::StrCat(graph.units()[u].name, " ", state, " element ", begin + i,
                                                     ": wanted ", want, ", got ", slice[i]));
           }
         }

@@ -34,7 +34,7 @@ TEST(FormatTest, ReadsVersion1) {
   EXPECT_EQ(reader->manifest().model_config, "name: \"test\"\n");
   EXPECT_EQ(reader->manifest().trainer_state, "{\"samples\":56}");
   EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), "{\"version\": \"1.0\"}\n");
-  EXPECT_TRUE(reader->CheckGraph(FormatGraph()).ok()) << reader->CheckGraph(FormatGraph());
+  EXPECT_TRUE(reader->CheckParameters(*FormatGraph().table).ok()) << reader->CheckParameters(*FormatGraph().table);
   EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
   const absl::Status state = ExpectState(*reader, FormatGraph(), kStep, 3);
   EXPECT_TRUE(state.ok()) << state;

@@ -31,9 +31,7 @@ HunyuanLmShape Shape(bool moe, bool tied) {
           .tie_word_embeddings = tied};
 }
 
-Graph MakeModel(const HunyuanLmShape& shape) {
-  return BuildHunyuanLmEvaluation(shape, {.rows = 1, .sequence = 8, .lm_head_chunk_tokens = 8, .expert_block_rows = 4});
-}
+ParameterTable MakeModel(const HunyuanLmShape& shape) { return *HunyuanLmParameters(shape); }
 
 absl::Status ReadTestValues(UnitId unit, int64_t begin, std::span<float> out) {
   for (size_t i = 0; i < out.size(); ++i) {
@@ -51,8 +49,8 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
                                  .max_position_embeddings = 64,
                                  .eos_token_id = 2,
                                  .tokenizer_files = {{"tokenizer.json", "{}"}}};
-  const Graph graph = MakeModel(config.model);
-  const absl::Status exported = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
+  const ParameterTable table = MakeModel(config.model);
+  const absl::Status exported = ExportHuggingFace(ReadTestValues, table, config, dir / "out");
   ASSERT_TRUE(exported.ok()) << exported;
   EXPECT_THAT(NamesIn(dir / "out"),
               ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"));
@@ -84,9 +82,9 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
 
   // Import covers every parameter element exactly once with the source's values.
   std::vector<std::vector<int>> seen;
-  for (const Unit& unit : graph.units) seen.emplace_back(unit.elements, 0);
+  for (const Unit& unit : table.units) seen.emplace_back(unit.elements, 0);
   const absl::Status imported =
-      ImportHuggingFace(dir / "out", graph, [&](UnitId unit, int64_t begin, std::span<const float> values) {
+      ImportHuggingFace(dir / "out", table, [&](UnitId unit, int64_t begin, std::span<const float> values) {
         for (size_t i = 0; i < values.size(); ++i) {
           const int64_t at = begin + static_cast<int64_t>(i);
           EXPECT_EQ(values[i], StateValue(unit, "parameters", at, 3));
@@ -95,11 +93,10 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
         return absl::OkStatus();
       });
   ASSERT_TRUE(imported.ok()) << imported;
-  for (const Parameter& p : graph.parameters) {
-    const Tensor& t = graph.tensor(p.tensor);
-    for (int64_t i = 0; i < t.shape.elements(); ++i) ASSERT_EQ(seen[t.unit][t.unit_offset + i], 1) << t.name;
+  for (const Parameter& p : table.parameters) {
+    for (int64_t i = 0; i < p.shape.elements(); ++i) ASSERT_EQ(seen[p.unit][p.unit_offset + i], 1) << p.name;
   }
-  EXPECT_EQ(ExportHuggingFace(ReadTestValues, graph, config, dir / "out").code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ExportHuggingFace(ReadTestValues, table, config, dir / "out").code(), absl::StatusCode::kAlreadyExists);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
@@ -107,8 +104,8 @@ INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceTest, ::testing::Combine(::testing::
 TEST(HuggingFaceExportTest, ManyFilesHaveAnIndex) {
   const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64, .file_bytes_max = 20000};
-  const Graph graph = MakeModel(config.model);
-  ASSERT_TRUE(ExportHuggingFace(ReadTestValues, graph, config, dir / "out").ok());
+  const ParameterTable table = MakeModel(config.model);
+  ASSERT_TRUE(ExportHuggingFace(ReadTestValues, table, config, dir / "out").ok());
   const nlohmann::json index = nlohmann::json::parse(Slurp(dir / "out/model.safetensors.index.json"));
   EXPECT_EQ(index["weight_map"].size(), HuggingFaceTensors(config.model).size());
   int64_t total = 0;
@@ -129,11 +126,11 @@ TEST(HuggingFaceExportTest, MissingAndDoubleNamesAreErrors) {
   const TemporaryFolder dir;
   const HuggingFaceExport config{.model = Shape(true, false), .max_position_embeddings = 64};
   const auto error_after = [&](auto change) {
-    Graph graph = MakeModel(config.model);
-    for (Parameter& p : graph.parameters) {
-      if (graph.tensor(p.tensor).name == "layers.1.mlp.experts.down_proj") change(p.exported);
+    ParameterTable table = MakeModel(config.model);
+    for (Parameter& p : table.parameters) {
+      if (p.name == "layers.1.mlp.experts.down_proj") change(p.exported);
     }
-    const absl::Status status = ExportHuggingFace(ReadTestValues, graph, config, dir / "out");
+    const absl::Status status = ExportHuggingFace(ReadTestValues, table, config, dir / "out");
     EXPECT_TRUE(NamesIn(dir.path()).empty());
     return std::string(status.message());
   };
@@ -253,8 +250,8 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
 
 TEST(HuggingFaceImportTest, WidensBfloat16) {
   const TemporaryFolder dir;
-  Graph graph = MakeGraph({{"unit", {{3}}}});
-  graph.parameters[0].exported = {{"w", 0, {3}}};
+  ParameterTable table = *MakeGraph({{"unit", {{3}}}}).table;
+  table.parameters[0].exported = {{"w", 0, {3}}};
   std::filesystem::create_directory(dir / "in");
   auto writer = SafetensorsWriter::Create(dir / "in/model.safetensors",
                                           {{.name = "w", .dtype = DType::kBFloat16, .shape = {3}}}, {});
@@ -263,7 +260,7 @@ TEST(HuggingFaceImportTest, WidensBfloat16) {
   ASSERT_TRUE(writer->Append(std::as_bytes(std::span(bits))).ok());
   ASSERT_TRUE(writer->Finish().ok());
   std::vector<float> got;
-  ASSERT_TRUE(ImportHuggingFace(dir / "in", graph, [&](UnitId, int64_t, std::span<const float> values) {
+  ASSERT_TRUE(ImportHuggingFace(dir / "in", table, [&](UnitId, int64_t, std::span<const float> values) {
                 got.assign(values.begin(), values.end());
                 return absl::OkStatus();
               }).ok());

@@ -60,19 +60,19 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   validation_feeder_ =
       std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
   evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, *control_);
-  InitialiseState(run_->training, 1, StateViews(run_->training_plan.layout, machine_));
+  InitialiseState(*run_->training.table, 1, StateViews(run_->training_plan.layout, machine_));
 }
 
 void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
   for (const StateView& view : StateViews(run_->training_plan.layout, machine_)) {
     if (view.state != kParameterState) continue;
-    for (int32_t p : run_->training.units[view.unit].parameters) {
-      const Tensor& tensor = run_->training.tensors[run_->training.parameters[p].tensor];
-      if (!absl::EndsWith(absl::StrCat(".", tensor.name), absl::StrCat(".", name_end))) continue;
+    for (int32_t p : run_->training.units()[view.unit].parameters) {
+      const Parameter& parameter = run_->training.parameters()[p];
+      if (!absl::EndsWith(absl::StrCat(".", parameter.name), absl::StrCat(".", name_end))) continue;
       const int64_t first = view.stored.size() == view.own_slice.size() ? view.begin : 0;
       const int64_t last = first + static_cast<int64_t>(view.stored.size());
-      const int64_t end = tensor.unit_offset + tensor.shape.elements();
-      for (int64_t i = std::max(first, tensor.unit_offset); i < std::min(last, end); ++i)
+      const int64_t end = parameter.unit_offset + parameter.shape.elements();
+      for (int64_t i = std::max(first, parameter.unit_offset); i < std::min(last, end); ++i)
         view.stored[i - first] = value;
     }
   }

@@ -88,7 +88,8 @@ constexpr int kMicroSteps = 2;
 struct Formula {
   Formula(const TinyRun& run, int world_size) : stage(run.zero_stage), world(world_size) {
     const bool tied = run.shape.tie_word_embeddings;
-    for (const Unit& unit : TinyGraph(run).units) {
+    const Graph graph = TinyGraph(run);
+    for (const Unit& unit : graph.units()) {
       const int64_t per_rank = (unit.elements + world - 1) / world;
       const int64_t bytes = (per_rank + 1023) / 1024 * 1024 * world * 4;
       padded_bytes += bytes;

@@ -99,7 +99,7 @@ void PlantFlippedBit(TinyRun& run, bool in_a_copy) {
 void PlantZeroMoments(TinyRun& run, StateId moment) {
   run.tamper = [moment](const Graph& graph, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (step != 1 || micro != 0) return;
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
       const StateView view = ViewOf(layout, machine, u, moment);
       std::fill(view.stored.begin(), view.stored.end(), 0.0f);
     }

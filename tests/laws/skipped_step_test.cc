@@ -17,7 +17,7 @@ TinyRun WithGradient(TinyRun run, float value, int64_t step) {
   run.tamper = [=](const Graph& graph, const Layout& layout, const Machine& machine, int64_t at, int micro) {
     if (machine.communicator->rank() != 1 || at != step || micro != 0) return;
     for (const StateView& view : StateViews(layout, machine)) {
-      if (view.unit + 1 < static_cast<UnitId>(graph.units.size())) continue;
+      if (view.unit + 1 < static_cast<UnitId>(graph.units().size())) continue;
       if (view.state == kGradientState) view.own_slice.back() = value;
     }
   };

@@ -47,7 +47,7 @@ TEST(EmaTest, IsTheAverageOfTheWeightsBehindEachUpdate) {
     after.push_back(*result);
   }
   const Graph graph = TinyGraph(run);
-  for (size_t u = 0; u < graph.units.size(); ++u) {
+  for (size_t u = 0; u < graph.units().size(); ++u) {
     const size_t n = after[0].parameters[u].size();
     ASSERT_EQ(after[2].moments[u].size(), 3 * n);
     for (size_t i = 0; i < n; i += 7) {
@@ -55,7 +55,7 @@ TEST(EmaTest, IsTheAverageOfTheWeightsBehindEachUpdate) {
       const double p1 = static_cast<double>(after[1].parameters[u][i]);
       const double p2 = static_cast<double>(after[2].parameters[u][i]);
       const double want = 0.05 * (0.05 * p0 + 0.95 * p1) + 0.95 * p2;
-      ASSERT_NEAR(static_cast<double>(after[2].moments[u][2 * n + i]), want, 1e-6) << graph.units[u].name << " " << i;
+      ASSERT_NEAR(static_cast<double>(after[2].moments[u][2 * n + i]), want, 1e-6) << graph.units()[u].name << " " << i;
     }
   }
 }
@@ -84,8 +84,8 @@ TEST(FrozenTest, OnlyTheOthersLearn) {
   ASSERT_TRUE(trained.ok() && initial.ok()) << trained.status() << initial.status();
   const Graph graph = TinyGraph(run);
   int frozen = 0;
-  for (size_t u = 0; u < graph.units.size(); ++u) {
-    const Unit& unit = graph.units[u];
+  for (size_t u = 0; u < graph.units().size(); ++u) {
+    const Unit& unit = graph.units()[u];
     EXPECT_EQ(unit.trainable, unit.name != "embedding" && unit.name.substr(0, 8) != "layers.0") << unit.name;
     EXPECT_EQ(trained->parameters[u] == initial->parameters[u], !unit.trainable) << unit.name;
     EXPECT_EQ(trained->moments[u].empty(), !unit.trainable) << unit.name;

@@ -83,12 +83,12 @@ class Rank {
     machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &lanes_, run_.threads};
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
     if (run_.load_checkpoint.empty()) {
-      InitialiseState(graph_, run_.seed, StateViews(plan_.layout, machine_));
+      InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
       return absl::OkStatus();
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
-    RETURN_IF_ERROR(checkpoint.CheckGraph(graph_));
-    return LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine_));
+    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
+    return LoadState(checkpoint, graph_.states(), StateViews(plan_.layout, machine_));
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
@@ -123,24 +123,24 @@ class Rank {
   }
 
   absl::Status Collect(TinyResult& result) {
-    result.parameters.resize(graph_.units.size());
-    result.moments.resize(graph_.units.size());
-    result.state_bytes.resize(graph_.states.size());
+    result.parameters.resize(graph_.units().size());
+    result.moments.resize(graph_.units().size());
+    result.state_bytes.resize(graph_.states().size());
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
       result.state_bytes[view.state] += static_cast<int64_t>(view.stored.size_bytes());
-      if (!graph_.states[view.state].saved) continue;
+      if (!graph_.states()[view.state].saved) continue;
       std::vector<float> whole(view.own_slice.size() * communicator_.size());
       RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(view.own_slice),
                                               {"collect", run_.steps}));
       if (view.stored.size() == whole.size() &&
           std::memcmp(view.stored.data(), whole.data(), whole.size() * sizeof(float)) != 0) {
-        return absl::InternalError(absl::StrCat("rank ", communicator_.rank(), "'s copy of the ",
-                                                graph_.states[view.state].name, " of ", graph_.units[view.unit].name,
-                                                " differs from what their owners hold"));
+        return absl::InternalError(
+            absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph_.states()[view.state].name, " of ",
+                         graph_.units()[view.unit].name, " differs from what their owners hold"));
       }
       auto& into = view.state == kParameterState ? result.parameters[view.unit] : result.moments[view.unit];
       // Without the padding, which depends on the world size.
-      into.insert(into.end(), whole.begin(), whole.begin() + graph_.units[view.unit].elements);
+      into.insert(into.end(), whole.begin(), whole.begin() + graph_.units()[view.unit].elements);
     }
     result.device_arena_bytes = plan_.arena_bytes[0];
     result.host_arena_bytes = plan_.arena_bytes[1];
@@ -173,8 +173,8 @@ class Rank {
     if (run_.save_directory.empty()) return absl::OkStatus();
     std::vector<StateSlice> slices;
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      if (!graph_.states[view.state].saved) continue;
-      slices.push_back({view.unit, graph_.states[view.state].name, view.begin, view.own_slice});
+      if (!graph_.states()[view.state].saved) continue;
+      slices.push_back({view.unit, graph_.states()[view.state].name, view.begin, view.own_slice});
     }
     ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph_, slices,
                                                                   {.step = run_.steps}, communicator_));
@@ -221,8 +221,11 @@ HunyuanLmShape TinyMoe() {
 }
 
 Graph TinyGraph(const TinyRun& run) {
+  std::vector<StateSpec> states = AdamWStates();
+  if (run.ema_decay > 0) states.push_back(EmaState());
   Graph graph =
-      BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute));
+      BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute),
+                             HunyuanLmParameters(run.shape, states));
   AppendAdamW(graph);
   if (run.ema_decay > 0) AppendEma(graph);
   return graph;

@@ -28,14 +28,15 @@ class Backward : public ::testing::TestWithParam<std::tuple<bool, bool, bool>> {
 
 TEST_P(Backward, EveryParameterHasAGradientOfItsShapeAndPlace) {
   std::set<TensorId> gradients;
-  for (const Parameter& p : graph_.parameters) {
-    ASSERT_NE(p.gradient, kNone) << graph_.tensors[p.tensor].name;
-    const Tensor &value = graph_.tensors[p.tensor], &gradient = graph_.tensors[p.gradient];
+  for (size_t p = 0; p < graph_.parameters().size(); ++p) {
+    ASSERT_NE(graph_.gradient_tensors[p], kNone) << graph_.parameters()[p].name;
+    const Tensor &value = graph_.tensors[graph_.parameter_tensors[p]],
+                 &gradient = graph_.tensors[graph_.gradient_tensors[p]];
     EXPECT_EQ(gradient.shape, value.shape);
     EXPECT_EQ(gradient.unit, value.unit);
     EXPECT_EQ(gradient.unit_offset, value.unit_offset);
     EXPECT_EQ(gradient.dtype, DType::kFloat32);
-    EXPECT_TRUE(gradients.insert(p.gradient).second);
+    EXPECT_TRUE(gradients.insert(graph_.gradient_tensors[p]).second);
   }
 }
 
@@ -54,7 +55,7 @@ TEST_P(Backward, FirstWriterOverwritesLaterOnesAdd) {
   }
   const TensorId table = graph_.FindTensor("d embed_tokens");
   EXPECT_EQ(writes[table], std::get<1>(GetParam()) ? 2 : 1);  // tied: the head, then the embedding
-  for (const Parameter& p : graph_.parameters) EXPECT_GE(writes[p.gradient], 1);
+  for (const TensorId gradient : graph_.gradient_tensors) EXPECT_GE(writes[gradient], 1);
 }
 
 TEST_P(Backward, OpsReadOnlyWhatWasWritten) {
@@ -170,7 +171,7 @@ TEST(Recomputation, ChangesTheGraphsDigestButNotItsParameters) {
   const Graph kept = BuildHunyuanLmTraining(SmallShape(false, true), kSmallBatch, {false, false, false});
   const Graph recomputed = BuildHunyuanLmTraining(SmallShape(false, true), kSmallBatch, {false, true, false});
   EXPECT_NE(Hash(kept), Hash(recomputed));
-  EXPECT_EQ(kept.ParameterCount(), recomputed.ParameterCount());
+  EXPECT_EQ(kept.table->ParameterCount(), recomputed.table->ParameterCount());
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <set>
 #include <string>
 
-#include "angel_ptm/model/graph_builder.h"
+#include "angel_ptm/model/hunyuan_lm.h"
 #include "tests/model/graph_player.h"
 #include "tests/model/model_testing.h"
 
@@ -17,10 +17,12 @@ using model_testing::kSmallBatch;
 using model_testing::SmallShape;
 
 Graph TrainingGraph(bool tied, bool recompute, const std::function<bool(const std::string&)>& trainable) {
-  GraphBuilder builder(BuildHunyuanLmEvaluation(SmallShape(/*moe=*/true, tied), kSmallBatch));
-  for (Unit& unit : builder.graph().units) unit.trainable = trainable(unit.name);
-  AppendBackward(builder, std::vector<bool>(3, recompute));
-  return builder.Build();
+  HunyuanLmShape shape = SmallShape(/*moe=*/true, tied);
+  const auto table = HunyuanLmParameters(shape);
+  for (const Unit& unit : table->units) {
+    if (!trainable(unit.name)) shape.freeze.push_back(unit.name);
+  }
+  return BuildHunyuanLmTraining(shape, kSmallBatch, std::vector<bool>(3, recompute));
 }
 
 void Play(GraphPlayer& player) {
@@ -54,12 +56,12 @@ TEST(Frozen, TheOthersGradientsKeepTheirBits) {
         const Graph graph = TrainingGraph(tied, recompute, c.trainable);
         GraphPlayer got(graph);
         Play(got);
-        for (size_t p = 0; p < graph.parameters.size(); ++p) {
-          const Tensor& tensor = graph.tensors[graph.parameters[p].tensor];
-          const TensorId gradient = graph.parameters[p].gradient;
-          ASSERT_EQ(gradient != kNone, c.trainable(graph.units[tensor.unit].name)) << c.name << ": " << tensor.name;
+        for (size_t p = 0; p < graph.parameters().size(); ++p) {
+          const Parameter& parameter = graph.parameters()[p];
+          const TensorId gradient = graph.gradient_tensors[p];
+          ASSERT_EQ(gradient != kNone, c.trainable(graph.units()[parameter.unit].name)) << c.name << parameter.name;
           if (gradient == kNone) continue;
-          EXPECT_EQ(got.Values(gradient), want.Values(all.parameters[p].gradient)) << c.name << ": " << tensor.name;
+          EXPECT_EQ(got.Values(gradient), want.Values(all.gradient_tensors[p])) << c.name << ": " << parameter.name;
         }
       }
     }

@@ -32,7 +32,7 @@ TEST(Gelu, BackpropagatesIntoASharedInput) {
   player.FillParameters(1, 0.8f);
   player.FillTextInputs(2, kT, kV);
   player.Run();
-  const std::vector<float> gradient = player.Values(graph.parameters[0].gradient);
+  const std::vector<float> gradient = player.Values(graph.gradient_tensors[0]);
   for (int64_t i = 0; i < player.Elements(table); ++i) {
     float& value = player.Floats(table)[i];
     const float at = value, step = 1e-2f;

@@ -35,11 +35,11 @@ class Parts {
   TensorId Weight(const Shape& shape) {
     const Graph& graph = builder_.graph();
     if (!fresh_ && Random(4) == 0) {
-      for (const Parameter& p : graph.parameters) {
-        if (graph.tensors[p.tensor].shape == shape) return p.tensor;
+      for (const TensorId p : graph.parameter_tensors) {
+        if (graph.tensors[p].shape == shape) return p;
       }
     }
-    const std::string name = absl::StrCat("w", graph.parameters.size());
+    const std::string name = absl::StrCat("w", graph.parameters().size());
     return builder_.AddParameter(builder_.AddUnit(name), name, shape, InitialValues::Normal(0.5f), true, {});
   }
   TensorId Embedding() { return builder_.Append(OpKind::kEmbedding, Op(), {Weight({kV, kH}), tokens_})[0]; }
@@ -91,9 +91,10 @@ void CheckGradients(const Graph& graph, GraphPlayer& player) {
   player.Run();
   std::mt19937 random(5);
   std::normal_distribution<double> normal;
-  for (const Parameter& p : graph.parameters) {
-    const int64_t n = player.Elements(p.tensor);
-    const std::vector<float> gradient = p.gradient == kNone ? std::vector<float>(n, 0.0f) : player.Values(p.gradient);
+  for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    const TensorId tensor = graph.parameter_tensors[p], made = graph.gradient_tensors[p];
+    const int64_t n = player.Elements(tensor);
+    const std::vector<float> gradient = made == kNone ? std::vector<float>(n, 0.0f) : player.Values(made);
     std::vector<double> direction(n);
     double length = 0, along = 0, size = 0;
     for (double& d : direction) {
@@ -105,7 +106,7 @@ void CheckGradients(const Graph& graph, GraphPlayer& player) {
       along += direction[i] * static_cast<double>(gradient[i]);
       size += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
     }
-    const std::vector<float> at = player.Values(p.tensor);
+    const std::vector<float> at = player.Values(tensor);
     const auto loss_at = [&](double step) {
       GraphPlayer moved(graph);
       for (size_t t = 0; t < graph.tensors.size(); ++t) {
@@ -114,14 +115,14 @@ void CheckGradients(const Graph& graph, GraphPlayer& player) {
         if (c != TensorClass::kInput && c != TensorClass::kParameter) continue;
         std::copy_n(player.Floats(id), player.Elements(id), moved.Floats(id));
       }
-      for (int64_t i = 0; i < n; ++i) moved.Floats(p.tensor)[i] = at[i] + static_cast<float>(step * direction[i]);
+      for (int64_t i = 0; i < n; ++i) moved.Floats(tensor)[i] = at[i] + static_cast<float>(step * direction[i]);
       return moved.Run();
     };
     constexpr double kStep = 4e-3;
     // Of fourth order, so that the step may be large enough for fp32.
     const double difference =
         (8 * (loss_at(kStep) - loss_at(-kStep)) - (loss_at(2 * kStep) - loss_at(-2 * kStep))) / (12 * kStep);
-    EXPECT_NEAR(along, difference, 0.01 * std::sqrt(size) + 3e-3) << graph.tensors[p.tensor].name;
+    EXPECT_NEAR(along, difference, 0.01 * std::sqrt(size) + 3e-3) << graph.parameters()[p].name;
   }
 }
 

@@ -41,10 +41,10 @@ class GraphPlayer {
   void FillParameters(uint32_t seed, float stddev) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
-    for (const Parameter& p : graph_.parameters) {
-      const bool norm = graph_.tensors[p.tensor].shape.rank() == 1;
-      float* values = Floats(p.tensor);
-      for (int64_t i = 0; i < Elements(p.tensor); ++i) values[i] = (norm ? 1.0f : 0.0f) + stddev * normal(random);
+    for (const TensorId p : graph_.parameter_tensors) {
+      const bool norm = graph_.tensors[p].shape.rank() == 1;
+      float* values = Floats(p);
+      for (int64_t i = 0; i < Elements(p); ++i) values[i] = (norm ? 1.0f : 0.0f) + stddev * normal(random);
     }
   }
   // Tokens and targets at random, one document per row.

@@ -24,8 +24,8 @@ constexpr HunyuanLmBatch kBatch4K{.rows = 1, .sequence = 4096, .lm_head_chunk_to
 // Parameters one token passes through: all but the experts it is not routed to.
 double ActiveParameters(const Graph& graph, const HunyuanLmShape& shape) {
   double active = 0;
-  for (const Parameter& p : graph.parameters) {
-    const Shape& s = graph.tensors[p.tensor].shape;
+  for (const Parameter& p : graph.parameters()) {
+    const Shape& s = p.shape;
     const bool routed = s.rank() == 3;
     active += static_cast<double>(s.elements()) *
               (routed ? static_cast<double>(shape.moe_topk) / static_cast<double>(shape.num_experts) : 1);
@@ -35,13 +35,13 @@ double ActiveParameters(const Graph& graph, const HunyuanLmShape& shape) {
 
 TEST(HunyuanLm, A13BHas80BillionParameters13BillionActive) {
   const Graph graph = BuildHunyuanLmEvaluation(A13BShape(), kBatch4K);
-  EXPECT_NEAR(static_cast<double>(graph.ParameterCount()), 80.39e9, 0.005e9);
+  EXPECT_NEAR(static_cast<double>(graph.table->ParameterCount()), 80.39e9, 0.005e9);
   EXPECT_NEAR(ActiveParameters(graph, A13BShape()), 12.75e9, 0.005e9);
 }
 
 TEST(HunyuanLm, Dense7BHas7500MillionParameters) {
   const Graph graph = BuildHunyuanLmEvaluation(Dense7BShape(), kBatch4K);
-  EXPECT_NEAR(static_cast<double>(graph.ParameterCount()), 7.50e9, 0.01e9);
+  EXPECT_NEAR(static_cast<double>(graph.table->ParameterCount()), 7.50e9, 0.01e9);
 }
 
 // 6 FLOPs per active weight and token, and attention's 6 * layers * tokens * sequence * heads * head_dim on top (half
@@ -97,7 +97,7 @@ TEST_P(Family, ExportedNamesAreHuggingFacesAndCoverEveryParameterOnce) {
   const HunyuanLmShape shape = SmallShape(std::get<0>(GetParam()), std::get<1>(GetParam()));
   const Graph graph = BuildHunyuanLmEvaluation(shape, kSmallBatch);
   std::set<std::string> names;
-  for (const Parameter& p : graph.parameters) {
+  for (const Parameter& p : graph.parameters()) {
     std::map<int64_t, int64_t> stretches;  // begin -> end
     for (const ExportedName& e : p.exported) {
       EXPECT_TRUE(names.insert(e.name).second) << e.name << " twice";
@@ -105,10 +105,10 @@ TEST_P(Family, ExportedNamesAreHuggingFacesAndCoverEveryParameterOnce) {
     }
     int64_t end = 0;
     for (const auto& [begin, stretch_end] : stretches) {
-      EXPECT_EQ(begin, end) << graph.tensors[p.tensor].name;
+      EXPECT_EQ(begin, end) << p.name;
       end = stretch_end;
     }
-    EXPECT_EQ(end, graph.tensors[p.tensor].shape.elements()) << graph.tensors[p.tensor].name;
+    EXPECT_EQ(end, p.shape.elements()) << p.name;
   }
   EXPECT_EQ(names, HuggingFaceNames(shape));
 }
@@ -117,20 +117,20 @@ TEST_P(Family, UnitsHoldTheirParametersInOrderAndAligned) {
   const Graph graph =
       BuildHunyuanLmEvaluation(SmallShape(std::get<0>(GetParam()), std::get<1>(GetParam())), kSmallBatch);
   size_t parameters = 0;
-  for (size_t u = 0; u < graph.units.size(); ++u) {
+  for (size_t u = 0; u < graph.units().size(); ++u) {
     int64_t end = 0;
-    for (int32_t p : graph.units[u].parameters) {
-      const Tensor& tensor = graph.tensors[graph.parameters[p].tensor];
-      EXPECT_EQ(tensor.unit, static_cast<UnitId>(u));
-      EXPECT_EQ(tensor.unit_offset % kParameterAlignment, 0);
-      EXPECT_GE(tensor.unit_offset, end);
-      EXPECT_LT(tensor.unit_offset, end + kParameterAlignment);
-      end = tensor.unit_offset + tensor.shape.elements();
+    for (int32_t p : graph.units()[u].parameters) {
+      const Parameter& parameter = graph.parameters()[p];
+      EXPECT_EQ(parameter.unit, static_cast<UnitId>(u));
+      EXPECT_EQ(parameter.unit_offset % kParameterAlignment, 0);
+      EXPECT_GE(parameter.unit_offset, end);
+      EXPECT_LT(parameter.unit_offset, end + kParameterAlignment);
+      end = parameter.unit_offset + parameter.shape.elements();
       ++parameters;
     }
-    EXPECT_EQ(graph.units[u].elements, end);
+    EXPECT_EQ(graph.units()[u].elements, end);
   }
-  EXPECT_EQ(parameters, graph.parameters.size());
+  EXPECT_EQ(parameters, graph.parameters().size());
 }
 
 // Training, evaluation, logits and decoding of one model have the same parameters at the same places.
@@ -139,9 +139,9 @@ TEST_P(Family, AllGraphsShareTheirParameters) {
   const Graph training = BuildHunyuanLmTraining(shape, kSmallBatch, {false, true, false});
   for (const Graph& other : {BuildHunyuanLmEvaluation(shape, kSmallBatch), BuildHunyuanLmLogits(shape, kSmallBatch),
                              BuildHunyuanLmDecoding(shape, 3, 32, 4)}) {
-    ASSERT_EQ(other.parameters.size(), training.parameters.size());
-    for (size_t p = 0; p < other.parameters.size(); ++p) {
-      const Tensor &a = other.tensors[other.parameters[p].tensor], &b = training.tensors[training.parameters[p].tensor];
+    ASSERT_EQ(other.parameters().size(), training.parameters().size());
+    for (size_t p = 0; p < other.parameters().size(); ++p) {
+      const Tensor &a = other.tensors[other.parameter_tensors[p]], &b = training.tensors[training.parameter_tensors[p]];
       EXPECT_EQ(a.name, b.name);
       EXPECT_EQ(a.shape, b.shape);
       EXPECT_EQ(a.unit, b.unit);

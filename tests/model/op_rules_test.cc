@@ -78,7 +78,8 @@ TEST(Cost, BytesAreThoseOfOperandsThatMove) {
 
 TEST(Cost, EveryOpOfAModelMovesBytes) {
   for (const bool moe : {false, true}) {
-    Graph graph = BuildHunyuanLmTraining(SmallShape(moe, true), kSmallBatch, {false, true, false});
+    Graph graph = BuildHunyuanLmTraining(SmallShape(moe, true), kSmallBatch, {false, true, false},
+                                         HunyuanLmParameters(SmallShape(moe, true), AdamWStates()));
     AppendAdamW(graph);
     for (const Op& op : graph.ops) EXPECT_GT(CostOf(graph, op).bytes, 0) << Name(op.kind);
   }

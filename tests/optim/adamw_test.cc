@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "angel_ptm/model/graph_builder.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -23,11 +22,16 @@ HunyuanLmShape TinyShape() {
           .moe_topk = 2};
 }
 
+Graph TrainingGraph(const HunyuanLmShape& shape) {
+  return BuildHunyuanLmTraining(shape, {.rows = 1, .sequence = 8}, {false, false},
+                                HunyuanLmParameters(shape, AdamWStates()));
+}
+
 TEST(AppendAdamW, UpdatesEveryUnit) {
-  Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  Graph graph = TrainingGraph(TinyShape());
   const size_t micro_step_ops = graph.ops.size();
   AppendAdamW(graph);
-  const size_t units = graph.units.size();
+  const size_t units = graph.units().size();
   EXPECT_EQ(graph.update_begin, static_cast<OpId>(micro_step_ops));
   ASSERT_EQ(graph.ops.size(), micro_step_ops + units);
   for (size_t u = 0; u < units; ++u) {
@@ -41,40 +45,41 @@ TEST(AppendAdamW, UpdatesEveryUnit) {
 // What Rajbhandari et al. 2020 call stages 1 and 2 differ in whether whole gradients stay between micro-batches. Here
 // each micro-batch's are reduced to their owners, so keeping more would keep what nobody reads.
 TEST(AppendAdamW, ShardsOptimizerStatesFromStage1AndParametersFromStage3) {
-  Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
-  AppendAdamW(graph);
-  ASSERT_EQ(graph.states.size(), 4u);
-  EXPECT_EQ(graph.states[kParameterState].sharded_from_stage, 3);
-  EXPECT_EQ(graph.states[kGradientState].name, "gradients");
-  EXPECT_FALSE(graph.states[kGradientState].saved);
-  for (StateId s : {kGradientState, kMoment1State, kMoment2State}) EXPECT_EQ(graph.states[s].sharded_from_stage, 1);
-  for (StateId s : {kParameterState, kMoment1State, kMoment2State}) EXPECT_TRUE(graph.states[s].saved);
+  const std::vector<StateSpec> states = AdamWStates();
+  ASSERT_EQ(states.size(), 4u);
+  EXPECT_EQ(states[kParameterState].sharded_from_stage, 3);
+  EXPECT_EQ(states[kGradientState].name, "gradients");
+  EXPECT_FALSE(states[kGradientState].saved);
+  for (StateId s : {kGradientState, kMoment1State, kMoment2State}) EXPECT_EQ(states[s].sharded_from_stage, 1);
+  for (StateId s : {kParameterState, kMoment1State, kMoment2State}) EXPECT_TRUE(states[s].saved);
 }
 
 TEST(AppendAdamW, LeavesFrozenUnitsAlone) {
-  GraphBuilder builder(BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8}));
-  for (Unit& unit : builder.graph().units) unit.trainable = unit.name == "layers.1.dense" || unit.name == "head";
-  AppendBackward(builder, {false, false});
-  Graph graph = builder.Build();
+  HunyuanLmShape shape = TinyShape();
+  shape.freeze = {"embedding", "layers.0.*", "layers.1.experts"};
+  Graph graph = TrainingGraph(shape);
   AppendAdamW(graph);
   std::vector<std::string> updated;
   for (size_t i = graph.update_begin; i < graph.ops.size(); ++i) {
-    updated.push_back(std::string(Name(graph.ops[i].kind)) + " " + graph.units[graph.ops[i].unit].name);
+    updated.push_back(std::string(Name(graph.ops[i].kind)) + " " + graph.units()[graph.ops[i].unit].name);
   }
   EXPECT_EQ(updated, (std::vector<std::string>{"AdamW layers.1.dense", "AdamW head"}));
 }
 
 TEST(AppendAdamW, DecaysAllButNorms) {
-  const Graph graph = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
-  for (const Parameter& p : graph.parameters) {
-    EXPECT_EQ(p.weight_decay, graph.tensors[p.tensor].shape.rank() > 1) << graph.tensors[p.tensor].name;
+  const auto table = HunyuanLmParameters(TinyShape());
+  for (const Parameter& p : table->parameters) {
+    EXPECT_EQ(p.weight_decay, p.shape.rank() > 1) << p.name;
   }
 }
 
-TEST(AppendAdamWDeathTest, NeedsGradientsAndIsDoneOnce) {
-  Graph evaluation = BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8});
+TEST(AppendAdamWDeathTest, NeedsGradientsAndStatesAndIsDoneOnce) {
+  Graph evaluation = BuildHunyuanLmEvaluation(TinyShape(), {.rows = 1, .sequence = 8},
+                                              HunyuanLmParameters(TinyShape(), AdamWStates()));
   EXPECT_DEATH(AppendAdamW(evaluation), "embed_tokens has no gradient");
-  Graph training = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  Graph stateless = BuildHunyuanLmTraining(TinyShape(), {.rows = 1, .sequence = 8}, {false, false});
+  EXPECT_DEATH(AppendAdamW(stateless), "table has no moments");
+  Graph training = TrainingGraph(TinyShape());
   AppendAdamW(training);
   EXPECT_DEATH(AppendAdamW(training), "exists already");
 }

@@ -117,8 +117,7 @@ absl::Status Probe::Prepare() {
   token_bytes_ = tokenizer->TokenByteLengths();
   shape_ = ShapeFromConfig(config_.model(), tokenizer->vocabulary_size());
   batch_ = BatchFromConfig(config_);
-  logits_graph_ = BuildHunyuanLmLogits(shape_, batch_);
-  logits_graph_.states = run_->training.states;
+  logits_graph_ = BuildHunyuanLmLogits(shape_, batch_, run_->training.table);
   ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(logits_graph_, CpuKernels(), {.threads = 1}, 1));
   ASSIGN_OR_RETURN(logits_plan_, MakePlan(logits_graph_, facts,
                                           {.zero_stage = run_->training_plan.layout.zero_stage,
@@ -137,7 +136,7 @@ absl::Status Probe::Prepare() {
   ASSIGN_OR_RETURN(logits_executor_, Executor::Create(logits_graph_, logits_plan_, machine_, constants));
   feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
   views_ = StateViews(run_->training_plan.layout, machine_);
-  InitialiseState(run_->training, config_.seed(), views_);
+  InitialiseState(*run_->training.table, config_.seed(), views_);
   return absl::OkStatus();
 }
 
@@ -161,7 +160,7 @@ absl::Status Probe::Export() {
   std::error_code error;
   std::filesystem::create_directories(output_, error);
   if (error) return absl::UnavailableError(absl::StrCat("cannot create ", output_, ": ", error.message()));
-  return ExportHuggingFace(read, run_->training, target, output_ + "/export");
+  return ExportHuggingFace(read, *run_->training.table, target, output_ + "/export");
 }
 
 absl::Status Probe::Logits() {
@@ -186,10 +185,10 @@ absl::Status Probe::Logits() {
 void Probe::AddState(const std::string& prefix, StateId state, double scale) {
   for (const StateView& view : views_) {
     if (view.state != state) continue;
-    for (int32_t p : run_->training.units[view.unit].parameters) {
-      const Parameter& parameter = run_->training.parameters[p];
+    for (int32_t p : run_->training.units()[view.unit].parameters) {
+      const Parameter& parameter = run_->training.parameters()[p];
       for (const ExportedName& exported : parameter.exported) {
-        const int64_t begin = run_->training.tensors[parameter.tensor].unit_offset + exported.offset;
+        const int64_t begin = parameter.unit_offset + exported.offset;
         std::vector<float> values(view.stored.begin() + begin, view.stored.begin() + begin + exported.shape.elements());
         for (float& value : values) value = static_cast<float>(value * scale);
         dump_.Add<float>(prefix + exported.name, exported.shape, values);

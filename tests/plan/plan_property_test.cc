@@ -62,7 +62,7 @@ class PlanGrid : public ::testing::TestWithParam<Param> {
 // Bytes a rank keeps of one class over all units: whole padded vectors, or slices of them from some stage on.
 int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
   int64_t bytes = 0;
-  for (const Unit& unit : graph.units) {
+  for (const Unit& unit : graph.units()) {
     const int64_t per_rank = (unit.elements + world - 1) / world;
     const int64_t slice = (per_rank + 1023) / 1024 * 4096;
     bytes += sharded ? slice : slice * world;
@@ -71,7 +71,7 @@ int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
 }
 
 void ExpectStageFormula(const Graph& graph, const Plan& plan) {
-  std::vector<int64_t> stored(graph.states.size());
+  std::vector<int64_t> stored(graph.states().size());
   for (const Home& home : plan.layout.homes) stored[home.state] += home.range.bytes;
   const int stage = plan.layout.zero_stage, world = plan.layout.world_size;
   EXPECT_EQ(stored[kParameterState], StoredBytes(graph, world, stage >= 3));
@@ -232,8 +232,8 @@ TEST(SharedLayout, EvaluationAndDecodingKeepTheHomes) {
     options.device_bytes = plan->arena_bytes[0] / 2;
     plan = MakePlan(training, FactsFor(training), options);
     ASSERT_TRUE(plan.ok()) << plan.status();
-    for (Graph graph : {BuildHunyuanLmEvaluation(shape, kSmallBatch), BuildHunyuanLmDecoding(shape, 2, 32, 8)}) {
-      graph.states = training.states;
+    for (const Graph& graph : {BuildHunyuanLmEvaluation(shape, kSmallBatch, training.table),
+                               BuildHunyuanLmDecoding(shape, 2, 32, 8, training.table)}) {
       const absl::StatusOr<Plan> other = MakePlan(graph, FactsFor(graph), options, &plan->layout);
       ASSERT_TRUE(other.ok()) << other.status();
       const absl::Status verified = VerifyPlan(graph, *other);

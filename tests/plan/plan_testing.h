@@ -3,6 +3,7 @@
 #define ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -36,8 +37,10 @@ inline HunyuanLmShape SmallShape(int64_t layers, bool moe) {
 inline constexpr HunyuanLmBatch kSmallBatch{
     .rows = 2, .sequence = 64, .lm_head_chunk_tokens = 32, .expert_block_rows = 8};
 
-inline Graph TrainingGraph(const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool recompute) {
-  Graph graph = BuildHunyuanLmTraining(shape, batch, std::vector<bool>(shape.num_hidden_layers, recompute));
+inline Graph TrainingGraph(const HunyuanLmShape& shape, const HunyuanLmBatch& batch, bool recompute,
+                           std::vector<StateSpec> states = AdamWStates()) {
+  Graph graph = BuildHunyuanLmTraining(shape, batch, std::vector<bool>(shape.num_hidden_layers, recompute),
+                                       HunyuanLmParameters(shape, std::move(states)));
   AppendAdamW(graph);
   return graph;
 }
@@ -54,7 +57,7 @@ inline BackendFacts FactsFor(const Graph& graph) {
     }
     facts.op_workspace_bytes.push_back(bytes);
   }
-  for (const Unit& unit : graph.units)
+  for (const Unit& unit : graph.units())
     facts.reduce_scratch_bytes.push_back(std::min<int64_t>(unit.elements * 4, 32 << 10));
   return facts;
 }

@@ -52,7 +52,7 @@ TEST_F(PlanText, SummaryCountsStepsAndCollectives) {
   const auto gathers =
       std::count_if(steps.begin(), steps.end(), [](const Step& s) { return s.kind == StepKind::kAllGather; });
   EXPECT_THAT(tight, HasSubstr(absl::StrCat(gathers, " times all-gather parameters")));
-  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units.size(), " times reduce-scatter gradients")));
+  EXPECT_THAT(tight, HasSubstr(absl::StrCat(graph_.units().size(), " times reduce-scatter gradients")));
   EXPECT_THAT(tight, HasSubstr(absl::StrCat("micro-step: ", steps.size(), " steps")));
   EXPECT_THAT(tight, HasSubstr("packing loss"));
   EXPECT_THAT(tight, HasSubstr("program step: micro-step for each micro-batch, update once\n"));

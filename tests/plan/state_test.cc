@@ -25,11 +25,13 @@ void ExpectVerified(const Graph& graph, const Plan& plan) {
 }
 
 TEST(States, OfOtherTypesTakeTheirBytes) {
-  Graph graph = TrainingGraph(SmallShape(3, true), kSmallBatch, false);
+  std::vector<StateSpec> states = AdamWStates();
+  states.push_back(EmaState());
+  states[kMoment1State].dtype = DType::kUInt8;
+  states.back().dtype = DType::kBFloat16;
+  Graph graph = TrainingGraph(SmallShape(3, true), kSmallBatch, false, states);
   AppendEma(graph);
-  const StateId ema = FindState(graph.states, kEmaState);
-  graph.states[kMoment1State].dtype = DType::kUInt8;
-  graph.states[ema].dtype = DType::kBFloat16;
+  const StateId ema = FindState(graph.states(), kEmaState);
   const BackendFacts facts = FactsFor(graph);
   for (int stage = 0; stage <= 3; ++stage) {
     PlanOptions options{.world_size = 3, .rank = 1, .zero_stage = stage, .page_bytes = 16 << 10};
@@ -78,10 +80,10 @@ TEST(States, OfFrozenUnitsAreTheirParameters) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   ExpectVerified(graph, *plan);
   for (const Home& home : plan->layout.homes) {
-    EXPECT_EQ(home.elements > 0, home.state == kParameterState || graph.units[home.unit].trainable);
+    EXPECT_EQ(home.elements > 0, home.state == kParameterState || graph.units()[home.unit].trainable);
   }
   for (const Step& step : plan->segments[kMicroStepSegment].steps) {
-    EXPECT_TRUE(step.kind != StepKind::kReduceScatter || graph.units[step.unit].trainable);
+    EXPECT_TRUE(step.kind != StepKind::kReduceScatter || graph.units()[step.unit].trainable);
   }
   // A frozen unit with moments is no plan.
   Plan tampered = *plan;

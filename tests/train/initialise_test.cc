@@ -13,33 +13,32 @@
 namespace angel_ptm {
 namespace {
 
-const Graph& TestGraph() {
-  static const Graph graph = BuildHunyuanLmEvaluation({.vocab_size = 100,
-                                                       .hidden_size = 32,
-                                                       .intermediate_size = 48,
-                                                       .num_hidden_layers = 1,
-                                                       .num_attention_heads = 4,
-                                                       .num_key_value_heads = 2,
-                                                       .head_dim = 8,
-                                                       .initializer_range = 0.5f},
-                                                      {.rows = 1, .sequence = 4});
-  return graph;
+const ParameterTable& TestTable() {
+  static const auto table = HunyuanLmParameters({.vocab_size = 100,
+                                                 .hidden_size = 32,
+                                                 .intermediate_size = 48,
+                                                 .num_hidden_layers = 1,
+                                                 .num_attention_heads = 4,
+                                                 .num_key_value_heads = 2,
+                                                 .head_dim = 8,
+                                                 .initializer_range = 0.5f});
+  return *table;
 }
 
 // Every unit's parameters, put together from the slices of `world` ranks that each fill their own.
 std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
-  const Graph& graph = TestGraph();
+  const ParameterTable& table = TestTable();
   std::vector<std::vector<float>> units;
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
-    const int64_t slice = SliceUnit(graph.units[u].elements, world).slice_elements;
+  for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
+    const int64_t slice = SliceUnit(table.units[u].elements, world).slice_elements;
     std::vector<float> whole(slice * world, -1.0f);
     for (int rank = 0; rank < world; ++rank) {
       const std::span<float> own(whole.data() + rank * slice, static_cast<size_t>(slice));
       const StateView view{u, kParameterState, rank * slice, own, own};
-      InitialiseState(graph, seed, std::span(&view, 1));
+      InitialiseState(table, seed, std::span(&view, 1));
     }
-    for (size_t i = graph.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
-    whole.resize(graph.units[u].elements);
+    for (size_t i = table.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
+    whole.resize(table.units[u].elements);
     units.push_back(std::move(whole));
   }
   return units;
@@ -52,12 +51,11 @@ TEST(InitialiseTest, SameAtEveryWorldSize) {
 }
 
 TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
-  const Graph& graph = TestGraph();
+  const ParameterTable& table = TestTable();
   const auto units = FromSlices(1, 5);
-  for (const Parameter& parameter : graph.parameters) {
-    const Tensor& tensor = graph.tensors[parameter.tensor];
-    const std::span<const float> values(units[tensor.unit].data() + tensor.unit_offset,
-                                        static_cast<size_t>(tensor.shape.elements()));
+  for (const Parameter& parameter : table.parameters) {
+    const std::span<const float> values(units[parameter.unit].data() + parameter.unit_offset,
+                                        static_cast<size_t>(parameter.shape.elements()));
     double sum = 0, squares = 0;
     for (float v : values) {
       sum += v;
@@ -65,41 +63,41 @@ TEST(InitialiseTest, NormsAreOnesAndWeightsHaveTheirDeviation) {
     }
     const double n = static_cast<double>(values.size());
     if (parameter.initial.ones) {
-      EXPECT_EQ(sum, n) << tensor.name;
-      EXPECT_EQ(squares, n) << tensor.name;
+      EXPECT_EQ(sum, n) << parameter.name;
+      EXPECT_EQ(squares, n) << parameter.name;
     } else {
-      EXPECT_NEAR(sum / n, 0, 4 * 0.5 / std::sqrt(n)) << tensor.name;
-      EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.03) << tensor.name;
+      EXPECT_NEAR(sum / n, 0, 4 * 0.5 / std::sqrt(n)) << parameter.name;
+      EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.03) << parameter.name;
     }
   }
 }
 
 TEST(InitialiseTest, NoDeviationMeansOnes) {
-  Graph graph = TestGraph();
-  for (Parameter& parameter : graph.parameters) parameter.initial = InitialValues::Normal(0);
-  std::vector<float> values(graph.units[0].elements, -1.0f);
+  ParameterTable table = TestTable();
+  for (Parameter& parameter : table.parameters) parameter.initial = InitialValues::Normal(0);
+  std::vector<float> values(table.units[0].elements, -1.0f);
   const StateView view{0, kParameterState, 0, values, values};
-  InitialiseState(graph, 3, std::span(&view, 1));
+  InitialiseState(table, 3, std::span(&view, 1));
   for (float value : values) EXPECT_EQ(value, 0);
 }
 
 TEST(InitialiseTest, ThreadsChangeNoBit) {
-  const Graph graph = BuildHunyuanLmEvaluation({.vocab_size = 5000,
-                                                .hidden_size = 128,
-                                                .intermediate_size = 128,
-                                                .num_hidden_layers = 1,
-                                                .num_attention_heads = 4,
-                                                .num_key_value_heads = 4,
-                                                .head_dim = 32},
-                                               {.rows = 1, .sequence = 4});
+  const auto shared = HunyuanLmParameters({.vocab_size = 5000,
+                                           .hidden_size = 128,
+                                           .intermediate_size = 128,
+                                           .num_hidden_layers = 1,
+                                           .num_attention_heads = 4,
+                                           .num_key_value_heads = 4,
+                                           .head_dim = 32});
+  const ParameterTable& table = *shared;
   const auto units = [&](int threads) {
     std::vector<std::vector<float>> values;
     std::vector<StateView> views;
-    for (const Unit& unit : graph.units) values.emplace_back(static_cast<size_t>(unit.elements), -1.0f);
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units.size()); ++u) {
+    for (const Unit& unit : table.units) values.emplace_back(static_cast<size_t>(unit.elements), -1.0f);
+    for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
       views.push_back({u, kParameterState, 0, values[u], values[u]});
     }
-    InitialiseState(graph, 7, views, threads);
+    InitialiseState(table, 7, views, threads);
     return values;
   };
   const auto one = units(1);
@@ -110,15 +108,14 @@ TEST(InitialiseTest, ThreadsChangeNoBit) {
 // Of this many names some digests share their 32 bits; the parameters must not share their weights.
 TEST(InitialiseTest, EveryParameterHasItsOwnStream) {
   constexpr int kParameters = 200000;
-  Graph graph;
+  ParameterTable table;
   for (int p = 0; p < kParameters; ++p) {
-    graph.tensors.push_back({.name = "experts." + std::to_string(p)});
-    graph.parameters.push_back({.tensor = p});
+    table.parameters.push_back({.name = "experts." + std::to_string(p)});
   }
-  const std::vector<uint32_t> streams = InitialisationStreams(graph);
+  const std::vector<uint32_t> streams = InitialisationStreams(table);
   int moved = 0;
   for (int p = 0; p < kParameters; ++p) {
-    moved += streams[p] != static_cast<uint32_t>(Hasher().Mix(graph.tensors[p].name).Digest());
+    moved += streams[p] != static_cast<uint32_t>(Hasher().Mix(table.parameters[p].name).Digest());
   }
   EXPECT_GT(moved, 0) << "no collision: the test shows nothing";
   EXPECT_LT(moved, 50);
@@ -127,11 +124,11 @@ TEST(InitialiseTest, EveryParameterHasItsOwnStream) {
 
 TEST(InitialiseTest, OtherStateIsZero) {
   std::vector<float> values(1024, 5.0f);
-  Graph graph = TestGraph();
-  graph.states.resize(3);
-  graph.states[2].start = StateSpec::Start::kZero;
+  ParameterTable table = TestTable();
+  table.states.resize(3);
+  table.states[2].start = StateSpec::Start::kZero;
   const StateView view{0, StateId{2}, 0, values, values};
-  InitialiseState(graph, 1, std::span(&view, 1));
+  InitialiseState(table, 1, std::span(&view, 1));
   for (float v : values) ASSERT_EQ(v, 0);
 }
 

@@ -25,7 +25,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
   host_ = OrDie(MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(), &CpuKernels(), &lanes_};
   executor_ = OrDie(Executor::Create(graph_, plan_, machine, {}));
-  OrDie(LoadState(checkpoint, graph_.states, StateViews(plan_.layout, machine)));
+  OrDie(LoadState(checkpoint, graph_.states(), StateViews(plan_.layout, machine)));
 }
 
 std::vector<float> LogitsModel::Logits(std::span<const int32_t> tokens, std::span<const int32_t> positions,

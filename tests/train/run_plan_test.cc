@@ -60,6 +60,20 @@ TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
   EXPECT_THAT(message, HasSubstr("; or set memory.recomputation=BLOCKS, or batch.micro_batch_sequences=1"));
 }
 
+// Every graph of a run refers to the task's table, the optimizer's rows included.
+TEST(RunPlanTest, AllGraphsShareTheTasksTable) {
+  const auto run = MakeRunPlan(Config({"optimizer.ema_decay=0.9"}), Within(0));
+  ASSERT_TRUE(run.ok()) << run.status();
+  const ParameterTable& table = (*run)->task->parameters();
+  EXPECT_EQ((*run)->training.table.get(), &table);
+  EXPECT_EQ((*run)->evaluation.table.get(), &table);
+  const auto decoding = (*run)->task->BuildDecoding(1, 8);
+  ASSERT_TRUE(decoding.ok()) << decoding.status();
+  EXPECT_EQ(decoding->table.get(), &table);
+  EXPECT_EQ(table.states.size(), 5u);
+  EXPECT_EQ((*run)->training_plan.layout.states, table.states);
+}
+
 // With a balance loss a smaller micro-batch is another loss: it is not proposed as if it were a matter of memory.
 TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
   const std::vector<std::string> moe = {"memory.recomputation=NONE", "model.hunyuan_lm.num_experts=4",

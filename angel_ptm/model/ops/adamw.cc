@@ -5,7 +5,7 @@ namespace angel_ptm {
 namespace {
 
 // Three states read and written, the gradient read.
-double Bytes(const OpView& v) { return 28.0 * static_cast<double>(v.graph.units[v.op.unit].elements); }
+double Bytes(const OpView& v) { return 28.0 * static_cast<double>(v.graph.units()[v.op.unit].elements); }
 
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
   return MakeKernelCall(AdamWArgs{.param = {b.address[0]},

@@ -7,7 +7,7 @@ namespace angel_ptm {
 namespace {
 
 // The average read and written, the parameters read.
-double Bytes(const OpView& v) { return 12.0 * static_cast<double>(v.graph.units[v.op.unit].elements); }
+double Bytes(const OpView& v) { return 12.0 * static_cast<double>(v.graph.units()[v.op.unit].elements); }
 
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
   return MakeKernelCall(

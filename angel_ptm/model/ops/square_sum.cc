@@ -5,7 +5,7 @@
 namespace angel_ptm {
 namespace {
 
-double Bytes(const OpView& v) { return 4.0 * static_cast<double>(v.graph.units[v.op.unit].elements); }
+double Bytes(const OpView& v) { return 4.0 * static_cast<double>(v.graph.units()[v.op.unit].elements); }
 
 }  // namespace
 

@@ -1,14 +1,16 @@
 // The model families there are.
+#include <utility>
+
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 
 namespace angel_ptm {
 
-std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size) {
+std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states) {
   switch (config.model().family_case()) {
     case ModelConfig::kHunyuanLm:
-      return MakeHunyuanLmTask(config, vocab_size);
+      return MakeHunyuanLmTask(config, vocab_size, std::move(states));
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }

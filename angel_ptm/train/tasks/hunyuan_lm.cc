@@ -25,20 +25,22 @@ constexpr std::array<std::string_view, 1> kOfTheCurve = {"model.hunyuan_lm.route
 
 class HunyuanLmTask final : public Task {
  public:
-  HunyuanLmTask(const TrainConfig& config, int64_t vocab_size)
+  HunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states)
       : config_(config),
         vocab_size_(vocab_size),
         shape_(ShapeFromConfig(config.model(), vocab_size)),
-        batch_(BatchFromConfig(config)) {}
+        batch_(BatchFromConfig(config)),
+        table_(HunyuanLmParameters(shape_, std::move(states))) {}
 
   // `dataset` has the vocabulary that the task was made with.
   absl::Status Open(TextDataset dataset);
 
+  const ParameterTable& parameters() const override { return *table_; }
   int64_t recomputable_blocks() const override { return shape_.num_hidden_layers; }
   Graph BuildTraining(const std::vector<bool>& recompute) const override {
-    return BuildHunyuanLmTraining(shape_, batch_, recompute);
+    return BuildHunyuanLmTraining(shape_, batch_, recompute, table_);
   }
-  Graph BuildEvaluation() const override { return BuildHunyuanLmEvaluation(shape_, batch_); }
+  Graph BuildEvaluation() const override { return BuildHunyuanLmEvaluation(shape_, batch_, table_); }
   absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const override;
 
   std::string Describe() const override;
@@ -68,6 +70,7 @@ class HunyuanLmTask final : public Task {
   const int64_t vocab_size_;
   const HunyuanLmShape shape_;
   const HunyuanLmBatch batch_;
+  const std::shared_ptr<const ParameterTable> table_;
   TextDataset dataset_;
   std::vector<int32_t> token_bytes_;  // by token id
   std::optional<TokenSource> training_, validation_;
@@ -107,7 +110,7 @@ absl::StatusOr<Graph> HunyuanLmTask::BuildDecoding(int64_t rows, int64_t length)
         absl::StrCat("a prompt and --tokens come to ", length,
                      " tokens, wanted at most the model's max_position_embeddings = ", positions));
   }
-  return BuildHunyuanLmDecoding(shape_, rows, length, batch_.expert_block_rows);
+  return BuildHunyuanLmDecoding(shape_, rows, length, batch_.expert_block_rows, table_);
 }
 
 std::string HunyuanLmTask::Describe() const {
@@ -176,13 +179,14 @@ HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
           .expert_block_rows = config.numerics().expert_block_rows()};
 }
 
-std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size) {
-  return std::make_unique<HunyuanLmTask>(config, vocab_size);
+std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states) {
+  return std::make_unique<HunyuanLmTask>(config, vocab_size, std::move(states));
 }
 
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanLmTask(const TrainConfig& config) {
   ASSIGN_OR_RETURN(TextDataset dataset, OpenTextDataset(config.data().directory(), config.data().sequence_length()));
-  auto task = std::make_unique<HunyuanLmTask>(config, dataset.tokenizer->vocabulary_size());
+  auto task =
+      std::make_unique<HunyuanLmTask>(config, dataset.tokenizer->vocabulary_size(), std::vector{ParameterState()});
   RETURN_IF_ERROR(task->Open(std::move(dataset)));
   return std::unique_ptr<Task>(std::move(task));
 }

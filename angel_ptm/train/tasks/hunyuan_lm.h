@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -17,7 +18,7 @@ HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
 HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
 
 // task.h, MakeTask and OpenTask.
-std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size);
+std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanLmTask(const TrainConfig& config);
 
 }  // namespace angel_ptm

@@ -1,0 +1,90 @@
+// What all graphs of a run share: the sharding units, their parameters and the states that persist for each.
+//
+// A table is made once, by the first graph built against none (GraphBuilder) or by the model family's own function, and
+// is const from then on: graphs hold a shared_ptr to const, and those built later must declare what it has. Which
+// tensor stands for a parameter is each graph's own (Graph::parameter_tensors).
+//
+// Parameters belong to sharding units (Zhao et al. 2023, FSDP, section 3.2): a unit's parameters lie in one flat fp32
+// vector, in order, each starting at a multiple of kParameterAlignment elements.
+#ifndef ANGEL_PTM_MODEL_PARAMETER_TABLE_H_
+#define ANGEL_PTM_MODEL_PARAMETER_TABLE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/shape.h"
+#include "angel_ptm/model/state.h"
+
+namespace angel_ptm {
+
+using UnitId = int32_t;
+using ParameterId = int32_t;
+inline constexpr int32_t kNone = -1;
+
+// 64 bytes, what the kernels ask of an operand.
+inline constexpr int64_t kParameterAlignment = 16;
+
+// A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
+struct ExportedName {
+  std::string name;
+  int64_t offset = 0;  // elements from the parameter's start
+  Shape shape;
+
+  friend bool operator==(const ExportedName&, const ExportedName&) = default;
+};
+
+// What a parameter's elements are before the first step.
+struct InitialValues {
+  static InitialValues Ones() { return {.ones = true}; }
+  static InitialValues Normal(float stddev) { return {.stddev = stddev}; }
+
+  bool ones = false;  // norms; a flag, so that no deviation, however small, means it
+  float stddev = 0;   // else N(0, stddev)
+
+  friend bool operator==(const InitialValues&, const InitialValues&) = default;
+};
+
+struct Parameter {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::kFloat32;
+  UnitId unit = kNone;
+  int64_t unit_offset = 0;   // elements from the start of the unit's flat vector
+  bool weight_decay = true;  // false for norms and biases
+  InitialValues initial;
+  std::vector<ExportedName> exported;
+
+  friend bool operator==(const Parameter&, const Parameter&) = default;
+};
+
+struct Unit {
+  std::string name;
+  std::vector<ParameterId> parameters;
+  int64_t elements = 0;   // of the flat vector, before the padding that sharding adds
+  bool trainable = true;  // false: frozen; it has parameters and no other state, and no gradient is computed
+};
+
+struct ParameterTable {
+  std::vector<Unit> units;
+  std::vector<Parameter> parameters;
+  std::vector<StateSpec> states = {ParameterState()};  // of every trainable unit; frozen ones have the first only
+
+  bool HasState(UnitId unit, StateId state) const { return state == kParameterState || units[unit].trainable; }
+  // Sum of parameter elements, padding not counted.
+  int64_t ParameterCount() const;
+
+  UnitId AddUnit(Unit unit);
+  // At the end of its unit's flat vector, which fixes its unit_offset.
+  ParameterId AddParameter(Parameter parameter);
+
+  // The first unit or parameter of that name at or behind number `from`. A CHECK failure if there is none, if it comes
+  // earlier, or if it is not what the caller describes: its unit_offset and a unit's parameters and elements aside.
+  UnitId MatchUnit(const Unit& unit, UnitId from) const;
+  ParameterId MatchParameter(Parameter parameter, ParameterId from) const;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_PARAMETER_TABLE_H_
