@@ -23,6 +23,12 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 
+// OpenBLAS's own, which it exports but declares nowhere; absent from builds that hide them.
+extern "C" {
+__attribute__((weak)) void* blas_memory_alloc(int unused);
+__attribute__((weak)) void blas_memory_free(void* memory);
+}
+
 namespace angel_ptm {
 namespace {
 
@@ -97,42 +103,57 @@ void Terminate() {
   EndWith(sentence);
 }
 
-// OpenBLAS takes this much address space for every thread that multiplies, and tries without end where a limit forbids
-// it. For those of all cores it does so when it is loaded.
+// OpenBLAS takes this much memory for every thread that multiplies, and tries without end where a limit forbids it. For
+// those of all cores it does so when it is loaded.
 constexpr size_t kBlasBytesPerThread = size_t{128} << 20;
 
-bool AddressSpaceIsLimited() {
+bool IsLimited(int resource) {
   rlimit limit = {};
-  return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
+bool MappingsAreLimited() { return IsLimited(RLIMIT_AS) || IsLimited(RLIMIT_DATA); }
 
-// Whether as much address space is left for the matrix products of so many threads.
+// Whether the limits leave as much for the matrix products of so many threads. Writable: others are no data.
 bool CanMultiply(int threads) {
   const size_t bytes = kBlasBytesPerThread * static_cast<size_t>(threads);
-  void* const space = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const space = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (space != MAP_FAILED) munmap(space, bytes);
   return space != MAP_FAILED;
 }
 
-constexpr char kAddressSpaceSentence[] =
-    "the limit of %s KiB of address space (ulimit -v) is too low: matrix products of %d threads take %zu KiB";
+// Has OpenBLAS take the memory of so many threads now, while it is there: it keeps what it ever had, and what is mapped
+// later cannot take it away. False if there is not as much.
+bool TakeBlasMemory(int threads) {
+  if (blas_memory_alloc == nullptr || blas_memory_free == nullptr) return CanMultiply(threads);
+  std::vector<void*> taken;
+  while (static_cast<int>(taken.size()) < threads && CanMultiply(1)) taken.push_back(blas_memory_alloc(0));
+  for (void* memory : taken) blas_memory_free(memory);
+  return static_cast<int>(taken.size()) == threads;
+}
+
+constexpr char kBlasSentence[] =
+    "the limits of %s KiB of address space (ulimit -v) and %s KiB of data (ulimit -d) are too low: matrix products of "
+    "%d threads take %zu KiB";
+void PrintBlasSentence(char (&sentence)[320], int threads) {
+  std::snprintf(sentence, sizeof(sentence), kBlasSentence, LimitText(RLIMIT_AS, 1024).text,
+                LimitText(RLIMIT_DATA, 1024).text, threads, kBlasBytesPerThread / 1024 * static_cast<size_t>(threads));
+}
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 constexpr int kBlasCoresMax = 128;  // of Debian's build; one for more takes no less
 
 // Called before the libraries' own start, so it uses nothing but the C library.
-void CheckAddressSpace() {
-  if (!AddressSpaceIsLimited()) return;
+void CheckBlasMemory() {
+  if (!MappingsAreLimited()) return;
   cpu_set_t usable;
   const int cores = sched_getaffinity(0, sizeof(usable), &usable) == 0 ? CPU_COUNT(&usable) : 1;
   const int threads = cores < kBlasCoresMax ? cores : kBlasCoresMax;
   if (CanMultiply(threads)) return;
   char sentence[320];
-  std::snprintf(sentence, sizeof(sentence), kAddressSpaceSentence, LimitText(RLIMIT_AS, 1024).text, threads,
-                kBlasBytesPerThread / 1024 * static_cast<size_t>(threads));
+  PrintBlasSentence(sentence, threads);
   EndWith(sentence);
 }
-__attribute__((section(".preinit_array"), used)) void (*const check_address_space)() = CheckAddressSpace;
+__attribute__((section(".preinit_array"), used)) void (*const check_blas_memory)() = CheckBlasMemory;
 #endif
 
 void* WaitForAll(void* all_started) {
@@ -162,16 +183,16 @@ absl::Status CheckThreads(int kernel_threads, int other_threads) {
     error = pthread_create(&thread, nullptr, WaitForAll, &all_started);
     if (error == 0) threads.push_back(thread);
   }
-  const bool can_multiply = !AddressSpaceIsLimited() || CanMultiply(kernel_threads);
+  const bool can_multiply = error != 0 || !MappingsAreLimited() || TakeBlasMemory(kernel_threads);
   all_started.count_down();
   for (const pthread_t thread : threads) pthread_join(thread, nullptr);
   if (error == 0 && can_multiply) return absl::OkStatus();
-  char sentence[400];
   if (error == 0) {
-    std::snprintf(sentence, sizeof(sentence), kAddressSpaceSentence, LimitText(RLIMIT_AS, 1024).text, kernel_threads,
-                  kBlasBytesPerThread / 1024 * static_cast<size_t>(kernel_threads));
+    char sentence[320];
+    PrintBlasSentence(sentence, kernel_threads);
     return absl::ResourceExhaustedError(sentence);
   }
+  char sentence[400];
   std::snprintf(sentence, sizeof(sentence), kThreadSentence, count, std::strerror(error),
                 LimitText(RLIMIT_NPROC, 1).text, LimitText(RLIMIT_AS, 1024).text);
   return absl::ResourceExhaustedError(absl::StrCat(sentence, "; ", threads.size(), " could be started"));

@@ -57,6 +57,18 @@ if [[ -z ${SANITIZED:-} ]]; then
       "$program" train "${common[@]}" --set "output.directory=$work/space" --set numerics.threads_per_rank=4
     sentence "$kib KiB of address space"
   done
+  # Between what is refused and what is enough: a run or a sentence, libgomp's own if its threads are what is missing,
+  # and never silence.
+  for limit in "v 700000 2" "v 760000 2" "v 950000 4" "v 1050000 4" "d 100000 2" "d 400000 2" "d 500000 2"; do
+    read -r kind kib threads <<< "$limit"
+    code=0
+    output=$(timeout -k 1 60 bash -c "ulimit -$kind $kib; exec \"\$@\"" - "$program" train "${common[@]}" \
+      --set "output.directory=$work/space" --set "numerics.threads_per_rank=$threads" 2>&1) || code=$?
+    rm -rf "$work/space"
+    [[ $code -eq 0 || ( $code -eq 1 && $(grep -cE "^(angel-ptm|libgomp): " <<< "$output") -eq 1 ) ]] ||
+      failed "ulimit -$kind $kib with $threads threads: exit $code and: $output"
+    echo "ok ulimit -$kind $kib with $threads threads: exit $code"
+  done
   expect "too many threads for the address space" 1 "address space (ulimit -v)" timeout -k 1 60 bash -c \
     'ulimit -v 1500000; exec "$@"' - "$program" train "${common[@]}" --set "output.directory=$work/space" \
     --set numerics.threads_per_rank=16

@@ -160,7 +160,7 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
     "${common[@]}" --set "output.directory=$work/refused" --set batch.global_batch_sequences=2
   stage() { echo "$program" train "${common[@]}" --set "output.directory=$work/refused" --set "sharding.zero_stage=$1"; }
   # shellcheck disable=SC2046  # words of a command
-  refused "ranks with different configurations" "rank 1 plans #2 reduce-scatter" with_ranks 1 $(stage 3) : -np 1 $(stage 2)
+  refused "ranks with different configurations" "rank 1 plans #0 reduce-scatter" with_ranks 1 $(stage 3) : -np 1 $(stage 2)
 fi
 
 finish "all user errors are answered"
