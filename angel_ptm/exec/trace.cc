@@ -26,9 +26,9 @@ std::string Microseconds(int64_t ns) { return absl::StrFormat("%d.%03d", ns / 10
 
 Trace::Trace(const Plan& plan, int64_t micro_batches, int64_t first_step, int64_t steps)
     : first_step_(first_step), end_step_(first_step + steps) {
+  // At most: what holds both parts takes the place of the two apart, but may have more moves.
   std::array<int64_t, kLaneCount> in_step = {};
   for (const Segment& segment : plan.segments) {
-    if (segment.computes && segment.updates) continue;  // takes the place of the two apart
     for (const Step& step : segment.steps) in_step[static_cast<int>(step.lane)] += segment.updates ? 1 : micro_batches;
   }
   for (int lane = 0; lane < kLaneCount; ++lane) spans_[lane].reserve(static_cast<size_t>(in_step[lane] * steps));

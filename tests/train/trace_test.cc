@@ -97,6 +97,17 @@ TEST_F(TraceTest, StepsThatTheRunDoesNotPlayAreSaid) {
   EXPECT_THAT(resumed.text, HasSubstr("warning: no trace: the run has not played steps 0 to 0"));
 }
 
+// The segment of an update and a micro-batch may move more than the two apart.
+TEST(TraceJsonTest, ThereIsRoomForTheSegmentOfBoth) {
+  Plan plan;
+  plan.segments = {{.name = "micro-step", .computes = true, .steps = {{}}},
+                   {.name = "update", .updates = true, .steps = {{}}},
+                   {.name = "both", .computes = true, .updates = true, .steps = std::vector<Step>(7)}};
+  Trace trace(plan, 2, 0, 1);
+  for (int i = 0; i < 1 + 7; ++i) trace.Add(Lane::kCompute, {.segment = "both", .name = "step"});
+  EXPECT_EQ(trace.spans(Lane::kCompute).size(), 8u);
+}
+
 TEST(TraceJsonTest, NamesAreQuoted) {
   Segment segment{.name = "micro-step", .computes = true, .steps = {{}}};
   Plan plan;
