@@ -28,9 +28,13 @@ TEST_P(FullMatrixTest, SameBits) {
     }
     if (!matrix.compares()) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("%s, %d ranks: %lld cases, %lld of them moved pages, %lld differ; %.0f s\n",
-                GetParam().transport.c_str(), GetParam().size, static_cast<long long>(matrix.counts().cases),
-                static_cast<long long>(matrix.counts().moved), static_cast<long long>(differences), seconds);
+    const ParityMatrix::Counts& counts = matrix.counts();
+    std::printf(
+        "%s, %d ranks: %lld cases, %lld of them moved pages, %lld of %lld had room to join, %lld differ; %.0f s\n",
+        GetParam().transport.c_str(), GetParam().size, static_cast<long long>(counts.cases),
+        static_cast<long long>(counts.moved), static_cast<long long>(counts.joined),
+        static_cast<long long>(counts.to_join), static_cast<long long>(differences), seconds);
+    EXPECT_GT(counts.joined, counts.to_join * 9 / 10);
   });
 }
 

@@ -18,6 +18,7 @@ TEST_P(OffloadParityTest, SameBitsForAllPairsOfAxes) {
       EXPECT_EQ(matrix.Check(axes), absl::OkStatus());
     }
     EXPECT_GT(matrix.counts().moved, 0);
+    EXPECT_GT(matrix.counts().joined, 0);
   });
 }
 

@@ -56,6 +56,8 @@ absl::Status ParityMatrix::Check(const Axes& axes) {
   ++counts_.cases;
   counts_.moved += result.moves > 0;
   counts_.moves += result.moves;
+  counts_.to_join += axes.joined;
+  counts_.joined += result.joined;
   if (!compares_) return absl::OkStatus();
   ASSIGN_OR_RETURN(const TinyResult* reference, Reference(axes));
   if (const std::string difference = result.Difference(*reference); !difference.empty()) {

@@ -24,8 +24,9 @@ class ParityMatrix {
  public:
   struct Counts {
     int64_t cases = 0;
-    int64_t moved = 0;  // cases whose Plan moves pages
-    int64_t moves = 0;  // kMove steps of their Plans
+    int64_t moved = 0;                // cases whose Plan moves pages
+    int64_t moves = 0;                // kMove steps of their Plans
+    int64_t to_join = 0, joined = 0;  // cases whose updates should run beside the next step, and that had room for it
   };
 
   // `folder` exists and is seen by all ranks; checkpoints come and go in it. A process that does not compare

@@ -29,6 +29,7 @@ void ExpectSameBits(TinyRun run) {
         const auto result = TrainLocally(run, world);
         ASSERT_TRUE(result.ok()) << result.status();
         EXPECT_EQ(result->Difference(*plain), "");
+        EXPECT_EQ(result->joined, run.join);
       }
     }
   }

@@ -116,10 +116,10 @@ class Rank {
                                 return 0.0;
                               },
                           .decide = decide};
-    const bool begun = std::exchange(begun_, run_.join && step + 1 < run_.steps);
-    const Program* const program = plan_.FindProgram(begun, begun_);
-    if (program == nullptr) return absl::InternalError("the plan cannot join");
-    return executor_->Run(*program, step, run_.accumulation, hooks);
+    const bool can_join = plan_.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr;
+    const bool begun = std::exchange(begun_, run_.join && can_join && step + 1 < run_.steps);
+    result.joined |= begun_;
+    return executor_->Run(*plan_.FindProgram(begun, begun_), step, run_.accumulation, hooks);
   }
 
   absl::Status Collect(TinyResult& result) {

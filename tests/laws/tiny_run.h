@@ -32,7 +32,7 @@ struct TinyRun {
   int prefetch_steps = 4;
   int accumulation = 1;
   double ema_decay = 0;  // of an average of the weights; 0: none
-  bool join = false;     // play each update beside the next step's first micro-step
+  bool join = false;     // play each update beside the next step's first micro-step, if holes leave room for that
   int steps = 3;         // the run ends before this step
   int threads = 1;
   uint64_t seed = 7;
@@ -55,7 +55,8 @@ struct TinyResult {
   std::vector<std::vector<float>> parameters,
       moments;  // by unit: whole vectors, all other saved states one after the other
   int64_t device_arena_bytes = 0, host_arena_bytes = 0;
-  int64_t moves = 0;  // kMove steps of the micro-step and the update
+  int64_t moves = 0;    // kMove steps of the micro-step and the update
+  bool joined = false;  // updates were played beside the next step's first micro-step
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
   std::vector<int64_t> state_bytes;  // by state: what rank 0 stores, on all tiers
   std::string checkpoint;            // saved at the end
