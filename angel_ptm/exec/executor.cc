@@ -22,6 +22,12 @@ struct NormMessage {
   double vote = 0;
 };
 
+// Where a micro-batch stands in its step: the first one overwrites the reduced gradients, the others add to them; the
+// last one completes them, and their squares are summed as they are reduced.
+struct MicroBatch {
+  bool first = true, last = true;
+};
+
 using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
 
 class LaneExecutor : public Executor {

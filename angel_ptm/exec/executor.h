@@ -6,16 +6,13 @@
 #ifndef ANGEL_PTM_EXEC_EXECUTOR_H_
 #define ANGEL_PTM_EXEC_EXECUTOR_H_
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include "angel_ptm/base/fixed_point.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/exec/non_finite.h"
@@ -51,12 +48,6 @@ struct Machine {
   // the compute lane has, so that the host-compute lane is one thread beside it.
   const KernelTable* host_kernels = nullptr;
   Trace* trace = nullptr;  // null: nothing is traced; of one Executor only
-};
-
-// Where a micro-batch stands in its step: the first one overwrites the reduced gradients, the others add to them; the
-// last one completes them, and their squares are summed as they are reduced.
-struct MicroBatch {
-  bool first = true, last = true;
 };
 
 // What every rank learns at the end of a step's gradient norm: the same numbers on all ranks.

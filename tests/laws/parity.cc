@@ -66,6 +66,8 @@ absl::Status ParityMatrix::Check(const Axes& axes) {
   if (const int64_t budget = RunOf(axes, axes.zero_stage).device_bytes; result.device_arena_bytes > budget) {
     return absl::InternalError(absl::StrCat("took ", result.device_arena_bytes, " of ", budget, " bytes"));
   }
+  // Holes may leave no room only at the tightest budget.
+  if (axes.joined && !result.joined && axes.budget_percent >= 60) return absl::InternalError("no update joined");
   // Recomputation alone may save enough at 60 %.
   const bool must_move = axes.budget_percent < 60 || (axes.budget_percent < 100 && !axes.recompute);
   if (must_move && result.moves == 0) return absl::InternalError("nothing moved");
