@@ -7,21 +7,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/cpu/bf16.h"
+
 namespace angel_ptm {
-
-inline constexpr int kVectorLanes = 16;
-using Vector = float __attribute__((vector_size(kVectorLanes * sizeof(float))));
-using UnalignedVector = float __attribute__((vector_size(kVectorLanes * sizeof(float)), aligned(4), may_alias));
-
-// x[i .. i + kVectorLanes), zero from n on.
-inline void LoadLanes(Vector& to, const float* x, int64_t i, int64_t n) {
-  if (i + kVectorLanes <= n) {
-    to = *reinterpret_cast<const UnalignedVector*>(x + i);
-  } else {
-    to = Vector{};
-    for (int lane = 0; i + lane < n; ++lane) to[lane] = x[i + lane];
-  }
-}
 
 // sum of a[i] * b[i] * ..., i in [0, n): lane by lane in four chains, which hide the latency of an addition, then
 // across.

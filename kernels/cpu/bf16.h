@@ -1,0 +1,92 @@
+// What elements are in memory, fp32 or bf16, and their way to and from the fp32 that all arithmetic is done in. Integer
+// operations throughout: the same bits on every instruction set (AVX-512's own conversion takes subnormals for zero).
+#ifndef ANGEL_PTM_KERNELS_CPU_BF16_H_
+#define ANGEL_PTM_KERNELS_CPU_BF16_H_
+
+#include <bit>
+#include <cstdint>
+
+#include "angel_ptm/base/dtype.h"
+
+namespace angel_ptm {
+
+// The upper half of an IEEE single: 8 bits of exponent, 7 of fraction. Storage only; it has no arithmetic.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// Exact; NaN keeps its payload.
+inline float ToFloat(BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+
+// Rounded to nearest, ties to even, overflow to infinity, subnormals kept; NaN stays NaN and becomes quiet.
+inline BFloat16 ToBFloat16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const uint32_t quiet = (bits >> 16) | 0x40u;
+  return {static_cast<uint16_t>(x == x ? nearest : quiet)};
+}
+
+// For bodies that are written once for both types: fp32 passes unchanged.
+inline float ToFloat(float x) { return x; }
+template <typename T>
+T Rounded(float x);
+template <>
+inline float Rounded<float>(float x) {
+  return x;
+}
+template <>
+inline BFloat16 Rounded<BFloat16>(float x) {
+  return ToBFloat16(x);
+}
+
+// fn(T()) with the type of elements that are kFloat32 or kBFloat16.
+template <typename Fn>
+void WithElements(DType dtype, const Fn& fn) {
+  if (dtype == DType::kBFloat16) return fn(BFloat16());
+  fn(float());
+}
+
+inline constexpr int kVectorLanes = 16;
+using Vector = float __attribute__((vector_size(kVectorLanes * sizeof(float))));
+using UnalignedVector = float __attribute__((vector_size(kVectorLanes * sizeof(float)), aligned(4), may_alias));
+using VectorBits = uint32_t __attribute__((vector_size(kVectorLanes * sizeof(uint32_t))));
+using VectorHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t))));
+using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t)), aligned(2), may_alias));
+
+// to = x[0 .. kVectorLanes).
+inline void LoadVector(Vector& to, const float* x) { to = *reinterpret_cast<const UnalignedVector*>(x); }
+inline void LoadVector(Vector& to, const BFloat16* x) {
+  const VectorHalves halves = *reinterpret_cast<const UnalignedHalves*>(x);
+  to = reinterpret_cast<Vector>(__builtin_convertvector(halves, VectorBits) << 16);
+}
+
+// y[0 .. kVectorLanes) = from, rounded to T.
+inline void StoreVector(float* y, const Vector& from) { *reinterpret_cast<UnalignedVector*>(y) = from; }
+inline void StoreVector(BFloat16* y, const Vector& from) {
+  for (int lane = 0; lane < kVectorLanes; ++lane) y[lane] = ToBFloat16(from[lane]);
+}
+
+// to = x[i .. i + kVectorLanes), zero from n on.
+template <typename T>
+inline void LoadLanes(Vector& to, const T* x, int64_t i, int64_t n) {
+  if (i + kVectorLanes <= n) {
+    LoadVector(to, x + i);
+  } else {
+    to = Vector{};
+    for (int lane = 0; i + lane < n; ++lane) to[lane] = ToFloat(x[i + lane]);
+  }
+}
+
+// y[i .. i + kVectorLanes) = from, rounded to T; elements from n on stay as they are.
+template <typename T>
+inline void StoreLanes(T* y, const Vector& from, int64_t i, int64_t n) {
+  if (i + kVectorLanes <= n) {
+    StoreVector(y + i, from);
+  } else {
+    for (int lane = 0; i + lane < n; ++lane) y[i + lane] = Rounded<T>(from[lane]);
+  }
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CPU_BF16_H_
