@@ -1,0 +1,249 @@
+#include "kernels/cpu/bf16_panels.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#if defined(__AMX_BF16__)
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "angel_ptm/base/check.h"
+#elif defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+namespace angel_ptm {
+namespace {
+
+using Words = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
+using Halves = uint16_t __attribute__((vector_size(kWordLanes * 2), aligned(2), may_alias));
+
+constexpr int64_t kStepDepth = kPairWidth * kWordLanes;  // elements of k in one vector of words
+
+void Store(uint32_t* to, Words words) { *reinterpret_cast<Words*>(to) = words; }
+
+// kWordLanes elements, each in the lower half of a word.
+Words Extend(const BFloat16* p) { return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words); }
+
+// The words of one line over kStepDepth of k.
+Words LoadAlong(const BFloat16* p) {
+  if constexpr (kPairWidth == 2) return *reinterpret_cast<const Words*>(p);
+  return Extend(p) << 16;
+}
+
+// One word of each of kWordLanes lines that lie side by side.
+Words LoadAcross(const BFloat16* p, int64_t k_stride) {
+  if constexpr (kPairWidth == 2) return Extend(p) | (Extend(p + k_stride) << 16);
+  return Extend(p) << 16;
+}
+
+// A copy of the lines [0, n) and k in [0, depth) of a step, which is zero elsewhere.
+struct PaddedStep {
+  alignas(64) BFloat16 elements[kWordLanes * kStepDepth] = {};
+  Lines lines;
+
+  PaddedStep(const Lines& from, int64_t n, int64_t depth) {
+    lines = from.k == 1 ? Lines{elements, kStepDepth, 1} : Lines{elements, 1, kWordLanes};
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t k = 0; k < depth; ++k)
+        elements[i * lines.line + k * lines.k] = from.data[i * from.line + k * from.k];
+    }
+  }
+};
+
+// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it.
+template <int kDistance, int... kLane>
+void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
+  for (int i = 0; i < kWordLanes; ++i) {
+    if (i & kDistance) continue;
+    const Words low = rows[i], high = rows[i + kDistance];
+    rows[i] = __builtin_shufflevector(low, high, ((kLane & kDistance) ? kWordLanes + kLane - kDistance : kLane)...);
+    rows[i + kDistance] =
+        __builtin_shufflevector(low, high, ((kLane & kDistance) ? kWordLanes + kLane : kLane + kDistance)...);
+  }
+}
+
+void Transpose(Words (&rows)[kWordLanes]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kWordLanes>();
+  if constexpr (kWordLanes > 8) ExchangeSquares<8>(rows, lanes);
+  if constexpr (kWordLanes > 4) ExchangeSquares<4>(rows, lanes);
+  ExchangeSquares<2>(rows, lanes);
+  ExchangeSquares<1>(rows, lanes);
+}
+
+// words[i] are those of line i (kAlong) or the i-th of all lines (else), of a whole step.
+template <bool kAlong>
+void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
+  for (int i = 0; i < kWordLanes; ++i) {
+    words[i] = x.k == 1 ? LoadAlong(x.data + i * x.line) : LoadAcross(x.data + i * kPairWidth * x.k, x.k);
+  }
+  if ((x.k == 1) != kAlong) Transpose(words);
+}
+
+// The same of `n` lines and `depth` of k.
+template <bool kAlong>
+void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
+  if (n >= kWordLanes && depth >= kStepDepth) return LoadStep<kAlong>(words, x);
+  const PaddedStep padded(x, std::min<int64_t>(n, kWordLanes), std::min(depth, kStepDepth));
+  LoadStep<kAlong>(words, padded.lines);
+}
+
+}  // namespace
+
+void PackRowPanel(uint32_t* panel, const Lines& a, int64_t lines, int64_t depth) {
+  const int64_t rows = std::min<int64_t>(kTileRows, lines);
+  for (int64_t row = 0; row < rows; row += kWordLanes) {
+    const int64_t n = std::min<int64_t>(kWordLanes, rows - row);
+    for (int64_t k = 0; k < depth; k += kStepDepth) {
+      const Lines step = a.At(row, k);
+      uint32_t* const to = panel + row * kPanelWords + k / kPairWidth;
+      if (step.k == 1 && depth - k >= kStepDepth) {
+        for (int64_t i = 0; i < n; ++i) Store(to + i * kPanelWords, LoadAlong(step.data + i * step.line));
+        continue;
+      }
+      Words words[kWordLanes];
+      LoadStep<true>(words, step, lines - row, depth - k);
+      for (int64_t i = 0; i < n; ++i) Store(to + i * kPanelWords, words[i]);
+    }
+  }
+}
+
+void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t depth) {
+  for (int64_t column = 0; column < kTileColumns; column += kWordLanes) {
+    for (int64_t k = 0; k < depth; k += kStepDepth) {
+      Words words[kWordLanes] = {};
+      if (column < lines) LoadStep<false>(words, b.At(column, k), lines - column, depth - k);
+      uint32_t* const to = panel + k / kPairWidth * kTileColumns + column;
+      for (int i = 0; i < kWordLanes; ++i) Store(to + i * kTileColumns, words[i]);
+    }
+  }
+}
+
+#if defined(__AMX_BF16__)
+
+namespace {
+
+// The operand of ldtilecfg (Intel SDM, volume 1, 18.3): all eight tiles have 16 rows of 64 bytes.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Linux gives a process the tile registers on request.
+bool RequestTileRegisters() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+TileRegisters::TileRegisters() {
+  static const bool granted = RequestTileRegisters();
+  APTM_CHECK(granted, "Linux refuses AMX's tile registers to this process");
+  static constexpr TileConfig kConfig;
+  _tile_loadconfig(&kConfig);
+}
+
+TileRegisters::~TileRegisters() { _tile_release(); }
+
+// Tiles 0 to 3 are the sums of 2 x 2 squares, 4 and 5 rows, 6 and 7 columns.
+void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth, int64_t rows,
+                    bool continues) {
+  constexpr int kRowBytes = kPanelWords * 4, kColumnBytes = kTileColumns * 4;
+  float* const lower = sums + kWordLanes * kTileColumns;
+  const bool two_rows = rows > kWordLanes;
+  if (continues) {
+    _tile_loadd(0, sums, kColumnBytes);
+    _tile_loadd(1, sums + kWordLanes, kColumnBytes);
+    _tile_loadd(2, lower, kColumnBytes);
+    _tile_loadd(3, lower + kWordLanes, kColumnBytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const int64_t words = PanelWords(depth);
+  for (int64_t word = 0; word < words; word += kWordLanes) {
+    _tile_loadd(6, column_panel + word * kTileColumns, kColumnBytes);
+    _tile_loadd(7, column_panel + word * kTileColumns + kWordLanes, kColumnBytes);
+    _tile_loadd(4, row_panel + word, kRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if (!two_rows) continue;
+    _tile_loadd(5, row_panel + kWordLanes * kPanelWords + word, kRowBytes);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums, kColumnBytes);
+  _tile_stored(1, sums + kWordLanes, kColumnBytes);
+  if (!two_rows) return;
+  _tile_stored(2, lower, kColumnBytes);
+  _tile_stored(3, lower + kWordLanes, kColumnBytes);
+}
+
+#else
+
+namespace {
+
+constexpr int kVectors = kTileColumns / kWordLanes;
+using Sums = float __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
+
+#if defined(__AVX512BF16__)
+void MultiplyAdd(Sums& sum, uint32_t a, Words b) {
+  sum = static_cast<Sums>(
+      _mm512_dpbf16_ps(static_cast<__m512>(sum), (__m512bh)_mm512_set1_epi32(static_cast<int>(a)), (__m512bh)b));
+}
+#else
+void MultiplyAdd(Sums& sum, uint32_t a, Words b) { sum += std::bit_cast<float>(a) * (Sums)b; }
+#endif
+
+template <int kRows>
+void MultiplyRows(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t words, bool continues) {
+  Sums sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] = continues ? *reinterpret_cast<const Sums*>(sums + r * kTileColumns + v * kWordLanes) : Sums{};
+    }
+  }
+  for (int64_t word = 0; word < words; ++word, column_panel += kTileColumns) {
+    Words b[kVectors];
+    for (int v = 0; v < kVectors; ++v) b[v] = *reinterpret_cast<const Words*>(column_panel + v * kWordLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const uint32_t a = row_panel[r * kPanelWords + word];
+      for (int v = 0; v < kVectors; ++v) MultiplyAdd(sum[r][v], a, b[v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      *reinterpret_cast<Sums*>(sums + r * kTileColumns + v * kWordLanes) = sum[r][v];
+    }
+  }
+}
+
+using MultiplyRowsFunction = void (*)(float*, const uint32_t*, const uint32_t*, int64_t, bool);
+template <int... kIndex>
+constexpr std::array<MultiplyRowsFunction, sizeof...(kIndex)> RowFunctions(std::integer_sequence<int, kIndex...>) {
+  return {&MultiplyRows<kIndex + 1>...};
+}
+constexpr auto kMultiplyRows = RowFunctions(std::make_integer_sequence<int, kTileRows>());  // by rows - 1
+
+}  // namespace
+
+TileRegisters::TileRegisters() = default;
+TileRegisters::~TileRegisters() = default;
+
+void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth, int64_t rows,
+                    bool continues) {
+  const int64_t words = (depth + kPairWidth - 1) / kPairWidth;
+  kMultiplyRows[rows - 1](sums, row_panel, column_panel, words, continues);
+}
+
+#endif
+
+}  // namespace angel_ptm

@@ -1,0 +1,139 @@
+// Goto & van de Geijn 2008 with both operands packed. Columns of op(b), as many as fit L2 per kPanelDepth of k, are
+// packed over all of k for all threads; then a grid of blocks of rows meets them, each block packing its rows as it
+// goes through k. Sums wait in fp32 tiles until the last k, so c is touched once.
+#include "kernels/cpu/bf16_product.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/cpu/bf16_panels.h"
+#include "kernels/cpu/parallel.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kBlockPanels = kTileRows > 16 ? 4 : 8;  // row panels per block: at least 112 rows where registers do
+constexpr int64_t kColumnsMax = 512, kColumnsMin = 128;   // columns packed at a time
+constexpr int64_t kPackedWords = int64_t{2} << 20;        // what they may take, unless kColumnsMin take more
+
+int64_t Panels(int64_t lines, int64_t lines_per_panel) { return (lines + lines_per_panel - 1) / lines_per_panel; }
+
+// How a product is cut.
+struct Blocking {
+  int64_t column_words;   // of one column panel over all of k
+  int64_t column_panels;  // packed at a time, at most
+  int64_t row_panels;     // of one block, at most
+  int64_t shared_words;   // for packed columns
+  int64_t rows_words;     // per thread, for packed rows
+  int64_t sums_words;     // per thread, for tiles that wait: a block's, or one if k is a single panel
+
+  Blocking(int64_t m, int64_t n, int64_t k) : column_words(PanelWords(k) * kTileColumns) {
+    const int64_t least = kColumnsMin / kTileColumns,
+                  most = std::min(kColumnsMax / kTileColumns, Panels(n, kTileColumns));
+    column_panels = std::min(most, std::max(least, kPackedWords / column_words));
+    row_panels = std::min(kBlockPanels, Panels(m, kTileRows));
+    // None of the three is larger for a smaller m, n or k.
+    shared_words = std::min(most * column_words, std::max(least * column_words, kPackedWords));
+    rows_words = row_panels * kTileRows * kPanelWords;
+    sums_words = (k <= kPanelDepth ? 1 : most * row_panels) * kTileElements;
+  }
+  int64_t thread_words() const { return rows_words + sums_words; }
+};
+
+// c (+)= sums of the first rows and columns of a tile.
+template <typename T, typename Columns>
+void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, Columns columns, bool accumulate) {
+  for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
+    if (accumulate) {
+      for (int64_t i = 0; i < columns; ++i) c[i] = Rounded<T>(ToFloat(c[i]) + sums[i]);
+    } else {
+      for (int64_t i = 0; i < columns; ++i) c[i] = Rounded<T>(sums[i]);
+    }
+  }
+}
+
+void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows, const float* sums) {
+  const int64_t columns = std::min<int64_t>(kTileColumns, p.n - column);
+  WithElements(p.c.dtype, [&](auto element) {
+    auto* const c = p.c.as<decltype(element)>() + row * p.ldc + column;
+    if (columns == kTileColumns) {
+      Finish(c, p.ldc, sums, rows, std::integral_constant<int64_t, kTileColumns>(), p.accumulate);
+    } else {
+      Finish(c, p.ldc, sums, rows, columns, p.accumulate);
+    }
+  });
+}
+
+// The columns packed at present.
+struct PackedColumns {
+  const uint32_t* words;
+  int64_t first;  // panel of op(b)
+};
+
+// One block: row panels `rows` meet column panels `columns`, both counted from those of the whole product.
+void MultiplyBlock(const Bf16Product& p, const Blocking& blocking, PartRange rows, PartRange columns,
+                   const PackedColumns& packed, uint32_t* scratch) {
+  const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
+  const auto rows_of = [&](int64_t panel) { return std::min<int64_t>(kTileRows, p.m - panel * kTileRows); };
+  const auto row_panel = [&](int64_t panel) { return scratch + (panel - rows.begin) * kTileRows * kPanelWords; };
+  float* const sums = reinterpret_cast<float*>(scratch + blocking.rows_words);
+  for (int64_t k = 0; k < p.k; k += kPanelDepth) {
+    const int64_t depth = std::min(kPanelDepth, p.k - k);
+    for (int64_t i = rows.begin; i < rows.end; ++i)
+      PackRowPanel(row_panel(i), a.At(i * kTileRows, k), p.m - i * kTileRows, depth);
+    float* tile = sums;
+    for (int64_t j = columns.begin; j < columns.end; ++j) {
+      const uint32_t* const column_panel =
+          packed.words + (j - packed.first) * blocking.column_words + k / kPairWidth * kTileColumns;
+      for (int64_t i = rows.begin; i < rows.end; ++i) {
+        MultiplyPanels(tile, row_panel(i), column_panel, depth, rows_of(i), k > 0);
+        if (k + depth == p.k) FinishTile(p, i * kTileRows, j * kTileColumns, rows_of(i), tile);
+        if (p.k > kPanelDepth) tile += kTileElements;
+      }
+    }
+  }
+}
+
+void PackColumns(int threads, const Bf16Product& p, const Blocking& blocking, PartRange panels, uint32_t* words) {
+  const Lines b = {p.b, p.trans_b ? p.ldb : 1, p.trans_b ? 1 : p.ldb};
+  const int64_t pieces = Panels(p.k, kPanelDepth);
+  ParallelFor(threads, (panels.end - panels.begin) * pieces, [&](int64_t i) {
+    const int64_t panel = i / pieces, k = i % pieces * kPanelDepth, column = (panels.begin + panel) * kTileColumns;
+    PackColumnPanel(words + panel * blocking.column_words + k / kPairWidth * kTileColumns, b.At(column, k),
+                    p.n - column, std::min(kPanelDepth, p.k - k));
+  });
+}
+
+}  // namespace
+
+int64_t Bf16ProductWorkspace(int64_t m, int64_t n, int64_t k, int threads) {
+  const Blocking blocking(m, n, k);
+  return (blocking.shared_words + threads * blocking.thread_words()) * 4;
+}
+
+void MultiplyBf16(int threads, const Bf16Product& p, std::byte* workspace) {
+  const Blocking blocking(p.m, p.n, p.k);
+  uint32_t* const packed = reinterpret_cast<uint32_t*>(workspace);
+  uint32_t* const scratch = packed + blocking.shared_words;
+  const int64_t row_panels = Panels(p.m, kTileRows), column_panels = Panels(p.n, kTileColumns);
+  // As many blocks of rows for each thread; if the rows are too few for that, blocks of fewer columns.
+  const int64_t least = Panels(row_panels, blocking.row_panels);
+  const int64_t row_blocks = std::min(row_panels, Panels(least, threads) * threads);
+  const int64_t column_blocks = std::min(blocking.column_panels, Panels(threads, row_blocks));
+  for (int64_t first = 0; first < column_panels; first += blocking.column_panels) {
+    const PartRange panels = {first, std::min(column_panels, first + blocking.column_panels)};
+    PackColumns(threads, p, blocking, panels, packed);
+    ParallelRanges(threads, row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end, int part) {
+      const TileRegisters registers;
+      for (int64_t i = begin; i < end; ++i) {
+        PartRange columns = PartOf(panels.end - panels.begin, 1, column_blocks, i % column_blocks);
+        columns.begin += first;
+        columns.end += first;
+        MultiplyBlock(p, blocking, PartOf(row_panels, 1, row_blocks, i / column_blocks), columns, {packed, first},
+                      scratch + part * blocking.thread_words());
+      }
+    });
+  }
+}
+
+}  // namespace angel_ptm
