@@ -1,16 +1,22 @@
 #include "optim/adamw.h"
 
+#include <utility>
+
 #include "angel_ptm/base/check.h"
 
 namespace angel_ptm {
 
-std::vector<StateSpec> AdamWStates() {
+std::vector<StateSpec> AdamWStates(DType compute_type) {
   // Every micro-batch's reduction reads and writes the gradients. Each is reduced to the slices of its owners, so only
   // ranks that update everything (stage 0) need a whole vector.
-  return {ParameterState(),
-          {.name = "gradients", .saved = false, .touches_per_step = 4},
-          {.name = "moment1"},
-          {.name = "moment2"}};
+  std::vector<StateSpec> states = {ParameterState(compute_type),
+                                   {.name = "gradients", .saved = false, .touches_per_step = 4},
+                                   {.name = "moment1"},
+                                   {.name = "moment2"}};
+  if (compute_type != DType::kFloat32) {
+    states.push_back({.name = kMasterState, .saved = false, .start = StateSpec::Start::kParameters});
+  }
+  return states;
 }
 
 void AppendAdamW(Graph& graph) {
@@ -21,10 +27,9 @@ void AppendAdamW(Graph& graph) {
     for (int32_t p : graph.units()[u].parameters) {
       APTM_CHECK(graph.gradient_tensors[p] != kNone, graph.parameters()[p].name, " has no gradient");
     }
-    graph.ops.push_back({.kind = OpKind::kAdamW,
-                         .phase = Phase::kUpdate,
-                         .unit = u,
-                         .states = {kParameterState, kMoment1State, kMoment2State, kGradientState}});
+    std::vector<StateId> states = {kParameterState, kMoment1State, kMoment2State, kGradientState};
+    if (const StateId precise = PreciseState(graph.states()); precise != kParameterState) states.push_back(precise);
+    graph.ops.push_back({.kind = OpKind::kAdamW, .phase = Phase::kUpdate, .unit = u, .states = std::move(states)});
   }
 }
 

@@ -15,7 +15,8 @@ void AppendEma(Graph& graph) {
   APTM_CHECK(ema >= 0, "the run's table has no average");
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
     if (!graph.units()[u].trainable) continue;
-    graph.ops.push_back({.kind = OpKind::kEma, .phase = Phase::kUpdate, .unit = u, .states = {ema, kParameterState}});
+    const StateId weights = PreciseState(graph.states());
+    graph.ops.push_back({.kind = OpKind::kEma, .phase = Phase::kUpdate, .unit = u, .states = {ema, weights}});
   }
 }
 

@@ -28,21 +28,39 @@ struct RankResult {
   }
 };
 
-// The part of this rank's slice that lies within the unit, without padding.
-std::span<const float> CutPadding(const StateSlice& slice, const ManifestUnit& unit, int rank) {
+// The elements of this rank's slice that lie within the unit, without padding.
+int64_t ElementsToSave(const StateSlice& slice, const ManifestUnit& unit, int rank) {
   APTM_CHECK(slice.begin == rank * unit.slice_elements, unit.name, ": slice begins at ", slice.begin, ", rank ", rank,
              " owns from ", rank * unit.slice_elements);
   const int64_t n = std::clamp<int64_t>(unit.elements - slice.begin, 0, unit.slice_elements);
-  APTM_CHECK(static_cast<int64_t>(slice.data.size()) >= n, unit.name, ": slice of ", slice.data.size(), " of ", n);
-  return slice.data.first(static_cast<size_t>(n));
+  const size_t got = slice.rounded.empty() ? slice.data.size() : slice.rounded.size();
+  APTM_CHECK(static_cast<int64_t>(got) >= n, unit.name, ": slice of ", got, " of ", n);
+  return n;
 }
 
-std::string ChunkChecksums(std::span<const float> data) {
-  std::string text;
-  for (size_t at = 0; at < data.size(); at += kChecksumChunkElements) {
-    const size_t n = std::min<size_t>(kChecksumChunkElements, data.size() - at);
-    absl::StrAppend(&text, at == 0 ? "" : " ", ChecksumText(Xxh3(std::as_bytes(data.subspan(at, n)))));
+// Calls visit(values) -> absl::Status on each chunk of the slice's first n elements.
+template <typename Visit>
+absl::Status ForEachChunk(const StateSlice& slice, int64_t n, Visit&& visit) {
+  std::vector<float> widened;
+  for (int64_t at = 0; at < n; at += kChecksumChunkElements) {
+    const size_t first = static_cast<size_t>(at), count = static_cast<size_t>(std::min(kChecksumChunkElements, n - at));
+    if (slice.rounded.empty()) {
+      RETURN_IF_ERROR(visit(slice.data.subspan(first, count)));
+      continue;
+    }
+    widened.resize(count);
+    Widen(widened, slice.rounded.subspan(first, count));
+    RETURN_IF_ERROR(visit(std::span<const float>(widened)));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ChunkChecksums(const StateSlice& slice, int64_t n) {
+  std::string text;
+  RETURN_IF_ERROR(ForEachChunk(slice, n, [&](std::span<const float> chunk) {
+    absl::StrAppend(&text, text.empty() ? "" : " ", ChecksumText(Xxh3(std::as_bytes(chunk))));
+    return absl::OkStatus();
+  }));
   return text;
 }
 
@@ -51,7 +69,7 @@ std::string ChunkChecksums(std::span<const float> data) {
 absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& manifest, std::span<const StateSlice> own,
                            int rank, RankResult* result) {
   std::vector<SafetensorsTensor> tensors;
-  std::vector<std::span<const float>> data;
+  std::vector<std::pair<const StateSlice*, int64_t>> written;  // and how many elements
   SafetensorsMetadata metadata = {{"format", "angel-ptm checkpoint"},
                                   {"version", absl::StrCat(manifest.version)},
                                   {"step", absl::StrCat(manifest.step)},
@@ -59,16 +77,19 @@ absl::Status WriteRankFile(const std::string& path, const CheckpointManifest& ma
                                   {"world_size", absl::StrCat(manifest.world_size)}};
   for (const StateSlice& slice : own) {
     const ManifestUnit& unit = manifest.units[slice.unit];
-    const std::span<const float> values = CutPadding(slice, unit, rank);
-    if (values.empty()) continue;
+    const int64_t n = ElementsToSave(slice, unit, rank);
+    if (n == 0) continue;
     const std::string name = StateTensorName(slice.state, unit.name);
-    tensors.push_back({.name = name, .shape = {static_cast<int64_t>(values.size())}});
-    data.push_back(values);
+    tensors.push_back({.name = name, .shape = {n}});
+    written.emplace_back(&slice, n);
     metadata[absl::StrCat("begin:", name)] = absl::StrCat(slice.begin);
-    metadata[absl::StrCat("xxh3:", name)] = ChunkChecksums(values);
+    ASSIGN_OR_RETURN(metadata[absl::StrCat("xxh3:", name)], ChunkChecksums(slice, n));
   }
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors, metadata));
-  for (const std::span<const float> values : data) RETURN_IF_ERROR(writer.Append(std::as_bytes(values)));
+  for (const auto& [slice, n] : written) {
+    RETURN_IF_ERROR(
+        ForEachChunk(*slice, n, [&](std::span<const float> chunk) { return writer.Append(std::as_bytes(chunk)); }));
+  }
   RETURN_IF_ERROR(writer.Finish());
   result->file_bytes = writer.file_bytes();
   result->header_checksum = writer.header_checksum();

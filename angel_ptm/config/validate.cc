@@ -388,6 +388,10 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
   return checks.ToStatus();
 }
 
+DType ComputeType(const TrainConfig& config) {
+  return config.numerics().compute() == NumericsConfig::BF16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
 int64_t HeadDim(const HunyuanLmConfig& lm) {
   return lm.head_dim() != 0 ? lm.head_dim() : lm.hidden_size() / lm.num_attention_heads();
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 
@@ -30,6 +31,9 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts);
 
 // Checks what `prepare` relies on: data{} only, in the same form.
 absl::Status ValidatePrepare(const TrainConfig& config);
+
+// numerics.compute.
+DType ComputeType(const TrainConfig& config);
 
 // Of a valid model, 0 resolved.
 int64_t HeadDim(const HunyuanLmConfig& lm);

@@ -1,5 +1,6 @@
 #include "angel_ptm/exec/executor.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -170,6 +171,7 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
     bound.calls.back() = step.kind == StepKind::kCompute
                              ? BindKernel(graph_, op, operands)
                              : RulesOf(op.kind).bind_update({.address = operands,
+                                                             .type = graph_.table->compute_type(),
                                                              .begin = step.begin,
                                                              .count = step.count,
                                                              .no_decay = no_decay_[step.unit],
@@ -361,15 +363,26 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
   std::vector<StateView> views;
   for (const Home& home : layout.homes) {
     if (home.elements == 0) continue;
-    APTM_CHECK(layout.states[home.state].dtype == DType::kFloat32, layout.states[home.state].name);
     Tier& tier = home.range.tier == TierKind::kDevice ? *machine.device : *machine.host;
-    const std::span<float> stored(reinterpret_cast<float*>(tier.data() + home.range.offset),
-                                  static_cast<size_t>(home.elements));
-    const int64_t begin = layout.own_begin(home.unit), slice = layout.slices[home.unit].slice_elements;
-    const int64_t own = begin - layout.home_begin(home.unit, home.state);
-    views.push_back({home.unit, home.state, begin, stored.subspan(own, slice), stored});
+    views.push_back({.unit = home.unit,
+                     .state = home.state,
+                     .dtype = layout.states[home.state].dtype,
+                     .begin = layout.own_begin(home.unit),
+                     .slice_elements = layout.slices[home.unit].slice_elements,
+                     .stored_begin = layout.home_begin(home.unit, home.state),
+                     .stored_elements = home.elements,
+                     .data = tier.data() + home.range.offset});
   }
   return views;
+}
+
+void StateView::Write(int64_t at, std::span<const float> values) const {
+  APTM_CHECK(at >= 0 && at + static_cast<int64_t>(values.size()) <= stored_elements);
+  if (dtype == DType::kBFloat16) {
+    Round({reinterpret_cast<BFloat16*>(data) + at, values.size()}, values);
+  } else {
+    std::ranges::copy(values, stored().begin() + at);
+  }
 }
 
 }  // namespace angel_ptm

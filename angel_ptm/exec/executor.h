@@ -13,6 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "angel_ptm/base/bfloat16.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/exec/non_finite.h"
@@ -92,13 +95,35 @@ class Executor {
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
 };
 
-// This rank's own slice of a unit's state, as it lies at home: `begin` is its first element in the unit's flat vector.
+// A unit's state as this rank keeps it at home.
 struct StateView {
   UnitId unit = kNone;
   StateId state = kParameterState;
-  int64_t begin = 0;
-  std::span<float> own_slice;  // a part of `stored` if the state is not sharded
-  std::span<float> stored;     // all this rank keeps; first element at unit element 0 if not sharded, else at `begin`
+  DType dtype = DType::kFloat32;
+  int64_t begin = 0;            // of the rank's own slice, in elements of the unit's flat vector
+  int64_t slice_elements = 0;   // of the own slice
+  int64_t stored_begin = 0;     // of all that is kept: 0 if the state is not sharded, else `begin`
+  int64_t stored_elements = 0;  // of all that is kept
+  std::byte* data = nullptr;    // all that is kept
+
+  std::span<std::byte> bytes() const { return {data, static_cast<size_t>(stored_elements * SizeOf(dtype))}; }
+  // All that is kept, and the own slice. Of fp32 states only.
+  std::span<float> stored() const { return As<float>(DType::kFloat32, 0, stored_elements); }
+  std::span<float> own_slice() const { return As<float>(DType::kFloat32, begin - stored_begin, slice_elements); }
+  // The own slice of a bf16 state.
+  std::span<const BFloat16> own_slice_bf16() const {
+    return As<BFloat16>(DType::kBFloat16, begin - stored_begin, slice_elements);
+  }
+  // Elements [at, at + values.size()) of all that is kept become `values`, rounded to the state's type. Thread-safe for
+  // disjoint ranges.
+  void Write(int64_t at, std::span<const float> values) const;
+
+ private:
+  template <typename T>
+  std::span<T> As(DType type, int64_t first, int64_t count) const {
+    APTM_CHECK(dtype == type, "state ", state, " is ", Name(dtype));
+    return {reinterpret_cast<T*>(data) + first, static_cast<size_t>(count)};
+  }
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);
 

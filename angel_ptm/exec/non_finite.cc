@@ -1,9 +1,11 @@
 #include "angel_ptm/exec/non_finite.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
@@ -23,9 +25,16 @@ bool AllFinite(const float* values, int64_t n) {
   return true;
 }
 
-bool IsFiniteFp32(const Tensor& tensor, const void* data) {
-  return tensor.dtype != DType::kFloat32 || AllFinite(static_cast<const float*>(data), tensor.shape.elements());
+bool AllFinite(const BFloat16* values, int64_t n) {
+  return std::none_of(values, values + n, [](BFloat16 v) { return (v.bits & 0x7f80) == 0x7f80; });
 }
+
+// Elements [begin, begin + n) of the tensor; integers are finite.
+bool IsFinite(const Tensor& tensor, const void* data, int64_t begin, int64_t n) {
+  if (tensor.dtype == DType::kFloat32) return AllFinite(static_cast<const float*>(data) + begin, n);
+  return tensor.dtype != DType::kBFloat16 || AllFinite(static_cast<const BFloat16*>(data) + begin, n);
+}
+bool IsFinite(const Tensor& tensor, const void* data) { return IsFinite(tensor, data, 0, tensor.shape.elements()); }
 
 // The rows and columns of an output that its op gave values.
 bool OutputIsFinite(const Graph& graph, const Op& op, size_t output, const std::vector<const void*>& operands) {
@@ -33,7 +42,7 @@ bool OutputIsFinite(const Graph& graph, const Op& op, size_t output, const std::
   const OutputSlot& slot = RulesOf(op.kind).outputs[output];
   const void* const data = operands[op.inputs.size() + output];
   const bool blocks = slot.active_blocks != kNone && op.inputs[slot.active_blocks] != kNone;
-  if (tensor.dtype != DType::kFloat32 || (!blocks && slot.columns == nullptr)) return IsFiniteFp32(tensor, data);
+  if (!blocks && slot.columns == nullptr) return IsFinite(tensor, data);
   int64_t rows = tensor.shape[0];
   const int64_t width = tensor.shape.elements() / rows;
   if (blocks) {
@@ -42,9 +51,8 @@ bool OutputIsFinite(const Graph& graph, const Op& op, size_t output, const std::
     rows = active_blocks * op.attrs.block_rows;
   }
   const ColumnRange columns = slot.columns == nullptr ? ColumnRange{0, width} : slot.columns(op.attrs);
-  const auto* values = static_cast<const float*>(data);
   for (int64_t row = 0; row < rows; ++row) {
-    if (!AllFinite(values + row * width + columns.begin, columns.end - columns.begin)) return false;
+    if (!IsFinite(tensor, data, row * width + columns.begin, columns.end - columns.begin)) return false;
   }
   return true;
 }
@@ -53,7 +61,7 @@ TensorId NonFiniteParameter(const Graph& graph, const Op& op, const std::vector<
   for (size_t i = 0; i < op.inputs.size(); ++i) {
     if (op.inputs[i] == kNone) continue;
     const Tensor& tensor = graph.tensors[op.inputs[i]];
-    if (tensor.tensor_class == TensorClass::kParameter && !IsFiniteFp32(tensor, operands[i])) return op.inputs[i];
+    if (tensor.tensor_class == TensorClass::kParameter && !IsFinite(tensor, operands[i])) return op.inputs[i];
   }
   return kNone;
 }

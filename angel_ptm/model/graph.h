@@ -47,6 +47,7 @@ const char* Name(Phase phase);
 // Numbers an op needs besides its operands' shapes; each kind reads only its own (ops/<op>.cc).
 struct OpAttrs {
   bool trans_a = false, trans_b = false;
+  bool fp32_result = false;    // of a product: whatever type its operands have
   bool accumulate = false;     // first gradient output adds to what is there
   bool accumulate_dw = false;  // weight-gradient outputs add to what is there
   float epsilon = 0;

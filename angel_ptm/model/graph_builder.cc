@@ -58,11 +58,13 @@ TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, 
   graph_.gradient_tensors.resize(graph_.parameters().size(), kNone);
   graph_.parameter_tensors[p] = AddTensor({.name = parameter.name,
                                            .shape = parameter.shape,
-                                           .dtype = parameter.dtype,
+                                           .dtype = graph_.states()[graph_.ReadState(unit)].dtype,
                                            .tensor_class = TensorClass::kParameter,
                                            .unit = unit,
                                            .unit_offset = parameter.unit_offset});
-  return graph_.parameter_tensors[p];
+  const TensorId read = graph_.parameter_tensors[p];
+  if (graph_.tensors[read].dtype == graph_.table->compute_type()) return read;
+  return Append(OpKind::kCast, parameter.name, {read})[0];
 }
 
 namespace {

@@ -31,8 +31,11 @@ class GraphBuilder {
 
   // A unit added from now on whose name matches one of these (base/text.h, MatchesPattern) is not trained.
   void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
+  // Trainable units' parameters added from now on are read from that state (Graph::read_state).
+  void ReadParametersFrom(StateId state) { graph_.read_state = state; }
   UnitId AddUnit(std::string name);
-  // Behind the unit's other parameters. Returns its tensor.
+  // Behind the unit's other parameters. Returns its tensor; if the state it is read from has another type than ops
+  // compute in, a copy of that type.
   TensorId AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial, bool weight_decay,
                         std::vector<ExportedName> exported);
   TensorId AddTensor(Tensor tensor);

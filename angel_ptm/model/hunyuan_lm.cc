@@ -43,7 +43,8 @@ class LanguageModel {
   TensorId Body();
   void Loss(TensorId x);
   void Logits(TensorId x) {
-    const TensorId logits = builder_.Append(OpKind::kMatmul, "logits", {x, output_table_}, {.trans_b = true})[0];
+    const TensorId logits =
+        builder_.Append(OpKind::kMatmul, "logits", {x, output_table_}, {.trans_b = true, .fp32_result = true})[0];
     MarkOutput(logits);
   }
 
@@ -223,8 +224,9 @@ std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& 
 }
 
 Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
-                               std::shared_ptr<const ParameterTable> table) {
+                               std::shared_ptr<const ParameterTable> table, StateId weights) {
   LanguageModel model("evaluation", shape, batch, /*decoding=*/false, std::move(table));
+  model.builder().ReadParametersFrom(weights);
   model.Inputs(/*with_targets=*/true);
   model.Loss(model.Body());
   Graph graph = model.builder().Build();

@@ -50,9 +50,11 @@ std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& 
                                                           std::vector<StateSpec> states = {ParameterState()});
 
 // Forward and loss. Inputs: "tokens", "targets" (negative: ignored), "positions", "segment_start" [rows*sequence] int32
-// and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.mlp.router.counts".
+// and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.mlp.router.counts". `weights`: the
+// state that trainable parameters are read from.
 Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
-                               std::shared_ptr<const ParameterTable> table = nullptr);
+                               std::shared_ptr<const ParameterTable> table = nullptr,
+                               StateId weights = kParameterState);
 
 // Forward, loss and backward; layers whose entry in `recompute` is true are recomputed in the backward pass.
 // recompute.size() is the number of layers. The optimizer (optim/) appends the update segment.

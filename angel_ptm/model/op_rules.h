@@ -41,6 +41,10 @@ struct OpView {
   const Op& op;
 
   const OpAttrs& attrs() const { return op.attrs; }
+  // Of activations and parameters; statistics of rows and gradients of parameters are fp32.
+  DType type() const { return graph.table->compute_type(); }
+  // Bytes of so many elements of that type.
+  double Bytes(double elements) const { return static_cast<double>(SizeOf(type())) * elements; }
   bool Has(int slot) const { return op.inputs[slot] != kNone; }
   const Shape& In(int slot) const { return graph.tensors[op.inputs[slot]].shape; }
   const Shape& Out(int slot) const { return graph.tensors[op.outputs[slot]].shape; }
@@ -75,6 +79,7 @@ struct Binding : OpView {
 // An update op on elements [begin, begin + count) of its unit's vectors, addresses by slot of Op::states.
 struct UpdateBinding {
   const std::vector<void*>& address;
+  DType type = DType::kFloat32;  // of parameters; all other states are fp32
   int64_t begin = 0, count = 0;
   const std::vector<ElementSpan>& no_decay;  // of the unit
   const AdamWConstants& adamw;

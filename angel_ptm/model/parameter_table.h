@@ -4,8 +4,9 @@
 // is const from then on: graphs hold a shared_ptr to const, and those built later must declare what it has. Which
 // tensor stands for a parameter is each graph's own (Graph::parameter_tensors).
 //
-// Parameters belong to sharding units (Zhao et al. 2023, FSDP, section 3.2): a unit's parameters lie in one flat fp32
-// vector, in order, each starting at a multiple of kParameterAlignment elements.
+// Parameters belong to sharding units (Zhao et al. 2023, FSDP, section 3.2): a unit's parameters lie in one flat
+// vector, in order, each starting at a multiple of kParameterAlignment elements, whatever the type: so a checkpoint of
+// a bf16 run is one of an fp32 run.
 #ifndef ANGEL_PTM_MODEL_PARAMETER_TABLE_H_
 #define ANGEL_PTM_MODEL_PARAMETER_TABLE_H_
 
@@ -23,7 +24,7 @@ using UnitId = int32_t;
 using ParameterId = int32_t;
 inline constexpr int32_t kNone = -1;
 
-// 64 bytes, what the kernels ask of an operand.
+// 64 bytes of fp32, what the kernels ask of an operand; 32 of bf16.
 inline constexpr int64_t kParameterAlignment = 16;
 
 // A stretch of a parameter that has a name of its own in the Hugging Face checkpoint.
@@ -49,7 +50,6 @@ struct InitialValues {
 struct Parameter {
   std::string name;
   Shape shape;
-  DType dtype = DType::kFloat32;
   UnitId unit = kNone;
   int64_t unit_offset = 0;   // elements from the start of the unit's flat vector
   bool weight_decay = true;  // false for norms and biases
@@ -72,6 +72,8 @@ struct ParameterTable {
   std::vector<StateSpec> states = {ParameterState()};  // of every trainable unit; frozen ones have the first only
 
   bool HasState(UnitId unit, StateId state) const { return state == kParameterState || units[unit].trainable; }
+  // What ops compute in: the type of activations, and of parameters where ops read them.
+  DType compute_type() const { return states[kParameterState].dtype; }
   // Sum of parameter elements, padding not counted.
   int64_t ParameterCount() const;
 

@@ -25,7 +25,7 @@ struct StateSpec {
   std::string name;  // in messages, plans and checkpoints: "parameters", "moment1"
   DType dtype = DType::kFloat32;
   int sharded_from_stage = 1;   // from which ZeRO stage on a rank stores only its slice
-  bool saved = true;            // in checkpoints
+  bool saved = true;            // in checkpoints, under its name
   double touches_per_step = 2;  // reads and writes of each element: the busiest states rest nearest to the device
   Start start = Start::kZero;
 
@@ -33,8 +33,10 @@ struct StateSpec {
 };
 
 // Parameters are read by the forward and the backward pass of every micro-batch. Stage 3 shards them (Rajbhandari et
-// al. 2020, ZeRO).
-inline StateSpec ParameterState() { return {.name = "parameters", .sharded_from_stage = 3, .touches_per_step = 8}; }
+// al. 2020, ZeRO). Their type is what the run computes in.
+inline StateSpec ParameterState(DType type = DType::kFloat32) {
+  return {.name = "parameters", .dtype = type, .sharded_from_stage = 3, .touches_per_step = 8};
+}
 
 // The number of the state of that name, or -1.
 inline StateId FindState(const std::vector<StateSpec>& states, std::string_view name) {
@@ -42,6 +44,15 @@ inline StateId FindState(const std::vector<StateSpec>& states, std::string_view 
     if (states[i].name == name) return static_cast<StateId>(i);
   }
   return -1;
+}
+
+// The fp32 copy of parameters that ops read in a narrower type. Checkpoints have it as the parameters.
+inline constexpr const char* kMasterState = "master";
+
+// The state that has the parameters of trainable units in fp32: the master copy, or the parameters themselves.
+inline StateId PreciseState(const std::vector<StateSpec>& states) {
+  const StateId master = FindState(states, kMasterState);
+  return master < 0 ? kParameterState : master;
 }
 
 }  // namespace angel_ptm

@@ -50,7 +50,8 @@ TensorId Tape::LossWeight() const {
 
 TensorId Tape::New(const char* prefix, TensorId t) {
   const Tensor& like = graph().tensors[t];
-  return builder_.AddTensor({.name = absl::StrCat(prefix, like.name), .shape = like.shape, .dtype = like.dtype});
+  const DType dtype = parameter_[t] != kNone ? DType::kFloat32 : like.dtype;
+  return builder_.AddTensor({.name = absl::StrCat(prefix, like.name), .shape = like.shape, .dtype = dtype});
 }
 
 TensorId Tape::NewGradient(TensorId t) {

@@ -57,8 +57,8 @@ absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Commu
   if (communicator.size() == 1) return absl::OkStatus();
   Hasher hasher;
   for (const StateView& view : views) {
-    if (view.state == kGradientState || view.stored.size() == view.own_slice.size()) continue;
-    hasher.Mix(Xxh3(std::as_bytes(view.stored)));
+    if (view.state == kGradientState || view.stored_elements == view.slice_elements) continue;
+    hasher.Mix(Xxh3(view.bytes()));
   }
   const uint64_t mine = hasher.Digest();
   std::vector<uint64_t> all(static_cast<size_t>(communicator.size()));

@@ -10,6 +10,7 @@
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/validate.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
@@ -76,7 +77,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
     prompts_.push_back(tokenizer_->Encode(prompt));
     length_ = std::max<int64_t>(length_, static_cast<int64_t>(prompts_.back().size()) + options_.tokens_max);
   }
-  const std::unique_ptr<Task> task = MakeTask(config, tokenizer_->vocabulary_size());
+  const std::unique_ptr<Task> task =
+      MakeTask(config, tokenizer_->vocabulary_size(), {ParameterState(ComputeType(config))});
   ASSIGN_OR_RETURN(graph_, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
   RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, CpuKernels(), {.threads = options_.threads}, 1));
@@ -96,7 +98,7 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options_.weights));
   for (const StateView& view : StateViews(plan_.layout, machine)) {
-    RETURN_IF_ERROR(ReadWeights(checkpoint, state, view.unit, 0, view.stored));
+    RETURN_IF_ERROR(LoadWeights(checkpoint, state, view));
   }
   return absl::OkStatus();
 }

@@ -17,44 +17,44 @@ constexpr int64_t kPieceElements = int64_t{1} << 18;
 // A stretch of one rank's state.
 struct Piece {
   const StateView* view = nullptr;
-  int64_t first = 0;  // element of the unit that values[0] is
-  std::span<float> values;
+  int64_t at = 0, count = 0;  // in what the view keeps
+
+  int64_t first() const { return view->stored_begin + at; }  // in the unit's vector
 };
 
 std::vector<Piece> Pieces(std::span<const StateView> views) {
   std::vector<Piece> pieces;
   for (const StateView& view : views) {
-    const int64_t begin = view.stored.size() == view.own_slice.size() ? view.begin : 0;
-    const int64_t elements = static_cast<int64_t>(view.stored.size());
-    for (int64_t at = 0; at < elements; at += kPieceElements) {
-      const int64_t count = std::min(kPieceElements, elements - at);
-      pieces.push_back({&view, begin + at, view.stored.subspan(static_cast<size_t>(at), static_cast<size_t>(count))});
+    for (int64_t at = 0; at < view.stored_elements; at += kPieceElements) {
+      pieces.push_back({&view, at, std::min(kPieceElements, view.stored_elements - at)});
     }
   }
   return pieces;
 }
 
 // Fills the part of one parameter that lies in the piece.
-void InitialiseParameter(const Parameter& parameter, uint64_t seed, uint32_t stream, const Piece& piece) {
+void InitialiseParameter(const Parameter& parameter, uint64_t seed, uint32_t stream, const Piece& piece,
+                         std::vector<float>& values) {
   const InitialValues initial = parameter.initial;
-  const int64_t first = std::max(piece.first, parameter.unit_offset);
-  const int64_t last = std::min(piece.first + static_cast<int64_t>(piece.values.size()),
-                                parameter.unit_offset + parameter.shape.elements());
+  const int64_t first = std::max(piece.first(), parameter.unit_offset);
+  const int64_t last = std::min(piece.first() + piece.count, parameter.unit_offset + parameter.shape.elements());
   for (int64_t i = first; i < last; ++i) {
     const uint64_t index = static_cast<uint64_t>(i - parameter.unit_offset);
-    piece.values[i - piece.first] =
+    values[i - piece.first()] =
         initial.ones ? 1.0f : initial.stddev * RandomNormal(seed, RandomPurpose::kInitialisation, stream, index);
   }
 }
 
 void InitialisePiece(const ParameterTable& table, uint64_t seed, const std::vector<uint32_t>& streams,
                      const Piece& piece) {
-  std::fill(piece.values.begin(), piece.values.end(), 0.0f);
+  std::vector<float> values(static_cast<size_t>(piece.count));
   const StateId state = piece.view->state;
-  if (state != kParameterState && table.states[state].start != StateSpec::Start::kParameters) return;
-  for (int32_t p : table.units[piece.view->unit].parameters) {
-    InitialiseParameter(table.parameters[p], seed, streams[p], piece);
+  if (state == kParameterState || table.states[state].start == StateSpec::Start::kParameters) {
+    for (int32_t p : table.units[piece.view->unit].parameters) {
+      InitialiseParameter(table.parameters[p], seed, streams[p], piece, values);
+    }
   }
+  piece.view->Write(piece.at, values);
 }
 
 }  // namespace

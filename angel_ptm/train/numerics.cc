@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/config/validate.h"
 #include "kernels/cpu/matrix_library.h"
 
 namespace angel_ptm {
@@ -20,6 +22,7 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
                     const BuildFacts& build) {
   return {
       {"backend", backend},
+      {"compute", Name(ComputeType(config))},
       {"world size", absl::StrCat(world_size)},
       {"threads", absl::StrCat(threads)},
       {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
@@ -31,6 +34,11 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
       {"matrix library", MatrixLibrary()}};
 }
 
+void AddWhatWasNotRecorded(Numerics& numerics) {
+  const auto is_compute = [](const auto& field) { return field.first == "compute"; };
+  if (std::ranges::none_of(numerics, is_compute)) numerics.emplace_back("compute", Name(DType::kFloat32));
+}
+
 Numerics NumericsFromText(const std::string& text) {
   Numerics numerics;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ", "))) {
@@ -39,6 +47,7 @@ Numerics NumericsFromText(const std::string& text) {
       numerics.emplace_back(name, part.substr(name.size() + 1));
     }
   }
+  AddWhatWasNotRecorded(numerics);
   return numerics;
 }
 

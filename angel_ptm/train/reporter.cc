@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/text.h"
+#include "angel_ptm/config/validate.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/train/agreement.h"
@@ -16,7 +17,7 @@ namespace angel_ptm {
 
 absl::Status Reporter::Start(int64_t first_step) {
   flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
-  double peak = MeasureMatrixPeak(*run_.machine.kernels, run_.machine.threads);
+  double peak = MeasureMatrixPeak(*run_.machine.kernels, ComputeType(run_.config), run_.machine.threads);
   std::vector<double> peaks(static_cast<size_t>(run_.communicator.size()));
   RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(peaks)), std::as_bytes(std::span(&peak, 1)),
                                           {"matrix peak", -1}));
@@ -42,7 +43,8 @@ void Reporter::PrintStart() const {
   run_.Print(absl::StrCat("run: ", run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank,
                           " threads, ZeRO stage ", config.sharding().zero_stage(), ", ",
                           config.batch().global_batch_sequences(), " sequences of ", config.data().sequence_length(),
-                          " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank",
+                          " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank, ",
+                          ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
                           recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : ""));
   run_.Print(MemoryTable(run_.plan->training_plan));
   run_.Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));

@@ -21,7 +21,7 @@ namespace {
 
 // The rows of the run's table.
 std::vector<StateSpec> StatesOf(const TrainConfig& config) {
-  std::vector<StateSpec> states = AdamWStates();
+  std::vector<StateSpec> states = AdamWStates(ComputeType(config));
   if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
   return states;
 }
@@ -176,10 +176,9 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
                          : "",
                      "; or set ", absl::StrJoin(changes, ", or ")));
   }
-  run->evaluation = run->task->BuildEvaluation();
-  if (config.evaluation().weights() == EvaluationConfig::EMA) {
-    run->evaluation.read_state = FindState(run->training.states(), kEmaState);
-  }
+  const bool of_average = config.evaluation().weights() == EvaluationConfig::EMA;
+  run->evaluation =
+      run->task->BuildEvaluation(of_average ? FindState(run->training.states(), kEmaState) : kParameterState);
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run->evaluation_plan,

@@ -70,7 +70,8 @@ class Task {
   // not as far.
   virtual int64_t recomputable_blocks() const = 0;
   virtual Graph BuildTraining(const std::vector<bool>& recompute) const = 0;
-  virtual Graph BuildEvaluation() const = 0;
+  // `weights`: the state that trainable parameters are read from.
+  virtual Graph BuildEvaluation(StateId weights) const = 0;
   virtual absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const = 0;
 
   // "2 layers, dense, vocabulary 300".
@@ -103,7 +104,7 @@ class Task {
 
 // The task of the configuration's model family, for graphs alone: no data is read. `vocab_size` stands for the prepared
 // data where the configuration leaves the size to it. `states`: the rows of its table; a run without optimizer has the
-// first alone.
+// first alone, of the configuration's compute type.
 std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size,
                                std::vector<StateSpec> states = {ParameterState()});
 

@@ -54,6 +54,7 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
       !read_numerics()) {
     return absl::DataLossError(absl::StrCat(checkpoint_path, ": the trainer state is not complete: ", text));
   }
+  AddWhatWasNotRecorded(state.numerics);
   return state;
 }
 
@@ -61,14 +62,31 @@ std::string CheckpointDirectory(const TrainConfig& config) { return config.outpu
 
 std::string DivergedDirectory(const TrainConfig& config) { return config.output().directory() + "/diverged"; }
 
+std::vector<StateSlice> SlicesToSave(const ParameterTable& table, const std::vector<StateView>& views) {
+  std::vector<StateSlice> slices;
+  const StateId precise = PreciseState(table.states);
+  for (const StateView& view : views) {
+    const bool trainable = table.units[view.unit].trainable;
+    if (view.state == (trainable ? precise : kParameterState)) {
+      slices.push_back({.unit = view.unit, .state = table.states[kParameterState].name, .begin = view.begin});
+    } else if (table.states[view.state].saved && view.state != kParameterState) {
+      slices.push_back({.unit = view.unit, .state = table.states[view.state].name, .begin = view.begin});
+    } else {
+      continue;
+    }
+    if (view.dtype == DType::kBFloat16) {
+      slices.back().rounded = view.own_slice_bf16();
+    } else {
+      slices.back().data = view.own_slice();
+    }
+  }
+  return slices;
+}
+
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, const Graph& graph,
                                                const std::vector<StateView>& views, const CheckpointContent& content,
                                                Communicator& communicator) {
-  std::vector<StateSlice> slices;
-  for (const StateView& view : views) {
-    if (!graph.states()[view.state].saved) continue;
-    slices.push_back({view.unit, graph.states()[view.state].name, view.begin, view.own_slice});
-  }
+  const std::vector<StateSlice> slices = SlicesToSave(*graph.table, views);
   const CheckpointOptions options{.directory = place.directory,
                                   .keep_last = place.keep_last,
                                   .protected_step = place.protected_step,
@@ -90,18 +108,37 @@ absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std
   return config;
 }
 
+namespace {
+
+// Frozen units have no average, and need none.
+std::string StateOfUnit(const CheckpointReader& checkpoint, const std::string& state, UnitId unit) {
+  return checkpoint.Holds(unit, state) ? state : ParameterState().name;
+}
+
+// All that the view keeps.
+absl::Status ReadInto(const StateView& view, const CheckpointReader& checkpoint, const std::string& state) {
+  if (view.dtype == DType::kFloat32) return checkpoint.ReadRange(view.unit, state, view.stored_begin, view.stored());
+  std::vector<float> piece(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
+  for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(piece.size())) {
+    piece.resize(static_cast<size_t>(std::min(view.stored_elements - at, kChecksumChunkElements)));
+    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, state, view.stored_begin + at, piece));
+    view.Write(at, piece);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views) {
   for (const StateView& view : views) {
     const StateSpec& spec = states[view.state];
-    if (!spec.saved) {
-      std::fill(view.stored.begin(), view.stored.end(), 0.0f);
+    if (!spec.saved && spec.start == StateSpec::Start::kZero) {
+      std::ranges::fill(view.bytes(), std::byte{0});
       continue;
     }
-    const bool whole = view.stored.size() != view.own_slice.size();
     const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);
-    const std::string& name = begins ? states[kParameterState].name : spec.name;
-    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, name, whole ? 0 : view.begin, view.stored));
+    RETURN_IF_ERROR(ReadInto(view, checkpoint, begins ? states[kParameterState].name : spec.name));
   }
   return absl::OkStatus();
 }
@@ -120,8 +157,11 @@ absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, co
 
 absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
                          std::span<float> out) {
-  const bool has = checkpoint.Holds(unit, state);  // frozen units have no average, and need none
-  return checkpoint.ReadRange(unit, has ? state : ParameterState().name, begin, out);
+  return checkpoint.ReadRange(unit, StateOfUnit(checkpoint, state, unit), begin, out);
+}
+
+absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state, const StateView& view) {
+  return ReadInto(view, checkpoint, StateOfUnit(checkpoint, state, view.unit));
 }
 
 }  // namespace angel_ptm

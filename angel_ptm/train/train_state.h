@@ -51,6 +51,9 @@ struct CheckpointPlace {
   int64_t protected_step = kNone;
 };
 
+// What checkpoints hold of this rank's states: of a parameter its most precise copy.
+std::vector<StateSlice> SlicesToSave(const ParameterTable& table, const std::vector<StateView>& views);
+
 // Collective: saves every rank's slices.
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, const Graph& graph,
                                                const std::vector<StateView>& views, const CheckpointContent& content,
@@ -69,6 +72,8 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
 absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights);
 absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
                          std::span<float> out);
+// The same into all that the view keeps, rounded to its type.
+absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state, const StateView& view);
 
 }  // namespace angel_ptm
 

@@ -3,28 +3,12 @@
 #ifndef ANGEL_PTM_KERNELS_CPU_BF16_H_
 #define ANGEL_PTM_KERNELS_CPU_BF16_H_
 
-#include <bit>
 #include <cstdint>
 
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/dtype.h"
 
 namespace angel_ptm {
-
-// The upper half of an IEEE single: 8 bits of exponent, 7 of fraction. Storage only; it has no arithmetic.
-struct BFloat16 {
-  uint16_t bits;
-};
-
-// Exact; NaN keeps its payload.
-inline float ToFloat(BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
-
-// Rounded to nearest, ties to even, overflow to infinity, subnormals kept; NaN stays NaN and becomes quiet.
-inline BFloat16 ToBFloat16(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  const uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const uint32_t quiet = (bits >> 16) | 0x40u;
-  return {static_cast<uint16_t>(x == x ? nearest : quiet)};
-}
 
 // For bodies that are written once for both types: fp32 passes unchanged.
 inline float ToFloat(float x) { return x; }

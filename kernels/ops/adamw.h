@@ -31,6 +31,7 @@ struct ElementSpan {
 struct AdamWArgs {
   Operand param, m, v;  // [n] fp32
   ConstOperand grad;    // [n] fp32
+  Operand master;
   int64_t n = 0;
   int64_t unit_offset = 0;                // index of param[0] in the unit's flat vector
   const ElementSpan* no_decay = nullptr;  // without weight decay: sorted, disjoint

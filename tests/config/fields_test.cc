@@ -101,6 +101,7 @@ TEST(Fields, OutsideModelAndDataAreTheDecidedOnes) {
       "numerics.threads_per_rank",
       "numerics.lm_head_chunk_tokens",
       "numerics.expert_block_rows",
+      "numerics.compute",
       "communication.transport",
       "communication.local_ranks",
       "communication.timeout_seconds",

@@ -69,11 +69,11 @@ void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
     for (int32_t p : run_->training.units()[view.unit].parameters) {
       const Parameter& parameter = run_->training.parameters()[p];
       if (!absl::EndsWith(absl::StrCat(".", parameter.name), absl::StrCat(".", name_end))) continue;
-      const int64_t first = view.stored.size() == view.own_slice.size() ? view.begin : 0;
-      const int64_t last = first + static_cast<int64_t>(view.stored.size());
+      const int64_t first = view.stored().size() == view.own_slice().size() ? view.begin : 0;
+      const int64_t last = first + static_cast<int64_t>(view.stored().size());
       const int64_t end = parameter.unit_offset + parameter.shape.elements();
       for (int64_t i = std::max(first, parameter.unit_offset); i < std::min(last, end); ++i)
-        view.stored[i - first] = value;
+        view.stored()[i - first] = value;
     }
   }
 }

@@ -10,27 +10,28 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int kAxes = 9;
+constexpr int kAxes = 10;
 using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
-constexpr Choice kValueCounts = {2, 2, 4, 3, 3, 2, 3, 2, 2};
+constexpr Choice kValueCounts = {2, 2, 2, 4, 3, 3, 2, 3, 2, 2};
 
 Axes AxesOf(const Choice& c) {
   constexpr int64_t kPages[] = {4096, 16384, int64_t{4} << 20};
   constexpr int kBudgets[] = {100, 60, 35};
   return {.moe = c[0] == 1,
           .accumulation = c[1] == 0 ? 1 : 4,
-          .zero_stage = c[2],
-          .page_bytes = kPages[c[3]],
-          .budget_percent = kBudgets[c[4]],
-          .recompute = c[5] == 1,
-          .prefetch_steps = 3 * c[6],
-          .resumed = c[7] == 1,
-          .joined = c[8] == 1};
+          .bf16 = c[2] == 1,
+          .zero_stage = c[3],
+          .page_bytes = kPages[c[4]],
+          .budget_percent = kBudgets[c[5]],
+          .recompute = c[6] == 1,
+          .prefetch_steps = 3 * c[7],
+          .resumed = c[8] == 1,
+          .joined = c[9] == 1};
 }
 
 std::array<int64_t, kAxes> ValuesOf(const Axes& a) {
-  return {a.moe,       a.accumulation,   a.zero_stage, a.page_bytes, a.budget_percent,
-          a.recompute, a.prefetch_steps, a.resumed,    a.joined};
+  return {a.moe,       a.accumulation,   a.bf16,    a.zero_stage, a.page_bytes, a.budget_percent,
+          a.recompute, a.prefetch_steps, a.resumed, a.joined};
 }
 
 // (axis, value, other axis, other value).
@@ -86,8 +87,8 @@ class Uncovered {
 }  // namespace
 
 std::ostream& operator<<(std::ostream& os, const Axes& a) {
-  return os << (a.moe ? "MoE" : "dense") << ", accumulation " << a.accumulation << ", ZeRO " << a.zero_stage
-            << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, "
+  return os << (a.moe ? "MoE" : "dense") << ", accumulation " << a.accumulation << (a.bf16 ? ", bf16" : ", fp32")
+            << ", ZeRO " << a.zero_stage << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, "
             << (a.recompute ? "recomputed" : "kept") << ", prefetch " << a.prefetch_steps << ", "
             << (a.resumed ? "resumed" : "fresh") << (a.joined ? ", joined" : ", apart");
 }

@@ -10,9 +10,10 @@
 namespace angel_ptm {
 
 struct Axes {
-  // Part of what is computed: each (model, accumulation) has a reference of its own.
+  // Part of what is computed: each (model, accumulation, type) has a reference of its own.
   bool moe = false;
   int accumulation = 1;
+  bool bf16 = false;
   // Changes no bit.
   int zero_stage = 0;
   int64_t page_bytes = 4096;
@@ -25,7 +26,7 @@ struct Axes {
 std::ostream& operator<<(std::ostream& os, const Axes& axes);
 
 // Every combination of the values below.
-//   model dense, MoE; accumulation 1, 4; ZeRO 0-3; pages 4 KiB, 16 KiB, 4 MiB; budgets 100, 60, 35 %;
+//   model dense, MoE; accumulation 1, 4; fp32, bf16; ZeRO 0-3; pages 4 KiB, 16 KiB, 4 MiB; budgets 100, 60, 35 %;
 //   recomputation none, all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
 std::vector<Axes> FullMatrix();
 

@@ -21,8 +21,8 @@ TEST_P(FullMatrixTest, SameBits) {
       const absl::Status status = matrix.Check(axes);
       EXPECT_EQ(status, absl::OkStatus()) << axes;
       if (!status.ok() && ++differences == 10) break;
-      if (matrix.compares() && matrix.counts().cases % 288 == 0) {
-        std::printf("  %lld of 3456\n", static_cast<long long>(matrix.counts().cases));
+      if (matrix.compares() && matrix.counts().cases % 576 == 0) {
+        std::printf("  %lld of 6912\n", static_cast<long long>(matrix.counts().cases));
         std::fflush(stdout);
       }
     }

@@ -10,13 +10,16 @@ constexpr int kSteps = 3;
 constexpr int kResumeAt = 1;
 
 TinyRun NumericsOf(const Axes& axes) {
-  return {.shape = axes.moe ? TinyMoe() : TinyDense(), .accumulation = axes.accumulation, .steps = kSteps};
+  return {.shape = axes.moe ? TinyMoe() : TinyDense(),
+          .compute = axes.bf16 ? DType::kBFloat16 : DType::kFloat32,
+          .accumulation = axes.accumulation,
+          .steps = kSteps};
 }
 
 }  // namespace
 
 absl::StatusOr<const TinyResult*> ParityMatrix::Reference(const Axes& axes) {
-  const auto [it, is_new] = references_.try_emplace({axes.moe, axes.accumulation});
+  const auto [it, is_new] = references_.try_emplace({axes.moe, axes.accumulation, axes.bf16});
   if (is_new) {
     ASSIGN_OR_RETURN(it->second, TrainLocally(NumericsOf(axes), world_size_));
   }

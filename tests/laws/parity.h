@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "angel_ptm/base/status.h"
@@ -57,7 +58,7 @@ class ParityMatrix {
   const std::string folder_;
   const bool compares_;
   const PlantFault plant_;
-  std::map<std::pair<bool, int>, TinyResult> references_;  // by (MoE, accumulation)
+  std::map<std::tuple<bool, int, bool>, TinyResult> references_;  // by (MoE, accumulation, bf16)
   Counts counts_;
 };
 

@@ -72,7 +72,7 @@ void PlantStalePage(TinyRun& run) {
   auto old_page = std::make_shared<std::vector<float>>();
   run.tamper = [old_page](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (machine.communicator->rank() != 1 || micro != 0) return;
-    const std::span<float> own = ViewOf(layout, machine, kUnit, kParameterState).own_slice;
+    const std::span<float> own = ViewOf(layout, machine, kUnit, kParameterState).own_slice();
     const std::span<float> page = own.first(std::min<size_t>(own.size(), layout.page_bytes / 4));
     if (step == 0) old_page->assign(page.begin(), page.end());
     if (step == 1) std::copy(old_page->begin(), old_page->end(), page.begin());
@@ -83,7 +83,7 @@ void PlantLostGradient(TinyRun& run) {
   run.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (!Strikes(machine, step, micro)) return;
     const StateView view = ViewOf(layout, machine, kUnit, kGradientState);
-    std::fill(view.own_slice.begin(), view.own_slice.end(), 0.0f);
+    std::fill(view.own_slice().begin(), view.own_slice().end(), 0.0f);
   };
 }
 
@@ -91,7 +91,7 @@ void PlantFlippedBit(TinyRun& run, bool in_a_copy) {
   run.tamper = [in_a_copy](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     if (!Strikes(machine, step, micro)) return;
     const StateView view = ViewOf(layout, machine, kUnit, kParameterState);
-    float& value = in_a_copy ? view.stored[100] : view.own_slice[100];
+    float& value = in_a_copy ? view.stored()[100] : view.own_slice()[100];
     value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) ^ 1u);
   };
 }
@@ -101,7 +101,7 @@ void PlantZeroMoments(TinyRun& run, StateId moment) {
     if (step != 1 || micro != 0) return;
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
       const StateView view = ViewOf(layout, machine, u, moment);
-      std::fill(view.stored.begin(), view.stored.end(), 0.0f);
+      std::fill(view.stored().begin(), view.stored().end(), 0.0f);
     }
   };
 }

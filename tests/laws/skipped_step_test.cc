@@ -18,7 +18,7 @@ TinyRun WithGradient(TinyRun run, float value, int64_t step) {
     if (machine.communicator->rank() != 1 || at != step || micro != 0) return;
     for (const StateView& view : StateViews(layout, machine)) {
       if (view.unit + 1 < static_cast<UnitId>(graph.units().size())) continue;
-      if (view.state == kGradientState) view.own_slice.back() = value;
+      if (view.state == kGradientState) view.own_slice().back() = value;
     }
   };
   return run;

@@ -114,7 +114,7 @@ TEST(FrozenTest, ABitThatIsTrainedAllTheSameIsSeen) {
   const auto plain = TrainLocally(run, 1);
   run.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     for (const StateView& view : StateViews(layout, machine)) {
-      if (step == 1 && micro == 0 && view.unit == 0 && view.state == kParameterState) view.own_slice[5] += 1e-3f;
+      if (step == 1 && micro == 0 && view.unit == 0 && view.state == kParameterState) view.own_slice()[5] += 1e-3f;
     }
   };
   const auto tampered = TrainLocally(run, 1);

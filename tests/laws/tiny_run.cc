@@ -1,11 +1,13 @@
 #include "tests/laws/tiny_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/text.h"
@@ -127,20 +129,27 @@ class Rank {
     result.moments.resize(graph_.units().size());
     result.state_bytes.resize(graph_.states().size());
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      result.state_bytes[view.state] += static_cast<int64_t>(view.stored.size_bytes());
-      if (!graph_.states()[view.state].saved) continue;
-      std::vector<float> whole(view.own_slice.size() * communicator_.size());
-      RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(view.own_slice),
-                                              {"collect", run_.steps}));
-      if (view.stored.size() == whole.size() &&
-          std::memcmp(view.stored.data(), whole.data(), whole.size() * sizeof(float)) != 0) {
+      result.state_bytes[view.state] += static_cast<int64_t>(view.bytes().size());
+      if (view.state == kGradientState) continue;
+      const int64_t element = SizeOf(view.dtype);
+      const std::span<const std::byte> own =
+          view.bytes().subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
+      std::vector<std::byte> whole(own.size() * communicator_.size());
+      RETURN_IF_ERROR(communicator_.AllGather(whole, own, {"collect", run_.steps}));
+      if (view.bytes().size() == whole.size() && !std::ranges::equal(view.bytes(), whole)) {
         return absl::InternalError(
             absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph_.states()[view.state].name, " of ",
                          graph_.units()[view.unit].name, " differs from what their owners hold"));
       }
       auto& into = view.state == kParameterState ? result.parameters[view.unit] : result.moments[view.unit];
       // Without the padding, which depends on the world size.
-      into.insert(into.end(), whole.begin(), whole.begin() + graph_.units()[view.unit].elements);
+      std::vector<float> values(static_cast<size_t>(graph_.units()[view.unit].elements));
+      if (view.dtype == DType::kBFloat16) {
+        Widen(values, {reinterpret_cast<const BFloat16*>(whole.data()), values.size()});
+      } else {
+        std::memcpy(values.data(), whole.data(), values.size() * sizeof(float));
+      }
+      into.insert(into.end(), values.begin(), values.end());
     }
     result.device_arena_bytes = plan_.arena_bytes[0];
     result.host_arena_bytes = plan_.arena_bytes[1];
@@ -171,11 +180,7 @@ class Rank {
 
   absl::Status Save(TinyResult& result) {
     if (run_.save_directory.empty()) return absl::OkStatus();
-    std::vector<StateSlice> slices;
-    for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      if (!graph_.states()[view.state].saved) continue;
-      slices.push_back({view.unit, graph_.states()[view.state].name, view.begin, view.own_slice});
-    }
+    const std::vector<StateSlice> slices = SlicesToSave(*graph_.table, StateViews(plan_.layout, machine_));
     ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph_, slices,
                                                                   {.step = run_.steps}, communicator_));
     result.checkpoint = saved.path;
@@ -221,7 +226,7 @@ HunyuanLmShape TinyMoe() {
 }
 
 Graph TinyGraph(const TinyRun& run) {
-  std::vector<StateSpec> states = AdamWStates();
+  std::vector<StateSpec> states = AdamWStates(run.compute);
   if (run.ema_decay > 0) states.push_back(EmaState());
   Graph graph =
       BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute),

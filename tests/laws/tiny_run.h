@@ -25,6 +25,7 @@ HunyuanLmShape TinyMoe();
 struct TinyRun {
   HunyuanLmShape shape = TinyMoe();
   HunyuanLmBatch batch{.rows = 2, .sequence = 32, .lm_head_chunk_tokens = 24, .expert_block_rows = 8};
+  DType compute = DType::kFloat32;
   bool recompute = false;
   int zero_stage = 0;
   int64_t page_bytes = 4096;

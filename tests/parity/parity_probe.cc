@@ -153,7 +153,7 @@ absl::Status Probe::Export() {
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     for (const StateView& view : views_) {
       if (view.unit != unit || view.state != kParameterState) continue;
-      std::copy_n(view.stored.begin() + begin, out.size(), out.begin());
+      std::copy_n(view.stored().begin() + begin, out.size(), out.begin());
     }
     return absl::OkStatus();
   };
@@ -189,7 +189,8 @@ void Probe::AddState(const std::string& prefix, StateId state, double scale) {
       const Parameter& parameter = run_->training.parameters()[p];
       for (const ExportedName& exported : parameter.exported) {
         const int64_t begin = parameter.unit_offset + exported.offset;
-        std::vector<float> values(view.stored.begin() + begin, view.stored.begin() + begin + exported.shape.elements());
+        std::vector<float> values(view.stored().begin() + begin,
+                                  view.stored().begin() + begin + exported.shape.elements());
         for (float& value : values) value = static_cast<float>(value * scale);
         dump_.Add<float>(prefix + exported.name, exported.shape, values);
       }

@@ -74,7 +74,10 @@ TEST(ReplicasTest, InitialStatesAreCompared) {
       threads.emplace_back([&, rank] {
         const std::unique_ptr<Communicator> communicator = world.Create(rank);
         const std::span<float> stored(rank == 0 ? first : second);
-        const StateView view{0, kParameterState, 0, stored.first(static_cast<size_t>(own)), stored};
+        const StateView view{.unit = 0,
+                             .slice_elements = own,
+                             .stored_elements = static_cast<int64_t>(stored.size()),
+                             .data = std::as_writable_bytes(stored).data()};
         results[rank] = CheckReplicas(std::span(&view, 1), 0, *communicator);
       });
     }

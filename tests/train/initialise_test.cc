@@ -25,6 +25,18 @@ const ParameterTable& TestTable() {
   return *table;
 }
 
+// A slice of a unit's state that is all the rank keeps.
+StateView ViewOf(std::span<float> slice, UnitId unit = 0, StateId state = kParameterState, int64_t begin = 0) {
+  const int64_t elements = static_cast<int64_t>(slice.size());
+  return {.unit = unit,
+          .state = state,
+          .begin = begin,
+          .slice_elements = elements,
+          .stored_begin = begin,
+          .stored_elements = elements,
+          .data = std::as_writable_bytes(slice).data()};
+}
+
 // Every unit's parameters, put together from the slices of `world` ranks that each fill their own.
 std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
   const ParameterTable& table = TestTable();
@@ -34,7 +46,7 @@ std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
     std::vector<float> whole(slice * world, -1.0f);
     for (int rank = 0; rank < world; ++rank) {
       const std::span<float> own(whole.data() + rank * slice, static_cast<size_t>(slice));
-      const StateView view{u, kParameterState, rank * slice, own, own};
+      const StateView view = ViewOf(own, u, kParameterState, rank * slice);
       InitialiseState(table, seed, std::span(&view, 1));
     }
     for (size_t i = table.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
@@ -76,7 +88,7 @@ TEST(InitialiseTest, NoDeviationMeansOnes) {
   ParameterTable table = TestTable();
   for (Parameter& parameter : table.parameters) parameter.initial = InitialValues::Normal(0);
   std::vector<float> values(table.units[0].elements, -1.0f);
-  const StateView view{0, kParameterState, 0, values, values};
+  const StateView view = ViewOf(values);
   InitialiseState(table, 3, std::span(&view, 1));
   for (float value : values) EXPECT_EQ(value, 0);
 }
@@ -95,7 +107,7 @@ TEST(InitialiseTest, ThreadsChangeNoBit) {
     std::vector<StateView> views;
     for (const Unit& unit : table.units) values.emplace_back(static_cast<size_t>(unit.elements), -1.0f);
     for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
-      views.push_back({u, kParameterState, 0, values[u], values[u]});
+      views.push_back(ViewOf(values[u], u));
     }
     InitialiseState(table, 7, views, threads);
     return values;
@@ -127,7 +139,7 @@ TEST(InitialiseTest, OtherStateIsZero) {
   ParameterTable table = TestTable();
   table.states.resize(3);
   table.states[2].start = StateSpec::Start::kZero;
-  const StateView view{0, StateId{2}, 0, values, values};
+  const StateView view = ViewOf(values, 0, StateId{2});
   InitialiseState(table, 1, std::span(&view, 1));
   for (float v : values) ASSERT_EQ(v, 0);
 }

@@ -1,17 +1,25 @@
-// AdamW: (unit's parameters, moments, gradient). An op of the update segment.
+// AdamW: (unit's parameters, moments, gradient, master copy?). An op of the update segment. With a master copy it is
+// that which is updated; the parameters become what it rounds to.
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
 namespace {
 
-// Three states read and written, the gradient read.
-double Bytes(const OpView& v) { return 28.0 * static_cast<double>(v.graph.units()[v.op.unit].elements); }
+constexpr size_t kMaster = 4;  // its slot
+
+// Three fp32 states read and written, the gradient read; parameters beside a master copy written.
+double Bytes(const OpView& v) {
+  const double elements = static_cast<double>(v.graph.units()[v.op.unit].elements);
+  return 28 * elements + (v.op.states.size() > kMaster ? v.Bytes(elements) : 0);
+}
 
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
-  return MakeKernelCall(AdamWArgs{.param = {b.address[0]},
+  const bool has_master = b.address.size() > kMaster;
+  return MakeKernelCall(AdamWArgs{.param = {b.address[0], b.type},
                                   .m = {b.address[1]},
                                   .v = {b.address[2]},
                                   .grad = {b.address[3]},
+                                  .master = {has_master ? b.address[kMaster] : nullptr},
                                   .n = b.count,
                                   .unit_offset = b.begin,
                                   .no_decay = b.no_decay.data(),
@@ -29,7 +37,8 @@ OpRules AdamWRules() {
   return {.inputs = {{.name = "parameters", .access = Access::kReadWrite},
                      {.name = "moment1", .access = Access::kReadWrite},
                      {.name = "moment2", .access = Access::kReadWrite},
-                     {"gradients"}},
+                     {"gradients"},
+                     {.name = "master", .optional = true, .access = Access::kReadWrite}},
           .bytes = &Bytes,
           .bind_update = &Bind};
 }

@@ -6,10 +6,11 @@
 namespace angel_ptm {
 namespace {
 
-// Without x, y is what it is.
+// Without x, y is what it is. Its type is x's: statistics and gradients are added, too.
 std::vector<OutputSpec> Shapes(const OpView& v) {
   APTM_CHECK(v.Has(0) || (!v.op.outputs.empty() && !v.attrs().accumulate), "Add of nothing");
-  return {{"y", v.Has(0) ? v.In(0) : v.Out(0)}};
+  const TensorId like = v.Has(0) ? v.op.inputs[0] : v.op.outputs[0];
+  return {{"y", v.graph.tensors[like].shape, v.graph.tensors[like].dtype}};
 }
 
 // y = x:  dx = dy.

@@ -11,7 +11,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape& x = v.OfRank(0, 2);
   v.Fits(1, x);
   v.Fits(2, {x[1]});
-  return {{v.Has(1) ? "sum" : "", x}, {"y", x}, {"rstd", {x[0]}}};
+  return {{v.Has(1) ? "sum" : "", x, v.type()}, {"y", x, v.type()}, {"rstd", {x[0]}}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -20,7 +20,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(1, sum);
   v.Fits(3, {sum[0]});
   v.Fits(4, {sum[1]});
-  return {{"dx", sum}, {"dweight", v.In(4)}};
+  return {{"dx", sum, v.type()}, {"dweight", v.In(4)}};
 }
 
 // sum = x + delta; y = norm(sum). The gradient of the sum so far goes through the gradient op, which adds to it; x and

@@ -12,7 +12,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const int64_t t = a.rows * a.sequence;
   QueryKeyValueFit(v, 0, t);
   v.Fits(3, {t});
-  return {{"o", {t, a.q_heads * a.head_dim}}, {"lse", {a.q_heads, t}}};
+  return {{"o", {t, a.q_heads * a.head_dim}, v.type()}, {"lse", {a.q_heads, t}}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -23,7 +23,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(2, {a.q_heads, t});
   QueryKeyValueFit(v, 3, t);
   v.Fits(6, {t});
-  return {{"dq", v.In(3)}, {"dk", v.In(4)}, {"dqkv", v.In(5)}};
+  return {{"dq", v.In(3), v.type()}, {"dk", v.In(4), v.type()}, {"dqkv", v.In(5), v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {
@@ -43,7 +43,7 @@ double GradFlops(const OpView& v) { return 2.5 * Flops(v); }  // five products i
 // Bytes of tensors with that many heads.
 double HeadBytes(const OpView& v, int64_t heads) {
   const OpAttrs& a = v.attrs();
-  return 4.0 * static_cast<double>(a.rows * a.sequence) * static_cast<double>(heads * a.head_dim);
+  return v.Bytes(static_cast<double>(a.rows * a.sequence) * static_cast<double>(heads * a.head_dim));
 }
 double Bytes(const OpView& v) { return HeadBytes(v, 2 * (v.attrs().q_heads + v.attrs().kv_heads)); }
 double GradBytes(const OpView& v) { return 2 * Bytes(v); }

@@ -11,7 +11,8 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape cache{a.rows, a.sequence, a.kv_heads, a.head_dim};
   QueryKeyValueFit(v, 0, a.rows);
   v.Fits(3, {1});
-  return {{"o", {a.rows, a.q_heads * a.head_dim}}, {"k_cache", cache}, {"v_cache", cache}};
+  return {
+      {"o", {a.rows, a.q_heads * a.head_dim}, v.type()}, {"k_cache", cache, v.type()}, {"v_cache", cache, v.type()}};
 }
 
 double Flops(const OpView& v) {
@@ -20,7 +21,7 @@ double Flops(const OpView& v) {
 }
 
 // Of full caches.
-double Bytes(const OpView& v) { return 8.0 * static_cast<double>(v.Out(1).elements()); }
+double Bytes(const OpView& v) { return 2 * v.Bytes(static_cast<double>(v.Out(1).elements())); }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
   const OpAttrs& a = b.attrs();

@@ -12,7 +12,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   v.Want(rows[1] == base[1], 1);
   v.Want(weights[0] == base[0], 2);
   v.Fits(3, weights);
-  return {{"y", base}};
+  return {{"y", base, v.type()}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -21,7 +21,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Want(weights[0] == dy[0], 2);
   v.Fits(3, {rows[0]});
   v.Fits(4, {1});
-  return {{"drows", rows}, {"dweights", weights}};
+  return {{"drows", rows, v.type()}, {"dweights", weights}};
 }
 
 // The gradient of base is that of y.
@@ -35,11 +35,13 @@ void Backward(Tape& tape, const Op& op) {
 }
 
 double Bytes(const OpView& v) {
-  return 8.0 * static_cast<double>(v.In(0).elements()) +
-         4.0 * static_cast<double>(v.In(2).elements()) * static_cast<double>(v.In(0)[1]);
+  return v.Bytes(2 * static_cast<double>(v.In(0).elements()) +
+                 static_cast<double>(v.In(2).elements()) * static_cast<double>(v.In(0)[1]));
 }
 // Of every row that holds a token: read dy and the row, write its gradient.
-double GradBytes(const OpView& v) { return 12.0 * TokenRows(v.attrs(), v.In(1)[0]) * static_cast<double>(v.In(1)[1]); }
+double GradBytes(const OpView& v) {
+  return v.Bytes(3 * TokenRows(v.attrs(), v.In(1)[0]) * static_cast<double>(v.In(1)[1]));
+}
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
   return MakeKernelCall(CombineArgs{.y = b.Output(0),

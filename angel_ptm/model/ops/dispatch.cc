@@ -8,10 +8,12 @@ namespace {
 
 std::vector<OutputSpec> Shapes(const OpView& v) {
   v.Fits(2, {1});
-  return {{"rows", {v.OfRank(1, 1)[0], v.OfRank(0, 2)[1]}}};
+  return {{"rows", {v.OfRank(1, 1)[0], v.OfRank(0, 2)[1]}, v.type()}};
 }
 
-std::vector<OutputSpec> GradShapes(const OpView& v) { return {{"dx", {v.OfRank(1, 2)[0], v.OfRank(0, 2)[1]}}}; }
+std::vector<OutputSpec> GradShapes(const OpView& v) {
+  return {{"dx", {v.OfRank(1, 2)[0], v.OfRank(0, 2)[1]}, v.type()}};
+}
 
 void Backward(Tape& tape, const Op& op) {
   const TensorId row_of_pair = tape.ProducerOf(op.inputs[1], OpKind::kExpertLayout).outputs[0];
@@ -19,11 +21,11 @@ void Backward(Tape& tape, const Op& op) {
 }
 
 double RowsBytes(const OpView& v, const Shape& rows) {
-  return 4.0 * TokenRows(v.attrs(), rows[0]) * static_cast<double>(rows[1]);
+  return v.Bytes(TokenRows(v.attrs(), rows[0]) * static_cast<double>(rows[1]));
 }
 double Bytes(const OpView& v) { return 2 * RowsBytes(v, v.Out(0)); }
 double GradBytes(const OpView& v) {
-  return RowsBytes(v, v.In(0)) + (v.attrs().accumulate ? 8.0 : 4.0) * static_cast<double>(v.Out(0).elements());
+  return RowsBytes(v, v.In(0)) + v.Bytes((v.attrs().accumulate ? 2.0 : 1.0) * static_cast<double>(v.Out(0).elements()));
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

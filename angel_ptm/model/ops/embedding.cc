@@ -8,7 +8,7 @@ namespace {
 
 std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape &table = v.OfRank(0, 2), &tokens = v.OfRank(1, 1);
-  return {{"y", {tokens[0], table[1]}}};
+  return {{"y", {tokens[0], table[1]}, v.type()}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -24,12 +24,13 @@ void Backward(Tape& tape, const Op& op) {
 }
 
 // A row read and written per token.
-double Bytes(const OpView& v) { return 8.0 * static_cast<double>(v.Out(0).elements()); }
+double Bytes(const OpView& v) { return 2 * v.Bytes(static_cast<double>(v.Out(0).elements())); }
 
 // Clears the table unless it adds, then adds a row per token.
 double GradBytes(const OpView& v) {
   const double table = v.attrs().accumulate_dw ? 0 : 4.0 * static_cast<double>(v.Out(0).elements());
-  return table + 12.0 * static_cast<double>(v.In(0).elements());
+  const double rows = static_cast<double>(v.In(0).elements());
+  return table + v.Bytes(rows) + 8 * rows;
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

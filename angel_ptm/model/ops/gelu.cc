@@ -6,11 +6,11 @@
 namespace angel_ptm {
 namespace {
 
-std::vector<OutputSpec> Shapes(const OpView& v) { return {{"y", v.In(0)}}; }
+std::vector<OutputSpec> Shapes(const OpView& v) { return {{"y", v.In(0), v.type()}}; }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(0, v.In(1));
-  return {{"dx", v.In(1)}};
+  return {{"dx", v.In(1), v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {

@@ -14,7 +14,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   v.Want((trans ? b[2] : b[1]) == a[1], 1);
   v.OfRank(2, 1);
   v.Fits(3, {1});
-  return {{"c", {a[0], trans ? b[1] : b[2]}}};
+  return {{"c", {a[0], trans ? b[1] : b[2]}, v.type()}};
 }
 
 std::vector<OutputSpec> GradWeightShapes(const OpView& v) {
@@ -42,15 +42,14 @@ double ProductFlops(const OpView& v, int64_t n) {
 double Flops(const OpView& v) { return ProductFlops(v, v.Out(0)[1]); }
 double GradWeightFlops(const OpView& v) { return ProductFlops(v, v.In(1)[1]); }
 
-// Rows of both sides and every expert's weights.
-double ProductBytes(const OpView& v, int64_t n, double weights) {
+// Of the rows of both sides; every expert's weights come to them.
+double RowsBytes(const OpView& v, int64_t n) {
   const Shape& a = v.In(0);
-  return 4.0 * (TokenRows(v.attrs(), a[0]) * static_cast<double>(a[1] + n) + weights);
+  return v.Bytes(TokenRows(v.attrs(), a[0]) * static_cast<double>(a[1] + n));
 }
-double Bytes(const OpView& v) { return ProductBytes(v, v.Out(0)[1], static_cast<double>(v.In(1).elements())); }
+double Bytes(const OpView& v) { return RowsBytes(v, v.Out(0)[1]) + v.Bytes(static_cast<double>(v.In(1).elements())); }
 double GradWeightBytes(const OpView& v) {
-  const double weights = static_cast<double>(v.Out(0).elements());
-  return ProductBytes(v, v.In(1)[1], v.attrs().accumulate_dw ? 2 * weights : weights);
+  return RowsBytes(v, v.In(1)[1]) + (v.attrs().accumulate_dw ? 8.0 : 4.0) * static_cast<double>(v.Out(0).elements());
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

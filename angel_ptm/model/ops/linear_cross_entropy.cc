@@ -11,7 +11,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape &x = v.OfRank(0, 2), &weight = v.OfRank(1, 2);
   v.Want(weight[1] == x[1], 1);
   v.Fits(2, {x[0]});
-  return {{"token_loss", {x[0]}}, {"", x}, {"", weight}};
+  return {{"token_loss", {x[0]}}, {"", x, v.type()}, {"", weight}};
 }
 
 void Backward(Tape& tape, const Op& op) { tape.AttachToLoss({kNone, op.inputs[0], op.inputs[1]}); }
@@ -27,10 +27,10 @@ double Bytes(const OpView& v) {
   const int64_t t = v.In(0)[0], chunk = v.attrs().chunk_tokens;
   const double chunks = static_cast<double>((t + chunk - 1) / chunk), weight = static_cast<double>(v.In(1).elements());
   const double x = static_cast<double>(v.In(0).elements()), logits = static_cast<double>(t * v.In(1)[0]);
-  double elements = chunks * weight + x + 2 * logits;
-  if (v.op.outputs[1] != kNone) elements += chunks * weight + x + 2 * logits;
-  if (v.op.outputs[2] != kNone) elements += 2 * chunks * weight + x + logits;
-  return 4 * elements;
+  double bytes = v.Bytes(chunks * weight + x) + 4 * 2 * logits;
+  if (v.op.outputs[1] != kNone) bytes += v.Bytes(chunks * weight + x + 2 * logits);
+  if (v.op.outputs[2] != kNone) bytes += 4 * 2 * chunks * weight + v.Bytes(x + logits);
+  return bytes;
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

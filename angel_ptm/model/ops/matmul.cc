@@ -11,7 +11,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const int64_t m = v.attrs().trans_a ? a[1] : a[0], k = v.attrs().trans_a ? a[0] : a[1];
   const int64_t n = v.attrs().trans_b ? b[0] : b[1];
   v.Want((v.attrs().trans_b ? b[1] : b[0]) == k, 1);
-  return {{"c", {m, n}}};
+  return {{"c", {m, n}, v.attrs().fp32_result ? DType::kFloat32 : v.type()}};
 }
 
 // c = x W^T:  dx = dc W,  dW = dc^T x.
@@ -19,7 +19,7 @@ void Backward(Tape& tape, const Op& op) {
   APTM_CHECK(!op.attrs.trans_a && op.attrs.trans_b, "only x W^T is differentiated");
   const TensorId x = op.inputs[0], weight = op.inputs[1], dc = tape.GradientOf(op.outputs[0]);
   tape.Append(OpKind::kMatmul, {x}, {dc, weight});
-  tape.Append(OpKind::kMatmul, {weight}, {dc, x}, {.trans_a = true});
+  tape.Append(OpKind::kMatmul, {weight}, {dc, x}, {.trans_a = true, .fp32_result = true});
 }
 
 double Flops(const OpView& v) {

@@ -15,8 +15,8 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   v.Fits(1, {t, a.head_dim / 2, 2});
   v.Fits(2, {a.head_dim});
   v.Fits(3, {a.head_dim});
-  return {{"q", {t, a.q_heads, a.head_dim}},
-          {"k", {t, a.kv_heads, a.head_dim}},
+  return {{"q", {t, a.q_heads, a.head_dim}, v.type()},
+          {"k", {t, a.kv_heads, a.head_dim}, v.type()},
           {"q_rstd", {t, a.q_heads}},
           {"k_rstd", {t, a.kv_heads}}};
 }
@@ -30,7 +30,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(5, {t, a.head_dim / 2, 2});
   v.Fits(6, {a.head_dim});
   v.Fits(7, {a.head_dim});
-  return {{"dqkv", v.In(2)}, {"dq_weight", v.In(6)}, {"dk_weight", v.In(7)}};
+  return {{"dqkv", v.In(2), v.type()}, {"dq_weight", v.In(6)}, {"dk_weight", v.In(7)}};
 }
 
 void Backward(Tape& tape, const Op& op) {
@@ -41,7 +41,7 @@ void Backward(Tape& tape, const Op& op) {
 }
 
 double QueryKeyBytes(const OpView& v, int slot) {
-  return 4.0 * static_cast<double>(v.In(slot)[0]) * static_cast<double>(QueryKeyColumns(v.attrs()).end);
+  return v.Bytes(static_cast<double>(v.In(slot)[0]) * static_cast<double>(QueryKeyColumns(v.attrs()).end));
 }
 double Bytes(const OpView& v) { return 2 * QueryKeyBytes(v, 0); }
 double GradBytes(const OpView& v) { return 3 * QueryKeyBytes(v, 2); }

@@ -10,14 +10,14 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape& gate_up = v.OfRank(0, 2);
   v.Want(gate_up[1] % 2 == 0, 0);
   v.Fits(1, {1});
-  return {{"y", {gate_up[0], gate_up[1] / 2}}};
+  return {{"y", {gate_up[0], gate_up[1] / 2}, v.type()}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
   const Shape& dy = v.OfRank(0, 2);
   v.Fits(1, {dy[0], 2 * dy[1]});
   v.Fits(2, {1});
-  return {{"dgate_up", v.In(1)}};
+  return {{"dgate_up", v.In(1), v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {
@@ -27,7 +27,7 @@ void Backward(Tape& tape, const Op& op) {
 
 double RowBytes(const OpView& v, const Shape& y, bool blocks) {
   const double rows = blocks ? TokenRows(v.attrs(), y[0]) : static_cast<double>(y[0]);
-  return 4.0 * rows * static_cast<double>(y[1]);
+  return v.Bytes(rows * static_cast<double>(y[1]));
 }
 double Bytes(const OpView& v) { return 3 * RowBytes(v, v.Out(0), v.Has(1)); }
 double GradBytes(const OpView& v) { return 5 * RowBytes(v, v.In(0), v.Has(2)); }

@@ -40,7 +40,9 @@ class HunyuanLmTask final : public Task {
   Graph BuildTraining(const std::vector<bool>& recompute) const override {
     return BuildHunyuanLmTraining(shape_, batch_, recompute, table_);
   }
-  Graph BuildEvaluation() const override { return BuildHunyuanLmEvaluation(shape_, batch_, table_); }
+  Graph BuildEvaluation(StateId weights) const override {
+    return BuildHunyuanLmEvaluation(shape_, batch_, table_, weights);
+  }
   absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const override;
 
   std::string Describe() const override;

@@ -1,0 +1,37 @@
+// bf16 as it lies in memory: the upper half of an fp32 value, 8 bits of exponent and 7 of fraction. It has no
+// arithmetic.
+#ifndef ANGEL_PTM_BASE_BFLOAT16_H_
+#define ANGEL_PTM_BASE_BFLOAT16_H_
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace angel_ptm {
+
+struct BFloat16 {
+  uint16_t bits = 0;
+  friend bool operator==(const BFloat16&, const BFloat16&) = default;
+};
+
+inline float ToFloat(BFloat16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+
+// The nearest bf16 value, ties to even; values from 2^128 - 2^119 on are infinite. A NaN stays one, made quiet.
+inline BFloat16 ToBFloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  return {static_cast<uint16_t>((value != value ? bits | 0x400000 : rounded) >> 16)};
+}
+
+// Spans of equal length.
+inline void Widen(std::span<float> out, std::span<const BFloat16> values) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = ToFloat(values[i]);
+}
+inline void Round(std::span<BFloat16> out, std::span<const float> values) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = ToBFloat16(values[i]);
+}
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_BASE_BFLOAT16_H_
