@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/bfloat16.h"
 #include "optim/adamw.h"
 #include "optim/ema.h"
 #include "tests/laws/tiny_run.h"
@@ -36,6 +37,30 @@ void ExpectSameBits(TinyRun run) {
 }
 
 TEST(EmaTest, SameBitsWhereverItRests) { ExpectSameBits({.accumulation = 2, .ema_decay = 0.9}); }
+
+TEST(EmaTest, OfTheMasterCopySameBitsWhereverItRests) {
+  ExpectSameBits({.compute = DType::kBFloat16, .accumulation = 2, .ema_decay = 0.9});
+}
+
+// Parameters are what the master copy rounds to, at the start and behind every update.
+TEST(MasterTest, ParametersAreWhatItRoundsTo) {
+  for (const int steps : {0, 2}) {
+    const TinyRun run{.compute = DType::kBFloat16, .zero_stage = 3, .steps = steps};
+    const auto result = TrainLocally(run, 2);
+    ASSERT_TRUE(result.ok()) << result.status();
+    int64_t rounded = 0;
+    for (size_t u = 0; u < result->parameters.size(); ++u) {
+      const std::vector<float>& parameters = result->parameters[u];
+      const float* master = result->moments[u].data() + 2 * parameters.size();
+      ASSERT_EQ(result->moments[u].size(), 3 * parameters.size());
+      for (size_t i = 0; i < parameters.size(); ++i) {
+        ASSERT_EQ(parameters[i], ToFloat(ToBFloat16(master[i]))) << u << " " << i;
+        rounded += parameters[i] != master[i] ? 1 : 0;
+      }
+    }
+    EXPECT_GT(rounded, 0);
+  }
+}
 
 // The average of a run of two steps is what the formula makes of the weights of each.
 TEST(EmaTest, IsTheAverageOfTheWeightsBehindEachUpdate) {
@@ -75,6 +100,12 @@ TinyRun Frozen() {
 }
 
 TEST(FrozenTest, SameBitsWhereverItRests) { ExpectSameBits(Frozen()); }
+
+TEST(FrozenTest, InBf16SameBitsWhereverItRests) {
+  TinyRun run = Frozen();
+  run.compute = DType::kBFloat16;
+  ExpectSameBits(run);
+}
 
 TEST(FrozenTest, OnlyTheOthersLearn) {
   TinyRun run = Frozen();
