@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kernels/ops/adamw.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/combine.h"
@@ -161,6 +162,16 @@ TEST(MixedTypesTest, Experts) {
   using CG = CombineGradArgs;
   const MixedTypes<CG> combine_grad = {"combine_grad", {.drows = kBf16, .dy = kConstBf16, .rows = kConstBf16}};
   combine_grad.ExpectAllMatter(&CG::drows, &CG::dweights, &CG::dy, &CG::rows, &CG::weights);
+}
+
+TEST(MixedTypesTest, AdamW) {
+  float element = 0;
+  const Operand fp32 = {&element};
+  const MixedTypes<AdamWArgs> adamw = {"adamw", {.param = kBf16, .master = fp32}};
+  adamw.ExpectAllMatter(&AdamWArgs::param, &AdamWArgs::master, &AdamWArgs::m, &AdamWArgs::v, &AdamWArgs::grad);
+  const std::string why = " takes param in F32 without a master or in BF16 with one, got ";
+  adamw.ExpectRefused({.param = {&element, DType::kBFloat16}}, why + "BF16 without");
+  adamw.ExpectRefused({.param = fp32, .master = fp32}, why + "F32 with one");
 }
 
 }  // namespace

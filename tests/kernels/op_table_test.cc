@@ -23,7 +23,7 @@ constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cr
 
 // Ops with a bf16 variant, which has a row of its own.
 constexpr const char* kBf16Ops[] = {"embedding", "add_rms_norm", "qk_rope_norm", "swiglu", "gelu",
-                                    "router",    "dispatch",     "combine",      "add"};
+                                    "router",    "dispatch",     "combine",      "adamw",  "add"};
 
 // Where the table shows that a kernel was checked: the gradient of an op (<op>_grad...) in the op's row.
 struct KernelCheck {
