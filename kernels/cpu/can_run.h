@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/kernels.h"
+#include "kernels/operand.h"
 
 namespace angel_ptm {
 
@@ -31,6 +34,33 @@ inline absl::Status Fp32Only(const char* op, std::initializer_list<DType> dtypes
   }
   return absl::OkStatus();
 }
+
+// An operand by the name of its field. One that may be absent is so without an address and with the type of no operand:
+// before there are addresses nothing else tells.
+struct NamedOperand {
+  const char* name;
+  DType dtype;
+  bool absent = false;
+
+  NamedOperand(const char* field, const ConstOperand& o) : name(field), dtype(o.dtype) {}
+  NamedOperand(const char* field, const Operand& o) : name(field), dtype(o.dtype) {}
+  static NamedOperand Optional(const char* field, const ConstOperand& o) {
+    NamedOperand named(field, o);
+    named.absent = !o && o.dtype == DType::kFloat32;
+    return named;
+  }
+  static NamedOperand Optional(const char* field, const Operand& o) {
+    return Optional(field, ConstOperand{o.data, o.dtype});
+  }
+};
+
+// What a kernel with an fp32 and a bf16 variant takes.
+struct OperandTypes {
+  std::vector<NamedOperand> same;          // all fp32 or all bf16; the first is never absent
+  std::vector<NamedOperand> same_or_fp32;  // of that type, or fp32
+  std::vector<NamedOperand> fp32;
+};
+absl::Status Fp32OrBf16(const char* op, const OperandTypes& types);
 
 inline absl::Status BelowInt32(const char* op, std::initializer_list<int64_t> extents) {
   for (const int64_t extent : extents) {

@@ -7,6 +7,7 @@
 #include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/cached_attention.h"
+#include "kernels/ops/ema.h"
 #include "kernels/ops/expert_layout.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/linear_cross_entropy.h"
@@ -153,20 +154,15 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   const std::string why = " takes F32 operands, got BF16";
   const DType bf16 = DType::kBFloat16;
   ExpectRefused(RopeTableArgs{.cos_sin = {.dtype = bf16}, .t = 1, .d = 2}, "rope_table", why);
-  ExpectRefused(QkRopeNormArgs{.k = {.dtype = bf16}}, "qk_rope_norm", why);
-  ExpectRefused(QkRopeNormGradArgs{.qkv = {.dtype = bf16}}, "qk_rope_norm_grad", why);
   ExpectRefused(AttentionArgs{.k = {.dtype = bf16}}, "attention", why);
   ExpectRefused(AttentionGradArgs{.v = {.dtype = bf16}}, "attention_grad", why);
   ExpectRefused(CachedAttentionArgs{.v = {.dtype = bf16}}, "cached_attention", why);
-  ExpectRefused(RouterArgs{.gate = {.dtype = bf16}}, "router", why);
   ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
   ExpectRefused(LossSumArgs{.values = {.dtype = bf16}}, "loss_sum", why);
-  ExpectRefused(SwigluArgs{.gate_up = {.dtype = bf16}}, "swiglu", why);
   ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul", why);
-  ExpectRefused(RouterGradArgs{.dgate = {.dtype = bf16}}, "router_grad", why);
-  ExpectRefused(AddRmsNormArgs{.weight = {.dtype = bf16}}, "add_rms_norm", why);
   ExpectRefused(AdamWArgs{.m = {.dtype = bf16}}, "adamw", why);
+  ExpectRefused(EmaArgs{.param = {.dtype = bf16}}, "ema", why);
 }
 
 // The products take bf16 operands as well, all of them or none, with results of either type.
