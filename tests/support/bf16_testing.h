@@ -65,7 +65,7 @@ inline std::vector<double> Magnitudes(std::vector<double> x) {
 }
 
 // Half a unit in the last place of a bf16 result, and a few roundings of fp32 sums.
-inline constexpr double kBf16Rounding = 0x1p-9, kSumRounding = 8 * 0x1p-24;
+inline constexpr double kBf16Rounding = 0x1p-8, kSumRounding = 8 * 0x1p-24;
 
 // The largest |got - want| as a share of what it may be: `rounding` of the value and kSumRounding of the sum of
 // magnitudes. Infinite if anything is NaN.
