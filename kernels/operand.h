@@ -2,6 +2,8 @@
 #ifndef ANGEL_PTM_KERNELS_OPERAND_H_
 #define ANGEL_PTM_KERNELS_OPERAND_H_
 
+#include <cstdint>
+
 #include "angel_ptm/base/dtype.h"
 
 namespace angel_ptm {
@@ -25,6 +27,11 @@ struct Operand {
   }
   explicit operator bool() const { return data != nullptr; }
 };
+
+// The same operand from that element on.
+inline Operand At(const Operand& operand, int64_t element) {
+  return {static_cast<char*>(operand.data) + element * SizeOf(operand.dtype), operand.dtype};
+}
 
 }  // namespace angel_ptm
 

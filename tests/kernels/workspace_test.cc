@@ -160,7 +160,6 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
   ExpectRefused(LossSumArgs{.values = {.dtype = bf16}}, "loss_sum", why);
-  ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul", why);
   ExpectRefused(AdamWArgs{.m = {.dtype = bf16}}, "adamw", why);
   ExpectRefused(EmaArgs{.param = {.dtype = bf16}}, "ema", why);
 }
@@ -178,6 +177,11 @@ TEST(CpuCanRunTest, MixedTypesOfProductsAreNamed) {
   ExpectRefused(matmul(fp32, int32, fp32), "matmul", " takes F32 or BF16 operands, got I32");
   ExpectRefused(matmul(bf16, fp32, fp32), "matmul", " of F32 operands has F32 results, got BF16");
   ExpectRefused(matmul(int32, bf16, bf16), "matmul", " of BF16 operands has F32 or BF16 results, got I32");
+  ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul",
+                " takes operands of one type, got F32 and BF16");
+  ExpectRefused(GroupedMatmulGradWeightArgs{.dw = {.dtype = bf16}}, "grouped_matmul_grad_weight",
+                " of F32 operands has F32 results, got BF16");
+  ExpectSupported(GroupedMatmulGradWeightArgs{.dy = {.dtype = bf16}, .x = {.dtype = bf16}});
 }
 
 // [T,V] logits never exist: one chunk of them does, of no more tokens than there are.

@@ -16,10 +16,10 @@ double Bytes(const OpView& v) {
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
   const bool has_master = b.address.size() > kMaster;
   return MakeKernelCall(AdamWArgs{.param = {b.address[0], b.type},
+                                  .master = {has_master ? b.address[kMaster] : nullptr},
                                   .m = {b.address[1]},
                                   .v = {b.address[2]},
                                   .grad = {b.address[3]},
-                                  .master = {has_master ? b.address[kMaster] : nullptr},
                                   .n = b.count,
                                   .unit_offset = b.begin,
                                   .no_decay = b.no_decay.data(),

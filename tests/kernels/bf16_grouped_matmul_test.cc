@@ -1,0 +1,169 @@
+#include <gtest/gtest.h>
+
+#include "kernels/ops/grouped_matmul.h"
+#include "tests/reference/grouped_matmul.h"
+#include "tests/support/bf16_testing.h"
+#include "tests/support/expert_routing.h"
+#include "tests/support/kernel_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kN = 40, kK = 25;  // not multiples of any register tile
+
+GroupedMatmulArgs ForwardArgs(Operand y, const Bf16Tensor& x, const Bf16Tensor& w, const TestLayout& layout,
+                              bool trans_b = true) {
+  return {.c = y,
+          .a = x,
+          .b = w,
+          .block_expert = layout.block_expert.data(),
+          .active_blocks = &layout.active_blocks,
+          .n = kN,
+          .k = kK,
+          .e = layout.shape.e,
+          .block_rows = layout.shape.block_rows,
+          .blocks_max = layout.blocks_max,
+          .trans_b = trans_b};
+}
+
+GroupedMatmulGradWeightArgs GradArgs(Operand dw, const Bf16Tensor& dy, const Bf16Tensor& x, const TestLayout& layout) {
+  return {.dw = dw,
+          .dy = dy,
+          .x = x,
+          .block_expert = layout.block_expert.data(),
+          .active_blocks = &layout.active_blocks,
+          .n = kN,
+          .k = kK,
+          .e = layout.shape.e,
+          .block_rows = layout.shape.block_rows,
+          .blocks_max = layout.blocks_max};
+}
+
+// The values of `tokens` that a layout's rows hold: zero where padded, NaN behind the active blocks.
+void FillRows(Bf16Tensor& rows, const Bf16Tensor& tokens, int64_t width, const TestLayout& layout) {
+  for (int64_t r = 0; r < layout.active_rows(); ++r) {
+    const int64_t pair = layout.pair_of_row[r];
+    for (int64_t i = 0; i < width; ++i) {
+      rows.data()[r * width + i] = pair < 0 ? BFloat16{0} : tokens.data()[pair / layout.shape.k * width + i];
+    }
+  }
+}
+
+struct Operands {
+  Operands(const RoutingShape& s, std::mt19937& random)
+      : layout(s, RouteTokens(s, random)), x(layout.rows_max * kK), dy(layout.rows_max * kN), w(s.e * kN * kK, random) {
+    FillRows(x, Bf16Tensor(s.t * kK, random), kK, layout);
+    FillRows(dy, Bf16Tensor(s.t * kN, random), kN, layout);
+  }
+  // The active rows in fp64.
+  std::vector<double> Active(const Bf16Tensor& rows, int64_t width) const {
+    std::vector<double> values = rows.ToDouble();
+    values.resize(layout.active_rows() * width);
+    return values;
+  }
+  TestLayout layout;
+  Bf16Tensor x, dy, w;
+};
+
+class Bf16GroupedMatmulTest : public testing::TestWithParam<RoutingShape> {};
+
+TEST_P(Bf16GroupedMatmulTest, AgreesWithReference) {
+  const RoutingShape& s = GetParam();
+  std::mt19937 random(6);
+  const Operands o(s, random);
+  const TestLayout& layout = o.layout;
+  const auto& forward = CpuKernels().grouped_matmul;
+  TestTensor y(layout.rows_max * kN);
+  Bf16Tensor rounded(y.size()), dx(layout.rows_max * kK);
+  RunKernel(forward, ForwardArgs(y, o.x, o.w, layout), 1);
+  RunKernel(forward, ForwardArgs(rounded, o.x, o.w, layout), 2);
+  GroupedMatmulArgs dx_args = ForwardArgs(dx, o.dy, o.w, layout, /*trans_b=*/false);
+  std::swap(dx_args.n, dx_args.k);
+  RunKernel(forward, dx_args, 3);
+
+  const auto reference = [&](const std::vector<double>& rows, const std::vector<double>& w, int64_t n, int64_t k,
+                             bool trans_b) {
+    std::vector<double> want(layout.active_rows() * n);
+    reference::GroupedMatmul(want.data(), rows.data(), w.data(), layout.block_expert.data(), layout.active_blocks,
+                             s.block_rows, n, k, trans_b);
+    return want;
+  };
+  const std::vector<double> x = o.Active(o.x, kK), dy = o.Active(o.dy, kN), w = o.w.ToDouble();
+  EXPECT_LT(ErrorShare(y, reference(x, w, kN, kK, true), reference(Magnitudes(x), Magnitudes(w), kN, kK, true), 0), 1);
+  EXPECT_LT(ErrorShare(dx, reference(dy, w, kK, kN, false), reference(Magnitudes(dy), Magnitudes(w), kK, kN, false),
+                       kBf16Rounding),
+            1);
+  for (int64_t i = 0; i < y.size(); ++i) {
+    if (i >= layout.active_rows() * kN) {
+      EXPECT_TRUE(std::isnan(y[i]) && std::isnan(rounded[i])) << "written behind the active blocks: " << i;
+    } else {
+      EXPECT_EQ(rounded.data()[i].bits, ToBFloat16(y[i]).bits);
+    }
+  }
+}
+
+TEST_P(Bf16GroupedMatmulTest, WeightGradientsAgreeWithReference) {
+  const RoutingShape& s = GetParam();
+  std::mt19937 random(7);
+  const Operands o(s, random);
+  const TestLayout& layout = o.layout;
+  const Bf16Tensor before(s.e * kN * kK, random);
+  TestTensor dw(before.size()), added(before.size());
+  Bf16Tensor rounded(before.size()), rounded_added(before.size());
+  for (int64_t i = 0; i < before.size(); ++i) added[i] = before[i];
+  rounded_added.CopyFrom(before);
+  const auto run = [&](Operand to, bool accumulate, int threads) {
+    GroupedMatmulGradWeightArgs args = GradArgs(to, o.dy, o.x, layout);
+    args.accumulate = accumulate;
+    RunKernel(CpuKernels().grouped_matmul_grad_weight, args, threads);
+  };
+  run(dw, false, 1);
+  run(rounded, false, 2);
+  run(added, true, 3);
+  run(rounded_added, true, 4);
+
+  const std::vector<double> x = o.Active(o.x, kK), dy = o.Active(o.dy, kN);
+  std::vector<double> want(dw.size()), magnitude(dw.size());
+  const auto reference = [&](std::vector<double>& to, const std::vector<double>& dy64, const std::vector<double>& x64) {
+    reference::GroupedMatmulGradWeight(to.data(), dy64.data(), x64.data(), layout.block_expert.data(),
+                                       layout.active_blocks, s.block_rows, kN, kK, s.e);
+  };
+  reference(want, dy, x);
+  reference(magnitude, Magnitudes(dy), Magnitudes(x));
+  EXPECT_LT(ErrorShare(dw, want, magnitude, 0), 1);  // experts without rows: magnitude 0, so 0
+  for (int64_t i = 0; i < dw.size(); ++i) {
+    ASSERT_EQ(rounded.data()[i].bits, ToBFloat16(dw[i]).bits) << i;
+    ASSERT_EQ(added[i], before[i] + dw[i]) << i;
+    ASSERT_EQ(rounded_added.data()[i].bits, ToBFloat16(before[i] + dw[i]).bits) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Routings, Bf16GroupedMatmulTest, testing::ValuesIn(RoutingShapes()));
+
+// The result of a (token, choice) pair depends on its token and expert alone: not on where the others are routed, the
+// block size, or the number of threads.
+TEST(Bf16GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
+  RoutingShape s = {65, 5, 2, 1};
+  std::mt19937 random(8);
+  const Bf16Tensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  const std::vector<int32_t> routed = RouteTokens(s, random);
+  std::vector<std::vector<BFloat16>> first;
+  for (const int64_t block_rows : {1, 7, 16, 64}) {
+    for (int64_t kept = 0; kept < s.t; kept += 16) {
+      s.block_rows = block_rows;
+      std::vector<int32_t> moved = RouteTokens(s, random);
+      std::copy_n(routed.begin() + kept * s.k, s.k, moved.begin() + kept * s.k);
+      const TestLayout layout(s, moved);
+      Bf16Tensor x(layout.rows_max * kK), y(layout.rows_max * kN);
+      FillRows(x, tokens, kK, layout);
+      RunKernel(CpuKernels().grouped_matmul, ForwardArgs(y, x, w, layout), static_cast<int>(1 + kept / 16 % 4));
+      const BFloat16* const row = y.data() + layout.row_of_pair[kept * s.k] * kN;
+      const size_t token = static_cast<size_t>(kept / 16);
+      if (block_rows == 1) first.emplace_back(row, row + kN);
+      EXPECT_EQ(std::memcmp(first[token].data(), row, kN * sizeof(BFloat16)), 0) << block_rows << " " << kept;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm
