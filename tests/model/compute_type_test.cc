@@ -1,6 +1,7 @@
 // A graph computes in the type of its table's parameters; what must not lose precision is fp32 all the same.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "angel_ptm/model/hunyuan_lm.h"
@@ -53,10 +54,8 @@ TEST(ComputeType, ActivationsAreBf16AndStatisticsAndGradientsOfWeightsFp32) {
                            "d layers.1.mlp.router.weights"}) {
     EXPECT_EQ(type(name), DType::kFloat32) << name;
   }
-  for (const Tensor& tensor : graph.tensors) {
-    if (tensor.tensor_class == TensorClass::kParameter) EXPECT_EQ(tensor.dtype, DType::kBFloat16) << tensor.name;
-    if (tensor.tensor_class == TensorClass::kGradient) EXPECT_EQ(tensor.dtype, DType::kFloat32) << tensor.name;
-  }
+  for (const TensorId t : graph.parameter_tensors) EXPECT_EQ(graph.tensor(t).dtype, DType::kBFloat16);
+  for (const TensorId t : graph.gradient_tensors) EXPECT_EQ(graph.tensor(t).dtype, DType::kFloat32);
 }
 
 TEST(ComputeType, TheMasterCopyIsWhatIsUpdatedAndAveraged) {
@@ -64,9 +63,10 @@ TEST(ComputeType, TheMasterCopyIsWhatIsUpdatedAndAveraged) {
   const StateId master = FindState(graph.states(), kMasterState), ema = FindState(graph.states(), kEmaState);
   EXPECT_EQ(PreciseState(graph.states()), master);
   EXPECT_EQ(PreciseState(AdamWStates()), kParameterState);
-  for (const Op& op : graph.ops) {
-    if (op.kind == OpKind::kAdamW) EXPECT_EQ(op.states.back(), master);
-    if (op.kind == OpKind::kEma) EXPECT_EQ(op.states, (std::vector<StateId>{ema, master}));
+  for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
+    const std::vector<StateId>& states = graph.ops[op].states;
+    EXPECT_EQ(states.back(), master) << Name(graph.ops[op].kind);
+    EXPECT_EQ(states[0], graph.ops[op].kind == OpKind::kEma ? ema : kParameterState);
   }
   EXPECT_EQ(CountOf(graph, OpKind::kCast), 0);
 }

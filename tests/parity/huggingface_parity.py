@@ -31,6 +31,9 @@ AdamW is p -= lr * (mhat / (sqrt(vhat) + epsilon) + weight_decay * p), without d
 scaled by clip_norm / norm when their global norm is above clip_norm. The router term is coefficient * sum over layers of
 E * sum_e fraction_e * mean_t probability_te, where fraction_e is expert e's share of the (token, choice) pairs.
 
+With --bf16 the dump is of a run that computes in bf16: the transformers model is bf16, too, trained with fp32 master
+weights, moments and gradients' sums; the tolerances are those of roundings to 8 bits.
+
 Exits 0 if every comparison is within its tolerance. An error is max |got - want| / max |want| over a tensor.
 """
 
@@ -42,6 +45,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+
+
+# By default, of fp32 and of bf16.
+TOLERANCES = (
+    ("logits_tolerance", 1e-5, 3e-2),
+    ("loss_tolerance", 1e-5, 1e-3),
+    ("gradients_tolerance", 1e-4, 1e-1),
+    ("steps_tolerance", 1e-4, 1e-3),
+    ("weights_tolerance", 1e-2, 1e-1),
+)
 
 
 class Checks:
@@ -120,7 +133,7 @@ def attention_mask(segment_start):
     positions = torch.arange(segment_start.shape[1])
     keys = positions[None, None, :]
     seen = (keys <= positions[None, :, None]) & (keys >= segment_start[:, :, None])
-    return torch.where(seen, 0.0, torch.finfo(torch.float32).min)[:, None]
+    return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[:, None]
 
 
 class Batch:
@@ -132,7 +145,7 @@ class Batch:
 
     def logits(self, model):
         return model(
-            input_ids=self.tokens, attention_mask=self.mask, position_ids=self.positions, use_cache=False
+            input_ids=self.tokens, attention_mask=self.mask.to(model.dtype), position_ids=self.positions, use_cache=False
         ).logits
 
     def loss(self, logits):
@@ -150,7 +163,7 @@ def batches(dump):
 
 
 def compare_forward_and_backward(model, router, views, dump, batch, coefficient, args, checks):
-    logits = batch.logits(model)
+    logits = batch.logits(model).float()
     loss = batch.loss(logits)
     count = batch.tokens.numel()
     checks.require("tokens", count >= args.tokens_min, f"{count} of at least {args.tokens_min}")
@@ -173,29 +186,30 @@ def compare_forward_and_backward(model, router, views, dump, batch, coefficient,
         print(f"          {errors[name]:.3e}  {name}")
 
 
-def adamw_step(parameters, state, step, learning_rate, hyper):
-    """The update, written out; returns the gradient norm before clipping."""
-    norm = torch.sqrt(sum(p.grad.double().pow(2).sum() for p in parameters)).item()
+def adamw_step(masters, state, step, learning_rate, hyper):
+    """The update of {parameter: its fp32 values}, written out; returns the gradient norm before clipping."""
+    norm = torch.sqrt(sum(p.grad.double().pow(2).sum() for p in masters)).item()
     scale = hyper["clip_norm"] / norm if 0 < hyper["clip_norm"] < norm else 1.0
-    for p in parameters:
-        m, v = state.setdefault(p, (torch.zeros_like(p), torch.zeros_like(p)))
-        g = p.grad * scale
+    for p, master in masters.items():
+        m, v = state.setdefault(p, (torch.zeros_like(master), torch.zeros_like(master)))
+        g = p.grad.float() * scale
         m.mul_(hyper["beta1"]).add_(g, alpha=1 - hyper["beta1"])
         v.mul_(hyper["beta2"]).addcmul_(g, g, value=1 - hyper["beta2"])
         direction = (m / (1 - hyper["beta1"] ** step)) / ((v / (1 - hyper["beta2"] ** step)).sqrt() + hyper["epsilon"])
         decay = hyper["weight_decay"] if p.dim() > 1 else 0.0
-        p.data.sub_(learning_rate * (direction + decay * p.data))
+        master.sub_(learning_rate * (direction + decay * master))
+        p.data.copy_(master)
     return norm
 
 
-def compare_training(model, router, views, dump, steps, coefficient, hyper, args, checks):
-    parameters, state, losses, norms = list(model.parameters()), {}, [], []
+def compare_training(model, masters, router, views, dump, steps, coefficient, hyper, args, checks):
+    state, losses, norms = {}, [], []
     for step, batch in enumerate(steps, start=1):
         model.zero_grad(set_to_none=False)
         loss = batch.loss(batch.logits(model))
         (loss + coefficient * router.take()).backward()
         losses.append(loss.item())
-        norms.append(adamw_step(parameters, state, step, dump["learning_rates"][step - 1].item(), hyper))
+        norms.append(adamw_step(masters, state, step, dump["learning_rates"][step - 1].item(), hyper))
     checks.require("steps", len(losses) >= args.steps_min, f"{len(losses)} of at least {args.steps_min}")
     got = dump["losses"].tolist()
     for step, (a, b) in enumerate(zip(got, losses), start=1):
@@ -205,7 +219,7 @@ def compare_training(model, router, views, dump, steps, coefficient, hyper, args
         worst = worst_relative_error(dump["grad_norms"].tolist(), norms)
         checks.add("gradient norms of the steps, worst", worst, args.gradients_tolerance)
     after = {
-        name: scaled_error(dump["weights_after/" + name], parameter.data[index])
+        name: scaled_error(dump["weights_after/" + name], masters[parameter][index])
         for name, (parameter, index) in views.items()
         if "weights_after/" + name in dump
     }
@@ -229,6 +243,9 @@ def compare_model(args, checks):
     )
     wrong = {key: value for key, value in info.items() if value}
     checks.require("from_pretrained", not wrong, f"{type(model).__name__} {wrong or ''}")
+    masters = {parameter: parameter.data.clone() for parameter in model.parameters()}
+    if args.bf16:
+        model.to(torch.bfloat16)
     model.train()  # dropout is 0 in these models
     # transformers gives the padding token's embedding no gradient; for angel-ptm it is a token like any other.
     model.model.embed_tokens.padding_idx = None
@@ -240,7 +257,7 @@ def compare_model(args, checks):
     if router.margin < float("inf"):
         print(f"          closest top-k choice: probabilities {router.margin:.1e} apart")
     hyper = {k: float(metadata[k]) for k in ("beta1", "beta2", "epsilon", "weight_decay", "clip_norm")}
-    compare_training(model, router, views, dump, steps, coefficient, hyper, args, checks)
+    compare_training(model, masters, router, views, dump, steps, coefficient, hyper, args, checks)
 
 
 def main():
@@ -249,12 +266,16 @@ def main():
     parser.add_argument("--dump", required=True, help="safetensors file with angel-ptm's results")
     parser.add_argument("--tokens-min", type=int, default=1000)
     parser.add_argument("--steps-min", type=int, default=10)
-    parser.add_argument("--logits-tolerance", type=float, default=1e-5)
-    parser.add_argument("--loss-tolerance", type=float, default=1e-5)
-    parser.add_argument("--gradients-tolerance", type=float, default=1e-4)
-    parser.add_argument("--steps-tolerance", type=float, default=1e-4)
-    parser.add_argument("--weights-tolerance", type=float, default=1e-2)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--logits-tolerance", type=float)
+    parser.add_argument("--loss-tolerance", type=float)
+    parser.add_argument("--gradients-tolerance", type=float)
+    parser.add_argument("--steps-tolerance", type=float)
+    parser.add_argument("--weights-tolerance", type=float)
     args = parser.parse_args()
+    for name, fp32, bf16 in TOLERANCES:
+        if getattr(args, name) is None:
+            setattr(args, name, bf16 if args.bf16 else fp32)
     checks = Checks()
     compare_model(args, checks)
     print("parity holds" if checks.failed == 0 else f"{checks.failed} comparisons FAILED")

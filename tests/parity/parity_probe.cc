@@ -152,7 +152,7 @@ absl::Status Probe::Export() {
       .tokenizer_files = {{"tokenizer.json", tokenizer}, {"tokenizer_config.json", tokenizer_config}}};
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     for (const StateView& view : views_) {
-      if (view.unit != unit || view.state != kParameterState) continue;
+      if (view.unit != unit || view.state != PreciseState(run_->training.states())) continue;
       std::copy_n(view.stored().begin() + begin, out.size(), out.begin());
     }
     return absl::OkStatus();
@@ -228,7 +228,7 @@ absl::Status Probe::Steps() {
   dump_.Add<float>("learning_rates", {kSteps}, rates);
   dump_.Add<float>("losses", {kSteps}, losses);
   dump_.Add<float>("grad_norms", {kSteps}, norms);
-  AddState("weights_after/", kParameterState, 1);
+  AddState("weights_after/", PreciseState(run_->training.states()), 1);
   return absl::OkStatus();
 }
 
