@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
+#include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/gemm.h"
@@ -12,7 +14,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 4;
+constexpr int64_t kTokenGrain = 4, kRoundGrain = 1024;
+constexpr int64_t kVocabularySlice = 4096;  // of dx's sums in bf16
 
 // Returns logsumexp(logits) - logits[target]. With want_gradient, logits become softmax(logits) - onehot(target).
 // A negative target has no loss and no gradient.
@@ -40,9 +43,19 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
   return std::log(sum) + (highest - target_logit);
 }
 
-void Run(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
-  const int64_t h = args.h, v = args.v;
+// The losses of tokens [first, first + c), whose logits become gradients of them where those are wanted.
+void LossesInPlace(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c, float* logits_CV) {
   const bool want_gradient = args.dx || args.dweight;
+  ParallelRanges(threads, c, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      args.token_loss.as<float>()[first + i] =
+          CrossEntropyInPlace(logits_CV + i * args.v, args.v, args.targets[first + i], want_gradient);
+    }
+  });
+}
+
+void RunFp32(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
+  const int64_t h = args.h, v = args.v;
   const float* weight_VH = args.weight.as<float>();
   float* logits_CV = reinterpret_cast<float*>(ctx.workspace);
   for (int64_t first = 0; first < args.t; first += args.chunk_tokens) {
@@ -58,12 +71,7 @@ void Run(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
                                .trans_b = true,
                                .c = logits_CV,
                                .ldc = v});
-    ParallelRanges(ctx.threads, c, kTokenGrain, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        args.token_loss.as<float>()[first + i] =
-            CrossEntropyInPlace(logits_CV + i * v, v, args.targets[first + i], want_gradient);
-      }
-    });
+    LossesInPlace(args, ctx.threads, first, c, logits_CV);
     if (args.dx) {
       ParallelGemm(ctx.threads, {.m = c,
                                  .n = h,
@@ -90,12 +98,120 @@ void Run(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
   }
 }
 
-int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args, const BackendOptions&) {
+// Workspace of the bf16 variant: a chunk's logits, its dx in fp32, and what its products need.
+struct Bf16Workspace {
+  int64_t logits_bytes, dx_bytes, products_bytes;
+
+  Bf16Workspace(const LinearCrossEntropyArgs& args, int threads) {
+    const int64_t c = std::min(args.chunk_tokens, args.t), h = args.h, v = args.v;
+    logits_bytes = Aligned(FloatBytes(c * v));
+    dx_bytes = Aligned(FloatBytes(c * h));
+    products_bytes = std::max({Bf16ProductWorkspace(c, v, h, threads),
+                               Bf16ProductWorkspace(c, h, std::min(v, kVocabularySlice), threads),
+                               Bf16ProductWorkspace(v, h, c, threads)});
+  }
+  int64_t bytes() const { return logits_bytes + dx_bytes + products_bytes; }
+
+ private:
+  static int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+};
+
+// A row of fp32 becomes the same row in bf16 in the first half of its bytes, which is never ahead of what is yet to be
+// read.
+void RoundInPlace(float* row_V, int64_t v) {
+  constexpr int64_t kPiece = 256;
+  BFloat16 rounded[kPiece];
+  std::byte* to = reinterpret_cast<std::byte*>(row_V);
+  for (int64_t i = 0; i < v; i += kPiece, to += sizeof(rounded)) {
+    const int64_t n = std::min(kPiece, v - i);
+    for (int64_t j = 0; j < n; ++j) rounded[j] = ToBFloat16(row_V[i + j]);
+    std::memcpy(to, rounded, n * sizeof(BFloat16));
+  }
+}
+
+// dx of a chunk: in fp32 over slices of the vocabulary, so that the packed weights stay small, and rounded at the end.
+void InputGradient(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c,
+                   const BFloat16* dlogits_CV2, float* dx_CH, std::byte* workspace) {
+  const int64_t h = args.h, v = args.v;
+  for (int64_t i = 0; i < v; i += kVocabularySlice) {
+    MultiplyBf16(threads,
+                 {.m = c,
+                  .n = h,
+                  .k = std::min(kVocabularySlice, v - i),
+                  .a = dlogits_CV2 + i,
+                  .lda = 2 * v,
+                  .b = args.weight.as<BFloat16>() + i * h,
+                  .ldb = h,
+                  .c = {dx_CH, DType::kFloat32},
+                  .ldc = h,
+                  .accumulate = i > 0},
+                 workspace);
+  }
+  WithElements(args.dx.dtype, [&](auto element) {
+    auto* const dx = args.dx.as<decltype(element)>() + first * h;
+    ParallelRanges(threads, c * h, kRoundGrain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) dx[i] = Rounded<decltype(element)>(dx_CH[i]);
+    });
+  });
+}
+
+void RunBf16(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
+  const int64_t h = args.h, v = args.v;
+  const Bf16Workspace sizes(args, ctx.threads);
+  float* const logits_CV = reinterpret_cast<float*>(ctx.workspace);
+  const BFloat16* const dlogits_CV2 = reinterpret_cast<const BFloat16*>(ctx.workspace);
+  float* const dx_CH = reinterpret_cast<float*>(ctx.workspace + sizes.logits_bytes);
+  std::byte* const workspace = ctx.workspace + sizes.logits_bytes + sizes.dx_bytes;
+  for (int64_t first = 0; first < args.t; first += args.chunk_tokens) {
+    const int64_t c = std::min(args.chunk_tokens, args.t - first);
+    const BFloat16* x_CH = args.x.as<BFloat16>() + first * h;
+    MultiplyBf16(ctx.threads,
+                 {.m = c,
+                  .n = v,
+                  .k = h,
+                  .a = x_CH,
+                  .lda = h,
+                  .b = args.weight.as<BFloat16>(),
+                  .ldb = h,
+                  .trans_b = true,
+                  .c = {logits_CV, DType::kFloat32},
+                  .ldc = v},
+                 workspace);
+    LossesInPlace(args, ctx.threads, first, c, logits_CV);
+    if (!args.dx && !args.dweight) continue;
+    ParallelFor(ctx.threads, c, [&](int64_t i) { RoundInPlace(logits_CV + i * v, v); });
+    if (args.dx) InputGradient(args, ctx.threads, first, c, dlogits_CV2, dx_CH, workspace);
+    if (!args.dweight) continue;
+    MultiplyBf16(ctx.threads,
+                 {.m = v,
+                  .n = h,
+                  .k = c,
+                  .a = dlogits_CV2,
+                  .lda = 2 * v,
+                  .trans_a = true,
+                  .b = x_CH,
+                  .ldb = h,
+                  .c = args.dweight,
+                  .ldc = h,
+                  .accumulate = args.accumulate_dweight || first > 0},
+                 workspace);
+  }
+}
+
+bool IsBf16(const LinearCrossEntropyArgs& args) { return args.x.dtype == DType::kBFloat16; }
+
+void Run(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
+  return IsBf16(args) ? RunBf16(args, ctx) : RunFp32(args, ctx);
+}
+
+int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args, const BackendOptions& options) {
+  if (IsBf16(args)) return Bf16Workspace(args, options.threads).bytes();
   return FloatBytes(std::min(args.chunk_tokens, args.t) * args.v);
 }
 
 absl::Status CanRun(const LinearCrossEntropyArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("linear_cross_entropy", {args.x.dtype, args.weight.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("linear_cross_entropy", {args.x.dtype, args.weight.dtype},
+                             {args.dx.dtype, args.dweight.dtype}, {args.token_loss.dtype}));
   return BelowInt32("linear_cross_entropy", {args.t, args.h, args.v, args.chunk_tokens});
 }
 

@@ -157,7 +157,6 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   ExpectRefused(AttentionArgs{.k = {.dtype = bf16}}, "attention", why);
   ExpectRefused(AttentionGradArgs{.v = {.dtype = bf16}}, "attention_grad", why);
   ExpectRefused(CachedAttentionArgs{.v = {.dtype = bf16}}, "cached_attention", why);
-  ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
   ExpectRefused(LossSumArgs{.values = {.dtype = bf16}}, "loss_sum", why);
   ExpectRefused(AdamWArgs{.m = {.dtype = bf16}}, "adamw", why);
@@ -181,6 +180,10 @@ TEST(CpuCanRunTest, MixedTypesOfProductsAreNamed) {
                 " takes operands of one type, got F32 and BF16");
   ExpectRefused(GroupedMatmulGradWeightArgs{.dw = {.dtype = bf16}}, "grouped_matmul_grad_weight",
                 " of F32 operands has F32 results, got BF16");
+  ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy",
+                " takes operands of one type, got F32 and BF16");
+  ExpectRefused(LinearCrossEntropyArgs{.token_loss = {.dtype = bf16}, .x = {.dtype = bf16}, .weight = {.dtype = bf16}},
+                "linear_cross_entropy", " has F32 sums and statistics, got BF16");
   ExpectSupported(GroupedMatmulGradWeightArgs{.dy = {.dtype = bf16}, .x = {.dtype = bf16}});
 }
 
