@@ -2,15 +2,12 @@
 # commit is looked up in every build and rewritten only when it changed, so one small file is recompiled.
 set(version_folder ${CMAKE_BINARY_DIR}/generated/version)
 
-set(ANGEL_PTM_CPU_ARCH_TEXT ${ANGEL_PTM_CPU_ARCH})
-if(ANGEL_PTM_CPU_ARCH STREQUAL "native" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  execute_process(
-    COMMAND ${CMAKE_CXX_COMPILER} -march=native -Q --help=target
-    OUTPUT_VARIABLE target_options ERROR_QUIET)
-  if(target_options MATCHES "-march=[ \t]+([A-Za-z0-9_.-]+)")
-    string(APPEND ANGEL_PTM_CPU_ARCH_TEXT " (${CMAKE_MATCH_1})")
-  endif()
-endif()
+set(isa_names)
+foreach(isa IN LISTS ANGEL_PTM_CPU_ISAS)
+  angel_ptm_cpu_isa_name(${isa} name)
+  list(APPEND isa_names ${name})
+endforeach()
+list(JOIN isa_names ", " ANGEL_PTM_CPU_ISAS_TEXT)
 set(ANGEL_PTM_OPTIONS_TEXT "")
 foreach(feature CUDA NCCL MPI URING)
   if(ANGEL_PTM_WITH_${feature})

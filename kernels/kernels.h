@@ -72,7 +72,8 @@ const Kernel<Args>& KernelOf(const KernelTable& table);
   }
 #include "kernels/ops.def"
 
-// The host backend (kernels/cpu). Uses OpenMP teams of KernelContext::threads, and OpenBLAS for matrix products.
+// The host backend (kernels/cpu) at the highest level that this machine runs (cpu/cpu_isa.h). Uses OpenMP teams of
+// KernelContext::threads, and OpenBLAS for matrix products.
 const KernelTable& CpuKernels();
 
 }  // namespace angel_ptm

@@ -15,6 +15,7 @@
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
+#include "launch/isa_choice.h"
 
 namespace angel_ptm {
 
@@ -38,11 +39,13 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
-                                                      "weights"}}));
+                                                      "weights", "isa"}}));
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), DType::kFloat32));
   const RunFacts machine = MachineFacts();
   GenerateOptions options{
       .prompts = arguments.All("prompt"),
       .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
+      .kernels = &choice.isa->kernels(),
       .memory_bytes_max = machine.machine_memory_bytes,
       .notes = stderr};
   options.weights = arguments.Get("weights", options.weights);

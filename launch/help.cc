@@ -31,21 +31,25 @@ constexpr CommandText kCommandTexts[] = {
      "\nWrites data.directory; training reads nothing else.\n\n"
      "Example:\n"
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
-    {"plan", "FILE [--set ...] [--ranks N] [--threads-per-rank N] [--graph] [--listing] [--json]",
+    {"plan", "FILE [--set ...] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] [--listing] [--json]",
      "      What a run will need per rank and tier, and what it will move and send. Starts nothing.",
      "@"
      "  --ranks N                plan for so many ranks (default: communication.local_ranks)\n"
      "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: as train chooses on this machine)\n"
      "  --json                   exact numbers for programs, instead of the text\n"
      "  --graph                  prints the ops and tensors, too\n"
      "  --listing                prints every step of the plan, too\n\n"
      "Example:\n"
      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n"},
-    {"train", "FILE [--set ...] [--resume | --resume-from STEP]",
+    {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--isa LEVEL]",
      "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
      "@"
      "  --resume                 goes on from the newest checkpoint in output.directory\n"
      "  --resume-from STEP       goes on from that step's checkpoint; newer ones are moved to <output>/set-aside\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: the best that this machine runs; part of the numerics)\n"
      "\nCtrl-C, SIGTERM, SIGUSR1 or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at "
      "once.\n"
      "\nExamples:\n"
@@ -53,7 +57,7 @@ constexpr CommandText kCommandTexts[] = {
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
-     "[--weights last|ema]",
+     "[--weights last|ema] [--isa LEVEL]",
      "      Continues prompts. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue; may be repeated\n"
@@ -61,7 +65,9 @@ constexpr CommandText kCommandTexts[] = {
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
      "  --seed N                 the same seed gives the same text (default: 1)\n"
-     "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
+     "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: the best that this machine runs; part of the numerics)\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"export", "--checkpoint DIR --format huggingface --output DIR [--weights last|ema]",

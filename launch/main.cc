@@ -14,6 +14,7 @@
 #include "launch/blas_library.h"
 #include "launch/commands.h"
 #include "launch/help.h"
+#include "launch/isa_choice.h"
 #include "launch/machine_cores.h"
 #include "launch/machine_memory.h"
 #include "launch/process.h"
@@ -38,7 +39,8 @@ absl::Status Help(const std::vector<std::string>& words) {
 }
 
 absl::Status Version(const std::vector<std::string>&) {
-  std::printf("%sin use: kernels for %s; %s\n", VersionText().c_str(), std::string(BuildVersionInfo().cpu_arch).c_str(),
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa("", DType::kFloat32));
+  std::printf("%sin use: kernels for %s (%s); %s\n", VersionText().c_str(), choice.isa->name, choice.reason.c_str(),
               DescribeBlas().c_str());
   return absl::OkStatus();
 }

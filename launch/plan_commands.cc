@@ -15,6 +15,7 @@
 #include "angel_ptm/train/plan_json.h"
 #include "angel_ptm/train/run_plan.h"
 #include "launch/commands.h"
+#include "launch/isa_choice.h"
 
 namespace angel_ptm {
 namespace {
@@ -65,9 +66,10 @@ std::string Contents(const CheckpointReader& checkpoint) {
 
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"ranks", "threads-per-rank"},
+                   Arguments::Parse(words, WithConfig({.flags = {"isa", "ranks", "threads-per-rank"},
                                                        .switches = {"graph", "listing", "json"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), DType::kFloat32));
   RunFacts facts = MachineFacts();
   const int64_t local_ranks = std::max(1, config.communication().local_ranks());
   ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));
@@ -92,7 +94,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
         "grow with threads, so for another machine say --threads-per-rank\n",
         threads, facts.cores, static_cast<long long>(ranks));
   }
-  const RunFactsForPlan plan_facts{.world_size = facts.world_size, .threads = threads, .vocab_size = vocab_size};
+  const RunFactsForPlan plan_facts{
+      .world_size = facts.world_size, .threads = threads, .kernels = &choice.isa->kernels(), .vocab_size = vocab_size};
   ASSIGN_OR_RETURN(const auto run, MakeRunPlan(config, plan_facts));
   const absl::StatusOr<int64_t> least = LeastDeviceBytes(config, plan_facts);
   if (arguments.Has("json")) {

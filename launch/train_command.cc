@@ -19,6 +19,7 @@
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
+#include "launch/isa_choice.h"
 #include "launch/last_word.h"
 #include "launch/machine_cores.h"
 #include "launch/process.h"
@@ -38,17 +39,25 @@ bool StartedByMpirun() {
   return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
 }
 
-// What --resume and --resume-from ask for.
-struct Resuming {
+// What --resume, --resume-from and --isa ask for.
+struct Wishes {
   bool newest = false;
   std::optional<int64_t> step;
+  std::string isa;
 };
 
-absl::StatusOr<Resuming> ResumingFrom(const Arguments& arguments) {
-  Resuming resuming{.newest = arguments.Has("resume")};
-  if (!arguments.Has("resume-from")) return resuming;
-  ASSIGN_OR_RETURN(resuming.step, arguments.GetInt("resume-from", 0));
-  return resuming;
+absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
+  Wishes wishes{.newest = arguments.Has("resume"), .step = {}, .isa = arguments.Get("isa", "")};
+  if (!wishes.isa.empty()) RETURN_IF_ERROR(IsaNamed(wishes.isa, CpuIsas()).status());
+  if (!arguments.Has("resume-from")) return wishes;
+  ASSIGN_OR_RETURN(wishes.step, arguments.GetInt("resume-from", 0));
+  return wishes;
+}
+
+constexpr DType kComputeType = DType::kFloat32;
+
+void PrintIsa(const IsaChoice& choice) {
+  std::printf("kernels for: %s (%s)\n", choice.isa->name, choice.reason.c_str());
 }
 
 // Beside those of the kernels: five lanes, the rank's own, what watches its peers and what tells other machines of
@@ -66,15 +75,16 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
-TrainerOptions OptionsFor(int rank, const Resuming& resuming, std::shared_ptr<ProgressBoard> board) {
+TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, std::shared_ptr<ProgressBoard> board) {
   const VersionInfo& version = BuildVersionInfo();
-  return {.resume = resuming.newest,
-          .resume_from = resuming.step,
+  return {.resume = wishes.newest,
+          .resume_from = wishes.step,
           .stop_requested = &stop_requested,
           .out = rank == 0 ? stdout : nullptr,
           .publish = [board = std::move(board), rank](
                          int64_t step, std::string_view activity) { board->Publish(rank, step, activity); },
-          .build = {.commit = std::string(version.commit), .processor = std::string(version.cpu_arch)}};
+          .build = {.commit = std::string(version.commit), .processor = isa.name},
+          .kernels = &isa.kernels()};
 }
 
 PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& last_word) {
@@ -83,7 +93,9 @@ PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& l
 }
 
 // The first sentence of a failing run tells why; the others follow from it.
-absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Resuming& resuming) {
+absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Wishes& wishes) {
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(wishes.isa, kComputeType));
+  PrintIsa(choice);
   const int size = facts.world_size;
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
   LocalWorld world(size);
@@ -99,7 +111,7 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
         const std::unique_ptr<Communicator> communicator =
             world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
                                 .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
-        results[rank] = TrainRank(config, facts, OptionsFor(rank, resuming, board), *communicator);
+        results[rank] = TrainRank(config, facts, OptionsFor(rank, wishes, *choice.isa, board), *communicator);
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -127,12 +139,17 @@ absl::Status CheckThatProcessesMet(const TrainConfig& config, int world_size) {
 
 #ifdef ANGEL_PTM_WITH_MPI
 // As far as the first barrier; the ranks end together, so that none is waited for in MPI_Finalize.
-absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Resuming& resuming,
+absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Wishes& wishes,
                           const std::shared_ptr<ProgressBoard>& board, const WaitOptions& wait) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
+  ASSIGN_OR_RETURN(const IsaChoice choice,
+                   AgreeOnIsa(
+                       wishes.isa, kComputeType, RunnableCpuIsas(),
+                       [](const CpuIsa& isa) { return MatmulRate(isa, kComputeType); }, *communicator));
+  if (world.rank() == 0) PrintIsa(choice);
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
-  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), resuming, board), *communicator));
+  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), wishes, *choice.isa, board), *communicator));
   return communicator->Barrier({"end of the run", -1});
 }
 
@@ -179,7 +196,7 @@ bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::share
 }
 
 // Ends all ranks on an error, which MPI would otherwise wait for.
-absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
+absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
   const double limit = config.communication().timeout_seconds();
   ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, StartMpi(limit));
   if (const absl::Status met = CheckThatProcessesMet(config, world->size()); !met.ok()) EndUnmet(*world, met);
@@ -204,7 +221,7 @@ absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
   facts.rank_cores = CoresOfRank(facts.local_ranks);
   AccountForRanks(config, facts.local_ranks, &facts);
   absl::Status status = CheckStart(config, facts, 1, world->rank() == 0);
-  if (status.ok()) status = TrainOneRank(*world, config, facts, resuming, board, wait);
+  if (status.ok()) status = TrainOneRank(*world, config, facts, wishes, board, wait);
   if (!status.ok()) last_word.SayError(status, watcher);
   board->Finish(world->rank());
   return absl::OkStatus();
@@ -215,13 +232,13 @@ absl::Status TrainOnMpi(TrainConfig& config, const Resuming& resuming) {
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"resume-from"}, .switches = {"resume"}})));
+                   Arguments::Parse(words, WithConfig({.flags = {"isa", "resume-from"}, .switches = {"resume"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
-  ASSIGN_OR_RETURN(const Resuming resuming, ResumingFrom(arguments));
+  ASSIGN_OR_RETURN(const Wishes wishes, WishesFrom(arguments));
   InstallStopSignals();
 #ifdef ANGEL_PTM_WITH_MPI
   const bool local = config.communication().transport() == CommunicationConfig::LOCAL;
-  if (StartedByMpirun() && !local) return TrainOnMpi(config, resuming);
+  if (StartedByMpirun() && !local) return TrainOnMpi(config, wishes);
 #endif
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
@@ -229,7 +246,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
   AccountForRanks(config, 1, &facts);
   RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks, true));
-  return TrainOnThreads(config, facts, resuming);
+  return TrainOnThreads(config, facts, wishes);
 }
 
 }  // namespace angel_ptm

@@ -13,7 +13,7 @@ struct VersionInfo {
   std::string_view commit;      // "1a2b3c4d5e6f", "...-dirty" with local changes, or "unknown" outside a checkout
   std::string_view build_type;  // "RelWithDebInfo"
   std::string_view compiler;    // "GNU 12.2.0"
-  std::string_view cpu_arch;    // what -march was for the CPU kernels, "native (sapphirerapids)"
+  std::string_view cpu_isas;    // the levels of the CPU kernels (kernels/cpu/cpu_isa.h), "portable, x86-64-v3"
   std::string_view sanitizers;  // "address,undefined"; empty in ordinary builds
   std::string_view options;     // "CUDA=OFF NCCL=OFF MPI=ON URING=OFF"
 };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "angel_ptm/base/status.h"
+#include "kernels/kernels.h"
 
 namespace angel_ptm {
 
@@ -19,6 +20,7 @@ struct GenerateOptions {
   uint64_t seed = 1;
   std::string weights = "last";  // or "ema", the average
   int threads = 1;
+  const KernelTable* kernels = &CpuKernels();
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
   std::FILE* notes = nullptr;    // where a sentence goes about what was not understood of the checkpoint; null: nowhere
 };

@@ -10,7 +10,7 @@
 
 namespace angel_ptm {
 
-// What the program was built from: its commit, and the processor its kernels were compiled for.
+// What the program was built from: its commit, and the level of instruction sets its kernels use.
 struct BuildFacts {
   std::string commit = "unknown";
   std::string processor = "unknown";

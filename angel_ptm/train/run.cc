@@ -18,6 +18,7 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
                                               .rank = rank(),
                                               .threads = derived.threads_per_rank,
+                                              .kernels = options.kernels,
                                               .vocab_size = task->vocab_size(),
                                               .host_bytes_max = derived.host_bytes,
                                               .tiers_bytes_max = derived.tiers_bytes}));
@@ -29,8 +30,9 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
-  machine = {device.get(),   host.get(), &communicator, control.get(), &CpuKernels(), &lanes, derived.threads_per_rank,
-             options.publish};
+  machine = {
+      device.get(),   host.get(), &communicator, control.get(), options.kernels, &lanes, derived.threads_per_rank,
+      options.publish};
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
     trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
   }

@@ -61,7 +61,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   AppendAdamW(run.training);
   if (config.optimizer().ema_decay() > 0) AppendEma(run.training);
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(run.training, CpuKernels(), {.threads = facts.threads}, facts.world_size));
+                   FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
                                                /*layout=*/nullptr, least_device_bytes));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
@@ -180,7 +180,7 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
   run->evaluation =
       run->task->BuildEvaluation(of_average ? FindState(run->training.states(), kEmaState) : kParameterState);
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(run->evaluation, CpuKernels(), {.threads = facts.threads}, facts.world_size));
+                   FactsOf(run->evaluation, *facts.kernels, {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run->evaluation_plan,
                    MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));
   RETURN_IF_ERROR(CheckTiersTogether(run->evaluation, run->evaluation_plan, facts.tiers_bytes_max));

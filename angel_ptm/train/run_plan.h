@@ -11,6 +11,7 @@
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/planner.h"
 #include "angel_ptm/train/task.h"
+#include "kernels/kernels.h"
 
 namespace angel_ptm {
 
@@ -18,7 +19,8 @@ namespace angel_ptm {
 struct RunFactsForPlan {
   int world_size = 1;
   int rank = 0;
-  int threads = 1;             // of the compute lane
+  int threads = 1;  // of the compute lane
+  const KernelTable* kernels = &CpuKernels();
   int64_t vocab_size = 0;      // of the prepared data; used if the configuration gives none
   int64_t host_bytes_max = 0;  // what memory.host_bytes = 0 means here; 0: unlimited
   // What the device and the host tier may take together, both being this machine's memory; 0: unlimited.

@@ -25,6 +25,7 @@ struct TrainerOptions {
   // Told what the rank is doing, for the progress board (exec/executor.h).
   PublishActivity publish;
   BuildFacts build;  // of the program, recorded with the numerics
+  const KernelTable* kernels = &CpuKernels();
 };
 
 // Trains as rank `communicator.rank()` until config.steps() or a stop request, which is honoured between micro-batches:

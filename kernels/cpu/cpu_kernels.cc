@@ -2,7 +2,8 @@
 
 namespace angel_ptm {
 
-const KernelTable& CpuKernels() {
+// The only symbol of a level that the rest of the program sees (cmake/AngelPtmCpuIsas.cmake): its name is the level's.
+const KernelTable& ANGEL_PTM_CPU_KERNELS() {
   static const KernelTable table = {
       .name = "cpu",
       .alignment_bytes = 64,

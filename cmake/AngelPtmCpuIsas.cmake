@@ -1,0 +1,52 @@
+# The levels for which kernels/cpu is compiled, all in one program (kernels/cpu/cpu_isa.h), lowest first. A level's flags
+# are one of these lists; what they mean to a processor is in kernels/cpu/cpu_isa.cc, in step with them.
+#
+# The width of what the compiler vectorises is part of the bits, so it is named: sums by `omp simd` have a chain per lane.
+set(isa_flags_portable "")
+set(isa_flags_x86_64_v3 -march=x86-64-v3)
+set(isa_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+set(isa_flags_avx512_bf16 ${isa_flags_avx512} -mavx512bf16)
+set(isa_flags_amx ${isa_flags_avx512_bf16} -mamx-tile -mamx-bf16)
+
+set(isas portable)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  # Instrumented kernels are slow to build and alike: two levels have every line between them but AMX's.
+  if(ANGEL_PTM_SANITIZE)
+    list(APPEND isas avx512_bf16)
+  else()
+    list(APPEND isas x86_64_v3 avx512 avx512_bf16 amx)
+  endif()
+endif()
+set(ANGEL_PTM_CPU_ISAS ${isas})
+
+# angel_ptm_cpu_isa_name(<isa> <variable>): how the program spells a level.
+function(angel_ptm_cpu_isa_name isa variable)
+  string(REPLACE "_" "-" name ${isa})
+  set(${variable} ${name} PARENT_SCOPE)
+endfunction()
+
+# angel_ptm_cpu_isa_object(<isa> <variable> <source>...): compiles the sources for a level and sets <variable> to one
+# object file that shows the linker a single symbol, the function angel_ptm_cpu_kernels_<isa>. Every inline function of the standard
+# library and abseil that the kernels use is compiled here too, under the name it has everywhere: left visible, the linker
+# could choose this copy for the whole program, which would then end with an illegal instruction on an older machine.
+# Groups of such functions become ordinary sections first, or the linker would merge them by name although it is local.
+function(angel_ptm_cpu_isa_object isa variable)
+  set(objects angel_ptm_cpu_${isa})
+  set(entry angel_ptm_cpu_kernels_${isa})
+  string(LENGTH ${entry} length)  # names of C++ begin with theirs
+  set(merged ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}_merged.o)
+  set(output ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}.o)
+  add_library(${objects} OBJECT ${ARGN})
+  target_compile_options(${objects} PRIVATE ${ANGEL_PTM_WARNINGS} ${isa_flags_${isa}})
+  target_compile_definitions(${objects} PRIVATE ANGEL_PTM_CPU_KERNELS=${entry})
+  set(script ${CMAKE_SOURCE_DIR}/cmake/cpu_isa_sections.ld)
+  add_custom_command(
+    OUTPUT ${output}
+    COMMAND ${CMAKE_LINKER} -r --force-group-allocation -T ${script} -o ${merged} $<TARGET_OBJECTS:${objects}>
+    COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=_ZN9angel_ptm${length}${entry}Ev ${merged} ${output}
+    COMMAND ${CMAKE_COMMAND} -E rm ${merged}
+    DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> ${script}
+    COMMAND_EXPAND_LISTS VERBATIM
+    COMMENT "Joining the CPU kernels for ${isa}")
+  set(${variable} ${output} PARENT_SCOPE)
+endfunction()
