@@ -40,12 +40,16 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
                                                       "weights", "isa"}}));
-  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), DType::kFloat32));
+  const std::string isa = arguments.Get("isa", "");
+  if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
   const RunFacts machine = MachineFacts();
   GenerateOptions options{
       .prompts = arguments.All("prompt"),
       .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
-      .kernels = &choice.isa->kernels(),
+      .kernels_for = [&isa](DType compute) -> absl::StatusOr<const KernelTable*> {
+        ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(isa, compute));
+        return &choice.isa->kernels();
+      },
       .memory_bytes_max = machine.machine_memory_bytes,
       .notes = stderr};
   options.weights = arguments.Get("weights", options.weights);

@@ -69,7 +69,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
                    Arguments::Parse(words, WithConfig({.flags = {"isa", "ranks", "threads-per-rank"},
                                                        .switches = {"graph", "listing", "json"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
-  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), DType::kFloat32));
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), ComputeType(config)));
   RunFacts facts = MachineFacts();
   const int64_t local_ranks = std::max(1, config.communication().local_ranks());
   ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));

@@ -54,8 +54,6 @@ absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
   return wishes;
 }
 
-constexpr DType kComputeType = DType::kFloat32;
-
 void PrintIsa(const IsaChoice& choice) {
   std::printf("kernels for: %s (%s)\n", choice.isa->name, choice.reason.c_str());
 }
@@ -94,7 +92,7 @@ PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& l
 
 // The first sentence of a failing run tells why; the others follow from it.
 absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Wishes& wishes) {
-  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(wishes.isa, kComputeType));
+  ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(wishes.isa, ComputeType(config)));
   PrintIsa(choice);
   const int size = facts.world_size;
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
@@ -142,10 +140,9 @@ absl::Status CheckThatProcessesMet(const TrainConfig& config, int world_size) {
 absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Wishes& wishes,
                           const std::shared_ptr<ProgressBoard>& board, const WaitOptions& wait) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
-  ASSIGN_OR_RETURN(const IsaChoice choice,
-                   AgreeOnIsa(
-                       wishes.isa, kComputeType, RunnableCpuIsas(),
-                       [](const CpuIsa& isa) { return MatmulRate(isa, kComputeType); }, *communicator));
+  const DType compute = ComputeType(config);
+  const auto rate = [compute](const CpuIsa& isa) { return MatmulRate(isa, compute); };
+  ASSIGN_OR_RETURN(const IsaChoice choice, AgreeOnIsa(wishes.isa, compute, RunnableCpuIsas(), rate, *communicator));
   if (world.rank() == 0) PrintIsa(choice);
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());

@@ -81,7 +81,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
       MakeTask(config, tokenizer_->vocabulary_size(), {ParameterState(ComputeType(config))});
   ASSIGN_OR_RETURN(graph_, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
   RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
-  ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *options_.kernels, {.threads = options_.threads}, 1));
+  ASSIGN_OR_RETURN(const KernelTable* const kernels, options_.kernels_for(ComputeType(config)));
+  ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *kernels, {.threads = options_.threads}, 1));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
   const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];
   if (options_.memory_bytes_max > 0 && bytes > options_.memory_bytes_max) {
@@ -93,8 +94,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   const auto arena_bytes = [&](TierKind tier) { return plan_.arena_bytes[static_cast<int>(tier)]; };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, arena_bytes(TierKind::kDevice), options_.threads));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, arena_bytes(TierKind::kHost), options_.threads));
-  const Machine machine{device_.get(),    host_.get(), communicator_.get(), communicator_.get(),
-                        options_.kernels, &lanes_,     options_.threads};
+  const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
+                        kernels,       &lanes_,     options_.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options_.weights));
   for (const StateView& view : StateViews(plan_.layout, machine)) {

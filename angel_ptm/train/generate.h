@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "kernels/kernels.h"
 
@@ -20,7 +22,8 @@ struct GenerateOptions {
   uint64_t seed = 1;
   std::string weights = "last";  // or "ema", the average
   int threads = 1;
-  const KernelTable* kernels = &CpuKernels();
+  // Those that run a model that computes in that type.
+  std::function<absl::StatusOr<const KernelTable*>(DType compute)> kernels_for = [](DType) { return &CpuKernels(); };
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
   std::FILE* notes = nullptr;    // where a sentence goes about what was not understood of the checkpoint; null: nowhere
 };
