@@ -1,7 +1,15 @@
 #include "launch/blas_library.h"
 
 #include <cblas.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -20,6 +28,30 @@ int ThreadsInBlasConfig(const std::string& config) {
 }
 
 int BlasThreadsMax() { return ThreadsInBlasConfig(openblas_get_config()); }
+
+std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512) {
+  static constexpr std::string_view kWithAvx2[] = {"Haswell",  "Zen",        "Excavator",
+                                                   "SkylakeX", "Cooperlake", "Sapphirerapids"};
+  if (!has_avx2 || std::ranges::find(kWithAvx2, chosen) != std::end(kWithAvx2)) return "";
+  return has_avx512 ? "SkylakeX" : "Haswell";
+}
+
+void TakeBetterBlasCore(char** argv) {
+#ifdef __x86_64__
+  constexpr char kVariable[] = "OPENBLAS_CORETYPE";
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  const std::string core = BetterBlasCore(openblas_get_corename(), __builtin_cpu_supports("avx2"), has_avx512);
+  if (core.empty() || std::getenv(kVariable) != nullptr || setenv(kVariable, core.c_str(), 0) != 0) return;
+  execv("/proc/self/exe", argv);
+  std::fprintf(stderr,
+               "angel-ptm: warning: matrix products run slowly: OpenBLAS does not know this processor, and angel-ptm "
+               "cannot start itself again to tell it (%s); %s=%s in the environment does\n",
+               std::strerror(errno), kVariable, core.c_str());
+#else
+  (void)argv;
+#endif
+}
 
 std::string DescribeBlas() {
   const std::vector<std::string> words = absl::StrSplit(openblas_get_config(), absl::MaxSplits(' ', 2));

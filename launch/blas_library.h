@@ -12,6 +12,15 @@ std::string DescribeBlas();
 // Threads of one process that may use it at one time: it was built with a table of that size. 0 if it does not say.
 int BlasThreadsMax();
 
+// The core that OpenBLAS should be told to take for a processor with these instructions, if `chosen` is for one without
+// them; else empty.
+std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512);
+
+// OpenBLAS takes an Intel processor newer than itself for a Pentium 4, and its products then run at a fraction of their
+// speed. It reads what to take instead from the environment, when it is loaded: so this replaces the process by itself
+// once, with that set. Returns where nothing is better, or the user has said which core it is to be. Comes first of all.
+void TakeBetterBlasCore(char** argv);
+
 // The number behind MAX_THREADS= in what openblas_get_config says; 0 if there is none.
 int ThreadsInBlasConfig(const std::string& config);
 

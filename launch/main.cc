@@ -79,6 +79,7 @@ int EndAfter(const Command& command) {
 }
 
 int Main(int argc, char** argv) {
+  TakeBetterBlasCore(argv);
   PrepareProcess();
   const std::string name = argc > 1 ? argv[1] : "--help";
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
