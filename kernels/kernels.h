@@ -3,6 +3,10 @@
 // Contract of every kernel:
 // * Operands are dense, row-major, 64-byte aligned and do not overlap unless the struct says so. They are owned by the
 //   caller. Columns of a wider matrix (those with a stride: attention's v and dv) are aligned to their elements only.
+// * Operands are fp32 except where the struct says elements: those of one call are all fp32 or all bf16. bf16 is
+//   widened as it is read, arithmetic is fp32 alone, and what is written or added to is rounded once, to nearest even.
+//   The gradient of a weight may be fp32 beside bf16 elements.
+// * An operand that may be null and has no address is for `can_run` absent if it is fp32.
 // * A kernel allocates nothing, keeps no state and never fails: shapes and dtypes were checked by `can_run` when the
 //   plan was made. Scratch memory comes from KernelContext::workspace, of the size `workspace_bytes` says.
 // * The result depends only on operand values, shapes and KernelContext::threads: never on addresses or timing.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
@@ -19,24 +20,33 @@ struct Coefficients {
   AdamWScalars scalars;
 };
 
-void UpdateSpan(float* __restrict p, float* __restrict m, float* __restrict v, const float* __restrict grad, int64_t n,
-                float weight_decay, const Coefficients& c) {
+// Elements [begin, end). With a master it is that which is updated, and the parameters are what it rounds to.
+template <bool kHasMaster>
+void UpdateSpan(const AdamWArgs& args, int64_t begin, int64_t end, float weight_decay, const Coefficients& c) {
+  float* __restrict p = kHasMaster ? args.master.as<float>() : args.param.as<float>();
+  float* __restrict m = args.m.as<float>();
+  float* __restrict v = args.v.as<float>();
+  const float* __restrict grad = args.grad.as<float>();
+  [[maybe_unused]] BFloat16* __restrict rounded = args.param.as<BFloat16>();
   const float one_minus_beta1 = c.one_minus_beta1, one_minus_beta2 = c.one_minus_beta2, epsilon = c.epsilon;
   const float scale = c.scalars.gradient_scale, learning_rate = c.scalars.learning_rate;
   const float correction1 = c.scalars.bias_correction1, correction2 = c.scalars.bias_correction2;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const float g = grad[i] * scale;
     const float m_new = m[i] + one_minus_beta1 * (g - m[i]);
     const float v_new = v[i] + one_minus_beta2 * (g * g - v[i]);
     const float step = (m_new / correction1) / (std::sqrt(v_new / correction2) + epsilon);
+    const float p_new = p[i] - learning_rate * (step + weight_decay * p[i]);
     m[i] = m_new;
     v[i] = v_new;
-    p[i] = p[i] - learning_rate * (step + weight_decay * p[i]);
+    p[i] = p_new;
+    if constexpr (kHasMaster) rounded[i] = ToBFloat16(p_new);
   }
 }
 
 void Run(const AdamWArgs& args, const KernelContext& ctx) {
   const Coefficients coefficients = {1.0f - args.beta1, 1.0f - args.beta2, args.epsilon, *args.scalars};
+  const auto update_span = args.master ? &UpdateSpan<true> : &UpdateSpan<false>;
   ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
     const ElementSpan* span = args.no_decay;
     const ElementSpan* const spans_end = span + args.no_decay_count;
@@ -46,14 +56,22 @@ void Run(const AdamWArgs& args, const KernelContext& ctx) {
       const bool decays = span == spans_end || at < span->begin;
       const int64_t border = span == spans_end ? end : (decays ? span->begin : span->end) - args.unit_offset;
       const int64_t next = std::min(end, border);
-      UpdateSpan(args.param.as<float>() + i, args.m.as<float>() + i, args.v.as<float>() + i, args.grad.as<float>() + i,
-                 next - i, decays ? args.weight_decay : 0.0f, coefficients);
+      update_span(args, i, next, decays ? args.weight_decay : 0.0f, coefficients);
       i = next;
     }
   });
 }
 
 absl::Status CanRun(const AdamWArgs& args) {
+  const bool rounds = args.param.dtype == DType::kBFloat16;
+  if (rounds ? args.param && !args.master : static_cast<bool>(args.master)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cpu backend: adamw takes param in F32 without a master or in BF16 with one, got ",
+                     Name(args.param.dtype), rounds ? " without" : " with one"));
+  }
+  if (rounds) {
+    return Fp32Only("adamw", {args.master.dtype, args.m.dtype, args.v.dtype, args.grad.dtype});
+  }
   return Fp32Only("adamw", {args.param.dtype, args.m.dtype, args.v.dtype, args.grad.dtype});
 }
 

@@ -13,48 +13,54 @@ namespace {
 constexpr int64_t kTokenGrain = 8;
 constexpr int64_t kColumnGrain = 64;
 
+template <typename T>
+void Normalize(const AddRmsNormArgs& args, int64_t token) {
+  const int64_t h = args.h;
+  const T* __restrict weight_H = args.weight.as<T>();
+  const T* __restrict x_H = args.x.as<T>() + token * h;
+  const T* __restrict normed_H = x_H;
+  if (args.delta) {
+    const T* __restrict delta_H = args.delta.as<T>() + token * h;
+    T* __restrict sum_H = args.sum.as<T>() + token * h;
+    for (int64_t i = 0; i < h; ++i) sum_H[i] = Rounded<T>(ToFloat(x_H[i]) + ToFloat(delta_H[i]));
+    normed_H = sum_H;
+  }
+  const float square = SumOfProducts(h, normed_H, normed_H);
+  const float rstd = 1.0f / std::sqrt(square / static_cast<float>(h) + args.epsilon);
+  T* __restrict y_H = args.y.as<T>() + token * h;
+  for (int64_t i = 0; i < h; ++i) y_H[i] = Rounded<T>(ToFloat(weight_H[i]) * (ToFloat(normed_H[i]) * rstd));
+  args.rstd.as<float>()[token] = rstd;
+}
+
 // dx and this token's share of dweight:  with n = sum * rstd and g = dy * weight,  dx = dsum + rstd (g - n mean(g n)).
+template <typename T>
 void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dweight_H) {
   const int64_t h = args.h;
-  const float* __restrict dy_H = args.dy.as<float>() + token * h;
-  const float* __restrict sum_H = args.sum.as<float>() + token * h;
-  const float* __restrict weight_H = args.weight.as<float>();
+  const T* __restrict dy_H = args.dy.as<T>() + token * h;
+  const T* __restrict sum_H = args.sum.as<T>() + token * h;
+  const T* __restrict weight_H = args.weight.as<T>();
   const float rstd = args.rstd.as<float>()[token];
-  if (!args.dx) {
-    for (int64_t i = 0; i < h; ++i) dweight_H[i] += dy_H[i] * (sum_H[i] * rstd);
-    return;
-  }
-  float* __restrict dx_H = args.dx.as<float>() + token * h;
+  for (int64_t i = 0; i < h; ++i) dweight_H[i] += ToFloat(dy_H[i]) * (ToFloat(sum_H[i]) * rstd);
+  if (!args.dx) return;
+  T* __restrict dx_H = args.dx.as<T>() + token * h;
   const float dot = SumOfProducts(h, dy_H, weight_H, sum_H);
   const float along = dot * rstd * rstd / static_cast<float>(h);  // mean(g n) rstd, the factor of `sum`
-  for (int64_t i = 0; i < h; ++i) {
-    dweight_H[i] += dy_H[i] * (sum_H[i] * rstd);
-    dx_H[i] = rstd * (dy_H[i] * weight_H[i] - sum_H[i] * along);
+  const auto through_norm = [&](int64_t i) {
+    return rstd * (ToFloat(dy_H[i]) * ToFloat(weight_H[i]) - ToFloat(sum_H[i]) * along);
+  };
+  if (args.dsum) {
+    const T* __restrict dsum_H = args.dsum.as<T>() + token * h;
+    for (int64_t i = 0; i < h; ++i) dx_H[i] = Rounded<T>(through_norm(i) + ToFloat(dsum_H[i]));
+  } else {
+    for (int64_t i = 0; i < h; ++i) dx_H[i] = Rounded<T>(through_norm(i));
   }
-  if (!args.dsum) return;
-  const float* __restrict dsum_H = args.dsum.as<float>() + token * h;
-  for (int64_t i = 0; i < h; ++i) dx_H[i] += dsum_H[i];
 }
 
 void Run(const AddRmsNormArgs& args, const KernelContext& ctx) {
-  const int64_t h = args.h;
-  const float* __restrict weight_H = args.weight.as<float>();
-  ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t token = begin; token < end; ++token) {
-      const float* __restrict x_H = args.x.as<float>() + token * h;
-      const float* __restrict normed_H = x_H;
-      if (args.delta) {
-        const float* __restrict delta_H = args.delta.as<float>() + token * h;
-        float* __restrict sum_H = args.sum.as<float>() + token * h;
-        for (int64_t i = 0; i < h; ++i) sum_H[i] = x_H[i] + delta_H[i];
-        normed_H = sum_H;
-      }
-      const float square = SumOfProducts(h, normed_H, normed_H);
-      const float rstd = 1.0f / std::sqrt(square / static_cast<float>(h) + args.epsilon);
-      float* __restrict y_H = args.y.as<float>() + token * h;
-      for (int64_t i = 0; i < h; ++i) y_H[i] = weight_H[i] * (normed_H[i] * rstd);
-      args.rstd.as<float>()[token] = rstd;
-    }
+  WithElements(args.y.dtype, [&](auto element) {
+    ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t token = begin; token < end; ++token) Normalize<decltype(element)>(args, token);
+    });
   });
 }
 
@@ -62,20 +68,31 @@ void Run(const AddRmsNormArgs& args, const KernelContext& ctx) {
 void Run(const AddRmsNormGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h, block = TokenBlock(args.t);
   float* partial_NH = reinterpret_cast<float*>(ctx.workspace);
-  ParallelFor(ctx.threads, TokenBlocks(args.t), [&](int64_t n) {
-    float* dweight_H = partial_NH + n * h;
-    std::fill(dweight_H, dweight_H + h, 0.0f);
-    for (int64_t i = n * block; i < std::min(args.t, (n + 1) * block); ++i) RowGrad(args, i, dweight_H);
+  WithElements(args.dy.dtype, [&](auto element) {
+    ParallelFor(ctx.threads, TokenBlocks(args.t), [&](int64_t n) {
+      float* dweight_H = partial_NH + n * h;
+      std::fill(dweight_H, dweight_H + h, 0.0f);
+      for (int64_t i = n * block; i < std::min(args.t, (n + 1) * block); ++i) {
+        RowGrad<decltype(element)>(args, i, dweight_H);
+      }
+    });
   });
   if (!args.dweight) return;
-  ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
-    AddTokenBlocks(args.dweight.as<float>(), partial_NH, TokenBlocks(args.t), h, begin, end, args.accumulate_dweight);
+  WithElements(args.dweight.dtype, [&](auto element) {
+    ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+      AddTokenBlocks(args.dweight.as<decltype(element)>(), partial_NH, TokenBlocks(args.t), h, begin, end,
+                     args.accumulate_dweight);
+    });
   });
 }
 
 absl::Status CanRun(const AddRmsNormArgs& args) {
-  return Fp32Only("add_rms_norm",
-                  {args.sum.dtype, args.y.dtype, args.rstd.dtype, args.x.dtype, args.delta.dtype, args.weight.dtype});
+  return Fp32OrBf16("add_rms_norm", {.same = {{"y", args.y},
+                                              {"x", args.x},
+                                              {"weight", args.weight},
+                                              NamedOperand::Optional("sum", args.sum),
+                                              NamedOperand::Optional("delta", args.delta)},
+                                     .fp32 = {{"rstd", args.rstd}}});
 }
 
 int64_t WorkspaceBytes(const AddRmsNormGradArgs& args, const BackendOptions&) {
@@ -83,8 +100,13 @@ int64_t WorkspaceBytes(const AddRmsNormGradArgs& args, const BackendOptions&) {
 }
 
 absl::Status CanRun(const AddRmsNormGradArgs& args) {
-  return Fp32Only("add_rms_norm_grad", {args.dx.dtype, args.dweight.dtype, args.dy.dtype, args.dsum.dtype,
-                                        args.sum.dtype, args.rstd.dtype, args.weight.dtype});
+  return Fp32OrBf16("add_rms_norm_grad", {.same = {{"dy", args.dy},
+                                                   {"sum", args.sum},
+                                                   {"weight", args.weight},
+                                                   NamedOperand::Optional("dx", args.dx),
+                                                   NamedOperand::Optional("dsum", args.dsum)},
+                                          .same_or_fp32 = {{"dweight", args.dweight}},
+                                          .fp32 = {{"rstd", args.rstd}}});
 }
 
 }  // namespace

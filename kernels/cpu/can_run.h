@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/kernels.h"
+#include "kernels/operand.h"
 
 namespace angel_ptm {
 
@@ -32,35 +35,38 @@ inline absl::Status Fp32Only(const char* op, std::initializer_list<DType> dtypes
   return absl::OkStatus();
 }
 
+// An operand by the name of its field. One that may be absent is so without an address and with the type of no operand:
+// before there are addresses nothing else tells.
+struct NamedOperand {
+  const char* name;
+  DType dtype;
+  bool absent = false;
+
+  NamedOperand(const char* field, const ConstOperand& o) : name(field), dtype(o.dtype) {}
+  NamedOperand(const char* field, const Operand& o) : name(field), dtype(o.dtype) {}
+  static NamedOperand Optional(const char* field, const ConstOperand& o) {
+    NamedOperand named(field, o);
+    named.absent = !o && o.dtype == DType::kFloat32;
+    return named;
+  }
+  static NamedOperand Optional(const char* field, const Operand& o) {
+    return Optional(field, ConstOperand{o.data, o.dtype});
+  }
+};
+
+// What a kernel with an fp32 and a bf16 variant takes.
+struct OperandTypes {
+  std::vector<NamedOperand> same;          // all fp32 or all bf16; the first is never absent
+  std::vector<NamedOperand> same_or_fp32;  // of that type, or fp32
+  std::vector<NamedOperand> fp32;
+};
+absl::Status Fp32OrBf16(const char* op, const OperandTypes& types);
+
 inline absl::Status BelowInt32(const char* op, std::initializer_list<int64_t> extents) {
   for (const int64_t extent : extents) {
     if (extent > 0 && extent <= std::numeric_limits<int32_t>::max()) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("cpu backend: ", op, " takes extents from 1 to 2^31 - 1, got ", extent));
-  }
-  return absl::OkStatus();
-}
-
-// Operands that are all fp32, with fp32 results, or all bf16, with results of either type each. `statistics` are fp32.
-inline absl::Status Fp32OrBf16(const char* op, std::initializer_list<DType> operands,
-                               std::initializer_list<DType> results, std::initializer_list<DType> statistics = {}) {
-  const auto refused = [op](const auto&... why) {
-    return absl::InvalidArgumentError(absl::StrCat("cpu backend: ", op, why...));
-  };
-  const DType first = *operands.begin();
-  if (first != DType::kFloat32 && first != DType::kBFloat16) {
-    return refused(" takes F32 or BF16 operands, got ", Name(first));
-  }
-  for (const DType dtype : operands) {
-    if (dtype != first) return refused(" takes operands of one type, got ", Name(first), " and ", Name(dtype));
-  }
-  for (const DType dtype : results) {
-    if (dtype == DType::kFloat32 || dtype == first) continue;
-    return refused(" of ", Name(first), " operands has F32", first == DType::kFloat32 ? "" : " or BF16",
-                   " results, got ", Name(dtype));
-  }
-  for (const DType dtype : statistics) {
-    if (dtype != DType::kFloat32) return refused(" has F32 sums and statistics, got ", Name(dtype));
   }
   return absl::OkStatus();
 }

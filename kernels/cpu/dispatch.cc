@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -11,42 +12,60 @@ namespace {
 
 constexpr int64_t kRowGrain = 16;
 
-void Run(const DispatchArgs& args, const KernelContext& ctx) {
+template <typename T>
+void Forward(const DispatchArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
   ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      float* row_H = args.rows.as<float>() + r * h;
+      T* row_H = args.rows.as<T>() + r * h;
       const int32_t pair = args.pair_of_row[r];
       if (pair < 0) {
-        std::fill_n(row_H, h, 0.0f);
+        std::fill_n(row_H, h, T{});
       } else {
-        std::copy_n(args.x.as<float>() + pair / args.k * h, h, row_H);
+        std::copy_n(args.x.as<T>() + pair / args.k * h, h, row_H);
       }
     }
   });
+}
+
+// One token's sum over its rows, in the order of its choices.
+template <typename T>
+void SumRows(const DispatchGradArgs& args, int64_t token) {
+  const T* __restrict drows_RH = args.drows.as<T>();
+  const int32_t* row_K = args.row_of_pair + token * args.k;
+  float sum[kSumColumns];
+  for (int64_t at = 0; at < args.h; at += kSumColumns) {
+    const int64_t n = std::min(kSumColumns, args.h - at);
+    T* __restrict dx = args.dx.as<T>() + token * args.h + at;
+    const T* first = args.accumulate ? dx : drows_RH + row_K[0] * args.h + at;
+    for (int64_t i = 0; i < n; ++i) sum[i] = ToFloat(first[i]);
+    for (int64_t c = args.accumulate ? 0 : 1; c < args.k; ++c) {
+      const T* __restrict drow = drows_RH + row_K[c] * args.h + at;
+      for (int64_t i = 0; i < n; ++i) sum[i] += ToFloat(drow[i]);
+    }
+    for (int64_t i = 0; i < n; ++i) dx[i] = Rounded<T>(sum[i]);
+  }
+}
+
+void Run(const DispatchArgs& args, const KernelContext& ctx) {
+  WithElements(args.x.dtype, [&](auto element) { Forward<decltype(element)>(args, ctx); });
 }
 
 void Run(const DispatchGradArgs& args, const KernelContext& ctx) {
-  const int64_t h = args.h;
-  const float* drows_RH = args.drows.as<float>();
-  ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) {
-      float* __restrict dx_H = args.dx.as<float>() + t * h;
-      const int32_t* row_K = args.row_of_pair + t * args.k;
-      if (!args.accumulate) std::copy_n(drows_RH + row_K[0] * h, h, dx_H);
-      for (int64_t c = args.accumulate ? 0 : 1; c < args.k; ++c) {
-        const float* __restrict drow_H = drows_RH + row_K[c] * h;
-        for (int64_t i = 0; i < h; ++i) dx_H[i] += drow_H[i];
-      }
-    }
+  WithElements(args.dx.dtype, [&](auto element) {
+    ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) SumRows<decltype(element)>(args, t);
+    });
   });
 }
 
-absl::Status CanRun(const DispatchArgs& args) { return Fp32Only("dispatch", {args.rows.dtype, args.x.dtype}); }
+absl::Status CanRun(const DispatchArgs& args) {
+  return Fp32OrBf16("dispatch", {.same = {{"rows", args.rows}, {"x", args.x}}});
+}
 
 absl::Status CanRun(const DispatchGradArgs& args) {
-  return Fp32Only("dispatch_grad", {args.dx.dtype, args.drows.dtype});
+  return Fp32OrBf16("dispatch_grad", {.same = {{"dx", args.dx}, {"drows", args.drows}}});
 }
 
 }  // namespace

@@ -1,55 +1,111 @@
 #include "kernels/ops/embedding.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr int64_t kTokenGrain = 64;
-constexpr int64_t kColumnGrain = 16;  // one cache line: threads never write to the same line
+constexpr int64_t kLineBytes = 64;  // threads never write to the same cache line
 constexpr int64_t kFillGrain = 1 << 14;
 
 void Run(const EmbeddingArgs& args, const KernelContext& ctx) {
-  const int64_t h = args.h;
-  const size_t row_bytes = static_cast<size_t>(h) * sizeof(float);
+  const int64_t row_bytes = args.h * SizeOf(args.y.dtype);
   ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(args.y.as<float>() + i * h, args.table.as<float>() + args.tokens[i] * h, row_bytes);
+      std::memcpy(args.y.as<std::byte>() + i * row_bytes, args.table.as<std::byte>() + args.tokens[i] * row_bytes,
+                  static_cast<size_t>(row_bytes));
+    }
+  });
+}
+
+// fn(begin, end) for shares of the columns: threads share these, not the tokens, so that every element is a sum in
+// token order made by one thread.
+template <typename T, typename Fn>
+void ForColumns(const EmbeddingGradArgs& args, const KernelContext& ctx, const Fn& fn) {
+  if (!args.accumulate) {
+    T* dtable = args.dtable.as<T>();
+    ParallelRanges(ctx.threads, args.v * args.h, kFillGrain,
+                   [&](int64_t begin, int64_t end, int) { std::fill(dtable + begin, dtable + end, T{}); });
+  }
+  ParallelRanges(ctx.threads, args.h, kLineBytes / int64_t{sizeof(T)},
+                 [&](int64_t begin, int64_t end, int) { fn(begin, end); });
+}
+
+template <typename T>
+void AddToTable(const EmbeddingGradArgs& args, const KernelContext& ctx) {
+  ForColumns<float>(args, ctx, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < args.t; ++i) {
+      const T* __restrict dy_H = args.dy.as<T>() + i * args.h;
+      float* __restrict row_H = args.dtable.as<float>() + args.tokens[i] * args.h;
+      for (int64_t j = begin; j < end; ++j) row_H[j] += ToFloat(dy_H[j]);
+    }
+  });
+}
+
+// Where each vocabulary entry first occurs, and each token's next occurrence; -1: nowhere.
+struct Occurrences {
+  int32_t *first_V, *next_T;
+
+  Occurrences(const EmbeddingGradArgs& args, const KernelContext& ctx)
+      : first_V(reinterpret_cast<int32_t*>(ctx.workspace)), next_T(first_V + args.v) {
+    std::fill(first_V, first_V + args.v, -1);
+    for (int64_t i = args.t - 1; i >= 0; --i) {
+      next_T[i] = first_V[args.tokens[i]];
+      first_V[args.tokens[i]] = static_cast<int32_t>(i);
+    }
+  }
+};
+
+// Into a bf16 table every sum goes once, when it is whole: rounded after each token, a frequent token's small shares
+// would be lost. Workspace: V + T int32.
+void AddToBf16Table(const EmbeddingGradArgs& args, const KernelContext& ctx) {
+  const Occurrences occurrences(args, ctx);
+  ForColumns<BFloat16>(args, ctx, [&](int64_t begin, int64_t end) {
+    float sum[kSumColumns];
+    for (int64_t at = begin; at < end; at += kSumColumns) {
+      const int64_t n = std::min(kSumColumns, end - at);
+      for (int64_t token = 0; token < args.t; ++token) {
+        if (occurrences.first_V[args.tokens[token]] != token) continue;
+        BFloat16* __restrict row = args.dtable.as<BFloat16>() + args.tokens[token] * args.h + at;
+        for (int64_t j = 0; j < n; ++j) sum[j] = ToFloat(row[j]);
+        for (int64_t i = token; i >= 0; i = occurrences.next_T[i]) {
+          const BFloat16* __restrict dy = args.dy.as<BFloat16>() + i * args.h + at;
+          for (int64_t j = 0; j < n; ++j) sum[j] += ToFloat(dy[j]);
+        }
+        for (int64_t j = 0; j < n; ++j) row[j] = ToBFloat16(sum[j]);
+      }
     }
   });
 }
 
 void Run(const EmbeddingGradArgs& args, const KernelContext& ctx) {
-  const int64_t h = args.h;
-  float* dtable_VH = args.dtable.as<float>();
-  if (!args.accumulate) {
-    ParallelRanges(ctx.threads, args.v * h, kFillGrain,
-                   [&](int64_t begin, int64_t end, int) { std::fill(dtable_VH + begin, dtable_VH + end, 0.0f); });
-  }
-  // Threads share the columns, not the tokens: every element is a sum in token order made by one thread.
-  ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = 0; i < args.t; ++i) {
-      const float* __restrict dy_H = args.dy.as<float>() + i * h;
-      float* __restrict row_H = dtable_VH + args.tokens[i] * h;
-      for (int64_t j = begin; j < end; ++j) row_H[j] += dy_H[j];
-    }
-  });
+  if (args.dtable.dtype == DType::kBFloat16) return AddToBf16Table(args, ctx);
+  WithElements(args.dy.dtype, [&](auto element) { AddToTable<decltype(element)>(args, ctx); });
 }
 
-absl::Status CanRun(const EmbeddingArgs& args) { return Fp32Only("embedding", {args.y.dtype, args.table.dtype}); }
+absl::Status CanRun(const EmbeddingArgs& args) {
+  return Fp32OrBf16("embedding", {.same = {{"y", args.y}, {"table", args.table}}});
+}
 
 absl::Status CanRun(const EmbeddingGradArgs& args) {
-  return Fp32Only("embedding_grad", {args.dtable.dtype, args.dy.dtype});
+  return Fp32OrBf16("embedding_grad", {.same = {{"dy", args.dy}}, .same_or_fp32 = {{"dtable", args.dtable}}});
+}
+
+int64_t WorkspaceBytes(const EmbeddingGradArgs& args, const BackendOptions&) {
+  return args.dtable.dtype == DType::kBFloat16 ? (args.v + args.t) * int64_t{sizeof(int32_t)} : 0;
 }
 
 }  // namespace
 
 Kernel<EmbeddingArgs> CpuEmbedding() { return {&CanRun, &NoWorkspace, &Run}; }
-Kernel<EmbeddingGradArgs> CpuEmbeddingGrad() { return {&CanRun, &NoWorkspace, &Run}; }
+Kernel<EmbeddingGradArgs> CpuEmbeddingGrad() { return {&CanRun, &WorkspaceBytes, &Run}; }
 
 }  // namespace angel_ptm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
@@ -23,33 +24,46 @@ constexpr float kFlat = 10.0f;
 // (1 + tanh(u)) / 2 is the logistic function of this.
 float TwiceU(float x) { return kTwiceRoot * (x + kCubic * x * x * x); }
 
-void Run(const GeluArgs& args, const KernelContext& ctx) {
-  const float* __restrict x = args.x.as<float>();
-  float* __restrict y = args.y.as<float>();
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) y[i] = x[i] * Sigmoid(TwiceU(std::clamp(x[i], -kSaturated, kSaturated)));
-  });
-}
-
-// With gate = 1 / (1 + e^(-2u)), gate' = gate (1 - gate) (2u)'; 1 - gate = gate e^(-2u) does not cancel.
-void Run(const GeluGradArgs& args, const KernelContext& ctx) {
-  const float* __restrict x = args.x.as<float>();
-  const float* __restrict dy = args.dy.as<float>();
-  float* __restrict dx = args.dx.as<float>();
+template <typename T>
+void Forward(const GeluArgs& args, const KernelContext& ctx) {
+  const T* __restrict x = args.x.as<T>();
+  T* __restrict y = args.y.as<T>();
   ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const float at = std::clamp(x[i], -kFlat, kFlat);
-      const float odds = Exp(-TwiceU(at)), gate = 1.0f / (1.0f + odds);
-      const float slope = gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kCubic * at * at);
-      dx[i] = dy[i] * (gate + at * slope);
+      const float at = ToFloat(x[i]);
+      y[i] = Rounded<T>(at * Sigmoid(TwiceU(std::clamp(at, -kSaturated, kSaturated))));
     }
   });
 }
 
-absl::Status CanRun(const GeluArgs& args) { return Fp32Only("gelu", {args.y.dtype, args.x.dtype}); }
+// With gate = 1 / (1 + e^(-2u)), gate' = gate (1 - gate) (2u)'; 1 - gate = gate e^(-2u) does not cancel.
+template <typename T>
+void Backward(const GeluGradArgs& args, const KernelContext& ctx) {
+  const T* __restrict x = args.x.as<T>();
+  const T* __restrict dy = args.dy.as<T>();
+  T* __restrict dx = args.dx.as<T>();
+  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float at = std::clamp(ToFloat(x[i]), -kFlat, kFlat);
+      const float odds = Exp(-TwiceU(at)), gate = 1.0f / (1.0f + odds);
+      const float slope = gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kCubic * at * at);
+      dx[i] = Rounded<T>(ToFloat(dy[i]) * (gate + at * slope));
+    }
+  });
+}
+
+void Run(const GeluArgs& args, const KernelContext& ctx) {
+  WithElements(args.x.dtype, [&](auto element) { Forward<decltype(element)>(args, ctx); });
+}
+
+void Run(const GeluGradArgs& args, const KernelContext& ctx) {
+  WithElements(args.x.dtype, [&](auto element) { Backward<decltype(element)>(args, ctx); });
+}
+
+absl::Status CanRun(const GeluArgs& args) { return Fp32OrBf16("gelu", {.same = {{"y", args.y}, {"x", args.x}}}); }
 
 absl::Status CanRun(const GeluGradArgs& args) {
-  return Fp32Only("gelu_grad", {args.dx.dtype, args.dy.dtype, args.x.dtype});
+  return Fp32OrBf16("gelu_grad", {.same = {{"dx", args.dx}, {"dy", args.dy}, {"x", args.x}}});
 }
 
 }  // namespace

@@ -13,15 +13,15 @@ namespace angel_ptm {
 
 // sum of a[i] * b[i] * ..., i in [0, n): lane by lane in four chains, which hide the latency of an addition, then
 // across.
-template <typename... Rows>
-inline float SumOfProducts(int64_t n, const float* a, const Rows*... rows) {
+template <typename T, typename... Rows>
+inline float SumOfProducts(int64_t n, const T* a, const Rows*... rows) {
   constexpr int kChains = 4;
   Vector sum[kChains] = {};
   for (int64_t i = 0; i < n; i += kChains * kVectorLanes) {
     for (int chain = 0; chain < kChains && i + chain * kVectorLanes < n; ++chain) {
       Vector product;
       LoadLanes(product, a, i + chain * kVectorLanes, n);
-      [[maybe_unused]] const auto multiply = [&](const float* row) {
+      [[maybe_unused]] const auto multiply = [&](const auto* row) {
         Vector factor;
         LoadLanes(factor, row, i + chain * kVectorLanes, n);
         product *= factor;
@@ -52,13 +52,22 @@ inline constexpr int64_t kTokenBlocksMax = 64, kTokenBlockMin = 16;
 inline int64_t TokenBlock(int64_t t) { return std::max(kTokenBlockMin, (t + kTokenBlocksMax - 1) / kTokenBlocksMax); }
 inline int64_t TokenBlocks(int64_t t) { return (t + TokenBlock(t) - 1) / TokenBlock(t); }
 
-// out[i] (+)= sum over blocks, in order, of partial[block * stride + i], i in [begin, end). There is at least one
-// block.
-inline void AddTokenBlocks(float* __restrict out, const float* __restrict partial, int64_t blocks, int64_t stride,
+// Elements of a row that are summed at a time where several rows are added: their fp32 sums stay in the first cache.
+inline constexpr int64_t kSumColumns = 256;
+
+// out[i] (+)= sum over blocks, in order, of partial[block * stride + i], i in [begin, end), rounded once. There is at
+// least one block.
+template <typename T>
+inline void AddTokenBlocks(T* __restrict out, const float* __restrict partial, int64_t blocks, int64_t stride,
                            int64_t begin, int64_t end, bool accumulate) {
-  if (!accumulate) std::fill(out + begin, out + end, 0.0f);
-  for (int64_t block = 0; block < blocks; ++block) {
-    for (int64_t i = begin; i < end; ++i) out[i] += partial[block * stride + i];
+  float sum[kSumColumns];
+  for (int64_t at = begin; at < end; at += kSumColumns) {
+    const int64_t n = std::min(kSumColumns, end - at);
+    for (int64_t i = 0; i < n; ++i) sum[i] = accumulate ? ToFloat(out[at + i]) : 0.0f;
+    for (int64_t block = 0; block < blocks; ++block) {
+      for (int64_t i = 0; i < n; ++i) sum[i] += partial[block * stride + at + i];
+    }
+    for (int64_t i = 0; i < n; ++i) out[at + i] = Rounded<T>(sum[i]);
   }
 }
 

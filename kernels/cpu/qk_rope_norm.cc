@@ -28,117 +28,135 @@ struct Rotation {
     }
   }
   // y = R x: pairs (i, i + D/2) turned by their angle.
-  void Apply(float* __restrict y_D, const float* __restrict x_D) const {
+  template <typename T>
+  void Apply(float* __restrict y_D, const T* __restrict x_D) const {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
-      y_D[i] = x_D[i] * cos[i] - x_D[i + half] * sin[i];
-      y_D[i + half] = x_D[i + half] * cos[i] + x_D[i] * sin[i];
+      const float first = ToFloat(x_D[i]), second = ToFloat(x_D[i + half]);
+      y_D[i] = first * cos[i] - second * sin[i];
+      y_D[i + half] = second * cos[i] + first * sin[i];
     }
   }
   // dx = R^T dy.
-  void ApplyTransposed(float* __restrict dx_D, const float* __restrict dy_D) const {
+  template <typename T>
+  void ApplyTransposed(T* __restrict dx_D, const float* __restrict dy_D) const {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
-      dx_D[i] = dy_D[i] * cos[i] + dy_D[i + half] * sin[i];
-      dx_D[i + half] = dy_D[i + half] * cos[i] - dy_D[i] * sin[i];
+      dx_D[i] = Rounded<T>(dy_D[i] * cos[i] + dy_D[i + half] * sin[i]);
+      dx_D[i + half] = Rounded<T>(dy_D[i + half] * cos[i] - dy_D[i] * sin[i]);
     }
   }
 };
 
 // Returns rstd.
-template <typename Dim>
-float RotateAndNorm(float* __restrict y_D, const float* x_D, const float* __restrict weight_D,
-                    const Rotation<Dim>& rotation, float epsilon) {
+template <typename T, typename Dim>
+float RotateAndNorm(T* __restrict y_D, const T* x_D, const T* __restrict weight_D, const Rotation<Dim>& rotation,
+                    float epsilon) {
   const Dim d = rotation.d;
   alignas(64) float rotated_D[kHeadDimMax];
   rotation.Apply(rotated_D, x_D);
   const float square = SumOfProducts(d, rotated_D, rotated_D);
   const float rstd = 1.0f / std::sqrt(square / static_cast<float>(d) + epsilon);
-  for (int64_t i = 0; i < d; ++i) y_D[i] = weight_D[i] * (rotated_D[i] * rstd);
+  for (int64_t i = 0; i < d; ++i) y_D[i] = Rounded<T>(ToFloat(weight_D[i]) * (rotated_D[i] * rstd));
   return rstd;
 }
 
 // With n = R x rstd and g = dy weight:  dx = R^T (rstd (g - n mean(g n))),  dweight += dy n.
-template <typename Dim>
-void RotateAndNormGrad(float* dx_D, float* __restrict dweight_D, const float* __restrict dy_D, const float* x_D,
-                       float rstd, const float* __restrict weight_D, const Rotation<Dim>& rotation) {
+template <typename T, typename Dim>
+void RotateAndNormGrad(T* dx_D, float* __restrict dweight_D, const T* __restrict dy_D, const T* x_D, float rstd,
+                       const T* __restrict weight_D, const Rotation<Dim>& rotation) {
   const Dim d = rotation.d;
   alignas(64) float rotated_D[kHeadDimMax], drotated_D[kHeadDimMax];
   rotation.Apply(rotated_D, x_D);
   const float dot = SumOfProducts(d, dy_D, weight_D, rotated_D);
   const float along = dot * rstd * rstd / static_cast<float>(d);
   for (int64_t i = 0; i < d; ++i) {
-    dweight_D[i] += dy_D[i] * (rotated_D[i] * rstd);
-    drotated_D[i] = rstd * (dy_D[i] * weight_D[i] - rotated_D[i] * along);
+    const float dy = ToFloat(dy_D[i]);
+    dweight_D[i] += dy * (rotated_D[i] * rstd);
+    drotated_D[i] = rstd * (dy * ToFloat(weight_D[i]) - rotated_D[i] * along);
   }
   rotation.ApplyTransposed(dx_D, drotated_D);
 }
 
-template <typename Dim>
+template <typename T, typename Dim>
 void TokenGrad(const QkRopeNormGradArgs& args, Dim dim, int64_t token, float* dq_weight_D, float* dk_weight_D) {
   const int64_t d = dim, q_heads = args.q_heads, kv_heads = args.kv_heads;
   const Rotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
   const int64_t row = token * (q_heads + 2 * kv_heads) * d;
-  const float* x = args.qkv.as<float>() + row;
-  float* dx = args.dqkv.as<float>() + row;
+  const T* x = args.qkv.as<T>() + row;
+  T* dx = args.dqkv.as<T>() + row;
   for (int64_t i = 0; i < q_heads; ++i, x += d, dx += d) {
     const int64_t head = token * q_heads + i;
-    RotateAndNormGrad(dx, dq_weight_D, args.dq.as<float>() + head * d, x, args.q_rstd.as<float>()[head],
-                      args.q_weight.as<float>(), rotation);
+    RotateAndNormGrad(dx, dq_weight_D, args.dq.as<T>() + head * d, x, args.q_rstd.as<float>()[head],
+                      args.q_weight.as<T>(), rotation);
   }
   for (int64_t i = 0; i < kv_heads; ++i, x += d, dx += d) {
     const int64_t head = token * kv_heads + i;
-    RotateAndNormGrad(dx, dk_weight_D, args.dk.as<float>() + head * d, x, args.k_rstd.as<float>()[head],
-                      args.k_weight.as<float>(), rotation);
+    RotateAndNormGrad(dx, dk_weight_D, args.dk.as<T>() + head * d, x, args.k_rstd.as<float>()[head],
+                      args.k_weight.as<T>(), rotation);
   }
 }
 
-template <typename Dim>
+template <typename T, typename Dim>
 void Token(const QkRopeNormArgs& args, Dim dim, int64_t token) {
   const int64_t d = dim, q_heads = args.q_heads, kv_heads = args.kv_heads;
   const Rotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
-  const float* x = args.qkv.as<float>() + token * (q_heads + 2 * kv_heads) * d;
+  const T* x = args.qkv.as<T>() + token * (q_heads + 2 * kv_heads) * d;
   for (int64_t i = 0; i < q_heads; ++i, x += d) {
     const int64_t head = token * q_heads + i;
     args.q_rstd.as<float>()[head] =
-        RotateAndNorm(args.q.as<float>() + head * d, x, args.q_weight.as<float>(), rotation, args.epsilon);
+        RotateAndNorm(args.q.as<T>() + head * d, x, args.q_weight.as<T>(), rotation, args.epsilon);
   }
   for (int64_t i = 0; i < kv_heads; ++i, x += d) {
     const int64_t head = token * kv_heads + i;
     args.k_rstd.as<float>()[head] =
-        RotateAndNorm(args.k.as<float>() + head * d, x, args.k_weight.as<float>(), rotation, args.epsilon);
+        RotateAndNorm(args.k.as<T>() + head * d, x, args.k_weight.as<T>(), rotation, args.epsilon);
   }
 }
 
 void Run(const QkRopeNormArgs& args, const KernelContext& ctx) {
-  ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
-    WithHeadDim(args.d, [&](auto d) {
-      for (int64_t token = begin; token < end; ++token) Token(args, d, token);
+  WithElements(args.qkv.dtype, [&](auto element) {
+    ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+      WithHeadDim(args.d, [&](auto d) {
+        for (int64_t token = begin; token < end; ++token) Token<decltype(element)>(args, d, token);
+      });
     });
+  });
+}
+
+void AddBlocksTo(const Operand& dweight, const float* partial, const QkRopeNormGradArgs& args) {
+  if (!dweight) return;
+  WithElements(dweight.dtype, [&](auto element) {
+    AddTokenBlocks(dweight.as<decltype(element)>(), partial, TokenBlocks(args.t), 2 * args.d, 0, args.d,
+                   args.accumulate_dweight);
   });
 }
 
 // Workspace: TokenBlocks(T) * 2 * D fp32, a block's dq_weight then its dk_weight.
 void Run(const QkRopeNormGradArgs& args, const KernelContext& ctx) {
-  const int64_t d = args.d, block = TokenBlock(args.t), blocks = TokenBlocks(args.t);
+  const int64_t d = args.d, block = TokenBlock(args.t);
   float* partial_N2D = reinterpret_cast<float*>(ctx.workspace);
-  ParallelFor(ctx.threads, blocks, [&](int64_t n) {
-    float* dweight_2D = partial_N2D + n * 2 * d;
-    std::fill(dweight_2D, dweight_2D + 2 * d, 0.0f);
-    WithHeadDim(d, [&](auto dim) {
-      for (int64_t i = n * block; i < std::min(args.t, (n + 1) * block); ++i) {
-        TokenGrad(args, dim, i, dweight_2D, dweight_2D + d);
-      }
+  WithElements(args.qkv.dtype, [&](auto element) {
+    ParallelFor(ctx.threads, TokenBlocks(args.t), [&](int64_t n) {
+      float* dweight_2D = partial_N2D + n * 2 * d;
+      std::fill(dweight_2D, dweight_2D + 2 * d, 0.0f);
+      WithHeadDim(d, [&](auto dim) {
+        for (int64_t i = n * block; i < std::min(args.t, (n + 1) * block); ++i) {
+          TokenGrad<decltype(element)>(args, dim, i, dweight_2D, dweight_2D + d);
+        }
+      });
     });
   });
-  if (args.dq_weight)
-    AddTokenBlocks(args.dq_weight.as<float>(), partial_N2D, blocks, 2 * d, 0, d, args.accumulate_dweight);
-  if (args.dk_weight)
-    AddTokenBlocks(args.dk_weight.as<float>(), partial_N2D + d, blocks, 2 * d, 0, d, args.accumulate_dweight);
+  AddBlocksTo(args.dq_weight, partial_N2D, args);
+  AddBlocksTo(args.dk_weight, partial_N2D + d, args);
 }
 
 absl::Status CanRun(const QkRopeNormArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("qk_rope_norm", {args.q.dtype, args.k.dtype, args.qkv.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16(
+      "qk_rope_norm",
+      {.same =
+           {{"qkv", args.qkv}, {"q", args.q}, {"k", args.k}, {"q_weight", args.q_weight}, {"k_weight", args.k_weight}},
+       .fp32 = {{"q_rstd", args.q_rstd}, {"k_rstd", args.k_rstd}, {"cos_sin", args.cos_sin}}}));
   return HeadsSupported("qk_rope_norm", args.q_heads, args.kv_heads, args.d);
 }
 
@@ -147,7 +165,15 @@ int64_t WorkspaceBytes(const QkRopeNormGradArgs& args, const BackendOptions&) {
 }
 
 absl::Status CanRun(const QkRopeNormGradArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("qk_rope_norm_grad", {args.dqkv.dtype, args.qkv.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("qk_rope_norm_grad",
+                             {.same = {{"qkv", args.qkv},
+                                       {"dqkv", args.dqkv},
+                                       {"dq", args.dq},
+                                       {"dk", args.dk},
+                                       {"q_weight", args.q_weight},
+                                       {"k_weight", args.k_weight}},
+                              .same_or_fp32 = {{"dq_weight", args.dq_weight}, {"dk_weight", args.dk_weight}},
+                              .fp32 = {{"q_rstd", args.q_rstd}, {"k_rstd", args.k_rstd}, {"cos_sin", args.cos_sin}}}));
   return HeadsSupported("qk_rope_norm_grad", args.q_heads, args.kv_heads, args.d);
 }
 

@@ -28,9 +28,12 @@ struct ElementSpan {
 // AdamW with decoupled decay (Loshchilov & Hutter 2019), one IEEE operation sequence on every ISA:
 //   g = grad * gradient_scale;  m += (1-beta1)*(g-m);  v += (1-beta2)*(g*g-v);
 //   p -= lr * ( (m/bc1) / (sqrt(v/bc2) + epsilon) + weight_decay * p ).
+// p is param, fp32, or with a bf16 param its master: then param = p rounded to nearest even, whatever it was before.
 struct AdamWArgs {
-  Operand param, m, v;  // [n] fp32
-  ConstOperand grad;    // [n] fp32
+  Operand param;      // [n] fp32 without a master, bf16 with one
+  Operand master;     // [n] fp32, or null
+  Operand m, v;       // [n] fp32
+  ConstOperand grad;  // [n] fp32
   int64_t n = 0;
   int64_t unit_offset = 0;                // index of param[0] in the unit's flat vector
   const ElementSpan* no_decay = nullptr;  // without weight decay: sorted, disjoint

@@ -8,7 +8,7 @@
 namespace angel_ptm {
 
 // y[R,W] += x[R,W] in columns [column_begin, column_end) if accumulate; otherwise y = x there and zero in the other
-// columns. Without x, which then may not accumulate, y becomes zero.
+// columns. Without x, which then may not accumulate, y becomes zero. Elements.
 struct AddArgs {
   Operand y;
   ConstOperand x;

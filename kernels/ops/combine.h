@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// y[T,H] = base[T,H] + sum_k weights[t,k] * rows[row_of_pair[t,k]], in order of k.
+// y[T,H] = base[T,H] + sum_k weights[t,k] * rows[row_of_pair[t,k]], in order of k. All but the weights are elements.
 struct CombineArgs {
   Operand y;
   ConstOperand base, rows, weights;
@@ -16,7 +16,7 @@ struct CombineArgs {
 };
 
 // drows[R,H]: weights * dy for real rows, zero for padding rows of active blocks. dweights[T,K] = dot(dy[t],
-// rows[row]). (The gradient of base is dy itself.)
+// rows[row]). (The gradient of base is dy itself.) drows, dy and rows are elements.
 struct CombineGradArgs {
   Operand drows, dweights;
   ConstOperand dy, rows, weights;

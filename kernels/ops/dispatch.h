@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// rows[R,H] = x[T,H] gathered by pair_of_row; padding rows of active blocks are zero.
+// rows[R,H] = x[T,H] gathered by pair_of_row; padding rows of active blocks are zero. Elements.
 struct DispatchArgs {
   Operand rows;
   ConstOperand x;
@@ -16,7 +16,7 @@ struct DispatchArgs {
   int64_t t = 0, h = 0, k = 0, block_rows = 0, blocks_max = 0;
 };
 
-// dx[T,H] (+)= sum over choices of drows[row_of_pair[t,k]], in order of k.
+// dx[T,H] (+)= sum over choices of drows[row_of_pair[t,k]], in order of k. Elements.
 struct DispatchGradArgs {
   Operand dx;
   ConstOperand drows;

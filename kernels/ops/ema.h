@@ -14,6 +14,7 @@ struct EmaScalars {
 
 // An exponential moving average of parameters (Polyak & Juditsky 1992), one IEEE operation sequence on every ISA:
 //   ema += rate * (p - ema).
+// Where parameters have a master, that is what is averaged.
 struct EmaArgs {
   Operand ema;         // [n] fp32
   ConstOperand param;  // [n] fp32

@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// y[T,H] = table[V,H][tokens[T]].
+// y[T,H] = table[V,H][tokens[T]], elements.
 struct EmbeddingArgs {
   Operand y;
   ConstOperand table;
@@ -15,7 +15,7 @@ struct EmbeddingArgs {
   int64_t t = 0, h = 0, v = 0;
 };
 
-// dtable[V,H] (+)= scatter of dy[T,H] by tokens, added in token order.
+// dtable[V,H] (+)= scatter of dy[T,H] by tokens, elements, added in token order; a bf16 dtable is rounded when all are.
 struct EmbeddingGradArgs {
   Operand dtable;
   ConstOperand dy;

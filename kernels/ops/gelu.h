@@ -9,13 +9,14 @@ namespace angel_ptm {
 
 // y[n] = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU by its tanh approximation (Hendrycks & Gimpel 2016; the
 // diffusers' approximate="tanh", transformers' "gelu_new"). Finite for every finite x.
+// Elements.
 struct GeluArgs {
   Operand y;
   ConstOperand x;
   int64_t n = 0;
 };
 
-// dx[n] = dy times that function's derivative at x.
+// dx[n] = dy times that function's derivative at x. Elements.
 struct GeluGradArgs {
   Operand dx;
   ConstOperand dy, x;

@@ -8,7 +8,8 @@
 namespace angel_ptm {
 
 // From qkv[T, (Q+2G)*D] (queries, then keys, then values): q[T,Q,D] = RMSNorm(RoPE(query)) * q_weight, k[T,G,D]
-// likewise. QK-norm comes after RoPE (HunYuan V1). RoPE pairs element i with i + D/2.
+// likewise. QK-norm comes after RoPE (HunYuan V1). RoPE pairs element i with i + D/2. qkv, q, k and the weights are
+// elements.
 struct QkRopeNormArgs {
   Operand q, k, q_rstd, k_rstd;  // [T,Q,D], [T,G,D], [T,Q] fp32, [T,G] fp32
   ConstOperand qkv, cos_sin, q_weight, k_weight;
@@ -17,7 +18,7 @@ struct QkRopeNormArgs {
 };
 
 // Writes the query and key columns of dqkv[T, (Q+2G)*D] (the value columns are AttentionGrad's), dq_weight[D] and
-// dk_weight[D] (+)=, either of which may be null.
+// dk_weight[D] (+)=, either of which may be null. All but the saved rstd and cos_sin are elements.
 struct QkRopeNormGradArgs {
   Operand dqkv, dq_weight, dk_weight;
   ConstOperand dq, dk, qkv, q_rstd, k_rstd, cos_sin, q_weight, k_weight;

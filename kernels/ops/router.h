@@ -8,18 +8,18 @@
 namespace angel_ptm {
 
 // logits = x gate^T in fp32, probs = softmax over all experts, the top k (ties: lower expert first), weights
-// renormalised to sum 1.
+// renormalised to sum 1. x and gate are elements.
 struct RouterArgs {
   Operand weights, probs;      // [T,K], [T,E] fp32
   int32_t* experts = nullptr;  // [T,K], by falling probability
   int32_t* counts = nullptr;   // [E] (token, choice) pairs per expert
-  ConstOperand x, gate;        // [T,H], [E,H] fp32
+  ConstOperand x, gate;        // [T,H], [E,H]
   int64_t t = 0, h = 0, e = 0, k = 0;
 };
 
 // Gradient of  sum_loss + aux_coefficient * target_count * aux,  aux = E * sum_e (counts_e / (T K)) * mean_t probs_te
 // (Fedus et al. 2021, eq. 4, over the top k), with respect to x and gate. dx[T,H] (+)=, dgate[E,H] (+)=, either of
-// which may be null. Workspace: T * E fp32.
+// which may be null. x, gate, dx and dgate are elements. Workspace: T * E fp32, more with bf16.
 struct RouterGradArgs {
   Operand dx, dgate;
   ConstOperand dweights, weights, probs, x, gate;

@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// y[R,F] = silu(gate) * up with gate_up[R,2F] = [gate | up]. active_blocks, if given, points to the number of leading
-// blocks of block_rows rows that hold data; later rows are neither read nor written.
+// y[R,F] = silu(gate) * up with gate_up[R,2F] = [gate | up], elements. active_blocks, if given, points to the number of
+// leading blocks of block_rows rows that hold data; later rows are neither read nor written.
 struct SwigluArgs {
   Operand y;
   ConstOperand gate_up;
@@ -16,8 +16,9 @@ struct SwigluArgs {
   const int32_t* active_blocks = nullptr;
 };
 
+// dgate_up[R,2F] from dy[R,F] and gate_up, elements.
 struct SwigluGradArgs {
-  Operand dgate_up;  // [R,2F]
+  Operand dgate_up;
   ConstOperand dy, gate_up;
   int64_t rows = 0, f = 0, block_rows = 0;
   const int32_t* active_blocks = nullptr;

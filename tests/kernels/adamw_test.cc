@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/adamw.h"
+#include "tests/support/bf16_testing.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
 
@@ -29,23 +30,26 @@ struct State {
   }
   bool SameBits(const State& other) const { return p.SameBits(other.p) && m.SameBits(other.m) && v.SameBits(other.v); }
 
-  // Elements [begin, end) of a unit.
+  // Elements [begin, end) of a unit. With `rounded`, p is the master of these bf16 parameters.
   void Update(const TestTensor& grad, int64_t begin, int64_t end, const std::vector<ElementSpan>& no_decay,
-              const AdamWScalars& scalars, int threads = 1) {
-    CpuKernels().adamw({.param = {p.data() + begin},
-                        .m = {m.data() + begin},
-                        .v = {v.data() + begin},
-                        .grad = {grad.data() + begin},
-                        .n = end - begin,
-                        .unit_offset = begin,
-                        .no_decay = no_decay.data(),
-                        .no_decay_count = static_cast<int64_t>(no_decay.size()),
-                        .scalars = &scalars,
-                        .beta1 = kBeta1,
-                        .beta2 = kBeta2,
-                        .epsilon = kEpsilon,
-                        .weight_decay = kWeightDecay},
-                       TestContext(threads));
+              const AdamWScalars& scalars, int threads = 1, Bf16Tensor* rounded = nullptr) {
+    const Operand fp32 = {p.data() + begin};
+    const AdamWArgs args = {.param = rounded ? Operand{rounded->data() + begin, DType::kBFloat16} : fp32,
+                            .master = rounded ? fp32 : Operand(),
+                            .m = {m.data() + begin},
+                            .v = {v.data() + begin},
+                            .grad = {grad.data() + begin},
+                            .n = end - begin,
+                            .unit_offset = begin,
+                            .no_decay = no_decay.data(),
+                            .no_decay_count = static_cast<int64_t>(no_decay.size()),
+                            .scalars = &scalars,
+                            .beta1 = kBeta1,
+                            .beta2 = kBeta2,
+                            .epsilon = kEpsilon,
+                            .weight_decay = kWeightDecay};
+    EXPECT_TRUE(CpuKernels().adamw.can_run(args).ok());
+    CpuKernels().adamw(args, TestContext(threads));
   }
   TestTensor p, m, v;
 };
@@ -128,6 +132,37 @@ TEST(AdamWTest, BitsDependNeitherOnSplitsNorOnThreads) {
     }
     EXPECT_TRUE(split.SameBits(whole));
   }
+}
+
+// The master goes through the states fp32 parameters would, whatever the threads and splits; the bf16 parameters are
+// what it rounds to, and what they were before does not matter.
+TEST(AdamWTest, BFloat16ParametersAreTheirMasterRounded) {
+  const std::vector<ElementSpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
+  for (const int64_t n : {1, 3, 65, 20000}) {
+    State want(n), got(n);
+    Bf16Tensor rounded(n);
+    std::mt19937 random(18);
+    for (int64_t t = 1; t <= 3; ++t) {
+      const TestTensor grad(n, random);
+      want.Update(grad, 0, n, no_decay, ScalarsOfStep(t));
+      const int64_t cut = n / static_cast<int64_t>(t + 1);
+      got.Update(grad, cut, n, no_decay, ScalarsOfStep(t), static_cast<int>(t), &rounded);
+      got.Update(grad, 0, cut, no_decay, ScalarsOfStep(t), 4, &rounded);
+    }
+    EXPECT_TRUE(got.SameBits(want));
+    for (int64_t i = 0; i < n; ++i) ASSERT_EQ(rounded.data()[i].bits, ToBFloat16(want.p[i]).bits) << i;
+    AddToOpTable({"adamw bf16", absl::StrCat("n=", n, " steps=3"), ScaledError(rounded, want.p.ToDouble()), {}});
+  }
+}
+
+TEST(AdamWTest, BFloat16ParametersShowANanGradient) {
+  State state(100);
+  Bf16Tensor rounded(100);
+  std::mt19937 random(19);
+  TestTensor grad(100, random);
+  grad[97] = std::numeric_limits<float>::quiet_NaN();
+  state.Update(grad, 0, 100, {}, ScalarsOfStep(1), 1, &rounded);
+  for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(std::isnan(rounded[i]), i == 97) << i;
 }
 
 }  // namespace

@@ -21,6 +21,10 @@ constexpr std::string_view kOps[] = {
 // Ops that are their own gradients, or make them themselves.
 constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cross_entropy"};
 
+// Ops with a bf16 variant, which has a row of its own.
+constexpr const char* kBf16Ops[] = {"embedding", "add_rms_norm", "qk_rope_norm", "swiglu", "gelu",
+                                    "router",    "dispatch",     "combine",      "adamw",  "add"};
+
 // Where the table shows that a kernel was checked: the gradient of an op (<op>_grad...) in the op's row.
 struct KernelCheck {
   std::string_view op;
@@ -46,6 +50,15 @@ std::vector<std::string> UncheckedKernels(const std::vector<OpTableRow>& rows) {
   return unchecked;
 }
 
+std::vector<std::string> UncheckedBf16Ops(const std::vector<OpTableRow>& rows) {
+  std::vector<std::string> unchecked;
+  for (const std::string op : kBf16Ops) {
+    const auto is_its_row = [&op](const OpTableRow& row) { return row.op == op + " bf16"; };
+    if (std::none_of(rows.begin(), rows.end(), is_its_row)) unchecked.push_back(op);
+  }
+  return unchecked;
+}
+
 // After the last test: prints the table and, unless a filter left tests out, fails for kernels it does not show.
 class OpTableEnvironment : public testing::Environment {
  public:
@@ -54,6 +67,7 @@ class OpTableEnvironment : public testing::Environment {
     const testing::UnitTest& run = *testing::UnitTest::GetInstance();
     if (run.test_to_run_count() + run.disabled_test_count() < run.total_test_count()) return;
     EXPECT_THAT(UncheckedKernels(OpTable()), testing::IsEmpty()) << "kernels no test compared with a reference";
+    EXPECT_THAT(UncheckedBf16Ops(OpTable()), testing::IsEmpty()) << "bf16 ops no test compared with a reference";
   }
 };
 [[maybe_unused]] const testing::Environment* const kEnvironment =
@@ -86,6 +100,12 @@ TEST(OpTableTest, AnUncheckedKernelIsNamed) {
   EXPECT_THAT(UncheckedKernels(rows), testing::ElementsAre("router_grad"));
   std::erase_if(rows, [](const OpTableRow& row) { return row.op == "swiglu"; });
   EXPECT_THAT(UncheckedKernels(rows), testing::ElementsAre("swiglu", "swiglu_grad", "router_grad"));
+}
+
+TEST(OpTableTest, AnUncheckedBf16OpIsNamed) {
+  std::vector<OpTableRow> rows;
+  for (const std::string op : kBf16Ops) rows.push_back({op + (op == "gelu" ? "" : " bf16"), "any", 0, 0});
+  EXPECT_THAT(UncheckedBf16Ops(rows), testing::ElementsAre("gelu"));
 }
 
 }  // namespace

@@ -1,9 +1,8 @@
-// bf16 operands for tests of kernels, and what may separate a kernel's sums of their products from exact ones.
+// bf16 operands and the error of what was rounded to bf16 once, for tests of kernels against fp64 references.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_BF16_TESTING_H_
 #define ANGEL_PTM_TESTS_SUPPORT_BF16_TESTING_H_
 
-#include <gtest/gtest.h>
-
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -13,73 +12,86 @@
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/operand.h"
+#include "tests/support/kernel_testing.h"
 
 namespace angel_ptm {
 
-// Like TestTensor: 64-byte aligned, NaN at first.
+// A 64-byte aligned bf16 tensor. Starts as NaN, like TestTensor; there is a guard of NaN behind the last element, so
+// that a kernel that reads or writes too far is seen.
 class Bf16Tensor {
  public:
-  explicit Bf16Tensor(int64_t n) : storage_(static_cast<size_t>(n) + kAlignment), n_(n) {
-    Fill(std::numeric_limits<float>::quiet_NaN());
-  }
-  // Normal values times `scale`, rounded.
+  explicit Bf16Tensor(int64_t n) : storage_(static_cast<size_t>(n) + 2 * kAlignment, kNan), n_(n) {}
+  // Normal values times `scale`, drawn from `random`, rounded.
   Bf16Tensor(int64_t n, std::mt19937& random, float scale = 1.0f) : Bf16Tensor(n) {
     std::normal_distribution<float> normal;
-    for (int64_t i = 0; i < n; ++i) data()[i] = ToBFloat16(scale * normal(random));
+    for (int64_t i = 0; i < n; ++i) Set(i, scale * normal(random));
+  }
+  ~Bf16Tensor() {
+    const BFloat16* const guard = data() + n_;
+    EXPECT_TRUE(std::all_of(guard, guard + kAlignment, [](BFloat16 x) { return x.bits == kNan.bits; }))
+        << "written behind " << n_ << " elements";
   }
   Bf16Tensor(const Bf16Tensor&) = delete;
   Bf16Tensor& operator=(const Bf16Tensor&) = delete;
 
   int64_t size() const { return n_; }
-  BFloat16* data() { return Aligned(storage_.data()); }
-  const BFloat16* data() const { return Aligned(const_cast<BFloat16*>(storage_.data())); }
+  BFloat16* data() {
+    return reinterpret_cast<BFloat16*>((reinterpret_cast<uintptr_t>(storage_.data()) + 63) & ~uintptr_t{63});
+  }
+  const BFloat16* data() const { return const_cast<Bf16Tensor*>(this)->data(); }
   float operator[](int64_t i) const { return ToFloat(data()[i]); }
   void Set(int64_t i, float value) { data()[i] = ToBFloat16(value); }
-  void Fill(float value) { std::fill_n(data(), n_, ToBFloat16(value)); }
   void CopyFrom(const Bf16Tensor& other) { std::copy_n(other.data(), n_, data()); }
   std::vector<double> ToDouble() const {
-    std::vector<double> values(n_);
-    for (int64_t i = 0; i < n_; ++i) values[i] = static_cast<double>((*this)[i]);
+    std::vector<double> values(static_cast<size_t>(n_));
+    for (int64_t i = 0; i < n_; ++i) values[static_cast<size_t>(i)] = static_cast<double>((*this)[i]);
     return values;
   }
   bool SameBits(const Bf16Tensor& other) const {
     return n_ == other.n_ && std::memcmp(data(), other.data(), static_cast<size_t>(n_) * sizeof(BFloat16)) == 0;
+  }
+  bool AllNan(int64_t begin, int64_t end) const {
+    return std::all_of(data() + begin, data() + end, [](BFloat16 x) { return std::isnan(ToFloat(x)); });
+  }
+  bool NoneNan(int64_t begin, int64_t end) const {
+    return std::none_of(data() + begin, data() + end, [](BFloat16 x) { return std::isnan(ToFloat(x)); });
   }
 
   operator Operand() { return {data(), DType::kBFloat16}; }
   operator ConstOperand() const { return {data(), DType::kBFloat16}; }
 
  private:
-  static constexpr size_t kAlignment = 32;  // elements
-  static BFloat16* Aligned(BFloat16* p) {
-    return reinterpret_cast<BFloat16*>((reinterpret_cast<uintptr_t>(p) + 63) & ~uintptr_t{63});
-  }
+  static constexpr int64_t kAlignment = 32;  // elements
+  static constexpr BFloat16 kNan = {0x7fc0};
 
   std::vector<BFloat16> storage_;
   int64_t n_;
 };
 
-inline std::vector<double> Magnitudes(std::vector<double> x) {
-  for (double& value : x) value = std::abs(value);
-  return x;
+inline double ScaledError(const Bf16Tensor& got, const std::vector<double>& want) {
+  return ScaledError(got.ToDouble().data(), want.data(), got.size());
 }
 
-// Half a unit in the last place of a bf16 result, and a few roundings of fp32 sums.
-inline constexpr double kBf16Rounding = 0x1p-8, kSumRounding = 8 * 0x1p-24;
+// Half of the distance of bf16 numbers at x: what one rounding may be wrong by.
+inline double HalfBf16Ulp(double x) {
+  return x == 0 ? 0 : std::ldexp(1.0, std::max(std::ilogb(x), std::numeric_limits<float>::min_exponent - 1) - 8);
+}
 
-// The largest |got - want| as a share of what it may be: `rounding` of the value and kSumRounding of the sum of
-// magnitudes. Infinite if anything is NaN.
-template <typename Got>
-double ErrorShare(const Got& got, const std::vector<double>& want, const std::vector<double>& magnitude,
-                  double rounding) {
-  double share = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double error = std::abs(static_cast<double>(got[static_cast<int64_t>(i)]) - want[i]);
-    const double allowed = rounding * std::abs(want[i]) + kSumRounding * magnitude[i] + 1e-37;
+// How far elements are from `want` beyond one rounding to bf16, over max |want|: the error of the fp32 arithmetic
+// before it. What was rounded on the way to its one rounding shows as about 1e-3. Infinite if anything is NaN.
+inline double ErrorBeyondRounding(const BFloat16* got, const double* want, int64_t n) {
+  double beyond = 0, magnitude = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double error = std::abs(static_cast<double>(ToFloat(got[i])) - want[i]) - HalfBf16Ulp(want[i]);
     if (!(error <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::infinity();
-    share = std::max(share, error / allowed);
+    beyond = std::max(beyond, error);
+    magnitude = std::max(magnitude, std::abs(want[i]));
   }
-  return share;
+  if (beyond == 0) return 0;
+  return magnitude == 0 ? std::numeric_limits<double>::infinity() : beyond / magnitude;
+}
+inline double ErrorBeyondRounding(const Bf16Tensor& got, const std::vector<double>& want) {
+  return ErrorBeyondRounding(got.data(), want.data(), got.size());
 }
 
 }  // namespace angel_ptm
