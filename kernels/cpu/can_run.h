@@ -71,30 +71,6 @@ inline absl::Status BelowInt32(const char* op, std::initializer_list<int64_t> ex
   return absl::OkStatus();
 }
 
-// Operands that are all fp32, with fp32 results, or all bf16, with results of either type each. `statistics` are fp32.
-inline absl::Status Fp32OrBf16(const char* op, std::initializer_list<DType> operands,
-                               std::initializer_list<DType> results, std::initializer_list<DType> statistics = {}) {
-  const auto refused = [op](const auto&... why) {
-    return absl::InvalidArgumentError(absl::StrCat("cpu backend: ", op, why...));
-  };
-  const DType first = *operands.begin();
-  if (first != DType::kFloat32 && first != DType::kBFloat16) {
-    return refused(" takes F32 or BF16 operands, got ", Name(first));
-  }
-  for (const DType dtype : operands) {
-    if (dtype != first) return refused(" takes operands of one type, got ", Name(first), " and ", Name(dtype));
-  }
-  for (const DType dtype : results) {
-    if (dtype == DType::kFloat32 || dtype == first) continue;
-    return refused(" of ", Name(first), " operands has F32", first == DType::kFloat32 ? "" : " or BF16",
-                   " results, got ", Name(dtype));
-  }
-  for (const DType dtype : statistics) {
-    if (dtype != DType::kFloat32) return refused(" has F32 sums and statistics, got ", Name(dtype));
-  }
-  return absl::OkStatus();
-}
-
 inline absl::Status HeadsSupported(const char* op, int64_t q_heads, int64_t kv_heads, int64_t d) {
   if (d < 2 || d > kHeadDimMax || d % 2 != 0) {
     return absl::InvalidArgumentError(

@@ -163,11 +163,12 @@ int64_t WorkspaceBytes(const Args& args, const BackendOptions& options) {
 }
 
 absl::Status CanRun(const GroupedMatmulArgs& args) {
-  return Fp32OrBf16("grouped_matmul", {args.a.dtype, args.b.dtype}, {args.c.dtype});
+  return Fp32OrBf16("grouped_matmul", {.same = {{"a", args.a}, {"b", args.b}}, .same_or_fp32 = {{"c", args.c}}});
 }
 
 absl::Status CanRun(const GroupedMatmulGradWeightArgs& args) {
-  return Fp32OrBf16("grouped_matmul_grad_weight", {args.dy.dtype, args.x.dtype}, {args.dw.dtype});
+  return Fp32OrBf16("grouped_matmul_grad_weight",
+                    {.same = {{"dy", args.dy}, {"x", args.x}}, .same_or_fp32 = {{"dw", args.dw}}});
 }
 
 }  // namespace

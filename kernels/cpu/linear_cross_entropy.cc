@@ -210,8 +210,9 @@ int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args, const BackendOptions&
 }
 
 absl::Status CanRun(const LinearCrossEntropyArgs& args) {
-  RETURN_IF_ERROR(Fp32OrBf16("linear_cross_entropy", {args.x.dtype, args.weight.dtype},
-                             {args.dx.dtype, args.dweight.dtype}, {args.token_loss.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("linear_cross_entropy", {.same = {{"x", args.x}, {"weight", args.weight}},
+                                                      .same_or_fp32 = {{"dx", args.dx}, {"dweight", args.dweight}},
+                                                      .fp32 = {{"token_loss", args.token_loss}}}));
   return BelowInt32("linear_cross_entropy", {args.t, args.h, args.v, args.chunk_tokens});
 }
 

@@ -46,7 +46,7 @@ int64_t WorkspaceBytes(const MatmulArgs& args, const BackendOptions& options) {
 }
 
 absl::Status CanRun(const MatmulArgs& args) {
-  RETURN_IF_ERROR(Fp32OrBf16("matmul", {args.a.dtype, args.b.dtype}, {args.c.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("matmul", {.same = {{"a", args.a}, {"b", args.b}}, .same_or_fp32 = {{"c", args.c}}}));
   return BelowInt32("matmul", {args.m, args.n, args.k});
 }
 

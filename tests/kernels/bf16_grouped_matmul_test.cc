@@ -2,7 +2,7 @@
 
 #include "kernels/ops/grouped_matmul.h"
 #include "tests/reference/grouped_matmul.h"
-#include "tests/support/bf16_testing.h"
+#include "tests/support/bf16_sums.h"
 #include "tests/support/expert_routing.h"
 #include "tests/support/kernel_testing.h"
 

@@ -2,7 +2,7 @@
 
 #include "kernels/ops/linear_cross_entropy.h"
 #include "tests/reference/linear_cross_entropy.h"
-#include "tests/support/bf16_testing.h"
+#include "tests/support/bf16_sums.h"
 #include "tests/support/kernel_testing.h"
 
 namespace angel_ptm {

@@ -3,7 +3,7 @@
 #include "kernels/cpu/bf16_product.h"
 #include "kernels/ops/matmul.h"
 #include "tests/reference/matmul.h"
-#include "tests/support/bf16_testing.h"
+#include "tests/support/bf16_sums.h"
 #include "tests/support/kernel_testing.h"
 
 namespace angel_ptm {

@@ -10,6 +10,9 @@
 #include "kernels/ops/dispatch.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gelu.h"
+#include "kernels/ops/grouped_matmul.h"
+#include "kernels/ops/linear_cross_entropy.h"
+#include "kernels/ops/matmul.h"
 #include "kernels/ops/qk_rope_norm.h"
 #include "kernels/ops/router.h"
 #include "kernels/ops/swiglu.h"
@@ -172,6 +175,35 @@ TEST(MixedTypesTest, AdamW) {
   const std::string why = " takes param in F32 without a master or in BF16 with one, got ";
   adamw.ExpectRefused({.param = {&element, DType::kBFloat16}}, why + "BF16 without");
   adamw.ExpectRefused({.param = fp32, .master = fp32}, why + "F32 with one");
+}
+
+TEST(MixedTypesTest, Products) {
+  const MixedTypes<MatmulArgs> matmul = {"matmul",
+                                         {.c = kBf16, .a = kConstBf16, .b = kConstBf16, .m = 1, .n = 1, .k = 1}};
+  matmul.ExpectAllMatter(&MatmulArgs::a, &MatmulArgs::b);
+  matmul.ExpectTaken(matmul.With(&MatmulArgs::c, DType::kFloat32));
+  matmul.ExpectRefused(matmul.With(&MatmulArgs::b, DType::kFloat32),
+                       " takes a, b in F32 or all in BF16; c likewise or in F32; got b in F32 beside a in BF16");
+  matmul.ExpectRefused({.c = kBf16, .m = 1, .n = 1, .k = 1},
+                       " takes a, b in F32 or all in BF16; c likewise or in F32; got c in BF16 beside a in F32");
+  const MixedTypes<GroupedMatmulArgs> grouped = {"grouped_matmul", {.c = kBf16, .a = kConstBf16, .b = kConstBf16}};
+  grouped.ExpectAllMatter(&GroupedMatmulArgs::a, &GroupedMatmulArgs::b);
+  using G = GroupedMatmulGradWeightArgs;
+  const MixedTypes<G> grad = {"grouped_matmul_grad_weight", {.dw = kBf16, .dy = kConstBf16, .x = kConstBf16}};
+  grad.ExpectAllMatter(&G::dy, &G::x);
+  grad.ExpectTaken(grad.With(&G::dw, DType::kFloat32));
+  using Loss = LinearCrossEntropyArgs;
+  const MixedTypes<Loss> loss = {"linear_cross_entropy",
+                                 {.dx = kBf16,
+                                  .dweight = kBf16,
+                                  .x = kConstBf16,
+                                  .weight = kConstBf16,
+                                  .t = 1,
+                                  .h = 1,
+                                  .v = 1,
+                                  .chunk_tokens = 1}};
+  loss.ExpectAllMatter(&Loss::token_loss, &Loss::x, &Loss::weight);
+  loss.ExpectTaken(loss.With(&Loss::dweight, DType::kFloat32));
 }
 
 }  // namespace

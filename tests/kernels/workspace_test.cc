@@ -163,30 +163,6 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   ExpectRefused(EmaArgs{.param = {.dtype = bf16}}, "ema", why);
 }
 
-// The products take bf16 operands as well, all of them or none, with results of either type.
-TEST(CpuCanRunTest, MixedTypesOfProductsAreNamed) {
-  const DType fp32 = DType::kFloat32, bf16 = DType::kBFloat16, int32 = DType::kInt32;
-  const auto matmul = [](DType c, DType a, DType b) {
-    return MatmulArgs{.c = {.dtype = c}, .a = {.dtype = a}, .b = {.dtype = b}, .m = 1, .n = 1, .k = 1};
-  };
-  ExpectSupported(matmul(bf16, bf16, bf16));
-  ExpectSupported(matmul(fp32, bf16, bf16));
-  ExpectRefused(matmul(fp32, fp32, bf16), "matmul", " takes operands of one type, got F32 and BF16");
-  ExpectRefused(matmul(bf16, bf16, fp32), "matmul", " takes operands of one type, got BF16 and F32");
-  ExpectRefused(matmul(fp32, int32, fp32), "matmul", " takes F32 or BF16 operands, got I32");
-  ExpectRefused(matmul(bf16, fp32, fp32), "matmul", " of F32 operands has F32 results, got BF16");
-  ExpectRefused(matmul(int32, bf16, bf16), "matmul", " of BF16 operands has F32 or BF16 results, got I32");
-  ExpectRefused(GroupedMatmulArgs{.b = {.dtype = bf16}}, "grouped_matmul",
-                " takes operands of one type, got F32 and BF16");
-  ExpectRefused(GroupedMatmulGradWeightArgs{.dw = {.dtype = bf16}}, "grouped_matmul_grad_weight",
-                " of F32 operands has F32 results, got BF16");
-  ExpectRefused(LinearCrossEntropyArgs{.weight = {.dtype = bf16}}, "linear_cross_entropy",
-                " takes operands of one type, got F32 and BF16");
-  ExpectRefused(LinearCrossEntropyArgs{.token_loss = {.dtype = bf16}, .x = {.dtype = bf16}, .weight = {.dtype = bf16}},
-                "linear_cross_entropy", " has F32 sums and statistics, got BF16");
-  ExpectSupported(GroupedMatmulGradWeightArgs{.dy = {.dtype = bf16}, .x = {.dtype = bf16}});
-}
-
 // [T,V] logits never exist: one chunk of them does, of no more tokens than there are.
 TEST(CpuWorkspaceBytesTest, TheLossHoldsOneChunkOfLogits) {
   const int64_t v = 1000, chunk = 16;

@@ -41,7 +41,6 @@ class Bf16Tensor {
   const BFloat16* data() const { return const_cast<Bf16Tensor*>(this)->data(); }
   float operator[](int64_t i) const { return ToFloat(data()[i]); }
   void Set(int64_t i, float value) { data()[i] = ToBFloat16(value); }
-  void Fill(float value) { std::fill_n(data(), n_, ToBFloat16(value)); }
   void CopyFrom(const Bf16Tensor& other) { std::copy_n(other.data(), n_, data()); }
   std::vector<double> ToDouble() const {
     std::vector<double> values(static_cast<size_t>(n_));
@@ -93,29 +92,6 @@ inline double ErrorBeyondRounding(const BFloat16* got, const double* want, int64
 }
 inline double ErrorBeyondRounding(const Bf16Tensor& got, const std::vector<double>& want) {
   return ErrorBeyondRounding(got.data(), want.data(), got.size());
-}
-
-inline std::vector<double> Magnitudes(std::vector<double> x) {
-  for (double& value : x) value = std::abs(value);
-  return x;
-}
-
-// Half a unit in the last place of a bf16 result, and a few roundings of fp32 sums.
-inline constexpr double kBf16Rounding = 0x1p-8, kSumRounding = 8 * 0x1p-24;
-
-// The largest |got - want| as a share of what it may be: `rounding` of the value and kSumRounding of the sum of
-// magnitudes. Infinite if anything is NaN.
-template <typename Got>
-double ErrorShare(const Got& got, const std::vector<double>& want, const std::vector<double>& magnitude,
-                  double rounding) {
-  double share = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double error = std::abs(static_cast<double>(got[static_cast<int64_t>(i)]) - want[i]);
-    const double allowed = rounding * std::abs(want[i]) + kSumRounding * magnitude[i] + 1e-37;
-    if (!(error <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::infinity();
-    share = std::max(share, error / allowed);
-  }
-  return share;
 }
 
 }  // namespace angel_ptm
