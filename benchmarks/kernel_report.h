@@ -114,6 +114,9 @@ class Report {
 // attention_bench.cc: embedding, norms, rotary embedding and attention.
 void BenchAttention(Report& report);
 
+// bf16_bench.cc: the ops that memory bounds, in fp32 and bf16.
+void BenchBf16(Report& report);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_BENCHMARKS_KERNEL_REPORT_H_

@@ -252,5 +252,6 @@ int main(int argc, char** argv) {
   BenchLoss(report);
   BenchOptimizer(report);
   BenchAttention(report);
+  BenchBf16(report);
   return 0;
 }
