@@ -1,5 +1,6 @@
 // Forward attention with an online softmax (Dao 2023, FlashAttention-2, algorithm 1): one tile of queries meets one
-// tile of keys at a time. Tiles are independent of each other, so the bits do not depend on the number of threads.
+// tile of keys at a time. Tiles are independent of each other, so the bits do not depend on the number of threads. bf16
+// operands are widened tile by tile, and weights are rounded to bf16 before they meet values.
 #include "kernels/ops/attention.h"
 
 #include <cmath>
@@ -20,11 +21,15 @@ constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visib
 
 struct Scratch {
   float *q_DL, *o_DL, *p_KL, *maximum_L, *sum_L, *factor_L;
+  float *rows_LD, *k_KD, *v_KD;  // only there with bf16 operands
 
   Scratch(float* base, int64_t d) : q_DL(base), o_DL(q_DL + d * kAttentionTile), p_KL(o_DL + d * kAttentionTile) {
     maximum_L = p_KL + kAttentionTile * kAttentionTile;
     sum_L = maximum_L + kAttentionTile;
     factor_L = sum_L + kAttentionTile;
+    rows_LD = factor_L + kAttentionTile;
+    k_KD = rows_LD + d * kAttentionTile;
+    v_KD = k_KD + d * kAttentionTile;
   }
 };
 
@@ -65,6 +70,8 @@ void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys
 }
 
 // Scores become exp(score - maximum) with the new running maximum; factor_L is what the old sums must be scaled by.
+// kRound: they become bf16 numbers once they are summed.
+template <bool kRound>
 void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys) {
   for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
     const Interval rows = queries.KeysSeen(keys, first);
@@ -85,6 +92,7 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
       for (int i = 0; i < kLaneStep; ++i) {
         p_L[i] = Exp(p_L[i] - maximum[i]);
         sum[i] += p_L[i];
+        if constexpr (kRound) p_L[i] = ToFloat(ToBFloat16(p_L[i]));
       }
     }
     for (int i = 0; i < kLaneStep; ++i) scratch.sum_L[first + i] = sum[i];
@@ -131,25 +139,38 @@ bool OutputIsFinite(const Scratch& scratch, int64_t d) {
   return std::isfinite(total);
 }
 
+bool IsBf16(const AttentionArgs& args) { return args.q.dtype == DType::kBFloat16; }
+
+// Keys [key, key + n) of row b and their values.
+KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, int64_t key, int64_t n,
+                        const Scratch& scratch) {
+  const int64_t d = args.d, k_row = args.kv_heads * d, token = b * args.s + key;
+  const int64_t k_at = token * k_row + kv_head * d, v_at = token * args.v_stride + kv_head * d;
+  if (!IsBf16(args)) return {args.k.as<float>() + k_at, args.v.as<float>() + v_at, k_row, args.v_stride, d};
+  WidenRows(scratch.k_KD, args.k.as<BFloat16>() + k_at, k_row, n, d);
+  WidenRows(scratch.v_KD, args.v.as<BFloat16>() + v_at, args.v_stride, n, d);
+  return {scratch.k_KD, scratch.v_KD, d, d, d};
+}
+
 // The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
 // value may have reached queries that do not see it (KeyTile::SinglePairs): o is cheaper to look at than every tile of
 // v.
 bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const QueryTile& queries,
                  const Scratch& scratch, bool single_pairs) {
-  const int64_t s = args.s, d = args.d, k_row = args.kv_heads * d;
+  const int64_t s = args.s, d = args.d;
   std::fill(scratch.o_DL, scratch.o_DL + d * kAttentionTile, 0.0f);
   std::fill(scratch.maximum_L, scratch.maximum_L + kAttentionTile, kNoMaximum);
   std::fill(scratch.sum_L, scratch.sum_L + kAttentionTile, 0.0f);
   for (int64_t key = queries.segment_start[0] / kAttentionTile * kAttentionTile; queries.Sees(key);
        key += kAttentionTile) {
     const KeyTile keys(queries, key, s);
-    const KeyValues kv = {.k = args.k.as<float>() + (b * s + key) * k_row + kv_head * d,
-                          .v = args.v.as<float>() + (b * s + key) * args.v_stride + kv_head * d,
-                          .k_row = k_row,
-                          .v_row = args.v_stride,
-                          .d = d};
+    const KeyValues kv = KeysAndValues(args, b, kv_head, key, keys.n, scratch);
     Score(scratch, queries, keys, kv);
-    UpdateSoftmax(scratch, queries, keys);
+    if (IsBf16(args)) {
+      UpdateSoftmax<true>(scratch, queries, keys);
+    } else {
+      UpdateSoftmax<false>(scratch, queries, keys);
+    }
     AddValues(scratch, queries, keys, kv, single_pairs);
   }
   return OutputIsFinite(scratch, d);
@@ -157,9 +178,11 @@ bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const Qu
 
 void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t first_query, const Scratch& scratch) {
   const int64_t s = args.s, d = args.d, q_row = args.q_heads * d;
-  const int64_t kv_head = head / (args.q_heads / args.kv_heads);
+  const int64_t kv_head = head / (args.q_heads / args.kv_heads), q_at = (b * s + first_query) * q_row + head * d;
   const QueryTile queries(args.segment_start + b * s, s, first_query);
-  TransposeIntoLanes(scratch.q_DL, args.q.as<float>() + (b * s + first_query) * q_row + head * d, q_row, queries.n, d,
+  const bool bf16 = IsBf16(args);
+  if (bf16) WidenRows(scratch.rows_LD, args.q.as<BFloat16>() + q_at, q_row, queries.n, d);
+  TransposeIntoLanes(scratch.q_DL, bf16 ? scratch.rows_LD : args.q.as<float>() + q_at, bf16 ? d : q_row, queries.n, d,
                      args.scale);
   if (!SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/false)) {
     SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/true);
@@ -167,16 +190,17 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
   float* lse_L = args.lse.as<float>() + (head * args.b + b) * s + first_query;
   for (int64_t i = 0; i < queries.n; ++i) lse_L[i] = scratch.maximum_L[i] + std::log(scratch.sum_L[i]);
   for (int64_t i = 0; i < queries.lanes; ++i) scratch.factor_L[i] = 1.0f / scratch.sum_L[i];
-  TransposeFromLanes(args.o.as<float>() + (b * s + first_query) * q_row + head * d, q_row, scratch.o_DL,
+  TransposeFromLanes(bf16 ? scratch.rows_LD : args.o.as<float>() + q_at, bf16 ? d : q_row, scratch.o_DL,
                      scratch.factor_L, queries.n, d);
+  if (bf16) RoundRows(args.o.as<BFloat16>() + q_at, q_row, scratch.rows_LD, queries.n, d);
 }
 
-// Workspace: AttentionScratch(D) fp32 per thread.
+// Workspace: AttentionScratch fp32 per thread.
 void Run(const AttentionArgs& args, const KernelContext& ctx) {
   const int64_t tiles = (args.s + kAttentionTile - 1) / kAttentionTile;
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.q_heads * tiles, 1, [&](int64_t begin, int64_t end, int part) {
-    const Scratch scratch(workspace + part * AttentionScratch(args.d), args.d);
+    const Scratch scratch(workspace + part * AttentionScratch(args.d, IsBf16(args)), args.d);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / (args.q_heads * tiles), head = i / tiles % args.q_heads;
       AttendTile(args, b, head, i % tiles * kAttentionTile, scratch);
@@ -186,11 +210,12 @@ void Run(const AttentionArgs& args, const KernelContext& ctx) {
 
 int64_t WorkspaceBytes(const AttentionArgs& args, const BackendOptions& options) {
   const int64_t tasks = args.b * args.q_heads * ((args.s + kAttentionTile - 1) / kAttentionTile);
-  return FloatBytes(std::min<int64_t>(options.threads, tasks) * AttentionScratch(args.d));
+  return FloatBytes(std::min<int64_t>(options.threads, tasks) * AttentionScratch(args.d, IsBf16(args)));
 }
 
 absl::Status CanRun(const AttentionArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("attention", {args.o.dtype, args.q.dtype, args.k.dtype, args.v.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("attention", {.same = {{"q", args.q}, {"k", args.k}, {"v", args.v}, {"o", args.o}},
+                                           .fp32 = {{"lse", args.lse}}}));
   RETURN_IF_ERROR(BelowInt32("attention", {args.b, args.s}));
   return HeadsSupported("attention", args.q_heads, args.kv_heads, args.d);
 }

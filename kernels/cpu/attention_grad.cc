@@ -1,6 +1,7 @@
 // Backward attention (Dao 2023, FlashAttention-2, algorithm 2): probabilities are recomputed per tile from lse. One
 // thread does all of a (row, key-value head), in a fixed order: query heads, key tiles, query tiles; so the bits do not
-// depend on the number of threads.
+// depend on the number of threads. bf16 operands of a head are widened first, gradients summed in fp32 and rounded at
+// the end; probabilities and gradients of scores are rounded to bf16 before they meet other operands.
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
@@ -14,6 +15,20 @@
 namespace angel_ptm {
 namespace {
 
+constexpr int64_t Padded(int64_t s) { return (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile; }
+
+// Of one query head and its key-value head, each [S,D].
+struct Fp32Copies {
+  float *q_SD, *k_SD, *v_SD, *o_SD, *do_SD, *dq_SD, *dk_SD, *dv_SD;
+
+  Fp32Copies(float* base, int64_t s, int64_t d) {
+    for (float** copy : {&q_SD, &k_SD, &v_SD, &o_SD, &do_SD, &dq_SD, &dk_SD, &dv_SD}) {
+      *copy = base;
+      base += Padded(s) * d;
+    }
+  }
+};
+
 // All of one query head in one row: operands at (row, head), with the distance between tokens.
 struct Head {
   int64_t s, d, q_row, k_row, v_row, dv_row;
@@ -22,6 +37,21 @@ struct Head {
   float *dq, *dk, *dv;
   float scale;
 
+  // The same with fp32 copies of bf16 operands and fp32 sums of the gradients, as rows of d.
+  Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies) : s(args.s), d(args.d) {
+    q_row = k_row = v_row = dv_row = d;
+    segment_start = args.segment_start + b * s;
+    q = copies.q_SD;
+    k = copies.k_SD;
+    v = copies.v_SD;
+    o = copies.o_SD;
+    do_ = copies.do_SD;
+    dq = copies.dq_SD;
+    dk = copies.dk_SD;
+    dv = copies.dv_SD;
+    lse_S = args.lse.as<float>() + (head * args.b + b) * s;
+    scale = args.scale;
+  }
   Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head) : s(args.s), d(args.d) {
     q_row = args.q_heads * d;
     k_row = args.kv_heads * d;
@@ -46,12 +76,14 @@ struct Scratch {
   float *q_SDL, *do_SDL, *delta_S, *p_KL, *ds_KL;  // q_SDL, do_SDL: tile after tile of [D,L]
 
   Scratch(float* base, int64_t s, int64_t d) : q_SDL(base) {
-    const int64_t padded = (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile;
+    const int64_t padded = Padded(s);
     do_SDL = q_SDL + padded * d;
     delta_S = do_SDL + padded * d;
     p_KL = delta_S + padded;
     ds_KL = p_KL + kAttentionTile * kAttentionTile;
   }
+  // What lies behind, with bf16 operands.
+  float* end() const { return ds_KL + kAttentionTile * kAttentionTile; }
 };
 
 void ZeroRows(float* to, int64_t row, int64_t rows, int64_t d) {
@@ -74,7 +106,8 @@ void Prepare(const Head& h, const Scratch& scratch) {
 // p = exp(score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the scores
 // and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked pairs, that is whether all
 // operands are finite: a query's q (in its o) and do show in delta, a key's k and v in their products with any query.
-template <bool kMasked>
+// kRound: p and ds become bf16 numbers.
+template <bool kMasked, bool kRound>
 bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   alignas(64) float lse_L[kAttentionTile] = {}, delta_L[kAttentionTile] = {};
   std::copy_n(h.lse_S + queries.begin, queries.n, lse_L);
@@ -94,8 +127,9 @@ bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
           const bool seen = (key <= first_query + static_cast<int32_t>(i)) & (key >= queries.segment_start[i]);
           p = seen ? p : 0.0f;
         }
-        p_L[i] = p;
-        ds_L[i] = p * (ds_L[i] - delta_L[i]) * h.scale;
+        const float ds = p * (ds_L[i] - delta_L[i]) * h.scale;
+        p_L[i] = kRound ? ToFloat(ToBFloat16(p)) : p;
+        ds_L[i] = kRound ? ToFloat(ToBFloat16(ds)) : ds;
       }
     }
   }
@@ -158,14 +192,28 @@ void AddQueryGrads(const Head& h, const QueryTile& queries, const KeyTile& keys,
                  .accumulate = true});
 }
 
+template <bool kRound>
 void TileGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   for (int64_t row = 0; row < keys.n; row += keys.step) MultiplyScores(h, queries, keys, row, scratch);
-  const bool silent =
-      keys.masked ? ScoreGrad<true>(h, queries, keys, scratch) : ScoreGrad<false>(h, queries, keys, scratch);
+  const bool silent = keys.masked ? ScoreGrad<true, kRound>(h, queries, keys, scratch)
+                                  : ScoreGrad<false, kRound>(h, queries, keys, scratch);
   const KeyTile steps = silent ? keys : keys.SinglePairs();
   for (int64_t row = 0; row < steps.n; row += steps.step) AddKeyGrads(h, queries, steps, row, scratch);
   for (int64_t lane = 0; lane < queries.n; lane += steps.step) {
     AddQueryGrads(h, queries, steps, lane, std::min(steps.step, queries.n - lane), scratch);
+  }
+}
+
+// dq of a query head; dk and dv are added to.
+template <bool kRound>
+void QueryHeadGrad(const Head& h, const Scratch& scratch) {
+  ZeroRows(h.dq, h.q_row, h.s, h.d);
+  Prepare(h, scratch);
+  for (int64_t key = 0; key < h.s; key += kAttentionTile) {
+    for (int64_t query = key; query < h.s; query += kAttentionTile) {
+      const QueryTile queries(h.segment_start, h.s, query);
+      if (queries.Sees(key)) TileGrad<kRound>(h, queries, KeyTile(queries, key, h.s), scratch);
+    }
   }
 }
 
@@ -177,32 +225,57 @@ void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head,
       ZeroRows(h.dk, h.k_row, h.s, h.d);
       ZeroRows(h.dv, h.dv_row, h.s, h.d);
     }
-    ZeroRows(h.dq, h.q_row, h.s, h.d);
-    Prepare(h, scratch);
-    for (int64_t key = 0; key < h.s; key += kAttentionTile) {
-      for (int64_t query = key; query < h.s; query += kAttentionTile) {
-        const QueryTile queries(h.segment_start, h.s, query);
-        if (queries.Sees(key)) TileGrad(h, queries, KeyTile(queries, key, h.s), scratch);
-      }
-    }
+    QueryHeadGrad<false>(h, scratch);
   }
 }
 
-// Workspace: AttentionGradScratch(S, D) fp32 per thread.
+void KeyValueHeadGradBf16(const AttentionGradArgs& args, int64_t b, int64_t kv_head, const Scratch& scratch) {
+  const int64_t group = args.q_heads / args.kv_heads, s = args.s, d = args.d;
+  const int64_t q_row = args.q_heads * d, k_row = args.kv_heads * d, k_at = b * s * k_row + kv_head * d;
+  const Fp32Copies copies(scratch.end(), s, d);
+  WidenRows(copies.k_SD, args.k.as<BFloat16>() + k_at, k_row, s, d);
+  WidenRows(copies.v_SD, args.v.as<BFloat16>() + b * s * args.v_stride + kv_head * d, args.v_stride, s, d);
+  ZeroRows(copies.dk_SD, d, s, d);
+  ZeroRows(copies.dv_SD, d, s, d);
+  for (int64_t i = 0; i < group; ++i) {
+    const int64_t head = kv_head * group + i, q_at = b * s * q_row + head * d;
+    WidenRows(copies.q_SD, args.q.as<BFloat16>() + q_at, q_row, s, d);
+    WidenRows(copies.o_SD, args.o.as<BFloat16>() + q_at, q_row, s, d);
+    WidenRows(copies.do_SD, args.do_.as<BFloat16>() + q_at, q_row, s, d);
+    QueryHeadGrad<true>(Head(args, b, head, copies), scratch);
+    RoundRows(args.dq.as<BFloat16>() + q_at, q_row, copies.dq_SD, s, d);
+  }
+  RoundRows(args.dk.as<BFloat16>() + k_at, k_row, copies.dk_SD, s, d);
+  RoundRows(args.dv.as<BFloat16>() + b * s * args.dv_stride + kv_head * d, args.dv_stride, copies.dv_SD, s, d);
+}
+
+bool IsBf16(const AttentionGradArgs& args) { return args.q.dtype == DType::kBFloat16; }
+
+// Workspace: AttentionGradScratch fp32 per thread.
 void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
-    const Scratch scratch(workspace + part * AttentionGradScratch(args.s, args.d), args.s, args.d);
-    for (int64_t i = begin; i < end; ++i) KeyValueHeadGrad(args, i / args.kv_heads, i % args.kv_heads, scratch);
+    const Scratch scratch(workspace + part * AttentionGradScratch(args.s, args.d, IsBf16(args)), args.s, args.d);
+    const auto head_grad = IsBf16(args) ? &KeyValueHeadGradBf16 : &KeyValueHeadGrad;
+    for (int64_t i = begin; i < end; ++i) head_grad(args, i / args.kv_heads, i % args.kv_heads, scratch);
   });
 }
 
 int64_t WorkspaceBytes(const AttentionGradArgs& args, const BackendOptions& options) {
-  return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) * AttentionGradScratch(args.s, args.d));
+  return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) *
+                    AttentionGradScratch(args.s, args.d, IsBf16(args)));
 }
 
 absl::Status CanRun(const AttentionGradArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("attention_grad", {args.dq.dtype, args.q.dtype, args.k.dtype, args.v.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("attention_grad", {.same = {{"q", args.q},
+                                                         {"k", args.k},
+                                                         {"v", args.v},
+                                                         {"o", args.o},
+                                                         {"do", args.do_},
+                                                         {"dq", args.dq},
+                                                         {"dk", args.dk},
+                                                         {"dv", args.dv}},
+                                                .fp32 = {{"lse", args.lse}}}));
   RETURN_IF_ERROR(BelowInt32("attention_grad", {args.b, args.s}));
   return HeadsSupported("attention_grad", args.q_heads, args.kv_heads, args.d);
 }

@@ -164,6 +164,18 @@ void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const f
   }
 }
 
+void WidenRows(float* to, const BFloat16* from, int64_t from_row, int64_t rows, int64_t d) {
+  for (int64_t i = 0; i < rows; ++i, to += d, from += from_row) {
+    for (int64_t j = 0; j < d; ++j) to[j] = ToFloat(from[j]);
+  }
+}
+
+void RoundRows(BFloat16* to, int64_t to_row, const float* from, int64_t rows, int64_t d) {
+  for (int64_t i = 0; i < rows; ++i, to += to_row, from += d) {
+    for (int64_t j = 0; j < d; ++j) to[j] = ToBFloat16(from[j]);
+  }
+}
+
 QueryTile::QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query)
     : begin(first_query), n(std::min(kAttentionTile, s - first_query)) {
   lanes = (n + kLaneStep - 1) / kLaneStep * kLaneStep;

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cpu/bf16.h"
+
 namespace angel_ptm {
 
 inline constexpr int64_t kHeadDimMax = 256;
@@ -13,14 +15,20 @@ inline constexpr int64_t kAttentionTile = 64;  // queries and keys per tile
 inline constexpr int64_t kLaneStep = 16;       // queries per group of lanes; also keys per step of a diagonal tile
 
 // Scratch of one thread, in fp32 elements. Forward: queries and output transposed [D,L], scores [keys,L] and three [L].
-constexpr int64_t AttentionScratch(int64_t d) {
-  return 2 * d * kAttentionTile + kAttentionTile * kAttentionTile + 3 * kAttentionTile;
+// With bf16 operands also a tile of rows, of keys and of values in fp32.
+constexpr int64_t AttentionScratch(int64_t d, bool bf16) {
+  return (bf16 ? 5 : 2) * d * kAttentionTile + kAttentionTile * kAttentionTile + 3 * kAttentionTile;
 }
 // Backward: queries and output gradients of one head transposed tile by tile [S/L,D,L], delta [S], and two [keys,L].
-constexpr int64_t AttentionGradScratch(int64_t s, int64_t d) {
+// With bf16 operands also q, k, v, o and do of one head in fp32, and the sums of dq, dk and dv.
+constexpr int64_t AttentionGradScratch(int64_t s, int64_t d, bool bf16) {
   const int64_t padded = (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile;
-  return 2 * padded * d + padded + 2 * kAttentionTile * kAttentionTile;
+  return (bf16 ? 10 : 2) * padded * d + padded + 2 * kAttentionTile * kAttentionTile;
 }
+
+// to[rows,D] = from, widened, and back, rounded: attention on bf16 is that on fp32 with fp32 copies of its operands.
+void WidenRows(float* to, const BFloat16* from, int64_t from_row, int64_t rows, int64_t d);
+void RoundRows(BFloat16* to, int64_t to_row, const float* from, int64_t rows, int64_t d);
 
 // c[m,n] (+)= a b with b [k,n]; element (i,l) of a is a[i * a_row + l * a_k], so either order of a is as good.
 struct TileProduct {

@@ -10,7 +10,8 @@ namespace angel_ptm {
 // Causal grouped-query attention inside documents, never materialising S x S (Dao 2023, FlashAttention-2).
 // o[T,Q,D] from q[T,Q,D], k[T,G,D] and v, whose token t starts at v + t * v_stride elements and holds [G,D]. Query i of
 // row b sees keys j of the same row with segment_start[b*S+i] <= j <= i; what other tokens hold, NaN included, changes
-// none of its results. lse[Q,T] is the log-sum-exp of the scaled scores.
+// none of its results. lse[Q,T] is the log-sum-exp of the scaled scores. With bf16 operands scores, softmax and sums
+// are fp32; probabilities, and backward the gradients of scores, are rounded to bf16 before they meet other operands.
 struct AttentionArgs {
   Operand o, lse;
   ConstOperand q, k, v;

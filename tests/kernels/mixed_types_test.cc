@@ -6,6 +6,8 @@
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/add_rms_norm.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/cached_attention.h"
 #include "kernels/ops/combine.h"
 #include "kernels/ops/dispatch.h"
 #include "kernels/ops/embedding.h"
@@ -204,6 +206,51 @@ TEST(MixedTypesTest, Products) {
                                   .chunk_tokens = 1}};
   loss.ExpectAllMatter(&Loss::token_loss, &Loss::x, &Loss::weight);
   loss.ExpectTaken(loss.With(&Loss::dweight, DType::kFloat32));
+}
+
+TEST(MixedTypesTest, Attention) {
+  using A = AttentionArgs;
+  const MixedTypes<A> attention = {"attention",
+                                   {.o = kBf16,
+                                    .q = kConstBf16,
+                                    .k = kConstBf16,
+                                    .v = kConstBf16,
+                                    .b = 1,
+                                    .s = 1,
+                                    .q_heads = 1,
+                                    .kv_heads = 1,
+                                    .d = 2}};
+  attention.ExpectAllMatter(&A::o, &A::lse, &A::q, &A::k, &A::v);
+  using G = AttentionGradArgs;
+  const MixedTypes<G> grad = {"attention_grad",
+                              {.dq = kBf16,
+                               .dk = kBf16,
+                               .dv = kBf16,
+                               .do_ = kConstBf16,
+                               .o = kConstBf16,
+                               .q = kConstBf16,
+                               .k = kConstBf16,
+                               .v = kConstBf16,
+                               .b = 1,
+                               .s = 1,
+                               .q_heads = 1,
+                               .kv_heads = 1,
+                               .d = 2}};
+  grad.ExpectAllMatter(&G::dq, &G::dk, &G::dv, &G::do_, &G::o, &G::lse, &G::q, &G::k, &G::v);
+  using C = CachedAttentionArgs;
+  const MixedTypes<C> cached = {"cached_attention",
+                                {.o = kBf16,
+                                 .k_cache = kBf16,
+                                 .v_cache = kBf16,
+                                 .q = kConstBf16,
+                                 .k = kConstBf16,
+                                 .v = kConstBf16,
+                                 .b = 1,
+                                 .s_max = 1,
+                                 .q_heads = 1,
+                                 .kv_heads = 1,
+                                 .d = 2}};
+  cached.ExpectAllMatter(&C::o, &C::k_cache, &C::v_cache, &C::q, &C::k, &C::v);
 }
 
 }  // namespace

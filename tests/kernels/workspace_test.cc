@@ -154,9 +154,6 @@ TEST(CpuCanRunTest, OtherTypesThanFp32AreNamed) {
   const std::string why = " takes F32 operands, got BF16";
   const DType bf16 = DType::kBFloat16;
   ExpectRefused(RopeTableArgs{.cos_sin = {.dtype = bf16}, .t = 1, .d = 2}, "rope_table", why);
-  ExpectRefused(AttentionArgs{.k = {.dtype = bf16}}, "attention", why);
-  ExpectRefused(AttentionGradArgs{.v = {.dtype = bf16}}, "attention_grad", why);
-  ExpectRefused(CachedAttentionArgs{.v = {.dtype = bf16}}, "cached_attention", why);
   ExpectRefused(SquareSumArgs{.values = {.dtype = bf16}}, "square_sum", why);
   ExpectRefused(LossSumArgs{.values = {.dtype = bf16}}, "loss_sum", why);
   ExpectRefused(AdamWArgs{.m = {.dtype = bf16}}, "adamw", why);
