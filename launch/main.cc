@@ -18,6 +18,7 @@
 #include "launch/machine_cores.h"
 #include "launch/machine_memory.h"
 #include "launch/process.h"
+#include "launch/thread_wait.h"
 #include "launch/version_info.h"
 
 namespace angel_ptm {
@@ -79,8 +80,9 @@ int EndAfter(const Command& command) {
 }
 
 int Main(int argc, char** argv) {
-  PrepareProcess();
   const std::string name = argc > 1 ? argv[1] : "--help";
+  if (name == "train" || name == "generate") LetTeamsSleep(argv);
+  PrepareProcess();
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
