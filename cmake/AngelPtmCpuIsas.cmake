@@ -37,7 +37,8 @@ function(angel_ptm_cpu_isa_object isa variable)
   set(merged ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}_merged.o)
   set(output ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}.o)
   add_library(${objects} OBJECT ${ARGN})
-  target_compile_options(${objects} PRIVATE ${ANGEL_PTM_WARNINGS} ${isa_flags_${isa}})
+  target_compile_options(${objects} PRIVATE ${ANGEL_PTM_WARNINGS} ${isa_flags_${isa}}
+                         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)  # objcopy leaves unique symbols visible
   target_compile_definitions(${objects} PRIVATE ANGEL_PTM_CPU_KERNELS=${entry})
   set(script ${CMAKE_SOURCE_DIR}/cmake/cpu_isa_sections.ld)
   add_custom_command(

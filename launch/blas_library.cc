@@ -1,13 +1,8 @@
 #include "launch/blas_library.h"
 
 #include <cblas.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <iterator>
 #include <string_view>
 #include <vector>
@@ -36,20 +31,13 @@ std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_av
   return has_avx512 ? "SkylakeX" : "Haswell";
 }
 
-void TakeBetterBlasCore(char** argv) {
+std::string BetterBlasCore() {
 #ifdef __x86_64__
-  constexpr char kVariable[] = "OPENBLAS_CORETYPE";
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  const std::string core = BetterBlasCore(openblas_get_corename(), __builtin_cpu_supports("avx2"), has_avx512);
-  if (core.empty() || std::getenv(kVariable) != nullptr || setenv(kVariable, core.c_str(), 0) != 0) return;
-  execv("/proc/self/exe", argv);
-  std::fprintf(stderr,
-               "angel-ptm: warning: matrix products run slowly: OpenBLAS does not know this processor, and angel-ptm "
-               "cannot start itself again to tell it (%s); %s=%s in the environment does\n",
-               std::strerror(errno), kVariable, core.c_str());
+  return BetterBlasCore(openblas_get_corename(), __builtin_cpu_supports("avx2"), has_avx512);
 #else
-  (void)argv;
+  return "";
 #endif
 }
 

@@ -16,10 +16,9 @@ int BlasThreadsMax();
 // them; else empty.
 std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512);
 
-// OpenBLAS takes an Intel processor newer than itself for a Pentium 4, and its products then run at a fraction of their
-// speed. It reads what to take instead from the environment, when it is loaded: so this replaces the process by itself
-// once, with that set. Returns where nothing is better, or the user has said which core it is to be. Comes first of all.
-void TakeBetterBlasCore(char** argv);
+// The same of the core that it has chosen and of this machine's processor. It takes an Intel processor newer than itself
+// for a Pentium 4, and its products then run at a fraction of their speed.
+std::string BetterBlasCore();
 
 // The number behind MAX_THREADS= in what openblas_get_config says; 0 if there is none.
 int ThreadsInBlasConfig(const std::string& config);

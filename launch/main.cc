@@ -15,6 +15,7 @@
 #include "launch/commands.h"
 #include "launch/help.h"
 #include "launch/isa_choice.h"
+#include "launch/library_environment.h"
 #include "launch/machine_cores.h"
 #include "launch/machine_memory.h"
 #include "launch/process.h"
@@ -79,9 +80,9 @@ int EndAfter(const Command& command) {
 }
 
 int Main(int argc, char** argv) {
-  TakeBetterBlasCore(argv);
-  PrepareProcess();
   const std::string name = argc > 1 ? argv[1] : "--help";
+  SetLibraryEnvironment(/*with_teams=*/name == "train" || name == "generate", argv);
+  PrepareProcess();
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
     if (name != command.name) continue;

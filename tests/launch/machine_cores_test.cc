@@ -64,6 +64,18 @@ TEST(MachineCoresTest, WithoutALauncherTheJobIsThisProcess) {
   EXPECT_GE(UsableCores(), 1);
 }
 
+// As taskset, a launcher's binding or a cpuset leaves it: the kernel keeps masks within the group's cpuset.
+TEST(MachineCoresTest, TheAffinityMaskLimitsTheCores) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  const cpu_set_t one = Mask({first});
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(UsableCores(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
+}
+
 TEST(MachineCoresTest, IdleCoresAreSaidWithTheReason) {
   const int cores = UsableCores();
   EXPECT_EQ(IdleCoresWarning(1, cores, 0), "");

@@ -7,6 +7,8 @@ command -v qemu-x86_64 > /dev/null || { echo "skipped: no qemu-x86_64 (Debian's 
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
 
 expect "prepare" 0 "entropy" "$program" prepare "${common[@]}" --set data.sequence_length=16
+# The program would start itself again, and that on the real processor.
+export GOMP_SPINCOUNT=1000
 # train_on <processor> <arguments...>: two steps of one sample.
 train_on() {
   local processor=$1
