@@ -39,7 +39,7 @@ class LaneExecutor : public Executor {
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
         segments_(plan.segments.begin(), plan.segments.end()),
-        residency_(graph, plan.layout) {}
+        residency_(graph, plan.layout, rank()) {}
 
   absl::Status Bind();
 
@@ -71,11 +71,12 @@ class LaneExecutor : public Executor {
   }
 
  private:
+  int rank() const { return machine_.communicator->rank(); }
   Tier& TierOf(TierKind kind) const { return kind == TierKind::kDevice ? *machine_.device : *machine_.host; }
   std::byte* Address(const Segment& segment, const Place& place) const {
     if (place.region == kNone) return nullptr;
-    const MemoryRange& range = segment.regions[place.region].range;
-    return TierOf(range.tier).data() + range.offset + place.begin;
+    const Region& region = segment.regions[place.region];
+    return TierOf(region.range.tier).data() + plan_.layout.OffsetOf(region, place, rank());
   }
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
@@ -167,10 +168,11 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     const Op& op = graph_.ops[step.op];
+    const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, rank()) : 0;
     bound.calls.back() = step.kind == StepKind::kCompute
                              ? BindKernel(graph_, op, operands)
                              : RulesOf(op.kind).bind_update({.address = operands,
-                                                             .begin = step.begin,
+                                                             .begin = step.begin + own_begin,
                                                              .count = step.count,
                                                              .no_decay = no_decay_[step.unit],
                                                              .adamw = adamw_,
@@ -365,8 +367,9 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
     Tier& tier = home.range.tier == TierKind::kDevice ? *machine.device : *machine.host;
     const std::span<float> stored(reinterpret_cast<float*>(tier.data() + home.range.offset),
                                   static_cast<size_t>(home.elements));
-    const int64_t begin = layout.own_begin(home.unit), slice = layout.slices[home.unit].slice_elements;
-    const int64_t own = begin - layout.home_begin(home.unit, home.state);
+    const int rank = machine.communicator->rank();
+    const int64_t begin = layout.own_begin(home.unit, rank), slice = layout.slices[home.unit].slice_elements;
+    const int64_t own = begin - layout.home_begin(home.unit, home.state, rank);
     views.push_back({home.unit, home.state, begin, stored.subspan(own, slice), stored});
   }
   return views;
