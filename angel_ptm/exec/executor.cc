@@ -40,7 +40,7 @@ class LaneExecutor : public Executor {
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
         segments_(plan.segments.begin(), plan.segments.end()),
-        residency_(graph, plan.layout) {}
+        residency_(graph, plan.layout, rank()) {}
 
   absl::Status Bind();
 
@@ -72,11 +72,12 @@ class LaneExecutor : public Executor {
   }
 
  private:
+  int rank() const { return machine_.communicator->rank(); }
   Tier& TierOf(TierKind kind) const { return kind == TierKind::kDevice ? *machine_.device : *machine_.host; }
   std::byte* Address(const Segment& segment, const Place& place) const {
     if (place.region == kNone) return nullptr;
-    const MemoryRange& range = segment.regions[place.region].range;
-    return TierOf(range.tier).data() + range.offset + place.begin;
+    const Region& region = segment.regions[place.region];
+    return TierOf(region.range.tier).data() + plan_.layout.OffsetOf(region, place, rank());
   }
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
@@ -168,11 +169,12 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     const Op& op = graph_.ops[step.op];
+    const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, rank()) : 0;
     bound.calls.back() = step.kind == StepKind::kCompute
                              ? BindKernel(graph_, op, operands)
                              : RulesOf(op.kind).bind_update({.address = operands,
                                                              .type = graph_.table->compute_type(),
-                                                             .begin = step.begin,
+                                                             .begin = step.begin + own_begin,
                                                              .count = step.count,
                                                              .no_decay = no_decay_[step.unit],
                                                              .adamw = adamw_,
@@ -364,12 +366,13 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
   for (const Home& home : layout.homes) {
     if (home.elements == 0) continue;
     Tier& tier = home.range.tier == TierKind::kDevice ? *machine.device : *machine.host;
+    const int rank = machine.communicator->rank();
     views.push_back({.unit = home.unit,
                      .state = home.state,
                      .dtype = layout.states[home.state].dtype,
-                     .begin = layout.own_begin(home.unit),
+                     .begin = layout.own_begin(home.unit, rank),
                      .slice_elements = layout.slices[home.unit].slice_elements,
-                     .stored_begin = layout.home_begin(home.unit, home.state),
+                     .stored_begin = layout.home_begin(home.unit, home.state, rank),
                      .stored_elements = home.elements,
                      .data = tier.data() + home.range.offset});
   }

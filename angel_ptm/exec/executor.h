@@ -72,8 +72,8 @@ struct StepHooks {
 
 class Executor {
  public:
-  // Binds `plan` (of `graph`) to the machine. Both must outlive the Executor. The tiers must be as large as the Plan's
-  // arenas.
+  // Binds `plan` (of `graph`), the same on all ranks, to the machine and its communicator's rank. Both must outlive the
+  // Executor. The tiers must be as large as the Plan's arenas.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(const Graph& graph, const Plan& plan, const Machine& machine,
                                                           const AdamWConstants& adamw);
   virtual ~Executor() = default;

@@ -3,16 +3,7 @@
 #include "angel_ptm/model/access.h"
 
 namespace angel_ptm {
-namespace {
-
-Frame FrameOf(const Segment& segment, const Place& place) {
-  const MemoryRange& range = segment.regions[place.region].range;
-  return {range.tier, range.offset + place.begin};
-}
-
-}  // namespace
-
-Residency::Residency(const Graph& graph, const Layout& layout) : graph_(graph), layout_(layout) {
+Residency::Residency(const Graph& graph, const Layout& layout, int rank) : graph_(graph), layout_(layout), rank_(rank) {
   for (const Home& home : layout.homes) {
     const int64_t slice = layout.bytes(home.state, layout.slices[home.unit].slice_elements);
     const int64_t slices = home.elements / layout.slices[home.unit].slice_elements;
@@ -21,12 +12,15 @@ Residency::Residency(const Graph& graph, const Layout& layout) : graph_(graph), 
   }
 }
 
-Residency::StateRange Residency::Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
-  return {unit, s, layout_.bytes(s, begin - layout_.home_begin(unit, s)), layout_.bytes(s, count)};
+Residency::StateRange Residency::Elements(UnitId unit, StateId s, bool own, int64_t begin, int64_t count) const {
+  // A home of slices only starts with the own one.
+  const int64_t at_home = own && !layout_.sharded(s) ? layout_.own_begin(unit, rank_) + begin : begin;
+  return {unit, s, layout_.bytes(s, at_home), layout_.bytes(s, count)};
 }
 
-Residency::StateRange Residency::OwnSlice(UnitId unit, StateId s) const {
-  return Elements(unit, s, layout_.own_begin(unit), layout_.slices[unit].slice_elements);
+Frame Residency::FrameOf(const Segment& segment, const Place& place) const {
+  const Region& region = segment.regions[place.region];
+  return {region.range.tier, layout_.OffsetOf(region, place, rank_)};
 }
 
 void Residency::Expect(const Segment& segment, const StateRange& extent, const Place& place, bool travels) const {
@@ -47,7 +41,7 @@ void Residency::Follow(const Segment& segment, const Step& step, bool overwrite)
     case StepKind::kAllGather:
       Expect(segment, OwnSlice(unit, step.state), step.src, travels);
       // The other ranks' slices are only now as new as the own one.
-      if (travels) Set(segment, Elements(unit, step.state, 0, layout_.whole_elements(unit)), step.dst);
+      if (travels) Set(segment, Elements(unit, step.state, /*own=*/false, 0, layout_.whole_elements(unit)), step.dst);
       return;
     case StepKind::kReduceScatter:
       if (overwrite) return Set(segment, OwnSlice(unit, step.state), step.dst);
@@ -62,7 +56,7 @@ void Residency::Follow(const Segment& segment, const Step& step, bool overwrite)
 
 void Residency::FollowMove(const Segment& segment, const Step& step, bool travels) {
   if (step.unit == kNone) return;
-  const StateRange extent = Elements(step.unit, step.state, step.begin, step.count);
+  const StateRange extent = ElementsOf(step, step.state);
   Expect(segment, extent, step.src, travels);
   if (travels) Set(segment, extent, step.dst);
 }
@@ -74,7 +68,7 @@ void Residency::FollowUpdate(const Segment& segment, const Step& step) {
     // its way home already, beside it; gradients do not travel in an update.
     const bool writes = Writes(AccessOf(graph_.ops[step.op], static_cast<int>(i)));
     if (!writes && states[i] != kGradientState) continue;
-    Expect(segment, Elements(step.unit, states[i], step.begin, step.count), step.operands[i], writes);
+    Expect(segment, ElementsOf(step, states[i]), step.operands[i], writes);
   }
 }
 

@@ -20,8 +20,8 @@ namespace angel_ptm {
 // state, or if the Plan orders them because they meet at its bytes.
 class Residency {
  public:
-  // Everything is at home. Graph and layout must outlive the Residency.
-  Residency(const Graph& graph, const Layout& layout);
+  // Of rank `rank`. Everything is at home. Graph and layout must outlive the Residency.
+  Residency(const Graph& graph, const Layout& layout, int rank);
 
   // A lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step says, and notes
   // where it will be. Nobody asks for it there before the step has finished. `overwrite`: a reduction does not add to
@@ -43,13 +43,20 @@ class Residency {
   void Expect(const Segment& segment, const StateRange& extent, const Place& place, bool travels) const;
   void Set(const Segment& segment, const StateRange& extent, const Place& place);
 
-  // `count` elements from element `begin` of the unit's flat vector.
-  StateRange Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const;
-  StateRange OwnSlice(UnitId unit, StateId s) const;
+  // `count` elements from element `begin` of the unit's flat vector, or of the rank's own slice of it.
+  StateRange Elements(UnitId unit, StateId s, bool own, int64_t begin, int64_t count) const;
+  StateRange ElementsOf(const Step& step, StateId s) const {
+    return Elements(step.unit, s, step.own, step.begin, step.count);
+  }
+  StateRange OwnSlice(UnitId unit, StateId s) const {
+    return Elements(unit, s, /*own=*/true, 0, layout_.slices[unit].slice_elements);
+  }
+  Frame FrameOf(const Segment& segment, const Place& place) const;
   int VectorOf(const StateRange& extent) const { return vectors_[layout_.HomeIndex(extent.unit, extent.state)]; }
 
   const Graph& graph_;
   const Layout& layout_;
+  const int rank_;
   PageTable pages_;
   std::vector<int> vectors_;  // by Layout::HomeIndex
 };

@@ -4,28 +4,32 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <map>
+
+#include "absl/container/flat_hash_map.h"
+#include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
 
-// A value of type Use for every byte that was visited, constant on ranges.
-template <typename Use>
-class AccessMap {
+// A value of type T for every byte that was visited, constant on ranges.
+template <typename T>
+class RangeMap {
  public:
-  // Calls visit(Use&) for every range of [begin, end); bytes visited for the first time have Use().
+  // Calls visit(T&) for every range of [begin, end); bytes visited for the first time have T().
   template <typename Visit>
-  void Access(int64_t begin, int64_t end, Visit&& visit) {
+  void ForEach(int64_t begin, int64_t end, Visit&& visit) {
     auto it = ranges_.lower_bound(begin);
     if (it == ranges_.end() || it->first != begin) it = SplitBefore(it, begin);
     for (int64_t at = begin; at < end; ++it) {
       if (it == ranges_.end() || it->first > at) {
         const int64_t next = it == ranges_.end() ? end : std::min(end, it->first);
-        it = ranges_.emplace_hint(it, at, Range{next, Use()});
+        it = ranges_.emplace_hint(it, at, Range{next, T()});
       } else if (it->second.end > end) {
         ranges_.emplace_hint(std::next(it), end, it->second);
         it->second.end = end;
       }
-      visit(it->second.use);
+      visit(it->second.value);
       at = it->second.end;
     }
   }
@@ -33,7 +37,7 @@ class AccessMap {
  private:
   struct Range {
     int64_t end;
-    Use use;
+    T value;
   };
   using Ranges = std::map<int64_t, Range>;
 
@@ -48,6 +52,57 @@ class AccessMap {
   }
 
   Ranges ranges_;  // by begin, disjoint
+};
+
+// The uses of one tier's bytes, for all ranks at once. A rank's own part of a vector may be anywhere in the vector, so
+// its use is one of the whole vector for whoever comes from elsewhere; among themselves the own parts of one vector
+// differ by where they lie in the slice, so that the pages of a slice do not wait for each other.
+//
+// A Use is the sum of uses: it has Add(const Use&).
+template <typename Use>
+class AccessMap {
+ public:
+  // The place is touched, in a region that begins at byte `region_begin`. Calls see(const Use&) for the uses of what it
+  // shares bytes with on some rank, and note(Use&, bool only) where this use is to be added: if `only`, every byte
+  // behind it is shared with the place, so that what comes later and waits for this use need know no earlier one.
+  template <typename See, typename Note>
+  void Access(const Place& place, int64_t region_begin, int64_t region_bytes, See&& see, Note&& note) {
+    if (!place.own) {
+      const int64_t begin = region_begin + place.begin;
+      bytes_.ForEach(begin, begin + place.bytes, [&](Bytes& bytes) {
+        see(bytes.use);
+        if (bytes.own_of != kNone) see(own_[bytes.own_of].all);
+        note(bytes.use, true);
+      });
+      return;
+    }
+    Own& own = own_[place.region];
+    bytes_.ForEach(region_begin, region_begin + region_bytes, [&](Bytes& bytes) {
+      // The own parts of another vector, which lay here before, are strangers.
+      if (bytes.own_of != kNone && bytes.own_of != place.region) bytes.use.Add(own_[bytes.own_of].all);
+      bytes.own_of = place.region;
+      see(bytes.use);
+    });
+    own.parts.ForEach(place.begin, place.begin + place.bytes, [&](Use& use) {
+      see(use);
+      note(use, true);
+    });
+    note(own.all, false);
+  }
+
+ private:
+  // The own parts of the vector that fills a region.
+  struct Own {
+    Use all;
+    RangeMap<Use> parts;  // by byte of the slice
+  };
+  struct Bytes {
+    Use use;  // of places that are the same on all ranks
+    int32_t own_of = kNone;
+  };
+
+  RangeMap<Bytes> bytes_;
+  absl::flat_hash_map<int32_t, Own> own_;  // by region
 };
 
 }  // namespace angel_ptm

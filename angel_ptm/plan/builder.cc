@@ -46,40 +46,41 @@ Place Builder::AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tie
   return {region, 0, bytes};
 }
 
-Place Builder::HomePlace(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+Place Builder::HomePlace(UnitId unit, StateId s, const Elements& e) const {
   const int32_t region = home_region_[layout_.HomeIndex(unit, s)];
   APTM_CHECK(region != kNone, "unit ", graph_.units()[unit].name, " has no ", layout_.states[s].name);
-  return {region, layout_.bytes(s, begin - layout_.home_begin(unit, s)), layout_.bytes(s, count)};
+  // A sharded home has the own slice alone, wherever that lies in the vector.
+  return {region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own && !layout_.sharded(s)};
 }
 
-Place Builder::Fetch(UnitId unit, StateId s, const Place& at, int64_t begin, int64_t count, TierKind tier,
-                     const Purpose& purpose, When when) {
+Place Builder::Fetch(UnitId unit, StateId s, const Place& at, const Elements& e, TierKind tier, const Purpose& purpose,
+                     When when) {
   if (TierOf(at) == tier) return at;
-  const Place to = AddUnitRegion(unit, s, count, tier, purpose);
-  Transfer(unit, s, to, at, begin, count, when);
+  const Place to = AddUnitRegion(unit, s, e.count, tier, purpose);
+  Transfer(unit, s, to, at, e, when);
   return to;
 }
 
-void Builder::Return(UnitId unit, StateId s, const Place& home, const Place& at, int64_t begin, int64_t count) {
-  if (TierOf(at) != TierOf(home)) Transfer(unit, s, home, at, begin, count);
+void Builder::Return(UnitId unit, StateId s, const Place& home, const Place& at, const Elements& e) {
+  if (TierOf(at) != TierOf(home)) Transfer(unit, s, home, at, e);
 }
 
-void Builder::Transfer(UnitId unit, StateId s, const Place& to, Place from, int64_t begin, int64_t count, When when) {
+void Builder::Transfer(UnitId unit, StateId s, const Place& to, Place from, const Elements& e, When when) {
   const int64_t slice = layout_.slices[unit].slice_elements, page = layout_.page_elements();
   const int64_t pages_per_slice = (slice + page - 1) / page;
-  const int64_t home_begin = begin - layout_.home_begin(unit, s), last = home_begin + count - 1;
   const auto page_of = [&](int64_t element) { return element / slice * pages_per_slice + element % slice / page; };
   while (TierOf(from) != TierOf(to)) {
     const TierKind next = Toward(TierOf(from), TierOf(to));
-    const Place hop = next == TierOf(to) ? to : AddUnitRegion(unit, s, count, next, {"on its way"});
+    const Place hop = next == TierOf(to) ? to : AddUnitRegion(unit, s, e.count, next, {"on its way"});
     Step step{.kind = StepKind::kMove, .lane = FindLink(TierOf(from), next)->lane, .unit = unit, .state = s};
     step.when = when;
     step.src = from;
     step.dst = hop;
-    step.begin = begin;
-    step.count = count;
-    step.first_page = page_of(home_begin);
-    step.page_count = page_of(last) + 1 - step.first_page;
+    step.begin = e.begin;
+    step.own = e.own;
+    step.count = e.count;
+    step.first_page = page_of(e.begin);
+    step.page_count = page_of(e.begin + e.count - 1) + 1 - step.first_page;
     segment_.steps.push_back(std::move(step));
     from = hop;
   }

@@ -38,21 +38,30 @@ class Builder {
 
   TierKind TierOf(const Place& place) const { return segment_.regions[place.region].range.tier; }
   TierKind HomeTier(UnitId unit, StateId s) const { return layout_.home(unit, s).range.tier; }
-  // The home's memory for elements [begin, begin + count) of the unit's flat vector.
-  Place HomePlace(UnitId unit, StateId s, int64_t begin, int64_t count) const;
-  // Elements [begin, begin + count) of a place that holds a state from `whole`'s first element on.
-  Place Part(const Place& whole, StateId s, int64_t begin, int64_t count) const {
-    return {whole.region, whole.begin + layout_.bytes(s, begin), layout_.bytes(s, count)};
+  // Elements [begin, begin + count) of a unit's flat vector, or of the rank's own slice of it: the same numbers on all
+  // ranks.
+  struct Elements {
+    int64_t begin = 0, count = 0;
+    bool own = false;
+  };
+  Elements Whole(UnitId unit) const { return {0, layout_.whole_elements(unit)}; }
+  // One rank's slice is the whole.
+  Elements OwnSlice(UnitId unit) const { return {0, layout_.slices[unit].slice_elements, layout_.world_size > 1}; }
+
+  // The home's memory for these elements.
+  Place HomePlace(UnitId unit, StateId s, const Elements& e) const;
+  // These elements of a region that holds all of the unit's.
+  Place Part(const Place& whole, StateId s, const Elements& e) const {
+    return {whole.region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own};
   }
 
-  // Where elements [begin, begin + count), which lie at `at`, can be used on `tier`: there if it is that tier, else in
-  // a new region that they are moved to. Return is the mirror: what lies at `at` goes back to `home`, if it was moved.
-  Place Fetch(UnitId unit, StateId s, const Place& at, int64_t begin, int64_t count, TierKind tier,
-              const Purpose& purpose, When when = When::kAlways);
-  void Return(UnitId unit, StateId s, const Place& home, const Place& at, int64_t begin, int64_t count);
+  // Where elements, which lie at `at`, can be used on `tier`: there if it is that tier, else in a new region that they
+  // are moved to. Return is the mirror: what lies at `at` goes back to `home`, if it was moved.
+  Place Fetch(UnitId unit, StateId s, const Place& at, const Elements& e, TierKind tier, const Purpose& purpose,
+              When when = When::kAlways);
+  void Return(UnitId unit, StateId s, const Place& home, const Place& at, const Elements& e);
   // Moves elements from tier to tier until they are at `to`. The only function that knows which tiers are neighbours.
-  void Transfer(UnitId unit, StateId s, const Place& to, Place from, int64_t begin, int64_t count,
-                When when = When::kAlways);
+  void Transfer(UnitId unit, StateId s, const Place& to, Place from, const Elements& e, When when = When::kAlways);
   void Gather(UnitId unit, StateId s, const Place& dst, const Place& src);
 
   const Graph& graph_;

@@ -19,17 +19,9 @@ void RaiseTo(Counts& a, const Counts& b) {
 struct LastUse {
   Counts writes = {}, reads = {};
 
-  // Adds to `waits` what step number `number` (1-based) of `lane` must wait for, and records it.
-  void Access(bool writes_now, Lane lane, int32_t number, Counts& waits) {
-    RaiseTo(waits, writes);
-    if (writes_now) {
-      RaiseTo(waits, reads);
-      reads = {};
-      writes = {};
-      writes[static_cast<int>(lane)] = number;
-    } else {
-      reads[static_cast<int>(lane)] = number;
-    }
+  void Add(const LastUse& other) {
+    RaiseTo(writes, other.writes);
+    RaiseTo(reads, other.reads);
   }
 };
 
@@ -48,9 +40,15 @@ void OrderSteps(const Graph& graph, Segment& segment) {
     Counts waits = {};
     ForEachPlace(graph, step, [&](const Place& place, bool writes) {
       const MemoryRange& range = segment.regions[place.region].range;
-      const int64_t begin = range.offset + place.begin;
-      tiers[static_cast<int>(range.tier)].Access(begin, begin + place.bytes,
-                                                 [&](LastUse& use) { use.Access(writes, step.lane, number, waits); });
+      const auto see = [&](const LastUse& use) {
+        RaiseTo(waits, use.writes);
+        if (writes) RaiseTo(waits, use.reads);
+      };
+      const auto note = [&](LastUse& use, bool only) {
+        if (writes && only) use = {};
+        (writes ? use.writes : use.reads)[lane] = number;
+      };
+      tiers[static_cast<int>(range.tier)].Access(place, range.offset, range.bytes, see, note);
     });
     // The norm decides about every update behind it: data that has no address.
     if (step.kind == StepKind::kNorm) norm_number = number;

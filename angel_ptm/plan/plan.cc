@@ -68,6 +68,7 @@ namespace {
 
 void MixPlace(Hasher& h, const Place& place) {
   h.Mix(static_cast<uint64_t>(place.region))
+      .Mix(place.own)
       .Mix(static_cast<uint64_t>(place.begin))
       .Mix(static_cast<uint64_t>(place.bytes));
 }
@@ -85,6 +86,7 @@ void MixSegment(Hasher& h, const Segment& segment) {
     h.Mix(static_cast<uint64_t>(step.unit))
         .Mix(static_cast<uint64_t>(step.when))
         .Mix(step.in_update)
+        .Mix(step.own)
         .Mix(static_cast<uint64_t>(step.state));
     for (const Place& place : {step.src, step.dst, step.scratch}) MixPlace(h, place);
     for (const Place& place : step.operands) MixPlace(h, place);

@@ -4,6 +4,8 @@
 // A rank's memory is one arena per tier, addressed by byte offset. On both tiers the homes of persistent state come
 // first, at the same offsets in every Plan of a run (Layout); the rest is the Plan's own.
 //
+// A Plan names no rank: all ranks of a run play the same one (Place::own), each with its own slices.
+//
 // A Plan is segments and programs. Every segment starts and ends with all state at home and all lanes idle. A program
 // says which segments make up a step, and which of them are played for every micro-batch.
 #ifndef ANGEL_PTM_PLAN_PLAN_H_
@@ -95,14 +97,22 @@ struct Region {
 
 // A part of a region.
 struct Place {
+  Place() = default;
+  Place(int32_t of_region, int64_t from, int64_t size, bool of_own_slice = false)
+      : region(of_region), own(of_own_slice), begin(from), bytes(size) {}
+
   int32_t region = kNone;
-  int64_t begin = 0;  // bytes from the region's start
+  // A part of the rank's own slice of the unit's vector that fills the region. Where that is depends on the rank:
+  // Layout::OffsetOf.
+  bool own = false;
+  int64_t begin = 0;  // bytes from the region's start, or from the own slice's
   int64_t bytes = 0;
 };
 
 struct Step {
   StepKind kind = StepKind::kCompute;
   Lane lane = Lane::kCompute;
+  bool own = false;  // `begin` and `first_page` count from the start of the rank's own slice
   OpId op = kNone;
   UnitId unit = kNone;
   StateId state = kParameterState;
@@ -151,13 +161,13 @@ struct Program {
 struct Home {
   UnitId unit = kNone;
   StateId state = kParameterState;
-  int64_t elements = 0;  // stored by this rank: its slice or the whole vector
+  int64_t elements = 0;  // stored by a rank: its slice or the whole vector
   MemoryRange range;
 };
 
-// Shared by all Plans of a run.
+// Shared by all Plans and ranks of a run.
 struct Layout {
-  int world_size = 1, rank = 0, zero_stage = 0;
+  int world_size = 1, zero_stage = 0;
   int64_t page_bytes = 0;          // of fp32 states; a page of another state holds as many elements
   std::vector<StateSpec> states;   // Graph::states of the run
   std::vector<UnitSlices> slices;  // by unit
@@ -172,10 +182,15 @@ struct Layout {
   int64_t bytes(StateId state, int64_t elements) const { return elements * SizeOf(states[state].dtype); }
   int64_t page_elements() const { return page_bytes / SizeOf(DType::kFloat32); }
   int64_t whole_elements(UnitId unit) const { return slices[unit].slice_elements * world_size; }
-  // First element of the rank's own slice.
-  int64_t own_begin(UnitId unit) const { return slices[unit].slice_elements * rank; }
-  // First element that the rank's home of the state holds.
-  int64_t home_begin(UnitId unit, StateId state) const { return sharded(state) ? own_begin(unit) : 0; }
+  // First element of a rank's own slice.
+  int64_t own_begin(UnitId unit, int rank) const { return slices[unit].slice_elements * rank; }
+  // First element that a rank's home of the state holds.
+  int64_t home_begin(UnitId unit, StateId state, int rank) const { return sharded(state) ? own_begin(unit, rank) : 0; }
+  // Where the place begins in its tier's arena of that rank. A place that is `own` lies in a region of a unit's state.
+  int64_t OffsetOf(const Region& region, const Place& place, int rank) const {
+    const int64_t own = place.own ? bytes(region.state, own_begin(region.unit, rank)) : 0;
+    return region.range.offset + own + place.begin;
+  }
 };
 
 // Bytes of a tier by class at the step where the tier is fullest.
@@ -212,7 +227,7 @@ struct PlannedCollective {
 };
 std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& segment);
 
-// A digest of everything in the Plan that the executor acts on.
+// A digest of everything in the Plan that the executor acts on: equal on all ranks or the run must not start.
 uint64_t Hash(const Plan& plan);
 
 }  // namespace angel_ptm

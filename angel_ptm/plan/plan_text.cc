@@ -74,13 +74,17 @@ std::string SegmentSummary(const Graph& graph, const Segment& segment) {
   return text;
 }
 
-std::string PlaceText(const Segment& segment, const Place& place) {
+// "device[4096+256]" or, in the rank's own slice, "device[4096+1024*rank+256]".
+std::string PlaceText(const Layout& layout, const Segment& segment, const Place& place) {
   if (place.region == kNone) return "-";
-  const MemoryRange& range = segment.regions[place.region].range;
-  return absl::StrCat(Name(range.tier), "[", range.offset + place.begin, "+", place.bytes, "]");
+  const Region& region = segment.regions[place.region];
+  const int64_t first = layout.OffsetOf(region, place, 0);
+  const std::string own = place.own ? absl::StrCat(layout.OffsetOf(region, place, 1) - first, "*rank+") : "";
+  return absl::StrCat(Name(region.range.tier), "[", first, "+", own, place.bytes, "]");
 }
 
-std::string StepText(const Graph& graph, const Segment& segment, const Step& step) {
+std::string StepText(const Graph& graph, const Layout& layout, const Segment& segment, const Step& step) {
+  const auto text_of = [&](const Place& place) { return PlaceText(layout, segment, place); };
   std::string text = absl::StrFormat("%-12s %-14s", Name(step.lane), Name(step.kind));
   if (step.kind == StepKind::kCompute) {
     absl::StrAppend(&text, " ", Name(graph.ops[step.op].phase), " ", Name(graph.ops[step.op].kind));
@@ -90,15 +94,15 @@ std::string StepText(const Graph& graph, const Segment& segment, const Step& ste
   } else if (step.kind == StepKind::kMove) {
     absl::StrAppend(&text, " ", segment.regions[step.src.region].label);
   }
-  if (step.count > 0) absl::StrAppend(&text, " elements ", step.begin, "+", step.count);
+  if (step.count > 0) absl::StrAppend(&text, step.own ? " own elements " : " elements ", step.begin, "+", step.count);
   if (step.page_count > 0) absl::StrAppend(&text, " pages ", step.first_page, "+", step.page_count);
-  if (step.src.region != kNone) absl::StrAppend(&text, " ", PlaceText(segment, step.src));
-  if (step.dst.region != kNone) absl::StrAppend(&text, " -> ", PlaceText(segment, step.dst));
-  if (step.scratch.region != kNone) absl::StrAppend(&text, " scratch ", PlaceText(segment, step.scratch));
+  if (step.src.region != kNone) absl::StrAppend(&text, " ", text_of(step.src));
+  if (step.dst.region != kNone) absl::StrAppend(&text, " -> ", text_of(step.dst));
+  if (step.scratch.region != kNone) absl::StrAppend(&text, " scratch ", text_of(step.scratch));
   if (step.when == When::kAccumulating) absl::StrAppend(&text, " if accumulating");
   const size_t inputs = step.kind == StepKind::kCompute ? graph.ops[step.op].inputs.size() : step.operands.size();
   for (size_t i = 0; i < step.operands.size(); ++i) {
-    absl::StrAppend(&text, i == inputs ? " -> " : " ", PlaceText(segment, step.operands[i]));
+    absl::StrAppend(&text, i == inputs ? " -> " : " ", text_of(step.operands[i]));
   }
   for (int l = 0; l < kLaneCount; ++l) {
     if (step.waits[l] > 0) absl::StrAppend(&text, " after ", Name(static_cast<Lane>(l)), " ", step.waits[l]);
@@ -153,10 +157,9 @@ std::string MemoryTable(const Plan& plan) {
 }
 
 std::string PlanSummary(const Graph& graph, const Plan& plan) {
-  std::string text =
-      absl::StrCat("plan of graph ", graph.name, ": rank ", plan.layout.rank, " of ", plan.layout.world_size,
-                   ", stage ", plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
-                   absl::StrFormat("%016x", Hash(plan)), "\n");
+  std::string text = absl::StrCat("plan of graph ", graph.name, ": every rank of ", plan.layout.world_size, ", stage ",
+                                  plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes),
+                                  ", digest ", absl::StrFormat("%016x", Hash(plan)), "\n");
   for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
   for (const Program& program : plan.programs) text += ProgramText(plan, program);
   for (TierKind tier : kAllTiers) {
@@ -176,7 +179,7 @@ std::string PlanListing(const Graph& graph, const Plan& plan) {
     for (size_t i = 0; i < segment.steps.size(); ++i) {
       const Step& step = segment.steps[i];
       absl::StrAppendFormat(&text, "%6d %6d ", i, ++issued[static_cast<int>(step.lane)]);
-      absl::StrAppend(&text, StepText(graph, segment, step), "\n");
+      absl::StrAppend(&text, StepText(graph, plan.layout, segment, step), "\n");
     }
   }
   return text;

@@ -36,10 +36,7 @@ std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
 
 // Homes of the first `on_device` entries of the caching order are on the device, the others on the host.
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_device) {
-  Layout layout{.world_size = options.world_size,
-                .rank = options.rank,
-                .zero_stage = options.zero_stage,
-                .page_bytes = options.page_bytes};
+  Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
   layout.states = graph.states();
   for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
   layout.homes.resize(graph.units().size() * graph.states().size());

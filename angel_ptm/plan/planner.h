@@ -1,4 +1,5 @@
-// Entry point of planning: Graph + options -> Plan. Pure: no clock, no machine, no rank talks to another.
+// Entry point of planning: Graph + options -> Plan. Pure: no clock, no machine, no rank; every rank of a run makes the
+// same.
 #ifndef ANGEL_PTM_PLAN_PLANNER_H_
 #define ANGEL_PTM_PLAN_PLANNER_H_
 
@@ -24,7 +25,6 @@ inline constexpr int kPrefetchStepsMax = 128;
 
 struct PlanOptions {
   int world_size = 1;
-  int rank = 0;
   int zero_stage = 0;
   int64_t page_bytes = int64_t{4} << 20;
   int64_t device_bytes = 0;  // budget; 0: as much as is useful

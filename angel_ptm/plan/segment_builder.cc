@@ -69,18 +69,17 @@ class MicroStepBuilder : public Builder {
   // Makes the whole of what ops read as the unit's parameters readable on the device.
   void Materialise(UnitId unit) {
     const StateId s = graph_.ReadState(unit);
-    const int64_t whole = layout_.whole_elements(unit), slice = layout_.slices[unit].slice_elements;
+    const Elements whole = Whole(unit), slice = OwnSlice(unit);
     const std::string_view label = "parameters gathered";
     if (!layout_.sharded(s)) {
-      const Place home = HomePlace(unit, s, 0, whole);
-      parameters_[unit] = Fetch(unit, s, home, 0, whole, TierKind::kDevice, {label, MemoryClass::kGathered});
+      const Place home = HomePlace(unit, s, whole);
+      parameters_[unit] = Fetch(unit, s, home, whole, TierKind::kDevice, {label, MemoryClass::kGathered});
       return;
     }
-    const Place gathered = AddUnitRegion(unit, s, whole, TierKind::kDevice, {label, MemoryClass::kGathered});
+    const Place gathered = AddUnitRegion(unit, s, whole.count, TierKind::kDevice, {label, MemoryClass::kGathered});
     parameters_[unit] = gathered;
-    const int64_t begin = layout_.own_begin(unit);
-    const Place home = HomePlace(unit, s, begin, slice), own = Part(gathered, s, begin, slice);
-    if (HomeTier(unit, s) != TierKind::kDevice) Transfer(unit, s, own, home, begin, slice);
+    const Place home = HomePlace(unit, s, slice), own = Part(gathered, s, slice);
+    if (HomeTier(unit, s) != TierKind::kDevice) Transfer(unit, s, own, home, slice);
     Gather(unit, s, gathered, HomeTier(unit, s) == TierKind::kDevice ? home : own);
   }
 
@@ -141,10 +140,10 @@ class MicroStepBuilder : public Builder {
   // Reduces on the device. A home elsewhere is fetched only where a micro-batch adds to it.
   void Reduce(UnitId unit) {
     const StateId s = kGradientState;
-    const int64_t begin = layout_.own_begin(unit), slice = layout_.slices[unit].slice_elements;
-    const Place home = HomePlace(unit, s, begin, slice);
-    const Place dst = Fetch(unit, s, home, begin, slice, TierKind::kDevice, {"gradient slice", MemoryClass::kStaging},
-                            When::kAccumulating);
+    const Elements slice = OwnSlice(unit);
+    const Place home = HomePlace(unit, s, slice);
+    const Place dst =
+        Fetch(unit, s, home, slice, TierKind::kDevice, {"gradient slice", MemoryClass::kStaging}, When::kAccumulating);
     Step step{.kind = StepKind::kReduceScatter, .lane = Lane::kComm, .unit = unit, .state = s};
     step.src = {gradient_region_[unit], 0, segment_.regions[gradient_region_[unit]].range.bytes};
     step.dst = dst;
@@ -157,7 +156,7 @@ class MicroStepBuilder : public Builder {
       step.scratch = {scratch, 0, bytes};
     }
     segment_.steps.push_back(std::move(step));
-    Return(unit, s, home, dst, begin, slice);
+    Return(unit, s, home, dst, slice);
   }
 
   const BackendFacts& facts_;

@@ -106,6 +106,11 @@ class LiveTree {
 // The place in the issue order behind which bytes may be read, or written.
 struct Bounds {
   int32_t written = 0, read = 0;
+
+  void Add(const Bounds& other) {
+    written = std::max(written, other.written);
+    read = std::max(read, other.read);
+  }
 };
 
 class Mover {
@@ -193,30 +198,37 @@ class Mover {
     }
   }
 
-  // Visits the uses of all bytes of the step's places that arrivals touch, too.
-  template <typename Visit>
-  void ForEachUse(const Step& step, Visit&& visit) {
+  // Visits the uses of all bytes of the step's places that arrivals touch, too: see(const Bounds&, writes) for those it
+  // conflicts with, note(Bounds&, writes) for its own.
+  template <typename See, typename Note>
+  void ForEachUse(const Step& step, See&& see, Note&& note) {
     ForEachPlace(graph_, step, [&](const Place& place, bool writes) {
       if (!watched_[place.region]) return;
-      const int64_t begin = first_byte_[place.region] + place.begin;
-      uses_.Access(begin, begin + place.bytes, [&](Bounds& bounds) { visit(bounds, writes); });
+      uses_.Access(
+          place, first_byte_[place.region], segment_.regions[place.region].range.bytes,
+          [&](const Bounds& bounds) { see(bounds, writes); }, [&](Bounds& bounds, bool) { note(bounds, writes); });
     });
   }
 
   // The first place where a step may be issued that touches the same bytes as `step`.
   int32_t Conflicts(const Step& step) {
     int32_t bound = 0;
-    ForEachUse(step, [&](const Bounds& bounds, bool writes) {
-      bound = std::max(bound, writes ? std::max(bounds.written, bounds.read) : bounds.written);
-    });
+    ForEachUse(
+        step,
+        [&](const Bounds& bounds, bool writes) {
+          bound = std::max(bound, writes ? std::max(bounds.written, bounds.read) : bounds.written);
+        },
+        [](Bounds&, bool) {});
     return bound;
   }
 
   void Record(const Step& step, int32_t bound) {
-    ForEachUse(step, [&](Bounds& bounds, bool writes) {
-      int32_t& own = writes ? bounds.written : bounds.read;
-      own = std::max(own, bound);
-    });
+    ForEachUse(
+        step, [](const Bounds&, bool) {},
+        [&](Bounds& bounds, bool writes) {
+          int32_t& own = writes ? bounds.written : bounds.read;
+          own = std::max(own, bound);
+        });
   }
 
   // Lets regions that end with a departure live on.

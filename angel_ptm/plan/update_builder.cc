@@ -64,8 +64,7 @@ class UpdateBuilder : public Builder {
     const std::vector<Use> uses = UsesOf(ops);
     // A rank updates its own slice unless it stores everything itself.
     const bool own = std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(use.state); });
-    const int64_t begin = own ? layout_.own_begin(unit) : 0;
-    const int64_t count = own ? layout_.slices[unit].slice_elements : layout_.whole_elements(unit);
+    const Elements all = own ? OwnSlice(unit) : Whole(unit);
     // Of reduced gradients only the own slice is up to date.
     if (!own && layout_.world_size > 1) GatherHome(unit, kGradientState);
 
@@ -73,60 +72,61 @@ class UpdateBuilder : public Builder {
     const bool in_place =
         std::all_of(uses.begin(), uses.end(), [&](const Use& use) { return HomeTier(unit, use.state) == tier; });
     if (in_place) {
-      UpdateElements(unit, ops, uses, tier, begin, count);
+      UpdateElements(unit, ops, uses, tier, all);
     } else {
-      ForEachPage(unit, begin, count,
-                  [&](int64_t at, int64_t page) { UpdateElements(unit, ops, uses, tier, at, page); });
+      ForEachPage(unit, all, [&](const Elements& page) { UpdateElements(unit, ops, uses, tier, page); });
     }
     for (const Use& use : uses) {
       if (own && use.writes && !layout_.sharded(use.state)) GatherHome(unit, use.state);
     }
   }
 
-  // Pages of elements [begin, begin + count) of the unit's vector; pages never straddle slices.
+  // By page; pages never straddle slices.
   template <typename Visit>
-  void ForEachPage(UnitId unit, int64_t begin, int64_t count, Visit&& visit) const {
+  void ForEachPage(UnitId unit, const Elements& all, Visit&& visit) const {
     const int64_t slice = layout_.slices[unit].slice_elements, page_elements = layout_.page_elements();
-    for (int64_t at = begin; at < begin + count;) {
+    const int64_t end = all.begin + all.count;
+    for (int64_t at = all.begin; at < end;) {
       const int64_t in_slice = at % slice;
-      const int64_t page = std::min({page_elements - in_slice % page_elements, slice - in_slice, begin + count - at});
-      visit(at, page);
+      const int64_t page = std::min({page_elements - in_slice % page_elements, slice - in_slice, end - at});
+      visit(Elements{at, page, all.own});
       at += page;
     }
   }
 
   void UpdateElements(UnitId unit, const std::vector<OpId>& ops, const std::vector<Use>& uses, TierKind tier,
-                      int64_t begin, int64_t count) {
+                      const Elements& e) {
     std::vector<Place> places(layout_.states.size());
     for (const Use& use : uses) {
       APTM_CHECK(use.reads_first, "an update of ", graph_.units()[unit].name, " writes what it never read");
       const std::string label = absl::StrCat(layout_.states[use.state].name, " pages");
-      places[use.state] = Fetch(unit, use.state, HomePlace(unit, use.state, begin, count), begin, count, tier, {label});
+      places[use.state] = Fetch(unit, use.state, HomePlace(unit, use.state, e), e, tier, {label});
     }
     for (OpId op : ops) {
-      Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = begin, .count = count};
+      Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = e.begin, .count = e.count};
+      step.own = e.own;
       step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
       for (StateId state : graph_.ops[op].states) step.operands.push_back(places[state]);
       segment_.steps.push_back(std::move(step));
     }
     for (const Use& use : uses) {
       if (!use.writes) continue;
-      Return(unit, use.state, HomePlace(unit, use.state, begin, count), places[use.state], begin, count);
+      Return(unit, use.state, HomePlace(unit, use.state, e), places[use.state], e);
     }
   }
 
   // Completes a whole vector at home from the slices that its owners keep up to date.
   void GatherHome(UnitId unit, StateId s) {
-    const int64_t whole = layout_.whole_elements(unit), slice = layout_.slices[unit].slice_elements;
-    const int64_t begin = layout_.own_begin(unit);
-    const Place home = HomePlace(unit, s, 0, whole);
+    const Elements whole = Whole(unit), slice = OwnSlice(unit);
+    const Place home = HomePlace(unit, s, whole);
     Place on_device = home;
     if (TierOf(home) != TierKind::kDevice) {
-      on_device = AddUnitRegion(unit, s, whole, TierKind::kDevice, {absl::StrCat(layout_.states[s].name, " whole")});
-      Transfer(unit, s, Part(on_device, s, begin, slice), Part(home, s, begin, slice), begin, slice);
+      on_device =
+          AddUnitRegion(unit, s, whole.count, TierKind::kDevice, {absl::StrCat(layout_.states[s].name, " whole")});
+      Transfer(unit, s, Part(on_device, s, slice), HomePlace(unit, s, slice), slice);
     }
-    Gather(unit, s, on_device, Part(on_device, s, begin, slice));
-    Return(unit, s, home, on_device, 0, whole);
+    Gather(unit, s, on_device, Part(on_device, s, slice));
+    Return(unit, s, home, on_device, whole);
   }
 };
 

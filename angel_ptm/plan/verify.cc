@@ -34,13 +34,8 @@ std::string Subject::StepText(const Step& step) const {
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   const StateSpec& spec = layout.states[state];
   const int64_t element = SizeOf(spec.dtype), slice = layout.slices[unit].slice_elements * element;
-  StateExtent extent{.element_bytes = element,
-                     .own_begin = slice * layout.rank,
-                     .own_bytes = slice,
-                     .whole_bytes = slice * layout.world_size};
-  const bool whole = layout.zero_stage < spec.sharded_from_stage || layout.world_size == 1;
-  extent.begin = whole ? 0 : extent.own_begin;
-  extent.bytes = whole ? extent.whole_bytes : slice;
+  StateExtent extent{.element_bytes = element, .own_bytes = slice, .whole_bytes = slice * layout.world_size};
+  extent.stored_bytes = layout.zero_stage < spec.sharded_from_stage ? extent.whole_bytes : slice;
   return extent;
 }
 

@@ -8,7 +8,7 @@
 
 namespace angel_ptm {
 
-// OK if, for every segment:
+// OK if, for every segment, on every rank of the plan's world at once:
 // * capacity: slices and homes are what units, states, world and stage demand, frozen units have parameters only; every
 //   use of a region falls into its lifetime and its tier's arena, permanent ones lie where the layout and Plan::fixed
 //   say, one for each of these unless the segment has no steps; regions alive at the same time are disjoint;
@@ -19,8 +19,8 @@ namespace angel_ptm {
 //   gathered from all slices, or moved in from where the newest value is; moves follow links, ops run on the device and
 //   updates on a lane whose processor addresses their operands; what only some micro-batches bring is only reduced
 //   into;
-// * order: any two steps that touch overlapping memory, one of them writing, are ordered by waits and lane order in
-//   the order of issue; every update follows the norm; no wait points forward;
+// * order: any two steps that touch overlapping memory on some rank, one of them writing, are ordered by waits and lane
+//   order in the order of issue; every update follows the norm; no wait points forward;
 // * completeness: every op of the graph runs exactly once; every unit's gradient is reduced (and thereby squared)
 //   exactly once per micro-step, behind its last contribution; every element that the rank updates is updated exactly
 //   once per step by every update op, in the graph's order; a state is gathered in an update only when its own slice is

@@ -33,9 +33,8 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
   const auto error = [&](const auto&... parts) {
     return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": ", parts...));
   };
-  if (layout.world_size < 1 || layout.rank < 0 || layout.rank >= layout.world_size || layout.zero_stage < 0 ||
-      layout.zero_stage > 3) {
-    return error("rank ", layout.rank, " of ", layout.world_size, " at stage ", layout.zero_stage);
+  if (layout.world_size < 1 || layout.zero_stage < 0 || layout.zero_stage > 3) {
+    return error("a world of ", layout.world_size, " at stage ", layout.zero_stage);
   }
   if (layout.page_bytes <= 0 || layout.page_bytes % kHomeAlignment != 0) {
     return error("pages of ", layout.page_bytes, " bytes are no multiple of ", kHomeAlignment);
@@ -75,9 +74,9 @@ absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateI
     return home.elements == 0 ? absl::OkStatus() : error("belongs to a frozen unit");
   }
   const StateExtent extent = ExtentOf(layout, unit, s);
-  if (home.elements * extent.element_bytes != extent.bytes || home.range.bytes != extent.bytes) {
+  if (home.elements * extent.element_bytes != extent.stored_bytes || home.range.bytes != extent.stored_bytes) {
     return error("stores ", home.elements, " elements in ", home.range.bytes, " bytes, stage ", layout.zero_stage,
-                 " demands ", extent.bytes, " bytes");
+                 " demands ", extent.stored_bytes, " bytes");
   }
   if (home.range.offset < 0 || home.range.offset % kHomeAlignment != 0 ||
       home.range.offset + home.range.bytes > layout.home_bytes[static_cast<int>(home.range.tier)]) {
@@ -192,6 +191,24 @@ absl::Status CheckAllPermanent(const Subject& subject) {
   return absl::OkStatus();
 }
 
+// A place in the own slice lies in it, in a region that a unit's whole vector fills: so it is inside on every rank.
+absl::Status CheckOwnPlace(const Subject& subject, int32_t index, const Place& place) {
+  const Region& region = subject.segment.regions[place.region];
+  const Layout& layout = subject.plan.layout;
+  if (region.unit < 0 || region.unit >= static_cast<UnitId>(subject.graph.units().size()) || region.state < 0 ||
+      region.state >= static_cast<StateId>(layout.states.size()) || layout.world_size == 1) {
+    return subject.StepError(index, "region ", region.label, " has no own slice");
+  }
+  const StateExtent extent = ExtentOf(layout, region.unit, region.state);
+  if (region.range.bytes != extent.whole_bytes) {
+    return subject.StepError(index, "region ", region.label, " of ", region.range.bytes,
+                             " bytes holds an own slice of a vector of ", extent.whole_bytes);
+  }
+  if (place.begin + place.bytes <= extent.own_bytes) return absl::OkStatus();
+  return subject.StepError(index, "bytes [", place.begin, ", ", place.begin + place.bytes,
+                           ") of the own slice in region ", region.label, ", which has ", extent.own_bytes);
+}
+
 // Every place lies inside its region while that is alive.
 absl::Status CheckPlaces(const Subject& subject, int32_t index) {
   const Step& step = subject.segment.steps[index];
@@ -220,6 +237,7 @@ absl::Status CheckPlaces(const Subject& subject, int32_t index) {
       return subject.StepError(index, "uses region ", region.label, ", which lives from step ", region.first_step,
                                " to ", region.last_step);
     }
+    if (p.own) RETURN_IF_ERROR(CheckOwnPlace(subject, index, p));
   }
   return absl::OkStatus();
 }

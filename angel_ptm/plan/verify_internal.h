@@ -30,16 +30,19 @@ struct Subject {
   }
 };
 
-// Where a rank's stored state lies in its unit's flat vector, in bytes, from the layout's slices and stage alone.
+// How many bytes of a unit's state there are and a rank stores, from the layout's slices and stage alone.
 struct StateExtent {
   int64_t element_bytes = 0;
-  int64_t begin = 0, bytes = 0;          // what the home stores
-  int64_t own_begin = 0, own_bytes = 0;  // the rank's slice
-  int64_t whole_bytes = 0;
+  int64_t own_bytes = 0, whole_bytes = 0;  // a rank's slice, the padded vector
+  int64_t stored_bytes = 0;                // one of the two
+
+  bool stored_whole() const { return stored_bytes == whole_bytes; }
 };
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state);
 
-// One memory access of a step. Operands that are read and written count as written.
+// One memory access of a step. Operands that are read and written count as written. Of places in own slices
+// (Place::own) the checks know no more than that they lie somewhere in their vector: what is proved holds for all
+// ranks.
 struct MemoryAccess {
   Place place;
   bool writes;

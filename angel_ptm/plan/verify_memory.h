@@ -7,12 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "angel_ptm/plan/interval_map.h"
 #include "angel_ptm/plan/verify_internal.h"
 
 namespace angel_ptm::verify {
 
-// Something with a value: a tensor of the graph, or one of a unit's states (its flat vector over all ranks).
+// Something with a value: a tensor of the graph, one of a unit's states (its flat vector over all ranks), or the rank's
+// own slice of one, as far as it differs.
 using ObjectId = int32_t;
 
 // Bytes [begin, begin + bytes) of an object.
@@ -38,21 +40,23 @@ class Coverage {
   IntervalMap<bool> done_;
 };
 
-// Symbolic memory: every byte of both arenas holds a byte of some version of some object, or nothing known; every byte
-// of every object has a newest version.
+// Symbolic memory of any one rank: every byte of both arenas holds a byte of some object as it was at some time, or
+// nothing known; every byte of every object has a time at which it last changed.
+//
+// Which bytes of a vector are the rank's own is not known. So a region with places in the own slice (Place::own) has
+// two contents, what its bytes hold where they are not own, by address, and what they hold where they are, by byte of
+// the slice; and a state that ranks know differently has two objects, in the same way. Who reads bytes by address must
+// find both.
 class SymbolicMemory {
  public:
-  SymbolicMemory(const Graph& graph, const Layout& layout, const Segment& segment)
-      : graph_(graph),
-        layout_(layout),
-        segment_(segment),
-        newest_(graph.tensors.size() + graph.units().size() * layout.states.size()) {}
+  SymbolicMemory(const Graph& graph, const Layout& layout, const Segment& segment);
 
   static ObjectId Tensor(TensorId t) { return t; }
   ObjectId State(UnitId unit, StateId s) const {
-    return static_cast<ObjectId>(graph_.tensors.size() + static_cast<size_t>(unit) * layout_.states.size() + s);
+    return static_cast<ObjectId>(graph_.tensors.size() + 2 * layout_.HomeIndex(unit, s));
   }
-  // "tensor layers.0.mlp.swiglu.y", "layers.0.dense parameters"
+  ObjectId OwnSlice(UnitId unit, StateId s) const { return State(unit, s) + 1; }
+  // "tensor layers.0.mlp.swiglu.y", "layers.0.dense parameters", "the own slice of layers.0.dense parameters"
   std::string NameOf(ObjectId object) const;
 
   // The place gets a new version of the extent, which is the newest from now on.
@@ -65,15 +69,30 @@ class SymbolicMemory {
   void Forget(const Place& place);
   // Nothing if the place holds the newest version of the extent; else what it holds instead.
   std::optional<std::string> WhyNot(const Place& place, const ObjectRange& extent) const;
-  // The extent the place holds a part of at its first byte; object kNone if nothing is known of it.
-  ObjectRange HeldBy(const Place& place) const;
 
  private:
   struct Content {
     ObjectId object = kNone;
     int64_t shift = 0;  // object byte = memory byte + shift
-    int64_t version = 0;
+    int64_t time = 0;   // as of which it was the newest
   };
+  // Bytes from `begin` of tiers_ or own_. `even_if_own`: what is there by address is there on every rank.
+  struct Bytes {
+    const IntervalMap<Content>* memory;
+    int64_t begin;
+    bool even_if_own = false;
+  };
+
+  bool IsState(ObjectId object) const { return object >= static_cast<ObjectId>(graph_.tensors.size()); }
+  bool IsOwnSlice(ObjectId object) const { return IsState(object) && (object - graph_.tensors.size()) % 2 == 1; }
+  bool IsWhole(ObjectId object) const { return IsState(object) && !IsOwnSlice(object); }
+  static ObjectId OwnSliceOf(ObjectId whole) { return whole + 1; }
+  // Of one rank's slice: of a state, and in a region that a vector fills.
+  int64_t SliceBytes(ObjectId object) const;
+  int64_t SliceBytesIn(int32_t region) const { return segment_.regions[region].range.bytes / layout_.world_size; }
+  // Calls visit(begin, end) for the bytes of a slice that [begin, end) of a vector are, whichever slice they are in.
+  template <typename Visit>
+  static void ForEachInSlice(int64_t begin, int64_t end, int64_t slice, Visit&& visit);
 
   int64_t Address(const Place& place) const { return segment_.regions[place.region].range.offset + place.begin; }
   IntervalMap<Content>& Tier(const Place& place) {
@@ -82,13 +101,18 @@ class SymbolicMemory {
   const IntervalMap<Content>& Tier(const Place& place) const {
     return tiers_[static_cast<int>(segment_.regions[place.region].range.tier)];
   }
+  // What lies at the place, by address, is of no known own slice.
+  void ForgetOwn(const Place& place);
+  std::optional<std::string> WhyNot(const Bytes& at, const ObjectRange& extent) const;
+  bool ChangedSince(int64_t time, const ObjectRange& extent, bool even_if_own) const;
 
   const Graph& graph_;
   const Layout& layout_;
   const Segment& segment_;
   std::array<IntervalMap<Content>, kTierCount> tiers_;
-  std::vector<IntervalMap<int64_t>> newest_;  // by object: version of every byte that has one
-  int64_t versions_ = 0;
+  absl::flat_hash_map<int32_t, IntervalMap<Content>> own_;  // of regions with places in the own slice: where it is own
+  std::vector<IntervalMap<int64_t>> changed_;  // by object: time of the last change of every byte that has one
+  int64_t now_ = 0;
 };
 
 }  // namespace angel_ptm::verify

@@ -1,8 +1,10 @@
 // Happens-before by vector clocks (Mattern 1989) over lanes: a step is behind everything its lane did before and
-// everything it waits for. Conflicting accesses must be ordered as they are issued.
+// everything it waits for. Conflicting accesses, of any rank, must be ordered as they are issued.
 #include <algorithm>
 #include <array>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "angel_ptm/plan/interval_map.h"
 #include "angel_ptm/plan/verify_internal.h"
 
@@ -19,10 +21,16 @@ struct Stamp {
   bool FinishedBefore(const Clock& clock) const { return lane == kNone || clock[lane] >= number; }
 };
 
-// Who touched a range of bytes last.
+// Who touched a range of bytes last, in places that are the same on all ranks.
 struct LastUse {
   Stamp writer;
   std::array<Stamp, kLaneCount> readers;  // since the writer, the latest of each lane
+};
+
+// Who touched a vector in places in own slices since it was last written as it lies: the latest of each lane.
+struct OwnUse {
+  int32_t region = kNone;
+  std::array<Stamp, kLaneCount> writers, readers;
 };
 
 class OrderCheck {
@@ -64,25 +72,82 @@ class OrderCheck {
 
   // The earlier step this access is not ordered behind, or null. Records the access.
   const Stamp* Conflict(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
+    conflict_ = {};
+    if (access.place.own) {
+      AddOwn(access, self, clock);
+    } else {
+      AddFixed(access, self, clock);
+    }
+    return conflict_.step == kNone ? nullptr : &conflict_;
+  }
+
+  void Behind(const Stamp& other, const Stamp& self, const Clock& clock) {
+    if (conflict_.step == kNone && other.step != self.step && !other.FinishedBefore(clock)) conflict_ = other;
+  }
+  void Behind(const std::array<Stamp, kLaneCount>& others, const Stamp& self, const Clock& clock) {
+    for (const Stamp& other : others) Behind(other, self, clock);
+  }
+
+  // Bytes that are the same on all ranks: on some rank any of them may be in the own slice.
+  void AddFixed(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
     const MemoryRange& range = subject_.segment.regions[access.place.region].range;
-    IntervalMap<LastUse>& uses = uses_[static_cast<int>(range.tier)];
+    const int tier = static_cast<int>(range.tier);
     const int64_t begin = range.offset + access.place.begin, end = begin + access.place.bytes;
-    bool found = false;
-    const auto check = [&](const Stamp& other) {
-      if (found || other.step == self.step || other.FinishedBefore(clock)) return;
-      conflict_ = other;
-      found = true;
-    };
-    uses.Update(begin, end, [&](LastUse& use) {
-      check(use.writer);
-      if (!access.writes) {
-        use.readers[self.lane] = self;
-        return;
+    bool own_used = false;
+    own_uses_[tier].ForEach(begin, end, [&](int64_t, int64_t, const std::vector<OwnUse>* uses) {
+      for (size_t i = 0; uses != nullptr && i < uses->size(); ++i) {
+        own_used = true;
+        Behind((*uses)[i].writers, self, clock);
+        if (access.writes) Behind((*uses)[i].readers, self, clock);
       }
-      for (const Stamp& reader : use.readers) check(reader);
+      return true;
     });
-    if (access.writes) uses.Assign(begin, end, {.writer = self});
-    return found ? &conflict_ : nullptr;
+    Touch(uses_[tier], {begin, end, access.writes}, self, clock);
+    if (access.writes && own_used) own_uses_[tier].Erase(begin, end);
+  }
+
+  // A part of the own slice: anywhere in the vector for all but the other parts of the same vector's own slice.
+  void AddOwn(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
+    const Place& place = access.place;
+    const MemoryRange& range = subject_.segment.regions[place.region].range;
+    const int tier = static_cast<int>(range.tier);
+    const int64_t begin = range.offset, end = begin + range.bytes;
+    uses_[tier].ForEach(begin, end, [&](int64_t, int64_t, const LastUse* use) {
+      if (use == nullptr) return true;
+      Behind(use->writer, self, clock);
+      if (access.writes) Behind(use->readers, self, clock);
+      return true;
+    });
+    own_uses_[tier].Update(begin, end, [&](std::vector<OwnUse>& uses) {
+      OwnUse* mine = nullptr;
+      for (OwnUse& use : uses) {
+        if (use.region == place.region) {
+          mine = &use;
+          continue;
+        }
+        Behind(use.writers, self, clock);
+        if (access.writes) Behind(use.readers, self, clock);
+      }
+      if (mine == nullptr) mine = &uses.emplace_back(OwnUse{.region = place.region});
+      (access.writes ? mine->writers : mine->readers)[self.lane] = self;
+    });
+    Touch(slices_[place.region], {place.begin, place.begin + place.bytes, access.writes}, self, clock);
+  }
+
+  struct Bytes {
+    int64_t begin, end;
+    bool written;
+  };
+  void Touch(IntervalMap<LastUse>& uses, const Bytes& bytes, const Stamp& self, const Clock& clock) {
+    uses.Update(bytes.begin, bytes.end, [&](LastUse& use) {
+      Behind(use.writer, self, clock);
+      if (bytes.written) {
+        Behind(use.readers, self, clock);
+      } else {
+        use.readers[self.lane] = self;
+      }
+    });
+    if (bytes.written) uses.Assign(bytes.begin, bytes.end, {.writer = self});
   }
 
   // Norm and updates share the step's scalars, which have no address.
@@ -95,8 +160,10 @@ class OrderCheck {
   }
 
   const Subject& subject_;
-  std::array<std::vector<Clock>, kLaneCount> done_;  // by lane and number - 1: what that step's end implies
-  std::array<IntervalMap<LastUse>, kTierCount> uses_;
+  std::array<std::vector<Clock>, kLaneCount> done_;    // by lane and number - 1: what that step's end implies
+  std::array<IntervalMap<LastUse>, kTierCount> uses_;  // by address
+  std::array<IntervalMap<std::vector<OwnUse>>, kTierCount> own_uses_;  // by address: of all of the vector
+  absl::flat_hash_map<int32_t, IntervalMap<LastUse>> slices_;          // by region and byte of the own slice
   Stamp conflict_, norm_;
 };
 

@@ -1,6 +1,7 @@
 #include "angel_ptm/plan/verify_replay.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace angel_ptm::verify {
@@ -25,27 +26,29 @@ void Replay::Begin() {
   for (UnitId unit = 0; unit < static_cast<UnitId>(graph_.units().size()); ++unit) {
     for (StateId s = 0; s < static_cast<StateId>(layout_.states.size()); ++s) {
       memory_.Outdate({memory_.State(unit, s), 0, ExtentOf(layout_, unit, s).whole_bytes});
+      if (RanksDiffer(unit, s)) memory_.Outdate(OwnSlice(unit, s));
     }
   }
   for (int32_t r = 0; r < static_cast<int32_t>(subject_.segment.regions.size()); ++r) {
     const Region& region = subject_.segment.regions[r];
     if (!region.permanent) continue;
-    if (region.tensor != kNone) {
-      const TensorClass c = graph_.tensors[region.tensor].tensor_class;
-      if (c != TensorClass::kOutput) {
-        memory_.Write({r, 0, region.range.bytes}, {SymbolicMemory::Tensor(region.tensor), 0, region.range.bytes});
-      }
-      continue;
-    }
-    const StateExtent extent = ExtentOf(layout_, region.unit, region.state);
-    const ObjectId object = memory_.State(region.unit, region.state);
-    if (region.state == kGradientState) {
-      memory_.CopyNewest({r, extent.own_begin - extent.begin, extent.own_bytes},
-                         {object, extent.own_begin, extent.own_bytes});
-    } else {
-      memory_.CopyNewest({r, 0, extent.bytes}, {object, extent.begin, extent.bytes});
+    if (region.tensor == kNone) {
+      const auto [place, content] = AtHome(r);
+      memory_.CopyNewest(place, content);
+    } else if (graph_.tensors[region.tensor].tensor_class != TensorClass::kOutput) {
+      memory_.Write({r, 0, region.range.bytes}, {SymbolicMemory::Tensor(region.tensor), 0, region.range.bytes});
     }
   }
+}
+
+// Of gradients that are kept whole only the own slice means anything.
+std::pair<Place, ObjectRange> Replay::AtHome(int32_t r) const {
+  const Region& region = subject_.segment.regions[r];
+  const StateExtent extent = ExtentOf(layout_, region.unit, region.state);
+  const ObjectRange whole{memory_.State(region.unit, region.state), 0, extent.whole_bytes};
+  if (!extent.stored_whole()) return {{r, 0, extent.own_bytes}, OwnSlice(region.unit, region.state)};
+  if (region.state != kGradientState || layout_.world_size == 1) return {{r, 0, extent.whole_bytes}, whole};
+  return {{r, 0, extent.own_bytes, /*own=*/true}, OwnSlice(region.unit, region.state)};
 }
 
 absl::Status Replay::Play() {
@@ -117,7 +120,9 @@ absl::Status Replay::CheckOperandsDisjoint() {
     for (size_t j = 0; j < i; ++j) {
       const Place &a = accesses[i].place, &b = accesses[j].place;
       if (!accesses[i].writes && !accesses[j].writes) continue;
-      if (a.region == b.region && a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes) {
+      if (a.region != b.region) continue;
+      // Of two that count from different starts some ranks' overlap.
+      if (a.own != b.own || (a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes)) {
         return Error("two operands overlap in region ", RegionOf(a).label);
       }
     }
@@ -132,8 +137,8 @@ absl::Status Replay::ReadOperand(TensorId t, const Place& place) {
     return Error("operand of ", place.bytes, " bytes for tensor ", tensor.name, " of ", tensor.bytes());
   }
   if (tensor.tensor_class == TensorClass::kParameter) {
-    const ObjectRange extent =
-        Elements(tensor.unit, graph_.ReadState(tensor.unit), tensor.unit_offset, tensor.shape.elements());
+    const ObjectRange extent = Elements(tensor.unit, graph_.ReadState(tensor.unit), /*own=*/false, tensor.unit_offset,
+                                        tensor.shape.elements());
     return Need(place, extent, tensor.name);
   }
   const auto& writers = writers_[t];
@@ -180,10 +185,9 @@ absl::Status Replay::CheckComplete() {
   }
   for (OpId op = graph_.update_begin; subject_.segment.updates && op < static_cast<OpId>(graph_.ops.size()); ++op) {
     const UnitId unit = graph_.ops[op].unit;
-    const auto [begin, end] = UpdatedRange(unit);
-    if (!updated_[op].Covers(begin, end)) {
+    if (!updated_[op].Covers(0, UpdatedElements(unit))) {
       return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), " ", graph_.units()[unit].name,
-                            ") does not cover elements [", begin, ", ", end, ")");
+                            ") does not cover ", UpdatedElements(unit), " elements");
     }
   }
   return absl::OkStatus();
@@ -201,13 +205,7 @@ absl::Status Replay::CheckHomes() {
       const bool written_here = subject_.segment.computes;
       if (graph_.tensors[region.tensor].tensor_class == TensorClass::kOutput && !written_here) continue;
     } else {
-      const StateExtent extent = ExtentOf(layout_, region.unit, region.state);
-      want = {memory_.State(region.unit, region.state), extent.begin, extent.bytes};
-      if (region.state == kGradientState) {
-        place = {r, extent.own_begin - extent.begin, extent.own_bytes};
-        want.begin = extent.own_begin;
-        want.bytes = extent.own_bytes;
-      }
+      std::tie(place, want) = AtHome(r);
     }
     if (const auto why = memory_.WhyNot(place, want)) {
       return subject_.Error("at its end the home of ", region.label, " is not up to date: ", *why);

@@ -41,7 +41,6 @@ class Replay {
   }
   const std::string& NameOf(StateId state) const { return layout_.states[state].name; }
   StateExtent ExtentOfStep() const { return ExtentOf(layout_, step().unit, step().state); }
-  ObjectId StateOfStep() const { return memory_.State(step().unit, step().state); }
 
   void Begin();
   absl::Status Play();
@@ -55,14 +54,16 @@ class Replay {
   absl::Status MoveUnitGradients();
   absl::Status MoveState();
   absl::Status CheckCondition();
-  absl::Status CheckPages(int64_t home_begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes);
+  absl::Status CheckPages(int64_t begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes);
   absl::Status Gather();
   absl::Status CheckUpdatedBeforeGather();
   absl::Status Reduce();
   absl::Status Norm();
   absl::Status Update();
   absl::Status UpdateOperand(size_t slot);
-  std::pair<int64_t, int64_t> UpdatedRange(UnitId unit) const;
+  bool UpdatesOwnSlice(UnitId unit) const;
+  int64_t UpdatedElements(UnitId unit) const;
+  bool RanksDiffer(UnitId unit, StateId s) const;
   absl::Status CheckComplete();
   absl::Status CheckHomes();
 
@@ -79,11 +80,17 @@ class Replay {
     return Error("region ", RegionOf(place).label, " is on the ", Name(RegionOf(place).range.tier), ", wanted ",
                  Name(tier));
   }
-  // Elements of a unit's state.
-  ObjectRange Elements(UnitId unit, StateId s, int64_t begin, int64_t count) const {
+  // Elements of a unit's state, or of the rank's own slice of it.
+  ObjectRange Elements(UnitId unit, StateId s, bool own, int64_t begin, int64_t count) const {
     const int64_t bytes = SizeOf(layout_.states[s].dtype);
-    return {memory_.State(unit, s), begin * bytes, count * bytes};
+    return {own ? memory_.OwnSlice(unit, s) : memory_.State(unit, s), begin * bytes, count * bytes};
   }
+  // One rank's slice is the whole.
+  ObjectRange OwnSlice(UnitId unit, StateId s) const {
+    return Elements(unit, s, layout_.world_size > 1, 0, layout_.slices[unit].slice_elements);
+  }
+  // A home, and what it holds between segments.
+  std::pair<Place, ObjectRange> AtHome(int32_t region) const;
 
   const Subject& subject_;
   const Graph& graph_;

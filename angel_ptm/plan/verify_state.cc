@@ -65,16 +65,17 @@ absl::Status Replay::MoveUnitGradients() {
 absl::Status Replay::MoveState() {
   const Place &src = step().src, &dst = step().dst;
   const Region& to = RegionOf(dst);
-  const ObjectRange extent = Elements(step().unit, step().state, step().begin, step().count);
+  const ObjectRange extent = Elements(step().unit, step().state, step().own, step().begin, step().count);
   if (extent.bytes != src.bytes) return Error("moves ", src.bytes, " bytes for ", step().count, " elements");
   if (to.unit != step().unit || to.state != step().state) return Error("moves to the place of ", to.label);
+  if (step().own && !RanksDiffer(step().unit, step().state)) return Error("moves a slice of what all ranks keep alike");
   const StateExtent stored = ExtentOfStep();
-  const int64_t home_begin = extent.begin - stored.begin;
-  if (to.permanent && dst.begin != home_begin) {
-    return Error("byte ", home_begin, " of the home is moved to byte ", dst.begin, " of ", to.label);
+  if (to.permanent && (dst.begin != extent.begin || dst.own != (step().own && stored.stored_whole()))) {
+    return Error("byte ", extent.begin, step().own ? " of the own slice" : "", " is moved to byte ", dst.begin,
+                 dst.own ? " of the own slice in " : " of ", to.label);
   }
   const int64_t page_bytes = layout_.page_bytes / SizeOf(DType::kFloat32) * stored.element_bytes;
-  RETURN_IF_ERROR(CheckPages(home_begin, stored.own_bytes, page_bytes, src.bytes));
+  RETURN_IF_ERROR(CheckPages(extent.begin, stored.own_bytes, page_bytes, src.bytes));
   RETURN_IF_ERROR(Need(src, extent, "source"));
   memory_.CopyNewest(dst, extent);
   return absl::OkStatus();
@@ -101,12 +102,12 @@ absl::Status Replay::CheckCondition() {
 }
 
 // Pages start anew with every slice.
-absl::Status Replay::CheckPages(int64_t home_begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes) {
+absl::Status Replay::CheckPages(int64_t begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes) {
   const int64_t pages_per_slice = (slice_bytes + page_bytes - 1) / page_bytes;
   const auto page_of = [&](int64_t byte) {
     return byte / slice_bytes * pages_per_slice + byte % slice_bytes / page_bytes;
   };
-  const int64_t first = page_of(home_begin), last = page_of(home_begin + bytes - 1);
+  const int64_t first = page_of(begin), last = page_of(begin + bytes - 1);
   if (step().first_page == first && step().page_count == last - first + 1) return absl::OkStatus();
   return Error("says pages [", step().first_page, ", ", step().first_page + step().page_count,
                "), its bytes are pages [", first, ", ", last + 1, ")");
@@ -117,28 +118,27 @@ absl::Status Replay::Gather() {
   RETURN_IF_ERROR(NeedTier(step().dst, TierKind::kDevice));
   const UnitId unit = step().unit;
   const StateExtent extent = ExtentOfStep();
-  const ObjectId object = StateOfStep();
   const Place &src = step().src, &dst = step().dst;
-  RETURN_IF_ERROR(Need(src, {object, extent.own_begin, extent.own_bytes}, "own slice"));
+  RETURN_IF_ERROR(Need(src, OwnSlice(unit, step().state), "own slice"));
   if (dst.bytes != extent.whole_bytes) return Error("gathers ", dst.bytes, " bytes of ", extent.whole_bytes);
   if (RegionOf(dst).unit != unit || RegionOf(dst).state != step().state) {
     return Error("gathers to the place of ", RegionOf(dst).label);
   }
-  if (src.region == dst.region && src.begin != dst.begin + extent.own_begin) {
-    return Error("the own slice lies at byte ", src.begin, " of its destination, wanted ",
-                 dst.begin + extent.own_begin);
+  if (src.region == dst.region && !src.own) {
+    return Error("the own slice lies at byte ", src.begin, " of its destination on all ranks");
   }
   if (step().in_update) RETURN_IF_ERROR(CheckUpdatedBeforeGather());
-  memory_.CopyNewest(dst, {object, 0, extent.whole_bytes});
+  // The other ranks play the same plan: what holds of the own slice here holds of theirs there.
+  memory_.CopyNewest(dst, {memory_.State(unit, step().state), 0, extent.whole_bytes});
   return absl::OkStatus();
 }
 
 absl::Status Replay::CheckUpdatedBeforeGather() {
-  const auto [begin, end] = UpdatedRange(step().unit);
   for (OpId op : update_ops_[step().unit]) {
     for (size_t slot = 0; slot < graph_.ops[op].states.size(); ++slot) {
       if (graph_.ops[op].states[slot] != step().state) continue;
-      if (!Writes(AccessOf(graph_.ops[op], static_cast<int>(slot))) || updated_[op].Covers(begin, end)) continue;
+      if (!Writes(AccessOf(graph_.ops[op], static_cast<int>(slot)))) continue;
+      if (updated_[op].Covers(0, UpdatedElements(step().unit))) continue;
       return Error("before the own slice is updated");
     }
   }
@@ -175,7 +175,7 @@ absl::Status Replay::Reduce() {
     memory_.Forget(step().scratch);
   }
   RETURN_IF_ERROR(CheckOperandsDisjoint());
-  const ObjectRange own{StateOfStep(), extent.own_begin, extent.own_bytes};
+  const ObjectRange own = OwnSlice(unit, kGradientState);
   RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
   memory_.Write(step().dst, own);
   return absl::OkStatus();
@@ -186,16 +186,24 @@ absl::Status Replay::Norm() {
   return absl::OkStatus();
 }
 
-// The elements of the unit that this rank updates: its own slice if it stores no more of some operand, else all.
-std::pair<int64_t, int64_t> Replay::UpdatedRange(UnitId unit) const {
-  const int64_t slice = layout_.slices[unit].slice_elements;
+// A rank updates its own slice of a unit if it stores no more of some operand, else all.
+bool Replay::UpdatesOwnSlice(UnitId unit) const {
   for (OpId op : update_ops_[unit]) {
     for (StateId state : graph_.ops[op].states) {
-      const StateExtent extent = ExtentOf(layout_, unit, state);
-      if (extent.bytes < extent.whole_bytes) return {slice * layout_.rank, slice * (layout_.rank + 1)};
+      if (!ExtentOf(layout_, unit, state).stored_whole()) return true;
     }
   }
-  return {0, slice * layout_.world_size};
+  return false;
+}
+
+int64_t Replay::UpdatedElements(UnitId unit) const {
+  return layout_.slices[unit].slice_elements * (UpdatesOwnSlice(unit) ? 1 : layout_.world_size);
+}
+
+// Whether a rank may know, or have, of its own slice what it does not of the others'.
+bool Replay::RanksDiffer(UnitId unit, StateId s) const {
+  if (layout_.world_size == 1) return false;
+  return s == kGradientState || !ExtentOf(layout_, unit, s).stored_whole() || UpdatesOwnSlice(unit);
 }
 
 absl::Status Replay::Update() {
@@ -207,9 +215,9 @@ absl::Status Replay::Update() {
   const Op& op = graph_.ops[step().op];
   if (norms_ == 0) return Error("before the norm");
   const int64_t begin = step().begin, end = begin + step().count;
-  const auto [first, last] = UpdatedRange(unit);
-  if (begin < first || end > last || step().count <= 0)
-    return Error("elements [", begin, ", ", end, ") are not the rank's");
+  if (step().own != UpdatesOwnSlice(unit) || begin < 0 || end > UpdatedElements(unit) || step().count <= 0) {
+    return Error("elements [", begin, ", ", end, step().own ? ") of its slice" : ")", " are not the rank's to update");
+  }
   for (OpId before : update_ops_[unit]) {
     if (before >= step().op || updated_[before].Covers(begin, end)) continue;
     return Error("before op ", before, ", which comes first in the graph");
@@ -234,17 +242,15 @@ absl::Status Replay::UpdateOperand(size_t slot) {
     return Error("lane ", Name(step().lane), " cannot address region ", RegionOf(place).label, " on the ",
                  Name(RegionOf(place).range.tier));
   }
-  const ObjectRange part = Elements(unit, state, step().begin, step().count);
+  const ObjectRange part = Elements(unit, state, step().own, step().begin, step().count);
   if (access != Access::kWrite) RETURN_IF_ERROR(Need(place, part, NameOf(state)));
   if (!Writes(access)) return absl::OkStatus();
-  const auto [first, last] = UpdatedRange(unit);
-  const int64_t whole = layout_.slices[unit].slice_elements * layout_.world_size;
-  if (last - first < whole && !begun_.contains({step().op, state})) {
+  if (!step().own && RanksDiffer(unit, state))
+    return Error("writes all of ", NameOf(state), ", which ranks reduce apart");
+  if (step().own && begun_.insert({step().op, state}).second) {
     // The other ranks update their slices meanwhile.
-    memory_.Outdate(Elements(unit, state, 0, first));
-    memory_.Outdate(Elements(unit, state, last, whole - last));
+    memory_.Outdate({memory_.State(unit, state), 0, ExtentOf(layout_, unit, state).whole_bytes});
   }
-  begun_.insert({step().op, state});
   memory_.Write(place, part);
   return absl::OkStatus();
 }

@@ -16,7 +16,6 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(task, OpenTask(config));
   files = task->checkpoint_files();
   ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
-                                              .rank = rank(),
                                               .threads = derived.threads_per_rank,
                                               .kernels = options.kernels,
                                               .vocab_size = task->vocab_size(),

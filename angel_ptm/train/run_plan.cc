@@ -29,7 +29,6 @@ std::vector<StateSpec> StatesOf(const TrainConfig& config) {
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
-          .rank = facts.rank,
           .zero_stage = static_cast<int>(config.sharding().zero_stage()),
           .page_bytes = memory.page_bytes(),
           .device_bytes = memory.device_bytes(),

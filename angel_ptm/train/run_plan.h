@@ -18,7 +18,6 @@ namespace angel_ptm {
 // What the configuration leaves to the machine it runs on.
 struct RunFactsForPlan {
   int world_size = 1;
-  int rank = 0;
   int threads = 1;  // of the compute lane
   const KernelTable* kernels = &CpuKernels();
   int64_t vocab_size = 0;      // of the prepared data; used if the configuration gives none

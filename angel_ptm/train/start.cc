@@ -166,6 +166,21 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
   return ShareStatus(same, {"whether the numerics are the same"}, *run.control);
 }
 
+// Collective. What every rank has proved of its plan, addresses and waits included, is proved of all ranks' if it is
+// one.
+absl::Status CheckSamePlan(Run& run) {
+  const std::string own = absl::StrCat(absl::Hex(Hash(run.plan->training_plan), absl::kZeroPad16), " and ",
+                                       absl::Hex(Hash(run.plan->evaluation_plan), absl::kZeroPad16));
+  ASSIGN_OR_RETURN(const std::string of_rank_zero, ShareFromRankZero(own, {"plan of rank 0"}, *run.control));
+  absl::Status same;
+  if (own != of_rank_zero) {
+    same = absl::FailedPreconditionError(
+        absl::StrCat("rank ", run.rank(), " has another plan than rank 0: the digests of its training and evaluation ",
+                     "plans are ", own, ", wanted rank 0's, ", of_rank_zero));
+  }
+  return ShareStatus(same, {"whether the plan is the same"}, *run.control);
+}
+
 }  // namespace
 
 LearningRateSchedule ScheduleFromConfig(const TrainConfig& config) {
@@ -225,6 +240,8 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   RETURN_IF_ERROR(run.communicator.VerifySameSequence(planned));
   RETURN_IF_ERROR(run.control->VerifySameSequence(control));
   RETURN_IF_ERROR(CheckSameNumerics(run, state.numerics));
+  // Behind all that a plan follows from, which is named first if it differs.
+  RETURN_IF_ERROR(CheckSamePlan(run));
   return CheckReplicas(run.views, state.next_step, *run.control);
 }
 

@@ -27,7 +27,8 @@ struct RunStart {
 absl::Status StartOrResume(Run& run, RunStart& start);
 
 // Collective. The loop around the Plans and the samples it feeds, all Plans' collectives in the order of a step, the
-// configuration and the numerics are the same on all ranks (law 4), and so are the bits of the state they all keep.
+// configuration, the numerics and the Plans to the last wait are the same on all ranks (law 4), and so are the bits of
+// the state they all keep.
 absl::Status VerifyOneSequence(Run& run, const TrainState& state);
 
 // Collective. What is newer than the checkpoint gone on from would be taken by the next --resume: rank 0 moves it to

@@ -33,40 +33,34 @@ class ResidencyTest : public testing::Test {
     graph_ = TinyGraph(run);
     const BackendFacts facts = FactsOf(graph_, CpuKernels(), {.threads = 1}, world).value();
     PlanOptions options{.world_size = world, .zero_stage = zero_stage, .page_bytes = 4096, .prefetch_steps = 4};
-    plans_.clear();
+    world_ = world;
     if (homes == Homes::kHost) options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts, options);
     if (homes == Homes::kBoth) options.device_bytes = MakePlan(graph_, facts, options).value().arena_bytes[0];
     do {
-      plans_.clear();
       if (homes == Homes::kBoth) options.device_bytes -= options.device_bytes / 20;
-      for (options.rank = 0; options.rank < world; ++options.rank) {
-        plans_.push_back(MakePlan(graph_, facts, options).value());
-        APTM_CHECK(VerifyPlan(graph_, plans_.back()).ok());
-      }
+      plan_ = MakePlan(graph_, facts, options).value();
+      APTM_CHECK(VerifyPlan(graph_, plan_).ok());
     } while (homes == Homes::kBoth && !HasStagedUpdate());
   }
-  Plan& plan() { return plans_[0]; }
+  Plan& plan() { return plan_; }
 
   void Play() {
-    LocalWorld world(static_cast<int>(plans_.size()));
+    LocalWorld world(world_);
     std::vector<std::thread> ranks;
-    for (int rank = 0; rank < static_cast<int>(plans_.size()); ++rank) {
-      ranks.emplace_back([&, rank] { PlayRank(rank, *world.Create(rank)); });
-    }
+    for (int rank = 0; rank < world_; ++rank) ranks.emplace_back([&, rank] { PlayRank(*world.Create(rank)); });
     for (std::thread& rank : ranks) rank.join();
   }
 
-  void PlayRank(int rank, Communicator& communicator) {
-    const Plan& plan = plans_[rank];
-    const auto device = MakeHostArena(TierKind::kDevice, plan.arena_bytes[0]).value();
-    const auto host = MakeHostArena(TierKind::kHost, plan.arena_bytes[1]).value();
+  void PlayRank(Communicator& communicator) {
+    const auto device = MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]).value();
+    const auto host = MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]).value();
     Lanes lanes;
     const Machine machine{device.get(), host.get(), &communicator, &communicator, &CpuKernels(), &lanes};
-    const auto executor = Executor::Create(graph_, plan, machine, {}).value();
+    const auto executor = Executor::Create(graph_, plan_, machine, {}).value();
     const StepHooks hooks{.feed = [](int64_t, int64_t) { return absl::OkStatus(); },
                           .decide = [](const StepExchange&) { return UpdateDecision{}; }};
     for (int64_t step = 0; step < 2; ++step) {
-      APTM_CHECK(executor->Run(plan.programs[0], step, /*micro_batches=*/2, hooks).ok());
+      APTM_CHECK(executor->Run(plan_.programs[0], step, /*micro_batches=*/2, hooks).ok());
     }
   }
 
@@ -101,7 +95,8 @@ class ResidencyTest : public testing::Test {
 
   static constexpr int kParameters = 0, kMoment1 = 1, kMoment2 = 2, kGradient = 3;  // slots of AdamW
   Graph graph_;
-  std::vector<Plan> plans_;  // by rank
+  Plan plan_;
+  int world_ = 1;
 };
 
 TEST_F(ResidencyTest, AVerifiedPlanPasses) {

@@ -139,5 +139,35 @@ TEST(OneNumericsTest, AnotherBuildIsNamedBeforeStepZero) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
+// Rank 1 hears a digest of rank 0's plan that is not its own plan's.
+class AnotherPlan final : public ForwardingCommunicator {
+ public:
+  using ForwardingCommunicator::ForwardingCommunicator;
+
+  absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override {
+    RETURN_IF_ERROR(ForwardingCommunicator::Broadcast(dst, root, tag));
+    // The length comes first.
+    if (tag.what == "plan of rank 0" && rank() == 1 && dst.size() > 16) dst.back() ^= std::byte{1};
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    return SplitInto(color, tag, [](Communicator& group) { return std::make_unique<AnotherPlan>(group); });
+  }
+};
+
+TEST(OnePlanTest, AnotherPlanIsNamedBeforeStepZero) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainerOutcome outcome = RunTrainer(
+      {.configs = {TrainerConfig(true, folder.path(), "run")}, .world_size = 2, .wrap = [](Communicator& inner) {
+         return std::make_unique<AnotherPlan>(inner);
+       }});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1 has another plan than rank 0: the digests of "));
+  }
+  EXPECT_EQ(outcome.last_step_begun, -1);
+}
+
 }  // namespace
 }  // namespace angel_ptm

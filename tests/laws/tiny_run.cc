@@ -70,7 +70,6 @@ class Rank {
     ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, CpuKernels(), {.threads = run_.threads}, world));
     ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts,
                                      {.world_size = world,
-                                      .rank = communicator_.rank(),
                                       .zero_stage = run_.zero_stage,
                                       .page_bytes = run_.page_bytes,
                                       .device_bytes = run_.device_bytes,

@@ -22,7 +22,7 @@ TEST_P(A13BOn1024Ranks, PlansWithFewHoles) {
       GetParam());
   BackendFacts facts = plan_testing::FactsFor(graph);
   for (int64_t& bytes : facts.reduce_scratch_bytes) bytes = 64 << 20;
-  PlanOptions options{.world_size = 1024, .rank = 5, .zero_stage = 3};
+  PlanOptions options{.world_size = 1024, .zero_stage = 3};
   const auto begin = std::chrono::steady_clock::now();
   const absl::StatusOr<Plan> unconstrained = MakePlan(graph, facts, options);
   ASSERT_TRUE(unconstrained.ok()) << unconstrained.status();

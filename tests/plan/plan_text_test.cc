@@ -12,6 +12,7 @@
 namespace angel_ptm {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -19,7 +20,7 @@ class PlanText : public ::testing::Test {
  protected:
   PlanText() : graph_(plan_testing::TrainingGraph(plan_testing::SmallShape(2, true), plan_testing::kSmallBatch, true)) {
     const BackendFacts facts = plan_testing::FactsFor(graph_);
-    PlanOptions options{.world_size = 2, .rank = 1, .zero_stage = 3, .page_bytes = 64 << 10};
+    PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 64 << 10};
     roomy_ = *MakePlan(graph_, facts, options);
     options.device_bytes = roomy_.arena_bytes[0] / 2;
     tight_ = *MakePlan(graph_, facts, options);
@@ -68,6 +69,9 @@ TEST_F(PlanText, ListingHasALinePerStep) {
   EXPECT_THAT(listing, HasSubstr("compute      compute        backward RouterGrad"));
   EXPECT_THAT(listing, HasSubstr("copy-in      move"));
   EXPECT_THAT(listing, HasSubstr(" after "));
+  // Parameters at home on the host go to the own slice of the gathered vector, wherever that is.
+  EXPECT_THAT(listing,
+              ContainsRegex("move .* parameters own elements 0\\+.* -> device\\[[0-9]+\\+[0-9]+\\*rank\\+[0-9]+\\]"));
 }
 
 TEST_F(PlanText, PackingLossIsAShare) {

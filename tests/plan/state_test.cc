@@ -34,7 +34,7 @@ TEST(States, OfOtherTypesTakeTheirBytes) {
   const StateId ema = FindState(graph.states(), kEmaState);
   const BackendFacts facts = FactsFor(graph);
   for (int stage = 0; stage <= 3; ++stage) {
-    PlanOptions options{.world_size = 3, .rank = 1, .zero_stage = stage, .page_bytes = 16 << 10};
+    PlanOptions options{.world_size = 3, .zero_stage = stage, .page_bytes = 16 << 10};
     const absl::StatusOr<Plan> all = MakePlan(graph, facts, options);
     ASSERT_TRUE(all.ok()) << all.status();
     ExpectVerified(graph, *all);

@@ -23,10 +23,10 @@ const Graph& TestGraph() {
   return *graph;
 }
 
-// Rank 1 of 2 with `percent` of the unconstrained peak.
+// Of two ranks with `percent` of the unconstrained peak.
 Plan PlanOf(int stage, int percent) {
   const BackendFacts facts = plan_testing::FactsFor(TestGraph());
-  PlanOptions options{.world_size = 2, .rank = 1, .zero_stage = stage, .page_bytes = 64 << 10, .prefetch_steps = 2};
+  PlanOptions options{.world_size = 2, .zero_stage = stage, .page_bytes = 64 << 10, .prefetch_steps = 2};
   absl::StatusOr<Plan> plan = MakePlan(TestGraph(), facts, options);
   if (percent < 100) {
     options.device_bytes = plan->arena_bytes[0] * percent / 100;
@@ -176,7 +176,7 @@ std::vector<Sabotage> CollectiveSabotages() {
       {"GatherTwice", 3, 100, [](Plan& p) { Duplicate(MicroStep(p), Is(StepKind::kAllGather)); },
        "gathers of parameters"},
       {"GatherOfAnotherSlice", 3, 45,
-       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kAllGather))].src.begin = 0; }, "own slice"},
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kAllGather))].src.own = false; }, "own slice"},
       {"GatherOfPart", 3, 100,
        [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kAllGather))].dst.bytes -= 4096; }, "gathers"},
       {"DroppedReduce", 1, 100, [](Plan& p) { Erase(MicroStep(p), Is(StepKind::kReduceScatter)); }, "0 reductions"},
@@ -190,7 +190,7 @@ std::vector<Sabotage> CollectiveSabotages() {
        },
        "contributions"},
       {"ReduceIntoAnotherSlice", 0, 100,
-       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kReduceScatter))].dst.begin = 0; },
+       [](Plan& p) { MicroStep(p).steps[Find(MicroStep(p), Is(StepKind::kReduceScatter))].dst.own = false; },
        "accumulated gradient"},
       {"DroppedGradientWriteBack", 2, 30, [](Plan& p) { Erase(MicroStep(p), IsMove(Lane::kCopyOut, kGradientState)); },
        "not up to date"},
@@ -278,7 +278,7 @@ std::vector<Sabotage> UpdateSabotages() {
        },
        "does not cover"},
       {"UpdateOfAnotherSlice", 3, 100,
-       [](Plan& p) { Update(p).steps[Find(Update(p), Is(StepKind::kUpdate))].begin = 0; }, "are not the rank's"},
+       [](Plan& p) { Update(p).steps[Find(Update(p), Is(StepKind::kUpdate))].own = false; }, "are not the rank's"},
       {"UpdateBeforeNorm", 0, 100,
        [](Plan& p) {
          Relocate(Update(p), Find(Update(p), Is(StepKind::kUpdate)), Find(Update(p), Is(StepKind::kNorm)));
