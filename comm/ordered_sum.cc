@@ -3,30 +3,77 @@
 #include <algorithm>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace angel_ptm {
 namespace {
 
 // Partial sums of one block stay in the level-1 cache while the ranks' arrays stream through.
 constexpr int64_t kBlock = 1024;
+// A result that outgrows the core's cache is written past it, without first being read into it: a third less traffic.
+constexpr int64_t kStreamedBytes = int64_t{1} << 20;
+
+const float* Floats(const std::byte* p) { return reinterpret_cast<const float*>(p); }
+
+// out = a + b. out may be a or b.
+void Add(float* out, const float* a, const float* b, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + b[i];
+}
+
+// out += a + b.
+void AddSum(float* out, const float* a, const float* b, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) out[i] += a[i] + b[i];
+}
+
+// As Add, past the cache; out is 16-byte aligned.
+void AddStreamed(float* out, const float* a, const float* b, int64_t n) {
+#ifdef __SSE2__
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) _mm_stream_ps(out + i, _mm_add_ps(_mm_loadu_ps(a + i), _mm_loadu_ps(b + i)));
+  for (; i < n; ++i) out[i] = a[i] + b[i];
+#else
+  Add(out, a, b, n);
+#endif
+}
 
 }  // namespace
 
-void OrderedSum(float* dst, const float* x, int64_t stride, int ranks, int64_t n, bool accumulate) {
-  alignas(64) float s[kBlock];
+void OrderedSum(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
+  const size_t ranks = x.size();
+  if (ranks == 1) {
+    const float* const only = Floats(x[0]);
+    if (accumulate) {
+      for (int64_t i = 0; i < n; ++i) dst[i] += only[i];
+    } else if (dst != only) {
+      std::memcpy(dst, only, static_cast<size_t>(n) * sizeof(float));
+    }
+    return;
+  }
+  const bool streamed = n * int64_t{sizeof(float)} >= kStreamedBytes && reinterpret_cast<uintptr_t>(dst) % 16 == 0;
+  alignas(64) float partial[kBlock];
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t m = std::min(kBlock, n - begin);
-    std::memcpy(s, x + begin, static_cast<size_t>(m) * sizeof(float));
-    for (int r = 1; r < ranks; ++r) {
-      const float* x_r = x + r * stride + begin;
-      for (int64_t i = 0; i < m; ++i) s[i] += x_r[i];
+    const float* before = Floats(x[0]) + begin;  // the sum of all but the last
+    for (size_t r = 1; r + 1 < ranks; ++r) {
+      Add(partial, before, Floats(x[r]) + begin, m);
+      before = partial;
     }
-    float* out = dst + begin;
+    const float* const last = Floats(x[ranks - 1]) + begin;
     if (accumulate) {
-      for (int64_t i = 0; i < m; ++i) out[i] += s[i];
+      AddSum(dst + begin, before, last, m);
+    } else if (streamed) {
+      AddStreamed(dst + begin, before, last, m);
     } else {
-      std::memcpy(out, s, static_cast<size_t>(m) * sizeof(float));
+      Add(dst + begin, before, last, m);
     }
   }
+#ifdef __SSE2__
+  if (streamed) _mm_sfence();  // before anyone is told that the result is there
+#endif
 }
 
 }  // namespace angel_ptm
