@@ -1,13 +1,17 @@
-// How near the transports are to a memcpy, and what a waiting rank costs.
+// How near the transports are to a memcpy and to Open MPI's own collectives, and what a waiting rank costs.
 //
-//   mpirun -np <ranks> --bind-to none comm_mpi_bench
+//   mpirun -np <ranks> --bind-to none [--oversubscribe] comm_mpi_bench [largest MiB]
 //
-// For each transport and total buffer size: median and best milliseconds of an all-gather and an ordered
-// reduce-scatter, the bytes of the larger buffer over the best time, and that time as a multiple of the best memcpy of
-// the bytes that arrive at a rank, done by all ranks at once (a gather from a separate buffer also copies the rank's
-// own part). "MPI's own" is MPI_Allgather, and MPI_Alltoall with the same ordered sum. Then the CPU time of a rank that
-// waits for a late peer. On a busy machine run it under `chrt -r 10`, or the other processes' time slices are measured.
+// For each total size, interleaved, round after round: median and best milliseconds of the slowest rank, the bytes over
+// the median time, and how many times the median of MPI_Allreduce, not in place, fits into this one's.
+//   memcpy           the bytes that arrive at a rank, by all ranks at once: in private memory on huge pages, in an
+//   arena MPI's own        MPI_Allgather; MPI_Alltoall and the ordered sum; MPI_Allreduce, also in place messages,
+//   direct reads    an all-gather; an ordered reduce-scatter; both, which is an all-reduce: the sums go to
+//                    their place in the result, the gather fills in the others'
+// MPI has private memory on huge pages, direct reads have arenas; "staged": an all-gather from outside them. The
+// results of all-reduces are compared with each other. Then the CPU time of a rank that waits for a late peer.
 #include <mpi.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
@@ -29,41 +33,9 @@ namespace angel_ptm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Bytes = std::span<std::byte>;
 
 double Seconds(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-struct Buffer {
-  explicit Buffer(int64_t n_bytes)
-      : bytes(n_bytes),
-        data(static_cast<std::byte*>(std::aligned_alloc(4096, (n_bytes + 4095) / 4096 * 4096)), &std::free) {
-    std::memset(data.get(), 1, static_cast<size_t>(n_bytes));
-  }
-  std::span<std::byte> span() const { return {data.get(), static_cast<size_t>(bytes)}; }
-  std::span<float> floats() const { return {reinterpret_cast<float*>(data.get()), static_cast<size_t>(bytes / 4)}; }
-  int64_t bytes;
-  std::unique_ptr<std::byte, decltype(&std::free)> data;
-};
-
-struct Timing {
-  double median = 0, best = 0;
-};
-
-// Over repetitions of the slowest rank's time.
-Timing Measure(const std::function<void()>& fn) {
-  std::vector<double> seconds;
-  double total = 0;
-  for (int i = 0; i < 200 && (i < 7 || total < 0.5); ++i) {
-    MPI_Barrier(MPI_COMM_WORLD);
-    const Clock::time_point start = Clock::now();
-    fn();
-    double mine = Seconds(start), slowest = 0;
-    MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    total += slowest;
-    if (i >= 2) seconds.push_back(slowest);
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + static_cast<int64_t>(seconds.size() / 2), seconds.end());
-  return {seconds[seconds.size() / 2], *std::min_element(seconds.begin(), seconds.end())};
-}
 
 void Check(const absl::Status& status) {
   if (status.ok()) return;
@@ -71,49 +43,156 @@ void Check(const absl::Status& status) {
   MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
-struct Case {
-  const Buffer &large, &small, &scratch;  // [size * n], [n], reduction scratch
-  int rank, size;
+// Private memory on huge pages, touched.
+std::shared_ptr<std::byte> PrivateMemory(int64_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const size_t n = (static_cast<size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage;
+  std::shared_ptr<std::byte> memory(static_cast<std::byte*>(std::aligned_alloc(kHugePage, n)), &std::free);
+  madvise(memory.get(), n, MADV_HUGEPAGE);
+  std::memset(memory.get(), 1, n);
+  return memory;
+}
 
-  void Print(const char* transport, const char* verb, Timing time, Timing copy) const {
-    if (rank != 0) return;
-    std::printf("%-14s %-14s %4lld MiB  median %9.3f ms  best %8.3f ms %7.2f GB/s %6.2f x memcpy\n", transport, verb,
-                static_cast<long long>(large.bytes >> 20), time.median * 1e3, time.best * 1e3,
-                static_cast<double>(large.bytes) / time.best * 1e-9, time.best / copy.best);
-    std::fflush(stdout);
+Bytes First(const std::shared_ptr<std::byte>& memory, int64_t bytes) {
+  return {memory.get(), static_cast<size_t>(bytes)};
+}
+std::span<float> Floats(Bytes bytes) { return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4}; }
+
+// One rank's memory, for the largest size.
+struct Memory {
+  Memory(Communicator& direct, int64_t bytes)
+      : send(PrivateMemory(bytes)), result(PrivateMemory(bytes)), scratch(PrivateMemory(bytes)) {
+    for (std::shared_ptr<std::byte>* arena : {&arena_send, &arena_result}) {
+      auto made = direct.MakeArena(bytes, 1, {"benchmark"});
+      Check(made.status());
+      *arena = *made != nullptr ? *std::move(made) : PrivateMemory(bytes);
+    }
   }
 
-  // MPI's own calls (which count in int: up to 2 GiB here).
+  std::shared_ptr<std::byte> send, result, scratch, arena_send, arena_result;
+};
+
+struct Contestant {
+  std::string name;
+  std::function<void()> run;
+  std::vector<double> seconds = {};  // of the slowest rank, by round
+};
+
+void Measure(std::vector<Contestant>& contestants) {
+  const Clock::time_point start = Clock::now();
+  int go_on = 1;
+  for (int round = 0; go_on != 0; ++round) {
+    for (Contestant& contestant : contestants) {
+      MPI_Barrier(MPI_COMM_WORLD);
+      const Clock::time_point begin = Clock::now();
+      contestant.run();
+      double mine = Seconds(begin), slowest = 0;
+      MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+      if (round > 0) contestant.seconds.push_back(slowest);
+    }
+    go_on = round < 7 || (round < 100 && Seconds(start) < 4) ? 1 : 0;
+    MPI_Bcast(&go_on, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  }
+}
+
+void Print(int64_t bytes, std::vector<Contestant>& contestants) {
+  double allreduce = 0;
+  for (Contestant& c : contestants) {
+    std::sort(c.seconds.begin(), c.seconds.end());
+    if (c.name == "MPI's own      all-reduce") allreduce = c.seconds[c.seconds.size() / 2];
+  }
+  for (const Contestant& c : contestants) {
+    const double median = c.seconds[c.seconds.size() / 2];
+    std::printf("%-40s %4lld MiB  median %9.3f ms  best %9.3f ms %7.2f GB/s  %6.2f x MPI's all-reduce\n",
+                c.name.c_str(), static_cast<long long>(bytes >> 20), median * 1e3, c.seconds[0] * 1e3,
+                static_cast<double>(bytes) / median * 1e-9, allreduce / median);
+  }
+  std::fflush(stdout);
+}
+
+// The verbs at one size: `n` bytes per rank.
+struct Verbs {
+  const Memory& memory;
+  const int rank, size;
+  const int64_t n;
+
+  int count() const { return static_cast<int>(n); }
+  int64_t all() const { return n * size; }
+
+  void Copy(const std::shared_ptr<std::byte>& to, const std::shared_ptr<std::byte>& from) const {
+    std::memcpy(to.get(), from.get(), static_cast<size_t>(all() - n));
+  }
+  // MPI's own calls count in int: up to 2 GiB here.
   void AllGatherOfMpi() const {
-    const int n = static_cast<int>(small.bytes);
-    MPI_Allgather(small.data.get(), n, MPI_BYTE, large.data.get(), n, MPI_BYTE, MPI_COMM_WORLD);
+    MPI_Allgather(memory.send.get(), count(), MPI_BYTE, memory.result.get(), count(), MPI_BYTE, MPI_COMM_WORLD);
   }
-  void AllToAllAndSum(const Buffer& arrived) const {
-    const int n = static_cast<int>(small.bytes);
-    MPI_Alltoall(large.data.get(), n, MPI_BYTE, arrived.data.get(), n, MPI_BYTE, MPI_COMM_WORLD);
-    OrderedSum(small.floats().data(), arrived.floats().data(), small.bytes / 4, size, small.bytes / 4, false);
+  void AllToAllAndSum() const {
+    MPI_Alltoall(memory.send.get(), count(), MPI_BYTE, memory.scratch.get(), count(), MPI_BYTE, MPI_COMM_WORLD);
+    std::vector<const std::byte*> arrived;
+    for (int r = 0; r < size; ++r) arrived.push_back(memory.scratch.get() + r * n);
+    OrderedSum(Floats(First(memory.result, n)).data(), arrived, n / 4, false);
+  }
+  void AllReduceOfMpi(bool in_place) const {
+    MPI_Allreduce(in_place ? MPI_IN_PLACE : memory.send.get(), memory.result.get(), static_cast<int>(all() / 4),
+                  MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  }
+  static void AllGather(Communicator& comm, Bytes result, std::span<const std::byte> src) {
+    Check(comm.AllGather(result, src, {"bench"}));
+  }
+  void ReduceScatter(Communicator& comm, Bytes result, Bytes src) const {
+    const Bytes scratch = First(memory.scratch, ReduceScratchBytes(n / 4, size));
+    Check(OrderedReduceScatter(comm, Floats(result), Floats(src), false, scratch, {"bench"}));
+  }
+  void AllReduce(Communicator& comm, Bytes result, Bytes src) const {
+    const Bytes own = result.subspan(static_cast<size_t>(rank * n), static_cast<size_t>(n));
+    ReduceScatter(comm, own, src);
+    AllGather(comm, result, own);
   }
 };
 
-void BenchSize(MpiWorld& world, int64_t bytes, Communicator& direct, Communicator& messages) {
-  const int64_t n = bytes / world.size() / 64 * 64;
-  const Buffer large(n * world.size()), small(n), arrived(n * world.size());
-  const Buffer scratch(ReduceScratchBytes(n / 4, world.size()));
-  const Case c{large, small, scratch, world.rank(), world.size()};
-  const Timing copy = Measure([&] {
-    for (int r = 1; r < world.size(); ++r)
-      std::memcpy(large.data.get() + r * n, small.data.get(), static_cast<size_t>(n));
-  });
-  c.Print("MPI's own", "all-gather", Measure([&] { c.AllGatherOfMpi(); }), copy);
-  c.Print("MPI's own", "reduce-scatter", Measure([&] { c.AllToAllAndSum(arrived); }), copy);
-  for (Communicator* comm : {&messages, &direct}) {
-    const char* name = comm == &direct ? "direct reads" : "messages";
-    c.Print(name, "all-gather", Measure([&] { Check(comm->AllGather(large.span(), small.span(), {"bench"})); }), copy);
-    c.Print(name, "reduce-scatter", Measure([&] {
-              Check(OrderedReduceScatter(*comm, small.floats(), large.floats(), false, scratch.span(), {"bench"}));
-            }),
-            copy);
+std::vector<Contestant> Contestants(const Verbs& v, Communicator& direct, Communicator& messages) {
+  const Memory& m = v.memory;
+  const Bytes send = First(m.send, v.all()), result = First(m.result, v.all());
+  const Bytes arena_send = First(m.arena_send, v.all()), arena_result = First(m.arena_result, v.all());
+  const size_t n = static_cast<size_t>(v.n);
+  return {
+      {"memcpy         private memory", [&v, &m] { v.Copy(m.result, m.send); }},
+      {"memcpy         arenas", [&v, &m] { v.Copy(m.arena_result, m.arena_send); }},
+      {"MPI's own      all-gather", [&v] { v.AllGatherOfMpi(); }},
+      {"MPI's own      all-to-all and sum", [&v] { v.AllToAllAndSum(); }},
+      {"MPI's own      all-reduce", [&v] { v.AllReduceOfMpi(false); }},
+      {"MPI's own      all-reduce in place", [&v] { v.AllReduceOfMpi(true); }},
+      {"messages       all-gather", [=, &messages] { Verbs::AllGather(messages, result, send.first(n)); }},
+      {"messages       reduce-scatter", [=, &v, &messages] { v.ReduceScatter(messages, result.first(n), send); }},
+      {"direct reads   all-gather, staged", [=, &direct] { Verbs::AllGather(direct, result, send.first(n)); }},
+      {"direct reads   all-gather", [=, &direct] { Verbs::AllGather(direct, arena_result, arena_send.first(n)); }},
+      {"direct reads   reduce-scatter",
+       [=, &v, &direct] { v.ReduceScatter(direct, arena_result.first(n), arena_send); }},
+      {"direct reads   reduce-scatter + all-gather",
+       [=, &v, &direct] { v.AllReduce(direct, arena_result, arena_send); }},
+  };
+}
+
+void CheckAllReduces(const Verbs& v, Communicator& direct) {
+  const Bytes send = First(v.memory.send, v.all()), result = First(v.memory.result, v.all());
+  const Bytes arena_send = First(v.memory.arena_send, v.all()), arena_result = First(v.memory.arena_result, v.all());
+  const std::span<float> values = Floats(send);
+  // Whole numbers, whose sums are exact in any order.
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 7 + static_cast<size_t>(v.rank)) % 64);
+  std::memcpy(arena_send.data(), send.data(), send.size());
+  v.AllReduceOfMpi(false);
+  v.AllReduce(direct, arena_result, arena_send);
+  if (std::memcmp(result.data(), arena_result.data(), result.size()) != 0) {
+    Check(absl::InternalError("the all-reduces differ"));
   }
+}
+
+void BenchSize(MpiWorld& world, const Memory& memory, int64_t bytes, Communicator& direct, Communicator& messages) {
+  const Verbs verbs{memory, world.rank(), world.size(), bytes / world.size() / 64 * 64};
+  CheckAllReduces(verbs, direct);
+  std::vector<Contestant> contestants = Contestants(verbs, direct, messages);
+  Measure(contestants);
+  if (world.rank() == 0) Print(bytes, contestants);
 }
 
 double ProcessCpuSeconds() {
@@ -133,19 +212,24 @@ void BenchWaiting(MpiWorld& world, Communicator& comm, const char* name) {
     Check(comm.Barrier({"late"}));
     if (world.rank() == 0) sent += (ProcessCpuSeconds() - cpu) / Seconds(start);
   }
-  const Timing barrier = Measure([&] { Check(comm.Barrier({"bench"})); });
+  std::vector<Contestant> barrier = {{"barrier", [&] { Check(comm.Barrier({"bench"})); }}};
+  Measure(barrier);
+  std::sort(barrier[0].seconds.begin(), barrier[0].seconds.end());
   if (world.rank() == 0)
     std::printf("%-14s waiting uses %.2f %% of a core; a barrier takes %.1f us\n", name, sent / 3 * 100,
-                barrier.median * 1e6);
+                barrier[0].seconds[barrier[0].seconds.size() / 2] * 1e6);
 }
 
-void Run(MpiWorld& world) {
+void Run(MpiWorld& world, int64_t largest_mib) {
   auto direct = world.Create({}, MpiTransport::kDirectReads);
   auto messages = world.Create({}, MpiTransport::kMessages);
   Check(direct.status());
   Check(messages.status());
   if (world.rank() == 0) std::printf("%d ranks, %u cores\n", world.size(), std::thread::hardware_concurrency());
-  for (const int64_t mib : {1, 16, 64}) BenchSize(world, mib << 20, **direct, **messages);
+  const Memory memory(**direct, largest_mib << 20);
+  for (const int64_t mib : {1, 4, 16, 64, 256}) {
+    if (mib <= largest_mib) BenchSize(world, memory, mib << 20, **direct, **messages);
+  }
   if (world.size() < 2) return;
   BenchWaiting(world, **direct, "direct reads");
   BenchWaiting(world, **messages, "messages");
@@ -154,12 +238,12 @@ void Run(MpiWorld& world) {
 }  // namespace
 }  // namespace angel_ptm
 
-int main() {
+int main(int argc, char** argv) {
   auto world = angel_ptm::MpiWorld::Init(/*limit_seconds=*/60);
   if (!world.ok()) {
     std::fprintf(stderr, "%s\n", std::string(world.status().message()).c_str());
     return 1;
   }
-  angel_ptm::Run(**world);
+  angel_ptm::Run(**world, argc > 1 ? std::atoll(argv[1]) : 256);
   return 0;
 }

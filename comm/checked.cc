@@ -157,6 +157,12 @@ absl::Status CheckedCommunicator::AllToAll(std::span<std::byte> dst, const SendB
   return inner_->AllToAll(dst, src, tag);
 }
 
+absl::Status CheckedCommunicator::ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read,
+                                             CallTag tag) {
+  RETURN_IF_ERROR(Admit(CollectiveVerb::kAllToAll, size() * src.bytes, 0, tag));
+  return inner_->ReadBlocks(src, scratch, read, tag);
+}
+
 absl::Status CheckedCommunicator::Broadcast(std::span<std::byte> dst, int root, CallTag tag) {
   RETURN_IF_ERROR(Admit(CollectiveVerb::kBroadcast, static_cast<int64_t>(dst.size()), root, tag));
   return inner_->Broadcast(dst, root, tag);
@@ -165,6 +171,12 @@ absl::Status CheckedCommunicator::Broadcast(std::span<std::byte> dst, int root, 
 absl::Status CheckedCommunicator::Barrier(CallTag tag) {
   RETURN_IF_ERROR(Admit(CollectiveVerb::kBarrier, 0, 0, tag));
   return inner_->Barrier(tag);
+}
+
+absl::StatusOr<std::shared_ptr<std::byte>> CheckedCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
+  // How much a rank wants is its own affair.
+  RETURN_IF_ERROR(Admit(CollectiveVerb::kArena, 0, 0, tag));
+  return inner_->MakeArena(bytes, threads, tag);
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> CheckedCommunicator::Split(int color, CallTag tag) {

@@ -40,11 +40,13 @@ class CheckedCommunicator final : public Communicator {
   int world_rank(int rank) const override { return inner_->world_rank(rank); }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
+  absl::Status ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
   // The group's calls are compared among its own ranks, in the same way as this communicator's.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
   absl::StatusOr<std::unique_ptr<CheckedCommunicator>> SplitChecked(int color, CallTag tag);
+  absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override;
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_->KeepAlive(std::move(memory)); }
 
  private:

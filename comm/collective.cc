@@ -19,6 +19,8 @@ const char* Name(CollectiveVerb verb) {
       return "barrier";
     case CollectiveVerb::kSplit:
       return "split";
+    case CollectiveVerb::kArena:
+      return "arena";
   }
   return "unknown collective";
 }

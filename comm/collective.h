@@ -10,13 +10,13 @@
 
 namespace angel_ptm {
 
-enum class CollectiveVerb : uint8_t { kAllGather, kReduceScatter, kAllToAll, kBroadcast, kBarrier, kSplit };
+enum class CollectiveVerb : uint8_t { kAllGather, kReduceScatter, kAllToAll, kBroadcast, kBarrier, kSplit, kArena };
 
 // "all-gather", "reduce-scatter", ...
 const char* Name(CollectiveVerb verb);
 
 // One collective as a rank plans or calls it. `bytes` is the size of the verb's larger buffer: dst of an all-gather,
-// src of a reduce-scatter, dst of an all-to-all or a broadcast, 0 for a barrier and a split.
+// src of a reduce-scatter, dst of an all-to-all or a broadcast, 0 for the others.
 struct CollectiveEntry {
   CollectiveVerb verb = CollectiveVerb::kBarrier;
   std::string what;

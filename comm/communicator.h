@@ -9,6 +9,9 @@
 //   gives the same bits.
 // * Sizes are 64-bit; transports split transfers beyond 2^31 - 1 elements themselves.
 // * Nothing is allocated in a verb after the first call of each (libraries excepted); scratch comes from the caller.
+// * Where peers can read an operand where it lies they do, without a copy between. Threads read all of each other's
+//   memory, processes of one machine that of arenas (MakeArena): what their calls send should lie there if it is large.
+//   Other operands go through a small buffer in shared memory, a copy more and a wait per piece (mpi_node.h).
 // * Errors (absl::Status): kUnavailable when a peer died or was silent longer than the timeout, with a sentence naming
 //   this rank, the peers it waits for and `what` of the current call; kInternal when the transport fails. Ranks are
 //   named as in the world, in groups too. After an error the communicator is unusable, and the buffers of the failed
@@ -25,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "angel_ptm/base/status.h"
 
 namespace angel_ptm {
@@ -49,6 +53,9 @@ struct SendBlocks {
   int64_t bytes = 0;
 };
 
+// Is shown bytes [begin, begin + bytes) of one block of every rank: blocks[r] is where those of rank r begin.
+using BlockReader = absl::FunctionRef<void(int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks)>;
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -65,6 +72,12 @@ class Communicator {
   // are the same on all ranks.
   virtual absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) = 0;
 
+  // An all-to-all whose blocks are read instead of placed: `read` sees every byte of the blocks for this rank once,
+  // from first to last, all of them at a time where peers' memory is read in place, else pieces that arrived in
+  // `scratch`: at least 64 bytes per rank, 64-byte aligned, as large on all ranks. src must not change before the call
+  // ends. Nobody but this rank reads its own block, and that only through `read`.
+  virtual absl::Status ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read, CallTag tag);
+
   // dst of every rank = dst of rank `root`.
   virtual absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) = 0;
 
@@ -80,11 +93,23 @@ class Communicator {
   // it says that this rank has ended in the group, not in the world. It has a KeepAlive of its own.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) = 0;
 
+  // Collective over a communicator of the world's size, for start-up, while no other call of the rank's is under way:
+  // `bytes` of zeroed memory of this rank's own (as many as it likes, 0 too), 4 KiB aligned, touched by `threads`
+  // threads, that peers read in place in calls of this communicator and of its relatives by Split. Null where the
+  // transport has no use for it: then any memory does. kResourceExhausted or kUnavailable on all ranks where one cannot
+  // have it. It lives as long as the pointer and those communicators.
+  virtual absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag);
+
   // Memory that calls use: a message that came late, of a call that failed, may still be written to it. Freed after the
   // communicator.
   virtual void KeepAlive(std::shared_ptr<const void> memory) { kept_.push_back(std::move(memory)); }
 
+ protected:
+  // [size] places for a BlockReader's argument.
+  std::span<const std::byte*> BlockPlaces();
+
  private:
+  std::vector<const std::byte*> block_places_;
   std::vector<std::shared_ptr<const void>> kept_;
 };
 

@@ -1,7 +1,5 @@
 #include "comm/direct_read.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -13,14 +11,16 @@
 namespace angel_ptm {
 namespace {
 
-uint64_t AddressOf(const void* p) { return reinterpret_cast<uint64_t>(p); }
+// A piece of a block in a staging buffer for two pieces of `blocks` of them.
+int64_t StagedPieceBytes(int64_t staging_bytes, int blocks) {
+  constexpr int64_t kLine = 64;
+  return staging_bytes / 2 / blocks / kLine * kLine;
+}
 
 }  // namespace
 
 DirectReadCommunicator::DirectReadCommunicator(ExchangeBoard board, Group group, WaitOptions options)
-    : board_(std::move(board)), group_(std::move(group)), rank_(group_.rank), options_(std::move(options)) {
-  board_.slot(rank_).process_id = static_cast<int32_t>(getpid());
-}
+    : board_(std::move(board)), group_(std::move(group)), rank_(group_.rank), options_(std::move(options)) {}
 
 absl::Status DirectReadCommunicator::CheckOffers(CollectiveVerb verb, int64_t bytes, int root) const {
   for (int r = 0; r < size(); ++r) {
@@ -36,34 +36,74 @@ absl::Status DirectReadCommunicator::CheckOffers(CollectiveVerb verb, int64_t by
   return absl::OkStatus();
 }
 
-absl::Status DirectReadCommunicator::Enter(CollectiveVerb verb, const void* address, int64_t bytes, int root,
-                                           const CallTag& tag) {
-  if (!failure_.ok()) return failure_;
-  ExchangeSlot& mine = board_.slot(rank_);
-  mine.address = AddressOf(address);
-  mine.bytes = bytes;
-  mine.verb = verb;
-  mine.root = root;
-  CallText text{.verb = static_cast<uint8_t>(verb), .valid = 1, .step = tag.step};
-  std::memcpy(text.what.data(), tag.what.data(), std::min(tag.what.size(), text.what.size() - 1));
-  mine.call.Write(text);
+std::byte* DirectReadCommunicator::StagedBlock(int rank, int count, int block, int64_t begin) {
+  const std::span<std::byte> staging = Staging(rank);
+  const int64_t piece = StagedPieceBytes(static_cast<int64_t>(staging.size()), count);
+  return staging.data() + (begin / piece % 2 * count + block) * piece;
+}
+
+void DirectReadCommunicator::Stage(const Operand& mine, int64_t begin, int64_t bytes) {
+  const int64_t piece = StagedPieceBytes(static_cast<int64_t>(Staging(rank_).size()), mine.count);
+  for (int b = 0; b < mine.count; ++b) {
+    const std::byte* from = mine.data + b * mine.stride + begin;
+    std::memcpy(StagedBlock(rank_, mine.count, b, begin), from, static_cast<size_t>(std::min(piece, bytes)));
+  }
+}
+
+absl::Status DirectReadCommunicator::AwaitAll(CollectiveVerb verb, const CallTag& tag) {
   board_.Arrive(rank_, ++arrivals_);
   for (int i = 1; i < size(); ++i) {
     absl::Status status = board_.AwaitArrival((rank_ + i) % size(), arrivals_, options_);
     if (!status.ok()) return GiveUp(verb, tag, status);
   }
-  absl::Status status = CheckOffers(verb, bytes, root);
+  return absl::OkStatus();
+}
+
+absl::Status DirectReadCommunicator::Enter(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag) {
+  if (!failure_.ok()) return failure_;
+  ExchangeSlot& slot = board_.slot(rank_);
+  slot.place = {OperandPlace::kUnread};
+  if (mine.read && mine.bytes > 0 && size() > 1) {
+    slot.place = Find(mine.data, (mine.count - 1) * mine.stride + mine.bytes);
+    if (slot.place.arena == OperandPlace::kNoArena) Stage(mine, 0, mine.bytes);
+  }
+  slot.bytes = mine.count * mine.bytes;
+  slot.verb = verb;
+  slot.root = root;
+  CallText text{.verb = static_cast<uint8_t>(verb), .valid = 1, .step = tag.step};
+  std::memcpy(text.what.data(), tag.what.data(), std::min(tag.what.size(), text.what.size() - 1));
+  slot.call.Write(text);
+  RETURN_IF_ERROR(AwaitAll(verb, tag));
+  absl::Status status = CheckOffers(verb, slot.bytes, root);
   return status.ok() ? status : GiveUp(verb, tag, status);
 }
 
-absl::Status DirectReadCommunicator::Leave(CollectiveVerb verb, const CallTag& tag, absl::Status status) {
-  if (!status.ok()) return GiveUp(verb, tag, status);
-  board_.Arrive(rank_, ++arrivals_);
-  for (int i = 1; i < size(); ++i) {
-    status = board_.AwaitArrival((rank_ + i) % size(), arrivals_, options_);
-    if (!status.ok()) return GiveUp(verb, tag, status);
+absl::Status DirectReadCommunicator::Exchange(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag,
+                                              Take take) {
+  RETURN_IF_ERROR(Enter(verb, mine, root, tag));
+  // All ranks see the same offers, and so the same pieces.
+  int64_t piece = mine.bytes;
+  for (int r = 0; r < size(); ++r) {
+    if (board_.slot(r).place.arena != OperandPlace::kNoArena) continue;
+    piece = StagedPieceBytes(static_cast<int64_t>(Staging(r).size()), mine.count);
   }
-  return status;
+  for (int64_t begin = 0; begin < mine.bytes; begin += piece) {
+    if (begin > 0) {
+      // Into the half of the piece before the last, which all have read: they have arrived since.
+      if (board_.slot(rank_).place.arena == OperandPlace::kNoArena) Stage(mine, begin, mine.bytes - begin);
+      RETURN_IF_ERROR(AwaitAll(verb, tag));
+    }
+    take(begin, std::min(piece, mine.bytes - begin));
+  }
+  // Not before all have read may this rank write to what it offered.
+  return AwaitAll(verb, tag);
+}
+
+const std::byte* DirectReadCommunicator::Block(int rank, const Operand& mine, int block, int64_t begin) {
+  if (rank == rank_) return mine.data + block * mine.stride + begin;
+  const OperandPlace& place = board_.slot(rank).place;
+  if (place.arena != OperandPlace::kNoArena) return AddressOf(rank, place) + block * mine.stride + begin;
+  return StagedBlock(rank, mine.count, block, begin);
 }
 
 absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason) {
@@ -87,51 +127,49 @@ absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& 
 absl::Status DirectReadCommunicator::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
   const int64_t n = static_cast<int64_t>(src.size());
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-gather: dst has ", dst.size(), " bytes, src ", n);
-  constexpr CollectiveVerb kVerb = CollectiveVerb::kAllGather;
-  RETURN_IF_ERROR(Enter(kVerb, src.data(), n, 0, tag));
-  absl::Status status;
-  for (int i = 0; i < size() && n > 0 && status.ok(); ++i) {
-    const int r = (rank_ + i) % size();
-    std::byte* to = dst.data() + r * n;
-    if (r != rank_) {
-      status = Read(to, r, board_.slot(r).address, n);
-    } else if (to != src.data()) {
-      std::memcpy(to, src.data(), src.size());
+  const Operand mine{.data = src.data(), .bytes = n, .count = 1};
+  return Exchange(CollectiveVerb::kAllGather, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
+    for (int i = 0; i < size(); ++i) {
+      const int r = (rank_ + i) % size();
+      std::byte* const to = dst.data() + r * n + begin;
+      const std::byte* const from = Block(r, mine, 0, begin);
+      if (to != from) std::memcpy(to, from, static_cast<size_t>(bytes));
     }
-  }
-  return Leave(kVerb, tag, status);
+  });
 }
 
 absl::Status DirectReadCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   const int64_t n = src.bytes;
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
-  constexpr CollectiveVerb kVerb = CollectiveVerb::kAllToAll;
-  RETURN_IF_ERROR(Enter(kVerb, src.data, n * size(), 0, tag));
-  absl::Status status;
-  for (int i = 0; i < size() && n > 0 && status.ok(); ++i) {
-    const int r = (rank_ + i) % size();
-    if (r == rank_) {
-      std::memcpy(dst.data() + r * n, src.data + r * src.stride, static_cast<size_t>(n));
-    } else {
-      status = Read(dst.data() + r * n, r, board_.slot(r).address + static_cast<uint64_t>(rank_ * src.stride), n);
+  const Operand mine{.data = src.data, .stride = src.stride, .bytes = n, .count = size()};
+  return Exchange(CollectiveVerb::kAllToAll, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
+    for (int i = 0; i < size(); ++i) {
+      const int r = (rank_ + i) % size();
+      std::memcpy(dst.data() + r * n + begin, Block(r, mine, rank_, begin), static_cast<size_t>(bytes));
     }
-  }
-  return Leave(kVerb, tag, status);
+  });
+}
+
+absl::Status DirectReadCommunicator::ReadBlocks(const SendBlocks& src, std::span<std::byte>, BlockReader read,
+                                                CallTag tag) {
+  const Operand mine{.data = src.data, .stride = src.stride, .bytes = src.bytes, .count = size()};
+  const std::span<const std::byte*> blocks = BlockPlaces();
+  return Exchange(CollectiveVerb::kAllToAll, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
+    for (int r = 0; r < size(); ++r) blocks[static_cast<size_t>(r)] = Block(r, mine, rank_, begin);
+    read(begin, bytes, blocks);
+  });
 }
 
 absl::Status DirectReadCommunicator::Broadcast(std::span<std::byte> dst, int root, CallTag tag) {
   APTM_CHECK(root >= 0 && root < size(), "broadcast from rank ", root, " of ", size());
-  const int64_t n = static_cast<int64_t>(dst.size());
-  constexpr CollectiveVerb kVerb = CollectiveVerb::kBroadcast;
-  RETURN_IF_ERROR(Enter(kVerb, dst.data(), n, root, tag));
-  absl::Status status;
-  if (rank_ != root && n > 0) status = Read(dst.data(), root, board_.slot(root).address, n);
-  return Leave(kVerb, tag, status);
+  const Operand mine{.data = dst.data(), .bytes = static_cast<int64_t>(dst.size()), .count = 1, .read = rank_ == root};
+  return Exchange(CollectiveVerb::kBroadcast, mine, root, tag, [&](int64_t begin, int64_t bytes) {
+    if (rank_ != root) std::memcpy(dst.data() + begin, Block(root, mine, 0, begin), static_cast<size_t>(bytes));
+  });
 }
 
 absl::Status DirectReadCommunicator::Barrier(CallTag tag) {
-  RETURN_IF_ERROR(Enter(CollectiveVerb::kBarrier, nullptr, 0, 0, tag));
-  return Leave(CollectiveVerb::kBarrier, tag, absl::OkStatus());
+  return Exchange(CollectiveVerb::kBarrier, {}, 0, tag, [](int64_t, int64_t) {});
 }
 
 }  // namespace angel_ptm

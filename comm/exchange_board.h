@@ -1,4 +1,4 @@
-// Where the ranks of one machine meet: each rank posts what it offers to its peers (an address and a size), arrives,
+// Where the ranks of one machine meet: each rank posts what it offers to its peers (a place and a size), arrives,
 // and waits for the others' arrivals. Lives in ordinary memory when ranks are threads and in shared memory when they
 // are processes. Waiting is spin, then futex: a waiting rank uses no CPU.
 #ifndef ANGEL_PTM_COMM_EXCHANGE_BOARD_H_
@@ -15,6 +15,7 @@
 #include "angel_ptm/base/status.h"
 #include "comm/collective.h"
 #include "comm/group.h"
+#include "comm/mapped_arenas.h"
 #include "comm/shared_record.h"
 #include "comm/wait_options.h"
 
@@ -30,13 +31,13 @@ struct CallText {
 
 // One rank's place on the board. Only its owner writes, apart from `waiters`.
 struct alignas(64) ExchangeSlot {
-  // Calls arrive twice: an odd count says "my offer is posted", the next even one "I no longer read yours".
+  // Calls arrive twice: first "my offer is posted", last "I no longer read yours"; where operands are staged also once
+  // for every further piece, "it is there and I no longer read the last". Without staging odd counts are the first.
   std::atomic<uint32_t> arrivals{0};
   std::atomic<uint32_t> waiters{0};
   std::atomic<uint32_t> ended{0};
-  int32_t process_id = 0;
   // The offer; stable between its owner's odd arrival and everybody's even one.
-  uint64_t address = 0;
+  OperandPlace place;
   int64_t bytes = 0;
   CollectiveVerb verb = CollectiveVerb::kBarrier;
   int32_t root = 0;

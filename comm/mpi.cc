@@ -146,7 +146,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
                                                                int64_t transfer_bytes_max) {
   std::string description = "messages";
   if (transport != MpiTransport::kMessages) {
-    absl::StatusOr<std::unique_ptr<Communicator>> node = CreateMpiNodeCommunicator(*this, options, transfer_bytes_max);
+    absl::StatusOr<std::unique_ptr<Communicator>> node =
+        CreateMpiNodeCommunicator(*this, options, std::min(transfer_bytes_max, kStagingBytes));
     if (node.ok()) {
       transport_description_ = "direct reads";
       return node;
@@ -162,26 +163,24 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
 }
 
 absl::StatusOr<std::unique_ptr<SharedMemory>> MpiWorld::ShareMemory(int64_t bytes) {
-  struct Owner {
-    int64_t process_id = 0, descriptor = -1;
-  };
+  using Handle = SharedMemory::Handle;
   absl::StatusOr<std::unique_ptr<SharedMemory>> memory(nullptr);
-  Owner mine, first;
+  Handle mine, first;
   if (node_rank_ == 0) {
     memory = SharedMemory::Create(bytes);
-    if (memory.ok()) mine = {getpid(), (*memory)->descriptor()};
+    if (memory.ok()) mine = (*memory)->handle();
   }
   RETURN_IF_ERROR(meeting_.Meet(
       "the sharing of memory", std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(&first, 1)),
       [&](std::span<const std::byte> reports, std::span<std::byte> answers) {
         for (int r = 0; r < size_; ++r) {
-          const size_t from = static_cast<size_t>(first_of_node_[static_cast<size_t>(r)]) * sizeof(Owner);
-          std::memcpy(answers.data() + static_cast<size_t>(r) * sizeof(Owner), reports.data() + from, sizeof(Owner));
+          const size_t from = static_cast<size_t>(first_of_node_[static_cast<size_t>(r)]) * sizeof(Handle);
+          std::memcpy(answers.data() + static_cast<size_t>(r) * sizeof(Handle), reports.data() + from, sizeof(Handle));
         }
       }));
   if (node_rank_ != 0) {
     memory = first.descriptor >= 0
-                 ? SharedMemory::Open(first.process_id, static_cast<int>(first.descriptor), bytes)
+                 ? SharedMemory::Open(first, SharedMemory::Access::kReadWrite)
                  : absl::StatusOr<std::unique_ptr<SharedMemory>>(absl::UnavailableError("its creator has none"));
   }
   RETURN_IF_ERROR(meeting_.Agree("the opening of shared memory", memory.status()));

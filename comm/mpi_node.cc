@@ -1,123 +1,148 @@
 #include "comm/mpi_node.h"
 
-#include <sys/prctl.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "comm/direct_read.h"
 #include "comm/exchange_board.h"
+#include "comm/mapped_arenas.h"
 #include "comm/shared_memory.h"
 
 namespace angel_ptm {
 namespace {
 
-absl::Status ReadProcessMemory(std::byte* dst, pid_t process_id, uint64_t address, int64_t bytes,
-                               int64_t transfer_bytes_max) {
-  for (int64_t done = 0; done < bytes;) {
-    const size_t n = static_cast<size_t>(std::min(transfer_bytes_max, bytes - done));
-    const iovec to = {dst + done, n};
-    const iovec from = {reinterpret_cast<void*>(address + static_cast<uint64_t>(done)), n};
-    const ssize_t moved = process_vm_readv(process_id, &to, 1, &from, 1, 0);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved <= 0) {
-      return absl::UnavailableError(absl::StrCat("reading ", bytes, " bytes from process ", process_id,
-                                                 " failed: ", moved == 0 ? "end of memory" : std::strerror(errno)));
-    }
-    done += moved;
+using SharedPieces = std::vector<std::shared_ptr<SharedMemory>>;
+
+// A board and behind it the staging buffers of its ranks.
+struct BoardMemory {
+  static int64_t BytesFor(int size, int64_t staging_bytes) { return StagingBegin(size) + size * staging_bytes; }
+  static int64_t StagingBegin(int size) { return (ExchangeBoard::BytesFor(size) + 63) / 64 * 64; }
+  std::span<std::byte> Staging(int size, int rank) const {
+    return {static_cast<std::byte*>(memory->data()) + StagingBegin(size) + rank * staging_bytes,
+            static_cast<size_t>(staging_bytes)};
   }
-  return absl::OkStatus();
-}
+
+  std::shared_ptr<SharedMemory> memory;
+  int64_t staging_bytes;
+};
 
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
-  // `world`: the memory of the world's board, which has the failure of all; `memory` itself if this is the world.
-  MpiNodeCommunicator(std::shared_ptr<SharedMemory> memory, std::shared_ptr<SharedMemory> world, ExchangeBoard board,
-                      Group group, WaitOptions options, int64_t transfer_bytes_max)
+  // `world`: the memory of the world's board, which has the failure of all; `memory`'s own if this is the world.
+  MpiNodeCommunicator(BoardMemory memory, std::shared_ptr<SharedMemory> world, std::shared_ptr<MappedArenas> arenas,
+                      ExchangeBoard board, Group group, WaitOptions options)
       : DirectReadCommunicator(std::move(board), std::move(group), std::move(options)),
         memory_(std::move(memory)),
         world_(std::move(world)),
-        transfer_bytes_max_(transfer_bytes_max) {}
+        arenas_(std::move(arenas)) {}
   ~MpiNodeCommunicator() override { board().End(rank()); }
 
-  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
-    ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group(), color, tag));
-    ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> memory, ShareMemory(part, tag));
-    ExchangeBoard part_board(memory->data(), part, board().failure());
-    return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
-        std::move(memory), world_, std::move(part_board), std::move(part), options(), transfer_bytes_max_));
-  }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
+  absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override;
 
  private:
   // Memory for the board of each part of this group, made by the part's first rank. All fail where one does.
   absl::StatusOr<std::unique_ptr<SharedMemory>> ShareMemory(const Group& part, const CallTag& tag);
+  // OK if `mine` is on all ranks, else this rank's own error or whose it is that cannot `what`.
+  absl::Status Agree(const absl::Status& mine, const std::string& what, const CallTag& tag);
 
-  absl::Status Read(std::byte* dst, int peer, uint64_t address, int64_t bytes) override {
-    absl::Status status = ReadProcessMemory(dst, board().slot(peer).process_id, address, bytes, transfer_bytes_max_);
-    if (status.ok()) return status;
-    // A peer that gave up frees its memory under its readers: its reason is the reason.
-    if (board().slot(peer).ended.load() != 0 && board().failed()) {
-      return absl::UnavailableError(
-          absl::StrCat("rank ", world_rank(peer), " has given up: ", board().failure_sentence()));
-    }
-    return absl::Status(status.code(), absl::StrCat("rank ", world_rank(peer), ": ", std::string(status.message())));
+  OperandPlace Find(const std::byte* data, int64_t bytes) const override { return arenas_->Find(data, bytes); }
+  const std::byte* AddressOf(int peer, const OperandPlace& place) const override {
+    return arenas_->AddressOf(world_rank(peer), place);
   }
-  // Reading memory that is gone fails with EFAULT; it does not crash.
+  std::span<std::byte> Staging(int rank) override { return memory_.Staging(size(), rank); }
+  // They have mapped it themselves.
   bool readers_need_memory() const override { return false; }
 
-  const std::shared_ptr<SharedMemory> memory_, world_;
-  const int64_t transfer_bytes_max_;
+  const BoardMemory memory_;
+  const std::shared_ptr<SharedMemory> world_;
+  const std::shared_ptr<MappedArenas> arenas_;  // of all communicators of this rank
 };
 
+absl::Status MpiNodeCommunicator::Agree(const absl::Status& mine, const std::string& what, const CallTag& tag) {
+  ASSIGN_OR_RETURN(const std::vector<uint8_t> fine, GatherWords(*this, uint8_t{mine.ok()}, tag));
+  RETURN_IF_ERROR(mine);
+  const auto bad = std::find(fine.begin(), fine.end(), 0);
+  if (bad == fine.end()) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("rank ", world_rank(static_cast<int>(bad - fine.begin())), " cannot ", what));
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MpiNodeCommunicator::Split(int color, CallTag tag) {
+  ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group(), color, tag));
+  ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> memory, ShareMemory(part, tag));
+  ExchangeBoard part_board(memory->data(), part, board().failure());
+  return std::unique_ptr<Communicator>(
+      std::make_unique<MpiNodeCommunicator>(BoardMemory{std::move(memory), memory_.staging_bytes}, world_, arenas_,
+                                            std::move(part_board), std::move(part), options()));
+}
+
 absl::StatusOr<std::unique_ptr<SharedMemory>> MpiNodeCommunicator::ShareMemory(const Group& part, const CallTag& tag) {
-  struct Owner {
-    int64_t process_id = 0, descriptor = -1;
-  };
-  const int64_t bytes = ExchangeBoard::BytesFor(part.size());
   absl::StatusOr<std::unique_ptr<SharedMemory>> memory = absl::UnavailableError("its creator has none");
-  Owner mine;
+  SharedMemory::Handle mine;
   if (part.rank == 0) {
-    memory = SharedMemory::Create(bytes);
-    if (memory.ok()) mine = {getpid(), (*memory)->descriptor()};
+    memory = SharedMemory::Create(BoardMemory::BytesFor(part.size(), memory_.staging_bytes));
+    if (memory.ok()) mine = (*memory)->handle();
   }
-  ASSIGN_OR_RETURN(const std::vector<Owner> owners, GatherWords(*this, mine, tag));
+  ASSIGN_OR_RETURN(const std::vector<SharedMemory::Handle> owners, GatherWords(*this, mine, tag));
   if (part.rank != 0) {
     const std::vector<int>& ranks = group().world_ranks;
-    const Owner& first = owners[std::find(ranks.begin(), ranks.end(), part.world_ranks[0]) - ranks.begin()];
-    if (first.descriptor >= 0) {
-      memory = SharedMemory::Open(first.process_id, static_cast<int>(first.descriptor), bytes);
-    }
+    const SharedMemory::Handle& first =
+        owners[std::find(ranks.begin(), ranks.end(), part.world_ranks[0]) - ranks.begin()];
+    if (first.descriptor >= 0) memory = SharedMemory::Open(first, SharedMemory::Access::kReadWrite);
   }
-  ASSIGN_OR_RETURN(const std::vector<uint8_t> shared, GatherWords(*this, uint8_t{memory.ok()}, tag));
-  RETURN_IF_ERROR(memory.status());
-  if (const auto bad = std::find(shared.begin(), shared.end(), 0); bad != shared.end()) {
-    const int rank = world_rank(static_cast<int>(bad - shared.begin()));
-    return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot open the shared memory of its group"));
-  }
+  RETURN_IF_ERROR(Agree(memory.status(), "open the shared memory of its group", tag));
   (*memory)->CloseDescriptor();
   return memory;
 }
 
-// Where the Yama security module restricts reading other processes (Ubuntu's default), lets the launcher and what it
-// started read this one: the ranks of one mpirun are its children. Without Yama this has no effect.
-void AllowReadsBySiblings() { prctl(PR_SET_PTRACER, static_cast<unsigned long>(getppid()), 0, 0, 0); }
-
-// Reads a word of every peer, as the collectives will: each has posted its process and where its word is.
-absl::Status ProbePeers(int rank, const ExchangeBoard& board) {
-  for (int r = 0; r < board.size(); ++r) {
-    if (r == rank) continue;
-    const ExchangeSlot& peer = board.slot(r);
-    int64_t seen = 0;
-    RETURN_IF_ERROR(ReadProcessMemory(reinterpret_cast<std::byte*>(&seen), peer.process_id, peer.address, sizeof(seen),
-                                      sizeof(seen)));
-    if (seen != peer.bytes) {
-      return absl::UnavailableError(absl::StrCat("process ", peer.process_id, " is not rank ", r));
+absl::StatusOr<std::shared_ptr<std::byte>> MpiNodeCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
+  APTM_CHECK(size() == group().world_size, "an arena is all ranks', not a group's");
+  if (size() == 1) return nullptr;
+  std::shared_ptr<SharedMemory> own;
+  absl::Status status;
+  if (bytes > 0) {
+    absl::StatusOr<std::unique_ptr<SharedMemory>> made = SharedMemory::CreateTouched(bytes, threads);
+    if (made.ok()) {
+      own = *std::move(made);
+    } else {
+      status = absl::Status(made.status().code(),
+                            absl::StrCat(std::string(tag.what), ": ", std::string(made.status().message())));
     }
+  }
+  RETURN_IF_ERROR(Agree(status, absl::StrCat("have its memory for ", std::string(tag.what)), tag));
+  ASSIGN_OR_RETURN(const std::vector<SharedMemory::Handle> handles,
+                   GatherWords(*this, own != nullptr ? own->handle() : SharedMemory::Handle(), tag));
+  SharedPieces by_rank(handles.size());
+  for (size_t r = 0; r < handles.size() && status.ok(); ++r) {
+    if (static_cast<int>(r) == rank()) {
+      by_rank[r] = own;
+    } else if (handles[r].descriptor >= 0) {
+      absl::StatusOr<std::unique_ptr<SharedMemory>> opened =
+          SharedMemory::Open(handles[r], SharedMemory::Access::kRead);
+      status = opened.status();
+      if (opened.ok()) by_rank[r] = *std::move(opened);
+    }
+  }
+  RETURN_IF_ERROR(Agree(status, absl::StrCat("map its peers' memory for ", std::string(tag.what)), tag));
+  if (own != nullptr) own->CloseDescriptor();
+  arenas_->Add(std::move(by_rank));
+  if (own == nullptr) return std::make_shared<std::byte>();
+  std::byte* const data = static_cast<std::byte*>(own->data());
+  return std::shared_ptr<std::byte>(std::move(own), data);
+}
+
+// What a rank writes to its slot, to be seen by all: that they have mapped the same memory.
+int64_t WordOf(int rank) { return int64_t{0x616e67656c} << 24 | rank; }
+
+absl::Status CheckSlots(const ExchangeBoard& board) {
+  for (int r = 0; r < board.size(); ++r) {
+    if (board.slot(r).bytes == WordOf(r)) continue;
+    return absl::UnavailableError(absl::StrCat("what rank ", r, " writes to shared memory does not arrive"));
   }
   return absl::OkStatus();
 }
@@ -125,24 +150,21 @@ absl::Status ProbePeers(int rank, const ExchangeBoard& board) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
-                                                                        int64_t transfer_bytes_max) {
+                                                                        int64_t staging_bytes) {
+  const int size = world.size();
+  staging_bytes = std::max(staging_bytes, int64_t{128} * size);
   if (world.node_count() > 1) {
     return absl::UnavailableError(absl::StrCat("the ranks are on ", world.node_count(), " machines"));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory, world.ShareMemory(ExchangeBoard::BytesFor(world.size())));
-  ExchangeBoard board(memory->data(), world.size());
-  AllowReadsBySiblings();
-  const int64_t word = int64_t{getpid()} << 32 | world.rank();
-  ExchangeSlot& mine = board.slot(world.rank());
-  mine.process_id = static_cast<int32_t>(getpid());
-  mine.address = reinterpret_cast<uint64_t>(&word);
-  mine.bytes = word;
+  ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory, world.ShareMemory(BoardMemory::BytesFor(size, staging_bytes)));
+  ExchangeBoard board(memory->data(), size);
+  board.slot(world.rank()).bytes = WordOf(world.rank());
   RETURN_IF_ERROR(world.Meet("the first exchange"));
-  // Agreeing also keeps the word alive until all have read it.
-  RETURN_IF_ERROR(world.meeting().Agree("the choice of a transport", ProbePeers(world.rank(), board)));
+  RETURN_IF_ERROR(world.meeting().Agree("the choice of a transport", CheckSlots(board)));
   const std::shared_ptr<SharedMemory> shared = std::move(memory);
   return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
-      shared, shared, board, Group::World(world.rank(), world.size()), std::move(options), transfer_bytes_max));
+      BoardMemory{shared, staging_bytes}, shared, std::make_shared<MappedArenas>(world.rank(), size), board,
+      Group::World(world.rank(), size), std::move(options)));
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// Collectives between the processes of one machine by direct reads (direct_read.h): process_vm_readv copies straight
-// from a peer's memory, and arrivals are counted in a page of shared memory.
+// Collectives between the processes of one machine by direct reads (direct_read.h): every rank has mapped its peers'
+// arenas, and arrivals are counted in a page of shared memory.
 #ifndef ANGEL_PTM_COMM_MPI_NODE_H_
 #define ANGEL_PTM_COMM_MPI_NODE_H_
 
@@ -12,10 +12,16 @@
 
 namespace angel_ptm {
 
+// What a call sends from outside the arenas goes through a buffer of so many bytes per rank and communicator: a second
+// copy, and a wait for all ranks per half of it. Control data does; units' data lies in the device tier's arena.
+constexpr int64_t kStagingBytes = int64_t{512} << 10;
+
 // All ranks call it together. kUnavailable on every rank, with one rank's reason, where direct reads don't work: ranks
-// on several machines, no shared memory, or a kernel or container that forbids process_vm_readv.
+// on several machines, no shared memory, or ranks that do not see each other's files in /proc (another user, another
+// process namespace).
+// staging_bytes: instead of kStagingBytes; a multiple of 64.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
-                                                                        int64_t transfer_bytes_max);
+                                                                        int64_t staging_bytes);
 
 }  // namespace angel_ptm
 

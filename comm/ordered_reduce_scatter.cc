@@ -31,20 +31,16 @@ absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> d
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= ReduceScratchBytes(n, size), "reduce-scatter: ", scratch.size(),
              " bytes of scratch");
   if (size == 1) {
-    OrderedSum(dst.data(), src.data(), 0, 1, n, accumulate);
+    const std::byte* const addend = reinterpret_cast<const std::byte*>(src.data());
+    OrderedSum(dst.data(), {&addend, 1}, n, accumulate);
     return absl::OkStatus();
   }
-  float* const arrived = reinterpret_cast<float*>(scratch.data());
-  const int64_t piece = PieceElements(n, size);
-  for (int64_t begin = 0; begin < n; begin += piece) {
-    const int64_t m = std::min(piece, n - begin);
-    const SendBlocks blocks{reinterpret_cast<const std::byte*>(src.data() + begin), n * int64_t{sizeof(float)},
-                            m * int64_t{sizeof(float)}};
-    RETURN_IF_ERROR(
-        communicator.AllToAll(std::as_writable_bytes(std::span(arrived, static_cast<size_t>(size * m))), blocks, tag));
-    OrderedSum(dst.data() + begin, arrived, m, size, m, accumulate);
-  }
-  return absl::OkStatus();
+  const int64_t bytes = n * int64_t{sizeof(float)};
+  const auto add = [&](int64_t begin, int64_t piece_bytes, std::span<const std::byte* const> addends) {
+    OrderedSum(dst.data() + begin / int64_t{sizeof(float)}, addends, piece_bytes / int64_t{sizeof(float)}, accumulate);
+  };
+  return communicator.ReadBlocks({reinterpret_cast<const std::byte*>(src.data()), bytes, bytes},
+                                 scratch.first(static_cast<size_t>(ReduceScratchBytes(n, size))), add, tag);
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,6 @@
-// The reduction of gradients: all-to-alls of pieces into bounded scratch, and one sum in rank order. A transport only
-// moves bytes, so every transport gives the same bits.
+// The reduction of gradients: one sum in rank order over the peers' gradients, where a transport reads them in place in
+// one pass, else over what all-to-alls bring into bounded scratch. A transport only moves bytes, so every transport
+// gives the same bits.
 #ifndef ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 #define ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 
@@ -21,7 +22,8 @@ constexpr int64_t kReduceScratchBytesMax = int64_t{64} << 20;
 int64_t ReduceScratchBytes(int64_t n, int size);
 
 // dst[i] (+)= sum over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.size(); src.size() == size*n. With
-// accumulate the ordered sum is formed first and then added to dst once. scratch: at least ReduceScratchBytes(n, size)
+// accumulate the ordered sum is formed first and then added to dst once. dst may be this rank's part of src; otherwise
+// no overlap. scratch: at least ReduceScratchBytes(n, size)
 // bytes, 64-byte aligned. Collective; the errors are the communicator's.
 absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, std::span<const float> src,
                                   bool accumulate, std::span<std::byte> scratch, CallTag tag);

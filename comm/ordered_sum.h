@@ -2,13 +2,15 @@
 #ifndef ANGEL_PTM_COMM_ORDERED_SUM_H_
 #define ANGEL_PTM_COMM_ORDERED_SUM_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace angel_ptm {
 
-// dst[i] = s, or dst[i] + s with accumulate, where s = ((x[0] + x[stride]) + x[2*stride]) + ..., `ranks` addends from
-// x + i; i < n. dst may be one of the addends' arrays but must not overlap one partly. ranks >= 1.
-void OrderedSum(float* dst, const float* x, int64_t stride, int ranks, int64_t n, bool accumulate);
+// dst[i] = s, or dst[i] + s with accumulate, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ..., i < n, and x[r] is the
+// address of x_r, n floats. dst may be one of the x_r but must not overlap one partly. At least one addend.
+void OrderedSum(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate);
 
 }  // namespace angel_ptm
 

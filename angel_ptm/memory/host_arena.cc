@@ -1,14 +1,13 @@
 #include <sys/mman.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <thread>
-#include <vector>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/parallel_pieces.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/memory/tier.h"
 
@@ -17,10 +16,8 @@ namespace {
 
 class HostArena : public Tier {
  public:
-  HostArena(TierKind kind, int64_t bytes, std::byte* data) : Tier(kind, bytes), data_(data) {}
-  ~HostArena() override {
-    if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes()));
-  }
+  HostArena(TierKind kind, int64_t bytes, std::shared_ptr<std::byte> memory)
+      : Tier(kind, bytes), memory_(std::move(memory)), data_(bytes > 0 ? memory_.get() : nullptr) {}
 
   std::byte* data() override { return data_; }
   void Write(int64_t offset, const void* src, int64_t n) override {
@@ -33,37 +30,41 @@ class HostArena : public Tier {
   }
 
  private:
+  const std::shared_ptr<std::byte> memory_;
   std::byte* const data_;
 };
 
 // At least what a thread costs to start.
 constexpr int64_t kPieceBytes = int64_t{64} << 20;
 
-void Touch(std::byte* data, int64_t bytes, int threads) {
-  const int64_t pieces = (bytes + kPieceBytes - 1) / kPieceBytes;
-  std::atomic<int64_t> next = 0;
-  const auto work = [&] {
-    for (int64_t i = next++; i < pieces; i = next++) {
-      std::memset(data + i * kPieceBytes, 0, static_cast<size_t>(std::min(kPieceBytes, bytes - i * kPieceBytes)));
-    }
-  };
-  std::vector<std::jthread> helpers;
-  for (int64_t t = 1; t < std::min<int64_t>(threads, pieces); ++t) helpers.emplace_back(work);
-  work();
+absl::StatusOr<std::shared_ptr<std::byte>> AnonymousMemory(int64_t bytes, int threads) {
+  const size_t n = static_cast<size_t>(bytes);
+  void* const data = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return absl::ResourceExhaustedError(std::strerror(errno));
+  madvise(data, n, MADV_HUGEPAGE);  // advice only: a refusal costs speed, not correctness
+  std::byte* const begin = static_cast<std::byte*>(data);
+  ForEachPiece(bytes, kPieceBytes, threads,
+               [begin](int64_t at, int64_t length) { std::memset(begin + at, 0, static_cast<size_t>(length)); });
+  return std::shared_ptr<std::byte>(begin, [n](std::byte* memory) { munmap(memory, n); });
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads) {
-  if (bytes == 0) return std::make_unique<HostArena>(kind, 0, nullptr);
-  void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot reserve ", FormatBytes(bytes), " for the ", Name(kind), " tier: ", std::strerror(errno)));
+absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads,
+                                                    const ArenaSource& source) {
+  std::shared_ptr<std::byte> memory;
+  if (source) {
+    ASSIGN_OR_RETURN(memory, source(bytes, threads));
   }
-  madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // advice only: a refusal costs speed, not correctness
-  Touch(static_cast<std::byte*>(data), bytes, threads);
-  return std::make_unique<HostArena>(kind, bytes, static_cast<std::byte*>(data));
+  if (memory == nullptr && bytes > 0) {
+    absl::StatusOr<std::shared_ptr<std::byte>> anonymous = AnonymousMemory(bytes, threads);
+    if (!anonymous.ok()) {
+      return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", FormatBytes(bytes), " for the ", Name(kind),
+                                                       " tier: ", std::string(anonymous.status().message())));
+    }
+    memory = *std::move(anonymous);
+  }
+  return std::make_unique<HostArena>(kind, bytes, std::move(memory));
 }
 
 }  // namespace angel_ptm

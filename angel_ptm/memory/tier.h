@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "angel_ptm/base/status.h"
@@ -36,11 +37,17 @@ class Tier {
   const int64_t bytes_;
 };
 
+// Memory for an arena: `bytes` of it, zeroed and touched by `threads` threads, 4 KiB aligned, which lives as long as
+// the pointer. Null: it has none to give, any memory does.
+using ArenaSource = std::function<absl::StatusOr<std::shared_ptr<std::byte>>(int64_t bytes, int threads)>;
+
 // A bounded arena of host memory: the host tier, and on a machine without a GPU the device tier too. Pages are touched
 // here, on huge pages where the kernel grants them, so that a run neither faults nor is overcommitted later: by
 // `threads` threads in turns, since one takes minutes for a terabyte and would put all of it beside its own core.
-// kResourceExhausted if the memory cannot be had.
-absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads = 1);
+// source: asked for the memory first, also for none (a source may be collective); a run's is its communicator, so that
+// other ranks of the machine read it in place. kResourceExhausted if the memory cannot be had; the source's errors.
+absl::StatusOr<std::unique_ptr<Tier>> MakeHostArena(TierKind kind, int64_t bytes, int threads = 1,
+                                                    const ArenaSource& source = nullptr);
 
 }  // namespace angel_ptm
 

@@ -25,7 +25,12 @@ absl::Status Run::SetUp() {
     const int t = static_cast<int>(tier);
     return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
   };
-  ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice), derived.threads_per_rank));
+  // What units' collectives read and write is on the device tier: peers may read that in place.
+  const ArenaSource shared = [this](int64_t n, int threads) {
+    return communicator.MakeArena(n, threads, {"device tier"});
+  };
+  ASSIGN_OR_RETURN(device,
+                   MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice), derived.threads_per_rank, shared));
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);

@@ -1,12 +1,13 @@
 // A rank kills or stops itself in the middle of a run; the others must say so, once, and end. Run by
 // killed_rank_test.sh under mpirun:
 //
-//   comm_killed_rank direct_reads|messages <victim|none> before|inside|outside|stopped|unmet
+//   comm_killed_rank direct_reads|messages <victim|none> before|inside|staged|outside|stopped|unmet
 //
-// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met; with
-// "outside" it dies before it, and of three ranks the last one waits in a group of the survivors for the first of them,
-// which waits for the victim. With "none" nobody does and all exit with 0. SIGTERM, which mpirun sends to the
-// survivors, only sets a flag here, as in the trainer.
+// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met; "inside"
+// the call is large and its peers read an arena in place, "staged" it is as large and of memory outside any arena,
+// which goes in many pieces. With "outside" the victim dies before the call, and of three ranks the last one waits in a
+// group of the survivors for the first of them, which waits for the victim. With "none" nobody does and all exit with
+// 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as in the trainer.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@ struct Death {
   int victim = -1;  // nobody
   std::string kind;
 
+  bool inside() const { return kind == "inside" || kind == "staged"; }
   bool stops() const { return kind == "stopped" || kind == "unmet"; }
   // Of silence. Whoever waits for the dead needs none.
   double limit_seconds() const { return stops() ? 3 : 30; }
@@ -50,9 +52,15 @@ void End(int signal) {
 // A victim that dies inside the call does so while its peers read from it or wait for its message: the call is made
 // large and entered late, when they are there.
 absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death) {
-  const bool inside = death.kind == "inside";
+  const bool inside = death.inside();
   const size_t bytes = inside ? size_t{64} << 20 : size_t{1} << 20;
-  std::vector<std::byte> dst(static_cast<size_t>(comm.size()) * bytes), src(bytes);
+  std::vector<std::byte> dst(static_cast<size_t>(comm.size()) * bytes), outside(bytes);
+  std::span<const std::byte> src = outside;
+  std::shared_ptr<std::byte> arena;
+  if (death.kind == "inside") {
+    ASSIGN_OR_RETURN(arena, comm.MakeArena(static_cast<int64_t>(bytes), 1, {"arena"}));
+    if (arena != nullptr) src = {arena.get(), bytes};
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group,
                    comm.Split(comm.rank() == death.victim ? 0 : 1, {"survivors"}));
   for (int64_t step = 0; step < 40; ++step) {

@@ -31,17 +31,18 @@ struct SharedBoard {
   explicit SharedBoard(int ranks) : size(ranks) {
     auto memory = SharedMemory::Create(ProgressBoard::BytesFor(size));
     EXPECT_TRUE(memory.ok()) << memory.status();
-    descriptor = (*memory)->descriptor();
+    handle = (*memory)->handle();
     board = ProgressBoard::In(*std::move(memory), size);
   }
   // In a child.
   std::shared_ptr<ProgressBoard> Open() const {
-    auto memory = SharedMemory::Open(getppid(), descriptor, ProgressBoard::BytesFor(size));
+    auto memory = SharedMemory::Open(handle, SharedMemory::Access::kReadWrite);
     if (!memory.ok()) _exit(2);
     return ProgressBoard::In(*std::move(memory), size);
   }
 
-  int size, descriptor = -1;
+  int size;
+  SharedMemory::Handle handle;
   std::shared_ptr<ProgressBoard> board;
 };
 

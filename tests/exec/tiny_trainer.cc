@@ -47,7 +47,9 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   const auto bytes = [&](int tier) {
     return std::max(run_->training_plan.arena_bytes[tier], run_->evaluation_plan.arena_bytes[tier]);
   };
-  device_ = OrDie(MakeHostArena(TierKind::kDevice, bytes(0)));
+  device_ = OrDie(MakeHostArena(TierKind::kDevice, bytes(0), 1, [&](int64_t n, int arena_threads) {
+    return communicator.MakeArena(n, arena_threads, {"device tier"});
+  }));
   host_ = OrDie(MakeHostArena(TierKind::kHost, bytes(1)));
   machine_ = {device_.get(), host_.get(), &communicator, control_.get(),
               &CpuKernels(), &lanes_,     threads,       std::move(publish)};

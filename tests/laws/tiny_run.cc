@@ -75,7 +75,9 @@ class Rank {
                                       .device_bytes = run_.device_bytes,
                                       .prefetch_steps = run_.prefetch_steps}));
     RETURN_IF_ERROR(VerifyPlan(graph_, plan_));
-    ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0]));
+    ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0], 1, [&](int64_t n, int threads) {
+                       return communicator_.MakeArena(n, threads, {"device tier"});
+                     }));
     ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
     // Arenas full of NaN: whatever a step reads must have been written first.
     if (plan_.arena_bytes[0] > 0) std::memset(device_->data(), 0xff, plan_.arena_bytes[0]);

@@ -85,6 +85,36 @@ TEST(HostArenaTest, MayBeEmpty) {
   EXPECT_EQ((*arena)->bytes(), 0);
 }
 
+TEST(HostArenaTest, TakesTheMemoryOfItsSourceAndItsErrors) {
+  constexpr int64_t kBytes = 8192;
+  std::weak_ptr<std::byte> given;
+  {
+    const auto arena = MakeHostArena(TierKind::kDevice, kBytes, 3, [&](int64_t bytes, int threads) {
+      EXPECT_EQ(bytes, kBytes);
+      EXPECT_EQ(threads, 3);
+      const std::shared_ptr<std::byte> memory(new std::byte[kBytes](), std::default_delete<std::byte[]>());
+      given = memory;
+      return absl::StatusOr<std::shared_ptr<std::byte>>(memory);
+    });
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    EXPECT_EQ((*arena)->data(), given.lock().get());
+  }
+  EXPECT_TRUE(given.expired());
+  // Also a rank that wants no memory takes part in what may be collective.
+  bool asked = false;
+  const ArenaSource none = [&](int64_t, int) {
+    asked = true;
+    return absl::StatusOr<std::shared_ptr<std::byte>>(nullptr);
+  };
+  EXPECT_TRUE(MakeHostArena(TierKind::kDevice, 0, 1, none).ok());
+  EXPECT_TRUE(asked);
+  EXPECT_NE(MakeHostArena(TierKind::kDevice, kBytes, 1, none).value()->data(), nullptr);
+  const auto lost = MakeHostArena(TierKind::kDevice, kBytes, 1, [](int64_t, int) {
+    return absl::StatusOr<std::shared_ptr<std::byte>>(absl::UnavailableError("rank 1 died"));
+  });
+  EXPECT_EQ(lost.status(), absl::UnavailableError("rank 1 died"));
+}
+
 TEST(HostArenaTest, SaysWhatItCannotReserve) {
   const auto arena = MakeHostArena(TierKind::kHost, int64_t{1} << 60);
   ASSERT_FALSE(arena.ok());

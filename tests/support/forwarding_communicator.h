@@ -31,6 +31,10 @@ class ForwardingCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
     return inner_.Split(color, tag);
   }
+  // ReadBlocks is not handed on: it comes as AllToAll, for tests that change or count what arrives.
+  absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override {
+    return inner_.MakeArena(bytes, threads, tag);
+  }
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_.KeepAlive(std::move(memory)); }
 
  protected:
