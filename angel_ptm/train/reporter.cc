@@ -48,10 +48,24 @@ void Reporter::PrintStart() const {
   run_.Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));
 }
 
-void Reporter::Report(StepMetrics metrics, double seconds, bool print) {
+bool Reporter::IsLogged(int64_t step) const {
+  const int64_t every = run_.config.output().log_every_steps();
+  return every > 0 && ((step + 1) % every == 0 || step == 0);
+}
+
+std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
+  const std::array<double, kLaneCount> seconds = run_.lanes.TakeBusySeconds();
+  for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane];
+  return seconds;
+}
+
+void Reporter::Report(StepMetrics metrics, bool print) {
   if (!file_) return;
+  const double seconds = metrics.seconds;
   metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) / seconds;
   metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
+  metrics.tflops = flops_per_step_ / seconds * 1e-12;
+  metrics.tier_bytes = run_.plan->training_plan.arena_bytes;
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
   const bool was_behind = file_->behind();
   if (const absl::Status written = file_->Append(metrics); !written.ok() && !was_behind) {
@@ -59,11 +73,7 @@ void Reporter::Report(StepMetrics metrics, double seconds, bool print) {
                             "; training goes on, its lines are kept until they can be written"));
   }
   run_.Print(file_->TakeNote());
-  const int64_t every = run_.config.output().log_every_steps();
-  const int64_t done = metrics.step + 1;
-  if (print || (every > 0 && (done % every == 0 || done == 1))) {
-    run_.Print(ProgressLine(metrics, {run_.config.steps(), mean_seconds_}));
-  }
+  if (print || IsLogged(metrics.step)) run_.Print(ProgressLine(metrics, {run_.config.steps(), mean_seconds_}));
 }
 
 void Reporter::Flush() {
@@ -75,11 +85,11 @@ void Reporter::Flush() {
 }
 
 void Reporter::PrintLanes(double seconds) {
-  const std::array<double, kLaneCount> busy = run_.lanes.TakeBusySeconds();
+  TakeBusySeconds();
   std::string text = absl::StrFormat("%s; lanes of rank 0 busy:", FormatSeconds(seconds));
   for (int lane = 0; lane < kLaneCount; ++lane) {
     absl::StrAppend(&text, absl::StrFormat("%s %s %.0f%%", lane == 0 ? "" : ",", Name(static_cast<Lane>(lane)),
-                                           seconds > 0 ? 100 * busy[lane] / seconds : 0));
+                                           seconds > 0 ? 100 * busy_seconds_[lane] / seconds : 0));
   }
   run_.Print(text);
 }

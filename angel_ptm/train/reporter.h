@@ -2,6 +2,8 @@
 #ifndef ANGEL_PTM_TRAIN_REPORTER_H_
 #define ANGEL_PTM_TRAIN_REPORTER_H_
 
+#include <array>
+#include <cstdint>
 #include <optional>
 
 #include "angel_ptm/base/status.h"
@@ -19,8 +21,12 @@ class Reporter {
   // Collective: measures the machine, opens the metrics, and prints what is going to be trained.
   absl::Status Start(int64_t first_step);
 
-  // One step's metrics, without its rates; `seconds` it took. `print`: in any case, else every so many steps.
-  void Report(StepMetrics metrics, double seconds, bool print);
+  // Whether the step has a progress line in any case.
+  bool IsLogged(int64_t step) const;
+  // One step's metrics, without what follows from its seconds. `print`: in any case, else if it is logged.
+  void Report(StepMetrics metrics, bool print);
+  // Busy seconds of this rank's lanes since the last call.
+  std::array<double, kLaneCount> TakeBusySeconds();
 
   // A checkpoint outlives a crash of the machine: so must the lines of its steps, which no resumed run repeats.
   void Flush();
@@ -35,9 +41,10 @@ class Reporter {
 
   Run& run_;
   std::optional<MetricsFile> file_;
-  double matrix_peak_ = 0;     // FLOP/s of all ranks
-  double flops_per_step_ = 0;  // of all ranks
-  double mean_seconds_ = 0;    // per step, exponentially averaged
+  double matrix_peak_ = 0;                            // FLOP/s of all ranks
+  double flops_per_step_ = 0;                         // of all ranks
+  double mean_seconds_ = 0;                           // per step, exponentially averaged
+  std::array<double, kLaneCount> busy_seconds_ = {};  // so far
 };
 
 }  // namespace angel_ptm
