@@ -235,13 +235,17 @@ absl::Status Trainer::Loop() {
     return absl::OkStatus();
   }
   const double begin = Seconds();
-  while (!LastStep() && !stop_) RETURN_IF_ERROR(Step());
+  while (!LastStep() && !stop_) {
+    const absl::Status done = Step();
+    if (!done.ok()) reporter_.Fail(done);
+    RETURN_IF_ERROR(done);
+  }
   RETURN_IF_ERROR(MaybeWriteTrace());
   if (stop_ && !LastStep()) {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }
   if (state_.skipped_updates > 0) run_.Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
-  return reporter_.Finish(Seconds() - begin);
+  return reporter_.Finish(Seconds() - begin, stop_ && !LastStep());
 }
 
 }  // namespace
