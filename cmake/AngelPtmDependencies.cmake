@@ -7,6 +7,16 @@ find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(nlohmann_json REQUIRED)
 pkg_check_modules(OpenBLAS REQUIRED IMPORTED_TARGET openblas)
 
+# The plots of `angel-ptm report`; its files go into the program.
+find_path(ANGEL_PTM_DYGRAPHS dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH
+          DOC "Folder of dygraph.min.js and dygraph.min.css")
+foreach(file dygraph.min.js dygraph.min.css)
+  if(NOT EXISTS ${ANGEL_PTM_DYGRAPHS}/${file})
+    message(FATAL_ERROR "dygraphs was not found: install libjs-dygraphs, or set ANGEL_PTM_DYGRAPHS to the folder of "
+                        "${file}")
+  endif()
+endforeach()
+
 # angel_ptm_feature(NAME FOUND): resolves AUTO/ON/OFF into ANGEL_PTM_WITH_<NAME>.
 function(angel_ptm_feature name found)
   if(ANGEL_PTM_${name} STREQUAL "ON" AND NOT found)

@@ -7,6 +7,15 @@ function(angel_ptm_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
+# angel_ptm_embed(<input> <output> <name>): a rule for the source <output> that holds the bytes of <input> as <name>.
+function(angel_ptm_embed input output name)
+  set(script ${CMAKE_SOURCE_DIR}/cmake/EmbedFile.cmake)
+  add_custom_command(
+    OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -D INPUT=${input} -D OUTPUT=${output} -D NAME=${name} -P ${script}
+    DEPENDS ${input} ${script} VERBATIM)
+endfunction()
+
 # angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...]): a GoogleTest program.
 # With RANKS the program runs under mpirun (tests that link tests/support's MPI main); without MPI it is not built.
 function(angel_ptm_test name)

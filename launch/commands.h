@@ -19,6 +19,7 @@ absl::Status PrepareCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
 absl::Status ExportCommand(const std::vector<std::string>& words);
 absl::Status PlanCommand(const std::vector<std::string>& words);
+absl::Status ReportCommand(const std::vector<std::string>& words);
 absl::Status InspectCommand(const std::vector<std::string>& words);
 
 // What a command takes that has a configuration: FILE or --config, and --set, besides what `spec` says.

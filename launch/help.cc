@@ -78,6 +78,13 @@ constexpr CommandText kCommandTexts[] = {
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"
      "  angel-ptm export --checkpoint runs/story/train --format huggingface --output story-hf\n"},
+    {"report", "RUN... [--output FILE]",
+     "      Writes one HTML file with the curves of runs, over each other, that needs no network.",
+     "  RUN                      a run's output directory, also while the run goes on\n"
+     "  --output FILE            what to write (default: RUN/report.html; report.html if there are several runs)\n"
+     "\nA run writes its own report.html every output.report_every_steps.\n\n"
+     "Example:\n"
+     "  angel-ptm report runs/story/train runs/other/train --output compared.html\n"},
     {"inspect", "DIR [--verify]", "      What a checkpoint holds; --verify checks every byte.",
      "  DIR                      a checkpoint, or a run's output directory for its newest\n"
      "  --verify                 reads everything and compares the checksums\n\n"

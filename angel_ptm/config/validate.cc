@@ -347,6 +347,7 @@ void CheckWriting(const TrainConfig& config, Checks* checks) {
   checks->Set("checkpoint.keep_last", config.checkpoint().keep_last(), kRowsMax);
   checks->Set("output.directory", config.output().directory());
   checks->Set("output.log_every_steps", config.output().log_every_steps(), kStepsMax);
+  checks->Between("output.report_every_steps", config.output().report_every_steps(), 0, kStepsMax);
   if (checks->Between("output.trace_steps", config.output().trace_steps(), 0, kTraceStepsMax) &&
       checks->Between("output.trace_first_step", config.output().trace_first_step(), 0, kStepsMax) &&
       config.output().trace_steps() > 0) {

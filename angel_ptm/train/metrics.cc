@@ -1,5 +1,6 @@
 #include "angel_ptm/train/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -16,11 +17,24 @@ std::string Number(double value) {
 
 }  // namespace
 
+std::string BusyKey(Lane lane) {
+  std::string key = absl::StrCat("busy_", Name(lane));
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
 std::string ToJson(const StepMetrics& m) {
   std::string json = absl::StrCat(
       "{\"step\": ", m.step, ", \"loss\": ", Number(m.loss), ", \"grad_norm\": ", Number(m.grad_norm),
       ", \"learning_rate\": ", Number(m.learning_rate), ", \"tokens_per_second\": ", Number(m.tokens_per_second),
-      ", \"peak_fraction\": ", Number(m.peak_fraction));
+      ", \"peak_fraction\": ", Number(m.peak_fraction), ", \"seconds\": ", Number(m.seconds),
+      ", \"tflops\": ", Number(m.tflops));
+  for (const TierKind tier : kAllTiers) {
+    absl::StrAppend(&json, ", \"", Name(tier), "_bytes\": ", m.tier_bytes[static_cast<int>(tier)]);
+  }
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    absl::StrAppend(&json, ", \"", BusyKey(static_cast<Lane>(lane)), "\": ", Number(m.busy_seconds[lane]));
+  }
   if (m.skipped) absl::StrAppend(&json, ", \"skipped\": true");
   for (const TaskNumber& n : m.step_numbers) absl::StrAppend(&json, ", \"", n.name, "\": ", Number(n.value));
   if (m.validation_loss) absl::StrAppend(&json, ", \"validation_loss\": ", Number(*m.validation_loss));
@@ -34,8 +48,9 @@ std::string ProgressLine(const StepMetrics& m, const ProgressContext& context) {
     absl::StrAppend(&line, absl::StrFormat("  validation %.4f", *m.validation_loss));
     for (const TaskNumber& n : m.validation_numbers) absl::StrAppend(&line, " (", n.text, ")");
   }
-  absl::StrAppend(&line, absl::StrFormat("  grad norm %.3f  lr %.2e  %s tokens/s  %.1f%% of peak", m.grad_norm,
-                                         m.learning_rate, FormatCount(m.tokens_per_second), 100 * m.peak_fraction));
+  absl::StrAppendFormat(&line, "  grad_norm %.3f  lr %.2e  memory %s  tps %s  tflops %.3g  mfu %.1f%%", m.grad_norm,
+                        m.learning_rate, FormatBytes(m.tier_bytes[static_cast<int>(TierKind::kDevice)]),
+                        FormatCount(m.tokens_per_second), m.tflops, 100 * m.peak_fraction);
   for (const TaskNumber& n : m.step_numbers) absl::StrAppend(&line, "  ", n.text);
   const double left = static_cast<double>(context.total_steps - 1 - m.step) * context.seconds_per_step;
   absl::StrAppend(&line, "  ETA ", FormatSeconds(left));

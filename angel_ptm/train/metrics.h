@@ -2,11 +2,14 @@
 #ifndef ANGEL_PTM_TRAIN_METRICS_H_
 #define ANGEL_PTM_TRAIN_METRICS_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/tier_kind.h"
+#include "angel_ptm/plan/plan.h"
 #include "angel_ptm/train/task.h"
 
 namespace angel_ptm {
@@ -16,21 +19,35 @@ struct StepMetrics {
   double loss = 0;       // mean over what the task weighs in the global batch, auxiliary losses left out
   double grad_norm = 0;  // of the mean gradient, before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;  // all ranks
-  double peak_fraction = 0;      // model FLOP/s over the measured matrix peak of all ranks
-  bool skipped = false;          // non-finite: nothing was updated
+  double tokens_per_second = 0;                      // all ranks
+  double peak_fraction = 0;                          // model FLOP/s over the measured matrix peak of all ranks
+  double seconds = 0;                                // of the step, evaluation and checkpoint left out
+  double tflops = 0;                                 // model TFLOP/s of all ranks
+  std::array<int64_t, kTierCount> tier_bytes = {};   // what rank 0 reserved, as planned
+  std::array<double, kLaneCount> busy_seconds = {};  // of rank 0's lanes in the step
+  bool skipped = false;                              // non-finite: nothing was updated
   std::optional<double> validation_loss;
   // The task's own (task.h): of the step's last micro-batch of rank 0, and of the evaluation.
   std::vector<TaskNumber> step_numbers, validation_numbers;
+  // Task::ExpertLoads, in the steps that have a progress line; not part of the JSON object.
+  std::vector<std::vector<int32_t>> expert_loads;
 };
 
-// Numbers are printed with the fewest digits that read back as the same double: equal bits print equal.
+// The key of a lane's busy seconds: "busy_copy_in".
+std::string BusyKey(Lane lane);
+
+// Keys in this order: step, loss, grad_norm, learning_rate, tokens_per_second, peak_fraction, seconds, tflops, a
+// <tier>_bytes for each tier, a busy_<lane> in seconds for each lane; skipped if true; then the task's and, where the
+// step was evaluated, validation_loss and the task's. Numbers are printed with the fewest digits that read back as the
+// same double: equal bits print equal.
 std::string ToJson(const StepMetrics& metrics);
 
 struct ProgressContext {
   int64_t total_steps = 0;
   double seconds_per_step = 0;
 };
+// With the keys that other trainers' logs have: loss, grad_norm, lr, memory (rank 0's device tier), tps, tflops, mfu.
+// tps and tflops are of all ranks, mfu is peak_fraction.
 std::string ProgressLine(const StepMetrics& metrics, const ProgressContext& context);
 
 }  // namespace angel_ptm

@@ -92,9 +92,10 @@ absl::StatusOr<int> OpenAtEnd(const std::string& path, int64_t* bytes) {
 
 }  // namespace
 
-absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step) {
+absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step,
+                                              const std::string& name) {
   RETURN_IF_ERROR(MakeDirectories(directory));
-  const std::string path = directory + "/metrics.jsonl";
+  const std::string path = absl::StrCat(directory, "/", name);
   std::string aside;
   if (first_step == 0) {
     ASSIGN_OR_RETURN(aside, SetAside(path));
@@ -121,8 +122,8 @@ MetricsFile::~MetricsFile() {
   if (fd_ >= 0) close(fd_);
 }
 
-absl::Status MetricsFile::Append(const StepMetrics& metrics) {
-  absl::StrAppend(&unwritten_, ToJson(metrics), "\n");
+absl::Status MetricsFile::AppendLine(const std::string& line) {
+  absl::StrAppend(&unwritten_, line, "\n");
   return WriteKept();
 }
 

@@ -1,4 +1,5 @@
 // <output>/metrics.jsonl: the history of a run, which must survive what is done to the file while it is written.
+// experts.jsonl is one, too.
 #ifndef ANGEL_PTM_TRAIN_METRICS_FILE_H_
 #define ANGEL_PTM_TRAIN_METRICS_FILE_H_
 
@@ -11,12 +12,13 @@
 
 namespace angel_ptm {
 
-// Appends to <directory>/metrics.jsonl. Errors are those of angel_ptm/base/file.h.
+// Appends to <directory>/<name>, one JSON object with a "step" a line. Errors are those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
-  // A run that begins at step 0 keeps the lines of an earlier one as metrics.jsonl.<n>; a resumed run drops the lines
+  // A run that begins at step 0 keeps the lines of an earlier one as <name>.<n>; a resumed run drops the lines
   // of the steps it is going to repeat.
-  static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step);
+  static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step,
+                                          const std::string& name = "metrics.jsonl");
   MetricsFile(MetricsFile&& other) noexcept;
   MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
@@ -24,7 +26,8 @@ class MetricsFile {
   // The file always ends in a whole line. A line that cannot be written (disk full, the file's name taken by a folder)
   // is an error, but it is kept and goes out with the next one that can. A file that was removed, moved, replaced or
   // cut since the last call is written again first.
-  absl::Status Append(const StepMetrics& metrics);
+  absl::Status Append(const StepMetrics& metrics) { return AppendLine(ToJson(metrics)); }
+  absl::Status AppendLine(const std::string& line);
   // Writes the lines that are kept, and puts all lines on disk under the file's name.
   absl::Status Flush();
   // Whether the file lacks lines because they could not be written.

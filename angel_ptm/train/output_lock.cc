@@ -133,6 +133,18 @@ absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory) {
   }
 }
 
+std::string OutputLock::Holder(const std::string& directory) {
+  const int fd = open((directory + "/lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  struct flock whole = {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  const bool held = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+  const std::string holder = held ? TextOf(fd) : "";
+  close(fd);
+  return held && holder.empty() ? "another process" : holder;
+}
+
 OutputLock::~OutputLock() {
   if (fd_ < 0) return;
   // Removed while it is locked: nobody can have taken it in between.

@@ -17,6 +17,8 @@ class OutputLock {
  public:
   // Makes the directory if need be. kFailedPrecondition naming the holder if another run has it.
   static absl::StatusOr<OutputLock> Take(const std::string& directory);
+  // Who has it, in the words of its file; empty if nobody has, or it cannot be told.
+  static std::string Holder(const std::string& directory);
   OutputLock(OutputLock&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
         path_(std::move(other.path_)),

@@ -6,14 +6,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/train/agreement.h"
 #include "angel_ptm/train/matrix_peak.h"
+#include "angel_ptm/train/report/history.h"
+#include "angel_ptm/train/report/run_sheet.h"
 
 namespace angel_ptm {
+namespace {
+
+constexpr char kExpertsFile[] = "experts.jsonl";
+
+}  // namespace
 
 absl::Status Reporter::Start(int64_t first_step) {
   flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
@@ -29,43 +37,110 @@ absl::Status Reporter::Start(int64_t first_step) {
     if (file.ok()) file_.emplace(*std::move(file));
   }
   RETURN_IF_ERROR(ShareStatus(opened, {"opening the metrics"}, *run_.control));
-  if (file_) run_.Print(file_->TakeNote());
+  if (file_) {
+    run_.Print(file_->TakeNote());
+    Warn(OpenReport(first_step), &warned_of_report_);
+  }
   PrintStart();
   return absl::OkStatus();
 }
 
-void Reporter::PrintStart() const {
-  if (!run_.prints()) return;
+std::string Reporter::ModelText() const {
+  return absl::StrCat(FormatCount(static_cast<double>(run_.plan->training.table->ParameterCount())), " parameters, ",
+                      run_.task->Describe());
+}
+
+std::string Reporter::LayoutText() const {
   const TrainConfig& config = run_.config;
   const int64_t recomputed = run_.plan->recomputed_blocks;
-  run_.Print(absl::StrCat("model: ", FormatCount(static_cast<double>(run_.plan->training.table->ParameterCount())),
-                          " parameters, ", run_.task->Describe()));
-  run_.Print(absl::StrCat("run: ", run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank,
-                          " threads, ZeRO stage ", config.sharding().zero_stage(), ", ",
-                          config.batch().global_batch_sequences(), " sequences of ", config.data().sequence_length(),
-                          " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank, ",
-                          ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
-                          recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : ""));
+  return absl::StrCat(run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank, " threads, ZeRO stage ",
+                      config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
+                      config.data().sequence_length(), " tokens a step in ", run_.derived.accumulation_steps,
+                      " micro-batches per rank, ",
+                      ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
+                      recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "");
+}
+
+void Reporter::PrintStart() const {
+  if (!run_.prints()) return;
+  run_.Print("model: " + ModelText());
+  run_.Print("run: " + LayoutText());
   run_.Print(MemoryTable(run_.plan->training_plan));
   run_.Print(absl::StrCat("matrix peak measured: ", FormatCount(matrix_peak_), "FLOP/s over all ranks"));
 }
 
-void Reporter::Report(StepMetrics metrics, double seconds, bool print) {
+absl::Status Reporter::OpenReport(int64_t first_step) {
+  const OutputConfig& output = run_.config.output();
+  first_step_ = first_step;
+  // Only a run that has experts begins such a file, but an older run's must not be taken for this one's.
+  ASSIGN_OR_RETURN(const bool has_experts, PathExists(absl::StrCat(output.directory(), "/", kExpertsFile)));
+  if (has_experts) {
+    ASSIGN_OR_RETURN(MetricsFile experts, MetricsFile::Open(output.directory(), first_step, kExpertsFile));
+    experts_.emplace(std::move(experts));
+  }
+  const RunSheet sheet{.model = ModelText(),
+                       .layout = LayoutText(),
+                       .steps = run_.config.steps(),
+                       .memory = MemoryOverStep(run_.plan->training_plan)};
+  RETURN_IF_ERROR(WriteFile(output.directory() + "/run.json", ToJson(sheet)));
+  if (output.report_every_steps() == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(ReportWriter report, ReportWriter::Open(output.directory(), sheet, output.report_every_steps()));
+  report_.emplace(std::move(report));
+  return absl::OkStatus();
+}
+
+void Reporter::Warn(const absl::Status& status, bool* warned) const {
+  if (!status.ok() && !*warned) run_.Print(absl::StrCat("warning: ", status.message(), "; training goes on"));
+  *warned = *warned || !status.ok();
+}
+
+void Reporter::ReportStep(const StepMetrics& metrics, const std::string& line) {
+  if (!metrics.expert_loads.empty()) {
+    const std::string loads = ExpertLine(metrics.step, metrics.expert_loads);
+    absl::Status written;
+    if (!experts_) {
+      absl::StatusOr<MetricsFile> opened =
+          MetricsFile::Open(run_.config.output().directory(), first_step_, kExpertsFile);
+      written = opened.status();
+      if (opened.ok()) experts_.emplace(*std::move(opened));
+    }
+    if (experts_) written = experts_->AppendLine(loads);
+    Warn(written, &warned_of_experts_);
+    if (report_) report_->AddExpertLine(loads);
+  }
+  if (!report_) return;
+  report_->AddLine(line);
+  Warn(report_->WriteIfDue(metrics.step), &warned_of_report_);
+}
+
+bool Reporter::IsLogged(int64_t step) const {
+  const int64_t every = run_.config.output().log_every_steps();
+  return every > 0 && ((step + 1) % every == 0 || step == 0);
+}
+
+std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
+  const std::array<double, kLaneCount> seconds = run_.lanes.TakeBusySeconds();
+  for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane];
+  return seconds;
+}
+
+void Reporter::Report(StepMetrics metrics, bool print) {
   if (!file_) return;
+  const double seconds = metrics.seconds;
   metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) / seconds;
   metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
+  metrics.tflops = flops_per_step_ / seconds * 1e-12;
+  metrics.tier_bytes = run_.plan->training_plan.arena_bytes;
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
   const bool was_behind = file_->behind();
-  if (const absl::Status written = file_->Append(metrics); !written.ok() && !was_behind) {
+  const std::string line = ToJson(metrics);
+  if (const absl::Status written = file_->AppendLine(line); !written.ok() && !was_behind) {
     run_.Print(absl::StrCat("warning: ", written.message(),
                             "; training goes on, its lines are kept until they can be written"));
   }
   run_.Print(file_->TakeNote());
-  const int64_t every = run_.config.output().log_every_steps();
-  const int64_t done = metrics.step + 1;
-  if (print || (every > 0 && (done % every == 0 || done == 1))) {
-    run_.Print(ProgressLine(metrics, {run_.config.steps(), mean_seconds_}));
-  }
+  ReportStep(metrics, line);
+  if (print || IsLogged(metrics.step)) run_.Print(ProgressLine(metrics, {run_.config.steps(), mean_seconds_}));
 }
 
 void Reporter::Flush() {
@@ -77,17 +152,24 @@ void Reporter::Flush() {
 }
 
 void Reporter::PrintLanes(double seconds) {
-  const std::array<double, kLaneCount> busy = run_.lanes.TakeBusySeconds();
+  TakeBusySeconds();
   std::string text = absl::StrFormat("%s; lanes of rank 0 busy:", FormatSeconds(seconds));
   for (int lane = 0; lane < kLaneCount; ++lane) {
     absl::StrAppend(&text, absl::StrFormat("%s %s %.0f%%", lane == 0 ? "" : ",", Name(static_cast<Lane>(lane)),
-                                           seconds > 0 ? 100 * busy[lane] / seconds : 0));
+                                           seconds > 0 ? 100 * busy_seconds_[lane] / seconds : 0));
   }
   run_.Print(text);
 }
 
-absl::Status Reporter::Finish(double seconds) {
+void Reporter::Fail(const absl::Status& error) {
+  if (report_) Warn(report_->Finish(absl::StrCat("ended with an error: ", error.message())), &warned_of_report_);
+}
+
+absl::Status Reporter::Finish(double seconds, bool stopped) {
   PrintLanes(seconds);
+  if (report_) {
+    Warn(report_->Finish(stopped ? "stopped as asked; --resume goes on" : ""), &warned_of_report_);
+  }
   if (!file_) return absl::OkStatus();
   const absl::Status flushed = file_->Flush();
   run_.Print(file_->TakeNote());

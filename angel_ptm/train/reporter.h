@@ -1,12 +1,18 @@
-// What a run tells while it trains: progress lines for people and metrics.jsonl. Only rank 0 tells anything.
+// What a run tells while it trains: progress lines for people, metrics.jsonl, and report.html with what it needs
+// (run.json, experts.jsonl). Only rank 0 tells anything. Of these only metrics.jsonl is a run's history: what goes
+// wrong with the others is a warning.
 #ifndef ANGEL_PTM_TRAIN_REPORTER_H_
 #define ANGEL_PTM_TRAIN_REPORTER_H_
 
+#include <array>
+#include <cstdint>
 #include <optional>
+#include <string>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/metrics.h"
 #include "angel_ptm/train/metrics_file.h"
+#include "angel_ptm/train/report/report_writer.h"
 #include "angel_ptm/train/run.h"
 
 namespace angel_ptm {
@@ -19,25 +25,42 @@ class Reporter {
   // Collective: measures the machine, opens the metrics, and prints what is going to be trained.
   absl::Status Start(int64_t first_step);
 
-  // One step's metrics, without its rates; `seconds` it took. `print`: in any case, else every so many steps.
-  void Report(StepMetrics metrics, double seconds, bool print);
+  // Whether the step has a progress line in any case.
+  bool IsLogged(int64_t step) const;
+  // One step's metrics, without what follows from its seconds. `print`: in any case, else if it is logged.
+  void Report(StepMetrics metrics, bool print);
+  // Busy seconds of this rank's lanes since the last call.
+  std::array<double, kLaneCount> TakeBusySeconds();
 
   // A checkpoint outlives a crash of the machine: so must the lines of its steps, which no resumed run repeats.
   void Flush();
 
-  // The run is over after `seconds`. An error if lines of it are lost.
-  absl::Status Finish(double seconds);
+  // The run is over after `seconds`, as asked if `stopped`. An error if lines of it are lost.
+  absl::Status Finish(double seconds, bool stopped);
+  // The run ends with an error.
+  void Fail(const absl::Status& error);
 
  private:
   void PrintStart() const;
+  // "22.6 M parameters, ..." and "2 ranks x 1 threads, ...".
+  std::string ModelText() const;
+  std::string LayoutText() const;
+  absl::Status OpenReport(int64_t first_step);
+  void ReportStep(const StepMetrics& metrics, const std::string& line);
+  // Prints the first error.
+  void Warn(const absl::Status& status, bool* warned) const;
   // Where this rank's time went: a busy comm lane beside an idle compute lane asks for another stage or more prefetch.
   void PrintLanes(double seconds);
 
   Run& run_;
-  std::optional<MetricsFile> file_;
-  double matrix_peak_ = 0;     // FLOP/s of all ranks
-  double flops_per_step_ = 0;  // of all ranks
-  double mean_seconds_ = 0;    // per step, exponentially averaged
+  int64_t first_step_ = 0;
+  std::optional<MetricsFile> file_, experts_;
+  std::optional<ReportWriter> report_;
+  bool warned_of_experts_ = false, warned_of_report_ = false;
+  double matrix_peak_ = 0;                            // FLOP/s of all ranks
+  double flops_per_step_ = 0;                         // of all ranks
+  double mean_seconds_ = 0;                           // per step, exponentially averaged
+  std::array<double, kLaneCount> busy_seconds_ = {};  // so far
 };
 
 }  // namespace angel_ptm

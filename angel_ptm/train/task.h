@@ -100,6 +100,9 @@ class Task {
   // Of the micro-batch played last, and of an evaluation.
   virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
   virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;
+  // Of the micro-batch played last: how many tokens each routed expert got, by layer that has experts. Empty if none
+  // has.
+  virtual std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const = 0;
 };
 
 // The task of the configuration's model family, for graphs alone: no data is read. `vocab_size` stands for the prepared

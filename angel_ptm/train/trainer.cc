@@ -107,7 +107,12 @@ absl::Status Trainer::Feed(int64_t step, int64_t micro) {
 
 double Trainer::BeforeUpdate() {
   // The next micro-batch and evaluation write their own numbers to the same addresses.
-  if (run_.rank() == 0) metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training, *run_.executor);
+  if (run_.rank() == 0) {
+    metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training, *run_.executor);
+    if (reporter_.IsLogged(state_.next_step) || state_.next_step + 1 == run_.config.steps()) {
+      metrics_.expert_loads = run_.task->ExpertLoads(run_.plan->training, *run_.executor);
+    }
+  }
   return AskedToStop() ? 1 : 0;
 }
 
@@ -130,6 +135,7 @@ UpdateDecision Trainer::Decide(const StepExchange& exchange) {
 }
 
 absl::Status Trainer::Step() {
+  reporter_.TakeBusySeconds();  // of what lay between the steps
   const double begin = Seconds();
   metrics_ = {.step = state_.next_step, .learning_rate = schedule_.At(state_.next_step)};
   const bool begun = std::exchange(begun_, MayJoin());
@@ -138,7 +144,8 @@ absl::Status Trainer::Step() {
   // Stopped between micro-batches: nothing of the step has changed the state yet.
   if (absl::IsCancelled(played) && stop_) return saver_->SaveIfDue(state_, /*last=*/true);
   RETURN_IF_ERROR(played);
-  const double seconds = Seconds() - begin;
+  metrics_.seconds = Seconds() - begin;
+  metrics_.busy_seconds = reporter_.TakeBusySeconds();
   if (metrics_.skipped) RETURN_IF_ERROR(HandleNonFinite());
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;
   ++state_.next_step;
@@ -146,7 +153,7 @@ absl::Status Trainer::Step() {
   RETURN_IF_ERROR(MaybeEvaluate());
   RETURN_IF_ERROR(MaybeWriteTrace());
   const bool last = LastStep() || stop_;
-  reporter_.Report(metrics_, seconds, metrics_.validation_loss || metrics_.skipped || last);
+  reporter_.Report(metrics_, metrics_.validation_loss || metrics_.skipped || last);
   return saver_->SaveIfDue(state_, last);
 }
 
@@ -228,13 +235,17 @@ absl::Status Trainer::Loop() {
     return absl::OkStatus();
   }
   const double begin = Seconds();
-  while (!LastStep() && !stop_) RETURN_IF_ERROR(Step());
+  while (!LastStep() && !stop_) {
+    const absl::Status done = Step();
+    if (!done.ok()) reporter_.Fail(done);
+    RETURN_IF_ERROR(done);
+  }
   RETURN_IF_ERROR(MaybeWriteTrace());
   if (stop_ && !LastStep()) {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }
   if (state_.skipped_updates > 0) run_.Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
-  return reporter_.Finish(Seconds() - begin);
+  return reporter_.Finish(Seconds() - begin, stop_ && !LastStep());
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ TEST(Fields, OutsideModelAndDataAreTheDecidedOnes) {
       "output.log_every_steps",
       "output.trace_steps",
       "output.trace_first_step",
+      "output.report_every_steps",
   };
   EXPECT_THAT(knobs, testing::ElementsAreArray(decided));
   EXPECT_LE(knobs.size(), 40u);

@@ -7,7 +7,7 @@ expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
 # Closed descriptors: whatever is printed goes into no file of the run.
 files() {
-  sed -E 's/"(tokens_per_second|peak_fraction)": [^,}]*//g' "$work/$1/metrics.jsonl"
+  sed -E 's/"(tokens_per_second|peak_fraction|seconds|tflops|busy_[a-z_]+)": [^,}]*//g' "$work/$1/metrics.jsonl"
   cat "$work/$1"/checkpoints/*/*.safetensors | md5sum
 }
 combination=0

@@ -37,7 +37,7 @@ expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --r
 expect "train" 0 "saved $work/run/checkpoints/step-00000004" train_in run --set communication.local_ranks=2 \
   --set evaluation.every_steps=2 --set output.log_every_steps=1
 [[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "planned $planned, reserved $(grep "^arena" <<< "$output")"
-line='^step 3/4  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ bits/byte\)  grad norm [0-9.]+  lr [0-9.e-]+  [0-9.]+( [kMG])? tokens/s  [0-9.]+% of peak  balance [0-9.]+  ETA [0-9.]+ s$'
+line='^step 3/4  loss [0-9.]+  validation [0-9.]+ \([0-9.]+ bits/byte\)  grad_norm [0-9.]+  lr [0-9.e-]+  memory [0-9.]+ [KMG]iB  tps [0-9.]+( [kMG])?  tflops [0-9.e-]+  mfu [0-9.]+%  balance [0-9.]+  ETA [0-9.]+ s$'
 grep -qE "$line" <<< "$output" || failed "no progress line in: $output"
 [[ $(wc -l < "$work/run/metrics.jsonl") -eq 4 ]] || failed "metrics.jsonl has $(wc -l < "$work/run/metrics.jsonl") lines"
 for key in step loss grad_norm learning_rate tokens_per_second validation_loss validation_bits_per_byte; do

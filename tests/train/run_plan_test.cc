@@ -4,10 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/verify.h"
+#include "angel_ptm/train/report/run_sheet.h"
 #include "tests/config/example_config.h"
 
 namespace angel_ptm {
@@ -36,6 +40,40 @@ TEST(RunPlanTest, ARunThatFitsTheMachineIsPlannedAsWithoutALimit) {
   const auto fits = MakeRunPlan(Config(), Within(TierBytes(**unlimited)));
   ASSERT_TRUE(fits.ok()) << fits.status();
   EXPECT_EQ(Hash((*fits)->training_plan), Hash((*unlimited)->training_plan));
+}
+
+// Bytes of a tier at each step of a segment: what comes and goes beside what stays.
+std::vector<int64_t> AllBytes(const Segment& segment, TierKind tier) {
+  std::vector<int64_t> bytes = LiveBytes(segment, tier);
+  for (const Region& region : segment.regions) {
+    if (!region.permanent || region.range.tier != tier) continue;
+    for (int64_t& at_step : bytes) at_step += region.range.bytes;
+  }
+  return bytes;
+}
+
+TEST(RunPlanTest, MemoryOverAStepIsThatOfItsSegments) {
+  const auto run = MakeRunPlan(Config({"memory.page_bytes=4096", "memory.device_bytes=620000"}), Within(0));
+  ASSERT_TRUE(run.ok()) << run.status();
+  const Plan& plan = (*run)->training_plan;
+  const std::vector<TierTimeline> timelines = MemoryOverStep(plan);
+  ASSERT_EQ(timelines.size(), 2u);
+  for (const TierKind tier : kAllTiers) {
+    const TierTimeline& timeline = timelines[static_cast<int>(tier)];
+    std::vector<int64_t> wanted = AllBytes(plan.segments[kMicroStepSegment], tier);
+    EXPECT_EQ(timeline.update_begin, static_cast<int64_t>(wanted.size()));
+    const std::vector<int64_t> update = AllBytes(plan.segments[kUpdateSegment], tier);
+    wanted.insert(wanted.end(), update.begin(), update.end());
+    EXPECT_LE(timeline.steps.size(), 300u);
+    int64_t fullest = 0;
+    for (size_t i = 0; i < timeline.steps.size(); ++i) {
+      int64_t sum = 0;
+      for (const auto& [name, bytes] : timeline.classes) sum += bytes[i];
+      EXPECT_EQ(sum, wanted[timeline.steps[i]]) << "plan step " << timeline.steps[i];
+      fullest = std::max(fullest, sum);
+    }
+    EXPECT_EQ(fullest, *std::max_element(wanted.begin(), wanted.end()));
+  }
 }
 
 TEST(RunPlanTest, RecomputesWhereTheMachineIsSmaller) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/train/metrics.h"
+#include "angel_ptm/train/report/report_page.h"
+#include "angel_ptm/train/report/run_report.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "tests/laws/trainer_run.h"
@@ -73,6 +77,56 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(seen.without_room, kLastStep);
   EXPECT_EQ(seen.before_checkpoint, kLastStep + 1);
+}
+
+// A resumed run's report goes on with the old one's curves, without the steps that are repeated.
+TEST(TrainerMetricsTest, TheReportIsKeptUpAndGoesOnAfterAResume) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), "run", {"output.report_every_steps=2"});
+  const TrainerOutcome stopped = RunTrainer({.configs = {config}, .stop_in_step = 3});
+  ASSERT_TRUE(stopped.status().ok()) << stopped.status();
+  const std::string directory = config.output().directory();
+  const auto page = [&] { return Slurp(directory + "/report.html"); };
+  EXPECT_NE(page().find("stopped as asked; --resume goes on"), std::string::npos);
+  EXPECT_EQ(page().find("http-equiv"), std::string::npos);
+  // What a kill would have left: steps behind the checkpoint, a page that still reloads.
+  const auto before = ReadRun(directory);
+  ASSERT_TRUE(before.ok()) << before.status();
+  const int64_t saved = before->history.last_step() + 1;
+  Spill(directory + "/metrics.jsonl", Slurp(directory + "/metrics.jsonl") + ToJson({.step = saved, .loss = 99}) + "\n");
+  const TrainerOutcome resumed = RunTrainer({.configs = {config}, .resume = true});
+  ASSERT_TRUE(resumed.status().ok()) << resumed.status();
+  const auto after = ReadRun(directory);
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_EQ(StateOf(*after), "finished, 6 of 6 steps");
+  EXPECT_EQ(after->history.lines(), kLastStep + 1);
+  EXPECT_EQ(after->history.missing().count(), 0);
+  EXPECT_LT(after->history.Find("loss")->mean(), 50);
+  EXPECT_EQ(after->experts.last_step(), kLastStep);
+  EXPECT_EQ(after->experts.loads().size(), 2u);
+  EXPECT_GT(after->history.Find("busy_compute")->mean(), 0);
+  EXPECT_LE(after->history.Find("busy_compute")->mean(), after->history.Find("seconds")->mean());
+  EXPECT_EQ(after->history.Find("device_bytes")->last(), static_cast<double>(after->sheet->memory[0].arena_bytes));
+  EXPECT_TRUE(after->notes.empty()) << after->notes[0];
+  // The page that was kept up step by step is the one that is read from the files.
+  const auto plots = [](const std::string& text) { return text.substr(text.find("id=\"plots\"")); };
+  std::vector<RunReport> runs = {*after};
+  EXPECT_EQ(plots(page()), plots(ReportPage(runs, {.written = "now"})));
+}
+
+TEST(TrainerMetricsTest, AReportThatCannotBeWrittenIsOneWarning) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config = TrainerConfig(/*moe=*/false, folder.path(), "run", {"output.report_every_steps=1"});
+  std::filesystem::create_directories(config.output().directory() + "/report.html/taken");
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}});
+  EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+  EXPECT_EQ(MetricLines(config).size(), kLastStep + 1);
+  const std::string warning = "report.html: Is a directory; training goes on";
+  const size_t first = outcome.text.find(warning);
+  EXPECT_NE(first, std::string::npos) << outcome.text;
+  EXPECT_EQ(outcome.text.find(warning, first + 1), std::string::npos) << outcome.text;
 }
 
 // Evaluation runs other batches through the same memory: what is told of the step must be of the step.

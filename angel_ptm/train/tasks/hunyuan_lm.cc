@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <numbers>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -66,6 +67,7 @@ class HunyuanLmTask final : public Task {
   }
   std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override;
   std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const override;
+  std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const override;
 
  private:
   const TrainConfig config_;
@@ -128,20 +130,23 @@ std::string HunyuanLmTask::sample_order() const {
                       config_.data().sequence_length(), ", seed ", config_.seed());
 }
 
+std::vector<std::vector<int32_t>> HunyuanLmTask::ExpertLoads(const Graph& training, const Executor& executor) const {
+  std::vector<std::vector<int32_t>> loads;
+  for (const Op& op : training.ops) {
+    if (op.kind != OpKind::kRouter || op.phase != Phase::kForward) continue;
+    executor.ReadOutput(op.outputs[3], loads.emplace_back(static_cast<size_t>(shape_.num_experts)).data());
+  }
+  return loads;
+}
+
 // Fullest expert over the mean, worst layer; 1 is even.
 std::vector<TaskNumber> HunyuanLmTask::StepNumbers(const Graph& training, const Executor& executor) const {
   if (!shape_.is_moe()) return {};
-  std::vector<int32_t> counts(static_cast<size_t>(shape_.num_experts));
   double worst = 1;
-  for (const Op& op : training.ops) {
-    if (op.kind != OpKind::kRouter || op.phase != Phase::kForward) continue;
-    executor.ReadOutput(op.outputs[3], counts.data());
-    double sum = 0, fullest = 0;
-    for (int32_t count : counts) {
-      sum += count;
-      fullest = std::max<double>(fullest, count);
-    }
-    worst = std::max(worst, fullest * static_cast<double>(counts.size()) / sum);
+  for (const std::vector<int32_t>& loads : ExpertLoads(training, executor)) {
+    const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
+    const double fullest = *std::max_element(loads.begin(), loads.end());
+    worst = std::max(worst, fullest * static_cast<double>(loads.size()) / sum);
   }
   return {{"expert_balance", worst, absl::StrFormat("balance %.2f", worst)}};
 }
