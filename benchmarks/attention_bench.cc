@@ -1,10 +1,13 @@
 // Embedding, norms, rotary embedding and attention at the shapes of the quick start, and attention at a larger one.
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "benchmarks/kernel_report.h"
 #include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/attention.h"
@@ -18,8 +21,15 @@ namespace {
 
 constexpr int64_t kT = 1024, kH = 256, kV = 8192;
 
+bool RunsParts() {
+  const std::vector<const CpuIsa*> isas = RunnableCpuIsas();
+  return std::ranges::any_of(isas,
+                             [](const CpuIsa* isa) { return std::string_view(isa->name) == ANGEL_PTM_PARTS_ISA; });
+}
+
 // Attention's small products, by its own register tiles and by the matrix library.
 void BenchTileProducts(Report& report, int64_t d) {
+  if (!RunsParts()) return;
   const Array keys(64 * d), queries(d * 64), scores(64 * 64);
   const double flops = 2.0 * 64 * 64 * static_cast<double>(d);
   const std::string shape = "64x64x" + std::to_string(d);

@@ -16,8 +16,8 @@ int BlasThreadsMax();
 // them; else empty.
 std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512);
 
-// The same of the core that it has chosen and of this machine's processor. It takes an Intel processor newer than itself
-// for a Pentium 4, and its products then run at a fraction of their speed.
+// The same of the core that it has chosen and of this machine's processor. It takes an Intel processor newer than
+// itself for a Pentium 4, and its products then run at a fraction of their speed.
 std::string BetterBlasCore();
 
 // The number behind MAX_THREADS= in what openblas_get_config says; 0 if there is none.
