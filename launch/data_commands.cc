@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/generate.h"
+#include "angel_ptm/train/report/append_file.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
@@ -36,10 +38,33 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   return absl::OkStatus();
 }
 
+namespace {
+
+// A JSON object a line, behind those that are there: what `angel-ptm report` reads as samples.jsonl.
+absl::Status AppendSamples(const std::string& path, int64_t step, const GenerateOptions& options,
+                           const std::vector<GeneratedText>& texts) {
+  using Json = nlohmann::ordered_json;
+  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path));
+  std::string lines;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const Json sample = {{"step", step},
+                         {"prompt", options.prompts[i]},
+                         {"text", texts[i].text},
+                         {"weights", options.weights},
+                         {"temperature", options.temperature},
+                         {"top_k", options.top_k},
+                         {"seed", options.seed}};
+    absl::StrAppend(&lines, sample.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+  }
+  return file.Append(lines);
+}
+
+}  // namespace
+
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
-                                                      "weights", "isa"}}));
+                                                      "weights", "isa", "output"}}));
   const std::string isa = arguments.Get("isa", "");
   if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
   const RunFacts machine = MachineFacts();
@@ -71,10 +96,16 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   }
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   std::vector<GeneratedText> texts;
+  int64_t step = 0;
   RETURN_IF_ERROR(ReadResolved(given, [&](const std::string& checkpoint) -> absl::Status {
+    ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(checkpoint));
     ASSIGN_OR_RETURN(texts, Generate(checkpoint, options));
+    step = reader.manifest().step;
     return absl::OkStatus();
   }));
+  if (arguments.Has("output")) {
+    RETURN_IF_ERROR(AppendSamples(arguments.Get("output", ""), step, options, texts));
+  }
   for (size_t i = 0; i < texts.size(); ++i) {
     std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
   }

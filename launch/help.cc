@@ -57,7 +57,7 @@ constexpr CommandText kCommandTexts[] = {
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
-     "[--weights last|ema] [--isa LEVEL]",
+     "[--weights last|ema] [--isa LEVEL] [--output FILE]",
      "      Continues prompts. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue; may be repeated\n"
@@ -67,7 +67,8 @@ constexpr CommandText kCommandTexts[] = {
      "  --seed N                 the same seed gives the same text (default: 1)\n"
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
-     "                           (default: the best that this machine runs; part of the numerics)\n\n"
+     "                           (default: the best that this machine runs; part of the numerics)\n"
+     "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"export", "--checkpoint DIR --format huggingface --output DIR [--weights last|ema]",

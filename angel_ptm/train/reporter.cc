@@ -21,6 +21,24 @@ namespace {
 
 constexpr char kExpertsFile[] = "experts.jsonl";
 
+// Under the names of progress lines.
+std::vector<std::pair<std::string, double>> ScalarsOf(const StepMetrics& m) {
+  std::vector<std::pair<std::string, double>> scalars = {
+      {"loss", m.loss},         {"grad_norm", m.grad_norm}, {"lr", m.learning_rate}, {"tps", m.tokens_per_second},
+      {"mfu", m.peak_fraction}, {"tflops", m.tflops},       {"seconds", m.seconds}};
+  for (const TierKind tier : kAllTiers) {
+    scalars.emplace_back(absl::StrCat("memory/", Name(tier), "_bytes"),
+                         static_cast<double>(m.tier_bytes[static_cast<int>(tier)]));
+  }
+  for (int lane = 0; lane < kLaneCount; ++lane) {
+    scalars.emplace_back(absl::StrCat("busy/", Name(static_cast<Lane>(lane))), m.busy_seconds[lane]);
+  }
+  for (const TaskNumber& n : m.step_numbers) scalars.emplace_back(n.name, n.value);
+  if (m.validation_loss) scalars.emplace_back("validation_loss", *m.validation_loss);
+  for (const TaskNumber& n : m.validation_numbers) scalars.emplace_back(n.name, n.value);
+  return scalars;
+}
+
 }  // namespace
 
 absl::Status Reporter::Start(int64_t first_step) {
@@ -40,6 +58,7 @@ absl::Status Reporter::Start(int64_t first_step) {
   if (file_) {
     run_.Print(file_->TakeNote());
     Warn(OpenReport(first_step), &warned_of_report_);
+    OpenLogs(first_step);
   }
   PrintStart();
   return absl::OkStatus();
@@ -89,6 +108,20 @@ absl::Status Reporter::OpenReport(int64_t first_step) {
   return absl::OkStatus();
 }
 
+void Reporter::OpenLogs(int64_t first_step) {
+  const OutputConfig& output = run_.config.output();
+  if (output.tensorboard()) {
+    absl::StatusOr<EventFile> events = EventFile::Create(output.directory(), first_step);
+    Warn(events.status(), &warned_of_events_);
+    if (events.ok()) events_.emplace(*std::move(events));
+  }
+  if (output.mllog()) {
+    absl::StatusOr<MlLog> log = MlLog::Open(output.directory());
+    if (log.ok()) mllog_.emplace(*std::move(log));
+    Warn(mllog_ ? mllog_->Start(run_.config, first_step) : log.status(), &warned_of_mllog_);
+  }
+}
+
 void Reporter::Warn(const absl::Status& status, bool* warned) const {
   if (!status.ok() && !*warned) run_.Print(absl::StrCat("warning: ", status.message(), "; training goes on"));
   *warned = *warned || !status.ok();
@@ -108,6 +141,8 @@ void Reporter::ReportStep(const StepMetrics& metrics, const std::string& line) {
     Warn(written, &warned_of_experts_);
     if (report_) report_->AddExpertLine(loads);
   }
+  if (events_) Warn(events_->Append(metrics.step, ScalarsOf(metrics)), &warned_of_events_);
+  if (mllog_) Warn(mllog_->Step(metrics), &warned_of_mllog_);
   if (!report_) return;
   report_->AddLine(line);
   Warn(report_->WriteIfDue(metrics.step), &warned_of_report_);
@@ -161,12 +196,14 @@ void Reporter::PrintLanes(double seconds) {
   run_.Print(text);
 }
 
-void Reporter::Fail(const absl::Status& error) {
+void Reporter::Fail(const absl::Status& error, int64_t steps_done) {
+  if (mllog_) Warn(mllog_->Finish(steps_done, "aborted"), &warned_of_mllog_);
   if (report_) Warn(report_->Finish(absl::StrCat("ended with an error: ", error.message())), &warned_of_report_);
 }
 
-absl::Status Reporter::Finish(double seconds, bool stopped) {
+absl::Status Reporter::Finish(double seconds, bool stopped, int64_t steps_done) {
   PrintLanes(seconds);
+  if (mllog_) Warn(mllog_->Finish(steps_done, stopped ? "aborted" : "success"), &warned_of_mllog_);
   if (report_) {
     Warn(report_->Finish(stopped ? "stopped as asked; --resume goes on" : ""), &warned_of_report_);
   }

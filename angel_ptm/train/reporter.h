@@ -1,6 +1,6 @@
 // What a run tells while it trains: progress lines for people, metrics.jsonl, and report.html with what it needs
-// (run.json, experts.jsonl). Only rank 0 tells anything. Of these only metrics.jsonl is a run's history: what goes
-// wrong with the others is a warning.
+// (run.json, experts.jsonl); TensorBoard's and MLPerf's files if asked for. Only rank 0 tells anything. Of these only
+// metrics.jsonl is a run's history: what goes wrong with the others is a warning.
 #ifndef ANGEL_PTM_TRAIN_REPORTER_H_
 #define ANGEL_PTM_TRAIN_REPORTER_H_
 
@@ -12,6 +12,8 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/metrics.h"
 #include "angel_ptm/train/metrics_file.h"
+#include "angel_ptm/train/report/event_file.h"
+#include "angel_ptm/train/report/mllog.h"
 #include "angel_ptm/train/report/report_writer.h"
 #include "angel_ptm/train/run.h"
 
@@ -36,9 +38,9 @@ class Reporter {
   void Flush();
 
   // The run is over after `seconds`, as asked if `stopped`. An error if lines of it are lost.
-  absl::Status Finish(double seconds, bool stopped);
+  absl::Status Finish(double seconds, bool stopped, int64_t steps_done);
   // The run ends with an error.
-  void Fail(const absl::Status& error);
+  void Fail(const absl::Status& error, int64_t steps_done);
 
  private:
   void PrintStart() const;
@@ -46,6 +48,7 @@ class Reporter {
   std::string ModelText() const;
   std::string LayoutText() const;
   absl::Status OpenReport(int64_t first_step);
+  void OpenLogs(int64_t first_step);
   void ReportStep(const StepMetrics& metrics, const std::string& line);
   // Prints the first error.
   void Warn(const absl::Status& status, bool* warned) const;
@@ -56,7 +59,9 @@ class Reporter {
   int64_t first_step_ = 0;
   std::optional<MetricsFile> file_, experts_;
   std::optional<ReportWriter> report_;
-  bool warned_of_experts_ = false, warned_of_report_ = false;
+  std::optional<EventFile> events_;
+  std::optional<MlLog> mllog_;
+  bool warned_of_experts_ = false, warned_of_report_ = false, warned_of_events_ = false, warned_of_mllog_ = false;
   double matrix_peak_ = 0;                            // FLOP/s of all ranks
   double flops_per_step_ = 0;                         // of all ranks
   double mean_seconds_ = 0;                           // per step, exponentially averaged

@@ -237,7 +237,7 @@ absl::Status Trainer::Loop() {
   const double begin = Seconds();
   while (!LastStep() && !stop_) {
     const absl::Status done = Step();
-    if (!done.ok()) reporter_.Fail(done);
+    if (!done.ok()) reporter_.Fail(done, state_.next_step);
     RETURN_IF_ERROR(done);
   }
   RETURN_IF_ERROR(MaybeWriteTrace());
@@ -245,7 +245,7 @@ absl::Status Trainer::Loop() {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }
   if (state_.skipped_updates > 0) run_.Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
-  return reporter_.Finish(Seconds() - begin, stop_ && !LastStep());
+  return reporter_.Finish(Seconds() - begin, stop_ && !LastStep(), state_.next_step);
 }
 
 }  // namespace

@@ -112,6 +112,8 @@ TEST(Fields, OutsideModelAndDataAreTheDecidedOnes) {
       "output.trace_steps",
       "output.trace_first_step",
       "output.report_every_steps",
+      "output.tensorboard",
+      "output.mllog",
   };
   EXPECT_THAT(knobs, testing::ElementsAreArray(decided));
   EXPECT_LE(knobs.size(), 40u);

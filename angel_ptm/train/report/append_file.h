@@ -1,0 +1,43 @@
+// A file that grows by whole records, for readers beside the run.
+#ifndef ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
+#define ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+// Errors are those of angel_ptm/base/file.h.
+class AppendFile {
+ public:
+  // Goes on behind what is there. Makes the directory if need be.
+  static absl::StatusOr<AppendFile> Open(const std::string& path);
+  AppendFile(AppendFile&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)),
+        bytes_(other.bytes_),
+        path_(std::move(other.path_)),
+        unwritten_(std::move(other.unwritten_)) {}
+  AppendFile& operator=(AppendFile&&) = delete;
+  ~AppendFile();
+
+  // A record that cannot be written is an error, but it is kept and goes out with the next one that can; the file then
+  // ends with the record before.
+  absl::Status Append(std::string_view record);
+  const std::string& path() const { return path_; }
+
+ private:
+  AppendFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
+
+  int fd_;
+  int64_t bytes_;  // of whole records
+  std::string path_;
+  std::string unwritten_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_

@@ -1,0 +1,86 @@
+#include "angel_ptm/train/report/mllog.h"
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+
+namespace angel_ptm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const char* Name(MlEvent event) {
+  switch (event) {
+    case MlEvent::kIntervalStart:
+      return "INTERVAL_START";
+    case MlEvent::kIntervalEnd:
+      return "INTERVAL_END";
+    case MlEvent::kPointInTime:
+      return "POINT_IN_TIME";
+  }
+  return "";
+}
+
+int64_t NowMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+std::string MlLine(MlEvent event, std::string_view key, const Json& value, Json metadata, int64_t time_ms,
+                   std::source_location where) {
+  metadata["file"] = OwnName(where.file_name());
+  metadata["lineno"] = where.line();
+  const Json line = {{"namespace", ""}, {"time_ms", time_ms}, {"event_type", Name(event)},
+                     {"key", key},      {"value", value},     {"metadata", metadata}};
+  return absl::StrCat(":::MLLOG ", line.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+}
+
+absl::StatusOr<MlLog> MlLog::Open(const std::string& directory) {
+  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(directory + "/mllog.txt"));
+  return MlLog(std::move(file));
+}
+
+absl::Status MlLog::Write(MlEvent event, std::string_view key, const Json& value, Json metadata,
+                          std::source_location where) {
+  return file_.Append(MlLine(event, key, value, std::move(metadata), NowMs(), where));
+}
+
+absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
+  const AdamwConfig& adamw = config.optimizer().adamw();
+  samples_per_step_ = config.batch().global_batch_sequences();
+  const std::pair<const char*, Json> hyperparameters[] = {
+      {"seed", config.seed()},
+      {"global_batch_size", samples_per_step_},
+      {"max_sequence_length", config.data().sequence_length()},
+      {"max_steps", config.steps()},
+      {"opt_name", "adamw"},
+      {"opt_base_learning_rate", adamw.learning_rate()},
+      {"opt_adamw_beta_1", adamw.beta1()},
+      {"opt_adamw_beta_2", adamw.beta2()},
+      {"opt_adamw_epsilon", adamw.epsilon()},
+      {"opt_adamw_weight_decay", adamw.weight_decay()},
+      {"opt_gradient_clip_norm", config.optimizer().gradient_clip_norm()},
+      {"opt_learning_rate_warmup_steps", config.optimizer().schedule().warmup_steps()}};
+  for (const auto& [key, value] : hyperparameters) RETURN_IF_ERROR(Write(MlEvent::kPointInTime, key, value));
+  RETURN_IF_ERROR(Write(MlEvent::kIntervalStart, "run_start", nullptr));
+  return Write(MlEvent::kIntervalStart, "block_start", nullptr, {{"samples_count", first_step * samples_per_step_}});
+}
+
+absl::Status MlLog::Step(const StepMetrics& metrics) {
+  if (!metrics.validation_loss) return absl::OkStatus();
+  const Json about = {{"samples_count", (metrics.step + 1) * samples_per_step_}};
+  RETURN_IF_ERROR(Write(MlEvent::kIntervalEnd, "block_stop", nullptr, about));
+  RETURN_IF_ERROR(Write(MlEvent::kPointInTime, "eval_accuracy", *metrics.validation_loss, about));
+  return Write(MlEvent::kIntervalStart, "block_start", nullptr, about);
+}
+
+absl::Status MlLog::Finish(int64_t steps_done, std::string_view status) {
+  const Json samples = steps_done * samples_per_step_;
+  RETURN_IF_ERROR(Write(MlEvent::kIntervalEnd, "block_stop", nullptr, {{"samples_count", samples}}));
+  return Write(MlEvent::kIntervalEnd, "run_stop", nullptr, {{"samples_count", samples}, {"status", status}});
+}
+
+}  // namespace angel_ptm
