@@ -186,6 +186,33 @@ TEST_P(ResumeParityTest, ContinuesOnAnotherNumberOfRanks) {
   }
 }
 
+// A checkpoint has the fp32 parameters of a bf16 run: the other type goes on from them, and back. Within what roundings
+// to 8 bits make of the loss.
+TEST_P(ResumeParityTest, GoesOnInAnotherType) {
+  for (const bool to_bf16 : {true, false}) {
+    const std::string name = absl::StrCat("type", to_bf16);
+    const TrainConfig bf16 = Config(name, {"numerics.compute=BF16"}), fp32 = Config(name);
+    RunInTwo(to_bf16 ? fp32 : bf16, kWorld, to_bf16 ? bf16 : fp32, kWorld);
+    const std::vector<double> losses = Losses(fp32);
+    ASSERT_EQ(losses.size(), losses_.size());
+    for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i] / losses_[i], 1, 2e-2) << "step " << i;
+    EXPECT_NE(losses, losses_);
+  }
+}
+
+// Law 1 in bf16 through the whole trainer.
+TEST_P(ResumeParityTest, ContinuesBitForBitInBf16) {
+  const std::string bf16 = "numerics.compute=BF16";
+  const TrainConfig straight = Config("bf16", {bf16, "sharding.zero_stage=1"});
+  Run({.configs = {straight}, .world_size = kWorld});
+  const TrainConfig before = Config("bf16 in two", {bf16, "sharding.zero_stage=3"});
+  TrainConfig after = Config("bf16 in two", {bf16, "sharding.zero_stage=0", "memory.page_bytes=4096"});
+  after.mutable_memory()->set_device_bytes(UnconstrainedDeviceBytes(after, kWorld) * 60 / 100);
+  RunInTwo(before, kWorld, after, kWorld);
+  EXPECT_EQ(MetricLines(after), MetricLines(straight));
+  EXPECT_EQ(State(after), State(straight));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, ResumeParityTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "Moe" : "Dense"; });
 

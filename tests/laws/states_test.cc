@@ -9,6 +9,7 @@
 #include "optim/adamw.h"
 #include "optim/ema.h"
 #include "tests/laws/tiny_run.h"
+#include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
 namespace {
@@ -105,6 +106,27 @@ TEST(FrozenTest, InBf16SameBitsWhereverItRests) {
   TinyRun run = Frozen();
   run.compute = DType::kBFloat16;
   ExpectSameBits(run);
+}
+
+// What is saved of frozen bf16 parameters, which have no master copy, reads back as it was.
+TEST(FrozenTest, InBf16ResumesWithTheSameBits) {
+  const TemporaryFolder folder;
+  TinyRun run = Frozen();
+  run.compute = DType::kBFloat16;
+  const auto straight = TrainLocally(run, 2);
+  TinyRun first = run;
+  first.zero_stage = 3;
+  first.steps = 1;
+  first.save_directory = folder.path();
+  const auto before = TrainLocally(first, 2);
+  ASSERT_TRUE(straight.ok() && before.ok()) << straight.status() << before.status();
+  run.load_checkpoint = before->checkpoint;
+  run.first_step = 1;
+  auto after = TrainLocally(run, 2);
+  ASSERT_TRUE(after.ok()) << after.status();
+  after->losses.insert(after->losses.begin(), before->losses.begin(), before->losses.end());
+  after->norms.insert(after->norms.begin(), before->norms.begin(), before->norms.end());
+  EXPECT_EQ(after->Difference(*straight), "");
 }
 
 TEST(FrozenTest, OnlyTheOthersLearn) {
