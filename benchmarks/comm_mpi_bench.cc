@@ -130,7 +130,7 @@ struct Verbs {
     MPI_Alltoall(memory.send.get(), count(), MPI_BYTE, memory.scratch.get(), count(), MPI_BYTE, MPI_COMM_WORLD);
     std::vector<const std::byte*> arrived;
     for (int r = 0; r < size; ++r) arrived.push_back(memory.scratch.get() + r * n);
-    OrderedSum(Floats(First(memory.result, n)).data(), arrived, n / 4, false);
+    OrderedSum(Floats(First(memory.result, n)).data(), arrived, DType::kFloat32, n / 4, false);
   }
   void AllReduceOfMpi(bool in_place) const {
     MPI_Allreduce(in_place ? MPI_IN_PLACE : memory.send.get(), memory.result.get(), static_cast<int>(all() / 4),

@@ -11,36 +11,37 @@ namespace {
 constexpr int64_t kLine = 64;
 
 // Elements of one rank in one round.
-int64_t PieceElements(int64_t n, int size) {
+int64_t PieceElements(int64_t n, int size, int64_t element) {
   const int64_t share = std::max(kLine, kReduceScratchBytesMax / size / kLine * kLine);
-  const int64_t slice_bytes = (n * int64_t{sizeof(float)} + kLine - 1) / kLine * kLine;
-  return std::min({slice_bytes, share, kReducePieceBytesMax}) / int64_t{sizeof(float)};
+  const int64_t slice_bytes = (n * element + kLine - 1) / kLine * kLine;
+  return std::min({slice_bytes, share, kReducePieceBytesMax}) / element;
 }
 
 }  // namespace
 
-int64_t ReduceScratchBytes(int64_t n, int size) {
-  return size == 1 ? 0 : size * PieceElements(n, size) * int64_t{sizeof(float)};
+int64_t ReduceScratchBytes(int64_t n, int size, DType type) {
+  return size == 1 ? 0 : size * PieceElements(n, size, SizeOf(type)) * SizeOf(type);
 }
 
-absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, std::span<const float> src,
-                                  bool accumulate, std::span<std::byte> scratch, CallTag tag) {
+absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, const Addends& src, bool accumulate,
+                                  std::span<std::byte> scratch, CallTag tag) {
   const int size = communicator.size();
-  const int64_t n = static_cast<int64_t>(dst.size());
-  APTM_CHECK(static_cast<int64_t>(src.size()) == n * size, "reduce-scatter: src has ", src.size(), " floats, dst ", n);
-  APTM_CHECK(static_cast<int64_t>(scratch.size()) >= ReduceScratchBytes(n, size), "reduce-scatter: ", scratch.size(),
+  const int64_t n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type), bytes = n * element;
+  const int64_t scratch_bytes = ReduceScratchBytes(n, size, src.type);
+  APTM_CHECK(static_cast<int64_t>(src.data.size()) == bytes * size, "reduce-scatter: src has ", src.data.size(),
+             " bytes, dst ", n, " elements");
+  APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduce-scatter: ", scratch.size(),
              " bytes of scratch");
   if (size == 1) {
-    const std::byte* const addend = reinterpret_cast<const std::byte*>(src.data());
-    OrderedSum(dst.data(), {&addend, 1}, n, accumulate);
+    const std::byte* const addend = src.data.data();
+    OrderedSum(dst.data(), {&addend, 1}, src.type, n, accumulate);
     return absl::OkStatus();
   }
-  const int64_t bytes = n * int64_t{sizeof(float)};
   const auto add = [&](int64_t begin, int64_t piece_bytes, std::span<const std::byte* const> addends) {
-    OrderedSum(dst.data() + begin / int64_t{sizeof(float)}, addends, piece_bytes / int64_t{sizeof(float)}, accumulate);
+    OrderedSum(dst.data() + begin / element, addends, src.type, piece_bytes / element, accumulate);
   };
-  return communicator.ReadBlocks({reinterpret_cast<const std::byte*>(src.data()), bytes, bytes},
-                                 scratch.first(static_cast<size_t>(ReduceScratchBytes(n, size))), add, tag);
+  return communicator.ReadBlocks({src.data.data(), bytes, bytes}, scratch.first(static_cast<size_t>(scratch_bytes)),
+                                 add, tag);
 }
 
 }  // namespace angel_ptm

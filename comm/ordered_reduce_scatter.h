@@ -4,10 +4,12 @@
 #ifndef ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 #define ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "comm/communicator.h"
 
@@ -18,15 +20,25 @@ namespace angel_ptm {
 constexpr int64_t kReducePieceBytesMax = int64_t{4} << 20;
 constexpr int64_t kReduceScratchBytesMax = int64_t{64} << 20;
 
-// The scratch OrderedReduceScatter needs for n elements per rank in a world of `size` ranks.
-int64_t ReduceScratchBytes(int64_t n, int size);
+// The scratch OrderedReduceScatter needs for n elements of `type` per rank in a world of `size` ranks.
+int64_t ReduceScratchBytes(int64_t n, int size, DType type = DType::kFloat32);
 
-// dst[i] (+)= sum over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.size(); src.size() == size*n. With
-// accumulate the ordered sum is formed first and then added to dst once. dst may be this rank's part of src; otherwise
-// no overlap. scratch: at least ReduceScratchBytes(n, size)
-// bytes, 64-byte aligned. Collective; the errors are the communicator's.
-absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, std::span<const float> src,
-                                  bool accumulate, std::span<std::byte> scratch, CallTag tag);
+// What is reduced: fp32 or bf16.
+struct Addends {
+  template <std::convertible_to<std::span<const float>> Floats>
+  Addends(const Floats& x) : data(std::as_bytes(std::span<const float>(x))) {}
+  Addends(std::span<const std::byte> bytes, DType of) : data(bytes), type(of) {}
+
+  std::span<const std::byte> data;
+  DType type = DType::kFloat32;
+};
+
+// dst[i] (+)= sum in fp32 over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.size(); src has size*n
+// elements. With accumulate the ordered sum is formed first and then added to dst once. dst may be this rank's part of
+// an fp32 src; otherwise no overlap. scratch: at least ReduceScratchBytes(n, size, src.type) bytes, 64-byte aligned.
+// Collective; the errors are the communicator's.
+absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, const Addends& src, bool accumulate,
+                                  std::span<std::byte> scratch, CallTag tag);
 
 }  // namespace angel_ptm
 

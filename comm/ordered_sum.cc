@@ -1,7 +1,8 @@
 #include "comm/ordered_sum.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "angel_ptm/base/bfloat16.h"
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -21,18 +22,21 @@ constexpr int64_t kBlock = 1024;
 // A result that outgrows the core's cache is written past it, without first being read into it: a third less traffic.
 constexpr int64_t kStreamedBytes = int64_t{1} << 20;
 
-APTM_PART_OF_SUM const float* Floats(const std::byte* p) { return reinterpret_cast<const float*>(p); }
+APTM_PART_OF_SUM float At(const float* x, int64_t i) { return x[i]; }
+APTM_PART_OF_SUM float At(const BFloat16* x, int64_t i) { return ToFloat(x[i]); }
 
 // out = a + b. out may be a or b.
-APTM_PART_OF_SUM void Add(float* out, const float* a, const float* b, int64_t n) {
+template <typename A, typename B>
+APTM_PART_OF_SUM void Add(float* out, const A* a, const B* b, int64_t n) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) out[i] = a[i] + b[i];
+  for (int64_t i = 0; i < n; ++i) out[i] = At(a, i) + At(b, i);
 }
 
 // out += a + b.
-APTM_PART_OF_SUM void AddSum(float* out, const float* a, const float* b, int64_t n) {
+template <typename A, typename B>
+APTM_PART_OF_SUM void AddSum(float* out, const A* a, const B* b, int64_t n) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) out[i] += a[i] + b[i];
+  for (int64_t i = 0; i < n; ++i) out[i] += At(a, i) + At(b, i);
 }
 
 // As Add, past the cache; out is 16-byte aligned.
@@ -45,46 +49,66 @@ APTM_PART_OF_SUM void AddStreamed(float* out, const float* a, const float* b, in
   Add(out, a, b, n);
 #endif
 }
+template <typename A>
+APTM_PART_OF_SUM void AddStreamed(float* out, const A* a, const BFloat16* b, int64_t n) {
+  Add(out, a, b, n);
+}
+
+// The last addition of a block: `before` is the sum of all addends but the last.
+template <typename A, typename B>
+APTM_PART_OF_SUM void Finish(float* out, const A* before, const B* last, int64_t n, bool accumulate, bool streamed) {
+  if (accumulate) {
+    AddSum(out, before, last, n);
+  } else if (streamed) {
+    AddStreamed(out, before, last, n);
+  } else {
+    Add(out, before, last, n);
+  }
+}
 
 // Of at least two ranks.
+template <typename T>
 APTM_PART_OF_SUM void SumBlocks(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
+  const auto addend = [&](size_t r, int64_t begin) { return reinterpret_cast<const T*>(x[r]) + begin; };
   const size_t ranks = x.size();
   const bool streamed = n * int64_t{sizeof(float)} >= kStreamedBytes && reinterpret_cast<uintptr_t>(dst) % 16 == 0;
   alignas(64) float partial[kBlock];
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t m = std::min(kBlock, n - begin);
-    const float* before = Floats(x[0]) + begin;  // the sum of all but the last
-    for (size_t r = 1; r + 1 < ranks; ++r) {
-      Add(partial, before, Floats(x[r]) + begin, m);
-      before = partial;
+    if (ranks == 2) {
+      Finish(dst + begin, addend(0, begin), addend(1, begin), m, accumulate, streamed);
+      continue;
     }
-    const float* const last = Floats(x[ranks - 1]) + begin;
-    if (accumulate) {
-      AddSum(dst + begin, before, last, m);
-    } else if (streamed) {
-      AddStreamed(dst + begin, before, last, m);
-    } else {
-      Add(dst + begin, before, last, m);
-    }
+    Add(partial, addend(0, begin), addend(1, begin), m);
+    for (size_t r = 2; r + 1 < ranks; ++r) Add(partial, partial, addend(r, begin), m);
+    Finish(dst + begin, partial, addend(ranks - 1, begin), m, accumulate, streamed);
   }
 #ifdef __SSE2__
   if (streamed) _mm_sfence();  // before anyone is told that the result is there
 #endif
 }
 
-using Sum = void (*)(float*, std::span<const std::byte* const>, int64_t, bool);
+APTM_PART_OF_SUM void SumOf(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
+  if (type == DType::kBFloat16) {
+    SumBlocks<BFloat16>(dst, x, n, accumulate);
+  } else {
+    SumBlocks<float>(dst, x, n, accumulate);
+  }
+}
 
-void SumPortably(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
-  SumBlocks(dst, x, n, accumulate);
+using Sum = void (*)(float*, std::span<const std::byte* const>, DType, int64_t, bool);
+
+void SumPortably(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
+  SumOf(dst, x, type, n, accumulate);
 }
 #if defined(__x86_64__)
 APTM_SUM_FOR("avx2")
-void SumWithAvx2(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
-  SumBlocks(dst, x, n, accumulate);
+void SumWithAvx2(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
+  SumOf(dst, x, type, n, accumulate);
 }
 APTM_SUM_FOR("avx512f")
-void SumWithAvx512(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
-  SumBlocks(dst, x, n, accumulate);
+void SumWithAvx512(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
+  SumOf(dst, x, type, n, accumulate);
 }
 #endif
 
@@ -96,16 +120,22 @@ Sum WidestSum() {
   return &SumPortably;
 }
 
+// Of one rank.
+template <typename T>
+void SumOfOne(float* dst, const T* only, int64_t n, bool accumulate) {
+  if (accumulate) {
+    for (int64_t i = 0; i < n; ++i) dst[i] += At(only, i);
+  } else if (static_cast<const void*>(dst) != only) {
+    for (int64_t i = 0; i < n; ++i) dst[i] = At(only, i);
+  }
+}
+
 }  // namespace
 
-void OrderedSum(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
-  if (x.size() > 1) return WidestSum()(dst, x, n, accumulate);
-  const float* const only = Floats(x[0]);
-  if (accumulate) {
-    for (int64_t i = 0; i < n; ++i) dst[i] += only[i];
-  } else if (dst != only) {
-    std::memcpy(dst, only, static_cast<size_t>(n) * sizeof(float));
-  }
+void OrderedSum(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
+  if (x.size() > 1) return WidestSum()(dst, x, type, n, accumulate);
+  if (type == DType::kBFloat16) return SumOfOne(dst, reinterpret_cast<const BFloat16*>(x[0]), n, accumulate);
+  SumOfOne(dst, reinterpret_cast<const float*>(x[0]), n, accumulate);
 }
 
 }  // namespace angel_ptm

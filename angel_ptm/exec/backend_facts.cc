@@ -25,8 +25,8 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
     facts.op_workspace_bytes.push_back(call->WorkspaceBytes(kernels, options));
   }
   for (const Unit& unit : graph.units()) {
-    facts.reduce_scratch_bytes.push_back(
-        ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements, world_size));
+    facts.reduce_scratch_bytes.push_back(ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements,
+                                                            world_size, graph.table->compute_type()));
   }
   return facts;
 }

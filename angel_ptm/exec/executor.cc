@@ -312,14 +312,15 @@ void LaneExecutor::AddLoss(const Segment& segment, const Step& step) {
 }
 
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
-  const std::span<float> gradient = Floats(Bytes(segment, step.src));
+  const std::span<std::byte> gradient = Bytes(segment, step.src);
+  const DType type = graph_.table->compute_type();
   // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
   for (const ElementSpan& gap : gaps_[step.unit]) {
-    std::memset(gradient.data() + gap.begin, 0, static_cast<size_t>(gap.end - gap.begin) * 4);
+    std::ranges::fill(gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type)), std::byte{0});
   }
   const std::span<float> own = Floats(Bytes(segment, step.dst));
-  RETURN_IF_ERROR(OrderedReduceScatter(*machine_.communicator, own, gradient, /*accumulate=*/!micro_batch_.first,
-                                       Bytes(segment, step.scratch), Tag(index)));
+  RETURN_IF_ERROR(OrderedReduceScatter(*machine_.communicator, own, {gradient, type},
+                                       /*accumulate=*/!micro_batch_.first, Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return absl::OkStatus();
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   FixedPointSum* const squares = &block_.SumsOf(StepOf(step)).squares;

@@ -41,7 +41,7 @@ struct OpView {
   const Op& op;
 
   const OpAttrs& attrs() const { return op.attrs; }
-  // Of activations and parameters; statistics of rows and gradients of parameters are fp32.
+  // Of activations, parameters and their gradients; statistics of rows are fp32.
   DType type() const { return graph.table->compute_type(); }
   // Bytes of so many elements of that type.
   double Bytes(double elements) const { return static_cast<double>(SizeOf(type())) * elements; }

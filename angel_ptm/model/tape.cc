@@ -50,8 +50,7 @@ TensorId Tape::LossWeight() const {
 
 TensorId Tape::New(const char* prefix, TensorId t) {
   const Tensor& like = graph().tensors[t];
-  const DType dtype = parameter_[t] != kNone ? DType::kFloat32 : like.dtype;
-  return builder_.AddTensor({.name = absl::StrCat(prefix, like.name), .shape = like.shape, .dtype = dtype});
+  return builder_.AddTensor({.name = absl::StrCat(prefix, like.name), .shape = like.shape, .dtype = like.dtype});
 }
 
 TensorId Tape::NewGradient(TensorId t) {
@@ -64,7 +63,7 @@ TensorId Tape::NewParameterGradient(TensorId t) {
   const Tensor& value = graph().tensors[t];
   return builder_.AddTensor({.name = absl::StrCat("d ", value.name),
                              .shape = value.shape,
-                             .dtype = DType::kFloat32,
+                             .dtype = value.dtype,
                              .tensor_class = TensorClass::kGradient,
                              .unit = value.unit,
                              .unit_offset = value.unit_offset});

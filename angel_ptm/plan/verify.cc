@@ -39,6 +39,10 @@ StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   return extent;
 }
 
+int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit) {
+  return layout.slices[unit].slice_elements * layout.world_size * SizeOf(graph.table->compute_type());
+}
+
 std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
   std::vector<MemoryAccess> accesses;
   const auto add = [&](const Place& place, bool writes) {
@@ -130,7 +134,8 @@ absl::Status CheckCollectives(const Subject& subject) {
     if (gather) ++gathers[{step.unit, step.state, step.in_update}];
     if (!gather) ++reduces[step.unit];
     const int64_t bytes = gather ? step.dst.bytes : step.src.bytes;
-    const int64_t want = ExtentOf(layout, step.unit, step.state).whole_bytes;
+    const int64_t want =
+        gather ? ExtentOf(layout, step.unit, step.state).whole_bytes : GradientBytes(graph, layout, step.unit);
     if (bytes != want) return subject.StepError(i, "exchanges ", bytes, " bytes, the padded vector has ", want);
   }
   const std::vector<int> parameter_gathers = MicroStepGathers(graph);

@@ -39,6 +39,8 @@ struct StateExtent {
   bool stored_whole() const { return stored_bytes == whole_bytes; }
 };
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state);
+// Of a unit's micro-batch gradient, padding included.
+int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit);
 
 // One memory access of a step. Operands that are read and written count as written. Of places in own slices
 // (Place::own) the checks know no more than that they lie somewhere in their vector: what is proved holds for all

@@ -152,9 +152,8 @@ absl::Status Replay::Reduce() {
   if (step().state != kGradientState) return Error("reduces ", NameOf(step().state));
   if (reduced_[unit]) return Error("a second time");
   reduced_[unit] = true;
-  const StateExtent extent = ExtentOfStep();
-  if (step().src.bytes != extent.whole_bytes) {
-    return Error("reduces ", step().src.bytes, " bytes of ", extent.whole_bytes);
+  if (const int64_t whole = GradientBytes(graph_, layout_, unit); step().src.bytes != whole) {
+    return Error("reduces ", step().src.bytes, " bytes of ", whole);
   }
   for (int32_t p : graph_.units()[unit].parameters) {
     const TensorId t = graph_.gradient_tensors[p];

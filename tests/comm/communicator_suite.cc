@@ -10,6 +10,7 @@
 #include <numeric>
 #include <thread>
 
+#include "angel_ptm/base/bfloat16.h"
 #include "comm/ordered_reduce_scatter.h"
 #include "tests/comm/world_under_test.h"
 
@@ -115,6 +116,26 @@ TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderBitForBit) {
           ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(wanted))
               << "n " << n << " i " << i << " accumulate " << accumulate;
         }
+      }
+    }
+  });
+}
+
+TEST_P(CommunicatorTest, ReduceScatterOfBf16AddsInFp32) {
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    for (const int64_t n : {int64_t{1}, int64_t{1000}, kPieceFloats + 17}) {
+      const auto value = [&](int rank, int64_t i) { return ToBFloat16(FloatOf(rank, i)); };
+      std::vector<BFloat16> src(static_cast<size_t>(n * comm.size()));
+      for (size_t i = 0; i < src.size(); ++i) src[i] = value(comm.rank(), static_cast<int64_t>(i));
+      std::vector<float> dst(static_cast<size_t>(n));
+      AlignedScratch scratch(ReduceScratchBytes(n, comm.size(), DType::kBFloat16));
+      const absl::Status status = OrderedReduceScatter(comm, dst, {std::as_bytes(std::span(src)), DType::kBFloat16},
+                                                       /*accumulate=*/false, scratch.span(), {"reduce bf16 test", n});
+      ASSERT_TRUE(status.ok()) << status;
+      for (int64_t i = 0; i < n; ++i) {
+        float s = ToFloat(value(0, comm.rank() * n + i));
+        for (int r = 1; r < comm.size(); ++r) s += ToFloat(value(r, comm.rank() * n + i));
+        ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(s)) << n << " " << i;
       }
     }
   });

@@ -67,9 +67,9 @@ TEST_P(LargeTest, ReduceScatterOfMoreThanTwoToTheThirtyOneBytes) {
       src[static_cast<size_t>(i)] = static_cast<float>((i + comm.rank()) % 1000003);
     const std::unique_ptr<float[]> dst(new float[static_cast<size_t>(n)]);
     std::vector<std::byte> scratch(static_cast<size_t>(ReduceScratchBytes(n, comm.size())));
-    const absl::Status status =
-        OrderedReduceScatter(comm, {dst.get(), static_cast<size_t>(n)},
-                             {src.get(), static_cast<size_t>(n * comm.size())}, false, scratch, {"large reduction"});
+    const absl::Status status = OrderedReduceScatter(
+        comm, {dst.get(), static_cast<size_t>(n)},
+        std::span<const float>(src.get(), static_cast<size_t>(n * comm.size())), false, scratch, {"large reduction"});
     ASSERT_TRUE(status.ok()) << status;
     int64_t wrong = 0;
     for (int64_t i = 0; i < n; ++i) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "angel_ptm/base/bfloat16.h"
 namespace angel_ptm {
 namespace {
 
@@ -26,7 +27,7 @@ void Check(int ranks, int64_t n, int64_t offset, bool accumulate, int in_place_o
   std::vector<float> apart(static_cast<size_t>(offset + n + 1), -1);
   std::vector<float>& result = in_place_of < 0 ? apart : x[in_place_of];
   const std::vector<float> before = result;
-  OrderedSum(result.data() + offset, addends, n, accumulate);
+  OrderedSum(result.data() + offset, addends, DType::kFloat32, n, accumulate);
   for (int64_t i = 0; i < n; ++i) {
     float s = Value(0, i);
     for (int r = 1; r < ranks; ++r) s += Value(r, i);
@@ -46,6 +47,29 @@ TEST(OrderedSumTest, IsThePlainLoopsBitForBit) {
           for (int in_place_of = -1; in_place_of < ranks; ++in_place_of) {
             Check(ranks, n, offset, accumulate, in_place_of);
           }
+        }
+      }
+    }
+  }
+}
+
+TEST(OrderedSumTest, Bf16IsSummedAsTheFp32ValuesItIs) {
+  for (const int ranks : {1, 2, 3, 5}) {
+    for (const int64_t n : {0, 1, 1023, 5000, 300001}) {
+      for (const bool accumulate : {false, true}) {
+        std::vector<std::vector<BFloat16>> x(static_cast<size_t>(ranks), std::vector<BFloat16>(static_cast<size_t>(n)));
+        std::vector<const std::byte*> addends;
+        for (int r = 0; r < ranks; ++r) {
+          for (int64_t i = 0; i < n; ++i) x[r][i] = ToBFloat16(Value(r, i));
+          addends.push_back(reinterpret_cast<const std::byte*>(x[r].data()));
+        }
+        std::vector<float> result(static_cast<size_t>(n), 0.75f);
+        OrderedSum(result.data(), addends, DType::kBFloat16, n, accumulate);
+        for (int64_t i = 0; i < n; ++i) {
+          float s = ToFloat(x[0][i]);
+          for (int r = 1; r < ranks; ++r) s += ToFloat(x[r][i]);
+          if (accumulate) s = 0.75f + s;
+          ASSERT_EQ(std::bit_cast<uint32_t>(result[i]), std::bit_cast<uint32_t>(s)) << ranks << " addends, at " << i;
         }
       }
     }

@@ -41,7 +41,7 @@ int64_t CountOf(const Graph& graph, OpKind kind) {
   return std::count_if(graph.ops.begin(), graph.ops.end(), [&](const Op& op) { return op.kind == kind; });
 }
 
-TEST(ComputeType, ActivationsAreBf16AndStatisticsAndGradientsOfWeightsFp32) {
+TEST(ComputeType, ActivationsAndGradientsAreBf16AndStatisticsFp32) {
   const Graph graph = Training();
   const auto type = [&](std::string_view name) { return graph.tensor(graph.FindTensor(name)).dtype; };
   for (const char* name : {"embedding.y", "layers.0.self_attn.qkv.c", "layers.0.self_attn.qk.q",
@@ -55,7 +55,7 @@ TEST(ComputeType, ActivationsAreBf16AndStatisticsAndGradientsOfWeightsFp32) {
     EXPECT_EQ(type(name), DType::kFloat32) << name;
   }
   for (const TensorId t : graph.parameter_tensors) EXPECT_EQ(graph.tensor(t).dtype, DType::kBFloat16);
-  for (const TensorId t : graph.gradient_tensors) EXPECT_EQ(graph.tensor(t).dtype, DType::kFloat32);
+  for (const TensorId t : graph.gradient_tensors) EXPECT_EQ(graph.tensor(t).dtype, DType::kBFloat16);
 }
 
 TEST(ComputeType, TheMasterCopyIsWhatIsUpdatedAndAveraged) {

@@ -20,7 +20,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(1, sum);
   v.Fits(3, {sum[0]});
   v.Fits(4, {sum[1]});
-  return {{"dx", sum, v.type()}, {"dweight", v.In(4)}};
+  return {{"dx", sum, v.type()}, {"dweight", v.In(4), v.type()}};
 }
 
 // sum = x + delta; y = norm(sum). The gradient of the sum so far goes through the gradient op, which adds to it; x and

@@ -14,7 +14,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
 std::vector<OutputSpec> GradShapes(const OpView& v) {
   const Shape& dy = v.OfRank(0, 2);
   v.Fits(1, {dy[0]});
-  return {{"dtable", {v.attrs().rows, dy[1]}}};
+  return {{"dtable", {v.attrs().rows, dy[1]}, v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {
@@ -28,9 +28,9 @@ double Bytes(const OpView& v) { return 2 * v.Bytes(static_cast<double>(v.Out(0).
 
 // Clears the table unless it adds, then adds a row per token.
 double GradBytes(const OpView& v) {
-  const double table = v.attrs().accumulate_dw ? 0 : 4.0 * static_cast<double>(v.Out(0).elements());
+  const double table = v.attrs().accumulate_dw ? 0 : v.Bytes(static_cast<double>(v.Out(0).elements()));
   const double rows = static_cast<double>(v.In(0).elements());
-  return table + v.Bytes(rows) + 8 * rows;
+  return table + v.Bytes(3 * rows);
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

@@ -22,7 +22,7 @@ std::vector<OutputSpec> GradWeightShapes(const OpView& v) {
   v.Want(x[0] == dy[0], 1);
   v.OfRank(2, 1);
   v.Fits(3, {1});
-  return {{"dw", {v.attrs().experts, dy[1], x[1]}}};
+  return {{"dw", {v.attrs().experts, dy[1], x[1]}, v.type()}};
 }
 
 // As Matmul's, expert by expert.
@@ -49,7 +49,8 @@ double RowsBytes(const OpView& v, int64_t n) {
 }
 double Bytes(const OpView& v) { return RowsBytes(v, v.Out(0)[1]) + v.Bytes(static_cast<double>(v.In(1).elements())); }
 double GradWeightBytes(const OpView& v) {
-  return RowsBytes(v, v.In(1)[1]) + (v.attrs().accumulate_dw ? 8.0 : 4.0) * static_cast<double>(v.Out(0).elements());
+  const double weights = static_cast<double>(v.Out(0).elements());
+  return RowsBytes(v, v.In(1)[1]) + v.Bytes(v.attrs().accumulate_dw ? 2 * weights : weights);
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

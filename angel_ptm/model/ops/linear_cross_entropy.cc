@@ -11,7 +11,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape &x = v.OfRank(0, 2), &weight = v.OfRank(1, 2);
   v.Want(weight[1] == x[1], 1);
   v.Fits(2, {x[0]});
-  return {{"token_loss", {x[0]}}, {"", x, v.type()}, {"", weight}};
+  return {{"token_loss", {x[0]}}, {"", x, v.type()}, {"", weight, v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) { tape.AttachToLoss({kNone, op.inputs[0], op.inputs[1]}); }
@@ -29,7 +29,7 @@ double Bytes(const OpView& v) {
   const double x = static_cast<double>(v.In(0).elements()), logits = static_cast<double>(t * v.In(1)[0]);
   double bytes = v.Bytes(chunks * weight + x) + 4 * 2 * logits;
   if (v.op.outputs[1] != kNone) bytes += v.Bytes(chunks * weight + x + 2 * logits);
-  if (v.op.outputs[2] != kNone) bytes += 4 * 2 * chunks * weight + v.Bytes(x + logits);
+  if (v.op.outputs[2] != kNone) bytes += v.Bytes(2 * chunks * weight + x + logits);
   return bytes;
 }
 

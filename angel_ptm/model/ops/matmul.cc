@@ -19,7 +19,7 @@ void Backward(Tape& tape, const Op& op) {
   APTM_CHECK(!op.attrs.trans_a && op.attrs.trans_b, "only x W^T is differentiated");
   const TensorId x = op.inputs[0], weight = op.inputs[1], dc = tape.GradientOf(op.outputs[0]);
   tape.Append(OpKind::kMatmul, {x}, {dc, weight});
-  tape.Append(OpKind::kMatmul, {weight}, {dc, x}, {.trans_a = true, .fp32_result = true});
+  tape.Append(OpKind::kMatmul, {weight}, {dc, x}, {.trans_a = true});
 }
 
 double Flops(const OpView& v) {

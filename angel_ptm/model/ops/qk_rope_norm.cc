@@ -30,7 +30,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(5, {t, a.head_dim / 2, 2});
   v.Fits(6, {a.head_dim});
   v.Fits(7, {a.head_dim});
-  return {{"dqkv", v.In(2), v.type()}, {"dq_weight", v.In(6)}, {"dk_weight", v.In(7)}};
+  return {{"dqkv", v.In(2), v.type()}, {"dq_weight", v.In(6), v.type()}, {"dk_weight", v.In(7), v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {

@@ -22,7 +22,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   v.Fits(5, {e, x[1]});
   v.Fits(6, {e});
   v.Fits(7, {1});
-  return {{"dx", x, v.type()}, {"dgate", v.In(5)}};
+  return {{"dx", x, v.type()}, {"dgate", v.In(5), v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) {
