@@ -8,6 +8,10 @@ set(isa_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 set(isa_flags_avx512_bf16 ${isa_flags_avx512} -mavx512bf16)
 set(isa_flags_amx ${isa_flags_avx512_bf16} -mamx-tile -mamx-bf16)
 
+# What joins a level's objects: with clang CMake's own linker may be lld, which does not dissolve groups.
+find_program(ANGEL_PTM_JOINING_LINKER NAMES ld.bfd ${CMAKE_LINKER} REQUIRED)
+mark_as_advanced(ANGEL_PTM_JOINING_LINKER)
+
 set(isas portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   # Instrumented kernels are slow to build and alike: two levels have every line between them but AMX's.
@@ -43,7 +47,7 @@ function(angel_ptm_cpu_isa_object isa variable)
   set(script ${CMAKE_SOURCE_DIR}/cmake/cpu_isa_sections.ld)
   add_custom_command(
     OUTPUT ${output}
-    COMMAND ${CMAKE_LINKER} -r --force-group-allocation -T ${script} -o ${merged} $<TARGET_OBJECTS:${objects}>
+    COMMAND ${ANGEL_PTM_JOINING_LINKER} -r --force-group-allocation -T ${script} -o ${merged} $<TARGET_OBJECTS:${objects}>
     COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=_ZN9angel_ptm${length}${entry}Ev ${merged} ${output}
     COMMAND ${CMAKE_COMMAND} -E rm ${merged}
     DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> ${script}
