@@ -19,6 +19,8 @@ namespace angel_ptm {
 namespace {
 
 using Words = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
+// Of an operand, whose rows start at any element.
+using OperandWords = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(2), may_alias));
 using Halves = uint16_t __attribute__((vector_size(kWordLanes * 2), aligned(2), may_alias));
 
 constexpr int64_t kStepDepth = kPairWidth * kWordLanes;  // elements of k in one vector of words
@@ -30,7 +32,7 @@ Words Extend(const BFloat16* p) { return __builtin_convertvector(*reinterpret_ca
 
 // The words of one line over kStepDepth of k.
 Words LoadAlong(const BFloat16* p) {
-  if constexpr (kPairWidth == 2) return *reinterpret_cast<const Words*>(p);
+  if constexpr (kPairWidth == 2) return *reinterpret_cast<const OperandWords*>(p);
   return Extend(p) << 16;
 }
 
