@@ -7,10 +7,6 @@
 
 #if defined(__AMX_BF16__)
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include "angel_ptm/base/check.h"
 #elif defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
@@ -135,17 +131,10 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// Linux gives a process the tile registers on request.
-bool RequestTileRegisters() {
-  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
 }  // namespace
 
+// The system has given them to the process when the level was chosen (RunnableCpuIsas).
 TileRegisters::TileRegisters() {
-  static const bool granted = RequestTileRegisters();
-  APTM_CHECK(granted, "Linux refuses AMX's tile registers to this process");
   static constexpr TileConfig kConfig;
   _tile_loadconfig(&kConfig);
 }
