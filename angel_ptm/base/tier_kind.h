@@ -8,9 +8,9 @@
 
 namespace angel_ptm {
 
-enum class TierKind : uint8_t { kDevice, kHost };
-inline constexpr int kTierCount = 2;
-inline constexpr std::array<TierKind, kTierCount> kAllTiers = {TierKind::kDevice, TierKind::kHost};
+enum class TierKind : uint8_t { kDevice, kHost, kFile };
+inline constexpr int kTierCount = 3;
+inline constexpr std::array<TierKind, kTierCount> kAllTiers = {TierKind::kDevice, TierKind::kHost, TierKind::kFile};
 
 // Who can run kernels on a tier's memory in place.
 enum class Processor : uint8_t { kNobody, kDevice, kHost };
@@ -18,14 +18,24 @@ enum class Processor : uint8_t { kNobody, kDevice, kHost };
 struct TierSpec {
   const char* name;
   Processor processor;
+  // What a plan puts there starts at, and has to itself, multiples of so many bytes: what kernels like on the device,
+  // whole blocks of a file where direct I/O may bring them.
+  int64_t alignment;
 };
 inline constexpr std::array<TierSpec, kTierCount> kTiers = {{
-    {"device", Processor::kDevice},
-    {"host", Processor::kHost},
+    {"device", Processor::kDevice, 256},
+    {"host", Processor::kHost, 4096},
+    {"file", Processor::kNobody, 4096},
 }};
 
 constexpr const TierSpec& SpecOf(TierKind tier) { return kTiers[static_cast<int>(tier)]; }
 constexpr const char* Name(TierKind tier) { return SpecOf(tier).name; }
+
+// `bytes`, or an address, rounded up to the tier's alignment.
+constexpr int64_t AlignedUp(TierKind tier, int64_t bytes) {
+  const int64_t alignment = SpecOf(tier).alignment;
+  return (bytes + alignment - 1) / alignment * alignment;
+}
 
 // The next tier on the way between two different ones.
 constexpr TierKind Toward(TierKind from, TierKind to) {

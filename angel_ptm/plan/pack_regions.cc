@@ -13,7 +13,10 @@ constexpr size_t kRoundsMax = 50, kPlacementsMax = 15'000;
 // Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
-int64_t Align(int64_t offset) { return (offset + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment; }
+// Where something may lie behind the region if that starts at `offset`.
+int64_t EndOf(const Region& region, int64_t offset) {
+  return AlignedUp(region.range.tier, offset + region.range.bytes);
+}
 
 bool ByAddress(const Region* a, const Region* b) {
   return a->range.offset != b->range.offset ? a->range.offset < b->range.offset : a < b;
@@ -91,7 +94,7 @@ class Stack {
                      [](const Region* a, const Region* b) { return a->last_step > b->last_step; });
     int64_t depth = 0;
     for (const Region* region : hanging_) {
-      depth += Align(region->range.bytes);
+      depth += AlignedUp(region->range.tier, region->range.bytes);
       depths_.push_back(depth);
       depth_[region->first_step] = std::max(depth_[region->first_step], depth);
       depth_[region->last_step] = std::max(depth_[region->last_step], depth);
@@ -139,18 +142,18 @@ void Sort(std::vector<Region*>& regions, Order order) {
   std::stable_sort(regions.begin(), regions.end(), [&](const Region* a, const Region* b) { return key(*a) < key(*b); });
 }
 
-// First fit in the given order. Returns where the ceiling must be.
+// First fit in the given order from `base`, which is aligned. Returns where the ceiling must be.
 int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, size_t steps, int64_t base) {
   Timetable timetable(steps);
-  int64_t ceiling = Align(base) + stack.depth();
+  int64_t ceiling = base + stack.depth();
   for (Region* region : order) {
-    int64_t offset = Align(base);
+    int64_t offset = base;
     for (const Region* other : timetable.Contemporaries(*region)) {
       if (offset + region->range.bytes <= other->range.offset) break;
-      offset = std::max(offset, Align(other->range.offset + other->range.bytes));
+      offset = std::max(offset, EndOf(*other, other->range.offset));
     }
     region->range.offset = offset;
-    ceiling = std::max(ceiling, Align(offset + region->range.bytes) + stack.DepthDuring(*region));
+    ceiling = std::max(ceiling, EndOf(*region, offset) + stack.DepthDuring(*region));
     timetable.Add(region);
   }
   return ceiling;
@@ -160,21 +163,21 @@ int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, size
 // is needed where sizes are few, as among the pages of an update.
 int64_t PlaceByTime(const std::vector<Region*>& order, const Stack& stack, int64_t base) {
   std::vector<const Region*> alive;  // by address
-  int64_t ceiling = Align(base) + stack.depth();
+  int64_t ceiling = base + stack.depth();
   int32_t now = kNone;
   for (Region* region : order) {
     if (region->first_step != now) {
       now = region->first_step;
       std::erase_if(alive, [now](const Region* other) { return other->last_step < now; });
     }
-    int64_t offset = Align(base);
+    int64_t offset = base;
     auto next = alive.begin();
     for (; next != alive.end() && offset + region->range.bytes > (*next)->range.offset; ++next) {
-      offset = Align((*next)->range.offset + (*next)->range.bytes);
+      offset = EndOf(**next, (*next)->range.offset);
     }
     region->range.offset = offset;
     alive.insert(next, region);
-    ceiling = std::max(ceiling, Align(offset + region->range.bytes) + stack.DepthDuring(*region));
+    ceiling = std::max(ceiling, EndOf(*region, offset) + stack.DepthDuring(*region));
   }
   return ceiling;
 }
@@ -207,7 +210,7 @@ void Improve(Best& best, const Stack& stack, size_t steps, int64_t base, int64_t
   int64_t end = best.end;
   for (int round = 0; round < rounds && best.end > good_end; ++round) {
     for (size_t i = 1; i < order.size(); ++i) {
-      if (Align(order[i]->range.offset + order[i]->range.bytes) + stack.DepthDuring(*order[i]) < end) continue;
+      if (EndOf(*order[i], order[i]->range.offset) + stack.DepthDuring(*order[i]) < end) continue;
       const size_t target = round % 2 == 0 ? i / 2 : 0;
       std::rotate(order.begin() + target, order.begin() + i, order.begin() + i + 1);
     }
@@ -225,6 +228,7 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
     if (!region.permanent && region.range.tier == tier && region.first_step != kNone) regions.push_back(&region);
   }
   if (regions.empty()) return base;
+  base = AlignedUp(tier, base);
   const std::vector<int64_t> live = LiveBytes(segment, tier);
   const int64_t least = *std::max_element(live.begin(), live.end());
   const int64_t good_end = std::clamp(limit, base + least + least / 100, base + least + least / 25);

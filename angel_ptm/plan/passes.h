@@ -1,5 +1,6 @@
 // The passes between a segment's natural order and a finished Segment. Each is a pure function over plain data;
-// planner.cc runs them in this order: OffloadActivations, StartEarly, PackRegions (once per tier), OrderSteps.
+// planner.cc runs them in this order: OffloadActivations, StartEarly (farthest tier first), LeaveLate, PackRegions
+// (once per tier), OrderSteps.
 #ifndef ANGEL_PTM_PLAN_PASSES_H_
 #define ANGEL_PTM_PLAN_PASSES_H_
 
@@ -23,11 +24,16 @@ int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
 // the message names it by the tensor the op writes, or by its unit.
 absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
 
-// Moves arrivals (kMove to the device, kAllGather) up to `prefetch_steps` compute steps ahead of their use, and lets
-// buffers that leave (kMove to the host, kReduceScatter) linger as long, so that compute need not wait for either; both
-// only while live bytes stay within `budget`. Arrivals of one lane keep their order. Returns how much it looked at
-// (nodes of its trees), which grows with steps * log(steps) whatever `prefetch_steps` is.
-int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps);
+// Moves what arrives on `tier` (on the device by kMove from the host and kAllGather, on the host by kMove from the
+// file) up to `prefetch_steps` compute steps ahead of its use, so that compute need not wait for it, while live bytes
+// of the tier stay within `budget`. Where the host computes, its steps count, too. Arrivals of one lane keep their
+// order. Returns how much it looked at (nodes of its trees), which grows with steps * log(steps) whatever
+// `prefetch_steps` is.
+int64_t StartEarly(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps);
+
+// Lets buffers that leave `tier` (by kMove to the next one, by kReduceScatter) live on for as long, within the same
+// budget, so that nobody who needs memory need wait for that. Behind StartEarly for all tiers.
+int64_t LeaveLate(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps);
 
 // Gives every transient region of `tier` a fixed address at or above `base` such that regions alive at the same time
 // are disjoint: the activations that wait for the backward pass hang in a stack from the ceiling, the rest is placed
@@ -39,9 +45,6 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
 // Sets Step::waits from overlapping memory use: a step waits for the last writers of what it touches, and if it writes,
 // for its readers. Waits implied by others are left out.
 void OrderSteps(const Graph& graph, Segment& segment);
-
-// Alignment of every region's address.
-inline constexpr int64_t kRegionAlignment = 256;
 
 }  // namespace angel_ptm
 

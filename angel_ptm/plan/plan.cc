@@ -6,7 +6,8 @@
 namespace angel_ptm {
 
 const char* Name(Lane lane) {
-  static constexpr const char* kNames[] = {"compute", "comm", "copy-in", "copy-out", "host-compute"};
+  static constexpr const char* kNames[] = {"compute",      "comm",    "copy-in", "copy-out",
+                                           "host-compute", "file-in", "file-out"};
   return kNames[static_cast<int>(lane)];
 }
 

@@ -1,7 +1,7 @@
 // The Plan: what runs when and where, as plain data. The executor does it, verify proves it, plan text prints it. Made
 // by MakePlan (planner.h); never changed afterwards.
 //
-// A rank's memory is one arena per tier, addressed by byte offset. On both tiers the homes of persistent state come
+// A rank's memory is one arena per tier, addressed by byte offset. On every tier the homes of persistent state come
 // first, at the same offsets in every Plan of a run (Layout); the rest is the Plan's own.
 //
 // A Plan names no rank: all ranks of a run play the same one (Place::own), each with its own slices.
@@ -23,8 +23,8 @@
 namespace angel_ptm {
 
 // Steps of one lane run in order, one at a time; different lanes run side by side, held together by Step::waits.
-enum class Lane : uint8_t { kCompute, kComm, kCopyIn, kCopyOut, kHostCompute };
-inline constexpr int kLaneCount = 5;
+enum class Lane : uint8_t { kCompute, kComm, kCopyIn, kCopyOut, kHostCompute, kFileIn, kFileOut };
+inline constexpr int kLaneCount = 7;
 const char* Name(Lane lane);
 
 // The legal moves between tiers, and the lane that makes them.
@@ -32,9 +32,11 @@ struct LinkSpec {
   TierKind from, to;
   Lane lane;
 };
-inline constexpr std::array<LinkSpec, 2> kLinks = {{
+inline constexpr std::array<LinkSpec, 4> kLinks = {{
     {TierKind::kHost, TierKind::kDevice, Lane::kCopyIn},
     {TierKind::kDevice, TierKind::kHost, Lane::kCopyOut},
+    {TierKind::kFile, TierKind::kHost, Lane::kFileIn},
+    {TierKind::kHost, TierKind::kFile, Lane::kFileOut},
 }};
 // The link from one tier to another, or null.
 const LinkSpec* FindLink(TierKind from, TierKind to);
@@ -124,7 +126,7 @@ struct Step {
   int64_t begin = 0, count = 0;            // elements of the unit's flat vector: kUpdate, kMove of a state
   int64_t first_page = 0, page_count = 0;  // kMove: of the moved vector
   // waits[l]: this step starts after the first waits[l] steps of lane l in this segment have finished.
-  std::array<int32_t, kLaneCount> waits = {0, 0, 0, 0};
+  std::array<int32_t, kLaneCount> waits = {};
 };
 
 struct Segment {

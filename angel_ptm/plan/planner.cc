@@ -1,6 +1,7 @@
 #include "angel_ptm/plan/planner.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -34,8 +35,17 @@ std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
   return order;
 }
 
-// Homes of the first `on_device` entries of the caching order are on the device, the others on the host.
-Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_device) {
+// How many homes rest on the device, and how many on the device or the host, in caching order; the others in the file.
+struct HomeCounts {
+  size_t on_device = 0, on_host_or_device = std::numeric_limits<size_t>::max();
+
+  TierKind TierOf(size_t home) const {
+    if (home < on_device) return TierKind::kDevice;
+    return home < on_host_or_device ? TierKind::kHost : TierKind::kFile;
+  }
+};
+
+Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
   Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
   layout.states = graph.states();
   for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
@@ -50,7 +60,7 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, size_t on_devi
     const auto [unit, state] = order[i];
     Home& home = layout.homes[layout.HomeIndex(unit, state)];
     home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
-    const TierKind tier = i < on_device ? TierKind::kDevice : TierKind::kHost;
+    const TierKind tier = counts.TierOf(i);
     int64_t& end = layout.home_bytes[static_cast<int>(tier)];
     home.range = {tier, end, layout.bytes(state, home.elements)};
     end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
@@ -65,7 +75,7 @@ int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& 
     const TensorClass c = graph.tensors[t].tensor_class;
     if (c != TensorClass::kInput && c != TensorClass::kOutput && c != TensorClass::kCache) continue;
     fixed[t] = {TierKind::kDevice, begin, graph.tensors[t].bytes()};
-    begin = (begin + fixed[t].bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+    begin = AlignedUp(TierKind::kDevice, begin + fixed[t].bytes);
   }
   return begin;
 }
@@ -84,8 +94,8 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return peak;
 }
 
-int64_t MostLiveBytes(const Segment& segment) {
-  const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
+int64_t MostLiveBytes(const Segment& segment, TierKind tier = TierKind::kDevice) {
+  const std::vector<int64_t> live = LiveBytes(segment, tier);
   return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
 }
 
@@ -116,9 +126,11 @@ absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
 // One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
 // when its buffers are placed.
 struct Candidate {
-  Layout layout;
+  HomeCounts homes;
   bool may_offload = false;
-  int64_t live_bytes_max = 0;  // of transient buffers at any step
+  int64_t live_bytes_max = 0;  // of transient buffers on the device at any step
+  // Whether pages come early from the file, and linger on their way to it, as far as the host has room.
+  bool file_early = true;
 };
 
 // The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
@@ -133,8 +145,9 @@ class Planner {
   absl::StatusOr<Plan> Make(int64_t* least_device_bytes);
 
  private:
-  // What the tightest candidate needs, and how it is found again.
+  // What a tightest candidate needs, and how it is found again.
   struct Tightest {
+    HomeCounts homes;
     int64_t device_bytes = 0;
     int64_t live_bytes_max = 0;
   };
@@ -142,8 +155,9 @@ class Planner {
   bool HasUpdate() const { return graph_.update_begin < static_cast<OpId>(graph_.ops.size()); }
   size_t AllHomes() const { return graph_.units().size() * graph_.states().size(); }
   int64_t Budget() const { return BudgetOr(options_.device_bytes); }
-  Layout LayoutWith(size_t on_device) const {
-    return given_layout_ != nullptr ? *given_layout_ : MakeLayout(graph_, options_, on_device);
+  int64_t HostBudget() const { return BudgetOr(options_.host_bytes); }
+  Layout LayoutWith(const HomeCounts& homes) const {
+    return given_layout_ != nullptr ? *given_layout_ : MakeLayout(graph_, options_, homes);
   }
   // The end of homes and fixed places, where transients begin.
   int64_t Base(const Layout& layout, std::vector<MemoryRange>& fixed) const {
@@ -166,21 +180,25 @@ class Planner {
   bool FitsByArithmetic(bool update, size_t on_device, int parts) const;
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
-  Tightest FindTightest();
-  bool PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const;
+  Tightest FindTightest(const HomeCounts& homes) const;
+  bool PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& segment) const;
+  std::optional<Plan> PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const;
   std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
   std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
+  size_t MostOnHost(size_t on_device, int64_t bytes) const;
   absl::Status Refusal(const Tightest& tightest) const;
+  absl::Status HostRefusal() const;
   std::string WhyTooSmall(const Tightest& tightest) const;
 
   const Graph& graph_;
   const BackendFacts& facts_;
   const PlanOptions& options_;
   const Layout* const given_layout_;
+  int64_t least_host_bytes_ = 0;  // of the candidates that only the host had no room for; 0: none
 };
 
 bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
-  const Layout layout = LayoutWith(on_device);
+  const Layout layout = LayoutWith({on_device});
   const int64_t most = LiveBytesMax(Base(layout), parts);
   return most >= 0 && MostLiveBytes(Natural(update, layout)) <= most;
 }
@@ -207,56 +225,69 @@ std::optional<size_t> Planner::MostHomes(int parts) const {
 Candidate Planner::CandidateFor(int parts) const {
   Candidate candidate;
   const std::optional<size_t> on_device = given_layout_ != nullptr ? std::nullopt : MostHomes(parts);
-  candidate.layout = LayoutWith(on_device.value_or(0));
+  candidate.homes.on_device = on_device.value_or(0);
   candidate.may_offload = !on_device.has_value();
-  candidate.live_bytes_max = LiveBytesMax(Base(candidate.layout), parts);
+  candidate.live_bytes_max = LiveBytesMax(Base(LayoutWith(candidate.homes)), parts);
   return candidate;
 }
 
-// The candidate that needs least: all state on the host, every activation too as soon as a byte is short, nothing
-// early. Where it has holes, more room for activations that stay may make up for it.
-Planner::Tightest Planner::FindTightest() {
-  const Layout layout = LayoutWith(0);
+// The candidate that needs least of the device: no state rests there, every activation leaves as soon as a byte is
+// short, nothing is early. Where it has holes, more room for activations that stay may make up for it.
+Planner::Tightest Planner::FindTightest(const HomeCounts& homes) const {
+  const Layout layout = LayoutWith(homes);
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
   Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
   // Of an update nothing can leave.
   const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
-  Tightest tightest;
+  Tightest tightest{.homes = homes};
   for (const int64_t percent : {0, 1, 2, 4, 8}) {
     const int64_t live_bytes_max = least_live + least_live / 100 * percent;
     Segment segment = micro_step;
     APTM_CHECK(OffloadActivations(graph_, segment, live_bytes_max, options_.page_bytes).ok());
     const int64_t end = std::max(update_end, PackRegions(segment, TierKind::kDevice, base, base + least_live));
-    if (percent == 0 || end < tightest.device_bytes) tightest = {end, live_bytes_max};
+    if (percent == 0 || end < tightest.device_bytes) tightest = {homes, end, live_bytes_max};
     if (tightest.device_bytes <= base + least_live + least_live / 100 * (percent + 1)) break;
   }
   tightest.device_bytes = (tightest.device_bytes + 4095) / 4096 * 4096;
   return tightest;
 }
 
-// Gives the segment, in natural order before, addresses. False if it does not stay within the budget.
-bool Planner::PlaceSegment(const Candidate& candidate, int64_t early_percent, Segment& segment) const {
+// Gives the segment, in natural order before, addresses. False if it does not stay within the device's budget.
+bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent,
+                           Segment& segment) const {
   if (MostLiveBytes(segment) > candidate.live_bytes_max) {
     if (!candidate.may_offload) return false;
     const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }
-  if (early_percent > 0) {
-    StartEarly(graph_, segment, candidate.live_bytes_max / 100 * early_percent,
-               std::min(options_.prefetch_steps, kPrefetchStepsMax));
+  const int64_t host_base = layout.home_bytes[static_cast<int>(TierKind::kHost)];
+  const bool from_file = candidate.file_early && layout.home_bytes[static_cast<int>(TierKind::kFile)] > 0;
+  const std::array<std::pair<TierKind, int64_t>, 2> early_bytes_max = {{
+      {TierKind::kHost, from_file ? (HostBudget() - host_base) / 16 * 15 : 0},  // the rest for holes
+      {TierKind::kDevice, candidate.live_bytes_max / 100 * early_percent},
+  }};
+  const int prefetch_steps = std::min(options_.prefetch_steps, kPrefetchStepsMax);
+  for (const auto& [tier, bytes] : early_bytes_max) {
+    if (bytes > 0) StartEarly(graph_, segment, tier, bytes, prefetch_steps);
   }
-  if (PackRegions(segment, TierKind::kDevice, Base(candidate.layout), Budget()) > Budget()) return false;
-  PackRegions(segment, TierKind::kHost, candidate.layout.home_bytes[static_cast<int>(TierKind::kHost)], kUnlimited);
+  for (const auto& [tier, bytes] : early_bytes_max) {
+    if (bytes > 0) LeaveLate(graph_, segment, tier, bytes, prefetch_steps);
+  }
+  if (PackRegions(segment, TierKind::kDevice, Base(layout), Budget()) > Budget()) return false;
+  // Where the least is asked for, it must not depend on the budget.
+  const int64_t host_limit = from_file ? HostBudget() : host_base + MostLiveBytes(segment, TierKind::kHost);
+  PackRegions(segment, TierKind::kHost, host_base, host_limit);
   OrderSteps(graph_, segment);
   return true;
 }
 
-std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
+// Whatever that takes of the host.
+std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
-  plan.layout = candidate.layout;
+  plan.layout = LayoutWith(candidate.homes);
   Base(plan.layout, plan.fixed);
   plan.segments.push_back(Natural(/*update=*/false, plan.layout));
   if (HasUpdate()) {
@@ -264,9 +295,11 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
     plan.segments.push_back(Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]));
   }
   for (size_t i = 0; i < plan.segments.size(); ++i) {
-    if (PlaceSegment(candidate, early_percent, plan.segments[i])) continue;
+    const bool on_device = PlaceSegment(candidate, plan.layout, early_percent, plan.segments[i]);
+    const bool joined = i == kJoinedSegment;
+    if (on_device && (!joined || PeakOf(plan.segments[i], TierKind::kHost).bytes <= HostBudget())) continue;
     // Both at once need no more at any step than the two apart, but may have more holes: then they are played apart.
-    if (i != kJoinedSegment) return std::nullopt;
+    if (!joined) return std::nullopt;
     plan.segments.pop_back();
   }
   plan.programs = MakePrograms(plan.segments);
@@ -282,6 +315,48 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   return plan;
 }
 
+int64_t HostBytes(const Plan& plan) { return plan.arena_bytes[static_cast<int>(TierKind::kHost)]; }
+
+// The most homes, in caching order, that leave no more than `bytes` to the host.
+size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
+  size_t most = on_device, too_many = AllHomes() + 1;
+  while (too_many - most > 1) {
+    const size_t middle = most + (too_many - most) / 2;
+    const Layout layout = LayoutWith({on_device, middle});
+    (layout.home_bytes[static_cast<int>(TierKind::kHost)] <= bytes ? most : too_many) = middle;
+  }
+  return most;
+}
+
+// What the host has no room for rests in the file, as little as possible. Whether a budget of the host works is decided
+// by two that bring nothing early, one with no home in the file, one with none on the host: so the least is exact.
+std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
+  std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
+  if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
+  Candidate with_file = candidate;
+  if (options_.file_bytes > 0) with_file.homes.on_host_or_device = candidate.homes.on_device;
+  with_file.file_early = false;
+  std::optional<Plan> tightest = PlaceOnDevice(with_file, early_percent);
+  if (!tightest.has_value()) return std::nullopt;
+  const int64_t least = std::min(HostBytes(*plan), HostBytes(*tightest));
+  if (least > HostBudget()) {
+    if (least_host_bytes_ == 0 || least < least_host_bytes_) least_host_bytes_ = least;
+    return std::nullopt;
+  }
+  if (given_layout_ != nullptr) return tightest;
+  with_file.file_early = true;
+  // Pages on their way, for as long as they may be early.
+  const int64_t early_bytes =
+      std::min(options_.prefetch_steps, kPrefetchStepsMax) * int64_t{4} * options_.page_bytes * graph_.states().size();
+  const int64_t room = HostBudget() - least;
+  for (int64_t homes_max = room - std::min(early_bytes, room / 2); homes_max > options_.page_bytes; homes_max /= 2) {
+    with_file.homes.on_host_or_device = MostOnHost(candidate.homes.on_device, homes_max);
+    plan = PlaceOnDevice(with_file, early_percent);
+    if (plan.has_value() && HostBytes(*plan) <= HostBudget()) return plan;
+  }
+  return tightest;
+}
+
 std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) {
   for (const int64_t early_percent : early_percents) {
     if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
@@ -291,7 +366,7 @@ std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::init
 
 // "homes take ...", "computing x (Op) needs ..." or, if only holes are to blame, "buffers with the holes ...".
 std::string Planner::WhyTooSmall(const Tightest& tightest) const {
-  const Layout layout = LayoutWith(0);
+  const Layout layout = LayoutWith(tightest.homes);
   const int64_t home_bytes = layout.home_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t base = Base(layout), left = Budget() - base;
   if (left < 0) {
@@ -316,25 +391,39 @@ absl::Status Planner::Refusal(const Tightest& tightest) const {
                                                    " more; ", WhyTooSmall(tightest)));
 }
 
+absl::Status Planner::HostRefusal() const {
+  const int64_t least = least_host_bytes_, given = HostBudget();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("graph ", graph_.name, " does not fit: memory.host_bytes is ", FormatBytes(given), " (", given,
+                   "), the least that works is ", FormatBytes(least), " (", least, "), ", FormatBytes(least - given),
+                   " more; or raise memory.device_bytes",
+                   options_.file_bytes > 0 ? "" : ", or give the run a file tier, memory.nvme"));
+}
+
 absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
-    const Layout layout = LayoutWith(AllHomes());
-    std::optional<Plan> plan = Place({layout, false, LiveBytesMax(Base(layout), 0)}, kMuchEarly);
+    const HomeCounts homes = {.on_device = AllHomes()};
+    std::optional<Plan> plan = Place({homes, false, LiveBytesMax(Base(LayoutWith(homes)), 0)}, kMuchEarly);
     if (plan.has_value()) return *std::move(plan);
   }
   // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
   // whether a budget works does not depend on where the holes of other candidates happen to be.
-  RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith(0)));
-  const Tightest tightest = FindTightest();
-  if (Budget() < tightest.device_bytes) {
-    if (least_device_bytes != nullptr) *least_device_bytes = tightest.device_bytes;
-    return Refusal(tightest);
+  RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith({})));
+  std::vector<Tightest> tightest = {FindTightest({})};
+  if (options_.file_bytes > 0) tightest.push_back(FindTightest({.on_host_or_device = 0}));
+  const auto needs_less = [](const Tightest& a, const Tightest& b) { return a.device_bytes < b.device_bytes; };
+  const Tightest& largest = *std::max_element(tightest.begin(), tightest.end(), needs_less);
+  if (Budget() < largest.device_bytes) {
+    if (least_device_bytes != nullptr) *least_device_bytes = largest.device_bytes;
+    return Refusal(largest);
   }
   std::optional<Plan> plan = FirstThatFits(CandidateFor(32), {kMuchEarly, kLessEarly});
   if (!plan.has_value()) plan = FirstThatFits(CandidateFor(8), {kLessEarly, kNothingEarly});
-  if (!plan.has_value()) {
-    plan = FirstThatFits({LayoutWith(0), true, tightest.live_bytes_max}, {kLessEarly, kNothingEarly});
+  for (size_t i = 0; i < tightest.size() && !plan.has_value(); ++i) {
+    plan = FirstThatFits({tightest[i].homes, true, tightest[i].live_bytes_max, /*file_early=*/false},
+                         {kLessEarly, kNothingEarly});
   }
+  if (!plan.has_value() && least_host_bytes_ > 0) return HostRefusal();
   APTM_CHECK(plan.has_value(), "graph ", graph_.name, " in ", Budget(), " bytes");
   return *std::move(plan);
 }
@@ -348,13 +437,13 @@ absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, con
   APTM_CHECK(layout == nullptr || layout->states == graph.states(), "graph ", graph.name,
              " has other states than the layout");
   ASSIGN_OR_RETURN(Plan plan, Planner(graph, facts, options, layout).Make(least_device_bytes));
-  // As little as possible rests on the host already: whatever fits is at home on the device.
-  const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  if (host > BudgetOr(options.host_bytes)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("graph ", graph.name, " does not fit: it needs ", FormatBytes(host), " of host memory (", host,
-                     " bytes), memory.host_bytes is ", FormatBytes(options.host_bytes), ": raise it by ",
-                     FormatBytes(host - options.host_bytes), " or raise memory.device_bytes"));
+  const int64_t file = plan.layout.home_bytes[static_cast<int>(TierKind::kFile)];
+  if (file > options.file_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("graph ", graph.name, " does not fit: ", FormatBytes(file), " (",
+                                                     file, ") of state rest in the file tier, memory.nvme.bytes is ",
+                                                     FormatBytes(options.file_bytes), " (", options.file_bytes,
+                                                     "): raise it by ", FormatBytes(file - options.file_bytes),
+                                                     " or raise ", "memory.host_bytes"));
   }
   return plan;
 }

@@ -29,15 +29,18 @@ struct PlanOptions {
   int64_t page_bytes = int64_t{4} << 20;
   int64_t device_bytes = 0;  // budget; 0: as much as is useful
   int64_t host_bytes = 0;    // budget; 0: as much as is useful
+  int64_t file_bytes = 0;    // budget; 0: there is no file tier
   // Compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger; more than
   // kPrefetchStepsMax act like these.
   int prefetch_steps = 8;
 };
 
-// A Plan within the budgets. kResourceExhausted if there is none: names the tier, what was given, the least that works
-// and what needs it; where that is the device, *least_device_bytes is set to the least, too. It is exact: with an
+// A Plan within the budgets. State rests as near to the device as they allow, the busiest first; in the file only what
+// the host has no room for. kResourceExhausted if there is no Plan: names the tier, what was given, the least that
+// works and what needs it; where that is the device, *least_device_bytes is set to the least, too. It is exact: with an
 // unlimited host, that budget and every larger one has a Plan, and every smaller one is refused with the same number.
-// With `layout` (from another Plan of the run) homes stay where they are.
+// So is the host's least at a given device budget. With `layout` (from another Plan of the run) homes stay where they
+// are.
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout = nullptr, int64_t* least_device_bytes = nullptr);
 

@@ -9,8 +9,9 @@
 
 namespace angel_ptm {
 
-// Slices are multiples of this many elements: homes stay aligned, and square-sum groups never straddle a cut.
-inline constexpr int64_t kSliceAlignment = 1024;
+// Slices are multiples of this many elements: a slice of the narrowest type is whole blocks of a file, and square-sum
+// groups never straddle a cut.
+inline constexpr int64_t kSliceAlignment = 2048;
 
 // Homes and pages start at multiples of this many bytes on every tier.
 inline constexpr int64_t kHomeAlignment = 4096;

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/plan/access_map.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
@@ -10,15 +11,31 @@
 namespace angel_ptm {
 namespace {
 
-bool Arrives(const Step& step) {
-  return step.kind == StepKind::kAllGather || (step.kind == StepKind::kMove && step.lane == Lane::kCopyIn);
-}
-bool Leaves(const Step& step) {
-  return step.kind == StepKind::kReduceScatter || (step.kind == StepKind::kMove && step.lane == Lane::kCopyOut);
-}
+// How buffers come to a tier and leave it again: by collectives, or by moves between it and the next one.
+struct Traffic {
+  TierKind tier;
+  Lane in, out;
+  bool collectives;
 
-bool OnDevice(const Region& region) {
-  return !region.permanent && region.first_step != kNone && region.range.tier == TierKind::kDevice;
+  bool Arrives(const Step& step) const {
+    return (collectives && step.kind == StepKind::kAllGather) || (step.kind == StepKind::kMove && step.lane == in);
+  }
+  bool Leaves(const Step& step) const {
+    return (collectives && step.kind == StepKind::kReduceScatter) || (step.kind == StepKind::kMove && step.lane == out);
+  }
+  bool Holds(const Region& region) const {
+    return !region.permanent && region.first_step != kNone && region.range.tier == tier;
+  }
+  // Steps that arrivals are ahead of.
+  bool Computes(const Step& step) const {
+    return step.lane == Lane::kCompute || (tier == TierKind::kHost && step.lane == Lane::kHostCompute);
+  }
+};
+
+Traffic TrafficOf(TierKind tier) {
+  APTM_CHECK(tier != TierKind::kFile);
+  const TierKind next = tier == TierKind::kDevice ? TierKind::kHost : TierKind::kFile;
+  return {tier, FindLink(next, tier)->lane, FindLink(tier, next)->lane, tier == TierKind::kDevice};
 }
 
 // Live bytes by step: a tree of maxima, so that adding to a stretch of steps and finding where there is too little room
@@ -115,61 +132,25 @@ struct Bounds {
 
 class Mover {
  public:
-  Mover(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps)
+  Mover(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps)
       : graph_(graph),
         segment_(segment),
+        traffic_(TrafficOf(tier)),
         budget_(budget),
         prefetch_steps_(prefetch_steps),
         steps_(static_cast<int32_t>(segment.steps.size())) {}
 
-  int64_t Run() {
-    UpdateLifetimes(segment_);
-    const int64_t advance_visits = AdvanceAll();
-    UpdateLifetimes(segment_);
-    return advance_visits + Linger();
-  }
+  int64_t AdvanceAll();
+  int64_t Linger();
 
  private:
-  // Where steps of the compute lane are.
+  // Where steps are that compute.
   std::vector<int32_t> ComputeSteps() const {
     std::vector<int32_t> compute;
     for (int32_t i = 0; i < steps_; ++i) {
-      if (segment_.steps[i].lane == Lane::kCompute) compute.push_back(i);
+      if (traffic_.Computes(segment_.steps[i])) compute.push_back(i);
     }
     return compute;
-  }
-
-  // Brings every arrival in front of the earliest step that budget, prefetch distance, data flow and its lane allow.
-  // Places in the order are those before any step has moved: an arrival with target t comes in front of step t, behind
-  // earlier arrivals with the same target.
-  int64_t AdvanceAll() {
-    LiveTree live(LiveBytes(segment_, TierKind::kDevice));
-    const std::vector<int32_t> compute = ComputeSteps();
-    NumberBytes();
-    std::vector<std::pair<int32_t, int32_t>> arrivals;  // target, step
-    std::array<int32_t, kLaneCount> lane_target = {};
-    int32_t computed = 0;
-    for (int32_t i = 0; i < steps_; ++i) {
-      const Step& step = segment_.steps[i];
-      computed += step.lane == Lane::kCompute ? 1 : 0;
-      int32_t bound = i + 1;  // of whoever conflicts with this step
-      if (Arrives(step)) {
-        const int32_t farthest = computed - prefetch_steps_ - 1;  // compute step that may not be crossed
-        int32_t target = std::max(lane_target[static_cast<int>(step.lane)], farthest < 0 ? 0 : compute[farthest] + 1);
-        target = std::min(i, std::max(target, Conflicts(step)));
-        const Region& dst = segment_.regions[step.dst.region];
-        if (OnDevice(dst) && dst.first_step == i) {
-          target = live.LastAbove(target, i - 1, budget_ - dst.range.bytes) + 1;
-          live.Add(target, i - 1, dst.range.bytes);
-        }
-        arrivals.push_back({target, i});
-        lane_target[static_cast<int>(step.lane)] = bound = target;
-      }
-      Record(step, bound);
-    }
-    std::sort(arrivals.begin(), arrivals.end());
-    Reorder(arrivals);
-    return live.visits();
   }
 
   void Reorder(const std::vector<std::pair<int32_t, int32_t>>& arrivals) {
@@ -179,7 +160,7 @@ class Mover {
     for (int32_t i = 0; i < steps_; ++i) {
       for (; next != arrivals.end() && next->first == i; ++next)
         steps.push_back(std::move(segment_.steps[next->second]));
-      if (!Arrives(segment_.steps[i])) steps.push_back(std::move(segment_.steps[i]));
+      if (!traffic_.Arrives(segment_.steps[i])) steps.push_back(std::move(segment_.steps[i]));
     }
     segment_.steps = std::move(steps);
   }
@@ -194,7 +175,7 @@ class Mover {
     }
     watched_.assign(segment_.regions.size(), false);
     for (const Step& step : segment_.steps) {
-      if (Arrives(step)) watched_[step.src.region] = watched_[step.dst.region] = true;
+      if (traffic_.Arrives(step)) watched_[step.src.region] = watched_[step.dst.region] = true;
     }
   }
 
@@ -231,24 +212,9 @@ class Mover {
         });
   }
 
-  // Lets regions that end with a departure live on.
-  int64_t Linger() {
-    LiveTree live(LiveBytes(segment_, TierKind::kDevice));
-    const std::vector<int32_t> compute = ComputeSteps();
-    for (Region& region : segment_.regions) {
-      if (!OnDevice(region) || !Leaves(segment_.steps[region.last_step])) continue;
-      const auto next = std::upper_bound(compute.begin(), compute.end(), region.last_step) - compute.begin();
-      const int64_t farthest = next + prefetch_steps_;
-      const int32_t end = farthest < static_cast<int64_t>(compute.size()) ? compute[farthest] : steps_;
-      const int32_t last = live.FirstAbove(region.last_step + 1, end - 1, budget_ - region.range.bytes) - 1;
-      live.Add(region.last_step + 1, last, region.range.bytes);
-      region.last_step = last;
-    }
-    return live.visits();
-  }
-
   const Graph& graph_;
   Segment& segment_;
+  const Traffic traffic_;
   const int64_t budget_;
   const int prefetch_steps_;
   const int32_t steps_;
@@ -257,10 +223,66 @@ class Mover {
   AccessMap<Bounds> uses_;
 };
 
+// Brings every arrival in front of the earliest step that budget, prefetch distance, data flow and its lane allow.
+// Places in the order are those before any step has moved: an arrival with target t comes in front of step t, behind
+// earlier arrivals with the same target.
+int64_t Mover::AdvanceAll() {
+  LiveTree live(LiveBytes(segment_, traffic_.tier));
+  const std::vector<int32_t> compute = ComputeSteps();
+  NumberBytes();
+  std::vector<std::pair<int32_t, int32_t>> arrivals;  // target, step
+  std::array<int32_t, kLaneCount> lane_target = {};
+  int32_t computed = 0;
+  for (int32_t i = 0; i < steps_; ++i) {
+    const Step& step = segment_.steps[i];
+    computed += traffic_.Computes(step) ? 1 : 0;
+    int32_t bound = i + 1;  // of whoever conflicts with this step
+    if (traffic_.Arrives(step)) {
+      const int32_t farthest = computed - prefetch_steps_ - 1;  // compute step that may not be crossed
+      int32_t target = std::max(lane_target[static_cast<int>(step.lane)], farthest < 0 ? 0 : compute[farthest] + 1);
+      target = std::min(i, std::max(target, Conflicts(step)));
+      const Region& dst = segment_.regions[step.dst.region];
+      if (traffic_.Holds(dst) && dst.first_step == i) {
+        target = live.LastAbove(target, i - 1, budget_ - dst.range.bytes) + 1;
+        live.Add(target, i - 1, dst.range.bytes);
+      }
+      arrivals.push_back({target, i});
+      lane_target[static_cast<int>(step.lane)] = bound = target;
+    }
+    Record(step, bound);
+  }
+  std::sort(arrivals.begin(), arrivals.end());
+  Reorder(arrivals);
+  return live.visits();
+}
+
+// Lets regions that end with a departure live on.
+int64_t Mover::Linger() {
+  LiveTree live(LiveBytes(segment_, traffic_.tier));
+  const std::vector<int32_t> compute = ComputeSteps();
+  for (Region& region : segment_.regions) {
+    if (!traffic_.Holds(region) || !traffic_.Leaves(segment_.steps[region.last_step])) continue;
+    const auto next = std::upper_bound(compute.begin(), compute.end(), region.last_step) - compute.begin();
+    const int64_t farthest = next + prefetch_steps_;
+    const int32_t end = farthest < static_cast<int64_t>(compute.size()) ? compute[farthest] : steps_;
+    const int32_t last = live.FirstAbove(region.last_step + 1, end - 1, budget_ - region.range.bytes) - 1;
+    live.Add(region.last_step + 1, last, region.range.bytes);
+    region.last_step = last;
+  }
+  return live.visits();
+}
+
 }  // namespace
 
-int64_t StartEarly(const Graph& graph, Segment& segment, int64_t budget, int prefetch_steps) {
-  return Mover(graph, segment, budget, prefetch_steps).Run();
+int64_t StartEarly(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps) {
+  UpdateLifetimes(segment);
+  const int64_t visits = Mover(graph, segment, tier, budget, prefetch_steps).AdvanceAll();
+  UpdateLifetimes(segment);
+  return visits;
+}
+
+int64_t LeaveLate(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps) {
+  return Mover(graph, segment, tier, budget, prefetch_steps).Linger();
 }
 
 }  // namespace angel_ptm

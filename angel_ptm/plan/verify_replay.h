@@ -54,6 +54,7 @@ class Replay {
   absl::Status MoveUnitGradients();
   absl::Status MoveState();
   absl::Status CheckCondition();
+  absl::Status CheckBlocks(const Place& place);
   absl::Status CheckPages(int64_t begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes);
   absl::Status Gather();
   absl::Status CheckUpdatedBeforeGather();

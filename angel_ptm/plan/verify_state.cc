@@ -18,8 +18,22 @@ absl::Status Replay::Move() {
                  Name(link->lane));
   }
   if (src.bytes != dst.bytes || src.bytes <= 0) return Error("moves ", src.bytes, " bytes to ", dst.bytes);
+  if (from == TierKind::kFile || to == TierKind::kFile) {
+    RETURN_IF_ERROR(CheckBlocks(src));
+    RETURN_IF_ERROR(CheckBlocks(dst));
+  }
   if (step().unit != kNone) return MoveState();
   return RegionOf(dst).memory_class == MemoryClass::kUnitGradients ? MoveUnitGradients() : MoveTensor();
+}
+
+// A file is read and written in blocks. Slices are whole ones (kSliceAlignment), so what holds of an own place in the
+// first rank's slice holds on all ranks.
+absl::Status Replay::CheckBlocks(const Place& place) {
+  const Region& region = RegionOf(place);
+  const int64_t block = SpecOf(TierKind::kFile).alignment, begin = region.range.offset + place.begin;
+  if (begin % block == 0 && place.bytes % block == 0) return absl::OkStatus();
+  return Error("bytes [", begin, ", ", begin + place.bytes, ") of region ", region.label, " are not whole blocks of ",
+               block);
 }
 
 absl::Status Replay::MoveTensor() {

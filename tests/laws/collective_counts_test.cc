@@ -91,7 +91,7 @@ struct Formula {
     const Graph graph = TinyGraph(run);
     for (const Unit& unit : graph.units()) {
       const int64_t per_rank = (unit.elements + world - 1) / world;
-      const int64_t bytes = (per_rank + 1023) / 1024 * 1024 * world * 4;
+      const int64_t bytes = (per_rank + kSliceAlignment - 1) / kSliceAlignment * kSliceAlignment * world * 4;
       padded_bytes += bytes;
       ++units;
       // Blocks are visited forward and backward (recomputation belongs to backward), the head for its norm and

@@ -63,7 +63,7 @@ int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
   int64_t bytes = 0;
   for (const Unit& unit : graph.units()) {
     const int64_t per_rank = (unit.elements + world - 1) / world;
-    const int64_t slice = (per_rank + 1023) / 1024 * 4096;
+    const int64_t slice = (per_rank + kSliceAlignment - 1) / kSliceAlignment * kSliceAlignment * 4;
     bytes += sharded ? slice : slice * world;
   }
   return bytes;
@@ -250,7 +250,7 @@ TEST(HostBudget, RefusalNamesTheTier) {
   options.host_bytes = roomy->arena_bytes[1] - 1;
   const absl::Status refused = MakePlan(graph, facts, options).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("host memory"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("memory.host_bytes is"));
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ TEST_F(StartEarlyTest, LooksAtAsMuchHoweverFarItMayReach) {
                                   ", room for ", room, " more"));
         Segment segment = natural;
         const int64_t budget = Most(natural) + room;
-        const int64_t visits = StartEarly(graph_, segment, budget, prefetch_steps);
+        const int64_t visits = StartEarly(graph_, segment, TierKind::kDevice, budget, prefetch_steps) +
+                               LeaveLate(graph_, segment, TierKind::kDevice, budget, prefetch_steps);
         EXPECT_LE(visits, 16 * steps * log_steps);
         EXPECT_LE(Most(segment), budget);
       }
@@ -54,7 +55,7 @@ TEST_F(StartEarlyTest, LooksAtAsMuchHoweverFarItMayReach) {
 TEST_F(StartEarlyTest, BringsArrivalsForward) {
   const Segment natural = BuildMicroStep(graph_, plan_.layout, plan_.fixed, facts_);
   Segment early = natural;
-  StartEarly(graph_, early, int64_t{1} << 40, 8);
+  StartEarly(graph_, early, TierKind::kDevice, int64_t{1} << 40, 8);
   const auto early_arrivals = [](const Segment& segment) {
     int64_t arrivals = 0, computed = 0;
     for (const Step& step : segment.steps) {

@@ -1,0 +1,153 @@
+// What the host has no room for rests in the file: every such plan is sound and within all three budgets, and the least
+// host budget that a refusal names is exact.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+
+#include "optim/adamw.h"
+#include "tests/plan/plan_testing.h"
+
+namespace angel_ptm {
+namespace {
+
+using plan_testing::FactsFor;
+using plan_testing::kSmallBatch;
+using plan_testing::LeastDeviceBytes;
+using plan_testing::SmallShape;
+using plan_testing::TrainingGraph;
+using ::testing::HasSubstr;
+
+constexpr int64_t kMuch = int64_t{1} << 40;
+
+int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
+
+// The number that a refusal of one byte of host memory names.
+int64_t LeastHostBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  options.host_bytes = 1;
+  const std::string message(MakePlan(graph, facts, options).status().message());
+  const std::vector<std::string> parts = absl::StrSplit(message, absl::MaxSplits("the least that works is ", 1));
+  const std::vector<std::string> in_bytes = absl::StrSplit(parts.back(), absl::ByAnyChar("()"));
+  int64_t least = 0;
+  APTM_CHECK(parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least), message);
+  return least;
+}
+
+struct Case {
+  bool moe;
+  int world, stage;
+  int64_t page_bytes;
+  int prefetch_steps;
+  DType type;
+};
+
+std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  return absl::StrCat(c.moe ? "moe" : "dense", "_", c.world, "ranks_stage", c.stage, "_pages", c.page_bytes,
+                      "_prefetch", c.prefetch_steps, "_", Name(c.type));
+}
+
+class FileTier : public ::testing::TestWithParam<Case> {
+ protected:
+  FileTier()
+      : graph_(TrainingGraph(SmallShape(3, GetParam().moe), kSmallBatch, false, AdamWStates(GetParam().type))),
+        facts_(FactsFor(graph_)) {}
+
+  PlanOptions Options() const {
+    return {.world_size = GetParam().world,
+            .zero_stage = GetParam().stage,
+            .page_bytes = GetParam().page_bytes,
+            .file_bytes = kMuch,
+            .prefetch_steps = GetParam().prefetch_steps};
+  }
+
+  void ExpectSound(const PlanOptions& options, Plan* plan) const {
+    absl::StatusOr<Plan> made = MakePlan(graph_, facts_, options);
+    ASSERT_TRUE(made.ok()) << made.status();
+    *plan = *std::move(made);
+    const absl::Status verified = VerifyPlan(graph_, *plan);
+    EXPECT_TRUE(verified.ok()) << verified;
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kDevice), options.device_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kHost), options.host_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kFile), options.file_bytes);
+  }
+
+  const Graph graph_;
+  const BackendFacts facts_;
+};
+
+TEST_P(FileTier, TakesWhatTheHostHasNoRoomFor) {
+  PlanOptions options = Options();
+  const int64_t unconstrained = ArenaBytes(MakePlan(graph_, facts_, options).value(), TierKind::kDevice);
+  for (const int64_t device : {LeastDeviceBytes(graph_, facts_, options), unconstrained / 2}) {
+    options.device_bytes = device;
+    options.host_bytes = kMuch;
+    Plan plan;
+    ExpectSound(options, &plan);
+    EXPECT_EQ(ArenaBytes(plan, TierKind::kFile), 0);
+    const int64_t all = ArenaBytes(plan, TierKind::kHost), least = LeastHostBytes(graph_, facts_, options);
+    EXPECT_LT(least, all);
+    int64_t before = std::numeric_limits<int64_t>::max();
+    for (const int64_t host : {least, least + (all - least) / 8, least + (all - least) / 2, all}) {
+      SCOPED_TRACE(absl::StrCat("device ", device, ", host ", host, " of ", all, ", least ", least));
+      options.host_bytes = host;
+      ExpectSound(options, &plan);
+      EXPECT_LE(ArenaBytes(plan, TierKind::kFile), before);
+      before = ArenaBytes(plan, TierKind::kFile);
+      if (host < all) {
+        EXPECT_GT(before, 0);
+      }
+    }
+    options.host_bytes = least - 1;
+    const absl::Status refused = MakePlan(graph_, facts_, options).status();
+    EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(absl::StrCat("memory.host_bytes is ")));
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(absl::StrCat("(", least, ")")));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Runs, FileTier,
+    ::testing::Values(Case{false, 1, 0, 8 << 10, 8, DType::kFloat32}, Case{true, 1, 3, 64 << 10, 0, DType::kBFloat16},
+                      Case{false, 2, 3, 8 << 10, 2, DType::kBFloat16}, Case{true, 2, 2, 64 << 10, 8, DType::kFloat32},
+                      Case{true, 3, 1, 8 << 10, 8, DType::kBFloat16}, Case{false, 3, 0, 4 << 20, 2, DType::kBFloat16},
+                      Case{true, 8, 3, 8 << 10, 8, DType::kFloat32}),
+    NameOf);
+
+TEST(FileTierTest, ItsBudgetIsKept) {
+  const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
+  const BackendFacts facts = FactsFor(graph);
+  PlanOptions options{.page_bytes = 64 << 10, .file_bytes = kMuch};
+  options.device_bytes = LeastDeviceBytes(graph, facts, options);
+  options.host_bytes = LeastHostBytes(graph, facts, options);
+  const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  options.file_bytes = ArenaBytes(*plan, TierKind::kFile);
+  EXPECT_TRUE(MakePlan(graph, facts, options).ok());
+  --options.file_bytes;
+  const absl::Status refused = MakePlan(graph, facts, options).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("memory.nvme.bytes is"));
+}
+
+// An evaluation of the same run leaves all homes where they are.
+TEST(FileTierTest, EvaluationReadsParametersFromTheFile) {
+  const HunyuanLmShape shape = SmallShape(2, true);
+  const Graph training = TrainingGraph(shape, kSmallBatch, false);
+  const BackendFacts facts = FactsFor(training);
+  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kMuch};
+  options.device_bytes = LeastDeviceBytes(training, facts, options);
+  options.host_bytes = LeastHostBytes(training, facts, options);
+  const absl::StatusOr<Plan> plan = MakePlan(training, facts, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const Graph evaluation = BuildHunyuanLmEvaluation(shape, kSmallBatch, training.table);
+  options.host_bytes += options.host_bytes / 8;  // training's least is not evaluation's
+  const absl::StatusOr<Plan> other = MakePlan(evaluation, FactsFor(evaluation), options, &plan->layout);
+  ASSERT_TRUE(other.ok()) << other.status();
+  const absl::Status verified = VerifyPlan(evaluation, *other);
+  EXPECT_TRUE(verified.ok()) << verified;
+}
+
+}  // namespace
+}  // namespace angel_ptm
