@@ -1,0 +1,125 @@
+// One rank's pages on a drive: a preallocated file of a fixed size, with a checksum per block in memory.
+//
+// The file is scratch of one run (what persists is checkpoints): it has no name, so nothing is left behind, and no
+// other run can meet it. Every byte read back is what was written last, or the read is an error.
+#ifndef ANGEL_PTM_MEMORY_FILE_STORE_H_
+#define ANGEL_PTM_MEMORY_FILE_STORE_H_
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/memory/block_file.h"
+
+namespace angel_ptm {
+
+struct FileStoreOptions {
+  std::string directory;  // must exist
+  std::string name;       // in messages: "pages of rank 3"
+  int64_t bytes = 0;      // of the file: a multiple of block_bytes, > 0
+  // What has a checksum, 8 bytes of memory each, and is read and written whole: a power of two, >= kFileAlignment. A
+  // transfer is cut between blocks only, so a page should have several.
+  int64_t block_bytes = 0;
+  bool allow_buffered = false;  // where there is no direct I/O (tmpfs): use the page cache instead of refusing
+  int queue_depth = 32;         // requests in flight per direction, >= 1
+  int64_t request_bytes = int64_t{1} << 20;  // of one request at most; a larger block is one request
+  double stall_seconds = 60;                 // without any progress of a transfer until it is an error
+};
+
+class FileStore {
+ public:
+  // Reserves all of its room on the drive and all of its own memory. Errors: as ScratchFile::Create's.
+  static absl::StatusOr<std::unique_ptr<FileStore>> Create(const FileStoreOptions& options);
+  // On a device of the caller's; `directory` is only told. `file` has queue_depth slots and holds options.bytes.
+  static std::unique_ptr<FileStore> CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file);
+
+  FileStore(const FileStore&) = delete;
+  FileStore& operator=(const FileStore&) = delete;
+
+  // Transfers from and to this memory need no pinning of their own. It must outlive the store. Optional, at most once,
+  // before the first transfer: kResourceExhausted says what the limit on locked memory forbids, and the store works
+  // without.
+  absl::Status RegisterBuffer(std::byte* base, int64_t bytes);
+
+  // Both block until all is done and allocate nothing unless they fail. offset and bytes: multiples of block_bytes
+  // within the file; memory: kFileAlignment-aligned. One thread may write while another reads, on disjoint blocks; what
+  // breaks these rules is a bug and CHECKed.
+  //
+  // Interrupted and short transfers are continued; what the drive calls an I/O error is tried again kRetries times.
+  // Errors name the file, the byte and the reason: kDataLoss for I/O errors and wrong checksums (after a second read),
+  // kResourceExhausted for a full disk, kDeadlineExceeded for a drive that stalls; after that one every call fails, and
+  // as the drive may still move bytes, the memory of the transfer must stay what it is until the process ends.
+  absl::Status Write(int64_t offset, const std::byte* from, int64_t bytes);
+  // A block never written is kDataLoss, and so is one whose last write failed, unless its new bytes arrived whole.
+  absl::Status Read(int64_t offset, std::byte* to, int64_t bytes);
+
+  // Of one direction since Create; may be asked at any time by any thread.
+  struct Totals {
+    int64_t bytes = 0;    // of calls that ended well
+    double seconds = 0;   // in calls
+    int64_t retries = 0;  // requests tried or read again; continued ones do not count
+  };
+  Totals totals(FileDirection direction) const;
+
+  int64_t bytes() const { return options_.bytes; }
+  int64_t block_bytes() const { return options_.block_bytes; }
+  // "io_uring, direct I/O"
+  std::string description() const { return file_->description(); }
+
+  static constexpr int kRetries = 3;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // A request from its start until its last byte is done.
+  struct Slot {
+    int64_t offset = 0, bytes = 0, done = 0;
+    std::byte* memory = nullptr;
+    int failures = 0;
+    bool read_again = false;
+  };
+  // One direction's state. The caller's thread works on it alone; `busy`, `begin` and `end` are guarded by mutex_.
+  struct Lane {
+    std::vector<Slot> slots;
+    std::vector<int> free;
+    bool busy = false;
+    int64_t begin = 0, end = 0;
+    std::atomic<int64_t> bytes = 0, nanoseconds = 0, retries = 0;
+  };
+
+  FileStore(const FileStoreOptions& options, std::unique_ptr<BlockFile> file);
+
+  absl::Status Call(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
+  void Enter(FileDirection direction, int64_t offset, const std::byte* memory, int64_t bytes);
+  void Leave(FileDirection direction);
+  absl::Status Transfer(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
+  void StartNext(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
+  void Continue(FileDirection direction, int slot);
+  // Takes in a result. True: the slot's request is done. False: it goes on.
+  absl::StatusOr<bool> Take(FileDirection direction, const BlockResult& result, Clock::time_point* progress);
+  absl::StatusOr<bool> Failed(FileDirection direction, int slot, int error);
+  absl::StatusOr<bool> Verify(int slot);
+  absl::Status ExpectWritten(int64_t offset, int64_t bytes) const;
+  absl::Status Stalled(FileDirection direction) const;
+  Lane& lane(FileDirection direction) { return lanes_[static_cast<int>(direction)]; }
+  const Lane& lane(FileDirection direction) const { return lanes_[static_cast<int>(direction)]; }
+
+  const FileStoreOptions options_;
+  const int64_t request_bytes_;  // a multiple of block_bytes
+  const std::unique_ptr<BlockFile> file_;
+  std::vector<uint64_t> checksums_;  // by block; kNeverWritten
+  std::array<Lane, kFileDirections> lanes_;
+  std::mutex mutex_;
+  std::atomic<bool> stalled_ = false;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MEMORY_FILE_STORE_H_

@@ -1,0 +1,236 @@
+// FileStore on real files: what is written is read back, nothing is left behind, every refusal is one clear sentence.
+#include "angel_ptm/memory/file_store.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "angel_ptm/memory/calls_file.h"
+#include "angel_ptm/memory/scratch_file.h"
+#include "tests/memory/aligned_bytes.h"
+#include "tests/support/file_size_limit.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kBlock = 4096;
+
+ScratchFile::Options ScratchOptions(const std::string& directory, int64_t bytes) {
+  return {.directory = directory, .name = "pages of rank 3", .bytes = bytes, .allow_buffered = true};
+}
+
+FileStoreOptions Options(const std::string& directory, int64_t blocks) {
+  return {.directory = directory,
+          .name = "pages of rank 3",
+          .bytes = blocks * kBlock,
+          .block_bytes = kBlock,
+          .allow_buffered = true,
+          .queue_depth = 4,
+          .request_bytes = 3 * kBlock};
+}
+
+// Makes the device under a store.
+using Engine = std::function<std::unique_ptr<BlockFile>(ScratchFile file, int queue_depth)>;
+
+struct NamedEngine {
+  const char* name;
+  Engine make;
+};
+
+class FileStoreTest : public testing::TestWithParam<NamedEngine> {
+ protected:
+  std::unique_ptr<FileStore> Make(const FileStoreOptions& options) const {
+    ScratchFile file = OrDie(ScratchFile::Create(ScratchOptions(options.directory, options.bytes)));
+    return FileStore::CreateOn(options, GetParam().make(std::move(file), options.queue_depth));
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_P(FileStoreTest, ReadsBackWhatWasWrittenLast) {
+  constexpr int64_t kBlocks = 64;
+  const auto store = Make(Options(folder_.path(), kBlocks));
+  AlignedBytes written(kBlocks * kBlock), read(kBlocks * kBlock);
+  written.Fill(0, written.bytes(), 1);
+  ASSERT_EQ(store->Write(0, written.data(), written.bytes()), absl::OkStatus());
+  // Fewer blocks than a request has, and a part of the queue.
+  written.Fill(7 * kBlock, 2 * kBlock, 2);
+  ASSERT_EQ(store->Write(7 * kBlock, written.data() + 7 * kBlock, 2 * kBlock), absl::OkStatus());
+  written.Fill(20 * kBlock, 10 * kBlock, 3);
+  ASSERT_EQ(store->Write(20 * kBlock, written.data() + 20 * kBlock, 10 * kBlock), absl::OkStatus());
+  ASSERT_EQ(store->Read(0, read.data(), read.bytes()), absl::OkStatus());
+  EXPECT_TRUE(read.Equals(written));
+  ASSERT_EQ(store->Read(63 * kBlock, read.data(), kBlock), absl::OkStatus());
+  EXPECT_EQ(std::memcmp(read.data(), written.data() + 63 * kBlock, kBlock), 0);
+  EXPECT_EQ(store->totals(FileDirection::kWrite).bytes, 76 * kBlock);
+  EXPECT_EQ(store->totals(FileDirection::kRead).bytes, 65 * kBlock);
+  EXPECT_GT(store->totals(FileDirection::kRead).seconds, 0);
+  EXPECT_EQ(store->totals(FileDirection::kRead).retries, 0);
+}
+
+TEST_P(FileStoreTest, ABlockNeverWrittenIsAnError) {
+  const auto store = Make(Options(folder_.path(), 8));
+  AlignedBytes bytes(3 * kBlock);
+  ASSERT_EQ(store->Write(0, bytes.data(), 2 * kBlock), absl::OkStatus());
+  const absl::Status status = store->Read(0, bytes.data(), 3 * kBlock);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(),
+            "cannot read byte 8192 of pages of rank 3 in " + folder_.path() + ": block 2 was never written");
+}
+
+TEST_P(FileStoreTest, OneReadsWhileAnotherWrites) {
+  constexpr int64_t kBlocks = 96, kHalf = kBlocks / 2 * kBlock;
+  const auto store = Make(Options(folder_.path(), kBlocks));
+  AlignedBytes first(kHalf), second(kHalf), read(kHalf);
+  first.Fill(0, kHalf, 1);
+  ASSERT_EQ(store->Write(0, first.data(), kHalf), absl::OkStatus());
+  for (uint64_t round = 2; round < 12; ++round) {
+    second.Fill(0, kHalf, round);
+    const int64_t to = round % 2 == 0 ? kHalf : 0;
+    std::thread writer([&] { EXPECT_EQ(store->Write(to, second.data(), kHalf), absl::OkStatus()); });
+    EXPECT_EQ(store->Read(kHalf - to, read.data(), kHalf), absl::OkStatus());
+    writer.join();
+    EXPECT_TRUE(read.Equals(first)) << round;
+    std::swap(first, second);
+  }
+}
+
+TEST_P(FileStoreTest, TwoStoresOfOneNameInOneDirectoryDoNotMeet) {
+  const FileStoreOptions options = Options(folder_.path(), 4);
+  const auto a = Make(options), b = Make(options);
+  AlignedBytes of_a(4 * kBlock), of_b(4 * kBlock), read(4 * kBlock);
+  of_a.Fill(0, of_a.bytes(), 1);
+  of_b.Fill(0, of_b.bytes(), 2);
+  ASSERT_EQ(a->Write(0, of_a.data(), of_a.bytes()), absl::OkStatus());
+  ASSERT_EQ(b->Write(0, of_b.data(), of_b.bytes()), absl::OkStatus());
+  ASSERT_EQ(a->Read(0, read.data(), read.bytes()), absl::OkStatus());
+  EXPECT_TRUE(read.Equals(of_a));
+  ASSERT_EQ(b->Read(0, read.data(), read.bytes()), absl::OkStatus());
+  EXPECT_TRUE(read.Equals(of_b));
+}
+
+TEST_P(FileStoreTest, ARegisteredBufferAndOtherMemoryBothServe) {
+  const auto store = Make(Options(folder_.path(), 16));
+  AlignedBytes registered(16 * kBlock), other(16 * kBlock);
+  // What the limit on locked memory forbids is no error of the store.
+  const absl::Status status = store->RegisterBuffer(registered.data(), registered.bytes());
+  EXPECT_TRUE(status.ok() || absl::IsResourceExhausted(status)) << status;
+  registered.Fill(0, registered.bytes(), 5);
+  ASSERT_EQ(store->Write(0, registered.data(), registered.bytes()), absl::OkStatus());
+  ASSERT_EQ(store->Read(0, other.data(), other.bytes()), absl::OkStatus());
+  EXPECT_TRUE(other.Equals(registered));
+  registered.Fill(0, registered.bytes(), 6);
+  ASSERT_EQ(store->Read(0, registered.data(), registered.bytes()), absl::OkStatus());
+  EXPECT_TRUE(other.Equals(registered));
+}
+
+using FileStoreDeathTest = FileStoreTest;
+
+TEST_P(FileStoreDeathTest, RefusesWhatOnlyABugAsks) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  AlignedBytes bytes(4 * kBlock);
+  const auto make = [&] { return Make(Options(folder_.path(), 4)); };
+  EXPECT_DEATH((void)make()->Write(512, bytes.data(), kBlock), "offset 512 of pages of rank 3");
+  EXPECT_DEATH((void)make()->Write(0, bytes.data(), kBlock + 512), "4608 bytes of pages of rank 3");
+  EXPECT_DEATH((void)make()->Write(0, bytes.data() + 64, kBlock), "memory for pages of rank 3");
+  EXPECT_DEATH((void)make()->Read(kBlock, bytes.data(), 4 * kBlock), "which has 16384");
+}
+
+std::vector<NamedEngine> Engines() {
+  return {{"calls", [](ScratchFile file, int depth) { return MakeCallsFile(std::move(file), depth); }}};
+}
+
+std::string EngineName(const testing::TestParamInfo<NamedEngine>& engine) { return engine.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(, FileStoreTest, testing::ValuesIn(Engines()), EngineName);
+INSTANTIATE_TEST_SUITE_P(, FileStoreDeathTest, testing::ValuesIn(Engines()), EngineName);
+
+std::string ErrorOf(const ScratchFile::Options& options, absl::StatusCode code) {
+  const auto file = ScratchFile::Create(options);
+  EXPECT_EQ(file.status().code(), code) << file.status();
+  return std::string(file.status().message());
+}
+
+int64_t FreeBytes(const std::string& directory) {
+  struct statfs room;
+  EXPECT_EQ(statfs(directory.c_str(), &room), 0);
+  return static_cast<int64_t>(room.f_bavail) * static_cast<int64_t>(room.f_bsize);
+}
+
+class ScratchFileTest : public testing::TestWithParam<bool> {
+ protected:
+  TemporaryFolder folder_;
+};
+
+TEST_P(ScratchFileTest, HasItsRoomAndNoName) {
+  ScratchFile::Options options = ScratchOptions(folder_.path(), int64_t{64} << 20);
+  options.use_name = GetParam();
+  const auto file = ScratchFile::Create(options);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+  struct stat info;
+  ASSERT_EQ(fstat(file->fd(), &info), 0);
+  EXPECT_EQ(info.st_size, options.bytes);
+  EXPECT_GE(info.st_blocks * 512, options.bytes);
+  EXPECT_EQ(info.st_nlink, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(, ScratchFileTest, testing::Values(false, true),
+                         [](const auto& test) { return test.param ? "named_at_first" : "unnamed"; });
+
+TEST(ScratchFileErrorsTest, SayWhatIsWrongWithTheDirectory) {
+  const TemporaryFolder folder;
+  Spill(folder / "file", "x");
+  EXPECT_EQ(ErrorOf(ScratchOptions(folder / "missing", kBlock), absl::StatusCode::kNotFound),
+            "cannot keep pages of rank 3 in " + folder / "missing" + ": there is no such directory");
+  EXPECT_EQ(ErrorOf(ScratchOptions(folder / "file", kBlock), absl::StatusCode::kNotFound),
+            "cannot keep pages of rank 3 in " + folder / "file" + ": it is not a directory");
+  EXPECT_EQ(ErrorOf(ScratchOptions("/proc", kBlock), absl::StatusCode::kFailedPrecondition),
+            "cannot keep pages of rank 3 in /proc: its file system takes no new files");
+}
+
+TEST(ScratchFileErrorsTest, SayHowMuchRoomThereIs) {
+  const TemporaryFolder folder;
+  const int64_t wanted = FreeBytes(folder.path()) / kBlock * kBlock + (int64_t{64} << 30);
+  EXPECT_THAT(ErrorOf(ScratchOptions(folder.path(), wanted), absl::StatusCode::kResourceExhausted),
+              testing::MatchesRegex("cannot keep pages of rank 3 in .*: " + std::to_string(wanted) +
+                                    " bytes \\(.*iB\\) wanted, [0-9]+ \\(.*\\) available"));
+  const FileSizeLimit limit(1 << 20);
+  EXPECT_THAT(ErrorOf(ScratchOptions(folder.path(), 2 << 20), absl::StatusCode::kResourceExhausted),
+              HasSubstr("2097152 bytes (2.00 MiB) wanted, 1048576 (1.00 MiB) allowed by the limit on file sizes"));
+}
+
+TEST(ScratchFileErrorsTest, TmpfsServesOnlyIfBufferedIoIsAllowed) {
+  if (!std::filesystem::is_directory("/dev/shm")) GTEST_SKIP() << "no tmpfs at /dev/shm";
+  ScratchFile::Options options = ScratchOptions("/dev/shm", kBlock);
+  const auto file = ScratchFile::Create(options);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_FALSE(file->direct());
+  options.allow_buffered = false;
+  EXPECT_EQ(ErrorOf(options, absl::StatusCode::kFailedPrecondition),
+            "cannot keep pages of rank 3 in /dev/shm: it is on tmpfs, whose files take memory and know no direct I/O "
+            "(O_DIRECT); choose a directory on a drive or allow buffered I/O");
+  const auto store = FileStore::Create({.directory = "/dev/shm", .name = "x", .bytes = kBlock, .block_bytes = kBlock});
+  EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(FileStoreCreateTest, TellsHowItMovesBytes) {
+  const TemporaryFolder folder;
+  const auto store = FileStore::Create(Options(folder.path(), 4));
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_THAT((*store)->description(), testing::AnyOf(HasSubstr("direct I/O"), HasSubstr("through the page cache")));
+  EXPECT_EQ((*store)->bytes(), 4 * kBlock);
+}
+
+}  // namespace
+}  // namespace angel_ptm
