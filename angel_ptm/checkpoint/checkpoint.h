@@ -5,6 +5,7 @@
 #define ANGEL_PTM_CHECKPOINT_CHECKPOINT_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,7 +13,6 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/manifest.h"
@@ -29,7 +29,8 @@ struct StateSlice {
   std::string state = "parameters";  // StateSpec::name
   int64_t begin = 0;                 // rank * slice_elements, in elements of the unit's flat vector
   std::span<const float> data;  // to the slice's end; the padding past the unit's elements may be left out and is cut
-  std::span<const BFloat16> rounded;  // instead of `data`: saved as the fp32 values they are
+  // Instead of `data`: gives the slice's elements [at, at + out.size()), of whatever type and wherever they rest.
+  std::function<absl::Status(int64_t at, std::span<float> out)> read;
 };
 
 // A small file that a checkpoint keeps beside the state, e.g. the tokenizer.

@@ -88,10 +88,6 @@ absl::Status CheckpointReader::CheckParameters(const ParameterTable& table) cons
     if (want.elements != got.elements) {
       return differs("wanted unit ", want.name, " of ", want.elements, " elements, got ", got.elements);
     }
-    if (want.slice_elements != got.slice_elements) {
-      return differs("wanted unit ", want.name, " in slices of ", want.slice_elements, " elements, got slices of ",
-                     got.slice_elements);
-    }
   }
   if (wanted.size() != manifest_.units.size()) {
     return differs("wanted ", wanted.size(), " units, got ", manifest_.units.size());

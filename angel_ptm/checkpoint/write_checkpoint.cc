@@ -33,24 +33,24 @@ int64_t ElementsToSave(const StateSlice& slice, const ManifestUnit& unit, int ra
   APTM_CHECK(slice.begin == rank * unit.slice_elements, unit.name, ": slice begins at ", slice.begin, ", rank ", rank,
              " owns from ", rank * unit.slice_elements);
   const int64_t n = std::clamp<int64_t>(unit.elements - slice.begin, 0, unit.slice_elements);
-  const size_t got = slice.rounded.empty() ? slice.data.size() : slice.rounded.size();
-  APTM_CHECK(static_cast<int64_t>(got) >= n, unit.name, ": slice of ", got, " of ", n);
+  const int64_t got = static_cast<int64_t>(slice.data.size());
+  APTM_CHECK(slice.read || got >= n, unit.name, ": slice of ", got, " of ", n);
   return n;
 }
 
 // Calls visit(values) -> absl::Status on each chunk of the slice's first n elements.
 template <typename Visit>
 absl::Status ForEachChunk(const StateSlice& slice, int64_t n, Visit&& visit) {
-  std::vector<float> widened;
+  std::vector<float> values;
   for (int64_t at = 0; at < n; at += kChecksumChunkElements) {
     const size_t first = static_cast<size_t>(at), count = static_cast<size_t>(std::min(kChecksumChunkElements, n - at));
-    if (slice.rounded.empty()) {
+    if (!slice.read) {
       RETURN_IF_ERROR(visit(slice.data.subspan(first, count)));
       continue;
     }
-    widened.resize(count);
-    Widen(widened, slice.rounded.subspan(first, count));
-    RETURN_IF_ERROR(visit(std::span<const float>(widened)));
+    values.resize(count);
+    RETURN_IF_ERROR(slice.read(at, values));
+    RETURN_IF_ERROR(visit(std::span<const float>(values)));
   }
   return absl::OkStatus();
 }

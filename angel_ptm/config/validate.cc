@@ -27,6 +27,7 @@ constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels in
 constexpr int64_t kStepsMax = int64_t{1} << 40;
 constexpr int64_t kTraceStepsMax = 1000;
 constexpr int64_t kPageBytesMin = 4096;
+constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: a block of the file
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr int64_t kElementsMax = int64_t{1} << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
 constexpr double kHostMemoryShare = 0.8;
@@ -306,6 +307,15 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
                    absl::StrCat("with ", device, " device bytes more than the rank's share of the machine's memory"),
                    wanted, Text(memory.host_bytes()));
     }
+  }
+  const NvmeConfig& nvme = memory.nvme();
+  budget("memory.nvme.bytes", nvme.bytes(), "as much as the plan needs");
+  if (nvme.directory().empty()) {
+    checks->That(nvme.bytes() == 0, "memory.nvme.directory", "not set, but memory.nvme.bytes is", "a directory",
+                 "none");
+  } else if (page_ok) {
+    checks->That(page >= kFilePageBytesMin, "memory.page_bytes", "too small for memory.nvme",
+                 absl::StrCat("at least ", kFilePageBytesMin), Text(page));
   }
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
 }

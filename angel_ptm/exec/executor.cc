@@ -29,6 +29,19 @@ struct MicroBatch {
   bool first = true, last = true;
 };
 
+// Null: the machine has no such tier.
+Tier* TierOf(const Machine& machine, TierKind kind) {
+  switch (kind) {
+    case TierKind::kDevice:
+      return machine.device;
+    case TierKind::kHost:
+      return machine.host;
+    case TierKind::kFile:
+      return machine.file;
+  }
+  APTM_CHECK(false);
+}
+
 using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
 
 class LaneExecutor : public Executor {
@@ -64,20 +77,22 @@ class LaneExecutor : public Executor {
 
   void WriteInput(TensorId tensor, const void* data) override {
     const MemoryRange& range = plan_.fixed[tensor];
-    TierOf(range.tier).Write(range.offset, data, range.bytes);
+    APTM_CHECK(TierOf(range.tier).Write(range.offset, data, range.bytes).ok());
   }
   void ReadOutput(TensorId tensor, void* data) const override {
     const MemoryRange& range = plan_.fixed[tensor];
-    TierOf(range.tier).Read(range.offset, data, range.bytes);
+    APTM_CHECK(TierOf(range.tier).Read(range.offset, data, range.bytes).ok());
   }
 
  private:
   int rank() const { return machine_.communicator->rank(); }
-  Tier& TierOf(TierKind kind) const { return kind == TierKind::kDevice ? *machine_.device : *machine_.host; }
+  Tier& TierOf(TierKind kind) const { return *angel_ptm::TierOf(machine_, kind); }
   std::byte* Address(const Segment& segment, const Place& place) const {
     if (place.region == kNone) return nullptr;
-    const Region& region = segment.regions[place.region];
-    return TierOf(region.range.tier).data() + plan_.layout.OffsetOf(region, place, rank());
+    return TierOf(segment.regions[place.region].range.tier).data() + OffsetOf(segment, place);
+  }
+  int64_t OffsetOf(const Segment& segment, const Place& place) const {
+    return plan_.layout.OffsetOf(segment.regions[place.region], place, rank());
   }
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
@@ -109,6 +124,7 @@ class LaneExecutor : public Executor {
   // Lane threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);
+  absl::Status Move(const Segment& segment, const Step& step);
   void Compute(const Segment& segment, const Step& step, int32_t index);
   void CheckOutputs(const Segment& segment, const Step& step);
   void AddLoss(const Segment& segment, const Step& step);
@@ -140,10 +156,11 @@ class LaneExecutor : public Executor {
 absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
   for (const Region& region : segment.regions) {
     if (region.range.offset < 0) continue;
-    const Tier& tier = TierOf(region.range.tier);
-    if (region.range.offset + region.range.bytes > tier.bytes()) {
+    const Tier* const tier = angel_ptm::TierOf(machine_, region.range.tier);
+    const int64_t bytes = tier == nullptr ? 0 : tier->bytes();
+    if (region.range.offset + region.range.bytes > bytes) {
       return absl::InternalError(absl::StrCat("the plan puts ", region.label, " at ", region.range.offset, " of the ",
-                                              Name(tier.kind()), " tier, which has ", FormatBytes(tier.bytes())));
+                                              Name(region.range.tier), " tier, which has ", FormatBytes(bytes)));
     }
   }
   return absl::OkStatus();
@@ -265,8 +282,7 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
       Compute(segment, step, index);
       return absl::OkStatus();
     case StepKind::kMove:
-      std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
-      return absl::OkStatus();
+      return Move(segment, step);
     case StepKind::kAllGather:
       return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
     case StepKind::kReduceScatter:
@@ -278,6 +294,18 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
       return absl::OkStatus();
   }
   APTM_CHECK(false);
+}
+
+absl::Status LaneExecutor::Move(const Segment& segment, const Step& step) {
+  const auto in_file = [&](const Place& place) { return segment.regions[place.region].range.tier == TierKind::kFile; };
+  if (in_file(step.src)) {
+    return machine_.file->store().Read(OffsetOf(segment, step.src), Address(segment, step.dst), step.dst.bytes);
+  }
+  if (in_file(step.dst)) {
+    return machine_.file->store().Write(OffsetOf(segment, step.dst), Address(segment, step.src), step.src.bytes);
+  }
+  std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
+  return absl::OkStatus();
 }
 
 void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t index) {
@@ -366,7 +394,7 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
   std::vector<StateView> views;
   for (const Home& home : layout.homes) {
     if (home.elements == 0) continue;
-    Tier& tier = home.range.tier == TierKind::kDevice ? *machine.device : *machine.host;
+    Tier& tier = *TierOf(machine, home.range.tier);
     const int rank = machine.communicator->rank();
     views.push_back({.unit = home.unit,
                      .state = home.state,
@@ -375,18 +403,43 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
                      .slice_elements = layout.slices[home.unit].slice_elements,
                      .stored_begin = layout.home_begin(home.unit, home.state, rank),
                      .stored_elements = home.elements,
-                     .data = tier.data() + home.range.offset});
+                     .data = tier.data() == nullptr ? nullptr : tier.data() + home.range.offset,
+                     .tier = &tier,
+                     .offset = home.range.offset});
   }
   return views;
 }
 
-void StateView::Write(int64_t at, std::span<const float> values) const {
-  APTM_CHECK(at >= 0 && at + static_cast<int64_t>(values.size()) <= stored_elements);
+absl::Status StateView::ReadBytes(int64_t at, std::span<std::byte> out) const {
+  const int64_t first = at * SizeOf(dtype), count = static_cast<int64_t>(out.size());
+  APTM_CHECK(at >= 0 && first + count <= stored_elements * SizeOf(dtype));
+  if (data == nullptr) return tier->Read(offset + first, out.data(), count);
+  std::ranges::copy(bytes().subspan(first, count), out.begin());
+  return absl::OkStatus();
+}
+
+absl::Status StateView::Read(int64_t at, std::span<float> values) const {
+  if (dtype == DType::kFloat32) return ReadBytes(at, std::as_writable_bytes(values));
+  std::vector<BFloat16> rounded(values.size());
+  RETURN_IF_ERROR(ReadBytes(at, std::as_writable_bytes(std::span(rounded))));
+  Widen(values, rounded);
+  return absl::OkStatus();
+}
+
+absl::Status StateView::Write(int64_t at, std::span<const float> values) const {
+  const int64_t count = static_cast<int64_t>(values.size());
+  APTM_CHECK(at >= 0 && at + count <= stored_elements);
+  std::span<const std::byte> in = std::as_bytes(values);
+  std::vector<BFloat16> rounded;
   if (dtype == DType::kBFloat16) {
-    Round({reinterpret_cast<BFloat16*>(data) + at, values.size()}, values);
-  } else {
-    std::ranges::copy(values, stored().begin() + at);
+    rounded.resize(values.size());
+    Round(rounded, values);
+    in = std::as_bytes(std::span(rounded));
   }
+  const int64_t first = at * SizeOf(dtype);
+  if (data == nullptr) return tier->Write(offset + first, in.data(), static_cast<int64_t>(in.size()));
+  std::ranges::copy(in, bytes().begin() + first);
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// Plays Plans: issues a Plan's steps to the rank's lanes (compute, comm, copy-in, copy-out, host-compute), and holds no
-// policy of its own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
+// Plays Plans: issues a Plan's steps to the rank's lanes (plan/plan.h, Lane), and holds no policy of its
+// own. Everything is bound to addresses when the Executor is made; playing a segment allocates nothing.
 //
 // Thread safety: one caller at a time. The Executors of a rank (training, evaluation) share its tiers, communicator and
 // lanes; they are played one after the other and their Plans share a Layout.
@@ -20,6 +20,7 @@
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/exec/non_finite.h"
 #include "angel_ptm/exec/trace.h"
+#include "angel_ptm/memory/file_tier.h"
 #include "angel_ptm/memory/tier.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
@@ -50,7 +51,8 @@ struct Machine {
   // Of the host-compute lane, which works on state that rests on the host; null: `kernels` is the host's, whose cores
   // the compute lane has, so that the host-compute lane is one thread beside it.
   const KernelTable* host_kernels = nullptr;
-  Trace* trace = nullptr;  // null: nothing is traced; of one Executor only
+  Trace* trace = nullptr;    // null: nothing is traced; of one Executor only
+  FileTier* file = nullptr;  // null: no state rests in a file
 };
 
 // What every rank learns at the end of a step's gradient norm: the same numbers on all ranks.
@@ -104,25 +106,30 @@ struct StateView {
   int64_t slice_elements = 0;   // of the own slice
   int64_t stored_begin = 0;     // of all that is kept: 0 if the state is not sharded, else `begin`
   int64_t stored_elements = 0;  // of all that is kept
-  std::byte* data = nullptr;    // all that is kept
+  std::byte* data = nullptr;    // all that is kept; null: it rests where nobody can address it
+  Tier* tier = nullptr;         // where it rests, from byte `offset`; not needed with `data`
+  int64_t offset = 0;
 
-  std::span<std::byte> bytes() const { return {data, static_cast<size_t>(stored_elements * SizeOf(dtype))}; }
-  // All that is kept, and the own slice. Of fp32 states only.
-  std::span<float> stored() const { return As<float>(DType::kFloat32, 0, stored_elements); }
-  std::span<float> own_slice() const { return As<float>(DType::kFloat32, begin - stored_begin, slice_elements); }
-  // The own slice of a bf16 state.
-  std::span<const BFloat16> own_slice_bf16() const {
-    return As<BFloat16>(DType::kBFloat16, begin - stored_begin, slice_elements);
+  // Elements [at, at + values.size()) of all that is kept. Write rounds to the state's type. Thread-safe for disjoint
+  // ranges. Errors: the tier's.
+  absl::Status Read(int64_t at, std::span<float> values) const;
+  absl::Status Write(int64_t at, std::span<const float> values) const;
+  // The bytes of elements [at, at + n).
+  absl::Status ReadBytes(int64_t at, std::span<std::byte> bytes) const;
+
+  // Where the host can address it:
+  std::span<std::byte> bytes() const {
+    APTM_CHECK(data != nullptr || stored_elements == 0, "state ", state, " is not in memory");
+    return {data, static_cast<size_t>(stored_elements * SizeOf(dtype))};
   }
-  // Elements [at, at + values.size()) of all that is kept become `values`, rounded to the state's type. Thread-safe for
-  // disjoint ranges.
-  void Write(int64_t at, std::span<const float> values) const;
+  // All that is kept, and the own slice. Of fp32 states only.
+  std::span<float> stored() const { return Floats(0, stored_elements); }
+  std::span<float> own_slice() const { return Floats(begin - stored_begin, slice_elements); }
 
  private:
-  template <typename T>
-  std::span<T> As(DType type, int64_t first, int64_t count) const {
-    APTM_CHECK(dtype == type, "state ", state, " is ", Name(dtype));
-    return {reinterpret_cast<T*>(data) + first, static_cast<size_t>(count)};
+  std::span<float> Floats(int64_t first, int64_t count) const {
+    APTM_CHECK(dtype == DType::kFloat32, "state ", state, " is ", Name(dtype));
+    return {reinterpret_cast<float*>(bytes().data()) + first, static_cast<size_t>(count)};
   }
 };
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine);

@@ -20,13 +20,15 @@ class HostArena : public Tier {
       : Tier(kind, bytes), memory_(std::move(memory)), data_(bytes > 0 ? memory_.get() : nullptr) {}
 
   std::byte* data() override { return data_; }
-  void Write(int64_t offset, const void* src, int64_t n) override {
+  absl::Status Write(int64_t offset, const void* src, int64_t n) override {
     APTM_CHECK(offset >= 0 && offset + n <= bytes());
     std::memcpy(data_ + offset, src, static_cast<size_t>(n));
+    return absl::OkStatus();
   }
-  void Read(int64_t offset, void* dst, int64_t n) override {
+  absl::Status Read(int64_t offset, void* dst, int64_t n) override {
     APTM_CHECK(offset >= 0 && offset + n <= bytes());
     std::memcpy(dst, data_ + offset, static_cast<size_t>(n));
+    return absl::OkStatus();
   }
 
  private:

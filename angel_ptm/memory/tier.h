@@ -22,12 +22,14 @@ class Tier {
   TierKind kind() const { return kind_; }
   int64_t bytes() const { return bytes_; }
 
-  // The arena's first byte where the backend's kernels can address it, 4 KiB aligned. Never moves.
+  // The arena's first byte where the backend's kernels can address it, 4 KiB aligned. Never moves. Null where nobody
+  // computes (SpecOf(kind()).processor).
   virtual std::byte* data() = 0;
 
-  // Copies between this tier and host memory outside the arenas (batches, losses, checkpoints). Blocking.
-  virtual void Write(int64_t offset, const void* src, int64_t bytes) = 0;
-  virtual void Read(int64_t offset, void* dst, int64_t bytes) = 0;
+  // Copies between this tier and host memory outside the arenas (batches, losses, initial values, checkpoints).
+  // Blocking. Errors: a drive's (file_store.h).
+  virtual absl::Status Write(int64_t offset, const void* src, int64_t bytes) = 0;
+  virtual absl::Status Read(int64_t offset, void* dst, int64_t bytes) = 0;
 
  protected:
   Tier(TierKind kind, int64_t bytes) : kind_(kind), bytes_(bytes) {}

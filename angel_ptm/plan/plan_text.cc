@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,7 +14,14 @@ namespace {
 
 const TierPeak& PeakOf(const Plan& plan, TierKind tier) { return plan.peaks[static_cast<int>(tier)]; }
 
-std::string Row(std::string_view title, const std::array<std::string, kTierCount>& cells) {
+// The file only where something is in it.
+std::vector<TierKind> TiersToTell(const Plan& plan) {
+  std::vector<TierKind> tiers = {TierKind::kDevice, TierKind::kHost};
+  if (plan.arena_bytes[static_cast<int>(TierKind::kFile)] > 0) tiers.push_back(TierKind::kFile);
+  return tiers;
+}
+
+std::string Row(std::string_view title, const std::vector<std::string>& cells) {
   std::string text = absl::StrFormat("%-22s", std::string(title));
   for (const std::string& cell : cells) absl::StrAppendFormat(&text, "%14s", cell);
   return text + "\n";
@@ -135,9 +143,10 @@ int64_t PlanBytes(const Plan& plan) {
 }
 
 std::string MemoryTable(const Plan& plan) {
-  std::array<std::string, kTierCount> cells;
+  const std::vector<TierKind> tiers = TiersToTell(plan);
   const auto fill = [&](auto&& cell) {
-    for (TierKind tier : kAllTiers) cells[static_cast<int>(tier)] = cell(tier);
+    std::vector<std::string> cells;
+    for (TierKind tier : tiers) cells.push_back(cell(tier));
     return cells;
   };
   std::string text = Row("memory of a rank", fill([](TierKind t) { return std::string(Name(t)); }));
@@ -152,7 +161,8 @@ std::string MemoryTable(const Plan& plan) {
   text += Row("arena", fill([&](TierKind t) { return BytesOrDash(plan.arena_bytes[static_cast<int>(t)]); }));
   text +=
       Row("the same in bytes", fill([&](TierKind t) { return absl::StrCat(plan.arena_bytes[static_cast<int>(t)]); }));
-  text += Row("and the plan itself", {"-", FormatBytes(PlanBytes(plan))});
+  text += Row("and the plan itself",
+              fill([&](TierKind t) { return t == TierKind::kHost ? FormatBytes(PlanBytes(plan)) : std::string("-"); }));
   return text;
 }
 
@@ -162,7 +172,7 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
                                   ", digest ", absl::StrFormat("%016x", Hash(plan)), "\n");
   for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
   for (const Program& program : plan.programs) text += ProgramText(plan, program);
-  for (TierKind tier : kAllTiers) {
+  for (TierKind tier : TiersToTell(plan)) {
     const int t = static_cast<int>(tier);
     absl::StrAppend(&text, Name(tier), ": ", FormatBytes(plan.arena_bytes[t]), " reserved, ",
                     FormatBytes(plan.layout.home_bytes[t]), " of it homes; packing loss ",

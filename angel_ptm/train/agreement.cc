@@ -23,6 +23,23 @@ struct SharedStatus {
   }
 };
 
+// Calls visit(bytes) on all that the view keeps.
+template <typename Visit>
+absl::Status ForEachPiece(const StateView& view, Visit&& visit) {
+  if (view.data != nullptr) {
+    visit(view.bytes());
+    return absl::OkStatus();
+  }
+  constexpr int64_t kPieceElements = int64_t{1} << 20;
+  std::vector<std::byte> piece;
+  for (int64_t at = 0; at < view.stored_elements; at += kPieceElements) {
+    piece.resize(static_cast<size_t>(std::min(kPieceElements, view.stored_elements - at) * SizeOf(view.dtype)));
+    RETURN_IF_ERROR(view.ReadBytes(at, piece));
+    visit(piece);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ShareStatus(const absl::Status& own, CallTag tag, Communicator& communicator) {
@@ -58,7 +75,7 @@ absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Commu
   Hasher hasher;
   for (const StateView& view : views) {
     if (view.state == kGradientState || view.stored_elements == view.slice_elements) continue;
-    hasher.Mix(Xxh3(view.bytes()));
+    RETURN_IF_ERROR(ForEachPiece(view, [&](std::span<const std::byte> piece) { hasher.Mix(Xxh3(piece)); }));
   }
   const uint64_t mine = hasher.Digest();
   std::vector<uint64_t> all(static_cast<size_t>(communicator.size()));

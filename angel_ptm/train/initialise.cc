@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <thread>
 #include <unordered_set>
 
@@ -45,8 +46,8 @@ void InitialiseParameter(const Parameter& parameter, uint64_t seed, uint32_t str
   }
 }
 
-void InitialisePiece(const ParameterTable& table, uint64_t seed, const std::vector<uint32_t>& streams,
-                     const Piece& piece) {
+absl::Status InitialisePiece(const ParameterTable& table, uint64_t seed, const std::vector<uint32_t>& streams,
+                             const Piece& piece) {
   std::vector<float> values(static_cast<size_t>(piece.count));
   const StateId state = piece.view->state;
   if (state == kParameterState || table.states[state].start == StateSpec::Start::kParameters) {
@@ -54,7 +55,7 @@ void InitialisePiece(const ParameterTable& table, uint64_t seed, const std::vect
       InitialiseParameter(table.parameters[p], seed, streams[p], piece, values);
     }
   }
-  piece.view->Write(piece.at, values);
+  return piece.view->Write(piece.at, values);
 }
 
 }  // namespace
@@ -71,16 +72,27 @@ std::vector<uint32_t> InitialisationStreams(const ParameterTable& table) {
   return streams;
 }
 
-void InitialiseState(const ParameterTable& table, uint64_t seed, std::span<const StateView> views, int threads) {
+absl::Status InitialiseState(const ParameterTable& table, uint64_t seed, std::span<const StateView> views,
+                             int threads) {
   const std::vector<uint32_t> streams = InitialisationStreams(table);
   const std::vector<Piece> pieces = Pieces(views);
   std::atomic<size_t> next = 0;
+  absl::Status failed;
+  std::mutex mutex;
   const auto work = [&] {
-    for (size_t i = next++; i < pieces.size(); i = next++) InitialisePiece(table, seed, streams, pieces[i]);
+    for (size_t i = next++; i < pieces.size(); i = next++) {
+      const absl::Status status = InitialisePiece(table, seed, streams, pieces[i]);
+      const std::lock_guard lock(mutex);
+      failed.Update(status);
+    }
   };
-  std::vector<std::jthread> helpers;
-  for (int t = 1; t < std::min<int64_t>(threads, static_cast<int64_t>(pieces.size())); ++t) helpers.emplace_back(work);
-  work();
+  {
+    std::vector<std::jthread> helpers;
+    const auto most = std::min<int64_t>(threads, static_cast<int64_t>(pieces.size()));
+    for (int64_t t = 1; t < most; ++t) helpers.emplace_back(work);
+    work();
+  }
+  return failed;
 }
 
 }  // namespace angel_ptm

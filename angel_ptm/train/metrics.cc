@@ -48,9 +48,13 @@ std::string ProgressLine(const StepMetrics& m, const ProgressContext& context) {
     absl::StrAppend(&line, absl::StrFormat("  validation %.4f", *m.validation_loss));
     for (const TaskNumber& n : m.validation_numbers) absl::StrAppend(&line, " (", n.text, ")");
   }
+  std::string memory = FormatBytes(m.tier_bytes[static_cast<int>(TierKind::kDevice)]);
+  for (const TierKind tier : {TierKind::kHost, TierKind::kFile}) {
+    const int64_t bytes = m.tier_bytes[static_cast<int>(tier)];
+    if (bytes > 0) absl::StrAppend(&memory, " + ", FormatBytes(bytes), " ", Name(tier));
+  }
   absl::StrAppendFormat(&line, "  grad_norm %.3f  lr %.2e  memory %s  tps %s  tflops %.3g  mfu %.1f%%", m.grad_norm,
-                        m.learning_rate, FormatBytes(m.tier_bytes[static_cast<int>(TierKind::kDevice)]),
-                        FormatCount(m.tokens_per_second), m.tflops, 100 * m.peak_fraction);
+                        m.learning_rate, memory, FormatCount(m.tokens_per_second), m.tflops, 100 * m.peak_fraction);
   for (const TaskNumber& n : m.step_numbers) absl::StrAppend(&line, "  ", n.text);
   const double left = static_cast<double>(context.total_steps - 1 - m.step) * context.seconds_per_step;
   absl::StrAppend(&line, "  ETA ", FormatSeconds(left));

@@ -2,8 +2,34 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
+namespace {
+
+// Null for no bytes.
+absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const Run& run, int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  const NvmeConfig& nvme = run.config.memory().nvme();
+  ASSIGN_OR_RETURN(std::unique_ptr<FileStore> store,
+                   FileStore::Create({.directory = nvme.directory(),
+                                      .name = absl::StrCat("pages of rank ", run.rank()),
+                                      .bytes = AlignedUp(TierKind::kFile, bytes),
+                                      .block_bytes = SpecOf(TierKind::kFile).alignment,
+                                      .allow_buffered = nvme.allow_buffered()}));
+  run.Print(absl::StrCat("file tier: ", FormatBytes(bytes), " of each rank in ", nvme.directory(), ", ",
+                         store->description()));
+  if (run.host->bytes() > 0) {
+    const absl::Status registered = store->RegisterBuffer(run.host->data(), run.host->bytes());
+    if (!registered.ok()) run.Print(absl::StrCat("note: slower transfers with files: ", registered.message()));
+  }
+  return std::make_unique<FileTier>(std::move(store));
+}
+
+}  // namespace
 
 void Run::Print(const std::string& text) const {
   if (!prints() || text.empty()) return;
@@ -34,9 +60,11 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
+  ASSIGN_OR_RETURN(file, OpenFileTier(*this, bytes(TierKind::kFile)));
   machine = {
       device.get(),   host.get(), &communicator, control.get(), options.kernels, &lanes, derived.threads_per_rank,
       options.publish};
+  machine.file = file.get();
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
     trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
   }

@@ -54,6 +54,7 @@ struct Run {
   std::unique_ptr<RunPlan> plan;
   std::optional<Trace> trace;  // none if nothing is traced
   std::shared_ptr<Tier> device, host;
+  std::unique_ptr<FileTier> file;  // none if no state rests there
   Lanes lanes;
   Machine machine;
   std::unique_ptr<Executor> executor, validation_executor;

@@ -26,6 +26,9 @@ std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   return states;
 }
 
+// The file system says how much it has when the room is reserved.
+constexpr int64_t kUnlimitedFileBytes = int64_t{1} << 60;
+
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
@@ -33,6 +36,9 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .page_bytes = memory.page_bytes(),
           .device_bytes = memory.device_bytes(),
           .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
+          .file_bytes = memory.nvme().directory().empty() ? 0
+                        : memory.nvme().bytes() > 0       ? memory.nvme().bytes()
+                                                          : kUnlimitedFileBytes,
           .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
 }
 

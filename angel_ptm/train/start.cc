@@ -201,7 +201,8 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
-    InitialiseState(*run.plan->training.table, run.config.seed(), run.views, run.derived.threads_per_rank);
+    RETURN_IF_ERROR(
+        InitialiseState(*run.plan->training.table, run.config.seed(), run.views, run.derived.threads_per_rank));
   } else {
     RETURN_IF_ERROR(Resume(run, start, numerics));
   }

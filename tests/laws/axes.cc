@@ -12,17 +12,18 @@ namespace {
 
 constexpr int kAxes = 10;
 using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
-constexpr Choice kValueCounts = {2, 2, 2, 4, 3, 3, 2, 3, 2, 2};
+constexpr Choice kValueCounts = {2, 2, 2, 4, 3, 5, 2, 3, 2, 2};
 
 Axes AxesOf(const Choice& c) {
-  constexpr int64_t kPages[] = {4096, 16384, int64_t{4} << 20};
-  constexpr int kBudgets[] = {100, 60, 35};
+  constexpr int64_t kPages[] = {8192, 65536, int64_t{4} << 20};
+  constexpr int kBudgets[] = {100, 60, 35, 60, 35}, kHosts[] = {100, 100, 100, 50, 0};
   return {.moe = c[0] == 1,
           .accumulation = c[1] == 0 ? 1 : 4,
           .bf16 = c[2] == 1,
           .zero_stage = c[3],
           .page_bytes = kPages[c[4]],
           .budget_percent = kBudgets[c[5]],
+          .host_percent = kHosts[c[5]],
           .recompute = c[6] == 1,
           .prefetch_steps = 3 * c[7],
           .resumed = c[8] == 1,
@@ -30,8 +31,9 @@ Axes AxesOf(const Choice& c) {
 }
 
 std::array<int64_t, kAxes> ValuesOf(const Axes& a) {
-  return {a.moe,       a.accumulation,   a.bf16,    a.zero_stage, a.page_bytes, a.budget_percent,
-          a.recompute, a.prefetch_steps, a.resumed, a.joined};
+  return {
+      a.moe,       a.accumulation,   a.bf16,    a.zero_stage, a.page_bytes, 1000 * a.budget_percent + a.host_percent,
+      a.recompute, a.prefetch_steps, a.resumed, a.joined};
 }
 
 // (axis, value, other axis, other value).
@@ -88,9 +90,9 @@ class Uncovered {
 
 std::ostream& operator<<(std::ostream& os, const Axes& a) {
   return os << (a.moe ? "MoE" : "dense") << ", accumulation " << a.accumulation << (a.bf16 ? ", bf16" : ", fp32")
-            << ", ZeRO " << a.zero_stage << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, "
-            << (a.recompute ? "recomputed" : "kept") << ", prefetch " << a.prefetch_steps << ", "
-            << (a.resumed ? "resumed" : "fresh") << (a.joined ? ", joined" : ", apart");
+            << ", ZeRO " << a.zero_stage << ", page " << a.page_bytes << ", budget " << a.budget_percent << " %, host "
+            << a.host_percent << " %, " << (a.recompute ? "recomputed" : "kept") << ", prefetch " << a.prefetch_steps
+            << ", " << (a.resumed ? "resumed" : "fresh") << (a.joined ? ", joined" : ", apart");
 }
 
 std::vector<Axes> FullMatrix() {

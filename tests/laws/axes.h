@@ -16,8 +16,11 @@ struct Axes {
   bool bf16 = false;
   // Changes no bit.
   int zero_stage = 0;
-  int64_t page_bytes = 4096;
+  int64_t page_bytes = 8192;
   int budget_percent = 100;  // of the device bytes the run takes without a budget and without recomputation
+  // Of the host bytes above the least that works which the run takes where no state rests in a file: with 0 all state
+  // that is not on the device does.
+  int host_percent = 100;
   bool recompute = false;
   int prefetch_steps = 4;
   bool resumed = false;  // saved after the first step by a run at another stage, and loaded again
@@ -26,8 +29,9 @@ struct Axes {
 std::ostream& operator<<(std::ostream& os, const Axes& axes);
 
 // Every combination of the values below.
-//   model dense, MoE; accumulation 1, 4; fp32, bf16; ZeRO 0-3; pages 4 KiB, 16 KiB, 4 MiB; budgets 100, 60, 35 %;
-//   recomputation none, all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
+//   model dense, MoE; accumulation 1, 4; fp32, bf16; ZeRO 0-3; pages 8 KiB, 64 KiB, 4 MiB; budgets of the device
+//   100, 60, 35 % and with a file tier 60 % and half of the host, 35 % and the least of the host; recomputation none,
+//   all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
 std::vector<Axes> FullMatrix();
 
 // About a dozen of them such that any two values of two different axes meet in a case.

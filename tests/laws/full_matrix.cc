@@ -22,7 +22,7 @@ TEST_P(FullMatrixTest, SameBits) {
       EXPECT_EQ(status, absl::OkStatus()) << axes;
       if (!status.ok() && ++differences == 10) break;
       if (matrix.compares() && matrix.counts().cases % 576 == 0) {
-        std::printf("  %lld of 6912\n", static_cast<long long>(matrix.counts().cases));
+        std::printf("  %lld of 11520\n", static_cast<long long>(matrix.counts().cases));
         std::fflush(stdout);
       }
     }

@@ -50,7 +50,7 @@ class ParityMatrix {
  private:
   // The run of a case at a stage: its numerics, pages, prefetch, budget and recomputation.
   TinyRun RunOf(const Axes& axes, int zero_stage) const;
-  absl::StatusOr<TinyResult> TrainCase(const Axes& axes);
+  absl::StatusOr<TinyResult> TrainCase(const Axes& axes, TinyRun run);
   absl::StatusOr<const TinyResult*> Reference(const Axes& axes);
 
   const int world_size_;

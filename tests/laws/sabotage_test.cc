@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 #include <memory>
@@ -218,6 +219,34 @@ TEST(BudgetSabotageTest, ARunThatMovesNothingIsFound) {
   const auto recompute_instead = [](TinyRun& run) { run.recompute = true; };
   const std::string found = Finds({"Recomputes", recompute_instead}, {.moe = true, .budget_percent = 99});
   EXPECT_TRUE(found == "nothing moved" || found == "not compared") << found;
+}
+
+TEST(BudgetSabotageTest, AHostBudgetThatIsNotKeptIsFound) {
+  const auto no_file = [](TinyRun& run) {
+    run.host_bytes = 0;
+    run.file_tier = false;
+  };
+  const std::string found = Finds({"NoFile", no_file}, {.budget_percent = 35, .host_percent = 0});
+  EXPECT_TRUE(found.ends_with(" host bytes") || found == "not compared") << found;
+}
+
+// What the second update wrote to the file is replaced by what the first one had written there.
+TEST(FileSabotageTest, AStalePageIsFound) {
+  const auto plant = [](TinyRun& run) {
+    const auto old = std::make_shared<std::array<std::vector<std::byte>, kWorld>>();
+    run.tamper = [old](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
+      if (step == 0 || micro != 0) return;
+      const StateView view = ViewOf(layout, machine, /*unit=*/1, kMoment1State);
+      if (view.data != nullptr) return;
+      std::vector<std::byte>& page = (*old)[static_cast<size_t>(machine.communicator->rank())];
+      page.resize(8192);
+      const absl::Status status =
+          step == 1 ? view.ReadBytes(0, page) : view.tier->Write(view.offset, page.data(), 8192);
+      EXPECT_TRUE(status.ok()) << status;
+    };
+  };
+  const std::string found = Finds({"StalePage", plant}, {.budget_percent = 35, .host_percent = 0});
+  EXPECT_TRUE(found.starts_with("parameters of unit") || found == "not compared") << found;
 }
 
 }  // namespace

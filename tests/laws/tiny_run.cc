@@ -21,6 +21,7 @@
 #include "optim/ema.h"
 #include "optim/schedule.h"
 #include "tests/plan/plan_testing.h"
+#include "tests/support/memory_directory.h"
 
 namespace angel_ptm {
 namespace {
@@ -59,6 +60,16 @@ struct Batch {
   }
 };
 
+PlanOptions OptionsOf(const TinyRun& run, int world) {
+  return {.world_size = world,
+          .zero_stage = run.zero_stage,
+          .page_bytes = run.page_bytes,
+          .device_bytes = run.device_bytes,
+          .host_bytes = run.host_bytes,
+          .file_bytes = run.file_tier ? int64_t{1} << 40 : 0,
+          .prefetch_steps = run.prefetch_steps};
+}
+
 // One rank's run.
 class Rank {
  public:
@@ -68,12 +79,7 @@ class Rank {
     graph_ = TinyGraph(run_);
     const int world = communicator_.size();
     ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, CpuKernels(), {.threads = run_.threads}, world));
-    ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts,
-                                     {.world_size = world,
-                                      .zero_stage = run_.zero_stage,
-                                      .page_bytes = run_.page_bytes,
-                                      .device_bytes = run_.device_bytes,
-                                      .prefetch_steps = run_.prefetch_steps}));
+    ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts, OptionsOf(run_, world)));
     RETURN_IF_ERROR(VerifyPlan(graph_, plan_));
     ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0], 1, [&](int64_t n, int threads) {
                        return communicator_.MakeArena(n, threads, {"device tier"});
@@ -84,10 +90,19 @@ class Rank {
     if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
     ASSIGN_OR_RETURN(control_, communicator_.Split(0, {"control"}));
     machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &lanes_, run_.threads};
+    if (const int64_t bytes = plan_.arena_bytes[2]; bytes > 0) {
+      ASSIGN_OR_RETURN(std::unique_ptr<FileStore> store,
+                       FileStore::Create({.directory = testing_support::MemoryDirectory(),
+                                          .name = absl::StrCat("pages of rank ", communicator_.rank()),
+                                          .bytes = AlignedUp(TierKind::kFile, bytes),
+                                          .block_bytes = SpecOf(TierKind::kFile).alignment,
+                                          .allow_buffered = true}));
+      file_ = std::make_unique<FileTier>(std::move(store));
+      machine_.file = file_.get();
+    }
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
     if (run_.load_checkpoint.empty()) {
-      InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
-      return absl::OkStatus();
+      return InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
     RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
@@ -130,14 +145,16 @@ class Rank {
     result.moments.resize(graph_.units().size());
     result.state_bytes.resize(graph_.states().size());
     for (const StateView& view : StateViews(plan_.layout, machine_)) {
-      result.state_bytes[view.state] += static_cast<int64_t>(view.bytes().size());
-      if (view.state == kGradientState) continue;
       const int64_t element = SizeOf(view.dtype);
+      std::vector<std::byte> stored(static_cast<size_t>(view.stored_elements * element));
+      result.state_bytes[view.state] += static_cast<int64_t>(stored.size());
+      if (view.state == kGradientState) continue;
+      RETURN_IF_ERROR(view.ReadBytes(0, stored));
       const std::span<const std::byte> own =
-          view.bytes().subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
+          std::span(stored).subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
       std::vector<std::byte> whole(own.size() * communicator_.size());
       RETURN_IF_ERROR(communicator_.AllGather(whole, own, {"collect", run_.steps}));
-      if (view.bytes().size() == whole.size() && !std::ranges::equal(view.bytes(), whole)) {
+      if (stored.size() == whole.size() && stored != whole) {
         return absl::InternalError(
             absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph_.states()[view.state].name, " of ",
                          graph_.units()[view.unit].name, " differs from what their owners hold"));
@@ -154,6 +171,7 @@ class Rank {
     }
     result.device_arena_bytes = plan_.arena_bytes[0];
     result.host_arena_bytes = plan_.arena_bytes[1];
+    result.file_arena_bytes = plan_.arena_bytes[2];
     result.device_peak_by_class = plan_.peaks[0].by_class;
     result.moves = plan_testing::MovesOf(plan_);
     return Save(result);
@@ -196,6 +214,7 @@ class Rank {
   Graph graph_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;
+  std::unique_ptr<FileTier> file_;
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_;
@@ -295,13 +314,24 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
 
 int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
   const Graph graph = TinyGraph(run);
-  const auto plan = MakePlan(graph, FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value(),
-                             {.world_size = world_size,
-                              .zero_stage = run.zero_stage,
-                              .page_bytes = run.page_bytes,
-                              .prefetch_steps = run.prefetch_steps});
+  PlanOptions options = OptionsOf(run, world_size);
+  options.device_bytes = options.host_bytes = 0;
+  const auto plan =
+      MakePlan(graph, FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value(), options);
   APTM_CHECK(plan.ok());
   return plan->arena_bytes[0];
+}
+
+HostRange HostBytes(const TinyRun& run, int world_size) {
+  const Graph graph = TinyGraph(run);
+  const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
+  PlanOptions options = OptionsOf(run, world_size);
+  options.host_bytes = 0;
+  const auto plan = MakePlan(graph, facts, options);
+  APTM_CHECK(plan.ok(), plan.status().message());
+  if (plan->arena_bytes[1] == 0) return {};
+  options.file_bytes = int64_t{1} << 40;
+  return {.least = plan_testing::LeastHostBytes(graph, facts, options), .all = plan->arena_bytes[1]};
 }
 
 }  // namespace angel_ptm

@@ -30,6 +30,8 @@ struct TinyRun {
   int zero_stage = 0;
   int64_t page_bytes = 4096;
   int64_t device_bytes = 0;
+  int64_t host_bytes = 0;
+  bool file_tier = false;  // what neither budget has room for rests in a file
   int prefetch_steps = 4;
   int accumulation = 1;
   double ema_decay = 0;  // of an average of the weights; 0: none
@@ -55,7 +57,7 @@ struct TinyResult {
   std::vector<double> losses, norms;  // by step
   std::vector<std::vector<float>> parameters,
       moments;  // by unit: whole vectors, all other saved states one after the other
-  int64_t device_arena_bytes = 0, host_arena_bytes = 0;
+  int64_t device_arena_bytes = 0, host_arena_bytes = 0, file_arena_bytes = 0;
   int64_t moves = 0;    // kMove steps of the micro-step and the update
   bool joined = false;  // updates were played beside the next step's first micro-step
   std::array<int64_t, kMemoryClassCount> device_peak_by_class = {};
@@ -76,6 +78,13 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size);
 
 // Device bytes the run takes without a budget.
 int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size);
+
+// The host bytes of a run of such a device budget: all that it takes where no state rests in a file, and the least that
+// works where it may. Both 0 if it takes none.
+struct HostRange {
+  int64_t least = 0, all = 0;
+};
+HostRange HostBytes(const TinyRun& run, int world_size);
 
 // The training graph of a run, with the update segment.
 Graph TinyGraph(const TinyRun& run);

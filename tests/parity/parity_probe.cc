@@ -136,8 +136,7 @@ absl::Status Probe::Prepare() {
   ASSIGN_OR_RETURN(logits_executor_, Executor::Create(logits_graph_, logits_plan_, machine_, constants));
   feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
   views_ = StateViews(run_->training_plan.layout, machine_);
-  InitialiseState(*run_->training.table, config_.seed(), views_);
-  return absl::OkStatus();
+  return InitialiseState(*run_->training.table, config_.seed(), views_);
 }
 
 absl::Status Probe::Export() {

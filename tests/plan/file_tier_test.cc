@@ -15,6 +15,7 @@ namespace {
 using plan_testing::FactsFor;
 using plan_testing::kSmallBatch;
 using plan_testing::LeastDeviceBytes;
+using plan_testing::LeastHostBytes;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
 using ::testing::HasSubstr;
@@ -22,17 +23,6 @@ using ::testing::HasSubstr;
 constexpr int64_t kMuch = int64_t{1} << 40;
 
 int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
-
-// The number that a refusal of one byte of host memory names.
-int64_t LeastHostBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  options.host_bytes = 1;
-  const std::string message(MakePlan(graph, facts, options).status().message());
-  const std::vector<std::string> parts = absl::StrSplit(message, absl::MaxSplits("the least that works is ", 1));
-  const std::vector<std::string> in_bytes = absl::StrSplit(parts.back(), absl::ByAnyChar("()"));
-  int64_t least = 0;
-  APTM_CHECK(parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least), message);
-  return least;
-}
 
 struct Case {
   bool moe;

@@ -62,15 +62,26 @@ inline BackendFacts FactsFor(const Graph& graph) {
   return facts;
 }
 
-// The least device budget that works, as a refusal tells the user: for any host budget.
-inline int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
-  options.device_bytes = 1;
+// The number that a refusal names.
+inline int64_t LeastThatWorks(const Graph& graph, const BackendFacts& facts, const PlanOptions& options) {
   const std::string message(MakePlan(graph, facts, options).status().message());
   const std::vector<std::string> parts = absl::StrSplit(message, absl::MaxSplits("the least that works is ", 1));
   const std::vector<std::string> in_bytes = absl::StrSplit(parts.back(), absl::ByAnyChar("()"));
   int64_t least = 0;
   APTM_CHECK(parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least), message);
   return least;
+}
+
+// The least device budget that works, for any host budget.
+inline int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  options.device_bytes = 1;
+  return LeastThatWorks(graph, facts, options);
+}
+
+// The least host budget that works at the given device budget.
+inline int64_t LeastHostBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  options.host_bytes = 1;
+  return LeastThatWorks(graph, facts, options);
 }
 
 inline int64_t MovesOf(const Plan& plan) {

@@ -47,7 +47,7 @@ std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
     for (int rank = 0; rank < world; ++rank) {
       const std::span<float> own(whole.data() + rank * slice, static_cast<size_t>(slice));
       const StateView view = ViewOf(own, u, kParameterState, rank * slice);
-      InitialiseState(table, seed, std::span(&view, 1));
+      EXPECT_TRUE(InitialiseState(table, seed, std::span(&view, 1)).ok());
     }
     for (size_t i = table.units[u].elements; i < whole.size(); ++i) EXPECT_EQ(whole[i], 0) << "padding";
     whole.resize(table.units[u].elements);
@@ -89,7 +89,7 @@ TEST(InitialiseTest, NoDeviationMeansOnes) {
   for (Parameter& parameter : table.parameters) parameter.initial = InitialValues::Normal(0);
   std::vector<float> values(table.units[0].elements, -1.0f);
   const StateView view = ViewOf(values);
-  InitialiseState(table, 3, std::span(&view, 1));
+  ASSERT_TRUE(InitialiseState(table, 3, std::span(&view, 1)).ok());
   for (float value : values) EXPECT_EQ(value, 0);
 }
 
@@ -109,7 +109,7 @@ TEST(InitialiseTest, ThreadsChangeNoBit) {
     for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
       views.push_back(ViewOf(values[u], u));
     }
-    InitialiseState(table, 7, views, threads);
+    EXPECT_TRUE(InitialiseState(table, 7, views, threads).ok());
     return values;
   };
   const auto one = units(1);
@@ -140,7 +140,7 @@ TEST(InitialiseTest, OtherStateIsZero) {
   table.states.resize(3);
   table.states[2].start = StateSpec::Start::kZero;
   const StateView view = ViewOf(values, 0, StateId{2});
-  InitialiseState(table, 1, std::span(&view, 1));
+  ASSERT_TRUE(InitialiseState(table, 1, std::span(&view, 1)).ok());
   for (float v : values) ASSERT_EQ(v, 0);
 }
 

@@ -24,7 +24,7 @@ TEST(MetricsTest, NumbersReadBackAsTheSameDouble) {
 
 // Readers of files that older programs wrote find their keys in the old order.
 TEST(MetricsTest, NewKeysStandBehindTheOldOnes) {
-  StepMetrics metrics{.seconds = 0.5, .tflops = 2, .tier_bytes = {7, 8}, .busy_seconds = {1, 2, 3, 4, 5}};
+  StepMetrics metrics{.seconds = 0.5, .tflops = 2, .tier_bytes = {7, 8, 9}, .busy_seconds = {1, 2, 3, 4, 5, 6, 7}};
   metrics.skipped = true;
   metrics.step_numbers = {{"expert_balance", 1.5, ""}};
   metrics.validation_loss = 3;
@@ -32,9 +32,10 @@ TEST(MetricsTest, NewKeysStandBehindTheOldOnes) {
   const auto json = nlohmann::ordered_json::parse(ToJson(metrics));
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   const std::vector<std::string> wanted = {
-      "step",         "loss",          "grad_norm",         "learning_rate", "tokens_per_second", "peak_fraction",
-      "seconds",      "tflops",        "device_bytes",      "host_bytes",    "busy_compute",      "busy_comm",
-      "busy_copy_in", "busy_copy_out", "busy_host_compute", "skipped",       "expert_balance",    "validation_loss"};
+      "step",      "loss",           "grad_norm",      "learning_rate",     "tokens_per_second", "peak_fraction",
+      "seconds",   "tflops",         "device_bytes",   "host_bytes",        "file_bytes",        "busy_compute",
+      "busy_comm", "busy_copy_in",   "busy_copy_out",  "busy_host_compute", "busy_file_in",      "busy_file_out",
+      "skipped",   "expert_balance", "validation_loss"};
   EXPECT_EQ(keys, wanted);
   EXPECT_EQ(json["host_bytes"], 8);
   EXPECT_EQ(json["busy_host_compute"], 5);

@@ -58,7 +58,7 @@ TEST(RunPlanTest, MemoryOverAStepIsThatOfItsSegments) {
   const Plan& plan = (*run)->training_plan;
   const std::vector<TierTimeline> timelines = MemoryOverStep(plan);
   ASSERT_EQ(timelines.size(), 2u);
-  for (const TierKind tier : kAllTiers) {
+  for (const TierKind tier : {TierKind::kDevice, TierKind::kHost}) {  // nothing is in the file
     const TierTimeline& timeline = timelines[static_cast<int>(tier)];
     std::vector<int64_t> wanted = AllBytes(plan.segments[kMicroStepSegment], tier);
     EXPECT_EQ(timeline.update_begin, static_cast<int64_t>(wanted.size()));
