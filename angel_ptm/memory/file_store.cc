@@ -16,6 +16,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/memory/calls_file.h"
 #include "angel_ptm/memory/scratch_file.h"
+#include "angel_ptm/memory/uring_file.h"
 
 namespace angel_ptm {
 namespace {
@@ -38,7 +39,9 @@ absl::StatusOr<std::unique_ptr<FileStore>> FileStore::Create(const FileStoreOpti
                                                           .name = options.name,
                                                           .bytes = options.bytes,
                                                           .allow_buffered = options.allow_buffered}));
-  return CreateOn(options, MakeCallsFile(std::move(file), options.queue_depth));
+  absl::StatusOr<std::unique_ptr<BlockFile>> uring = MakeUringFile(file, options.queue_depth);
+  if (uring.ok()) return CreateOn(options, *std::move(uring));
+  return CreateOn(options, MakeCallsFile(std::move(file), options.queue_depth, std::string(uring.status().message())));
 }
 
 std::unique_ptr<FileStore> FileStore::CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file) {
