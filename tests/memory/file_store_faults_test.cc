@@ -61,8 +61,8 @@ class Session {
 
   Outcome Play() {
     for (int i = 0; i < kOperations; ++i) {
-      // Every third time one thread reads in one half while another writes in the other.
-      const bool both = i % 3 == 2;
+      // Every sixth time one thread reads in one half while another writes in the other.
+      const bool both = i % 6 == 5;
       const int64_t half = kBlocks / 2, first = both ? Random(2) * half : 0, blocks = both ? half : kBlocks;
       const Range written = RandomRange(first, blocks), read = RandomRange(both ? half - first : 0, blocks);
       if (both) {
@@ -70,7 +70,7 @@ class Session {
         Read(read);
         writer.join();
       } else {
-        i % 3 == 0 ? Write(written, i) : Read(read);
+        i % 2 == 0 ? Write(written, i) : Read(read);
       }
     }
     outcome_.errors = write_errors_ + read_errors_;
