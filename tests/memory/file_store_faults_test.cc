@@ -18,6 +18,7 @@
 #include "angel_ptm/memory/file_store.h"
 #include "tests/memory/aligned_bytes.h"
 #include "tests/support/faulty_block_file.h"
+#include "tests/support/throttled_block_file.h"
 
 namespace angel_ptm {
 namespace {
@@ -176,6 +177,25 @@ TEST(FileStoreFaultsTest, WithoutChecksumsSilentFaultsAreRead) {
     EXPECT_GT(without.wrong_reads, 10) << static_cast<int>(fault);
     EXPECT_EQ(with.wrong_reads, 0) << static_cast<int>(fault);
   }
+}
+
+// The device that tests of overlap use: no faster than asked for, each direction by itself, however deep the queue.
+TEST(ThrottledBlockFileTest, BothDirectionsTakeTheirTime) {
+  constexpr double kReadSeconds = 0.1, kWriteSeconds = 0.2, kBytes = kBlocks * kBlock;
+  const FileStoreOptions options = Options();
+  const FaultyBlockFile::Chances none = {};
+  const auto store = FileStore::CreateOn(
+      options, std::make_unique<ThrottledBlockFile>(std::make_unique<FaultyBlockFile>(options.bytes, 1, none),
+                                                    DeviceSpeed{kBytes / kReadSeconds},
+                                                    DeviceSpeed{kBytes / kWriteSeconds}, options.queue_depth));
+  AlignedBytes bytes(options.bytes), read(options.bytes / 2);
+  ASSERT_EQ(store->Write(0, bytes.data(), options.bytes), absl::OkStatus());
+  EXPECT_GE(store->totals(FileDirection::kWrite).seconds, kWriteSeconds);
+  std::thread writer([&] { EXPECT_EQ(store->Write(0, bytes.data(), options.bytes / 2), absl::OkStatus()); });
+  EXPECT_EQ(store->Read(options.bytes / 2, read.data(), options.bytes / 2), absl::OkStatus());
+  writer.join();
+  EXPECT_GE(store->totals(FileDirection::kWrite).seconds, 1.5 * kWriteSeconds);
+  EXPECT_GE(store->totals(FileDirection::kRead).seconds, 0.5 * kReadSeconds);
 }
 
 // The device's answer to each request.
