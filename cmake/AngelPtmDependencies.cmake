@@ -36,8 +36,13 @@ if(NOT ANGEL_PTM_MPI STREQUAL "OFF")
 endif()
 angel_ptm_feature(MPI "${MPI_C_FOUND}")
 
+if(NOT ANGEL_PTM_URING STREQUAL "OFF")
+  pkg_check_modules(LIBURING IMPORTED_TARGET liburing>=2.2)
+endif()
+angel_ptm_feature(URING "${LIBURING_FOUND}")
+
 # Declared for the backends to come (ARCHITECTURE.md, "Not built yet"): asking for one is an error, not ignored.
-foreach(feature CUDA NCCL URING)
+foreach(feature CUDA NCCL)
   if(ANGEL_PTM_${feature} STREQUAL "ON")
     message(FATAL_ERROR "ANGEL_PTM_${feature}=ON, but this version has no ${feature} code")
   endif()

@@ -16,18 +16,15 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/memory/calls_file.h"
 #include "angel_ptm/memory/scratch_file.h"
+#include "angel_ptm/memory/uring_file.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr uint64_t kNeverWritten = 0;
+constexpr uint64_t kNothing = 0;
 // Between attempts at what the kernel asks to be tried again.
 constexpr std::chrono::microseconds kPause(100);
-
-uint64_t ChecksumOf(const std::byte* block, int64_t bytes) {
-  const uint64_t checksum = Xxh3(std::span(block, static_cast<size_t>(bytes)));
-  return checksum == kNeverWritten ? 1 : checksum;
-}
+constexpr double kTurnSeconds = 1;
 
 const char* Verb(FileDirection direction) { return direction == FileDirection::kRead ? "read" : "write"; }
 
@@ -38,22 +35,26 @@ absl::StatusOr<std::unique_ptr<FileStore>> FileStore::Create(const FileStoreOpti
                                                           .name = options.name,
                                                           .bytes = options.bytes,
                                                           .allow_buffered = options.allow_buffered}));
-  return CreateOn(options, MakeCallsFile(std::move(file), options.queue_depth));
+  absl::StatusOr<std::unique_ptr<BlockFile>> uring = MakeUringFile(file, options.queue_depth);
+  if (uring.ok()) return CreateOn(options, *std::move(uring));
+  return CreateOn(options, MakeCallsFile(std::move(file), options.queue_depth, std::string(uring.status().message())));
 }
 
-std::unique_ptr<FileStore> FileStore::CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file) {
-  return std::unique_ptr<FileStore>(new FileStore(options, std::move(file)));
+std::unique_ptr<FileStore> FileStore::CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file,
+                                               Checksum checksum) {
+  return std::unique_ptr<FileStore>(new FileStore(options, std::move(file), checksum));
 }
 
-FileStore::FileStore(const FileStoreOptions& options, std::unique_ptr<BlockFile> file)
+FileStore::FileStore(const FileStoreOptions& options, std::unique_ptr<BlockFile> file, Checksum checksum)
     : options_(options),
       request_bytes_(std::max(options.request_bytes / options.block_bytes, int64_t{1}) * options.block_bytes),
-      file_(std::move(file)) {
+      file_(std::move(file)),
+      checksum_(checksum) {
   APTM_CHECK(options.block_bytes >= kFileAlignment && std::has_single_bit(static_cast<uint64_t>(options.block_bytes)),
              options.block_bytes);
   APTM_CHECK(options.bytes > 0 && options.bytes % options.block_bytes == 0, options.bytes, " ", options.block_bytes);
   APTM_CHECK(options.queue_depth >= 1, options.queue_depth);
-  checksums_.assign(static_cast<size_t>(options.bytes / options.block_bytes), kNeverWritten);
+  checksums_.assign(static_cast<size_t>(options.bytes / options.block_bytes), kNothing);
   for (Lane& lane : lanes_) {
     lane.slots.resize(static_cast<size_t>(options.queue_depth));
     for (int slot = options.queue_depth - 1; slot >= 0; --slot) lane.free.push_back(slot);
@@ -87,7 +88,12 @@ absl::Status FileStore::Call(FileDirection direction, int64_t offset, std::byte*
   if (status.ok()) status = Transfer(direction, offset, memory, bytes);
   Lane& l = lane(direction);
   l.nanoseconds += std::chrono::nanoseconds(Clock::now() - start).count();
-  if (status.ok()) l.bytes += bytes;
+  if (status.ok()) {
+    l.bytes += bytes;
+  } else if (direction == FileDirection::kWrite) {
+    const auto begin = checksums_.begin() + offset / options_.block_bytes;
+    std::fill(begin, begin + bytes / options_.block_bytes, kNothing);
+  }
   Leave(direction);
   return status;
 }
@@ -116,35 +122,41 @@ void FileStore::Leave(FileDirection direction) {
 }
 
 absl::Status FileStore::Transfer(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes) {
-  const int depth = options_.queue_depth;
   std::vector<int>& free = lane(direction).free;
   absl::Status status;
   int64_t started = 0;
-  Clock::time_point progress = Clock::now();
+  double silence = 0;  // in seconds, since the last progress
   // After an error what is in flight is still waited for: the memory is the caller's again when this returns.
-  while ((status.ok() && started < bytes) || static_cast<int>(free.size()) < depth) {
+  while ((status.ok() && started < bytes) || static_cast<int>(free.size()) < options_.queue_depth) {
     while (status.ok() && started < bytes && !free.empty()) {
       const int64_t n = std::min(request_bytes_, bytes - started);
       StartNext(direction, offset + started, memory + started, n);
       started += n;
     }
-    const double left = options_.stall_seconds - std::chrono::duration<double>(Clock::now() - progress).count();
-    std::optional<BlockResult> result;
-    if (left > 0) result = file_->Wait(direction, left);
-    if (!result && std::chrono::duration<double>(Clock::now() - progress).count() >= options_.stall_seconds) {
+    if (silence >= options_.stall_seconds) {
       stalled_ = true;
       return Stalled(direction);
     }
+    const std::optional<BlockResult> result = Wait(direction, &silence);
     if (!result) continue;
     bool done = true;
     if (status.ok()) {
-      const absl::StatusOr<bool> taken = Take(direction, *result, &progress);
+      const absl::StatusOr<bool> taken = Take(direction, *result, &silence);
       if (!taken.ok()) status = taken.status();
       done = !taken.ok() || *taken;
     }
     if (done) free.push_back(result->slot);
   }
   return status;
+}
+
+std::optional<BlockResult> FileStore::Wait(FileDirection direction, double* silence) {
+  // In short turns, none of which counts for more than it asked: a suspended process hears nothing of its drive.
+  const double turn = std::min(kTurnSeconds, options_.stall_seconds / 8);
+  const Clock::time_point start = Clock::now();
+  const std::optional<BlockResult> result = file_->Wait(direction, turn);
+  if (!result) *silence += std::min(turn, std::chrono::duration<double>(Clock::now() - start).count());
+  return result;
 }
 
 void FileStore::StartNext(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes) {
@@ -155,7 +167,7 @@ void FileStore::StartNext(FileDirection direction, int64_t offset, std::byte* me
   if (direction == FileDirection::kWrite) {
     // One request's checksums are made while those before it are on their way.
     const int64_t block = options_.block_bytes;
-    for (int64_t at = 0; at < bytes; at += block) checksums_[(offset + at) / block] = ChecksumOf(memory + at, block);
+    for (int64_t at = 0; at < bytes; at += block) checksums_[(offset + at) / block] = ChecksumOf(memory + at);
   }
   Continue(direction, slot);
 }
@@ -166,10 +178,13 @@ void FileStore::Continue(FileDirection direction, int slot) {
                {.slot = slot, .offset = s.offset + s.done, .memory = s.memory + s.done, .bytes = s.bytes - s.done});
 }
 
-absl::StatusOr<bool> FileStore::Take(FileDirection direction, const BlockResult& result, Clock::time_point* progress) {
+absl::StatusOr<bool> FileStore::Take(FileDirection direction, const BlockResult& result, double* silence) {
   Slot& s = lane(direction).slots[result.slot];
   if (result.error == EINTR || result.error == EAGAIN) {
-    if (result.error == EAGAIN) std::this_thread::sleep_for(kPause);
+    if (result.error == EAGAIN) {
+      std::this_thread::sleep_for(kPause);
+      *silence += std::chrono::duration<double>(kPause).count();
+    }
     Continue(direction, result.slot);
     return false;
   }
@@ -179,7 +194,8 @@ absl::StatusOr<bool> FileStore::Take(FileDirection direction, const BlockResult&
   // Direct I/O can go on only where its units begin.
   if (s.done + moved < s.bytes) moved -= moved % kFileAlignment;
   if (moved == 0) return Failed(direction, result.slot, 0);
-  *progress = Clock::now();
+  *silence = 0;
+  s.failures = 0;
   s.done += moved;
   if (s.done == s.bytes) return direction == FileDirection::kWrite ? true : Verify(result.slot);
   Continue(direction, result.slot);
@@ -203,12 +219,17 @@ absl::StatusOr<bool> FileStore::Failed(FileDirection direction, int slot, int er
   return absl::Status(status.code(), absl::StrCat(std::string(status.message()), tried));
 }
 
+uint64_t FileStore::ChecksumOf(const std::byte* block) const {
+  const uint64_t checksum = checksum_(std::span(block, static_cast<size_t>(options_.block_bytes)));
+  return checksum == kNothing ? 1 : checksum;
+}
+
 absl::StatusOr<bool> FileStore::Verify(int slot) {
   Lane& l = lane(FileDirection::kRead);
   Slot& s = l.slots[slot];
   for (int64_t at = 0; at < s.bytes; at += options_.block_bytes) {
     const int64_t block = (s.offset + at) / options_.block_bytes;
-    const uint64_t got = ChecksumOf(s.memory + at, options_.block_bytes);
+    const uint64_t got = ChecksumOf(s.memory + at);
     if (got == checksums_[block]) continue;
     if (s.read_again) {
       return absl::DataLossError(
@@ -227,9 +248,10 @@ absl::StatusOr<bool> FileStore::Verify(int slot) {
 
 absl::Status FileStore::ExpectWritten(int64_t offset, int64_t bytes) const {
   for (int64_t block = offset / options_.block_bytes; block < (offset + bytes) / options_.block_bytes; ++block) {
-    if (checksums_[block] != kNeverWritten) continue;
+    if (checksums_[block] != kNothing) continue;
     return absl::DataLossError(absl::StrCat("cannot read byte ", block * options_.block_bytes, " of ", options_.name,
-                                            " in ", options_.directory, ": block ", block, " was never written"));
+                                            " in ", options_.directory, ": block ", block,
+                                            " was never written, or its last write failed"));
   }
   return absl::OkStatus();
 }

@@ -12,9 +12,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/memory/block_file.h"
 
@@ -37,8 +40,10 @@ class FileStore {
  public:
   // Reserves all of its room on the drive and all of its own memory. Errors: as ScratchFile::Create's.
   static absl::StatusOr<std::unique_ptr<FileStore>> Create(const FileStoreOptions& options);
+  using Checksum = uint64_t (*)(std::span<const std::byte> block);
   // On a device of the caller's; `directory` is only told. `file` has queue_depth slots and holds options.bytes.
-  static std::unique_ptr<FileStore> CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file);
+  static std::unique_ptr<FileStore> CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file,
+                                             Checksum checksum = Xxh3);
 
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;
@@ -52,12 +57,13 @@ class FileStore {
   // within the file; memory: kFileAlignment-aligned. One thread may write while another reads, on disjoint blocks; what
   // breaks these rules is a bug and CHECKed.
   //
-  // Interrupted and short transfers are continued; what the drive calls an I/O error is tried again kRetries times.
+  // Interrupted and short transfers are continued; what the drive calls an I/O error is tried again kRetries times
+  // in a row.
   // Errors name the file, the byte and the reason: kDataLoss for I/O errors and wrong checksums (after a second read),
   // kResourceExhausted for a full disk, kDeadlineExceeded for a drive that stalls; after that one every call fails, and
   // as the drive may still move bytes, the memory of the transfer must stay what it is until the process ends.
   absl::Status Write(int64_t offset, const std::byte* from, int64_t bytes);
-  // A block never written is kDataLoss, and so is one whose last write failed, unless its new bytes arrived whole.
+  // A block never written is kDataLoss, and so is every block of a call that failed to write.
   absl::Status Read(int64_t offset, std::byte* to, int64_t bytes);
 
   // Of one direction since Create; may be asked at any time by any thread.
@@ -94,7 +100,7 @@ class FileStore {
     std::atomic<int64_t> bytes = 0, nanoseconds = 0, retries = 0;
   };
 
-  FileStore(const FileStoreOptions& options, std::unique_ptr<BlockFile> file);
+  FileStore(const FileStoreOptions& options, std::unique_ptr<BlockFile> file, Checksum checksum);
 
   absl::Status Call(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
   void Enter(FileDirection direction, int64_t offset, const std::byte* memory, int64_t bytes);
@@ -103,8 +109,10 @@ class FileStore {
   void StartNext(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
   void Continue(FileDirection direction, int slot);
   // Takes in a result. True: the slot's request is done. False: it goes on.
-  absl::StatusOr<bool> Take(FileDirection direction, const BlockResult& result, Clock::time_point* progress);
+  absl::StatusOr<bool> Take(FileDirection direction, const BlockResult& result, double* silence);
+  std::optional<BlockResult> Wait(FileDirection direction, double* silence);
   absl::StatusOr<bool> Failed(FileDirection direction, int slot, int error);
+  uint64_t ChecksumOf(const std::byte* block) const;
   absl::StatusOr<bool> Verify(int slot);
   absl::Status ExpectWritten(int64_t offset, int64_t bytes) const;
   absl::Status Stalled(FileDirection direction) const;
@@ -114,7 +122,8 @@ class FileStore {
   const FileStoreOptions options_;
   const int64_t request_bytes_;  // a multiple of block_bytes
   const std::unique_ptr<BlockFile> file_;
-  std::vector<uint64_t> checksums_;  // by block; kNeverWritten
+  const Checksum checksum_;
+  std::vector<uint64_t> checksums_;  // by block; kNothing where no bytes can be trusted
   std::array<Lane, kFileDirections> lanes_;
   std::mutex mutex_;
   std::atomic<bool> stalled_ = false;

@@ -92,7 +92,7 @@ absl::Status Reserve(const ScratchFile::Options& options, int fd) {
     return NoRoom(options, static_cast<int64_t>(limit.rlim_cur), "allowed by the limit on file sizes (ulimit -f)");
   }
   struct statfs room;
-  const auto available = [&] { return static_cast<int64_t>(room.f_bavail) * static_cast<int64_t>(room.f_bsize); };
+  const auto available = [&] { return static_cast<int64_t>(room.f_bavail) * static_cast<int64_t>(room.f_frsize); };
   if (fstatfs(fd, &room) == 0 && room.f_blocks > 0 && available() < options.bytes) {
     return NoRoom(options, available(), "available");
   }

@@ -1,19 +1,31 @@
 // FileStore on real files: what is written is read back, nothing is left behind, every refusal is one clear sentence.
 #include "angel_ptm/memory/file_store.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "angel_ptm/memory/calls_file.h"
 #include "angel_ptm/memory/scratch_file.h"
+#include "angel_ptm/memory/uring_file.h"
 #include "tests/memory/aligned_bytes.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/or_die.h"
@@ -84,8 +96,8 @@ TEST_P(FileStoreTest, ABlockNeverWrittenIsAnError) {
   ASSERT_EQ(store->Write(0, bytes.data(), 2 * kBlock), absl::OkStatus());
   const absl::Status status = store->Read(0, bytes.data(), 3 * kBlock);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(status.message(),
-            "cannot read byte 8192 of pages of rank 3 in " + folder_.path() + ": block 2 was never written");
+  EXPECT_EQ(status.message(), "cannot read byte 8192 of pages of rank 3 in " + folder_.path() +
+                                  ": block 2 was never written, or its last write failed");
 }
 
 TEST_P(FileStoreTest, OneReadsWhileAnotherWrites) {
@@ -146,14 +158,85 @@ TEST_P(FileStoreDeathTest, RefusesWhatOnlyABugAsks) {
   EXPECT_DEATH((void)make()->Read(kBlock, bytes.data(), 4 * kBlock), "which has 16384");
 }
 
+std::unique_ptr<BlockFile> MakeCalls(ScratchFile file, int depth) { return MakeCallsFile(std::move(file), depth); }
+std::unique_ptr<BlockFile> MakeUring(ScratchFile file, int depth) { return OrDie(MakeUringFile(file, depth)); }
+
+// Those that this build and this kernel have.
 std::vector<NamedEngine> Engines() {
-  return {{"calls", [](ScratchFile file, int depth) { return MakeCallsFile(std::move(file), depth); }}};
+  std::vector<NamedEngine> engines = {{"calls", MakeCalls}};
+  const TemporaryFolder folder;
+  ScratchFile file = OrDie(ScratchFile::Create(ScratchOptions(folder.path(), kBlock)));
+  if (MakeUringFile(file, 4).ok()) engines.push_back({"uring", MakeUring});
+  return engines;
 }
 
 std::string EngineName(const testing::TestParamInfo<NamedEngine>& engine) { return engine.param.name; }
 
 INSTANTIATE_TEST_SUITE_P(, FileStoreTest, testing::ValuesIn(Engines()), EngineName);
 INSTANTIATE_TEST_SUITE_P(, FileStoreDeathTest, testing::ValuesIn(Engines()), EngineName);
+
+// A kernel that refuses io_uring to this process, as containers do.
+void ForbidUring() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter = {std::size(program), program};
+  APTM_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+}
+
+// Writes and reads a few pages; then tells how.
+[[noreturn]] void UseAndTell(FileStore& store, const AlignedBytes& written) {
+  AlignedBytes read(written.bytes());
+  OrDie(store.Write(0, written.data(), written.bytes()));
+  OrDie(store.Read(0, read.data(), read.bytes()));
+  APTM_CHECK(read.Equals(written));
+  std::cerr << store.description();
+  std::exit(0);
+}
+
+TEST(FileStoreProcessTest, UsesPlainCallsWhereTheKernelRefusesUring) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const TemporaryFolder folder;
+  const auto run = [&] {
+    AlignedBytes bytes(16 * kBlock);
+    bytes.Fill(0, bytes.bytes(), 1);
+    ForbidUring();
+    const auto store = OrDie(FileStore::Create(Options(folder.path(), 16)));
+    UseAndTell(*store, bytes);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0),
+              "pread and pwrite in 4 threads each \\((io_uring: Operation not permitted|built without io_uring)\\)");
+}
+
+// The limit on locked memory holds for those only that have no right to lock more.
+void GiveUpRights() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  const __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+  APTM_CHECK(syscall(SYS_capset, &header, none) == 0);
+}
+
+TEST(FileStoreProcessTest, WorksWhereTheLimitOnLockedMemoryForbidsRegistering) {
+  if (Engines().size() == 1) GTEST_SKIP() << "no io_uring here";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const TemporaryFolder folder;
+  const auto run = [&] {
+    const rlimit limit = {1 << 20, 1 << 20};
+    APTM_CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    GiveUpRights();
+    AlignedBytes bytes(1024 * kBlock);
+    bytes.Fill(0, bytes.bytes(), 1);
+    const auto store = OrDie(FileStore::Create(Options(folder.path(), 1024)));
+    std::cerr << store->RegisterBuffer(bytes.data(), bytes.bytes()).message() << "; ";
+    UseAndTell(*store, bytes);
+  };
+  // The limit is on all that the user has locked: another program may have left too little even for a ring.
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0),
+              "cannot register 4.00 MiB of memory for reads and again for writes of files: the limit on locked memory "
+              "\\(ulimit -l\\) is 1.00 MiB; io_uring, |io_uring: Cannot allocate memory");
+}
 
 std::string ErrorOf(const ScratchFile::Options& options, absl::StatusCode code) {
   const auto file = ScratchFile::Create(options);

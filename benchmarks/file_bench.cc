@@ -1,0 +1,188 @@
+// How near the file store is to what fio reaches on the same drive.
+//
+//   file_bench DIRECTORY [MiB]
+//
+// Both move MiB (512 unless given) past the page cache by io_uring, in requests of the same size and depth, one after
+// the other in the same run; the store sums and checks every 64 KiB besides. A call of the store waits for all of its
+// bytes and is made again with the same memory, as fio reuses its buffers. "both" reads one half of the file while the
+// other is written. Rates are medians of five.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/memory/calls_file.h"
+#include "angel_ptm/memory/file_store.h"
+#include "angel_ptm/memory/scratch_file.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kBlock = 64 << 10;
+constexpr int kRepeats = 5, kModes = 3;
+constexpr const char* kModeNames[kModes] = {"write", "read", "both"};
+
+struct Memory {
+  explicit Memory(int64_t n)
+      : bytes(n), data(static_cast<std::byte*>(std::aligned_alloc(2 << 20, static_cast<size_t>(n))), &std::free) {
+    uint64_t state = 1;
+    for (int64_t at = 0; at < n; at += 8) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      std::memcpy(data.get() + at, &state, 8);
+    }
+  }
+  const int64_t bytes;
+  const std::unique_ptr<std::byte, decltype(&std::free)> data;
+};
+
+void Must(const absl::Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  std::exit(1);
+}
+
+double Seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Bytes per second. memory: of two calls.
+double StoreRate(FileStore& store, const Memory& memory, int mode) {
+  const int64_t call = memory.bytes / 2, all = store.bytes(), half = all / 2;
+  const auto pass = [&](bool write, int64_t begin, int64_t end) {
+    std::byte* const place = memory.data.get() + (write ? call : 0);
+    for (int64_t at = begin; at < end; at += call) {
+      const int64_t n = std::min(call, end - at);
+      Must(write ? store.Write(at, place, n) : store.Read(at, place, n));
+    }
+  };
+  const double seconds = Seconds([&] {
+    if (mode < 2) return pass(mode == 0, 0, all);
+    std::thread writer([&] { pass(true, half, all); });
+    pass(false, 0, half);
+    writer.join();
+  });
+  return static_cast<double>(all) / seconds;
+}
+
+// Bytes per second of fio, 0 where there is none. It keeps its file until the end.
+double FioRate(const std::string& path, int64_t bytes, int mode, int64_t request, int depth) {
+  const std::string common = absl::StrCat(
+      "fio --minimal --ioengine=io_uring --fixedbufs=1 --registerfiles=1 --direct=1 --group_reporting --thread "
+      "--filename=",
+      path, " --filesize=", bytes, " --bs=", request, " --iodepth=", depth);
+  const int64_t half = bytes / 2;
+  const std::string jobs = mode < 2 ? absl::StrCat(" --name=one --size=", bytes, " --rw=", kModeNames[mode])
+                                    : absl::StrCat(" --name=reader --rw=read --size=", half,
+                                                   " --name=writer --rw=write --offset=", half, " --size=", half);
+  std::FILE* const output = popen((common + jobs + " 2>/dev/null").c_str(), "r");
+  if (output == nullptr) return 0;
+  std::string text;
+  for (int c; (c = std::fgetc(output)) != EOF;) text += static_cast<char>(c);
+  if (pclose(output) != 0) return 0;
+  // Version 3 of its terse format: bytes read and written and the milliseconds each took.
+  const std::vector<std::string> fields = absl::StrSplit(text, ';');
+  double kib = 0, milliseconds = 0;
+  for (const size_t first : {size_t{5}, size_t{46}}) {
+    double moved = 0, took = 0;
+    if (fields.size() < 60 || !absl::SimpleAtod(fields[first], &moved) || !absl::SimpleAtod(fields[first + 3], &took)) {
+      return 0;
+    }
+    kib += moved;
+    milliseconds = std::max(milliseconds, took);
+  }
+  return kib * 1024 / (milliseconds * 1e-3);
+}
+
+double Median(std::array<double, kRepeats> values) {
+  std::nth_element(values.begin(), values.begin() + kRepeats / 2, values.end());
+  return values[kRepeats / 2];
+}
+
+struct Row {
+  int64_t request;
+  int depth;
+  int64_t call_bytes;
+  bool calls;  // by pread and pwrite instead of io_uring
+};
+
+std::unique_ptr<FileStore> MakeStore(const std::string& directory, int64_t bytes, const Memory& memory,
+                                     const Row& row) {
+  const FileStoreOptions options = {.directory = directory,
+                                    .name = "the benchmark's pages",
+                                    .bytes = bytes,
+                                    .block_bytes = std::min(kBlock, row.request),
+                                    .queue_depth = row.depth,
+                                    .request_bytes = row.request};
+  if (row.calls) {
+    auto file = ScratchFile::Create({.directory = directory, .name = options.name, .bytes = options.bytes});
+    Must(file.status());
+    return FileStore::CreateOn(options, MakeCallsFile(*std::move(file), row.depth));
+  }
+  auto store = FileStore::Create(options);
+  Must(store.status());
+  if (const absl::Status status = (*store)->RegisterBuffer(memory.data.get(), memory.bytes); !status.ok()) {
+    std::printf("%s\n", std::string(status.message()).c_str());
+  }
+  return *std::move(store);
+}
+
+void Measure(const std::string& directory, int64_t bytes, const Row& row) {
+  const Memory memory(2 * row.call_bytes);
+  const std::string fio_file = directory + "/file_bench.fio";
+  const auto store = MakeStore(directory, bytes, memory, row);
+  StoreRate(*store, memory, 0);  // the first writes to reserved room are slower
+  std::array<std::array<double, kRepeats>, kModes> ours, fio;
+  for (int r = 0; r < kRepeats; ++r) {
+    for (int mode = 0; mode < kModes; ++mode) {
+      ours[mode][r] = StoreRate(*store, memory, mode);
+      fio[mode][r] = row.calls ? 0 : FioRate(fio_file, bytes, mode, row.request, row.depth);
+    }
+  }
+  std::printf("%-9s %5d %-9s", FormatBytes(row.request).c_str(), row.depth, FormatBytes(row.call_bytes).c_str());
+  for (int mode = 0; mode < kModes; ++mode) {
+    const double a = Median(ours[mode]), b = Median(fio[mode]);
+    std::printf("  %5.2f %5.2f %4.0f%%", a * 1e-9, b * 1e-9, b > 0 ? 100 * a / b : 0);
+  }
+  std::printf("  %s\n", store->description().c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+}  // namespace angel_ptm
+
+int main(int argc, char** argv) {
+  using namespace angel_ptm;
+  const int64_t mib = argc > 2 ? std::atoll(argv[2]) : 512;
+  if (argc < 2 || mib < 64 || mib % 64 != 0) {
+    std::fprintf(stderr, "usage: file_bench DIRECTORY [MiB, a multiple of 64]\n");
+    return 2;
+  }
+  const std::string directory = argv[1];
+  const int64_t bytes = mib << 20;
+  std::printf("GB/s of %lld MiB: the store, fio (0: none), the store's share of fio's\n", static_cast<long long>(mib));
+  std::printf("%-9s %5s %-9s  %-17s  %-17s  %s\n", "request", "depth", "call", "write", "read", "both");
+  for (const int64_t request : {int64_t{64} << 10, int64_t{1} << 20, int64_t{4} << 20}) {
+    for (const int depth : {1, 8, 32}) {
+      // Much more than is in flight, so that its end counts little.
+      const int64_t call = std::clamp(4 * depth * request, int64_t{32} << 20, bytes / 2);
+      Measure(directory, bytes, {request, depth, call, false});
+    }
+  }
+  // As a player of pages calls it, and without io_uring.
+  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{4} << 20, false});
+  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{128} << 20, true});
+  std::remove((directory + "/file_bench.fio").c_str());
+}
