@@ -8,28 +8,23 @@
 #include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
-namespace {
-
-// Null for no bytes.
-absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const Run& run, int64_t bytes) {
+absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
+                                                       std::string* notes) {
+  notes->clear();
   if (bytes == 0) return nullptr;
-  const NvmeConfig& nvme = run.config.memory().nvme();
   ASSIGN_OR_RETURN(std::unique_ptr<FileStore> store,
                    FileStore::Create({.directory = nvme.directory(),
-                                      .name = absl::StrCat("pages of rank ", run.rank()),
+                                      .name = absl::StrCat("pages of rank ", rank),
                                       .bytes = AlignedUp(TierKind::kFile, bytes),
                                       .block_bytes = SpecOf(TierKind::kFile).alignment,
                                       .allow_buffered = nvme.allow_buffered()}));
-  run.Print(absl::StrCat("file tier: ", FormatBytes(bytes), " of each rank in ", nvme.directory(), ", ",
-                         store->description()));
-  if (run.host->bytes() > 0) {
-    const absl::Status registered = store->RegisterBuffer(run.host->data(), run.host->bytes());
-    if (!registered.ok()) run.Print(absl::StrCat("note: slower transfers with files: ", registered.message()));
+  *notes = absl::StrCat("file tier: ", FormatBytes(bytes), " a rank in ", nvme.directory(), ", ", store->description());
+  if (host.bytes() > 0) {
+    const absl::Status registered = store->RegisterBuffer(host.data(), host.bytes());
+    if (!registered.ok()) absl::StrAppend(notes, "\nnote: slower transfers with files: ", registered.message());
   }
   return std::make_unique<FileTier>(std::move(store));
 }
-
-}  // namespace
 
 void Run::Print(const std::string& text) const {
   if (!prints() || text.empty()) return;
@@ -60,7 +55,9 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
   communicator.KeepAlive(device);
   communicator.KeepAlive(host);
-  ASSIGN_OR_RETURN(file, OpenFileTier(*this, bytes(TierKind::kFile)));
+  std::string notes;
+  ASSIGN_OR_RETURN(file, OpenFileTier(config.memory().nvme(), rank(), bytes(TierKind::kFile), *host, &notes));
+  Print(notes);
   machine = {
       device.get(),   host.get(), &communicator, control.get(), options.kernels, &lanes, derived.threads_per_rank,
       options.publish};

@@ -20,6 +20,11 @@
 
 namespace angel_ptm {
 
+// A rank's page file of so many bytes, null for none; the host's arena is made known to it, which must outlive it.
+// *notes: what to tell people. Errors: FileStore::Create's.
+absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
+                                                       std::string* notes);
+
 struct Run {
   Run(const TrainConfig& run_config, const RunFacts& facts, const TrainerOptions& run_options, Communicator& peers)
       : config(run_config),

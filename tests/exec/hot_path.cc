@@ -13,12 +13,18 @@
 #include "comm/progress_board.h"
 #include "tests/exec/allocation_counter.h"
 #include "tests/exec/tiny_trainer.h"
+#include "tests/support/memory_directory.h"
 
 namespace angel_ptm {
 
 int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator) {
   TrainConfig config = TinyConfig(run.data, absl::StrCat("sharding { zero_stage: ", run.zero_stage,
-                                                         " } memory { page_bytes: 4096 device_bytes: 700000 }"));
+                                                         " } memory { page_bytes: 8192 device_bytes: 700000 }"));
+  if (run.file) {
+    config.mutable_memory()->set_host_bytes(500'000);
+    config.mutable_memory()->mutable_nvme()->set_directory(testing_support::MemoryDirectory());
+    config.mutable_memory()->mutable_nvme()->set_allow_buffered(true);
+  }
   config.mutable_numerics()->set_threads_per_rank(run.threads);
   CheckedCommunicator checked(&communicator, SequenceCheck::kHistory);
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(communicator.size());
@@ -43,6 +49,7 @@ int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator
   EXPECT_TRUE(std::isfinite(trainer.loss()) && trainer.loss() > 0) << trainer.loss();
   EXPECT_TRUE(std::isfinite(validation_loss) && validation_loss > 0) << validation_loss;
   EXPECT_GT(trainer.moves(), 0);
+  EXPECT_EQ(trainer.file_bytes() > 0, run.file);
   const std::vector<int32_t> counts = trainer.ExpertCounts();
   const int32_t tokens = std::accumulate(counts.begin(), counts.end(), 0) / 2;  // each chooses two
   EXPECT_GT(tokens, 0);

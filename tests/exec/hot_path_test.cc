@@ -98,6 +98,14 @@ INSTANTIATE_TEST_SUITE_P(Worlds, HotPathTest,
                          testing::Combine(testing::Values(1, 2), testing::Values(0, 3), testing::Bool(),
                                           testing::Values(1, 2)));
 
+using HotPathFileTest = HotPathTest;
+TEST_F(HotPathFileTest, NorDoesMovingPagesToAFile) {
+  for (int64_t calls : Count(2, {.data = data_, .zero_stage = 3, .file = true})) {
+    EXPECT_LE(calls, 1);  // as above
+    EXPECT_GE(calls, 0);
+  }
+}
+
 // One allocation a step is found.
 using HotPathSabotageTest = HotPathTest;
 TEST_F(HotPathSabotageTest, AnAllocationPerStepIsFound) {

@@ -8,6 +8,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/initialise.h"
+#include "angel_ptm/train/run.h"
 #include "tests/plan/plan_testing.h"
 #include "tests/support/or_die.h"
 #include "tests/support/tiny_text.h"
@@ -53,6 +54,9 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   host_ = OrDie(MakeHostArena(TierKind::kHost, bytes(1)));
   machine_ = {device_.get(), host_.get(), &communicator, control_.get(),
               &CpuKernels(), &lanes_,     threads,       std::move(publish)};
+  std::string notes;
+  file_ = OrDie(OpenFileTier(config_.memory().nvme(), communicator.rank(), bytes(2), *host_, &notes));
+  machine_.file = file_.get();
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
   token_bytes_.assign(kTinyVocabulary, 1);
   feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);

@@ -43,6 +43,8 @@ class TinyTrainer {
 
   // Steps of the Plan that move pages between tiers.
   int64_t moves() const;
+  // What a rank keeps in its page file.
+  int64_t file_bytes() const { return file_ == nullptr ? 0 : file_->bytes(); }
   // Tokens that chose each expert of the last layer in the last micro-batch.
   std::vector<int32_t> ExpertCounts() const;
 
@@ -61,6 +63,7 @@ class TinyTrainer {
   std::unique_ptr<TokenSource> samples_, validation_samples_;
   std::unique_ptr<RunPlan> run_;
   std::unique_ptr<Tier> device_, host_;
+  std::unique_ptr<FileTier> file_;
   Lanes lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_, validation_executor_;

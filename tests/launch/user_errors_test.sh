@@ -82,6 +82,20 @@ while IFS= read -r change; do
 done < <(sed 's/, or /\n/g' <<< "$changes")
 refused "host budget too small" "memory.host_bytes is 4.00 KiB (4096), the least that works is" \
   train --set memory.device_bytes=4000000 --set memory.host_bytes=4096
+# The file tier.
+offloaded=(train --set memory.page_bytes=8192 --set memory.device_bytes=4000000 --set memory.host_bytes=300000)
+in_files() { refused "$1" "$2" "${offloaded[@]}" --set "memory.nvme.directory=$3" "${@:4}"; }
+refused "no file tier where one would help" "or give the run a file tier, memory.nvme" "${offloaded[@]}"
+in_files "file tier in a missing folder" "there is no such directory" "$work/no_pages"
+in_files "file tier in a file" "it is not a directory" "$work/bad.textproto"
+in_files "file tier too small" "of state rest in the file tier, memory.nvme.bytes is 8.00 KiB (8192): raise it by" "$work" \
+  --set memory.nvme.bytes=8192
+in_files "pages smaller than two blocks" "memory.page_bytes: too small for memory.nvme, wanted at least 8192, got 4096" \
+  "$work" --set memory.page_bytes=4096
+refused "room without a folder" "memory.nvme.directory: not set, but memory.nvme.bytes is" train --set memory.nvme.bytes=65536
+if [[ $(stat -f -c %T /dev/shm 2> /dev/null) == tmpfs ]]; then
+  in_files "file tier in memory" "choose a directory on a drive or allow buffered I/O" /dev/shm
+fi
 refused "more than the machine has: which tier, by how much" "TiB more" train --set model.hunyuan_lm.hidden_size=65536 \
   --set model.hunyuan_lm.intermediate_size=131072 --set model.hunyuan_lm.num_hidden_layers=64
 [[ $output == *"does not fit: the device tier needs"* ]] || failed "which tier: $output"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # killed_and_resumed_test.sh <program> [<mpirun...>]: SIGKILL in the middle of a run of the real program, twice; resumed,
 # it ends with the numbers and the weights of a run nobody killed. A dense model without accumulation and a mixture of
-# experts with it; every part of a killed run has another ZeRO stage, page size and device budget, at which pages move.
+# experts with it; every part of a killed run has another ZeRO stage, page size and device budget, at which pages move, and
+# the last one keeps state in files.
 # With mpirun one of its two ranks is killed and mpirun ends the other; without, the two ranks are threads of one
 # process. The run goes on with the other transport once.
 set -u
@@ -47,6 +48,16 @@ budget() {
   "$program" plan --config "$folder/config.textproto" --ranks 2 "$@" --set "memory.device_bytes=$bytes" |
     grep -Eq 'copy-in .* [1-9][0-9]* move' || fail "nothing moves at $bytes device bytes"
   echo "--set=memory.device_bytes=$bytes"
+}
+# files <device budget> <arguments...>: the --set of the least host budget that works, with all other state in files.
+files() {
+  local bytes directory=$folder
+  [[ -w /dev/shm ]] && directory=/dev/shm
+  local nvme=("--set=memory.nvme.directory=$directory" --set=memory.nvme.allow_buffered=true)
+  bytes=$("$program" plan --config "$folder/config.textproto" --ranks 2 "$@" "${nvme[@]}" --set=memory.host_bytes=8192 2>&1 |
+    sed -n 's/.*the least that works is [^(]*(\([0-9]*\)).*/\1/p')
+  [[ -n $bytes ]] || fail "no host budget is named: $*"
+  echo "${nvme[@]}" "--set=memory.host_bytes=$bytes"
 }
 # train <name> <transport> <arguments...>: the command in `command`.
 train() {
@@ -109,10 +120,13 @@ check() {
   kill_part_of "$name.killed" 0
   train "$name.killed" local "${stage2[@]}" "$budget2" --resume
   kill_part_of "$name.killed" 1
-  train "$name.killed" $transport "${stage1[@]}" "$budget1" --resume
+  local in_files
+  in_files=$(files "$budget1" "${stage1[@]}") || exit 1
+  train "$name.killed" $transport "${stage1[@]}" "$budget1" $in_files --resume
   echo "== ${command[*]##*/}"
   "${command[@]}" >> "$folder/$name.killed.log" 2>&1 || fail "the resumed run ended with $?"
 
+  grep -q "^file tier: " "$folder/$name.killed.log" || fail "no state rested in a file"
   resumed=$(grep -c "^resumed .* at step [1-9]" "$folder/$name.killed.log")
   [ "$resumed" -eq 2 ] || fail "resumed $resumed times, wanted 2"
   [ "$(numbers "$folder/$name.straight" | grep -c '"loss"')" -eq $STEPS ] || fail "the straight run has not printed $STEPS losses"
