@@ -1,3 +1,14 @@
+# angel_ptm_join_sources(<target> [<source>...]): with ANGEL_PTM_JOIN_SOURCES the target's sources are compiled several in
+# one, but for those named and for generated ones. They must not define a name twice, in unnamed namespaces either.
+function(angel_ptm_join_sources target)
+  if(ANGEL_PTM_JOIN_SOURCES)
+    get_target_property(sources ${target} SOURCES)
+    list(FILTER sources INCLUDE REGEX "^${CMAKE_BINARY_DIR}/")
+    set_source_files_properties(${sources} ${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
+endfunction()
+
 # angel_ptm_library(<name> SOURCES ... [DEPS ...]): one static library per folder of the design.
 function(angel_ptm_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
