@@ -40,9 +40,9 @@ function(angel_ptm_test_needs)
   endif()
 endfunction()
 
-# angel_ptm_test_load(LOAD <waits|core|team> TESTS <test>...): how many tests run side by side. tests/run gives ctest two
-# places for each core. A test that waits more than it computes takes one and starts first; one thread that computes takes
-# two; several, or a test whose blows must fall in time, four.
+# angel_ptm_test_load(LOAD <waits|core|team> TESTS <test>...): how many tests run side by side. tests/run gives ctest three
+# places for each core. A test that waits more than it computes takes one; one thread that computes takes two; several, or a
+# test whose blows must fall in time, four. Teams start first: the others find room beside them.
 function(angel_ptm_test_load)
   cmake_parse_arguments(ARG "" "LOAD" "TESTS" ${ARGN})
   set(places_waits 1)
@@ -52,8 +52,8 @@ function(angel_ptm_test_load)
     message(FATAL_ERROR "LOAD of ${ARG_TESTS}: wanted waits, core or team, got '${ARG_LOAD}'")
   endif()
   set_tests_properties(${ARG_TESTS} PROPERTIES PROCESSORS ${places_${ARG_LOAD}})
-  if(ARG_LOAD STREQUAL "waits")
-    set_tests_properties(${ARG_TESTS} PROPERTIES COST 1000)
+  if(ARG_LOAD STREQUAL "team")
+    set_tests_properties(${ARG_TESTS} PROPERTIES COST 100)
   endif()
 endfunction()
 
