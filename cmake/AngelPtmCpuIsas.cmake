@@ -14,13 +14,18 @@ mark_as_advanced(ANGEL_PTM_JOINING_LINKER)
 
 set(isas portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-  # Instrumented kernels are slow to build and alike: two levels have every line between them but AMX's.
-  if(ANGEL_PTM_SANITIZE)
+  # Instrumented kernels are slow to build and alike: two levels have every line between them but AMX's, and how threads
+  # share the work is the same in all.
+  if(ANGEL_PTM_SANITIZE MATCHES "thread")
+    set(isas portable)
+  elseif(ANGEL_PTM_SANITIZE)
     list(APPEND isas avx512_bf16)
   else()
     list(APPEND isas x86_64_v3 avx512 avx512_bf16 amx)
   endif()
 endif()
+list(JOIN isas ", " isas_text)
+message(STATUS "angel-ptm: CPU levels ${isas_text}")
 set(ANGEL_PTM_CPU_ISAS ${isas})
 
 # angel_ptm_cpu_isa_name(<isa> <variable>): how the program spells a level.

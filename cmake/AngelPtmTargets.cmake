@@ -1,3 +1,14 @@
+# angel_ptm_join_sources(<target> [<source>...]): with ANGEL_PTM_JOIN_SOURCES the target's sources are compiled several in
+# one, but for those named and for generated ones. They must not define a name twice, in unnamed namespaces either.
+function(angel_ptm_join_sources target)
+  if(ANGEL_PTM_JOIN_SOURCES)
+    get_target_property(sources ${target} SOURCES)
+    list(FILTER sources INCLUDE REGEX "^${CMAKE_BINARY_DIR}/")
+    set_source_files_properties(${sources} ${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
+endfunction()
+
 # angel_ptm_library(<name> SOURCES ... [DEPS ...]): one static library per folder of the design.
 function(angel_ptm_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -16,10 +27,42 @@ function(angel_ptm_embed input output name)
     DEPENDS ${input} ${script} VERBATIM)
 endfunction()
 
-# angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...]): a GoogleTest program.
-# With RANKS the program runs under mpirun (tests that link tests/support's MPI main); without MPI it is not built.
+# angel_ptm_test_needs(LABELS <label>... TARGETS <target>...): what a test with these labels runs, so that it is built by
+# `angel_ptm_tests` (what all tests need, without benchmarks and tools) and, with the label `threads`, by
+# `angel_ptm_thread_tests`.
+add_custom_target(angel_ptm_tests)
+add_custom_target(angel_ptm_thread_tests)
+function(angel_ptm_test_needs)
+  cmake_parse_arguments(ARG "" "" "LABELS;TARGETS" ${ARGN})
+  add_dependencies(angel_ptm_tests ${ARG_TARGETS})
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(angel_ptm_thread_tests ${ARG_TARGETS})
+  endif()
+endfunction()
+
+# angel_ptm_test_load(LOAD <waits|core|team> TESTS <test>...): how many tests run side by side. tests/run gives ctest three
+# places for each core. A test that waits more than it computes takes one; one thread that computes takes two; several, or a
+# test whose blows must fall in time, four. Teams start first: the others find room beside them.
+function(angel_ptm_test_load)
+  cmake_parse_arguments(ARG "" "LOAD" "TESTS" ${ARGN})
+  set(places_waits 1)
+  set(places_core 2)
+  set(places_team 4)
+  if(NOT DEFINED places_${ARG_LOAD})
+    message(FATAL_ERROR "LOAD of ${ARG_TESTS}: wanted waits, core or team, got '${ARG_LOAD}'")
+  endif()
+  set_tests_properties(${ARG_TESTS} PROPERTIES PROCESSORS ${places_${ARG_LOAD}})
+  if(ARG_LOAD STREQUAL "team")
+    set_tests_properties(${ARG_TESTS} PROPERTIES COST 100)
+  endif()
+endfunction()
+
+# angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...] [LOAD waits|core|team]): a
+# GoogleTest program. With RANKS the program runs under mpirun (tests that link tests/support's MPI main); without MPI it is
+# not built. LOAD: `core`, and `team` for several ranks. Label `threads`: its threads share data, so it runs under
+# ThreadSanitizer.
 function(angel_ptm_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;RANKS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;LOAD" "SOURCES;DEPS;RANKS;LABELS" ${ARGN})
   if(ARG_RANKS AND NOT ANGEL_PTM_WITH_MPI)
     return()
   endif()
@@ -50,4 +93,11 @@ function(angel_ptm_test name)
   endif()
   set_tests_properties(${registered} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
                        ENVIRONMENT "${environment}")
+  angel_ptm_test_needs(LABELS ${ARG_LABELS} TARGETS ${name})
+  if(NOT ARG_LOAD AND ARG_RANKS)
+    set(ARG_LOAD team)
+  elseif(NOT ARG_LOAD)
+    set(ARG_LOAD core)
+  endif()
+  angel_ptm_test_load(LOAD ${ARG_LOAD} TESTS ${registered})
 endfunction()
