@@ -360,8 +360,7 @@ TEST_F(DamageTest, OtherSlicesAreNamed) {
   std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"slice_elements\": 2048"), 22, "\"slice_elements\": 1024");
   WriteManifest(text);
-  EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()),
-              HasSubstr("lacks (part of) tensor parameters/a"));
+  EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()), HasSubstr("lacks (part of) tensor parameters/a"));
 }
 
 // Numbers that would overflow, or ask for more memory than there is, with a checksum that is right.
