@@ -19,9 +19,12 @@ struct StepMetrics {
   double loss = 0;       // mean over what the task weighs in the global batch, auxiliary losses left out
   double grad_norm = 0;  // of the mean gradient, before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;                      // all ranks
-  double peak_fraction = 0;                          // model FLOP/s over the measured matrix peak of all ranks
-  double seconds = 0;                                // of the step, evaluation and checkpoint left out
+  double tokens_per_second = 0;  // all ranks
+  double peak_fraction = 0;      // model FLOP/s over the measured matrix peak of all ranks
+  double seconds = 0;            // of the step, evaluation and checkpoint left out
+  // What was computed in them of a step's micro-batches: not all of the step's if its first one ran beside the update
+  // before, more if the next step's ran beside its own. Speeds are of that; with 0 they are those of the step before.
+  double steps_computed = 1;
   double tflops = 0;                                 // model TFLOP/s of all ranks
   std::array<int64_t, kTierCount> tier_bytes = {};   // what rank 0 reserved, as planned
   std::array<double, kLaneCount> busy_seconds = {};  // of rank 0's lanes in the step

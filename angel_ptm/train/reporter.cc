@@ -162,9 +162,10 @@ std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
 void Reporter::Report(StepMetrics metrics, bool print) {
   if (!file_) return;
   const double seconds = metrics.seconds;
-  metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) / seconds;
-  metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ / seconds / matrix_peak_ : 0;
-  metrics.tflops = flops_per_step_ / seconds * 1e-12;
+  if (metrics.steps_computed > 0) steps_per_second_ = metrics.steps_computed / seconds;
+  metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) * steps_per_second_;
+  metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ * steps_per_second_ / matrix_peak_ : 0;
+  metrics.tflops = flops_per_step_ * steps_per_second_ * 1e-12;
   metrics.tier_bytes = run_.plan->training_plan.arena_bytes;
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
   const bool was_behind = file_->behind();

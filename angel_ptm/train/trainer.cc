@@ -145,6 +145,7 @@ absl::Status Trainer::Step() {
   if (absl::IsCancelled(played) && stop_) return saver_->SaveIfDue(state_, /*last=*/true);
   RETURN_IF_ERROR(played);
   metrics_.seconds = Seconds() - begin;
+  metrics_.steps_computed = 1 + ((begun_ ? 1.0 : 0.0) - (begun ? 1.0 : 0.0)) / run_.derived.accumulation_steps;
   metrics_.busy_seconds = reporter_.TakeBusySeconds();
   if (metrics_.skipped) RETURN_IF_ERROR(HandleNonFinite());
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;

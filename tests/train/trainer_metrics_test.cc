@@ -15,6 +15,7 @@
 #include "angel_ptm/train/report/run_report.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
+#include "nlohmann/json.hpp"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/forwarding_communicator.h"
@@ -150,6 +151,27 @@ TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
     line.resize(validation);
   }
   EXPECT_EQ(evaluated, wanted);
+}
+
+// A program that plays the next step's micro-batch beside the update computes more than its step, the last one nothing.
+TEST(TrainerMetricsTest, SpeedsAreOfWhatWasComputed) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config =
+      TrainerConfig(/*moe=*/false, folder.path(), "run",
+                    {"evaluation.every_steps=0", "batch.global_batch_sequences=1", "batch.micro_batch_sequences=1"});
+  ASSERT_TRUE(RunTrainer({.configs = {config}}).status().ok());
+  std::vector<double> steps_computed, speeds;
+  for (const std::string& line : MetricLines(config)) {
+    const auto json = nlohmann::json::parse(line);
+    speeds.push_back(json["tokens_per_second"]);
+    steps_computed.push_back(speeds.back() * static_cast<double>(json["seconds"]) /
+                             static_cast<double>(config.data().sequence_length()));
+  }
+  ASSERT_EQ(steps_computed.size(), static_cast<size_t>(config.steps()));
+  EXPECT_NEAR(steps_computed[0], 2, 1e-9);
+  for (size_t i = 1; i + 1 < steps_computed.size(); ++i) EXPECT_NEAR(steps_computed[i], 1, 1e-9);
+  EXPECT_EQ(speeds.back(), speeds[speeds.size() - 2]);
 }
 
 }  // namespace
