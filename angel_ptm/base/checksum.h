@@ -1,4 +1,4 @@
-// The checksums of our file formats, by the xxHash library: XXH3-64 in checkpoints, XXH64 in datasets; both with seed
+// The checksums of our files, by the xxHash library: XXH3-64 of checkpoints and pages, XXH64 of datasets; both with seed
 // 0.
 #ifndef ANGEL_PTM_BASE_CHECKSUM_H_
 #define ANGEL_PTM_BASE_CHECKSUM_H_

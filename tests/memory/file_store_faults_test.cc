@@ -24,7 +24,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kBlock = kFileAlignment, kBlocks = 24;
-constexpr int kOperations = 30, kSeeds = 600;
+constexpr int kOperations = 18, kSeeds = 600;
 constexpr DeviceFault kSilent[] = {DeviceFault::kFlippedOnce, DeviceFault::kFlippedAlways, DeviceFault::kLost,
                                    DeviceFault::kSwapped};
 
@@ -146,14 +146,14 @@ TEST(FileStoreFaultsTest, EveryRunEndsWithTheRightBytesOrAnError) {
     all.Add(outcome);
   }
   for (int f = 0; f < kDeviceFaults; ++f) EXPECT_GT(all.injected[f], 10) << "fault " << f;
-  EXPECT_GT(all.right_reads, kSeeds);
-  EXPECT_GT(all.errors, kSeeds);
+  EXPECT_GT(all.right_reads, kSeeds / 2);
+  EXPECT_GT(all.errors, kSeeds / 2);
 }
 
 // Reads of what was never written are the only errors.
 TEST(FileStoreFaultsTest, FaultsThatPassAreNoErrors) {
   Outcome healthy, faulty;
-  for (uint64_t seed = 0; seed < 100; ++seed) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
     healthy.Add(Session(seed, {}, Xxh3).Play());
     faulty.Add(Session(seed, RandomChances(seed, static_cast<int>(kFirstLasting)), Xxh3).Play());
   }
@@ -161,7 +161,7 @@ TEST(FileStoreFaultsTest, FaultsThatPassAreNoErrors) {
   EXPECT_EQ(faulty.errors, healthy.errors);
   EXPECT_EQ(faulty.right_reads, healthy.right_reads);
   EXPECT_EQ(healthy.retries, 0);
-  EXPECT_GT(faulty.retries, 50);
+  EXPECT_GT(faulty.retries, 20);
 }
 
 // Sabotage: a store whose checksums are all alike reads what silent faults left.
@@ -170,7 +170,7 @@ TEST(FileStoreFaultsTest, WithoutChecksumsSilentFaultsAreRead) {
     FaultyBlockFile::Chances chances = {};
     chances[static_cast<int>(fault)] = 0.1;
     Outcome without, with;
-    for (uint64_t seed = 0; seed < 40; ++seed) {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
       without.Add(Session(seed, chances, [](std::span<const std::byte>) { return uint64_t{7}; }).Play());
       with.Add(Session(seed, chances, Xxh3).Play());
     }

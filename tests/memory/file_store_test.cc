@@ -6,6 +6,8 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -149,7 +151,6 @@ TEST_P(FileStoreTest, ARegisteredBufferAndOtherMemoryBothServe) {
 using FileStoreDeathTest = FileStoreTest;
 
 TEST_P(FileStoreDeathTest, RefusesWhatOnlyABugAsks) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   AlignedBytes bytes(4 * kBlock);
   const auto make = [&] { return Make(Options(folder_.path(), 4)); };
   EXPECT_DEATH((void)make()->Write(512, bytes.data(), kBlock), "offset 512 of pages of rank 3");
@@ -198,7 +199,6 @@ void ForbidUring() {
 }
 
 TEST(FileStoreProcessTest, UsesPlainCallsWhereTheKernelRefusesUring) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   const TemporaryFolder folder;
   const auto run = [&] {
     AlignedBytes bytes(16 * kBlock);
@@ -220,7 +220,6 @@ void GiveUpRights() {
 
 TEST(FileStoreProcessTest, WorksWhereTheLimitOnLockedMemoryForbidsRegistering) {
   if (Engines().size() == 1) GTEST_SKIP() << "no io_uring here";
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   const TemporaryFolder folder;
   const auto run = [&] {
     const rlimit limit = {1 << 20, 1 << 20};
@@ -280,6 +279,33 @@ TEST(ScratchFileErrorsTest, SayWhatIsWrongWithTheDirectory) {
             "cannot keep pages of rank 3 in " + folder / "file" + ": it is not a directory");
   EXPECT_EQ(ErrorOf(ScratchOptions("/proc", kBlock), absl::StatusCode::kFailedPrecondition),
             "cannot keep pages of rank 3 in /proc: its file system takes no new files");
+}
+
+TEST(ScratchFileErrorsTest, SayThatFilesMayNotBeMade) {
+  const TemporaryFolder folder;
+  const auto tell = [&] {
+    std::cerr << ScratchFile::Create(ScratchOptions(folder.path(), kBlock)).status().message();
+    std::exit(0);
+  };
+  const auto in_a_closed_folder = [&] {
+    APTM_CHECK(chmod(folder.path().c_str(), 0500) == 0);
+    GiveUpRights();
+    tell();
+  };
+  EXPECT_EXIT(in_a_closed_folder(), testing::ExitedWithCode(0), "no permission to make files there");
+  // Not every machine lets a test mount.
+  const auto on_a_read_only_mount = [&] {
+    const char* const path = folder.path().c_str();
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount(path, path, nullptr, MS_BIND, nullptr) != 0 ||
+        mount("", path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) != 0) {
+      std::cerr << "no mounts here";
+      std::exit(0);
+    }
+    tell();
+  };
+  chmod(folder.path().c_str(), 0700);
+  EXPECT_EXIT(on_a_read_only_mount(), testing::ExitedWithCode(0), "the file system is read-only|no mounts here");
 }
 
 TEST(ScratchFileErrorsTest, SayHowMuchRoomThereIs) {
