@@ -1,0 +1,52 @@
+// Every planted fault is found by its name under every schedule, and the same kernels without it are clean and right.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/cuda_emulation/planted/planted.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+constexpr int kSeeds = 3;
+
+std::string Texts(const std::vector<Finding>& findings) {
+  std::string text;
+  for (const Finding& finding : findings) absl::StrAppend(&text, "\n  ", finding.Describe());
+  return text.empty() ? "nothing" : text;
+}
+
+void ExpectClean(const PlantedFault& planted, const Schedule& schedule) {
+  const Outcome outcome = planted.run(schedule, 0);
+  EXPECT_TRUE(outcome.findings.empty()) << "in " << schedule << " the right kernel has: " << Texts(outcome.findings);
+  EXPECT_TRUE(outcome.values_right) << "wrong values in " << schedule;
+}
+
+void ExpectFound(const PlantedFault& planted, const Schedule& schedule) {
+  const Outcome outcome = planted.run(schedule, planted.variant);
+  if (!planted.fault) {
+    EXPECT_FALSE(outcome.values_right) << "in " << schedule;
+    return;
+  }
+  EXPECT_TRUE(std::any_of(outcome.findings.begin(), outcome.findings.end(),
+                          [&](const Finding& finding) { return finding.fault == *planted.fault; }))
+      << "wanted [" << Name(*planted.fault) << "] in " << schedule << ", found: " << Texts(outcome.findings);
+}
+
+void TestAll(const std::vector<PlantedFault>& faults) {
+  for (const PlantedFault& planted : faults) {
+    SCOPED_TRACE(planted.name);
+    for (const Schedule& schedule : Schedules(kSeeds)) {
+      ExpectClean(planted, schedule);
+      ExpectFound(planted, schedule);
+    }
+  }
+}
+
+TEST(PlantedFaultsTest, OfBlocksAreFound) { TestAll(BlockFaults()); }
+
+}  // namespace
+}  // namespace angel_ptm::emulated
