@@ -55,6 +55,44 @@ void LoadMatrix(std::uint32_t* registers, int matrices, bool transposed, std::ui
 void StoreMatrix(const std::uint32_t* registers, int matrices, bool transposed, std::uint32_t row_address);
 void MultiplyM16N8K16(float* d, const std::uint32_t* a, const std::uint32_t* b);
 
+// sm_90: barriers in shared memory with phases and bytes, and the order of the two ways to memory.
+void MbarrierInit(std::uint32_t barrier, std::uint32_t arrivals);
+void MbarrierArrive(std::uint32_t barrier, std::uint32_t expected_bytes);
+void MbarrierWait(std::uint32_t barrier, std::uint32_t parity);
+void FenceMbarrierInit();
+void FenceProxyAsync();
+
+// Tensor copies of TMA. Extents, strides, boxes and coordinates innermost first.
+inline constexpr int kTensorRankMax = 5;
+struct TensorMap {
+  const void* base = nullptr;
+  int rank = 0, element_bytes = 0;
+  std::uint64_t extent[kTensorRankMax] = {}, stride_bytes[kTensorRankMax] = {};
+  std::uint32_t box[kTensorRankMax] = {};
+};
+// stride_bytes are those from the second dimension on. Boxes lie in shared memory with the 128-byte swizzle.
+void EncodeTensorMap(TensorMap* map, const void* base, int element_bytes, int rank, const std::uint64_t* extent,
+                     const std::uint64_t* stride_bytes, const std::uint32_t* box);
+void TensorLoad(std::uint32_t to, const TensorMap* map, std::uint32_t barrier, int rank, const int* coordinates);
+void TensorStore(const TensorMap* map, std::uint32_t from, int rank, const int* coordinates);
+void BulkCommit();
+void BulkWait(int groups_left);
+
+// wgmma.m64nNk16, bf16 into fp32. `a` is null where a_descriptor says where it lies.
+void Wgmma(int n, float* d, const std::uint32_t* a, std::uint64_t a_descriptor, std::uint64_t b_descriptor,
+           bool accumulates, bool a_transposed, bool b_transposed);
+void WgmmaFence();
+void WgmmaCommit();
+void WgmmaWait(int groups_left);
+
+void SetMaxRegisters(int registers, bool raises);
+
+// Clusters: another block's shared memory has addresses too.
+int ClusterRank();
+void ClusterSync();
+std::uint32_t MapShared(std::uint32_t address, int rank);
+float LoadShared(std::uint32_t address);
+
 }  // namespace angel_ptm::emulated
 
 #endif  // ANGEL_PTM_KERNELS_CUDA_EMULATED_H_

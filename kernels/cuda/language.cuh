@@ -11,6 +11,8 @@
 #include <cuda_runtime.h>
 
 #define APTM_DEVICE __device__ __forceinline__
+// Before a loop whose arrays must stay in registers.
+#define APTM_UNROLL _Pragma("unroll")
 #define APTM_SHARED(type, name, count) __shared__ type name[count]
 #define APTM_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 
@@ -21,6 +23,7 @@
 #include "kernels/cuda/emulated.h"
 
 #define APTM_DEVICE inline __attribute__((always_inline))
+#define APTM_UNROLL
 #define APTM_SHARED(type, name, count)   \
   type* const name = static_cast<type*>( \
       ::angel_ptm::emulated::SharedArray(__FILE__, __LINE__, sizeof(type) * (count), alignof(type)))

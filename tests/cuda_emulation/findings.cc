@@ -12,7 +12,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-constexpr int kFindingsOfAFault = 3, kReportsMax = 5000;
+constexpr int kFindingsOfAFault = 3, kReportsMax = 50000;
 
 // What the loader added to the addresses in the program's file.
 std::uintptr_t LoadOffset() {

@@ -12,7 +12,8 @@ namespace {
 constexpr std::uint64_t kSeedStep = 0x9E3779B97F4A7C15u;  // splitmix64 (Steele et al. 2014)
 
 Unit* const* Units() {
-  static Unit* const units[] = {&MemoryUnit(), &BarrierUnit(), &CopyAsyncUnit(), nullptr};
+  static Unit* const units[] = {&MemoryUnit(), &BarrierUnit(),  &CopyAsyncUnit(), &MbarrierUnit(), &TensorCopyUnit(),
+                                &WgmmaUnit(),  &RegisterUnit(), &ClusterUnit(),   nullptr};
   return units;
 }
 
@@ -232,6 +233,12 @@ void Machine::Release(SimThread& thread, Gathering& past) {
   past.AddAgent(thread.id, thread.clock, thread.fenced);
   APTM_CHECK(thread.clock < kClockMax, "a thread's clock is at its end");
   ++thread.clock;
+}
+
+Past Machine::PastOf(int agent, std::uint32_t agent_clock) const {
+  auto clocks = std::make_shared<Clocks>(agents());
+  clocks->seen[static_cast<std::size_t>(agent)] = agent_clock;
+  return clocks;
 }
 
 bool Machine::HappensBefore(Epoch epoch, const SimThread& thread) const {

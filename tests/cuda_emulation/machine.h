@@ -38,6 +38,7 @@ struct SimThread {
   Past past;                               // of others
   std::uint32_t clock = 1;                 // own
   std::uint32_t fenced = 0;                // own clock at the last fence.proxy.async
+  bool accumulators_in_flight = false;     // of wgmma
   std::function<std::string()> waits_for;  // for the report of a deadlock
 
   Epoch epoch() const { return MakeEpoch(id, clock); }
@@ -123,6 +124,9 @@ class Machine {
   bool HappensBefore(Epoch epoch, const SimThread& thread) const;
   bool FencedBefore(Epoch epoch, const SimThread& thread) const;
 
+  // A past in which only this agent's clock is known.
+  Past PastOf(int agent, std::uint32_t agent_clock) const;
+
   // Reports. `at` is the return address of the kernel's call.
   Findings findings;
   void Report(Fault fault, const void* at, const std::string& text);
@@ -163,6 +167,11 @@ class Machine {
 Unit& MemoryUnit();
 Unit& BarrierUnit();
 Unit& CopyAsyncUnit();
+Unit& MbarrierUnit();
+Unit& TensorCopyUnit();
+Unit& WgmmaUnit();
+Unit& RegisterUnit();
+Unit& ClusterUnit();
 
 }  // namespace angel_ptm::emulated
 

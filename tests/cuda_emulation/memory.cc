@@ -279,9 +279,12 @@ bool DeviceAccess(std::uintptr_t address, std::size_t bytes, Access access, Epoc
 }
 
 void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const void* at) {
-  if (address - kArena >= kArenaBytes) return;
   Machine& machine = Machine::Get();
   if (!machine.in_kernel()) return;
+  if (address - kArena >= kArenaBytes) {
+    if (machine.self().accumulators_in_flight) CheckAccumulators(address, bytes, at);
+    return;
+  }
   SimThread& thread = machine.self();
   if (address % kCellBytes != 0 || bytes % kCellBytes != 0) {
     machine.Report(Fault::kAlignment, at, absl::StrCat("an access of ", bytes, " bytes: checked cells have two"));

@@ -19,7 +19,7 @@ namespace angel_ptm {
 namespace {
 
 struct Use {
-  int registers = 0, spilled_bytes = 0;
+  int registers = 0, local_bytes = 0;
 };
 using Uses = std::map<std::string, Use>;  // by "sm_90a Swiglu<8, float>"
 
@@ -45,7 +45,7 @@ std::vector<std::string> LinesOf(const std::filesystem::path& path) {
 // Adds what one log says; remarks go to `remarks`.
 void ReadLog(const std::filesystem::path& path, Uses& uses, std::vector<std::string>& remarks) {
   static const std::regex entry("Compiling entry function '([^']+)' for '([^']+)'");
-  static const std::regex spills("([0-9]+) bytes spill stores, ([0-9]+) bytes spill loads");
+  static const std::regex local("([0-9]+) bytes stack frame, ([0-9]+) bytes spill stores, ([0-9]+) bytes spill loads");
   static const std::regex registers("Used ([0-9]+) registers");
   static const std::regex remark("C75[0-9][0-9]|ignored|serializ");
   Use* use = nullptr;
@@ -54,7 +54,9 @@ void ReadLog(const std::filesystem::path& path, Uses& uses, std::vector<std::str
     if (std::regex_search(line, match, entry)) use = &uses[absl::StrCat(match[2].str(), " ", KernelName(match[1]))];
     if (std::regex_search(line, remark)) remarks.push_back(absl::StrCat(path.filename().string(), ": ", line));
     if (use == nullptr) continue;
-    if (std::regex_search(line, match, spills)) use->spilled_bytes = std::stoi(match[1]) + std::stoi(match[2]);
+    if (std::regex_search(line, match, local)) {
+      use->local_bytes = std::stoi(match[1]) + std::stoi(match[2]) + std::stoi(match[3]);
+    }
     if (std::regex_search(line, match, registers)) use->registers = std::stoi(match[1]);
   }
 }
@@ -69,7 +71,7 @@ class ResourcesTest : public testing::Test {
       if (file.path().extension() == ".ptxas") ReadLog(file.path(), uses_, remarks_);
     }
   }
-  // Rows "<registers> <spilled bytes> <architecture and kernel>"; "#" begins a comment.
+  // Rows "<registers> <local bytes> <architecture and kernel>"; "#" begins a comment.
   Uses Budget() const {
     static const std::regex row(" *([0-9]+) +([0-9]+) +(.+)");
     Uses rows;
@@ -93,12 +95,12 @@ TEST_F(ResourcesTest, EveryKernelKeepsItsBudget) {
   for (const auto& [kernel, use] : uses_) {
     const auto row = rows.find(kernel);
     if (row == rows.end()) {
-      ADD_FAILURE() << "no row for " << kernel << ", which uses " << use.registers << " registers and spills "
-                    << use.spilled_bytes << " bytes";
+      ADD_FAILURE() << "no row for " << kernel << ", which uses " << use.registers << " registers and has "
+                    << use.local_bytes << " bytes in local memory";
       continue;
     }
     EXPECT_LE(use.registers, row->second.registers) << "registers of " << kernel;
-    EXPECT_LE(use.spilled_bytes, row->second.spilled_bytes) << "bytes spilled by " << kernel;
+    EXPECT_LE(use.local_bytes, row->second.local_bytes) << "bytes in local memory of " << kernel;
   }
   for (const auto& [kernel, row] : rows) EXPECT_TRUE(uses_.contains(kernel)) << "no kernel for the row " << kernel;
 }
@@ -111,7 +113,7 @@ void PrintTable(const std::string& folder) {
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     if (file.path().extension() == ".ptxas") ReadLog(file.path(), uses, remarks);
   }
-  for (const auto& [kernel, use] : uses) std::printf("%3d %4d %s\n", use.registers, use.spilled_bytes, kernel.c_str());
+  for (const auto& [kernel, use] : uses) std::printf("%3d %4d %s\n", use.registers, use.local_bytes, kernel.c_str());
 }
 
 }  // namespace

@@ -19,11 +19,14 @@ struct PlantedFault {
   const char* name;
   Outcome (*run)(const Schedule& schedule, int variant);
   int variant;
-  std::optional<Fault> fault;  // absent: nothing but wrong values shows it
+  std::optional<Fault> fault;     // absent: nothing but wrong values shows it
+  std::optional<Fault> or_fault;  // what it comes to in other schedules
 };
 
 const std::vector<PlantedFault>& BlockFaults();
-const std::vector<PlantedFault>& WarpMatrixFaults();
+const std::vector<PlantedFault>& PipelineFaults();
+const std::vector<PlantedFault>& HopperFaults();
+const std::vector<PlantedFault>& ClusterFaults();
 
 }  // namespace angel_ptm::emulated
 
