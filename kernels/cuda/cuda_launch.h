@@ -35,6 +35,8 @@ void LaunchEma(const EmaArgs& args, const LaunchContext& context);
 void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
+// bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
+void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
 void LaunchEmbedding(const EmbeddingArgs& args, const LaunchContext& context);
 void LaunchEmbeddingGrad(const EmbeddingGradArgs& args, const LaunchContext& context);
 
