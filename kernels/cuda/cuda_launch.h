@@ -37,6 +37,10 @@ std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 // bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context);
+void LaunchDispatchGrad(const DispatchGradArgs& args, const LaunchContext& context);
+void LaunchCombine(const CombineArgs& args, const LaunchContext& context);
+void LaunchCombineGrad(const CombineGradArgs& args, const LaunchContext& context);
 void LaunchEmbedding(const EmbeddingArgs& args, const LaunchContext& context);
 void LaunchEmbeddingGrad(const EmbeddingGradArgs& args, const LaunchContext& context);
 
