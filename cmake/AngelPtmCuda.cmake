@@ -14,7 +14,11 @@ if(ANGEL_PTM_CUDA STREQUAL "ON" AND NOT ANGEL_PTM_NVCC)
   message(FATAL_ERROR "ANGEL_PTM_CUDA=ON needs nvcc of CUDA 12.8 or later on the path or in /usr/local/cuda/bin, and no "
                       "sanitizers: it was not found")
 endif()
-message(STATUS "angel-ptm: CUDA kernels ${ANGEL_PTM_NVCC}")
+if(ANGEL_PTM_NVCC)
+  message(STATUS "angel-ptm: CUDA kernels by ${ANGEL_PTM_NVCC}")
+else()
+  message(STATUS "angel-ptm: CUDA kernels OFF")
+endif()
 
 # No contraction and IEEE division and roots, as on the host: bits are promised. compute_90a has wgmma, TMA and setmaxnreg.
 set(ANGEL_PTM_NVCC_FLAGS -std=c++20 -O3 -DNDEBUG -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
