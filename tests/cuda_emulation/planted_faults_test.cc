@@ -55,5 +55,16 @@ TEST(PlantedFaultsTest, OfPipelinesAreFound) { TestAll(PipelineFaults()); }
 TEST(PlantedFaultsTest, OfHopperAreFound) { TestAll(HopperFaults()); }
 TEST(PlantedFaultsTest, OfClustersAreFound) { TestAll(ClusterFaults()); }
 
+TEST(PlantedFaultsTest, ADeadlockSaysWhoWaitsForWhat) {
+  const std::vector<PlantedFault>& faults = HopperFaults();
+  const auto planted = std::find_if(faults.begin(), faults.end(), [](const PlantedFault& fault) {
+    return std::string(fault.name) == "more bytes expected than come";
+  });
+  ASSERT_NE(planted, faults.end());
+  const std::string text = Texts(planted->run({}, planted->variant).findings);
+  EXPECT_THAT(text, testing::HasSubstr("threads 128-255 wait for parity 0 of the mbarrier at byte 57344"));
+  EXPECT_THAT(text, testing::HasSubstr("0 of 1 arrivals and 16 bytes outstanding"));
+}
+
 }  // namespace
 }  // namespace angel_ptm::emulated

@@ -25,6 +25,7 @@ enum Faults {
   kOneLaneWaits,
   kReleasedBeforeWait,
   kNoWgmmaWait,
+  kReadBeforeWait,
   kNoWgmmaFence,
   kStrideHalved,
   kOtherSwizzle,
@@ -118,7 +119,9 @@ APTM_DEVICE void Consume(const Ring& ring, const TensorMap* c, int variant) {
     MultiplyStage(d, ring.stages + stage * kStageBytes, step == 0, variant);
     const bool releases = threadIdx.x == 128 || variant == kTooManyArrivals;
     if (variant == kReleasedBeforeWait && releases) ptx::MbarrierArrive(ring.empty + stage * 8);
+    const float early = variant == kReadBeforeWait ? d[3] : 0;
     if (variant != kNoWgmmaWait) ptx::WgmmaWait<0>();
+    if (early != 0) d[3] = early;
     ptx::BarrierSync(1, 128);
     if (variant != kReleasedBeforeWait && releases) ptx::MbarrierArrive(ring.empty + stage * 8);
   }
@@ -197,7 +200,8 @@ const std::vector<PlantedFault>& HopperFaults() {
       {"the first full stage not waited for", &RunProduct, kFirstFullNotAwaited, Fault::kRace, Fault::kUninitialised},
       {"one lane waits for its warp", &RunProduct, kOneLaneWaits, Fault::kRace, Fault::kUninitialised},
       {"a stage released before wgmma has read it", &RunProduct, kReleasedBeforeWait, Fault::kRace, Fault::kDeadlock},
-      {"accumulators read before the wait", &RunProduct, kNoWgmmaWait, Fault::kWgmma, {}},
+      {"accumulators read before the wait", &RunProduct, kReadBeforeWait, Fault::kWgmma, {}},
+      {"no wait for wgmma", &RunProduct, kNoWgmmaWait, Fault::kWgmma, {}},
       {"no wgmma.fence", &RunProduct, kNoWgmmaFence, Fault::kWgmma, {}},
       {"half the stride in a descriptor", &RunProduct, kStrideHalved, {}, {}},
       {"another swizzle in a descriptor", &RunProduct, kOtherSwizzle, Fault::kWgmma, {}},
