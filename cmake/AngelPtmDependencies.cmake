@@ -42,9 +42,10 @@ endif()
 angel_ptm_feature(URING "${LIBURING_FOUND}")
 
 # Declared for the backends to come (ARCHITECTURE.md, "Not built yet"): asking for one is an error, not ignored.
-foreach(feature CUDA NCCL)
+foreach(feature NCCL)
   if(ANGEL_PTM_${feature} STREQUAL "ON")
     message(FATAL_ERROR "ANGEL_PTM_${feature}=ON, but this version has no ${feature} code")
   endif()
   set(ANGEL_PTM_WITH_${feature} OFF)
 endforeach()
+set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake compiles kernels; no backend uses them yet

@@ -17,6 +17,10 @@ const std::vector<Layer>& Layers() {
        {"angel_ptm/base", "angel_ptm/config", "kernels/ops", "kernels/ops.def", "kernels/op_kind.h",
         "kernels/operand.h", "kernels/kernel_call.h", "kernels/step_block.h"}},
       {"angel_ptm/memory", {"angel_ptm/base"}},
+      // The device's kernels know what an op is and nothing of the host backend.
+      {"kernels/cuda",
+       {"angel_ptm/base", "kernels/ops", "kernels/ops.def", "kernels/operand.h", "kernels/kernels.h",
+        "kernels/op_kind.h", "kernels/step_block.h"}},
       {"kernels", {"angel_ptm/base"}},
       {"comm", {"angel_ptm/base"}},
       {"optim", {"angel_ptm/base", "angel_ptm/model"}},

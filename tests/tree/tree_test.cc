@@ -124,6 +124,8 @@ TEST_F(PlantedTreeTest, ForbiddenIncludesAreFound) {
                {"angel_ptm/train/a.cc", "angel_ptm/model/hunyuan_lm.h"},
                {"angel_ptm/train/a.cc", "angel_ptm/data/dataset.h"},
                {"kernels/cpu/a.cc", "angel_ptm/model/graph.h"},
+               {"kernels/cuda/a.cu", "kernels/cpu/bf16.h"},
+               {"kernels/cuda/a.cuh", "tests/cuda_emulation/emulator.h"},
                {"comm/a.cc", "kernels/kernels.h"},
                {"optim/a.cc", "angel_ptm/plan/plan.h"},
                {"tests/reference/a.cc", "kernels/kernels.h"},

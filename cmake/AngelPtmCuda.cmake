@@ -1,0 +1,50 @@
+# kernels/cuda by nvcc, where there is one: ANGEL_PTM_NVCC is empty otherwise. A library that is compiled and proved
+# (tests/cuda_emulation, tests/cuda_resources); the program has no use for it yet, so its --version says CUDA=OFF.
+#
+# Not as CMake's language CUDA: 3.25 does not know its C++20, and what ptxas says of registers has to be kept.
+set(ANGEL_PTM_NVCC "")
+if(NOT ANGEL_PTM_CUDA STREQUAL "OFF" AND NOT ANGEL_PTM_SANITIZE)
+  find_program(ANGEL_PTM_NVCC_PROGRAM nvcc HINTS /usr/local/cuda/bin)
+  mark_as_advanced(ANGEL_PTM_NVCC_PROGRAM)
+  if(ANGEL_PTM_NVCC_PROGRAM)
+    set(ANGEL_PTM_NVCC ${ANGEL_PTM_NVCC_PROGRAM})
+  endif()
+endif()
+if(ANGEL_PTM_CUDA STREQUAL "ON" AND NOT ANGEL_PTM_NVCC)
+  message(FATAL_ERROR "ANGEL_PTM_CUDA=ON needs nvcc of CUDA 12.8 or later on the path or in /usr/local/cuda/bin, and no "
+                      "sanitizers: it was not found")
+endif()
+if(ANGEL_PTM_NVCC)
+  message(STATUS "angel-ptm: CUDA kernels by ${ANGEL_PTM_NVCC}")
+else()
+  message(STATUS "angel-ptm: CUDA kernels OFF")
+endif()
+
+# No contraction and IEEE division and roots, as on the host: bits are promised. compute_90a has wgmma, TMA and setmaxnreg.
+set(ANGEL_PTM_NVCC_FLAGS -std=c++20 -O3 -DNDEBUG -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
+    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
+    -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off -Xptxas=-v)
+
+# angel_ptm_cuda_library(<name> <source>...): beside every object <source>.o lies <source>.ptxas, what ptxas said.
+function(angel_ptm_cuda_library name)
+  set(objects)
+  foreach(source IN LISTS ARGN)
+    cmake_path(GET source FILENAME file)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/${file}.o)
+    set(log ${CMAKE_CURRENT_BINARY_DIR}/${file}.ptxas)
+    add_custom_command(
+      OUTPUT ${object} ${log}
+      COMMAND ${CMAKE_SOURCE_DIR}/cmake/compile_cuda.sh ${log} ${ANGEL_PTM_CCACHE} ${ANGEL_PTM_NVCC}
+              ${ANGEL_PTM_NVCC_FLAGS} -I${CMAKE_SOURCE_DIR} -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
+      DEPENDS ${source} ${CMAKE_SOURCE_DIR}/cmake/compile_cuda.sh
+      DEPFILE ${object}.d
+      COMMENT "Building CUDA object ${file}.o" VERBATIM)
+    list(APPEND objects ${object})
+  endforeach()
+  add_library(${name} STATIC ${objects})
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  cmake_path(GET ANGEL_PTM_NVCC PARENT_PATH folder)
+  find_library(ANGEL_PTM_CUDART cudart_static HINTS ${folder}/../lib64 ${folder}/../lib REQUIRED)
+  mark_as_advanced(ANGEL_PTM_CUDART)
+  target_link_libraries(${name} PUBLIC angel_ptm_base ${ANGEL_PTM_CUDART} Threads::Threads ${CMAKE_DL_LIBS} rt)
+endfunction()

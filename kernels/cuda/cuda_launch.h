@@ -1,0 +1,50 @@
+// The ops of kernels/ops on a CUDA stream: the same arguments and contracts as the host backend's, but that every
+// pointer in them, to scalars, tokens and spans too, is one the device can follow. Nothing calls these yet but their
+// tests.
+//
+// A call puts kernels on the stream and returns; it allocates nothing. Results depend on operand values and shapes
+// alone.
+#ifndef ANGEL_PTM_KERNELS_CUDA_CUDA_LAUNCH_H_
+#define ANGEL_PTM_KERNELS_CUDA_CUDA_LAUNCH_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace angel_ptm {
+
+#define APTM_OP(Kind, name) struct Kind##Args;
+#include "kernels/ops.def"
+
+namespace cuda {
+
+struct LaunchContext {
+  void* stream = nullptr;          // a cudaStream_t
+  std::byte* workspace = nullptr;  // device memory of the size the op's WorkspaceBytes says, 64-byte aligned
+};
+
+void LaunchCast(const CastArgs& args, const LaunchContext& context);
+void LaunchAdd(const AddArgs& args, const LaunchContext& context);
+void LaunchSwiglu(const SwigluArgs& args, const LaunchContext& context);
+void LaunchSwigluGrad(const SwigluGradArgs& args, const LaunchContext& context);
+void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context);
+void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const AddRmsNormGradArgs& args);
+// The bits of the host backend.
+void LaunchAdamW(const AdamWArgs& args, const LaunchContext& context);
+void LaunchEma(const EmaArgs& args, const LaunchContext& context);
+void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const SquareSumArgs& args);
+void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
+// bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
+void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context);
+void LaunchDispatchGrad(const DispatchGradArgs& args, const LaunchContext& context);
+void LaunchCombine(const CombineArgs& args, const LaunchContext& context);
+void LaunchCombineGrad(const CombineGradArgs& args, const LaunchContext& context);
+void LaunchEmbedding(const EmbeddingArgs& args, const LaunchContext& context);
+void LaunchEmbeddingGrad(const EmbeddingGradArgs& args, const LaunchContext& context);
+
+}  // namespace cuda
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_CUDA_LAUNCH_H_

@@ -1,0 +1,73 @@
+// How kernels are launched, on a stream or emulated. There is no <<<>>> in the tree.
+#ifndef ANGEL_PTM_KERNELS_CUDA_LAUNCH_CUH_
+#define ANGEL_PTM_KERNELS_CUDA_LAUNCH_CUH_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/language.cuh"
+
+#ifndef ANGEL_PTM_CUDA_EMULATED
+#include <cstdio>
+#include <cstdlib>
+#endif
+
+namespace angel_ptm::cuda {
+
+struct Extent {
+  unsigned x = 1, y = 1, z = 1;
+};
+struct LaunchShape {
+  Extent grid, block;
+  std::size_t shared_bytes = 0;  // dynamic
+  int cluster = 1;               // blocks, neighbours in x
+  int registers = 0;             // of a thread at launch, as the resource table has it; for kernels with setmaxnreg
+};
+
+// Blocks of `threads` for n items, one each, at most a few waves of them: kernels stride by the grid.
+inline LaunchShape Striding(std::int64_t n, unsigned threads) {
+  constexpr std::int64_t kBlocksMax = 132 * 16;
+  const std::int64_t blocks = (n + threads - 1) / threads;
+  return {.grid = {.x = static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax)}, .block = {.x = threads}};
+}
+
+// Nothing is launched where the grid is empty. That a launch is refused is a bug: shapes were checked before.
+template <typename... Parameters, typename... Arguments>
+void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kernel)(Parameters...),
+            Arguments... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  static_cast<void>(context);
+  emulated::Run({.grid = {shape.grid.x, shape.grid.y, shape.grid.z},
+                 .block = {shape.block.x, shape.block.y, shape.block.z},
+                 .shared_bytes = shape.shared_bytes,
+                 .cluster = shape.cluster,
+                 .registers = shape.registers},
+                [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(shape.grid.x, shape.grid.y, shape.grid.z);
+  config.blockDim = dim3(shape.block.x, shape.block.y, shape.block.z);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(context.stream);
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  cudaError_t error = cudaSuccess;
+  if (shape.shared_bytes > 48 << 10) {
+    error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
+  }
+  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "a CUDA kernel could not be launched: %s\n", cudaGetErrorString(error));
+  std::abort();
+#endif
+}
+
+}  // namespace angel_ptm::cuda
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_LAUNCH_CUH_

@@ -1,0 +1,73 @@
+// CUDA kernels on the CPU, checked: what tests use.
+//
+//   DeviceArray<float> x(values), y(n);
+//   const auto findings = Emulate({Order::kRandom, 3}, [&] { LaunchCast({...}, {}); });
+//   EXPECT_THAT(findings, IsEmpty());
+#ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_EMULATOR_H_
+#define ANGEL_PTM_TESTS_CUDA_EMULATION_EMULATOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <ostream>
+#include <vector>
+
+#include "tests/cuda_emulation/findings.h"
+
+namespace angel_ptm::emulated {
+
+// Who runs next, and when asynchronous work is done.
+enum class Order {
+  kInTurn,  // a thread runs until it waits; asynchronous work is done at once
+  kRandom,  // any thread, any time
+  kLate,    // warps by changing priorities; asynchronous work as late as it may be
+};
+struct Schedule {
+  Order order = Order::kInTurn;
+  std::uint64_t seed = 1;
+};
+inline std::ostream& operator<<(std::ostream& out, const Schedule& schedule) {
+  return out << "order " << static_cast<int>(schedule.order) << " seed " << schedule.seed;
+}
+// In turn, then `seeds` of each of the others.
+std::vector<Schedule> Schedules(int seeds);
+
+// Runs what `launches` launches, one after the other as on a stream, and says what was wrong. After a fault that ends a
+// launch the rest is not run.
+std::vector<Finding> Emulate(const Schedule& schedule, const std::function<void()>& launches);
+
+// Device memory: filled with NaN patterns and not initialised until written. Elements of 2, 4, 8 or 16 bytes: smaller
+// ones would share a checked cell.
+void* AllocateDevice(std::size_t bytes);
+void FreeDevice(void* memory);
+void MarkInitialised(void* memory, std::size_t bytes);
+
+template <typename T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(std::int64_t n)
+      : n_(static_cast<std::size_t>(n)), data_(static_cast<T*>(AllocateDevice(n_ * sizeof(T)))) {}
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(static_cast<std::int64_t>(values.size())) {
+    Set(values);
+  }
+  ~DeviceArray() { FreeDevice(data_); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+
+  T* data() { return data_; }
+  void Set(const std::vector<T>& values) {
+    if (n_ == 0) return;
+    std::memcpy(static_cast<void*>(data_), values.data(), n_ * sizeof(T));
+    MarkInitialised(data_, n_ * sizeof(T));
+  }
+  std::vector<T> Get() const { return {data_, data_ + n_}; }
+
+ private:
+  std::size_t n_;
+  T* data_;
+};
+
+}  // namespace angel_ptm::emulated
+
+#endif  // ANGEL_PTM_TESTS_CUDA_EMULATION_EMULATOR_H_

@@ -1,0 +1,43 @@
+// bf16 matrix products on the tensor cores of sm_80.
+#include "kernels/ops/matmul.h"
+#include "tests/cuda_emulation/kernel_runs.h"
+#include "tests/reference/matmul.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+struct Shape {
+  std::int64_t m, n, k;
+};
+
+template <typename T>
+void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int seeds) {
+  SCOPED_TRACE(testing::Message() << s.m << " x " << s.n << " x " << s.k << " trans " << trans_a << trans_b);
+  std::mt19937 random(13);
+  const auto a = RandomElements<BFloat16>(s.m * s.k, random), b = RandomElements<BFloat16>(s.k * s.n, random);
+  const auto before = RandomElements<T>(s.m * s.n, random);
+  std::vector<double> want(static_cast<std::size_t>(s.m * s.n));
+  reference::Matmul(want.data(), ToDoubles(a).data(), ToDoubles(b).data(), s.m, s.n, s.k, trans_a, trans_b);
+  for (std::size_t i = 0; accumulate && i < want.size(); ++i) want[i] += static_cast<double>(ToFloat(before[i]));
+  DeviceArray<BFloat16> device_a(a), device_b(b);
+  DeviceArray<T> c(before);
+  MatmulArgs args = {.c = Out(c), .a = In(device_a), .b = In(device_b), .m = s.m, .n = s.n, .k = s.k};
+  args.trans_a = trans_a, args.trans_b = trans_b, args.accumulate = accumulate;
+  const auto got = RunClean([&] { cuda::LaunchMatmul(args, {}); }, c, [&] { c.Set(before); }, seeds);
+  EXPECT_LT(ErrorOf(got, want), 1e-6);
+}
+
+// Nine steps go round the ring of three stages three times.
+TEST(CudaMatmulTest, AgreesWithTheReference) {
+  for (const bool trans_a : {false, true}) {
+    for (const bool trans_b : {false, true}) {
+      TestMatmul<BFloat16>({136, 72, 288}, trans_a, trans_b, false, 1);
+      TestMatmul<float>({37, 21, 75}, trans_a, trans_b, true, 1);
+    }
+  }
+  TestMatmul<float>({1, 1, 1}, false, true, false, 2);
+  TestMatmul<BFloat16>({8, 136, 8}, false, false, true, 2);
+}
+
+}  // namespace
+}  // namespace angel_ptm::emulated
