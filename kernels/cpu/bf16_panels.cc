@@ -52,9 +52,10 @@ struct PaddedStep {
   }
 };
 
-// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it.
+// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it. Inlined,
+// or the matrix would pass through memory.
 template <int kDistance, int... kLane>
-void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
+[[gnu::always_inline]] inline void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
   for (int i = 0; i < kWordLanes; ++i) {
     if (i & kDistance) continue;
     const Words low = rows[i], high = rows[i + kDistance];
@@ -64,7 +65,7 @@ void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane
   }
 }
 
-void Transpose(Words (&rows)[kWordLanes]) {
+[[gnu::always_inline]] inline void Transpose(Words (&rows)[kWordLanes]) {
   constexpr auto lanes = std::make_integer_sequence<int, kWordLanes>();
   if constexpr (kWordLanes > 8) ExchangeSquares<8>(rows, lanes);
   if constexpr (kWordLanes > 4) ExchangeSquares<4>(rows, lanes);
@@ -74,7 +75,7 @@ void Transpose(Words (&rows)[kWordLanes]) {
 
 // words[i] are those of line i (kAlong) or the i-th of all lines (else), of a whole step.
 template <bool kAlong>
-void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
+[[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
   for (int i = 0; i < kWordLanes; ++i) {
     words[i] = x.k == 1 ? LoadAlong(x.data + i * x.line) : LoadAcross(x.data + i * kPairWidth * x.k, x.k);
   }
@@ -83,7 +84,7 @@ void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
 
 // The same of `n` lines and `depth` of k.
 template <bool kAlong>
-void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
+[[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
   if (n >= kWordLanes && depth >= kStepDepth) return LoadStep<kAlong>(words, x);
   const PaddedStep padded(x, std::min<int64_t>(n, kWordLanes), std::min(depth, kStepDepth));
   LoadStep<kAlong>(words, padded.lines);
