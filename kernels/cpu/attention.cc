@@ -92,7 +92,7 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
       for (int i = 0; i < kLaneStep; ++i) {
         p_L[i] = Exp(p_L[i] - maximum[i]);
         sum[i] += p_L[i];
-        if constexpr (kRound) p_L[i] = ToFloat(ToBFloat16(p_L[i]));
+        if constexpr (kRound) p_L[i] = RoundedToBf16(p_L[i]);
       }
     }
     for (int i = 0; i < kLaneStep; ++i) scratch.sum_L[first + i] = sum[i];

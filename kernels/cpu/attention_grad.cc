@@ -128,8 +128,8 @@ bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
           p = seen ? p : 0.0f;
         }
         const float ds = p * (ds_L[i] - delta_L[i]) * h.scale;
-        p_L[i] = kRound ? ToFloat(ToBFloat16(p)) : p;
-        ds_L[i] = kRound ? ToFloat(ToBFloat16(ds)) : ds;
+        p_L[i] = kRound ? RoundedToBf16(p) : p;
+        ds_L[i] = kRound ? RoundedToBf16(ds) : ds;
       }
     }
   }

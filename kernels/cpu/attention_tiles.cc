@@ -166,7 +166,13 @@ void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const f
 
 void WidenRows(float* to, const BFloat16* from, int64_t from_row, int64_t rows, int64_t d) {
   for (int64_t i = 0; i < rows; ++i, to += d, from += from_row) {
-    for (int64_t j = 0; j < d; ++j) to[j] = ToFloat(from[j]);
+    int64_t j = 0;
+    for (; j + kVectorLanes <= d; j += kVectorLanes) {
+      Vector x;
+      LoadVector(x, from + j);
+      StoreVector(to + j, x);
+    }
+    for (; j < d; ++j) to[j] = ToFloat(from[j]);
   }
 }
 

@@ -3,6 +3,7 @@
 #ifndef ANGEL_PTM_KERNELS_CPU_BF16_H_
 #define ANGEL_PTM_KERNELS_CPU_BF16_H_
 
+#include <bit>
 #include <cstdint>
 
 #include "angel_ptm/base/bfloat16.h"
@@ -21,6 +22,13 @@ inline float Rounded<float>(float x) {
 template <>
 inline BFloat16 Rounded<BFloat16>(float x) {
   return ToBFloat16(x);
+}
+
+// ToFloat(ToBFloat16(x)), without the narrow integers that the compiler would pack and unpack for it.
+inline float RoundedToBf16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  return std::bit_cast<float>((x != x ? bits | 0x400000 : rounded) & 0xffff0000u);
 }
 
 // fn(T()) with the type of elements that are kFloat32 or kBFloat16.

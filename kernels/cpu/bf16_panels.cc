@@ -52,9 +52,10 @@ struct PaddedStep {
   }
 };
 
-// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it.
+// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it. Inlined,
+// or the matrix would pass through memory.
 template <int kDistance, int... kLane>
-void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
+[[gnu::always_inline]] inline void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
   for (int i = 0; i < kWordLanes; ++i) {
     if (i & kDistance) continue;
     const Words low = rows[i], high = rows[i + kDistance];
@@ -64,7 +65,7 @@ void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane
   }
 }
 
-void Transpose(Words (&rows)[kWordLanes]) {
+[[gnu::always_inline]] inline void Transpose(Words (&rows)[kWordLanes]) {
   constexpr auto lanes = std::make_integer_sequence<int, kWordLanes>();
   if constexpr (kWordLanes > 8) ExchangeSquares<8>(rows, lanes);
   if constexpr (kWordLanes > 4) ExchangeSquares<4>(rows, lanes);
@@ -74,7 +75,7 @@ void Transpose(Words (&rows)[kWordLanes]) {
 
 // words[i] are those of line i (kAlong) or the i-th of all lines (else), of a whole step.
 template <bool kAlong>
-void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
+[[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
   for (int i = 0; i < kWordLanes; ++i) {
     words[i] = x.k == 1 ? LoadAlong(x.data + i * x.line) : LoadAcross(x.data + i * kPairWidth * x.k, x.k);
   }
@@ -83,11 +84,24 @@ void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
 
 // The same of `n` lines and `depth` of k.
 template <bool kAlong>
-void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
+[[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
   if (n >= kWordLanes && depth >= kStepDepth) return LoadStep<kAlong>(words, x);
   const PaddedStep padded(x, std::min<int64_t>(n, kWordLanes), std::min(depth, kStepDepth));
   LoadStep<kAlong>(words, padded.lines);
 }
+
+// Where a word is one element, squares of lines along k are transposed as pairs of elements, at half the work: pairs[i]
+// are elements 2 i (lower halves) and 2 i + 1 of k.
+constexpr int64_t kPairsDepth = kPairWidth == 1 ? 2 * kWordLanes : 0;  // of k in one such square
+bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
+  return kPairWidth == 1 && x.k == 1 && lines >= kWordLanes && depth >= kPairsDepth;
+}
+[[gnu::always_inline]] inline void LoadPairs(Words (&pairs)[kWordLanes], const Lines& x) {
+  for (int i = 0; i < kWordLanes; ++i) pairs[i] = *reinterpret_cast<const OperandWords*>(x.data + i * x.line);
+  Transpose(pairs);
+}
+Words Even(Words pairs) { return pairs << 16; }
+Words Odd(Words pairs) { return pairs & 0xffff0000u; }
 
 }  // namespace
 
@@ -111,7 +125,17 @@ void PackRowPanel(uint32_t* panel, const Lines& a, int64_t lines, int64_t depth)
 
 void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t depth) {
   for (int64_t column = 0; column < kTileColumns; column += kWordLanes) {
-    for (int64_t k = 0; k < depth; k += kStepDepth) {
+    int64_t k = 0;
+    for (; TakesPairs(b, lines - column, depth - k); k += kPairsDepth) {
+      Words pairs[kWordLanes];
+      LoadPairs(pairs, b.At(column, k));
+      uint32_t* const to = panel + k * kTileColumns + column;
+      for (int i = 0; i < kWordLanes; ++i) {
+        Store(to + 2 * i * kTileColumns, Even(pairs[i]));
+        Store(to + (2 * i + 1) * kTileColumns, Odd(pairs[i]));
+      }
+    }
+    for (; k < depth; k += kStepDepth) {
       Words words[kWordLanes] = {};
       if (column < lines) LoadStep<false>(words, b.At(column, k), lines - column, depth - k);
       uint32_t* const to = panel + k / kPairWidth * kTileColumns + column;
@@ -224,6 +248,42 @@ constexpr std::array<MultiplyRowsFunction, sizeof...(kIndex)> RowFunctions(std::
 }
 constexpr auto kMultiplyRows = RowFunctions(std::make_integer_sequence<int, kTileRows>());  // by rows - 1
 
+// One vector of columns: squares of words are transposed in registers and used at once.
+template <int kRows>
+void MultiplySquares(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth,
+                     bool continues) {
+  Sums sum[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    sum[r] = continues ? *reinterpret_cast<const Sums*>(sums + r * kTileColumns) : Sums{};
+  }
+  int64_t k = 0;
+  for (; TakesPairs(b, lines, depth - k); k += kPairsDepth, row_panel += kPairsDepth) {
+    Words pairs[kWordLanes];
+    LoadPairs(pairs, b.At(0, k));
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) {
+      for (int r = 0; r < kRows; ++r) MultiplyAdd(sum[r], row_panel[r * kPanelWords + 2 * i], Even(pairs[i]));
+      for (int r = 0; r < kRows; ++r) MultiplyAdd(sum[r], row_panel[r * kPanelWords + 2 * i + 1], Odd(pairs[i]));
+    }
+  }
+  for (; k < depth; k += kStepDepth, row_panel += kWordLanes) {
+    Words square[kWordLanes];
+    LoadStep<false>(square, b.At(0, k), lines, depth - k);
+    const int64_t words = std::min<int64_t>(kWordLanes, (depth - k + kPairWidth - 1) / kPairWidth);
+    if (words == kWordLanes) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kWordLanes; ++i) {
+        for (int r = 0; r < kRows; ++r) MultiplyAdd(sum[r], row_panel[r * kPanelWords + i], square[i]);
+      }
+    } else {
+      for (int64_t i = 0; i < words; ++i) {
+        for (int r = 0; r < kRows; ++r) MultiplyAdd(sum[r], row_panel[r * kPanelWords + i], square[i]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) *reinterpret_cast<Sums*>(sums + r * kTileColumns) = sum[r];
+}
+
 }  // namespace
 
 TileRegisters::TileRegisters() = default;
@@ -233,6 +293,15 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
                     bool continues) {
   const int64_t words = (depth + kPairWidth - 1) / kPairWidth;
   kMultiplyRows[rows - 1](sums, row_panel, column_panel, words, continues);
+}
+
+void MultiplyColumns(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth, int64_t rows,
+                     bool continues) {
+  static constexpr decltype(&MultiplySquares<1>) kByRows[kFewBf16Rows] = {&MultiplySquares<1>, &MultiplySquares<2>,
+                                                                          &MultiplySquares<3>, &MultiplySquares<4>};
+  for (int64_t column = 0; column < std::min<int64_t>(kTileColumns, lines); column += kWordLanes) {
+    kByRows[rows - 1](sums + column, row_panel, b.At(column, 0), lines - column, depth, continues);
+  }
 }
 
 #endif

@@ -66,6 +66,17 @@ class TileRegisters {
 void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth, int64_t rows,
                     bool continues);
 
+#if !defined(__AMX_BF16__)
+constexpr int kFewBf16Rows = 4;
+// The same with at most kFewBf16Rows rows and the columns as they lie in op(b), of which there are `lines` >= 1, along
+// k: to pack them would cost more than to multiply. The chains are those of MultiplyPanels. AMX has instructions for
+// tiles only.
+void MultiplyColumns(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth, int64_t rows,
+                     bool continues);
+#else
+constexpr int kFewBf16Rows = 0;
+#endif
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_KERNELS_CPU_BF16_PANELS_H_

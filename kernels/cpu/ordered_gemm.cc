@@ -1,9 +1,11 @@
-// Goto & van de Geijn 2008 reduced to what small k and many small matrices need: a register tile of c, a panel of b
-// that is packed only where it must be transposed or padded, and a read in place.
+// Goto & van de Geijn 2008: a block of op(a) is packed over a depth of k and stays in L2, meets one panel of b after
+// the other, and each tile of c is computed in registers. Packed operands lie on the stack. Chains go on through c from
+// one depth to the next, so no border of blocks, panels or tiles shows in the bits.
 #include "kernels/cpu/ordered_gemm.h"
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 namespace angel_ptm {
@@ -11,75 +13,79 @@ namespace {
 
 // The register tile: kTileRows x kTileColumns accumulators, two vectors of b and one of a fill the register file.
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kTileRows = 14;
+constexpr int kLanes = 16, kTileRows = 14, kBlockPanels = 25;
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kTileRows = 6;
+constexpr int kLanes = 8, kTileRows = 6, kBlockPanels = 24;
 #else
-constexpr int kLanes = 4, kTileRows = 6;
+constexpr int kLanes = 4, kTileRows = 4, kBlockPanels = 24;
 #endif
 constexpr int kVectors = 2, kTileColumns = kVectors * kLanes;
-constexpr int64_t kPanelDepth = 256;  // k per panel; a panel of b (32 KiB with 16 lanes) lies on the stack
+constexpr int64_t kPanelDepth = 512;
+constexpr int64_t kBlockRows = int64_t{kBlockPanels} * kTileRows;
+constexpr int64_t kInPlaceStrideMax =
+    512;  // of rows that are read in place; wider ones share too few sets of the caches
 
 using Vector = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 Vector Load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 void Store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 
-// Lines of memory a tile asks for on the way, one per k, because the next panel is scattered in memory and comes too
-// late otherwise: `lines` of them `stride` bytes apart, then as many starting 64 bytes further, and so on. Addresses
+// Lines of memory that a tile asks for on its way, one per k, because they are scattered and would come too late:
+// `lines` of them `stride` bytes apart, then as many starting 64 bytes further, and so on, `steps` in all. Addresses
 // are integers as they may lie behind the end of an operand, where asking does nothing.
 struct Prefetch {
   uintptr_t begin = 0;
-  int64_t stride = 0, lines = 0;
+  int64_t stride = 0, lines = kPanelDepth, steps = 0;
 };
 
 struct Tile {
   const float* a;
-  int64_t a_row_stride, a_k_stride;
-  const float* b;  // k rows of kTileColumns
-  int64_t ldb, k;
+  int64_t a_row, a_k;
+  const float* b;  // rows of kTileColumns
+  int64_t ldb, depth;
   float* c;
   int64_t ldc;
-  Prefetch prefetch;
+  bool continues;       // from the values in c
+  Prefetch next_b;      // to be packed next
+  const float* next_c;  // of the next tile
 };
 
 template <int kRows>
-void RunTile(const Tile& t, bool continues) {
-  // c is met after the loop over k: long enough to fetch its lines for writing.
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.c + r * t.ldc + v * kLanes, 1);
-  }
+void RunTile(const Tile& t) {
+  const float *a = t.a, *b = t.b;
+  const int64_t a_row = t.a_row, a_k = t.a_k, ldb = t.ldb, ldc = t.ldc;
   Vector sum[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = continues ? Load(t.c + r * t.ldc + v * kLanes) : Vector{};
-    }
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = t.continues ? Load(t.c + r * ldc + v * kLanes) : Vector{};
   }
-  const float *a = t.a, *b = t.b;
-  const int64_t a_row_stride = t.a_row_stride, a_k_stride = t.a_k_stride, ldb = t.ldb;
-  const uintptr_t line_stride = static_cast<uintptr_t>(t.prefetch.stride);
-  for (int64_t done = 0; done < t.k; done += t.prefetch.lines) {
-    const int64_t steps = std::min(t.prefetch.lines, t.k - done);
-    uintptr_t line = t.prefetch.begin + static_cast<uintptr_t>(done / t.prefetch.lines * 64);
-    for (int64_t k = 0; k < steps; ++k, a += a_k_stride, b += ldb, line += line_stride) {
-      __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);
-      const Vector b0 = Load(b), b1 = Load(b + kLanes);
+  // Both tiles of c come last: asked for sooner they would have left L1 when they are met.
+  const int64_t c_lines = std::min<int64_t>(t.depth / 3, kRows * std::max<int64_t>(1, kTileColumns / 16));
+  Prefetch prefetches[] = {t.next_b,
+                           {reinterpret_cast<uintptr_t>(t.c), ldc * 4, kRows, c_lines},
+                           {reinterpret_cast<uintptr_t>(t.next_c), ldc * 4, kRows, c_lines}};
+  prefetches[0].steps = t.depth - 2 * c_lines;
+  for (Prefetch& p : prefetches) {
+    for (int64_t done = 0; done < p.steps; done += p.lines, p.begin += 64) {
+      const int64_t steps = std::min(p.lines, p.steps - done);
+      uintptr_t line = p.begin;
+      for (int64_t k = 0; k < steps; ++k, a += a_k, b += ldb, line += static_cast<uintptr_t>(p.stride)) {
+        __builtin_prefetch(reinterpret_cast<const void*>(line));
+        const Vector b0 = Load(b), b1 = Load(b + kLanes);
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const float a_r = a[r * a_row_stride];
-        sum[r][0] += a_r * b0;
-        sum[r][1] += a_r * b1;
+        for (int r = 0; r < kRows; ++r) {
+          const float a_r = a[r * a_row];
+          sum[r][0] += a_r * b0;
+          sum[r][1] += a_r * b1;
+        }
       }
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      Store(t.c + r * t.ldc + v * kLanes, sum[r][v]);
-    }
+    for (int v = 0; v < kVectors; ++v) Store(t.c + r * ldc + v * kLanes, sum[r][v]);
   }
 }
 
-using RunTileFunction = void (*)(const Tile&, bool continues);
+using RunTileFunction = void (*)(const Tile&);
 template <int... kIndex>
 constexpr std::array<RunTileFunction, sizeof...(kIndex)> TileFunctions(std::integer_sequence<int, kIndex...>) {
   return {&RunTile<kIndex + 1>...};
@@ -87,20 +93,31 @@ constexpr std::array<RunTileFunction, sizeof...(kIndex)> TileFunctions(std::inte
 constexpr auto kRunTile = TileFunctions(std::make_integer_sequence<int, kTileRows>());  // by rows - 1
 
 // A tile with fewer than kTileColumns columns goes through a full-width copy of c.
-void RunNarrowTile(const Tile& t, int rows, int64_t columns, bool continues) {
+void RunNarrowTile(const Tile& t, int64_t rows, int64_t columns) {
   float copy[kTileRows * kTileColumns] = {};
   Tile wide = t;
   wide.c = copy;
   wide.ldc = kTileColumns;
-  for (int r = 0; r < rows; ++r) std::copy_n(t.c + r * t.ldc, columns, copy + r * kTileColumns);
-  kRunTile[rows - 1](wide, continues);
-  for (int r = 0; r < rows; ++r) std::copy_n(copy + r * kTileColumns, columns, t.c + r * t.ldc);
+  for (int64_t r = 0; t.continues && r < rows; ++r) std::copy_n(t.c + r * t.ldc, columns, copy + r * kTileColumns);
+  kRunTile[rows - 1](wide);
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(copy + r * kTileColumns, columns, t.c + r * t.ldc);
 }
 
+// A matrix of lines (rows of op(a), columns of b) along k. One of the strides, in elements, is 1.
+struct Lines {
+  const float* data;
+  int64_t line, k;
+  Lines At(int64_t first_line, int64_t first_k) const { return {data + first_line * line + first_k * k, line, k}; }
+  // Of an element that may not be there.
+  uintptr_t Address(int64_t at_line, int64_t at_k) const {
+    return reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(at_line * line + at_k * k) * sizeof(float);
+  }
+};
+
 // Exchanges the off-diagonal kDistance-sized squares of a kLanes x kLanes matrix in rows[]; all distances in turn
-// transpose it.
+// transpose it. Inlined, or the matrix would pass through memory.
 template <int kDistance, int... kLane>
-void ExchangeSquares(Vector (&rows)[kLanes], std::integer_sequence<int, kLane...>) {
+[[gnu::always_inline]] inline void ExchangeSquares(Vector (&rows)[kLanes], std::integer_sequence<int, kLane...>) {
   for (int i = 0; i < kLanes; ++i) {
     if (i & kDistance) continue;
     const Vector low = rows[i], high = rows[i + kDistance];
@@ -110,7 +127,7 @@ void ExchangeSquares(Vector (&rows)[kLanes], std::integer_sequence<int, kLane...
   }
 }
 
-void Transpose(Vector (&rows)[kLanes]) {
+[[gnu::always_inline]] inline void Transpose(Vector (&rows)[kLanes]) {
   constexpr auto lanes = std::make_integer_sequence<int, kLanes>();
   if constexpr (kLanes > 8) ExchangeSquares<kLanes / 2>(rows, lanes);
   if constexpr (kLanes > 4) ExchangeSquares<4>(rows, lanes);
@@ -118,115 +135,156 @@ void Transpose(Vector (&rows)[kLanes]) {
   ExchangeSquares<1>(rows, lanes);
 }
 
-// panel[depth, kTileColumns] = b[columns, depth]^T; columns beyond `columns` are zero.
-void PackTransposed(float* panel, const float* b, int64_t ldb, int64_t columns, int64_t depth) {
-  for (int64_t j = 0; j < kTileColumns; j += kLanes) {
+// panel[depth, kWidth] = the first lines of x, of which there are `lines`; where there is none, zero. Writes up to
+// kLanes elements behind a panel whose width is no multiple of that.
+template <int kWidth>
+void PackAlong(float* panel, const Lines& x, int64_t lines, int64_t depth) {
+  static_assert(kWidth <= kLanes || kWidth % kLanes == 0);
+  for (int64_t first = 0; first < kWidth; first += kLanes) {
+    const float* const from = x.data + first * x.line;
+    const int64_t width = std::min<int64_t>(kLanes, kWidth - first), there = std::min(width, lines - first);
     int64_t k = 0;
-    for (; j + kLanes <= columns && k + kLanes <= depth; k += kLanes) {
+    for (; there > 0 && k + kLanes <= depth; k += kLanes) {
       Vector square[kLanes];
-      for (int i = 0; i < kLanes; ++i) square[i] = Load(b + (j + i) * ldb + k);
+      for (int i = 0; i < kLanes; ++i) square[i] = i < there ? Load(from + i * x.line + k) : Vector{};
       Transpose(square);
-      for (int i = 0; i < kLanes; ++i) Store(panel + (k + i) * kTileColumns + j, square[i]);
+      for (int i = 0; i < kLanes; ++i) Store(panel + (k + i) * kWidth + first, square[i]);
     }
     for (; k < depth; ++k) {
-      for (int64_t i = j; i < j + kLanes; ++i) panel[k * kTileColumns + i] = i < columns ? b[i * ldb + k] : 0.0f;
+      for (int64_t i = 0; i < width; ++i) panel[k * kWidth + first + i] = i < there ? from[i * x.line + k] : 0.0f;
     }
   }
 }
 
-void PackNarrow(float* panel, const float* b, int64_t ldb, int64_t columns, int64_t depth) {
-  for (int64_t k = 0; k < depth; ++k) {
-    std::copy_n(b + k * ldb, columns, panel + k * kTileColumns);
-    std::fill_n(panel + k * kTileColumns + columns, kTileColumns - columns, 0.0f);
-  }
-}
-
-// The address of p[elements], which may lie outside of p's array.
-uintptr_t Address(const float* p, int64_t elements) {
-  return reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(elements) * sizeof(float);
-}
-
-int64_t RowGroups(int64_t m) { return (m + kTileRows - 1) / kTileRows; }
-
-// The tile of row group `group` at column j, over k in [k, k + depth) of panel b. Its prefetch repeats one line.
-Tile TileAt(const OrderedGemmArgs& g, int64_t group, int64_t j, int64_t k, int64_t depth, const float* b, int64_t ldb) {
-  const int64_t row = g.m * group / RowGroups(g.m);
-  return {.a = g.a + row * g.a_row_stride + k * g.a_k_stride,
-          .a_row_stride = g.a_row_stride,
-          .a_k_stride = g.a_k_stride,
-          .b = b,
-          .ldb = ldb,
-          .k = depth,
-          .c = g.c + row * g.ldc + j,
-          .ldc = g.ldc,
-          .prefetch = {.begin = Address(g.a, row * g.a_row_stride), .lines = depth}};
-}
-
-void Run(const OrderedGemmArgs& g, int64_t group, const Tile& tile, int64_t columns, bool continues) {
-  const int64_t groups = RowGroups(g.m);
-  const int rows = static_cast<int>(g.m * (group + 1) / groups - g.m * group / groups);
-  if (columns == kTileColumns) {
-    kRunTile[rows - 1](tile, continues);
-  } else {
-    RunNarrowTile(tile, rows, columns, continues);
-  }
-}
-
-// One panel of at most kTileColumns columns through all row groups, packed: k in pieces of kPanelDepth, at least one so
-// that c is written when k is 0.
-void RunPackedPanel(const OrderedGemmArgs& g, int64_t j, int64_t columns) {
-  alignas(64) float panel[kPanelDepth * kTileColumns];
-  const int64_t groups = RowGroups(g.m);
-  for (int64_t k = 0; k == 0 || k < g.k; k += kPanelDepth) {
-    const int64_t depth = std::min(kPanelDepth, g.k - k);
-    if (g.trans_b) {
-      PackTransposed(panel, g.b + j * g.ldb + k, g.ldb, columns, depth);
+template <int kWidth>
+void PackAcross(float* panel, const Lines& x, int64_t lines, int64_t depth) {
+  const float* from = x.data;
+  for (int64_t k = 0; k < depth; ++k, from += x.k, panel += kWidth) {
+    if (lines >= kWidth) {
+      std::memcpy(panel, from, kWidth * sizeof(float));
     } else {
-      PackNarrow(panel, g.b + k * g.ldb + j, g.ldb, columns, depth);
-    }
-    // The piece of b to be packed next, shared out over the row groups.
-    const uintptr_t next = Address(g.b, k + depth < g.k ? j * g.ldb + k + depth : (j + columns) * g.ldb);
-    const int64_t lines_per_group = (depth * 4 / 64 + groups - 1) / groups;
-    for (int64_t group = 0; group < groups; ++group) {
-      Tile tile = TileAt(g, group, j, k, depth, panel, kTileColumns);
-      if (g.trans_b) {
-        tile.prefetch = {.begin = next + static_cast<uintptr_t>(group * lines_per_group * 64),
-                         .stride = g.ldb * 4,
-                         .lines = kTileColumns};
-      }
-      Run(g, group, tile, columns, g.accumulate || k > 0);
+      for (int64_t i = 0; i < kWidth; ++i) panel[i] = i < lines ? from[i] : 0.0f;
     }
   }
 }
 
-// Full-width panels of an untransposed b, read in place. The inner loop runs along the larger of b and c, so that it
-// streams through memory and the smaller one stays in cache.
-void RunInPlace(const OrderedGemmArgs& g, int64_t columns) {
-  const int64_t groups = RowGroups(g.m), panels = columns / kTileColumns;
-  const bool rows_inside = g.k > g.m;
-  for (int64_t i = 0; i < groups * panels; ++i) {
-    const int64_t group = rows_inside ? i % groups : i / panels,
-                  j = (rows_inside ? i / groups : i % panels) * kTileColumns;
-    Tile tile = TileAt(g, group, j, 0, g.k, g.b + j, g.ldb);
-    // The next panel of b, or the next rows of a: two lines per k, one asked for by every other tile.
-    if (rows_inside) {
-      tile.prefetch.begin = Address(g.b, j + kTileColumns) + group % 2 * 64;
-      tile.prefetch.stride = g.ldb * 4;
-    } else if (j < 2 * kTileColumns) {
-      tile.prefetch.begin = Address(tile.a, kTileRows * g.a_row_stride) + j / kTileColumns * 64;
-      tile.prefetch.stride = g.a_k_stride * 4;
+template <int kWidth>
+void Pack(float* panel, const Lines& x, int64_t lines, int64_t depth) {
+  if (x.k == 1) {
+    PackAlong<kWidth>(panel, x, lines, depth);
+  } else {
+    PackAcross<kWidth>(panel, x, lines, depth);
+  }
+}
+
+struct Operands {
+  Lines a, b;
+  explicit Operands(const OrderedGemmArgs& g)
+      : a{g.a, g.a_row_stride, g.a_k_stride}, b{g.b, g.trans_b ? g.ldb : 1, g.trans_b ? 1 : g.ldb} {}
+};
+
+// Rows of op(a), in panels of nearly the same height.
+struct Block {
+  int64_t first, rows, panels;
+  int64_t RowOf(int64_t panel) const { return rows * panel / panels; }
+};
+
+// One block over k in [k, k + depth).
+void RunBlock(const OrderedGemmArgs& g, const Operands& x, const Block& block, int64_t k, int64_t depth,
+              float* packed_a) {
+  alignas(64) float packed_b[kPanelDepth * kTileColumns];
+  const bool a_in_place = x.a.k == 1 && x.a.line <= kInPlaceStrideMax && g.n <= kInPlaceStrideMax;
+  for (int64_t panel = 0; !a_in_place && panel < block.panels; ++panel) {
+    const int64_t row = block.RowOf(panel), rows = block.RowOf(panel + 1) - row;
+    // Copies are faster of whole panels; rows that belong to the next are there.
+    const int64_t there = x.a.k == 1 ? rows : g.m - block.first - row;
+    Pack<kTileRows>(packed_a + panel * kTileRows * depth, x.a.At(block.first + row, k), there, depth);
+  }
+  for (int64_t j = 0; j < g.n; j += kTileColumns) {
+    const int64_t columns = std::min<int64_t>(kTileColumns, g.n - j);
+    const bool b_in_place = !g.trans_b && columns == kTileColumns && g.ldb < kInPlaceStrideMax;
+    if (!b_in_place) Pack<kTileColumns>(packed_b, x.b.At(j, k), columns, depth);
+    for (int64_t panel = 0; panel < block.panels; ++panel) {
+      const int64_t row = block.RowOf(panel), rows = block.RowOf(panel + 1) - row;
+      float* const c = g.c + (block.first + row) * g.ldc + j;
+      Tile tile = {.a = a_in_place ? x.a.At(block.first + row, k).data : packed_a + panel * kTileRows * depth,
+                   .a_row = a_in_place ? x.a.line : 1,
+                   .a_k = a_in_place ? 1 : kTileRows,
+                   .b = b_in_place ? x.b.At(j, k).data : packed_b,
+                   .ldb = b_in_place ? g.ldb : kTileColumns,
+                   .depth = depth,
+                   .c = c,
+                   .ldc = g.ldc,
+                   .continues = g.accumulate || k > 0,
+                   .next_b = {.begin = reinterpret_cast<uintptr_t>(c)},
+                   .next_c = c + rows * g.ldc};
+      // The next panel of b, half of it by each of two tiles.
+      if (panel < 2) {
+        const int64_t half = g.trans_b ? panel * (depth / 32) * 16 : panel * 16;
+        tile.next_b = {.begin = x.b.Address(j + kTileColumns, k) + static_cast<uintptr_t>(half) * 4,
+                       .stride = g.ldb * 4,
+                       .lines = g.trans_b ? kTileColumns : kPanelDepth};
+      }
+      if (columns == kTileColumns) {
+        kRunTile[rows - 1](tile);
+      } else {
+        RunNarrowTile(tile, rows, columns);
+      }
     }
-    Run(g, group, tile, kTileColumns, g.accumulate);
+  }
+}
+
+// kRows rows of op(a) with b transposed: squares of b are transposed in registers and used at once.
+template <int kRows>
+void RunFewRows(const OrderedGemmArgs& g) {
+  for (int64_t j = 0; j < g.n; j += kLanes) {
+    const int64_t columns = std::min<int64_t>(kLanes, g.n - j);
+    const float* lines[kLanes];
+    for (int i = 0; i < kLanes; ++i) lines[i] = g.b + (j + std::min<int64_t>(i, columns - 1)) * g.ldb;
+    Vector sum[kRows] = {};
+    for (int r = 0; g.accumulate && r < kRows; ++r) {
+      for (int64_t i = 0; i < columns; ++i) sum[r][i] = g.c[r * g.ldc + j + i];
+    }
+    const auto add = [&](const Vector& column_elements, int64_t k) __attribute__((always_inline)) {
+      for (int r = 0; r < kRows; ++r) sum[r] += g.a[r * g.a_row_stride + k * g.a_k_stride] * column_elements;
+    };
+    int64_t k = 0;
+    for (; k + kLanes <= g.k; k += kLanes) {
+      Vector square[kLanes];
+      for (int i = 0; i < kLanes; ++i) square[i] = Load(lines[i] + k);
+      Transpose(square);
+      for (int i = 0; i < kLanes; ++i) add(square[i], k + i);
+    }
+    for (; k < g.k; ++k) {
+      Vector elements;
+      for (int i = 0; i < kLanes; ++i) elements[i] = lines[i][k];
+      add(elements, k);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int64_t i = 0; i < columns; ++i) g.c[r * g.ldc + j + i] = sum[r][i];
+    }
   }
 }
 
 }  // namespace
 
 void OrderedGemm(const OrderedGemmArgs& g) {
+  static_assert(kFewRows == 4);
+  static constexpr void (*kRunFewRows[])(const OrderedGemmArgs&) = {&RunFewRows<1>, &RunFewRows<2>, &RunFewRows<3>,
+                                                                    &RunFewRows<4>};
   if (g.m == 0) return;
-  const int64_t in_place = g.trans_b ? 0 : g.n / kTileColumns * kTileColumns;
-  RunInPlace(g, in_place);
-  for (int64_t j = in_place; j < g.n; j += kTileColumns) RunPackedPanel(g, j, std::min<int64_t>(kTileColumns, g.n - j));
+  if (g.trans_b && g.m <= kFewRows) return kRunFewRows[g.m - 1](g);
+  alignas(64) float packed_a[kBlockRows * kPanelDepth + kLanes];
+  const Operands x(g);
+  const int64_t blocks = (g.m + kBlockRows - 1) / kBlockRows;
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t first = g.m * i / blocks, rows = g.m * (i + 1) / blocks - first;
+    const Block block = {first, rows, (rows + kTileRows - 1) / kTileRows};
+    // At least one depth, so that c is written when k is 0.
+    for (int64_t k = 0; k == 0 || k < g.k; k += kPanelDepth) {
+      RunBlock(g, x, block, k, std::min(kPanelDepth, g.k - k), packed_a);
+    }
+  }
 }
 
 }  // namespace angel_ptm

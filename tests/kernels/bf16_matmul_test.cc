@@ -104,6 +104,25 @@ TEST(Bf16MatmulTest, BitsOfAnElementDependOnItsRowAndColumnAlone) {
   expect_part(0, m - 1, 1, n - 1);
 }
 
+// Few rows, as in decoding, meet columns that are not packed, with the bits they have among many rows; for odd k and
+// for columns and k that fill no square.
+TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
+  const int64_t m = 40, n = 83;
+  for (const int64_t k : {1, 31, 64, 525, 1061}) {
+    std::mt19937 random(5);
+    const Bf16Tensor a(m * k, random), b(n * k, random);
+    TestTensor many(m * n), few(m * n);
+    Multiply(Args({m, n, k, false, true}, many, a, b), 1);
+    for (const int64_t rows : {1, 2, 3, 4, 5}) {
+      for (const int threads : {1, 2, 3}) {
+        few.Fill(0);
+        Multiply(Args({rows, n, k, false, true}, few, a, b), threads);
+        ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << k << " " << rows;
+      }
+    }
+  }
+}
+
 // The orders of a and b in memory change no bit.
 TEST(Bf16MatmulTest, TransposedOperandsGiveTheSameBits) {
   const int64_t m = 37, n = 45, k = 531;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -107,6 +108,16 @@ TEST(BFloat16Test, TheTypeOfADTypesElements) {
   EXPECT_EQ(bytes, 2);
   WithElements(DType::kFloat32, element_bytes);
   EXPECT_EQ(bytes, 4);
+}
+
+// At all exponents and signs, around ties and for what is not a number, too.
+TEST(BFloat16Test, RoundingInPlaceIsRoundingAndWidening) {
+  for (uint64_t high = 0; high < 1 << 16; ++high) {
+    for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      const float x = std::bit_cast<float>(static_cast<uint32_t>(high) << 16 | low);
+      ASSERT_EQ(std::bit_cast<uint32_t>(RoundedToBf16(x)), std::bit_cast<uint32_t>(ToFloat(ToBFloat16(x)))) << high;
+    }
+  }
 }
 
 }  // namespace

@@ -67,6 +67,21 @@ TEST(MatmulTest, GradientProductsMatchFiniteDifferences) {
   }
 }
 
+// Products of few rows, as in decoding, have the bits of their row alone, whatever the number of threads and of rows.
+TEST(MatmulTest, FewRowsHaveTheBitsOfOneRow) {
+  const int64_t m = 4, n = 150, k = 531;
+  std::mt19937 random(4);
+  TestTensor a(m * k, random), w(n * k, random), rows(m * n), one(n);
+  for (const int threads : {1, 2, 3}) {
+    CpuKernels().matmul({.c = rows, .a = a, .b = w, .m = m, .n = n, .k = k, .trans_b = true}, TestContext(threads));
+    for (int64_t i = 0; i < m; ++i) {
+      const ConstOperand row = {a.data() + i * k};
+      CpuKernels().matmul({.c = one, .a = row, .b = w, .m = 1, .n = n, .k = k, .trans_b = true}, TestContext(1));
+      EXPECT_EQ(std::memcmp(one.data(), &rows[i * n], n * sizeof(float)), 0) << threads << " " << i;
+    }
+  }
+}
+
 // Ranks that are threads of one process call the library at the same time, also with different thread counts.
 TEST(MatmulTest, ConcurrentCallersGetTheBitsOfACallerAlone) {
   const int64_t m = 96, n = 160, k = 128;

@@ -27,7 +27,8 @@ OrderedGemmArgs Args(TestTensor& c, TestTensor& a, TestTensor& b, const Shape& s
           .ldc = s.n};
 }
 
-// Shapes around the borders of register tiles (14 x 32), of panels (256 deep) and of the squares of a transposition.
+// Shapes around the borders of register tiles (14 x 32), of panels (512 deep), of blocks (350 rows), of the squares of
+// a transposition, and of few rows; columns that are read in place (fewer than 512) and others.
 class OrderedGemmTest : public testing::TestWithParam<Shape> {};
 
 TEST_P(OrderedGemmTest, AgreesWithReference) {
@@ -88,8 +89,8 @@ TEST_P(OrderedGemmTest, AnElementIsAChainOfItsRowAndColumnAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, OrderedGemmTest,
                          testing::Values(Shape{1, 1, 1}, Shape{13, 31, 15}, Shape{14, 32, 16}, Shape{15, 33, 17},
-                                         Shape{29, 64, 256}, Shape{3, 65, 257}, Shape{57, 100, 600},
-                                         Shape{300, 48, 70}),
+                                         Shape{29, 64, 256}, Shape{3, 65, 257}, Shape{57, 100, 600}, Shape{300, 48, 70},
+                                         Shape{4, 37, 530}, Shape{5, 550, 33}, Shape{355, 40, 1030}),
                          [](const auto& test) {
                            const Shape& s = test.param;
                            return absl::StrCat("m", s.m, "n", s.n, "k", s.k);
