@@ -1,5 +1,4 @@
-// The checksums of our files, by the xxHash library: XXH3-64 of checkpoints and pages, XXH64 of datasets; both with seed
-// 0.
+// The checksums of our files, by the xxHash library: XXH3-64 of checkpoints and pages, XXH64 of datasets; seed 0.
 #ifndef ANGEL_PTM_BASE_CHECKSUM_H_
 #define ANGEL_PTM_BASE_CHECKSUM_H_
 
