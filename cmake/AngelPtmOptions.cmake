@@ -32,7 +32,8 @@ endif()
 # The environment of every test in a sanitizer build: each finding fails the test; libraries' own are suppressed. Tests
 # that start MPI have their own: its libraries come without frame pointers, and only the slow unwinder, which costs plan_test
 # eight times its time, finds the names in them that the leak suppressions look for.
-set(ANGEL_PTM_TEST_ENVIRONMENT)
+# As the program sets it for itself: beside other tests a team that spins starves them, and itself.
+set(ANGEL_PTM_TEST_ENVIRONMENT "GOMP_SPINCOUNT=1000")
 set(suppressions ${CMAKE_SOURCE_DIR}/tests/support)
 if(ANGEL_PTM_SANITIZE MATCHES "address")
   list(APPEND ANGEL_PTM_TEST_ENVIRONMENT "ASAN_OPTIONS=strict_string_checks=1"

@@ -142,6 +142,11 @@ int64_t PlanBytes(const Plan& plan) {
   return static_cast<int64_t>(bytes);
 }
 
+int64_t ChecksumBytes(const Plan& plan) {
+  constexpr int64_t kChecksum = 8;
+  return plan.arena_bytes[static_cast<int>(TierKind::kFile)] / SpecOf(TierKind::kFile).alignment * kChecksum;
+}
+
 std::string MemoryTable(const Plan& plan) {
   const std::vector<TierKind> tiers = TiersToTell(plan);
   const auto fill = [&](auto&& cell) {
@@ -161,8 +166,11 @@ std::string MemoryTable(const Plan& plan) {
   text += Row("arena", fill([&](TierKind t) { return BytesOrDash(plan.arena_bytes[static_cast<int>(t)]); }));
   text +=
       Row("the same in bytes", fill([&](TierKind t) { return absl::StrCat(plan.arena_bytes[static_cast<int>(t)]); }));
-  text += Row("and the plan itself",
-              fill([&](TierKind t) { return t == TierKind::kHost ? FormatBytes(PlanBytes(plan)) : std::string("-"); }));
+  const auto on_host = [&](int64_t bytes) {
+    return fill([&](TierKind t) { return t == TierKind::kHost ? FormatBytes(bytes) : std::string("-"); });
+  };
+  if (const int64_t bytes = ChecksumBytes(plan); bytes > 0) text += Row("checksums of the file", on_host(bytes));
+  text += Row("and the plan itself", on_host(PlanBytes(plan)));
   return text;
 }
 

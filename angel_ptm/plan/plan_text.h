@@ -17,6 +17,9 @@ double PackingLoss(const Plan& plan, TierKind tier);
 // Bytes that the Plan itself takes in the process's memory, outside of all arenas: it grows with the pages that move.
 int64_t PlanBytes(const Plan& plan);
 
+// Host memory for the checksums of what the Plan has in a file, one for each block.
+int64_t ChecksumBytes(const Plan& plan);
+
 // Bytes per tier by class at the tier's peak, their sum, the holes and the arena (rounded and exact), and the plan
 // itself. One line per class that occurs.
 std::string MemoryTable(const Plan& plan);

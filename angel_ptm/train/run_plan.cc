@@ -47,13 +47,14 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
 absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
   const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  const int64_t total = device + host + PlanBytes(plan);
+  const int64_t checksums = ChecksumBytes(plan), total = device + host + checksums + PlanBytes(plan);
   if (bytes_max == 0 || total <= bytes_max) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
-                   host > 0 ? absl::StrCat(", the host tier ", FormatBytes(host)) : "", " and the plan itself ",
-                   FormatBytes(total - device - host), " of this machine's memory, a rank's share of it is ",
-                   FormatBytes(bytes_max), " (", bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
+      host > 0 ? absl::StrCat(", the host tier ", FormatBytes(host)) : "",
+      checksums > 0 ? absl::StrCat(", the file's checksums ", FormatBytes(checksums)) : "", " and the plan itself ",
+      FormatBytes(PlanBytes(plan)), " of this machine's memory, a rank's share of it is ", FormatBytes(bytes_max), " (",
+      bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
 }
 
 // A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
