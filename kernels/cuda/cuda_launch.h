@@ -37,6 +37,13 @@ std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 // bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+// bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
+void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
+// bf16 operands.
+void LaunchRouter(const RouterArgs& args, const LaunchContext& context);
+// The numbers of the host backend.
+void LaunchExpertLayout(const ExpertLayoutArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const ExpertLayoutArgs& args);
 void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context);
 void LaunchDispatchGrad(const DispatchGradArgs& args, const LaunchContext& context);
 void LaunchCombine(const CombineArgs& args, const LaunchContext& context);

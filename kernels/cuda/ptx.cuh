@@ -105,6 +105,21 @@ APTM_DEVICE void MultiplyBf16(float (&d)[4], const std::uint32_t (&a)[4], const 
 #endif
 }
 
+// Two bf16 numbers, rounded to nearest, ties to even; NaN becomes 0x7fff.
+APTM_DEVICE std::uint32_t PackBf16(float low, float high) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  const auto rounded = [](float x) {
+    const auto bits = BitCast<std::uint32_t>(x);
+    return x != x ? 0x7fffu : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  };
+  return rounded(low) | rounded(high) << 16;
+#else
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#endif
+}
+
 // Of some of a block's warps: named barrier `id`, 1 to 15, for `threads`.
 APTM_DEVICE void BarrierSync(int id, int threads) {
 #ifdef ANGEL_PTM_CUDA_EMULATED

@@ -20,6 +20,7 @@ enum Faults {
   kNoWaitAtTheEnd,
   kTailNotMasked,
   kOnePastTheDiagonal,
+  kOtherStage,
 };
 
 // c[16,16] = a[16,K] b[16,K]^T under the diagonal, zero above. Two warps, 8 columns each, a ring of two stages.
@@ -47,7 +48,8 @@ __global__ void Product(float* c, const BFloat16* a, const BFloat16* b, int vari
       ptx::CopyAsyncWait<1>();
     }
     if (variant != kNoBarrierAfterWait) __syncthreads();
-    const std::uint16_t* const a_tile = ring + step % 2 * 2 * kM * 24;
+    const int stage = variant == kOtherStage ? (step + 1) % 2 : step % 2;
+    const std::uint16_t* const a_tile = ring + stage * 2 * kM * 24;
     const std::uint16_t* const b_tile = a_tile + kM * 24;
     std::uint32_t fragment[4], columns[4];
     ptx::LoadMatrix4(fragment, ptx::SharedAddress(a_tile + lane % 16 * pitch + lane / 16 * 8));
@@ -99,6 +101,7 @@ const std::vector<PlantedFault>& PipelineFaults() {
       {"no barrier after the wait for cp.async", &RunProduct, kNoBarrierAfterWait, Fault::kRace, {}},
       {"no barrier before a stage is filled again", &RunProduct, kNoBarrierBeforeRefill, Fault::kRace, {}},
       {"rows that ldmatrix and cp.async do not take", &RunProduct, kPitchNotAligned, Fault::kAlignment, {}},
+      {"a step that reads the other stage", &RunProduct, kOtherStage, Fault::kRace, {}},
       {"no wait for the last cp.async", &RunProduct, kNoWaitAtTheEnd, Fault::kRace, {}},
       {"a copy behind the last step", &RunProduct, kTailNotMasked, Fault::kOutOfBounds, {}},
       {"ldmatrix in a's order for b", &RunProduct, kOrderOfA, {}, {}},

@@ -1,0 +1,122 @@
+// logits[T,E] = x[T,H] gate[E,H]^T, probs = softmax over the experts in fp32, the K largest of them and their weights,
+// counts of choices. bf16 operands.
+//
+// Bytes: 2 (T + E) H of operands, then 8 T E of logits and probabilities, in the same place, and what K passes over a
+// row read again from the cache; FLOPs: 2 T H E. Limit: memory, x alone for the product, as E is small. The product is
+// LaunchMatmul's. Then a warp takes a token and a lane every 32nd expert; passes choose in the order (larger
+// probability, lower expert), so the next choice is what comes after the last one and nothing is marked. A block counts
+// its choices in shared memory and adds them, integers, to those of all.
+#include <cmath>
+
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/ops/matmul.h"
+#include "kernels/ops/router.h"
+
+namespace angel_ptm::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
+
+struct Routing {
+  float *probs, *weights;
+  std::int32_t *experts, *counts;
+  std::int64_t t;
+  int e, k;
+};
+
+// logits become probabilities. A lane has those it has written, in both loops and below.
+APTM_DEVICE void Softmax(float* p_E, int e, int lane) {
+  float highest = -INFINITY, sum = 0;
+  for (int i = lane; i < e; i += kWarpLanes) highest = p_E[i] > highest ? p_E[i] : highest;
+  for (int by = kWarpLanes / 2; by > 0; by /= 2) {
+    const float other = __shfl_xor_sync(kAllLanes, highest, by);
+    highest = other > highest ? other : highest;
+  }
+  for (int i = lane; i < e; i += kWarpLanes) {
+    p_E[i] = expf(p_E[i] - highest);
+    sum += p_E[i];
+  }
+  sum = WarpSum(sum);
+  for (int i = lane; i < e; i += kWarpLanes) p_E[i] /= sum;
+}
+
+// NaN, which a row has everywhere or nowhere, ranks as a tie: the first experts are chosen.
+struct Choice {
+  float rank;
+  int expert;
+};
+APTM_DEVICE bool Before(const Choice& a, const Choice& b) {
+  return a.rank > b.rank || (a.rank == b.rank && a.expert < b.expert);
+}
+
+// The first choice after `last`, in every lane.
+APTM_DEVICE Choice Next(const float* p_E, int e, const Choice& last, int lane) {
+  Choice best = {-INFINITY, e};
+  for (int i = lane; i < e; i += kWarpLanes) {
+    const Choice candidate = {p_E[i] == p_E[i] ? p_E[i] : -1.0f, i};
+    if (Before(last, candidate) && Before(candidate, best)) best = candidate;
+  }
+  for (int by = kWarpLanes / 2; by > 0; by /= 2) {
+    const Choice other = {__shfl_xor_sync(kAllLanes, best.rank, by), __shfl_xor_sync(kAllLanes, best.expert, by)};
+    if (Before(other, best)) best = other;
+  }
+  return best;
+}
+
+__global__ void __launch_bounds__(kThreads) ZeroCounts(std::int32_t* counts, std::int64_t e) {
+  ForGroups<1>(e, [&](std::int64_t i) { counts[i] = 0; });
+}
+
+__global__ void __launch_bounds__(kThreads) ChooseExperts(Routing r) {
+  APTM_DYNAMIC_SHARED(shared);
+  int* const counts = reinterpret_cast<int*>(shared);
+  const int thread = threadIdx.x, lane = thread % kWarpLanes;
+  for (int i = thread; i < r.e; i += kThreads) counts[i] = 0;
+  __syncthreads();
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kWarps;
+  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + thread / kWarpLanes; token < r.t;
+       token += step) {
+    float* const p_E = r.probs + token * r.e;
+    float* const weights_K = r.weights + token * r.k;
+    Softmax(p_E, r.e, lane);
+    Choice choice = {INFINITY, -1};
+    float sum = 0;
+    for (int i = 0; i < r.k; ++i) {
+      choice = Next(p_E, r.e, choice, lane);
+      const float p = __shfl_sync(kAllLanes, lane == choice.expert % kWarpLanes ? p_E[choice.expert] : 0.0f,
+                                  choice.expert % kWarpLanes);
+      sum += p;
+      if (lane != i % kWarpLanes) continue;
+      weights_K[i] = p;
+      r.experts[token * r.k + i] = choice.expert;
+      atomicAdd(counts + choice.expert, 1);
+    }
+    for (int i = lane; i < r.k; i += kWarpLanes) weights_K[i] /= sum;
+  }
+  __syncthreads();
+  for (int i = thread; i < r.e; i += kThreads) {
+    if (counts[i] != 0) atomicAdd(r.counts + i, counts[i]);
+  }
+}
+
+}  // namespace
+
+void LaunchRouter(const RouterArgs& args, const LaunchContext& context) {
+  MatmulArgs logits = {.c = args.probs, .a = args.x, .b = args.gate, .m = args.t, .n = args.e, .k = args.h};
+  logits.trans_b = true;
+  LaunchMatmul(logits, context);
+  Launch(Striding(args.e, kThreads), context, &ZeroCounts, args.counts, args.e);
+  LaunchShape shape = Striding(args.t * kWarpLanes, kThreads);
+  shape.shared_bytes = static_cast<std::size_t>(args.e) * sizeof(int);
+  const Routing routing = {.probs = args.probs.as<float>(),
+                           .weights = args.weights.as<float>(),
+                           .experts = args.experts,
+                           .counts = args.counts,
+                           .t = args.t,
+                           .e = static_cast<int>(args.e),
+                           .k = static_cast<int>(args.k)};
+  Launch(shape, context, &ChooseExperts, routing);
+}
+
+}  // namespace angel_ptm::cuda

@@ -1,0 +1,131 @@
+// Attention on the tensor cores of sm_80.
+#include <cmath>
+#include <limits>
+
+#include "kernels/ops/attention.h"
+#include "tests/cuda_emulation/kernel_runs.h"
+#include "tests/reference/attention.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+struct Shape {
+  std::int64_t b, s, q_heads, kv_heads, d;
+  std::int64_t document = 0;  // longest document; 0: one per row
+  std::int64_t beside = 8;    // columns behind the values
+  std::int64_t v_row() const { return kv_heads * d + beside; }
+};
+
+// Documents of lengths 1 .. s.document, others in every row.
+std::vector<std::int32_t> SegmentStart(const Shape& s, std::mt19937& random) {
+  std::vector<std::int32_t> start;
+  for (std::int64_t row = 0; row < s.b; ++row) {
+    for (std::int64_t i = 0, begin = 0, end = 0; i < s.s; ++i) {
+      if (s.document > 0 && i == end) {
+        begin = i;
+        end = i + 1 + static_cast<std::int64_t>(random() % static_cast<std::uint32_t>(s.document));
+      }
+      start.push_back(static_cast<std::int32_t>(begin));
+    }
+  }
+  return start;
+}
+
+struct Attention {
+  explicit Attention(const Shape& z, std::uint32_t seed = 15)
+      : shape(z),
+        random(seed),
+        segment_start(SegmentStart(z, random)),
+        q(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
+        k(RandomElements<BFloat16>(z.b * z.s * z.kv_heads * z.d, random)),
+        v(RandomElements<BFloat16>(z.b * z.s * z.v_row(), random)),
+        o(q.size()),
+        lse(static_cast<std::size_t>(z.b * z.s * z.q_heads)) {}
+
+  void Run(int seeds) {
+    DeviceArray<std::int32_t> device_start(segment_start);
+    DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(static_cast<std::int64_t>(o.size()));
+    DeviceArray<float> device_lse(static_cast<std::int64_t>(lse.size()));
+    AttentionArgs args = {.o = Out(device_o), .lse = Out(device_lse)};
+    args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = shape.v_row();
+    args.segment_start = device_start.data(), args.b = shape.b, args.s = shape.s;
+    args.q_heads = shape.q_heads, args.kv_heads = shape.kv_heads, args.d = shape.d;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(shape.d));
+    o = RunClean([&] { cuda::LaunchAttention(args, {}); }, device_o, [] {}, seeds);
+    lse = device_lse.Get();
+  }
+  std::vector<BFloat16> Values() const {
+    std::vector<BFloat16> values;
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      if (static_cast<std::int64_t>(i) % shape.v_row() < shape.kv_heads * shape.d) values.push_back(v[i]);
+    }
+    return values;
+  }
+
+  Shape shape;
+  std::mt19937 random;
+  std::vector<std::int32_t> segment_start;
+  std::vector<BFloat16> q, k, v, o;
+  std::vector<float> lse;
+};
+
+// o as the host backend's is tested: its rounding to bf16, and that of the weights, which averages over keys.
+void TestAttention(const Shape& z, int seeds = 1) {
+  SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
+                                  << z.d);
+  Attention got(z);
+  got.Run(seeds);
+  std::vector<double> o(got.o.size()), lse(got.lse.size());
+  reference::Attention(o.data(), lse.data(), ToDoubles(got.q).data(), ToDoubles(got.k).data(),
+                       ToDoubles(got.Values()).data(), got.segment_start.data(),
+                       {z.b, z.s, z.q_heads, z.kv_heads, z.d, 1.0 / std::sqrt(static_cast<double>(z.d))});
+  EXPECT_LT(ScaledError(ToDoubles(got.o).data(), o.data(), static_cast<std::int64_t>(o.size())), 0.006);
+  EXPECT_LT(ErrorOf(got.lse, lse), 2e-6);
+}
+
+TEST(CudaAttentionTest, AgreesWithTheReference) {
+  TestAttention({1, 1, 1, 1, 16}, 2);
+  TestAttention({2, 77, 4, 2, 16}, 3);
+  TestAttention({1, 201, 2, 1, 64});
+  TestAttention({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttention({1, 131, 3, 1, 128, 90});
+}
+
+bool SameRows(const Attention& a, const Attention& b, std::int64_t begin, std::int64_t end) {
+  const std::int64_t row = a.shape.q_heads * a.shape.d;
+  return SameBits(std::vector<BFloat16>(a.o.begin() + begin * row, a.o.begin() + end * row),
+                  std::vector<BFloat16>(b.o.begin() + begin * row, b.o.begin() + end * row));
+}
+
+// What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
+TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
+  const Shape z = {1, 100, 1, 1, 16};
+  const std::int64_t token = 37, end = 70;
+  const auto with_two_documents = [&] {
+    Attention attention(z);
+    for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
+    return attention;
+  };
+  Attention want = with_two_documents();
+  want.Run(0);
+  for (const float value : {5.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (std::vector<BFloat16> Attention::*operand : {&Attention::k, &Attention::v}) {
+      Attention got = with_two_documents();
+      const std::int64_t row = static_cast<std::int64_t>((got.*operand).size()) / z.s;
+      for (std::int64_t i = 0; i < z.d; ++i) {
+        (got.*operand)[static_cast<std::size_t>(token * row + i)] = ToBFloat16(value);
+      }
+      got.Run(0);
+      EXPECT_TRUE(SameRows(got, want, 0, token)) << value;
+      EXPECT_TRUE(SameRows(got, want, end, z.s)) << value;
+      for (std::int64_t i = token; i < end; ++i) EXPECT_FALSE(SameRows(got, want, i, i + 1)) << value << " " << i;
+      if (operand == &Attention::k || value == 5.0f) continue;
+      for (std::int64_t i = token * z.d; i < end * z.d; ++i) {
+        EXPECT_FALSE(std::isfinite(ToFloat(got.o[static_cast<std::size_t>(i)]))) << value << " " << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace angel_ptm::emulated

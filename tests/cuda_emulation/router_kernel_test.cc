@@ -1,0 +1,123 @@
+// CUDA kernels that choose experts and lay out their rows.
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "kernels/ops/router.h"
+#include "tests/cuda_emulation/kernel_runs.h"
+#include "tests/reference/router.h"
+#include "tests/support/expert_routing.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+struct Shape {
+  std::int64_t t, h, e, k;
+};
+
+struct Routed {
+  std::vector<float> probs, weights;
+  std::vector<std::int32_t> experts, counts;
+};
+
+Routed Route(const Shape& s, const std::vector<BFloat16>& x, const std::vector<BFloat16>& gate, int seeds) {
+  DeviceArray<BFloat16> device_x(x), device_gate(gate);
+  DeviceArray<float> probs(s.t * s.e), weights(s.t * s.k);
+  DeviceArray<std::int32_t> experts(s.t * s.k), counts(s.e);
+  RouterArgs args = {.weights = Out(weights), .probs = Out(probs), .experts = experts.data(), .counts = counts.data()};
+  args.x = In(device_x), args.gate = In(device_gate), args.t = s.t, args.h = s.h, args.e = s.e, args.k = s.k;
+  Routed routed;
+  routed.weights = RunClean([&] { cuda::LaunchRouter(args, {}); }, weights, [] {}, seeds);
+  routed.probs = probs.Get(), routed.experts = experts.Get(), routed.counts = counts.Get();
+  return routed;
+}
+
+// The choice among the device's own probabilities is exact, and so are weights and counts.
+void ExpectChosenByTheRule(const Shape& s, const Routed& got) {
+  std::vector<float> weights;
+  std::vector<std::int32_t> experts, counts(static_cast<std::size_t>(s.e));
+  for (std::int64_t t = 0; t < s.t; ++t) {
+    const float* const p_E = got.probs.data() + t * s.e;
+    std::vector<std::int32_t> order(static_cast<std::size_t>(s.e));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return p_E[a] > p_E[b]; });
+    order.resize(static_cast<std::size_t>(s.k));
+    float sum = 0;
+    for (const std::int32_t expert : order) {
+      sum += p_E[expert];
+      experts.push_back(expert);
+      ++counts[static_cast<std::size_t>(expert)];
+    }
+    for (const std::int32_t expert : order) weights.push_back(p_E[expert] / sum);
+  }
+  EXPECT_EQ(got.experts, experts);
+  EXPECT_EQ(got.counts, counts);
+  EXPECT_TRUE(SameBits(got.weights, weights));
+}
+
+void TestRouter(const Shape& s, int seeds) {
+  SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
+  std::mt19937 random(16);
+  const auto x = RandomElements<BFloat16>(s.t * s.h, random);
+  auto gate = RandomElements<BFloat16>(s.e * s.h, random, 0.5f);
+  if (s.e > 2) std::copy_n(gate.begin(), s.h, gate.end() - s.h);  // ties in every row
+  const Routed got = Route(s, x, gate, seeds);
+  const auto n = static_cast<std::size_t>(s.t * s.k);
+  std::vector<double> weights(n), probs(got.probs.size());
+  std::vector<std::int32_t> experts(n), counts(got.counts.size());
+  reference::Router(weights.data(), probs.data(), experts.data(), counts.data(), ToDoubles(x).data(),
+                    ToDoubles(gate).data(), s.t, s.h, s.e, s.k);
+  EXPECT_LT(ErrorOf(got.probs, probs), 2e-6);
+  ExpectChosenByTheRule(s, got);
+}
+
+TEST(CudaRouterTest, ChoosesByTheRule) {
+  TestRouter({1, 8, 1, 1}, 2);
+  TestRouter({37, 24, 5, 5}, 2);
+  TestRouter({70, 32, 40, 3}, 2);
+  TestRouter({9, 13, 130, 34}, 1);
+}
+
+// As on the host: NaN in a token makes all of its probabilities NaN, and still k different experts are chosen.
+TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
+  const Shape s = {3, 8, 6, 2};
+  std::mt19937 random(17);
+  auto x = RandomElements<BFloat16>(s.t * s.h, random);
+  x[static_cast<std::size_t>(s.h)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
+  const Routed got = Route(s, x, RandomElements<BFloat16>(s.e * s.h, random), 0);
+  EXPECT_EQ(got.experts[2], 0);
+  EXPECT_EQ(got.experts[3], 1);
+  EXPECT_TRUE(std::isnan(got.weights[2]) && std::isnan(got.weights[3]));
+  EXPECT_FALSE(std::isnan(got.weights[1]) || std::isnan(got.weights[4]));
+  EXPECT_EQ(std::accumulate(got.counts.begin(), got.counts.end(), 0), s.t * s.k);
+}
+
+void TestExpertLayout(const RoutingShape& s, int seeds) {
+  SCOPED_TRACE(ToString(s));
+  std::mt19937 random(18);
+  const TestLayout want(s, RouteTokens(s, random));
+  DeviceArray<std::int32_t> experts(want.experts), row_of_pair(s.t * s.k), pair_of_row(want.rows_max);
+  DeviceArray<std::int32_t> block_expert(want.blocks_max), active_blocks(1);
+  ExpertLayoutArgs args = {.row_of_pair = row_of_pair.data(), .pair_of_row = pair_of_row.data()};
+  args.block_expert = block_expert.data(), args.active_blocks = active_blocks.data(), args.experts = experts.data();
+  args.t = s.t, args.k = s.k, args.e = s.e, args.block_rows = s.block_rows, args.blocks_max = want.blocks_max;
+  DeviceArray<std::int32_t> workspace(cuda::WorkspaceBytes(args) / 4);
+  const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
+  const auto prepare = [&] {  // no -1, which the patterns of memory not written would be
+    pair_of_row.Set(std::vector<std::int32_t>(want.pair_of_row.size(), -7));
+    block_expert.Set(std::vector<std::int32_t>(want.block_expert.size(), -7));
+  };
+  EXPECT_EQ(RunClean([&] { cuda::LaunchExpertLayout(args, context); }, row_of_pair, prepare, seeds), want.row_of_pair);
+  EXPECT_EQ(pair_of_row.Get(), want.pair_of_row);
+  EXPECT_EQ(block_expert.Get(), want.block_expert);
+  EXPECT_EQ(active_blocks.Get()[0], want.active_blocks);
+}
+
+TEST(CudaExpertLayoutTest, HasTheHostsNumbers) {
+  for (const RoutingShape& s : RoutingShapes()) TestExpertLayout(s, 0);
+  TestExpertLayout({300, 9, 2, 16, Spread::kHalfOfExperts}, 1);
+  TestExpertLayout({130, 1030, 2, 8}, 0);
+}
+
+}  // namespace
+}  // namespace angel_ptm::emulated
