@@ -56,7 +56,7 @@ def read_textproto(text):
     return fields
 
 
-def make_model(fields, sequence_length):
+def make_model(fields, sequence_length, experts):
     heads = fields["num_attention_heads"]
     settings = {
         "vocab_size": fields["vocab_size"],
@@ -77,7 +77,7 @@ def make_model(fields, sequence_length):
     settings |= {
         "num_experts": fields["num_experts"],
         "moe_topk": fields["moe_topk"],
-        "experts_implementation": "grouped_mm",
+        "experts_implementation": experts,
     }
     return transformers.HunYuanMoEV1ForCausalLM(transformers.HunYuanMoEV1Config(**settings))
 
@@ -119,7 +119,7 @@ class Training:
         adamw = optimizer.get("adamw", {})
         self.clip_norm = optimizer.get("gradient_clip_norm", 1)
         torch.manual_seed(config.get("seed", 1))
-        self.model = make_model(config["model"]["hunyuan_lm"], length)
+        self.model = make_model(config["model"]["hunyuan_lm"], length, args.experts)
         if args.type == "bf16":
             self.model.to(torch.bfloat16)
         self.model.train()
@@ -160,6 +160,7 @@ def main():
     parser.add_argument("--config", required=True, help="angel-ptm configuration; its paths are of this directory")
     parser.add_argument("--type", choices=ARITHMETIC, default="fp32", help="autocast: bf16 over fp32 parameters")
     parser.add_argument("--mode", choices=("eager", "compiled"), default="eager")
+    parser.add_argument("--experts", choices=("grouped_mm", "eager", "batched_mm"), default="grouped_mm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--steps", type=int, default=5)
@@ -186,6 +187,7 @@ def main():
             "seconds": seconds,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "loss": [losses[0], losses[-1]],
+            "experts": args.experts,
             "threads": args.threads,
             "parameters": sum(p.numel() for p in training.model.parameters()),
             "versions": {m.__name__: m.__version__ for m in (torch, transformers, numpy)},
