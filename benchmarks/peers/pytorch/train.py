@@ -4,8 +4,7 @@
     venv/bin/python benchmarks/peers/pytorch/train.py --config launch/configs/quickstart.textproto \
         --type bf16 --mode compiled --threads 2 --steps 5
 
-Prints one JSON line. With --interleaved, "ready" after the warm-up; then every line of the standard input is a number
-of steps, of which the first --warmup are not counted, and the line that answers is about all counted so far.
+Prints one JSON line.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import json
 import re
 import resource
 import statistics
-import sys
 import time
 
 import numpy
@@ -164,35 +162,26 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--interleaved", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     training = Training(args)
 
-    losses = [training.step()[1] for _ in range(args.warmup)]
-    if args.interleaved:
-        print(json.dumps({"ready": True}), flush=True)
-    seconds = []
-    for count in map(int, sys.stdin) if args.interleaved else [args.steps]:
-        for i in range(count):
-            took, loss = training.step()
-            losses.append(loss)
-            if i >= args.warmup or not args.interleaved:
-                seconds.append(took)
-        line = {
-            "who": "PyTorch",
-            "type": ARITHMETIC[args.type],
-            "mode": args.mode + (" autocast" if args.type == "autocast" else ""),
-            "tokens_per_second": training.tokens_per_step / statistics.median(seconds),
-            "seconds": seconds,
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "loss": [losses[0], losses[-1]],
-            "experts": args.experts,
-            "threads": args.threads,
-            "parameters": sum(p.numel() for p in training.model.parameters()),
-            "versions": {m.__name__: m.__version__ for m in (torch, transformers, numpy)},
-        }
-        print(json.dumps(line), flush=True)
+    steps = [training.step() for _ in range(args.warmup + args.steps)]
+    seconds, losses = [s[0] for s in steps[args.warmup :]], [s[1] for s in steps]
+    line = {
+        "who": "PyTorch",
+        "type": ARITHMETIC[args.type],
+        "mode": args.mode + (" autocast" if args.type == "autocast" else ""),
+        "tokens_per_second": training.tokens_per_step / statistics.median(seconds),
+        "seconds": seconds,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "loss": [losses[0], losses[-1]],
+        "experts": args.experts,
+        "threads": args.threads,
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "versions": {m.__name__: m.__version__ for m in (torch, transformers, numpy)},
+    }
+    print(json.dumps(line))
 
 
 main()
