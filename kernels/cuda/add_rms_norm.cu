@@ -125,15 +125,10 @@ __global__ void __launch_bounds__(kThreads)
 
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context) {
   const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.t)}, .block = {.x = kThreads}};
-  WithElements(args.y.dtype, [&](auto element) {
+  WithVariant(args.y.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
-    WithGroups(
-        [&](auto group) {
-          Launch(shape, context, &AddRmsNorm<decltype(group)::kWidth, T>, args.sum.as<T>(), args.y.as<T>(),
-                 args.rstd.as<float>(), args.x.as<T>(), args.delta.as<T>(), args.weight.as<T>(),
-                 Norm{args.h, args.epsilon});
-        },
-        args.h);
+    Launch(shape, context, &AddRmsNorm<decltype(group)::kWidth, T>, args.sum.as<T>(), args.y.as<T>(),
+           args.rstd.as<float>(), args.x.as<T>(), args.delta.as<T>(), args.weight.as<T>(), Norm{args.h, args.epsilon});
   });
 }
 
@@ -147,7 +142,7 @@ void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& c
   const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)},
                              .block = {.x = kThreads},
                              .shared_bytes = static_cast<std::size_t>(args.h) * sizeof(float)};
-  WithElements(args.dy.dtype, [&](auto element) {
+  WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     const GradOperands<T> operands = {args.dx.as<T>(),
                                       args.dy.as<T>(),
@@ -158,8 +153,7 @@ void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& c
                                       partial_NH,
                                       args.t,
                                       args.h};
-    WithGroups([&](auto group) { Launch(shape, context, &AddRmsNormGrad<decltype(group)::kWidth, T>, operands); },
-               args.h);
+    Launch(shape, context, &AddRmsNormGrad<decltype(group)::kWidth, T>, operands);
   });
   if (!args.dweight) return;
   WithElements(args.dweight.dtype, [&](auto element) {

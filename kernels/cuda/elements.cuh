@@ -113,6 +113,12 @@ void WithGroups(const Fn& fn, Extents... extents) {
   fn(WidthOne());
 }
 
+// fn(element, width): both for rows of so many elements of that type.
+template <typename Fn>
+void WithVariant(DType dtype, std::int64_t columns, const Fn& fn) {
+  WithElements(dtype, [&](auto element) { WithGroups([&](auto group) { fn(element, group); }, columns); });
+}
+
 }  // namespace angel_ptm::cuda
 
 #endif  // ANGEL_PTM_KERNELS_CUDA_ELEMENTS_CUH_

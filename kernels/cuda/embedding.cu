@@ -70,15 +70,11 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void LaunchEmbedding(const EmbeddingArgs& args, const LaunchContext& context) {
-  WithElements(args.y.dtype, [&](auto element) {
+  WithVariant(args.y.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
-    WithGroups(
-        [&](auto group) {
-          constexpr int kWidth = decltype(group)::kWidth;
-          Launch(Striding(args.t * args.h / kWidth, kThreads), context, &Embedding<kWidth, T>, args.y.as<T>(),
-                 args.table.as<T>(), args.tokens, args.t, args.h);
-        },
-        args.h);
+    constexpr int kWidth = decltype(group)::kWidth;
+    Launch(Striding(args.t * args.h / kWidth, kThreads), context, &Embedding<kWidth, T>, args.y.as<T>(),
+           args.table.as<T>(), args.tokens, args.t, args.h);
   });
 }
 
@@ -87,18 +83,14 @@ void LaunchEmbeddingGrad(const EmbeddingGradArgs& args, const LaunchContext& con
     using Sum = decltype(sum_element);
     const std::int64_t n = args.v * args.h;
     if (!args.accumulate) Launch(Striding(n, kThreads), context, &Zero<Sum>, args.dtable.as<Sum>(), n);
-    WithElements(args.dy.dtype, [&](auto element) {
+    WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
       using T = decltype(element);
-      WithGroups(
-          [&](auto group) {
-            constexpr int kWidth = decltype(group)::kWidth, kColumns = kThreads * kWidth;
-            const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.t),
-                                                .y = static_cast<unsigned>((args.h + kColumns - 1) / kColumns)},
-                                       .block = {.x = kThreads}};
-            Launch(shape, context, &EmbeddingGrad<kWidth, Sum, T>, args.dtable.as<Sum>(), args.dy.as<T>(), args.tokens,
-                   args.t, args.h);
-          },
-          args.h);
+      constexpr int kWidth = decltype(group)::kWidth, kColumns = kThreads * kWidth;
+      const LaunchShape shape = {
+          .grid = {.x = static_cast<unsigned>(args.t), .y = static_cast<unsigned>((args.h + kColumns - 1) / kColumns)},
+          .block = {.x = kThreads}};
+      Launch(shape, context, &EmbeddingGrad<kWidth, Sum, T>, args.dtable.as<Sum>(), args.dy.as<T>(), args.tokens,
+             args.t, args.h);
     });
   });
 }

@@ -80,11 +80,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename Fn>
-void WithVariant(DType dtype, std::int64_t h, const Fn& fn) {
-  WithElements(dtype, [&](auto element) { WithGroups([&](auto group) { fn(element, group); }, h); });
-}
-
 }  // namespace
 
 void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context) {

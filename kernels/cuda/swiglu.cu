@@ -60,29 +60,21 @@ __global__ void __launch_bounds__(kThreads) SwigluGrad(T* dgate_up, const T* dy_
 
 void LaunchSwiglu(const SwigluArgs& args, const LaunchContext& context) {
   const Rows shape = {args.rows, args.f, args.block_rows, args.active_blocks};
-  WithElements(args.y.dtype, [&](auto element) {
+  WithVariant(args.y.dtype, args.f, [&](auto element, auto group) {
     using T = decltype(element);
-    WithGroups(
-        [&](auto group) {
-          constexpr int kWidth = decltype(group)::kWidth;
-          Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &Swiglu<kWidth, T>, args.y.as<T>(),
-                 args.gate_up.as<T>(), shape);
-        },
-        args.f);
+    constexpr int kWidth = decltype(group)::kWidth;
+    Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &Swiglu<kWidth, T>, args.y.as<T>(),
+           args.gate_up.as<T>(), shape);
   });
 }
 
 void LaunchSwigluGrad(const SwigluGradArgs& args, const LaunchContext& context) {
   const Rows shape = {args.rows, args.f, args.block_rows, args.active_blocks};
-  WithElements(args.dy.dtype, [&](auto element) {
+  WithVariant(args.dy.dtype, args.f, [&](auto element, auto group) {
     using T = decltype(element);
-    WithGroups(
-        [&](auto group) {
-          constexpr int kWidth = decltype(group)::kWidth;
-          Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &SwigluGrad<kWidth, T>,
-                 args.dgate_up.as<T>(), args.dy.as<T>(), args.gate_up.as<T>(), shape);
-        },
-        args.f);
+    constexpr int kWidth = decltype(group)::kWidth;
+    Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &SwigluGrad<kWidth, T>, args.dgate_up.as<T>(),
+           args.dy.as<T>(), args.gate_up.as<T>(), shape);
   });
 }
 
