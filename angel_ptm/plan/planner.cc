@@ -333,12 +333,13 @@ size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
 std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
   if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
+  int64_t least = HostBytes(*plan);
   Candidate with_file = candidate;
-  if (options_.file_bytes > 0) with_file.homes.on_host_or_device = candidate.homes.on_device;
+  with_file.homes.on_host_or_device = candidate.homes.on_device;
   with_file.file_early = false;
-  std::optional<Plan> tightest = PlaceOnDevice(with_file, early_percent);
-  if (!tightest.has_value()) return std::nullopt;
-  const int64_t least = std::min(HostBytes(*plan), HostBytes(*tightest));
+  std::optional<Plan> tightest;
+  if (options_.file_bytes > 0) tightest = PlaceOnDevice(with_file, early_percent);
+  if (tightest.has_value()) least = std::min(least, HostBytes(*tightest));
   if (least > HostBudget()) {
     if (least_host_bytes_ == 0 || least < least_host_bytes_) least_host_bytes_ = least;
     return std::nullopt;
