@@ -15,6 +15,7 @@
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
+#include "angel_ptm/train/run.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
 #include "optim/adamw.h"
@@ -90,16 +91,12 @@ class Rank {
     if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
     ASSIGN_OR_RETURN(control_, communicator_.Split(0, {"control"}));
     machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &lanes_, run_.threads};
-    if (const int64_t bytes = plan_.arena_bytes[2]; bytes > 0) {
-      ASSIGN_OR_RETURN(std::unique_ptr<FileStore> store,
-                       FileStore::Create({.directory = testing_support::MemoryDirectory(),
-                                          .name = absl::StrCat("pages of rank ", communicator_.rank()),
-                                          .bytes = AlignedUp(TierKind::kFile, bytes),
-                                          .block_bytes = SpecOf(TierKind::kFile).alignment,
-                                          .allow_buffered = true}));
-      file_ = std::make_unique<FileTier>(std::move(store));
-      machine_.file = file_.get();
-    }
+    NvmeConfig nvme;
+    nvme.set_directory(testing_support::MemoryDirectory());
+    nvme.set_allow_buffered(true);
+    std::string notes;
+    ASSIGN_OR_RETURN(file_, OpenFileTier(nvme, communicator_.rank(), plan_.arena_bytes[2], *host_, &notes));
+    machine_.file = file_.get();
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
     if (run_.load_checkpoint.empty()) {
       return InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
