@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "angel_ptm/base/check.h"
@@ -13,20 +12,18 @@ namespace {
 
 constexpr int64_t kBufferBytes = int64_t{1} << 20;
 
-std::byte* AlignedMemory(int64_t bytes) {
-  return static_cast<std::byte*>(
-      ::operator new[](static_cast<size_t>(bytes), std::align_val_t{static_cast<size_t>(kFileAlignment)}));
-}
+// What a plan moves may go straight to the file.
+static_assert(SpecOf(TierKind::kFile).alignment % kFileAlignment == 0);
 
 }  // namespace
 
-void FileTier::FreeBuffer::operator()(std::byte* p) const {
-  ::operator delete[](p, std::align_val_t{static_cast<size_t>(kFileAlignment)});
-}
+void FileTier::FreeBuffer::operator()(std::byte* p) const { std::free(p); }
 
 FileTier::FileTier(std::unique_ptr<FileStore> store)
-    : Tier(TierKind::kFile, store->bytes()), store_(std::move(store)), buffer_(AlignedMemory(kBufferBytes)) {
-  APTM_CHECK(kBufferBytes % store_->block_bytes() == 0, store_->block_bytes());
+    : Tier(TierKind::kFile, store->bytes()),
+      store_(std::move(store)),
+      buffer_(static_cast<std::byte*>(std::aligned_alloc(kFileAlignment, kBufferBytes))) {
+  APTM_CHECK(buffer_ != nullptr && kBufferBytes % store_->block_bytes() == 0, store_->block_bytes());
 }
 
 bool FileTier::GoesStraight(int64_t offset, const void* memory, int64_t bytes) const {
