@@ -356,7 +356,7 @@ TEST_F(DamageTest, ANewerVersionSaysSo) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("format version 3, this program reads versions up to 2"));
 }
 
-TEST_F(DamageTest, OtherSlicesAreNamed) {
+TEST_F(DamageTest, ShorterSlicesThanTheFilesAreSeen) {
   std::string text = Slurp(path_ + "/manifest.json");
   text.replace(text.find("\"slice_elements\": 2048"), 22, "\"slice_elements\": 1024");
   WriteManifest(text);

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "angel_ptm/plan/passes.h"
+#include "angel_ptm/plan/segment_builder.h"
 #include "optim/adamw.h"
 #include "tests/plan/plan_testing.h"
 
@@ -137,6 +141,37 @@ TEST(FileTierTest, EvaluationReadsParametersFromTheFile) {
   ASSERT_TRUE(other.ok()) << other.status();
   const absl::Status verified = VerifyPlan(evaluation, *other);
   EXPECT_TRUE(verified.ok()) << verified;
+}
+
+// Moves from and to the file that are dropped, on another lane or between other places are named by the proof.
+TEST(FileTierTest, BrokenMovesAreFound) {
+  const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
+  const BackendFacts facts = FactsFor(graph);
+  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kMuch};
+  options.device_bytes = LeastDeviceBytes(graph, facts, options);
+  options.host_bytes = LeastHostBytes(graph, facts, options);
+  const Plan plan = MakePlan(graph, facts, options).value();
+  ASSERT_EQ(VerifyPlan(graph, plan), absl::OkStatus());
+  // With lifetimes and waits that fit the broken steps, so that only the fault itself is wrong.
+  const auto found = [&](Lane lane, const std::function<void(std::vector<Step>&, size_t)>& fault) {
+    Plan broken = plan;
+    Segment& update = broken.segments[kUpdateSegment];
+    size_t at = 0;
+    while (update.steps[at].lane != lane) ++at;
+    fault(update.steps, at);
+    UpdateLifetimes(update);
+    OrderSteps(graph, update);
+    return std::string(VerifyPlan(graph, broken).message());
+  };
+  const auto drop = [](std::vector<Step>& steps, size_t at) { steps.erase(steps.begin() + static_cast<int64_t>(at)); };
+  const auto take_another_lane = [](std::vector<Step>& steps, size_t at) { steps[at].lane = Lane::kCopyOut; };
+  const auto move_half_a_block = [](std::vector<Step>& steps, size_t at) {
+    steps[at].src.bytes = steps[at].dst.bytes = 2048;
+  };
+  EXPECT_THAT(found(Lane::kFileIn, drop), HasSubstr("nothing known"));
+  EXPECT_THAT(found(Lane::kFileOut, drop), HasSubstr("is not up to date: stale copy"));
+  EXPECT_THAT(found(Lane::kFileOut, take_another_lane), HasSubstr("on lane copy-out, wanted file-out"));
+  EXPECT_THAT(found(Lane::kFileIn, move_half_a_block), HasSubstr("are not whole blocks of 4096"));
 }
 
 }  // namespace
