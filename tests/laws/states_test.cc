@@ -156,7 +156,8 @@ TEST(FrozenTest, NothingIsKeptOrSentForIt) {
   const auto frozen = TrainLocally(run, 2), trained = TrainLocally(all, 2);
   ASSERT_TRUE(frozen.ok() && trained.ok()) << frozen.status() << trained.status();
   int64_t kept = 0, whole = 0;  // of two ranks at stage 0
-  for (const Unit& unit : TinyGraph(run).units()) {
+  const Graph graph = TinyGraph(run);
+  for (const Unit& unit : graph.units()) {
     const int64_t bytes = 2 * SliceUnit(unit.elements, 2).slice_elements * SizeOf(DType::kFloat32);
     whole += bytes;
     kept += unit.trainable ? bytes : 0;
