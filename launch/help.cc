@@ -31,10 +31,17 @@ constexpr CommandText kCommandTexts[] = {
      "\nWrites data.directory; training reads nothing else.\n\n"
      "Example:\n"
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
-    {"plan", "FILE [--set ...] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] [--listing] [--json]",
-     "      What a run will need per rank and tier, and what it will move and send. Starts nothing.",
+    {"plan",
+     "FILE [--set ...] [--cluster FILE [--trace FILE]] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
+     "[--listing] [--json]",
+     "      What a run will need per rank and tier, what it will move and send, and how long it will take. Starts "
+     "nothing.",
      "@"
-     "  --ranks N                plan for so many ranks (default: communication.local_ranks)\n"
+     "  --cluster FILE           machines in numbers (launch/clusters, or what angel-ptm doctor wrote): budgets that "
+     "the\n"
+     "                           configuration leaves open are theirs, and the time of a step is predicted\n"
+     "  --trace FILE             writes the predicted step for ui.perfetto.dev, in the form of a run's own trace\n"
+     "  --ranks N                plan for so many ranks (default: communication.local_ranks, or all of the cluster)\n"
      "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: as train chooses on this machine)\n"

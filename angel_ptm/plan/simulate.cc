@@ -128,6 +128,12 @@ void Add(LaneSeconds& sum, const LaneSeconds& part, int64_t times) {
   }
 }
 
+double BytesOf(const Step& step, const MicroBatchKind& micro_batch) {
+  if (step.when == When::kAccumulating && micro_batch.first) return 0;
+  const bool to_dst = step.kind == StepKind::kMove || step.kind == StepKind::kAllGather;
+  return static_cast<double>(to_dst ? step.dst.bytes : step.kind == StepKind::kReduceScatter ? step.src.bytes : 0);
+}
+
 }  // namespace
 
 SegmentTime SimulateSegment(const Segment& segment, const std::vector<StepCost>& costs,
@@ -145,6 +151,9 @@ StepTime SimulateStep(const Graph& graph, const Plan& plan, const CostModel& mod
     const std::vector<StepCost> costs = CostsOf(graph, plan, plan.segments[segment], model, kind);
     step.plays.push_back({segment, kind, times, SimulateSegment(plan.segments[segment], costs, model.capacity)});
     Add(step, step.plays.back().time, times);
+    for (const Step& s : plan.segments[segment].steps) {
+      step.bytes[static_cast<int>(s.lane)] += static_cast<double>(times) * BytesOf(s, kind);
+    }
   };
   for (const Play& p : program->plays) {
     if (p.times == Play::Times::kOnce) {

@@ -46,6 +46,7 @@ struct PlayTime {
 
 struct StepTime : LaneSeconds {
   std::vector<PlayTime> plays;
+  std::array<double, kLaneCount> bytes = {};  // moved, or of whole vectors in collectives, in the step by one rank
 };
 
 // A step of training of so many micro-batches of a rank (>= 1), in the run's steady state: where there is a joined

@@ -33,6 +33,17 @@ expect "plan's note about threads" 0 "so for another machine say --threads-per-r
 expect "plan for programs" 0 '"least_device_bytes": ' "$program" plan "${common[@]}" --ranks 2 --json
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
 [[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
+clusters=$(dirname "$config")/../clusters
+expect "plan and time" 0 "bound by compute" "$program" plan "${common[@]}" --cluster "$clusters/a100_40g_x8.textproto" \
+  --trace "$work/predicted.json"
+grep -q '"name": "predicted"' "$work/predicted.json" || failed "plan --trace wrote no trace"
+refused "more ranks than devices" "--ranks is 9, the cluster has 8 devices" "$program" plan "${common[@]}" --ranks 9 \
+  --set batch.global_batch_sequences=9 \
+  --cluster "$clusters/a100_40g_x8.textproto"
+sed 's/reserve_bytes: 1610612736/reserve_bytes: 99999999999/' "$clusters/a100_40g_x8.textproto" > "$work/wrong.textproto"
+refused "a cluster that contradicts itself" "wrong.textproto: device.reserve_bytes is 93.1 GiB of device.bytes 40.0 GiB" \
+  "$program" plan "${common[@]}" --cluster "$work/wrong.textproto"
+refused "a trace without time" "--trace: wanted --cluster with it" "$program" plan "${common[@]}" --trace "$work/x.json"
 [[ ! -e $work/run ]] || failed "plan wrote something"
 expect "train" 0 "saved $work/run/checkpoints/step-00000004" train_in run --set communication.local_ranks=2 \
   --set evaluation.every_steps=2 --set output.log_every_steps=1
