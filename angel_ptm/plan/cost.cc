@@ -51,7 +51,7 @@ class Coster {
         Reduce(step, cost);
         break;
       case StepKind::kNorm:
-        cost.seconds = LatencySeconds();
+        cost.seconds = std::max(Measured(step), LatencySeconds());
         break;
     }
     cost.seconds += model_.launch_seconds;
