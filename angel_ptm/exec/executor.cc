@@ -1,17 +1,17 @@
 #include "angel_ptm/exec/executor.h"
 
 #include <algorithm>
-#include <cstring>
+#include <array>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
+#include "angel_ptm/exec/lane_backend.h"
 #include "angel_ptm/exec/residency.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/plan_text.h"
-#include "comm/ordered_reduce_scatter.h"
 #include "kernels/ops/loss_sum.h"
 #include "kernels/ops/square_sum.h"
 
@@ -30,19 +30,6 @@ struct MicroBatch {
   bool first = true, last = true;
 };
 
-// Null: the machine has no such tier.
-Tier* TierOf(const Machine& machine, TierKind kind) {
-  switch (kind) {
-    case TierKind::kDevice:
-      return machine.device;
-    case TierKind::kHost:
-      return machine.host;
-    case TierKind::kFile:
-      return machine.file;
-  }
-  APTM_CHECK(false);
-}
-
 using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
 
 class LaneExecutor : public Executor {
@@ -53,6 +40,7 @@ class LaneExecutor : public Executor {
         machine_(machine),
         adamw_(adamw),
         run_step_([this](const Segment& segment, int32_t index) { return RunStep(segment, index); }),
+        name_step_([this](const Segment&, int32_t index) { return NameInErrors(index); }),
         segments_(plan.segments.begin(), plan.segments.end()),
         residency_(graph, plan.layout, rank()) {}
 
@@ -74,15 +62,17 @@ class LaneExecutor : public Executor {
     return non_finite_;
   }
 
-  const StepSums& SumsOf(int64_t step) const override { return block_.SumsOf(step); }
+  const StepSums& SumsOf(int64_t step) const override {
+    StepSums& sums = shown_sums_[step & 1];
+    failed_between_.Update(backend_->ReadSums(step, &sums));
+    return sums;
+  }
 
   void WriteInput(TensorId tensor, const void* data) override {
-    const MemoryRange& range = plan_.fixed[tensor];
-    APTM_CHECK(TierOf(range.tier).Write(range.offset, data, range.bytes).ok());
+    failed_between_.Update(backend_->WriteInput(tensor, data));
   }
   void ReadOutput(TensorId tensor, void* data) const override {
-    const MemoryRange& range = plan_.fixed[tensor];
-    APTM_CHECK(TierOf(range.tier).Read(range.offset, data, range.bytes).ok());
+    failed_between_.Update(backend_->ReadOutput(tensor, data));
   }
 
  private:
@@ -103,6 +93,10 @@ class LaneExecutor : public Executor {
   }
   // The step of training that a plan's step belongs to: beside an update plays the next step's micro-batch.
   int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
+  std::string NameInErrors(int32_t index) const {
+    const CallTag tag = Tag(index);
+    return absl::StrCat("rank ", rank(), ", step ", tag.step, ", ", playing_->names[index]);
+  }
   CallTag Tag(int32_t index) const { return {playing_->names[index], StepOf(playing_->of->steps[index])}; }
 
   // A segment with what is worked out once.
@@ -114,7 +108,7 @@ class LaneExecutor : public Executor {
     std::vector<std::string> names;  // by step
   };
   // The sums of a step start from nothing.
-  void Begin(int64_t step) { block_.SumsOf(step) = {}; }
+  void Begin(int64_t step) { failed_between_.Update(backend_->ClearSums(step)); }
   absl::Status PlaySegment(int32_t index, int64_t step);
 
   absl::Status CheckRegions(const Segment& segment) const;
@@ -125,8 +119,8 @@ class LaneExecutor : public Executor {
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);
   absl::Status Move(const Segment& segment, const Step& step);
-  void Compute(const Segment& segment, const Step& step, int32_t index);
-  void CheckOutputs(const Segment& segment, const Step& step);
+  absl::Status Compute(const Segment& segment, const Step& step, int32_t index);
+  absl::Status CheckOutputs(const Segment& segment, const Step& step);
   void AddLoss(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
@@ -137,10 +131,12 @@ class LaneExecutor : public Executor {
   const Machine machine_;
   const AdamWConstants adamw_;
   const angel_ptm::RunStep run_step_;
-  std::vector<BoundSegment> segments_;              // by Plan::segments
-  std::vector<std::vector<ElementSpan>> no_decay_;  // by unit
-  std::vector<std::vector<ElementSpan>> gaps_;      // by unit: padding of the flat vector, always zero
-  std::vector<NormMessage> norm_messages_;          // by rank
+  const NameStep name_step_;
+  std::vector<BoundSegment> segments_;  // by Plan::segments
+  NoDecay no_decay_;
+  std::vector<std::vector<ElementSpan>> gaps_;  // by unit: padding of the flat vector, always zero
+  std::vector<NormMessage> norm_messages_;      // by rank
+  std::unique_ptr<LaneBackend> backend_;
   Residency residency_;
 
   MicroBatch micro_batch_;
@@ -149,7 +145,9 @@ class LaneExecutor : public Executor {
   int64_t step_ = 0;
   const StepHooks* hooks_ = nullptr;
   double vote_ = 0;
-  StepBlock block_;
+  bool apply_ = true;                           // what the last norm decided
+  mutable std::array<StepSums, 2> shown_sums_;  // what SumsOf has read
+  mutable absl::Status failed_between_;         // while the lanes were idle
   NonFinite non_finite_;
 };
 
@@ -182,9 +180,9 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
                                                              .type = graph_.table->compute_type(),
                                                              .begin = step.begin + own_begin,
                                                              .count = step.count,
-                                                             .no_decay = no_decay_[step.unit],
+                                                             .no_decay = backend_->NoDecayOf(step.lane, step.unit),
                                                              .adamw = adamw_,
-                                                             .decision = block_.decision});
+                                                             .decision = backend_->BlockOf(step.lane)->decision});
   }
 }
 
@@ -209,6 +207,11 @@ void LaneExecutor::BindUnits() {
 absl::Status LaneExecutor::Bind() {
   norm_messages_.resize(machine_.control->size());
   BindUnits();
+  if (machine_.device_side == nullptr) {
+    backend_ = MakeHostBackend(plan_, machine_, no_decay_);
+  } else {
+    ASSIGN_OR_RETURN(backend_, MakeDeviceBackend(graph_, plan_, machine_, no_decay_));
+  }
   for (BoundSegment& bound : segments_) {
     RETURN_IF_ERROR(CheckRegions(*bound.of));
     BindSegment(bound);
@@ -217,9 +220,10 @@ absl::Status LaneExecutor::Bind() {
 }
 
 absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
+  RETURN_IF_ERROR(failed_between_);
   playing_ = &segments_[index];
   step_ = step;
-  RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_));
+  RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_, name_step_));
   if (machine_.publish) machine_.publish(step_, {});
   residency_.ExpectAllHome();
   return absl::OkStatus();
@@ -268,12 +272,11 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
   residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
   switch (step.kind) {
     case StepKind::kCompute:
-      Compute(segment, step, index);
-      return absl::OkStatus();
+      return Compute(segment, step, index);
     case StepKind::kMove:
       return Move(segment, step);
     case StepKind::kAllGather:
-      return machine_.communicator->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
+      return backend_->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
     case StepKind::kReduceScatter:
       return Reduce(segment, step, index);
     case StepKind::kNorm:
@@ -293,39 +296,47 @@ absl::Status LaneExecutor::Move(const Segment& segment, const Step& step) {
   if (in_file(step.dst)) {
     return machine_.file->store().Write(OffsetOf(segment, step.dst), Address(segment, step.src), step.src.bytes);
   }
-  std::memcpy(Address(segment, step.dst), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
-  return absl::OkStatus();
+  return backend_->Copy(step.lane, Address(segment, step.dst), Address(segment, step.src), step.src.bytes);
 }
 
-void LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t index) {
+absl::Status LaneExecutor::Compute(const Segment& segment, const Step& step, int32_t index) {
   const Op& op = graph_.ops[step.op];
-  KernelContext context{.threads = machine_.threads};
+  KernelContext context = backend_->ContextOf(step.lane);
   if (step.operands.size() > op.inputs.size() + op.outputs.size()) {
     context.workspace = Address(segment, step.operands.back());
     context.workspace_bytes = step.operands.back().bytes;
   }
   playing_->calls[index]->Run(*machine_.kernels, context);
   if (step.op == graph_.loss) AddLoss(segment, step);
-  if (check_finite_ && non_finite_.op == kNone) CheckOutputs(segment, step);
+  return check_finite_ && non_finite_.op == kNone ? CheckOutputs(segment, step) : absl::OkStatus();
 }
 
-void LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
+absl::Status LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
+  std::vector<std::vector<std::byte>> rooms(step.operands.size());
   std::vector<const void*> operands;
-  for (const Place& place : step.operands) operands.push_back(Address(segment, place));
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    const std::byte* const address = Address(segment, step.operands[i]);
+    operands.push_back(address);
+    if (address == nullptr) continue;
+    ASSIGN_OR_RETURN(operands.back(), backend_->Show(address, step.operands[i].bytes, rooms[i]));
+  }
   const TensorId tensor = NonFiniteTensor(graph_, graph_.ops[step.op], operands);
   if (tensor != kNone) non_finite_ = {step.op, tensor};
+  return absl::OkStatus();
 }
 
 void LaneExecutor::AddLoss(const Segment& segment, const Step& step) {
   const Op& op = graph_.ops[step.op];
   const MemoryRange& weight = plan_.fixed[graph_.loss_weight];
-  StepSums& sums = block_.SumsOf(StepOf(step));
+  StepSums& sums = backend_->BlockOf(step.lane)->SumsOf(StepOf(step));
+  KernelContext context = backend_->ContextOf(step.lane);
+  context.threads = 1;
   machine_.kernels->loss_sum(LossSumArgs{.loss = &sums.loss,
                                          .weight = &sums.weight,
                                          .values = {Address(segment, step.operands[op.inputs.size()])},
                                          .batch_weight = {TierOf(weight.tier).data() + weight.offset},
                                          .n = graph_.tensors[op.outputs[0]].shape.elements()},
-                             {.threads = 1});
+                             context);
 }
 
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
@@ -333,20 +344,23 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
   const DType type = graph_.table->compute_type();
   // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
   for (const ElementSpan& gap : gaps_[step.unit]) {
-    std::ranges::fill(gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type)), std::byte{0});
+    RETURN_IF_ERROR(
+        backend_->Clear(step.lane, gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type))));
   }
   const std::span<float> own = Floats(Bytes(segment, step.dst));
-  RETURN_IF_ERROR(OrderedReduceScatter(*machine_.communicator, own, {gradient, type},
-                                       /*accumulate=*/!micro_batch_.first, Bytes(segment, step.scratch), Tag(index)));
+  RETURN_IF_ERROR(backend_->ReduceScatter(own, {gradient, type}, /*accumulate=*/!micro_batch_.first,
+                                          Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return absl::OkStatus();
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
-  FixedPointSum* const squares = &block_.SumsOf(StepOf(step)).squares;
-  machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())}, {.threads = 1});
-  return absl::OkStatus();
+  FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
+  machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())},
+                               backend_->ContextOf(step.lane));
+  return backend_->Finish(step.lane);
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
-  const NormMessage mine{block_.SumsOf(step_), vote_};
+  NormMessage mine{.vote = vote_};
+  RETURN_IF_ERROR(backend_->ReadSums(step_, &mine.sums));
   RETURN_IF_ERROR(machine_.control->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
                                               std::as_bytes(std::span(&mine, 1)), Tag(index)));
   StepExchange all;
@@ -356,21 +370,31 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
     all.sums.weight += rank.sums.weight;
     all.votes += rank.vote;
   }
-  block_.decision = hooks_->decide(all);
-  return absl::OkStatus();
+  const UpdateDecision decision = hooks_->decide(all);
+  apply_ = decision.apply;
+  return backend_->WriteDecision(decision);
 }
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
-  if (!block_.decision.apply) return;
+  if (!apply_) return;
   const bool on_host = step.lane == Lane::kHostCompute;
   const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
-  // Where the compute lane's processor is the host, its cores are taken: a second OpenMP team would make both of them
-  // sleep at every barrier (measured: a fifth of the step).
-  const int threads = on_host && machine_.host_kernels == nullptr ? 1 : machine_.threads;
-  playing_->calls[index]->Run(kernels, {.threads = threads});
+  playing_->calls[index]->Run(kernels, backend_->ContextOf(step.lane));
 }
 
 }  // namespace
+
+Tier* TierOf(const Machine& machine, TierKind kind) {
+  switch (kind) {
+    case TierKind::kDevice:
+      return machine.device;
+    case TierKind::kHost:
+      return machine.host;
+    case TierKind::kFile:
+      return machine.file;
+  }
+  APTM_CHECK(false);
+}
 
 absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const Plan& plan, const Machine& machine,
                                                            const AdamWConstants& adamw) {
@@ -392,7 +416,7 @@ std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) 
                      .slice_elements = layout.slices[home.unit].slice_elements,
                      .stored_begin = layout.home_begin(home.unit, home.state, rank),
                      .stored_elements = home.elements,
-                     .data = tier.data() == nullptr ? nullptr : tier.data() + home.range.offset,
+                     .data = tier.host_data() == nullptr ? nullptr : tier.host_data() + home.range.offset,
                      .tier = &tier,
                      .offset = home.range.offset});
   }

@@ -36,6 +36,8 @@ namespace angel_ptm {
 // segment are done: cheap, does not block, does not allocate.
 using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
 
+class DeviceSide;
+
 // The machine as one rank sees it. Not owned; must outlive the Executor.
 struct Machine {
   Tier* device = nullptr;
@@ -53,7 +55,12 @@ struct Machine {
   const KernelTable* host_kernels = nullptr;
   Trace* trace = nullptr;    // null: nothing is traced; of one Executor only
   FileTier* file = nullptr;  // null: no state rests in a file
+  // Null: `kernels` run on the host. Else `device` is that GPU's arena, `lanes` have its streams, `kernels` put their
+  // work on them, host_kernels is not null and `host` is page-locked.
+  DeviceSide* device_side = nullptr;
 };
+// Null: the machine has no such tier.
+Tier* TierOf(const Machine& machine, TierKind kind);
 
 // What every rank learns at the end of a step's gradient norm: the same numbers on all ranks.
 struct StepExchange {
@@ -92,7 +99,7 @@ class Executor {
   // Of the rank's micro-batches of this step or pass so far; of the newest two only.
   virtual const StepSums& SumsOf(int64_t step) const = 0;
 
-  // Inputs, outputs and caches, between micro-batches.
+  // Inputs, outputs and caches, between micro-batches. What goes wrong on a device is what the next program returns.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
 };
@@ -106,7 +113,7 @@ struct StateView {
   int64_t slice_elements = 0;   // of the own slice
   int64_t stored_begin = 0;     // of all that is kept: 0 if the state is not sharded, else `begin`
   int64_t stored_elements = 0;  // of all that is kept
-  std::byte* data = nullptr;    // all that is kept; null: it rests where nobody can address it
+  std::byte* data = nullptr;    // all that is kept; null: it rests where the host cannot address it
   Tier* tier = nullptr;         // where it rests, from byte `offset`; not needed with `data`
   int64_t offset = 0;
 
@@ -117,7 +124,7 @@ struct StateView {
   // The bytes of elements [at, at + n).
   absl::Status ReadBytes(int64_t at, std::span<std::byte> bytes) const;
 
-  // Where the host can address it:
+  // Where the host can address it (Tier::host_data):
   std::span<std::byte> bytes() const {
     APTM_CHECK(data != nullptr || stored_elements == 0, "state ", state, " is not in memory");
     return {data, static_cast<size_t>(stored_elements * SizeOf(dtype))};

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 
 namespace angel_ptm {
@@ -12,10 +13,11 @@ class Lanes::Player final : public SegmentPlay {
  public:
   explicit Player(const Queues& queues) : queues_(queues) {}
 
-  absl::Status Play(const Segment& segment, const RunStep& run_step) {
+  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step) {
     APTM_CHECK(!playing_.exchange(true), "two players at a time");
     segment_ = &segment;
     run_step_ = &run_step;
+    name_step_ = &name_step;
     failed_ = false;
     status_ = absl::OkStatus();
     std::array<int32_t, kLaneCount> issued = {};
@@ -36,17 +38,26 @@ class Lanes::Player final : public SegmentPlay {
   void Run(int32_t index) override {
     if (failed_.load(std::memory_order_acquire)) return;
     absl::Status status = (*run_step_)(*segment_, index);
-    if (status.ok()) return;
+    if (!status.ok()) Keep(std::move(status));
+  }
+
+  void Fail(int32_t index, const absl::Status& status) override {
+    const std::string step = *name_step_ ? (*name_step_)(*segment_, index) : absl::StrCat("step ", index);
+    Keep(absl::Status(status.code(), absl::StrCat("in ", step, " or soon behind it: ", status.message())));
+  }
+
+ private:
+  void Keep(absl::Status status) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (status_.ok()) status_ = std::move(status);
     failed_.store(true, std::memory_order_release);
   }
 
- private:
   const Queues& queues_;
   std::atomic<bool> playing_ = false;
   const Segment* segment_ = nullptr;
   const RunStep* run_step_ = nullptr;
+  const NameStep* name_step_ = nullptr;
   std::atomic<bool> failed_ = false;
   std::mutex mutex_;
   absl::Status status_;  // guarded by mutex_ while lanes run
@@ -58,7 +69,14 @@ Lanes::Lanes() : player_(std::make_unique<Player>(queues_)) {
 Lanes::Lanes(Queues queues) : queues_(std::move(queues)), player_(std::make_unique<Player>(queues_)) {}
 Lanes::~Lanes() = default;
 
-absl::Status Lanes::Play(const Segment& segment, const RunStep& run_step) { return player_->Play(segment, run_step); }
+absl::Status Lanes::Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step) {
+  return player_->Play(segment, run_step, name_step);
+}
+
+absl::Status LaneQueue::Precede(DeviceStream&, int32_t count) {
+  AwaitFinished(count);
+  return absl::OkStatus();
+}
 
 std::array<double, kLaneCount> Lanes::TakeBusySeconds() {
   std::array<double, kLaneCount> seconds;

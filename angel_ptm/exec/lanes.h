@@ -10,16 +10,20 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
 
-// Runs step `index` of the segment, or starts it where the lane is a stream; called by the step's lane. Must not
-// allocate when it succeeds.
+// Runs step `index` of the segment, or puts it on the lane's stream; called by the step's lane. Must not allocate when
+// it succeeds.
 using RunStep = std::function<absl::Status(const Segment& segment, int32_t index)>;
+// What to call step `index` in errors.
+using NameStep = std::function<std::string(const Segment& segment, int32_t index)>;
 
+class DeviceStream;
 class LaneQueue;
 
 // One segment being played, as its lanes see it.
@@ -30,9 +34,12 @@ class SegmentPlay {
   virtual LaneQueue& lane(Lane lane) const = 0;
   // Runs the step, unless one has failed before.
   virtual void Run(int32_t index) = 0;
+  // The work that Run put on a stream went wrong, of this step or of one soon behind it.
+  virtual void Fail(int32_t index, const absl::Status& status) = 0;
 };
 
-// One lane: a thread (MakeThreadLane) or a device's stream. The player knows no other difference between them.
+// One lane: a thread (MakeThreadLane) or a device's stream (stream_lane.h). The player knows no other difference
+// between them.
 class LaneQueue {
  public:
   virtual ~LaneQueue() = default;
@@ -44,6 +51,9 @@ class LaneQueue {
   virtual void Issue(int32_t index) = 0;
   // Blocks the caller, any thread, until the first `count` of the segment's steps on this lane have finished.
   virtual void AwaitFinished(int32_t count) = 0;
+  // Has what is put on `stream` from now on begin behind the first `count` of the segment's steps on this lane. Blocks
+  // the caller until they have finished; a lane that is a stream itself, until they have been put on it.
+  virtual absl::Status Precede(DeviceStream& stream, int32_t count);
   // Seconds spent in steps since the last call.
   virtual double TakeBusySeconds() = 0;
 };
@@ -61,7 +71,7 @@ class Lanes {
 
   // Plays the whole segment and returns when all lanes are idle: OK, or the first failure in time; behind it no step
   // runs.
-  absl::Status Play(const Segment& segment, const RunStep& run_step);
+  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step = nullptr);
 
   // Seconds each lane spent in steps since the last call, whoever played them.
   std::array<double, kLaneCount> TakeBusySeconds();

@@ -25,6 +25,8 @@ class Tier {
   // The arena's first byte where the backend's kernels can address it, 4 KiB aligned. Never moves. Null where nobody
   // computes (SpecOf(kind()).processor).
   virtual std::byte* data() = 0;
+  // The same where the host can read and write there; else null.
+  virtual std::byte* host_data() { return data(); }
 
   // Copies between this tier and host memory outside the arenas (batches, losses, initial values, checkpoints).
   // Blocking. Errors: a drive's (file_store.h).

@@ -4,6 +4,7 @@
 #define ANGEL_PTM_MODEL_OP_RULES_H_
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -81,9 +82,9 @@ struct UpdateBinding {
   const std::vector<void*>& address;
   DType type = DType::kFloat32;  // of parameters; all other states are fp32
   int64_t begin = 0, count = 0;
-  const std::vector<ElementSpan>& no_decay;  // of the unit
+  std::span<const ElementSpan> no_decay;  // of the unit; read when the kernel runs, where it runs
   const AdamWConstants& adamw;
-  const UpdateDecision& decision;  // read when the kernel runs
+  const UpdateDecision& decision;  // as no_decay
 };
 
 struct OpRules {

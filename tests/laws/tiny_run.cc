@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -13,6 +14,8 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/exec/backend_facts.h"
+#include "angel_ptm/exec/device_side.h"
+#include "angel_ptm/memory/device.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run.h"
@@ -79,18 +82,23 @@ class Rank {
   absl::Status Prepare() {
     graph_ = TinyGraph(run_);
     const int world = communicator_.size();
-    ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, CpuKernels(), {.threads = run_.threads}, world));
+    const KernelTable& kernels = run_.device ? *run_.device_kernels : CpuKernels();
+    ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, kernels, {.threads = run_.threads}, world));
     ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts, OptionsOf(run_, world)));
     RETURN_IF_ERROR(VerifyPlan(graph_, plan_));
-    ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0], 1, [&](int64_t n, int threads) {
-                       return communicator_.MakeArena(n, threads, {"device tier"});
-                     }));
-    ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
+    RETURN_IF_ERROR(MakeTiers());
     // Arenas full of NaN: whatever a step reads must have been written first.
-    if (plan_.arena_bytes[0] > 0) std::memset(device_->data(), 0xff, plan_.arena_bytes[0]);
-    if (plan_.arena_bytes[1] > 0) std::memset(host_->data(), 0xff, plan_.arena_bytes[1]);
+    for (Tier* const tier : {device_.get(), host_.get()}) {
+      const std::vector<std::byte> nans(static_cast<size_t>(tier->bytes()), std::byte{0xff});
+      if (!nans.empty()) RETURN_IF_ERROR(tier->Write(0, nans.data(), tier->bytes()));
+    }
     ASSIGN_OR_RETURN(control_, communicator_.Split(0, {"control"}));
-    machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &lanes_, run_.threads};
+    machine_ = {device_.get(), host_.get(), &communicator_, control_.get(), &CpuKernels(), &*lanes_, run_.threads};
+    if (side_ != nullptr) {
+      machine_.kernels = run_.device_kernels;
+      machine_.host_kernels = &CpuKernels();
+      machine_.device_side = side_.get();
+    }
     NvmeConfig nvme;
     nvme.set_directory(testing_support::MemoryDirectory());
     nvme.set_allow_buffered(true);
@@ -175,6 +183,25 @@ class Rank {
   }
 
  private:
+  absl::Status MakeTiers() {
+    ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
+    if (!run_.device) {
+      ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0], 1, [&](int64_t n, int threads) {
+                         return communicator_.MakeArena(n, threads, {"device tier"});
+                       }));
+      lanes_.emplace();
+      return absl::OkStatus();
+    }
+    api_ = run_.device(communicator_.rank());
+    ASSIGN_OR_RETURN(gpu_, Device::Open(*api_, 0, 1));
+    ASSIGN_OR_RETURN(device_, MakeDeviceArena(*gpu_, plan_.arena_bytes[0]));
+    ASSIGN_OR_RETURN(host_lock_, gpu_->PageLock(host_->data(), host_->bytes(), "the host tier"));
+    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan_.layout, communicator_, /*threads=*/1));
+    ASSIGN_OR_RETURN(Lanes::Queues queues, side_->MakeQueues());
+    lanes_.emplace(std::move(queues));
+    return absl::OkStatus();
+  }
+
   void Feed(int64_t step, int micro) {
     const int world = communicator_.size();
     const int total = run_.global_micro_batches > 0 ? run_.global_micro_batches : run_.accumulation * world;
@@ -210,9 +237,13 @@ class Rank {
   std::unique_ptr<Communicator> control_;
   Graph graph_;
   Plan plan_;
+  std::unique_ptr<DeviceApi> api_;  // null, as the three below: no GPU
+  std::unique_ptr<Device> gpu_;
   std::unique_ptr<Tier> device_, host_;
+  std::shared_ptr<void> host_lock_;
+  std::unique_ptr<DeviceSide> side_;
   std::unique_ptr<FileTier> file_;
-  Lanes lanes_;
+  std::optional<Lanes> lanes_;
   Machine machine_;
   std::unique_ptr<Executor> executor_;
   bool begun_ = false;  // the next step's first micro-batch was played beside the last update

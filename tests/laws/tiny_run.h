@@ -12,6 +12,7 @@
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/memory/device_api.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 #include "angel_ptm/plan/planner.h"
 #include "comm/communicator.h"
@@ -49,6 +50,10 @@ struct TinyRun {
   std::function<int(int64_t step, int number)> feed;
   // After each micro-step, before the update.
   std::function<void(const Graph&, const Layout&, const Machine&, int64_t step, int micro)> tamper;
+  // Makes the GPU that a rank computes on, with what kernels put their work there (tests/support/fake_device.h); empty:
+  // on the host.
+  std::function<std::unique_ptr<DeviceApi>(int rank)> device;
+  const KernelTable* device_kernels = nullptr;
   // What the rank talks through instead of its communicator.
   std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };

@@ -1,0 +1,175 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/exec/device_side.h"
+#include "angel_ptm/exec/lane_backend.h"
+#include "angel_ptm/exec/staged_collectives.h"
+#include "kernels/ops/square_sum.h"
+
+namespace angel_ptm {
+namespace {
+
+// Where parts lie in one allocation; each as aligned as kernels like their operands.
+class Parts {
+ public:
+  int64_t Add(int64_t bytes) {
+    const int64_t begin = bytes_;
+    bytes_ = AlignedUp(TierKind::kDevice, bytes_ + bytes);
+    return begin;
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t bytes_ = 0;
+};
+
+// Three copies of the step's block: the device's, which its kernels are bound to; the host's, which the host's updates
+// are; and the one in page-locked memory, through which they are told of each other. The comm lane writes decisions, so
+// every update, which comes behind the norm, finds them.
+class DeviceBackend final : public LaneBackend {
+ public:
+  DeviceBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay)
+      : plan_(plan),
+        machine_(machine),
+        side_(*machine.device_side),
+        no_decay_(no_decay),
+        collectives_(*machine.communicator, *side_.stream(Lane::kComm), side_.staging()) {}
+
+  absl::Status Reserve(const Graph& graph);
+
+  StepBlock* BlockOf(Lane lane) override { return OnDevice(lane) ? At<StepBlock>(0) : &block_; }
+  std::span<const ElementSpan> NoDecayOf(Lane lane, UnitId unit) const override {
+    if (!OnDevice(lane)) return no_decay_[unit];
+    return {At<ElementSpan>(no_decay_at_[unit]), no_decay_[unit].size()};
+  }
+
+  // On the compute lane's stream, so that what it computes comes behind; and what the comm lane adds, which comes
+  // behind that.
+  absl::Status ClearSums(int64_t step) override {
+    return Stream(Lane::kCompute).Clear(&At<StepBlock>(0)->SumsOf(step), sizeof(StepSums));
+  }
+  // By way of page-locked memory, where it stays until the next micro-batch is fed: that is when the lanes are idle.
+  absl::Status WriteInput(TensorId tensor, const void* data) override {
+    const MemoryRange& range = plan_.fixed[tensor];
+    if (input_at_[tensor] == kNone) return TierOf(machine_, range.tier)->Write(range.offset, data, range.bytes);
+    std::byte* const locked = locked_.get() + input_at_[tensor];
+    std::memcpy(locked, data, static_cast<size_t>(range.bytes));
+    return Stream(Lane::kCompute).Copy(AddressOf(range), locked, range.bytes);
+  }
+  absl::Status ReadOutput(TensorId tensor, void* data) override {
+    const MemoryRange& range = plan_.fixed[tensor];
+    RETURN_IF_ERROR(Stream(Lane::kCompute).Copy(data, AddressOf(range), range.bytes));
+    return Stream(Lane::kCompute).Await();
+  }
+
+  absl::Status ReadSums(int64_t step, StepSums* sums) override {
+    StepSums& locked = LockedBlock()->SumsOf(step);
+    RETURN_IF_ERROR(Stream(Lane::kComm).Copy(&locked, &At<StepBlock>(0)->SumsOf(step), sizeof(StepSums)));
+    RETURN_IF_ERROR(Stream(Lane::kComm).Await());
+    *sums = locked;
+    return absl::OkStatus();
+  }
+  absl::Status WriteDecision(const UpdateDecision& decision) override {
+    block_.decision = LockedBlock()->decision = decision;
+    RETURN_IF_ERROR(
+        Stream(Lane::kComm).Copy(&At<StepBlock>(0)->decision, &LockedBlock()->decision, sizeof(UpdateDecision)));
+    return Stream(Lane::kComm).Await();
+  }
+
+  KernelContext ContextOf(Lane lane) override {
+    KernelContext context{.threads = machine_.threads};
+    if (!OnDevice(lane)) return context;
+    context.stream = Stream(lane).handle();
+    if (lane == Lane::kComm) {
+      context.workspace = At<std::byte>(squares_at_);
+      context.workspace_bytes = squares_bytes_;
+    }
+    return context;
+  }
+  absl::Status Copy(Lane lane, std::byte* dst, const std::byte* src, int64_t bytes) override {
+    return Stream(lane).Copy(dst, src, bytes);
+  }
+  absl::Status Clear(Lane lane, std::span<std::byte> memory) override {
+    return Stream(lane).Clear(memory.data(), static_cast<int64_t>(memory.size()));
+  }
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    return collectives_.AllGather(dst, src, tag);
+  }
+  // The plan's scratch is memory of the device, for transports that reach it.
+  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte>,
+                             CallTag tag) override {
+    RETURN_IF_ERROR(side_.device().MakeCurrent());
+    return collectives_.ReduceScatter(dst, src, accumulate, tag);
+  }
+  absl::Status Finish(Lane lane) override { return Stream(lane).Await(); }
+  absl::StatusOr<const void*> Show(const void* operand, int64_t bytes, std::vector<std::byte>& room) override {
+    room.resize(static_cast<size_t>(bytes));
+    RETURN_IF_ERROR(Stream(Lane::kCompute).Copy(room.data(), operand, bytes));
+    RETURN_IF_ERROR(Stream(Lane::kCompute).Await());
+    return room.data();
+  }
+
+ private:
+  bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
+  DeviceStream& Stream(Lane lane) const {
+    APTM_CHECK(OnDevice(lane), Name(lane), " has no stream");
+    return *side_.stream(lane);
+  }
+  template <typename T>
+  T* At(int64_t offset) const {
+    return reinterpret_cast<T*>(memory_.get() + offset);
+  }
+  StepBlock* LockedBlock() const { return reinterpret_cast<StepBlock*>(locked_.get()); }
+  std::byte* AddressOf(const MemoryRange& range) const { return TierOf(machine_, range.tier)->data() + range.offset; }
+
+  const Plan& plan_;
+  const Machine& machine_;
+  const DeviceSide& side_;
+  const NoDecay& no_decay_;
+  StagedCollectives collectives_;
+  StepBlock block_;
+  std::shared_ptr<std::byte> memory_, locked_;  // the device's and page-locked; both begin with a step's block
+  std::vector<int64_t> no_decay_at_;            // in memory_, by unit
+  int64_t squares_at_ = 0, squares_bytes_ = 0;  // in memory_
+  std::vector<int64_t> input_at_;               // in locked_, by tensor; kNone: it is no input
+};
+
+absl::Status DeviceBackend::Reserve(const Graph& graph) {
+  Parts parts, locked;
+  parts.Add(sizeof(StepBlock));
+  for (const auto& spans : no_decay_) {
+    no_decay_at_.push_back(parts.Add(static_cast<int64_t>(spans.size() * sizeof(ElementSpan))));
+  }
+  for (const UnitSlices& unit : plan_.layout.slices) {
+    const SquareSumArgs args{.n = unit.slice_elements};
+    squares_bytes_ = std::max(squares_bytes_, machine_.kernels->square_sum.workspace_bytes(args, {machine_.threads}));
+  }
+  squares_at_ = parts.Add(squares_bytes_);
+  locked.Add(sizeof(StepBlock));
+  for (TensorId t = 0; t < static_cast<TensorId>(graph.tensors.size()); ++t) {
+    const bool input = graph.tensors[t].tensor_class == TensorClass::kInput;
+    input_at_.push_back(input ? locked.Add(plan_.fixed[t].bytes) : kNone);
+  }
+  ASSIGN_OR_RETURN(memory_, side_.device().Memory(parts.bytes(), "the step's numbers"));
+  ASSIGN_OR_RETURN(locked_, side_.device().LockedMemory(locked.bytes(), "inputs"));
+  DeviceStream& stream = Stream(Lane::kCompute);
+  RETURN_IF_ERROR(stream.Clear(memory_.get(), parts.bytes()));
+  for (size_t unit = 0; unit < no_decay_.size(); ++unit) {
+    RETURN_IF_ERROR(stream.Copy(At<ElementSpan>(no_decay_at_[unit]), no_decay_[unit].data(),
+                                static_cast<int64_t>(no_decay_[unit].size() * sizeof(ElementSpan))));
+  }
+  return stream.Await();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LaneBackend>> MakeDeviceBackend(const Graph& graph, const Plan& plan,
+                                                               const Machine& machine, const NoDecay& no_decay) {
+  auto backend = std::make_unique<DeviceBackend>(plan, machine, no_decay);
+  RETURN_IF_ERROR(backend->Reserve(graph));
+  return backend;
+}
+
+}  // namespace angel_ptm

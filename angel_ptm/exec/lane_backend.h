@@ -1,0 +1,64 @@
+// Where a rank's steps work: on the host, where a call's work is done when it returns (host_backend.cc), or on a GPU,
+// where it is put on the stream of the step's lane (device_backend.cc). The Executor knows no other difference.
+//
+// Addresses are those of the lane's processor: what is on a device tier, the host does not touch.
+#ifndef ANGEL_PTM_EXEC_LANE_BACKEND_H_
+#define ANGEL_PTM_EXEC_LANE_BACKEND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/executor.h"
+#include "comm/ordered_reduce_scatter.h"
+#include "kernels/step_block.h"
+
+namespace angel_ptm {
+
+// By unit: the elements without weight decay.
+using NoDecay = std::vector<std::vector<ElementSpan>>;
+
+class LaneBackend {
+ public:
+  virtual ~LaneBackend() = default;
+
+  // What kernels of the lane are bound to: addresses, which the host may not be able to follow.
+  virtual StepBlock* BlockOf(Lane lane) = 0;
+  virtual std::span<const ElementSpan> NoDecayOf(Lane lane, UnitId unit) const = 0;
+
+  // While the lanes are idle. `data` is the caller's again when the call returns.
+  virtual absl::Status ClearSums(int64_t step) = 0;
+  virtual absl::Status WriteInput(TensorId tensor, const void* data) = 0;
+  virtual absl::Status ReadOutput(TensorId tensor, void* data) = 0;
+
+  // By the comm lane, or while the lanes are idle. What is read was written by steps that have finished; a decision is
+  // there for kernels when the call returns.
+  virtual absl::Status ReadSums(int64_t step, StepSums* sums) = 0;
+  virtual absl::Status WriteDecision(const UpdateDecision& decision) = 0;
+
+  // By the step's lane.
+  virtual KernelContext ContextOf(Lane lane) = 0;
+  virtual absl::Status Copy(Lane lane, std::byte* dst, const std::byte* src, int64_t bytes) = 0;
+  virtual absl::Status Clear(Lane lane, std::span<std::byte> memory) = 0;
+  virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) = 0;
+  virtual absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate,
+                                     std::span<std::byte> scratch, CallTag tag) = 0;
+  // What a lane that is a thread has put on a stream is done.
+  virtual absl::Status Finish(Lane lane) = 0;
+  // Compute lane, for diagnosis: where the host finds what is at `operand` now, in `room` if it is not there already.
+  virtual absl::StatusOr<const void*> Show(const void* operand, int64_t bytes, std::vector<std::byte>& room) = 0;
+};
+
+// Nothing is owned: graph, plan and the machine's parts must outlive the backend.
+std::unique_ptr<LaneBackend> MakeHostBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay);
+// The machine has a DeviceSide. Takes some memory of the device beside the tier: the step's block, what `no_decay`
+// says, scratch of sums of squares; and page-locked memory as large as the graph's inputs.
+absl::StatusOr<std::unique_ptr<LaneBackend>> MakeDeviceBackend(const Graph& graph, const Plan& plan,
+                                                               const Machine& machine, const NoDecay& no_decay);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_EXEC_LANE_BACKEND_H_

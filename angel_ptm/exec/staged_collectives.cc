@@ -1,0 +1,66 @@
+#include "angel_ptm/exec/staged_collectives.h"
+
+#include <algorithm>
+
+#include "angel_ptm/base/check.h"
+
+namespace angel_ptm {
+namespace {
+
+// Of all ranks together; slices are multiples of kGrain, and so are pieces of one.
+constexpr int64_t kElementsMax = int64_t{16} << 20, kGrain = 2048;
+
+int64_t PieceElements(int64_t slice_elements, int world_size) {
+  return std::min(slice_elements, std::max(kGrain, kElementsMax / world_size / kGrain * kGrain));
+}
+
+}  // namespace
+
+int64_t StagingBytes(int64_t slice_elements_max, int world_size) {
+  const int64_t piece = PieceElements(slice_elements_max, world_size), element = SizeOf(DType::kFloat32);
+  return (world_size + 1) * piece * element + ReduceScratchBytes(piece, world_size);
+}
+
+absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
+  const int64_t size = communicator_.size(), n = static_cast<int64_t>(src.size());
+  const int64_t piece_max = PieceElements(n / SizeOf(DType::kFloat32), communicator_.size()) * SizeOf(DType::kFloat32);
+  for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
+    piece = std::min(piece_max > 0 ? piece_max : n, n - begin);
+    APTM_CHECK(size * piece <= static_cast<int64_t>(staging_.size()), "all-gather of ", n, " bytes a rank");
+    const std::span<std::byte> all = staging_.first(static_cast<size_t>(size * piece));
+    const std::span<std::byte> own = all.subspan(static_cast<size_t>(communicator_.rank() * piece), piece);
+    RETURN_IF_ERROR(stream_.Copy(own.data(), src.data() + begin, piece));
+    RETURN_IF_ERROR(stream_.Await());
+    RETURN_IF_ERROR(communicator_.AllGather(all, own, tag));
+    for (int64_t r = 0; r < size; ++r) {
+      RETURN_IF_ERROR(stream_.Copy(dst.data() + r * n + begin, all.data() + r * piece, piece));
+    }
+  }
+  return stream_.Await();
+}
+
+absl::Status StagedCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, CallTag tag) {
+  const int64_t size = communicator_.size(), n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type);
+  const int64_t piece_max = PieceElements(n, communicator_.size());
+  for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
+    piece = std::min(piece_max, n - begin);
+    const int64_t sent_bytes = size * piece * element, sum_bytes = piece * SizeOf(DType::kFloat32);
+    APTM_CHECK(sent_bytes + sum_bytes <= static_cast<int64_t>(staging_.size()), "reduction of ", n, " elements a rank");
+    const std::span<std::byte> sent = staging_.first(static_cast<size_t>(sent_bytes));
+    const std::span<std::byte> sum = staging_.subspan(static_cast<size_t>(sent_bytes), static_cast<size_t>(sum_bytes));
+    const std::span<std::byte> scratch = staging_.subspan(static_cast<size_t>(sent_bytes + sum_bytes));
+    for (int64_t r = 0; r < size; ++r) {
+      RETURN_IF_ERROR(stream_.Copy(sent.data() + r * piece * element, src.data.data() + (r * n + begin) * element,
+                                   piece * element));
+    }
+    if (accumulate) RETURN_IF_ERROR(stream_.Copy(sum.data(), dst.data() + begin, sum_bytes));
+    RETURN_IF_ERROR(stream_.Await());
+    RETURN_IF_ERROR(OrderedReduceScatter(communicator_,
+                                         {reinterpret_cast<float*>(sum.data()), static_cast<size_t>(piece)},
+                                         {sent, src.type}, accumulate, scratch, tag));
+    RETURN_IF_ERROR(stream_.Copy(dst.data() + begin, sum.data(), sum_bytes));
+  }
+  return stream_.Await();
+}
+
+}  // namespace angel_ptm

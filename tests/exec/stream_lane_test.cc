@@ -1,0 +1,145 @@
+// Lanes that are streams of the fake device, beside lanes that are threads: order, waits in both directions, more steps
+// than a lane keeps events for, and failures of the work.
+#include "angel_ptm/exec/stream_lane.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/or_die.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr std::array<Lane, 3> kStreams = {Lane::kCompute, Lane::kCopyIn, Lane::kCopyOut};
+
+class StreamLaneTest : public testing::TestWithParam<unsigned> {
+ protected:
+  explicit StreamLaneTest(FakeDeviceOptions options = {.seed = GetParam()}) : api_(std::move(options)) {
+    for (const Lane lane : kStreams) {
+      streams_[Index(lane)] = OrDie(DeviceStream::Create(*device_));
+      queues_[Index(lane)] = OrDie(MakeStreamLane(*streams_[Index(lane)]));
+    }
+    for (auto& queue : queues_) {
+      if (queue == nullptr) queue = MakeThreadLane();
+    }
+    lanes_ = std::make_unique<Lanes>(std::move(queues_));
+  }
+
+  static size_t Index(Lane lane) { return static_cast<size_t>(lane); }
+  // Does `work` as a step of the lane.
+  void Do(Lane lane, const std::function<void()>& work) {
+    if (streams_[Index(lane)] == nullptr) return work();
+    char none = 0;
+    FakeDevice::Launch(streams_[Index(lane)]->handle(), &none, 0, work);
+  }
+
+  FakeDevice api_;
+  const std::unique_ptr<Device> device_ = OrDie(Device::Open(api_, 0, 1));
+  std::array<std::unique_ptr<DeviceStream>, kLaneCount> streams_;
+  Lanes::Queues queues_;
+  std::unique_ptr<Lanes> lanes_;
+};
+
+// `count` steps on random lanes, each waiting for random earlier ones.
+Segment RandomSegment(int count, unsigned seed) {
+  std::mt19937 random(seed);
+  Segment segment;
+  std::array<int32_t, kLaneCount> issued = {};
+  for (int i = 0; i < count; ++i) {
+    Step step{.lane = static_cast<Lane>(random() % kLaneCount)};
+    for (size_t lane = 0; lane < kLaneCount; ++lane) {
+      if (random() % 3 == 0) step.waits[lane] = std::max(issued[lane] - static_cast<int32_t>(random() % 3), 0);
+    }
+    ++issued[static_cast<size_t>(step.lane)];
+    segment.steps.push_back(step);
+  }
+  return segment;
+}
+
+TEST_P(StreamLaneTest, EveryStepIsDoneBehindWhatItWaitsFor) {
+  const Segment segment = RandomSegment(6000, GetParam());
+  for (int again = 0; again < 2; ++again) {
+    std::array<std::atomic<int32_t>, kLaneCount> finished = {};
+    std::atomic<int> faults = 0, done = 0;
+    const RunStep run = [&](const Segment& s, int32_t index) {
+      Do(s.steps[index].lane, [&, index] {
+        const Step& step = s.steps[index];
+        for (size_t lane = 0; lane < kLaneCount; ++lane) faults += finished[lane] < step.waits[lane] ? 1 : 0;
+        ++finished[Index(step.lane)];
+        ++done;
+      });
+      return absl::OkStatus();
+    };
+    ASSERT_EQ(lanes_->Play(segment, run), absl::OkStatus());
+    EXPECT_EQ(faults, 0);
+    EXPECT_EQ(done, 6000);
+  }
+  EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
+}
+
+// The stream's thread goes on where streams wait for each other: nothing is done before somebody waits for it.
+TEST_P(StreamLaneTest, PutsStepsOnStreamsWithoutWaitingForThem) {
+  Segment segment;
+  for (int i = 0; i < 100; ++i) {
+    Step step{.lane = kStreams[static_cast<size_t>(i) % 3]};
+    if (i > 0) step.waits[Index(kStreams[static_cast<size_t>(i - 1) % 3])] = (i - 1) / 3 + 1;
+    segment.steps.push_back(step);
+  }
+  std::atomic<int> put = 0, put_at_first_work = 0;
+  std::atomic<bool> first = true;
+  const RunStep run = [&](const Segment& s, int32_t index) {
+    ++put;
+    Do(s.steps[index].lane, [&] {
+      if (first.exchange(false)) put_at_first_work = put.load();
+    });
+    return absl::OkStatus();
+  };
+  ASSERT_EQ(lanes_->Play(segment, run), absl::OkStatus());
+  EXPECT_EQ(put_at_first_work, 100);
+}
+
+TEST_P(StreamLaneTest, AStepThatIsRefusedEndsTheSegmentAndLeavesTheLanesUsable) {
+  const Segment segment = RandomSegment(200, GetParam());
+  const RunStep fails = [&](const Segment&, int32_t index) {
+    return index == 50 ? absl::UnavailableError("step 50") : absl::OkStatus();
+  };
+  EXPECT_EQ(lanes_->Play(segment, fails), absl::UnavailableError("step 50"));
+  EXPECT_EQ(lanes_->Play(segment, [](const Segment&, int32_t) { return absl::OkStatus(); }), absl::OkStatus());
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, StreamLaneTest, testing::Range(1u, 5u));
+
+class FailingWorkTest : public StreamLaneTest {
+ protected:
+  FailingWorkTest() : StreamLaneTest({.seed = GetParam(), .fails_at_kernel = 150}) {}
+};
+
+TEST_P(FailingWorkTest, NamesTheFirstStepThatIsNotKnownToHaveFinished) {
+  Segment segment;
+  for (int i = 0; i < 400; ++i) segment.steps.push_back({.lane = Lane::kCompute});
+  segment.steps.push_back({.lane = Lane::kComm});
+  segment.steps.back().waits[Index(Lane::kCompute)] = 100;
+  const RunStep run = [&](const Segment& s, int32_t index) {
+    Do(s.steps[index].lane, [] {});
+    return absl::OkStatus();
+  };
+  const NameStep name = [](const Segment&, int32_t index) { return absl::StrCat("rank 3, op ", index); };
+  const std::string message(lanes_->Play(segment, run, name).message());
+  EXPECT_THAT(message, testing::MatchesRegex("in rank 3, op 1[0-9]+ or soon behind it: GPU 0 .Fake H200., .*214.*"));
+  // And so does every segment behind it.
+  EXPECT_FALSE(lanes_->Play(segment, run, name).ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, FailingWorkTest, testing::Range(1u, 4u));
+
+}  // namespace
+}  // namespace angel_ptm
