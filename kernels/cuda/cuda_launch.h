@@ -39,6 +39,9 @@ void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
 // bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
+// Likewise, dq, dk, do and o aligned as q; dv as v.
+void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const AttentionGradArgs& args);
 // bf16 operands.
 void LaunchRouter(const RouterArgs& args, const LaunchContext& context);
 // The numbers of the host backend.
