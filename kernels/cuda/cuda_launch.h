@@ -37,6 +37,11 @@ std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 // bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+// bf16 operands, c and dw in bf16 or fp32. All are aligned to 16 bytes.
+void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
+void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
 // bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
 // Likewise, dq, dk, do and o aligned as q; dv as v.
