@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks)
   const RowTile tile = tiles[blockIdx.y];
   if (tile.expert < 0) return;
   c.row_end = a.rows = tile.end;
-  b.data += tile.expert * b.rows * b.columns;
+  b.data += tile.expert * b.rows * b.stride;
   MultiplyTile<false, kTransB>(c, a, b, tile.begin, static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, k,
                                reinterpret_cast<std::uint16_t*>(shared));
 }
@@ -103,8 +103,8 @@ __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks)
   if (dw.accumulate && rows.begin == rows.end) return;
   const std::int64_t element_bytes = dw.is_bf16 ? sizeof(BFloat16) : sizeof(float);
   dw.data = static_cast<unsigned char*>(dw.data) + expert * dw.row_end * dw.columns * element_bytes;
-  dy.data += rows.begin * dy.columns;
-  x.data += rows.begin * x.columns;
+  dy.data += rows.begin * dy.stride;
+  x.data += rows.begin * x.stride;
   dy.rows = x.rows = rows.end - rows.begin;
   MultiplyTile<true, false>(dw, dy, x, static_cast<std::int64_t>(blockIdx.y) * kMatmulTile,
                             static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, dy.rows,

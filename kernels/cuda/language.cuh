@@ -58,6 +58,9 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
+// Of pi times x.
+__forceinline__ double cospi(double x) { return std::cos(3.14159265358979323846 * x); }
+__forceinline__ double sinpi(double x) { return std::sin(3.14159265358979323846 * x); }
 __forceinline__ void __syncthreads() { ::angel_ptm::emulated::SyncThreads(); }
 __forceinline__ void __syncwarp(unsigned mask = ~0u) { ::angel_ptm::emulated::SyncWarp(mask); }
 

@@ -19,21 +19,24 @@ __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks) Matmul(Result c
 
 }  // namespace
 
-void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context) {
+void LaunchProduct(const Result& c, const Matrix& a, bool trans_a, const Matrix& b, bool trans_b, std::int64_t k,
+                   const LaunchContext& context) {
   const auto tiles = [](std::int64_t extent) {
     return static_cast<unsigned>((extent + kMatmulTile - 1) / kMatmulTile);
   };
-  const LaunchShape shape = {.grid = {.x = tiles(args.n), .y = tiles(args.m)},
+  const LaunchShape shape = {.grid = {.x = tiles(c.columns), .y = tiles(c.row_end)},
                              .block = {.x = kMatmulThreads},
                              .shared_bytes = kMatmulSharedBytes};
-  const Matrix a = MatrixOf(args.a, args.trans_a ? args.k : args.m, args.trans_a ? args.m : args.k);
-  const Matrix b = MatrixOf(args.b, args.trans_b ? args.n : args.k, args.trans_b ? args.k : args.n);
-  const Result c = ResultOf(args.c, args.m, args.n, args.accumulate);
-  constexpr auto kKernels = [](bool trans_a, bool trans_b) {
-    if (trans_a) return trans_b ? &Matmul<true, true> : &Matmul<true, false>;
-    return trans_b ? &Matmul<false, true> : &Matmul<false, false>;
-  };
-  Launch(shape, context, kKernels(args.trans_a, args.trans_b), c, a, b, args.k);
+  auto* kernel = trans_b ? &Matmul<false, true> : &Matmul<false, false>;
+  if (trans_a) kernel = trans_b ? &Matmul<true, true> : &Matmul<true, false>;
+  Launch(shape, context, kernel, c, a, b, k);
+}
+
+void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context) {
+  LaunchProduct(ResultOf(args.c, args.m, args.n, args.accumulate),
+                MatrixOf(args.a, args.trans_a ? args.k : args.m, args.trans_a ? args.m : args.k), args.trans_a,
+                MatrixOf(args.b, args.trans_b ? args.n : args.k, args.trans_b ? args.k : args.n), args.trans_b, args.k,
+                context);
 }
 
 }  // namespace angel_ptm::cuda

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/cuda_launch.h"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/operand.h"
 
@@ -36,11 +37,11 @@ inline constexpr std::size_t kMatmulSharedBytes =
 // As it lies; what is outside counts as zero.
 struct Matrix {
   const BFloat16* data;
-  std::int64_t rows, columns;  // `columns` elements from row to row
-  bool is_aligned;             // to 16 bytes, as is every row
+  std::int64_t rows, columns, stride;  // stride: elements from row to row
+  bool is_aligned;                     // to 16 bytes, as is every row
 };
 inline Matrix MatrixOf(const ConstOperand& operand, std::int64_t rows, std::int64_t columns) {
-  return {operand.as<BFloat16>(), rows, columns, columns % matmul::kChunk == 0};
+  return {operand.as<BFloat16>(), rows, columns, columns, columns % matmul::kChunk == 0};
 }
 
 // The tile's rows [row_begin, row_end) and columns below `columns` are stored. Aligned to 16 bytes.
@@ -63,7 +64,7 @@ APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix& from, std::int64_t ro
   APTM_UNROLL_BY(1) for (int i = threadIdx.x; i < kRows * kRowChunks; i += kMatmulThreads) {
     const int r = i / kRowChunks, c = i % kRowChunks * kChunk;
     std::uint16_t* const at = to + r * (kColumns + kPad) + c;
-    const std::int64_t source = (row + r) * from.columns + column + c;
+    const std::int64_t source = (row + r) * from.stride + column + c;
     const bool has_row = row + r < from.rows;
     if (from.is_aligned) {
       const bool reads = has_row && column + c < from.columns;
@@ -170,6 +171,10 @@ APTM_DEVICE void MultiplyTile(const Result& c, const Matrix& a, const Matrix& b,
   if (c.is_bf16) return matmul::StoreTile<BFloat16>(c, sums, row, column);
   matmul::StoreTile<float>(c, sums, row, column);
 }
+
+// c (+)= op(a) op(b), over k of [0, k), tile by tile (matmul.cu).
+void LaunchProduct(const Result& c, const Matrix& a, bool trans_a, const Matrix& b, bool trans_b, std::int64_t k,
+                   const LaunchContext& context);
 
 }  // namespace angel_ptm::cuda
 

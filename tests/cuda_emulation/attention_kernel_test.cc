@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/ops/attention.h"
+#include "kernels/ops/cached_attention.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/attention.h"
 
@@ -227,6 +228,60 @@ TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
       }
     }
   }
+}
+
+// Decoding at some positions gives what attention over the whole row gives, and leaves the other rows of the caches.
+template <typename T>
+void TestCachedAttention(const Shape& z, double error) {
+  SCOPED_TRACE(testing::Message() << z.s << " keys, heads " << z.q_heads << "/" << z.kv_heads << " d " << z.d);
+  const std::int64_t q_row = z.q_heads * z.d, k_row = z.kv_heads * z.d, s_max = z.s + 2;
+  std::mt19937 random(22);
+  const auto q = RandomElements<T>(z.b * z.s * q_row, random);
+  const auto k = RandomElements<T>(z.b * z.s * k_row, random), v = RandomElements<T>(z.b * z.s * k_row, random);
+  std::vector<double> want(q.size());
+  reference::Attention(want.data(), nullptr, ToDoubles(q).data(), ToDoubles(k).data(), ToDoubles(v).data(),
+                       std::vector<std::int32_t>(static_cast<std::size_t>(z.b * z.s)).data(),
+                       {z.b, z.s, z.q_heads, z.kv_heads, z.d, 0.25});
+  // rows[b] of `of` at a position, with what is beside them.
+  const auto at = [&](const std::vector<T>& of, std::int64_t position, std::int64_t width, std::int64_t beside) {
+    std::vector<T> rows;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      const auto from = of.begin() + (b * z.s + position) * width;
+      rows.insert(rows.end(), from, from + width);
+      rows.resize(rows.size() + static_cast<std::size_t>(beside), Element<T>(9.0f));
+    }
+    return rows;
+  };
+  for (const std::int64_t position : {std::int64_t{0}, z.s / 2, z.s - 1}) {
+    std::vector<T> k_cache(static_cast<std::size_t>(z.b * s_max * k_row), Element<T>(3.0f)), v_cache = k_cache;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      std::copy_n(k.begin() + b * z.s * k_row, position * k_row, k_cache.begin() + b * s_max * k_row);
+      std::copy_n(v.begin() + b * z.s * k_row, position * k_row, v_cache.begin() + b * s_max * k_row);
+    }
+    DeviceArray<T> device_q(at(q, position, q_row, 0)), device_k(at(k, position, k_row, 0));
+    DeviceArray<T> device_v(at(v, position, k_row, 5)), o(z.b * q_row), device_k_cache(k_cache),
+        device_v_cache(v_cache);
+    DeviceArray<std::int32_t> device_position(std::vector<std::int32_t>{static_cast<std::int32_t>(position)});
+    CachedAttentionArgs args = {.o = Out(o), .k_cache = Out(device_k_cache), .v_cache = Out(device_v_cache)};
+    args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = k_row + 5;
+    args.position = device_position.data(), args.b = z.b, args.s_max = s_max, args.q_heads = z.q_heads;
+    args.kv_heads = z.kv_heads, args.d = z.d, args.scale = 0.25f;
+    const std::vector<T> got = RunClean([&] { cuda::LaunchCachedAttention(args, {}); }, o, [] {}, 1);
+    std::vector<double> rows;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      const auto from = want.begin() + (b * z.s + position) * q_row;
+      rows.insert(rows.end(), from, from + q_row);
+      std::copy_n(k.begin() + (b * z.s + position) * k_row, k_row, k_cache.begin() + (b * s_max + position) * k_row);
+      std::copy_n(v.begin() + (b * z.s + position) * k_row, k_row, v_cache.begin() + (b * s_max + position) * k_row);
+    }
+    EXPECT_LT(ErrorOf(got, rows), error) << position;
+    EXPECT_TRUE(SameBits(device_k_cache.Get(), k_cache) && SameBits(device_v_cache.Get(), v_cache)) << position;
+  }
+}
+
+TEST(CudaCachedAttentionTest, AgreesWithTheReference) {
+  TestCachedAttention<BFloat16>({2, 21, 4, 2, 24}, 2e-6);
+  TestCachedAttention<float>({1, 9, 3, 1, 130}, 2e-6);
 }
 
 }  // namespace
