@@ -1,6 +1,6 @@
 // How near the transports are to a memcpy and to Open MPI's own collectives, and what a waiting rank costs.
 //
-//   mpirun -np <ranks> --bind-to none [--oversubscribe] comm_mpi_bench [largest MiB]
+//   mpirun -np <ranks> --bind-to none [--oversubscribe] comm_mpi_bench [--json FILE] [largest MiB]
 //
 // For each total size, interleaved, round after round: median and best milliseconds of the slowest rank, the bytes over
 // the median time, and how many times the median of MPI_Allreduce, not in place, fits into this one's.
@@ -25,6 +25,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "benchmarks/bench_record.h"
 #include "comm/mpi.h"
 #include "comm/ordered_reduce_scatter.h"
 #include "comm/ordered_sum.h"
@@ -95,7 +97,7 @@ void Measure(std::vector<Contestant>& contestants) {
   }
 }
 
-void Print(int64_t bytes, std::vector<Contestant>& contestants) {
+void Print(int64_t bytes, std::vector<Contestant>& contestants, BenchRecord& record) {
   double allreduce = 0;
   for (Contestant& c : contestants) {
     std::sort(c.seconds.begin(), c.seconds.end());
@@ -106,6 +108,9 @@ void Print(int64_t bytes, std::vector<Contestant>& contestants) {
     std::printf("%-40s %4lld MiB  median %9.3f ms  best %9.3f ms %7.2f GB/s  %6.2f x MPI's all-reduce\n",
                 c.name.c_str(), static_cast<long long>(bytes >> 20), median * 1e3, c.seconds[0] * 1e3,
                 static_cast<double>(bytes) / median * 1e-9, allreduce / median);
+    if (c.name.starts_with("MPI's own")) continue;
+    record.Add(absl::StrCat(c.name, ", ", bytes >> 20, " MiB"), "times the speed of MPI's all-reduce", Better::kMore,
+               allreduce / median);
   }
   std::fflush(stdout);
 }
@@ -187,12 +192,13 @@ void CheckAllReduces(const Verbs& v, Communicator& direct) {
   }
 }
 
-void BenchSize(MpiWorld& world, const Memory& memory, int64_t bytes, Communicator& direct, Communicator& messages) {
+void BenchSize(MpiWorld& world, const Memory& memory, int64_t bytes, Communicator& direct, Communicator& messages,
+               BenchRecord& record) {
   const Verbs verbs{memory, world.rank(), world.size(), bytes / world.size() / 64 * 64};
   CheckAllReduces(verbs, direct);
   std::vector<Contestant> contestants = Contestants(verbs, direct, messages);
   Measure(contestants);
-  if (world.rank() == 0) Print(bytes, contestants);
+  if (world.rank() == 0) Print(bytes, contestants, record);
 }
 
 double ProcessCpuSeconds() {
@@ -220,15 +226,16 @@ void BenchWaiting(MpiWorld& world, Communicator& comm, const char* name) {
                 barrier[0].seconds[barrier[0].seconds.size() / 2] * 1e6);
 }
 
-void Run(MpiWorld& world, int64_t largest_mib) {
+void Run(MpiWorld& world, int64_t largest_mib, BenchRecord& record) {
   auto direct = world.Create({}, MpiTransport::kDirectReads);
   auto messages = world.Create({}, MpiTransport::kMessages);
   Check(direct.status());
   Check(messages.status());
+  record.SetSetting(absl::StrCat(world.size(), " ranks"));
   if (world.rank() == 0) std::printf("%d ranks, %u cores\n", world.size(), std::thread::hardware_concurrency());
   const Memory memory(**direct, largest_mib << 20);
   for (const int64_t mib : {1, 4, 16, 64, 256}) {
-    if (mib <= largest_mib) BenchSize(world, memory, mib << 20, **direct, **messages);
+    if (mib <= largest_mib) BenchSize(world, memory, mib << 20, **direct, **messages, record);
   }
   if (world.size() < 2) return;
   BenchWaiting(world, **direct, "direct reads");
@@ -239,11 +246,12 @@ void Run(MpiWorld& world, int64_t largest_mib) {
 }  // namespace angel_ptm
 
 int main(int argc, char** argv) {
+  angel_ptm::BenchRecord record("comm_mpi_bench", &argc, argv);
   auto world = angel_ptm::MpiWorld::Init(/*limit_seconds=*/60);
   if (!world.ok()) {
     std::fprintf(stderr, "%s\n", std::string(world.status().message()).c_str());
     return 1;
   }
-  angel_ptm::Run(**world, argc > 1 ? std::atoll(argv[1]) : 256);
+  angel_ptm::Run(**world, argc > 1 ? std::atoll(argv[1]) : 256, record);
   return 0;
 }

@@ -1,6 +1,6 @@
 // How near the file store is to what fio reaches on the same drive.
 //
-//   file_bench DIRECTORY [MiB]
+//   file_bench [--json FILE] DIRECTORY [MiB]
 //
 // Both move MiB (512 unless given) past the page cache by io_uring, in requests of the same size and depth, one after
 // the other in the same run; the store sums and checks every 64 KiB besides. A call of the store waits for all of its
@@ -26,6 +26,7 @@
 #include "angel_ptm/memory/file_store.h"
 #include "angel_ptm/memory/scratch_file.h"
 #include "angel_ptm/memory/tier.h"
+#include "benchmarks/bench_record.h"
 
 namespace angel_ptm {
 namespace {
@@ -143,7 +144,7 @@ std::unique_ptr<FileStore> MakeStore(const std::string& directory, int64_t bytes
   return *std::move(store);
 }
 
-void Measure(const std::string& directory, int64_t bytes, const Row& row) {
+void Measure(const std::string& directory, int64_t bytes, const Row& row, BenchRecord& record) {
   const Memory memory(2 * row.call_bytes);
   const std::string fio_file = directory + "/file_bench.fio";
   const auto store = MakeStore(directory, bytes, memory, row);
@@ -155,10 +156,15 @@ void Measure(const std::string& directory, int64_t bytes, const Row& row) {
       fio[mode][r] = row.calls ? 0 : FioRate(fio_file, bytes, mode, row.request, row.depth);
     }
   }
-  std::printf("%-9s %5d %-9s", FormatBytes(row.request).c_str(), row.depth, FormatBytes(row.call_bytes).c_str());
+  const std::string request = FormatBytes(row.request), call = FormatBytes(row.call_bytes);
+  std::printf("%-9s %5d %-9s", request.c_str(), row.depth, call.c_str());
   for (int mode = 0; mode < kModes; ++mode) {
     const double a = Median(ours[mode]), b = Median(fio[mode]);
     std::printf("  %5.2f %5.2f %4.0f%%", a * 1e-9, b * 1e-9, b > 0 ? 100 * a / b : 0);
+    if (b > 0) {
+      record.Add(absl::StrCat(kModeNames[mode], ", ", row.depth, " of ", request, ", calls of ", call),
+                 "share of fio's rate", Better::kMore, a / b);
+    }
   }
   std::printf("  %s\n", store->description().c_str());
   std::fflush(stdout);
@@ -169,9 +175,10 @@ void Measure(const std::string& directory, int64_t bytes, const Row& row) {
 
 int main(int argc, char** argv) {
   using namespace angel_ptm;
+  BenchRecord record("file_bench", &argc, argv);
   const int64_t mib = argc > 2 ? std::atoll(argv[2]) : 512;
   if (argc < 2 || mib < 64 || mib % 64 != 0) {
-    std::fprintf(stderr, "usage: file_bench DIRECTORY [MiB, a multiple of 64]\n");
+    std::fprintf(stderr, "usage: file_bench [--json FILE] DIRECTORY [MiB, a multiple of 64]\n");
     return 2;
   }
   const std::string directory = argv[1];
@@ -182,11 +189,11 @@ int main(int argc, char** argv) {
     for (const int depth : {1, 8, 32}) {
       // Much more than is in flight, so that its end counts little.
       const int64_t call = std::clamp(4 * depth * request, int64_t{32} << 20, bytes / 2);
-      Measure(directory, bytes, {request, depth, call, false});
+      Measure(directory, bytes, {request, depth, call, false}, record);
     }
   }
   // As a player of pages calls it, and without io_uring.
-  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{4} << 20, false});
-  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{128} << 20, true});
+  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{4} << 20, false}, record);
+  Measure(directory, bytes, {int64_t{1} << 20, 32, int64_t{128} << 20, true}, record);
   std::remove((directory + "/file_bench.fio").c_str());
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/bench_record.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/kernels.h"
 #include "kernels/ops/matmul.h"
@@ -79,7 +80,8 @@ inline double MedianSeconds(int threads, const std::function<void()>& fn) {
 
 class Report {
  public:
-  explicit Report(int threads) : threads_(threads), workspace_(kWorkspaceBytes / 4) {
+  Report(int threads, BenchRecord& record) : threads_(threads), record_(record), workspace_(kWorkspaceBytes / 4) {
+    record_.SetSetting("threads " + std::to_string(threads));
     context_ = {threads, reinterpret_cast<std::byte*>(workspace_.get()), kWorkspaceBytes, nullptr};
     const Array a(1 << 20), b(1 << 20), c(1 << 20);
     const MatmulArgs peak = {.c = c, .a = a, .b = b, .m = 1024, .n = 1024, .k = 1024};
@@ -94,12 +96,14 @@ class Report {
     const double seconds = MedianSeconds(threads_, fn);
     std::printf("%-44s %10.1f %10.1f %10s %11.0f%%\n", name.c_str(), seconds * 1e6, flops / seconds * 1e-9, "",
                 100 * flops / seconds / peak_flops_);
+    record_.Add(name, "share of the product's speed", Better::kMore, flops / seconds / peak_flops_);
   }
 
   void Stream(const std::string& name, double bytes, const std::function<void()>& fn) {
-    const double seconds = MedianSeconds(threads_, fn);
+    const double seconds = MedianSeconds(threads_, fn), share = CopySeconds(bytes) / seconds;
     std::printf("%-44s %10.1f %10s %10.1f %11.0f%%\n", name.c_str(), seconds * 1e6, "", bytes / seconds * 1e-9,
-                100 * CopySeconds(bytes) / seconds);
+                100 * share);
+    record_.Add(name, "share of memcpy's speed", Better::kMore, share);
   }
 
  private:
@@ -116,6 +120,7 @@ class Report {
   }
 
   int threads_;
+  BenchRecord& record_;
   double peak_flops_ = 0;
   Array workspace_;
   KernelContext context_;

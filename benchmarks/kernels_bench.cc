@@ -1,6 +1,6 @@
 // How near each host kernel is to what this machine can do, at the shapes of the quick start.
 //
-//   kernels_bench [threads]
+//   kernels_bench [--json FILE] [threads]
 //
 // Products are compared with a 1024-cubed matrix product, all other ops with a memcpy that moves the same number of
 // bytes in as many threads. Both peaks are measured in the same run. Times are medians: of wall time, with one
@@ -236,12 +236,13 @@ void BenchOptimizer(Report& report) {
 
 int main(int argc, char** argv) {
   using namespace angel_ptm;
+  BenchRecord record("kernels_bench", &argc, argv);
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   if (threads < 1) {
     std::fprintf(stderr, "kernels_bench: threads must be a number >= 1, got \"%s\"\n", argv[1]);
     return 1;
   }
-  Report report(threads);
+  Report report(threads, record);
   BenchProducts(report);
   Routing routing;
   BenchRouting(report, routing);

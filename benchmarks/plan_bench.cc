@@ -1,12 +1,13 @@
 // How long planning takes and how much memory, without a machine: graphs, backend facts, MakePlan and VerifyPlan of
 // training and evaluation, as `angel-ptm plan` and `train` do it before step 0.
 //
-//   plan_bench <directory of configurations> [part of a case's name]
+//   plan_bench [--json FILE] <directory of configurations> [part of a case's name]
 //
 // Per model: no device budget ("unconstrained"), 5 % above the least device budget that works ("constrained"), and
 // 90 % of it ("refused", the sentence with the least and the changes that would fit included). Each is the median of
 // three runs, each run a process of its own: its CPU time (planning is one thread that waits for nothing, so a busy
-// machine does not count) and its peak of resident memory.
+// machine does not count) and its peak of resident memory. What --json gets is that time in multiples of a
+// calibration's (a map of integers filled and emptied) just before.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,7 @@
 #include "absl/strings/str_split.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/run_plan.h"
+#include "benchmarks/bench_record.h"
 
 namespace angel_ptm {
 namespace {
@@ -62,13 +65,30 @@ std::string PlanText(const RunPlan& run) {
                       " steps, ", run.recomputed_blocks, " blocks recomputed");
 }
 
+double CpuSeconds() {
+  timespec used = {};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
+// Of work that is like planning's: small allocations, comparisons, pointers. The same at every commit.
+double CalibrationSeconds() {
+  const double start = CpuSeconds();
+  std::map<uint64_t, int> map;
+  uint64_t state = 1;
+  for (int i = 0; i < 100'000; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    map[state] = i;
+  }
+  while (!map.empty()) map.erase(map.begin());
+  return CpuSeconds() - start;
+}
+
 // Never returns.
 void RunChild(const TrainConfig& config, int ranks, int pipe) {
   alarm(kSecondsMax);
   const auto run = MakeRunPlan(config, {.world_size = ranks, .threads = 16});
-  timespec used = {};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  const double seconds = static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+  const double seconds = CpuSeconds();
   const std::string line =
       absl::StrCat(seconds, "\t", run.ok() ? PlanText(**run) : std::string(run.status().message()), "\n");
   const bool written = write(pipe, line.data(), line.size()) == static_cast<ssize_t>(line.size());
@@ -97,22 +117,28 @@ Outcome RunOnce(TrainConfig config, int ranks, int64_t device_bytes) {
 }
 
 // Prints the median of three runs. Returns the last run.
-Outcome Measure(const std::string& name, const TrainConfig& config, int ranks, int64_t device_bytes) {
-  std::vector<double> seconds;
+Outcome Measure(const std::string& name, const TrainConfig& config, int ranks, int64_t device_bytes,
+                BenchRecord& record) {
+  std::vector<double> seconds, calibrated;
   double peak_mib = 0;
   Outcome outcome;
   for (int i = 0; i < kRuns; ++i) {
+    const double calibration = CalibrationSeconds();
     outcome = RunOnce(config, ranks, device_bytes);
     if (!outcome.ended) {
       std::printf("%-36s > %u s, %8.1f MiB\n", name.c_str(), kSecondsMax, outcome.peak_mib);
       return outcome;
     }
     seconds.push_back(outcome.seconds);
+    calibrated.push_back(outcome.seconds / calibration);
     peak_mib = std::max(peak_mib, outcome.peak_mib);
   }
   std::sort(seconds.begin(), seconds.end());
+  std::sort(calibrated.begin(), calibrated.end());
   std::printf("%-36s %8.3f s  %8.1f MiB  %s\n", name.c_str(), seconds[kRuns / 2], peak_mib, outcome.text.c_str());
   std::fflush(stdout);
+  record.Add(name, "calibrated seconds", Better::kLess, calibrated[kRuns / 2]);
+  record.Add(name, "peak MiB", Better::kLess, peak_mib);
   return outcome;
 }
 
@@ -124,7 +150,7 @@ int64_t LeastIn(const std::string& text) {
   return parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least) ? least : 0;
 }
 
-int Run(const std::string& directory, const std::string& part) {
+int Run(const std::string& directory, const std::string& part, BenchRecord& record) {
   for (const Model& model : Models()) {
     if (model.name.find(part) == std::string::npos) continue;
     const auto config = LoadTrainConfig(absl::StrCat(directory, "/", model.file), model.overrides);
@@ -132,14 +158,14 @@ int Run(const std::string& directory, const std::string& part) {
       std::fprintf(stderr, "%s\n", std::string(config.status().message()).c_str());
       return 1;
     }
-    Measure(model.name + ", unconstrained", *config, model.ranks, 0);
+    Measure(model.name + ", unconstrained", *config, model.ranks, 0, record);
     const int64_t least = LeastIn(RunOnce(*config, model.ranks, 1 << 20).text);
     if (least == 0) {
       std::printf("%-36s no least budget within %u s\n", model.name.c_str(), kSecondsMax);
       continue;
     }
-    Measure(model.name + ", constrained", *config, model.ranks, least + least / 20);
-    Measure(model.name + ", refused", *config, model.ranks, least / 10 * 9);
+    Measure(model.name + ", constrained", *config, model.ranks, least + least / 20, record);
+    Measure(model.name + ", refused", *config, model.ranks, least / 10 * 9, record);
   }
   return 0;
 }
@@ -148,9 +174,10 @@ int Run(const std::string& directory, const std::string& part) {
 }  // namespace angel_ptm
 
 int main(int argc, char** argv) {
+  angel_ptm::BenchRecord record("plan_bench", &argc, argv);
   if (argc < 2) {
-    std::fprintf(stderr, "usage: plan_bench <directory of configurations> [part of a case's name]\n");
+    std::fprintf(stderr, "usage: plan_bench [--json FILE] <directory of configurations> [part of a case's name]\n");
     return 2;
   }
-  return angel_ptm::Run(argv[1], argc > 2 ? argv[2] : "");
+  return angel_ptm::Run(argv[1], argc > 2 ? argv[2] : "", record);
 }

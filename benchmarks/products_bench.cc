@@ -1,6 +1,6 @@
 // How near matrix products and attention come to the processor's multiply-add instructions, in fp32 and in bf16.
 //
-//   products_bench [threads [level]]
+//   products_bench [--json FILE] [threads [level]]
 //
 // Every line has, for both types, GFLOP/s and the share of the peak (matrix_peak.h): for fp32 that of the level's FMA,
 // for bf16 that of the faster of its instructions. Kernel and peak are timed in turns, so that both meet the same state
@@ -47,7 +47,9 @@ struct Rate {
 
 class Bench {
  public:
-  Bench(int threads, const CpuIsa& isa) : threads_(threads), kernels_(isa.kernels()), workspace_(kWorkspaceBytes / 4) {
+  Bench(int threads, const CpuIsa& isa, BenchRecord& record)
+      : threads_(threads), kernels_(isa.kernels()), record_(record), workspace_(kWorkspaceBytes / 4) {
+    record_.SetSetting("level " + std::string(isa.name) + ", threads " + std::to_string(threads));
     for (const MatrixInstruction& i : MatrixInstructions(isa.name)) {
       const double rate = PeakSteps * i.flops * threads / Peak(i);
       std::printf("%s: %.1f GFLOP/s\n", i.name, rate * 1e-9);
@@ -86,6 +88,8 @@ class Bench {
     std::printf("%-48s %10.1f %7.0f%% %10.1f %7.0f%% %10.2f\n", name.c_str(), rate[0].flops * 1e-9, 100 * rate[0].share,
                 rate[1].flops * 1e-9, 100 * rate[1].share, rate[1].flops / rate[0].flops);
     std::fflush(stdout);
+    record_.Add(name, "fp32, share of the peak", Better::kMore, rate[0].share);
+    record_.Add(name, "bf16, share of the peak", Better::kMore, rate[1].share);
   }
 
  private:
@@ -104,6 +108,7 @@ class Bench {
 
   int threads_;
   const KernelTable& kernels_;
+  BenchRecord& record_;
   Array workspace_;
   MatrixInstruction fp32_ = {}, bf16_ = {};
   double bf16_rate_ = 0;
@@ -280,6 +285,7 @@ void BenchAll(Bench& bench) {
 
 int main(int argc, char** argv) {
   using namespace angel_ptm;
+  BenchRecord record("products_bench", &argc, argv);
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   const std::vector<const CpuIsa*> isas = RunnableCpuIsas();
   const auto isa =
@@ -290,7 +296,7 @@ int main(int argc, char** argv) {
                  " ", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
     return 1;
   }
-  Bench bench(threads, **isa);
+  Bench bench(threads, **isa, record);
   BenchAll(bench);
   return 0;
 }

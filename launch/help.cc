@@ -31,10 +31,17 @@ constexpr CommandText kCommandTexts[] = {
      "\nWrites data.directory; training reads nothing else.\n\n"
      "Example:\n"
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
-    {"plan", "FILE [--set ...] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] [--listing] [--json]",
-     "      What a run will need per rank and tier, and what it will move and send. Starts nothing.",
+    {"plan",
+     "FILE [--set ...] [--cluster FILE [--trace FILE]] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
+     "[--listing] [--json]",
+     "      What a run will need per rank and tier, what it will move and send, and how long it will take. Starts "
+     "nothing.",
      "@"
-     "  --ranks N                plan for so many ranks (default: communication.local_ranks)\n"
+     "  --cluster FILE           machines in numbers (launch/clusters, or what angel-ptm doctor wrote): budgets that "
+     "the\n"
+     "                           configuration leaves open are theirs, and the time of a step is predicted\n"
+     "  --trace FILE             writes the predicted step for ui.perfetto.dev, in the form of a run's own trace\n"
+     "  --ranks N                plan for so many ranks (default: communication.local_ranks, or all of the cluster)\n"
      "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: as train chooses on this machine)\n"
@@ -43,6 +50,22 @@ constexpr CommandText kCommandTexts[] = {
      "  --listing                prints every step of the plan, too\n\n"
      "Example:\n"
      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n"},
+    {"doctor",
+     "[--out FILE] [--ranks N] [--threads-per-rank N] [--directory DIR [--allow-buffered]] [--seconds S] [--isa LEVEL]",
+     "      Checks this machine and measures its rates: a cluster file for plan.",
+     "  --out FILE               where to write the cluster file; without it, it is only measured\n"
+     "  --ranks N                ranks, as threads, that compute at once; a plan with the file may have as many "
+     "(default: "
+     "1)\n"
+     "  --threads-per-rank N     of each (default: cores / ranks)\n"
+     "  --directory DIR          measures files there, too, for plans with memory.nvme\n"
+     "  --allow-buffered         where there is no direct I/O there, as memory.nvme.allow_buffered\n"
+     "  --seconds S              of measuring, about (default: 50)\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: as train chooses on this machine)\n"
+     "\nNothing else should use the machine meanwhile.\n\n"
+     "Example:\n"
+     "  angel-ptm doctor --ranks 2 --directory /tmp --out machine.textproto\n"},
     {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--isa LEVEL]",
      "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
      "@"

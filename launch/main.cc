@@ -56,6 +56,7 @@ constexpr Command kCommands[] = {{"init", InitCommand},
                                  {"generate", GenerateCommand},
                                  {"export", ExportCommand},
                                  {"plan", PlanCommand},
+                                 {"doctor", DoctorCommand},
                                  {"report", ReportCommand},
                                  {"inspect", InspectCommand},
                                  {"help", Help},
@@ -82,7 +83,7 @@ int EndAfter(const Command& command) {
 
 int Main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "--help";
-  SetLibraryEnvironment(/*with_teams=*/name == "train" || name == "generate", argv);
+  SetLibraryEnvironment(/*with_teams=*/name == "train" || name == "generate" || name == "doctor", argv);
   PrepareProcess();
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {

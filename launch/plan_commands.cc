@@ -6,13 +6,16 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/cluster.h"
 #include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/train/plan_json.h"
+#include "angel_ptm/train/predict.h"
 #include "angel_ptm/train/run_plan.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
@@ -43,6 +46,18 @@ TrainConfig WithoutMachine(TrainConfig config) {
   return config;
 }
 
+// Beside the processes of ranks in a trace.
+constexpr int kPredictedProcess = 1'000'000;
+
+absl::StatusOr<std::optional<Cluster>> ClusterFrom(const Arguments& arguments) {
+  if (arguments.Has("cluster")) {
+    ASSIGN_OR_RETURN(Cluster cluster, LoadCluster(arguments.Get("cluster", "")));
+    return std::optional<Cluster>(std::move(cluster));
+  }
+  if (!arguments.Has("trace")) return std::nullopt;
+  return absl::InvalidArgumentError("--trace: wanted --cluster with it, as time needs numbers about machines");
+}
+
 std::string Contents(const CheckpointReader& checkpoint) {
   const CheckpointManifest& manifest = checkpoint.manifest();
   int64_t bytes = 0, elements = 0;
@@ -62,30 +77,39 @@ std::string Contents(const CheckpointReader& checkpoint) {
   return text;
 }
 
-}  // namespace
+// What the command line asks to plan, checked.
+struct PlanRequest {
+  TrainConfig config;  // with the cluster's budgets
+  RunFactsForPlan facts;
+  std::optional<Cluster> cluster;
+};
 
-absl::Status PlanCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"isa", "ranks", "threads-per-rank"},
-                                                       .switches = {"graph", "listing", "json"}})));
-  ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
+absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
+  if (config.model().hunyuan_lm().vocab_size() != 0) return config.model().hunyuan_lm().vocab_size();
+  ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
+  return tokenizer->vocabulary_size();
+}
+
+absl::StatusOr<PlanRequest> RequestFrom(const Arguments& arguments) {
+  PlanRequest request;
+  TrainConfig& config = request.config;
+  ASSIGN_OR_RETURN(config, ConfigFrom(arguments));
+  ASSIGN_OR_RETURN(request.cluster, ClusterFrom(arguments));
   ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(arguments.Get("isa", ""), ComputeType(config)));
   RunFacts facts = MachineFacts();
-  const int64_t local_ranks = std::max(1, config.communication().local_ranks());
+  const std::optional<Cluster>& cluster = request.cluster;
+  const int64_t local_ranks = cluster ? std::min(kRanksMax, cluster->nodes() * cluster->devices_per_node())
+                                      : std::max(1, config.communication().local_ranks());
+  const int64_t own_threads = cluster ? cluster->device().threads() : config.numerics().threads_per_rank();
   ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));
-  ASSIGN_OR_RETURN(const int64_t threads_per_rank,
-                   InRange(arguments, "threads-per-rank", config.numerics().threads_per_rank(), kThreadsMax));
+  ASSIGN_OR_RETURN(const int64_t threads_per_rank, InRange(arguments, "threads-per-rank", own_threads, kThreadsMax));
   config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
   facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
   const TrainConfig checked = WithoutMachine(config);
   RETURN_IF_ERROR(Validate(checked, facts));
-  int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
-  if (vocab_size == 0) {
-    ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
-    ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
-    vocab_size = tokenizer->vocabulary_size();
-  }
+  ASSIGN_OR_RETURN(const int64_t vocab_size, VocabularySize(config));
   const int threads = Derive(checked, facts).threads_per_rank;
   if (threads_per_rank == 0 && ranks != local_ranks) {
     std::fprintf(
@@ -94,27 +118,56 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
         "grow with threads, so for another machine say --threads-per-rank\n",
         threads, facts.cores, static_cast<long long>(ranks));
   }
-  const RunFactsForPlan plan_facts{
+  request.facts = {
       .world_size = facts.world_size, .threads = threads, .kernels = &choice.isa->kernels(), .vocab_size = vocab_size};
-  ASSIGN_OR_RETURN(const auto run, MakeRunPlan(config, plan_facts));
-  const absl::StatusOr<int64_t> least = LeastDeviceBytes(config, plan_facts);
+  if (cluster) {
+    ASSIGN_OR_RETURN(config, WithBudgetsOf(*cluster, config, &request.facts));
+  }
+  return request;
+}
+
+absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, const RunPlan& run,
+                       const Prediction* prediction) {
+  const RunFactsForPlan& facts = request.facts;
+  const absl::StatusOr<int64_t> least = LeastDeviceBytes(request.config, facts);
   if (arguments.Has("json")) {
-    std::printf("%s", PlanJson(*run, threads, least.ok() ? std::optional(*least) : std::nullopt).c_str());
+    std::printf("%s",
+                PlanJson(run, facts.threads, least.ok() ? std::optional(*least) : std::nullopt, prediction).c_str());
     return absl::OkStatus();
   }
   std::printf(
       "model: %s parameters; per micro-step %s model FLOPs; %lld blocks recomputed; %d ranks x %d threads, ZeRO stage "
       "%d\n\n",
-      FormatCount(static_cast<double>(run->training.table->ParameterCount())).c_str(),
-      FormatCount(ModelFlops(run->training)).c_str(), static_cast<long long>(run->recomputed_blocks), facts.world_size,
-      threads, config.sharding().zero_stage());
-  if (arguments.Has("graph")) std::printf("%s\n", ToText(run->training).c_str());
-  std::printf("%s\n%sleast memory.device_bytes that works: %s\n", MemoryTable(run->training_plan).c_str(),
-              PlanSummary(run->training, run->training_plan).c_str(),
+      FormatCount(static_cast<double>(run.training.table->ParameterCount())).c_str(),
+      FormatCount(ModelFlops(run.training)).c_str(), static_cast<long long>(run.recomputed_blocks), facts.world_size,
+      facts.threads, request.config.sharding().zero_stage());
+  if (arguments.Has("graph")) std::printf("%s\n", ToText(run.training).c_str());
+  std::printf("%s\n%sleast memory.device_bytes that works: %s\n", MemoryTable(run.training_plan).c_str(),
+              PlanSummary(run.training, run.training_plan).c_str(),
               least.ok() ? absl::StrCat(FormatBytes(*least), " (", *least, ")").c_str()
                          : std::string(least.status().message()).c_str());
-  if (arguments.Has("listing")) std::printf("\n%s", PlanListing(run->training, run->training_plan).c_str());
+  if (prediction != nullptr) {
+    std::printf("\n%s", PredictionText(*prediction, *request.cluster, facts.world_size).c_str());
+  }
+  if (arguments.Has("listing")) std::printf("\n%s", PlanListing(run.training, run.training_plan).c_str());
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status PlanCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "ranks", "threads-per-rank", "trace"},
+                                          .switches = {"graph", "listing", "json"}})));
+  ASSIGN_OR_RETURN(const PlanRequest request, RequestFrom(arguments));
+  ASSIGN_OR_RETURN(const auto run, MakeRunPlan(request.config, request.facts));
+  std::optional<Prediction> prediction;
+  if (request.cluster) prediction = Predict(*run, request.config, *request.cluster, request.facts.world_size);
+  if (arguments.Has("trace")) {
+    RETURN_IF_ERROR(WriteFile(arguments.Get("trace", ""), PredictedTrace(*run, prediction->time, kPredictedProcess)));
+  }
+  return PrintPlan(arguments, request, *run, prediction ? &*prediction : nullptr);
 }
 
 absl::Status InspectCommand(const std::vector<std::string>& words) {

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 
 // What a random number is for; distinct purposes give independent streams under one seed.
-enum class RandomPurpose : uint32_t { kInitialisation = 1, kSampling = 2, kTest = 3 };
+enum class RandomPurpose : uint32_t { kInitialisation = 1, kSampling = 2, kTest = 3, kAugmentation = 4 };
 
 inline std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {

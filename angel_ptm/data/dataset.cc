@@ -1,6 +1,5 @@
 #include "angel_ptm/data/dataset.h"
 
-#include <cstring>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/dataset_folder.h"
+#include "angel_ptm/data/sealed_json.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -19,19 +19,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char kFormat[] = "angel-ptm text dataset";
-// The first line, with the checksum of what follows it in between.
-constexpr char kLineBegin[] = "{\"checksum\": \"", kLineEnd[] = "\",\n";
-
-// What is wrong with the first line's checksum, or "". Version 1 has no such line.
-std::string WrongChecksum(std::string_view text, bool* has_checksum) {
-  *has_checksum = text.starts_with(kLineBegin);
-  if (!*has_checksum) return "";
-  text.remove_prefix(std::strlen(kLineBegin));
-  const size_t end = text.find(kLineEnd);
-  if (end == std::string_view::npos) return "its first line is damaged";
-  const std::string wanted(text.substr(0, end)), got = ChecksumText(Xxh64(text.substr(end + std::strlen(kLineEnd))));
-  return wanted == got ? "" : absl::StrCat("it is damaged: its checksum is ", got, ", its first line says ", wanted);
-}
 
 bool ReadChecksum(const Json& value, uint64_t* result) {
   return value.is_string() && ParseChecksumText(value.get_ref<const std::string&>(), result);
@@ -109,8 +96,7 @@ std::string DatasetManifest::ToJson() const {
   json["validation"] = SplitToJson(validation);
   json["train_labels"] = LabelsToJson(train_labels);
   json["validation_labels"] = LabelsToJson(validation_labels);
-  const std::string body = json.dump(2, ' ', false, Json::error_handler_t::replace).substr(2) + "\n";
-  return absl::StrCat(kLineBegin, ChecksumText(Xxh64(body)), kLineEnd, body);
+  return SealJson(json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& text, const std::string& name) {
@@ -118,7 +104,7 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
     return absl::InvalidArgumentError(absl::StrCat(name, " is not the description of a prepared dataset: ", what));
   };
   bool has_checksum = false;
-  if (const std::string wrong = WrongChecksum(text, &has_checksum); !wrong.empty()) return error(wrong);
+  if (const std::string wrong = WrongSeal(text, &has_checksum); !wrong.empty()) return error(wrong);
   if (NestsTooDeep(text)) return error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return error("it is not a JSON object (truncated?)");

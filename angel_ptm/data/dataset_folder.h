@@ -12,9 +12,10 @@
 
 namespace angel_ptm {
 
-// In the order in which they take their places.
-inline constexpr std::string_view kDatasetFiles[] = {"tokenizer.json", "tokenizer_config.json", "train.tokens",
-                                                     "validation.tokens", "dataset.json"};
+// In the order in which they take their places. A dataset of text has tokens, one of images has images.
+inline constexpr std::string_view kDatasetFiles[] = {"tokenizer.json",    "tokenizer_config.json", "train.tokens",
+                                                     "validation.tokens", "train.images",          "validation.images",
+                                                     "dataset.json"};
 
 // Where a file of the dataset in `folder` lies now; it need not exist.
 absl::StatusOr<std::string> DatasetFilePath(const std::string& folder, std::string_view name);

@@ -11,6 +11,7 @@
 #include "angel_ptm/exec/lane_backend.h"
 #include "angel_ptm/exec/residency.h"
 #include "angel_ptm/model/op_rules.h"
+#include "angel_ptm/plan/plan_text.h"
 #include "kernels/ops/loss_sum.h"
 #include "kernels/ops/square_sum.h"
 
@@ -112,7 +113,6 @@ class LaneExecutor : public Executor {
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(BoundSegment& bound);
-  std::string StepName(const Segment& segment, const Step& step) const;
   void BindUnits();
 
   // Lane threads, from here on.
@@ -164,21 +164,10 @@ absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
   return absl::OkStatus();
 }
 
-std::string LaneExecutor::StepName(const Segment& segment, const Step& step) const {
-  if (step.kind == StepKind::kCompute) {
-    const Op& op = graph_.ops[step.op];
-    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph_.tensors[NamingOutput(op)].name);
-  }
-  if (step.kind == StepKind::kNorm) return "gradient norm";
-  // Activations and micro-batch gradients, which belong to no unit's state.
-  if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
-  return absl::StrCat(Name(step.kind), " ", graph_.units()[step.unit].name, " ", plan_.layout.states[step.state].name);
-}
-
 void LaneExecutor::BindSegment(BoundSegment& bound) {
   const Segment& segment = *bound.of;
   for (const Step& step : segment.steps) {
-    bound.names.push_back(StepName(segment, step));
+    bound.names.push_back(StepName(graph_, segment, step));
     bound.calls.push_back(nullptr);
     if (step.kind != StepKind::kCompute && step.kind != StepKind::kUpdate) continue;
     std::vector<void*> operands;

@@ -49,21 +49,21 @@ void Trace::Add(Lane lane, const TraceSpan& span) {
   spans.push_back(span);
 }
 
-std::string Trace::ToJson(int rank) const {
+std::string Trace::ToJson(int process, const std::string& name) const {
   std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
-  absl::StrAppendFormat(&text, R"({"ph": "M", "name": "process_name", "pid": %d, "args": {"name": "rank %d"}})", rank,
-                        rank);
+  absl::StrAppendFormat(&text, R"({"ph": "M", "name": "process_name", "pid": %d, "args": {"name": %s}})", process,
+                        Quoted(name));
   for (int lane = 0; lane < kLaneCount; ++lane) {
     absl::StrAppendFormat(&text,
                           ",\n"
                           R"({"ph": "M", "name": "thread_name", "pid": %d, "tid": %d, "args": {"name": "%s"}})",
-                          rank, lane, Name(static_cast<Lane>(lane)));
+                          process, lane, Name(static_cast<Lane>(lane)));
     for (const TraceSpan& span : spans_[lane]) {
       absl::StrAppendFormat(
           &text,
           ",\n"
           R"({"ph": "X", "name": %s, "cat": %s, "pid": %d, "tid": %d, "ts": %s, "dur": %s, "args": {"step": %d, "index": %d}})",
-          Quoted(span.name), Quoted(span.segment), rank, lane, Microseconds(span.begin_ns),
+          Quoted(span.name), Quoted(span.segment), process, lane, Microseconds(span.begin_ns),
           Microseconds(std::max<int64_t>(0, span.end_ns - span.begin_ns)), span.step, span.index);
     }
   }

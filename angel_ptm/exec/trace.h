@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
@@ -35,8 +36,9 @@ class Trace {
   const std::vector<TraceSpan>& spans(Lane lane) const { return spans_[static_cast<int>(lane)]; }
 
   // In Chrome's trace event format (JSON), as chrome://tracing and ui.perfetto.dev read it: a process per rank, a
-  // thread per lane.
-  std::string ToJson(int rank) const;
+  // thread per lane. Two traces lie in one picture if their events are in one file and their processes differ.
+  std::string ToJson(int rank) const { return ToJson(rank, absl::StrCat("rank ", rank)); }
+  std::string ToJson(int process, const std::string& name) const;
 
  private:
   const int64_t first_step_, end_step_;

@@ -41,9 +41,10 @@ class Recomputation {
       block_ops_.push_back(i);
     }
     needed_.assign(block_ops_.size(), false);
-    APTM_CHECK(!block_ops_.empty() && g_.ops[block_ops_[0]].kind == OpKind::kAddRmsNorm,
-               "a recomputation block starts with kAddRmsNorm");
+    APTM_CHECK(!block_ops_.empty());
     const Op& head = g_.ops[block_ops_[0]];
+    sums_first_ = head.kind == OpKind::kAddRmsNorm;
+    if (!sums_first_) return;
     checkpoint_ = head.inputs[1] == kNone ? head.inputs[0] : head.outputs[0];
   }
 
@@ -57,7 +58,7 @@ class Recomputation {
     const size_t op = producer_.at(t);
     if (needed_[op]) return;
     needed_[op] = true;
-    if (op == 0) return;  // restarts from the checkpoint
+    if (op == 0 && sums_first_) return;  // restarts from the checkpoint
     for (TensorId input : g_.ops[block_ops_[op]].inputs) Need(input);
   }
 
@@ -69,7 +70,7 @@ class Recomputation {
   Op Clone(const Op& forward, bool head) {
     Op clone = forward;
     clone.phase = Phase::kRecompute;
-    if (head) {
+    if (head && sums_first_) {
       clone.inputs[0] = checkpoint_;
       clone.inputs[1] = kNone;
       clone.outputs[0] = kNone;
@@ -91,6 +92,7 @@ class Recomputation {
   Graph& g_;
   const int block_;
   const size_t first_;
+  bool sums_first_ = false;  // the first op makes the sum that is kept
   TensorId checkpoint_ = kNone;
   std::vector<size_t> block_ops_;
   std::vector<bool> needed_;

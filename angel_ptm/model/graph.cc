@@ -36,6 +36,11 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
     h.Mix(static_cast<uint64_t>(v));
   }
   if (a.column_end != 0) h.Mix(static_cast<uint64_t>(a.column_begin)).Mix(static_cast<uint64_t>(a.column_end));
+  if (a.key_sequence != 0) h.Mix("keys").Mix(static_cast<uint64_t>(a.key_sequence));
+  if (a.layer_norm) h.Mix("layer norm");
+  if (a.keep_columns) h.Mix("keep columns");
+  if (a.interleaved) h.Mix("interleaved");
+  if (a.scale_first) h.Mix("scale first");
 }
 
 }  // namespace

@@ -50,10 +50,15 @@ struct OpAttrs {
   bool fp32_result = false;    // of a product: whatever type its operands have
   bool accumulate = false;     // first gradient output adds to what is there
   bool accumulate_dw = false;  // weight-gradient outputs add to what is there
+  bool keep_columns = false;   // what the op writes some columns of has values in others that stay
   float epsilon = 0;
   double rope_theta = 0, rope_alpha = 0;
   int64_t rows = 0, sequence = 0;  // batch rows B and their length S: T = B * S
+  int64_t key_sequence = 0;        // keys of each row of full attention; 0: causal
   int64_t q_heads = 0, kv_heads = 0, head_dim = 0;
+  bool layer_norm = false;   // of heads: LayerNorm, not RMSNorm
+  bool interleaved = false;  // RoPE turns elements 2i and 2i + 1, not i and i + D/2
+  bool scale_first = false;  // of modulation columns: scale, shift; not shift, scale
   int64_t experts = 0, topk = 0, block_rows = 0;
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;

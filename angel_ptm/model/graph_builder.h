@@ -64,9 +64,9 @@ class GraphBuilder {
 };
 
 // Appends the backward ops of a forward graph that ends in its loss, which thereby gets its gradient outputs, and sets
-// the gradient_tensors of the units to be trained. Blocks whose entry in `recompute` is true keep only the sum their
-// first op (a kAddRmsNorm) produces and rerun their forward ops before their backward ops (Chen et al. 2016); the same
-// kernels on the same operands give the same bits.
+// the gradient_tensors of the units to be trained. Blocks whose entry in `recompute` is true keep only what they read
+// of others, or the sum that their first op produces if that is a kAddRmsNorm, and rerun their forward ops before their
+// backward ops (Chen et al. 2016); the same kernels on the same operands give the same bits.
 void AppendBackward(GraphBuilder& builder, const std::vector<bool>& recompute);
 
 }  // namespace angel_ptm

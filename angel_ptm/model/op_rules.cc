@@ -21,6 +21,7 @@ Access AccessOf(const Op& op, int slot) {
   APTM_CHECK(slot >= 0 && slot < inputs + static_cast<int>(rules.outputs.size()), Name(op.kind), " has no slot ", slot);
   if (slot < inputs) return rules.inputs[slot].access;
   const OutputSlot& output = rules.outputs[slot - inputs];
+  if (output.keeps_columns != nullptr && op.attrs.*output.keeps_columns) return Access::kReadWrite;
   return output.accumulate != nullptr && op.attrs.*output.accumulate ? Access::kReadWrite : output.access;
 }
 

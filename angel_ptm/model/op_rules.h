@@ -33,7 +33,9 @@ struct OutputSlot {
   bool OpAttrs::*accumulate = nullptr;          // the flag with which the op adds to what is there; null: it cannot
   int active_blocks = kNone;                    // input slot that counts the leading row blocks with values; kNone: all
   ColumnRange (*columns)(const OpAttrs&) = {};  // those the op writes; null: all
-  Access access = Access::kWrite;               // without `accumulate`
+  Access access = Access::kWrite;               // without the flags
+  // The flag with which an op that writes `columns` is said to leave the others as they are, which it always does.
+  bool OpAttrs::*keeps_columns = nullptr;
 };
 
 // An op's operands by slot. Outputs are absent while their shapes are being asked for.

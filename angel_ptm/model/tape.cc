@@ -170,34 +170,37 @@ TensorId Tape::Temporary(TensorId of, ColumnRange columns, std::vector<Detour>& 
   return temporary;
 }
 
-TensorId Tape::Output(const OutputSlot& slot, TensorId of, const OpAttrs& attrs, std::vector<Detour>& detours) {
+TensorId Tape::Output(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours) {
   if (!Wanted(of)) return slot.optional ? kNone : New("unused d ", of);
-  if (slot.columns != nullptr) return OutputOfColumns(slot, of, slot.columns(attrs), detours);
+  if (slot.columns != nullptr) return OutputOfColumns(slot, of, attrs, detours);
   const bool adds = slot.accumulate != nullptr && attrs.*slot.accumulate;
   return !Exists(of) || adds ? Gradient(of).tensor : Temporary(of, {}, detours);
 }
 
-TensorId Tape::OutputOfColumns(const OutputSlot& slot, TensorId of, ColumnRange columns, std::vector<Detour>& detours) {
-  const bool keeps_others = slot.access == Access::kReadWrite;
+TensorId Tape::OutputOfColumns(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours) {
+  const ColumnRange columns = slot.columns(attrs);
+  const bool always_keeps = slot.access == Access::kReadWrite;
+  const bool keeps_others = always_keeps || slot.keeps_columns != nullptr;
+  const ColumnRange all = {0, ShapeOf(of).elements() / ShapeOf(of)[0]};
   if (!Exists(of)) {
     const TensorId gradient = Gradient(of).tensor;
-    if (keeps_others) {
+    if (always_keeps) {
       AppendAdd(gradient, kNone, /*accumulate=*/false);
-    } else {
+    } else if (columns != all) {
       holders_[gradient].written = columns;
     }
     return gradient;
   }
   ColumnRange& written = holders_[gradient_of_[of]].written;
-  const int64_t width = ShapeOf(of).elements() / ShapeOf(of)[0];
-  const ColumnRange others = columns.begin == 0 ? ColumnRange{columns.end, width} : ColumnRange{0, columns.begin};
-  const bool fills_up = (columns.begin == 0 || columns.end == width) && written == others && others != ColumnRange{};
-  if (keeps_others && fills_up) {
-    written = {};
+  const bool beside = written != ColumnRange{} && (columns.end == written.begin || columns.begin == written.end);
+  if (keeps_others && beside) {
+    if (slot.keeps_columns != nullptr) attrs.*slot.keeps_columns = true;
+    written = {std::min(columns.begin, written.begin), std::max(columns.end, written.end)};
+    if (written == all) written = {};
     return gradient_of_[of];
   }
   const TensorId temporary = Temporary(of, columns, detours);
-  if (keeps_others) AppendAdd(temporary, kNone, /*accumulate=*/false);
+  if (always_keeps) AppendAdd(temporary, kNone, /*accumulate=*/false);
   return temporary;
 }
 

@@ -7,7 +7,7 @@
 // * Two tensors may share a gradient that is equal for both (the operands of a sum). Whoever is to get a further
 //   contribution while the other still needs the shared one gets a copy of its own first.
 // * A gradient of which an op wrote only some columns gets zeros in the others before anything reads it or adds to it;
-//   an op that writes just these others may do so instead.
+//   an op that writes some of them, beside those that have values, may do so instead.
 // * Nothing is computed that no trainable parameter needs.
 #ifndef ANGEL_PTM_MODEL_TAPE_H_
 #define ANGEL_PTM_MODEL_TAPE_H_
@@ -85,9 +85,9 @@ class Tape {
   void AppendAdd(TensorId to, TensorId from, bool accumulate, ColumnRange columns = {});
 
   OpAttrs WithFlags(OpKind kind, const std::vector<TensorId>& of, OpAttrs attrs) const;
-  // The tensor to put into a gradient op's output slot.
-  TensorId Output(const OutputSlot& slot, TensorId of, const OpAttrs& attrs, std::vector<Detour>& detours);
-  TensorId OutputOfColumns(const OutputSlot& slot, TensorId of, ColumnRange columns, std::vector<Detour>& detours);
+  // The tensor to put into a gradient op's output slot; sets the slot's flag `keeps_columns` in `attrs` if it must.
+  TensorId Output(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours);
+  TensorId OutputOfColumns(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours);
   TensorId Temporary(TensorId of, ColumnRange columns, std::vector<Detour>& detours);
 
   GraphBuilder& builder_;

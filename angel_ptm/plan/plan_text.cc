@@ -120,6 +120,17 @@ std::string StepText(const Graph& graph, const Layout& layout, const Segment& se
 
 }  // namespace
 
+std::string StepName(const Graph& graph, const Segment& segment, const Step& step) {
+  if (step.kind == StepKind::kCompute) {
+    const Op& op = graph.ops[step.op];
+    return absl::StrCat(Name(op.phase), " ", Name(op.kind), " ", graph.tensors[NamingOutput(op)].name);
+  }
+  if (step.kind == StepKind::kNorm) return "gradient norm";
+  // Activations and micro-batch gradients, which belong to no unit's state.
+  if (step.unit == kNone) return absl::StrCat("move ", segment.regions[step.src.region].label);
+  return absl::StrCat(Name(step.kind), " ", graph.units()[step.unit].name, " ", graph.states()[step.state].name);
+}
+
 double PackingLoss(const Plan& plan, TierKind tier) {
   const int64_t arena = plan.arena_bytes[static_cast<int>(tier)];
   if (arena == 0) return 0;

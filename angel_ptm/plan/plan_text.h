@@ -20,6 +20,9 @@ int64_t PlanBytes(const Plan& plan);
 // Host memory for the checksums of what the Plan has in a file, one for each block.
 int64_t ChecksumBytes(const Plan& plan);
 
+// What the step does, for traces and messages: "forward Matmul layers.0.attention.qkv", "all-gather head parameters".
+std::string StepName(const Graph& graph, const Segment& segment, const Step& step);
+
 // Bytes per tier by class at the tier's peak, their sum, the holes and the arena (rounded and exact), and the plan
 // itself. One line per class that occurs.
 std::string MemoryTable(const Plan& plan);

@@ -65,25 +65,41 @@ Json PlanObject(const Plan& plan) {
   return {{"digest", absl::StrFormat("%016x", Hash(plan))}, {"plan_bytes", PlanBytes(plan)}, {"tiers", TiersOf(plan)}};
 }
 
+Json PredictionJson(const Prediction& p) {
+  Json lanes = Json::object();
+  for (int l = 0; l < kLaneCount; ++l) {
+    if (p.time.busy[l] == 0) continue;
+    lanes[Name(static_cast<Lane>(l))] = {
+        {"busy_seconds", p.time.busy[l]}, {"critical_seconds", p.time.critical[l]}, {"bytes", p.time.bytes[l]}};
+  }
+  return {{"step_seconds", p.time.seconds},
+          {"tokens_per_second", p.tokens_per_second},
+          {"mfu", p.mfu},
+          {"file_bytes_per_day_of_node", p.file_bytes_per_day},
+          {"lanes", lanes}};
+}
+
 }  // namespace
 
-std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes) {
+std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes,
+                     const Prediction* prediction) {
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
   for (const auto& [key, segment] : {std::pair("micro_step", kMicroStepSegment), std::pair("update", kUpdateSegment)}) {
     training[key] = SegmentJson(run.training.states(), run.training_plan.segments[segment]);
   }
-  const Json document = {{"parameters", run.training.table->ParameterCount()},
-                         {"model_flops_per_micro_step", ModelFlops(run.training)},
-                         {"ranks", layout.world_size},
-                         {"threads_per_rank", threads},
-                         {"zero_stage", layout.zero_stage},
-                         {"page_bytes", layout.page_bytes},
-                         {"blocks", run.task->recomputable_blocks()},
-                         {"recomputed_blocks", run.recomputed_blocks},
-                         {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
-                         {"training", training},
-                         {"evaluation", PlanObject(run.evaluation_plan)}};
+  Json document = {{"parameters", run.training.table->ParameterCount()},
+                   {"model_flops_per_micro_step", ModelFlops(run.training)},
+                   {"ranks", layout.world_size},
+                   {"threads_per_rank", threads},
+                   {"zero_stage", layout.zero_stage},
+                   {"page_bytes", layout.page_bytes},
+                   {"blocks", run.task->recomputable_blocks()},
+                   {"recomputed_blocks", run.recomputed_blocks},
+                   {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
+                   {"training", training},
+                   {"evaluation", PlanObject(run.evaluation_plan)}};
+  if (prediction != nullptr) document["prediction"] = PredictionJson(*prediction);
   return document.dump(2) + "\n";
 }
 

@@ -144,7 +144,7 @@ bool IsBf16(const AttentionArgs& args) { return args.q.dtype == DType::kBFloat16
 // Keys [key, key + n) of row b and their values.
 KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, int64_t key, int64_t n,
                         const Scratch& scratch) {
-  const int64_t d = args.d, k_row = args.kv_heads * d, token = b * args.s + key;
+  const int64_t d = args.d, k_row = args.kv_heads * d, token = b * KeysPerRow(args) + key;
   const int64_t k_at = token * k_row + kv_head * d, v_at = token * args.v_stride + kv_head * d;
   if (!IsBf16(args)) return {args.k.as<float>() + k_at, args.v.as<float>() + v_at, k_row, args.v_stride, d};
   WidenRows(scratch.k_KD, args.k.as<BFloat16>() + k_at, k_row, n, d);
@@ -161,8 +161,7 @@ bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const Qu
   std::fill(scratch.o_DL, scratch.o_DL + d * kAttentionTile, 0.0f);
   std::fill(scratch.maximum_L, scratch.maximum_L + kAttentionTile, kNoMaximum);
   std::fill(scratch.sum_L, scratch.sum_L + kAttentionTile, 0.0f);
-  for (int64_t key = queries.segment_start[0] / kAttentionTile * kAttentionTile; queries.Sees(key);
-       key += kAttentionTile) {
+  for (int64_t key = queries.FirstKeyTile(); queries.Sees(key); key += kAttentionTile) {
     const KeyTile keys(queries, key, s);
     const KeyValues kv = KeysAndValues(args, b, kv_head, key, keys.n, scratch);
     Score(scratch, queries, keys, kv);
@@ -179,7 +178,7 @@ bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const Qu
 void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t first_query, const Scratch& scratch) {
   const int64_t s = args.s, d = args.d, q_row = args.q_heads * d;
   const int64_t kv_head = head / (args.q_heads / args.kv_heads), q_at = (b * s + first_query) * q_row + head * d;
-  const QueryTile queries(args.segment_start + b * s, s, first_query);
+  const QueryTile queries = QueriesOf(args, b, first_query);
   const bool bf16 = IsBf16(args);
   if (bf16) WidenRows(scratch.rows_LD, args.q.as<BFloat16>() + q_at, q_row, queries.n, d);
   TransposeIntoLanes(scratch.q_DL, bf16 ? scratch.rows_LD : args.q.as<float>() + q_at, bf16 ? d : q_row, queries.n, d,
@@ -216,7 +215,7 @@ int64_t WorkspaceBytes(const AttentionArgs& args, const BackendOptions& options)
 absl::Status CanRun(const AttentionArgs& args) {
   RETURN_IF_ERROR(Fp32OrBf16("attention", {.same = {{"q", args.q}, {"k", args.k}, {"v", args.v}, {"o", args.o}},
                                            .fp32 = {{"lse", args.lse}}}));
-  RETURN_IF_ERROR(BelowInt32("attention", {args.b, args.s}));
+  RETURN_IF_ERROR(BelowInt32("attention", {args.b, args.s, KeysPerRow(args)}));
   return HeadsSupported("attention", args.q_heads, args.kv_heads, args.d);
 }
 

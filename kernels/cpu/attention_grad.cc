@@ -31,16 +31,16 @@ struct Fp32Copies {
 
 // All of one query head in one row: operands at (row, head), with the distance between tokens.
 struct Head {
-  int64_t s, d, q_row, k_row, v_row, dv_row;
-  const int32_t* segment_start;
+  const AttentionGradArgs& of;
+  int64_t in_row, s, keys, d, q_row, k_row, v_row, dv_row;  // keys: of the row
   const float *q, *k, *v, *o, *do_, *lse_S;
   float *dq, *dk, *dv;
   float scale;
 
   // The same with fp32 copies of bf16 operands and fp32 sums of the gradients, as rows of d.
-  Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies) : s(args.s), d(args.d) {
+  Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies)
+      : of(args), in_row(b), s(args.s), keys(KeysPerRow(args)), d(args.d) {
     q_row = k_row = v_row = dv_row = d;
-    segment_start = args.segment_start + b * s;
     q = copies.q_SD;
     k = copies.k_SD;
     v = copies.v_SD;
@@ -52,21 +52,21 @@ struct Head {
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
     scale = args.scale;
   }
-  Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head) : s(args.s), d(args.d) {
+  Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head)
+      : of(args), in_row(b), s(args.s), keys(KeysPerRow(args)), d(args.d) {
     q_row = args.q_heads * d;
     k_row = args.kv_heads * d;
     v_row = args.v_stride;
     dv_row = args.dv_stride;
-    segment_start = args.segment_start + b * s;
-    const int64_t q_at = b * s * q_row + head * d, k_at = b * s * k_row + kv_head * d;
+    const int64_t q_at = b * s * q_row + head * d, k_at = b * keys * k_row + kv_head * d;
     q = args.q.as<float>() + q_at;
     o = args.o.as<float>() + q_at;
     do_ = args.do_.as<float>() + q_at;
     dq = args.dq.as<float>() + q_at;
     k = args.k.as<float>() + k_at;
     dk = args.dk.as<float>() + k_at;
-    v = args.v.as<float>() + b * s * v_row + kv_head * d;
-    dv = args.dv.as<float>() + b * s * dv_row + kv_head * d;
+    v = args.v.as<float>() + b * keys * v_row + kv_head * d;
+    dv = args.dv.as<float>() + b * keys * dv_row + kv_head * d;
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
     scale = args.scale;
   }
@@ -209,9 +209,10 @@ template <bool kRound>
 void QueryHeadGrad(const Head& h, const Scratch& scratch) {
   ZeroRows(h.dq, h.q_row, h.s, h.d);
   Prepare(h, scratch);
-  for (int64_t key = 0; key < h.s; key += kAttentionTile) {
-    for (int64_t query = key; query < h.s; query += kAttentionTile) {
-      const QueryTile queries(h.segment_start, h.s, query);
+  const bool causal = h.of.keys == 0;
+  for (int64_t key = 0; key < h.keys; key += kAttentionTile) {
+    for (int64_t query = causal ? key : 0; query < h.s; query += kAttentionTile) {
+      const QueryTile queries = QueriesOf(h.of, h.in_row, query);
       if (queries.Sees(key)) TileGrad<kRound>(h, queries, KeyTile(queries, key, h.s), scratch);
     }
   }
@@ -222,21 +223,24 @@ void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head,
   for (int64_t i = 0; i < group; ++i) {
     const Head h(args, b, kv_head, kv_head * group + i);
     if (i == 0) {
-      ZeroRows(h.dk, h.k_row, h.s, h.d);
-      ZeroRows(h.dv, h.dv_row, h.s, h.d);
+      ZeroRows(h.dk, h.k_row, h.keys, h.d);
+      ZeroRows(h.dv, h.dv_row, h.keys, h.d);
     }
     QueryHeadGrad<false>(h, scratch);
   }
 }
 
+// Queries or keys of a row, whichever are more.
+int64_t RowsMax(const AttentionGradArgs& args) { return std::max(args.s, KeysPerRow(args)); }
+
 void KeyValueHeadGradBf16(const AttentionGradArgs& args, int64_t b, int64_t kv_head, const Scratch& scratch) {
-  const int64_t group = args.q_heads / args.kv_heads, s = args.s, d = args.d;
-  const int64_t q_row = args.q_heads * d, k_row = args.kv_heads * d, k_at = b * s * k_row + kv_head * d;
-  const Fp32Copies copies(scratch.end(), s, d);
-  WidenRows(copies.k_SD, args.k.as<BFloat16>() + k_at, k_row, s, d);
-  WidenRows(copies.v_SD, args.v.as<BFloat16>() + b * s * args.v_stride + kv_head * d, args.v_stride, s, d);
-  ZeroRows(copies.dk_SD, d, s, d);
-  ZeroRows(copies.dv_SD, d, s, d);
+  const int64_t group = args.q_heads / args.kv_heads, s = args.s, keys = KeysPerRow(args), d = args.d;
+  const int64_t q_row = args.q_heads * d, k_row = args.kv_heads * d, k_at = b * keys * k_row + kv_head * d;
+  const Fp32Copies copies(scratch.end(), RowsMax(args), d);
+  WidenRows(copies.k_SD, args.k.as<BFloat16>() + k_at, k_row, keys, d);
+  WidenRows(copies.v_SD, args.v.as<BFloat16>() + b * keys * args.v_stride + kv_head * d, args.v_stride, keys, d);
+  ZeroRows(copies.dk_SD, d, keys, d);
+  ZeroRows(copies.dv_SD, d, keys, d);
   for (int64_t i = 0; i < group; ++i) {
     const int64_t head = kv_head * group + i, q_at = b * s * q_row + head * d;
     WidenRows(copies.q_SD, args.q.as<BFloat16>() + q_at, q_row, s, d);
@@ -245,8 +249,8 @@ void KeyValueHeadGradBf16(const AttentionGradArgs& args, int64_t b, int64_t kv_h
     QueryHeadGrad<true>(Head(args, b, head, copies), scratch);
     RoundRows(args.dq.as<BFloat16>() + q_at, q_row, copies.dq_SD, s, d);
   }
-  RoundRows(args.dk.as<BFloat16>() + k_at, k_row, copies.dk_SD, s, d);
-  RoundRows(args.dv.as<BFloat16>() + b * s * args.dv_stride + kv_head * d, args.dv_stride, copies.dv_SD, s, d);
+  RoundRows(args.dk.as<BFloat16>() + k_at, k_row, copies.dk_SD, keys, d);
+  RoundRows(args.dv.as<BFloat16>() + b * keys * args.dv_stride + kv_head * d, args.dv_stride, copies.dv_SD, keys, d);
 }
 
 bool IsBf16(const AttentionGradArgs& args) { return args.q.dtype == DType::kBFloat16; }
@@ -255,7 +259,8 @@ bool IsBf16(const AttentionGradArgs& args) { return args.q.dtype == DType::kBFlo
 void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
-    const Scratch scratch(workspace + part * AttentionGradScratch(args.s, args.d, IsBf16(args)), args.s, args.d);
+    const Scratch scratch(workspace + part * AttentionGradScratch(RowsMax(args), args.d, IsBf16(args)), RowsMax(args),
+                          args.d);
     const auto head_grad = IsBf16(args) ? &KeyValueHeadGradBf16 : &KeyValueHeadGrad;
     for (int64_t i = begin; i < end; ++i) head_grad(args, i / args.kv_heads, i % args.kv_heads, scratch);
   });
@@ -263,7 +268,7 @@ void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
 
 int64_t WorkspaceBytes(const AttentionGradArgs& args, const BackendOptions& options) {
   return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) *
-                    AttentionGradScratch(args.s, args.d, IsBf16(args)));
+                    AttentionGradScratch(RowsMax(args), args.d, IsBf16(args)));
 }
 
 absl::Status CanRun(const AttentionGradArgs& args) {
@@ -276,7 +281,7 @@ absl::Status CanRun(const AttentionGradArgs& args) {
                                                          {"dk", args.dk},
                                                          {"dv", args.dv}},
                                                 .fp32 = {{"lse", args.lse}}}));
-  RETURN_IF_ERROR(BelowInt32("attention_grad", {args.b, args.s}));
+  RETURN_IF_ERROR(BelowInt32("attention_grad", {args.b, args.s, KeysPerRow(args)}));
   return HeadsSupported("attention_grad", args.q_heads, args.kv_heads, args.d);
 }
 

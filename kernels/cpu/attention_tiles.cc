@@ -182,9 +182,18 @@ void RoundRows(BFloat16* to, int64_t to_row, const float* from, int64_t rows, in
   }
 }
 
-QueryTile::QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query)
+QueryTile::QueryTile(int64_t s, int64_t first_query)
     : begin(first_query), n(std::min(kAttentionTile, s - first_query)) {
   lanes = (n + kLaneStep - 1) / kLaneStep * kLaneStep;
+}
+
+QueryTile QueryTile::Full(int64_t s, int64_t first_query, int64_t keys) {
+  QueryTile tile(s, first_query);
+  tile.keys = keys;
+  return tile;
+}
+
+QueryTile::QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query) : QueryTile(s, first_query) {
   for (int64_t i = 0; i < kAttentionTile; ++i) segment_start[i] = segment_start_S[begin + std::min(i, n - 1)];
 }
 

@@ -56,21 +56,31 @@ struct Interval {
 
 struct KeyTile;
 
-// Queries [begin, begin + n) of a row with their documents, whose starts never fall within a row.
+// Queries [begin, begin + n) of a row with their documents, whose starts never fall within a row; or, of full
+// attention, with the number of keys that each of them sees.
 struct QueryTile {
   int64_t begin = 0, n = 0;
+  int64_t keys = 0;                                   // 0: causal
   int64_t lanes = 0;                                  // n rounded up to kLaneStep
   alignas(64) int32_t segment_start[kAttentionTile];  // lanes behind n repeat the last query's
 
   QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query);
+  static QueryTile Full(int64_t s, int64_t first_query, int64_t keys);
   // Some query sees a key of the tile that begins at `key`.
-  bool Sees(int64_t key) const { return key <= begin && segment_start[0] < key + kAttentionTile; }
-  // Every query sees all keys of that tile.
-  bool SeesAll(int64_t key) const { return key < begin && segment_start[kAttentionTile - 1] <= key; }
+  bool Sees(int64_t key) const {
+    return keys > 0 ? key < keys : key <= begin && segment_start[0] < key + kAttentionTile;
+  }
+  // Every query sees all keys of that tile, as far as it reaches.
+  bool SeesAll(int64_t key) const { return keys > 0 || (key < begin && segment_start[kAttentionTile - 1] <= key); }
+  // Where the first tile of keys that some query sees begins.
+  int64_t FirstKeyTile() const { return keys > 0 ? 0 : segment_start[0] / kAttentionTile * kAttentionTile; }
   // The lanes, in whole steps, that see some key of the step that begins at row `row` of the tile.
-  Interval LanesSeeing(const KeyTile& keys, int64_t row) const;
+  Interval LanesSeeing(const KeyTile& tile, int64_t row) const;
   // The rows of the tile, in whole steps, for which LanesSeeing holds the step that begins at `lane`.
-  Interval KeysSeen(const KeyTile& keys, int64_t lane) const;
+  Interval KeysSeen(const KeyTile& tile, int64_t lane) const;
+
+ private:
+  QueryTile(int64_t s, int64_t first_query);
 };
 
 // Keys [begin, begin + n) of a row as a query tile sees them. Where some pair is masked, products go in steps of
@@ -82,9 +92,10 @@ struct KeyTile {
   bool masked;
   int64_t step;  // keys per product, a power of two; where masked, lanes per step too
 
+  // `s`: tokens of a row of causal attention.
   KeyTile(const QueryTile& queries, int64_t key, int64_t s)
       : begin(key),
-        n(std::min(kAttentionTile, s - key)),
+        n(std::min(kAttentionTile, (queries.keys > 0 ? queries.keys : s) - key)),
         masked(!queries.SeesAll(key)),
         step(masked ? kLaneStep : kAttentionTile) {}
   int64_t Rows(int64_t row) const { return std::min(step, n - row); }
@@ -96,19 +107,34 @@ struct KeyTile {
   }
 };
 
-inline Interval QueryTile::LanesSeeing(const KeyTile& keys, int64_t row) const {
-  if (!keys.masked) return {0, lanes};
-  const int64_t key = keys.begin + row, step = keys.step;
+inline Interval QueryTile::LanesSeeing(const KeyTile& tile, int64_t row) const {
+  if (!tile.masked) return {0, lanes};
+  const int64_t key = tile.begin + row, step = tile.step;
   Interval seeing = {std::max<int64_t>(0, key - begin) & -step, lanes};
   while (seeing.end > seeing.begin && segment_start[seeing.end - step] >= key + step) seeing.end -= step;
   return seeing;
 }
 
-inline Interval QueryTile::KeysSeen(const KeyTile& keys, int64_t lane) const {
-  if (!keys.masked) return {0, keys.n};
-  const int64_t first = std::max<int64_t>(0, segment_start[lane] - keys.begin) & -keys.step;
-  const int64_t end = std::min(keys.n, begin + lane + keys.step - keys.begin);
+inline Interval QueryTile::KeysSeen(const KeyTile& tile, int64_t lane) const {
+  if (!tile.masked) return {0, tile.n};
+  const int64_t first = std::max<int64_t>(0, segment_start[lane] - tile.begin) & -tile.step;
+  const int64_t end = std::min(tile.n, begin + lane + tile.step - tile.begin);
   return {std::min(first, end), end};
+}
+
+// Of AttentionArgs and AttentionGradArgs.
+template <typename Args>
+int64_t KeysPerRow(const Args& args) {
+  return args.keys > 0 ? args.keys : args.s;
+}
+template <typename Args>
+int64_t KeysSeenInRow(const Args& args, int64_t b) {
+  return args.key_counts == nullptr ? args.keys : args.key_counts[b];
+}
+template <typename Args>
+QueryTile QueriesOf(const Args& args, int64_t b, int64_t first_query) {
+  if (args.keys > 0) return QueryTile::Full(args.s, first_query, KeysSeenInRow(args, b));
+  return QueryTile(args.segment_start + b * args.s, args.s, first_query);
 }
 
 }  // namespace angel_ptm

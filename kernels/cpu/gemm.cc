@@ -3,7 +3,7 @@
 #include <cblas.h>
 #include <omp.h>
 
-#include "kernels/cpu/ordered_gemm.h"
+#include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/parallel.h"
 
 namespace angel_ptm {
@@ -25,20 +25,7 @@ int64_t GridRows(int64_t threads, int64_t m, int64_t n) {
 }  // namespace
 
 void SerialGemm(const Gemm& g) {
-  if (g.trans_b && g.m <= kFewRows) {  // the library copies all of b first
-    return OrderedGemm({.m = g.m,
-                        .n = g.n,
-                        .k = g.k,
-                        .a = g.a,
-                        .a_row_stride = g.trans_a ? 1 : g.lda,
-                        .a_k_stride = g.trans_a ? g.lda : 1,
-                        .b = g.b,
-                        .ldb = g.ldb,
-                        .trans_b = true,
-                        .c = g.c,
-                        .ldc = g.ldc,
-                        .accumulate = g.accumulate});
-  }
+  if (IsFewRows(g)) return MultiplyFewRows(g);
   // Sets a thread-local OpenMP variable only; OpenBLAS then takes its single-thread path.
   omp_set_num_threads(1);
   const auto dim = [](int64_t size) { return static_cast<blasint>(size); };

@@ -234,46 +234,10 @@ void RunBlock(const OrderedGemmArgs& g, const Operands& x, const Block& block, i
   }
 }
 
-// kRows rows of op(a) with b transposed: squares of b are transposed in registers and used at once.
-template <int kRows>
-void RunFewRows(const OrderedGemmArgs& g) {
-  for (int64_t j = 0; j < g.n; j += kLanes) {
-    const int64_t columns = std::min<int64_t>(kLanes, g.n - j);
-    const float* lines[kLanes];
-    for (int i = 0; i < kLanes; ++i) lines[i] = g.b + (j + std::min<int64_t>(i, columns - 1)) * g.ldb;
-    Vector sum[kRows] = {};
-    for (int r = 0; g.accumulate && r < kRows; ++r) {
-      for (int64_t i = 0; i < columns; ++i) sum[r][i] = g.c[r * g.ldc + j + i];
-    }
-    const auto add = [&](const Vector& column_elements, int64_t k) __attribute__((always_inline)) {
-      for (int r = 0; r < kRows; ++r) sum[r] += g.a[r * g.a_row_stride + k * g.a_k_stride] * column_elements;
-    };
-    int64_t k = 0;
-    for (; k + kLanes <= g.k; k += kLanes) {
-      Vector square[kLanes];
-      for (int i = 0; i < kLanes; ++i) square[i] = Load(lines[i] + k);
-      Transpose(square);
-      for (int i = 0; i < kLanes; ++i) add(square[i], k + i);
-    }
-    for (; k < g.k; ++k) {
-      Vector elements;
-      for (int i = 0; i < kLanes; ++i) elements[i] = lines[i][k];
-      add(elements, k);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int64_t i = 0; i < columns; ++i) g.c[r * g.ldc + j + i] = sum[r][i];
-    }
-  }
-}
-
 }  // namespace
 
 void OrderedGemm(const OrderedGemmArgs& g) {
-  static_assert(kFewRows == 4);
-  static constexpr void (*kRunFewRows[])(const OrderedGemmArgs&) = {&RunFewRows<1>, &RunFewRows<2>, &RunFewRows<3>,
-                                                                    &RunFewRows<4>};
   if (g.m == 0) return;
-  if (g.trans_b && g.m <= kFewRows) return kRunFewRows[g.m - 1](g);
   alignas(64) float packed_a[kBlockRows * kPanelDepth + kLanes];
   const Operands x(g);
   const int64_t blocks = (g.m + kBlockRows - 1) / kBlockRows;

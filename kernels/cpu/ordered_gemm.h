@@ -1,7 +1,7 @@
 // Single-thread matrix products whose every element is one chain of multiply-adds over k in rising order, whatever the
 // shape around it. So an element's bits depend on its row of a and its column of b alone: not on m, n, the tile it
 // falls into, or how rows are split over calls. The expert products need that, and they need speed at few rows per
-// matrix; so does decoding, whose products have few rows in all and read the weights once, without packing them.
+// matrix.
 #ifndef ANGEL_PTM_KERNELS_CPU_ORDERED_GEMM_H_
 #define ANGEL_PTM_KERNELS_CPU_ORDERED_GEMM_H_
 
@@ -24,8 +24,6 @@ struct OrderedGemmArgs {
 };
 // Takes up to 0.8 MB of the stack.
 void OrderedGemm(const OrderedGemmArgs& args);
-
-inline constexpr int64_t kFewRows = 4;  // at most as many rows meet a transposed b that is not packed
 
 }  // namespace angel_ptm
 

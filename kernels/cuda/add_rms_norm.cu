@@ -6,20 +6,13 @@
 // about 5 H and 10 H. Limit: memory. A block of 256 threads takes a row; backward a fixed set of rows, whose share of
 // dweight it keeps in shared memory, H fp32, each column its thread's own. The shares are added in order by a second
 // kernel, so the bits depend on T and H alone. Workspace of the gradient: RowBlocks(T) * H fp32.
-#include "kernels/cuda/elements.cuh"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/add_rms_norm.h"
 
 namespace angel_ptm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-// Blocks over which the gradient's rows are dealt: a number of the shape, not of the GPU.
-std::int64_t RowBlocks(std::int64_t t) {
-  constexpr std::int64_t kRowBlocksMax = 264;
-  return t < kRowBlocksMax ? t : kRowBlocksMax;
-}
 
 // fn(i) for the first element of this thread's groups of a row.
 template <int kWidth, typename Fn>
@@ -111,16 +104,6 @@ __global__ void __launch_bounds__(kThreads) AddRmsNormGrad(GradOperands<T> args)
   });
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    AddShares(T* dweight_H, const float* partial_NH, std::int64_t n, std::int64_t h, bool accumulate) {
-  ForGroups<1>(h, [&](std::int64_t i) {
-    float sum = accumulate ? Widened(dweight_H[i]) : 0.0f;
-    for (std::int64_t share = 0; share < n; ++share) sum += partial_NH[share * h + i];
-    StoreRounded(dweight_H + i, sum);
-  });
-}
-
 }  // namespace
 
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context) {
@@ -155,12 +138,7 @@ void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& c
                                       args.h};
     Launch(shape, context, &AddRmsNormGrad<decltype(group)::kWidth, T>, operands);
   });
-  if (!args.dweight) return;
-  WithElements(args.dweight.dtype, [&](auto element) {
-    using T = decltype(element);
-    Launch(Striding(args.h, kThreads), context, &AddShares<T>, args.dweight.as<T>(), partial_NH, blocks, args.h,
-           args.accumulate_dweight);
-  });
+  LaunchAddShares(args.dweight, partial_NH, blocks, args.h, args.h, args.accumulate_dweight, context);
 }
 
 }  // namespace angel_ptm::cuda

@@ -16,21 +16,20 @@
 // finite, which leaves the other sums' bits as they are, and then finds which queries do see such a value.
 #include <cmath>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/attention.h"
 
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kWarps = 8, kThreads = kWarps * kWarpLanes, kWarpQueries = 16, kQueries = kWarps * kWarpQueries;
-constexpr int kKeys = 64, kPad = 8, kChunk = 8, kStages = 2;
+constexpr int kThreads = kTileThreads, kWarpQueries = kWarpRows, kQueries = kTileRows;
+constexpr int kKeys = 64, kStages = 2;
 constexpr float kMasked = -INFINITY;
 constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visible key so far makes exp(-inf), not NaN
-constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
 template <int kD>
-constexpr std::size_t kSharedBytes = (kQueries + kStages * 2 * kKeys) * (kD + kPad) * sizeof(std::uint16_t);
+constexpr std::size_t kSharedBytes = (kQueries + kStages * 2 * kKeys) * (kD + kRowPad) * sizeof(std::uint16_t);
 
 struct Problem {
   BFloat16* o;
@@ -40,6 +39,7 @@ struct Problem {
   std::int64_t b, s, q_heads, kv_heads, v_stride;
   int d;
   float scale;  // times log2 e: exponentials are powers of two
+  bool copies_v;
 };
 
 // Of a warp's 16 queries a lane has two, 8 apart. Lanes behind the row's end do as its last query does.
@@ -59,7 +59,7 @@ APTM_DEVICE Queries MyQueries(const Problem& p) {
   const std::int32_t* const start = p.segment_start + queries.row * p.s;
   queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kQueries;
   queries.block_last = within(queries.block_first + kQueries - 1);
-  queries.first = queries.block_first + static_cast<int>(threadIdx.x) / kWarpLanes * kWarpQueries;
+  queries.first = queries.block_first + WarpRow();
   queries.last = queries.first < s ? within(queries.first + kWarpQueries - 1) : -1;
   queries.first_key = start[within(queries.first)];
   queries.last_start = start[within(queries.first + kWarpQueries - 1)];
@@ -70,47 +70,11 @@ APTM_DEVICE Queries MyQueries(const Problem& p) {
   return queries;
 }
 
-// to[kRows][kD + kPad] = `rows` rows of d elements, zero outside.
-template <int kRows, int kD, bool kCopies>
-APTM_DEVICE void LoadRows(std::uint16_t* to, const BFloat16* from, std::int64_t stride, int rows, int d) {
-  constexpr int kRowChunks = kD / kChunk;
-  for (int i = threadIdx.x; i < kRows * kRowChunks; i += kThreads) {
-    const int r = i / kRowChunks, c = i % kRowChunks * kChunk;
-    std::uint16_t* const at = to + r * (kD + kPad) + c;
-    const bool reads = r < rows && c < d;
-    const BFloat16* const source = reads ? from + r * stride + c : from;
-    if constexpr (kCopies) {
-      ptx::CopyAsync16(ptx::SharedAddress(at), source, reads);
-    } else {
-      for (int j = 0; j < kChunk; ++j) at[j] = reads ? source[j].bits : std::uint16_t{0};
-    }
-  }
-}
-
 template <int kD>
 struct Sums {
   float o[kD / 8][4];
   float maximum[2], sum[2];  // of the lane's columns; maximum of all
 };
-
-// scores[16,64] = q k^T of the warp's queries.
-template <int kD>
-APTM_DEVICE void Score(float (&scores)[kKeys / 8][4], const std::uint16_t* q_tile, const std::uint16_t* k_tile) {
-  constexpr int kPitch = kD + kPad;
-  const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
-  const int row = static_cast<int>(threadIdx.x) / kWarpLanes * kWarpQueries;
-  APTM_UNROLL for (int k = 0; k < kD; k += 16) {
-    std::uint32_t a[4];
-    ptx::LoadMatrix4(a, ptx::SharedAddress(q_tile + (row + low + within) * kPitch + k + high));
-    APTM_UNROLL for (int j = 0; j < kKeys / 16; ++j) {
-      std::uint32_t b[4];
-      ptx::LoadMatrix4(b, ptx::SharedAddress(k_tile + (16 * j + high + within) * kPitch + k + low));
-      const std::uint32_t even[2] = {b[0], b[1]}, odd[2] = {b[2], b[3]};
-      ptx::MultiplyBf16(scores[2 * j], a, even);
-      ptx::MultiplyBf16(scores[2 * j + 1], a, odd);
-    }
-  }
-}
 
 APTM_DEVICE bool Sees(const Queries& queries, int key, int j, int e) {
   const int column = key + 8 * j + static_cast<int>(threadIdx.x) % 4 * 2 + e % 2;
@@ -151,53 +115,22 @@ APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 8][4], co
   }
 }
 
-enum class Values { kAll, kFinite, kNotFinite };
-
-// A pair of values as a pass takes them: zero for those that are not finite, or one for those and zero for the others.
-template <Values kValues>
-APTM_DEVICE std::uint32_t Taken(std::uint32_t pair) {
-  if constexpr (kValues == Values::kAll) return pair;
-  const std::uint32_t low = (pair & 0x7f80u) == 0x7f80u ? 0xffffu : 0u;
-  const std::uint32_t both = low | ((pair & 0x7f800000u) == 0x7f800000u ? 0xffff0000u : 0u);
-  return kValues == Values::kFinite ? pair & ~both : both & 0x3f803f80u;
-}
-
-// o += weights v.
-template <int kD, Values kValues>
-APTM_DEVICE void AddValues(float (&o)[kD / 8][4], const float (&weights)[kKeys / 8][4], const std::uint16_t* v_tile) {
-  const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
-  APTM_UNROLL for (int j = 0; j < kKeys / 16; ++j) {
-    std::uint32_t a[4];
-    APTM_UNROLL for (int i = 0; i < 4; ++i) {
-      const float(&from)[4] = weights[2 * j + i / 2];
-      a[i] = ptx::PackBf16(from[i % 2 * 2], from[i % 2 * 2 + 1]);
-    }
-    APTM_UNROLL for (int n = 0; n < kD / 16; ++n) {
-      std::uint32_t b[4];
-      ptx::LoadMatrix4Transposed(b, ptx::SharedAddress(v_tile + (16 * j + low + within) * (kD + kPad) + 16 * n + high));
-      const std::uint32_t even[2] = {Taken<kValues>(b[0]), Taken<kValues>(b[1])};
-      const std::uint32_t odd[2] = {Taken<kValues>(b[2]), Taken<kValues>(b[3])};
-      ptx::MultiplyBf16(o[2 * n], a, even);
-      ptx::MultiplyBf16(o[2 * n + 1], a, odd);
-    }
-  }
-}
-
 // The sums over all keys; with kNotFinite, how many values that are not finite each element of o meets.
-template <int kD, bool kCopies, Values kValues>
+template <int kD, Values kValues>
 APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Problem& p, const Queries& queries) {
-  constexpr int kTileElements = kKeys * (kD + kPad);
+  constexpr int kTileElements = kKeys * (kD + kRowPad);
   const std::int64_t row = queries.row * p.s, k_stride = p.kv_heads * p.d;
   const int first_key = p.segment_start[row + queries.block_first];
   const int steps = (queries.block_last - first_key) / kKeys + 1;
-  std::uint16_t* const ring = q_tile + kQueries * (kD + kPad);
+  std::uint16_t* const ring = q_tile + kQueries * (kD + kRowPad);
   const auto load = [&](int step) {
     std::uint16_t* const stage = ring + step % kStages * 2 * kTileElements;
     const int key = first_key + step * kKeys, keys = static_cast<int>(p.s) - key;
     if (step < steps) {
       const std::int64_t token = row + key, column = queries.kv_head * p.d;
       LoadRows<kKeys, kD, true>(stage, p.k + token * k_stride + column, k_stride, keys, p.d);
-      LoadRows<kKeys, kD, kCopies>(stage + kTileElements, p.v + token * p.v_stride + column, p.v_stride, keys, p.d);
+      LoadValues<kKeys, kD>(stage + kTileElements, p.v + token * p.v_stride + column, p.v_stride, keys, p.d,
+                            p.copies_v);
     }
     ptx::CopyAsyncCommit();
   };
@@ -216,57 +149,30 @@ APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Proble
         APTM_UNROLL for (int e = 0; e < 4; ++e) weights[j][e] = Sees(queries, key, j, e) ? 1.0f : 0.0f;
       }
     } else {
-      Score<kD>(weights, q_tile, k_tile);
+      MultiplyRows<kD, kKeys, kD / 16>(weights, q_tile, k_tile);
       UpdateSoftmax<kD>(sums, weights, p, queries, key);
     }
-    AddValues<kD, kValues>(sums.o, weights, k_tile + kTileElements);
+    AddRows<kD, kKeys, kValues>(sums.o, weights, k_tile + kTileElements);
   }
-}
-
-// Whether any sum of the block is not finite.
-template <int kD>
-APTM_DEVICE bool AnyNotFinite(const Sums<kD>& sums) {
-  APTM_SHARED(int, warps, 1);
-  bool not_finite = false;
-  APTM_UNROLL for (int n = 0; n < kD / 8; ++n) {
-    APTM_UNROLL for (int e = 0; e < 4; ++e) not_finite |= !(sums.o[n][e] - sums.o[n][e] == 0.0f);
-  }
-  if (threadIdx.x == 0) warps[0] = 0;
-  __syncthreads();  // the last stage was read, too: another pass may fill it
-  const int any = __any_sync(kAllLanes, not_finite);
-  if (any != 0 && threadIdx.x % kWarpLanes == 0) atomicAdd(warps, 1);
-  __syncthreads();
-  return warps[0] != 0;
 }
 
 // o and lse of the warp's queries, through its rows of q_tile, which it alone has read.
 template <int kD>
 APTM_DEVICE void Store(const Sums<kD>& sums, std::uint16_t* q_tile, const Problem& p, const Queries& queries) {
-  constexpr int kPitch = kD + kPad;
   const int lane = threadIdx.x % kWarpLanes, s = static_cast<int>(p.s);
-  std::uint16_t* const rows = q_tile + (queries.first - queries.block_first) * kPitch;
-  __syncwarp();
+  float factor[2];
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
     float sum = sums.sum[i];
     APTM_UNROLL for (int by = 1; by < 4; by *= 2) sum += __shfl_xor_sync(kAllLanes, sum, by);
-    const float factor = 1.0f / sum;
+    factor[i] = 1.0f / sum;
     const int query = queries.first + lane / 4 + 8 * i;
     if (lane % 4 == 0 && query < s) {
       p.lse[(queries.head * p.b + queries.row) * p.s + query] = (sums.maximum[i] + log2f(sum)) * kLn2;
     }
-    APTM_UNROLL for (int n = 0; n < kD / 8; ++n) {
-      *reinterpret_cast<std::uint32_t*>(rows + (lane / 4 + 8 * i) * kPitch + 8 * n + lane % 4 * 2) =
-          ptx::PackBf16(sums.o[n][2 * i] * factor, sums.o[n][2 * i + 1] * factor);
-    }
   }
-  __syncwarp();
-  const int row_chunks = p.d / kChunk;
-  for (int i = lane; i < kWarpQueries * row_chunks; i += kWarpLanes) {
-    const int r = i / row_chunks, c = i % row_chunks * kChunk;
-    if (queries.first + r >= s) break;
-    BFloat16* const to = p.o + ((queries.row * p.s + queries.first + r) * p.q_heads + queries.head) * p.d + c;
-    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(rows + r * kPitch + c);
-  }
+  const std::int64_t token = queries.row * p.s + queries.first, stride = p.q_heads * p.d;
+  StoreRows<kD>(p.o + token * stride + queries.head * p.d, stride, s - queries.first, p.d, true,
+                q_tile + WarpRow() * (kD + kRowPad), sums.o, factor);
 }
 
 // NaN for what meets values that are not finite.
@@ -283,7 +189,7 @@ APTM_DEVICE void StoreNan(const Sums<kD>& met, const Problem& p, const Queries& 
   }
 }
 
-template <int kD, bool kCopies>
+template <int kD>
 __global__ void __launch_bounds__(kThreads) Attention(Problem p) {
   APTM_DYNAMIC_SHARED(shared);
   std::uint16_t* const q_tile = reinterpret_cast<std::uint16_t*>(shared);
@@ -292,13 +198,13 @@ __global__ void __launch_bounds__(kThreads) Attention(Problem p) {
   LoadRows<kQueries, kD, true>(q_tile, p.q + (queries.row * p.s + queries.block_first) * q_stride + queries.head * p.d,
                                q_stride, static_cast<int>(p.s) - queries.block_first, p.d);
   Sums<kD> sums;
-  SumOverKeys<kD, kCopies, Values::kAll>(sums, q_tile, p, queries);
-  const bool again = AnyNotFinite(sums);
-  if (again) SumOverKeys<kD, kCopies, Values::kFinite>(sums, q_tile, p, queries);
+  SumOverKeys<kD, Values::kAll>(sums, q_tile, p, queries);
+  const bool again = AnyOfBlock(HasNotFinite<kD>(sums.o));
+  if (again) SumOverKeys<kD, Values::kFinite>(sums, q_tile, p, queries);
   Store(sums, q_tile, p, queries);
   if (!again) return;
   __syncthreads();
-  SumOverKeys<kD, kCopies, Values::kNotFinite>(sums, q_tile, p, queries);
+  SumOverKeys<kD, Values::kNotFinite>(sums, q_tile, p, queries);
   StoreNan(sums, p, queries);
 }
 
@@ -308,8 +214,7 @@ void LaunchPadded(const Problem& p, const LaunchContext& context) {
                                       .y = static_cast<unsigned>((p.s + kQueries - 1) / kQueries)},
                              .block = {.x = kThreads},
                              .shared_bytes = kSharedBytes<kD>};
-  const bool copies = p.v_stride % kChunk == 0 && reinterpret_cast<std::uintptr_t>(p.v) % 16 == 0;
-  Launch(shape, context, copies ? &Attention<kD, true> : &Attention<kD, false>, p);
+  Launch(shape, context, &Attention<kD>, p);
 }
 
 }  // namespace
@@ -327,10 +232,9 @@ void LaunchAttention(const AttentionArgs& args, const LaunchContext& context) {
                      .kv_heads = args.kv_heads,
                      .v_stride = args.v_stride,
                      .d = static_cast<int>(args.d),
-                     .scale = args.scale * kLog2E};
-  if (args.d <= 64) return LaunchPadded<64>(p, context);
-  if (args.d <= 96) return LaunchPadded<96>(p, context);
-  LaunchPadded<128>(p, context);
+                     .scale = args.scale * kLog2E,
+                     .copies_v = RowsAreAligned(args.v.data, args.v_stride)};
+  WithHeadDim(args.d, [&](auto dim) { LaunchPadded<decltype(dim)::kPadded>(p, context); });
 }
 
 }  // namespace angel_ptm::cuda

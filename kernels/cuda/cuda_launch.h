@@ -26,6 +26,14 @@ void LaunchCast(const CastArgs& args, const LaunchContext& context);
 void LaunchAdd(const AddArgs& args, const LaunchContext& context);
 void LaunchSwiglu(const SwigluArgs& args, const LaunchContext& context);
 void LaunchSwigluGrad(const SwigluGradArgs& args, const LaunchContext& context);
+void LaunchGelu(const GeluArgs& args, const LaunchContext& context);
+void LaunchGeluGrad(const GeluGradArgs& args, const LaunchContext& context);
+// d up to 256.
+void LaunchRopeTable(const RopeTableArgs& args, const LaunchContext& context);
+void LaunchQkRopeNorm(const QkRopeNormArgs& args, const LaunchContext& context);
+void LaunchQkRopeNormGrad(const QkRopeNormGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const QkRopeNormGradArgs& args);
+void LaunchCachedAttention(const CachedAttentionArgs& args, const LaunchContext& context);
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context);
 void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AddRmsNormGradArgs& args);
@@ -37,10 +45,23 @@ std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 // bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+// bf16 x and weight, dx and dweight in bf16 or fp32. All are aligned to 16 bytes.
+void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args);
+// bf16 operands, c and dw in bf16 or fp32. All are aligned to 16 bytes.
+void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
+void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
 // bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
+// Likewise, dq, dk, do and o aligned as q; dv as v.
+void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const AttentionGradArgs& args);
 // bf16 operands.
 void LaunchRouter(const RouterArgs& args, const LaunchContext& context);
+void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const RouterGradArgs& args);
 // The numbers of the host backend.
 void LaunchExpertLayout(const ExpertLayoutArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const ExpertLayoutArgs& args);

@@ -13,6 +13,9 @@
 #define APTM_DEVICE __device__ __forceinline__
 // Before a loop whose arrays must stay in registers.
 #define APTM_UNROLL _Pragma("unroll")
+// Before a loop that is unrolled so many times.
+#define APTM_PRAGMA(text) _Pragma(#text)
+#define APTM_UNROLL_BY(times) APTM_PRAGMA(unroll times)
 #define APTM_SHARED(type, name, count) __shared__ type name[count]
 #define APTM_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 
@@ -24,6 +27,7 @@
 
 #define APTM_DEVICE inline __attribute__((always_inline))
 #define APTM_UNROLL
+#define APTM_UNROLL_BY(times)
 #define APTM_SHARED(type, name, count)   \
   type* const name = static_cast<type*>( \
       ::angel_ptm::emulated::SharedArray(__FILE__, __LINE__, sizeof(type) * (count), alignof(type)))
@@ -54,6 +58,9 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
+// Of pi times x.
+__forceinline__ double cospi(double x) { return std::cos(3.14159265358979323846 * x); }
+__forceinline__ double sinpi(double x) { return std::sin(3.14159265358979323846 * x); }
 __forceinline__ void __syncthreads() { ::angel_ptm::emulated::SyncThreads(); }
 __forceinline__ void __syncwarp(unsigned mask = ~0u) { ::angel_ptm::emulated::SyncWarp(mask); }
 

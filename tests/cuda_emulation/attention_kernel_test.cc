@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/ops/attention.h"
+#include "kernels/ops/cached_attention.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/attention.h"
 
@@ -39,6 +40,7 @@ struct Attention {
         q(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
         k(RandomElements<BFloat16>(z.b * z.s * z.kv_heads * z.d, random)),
         v(RandomElements<BFloat16>(z.b * z.s * z.v_row(), random)),
+        do_(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
         o(q.size()),
         lse(static_cast<std::size_t>(z.b * z.s * z.q_heads)) {}
 
@@ -54,10 +56,37 @@ struct Attention {
     o = RunClean([&] { cuda::LaunchAttention(args, {}); }, device_o, [] {}, seeds);
     lse = device_lse.Get();
   }
-  std::vector<BFloat16> Values() const {
+  // After Run.
+  void RunGrad(int seeds) {
+    DeviceArray<std::int32_t> device_start(segment_start);
+    DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(o), device_do(do_);
+    DeviceArray<BFloat16> device_dq(static_cast<std::int64_t>(q.size())),
+        device_dk(static_cast<std::int64_t>(k.size()));
+    DeviceArray<BFloat16> device_dv(v);
+    DeviceArray<float> device_lse(lse);
+    AttentionGradArgs args = {.dq = Out(device_dq), .dk = Out(device_dk), .dv = Out(device_dv), .do_ = In(device_do)};
+    args.o = In(device_o), args.lse = In(device_lse), args.q = In(device_q), args.k = In(device_k);
+    args.v = In(device_v), args.v_stride = args.dv_stride = shape.v_row();
+    args.segment_start = device_start.data(), args.b = shape.b, args.s = shape.s;
+    args.q_heads = shape.q_heads, args.kv_heads = shape.kv_heads, args.d = shape.d;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(shape.d));
+    DeviceArray<float> workspace(cuda::WorkspaceBytes(args) / 4);
+    const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
+    RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, device_dq, [] {}, seeds);
+    for (DeviceArray<BFloat16>* result : {&device_dk, &device_dv}) {
+      if (seeds > 0) RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, *result, [] {}, seeds);
+    }
+    dq = device_dq.Get(), dk = device_dk.Get(), dv = device_dv.Get();
+  }
+  // The columns of values, and whether those beside them are v's.
+  std::vector<BFloat16> Values(const std::vector<BFloat16>& of) const {
     std::vector<BFloat16> values;
-    for (std::size_t i = 0; i < v.size(); ++i) {
-      if (static_cast<std::int64_t>(i) % shape.v_row() < shape.kv_heads * shape.d) values.push_back(v[i]);
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      if (static_cast<std::int64_t>(i) % shape.v_row() < shape.kv_heads * shape.d) {
+        values.push_back(of[i]);
+      } else {
+        EXPECT_EQ(of[i].bits, v[i].bits) << i;
+      }
     }
     return values;
   }
@@ -65,7 +94,7 @@ struct Attention {
   Shape shape;
   std::mt19937 random;
   std::vector<std::int32_t> segment_start;
-  std::vector<BFloat16> q, k, v, o;
+  std::vector<BFloat16> q, k, v, do_, o, dq, dk, dv;
   std::vector<float> lse;
 };
 
@@ -77,10 +106,31 @@ void TestAttention(const Shape& z, int seeds = 1) {
   got.Run(seeds);
   std::vector<double> o(got.o.size()), lse(got.lse.size());
   reference::Attention(o.data(), lse.data(), ToDoubles(got.q).data(), ToDoubles(got.k).data(),
-                       ToDoubles(got.Values()).data(), got.segment_start.data(),
+                       ToDoubles(got.Values(got.v)).data(), got.segment_start.data(),
                        {z.b, z.s, z.q_heads, z.kv_heads, z.d, 1.0 / std::sqrt(static_cast<double>(z.d))});
   EXPECT_LT(ScaledError(ToDoubles(got.o).data(), o.data(), static_cast<std::int64_t>(o.size())), 0.006);
   EXPECT_LT(ErrorOf(got.lse, lse), 2e-6);
+}
+
+double Error(const std::vector<BFloat16>& got, const std::vector<double>& want) {
+  return ScaledError(ToDoubles(got).data(), want.data(), static_cast<std::int64_t>(want.size()));
+}
+
+// Limits as for the host backend: results are rounded to bf16, as are probabilities and gradients of scores.
+void TestAttentionGrad(const Shape& z, int seeds = 0) {
+  SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
+                                  << z.d);
+  Attention got(z);
+  got.Run(0);
+  got.RunGrad(seeds);
+  std::vector<double> dq(got.dq.size()), dk(got.dk.size()), dv(dk.size());
+  reference::AttentionGrad(dq.data(), dk.data(), dv.data(), ToDoubles(got.do_).data(), ToDoubles(got.q).data(),
+                           ToDoubles(got.k).data(), ToDoubles(got.Values(got.v)).data(), got.segment_start.data(),
+                           {z.b, z.s, z.q_heads, z.kv_heads, z.d, 1.0 / std::sqrt(static_cast<double>(z.d))});
+  EXPECT_LT(Error(got.Values(got.dv), dv), 0.008);
+  if (z.s == 1) return;  // one visible key has probability 1 whatever the score
+  EXPECT_LT(Error(got.dq, dq), 0.015);
+  EXPECT_LT(Error(got.dk, dk), 0.015);
 }
 
 TEST(CudaAttentionTest, AgreesWithTheReference) {
@@ -91,10 +141,22 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
   TestAttention({1, 131, 3, 1, 128, 90});
 }
 
+TEST(CudaAttentionGradTest, AgreesWithTheReference) {
+  TestAttentionGrad({1, 1, 1, 1, 8});
+  TestAttentionGrad({2, 77, 4, 2, 16}, 1);
+  TestAttentionGrad({1, 201, 3, 1, 64, 0, /*beside=*/8});
+  TestAttentionGrad({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttentionGrad({1, 270, 2, 1, 128, 140});
+}
+
+bool SameRows(const std::vector<BFloat16>& a, const std::vector<BFloat16>& b, std::int64_t tokens, std::int64_t begin,
+              std::int64_t end) {
+  const std::int64_t row = static_cast<std::int64_t>(a.size()) / tokens;
+  return SameBits(std::vector<BFloat16>(a.begin() + begin * row, a.begin() + end * row),
+                  std::vector<BFloat16>(b.begin() + begin * row, b.begin() + end * row));
+}
 bool SameRows(const Attention& a, const Attention& b, std::int64_t begin, std::int64_t end) {
-  const std::int64_t row = a.shape.q_heads * a.shape.d;
-  return SameBits(std::vector<BFloat16>(a.o.begin() + begin * row, a.o.begin() + end * row),
-                  std::vector<BFloat16>(b.o.begin() + begin * row, b.o.begin() + end * row));
+  return SameRows(a.o, b.o, a.shape.s, begin, end);
 }
 
 // What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
@@ -125,6 +187,101 @@ TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
       }
     }
   }
+}
+
+// The same for gradients, of one operand in the first of two documents: a query's gradient is that of earlier tokens'
+// doing, a key's that of later ones'.
+TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
+  const Shape z = {1, 100, 2, 1, 16, 0, /*beside=*/0};
+  const std::int64_t token = 37, end = 70;
+  const auto with_two_documents = [&] {
+    Attention attention(z);
+    for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
+    return attention;
+  };
+  Attention want = with_two_documents();
+  want.Run(0);
+  want.RunGrad(0);
+  for (const float value : {5.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (std::vector<BFloat16> Attention::*operand : {&Attention::q, &Attention::k, &Attention::v, &Attention::do_}) {
+      Attention got = with_two_documents();
+      const std::int64_t row = static_cast<std::int64_t>((got.*operand).size()) / z.s;
+      for (std::int64_t i = 0; i < z.d; ++i) {
+        (got.*operand)[static_cast<std::size_t>(token * row + i)] = ToBFloat16(value);
+      }
+      got.Run(0);
+      got.RunGrad(0);
+      const bool is_query = operand == &Attention::q || operand == &Attention::do_;
+      EXPECT_TRUE(SameRows(got.dq, want.dq, z.s, 0, token)) << value;
+      for (std::vector<BFloat16> Attention::*grad : {&Attention::dq, &Attention::dk, &Attention::dv}) {
+        EXPECT_TRUE(SameRows(got.*grad, want.*grad, z.s, end, z.s)) << value;
+        if (is_query && grad != &Attention::dq) {
+          EXPECT_TRUE(SameRows(got.*grad, want.*grad, z.s, token + 1, end));
+        }
+      }
+      EXPECT_FALSE(SameRows(got.dk, want.dk, z.s, token, token + 1)) << value;
+      if (value == 5.0f) continue;
+      const std::vector<BFloat16>& seen = is_query ? got.dv : got.dq;
+      const std::int64_t seen_row = static_cast<std::int64_t>(seen.size()) / z.s;
+      for (std::int64_t i = is_query ? 0 : token; i <= (is_query ? token : end - 1); ++i) {
+        EXPECT_FALSE(std::isfinite(ToFloat(seen[static_cast<std::size_t>(i * seen_row)]))) << value << " " << i;
+      }
+    }
+  }
+}
+
+// Decoding at some positions gives what attention over the whole row gives, and leaves the other rows of the caches.
+template <typename T>
+void TestCachedAttention(const Shape& z, double error) {
+  SCOPED_TRACE(testing::Message() << z.s << " keys, heads " << z.q_heads << "/" << z.kv_heads << " d " << z.d);
+  const std::int64_t q_row = z.q_heads * z.d, k_row = z.kv_heads * z.d, s_max = z.s + 2;
+  std::mt19937 random(22);
+  const auto q = RandomElements<T>(z.b * z.s * q_row, random);
+  const auto k = RandomElements<T>(z.b * z.s * k_row, random), v = RandomElements<T>(z.b * z.s * k_row, random);
+  std::vector<double> want(q.size());
+  reference::Attention(want.data(), nullptr, ToDoubles(q).data(), ToDoubles(k).data(), ToDoubles(v).data(),
+                       std::vector<std::int32_t>(static_cast<std::size_t>(z.b * z.s)).data(),
+                       {z.b, z.s, z.q_heads, z.kv_heads, z.d, 0.25});
+  // rows[b] of `of` at a position, with what is beside them.
+  const auto at = [&](const std::vector<T>& of, std::int64_t position, std::int64_t width, std::int64_t beside) {
+    std::vector<T> rows;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      const auto from = of.begin() + (b * z.s + position) * width;
+      rows.insert(rows.end(), from, from + width);
+      rows.resize(rows.size() + static_cast<std::size_t>(beside), Element<T>(9.0f));
+    }
+    return rows;
+  };
+  for (const std::int64_t position : {std::int64_t{0}, z.s / 2, z.s - 1}) {
+    std::vector<T> k_cache(static_cast<std::size_t>(z.b * s_max * k_row), Element<T>(3.0f)), v_cache = k_cache;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      std::copy_n(k.begin() + b * z.s * k_row, position * k_row, k_cache.begin() + b * s_max * k_row);
+      std::copy_n(v.begin() + b * z.s * k_row, position * k_row, v_cache.begin() + b * s_max * k_row);
+    }
+    DeviceArray<T> device_q(at(q, position, q_row, 0)), device_k(at(k, position, k_row, 0));
+    DeviceArray<T> device_v(at(v, position, k_row, 5)), o(z.b * q_row), device_k_cache(k_cache),
+        device_v_cache(v_cache);
+    DeviceArray<std::int32_t> device_position(std::vector<std::int32_t>{static_cast<std::int32_t>(position)});
+    CachedAttentionArgs args = {.o = Out(o), .k_cache = Out(device_k_cache), .v_cache = Out(device_v_cache)};
+    args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = k_row + 5;
+    args.position = device_position.data(), args.b = z.b, args.s_max = s_max, args.q_heads = z.q_heads;
+    args.kv_heads = z.kv_heads, args.d = z.d, args.scale = 0.25f;
+    const std::vector<T> got = RunClean([&] { cuda::LaunchCachedAttention(args, {}); }, o, [] {}, 1);
+    std::vector<double> rows;
+    for (std::int64_t b = 0; b < z.b; ++b) {
+      const auto from = want.begin() + (b * z.s + position) * q_row;
+      rows.insert(rows.end(), from, from + q_row);
+      std::copy_n(k.begin() + (b * z.s + position) * k_row, k_row, k_cache.begin() + (b * s_max + position) * k_row);
+      std::copy_n(v.begin() + (b * z.s + position) * k_row, k_row, v_cache.begin() + (b * s_max + position) * k_row);
+    }
+    EXPECT_LT(ErrorOf(got, rows), error) << position;
+    EXPECT_TRUE(SameBits(device_k_cache.Get(), k_cache) && SameBits(device_v_cache.Get(), v_cache)) << position;
+  }
+}
+
+TEST(CudaCachedAttentionTest, AgreesWithTheReference) {
+  TestCachedAttention<BFloat16>({2, 21, 4, 2, 24}, 2e-6);
+  TestCachedAttention<float>({1, 9, 3, 1, 130}, 2e-6);
 }
 
 }  // namespace

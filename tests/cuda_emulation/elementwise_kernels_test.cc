@@ -5,8 +5,10 @@
 #include "kernels/ops/add.h"
 #include "kernels/ops/cast.h"
 #include "kernels/ops/ema.h"
+#include "kernels/ops/gelu.h"
 #include "kernels/ops/swiglu.h"
 #include "tests/cuda_emulation/kernel_runs.h"
+#include "tests/reference/gelu.h"
 #include "tests/reference/swiglu.h"
 
 namespace angel_ptm::emulated {
@@ -164,6 +166,36 @@ TEST(CudaEmaTest, HasTheHostsBits) {
                       .n = n,
                       .scalars = scalars.data()});
     EXPECT_TRUE(SameBits(got, want)) << n;
+  }
+}
+
+template <typename T>
+void TestGelu(std::int64_t n) {
+  std::mt19937 random(20);
+  std::vector<T> x = RandomElements<T>(n, random, 4.0f);
+  const std::vector<T> dy = RandomElements<T>(n, random);
+  const float special[] = {0.0f, 3e38f, -3e38f, 16.5f, -16.5f, 10.5f, -10.5f};
+  for (std::size_t i = 0; i < std::min(x.size(), std::size(special)); ++i) x[i] = Element<T>(special[i]);
+  DeviceArray<T> device_x(x), device_dy(dy), y(n), dx(n);
+  std::vector<double> want_y(x.size()), want_dx(x.size());
+  reference::Gelu(want_y.data(), ToDoubles(x).data(), n);
+  reference::GeluGrad(want_dx.data(), ToDoubles(dy).data(), ToDoubles(x).data(), n);
+  std::vector<T> got = RunClean([&] { cuda::LaunchGelu({.y = Out(y), .x = In(device_x), .n = n}, {}); }, y);
+  // Beside 3e38 no error of the others would show.
+  for (const std::size_t huge : {1u, 2u}) {
+    if (huge >= got.size()) continue;
+    EXPECT_EQ(ToFloat(got[huge]), huge == 1 ? ToFloat(x[huge]) : 0.0f);
+    got[huge] = T{}, want_y[huge] = 0;
+  }
+  EXPECT_LT(ErrorOf(got, want_y), 1e-6) << n;
+  const GeluGradArgs args = {.dx = Out(dx), .dy = In(device_dy), .x = In(device_x), .n = n};
+  EXPECT_LT(ErrorOf(RunClean([&] { cuda::LaunchGeluGrad(args, {}); }, dx), want_dx), 1e-6) << n;
+}
+
+TEST(CudaGeluTest, AgreesWithTheReference) {
+  for (const std::int64_t n : {1, 8, 1003}) {
+    TestGelu<float>(n);
+    TestGelu<BFloat16>(n);
   }
 }
 

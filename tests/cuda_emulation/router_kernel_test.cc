@@ -92,6 +92,55 @@ TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
   EXPECT_EQ(std::accumulate(got.counts.begin(), got.counts.end(), 0), s.t * s.k);
 }
 
+// dgate in fp32 or bf16, either gradient alone, added or not.
+template <typename T>
+void TestRouterGrad(const Shape& s, bool with_dx, bool accumulate, int seeds) {
+  SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
+  constexpr float kCoefficient = 0.3f, kTargetCount = 17;
+  std::mt19937 random(21);
+  const auto x = RandomElements<BFloat16>(s.t * s.h, random), gate = RandomElements<BFloat16>(s.e * s.h, random, 0.3f);
+  const auto dweights = RandomElements<float>(s.t * s.k, random);
+  const auto before_dx = RandomElements<BFloat16>(s.t * s.h, random);
+  const auto before_dgate = RandomElements<T>(s.e * s.h, random);
+  const Routed routed = Route(s, x, gate, 0);
+  std::vector<double> want_dx(x.size()), want_dgate(gate.size());
+  reference::RouterGrad(want_dx.data(), want_dgate.data(), ToDoubles(dweights).data(), ToDoubles(routed.weights).data(),
+                        ToDoubles(routed.probs).data(), routed.experts.data(), routed.counts.data(),
+                        ToDoubles(x).data(), ToDoubles(gate).data(), s.t, s.h, s.e, s.k,
+                        static_cast<double>(kCoefficient) * static_cast<double>(kTargetCount));
+  DeviceArray<BFloat16> device_x(x), device_gate(gate), dx(before_dx);
+  DeviceArray<T> dgate(before_dgate);
+  DeviceArray<float> device_dweights(dweights), weights(routed.weights), probs(routed.probs);
+  DeviceArray<float> target_count(std::vector<float>{kTargetCount});
+  DeviceArray<std::int32_t> experts(routed.experts), counts(routed.counts);
+  RouterGradArgs args = {.dgate = Out(dgate), .dweights = In(device_dweights), .weights = In(weights)};
+  if (with_dx) args.dx = Out(dx);
+  args.probs = In(probs), args.x = In(device_x), args.gate = In(device_gate), args.experts = experts.data();
+  args.counts = counts.data(), args.target_count = target_count.data(), args.aux_coefficient = kCoefficient;
+  args.t = s.t, args.h = s.h, args.e = s.e, args.k = s.k;
+  args.accumulate_dx = args.accumulate_dgate = accumulate;
+  DeviceArray<float> workspace(cuda::WorkspaceBytes(args) / 4);
+  const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
+  const auto prepare = [&] { dx.Set(before_dx), dgate.Set(before_dgate); };
+  const std::vector<T> got = RunClean([&] { cuda::LaunchRouterGrad(args, context); }, dgate, prepare, seeds);
+  for (std::size_t i = 0; accumulate && i < want_dgate.size(); ++i) {
+    want_dgate[i] += static_cast<double>(ToFloat(before_dgate[i]));
+  }
+  EXPECT_LT(ErrorOf(got, want_dgate), 1e-5);
+  if (!with_dx) return;
+  for (std::size_t i = 0; accumulate && i < want_dx.size(); ++i) {
+    want_dx[i] += static_cast<double>(ToFloat(before_dx[i]));
+  }
+  EXPECT_LT(ErrorOf(dx.Get(), want_dx), 1e-5);
+}
+
+TEST(CudaRouterGradTest, AgreesWithTheReference) {
+  TestRouterGrad<float>({1, 8, 3, 2}, true, false, 1);
+  TestRouterGrad<BFloat16>({70, 24, 16, 8}, true, true, 1);
+  TestRouterGrad<float>({33, 70, 66, 3}, true, true, 0);
+  TestRouterGrad<BFloat16>({530, 20, 5, 1}, false, false, 0);
+}
+
 void TestExpertLayout(const RoutingShape& s, int seeds) {
   SCOPED_TRACE(ToString(s));
   std::mt19937 random(18);

@@ -17,8 +17,11 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/data/dataset.h"
+#include "angel_ptm/data/images/image_dataset.h"
+#include "angel_ptm/data/images/image_file.h"
 #include "angel_ptm/data/token_file.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "tests/support/sealed_image_file.h"
 
 namespace angel_ptm {
 namespace {
@@ -65,6 +68,37 @@ void FuzzDataset(std::string_view bytes) {
   const std::string sealed = absl::StrCat("{\"checksum\": \"", ChecksumText(Xxh64(text)), "\",\n", text);
   const auto manifest = DatasetManifest::FromJson(sealed, "fuzz");
   if (manifest.ok()) APTM_CHECK(DatasetManifest::FromJson(manifest->ToJson(), "fuzz").ok());
+}
+
+void FuzzImageDataset(std::string_view bytes) {
+  const std::string text(bytes);
+  ImageManifest::FromJson(text, "fuzz").status().IgnoreError();
+  const std::string sealed = absl::StrCat("{\"checksum\": \"", ChecksumText(Xxh64(text)), "\",\n", text);
+  const auto manifest = ImageManifest::FromJson(sealed, "fuzz");
+  if (manifest.ok()) APTM_CHECK(ImageManifest::FromJson(manifest->ToJson(), "fuzz").ok());
+}
+
+// The bytes are the format's own header and the content.
+void FuzzImageFile(std::string_view bytes) {
+  const std::string_view own = bytes.substr(0, kImageOwnHeaderBytes);
+  const MemoryFile memory(SealImageFile(own, bytes.substr(own.size())));
+  ImageFile::Open(memory.path()).status().IgnoreError();
+  const auto opened = ImageFile::Open(memory.path(), {.checked_at_open_bytes_max = 0});
+  if (!opened.ok()) return;
+  const ImageFile& file = **opened;
+  std::vector<uint8_t> pixels(file.count() > 0 ? static_cast<size_t>(file.shape().pixel_bytes()) : 0);
+  std::vector<int32_t> tokens(7);
+  for (int64_t i = 0; i < file.count(); ++i) {
+    if (!file.ReadPixels(i, pixels).ok() || !file.ReadLabels(i).ok()) return;
+    for (int32_t language = 0; language < file.shape().languages; ++language) {
+      const auto captions = file.CaptionCount(i, language);
+      if (!captions.ok() || *captions == 0) continue;
+      const CaptionKey last = {i, language, *captions - 1};
+      if (!file.ReadTokens(last, 0, tokens).ok()) continue;
+      for (const int32_t token : tokens) APTM_CHECK(token >= 0 && token < file.shape().vocabulary_size, token);
+      APTM_CHECK(file.ReadCaption(last).ok());
+    }
+  }
 }
 
 void FuzzManifest(std::string_view bytes) {

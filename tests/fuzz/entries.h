@@ -14,14 +14,17 @@ struct FuzzTarget {
 
 void FuzzConfig(std::string_view bytes);
 void FuzzDataset(std::string_view bytes);
+void FuzzImageDataset(std::string_view bytes);
+void FuzzImageFile(std::string_view bytes);
 void FuzzManifest(std::string_view bytes);
 void FuzzSafetensors(std::string_view bytes);
 void FuzzTokenFile(std::string_view bytes);
 void FuzzTokenizer(std::string_view bytes);
 
-inline constexpr FuzzTarget kFuzzTargets[] = {{"config", FuzzConfig},        {"dataset", FuzzDataset},
-                                              {"manifest", FuzzManifest},    {"safetensors", FuzzSafetensors},
-                                              {"token_file", FuzzTokenFile}, {"tokenizer", FuzzTokenizer}};
+inline constexpr FuzzTarget kFuzzTargets[] = {
+    {"config", FuzzConfig},        {"dataset", FuzzDataset},    {"image_dataset", FuzzImageDataset},
+    {"image_file", FuzzImageFile}, {"manifest", FuzzManifest},  {"safetensors", FuzzSafetensors},
+    {"token_file", FuzzTokenFile}, {"tokenizer", FuzzTokenizer}};
 
 }  // namespace angel_ptm
 

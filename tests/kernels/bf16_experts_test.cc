@@ -197,33 +197,16 @@ struct Routed {
   std::vector<int32_t> experts, counts;
 };
 
-// The gradients by the formulas of the op's header, in fp64, from the reference's probabilities.
+// With gradients from the reference's probabilities.
 struct RouterReference {
   RouterReference(const RouterShape& s, const std::vector<double>& x, const std::vector<double>& gate,
                   const std::vector<double>& dweights)
       : weights(s.t * s.k), probs(s.t * s.e), dx(s.t * s.h), dgate(s.e * s.h), experts(s.t * s.k), counts(s.e) {
     reference::Router(weights.data(), probs.data(), experts.data(), counts.data(), x.data(), gate.data(), s.t, s.h, s.e,
                       s.k);
-    const double t = static_cast<double>(s.t), k = static_cast<double>(s.k), e = static_cast<double>(s.e);
-    const double aux = static_cast<double>(Routed::kCoefficient) * static_cast<double>(Routed::kTargetCount);
-    for (int64_t i = 0; i < s.t; ++i) {
-      std::vector<double> dprobs(s.e);
-      for (int64_t j = 0; j < s.e; ++j) dprobs[j] = aux * e * counts[j] / (t * k) / t;
-      double chosen = 0, mean = 0, dot = 0;
-      for (int64_t c = i * s.k; c < (i + 1) * s.k; ++c) {
-        chosen += probs[i * s.e + experts[c]];
-        mean += dweights[c] * weights[c];
-      }
-      for (int64_t c = i * s.k; c < (i + 1) * s.k; ++c) dprobs[experts[c]] += (dweights[c] - mean) / chosen;
-      for (int64_t j = 0; j < s.e; ++j) dot += probs[i * s.e + j] * dprobs[j];
-      for (int64_t j = 0; j < s.e; ++j) {
-        const double dlogit = probs[i * s.e + j] * (dprobs[j] - dot);
-        for (int64_t l = 0; l < s.h; ++l) {
-          dx[i * s.h + l] += dlogit * gate[j * s.h + l];
-          dgate[j * s.h + l] += dlogit * x[i * s.h + l];
-        }
-      }
-    }
+    reference::RouterGrad(dx.data(), dgate.data(), dweights.data(), weights.data(), probs.data(), experts.data(),
+                          counts.data(), x.data(), gate.data(), s.t, s.h, s.e, s.k,
+                          static_cast<double>(Routed::kCoefficient) * static_cast<double>(Routed::kTargetCount));
   }
   std::vector<double> weights, probs, dx, dgate;
   std::vector<int32_t> experts, counts;

@@ -27,8 +27,8 @@ OrderedGemmArgs Args(TestTensor& c, TestTensor& a, TestTensor& b, const Shape& s
           .ldc = s.n};
 }
 
-// Shapes around the borders of register tiles (14 x 32), of panels (512 deep), of blocks (350 rows), of the squares of
-// a transposition, and of few rows; columns that are read in place (fewer than 512) and others.
+// Shapes around the borders of register tiles (14 x 32), of panels (512 deep), of blocks (350 rows), of the
+// squares of a transposition; columns that are read in place (fewer than 512) and others.
 class OrderedGemmTest : public testing::TestWithParam<Shape> {};
 
 TEST_P(OrderedGemmTest, AgreesWithReference) {

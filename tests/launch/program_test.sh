@@ -8,7 +8,7 @@ expect "version" 0 "options: CUDA=" "$program" --version
 [[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ ([0-9a-f]{12}(-dirty)?|unknown)\) ]] || failed "no commit in: $output"
 for command in help --help -h; do expect "$command" 0 "angel-ptm export" "$program" $command; done
 expect "no command" 0 "angel-ptm export" "$program"
-for command in init prepare plan train generate export inspect help; do
+for command in doctor init prepare plan train generate export inspect help; do
   expect "$command --help" 0 "Example" "$program" "$command" --help
   [[ $output == "angel-ptm $command "* ]] || failed "$command --help is about something else: $output"
 done
@@ -33,6 +33,25 @@ expect "plan's note about threads" 0 "so for another machine say --threads-per-r
 expect "plan for programs" 0 '"least_device_bytes": ' "$program" plan "${common[@]}" --ranks 2 --json
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
 [[ $output == *"forward Attention"* && $output == *"backward GroupedMatmulGradWeight"* ]] || failed "no graph was printed"
+clusters=$(dirname "$config")/../clusters
+expect "plan and time" 0 "bound by compute" "$program" plan "${common[@]}" --cluster "$clusters/a100_40g_x8.textproto" \
+  --trace "$work/predicted.json"
+grep -q '"name": "predicted"' "$work/predicted.json" || failed "plan --trace wrote no trace"
+refused "more ranks than devices" "--ranks is 9, the cluster has 8 devices" "$program" plan "${common[@]}" --ranks 9 \
+  --set batch.global_batch_sequences=9 \
+  --cluster "$clusters/a100_40g_x8.textproto"
+sed 's/reserve_bytes: 1610612736/reserve_bytes: 99999999999/' "$clusters/a100_40g_x8.textproto" > "$work/wrong.textproto"
+refused "a cluster that contradicts itself" "wrong.textproto: device.reserve_bytes is 93.1 GiB of device.bytes 40.0 GiB" \
+  "$program" plan "${common[@]}" --cluster "$work/wrong.textproto"
+refused "a trace without time" "--trace: wanted --cluster with it" "$program" plan "${common[@]}" --trace "$work/x.json"
+expect "doctor" 0 "wrote $work/machine.textproto" "$program" doctor --seconds 1 --threads-per-rank 1 --directory "$work" \
+  --allow-buffered --out "$work/machine.textproto"
+[[ $output == *"cores: "*"locked memory: "*"F32   product  1024 x"*"step file-out"* ]] || failed "doctor said $output"
+expect "plan of what doctor measured" 0 "predicted step" "$program" plan "${common[@]}" --cluster "$work/machine.textproto" \
+  --set memory.device_bytes=2000000 --set memory.host_bytes=4000000 --set "memory.nvme.directory=$work" \
+  --set memory.page_bytes=8192
+refused "doctor without a directory" "doctor: 1 of these keep runs from starting" "$program" doctor --directory "$work/nowhere"
+refused "doctor of no ranks" "--ranks: wanted 1 to 64, got 0" "$program" doctor --ranks 0
 [[ ! -e $work/run ]] || failed "plan wrote something"
 expect "train" 0 "saved $work/run/checkpoints/step-00000004" train_in run --set communication.local_ranks=2 \
   --set evaluation.every_steps=2 --set output.log_every_steps=1

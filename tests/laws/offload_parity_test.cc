@@ -3,17 +3,29 @@
 // tests/laws/full runs the whole matrix.
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "tests/laws/axes.h"
 #include "tests/laws/law_worlds.h"
 
 namespace angel_ptm {
 namespace {
 
+// Under a sanitizer worlds of even and of odd size share the pairs: what it finds is in what one case does, and the
+// bits of every case in every world are compared by the uninstrumented build.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr size_t kShares = 2;
+#else
+constexpr size_t kShares = 1;
+#endif
+
 class OffloadParityTest : public testing::TestWithParam<LawWorld> {};
 
 TEST_P(OffloadParityTest, SameBitsForAllPairsOfAxes) {
-  RunInWorld(GetParam(), [](ParityMatrix& matrix) {
-    for (const Axes& axes : AllPairs()) {
+  RunInWorld(GetParam(), [size = GetParam().size](ParityMatrix& matrix) {
+    const std::vector<Axes> pairs = AllPairs();
+    for (size_t i = static_cast<size_t>(size) % kShares; i < pairs.size(); i += kShares) {
+      const Axes& axes = pairs[i];
       SCOPED_TRACE(testing::PrintToString(axes));
       EXPECT_EQ(matrix.Check(axes), absl::OkStatus());
     }

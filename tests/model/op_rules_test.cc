@@ -44,6 +44,10 @@ TEST(OpRules, AccessSaysWhatIsReadAndWritten) {
   // Leaves the value columns alone; attention does not care what is in the others.
   EXPECT_EQ(AccessOf({.kind = OpKind::kQkRopeNormGrad}, 8), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kAttentionGrad}, 9), Access::kWrite);
+  // Others leave them alone where they are told that something is there.
+  EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad}, 4), Access::kWrite);
+  EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 4), Access::kReadWrite);
+  EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 3), Access::kWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kCachedAttention}, 5), Access::kReadWrite);
   for (int slot = 0; slot < 3; ++slot) EXPECT_EQ(AccessOf({.kind = OpKind::kAdamW}, slot), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kAdamW}, 3), Access::kRead);

@@ -70,6 +70,42 @@ TEST_F(ShapeRules, AttentionWithGroupedHeads) {
       (Shapes{{3, 24}, {3, 32, 2, 6}, {3, 32, 2, 6}}));
 }
 
+TEST_F(ShapeRules, FullAttentionHasKeysOfItsOwn) {
+  const OpAttrs attrs{.rows = 2,
+                      .sequence = 6,
+                      .key_sequence = 5,
+                      .q_heads = 4,
+                      .kv_heads = 2,
+                      .head_dim = 6,
+                      .column_begin = 12,
+                      .column_end = 24};
+  const TensorId q = Tensor({kT, 4, 6}), k = Tensor({10, 2, 6}), kv = Tensor({10, 24}), counts = Ints({2});
+  EXPECT_EQ(Infer(OpKind::kAttention, {q, k, kv, counts}, attrs), (Shapes{{kT, 24}, {4, kT}}));
+  EXPECT_EQ(Infer(OpKind::kAttention, {q, k, kv, kNone}, attrs), (Shapes{{kT, 24}, {4, kT}}));
+  const TensorId o = Tensor({kT, 24}), lse = Tensor({4, kT});
+  EXPECT_EQ(Infer(OpKind::kAttentionGrad, {o, o, lse, q, k, kv, counts}, attrs),
+            (Shapes{{kT, 4, 6}, {10, 2, 6}, {10, 24}}));
+}
+
+TEST_F(ShapeRules, ModulationHasARowPerSample) {
+  const TensorId x = Tensor({kT, kH}), modulation = Tensor({3, 6 * kH}), statistics = Tensor({kT, 2});
+  const OpAttrs two{.column_begin = kH, .column_end = 3 * kH}, one{.column_begin = kH, .column_end = 2 * kH};
+  for (const OpAttrs& attrs : {one, two}) {
+    EXPECT_EQ(Infer(OpKind::kLayerNorm, {x, kNone, kNone, modulation}, attrs), (Shapes{{kT, kH}, {kT, 2}}));
+    EXPECT_EQ(Infer(OpKind::kLayerNormGrad, {x, kNone, x, statistics, kNone, kNone, modulation}, attrs)[3],
+              (Shape{3, 6 * kH}));
+  }
+  EXPECT_EQ(Infer(OpKind::kGatedAdd, {x, x, modulation}, one), (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kGatedAddGrad, {x, x, modulation}, one), (Shapes{{kT, kH}, {3, 6 * kH}}));
+  EXPECT_EQ(Infer(OpKind::kAddRows, {x, Tensor({4, kH})}), (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kAddRowsGrad, {x}, {.rows = 4}), (Shapes{{4, kH}}));
+  EXPECT_EQ(Infer(OpKind::kAddRowsGrad, {x}), (Shapes{{kH}}));
+  EXPECT_EQ(Infer(OpKind::kMeanPool, {x, Ints({3})}, {.rows = 3, .sequence = 4}), (Shapes{{3, kH}}));
+  EXPECT_EQ(Infer(OpKind::kWeightedMse, {x, x, Tensor({3})}), (Shapes{{3}, {kT, kH}}));
+  const OpAttrs heads{.head_dim = 2, .column_begin = 2, .column_end = 8};
+  EXPECT_EQ(Infer(OpKind::kNormRope, {x, Tensor({2}), kNone, Tensor({4, 1, 2})}, heads), (Shapes{{kT, 3, 2}}));
+}
+
 TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   const OpAttrs attrs{.experts = kE, .topk = kK, .block_rows = kBlock};
   EXPECT_EQ(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kH})}, attrs),
@@ -107,6 +143,8 @@ TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
   const TensorId base = Tensor({kT, kH}), choices = Tensor({kT, kK});
   EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kF}), choices, Ints({kT, kK})}), "Combine input 1");
   EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kH}), choices, Ints({kT})}), "Combine input 3");
+  EXPECT_DEATH(Infer(OpKind::kGatedAdd, {base, base, Tensor({5, kH})}, {.column_end = kH}), "GatedAdd input 2");
+  EXPECT_DEATH(Infer(OpKind::kAddRows, {base, Tensor({5, kH})}), "AddRows input 1");
   EXPECT_DEATH(Infer(OpKind::kSwigluGrad, {Tensor({kT, kF}), Tensor({kT, kF}), kNone}), "SwigluGrad input 1");
   EXPECT_DEATH(Infer(OpKind::kLinearCrossEntropy, {base, Tensor({kV, kF}), Ints({kT})}), "LinearCrossEntropy input 1");
 }

@@ -20,9 +20,9 @@ struct Query {
   Query(const AttentionShape& z, const int32_t* segment_start, int64_t row, int64_t i, int64_t head) {
     at = ((row * z.s + i) * z.q_heads + head) * z.d;
     key_row = z.kv_heads * z.d;
-    first = segment_start[row * z.s + i];
-    key_at = (row * z.s + first) * key_row + head / (z.q_heads / z.kv_heads) * z.d;
-    count = i - first + 1;
+    first = z.keys > 0 ? 0 : segment_start[row * z.s + i];
+    key_at = (row * (z.keys > 0 ? z.keys : z.s) + first) * key_row + head / (z.q_heads / z.kv_heads) * z.d;
+    count = z.keys == 0 ? i - first + 1 : z.key_counts == nullptr ? z.keys : z.key_counts[row];
   }
 };
 
@@ -63,8 +63,8 @@ void Attention(double* o, double* lse, const double* q, const double* k, const d
 void AttentionGrad(double* dq, double* dk, double* dv, const double* do_, const double* q, const double* k,
                    const double* v, const int32_t* segment_start, const AttentionShape& z) {
   std::fill_n(dq, z.b * z.s * z.q_heads * z.d, 0.0);
-  std::fill_n(dk, z.b * z.s * z.kv_heads * z.d, 0.0);
-  std::fill_n(dv, z.b * z.s * z.kv_heads * z.d, 0.0);
+  std::fill_n(dk, z.key_tokens() * z.kv_heads * z.d, 0.0);
+  std::fill_n(dv, z.key_tokens() * z.kv_heads * z.d, 0.0);
   std::vector<double> p, dp;
   for (int64_t row = 0; row < z.b; ++row) {
     for (int64_t i = 0; i < z.s; ++i) {

@@ -34,6 +34,34 @@ void Router(double* weights, double* probs, int32_t* experts, int32_t* counts, c
   }
 }
 
+void RouterGrad(double* dx, double* dgate, const double* dweights, const double* weights, const double* probs,
+                const int32_t* experts, const int32_t* counts, const double* x, const double* gate, int64_t t,
+                int64_t h, int64_t e, int64_t k, double aux_scale) {
+  std::fill(dx, dx + t * h, 0.0);
+  std::fill(dgate, dgate + e * h, 0.0);
+  const double tokens = static_cast<double>(t);
+  for (int64_t i = 0; i < t; ++i) {
+    std::vector<double> dprobs(e);
+    for (int64_t j = 0; j < e; ++j) {
+      dprobs[j] = aux_scale * static_cast<double>(e) * counts[j] / (tokens * static_cast<double>(k)) / tokens;
+    }
+    double chosen = 0, mean = 0, dot = 0;
+    for (int64_t c = i * k; c < (i + 1) * k; ++c) {
+      chosen += probs[i * e + experts[c]];
+      mean += dweights[c] * weights[c];
+    }
+    for (int64_t c = i * k; c < (i + 1) * k; ++c) dprobs[experts[c]] += (dweights[c] - mean) / chosen;
+    for (int64_t j = 0; j < e; ++j) dot += probs[i * e + j] * dprobs[j];
+    for (int64_t j = 0; j < e; ++j) {
+      const double dlogit = probs[i * e + j] * (dprobs[j] - dot);
+      for (int64_t l = 0; l < h; ++l) {
+        dx[i * h + l] += dlogit * gate[j * h + l];
+        dgate[j * h + l] += dlogit * x[i * h + l];
+      }
+    }
+  }
+}
+
 double LoadBalancingLoss(const double* probs, const int32_t* counts, int64_t t, int64_t e, int64_t k) {
   double loss = 0;
   for (int64_t j = 0; j < e; ++j) {

@@ -11,6 +11,12 @@ namespace angel_ptm::reference {
 void Router(double* weights, double* probs, int32_t* experts, int32_t* counts, const double* x, const double* gate,
             int64_t t, int64_t h, int64_t e, int64_t k);
 
+// dx[T,H] and dgate[E,H], overwritten, of a loss with these gradients of the weights plus aux_scale times the
+// load-balancing loss, by the formulas of kernels/ops/router.h.
+void RouterGrad(double* dx, double* dgate, const double* dweights, const double* weights, const double* probs,
+                const int32_t* experts, const int32_t* counts, const double* x, const double* gate, int64_t t,
+                int64_t h, int64_t e, int64_t k, double aux_scale);
+
 // E * sum_e (counts_e / (T K)) * mean_t probs_te.
 double LoadBalancingLoss(const double* probs, const int32_t* counts, int64_t t, int64_t e, int64_t k);
 

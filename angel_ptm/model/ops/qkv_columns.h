@@ -12,7 +12,11 @@ namespace angel_ptm {
 
 inline int64_t QkvWidth(const OpAttrs& a) { return (a.q_heads + 2 * a.kv_heads) * a.head_dim; }
 inline ColumnRange QueryKeyColumns(const OpAttrs& a) { return {0, (a.q_heads + a.kv_heads) * a.head_dim}; }
-inline ColumnRange ValueColumns(const OpAttrs& a) { return {QueryKeyColumns(a).end, QkvWidth(a)}; }
+// Those of values in their tensor: the last of the fused one, unless they are said.
+inline ColumnRange ValueColumns(const OpAttrs& a) {
+  if (a.column_end != 0) return {a.column_begin, a.column_end};
+  return {QueryKeyColumns(a).end, QkvWidth(a)};
+}
 
 // What queries times keys are multiplied by.
 inline float AttentionScale(const OpAttrs& a) {

@@ -1,0 +1,201 @@
+#include "angel_ptm/plan/cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/model/cost.h"
+
+namespace angel_ptm {
+namespace {
+
+double& Use(StepCost& cost, Shared shared) { return cost.uses[static_cast<int>(shared)]; }
+
+double Over(double work, double rate, const char* what) {
+  if (work == 0) return 0;
+  APTM_CHECK(rate > 0, "the plan has ", what, ", the cost model has no rate for it");
+  return work / rate;
+}
+
+// The op's cost, or of an update op the part of it that `step` does.
+OpCost CostOfStep(const Graph& graph, const Step& step) {
+  const Op& op = graph.ops[step.op];
+  OpCost cost = CostOf(graph, op);
+  if (step.kind == StepKind::kUpdate) {
+    cost.bytes *= static_cast<double>(step.count) / static_cast<double>(graph.units()[op.unit].elements);
+  }
+  return cost;
+}
+
+class Coster {
+ public:
+  Coster(const Graph& graph, const Plan& plan, const CostModel& model, const MicroBatchKind& micro_batch)
+      : graph_(graph), plan_(plan), model_(model), micro_batch_(micro_batch) {}
+
+  StepCost Of(const Step& step) const {
+    if (step.when == When::kAccumulating && micro_batch_.first) return {};
+    StepCost cost;
+    switch (step.kind) {
+      case StepKind::kCompute:
+      case StepKind::kUpdate:
+        Compute(step, cost);
+        break;
+      case StepKind::kMove:
+        Move(step, cost);
+        break;
+      case StepKind::kAllGather:
+        Gather(step, cost);
+        break;
+      case StepKind::kReduceScatter:
+        Reduce(step, cost);
+        break;
+      case StepKind::kNorm:
+        cost.seconds = std::max(Measured(step), LatencySeconds());
+        break;
+    }
+    cost.seconds += model_.launch_seconds;
+    return cost;
+  }
+
+ private:
+  // The measured seconds, or a negative number.
+  double Measured(const Step& step) const {
+    const StepWork work = WorkOf(graph_, step);
+    const auto it = model_.kernels.find({work.name, work.type});
+    return it == model_.kernels.end() ? -1 : it->second.Seconds(work.work);
+  }
+
+  double HostShare(double bytes, double seconds) const {
+    return seconds > 0 && model_.host_memory > 0 ? std::min(1.0, bytes / seconds / model_.host_memory) : 0;
+  }
+
+  void Compute(const Step& step, StepCost& cost) const {
+    const OpCost op = CostOfStep(graph_, step);
+    const bool on_host = step.lane == Lane::kHostCompute;
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) {
+      const WorkRate& matrix = model_.matrix[graph_.table->compute_type() == DType::kBFloat16 ? 1 : 0];
+      APTM_CHECK(op.flops == 0 || matrix.known(), "no matrix rate for ", Name(graph_.table->compute_type()));
+      const double memory = on_host ? model_.host_adamw : model_.device_memory;
+      cost.seconds = std::max(op.flops == 0 ? 0 : matrix.Seconds(op.flops), Over(op.bytes, memory, "memory traffic"));
+    }
+    if (!on_host && !model_.device_is_host) return;
+    const bool beside = on_host && model_.device_is_host;  // one thread, exec/executor.cc
+    Use(cost, Shared::kCores) = beside    ? 1
+                                : on_host ? model_.capacity[static_cast<int>(Shared::kCores)]
+                                          : model_.threads;
+    Use(cost, Shared::kHostMemory) = HostShare(op.bytes, cost.seconds);
+  }
+
+  void Move(const Step& step, StepCost& cost) const {
+    const double bytes = static_cast<double>(step.dst.bytes);
+    const bool file = step.lane == Lane::kFileIn || step.lane == Lane::kFileOut;
+    const double rate = step.lane == Lane::kCopyIn    ? model_.to_device
+                        : step.lane == Lane::kCopyOut ? model_.to_host
+                        : step.lane == Lane::kFileIn  ? model_.file_read
+                                                      : model_.file_write;
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) {
+      cost.seconds =
+          Over(bytes, rate, Name(step.lane)) + (file ? model_.file_latency_seconds : model_.link_latency_seconds);
+    }
+    if (file) Use(cost, Shared::kDrive) = 1;
+    if (file) Use(cost, Shared::kCores) = model_.file_cores;
+    if (!file && model_.device_is_host) Use(cost, Shared::kCores) = 1;
+    // A copy inside the host's memory reads and writes it.
+    Use(cost, Shared::kHostMemory) = HostShare(bytes * (!file && model_.device_is_host ? 2 : 1), cost.seconds);
+  }
+
+  double Ranks() const { return plan_.layout.world_size; }
+  double RanksPerNode() const { return std::min<double>(model_.ranks_per_node, Ranks()); }
+  double Nodes() const { return std::ceil(Ranks() / RanksPerNode()); }
+
+  double LatencySeconds() const {
+    return model_.inside_latency_seconds * std::ceil(std::log2(RanksPerNode())) +
+           model_.between_latency_seconds * std::ceil(std::log2(Nodes()));
+  }
+
+  // node_bytes: what each node receives from others.
+  double NetworkSeconds(double whole_bytes, double node_bytes) const {
+    const double inside = whole_bytes * (RanksPerNode() - 1) / RanksPerNode();
+    return LatencySeconds() + std::max(Over(inside, model_.inside_node, "a collective inside a node"),
+                                       Over(node_bytes, model_.between_nodes, "a collective between nodes"));
+  }
+
+  void Gather(const Step& step, StepCost& cost) const {
+    const double bytes = static_cast<double>(step.dst.bytes);
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) cost.seconds = NetworkSeconds(bytes, bytes * (Nodes() - 1) / Nodes());
+    Host(bytes * 2, cost);
+  }
+
+  void Reduce(const Step& step, StepCost& cost) const {
+    const double bytes = static_cast<double>(step.src.bytes), own = static_cast<double>(step.dst.bytes);
+    const double from_others = bytes * (Ranks() - RanksPerNode()) / Ranks() * RanksPerNode();
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) {
+      cost.seconds = NetworkSeconds(bytes, from_others) + Over(bytes + own, model_.device_memory, "memory traffic");
+    }
+    if (!micro_batch_.first) cost.seconds += Over(own, model_.device_memory, "memory traffic");
+    Host(bytes + own, cost);
+  }
+
+  // Collectives of ranks that are the host's own are copies by its cores.
+  void Host(double bytes, StepCost& cost) const {
+    if (!model_.device_is_host) return;
+    Use(cost, Shared::kCores) = 1;
+    Use(cost, Shared::kHostMemory) = HostShare(bytes, cost.seconds);
+  }
+
+  const Graph& graph_;
+  const Plan& plan_;
+  const CostModel& model_;
+  const MicroBatchKind micro_batch_;
+};
+
+}  // namespace
+
+double WorkRate::Seconds(double work) const {
+  APTM_CHECK(known());
+  const auto seconds = [](const std::pair<double, double>& point) { return point.first / point.second; };
+  if (work <= points.front().first) return work / points.front().second;
+  if (work >= points.back().first) return work / points.back().second;
+  const auto above = std::upper_bound(points.begin(), points.end(), work,
+                                      [](double w, const std::pair<double, double>& point) { return w < point.first; });
+  const auto below = above - 1;
+  const double along = std::log(work / below->first) / std::log(above->first / below->first);
+  return seconds(*below) * std::pow(seconds(*above) / seconds(*below), along);
+}
+
+StepWork WorkOf(const Graph& graph, const Step& step) {
+  const DType type = graph.table->compute_type();
+  switch (step.kind) {
+    case StepKind::kCompute:
+    case StepKind::kUpdate: {
+      const OpCost cost = CostOfStep(graph, step);
+      const char* const where = step.lane == Lane::kHostCompute ? " on the host" : "";
+      return {absl::StrCat(Name(graph.ops[step.op].kind), where), type, cost.flops > 0 ? cost.flops : cost.bytes};
+    }
+    case StepKind::kMove:
+      return {Name(step.lane), type, static_cast<double>(step.dst.bytes)};
+    case StepKind::kAllGather:
+      return {Name(step.kind), type, static_cast<double>(step.dst.bytes)};
+    case StepKind::kReduceScatter:
+      return {Name(step.kind), type, static_cast<double>(step.src.bytes)};
+    case StepKind::kNorm:
+      return {Name(step.kind), type, 1};
+  }
+  APTM_CHECK(false);
+}
+
+std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,
+                              const MicroBatchKind& micro_batch) {
+  const Coster coster(graph, plan, model, micro_batch);
+  std::vector<StepCost> costs;
+  costs.reserve(segment.steps.size());
+  for (const Step& step : segment.steps) costs.push_back(coster.Of(step));
+  return costs;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,71 @@
+// How noisy a sample is at a time, what the model is asked to predict there, and what its error weighs. Every process
+// here is x_t = signal * x0 + noise * eps: of diffusion (Ho et al. 2020) with signal^2 + noise^2 = 1, of flow matching
+// (Lipman et al. 2023; Liu et al. 2023) with signal + noise = 1.
+#ifndef ANGEL_PTM_TRAIN_DIFFUSION_SCHEDULE_H_
+#define ANGEL_PTM_TRAIN_DIFFUSION_SCHEDULE_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace angel_ptm {
+
+struct Mix {
+  double signal = 1;
+  double noise = 0;
+
+  double snr() const { return signal * signal / (noise * noise); }
+};
+
+// What a model's output stands for.
+enum class Prediction {
+  kEpsilon,   // eps
+  kVelocity,  // v = signal * eps - noise * x0 (Salimans and Ho 2022)
+  kFlow,      // d x_t / d t = eps - x0
+};
+
+// Discrete diffusion times 0..steps-1, from little noise to much.
+class DiffusionSchedule {
+ public:
+  // beta_t = (sqrt(start) + t / (steps - 1) * (sqrt(end) - sqrt(start)))^2: "scaled linear". steps >= 2, 0 < start <=
+  // end < 1.
+  static DiffusionSchedule ScaledLinear(int64_t steps, double beta_start, double beta_end);
+
+  int64_t steps() const { return static_cast<int64_t>(alpha_bars_.size()); }
+  double beta(int64_t t) const { return betas_[static_cast<size_t>(t)]; }
+  // Product of 1 - beta up to t; 1 for t = -1, the clean image.
+  double alpha_bar(int64_t t) const { return t < 0 ? 1 : alpha_bars_[static_cast<size_t>(t)]; }
+  Mix At(int64_t t) const;
+
+ private:
+  std::vector<double> betas_, alpha_bars_;
+};
+
+// Flow matching: t in 0..1, 1 is noise.
+inline Mix FlowMix(double t) { return {.signal = 1 - t, .noise = t}; }
+// t' = s t / (1 + (s - 1) t): larger images need more noise to lose the same detail (Esser et al. 2024).
+double ShiftFlowTime(double t, double shift);
+// s for an image of `pixels` where `base_pixels` take 1: the root of their ratio.
+double ResolutionShift(double pixels, double base_pixels);
+
+// noisy = signal * clean + noise * eps. All spans have one length.
+void AddNoise(Mix mix, std::span<const float> clean, std::span<const float> eps, std::span<float> noisy);
+// What the model should put out.
+void PredictionTarget(Prediction prediction, Mix mix, std::span<const float> clean, std::span<const float> eps,
+                      std::span<float> target);
+// The clean image that an output means: x0 = a * noisy + b * output.
+struct CleanFromOutput {
+  double of_noisy, of_output;
+};
+CleanFromOutput CleanCoefficients(Prediction prediction, Mix mix);
+
+// min(SNR, gamma) / SNR for eps (also Hunyuan-DiT's for v), min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023),
+// relative to the plain mean square of the prediction. gamma <= 0: 1.
+double MinSnrWeight(Prediction prediction, double snr, double gamma);
+
+// Decay of an average of weights at step n (from 0): min(decay_max, 1 - (1 + n)^-power).
+double EmaWarmupDecay(int64_t step, double decay_max, double power);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_DIFFUSION_SCHEDULE_H_

@@ -1,0 +1,168 @@
+// What attention forward and backward share: tiles of rows in shared memory, and products of a warp's 16 rows with
+// them.
+#ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_TILES_CUH_
+#define ANGEL_PTM_KERNELS_CUDA_ATTENTION_TILES_CUH_
+
+#include "kernels/cuda/elements.cuh"
+
+namespace angel_ptm::cuda {
+
+inline constexpr int kTileWarps = 8, kTileThreads = kTileWarps * kWarpLanes, kWarpRows = 16;
+inline constexpr int kTileRows = kTileWarps * kWarpRows;
+// Rows in shared memory are 16 bytes longer, so that the eight of an ldmatrix lie in different banks.
+inline constexpr int kRowPad = 8, kRowChunk = 8;
+inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
+
+// A head dimension padded with zeros, and fn with that of d, on the host.
+template <int kD>
+struct HeadDim {
+  static constexpr int kPadded = kD;
+};
+template <typename Fn>
+void WithHeadDim(std::int64_t d, const Fn& fn) {
+  if (d <= 64) return fn(HeadDim<64>());
+  if (d <= 96) return fn(HeadDim<96>());
+  fn(HeadDim<128>());
+}
+
+// to[kRows][kD + kRowPad] = `rows` rows of d elements, zero outside. Not unrolled: what all its addresses have in
+// common would be kept in registers over the caller's loop.
+template <int kRows, int kD, bool kCopies>
+APTM_DEVICE void LoadRows(std::uint16_t* to, const BFloat16* from, std::int64_t stride, int rows, int d) {
+  constexpr int kRowChunks = kD / kRowChunk;
+  APTM_UNROLL_BY(1) for (int i = threadIdx.x; i < kRows * kRowChunks; i += kTileThreads) {
+    const int r = i / kRowChunks, c = i % kRowChunks * kRowChunk;
+    std::uint16_t* const at = to + r * (kD + kRowPad) + c;
+    const bool reads = r < rows && c < d;
+    const BFloat16* const source = reads ? from + r * stride + c : from;
+    if constexpr (kCopies) {
+      ptx::CopyAsync16(ptx::SharedAddress(at), source, reads);
+    } else {
+      for (int j = 0; j < kRowChunk; ++j) at[j] = reads ? source[j].bits : std::uint16_t{0};
+    }
+  }
+}
+
+// Of v or dv, columns of a wider matrix: whether 16 bytes at a time can be moved. On the host.
+inline bool RowsAreAligned(const void* data, std::int64_t stride) {
+  return stride % kRowChunk == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+template <int kRows, int kD>
+APTM_DEVICE void LoadValues(std::uint16_t* to, const BFloat16* from, std::int64_t stride, int rows, int d,
+                            bool is_aligned) {
+  if (is_aligned) return LoadRows<kRows, kD, true>(to, from, stride, rows, d);
+  LoadRows<kRows, kD, false>(to, from, stride, rows, d);
+}
+
+// The warp's rows of a tile of kTileRows.
+APTM_DEVICE int WarpRow() { return static_cast<int>(threadIdx.x) / kWarpLanes * kWarpRows; }
+
+// products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are short, kUnrolled steps
+// of 16 at a time keep the compiler from loading all operands ahead.
+template <int kD, int kRows, int kUnrolled>
+APTM_DEVICE void MultiplyRows(float (&products)[kRows / 8][4], const std::uint16_t* a_tile,
+                              const std::uint16_t* b_tile) {
+  constexpr int kPitch = kD + kRowPad;
+  const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
+  APTM_UNROLL_BY(kUnrolled) for (int k = 0; k < kD; k += 16) {
+    std::uint32_t a[4];
+    ptx::LoadMatrix4(a, ptx::SharedAddress(a_tile + (WarpRow() + low + within) * kPitch + k + high));
+    APTM_UNROLL for (int j = 0; j < kRows / 16; ++j) {
+      std::uint32_t b[4];
+      ptx::LoadMatrix4(b, ptx::SharedAddress(b_tile + (16 * j + high + within) * kPitch + k + low));
+      const std::uint32_t even[2] = {b[0], b[1]}, odd[2] = {b[2], b[3]};
+      ptx::MultiplyBf16(products[2 * j], a, even);
+      ptx::MultiplyBf16(products[2 * j + 1], a, odd);
+    }
+  }
+}
+
+enum class Values { kAll, kFinite, kNotFinite };
+
+// All ones in the halves of a pair that are not finite.
+APTM_DEVICE std::uint32_t NotFinite(std::uint32_t pair) {
+  const std::uint32_t low = (pair & 0x7f80u) == 0x7f80u ? 0xffffu : 0u;
+  return low | ((pair & 0x7f800000u) == 0x7f800000u ? 0xffff0000u : 0u);
+}
+
+// A pair of values as a pass takes them: zero for those that are not finite, or one for those and zero for the others.
+template <Values kValues>
+APTM_DEVICE std::uint32_t Taken(std::uint32_t pair) {
+  if constexpr (kValues == Values::kAll) return pair;
+  return kValues == Values::kFinite ? pair & ~NotFinite(pair) : NotFinite(pair) & 0x3f803f80u;
+}
+
+// sums[16,kD] += weights[16,kRows], rounded, times the rows of tile.
+template <int kD, int kRows, Values kValues>
+APTM_DEVICE void AddRows(float (&sums)[kD / 8][4], const float (&weights)[kRows / 8][4], const std::uint16_t* tile) {
+  const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
+  APTM_UNROLL for (int j = 0; j < kRows / 16; ++j) {
+    std::uint32_t a[4];
+    APTM_UNROLL for (int i = 0; i < 4; ++i) {
+      const float(&from)[4] = weights[2 * j + i / 2];
+      a[i] = ptx::PackBf16(from[i % 2 * 2], from[i % 2 * 2 + 1]);
+    }
+    APTM_UNROLL for (int n = 0; n < kD / 16; ++n) {
+      std::uint32_t b[4];
+      ptx::LoadMatrix4Transposed(b,
+                                 ptx::SharedAddress(tile + (16 * j + low + within) * (kD + kRowPad) + 16 * n + high));
+      const std::uint32_t even[2] = {Taken<kValues>(b[0]), Taken<kValues>(b[1])};
+      const std::uint32_t odd[2] = {Taken<kValues>(b[2]), Taken<kValues>(b[3])};
+      ptx::MultiplyBf16(sums[2 * n], a, even);
+      ptx::MultiplyBf16(sums[2 * n + 1], a, odd);
+    }
+  }
+}
+
+template <int kD>
+APTM_DEVICE bool HasNotFinite(const float (&sums)[kD / 8][4]) {
+  bool not_finite = false;
+  APTM_UNROLL for (int n = 0; n < kD / 8; ++n) {
+    APTM_UNROLL for (int e = 0; e < 4; ++e) not_finite |= !(sums[n][e] - sums[n][e] == 0.0f);
+  }
+  return not_finite;
+}
+
+// Whether any thread of the block says so. All have read what lies in shared memory when this returns.
+APTM_DEVICE bool AnyOfBlock(bool mine) {
+  APTM_SHARED(int, warps, 1);
+  if (threadIdx.x == 0) warps[0] = 0;
+  __syncthreads();
+  const int any = __any_sync(kAllLanes, mine);
+  if (any != 0 && threadIdx.x % kWarpLanes == 0) atomicAdd(warps, 1);
+  __syncthreads();
+  return warps[0] != 0;
+}
+
+// to[16,d] = the warp's sums times a factor for each of a lane's two rows, through `rows` of shared memory, which the
+// warp alone has. Rows of `to` from the count-th on are left out; `copies`: they are aligned to 16 bytes.
+template <int kD>
+APTM_DEVICE void StoreRows(BFloat16* to, std::int64_t stride, int count, int d, bool copies, std::uint16_t* rows,
+                           const float (&sums)[kD / 8][4], const float (&factor)[2]) {
+  constexpr int kPitch = kD + kRowPad;
+  const int lane = threadIdx.x % kWarpLanes;
+  __syncwarp();
+  APTM_UNROLL for (int i = 0; i < 2; ++i) {
+    APTM_UNROLL for (int n = 0; n < kD / 8; ++n) {
+      *reinterpret_cast<std::uint32_t*>(rows + (lane / 4 + 8 * i) * kPitch + 8 * n + lane % 4 * 2) =
+          ptx::PackBf16(sums[n][2 * i] * factor[i], sums[n][2 * i + 1] * factor[i]);
+    }
+  }
+  __syncwarp();
+  const int row_chunks = d / kRowChunk;
+  for (int i = lane; i < kWarpRows * row_chunks; i += kWarpLanes) {
+    const int r = i / row_chunks, c = i % row_chunks * kRowChunk;
+    if (r >= count) break;
+    const std::uint16_t* const from = rows + r * kPitch + c;
+    BFloat16* const at = to + r * stride + c;
+    if (copies) {
+      *reinterpret_cast<uint4*>(at) = *reinterpret_cast<const uint4*>(from);
+    } else {
+      for (int j = 0; j < kRowChunk; ++j) at[j].bits = from[j];
+    }
+  }
+}
+
+}  // namespace angel_ptm::cuda
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_ATTENTION_TILES_CUH_

@@ -1,0 +1,79 @@
+// y[n] = x gate(x) with gate(x) = (1 + tanh(u)) / 2 = 1 / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3), and
+// dx = dy (gate + x gate').
+//
+// Bytes of elements: 2 n forward, 3 n backward; FLOPs: about 10 n and 20 n. Limit: memory. A thread handles 8
+// neighbours at a time; the grid strides.
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/ops/gelu.h"
+
+namespace angel_ptm::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr float kCubic = 0.044715f;
+constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 sqrt(2/pi)
+// Where the function is x or 0 to the last bit, and where its derivative is 1 or 0 and e^(-2u) still a number.
+constexpr float kSaturated = 16.0f, kFlat = 10.0f;
+
+// NaN stays.
+APTM_DEVICE float Clamped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+APTM_DEVICE float TwiceU(float x) { return kTwiceRoot * (x + kCubic * x * x * x); }
+
+APTM_DEVICE float GeluOf(float x) { return x / (1.0f + expf(-TwiceU(Clamped(x, kSaturated)))); }
+// gate' = gate (1 - gate) (2u)'; 1 - gate = gate e^(-2u) does not cancel.
+APTM_DEVICE float GeluSlope(float x) {
+  const float at = Clamped(x, kFlat), odds = expf(-TwiceU(at)), gate = 1.0f / (1.0f + odds);
+  return gate + at * (gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kCubic * at * at));
+}
+
+template <int kWidth, typename T>
+APTM_DEVICE void ForwardGroup(T* y, const T* x) {
+  float values[kWidth];
+  LoadGroup(x, values);
+  for (int j = 0; j < kWidth; ++j) values[j] = GeluOf(values[j]);
+  StoreGroup(y, values);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) Gelu(T* y, const T* x, std::int64_t n) {
+  const std::int64_t whole = n / kGroup * kGroup;
+  ForGroups<kGroup>(whole, [&](std::int64_t i) { ForwardGroup<kGroup>(y + i, x + i); });
+  ForGroups<1>(n - whole, [&](std::int64_t i) { ForwardGroup<1>(y + whole + i, x + whole + i); });
+}
+
+template <int kWidth, typename T>
+APTM_DEVICE void BackwardGroup(T* dx, const T* dy, const T* x) {
+  float values[kWidth], grads[kWidth];
+  LoadGroup(x, values);
+  LoadGroup(dy, grads);
+  for (int j = 0; j < kWidth; ++j) values[j] = grads[j] * GeluSlope(values[j]);
+  StoreGroup(dx, values);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) GeluGrad(T* dx, const T* dy, const T* x, std::int64_t n) {
+  const std::int64_t whole = n / kGroup * kGroup;
+  ForGroups<kGroup>(whole, [&](std::int64_t i) { BackwardGroup<kGroup>(dx + i, dy + i, x + i); });
+  ForGroups<1>(n - whole, [&](std::int64_t i) { BackwardGroup<1>(dx + whole + i, dy + whole + i, x + whole + i); });
+}
+
+}  // namespace
+
+void LaunchGelu(const GeluArgs& args, const LaunchContext& context) {
+  WithElements(args.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &Gelu<T>, args.y.as<T>(), args.x.as<T>(),
+           args.n);
+  });
+}
+
+void LaunchGeluGrad(const GeluGradArgs& args, const LaunchContext& context) {
+  WithElements(args.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &GeluGrad<T>, args.dx.as<T>(), args.dy.as<T>(),
+           args.x.as<T>(), args.n);
+  });
+}
+
+}  // namespace angel_ptm::cuda

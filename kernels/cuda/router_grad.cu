@@ -1,0 +1,168 @@
+// The gradient of routing (kernels/ops/router.h), bf16 operands. With s the sum of a token's chosen probabilities:
+//   dprobs = aux_scale counts + (dweights - sum of dweights weights) / s for the chosen,
+//   dlogits[T,E] = probs (dprobs - dot(probs, dprobs)),   dx (+)= dlogits gate,   dgate (+)= dlogits^T x.
+//
+// Bytes: 8 T E, then 2 T H read and written once or twice, E being small; FLOPs: 4 T E H in fp32, since dlogits in bf16
+// would lose what the products add up. Limit: memory while E is below about 30, then fp32 arithmetic. A warp takes a
+// token's dlogits, a lane every 32nd expert. In the products a block of 256 threads makes a tile of 64 x 64, a thread
+// 4 x 4, in steps of 16. dgate: a fixed number of shares of the tokens, which are added in order by another launch.
+// Workspace: T E and Shares(T) E H fp32.
+#include "kernels/cuda/row_shares.cuh"
+#include "kernels/ops/router.h"
+
+namespace angel_ptm::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
+constexpr int kTile = 64, kStep = 16, kMine = 4, kAcross = kTile / kMine;
+
+// Of the tokens, for dgate: a number of the shape.
+constexpr std::int64_t kShareTokens = 512, kSharesMax = 16;
+std::int64_t Shares(std::int64_t t) {
+  const std::int64_t shares = (t + kShareTokens - 1) / kShareTokens;
+  return shares < kSharesMax ? shares : kSharesMax;
+}
+
+struct Routing {
+  float* dlogits;
+  const float *dweights, *weights, *probs, *target_count;
+  const std::int32_t *experts, *counts;
+  std::int64_t t;
+  int e, k;
+  double aux_scale;  // times *target_count
+};
+
+__global__ void __launch_bounds__(kThreads) LogitsGrad(Routing r) {
+  const int lane = threadIdx.x % kWarpLanes;
+  const float aux_scale = static_cast<float>(r.aux_scale * static_cast<double>(*r.target_count));
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kWarps;
+  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpLanes; token < r.t;
+       token += step) {
+    const float* const p_E = r.probs + token * r.e;
+    const std::int64_t first = token * r.k;
+    float* const d_E = r.dlogits + token * r.e;
+    float chosen = 0, mean = 0, dot = 0;
+    for (int c = 0; c < r.k; ++c) {
+      chosen += p_E[r.experts[first + c]];
+      mean += r.dweights[first + c] * r.weights[first + c];
+    }
+    for (int i = lane; i < r.e; i += kWarpLanes) {
+      float d = aux_scale * static_cast<float>(r.counts[i]);
+      for (int c = 0; c < r.k; ++c) {
+        if (r.experts[first + c] == i) d += (r.dweights[first + c] - mean) / chosen;
+      }
+      d_E[i] = d;
+      dot += p_E[i] * d;
+    }
+    dot = WarpSum(dot);
+    for (int i = lane; i < r.e; i += kWarpLanes) d_E[i] = p_E[i] * (d_E[i] - dot);
+  }
+}
+
+// sums += the tile at (row, column) of a b, over k of [begin, end). a(m, k) and b(k, n) are zero outside.
+template <typename A, typename B>
+APTM_DEVICE void MultiplyTile(float (&sums)[kMine][kMine], const A& a, const B& b, std::int64_t row,
+                              std::int64_t column, std::int64_t begin, std::int64_t end) {
+  APTM_SHARED(float, a_tile, kStep* kTile);
+  APTM_SHARED(float, b_tile, kStep* kTile);
+  const int thread = threadIdx.x, m = thread / kAcross * kMine, n = thread % kAcross * kMine;
+  for (std::int64_t k = begin; k < end; k += kStep) {
+    __syncthreads();  // the last step was read
+    for (int i = thread; i < kStep * kTile; i += kThreads) {
+      const std::int64_t at = k + i / kTile;
+      a_tile[i] = at < end ? a(row + i % kTile, at) : 0.0f;
+      b_tile[i] = at < end ? b(at, column + i % kTile) : 0.0f;
+    }
+    __syncthreads();
+    for (int l = 0; l < kStep; ++l) {
+      const float4 left = *reinterpret_cast<const float4*>(a_tile + l * kTile + m);
+      const float4 right = *reinterpret_cast<const float4*>(b_tile + l * kTile + n);
+      const float as[kMine] = {left.x, left.y, left.z, left.w}, bs[kMine] = {right.x, right.y, right.z, right.w};
+      APTM_UNROLL for (int i = 0; i < kMine; ++i) {
+        APTM_UNROLL for (int j = 0; j < kMine; ++j) sums[i][j] = fmaf(as[i], bs[j], sums[i][j]);
+      }
+    }
+  }
+}
+
+// fn(row, column, sum) for the thread's part of the tile.
+template <typename Fn>
+APTM_DEVICE void ForSums(const float (&sums)[kMine][kMine], std::int64_t row, std::int64_t column, const Fn& fn) {
+  const int m = static_cast<int>(threadIdx.x) / kAcross * kMine, n = static_cast<int>(threadIdx.x) % kAcross * kMine;
+  APTM_UNROLL for (int i = 0; i < kMine; ++i) {
+    APTM_UNROLL for (int j = 0; j < kMine; ++j) fn(row + m + i, column + n + j, sums[i][j]);
+  }
+}
+
+struct Extents {
+  std::int64_t t, e, h;
+};
+
+__global__ void __launch_bounds__(kThreads)
+    RouterInputGrad(BFloat16* dx, const float* dlogits, const BFloat16* gate, Extents x, bool accumulate) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile;
+  float sums[kMine][kMine] = {};
+  MultiplyTile(
+      sums, [&](std::int64_t m, std::int64_t k) { return m < x.t ? dlogits[m * x.e + k] : 0.0f; },
+      [&](std::int64_t k, std::int64_t n) { return n < x.h ? Widened(gate[k * x.h + n]) : 0.0f; }, row, column, 0, x.e);
+  ForSums(sums, row, column, [&](std::int64_t m, std::int64_t n, float sum) {
+    if (m >= x.t || n >= x.h) return;
+    BFloat16* const at = dx + m * x.h + n;
+    StoreRounded(at, accumulate ? Widened(*at) + sum : sum);
+  });
+}
+
+__global__ void __launch_bounds__(kThreads)
+    RouterGateGrad(float* shares, const float* dlogits, const BFloat16* x_TH, Extents x) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile, share = blockIdx.z;
+  const std::int64_t tokens = (x.t + gridDim.z - 1) / gridDim.z, begin = share * tokens;
+  float sums[kMine][kMine] = {};
+  MultiplyTile(
+      sums, [&](std::int64_t m, std::int64_t k) { return m < x.e ? dlogits[k * x.e + m] : 0.0f; },
+      [&](std::int64_t k, std::int64_t n) { return n < x.h ? Widened(x_TH[k * x.h + n]) : 0.0f; }, row, column, begin,
+      begin + tokens < x.t ? begin + tokens : x.t);
+  ForSums(sums, row, column, [&](std::int64_t m, std::int64_t n, float sum) {
+    if (m < x.e && n < x.h) shares[(share * x.e + m) * x.h + n] = sum;
+  });
+}
+
+}  // namespace
+
+std::int64_t WorkspaceBytes(const RouterGradArgs& args) {
+  return (args.t + Shares(args.t) * args.h) * args.e * static_cast<std::int64_t>(sizeof(float));
+}
+
+void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context) {
+  float* const dlogits = reinterpret_cast<float*>(context.workspace);
+  float* const shares = dlogits + args.t * args.e;
+  const double tokens = static_cast<double>(args.t);
+  const Routing routing = {.dlogits = dlogits,
+                           .dweights = args.dweights.as<float>(),
+                           .weights = args.weights.as<float>(),
+                           .probs = args.probs.as<float>(),
+                           .target_count = args.target_count,
+                           .experts = args.experts,
+                           .counts = args.counts,
+                           .t = args.t,
+                           .e = static_cast<int>(args.e),
+                           .k = static_cast<int>(args.k),
+                           .aux_scale = static_cast<double>(args.aux_coefficient) * static_cast<double>(args.e) /
+                                        (tokens * static_cast<double>(args.k) * tokens)};
+  Launch(Striding(args.t * kWarpLanes, kThreads), context, &LogitsGrad, routing);
+  const auto tiles = [](std::int64_t extent) { return static_cast<unsigned>((extent + kTile - 1) / kTile); };
+  const Extents extents = {args.t, args.e, args.h};
+  if (args.dx) {
+    Launch({.grid = {.x = tiles(args.h), .y = tiles(args.t)}, .block = {.x = kThreads}}, context, &RouterInputGrad,
+           args.dx.as<BFloat16>(), dlogits, args.gate.as<BFloat16>(), extents, args.accumulate_dx);
+  }
+  if (!args.dgate) return;
+  const std::int64_t count = Shares(args.t), n = args.e * args.h;
+  Launch(
+      {.grid = {.x = tiles(args.h), .y = tiles(args.e), .z = static_cast<unsigned>(count)}, .block = {.x = kThreads}},
+      context, &RouterGateGrad, shares, dlogits, args.x.as<BFloat16>(), extents);
+  LaunchAddShares(args.dgate, shares, count, n, n, args.accumulate_dgate, context);
+}
+
+}  // namespace angel_ptm::cuda

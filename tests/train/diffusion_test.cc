@@ -1,0 +1,326 @@
+// Held against closed forms. For data N(m, s^2) the best denoiser is known, the deterministic samplers follow the line
+// x_t = signal m + sqrt(signal^2 s^2 + noise^2) z, and every step is an affine map whose mean and variance can be
+// followed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "angel_ptm/train/diffusion/noise.h"
+#include "angel_ptm/train/diffusion/samplers.h"
+#include "angel_ptm/train/diffusion/schedule.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::FloatNear;
+using ::testing::Pointwise;
+
+constexpr double kMean = 0.7, kDeviation = 0.3;
+
+DiffusionSchedule Schedule() { return DiffusionSchedule::ScaledLinear(1000, 0.00085, 0.02); }
+
+// Of x_t.
+double Deviation(Mix mix) { return std::hypot(mix.signal * kDeviation, mix.noise); }
+
+// What the best model puts out at x.
+float BestOutput(Prediction prediction, Mix mix, double x) {
+  const double eps = mix.noise * (x - mix.signal * kMean) / (Deviation(mix) * Deviation(mix));
+  const double clean = (x - mix.noise * eps) / mix.signal;
+  switch (prediction) {
+    case Prediction::kEpsilon:
+      return static_cast<float>(eps);
+    case Prediction::kVelocity:
+      return static_cast<float>(mix.signal * eps - mix.noise * clean);
+    case Prediction::kFlow:
+      return static_cast<float>(eps - clean);
+  }
+  return 0;
+}
+
+std::vector<float> BestOutputs(Prediction prediction, Mix mix, const std::vector<float>& x) {
+  std::vector<float> outputs;
+  for (const float value : x) outputs.push_back(BestOutput(prediction, mix, value));
+  return outputs;
+}
+
+// The largest distance, at z = -2, 0 and 2, of what a deterministic sampler makes from the line at `start` to the line
+// at `end`.
+template <typename Sampler>
+double LineError(Mix start, Mix end, const Sampler& sample) {
+  const std::array<double, 3> z = {-2, 0, 2};
+  std::vector<float> x;
+  for (const double value : z) x.push_back(static_cast<float>(start.signal * kMean + Deviation(start) * value));
+  sample(&x);
+  double error = 0;
+  for (size_t i = 0; i < z.size(); ++i) {
+    error = std::max(error, std::abs(x[i] - (end.signal * kMean + Deviation(end) * z[i])));
+  }
+  return error;
+}
+
+double DdimError(Prediction prediction, const std::vector<TimeStep>& steps) {
+  const DiffusionSchedule schedule = Schedule();
+  return LineError(schedule.At(steps[0].t), schedule.At(steps.back().next), [&](std::vector<float>* x) {
+    for (const TimeStep& step : steps) {
+      const auto output = BestOutputs(prediction, schedule.At(step.t), *x);
+      DdimStep(schedule, {.prediction = prediction}, step, output, {}, *x);
+    }
+  });
+}
+
+double DpmError(Prediction prediction, const std::vector<TimeStep>& steps) {
+  const DiffusionSchedule schedule = Schedule();
+  return LineError(schedule.At(steps[0].t), schedule.At(steps.back().next), [&](std::vector<float>* x) {
+    std::vector<float> previous(x->size());
+    for (size_t i = 0; i < steps.size(); ++i) {
+      const auto output = BestOutputs(prediction, schedule.At(steps[i].t), *x);
+      DpmSolverStep(schedule, {.prediction = prediction}, steps, static_cast<int64_t>(i), output, previous, *x);
+    }
+  });
+}
+
+std::vector<TimeStep> AllSteps() { return TimeSteps(SpacedTimes(1000, 1000, TimeSpacing::kTrailing)); }
+
+// From 999 to 99 by `length`, a divisor of 900: the step to the clean image, of first order in every method, is left
+// out.
+std::vector<TimeStep> StepsOf(int64_t length) {
+  std::vector<TimeStep> steps;
+  for (int64_t t = 999; t > 99; t -= length) steps.push_back({.t = t, .next = t - length});
+  return steps;
+}
+
+double FlowError(int64_t count, double shift) {
+  const std::vector<double> times = FlowTimes(count, shift);
+  return LineError(FlowMix(1), FlowMix(0), [&](std::vector<float>* x) {
+    for (int64_t i = 0; i < count; ++i) {
+      // The image is unknown at t = 1, where BestOutput would divide by a signal of 0: its mean is the guess.
+      std::vector<float> output;
+      for (const float value : *x) {
+        output.push_back(times[i] == 1 ? value - static_cast<float>(kMean)
+                                       : BestOutput(Prediction::kFlow, FlowMix(times[i]), value));
+      }
+      FlowEulerStep(times[i], times[i + 1], output, *x);
+    }
+  });
+}
+
+TEST(Samplers, DeterministicOnesFollowTheExactLine) {
+  for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVelocity}) {
+    EXPECT_LT(DdimError(prediction, AllSteps()), 8e-3);
+    EXPECT_LT(DpmError(prediction, AllSteps()), 4e-3);
+    EXPECT_LT(DpmError(prediction, StepsOf(15)), 1e-3);
+  }
+  EXPECT_LT(FlowError(1000, 1), 2e-3);
+  EXPECT_LT(FlowError(1000, 3), 5e-3);
+}
+
+// An error that falls with the number of steps at the wrong power, or at a wrong place, is a wrong coefficient.
+TEST(Samplers, ErrorsFallAtTheOrderOfTheMethod) {
+  const auto ddim = [](int64_t length) { return DdimError(Prediction::kVelocity, StepsOf(length)); };
+  const auto dpm = [](int64_t length) { return DpmError(Prediction::kVelocity, StepsOf(length)); };
+  EXPECT_NEAR(ddim(30) / ddim(10), 3, 0.3);
+  EXPECT_NEAR(FlowError(100, 1) / FlowError(200, 1), 2, 0.2);
+  EXPECT_NEAR(dpm(30) / dpm(10), 9, 1.5);
+  EXPECT_LT(dpm(30), ddim(30) / 10);
+}
+
+// Mean and variance of what an ancestral sampler makes, from its steps' affine maps.
+struct Moments {
+  double mean, variance;
+};
+template <typename Step>
+Moments Follow(const DiffusionSchedule& schedule, const std::vector<TimeStep>& steps, const Step& take) {
+  const Mix start = schedule.At(steps[0].t);
+  Moments moments = {start.signal * kMean, Deviation(start) * Deviation(start)};
+  for (const TimeStep& step : steps) {
+    std::vector<float> x = {0, 1, 0};
+    const std::vector<float> noise = {0, 0, 1};
+    take(step, BestOutputs(Prediction::kVelocity, schedule.At(step.t), x), noise, &x);
+    const double slope = x[1] - x[0], spread = x[2] - x[0];
+    moments = {slope * moments.mean + x[0], slope * slope * moments.variance + spread * spread};
+  }
+  return moments;
+}
+
+TEST(Samplers, AncestralOnesReachMeanAndVariance) {
+  const DiffusionSchedule schedule = Schedule();
+  const auto steps = AllSteps();
+  const std::vector<float> least(3, -1), most(3, 1);
+  for (const auto* fraction : {&least, &most}) {
+    const Moments moments = Follow(schedule, steps, [&](TimeStep step, const auto& output, const auto& noise, auto* x) {
+      DdpmStep(schedule, {.prediction = Prediction::kVelocity}, step, output, *fraction, noise, *x);
+    });
+    EXPECT_NEAR(moments.mean, kMean, 2e-3);
+    EXPECT_NEAR(moments.variance, kDeviation * kDeviation, 0.05 * kDeviation * kDeviation);
+  }
+}
+
+TEST(Samplers, DdimOfEtaOneIsDdpm) {
+  const DiffusionSchedule schedule = Schedule();
+  const std::vector<float> output = {0.3F, -1.1F}, noise = {0.8F, -0.4F};
+  for (const TimeStep step : {TimeStep{.t = 700, .next = 650}, TimeStep{.t = 0, .next = -1}}) {
+    std::vector<float> ddim = {0.5F, -0.2F}, ddpm = ddim, learned = ddim;
+    DdimStep(schedule, {.prediction = Prediction::kVelocity, .eta = 1}, step, output, noise, ddim);
+    DdpmStep(schedule, {.prediction = Prediction::kVelocity}, step, output, {}, noise, ddpm);
+    DdpmStep(schedule, {.prediction = Prediction::kVelocity}, step, output, std::vector<float>{-1, -1}, noise, learned);
+    for (size_t i = 0; i < ddim.size(); ++i) {
+      EXPECT_NEAR(ddim[i], ddpm[i], 2e-6);
+      EXPECT_NEAR(learned[i], ddpm[i], 2e-6);
+    }
+  }
+}
+
+TEST(Samplers, ClipBoundsThePredictedImage) {
+  const DiffusionSchedule schedule = Schedule();
+  const TimeStep step = {.t = 400, .next = -1};
+  for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVelocity}) {
+    std::vector<float> ddim = {9, -9}, ddpm = ddim, dpm = ddim, previous(2);
+    const std::vector<float> output = {-9, 9};
+    DdimStep(schedule, {.prediction = prediction, .clip = 1}, step, output, {}, ddim);
+    DdpmStep(schedule, {.prediction = prediction, .clip = 1}, step, output, {}, {}, ddpm);
+    DpmSolverStep(schedule, {.prediction = prediction, .clip = 1}, std::span(&step, 1), 0, output, previous, dpm);
+    EXPECT_THAT(ddim, ElementsAre(1, -1));
+    EXPECT_THAT(ddpm, ElementsAre(1, -1));
+    EXPECT_THAT(dpm, ElementsAre(1, -1));
+  }
+}
+
+TEST(Samplers, TimesAreThoseOfDiffusers) {
+  EXPECT_THAT(SpacedTimes(1000, 4, TimeSpacing::kLeading), ElementsAre(750, 500, 250, 0));
+  EXPECT_THAT(SpacedTimes(1000, 4, TimeSpacing::kLeading, 1), ElementsAre(751, 501, 251, 1));
+  EXPECT_THAT(SpacedTimes(1000, 4, TimeSpacing::kLinspace), ElementsAre(999, 666, 333, 0));
+  EXPECT_THAT(SpacedTimes(1000, 3, TimeSpacing::kTrailing), ElementsAre(999, 666, 332));
+  EXPECT_THAT(SpacedTimes(1000, 1, TimeSpacing::kTrailing), ElementsAre(999));
+  EXPECT_DEATH(TimeSteps(std::vector<int64_t>{5, 5}), "times should fall");
+  EXPECT_THAT(FlowTimes(2, 3), ElementsAre(1, 0.75, 0));
+}
+
+TEST(Samplers, GuidanceExtrapolates) {
+  std::vector<float> with = {3, -1};
+  const std::vector<float> without = {1, 1};
+  Guide(2, with, without, with);
+  EXPECT_THAT(with, ElementsAre(5, -3));
+}
+
+TEST(Schedule, BetasAreLinearInTheirRoot) {
+  const DiffusionSchedule schedule = DiffusionSchedule::ScaledLinear(3, 0.01, 0.25);
+  EXPECT_DOUBLE_EQ(schedule.beta(0), 0.01);
+  EXPECT_DOUBLE_EQ(schedule.beta(1), 0.3 * 0.3);
+  EXPECT_DOUBLE_EQ(schedule.beta(2), 0.25);
+  EXPECT_DOUBLE_EQ(schedule.alpha_bar(2), 0.99 * 0.91 * 0.75);
+  EXPECT_DOUBLE_EQ(schedule.alpha_bar(-1), 1);
+  EXPECT_NEAR(schedule.At(0).snr(), 99, 1e-9);
+}
+
+TEST(Schedule, AnOutputThatIsRightGivesTheImage) {
+  const std::vector<float> clean = {0.4F, -0.9F}, eps = {-1.3F, 0.6F};
+  for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVelocity, Prediction::kFlow}) {
+    for (const Mix mix : {Schedule().At(300), FlowMix(0.6)}) {
+      std::vector<float> noisy(2), target(2);
+      AddNoise(mix, clean, eps, noisy);
+      EXPECT_FLOAT_EQ(noisy[0], static_cast<float>(mix.signal * 0.4 - mix.noise * 1.3));
+      PredictionTarget(prediction, mix, clean, eps, target);
+      const CleanFromOutput c = CleanCoefficients(prediction, mix);
+      for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(c.of_noisy * noisy[i] + c.of_output * target[i], clean[i], 1e-6);
+    }
+  }
+}
+
+TEST(Schedule, WeightsAndShifts) {
+  EXPECT_DOUBLE_EQ(MinSnrWeight(Prediction::kEpsilon, 20, 5), 0.25);
+  EXPECT_DOUBLE_EQ(MinSnrWeight(Prediction::kEpsilon, 2, 5), 1);
+  EXPECT_DOUBLE_EQ(MinSnrWeight(Prediction::kVelocity, 19, 5), 0.25);
+  EXPECT_DOUBLE_EQ(MinSnrWeight(Prediction::kVelocity, 19, 0), 1);
+  EXPECT_DOUBLE_EQ(ShiftFlowTime(0.5, 3), 0.75);
+  EXPECT_DOUBLE_EQ(ShiftFlowTime(1, 7), 1);
+  EXPECT_DOUBLE_EQ(ResolutionShift(1024 * 1024, 256 * 256), 4);
+  EXPECT_DOUBLE_EQ(EmaWarmupDecay(0, 0.9999, 2.0 / 3), 0);
+  EXPECT_DOUBLE_EQ(EmaWarmupDecay(7, 0.9999, 2.0 / 3), 0.75);
+  EXPECT_DOUBLE_EQ(EmaWarmupDecay(100'000'000, 0.9999, 2.0 / 3), 0.9999);
+}
+
+TEST(Noise, IsNormalAndAFunctionOfItsKey) {
+  const NoiseKey key = {.seed = 5, .purpose = NoisePurpose::kSamplingStart, .sample = int64_t{1} << 40, .stream = 2};
+  std::vector<float> all(40'002);
+  FillNormal(key, all);
+  std::array<double, 4> moments = {};
+  for (const double x : all) {
+    for (int k = 0; k < 4; ++k) moments[k] += std::pow(x, k + 1) / static_cast<double>(all.size());
+  }
+  EXPECT_NEAR(moments[0], 0, 0.02);
+  EXPECT_NEAR(moments[1], 1, 0.03);
+  EXPECT_NEAR(moments[2], 0, 0.08);
+  EXPECT_NEAR(moments[3], 3, 0.2);
+  std::vector<float> few(7);
+  FillNormal(key, few);
+  EXPECT_TRUE(std::equal(few.begin(), few.end(), all.begin()));
+  std::vector<NoiseKey> others(5, key);
+  others[0].seed += uint64_t{1} << 33;
+  others[1].purpose = NoisePurpose::kSamplingStep;
+  others[2].sample += 1;
+  others[3].sample -= int64_t{1} << 40;
+  others[4].stream = 3;
+  for (const NoiseKey& other : others) {
+    std::vector<float> noise(few.size());
+    FillNormal(other, noise);
+    for (size_t i = 0; i < few.size(); ++i) EXPECT_NE(noise[i], few[i]);
+  }
+}
+
+// A resumed run, and a picture sampled again, rely on these numbers.
+TEST(Noise, IsPinned) {
+  std::array<float, 5> noise;
+  FillNormal({.seed = 1, .purpose = NoisePurpose::kTrainingNoise, .sample = 3}, noise);
+  EXPECT_THAT(noise, Pointwise(FloatNear(2e-6F), {0.436336F, 1.76277F, 0.316288F, -0.207947F, -0.853428F}));
+  EXPECT_EQ(TrainingTime(1, 3, 1000), 481);
+}
+
+TEST(Noise, OffsetIsOneNumberAChannel) {
+  std::vector<float> eps(12, 1);
+  AddNoiseOffset(4, 9, 3, 0.1, eps);
+  for (int c = 0; c < 3; ++c) {
+    EXPECT_NE(eps[4 * c], 1);
+    for (int i = 1; i < 4; ++i) EXPECT_EQ(eps[4 * c + i], eps[4 * c]);
+  }
+  EXPECT_NE(eps[0], eps[4]);
+  double squares = 0;
+  for (int64_t sample = 0; sample < 4000; ++sample) {
+    std::vector<float> one(1, 0);
+    AddNoiseOffset(4, sample, 1, 0.1, one);
+    squares += one[0] * one[0] / 4000;
+  }
+  EXPECT_NEAR(squares, 0.01, 0.001);
+}
+
+TEST(Noise, TrainingTimesHaveTheirDistributions) {
+  constexpr int kSamples = 20'000;
+  std::array<int, 4> quarters = {};
+  std::array<int, 2> drops = {};
+  int both = 0;
+  double mean = 0, square = 0;
+  for (int i = 0; i < kSamples; ++i) {
+    const int64_t t = TrainingTime(1, i, 1000);
+    ASSERT_TRUE(t >= 0 && t < 1000);
+    ++quarters[static_cast<size_t>(t / 250)];
+    const double flow = TrainingFlowTime(1, i, -0.5, 1.5, 3), plain = flow / (3 - 2 * flow);
+    const double logit = std::log(plain / (1 - plain));
+    mean += logit / kSamples;
+    square += logit * logit / kSamples;
+    const bool first = DropsCondition(1, i, 0, 0.4), second = DropsCondition(1, i, 1, 0.4);
+    drops[0] += first;
+    drops[1] += second;
+    both += first && second;
+  }
+  for (const int quarter : quarters) EXPECT_NEAR(quarter, kSamples / 4.0, 250);
+  EXPECT_NEAR(mean, -0.5, 0.04);
+  EXPECT_NEAR(std::sqrt(square - mean * mean), 1.5, 0.04);
+  for (const int dropped : drops) EXPECT_NEAR(dropped, 0.4 * kSamples, 280);
+  EXPECT_NEAR(both, 0.16 * kSamples, 220);
+}
+
+}  // namespace
+}  // namespace angel_ptm
