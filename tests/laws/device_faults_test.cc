@@ -138,8 +138,7 @@ std::string Verdict(const Fault& fault, bool moe, unsigned seed) {
   };
   ParityMatrix matrix(
       2, [](const TinyRun& run) { return TrainLocally(run, 2); }, folder.path(), /*compares=*/true, on_device);
-  return std::string(
-      matrix.Check({.moe = moe, .accumulation = 4, .zero_stage = 3, .budget_percent = fault.budget_percent}).message());
+  return std::string(matrix.Check({.moe = moe, .zero_stage = 3, .budget_percent = fault.budget_percent}).message());
 }
 
 // The same in a process of its own, since numbers that nobody wrote may lead a kernel anywhere.
