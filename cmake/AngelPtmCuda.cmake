@@ -1,5 +1,6 @@
 # kernels/cuda by nvcc, where there is one: ANGEL_PTM_NVCC is empty otherwise. A library that is compiled and proved
-# (tests/cuda_emulation, tests/cuda_resources); the program has no use for it yet, so its --version says CUDA=OFF.
+# (tests/cuda_emulation, tests/cuda_resources); the program links the runtime alone (angel_ptm/memory), as there is no table
+# of the kernels yet, so its --version says CUDA=OFF.
 #
 # Not as CMake's language CUDA: 3.25 does not know its C++20, and what ptxas says of registers has to be kept.
 set(ANGEL_PTM_NVCC "")

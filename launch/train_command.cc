@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/memory/cuda_device_api.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/mpi_environment.h"
@@ -73,7 +74,13 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
-TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, std::shared_ptr<ProgressBoard> board) {
+// kernels/cuda has no table yet, so no configuration can have a GPU.
+DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks) {
+  return {.api = api, .kernels = nullptr, .local_rank = local_rank, .local_ranks = local_ranks};
+}
+
+TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, const DeviceOffer& gpus,
+                          std::shared_ptr<ProgressBoard> board) {
   const VersionInfo& version = BuildVersionInfo();
   return {.resume = wishes.newest,
           .resume_from = wishes.step,
@@ -82,7 +89,8 @@ TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, std
           .publish = [board = std::move(board), rank](
                          int64_t step, std::string_view activity) { board->Publish(rank, step, activity); },
           .build = {.commit = std::string(version.commit), .processor = isa.name},
-          .kernels = &isa.kernels()};
+          .kernels = &isa.kernels(),
+          .gpus = gpus};
 }
 
 PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& last_word) {
@@ -96,6 +104,7 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
   PrintIsa(choice);
   const int size = facts.world_size;
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(size);
+  const std::unique_ptr<DeviceApi> gpus = MakeCudaDeviceApi();
   LocalWorld world(size);
   std::vector<absl::Status> results(size);
   {
@@ -109,7 +118,9 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
         const std::unique_ptr<Communicator> communicator =
             world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
                                 .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
-        results[rank] = TrainRank(config, facts, OptionsFor(rank, wishes, *choice.isa, board), *communicator);
+        results[rank] =
+            TrainRank(config, facts, OptionsFor(rank, wishes, *choice.isa, GpusFor(gpus.get(), rank, size), board),
+                      *communicator);
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -146,7 +157,9 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   if (world.rank() == 0) PrintIsa(choice);
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
-  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), wishes, *choice.isa, board), *communicator));
+  const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
+  const DeviceOffer gpus = GpusFor(api.get(), world.node_rank(), world.node_size());
+  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), wishes, *choice.isa, gpus, board), *communicator));
   return communicator->Barrier({"end of the run", -1});
 }
 
@@ -215,6 +228,7 @@ absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
   facts.world_size = world->size();
   facts.local_ranks = world->node_size();
   facts.started_by_mpirun = true;
+  facts.device_is_host_memory = config.device() != TrainConfig::CUDA;
   facts.rank_cores = CoresOfRank(facts.local_ranks);
   AccountForRanks(config, facts.local_ranks, &facts);
   absl::Status status = CheckStart(config, facts, 1, world->rank() == 0);
@@ -239,6 +253,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
 #endif
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
+  facts.device_is_host_memory = config.device() != TrainConfig::CUDA;
   RETURN_IF_ERROR(CheckThatProcessesMet(config, 1));
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
   AccountForRanks(config, 1, &facts);

@@ -1,11 +1,14 @@
 #include "angel_ptm/exec/backend_facts.h"
 
+#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/ordered_reduce_scatter.h"
+#include "kernels/ops/loss_sum.h"
+#include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
 
@@ -29,6 +32,25 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
                                                             world_size, graph.table->compute_type()));
   }
   return facts;
+}
+
+std::vector<OpKind> OpsRefused(const Graph& graph, const KernelTable& kernels) {
+  std::set<OpKind> refused;
+  const AdamWConstants adamw;
+  const UpdateDecision decision;
+  for (const Op& op : graph.ops) {
+    const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size() + op.states.size(), nullptr);
+    const auto call = op.phase != Phase::kUpdate ? BindKernel(graph, op, no_addresses)
+                                                 : RulesOf(op.kind).bind_update({.address = no_addresses,
+                                                                                 .type = graph.table->compute_type(),
+                                                                                 .no_decay = {},
+                                                                                 .adamw = adamw,
+                                                                                 .decision = decision});
+    if (!call->CanRun(kernels).ok()) refused.insert(op.kind);
+  }
+  if (!kernels.loss_sum.can_run({.n = 1}).ok()) refused.insert(OpKind::kLossSum);
+  if (!kernels.square_sum.can_run({.n = kSquareSumGroup}).ok()) refused.insert(OpKind::kSquareSum);
+  return {refused.begin(), refused.end()};
 }
 
 }  // namespace angel_ptm

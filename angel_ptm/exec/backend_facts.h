@@ -2,10 +2,13 @@
 #ifndef ANGEL_PTM_EXEC_BACKEND_FACTS_H_
 #define ANGEL_PTM_EXEC_BACKEND_FACTS_H_
 
+#include <vector>
+
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/planner.h"
 #include "kernels/kernels.h"
+#include "kernels/op_kind.h"
 
 namespace angel_ptm {
 
@@ -14,6 +17,10 @@ namespace angel_ptm {
 // ops.
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
                                      int world_size);
+
+// The kinds of ops that `kernels` refuses of what a run of the graph computes, sums of losses and squares included, in
+// the order of ops.def; empty if it runs all.
+std::vector<OpKind> OpsRefused(const Graph& graph, const KernelTable& kernels);
 
 }  // namespace angel_ptm
 

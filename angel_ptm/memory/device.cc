@@ -10,8 +10,6 @@
 namespace angel_ptm {
 namespace {
 
-constexpr const char* kOtherwise = ", or set device: CPU";
-
 // 13010 is "13.1".
 std::string Version(int number) { return absl::StrCat(number / 1000, ".", number % 1000 / 10); }
 
@@ -19,18 +17,14 @@ std::string Version(int number) { return absl::StrCat(number / 1000, ".", number
 absl::Status NoGpu(DeviceApi& api, DeviceCode code) {
   int driver = 0;
   if (api.DriverVersion(&driver) != kDeviceSuccess) driver = 0;
-  if (driver == 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("device: no NVIDIA driver is loaded on this machine: install one", kOtherwise));
-  }
+  if (driver == 0) return absl::FailedPreconditionError("no NVIDIA driver is loaded on this machine");
   if (code == kDeviceInsufficientDriver) {
-    return absl::FailedPreconditionError(absl::StrCat("device: the NVIDIA driver serves CUDA up to ", Version(driver),
-                                                      ", which is too old for this program: update the driver",
-                                                      kOtherwise));
+    return absl::FailedPreconditionError(absl::StrCat("the NVIDIA driver serves CUDA up to ", Version(driver),
+                                                      ", which is too old for this program: update the driver"));
   }
-  return absl::FailedPreconditionError(absl::StrCat("device: the NVIDIA driver shows this process no GPU (",
+  return absl::FailedPreconditionError(absl::StrCat("the NVIDIA driver shows this process no GPU (",
                                                     api.ErrorText(code), " (", code,
-                                                    ")): look at CUDA_VISIBLE_DEVICES and nvidia-smi", kOtherwise));
+                                                    ")): look at CUDA_VISIBLE_DEVICES and nvidia-smi"));
 }
 
 // Of sm_80 code any 8.x runs, of sm_90a code 9.0 alone.
@@ -125,28 +119,25 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceApi& api, int local_r
   int count = 0;
   if (const DeviceCode code = api.DeviceCount(&count); code != kDeviceSuccess || count == 0) return NoGpu(api, code);
   if (count < local_ranks) {
-    return absl::FailedPreconditionError(absl::StrCat("device: this machine has ", count, count == 1 ? " GPU" : " GPUs",
-                                                      ", wanted one for each of its ", local_ranks,
-                                                      " ranks: start fewer", kOtherwise));
+    return absl::FailedPreconditionError(absl::StrCat("this machine has ", count, count == 1 ? " GPU" : " GPUs",
+                                                      ", wanted one for each of its ", local_ranks, " ranks"));
   }
   DeviceProperties properties;
   if (const DeviceCode code = api.GetProperties(local_rank, &properties); code != kDeviceSuccess) {
     return absl::FailedPreconditionError(
-        absl::StrCat("device: GPU ", local_rank, " does not answer: ", api.ErrorText(code), " (", code, ")"));
+        absl::StrCat("GPU ", local_rank, " does not answer: ", api.ErrorText(code), " (", code, ")"));
   }
   std::unique_ptr<Device> device(
       new Device(api, local_rank, absl::StrCat("GPU ", local_rank, " (", properties.name, ")")));
   if (!HasKernelsFor(properties)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("device: ", device->name(), " has compute capability ", properties.major, ".", properties.minor,
-                     ", this program has kernels for 8.x and 9.0: take another GPU", kOtherwise));
+    return absl::FailedPreconditionError(absl::StrCat(device->name(), " has compute capability ", properties.major, ".",
+                                                      properties.minor, ", this program has kernels for 8.x and 9.0"));
   }
   int64_t free_bytes = 0, total_bytes = 0;
   DeviceCode code = api.SetDevice(local_rank);
   if (code == kDeviceSuccess) code = api.MemoryInfo(&free_bytes, &total_bytes);
   if (code == kDevicesUnavailable || code == kDeviceOutOfMemory) {
-    return absl::FailedPreconditionError(absl::StrCat("device: another process has ", device->name(),
-                                                      " to itself: end it, take another GPU", kOtherwise));
+    return absl::FailedPreconditionError(absl::StrCat("another process has ", device->name(), " to itself"));
   }
   RETURN_IF_ERROR(device->Check(code, "starting it"));
   return device;
@@ -155,6 +146,13 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceApi& api, int local_r
 absl::Status Device::Check(DeviceCode code, absl::string_view what) const {
   if (code == kDeviceSuccess) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(name_, ", ", what, ": ", api_.ErrorText(code), " (", code, ")"));
+}
+
+absl::StatusOr<int64_t> Device::FreeBytes() const {
+  RETURN_IF_ERROR(MakeCurrent());
+  int64_t free_bytes = 0, total_bytes = 0;
+  RETURN_IF_ERROR(Check(api_.MemoryInfo(&free_bytes, &total_bytes), "asking for its memory"));
+  return free_bytes;
 }
 
 absl::StatusOr<std::shared_ptr<std::byte>> Device::Memory(int64_t bytes, absl::string_view what) {

@@ -77,7 +77,7 @@ class DeviceStream {
 
 class Device {
  public:
-  // GPU `local_rank` of a machine on which `local_ranks` ranks run. Errors, a sentence each: no driver, one too old, no
+  // GPU `local_rank` of a machine on which `local_ranks` ranks run. Errors, a reason each: no driver, one too old, no
   // GPU, fewer than ranks, one that this program has no kernels for, one that another process has to itself.
   static absl::StatusOr<std::unique_ptr<Device>> Open(DeviceApi& api, int local_rank, int local_ranks);
 
@@ -87,6 +87,9 @@ class Device {
 
   // Before a thread's first launch of a kernel.
   absl::Status MakeCurrent() const { return Check(api_.SetDevice(index_), "choosing it"); }
+
+  // What nobody has of its memory.
+  absl::StatusOr<int64_t> FreeBytes() const;
 
   // Freed with the pointer, which must not outlive the Device. `what` names it in errors. kResourceExhausted naming
   // what is free and what is missing.

@@ -57,7 +57,45 @@ double Measure(const KernelTable& kernels, DType type, int threads) {
   return best;
 }
 
+absl::StatusOr<double> MeasureOn(const KernelTable& kernels, DType type, Device& device) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceStream> stream, DeviceStream::Create(device));
+  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceEvent> begin, DeviceEvent::Create(device));
+  ASSIGN_OR_RETURN(const std::unique_ptr<DeviceEvent> end, DeviceEvent::Create(device));
+  constexpr double kEnoughSeconds = 2e-3;
+  constexpr int64_t kSizeMax = 8192;
+  double best = 0;
+  for (int64_t size = 256; size <= kSizeMax; size *= 2) {
+    MatmulArgs args = ProductOf(type, size);
+    RETURN_IF_ERROR(kernels.matmul.can_run(args));
+    const int64_t bytes = size * size * SizeOf(type), workspace = kernels.matmul.workspace_bytes(args, {});
+    const auto memory = device.Memory(3 * bytes + workspace, "measuring the matrix peak");
+    if (absl::IsResourceExhausted(memory.status())) break;
+    RETURN_IF_ERROR(memory.status());
+    args.c.data = memory->get();
+    args.a.data = memory->get() + bytes;
+    args.b.data = memory->get() + 2 * bytes;
+    RETURN_IF_ERROR(stream->Clear(memory->get(), 3 * bytes));
+    const KernelContext context{
+        .workspace = memory->get() + 3 * bytes, .workspace_bytes = workspace, .stream = stream->handle()};
+    double seconds = 0;
+    for (int i = 0; i < 3; ++i) {
+      RETURN_IF_ERROR(stream->Record(*begin));
+      kernels.matmul(args, context);
+      RETURN_IF_ERROR(stream->Record(*end));
+      RETURN_IF_ERROR(stream->Await());
+      ASSIGN_OR_RETURN(seconds, end->SecondsSince(*begin));
+      best = std::max(best, 2.0 * static_cast<double>(size * size * size) / seconds);
+    }
+    if (seconds > kEnoughSeconds) break;
+  }
+  return best;
+}
+
 }  // namespace
+
+double MeasureMatrixPeak(const KernelTable& kernels, DType type, Device& device) {
+  return MeasureOn(kernels, type, device).value_or(0);
+}
 
 double MeasureMatrixPeak(const KernelTable& kernels, DType type, int threads) {
   // OpenMP keeps a team of threads for every thread that has asked for one, until that thread ends: this one must not

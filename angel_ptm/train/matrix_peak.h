@@ -3,6 +3,7 @@
 #define ANGEL_PTM_TRAIN_MATRIX_PEAK_H_
 
 #include "angel_ptm/base/dtype.h"
+#include "angel_ptm/memory/device.h"
 #include "kernels/kernels.h"
 
 namespace angel_ptm {
@@ -10,6 +11,10 @@ namespace angel_ptm {
 // FLOP/s of the backend's matrix product on 1024 x 1024 operands of `type`: the best of a few runs within about a
 // quarter of a second.
 double MeasureMatrixPeak(const KernelTable& kernels, DType type, int threads);
+
+// The same on a GPU, of operands that keep it busy for some milliseconds, as large as what it has free allows up to
+// 8192 x 8192; 0 where the kernels do not run the product, or the GPU has failed.
+double MeasureMatrixPeak(const KernelTable& kernels, DType type, Device& device);
 
 }  // namespace angel_ptm
 

@@ -43,7 +43,9 @@ std::vector<std::pair<std::string, double>> ScalarsOf(const StepMetrics& m) {
 
 absl::Status Reporter::Start(int64_t first_step) {
   flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
-  double peak = MeasureMatrixPeak(*run_.machine.kernels, ComputeType(run_.config), run_.machine.threads);
+  const DType type = ComputeType(run_.config);
+  double peak = run_.gpu == nullptr ? MeasureMatrixPeak(run_.kernels(), type, run_.machine.threads)
+                                    : MeasureMatrixPeak(run_.kernels(), type, *run_.gpu);
   std::vector<double> peaks(static_cast<size_t>(run_.communicator.size()));
   RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(peaks)), std::as_bytes(std::span(&peak, 1)),
                                           {"matrix peak", -1}));
@@ -154,7 +156,7 @@ bool Reporter::IsLogged(int64_t step) const {
 }
 
 std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
-  const std::array<double, kLaneCount> seconds = run_.lanes.TakeBusySeconds();
+  const std::array<double, kLaneCount> seconds = run_.lanes->TakeBusySeconds();
   for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane];
   return seconds;
 }

@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/text.h"
+#include "angel_ptm/train/device_choice.h"
+#include "comm/group.h"
 
 namespace angel_ptm {
 absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
@@ -36,34 +38,77 @@ absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(control, communicator.SplitChecked(/*color=*/0, {"control communicator"}));
   ASSIGN_OR_RETURN(task, OpenTask(config));
   files = task->checkpoint_files();
-  ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
-                                              .threads = derived.threads_per_rank,
-                                              .kernels = options.kernels,
-                                              .vocab_size = task->vocab_size(),
-                                              .host_bytes_max = derived.host_bytes,
-                                              .tiers_bytes_max = derived.tiers_bytes}));
-  const auto bytes = [&](TierKind tier) {
-    const int t = static_cast<int>(tier);
-    return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
-  };
-  // What units' collectives read and write is on the device tier: peers may read that in place.
-  const ArenaSource shared = [this](int64_t n, int threads) {
-    return communicator.MakeArena(n, threads, {"device tier"});
-  };
-  ASSIGN_OR_RETURN(device,
-                   MakeHostArena(TierKind::kDevice, bytes(TierKind::kDevice), derived.threads_per_rank, shared));
-  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, bytes(TierKind::kHost), derived.threads_per_rank));
-  communicator.KeepAlive(device);
+  RETURN_IF_ERROR(MakeThePlan());
+  RETURN_IF_ERROR(MakeTiers());
+  return BindExecutors();
+}
+
+absl::Status Run::MakeThePlan() {
+  ASSIGN_OR_RETURN(DeviceChoice choice, ChooseDevice(config, task->vocab_size(), options.gpus));
+  Print(absl::StrCat("device: ", choice.text));
+  gpu = std::move(choice.device);
+  RunFactsForPlan facts{.world_size = communicator.size(),
+                        .threads = derived.threads_per_rank,
+                        .kernels = &kernels(),
+                        .vocab_size = task->vocab_size(),
+                        .host_bytes_max = derived.host_bytes,
+                        .tiers_bytes_max = derived.tiers_bytes};
+  if (gpu != nullptr) {
+    facts.tiers_bytes_max = 0;
+    ASSIGN_OR_RETURN(facts.device_bytes_max, LeastFreeBytes());
+  }
+  ASSIGN_OR_RETURN(plan, MakeRunPlan(config, facts));
+  return absl::OkStatus();
+}
+
+// A plan is that of all ranks.
+absl::StatusOr<int64_t> Run::LeastFreeBytes() const {
+  // For what is not on the tier: kernels' code, streams, the steps' numbers, the measurement of the matrix peak.
+  constexpr int64_t kBesideTheTier = int64_t{512} << 20;
+  ASSIGN_OR_RETURN(const int64_t free_bytes, gpu->FreeBytes());
+  ASSIGN_OR_RETURN(const std::vector<int64_t> all, GatherWords(*control, free_bytes, {"what the GPUs have free", -1}));
+  return std::max<int64_t>(*std::ranges::min_element(all) - kBesideTheTier, 1);
+}
+
+int64_t Run::ArenaBytes(TierKind tier) const {
+  const int t = static_cast<int>(tier);
+  return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
+}
+
+absl::Status Run::MakeTiers() {
+  const int threads = derived.threads_per_rank;
+  if (gpu == nullptr) {
+    // What units' collectives read and write is on the device tier: peers may read that in place.
+    const ArenaSource shared = [this](int64_t n, int with_threads) {
+      return communicator.MakeArena(n, with_threads, {"device tier"});
+    };
+    ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, ArenaBytes(TierKind::kDevice), threads, shared));
+    communicator.KeepAlive(device);
+    lanes.emplace();
+  } else {
+    ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads));
+    ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, ArenaBytes(TierKind::kDevice)));
+    ASSIGN_OR_RETURN(Lanes::Queues queues, device_side->MakeQueues());
+    lanes.emplace(std::move(queues));
+  }
+  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, ArenaBytes(TierKind::kHost), threads));
   communicator.KeepAlive(host);
   std::string notes;
-  ASSIGN_OR_RETURN(file, OpenFileTier(config.memory().nvme(), rank(), bytes(TierKind::kFile), *host, &notes));
+  ASSIGN_OR_RETURN(file, OpenFileTier(config.memory().nvme(), rank(), ArenaBytes(TierKind::kFile), *host, &notes));
   Print(notes);
-  machine = {
-      device.get(),   host.get(), &communicator, control.get(), options.kernels, &lanes, derived.threads_per_rank,
-      options.publish};
+  machine = {device.get(), host.get(), &communicator, control.get(), &kernels(), &*lanes, threads, options.publish};
   machine.file = file.get();
+  if (gpu == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(host_lock, gpu->PageLock(host->data(), host->bytes(), "the host tier"));
+  machine.host_kernels = options.kernels;
+  machine.device_side = device_side.get();
+  return absl::OkStatus();
+}
+
+absl::Status Run::BindExecutors() {
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
     trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
+    if (gpu != nullptr) Print("note: the trace shows when steps were put on the GPU's streams, not when they ran");
   }
   const AdamwConfig& adamw = config.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),

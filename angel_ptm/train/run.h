@@ -11,7 +11,9 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/device_side.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/memory/device.h"
 #include "angel_ptm/train/evaluate.h"
 #include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/task.h"
@@ -36,10 +38,18 @@ struct Run {
   // binds the Executors.
   absl::Status SetUp();
 
+  const KernelTable& kernels() const { return gpu != nullptr ? *options.gpus.kernels : *options.kernels; }
   int rank() const { return communicator.rank(); }
   // Rank 0's text for people.
   bool prints() const { return rank() == 0 && options.out != nullptr; }
   void Print(const std::string& text) const;
+
+  // Parts of SetUp.
+  absl::Status MakeThePlan();
+  absl::StatusOr<int64_t> LeastFreeBytes() const;
+  absl::Status MakeTiers();
+  absl::Status BindExecutors();
+  int64_t ArenaBytes(TierKind tier) const;
 
   const TrainConfig& config;
   const DerivedConfig derived;
@@ -57,10 +67,13 @@ struct Run {
   std::unique_ptr<Task> task;
   std::vector<CheckpointFile> files;  // the task's, as they were when it was opened
   std::unique_ptr<RunPlan> plan;
-  std::optional<Trace> trace;  // none if nothing is traced
+  std::optional<Trace> trace;   // none if nothing is traced
+  std::unique_ptr<Device> gpu;  // null: the CPU is what trains
   std::shared_ptr<Tier> device, host;
-  std::unique_ptr<FileTier> file;  // none if no state rests there
-  Lanes lanes;
+  std::shared_ptr<void> host_lock;          // with a GPU
+  std::unique_ptr<DeviceSide> device_side;  // with a GPU
+  std::unique_ptr<FileTier> file;           // none if no state rests there
+  std::optional<Lanes> lanes;
   Machine machine;
   std::unique_ptr<Executor> executor, validation_executor;
   std::unique_ptr<Feeder> feeder, validation_feeder;

@@ -34,7 +34,7 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
   return {.world_size = facts.world_size,
           .zero_stage = static_cast<int>(config.sharding().zero_stage()),
           .page_bytes = memory.page_bytes(),
-          .device_bytes = memory.device_bytes(),
+          .device_bytes = memory.device_bytes() > 0 ? memory.device_bytes() : facts.device_bytes_max,
           .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
           .file_bytes = memory.nvme().directory().empty() ? 0
                         : memory.nvme().bytes() > 0       ? memory.nvme().bytes()
@@ -149,6 +149,18 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 }
 
 }  // namespace
+
+std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels) {
+  const std::unique_ptr<const Task> task = MakeTask(config, vocab_size, StatesOf(config));
+  Graph training = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), false));
+  AppendAdamW(training);
+  if (config.optimizer().ema_decay() > 0) AppendEma(training);
+  std::vector<OpKind> refused = OpsRefused(training, kernels);
+  for (const OpKind kind : OpsRefused(task->BuildEvaluation(kParameterState), kernels)) {
+    if (std::ranges::find(refused, kind) == refused.end()) refused.push_back(kind);
+  }
+  return refused;
+}
 
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -12,6 +13,7 @@
 #include "angel_ptm/plan/planner.h"
 #include "angel_ptm/train/task.h"
 #include "kernels/kernels.h"
+#include "kernels/op_kind.h"
 
 namespace angel_ptm {
 
@@ -20,8 +22,9 @@ struct RunFactsForPlan {
   int world_size = 1;
   int threads = 1;  // of the compute lane
   const KernelTable* kernels = &CpuKernels();
-  int64_t vocab_size = 0;      // of the prepared data; used if the configuration gives none
-  int64_t host_bytes_max = 0;  // what memory.host_bytes = 0 means here; 0: unlimited
+  int64_t vocab_size = 0;        // of the prepared data; used if the configuration gives none
+  int64_t host_bytes_max = 0;    // what memory.host_bytes = 0 means here; 0: unlimited
+  int64_t device_bytes_max = 0;  // what memory.device_bytes = 0 means here; 0: unlimited
   // What the device and the host tier may take together, both being this machine's memory; 0: unlimited.
   int64_t tiers_bytes_max = 0;
 };
@@ -39,6 +42,9 @@ struct RunPlan {
 // nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would
 // fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);
+
+// The kinds of ops that these kernels refuse of the configuration's training and evaluation; empty if they run all.
+std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels);
 
 // The least memory.device_bytes, at least a page, for which MakeRunPlan makes a training plan if the host has room for
 // the rest. kInvalidArgument if no budget has a plan.

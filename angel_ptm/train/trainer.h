@@ -12,6 +12,7 @@
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/train/device_choice.h"
 #include "angel_ptm/train/numerics.h"
 #include "comm/communicator.h"
 
@@ -24,8 +25,9 @@ struct TrainerOptions {
   std::FILE* out = nullptr;                           // rank 0's text for people; null: none
   // Told what the rank is doing, for the progress board (exec/executor.h).
   PublishActivity publish;
-  BuildFacts build;  // of the program, recorded with the numerics
-  const KernelTable* kernels = &CpuKernels();
+  BuildFacts build;                            // of the program, recorded with the numerics
+  const KernelTable* kernels = &CpuKernels();  // of the CPU
+  DeviceOffer gpus;                            // which the configuration may choose
 };
 
 // Trains as rank `communicator.rank()` until config.steps() or a stop request, which is honoured between micro-batches:

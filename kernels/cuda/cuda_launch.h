@@ -1,6 +1,6 @@
 // The ops of kernels/ops on a CUDA stream: the same arguments and contracts as the host backend's, but that every
-// pointer in them, to scalars, tokens and spans too, is one the device can follow. Nothing calls these yet but their
-// tests.
+// pointer in them, to scalars, tokens and spans too, is one the device can follow. Called through CudaKernels()
+// (cuda_kernels.h).
 //
 // A call puts kernels on the stream and returns; it allocates nothing. Results depend on operand values and shapes
 // alone.

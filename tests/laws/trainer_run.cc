@@ -116,13 +116,14 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
         const std::unique_ptr<Communicator> communicator = world.Create(rank);
         const std::unique_ptr<Communicator> wrapped = run.wrap ? run.wrap(*communicator) : nullptr;
         const TrainConfig& config = run.configs[run.configs.size() == 1 ? 0 : rank];
-        const TrainerOptions options{
+        TrainerOptions options{
             .resume = run.resume,
             .resume_from = run.resume_from,
             .stop_requested = &stop,
             .out = out,
             .publish = publish,
             .build = {.commit = run.commits.empty() ? "test" : run.commits[rank], .processor = "test"}};
+        if (run.gpus) options.gpus = run.gpus(rank);
         outcome.statuses[rank] = TrainRank(config, facts, options, wrapped ? *wrapped : *communicator);
       });
     }

@@ -12,6 +12,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/train/device_choice.h"
 #include "comm/communicator.h"
 
 namespace angel_ptm {
@@ -33,6 +34,8 @@ struct TrainerRun {
   int64_t stop_in_step = -1;
   std::function<void()> before_stop;  // called once, during that step
   std::vector<std::string> commits;   // what the ranks' programs were built from; empty: the same
+  // GPUs that a rank may choose; empty: none.
+  std::function<DeviceOffer(int rank)> gpus;
   // Puts a communicator of the test's before a rank's.
   std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };

@@ -6,10 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "angel_ptm/memory/cuda_device_api.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/or_die.h"
@@ -23,23 +23,19 @@ std::string Refusal(FakeDeviceOptions options, int local_ranks = 1) {
   return std::string(Device::Open(api, 0, local_ranks).status().message());
 }
 
-TEST(DeviceOpenTest, SaysInOneSentenceWhyThereIsNone) {
+TEST(DeviceOpenTest, SaysWhyThereIsNone) {
   EXPECT_EQ(Refusal({.driver_version = 0, .codes = {{"DeviceCount", kDeviceInsufficientDriver}}}),
-            "device: no NVIDIA driver is loaded on this machine: install one, or set device: CPU");
-  EXPECT_EQ(
-      Refusal({.driver_version = 11080, .codes = {{"DeviceCount", kDeviceInsufficientDriver}}}),
-      "device: the NVIDIA driver serves CUDA up to 11.8, which is too old for this program: update the driver, or "
-      "set device: CPU");
+            "no NVIDIA driver is loaded on this machine");
+  EXPECT_EQ(Refusal({.driver_version = 11080, .codes = {{"DeviceCount", kDeviceInsufficientDriver}}}),
+            "the NVIDIA driver serves CUDA up to 11.8, which is too old for this program: update the driver");
   EXPECT_EQ(Refusal({.codes = {{"DeviceCount", kNoDevice}}}),
-            "device: the NVIDIA driver shows this process no GPU (error 100 of the fake device (100)): look at "
-            "CUDA_VISIBLE_DEVICES and nvidia-smi, or set device: CPU");
-  EXPECT_EQ(Refusal({.devices = 2}, 3),
-            "device: this machine has 2 GPUs, wanted one for each of its 3 ranks: start fewer, or set device: CPU");
+            "the NVIDIA driver shows this process no GPU (error 100 of the fake device (100)): look at "
+            "CUDA_VISIBLE_DEVICES and nvidia-smi");
+  EXPECT_EQ(Refusal({.devices = 2}, 3), "this machine has 2 GPUs, wanted one for each of its 3 ranks");
   EXPECT_EQ(Refusal({.properties = {"Tesla V100", 7, 0}}),
-            "device: GPU 0 (Tesla V100) has compute capability 7.0, this program has kernels for 8.x and 9.0: take "
-            "another GPU, or set device: CPU");
+            "GPU 0 (Tesla V100) has compute capability 7.0, this program has kernels for 8.x and 9.0");
   EXPECT_EQ(Refusal({.codes = {{"SetDevice", kDevicesUnavailable}}}),
-            "device: another process has GPU 0 (Fake H200) to itself: end it, take another GPU, or set device: CPU");
+            "another process has GPU 0 (Fake H200) to itself");
   EXPECT_EQ(Refusal({}), "");
 }
 
@@ -48,7 +44,8 @@ TEST(DeviceOpenTest, TheRealRuntimeAnswers) {
   const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
   if (api == nullptr) GTEST_SKIP() << "a build without CUDA";
   const auto device = Device::Open(*api, 0, 1);
-  EXPECT_TRUE(device.ok() || absl::StartsWith(device.status().message(), "device: ")) << device.status();
+  EXPECT_TRUE(device.ok() || absl::IsFailedPrecondition(device.status())) << device.status();
+  if (!device.ok()) std::printf("  %s\n", std::string(device.status().message()).c_str());
 }
 
 class DeviceTest : public testing::Test {

@@ -3,27 +3,6 @@
 #include <memory>
 #include <type_traits>
 
-#include "kernels/ops/adamw.h"
-#include "kernels/ops/add.h"
-#include "kernels/ops/add_rms_norm.h"
-#include "kernels/ops/attention.h"
-#include "kernels/ops/cached_attention.h"
-#include "kernels/ops/cast.h"
-#include "kernels/ops/combine.h"
-#include "kernels/ops/dispatch.h"
-#include "kernels/ops/ema.h"
-#include "kernels/ops/embedding.h"
-#include "kernels/ops/expert_layout.h"
-#include "kernels/ops/gelu.h"
-#include "kernels/ops/grouped_matmul.h"
-#include "kernels/ops/linear_cross_entropy.h"
-#include "kernels/ops/loss_sum.h"
-#include "kernels/ops/matmul.h"
-#include "kernels/ops/qk_rope_norm.h"
-#include "kernels/ops/rope_table.h"
-#include "kernels/ops/router.h"
-#include "kernels/ops/square_sum.h"
-#include "kernels/ops/swiglu.h"
 #include "tests/support/fake_device.h"
 
 namespace angel_ptm {

@@ -1,0 +1,41 @@
+#include "angel_ptm/train/device_choice.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/train/run_plan.h"
+
+namespace angel_ptm {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Device>> OpenGpu(const TrainConfig& config, int64_t vocab_size,
+                                                const DeviceOffer& offer) {
+  if (offer.api == nullptr || offer.kernels == nullptr) {
+    return absl::FailedPreconditionError("this program has no CUDA backend");
+  }
+  const std::vector<OpKind> refused = OpsRefused(config, vocab_size, *offer.kernels);
+  if (!refused.empty()) {
+    const auto name = [](std::string* out, OpKind kind) { absl::StrAppend(out, Name(kind)); };
+    return absl::FailedPreconditionError(absl::StrCat("the ", offer.kernels->name, " backend does not run ",
+                                                      absl::StrJoin(refused, ", ", name), " as this model needs it"));
+  }
+  return Device::Open(*offer.api, offer.local_rank, offer.local_ranks);
+}
+
+}  // namespace
+
+absl::StatusOr<DeviceChoice> ChooseDevice(const TrainConfig& config, int64_t vocab_size, const DeviceOffer& offer) {
+  if (config.device() == TrainConfig::CPU) return DeviceChoice{nullptr, "CPU"};
+  absl::StatusOr<std::unique_ptr<Device>> gpu = OpenGpu(config, vocab_size, offer);
+  if (gpu.ok()) {
+    std::string name = (*gpu)->name();
+    return DeviceChoice{*std::move(gpu), std::move(name)};
+  }
+  const std::string reason(gpu.status().message());
+  if (config.device() == TrainConfig::AUTO) return DeviceChoice{nullptr, absl::StrCat("CPU (", reason, ")")};
+  return absl::Status(gpu.status().code(), absl::StrCat("device: wanted CUDA, but ", reason));
+}
+
+}  // namespace angel_ptm

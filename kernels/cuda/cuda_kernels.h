@@ -1,0 +1,17 @@
+// The CUDA backend: for ops of a bf16 run, and in fp32 too where they are elementwise or statistics.
+#ifndef ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_
+#define ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_
+
+#include "kernels/kernels.h"
+
+namespace angel_ptm {
+
+// A kernel is put on KernelContext::stream, and the call returns. Every pointer of its arguments, to scalars, tokens
+// and spans too, and the workspace are ones the device can follow. Results and workspaces do not depend on
+// KernelContext::threads. `can_run` refuses an op that has no kernel (cuda_kernels.cc lists those that have one), and
+// types and shapes that its kernel does not take.
+const KernelTable& CudaKernels();
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_

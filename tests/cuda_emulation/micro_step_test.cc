@@ -1,0 +1,225 @@
+// The CUDA backend's table: a micro-step of a tiny model, op after op, with the emulator as device.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/bfloat16.h"
+#include "angel_ptm/model/hunyuan_lm.h"
+#include "angel_ptm/model/op_rules.h"
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/op_kind.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/matmul.h"
+#include "optim/adamw.h"
+#include "tests/cuda_emulation/emulator.h"
+#include "tests/support/bf16_testing.h"
+#include "tests/support/kernel_testing.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+constexpr HunyuanLmBatch kBatch = {.rows = 2, .sequence = 10, .lm_head_chunk_tokens = 8, .expert_block_rows = 4};
+
+Graph TrainingGraph(bool moe) {
+  HunyuanLmShape shape = {.vocab_size = 48,
+                          .hidden_size = 32,
+                          .intermediate_size = 40,
+                          .num_hidden_layers = 1,
+                          .num_attention_heads = 4,
+                          .num_key_value_heads = 2,
+                          .head_dim = 16,
+                          .tie_word_embeddings = moe};
+  if (moe) shape.num_experts = 4, shape.moe_topk = 2, shape.router_aux_loss_coefficient = 0.1f;
+  return BuildHunyuanLmTraining(shape, kBatch, {moe}, HunyuanLmParameters(shape, AdamWStates(DType::kBFloat16)));
+}
+
+// Every tensor twice, on the host and on the emulated device.
+class TwoBackends {
+ public:
+  explicit TwoBackends(const Graph& graph) : graph_(graph) {
+    for (const Tensor& t : graph.tensors) {
+      const auto bytes = static_cast<std::size_t>(t.shape.elements() * SizeOf(t.dtype));
+      bytes_.push_back(bytes);
+      host_.emplace_back(bytes + kAlignment);
+      device_.push_back(AllocateDevice(bytes));
+    }
+  }
+  ~TwoBackends() {
+    for (void* memory : device_) FreeDevice(memory);
+  }
+  TwoBackends(const TwoBackends&) = delete;
+  TwoBackends& operator=(const TwoBackends&) = delete;
+
+  void FillInputs();
+  // The op on both, from what the device has; the host's results stay beside the device's.
+  void PlayOnBoth(const Op& op);
+  void PlayOnHost(const Op& op) { Bind(op, true)->Run(CpuKernels(), TestContext(1, HostWorkspace(*Bind(op, true)))); }
+  double LossOf(bool host);
+
+ private:
+  static constexpr std::size_t kAlignment = 64;
+
+  void* At(TensorId t, bool host) {
+    if (!host) return device_[t];
+    auto address = reinterpret_cast<std::uintptr_t>(host_[t].data());
+    return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  }
+  std::unique_ptr<const KernelCall> Bind(const Op& op, bool host) {
+    std::vector<void*> address;
+    for (const std::vector<TensorId>* operands : {&op.inputs, &op.outputs}) {
+      for (const TensorId t : *operands) address.push_back(t == kNone ? nullptr : At(t, host));
+    }
+    return BindKernel(graph_, op, address);
+  }
+  static int64_t HostWorkspace(const KernelCall& call) { return call.WorkspaceBytes(CpuKernels(), {}); }
+  // What the host makes, set on the device too.
+  template <typename T>
+  void Set(TensorId t, const std::vector<T>& values) {
+    std::memcpy(At(t, true), values.data(), bytes_[t]);
+    std::memcpy(At(t, false), values.data(), bytes_[t]);
+    MarkInitialised(At(t, false), bytes_[t]);
+  }
+  std::vector<double> Values(TensorId t, bool host);
+  void ExpectSame(const Op& op, TensorId t);
+
+  const Graph& graph_;
+  std::vector<std::size_t> bytes_;
+  std::vector<std::vector<std::byte>> host_;
+  std::vector<void*> device_;
+};
+
+void TwoBackends::FillInputs() {
+  std::mt19937 random(25);
+  std::normal_distribution<float> normal;
+  for (const TensorId p : graph_.parameter_tensors) {
+    const bool is_norm = graph_.tensors[p].shape.rank() == 1;
+    std::vector<BFloat16> values(bytes_[p] / sizeof(BFloat16));
+    for (BFloat16& value : values) value = ToBFloat16((is_norm ? 1.0f : 0.0f) + 0.2f * normal(random));
+    Set(p, values);
+  }
+  for (TensorId t = 0; t < static_cast<TensorId>(graph_.tensors.size()); ++t) {
+    const Tensor& tensor = graph_.tensors[t];
+    if (tensor.tensor_class != TensorClass::kInput) continue;
+    if (tensor.name == "target_count") {
+      Set(t, std::vector<float>{19});
+      continue;
+    }
+    std::vector<std::int32_t> values(bytes_[t] / sizeof(std::int32_t));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto at = static_cast<std::int32_t>(i) % static_cast<std::int32_t>(kBatch.sequence);
+      constexpr std::int32_t kSecond = 6;  // where a row's second document starts
+      if (tensor.name == "positions") {
+        values[i] = at < kSecond ? at : at - kSecond;
+      } else if (tensor.name == "segment_start") {
+        values[i] = at < kSecond ? 0 : kSecond;
+      } else {
+        values[i] = static_cast<std::int32_t>(random() % 48);
+      }
+    }
+    if (tensor.name == "targets") values[3] = -1;
+    Set(t, values);
+  }
+}
+
+std::vector<double> TwoBackends::Values(TensorId t, bool host) {
+  std::vector<double> values;
+  for (std::int64_t i = 0; i < graph_.tensors[t].shape.elements(); ++i) {
+    const DType dtype = graph_.tensors[t].dtype;
+    if (dtype == DType::kBFloat16) {
+      values.push_back(static_cast<double>(ToFloat(static_cast<const BFloat16*>(At(t, host))[i])));
+    } else if (dtype == DType::kFloat32) {
+      values.push_back(static_cast<double>(static_cast<const float*>(At(t, host))[i]));
+    } else {
+      values.push_back(static_cast<const std::int32_t*>(At(t, host))[i]);
+    }
+  }
+  return values;
+}
+
+// Equal, or equal within a few roundings of the largest. What neither wrote is the same NaN in both.
+void TwoBackends::ExpectSame(const Op& op, TensorId t) {
+  const std::vector<double> got = Values(t, false), want = Values(t, true);
+  const DType dtype = graph_.tensors[t].dtype;
+  double magnitude = 0;
+  for (const double value : want) magnitude = std::isfinite(value) ? std::max(magnitude, std::abs(value)) : magnitude;
+  const double allowed = dtype == DType::kInt32 ? 0 : (dtype == DType::kBFloat16 ? 0.008 : 1e-4) * magnitude;
+  bool any = false;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    any |= std::isfinite(want[i]);
+    if (std::isnan(got[i]) && std::isnan(want[i])) continue;
+    EXPECT_NEAR(got[i], want[i], allowed) << Name(op.kind) << " " << graph_.tensors[t].name << " at " << i;
+  }
+  EXPECT_TRUE(any) << Name(op.kind) << " " << graph_.tensors[t].name;
+}
+
+void TwoBackends::PlayOnBoth(const Op& op) {
+  for (const std::vector<TensorId>* operands : {&op.inputs, &op.outputs}) {
+    for (const TensorId t : *operands) {
+      if (t != kNone) std::memcpy(At(t, true), At(t, false), bytes_[t]);
+    }
+  }
+  PlayOnHost(op);
+  const auto call = Bind(op, false);
+  const absl::Status status = call->CanRun(CudaKernels());
+  ASSERT_TRUE(status.ok()) << status;
+  const std::int64_t bytes = call->WorkspaceBytes(CudaKernels(), {});
+  DeviceArray<double> workspace((bytes + 7) / 8);
+  const KernelContext context = {.threads = 1,
+                                 .workspace = reinterpret_cast<std::byte*>(workspace.data()),
+                                 .workspace_bytes = bytes,
+                                 .stream = nullptr};
+  for (const Finding& finding : Emulate({Order::kRandom, 1}, [&] { call->Run(CudaKernels(), context); })) {
+    ADD_FAILURE() << Name(op.kind) << ": " << finding.Describe();
+  }
+  for (const TensorId t : op.outputs) {
+    if (t != kNone) ExpectSame(op, t);
+  }
+}
+
+double TwoBackends::LossOf(bool host) {
+  double sum = 0;
+  for (const double loss : Values(graph_.ops[graph_.loss].outputs[0], host)) sum += loss;
+  return sum;
+}
+
+// Each op gets the device's own results of those before it, and must make of them what the host backend does.
+void TestMicroStep(bool moe) {
+  const Graph graph = TrainingGraph(moe);
+  double host_loss = 0;
+  {
+    TwoBackends host(graph);
+    host.FillInputs();
+    for (OpId op = 0; op < graph.update_begin; ++op) host.PlayOnHost(graph.ops[op]);
+    host_loss = host.LossOf(true);
+  }
+  TwoBackends both(graph);
+  both.FillInputs();
+  for (OpId op = 0; op < graph.update_begin && !testing::Test::HasFailure(); ++op) both.PlayOnBoth(graph.ops[op]);
+  EXPECT_NEAR(both.LossOf(false), host_loss, 0.01 * host_loss);
+}
+
+TEST(CudaMicroStepTest, DenseModelAgreesWithTheHostBackend) { TestMicroStep(false); }
+TEST(CudaMicroStepTest, ModelOfExpertsAgreesWithTheHostBackend) { TestMicroStep(true); }
+
+// What has no kernel, or not for these types and shapes, says so.
+TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
+  const auto message = [](const absl::Status& status) { return std::string(status.message()); };
+  EXPECT_EQ(message(CudaKernels().matmul.can_run({.m = 1, .n = 1, .k = 1})),
+            "cuda backend: matmul takes a in BF16, got F32");
+  AttentionArgs attention;
+  attention.q.dtype = attention.k.dtype = attention.v.dtype = attention.o.dtype = DType::kBFloat16;
+  attention.b = attention.s = attention.q_heads = attention.kv_heads = 1, attention.d = 20;
+  EXPECT_EQ(message(CudaKernels().attention.can_run(attention)),
+            "cuda backend: attention takes a head dimension that is a multiple of 8, got 20");
+  attention.d = 64, attention.keys = 3;
+  EXPECT_EQ(message(CudaKernels().attention.can_run(attention)),
+            "cuda backend: attention takes causal attention, not yet that of every query with all keys");
+}
+
+}  // namespace
+}  // namespace angel_ptm::emulated

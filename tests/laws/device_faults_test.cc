@@ -1,0 +1,192 @@
+// The sabotage cases of law 1 on a device: faults of a runtime, planted in what the fake device makes of its calls,
+// that the comparison of device_parity_test.cc must find.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/step_block.h"
+#include "tests/laws/parity.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/fake_device_kernels.h"
+#include "tests/support/temporary_folder.h"
+
+namespace angel_ptm {
+namespace {
+
+// Does wrong when the state is initialised and training has begun.
+struct FaultyDevice : FakeDevice {
+  using FakeDevice::FakeDevice;
+  bool Training() const { return kernels_launched() > 0; }
+};
+
+// Streams wait for nothing.
+struct MissingEventWait : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode StreamWaitEvent(void*, void*) override { return kDeviceSuccess; }
+};
+
+// The host goes on before the stream is done: it reads sums, sends gradients and returns outputs that are not there
+// yet.
+struct EarlyHostRead : FaultyDevice {
+  using FaultyDevice::FaultyDevice;
+  DeviceCode SynchronizeStream(void* stream) override {
+    return Training() ? kDeviceSuccess : FakeDevice::SynchronizeStream(stream);
+  }
+};
+
+// Events count as reached when they are recorded: host lanes begin beside the streams they wait for.
+struct EventNotAwaited : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode QueryEvent(void*) override { return kDeviceSuccess; }
+  DeviceCode SynchronizeEvent(void*) override { return kDeviceSuccess; }
+  DeviceCode ElapsedMilliseconds(float* milliseconds, void*, void*) override {
+    *milliseconds = 0;
+    return kDeviceSuccess;
+  }
+};
+
+// With a stream that nobody knows of, on which nothing waits and for which nobody does.
+struct WithStrayStream : FaultyDevice {
+  explicit WithStrayStream(FakeDeviceOptions options) : FaultyDevice(std::move(options)) {
+    FakeDevice::CreateStream(&stray_);
+  }
+  void* stray_ = nullptr;
+};
+
+struct CopyOnTheWrongStream : WithStrayStream {
+  using WithStrayStream::WithStrayStream;
+  DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
+    return FakeDevice::CopyAsync(dst, src, bytes, Training() ? stray_ : stream);
+  }
+};
+
+struct KernelOnTheWrongStream : WithStrayStream {
+  using WithStrayStream::WithStrayStream;
+  void* StreamOfKernel(void*) override { return stray_; }
+};
+
+// The event behind a copy is reached before the copy is done, so the buffer it reads is used again.
+struct BufferReusedBeforeTheCopy : WithStrayStream {
+  using WithStrayStream::WithStrayStream;
+  DeviceCode RecordEvent(void* event, void*) override { return FakeDevice::RecordEvent(event, stray_); }
+};
+
+// Copies are done when they are put on the stream, before what was put there earlier.
+struct CopyAheadOfItsStream : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void*) override {
+    CopyNow(dst, src, bytes);
+    return kDeviceSuccess;
+  }
+};
+
+// Sums of a step and padding between parameters keep what was there.
+struct MemoryNotCleared : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) override {
+    const bool arena = ++clears_ <= 2;  // as those of arenas, before the first step
+    return arena ? FakeDevice::FillAsync(dst, value, bytes, stream) : kDeviceSuccess;
+  }
+  int clears_ = 0;
+};
+
+// Updates are computed with the learning rate and the clip factor of nobody's step.
+struct StaleDecision : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
+    if (bytes == sizeof(UpdateDecision) && ++decisions_ > 1) return kDeviceSuccess;
+    return FakeDevice::CopyAsync(dst, src, bytes, stream);
+  }
+  int decisions_ = 0;
+};
+
+// The last bytes of large copies stay behind.
+struct ShortCopy : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
+    return FakeDevice::CopyAsync(dst, src, bytes >= 4096 ? bytes - 4 : bytes, stream);
+  }
+};
+
+struct Fault {
+  std::string name;
+  std::function<std::unique_ptr<DeviceApi>(FakeDeviceOptions)> make;
+  int budget_percent = 60;
+};
+template <typename Api>
+Fault FaultOf(std::string name, int budget_percent = 60) {
+  return {std::move(name), [](FakeDeviceOptions options) { return std::make_unique<Api>(std::move(options)); },
+          budget_percent};
+}
+void PrintTo(const Fault& fault, std::ostream* os) { *os << fault.name; }
+
+// What the comparison says of two ranks on such devices, "" if it finds nothing.
+std::string Verdict(const Fault& fault, bool moe, unsigned seed) {
+  const TemporaryFolder folder;
+  const PlantFault on_device = [&](TinyRun& run) {
+    run.device_kernels = &FakeDeviceKernels();
+    run.device = [&fault, seed](int rank) { return fault.make({.seed = seed + static_cast<unsigned>(rank)}); };
+  };
+  ParityMatrix matrix(
+      2, [](const TinyRun& run) { return TrainLocally(run, 2); }, folder.path(), /*compares=*/true, on_device);
+  return std::string(matrix.Check({.moe = moe, .zero_stage = 3, .budget_percent = fault.budget_percent}).message());
+}
+
+// The same in a process of its own, since numbers that nobody wrote may lead a kernel anywhere.
+std::string Finds(const Fault& fault, bool moe, unsigned seed) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string verdict = Verdict(fault, moe, seed);
+    _exit(write(ends[1], verdict.data(), verdict.size()) == static_cast<ssize_t>(verdict.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  std::string verdict;
+  char some[512];
+  for (ssize_t n = 0; (n = read(ends[0], some, sizeof(some))) > 0;) verdict.append(some, static_cast<size_t>(n));
+  close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  if (WIFSIGNALED(status)) return absl::StrCat("signal ", WTERMSIG(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  return verdict;
+}
+
+class DeviceFaultTest : public testing::TestWithParam<Fault> {};
+
+TEST_P(DeviceFaultTest, IsFound) {
+  for (const bool moe : {false, true}) {
+    const std::string found = Finds(GetParam(), moe, /*seed=*/1);
+    EXPECT_THAT(found, testing::ContainsRegex("^loss of step|^norm of step|^parameters of unit|^moments of unit|"
+                                              "^rank [0-9]+'s copy of|^signal 11$"));
+    std::printf("  %s: %s\n", moe ? "MoE" : "dense", found.c_str());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Faults, DeviceFaultTest,
+    testing::Values(FaultOf<MissingEventWait>("MissingEventWait"), FaultOf<EarlyHostRead>("EarlyHostRead"),
+                    FaultOf<EventNotAwaited>("EventNotAwaited"), FaultOf<CopyOnTheWrongStream>("CopyOnTheWrongStream"),
+                    FaultOf<KernelOnTheWrongStream>("KernelOnTheWrongStream"),
+                    FaultOf<BufferReusedBeforeTheCopy>("BufferReusedBeforeTheCopy"),
+                    FaultOf<CopyAheadOfItsStream>("CopyAheadOfItsStream"),
+                    FaultOf<MemoryNotCleared>("MemoryNotCleared"),
+                    FaultOf<StaleDecision>("StaleDecision", /*budget_percent=*/100), FaultOf<ShortCopy>("ShortCopy")),
+    [](const auto& test) { return test.param.name; });
+
+TEST(DeviceFaultControlTest, NoFaultIsNotFound) {
+  for (const bool moe : {false, true}) EXPECT_EQ(Finds(FaultOf<FakeDevice>("none"), moe, /*seed=*/1), "");
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,117 @@
+// The real trainer on a device that is fake: data, evaluation, metrics and checkpoints have the host's bits; resuming
+// from one on the other; what the run says when the device fails or numbers go bad.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/laws/trainer_run.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/fake_device_kernels.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+// A GPU for each rank of a run.
+class Gpus {
+ public:
+  explicit Gpus(int ranks, FakeDeviceOptions options = {}) {
+    options.devices = ranks;
+    for (int rank = 0; rank < ranks; ++rank) {
+      options.seed = static_cast<unsigned>(rank) + 7;
+      apis_.push_back(std::make_unique<FakeDevice>(options));
+    }
+  }
+  std::function<DeviceOffer(int)> Offer() const {
+    return [this](int rank) {
+      return DeviceOffer{.api = apis_[static_cast<size_t>(rank)].get(),
+                         .kernels = &FakeDeviceKernels(),
+                         .local_rank = rank,
+                         .local_ranks = static_cast<int>(apis_.size())};
+    };
+  }
+
+ private:
+  std::vector<std::unique_ptr<FakeDevice>> apis_;
+};
+
+class DeviceTrainerTest : public testing::Test {
+ protected:
+  DeviceTrainerTest() { PrepareTinyText(folder_.path()); }
+
+  TrainConfig Config(bool moe, const std::string& run, std::vector<std::string> overrides) const {
+    return TrainerConfig(moe, folder_.path(), run, overrides);
+  }
+
+  const TemporaryFolder folder_;
+};
+
+// With budgets that make pages rest on the host, on two ranks, with an average of the weights.
+TEST_F(DeviceTrainerTest, HasTheHostsBits) {
+  for (const bool moe : {false, true}) {
+    const std::string name = moe ? "moe" : "dense", average = "optimizer.ema_decay=0.9",
+                      pages = "memory.page_bytes=4096";
+    const TrainConfig host = Config(moe, name + "_host", {"device=CPU", average, pages});
+    ASSERT_EQ(RunTrainer({.configs = {host}, .world_size = 2}).status(), absl::OkStatus());
+    const int64_t budget = UnconstrainedDeviceBytes(host, 2) * 6 / 10;
+    const TrainConfig device =
+        Config(moe, name + "_device", {"device=CUDA", average, pages, absl::StrCat("memory.device_bytes=", budget)});
+    const Gpus gpus(2);
+    const TrainerOutcome outcome = RunTrainer({.configs = {device}, .world_size = 2, .gpus = gpus.Offer()});
+    ASSERT_EQ(outcome.status(), absl::OkStatus());
+    EXPECT_THAT(outcome.text, HasSubstr("device: GPU 0 (Fake H200)\n"));
+    EXPECT_EQ(MetricLines(device), MetricLines(host));
+    EXPECT_EQ(OrDie(NewestState(device)), OrDie(NewestState(host)));
+  }
+}
+
+TEST_F(DeviceTrainerTest, GoesOnFromTheHostsCheckpoint) {
+  const TrainConfig whole = Config(true, "whole", {"device=CPU"});
+  ASSERT_EQ(RunTrainer({.configs = {whole}}).status(), absl::OkStatus());
+  const TrainConfig begun = Config(true, "begun", {"device=CPU"});
+  ASSERT_EQ(RunTrainer({.configs = {begun}, .stop_in_step = 2}).status(), absl::OkStatus());
+  const Gpus gpus(1);
+  const TrainConfig resumed = Config(true, "begun", {"device=AUTO"});
+  const TrainerOutcome outcome = RunTrainer({.configs = {resumed}, .resume = true, .gpus = gpus.Offer()});
+  ASSERT_EQ(outcome.status(), absl::OkStatus());
+  EXPECT_THAT(outcome.text, HasSubstr("the numerics change: backend cpu -> fake device"));
+  EXPECT_EQ(OrDie(NewestState(resumed)), OrDie(NewestState(whole)));
+}
+
+TEST_F(DeviceTrainerTest, AFailingDeviceIsNamedWithRankStepAndOp) {
+  const Gpus gpus(1, {.fails_at_kernel = 700});
+  const TrainerOutcome outcome =
+      RunTrainer({.configs = {Config(false, "fails", {"device=CUDA"})}, .gpus = gpus.Offer()});
+  EXPECT_THAT(
+      std::string(outcome.status().message()),
+      testing::MatchesRegex("in rank 0, step [0-5], (forward|backward|recompute|update|reduce-scatter) .* or soon "
+                            "behind it: GPU 0 .Fake H200., .*error 214.*"));
+}
+
+// The diagnosis plays the step again and looks at what every op has made.
+TEST_F(DeviceTrainerTest, NumbersThatGoBadAreFoundAsOnTheHost) {
+  const std::vector<std::string> diverging = {"optimizer.adamw.learning_rate=1e30", "optimizer.schedule.warmup_steps=0",
+                                              "optimizer.skipped_steps_max=0"};
+  std::vector<std::string> messages;
+  for (const char* device : {"device=CPU", "device=CUDA"}) {
+    std::vector<std::string> overrides = diverging;
+    overrides.push_back(device);
+    const Gpus gpus(1);
+    const TrainerOutcome outcome = RunTrainer({.configs = {Config(true, device, overrides)}, .gpus = gpus.Offer()});
+    messages.emplace_back(outcome.status().message());
+  }
+  EXPECT_THAT(messages[0], HasSubstr("the first tensor that went bad: "));
+  const auto up_to_way_back = [](const std::string& message) { return message.substr(0, message.rfind("; ")); };
+  EXPECT_EQ(up_to_way_back(messages[1]), up_to_way_back(messages[0]));
+}
+
+}  // namespace
+}  // namespace angel_ptm

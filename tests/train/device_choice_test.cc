@@ -1,0 +1,72 @@
+// What the configuration's `device` comes to.
+#include "angel_ptm/train/device_choice.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "angel_ptm/config/load.h"
+#include "kernels/ops/adamw.h"
+#include "kernels/ops/gelu.h"
+#include "kernels/ops/router.h"
+#include "kernels/ops/square_sum.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/fake_device_kernels.h"
+#include "tests/support/or_die.h"
+
+namespace angel_ptm {
+namespace {
+
+TrainConfig Config(const std::string& device) {
+  return OrDie(
+      ParseTrainConfig("model { hunyuan_lm { hidden_size: 32 intermediate_size: 32 num_hidden_layers: 1 "
+                       "num_attention_heads: 2 head_dim: 16 num_experts: 2 moe_topk: 1 } } device: " +
+                           device,
+                       "test"));
+}
+
+// The choice's text, or the error's.
+std::string Choice(const std::string& device, const DeviceOffer& offer) {
+  const absl::StatusOr<DeviceChoice> choice = ChooseDevice(Config(device), /*vocab_size=*/64, offer);
+  return choice.ok() ? choice->text : std::string(choice.status().message());
+}
+
+template <typename Args>
+absl::Status Refuses(const Args&) {
+  return absl::InvalidArgumentError("not today");
+}
+
+TEST(DeviceChoiceTest, TakesTheGpuThatThereIs) {
+  FakeDevice api;
+  const DeviceOffer offer{.api = &api, .kernels = &FakeDeviceKernels()};
+  EXPECT_EQ(Choice("AUTO", offer), "GPU 0 (Fake H200)");
+  EXPECT_EQ(Choice("CUDA", offer), "GPU 0 (Fake H200)");
+  EXPECT_EQ(Choice("CPU", offer), "CPU");
+}
+
+TEST(DeviceChoiceTest, SaysWhyThereIsNone) {
+  FakeDevice none({.driver_version = 0, .codes = {{"DeviceCount", kDeviceInsufficientDriver}}});
+  const DeviceOffer offer{.api = &none, .kernels = &FakeDeviceKernels()};
+  EXPECT_EQ(Choice("AUTO", offer), "CPU (no NVIDIA driver is loaded on this machine)");
+  EXPECT_EQ(Choice("CUDA", offer), "device: wanted CUDA, but no NVIDIA driver is loaded on this machine");
+  EXPECT_EQ(Choice("CPU", offer), "CPU");
+  EXPECT_EQ(Choice("AUTO", {}), "CPU (this program has no CUDA backend)");
+  EXPECT_EQ(Choice("CUDA", {}), "device: wanted CUDA, but this program has no CUDA backend");
+}
+
+// Of a micro-step, of the update, and of what both need besides ops of the graph.
+TEST(DeviceChoiceTest, NamesTheOpsThatTheBackendLacks) {
+  FakeDevice api;
+  KernelTable some = FakeDeviceKernels();
+  some.router_grad.can_run = &Refuses<RouterGradArgs>;
+  some.adamw.can_run = &Refuses<AdamWArgs>;
+  some.square_sum.can_run = &Refuses<SquareSumArgs>;
+  some.gelu.can_run = &Refuses<GeluArgs>;  // no op of this model
+  const DeviceOffer offer{.api = &api, .kernels = &some};
+  const std::string reason = "the fake device backend does not run RouterGrad, SquareSum, AdamW as this model needs it";
+  EXPECT_EQ(Choice("AUTO", offer), "CPU (" + reason + ")");
+  EXPECT_EQ(Choice("CUDA", offer), "device: wanted CUDA, but " + reason);
+}
+
+}  // namespace
+}  // namespace angel_ptm
