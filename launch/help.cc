@@ -32,7 +32,8 @@ constexpr CommandText kCommandTexts[] = {
      "Example:\n"
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
     {"plan",
-     "FILE [--set ...] [--cluster FILE [--trace FILE]] [--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
+     "FILE [--set ...] [--cluster FILE [--trace FILE | --find-largest-model [--scale depth|width] | --find-fastest]] "
+     "[--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
      "[--listing] [--json]",
      "      What a run will need per rank and tier, what it will move and send, and how long it will take. Starts "
      "nothing.",
@@ -41,6 +42,10 @@ constexpr CommandText kCommandTexts[] = {
      "the\n"
      "                           configuration leaves open are theirs, and the time of a step is predicted\n"
      "  --trace FILE             writes the predicted step for ui.perfetto.dev, in the form of a run's own trace\n"
+     "  --find-largest-model     the largest model of this family that fits the cluster, by adding layers or, with\n"
+     "                           --scale width, heads and features in proportion\n"
+     "  --find-fastest           the micro-batch, ZeRO stage, recomputation, prefetch and page size with the shortest\n"
+     "                           predicted step\n"
      "  --ranks N                plan for so many ranks (default: communication.local_ranks, or all of the cluster)\n"
      "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"

@@ -17,6 +17,7 @@
 #include "angel_ptm/train/plan_json.h"
 #include "angel_ptm/train/predict.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/search.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
 
@@ -54,8 +55,12 @@ absl::StatusOr<std::optional<Cluster>> ClusterFrom(const Arguments& arguments) {
     ASSIGN_OR_RETURN(Cluster cluster, LoadCluster(arguments.Get("cluster", "")));
     return std::optional<Cluster>(std::move(cluster));
   }
-  if (!arguments.Has("trace")) return std::nullopt;
-  return absl::InvalidArgumentError("--trace: wanted --cluster with it, as time needs numbers about machines");
+  for (const char* needs_time : {"trace", "find-largest-model", "find-fastest"}) {
+    if (!arguments.Has(needs_time)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", needs_time, ": wanted --cluster with it, for budgets and time"));
+  }
+  return std::nullopt;
 }
 
 std::string Contents(const CheckpointReader& checkpoint) {
@@ -126,6 +131,30 @@ absl::StatusOr<PlanRequest> RequestFrom(const Arguments& arguments) {
   return request;
 }
 
+absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request) {
+  const std::string scale = arguments.Get("scale", "depth");
+  if (scale != "depth" && scale != "width") {
+    return absl::InvalidArgumentError(absl::StrCat("--scale: wanted depth or width, got ", scale));
+  }
+  ASSIGN_OR_RETURN(const LargestModel largest,
+                   FindLargestModel(request.config, *request.cluster, request.facts,
+                                    scale == "depth" ? ScaleAxis::kDepth : ScaleAxis::kWidth));
+  std::printf("%s", ToText(largest, *request.cluster, request.facts.world_size).c_str());
+  return absl::OkStatus();
+}
+
+absl::Status PrintFastest(const PlanRequest& request) {
+  ASSIGN_OR_RETURN(const FastestRun fastest, FindFastest(request.config, *request.cluster, request.facts));
+  ASSIGN_OR_RETURN(const auto run, MakeRunPlan(fastest.best.config, request.facts));
+  const Prediction prediction = Predict(*run, fastest.best.config, *request.cluster, request.facts.world_size);
+  std::printf("%s\n%s", ToText(fastest).c_str(),
+              PredictionText(prediction, *request.cluster, request.facts.world_size).c_str());
+  if (run->task->loss_depends_on_micro_batch()) {
+    std::printf("the micro-batch changes the balance loss, and so what is learned\n");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, const RunPlan& run,
                        const Prediction* prediction) {
   const RunFactsForPlan& facts = request.facts;
@@ -158,9 +187,12 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
 absl::Status PlanCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "ranks", "threads-per-rank", "trace"},
-                                          .switches = {"graph", "listing", "json"}})));
+      Arguments::Parse(words,
+                       WithConfig({.flags = {"cluster", "isa", "ranks", "scale", "threads-per-rank", "trace"},
+                                   .switches = {"find-fastest", "find-largest-model", "graph", "json", "listing"}})));
   ASSIGN_OR_RETURN(const PlanRequest request, RequestFrom(arguments));
+  if (arguments.Has("find-largest-model")) return PrintLargest(arguments, request);
+  if (arguments.Has("find-fastest")) return PrintFastest(request);
   ASSIGN_OR_RETURN(const auto run, MakeRunPlan(request.config, request.facts));
   std::optional<Prediction> prediction;
   if (request.cluster) prediction = Predict(*run, request.config, *request.cluster, request.facts.world_size);

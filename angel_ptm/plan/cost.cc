@@ -189,6 +189,16 @@ StepWork WorkOf(const Graph& graph, const Step& step) {
   APTM_CHECK(false);
 }
 
+double ComputeSeconds(const Graph& graph, const CostModel& model) {
+  const Plan no_plan;
+  const Coster coster(graph, no_plan, model, {});
+  double seconds = 0;
+  for (OpId op = 0; op < graph.update_begin; ++op) {
+    seconds += coster.Of({.kind = StepKind::kCompute, .lane = Lane::kCompute, .op = op}).seconds;
+  }
+  return seconds;
+}
+
 std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,
                               const MicroBatchKind& micro_batch) {
   const Coster coster(graph, plan, model, micro_batch);

@@ -69,6 +69,9 @@ struct MicroBatchKind {
 std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,
                               const MicroBatchKind& micro_batch);
 
+// Of the graph's micro-step ops one after the other: no plan of the graph takes less time for a micro-batch.
+double ComputeSeconds(const Graph& graph, const CostModel& model);
+
 // How a step's seconds are looked up in CostModel::kernels and how much of that work it is; the calibration measures
 // the same.
 struct StepWork {

@@ -118,8 +118,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.task = MakeTask(config, facts.vocab_size, StatesOf(config));
-  return PlanTraining(config, facts, run).ok();
+  return MakeTrainingPlan(config, facts, &run).ok();
 }
 
 // One-field changes of a configuration that does not fit which would make it fit, mildest first.
@@ -162,9 +161,18 @@ std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, co
   return refused;
 }
 
+std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFactsForPlan& facts) {
+  return MakeTask(config, facts.vocab_size, StatesOf(config));
+}
+
+absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run) {
+  run->task = MakePlanningTask(config, facts);
+  return PlanTraining(config, facts, *run);
+}
+
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
-  run.task = MakeTask(config, facts.vocab_size, StatesOf(config));
+  run.task = MakePlanningTask(config, facts);
   TrainConfig smallest = config;
   smallest.mutable_memory()->set_device_bytes(1);
   int64_t least = 0;
@@ -181,7 +189,7 @@ absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFac
 
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts) {
   auto run = std::make_unique<RunPlan>();
-  run->task = MakeTask(config, facts.vocab_size, StatesOf(config));
+  run->task = MakePlanningTask(config, facts);
   RETURN_IF_ERROR(CheckFreeze(config.model(), run->task->parameters()));
   if (absl::Status status = PlanTraining(config, facts, *run); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return status;

@@ -46,6 +46,13 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
 // The kinds of ops that these kernels refuse of the configuration's training and evaluation; empty if they run all.
 std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels);
 
+// The task of the configuration for graphs alone, its table with all the states of a run.
+std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFactsForPlan& facts);
+
+// The part of it that decides whether a run fits, for searches: *run has the training graph and Plan, which is not
+// verified, and a refusal names no changes.
+absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run);
+
 // The least memory.device_bytes, at least a page, for which MakeRunPlan makes a training plan if the host has room for
 // the rest. kInvalidArgument if no budget has a plan.
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts);

@@ -105,6 +105,13 @@ class Task {
   virtual std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const = 0;
 };
 
+// How a family's models grow in steps of their own. Depth: the same width, layer by layer. Width: the same depth and
+// proportions, by one key-value head with its query heads a step.
+enum class ScaleAxis : uint8_t { kDepth, kWidth };
+
+// The model with so many of these steps, at least 1.
+ModelConfig ScaledModel(const ModelConfig& model, ScaleAxis axis, int64_t steps);
+
 // The task of the configuration's model family, for graphs alone: no data is read. `vocab_size` stands for the prepared
 // data where the configuration leaves the size to it. `states`: the rows of its table; a run without optimizer has the
 // first alone, of the configuration's compute type.

@@ -50,6 +50,10 @@ expect "doctor" 0 "wrote $work/machine.textproto" "$program" doctor --seconds 1 
 expect "plan of what doctor measured" 0 "predicted step" "$program" plan "${common[@]}" --cluster "$work/machine.textproto" \
   --set memory.device_bytes=2000000 --set memory.host_bytes=4000000 --set "memory.nvme.directory=$work" \
   --set memory.page_bytes=8192
+expect "the largest model" 0 "one step more: " "$program" plan "${common[@]}" --cluster "$work/machine.textproto" \
+  --find-largest-model --scale width --set memory.device_bytes=3000000 --set memory.host_bytes=4000000
+expect "the fastest run" 0 "candidates: " "$program" plan "${common[@]}" --cluster "$work/machine.textproto" --find-fastest
+refused "a search without a cluster" "--find-fastest: wanted --cluster with it" "$program" plan "${common[@]}" --find-fastest
 refused "doctor without a directory" "doctor: 1 of these keep runs from starting" "$program" doctor --directory "$work/nowhere"
 refused "doctor of no ranks" "--ranks: wanted 1 to 64, got 0" "$program" doctor --ranks 0
 [[ ! -e $work/run ]] || failed "plan wrote something"

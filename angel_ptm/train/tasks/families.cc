@@ -17,6 +17,18 @@ std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size, st
   APTM_CHECK(false, "a configuration without a model family was not refused");
 }
 
+ModelConfig ScaledModel(const ModelConfig& model, ScaleAxis axis, int64_t steps) {
+  ModelConfig scaled = model;
+  switch (model.family_case()) {
+    case ModelConfig::kHunyuanLm:
+      *scaled.mutable_hunyuan_lm() = ScaledHunyuanLm(model.hunyuan_lm(), axis, steps);
+      return scaled;
+    case ModelConfig::FAMILY_NOT_SET:
+      break;
+  }
+  APTM_CHECK(false, "a configuration without a model family was not refused");
+}
+
 absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config) {
   switch (config.model().family_case()) {
     case ModelConfig::kHunyuanLm:

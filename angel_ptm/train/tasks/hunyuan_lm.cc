@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numbers>
 #include <numeric>
 #include <optional>
@@ -184,6 +185,29 @@ HunyuanLmBatch BatchFromConfig(const TrainConfig& config) {
           .sequence = config.data().sequence_length(),
           .lm_head_chunk_tokens = config.numerics().lm_head_chunk_tokens(),
           .expert_block_rows = config.numerics().expert_block_rows()};
+}
+
+HunyuanLmConfig ScaledHunyuanLm(const HunyuanLmConfig& model, ScaleAxis axis, int64_t steps) {
+  HunyuanLmConfig scaled = model;
+  if (axis == ScaleAxis::kDepth) {
+    scaled.set_num_hidden_layers(steps);
+    return scaled;
+  }
+  // Of each query head the same part of the stream, of the stream the same multiple inside the MLP.
+  const int64_t heads_per_group = model.num_attention_heads() / KeyValueHeads(model);
+  const double width_per_head =
+      static_cast<double>(model.hidden_size()) / static_cast<double>(model.num_attention_heads());
+  const double inner = static_cast<double>(model.intermediate_size()) / static_cast<double>(model.hidden_size());
+  constexpr int64_t kMultiple = 16;
+  const auto rounded = [](double features) {
+    return std::max<int64_t>(1, std::llround(features / kMultiple)) * kMultiple;
+  };
+  scaled.set_head_dim(HeadDim(model));
+  scaled.set_num_key_value_heads(steps);
+  scaled.set_num_attention_heads(steps * heads_per_group);
+  scaled.set_hidden_size(rounded(width_per_head * static_cast<double>(steps * heads_per_group)));
+  scaled.set_intermediate_size(rounded(inner * static_cast<double>(scaled.hidden_size())));
+  return scaled;
 }
 
 std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states) {

@@ -17,6 +17,9 @@ namespace angel_ptm {
 HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
 HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
 
+// task.h, ScaledModel.
+HunyuanLmConfig ScaledHunyuanLm(const HunyuanLmConfig& model, ScaleAxis axis, int64_t steps);
+
 // task.h, MakeTask and OpenTask.
 std::unique_ptr<Task> MakeHunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanLmTask(const TrainConfig& config);

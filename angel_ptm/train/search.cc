@@ -1,0 +1,290 @@
+#include "angel_ptm/train/search.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <map>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/config/validate.h"
+
+namespace angel_ptm {
+namespace {
+
+// Of one rank.
+double BudgetBytes(const MemoryConfig& memory, const RunFactsForPlan& facts) {
+  const double tiers = static_cast<double>(memory.device_bytes()) + static_cast<double>(memory.host_bytes());
+  const double most = static_cast<double>(facts.tiers_bytes_max);
+  const double file = memory.nvme().directory().empty() ? 0 : static_cast<double>(memory.nvme().bytes());
+  return (facts.tiers_bytes_max == 0 ? tiers : std::min(tiers, most)) + file;
+}
+
+// Bytes of state that a rank keeps at that stage, at the least.
+double StateBytes(const ParameterTable& table, int world_size, int zero_stage) {
+  double bytes = 0;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(table.units.size()); ++unit) {
+    for (StateId s = 0; s < static_cast<StateId>(table.states.size()); ++s) {
+      if (!table.HasState(unit, s)) continue;
+      const double whole = static_cast<double>(table.units[unit].elements * SizeOf(table.states[s].dtype));
+      bytes += IsSharded(table.states[s], zero_stage) ? whole / world_size : whole;
+    }
+  }
+  return bytes;
+}
+
+absl::Status CheckStateBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
+  const double budget = BudgetBytes(config.memory(), facts);
+  const double state =
+      StateBytes(MakePlanningTask(config, facts)->parameters(), facts.world_size, config.sharding().zero_stage());
+  if (state <= budget) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("a rank's state takes ", FormatBytes(static_cast<int64_t>(state)),
+                                                   ", all tiers have ", FormatBytes(static_cast<int64_t>(budget))));
+}
+
+TrainConfig WithModel(const TrainConfig& config, ScaleAxis axis, int64_t steps) {
+  TrainConfig scaled = config;
+  *scaled.mutable_model() = ScaledModel(config.model(), axis, steps);
+  return scaled;
+}
+
+absl::Status Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
+  RETURN_IF_ERROR(CheckStateBytes(config, facts));
+  RunPlan run;
+  return MakeTrainingPlan(config, facts, &run);
+}
+
+}  // namespace
+
+absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
+                                              const RunFactsForPlan& facts, ScaleAxis axis) {
+  LargestModel largest;
+  constexpr int64_t kStepsMax = 1 << 20;
+  int64_t too_many = 1;
+  for (;; too_many *= 2) {
+    const absl::Status fits = Fits(WithModel(config, axis, too_many), facts);
+    if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
+    if (!fits.ok() && too_many == 1) return fits;
+    largest.refusal = std::string(fits.message());
+    if (!fits.ok()) break;
+    largest.steps = too_many;
+    if (too_many >= kStepsMax) return absl::OutOfRangeError("the cluster has room for models without end");
+  }
+  while (too_many - largest.steps > 1) {
+    const int64_t middle = largest.steps + (too_many - largest.steps) / 2;
+    const absl::Status fits = Fits(WithModel(config, axis, middle), facts);
+    if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
+    (fits.ok() ? largest.steps : too_many) = middle;
+    if (!fits.ok()) largest.refusal = std::string(fits.message());
+  }
+  largest.config = WithModel(config, axis, largest.steps);
+  ASSIGN_OR_RETURN(largest.run, MakeRunPlan(largest.config, facts));
+  largest.prediction = Predict(*largest.run, largest.config, cluster, facts.world_size);
+  largest.budget_bytes = BudgetBytes(config.memory(), facts) * facts.world_size;
+  for (const StateSpec& state : largest.run->training.states()) {
+    largest.bytes_per_parameter += static_cast<double>(SizeOf(state.dtype));
+  }
+  return largest;
+}
+
+namespace {
+
+class FastestSearch {
+ public:
+  FastestSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts)
+      : config_(config), cluster_(cluster), facts_(facts), model_(CostModelOf(cluster, facts.world_size)) {}
+
+  absl::StatusOr<FastestRun> Find() {
+    List();
+    // The best bounds first, so that most others need no plan. Equal ones in the order of listing.
+    std::stable_sort(listed_.begin(), listed_.end(), [](const Listed& a, const Listed& b) {
+      return a.candidate.bound_seconds < b.candidate.bound_seconds;
+    });
+    // One of each kind, then what differs in how moves are spread over time alone, where that could matter.
+    for (const bool first : {true, false}) {
+      for (Listed& listed : listed_) {
+        if (listed.first != first) continue;
+        if (listed.candidate.bound_seconds >= best_ || Settled(listed)) {
+          ++fastest_.pruned;
+          continue;
+        }
+        RETURN_IF_ERROR(Plan(listed));
+      }
+    }
+    if (fastest_.planned.empty()) return last_refusal_;
+    std::stable_sort(fastest_.planned.begin(), fastest_.planned.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
+    fastest_.best = fastest_.planned.front();
+    return std::move(fastest_);
+  }
+
+ private:
+  // Of candidates that need the same least memory: micro-batch, stage, recomputation.
+  using Kind = std::tuple<int64_t, int, int>;
+  struct Listed {
+    Candidate candidate;
+    Kind kind;
+    bool first = false;  // of its kind: with the usual distance and pages
+  };
+  // What planning the first of a kind told.
+  struct Known {
+    bool fits = false, pages_move = false;
+    double seconds = 0;
+  };
+
+  // Whether the first of the kind tells that the others are no faster: it does not fit, is near its bound, or so slow
+  // that what they change would not make up for it.
+  bool Settled(const Listed& listed) const {
+    // Where even a choice of recomputation does not fit, a larger micro-batch does not either.
+    const auto [micro, stage, choice] = listed.kind;
+    if (const auto refused = too_large_.find(stage); refused != too_large_.end() && micro >= refused->second)
+      return true;
+    const auto it = known_.find(listed.kind);
+    if (it == known_.end()) return false;
+    const Known& first = it->second;
+    if (!first.fits || first.seconds > kFarSlower * best_) return true;
+    if (first.seconds <= kNearBound * listed.candidate.bound_seconds) return true;
+    return !first.pages_move && listed.candidate.config.memory().page_bytes() != kPages[0];
+  }
+
+  absl::Status Plan(Listed& listed) {
+    RunPlan run;
+    Known known;
+    const absl::Status fits = MakeTrainingPlan(listed.candidate.config, facts_, &run);
+    if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
+    known.fits = fits.ok();
+    if (fits.ok()) {
+      known.seconds = Predict(run, listed.candidate.config, cluster_, facts_.world_size).time.seconds;
+      const std::vector<Step>& update = run.training_plan.segments[kUpdateSegment].steps;
+      known.pages_move =
+          std::any_of(update.begin(), update.end(), [](const Step& step) { return step.kind == StepKind::kMove; });
+      listed.candidate.seconds = known.seconds;
+      best_ = std::min(best_, known.seconds);
+      fastest_.planned.push_back(listed.candidate);
+    } else {
+      ++fastest_.refused;
+      last_refusal_ = fits;
+    }
+    if (!listed.first) return absl::OkStatus();
+    known_[listed.kind] = known;
+    // What was chosen is one of the others.
+    const auto& [micro, stage, choice] = listed.kind;
+    if (choice != MemoryConfig::AUTO) return absl::OkStatus();
+    if (!fits.ok()) {
+      const auto [it, is_new] = too_large_.try_emplace(stage, micro);
+      it->second = std::min(it->second, micro);
+    } else if (run.recomputed_blocks == 0) {
+      known_[{micro, stage, MemoryConfig::NONE}] = {};
+    } else if (run.recomputed_blocks == run.task->recomputable_blocks()) {
+      known_[{micro, stage, MemoryConfig::BLOCKS}] = {};
+    }
+    return absl::OkStatus();
+  }
+
+  // Seconds of a step that is nothing but the ops of its micro-batches.
+  double Bound(const TrainConfig& config) const {
+    const auto task = MakePlanningTask(config, facts_);
+    const bool all = config.memory().recomputation() == MemoryConfig::BLOCKS;
+    const Graph graph = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), all));
+    const DerivedConfig derived = Derive(config, {.world_size = facts_.world_size, .local_ranks = 1});
+    return ComputeSeconds(graph, model_) * static_cast<double>(derived.accumulation_steps);
+  }
+
+  void List() {
+    std::set<int> stages;
+    constexpr int kStages = 4;
+    for (int stage = 0; stage < kStages; ++stage) {
+      TrainConfig config = config_;
+      config.mutable_sharding()->set_zero_stage(stage);
+      const absl::Status fits = CheckStateBytes(config, facts_);
+      if (!fits.ok()) last_refusal_ = fits;
+      // One rank shards nothing.
+      if (fits.ok() && (stage == 0 || facts_.world_size > 1)) stages.insert(stage);
+    }
+    const int64_t global = config_.batch().global_batch_sequences();
+    const int64_t of_kind = static_cast<int64_t>(kPrefetch.size() * kPages.size());
+    for (int64_t micro = 1; global % micro == 0 && global / micro >= facts_.world_size; micro *= 2) {
+      for (const auto choice : {MemoryConfig::AUTO, MemoryConfig::NONE, MemoryConfig::BLOCKS}) {
+        ListWith(micro, choice, stages);
+        fastest_.candidates += of_kind * kStages;
+        fastest_.pruned += of_kind * (kStages - static_cast<int64_t>(stages.size()));
+      }
+    }
+  }
+
+  void ListWith(int64_t micro, MemoryConfig::Recomputation choice, const std::set<int>& stages) {
+    TrainConfig config = config_;
+    config.mutable_batch()->set_micro_batch_sequences(micro);
+    config.mutable_memory()->set_recomputation(choice);
+    const double bound = Bound(config);
+    for (const int stage : stages) {
+      config.mutable_sharding()->set_zero_stage(stage);
+      for (const int prefetch : kPrefetch) {
+        config.mutable_memory()->set_prefetch_steps(prefetch);
+        for (const int64_t page_bytes : kPages) {
+          config.mutable_memory()->set_page_bytes(page_bytes);
+          const std::vector<std::string> settings = {
+              absl::StrCat("batch.micro_batch_sequences=", micro), absl::StrCat("sharding.zero_stage=", stage),
+              absl::StrCat("memory.recomputation=", MemoryConfig::Recomputation_Name(choice)),
+              absl::StrCat("memory.prefetch_steps=", prefetch), absl::StrCat("memory.page_bytes=", page_bytes)};
+          const bool first = prefetch == kPrefetch[0] && page_bytes == kPages[0];
+          listed_.push_back({{settings, config, bound, 0}, {micro, stage, choice}, first});
+        }
+      }
+    }
+  }
+
+  static constexpr std::array<int, 4> kPrefetch = {8, 32, 128, 2};
+  static constexpr std::array<int64_t, 3> kPages = {int64_t{4} << 20, int64_t{16} << 20, int64_t{1} << 20};
+  static constexpr double kNearBound = 1.01, kFarSlower = 1.05;
+
+  const TrainConfig& config_;
+  const Cluster& cluster_;
+  const RunFactsForPlan& facts_;
+  const CostModel model_;
+  std::vector<Listed> listed_;
+  std::map<Kind, Known> known_;
+  std::map<int, int64_t> too_large_;  // by stage: the least micro-batch that does not fit
+  double best_ = std::numeric_limits<double>::infinity();
+  FastestRun fastest_;
+  absl::Status last_refusal_;
+};
+
+}  // namespace
+
+absl::StatusOr<FastestRun> FindFastest(const TrainConfig& config, const Cluster& cluster,
+                                       const RunFactsForPlan& facts) {
+  return FastestSearch(config, cluster, facts).Find();
+}
+
+std::string ToText(const LargestModel& largest, const Cluster& cluster, int64_t ranks) {
+  const double parameters = static_cast<double>(largest.run->training.table->ParameterCount());
+  const double bound = largest.budget_bytes / largest.bytes_per_parameter;
+  std::string text =
+      absl::StrCat("largest model that fits: ", FormatCount(parameters), " parameters (",
+                   largest.run->training.table->ParameterCount(), "), ", largest.run->task->Describe(), "\n");
+  absl::StrAppend(&text, "byte bound: ", FormatCount(bound), " parameters, ",
+                  FormatBytes(static_cast<int64_t>(largest.budget_bytes)), " of all tiers at ",
+                  largest.bytes_per_parameter, " bytes each; reached ",
+                  absl::StrFormat("%.1f %%", 100 * parameters / bound), "\n");
+  absl::StrAppend(&text, "one step more: ", largest.refusal, "\n", PredictionText(largest.prediction, cluster, ranks));
+  return text;
+}
+
+std::string ToText(const FastestRun& fastest) {
+  std::string text = absl::StrCat(fastest.candidates, " candidates: ", fastest.pruned, " left out by arithmetic, ",
+                                  fastest.refused, " do not fit, ", fastest.planned.size(), " planned\n");
+  constexpr size_t kShown = 5;
+  for (size_t i = 0; i < std::min(kShown, fastest.planned.size()); ++i) {
+    const Candidate& c = fastest.planned[i];
+    absl::StrAppend(&text, absl::StrFormat("%10.4f s  ", c.seconds), absl::StrJoin(c.settings, " "), "\n");
+  }
+  return text;
+}
+
+}  // namespace angel_ptm
