@@ -34,14 +34,15 @@
 #include "kernels/ops/swiglu.h"
 
 // The ops that have a kernel. All others are refused.
-#define APTM_CUDA_OPS(OP)                                                                                         \
-  OP(Embedding)                                                                                                   \
-  OP(EmbeddingGrad)                                                                                               \
-  OP(AddRmsNorm) OP(AddRmsNormGrad) OP(Matmul) OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention)      \
-      OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout)  \
-          OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul) OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) \
-              OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum)    \
-                  OP(Cast)
+#define APTM_CUDA_OPS(OP)                                                                                        \
+  OP(Embedding)                                                                                                  \
+  OP(EmbeddingGrad)                                                                                              \
+  OP(AddRmsNorm)                                                                                                 \
+  OP(AddRmsNormGrad)                                                                                             \
+  OP(Matmul) OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) \
+      OP(Swiglu) OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad)         \
+          OP(GroupedMatmul) OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy)       \
+              OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum) OP(Cast)
 
 namespace angel_ptm::cuda {
 namespace {
@@ -340,6 +341,20 @@ const KernelTable& CudaKernels() {
 #include "kernels/ops.def"
   };
   return table;
+}
+
+Kernel<MatmulArgs> CudaMatmulSm90a() {
+  return {.can_run = [](const MatmulArgs& args) -> absl::Status {
+            RETURN_IF_ERROR(cuda::CanRun(args));
+            return cuda::Asks("matmul on sm_90a")
+                .MultipleOf("a length of a's rows", args.trans_a ? args.m : args.k, 8)
+                .MultipleOf("a length of b's rows", args.trans_b ? args.k : args.n, 8);
+          },
+          .workspace_bytes = &cuda::NoWorkspace<MatmulArgs>,
+          .run =
+              [](const MatmulArgs& args, const KernelContext& context) {
+                cuda::LaunchMatmulSm90a(args, {.stream = context.stream, .workspace = context.workspace});
+              }};
 }
 
 }  // namespace angel_ptm
