@@ -39,10 +39,11 @@
   OP(EmbeddingGrad)                                                                                              \
   OP(AddRmsNorm)                                                                                                 \
   OP(AddRmsNormGrad)                                                                                             \
-  OP(Matmul) OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) \
-      OP(Swiglu) OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad)         \
-          OP(GroupedMatmul) OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy)       \
-              OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum) OP(Cast)
+  OP(Matmul)                                                                                                     \
+  OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) \
+      OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul)  \
+          OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) \
+              OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum) OP(Cast)
 
 namespace angel_ptm::cuda {
 namespace {
@@ -216,18 +217,18 @@ absl::Status CanRun(const QkRopeNormGradArgs& a) {
                a, kTurnedDimMax, 2);
 }
 template <typename Args>
-Asks CausalAttention(const char* op, const Args& a) {
+Asks TiledAttention(const char* op, const Args& a) {
   return Asks(op)
       .All(kBf16, {{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}})
       .All(kFp32, {{"lse", a.lse}})
-      .That(a.keys == 0, "causal attention, not yet that of every query with all keys")
+      .Range("keys of a row", a.keys, 0, kRowTilesMax)
       .Range("rows", a.b, 1, kInt32Max / std::max<int64_t>(a.q_heads, 1))
       .Range("tokens of a row", a.s, 1, kRowTilesMax);
 }
-absl::Status CanRun(const AttentionArgs& a) { return Heads(CausalAttention("attention", a), a, kAttentionDimMax, 8); }
+absl::Status CanRun(const AttentionArgs& a) { return Heads(TiledAttention("attention", a), a, kAttentionDimMax, 8); }
 absl::Status CanRun(const AttentionGradArgs& a) {
   return Heads(
-      CausalAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a,
+      TiledAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a,
       kAttentionDimMax, 8);
 }
 absl::Status CanRun(const CachedAttentionArgs& a) {
