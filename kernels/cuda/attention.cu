@@ -1,10 +1,10 @@
 // o = softmax(scale q k^T) v for the keys that a query sees, bf16 operands, an online softmax in fp32 (Dao 2023,
 // FlashAttention-2, algorithm 1): mma.sync and cp.async, for every GPU from sm_80 on.
 //
-// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[T,G,D]; documents and groups as kernels/ops/attention.h says.
-// Bytes: q and o once, 4 T Q D, k and v from the cache once per 128 queries and query head; FLOPs: 4 D for a query
-// head, a query and a key that it sees, 2 Q D S T for one document a row. Limit: the tensor cores, of which mma.sync
-// reaches about 65 % on sm_90, and the exponentials.
+// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D]; who sees what, and groups, as kernels/ops/attention.h
+// says. Bytes: q and o once, 4 T Q D, k and v from the cache once per 128 queries and query head; FLOPs: 4 D for a
+// query head, a query and a key that it sees, 2 Q D S T for one document a row, 4 Q D T for each key of full attention.
+// Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, and the exponentials.
 //
 // A block of 8 warps makes 128 queries of one head, a warp 16 of them against all of a tile of 64 keys, so that a
 // query's softmax stays in four lanes. Keys and values go through a ring of two stages (103 KB with q for D above 96):
@@ -35,18 +35,20 @@ struct Problem {
   BFloat16* o;
   float* lse;
   const BFloat16 *q, *k, *v;
-  const std::int32_t* segment_start;
+  Sight sight;
   std::int64_t b, s, q_heads, kv_heads, v_stride;
   int d;
   float scale;  // times log2 e: exponentials are powers of two
   bool copies_v;
 };
 
-// Of a warp's 16 queries a lane has two, 8 apart. Lanes behind the row's end do as its last query does.
+// Of a warp's 16 queries a lane has two, 8 apart. Lanes behind the row's end do as its last query does. The block's
+// queries see keys of [block_first_key, block_last_key], the warp's of [first_key, last_key], each all of [last_start,
+// first_end].
 struct Queries {
   std::int64_t row, head, kv_head;  // of tokens and of heads
-  int block_first, block_last, first, last, first_key, last_start;
-  int mine[2], start[2];
+  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
+  int start[2], end[2];  // of the lane's
 };
 
 APTM_DEVICE Queries MyQueries(const Problem& p) {
@@ -56,16 +58,19 @@ APTM_DEVICE Queries MyQueries(const Problem& p) {
   queries.row = blockIdx.x / p.q_heads;
   queries.head = blockIdx.x % p.q_heads;
   queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
-  const std::int32_t* const start = p.segment_start + queries.row * p.s;
   queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kQueries;
-  queries.block_last = within(queries.block_first + kQueries - 1);
   queries.first = queries.block_first + WarpRow();
-  queries.last = queries.first < s ? within(queries.first + kWarpQueries - 1) : -1;
-  queries.first_key = start[within(queries.first)];
-  queries.last_start = start[within(queries.first + kWarpQueries - 1)];
+  const int first = within(queries.first), last = within(queries.first + kWarpQueries - 1);
+  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
+  queries.block_last_key = p.sight.Last(queries.row, within(queries.block_first + kQueries - 1));
+  queries.first_key = p.sight.First(queries.row, first);
+  queries.last_key = queries.first < s ? p.sight.Last(queries.row, last) : -1;
+  queries.last_start = p.sight.First(queries.row, last);
+  queries.first_end = p.sight.Last(queries.row, first);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
-    queries.mine[i] = within(queries.first + lane / 4 + 8 * i);
-    queries.start[i] = start[queries.mine[i]];
+    const int mine = within(queries.first + lane / 4 + 8 * i);
+    queries.start[i] = p.sight.First(queries.row, mine);
+    queries.end[i] = p.sight.Last(queries.row, mine);
   }
   return queries;
 }
@@ -78,7 +83,7 @@ struct Sums {
 
 APTM_DEVICE bool Sees(const Queries& queries, int key, int j, int e) {
   const int column = key + 8 * j + static_cast<int>(threadIdx.x) % 4 * 2 + e % 2;
-  return column <= queries.mine[e / 2] && column >= queries.start[e / 2];
+  return column <= queries.end[e / 2] && column >= queries.start[e / 2];
 }
 
 // Scores become weights: powers of two of score - maximum with the new running maximum, by whose change the old sums
@@ -86,7 +91,7 @@ APTM_DEVICE bool Sees(const Queries& queries, int key, int j, int e) {
 template <int kD>
 APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 8][4], const Problem& p, const Queries& queries,
                                int key) {
-  const bool masked = key + kKeys - 1 > queries.first || key < queries.last_start;
+  const bool masked = key + kKeys - 1 > queries.first_end || key < queries.last_start;
   float maximum[2] = {sums.maximum[0], sums.maximum[1]}, factor[2];
   APTM_UNROLL for (int j = 0; j < kKeys / 8; ++j) {
     APTM_UNROLL for (int e = 0; e < 4; ++e) {
@@ -119,13 +124,12 @@ APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 8][4], co
 template <int kD, Values kValues>
 APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Problem& p, const Queries& queries) {
   constexpr int kTileElements = kKeys * (kD + kRowPad);
-  const std::int64_t row = queries.row * p.s, k_stride = p.kv_heads * p.d;
-  const int first_key = p.segment_start[row + queries.block_first];
-  const int steps = (queries.block_last - first_key) / kKeys + 1;
+  const std::int64_t row = queries.row * p.sight.keys, k_stride = p.kv_heads * p.d;
+  const int first_key = queries.block_first_key, steps = (queries.block_last_key - first_key) / kKeys + 1;
   std::uint16_t* const ring = q_tile + kQueries * (kD + kRowPad);
   const auto load = [&](int step) {
     std::uint16_t* const stage = ring + step % kStages * 2 * kTileElements;
-    const int key = first_key + step * kKeys, keys = static_cast<int>(p.s) - key;
+    const int key = first_key + step * kKeys, keys = static_cast<int>(p.sight.keys) - key;
     if (step < steps) {
       const std::int64_t token = row + key, column = queries.kv_head * p.d;
       LoadRows<kKeys, kD, true>(stage, p.k + token * k_stride + column, k_stride, keys, p.d);
@@ -141,7 +145,7 @@ APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Proble
     __syncthreads();  // all of this step is there, and the other stage is free
     load(step + 1);
     const int key = first_key + step * kKeys;
-    if (key > queries.last || key + kKeys <= queries.first_key) continue;
+    if (key > queries.last_key || key + kKeys <= queries.first_key) continue;
     const std::uint16_t* const k_tile = ring + step % kStages * 2 * kTileElements;
     float weights[kKeys / 8][4] = {};
     if constexpr (kValues == Values::kNotFinite) {
@@ -225,7 +229,7 @@ void LaunchAttention(const AttentionArgs& args, const LaunchContext& context) {
                      .q = args.q.as<BFloat16>(),
                      .k = args.k.as<BFloat16>(),
                      .v = args.v.as<BFloat16>(),
-                     .segment_start = args.segment_start,
+                     .sight = SightOf(args),
                      .b = args.b,
                      .s = args.s,
                      .q_heads = args.q_heads,

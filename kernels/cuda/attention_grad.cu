@@ -3,10 +3,10 @@
 // With P = exp(scale q k^T - lse) and delta = rowsum(do * o):
 //   dv = P^T do,   dS = P (do v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
 //
-// dq[T,Q,D], dk and dv[T,G,D]. Bytes: 10 T Q D and 8 T G D, the smaller side again from the cache for every tile;
-// FLOPs: 14 D for a query head, a query and a key that it sees: P and dS are computed twice, 10 D would do with sums of
-// dq in memory, whose order would not be fixed. Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90,
-// and the exponentials.
+// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 10 T Q D and 8 T G D, the smaller side again from the cache for
+// every tile; FLOPs: 14 D for a query head, a query and a key that it sees: P and dS are computed twice, 10 D would do
+// with sums of dq in memory, whose order would not be fixed. Limit: the tensor cores, of which mma.sync reaches about
+// 65 % on sm_90, and the exponentials.
 //
 // (1) PrepareQueries: what queries are asked for besides their rows, 16 bytes each. (2) QueryGrad: a block of 8 warps
 // takes 128 queries of one head, a warp 16, and goes over their keys, 64 at a time. (3) KeyGrad: a block takes 128 keys
@@ -40,24 +40,25 @@ constexpr std::size_t kKeyGradStage = 2 * kQueries* kRowBytes<kD> + kQueries * s
 template <int kD>
 constexpr std::size_t kKeyGradBytes = 2 * kTileRows* kRowBytes<kD> + kStages* kKeyGradStage<kD>;
 
-// Behind the row's end no key is seen.
+// Keys [start, end] are seen; behind the row's end none.
 struct QueryFacts {
   float log2_sum = 0, delta = 0;  // lse as a power of two
-  int start = std::numeric_limits<int>::max();
+  int start = std::numeric_limits<int>::max(), end = -1;
 };
 APTM_DEVICE uint4 Packed(const QueryFacts& facts) {
   return {ptx::BitCast<std::uint32_t>(facts.log2_sum), ptx::BitCast<std::uint32_t>(facts.delta),
-          static_cast<std::uint32_t>(facts.start), 0};
+          static_cast<std::uint32_t>(facts.start), static_cast<std::uint32_t>(facts.end)};
 }
 APTM_DEVICE QueryFacts Unpacked(const uint4& words) {
-  return {ptx::BitCast<float>(words.x), ptx::BitCast<float>(words.y), static_cast<int>(words.z)};
+  return {ptx::BitCast<float>(words.x), ptx::BitCast<float>(words.y), static_cast<int>(words.z),
+          static_cast<int>(words.w)};
 }
 
 struct Problem {
   BFloat16 *dq, *dk, *dv;
   const BFloat16 *do_, *o, *q, *k, *v;
   const float* lse;
-  const std::int32_t* segment_start;
+  Sight sight;
   uint4* facts;  // [Q,B,padded_s]
   std::int64_t b, s, padded_s, q_heads, kv_heads, v_stride, dv_stride;
   int d;
@@ -92,7 +93,8 @@ __global__ void __launch_bounds__(kTileThreads) PrepareQueries(Problem p) {
     if (is_query) {
       const float log2_sum = p.lse[head * p.b * p.s + token] * kLog2E, both = log2_sum + delta;
       const float hidden = both - both;  // zero, or NaN
-      facts = {log2_sum + hidden, delta + hidden, p.segment_start[token]};
+      const int at = static_cast<int>(query);
+      facts = {log2_sum + hidden, delta + hidden, p.sight.First(row, at), p.sight.Last(row, at)};
     }
     p.facts[p.FactsAt(head, row) + query] = Packed(facts);
   }
@@ -111,8 +113,7 @@ APTM_DEVICE Pair PairGrad(float score, float dp, float log2_scale, const QueryFa
 
 struct MyQueries {
   std::int64_t row, head, kv_head;
-  int block_first, block_last, first, last, first_key, last_start;
-  int mine[2];
+  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
   QueryFacts facts[2];
 };
 
@@ -123,16 +124,19 @@ APTM_DEVICE MyQueries QueriesOfWarp(const Problem& p) {
   queries.row = blockIdx.x / p.q_heads;
   queries.head = blockIdx.x % p.q_heads;
   queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
-  const std::int32_t* const start = p.segment_start + queries.row * p.s;
   queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kTileRows;
-  queries.block_last = within(queries.block_first + kTileRows - 1);
   queries.first = queries.block_first + WarpRow();
-  queries.last = queries.first < s ? within(queries.first + kWarpRows - 1) : -1;
-  queries.first_key = start[within(queries.first)];
-  queries.last_start = queries.last == queries.first + kWarpRows - 1 ? start[queries.last] : s;
+  const int first = within(queries.first), last = within(queries.first + kWarpRows - 1);
+  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
+  queries.block_last_key = p.sight.Last(queries.row, within(queries.block_first + kTileRows - 1));
+  queries.first_key = p.sight.First(queries.row, first);
+  queries.last_key = queries.first < s ? p.sight.Last(queries.row, last) : -1;
+  queries.last_start =
+      last == queries.first + kWarpRows - 1 ? p.sight.First(queries.row, last) : static_cast<int>(p.sight.keys);
+  queries.first_end = p.sight.Last(queries.row, first);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
-    queries.mine[i] = queries.first + lane / 4 + 8 * i;
-    queries.facts[i] = Unpacked(p.facts[p.FactsAt(queries.head, queries.row) + queries.mine[i]]);
+    const int mine = queries.first + lane / 4 + 8 * i;
+    queries.facts[i] = Unpacked(p.facts[p.FactsAt(queries.head, queries.row) + mine]);
   }
   return queries;
 }
@@ -144,12 +148,12 @@ APTM_DEVICE void ScoreGrads(float (&ds)[kKeys / 8][4], const std::uint16_t* q_ti
   float scores[kKeys / 8][4] = {};
   MultiplyRows<kD, kKeys, kUnrolled>(scores, q_tile, k_tile);
   MultiplyRows<kD, kKeys, kUnrolled>(ds, q_tile + kTileRows * (kD + kRowPad), k_tile + kKeys * (kD + kRowPad));
-  const bool masked = key + kKeys - 1 > queries.first || key < queries.last_start;
+  const bool masked = key + kKeys - 1 > queries.first_end || key < queries.last_start;
   APTM_UNROLL for (int j = 0; j < kKeys / 8; ++j) {
     APTM_UNROLL for (int e = 0; e < 4; ++e) {
       const int column = key + 8 * j + static_cast<int>(threadIdx.x) % 4 * 2 + e % 2;
       const QueryFacts& query = queries.facts[e / 2];
-      const bool sees = !masked || (column <= queries.mine[e / 2] && column >= query.start);
+      const bool sees = !masked || (column <= query.end && column >= query.start);
       ds[j][e] = PairGrad(scores[j][e], ds[j][e], p.log2_scale, query, sees).ds;
     }
   }
@@ -159,13 +163,12 @@ template <int kD, Values kValues>
 APTM_DEVICE void SumOverKeys(float (&dq)[kD / 8][4], std::uint16_t* q_tile, const Problem& p,
                              const MyQueries& queries) {
   constexpr int kTileElements = kKeys * (kD + kRowPad);
-  const std::int64_t row = queries.row * p.s, k_stride = p.kv_heads * p.d;
-  const int first_key = p.segment_start[row + queries.block_first];
-  const int steps = (queries.block_last - first_key) / kKeys + 1;
+  const std::int64_t row = queries.row * p.sight.keys, k_stride = p.kv_heads * p.d;
+  const int first_key = queries.block_first_key, steps = (queries.block_last_key - first_key) / kKeys + 1;
   std::uint16_t* const ring = q_tile + 2 * kTileRows * (kD + kRowPad);
   const auto load = [&](int step) {
     std::uint16_t* const stage = ring + step % kStages * 2 * kTileElements;
-    const int key = first_key + step * kKeys, keys = static_cast<int>(p.s) - key;
+    const int key = first_key + step * kKeys, keys = static_cast<int>(p.sight.keys) - key;
     if (step < steps) {
       const BFloat16* const k = p.k + (row + key) * k_stride + queries.kv_head * p.d;
       const BFloat16* const v = p.v + (row + key) * p.v_stride + queries.kv_head * p.d;
@@ -181,7 +184,7 @@ APTM_DEVICE void SumOverKeys(float (&dq)[kD / 8][4], std::uint16_t* q_tile, cons
     __syncthreads();  // all of this step is there, and the other stage is free
     load(step + 1);
     const int key = first_key + step * kKeys;
-    if (key > queries.last || key + kKeys <= queries.first_key) continue;
+    if (key > queries.last_key || key + kKeys <= queries.first_key) continue;
     const std::uint16_t* const k_tile = ring + step % kStages * 2 * kTileElements;
     float ds[kKeys / 8][4] = {};
     ScoreGrads<kD>(ds, q_tile, k_tile, p, queries, key);
@@ -210,7 +213,8 @@ __global__ void __launch_bounds__(kTileThreads) QueryGrad(Problem p) {
 
 struct MyKeys {
   std::int64_t row, kv_head;
-  int block_first, first, tiles;  // tiles of queries, from block_first on, of which some see some key of the block
+  int block_first, first;
+  int first_query, tiles;  // tiles of queries, from first_query on, of which some see some key of the block
 };
 
 APTM_DEVICE MyKeys KeysOfWarp(const Problem& p) {
@@ -220,14 +224,14 @@ APTM_DEVICE MyKeys KeysOfWarp(const Problem& p) {
   keys.kv_head = blockIdx.x % p.kv_heads;
   keys.block_first = static_cast<int>(blockIdx.y) * kTileRows;
   keys.first = keys.block_first + WarpRow();
-  const std::int32_t* const start = p.segment_start + keys.row * p.s + keys.block_first;
   const int last = keys.block_first + kTileRows - 1;
+  keys.first_query = p.sight.IsCausal() ? keys.block_first : 0;
+  int end = (s - keys.first_query + kQueries - 1) / kQueries;
+  keys.tiles = keys.block_first <= p.sight.Last(keys.row, s - 1) ? 1 : 0;
   // Documents follow each other: who sees nothing is behind those who see something.
-  keys.tiles = 1;
-  int end = (s - keys.block_first + kQueries - 1) / kQueries;
-  while (keys.tiles < end) {
+  while (keys.tiles > 0 && keys.tiles < end) {
     const int tile = (keys.tiles + end) / 2;
-    if (start[tile * kQueries] <= last) {
+    if (p.sight.First(keys.row, keys.first_query + tile * kQueries) <= last) {
       keys.tiles = tile + 1;
     } else {
       end = tile;
@@ -243,13 +247,14 @@ struct KeySums {
 
 template <int kD, Values kValues>
 APTM_DEVICE void AddQueries(KeySums<kD>& sums, const std::uint16_t* k_tile, const std::uint16_t* q_tile,
-                            const Problem& p, int key, int query) {
+                            const Problem& p, int key) {
   constexpr int kPitch = kD + kRowPad;
   const std::uint16_t* const do_tile = q_tile + kQueries * kPitch;
   const uint4* const facts = reinterpret_cast<const uint4*>(do_tile + kQueries * kPitch);
   const int lane = threadIdx.x % kWarpLanes, last_start = Unpacked(facts[kQueries - 1]).start;
-  if (key > query + kQueries - 1 || Unpacked(facts[0]).start > key + kWarpRows - 1) return;
-  const bool masked = key + kWarpRows - 1 > query || last_start > key;
+  const QueryFacts first = Unpacked(facts[0]);
+  if (key > first.end + kQueries - 1 || first.start > key + kWarpRows - 1) return;
+  const bool masked = key + kWarpRows - 1 > first.end || last_start > key;
   float weights[kQueries / 8][4] = {}, ds[kQueries / 8][4] = {};
   MultiplyRows<kD, kQueries, kUnrolled>(weights, k_tile, q_tile);
   MultiplyRows<kD, kQueries, kUnrolled>(ds, k_tile + kTileRows * kPitch, do_tile);
@@ -257,7 +262,7 @@ APTM_DEVICE void AddQueries(KeySums<kD>& sums, const std::uint16_t* k_tile, cons
     APTM_UNROLL for (int e = 0; e < 4; ++e) {
       const int column = 8 * j + lane % 4 * 2 + e % 2, row = key + lane / 4 + e / 2 * 8;
       const QueryFacts of_query = Unpacked(facts[column]);
-      const bool sees = !masked || (row <= query + column && row >= of_query.start);
+      const bool sees = !masked || (row <= of_query.end && row >= of_query.start);
       const Pair pair = PairGrad(weights[j][e], ds[j][e], p.log2_scale, of_query, sees);
       weights[j][e] = pair.p;
       ds[j][e] = pair.ds;
@@ -279,7 +284,7 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, unsigned char* shared, const 
   const auto load = [&](int step) {
     if (step < steps) {
       std::uint16_t* const stage = stage_of(step);
-      const int query = keys.block_first + step % keys.tiles * kQueries, queries = static_cast<int>(p.s) - query;
+      const int query = keys.first_query + step % keys.tiles * kQueries, queries = static_cast<int>(p.s) - query;
       const std::int64_t head = keys.kv_head * group + step / keys.tiles;
       const std::int64_t at = (keys.row * p.s + query) * stride + head * p.d;
       LoadRows<kQueries, kD, true>(stage, p.q + at, stride, queries, p.d);
@@ -299,9 +304,9 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, unsigned char* shared, const 
     ptx::CopyAsyncWait<0>();
     __syncthreads();  // all of this step is there, and the other stage is free
     load(step + 1);
-    AddQueries<kD, kValues>(sums, reinterpret_cast<const std::uint16_t*>(shared), stage_of(step), p, keys.first,
-                            keys.block_first + step % keys.tiles * kQueries);
+    AddQueries<kD, kValues>(sums, reinterpret_cast<const std::uint16_t*>(shared), stage_of(step), p, keys.first);
   }
+  ptx::CopyAsyncWait<0>();  // the keys' own rows, too, if no query sees them
 }
 
 template <int kD>
@@ -311,9 +316,9 @@ __global__ void __launch_bounds__(kTileThreads) KeyGrad(Problem p) {
   std::uint16_t* const k_tile = reinterpret_cast<std::uint16_t*>(shared);
   std::uint16_t* const v_tile = k_tile + kTileRows * kPitch;
   const MyKeys keys = KeysOfWarp(p);
-  const std::int64_t token = keys.row * p.s + keys.block_first, column = keys.kv_head * p.d;
+  const std::int64_t token = keys.row * p.sight.keys + keys.block_first, column = keys.kv_head * p.d;
   const std::int64_t k_stride = p.kv_heads * p.d;
-  const int count = static_cast<int>(p.s) - keys.block_first;
+  const int count = static_cast<int>(p.sight.keys) - keys.block_first;
   LoadRows<kTileRows, kD, true>(k_tile, p.k + token * k_stride + column, k_stride, count, p.d);
   LoadValues<kTileRows, kD>(v_tile, p.v + token * p.v_stride + column, p.v_stride, count, p.d, p.copies_v);
   KeySums<kD> sums;
@@ -346,7 +351,7 @@ void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& con
                      .k = args.k.as<BFloat16>(),
                      .v = args.v.as<BFloat16>(),
                      .lse = args.lse.as<float>(),
-                     .segment_start = args.segment_start,
+                     .sight = SightOf(args),
                      .facts = reinterpret_cast<uint4*>(context.workspace),
                      .b = args.b,
                      .s = args.s,
@@ -368,7 +373,8 @@ void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& con
     constexpr int kD = decltype(dim)::kPadded;
     shape.shared_bytes = kQueryGradBytes<kD>;
     Launch(shape, context, &QueryGrad<kD>, p);
-    shape.grid.x = static_cast<unsigned>(p.b * p.kv_heads);
+    shape.grid = {.x = static_cast<unsigned>(p.b * p.kv_heads),
+                  .y = static_cast<unsigned>((p.sight.keys + kTileRows - 1) / kTileRows)};
     shape.shared_bytes = kKeyGradBytes<kD>;
     Launch(shape, context, &KeyGrad<kD>, p);
   });

@@ -25,6 +25,25 @@ void WithHeadDim(std::int64_t d, const Fn& fn) {
   fn(HeadDim<128>());
 }
 
+// Which keys of its row a query sees: causal, its document up to itself; full, the first so many of a row's.
+struct Sight {
+  const std::int32_t *segment_start, *key_counts;  // null of full; null of causal, or if all keys are seen
+  std::int64_t s, keys;                            // of a row
+
+  APTM_DEVICE bool IsCausal() const { return segment_start != nullptr; }
+  APTM_DEVICE int First(std::int64_t row, int query) const { return IsCausal() ? segment_start[row * s + query] : 0; }
+  APTM_DEVICE int Last(std::int64_t row, int query) const {
+    if (IsCausal()) return query;
+    return (key_counts == nullptr ? static_cast<int>(keys) : key_counts[row]) - 1;
+  }
+};
+// Of the op's arguments, or its gradient's; on the host.
+template <typename Args>
+Sight SightOf(const Args& args) {
+  if (args.keys == 0) return {args.segment_start, nullptr, args.s, args.s};
+  return {nullptr, args.key_counts, args.s, args.keys};
+}
+
 // to[kRows][kD + kRowPad] = `rows` rows of d elements, zero outside. Not unrolled: what all its addresses have in
 // common would be kept in registers over the caller's loop.
 template <int kRows, int kD, bool kCopies>

@@ -34,14 +34,16 @@
 #include "kernels/ops/swiglu.h"
 
 // The ops that have a kernel. All others are refused.
-#define APTM_CUDA_OPS(OP)                                                                                         \
-  OP(Embedding)                                                                                                   \
-  OP(EmbeddingGrad)                                                                                               \
-  OP(AddRmsNorm) OP(AddRmsNormGrad) OP(Matmul) OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention)      \
-      OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout)  \
-          OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul) OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) \
-              OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum)    \
-                  OP(Cast)
+#define APTM_CUDA_OPS(OP)                                                                                        \
+  OP(Embedding)                                                                                                  \
+  OP(EmbeddingGrad)                                                                                              \
+  OP(AddRmsNorm)                                                                                                 \
+  OP(AddRmsNormGrad)                                                                                             \
+  OP(Matmul)                                                                                                     \
+  OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) \
+      OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul)  \
+          OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) \
+              OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum) OP(Cast)
 
 namespace angel_ptm::cuda {
 namespace {
@@ -215,18 +217,18 @@ absl::Status CanRun(const QkRopeNormGradArgs& a) {
                a, kTurnedDimMax, 2);
 }
 template <typename Args>
-Asks CausalAttention(const char* op, const Args& a) {
+Asks TiledAttention(const char* op, const Args& a) {
   return Asks(op)
       .All(kBf16, {{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}})
       .All(kFp32, {{"lse", a.lse}})
-      .That(a.keys == 0, "causal attention, not yet that of every query with all keys")
+      .Range("keys of a row", a.keys, 0, kRowTilesMax)
       .Range("rows", a.b, 1, kInt32Max / std::max<int64_t>(a.q_heads, 1))
       .Range("tokens of a row", a.s, 1, kRowTilesMax);
 }
-absl::Status CanRun(const AttentionArgs& a) { return Heads(CausalAttention("attention", a), a, kAttentionDimMax, 8); }
+absl::Status CanRun(const AttentionArgs& a) { return Heads(TiledAttention("attention", a), a, kAttentionDimMax, 8); }
 absl::Status CanRun(const AttentionGradArgs& a) {
   return Heads(
-      CausalAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a,
+      TiledAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a,
       kAttentionDimMax, 8);
 }
 absl::Status CanRun(const CachedAttentionArgs& a) {
@@ -340,6 +342,20 @@ const KernelTable& CudaKernels() {
 #include "kernels/ops.def"
   };
   return table;
+}
+
+Kernel<MatmulArgs> CudaMatmulSm90a() {
+  return {.can_run = [](const MatmulArgs& args) -> absl::Status {
+            RETURN_IF_ERROR(cuda::CanRun(args));
+            return cuda::Asks("matmul on sm_90a")
+                .MultipleOf("a length of a's rows", args.trans_a ? args.m : args.k, 8)
+                .MultipleOf("a length of b's rows", args.trans_b ? args.k : args.n, 8);
+          },
+          .workspace_bytes = &cuda::NoWorkspace<MatmulArgs>,
+          .run =
+              [](const MatmulArgs& args, const KernelContext& context) {
+                cuda::LaunchMatmulSm90a(args, {.stream = context.stream, .workspace = context.workspace});
+              }};
 }
 
 }  // namespace angel_ptm

@@ -12,6 +12,10 @@ namespace angel_ptm {
 // types and shapes that its kernel does not take.
 const KernelTable& CudaKernels();
 
+// matmul by wgmma and TMA, for sm_90a alone. It takes what CudaKernels().matmul takes, if rows of a and b are multiples
+// of 8 elements. In no table before it was shown right on a GPU.
+Kernel<MatmulArgs> CudaMatmulSm90a();
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_

@@ -45,6 +45,8 @@ std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
 // bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
+// Likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone.
+void LaunchMatmulSm90a(const MatmulArgs& args, const LaunchContext& context);
 // bf16 x and weight, dx and dweight in bf16 or fp32. All are aligned to 16 bytes.
 void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args);

@@ -14,7 +14,10 @@ struct Shape {
   std::int64_t b, s, q_heads, kv_heads, d;
   std::int64_t document = 0;  // longest document; 0: one per row
   std::int64_t beside = 8;    // columns behind the values
+  std::int64_t keys = 0;      // of each row of full attention; 0: causal
+  bool counted = false;       // rows differ in how many of them are seen
   std::int64_t v_row() const { return kv_heads * d + beside; }
+  std::int64_t key_tokens() const { return b * (keys > 0 ? keys : s); }
 };
 
 // Documents of lengths 1 .. s.document, others in every row.
@@ -38,27 +41,43 @@ struct Attention {
         random(seed),
         segment_start(SegmentStart(z, random)),
         q(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
-        k(RandomElements<BFloat16>(z.b * z.s * z.kv_heads * z.d, random)),
-        v(RandomElements<BFloat16>(z.b * z.s * z.v_row(), random)),
+        k(RandomElements<BFloat16>(z.key_tokens() * z.kv_heads * z.d, random)),
+        v(RandomElements<BFloat16>(z.key_tokens() * z.v_row(), random)),
         do_(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
         o(q.size()),
-        lse(static_cast<std::size_t>(z.b * z.s * z.q_heads)) {}
+        lse(static_cast<std::size_t>(z.b * z.s * z.q_heads)) {
+    for (std::int32_t row = 0; row < z.b && z.counted; ++row) {
+      key_counts.push_back((row * 37 + 3) % static_cast<std::int32_t>(z.keys) + 1);
+    }
+  }
+  // What both ops have in common, on the device.
+  template <typename Args>
+  void SetShape(Args& args, DeviceArray<std::int32_t>& start, DeviceArray<std::int32_t>& counts) const {
+    if (shape.keys == 0) args.segment_start = start.data();
+    if (shape.counted) args.key_counts = counts.data();
+    args.keys = shape.keys, args.b = shape.b, args.s = shape.s, args.q_heads = shape.q_heads;
+    args.kv_heads = shape.kv_heads, args.d = shape.d, args.scale = 1.0f / std::sqrt(static_cast<float>(shape.d));
+  }
+  reference::AttentionShape Reference() const {
+    return {shape.b,       shape.s,
+            shape.q_heads, shape.kv_heads,
+            shape.d,       1.0 / std::sqrt(static_cast<double>(shape.d)),
+            shape.keys,    shape.counted ? key_counts.data() : nullptr};
+  }
 
   void Run(int seeds) {
-    DeviceArray<std::int32_t> device_start(segment_start);
+    DeviceArray<std::int32_t> device_start(segment_start), device_counts(key_counts);
     DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(static_cast<std::int64_t>(o.size()));
     DeviceArray<float> device_lse(static_cast<std::int64_t>(lse.size()));
     AttentionArgs args = {.o = Out(device_o), .lse = Out(device_lse)};
     args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = shape.v_row();
-    args.segment_start = device_start.data(), args.b = shape.b, args.s = shape.s;
-    args.q_heads = shape.q_heads, args.kv_heads = shape.kv_heads, args.d = shape.d;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(shape.d));
+    SetShape(args, device_start, device_counts);
     o = RunClean([&] { cuda::LaunchAttention(args, {}); }, device_o, [] {}, seeds);
     lse = device_lse.Get();
   }
   // After Run.
   void RunGrad(int seeds) {
-    DeviceArray<std::int32_t> device_start(segment_start);
+    DeviceArray<std::int32_t> device_start(segment_start), device_counts(key_counts);
     DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(o), device_do(do_);
     DeviceArray<BFloat16> device_dq(static_cast<std::int64_t>(q.size())),
         device_dk(static_cast<std::int64_t>(k.size()));
@@ -67,9 +86,7 @@ struct Attention {
     AttentionGradArgs args = {.dq = Out(device_dq), .dk = Out(device_dk), .dv = Out(device_dv), .do_ = In(device_do)};
     args.o = In(device_o), args.lse = In(device_lse), args.q = In(device_q), args.k = In(device_k);
     args.v = In(device_v), args.v_stride = args.dv_stride = shape.v_row();
-    args.segment_start = device_start.data(), args.b = shape.b, args.s = shape.s;
-    args.q_heads = shape.q_heads, args.kv_heads = shape.kv_heads, args.d = shape.d;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(shape.d));
+    SetShape(args, device_start, device_counts);
     DeviceArray<float> workspace(cuda::WorkspaceBytes(args) / 4);
     const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
     RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, device_dq, [] {}, seeds);
@@ -93,7 +110,7 @@ struct Attention {
 
   Shape shape;
   std::mt19937 random;
-  std::vector<std::int32_t> segment_start;
+  std::vector<std::int32_t> segment_start, key_counts;
   std::vector<BFloat16> q, k, v, do_, o, dq, dk, dv;
   std::vector<float> lse;
 };
@@ -106,8 +123,7 @@ void TestAttention(const Shape& z, int seeds = 1) {
   got.Run(seeds);
   std::vector<double> o(got.o.size()), lse(got.lse.size());
   reference::Attention(o.data(), lse.data(), ToDoubles(got.q).data(), ToDoubles(got.k).data(),
-                       ToDoubles(got.Values(got.v)).data(), got.segment_start.data(),
-                       {z.b, z.s, z.q_heads, z.kv_heads, z.d, 1.0 / std::sqrt(static_cast<double>(z.d))});
+                       ToDoubles(got.Values(got.v)).data(), got.segment_start.data(), got.Reference());
   EXPECT_LT(ScaledError(ToDoubles(got.o).data(), o.data(), static_cast<std::int64_t>(o.size())), 0.006);
   EXPECT_LT(ErrorOf(got.lse, lse), 2e-6);
 }
@@ -126,9 +142,9 @@ void TestAttentionGrad(const Shape& z, int seeds = 0) {
   std::vector<double> dq(got.dq.size()), dk(got.dk.size()), dv(dk.size());
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), ToDoubles(got.do_).data(), ToDoubles(got.q).data(),
                            ToDoubles(got.k).data(), ToDoubles(got.Values(got.v)).data(), got.segment_start.data(),
-                           {z.b, z.s, z.q_heads, z.kv_heads, z.d, 1.0 / std::sqrt(static_cast<double>(z.d))});
+                           got.Reference());
   EXPECT_LT(Error(got.Values(got.dv), dv), 0.008);
-  if (z.s == 1) return;  // one visible key has probability 1 whatever the score
+  if (z.s == 1 && z.keys == 0) return;  // one visible key has probability 1 whatever the score
   EXPECT_LT(Error(got.dq, dq), 0.015);
   EXPECT_LT(Error(got.dk, dk), 0.015);
 }
@@ -139,6 +155,9 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
   TestAttention({1, 201, 2, 1, 64});
   TestAttention({2, 150, 2, 2, 88, 60, /*beside=*/3});
   TestAttention({1, 131, 3, 1, 128, 90});
+  TestAttention({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 2);
+  TestAttention({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
+  TestAttention({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
 }
 
 TEST(CudaAttentionGradTest, AgreesWithTheReference) {
@@ -147,6 +166,9 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
   TestAttentionGrad({1, 201, 3, 1, 64, 0, /*beside=*/8});
   TestAttentionGrad({2, 150, 2, 2, 88, 60, /*beside=*/3});
   TestAttentionGrad({1, 270, 2, 1, 128, 140});
+  TestAttentionGrad({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 1);  // keys 128 on are seen by nobody
+  TestAttentionGrad({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
+  TestAttentionGrad({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
 }
 
 bool SameRows(const std::vector<BFloat16>& a, const std::vector<BFloat16>& b, std::int64_t tokens, std::int64_t begin,
@@ -227,6 +249,29 @@ TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
         EXPECT_FALSE(std::isfinite(ToFloat(seen[static_cast<std::size_t>(i * seen_row)]))) << value << " " << i;
       }
     }
+  }
+}
+
+// Full attention: keys behind a row's count change no bit, and their gradients are zero.
+TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
+  const Shape z = {1, 20, 2, 1, 16, 0, /*beside=*/0, /*keys=*/100, /*counted=*/true};
+  Attention want(z);
+  const std::int64_t count = want.key_counts[0], row = z.kv_heads * z.d;
+  want.Run(0);
+  want.RunGrad(0);
+  Attention got(z);
+  for (std::vector<BFloat16> Attention::*operand : {&Attention::k, &Attention::v}) {
+    for (std::int64_t i = count * row; i < z.keys * row; ++i) {
+      (got.*operand)[static_cast<std::size_t>(i)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+  got.Run(0);
+  got.RunGrad(0);
+  EXPECT_TRUE(SameBits(got.o, want.o) && SameBits(got.dq, want.dq));
+  EXPECT_TRUE(SameBits(got.dk, want.dk) && SameBits(got.dv, want.dv));
+  for (std::int64_t i = count * row; i < z.keys * row; ++i) {
+    EXPECT_EQ(ToFloat(got.dk[static_cast<std::size_t>(i)]), 0) << i;
+    EXPECT_EQ(ToFloat(got.dv[static_cast<std::size_t>(i)]), 0) << i;
   }
 }
 

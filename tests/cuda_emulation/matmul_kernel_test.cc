@@ -1,4 +1,4 @@
-// bf16 matrix products on the tensor cores of sm_80.
+// bf16 matrix products on the tensor cores of sm_80 and of sm_90a.
 #include "kernels/ops/matmul.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/matmul.h"
@@ -10,8 +10,11 @@ struct Shape {
   std::int64_t m, n, k;
 };
 
+using Launcher = void (*)(const MatmulArgs&, const cuda::LaunchContext&);
+
 template <typename T>
-void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int seeds) {
+void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int seeds,
+                Launcher launcher = &cuda::LaunchMatmul) {
   SCOPED_TRACE(testing::Message() << s.m << " x " << s.n << " x " << s.k << " trans " << trans_a << trans_b);
   std::mt19937 random(13);
   const auto a = RandomElements<BFloat16>(s.m * s.k, random), b = RandomElements<BFloat16>(s.k * s.n, random);
@@ -23,7 +26,7 @@ void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int
   DeviceArray<T> c(before);
   MatmulArgs args = {.c = Out(c), .a = In(device_a), .b = In(device_b), .m = s.m, .n = s.n, .k = s.k};
   args.trans_a = trans_a, args.trans_b = trans_b, args.accumulate = accumulate;
-  const auto got = RunClean([&] { cuda::LaunchMatmul(args, {}); }, c, [&] { c.Set(before); }, seeds);
+  const auto got = RunClean([&] { launcher(args, {}); }, c, [&] { c.Set(before); }, seeds);
   EXPECT_LT(ErrorOf(got, want), 1e-6);
 }
 
@@ -37,6 +40,19 @@ TEST(CudaMatmulTest, AgreesWithTheReference) {
   }
   TestMatmul<float>({1, 1, 1}, false, true, false, 2);
   TestMatmul<BFloat16>({8, 136, 8}, false, false, true, 2);
+}
+
+// Twelve steps go round the ring of four stages three times, and over the borders of tiles.
+TEST(CudaMatmulSm90aTest, AgreesWithTheReference) {
+  const Launcher launcher = &cuda::LaunchMatmulSm90a;
+  for (const bool trans_a : {false, true}) {
+    for (const bool trans_b : {false, true}) {
+      TestMatmul<BFloat16>({136, 264, 712}, trans_a, trans_b, false, 1, launcher);
+      TestMatmul<float>({72, 40, 8}, trans_a, trans_b, true, 1, launcher);
+    }
+  }
+  TestMatmul<float>({1, 3, 72}, false, true, false, 2, launcher);
+  TestMatmul<BFloat16>({135 * 128, 8, 72}, false, true, false, 0, launcher);  // more tiles than blocks
 }
 
 }  // namespace
