@@ -41,6 +41,12 @@ if(NOT ANGEL_PTM_URING STREQUAL "OFF")
 endif()
 angel_ptm_feature(URING "${LIBURING_FOUND}")
 
+# Images are decoded, written and drawn with all of these or not at all.
+if(NOT ANGEL_PTM_IMAGES STREQUAL "OFF")
+  pkg_check_modules(IMAGE_LIBRARIES IMPORTED_TARGET libpng16 libjpeg freetype2 harfbuzz zlib)
+endif()
+angel_ptm_feature(IMAGES "${IMAGE_LIBRARIES_FOUND}")
+
 # Declared for the backends to come (ARCHITECTURE.md, "Not built yet"): asking for one is an error, not ignored.
 foreach(feature NCCL)
   if(ANGEL_PTM_${feature} STREQUAL "ON")
