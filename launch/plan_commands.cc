@@ -30,6 +30,12 @@ absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& f
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 1 to ", most, ", got ", value));
 }
 
+// The size of the vocabulary, any if the model has none; 0: that of the prepared data's tokenizer.
+int64_t GivenVocabulary(const ModelConfig& model) {
+  if (!model.has_dit()) return model.hunyuan_lm().vocab_size();
+  return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
+}
+
 // The configuration with what a plan does not need, but Validate asks for, filled in.
 TrainConfig WithoutMachine(TrainConfig config) {
   if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
@@ -37,7 +43,7 @@ TrainConfig WithoutMachine(TrainConfig config) {
   config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
   // A plan writes nothing and, with the vocabulary given, reads nothing.
   if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
-  if (config.data().directory().empty() && config.model().hunyuan_lm().vocab_size() > 0) {
+  if (config.data().directory().empty() && GivenVocabulary(config.model()) > 0) {
     config.mutable_data()->set_directory("unused");
   }
   return config;
@@ -80,7 +86,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
   const TrainConfig checked = WithoutMachine(config);
   RETURN_IF_ERROR(Validate(checked, facts));
-  int64_t vocab_size = config.model().hunyuan_lm().vocab_size();
+  int64_t vocab_size = GivenVocabulary(config.model());
   if (vocab_size == 0) {
     ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
     ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
