@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/huggingface.h"
+#include "angel_ptm/data/images/image_listing.h"
+#include "angel_ptm/data/images/prepare_images.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
@@ -15,11 +17,54 @@
 
 namespace angel_ptm {
 
+namespace {
+
+absl::StatusOr<ImageListing> ListImages(const PrepareConfig& prepare) {
+  const std::vector<std::string> inputs(prepare.input().begin(), prepare.input().end());
+  switch (prepare.images().source()) {
+    case PrepareImagesConfig::EMOJI:
+      return ListEmoji(inputs);
+    case PrepareImagesConfig::TUXPAINT:
+      return ListTuxpaintStamps(inputs);
+    case PrepareImagesConfig::FASHION_MNIST:
+      return ListFashionMnist(inputs);
+    default:
+      break;
+  }
+  std::vector<std::string> languages(prepare.images().language().begin(), prepare.images().language().end());
+  if (languages.empty()) languages = {"en", "zh"};
+  return ListImageFolders(inputs, languages);
+}
+
+absl::Status PrepareImageDataset(const TrainConfig& config) {
+  const PrepareConfig& prepare = config.data().prepare();
+  const PrepareImagesConfig& images = prepare.images();
+  ASSIGN_OR_RETURN(const ImageListing listing, ListImages(prepare));
+  const PrepareImagesOptions options{.output = config.data().directory(),
+                                     .height = static_cast<int32_t>(images.height()),
+                                     .width = static_cast<int32_t>(images.width()),
+                                     .channels = static_cast<int32_t>(images.channels()),
+                                     .fit = images.fit() == PrepareImagesConfig::CROP ? Fit::kCrop : Fit::kPad,
+                                     .keep = {images.keep().begin(), images.keep().end()},
+                                     .leave_out = {images.leave_out().begin(), images.leave_out().end()},
+                                     .images_max = images.images_max(),
+                                     .damaged_max = images.damaged_max(),
+                                     .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                                     .validation_fraction = prepare.validation_fraction(),
+                                     .seed = prepare.seed()};
+  ASSIGN_OR_RETURN(const PrepareImagesReport report, PrepareImages(listing, options));
+  std::printf("%s", report.ToString().c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
+  if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config);
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),

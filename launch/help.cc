@@ -26,7 +26,8 @@ constexpr CommandText kCommandTexts[] = {
      "Example:\n"
      "  angel-ptm init story --input books/ && angel-ptm prepare story.textproto && angel-ptm train story.textproto\n"},
     {"prepare", "FILE [--set path.to.field=value]...",
-     "      Text files -> tokenizer -> packed token files (data.prepare). Prints statistics.",
+     "      Text files -> tokenizer -> packed token files (data.prepare), or images with captions -> image files\n"
+     "      (data.prepare.images). Prints statistics.",
      "@"
      "\nWrites data.directory; training reads nothing else.\n\n"
      "Example:\n"

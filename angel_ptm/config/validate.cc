@@ -132,6 +132,20 @@ void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
   const double fraction = prepare.validation_fraction();
   checks->That(fraction >= 0 && fraction <= 0.5, "data.prepare.validation_fraction", "out of range", "0 to 0.5",
                Text(fraction));
+  const PrepareImagesConfig& images = prepare.images();
+  const std::string field = "data.prepare.images.";
+  constexpr int64_t kSideMax = 16384;
+  checks->Between(field + "height", images.height(), 1, kSideMax);
+  checks->Between(field + "width", images.width(), 1, kSideMax);
+  checks->That(images.channels() == 1 || images.channels() == 3, field + "channels", "neither grey nor colour",
+               "1 or 3", Text(images.channels()));
+  checks->That(images.language_size() <= 16, field + "language", "too many", "at most 16",
+               Text(int64_t{images.language_size()}));
+  for (int i = 0; i < images.language_size(); ++i) {
+    checks->Set(absl::StrCat(field, "language[", i, "]"), images.language(i));
+  }
+  checks->Between(field + "images_max", images.images_max(), 0, kStepsMax);
+  checks->Between(field + "damaged_max", images.damaged_max(), 0, kStepsMax);
 }
 
 void CheckData(const TrainConfig& config, Checks* checks) {
@@ -316,8 +330,10 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
 absl::Status ValidatePrepare(const TrainConfig& config) {
   Checks checks("");
   checks.Set("data.directory", config.data().directory());
-  checks.That(config.data().prepare().input_size() > 0, "data.prepare.input", "not set", "at least one file or folder",
-              "none");
+  const PrepareImagesConfig::Source source = config.data().prepare().images().source();
+  const bool needs_input = source == PrepareImagesConfig::NONE || source == PrepareImagesConfig::FOLDER;
+  checks.That(!needs_input || config.data().prepare().input_size() > 0, "data.prepare.input", "not set",
+              "at least one file or folder", "none");
   for (int i = 0; i < config.data().prepare().input_size(); ++i) {
     checks.Set(absl::StrCat("data.prepare.input[", i, "]"), config.data().prepare().input(i));
   }
