@@ -1,31 +1,70 @@
-// angel-ptm prepare, generate and export: text in, text out, weights out.
-#include <algorithm>
-#include <cmath>
+// angel-ptm prepare and export: text in, weights out.
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/huggingface.h"
+#include "angel_ptm/data/images/image_listing.h"
+#include "angel_ptm/data/images/prepare_images.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
-#include "angel_ptm/train/generate.h"
-#include "angel_ptm/train/report/append_file.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
-#include "launch/isa_choice.h"
 
 namespace angel_ptm {
+
+namespace {
+
+absl::StatusOr<ImageListing> ListImages(const PrepareConfig& prepare) {
+  const std::vector<std::string> inputs(prepare.input().begin(), prepare.input().end());
+  switch (prepare.images().source()) {
+    case PrepareImagesConfig::EMOJI:
+      return ListEmoji(inputs);
+    case PrepareImagesConfig::TUXPAINT:
+      return ListTuxpaintStamps(inputs);
+    case PrepareImagesConfig::FASHION_MNIST:
+      return ListFashionMnist(inputs);
+    default:
+      break;
+  }
+  std::vector<std::string> languages(prepare.images().language().begin(), prepare.images().language().end());
+  if (languages.empty()) languages = {"en", "zh"};
+  return ListImageFolders(inputs, languages);
+}
+
+absl::Status PrepareImageDataset(const TrainConfig& config) {
+  const PrepareConfig& prepare = config.data().prepare();
+  const PrepareImagesConfig& images = prepare.images();
+  ASSIGN_OR_RETURN(const ImageListing listing, ListImages(prepare));
+  const PrepareImagesOptions options{.output = config.data().directory(),
+                                     .height = static_cast<int32_t>(images.height()),
+                                     .width = static_cast<int32_t>(images.width()),
+                                     .channels = static_cast<int32_t>(images.channels()),
+                                     .fit = images.fit() == PrepareImagesConfig::CROP ? Fit::kCrop : Fit::kPad,
+                                     .keep = {images.keep().begin(), images.keep().end()},
+                                     .leave_out = {images.leave_out().begin(), images.leave_out().end()},
+                                     .images_max = images.images_max(),
+                                     .damaged_max = images.damaged_max(),
+                                     .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
+                                     .validation_fraction = prepare.validation_fraction(),
+                                     .seed = prepare.seed()};
+  ASSIGN_OR_RETURN(const PrepareImagesReport report, PrepareImages(listing, options));
+  std::printf("%s", report.ToString().c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
+  if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config);
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
@@ -40,85 +79,15 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 
 namespace {
 
-// A JSON object a line, behind those that are there: what `angel-ptm report` reads as samples.jsonl.
-absl::Status AppendSamples(const std::string& path, int64_t step, const GenerateOptions& options,
-                           const std::vector<GeneratedText>& texts) {
-  using Json = nlohmann::ordered_json;
-  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path));
-  std::string lines;
-  for (size_t i = 0; i < texts.size(); ++i) {
-    const Json sample = {{"step", step},
-                         {"prompt", options.prompts[i]},
-                         {"text", texts[i].text},
-                         {"weights", options.weights},
-                         {"temperature", options.temperature},
-                         {"top_k", options.top_k},
-                         {"seed", options.seed}};
-    absl::StrAppend(&lines, sample.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
-  }
-  return file.Append(lines);
-}
-
-}  // namespace
-
-absl::Status GenerateCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
-                                                      "weights", "isa", "output"}}));
-  const std::string isa = arguments.Get("isa", "");
-  if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
-  const RunFacts machine = MachineFacts();
-  GenerateOptions options{
-      .prompts = arguments.All("prompt"),
-      .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
-      .kernels_for = [&isa](DType compute) -> absl::StatusOr<const KernelTable*> {
-        ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(isa, compute));
-        return &choice.isa->kernels();
-      },
-      .memory_bytes_max = machine.machine_memory_bytes,
-      .notes = stderr};
-  options.weights = arguments.Get("weights", options.weights);
-  ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
-  ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
-  ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
-  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
-  options.seed = static_cast<uint64_t>(seed);
-  constexpr int64_t kTokensMax = int64_t{1} << 30;
-  if (options.tokens_max < 1 || options.tokens_max > kTokensMax) {
-    return absl::InvalidArgumentError(absl::StrCat("--tokens: wanted 1 to ", kTokensMax, ", got ", options.tokens_max));
-  }
-  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--temperature: wanted a finite number of 0 or more, got ", options.temperature));
-  }
-  if (options.top_k < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--top-k: wanted 0 (all) or more, got ", options.top_k));
-  }
-  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
-  std::vector<GeneratedText> texts;
-  int64_t step = 0;
-  RETURN_IF_ERROR(ReadResolved(given, [&](const std::string& checkpoint) -> absl::Status {
-    ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(checkpoint));
-    ASSIGN_OR_RETURN(texts, Generate(checkpoint, options));
-    step = reader.manifest().step;
-    return absl::OkStatus();
-  }));
-  if (arguments.Has("output")) {
-    RETURN_IF_ERROR(AppendSamples(arguments.Get("output", ""), step, options, texts));
-  }
-  for (size_t i = 0; i < texts.size(); ++i) {
-    std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
-  }
-  return absl::OkStatus();
-}
-
-namespace {
-
 absl::Status ExportCheckpoint(const std::string& path, const std::string& weights, const std::string& output) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  if (!config.model().has_hunyuan_lm()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format: huggingface is for models of model.hunyuan_lm, ", path, " has none of these"));
+  }
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));

@@ -26,7 +26,8 @@ constexpr CommandText kCommandTexts[] = {
      "Example:\n"
      "  angel-ptm init story --input books/ && angel-ptm prepare story.textproto && angel-ptm train story.textproto\n"},
     {"prepare", "FILE [--set path.to.field=value]...",
-     "      Text files -> tokenizer -> packed token files (data.prepare). Prints statistics.",
+     "      Text files -> tokenizer -> packed token files (data.prepare), or images with captions -> image files\n"
+     "      (data.prepare.images). Prints statistics.",
      "@"
      "\nWrites data.directory; training reads nothing else.\n\n"
      "Example:\n"
@@ -85,18 +86,25 @@ constexpr CommandText kCommandTexts[] = {
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
-     "[--weights last|ema] [--isa LEVEL] [--output FILE]",
-     "      Continues prompts. DIR is a checkpoint or a run's output directory.",
+     "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
+     "[--negative-prompt TEXT]",
+     "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
-     "  --prompt TEXT            what to continue; may be repeated\n"
+     "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
      "  --tokens N               tokens to add at most (default: 128)\n"
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
-     "  --seed N                 the same seed gives the same text (default: 1)\n"
+     "  --seed N                 the same seed gives the same text or images (default: 1)\n"
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n"
-     "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n\n"
+     "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n"
+     "Of models of images:\n"
+     "  --output DIR             a PNG for each image, and all on sheet.png\n"
+     "  --steps N                of the sampler (default: 30)\n"
+     "  --guidance X             how strongly the prompt is followed; 1 is not guided (default: 4)\n"
+     "  --images N               of each prompt (default: 1)\n"
+     "  --negative-prompt TEXT   what to lead away from (default: no prompt)\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"export", "--checkpoint DIR --format huggingface --output DIR [--weights last|ema]",

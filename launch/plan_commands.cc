@@ -34,6 +34,12 @@ absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& f
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 1 to ", most, ", got ", value));
 }
 
+// The size of the vocabulary, any if the model has none; 0: that of the prepared data's tokenizer.
+int64_t GivenVocabulary(const ModelConfig& model) {
+  if (!model.has_dit()) return model.hunyuan_lm().vocab_size();
+  return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
+}
+
 // The configuration with what a plan does not need, but Validate asks for, filled in.
 TrainConfig WithoutMachine(TrainConfig config) {
   if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
@@ -41,7 +47,7 @@ TrainConfig WithoutMachine(TrainConfig config) {
   config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
   // A plan writes nothing and, with the vocabulary given, reads nothing.
   if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
-  if (config.data().directory().empty() && config.model().hunyuan_lm().vocab_size() > 0) {
+  if (config.data().directory().empty() && GivenVocabulary(config.model()) > 0) {
     config.mutable_data()->set_directory("unused");
   }
   return config;
@@ -90,7 +96,7 @@ struct PlanRequest {
 };
 
 absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
-  if (config.model().hunyuan_lm().vocab_size() != 0) return config.model().hunyuan_lm().vocab_size();
+  if (const int64_t given = GivenVocabulary(config.model()); given != 0) return given;
   ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
   return tokenizer->vocabulary_size();

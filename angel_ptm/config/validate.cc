@@ -4,98 +4,21 @@
 #include <cmath>
 #include <limits>
 #include <string>
-#include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/text.h"
+#include "angel_ptm/config/checks.h"
 
 namespace angel_ptm {
 namespace {
 
-// Widths are whole cache lines of fp32, so that rows of matrices and shards of vectors start aligned.
-constexpr int64_t kWidthMultiple = 16;
-constexpr int64_t kVocabularyMin = 258;  // the 256 bytes and the two special tokens
-// Generous bounds of single fields; CheckProducts bounds what they make together.
-constexpr int64_t kWidthMax = int64_t{1} << 20;
-constexpr int64_t kCountMax = int64_t{1} << 16;
-constexpr int64_t kVocabularyMax = int64_t{1} << 24;
-constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels index rows with 32 bits
 constexpr int64_t kStepsMax = int64_t{1} << 40;
 constexpr int64_t kTraceStepsMax = 1000;
 constexpr int64_t kPageBytesMin = 4096;
 constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: a block of the file
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
-constexpr int64_t kElementsMax = int64_t{1} << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
 constexpr double kHostMemoryShare = 0.8;
-
-constexpr double kFloatMin = 1.2e-38, kFloatMax = 3.4e38;  // what fp32 holds with all its digits, in two of them
-static_assert(kFloatMin > std::numeric_limits<float>::min() && kFloatMax < std::numeric_limits<float>::max());
-constexpr double kInitializerMax = 1e6;  // sums of products of such weights are still finite
-// fp32 knows 1 - beta to 3e-8, half a unit in the last place of beta: here three digits of it, a little above none.
-constexpr double kDecayMax = 0.99997;
 constexpr double kSecondsMax = 1e9;  // what clocks in nanoseconds hold, with room for sums
-
-std::string Text(int64_t value) { return absl::StrCat(value); }
-std::string Text(double value) { return FormatExact(value); }
-
-// Collects error lines; each check is true if it passed, so that checks that build on it can be left out.
-class Checks {
- public:
-  explicit Checks(std::string prefix) : prefix_(std::move(prefix)) {}
-
-  bool That(bool ok, const std::string& field, const std::string& wrong, const std::string& wanted,
-            const std::string& got) {
-    if (!ok) lines_.push_back(absl::StrCat(prefix_, field, ": ", wrong, ", wanted ", wanted, ", got ", got));
-    return ok;
-  }
-  bool Between(const std::string& field, int64_t value, int64_t least, int64_t most) {
-    return That(value >= least && value <= most, field, "out of range", absl::StrCat(least, " to ", most), Text(value));
-  }
-  bool Set(const std::string& field, int64_t value, int64_t most) {
-    if (value == 0) return That(false, field, "not set", absl::StrCat("1 to ", most), "0");
-    return Between(field, value, 1, most);
-  }
-  // A path without control characters, which would spoil a sentence; a zero byte would also cut the path short.
-  bool Set(const std::string& field, const std::string& value) {
-    const bool has_controls = std::any_of(value.begin(), value.end(), [](char c) { return absl::ascii_iscntrl(c); });
-    return That(!value.empty(), field, "not set", "a path", "\"\"") &&
-           That(!has_controls, field, "holds a control character", "a path without",
-                absl::StrCat("\"", absl::CHexEscape(value), "\""));
-  }
-  bool MultipleOf(const std::string& field, int64_t value, int64_t multiple) {
-    return That(value % multiple == 0, field, "unaligned", absl::StrCat("a multiple of ", multiple), Text(value));
-  }
-  // Kernels compute with what is left of a number in fp32, where 1e300 is infinite and 1e-60 is 0: so it is held
-  // against what fp32 holds with all its digits. Not a number fails too.
-  bool Positive(const std::string& field, double value, double most = kFloatMax) {
-    return That(value > 0 && std::isfinite(value), field, "out of range", "a finite number > 0", Text(value)) &&
-           That(value >= kFloatMin && value <= most, field, "too small or too large to compute with",
-                absl::StrCat(Text(kFloatMin), " to ", Text(most)), Text(value));
-  }
-  bool NotNegative(const std::string& field, double value) {
-    return That(value >= 0 && std::isfinite(value), field, "out of range", "a finite number >= 0", Text(value)) &&
-           (value == 0 || Positive(field, value));
-  }
-  // Of a moment. Its weight 1 - beta is taken in fp32, too.
-  bool Decay(const std::string& field, double value) {
-    return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value)) &&
-           That(value == 0 || (value >= kFloatMin && value <= kDecayMax), field, "too close to 0 or 1 to compute with",
-                absl::StrCat("0 or ", Text(kFloatMin), " to ", Text(kDecayMax)), Text(value));
-  }
-  bool ok() const { return lines_.empty(); }
-  void Append(const Checks& others) { lines_.insert(lines_.end(), others.lines_.begin(), others.lines_.end()); }
-  absl::Status ToStatus() const {
-    return lines_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(lines_, "\n"));
-  }
-
- private:
-  std::string prefix_;
-  std::vector<std::string> lines_;
-};
 
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
   const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
@@ -171,14 +94,17 @@ void CheckHunyuanLm(const HunyuanLmConfig& lm, Checks* all) {
 void CheckModel(const TrainConfig& config, Checks* checks) {
   if (config.model().has_hunyuan_lm()) {
     CheckHunyuanLm(config.model().hunyuan_lm(), checks);
+  } else if (config.model().has_dit()) {
+    CheckDit(config.model().dit(), checks);
   } else {
-    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm", "none");
+    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm, dit", "none");
   }
 }
 
 // Products of valid sizes, in floating point, which does not overflow: the graph and the Plan count elements and bytes
 // in 63 bits, and kernels rows in 32.
 void CheckProducts(const TrainConfig& config, Checks* checks) {
+  if (config.model().has_dit()) return CheckDitProducts(config, checks);
   const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());
@@ -206,6 +132,20 @@ void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
   const double fraction = prepare.validation_fraction();
   checks->That(fraction >= 0 && fraction <= 0.5, "data.prepare.validation_fraction", "out of range", "0 to 0.5",
                Text(fraction));
+  const PrepareImagesConfig& images = prepare.images();
+  const std::string field = "data.prepare.images.";
+  constexpr int64_t kSideMax = 16384;
+  checks->Between(field + "height", images.height(), 1, kSideMax);
+  checks->Between(field + "width", images.width(), 1, kSideMax);
+  checks->That(images.channels() == 1 || images.channels() == 3, field + "channels", "neither grey nor colour",
+               "1 or 3", Text(images.channels()));
+  checks->That(images.language_size() <= 16, field + "language", "too many", "at most 16",
+               Text(int64_t{images.language_size()}));
+  for (int i = 0; i < images.language_size(); ++i) {
+    checks->Set(absl::StrCat(field, "language[", i, "]"), images.language(i));
+  }
+  checks->Between(field + "images_max", images.images_max(), 0, kStepsMax);
+  checks->Between(field + "damaged_max", images.damaged_max(), 0, kStepsMax);
 }
 
 void CheckData(const TrainConfig& config, Checks* checks) {
@@ -251,7 +191,7 @@ void CheckBatch(const TrainConfig& config, const RunFacts& facts, Checks* checks
   const bool global_ok = checks->Set("batch.global_batch_sequences", global, kRowsMax);
   if (!checks->Set("batch.micro_batch_sequences", micro, kRowsMax)) return;
   const int64_t length = config.data().sequence_length();
-  if (length >= 2 && length <= kRowsMax) {
+  if (config.model().has_hunyuan_lm() && length >= 2 && length <= kRowsMax) {
     checks->That(micro <= kRowsMax / length, "batch.micro_batch_sequences", "too many tokens in a micro-batch",
                  absl::StrCat("at most ", kRowsMax / length, " sequences of ", length, " tokens"), Text(micro));
   }
@@ -390,8 +330,10 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
 absl::Status ValidatePrepare(const TrainConfig& config) {
   Checks checks("");
   checks.Set("data.directory", config.data().directory());
-  checks.That(config.data().prepare().input_size() > 0, "data.prepare.input", "not set", "at least one file or folder",
-              "none");
+  const PrepareImagesConfig::Source source = config.data().prepare().images().source();
+  const bool needs_input = source == PrepareImagesConfig::NONE || source == PrepareImagesConfig::FOLDER;
+  checks.That(!needs_input || config.data().prepare().input_size() > 0, "data.prepare.input", "not set",
+              "at least one file or folder", "none");
   for (int i = 0; i < config.data().prepare().input_size(); ++i) {
     checks.Set(absl::StrCat("data.prepare.input[", i, "]"), config.data().prepare().input(i));
   }
@@ -417,7 +359,7 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   DerivedConfig derived;
   derived.micro_batches = config.batch().global_batch_sequences() / micro;
   derived.accumulation_steps = (derived.micro_batches + facts.world_size - 1) / facts.world_size;
-  derived.step_tokens = config.batch().global_batch_sequences() * config.data().sequence_length();
+  derived.step_tokens = config.batch().global_batch_sequences() * SequenceTokens(config);
   const int threads = config.numerics().threads_per_rank();
   const int own_cores = facts.rank_cores != 0 ? facts.rank_cores : std::max(1, facts.cores / facts.local_ranks);
   const int most = facts.kernel_threads_max != 0 ? facts.kernel_threads_max : own_cores;

@@ -38,6 +38,9 @@ DType ComputeType(const TrainConfig& config);
 // Of a valid model, 0 resolved.
 int64_t HeadDim(const HunyuanLmConfig& lm);
 int64_t KeyValueHeads(const HunyuanLmConfig& lm);
+DitConfig WithDefaults(DitConfig dit);
+// Tokens that a sequence of batch{} has: of a text, or patches of an image.
+int64_t SequenceTokens(const TrainConfig& config);
 
 // Numbers that follow from a valid config.
 struct DerivedConfig {

@@ -8,15 +8,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/random.h"
-#include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/data/tokenizer.h"
-#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/train_state.h"
-#include "comm/local.h"
 
 namespace angel_ptm {
 namespace {
@@ -46,23 +43,17 @@ int32_t SampleToken(std::span<const float> logits, const GenerateOptions& option
 
 class Generator {
  public:
-  explicit Generator(const GenerateOptions& options) : options_(options), world_(1), communicator_(world_.Create(0)) {}
+  explicit Generator(const GenerateOptions& options) : options_(options) {}
 
   absl::Status Load(const std::string& checkpoint_path);
   absl::StatusOr<std::vector<GeneratedText>> Run();
 
  private:
   const GenerateOptions& options_;
-  LocalWorld world_;
-  std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<std::vector<int32_t>> prompts_;
   int64_t length_ = 0;  // positions of the caches
-  Graph graph_;
-  Plan plan_;
-  std::unique_ptr<Tier> device_, host_;
-  Lanes lanes_;
-  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Inference> inference_;
 };
 
 absl::Status Generator::Load(const std::string& checkpoint_path) {
@@ -79,48 +70,32 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   }
   const std::unique_ptr<Task> task =
       MakeTask(config, tokenizer_->vocabulary_size(), {ParameterState(ComputeType(config))});
-  ASSIGN_OR_RETURN(graph_, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
-  ASSIGN_OR_RETURN(const KernelTable* const kernels, options_.kernels_for(ComputeType(config)));
-  ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *kernels, {.threads = options_.threads}, 1));
-  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
-  const int64_t bytes = plan_.arena_bytes[static_cast<int>(TierKind::kDevice)];
-  if (options_.memory_bytes_max > 0 && bytes > options_.memory_bytes_max) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "generating needs ", FormatBytes(bytes), " for weights and key-value caches of ", prompts_.size(),
-        " prompts of up to ", length_, " tokens, this machine has ", FormatBytes(options_.memory_bytes_max),
-        " for it: ", FormatBytes(bytes - options_.memory_bytes_max), " more"));
-  }
-  const auto arena_bytes = [&](TierKind tier) { return plan_.arena_bytes[static_cast<int>(tier)]; };
-  ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, arena_bytes(TierKind::kDevice), options_.threads));
-  ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, arena_bytes(TierKind::kHost), options_.threads));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
-                        kernels,       &lanes_,     options_.threads};
-  ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
-  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options_.weights));
-  for (const StateView& view : StateViews(plan_.layout, machine)) {
-    RETURN_IF_ERROR(LoadWeights(checkpoint, state, view));
-  }
+  ASSIGN_OR_RETURN(Graph graph, task->BuildDecoding(static_cast<int64_t>(prompts_.size()), length_));
+  ASSIGN_OR_RETURN(inference_, Inference::Create(std::move(graph), checkpoint, options_.inference,
+                                                 absl::StrCat("weights and key-value caches of ", prompts_.size(),
+                                                              " prompts of up to ", length_, " tokens")));
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
   const size_t rows = prompts_.size();
-  const TensorId tokens = graph_.FindTensor("tokens"), positions = graph_.FindTensor("positions");
-  const TensorId position = graph_.FindTensor("position"), logits_c = graph_.FindTensor("logits.c");
+  const Graph& graph = inference_->graph();
+  Executor& executor = inference_->executor();
+  const TensorId tokens = graph.FindTensor("tokens"), positions = graph.FindTensor("positions");
+  const TensorId position = graph.FindTensor("position"), logits_c = graph.FindTensor("logits.c");
   std::vector<GeneratedText> texts(rows);
   std::vector<bool> ended(rows, false);
   std::vector<int32_t> input(rows), where(rows), order;
-  const int64_t columns = graph_.tensor(logits_c).shape.elements() / static_cast<int64_t>(rows);
+  const int64_t columns = graph.tensor(logits_c).shape.elements() / static_cast<int64_t>(rows);
   std::vector<float> logits(rows * static_cast<size_t>(columns));
   for (size_t r = 0; r < rows; ++r) input[r] = prompts_[r][0];
   for (int32_t at = 0; at + 1 < length_ && !std::all_of(ended.begin(), ended.end(), [](bool e) { return e; }); ++at) {
     std::fill(where.begin(), where.end(), at);
-    executor_->WriteInput(tokens, input.data());
-    executor_->WriteInput(positions, where.data());
-    executor_->WriteInput(position, &at);
-    RETURN_IF_ERROR(executor_->RunMicroStep(at));
-    executor_->ReadOutput(logits_c, logits.data());
+    executor.WriteInput(tokens, input.data());
+    executor.WriteInput(positions, where.data());
+    executor.WriteInput(position, &at);
+    RETURN_IF_ERROR(executor.RunMicroStep(at));
+    executor.ReadOutput(logits_c, logits.data());
     for (size_t r = 0; r < rows; ++r) {
       if (at + 1 < static_cast<int32_t>(prompts_[r].size())) {
         input[r] = prompts_[r][at + 1];

@@ -4,13 +4,11 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
-#include "kernels/kernels.h"
+#include "angel_ptm/train/inference.h"
 
 namespace angel_ptm {
 
@@ -20,12 +18,8 @@ struct GenerateOptions {
   double temperature = 0.8;          // 0: always the likeliest token
   int64_t top_k = 40;                // sample among the k likeliest; 0: all
   uint64_t seed = 1;
-  std::string weights = "last";  // or "ema", the average
-  int threads = 1;
-  // Those that run a model that computes in that type.
-  std::function<absl::StatusOr<const KernelTable*>(DType compute)> kernels_for = [](DType) { return &CpuKernels(); };
-  int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
-  std::FILE* notes = nullptr;    // where a sentence goes about what was not understood of the checkpoint; null: nowhere
+  InferenceOptions inference;
+  std::FILE* notes = nullptr;  // where a sentence goes about what was not understood of the checkpoint; null: nowhere
 };
 
 // A prompt's continuation, without the prompt.

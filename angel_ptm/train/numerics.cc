@@ -20,18 +20,17 @@ constexpr std::array<std::string_view, 6> kNamesInText = {"backend",     "world 
 
 Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
                     const BuildFacts& build) {
-  return {
-      {"backend", backend},
-      {"compute", Name(ComputeType(config))},
-      {"world size", absl::StrCat(world_size)},
-      {"threads", absl::StrCat(threads)},
-      {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
-                                   config.batch().global_batch_sequences(), " x ", config.data().sequence_length())},
-      {"head chunk", absl::StrCat(config.numerics().lm_head_chunk_tokens())},
-      {"expert block", absl::StrCat(config.numerics().expert_block_rows())},
-      {"build", build.commit},
-      {"kernels for", build.processor},
-      {"matrix library", MatrixLibrary()}};
+  return {{"backend", backend},
+          {"compute", Name(ComputeType(config))},
+          {"world size", absl::StrCat(world_size)},
+          {"threads", absl::StrCat(threads)},
+          {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
+                                       config.batch().global_batch_sequences(), " x ", SequenceTokens(config))},
+          {"head chunk", absl::StrCat(config.numerics().lm_head_chunk_tokens())},
+          {"expert block", absl::StrCat(config.numerics().expert_block_rows())},
+          {"build", build.commit},
+          {"kernels for", build.processor},
+          {"matrix library", MatrixLibrary()}};
 }
 
 void AddWhatWasNotRecorded(Numerics& numerics) {

@@ -76,7 +76,7 @@ std::string Reporter::LayoutText() const {
   const int64_t recomputed = run_.plan->recomputed_blocks;
   return absl::StrCat(run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank, " threads, ZeRO stage ",
                       config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
-                      config.data().sequence_length(), " tokens a step in ", run_.derived.accumulation_steps,
+                      SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps,
                       " micro-batches per rank, ",
                       ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
                       recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "");

@@ -23,6 +23,7 @@ bool AllSet(const google::protobuf::Message& message) {
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
     const auto* field = message.GetDescriptor()->field(i);
     if (field->is_repeated()) continue;
+    if (field->containing_oneof() != nullptr && !message.GetReflection()->HasField(message, field)) continue;
     if (!message.GetReflection()->HasField(message, field)) return false;
     if (field->message_type() != nullptr && !AllSet(message.GetReflection()->GetMessage(message, field))) return false;
   }

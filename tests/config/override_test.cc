@@ -104,6 +104,7 @@ void OverrideAll(const google::protobuf::Message& source, const std::string& pre
   for (int i = 0; i < source.GetDescriptor()->field_count(); ++i) {
     const auto* field = source.GetDescriptor()->field(i);
     const std::string path = prefix + field->name();
+    if (field->containing_oneof() != nullptr && !reflection.HasField(source, field)) continue;
     if (field->message_type() != nullptr) {
       OverrideAll(reflection.GetMessage(source, field), path + ".", target);
       continue;

@@ -16,7 +16,22 @@ namespace {
 
 RunFacts OneRank() { return {.machine_memory_bytes = int64_t{16} << 30, .cores = 2}; }
 
+int64_t DitParameterCount(const DitConfig& c) {
+  const int64_t h = c.hidden_size(), f = c.intermediate_size(), t = c.text_hidden_size();
+  const int64_t features = c.channels() * c.patch_size() * c.patch_size();
+  const int64_t head = h / c.num_attention_heads(), text_head = t / c.text_num_attention_heads();
+  const int64_t text_layer = 12 * t * t + 2 * text_head + 4 * t;
+  const int64_t text =
+      (c.text_vocab_size() + 1 + c.text_length()) * t + c.text_num_hidden_layers() * text_layer + 2 * t;
+  const int64_t condition = 256 * h + h + h * h + h * t;
+  const int64_t modulation = 6 * h * h + 6 * h, attention = 4 * h * h + 2 * head;
+  const int64_t cross = 2 * h + 2 * h * h + 2 * h * t + 2 * head;
+  const int64_t ends = 2 * features * h + h + features + 2 * h * h + 2 * h;
+  return text + condition + c.num_hidden_layers() * (modulation + attention + cross + 2 * h * f) + ends;
+}
+
 int64_t ParameterCount(const TrainConfig& config) {
+  if (config.model().has_dit()) return DitParameterCount(WithDefaults(config.model().dit()));
   const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   const int64_t h = lm.hidden_size(), d = HeadDim(lm);
   const int64_t attention = 2 * h * d * (lm.num_attention_heads() + KeyValueHeads(lm)) + 2 * d;
@@ -54,8 +69,8 @@ TEST(ShippedConfigs, AllAreValidAndHaveTheStatedSize) {
     EXPECT_NEAR(static_cast<double>(ParameterCount(*config)), stated.value, stated.tolerance);
     seen.insert(entry.path().stem().string());
   }
-  EXPECT_THAT(
-      seen, testing::ElementsAre("hunyuan_7b", "hunyuan_large_a13b", "moe_1t", "quickstart", "tiny_dense", "tiny_moe"));
+  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_large_a13b", "moe_1t", "quickstart", "tiny_dense",
+                                         "tiny_dit", "tiny_moe"));
 }
 
 TEST(ShippedConfigs, QuickStartRunsOnTwoRanks) {

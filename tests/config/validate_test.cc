@@ -154,7 +154,7 @@ TEST(Validate, NoModelFamily) {
   TrainConfig config = Example({});
   config.mutable_model()->clear_hunyuan_lm();
   EXPECT_EQ(Validate(config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, got none");
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none");
 }
 
 TEST(Validate, Data) {
@@ -184,6 +184,14 @@ TEST(Validate, Prepare) {
   EXPECT_EQ(error({"data.prepare.input=[]", "data.directory="}),
             "data.directory: not set, wanted a path, got \"\"\n"
             "data.prepare.input: not set, wanted at least one file or folder, got none");
+  const std::string images = "data.prepare.images.";
+  EXPECT_EQ(error({"data.prepare.input=[]", images + "source=EMOJI"}), "");
+  EXPECT_EQ(error({"data.prepare.input=[]", images + "source=FOLDER"}),
+            "data.prepare.input: not set, wanted at least one file or folder, got none");
+  EXPECT_EQ(error({images + "height=0", images + "channels=2", images + "damaged_max=-1"}),
+            images + "height: out of range, wanted 1 to 16384, got 0\n" + images +
+                "channels: neither grey nor colour, wanted 1 or 3, got 2\n" + images +
+                "damaged_max: out of range, wanted 0 to 1099511627776, got -1");
   EXPECT_EQ(error({"data.prepare.input="}), "data.prepare.input[1]: not set, wanted a path, got \"\"");
   EXPECT_EQ(error({"data.prepare.validation_fraction=-0.5"}),
             "data.prepare.validation_fraction: out of range, wanted 0 to 0.5, got -0.5");
@@ -380,7 +388,7 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
   const auto config = ParseTrainConfig("", "empty");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(Validate(*config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, got none\n"
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none\n"
             "data.directory: not set, wanted a path, got \"\"\n"
             "output.directory: not set, wanted a path, got \"\"");
 }

@@ -45,6 +45,25 @@ refused "empty text" "holds no text" "$program" prepare "${common[@]}" --set "da
 refused "vocabulary beyond the text" "the text supports only" \
   "$program" prepare "${common[@]}" --set data.prepare.vocabulary_size=60000 --set model.hunyuan_lm.vocab_size=60000
 [[ ! -e $work/data/dataset.json ]] || failed "a refused prepare left a dataset"
+prepare_images() {
+  "$program" prepare "${common[@]}" --set "data.prepare.input=$work/images" --set data.prepare.images.source=FOLDER \
+    --set "data.directory=$work/$1" --set data.prepare.validation_fraction=0 "${@:2}"
+}
+mkdir "$work/images"
+# One red pixel.
+base64 -d > "$work/images/a.png" <<< iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC
+if [[ $(prepare_images refused 2>&1) != *"no image libraries"* ]]; then
+  refused "an image without caption" "a.png has no caption, wanted $work/images/a.txt" prepare_images refused
+  echo "a red square" > "$work/images/a.txt"
+  head -c 50 "$work/images/a.png" > "$work/images/b.png"
+  echo "another" > "$work/images/b.txt"
+  refused "a damaged image" "b.png is a damaged PNG" prepare_images images_data
+  [[ ! -e $work/images_data/dataset.json ]] || failed "a refused prepare left images"
+  expect "damaged images that were declared" 0 "1 damaged images were left out" \
+    prepare_images images_data --set data.prepare.images.damaged_max=1
+  refused "images where text is wanted" 'format should be "angel-ptm text dataset"' \
+    train --set "data.directory=$work/images_data"
+fi
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
 refused "vocabulary smaller than the tokenizer's" "model.hunyuan_lm.vocab_size: smaller than the tokenizer" \

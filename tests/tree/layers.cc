@@ -34,7 +34,8 @@ const std::vector<Layer>& Layers() {
       {"angel_ptm/train/diffusion", {"angel_ptm/base"}},
       {"angel_ptm/train/tasks",
        {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model", "angel_ptm/exec", "angel_ptm/data",
-        "angel_ptm/checkpoint", "angel_ptm/train/diffusion", "angel_ptm/train/task.h"}},
+        "angel_ptm/checkpoint", "angel_ptm/train/diffusion", "angel_ptm/train/inference.h", "angel_ptm/train/task.h",
+        "angel_ptm/train/train_state.h"}},
       // No model family and no kind of data: those are the tasks'.
       {"angel_ptm/train",
        {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model/parameter_table.h", "angel_ptm/model/graph.h",

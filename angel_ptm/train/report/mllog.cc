@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/config/validate.h"
 
 namespace angel_ptm {
 namespace {
@@ -54,7 +55,7 @@ absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
   const std::pair<const char*, Json> hyperparameters[] = {
       {"seed", config.seed()},
       {"global_batch_size", samples_per_step_},
-      {"max_sequence_length", config.data().sequence_length()},
+      {"max_sequence_length", SequenceTokens(config)},
       {"max_steps", config.steps()},
       {"opt_name", "adamw"},
       {"opt_base_learning_rate", adamw.learning_rate()},

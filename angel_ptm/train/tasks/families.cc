@@ -3,6 +3,7 @@
 
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/train/task.h"
+#include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -11,6 +12,8 @@ std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size, st
   switch (config.model().family_case()) {
     case ModelConfig::kHunyuanLm:
       return MakeHunyuanLmTask(config, vocab_size, std::move(states));
+    case ModelConfig::kDit:
+      return MakeDitTask(config, vocab_size, std::move(states));
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }
@@ -33,6 +36,8 @@ absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config) {
   switch (config.model().family_case()) {
     case ModelConfig::kHunyuanLm:
       return OpenHunyuanLmTask(config);
+    case ModelConfig::kDit:
+      return OpenDitTask(config);
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }

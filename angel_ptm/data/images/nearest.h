@@ -1,0 +1,50 @@
+// An objective measure of samples: whether the image of a set that is nearest to a sample is the one that was asked
+// for.
+#ifndef ANGEL_PTM_DATA_IMAGES_NEAREST_H_
+#define ANGEL_PTM_DATA_IMAGES_NEAREST_H_
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "angel_ptm/data/images/image_file.h"
+
+namespace angel_ptm {
+
+// All images of a file in memory, 4 bytes a value, and all captions.
+class NearestImages {
+ public:
+  static absl::StatusOr<NearestImages> Read(const ImageFile& file);
+
+  struct Asked {
+    std::vector<int64_t> images;  // that have the caption: several where there are drawing styles
+    int32_t language = 0;         // the first in which it is one
+  };
+  // Null if no image has that caption.
+  const Asked* Find(const std::string& caption) const;
+
+  // Mean square difference of two images' values in -1..1, all planes [C, H, W].
+  double Distance(std::span<const float> a, std::span<const float> b) const;
+  std::span<const float> image(int64_t i) const;
+
+  // How many images are nearer to the sample than the nearest of those that were asked for: 0 is top 1, below 5 top 5.
+  // Equal images count as one.
+  int64_t NearerImages(std::span<const float> sample, const Asked& asked) const;
+  // The mean distance of two different images, each with the one half the file further on: what chance gives.
+  double ChanceDistance() const;
+
+  int64_t count() const { return count_; }
+
+ private:
+  int64_t count_ = 0;
+  size_t values_ = 0;  // of an image
+  std::vector<float> planes_;
+  std::map<std::string, Asked> captions_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_IMAGES_NEAREST_H_

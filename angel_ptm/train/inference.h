@@ -1,0 +1,44 @@
+// A graph without backward on one rank, with the weights of a checkpoint.
+#ifndef ANGEL_PTM_TRAIN_INFERENCE_H_
+#define ANGEL_PTM_TRAIN_INFERENCE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/exec/executor.h"
+#include "angel_ptm/exec/lanes.h"
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/plan.h"
+#include "kernels/kernels.h"
+
+namespace angel_ptm {
+
+struct InferenceOptions {
+  std::string weights = "last";  // or "ema", the average
+  int threads = 1;
+  // Those that run a model that computes in that type.
+  std::function<absl::StatusOr<const KernelTable*>(DType compute)> kernels_for = [](DType) { return &CpuKernels(); };
+  int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
+};
+
+class Inference {
+ public:
+  // `what`: what memory is for, in the error that says how much is missing: "weights and key-value caches of 2
+  // prompts". Errors: a checkpoint of other parameters than the graph's or without those weights, a machine that is too
+  // small.
+  static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, const CheckpointReader& checkpoint,
+                                                           const InferenceOptions& options, const std::string& what);
+  virtual ~Inference() = default;
+
+  virtual const Graph& graph() const = 0;
+  virtual Executor& executor() = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_INFERENCE_H_

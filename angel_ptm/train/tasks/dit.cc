@@ -1,0 +1,195 @@
+#include "angel_ptm/train/tasks/dit.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/data/images/image_dataset.h"
+#include "angel_ptm/train/tasks/image_feeder.h"
+
+namespace angel_ptm {
+namespace {
+
+// Fields that matter only before the first step, and sizes whose 0 stands for a value found elsewhere: the shapes of
+// the parameters tell those.
+constexpr std::array<std::string_view, 5> kWithoutEffect = {"model.dit.initializer_range", "model.dit.text_vocab_size",
+                                                            "model.dit.width", "model.dit.intermediate_size",
+                                                            "model.dit.text_hidden_size"};
+constexpr std::array<std::string_view, 4> kOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
+                                                         "model.dit.flow_time_deviation", "model.dit.min_snr_gamma"};
+
+class DitTask final : public Task {
+ public:
+  DitTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states)
+      : config_(config),
+        dit_(WithDefaults(config.model().dit())),
+        vocab_size_(vocab_size),
+        shape_(DitShapeFromConfig(config.model(), vocab_size)),
+        table_(DitParameters(shape_, std::move(states))) {}
+
+  // `dataset` has the vocabulary that the task was made with.
+  absl::Status Open(ImageDataset dataset);
+
+  const ParameterTable& parameters() const override { return *table_; }
+  int64_t recomputable_blocks() const override { return shape_.blocks(); }
+  Graph BuildTraining(const std::vector<bool>& recompute) const override {
+    return BuildDitTraining(shape_, config_.batch().micro_batch_sequences(), recompute, table_);
+  }
+  Graph BuildEvaluation(StateId weights) const override {
+    return BuildDitEvaluation(shape_, config_.batch().micro_batch_sequences(), table_, weights);
+  }
+  absl::StatusOr<Graph> BuildDecoding(int64_t, int64_t) const override {
+    return absl::InvalidArgumentError("model.dit makes images, wanted a language model to continue a text");
+  }
+
+  std::string Describe() const override;
+  ChangeableFields changeable_fields() const override { return {kWithoutEffect, kOfTheCurve}; }
+  bool loss_depends_on_micro_batch() const override { return false; }
+
+  int64_t vocab_size() const override { return vocab_size_; }
+  const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
+  const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
+  std::string sample_order() const override;
+  std::string note() const override { return {}; }
+  std::vector<CheckpointFile> checkpoint_files() const override {
+    return {{"tokenizer.json", dataset_.tokenizer_json},
+            {"tokenizer_config.json", dataset_.tokenizer_config_json},
+            {"images.json", dataset_.manifest.ToJson()}};
+  }
+  std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
+                                     const SampleSource& samples) const override {
+    APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
+    return std::make_unique<ImageFeeder>(graph, executor, shape_, DitObjectiveFromConfig(dit_),
+                                         static_cast<const ImageSource&>(samples));
+  }
+  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
+  std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
+
+ private:
+  absl::Status CheckDataset() const;
+
+  const TrainConfig config_;
+  const DitConfig dit_;
+  const int64_t vocab_size_;
+  const DitShape shape_;
+  const std::shared_ptr<const ParameterTable> table_;
+  ImageDataset dataset_;
+  std::optional<ImageSource> training_, validation_;
+};
+
+// That the model is for these images.
+absl::Status DitTask::CheckDataset() const {
+  const ImageManifest& manifest = dataset_.manifest;
+  const auto differs = [&](const char* field, const char* what, int64_t wanted, int64_t got) {
+    return absl::InvalidArgumentError(absl::StrCat("model.dit.", field, ": the images of ", config_.data().directory(),
+                                                   " have ", what, ", wanted ", wanted, ", got ", got));
+  };
+  if (dit_.channels() != manifest.shape.channels) {
+    return differs("channels", "another number of channels", manifest.shape.channels, dit_.channels());
+  }
+  if (dit_.height() > manifest.shape.height) {
+    return differs("height", "fewer pixels", manifest.shape.height, dit_.height());
+  }
+  if (dit_.width() > manifest.shape.width) return differs("width", "fewer pixels", manifest.shape.width, dit_.width());
+  const auto classes = static_cast<int64_t>(manifest.classes.size());
+  if (dit_.class_count() > 0 && dit_.class_count() != classes) {
+    return differs("class_count", "another number of classes", classes, dit_.class_count());
+  }
+  if (shape_.reads_captions() && shape_.text_vocab_size < dataset_.tokenizer->vocabulary_size()) {
+    return differs("text_vocab_size", "captions of a larger tokenizer", dataset_.tokenizer->vocabulary_size(),
+                   shape_.text_vocab_size);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DitTask::Open(ImageDataset dataset) {
+  dataset_ = std::move(dataset);
+  RETURN_IF_ERROR(CheckDataset());
+  ImageLoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
+                             .micro_batch = config_.batch().micro_batch_sequences(),
+                             .seed = config_.seed(),
+                             .height = static_cast<int32_t>(dit_.height()),
+                             .width = static_cast<int32_t>(dit_.width()),
+                             .flip_probability = dit_.flip_probability(),
+                             .caption_tokens = static_cast<int32_t>(std::max<int64_t>(1, dit_.text_length())),
+                             .pad = kPadId,
+                             .other_captions = dit_.other_captions()};
+  ASSIGN_OR_RETURN(const ImageLoader training, ImageLoader::Create(dataset_.train.get(), options));
+  training_.emplace(training, /*evaluation=*/false);
+  if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
+  if (dataset_.validation == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("evaluation.every_steps: ", config_.data().directory(),
+                                                   " has no validation images, wanted 0, got ",
+                                                   config_.evaluation().every_steps()));
+  }
+  options.evaluation_samples = config_.evaluation().sequences();
+  ASSIGN_OR_RETURN(const ImageLoader validation, ImageLoader::Create(dataset_.validation.get(), options));
+  validation_.emplace(validation, /*evaluation=*/true);
+  return absl::OkStatus();
+}
+
+std::string DitTask::Describe() const {
+  return absl::StrCat(shape_.num_hidden_layers, " layers, ", shape_.channels, " x ", shape_.height, " x ", shape_.width,
+                      " pixels in ", shape_.tokens(), " patches, ",
+                      shape_.reads_captions()  ? absl::StrCat("captions of ", shape_.text_length, " tokens")
+                      : shape_.reads_classes() ? absl::StrCat(shape_.class_count, " classes")
+                                               : "unconditional");
+}
+
+std::string DitTask::sample_order() const {
+  return absl::StrCat(training_->loader().Describe(), ", noise of seed ", config_.seed());
+}
+
+}  // namespace
+
+DitShape DitShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
+  const DitConfig c = WithDefaults(config.dit());
+  DitShape shape{.channels = c.channels(),
+                 .height = c.height(),
+                 .width = c.width(),
+                 .patch_size = c.patch_size(),
+                 .hidden_size = c.hidden_size(),
+                 .intermediate_size = c.intermediate_size(),
+                 .num_hidden_layers = c.num_hidden_layers(),
+                 .num_attention_heads = c.num_attention_heads(),
+                 .rope_theta = c.rope_theta(),
+                 .initializer_range = static_cast<float>(c.initializer_range()),
+                 .class_count = c.class_count(),
+                 .freeze = {config.freeze().begin(), config.freeze().end()}};
+  if (c.text_length() == 0) return shape;
+  shape.text_vocab_size = c.text_vocab_size() > 0 ? c.text_vocab_size() : vocab_size;
+  shape.text_length = c.text_length();
+  shape.text_hidden_size = c.text_hidden_size();
+  shape.text_num_hidden_layers = c.text_num_hidden_layers();
+  shape.text_num_attention_heads = c.text_num_attention_heads();
+  return shape;
+}
+
+DitObjective DitObjectiveFromConfig(const DitConfig& config) {
+  return {.prediction = config.prediction(),
+          .flow_time_mean = config.flow_time_mean(),
+          .flow_time_deviation = config.flow_time_deviation(),
+          .flow_shift = config.flow_shift(),
+          .beta_start = config.beta_start(),
+          .beta_end = config.beta_end(),
+          .min_snr_gamma = config.min_snr_gamma(),
+          .condition_dropout = config.condition_dropout()};
+}
+
+std::unique_ptr<Task> MakeDitTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states) {
+  return std::make_unique<DitTask>(config, vocab_size, std::move(states));
+}
+
+absl::StatusOr<std::unique_ptr<Task>> OpenDitTask(const TrainConfig& config) {
+  ASSIGN_OR_RETURN(ImageDataset dataset, OpenImageDataset(config.data().directory()));
+  auto task = std::make_unique<DitTask>(config, dataset.tokenizer->vocabulary_size(), std::vector{ParameterState()});
+  RETURN_IF_ERROR(task->Open(std::move(dataset)));
+  return std::unique_ptr<Task>(std::move(task));
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,39 @@
+// Diffusion transformers as a task: images of a prepared set with captions or classes, noise and times that are
+// functions of (seed, sample), and the weighted error of what the model predicts.
+#ifndef ANGEL_PTM_TRAIN_TASKS_DIT_H_
+#define ANGEL_PTM_TRAIN_TASKS_DIT_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/model/dit.h"
+#include "angel_ptm/train/task.h"
+
+namespace angel_ptm {
+
+// `vocab_size` is used if the configuration gives none.
+DitShape DitShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
+
+// What a model is trained and sampled with.
+struct DitObjective {
+  DitConfig::Prediction prediction = DitConfig::FLOW;
+  double flow_time_mean = 0, flow_time_deviation = 1, flow_shift = 1;
+  double beta_start = 0.00085, beta_end = 0.02;
+  double min_snr_gamma = 0;
+  double condition_dropout = 0;
+};
+DitObjective DitObjectiveFromConfig(const DitConfig& config);
+
+// Steps of a discrete diffusion. A flow's times 0..1 are told to the model as 0..kDiffusionSteps.
+inline constexpr int64_t kDiffusionSteps = 1000;
+
+// task.h, MakeTask and OpenTask.
+std::unique_ptr<Task> MakeDitTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states);
+absl::StatusOr<std::unique_ptr<Task>> OpenDitTask(const TrainConfig& config);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TASKS_DIT_H_

@@ -1,0 +1,155 @@
+// angel-ptm generate: texts or images from a checkpoint, as its model makes them.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/data/images/contact_sheet.h"
+#include "angel_ptm/train/generate.h"
+#include "angel_ptm/train/report/append_file.h"
+#include "angel_ptm/train/tasks/generate_images.h"
+#include "angel_ptm/train/train_state.h"
+#include "launch/commands.h"
+#include "launch/isa_choice.h"
+
+namespace angel_ptm {
+namespace {
+
+// A JSON object a line, behind those that are there: what `angel-ptm report` reads as samples.jsonl.
+absl::Status AppendSamples(const std::string& path, int64_t step, const GenerateOptions& options,
+                           const std::vector<GeneratedText>& texts) {
+  using Json = nlohmann::ordered_json;
+  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path));
+  std::string lines;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const Json sample = {{"step", step},
+                         {"prompt", options.prompts[i]},
+                         {"text", texts[i].text},
+                         {"weights", options.inference.weights},
+                         {"temperature", options.temperature},
+                         {"top_k", options.top_k},
+                         {"seed", options.seed}};
+    absl::StrAppend(&lines, sample.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+  }
+  return file.Append(lines);
+}
+
+const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance"};
+
+// That no flag is given which only the other kind of model knows.
+absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
+  for (const std::string& flag : flags) {
+    if (!arguments.Has(flag)) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": the checkpoint's model makes ", makes));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const InferenceOptions& inference) {
+  RETURN_IF_ERROR(RefuseFlags(arguments, kOfImages, "texts"));
+  GenerateOptions options{.prompts = arguments.All("prompt"), .inference = inference, .notes = stderr};
+  ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
+  ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
+  ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
+  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
+  options.seed = static_cast<uint64_t>(seed);
+  constexpr int64_t kTokensMax = int64_t{1} << 30;
+  if (options.tokens_max < 1 || options.tokens_max > kTokensMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: wanted 1 to ", kTokensMax, ", got ", options.tokens_max));
+  }
+  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--temperature: wanted a finite number of 0 or more, got ", options.temperature));
+  }
+  if (options.top_k < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--top-k: wanted 0 (all) or more, got ", options.top_k));
+  }
+  return options;
+}
+
+absl::Status GenerateText(const Arguments& arguments, const GenerateOptions& options, const std::string& checkpoint,
+                          int64_t step) {
+  ASSIGN_OR_RETURN(const std::vector<GeneratedText> texts, Generate(checkpoint, options));
+  if (arguments.Has("output")) {
+    RETURN_IF_ERROR(AppendSamples(arguments.Get("output", ""), step, options, texts));
+  }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, const InferenceOptions& inference) {
+  RETURN_IF_ERROR(RefuseFlags(arguments, kOfTexts, "images"));
+  GenerateImagesOptions options{.prompts = arguments.All("prompt"),
+                                .negative_prompt = arguments.Get("negative-prompt", ""),
+                                .inference = inference,
+                                .notes = stderr};
+  ASSIGN_OR_RETURN(options.images_per_prompt, arguments.GetInt("images", options.images_per_prompt));
+  ASSIGN_OR_RETURN(options.steps, arguments.GetInt("steps", options.steps));
+  ASSIGN_OR_RETURN(options.guidance, arguments.GetDouble("guidance", options.guidance));
+  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
+  options.seed = static_cast<uint64_t>(seed);
+  RETURN_IF_ERROR(arguments.Require("output").status());
+  if (!HasImageLibraries())
+    return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
+  return options;
+}
+
+// A PNG for each image and one of all.
+absl::Status WriteImages(const std::string& folder, std::vector<GeneratedImage> images) {
+  RETURN_IF_ERROR(MakeDirectories(folder));
+  std::vector<SheetCell> cells;
+  for (size_t i = 0; i < images.size(); ++i) {
+    RETURN_IF_ERROR(WritePng(absl::StrFormat("%s/%04d.png", folder, i), images[i].image));
+    cells.push_back({std::move(images[i].image), std::move(images[i].prompt)});
+  }
+  ASSIGN_OR_RETURN(const ContactSheet sheet, MakeContactSheet(cells, {}));
+  if (!sheet.note.empty()) std::fprintf(stderr, "note: %s\n", sheet.note.c_str());
+  RETURN_IF_ERROR(WritePng(folder + "/sheet.png", sheet.image));
+  std::printf("%zu images and %s/sheet.png\n", cells.size(), folder.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status GenerateCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed", "weights",
+                                         "isa", "output", "negative-prompt", "images", "steps", "guidance"}}));
+  const std::string isa = arguments.Get("isa", "");
+  if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
+  const RunFacts machine = MachineFacts();
+  InferenceOptions inference{
+      .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
+      .kernels_for = [&isa](DType compute) -> absl::StatusOr<const KernelTable*> {
+        ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(isa, compute));
+        return &choice.isa->kernels();
+      },
+      .memory_bytes_max = machine.machine_memory_bytes};
+  inference.weights = arguments.Get("weights", inference.weights);
+  ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  return ReadResolved(given, [&](const std::string& path) -> absl::Status {
+    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+    std::string note;
+    ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+    if (!config.model().has_dit()) {
+      ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
+      return GenerateText(arguments, options, path, checkpoint.manifest().step);
+    }
+    ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference));
+    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(path, options));
+    return WriteImages(arguments.Get("output", ""), std::move(images));
+  });
+}
+
+}  // namespace angel_ptm

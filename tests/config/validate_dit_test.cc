@@ -1,0 +1,93 @@
+// What is refused of model.dit.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/config/validate.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr const char* kConfig = R"(
+model {
+  dit { height: 32 patch_size: 4 hidden_size: 64 num_hidden_layers: 2 num_attention_heads: 4 text_length: 16 }
+}
+data { directory: "images" }
+output { directory: "out" }
+)";
+
+TrainConfig Example(const std::vector<std::string>& overrides) {
+  const auto config = ParseTrainConfig(kConfig, "validate_dit_test.cc", overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *config : TrainConfig();
+}
+
+std::string ErrorsOf(const std::vector<std::string>& overrides) {
+  const absl::Status status = Validate(Example(overrides), {.machine_memory_bytes = int64_t{16} << 30});
+  return status.ok() ? "OK" : std::string(status.message());
+}
+
+TEST(ValidateDit, TheExampleIsValid) {
+  EXPECT_EQ(ErrorsOf({}), "OK");
+  EXPECT_EQ(ErrorsOf({"model.dit.text_length=0", "model.dit.class_count=10"}), "OK");
+  EXPECT_EQ(ErrorsOf({"model.dit.text_length=0", "model.dit.width=64", "model.dit.prediction=VELOCITY"}), "OK");
+  // A text's fields mean nothing here.
+  EXPECT_EQ(ErrorsOf({"data.sequence_length=2147483647"}), "OK");
+}
+
+TEST(ValidateDit, EachFieldNamesWhatIsWrong) {
+  const std::string dit = "model.dit.";
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{dit + "height=0"}, "height: not set, wanted 1 to 16384, got 0"},
+      {{dit + "height=30"}, "height: unaligned, wanted a multiple of 4, got 30"},
+      {{dit + "width=33"}, "width: unaligned, wanted a multiple of 4, got 33"},
+      {{dit + "channels=0"}, "channels: out of range, wanted 1 to 65536, got 0"},
+      {{dit + "hidden_size=0"}, "hidden_size: not set, wanted 1 to 1048576, got 0"},
+      {{dit + "num_attention_heads=5", dit + "text_num_attention_heads=4"},
+       "hidden_size: heads are not of a multiple of 4 features, wanted a multiple of 4 * num_attention_heads = 20, got "
+       "64"},
+      {{dit + "text_hidden_size=24"}, "text_hidden_size: unaligned, wanted a multiple of 16, got 24"},
+      {{dit + "intermediate_size=40"}, "intermediate_size: unaligned, wanted a multiple of 16, got 40"},
+      {{dit + "num_hidden_layers=0"}, "num_hidden_layers: not set, wanted 1 to 65536, got 0"},
+      {{dit + "class_count=3"},
+       "text_length: images are conditioned on classes already, wanted 0, or class_count = 0, got 16"},
+      {{dit + "text_vocab_size=100"},
+       "text_vocab_size: out of range, wanted 0 (the tokenizer's size) or 258 to 16777215, got 100"},
+      {{dit + "beta_start=0.5"},
+       "beta_start: not the start of a schedule, wanted above 0, at most beta_end = 0.02, below 1, got 0.5"},
+      {{dit + "condition_dropout=1.5"}, "condition_dropout: out of range, wanted 0 to 1, got 1.5"},
+      {{dit + "flow_time_deviation=0"}, "flow_time_deviation: out of range, wanted a finite number > 0, got 0"},
+      {{dit + "min_snr_gamma=-1"}, "min_snr_gamma: out of range, wanted a finite number >= 0, got -1"},
+  };
+  for (const auto& [overrides, error] : cases) {
+    SCOPED_TRACE(absl::StrJoin(overrides, " "));
+    const std::string got = ErrorsOf(overrides);
+    EXPECT_EQ(got.substr(0, got.find('\n')), dit + error);
+  }
+}
+
+TEST(ValidateDit, ProductsAreBounded) {
+  EXPECT_EQ(ErrorsOf({"model.dit.num_hidden_layers=65536", "model.dit.hidden_size=1048576"})
+                .substr(0, std::string("model.dit: too many parameters").size()),
+            "model.dit: too many parameters");
+  EXPECT_NE(ErrorsOf({"model.dit.height=16384", "batch.micro_batch_sequences=1000000",
+                      "batch.global_batch_sequences=1000000"})
+                .find("too many tokens in a micro-batch"),
+            std::string::npos);
+}
+
+TEST(ValidateDit, WhatFollows) {
+  EXPECT_EQ(SequenceTokens(Example({})), 64);
+  EXPECT_EQ(SequenceTokens(Example({"model.dit.width=16"})), 32);
+  const DitConfig dit = WithDefaults(Example({"model.dit.text_hidden_size=32"}).model().dit());
+  EXPECT_EQ(dit.width(), 32);
+  EXPECT_EQ(dit.intermediate_size(), 256);
+  EXPECT_EQ(dit.text_hidden_size(), 32);
+  EXPECT_EQ(dit.text_num_attention_heads(), 4);
+}
+
+}  // namespace
+}  // namespace angel_ptm

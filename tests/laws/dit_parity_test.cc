@@ -1,0 +1,122 @@
+// Law 1 for diffusion: the real trainer on images and captions, with an average of the weights.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/train_state.h"
+#include "tests/laws/trainer_run.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_images.h"
+#include "tests/support/tiny_text.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr const char* kConfig = R"(
+model {
+  dit {
+    channels: 1
+    height: 8
+    patch_size: 2
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 2
+    text_length: 12
+    text_hidden_size: 16
+    text_num_hidden_layers: 1
+    condition_dropout: 0.3
+    flip_probability: 0.5
+  }
+}
+optimizer {
+  adamw { learning_rate: 1e-2 }
+  schedule { kind: CONSTANT warmup_steps: 2 }
+  ema_decay: 0.9
+}
+batch { global_batch_sequences: 10 micro_batch_sequences: 2 }
+steps: 6
+evaluation { every_steps: 3 sequences: 3 weights: EMA }
+memory { page_bytes: 8192 }
+numerics { threads_per_rank: 1 }
+checkpoint { every_steps: 0 }
+)";
+
+// Of every unit: what is trained, its average, its moments.
+std::vector<float> State(const TrainConfig& config) {
+  const LatestCheckpoint latest = OrDie(FindLatestCheckpoint(CheckpointDirectory(config)));
+  const CheckpointReader checkpoint = OrDie(CheckpointReader::Open(latest.path));
+  std::vector<float> all;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(checkpoint.manifest().units.size()); ++unit) {
+    const auto elements = static_cast<size_t>(checkpoint.manifest().units[unit].elements);
+    for (const char* state : {"parameters", "ema", "moment1", "moment2"}) {
+      all.resize(all.size() + elements);
+      OrDie(checkpoint.ReadRange(unit, state, 0, std::span(all).last(elements)));
+    }
+  }
+  return all;
+}
+
+class DitParity : public testing::TestWithParam<const char*> {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    PrepareTinyImages(folder_->path());
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) {
+    std::vector<std::string> all = {absl::StrCat("data.directory=", folder_->path(), "/images"),
+                                    absl::StrCat("output.directory=", folder_->path(), "/", GetParam(), run),
+                                    absl::StrCat("numerics.compute=", GetParam())};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    return OrDie(ParseTrainConfig(kConfig, "dit_parity_test.cc", all));
+  }
+  TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false) {
+    const TrainConfig config = Config(run, overrides);
+    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .resume = resume});
+    EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+    return config;
+  }
+  // The device bytes that a rank takes without a budget at stage 3, and less.
+  std::string Budget(double share) {
+    const auto plan = OrDie(MakeRunPlan(Config("unused"), {.world_size = 2, .vocab_size = kTinyVocabulary}));
+    return absl::StrCat("memory.device_bytes=",
+                        static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
+  }
+
+  static TemporaryFolder* folder_;
+};
+TemporaryFolder* DitParity::folder_ = nullptr;
+
+TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
+  const TrainConfig plain = Trained("plain", {"sharding.zero_stage=0", "memory.recomputation=NONE"});
+  const std::vector<std::string> lines = MetricLines(plain);
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_NE(lines[0], lines[1]);
+  EXPECT_NE(lines[5].find("validation_loss"), std::string::npos) << lines[5];
+  const std::vector<float> state = State(plain);
+
+  const TrainConfig tight = Trained("tight", {Budget(0.5), "memory.recomputation=BLOCKS"});
+  EXPECT_EQ(MetricLines(tight), lines);
+  EXPECT_EQ(State(tight), state);
+
+  Trained("resumed", {"sharding.zero_stage=2", "steps=3"});
+  const TrainConfig resumed = Trained("resumed", {Budget(0.7)}, /*resume=*/true);
+  const std::vector<std::string> resumed_lines = MetricLines(resumed);
+  ASSERT_EQ(resumed_lines.size(), 6u);
+  EXPECT_EQ(std::vector(resumed_lines.begin() + 3, resumed_lines.end()), std::vector(lines.begin() + 3, lines.end()));
+  EXPECT_EQ(State(resumed), state);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DitParity, testing::Values("FP32", "BF16"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace angel_ptm

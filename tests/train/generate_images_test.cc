@@ -1,0 +1,191 @@
+// Diffusion from end to end: a model trained on a few images draws the one that it is asked for, in both languages.
+#include "angel_ptm/train/tasks/generate_images.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/train/train_state.h"
+#include "tests/laws/trainer_run.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_images.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kConfig = R"(
+model {
+  dit {
+    channels: 1
+    height: 8
+    patch_size: 8
+    hidden_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 2
+    text_length: 12
+    text_hidden_size: 32
+    text_num_hidden_layers: 1
+    other_captions: 0
+    initializer_range: 0.15
+    flow_time_mean: 1
+  }
+}
+optimizer {
+  adamw { learning_rate: 3e-3 weight_decay: 0 }
+  schedule { kind: CONSTANT warmup_steps: 10 }
+  ema_decay: 0.95
+}
+batch { global_batch_sequences: 12 micro_batch_sequences: 12 }
+steps: 500
+evaluation { every_steps: 0 }
+numerics { threads_per_rank: 1 }
+checkpoint { every_steps: 0 }
+output { report_every_steps: 0 }
+)";
+
+// Checkpoints of models that a test asks for by what is special about them; trained once.
+class GenerateImagesTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    PrepareTinyImages(folder_->path());
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static std::string Trained(const std::string& name, const std::vector<std::string>& overrides) {
+    std::vector<std::string> all = {absl::StrCat("data.directory=", folder_->path(), "/images"),
+                                    absl::StrCat("output.directory=", folder_->path(), "/", name)};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    const TrainConfig config = OrDie(ParseTrainConfig(kConfig, "generate_images_test.cc", all));
+    LatestCheckpoint latest = OrDie(FindLatestCheckpoint(CheckpointDirectory(config)));
+    if (latest.path.empty()) {
+      OrDie(RunTrainer({.configs = {config}}).status());
+      latest = OrDie(FindLatestCheckpoint(CheckpointDirectory(config)));
+    }
+    return latest.path;
+  }
+
+  static TemporaryFolder* folder_;
+};
+TemporaryFolder* GenerateImagesTest::folder_ = nullptr;
+
+// Which of TinyImages() is nearest by squared distance of pixels.
+size_t Nearest(const Image& image) {
+  size_t best = 0;
+  double least = 0;
+  for (size_t i = 0; i < TinyImages().size(); ++i) {
+    double distance = 0;
+    for (size_t p = 0; p < image.pixels.size(); ++p) {
+      const double difference = static_cast<double>(image.pixels[p]) - TinyImages()[i].image.pixels[p];
+      distance += difference * difference;
+    }
+    if (i == 0 || distance < least) best = i, least = distance;
+  }
+  return best;
+}
+
+int RightOnes(const std::vector<GeneratedImage>& images, int64_t per_prompt) {
+  int right = 0;
+  for (size_t i = 0; i < images.size(); ++i) {
+    const size_t asked = i / static_cast<size_t>(per_prompt) % TinyImages().size();
+    right += Nearest(images[i].image) == asked ? 1 : 0;
+  }
+  return right;
+}
+
+GenerateImagesOptions Options(const std::vector<std::string>& prompts) {
+  return {.prompts = prompts, .steps = 12, .guidance = 2, .batch_max = 8};
+}
+
+TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
+  const std::string checkpoint = Trained("flow", {});
+  std::vector<std::string> prompts;
+  for (const TinyImage& image : TinyImages()) prompts.emplace_back(image.name);
+  for (const TinyImage& image : TinyImages()) prompts.emplace_back(image.chinese);
+  GenerateImagesOptions options = Options(prompts);
+  options.images_per_prompt = 2;
+  options.inference.weights = "ema";
+  const std::vector<GeneratedImage> images = OrDie(GenerateImages(checkpoint, options));
+  ASSERT_EQ(images.size(), 24u);
+  EXPECT_EQ(images[2].prompt, TinyImages()[1].name);
+  EXPECT_GE(RightOnes(images, 2), 22);
+
+  // The same options give the same images, however many are made side by side; other seeds give others.
+  options.batch_max = 24;
+  const std::vector<GeneratedImage> again = OrDie(GenerateImages(checkpoint, options));
+  for (size_t i = 0; i < images.size(); ++i) {
+    for (size_t p = 0; p < images[i].image.pixels.size(); ++p) {
+      ASSERT_NEAR(images[i].image.pixels[p], again[i].image.pixels[p], 1) << i;
+    }
+  }
+  options.prompts = {prompts[0]};
+  const auto first = OrDie(GenerateImages(checkpoint, options));
+  EXPECT_EQ(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
+  options.seed = 2;
+  EXPECT_NE(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
+}
+
+TEST_F(GenerateImagesTest, ClassesAndVelocity) {
+  const std::string checkpoint =
+      Trained("classes", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
+                          "model.dit.patch_size=4", "steps=600"});
+  std::vector<std::string> prompts;
+  for (size_t i = 0; i < TinyImages().size(); ++i) {
+    prompts.push_back(i % 2 == 0 ? std::string(TinyImages()[i].name) : absl::StrCat(i));
+  }
+  EXPECT_GE(RightOnes(OrDie(GenerateImages(checkpoint, Options(prompts))), 1), 5);
+  EXPECT_THAT(GenerateImages(checkpoint, Options({"middle"})).status().message(),
+              HasSubstr("--prompt: wanted one of the 6 classes by name or number, got \"middle\""));
+}
+
+// At the start the output is zero, so the image is the noise, in whichever type that was computed.
+TEST_F(GenerateImagesTest, ComputesInTheTypeOfTheRun) {
+  std::vector<std::vector<uint8_t>> pixels;
+  for (const char* compute : {"FP32", "BF16"}) {
+    const std::string checkpoint =
+        Trained(compute, {"steps=1", absl::StrCat("numerics.compute=", compute), "optimizer.schedule.warmup_steps=1",
+                          "optimizer.adamw.learning_rate=1e-9"});
+    pixels.push_back(OrDie(GenerateImages(checkpoint, Options({"top"})))[0].image.pixels);
+  }
+  ASSERT_EQ(pixels[0].size(), 64u);
+  EXPECT_EQ(pixels[0], pixels[1]);
+}
+
+TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
+  const std::string checkpoint = Trained("short", {"steps=1", "optimizer.schedule.warmup_steps=0",
+                                                   "model.dit.text_length=2", "model.dit.condition_dropout=0"});
+  const auto error = [&](const GenerateImagesOptions& options) {
+    return std::string(GenerateImages(checkpoint, options).status().message());
+  };
+  EXPECT_THAT(error(Options({"a"})), HasSubstr("--guidance: the model was trained with condition_dropout = 0"));
+  GenerateImagesOptions options = Options({"a\xff"});
+  options.guidance = 1;
+  EXPECT_THAT(error(options), HasSubstr("--prompt: wanted UTF-8"));
+  options.prompts = {};
+  EXPECT_THAT(error(options), HasSubstr("--prompt is missing"));
+  options.prompts = {"a"};
+  options.steps = 0;
+  EXPECT_THAT(error(options), HasSubstr("--steps: wanted 1 to 1000, got 0"));
+
+  // A prompt that is too long is cut, and what of it is said.
+  options.steps = 1;
+  options.prompts = {"pages xyz"};
+  char* text = nullptr;
+  size_t bytes = 0;
+  options.notes = open_memstream(&text, &bytes);
+  EXPECT_EQ(OrDie(GenerateImages(checkpoint, options)).size(), 1u);
+  std::fclose(options.notes);
+  EXPECT_THAT(std::string(text, bytes), HasSubstr("the model reads 2 tokens of a prompt, dropped \""));
+  std::free(text);
+}
+
+}  // namespace
+}  // namespace angel_ptm
