@@ -93,6 +93,7 @@ struct PlanRequest {
   TrainConfig config;  // with the cluster's budgets
   RunFactsForPlan facts;
   std::optional<Cluster> cluster;
+  std::optional<CostModel> cost;  // of the cluster; facts refer to it
 };
 
 absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
@@ -102,8 +103,7 @@ absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
   return tokenizer->vocabulary_size();
 }
 
-absl::StatusOr<PlanRequest> RequestFrom(const Arguments& arguments) {
-  PlanRequest request;
+absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   TrainConfig& config = request.config;
   ASSIGN_OR_RETURN(config, ConfigFrom(arguments));
   ASSIGN_OR_RETURN(request.cluster, ClusterFrom(arguments));
@@ -133,8 +133,9 @@ absl::StatusOr<PlanRequest> RequestFrom(const Arguments& arguments) {
       .world_size = facts.world_size, .threads = threads, .kernels = &choice.isa->kernels(), .vocab_size = vocab_size};
   if (cluster) {
     ASSIGN_OR_RETURN(config, WithBudgetsOf(*cluster, config, &request.facts));
+    request.facts.cost = &request.cost.emplace(CostModelOf(*cluster, ranks));
   }
-  return request;
+  return absl::OkStatus();
 }
 
 absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request) {
@@ -196,7 +197,8 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
       Arguments::Parse(words,
                        WithConfig({.flags = {"cluster", "isa", "ranks", "scale", "threads-per-rank", "trace"},
                                    .switches = {"find-fastest", "find-largest-model", "graph", "json", "listing"}})));
-  ASSIGN_OR_RETURN(const PlanRequest request, RequestFrom(arguments));
+  PlanRequest request;
+  RETURN_IF_ERROR(FillRequest(arguments, request));
   if (arguments.Has("find-largest-model")) return PrintLargest(arguments, request);
   if (arguments.Has("find-fastest")) return PrintFastest(request);
   ASSIGN_OR_RETURN(const auto run, MakeRunPlan(request.config, request.facts));

@@ -168,6 +168,19 @@ double WorkRate::Seconds(double work) const {
   return seconds(*below) * std::pow(seconds(*above) / seconds(*below), along);
 }
 
+CostModel TypicalHostModel(int threads) {
+  CostModel model;
+  model.threads = threads;
+  model.device_is_host = true;
+  for (WorkRate& rate : model.matrix) rate.points = {{1e6, 20e9 * threads}, {1e8, 60e9 * threads}};
+  model.device_memory = model.host_memory = 10e9 * threads;
+  model.host_adamw = model.to_device = model.to_host = model.inside_node = model.between_nodes = 5e9;
+  model.file_read = model.file_write = 1.5e9;
+  model.launch_seconds = 1e-5;
+  model.capacity[static_cast<int>(Shared::kCores)] = threads;
+  return model;
+}
+
 StepWork WorkOf(const Graph& graph, const Step& step) {
   const DType type = graph.table->compute_type();
   switch (step.kind) {

@@ -52,6 +52,9 @@ struct CostModel {
                                                1};  // cores; parts of the others' rates, as of one direction alone
 };
 
+// Ratios of common CPUs with their memory, drives and ranks of one machine, for choices where nobody has measured.
+CostModel TypicalHostModel(int threads);
+
 // What a step takes while nothing else runs, and how much of what is shared it uses then.
 struct StepCost {
   double seconds = 0;

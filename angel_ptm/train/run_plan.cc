@@ -1,6 +1,9 @@
 #include "angel_ptm/train/run_plan.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +15,7 @@
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/plan/simulate.h"
 #include "angel_ptm/plan/verify.h"
 #include "optim/adamw.h"
 #include "optim/ema.h"
@@ -90,6 +94,105 @@ absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPl
   return run.recomputed_blocks == enough ? absl::OkStatus() : PlanWith(config, facts, enough, run);
 }
 
+// Whether a micro-step sends activations away from the device and back.
+bool MovesActivations(const Plan& plan) {
+  const Segment& micro_step = plan.segments[kMicroStepSegment];
+  return std::any_of(micro_step.steps.begin(), micro_step.steps.end(), [&](const Step& step) {
+    return step.kind == StepKind::kMove &&
+           micro_step.regions[step.src.region].memory_class == MemoryClass::kActivations;
+  });
+}
+
+// Of the numbers of recomputed blocks from the fewest that fit, the one with the shortest simulated step; of equal ones
+// the fewest. Bits do not depend on it. Looks where activations move, at a few numbers only: time is taken to fall and
+// then to rise with them.
+class BlocksByTime {
+ public:
+  BlocksByTime(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run)
+      : config_(config), facts_(facts), run_(run), typical_(TypicalHostModel(facts.threads)) {
+    const DerivedConfig derived = Derive(config, {.world_size = facts.world_size, .local_ranks = 1});
+    micro_batches_ = derived.accumulation_steps;
+  }
+
+  // run_ has the fewest blocks.
+  absl::Status Choose() {
+    const int64_t fewest = run_.recomputed_blocks, all = run_.task->recomputable_blocks();
+    if (fewest == all || !MovesActivations(run_.training_plan)) return absl::OkStatus();
+    const StepTime with_fewest = Simulate();
+    seconds_[fewest] = with_fewest.seconds;
+    // No more can be gained than what is waited for.
+    constexpr double kWorthwhile = 0.01;
+    const double waits = WaitsForCopies(with_fewest);
+    if (waits < kWorthwhile * with_fewest.seconds || waits <= BlockSeconds()) return absl::OkStatus();
+    Keep();
+    // Where there are many, what rises with a few more rises with all.
+    constexpr int64_t kMany = 16;
+    if (all > kMany) Look(fewest + (all - fewest + kMany - 1) / kMany);
+    if (all <= kMany || Best() != fewest) {
+      Look(all);
+      constexpr int kLooks = 5;
+      for (int i = 0; i < kLooks && LookBeside(Best()); ++i) continue;
+    }
+    run_.recomputed_blocks = kept_.blocks;
+    run_.training = std::move(kept_.graph);
+    run_.training_plan = std::move(kept_.plan);
+    return absl::OkStatus();
+  }
+
+ private:
+  StepTime Simulate() const {
+    return SimulateStep(run_.training, run_.training_plan, facts_.cost != nullptr ? *facts_.cost : typical_,
+                        micro_batches_);
+  }
+  void Look(int64_t blocks) {
+    if (seconds_.contains(blocks)) return;
+    const bool fits = PlanWith(config_, facts_, blocks, run_).ok();
+    seconds_[blocks] = fits ? Simulate().seconds : std::numeric_limits<double>::infinity();
+    if (Best() == blocks) Keep();
+  }
+  // What run_ has is the best so far.
+  void Keep() { kept_ = {run_.recomputed_blocks, std::move(run_.training), std::move(run_.training_plan)}; }
+  // Halves the wider of the two gaps beside a number; false if there is none.
+  bool LookBeside(int64_t blocks) {
+    const auto at = seconds_.find(blocks);
+    const int64_t below = at == seconds_.begin() ? blocks : std::prev(at)->first;
+    const int64_t above = std::next(at) == seconds_.end() ? blocks : std::next(at)->first;
+    const auto [low, high] = blocks - below > above - blocks ? std::pair(below, blocks) : std::pair(blocks, above);
+    if (high - low < 2) return false;
+    Look(low + (high - low) / 2);
+    return true;
+  }
+  int64_t Best() const {
+    return std::min_element(seconds_.begin(), seconds_.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
+  }
+
+  static double WaitsForCopies(const StepTime& time) {
+    return time.critical[static_cast<int>(Lane::kCopyIn)] + time.critical[static_cast<int>(Lane::kCopyOut)];
+  }
+  // What recomputing one block adds to a step, at the least: its products.
+  double BlockSeconds() const {
+    const CostModel& cost = facts_.cost != nullptr ? *facts_.cost : typical_;
+    std::vector<bool> one(static_cast<size_t>(run_.task->recomputable_blocks()), false);
+    const double without = ComputeSeconds(run_.task->BuildTraining(one), cost);
+    one[0] = true;
+    return (ComputeSeconds(run_.task->BuildTraining(one), cost) - without) * static_cast<double>(micro_batches_);
+  }
+
+  const TrainConfig& config_;
+  const RunFactsForPlan& facts_;
+  RunPlan& run_;
+  const CostModel typical_;
+  int64_t micro_batches_ = 1;
+  struct {
+    int64_t blocks = 0;
+    Graph graph;
+    Plan plan;
+  } kept_;
+  std::map<int64_t, double> seconds_;  // by number of blocks; infinite: does not fit
+};
+
 absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   switch (config.memory().recomputation()) {
     case MemoryConfig::NONE:
@@ -97,7 +200,8 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
     case MemoryConfig::BLOCKS:
       return PlanWith(config, facts, run.task->recomputable_blocks(), run);
     default:
-      return PlanWithFewestBlocks(config, facts, run);
+      RETURN_IF_ERROR(PlanWithFewestBlocks(config, facts, run));
+      return BlocksByTime(config, facts, run).Choose();
   }
 }
 

@@ -10,6 +10,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/cost.h"
 #include "angel_ptm/plan/planner.h"
 #include "angel_ptm/train/task.h"
 #include "kernels/kernels.h"
@@ -27,6 +28,8 @@ struct RunFactsForPlan {
   int64_t device_bytes_max = 0;  // what memory.device_bytes = 0 means here; 0: unlimited
   // What the device and the host tier may take together, both being this machine's memory; 0: unlimited.
   int64_t tiers_bytes_max = 0;
+  // By whose time recomputation AUTO chooses; null: TypicalHostModel. The same on all ranks.
+  const CostModel* cost = nullptr;
 };
 
 // Graphs and Plans of a run. Training and evaluation share one Layout. Not movable: Plans and Executors refer to the
@@ -38,7 +41,8 @@ struct RunPlan {
   Plan training_plan, evaluation_plan;
 };
 
-// Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow). Plans are verified. If
+// Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow; where activations would
+// move to the host for that, as many as make the simulated step shortest). Plans are verified. If
 // nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would
 // fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);

@@ -10,6 +10,7 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/plan_text.h"
+#include "angel_ptm/plan/simulate.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/report/run_sheet.h"
 #include "tests/config/example_config.h"
@@ -99,6 +100,43 @@ TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
 }
 
 // Every graph of a run refers to the task's table, the optimizer's rows included.
+// Seconds of a step, by a device whose link to the host moves so many bytes per second.
+double StepSeconds(const RunPlan& run, const CostModel& cost) {
+  return SimulateStep(run.training, run.training_plan, cost, 4).seconds;
+}
+CostModel WithLink(double bytes_per_second) {
+  CostModel cost;
+  cost.matrix[0].points = {{1e6, 1e12}};
+  cost.device_memory = 1e12;
+  cost.host_memory = cost.host_adamw = 1e12;
+  cost.to_device = cost.to_host = bytes_per_second;
+  return cost;
+}
+
+TEST(RunPlanTest, RecomputesWhereMovingActivationsWouldTakeLonger) {
+  const std::vector<std::string> deep = {"model.hunyuan_lm.num_hidden_layers=8", "memory.page_bytes=4096"};
+  const auto least = LeastDeviceBytes(Config(deep), {});
+  ASSERT_TRUE(least.ok()) << least.status();
+  TrainConfig config = Config(deep);
+  config.mutable_memory()->set_device_bytes(*least + *least / 8);
+  // None has to be recomputed: the host has room for all activations.
+  config.mutable_memory()->set_recomputation(MemoryConfig::NONE);
+  const auto none = MakeRunPlan(config, {});
+  ASSERT_TRUE(none.ok()) << none.status();
+  config.mutable_memory()->set_recomputation(MemoryConfig::AUTO);
+  const CostModel slow = WithLink(1e8), fast = WithLink(1e13);
+  const auto by_slow = MakeRunPlan(config, {.cost = &slow}), by_fast = MakeRunPlan(config, {.cost = &fast});
+  ASSERT_TRUE(by_slow.ok() && by_fast.ok());
+  EXPECT_GT((*by_slow)->recomputed_blocks, 0);
+  EXPECT_LT(StepSeconds(**by_slow, slow), 0.9 * StepSeconds(**none, slow));
+  EXPECT_EQ((*by_fast)->recomputed_blocks, 0);
+  // The choice is what the plan says it is.
+  config.mutable_memory()->set_recomputation(MemoryConfig::BLOCKS);
+  const auto all = MakeRunPlan(config, {});
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_LE(StepSeconds(**by_slow, slow), StepSeconds(**all, slow) * (1 + 1e-9));
+}
+
 TEST(RunPlanTest, AllGraphsShareTheTasksTable) {
   const auto run = MakeRunPlan(Config({"optimizer.ema_decay=0.9"}), Within(0));
   ASSERT_TRUE(run.ok()) << run.status();

@@ -21,7 +21,7 @@ Cluster Small() {
         bytes: 3000000 memory_bytes_per_second: 1e11 launch_seconds: 1e-6
         matrix { type: FP32 peak_flops_per_second: 1e12 at { work: 1e6 per_second: 2e11 } at { work: 1e9 per_second: 1e12 } }
       }
-      host { bytes: 12000000 cores: 8 memory_bytes_per_second: 2e10 adamw_bytes_per_second: 2e10 }
+      host { bytes: 6000000 cores: 8 memory_bytes_per_second: 2e10 adamw_bytes_per_second: 2e10 }
       link { to_device_bytes_per_second: 1e9 to_host_bytes_per_second: 1e9 latency_seconds: 1e-6 }
       inside_node { bytes_per_second: 1e9 }
   )",
@@ -73,7 +73,7 @@ TEST(FindLargestModelTest, ItFitsAndTheNextDoesNot) {
     // No plan keeps more state than there is room.
     const auto parameters = static_cast<double>(largest->run->training.table->ParameterCount());
     EXPECT_DOUBLE_EQ(largest->bytes_per_parameter, 16);
-    EXPECT_DOUBLE_EQ(largest->budget_bytes, 2 * (3e6 + 6e6));
+    EXPECT_DOUBLE_EQ(largest->budget_bytes, 2 * (3e6 + 3e6));
     EXPECT_LE(parameters * largest->bytes_per_parameter, largest->budget_bytes);
     EXPECT_THAT(ToText(*largest, Small(), 2), HasSubstr("largest model that fits: "));
   }
@@ -89,11 +89,11 @@ TEST(FindLargestModelTest, WhereNothingFitsTheRefusalIsSaid) {
 
 TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
-  const TrainConfig config = Config(&facts, {"memory.device_bytes=900000", "model.hunyuan_lm.num_hidden_layers=3"});
+  const TrainConfig config = Config(&facts, {"memory.device_bytes=900000", "batch.global_batch_sequences=4"});
   const auto fastest = FindFastest(config, Small(), facts);
   ASSERT_TRUE(fastest.ok()) << fastest.status();
-  // Micro-batches 1, 2 and 4, four stages, three choices, four distances, three sizes of pages.
-  EXPECT_EQ(fastest->candidates, 3 * 4 * 3 * 4 * 3);
+  // Micro-batches 1 and 2, four stages, three choices, four distances, three sizes of pages.
+  EXPECT_EQ(fastest->candidates, 2 * 4 * 3 * 4 * 3);
   EXPECT_EQ(fastest->pruned + fastest->refused + static_cast<int64_t>(fastest->planned.size()), fastest->candidates);
   EXPECT_GT(fastest->pruned, 0);
   for (const Candidate& candidate : fastest->planned) {
@@ -101,10 +101,10 @@ TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
     EXPECT_LE(fastest->best.seconds, candidate.seconds);
   }
   double least = std::numeric_limits<double>::infinity();
-  for (const int micro : {1, 2, 4}) {
+  for (const int micro : {1, 2}) {
     for (const int stage : {0, 1, 2, 3}) {
       for (const auto choice : {MemoryConfig::NONE, MemoryConfig::BLOCKS}) {
-        for (const int prefetch : {2, 8, 32, 128}) {
+        for (const int prefetch : {8, 128}) {
           TrainConfig one = fastest->best.config;
           one.mutable_batch()->set_micro_batch_sequences(micro);
           one.mutable_sharding()->set_zero_stage(stage);
@@ -118,7 +118,7 @@ TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
     }
   }
   EXPECT_LE(fastest->best.seconds, 1.05 * least);
-  EXPECT_THAT(ToText(*fastest), HasSubstr("432 candidates: "));
+  EXPECT_THAT(ToText(*fastest), HasSubstr("288 candidates: "));
 }
 
 }  // namespace
