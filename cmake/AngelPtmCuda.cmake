@@ -1,6 +1,5 @@
-# kernels/cuda by nvcc, where there is one: ANGEL_PTM_NVCC is empty otherwise. A library that is compiled and proved
-# (tests/cuda_emulation, tests/cuda_resources); the program links the runtime alone (angel_ptm/memory), as there is no table
-# of the kernels yet, so its --version says CUDA=OFF.
+# kernels/cuda by nvcc, where there is one: ANGEL_PTM_NVCC is empty otherwise. Proved by tests/cuda_emulation and
+# tests/cuda_resources; what the program does without a GPU, by tests/memory, tests/exec and tests/laws.
 #
 # Not as CMake's language CUDA: 3.25 does not know its C++20, and what ptxas says of registers has to be kept.
 set(ANGEL_PTM_NVCC "")
@@ -16,6 +15,7 @@ if(ANGEL_PTM_CUDA STREQUAL "ON" AND NOT ANGEL_PTM_NVCC)
                       "sanitizers: it was not found")
 endif()
 if(ANGEL_PTM_NVCC)
+  set(ANGEL_PTM_WITH_CUDA ON)
   message(STATUS "angel-ptm: CUDA kernels by ${ANGEL_PTM_NVCC}")
   # Linked into the program, so that it starts where there is no driver.
   cmake_path(GET ANGEL_PTM_NVCC PARENT_PATH folder)

@@ -54,4 +54,4 @@ foreach(feature NCCL)
   endif()
   set(ANGEL_PTM_WITH_${feature} OFF)
 endforeach()
-set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake compiles kernels; no backend uses them yet
+set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake finds it

@@ -26,6 +26,9 @@
 #include "launch/process.h"
 #include "launch/stop_signals.h"
 #include "launch/version_info.h"
+#ifdef ANGEL_PTM_WITH_CUDA_KERNELS
+#include "kernels/cuda/cuda_kernels.h"
+#endif
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
 #include "comm/mpi_relay.h"
@@ -74,9 +77,13 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
-// kernels/cuda has no table yet, so no configuration can have a GPU.
+// The CUDA backend is proven on no GPU yet.
 DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks) {
-  return {.api = api, .kernels = nullptr, .local_rank = local_rank, .local_ranks = local_ranks};
+  DeviceOffer offer{.api = api, .local_rank = local_rank, .local_ranks = local_ranks};
+#ifdef ANGEL_PTM_WITH_CUDA_KERNELS
+  offer.kernels = &CudaKernels();
+#endif
+  return offer;
 }
 
 TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, const DeviceOffer& gpus,

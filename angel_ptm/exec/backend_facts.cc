@@ -1,6 +1,5 @@
 #include "angel_ptm/exec/backend_facts.h"
 
-#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -34,8 +33,11 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
   return facts;
 }
 
-std::vector<OpKind> OpsRefused(const Graph& graph, const KernelTable& kernels) {
-  std::set<OpKind> refused;
+std::map<OpKind, std::string> OpsRefused(const Graph& graph, const KernelTable& kernels) {
+  std::map<OpKind, std::string> refused;
+  const auto ask = [&refused](OpKind kind, const absl::Status& can_run) {
+    if (!can_run.ok()) refused.emplace(kind, can_run.message());
+  };
   const AdamWConstants adamw;
   const UpdateDecision decision;
   for (const Op& op : graph.ops) {
@@ -46,11 +48,11 @@ std::vector<OpKind> OpsRefused(const Graph& graph, const KernelTable& kernels) {
                                                                                  .no_decay = {},
                                                                                  .adamw = adamw,
                                                                                  .decision = decision});
-    if (!call->CanRun(kernels).ok()) refused.insert(op.kind);
+    ask(op.kind, call->CanRun(kernels));
   }
-  if (!kernels.loss_sum.can_run({.n = 1}).ok()) refused.insert(OpKind::kLossSum);
-  if (!kernels.square_sum.can_run({.n = kSquareSumGroup}).ok()) refused.insert(OpKind::kSquareSum);
-  return {refused.begin(), refused.end()};
+  ask(OpKind::kLossSum, kernels.loss_sum.can_run({.n = 1}));
+  ask(OpKind::kSquareSum, kernels.square_sum.can_run({.n = kSquareSumGroup}));
+  return refused;
 }
 
 }  // namespace angel_ptm

@@ -2,7 +2,8 @@
 #ifndef ANGEL_PTM_EXEC_BACKEND_FACTS_H_
 #define ANGEL_PTM_EXEC_BACKEND_FACTS_H_
 
-#include <vector>
+#include <map>
+#include <string>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/model/graph.h"
@@ -18,9 +19,9 @@ namespace angel_ptm {
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
                                      int world_size);
 
-// The kinds of ops that `kernels` refuses of what a run of the graph computes, sums of losses and squares included, in
-// the order of ops.def; empty if it runs all.
-std::vector<OpKind> OpsRefused(const Graph& graph, const KernelTable& kernels);
+// The ops that `kernels` refuses of what a run of the graph computes, sums of losses and squares included, and what it
+// says of each kind; empty if it runs all.
+std::map<OpKind, std::string> OpsRefused(const Graph& graph, const KernelTable& kernels);
 
 }  // namespace angel_ptm
 

@@ -6,6 +6,8 @@
 #include "angel_ptm/exec/device_side.h"
 #include "angel_ptm/exec/lane_backend.h"
 #include "angel_ptm/exec/staged_collectives.h"
+#include "kernels/ops/add.h"
+#include "kernels/ops/cast.h"
 #include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
@@ -101,9 +103,12 @@ class DeviceBackend final : public LaneBackend {
   absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte>,
                              CallTag tag) override {
     RETURN_IF_ERROR(side_.device().MakeCurrent());
-    return collectives_.ReduceScatter(dst, src, accumulate, tag);
+    if (machine_.communicator->size() > 1) return collectives_.ReduceScatter(dst, src, accumulate, tag);
+    return ReduceAlone(dst, src, accumulate);
   }
   absl::Status Finish(Lane lane) override { return Stream(lane).Await(); }
+  void BeginStep(const std::string& name) override { side_.device().api().BeginRange(name.c_str()); }
+  void EndStep() override { side_.device().api().EndRange(); }
   absl::StatusOr<const void*> Show(const void* operand, int64_t bytes, std::vector<std::byte>& room) override {
     room.resize(static_cast<size_t>(bytes));
     RETURN_IF_ERROR(Stream(Lane::kCompute).Copy(room.data(), operand, bytes));
@@ -112,6 +117,12 @@ class DeviceBackend final : public LaneBackend {
   }
 
  private:
+  // Elements that are widened at a time.
+  static constexpr int64_t kWidenedMax = int64_t{4} << 20;
+
+  // Of one rank: dst (+)= src, on the device. Finish waits for it.
+  absl::Status ReduceAlone(std::span<float> dst, const Addends& src, bool accumulate);
+
   bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
   DeviceStream& Stream(Lane lane) const {
     APTM_CHECK(OnDevice(lane), Name(lane), " has no stream");
@@ -133,6 +144,7 @@ class DeviceBackend final : public LaneBackend {
   std::shared_ptr<std::byte> memory_, locked_;  // the device's and page-locked; both begin with a step's block
   std::vector<int64_t> no_decay_at_;            // in memory_, by unit
   int64_t squares_at_ = 0, squares_bytes_ = 0;  // in memory_
+  int64_t widened_at_ = 0;                      // in memory_; of one rank that computes in bf16
   std::vector<int64_t> input_at_;               // in locked_, by tensor; kNone: it is no input
 };
 
@@ -147,6 +159,11 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
     squares_bytes_ = std::max(squares_bytes_, machine_.kernels->square_sum.workspace_bytes(args, {machine_.threads}));
   }
   squares_at_ = parts.Add(squares_bytes_);
+  if (machine_.communicator->size() == 1 && graph.table->compute_type() == DType::kBFloat16) {
+    int64_t elements_max = 0;
+    for (const UnitSlices& unit : plan_.layout.slices) elements_max = std::max(elements_max, unit.slice_elements);
+    widened_at_ = parts.Add(std::min(elements_max, kWidenedMax) * SizeOf(DType::kFloat32));
+  }
   locked.Add(sizeof(StepBlock));
   for (TensorId t = 0; t < static_cast<TensorId>(graph.tensors.size()); ++t) {
     const bool input = graph.tensors[t].tensor_class == TensorClass::kInput;
@@ -161,6 +178,34 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
                                 static_cast<int64_t>(no_decay_[unit].size() * sizeof(ElementSpan))));
   }
   return stream.Await();
+}
+
+absl::Status DeviceBackend::ReduceAlone(std::span<float> dst, const Addends& src, bool accumulate) {
+  const int64_t n = static_cast<int64_t>(dst.size());
+  const KernelContext context = ContextOf(Lane::kComm);
+  const auto add = [&](float* to, const void* from, int64_t count) {
+    machine_.kernels->add(
+        AddArgs{.y = {to}, .x = {from}, .rows = 1, .width = count, .column_end = count, .accumulate = true}, context);
+  };
+  const auto widen = [&](float* to, const std::byte* from, int64_t count) {
+    machine_.kernels->cast(CastArgs{.y = {to}, .x = {from, src.type}, .n = count}, context);
+  };
+  if (src.type == DType::kFloat32) {
+    if (!accumulate) return Stream(Lane::kComm).Copy(dst.data(), src.data.data(), n * SizeOf(src.type));
+    add(dst.data(), src.data.data(), n);
+    return absl::OkStatus();
+  }
+  if (!accumulate) {
+    widen(dst.data(), src.data.data(), n);
+    return absl::OkStatus();
+  }
+  float* const widened = At<float>(widened_at_);
+  for (int64_t begin = 0; begin < n; begin += kWidenedMax) {
+    const int64_t count = std::min(kWidenedMax, n - begin);
+    widen(widened, src.data.data() + begin * SizeOf(src.type), count);
+    add(dst.data() + begin, widened, count);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
@@ -255,6 +256,8 @@ absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t mic
 absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   const int64_t of_step = StepOf(step);
+  backend_->BeginStep(playing_->names[index]);
+  const absl::Cleanup end_step = [this] { backend_->EndStep(); };
   // A diagnosis plays micro-batches again, which are no part of the step.
   if (machine_.trace == nullptr || check_finite_ || !machine_.trace->Wants(of_step)) return RunUntraced(segment, index);
   TraceSpan span{.begin_ns = Trace::Now(), .step = of_step, .index = index, .segment = segment.name};
@@ -350,7 +353,7 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
   const std::span<float> own = Floats(Bytes(segment, step.dst));
   RETURN_IF_ERROR(backend_->ReduceScatter(own, {gradient, type}, /*accumulate=*/!micro_batch_.first,
                                           Bytes(segment, step.scratch), Tag(index)));
-  if (!micro_batch_.last) return absl::OkStatus();
+  if (!micro_batch_.last) return backend_->Finish(step.lane);
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
   machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())},

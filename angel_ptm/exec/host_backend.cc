@@ -37,6 +37,9 @@ class HostBackend final : public LaneBackend {
     return absl::OkStatus();
   }
 
+  void BeginStep(const std::string&) override {}
+  void EndStep() override {}
+
   // Where the compute lane's processor is the host, its cores are taken: a second OpenMP team would make both of them
   // sleep at every barrier (measured: a fifth of the step).
   KernelContext ContextOf(Lane lane) override {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
@@ -39,7 +40,9 @@ class LaneBackend {
   virtual absl::Status ReadSums(int64_t step, StepSums* sums) = 0;
   virtual absl::Status WriteDecision(const UpdateDecision& decision) = 0;
 
-  // By the step's lane.
+  // By the step's lane. Around what it does for a step, for profilers.
+  virtual void BeginStep(const std::string& name) = 0;
+  virtual void EndStep() = 0;
   virtual KernelContext ContextOf(Lane lane) = 0;
   virtual absl::Status Copy(Lane lane, std::byte* dst, const std::byte* src, int64_t bytes) = 0;
   virtual absl::Status Clear(Lane lane, std::span<std::byte> memory) = 0;
@@ -55,7 +58,8 @@ class LaneBackend {
 // Nothing is owned: graph, plan and the machine's parts must outlive the backend.
 std::unique_ptr<LaneBackend> MakeHostBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay);
 // The machine has a DeviceSide. Takes some memory of the device beside the tier: the step's block, what `no_decay`
-// says, scratch of sums of squares; and page-locked memory as large as the graph's inputs.
+// says, scratch of sums of squares and of gradients, up to 16 MiB; and page-locked memory as large as the graph's
+// inputs.
 absl::StatusOr<std::unique_ptr<LaneBackend>> MakeDeviceBackend(const Graph& graph, const Plan& plan,
                                                                const Machine& machine, const NoDecay& no_decay);
 

@@ -1,6 +1,7 @@
 #include "angel_ptm/memory/cuda_device_api.h"
 
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 namespace angel_ptm {
 namespace {
@@ -68,6 +69,9 @@ class CudaApi final : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
     return cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream));
   }
+  void BeginRange(const char* name) override { nvtxRangePushA(name); }
+  void EndRange() override { nvtxRangePop(); }
+
   DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) override {
     return cudaMemsetAsync(dst, value, static_cast<size_t>(bytes), Stream(stream));
   }

@@ -68,6 +68,10 @@ class DeviceApi {
   virtual DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) = 0;
   // Bytes of device memory.
   virtual DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) = 0;
+
+  // For profilers: the thread does what is called `name` until the matching EndRange.
+  virtual void BeginRange(const char* name) = 0;
+  virtual void EndRange() = 0;
 };
 
 }  // namespace angel_ptm

@@ -1,7 +1,7 @@
 #include "angel_ptm/train/device_choice.h"
 
+#include <map>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -15,11 +15,16 @@ absl::StatusOr<std::unique_ptr<Device>> OpenGpu(const TrainConfig& config, int64
   if (offer.api == nullptr || offer.kernels == nullptr) {
     return absl::FailedPreconditionError("this program has no CUDA backend");
   }
-  const std::vector<OpKind> refused = OpsRefused(config, vocab_size, *offer.kernels);
+  const std::map<OpKind, std::string> refused = OpsRefused(config, vocab_size, *offer.kernels);
   if (!refused.empty()) {
-    const auto name = [](std::string* out, OpKind kind) { absl::StrAppend(out, Name(kind)); };
+    const auto name = [](std::string* out, const auto& op) { absl::StrAppend(out, Name(op.first)); };
     return absl::FailedPreconditionError(absl::StrCat("the ", offer.kernels->name, " backend does not run ",
-                                                      absl::StrJoin(refused, ", ", name), " as this model needs it"));
+                                                      absl::StrJoin(refused, ", ", name),
+                                                      " of this model: ", refused.begin()->second));
+  }
+  if (config.device() == TrainConfig::AUTO && !offer.proven) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the ", offer.kernels->name, " backend is not yet proven on a GPU: device=CUDA tries it"));
   }
   return Device::Open(*offer.api, offer.local_rank, offer.local_ranks);
 }

@@ -17,6 +17,7 @@ namespace angel_ptm {
 struct DeviceOffer {
   DeviceApi* api = nullptr;              // null: the program knows none; must outlive the run
   const KernelTable* kernels = nullptr;  // that put their work on KernelContext::stream; null: there are none
+  bool proven = false;                   // shown right on a GPU: only then AUTO takes one
   int local_rank = 0;                    // of the ranks on this machine
   int local_ranks = 1;
 };

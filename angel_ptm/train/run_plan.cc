@@ -253,15 +253,13 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 }  // namespace
 
-std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels) {
+std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels) {
   const std::unique_ptr<const Task> task = MakeTask(config, vocab_size, StatesOf(config));
   Graph training = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), false));
   AppendAdamW(training);
   if (config.optimizer().ema_decay() > 0) AppendEma(training);
-  std::vector<OpKind> refused = OpsRefused(training, kernels);
-  for (const OpKind kind : OpsRefused(task->BuildEvaluation(kParameterState), kernels)) {
-    if (std::ranges::find(refused, kind) == refused.end()) refused.push_back(kind);
-  }
+  std::map<OpKind, std::string> refused = OpsRefused(training, kernels);
+  refused.merge(OpsRefused(task->BuildEvaluation(kParameterState), kernels));
   return refused;
 }
 

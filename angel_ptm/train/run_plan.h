@@ -4,8 +4,9 @@
 #define ANGEL_PTM_TRAIN_RUN_PLAN_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <vector>
+#include <string>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -47,8 +48,8 @@ struct RunPlan {
 // fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);
 
-// The kinds of ops that these kernels refuse of the configuration's training and evaluation; empty if they run all.
-std::vector<OpKind> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels);
+// The ops that these kernels refuse of the configuration's training and evaluation (exec/backend_facts.h).
+std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels);
 
 // The task of the configuration for graphs alone, its table with all the states of a run.
 std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFactsForPlan& facts);

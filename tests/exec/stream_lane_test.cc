@@ -49,13 +49,14 @@ class StreamLaneTest : public testing::TestWithParam<unsigned> {
   std::unique_ptr<Lanes> lanes_;
 };
 
-// `count` steps on random lanes, each waiting for random earlier ones.
+// `count` steps on random lanes of four, each waiting for random earlier ones.
 Segment RandomSegment(int count, unsigned seed) {
   std::mt19937 random(seed);
   Segment segment;
   std::array<int32_t, kLaneCount> issued = {};
   for (int i = 0; i < count; ++i) {
-    Step step{.lane = static_cast<Lane>(random() % kLaneCount)};
+    const unsigned choice = random() % 4;
+    Step step{.lane = choice < 3 ? kStreams[choice] : Lane::kComm};
     for (size_t lane = 0; lane < kLaneCount; ++lane) {
       if (random() % 3 == 0) step.waits[lane] = std::max(issued[lane] - static_cast<int32_t>(random() % 3), 0);
     }
@@ -66,7 +67,7 @@ Segment RandomSegment(int count, unsigned seed) {
 }
 
 TEST_P(StreamLaneTest, EveryStepIsDoneBehindWhatItWaitsFor) {
-  const Segment segment = RandomSegment(6000, GetParam());
+  const Segment segment = RandomSegment(2400, GetParam());
   for (int again = 0; again < 2; ++again) {
     std::array<std::atomic<int32_t>, kLaneCount> finished = {};
     std::atomic<int> faults = 0, done = 0;
@@ -81,7 +82,7 @@ TEST_P(StreamLaneTest, EveryStepIsDoneBehindWhatItWaitsFor) {
     };
     ASSERT_EQ(lanes_->Play(segment, run), absl::OkStatus());
     EXPECT_EQ(faults, 0);
-    EXPECT_EQ(done, 6000);
+    EXPECT_EQ(done, 2400);
   }
   EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
 }
@@ -116,7 +117,7 @@ TEST_P(StreamLaneTest, AStepThatIsRefusedEndsTheSegmentAndLeavesTheLanesUsable) 
   EXPECT_EQ(lanes_->Play(segment, [](const Segment&, int32_t) { return absl::OkStatus(); }), absl::OkStatus());
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, StreamLaneTest, testing::Range(1u, 5u));
+INSTANTIATE_TEST_SUITE_P(Seeds, StreamLaneTest, testing::Range(1u, 4u));
 
 class FailingWorkTest : public StreamLaneTest {
  protected:

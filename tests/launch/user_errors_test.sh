@@ -72,7 +72,7 @@ refused "sequence longer than the data" "a sequence length of 60000 is longer th
   train --set data.sequence_length=60000 --set model.hunyuan_lm.max_position_embeddings=60000
 refused "head dimension the backend does not run" "takes an even head dimension from 2 to 256, got 512" \
   train --set model.hunyuan_lm.head_dim=512
-refused "a GPU, of a program without a backend for it" "device: wanted CUDA, but this program has no CUDA backend" \
+refused "a GPU for what no CUDA kernel computes, products in fp32" "device: wanted CUDA, but " \
   train --set device=CUDA
 refused "resume without a checkpoint" "--resume: there is no checkpoint in $work/refused/checkpoints" train --resume
 refused "unknown argument" "unknown argument --fast; this command takes FILE, --config" "$program" train "${common[@]}" --fast

@@ -34,9 +34,22 @@ class Gpus {
     return [this](int rank) {
       return DeviceOffer{.api = apis_[static_cast<size_t>(rank)].get(),
                          .kernels = &FakeDeviceKernels(),
+                         .proven = true,
                          .local_rank = rank,
                          .local_ranks = static_cast<int>(apis_.size())};
     };
+  }
+
+  // What a profiler sees: lanes did what a plan's steps are called, and ended it.
+  void ExpectRangesOfSteps() const {
+    for (const auto& api : apis_) {
+      int updates = 0;
+      for (const auto& [thread, ranges] : api->ranges()) {
+        EXPECT_EQ(ranges.open, 0);
+        for (const auto& [name, count] : ranges.begun) updates += name.starts_with("update ") ? count : 0;
+      }
+      EXPECT_GT(updates, 0);
+    }
   }
 
  private:
@@ -70,6 +83,7 @@ TEST_F(DeviceTrainerTest, HasTheHostsBits) {
     EXPECT_THAT(outcome.text, HasSubstr("device: GPU 0 (Fake H200)\n"));
     EXPECT_EQ(MetricLines(device), MetricLines(host));
     EXPECT_EQ(OrDie(NewestState(device)), OrDie(NewestState(host)));
+    gpus.ExpectRangesOfSteps();
   }
 }
 

@@ -225,7 +225,7 @@ DeviceCode FakeDevice::FillAsync(void* dst, int value, int64_t bytes, void* stre
   const std::lock_guard<std::mutex> lock(mutex_);
   Push(stream, {.work = [this, dst, value, bytes] {
          int64_t offset = 0;
-         const Range* const range = Find(memory_, dst, bytes, &offset);
+         const Room* const range = Find(memory_, dst, bytes, &offset);
          if (range == nullptr) {
            failed_ = kDeviceIllegalAddress;
          } else {
@@ -233,6 +233,21 @@ DeviceCode FakeDevice::FillAsync(void* dst, int value, int64_t bytes, void* stre
          }
        }});
   return Injected("FillAsync");
+}
+
+void FakeDevice::BeginRange(const char* name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Ranges& mine = ranges_[std::this_thread::get_id()];
+  ++mine.begun[name];
+  ++mine.open;
+}
+void FakeDevice::EndRange() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --ranges_[std::this_thread::get_id()].open;
+}
+std::map<std::thread::id, FakeDevice::Ranges> FakeDevice::ranges() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return ranges_;
 }
 
 void FakeDevice::Launch(void* stream, void* arguments, size_t bytes, std::function<void()> work) {
@@ -258,7 +273,7 @@ void FakeDevice::WantReachable(void* stream, const void* memory) {
 std::byte* FakeDevice::Translate(const void* memory) {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t offset = 0;
-  const Range* const range = Find(memory_, memory, 0, &offset);
+  const Room* const range = Find(memory_, memory, 0, &offset);
   return range == nullptr ? nullptr : range->data + offset;
 }
 
@@ -269,17 +284,17 @@ void FakeDevice::TranslateWords(void* arguments, size_t bytes) {
     std::memcpy(&word, place, sizeof(word));
     const void* const address = reinterpret_cast<const void*>(word);
     int64_t offset = 0;
-    if (const Range* const range = Find(memory_, address, 0, &offset); range != nullptr) {
+    if (const Room* const range = Find(memory_, address, 0, &offset); range != nullptr) {
       word = reinterpret_cast<uintptr_t>(range->data + offset);
       std::memcpy(place, &word, sizeof(word));
     }
   }
 }
 
-const FakeDevice::Range* FakeDevice::Find(const Ranges& ranges, const void* memory, int64_t bytes, int64_t* offset) {
+const FakeDevice::Room* FakeDevice::Find(const Rooms& rooms, const void* memory, int64_t bytes, int64_t* offset) {
   const std::byte* const begin = static_cast<const std::byte*>(memory);
-  auto it = ranges.upper_bound(begin);
-  if (it == ranges.begin()) return nullptr;
+  auto it = rooms.upper_bound(begin);
+  if (it == rooms.begin()) return nullptr;
   --it;
   *offset = begin - it->first;
   return *offset < it->second.bytes && *offset + bytes <= it->second.bytes ? &it->second : nullptr;
@@ -287,7 +302,7 @@ const FakeDevice::Range* FakeDevice::Find(const Ranges& ranges, const void* memo
 
 std::byte* FakeDevice::Resolve(const void* memory, int64_t bytes) {
   int64_t offset = 0;
-  if (const Range* const range = Find(memory_, memory, bytes, &offset); range != nullptr) return range->data + offset;
+  if (const Room* const range = Find(memory_, memory, bytes, &offset); range != nullptr) return range->data + offset;
   if (Find(memory_, memory, 0, &offset) == nullptr) return static_cast<std::byte*>(const_cast<void*>(memory));
   failed_ = kDeviceIllegalAddress;
   return nullptr;

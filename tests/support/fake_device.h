@@ -23,6 +23,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "angel_ptm/memory/device_api.h"
@@ -71,6 +72,16 @@ class FakeDevice : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override;
   DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) override;
 
+  void BeginRange(const char* name) override;
+  void EndRange() override;
+
+  // By thread that had any: of the ranges it has begun and ended, how often each name, and how many are open.
+  struct Ranges {
+    std::map<std::string, int> begun;
+    int open = 0;
+  };
+  std::map<std::thread::id, Ranges> ranges();
+
   // Puts a kernel on a stream of some FakeDevice. The addresses among the `bytes` bytes at `arguments`, 8-byte words,
   // are replaced by those at which the work finds the memory.
   static void Launch(void* stream, void* arguments, size_t bytes, std::function<void()> work);
@@ -92,18 +103,18 @@ class FakeDevice : public DeviceApi {
   struct Stream;
   struct Event;
   // Of device memory or page-locked memory: what begins there.
-  struct Range {
+  struct Room {
     int64_t bytes = 0;
     std::byte* data = nullptr;  // where it can be read and written
   };
-  using Ranges = std::map<const std::byte*, Range>;
+  using Rooms = std::map<const std::byte*, Room>;
 
   DeviceCode Injected(const char* call) const;
   void Push(void* stream, Command command);
   // One piece of work of some stream that may go on; false: there is none.
   bool WorkOnce();
   void WorkUntil(const std::function<bool()>& done);
-  static const Range* Find(const Ranges& ranges, const void* memory, int64_t bytes, int64_t* offset);
+  static const Room* Find(const Rooms& rooms, const void* memory, int64_t bytes, int64_t* offset);
   // Where work finds [memory, memory + bytes), host memory or the device's; null, with an error that stays, if neither.
   std::byte* Resolve(const void* memory, int64_t bytes);
   void TranslateWords(void* arguments, size_t bytes);
@@ -111,7 +122,8 @@ class FakeDevice : public DeviceApi {
   const FakeDeviceOptions options_;
   std::mutex mutex_;  // guards all below; work is done under it
   std::mt19937 random_;
-  Ranges memory_, locked_;
+  Rooms memory_, locked_;
+  std::map<std::thread::id, Ranges> ranges_;
   int64_t used_bytes_ = 0;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::atomic<DeviceCode> failed_ = kDeviceSuccess;

@@ -38,15 +38,18 @@ absl::Status Refuses(const Args&) {
 
 TEST(DeviceChoiceTest, TakesTheGpuThatThereIs) {
   FakeDevice api;
-  const DeviceOffer offer{.api = &api, .kernels = &FakeDeviceKernels()};
+  DeviceOffer offer{.api = &api, .kernels = &FakeDeviceKernels(), .proven = true};
   EXPECT_EQ(Choice("AUTO", offer), "GPU 0 (Fake H200)");
   EXPECT_EQ(Choice("CUDA", offer), "GPU 0 (Fake H200)");
   EXPECT_EQ(Choice("CPU", offer), "CPU");
+  offer.proven = false;
+  EXPECT_EQ(Choice("AUTO", offer), "CPU (the fake device backend is not yet proven on a GPU: device=CUDA tries it)");
+  EXPECT_EQ(Choice("CUDA", offer), "GPU 0 (Fake H200)");
 }
 
 TEST(DeviceChoiceTest, SaysWhyThereIsNone) {
   FakeDevice none({.driver_version = 0, .codes = {{"DeviceCount", kDeviceInsufficientDriver}}});
-  const DeviceOffer offer{.api = &none, .kernels = &FakeDeviceKernels()};
+  const DeviceOffer offer{.api = &none, .kernels = &FakeDeviceKernels(), .proven = true};
   EXPECT_EQ(Choice("AUTO", offer), "CPU (no NVIDIA driver is loaded on this machine)");
   EXPECT_EQ(Choice("CUDA", offer), "device: wanted CUDA, but no NVIDIA driver is loaded on this machine");
   EXPECT_EQ(Choice("CPU", offer), "CPU");
@@ -62,8 +65,9 @@ TEST(DeviceChoiceTest, NamesTheOpsThatTheBackendLacks) {
   some.adamw.can_run = &Refuses<AdamWArgs>;
   some.square_sum.can_run = &Refuses<SquareSumArgs>;
   some.gelu.can_run = &Refuses<GeluArgs>;  // no op of this model
-  const DeviceOffer offer{.api = &api, .kernels = &some};
-  const std::string reason = "the fake device backend does not run RouterGrad, SquareSum, AdamW as this model needs it";
+  const DeviceOffer offer{.api = &api, .kernels = &some, .proven = true};
+  const std::string reason =
+      "the fake device backend does not run RouterGrad, SquareSum, AdamW of this model: not today";
   EXPECT_EQ(Choice("AUTO", offer), "CPU (" + reason + ")");
   EXPECT_EQ(Choice("CUDA", offer), "device: wanted CUDA, but " + reason);
 }
