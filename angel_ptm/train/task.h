@@ -106,7 +106,7 @@ class Task {
 };
 
 // How a family's models grow in steps of their own. Depth: the same width, layer by layer. Width: the same depth and
-// proportions, by one key-value head with its query heads a step.
+// proportions, by one head a step, of grouped heads by one group.
 enum class ScaleAxis : uint8_t { kDepth, kWidth };
 
 // The model with so many of these steps, at least 1.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -179,6 +180,28 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config) {
           .beta_end = config.beta_end(),
           .min_snr_gamma = config.min_snr_gamma(),
           .condition_dropout = config.condition_dropout()};
+}
+
+DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps) {
+  DitConfig scaled = model;
+  if (axis == ScaleAxis::kDepth) {
+    scaled.set_num_hidden_layers(steps);
+    return scaled;
+  }
+  // Captions default to the width of the images' stream: what that is now.
+  if (model.text_length() > 0 && model.text_hidden_size() == 0) scaled.set_text_hidden_size(model.hidden_size());
+  if (model.text_length() > 0 && model.text_num_attention_heads() == 0) {
+    scaled.set_text_num_attention_heads(model.num_attention_heads());
+  }
+  scaled.set_num_attention_heads(steps);
+  scaled.set_hidden_size(model.hidden_size() / model.num_attention_heads() * steps);
+  if (model.intermediate_size() > 0) {
+    constexpr double kMultiple = 16;
+    const double inner = static_cast<double>(model.intermediate_size()) / static_cast<double>(model.hidden_size());
+    scaled.set_intermediate_size(static_cast<int64_t>(
+        std::max(1.0, std::round(inner * static_cast<double>(scaled.hidden_size()) / kMultiple)) * kMultiple));
+  }
+  return scaled;
 }
 
 std::unique_ptr<Task> MakeDitTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states) {

@@ -30,6 +30,9 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config);
 // Steps of a discrete diffusion. A flow's times 0..1 are told to the model as 0..kDiffusionSteps.
 inline constexpr int64_t kDiffusionSteps = 1000;
 
+// task.h, ScaledModel. Width: by one attention head; the reader of captions stays as it is.
+DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps);
+
 // task.h, MakeTask and OpenTask.
 std::unique_ptr<Task> MakeDitTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenDitTask(const TrainConfig& config);

@@ -26,6 +26,9 @@ ModelConfig ScaledModel(const ModelConfig& model, ScaleAxis axis, int64_t steps)
     case ModelConfig::kHunyuanLm:
       *scaled.mutable_hunyuan_lm() = ScaledHunyuanLm(model.hunyuan_lm(), axis, steps);
       return scaled;
+    case ModelConfig::kDit:
+      *scaled.mutable_dit() = ScaledDit(model.dit(), axis, steps);
+      return scaled;
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }
