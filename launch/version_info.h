@@ -15,7 +15,7 @@ struct VersionInfo {
   std::string_view compiler;    // "GNU 12.2.0"
   std::string_view cpu_isas;    // the levels of the CPU kernels (kernels/cpu/cpu_isa.h), "portable, x86-64-v3"
   std::string_view sanitizers;  // "address,undefined"; empty in ordinary builds
-  std::string_view options;     // "CUDA=OFF NCCL=OFF MPI=ON URING=OFF"
+  std::string_view options;     // "CUDA=OFF IMAGES=ON NCCL=OFF MPI=ON URING=OFF"
 };
 
 const VersionInfo& BuildVersionInfo();

@@ -258,12 +258,13 @@ TEST(Noise, IsNormalAndAFunctionOfItsKey) {
   std::vector<float> few(7);
   FillNormal(key, few);
   EXPECT_TRUE(std::equal(few.begin(), few.end(), all.begin()));
-  std::vector<NoiseKey> others(5, key);
+  std::vector<NoiseKey> others(6, key);
   others[0].seed += uint64_t{1} << 33;
   others[1].purpose = NoisePurpose::kSamplingStep;
   others[2].sample += 1;
   others[3].sample -= int64_t{1} << 40;
   others[4].stream = 3;
+  others[5].sample += int64_t{1} << 32;
   for (const NoiseKey& other : others) {
     std::vector<float> noise(few.size());
     FillNormal(other, noise);

@@ -153,6 +153,9 @@ TEST(ImageFile, NumbersThatDoNotFitAreRefused) {
     const uint32_t value = 0x7fffffff;
     std::memcpy(bytes.data() + at, &value, sizeof(value));
     EXPECT_THAT(open(own, bytes), HasSubstr("was not written by angel-ptm prepare")) << at - record;
+    const auto later = ImageFile::Open(folder / "b.images", {.checked_at_open_bytes_max = 0});
+    EXPECT_FALSE(later.ok() && ReadAll(**later).ok()) << at - record;
+    EXPECT_TRUE(at != record + 16 || !(*later)->ReadCaption({0, 0, 0}).ok());  // its number of tokens
   }
 }
 

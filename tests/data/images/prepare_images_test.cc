@@ -228,10 +228,11 @@ void WriteCldr(const std::string& folder) {
                         "\" type=\"tts\">", name, "</annotation>\n");
   };
   Spill(folder + "/annotations/en.xml", head + entry("😀", "face | grin | grinning face", "grinning face") +
-                                            entry("&amp;", "and", "ampersand") + entry("👩", "woman", "woman") +
+                                            entry("&amp;", "and", "ampersand") +
+                                            entry("❤\uFE0F", "heart", "red heart") + entry("👩", "woman", "woman") +
                                             entry("🐱", "cat", "only English") + tail);
-  Spill(folder + "/annotations/zh.xml",
-        head + entry("😀", "嘿嘿 | 脸", "嘿嘿") + entry("&amp;", "和", "和号") + entry("👩", "女", "女人") + tail);
+  Spill(folder + "/annotations/zh.xml", head + entry("😀", "嘿嘿 | 脸", "嘿嘿") + entry("&amp;", "和", "和号") +
+                                            entry("❤", "心", "红心") + entry("👩", "女", "女人") + tail);
   Spill(folder + "/annotationsDerived/en.xml",
         head + entry("👩‍🚀", "astronaut | woman", "woman astronaut") + tail);
   Spill(folder + "/annotationsDerived/zh.xml", head + entry("👩‍🚀", "女人", "女宇航员") + tail);
@@ -244,12 +245,14 @@ TEST(Emoji, NamesAndPictures) {
   WriteCldr(folder / "cldr");
   Spill(folder / "drawn/1F600.png", Png(5));
   Spill(folder / "drawn/emoji_u1f469_200d_1f680.png", Png(6));
+  Spill(folder / "drawn/2764-FE0F.png", Png(7));
   Spill(folder / "drawn/other.png", Png(6));
   const ImageListing listing = OrDie(ListEmoji({"cldr=" + (folder / "cldr"), "drawn=" + (folder / "drawn")}));
   EXPECT_THAT(listing.styles, ElementsAre("NotoColorEmoji", "drawn"));
   std::vector<std::string> names;
   for (const ImageItem& item : listing.items) names.push_back(absl::StrCat(item.name, " ", item.labels.style_id));
-  EXPECT_THAT(names, ElementsAre("1f600 0", "1f600 1", "1f469 0", "1f469-200d-1f680 0", "1f469-200d-1f680 1"));
+  EXPECT_THAT(names, ElementsAre("1f600 0", "1f600 1", "2764 0", "2764 1", "1f469 0", "1f469-200d-1f680 0",
+                                 "1f469-200d-1f680 1"));
   EXPECT_THAT(listing.items[0].captions,
               ElementsAre(ElementsAre("grinning face", "grinning face: face, grin"), ElementsAre("嘿嘿", "嘿嘿: 脸")));
   EXPECT_EQ(listing.note, "1 names of CLDR have no picture");
@@ -260,7 +263,7 @@ TEST(Emoji, NamesAndPictures) {
   EXPECT_GT(forehead[0], 200);
   EXPECT_GT(forehead[1], 120);
   EXPECT_LT(forehead[2], 120);
-  EXPECT_NE(OrDie(listing.items[2].load()).pixels, OrDie(listing.items[3].load()).pixels);
+  EXPECT_NE(OrDie(listing.items[4].load()).pixels, OrDie(listing.items[5].load()).pixels);
   EXPECT_EQ(OrDie(listing.items[1].load()).at(0, 0)[0], 5);
 }
 
