@@ -14,6 +14,7 @@
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/add_rms_norm.h"
+#include "kernels/ops/add_rows.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/cached_attention.h"
 #include "kernels/ops/cast.h"
@@ -22,28 +23,38 @@
 #include "kernels/ops/ema.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/expert_layout.h"
+#include "kernels/ops/gated_add.h"
 #include "kernels/ops/gelu.h"
 #include "kernels/ops/grouped_matmul.h"
+#include "kernels/ops/layer_norm.h"
 #include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/loss_sum.h"
 #include "kernels/ops/matmul.h"
+#include "kernels/ops/mean_pool.h"
+#include "kernels/ops/norm_rope.h"
 #include "kernels/ops/qk_rope_norm.h"
 #include "kernels/ops/rope_table.h"
 #include "kernels/ops/router.h"
+#include "kernels/ops/silu.h"
 #include "kernels/ops/square_sum.h"
 #include "kernels/ops/swiglu.h"
+#include "kernels/ops/weighted_mse.h"
 
 // The ops that have a kernel. All others are refused.
-#define APTM_CUDA_OPS(OP)                                                                                        \
-  OP(Embedding)                                                                                                  \
-  OP(EmbeddingGrad)                                                                                              \
-  OP(AddRmsNorm)                                                                                                 \
-  OP(AddRmsNormGrad)                                                                                             \
-  OP(Matmul)                                                                                                     \
-  OP(RopeTable) OP(QkRopeNorm) OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) \
-      OP(SwigluGrad) OP(Router) OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul)  \
-          OP(GroupedMatmulGradWeight) OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) \
-              OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad) OP(LossSum) OP(Cast)
+#define APTM_CUDA_OPS(OP)                                                                                          \
+  OP(Embedding)                                                                                                    \
+  OP(EmbeddingGrad)                                                                                                \
+  OP(AddRmsNorm)                                                                                                   \
+  OP(AddRmsNormGrad)                                                                                               \
+  OP(Matmul)                                                                                                       \
+  OP(RopeTable)                                                                                                    \
+  OP(QkRopeNorm)                                                                                                   \
+  OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) OP(SwigluGrad) OP(Router)      \
+      OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul) OP(GroupedMatmulGradWeight)  \
+          OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu)      \
+              OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
+                  OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool)          \
+                      OP(MeanPoolGrad) OP(WeightedMse)
 
 namespace angel_ptm::cuda {
 namespace {
@@ -280,6 +291,73 @@ absl::Status CanRun(const LinearCrossEntropyArgs& a) {
       .Range("tokens of a chunk", a.chunk_tokens, 1, kRowTilesMax)
       .Range("a width", a.h, 1, kInt32Max)
       .Range("a vocabulary", a.v, 1, kRowTilesMax);
+}
+
+absl::Status CanRun(const SiluArgs& a) { return Asks("silu").Alike({{"x", a.x}, {"y", a.y}}); }
+absl::Status CanRun(const SiluGradArgs& a) { return Asks("silu_grad").Alike({{"x", a.x}, {"dx", a.dx}, {"dy", a.dy}}); }
+absl::Status CanRun(const LayerNormArgs& a) {
+  return Asks("layer_norm")
+      .Alike({{"x", a.x},
+              {"y", a.y},
+              {"weight", a.weight, true},
+              {"bias", a.bias, true},
+              {"modulation", a.modulation, true}})
+      .All(kFp32, {{"statistics", a.statistics}})
+      .Range("tokens", a.b * a.s, 1, kInt32Max);
+}
+absl::Status CanRun(const LayerNormGradArgs& a) {
+  return Asks("layer_norm_grad")
+      .Alike({{"dy", a.dy},
+              {"x", a.x},
+              {"dx", a.dx, true},
+              {"dsum", a.dsum, true},
+              {"weight", a.weight, true},
+              {"bias", a.bias, true},
+              {"modulation", a.modulation, true},
+              {"dmodulation", a.dmodulation, true}})
+      .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}})
+      .All(kFp32, {{"statistics", a.statistics}})
+      .Range("tokens", a.b * a.s, 1, kInt32Max);
+}
+absl::Status CanRun(const GatedAddArgs& a) {
+  return Asks("gated_add").Alike({{"x", a.x}, {"y", a.y}, {"delta", a.delta}, {"modulation", a.modulation}});
+}
+absl::Status CanRun(const GatedAddGradArgs& a) {
+  return Asks("gated_add_grad")
+      .Alike({{"dy", a.dy},
+              {"delta", a.delta},
+              {"modulation", a.modulation},
+              {"ddelta", a.ddelta, true},
+              {"dmodulation", a.dmodulation, true}});
+}
+absl::Status CanRun(const AddRowsArgs& a) { return Asks("add_rows").Alike({{"x", a.x}, {"y", a.y}, {"rows", a.rows}}); }
+absl::Status CanRun(const AddRowsGradArgs& a) {
+  return Asks("add_rows_grad").Fp32OrBf16({{"dy", a.dy}, {"drows", a.drows}});
+}
+template <typename Args>
+absl::Status NormedHeads(Asks asks, const Args& a) {
+  return asks.All(kFp32, {{"cos_sin", a.cos_sin}})
+      .Range("heads", a.heads, 1, kInt32Max)
+      .Range("a head dimension", a.d, 2, kTurnedDimMax)
+      .MultipleOf("a head dimension", a.d, 2);
+}
+absl::Status CanRun(const NormRopeArgs& a) {
+  return NormedHeads(Asks("norm_rope").Alike({{"x", a.x}, {"y", a.y}, {"weight", a.weight}, {"bias", a.bias, true}}),
+                     a);
+}
+absl::Status CanRun(const NormRopeGradArgs& a) {
+  return NormedHeads(Asks("norm_rope_grad")
+                         .Alike({{"x", a.x}, {"dy", a.dy}, {"weight", a.weight}, {"dx", a.dx, true}})
+                         .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}}),
+                     a);
+}
+absl::Status CanRun(const MeanPoolArgs& a) { return Asks("mean_pool").Alike({{"x", a.x}, {"y", a.y}}); }
+absl::Status CanRun(const MeanPoolGradArgs& a) { return Asks("mean_pool_grad").Alike({{"dy", a.dy}, {"dx", a.dx}}); }
+absl::Status CanRun(const WeightedMseArgs& a) {
+  return Asks("weighted_mse")
+      .Alike({{"x", a.x}, {"dx", a.dx, true}})
+      .All(kFp32, {{"target", a.target}, {"weight", a.weight}, {"sample_loss", a.sample_loss}})
+      .Range("samples", a.b, 1, kInt32Max);
 }
 
 template <typename Args>

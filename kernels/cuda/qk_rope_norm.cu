@@ -9,6 +9,7 @@
 // the gradient: RowBlocks(T) * 2 D fp32. The table's angles are reduced and its cos and sin made in double.
 #include <cmath>
 
+#include "kernels/cuda/head_pairs.cuh"
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/qk_rope_norm.h"
 #include "kernels/ops/rope_table.h"
@@ -16,11 +17,10 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
-constexpr int kDimMax = 256, kPairs = kDimMax / 2 / kWarpLanes;  // of a lane
+constexpr int kThreads = kHeadThreads, kWarps = kHeadWarps;
 
 struct Frequencies {
-  float of_pair[kDimMax / 2];
+  float of_pair[kHeadDimMax / 2];
 };
 
 __global__ void __launch_bounds__(kThreads)
@@ -33,54 +33,6 @@ __global__ void __launch_bounds__(kThreads)
     cos_sin[2 * i] = static_cast<float>(cospi(within));
     cos_sin[2 * i + 1] = static_cast<float>(sinpi(within));
   });
-}
-
-// A lane's share of a head: first and second of its pairs, zero behind the last.
-struct Pairs {
-  float first[kPairs], second[kPairs];
-};
-
-template <typename T>
-APTM_DEVICE Pairs LoadPairs(const T* from, int half) {
-  const int lane = threadIdx.x % kWarpLanes;
-  Pairs x;
-  APTM_UNROLL for (int j = 0; j < kPairs; ++j) {
-    const int i = lane + j * kWarpLanes;
-    x.first[j] = i < half ? Widened(from[i]) : 0.0f;
-    x.second[j] = i < half ? Widened(from[i + half]) : 0.0f;
-  }
-  return x;
-}
-template <typename T>
-APTM_DEVICE void StorePairs(T* to, const Pairs& x, int half) {
-  const int lane = threadIdx.x % kWarpLanes;
-  APTM_UNROLL for (int j = 0; j < kPairs; ++j) {
-    const int i = lane + j * kWarpLanes;
-    if (i >= half) continue;
-    StoreRounded(to + i, x.first[j]);
-    StoreRounded(to + i + half, x.second[j]);
-  }
-}
-
-// R x, or R^T x with sine -1. cos_sin: of the token.
-APTM_DEVICE Pairs Turned(const Pairs& x, const float* cos_sin, int half, float sine) {
-  const int lane = threadIdx.x % kWarpLanes;
-  Pairs y;
-  APTM_UNROLL for (int j = 0; j < kPairs; ++j) {
-    const int i = lane + j * kWarpLanes;
-    const float c = i < half ? cos_sin[2 * i] : 0.0f, s = i < half ? sine * cos_sin[2 * i + 1] : 0.0f;
-    y.first[j] = x.first[j] * c - x.second[j] * s;
-    y.second[j] = x.second[j] * c + x.first[j] * s;
-  }
-  return y;
-}
-
-// Sum over the head, in every lane.
-template <typename Fn>
-APTM_DEVICE float SumOfHead(const Fn& pair) {
-  float sum = 0;
-  APTM_UNROLL for (int j = 0; j < kPairs; ++j) sum += pair(j);
-  return WarpSum(sum);
 }
 
 struct Heads {
@@ -146,21 +98,6 @@ APTM_DEVICE void HeadGrad(T* dx, Pairs& dweight, const T* dy_D, const T* x, cons
     dturned.second[j] = rstd * (dy.second[j] * weight.second[j] - turned.second[j] * along);
   }
   StorePairs(dx, Turned(dturned, cos_sin, half, -1.0f), half);
-}
-
-// to[D] = the warps' shares, in order.
-APTM_DEVICE void AddWarps(float* to, const Pairs& mine, int half) {
-  APTM_DYNAMIC_SHARED(shared);
-  float* const shares = reinterpret_cast<float*>(shared);  // [kWarps,D]
-  const int thread = threadIdx.x, d = 2 * half;
-  __syncthreads();  // what lay there was read
-  StorePairs(shares + thread / kWarpLanes * d, mine, half);
-  __syncthreads();
-  for (int i = thread; i < d; i += kThreads) {
-    float sum = 0;
-    for (int warp = 0; warp < kWarps; ++warp) sum += shares[warp * d + i];
-    to[i] = sum;
-  }
 }
 
 template <typename T>

@@ -1,0 +1,264 @@
+// CUDA kernels of diffusion transformers' ops, against the host backend.
+#include <memory>
+
+#include "kernels/ops/add_rows.h"
+#include "kernels/ops/gated_add.h"
+#include "kernels/ops/layer_norm.h"
+#include "kernels/ops/mean_pool.h"
+#include "kernels/ops/norm_rope.h"
+#include "kernels/ops/silu.h"
+#include "kernels/ops/weighted_mse.h"
+#include "tests/cuda_emulation/kernel_runs.h"
+
+namespace angel_ptm::emulated {
+namespace {
+
+// The operands of a call, on the host and on the device, with the same random values at first. A call's arguments are
+// made twice, in the same order.
+class Operands {
+ public:
+  void Begin(bool on_host) { on_host_ = on_host, next_ = 0; }
+  template <typename T>
+  Operand Next(std::int64_t n) {
+    return {Memory(RandomElements<T>(n, random_), n * static_cast<std::int64_t>(sizeof(T)), TypeOf(T())), TypeOf(T())};
+  }
+  template <typename T>
+  ConstOperand In(std::int64_t n) {
+    const Operand operand = Next<T>(n);
+    return {operand.data, operand.dtype};
+  }
+  const std::int32_t* Ints(const std::vector<std::int32_t>& values) {
+    const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(std::int32_t));
+    return static_cast<const std::int32_t*>(Memory(values, bytes, DType::kInt32));
+  }
+  // The device's values are those of the beginning again.
+  void Reset() {
+    for (const auto& memory : memories_) memory->device.Set(memory->before);
+  }
+  // Within an error over the largest value, in fp32, or a rounding of it in bf16.
+  void ExpectSame(double error) {
+    for (std::size_t i = 0; i < memories_.size(); ++i) {
+      const std::vector<double> got = Values(*memories_[i], true), want = Values(*memories_[i], false);
+      const double allowed = memories_[i]->dtype == DType::kBFloat16 ? 0.008 : error;
+      EXPECT_LT(ScaledError(got.data(), want.data(), static_cast<std::int64_t>(got.size())), allowed)
+          << "operand " << i;
+    }
+  }
+
+ private:
+  struct Pair {
+    std::vector<std::uint16_t> before, host;
+    DeviceArray<std::uint16_t> device;
+    DType dtype;
+  };
+
+  template <typename T>
+  void* Memory(const std::vector<T>& values, std::int64_t bytes, DType dtype) {
+    if (next_ == memories_.size()) {
+      std::vector<std::uint16_t> words(static_cast<std::size_t>(bytes / 2));
+      std::memcpy(words.data(), values.data(), static_cast<std::size_t>(bytes));
+      memories_.push_back(std::unique_ptr<Pair>(new Pair{words, words, DeviceArray<std::uint16_t>(words), dtype}));
+    }
+    Pair& pair = *memories_[next_++];
+    return on_host_ ? static_cast<void*>(pair.host.data()) : pair.device.data();
+  }
+  static std::vector<double> Values(const Pair& pair, bool device) {
+    const std::vector<std::uint16_t> words = device ? pair.device.Get() : pair.host;
+    std::vector<double> values(words.size() * sizeof(std::uint16_t) / static_cast<std::size_t>(SizeOf(pair.dtype)));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (pair.dtype == DType::kBFloat16) {
+        values[i] = static_cast<double>(ToFloat(BFloat16{words[i]}));
+      } else if (pair.dtype == DType::kFloat32) {
+        values[i] = static_cast<double>(reinterpret_cast<const float*>(words.data())[i]);
+      } else {
+        values[i] = reinterpret_cast<const std::int32_t*>(words.data())[i];
+      }
+    }
+    return values;
+  }
+
+  std::mt19937 random_{26};
+  std::vector<std::unique_ptr<Pair>> memories_;
+  std::size_t next_ = 0;
+  bool on_host_ = true;
+};
+
+template <typename Args, typename Make>
+void ExpectHostResults(void (*launch)(const Args&, const cuda::LaunchContext&), const Make& make,
+                       std::int64_t workspace_bytes = 0, double error = 2e-6) {
+  Operands operands;
+  operands.Begin(true);
+  RunOnHost<Args>(make(operands));
+  operands.Begin(false);
+  const Args args = make(operands);
+  DeviceArray<float> workspace(workspace_bytes / 4);
+  const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
+  for (const Schedule& schedule : Schedules(1)) {
+    operands.Reset();
+    for (const Finding& finding : Emulate(schedule, [&] { launch(args, context); })) {
+      ADD_FAILURE() << finding.Describe() << " in " << schedule;
+    }
+    operands.ExpectSame(error);
+  }
+}
+template <typename Args, typename Make>
+void ExpectHostResultsInWorkspace(void (*launch)(const Args&, const cuda::LaunchContext&), const Make& make) {
+  Operands operands;
+  ExpectHostResults(launch, make, cuda::WorkspaceBytes(make(operands)));
+}
+
+template <typename T>
+void TestElementwise(std::int64_t n) {
+  ExpectHostResults(&cuda::LaunchSilu,
+                    [n](Operands& o) { return SiluArgs{.y = o.Next<T>(n), .x = o.In<T>(n), .n = n}; });
+  ExpectHostResults(&cuda::LaunchSiluGrad, [n](Operands& o) {
+    return SiluGradArgs{.dx = o.Next<T>(n), .dy = o.In<T>(n), .x = o.In<T>(n), .n = n};
+  });
+}
+
+// p rows added over and over to t.
+template <typename T, typename Sum>
+void TestAddRows(std::int64_t t, std::int64_t h, std::int64_t p, bool accumulate) {
+  ExpectHostResults(&cuda::LaunchAddRows, [=](Operands& o) {
+    return AddRowsArgs{.y = o.Next<T>(t * h), .x = o.In<T>(t * h), .rows = o.In<T>(p * h), .t = t, .h = h, .p = p};
+  });
+  ExpectHostResultsInWorkspace(&cuda::LaunchAddRowsGrad, [=](Operands& o) {
+    return AddRowsGradArgs{
+        .drows = o.Next<Sum>(p * h), .dy = o.In<T>(t * h), .t = t, .h = h, .p = p, .accumulate = accumulate};
+  });
+}
+
+struct Samples {
+  std::int64_t b, s, h, width;  // of modulation
+  std::int64_t tokens() const { return b * s * h; }
+};
+
+template <typename T>
+void TestGatedAdd(const Samples& z, std::int64_t gate_at, bool with_gates) {
+  ExpectHostResults(&cuda::LaunchGatedAdd, [=](Operands& o) {
+    GatedAddArgs args = {.y = o.Next<T>(z.tokens()), .x = o.In<T>(z.tokens()), .delta = o.In<T>(z.tokens())};
+    args.modulation = o.In<T>(z.b * z.width), args.b = z.b, args.s = z.s, args.h = z.h;
+    args.modulation_width = z.width, args.gate_at = gate_at;
+    return args;
+  });
+  ExpectHostResults(&cuda::LaunchGatedAddGrad, [=](Operands& o) {
+    GatedAddGradArgs args = {.ddelta = o.Next<T>(z.tokens())};
+    if (with_gates) args.dmodulation = o.Next<T>(z.b * z.width);
+    args.dy = o.In<T>(z.tokens()), args.delta = o.In<T>(z.tokens()), args.modulation = o.In<T>(z.b * z.width);
+    args.b = z.b, args.s = z.s, args.h = z.h, args.modulation_width = z.width, args.gate_at = gate_at;
+    return args;
+  });
+}
+
+template <typename T>
+void TestMeanPool(const Samples& z, const std::vector<std::int32_t>& counts) {
+  ExpectHostResults(&cuda::LaunchMeanPool, [&](Operands& o) {
+    MeanPoolArgs args = {.y = o.Next<T>(z.b * z.h), .x = o.In<T>(z.tokens()), .b = z.b, .s = z.s, .h = z.h};
+    if (!counts.empty()) args.counts = o.Ints(counts);
+    return args;
+  });
+  ExpectHostResults(&cuda::LaunchMeanPoolGrad, [&](Operands& o) {
+    MeanPoolGradArgs args = {.dx = o.Next<T>(z.tokens()), .dy = o.In<T>(z.b * z.h), .b = z.b, .s = z.s, .h = z.h};
+    if (!counts.empty()) args.counts = o.Ints(counts);
+    return args;
+  });
+}
+
+template <typename T>
+void TestWeightedMse(std::int64_t b, std::int64_t n, bool with_dx) {
+  ExpectHostResults(&cuda::LaunchWeightedMse, [=](Operands& o) {
+    WeightedMseArgs args = {.sample_loss = o.Next<float>(b)};
+    if (with_dx) args.dx = o.Next<T>(b * n);
+    args.x = o.In<T>(b * n), args.target = o.In<float>(b * n), args.weight = o.In<float>(b), args.b = b, args.n = n;
+    return args;
+  });
+}
+
+TEST(CudaDiffusionKernelsTest, RowsHaveTheHostsResults) {
+  TestElementwise<float>(1003);
+  TestElementwise<BFloat16>(264);
+  TestAddRows<float, float>(6, 24, 3, true);
+  TestAddRows<BFloat16, float>(70, 13, 1, false);
+  TestAddRows<BFloat16, BFloat16>(8, 8, 8, true);
+  TestGatedAdd<float>({3, 5, 24, 80}, 8, true);
+  TestGatedAdd<BFloat16>({2, 4, 13, 40}, 3, true);
+  TestGatedAdd<BFloat16>({2, 4, 16, 48}, 32, false);
+  TestMeanPool<float>({3, 5, 24, 0}, {1, 5, 3});
+  TestMeanPool<BFloat16>({2, 7, 13, 0}, {});
+  TestWeightedMse<float>(3, 300, true);
+  TestWeightedMse<BFloat16>(2, 77, false);
+}
+
+// weight and bias, or neither; shift and scale, one of them, or neither.
+template <typename T>
+void TestLayerNorm(const Samples& z, bool affine, std::int64_t shift_at, std::int64_t scale_at, bool with_dsum) {
+  const auto set = [=](auto& args, Operands& o) {
+    if (affine) args.weight = o.In<T>(z.h), args.bias = o.In<T>(z.h);
+    if (z.width > 0) args.modulation = o.In<T>(z.b * z.width);
+    args.b = z.b, args.s = z.s, args.h = z.h, args.modulation_width = z.width;
+    args.shift_at = shift_at, args.scale_at = scale_at;
+  };
+  ExpectHostResults(&cuda::LaunchLayerNorm, [=](Operands& o) {
+    LayerNormArgs args = {.y = o.Next<T>(z.tokens()), .statistics = o.Next<float>(2 * z.b * z.s)};
+    args.x = o.In<T>(z.tokens());
+    set(args, o);
+    return args;
+  });
+  ExpectHostResultsInWorkspace(&cuda::LaunchLayerNormGrad, [=](Operands& o) {
+    LayerNormGradArgs args = {.dx = o.Next<T>(z.tokens())};
+    if (affine) args.dweight = o.Next<float>(z.h), args.dbias = o.Next<T>(z.h);
+    if (z.width > 0) args.dmodulation = o.Next<T>(z.b * z.width);
+    args.dy = o.In<T>(z.tokens()), args.x = o.In<T>(z.tokens()), args.statistics = o.In<float>(2 * z.b * z.s);
+    if (with_dsum) args.dsum = o.In<T>(z.tokens());
+    set(args, o);
+    args.accumulate_dweight = with_dsum;
+    return args;
+  });
+}
+
+TEST(CudaLayerNormTest, HasTheHostsResults) {
+  TestLayerNorm<float>({2, 3, 24, 80}, true, 8, 40, true);
+  TestLayerNorm<BFloat16>({3, 2, 264, 600}, false, 0, 300, false);
+  TestLayerNorm<float>({1, 4, 13, 0}, true, -1, -1, false);
+  TestLayerNorm<BFloat16>({2, 2, 37, 100}, true, -1, 50, true);
+}
+
+struct NormedHeads {
+  std::int64_t t, heads, d, beside, p;
+  bool layer_norm, interleaved;
+  std::int64_t row() const { return heads * d + beside; }
+};
+
+template <typename T>
+void TestNormRope(const NormedHeads& z, bool with_bias, bool turns) {
+  const auto set = [=](auto& args, Operands& o) {
+    args.x = o.In<T>(z.t * z.row()), args.weight = o.In<T>(z.d);
+    if (turns) args.cos_sin = o.In<float>(z.p * z.d);
+    args.t = z.t, args.heads = z.heads, args.d = z.d, args.x_stride = z.row(), args.p = z.p;
+    args.layer_norm = z.layer_norm, args.interleaved = z.interleaved;
+  };
+  ExpectHostResults(&cuda::LaunchNormRope, [=](Operands& o) {
+    NormRopeArgs args = {.y = o.Next<T>(z.t * z.heads * z.d)};
+    set(args, o);
+    if (with_bias) args.bias = o.In<T>(z.d);
+    return args;
+  });
+  ExpectHostResultsInWorkspace(&cuda::LaunchNormRopeGrad, [=](Operands& o) {
+    NormRopeGradArgs args = {.dx = o.Next<T>(z.t * z.row()), .dweight = o.Next<float>(z.d)};
+    if (with_bias) args.dbias = o.Next<T>(z.d);
+    args.dy = o.In<T>(z.t * z.heads * z.d);
+    set(args, o);
+    args.accumulate_dweight = with_bias;
+    return args;
+  });
+}
+
+TEST(CudaNormRopeTest, HasTheHostsResults) {
+  TestNormRope<float>({5, 3, 24, 7, 5, false, false}, false, true);
+  TestNormRope<BFloat16>({6, 2, 88, 9, 3, true, true}, true, true);
+  TestNormRope<float>({3, 9, 6, 0, 1, true, false}, true, false);
+  TestNormRope<BFloat16>({4, 1, 130, 2, 2, false, true}, false, true);
+}
+
+}  // namespace
+}  // namespace angel_ptm::emulated
