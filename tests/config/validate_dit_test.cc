@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr const char* kConfig = R"(
+constexpr const char* kDitConfig = R"(
 model {
   dit { height: 32 patch_size: 4 hidden_size: 64 num_hidden_layers: 2 num_attention_heads: 4 text_length: 16 }
 }
@@ -19,23 +19,23 @@ data { directory: "images" }
 output { directory: "out" }
 )";
 
-TrainConfig Example(const std::vector<std::string>& overrides) {
-  const auto config = ParseTrainConfig(kConfig, "validate_dit_test.cc", overrides);
+TrainConfig DitExample(const std::vector<std::string>& overrides) {
+  const auto config = ParseTrainConfig(kDitConfig, "validate_dit_test.cc", overrides);
   EXPECT_TRUE(config.ok()) << config.status();
   return config.ok() ? *config : TrainConfig();
 }
 
-std::string ErrorsOf(const std::vector<std::string>& overrides) {
-  const absl::Status status = Validate(Example(overrides), {.machine_memory_bytes = int64_t{16} << 30});
+std::string DitErrorsOf(const std::vector<std::string>& overrides) {
+  const absl::Status status = Validate(DitExample(overrides), {.machine_memory_bytes = int64_t{16} << 30});
   return status.ok() ? "OK" : std::string(status.message());
 }
 
 TEST(ValidateDit, TheExampleIsValid) {
-  EXPECT_EQ(ErrorsOf({}), "OK");
-  EXPECT_EQ(ErrorsOf({"model.dit.text_length=0", "model.dit.class_count=10"}), "OK");
-  EXPECT_EQ(ErrorsOf({"model.dit.text_length=0", "model.dit.width=64", "model.dit.prediction=VELOCITY"}), "OK");
+  EXPECT_EQ(DitErrorsOf({}), "OK");
+  EXPECT_EQ(DitErrorsOf({"model.dit.text_length=0", "model.dit.class_count=10"}), "OK");
+  EXPECT_EQ(DitErrorsOf({"model.dit.text_length=0", "model.dit.width=64", "model.dit.prediction=VELOCITY"}), "OK");
   // A text's fields mean nothing here.
-  EXPECT_EQ(ErrorsOf({"data.sequence_length=2147483647"}), "OK");
+  EXPECT_EQ(DitErrorsOf({"data.sequence_length=2147483647"}), "OK");
 }
 
 TEST(ValidateDit, EachFieldNamesWhatIsWrong) {
@@ -64,25 +64,25 @@ TEST(ValidateDit, EachFieldNamesWhatIsWrong) {
   };
   for (const auto& [overrides, error] : cases) {
     SCOPED_TRACE(absl::StrJoin(overrides, " "));
-    const std::string got = ErrorsOf(overrides);
+    const std::string got = DitErrorsOf(overrides);
     EXPECT_EQ(got.substr(0, got.find('\n')), dit + error);
   }
 }
 
 TEST(ValidateDit, ProductsAreBounded) {
-  EXPECT_EQ(ErrorsOf({"model.dit.num_hidden_layers=65536", "model.dit.hidden_size=1048576"})
+  EXPECT_EQ(DitErrorsOf({"model.dit.num_hidden_layers=65536", "model.dit.hidden_size=1048576"})
                 .substr(0, std::string("model.dit: too many parameters").size()),
             "model.dit: too many parameters");
-  EXPECT_NE(ErrorsOf({"model.dit.height=16384", "batch.micro_batch_sequences=1000000",
-                      "batch.global_batch_sequences=1000000"})
+  EXPECT_NE(DitErrorsOf({"model.dit.height=16384", "batch.micro_batch_sequences=1000000",
+                         "batch.global_batch_sequences=1000000"})
                 .find("too many tokens in a micro-batch"),
             std::string::npos);
 }
 
 TEST(ValidateDit, WhatFollows) {
-  EXPECT_EQ(SequenceTokens(Example({})), 64);
-  EXPECT_EQ(SequenceTokens(Example({"model.dit.width=16"})), 32);
-  const DitConfig dit = WithDefaults(Example({"model.dit.text_hidden_size=32"}).model().dit());
+  EXPECT_EQ(SequenceTokens(DitExample({})), 64);
+  EXPECT_EQ(SequenceTokens(DitExample({"model.dit.width=16"})), 32);
+  const DitConfig dit = WithDefaults(DitExample({"model.dit.text_hidden_size=32"}).model().dit());
   EXPECT_EQ(dit.width(), 32);
   EXPECT_EQ(dit.intermediate_size(), 256);
   EXPECT_EQ(dit.text_hidden_size(), 32);

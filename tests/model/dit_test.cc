@@ -14,7 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kBatch = 3;
+constexpr int64_t kImages = 3;
 
 DitShape Captioned() {
   return {.channels = 2,
@@ -66,7 +66,7 @@ void FillInputs(const Graph& graph, const DitShape& shape, GraphPlayer& player) 
 class DitTest : public testing::TestWithParam<DitShape> {};
 
 TEST_P(DitTest, GradientsAgreeWithFiniteDifferences) {
-  const Graph graph = BuildDitTraining(GetParam(), kBatch, Blocks(GetParam(), false));
+  const Graph graph = BuildDitTraining(GetParam(), kImages, Blocks(GetParam(), false));
   for (const TensorId gradient : graph.gradient_tensors) EXPECT_NE(gradient, kNone);
   GraphPlayer player(graph);
   player.FillParameters(1, 0.25f);
@@ -75,9 +75,9 @@ TEST_P(DitTest, GradientsAgreeWithFiniteDifferences) {
 }
 
 TEST_P(DitTest, RecomputationChangesNoBit) {
-  const Graph kept = BuildDitTraining(GetParam(), kBatch, Blocks(GetParam(), false));
-  const Graph again = BuildDitTraining(GetParam(), kBatch, Blocks(GetParam(), true), kept.table);
-  const Graph evaluation = BuildDitEvaluation(GetParam(), kBatch, kept.table);
+  const Graph kept = BuildDitTraining(GetParam(), kImages, Blocks(GetParam(), false));
+  const Graph again = BuildDitTraining(GetParam(), kImages, Blocks(GetParam(), true), kept.table);
+  const Graph evaluation = BuildDitEvaluation(GetParam(), kImages, kept.table);
   GraphPlayer a(kept), b(again), c(evaluation);
   for (GraphPlayer* player : {&a, &b, &c}) player->FillParameters(1, 0.25f);
   FillInputs(kept, GetParam(), a);
@@ -97,7 +97,7 @@ TEST_P(DitTest, RecomputationChangesNoBit) {
 
 // Gradients of what all modulations read, and of fused projections, are written in place, column by column.
 TEST_P(DitTest, ColumnsNeedNoCopies) {
-  const Graph graph = BuildDitTraining(GetParam(), kBatch, Blocks(GetParam(), false));
+  const Graph graph = BuildDitTraining(GetParam(), kImages, Blocks(GetParam(), false));
   for (const Op& op : graph.ops) {
     if (op.kind != OpKind::kAdd) continue;
     EXPECT_EQ(op.attrs.column_end, 0) << graph.tensors[op.outputs[0]].name;
@@ -110,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(Conditions, DitTest, testing::Values(Captioned(), Class
 // adaLN-Zero: at the start every block is the identity and the output zero, so the loss is the target's mean square.
 TEST(Dit, StartsWithTheZeroPrediction) {
   const DitShape shape = Captioned();
-  const Graph graph = BuildDitEvaluation(shape, kBatch);
+  const Graph graph = BuildDitEvaluation(shape, kImages);
   GraphPlayer player(graph);
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
@@ -123,9 +123,9 @@ TEST(Dit, StartsWithTheZeroPrediction) {
   }
   FillInputs(graph, shape, player);
   const TensorId target = graph.FindTensor("target"), weight = graph.FindTensor("sample_weight");
-  const int64_t n = player.Elements(target) / kBatch;
+  const int64_t n = player.Elements(target) / kImages;
   double want = 0;
-  for (int64_t i = 0; i < kBatch * n; ++i) {
+  for (int64_t i = 0; i < kImages * n; ++i) {
     const double value = static_cast<double>(player.Floats(target)[i]);
     want += static_cast<double>(player.Floats(weight)[i / n]) * value * value / static_cast<double>(n);
   }
@@ -135,7 +135,7 @@ TEST(Dit, StartsWithTheZeroPrediction) {
 TEST(Dit, FrozenTextHasNoGradients) {
   DitShape shape = Captioned();
   shape.freeze = {"text.*"};
-  const Graph graph = BuildDitTraining(shape, kBatch, Blocks(shape, false));
+  const Graph graph = BuildDitTraining(shape, kImages, Blocks(shape, false));
   for (size_t p = 0; p < graph.parameters().size(); ++p) {
     const bool of_text = graph.units()[graph.parameters()[p].unit].name.starts_with("text.");
     EXPECT_EQ(graph.gradient_tensors[p] == kNone, of_text) << graph.parameters()[p].name;

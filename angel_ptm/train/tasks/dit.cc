@@ -17,11 +17,11 @@ namespace {
 
 // Fields that matter only before the first step, and sizes whose 0 stands for a value found elsewhere: the shapes of
 // the parameters tell those.
-constexpr std::array<std::string_view, 5> kWithoutEffect = {"model.dit.initializer_range", "model.dit.text_vocab_size",
-                                                            "model.dit.width", "model.dit.intermediate_size",
-                                                            "model.dit.text_hidden_size"};
-constexpr std::array<std::string_view, 4> kOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
-                                                         "model.dit.flow_time_deviation", "model.dit.min_snr_gamma"};
+constexpr std::array<std::string_view, 5> kDitWithoutEffect = {
+    "model.dit.initializer_range", "model.dit.text_vocab_size", "model.dit.width", "model.dit.intermediate_size",
+    "model.dit.text_hidden_size"};
+constexpr std::array<std::string_view, 4> kDitOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
+                                                            "model.dit.flow_time_deviation", "model.dit.min_snr_gamma"};
 
 class DitTask final : public Task {
  public:
@@ -48,7 +48,7 @@ class DitTask final : public Task {
   }
 
   std::string Describe() const override;
-  ChangeableFields changeable_fields() const override { return {kWithoutEffect, kOfTheCurve}; }
+  ChangeableFields changeable_fields() const override { return {kDitWithoutEffect, kDitOfTheCurve}; }
   bool loss_depends_on_micro_batch() const override { return false; }
 
   int64_t vocab_size() const override { return vocab_size_; }

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Images with captions through the whole program: prepared, planned, trained, sampled; and flags of the other kind of model.
+#   images_test.sh <angel-ptm> <tiny_dit.textproto> <work folder>
+# Exit code 77, skipped: a build without image libraries.
+source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
+
+mkdir "$work/images"
+# One red and one blue pixel; prepare makes them larger.
+base64 -d > "$work/images/a.png" <<< iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC
+base64 -d > "$work/images/b.png" <<< iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC
+echo "a red square" > "$work/images/a.txt"
+echo "a blue square" > "$work/images/b.txt"
+dit=(--config "$config" --set "data.directory=$work/data" --set model.dit.height=8 --set model.dit.hidden_size=32
+     --set model.dit.num_hidden_layers=1 --set model.dit.text_hidden_size=16 --set model.dit.num_attention_heads=2
+     --set model.dit.text_num_attention_heads=2 --set model.dit.text_num_hidden_layers=1 --set model.dit.text_vocab_size=0
+     --set batch.global_batch_sequences=4 --set batch.micro_batch_sequences=2 --set evaluation.every_steps=0
+     --set optimizer.schedule.warmup_steps=1 --set steps=4 --set checkpoint.every_steps=2)
+prepare() {
+  "$program" prepare "${dit[@]}" --set data.prepare.images.source=FOLDER --set "data.prepare.input=$work/images" \
+    --set data.prepare.images.height=8 --set data.prepare.images.width=8 --set data.prepare.validation_fraction=0 \
+    --set data.prepare.vocabulary_size=258
+}
+output=$(prepare 2>&1)
+if [[ $output == *"no image libraries"* ]]; then
+  echo "skipped: a build without image libraries"
+  exit 77
+fi
+expect "prepare" 0 "2 images for training" prepare
+expect "plan" 0 "least memory.device_bytes that works" "$program" plan "${dit[@]}" --ranks 2
+expect "train" 0 "saved $work/run/checkpoints/step-00000004" \
+  "$program" train "${dit[@]}" --set "output.directory=$work/run" --set communication.local_ranks=2
+expect "resume" 0 "saved $work/run/checkpoints/step-00000006" \
+  "$program" train "${dit[@]}" --set "output.directory=$work/run" --set steps=6 --resume
+refused "a resume of another model" "is of another model: model.dit.rope_theta" \
+  "$program" train "${dit[@]}" --set "output.directory=$work/run" --set steps=8 --set model.dit.rope_theta=9 --resume
+refused "images of other colours" "model.dit.channels: the images of $work/data have another number of channels, wanted 3" \
+  "$program" train "${dit[@]}" --set "output.directory=$work/refused" --set model.dit.channels=1
+refused "classes that are not there" "model.dit.class_count: the images of $work/data have another number of classes" \
+  "$program" train "${dit[@]}" --set "output.directory=$work/refused" --set model.dit.class_count=3 --set model.dit.text_length=0
+
+sample() { "$program" generate --checkpoint "$work/run" --prompt "a red square" --prompt "方" --steps 2 "$@"; }
+expect "generate" 0 "4 images and $work/samples/sheet.png" sample --images 2 --weights ema --output "$work/samples"
+for file in 0000 0001 0002 0003 sheet; do
+  [[ $(head -c 4 "$work/samples/$file.png" | tail -c 3) == PNG ]] || failed "$work/samples/$file.png is no PNG"
+done
+expect "the same again" 0 "4 images" sample --images 2 --weights ema --output "$work/again"
+cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "the same seed gave other images"
+refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"
+refused "no folder for images" "--output is missing" sample
+refused "too many steps" "--steps: wanted 1 to 1000, got 2000" sample --steps 2000 --output "$work/refused"
+refused "an export of images" "--format: huggingface is for models of model.hunyuan_lm" \
+  "$program" export --checkpoint "$work/run" --format huggingface --output "$work/refused"
+finish "images through the whole program"
