@@ -17,6 +17,7 @@ int64_t PieceElements(int64_t slice_elements, int world_size) {
 }  // namespace
 
 int64_t StagingBytes(int64_t slice_elements_max, int world_size) {
+  if (world_size == 1) return 0;
   const int64_t piece = PieceElements(slice_elements_max, world_size), element = SizeOf(DType::kFloat32);
   return (world_size + 1) * piece * element + ReduceScratchBytes(piece, world_size);
 }

@@ -14,8 +14,8 @@
 
 namespace angel_ptm {
 
-// What collectives of slices of up to so many elements go through; about 200 MiB at most in worlds of up to 8,192
-// ranks.
+// What collectives of slices of up to so many elements go through: nothing in a world of one, which has none; at most
+// about 200 MiB in worlds of up to 8,192 ranks.
 int64_t StagingBytes(int64_t slice_elements_max, int world_size);
 
 class StagedCollectives {

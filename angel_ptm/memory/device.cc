@@ -115,13 +115,18 @@ absl::Status DeviceStream::Follow(const DeviceEvent& event) {
 }
 absl::Status DeviceStream::Await() { return device_.Check(device_.api().SynchronizeStream(stream_), "waiting for it"); }
 
-absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceApi& api, int local_rank, int local_ranks) {
+absl::Status Device::Find(DeviceApi& api, int local_ranks) {
   int count = 0;
   if (const DeviceCode code = api.DeviceCount(&count); code != kDeviceSuccess || count == 0) return NoGpu(api, code);
   if (count < local_ranks) {
     return absl::FailedPreconditionError(absl::StrCat("this machine has ", count, count == 1 ? " GPU" : " GPUs",
                                                       ", wanted one for each of its ", local_ranks, " ranks"));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceApi& api, int local_rank, int local_ranks) {
+  RETURN_IF_ERROR(Find(api, local_ranks));
   DeviceProperties properties;
   if (const DeviceCode code = api.GetProperties(local_rank, &properties); code != kDeviceSuccess) {
     return absl::FailedPreconditionError(

@@ -77,6 +77,9 @@ class DeviceStream {
 
 class Device {
  public:
+  // Whether there is one for each rank of the machine; starts none. Errors: as Open's first four.
+  static absl::Status Find(DeviceApi& api, int local_ranks);
+
   // GPU `local_rank` of a machine on which `local_ranks` ranks run. Errors, a reason each: no driver, one too old, no
   // GPU, fewer than ranks, one that this program has no kernels for, one that another process has to itself.
   static absl::StatusOr<std::unique_ptr<Device>> Open(DeviceApi& api, int local_rank, int local_ranks);

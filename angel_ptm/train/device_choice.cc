@@ -15,6 +15,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenGpu(const TrainConfig& config, int64
   if (offer.api == nullptr || offer.kernels == nullptr) {
     return absl::FailedPreconditionError("this program has no CUDA backend");
   }
+  RETURN_IF_ERROR(Device::Find(*offer.api, offer.local_ranks));
   const std::map<OpKind, std::string> refused = OpsRefused(config, vocab_size, *offer.kernels);
   if (!refused.empty()) {
     const auto name = [](std::string* out, const auto& op) { absl::StrAppend(out, Name(op.first)); };

@@ -90,6 +90,8 @@ absl::Status Run::MakeTiers() {
     ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, ArenaBytes(TierKind::kDevice)));
     ASSIGN_OR_RETURN(Lanes::Queues queues, device_side->MakeQueues());
     lanes.emplace(std::move(queues));
+    const int64_t staging = static_cast<int64_t>(device_side->staging().size());
+    if (staging > 0) Print(absl::StrCat("beside the tiers: ", FormatBytes(staging), " of host memory for collectives"));
   }
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, ArenaBytes(TierKind::kHost), threads));
   communicator.KeepAlive(host);

@@ -81,6 +81,7 @@ TEST_F(DeviceTrainerTest, HasTheHostsBits) {
     const TrainerOutcome outcome = RunTrainer({.configs = {device}, .world_size = 2, .gpus = gpus.Offer()});
     ASSERT_EQ(outcome.status(), absl::OkStatus());
     EXPECT_THAT(outcome.text, HasSubstr("device: GPU 0 (Fake H200)\n"));
+    EXPECT_THAT(outcome.text, HasSubstr(" of host memory for collectives\n"));
     EXPECT_EQ(MetricLines(device), MetricLines(host));
     EXPECT_EQ(OrDie(NewestState(device)), OrDie(NewestState(host)));
     gpus.ExpectRangesOfSteps();
