@@ -55,8 +55,7 @@ TrainConfig WithModel(const TrainConfig& config, ScaleAxis axis, int64_t steps) 
 
 absl::Status Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RETURN_IF_ERROR(CheckStateBytes(config, facts));
-  RunPlan run;
-  return MakeTrainingPlan(config, facts, &run);
+  return TrainingFits(config, facts);
 }
 
 }  // namespace
