@@ -13,6 +13,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/config/cluster.h"
+#include "angel_ptm/train/predict.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/mpi_environment.h"
@@ -44,11 +46,16 @@ struct Wishes {
   bool newest = false;
   std::optional<int64_t> step;
   std::string isa;
+  std::shared_ptr<const Cluster> cluster;  // null: none was given
 };
 
 absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
   Wishes wishes{.newest = arguments.Has("resume"), .step = {}, .isa = arguments.Get("isa", "")};
   if (!wishes.isa.empty()) RETURN_IF_ERROR(IsaNamed(wishes.isa, CpuIsas()).status());
+  if (arguments.Has("cluster")) {
+    ASSIGN_OR_RETURN(Cluster cluster, LoadCluster(arguments.Get("cluster", "")));
+    wishes.cluster = std::make_shared<const Cluster>(std::move(cluster));
+  }
   if (!arguments.Has("resume-from")) return wishes;
   ASSIGN_OR_RETURN(wishes.step, arguments.GetInt("resume-from", 0));
   return wishes;
@@ -73,8 +80,11 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
-TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, std::shared_ptr<ProgressBoard> board) {
+TrainerOptions OptionsFor(int rank, int ranks, const Wishes& wishes, const CpuIsa& isa,
+                          std::shared_ptr<ProgressBoard> board) {
   const VersionInfo& version = BuildVersionInfo();
+  std::shared_ptr<const CostModel> cost;
+  if (wishes.cluster != nullptr) cost = std::make_shared<const CostModel>(CostModelOf(*wishes.cluster, ranks));
   return {.resume = wishes.newest,
           .resume_from = wishes.step,
           .stop_requested = &stop_requested,
@@ -82,7 +92,8 @@ TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, std
           .publish = [board = std::move(board), rank](
                          int64_t step, std::string_view activity) { board->Publish(rank, step, activity); },
           .build = {.commit = std::string(version.commit), .processor = isa.name},
-          .kernels = &isa.kernels()};
+          .kernels = &isa.kernels(),
+          .cost = std::move(cost)};
 }
 
 PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& last_word) {
@@ -109,7 +120,7 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
         const std::unique_ptr<Communicator> communicator =
             world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
                                 .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
-        results[rank] = TrainRank(config, facts, OptionsFor(rank, wishes, *choice.isa, board), *communicator);
+        results[rank] = TrainRank(config, facts, OptionsFor(rank, size, wishes, *choice.isa, board), *communicator);
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -146,7 +157,8 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   if (world.rank() == 0) PrintIsa(choice);
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
-  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), wishes, *choice.isa, board), *communicator));
+  RETURN_IF_ERROR(
+      TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, board), *communicator));
   return communicator->Barrier({"end of the run", -1});
 }
 
@@ -228,8 +240,9 @@ absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
 }  // namespace
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"isa", "resume-from"}, .switches = {"resume"}})));
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "resume-from"}, .switches = {"resume"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   ASSIGN_OR_RETURN(const Wishes wishes, WishesFrom(arguments));
   InstallStopSignals();

@@ -41,7 +41,8 @@ absl::Status Run::SetUp() {
                                               .kernels = options.kernels,
                                               .vocab_size = task->vocab_size(),
                                               .host_bytes_max = derived.host_bytes,
-                                              .tiers_bytes_max = derived.tiers_bytes}));
+                                              .tiers_bytes_max = derived.tiers_bytes,
+                                              .cost = options.cost.get()}));
   const auto bytes = [&](TierKind tier) {
     const int t = static_cast<int>(tier);
     return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
