@@ -215,7 +215,7 @@ class RankPlayer {
         if (it == seconds.end()) continue;
         const Step& step = segment.steps[i];
         // A collective's time has the waiting for slower ranks in it.
-        const bool collective = step.kind == StepKind::kAllGather || step.kind == StepKind::kReduceScatter;
+        const bool collective = step.lane == Lane::kComm;
         const double typical = Median(it->second);
         serial_seconds_ += typical;
         ++steps_;

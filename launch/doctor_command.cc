@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/cluster.h"
+#include "comm/mpi_environment.h"
 #include "launch/calibrate.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
@@ -174,6 +176,13 @@ absl::Status DoctorCommand(const std::vector<std::string>& words) {
       const Arguments arguments,
       Arguments::Parse(words, {.flags = {"directory", "isa", "out", "ranks", "seconds", "threads-per-rank"},
                                .switches = {"allow-buffered"}}));
+  const auto [launcher, processes] = LaunchedProcesses([](const char* name) { return std::getenv(name); });
+  if (processes > 1) {
+    return absl::FailedPreconditionError(absl::StrCat("doctor: ", launcher, " says that ", processes,
+                                                      " processes were started; ranks are measured as threads of one, "
+                                                      "so start one alone, with --ranks ",
+                                                      processes));
+  }
   ASSIGN_OR_RETURN(const DoctorRequest request, RequestFrom(arguments));
   const CalibrationOptions& o = request.calibration;
   int bad = 0;

@@ -72,10 +72,11 @@ constexpr CommandText kCommandTexts[] = {
      "\nNothing else should use the machine meanwhile.\n\n"
      "Example:\n"
      "  angel-ptm doctor --ranks 2 --directory /tmp --out machine.textproto\n"},
-    {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--isa LEVEL]",
+    {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--cluster FILE] [--isa LEVEL]",
      "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
      "@"
      "  --resume                 goes on from the newest checkpoint in output.directory\n"
+     "  --cluster FILE           by whose numbers recomputation is chosen where it is AUTO, as plan does with it\n"
      "  --resume-from STEP       goes on from that step's checkpoint; newer ones are moved to <output>/set-aside\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n"

@@ -13,7 +13,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/config/cluster.h"
 #include "angel_ptm/memory/cuda_device_api.h"
+#include "angel_ptm/train/predict.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/mpi_environment.h"
@@ -48,11 +50,16 @@ struct Wishes {
   bool newest = false;
   std::optional<int64_t> step;
   std::string isa;
+  std::shared_ptr<const Cluster> cluster;  // null: none was given
 };
 
 absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
   Wishes wishes{.newest = arguments.Has("resume"), .step = {}, .isa = arguments.Get("isa", "")};
   if (!wishes.isa.empty()) RETURN_IF_ERROR(IsaNamed(wishes.isa, CpuIsas()).status());
+  if (arguments.Has("cluster")) {
+    ASSIGN_OR_RETURN(Cluster cluster, LoadCluster(arguments.Get("cluster", "")));
+    wishes.cluster = std::make_shared<const Cluster>(std::move(cluster));
+  }
   if (!arguments.Has("resume-from")) return wishes;
   ASSIGN_OR_RETURN(wishes.step, arguments.GetInt("resume-from", 0));
   return wishes;
@@ -86,9 +93,11 @@ DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks) {
   return offer;
 }
 
-TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, const DeviceOffer& gpus,
+TrainerOptions OptionsFor(int rank, int ranks, const Wishes& wishes, const CpuIsa& isa, const DeviceOffer& gpus,
                           std::shared_ptr<ProgressBoard> board) {
   const VersionInfo& version = BuildVersionInfo();
+  std::shared_ptr<const CostModel> cost;
+  if (wishes.cluster != nullptr) cost = std::make_shared<const CostModel>(CostModelOf(*wishes.cluster, ranks));
   return {.resume = wishes.newest,
           .resume_from = wishes.step,
           .stop_requested = &stop_requested,
@@ -97,7 +106,8 @@ TrainerOptions OptionsFor(int rank, const Wishes& wishes, const CpuIsa& isa, con
                          int64_t step, std::string_view activity) { board->Publish(rank, step, activity); },
           .build = {.commit = std::string(version.commit), .processor = isa.name},
           .kernels = &isa.kernels(),
-          .gpus = gpus};
+          .gpus = gpus,
+          .cost = std::move(cost)};
 }
 
 PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& last_word) {
@@ -125,9 +135,9 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
         const std::unique_ptr<Communicator> communicator =
             world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
                                 .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
-        results[rank] =
-            TrainRank(config, facts, OptionsFor(rank, wishes, *choice.isa, GpusFor(gpus.get(), rank, size), board),
-                      *communicator);
+        results[rank] = TrainRank(config, facts,
+                                  OptionsFor(rank, size, wishes, *choice.isa, GpusFor(gpus.get(), rank, size), board),
+                                  *communicator);
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -166,7 +176,8 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
   const DeviceOffer gpus = GpusFor(api.get(), world.node_rank(), world.node_size());
-  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), wishes, *choice.isa, gpus, board), *communicator));
+  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, gpus, board),
+                            *communicator));
   return communicator->Barrier({"end of the run", -1});
 }
 
@@ -249,8 +260,9 @@ absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
 }  // namespace
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"isa", "resume-from"}, .switches = {"resume"}})));
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "resume-from"}, .switches = {"resume"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   ASSIGN_OR_RETURN(const Wishes wishes, WishesFrom(arguments));
   InstallStopSignals();

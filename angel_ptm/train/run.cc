@@ -52,7 +52,8 @@ absl::Status Run::MakeThePlan() {
                         .kernels = &kernels(),
                         .vocab_size = task->vocab_size(),
                         .host_bytes_max = derived.host_bytes,
-                        .tiers_bytes_max = derived.tiers_bytes};
+                        .tiers_bytes_max = derived.tiers_bytes,
+                        .cost = options.cost.get()};
   if (gpu != nullptr) {
     facts.tiers_bytes_max = 0;
     ASSIGN_OR_RETURN(facts.device_bytes_max, LeastFreeBytes());

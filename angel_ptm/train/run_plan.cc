@@ -220,10 +220,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
   return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
-bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
-  RunPlan run;
-  return MakeTrainingPlan(config, facts, &run).ok();
-}
+bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) { return TrainingFits(config, facts).ok(); }
 
 // One-field changes of a configuration that does not fit which would make it fit, mildest first.
 std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFactsForPlan& facts) {
@@ -270,6 +267,18 @@ std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFacts
 absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run) {
   run->task = MakePlanningTask(config, facts);
   return PlanTraining(config, facts, *run);
+}
+
+absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& facts) {
+  RunPlan run;
+  run.task = MakePlanningTask(config, facts);
+  const int64_t layers = run.task->recomputable_blocks();
+  const auto choice = config.memory().recomputation();
+  if (choice != MemoryConfig::AUTO) return PlanWith(config, facts, choice == MemoryConfig::NONE ? 0 : layers, run);
+  // If any fits, all or none do.
+  const absl::Status all = PlanWith(config, facts, layers, run);
+  if (all.ok() || !absl::IsResourceExhausted(all)) return all;
+  return PlanWith(config, facts, 0, run).ok() ? absl::OkStatus() : all;
 }
 
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts) {

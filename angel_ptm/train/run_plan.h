@@ -58,6 +58,9 @@ std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFacts
 // verified, and a refusal names no changes.
 absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run);
 
+// OK if MakeTrainingPlan would make one, its refusal if not: in less time where recomputation is to be chosen.
+absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& facts);
+
 // The least memory.device_bytes, at least a page, for which MakeRunPlan makes a training plan if the host has room for
 // the rest. kInvalidArgument if no budget has a plan.
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts);

@@ -55,8 +55,7 @@ TrainConfig WithModel(const TrainConfig& config, ScaleAxis axis, int64_t steps) 
 
 absl::Status Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RETURN_IF_ERROR(CheckStateBytes(config, facts));
-  RunPlan run;
-  return MakeTrainingPlan(config, facts, &run);
+  return TrainingFits(config, facts);
 }
 
 }  // namespace
@@ -178,11 +177,11 @@ class FastestSearch {
     if (!fits.ok()) {
       const auto [it, is_new] = too_large_.try_emplace(stage, micro);
       it->second = std::min(it->second, micro);
-    } else if (run.recomputed_blocks == 0) {
-      known_[{micro, stage, MemoryConfig::NONE}] = {};
-    } else if (run.recomputed_blocks == run.task->recomputable_blocks()) {
-      known_[{micro, stage, MemoryConfig::BLOCKS}] = {};
+      return absl::OkStatus();
     }
+    // It was chosen against the fewest blocks that fit, which are none if any.
+    known_[{micro, stage, MemoryConfig::NONE}] = {};
+    if (run.recomputed_blocks == run.task->recomputable_blocks()) known_[{micro, stage, MemoryConfig::BLOCKS}] = {};
     return absl::OkStatus();
   }
 

@@ -6,12 +6,14 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <optional>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/plan/cost.h"
 #include "angel_ptm/train/device_choice.h"
 #include "angel_ptm/train/numerics.h"
 #include "comm/communicator.h"
@@ -28,6 +30,8 @@ struct TrainerOptions {
   BuildFacts build;                            // of the program, recorded with the numerics
   const KernelTable* kernels = &CpuKernels();  // of the CPU
   DeviceOffer gpus;                            // which the configuration may choose
+  // By whose time the plan is chosen (run_plan.h), the same on all ranks; null: typical numbers.
+  std::shared_ptr<const CostModel> cost;
 };
 
 // Trains as rank `communicator.rank()` until config.steps() or a stop request, which is honoured between micro-batches:

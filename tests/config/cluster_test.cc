@@ -92,5 +92,15 @@ TEST(ClusterTest, SaysAllAtOnce) {
   EXPECT_THAT(message, HasSubstr("\nc: inside_node"));
 }
 
+TEST(ClusterTest, ShippedOnesAreValid) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(CONFIGS_DIRECTORY "/../clusters")) {
+    const auto cluster = LoadCluster(entry.path().string());
+    EXPECT_TRUE(cluster.ok()) << cluster.status();
+    ++files;
+  }
+  EXPECT_GE(files, 6);
+}
+
 }  // namespace
 }  // namespace angel_ptm

@@ -55,7 +55,12 @@ expect "the largest model" 0 "one step more: " "$program" plan "${common[@]}" --
 expect "the fastest run" 0 "candidates: " "$program" plan "${common[@]}" --cluster "$work/machine.textproto" --find-fastest
 refused "a search without a cluster" "--find-fastest: wanted --cluster with it" "$program" plan "${common[@]}" --find-fastest
 refused "doctor without a directory" "doctor: 1 of these keep runs from starting" "$program" doctor --directory "$work/nowhere"
+refused "doctor of two processes" "so start one alone, with --ranks 2" env OMPI_COMM_WORLD_SIZE=2 "$program" doctor
 refused "doctor of no ranks" "--ranks: wanted 1 to 64, got 0" "$program" doctor --ranks 0
+expect "train by what doctor measured" 0 "saved $work/by_machine/checkpoints/step-00000004" train_in by_machine \
+  --cluster "$work/machine.textproto"
+refused "train by no cluster" "nowhere.textproto" "$program" train "${common[@]}" --cluster "$work/nowhere.textproto" \
+  --set "output.directory=$work/refused"
 [[ ! -e $work/run ]] || failed "plan wrote something"
 expect "train" 0 "saved $work/run/checkpoints/step-00000004" train_in run --set communication.local_ranks=2 \
   --set evaluation.every_steps=2 --set output.log_every_steps=1
