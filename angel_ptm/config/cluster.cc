@@ -38,7 +38,7 @@ std::string Rate(double per_second) { return absl::StrCat(FormatCount(per_second
 // Rates are written with some digits.
 constexpr double kRounding = 1e-3;
 
-class Checks {
+class ClusterChecks {
  public:
   std::vector<std::string> Run(const Cluster& c) {
     Positive("nodes", static_cast<double>(c.nodes()));
@@ -187,7 +187,7 @@ class Checks {
 }  // namespace
 
 absl::Status ValidateCluster(const Cluster& cluster) {
-  const std::vector<std::string> wrong = Checks().Run(cluster);
+  const std::vector<std::string> wrong = ClusterChecks().Run(cluster);
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(wrong, "\n"));
 }
 
@@ -197,7 +197,7 @@ absl::StatusOr<Cluster> ParseCluster(const std::string& text, const std::string&
   TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);
   if (!parser.ParseFromString(text, &cluster)) return absl::InvalidArgumentError(errors.Text());
-  std::vector<std::string> wrong = Checks().Run(cluster);
+  std::vector<std::string> wrong = ClusterChecks().Run(cluster);
   for (std::string& line : wrong) line = absl::StrCat(name, ": ", line);
   if (!wrong.empty()) return absl::InvalidArgumentError(absl::StrJoin(wrong, "\n"));
   return cluster;

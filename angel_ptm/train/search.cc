@@ -53,7 +53,7 @@ TrainConfig WithModel(const TrainConfig& config, ScaleAxis axis, int64_t steps) 
   return scaled;
 }
 
-absl::Status Fits(const TrainConfig& config, const RunFactsForPlan& facts) {
+absl::Status ModelFits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RETURN_IF_ERROR(CheckStateBytes(config, facts));
   return TrainingFits(config, facts);
 }
@@ -66,7 +66,7 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
   constexpr int64_t kStepsMax = 1 << 20;
   int64_t too_many = 1;
   for (;; too_many *= 2) {
-    const absl::Status fits = Fits(WithModel(config, axis, too_many), facts);
+    const absl::Status fits = ModelFits(WithModel(config, axis, too_many), facts);
     if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
     if (!fits.ok() && too_many == 1) return fits;
     largest.refusal = std::string(fits.message());
@@ -76,7 +76,7 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
   }
   while (too_many - largest.steps > 1) {
     const int64_t middle = largest.steps + (too_many - largest.steps) / 2;
-    const absl::Status fits = Fits(WithModel(config, axis, middle), facts);
+    const absl::Status fits = ModelFits(WithModel(config, axis, middle), facts);
     if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
     (fits.ok() ? largest.steps : too_many) = middle;
     if (!fits.ok()) largest.refusal = std::string(fits.message());
