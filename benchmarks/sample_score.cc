@@ -1,6 +1,7 @@
 // Are samples what was asked for? For each the nearest images of the prepared set, by pixels.
 //
 //   sample_score DATA SAMPLES.jsonl
+//   sample_score DATA                  prints what to ask for: the first caption of every training image, by language
 //
 // DATA is a prepared image set. A line of the other file is {"image": "0.png", "prompt": "grinning face"}: a PNG beside
 // it of the set's size, and one of the set's captions. Prints, by language, the share of samples whose asked image is
@@ -78,6 +79,20 @@ absl::StatusOr<std::vector<Sample>> ReadSamples(const std::string& path, const N
   return samples;
 }
 
+absl::Status PrintPrompts(const std::string& folder) {
+  ASSIGN_OR_RETURN(const ImageDataset dataset, OpenImageDataset(folder));
+  const auto languages = static_cast<int32_t>(dataset.manifest.languages.size());
+  for (int32_t language = 0; language < languages; ++language) {
+    for (int64_t image = 0; image < dataset.train->count(); ++image) {
+      ASSIGN_OR_RETURN(const int32_t count, dataset.train->CaptionCount(image, language));
+      if (count == 0) continue;
+      ASSIGN_OR_RETURN(const std::string caption, dataset.train->ReadCaption({.image = image, .language = language}));
+      std::printf("%s\n", caption.c_str());
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Run(const std::string& folder, const std::string& path) {
   ASSIGN_OR_RETURN(const ImageDataset dataset, OpenImageDataset(folder));
   ASSIGN_OR_RETURN(const NearestImages set, NearestImages::Read(*dataset.train));
@@ -127,8 +142,9 @@ absl::Status Run(const std::string& folder, const std::string& path) {
 }  // namespace angel_ptm
 
 int main(int argc, char** argv) {
-  const absl::Status status = argc == 3 ? angel_ptm::Run(argv[1], argv[2])
-                                        : absl::InvalidArgumentError("usage: sample_score DATA SAMPLES.jsonl");
+  const absl::Status status = argc == 3   ? angel_ptm::Run(argv[1], argv[2])
+                              : argc == 2 ? angel_ptm::PrintPrompts(argv[1])
+                                          : absl::InvalidArgumentError("usage: sample_score DATA [SAMPLES.jsonl]");
   if (!status.ok()) std::fprintf(stderr, "sample_score: %s\n", std::string(status.message()).c_str());
   return status.ok() ? 0 : 1;
 }

@@ -104,14 +104,18 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   return options;
 }
 
-// A PNG for each image and one of all.
+// A PNG for each image, one of all, and which is of which prompt, an object a line.
 absl::Status WriteImages(const std::string& folder, std::vector<GeneratedImage> images) {
   RETURN_IF_ERROR(MakeDirectories(folder));
   std::vector<SheetCell> cells;
+  std::string lines;
   for (size_t i = 0; i < images.size(); ++i) {
-    RETURN_IF_ERROR(WritePng(absl::StrFormat("%s/%04d.png", folder, i), images[i].image));
+    const std::string name = absl::StrFormat("%04d.png", i);
+    RETURN_IF_ERROR(WritePng(absl::StrCat(folder, "/", name), images[i].image));
+    absl::StrAppend(&lines, nlohmann::ordered_json{{"image", name}, {"prompt", images[i].prompt}}.dump(), "\n");
     cells.push_back({std::move(images[i].image), std::move(images[i].prompt)});
   }
+  RETURN_IF_ERROR(WriteFile(folder + "/samples.jsonl", lines));
   ASSIGN_OR_RETURN(const ContactSheet sheet, MakeContactSheet(cells, {}));
   if (!sheet.note.empty()) std::fprintf(stderr, "note: %s\n", sheet.note.c_str());
   RETURN_IF_ERROR(WritePng(folder + "/sheet.png", sheet.image));

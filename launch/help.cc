@@ -101,7 +101,7 @@ constexpr CommandText kCommandTexts[] = {
      "                           (default: the best that this machine runs; part of the numerics)\n"
      "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n"
      "Of models of images:\n"
-     "  --output DIR             a PNG for each image, and all on sheet.png\n"
+     "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl\n"
      "  --steps N                of the sampler (default: 30)\n"
      "  --guidance X             how strongly the prompt is followed; 1 is not guided (default: 4)\n"
      "  --images N               of each prompt (default: 1)\n"

@@ -41,21 +41,17 @@
 #include "kernels/ops/weighted_mse.h"
 
 // The ops that have a kernel. All others are refused.
-#define APTM_CUDA_OPS(OP)                                                                                              \
-  OP(Embedding)                                                                                                        \
-  OP(EmbeddingGrad)                                                                                                    \
-  OP(AddRmsNorm)                                                                                                       \
-  OP(AddRmsNormGrad)                                                                                                   \
-  OP(Matmul)                                                                                                           \
-  OP(RopeTable)                                                                                                        \
-  OP(QkRopeNorm)                                                                                                       \
-  OP(QkRopeNormGrad)                                                                                                   \
-  OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) OP(SwigluGrad) OP(Router) OP(RouterGrad)              \
-      OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul) OP(GroupedMatmulGradWeight) OP(Combine)         \
-          OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) OP(GeluGrad)         \
-              OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) OP(GatedAddGrad) \
-                  OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad)              \
-                      OP(WeightedMse)
+// (clang-format aligns such backslashes anew every time.)
+// clang-format off
+#define APTM_CUDA_OPS(OP) \
+  OP(Embedding) OP(EmbeddingGrad) OP(AddRmsNorm) OP(AddRmsNormGrad) OP(Matmul) OP(RopeTable) OP(QkRopeNorm) \
+  OP(QkRopeNormGrad) OP(Attention) OP(AttentionGrad) OP(CachedAttention) OP(Swiglu) OP(SwigluGrad) OP(Router) \
+  OP(RouterGrad) OP(ExpertLayout) OP(Dispatch) OP(DispatchGrad) OP(GroupedMatmul) OP(GroupedMatmulGradWeight) \
+  OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) \
+  OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
+  OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad) \
+  OP(WeightedMse)
+// clang-format on
 
 namespace angel_ptm::cuda {
 namespace {

@@ -12,10 +12,10 @@ stand_in() {
   printf '%s\n' '#!/bin/bash' "${@:2}" > "$work/$1"
   chmod +x "$work/$1"
 }
-# says <name> <exit code> <text that must appear>: of a run of the script.
+# says <name> <exit code> <text that must appear> [<argument>...]: of a run of the script.
 says() {
   local output got
-  output=$(PATH="$work/bin:$PATH" "$work/launch/quickstart" 2>&1 < /dev/null)
+  output=$(PATH="$work/bin:$PATH" "$work/launch/quickstart" "${@:4}" 2>&1 < /dev/null)
   got=$?
   if [[ $got -eq $2 && $output == *"$3"* ]]; then
     echo "ok $1"
@@ -35,6 +35,10 @@ stand_in build/release/bin/angel-ptm 'echo "runs $*"'
 stand_in bin/mpirun 'echo "ranks do ${*: -1}"'
 says "all stages" 0 "All done in"
 says "a first run" 0 "ranks do launch/configs/quickstart.textproto"
+
+says "the other model" 0 "ranks do launch/configs/quickstart_diffusion.textproto" diffusion
+says "the other model's samples" 0 "--prompt 猪" diffusion
+says "a model that is none" 2 "launch/quickstart diffusion" audio
 
 checkpoints=$work/runs/quickstart/train/checkpoints
 mkdir -p "$checkpoints/step-00000500.tmp"
