@@ -4,10 +4,10 @@
 set -u
 tool=$1 object=$2
 if [[ ! -x $tool ]]; then
-  echo "skipped: there is no cuobjdump beside nvcc or on the path"
+  echo "skipped: there is no cuobjdump beside nvcc, on the path or in build/tools (fetch_cuobjdump)"
   exit 77
 fi
-sass=$("$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
+sass=$(PATH=$(dirname -- "$tool"):$PATH "$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
 kernels=$(grep -c 'Function : .*MatmulSm90a' <<<"$sass")
 failed=0
 expect() { # <what> <wanted at least> <at most> <instruction>
