@@ -153,7 +153,7 @@ absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request
 absl::Status PrintFastest(const PlanRequest& request) {
   ASSIGN_OR_RETURN(const FastestRun fastest, FindFastest(request.config, *request.cluster, request.facts));
   ASSIGN_OR_RETURN(const auto run, MakeRunPlan(fastest.best.config, request.facts));
-  const Prediction prediction = Predict(*run, fastest.best.config, *request.cluster, request.facts.world_size);
+  const StepPrediction prediction = Predict(*run, fastest.best.config, *request.cluster, request.facts.world_size);
   std::printf("%s\n%s", ToText(fastest).c_str(),
               PredictionText(prediction, *request.cluster, request.facts.world_size).c_str());
   if (run->task->loss_depends_on_micro_batch()) {
@@ -163,7 +163,7 @@ absl::Status PrintFastest(const PlanRequest& request) {
 }
 
 absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, const RunPlan& run,
-                       const Prediction* prediction) {
+                       const StepPrediction* prediction) {
   const RunFactsForPlan& facts = request.facts;
   const absl::StatusOr<int64_t> least = LeastDeviceBytes(request.config, facts);
   if (arguments.Has("json")) {
@@ -202,7 +202,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
   if (arguments.Has("find-largest-model")) return PrintLargest(arguments, request);
   if (arguments.Has("find-fastest")) return PrintFastest(request);
   ASSIGN_OR_RETURN(const auto run, MakeRunPlan(request.config, request.facts));
-  std::optional<Prediction> prediction;
+  std::optional<StepPrediction> prediction;
   if (request.cluster) prediction = Predict(*run, request.config, *request.cluster, request.facts.world_size);
   if (arguments.Has("trace")) {
     RETURN_IF_ERROR(WriteFile(arguments.Get("trace", ""), PredictedTrace(*run, prediction->time, kPredictedProcess)));

@@ -65,7 +65,7 @@ Json PlanObject(const Plan& plan) {
   return {{"digest", absl::StrFormat("%016x", Hash(plan))}, {"plan_bytes", PlanBytes(plan)}, {"tiers", TiersOf(plan)}};
 }
 
-Json PredictionJson(const Prediction& p) {
+Json PredictionJson(const StepPrediction& p) {
   Json lanes = Json::object();
   for (int l = 0; l < kLaneCount; ++l) {
     if (p.time.busy[l] == 0) continue;
@@ -82,7 +82,7 @@ Json PredictionJson(const Prediction& p) {
 }  // namespace
 
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes,
-                     const Prediction* prediction) {
+                     const StepPrediction* prediction) {
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
   for (const auto& [key, segment] : {std::pair("micro_step", kMicroStepSegment), std::pair("update", kUpdateSegment)}) {

@@ -16,7 +16,7 @@ namespace angel_ptm {
 // bytes; the plans' digests. `least_device_bytes` is null where it is not known. With a prediction: seconds of a step,
 // its lanes and rates.
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes,
-                     const Prediction* prediction = nullptr);
+                     const StepPrediction* prediction = nullptr);
 
 }  // namespace angel_ptm
 

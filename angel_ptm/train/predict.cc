@@ -124,10 +124,10 @@ absl::StatusOr<TrainConfig> WithBudgetsOf(const Cluster& cluster, const TrainCon
   return with;
 }
 
-Prediction Predict(const RunPlan& run, const TrainConfig& config, const Cluster& cluster, int64_t ranks) {
+StepPrediction Predict(const RunPlan& run, const TrainConfig& config, const Cluster& cluster, int64_t ranks) {
   const DerivedConfig derived = Derive(config, {.world_size = static_cast<int>(ranks), .local_ranks = 1});
   const CostModel model = CostModelOf(cluster, ranks);
-  Prediction p;
+  StepPrediction p;
   p.time = SimulateStep(run.training, run.training_plan, model, derived.accumulation_steps);
   p.tokens_per_second = static_cast<double>(derived.step_tokens) / p.time.seconds;
   p.peak_flops = MatrixRateFor(cluster, ComputeType(config))->peak_flops_per_second();
@@ -153,7 +153,7 @@ std::string BoundText(const LaneSeconds& time) {
   return absl::StrJoin(parts, ", ");
 }
 
-std::string PredictionText(const Prediction& p, const Cluster& cluster, int64_t ranks) {
+std::string PredictionText(const StepPrediction& p, const Cluster& cluster, int64_t ranks) {
   std::string text = absl::StrCat("on ", cluster.name().empty() ? "the cluster" : cluster.name(), ", ", ranks,
                                   " ranks, ", RanksPerNode(cluster, ranks), " in a node:\n");
   absl::StrAppend(&text, "predicted step ", FormatExact(std::round(p.time.seconds * 1e4) / 1e4), " s, ",

@@ -25,7 +25,7 @@ CostModel CostModelOf(const Cluster& cluster, int64_t ranks);
 // rates.
 absl::StatusOr<TrainConfig> WithBudgetsOf(const Cluster& cluster, const TrainConfig& config, RunFactsForPlan* facts);
 
-struct Prediction {
+struct StepPrediction {
   StepTime time;  // of a rank
   double tokens_per_second = 0;
   double mfu = 0;         // of the peak of the ranks' devices
@@ -35,10 +35,10 @@ struct Prediction {
 };
 
 // Of training. The tokens are those of the global batch; configuration and plan are those of WithBudgetsOf.
-Prediction Predict(const RunPlan& run, const TrainConfig& config, const Cluster& cluster, int64_t ranks);
+StepPrediction Predict(const RunPlan& run, const TrainConfig& config, const Cluster& cluster, int64_t ranks);
 
 // "predicted step ...": about ten lines.
-std::string PredictionText(const Prediction& prediction, const Cluster& cluster, int64_t ranks);
+std::string PredictionText(const StepPrediction& prediction, const Cluster& cluster, int64_t ranks);
 
 // "compute 83 %, copy-in 17 %": lanes of the critical path, the longest first; those under 1 % are left out.
 std::string BoundText(const LaneSeconds& time);

@@ -18,7 +18,7 @@ struct LargestModel {
   int64_t steps = 0;   // of the axis (task.h, ScaledModel)
   TrainConfig config;  // with that model
   std::unique_ptr<RunPlan> run;
-  Prediction prediction;
+  StepPrediction prediction;
   // What all tiers of all ranks together have for state, and that divided by the bytes of a parameter's states: no plan
   // keeps more.
   double budget_bytes = 0, bytes_per_parameter = 0;

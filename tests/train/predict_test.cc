@@ -89,7 +89,7 @@ TEST(PredictTest, WhereOnlyProductsTakeTimeAStepIsTheirFlops) {
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();
-  const Prediction prediction = Predict(**run, *config, Fast(), 2);
+  const StepPrediction prediction = Predict(**run, *config, Fast(), 2);
   const double micro_batches =
       static_cast<double>(config->batch().global_batch_sequences() / config->batch().micro_batch_sequences());
   const double seconds = MatrixFlops((*run)->training) * std::ceil(micro_batches / 2) / (int64_t{1} << 40);
@@ -114,7 +114,7 @@ TEST(PredictTest, TellsWhatWearsDrivesOut) {
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();
-  const Prediction prediction = Predict(**run, *config, Fast(), 1);
+  const StepPrediction prediction = Predict(**run, *config, Fast(), 1);
   const double written = prediction.time.bytes[static_cast<int>(Lane::kFileOut)];
   EXPECT_GT(written, 0);
   EXPECT_GE(prediction.time.busy[static_cast<int>(Lane::kFileOut)], written / 1e9 * (1 - 1e-9));
@@ -130,7 +130,7 @@ TEST(PredictTest, TheTraceHasEveryStepOfEveryMicroBatch) {
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();
-  const Prediction prediction = Predict(**run, *config, Fast(), 1);
+  const StepPrediction prediction = Predict(**run, *config, Fast(), 1);
   const auto trace = nlohmann::json::parse(PredictedTrace(**run, prediction.time, 77));
   size_t spans = 0, wanted = 0;
   double end = 0;
