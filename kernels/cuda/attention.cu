@@ -23,7 +23,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = kTileThreads, kWarpQueries = kWarpRows, kQueries = kTileRows;
+constexpr int kThreads = kTileThreads, kQueries = kTileRows;
 constexpr int kKeys = 64, kStages = 2;
 constexpr float kMasked = -INFINITY;
 constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visible key so far makes exp(-inf), not NaN
@@ -42,33 +42,16 @@ struct Problem {
   bool copies_v;
 };
 
-// Of a warp's 16 queries a lane has two, 8 apart. Lanes behind the row's end do as its last query does. The block's
-// queries see keys of [block_first_key, block_last_key], the warp's of [first_key, last_key], each all of [last_start,
-// first_end].
-struct Queries {
-  std::int64_t row, head, kv_head;  // of tokens and of heads
-  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
+// Of a warp's queries a lane has two, 8 apart.
+struct Queries : WarpQueries {
   int start[2], end[2];  // of the lane's
 };
 
 APTM_DEVICE Queries MyQueries(const Problem& p) {
   Queries queries;
-  const int s = static_cast<int>(p.s), lane = threadIdx.x % kWarpLanes;
-  const auto within = [&](int query) { return query < s ? query : s - 1; };
-  queries.row = blockIdx.x / p.q_heads;
-  queries.head = blockIdx.x % p.q_heads;
-  queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
-  queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kQueries;
-  queries.first = queries.block_first + WarpRow();
-  const int first = within(queries.first), last = within(queries.first + kWarpQueries - 1);
-  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
-  queries.block_last_key = p.sight.Last(queries.row, within(queries.block_first + kQueries - 1));
-  queries.first_key = p.sight.First(queries.row, first);
-  queries.last_key = queries.first < s ? p.sight.Last(queries.row, last) : -1;
-  queries.last_start = p.sight.First(queries.row, last);
-  queries.first_end = p.sight.Last(queries.row, first);
+  FindQueries(queries, p);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
-    const int mine = within(queries.first + lane / 4 + 8 * i);
+    const int mine = WithinRow(p, queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i);
     queries.start[i] = p.sight.First(queries.row, mine);
     queries.end[i] = p.sight.Last(queries.row, mine);
   }

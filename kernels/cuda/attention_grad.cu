@@ -111,29 +111,16 @@ APTM_DEVICE Pair PairGrad(float score, float dp, float log2_scale, const QueryFa
 
 // ---- dq ----
 
-struct MyQueries {
-  std::int64_t row, head, kv_head;
-  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
+struct MyQueries : WarpQueries {
   QueryFacts facts[2];
 };
 
 APTM_DEVICE MyQueries QueriesOfWarp(const Problem& p) {
   MyQueries queries;
-  const int s = static_cast<int>(p.s), lane = threadIdx.x % kWarpLanes;
-  const auto within = [&](int query) { return query < s ? query : s - 1; };
-  queries.row = blockIdx.x / p.q_heads;
-  queries.head = blockIdx.x % p.q_heads;
-  queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
-  queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kTileRows;
-  queries.first = queries.block_first + WarpRow();
-  const int first = within(queries.first), last = within(queries.first + kWarpRows - 1);
-  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
-  queries.block_last_key = p.sight.Last(queries.row, within(queries.block_first + kTileRows - 1));
-  queries.first_key = p.sight.First(queries.row, first);
-  queries.last_key = queries.first < s ? p.sight.Last(queries.row, last) : -1;
-  queries.last_start =
-      last == queries.first + kWarpRows - 1 ? p.sight.First(queries.row, last) : static_cast<int>(p.sight.keys);
-  queries.first_end = p.sight.Last(queries.row, first);
+  FindQueries(queries, p);
+  const int lane = threadIdx.x % kWarpLanes;
+  // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
+  if (queries.first + kWarpRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
     const int mine = queries.first + lane / 4 + 8 * i;
     queries.facts[i] = Unpacked(p.facts[p.FactsAt(queries.head, queries.row) + mine]);

@@ -76,6 +76,38 @@ APTM_DEVICE void LoadValues(std::uint16_t* to, const BFloat16* from, std::int64_
 // The warp's rows of a tile of kTileRows.
 APTM_DEVICE int WarpRow() { return static_cast<int>(threadIdx.x) / kWarpLanes * kWarpRows; }
 
+// A block's kTileRows queries of a row and a head, from `block_first`, and the warp's kWarpRows of them, from `first`.
+// The block's see keys of [block_first_key, block_last_key], the warp's of [first_key, last_key], each all of
+// [last_start, first_end]. Queries behind the row's end are taken for its last.
+struct WarpQueries {
+  std::int64_t row, head, kv_head;  // of tokens and of heads
+  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
+};
+
+// `query`, or the row's last one if that is behind its end.
+template <typename Problem>
+APTM_DEVICE int WithinRow(const Problem& p, int query) {
+  const int s = static_cast<int>(p.s);
+  return query < s ? query : s - 1;
+}
+
+// In a grid of (row, head) by tiles, the last first: causal, they see most.
+template <typename Problem>
+APTM_DEVICE void FindQueries(WarpQueries& queries, const Problem& p) {
+  queries.row = blockIdx.x / p.q_heads;
+  queries.head = blockIdx.x % p.q_heads;
+  queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
+  queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kTileRows;
+  queries.first = queries.block_first + WarpRow();
+  const int first = WithinRow(p, queries.first), last = WithinRow(p, queries.first + kWarpRows - 1);
+  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
+  queries.block_last_key = p.sight.Last(queries.row, WithinRow(p, queries.block_first + kTileRows - 1));
+  queries.first_key = p.sight.First(queries.row, first);
+  queries.last_key = queries.first < p.s ? p.sight.Last(queries.row, last) : -1;
+  queries.last_start = p.sight.First(queries.row, last);
+  queries.first_end = p.sight.Last(queries.row, first);
+}
+
 // products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are short, kUnrolled steps
 // of 16 at a time keep the compiler from loading all operands ahead.
 template <int kD, int kRows, int kUnrolled>
