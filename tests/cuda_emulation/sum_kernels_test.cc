@@ -1,6 +1,8 @@
 // CUDA kernels that add up: norms, squares, losses, rows of a table.
 #include <cmath>
 
+#include "comm/ordered_sum.h"
+#include "kernels/cuda/cuda_ordered_sum.h"
 #include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/loss_sum.h"
@@ -116,6 +118,40 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
     for (const float value : values) sum += static_cast<double>(value);
     EXPECT_EQ(got, (std::vector<double>{0.25 + sum, 20}));
   }
+}
+
+// Blocks of ranks but this one's own, which lies elsewhere; fp32 into its own place.
+template <typename T>
+void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate, bool in_place) {
+  std::mt19937 random(12);
+  const std::int64_t stride = (n * std::int64_t{sizeof(T)} + 63) / 64 * 64;
+  const std::vector<T> blocks = RandomElements<T>(stride / std::int64_t{sizeof(T)} * ranks, random),
+                       own = RandomElements<T>(n, random);
+  std::vector<float> want = RandomElements<float>(n, random);
+  const std::vector<float> before = want;
+  DeviceArray<T> device_blocks(blocks), device_own(own);
+  DeviceArray<float> device_dst(before);
+  OrderedSumArgs args = {.dst = device_dst.data(), .stride = stride, .n = n, .ranks = ranks, .own_rank = own_rank};
+  args.blocks = reinterpret_cast<const std::byte*>(device_blocks.data());
+  args.own = reinterpret_cast<const std::byte*>(in_place ? static_cast<const void*>(args.dst) : device_own.data());
+  args.type = TypeOf(T()), args.accumulate = accumulate;
+  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, device_dst, [&] { device_dst.Set(before); });
+  std::vector<const std::byte*> addends;
+  for (int r = 0; r < ranks; ++r) {
+    const std::byte* const block = reinterpret_cast<const std::byte*>(blocks.data()) + r * stride;
+    const void* const mine = in_place ? static_cast<const void*>(want.data()) : own.data();
+    addends.push_back(r == own_rank ? static_cast<const std::byte*>(mine) : block);
+  }
+  OrderedSum(want.data(), addends, TypeOf(T()), n, accumulate);
+  EXPECT_TRUE(SameBits(got, want)) << n << " of " << ranks;
+}
+
+TEST(CudaOrderedSumTest, HasTheHostsBits) {
+  TestOrderedSum<float>(2048, 3, 1, false, false);
+  TestOrderedSum<float>(100, 2, 0, false, true);
+  TestOrderedSum<float>(37, 4, 3, true, false);
+  TestOrderedSum<BFloat16>(1000, 3, 0, true, false);
+  TestOrderedSum<BFloat16>(75, 2, 1, false, false);
 }
 
 struct EmbeddingShape {
