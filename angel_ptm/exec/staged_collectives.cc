@@ -40,7 +40,8 @@ absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<co
   return stream_.Await();
 }
 
-absl::Status StagedCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, CallTag tag) {
+absl::Status StagedCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate,
+                                              std::span<std::byte>, CallTag tag) {
   const int64_t size = communicator_.size(), n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type);
   const int64_t piece_max = PieceElements(n, communicator_.size());
   for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
