@@ -62,9 +62,7 @@ absl::StatusOr<std::shared_ptr<NcclApi>> DeviceSide::Agree(const CollectivesWish
 }
 
 absl::Status DeviceSide::Stage(const Layout& layout, Communicator& communicator, int threads) {
-  int64_t slice_elements_max = 0;
-  for (const UnitSlices& unit : layout.slices) slice_elements_max = std::max(slice_elements_max, unit.slice_elements);
-  const int64_t bytes = StagingBytes(slice_elements_max, communicator.size());
+  const int64_t bytes = StagingBytes(layout);
   ASSIGN_OR_RETURN(staging_memory_, communicator.MakeArena(bytes, threads, {"staging of collectives"}));
   if (staging_memory_ != nullptr) {
     ASSIGN_OR_RETURN(staging_lock_, device_.PageLock(staging_memory_.get(), bytes, "staging memory"));

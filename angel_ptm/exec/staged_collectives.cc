@@ -16,8 +16,11 @@ int64_t PieceElements(int64_t slice_elements, int world_size) {
 
 }  // namespace
 
-int64_t StagingBytes(int64_t slice_elements_max, int world_size) {
+int64_t StagingBytes(const Layout& layout) {
+  const int world_size = layout.world_size;
   if (world_size == 1) return 0;
+  int64_t slice_elements_max = 0;
+  for (const UnitSlices& unit : layout.slices) slice_elements_max = std::max(slice_elements_max, unit.slice_elements);
   const int64_t piece = PieceElements(slice_elements_max, world_size), element = SizeOf(DType::kFloat32);
   return (world_size + 1) * piece * element + ReduceScratchBytes(piece, world_size);
 }

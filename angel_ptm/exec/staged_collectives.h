@@ -10,16 +10,17 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/memory/device.h"
+#include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
 
-// What collectives of slices of up to so many elements go through: nothing in a world of one, which has none; at most
-// about 200 MiB in worlds of up to 8,192 ranks.
-int64_t StagingBytes(int64_t slice_elements_max, int world_size);
+// What collectives of a layout's units go through: nothing in a world of one, which has none; at most about 200 MiB in
+// worlds of up to 8,192 ranks.
+int64_t StagingBytes(const Layout& layout);
 
 class StagedCollectives final : public DeviceCollectives {
  public:
-  // staging: StagingBytes of the largest slice, page-locked. Nothing is owned.
+  // staging: StagingBytes, page-locked. Nothing is owned.
   StagedCollectives(Communicator& communicator, DeviceStream& stream, std::span<std::byte> staging)
       : communicator_(communicator), stream_(stream), staging_(staging) {}
 

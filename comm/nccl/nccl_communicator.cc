@@ -25,7 +25,7 @@ NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& p
     : api_(std::move(api)),
       rank_(peers.rank()),
       size_(peers.size()),
-      name_(absl::StrCat("rank ", peers.world_rank(peers.rank()), " of ", peers.size())),
+      name_(absl::StrCat("rank ", peers.world_rank(peers.rank()), " (one of ", peers.size(), ")")),
       wait_(wait) {}
 
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Create(std::shared_ptr<NcclApi> api,

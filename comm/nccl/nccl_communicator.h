@@ -75,7 +75,7 @@ class NcclCommunicator {
 
   const std::shared_ptr<NcclApi> api_;
   const int rank_, size_;
-  const std::string name_;  // "rank 1 of 3"
+  const std::string name_;  // "rank 1 (one of 3)": as in the world, of a group
   const WaitOptions wait_;
   std::atomic<bool> failed_ = false;
   absl::Status failure_;  // written before failed_ becomes true, constant afterwards

@@ -18,11 +18,12 @@ static_assert(sizeof(NcclId) == sizeof(ncclUniqueId));
 // The first that finishes what does not block, with all the calls below.
 constexpr int kOldest = 21900;
 
-#define APTM_NCCL_CALLS(CALL)                                                                                         \
-  CALL(GetVersion)                                                                                                    \
-  CALL(GetErrorString) CALL(GetLastError) CALL(GetUniqueId) CALL(CommInitRankConfig) CALL(CommGetAsyncError)          \
-      CALL(CommFinalize) CALL(CommDestroy) CALL(CommAbort) CALL(GroupStart) CALL(GroupEnd) CALL(AllGather) CALL(Send) \
-          CALL(Recv) CALL(Reduce)
+#define APTM_NCCL_CALLS(CALL)                                                                                 \
+  CALL(GetVersion)                                                                                            \
+  CALL(GetErrorString)                                                                                        \
+  CALL(GetLastError) CALL(GetUniqueId) CALL(CommInitRankConfig) CALL(CommGetAsyncError) CALL(CommFinalize)    \
+      CALL(CommDestroy) CALL(CommAbort) CALL(GroupStart) CALL(GroupEnd) CALL(AllGather) CALL(Send) CALL(Recv) \
+          CALL(Reduce)
 
 struct Calls {
 #define APTM_CALL(name) decltype(&nccl##name) name = nullptr;

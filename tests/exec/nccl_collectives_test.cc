@@ -9,7 +9,9 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -134,6 +136,22 @@ TEST(NcclCollectivesTest, HaveTheHostsBits) {
   }
 }
 
+// Ranks meet through any communicator: two groups of two, beside each other and beside the world.
+TEST(NcclCollectivesTest, AGroupHasTheHostsBits) {
+  const auto nccl = std::make_shared<FakeNccl>();
+  const auto in_groups = [&](Rank& world, Communicator& peers) -> absl::Status {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group, peers.Split(peers.rank() % 2, {"a group"}));
+    Rank rank(*group, nccl, {.timeout_seconds = 30});
+    RETURN_IF_ERROR(rank.status());
+    EXPECT_TRUE(rank.HasHostsSum(DType::kFloat32, 2048, false));
+    EXPECT_TRUE(world.HasHostsSum(DType::kFloat32, 2048, false));
+    RETURN_IF_ERROR(rank.collectives().Close());
+    return world.collectives().Close();
+  };
+  for (const absl::Status& result : OnRanks(4, nccl, in_groups)) EXPECT_EQ(result, absl::OkStatus());
+  EXPECT_EQ(nccl->groups_put(), 8);
+}
+
 // NCCL's own sums: other bits, near by.
 TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   const auto sums = [](Rank& rank, Communicator&) {
@@ -150,22 +168,31 @@ TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   }
 }
 
-// A round begins before the sum of the last one has read the scratch.
+// A round begins before the sum of the last one has read the scratch, which a lazy stream gets to when it must.
 struct ScratchReusedEarly : WithStrayStreams {
   void Put(std::shared_ptr<Group> group, void* stream) override {
     Stray& stray = StrayOf(stream);
-    FakeDevice& device = FakeDevice::Of(stream);
-    device.StreamWaitEvent(stray.stream, stray.before);
     FakeNccl::Put(std::move(group), stray.stream);
+    const std::shared_ptr<std::atomic<int>> rounds = RoundsOf(stream);
+    FakeDevice::PutWaiting(stray.stream, {}, [rounds](FakeDevice&) { ++*rounds; });
     Chain(stray.stream, stream, stray.behind);
-    device.RecordEvent(stray.before, stream);
+    const auto next_has_come = [rounds, asked = 0]() mutable { return *rounds > 1 || ++asked > 3000; };
+    FakeDevice::PutWaiting(stream, next_has_come, [](FakeDevice&) {});
   }
+  std::shared_ptr<std::atomic<int>> RoundsOf(void* stream) {
+    const std::lock_guard<std::mutex> lock(rounds_mutex_);
+    std::shared_ptr<std::atomic<int>>& rounds = rounds_[stream];
+    if (rounds == nullptr) rounds = std::make_shared<std::atomic<int>>(0);
+    return rounds;
+  }
+  std::mutex rounds_mutex_;
+  std::map<void*, std::shared_ptr<std::atomic<int>>> rounds_;
 };
 
 TEST(NcclCollectivesTest, ScratchThatIsReusedEarlyIsFound) {
   std::atomic<int> found = 0;
-  const auto results = OnRanks(3, std::make_shared<ScratchReusedEarly>(), [&](Rank& rank, Communicator&) {
-    for (int again = 0; again < 3; ++again) found += rank.HasHostsSum(DType::kFloat32, kTwoRounds, false) ? 0 : 1;
+  OnRanks(3, std::make_shared<ScratchReusedEarly>(), [&](Rank& rank, Communicator&) {
+    found += rank.HasHostsSum(DType::kFloat32, kTwoRounds, false) ? 0 : 1;
     return rank.collectives().Close();
   });
   EXPECT_GT(found, 0);
@@ -213,7 +240,7 @@ TEST(NcclCollectivesTest, AWaitForAPeerHasALimit) {
   };
   const auto results = OnRanks(3, nccl, gathers, {.timeout_seconds = 0.5});
   EXPECT_THAT(std::string(results[0].message()),
-              testing::MatchesRegex("rank 0 of 3 has waited [0-9.]+ s for its peers in NCCL .limit 0.5 s.: .*"));
+              testing::MatchesRegex("rank 0 .one of 3. has waited [0-9.]+ s for its peers in NCCL .limit 0.5 s.: .*"));
   EXPECT_TRUE(absl::IsUnavailable(results[2]));
 }
 
@@ -239,10 +266,11 @@ TEST(NcclCollectivesTest, CallsThatDoNotMatchAreTold) {
   };
   const auto poll = [&](double) { return told ? absl::UnavailableError("a peer failed") : absl::OkStatus(); };
   const auto results = OnRanks(2, std::make_shared<FakeNccl>(), gathers, {.timeout_seconds = 30, .poll = poll});
-  EXPECT_THAT(std::string(results[absl::IsUnavailable(results[0]) ? 1 : 0].message()),
-              testing::MatchesRegex("rank [01] of 2, a call that was put on its stream: NCCL 2.99.0: error 5 of the "
-                                    "fake NCCL .5.: rank [01] wants all-gather of (512|1024) bytes, rank [01] sends "
-                                    "all-gather of (512|1024)"));
+  EXPECT_THAT(
+      std::string(results[absl::IsUnavailable(results[0]) ? 1 : 0].message()),
+      testing::MatchesRegex("rank [01] .one of 2., a call that was put on its stream: NCCL 2.99.0: error 5 of the "
+                            "fake NCCL .5.: rank [01] wants all-gather of (512|1024) bytes, rank [01] sends "
+                            "all-gather of (512|1024)"));
 }
 
 TEST(NcclCollectivesTest, TwoRanksOnOneGpuAreRefusedInASentence) {
@@ -251,7 +279,7 @@ TEST(NcclCollectivesTest, TwoRanksOnOneGpuAreRefusedInASentence) {
   for (const absl::Status& result : OnRanks(2, nccl, [](Rank&, Communicator&) { return absl::OkStatus(); })) {
     EXPECT_THAT(
         std::string(result.message()),
-        testing::MatchesRegex("rank [01] of 2, meeting its peers: NCCL 2.99.0: error 5 of the fake NCCL .5.: "
+        testing::MatchesRegex("rank [01] .one of 2., meeting its peers: NCCL 2.99.0: error 5 of the fake NCCL .5.: "
                               "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 3b000; NCCL wants "
                               "a GPU for each rank, set communication.device_transport=STAGED otherwise"));
   }
