@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/nccl_collectives.h"
 #include "angel_ptm/exec/staged_collectives.h"
@@ -16,9 +17,8 @@ namespace angel_ptm {
 namespace {
 
 absl::StatusOr<std::shared_ptr<NcclApi>> OpenNccl(const NcclOffer& offer) {
-  if (!offer.open || offer.sum == nullptr)
-    return absl::FailedPreconditionError("this program has no NCCL for its GPUs");
-  return offer.open();
+  const bool knows = offer.open && offer.sum != nullptr;
+  return knows ? offer.open() : absl::FailedPreconditionError("this program has no NCCL for its GPUs");
 }
 
 }  // namespace
@@ -26,6 +26,8 @@ absl::StatusOr<std::shared_ptr<NcclApi>> OpenNccl(const NcclOffer& offer) {
 absl::StatusOr<std::unique_ptr<DeviceSide>> DeviceSide::Create(Device& device, const Layout& layout,
                                                                Communicator& communicator, int threads,
                                                                const CollectivesWish& wish) {
+  APTM_CHECK(wish.sums == SumsBy::kRankOrder || wish.way == CollectivesWish::Way::kNccl,
+             "sums by an NCCL that may be none");
   std::unique_ptr<DeviceSide> side(new DeviceSide(device));
   for (const Lane lane : {Lane::kCompute, Lane::kComm, Lane::kCopyIn, Lane::kCopyOut}) {
     ASSIGN_OR_RETURN(side->streams_[static_cast<int>(lane)], DeviceStream::Create(device));

@@ -19,6 +19,8 @@ struct NcclMeeting {
   int32_t code = kNcclSuccess;
 };
 
+bool Refused(NcclCode code) { return code != kNcclSuccess && code != kNcclInProgress; }
+
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait)
@@ -76,8 +78,8 @@ absl::Status NcclCommunicator::Exchange(std::span<std::byte> dst, const SendBloc
     NcclCode code = kNcclSuccess;
     for (int ahead = 1; ahead < size_; ++ahead) {
       const int to = (rank_ + ahead) % size_, from = (rank_ + size_ - ahead) % size_;
-      if (code == kNcclSuccess) code = api_->Send(src.data + to * src.stride, src.bytes, to, comm_, stream);
-      if (code == kNcclSuccess) code = api_->Receive(dst.data() + from * src.bytes, src.bytes, from, comm_, stream);
+      if (!Refused(code)) code = api_->Send(src.data + to * src.stride, src.bytes, to, comm_, stream);
+      if (!Refused(code)) code = api_->Receive(dst.data() + from * src.bytes, src.bytes, from, comm_, stream);
     }
     return code;
   };
@@ -89,7 +91,7 @@ absl::Status NcclCommunicator::SumBlocks(std::byte* dst, const SendBlocks& src, 
     NcclCode code = kNcclSuccess;
     for (int root = 0; root < size_; ++root) {
       const std::byte* const block = src.data + root * src.stride;
-      if (code == kNcclSuccess) code = api_->Reduce(block, dst, src.bytes / SizeOf(type), type, root, comm_, stream);
+      if (!Refused(code)) code = api_->Reduce(block, dst, src.bytes / SizeOf(type), type, root, comm_, stream);
     }
     return code;
   };
@@ -104,7 +106,7 @@ absl::Status NcclCommunicator::Put(absl::FunctionRef<NcclCode()> calls, CallTag 
     code = api_->GroupStart();
     if (code == kNcclSuccess) {
       const NcclCode called = calls(), ended = api_->GroupEnd();
-      code = called == kNcclSuccess || called == kNcclInProgress ? ended : called;
+      code = Refused(called) ? called : ended;
     }
   }
   return AwaitCall(code, tag.what);
@@ -140,7 +142,7 @@ absl::Status NcclCommunicator::Look(double waited_seconds) {
     state = AskState();
   }
   absl::Status found;
-  if (state != kNcclSuccess && state != kNcclInProgress) {
+  if (Refused(state)) {
     found = ErrorOf(state, "a call that was put on its stream");
   } else if (waited_seconds > 0) {
     found = MayWait(waited_seconds, "a call that was put on its stream");

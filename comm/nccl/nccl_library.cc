@@ -15,19 +15,29 @@ static_assert(kNcclSuccess == ncclSuccess && kNcclInvalidUsage == ncclInvalidUsa
               kNcclRemoteError == ncclRemoteError && kNcclInProgress == ncclInProgress);
 static_assert(sizeof(NcclId) == sizeof(ncclUniqueId));
 
-// The first that finishes what does not block, with all the calls below.
+// All calls below are older.
 constexpr int kOldest = 21900;
 
-#define APTM_NCCL_CALLS(CALL)                                                                                 \
-  CALL(GetVersion)                                                                                            \
-  CALL(GetErrorString)                                                                                        \
-  CALL(GetLastError) CALL(GetUniqueId) CALL(CommInitRankConfig) CALL(CommGetAsyncError) CALL(CommFinalize)    \
-      CALL(CommDestroy) CALL(CommAbort) CALL(GroupStart) CALL(GroupEnd) CALL(AllGather) CALL(Send) CALL(Recv) \
-          CALL(Reduce)
+#define APTM_NCCL_CALLS(CALL) \
+  CALL(GetVersion);           \
+  CALL(GetErrorString);       \
+  CALL(GetLastError);         \
+  CALL(GetUniqueId);          \
+  CALL(CommInitRankConfig);   \
+  CALL(CommGetAsyncError);    \
+  CALL(CommFinalize);         \
+  CALL(CommDestroy);          \
+  CALL(CommAbort);            \
+  CALL(GroupStart);           \
+  CALL(GroupEnd);             \
+  CALL(AllGather);            \
+  CALL(Send);                 \
+  CALL(Recv);                 \
+  CALL(Reduce)
 
 struct Calls {
-#define APTM_CALL(name) decltype(&nccl##name) name = nullptr;
-  APTM_NCCL_CALLS(APTM_CALL)
+#define APTM_CALL(name) decltype(&nccl##name) name = nullptr
+  APTM_NCCL_CALLS(APTM_CALL);
 #undef APTM_CALL
 };
 
@@ -108,7 +118,7 @@ absl::StatusOr<std::shared_ptr<NcclApi>> LoadNcclFrom(const char* file) {
     return absl::FailedPreconditionError(                                                              \
         absl::StrCat(file, " has no nccl" #name ", wanted NCCL ", VersionText(kOldest), " or later")); \
   }
-  APTM_NCCL_CALLS(APTM_CALL)
+  APTM_NCCL_CALLS(APTM_CALL);
 #undef APTM_CALL
   int version = 0;
   if (calls.GetVersion(&version) != ncclSuccess || version < kOldest) {

@@ -160,7 +160,7 @@ TEST(NcclRunTest, ARankThatFailsEndsItsPeersWaits) {
     return InChild([&] { return EndOf(nccl, kSomeKernel); }, seconds);
   };
   EXPECT_THAT(ends(std::make_shared<FakeNccl>(), 60), testing::HasSubstr("error 214 of the fake device"));
-  EXPECT_EQ(ends(std::make_shared<AbortMissing>(), 4), "signal 14");
+  EXPECT_EQ(ends(std::make_shared<AbortMissing>(), 2), "signal 14");
 }
 
 // A rank gathers less than its peers, once.
@@ -187,7 +187,7 @@ TEST(NcclRunTest, AnErrorThatComesLaterEndsTheRun) {
       ends(std::make_shared<FewerBytes>(), 60),
       testing::ContainsRegex("rank [0-2] .one of 3., .*: rank [0-2] wants all-gather of [0-9]+ bytes, rank [0-2] "
                              "sends all-gather of [0-9]+"));
-  EXPECT_EQ(ends(std::make_shared<AsyncErrorIgnored>(), 4), "signal 14");
+  EXPECT_EQ(ends(std::make_shared<AsyncErrorIgnored>(), 2), "signal 14");
 }
 
 }  // namespace
