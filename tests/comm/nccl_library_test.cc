@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <string>
+
+#include "comm/nccl/nccl_communicator.h"
+#include "tests/support/ranks.h"
 
 namespace angel_ptm {
 namespace {
@@ -24,6 +28,21 @@ TEST(NcclLibraryTest, TheMachinesAnswers) {
   if (!nccl.ok()) GTEST_SKIP() << nccl.status().message();
   EXPECT_THAT((*nccl)->Version(), testing::MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
   EXPECT_NE((*nccl)->ErrorText(kNcclInvalidUsage), (*nccl)->ErrorText(kNcclRemoteError));
+}
+
+// Two ranks that have no GPU, or one between them.
+TEST(NcclLibraryTest, TheMachinesRefusesRanksWithoutGpusOfTheirOwn) {
+  const auto nccl = LoadNccl();
+  if (!nccl.ok()) GTEST_SKIP() << nccl.status().message();
+  const auto meets = [&](Communicator& peers) {
+    return NcclCommunicator::Create(*nccl, peers, {.timeout_seconds = 20}).status();
+  };
+  for (const absl::Status& result : StatusOfRanks(2, meets)) {
+    EXPECT_THAT(std::string(result.message()),
+                testing::MatchesRegex("rank [01] .one of 2., (meeting its peers|asking rank 0 for a place to meet): "
+                                      "NCCL [0-9.]+: .+"));
+    std::printf("  %s\n", std::string(result.message()).c_str());
+  }
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 //   read by the peer, when that gets to it.
 // * A peer that does not make the matching call is waited for, by the device too, until the communicator is aborted.
 // * Calls that do not match, in kind or bytes, are an error that AsyncError tells the receiver of.
-// * A call that comes while another is in progress is an error.
+// * A call that comes while another is in progress is an error; calls of a group may say that they are in progress.
 // Faults are planted by overriding calls (tests/laws/nccl_faults_test.cc). It must outlive what is put on streams.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FAKE_NCCL_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FAKE_NCCL_H_
