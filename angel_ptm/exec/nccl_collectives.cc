@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "angel_ptm/base/check.h"
@@ -22,8 +23,9 @@ absl::StatusOr<std::unique_ptr<NcclCollectives>> NcclCollectives::Create(std::sh
                    NcclCommunicator::Create(std::move(api), peers, wish.nccl.wait));
   std::unique_ptr<NcclCollectives> made(new NcclCollectives(std::move(communicator), wish, stream));
   for (uint32_t i = 0; i < kMarks; ++i) {
-    ASSIGN_OR_RETURN(std::unique_ptr<DeviceEvent> mark, DeviceEvent::Create(stream.device()));
-    made->marks_.push_back(std::move(mark));
+    Marks& marks = made->marks_.emplace_back();
+    ASSIGN_OR_RETURN(marks.begin, DeviceEvent::Create(stream.device()));
+    ASSIGN_OR_RETURN(marks.end, DeviceEvent::Create(stream.device()));
   }
   made->thread_ = std::thread([collectives = made.get()] { collectives->Watch(); });
   return made;
@@ -39,8 +41,9 @@ NcclCollectives::~NcclCollectives() {
 }
 
 absl::Status NcclCollectives::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
+  RETURN_IF_ERROR(BeginCall());
   RETURN_IF_ERROR(communicator_->AllGather(dst, src, stream_.handle(), tag));
-  return Mark();
+  return EndCall();
 }
 
 absl::Status NcclCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate,
@@ -51,6 +54,7 @@ absl::Status NcclCollectives::ReduceScatter(std::span<float> dst, const Addends&
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduction of ", n,
              " elements a rank: ", scratch.size(), " bytes of scratch");
   const int64_t round = scratch_bytes / size / element;
+  RETURN_IF_ERROR(BeginCall());
   for (int64_t begin = 0; begin < n; begin += round) {
     const int64_t count = std::min(round, n - begin), bytes = count * element;
     const SendBlocks blocks = {src.data.data() + begin * element, n * element, bytes};
@@ -72,25 +76,33 @@ absl::Status NcclCollectives::ReduceScatter(std::span<float> dst, const Addends&
     }
     sum_(sum, stream_.handle());
   }
-  return Mark();
+  return EndCall();
 }
 
-absl::Status NcclCollectives::Mark() {
+absl::Status NcclCollectives::BeginCall() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (marked_ - reached_ == kMarks) return absl::OkStatus();
-  RETURN_IF_ERROR(stream_.Record(*marks_[marked_ % kMarks]));
-  ++marked_;
+  has_marks_ = put_ - ended_ < kMarks;
+  return has_marks_ ? stream_.Record(*marks_[put_ % kMarks].begin) : absl::OkStatus();
+}
+
+absl::Status NcclCollectives::EndCall() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!has_marks_) return absl::OkStatus();
+  RETURN_IF_ERROR(stream_.Record(*marks_[put_ % kMarks].end));
+  ++put_;
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> NcclCollectives::TakeReached() {
-  bool any = false;
-  for (; reached_ != marked_; ++reached_) {
-    ASSIGN_OR_RETURN(const bool reached, marks_[reached_ % kMarks]->Reached());
-    if (!reached) break;
-    any = true;
+absl::StatusOr<NcclCollectives::Sign> NcclCollectives::LookAtStream() {
+  const uint32_t ended_before = ended_;
+  for (; ended_ != put_; ++ended_) {
+    ASSIGN_OR_RETURN(const bool ended, marks_[ended_ % kMarks].end->Reached());
+    if (!ended) break;
   }
-  return any;
+  if (ended_ != ended_before) return Sign::kGoesOn;
+  if (ended_ == put_) return Sign::kNone;
+  ASSIGN_OR_RETURN(const bool begun, marks_[ended_ % kMarks].begin->Reached());
+  return begun ? Sign::kWaits : Sign::kNone;
 }
 
 void NcclCollectives::Watch() {
@@ -101,14 +113,17 @@ void NcclCollectives::Watch() {
   while (!stopping_ && status.ok()) {
     wake_.wait_for(lock, std::chrono::duration<double>(WaitOptions::kPollSeconds), [this] { return stopping_; });
     const double gap = time.Look();
-    const absl::StatusOr<bool> reached = TakeReached();
-    waited_seconds = !reached.ok() || *reached || reached_ == marked_ ? 0 : waited_seconds + gap;
+    const absl::StatusOr<Sign> sign = LookAtStream();
     lock.unlock();
-    status = reached.ok() ? communicator_->Look(waited_seconds) : reached.status();
+    status = sign.status();
+    if (status.ok()) {
+      waited_seconds = *sign == Sign::kWaits ? waited_seconds + gap : 0;
+      status = communicator_->Look(*sign == Sign::kNone ? std::nullopt : std::optional(waited_seconds));
+    }
     lock.lock();
   }
-  // The GPU itself has failed: peers must not wait for it.
   lock.unlock();
+  // The GPU itself has failed: peers must not wait for it.
   if (!status.ok()) communicator_->Abort(status);
 }
 

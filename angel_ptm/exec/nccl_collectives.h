@@ -3,8 +3,9 @@
 // where that is given up, NCCL sums, round after round, and the kernel adds what it has made.
 //
 // NCCL lets a rank wait for a lost peer for ever, on the device where nobody sees it. A thread of this rank watches
-// while something is on the stream: it asks NCCL for errors, counts the wait as this rank's sign of life, and has NCCL
-// abort when a peer is lost, so that the stream, and all that wait for it, go on and the lane can fail.
+// while something is on the stream: it asks NCCL for errors; counts as this rank's signs of life that calls have ended,
+// and that the stream, which has come to one, waits there for peers; and has NCCL abort when a peer is lost, so that
+// the stream, and all that wait for it, go on and the lane can fail.
 #ifndef ANGEL_PTM_EXEC_NCCL_COLLECTIVES_H_
 #define ANGEL_PTM_EXEC_NCCL_COLLECTIVES_H_
 
@@ -40,11 +41,13 @@ class NcclCollectives final : public DeviceCollectives {
   NcclCollectives(std::unique_ptr<NcclCommunicator> communicator, const CollectivesWish& wish, DeviceStream& stream)
       : communicator_(std::move(communicator)), sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
 
-  // Behind a call's work: what the watching thread waits for.
-  absl::Status Mark();
+  // Around what a call puts on the stream, for the watching thread.
+  absl::Status BeginCall();
+  absl::Status EndCall();
   void Watch();
-  // Of the marks that were not seen to be reached: forgets those that are. True if there was one.
-  absl::StatusOr<bool> TakeReached();
+  // What the stream does since this was asked last: calls have ended, it is in the same one, or in none.
+  enum class Sign { kGoesOn, kWaits, kNone };
+  absl::StatusOr<Sign> LookAtStream();  // under mutex_
 
   const std::unique_ptr<NcclCommunicator> communicator_;
   const LaunchDeviceSum sum_;
@@ -54,8 +57,12 @@ class NcclCollectives final : public DeviceCollectives {
   std::mutex mutex_;  // guards what is below
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::vector<std::unique_ptr<DeviceEvent>> marks_;  // by number; calls put while all are in use have none
-  uint32_t marked_ = 0, reached_ = 0;
+  struct Marks {
+    std::unique_ptr<DeviceEvent> begin, end;
+  };
+  std::vector<Marks> marks_;  // by number; calls put while all are in use have none
+  bool has_marks_ = false;    // the call that is being put
+  uint32_t put_ = 0, ended_ = 0;
   std::thread thread_;  // last: starts last
 };
 

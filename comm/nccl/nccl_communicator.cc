@@ -134,7 +134,7 @@ absl::Status NcclCommunicator::AwaitCall(NcclCode code, std::string_view what) {
   return Fail(ErrorOf(code, what));
 }
 
-absl::Status NcclCommunicator::Look(double waited_seconds) {
+absl::Status NcclCommunicator::Look(std::optional<double> waited_seconds) {
   NcclCode state = kNcclSuccess;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -144,8 +144,8 @@ absl::Status NcclCommunicator::Look(double waited_seconds) {
   absl::Status found;
   if (Refused(state)) {
     found = ErrorOf(state, "a call that was put on its stream");
-  } else if (waited_seconds > 0) {
-    found = MayWait(waited_seconds, "a call that was put on its stream");
+  } else if (waited_seconds) {
+    found = MayWait(*waited_seconds, "a call that was put on its stream");
   }
   return found.ok() ? found : Fail(found);
 }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,9 +49,9 @@ class NcclCommunicator {
   // of no other transport.
   absl::Status SumBlocks(std::byte* dst, const SendBlocks& src, DType type, void* stream, CallTag tag);
 
-  // Asks NCCL for errors that came after a call, and `wait` whether to go on waiting where this rank has waited so long
-  // (0: it does not wait). What is wrong is the end of the communicator. Any thread.
-  absl::Status Look(double waited_seconds);
+  // Asks NCCL for errors that came after a call, and `wait` whether to go on where this rank, a sign of its life, has
+  // waited so long; not where it says nothing. What is wrong is the end of the communicator. Any thread.
+  absl::Status Look(std::optional<double> waited_seconds);
   // OK, or what ended it: known before anything on a stream ends for that reason. Any thread.
   absl::Status status() const;
   // The first reason stays. Any thread.

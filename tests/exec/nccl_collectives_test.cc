@@ -244,6 +244,31 @@ TEST(NcclCollectivesTest, AWaitForAPeerHasALimit) {
   EXPECT_TRUE(absl::IsUnavailable(results[2]));
 }
 
+// A GPU that hangs in work of its own must not look as if it waited for its peers, who count such waits as life.
+TEST(NcclCollectivesTest, WorkBeforeACallIsNoWaitForPeers) {
+  std::atomic<int> begun = 0, polls = 0;
+  std::atomic<bool> goes_on = false;
+  const auto gathers = [&](Rank& rank, Communicator& peers) -> absl::Status {
+    FakeDevice::PutWaiting(
+        rank.stream().handle(), [&] { return goes_on.load(); }, [](FakeDevice&) {});
+    const std::jthread other([&] {
+      ++begun;
+      std::this_thread::sleep_for(std::chrono::milliseconds(250));
+      if (peers.rank() == 0) goes_on = true;
+    });
+    return Gathers(rank, peers, 256);
+  };
+  const auto poll = [&](double seconds) {
+    if (begun == 2 && seconds > 0.1 && !goes_on) ++polls;
+    return absl::OkStatus();
+  };
+  for (const absl::Status& result :
+       OnRanks(2, std::make_shared<FakeNccl>(), gathers, {.timeout_seconds = 30, .poll = poll})) {
+    EXPECT_EQ(result, absl::OkStatus());
+  }
+  EXPECT_EQ(polls, 0);
+}
+
 TEST(NcclCollectivesTest, APeerThatNeverStartsIsSaid) {
   const auto nccl = std::make_shared<FakeNccl>();
   const auto results = StatusOfRanks(2, [&](Communicator& peers) -> absl::Status {
