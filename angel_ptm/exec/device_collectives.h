@@ -23,7 +23,7 @@ class DeviceCollectives {
   // As Communicator::AllGather and OrderedReduceScatter, on device addresses and, but for SumsBy::kNccl, with their
   // bits; by the comm lane.
   virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) = 0;
-  virtual absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate,
+  virtual absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
                                      std::span<std::byte> scratch, CallTag tag) = 0;
 
   // True: calls put their work on the comm lane's stream, behind what is there, and return. False: what they read was

@@ -46,10 +46,10 @@ absl::Status NcclCollectives::AllGather(std::span<std::byte> dst, std::span<cons
   return EndCall();
 }
 
-absl::Status NcclCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate,
+absl::Status NcclCollectives::ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
                                             std::span<std::byte> scratch, CallTag tag) {
   const int size = communicator_->size(), rank = communicator_->rank();
-  const int64_t n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type);
+  const int64_t n = dst.elements(), element = SizeOf(src.type);
   const int64_t scratch_bytes = ReduceScratchBytes(n, size, src.type);
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduction of ", n,
              " elements a rank: ", scratch.size(), " bytes of scratch");
@@ -58,13 +58,14 @@ absl::Status NcclCollectives::ReduceScatter(std::span<float> dst, const Addends&
   for (int64_t begin = 0; begin < n; begin += round) {
     const int64_t count = std::min(round, n - begin), bytes = count * element;
     const SendBlocks blocks = {src.data.data() + begin * element, n * element, bytes};
-    OrderedSumArgs sum = {.dst = dst.data() + begin,
+    OrderedSumArgs sum = {.dst = dst.data.data() + begin * SizeOf(dst.type),
                           .blocks = scratch.data(),
                           .own = blocks.data + rank * blocks.stride,
                           .stride = bytes,
                           .n = count,
                           .ranks = size,
                           .own_rank = rank,
+                          .dst_type = dst.type,
                           .type = src.type,
                           .accumulate = accumulate};
     if (sums_ == SumsBy::kNccl) {
@@ -100,9 +101,9 @@ absl::StatusOr<NcclCollectives::Sign> NcclCollectives::LookAtStream() {
     if (!ended) break;
   }
   if (ended_ != ended_before) return Sign::kGoesOn;
-  if (ended_ == put_) return Sign::kNone;
+  if (ended_ == put_) return Sign::kSilent;
   ASSIGN_OR_RETURN(const bool begun, marks_[ended_ % kMarks].begin->Reached());
-  return begun ? Sign::kWaits : Sign::kNone;
+  return begun ? Sign::kWaits : Sign::kSilent;
 }
 
 void NcclCollectives::Watch() {
@@ -118,7 +119,7 @@ void NcclCollectives::Watch() {
     status = sign.status();
     if (status.ok()) {
       waited_seconds = *sign == Sign::kWaits ? waited_seconds + gap : 0;
-      status = communicator_->Look(*sign == Sign::kNone ? std::nullopt : std::optional(waited_seconds));
+      status = communicator_->Look(*sign == Sign::kSilent ? std::nullopt : std::optional(waited_seconds));
     }
     lock.lock();
   }

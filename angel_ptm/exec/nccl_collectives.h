@@ -31,7 +31,7 @@ class NcclCollectives final : public DeviceCollectives {
   ~NcclCollectives() override;
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
-  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override;
   bool on_stream() const override { return true; }
   absl::Status status() const override { return communicator_->status(); }
@@ -46,7 +46,7 @@ class NcclCollectives final : public DeviceCollectives {
   absl::Status EndCall();
   void Watch();
   // What the stream does since this was asked last: calls have ended, it is in the same one, or in none.
-  enum class Sign { kGoesOn, kWaits, kNone };
+  enum class Sign { kGoesOn, kWaits, kSilent };
   absl::StatusOr<Sign> LookAtStream();  // under mutex_
 
   const std::unique_ptr<NcclCommunicator> communicator_;

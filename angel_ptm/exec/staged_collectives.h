@@ -26,7 +26,7 @@ class StagedCollectives final : public DeviceCollectives {
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
   // The plan's scratch is memory of the device, for transports that reach it.
-  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override;
   bool on_stream() const override { return false; }
   absl::Status status() const override { return absl::OkStatus(); }

@@ -24,6 +24,7 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
                     const BuildFacts& build) {
   return {{"backend", backend},
           {"compute", Name(ComputeType(config))},
+          {"gradients", Name(GradientType(config))},
           {"world size", absl::StrCat(world_size)},
           {"threads", absl::StrCat(threads)},
           {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
@@ -37,8 +38,9 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
 }
 
 void AddWhatWasNotRecorded(Numerics& numerics) {
-  const std::array<std::pair<const char*, const char*>, 2> once = {
-      {{"compute", Name(DType::kFloat32)}, {"sums", kOrderedSums}}};
+  const char* const fp32 = Name(DType::kFloat32);
+  const std::array<std::pair<const char*, const char*>, 3> once = {
+      {{"compute", fp32}, {"gradients", fp32}, {"sums", kOrderedSums}}};
   for (const auto& [name, value] : once) {
     const auto is_it = [name = name](const auto& field) { return field.first == name; };
     if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, value);

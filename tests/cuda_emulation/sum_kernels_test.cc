@@ -1,5 +1,6 @@
 // CUDA kernels that add up: norms, squares, losses, rows of a table.
 #include <cmath>
+#include <type_traits>
 
 #include "comm/ordered_sum.h"
 #include "kernels/cuda/cuda_ordered_sum.h"
@@ -99,6 +100,15 @@ TEST(CudaSquareSumTest, HasTheHostsBits) {
     FixedPointSum want = before;
     RunOnHost(SquareSumArgs{.total = &want, .values = {values.data(), DType::kFloat32}, .n = n});
     EXPECT_EQ(got[0], want) << groups;
+
+    std::vector<BFloat16> narrow(values.size());
+    Round(narrow, values);
+    DeviceArray<BFloat16> device_narrow(narrow);
+    args.values = In(device_narrow);
+    const auto sum = RunClean([&] { cuda::LaunchSquareSum(args, context); }, total, [&] { total.Set({before}); });
+    want = before;
+    RunOnHost(SquareSumArgs{.total = &want, .values = {narrow.data(), DType::kBFloat16}, .n = n});
+    EXPECT_EQ(sum[0], want) << groups;
   }
 }
 
@@ -120,38 +130,58 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
   }
 }
 
-// Blocks of ranks but this one's own, which lies elsewhere; fp32 into its own place.
-template <typename T>
-void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate, bool in_place) {
+// Blocks of ranks but this one's own, which lies elsewhere.
+template <typename To, typename From>
+void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate) {
   std::mt19937 random(12);
-  const std::int64_t stride = (n * std::int64_t{sizeof(T)} + 63) / 64 * 64;
-  const std::vector<T> blocks = RandomElements<T>(stride / std::int64_t{sizeof(T)} * ranks, random),
-                       own = RandomElements<T>(n, random);
-  std::vector<float> want = RandomElements<float>(n, random);
-  const std::vector<float> before = want;
-  DeviceArray<T> device_blocks(blocks), device_own(own);
-  DeviceArray<float> device_dst(before);
-  OrderedSumArgs args = {.dst = device_dst.data(), .stride = stride, .n = n, .ranks = ranks, .own_rank = own_rank};
-  args.blocks = reinterpret_cast<const std::byte*>(device_blocks.data());
-  args.own = reinterpret_cast<const std::byte*>(in_place ? static_cast<const void*>(args.dst) : device_own.data());
-  args.type = TypeOf(T()), args.accumulate = accumulate;
-  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, device_dst, [&] { device_dst.Set(before); });
+  const std::int64_t stride = (n * std::int64_t{sizeof(From)} + 63) / 64 * 64;
+  const std::vector<From> blocks = RandomElements<From>(stride / std::int64_t{sizeof(From)} * ranks, random),
+                          own = RandomElements<From>(n, random);
+  const std::vector<To> before = RandomElements<To>(n, random);
+  DeviceArray<From> device_blocks(blocks), device_own(own);
+  DeviceArray<To> dst(before);
+  const OrderedSumArgs args = {.dst = reinterpret_cast<std::byte*>(dst.data()),
+                               .blocks = reinterpret_cast<const std::byte*>(device_blocks.data()),
+                               .own = reinterpret_cast<const std::byte*>(device_own.data()),
+                               .stride = stride,
+                               .n = n,
+                               .ranks = ranks,
+                               .own_rank = own_rank,
+                               .dst_type = TypeOf(To()),
+                               .type = TypeOf(From()),
+                               .accumulate = accumulate};
+  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, dst, [&] { dst.Set(before); });
   std::vector<const std::byte*> addends;
   for (int r = 0; r < ranks; ++r) {
     const std::byte* const block = reinterpret_cast<const std::byte*>(blocks.data()) + r * stride;
-    const void* const mine = in_place ? static_cast<const void*>(want.data()) : own.data();
-    addends.push_back(r == own_rank ? static_cast<const std::byte*>(mine) : block);
+    addends.push_back(r == own_rank ? reinterpret_cast<const std::byte*>(own.data()) : block);
   }
-  OrderedSum(want.data(), addends, TypeOf(T()), n, accumulate);
+  std::vector<To> want = before;
+  if constexpr (std::is_same_v<To, float>) {
+    OrderedSum(want.data(), addends, TypeOf(From()), n, accumulate);
+  } else {
+    OrderedSumRounded(want.data(), addends, TypeOf(From()), n);
+  }
   EXPECT_TRUE(SameBits(got, want)) << n << " of " << ranks;
 }
 
 TEST(CudaOrderedSumTest, HasTheHostsBits) {
-  TestOrderedSum<float>(2048, 3, 1, false, false);
-  TestOrderedSum<float>(100, 2, 0, false, true);
-  TestOrderedSum<float>(37, 4, 3, true, false);
-  TestOrderedSum<BFloat16>(1000, 3, 0, true, false);
-  TestOrderedSum<BFloat16>(75, 2, 1, false, false);
+  TestOrderedSum<float, float>(2048, 3, 1, false);
+  TestOrderedSum<float, float>(37, 4, 3, true);
+  TestOrderedSum<float, BFloat16>(1000, 3, 0, true);
+  TestOrderedSum<float, BFloat16>(75, 2, 1, false);
+  TestOrderedSum<BFloat16, BFloat16>(1003, 3, 2, false);
+  TestOrderedSum<BFloat16, float>(64, 2, 0, false);
+}
+
+// Into the place of this rank's own addends.
+TEST(CudaOrderedSumTest, MayOverwriteItsOwnAddends) {
+  const std::vector<float> before = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  DeviceArray<float> blocks(std::vector<float>(32, 0.5f)), dst(before);
+  OrderedSumArgs args = {.dst = reinterpret_cast<std::byte*>(dst.data()), .stride = 64, .n = 10, .ranks = 2};
+  args.blocks = reinterpret_cast<const std::byte*>(blocks.data()), args.own = args.dst, args.own_rank = 1;
+  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, dst, [&] { dst.Set(before); });
+  EXPECT_EQ(got, (std::vector<float>{1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5}));
 }
 
 struct EmbeddingShape {

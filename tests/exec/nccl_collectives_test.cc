@@ -75,18 +75,20 @@ class Rank {
 
   // Whether this rank's part of the sum is, as NCCL brings it, what the host's communicator makes it, and how far it is
   // from that.
-  bool HasHostsSum(DType type, int64_t n, bool accumulate, double* error = nullptr) {
+  bool HasHostsSum(DType type, int64_t n, bool accumulate, DType to = DType::kFloat32, double* error = nullptr) {
     const std::vector<std::byte> addends = RandomAddends(peers_.rank(), type, n * peers_.size());
-    std::vector<float> want(static_cast<size_t>(n), 0.7f);
+    std::vector<std::byte> want = RandomAddends(7, to, n);
     std::vector<std::byte> room(static_cast<size_t>(ReduceScratchBytes(n, peers_.size(), type)));
-    const std::span<std::byte> dst = Place(std::as_bytes(std::span(want))), src = Place(addends), scratch = Place(room);
-    OrDie(collectives().ReduceScatter({reinterpret_cast<float*>(dst.data()), want.size()}, {src, type}, accumulate,
-                                      scratch, {"sum"}));
+    const std::span<std::byte> dst = Place(want), src = Place(addends), scratch = Place(room);
+    OrDie(collectives().ReduceScatter({dst, to}, {src, type}, accumulate, scratch, {"sum"}));
     const std::vector<std::byte> got = Read(dst);
-    OrDie(OrderedReduceScatter(peers_, want, {addends, type}, accumulate, room, {"the host's"}));
-    const float* const sums = reinterpret_cast<const float*>(got.data());
-    if (error != nullptr) *error = ScaledError(sums, std::vector<double>(want.begin(), want.end()).data(), n);
-    return std::memcmp(sums, want.data(), got.size()) == 0;
+    OrDie(OrderedReduceScatter(peers_, {want, to}, {addends, type}, accumulate, room, {"the host's"}));
+    if (error != nullptr) {
+      const float* const wanted = reinterpret_cast<const float*>(want.data());
+      *error =
+          ScaledError(reinterpret_cast<const float*>(got.data()), std::vector<double>(wanted, wanted + n).data(), n);
+    }
+    return got == want;
   }
 
  private:
@@ -116,6 +118,7 @@ absl::Status HasHostsBits(Rank& rank, Communicator& peers) {
   for (const DType type : {DType::kFloat32, DType::kBFloat16}) {
     for (const bool accumulate : {false, true}) EXPECT_TRUE(rank.HasHostsSum(type, 2048, accumulate)) << Name(type);
   }
+  EXPECT_TRUE(rank.HasHostsSum(DType::kBFloat16, 2048, false, DType::kBFloat16));
   EXPECT_TRUE(rank.HasHostsSum(DType::kFloat32, kTwoRounds, true));
   const std::vector<std::byte> own = RandomAddends(peers.rank(), DType::kFloat32, 100);
   std::vector<std::byte> want(own.size() * static_cast<size_t>(peers.size()));
@@ -132,7 +135,7 @@ TEST(NcclCollectivesTest, HaveTheHostsBits) {
     for (const absl::Status& result : OnRanks(size, nccl, &HasHostsBits)) EXPECT_EQ(result, absl::OkStatus());
     EXPECT_EQ(nccl->open(), 0);
     EXPECT_EQ(nccl->aborted(), 0);
-    EXPECT_EQ(nccl->groups_put(), size * (4 + 2 + 1));
+    EXPECT_EQ(nccl->groups_put(), size * (5 + 2 + 1));
   }
 }
 
@@ -157,7 +160,7 @@ TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   const auto sums = [](Rank& rank, Communicator&) {
     for (const bool accumulate : {false, true}) {
       double error = 0;
-      EXPECT_FALSE(rank.HasHostsSum(DType::kFloat32, kTwoRounds, accumulate, &error));
+      EXPECT_FALSE(rank.HasHostsSum(DType::kFloat32, kTwoRounds, accumulate, DType::kFloat32, &error));
       EXPECT_LT(error, 1e-6);
     }
     return rank.collectives().Close();

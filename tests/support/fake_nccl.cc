@@ -308,7 +308,11 @@ void LaunchFakeSum(const OrderedSumArgs& args, void* stream) {
     for (int rank = 0; rank < of.ranks; ++rank) {
       blocks.push_back(rank == of.own_rank ? of.own : of.blocks + rank * of.stride);
     }
-    OrderedSum(of.dst, blocks, of.type, of.n, of.accumulate);
+    if (of.dst_type == DType::kBFloat16) {
+      OrderedSumRounded(reinterpret_cast<BFloat16*>(of.dst), blocks, of.type, of.n);
+    } else {
+      OrderedSum(reinterpret_cast<float*>(of.dst), blocks, of.type, of.n, of.accumulate);
+    }
   });
 }
 
