@@ -263,6 +263,24 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
 }
 
+// A sum over micro-batches in bf16 would lose what each adds; and the second would find no parameters.
+void CheckGradientType(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
+  if (config.numerics().gradients() == NumericsConfig::FP32) return;
+  const std::string field = "numerics.gradients";
+  checks->That(config.numerics().compute() == NumericsConfig::BF16, field,
+               "without a master copy nothing makes parameters again whose place gradients took",
+               "FP32, or numerics.compute BF16", "BF16");
+  const int64_t micro = config.batch().micro_batch_sequences(), at_once = micro * facts.world_size;
+  const int64_t global = config.batch().global_batch_sequences();
+  if (micro < 1 || micro > kRowsMax || global < 1) return;
+  checks->That(global <= at_once, field,
+               absl::StrCat("a step has ", (global + at_once - 1) / at_once,
+                            " micro-batches per rank, and only one leaves gradients that are not summed"),
+               absl::StrCat("FP32, or batch.micro_batch_sequences of at least ",
+                            (global + facts.world_size - 1) / facts.world_size),
+               "BF16");
+}
+
 void CheckNumerics(const NumericsConfig& numerics, const RunFacts& facts, Checks* checks) {
   const int most = facts.kernel_threads_max;
   if (checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024)) {
@@ -324,6 +342,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);
   CheckNumerics(config.numerics(), facts, &checks);
+  CheckGradientType(config, facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);
   if (checks.ok()) CheckProducts(config, &checks);
@@ -346,6 +365,10 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
 
 DType ComputeType(const TrainConfig& config) {
   return config.numerics().compute() == NumericsConfig::BF16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
+DType GradientType(const TrainConfig& config) {
+  return config.numerics().gradients() == NumericsConfig::BF16 ? DType::kBFloat16 : DType::kFloat32;
 }
 
 int64_t HeadDim(const HunyuanLmConfig& lm) {

@@ -31,7 +31,7 @@ struct MicroBatch {
   bool first = true, last = true;
 };
 
-using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
+using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null where there is nothing to call
 
 class LaneExecutor : public Executor {
  public:
@@ -55,6 +55,7 @@ class LaneExecutor : public Executor {
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(int64_t step) override {
+    RETURN_IF_ERROR(RemakeParameters(step));
     non_finite_ = {};
     check_finite_ = true;
     const absl::Status status = RunMicroStep(step);
@@ -89,9 +90,6 @@ class LaneExecutor : public Executor {
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
   }
-  static std::span<float> Floats(std::span<std::byte> bytes) {
-    return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4};
-  }
   // The step of training that a plan's step belongs to: beside an update plays the next step's micro-batch.
   int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
   std::string NameInErrors(int32_t index) const {
@@ -106,11 +104,14 @@ class LaneExecutor : public Executor {
 
     const Segment* of;
     KernelCalls calls;               // by step
+    KernelCalls skipped_calls;       // of updates, in a step that changes nothing
     std::vector<std::string> names;  // by step
   };
   // The sums of a step start from nothing.
   void Begin(int64_t step) { failed_between_.Update(backend_->ClearSums(step)); }
   absl::Status PlaySegment(int32_t index, int64_t step);
+  absl::Status RemakeParameters(int64_t step);
+  bool InParameters() const { return plan_.layout.guest_of(kParameterState) != kNoState; }
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(BoundSegment& bound);
@@ -142,6 +143,8 @@ class LaneExecutor : public Executor {
 
   MicroBatch micro_batch_;
   bool check_finite_ = false;
+  bool remaking_ = false;                 // no norm, nothing is updated
+  bool gradients_in_parameters_ = false;  // where their place is that
   const BoundSegment* playing_ = nullptr;
   int64_t step_ = 0;
   const StepHooks* hooks_ = nullptr;
@@ -170,20 +173,27 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
   for (const Step& step : segment.steps) {
     bound.names.push_back(StepName(graph_, segment, step));
     bound.calls.push_back(nullptr);
+    bound.skipped_calls.push_back(nullptr);
     if (step.kind != StepKind::kCompute && step.kind != StepKind::kUpdate) continue;
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     const Op& op = graph_.ops[step.op];
     const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, rank()) : 0;
-    bound.calls.back() = step.kind == StepKind::kCompute
-                             ? BindKernel(graph_, op, operands)
-                             : RulesOf(op.kind).bind_update({.address = operands,
-                                                             .type = graph_.table->compute_type(),
-                                                             .begin = step.begin + own_begin,
-                                                             .count = step.count,
-                                                             .no_decay = backend_->NoDecayOf(step.lane, step.unit),
-                                                             .adamw = adamw_,
-                                                             .decision = backend_->BlockOf(step.lane)->decision});
+    if (step.kind == StepKind::kCompute) {
+      bound.calls.back() = BindKernel(graph_, op, operands);
+      continue;
+    }
+    const OpRules& rules = RulesOf(op.kind);
+    const UpdateBinding binding = {.address = operands,
+                                   .type = graph_.table->compute_type(),
+                                   .gradient_type = graph_.states()[kGradientState].dtype,
+                                   .begin = step.begin + own_begin,
+                                   .count = step.count,
+                                   .no_decay = backend_->NoDecayOf(step.lane, step.unit),
+                                   .adamw = adamw_,
+                                   .decision = backend_->BlockOf(step.lane)->decision};
+    bound.calls.back() = rules.bind_update(binding);
+    if (rules.bind_skipped != nullptr) bound.skipped_calls.back() = rules.bind_skipped(binding);
   }
 }
 
@@ -227,10 +237,24 @@ absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
   RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_, name_step_));
   if (machine_.publish) machine_.publish(step_, {});
   residency_.ExpectAllHome();
+  const bool trains = plan_.segments.size() > kUpdateSegment && !check_finite_;
+  gradients_in_parameters_ = InParameters() && trains && playing_->of->computes;
   return absl::OkStatus();
 }
 
+// An update of nothing, if the last segment has left gradients where the parameters were.
+absl::Status LaneExecutor::RemakeParameters(int64_t step) {
+  if (!gradients_in_parameters_) return absl::OkStatus();
+  apply_ = false;
+  remaking_ = true;
+  const absl::Status status = PlaySegment(kUpdateSegment, step);
+  remaking_ = false;
+  return status;
+}
+
 absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) {
+  APTM_CHECK(micro_batches == 1 || !InParameters() || !hooks.decide, micro_batches,
+             " micro-batches would read parameters whose place gradients have taken");
   hooks_ = &hooks;
   const auto feed = [&](int64_t of_step, int64_t micro) {
     if (micro == 0) Begin(of_step);
@@ -272,6 +296,8 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(StepOf(step), Tag(index).what);
   if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
+  // A diagnosis leaves the parameters where they are.
+  if (check_finite_ && InParameters() && step.state == kGradientState) return absl::OkStatus();
   residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
   switch (step.kind) {
     case StepKind::kCompute:
@@ -350,18 +376,18 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
     RETURN_IF_ERROR(
         backend_->Clear(step.lane, gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type))));
   }
-  const std::span<float> own = Floats(Bytes(segment, step.dst));
+  const ReducedSlice own = {Bytes(segment, step.dst), graph_.states()[step.state].dtype};
   RETURN_IF_ERROR(backend_->ReduceScatter(own, {gradient, type}, /*accumulate=*/!micro_batch_.first,
                                           Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return backend_->Finish(step.lane);
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
-  machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())},
-                               backend_->ContextOf(step.lane));
+  machine_.kernels->square_sum({squares, {own.data.data(), own.type}, own.elements()}, backend_->ContextOf(step.lane));
   return backend_->Finish(step.lane);
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
+  if (remaking_) return absl::OkStatus();
   NormMessage mine{.vote = vote_};
   RETURN_IF_ERROR(backend_->ReadSums(step_, &mine.sums));
   RETURN_IF_ERROR(machine_.control->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
@@ -379,10 +405,11 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 }
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
-  if (!apply_) return;
+  const KernelCall* const call = (apply_ ? playing_->calls : playing_->skipped_calls)[index].get();
+  if (call == nullptr) return;
   const bool on_host = step.lane == Lane::kHostCompute;
   const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
-  playing_->calls[index]->Run(kernels, backend_->ContextOf(step.lane));
+  call->Run(kernels, backend_->ContextOf(step.lane));
 }
 
 }  // namespace
@@ -409,7 +436,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {
   std::vector<StateView> views;
   for (const Home& home : layout.homes) {
-    if (home.elements == 0) continue;
+    if (home.elements == 0 || layout.shares_place(home.state)) continue;
     Tier& tier = *TierOf(machine, home.range.tier);
     const int rank = machine.communicator->rank();
     views.push_back({.unit = home.unit,

@@ -20,14 +20,16 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
-// What may be at home on the device, most traffic saved per byte first.
-std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
+// What may be at home on the device, most traffic saved per byte first; of two states that share a place the one whose
+// it is.
+std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
   std::vector<StateId> states(graph.states().size());
   std::iota(states.begin(), states.end(), StateId{0});
   const auto traffic = [&](StateId s) { return graph.states()[s].touches_per_step / SizeOf(graph.states()[s].dtype); };
   std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
   std::vector<std::pair<UnitId, StateId>> order;
   for (StateId s : states) {
+    if (layout.shares_place(s)) continue;
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
       if (graph.table->HasState(u, s)) order.push_back({u, s});
     }
@@ -55,7 +57,7 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
       layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
     }
   }
-  const auto order = CachingOrder(graph);
+  const auto order = CachingOrder(graph, layout);
   for (size_t i = 0; i < order.size(); ++i) {
     const auto [unit, state] = order[i];
     Home& home = layout.homes[layout.HomeIndex(unit, state)];
@@ -64,6 +66,12 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
     int64_t& end = layout.home_bytes[static_cast<int>(tier)];
     home.range = {tier, end, layout.bytes(state, home.elements)};
     end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
+  }
+  for (Home& home : layout.homes) {
+    if (!layout.shares_place(home.state) || !graph.table->HasState(home.unit, home.state)) continue;
+    const Home& place = layout.home(home.unit, layout.states[home.state].takes_place_of);
+    home.elements = place.elements;
+    home.range = place.range;
   }
   return layout;
 }
@@ -107,7 +115,7 @@ absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
   const auto pages_of = [&](int64_t page_bytes) {
     int64_t pages = 0;
     for (const Home& home : layout.homes) {
-      if (home.state == kParameterState || home.state == kGradientState) {
+      if (home.state == kParameterState || (home.state == kGradientState && !layout.shares_place(home.state))) {
         pages += (home.range.bytes + page_bytes - 1) / page_bytes;
       }
     }

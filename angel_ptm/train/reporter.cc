@@ -79,6 +79,7 @@ std::string Reporter::LayoutText() const {
                       SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps,
                       " micro-batches per rank, ",
                       ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
+                      GradientType(config) == DType::kBFloat16 ? ", BF16 gradients" : "",
                       recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "");
 }
 

@@ -25,7 +25,7 @@ namespace {
 
 // The rows of the run's table.
 std::vector<StateSpec> StatesOf(const TrainConfig& config) {
-  std::vector<StateSpec> states = AdamWStates(ComputeType(config));
+  std::vector<StateSpec> states = AdamWStates(ComputeType(config), GradientType(config));
   if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
   return states;
 }

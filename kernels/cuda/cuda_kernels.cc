@@ -157,11 +157,13 @@ absl::Status CanRun(const AdamWArgs& a) {
   return Asks("adamw")
       .Fp32OrBf16({{"param", a.param}})
       .That(!misses_master, "param in F32 without a master or in BF16 with one")
-      .All(kFp32, {{"master", a.master}, {"m", a.m}, {"v", a.v}, {"grad", a.grad}});
+      .All(kFp32, {{"master", a.master}, {"m", a.m}, {"v", a.v}})
+      .Fp32OrBf16({{"grad", a.grad}})
+      .That(rounds || a.grad.dtype == kFp32, "grad in F32 beside param in F32");
 }
 absl::Status CanRun(const EmaArgs& a) { return Asks("ema").All(kFp32, {{"ema", a.ema}, {"param", a.param}}); }
 absl::Status CanRun(const SquareSumArgs& a) {
-  return Asks("square_sum").All(kFp32, {{"values", a.values}}).MultipleOf("a number", a.n, kSquareSumGroup);
+  return Asks("square_sum").Fp32OrBf16({{"values", a.values}}).MultipleOf("a number", a.n, kSquareSumGroup);
 }
 absl::Status CanRun(const LossSumArgs& a) {
   return Asks("loss_sum").All(kFp32, {{"values", a.values}, {"batch_weight", a.batch_weight}});

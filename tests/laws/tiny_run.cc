@@ -120,7 +120,7 @@ class Rank {
       result.losses.push_back(exchange.sums.loss / count);
       result.norms.push_back(norm);
       const double t = static_cast<double>(step + 1);
-      return UpdateDecision{.apply = std::isfinite(norm),
+      return UpdateDecision{.apply = std::isfinite(norm) && step != run_.skipped_step,
                             .scalars = {.learning_rate = 1e-2f,
                                         .gradient_scale = static_cast<float>(ClipFactor(norm, 0.5) / count),
                                         .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
@@ -274,7 +274,7 @@ HunyuanLmShape TinyMoe() {
 }
 
 Graph TinyGraph(const TinyRun& run) {
-  std::vector<StateSpec> states = AdamWStates(run.compute);
+  std::vector<StateSpec> states = AdamWStates(run.compute, run.gradients);
   if (run.ema_decay > 0) states.push_back(EmaState());
   Graph graph =
       BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute),
