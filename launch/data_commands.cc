@@ -157,7 +157,7 @@ namespace {
 
 // The weights of a directory as the run's checkpoint of step 0, which a resume goes on from.
 absl::Status WriteImported(const TrainConfig& config, const Task& task, const WeightsReader& weights) {
-  Graph graph = task.BuildEvaluation(kParameterState);
+  const Graph graph = task.BuildEvaluation(kParameterState);
   std::vector<StateSlice> slices;
   for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
     slices.push_back({.unit = unit, .read = [&weights, unit](int64_t at, std::span<float> out) {
@@ -189,8 +189,8 @@ absl::Status ImportCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(Validate(config, MachineFacts()));
   if (!config.model().has_hunyuan_dit()) {
     return absl::InvalidArgumentError(
-        "--format: diffusers is for models of model.hunyuan_dit, wanted a configuration "
-        "with one, got another family");
+        "--format: diffusers is for models of model.hunyuan_dit, wanted a configuration with one, got another "
+        "family");
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
   ASSIGN_OR_RETURN(const WeightsReader weights,

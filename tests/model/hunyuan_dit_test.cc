@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "angel_ptm/model/patches.h"
 #include "tests/model/check_gradients.h"
@@ -119,6 +122,82 @@ TEST_P(HunyuanDitTest, PaddingIsNotRead) {
   std::copy(before.begin(), before.end(), clip);
   clip[0] += 1;
   EXPECT_NE(player.Run(), loss);
+}
+
+// size * sin(0.7 i + a number of the name) for element i.
+float Wave(const std::string& name, int64_t i, double size) {
+  const double start = std::accumulate(name.begin(), name.end(), 0.0);
+  return static_cast<float>(size * std::sin(0.7 * static_cast<double>(i) + start));
+}
+
+std::vector<float> Wave(const std::string& name, int64_t elements) {
+  std::vector<float> values(static_cast<size_t>(elements));
+  for (int64_t i = 0; i < elements; ++i) values[static_cast<size_t>(i)] = Wave(name, i, 1);
+  return values;
+}
+
+// The prediction [kLatents, channels, height, width] of waves as weights, vectors that multiply around one, on waves.
+std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
+  const Graph graph = BuildHunyuanDitEvaluation(shape, kLatents);
+  GraphPlayer player(graph);
+  for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    for (const ExportedName& e : graph.parameters()[p].exported) {
+      const float middle = e.shape.rank() == 1 && e.name.ends_with("weight") ? 1 : 0;
+      float* const values = player.Floats(graph.parameter_tensors[p]) + e.offset;
+      for (int64_t i = 0; i < e.shape.elements(); ++i) values[i] = middle + Wave(e.name, i, 0.3);
+    }
+  }
+  FillLatentInputs(graph, shape, player);
+  const auto write = [&](const char* name, const std::vector<float>& values) {
+    std::copy(values.begin(), values.end(), player.Floats(graph.FindTensor(name)));
+  };
+  write("clip", Wave("clip", kLatents * shape.clip_length * shape.clip_hidden_size));
+  write("t5", Wave("t5", kLatents * shape.t5_length * shape.t5_hidden_size));
+  PatchGrid grid{shape.channels, shape.height, shape.width, shape.patch_size};
+  const std::vector<float> latents = Wave("latents", kLatents * grid.elements());
+  std::vector<float> noisy(latents.size()), times(kLatents * kHunyuanFeatures);
+  std::vector<float> sizes(kLatents * kHunyuanSizes * kHunyuanFeatures);
+  for (int64_t row = 0; row < kLatents; ++row) {
+    const auto n = static_cast<size_t>(grid.elements());
+    ToPatches(grid, std::span(latents).subspan(row * n, n), std::span(noisy).subspan(row * n, n));
+    TimeFeatures(row == 0 ? 17 : 801, std::span(times).subspan(row * kHunyuanFeatures, kHunyuanFeatures));
+  }
+  for (int64_t i = 0; i < kLatents * kHunyuanSizes; ++i) {
+    TimeFeatures(100.0 * static_cast<double>(i + 1), std::span(sizes).subspan(i * kHunyuanFeatures, kHunyuanFeatures));
+  }
+  write("noisy", noisy);
+  write("time_features", times);
+  if (shape.size_and_style) write("size_features", sizes);
+  player.Run();
+  grid.channels = shape.out_channels();
+  grid.channels_last = true;
+  const std::vector<float> patches = player.Values(graph.FindTensor("proj_out.y"));
+  std::vector<float> images(patches.size());
+  for (int64_t row = 0; row < kLatents; ++row) {
+    const auto n = static_cast<size_t>(grid.elements());
+    FromPatches(grid, std::span(patches).subspan(row * n, n), std::span(images).subspan(row * n, n));
+  }
+  return images;
+}
+
+// What diffusers 0.42.1 computes of the same in double: the mean magnitude, then four elements.
+TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
+  const HunyuanDitShape shape = Tiny(GetParam());
+  const std::vector<float> got = PredictionOfWaves(shape);
+  const auto at = [&](int64_t row, int64_t c, int64_t y, int64_t x) {
+    const int64_t channels = shape.out_channels();
+    return got[static_cast<size_t>(((row * channels + c) * shape.height + y) * shape.width + x)];
+  };
+  double magnitude = 0;
+  for (const float value : got) magnitude += std::abs(static_cast<double>(value));
+  const std::vector<double> want = GetParam() ? std::vector{2.6723268, -7.2560854, 5.3437969, 0.8643565, 0.2199654}
+                                              : std::vector{0.3914291, -0.2049888, 0.7807503, 0.3637934, -0.4300638};
+  const double tolerance = 1e-4 * want[0];
+  EXPECT_NEAR(magnitude / static_cast<double>(got.size()), want[0], tolerance);
+  EXPECT_NEAR(at(0, 0, 0, 0), want[1], tolerance);
+  EXPECT_NEAR(at(0, 1, 3, 5), want[2], tolerance);
+  EXPECT_NEAR(at(1, 0, 2, 1), want[3], tolerance);
+  EXPECT_NEAR(at(1, 1, 1, 4), want[4], tolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, HunyuanDitTest, testing::Bool(),
