@@ -26,6 +26,13 @@ else()
   message(STATUS "angel-ptm: CUDA kernels OFF")
 endif()
 
+# NCCL's header, which is of use with CUDA alone; the library is opened at run time.
+if(ANGEL_PTM_NVCC AND NOT ANGEL_PTM_NCCL STREQUAL "OFF")
+  find_path(ANGEL_PTM_NCCL_INCLUDE nccl.h HINTS ${ANGEL_PTM_CUDA_INCLUDE} DOC "Folder of nccl.h")
+  mark_as_advanced(ANGEL_PTM_NCCL_INCLUDE)
+endif()
+angel_ptm_feature(NCCL "${ANGEL_PTM_NCCL_INCLUDE}")
+
 # No contraction and IEEE division and roots, as on the host: bits are promised. compute_90a has wgmma, TMA and setmaxnreg.
 set(ANGEL_PTM_NVCC_FLAGS -std=c++20 -O3 -DNDEBUG -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a

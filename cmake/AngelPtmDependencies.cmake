@@ -47,11 +47,4 @@ if(NOT ANGEL_PTM_IMAGES STREQUAL "OFF")
 endif()
 angel_ptm_feature(IMAGES "${IMAGE_LIBRARIES_FOUND}")
 
-# Declared for the backends to come (ARCHITECTURE.md, "Not built yet"): asking for one is an error, not ignored.
-foreach(feature NCCL)
-  if(ANGEL_PTM_${feature} STREQUAL "ON")
-    message(FATAL_ERROR "ANGEL_PTM_${feature}=ON, but this version has no ${feature} code")
-  endif()
-  set(ANGEL_PTM_WITH_${feature} OFF)
-endforeach()
-set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake finds it
+set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake finds it, and NCCL

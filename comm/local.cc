@@ -108,6 +108,10 @@ std::unique_ptr<Communicator> LocalWorld::Create(int rank, WaitOptions options) 
                                              std::move(options));
 }
 
+absl::Status LocalWorld::status() const {
+  return state_->board.failed() ? absl::UnavailableError(state_->board.failure_sentence()) : absl::OkStatus();
+}
+
 void LocalWorld::Abort(std::string_view sentence) { state_->board.Fail(sentence); }
 
 }  // namespace angel_ptm

@@ -25,6 +25,8 @@ class LocalWorld {
 
   // Ends every waiting and later call of all ranks with kUnavailable and this sentence.
   void Abort(std::string_view sentence);
+  // OK, or the sentence of the first rank that failed: for waits that are not in a communicator.
+  absl::Status status() const;
 
  private:
   struct State;

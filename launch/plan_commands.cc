@@ -12,6 +12,7 @@
 #include "angel_ptm/config/cluster.h"
 #include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/exec/staged_collectives.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/train/plan_json.h"
@@ -183,6 +184,13 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
               PlanSummary(run.training, run.training_plan).c_str(),
               least.ok() ? absl::StrCat(FormatBytes(*least), " (", *least, ")").c_str()
                          : std::string(least.status().message()).c_str());
+  if (request.config.device() == TrainConfig::CUDA) {
+    std::printf(
+        "beside the tiers: %s of each GPU (memory.device_reserve_bytes); %s of a rank's host memory, page-locked, "
+        "unless NCCL carries units' data\n",
+        FormatBytes(request.config.memory().device_reserve_bytes()).c_str(),
+        FormatBytes(StagingBytes(run.training_plan.layout)).c_str());
+  }
   if (prediction != nullptr) {
     std::printf("\n%s", PredictionText(*prediction, *request.cluster, facts.world_size).c_str());
   }

@@ -19,6 +19,7 @@
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/mpi_environment.h"
+#include "comm/nccl/nccl_library.h"
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
@@ -30,6 +31,7 @@
 #include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_CUDA_KERNELS
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/cuda_ordered_sum.h"
 #endif
 #ifdef ANGEL_PTM_WITH_MPI
 #include "comm/mpi.h"
@@ -69,9 +71,9 @@ void PrintIsa(const IsaChoice& choice) {
   std::printf("kernels for: %s (%s)\n", choice.isa->name, choice.reason.c_str());
 }
 
-// Beside those of the kernels: five lanes, the rank's own, what watches its peers and what tells other machines of
-// them.
-constexpr int kOtherThreads = 8;
+// Beside those of the kernels: five lanes, the rank's own, what watches its peers, its collectives between GPUs, and
+// what tells other machines of them.
+constexpr int kOtherThreads = 9;
 
 // ranks: of this process. One process `speaks`: says which cores are left idle.
 absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
@@ -84,11 +86,13 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * kOtherThreads);
 }
 
-// The CUDA backend is proven on no GPU yet.
-DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks) {
+// The CUDA backend is proven on no GPU yet. `wait`: how the rank waits for its peers.
+DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks, const WaitOptions& wait) {
   DeviceOffer offer{.api = api, .local_rank = local_rank, .local_ranks = local_ranks};
+  offer.nccl = {.open = &LoadNccl, .wait = wait};
 #ifdef ANGEL_PTM_WITH_CUDA_KERNELS
   offer.kernels = &CudaKernels();
+  offer.nccl.sum = &LaunchCudaOrderedSum;
 #endif
   return offer;
 }
@@ -132,12 +136,17 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
         const LastWord last_word(board, rank, [] { std::_Exit(1); });
         board->Publish(rank, -1, "start-up");
         PeerWatcher watcher(board, rank, WatcherOptions(config, last_word));
-        const std::unique_ptr<Communicator> communicator =
-            world.Create(rank, {.timeout_seconds = WaitOptions::kForever,
-                                .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }});
-        results[rank] = TrainRank(config, facts,
-                                  OptionsFor(rank, size, wishes, *choice.isa, GpusFor(gpus.get(), rank, size), board),
-                                  *communicator);
+        WaitOptions wait{.timeout_seconds = WaitOptions::kForever,
+                         .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }};
+        const std::unique_ptr<Communicator> communicator = world.Create(rank, wait);
+        // Of a rank that fails communicators know; whoever waits elsewhere must ask.
+        wait.poll = [&watcher, &world](double waited_seconds) {
+          RETURN_IF_ERROR(watcher.Poll(waited_seconds));
+          return world.status();
+        };
+        const DeviceOffer offer = GpusFor(gpus.get(), rank, size, wait);
+        results[rank] =
+            TrainRank(config, facts, OptionsFor(rank, size, wishes, *choice.isa, offer, board), *communicator);
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -175,7 +184,7 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
-  const DeviceOffer gpus = GpusFor(api.get(), world.node_rank(), world.node_size());
+  const DeviceOffer gpus = GpusFor(api.get(), world.node_rank(), world.node_size(), wait);
   RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, gpus, board),
                             *communicator));
   return communicator->Barrier({"end of the run", -1});

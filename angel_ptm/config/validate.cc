@@ -261,6 +261,8 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
                  absl::StrCat("at least ", kFilePageBytesMin), Text(page));
   }
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
+  checks->That(memory.device_reserve_bytes() >= 0, "memory.device_reserve_bytes", "less than nothing", "at least 0",
+               Text(memory.device_reserve_bytes()));
 }
 
 // A sum over micro-batches in bf16 would lose what each adds; and the second would find no parameters.
@@ -342,6 +344,11 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);
   CheckNumerics(config.numerics(), facts, &checks);
+  const bool by_nccl =
+      config.device() == TrainConfig::CUDA && config.communication().device_transport() == DeviceTransport::NCCL;
+  checks.That(config.numerics().sums() != NumericsConfig::NCCL_SUMS || by_nccl, "numerics.sums",
+              "NCCL sums what it carries", "ORDERED, or device CUDA and communication.device_transport NCCL",
+              "NCCL_SUMS");
   CheckGradientType(config, facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);

@@ -5,7 +5,6 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/exec/device_side.h"
 #include "angel_ptm/exec/lane_backend.h"
-#include "angel_ptm/exec/staged_collectives.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/cast.h"
 #include "kernels/ops/square_sum.h"
@@ -33,11 +32,7 @@ class Parts {
 class DeviceBackend final : public LaneBackend {
  public:
   DeviceBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay)
-      : plan_(plan),
-        machine_(machine),
-        side_(*machine.device_side),
-        no_decay_(no_decay),
-        collectives_(*machine.communicator, *side_.stream(Lane::kComm), side_.staging()) {}
+      : plan_(plan), machine_(machine), side_(*machine.device_side), no_decay_(no_decay) {}
 
   absl::Status Reserve(const Graph& graph);
 
@@ -70,6 +65,7 @@ class DeviceBackend final : public LaneBackend {
     StepSums& locked = LockedBlock()->SumsOf(step);
     RETURN_IF_ERROR(Stream(Lane::kComm).Copy(&locked, &At<StepBlock>(0)->SumsOf(step), sizeof(StepSums)));
     RETURN_IF_ERROR(Stream(Lane::kComm).Await());
+    if (!alone()) RETURN_IF_ERROR(side_.collectives().status());
     *sums = locked;
     return absl::OkStatus();
   }
@@ -97,16 +93,18 @@ class DeviceBackend final : public LaneBackend {
     return Stream(lane).Clear(memory.data(), static_cast<int64_t>(memory.size()));
   }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    return collectives_.AllGather(dst, src, tag);
+    return side_.collectives().AllGather(dst, src, tag);
   }
-  // The plan's scratch is memory of the device, for transports that reach it.
-  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte>,
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override {
     RETURN_IF_ERROR(side_.device().MakeCurrent());
-    if (machine_.communicator->size() > 1) return collectives_.ReduceScatter(dst, src, accumulate, tag);
+    if (!alone()) return side_.collectives().ReduceScatter(dst, src, accumulate, scratch, tag);
     return ReduceAlone(dst, src, accumulate);
   }
-  absl::Status Finish(Lane lane) override { return Stream(lane).Await(); }
+  absl::Status Finish(Lane lane) override {
+    const bool is_stream = lane != Lane::kComm || (!alone() && side_.collectives().on_stream());
+    return is_stream ? absl::OkStatus() : Stream(lane).Await();
+  }
   void BeginStep(const std::string& name) override { side_.device().api().BeginRange(name.c_str()); }
   void EndStep() override { side_.device().api().EndRange(); }
   absl::StatusOr<const void*> Show(const void* operand, int64_t bytes, std::vector<std::byte>& room) override {
@@ -123,6 +121,7 @@ class DeviceBackend final : public LaneBackend {
   // Of one rank: dst (+)= src, on the device. Finish waits for it.
   absl::Status ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate);
 
+  bool alone() const { return machine_.communicator->size() == 1; }
   bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
   DeviceStream& Stream(Lane lane) const {
     APTM_CHECK(OnDevice(lane), Name(lane), " has no stream");
@@ -139,7 +138,6 @@ class DeviceBackend final : public LaneBackend {
   const Machine& machine_;
   const DeviceSide& side_;
   const NoDecay& no_decay_;
-  StagedCollectives collectives_;
   StepBlock block_;
   std::shared_ptr<std::byte> memory_, locked_;  // the device's and page-locked; both begin with a step's block
   std::vector<int64_t> no_decay_at_;            // in memory_, by unit
@@ -159,7 +157,7 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
     squares_bytes_ = std::max(squares_bytes_, machine_.kernels->square_sum.workspace_bytes(args, {machine_.threads}));
   }
   squares_at_ = parts.Add(squares_bytes_);
-  if (machine_.communicator->size() == 1 && graph.table->compute_type() == DType::kBFloat16) {
+  if (alone() && graph.table->compute_type() == DType::kBFloat16) {
     int64_t elements_max = 0;
     for (const UnitSlices& unit : plan_.layout.slices) elements_max = std::max(elements_max, unit.slice_elements);
     widened_at_ = parts.Add(std::min(elements_max, kWidenedMax) * SizeOf(DType::kFloat32));

@@ -1,35 +1,90 @@
 #include "angel_ptm/exec/device_side.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/exec/nccl_collectives.h"
 #include "angel_ptm/exec/staged_collectives.h"
 #include "angel_ptm/exec/stream_lane.h"
+#include "comm/group.h"
 
 namespace angel_ptm {
+namespace {
+
+absl::StatusOr<std::shared_ptr<NcclApi>> OpenNccl(const NcclOffer& offer) {
+  const bool knows = offer.open && offer.sum != nullptr;
+  return knows ? offer.open() : absl::FailedPreconditionError("this program has no NCCL for its GPUs");
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceSide>> DeviceSide::Create(Device& device, const Layout& layout,
-                                                               Communicator& communicator, int threads) {
+                                                               Communicator& communicator, int threads,
+                                                               const CollectivesWish& wish) {
+  APTM_CHECK(wish.sums == SumsBy::kRankOrder || wish.way == CollectivesWish::Way::kNccl,
+             "sums by an NCCL that may be none");
   std::unique_ptr<DeviceSide> side(new DeviceSide(device));
-  int64_t slice_elements_max = 0;
-  for (const UnitSlices& unit : layout.slices) slice_elements_max = std::max(slice_elements_max, unit.slice_elements);
-  const int64_t bytes = StagingBytes(slice_elements_max, communicator.size());
-  ASSIGN_OR_RETURN(side->staging_memory_, communicator.MakeArena(bytes, threads, {"staging of collectives"}));
-  if (side->staging_memory_ != nullptr) {
-    ASSIGN_OR_RETURN(side->staging_lock_, device.PageLock(side->staging_memory_.get(), bytes, "staging memory"));
-  } else {
-    ASSIGN_OR_RETURN(side->staging_memory_, device.LockedMemory(bytes, "staging of collectives"));
-  }
-  side->staging_ = {side->staging_memory_.get(), static_cast<size_t>(bytes)};
   for (const Lane lane : {Lane::kCompute, Lane::kComm, Lane::kCopyIn, Lane::kCopyOut}) {
     ASSIGN_OR_RETURN(side->streams_[static_cast<int>(lane)], DeviceStream::Create(device));
   }
+  if (communicator.size() == 1) return side;
+  std::string reason;
+  std::shared_ptr<NcclApi> nccl;
+  if (wish.way != CollectivesWish::Way::kStaged) {
+    ASSIGN_OR_RETURN(nccl, Agree(wish, communicator, &reason));
+  }
+  if (nccl == nullptr) {
+    RETURN_IF_ERROR(side->Stage(layout, communicator, threads));
+    if (!reason.empty()) absl::StrAppend(&side->collectives_text_, " (", reason, ")");
+    return side;
+  }
+  side->collectives_text_ = absl::StrCat("collectives: NCCL ", nccl->Version(),
+                                         wish.sums == SumsBy::kNccl ? ", sums too (numerics.sums)" : "");
+  ASSIGN_OR_RETURN(side->collectives_,
+                   NcclCollectives::Create(std::move(nccl), wish, communicator, *side->stream(Lane::kComm)));
   return side;
+}
+
+absl::StatusOr<std::shared_ptr<NcclApi>> DeviceSide::Agree(const CollectivesWish& wish, Communicator& communicator,
+                                                           std::string* reason) {
+  absl::StatusOr<std::shared_ptr<NcclApi>> mine = OpenNccl(wish.nccl);
+  ASSIGN_OR_RETURN(const std::vector<uint8_t> has,
+                   GatherWords(communicator, static_cast<uint8_t>(mine.ok()), {"who has NCCL"}));
+  const auto without = std::ranges::find(has, 0);
+  if (without == has.end()) return mine;
+  *reason =
+      mine.ok() ? absl::StrCat("rank ", without - has.begin(), " has no NCCL") : std::string(mine.status().message());
+  if (wish.way == CollectivesWish::Way::kAuto) return nullptr;
+  return absl::FailedPreconditionError(absl::StrCat("communication.device_transport: wanted NCCL, but ", *reason));
+}
+
+absl::Status DeviceSide::Stage(const Layout& layout, Communicator& communicator, int threads) {
+  const int64_t bytes = StagingBytes(layout);
+  ASSIGN_OR_RETURN(staging_memory_, communicator.MakeArena(bytes, threads, {"staging of collectives"}));
+  if (staging_memory_ != nullptr) {
+    ASSIGN_OR_RETURN(staging_lock_, device_.PageLock(staging_memory_.get(), bytes, "staging memory"));
+  } else {
+    ASSIGN_OR_RETURN(staging_memory_, device_.LockedMemory(bytes, "staging of collectives"));
+  }
+  const std::span<std::byte> staging = {staging_memory_.get(), static_cast<size_t>(bytes)};
+  collectives_ = std::make_unique<StagedCollectives>(communicator, *stream(Lane::kComm), staging);
+  collectives_text_ = absl::StrCat("beside the tiers: ", FormatBytes(bytes), " of host memory for collectives");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Lanes::Queues> DeviceSide::MakeQueues() const {
   Lanes::Queues queues;
   for (const Lane lane : {Lane::kCompute, Lane::kCopyIn, Lane::kCopyOut}) {
     ASSIGN_OR_RETURN(queues[static_cast<int>(lane)], MakeStreamLane(*stream(lane)));
+  }
+  if (collectives_ != nullptr && collectives_->on_stream()) {
+    ASSIGN_OR_RETURN(queues[static_cast<int>(Lane::kComm)],
+                     MakeStreamLane(*stream(Lane::kComm), [this] { return collectives_->status(); }));
   }
   for (auto& queue : queues) {
     if (queue == nullptr) queue = MakeThreadLane();

@@ -1,5 +1,5 @@
-// A rank's GPU as its lanes use it. Computation and the copies to and from the device are streams; communication has a
-// stream, too, but is a thread that waits for it, since transports and the step's norm are the host's.
+// A rank's GPU as its lanes use it. Computation and the copies to and from the device are streams. So is communication
+// where NCCL carries it; else it is a thread that waits for its stream, since all other transports are the host's.
 #ifndef ANGEL_PTM_EXEC_DEVICE_SIDE_H_
 #define ANGEL_PTM_EXEC_DEVICE_SIDE_H_
 
@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/memory/device.h"
 #include "angel_ptm/plan/plan.h"
@@ -18,27 +20,36 @@ namespace angel_ptm {
 
 class DeviceSide {
  public:
-  // Collective: the host memory through which collectives go, enough for plans of `layout`, comes from the communicator
-  // if it has use for that. `device` must outlive the DeviceSide, and this the lanes and executors made with it.
+  // Collective over `communicator`. Where collectives go through host memory it has room for those of plans of
+  // `layout`, and comes from the communicator if that has use for it. `device` must outlive the DeviceSide, and this
+  // the lanes and executors made with it. Errors: why there is no NCCL where it is wished for, and NCCL's own.
   static absl::StatusOr<std::unique_ptr<DeviceSide>> Create(Device& device, const Layout& layout,
-                                                            Communicator& communicator, int threads);
+                                                            Communicator& communicator, int threads,
+                                                            const CollectivesWish& wish = {});
 
   Device& device() const { return device_; }
   // Of compute, comm, copy-in and copy-out; null for lanes that do not use the device.
   DeviceStream* stream(Lane lane) const { return streams_[static_cast<int>(lane)].get(); }
-  // Page-locked, for one collective at a time.
-  std::span<std::byte> staging() const { return staging_; }
+  // Of worlds of several ranks.
+  DeviceCollectives& collectives() const { return *collectives_; }
+  // How they travel, as people are told; empty in a world of one.
+  const std::string& collectives_text() const { return collectives_text_; }
 
   absl::StatusOr<Lanes::Queues> MakeQueues() const;
 
  private:
   explicit DeviceSide(Device& device) : device_(device) {}
+  absl::Status Stage(const Layout& layout, Communicator& communicator, int threads);
+  // NCCL as all ranks have it; null where one has not and it is not insisted on, with this rank's reason.
+  static absl::StatusOr<std::shared_ptr<NcclApi>> Agree(const CollectivesWish& wish, Communicator& communicator,
+                                                        std::string* reason);
 
   Device& device_;
   std::shared_ptr<std::byte> staging_memory_;
   std::shared_ptr<void> staging_lock_;  // behind the memory, so that it goes first
-  std::span<std::byte> staging_;
   std::array<std::unique_ptr<DeviceStream>, kLaneCount> streams_;
+  std::unique_ptr<DeviceCollectives> collectives_;
+  std::string collectives_text_;
 };
 
 }  // namespace angel_ptm

@@ -16,8 +16,11 @@ int64_t PieceElements(int64_t slice_elements, int world_size) {
 
 }  // namespace
 
-int64_t StagingBytes(int64_t slice_elements_max, int world_size) {
+int64_t StagingBytes(const Layout& layout) {
+  const int world_size = layout.world_size;
   if (world_size == 1) return 0;
+  int64_t slice_elements_max = 0;
+  for (const UnitSlices& unit : layout.slices) slice_elements_max = std::max(slice_elements_max, unit.slice_elements);
   const int64_t piece = PieceElements(slice_elements_max, world_size), element = SizeOf(DType::kFloat32);
   return (world_size + 1) * piece * element + ReduceScratchBytes(piece, world_size);
 }
@@ -41,7 +44,7 @@ absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<co
 }
 
 absl::Status StagedCollectives::ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
-                                              CallTag tag) {
+                                              std::span<std::byte>, CallTag tag) {
   const int64_t size = communicator_.size(), n = dst.elements(), element = SizeOf(src.type), out = SizeOf(dst.type);
   const int64_t piece_max = PieceElements(n, communicator_.size());
   for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {

@@ -8,26 +8,29 @@
 #include <span>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/memory/device.h"
-#include "comm/communicator.h"
-#include "comm/ordered_reduce_scatter.h"
+#include "angel_ptm/plan/plan.h"
 
 namespace angel_ptm {
 
-// What collectives of slices of up to so many elements go through: nothing in a world of one, which has none; at most
-// about 200 MiB in worlds of up to 8,192 ranks.
-int64_t StagingBytes(int64_t slice_elements_max, int world_size);
+// What collectives of a layout's units go through: nothing in a world of one, which has none; at most about 200 MiB in
+// worlds of up to 8,192 ranks.
+int64_t StagingBytes(const Layout& layout);
 
-class StagedCollectives {
+class StagedCollectives final : public DeviceCollectives {
  public:
-  // staging: StagingBytes of the largest slice, page-locked. Nothing is owned.
+  // staging: StagingBytes, page-locked. Nothing is owned.
   StagedCollectives(Communicator& communicator, DeviceStream& stream, std::span<std::byte> staging)
       : communicator_(communicator), stream_(stream), staging_(staging) {}
 
-  // As Communicator::AllGather and OrderedReduceScatter, on device addresses. What they read was written, what they
-  // write is no longer read; they return when it is on the device.
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag);
-  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, CallTag tag);
+  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  // The plan's scratch is memory of the device, for transports that reach it.
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+                             CallTag tag) override;
+  bool on_stream() const override { return false; }
+  absl::Status status() const override { return absl::OkStatus(); }
+  absl::Status Close() override { return absl::OkStatus(); }
 
  private:
   Communicator& communicator_;

@@ -21,8 +21,11 @@ class StreamLane final : public LaneQueue {
   // Steps on the stream at a time.
   static constexpr uint32_t kSlots = 512;
 
-  StreamLane(DeviceStream& stream, std::vector<OnStream> slots)
-      : stream_(stream), slots_(std::move(slots)), thread_([this](int32_t index) { Put(index); }) {}
+  StreamLane(DeviceStream& stream, std::function<absl::Status()> judge, std::vector<OnStream> slots)
+      : stream_(stream),
+        judge_(std::move(judge)),
+        slots_(std::move(slots)),
+        thread_([this](int32_t index) { Put(index); }) {}
 
   void Begin(SegmentPlay& play) override {
     play_ = &play;
@@ -99,6 +102,8 @@ class StreamLane final : public LaneQueue {
       const absl::StatusOr<bool> reached = slot.end->Reached();
       Note(reached.status());
       if (!reached.ok() || !*reached) return;
+      if (judge_) Note(judge_());
+      if (!failure_.ok()) return;
       const absl::StatusOr<double> seconds = slot.end->SecondsSince(*slot.begin);
       Note(seconds.status());
       busy_seconds_ += seconds.ok() ? *seconds : 0;
@@ -114,6 +119,7 @@ class StreamLane final : public LaneQueue {
   }
 
   DeviceStream& stream_;
+  const std::function<absl::Status()> judge_;
   SegmentPlay* play_ = nullptr;  // written between segments, while the lane is idle
   uint32_t begin_ = 0;           // put_ when the segment began
 
@@ -127,13 +133,13 @@ class StreamLane final : public LaneQueue {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LaneQueue>> MakeStreamLane(DeviceStream& stream) {
+absl::StatusOr<std::unique_ptr<LaneQueue>> MakeStreamLane(DeviceStream& stream, std::function<absl::Status()> judge) {
   std::vector<OnStream> slots(StreamLane::kSlots);
   for (OnStream& slot : slots) {
     ASSIGN_OR_RETURN(slot.begin, DeviceEvent::Create(stream.device()));
     ASSIGN_OR_RETURN(slot.end, DeviceEvent::Create(stream.device()));
   }
-  return std::make_unique<StreamLane>(stream, std::move(slots));
+  return std::make_unique<StreamLane>(stream, std::move(judge), std::move(slots));
 }
 
 }  // namespace angel_ptm

@@ -10,6 +10,7 @@
 #ifndef ANGEL_PTM_EXEC_STREAM_LANE_H_
 #define ANGEL_PTM_EXEC_STREAM_LANE_H_
 
+#include <functional>
 #include <memory>
 
 #include "angel_ptm/base/status.h"
@@ -19,8 +20,10 @@
 namespace angel_ptm {
 
 // RunStep puts this lane's work on `stream`, which must outlive the lane. Seconds are the GPU's. Errors of the work are
-// those of the segment's play; they name the first step that is not known to have finished.
-absl::StatusOr<std::unique_ptr<LaneQueue>> MakeStreamLane(DeviceStream& stream);
+// those of the segment's play; they name the first step that is not known to have finished. So are errors of `judge`,
+// which is asked, by any thread, before a step whose work has ended counts as finished; it may be empty.
+absl::StatusOr<std::unique_ptr<LaneQueue>> MakeStreamLane(DeviceStream& stream,
+                                                          std::function<absl::Status()> judge = {});
 
 }  // namespace angel_ptm
 

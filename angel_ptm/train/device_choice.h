@@ -8,6 +8,7 @@
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/memory/device.h"
 #include "kernels/kernels.h"
 
@@ -20,6 +21,7 @@ struct DeviceOffer {
   bool proven = false;                   // shown right on a GPU: only then AUTO takes one
   int local_rank = 0;                    // of the ranks on this machine
   int local_ranks = 1;
+  NcclOffer nccl;  // of worlds of several ranks
 };
 
 struct DeviceChoice {

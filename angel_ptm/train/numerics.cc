@@ -16,6 +16,8 @@ namespace {
 constexpr std::array<std::string_view, 6> kNamesInText = {"backend",     "world size", "threads",
                                                           "micro-batch", "head chunk", "expert block"};
 
+constexpr const char* kOrderedSums = "in rank order";
+
 }  // namespace
 
 Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
@@ -29,15 +31,19 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
                                        config.batch().global_batch_sequences(), " x ", SequenceTokens(config))},
           {"head chunk", absl::StrCat(config.numerics().lm_head_chunk_tokens())},
           {"expert block", absl::StrCat(config.numerics().expert_block_rows())},
+          {"sums", config.numerics().sums() == NumericsConfig::NCCL_SUMS ? "NCCL's" : kOrderedSums},
           {"build", build.commit},
           {"kernels for", build.processor},
           {"matrix library", MatrixLibrary()}};
 }
 
 void AddWhatWasNotRecorded(Numerics& numerics) {
-  for (const char* name : {"compute", "gradients"}) {
-    const auto is_it = [&](const auto& field) { return field.first == name; };
-    if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, Name(DType::kFloat32));
+  const char* const fp32 = Name(DType::kFloat32);
+  const std::array<std::pair<const char*, const char*>, 3> once = {
+      {{"compute", fp32}, {"gradients", fp32}, {"sums", kOrderedSums}}};
+  for (const auto& [name, value] : once) {
+    const auto is_it = [name = name](const auto& field) { return field.first == name; };
+    if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, value);
   }
 }
 

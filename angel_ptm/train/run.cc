@@ -5,11 +5,28 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/train/device_choice.h"
 #include "comm/group.h"
 
 namespace angel_ptm {
+namespace {
+
+CollectivesWish::Way WayOf(DeviceTransport::Way way) {
+  switch (way) {
+    case DeviceTransport::AUTO:
+      return CollectivesWish::Way::kAuto;
+    case DeviceTransport::NCCL:
+      return CollectivesWish::Way::kNccl;
+    case DeviceTransport::STAGED:
+      return CollectivesWish::Way::kStaged;
+  }
+  APTM_CHECK(false);
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
                                                        std::string* notes) {
   notes->clear();
@@ -64,11 +81,9 @@ absl::Status Run::MakeThePlan() {
 
 // A plan is that of all ranks.
 absl::StatusOr<int64_t> Run::LeastFreeBytes() const {
-  // For what is not on the tier: kernels' code, streams, the steps' numbers, the measurement of the matrix peak.
-  constexpr int64_t kBesideTheTier = int64_t{512} << 20;
   ASSIGN_OR_RETURN(const int64_t free_bytes, gpu->FreeBytes());
   ASSIGN_OR_RETURN(const std::vector<int64_t> all, GatherWords(*control, free_bytes, {"what the GPUs have free", -1}));
-  return std::max<int64_t>(*std::ranges::min_element(all) - kBesideTheTier, 1);
+  return std::max<int64_t>(*std::ranges::min_element(all) - config.memory().device_reserve_bytes(), 1);
 }
 
 int64_t Run::ArenaBytes(TierKind tier) const {
@@ -87,12 +102,15 @@ absl::Status Run::MakeTiers() {
     communicator.KeepAlive(device);
     lanes.emplace();
   } else {
-    ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads));
+    const bool nccl_sums = config.numerics().sums() == NumericsConfig::NCCL_SUMS;
+    const CollectivesWish wish{.way = WayOf(config.communication().device_transport()),
+                               .nccl = options.gpus.nccl,
+                               .sums = nccl_sums ? SumsBy::kNccl : SumsBy::kRankOrder};
+    ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads, wish));
     ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, ArenaBytes(TierKind::kDevice)));
     ASSIGN_OR_RETURN(Lanes::Queues queues, device_side->MakeQueues());
     lanes.emplace(std::move(queues));
-    const int64_t staging = static_cast<int64_t>(device_side->staging().size());
-    if (staging > 0) Print(absl::StrCat("beside the tiers: ", FormatBytes(staging), " of host memory for collectives"));
+    Print(device_side->collectives_text());
   }
   ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, ArenaBytes(TierKind::kHost), threads));
   communicator.KeepAlive(host);
@@ -106,6 +124,11 @@ absl::Status Run::MakeTiers() {
   machine.host_kernels = options.kernels;
   machine.device_side = device_side.get();
   return absl::OkStatus();
+}
+
+absl::Status Run::Close() {
+  if (device_side == nullptr || communicator.size() == 1) return absl::OkStatus();
+  return device_side->collectives().Close();
 }
 
 absl::Status Run::BindExecutors() {

@@ -37,6 +37,8 @@ struct Run {
   // Splits off `control` first, which is collective; then, on its own, opens the data, plans, makes the machine and
   // binds the Executors.
   absl::Status SetUp();
+  // Collective, when all steps are done and nothing went wrong.
+  absl::Status Close();
 
   const KernelTable& kernels() const { return gpu != nullptr ? *options.gpus.kernels : *options.kernels; }
   int rank() const { return communicator.rank(); }
@@ -59,8 +61,8 @@ struct Run {
   // data, and only the executor on its comm lane calls it; `control` is for what ranks tell each other: agreement, stop
   // requests, norms, losses, digests, barriers, checkpoints. The comm lane calls it while a segment is played (the
   // norm), the trainer's thread between segments. Law 4 covers both (VerifyOneSequence, Saver), for which alone the
-  // trainer's thread calls `communicator`. So data may travel on a device's stream that has two verbs, and control
-  // stays on the host.
+  // trainer's thread calls `communicator`. Between GPUs NCCL may carry data instead, on a stream and with two verbs
+  // (exec/nccl_collectives.h): then `communicator` has them planned and not called. Control stays on the host.
   CheckedCommunicator communicator;
   std::unique_ptr<CheckedCommunicator> control;
 

@@ -40,6 +40,7 @@ class Trainer {
   // All up to step 0. Collective.
   absl::Status Prepare();
   absl::Status Loop();
+  absl::Status Close() { return run_.Close(); }
 
  private:
   absl::Status Step();
@@ -255,7 +256,8 @@ absl::Status TrainRank(const TrainConfig& config, const RunFacts& facts, const T
                        Communicator& communicator) {
   Trainer trainer(config, facts, options, communicator);
   RETURN_IF_ERROR(trainer.Prepare());
-  return trainer.Loop();
+  RETURN_IF_ERROR(trainer.Loop());
+  return trainer.Close();
 }
 
 }  // namespace angel_ptm

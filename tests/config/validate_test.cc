@@ -338,6 +338,10 @@ TEST(Validate, Communication) {
       {{"communication.local_ranks=0"}, "communication.local_ranks: out of range, wanted 1 to 65536, got 0"},
       {{"communication.transport=MPI", "communication.local_ranks=2"},
        "communication.local_ranks: with MPI each process is one rank, wanted 1, got 2"},
+      {{"memory.device_reserve_bytes=-1"}, "memory.device_reserve_bytes: less than nothing, wanted at least 0, got -1"},
+      {{"numerics.sums=NCCL_SUMS", "device=CUDA"},
+       "numerics.sums: NCCL sums what it carries, wanted ORDERED, or device CUDA and communication.device_transport "
+       "NCCL, got NCCL_SUMS"},
       {{"communication.timeout_seconds=0"},
        "communication.timeout_seconds: out of range, wanted a finite number > 0, got 0"},
   });

@@ -1,6 +1,9 @@
 // CUDA kernels that add up: norms, squares, losses, rows of a table.
 #include <cmath>
+#include <type_traits>
 
+#include "comm/ordered_sum.h"
+#include "kernels/cuda/cuda_ordered_sum.h"
 #include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/loss_sum.h"
@@ -125,6 +128,60 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
     for (const float value : values) sum += static_cast<double>(value);
     EXPECT_EQ(got, (std::vector<double>{0.25 + sum, 20}));
   }
+}
+
+// Blocks of ranks but this one's own, which lies elsewhere.
+template <typename To, typename From>
+void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate) {
+  std::mt19937 random(12);
+  const std::int64_t stride = (n * std::int64_t{sizeof(From)} + 63) / 64 * 64;
+  const std::vector<From> blocks = RandomElements<From>(stride / std::int64_t{sizeof(From)} * ranks, random),
+                          own = RandomElements<From>(n, random);
+  const std::vector<To> before = RandomElements<To>(n, random);
+  DeviceArray<From> device_blocks(blocks), device_own(own);
+  DeviceArray<To> dst(before);
+  const OrderedSumArgs args = {.dst = reinterpret_cast<std::byte*>(dst.data()),
+                               .blocks = reinterpret_cast<const std::byte*>(device_blocks.data()),
+                               .own = reinterpret_cast<const std::byte*>(device_own.data()),
+                               .stride = stride,
+                               .n = n,
+                               .ranks = ranks,
+                               .own_rank = own_rank,
+                               .dst_type = TypeOf(To()),
+                               .type = TypeOf(From()),
+                               .accumulate = accumulate};
+  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, dst, [&] { dst.Set(before); });
+  std::vector<const std::byte*> addends;
+  for (int r = 0; r < ranks; ++r) {
+    const std::byte* const block = reinterpret_cast<const std::byte*>(blocks.data()) + r * stride;
+    addends.push_back(r == own_rank ? reinterpret_cast<const std::byte*>(own.data()) : block);
+  }
+  std::vector<To> want = before;
+  if constexpr (std::is_same_v<To, float>) {
+    OrderedSum(want.data(), addends, TypeOf(From()), n, accumulate);
+  } else {
+    OrderedSumRounded(want.data(), addends, TypeOf(From()), n);
+  }
+  EXPECT_TRUE(SameBits(got, want)) << n << " of " << ranks;
+}
+
+TEST(CudaOrderedSumTest, HasTheHostsBits) {
+  TestOrderedSum<float, float>(2048, 3, 1, false);
+  TestOrderedSum<float, float>(37, 4, 3, true);
+  TestOrderedSum<float, BFloat16>(1000, 3, 0, true);
+  TestOrderedSum<float, BFloat16>(75, 2, 1, false);
+  TestOrderedSum<BFloat16, BFloat16>(1003, 3, 2, false);
+  TestOrderedSum<BFloat16, float>(64, 2, 0, false);
+}
+
+// Into the place of this rank's own addends.
+TEST(CudaOrderedSumTest, MayOverwriteItsOwnAddends) {
+  const std::vector<float> before = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  DeviceArray<float> blocks(std::vector<float>(32, 0.5f)), dst(before);
+  OrderedSumArgs args = {.dst = reinterpret_cast<std::byte*>(dst.data()), .stride = 64, .n = 10, .ranks = 2};
+  args.blocks = reinterpret_cast<const std::byte*>(blocks.data()), args.own = args.dst, args.own_rank = 1;
+  const auto got = RunClean([&] { LaunchCudaOrderedSum(args, nullptr); }, dst, [&] { dst.Set(before); });
+  EXPECT_EQ(got, (std::vector<float>{1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5}));
 }
 
 struct EmbeddingShape {

@@ -24,6 +24,8 @@ expect "plan" 0 "packing loss" "$program" plan "${common[@]}" --ranks 2
 planned=$(grep "^arena" <<< "$output")
 expect "plan of local ranks" 0 "2 ranks" "$program" plan "${common[@]}" --set communication.local_ranks=2
 [[ $(grep "^arena" <<< "$output") == "$planned" ]] || failed "ranks as threads are planned otherwise: $output"
+expect "plan of what GPUs have beside the tiers" 0 "of a rank's host memory, page-locked" "$program" plan "${common[@]}" \
+  --ranks 2 --set device=CUDA
 expect "plan and its threads" 0 "2 ranks x $(($(nproc) / 2 > 0 ? $(nproc) / 2 : 1)) threads" "$program" plan "${common[@]}" \
   --ranks 2 --set numerics.threads_per_rank=0
 expect "plan for another machine" 0 "2 ranks x 16 threads" "$program" plan "${common[@]}" --ranks 2 --threads-per-rank 16

@@ -11,6 +11,7 @@
 #include "tests/laws/trainer_run.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_device_kernels.h"
+#include "tests/support/fake_nccl.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text.h"
@@ -30,13 +31,16 @@ class Gpus {
       apis_.push_back(std::make_unique<FakeDevice>(options));
     }
   }
-  std::function<DeviceOffer(int)> Offer() const {
-    return [this](int rank) {
+  // With this NCCL between them, or a reason why there is none.
+  std::function<DeviceOffer(int)> Offer(
+      absl::StatusOr<std::shared_ptr<NcclApi>> nccl = absl::FailedPreconditionError("no NCCL here")) const {
+    return [this, nccl](int rank) {
       return DeviceOffer{.api = apis_[static_cast<size_t>(rank)].get(),
                          .kernels = &FakeDeviceKernels(),
                          .proven = true,
                          .local_rank = rank,
-                         .local_ranks = static_cast<int>(apis_.size())};
+                         .local_ranks = static_cast<int>(apis_.size()),
+                         .nccl = {.open = [nccl] { return nccl; }, .sum = &LaunchFakeSum}};
     };
   }
 
@@ -81,11 +85,28 @@ TEST_F(DeviceTrainerTest, HasTheHostsBits) {
     const TrainerOutcome outcome = RunTrainer({.configs = {device}, .world_size = 2, .gpus = gpus.Offer()});
     ASSERT_EQ(outcome.status(), absl::OkStatus());
     EXPECT_THAT(outcome.text, HasSubstr("device: GPU 0 (Fake H200)\n"));
-    EXPECT_THAT(outcome.text, HasSubstr(" of host memory for collectives\n"));
+    EXPECT_THAT(outcome.text, HasSubstr(" of host memory for collectives (no NCCL here)\n"));
     EXPECT_EQ(MetricLines(device), MetricLines(host));
     EXPECT_EQ(OrDie(NewestState(device)), OrDie(NewestState(host)));
     gpus.ExpectRangesOfSteps();
+
+    const TrainConfig by_nccl = Config(moe, name + "_nccl", {"device=CUDA", average, pages});
+    const auto nccl = std::make_shared<FakeNccl>();
+    const Gpus connected(2);
+    const TrainerOutcome carried = RunTrainer({.configs = {by_nccl}, .world_size = 2, .gpus = connected.Offer(nccl)});
+    ASSERT_EQ(carried.status(), absl::OkStatus());
+    EXPECT_THAT(carried.text, HasSubstr("collectives: NCCL 2.99.0\n"));
+    EXPECT_EQ(MetricLines(by_nccl), MetricLines(host));
+    EXPECT_EQ(OrDie(NewestState(by_nccl)), OrDie(NewestState(host)));
+    EXPECT_EQ(nccl->open() + nccl->aborted(), 0);
   }
+}
+
+TEST_F(DeviceTrainerTest, NcclThatCannotBeHadIsAnErrorOnlyWhereItIsInsistedOn) {
+  const TrainConfig config = Config(false, "insists", {"device=CUDA", "communication.device_transport=NCCL"});
+  const Gpus gpus(2);
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .gpus = gpus.Offer()});
+  EXPECT_EQ(outcome.status().message(), "communication.device_transport: wanted NCCL, but no NCCL here");
 }
 
 TEST_F(DeviceTrainerTest, GoesOnFromTheHostsCheckpoint) {

@@ -145,6 +145,11 @@ class Rank {
     return executor_->Run(*plan_.FindProgram(begun, begun_), step, run_.accumulation, hooks);
   }
 
+  absl::Status Close() {
+    if (side_ == nullptr || communicator_.size() == 1) return absl::OkStatus();
+    return side_->collectives().Close();
+  }
+
   absl::Status Collect(TinyResult& result) {
     result.parameters.resize(graph_.units().size());
     result.moments.resize(graph_.units().size());
@@ -196,7 +201,7 @@ class Rank {
     ASSIGN_OR_RETURN(gpu_, Device::Open(*api_, 0, 1));
     ASSIGN_OR_RETURN(device_, MakeDeviceArena(*gpu_, plan_.arena_bytes[0]));
     ASSIGN_OR_RETURN(host_lock_, gpu_->PageLock(host_->data(), host_->bytes(), "the host tier"));
-    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan_.layout, communicator_, /*threads=*/1));
+    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan_.layout, communicator_, /*threads=*/1, run_.collectives));
     ASSIGN_OR_RETURN(Lanes::Queues queues, side_->MakeQueues());
     lanes_.emplace(std::move(queues));
     return absl::OkStatus();
@@ -317,6 +322,7 @@ absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator)
   RETURN_IF_ERROR(rank.Prepare());
   for (int64_t step = run.first_step; step < run.steps; ++step) RETURN_IF_ERROR(rank.Step(step, result));
   RETURN_IF_ERROR(rank.Collect(result));
+  RETURN_IF_ERROR(rank.Close());
   return result;
 }
 
@@ -328,7 +334,13 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
     for (int r = 0; r < world_size; ++r) {
       threads.emplace_back([&, r] {
         const std::unique_ptr<Communicator> communicator = world.Create(r);
-        results[r] = Train(run, *communicator);
+        TinyRun mine = run;
+        // Who waits for a peer outside of communicators is told of one that failed.
+        if (!mine.collectives.nccl.wait.poll) {
+          mine.collectives.nccl.wait.poll = [&world](double) { return world.status(); };
+        }
+        results[r] = Train(mine, *communicator);
+        if (!results[r].ok()) world.Abort(std::string(results[r].status().message()));
       });
     }
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/memory/device_api.h"
 #include "angel_ptm/model/hunyuan_lm.h"
@@ -56,6 +57,8 @@ struct TinyRun {
   // on the host.
   std::function<std::unique_ptr<DeviceApi>(int rank)> device;
   const KernelTable* device_kernels = nullptr;
+  // How GPUs' collectives travel; staged through host memory by default.
+  CollectivesWish collectives;
   // What the rank talks through instead of its communicator.
   std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };

@@ -124,7 +124,11 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
             .publish = publish,
             .build = {.commit = run.commits.empty() ? "test" : run.commits[rank], .processor = "test"}};
         if (run.gpus) options.gpus = run.gpus(rank);
-        outcome.statuses[rank] = TrainRank(config, facts, options, wrapped ? *wrapped : *communicator);
+        // As the program has it: who waits for a peer outside of communicators is told of one that failed.
+        options.gpus.nccl.wait.poll = [&world](double) { return world.status(); };
+        absl::Status& status = outcome.statuses[rank];
+        status = TrainRank(config, facts, options, wrapped ? *wrapped : *communicator);
+        if (!status.ok()) world.Abort(std::string(status.message()));
       });
     }
   }

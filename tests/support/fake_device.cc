@@ -18,6 +18,7 @@ struct FakeDevice::Marker {
 };
 struct FakeDevice::Command {
   std::shared_ptr<Marker> follows;
+  std::function<bool()> ready;  // empty: at once
   std::function<void()> work;
   std::shared_ptr<Marker> reaches;
 };
@@ -262,6 +263,14 @@ void FakeDevice::Launch(void* stream, void* arguments, size_t bytes, std::functi
               }});
 }
 
+FakeDevice& FakeDevice::Of(void* stream) { return *static_cast<Stream*>(stream)->device; }
+
+void FakeDevice::PutWaiting(void* stream, std::function<bool()> ready, std::function<void(FakeDevice&)> work) {
+  FakeDevice& device = Of(stream);
+  const std::lock_guard<std::mutex> lock(device.mutex_);
+  device.Push(stream, {.ready = std::move(ready), .work = [&device, work = std::move(work)] { work(device); }});
+}
+
 void FakeDevice::WantReachable(void* stream, const void* memory) {
   FakeDevice& device = *static_cast<Stream*>(stream)->device;
   const std::lock_guard<std::mutex> lock(device.mutex_);
@@ -312,18 +321,23 @@ void FakeDevice::Push(void* stream, Command command) {
   static_cast<Stream*>(stream)->commands.push_back(std::move(command));
 }
 
-bool FakeDevice::WorkOnce() {
+FakeDevice::Progress FakeDevice::WorkOnce() {
   if (random_() % 16 == 0) {
     for (const auto& stream : streams_) stream->priority = static_cast<unsigned>(random_());
   }
   Stream* chosen = nullptr;
+  bool waits = false;
   for (const auto& stream : streams_) {
     if (stream->commands.empty()) continue;
-    const std::shared_ptr<Marker>& follows = stream->commands.front().follows;
-    if (follows != nullptr && !follows->reached) continue;
+    const Command& next = stream->commands.front();
+    if (next.follows != nullptr && !next.follows->reached) continue;
+    if (next.ready && failed_ == kDeviceSuccess && !next.ready()) {
+      waits = true;
+      continue;
+    }
     if (chosen == nullptr || stream->priority > chosen->priority) chosen = stream.get();
   }
-  if (chosen == nullptr) return false;
+  if (chosen == nullptr) return waits ? Progress::kWaits : Progress::kNothing;
   const Command command = std::move(chosen->commands.front());
   chosen->commands.pop_front();
   // A device that has failed does no work, and nobody waits for it for ever.
@@ -332,13 +346,19 @@ bool FakeDevice::WorkOnce() {
     command.reaches->at = std::chrono::steady_clock::now();
     command.reaches->reached = true;
   }
-  return true;
+  return Progress::kWorked;
 }
 
 void FakeDevice::WorkUntil(const std::function<bool()>& done) {
   for (;;) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (done() || !WorkOnce()) return;
+    Progress progress = Progress::kNothing;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (done()) return;
+      progress = WorkOnce();
+    }
+    if (progress == Progress::kNothing) return;
+    if (progress == Progress::kWaits) std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
 }
 

@@ -87,6 +87,13 @@ class FakeDevice : public DeviceApi {
   static void Launch(void* stream, void* arguments, size_t bytes, std::function<void()> work);
   // An error that stays, unless the address is null, the device's or page-locked.
   static void WantReachable(void* stream, const void* memory);
+  static FakeDevice& Of(void* stream);
+  // Puts work on a stream that also waits for what other devices do: it is done when `ready` says so, which is asked
+  // often while somebody waits for the device. Both are called under the device's lock and may not call it, but for
+  // ResolveInWork.
+  static void PutWaiting(void* stream, std::function<bool()> ready, std::function<void(FakeDevice&)> work);
+  // Where [memory, memory + bytes) is, host memory or the device's; null, with an error that stays, if neither.
+  std::byte* ResolveInWork(const void* memory, int64_t bytes) { return Resolve(memory, bytes); }
   // Where the work finds what the device has at `memory`; null if it is not the device's.
   std::byte* Translate(const void* memory);
   int64_t kernels_launched() const { return kernels_; }
@@ -111,8 +118,9 @@ class FakeDevice : public DeviceApi {
 
   DeviceCode Injected(const char* call) const;
   void Push(void* stream, Command command);
-  // One piece of work of some stream that may go on; false: there is none.
-  bool WorkOnce();
+  enum class Progress { kWorked, kWaits, kNothing };
+  // One piece of work of some stream that may go on. kWaits: all that could wait for other devices.
+  Progress WorkOnce();
   void WorkUntil(const std::function<bool()>& done);
   static const Room* Find(const Rooms& rooms, const void* memory, int64_t bytes, int64_t* offset);
   // Where work finds [memory, memory + bytes), host memory or the device's; null, with an error that stays, if neither.

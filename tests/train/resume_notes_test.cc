@@ -94,6 +94,10 @@ TEST(ResumeNotesTest, AnotherBuildOrLibraryContinuesWithinRounding) {
       notes(NumericsWith(config, {"def", "x86-64-v4"})),
       ElementsAre("the numerics change: build abc -> def, kernels for x86-64-v3 -> x86-64-v4: the run continues "
                   "within rounding, not bit for bit"));
+  TrainConfig by_nccl = config;
+  by_nccl.mutable_numerics()->set_sums(NumericsConfig::NCCL_SUMS);
+  EXPECT_THAT(notes(NumericsWith(by_nccl)),
+              ElementsAre(HasSubstr("the numerics change: sums in rank order -> NCCL's")));
   Numerics now = NumericsWith(config);
   ASSERT_EQ(now.back().first, "matrix library");
   EXPECT_THAT(now.back().second, HasSubstr("OpenBLAS "));

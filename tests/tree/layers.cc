@@ -20,7 +20,7 @@ const std::vector<Layer>& Layers() {
       // The device's kernels know what an op is and nothing of the host backend.
       {"kernels/cuda",
        {"angel_ptm/base", "kernels/ops", "kernels/ops.def", "kernels/operand.h", "kernels/kernels.h",
-        "kernels/op_kind.h", "kernels/step_block.h"}},
+        "kernels/op_kind.h", "kernels/ordered_sum.h", "kernels/step_block.h"}},
       {"kernels", {"angel_ptm/base"}},
       {"comm", {"angel_ptm/base"}},
       {"optim", {"angel_ptm/base", "angel_ptm/model"}},

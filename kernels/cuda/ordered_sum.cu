@@ -1,0 +1,64 @@
+// dst[n] (+)= x_0 + x_1 + ... + x_{R-1}, from left to right in fp32, bit for bit the host's (comm/ordered_sum.h),
+// rounded once where dst is bf16.
+//
+// Bytes: R n elements to read, 4 n to write, 4 n more to read to accumulate; FLOPs: R n. Limit: memory. A thread has 8
+// neighbours at a time and goes through the ranks with their sums in registers; the grid strides.
+#include "kernels/cuda/cuda_ordered_sum.h"
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace angel_ptm::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Addends {
+  const std::byte *blocks, *own;
+  std::int64_t stride;
+  int ranks, own_rank;
+};
+
+template <typename T>
+APTM_DEVICE const T* AddendOf(const Addends& x, int rank) {
+  return reinterpret_cast<const T*>(rank == x.own_rank ? x.own : x.blocks + rank * x.stride);
+}
+
+template <int kWidth, typename To, typename From>
+APTM_DEVICE void SumGroup(To* dst, const Addends& x, std::int64_t i, bool accumulate) {
+  float sum[kWidth], term[kWidth];
+  LoadGroup(AddendOf<From>(x, 0) + i, sum);
+  for (int r = 1; r < x.ranks; ++r) {
+    LoadGroup(AddendOf<From>(x, r) + i, term);
+    for (int j = 0; j < kWidth; ++j) sum[j] += term[j];
+  }
+  if (accumulate) {
+    LoadGroup(dst + i, term);
+    for (int j = 0; j < kWidth; ++j) sum[j] = term[j] + sum[j];
+  }
+  StoreGroup(dst + i, sum);
+}
+
+template <typename To, typename From>
+__global__ void __launch_bounds__(kThreads) OrderedSum(To* dst, Addends x, std::int64_t n, bool accumulate) {
+  const std::int64_t whole = n / kGroup * kGroup;
+  ForGroups<kGroup>(whole, [&](std::int64_t i) { SumGroup<kGroup, To, From>(dst, x, i, accumulate); });
+  ForGroups<1>(n - whole, [&](std::int64_t i) { SumGroup<1, To, From>(dst, x, whole + i, accumulate); });
+}
+
+}  // namespace
+}  // namespace angel_ptm::cuda
+
+namespace angel_ptm {
+
+void LaunchCudaOrderedSum(const OrderedSumArgs& args, void* stream) {
+  const cuda::Addends x = {args.blocks, args.own, args.stride, args.ranks, args.own_rank};
+  const auto launch = [&](auto to, auto from) {
+    using To = decltype(to);
+    cuda::Launch(cuda::Striding((args.n + cuda::kGroup - 1) / cuda::kGroup, cuda::kThreads), {.stream = stream},
+                 &cuda::OrderedSum<To, decltype(from)>, reinterpret_cast<To*>(args.dst), x, args.n, args.accumulate);
+  };
+  const auto launch_to = [&](auto to) { args.type == DType::kBFloat16 ? launch(to, BFloat16()) : launch(to, 0.0f); };
+  args.dst_type == DType::kBFloat16 ? launch_to(BFloat16()) : launch_to(0.0f);
+}
+
+}  // namespace angel_ptm
