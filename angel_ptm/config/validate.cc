@@ -96,8 +96,10 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
     CheckHunyuanLm(config.model().hunyuan_lm(), checks);
   } else if (config.model().has_dit()) {
     CheckDit(config.model().dit(), checks);
+  } else if (config.model().has_hunyuan_dit()) {
+    CheckHunyuanDit(config.model().hunyuan_dit(), checks);
   } else {
-    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm, dit", "none");
+    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm, dit, hunyuan_dit", "none");
   }
 }
 
@@ -105,6 +107,7 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
 // in 63 bits, and kernels rows in 32.
 void CheckProducts(const TrainConfig& config, Checks* checks) {
   if (config.model().has_dit()) return CheckDitProducts(config, checks);
+  if (config.model().has_hunyuan_dit()) return CheckHunyuanDitProducts(config, checks);
   const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());

@@ -40,6 +40,7 @@ DType GradientType(const TrainConfig& config);
 int64_t HeadDim(const HunyuanLmConfig& lm);
 int64_t KeyValueHeads(const HunyuanLmConfig& lm);
 DitConfig WithDefaults(DitConfig dit);
+HunyuanDitConfig WithDefaults(HunyuanDitConfig dit);
 // Tokens that a sequence of batch{} has: of a text, or patches of an image.
 int64_t SequenceTokens(const TrainConfig& config);
 

@@ -154,7 +154,7 @@ TEST(Validate, NoModelFamily) {
   TrainConfig config = Example({});
   config.mutable_model()->clear_hunyuan_lm();
   EXPECT_EQ(Validate(config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none");
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, hunyuan_dit, got none");
 }
 
 TEST(Validate, Data) {
@@ -402,7 +402,7 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
   const auto config = ParseTrainConfig("", "empty");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(Validate(*config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none\n"
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, hunyuan_dit, got none\n"
             "data.directory: not set, wanted a path, got \"\"\n"
             "output.directory: not set, wanted a path, got \"\"");
 }
