@@ -182,7 +182,8 @@ std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
 
 // What diffusers 0.42.1 computes of the same in double: the mean magnitude, then four elements.
 TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
-  const HunyuanDitShape shape = Tiny(GetParam());
+  HunyuanDitShape shape = Tiny(GetParam());
+  shape.num_hidden_layers = 6;  // two long skips, the last one first
   const std::vector<float> got = PredictionOfWaves(shape);
   const auto at = [&](int64_t row, int64_t c, int64_t y, int64_t x) {
     const int64_t channels = shape.out_channels();
@@ -190,8 +191,8 @@ TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
   };
   double magnitude = 0;
   for (const float value : got) magnitude += std::abs(static_cast<double>(value));
-  const std::vector<double> want = GetParam() ? std::vector{2.6723268, -7.2560854, 5.3437969, 0.8643565, 0.2199654}
-                                              : std::vector{0.3914291, -0.2049888, 0.7807503, 0.3637934, -0.4300638};
+  const std::vector<double> want = GetParam() ? std::vector{1.6571934, -2.0149072, 1.8154602, -0.1885639, -0.7201506}
+                                              : std::vector{0.3236559, -0.0150277, 0.6692247, 0.4985896, -0.0918348};
   const double tolerance = 1e-4 * want[0];
   EXPECT_NEAR(magnitude / static_cast<double>(got.size()), want[0], tolerance);
   EXPECT_NEAR(at(0, 0, 0, 0), want[1], tolerance);
