@@ -28,6 +28,7 @@ struct StateSpec {
   bool saved = true;            // in checkpoints, under its name
   double touches_per_step = 2;  // reads and writes of each element: the busiest states rest nearest to the device
   Start start = Start::kZero;
+  bool on_host = false;  // rests in host memory whatever other tiers have room for
 
   friend bool operator==(const StateSpec&, const StateSpec&) = default;
 };

@@ -3,7 +3,8 @@
 namespace angel_ptm {
 namespace {
 
-MemoryClass ClassOfHome(StateId s) {
+MemoryClass ClassOfHome(StateId s, const StateSpec& spec) {
+  if (spec.on_host) return MemoryClass::kMailboxes;
   if (s == kParameterState) return MemoryClass::kParameters;
   return s == kGradientState ? MemoryClass::kGradients : MemoryClass::kOptimizer;
 }
@@ -20,7 +21,7 @@ Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<Mem
     if (home.elements == 0) continue;
     home_region_[i] =
         AddRegion({.label = absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name),
-                   .memory_class = ClassOfHome(home.state),
+                   .memory_class = ClassOfHome(home.state, layout.states[home.state]),
                    .range = home.range,
                    .permanent = true,
                    .unit = home.unit,

@@ -17,6 +17,11 @@ namespace angel_ptm {
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts);
 Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+// Of a lock-free update, whose BuildUpdate delivers gradients only: the unit's update as its jobs of that parity do it.
+// Gradients are those of mailbox `parity`. Parameters on the host are read at home in jobs of parity 0, in their second
+// buffer in the others, and written to the other one; parameters on the device have their newest copy in that buffer.
+Segment BuildSweep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId unit,
+                   int parity);
 
 // The steps of `first`, then those of `second`; the passes behind this one let them overlap.
 Segment Join(Segment first, const Segment& second);

@@ -73,6 +73,7 @@ absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateI
   if (s != kParameterState && !graph.units()[unit].trainable) {
     return home.elements == 0 ? absl::OkStatus() : error("belongs to a frozen unit");
   }
+  if (layout.states[s].on_host && home.range.tier != TierKind::kHost) return error("is not on the host");
   const StateExtent extent = ExtentOf(layout, unit, s);
   if (home.elements * extent.element_bytes != extent.stored_bytes || home.range.bytes != extent.stored_bytes) {
     return error("stores ", home.elements, " elements in ", home.range.bytes, " bytes, stage ", layout.zero_stage,
