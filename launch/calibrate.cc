@@ -214,15 +214,13 @@ class RankPlayer {
         const auto it = seconds.find({segment.name, static_cast<int32_t>(i)});
         if (it == seconds.end()) continue;
         const Step& step = segment.steps[i];
-        // A collective's time has the waiting for slower ranks in it.
-        const bool collective = step.lane == Lane::kComm;
+        // A collective's has the waiting for slower ranks in it, as in any step.
         const double typical = Median(it->second);
         serial_seconds_ += typical;
         ++steps_;
-        const double least = *std::min_element(it->second.begin(), it->second.end());
         if (step.when != When::kAlways) continue;  // in a step of one micro-batch they do nothing
         const StepWork work = WorkOf(case_.plan.training, step);
-        if (work.work > 0) (*samples)[{work.name, work.type}].push_back({work.work, collective ? least : typical});
+        if (work.work > 0) (*samples)[{work.name, work.type}].push_back({work.work, typical});
       }
     }
   }

@@ -18,6 +18,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words);
 absl::Status PrepareCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
 absl::Status ExportCommand(const std::vector<std::string>& words);
+absl::Status MergeCommand(const std::vector<std::string>& words);
 absl::Status DoctorCommand(const std::vector<std::string>& words);
 absl::Status PlanCommand(const std::vector<std::string>& words);
 absl::Status ReportCommand(const std::vector<std::string>& words);

@@ -104,15 +104,24 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   return options;
 }
 
-// A PNG for each image, one of all, and which is of which prompt, an object a line.
-absl::Status WriteImages(const std::string& folder, std::vector<GeneratedImage> images) {
+// A PNG for each image, one of all, and which is of which prompt, an object a line: what `angel-ptm report` reads as
+// samples/.
+absl::Status WriteImages(const std::string& folder, int64_t step, const GenerateImagesOptions& options,
+                         std::vector<GeneratedImage> images) {
   RETURN_IF_ERROR(MakeDirectories(folder));
   std::vector<SheetCell> cells;
   std::string lines;
   for (size_t i = 0; i < images.size(); ++i) {
     const std::string name = absl::StrFormat("%04d.png", i);
     RETURN_IF_ERROR(WritePng(absl::StrCat(folder, "/", name), images[i].image));
-    absl::StrAppend(&lines, nlohmann::ordered_json{{"image", name}, {"prompt", images[i].prompt}}.dump(), "\n");
+    const nlohmann::ordered_json sample = {{"image", name},
+                                           {"prompt", images[i].prompt},
+                                           {"step", step},
+                                           {"weights", options.inference.weights},
+                                           {"guidance", options.guidance},
+                                           {"steps", options.steps},
+                                           {"seed", options.seed}};
+    absl::StrAppend(&lines, sample.dump(), "\n");
     cells.push_back({std::move(images[i].image), std::move(images[i].prompt)});
   }
   RETURN_IF_ERROR(WriteFile(folder + "/samples.jsonl", lines));
@@ -152,7 +161,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     }
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference));
     ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(path, options));
-    return WriteImages(arguments.Get("output", ""), std::move(images));
+    return WriteImages(arguments.Get("output", ""), checkpoint.manifest().step, options, std::move(images));
   });
 }
 

@@ -101,7 +101,8 @@ constexpr CommandText kCommandTexts[] = {
      "                           (default: the best that this machine runs; part of the numerics)\n"
      "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n"
      "Of models of images:\n"
-     "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl\n"
+     "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl;\n"
+     "                           angel-ptm report shows RUN/samples\n"
      "  --steps N                of the sampler (default: 30)\n"
      "  --guidance X             how strongly the prompt is followed; 1 is not guided (default: 4)\n"
      "  --images N               of each prompt (default: 1)\n"
@@ -116,6 +117,16 @@ constexpr CommandText kCommandTexts[] = {
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"
      "  angel-ptm export --checkpoint runs/story/train --format huggingface --output story-hf\n"},
+    {"merge", "--checkpoint DIR --checkpoint DIR... --output DIR [--share X...] [--weights last|ema]",
+     "      Writes a checkpoint whose weights are the mean of others', to sample from or to export.",
+     "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest; all of one model\n"
+     "  --share X                of each checkpoint in order, of their sum (default: equal shares)\n"
+     "  --output DIR             a folder without checkpoints; its checkpoints/ gets the new one\n"
+     "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
+     "Example:\n"
+     "  angel-ptm merge --checkpoint runs/a/checkpoints/step-00001000 --checkpoint runs/a/checkpoints/step-00002000 "
+     "\\\n"
+     "    --output runs/a-mean\n"},
     {"report", "RUN... [--output FILE]",
      "      Writes one HTML file with the curves of runs, over each other, that needs no network.",
      "  RUN                      a run's output directory, also while the run goes on\n"

@@ -69,6 +69,13 @@ class Coster {
     return it == model_.kernels.end() ? -1 : it->second.Seconds(work.work);
   }
 
+  double Capacity(Shared shared) const { return model_.capacity[static_cast<int>(shared)]; }
+
+  // Rates are of all ranks at once: where cores are fewer than ranks want, they are slow already.
+  void UseCores(double cores, StepCost& cost) const {
+    Use(cost, Shared::kCores) = std::min(cores, Capacity(Shared::kCores));
+  }
+
   double HostShare(double bytes, double seconds) const {
     return seconds > 0 && model_.host_memory > 0 ? std::min(1.0, bytes / seconds / model_.host_memory) : 0;
   }
@@ -85,9 +92,7 @@ class Coster {
     }
     if (!on_host && !model_.device_is_host) return;
     const bool beside = on_host && model_.device_is_host;  // one thread, exec/executor.cc
-    Use(cost, Shared::kCores) = beside    ? 1
-                                : on_host ? model_.capacity[static_cast<int>(Shared::kCores)]
-                                          : model_.threads;
+    UseCores(beside ? 1 : on_host ? Capacity(Shared::kCores) : model_.threads, cost);
     Use(cost, Shared::kHostMemory) = HostShare(op.bytes, cost.seconds);
   }
 
@@ -103,9 +108,10 @@ class Coster {
       cost.seconds =
           Over(bytes, rate, Name(step.lane)) + (file ? model_.file_latency_seconds : model_.link_latency_seconds);
     }
-    if (file) Use(cost, Shared::kDrive) = 1;
-    if (file) Use(cost, Shared::kCores) = model_.file_cores;
-    if (!file && model_.device_is_host) Use(cost, Shared::kCores) = 1;
+    // A page alone does not keep a drive busy as a deep queue does.
+    if (file) Use(cost, Shared::kDrive) = std::min(1.0, bytes / cost.seconds / rate);
+    if (file) UseCores(model_.file_cores, cost);
+    if (!file && model_.device_is_host) UseCores(1, cost);
     // A copy inside the host's memory reads and writes it.
     Use(cost, Shared::kHostMemory) = HostShare(bytes * (!file && model_.device_is_host ? 2 : 1), cost.seconds);
   }
@@ -156,7 +162,7 @@ class Coster {
   // Collectives of ranks that are the host's own are copies by its cores.
   void Host(double bytes, StepCost& cost) const {
     if (!model_.device_is_host) return;
-    Use(cost, Shared::kCores) = 1;
+    UseCores(1, cost);
     Use(cost, Shared::kHostMemory) = HostShare(bytes, cost.seconds);
   }
 

@@ -43,7 +43,7 @@ expect "generate" 0 "4 images and $work/samples/sheet.png" sample --images 2 --w
 for file in 0000 0001 0002 0003 sheet; do
   [[ $(head -c 4 "$work/samples/$file.png" | tail -c 3) == PNG ]] || failed "$work/samples/$file.png is no PNG"
 done
-[[ $(tail -n 1 "$work/samples/samples.jsonl") == '{"image":"0003.png","prompt":"方"}' ]] || failed "samples.jsonl names no prompts"
+[[ $(tail -n 1 "$work/samples/samples.jsonl") == '{"image":"0003.png","prompt":"方","step":'* ]] || failed "samples.jsonl names no prompts"
 expect "the same again" 0 "4 images" sample --images 2 --weights ema --output "$work/again"
 cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "the same seed gave other images"
 refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"

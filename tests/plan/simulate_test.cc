@@ -156,6 +156,28 @@ TEST_F(CostTest, EveryKindOfStepByHand) {
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), 28.0 * static_cast<double>(update.count) / (1 << 16));
 }
 
+TEST_F(CostTest, UsesNoMoreOfWhatIsSharedThanItKeepsBusy) {
+  CostModel model = SmallModel();
+  model.file_read = 1 << 20;
+  model.device_is_host = true;
+  model.capacity = {0.5, 1, 1};  // two ranks on a core
+  Segment segment;
+  segment.steps = {StepOn(Lane::kFileIn), StepOn(Lane::kCopyIn)};
+  for (Step& step : segment.steps) {
+    step.kind = StepKind::kMove;
+    step.dst.bytes = 1 << 20;
+  }
+  const auto uses = [&](int step, Shared shared) {
+    return CostsOf(graph_, plan_, segment, model, {})[step].uses[static_cast<int>(shared)];
+  };
+  EXPECT_DOUBLE_EQ(uses(0, Shared::kDrive), 1);
+  // Alone, a page takes twice the time it takes in a deep queue.
+  model.kernels[{"file-in", DType::kFloat32}] = {{{1 << 20, 1 << 19}}};
+  EXPECT_DOUBLE_EQ(uses(0, Shared::kDrive), 0.5);
+  // The copy's rate is that of both ranks copying.
+  EXPECT_DOUBLE_EQ(uses(1, Shared::kCores), 0.5);
+}
+
 TEST_F(CostTest, StepsAddUpToSegmentsAndFasterMachinesAreNoSlower) {
   const CostModel model = SmallModel();
   const StepTime one = SimulateStep(graph_, plan_, model, 1), four = SimulateStep(graph_, plan_, model, 4);

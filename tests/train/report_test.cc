@@ -154,6 +154,35 @@ TEST(ReportTest, TextFromFilesIsEscaped) {
             "b");
 }
 
+TEST(ReportTest, ImagesAreInThePage) {
+  const TemporaryFolder folder;
+  const std::string png = std::string("\x89PNG\r\n\x1a\n", 8) + "pixels";
+  Spill(folder / "run/metrics.jsonl", Lines({0, 1}));
+  Spill(folder / "run/samples/0.png", png);
+  Spill(folder / "run/secret", png);
+  Spill(folder / "run/samples/text.png", "no image");
+  const auto line = [](const char* file) {
+    return nlohmann::json{{"image", file}, {"prompt", "<西瓜>"}, {"step", 7}}.dump() + "\n";
+  };
+  Spill(folder / "run/samples/samples.jsonl", line("0.png") + line("../secret") + line("text.png") + line("gone.png"));
+  const std::string page = PageOf(folder / "run");
+  EXPECT_TRUE(Has(page,
+                  "<figure><img alt=\"&lt;西瓜&gt;\" src=\"data:image/png;base64,iVBORw0KGgpwaXhlbHM=\">"
+                  "<figcaption>&lt;西瓜&gt;</figcaption></figure>"));
+  EXPECT_TRUE(Has(page, "run, step 7"));
+  EXPECT_TRUE(Has(page, "left out what is not an image&#39;s sample behind the one before: lines 2 to 3."));
+  EXPECT_TRUE(Has(page, "gone.png"));
+  EXPECT_EQ(page.find("<figure>"), page.rfind("<figure>"));
+
+  std::string many;
+  for (int i = 0; i < 258; ++i) many += line("0.png");
+  Spill(folder / "run/samples/samples.jsonl", many);
+  const auto run = ReadRun(folder / "run");
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->images.size(), 256u);
+  EXPECT_TRUE(Has(run->notes.back(), "samples: the page has room for 256 of 258 images"));
+}
+
 TEST(ReportTest, ThePageNeedsNothingElse) {
   const TemporaryFolder folder;
   Spill(folder / "run/metrics.jsonl", Lines({0, 1}));

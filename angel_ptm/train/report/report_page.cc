@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -195,16 +196,37 @@ std::string Notes(const std::vector<RunReport>& runs) {
   return html + "</ul>\n";
 }
 
+std::string Figure(const SampleImage& image) {
+  const std::string prompt = EscapeHtml(image.prompt);
+  return absl::StrCat("<figure><img alt=\"", prompt, "\" src=\"data:image/png;base64,", absl::Base64Escape(image.png),
+                      "\"><figcaption>", prompt, "</figcaption></figure>\n");
+}
+
+std::string Images(const RunReport& run) {
+  std::string html;
+  for (size_t i = 0; i < run.images.size(); ++i) {
+    if (i == 0 || run.images[i].step != run.images[i - 1].step) {
+      absl::StrAppend(&html, i == 0 ? "" : "</div>\n", "<p class=\"note\">",
+                      EscapeHtml(absl::StrCat(run.name, ", step ", run.images[i].step)),
+                      "</p>\n<div class=\"images\">\n");
+    }
+    html += Figure(run.images[i]);
+  }
+  return run.images.empty() ? "" : html + "</div>\n";
+}
+
 std::string Samples(const std::vector<RunReport>& runs) {
   std::string html = "<section id=\"samples\">\n<h2>Samples</h2>\n";
   for (const RunReport& run : runs) {
-    if (run.samples.empty()) {
+    if (run.samples.empty() && run.images.empty()) {
       absl::StrAppend(
           &html, "<p class=\"none\">",
-          EscapeHtml(absl::StrCat(run.name, " has no samples.jsonl: angel-ptm generate --checkpoint ", run.name,
-                                  " --prompt TEXT --output ", run.name, "/samples.jsonl adds one.")),
+          EscapeHtml(absl::StrCat(run.name, " has no samples: angel-ptm generate --checkpoint ", run.name,
+                                  " --prompt TEXT --output ", run.name, "/samples.jsonl adds a text, with --output ",
+                                  run.name, "/samples images.")),
           "</p>\n");
     }
+    html += Images(run);
     for (const Sample& sample : run.samples) {
       absl::StrAppend(&html, "<p class=\"note\">", EscapeHtml(absl::StrCat(run.name, ", step ", sample.step)),
                       "</p>\n<pre><b>", EscapeHtml(sample.prompt), "</b>", EscapeHtml(sample.text), "</pre>\n");

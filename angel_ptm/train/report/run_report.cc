@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,6 +18,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kSamplesMax = 20;
+// A page holds its images, half as long again as text.
+constexpr size_t kImagesMax = 256, kImagesBytesMax = size_t{16} << 20;
 
 // Calls `add` with every whole line. What it refuses is a note.
 absl::Status ReadLines(const std::string& path, const char* wanted, std::vector<std::string>* notes,
@@ -64,18 +67,51 @@ void ReadSheet(const std::string& path, RunReport* run) {
   }
 }
 
-bool AddSample(std::string_view line, std::vector<Sample>* samples) {
-  const Json object = NestsTooDeep(line) ? Json() : Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  const auto is = [&](const char* key, bool (Json::*is_type)() const noexcept) {
-    return object.is_object() && object.contains(key) && (object[key].*is_type)();
-  };
-  if (!is("prompt", &Json::is_string) || !is("text", &Json::is_string) || !is("step", &Json::is_number_integer)) {
-    return false;
+// A line's object with these strings and a step, or null.
+Json SampleFrom(std::string_view line, std::initializer_list<const char*> strings) {
+  Json object = NestsTooDeep(line) ? Json() : Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return {};
+  for (const char* key : strings) {
+    if (!object.contains(key) || !object[key].is_string()) return {};
   }
+  return object;
+}
+
+bool AddSample(std::string_view line, std::vector<Sample>* samples) {
+  const Json sample = SampleFrom(line, {"prompt", "text"});
+  if (sample.is_null()) return false;
   samples->push_back(
-      {object["prompt"].get<std::string>(), object["text"].get<std::string>(), object["step"].get<int64_t>()});
+      {sample["prompt"].get<std::string>(), sample["text"].get<std::string>(), sample["step"].get<int64_t>()});
   if (samples->size() > kSamplesMax) samples->erase(samples->begin());
   return true;
+}
+
+// Images of `folder` by its samples.jsonl, the first that there is room for.
+void ReadImages(const std::string& folder, RunReport* run) {
+  size_t bytes = 0, left_out = 0;
+  ReadMore(folder + "/samples.jsonl", "an image's sample", run, [&](std::string_view line) {
+    const Json sample = SampleFrom(line, {"prompt", "image"});
+    if (sample.is_null()) return false;
+    const std::string file = sample["image"].get<std::string>();
+    if (file.find('/') != std::string::npos) return false;  // of this folder only
+    absl::StatusOr<std::string> png = ReadFile(folder + "/" + file, kImagesBytesMax);
+    if (!png.ok()) {
+      run->notes.push_back(std::string(png.status().message()));
+      return true;
+    }
+    if (!png->starts_with("\x89PNG\r\n\x1a\n")) return false;
+    if (run->images.size() == kImagesMax || bytes + png->size() > kImagesBytesMax) {
+      ++left_out;
+      return true;
+    }
+    bytes += png->size();
+    run->images.push_back({sample["prompt"].get<std::string>(), *std::move(png), sample["step"].get<int64_t>()});
+    return true;
+  });
+  if (left_out > 0) {
+    run->notes.push_back(absl::StrCat(folder, ": the page has room for ", run->images.size(), " of ",
+                                      run->images.size() + left_out, " images"));
+  }
 }
 
 }  // namespace
@@ -97,6 +133,7 @@ absl::StatusOr<RunReport> ReadRun(const std::string& directory) {
            [&](std::string_view line) { return run.experts.AddLine(line); });
   ReadMore(run.name + "/samples.jsonl", "a sample", &run,
            [&](std::string_view line) { return AddSample(line, &run.samples); });
+  ReadImages(run.name + "/samples", &run);
   ReadSheet(run.name + "/run.json", &run);
   return run;
 }

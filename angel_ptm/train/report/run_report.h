@@ -17,19 +17,26 @@ struct Sample {
   int64_t step = 0;
 };
 
+struct SampleImage {
+  std::string prompt;
+  std::string png;  // the file's bytes
+  int64_t step = 0;
+};
+
 struct RunReport {
   std::string name;  // for people: the path
   std::string now;   // empty, or what the run is doing: "still writing: process 7 on host h since ..."
   History history;
   ExpertHistory experts;
-  std::optional<RunSheet> sheet;   // none: an older program wrote the run
-  std::vector<Sample> samples;     // the newest
+  std::optional<RunSheet> sheet;  // none: an older program wrote the run
+  std::vector<Sample> samples;    // the newest
+  std::vector<SampleImage> images;
   std::vector<std::string> notes;  // sentences about what is wrong with the files
 };
 
-// Reads <directory>/metrics.jsonl, and experts.jsonl, run.json and samples.jsonl if they are there; what is wrong with
-// these is a note. A last line that is not whole is being written. Errors: kNotFound if it is no run's directory, those
-// of angel_ptm/base/file.h.
+// Reads <directory>/metrics.jsonl, and experts.jsonl, run.json, samples.jsonl and samples/samples.jsonl with its images
+// if they are there; what is wrong with these is a note. A last line that is not whole is being written. Errors:
+// kNotFound if it is no run's directory, those of angel_ptm/base/file.h.
 absl::StatusOr<RunReport> ReadRun(const std::string& directory);
 
 }  // namespace angel_ptm
