@@ -434,8 +434,9 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
 
 std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {
   std::vector<StateView> views;
+  const LockFreeRows rows = FindLockFreeRows(layout.states);
   for (const Home& home : layout.homes) {
-    if (home.elements == 0) continue;
+    if (home.elements == 0 || rows.shared(home.state)) continue;
     Tier& tier = *TierOf(machine, home.range.tier);
     const int rank = machine.communicator->rank();
     views.push_back({.unit = home.unit,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,14 @@ LockFreeUpdater::LockFreeUpdater(const Graph& graph, const Plan& plan, const Mac
       units_(graph.units().size()),
       jobs_(graph.units().size()) {
   for (const Segment& sweep : plan.sweeps) Bind(sweep, adamw, no_decay);
-  for (size_t u = 0; u < units_.size(); ++u) units_[u].trained = !plan.sweeps[2 * u].steps.empty();
+  std::map<int64_t, int> turns;  // by where the new parameters are
+  for (UnitId u = 0; u < static_cast<UnitId>(units_.size()); ++u) {
+    units_[u].trained = !plan.sweeps[u].steps.empty();
+    if (!units_[u].trained) continue;
+    const int64_t home = plan.layout.home(u, rows_.new_parameters).range.offset;
+    units_[u].turn = turns.try_emplace(home, static_cast<int>(turns.size())).first->second;
+  }
+  running_.assign(turns.size(), kNone);
   thread_ = std::jthread([this](std::stop_token stop) { RunJobs(stop); });
 }
 
@@ -55,8 +63,9 @@ void LockFreeUpdater::Bind(const Segment& sweep, const AdamWConstants& adamw, co
   }
 }
 
-bool LockFreeUpdater::TwoOnHost(UnitId unit) const {
-  return plan_.layout.home(unit, kParameterState).range.tier == TierKind::kHost;
+std::byte* LockFreeUpdater::HomeOf(UnitId unit, StateId state) const {
+  const MemoryRange& range = plan_.layout.home(unit, state).range;
+  return TierOf(machine_, range.tier)->data() + range.offset;
 }
 
 void LockFreeUpdater::Begin(Start start) {
@@ -82,7 +91,8 @@ void LockFreeUpdater::BeginJob(UnitId unit) {
   u.running = true;
   u.will_hold = step_;
   u.job = begun_++;
-  Job job{.unit = unit, .sweep = Plan::SweepIndex(unit, u.jobs++)};
+  APTM_CHECK(std::exchange(running_[u.turn], unit) == kNone, "two units at a time in one home");
+  Job job{.unit = unit};
   job.decision = start_.scalars_at(u.of_newest, ++u.updates);
   job.decision.scalars.gradient_scale = 1;  // mailboxes hold scaled gradients
   {
@@ -94,8 +104,12 @@ void LockFreeUpdater::BeginJob(UnitId unit) {
 }
 
 void LockFreeUpdater::BeginJobs() {
-  for (UnitId unit = 0; unit < static_cast<UnitId>(units_.size()); ++unit) {
-    if (units_[unit].waiting && !units_[unit].running) BeginJob(unit);
+  const UnitId count = static_cast<UnitId>(units_.size()), first = next_;
+  for (UnitId i = 0; i < count; ++i) {
+    const UnitId unit = static_cast<UnitId>((first + i) % count);
+    if (!units_[unit].waiting || units_[unit].running || running_[units_[unit].turn] != kNone) continue;
+    BeginJob(unit);
+    next_ = static_cast<UnitId>((unit + 1) % count);
   }
 }
 
@@ -113,16 +127,25 @@ absl::Status LockFreeUpdater::Await(UnitId unit) {
   return finished() > job ? absl::OkStatus() : failure_;
 }
 
+// Between steps: nobody reads parameters or delivers.
 void LockFreeUpdater::Publish(UnitId unit) {
   UnitState& u = units_[unit];
+  const auto copy = [&](StateId to, StateId from) {
+    std::memcpy(HomeOf(unit, to), HomeOf(unit, from), static_cast<size_t>(plan_.layout.home(unit, to).range.bytes));
+  };
+  copy(kParameterState, rows_.new_parameters);
+  if (u.waiting) copy(rows_.mailbox, rows_.second_mailbox);
   u.running = false;
   u.holds = u.will_hold;
-  ++u.swaps;
-  if (TwoOnHost(unit)) return;
-  const Home &home = plan_.layout.home(unit, kParameterState),
-             &newest = plan_.layout.home(unit, rows_.second_parameters);
-  std::memcpy(machine_.device->data() + home.range.offset, machine_.host->data() + newest.range.offset,
-              static_cast<size_t>(home.range.bytes));
+  running_[u.turn] = kNone;
+}
+
+// All ranks wait for the same jobs, and each has finished those before.
+absl::Status LockFreeUpdater::AwaitAndPublish(UnitId unit) {
+  RETURN_IF_ERROR(Await(unit));
+  finished_by_all_ = std::max(finished_by_all_, units_[unit].job + 1);
+  Publish(unit);
+  return absl::OkStatus();
 }
 
 absl::Status LockFreeUpdater::BeginStep(int64_t step) {
@@ -135,11 +158,11 @@ absl::Status LockFreeUpdater::BeginStep(int64_t step) {
   for (UnitId unit = 0; unit < static_cast<UnitId>(units_.size()); ++unit) {
     UnitState& u = units_[unit];
     while (u.trained && u.holds < least) {
+      if (const UnitId other = running_[u.turn]; other != kNone && other != unit) {
+        RETURN_IF_ERROR(AwaitAndPublish(other));
+      }
       if (!u.running) BeginJob(unit);
-      RETURN_IF_ERROR(Await(unit));
-      // All ranks wait for the same jobs, and each has finished those before.
-      finished_by_all_ = std::max(finished_by_all_, u.job + 1);
-      Publish(unit);
+      RETURN_IF_ERROR(AwaitAndPublish(unit));
     }
   }
   std::ranges::fill(units_by_lag_, 0);
@@ -170,18 +193,14 @@ void LockFreeUpdater::EndStep(int64_t step, const UpdateDecision& decision) {
 }
 
 absl::Status LockFreeUpdater::Drain() {
-  BeginJobs();
-  for (UnitId unit = 0; unit < static_cast<UnitId>(units_.size()); ++unit) {
-    UnitState& u = units_[unit];
-    while (u.running || u.waiting) {
-      if (!u.running) BeginJob(unit);
-      RETURN_IF_ERROR(Await(unit));
-      Publish(unit);
+  for (bool some = true; some;) {
+    BeginJobs();
+    some = false;
+    for (UnitId unit = 0; unit < static_cast<UnitId>(units_.size()); ++unit) {
+      if (!units_[unit].running) continue;
+      some = true;
+      RETURN_IF_ERROR(AwaitAndPublish(unit));
     }
-    if (!u.trained || BufferShift(unit, kParameterState) == 0) continue;
-    const Home& home = plan_.layout.home(unit, kParameterState);
-    std::byte* const at_home = machine_.host->data() + home.range.offset;
-    std::memcpy(at_home, at_home + BufferShift(unit, kParameterState), static_cast<size_t>(home.range.bytes));
   }
   return absl::OkStatus();
 }
@@ -196,11 +215,9 @@ void LockFreeUpdater::Deliver(UnitId unit, std::span<float> dst, std::span<const
 }
 
 int64_t LockFreeUpdater::BufferShift(UnitId unit, StateId state) const {
-  const UnitState& u = units_[unit];
-  const auto offset = [&](StateId s) { return plan_.layout.home(unit, s).range.offset; };
-  if (state == rows_.mailbox[0] && u.jobs % 2 == 1) return offset(rows_.mailbox[1]) - offset(state);
-  const bool swapped = state == kParameterState && u.swaps % 2 == 1 && TwoOnHost(unit);
-  return swapped ? offset(rows_.second_parameters) - offset(state) : 0;
+  if (state != rows_.mailbox || !units_[unit].running) return 0;
+  const Layout& layout = plan_.layout;
+  return layout.home(unit, rows_.second_mailbox).range.offset - layout.home(unit, state).range.offset;
 }
 
 std::vector<int64_t> LockFreeUpdater::updates() const {
@@ -211,21 +228,21 @@ std::vector<int64_t> LockFreeUpdater::updates() const {
 
 void LockFreeUpdater::RunJobs(std::stop_token stop) {
   const angel_ptm::RunStep run = [this](const Segment& segment, int32_t i) { return RunStep(segment, i); };
-  const NameStep name = [this](const Segment&, int32_t i) { return bound_[running_sweep_].names[i]; };
+  const NameStep name = [this](const Segment&, int32_t i) { return bound_[swept_].names[i]; };
   std::unique_lock lock(mutex_);
   const auto has_job = [this] { return failure_.ok() && finished() < issued_; };
   while (changed_.wait(lock, stop, has_job) && !stop.stop_requested()) {
     const Job& job = jobs_[static_cast<size_t>(finished()) % jobs_.size()];
     decision_ = job.decision;
-    running_sweep_ = job.sweep;
+    swept_ = job.unit;
     lock.unlock();
-    absl::Status status = lanes_.Play(plan_.sweeps[running_sweep_], run, name);
+    absl::Status status = lanes_.Play(plan_.sweeps[swept_], run, name);
     lock.lock();
     if (status.ok()) {
       finished_.fetch_add(1, std::memory_order_release);
     } else {
       failure_ = absl::Status(status.code(), absl::StrCat("rank ", machine_.communicator->rank(), ", ",
-                                                          plan_.sweeps[running_sweep_].name, ": ", status.message()));
+                                                          plan_.sweeps[swept_].name, ": ", status.message()));
     }
     changed_.notify_all();
   }
@@ -253,7 +270,7 @@ void LockFreeUpdater::Update(const Segment& segment, int32_t index) {
     std::memcpy(Address(segment, step.operands[slot]), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
   }
   // Beside the compute lane, whose cores these are: one thread.
-  bound_[running_sweep_].calls[index]->Run(*machine_.kernels, {.threads = 1});
+  bound_[swept_].calls[index]->Run(*machine_.kernels, {.threads = 1});
 }
 
 }  // namespace angel_ptm

@@ -2,9 +2,9 @@
 //
 // Gradients of a step are delivered to their unit's open mailbox when its norm is known, scaled by its clip factor and
 // batch, and added to what still waits there. A job takes all that waits for one unit, as one AdamW step, and plays the
-// unit's sweep on lanes of its own; its mailbox is the open one's twin, so the next step can be delivered meanwhile.
-// The new parameters are written beside those that micro-steps read and published by swapping the buffers' index,
-// between steps.
+// unit's sweep on lanes of its own; meanwhile the unit's second mailbox is the open one. The new parameters are written
+// beside those that micro-steps read, and published between steps, when nothing is played: never torn. Units that share
+// a home for second mailbox and new parameters take turns.
 //
 // All ranks publish the same jobs at the same step. They begin jobs in the same order, tell each other how many they
 // have finished with the step's norm, and publish what all have; what the bound on staleness demands they wait for.
@@ -63,7 +63,7 @@ class LockFreeUpdater {
   absl::Status BeginStep(int64_t step);
   // The step's gradients have been delivered, unless it was skipped: jobs begin.
   void EndStep(int64_t step, const UpdateDecision& decision);
-  // Until nothing waits: all homes hold the newest state. Deterministic: all ranks publish the same.
+  // Until nothing waits: all homes hold the newest state, alike on all ranks.
   absl::Status Drain();
 
   // Called by the comm lane, around the norm's exchange: how many jobs this rank has finished, and all ranks at least.
@@ -72,8 +72,8 @@ class LockFreeUpdater {
   // Called by lanes, of the open mailbox: what is at dst, in it, is overwritten with src * scale or, if something
   // waits, gets that added.
   void Deliver(UnitId unit, std::span<float> dst, std::span<const float> src, float scale) const;
-  // Called by lanes: bytes from a unit's home to the buffer that is in use in its place: of mailboxes that which is
-  // filled, of parameters that which is read.
+  // Called by lanes: bytes from a unit's home of the state to where deliveries find it now: of a mailbox the second one
+  // while the unit is updated, else 0.
   int64_t BufferShift(UnitId unit, StateId state) const;
 
   // How many units lag by 0, 1, ... max_staleness steps in the step begun last.
@@ -90,8 +90,7 @@ class LockFreeUpdater {
     bool trained = false;
     bool waiting = false;      // something is in the open mailbox
     bool running = false;      // a job is begun and not published
-    int64_t jobs = 0;          // begun so far; the mailbox that is filled is that of its parity
-    int64_t swaps = 0;         // published so far; the parameters that are read are those of its parity
+    int turn = 0;              // index into running_
     int64_t job = 0;           // number of the one that runs, over all units
     int64_t holds = 0;         // steps before this one are in the parameters that are read
     int64_t will_hold = 0;     // and when the job is published
@@ -100,7 +99,6 @@ class LockFreeUpdater {
   };
   struct Job {
     UnitId unit = kNone;
-    size_t sweep = 0;
     UpdateDecision decision;
   };
   struct BoundSweep {
@@ -111,10 +109,11 @@ class LockFreeUpdater {
   int64_t OffsetOf(const Segment& segment, const Place& place) const;
   std::byte* Address(const Segment& segment, const Place& place) const;
   void Bind(const Segment& sweep, const AdamWConstants& adamw, const NoDecay& no_decay);
-  bool TwoOnHost(UnitId unit) const;
+  std::byte* HomeOf(UnitId unit, StateId state) const;
   void BeginJob(UnitId unit);
   void BeginJobs();
   absl::Status Await(UnitId unit);
+  absl::Status AwaitAndPublish(UnitId unit);
   void Publish(UnitId unit);
 
   // The updater's threads, from here on.
@@ -132,6 +131,8 @@ class LockFreeUpdater {
   Start start_;
   int64_t step_ = 0;  // steps before it have ended
   std::vector<UnitState> units_;
+  std::vector<UnitId> running_;  // by turn: of units that share homes the one that has a job, or kNone
+  UnitId next_ = 0;              // the first to get a job, if it waits
   std::vector<int64_t> units_by_lag_;
   double wait_seconds_ = 0;
   int64_t finished_by_all_ = 0;  // written by the comm lane, read when it is idle
@@ -144,8 +145,8 @@ class LockFreeUpdater {
   absl::Status failure_;   // of the first job that failed; behind it none runs
   std::atomic<int64_t> finished_ = 0;
   UpdateDecision decision_;  // of the job that runs
-  size_t running_sweep_ = 0;
-  std::jthread thread_;  // last: ends first
+  UnitId swept_ = kNone;     // by it
+  std::jthread thread_;      // last: ends first
 };
 
 }  // namespace angel_ptm

@@ -3,35 +3,31 @@
 #ifndef ANGEL_PTM_MODEL_LOCK_FREE_H_
 #define ANGEL_PTM_MODEL_LOCK_FREE_H_
 
-#include <array>
 #include <vector>
 
 #include "angel_ptm/model/state.h"
 
 namespace angel_ptm {
 
-// The rows it adds to the table of a run that computes in this type: two mailboxes of scaled gradients, one to be
-// filled while the other is emptied, and the second buffer of parameters. All rest on the host, none is saved.
+// The rows it adds to the table of a run that computes in this type, all on the host, none saved: scaled gradients that
+// wait; those that arrive while the others are being used; parameters until they are published. The last two are needed
+// while a unit is updated, so several units may have one home for them.
 inline std::vector<StateSpec> LockFreeStates(DType compute_type) {
-  return {{.name = "mailbox 0", .saved = false, .on_host = true},
-          {.name = "mailbox 1", .saved = false, .on_host = true},
-          {.name = "second parameters",
-           .dtype = compute_type,
-           .sharded_from_stage = 3,
-           .saved = false,
-           .start = StateSpec::Start::kParameters,
-           .on_host = true}};
+  return {{.name = "mailbox", .saved = false, .on_host = true},
+          {.name = "second mailbox", .saved = false, .on_host = true},
+          {.name = "new parameters", .dtype = compute_type, .sharded_from_stage = 3, .saved = false, .on_host = true}};
 }
 
 // Where they are in a table; nothing where the update is synchronous.
 struct LockFreeRows {
-  std::array<StateId, 2> mailbox = {-1, -1};
-  StateId second_parameters = -1;
+  StateId mailbox = -1, second_mailbox = -1, new_parameters = -1;
 
-  explicit operator bool() const { return second_parameters >= 0; }
+  explicit operator bool() const { return mailbox >= 0; }
+  // Whether units share homes of this state.
+  bool shared(StateId s) const { return *this && (s == second_mailbox || s == new_parameters); }
 };
 inline LockFreeRows FindLockFreeRows(const std::vector<StateSpec>& states) {
-  return {{FindState(states, "mailbox 0"), FindState(states, "mailbox 1")}, FindState(states, "second parameters")};
+  return {FindState(states, "mailbox"), FindState(states, "second mailbox"), FindState(states, "new parameters")};
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,7 @@
 #include "angel_ptm/plan/builder.h"
 
+#include "angel_ptm/model/lock_free.h"
+
 namespace angel_ptm {
 namespace {
 
@@ -11,14 +13,15 @@ MemoryClass ClassOfHome(StateId s, const StateSpec& spec) {
 
 }  // namespace
 
-Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed)
+Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep)
     : graph_(graph),
       layout_(layout),
       home_region_(layout.homes.size(), kNone),
       fixed_region_(graph.tensors.size(), kNone) {
+  const LockFreeRows rows = FindLockFreeRows(layout.states);
   for (size_t i = 0; i < layout.homes.size(); ++i) {
     const Home& home = layout.homes[i];
-    if (home.elements == 0) continue;
+    if (home.elements == 0 || (rows.shared(home.state) && home.unit != sweep)) continue;
     home_region_[i] =
         AddRegion({.label = absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name),
                    .memory_class = ClassOfHome(home.state, layout.states[home.state]),

@@ -213,8 +213,8 @@ struct Plan {
   Layout layout;
   std::vector<Segment> segments;  // by the constants above, as far as there are such
   std::vector<Program> programs;  // one each of what is possible
-  // Of a lock-free update (model/lock_free.h), else empty: by SweepIndex a unit's update, played one at a time beside
-  // the programs, on lanes and transient memory of its own. Its update segment only delivers gradients to mailboxes.
+  // Of a lock-free update (model/lock_free.h), else empty: a unit's update each, played one at a time beside the
+  // programs, on lanes and transient memory of its own. Its update segment only delivers gradients to mailboxes.
   std::vector<Segment> sweeps;
   std::vector<MemoryRange> fixed;  // by tensor: where inputs, outputs and caches lie; offset -1 for other tensors
   std::array<TierPeak, kTierCount> peaks;
@@ -222,9 +222,6 @@ struct Plan {
 
   // The program of that kind, or null.
   const Program* FindProgram(bool begun, bool begins_next) const;
-  // The sweep of a unit's n-th job, counted from 0, is that of n's parity: each empties the mailbox that is not being
-  // filled and writes the parameters that are not being read.
-  static size_t SweepIndex(UnitId unit, int64_t job) { return static_cast<size_t>(2 * unit + (job & 1)); }
 };
 
 // The programs that these segments allow: of a graph that is not trained one pass; else a step, and where the joined

@@ -197,7 +197,7 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
     size_t steps = 0;
     for (const Segment& sweep : plan.sweeps) steps += sweep.steps.size();
     absl::StrAppend(&text, "lock-free update: beside the programs sweeps of ", graph.units().size(), " units, ", steps,
-                    " steps in all, each for two buffers\n");
+                    " steps in all\n");
   }
   for (TierKind tier : TiersToTell(plan)) {
     const int t = static_cast<int>(tier);

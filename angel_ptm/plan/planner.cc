@@ -47,6 +47,29 @@ struct HomeCounts {
   }
 };
 
+// Units that are so many places apart have one home for what only a unit that is being updated has: their updates take
+// turns.
+void PlaceShared(const Graph& graph, const LockFreeRows& rows, int rounds, Layout& layout) {
+  std::vector<UnitId> units;
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (graph.units()[u].trainable) units.push_back(u);
+  }
+  const size_t at_once = (units.size() + rounds - 1) / rounds;
+  int64_t& end = layout.home_bytes[static_cast<int>(TierKind::kHost)];
+  for (const StateId s : {rows.second_mailbox, rows.new_parameters}) {
+    for (size_t slot = 0; slot < at_once; ++slot) {
+      int64_t most = 0;
+      for (size_t i = slot; i < units.size(); i += at_once) {
+        Home& home = layout.homes[layout.HomeIndex(units[i], s)];
+        home.elements = layout.sharded(s) ? layout.slices[units[i]].slice_elements : layout.whole_elements(units[i]);
+        home.range = {TierKind::kHost, end, layout.bytes(s, home.elements)};
+        most = std::max(most, home.range.bytes);
+      }
+      end = (end + most + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
+    }
+  }
+}
+
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
   Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
   layout.states = graph.states();
@@ -66,11 +89,11 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
   };
   const auto order = CachingOrder(graph);
   for (size_t i = 0; i < order.size(); ++i) place(order[i].first, order[i].second, counts.TierOf(i));
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
-    for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {
-      if (graph.states()[s].on_host && graph.table->HasState(u, s)) place(u, s, TierKind::kHost);
-    }
+  const LockFreeRows rows = FindLockFreeRows(graph.states());
+  for (UnitId u = 0; rows && u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (graph.table->HasState(u, rows.mailbox)) place(u, rows.mailbox, TierKind::kHost);
   }
+  if (rows) PlaceShared(graph, rows, options.sweep_rounds, layout);
   return layout;
 }
 

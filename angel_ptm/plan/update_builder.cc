@@ -11,8 +11,11 @@ namespace {
 
 class UpdateBuilder : public Builder {
  public:
-  UpdateBuilder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed)
-      : Builder(graph, layout, fixed), lock_free_(FindLockFreeRows(layout.states)), ops_(graph.units().size()) {
+  UpdateBuilder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep = kNone)
+      : Builder(graph, layout, fixed, sweep),
+        sweep_(sweep),
+        lock_free_(FindLockFreeRows(layout.states)),
+        ops_(graph.units().size()) {
     for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
       const UnitId unit = graph.ops[op].unit;
       if (ops_[unit].empty()) units_.push_back(unit);
@@ -32,9 +35,8 @@ class UpdateBuilder : public Builder {
     return Finish();
   }
 
-  Segment BuildSweep(UnitId unit, int parity) {
-    sweep_parity_ = parity;
-    if (!ops_[unit].empty()) Update(unit, ops_[unit]);
+  Segment BuildSweep() {
+    if (!ops_[sweep_].empty()) Update(sweep_, ops_[sweep_]);
     return Finish();
   }
 
@@ -45,14 +47,13 @@ class UpdateBuilder : public Builder {
   }
 
   // Where the update finds a state that its ops name.
-  StateId At(UnitId unit, StateId state) const {
-    if (sweep_parity_ == kNone) return state;
-    if (state == kGradientState) return lock_free_.mailbox[sweep_parity_];
-    const bool written_at_home = HomeTier(unit, kParameterState) == TierKind::kHost && sweep_parity_ == 1;
-    return state == kParameterState && !written_at_home ? lock_free_.second_parameters : state;
+  StateId At(StateId state) const {
+    if (sweep_ == kNone) return state;
+    if (state == kGradientState) return lock_free_.mailbox;
+    return state == kParameterState ? lock_free_.new_parameters : state;
   }
 
-  // To the mailbox that is being filled, as far as the plan knows the first: Executor::Run knows which.
+  // While the unit is updated its second mailbox takes the place of the first: the executor knows when.
   void Deliver(UnitId unit) {
     const Elements all = OwnSlice(unit);
     const auto deliver = [&](const Elements& e) {
@@ -62,7 +63,7 @@ class UpdateBuilder : public Builder {
       step.count = e.count;
       step.src =
           Fetch(unit, kGradientState, HomePlace(unit, kGradientState, e), e, TierKind::kHost, {"gradients pages"});
-      step.dst = HomePlace(unit, lock_free_.mailbox[0], e);
+      step.dst = HomePlace(unit, lock_free_.mailbox, e);
       segment_.steps.push_back(std::move(step));
     };
     if (HomeTier(unit, kGradientState) == TierKind::kHost) return deliver(all);
@@ -75,11 +76,11 @@ class UpdateBuilder : public Builder {
     bool reads_first, writes;
   };
 
-  std::vector<Use> UsesOf(UnitId unit, const std::vector<OpId>& ops) const {
+  std::vector<Use> UsesOf(const std::vector<OpId>& ops) const {
     std::vector<Use> uses;
     for (OpId op : ops) {
       for (size_t slot = 0; slot < graph_.ops[op].states.size(); ++slot) {
-        const StateId state = At(unit, graph_.ops[op].states[slot]);
+        const StateId state = At(graph_.ops[op].states[slot]);
         const Access access = AccessOf(graph_.ops[op], static_cast<int>(slot));
         const auto it = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.state == state; });
         if (it != uses.end()) {
@@ -104,7 +105,7 @@ class UpdateBuilder : public Builder {
   }
 
   void Update(UnitId unit, const std::vector<OpId>& ops) {
-    const std::vector<Use> uses = UsesOf(unit, ops);
+    const std::vector<Use> uses = UsesOf(ops);
     // A rank updates its own slice unless it stores everything itself.
     const bool own = std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(use.state); });
     const Elements all = own ? OwnSlice(unit) : Whole(unit);
@@ -149,11 +150,9 @@ class UpdateBuilder : public Builder {
       Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = e.begin, .count = e.count};
       step.own = e.own;
       step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
-      for (StateId state : graph_.ops[op].states) step.operands.push_back(places[At(unit, state)]);
-      // The newest parameters, where others are to be written: on the host there are two buffers.
-      if (sweep_parity_ != kNone && op == ops.front() && HomeTier(unit, kParameterState) == TierKind::kHost) {
-        step.src = HomePlace(unit, sweep_parity_ == 0 ? kParameterState : lock_free_.second_parameters, e);
-      }
+      for (StateId state : graph_.ops[op].states) step.operands.push_back(places[At(state)]);
+      // The newest parameters, which micro-steps read meanwhile.
+      if (sweep_ != kNone && op == ops.front()) step.src = HomePlace(unit, kParameterState, e);
       segment_.steps.push_back(std::move(step));
     }
     for (const Use& use : uses) {
@@ -176,10 +175,10 @@ class UpdateBuilder : public Builder {
     Return(unit, s, home, on_device, whole);
   }
 
+  const UnitId sweep_;
   const LockFreeRows lock_free_;
   std::vector<std::vector<OpId>> ops_;  // by unit, in the graph's order
   std::vector<UnitId> units_;           // with ops
-  int sweep_parity_ = kNone;
 };
 
 }  // namespace
@@ -191,10 +190,9 @@ Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<
   return segment;
 }
 
-Segment BuildSweep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId unit,
-                   int parity) {
-  Segment segment = UpdateBuilder(graph, layout, fixed).BuildSweep(unit, parity);
-  segment.name = absl::StrCat("sweep of ", graph.units()[unit].name, parity == 0 ? "" : ", the other way round");
+Segment BuildSweep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId unit) {
+  Segment segment = UpdateBuilder(graph, layout, fixed, unit).BuildSweep();
+  segment.name = absl::StrCat("sweep of ", graph.units()[unit].name);
   segment.sweeps = unit;
   return segment;
 }

@@ -1,7 +1,7 @@
-// A lock-free update: gradients are delivered to mailboxes, and sweeps, played beside the programs, empty them. That no
-// sweep reads what a delivery writes, or writes what a micro-step reads, follows from its parity: it uses the mailbox
-// that is not being filled and the parameters that are not being read (exec/lock_free_updater.h). And as one job of a
-// unit takes all that waits for it, a lag is bounded by waiting for jobs.
+// A lock-free update: gradients are delivered to mailboxes, and sweeps, played beside the programs, empty them. No
+// sweep reads what a delivery writes, as while a unit is swept its second mailbox is filled (exec/lock_free_updater.h),
+// and none writes what a micro-step reads. As one job of a unit takes all that waits for it, a lag is bounded by
+// waiting for jobs.
 #include <algorithm>
 
 #include "angel_ptm/plan/verify_replay.h"
@@ -23,34 +23,30 @@ absl::Status Replay::Deliver() {
   const ObjectRange gradients = Elements(unit, kGradientState, step().own, begin, step().count);
   RETURN_IF_ERROR(Need(step().src, gradients, "gradients"));
   const Region& to = RegionOf(step().dst);
-  if (!to.permanent || to.unit != unit || to.state != lock_free_.mailbox[0] || step().dst.own ||
+  if (!to.permanent || to.unit != unit || to.state != lock_free_.mailbox || step().dst.own ||
       step().dst.begin != gradients.begin || step().dst.bytes != gradients.bytes ||
       step().src.bytes != gradients.bytes) {
     return Error("delivers to the place of ", to.label);
   }
   if (!delivered_[unit].Add(begin, end)) return Error("elements of [", begin, ", ", end, ") are delivered twice");
-  memory_.Write(step().dst, Elements(unit, lock_free_.mailbox[0], step().own, begin, step().count));
+  memory_.Write(step().dst, Elements(unit, lock_free_.mailbox, step().own, begin, step().count));
   return absl::OkStatus();
 }
 
 // Stated again, not asked of the builder.
 StateId Replay::StateInSweep(StateId state) const {
-  if (state == kGradientState) return lock_free_.mailbox[SweepParity()];
-  if (state != kParameterState) return state;
-  const bool two_on_host = layout_.home(subject_.segment.sweeps, kParameterState).range.tier == TierKind::kHost;
-  return two_on_host && SweepParity() == 1 ? kParameterState : lock_free_.second_parameters;
+  if (state == kGradientState) return lock_free_.mailbox;
+  return state == kParameterState ? lock_free_.new_parameters : state;
 }
 
-// Of two buffers on the host the first op of an update begins with a copy of the newest.
+// The first op of an update begins with a copy of them.
 absl::Status Replay::CheckNewestParameters() {
   const UnitId unit = step().unit;
   const Place& src = step().src;
-  const bool two_on_host = layout_.home(unit, kParameterState).range.tier == TierKind::kHost;
-  if (!two_on_host || step().op != update_ops_[unit].front()) {
+  if (step().op != update_ops_[unit].front()) {
     return src.region == kNone ? absl::OkStatus() : Error("copies parameters that are there");
   }
-  const StateId newest = SweepParity() == 0 ? kParameterState : lock_free_.second_parameters;
-  const ObjectRange part = Elements(unit, newest, step().own, step().begin, step().count);
+  const ObjectRange part = Elements(unit, kParameterState, step().own, step().begin, step().count);
   RETURN_IF_ERROR(Need(src, part, "newest parameters"));
   if (src.bytes != part.bytes || !RegionOf(src).permanent) return Error("does not begin with the newest parameters");
   return absl::OkStatus();
@@ -64,7 +60,7 @@ class SweepCheck {
 
   absl::Status Run() const {
     const bool trained = graph_.update_begin < static_cast<OpId>(graph_.ops.size());
-    const size_t wanted = trained && FindLockFreeRows(plan_.layout.states) ? 2 * graph_.units().size() : 0;
+    const size_t wanted = trained && FindLockFreeRows(plan_.layout.states) ? graph_.units().size() : 0;
     if (plan_.sweeps.size() != wanted) return Error(plan_.sweeps.size(), " sweeps, wanted ", wanted);
     if (wanted == 0) return absl::OkStatus();
     if (plan_.layout.world_size > 1 && plan_.layout.zero_stage < 3) {
@@ -74,7 +70,7 @@ class SweepCheck {
     for (const Segment& segment : plan_.segments) RETURN_IF_ERROR(CheckProgramsSegment(segment));
     const int64_t transients_begin = HostEndOfPrograms();
     for (size_t i = 0; i < wanted; ++i) {
-      if (plan_.sweeps[i].sweeps != static_cast<UnitId>(i / 2)) return Error("sweep ", i, " is of another unit");
+      if (plan_.sweeps[i].sweeps != static_cast<UnitId>(i)) return Error("sweep ", i, " is of another unit");
       RETURN_IF_ERROR(CheckTransients(plan_.sweeps[i], transients_begin));
     }
     return absl::OkStatus();

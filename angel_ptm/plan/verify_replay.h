@@ -68,7 +68,6 @@ class Replay {
   absl::Status Deliver();
   // Of sweeps (verify_lock_free.cc).
   bool sweeping() const { return subject_.segment.sweeps != kNone; }
-  int SweepParity() const { return static_cast<int>((&subject_.segment - subject_.plan.sweeps.data()) & 1); }
   StateId StateInSweep(StateId state) const;
   absl::Status CheckNewestParameters();
   bool UpdatesOwnSlice(UnitId unit) const;

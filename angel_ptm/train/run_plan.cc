@@ -47,7 +47,8 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .file_bytes = memory.nvme().directory().empty() ? 0
                         : memory.nvme().bytes() > 0       ? memory.nvme().bytes()
                                                           : kUnlimitedFileBytes,
-          .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
+          .prefetch_steps = static_cast<int>(memory.prefetch_steps()),
+          .sweep_rounds = static_cast<int>(std::max<int64_t>(1, config.optimizer().lock_free().max_staleness() / 2))};
 }
 
 // Both tiers are the machine's memory, and the plan takes some too: what neither budget forbids may still be more than

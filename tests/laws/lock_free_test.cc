@@ -44,22 +44,21 @@ TinyResult Trained(const TinyRun& run, int world_size) {
 TEST(LockFreeTest, WithoutStalenessItHasTheSynchronousBits) {
   for (const bool moe : {false, true}) {
     for (const int world : {1, 2}) {
-      // Each of two types and two homes with each model and world, and homes with types.
       for (const bool bf16 : {false, true}) {
+        // So that any two of model, world, type, file and budget meet.
         const bool file = (moe == (world == 2)) != bf16;
+        const int percent = moe != bf16 ? 80 : 35;
         SCOPED_TRACE(absl::StrCat(moe ? "MoE" : "dense", ", ", world, " ranks, ", bf16 ? "bf16" : "fp32",
-                                  file ? ", file" : ", host"));
+                                  file ? ", file, " : ", host, ", percent, " % of the device"));
         TinyRun run = Synchronous(moe ? TinyMoe() : TinyDense(), bf16 ? DType::kBFloat16 : DType::kFloat32);
         run.ema_decay = file ? 0.9 : 0;
         const TinyResult wanted = Trained(run, world);
-        for (const int percent : {80, 35}) {
-          const TinyResult result = Trained(LockFree(run, 0, {percent, file}, world), world);
-          ASSERT_FALSE(result.losses.empty());
-          EXPECT_EQ(result.Difference(wanted), "") << percent << " % of the device";
-          EXPECT_EQ(result.file_arena_bytes > 0, file);
-          EXPECT_EQ(result.units_by_lag,
-                    std::vector<std::vector<int64_t>>(3, {static_cast<int64_t>(result.unit_updates.size())}));
-        }
+        const TinyResult result = Trained(LockFree(run, 0, {percent, file}, world), world);
+        ASSERT_FALSE(result.losses.empty());
+        EXPECT_EQ(result.Difference(wanted), "");
+        EXPECT_EQ(result.file_arena_bytes > 0, file);
+        EXPECT_EQ(result.units_by_lag,
+                  std::vector<std::vector<int64_t>>(3, {static_cast<int64_t>(result.unit_updates.size())}));
       }
     }
   }
@@ -155,6 +154,25 @@ TEST(LockFreeTest, ASlowDriveIsWaitedForWhereTheBoundDemandsIt) {
   const double before = MeanOfLast(synchronous.losses, kSteps), after = MeanOfLast(synchronous.losses, 4);
   EXPECT_LT(after, before) << "nothing was learned";
   EXPECT_NEAR(MeanOfLast(result.losses, 4), after, 0.15 * after);
+}
+
+// Where more staleness is allowed, fewer units are under way at a time, in less memory.
+TEST(LockFreeTest, UnitsTakeTurnsWhereTheBoundAllowsIt) {
+  constexpr int kBound = 6;
+  TinyRun run = Synchronous(TinyDense());
+  run.steps = 12;
+  run.accumulation = 1;
+  const TinyRun at_once = LockFree(run, 1, {}, 2), in_turns = LockFree(run, kBound, {}, 2);
+  const TinyResult few = Trained(in_turns, 2), all = Trained(at_once, 2);
+  ASSERT_FALSE(few.losses.empty());
+  EXPECT_LT(few.host_arena_bytes, all.host_arena_bytes);
+  for (size_t u = 0; u < few.unit_updates.size(); ++u) {
+    EXPECT_EQ(all.unit_updates[u], 12);
+    EXPECT_LT(few.unit_updates[u], 12);
+    EXPECT_GE(few.unit_updates[u], 12 / kBound);
+  }
+  for (const std::vector<int64_t>& lags : few.units_by_lag) EXPECT_EQ(lags.size(), static_cast<size_t>(kBound) + 1);
+  EXPECT_LT(MeanOfLast(few.losses, 3), few.losses[0]) << "nothing was learned";
 }
 
 // A skipped step delivers nothing and is waited for by nobody.

@@ -76,7 +76,8 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
           .device_bytes = run.device_bytes,
           .host_bytes = run.host_bytes,
           .file_bytes = run.file_tier ? int64_t{1} << 40 : 0,
-          .prefetch_steps = run.prefetch_steps};
+          .prefetch_steps = run.prefetch_steps,
+          .sweep_rounds = std::max(1, run.max_staleness / 2)};
 }
 
 // One rank's run.

@@ -50,11 +50,23 @@ TEST(LockFreePlanTest, AccountsForMailboxesAndSecondParameters) {
     EXPECT_TRUE(proof.ok()) << proof;
     int64_t elements = 0;
     for (const UnitSlices& slices : plan->layout.slices) elements += slices.slice_elements;
-    EXPECT_EQ(plan->peaks[1].by_class[static_cast<int>(MemoryClass::kMailboxes)], elements * (4 + 4 + 4));
+    const int64_t mailboxes = plan->peaks[1].by_class[static_cast<int>(MemoryClass::kMailboxes)];
+    EXPECT_EQ(mailboxes, elements * (4 + 4 + 4));
     EXPECT_EQ(plan->layout.home_bytes[2] > 0, file);
     EXPECT_THAT(PlanSummary(LockFreeGraph(), *plan), HasSubstr("lock-free update: beside the programs sweeps of "));
     EXPECT_THAT(MemoryTable(*plan), HasSubstr("\nmailboxes "));
+    PlanOptions in_turns = options;
+    in_turns.sweep_rounds = 3;
+    const auto less = LockFreePlan(in_turns);
+    ASSERT_TRUE(less.ok()) << less.status();
+    const absl::Status proof_of_less = VerifyPlan(LockFreeGraph(), *less);
+    EXPECT_TRUE(proof_of_less.ok()) << proof_of_less;
+    const int64_t fewer = less->peaks[1].by_class[static_cast<int>(MemoryClass::kMailboxes)];
+    EXPECT_LT(fewer, mailboxes);
+    EXPECT_GT(fewer, elements * 4 + elements * (4 + 4) / 3);
     if (!file) continue;
+    EXPECT_LT(plan_testing::LeastHostBytes(LockFreeGraph(), plan_testing::FactsFor(LockFreeGraph()), in_turns),
+              options.host_bytes);
     // The least of the host is exact, sweeps included.
     EXPECT_LE(plan->arena_bytes[1], options.host_bytes);
     options.host_bytes -= 1;
@@ -81,6 +93,11 @@ Step& FindStep(Segment& segment, StepKind kind) {
   EXPECT_NE(it, segment.steps.end()) << "nothing to sabotage";
   return *it;
 }
+int32_t HomeRegion(const Segment& segment, StateId state) {
+  const auto it = std::find_if(segment.regions.begin(), segment.regions.end(),
+                               [&](const Region& r) { return r.permanent && r.state == state; });
+  return static_cast<int32_t>(it - segment.regions.begin());
+}
 void RefitSteps(Segment& segment) {
   UpdateLifetimes(segment);
   OrderSteps(LockFreeGraph(), segment);
@@ -101,7 +118,20 @@ std::vector<LockFreeSabotage> LockFreeSabotages() {
   return {
       {"SweepMissing", [](Plan& p) { p.sweeps.pop_back(); }, " sweeps, wanted "},
       {"SweepOfAnotherUnit", [](Plan& p) { std::swap(p.sweeps[0], p.sweeps[2]); }, "sweep 0 is of another unit"},
-      {"TheMailboxThatIsFilled", [](Plan& p) { std::swap(p.sweeps[0], p.sweeps[1]); }, ", the other way round"},
+      {"TheMailboxThatIsFilled",
+       [](Plan& p) {
+         const StateId second = FindLockFreeRows(p.layout.states).second_mailbox;
+         FindStep(p.sweeps[0], StepKind::kUpdate).operands[3].region = HomeRegion(p.sweeps[0], second);
+         RefitSteps(p.sweeps[0]);
+       },
+       "mailbox in region"},
+      {"SharedHomeInAnotherState",
+       [](Plan& p) {
+         const LockFreeRows rows = FindLockFreeRows(p.layout.states);
+         p.layout.homes[p.layout.HomeIndex(0, rows.new_parameters)].range.offset =
+             p.layout.home(0, rows.second_mailbox).range.offset;
+       },
+       "overlap"},
       {"NewestParametersNotCopied",
        [](Plan& p) {
          FindStep(p.sweeps[0], StepKind::kUpdate).src = {};
