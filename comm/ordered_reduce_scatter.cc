@@ -23,23 +23,31 @@ int64_t ReduceScratchBytes(int64_t n, int size, DType type) {
   return size == 1 ? 0 : size * PieceElements(n, size, SizeOf(type)) * SizeOf(type);
 }
 
-absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, const Addends& src, bool accumulate,
-                                  std::span<std::byte> scratch, CallTag tag) {
+absl::Status OrderedReduceScatter(Communicator& communicator, const ReducedSlice& dst, const Addends& src,
+                                  bool accumulate, std::span<std::byte> scratch, CallTag tag) {
   const int size = communicator.size();
-  const int64_t n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type), bytes = n * element;
+  const int64_t n = dst.elements(), element = SizeOf(src.type), bytes = n * element;
   const int64_t scratch_bytes = ReduceScratchBytes(n, size, src.type);
   APTM_CHECK(static_cast<int64_t>(src.data.size()) == bytes * size, "reduce-scatter: src has ", src.data.size(),
              " bytes, dst ", n, " elements");
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduce-scatter: ", scratch.size(),
              " bytes of scratch");
+  const bool rounds = dst.type == DType::kBFloat16;
+  APTM_CHECK(!rounds || !accumulate, "reduce-scatter: a sum is added to ", Name(dst.type));
+  const auto add = [&](int64_t begin, int64_t piece_bytes, std::span<const std::byte* const> addends) {
+    std::byte* const to = dst.data.data() + begin / element * SizeOf(dst.type);
+    const int64_t count = piece_bytes / element;
+    if (rounds) {
+      OrderedSumRounded(reinterpret_cast<BFloat16*>(to), addends, src.type, count);
+    } else {
+      OrderedSum(reinterpret_cast<float*>(to), addends, src.type, count, accumulate);
+    }
+  };
   if (size == 1) {
     const std::byte* const addend = src.data.data();
-    OrderedSum(dst.data(), {&addend, 1}, src.type, n, accumulate);
+    add(0, bytes, {&addend, 1});
     return absl::OkStatus();
   }
-  const auto add = [&](int64_t begin, int64_t piece_bytes, std::span<const std::byte* const> addends) {
-    OrderedSum(dst.data() + begin / element, addends, src.type, piece_bytes / element, accumulate);
-  };
   return communicator.ReadBlocks({src.data.data(), bytes, bytes}, scratch.first(static_cast<size_t>(scratch_bytes)),
                                  add, tag);
 }

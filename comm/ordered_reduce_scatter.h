@@ -33,12 +33,24 @@ struct Addends {
   DType type = DType::kFloat32;
 };
 
-// dst[i] (+)= sum in fp32 over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.size(); src has size*n
-// elements. With accumulate the ordered sum is formed first and then added to dst once. dst may be this rank's part of
-// an fp32 src; otherwise no overlap. scratch: at least ReduceScratchBytes(n, size, src.type) bytes, 64-byte aligned.
-// Collective; the errors are the communicator's.
-absl::Status OrderedReduceScatter(Communicator& communicator, std::span<float> dst, const Addends& src, bool accumulate,
-                                  std::span<std::byte> scratch, CallTag tag);
+// Where a sum goes: fp32, or bf16 that it is rounded to. Implicit from fp32.
+struct ReducedSlice {
+  template <std::convertible_to<std::span<float>> Floats>
+  ReducedSlice(Floats&& x) : data(std::as_writable_bytes(std::span<float>(x))) {}
+  ReducedSlice(std::span<std::byte> bytes, DType of) : data(bytes), type(of) {}
+
+  int64_t elements() const { return static_cast<int64_t>(data.size()) / SizeOf(type); }
+
+  std::span<std::byte> data;
+  DType type = DType::kFloat32;
+};
+
+// dst[i] (+)= sum in fp32 over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.elements(); src has
+// size*n elements. With accumulate, of fp32 dst only, the ordered sum is formed first and then added to dst once. An
+// fp32 dst may be this rank's part of an fp32 src; otherwise no overlap. scratch: at least ReduceScratchBytes(n, size,
+// src.type) bytes, 64-byte aligned. Collective; the errors are the communicator's.
+absl::Status OrderedReduceScatter(Communicator& communicator, const ReducedSlice& dst, const Addends& src,
+                                  bool accumulate, std::span<std::byte> scratch, CallTag tag);
 
 }  // namespace angel_ptm
 

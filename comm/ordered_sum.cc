@@ -1,6 +1,7 @@
 #include "comm/ordered_sum.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "angel_ptm/base/bfloat16.h"
 
@@ -88,27 +89,53 @@ APTM_PART_OF_SUM void SumBlocks(float* dst, std::span<const std::byte* const> x,
 #endif
 }
 
-APTM_PART_OF_SUM void SumOf(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
-  if (type == DType::kBFloat16) {
-    SumBlocks<BFloat16>(dst, x, n, accumulate);
-  } else {
-    SumBlocks<float>(dst, x, n, accumulate);
+// The same, rounded.
+template <typename T>
+APTM_PART_OF_SUM void SumBlocksRounded(BFloat16* dst, std::span<const std::byte* const> x, int64_t n) {
+  const auto addend = [&](size_t r, int64_t begin) { return reinterpret_cast<const T*>(x[r]) + begin; };
+  alignas(64) float partial[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t m = std::min(kBlock, n - begin);
+    Add(partial, addend(0, begin), addend(1, begin), m);
+    for (size_t r = 2; r < x.size(); ++r) Add(partial, partial, addend(r, begin), m);
+    for (int64_t i = 0; i < m; ++i) dst[begin + i] = ToBFloat16(partial[i]);
   }
 }
 
-using Sum = void (*)(float*, std::span<const std::byte* const>, DType, int64_t, bool);
+// Into `sum`, or if that is null into `rounded`.
+struct SumTarget {
+  float* sum = nullptr;
+  BFloat16* rounded = nullptr;
+  bool accumulate = false;  // onto what is in `sum`
+};
 
-void SumPortably(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
-  SumOf(dst, x, type, n, accumulate);
+template <typename T>
+APTM_PART_OF_SUM void SumTyped(const SumTarget& to, std::span<const std::byte* const> x, int64_t n) {
+  if (to.sum == nullptr) return SumBlocksRounded<T>(to.rounded, x, n);
+  SumBlocks<T>(to.sum, x, n, to.accumulate);
+}
+
+APTM_PART_OF_SUM void SumOf(const SumTarget& to, std::span<const std::byte* const> x, DType type, int64_t n) {
+  if (type == DType::kBFloat16) {
+    SumTyped<BFloat16>(to, x, n);
+  } else {
+    SumTyped<float>(to, x, n);
+  }
+}
+
+using Sum = void (*)(const SumTarget&, std::span<const std::byte* const>, DType, int64_t);
+
+void SumPortably(const SumTarget& to, std::span<const std::byte* const> x, DType type, int64_t n) {
+  SumOf(to, x, type, n);
 }
 #if defined(__x86_64__)
 APTM_SUM_FOR("avx2")
-void SumWithAvx2(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
-  SumOf(dst, x, type, n, accumulate);
+void SumWithAvx2(const SumTarget& to, std::span<const std::byte* const> x, DType type, int64_t n) {
+  SumOf(to, x, type, n);
 }
 APTM_SUM_FOR("avx512f")
-void SumWithAvx512(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
-  SumOf(dst, x, type, n, accumulate);
+void SumWithAvx512(const SumTarget& to, std::span<const std::byte* const> x, DType type, int64_t n) {
+  SumOf(to, x, type, n);
 }
 #endif
 
@@ -133,9 +160,20 @@ void SumOfOne(float* dst, const T* only, int64_t n, bool accumulate) {
 }  // namespace
 
 void OrderedSum(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate) {
-  if (x.size() > 1) return WidestSum()(dst, x, type, n, accumulate);
+  if (x.size() > 1) return WidestSum()({.sum = dst, .accumulate = accumulate}, x, type, n);
   if (type == DType::kBFloat16) return SumOfOne(dst, reinterpret_cast<const BFloat16*>(x[0]), n, accumulate);
   SumOfOne(dst, reinterpret_cast<const float*>(x[0]), n, accumulate);
+}
+
+void OrderedSumRounded(BFloat16* dst, std::span<const std::byte* const> x, DType type, int64_t n) {
+  const size_t count = static_cast<size_t>(n);
+  if (x.size() > 1) return WidestSum()({.rounded = dst}, x, type, n);
+  // What is bf16 stays what it is.
+  if (type == DType::kBFloat16) {
+    std::memcpy(dst, x[0], count * sizeof(BFloat16));
+  } else {
+    Round({dst, count}, {reinterpret_cast<const float*>(x[0]), count});
+  }
 }
 
 }  // namespace angel_ptm

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/dtype.h"
 
 namespace angel_ptm {
@@ -14,6 +15,9 @@ namespace angel_ptm {
 // the address of x_r, n elements of `type`: fp32 or bf16. dst may be one of fp32 x_r but must not overlap one partly.
 // At least one addend.
 void OrderedSum(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate);
+
+// dst[i] = s as above, rounded to bf16. dst overlaps no x_r.
+void OrderedSumRounded(BFloat16* dst, std::span<const std::byte* const> x, DType type, int64_t n);
 
 }  // namespace angel_ptm
 

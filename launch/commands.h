@@ -17,6 +17,7 @@ absl::Status InitCommand(const std::vector<std::string>& words);
 absl::Status TrainCommand(const std::vector<std::string>& words);
 absl::Status PrepareCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
+absl::Status ImportCommand(const std::vector<std::string>& words);
 absl::Status ExportCommand(const std::vector<std::string>& words);
 absl::Status MergeCommand(const std::vector<std::string>& words);
 absl::Status DoctorCommand(const std::vector<std::string>& words);

@@ -1,4 +1,4 @@
-// angel-ptm prepare and export: text in, weights out.
+// angel-ptm prepare, import and export: text in, weights in and out.
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -6,13 +6,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/diffusers.h"
 #include "angel_ptm/checkpoint/huggingface.h"
+#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/images/image_listing.h"
 #include "angel_ptm/data/images/prepare_images.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/train/output_lock.h"
+#include "angel_ptm/train/task.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
+#include "comm/local.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
@@ -62,6 +68,12 @@ absl::Status PrepareImageDataset(const TrainConfig& config) {
 absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
+  if (config.model().has_hunyuan_dit()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.hunyuan_dit trains on what was encoded elsewhere: wanted latents and text states in ",
+                     config.data().directory(),
+                     "/train.safetensors (angel_ptm/train/tasks/latents.h says which), got a preparation"));
+  }
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
   if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config);
@@ -79,18 +91,11 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 
 namespace {
 
-absl::Status ExportCheckpoint(const std::string& path, const std::string& weights, const std::string& output) {
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
-  std::string note;
-  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
-  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
-  if (!config.model().has_hunyuan_lm()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--format: huggingface is for models of model.hunyuan_lm, ", path, " has none of these"));
-  }
+absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const TrainConfig& config,
+                                 const ReadParameters& read, const std::string& output) {
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, path + "/tokenizer.json"));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, checkpoint.path() + "/tokenizer.json"));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
   const std::shared_ptr<const ParameterTable> table = HunyuanLmParameters(shape);
   RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
@@ -100,11 +105,34 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& weight
       .eos_token_id = kEndOfTextId,
       .pad_token_id = kPadId,
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
+  return ExportHuggingFace(read, *table, target, output);
+}
+
+absl::Status ExportHunyuanDit(const CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
+                              const std::string& output) {
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  const std::shared_ptr<const ParameterTable> table = HunyuanDitParameters(shape);
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
+  return ExportDiffusers(read, *table, shape, output);
+}
+
+absl::Status ExportCheckpoint(const std::string& path, const std::string& format, const std::string& weights,
+                              const std::string& output) {
+  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  const bool diffusers = format == "diffusers";
+  if (diffusers ? !config.model().has_hunyuan_dit() : !config.model().has_hunyuan_lm()) {
+    return absl::InvalidArgumentError(absl::StrCat("--format: ", format, " is for models of model.hunyuan_",
+                                                   diffusers ? "dit" : "lm", ", ", path, " has none of these"));
+  }
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, weights));
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return ReadWeights(checkpoint, state, unit, begin, out);
   };
-  RETURN_IF_ERROR(ExportHuggingFace(read, *table, target, output));
+  RETURN_IF_ERROR(diffusers ? ExportHunyuanDit(checkpoint, config, read, output)
+                            : ExportLanguageModel(checkpoint, config, read, output));
   std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
   return absl::OkStatus();
 }
@@ -115,13 +143,64 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "weights"}}));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  if (format != "huggingface") {
-    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface, got ", format));
+  if (format != "huggingface" && format != "diffusers") {
+    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface or diffusers, got ", format));
   }
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
-  return ReadResolved(
-      given, [&](const std::string& path) { return ExportCheckpoint(path, arguments.Get("weights", "last"), output); });
+  return ReadResolved(given, [&](const std::string& path) {
+    return ExportCheckpoint(path, format, arguments.Get("weights", "last"), output);
+  });
+}
+
+namespace {
+
+// The weights of a directory as the run's checkpoint of step 0, which a resume goes on from.
+absl::Status WriteImported(const TrainConfig& config, const Task& task, const WeightsReader& weights) {
+  const Graph graph = task.BuildEvaluation(kParameterState);
+  std::vector<StateSlice> slices;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
+    slices.push_back({.unit = unit, .read = [&weights, unit](int64_t at, std::span<float> out) {
+                        return weights.Read(unit, at, out);
+                      }});
+  }
+  LocalWorld world(1);
+  const std::unique_ptr<Communicator> communicator = world.Create(0);
+  const CheckpointOptions options{
+      .directory = CheckpointDirectory(config), .model_config = ToText(config), .files = task.checkpoint_files()};
+  const TrainState state{.sample_order = task.sample_order()};
+  ASSIGN_OR_RETURN(const SavedCheckpoint saved,
+                   WriteCheckpoint(options, graph, slices, {.step = 0, .json = ToJson(state)}, *communicator));
+  if (!saved.warning.empty()) std::fprintf(stderr, "warning: %s\n", saved.warning.c_str());
+  std::printf("imported into %s: train it with --resume\n", saved.path.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ImportCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({.flags = {"from", "format"}})));
+  ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
+  ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
+  if (format != "diffusers") {
+    return absl::InvalidArgumentError(absl::StrCat("--format: wanted diffusers, got ", format));
+  }
+  ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
+  RETURN_IF_ERROR(Validate(config, MachineFacts()));
+  if (!config.model().has_hunyuan_dit()) {
+    return absl::InvalidArgumentError(
+        "--format: diffusers is for models of model.hunyuan_dit, wanted a configuration with one, got another "
+        "family");
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
+  ASSIGN_OR_RETURN(const WeightsReader weights,
+                   OpenDiffusers(from, task->parameters(), HunyuanDitShapeFromConfig(config.model())));
+  ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(config.output().directory()));
+  ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config)));
+  if (!latest.path.empty()) {
+    return absl::AlreadyExistsError(absl::StrCat(latest.path, " exists already: choose another output.directory"));
+  }
+  return WriteImported(config, *task, weights);
 }
 
 }  // namespace angel_ptm

@@ -155,6 +155,11 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
     std::string note;
     ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+    if (config.model().has_hunyuan_dit()) {
+      return absl::UnimplementedError(absl::StrCat(
+          path,
+          ": sampling of model.hunyuan_dit is not built yet; export it with --format diffusers and sample there"));
+    }
     if (!config.model().has_dit()) {
       ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
       return GenerateText(arguments, options, path, checkpoint.manifest().step);

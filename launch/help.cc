@@ -109,10 +109,17 @@ constexpr CommandText kCommandTexts[] = {
      "  --negative-prompt TEXT   what to lead away from (default: no prompt)\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
-    {"export", "--checkpoint DIR --format huggingface --output DIR [--weights last|ema]",
-     "      Writes a directory that transformers loads, after reading it back and comparing.",
+    {"import", "FILE [--set ...] --from DIR --format diffusers",
+     "      Writes the weights of a HunyuanDiT2DModel as the first checkpoint of a run, for train --resume.",
+     "@"
+     "  --from DIR               a model of diffusers, or a pipeline with one in DIR/transformer\n"
+     "  --format diffusers       the only one\n\n"
+     "Example:\n"
+     "  angel-ptm import launch/configs/hunyuan_dit_g2.textproto --from HunyuanDiT-v1.2 --format diffusers\n"},
+    {"export", "--checkpoint DIR --format huggingface|diffusers --output DIR [--weights last|ema]",
+     "      Writes a directory that transformers or diffusers loads, after reading it back and comparing.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
-     "  --format huggingface     the only one\n"
+     "  --format NAME            huggingface of model.hunyuan_lm, diffusers of model.hunyuan_dit\n"
      "  --output DIR             a folder that does not exist or is empty\n"
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"

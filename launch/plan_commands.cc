@@ -36,6 +36,7 @@ absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& f
 
 // The size of the vocabulary, any if the model has none; 0: that of the prepared data's tokenizer.
 int64_t GivenVocabulary(const ModelConfig& model) {
+  if (model.has_hunyuan_dit()) return 1;
   if (!model.has_dit()) return model.hunyuan_lm().vocab_size();
   return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
 }

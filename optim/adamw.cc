@@ -6,11 +6,17 @@
 
 namespace angel_ptm {
 
-std::vector<StateSpec> AdamWStates(DType compute_type) {
+std::vector<StateSpec> AdamWStates(DType compute_type, DType gradient_type) {
+  const bool narrow = gradient_type != DType::kFloat32;
+  APTM_CHECK(!narrow || gradient_type == compute_type, "gradients in ", Name(gradient_type));
   // Every micro-batch's reduction reads and writes the gradients. Each is reduced to the slices of its owners, so only
   // ranks that update everything (stage 0) need a whole vector.
   std::vector<StateSpec> states = {ParameterState(compute_type),
-                                   {.name = "gradients", .saved = false, .touches_per_step = 4},
+                                   {.name = "gradients",
+                                    .dtype = gradient_type,
+                                    .saved = false,
+                                    .touches_per_step = 4,
+                                    .takes_place_of = narrow ? kParameterState : kNoState},
                                    {.name = "moment1"},
                                    {.name = "moment2"}};
   if (compute_type != DType::kFloat32) {

@@ -1,286 +1,141 @@
 #include "angel_ptm/checkpoint/huggingface.h"
 
-#include <sys/stat.h>
-
-#include <algorithm>
-#include <bit>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <map>
-#include <memory>
+#include <charconv>
 #include <nlohmann/json.hpp>
-#include <set>
-#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "angel_ptm/base/check.h"
-#include "angel_ptm/base/file.h"
-#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/base/json_nesting.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{1} << 20;
-constexpr char kSingleFile[] = "model.safetensors", kIndexFile[] = "model.safetensors.index.json";
-constexpr char kTokenizerConfig[] = "tokenizer_config.json";
+using nlohmann::ordered_json;
 
-// A tensor of the exported model and where it lies in the units' parameter vectors.
-struct ExportedTensor {
-  std::string name;
-  Shape shape;
-  UnitId unit = kNone;
-  int64_t begin = 0;  // element in the unit's flat vector
-  std::string parameter;
-};
+constexpr char kStem[] = "model", kTokenizerConfig[] = "tokenizer_config.json";
 
-// All of the table's exported tensors, in its order; they must tile every parameter.
-absl::StatusOr<std::vector<ExportedTensor>> ListTensors(const ParameterTable& table) {
-  std::vector<ExportedTensor> list;
-  std::set<std::string> names;
-  for (const Parameter& parameter : table.parameters) {
-    std::vector<ExportedName> stretches = parameter.exported;
-    std::sort(stretches.begin(), stretches.end(),
-              [](const ExportedName& a, const ExportedName& b) { return a.offset < b.offset; });
-    int64_t at = 0;
-    for (const ExportedName& e : stretches) {
-      if (e.offset != at) {
-        return absl::InternalError(absl::StrCat("parameter ", parameter.name, ": exported tensor ", e.name,
-                                                " begins at ", e.offset, ", wanted ", at));
-      }
-      if (!names.insert(e.name).second) {
-        return absl::InternalError(
-            absl::StrCat("exported tensor ", e.name, " is there twice, the second time in ", parameter.name));
-      }
-      list.push_back({e.name, e.shape, parameter.unit, parameter.unit_offset + e.offset, parameter.name});
-      at += e.shape.elements();
-    }
-    if (at != parameter.shape.elements()) {
-      return absl::InternalError(absl::StrCat("parameter ", parameter.name, " of shape ", parameter.shape.ToString(),
-                                              " is exported up to element ", at, " only"));
-    }
-  }
-  return list;
-}
+ordered_json TokenId(int64_t id) { return id == kNone ? ordered_json(nullptr) : ordered_json(id); }
 
-absl::Status CheckNames(const std::vector<ExportedTensor>& list, const HunyuanLmShape& model) {
-  std::map<std::string, const ExportedTensor*> got;
-  for (const ExportedTensor& exported : list) got[exported.name] = &exported;
-  for (const ExportedName& want : HuggingFaceTensors(model)) {
-    const auto it = got.find(want.name);
-    if (it == got.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("the model does not export tensor ", want.name));
-    }
-    if (it->second->shape != want.shape) {
-      return absl::InvalidArgumentError(absl::StrCat("the model exports tensor ", want.name, " of shape ",
-                                                     it->second->shape.ToString(), ", wanted ", want.shape.ToString()));
-    }
-    got.erase(it);
-  }
-  if (!got.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the model exports tensor ", got.begin()->first, ", which the architecture has not"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status WriteOneFile(const ReadParameters& read, const std::string& path, std::span<const ExportedTensor> list) {
-  std::vector<SafetensorsTensor> tensors;
-  for (const ExportedTensor& exported : list) tensors.push_back({.name = exported.name, .shape = exported.shape});
-  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors, {{"format", "pt"}}));
-  std::vector<float> buffer(static_cast<size_t>(kPieceElements));
-  for (const ExportedTensor& exported : list) {
-    for (int64_t at = 0; at < exported.shape.elements(); at += kPieceElements) {
-      const int64_t n = std::min(kPieceElements, exported.shape.elements() - at);
-      const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
-      RETURN_IF_ERROR(read(exported.unit, exported.begin + at, piece));
-      RETURN_IF_ERROR(writer.Append(std::as_bytes(piece)));
-    }
-  }
-  return writer.Finish();
-}
-
-// model.safetensors, or as many files as needed to stay below the size limit, and an index that says what is where.
-absl::Status WriteWeights(const ReadParameters& read, const std::string& path, std::span<const ExportedTensor> list,
-                          int64_t file_bytes_max) {
-  std::vector<size_t> begins = {0};
-  int64_t total = 0, in_file = 0;
-  for (size_t i = 0; i < list.size(); ++i) {
-    const int64_t bytes = list[i].shape.elements() * static_cast<int64_t>(sizeof(float));
-    if (in_file > 0 && in_file + bytes > file_bytes_max) {
-      begins.push_back(i);
-      in_file = 0;
-    }
-    in_file += bytes;
-    total += bytes;
-  }
-  if (begins.size() == 1) return WriteOneFile(read, absl::StrCat(path, "/", kSingleFile), list);
-  nlohmann::ordered_json map = nlohmann::ordered_json::object();
-  begins.push_back(list.size());
-  for (size_t f = 0; f + 1 < begins.size(); ++f) {
-    const std::string name = absl::StrFormat("model-%05d-of-%05d.safetensors", f + 1, begins.size() - 1);
-    const std::span<const ExportedTensor> part = list.subspan(begins[f], begins[f + 1] - begins[f]);
-    RETURN_IF_ERROR(WriteOneFile(read, absl::StrCat(path, "/", name), part));
-    for (const ExportedTensor& exported : part) map[exported.name] = name;
-  }
-  const nlohmann::ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
-  return WriteFile(absl::StrCat(path, "/", kIndexFile), index.dump(2) + "\n");
-}
-
-absl::Status WriteDirectory(const ReadParameters& read, std::span<const ExportedTensor> list,
-                            const HuggingFaceExport& config, const std::string& path) {
-  RETURN_IF_ERROR(WriteFile(path + "/config.json", HuggingFaceConfig(config)));
-  nlohmann::ordered_json generation = nlohmann::ordered_json::object();
-  if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
-  if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
-  RETURN_IF_ERROR(WriteFile(path + "/generation_config.json", generation.dump(2) + "\n"));
-  for (const HuggingFaceFile& file : config.tokenizer_files) {
-    std::string text = file.text;
-    if (file.name == kTokenizerConfig) {
-      ASSIGN_OR_RETURN(text, CompleteTokenizerConfig(text, config.max_position_embeddings));
-    }
-    RETURN_IF_ERROR(WriteFile(absl::StrCat(path, "/", file.name), text));
-  }
-  return WriteWeights(read, path, list, config.file_bytes_max);
-}
-
-// Reads the directory as an importer would and compares every value with the source.
-absl::Status CompareWithSource(const ReadParameters& read, const ParameterTable& table, const std::string& path) {
-  std::vector<float> source;
-  return ImportHuggingFace(path, table, [&](UnitId unit, int64_t begin, std::span<const float> values) {
-    source.resize(values.size());
-    RETURN_IF_ERROR(read(unit, begin, source));
-    if (std::memcmp(source.data(), values.data(), values.size_bytes()) == 0) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(path, " does not read back as its source: ", table.units[unit].name,
-                                            ", elements ", begin, " to ", begin + static_cast<int64_t>(values.size())));
-  });
-}
-
-// The safetensors files of a directory; every tensor's file by name.
-absl::Status OpenWeights(const std::string& path, std::vector<std::unique_ptr<SafetensorsReader>>* files,
-                         std::map<std::string, const SafetensorsReader*>* file_of) {
-  std::set<std::string> names = {kSingleFile};
-  const std::string index_path = absl::StrCat(path, "/", kIndexFile);
-  ASSIGN_OR_RETURN(const bool single, PathExists(absl::StrCat(path, "/", kSingleFile)));
-  ASSIGN_OR_RETURN(const bool indexed, PathExists(index_path));
-  if (!single && indexed) {
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path));
-    const nlohmann::json index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-      return absl::DataLossError(absl::StrCat(index_path, " has no weight_map"));
-    }
-    names.clear();
-    for (const auto& [tensor, file] : index["weight_map"].items()) {
-      if (!file.is_string()) return absl::DataLossError(absl::StrCat(index_path, ": no file name for ", tensor));
-      names.insert(file.get<std::string>());
-    }
-  }
-  for (const std::string& name : names) {
-    ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(absl::StrCat(path, "/", name)));
-    files->push_back(std::make_unique<SafetensorsReader>(std::move(reader)));
-    for (const SafetensorsTensor& tensor : files->back()->tensors()) {
-      if (!file_of->emplace(tensor.name, files->back().get()).second) {
-        return absl::DataLossError(absl::StrCat(path, " has tensor ", tensor.name, " twice"));
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-// Elements [begin, begin + out.size()) of a tensor as fp32.
-absl::Status ReadAsFloat(const SafetensorsReader& file, const SafetensorsTensor& tensor, int64_t begin,
-                         std::span<float> out) {
-  if (tensor.dtype == DType::kFloat32) {
-    return file.Read(tensor, begin * static_cast<int64_t>(sizeof(float)), std::as_writable_bytes(out));
-  }
-  std::vector<uint16_t> narrow(out.size());
-  RETURN_IF_ERROR(
-      file.Read(tensor, begin * static_cast<int64_t>(sizeof(uint16_t)), std::as_writable_bytes(std::span(narrow))));
-  for (size_t i = 0; i < out.size(); ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(narrow[i]) << 16);
-  return absl::OkStatus();
-}
-
-// The name that a rename can give to the new directory: without slashes at its end and, if there is an empty directory
-// already, without links and dots.
-absl::StatusOr<std::string> ResolveTarget(std::string path) {
-  while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/."))) path.pop_back();
-  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
-  if (!exists) return path;
-  std::error_code error;
-  const std::string real = std::filesystem::canonical(path, error).string();
-  if (error) return FileError("write to", path, error.value());
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(real));
-  if (names.empty()) return real;
-  return absl::AlreadyExistsError(absl::StrCat(path, " exists and is not empty: choose a new directory"));
+// The double that prints like the float: 1e-05 instead of 9.999999747378752e-06.
+double Decimal(float value) {
+  char text[32];
+  const char* end = std::to_chars(text, text + sizeof(text), value).ptr;
+  double decimal = 0;
+  std::from_chars(text, end, decimal);
+  return decimal;
 }
 
 }  // namespace
 
+// transformers 4 reads rope_theta and rope_scaling; transformers 5 turns them into its rope_parameters.
+std::string HuggingFaceConfig(const HuggingFaceExport& config) {
+  const HunyuanLmShape& m = config.model;
+  ordered_json j = {{"architectures", {m.is_moe() ? "HunYuanMoEV1ForCausalLM" : "HunYuanDenseV1ForCausalLM"}},
+                    {"model_type", m.is_moe() ? "hunyuan_v1_moe" : "hunyuan_v1_dense"},
+                    {"torch_dtype", "float32"},
+                    {"vocab_size", m.vocab_size},
+                    {"hidden_size", m.hidden_size},
+                    {"intermediate_size", m.intermediate_size},
+                    {"num_hidden_layers", m.num_hidden_layers},
+                    {"num_attention_heads", m.num_attention_heads},
+                    {"num_key_value_heads", m.num_key_value_heads},
+                    {"head_dim", m.head_dim},
+                    {"hidden_act", "silu"},
+                    {"rms_norm_eps", Decimal(m.rms_norm_eps)},
+                    {"rope_theta", m.rope_theta},
+                    {"rope_scaling", nullptr},
+                    {"max_position_embeddings", config.max_position_embeddings},
+                    {"initializer_range", Decimal(m.initializer_range)},
+                    {"tie_word_embeddings", m.tie_word_embeddings},
+                    {"attention_bias", false},
+                    {"attention_dropout", 0.0},
+                    {"use_cache", true},
+                    {"pretraining_tp", 1},
+                    {"bos_token_id", nullptr},
+                    {"eos_token_id", TokenId(config.eos_token_id)},
+                    {"pad_token_id", TokenId(config.pad_token_id)},
+                    {"eod_token_id", TokenId(config.eos_token_id)}};
+  if (m.rope_alpha > 0) {
+    j["rope_scaling"] = {{"type", "dynamic"}, {"alpha", m.rope_alpha}, {"factor", 1.0},        {"beta_fast", 32},
+                         {"beta_slow", 1},    {"mscale", 1.0},         {"mscale_all_dim", 1.0}};
+  }
+  if (m.is_moe()) {
+    j["num_experts"] = m.num_experts;
+    j["moe_topk"] = m.moe_topk;
+    j["sep_token_id"] = nullptr;
+    // Tencent's own configuration has these; transformers carries them along.
+    j["moe_intermediate_size"] = m.intermediate_size;
+    j["num_shared_expert"] = 1;
+  }
+  j["use_qk_norm"] = true;
+  j["use_cla"] = false;
+  return j.dump(2) + "\n";
+}
+
+absl::StatusOr<std::string> CompleteTokenizerConfig(const std::string& json, int64_t max_position_embeddings) {
+  const bool too_deep = NestsTooDeep(json);
+  ordered_json j = too_deep ? ordered_json() : ordered_json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (!j.is_object()) return absl::InvalidArgumentError("tokenizer_config.json is not a JSON object");
+  if (!j.contains("model_max_length")) j["model_max_length"] = max_position_embeddings;
+  if (!j.contains("model_input_names")) j["model_input_names"] = {"input_ids", "attention_mask"};
+  return j.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& m) {
+  const int64_t h = m.hidden_size, f = m.intermediate_size, d = m.head_dim;
+  std::vector<ExportedName> tensors;
+  const auto add = [&](const std::string& name, Shape shape) { tensors.push_back({name + ".weight", 0, shape}); };
+  const auto add_mlp = [&](const std::string& prefix) {
+    add(prefix + "gate_proj", {f, h});
+    add(prefix + "up_proj", {f, h});
+    add(prefix + "down_proj", {h, f});
+  };
+  add("model.embed_tokens", {m.vocab_size, h});
+  for (int64_t i = 0; i < m.num_hidden_layers; ++i) {
+    const std::string layer = absl::StrCat("model.layers.", i, ".");
+    add(layer + "input_layernorm", {h});
+    add(layer + "post_attention_layernorm", {h});
+    add(layer + "self_attn.q_proj", {m.num_attention_heads * d, h});
+    add(layer + "self_attn.k_proj", {m.num_key_value_heads * d, h});
+    add(layer + "self_attn.v_proj", {m.num_key_value_heads * d, h});
+    add(layer + "self_attn.o_proj", {h, m.num_attention_heads * d});
+    add(layer + "self_attn.query_layernorm", {d});
+    add(layer + "self_attn.key_layernorm", {d});
+    if (!m.is_moe()) {
+      add_mlp(layer + "mlp.");
+      continue;
+    }
+    add(layer + "mlp.gate.wg", {m.num_experts, h});
+    add_mlp(layer + "mlp.shared_mlp.");
+    for (int64_t e = 0; e < m.num_experts; ++e) add_mlp(absl::StrCat(layer, "mlp.experts.", e, "."));
+  }
+  add("model.norm", {h});
+  if (!m.tie_word_embeddings) add("lm_head", {m.vocab_size, h});
+  return tensors;
+}
+
 absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path) {
-  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(table));
-  RETURN_IF_ERROR(CheckNames(list, config.model));
-  ASSIGN_OR_RETURN(const std::string target, ResolveTarget(path));
-  const std::string parent = ParentDirectory(target), temporary = target + ".angel-ptm-export";
-  RETURN_IF_ERROR(MakeDirectories(parent));
-  if (mkdir(temporary.c_str(), 0777) != 0) {
-    if (errno != EEXIST) return FileError("create the directory", temporary, errno);
-    return absl::AlreadyExistsError(
-        absl::StrCat(temporary, " is in the way, perhaps left by an export that was interrupted: remove it"));
+  ordered_json generation = ordered_json::object();
+  if (config.eos_token_id != kNone) generation["eos_token_id"] = config.eos_token_id;
+  if (config.pad_token_id != kNone) generation["pad_token_id"] = config.pad_token_id;
+  WeightsExport what{
+      .stem = kStem,
+      .tensors = HuggingFaceTensors(config.model),
+      .texts = {{"config.json", HuggingFaceConfig(config)}, {"generation_config.json", generation.dump(2) + "\n"}},
+      .file_bytes_max = config.file_bytes_max};
+  for (HuggingFaceFile file : config.tokenizer_files) {
+    if (file.name == kTokenizerConfig) {
+      ASSIGN_OR_RETURN(file.text, CompleteTokenizerConfig(file.text, config.max_position_embeddings));
+    }
+    what.texts.push_back(std::move(file));
   }
-  absl::Status status = WriteDirectory(read, list, config, temporary);
-  if (status.ok()) status = CompareWithSource(read, table, temporary);
-  if (status.ok()) status = SyncDirectory(temporary);
-  if (status.ok()) status = RenamePath(temporary, target);
-  if (!status.ok()) {
-    RemoveTree(temporary).IgnoreError();
-    return status;
-  }
-  status = SyncDirectory(parent);
-  if (status.ok()) return status;
-  return absl::Status(
-      status.code(),
-      absl::StrCat(target, " was written and compared, but might not survive a power cut: ", status.message()));
+  return ExportWeights(read, table, what, path);
 }
 
 absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write) {
-  ASSIGN_OR_RETURN(const std::vector<ExportedTensor> list, ListTensors(table));
-  std::vector<std::unique_ptr<SafetensorsReader>> files;
-  std::map<std::string, const SafetensorsReader*> file_of;
-  RETURN_IF_ERROR(OpenWeights(path, &files, &file_of));
-  // All names and shapes first, so that nothing is written for a directory of another model.
-  std::set<std::string> wanted;
-  for (const ExportedTensor& exported : list) {
-    wanted.insert(exported.name);
-    const auto it = file_of.find(exported.name);
-    if (it == file_of.end()) {
-      return absl::NotFoundError(
-          absl::StrCat(path, " has no tensor ", exported.name, " (for ", exported.parameter, ")"));
-    }
-    const SafetensorsTensor& tensor = *it->second->Find(exported.name);
-    if (tensor.shape != exported.shape || (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kBFloat16)) {
-      return absl::FailedPreconditionError(absl::StrCat(path, ": tensor ", exported.name, " is ",
-                                                        std::string(Name(tensor.dtype)), " ", tensor.shape.ToString(),
-                                                        ", wanted F32 or BF16 ", exported.shape.ToString()));
-    }
-  }
-  for (const auto& [name, file] : file_of) {
-    if (!wanted.contains(name)) {
-      return absl::FailedPreconditionError(absl::StrCat(path, " has a tensor ", name, " that the model has not"));
-    }
-  }
-  std::vector<float> buffer(static_cast<size_t>(kPieceElements));
-  for (const ExportedTensor& exported : list) {
-    const SafetensorsReader& file = *file_of.at(exported.name);
-    for (int64_t at = 0; at < exported.shape.elements(); at += kPieceElements) {
-      const int64_t n = std::min(kPieceElements, exported.shape.elements() - at);
-      const std::span<float> piece = std::span(buffer).first(static_cast<size_t>(n));
-      RETURN_IF_ERROR(ReadAsFloat(file, *file.Find(exported.name), at, piece));
-      RETURN_IF_ERROR(write(exported.unit, exported.begin + at, piece));
-    }
-  }
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(const WeightsReader weights, WeightsReader::Open(path, kStem, table));
+  return weights.ReadAll(write);
 }
 
 }  // namespace angel_ptm

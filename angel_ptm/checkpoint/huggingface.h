@@ -4,27 +4,15 @@
 #define ANGEL_PTM_CHECKPOINT_HUGGINGFACE_H_
 
 #include <cstdint>
-#include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 #include "angel_ptm/model/parameter_table.h"
 
 namespace angel_ptm {
-
-// Fills `out` with elements [begin, begin + out.size()) of a unit's parameter vector; e.g. CheckpointReader::ReadRange.
-using ReadParameters = std::function<absl::Status(UnitId unit, int64_t begin, std::span<float> out)>;
-// Takes elements [begin, begin + values.size()) of a unit's parameter vector.
-using WriteParameters = std::function<absl::Status(UnitId unit, int64_t begin, std::span<const float> values)>;
-
-// A text file of the export.
-struct HuggingFaceFile {
-  std::string name;
-  std::string text;
-};
 
 struct HuggingFaceExport {
   HunyuanLmShape model;
@@ -36,18 +24,12 @@ struct HuggingFaceExport {
   int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files
 };
 
-// Writes config.json, generation_config.json, model.safetensors (or several files and their index) in fp32 and the
-// tokenizer files to the new directory `path`, through <path>.angel-ptm-export beside it, which must not be there:
-// nothing that this call did not make is removed. `table` is of the model described by `config`: its
-// Parameter::exported must be exactly the tensors transformers expects, each once and of the right shape, which is
-// checked first. Errors: `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk
-// full; what was written does not read back as the source. On error nothing is left at `path`, unless only the last
-// sync failed, which the error says.
+// ExportWeights of config.json, generation_config.json, model.safetensors and the tokenizer files. `table` is of the
+// model described by `config`.
 absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path);
 
-// Reads the weights of such a directory (F32, or BF16 widened) into the parameter vectors of `table`; gaps between
-// parameters are not written. Errors: a missing, unknown or misshapen tensor, a damaged file, a failing `write`.
+// Reads the weights of such a directory into the parameter vectors of `table`. Errors: WeightsReader's, `write`'s.
 absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write);
 
 // Name and shape of every tensor of the architecture as transformers loads it.

@@ -98,6 +98,9 @@ class Checks {
 // Of model.dit alone, and of products of its valid sizes with the batch.
 void CheckDit(const DitConfig& dit, Checks* all);
 void CheckDitProducts(const TrainConfig& config, Checks* checks);
+// Likewise of model.hunyuan_dit.
+void CheckHunyuanDit(const HunyuanDitConfig& dit, Checks* all);
+void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks);
 
 }  // namespace angel_ptm
 

@@ -97,8 +97,10 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
     CheckHunyuanLm(config.model().hunyuan_lm(), checks);
   } else if (config.model().has_dit()) {
     CheckDit(config.model().dit(), checks);
+  } else if (config.model().has_hunyuan_dit()) {
+    CheckHunyuanDit(config.model().hunyuan_dit(), checks);
   } else {
-    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm, dit", "none");
+    checks->That(false, "model", "no model family is chosen", "one of: hunyuan_lm, dit, hunyuan_dit", "none");
   }
 }
 
@@ -106,6 +108,7 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
 // in 63 bits, and kernels rows in 32.
 void CheckProducts(const TrainConfig& config, Checks* checks) {
   if (config.model().has_dit()) return CheckDitProducts(config, checks);
+  if (config.model().has_hunyuan_dit()) return CheckHunyuanDitProducts(config, checks);
   const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());
@@ -277,6 +280,27 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
   checks->Between("memory.prefetch_steps", memory.prefetch_steps(), 0, kCountMax);
 }
 
+// A sum over micro-batches in bf16 would lose what each adds; and the second would find no parameters.
+void CheckGradientType(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
+  if (config.numerics().gradients() == NumericsConfig::FP32) return;
+  const std::string field = "numerics.gradients";
+  checks->That(config.numerics().compute() == NumericsConfig::BF16, field,
+               "without a master copy nothing makes parameters again whose place gradients took",
+               "FP32, or numerics.compute BF16", "BF16");
+  checks->That(config.optimizer().update() == OptimizerConfig::SYNCHRONOUS, field,
+               "a lock-free update reads parameters in place while gradients take it",
+               "FP32, or optimizer.update SYNCHRONOUS", "BF16");
+  const int64_t micro = config.batch().micro_batch_sequences(), at_once = micro * facts.world_size;
+  const int64_t global = config.batch().global_batch_sequences();
+  if (micro < 1 || micro > kRowsMax || global < 1) return;
+  checks->That(global <= at_once, field,
+               absl::StrCat("a step has ", (global + at_once - 1) / at_once,
+                            " micro-batches per rank, and only one leaves gradients that are not summed"),
+               absl::StrCat("FP32, or batch.micro_batch_sequences of at least ",
+                            (global + facts.world_size - 1) / facts.world_size),
+               "BF16");
+}
+
 void CheckNumerics(const NumericsConfig& numerics, const RunFacts& facts, Checks* checks) {
   const int most = facts.kernel_threads_max;
   if (checks->Between("numerics.threads_per_rank", numerics.threads_per_rank(), 0, 1024)) {
@@ -338,6 +362,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);
   CheckNumerics(config.numerics(), facts, &checks);
+  CheckGradientType(config, facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
   CheckWriting(config, &checks);
   if (checks.ok()) CheckProducts(config, &checks);
@@ -360,6 +385,10 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
 
 DType ComputeType(const TrainConfig& config) {
   return config.numerics().compute() == NumericsConfig::BF16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
+DType GradientType(const TrainConfig& config) {
+  return config.numerics().gradients() == NumericsConfig::BF16 ? DType::kBFloat16 : DType::kFloat32;
 }
 
 int64_t HeadDim(const HunyuanLmConfig& lm) {

@@ -32,13 +32,15 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts);
 // Checks what `prepare` relies on: data{} only, in the same form.
 absl::Status ValidatePrepare(const TrainConfig& config);
 
-// numerics.compute.
+// numerics.compute, numerics.gradients.
 DType ComputeType(const TrainConfig& config);
+DType GradientType(const TrainConfig& config);
 
 // Of a valid model, 0 resolved.
 int64_t HeadDim(const HunyuanLmConfig& lm);
 int64_t KeyValueHeads(const HunyuanLmConfig& lm);
 DitConfig WithDefaults(DitConfig dit);
+HunyuanDitConfig WithDefaults(HunyuanDitConfig dit);
 // Tokens that a sequence of batch{} has: of a text, or patches of an image.
 int64_t SequenceTokens(const TrainConfig& config);
 

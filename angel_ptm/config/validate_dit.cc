@@ -74,6 +74,10 @@ DitConfig WithDefaults(DitConfig dit) {
 }
 
 int64_t SequenceTokens(const TrainConfig& config) {
+  if (config.model().has_hunyuan_dit()) {
+    const HunyuanDitConfig hunyuan = WithDefaults(config.model().hunyuan_dit());
+    return (hunyuan.height() / hunyuan.patch_size()) * (hunyuan.width() / hunyuan.patch_size());
+  }
   if (!config.model().has_dit()) return config.data().sequence_length();
   const DitConfig dit = WithDefaults(config.model().dit());
   return (dit.height() / dit.patch_size()) * (dit.width() / dit.patch_size());

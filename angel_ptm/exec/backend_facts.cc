@@ -40,18 +40,21 @@ std::map<OpKind, std::string> OpsRefused(const Graph& graph, const KernelTable& 
   };
   const AdamWConstants adamw;
   const UpdateDecision decision;
+  const bool trained = graph.states().size() > kGradientState;
+  const DType gradient_type = trained ? graph.states()[kGradientState].dtype : DType::kFloat32;
   for (const Op& op : graph.ops) {
     const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size() + op.states.size(), nullptr);
     const auto call = op.phase != Phase::kUpdate ? BindKernel(graph, op, no_addresses)
                                                  : RulesOf(op.kind).bind_update({.address = no_addresses,
                                                                                  .type = graph.table->compute_type(),
+                                                                                 .gradient_type = gradient_type,
                                                                                  .no_decay = {},
                                                                                  .adamw = adamw,
                                                                                  .decision = decision});
     ask(op.kind, call->CanRun(kernels));
   }
   ask(OpKind::kLossSum, kernels.loss_sum.can_run({.n = 1}));
-  ask(OpKind::kSquareSum, kernels.square_sum.can_run({.n = kSquareSumGroup}));
+  ask(OpKind::kSquareSum, kernels.square_sum.can_run({.values = {nullptr, gradient_type}, .n = kSquareSumGroup}));
   return refused;
 }
 

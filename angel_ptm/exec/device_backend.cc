@@ -100,7 +100,7 @@ class DeviceBackend final : public LaneBackend {
     return collectives_.AllGather(dst, src, tag);
   }
   // The plan's scratch is memory of the device, for transports that reach it.
-  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte>,
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte>,
                              CallTag tag) override {
     RETURN_IF_ERROR(side_.device().MakeCurrent());
     if (machine_.communicator->size() > 1) return collectives_.ReduceScatter(dst, src, accumulate, tag);
@@ -121,7 +121,7 @@ class DeviceBackend final : public LaneBackend {
   static constexpr int64_t kWidenedMax = int64_t{4} << 20;
 
   // Of one rank: dst (+)= src, on the device. Finish waits for it.
-  absl::Status ReduceAlone(std::span<float> dst, const Addends& src, bool accumulate);
+  absl::Status ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate);
 
   bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
   DeviceStream& Stream(Lane lane) const {
@@ -180,8 +180,14 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
   return stream.Await();
 }
 
-absl::Status DeviceBackend::ReduceAlone(std::span<float> dst, const Addends& src, bool accumulate) {
-  const int64_t n = static_cast<int64_t>(dst.size());
+absl::Status DeviceBackend::ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate) {
+  const int64_t n = dst.elements();
+  float* const sum = reinterpret_cast<float*>(dst.data.data());
+  // As it is, if that is what is wanted: the sum of one rank's bf16 is bf16.
+  if (src.type == dst.type && !accumulate) {
+    return Stream(Lane::kComm).Copy(dst.data.data(), src.data.data(), n * SizeOf(src.type));
+  }
+  APTM_CHECK(dst.type == DType::kFloat32, "a sum is added to ", Name(dst.type));
   const KernelContext context = ContextOf(Lane::kComm);
   const auto add = [&](float* to, const void* from, int64_t count) {
     machine_.kernels->add(
@@ -191,19 +197,18 @@ absl::Status DeviceBackend::ReduceAlone(std::span<float> dst, const Addends& src
     machine_.kernels->cast(CastArgs{.y = {to}, .x = {from, src.type}, .n = count}, context);
   };
   if (src.type == DType::kFloat32) {
-    if (!accumulate) return Stream(Lane::kComm).Copy(dst.data(), src.data.data(), n * SizeOf(src.type));
-    add(dst.data(), src.data.data(), n);
+    add(sum, src.data.data(), n);
     return absl::OkStatus();
   }
   if (!accumulate) {
-    widen(dst.data(), src.data.data(), n);
+    widen(sum, src.data.data(), n);
     return absl::OkStatus();
   }
   float* const widened = At<float>(widened_at_);
   for (int64_t begin = 0; begin < n; begin += kWidenedMax) {
     const int64_t count = std::min(kWidenedMax, n - begin);
     widen(widened, src.data.data() + begin * SizeOf(src.type), count);
-    add(dst.data() + begin, widened, count);
+    add(sum + begin, widened, count);
   }
   return absl::OkStatus();
 }

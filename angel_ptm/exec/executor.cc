@@ -33,7 +33,7 @@ struct MicroBatch {
   bool first = true, last = true;
 };
 
-using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null for steps that compute no op
+using KernelCalls = std::vector<std::unique_ptr<const KernelCall>>;  // by step; null where there is nothing to call
 
 class LaneExecutor : public Executor {
  public:
@@ -57,6 +57,7 @@ class LaneExecutor : public Executor {
   }
 
   absl::StatusOr<NonFinite> FindNonFinite(int64_t step) override {
+    RETURN_IF_ERROR(RemakeParameters(step));
     non_finite_ = {};
     check_finite_ = true;
     const absl::Status status = RunMicroStep(step);
@@ -96,9 +97,6 @@ class LaneExecutor : public Executor {
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
   }
-  static std::span<float> Floats(std::span<std::byte> bytes) {
-    return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4};
-  }
   // The step of training that a plan's step belongs to: beside an update plays the next step's micro-batch.
   int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
   std::string NameInErrors(int32_t index) const {
@@ -113,11 +111,14 @@ class LaneExecutor : public Executor {
 
     const Segment* of;
     KernelCalls calls;               // by step
+    KernelCalls skipped_calls;       // of updates, in a step that changes nothing
     std::vector<std::string> names;  // by step
   };
   // The sums of a step start from nothing.
   void Begin(int64_t step) { failed_between_.Update(backend_->ClearSums(step)); }
   absl::Status PlaySegment(int32_t index, int64_t step);
+  absl::Status RemakeParameters(int64_t step);
+  bool InParameters() const { return plan_.layout.guest_of(kParameterState) != kNoState; }
 
   absl::Status CheckRegions(const Segment& segment) const;
   void BindSegment(BoundSegment& bound);
@@ -151,6 +152,8 @@ class LaneExecutor : public Executor {
 
   MicroBatch micro_batch_;
   bool check_finite_ = false;
+  bool remaking_ = false;                 // no norm, nothing is updated
+  bool gradients_in_parameters_ = false;  // where their place is that
   const BoundSegment* playing_ = nullptr;
   int64_t step_ = 0;
   const StepHooks* hooks_ = nullptr;
@@ -179,20 +182,27 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
   for (const Step& step : segment.steps) {
     bound.names.push_back(StepName(graph_, segment, step));
     bound.calls.push_back(nullptr);
+    bound.skipped_calls.push_back(nullptr);
     if (step.kind != StepKind::kCompute && step.kind != StepKind::kUpdate) continue;
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     const Op& op = graph_.ops[step.op];
     const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, rank()) : 0;
-    bound.calls.back() = step.kind == StepKind::kCompute
-                             ? BindKernel(graph_, op, operands)
-                             : RulesOf(op.kind).bind_update({.address = operands,
-                                                             .type = graph_.table->compute_type(),
-                                                             .begin = step.begin + own_begin,
-                                                             .count = step.count,
-                                                             .no_decay = backend_->NoDecayOf(step.lane, step.unit),
-                                                             .adamw = adamw_,
-                                                             .decision = backend_->BlockOf(step.lane)->decision});
+    if (step.kind == StepKind::kCompute) {
+      bound.calls.back() = BindKernel(graph_, op, operands);
+      continue;
+    }
+    const OpRules& rules = RulesOf(op.kind);
+    const UpdateBinding binding = {.address = operands,
+                                   .type = graph_.table->compute_type(),
+                                   .gradient_type = graph_.states()[kGradientState].dtype,
+                                   .begin = step.begin + own_begin,
+                                   .count = step.count,
+                                   .no_decay = backend_->NoDecayOf(step.lane, step.unit),
+                                   .adamw = adamw_,
+                                   .decision = backend_->BlockOf(step.lane)->decision};
+    bound.calls.back() = rules.bind_update(binding);
+    if (rules.bind_skipped != nullptr) bound.skipped_calls.back() = rules.bind_skipped(binding);
   }
 }
 
@@ -240,10 +250,24 @@ absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
   RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_, name_step_));
   if (machine_.publish) machine_.publish(step_, {});
   residency_.ExpectAllHome();
+  const bool trains = plan_.segments.size() > kUpdateSegment && !check_finite_;
+  gradients_in_parameters_ = InParameters() && trains && playing_->of->computes;
   return absl::OkStatus();
 }
 
+// An update of nothing, if the last segment has left gradients where the parameters were.
+absl::Status LaneExecutor::RemakeParameters(int64_t step) {
+  if (!gradients_in_parameters_) return absl::OkStatus();
+  decision_.apply = false;
+  remaking_ = true;
+  const absl::Status status = PlaySegment(kUpdateSegment, step);
+  remaking_ = false;
+  return status;
+}
+
 absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) {
+  APTM_CHECK(micro_batches == 1 || !InParameters() || !hooks.decide, micro_batches,
+             " micro-batches would read parameters whose place gradients have taken");
   hooks_ = &hooks;
   const auto feed = [&](int64_t of_step, int64_t micro) {
     if (micro == 0) Begin(of_step);
@@ -287,6 +311,8 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(StepOf(step), Tag(index).what);
   if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
+  // A diagnosis leaves the parameters where they are.
+  if (check_finite_ && InParameters() && step.state == kGradientState) return absl::OkStatus();
   residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
   switch (step.kind) {
     case StepKind::kCompute:
@@ -368,18 +394,18 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
     RETURN_IF_ERROR(
         backend_->Clear(step.lane, gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type))));
   }
-  const std::span<float> own = Floats(Bytes(segment, step.dst));
+  const ReducedSlice own = {Bytes(segment, step.dst), graph_.states()[step.state].dtype};
   RETURN_IF_ERROR(backend_->ReduceScatter(own, {gradient, type}, /*accumulate=*/!micro_batch_.first,
                                           Bytes(segment, step.scratch), Tag(index)));
   if (!micro_batch_.last) return backend_->Finish(step.lane);
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
-  machine_.kernels->square_sum({squares, {own.data()}, static_cast<int64_t>(own.size())},
-                               backend_->ContextOf(step.lane));
+  machine_.kernels->square_sum({squares, {own.data.data(), own.type}, own.elements()}, backend_->ContextOf(step.lane));
   return backend_->Finish(step.lane);
 }
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
+  if (remaking_) return absl::OkStatus();
   NormMessage mine{.vote = vote_, .jobs_finished = updater_ == nullptr ? 0 : updater_->finished()};
   RETURN_IF_ERROR(backend_->ReadSums(step_, &mine.sums));
   RETURN_IF_ERROR(machine_.control->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
@@ -399,16 +425,21 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
 }
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
-  if (!decision_.apply) return;
+  const KernelCall* const call = (decision_.apply ? playing_->calls : playing_->skipped_calls)[index].get();
+  if (call == nullptr) return;
   const bool on_host = step.lane == Lane::kHostCompute;
   const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
-  playing_->calls[index]->Run(kernels, backend_->ContextOf(step.lane));
+  call->Run(kernels, backend_->ContextOf(step.lane));
 }
 
 void LaneExecutor::Deliver(const Segment& segment, const Step& step) {
   if (!decision_.apply) return;
-  updater_->Deliver(step.unit, Floats(Bytes(segment, step.dst)), Floats(Bytes(segment, step.src)),
-                    decision_.scalars.gradient_scale);
+  // Gradients are fp32 (config/validate.cc).
+  const auto floats = [&](const Place& place) {
+    const std::span<std::byte> bytes = Bytes(segment, place);
+    return std::span<float>{reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+  };
+  updater_->Deliver(step.unit, floats(step.dst), floats(step.src), decision_.scalars.gradient_scale);
 }
 
 }  // namespace
@@ -430,59 +461,6 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
   auto executor = std::make_unique<LaneExecutor>(graph, plan, machine, adamw);
   RETURN_IF_ERROR(executor->Bind());
   return executor;
-}
-
-std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {
-  std::vector<StateView> views;
-  const LockFreeRows rows = FindLockFreeRows(layout.states);
-  for (const Home& home : layout.homes) {
-    if (home.elements == 0 || rows.shared(home.state)) continue;
-    Tier& tier = *TierOf(machine, home.range.tier);
-    const int rank = machine.communicator->rank();
-    views.push_back({.unit = home.unit,
-                     .state = home.state,
-                     .dtype = layout.states[home.state].dtype,
-                     .begin = layout.own_begin(home.unit, rank),
-                     .slice_elements = layout.slices[home.unit].slice_elements,
-                     .stored_begin = layout.home_begin(home.unit, home.state, rank),
-                     .stored_elements = home.elements,
-                     .data = tier.host_data() == nullptr ? nullptr : tier.host_data() + home.range.offset,
-                     .tier = &tier,
-                     .offset = home.range.offset});
-  }
-  return views;
-}
-
-absl::Status StateView::ReadBytes(int64_t at, std::span<std::byte> out) const {
-  const int64_t first = at * SizeOf(dtype), count = static_cast<int64_t>(out.size());
-  APTM_CHECK(at >= 0 && first + count <= stored_elements * SizeOf(dtype));
-  if (data == nullptr) return tier->Read(offset + first, out.data(), count);
-  std::ranges::copy(bytes().subspan(first, count), out.begin());
-  return absl::OkStatus();
-}
-
-absl::Status StateView::Read(int64_t at, std::span<float> values) const {
-  if (dtype == DType::kFloat32) return ReadBytes(at, std::as_writable_bytes(values));
-  std::vector<BFloat16> rounded(values.size());
-  RETURN_IF_ERROR(ReadBytes(at, std::as_writable_bytes(std::span(rounded))));
-  Widen(values, rounded);
-  return absl::OkStatus();
-}
-
-absl::Status StateView::Write(int64_t at, std::span<const float> values) const {
-  const int64_t count = static_cast<int64_t>(values.size());
-  APTM_CHECK(at >= 0 && at + count <= stored_elements);
-  std::span<const std::byte> in = std::as_bytes(values);
-  std::vector<BFloat16> rounded;
-  if (dtype == DType::kBFloat16) {
-    rounded.resize(values.size());
-    Round(rounded, values);
-    in = std::as_bytes(std::span(rounded));
-  }
-  const int64_t first = at * SizeOf(dtype);
-  if (data == nullptr) return tier->Write(offset + first, in.data(), static_cast<int64_t>(in.size()));
-  std::ranges::copy(in, bytes().begin() + first);
-  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

@@ -88,14 +88,16 @@ class Executor {
                                                           const AdamWConstants& adamw);
   virtual ~Executor() = default;
 
-  // Plays one of the Plan's programs: a step of `micro_batches` micro-batches, or a pass over them. `step` tags errors.
-  // What a program begins of the next step is fed as its micro-batch 0.
+  // Plays one of the Plan's programs: a step of `micro_batches` (1 where gradients take the place of parameters)
+  // micro-batches, or a pass over them. `step` tags errors. What a program begins of the next step is fed as its
+  // micro-batch 0.
   virtual absl::Status Run(const Program& program, int64_t step, int64_t micro_batches, const StepHooks& hooks) = 0;
   // One micro-batch, on the inputs in place, as its step's only one.
   virtual absl::Status RunMicroStep(int64_t step) = 0;
   // The same, and looks for the first op that produced a non-finite number: all earlier ops' results were finite, so it
   // is the op's own doing unless one of its parameters was not finite, which is then what is found. A bad parameter
   // that spoils no result is not. Slower; for diagnosis.
+  // Of parameters whose place the last micro-batch's gradients have taken, those that the last update left.
   virtual absl::StatusOr<NonFinite> FindNonFinite(int64_t step) = 0;
   // Of the rank's micro-batches of this step or pass so far; of the newest two only.
   virtual const StepSums& SumsOf(int64_t step) const = 0;
@@ -108,7 +110,7 @@ class Executor {
   virtual void ReadOutput(TensorId tensor, void* data) const = 0;
 };
 
-// A unit's state as this rank keeps it at home.
+// A unit's state as this rank keeps it at home. What shares another's place (Layout::shares_place) has none.
 struct StateView {
   UnitId unit = kNone;
   StateId state = kParameterState;

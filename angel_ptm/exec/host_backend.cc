@@ -57,7 +57,7 @@ class HostBackend final : public LaneBackend {
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     return machine_.communicator->AllGather(dst, src, tag);
   }
-  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override {
     return OrderedReduceScatter(*machine_.communicator, dst, src, accumulate, scratch, tag);
   }

@@ -55,6 +55,7 @@ void LockFreeUpdater::Bind(const Segment& sweep, const AdamWConstants& adamw, co
     bound.calls.back() = RulesOf(graph_.ops[step.op].kind)
                              .bind_update({.address = operands,
                                            .type = graph_.table->compute_type(),
+                                           .gradient_type = DType::kFloat32,
                                            .begin = step.begin + own_begin,
                                            .count = step.count,
                                            .no_decay = no_decay[step.unit],

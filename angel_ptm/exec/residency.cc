@@ -5,6 +5,11 @@
 namespace angel_ptm {
 Residency::Residency(const Graph& graph, const Layout& layout, int rank) : graph_(graph), layout_(layout), rank_(rank) {
   for (const Home& home : layout.homes) {
+    if (home.elements > 0 && layout.shares_place(home.state)) {
+      vectors_.push_back(
+          pages_.AddGuest(vectors_[layout.HomeIndex(home.unit, layout.states[home.state].takes_place_of)]));
+      continue;
+    }
     const int64_t slice = layout.bytes(home.state, layout.slices[home.unit].slice_elements);
     const int64_t slices = home.elements / layout.slices[home.unit].slice_elements;
     const int64_t page = layout.bytes(home.state, layout.page_elements());
@@ -66,10 +71,14 @@ void Residency::FollowUpdate(const Segment& segment, const Step& step) {
   const std::vector<StateId>& states = graph_.ops[step.op].states;
   for (size_t i = 0; i < states.size(); ++i) {
     // Updated in place, so what it writes is the newest copy where the newest copy was. What it only reads may be on
-    // its way home already, beside it; gradients do not travel in an update.
-    const bool writes = Writes(AccessOf(graph_.ops[step.op], static_cast<int>(i)));
-    if (!writes && states[i] != kGradientState) continue;
-    Expect(segment, ElementsOf(step, states[i]), step.operands[i], writes);
+    // its way home already, beside it; gradients do not travel in an update. What it makes anew needs no earlier copy.
+    const Access access = AccessOf(graph_.ops[step.op], static_cast<int>(i));
+    if (access == Access::kWrite || (access == Access::kRead && states[i] != kGradientState)) continue;
+    Expect(segment, ElementsOf(step, states[i]), step.operands[i], Writes(access));
+  }
+  for (size_t i = 0; i < states.size(); ++i) {
+    if (AccessOf(graph_.ops[step.op], static_cast<int>(i)) != Access::kWrite) continue;
+    Set(segment, ElementsOf(step, states[i]), step.operands[i]);
   }
 }
 

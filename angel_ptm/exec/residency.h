@@ -4,7 +4,8 @@
 // What a segment changes travels: its pages' newest copy goes where a move, a gather or an update puts it. In the
 // update that is all state but gradients, in the micro-step reduced gradients. Of what a segment only reads the newest
 // copy stays at home: a use at home is checked, a use of a copy is not, only that the copy was taken from home.
-// Activations and a micro-batch's own gradients are no state: verify alone speaks for them.
+// Gradients that take their parameters' place leave no copy of these, and an update none of them: who looks for either
+// at the wrong time is found. Activations and a micro-batch's own gradients are no state: verify alone speaks for them.
 #ifndef ANGEL_PTM_EXEC_RESIDENCY_H_
 #define ANGEL_PTM_EXEC_RESIDENCY_H_
 

@@ -40,12 +40,13 @@ absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<co
   return stream_.Await();
 }
 
-absl::Status StagedCollectives::ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, CallTag tag) {
-  const int64_t size = communicator_.size(), n = static_cast<int64_t>(dst.size()), element = SizeOf(src.type);
+absl::Status StagedCollectives::ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
+                                              CallTag tag) {
+  const int64_t size = communicator_.size(), n = dst.elements(), element = SizeOf(src.type), out = SizeOf(dst.type);
   const int64_t piece_max = PieceElements(n, communicator_.size());
   for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
     piece = std::min(piece_max, n - begin);
-    const int64_t sent_bytes = size * piece * element, sum_bytes = piece * SizeOf(DType::kFloat32);
+    const int64_t sent_bytes = size * piece * element, sum_bytes = piece * out;
     APTM_CHECK(sent_bytes + sum_bytes <= static_cast<int64_t>(staging_.size()), "reduction of ", n, " elements a rank");
     const std::span<std::byte> sent = staging_.first(static_cast<size_t>(sent_bytes));
     const std::span<std::byte> sum = staging_.subspan(static_cast<size_t>(sent_bytes), static_cast<size_t>(sum_bytes));
@@ -54,12 +55,10 @@ absl::Status StagedCollectives::ReduceScatter(std::span<float> dst, const Addend
       RETURN_IF_ERROR(stream_.Copy(sent.data() + r * piece * element, src.data.data() + (r * n + begin) * element,
                                    piece * element));
     }
-    if (accumulate) RETURN_IF_ERROR(stream_.Copy(sum.data(), dst.data() + begin, sum_bytes));
+    if (accumulate) RETURN_IF_ERROR(stream_.Copy(sum.data(), dst.data.data() + begin * out, sum_bytes));
     RETURN_IF_ERROR(stream_.Await());
-    RETURN_IF_ERROR(OrderedReduceScatter(communicator_,
-                                         {reinterpret_cast<float*>(sum.data()), static_cast<size_t>(piece)},
-                                         {sent, src.type}, accumulate, scratch, tag));
-    RETURN_IF_ERROR(stream_.Copy(dst.data() + begin, sum.data(), sum_bytes));
+    RETURN_IF_ERROR(OrderedReduceScatter(communicator_, {sum, dst.type}, {sent, src.type}, accumulate, scratch, tag));
+    RETURN_IF_ERROR(stream_.Copy(dst.data.data() + begin * out, sum.data(), sum_bytes));
   }
   return stream_.Await();
 }

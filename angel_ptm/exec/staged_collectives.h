@@ -27,7 +27,7 @@ class StagedCollectives {
   // As Communicator::AllGather and OrderedReduceScatter, on device addresses. What they read was written, what they
   // write is no longer read; they return when it is on the device.
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag);
-  absl::Status ReduceScatter(std::span<float> dst, const Addends& src, bool accumulate, CallTag tag);
+  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, CallTag tag);
 
  private:
   Communicator& communicator_;

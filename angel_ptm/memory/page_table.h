@@ -26,23 +26,32 @@ class PageTable {
   // Adds a vector of `slices` slices of slice_bytes each, at home in consecutive bytes from `home`. Returns its number.
   int AddVector(int64_t slice_bytes, int64_t slices, int64_t page_bytes, Frame home);
 
+  // Adds a vector like `host`, in whose home it rests instead of it at times. There is no copy of it yet.
+  int AddGuest(int host);
+
   // The page that starts at or holds byte `begin` of the vector.
   int64_t PageAt(int vector, int64_t begin) const;
   int64_t page_count(int vector) const { return static_cast<int64_t>(vectors_[vector].newest.size()); }
 
-  // The newest copy of bytes [begin, begin + bytes) is now at `frame` and behind. Whole pages only.
+  // The newest copy of bytes [begin, begin + bytes) is now at `frame` and behind. Whole pages only. Of a guest at home:
+  // its host has no copy any more. Of a host: its guest has none.
   void SetNewest(int vector, int64_t begin, int64_t bytes, Frame frame);
   // CHECKs that the newest copy of [begin, begin + bytes) is at `frame` and behind.
   void ExpectNewest(int vector, int64_t begin, int64_t bytes, Frame frame) const;
-  // CHECKs that every page's newest copy is at home.
+  // CHECKs that every page's newest copy is at home, of a host and its guest that the one's is and the other has none.
   void ExpectAllHome() const;
 
  private:
   struct Vector {
     int64_t slice_bytes, page_bytes, pages_per_slice;
     Frame home;
-    std::vector<Frame> newest;  // by page
+    std::vector<Frame> newest;  // by page; Frame(): there is no copy
+    int host = -1, guest = -1;  // vectors
   };
+  void ExpectOneHome(int host, int guest) const;
+  int64_t BytesOf(const Vector& v) const {
+    return v.slice_bytes * (static_cast<int64_t>(v.newest.size()) / v.pages_per_slice);
+  }
   template <typename Visit>
   void ForEachPage(int vector, int64_t begin, int64_t bytes, Visit&& visit) const;
 

@@ -19,7 +19,12 @@ Access AccessOf(const Op& op, int slot) {
   const OpRules& rules = RulesOf(op.kind);
   const int inputs = static_cast<int>(rules.inputs.size());
   APTM_CHECK(slot >= 0 && slot < inputs + static_cast<int>(rules.outputs.size()), Name(op.kind), " has no slot ", slot);
-  if (slot < inputs) return rules.inputs[slot].access;
+  if (slot < inputs) {
+    const InputSlot& input = rules.inputs[slot];
+    const bool overwritten =
+        input.overwritten_with != kNone && static_cast<int>(op.states.size()) > input.overwritten_with;
+    return overwritten ? Access::kWrite : input.access;
+  }
   const OutputSlot& output = rules.outputs[slot - inputs];
   if (output.keeps_columns != nullptr && op.attrs.*output.keeps_columns) return Access::kReadWrite;
   return output.accumulate != nullptr && op.attrs.*output.accumulate ? Access::kReadWrite : output.access;

@@ -24,6 +24,7 @@ struct InputSlot {
   std::string_view name;
   bool optional = false;
   Access access = Access::kRead;  // update ops also change theirs
+  int overwritten_with = kNone;   // an optional slot with which this one is only written
 };
 
 // The parts an op leaves without values hold whatever was there.
@@ -82,7 +83,8 @@ struct Binding : OpView {
 // An update op on elements [begin, begin + count) of its unit's vectors, addresses by slot of Op::states.
 struct UpdateBinding {
   const std::vector<void*>& address;
-  DType type = DType::kFloat32;  // of parameters; all other states are fp32
+  DType type = DType::kFloat32;           // of parameters
+  DType gradient_type = DType::kFloat32;  // all other states are fp32
   int64_t begin = 0, count = 0;
   std::span<const ElementSpan> no_decay;  // of the unit; read when the kernel runs, where it runs
   const AdamWConstants& adamw;
@@ -102,6 +104,9 @@ struct OpRules {
   // One of them: the op belongs to the micro-step or to the update.
   std::unique_ptr<const KernelCall> (*bind)(const Binding&) = nullptr;
   std::unique_ptr<const KernelCall> (*bind_update)(const UpdateBinding&) = nullptr;
+  // What an update op does in a step that changes nothing, because it is what makes a state again that the step has
+  // used up or left without values; null, or what it returns null: nothing.
+  std::unique_ptr<const KernelCall> (*bind_skipped)(const UpdateBinding&) = nullptr;
 };
 
 const OpRules& RulesOf(OpKind kind);

@@ -10,12 +10,14 @@ namespace {
 // fn(place in the image, place in the patches) for every element.
 template <typename Fn>
 void ForElements(const PatchGrid& g, const Fn& fn) {
-  int64_t at = 0;
+  const int64_t area = g.patch * g.patch, of_channel = g.channels_last ? 1 : area;
+  const int64_t of_pixel = g.channels_last ? g.channels : 1;
+  int64_t begin = 0;
   for (int64_t y = 0; y < g.height; y += g.patch) {
-    for (int64_t x = 0; x < g.width; x += g.patch) {
+    for (int64_t x = 0; x < g.width; x += g.patch, begin += g.channels * area) {
       for (int64_t c = 0; c < g.channels; ++c) {
-        for (int64_t i = 0; i < g.patch * g.patch; ++i, ++at) {
-          fn((c * g.height + y + i / g.patch) * g.width + x + i % g.patch, at);
+        for (int64_t i = 0; i < area; ++i) {
+          fn((c * g.height + y + i / g.patch) * g.width + x + i % g.patch, begin + c * of_channel + i * of_pixel);
         }
       }
     }

@@ -7,10 +7,11 @@
 
 namespace angel_ptm {
 
-// An image [channels, height, width] and its patches, row by row from the top left, each [channels, patch, patch].
-// `patch` divides height and width.
+// An image [channels, height, width] and its patches, row by row from the top left, each [channels, patch, patch], or
+// with channels_last [patch, patch, channels]. `patch` divides height and width.
 struct PatchGrid {
   int64_t channels = 0, height = 0, width = 0, patch = 0;
+  bool channels_last = false;
 
   int64_t elements() const { return channels * height * width; }
 };

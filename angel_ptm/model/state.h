@@ -17,6 +17,7 @@ namespace angel_ptm {
 using StateId = int16_t;
 inline constexpr StateId kParameterState = 0;  // what ops read
 inline constexpr StateId kGradientState = 1;   // sum over a step's micro-batches; not between steps
+inline constexpr StateId kNoState = -1;
 
 struct StateSpec {
   // What a state holds before the first step, or where a checkpoint does not have it.
@@ -29,6 +30,9 @@ struct StateSpec {
   double touches_per_step = 2;  // reads and writes of each element: the busiest states rest nearest to the device
   Start start = Start::kZero;
   bool on_host = false;  // rests in host memory whatever other tiers have room for
+  // Another state of the same type, whose place this one takes from the moment it is made to the update, which uses it
+  // up and makes the other anew: where both are kept alike (SharesPlace, plan/shard.h) it needs no memory of its own.
+  StateId takes_place_of = kNoState;
 
   friend bool operator==(const StateSpec&, const StateSpec&) = default;
 };

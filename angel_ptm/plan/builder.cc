@@ -21,7 +21,8 @@ Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<Mem
   const LockFreeRows rows = FindLockFreeRows(layout.states);
   for (size_t i = 0; i < layout.homes.size(); ++i) {
     const Home& home = layout.homes[i];
-    if (home.elements == 0 || (rows.shared(home.state) && home.unit != sweep)) continue;
+    if (home.elements == 0 || layout.shares_place(home.state)) continue;
+    if (rows.shared(home.state) && home.unit != sweep) continue;
     home_region_[i] =
         AddRegion({.label = absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name),
                    .memory_class = ClassOfHome(home.state, layout.states[home.state]),
@@ -29,6 +30,11 @@ Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<Mem
                    .permanent = true,
                    .unit = home.unit,
                    .state = home.state});
+  }
+  for (size_t i = 0; i < layout.homes.size(); ++i) {
+    const Home& home = layout.homes[i];
+    if (home.elements == 0 || !layout.shares_place(home.state)) continue;
+    home_region_[i] = home_region_[layout.HomeIndex(home.unit, layout.states[home.state].takes_place_of)];
   }
   for (TensorId t = 0; t < static_cast<TensorId>(fixed.size()); ++t) {
     if (fixed[t].offset < 0) continue;
@@ -55,6 +61,11 @@ Place Builder::HomePlace(UnitId unit, StateId s, const Elements& e) const {
   APTM_CHECK(region != kNone, "unit ", graph_.units()[unit].name, " has no ", layout_.states[s].name);
   // A sharded home has the own slice alone, wherever that lies in the vector.
   return {region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own && !layout_.sharded(s)};
+}
+
+Place Builder::Room(UnitId unit, StateId s, const Place& home, const Elements& e, TierKind tier,
+                    const Purpose& purpose) {
+  return TierOf(home) == tier ? home : AddUnitRegion(unit, s, e.count, tier, purpose);
 }
 
 Place Builder::Fetch(UnitId unit, StateId s, const Place& at, const Elements& e, TierKind tier, const Purpose& purpose,

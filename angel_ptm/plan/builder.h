@@ -60,6 +60,8 @@ class Builder {
   // are moved to. Return is the mirror: what lies at `at` goes back to `home`, if it was moved.
   Place Fetch(UnitId unit, StateId s, const Place& at, const Elements& e, TierKind tier, const Purpose& purpose,
               When when = When::kAlways);
+  // As Fetch, for what is overwritten: nothing comes.
+  Place Room(UnitId unit, StateId s, const Place& home, const Elements& e, TierKind tier, const Purpose& purpose);
   void Return(UnitId unit, StateId s, const Place& home, const Place& at, const Elements& e);
   // Moves elements from tier to tier until they are at `to`. The only function that knows which tiers are neighbours.
   void Transfer(UnitId unit, StateId s, const Place& to, Place from, const Elements& e, When when = When::kAlways);

@@ -177,13 +177,24 @@ struct Layout {
   int64_t page_bytes = 0;          // of fp32 states; a page of another state holds as many elements
   std::vector<StateSpec> states;   // Graph::states of the run
   std::vector<UnitSlices> slices;  // by unit
-  std::vector<Home> homes;         // by HomeIndex; elements == 0 where the unit has no such state
+  std::vector<Home> homes;         // by HomeIndex; elements == 0 where the unit has no such state; see shares_place
   std::array<int64_t, kTierCount> home_bytes = {};
 
   size_t HomeIndex(UnitId unit, StateId state) const { return static_cast<size_t>(unit) * states.size() + state; }
   const Home& home(UnitId unit, StateId state) const { return homes[HomeIndex(unit, state)]; }
   // Whether the rank stores only its slice. One rank's slice is the whole.
   bool sharded(StateId state) const { return world_size > 1 && IsSharded(states[state], zero_stage); }
+  // Whether it has no place of its own: its home is that of StateSpec::takes_place_of, which holds the one or the
+  // other. Of gradients: parameters until a micro-step has read them, gradients until the update. A step then has one
+  // micro-batch.
+  bool shares_place(StateId state) const { return SharesPlace(states, state, world_size, zero_stage); }
+  // The state that the home of this one holds at times, or kNoState.
+  StateId guest_of(StateId state) const {
+    for (StateId guest = 0; guest < static_cast<StateId>(states.size()); ++guest) {
+      if (states[guest].takes_place_of == state && shares_place(guest)) return guest;
+    }
+    return kNoState;
+  }
   // Bytes that so many elements of a unit's vector take in this state.
   int64_t bytes(StateId state, int64_t elements) const { return elements * SizeOf(states[state].dtype); }
   int64_t page_elements() const { return page_bytes / SizeOf(DType::kFloat32); }

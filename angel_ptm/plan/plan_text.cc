@@ -160,6 +160,14 @@ int64_t ChecksumBytes(const Plan& plan) {
   return plan.arena_bytes[static_cast<int>(TierKind::kFile)] / SpecOf(TierKind::kFile).alignment * kChecksum;
 }
 
+int64_t BytesPerParameter(const Layout& layout) {
+  int64_t bytes = 0;
+  for (StateId s = 0; s < static_cast<StateId>(layout.states.size()); ++s) {
+    if (!layout.shares_place(s)) bytes += layout.bytes(s, 1);
+  }
+  return bytes;
+}
+
 std::string MemoryTable(const Plan& plan) {
   const std::vector<TierKind> tiers = TiersToTell(plan);
   const auto fill = [&](auto&& cell) {
@@ -198,6 +206,16 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
     for (const Segment& sweep : plan.sweeps) steps += sweep.steps.size();
     absl::StrAppend(&text, "lock-free update: beside the programs sweeps of ", graph.units().size(), " units, ", steps,
                     " steps in all\n");
+  }
+  if (plan.segments.size() > kUpdateSegment) {
+    absl::StrAppend(&text, "state: ", BytesPerParameter(plan.layout), " bytes a parameter");
+    for (StateId s = 0; s < static_cast<StateId>(plan.layout.states.size()); ++s) {
+      const StateSpec& state = plan.layout.states[s];
+      absl::StrAppend(&text, s == 0 ? ": " : ", ", state.name, " ", Name(state.dtype));
+      if (plan.layout.shares_place(s))
+        absl::StrAppend(&text, " in the place of ", plan.layout.states[state.takes_place_of].name);
+    }
+    text += "\n";
   }
   for (TierKind tier : TiersToTell(plan)) {
     const int t = static_cast<int>(tier);

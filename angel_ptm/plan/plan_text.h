@@ -20,6 +20,9 @@ int64_t PlanBytes(const Plan& plan);
 // Host memory for the checksums of what the Plan has in a file, one for each block.
 int64_t ChecksumBytes(const Plan& plan);
 
+// Bytes of state that a trained parameter takes, over all ranks and tiers where every state is sharded.
+int64_t BytesPerParameter(const Layout& layout);
+
 // What the step does, for traces and messages: "forward Matmul layers.0.attention.qkv", "all-gather head parameters".
 std::string StepName(const Graph& graph, const Segment& segment, const Step& step);
 

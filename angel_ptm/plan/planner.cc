@@ -21,15 +21,16 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
-// What may be at home on any tier, most traffic saved per byte first.
-std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph) {
+// What may be at home on any tier, most traffic saved per byte first; of two states that share a place the one whose it
+// is.
+std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
   std::vector<StateId> states(graph.states().size());
   std::iota(states.begin(), states.end(), StateId{0});
   const auto traffic = [&](StateId s) { return graph.states()[s].touches_per_step / SizeOf(graph.states()[s].dtype); };
   std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
   std::vector<std::pair<UnitId, StateId>> order;
   for (StateId s : states) {
-    if (graph.states()[s].on_host) continue;
+    if (graph.states()[s].on_host || layout.shares_place(s)) continue;
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
       if (graph.table->HasState(u, s)) order.push_back({u, s});
     }
@@ -46,29 +47,6 @@ struct HomeCounts {
     return home < on_host_or_device ? TierKind::kHost : TierKind::kFile;
   }
 };
-
-// Units that are so many places apart have one home for what only a unit that is being updated has: their updates take
-// turns.
-void PlaceShared(const Graph& graph, const LockFreeRows& rows, int rounds, Layout& layout) {
-  std::vector<UnitId> units;
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
-    if (graph.units()[u].trainable) units.push_back(u);
-  }
-  const size_t at_once = (units.size() + rounds - 1) / rounds;
-  int64_t& end = layout.home_bytes[static_cast<int>(TierKind::kHost)];
-  for (const StateId s : {rows.second_mailbox, rows.new_parameters}) {
-    for (size_t slot = 0; slot < at_once; ++slot) {
-      int64_t most = 0;
-      for (size_t i = slot; i < units.size(); i += at_once) {
-        Home& home = layout.homes[layout.HomeIndex(units[i], s)];
-        home.elements = layout.sharded(s) ? layout.slices[units[i]].slice_elements : layout.whole_elements(units[i]);
-        home.range = {TierKind::kHost, end, layout.bytes(s, home.elements)};
-        most = std::max(most, home.range.bytes);
-      }
-      end = (end + most + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
-    }
-  }
-}
 
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
   Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
@@ -87,13 +65,19 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
     home.range = {tier, end, layout.bytes(state, home.elements)};
     end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
   };
-  const auto order = CachingOrder(graph);
+  const auto order = CachingOrder(graph, layout);
   for (size_t i = 0; i < order.size(); ++i) place(order[i].first, order[i].second, counts.TierOf(i));
   const LockFreeRows rows = FindLockFreeRows(graph.states());
   for (UnitId u = 0; rows && u < static_cast<UnitId>(graph.units().size()); ++u) {
     if (graph.table->HasState(u, rows.mailbox)) place(u, rows.mailbox, TierKind::kHost);
   }
-  if (rows) PlaceShared(graph, rows, options.sweep_rounds, layout);
+  if (rows) PlaceSharedHomes(graph, options.sweep_rounds, layout);
+  for (Home& home : layout.homes) {
+    if (!layout.shares_place(home.state) || !graph.table->HasState(home.unit, home.state)) continue;
+    const Home& shared = layout.home(home.unit, layout.states[home.state].takes_place_of);
+    home.elements = shared.elements;
+    home.range = shared.range;
+  }
   return layout;
 }
 
@@ -136,7 +120,7 @@ absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
   const auto pages_of = [&](int64_t page_bytes) {
     int64_t pages = 0;
     for (const Home& home : layout.homes) {
-      if (home.state == kParameterState || home.state == kGradientState) {
+      if (home.state == kParameterState || (home.state == kGradientState && !layout.shares_place(home.state))) {
         pages += (home.range.bytes + page_bytes - 1) / page_bytes;
       }
     }
@@ -187,7 +171,7 @@ class Planner {
   // Of a lock-free update: what micro-steps use, parameters and gradients, comes first in caching order and rests in no
   // file, whose lanes the sweeps have; what only updates use rests on no device, which would have to wait for them.
   size_t HomesOfMicroSteps() const {
-    const auto order = CachingOrder(graph_);
+    const auto order = CachingOrder(graph_, LayoutWith({}));
     return std::count_if(order.begin(), order.end(), [](const auto& home) { return home.second <= kGradientState; });
   }
   size_t LeastInMemory() const { return LockFree() ? HomesOfMicroSteps() : 0; }

@@ -41,16 +41,23 @@ class MicroStepBuilder : public Builder {
         gradient_region_(graph.units().size(), kNone),
         units_reduced_at_(graph.update_begin),
         uses_at_(BeginningParameterUses(graph)) {
-    std::vector<OpId> last_gradient_op(graph.units().size(), kNone);
+    const bool in_parameters = layout.guest_of(kParameterState) != kNoState;
+    std::vector<bool> has_gradient(graph.units().size(), false);
+    std::vector<OpId> last_op(graph.units().size(), kNone);  // behind which the gradient is reduced
+    const auto see = [&](OpId op, TensorId t, TensorClass tensor_class) {
+      if (t == kNone || graph.tensors[t].tensor_class != tensor_class) return;
+      last_op[graph.tensors[t].unit] = op;
+      if (tensor_class == TensorClass::kGradient) has_gradient[graph.tensors[t].unit] = true;
+    };
     for (OpId op = 0; op < graph.update_begin; ++op) {
-      for (TensorId t : graph.ops[op].outputs) {
-        if (t != kNone && graph.tensors[t].tensor_class == TensorClass::kGradient) {
-          last_gradient_op[graph.tensors[t].unit] = op;
-        }
+      // What takes the parameters' place must let the last op read them.
+      for (TensorId t : graph.ops[op].inputs) {
+        if (in_parameters) see(op, t, TensorClass::kParameter);
       }
+      for (TensorId t : graph.ops[op].outputs) see(op, t, TensorClass::kGradient);
     }
     for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
-      if (last_gradient_op[unit] != kNone) units_reduced_at_[last_gradient_op[unit]].push_back(unit);
+      if (has_gradient[unit]) units_reduced_at_[last_op[unit]].push_back(unit);
     }
   }
 
@@ -137,13 +144,16 @@ class MicroStepBuilder : public Builder {
     segment_.steps.push_back(std::move(step));
   }
 
-  // Reduces on the device. A home elsewhere is fetched only where a micro-batch adds to it.
+  // Reduces on the device. A home elsewhere is fetched only where a micro-batch adds to it; none adds to what takes the
+  // parameters' place.
   void Reduce(UnitId unit) {
     const StateId s = kGradientState;
     const Elements slice = OwnSlice(unit);
     const Place home = HomePlace(unit, s, slice);
-    const Place dst =
-        Fetch(unit, s, home, slice, TierKind::kDevice, {"gradient slice", MemoryClass::kStaging}, When::kAccumulating);
+    const Purpose purpose = {"gradient slice", MemoryClass::kStaging};
+    const Place dst = layout_.shares_place(s)
+                          ? Room(unit, s, home, slice, TierKind::kDevice, purpose)
+                          : Fetch(unit, s, home, slice, TierKind::kDevice, purpose, When::kAccumulating);
     Step step{.kind = StepKind::kReduceScatter, .lane = Lane::kComm, .unit = unit, .state = s};
     step.src = {gradient_region_[unit], 0, segment_.regions[gradient_region_[unit]].range.bytes};
     step.dst = dst;

@@ -4,6 +4,7 @@
 #define ANGEL_PTM_PLAN_SHARD_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "angel_ptm/model/state.h"
 
@@ -18,6 +19,14 @@ inline constexpr int64_t kHomeAlignment = 4096;
 
 // True if ranks hold only their slice of this state at this stage.
 inline bool IsSharded(const StateSpec& state, int zero_stage) { return zero_stage >= state.sharded_from_stage; }
+
+// Whether `state` rests in the place of StateSpec::takes_place_of: a rank stores the same part of both, its slice.
+// (Where it keeps parameters whole, only its slice of them would be free, which lies elsewhere on every rank.)
+inline bool SharesPlace(const std::vector<StateSpec>& states, StateId state, int world_size, int zero_stage) {
+  const StateId other = states[state].takes_place_of;
+  if (other == kNoState) return false;
+  return world_size == 1 || (IsSharded(states[state], zero_stage) && IsSharded(states[other], zero_stage));
+}
 
 // How one unit's flat vector is cut: world * slice_elements >= elements, rank r owns [r*slice, (r+1)*slice).
 struct UnitSlices {

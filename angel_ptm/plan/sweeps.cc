@@ -24,6 +24,28 @@ int64_t SharedBytes(const Layout& layout) {
 
 }  // namespace
 
+void PlaceSharedHomes(const Graph& graph, int rounds, Layout& layout) {
+  const LockFreeRows rows = FindLockFreeRows(layout.states);
+  std::vector<UnitId> units;
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (graph.units()[u].trainable) units.push_back(u);
+  }
+  const size_t at_once = (units.size() + rounds - 1) / rounds;
+  int64_t& end = layout.home_bytes[static_cast<int>(TierKind::kHost)];
+  for (const StateId s : {rows.second_mailbox, rows.new_parameters}) {
+    for (size_t slot = 0; slot < at_once; ++slot) {
+      int64_t most = 0;
+      for (size_t i = slot; i < units.size(); i += at_once) {
+        Home& home = layout.homes[layout.HomeIndex(units[i], s)];
+        home.elements = layout.sharded(s) ? layout.slices[units[i]].slice_elements : layout.whole_elements(units[i]);
+        home.range = {TierKind::kHost, end, layout.bytes(s, home.elements)};
+        most = std::max(most, home.range.bytes);
+      }
+      end = (end + most + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
+    }
+  }
+}
+
 void AddSweeps(const Graph& graph, int64_t early_host_bytes, int prefetch_steps, Plan& plan) {
   constexpr int kHost = static_cast<int>(TierKind::kHost);
   const int64_t base = AlignedUp(TierKind::kFile, plan.arena_bytes[kHost]);

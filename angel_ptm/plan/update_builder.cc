@@ -141,10 +141,17 @@ class UpdateBuilder : public Builder {
   void UpdateElements(UnitId unit, const std::vector<OpId>& ops, const std::vector<Use>& uses, TierKind tier,
                       const Elements& e) {
     std::vector<Place> places(layout_.states.size());
-    for (const Use& use : uses) {
-      APTM_CHECK(use.reads_first, "an update of ", graph_.units()[unit].name, " writes what it never read");
-      const std::string label = absl::StrCat(layout_.states[use.state].name, " pages");
-      places[use.state] = Fetch(unit, use.state, HomePlace(unit, use.state, e), e, tier, {label});
+    // What is only written takes the place of what shares its home, which is read there, else a place of its own.
+    for (const bool reads : {true, false}) {
+      for (const Use& use : uses) {
+        if (use.reads_first != reads) continue;
+        const std::string label = absl::StrCat(layout_.states[use.state].name, " pages");
+        const Place home = HomePlace(unit, use.state, e);
+        const StateId guest = layout_.guest_of(use.state);
+        places[use.state] = reads               ? Fetch(unit, use.state, home, e, tier, {label})
+                            : guest != kNoState ? places[guest]
+                                                : Room(unit, use.state, home, e, tier, {label});
+      }
     }
     for (OpId op : ops) {
       Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = e.begin, .count = e.count};

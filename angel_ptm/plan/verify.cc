@@ -39,6 +39,20 @@ StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   return extent;
 }
 
+// Where a rank stores the same part of both: its slice, which in a world of one is all.
+bool IsGuest(const Layout& layout, StateId state) {
+  const StateId host = layout.states[state].takes_place_of;
+  const auto stores_slice = [&](StateId s) { return layout.zero_stage >= layout.states[s].sharded_from_stage; };
+  return host != kNoState && (layout.world_size == 1 || (stores_slice(state) && stores_slice(host)));
+}
+
+StateId GuestOf(const Graph& graph, const Layout& layout, UnitId unit, StateId state) {
+  for (StateId s = 0; s < static_cast<StateId>(layout.states.size()) && graph.units()[unit].trainable; ++s) {
+    if (layout.states[s].takes_place_of == state && IsGuest(layout, s)) return s;
+  }
+  return kNoState;
+}
+
 int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit) {
   return layout.slices[unit].slice_elements * layout.world_size * SizeOf(graph.table->compute_type());
 }
@@ -59,6 +73,13 @@ std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
     add(step.operands[i], i >= slots || AccessOf(op, static_cast<int>(i)) != Access::kRead);
   }
   return accesses;
+}
+
+bool HasGradient(const Graph& graph, UnitId unit) {
+  for (int32_t p : graph.units()[unit].parameters) {
+    if (graph.gradient_tensors[p] != kNone) return true;
+  }
+  return false;
 }
 
 namespace {
@@ -83,17 +104,6 @@ std::vector<int> MicroStepGathers(const Graph& graph) {
   }
   return gathers;
 }
-
-bool HasGradient(const Graph& graph, UnitId unit) {
-  for (int32_t p : graph.units()[unit].parameters) {
-    if (graph.gradient_tensors[p] != kNone) return true;
-  }
-  return false;
-}
-
-}  // namespace
-
-namespace {
 
 // How often a state of a unit must be gathered in the segment, from the stage's definition.
 int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_update,

@@ -25,6 +25,9 @@ namespace angel_ptm {
 //   exactly once per micro-step, behind its last contribution; every element that the rank updates is updated exactly
 //   once per step by every update op, in the graph's order; a state is gathered in an update only when its own slice is
 //   updated completely; stale copies are never used;
+// * places of parameters that gradients take: they are one home with theirs, which holds parameters before a
+// micro-step,
+//   gradients before an update; each is read only while it is there;
 // * homecoming: at the end of a segment every home holds its newest value (of gradients: the rank's own slice; the
 //   rest of an unsharded gradient home means nothing between segments), and every output tensor is written;
 // * collectives, none of gathers in a world of one. Micro-step: what ops read as a unit's parameters is gathered, if it

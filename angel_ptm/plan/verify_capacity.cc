@@ -76,6 +76,9 @@ absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateI
   }
   if (layout.states[s].on_host && home.range.tier != TierKind::kHost) return error("is not on the host");
   const StateExtent extent = ExtentOf(layout, unit, s);
+  if (IsGuest(layout, s) && home.range != layout.home(unit, layout.states[s].takes_place_of).range) {
+    return error("is not that of the ", layout.states[layout.states[s].takes_place_of].name, ", whose place it takes");
+  }
   if (home.elements * extent.element_bytes != extent.stored_bytes || home.range.bytes != extent.stored_bytes) {
     return error("stores ", home.elements, " elements in ", home.range.bytes, " bytes, stage ", layout.zero_stage,
                  " demands ", extent.stored_bytes, " bytes");
@@ -105,7 +108,7 @@ absl::Status CheckLayout(const Graph& graph, const Plan& plan) {
     const Home& home = plan.layout.homes[i];
     const size_t states = plan.layout.states.size();
     RETURN_IF_ERROR(CheckHome(graph, plan, static_cast<UnitId>(i / states), static_cast<StateId>(i % states)));
-    if (home.elements == 0) continue;
+    if (home.elements == 0 || IsGuest(plan.layout, home.state)) continue;
     labels[i] = HomeLabel(graph, plan.layout, home);
     if (rows.shared(home.state)) {
       MemoryRange& range = shared.try_emplace({home.state, home.range.offset}, home.range).first->second;
@@ -196,7 +199,7 @@ absl::Status CheckAllPermanent(const Subject& subject) {
   for (size_t i = 0; i < home_listed.size(); ++i) {
     const Home& home = plan.layout.homes[i];
     const bool here = !rows.shared(home.state) || home.unit == subject.segment.sweeps;
-    if (home.elements > 0 && here != home_listed[i]) {
+    if (home.elements > 0 && here != home_listed[i] && !IsGuest(plan.layout, home.state)) {
       return subject.Error(here ? "no" : "a", " permanent region for the home of ",
                            HomeLabel(subject.graph, plan.layout, home));
     }

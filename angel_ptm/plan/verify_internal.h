@@ -39,6 +39,11 @@ struct StateExtent {
   bool stored_whole() const { return stored_bytes == whole_bytes; }
 };
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state);
+// Whether the state rests in the place of another (StateSpec::takes_place_of) instead of in one of its own.
+bool IsGuest(const Layout& layout, StateId state);
+// The guest of a unit's state, or kNoState. Frozen units have none.
+StateId GuestOf(const Graph& graph, const Layout& layout, UnitId unit, StateId state);
+bool HasGradient(const Graph& graph, UnitId unit);
 // Of a unit's micro-batch gradient, padding included.
 int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit);
 

@@ -95,7 +95,7 @@ class SweepCheck {
   }
 
   // A segment of programs uses parameters and gradients only, and mailboxes where it delivers. Parameters on the host
-  // it only moves from there: which of the two buffers is read is known when that is done.
+  // it only moves from there.
   absl::Status CheckProgramsSegment(const Segment& segment) const {
     const Subject subject{graph_, plan_, segment};
     for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {

@@ -4,6 +4,8 @@
 #include <tuple>
 #include <utility>
 
+#include "angel_ptm/model/access.h"
+
 namespace angel_ptm::verify {
 
 absl::Status Replay::Run() {
@@ -33,7 +35,7 @@ void Replay::Begin() {
     const Region& region = subject_.segment.regions[r];
     if (!region.permanent) continue;
     if (region.tensor == kNone) {
-      const auto [place, content] = AtHome(r);
+      const auto [place, content] = AtHome(r, /*at_end=*/false);
       memory_.CopyNewest(place, content);
     } else if (graph_.tensors[region.tensor].tensor_class != TensorClass::kOutput) {
       memory_.Write({r, 0, region.range.bytes}, {SymbolicMemory::Tensor(region.tensor), 0, region.range.bytes});
@@ -41,13 +43,17 @@ void Replay::Begin() {
   }
 }
 
-// Of gradients that are kept whole only the own slice means anything.
-std::pair<Place, ObjectRange> Replay::AtHome(int32_t r) const {
+// Of gradients that are kept whole only the own slice means anything. Where they take the parameters' place it is they
+// that an update finds there and a micro-step leaves.
+std::pair<Place, ObjectRange> Replay::AtHome(int32_t r, bool at_end) const {
   const Region& region = subject_.segment.regions[r];
-  const StateExtent extent = ExtentOf(layout_, region.unit, region.state);
-  const ObjectRange whole{memory_.State(region.unit, region.state), 0, extent.whole_bytes};
-  if (!extent.stored_whole()) return {{r, 0, extent.own_bytes}, OwnSlice(region.unit, region.state)};
-  if (region.state != kGradientState || layout_.world_size == 1) return {{r, 0, extent.whole_bytes}, whole};
+  const StateId guest = GuestOf(graph_, layout_, region.unit, region.state);
+  const bool left = subject_.segment.computes && HasGradient(graph_, region.unit);
+  const StateId state = guest != kNoState && (at_end ? left : subject_.segment.updates) ? guest : region.state;
+  const StateExtent extent = ExtentOf(layout_, region.unit, state);
+  const ObjectRange whole{memory_.State(region.unit, state), 0, extent.whole_bytes};
+  if (!extent.stored_whole()) return {{r, 0, extent.own_bytes}, OwnSlice(region.unit, state)};
+  if (state != kGradientState || layout_.world_size == 1) return {{r, 0, extent.whole_bytes}, whole};
   return {{r, 0, extent.own_bytes, /*own=*/true}, OwnSlice(region.unit, region.state)};
 }
 
@@ -121,14 +127,23 @@ absl::Status Replay::Compute() {
   return absl::OkStatus();
 }
 
-// Outputs and workspace share no byte with any other operand.
+// Outputs and workspace share no byte with any other operand; what an update makes anew may lie exactly where the guest
+// of its home, which it reads, is.
 absl::Status Replay::CheckOperandsDisjoint() {
   const std::vector<MemoryAccess> accesses = AccessesOf(graph_, step());
+  const auto replaces = [&](size_t i, size_t j) {
+    if (step().kind != StepKind::kUpdate) return false;
+    const Op& op = graph_.ops[step().op];
+    if (accesses.size() != op.states.size()) return false;
+    const Place &a = accesses[i].place, &b = accesses[j].place;
+    return AccessOf(op, static_cast<int>(j)) == Access::kWrite && !accesses[i].writes && a.begin == b.begin &&
+           a.bytes == b.bytes && a.own == b.own && GuestOf(graph_, layout_, op.unit, op.states[j]) == op.states[i];
+  };
   for (size_t i = 0; i < accesses.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       const Place &a = accesses[i].place, &b = accesses[j].place;
       if (!accesses[i].writes && !accesses[j].writes) continue;
-      if (a.region != b.region) continue;
+      if (a.region != b.region || replaces(i, j) || replaces(j, i)) continue;
       // Of two that count from different starts some ranks' overlap.
       if (a.own != b.own || (a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes)) {
         return Error("two operands overlap in region ", RegionOf(a).label);
@@ -217,7 +232,7 @@ absl::Status Replay::CheckHomes() {
       const bool written_here = subject_.segment.computes;
       if (graph_.tensors[region.tensor].tensor_class == TensorClass::kOutput && !written_here) continue;
     } else {
-      std::tie(place, want) = AtHome(r);
+      std::tie(place, want) = AtHome(r, /*at_end=*/true);
     }
     if (const auto why = memory_.WhyNot(place, want)) {
       return subject_.Error("at its end the home of ", region.label, " is not up to date: ", *why);

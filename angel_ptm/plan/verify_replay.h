@@ -64,7 +64,8 @@ class Replay {
   absl::Status Reduce();
   absl::Status Norm();
   absl::Status Update();
-  absl::Status UpdateOperand(size_t slot);
+  absl::Status ReadUpdateOperand(size_t slot);
+  absl::Status WriteUpdateOperand(size_t slot);
   absl::Status Deliver();
   // Of sweeps (verify_lock_free.cc).
   bool sweeping() const { return subject_.segment.sweeps != kNone; }
@@ -98,8 +99,13 @@ class Replay {
   ObjectRange OwnSlice(UnitId unit, StateId s) const {
     return Elements(unit, s, layout_.world_size > 1, 0, layout_.slices[unit].slice_elements);
   }
-  // A home, and what it holds between segments.
-  std::pair<Place, ObjectRange> AtHome(int32_t region) const;
+  // A home, and what it holds when the segment begins, or ends.
+  std::pair<Place, ObjectRange> AtHome(int32_t region, bool at_end) const;
+  // Whether memory for the one state is memory for the other: a home and its guest's.
+  bool IsPlaceOf(const Region& region, UnitId unit, StateId s) const {
+    if (region.unit != unit) return false;
+    return region.state == s || (region.permanent && GuestOf(graph_, layout_, unit, region.state) == s);
+  }
 
   const Subject& subject_;
   const Graph& graph_;

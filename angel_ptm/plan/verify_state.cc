@@ -81,7 +81,7 @@ absl::Status Replay::MoveState() {
   const Region& to = RegionOf(dst);
   const ObjectRange extent = Elements(step().unit, step().state, step().own, step().begin, step().count);
   if (extent.bytes != src.bytes) return Error("moves ", src.bytes, " bytes for ", step().count, " elements");
-  if (to.unit != step().unit || to.state != step().state) return Error("moves to the place of ", to.label);
+  if (!IsPlaceOf(to, step().unit, step().state)) return Error("moves to the place of ", to.label);
   if (step().own && !RanksDiffer(step().unit, step().state)) return Error("moves a slice of what all ranks keep alike");
   const StateExtent stored = ExtentOfStep();
   if (to.permanent && (dst.begin != extent.begin || dst.own != (step().own && stored.stored_whole()))) {
@@ -189,7 +189,8 @@ absl::Status Replay::Reduce() {
   }
   RETURN_IF_ERROR(CheckOperandsDisjoint());
   const ObjectRange own = OwnSlice(unit, kGradientState);
-  RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
+  // One micro-batch a step adds to nothing.
+  if (!IsGuest(layout_, kGradientState)) RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
   memory_.Write(step().dst, own);
   return absl::OkStatus();
 }
@@ -240,11 +241,13 @@ absl::Status Replay::Update() {
     return Error(step().operands.size(), " operands, wanted ", op.states.size());
   }
   if (sweeping()) RETURN_IF_ERROR(CheckNewestParameters());
-  for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(UpdateOperand(slot));
-  return CheckOperandsDisjoint();
+  for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(ReadUpdateOperand(slot));
+  RETURN_IF_ERROR(CheckOperandsDisjoint());
+  for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(WriteUpdateOperand(slot));
+  return absl::OkStatus();
 }
 
-absl::Status Replay::UpdateOperand(size_t slot) {
+absl::Status Replay::ReadUpdateOperand(size_t slot) {
   const UnitId unit = step().unit;
   const StateId of_graph = graph_.ops[step().op].states[slot];
   const StateId state = sweeping() ? StateInSweep(of_graph) : of_graph;
@@ -258,15 +261,26 @@ absl::Status Replay::UpdateOperand(size_t slot) {
                  Name(RegionOf(place).range.tier));
   }
   const ObjectRange part = Elements(unit, state, step().own, step().begin, step().count);
-  if (access != Access::kWrite) RETURN_IF_ERROR(Need(place, part, NameOf(state)));
-  if (!Writes(access)) return absl::OkStatus();
+  if (access == Access::kWrite) {
+    if (part.bytes == place.bytes) return absl::OkStatus();
+    return Error("writes ", part.bytes, " bytes of ", NameOf(state), " to ", place.bytes);
+  }
+  return Need(place, part, NameOf(state));
+}
+
+absl::Status Replay::WriteUpdateOperand(size_t slot) {
+  const UnitId unit = step().unit;
+  const StateId of_graph = graph_.ops[step().op].states[slot];
+  const StateId state = sweeping() ? StateInSweep(of_graph) : of_graph;
+  if (!Writes(AccessOf(graph_.ops[step().op], static_cast<int>(slot)))) return absl::OkStatus();
+  const ObjectRange part = Elements(unit, state, step().own, step().begin, step().count);
   if (!step().own && RanksDiffer(unit, state))
     return Error("writes all of ", NameOf(state), ", which ranks reduce apart");
   if (step().own && begun_.insert({step().op, state}).second) {
     // The other ranks update their slices meanwhile.
     memory_.Outdate({memory_.State(unit, state), 0, ExtentOf(layout_, unit, state).whole_bytes});
   }
-  memory_.Write(place, part);
+  memory_.Write(step().operands[slot], part);
   return absl::OkStatus();
 }
 

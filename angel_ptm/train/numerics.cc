@@ -22,6 +22,7 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
                     const BuildFacts& build) {
   return {{"backend", backend},
           {"compute", Name(ComputeType(config))},
+          {"gradients", Name(GradientType(config))},
           {"world size", absl::StrCat(world_size)},
           {"threads", absl::StrCat(threads)},
           {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
@@ -34,8 +35,10 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
 }
 
 void AddWhatWasNotRecorded(Numerics& numerics) {
-  const auto is_compute = [](const auto& field) { return field.first == "compute"; };
-  if (std::ranges::none_of(numerics, is_compute)) numerics.emplace_back("compute", Name(DType::kFloat32));
+  for (const char* name : {"compute", "gradients"}) {
+    const auto is_it = [&](const auto& field) { return field.first == name; };
+    if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, Name(DType::kFloat32));
+  }
 }
 
 Numerics NumericsFromText(const std::string& text) {

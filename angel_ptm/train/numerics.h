@@ -24,7 +24,7 @@ using Numerics = std::vector<std::pair<std::string, std::string>>;
 Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
                     const BuildFacts& build);
 
-// What was not recorded while there was no choice: that everything was computed in fp32.
+// What was not recorded while there was no choice: that everything was computed, and gradients were kept, in fp32.
 void AddWhatWasNotRecorded(Numerics& numerics);
 
 // From the text that checkpoints stored until numerics had fields: "backend cpu, world size 2, ...".

@@ -80,6 +80,7 @@ std::string Reporter::LayoutText() const {
       config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
       SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank, ",
       ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
+      GradientType(config) == DType::kBFloat16 ? ", BF16 gradients" : "",
       recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "",
       config.optimizer().update() == OptimizerConfig::LOCK_FREE
           ? absl::StrCat(", lock-free update, at most ", config.optimizer().lock_free().max_staleness(), " steps stale")

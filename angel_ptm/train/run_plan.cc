@@ -26,7 +26,7 @@ namespace {
 
 // The rows of the run's table.
 std::vector<StateSpec> StatesOf(const TrainConfig& config) {
-  std::vector<StateSpec> states = AdamWStates(ComputeType(config));
+  std::vector<StateSpec> states = AdamWStates(ComputeType(config), GradientType(config));
   if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
   if (config.optimizer().update() == OptimizerConfig::LOCK_FREE) {
     for (StateSpec& state : LockFreeStates(ComputeType(config))) states.push_back(std::move(state));

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/plan/plan_text.h"
 
 namespace angel_ptm {
 namespace {
@@ -30,7 +31,7 @@ double StateBytes(const ParameterTable& table, int world_size, int zero_stage) {
   double bytes = 0;
   for (UnitId unit = 0; unit < static_cast<UnitId>(table.units.size()); ++unit) {
     for (StateId s = 0; s < static_cast<StateId>(table.states.size()); ++s) {
-      if (!table.HasState(unit, s)) continue;
+      if (!table.HasState(unit, s) || SharesPlace(table.states, s, world_size, zero_stage)) continue;
       const double whole = static_cast<double>(table.units[unit].elements * SizeOf(table.states[s].dtype));
       bytes += IsSharded(table.states[s], zero_stage) ? whole / world_size : whole;
     }
@@ -85,9 +86,7 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
   ASSIGN_OR_RETURN(largest.run, MakeRunPlan(largest.config, facts));
   largest.prediction = Predict(*largest.run, largest.config, cluster, facts.world_size);
   largest.budget_bytes = BudgetBytes(config.memory(), facts) * facts.world_size;
-  for (const StateSpec& state : largest.run->training.states()) {
-    largest.bytes_per_parameter += static_cast<double>(SizeOf(state.dtype));
-  }
+  largest.bytes_per_parameter = BytesPerParameter(largest.run->training_plan.layout);
   return largest;
 }
 
@@ -207,7 +206,10 @@ class FastestSearch {
     }
     const int64_t global = config_.batch().global_batch_sequences();
     const int64_t of_kind = static_cast<int64_t>(kPrefetch.size() * kPages.size());
-    for (int64_t micro = 1; global % micro == 0 && global / micro >= facts_.world_size; micro *= 2) {
+    // What keeps gradients in bf16 has one micro-batch, whatever else varies.
+    const bool one = GradientType(config_) != DType::kFloat32;
+    for (int64_t micro = one ? config_.batch().micro_batch_sequences() : 1;
+         global % micro == 0 && global / micro >= facts_.world_size; micro *= 2) {
       for (const auto choice : {MemoryConfig::AUTO, MemoryConfig::NONE, MemoryConfig::BLOCKS}) {
         ListWith(micro, choice, stages);
         fastest_.candidates += of_kind * kStages;

@@ -101,7 +101,8 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
   for (const StateSpec& spec : run.plan->training.states()) {
     const std::vector<std::string>& saved_states = checkpoint.manifest().states;
-    if (!spec.saved || std::find(saved_states.begin(), saved_states.end(), spec.name) != saved_states.end()) continue;
+    if (!spec.saved || spec.start == StateSpec::Start::kZero) continue;
+    if (std::find(saved_states.begin(), saved_states.end(), spec.name) != saved_states.end()) continue;
     run.Print(absl::StrCat("note: the checkpoint has no ", spec.name, ": it begins as the parameters"));
   }
   for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {

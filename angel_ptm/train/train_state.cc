@@ -160,7 +160,9 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
                        const std::vector<StateView>& views) {
   for (const StateView& view : views) {
     const StateSpec& spec = states[view.state];
-    if (!spec.saved && spec.start == StateSpec::Start::kZero) {
+    // Before the first update, in weights that were imported, what begins as zeros need not be there.
+    const bool untouched = checkpoint.manifest().step == 0 && !checkpoint.Holds(view.unit, spec.name);
+    if (spec.start == StateSpec::Start::kZero && (!spec.saved || untouched)) {
       RETURN_IF_ERROR(FillWithZeros(view));
       continue;
     }

@@ -68,7 +68,8 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
 absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
 // Fills the saved states of `views` from a checkpoint of any world size; the others become zero, or what they start
-// with where the checkpoint does not have them. `states`: of the run's table.
+// with where the checkpoint does not have them, as one of step 0 need not have what starts with zeros. `states`: of the
+// run's table.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views);
 

@@ -250,7 +250,7 @@ absl::Status Trainer::HandleNonFinite() {
 }
 
 // Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. The step changed no
-// parameter, so they give the same numbers; the gradient homes are overwritten, which the next step does anyway.
+// parameter, so they give the same numbers; if homes of gradients are overwritten, the next step does that anyway.
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/can_run.h"
@@ -20,19 +21,26 @@ struct Coefficients {
   AdamWScalars scalars;
 };
 
+// Without a master; with one; with one and a bf16 gradient, which may lie in the parameters' place.
+enum class AdamWKind { kFp32, kMaster, kMasterAndBf16Gradient };
+
 // Elements [begin, end). With a master it is that which is updated, and the parameters are what it rounds to.
-template <bool kHasMaster>
+template <AdamWKind kKind>
 void UpdateSpan(const AdamWArgs& args, int64_t begin, int64_t end, float weight_decay, const Coefficients& c) {
+  constexpr bool kHasMaster = kKind != AdamWKind::kFp32;
+  using Gradient = std::conditional_t<kKind == AdamWKind::kMasterAndBf16Gradient, BFloat16, float>;
   float* __restrict p = kHasMaster ? args.master.as<float>() : args.param.as<float>();
   float* __restrict m = args.m.as<float>();
   float* __restrict v = args.v.as<float>();
-  const float* __restrict grad = args.grad.as<float>();
-  [[maybe_unused]] BFloat16* __restrict rounded = args.param.as<BFloat16>();
+  const Gradient* grad = args.grad.as<Gradient>();
+  [[maybe_unused]] BFloat16* rounded = args.param.as<BFloat16>();
   const float one_minus_beta1 = c.one_minus_beta1, one_minus_beta2 = c.one_minus_beta2, epsilon = c.epsilon;
   const float scale = c.scalars.gradient_scale, learning_rate = c.scalars.learning_rate;
   const float correction1 = c.scalars.bias_correction1, correction2 = c.scalars.bias_correction2;
+  // Element i is read before it is written, and nobody reads it later.
+#pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
-    const float g = grad[i] * scale;
+    const float g = ToFloat(grad[i]) * scale;
     const float m_new = m[i] + one_minus_beta1 * (g - m[i]);
     const float v_new = v[i] + one_minus_beta2 * (g * g - v[i]);
     const float step = (m_new / correction1) / (std::sqrt(v_new / correction2) + epsilon);
@@ -46,7 +54,9 @@ void UpdateSpan(const AdamWArgs& args, int64_t begin, int64_t end, float weight_
 
 void Run(const AdamWArgs& args, const KernelContext& ctx) {
   const Coefficients coefficients = {1.0f - args.beta1, 1.0f - args.beta2, args.epsilon, *args.scalars};
-  const auto update_span = args.master ? &UpdateSpan<true> : &UpdateSpan<false>;
+  const auto update_span = !args.master                          ? &UpdateSpan<AdamWKind::kFp32>
+                           : args.grad.dtype == DType::kBFloat16 ? &UpdateSpan<AdamWKind::kMasterAndBf16Gradient>
+                                                                 : &UpdateSpan<AdamWKind::kMaster>;
   ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
     const ElementSpan* span = args.no_decay;
     const ElementSpan* const spans_end = span + args.no_decay_count;
@@ -70,6 +80,7 @@ absl::Status CanRun(const AdamWArgs& args) {
                      Name(args.param.dtype), rounds ? " without" : " with one"));
   }
   if (rounds) {
+    if (args.grad.dtype == DType::kBFloat16) return Fp32Only("adamw", {args.master.dtype, args.m.dtype, args.v.dtype});
     return Fp32Only("adamw", {args.master.dtype, args.m.dtype, args.v.dtype, args.grad.dtype});
   }
   return Fp32Only("adamw", {args.param.dtype, args.m.dtype, args.v.dtype, args.grad.dtype});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/parallel.h"
@@ -16,11 +17,12 @@ constexpr int64_t kGroupGrain = 64;  // 64 KiB of values
 
 // Sum of squares of one group in double: element i goes to lane i % kLanes, then lanes fold in halves. Products of two
 // floats are exact in double, so only the additions round, in this order on every instruction set.
-double GroupSquareSum(const float* __restrict values) {
+template <typename T>
+double GroupSquareSum(const T* __restrict values) {
   double lanes[kLanes] = {};
   for (int64_t i = 0; i < kSquareSumGroup; i += kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) {
-      const double value = values[i + lane];
+      const double value = static_cast<double>(ToFloat(values[i + lane]));
       lanes[lane] += value * value;
     }
   }
@@ -31,19 +33,21 @@ double GroupSquareSum(const float* __restrict values) {
 }
 
 void Run(const SquareSumArgs& args, const KernelContext& ctx) {
-  const float* values = args.values.as<float>();
   FixedPointSum partial[kPartsMax];
-  ParallelRanges(std::min(ctx.threads, kPartsMax), args.n / kSquareSumGroup, kGroupGrain,
-                 [&](int64_t begin, int64_t end, int part) {
-                   FixedPointSum sum;
-                   for (int64_t g = begin; g < end; ++g) sum.Add(GroupSquareSum(values + g * kSquareSumGroup));
-                   partial[part] = sum;
-                 });
+  WithElements(args.values.dtype, [&](auto element) {
+    const auto* const values = args.values.as<decltype(element)>();
+    ParallelRanges(std::min(ctx.threads, kPartsMax), args.n / kSquareSumGroup, kGroupGrain,
+                   [&](int64_t begin, int64_t end, int part) {
+                     FixedPointSum sum;
+                     for (int64_t g = begin; g < end; ++g) sum.Add(GroupSquareSum(values + g * kSquareSumGroup));
+                     partial[part] = sum;
+                   });
+  });
   for (const FixedPointSum& sum : partial) args.total->Add(sum);
 }
 
 absl::Status CanRun(const SquareSumArgs& args) {
-  RETURN_IF_ERROR(Fp32Only("square_sum", {args.values.dtype}));
+  RETURN_IF_ERROR(Fp32OrBf16("square_sum", {.same = {{"values", args.values}}, .same_or_fp32 = {}, .fp32 = {}}));
   if (args.n % kSquareSumGroup != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("cpu backend: square_sum takes a multiple of ", kSquareSumGroup, " elements, got ", args.n));

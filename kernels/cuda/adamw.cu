@@ -1,9 +1,9 @@
 // AdamW with decoupled decay, each operation one correctly rounded IEEE operation (-fmad=false, -prec-div, -prec-sqrt):
 // the bits of the host backend, so an update gives the same whichever processor its states rest with.
 //
-// Bytes an element: 28, with a bf16 parameter beside its master 30; FLOPs: 15. Limit: memory. A thread updates 8
-// neighbours at a time; the grid strides. Whether an element decays is asked of the sorted spans, by bisection once a
-// group.
+// Bytes an element: 28, with a bf16 parameter beside its master 30, and 28 with a bf16 gradient, too; FLOPs: 15. Limit:
+// memory. A thread updates 8 neighbours at a time; the grid strides. Whether an element decays is asked of the sorted
+// spans, by bisection once a group.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/adamw.h"
@@ -13,10 +13,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
+template <typename Gradient>
 struct Operands {
   float *p, *m, *v;
-  BFloat16* rounded;  // null without a master
-  const float* grad;
+  BFloat16* rounded;     // null without a master
+  const Gradient* grad;  // may be `rounded`: a thread reads its elements before it writes them
   std::int64_t n, unit_offset;
   const ElementSpan* no_decay;
   std::int64_t no_decay_count;
@@ -25,7 +26,8 @@ struct Operands {
 };
 
 // The first span that ends behind element `at` of the unit.
-APTM_DEVICE std::int64_t SpanFrom(const Operands& args, std::int64_t at) {
+template <typename Gradient>
+APTM_DEVICE std::int64_t SpanFrom(const Operands<Gradient>& args, std::int64_t at) {
   std::int64_t low = 0, high = args.no_decay_count;
   while (low < high) {
     const std::int64_t middle = (low + high) / 2;
@@ -38,8 +40,8 @@ APTM_DEVICE std::int64_t SpanFrom(const Operands& args, std::int64_t at) {
   return low;
 }
 
-template <int kWidth>
-APTM_DEVICE void UpdateGroup(const Operands& args, const AdamWScalars& scalars, std::int64_t i) {
+template <int kWidth, typename Gradient>
+APTM_DEVICE void UpdateGroup(const Operands<Gradient>& args, const AdamWScalars& scalars, std::int64_t i) {
   float p[kWidth], m[kWidth], v[kWidth], g[kWidth];
   LoadGroup(args.p + i, p);
   LoadGroup(args.m + i, m);
@@ -63,31 +65,38 @@ APTM_DEVICE void UpdateGroup(const Operands& args, const AdamWScalars& scalars, 
   if (args.rounded != nullptr) StoreGroup(args.rounded + i, p);
 }
 
-__global__ void __launch_bounds__(kThreads) AdamW(Operands args) {
+template <typename Gradient>
+__global__ void __launch_bounds__(kThreads) AdamW(Operands<Gradient> args) {
   const AdamWScalars scalars = *args.scalars;
   const std::int64_t whole = args.n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) { UpdateGroup<kGroup>(args, scalars, i); });
   ForGroups<1>(args.n - whole, [&](std::int64_t i) { UpdateGroup<1>(args, scalars, whole + i); });
 }
 
+template <typename Gradient>
+void LaunchAdamWWith(const AdamWArgs& args, const LaunchContext& context) {
+  const Operands<Gradient> operands = {.p = args.master ? args.master.as<float>() : args.param.as<float>(),
+                                       .m = args.m.as<float>(),
+                                       .v = args.v.as<float>(),
+                                       .rounded = args.master ? args.param.as<BFloat16>() : nullptr,
+                                       .grad = args.grad.as<Gradient>(),
+                                       .n = args.n,
+                                       .unit_offset = args.unit_offset,
+                                       .no_decay = args.no_decay,
+                                       .no_decay_count = args.no_decay_count,
+                                       .scalars = args.scalars,
+                                       .one_minus_beta1 = 1.0f - args.beta1,
+                                       .one_minus_beta2 = 1.0f - args.beta2,
+                                       .epsilon = args.epsilon,
+                                       .weight_decay = args.weight_decay};
+  Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &AdamW<Gradient>, operands);
+}
+
 }  // namespace
 
 void LaunchAdamW(const AdamWArgs& args, const LaunchContext& context) {
-  const Operands operands = {.p = args.master ? args.master.as<float>() : args.param.as<float>(),
-                             .m = args.m.as<float>(),
-                             .v = args.v.as<float>(),
-                             .rounded = args.master ? args.param.as<BFloat16>() : nullptr,
-                             .grad = args.grad.as<float>(),
-                             .n = args.n,
-                             .unit_offset = args.unit_offset,
-                             .no_decay = args.no_decay,
-                             .no_decay_count = args.no_decay_count,
-                             .scalars = args.scalars,
-                             .one_minus_beta1 = 1.0f - args.beta1,
-                             .one_minus_beta2 = 1.0f - args.beta2,
-                             .epsilon = args.epsilon,
-                             .weight_decay = args.weight_decay};
-  Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &AdamW, operands);
+  if (args.grad.dtype == DType::kBFloat16) return LaunchAdamWWith<BFloat16>(args, context);
+  LaunchAdamWWith<float>(args, context);
 }
 
 }  // namespace angel_ptm::cuda

@@ -207,6 +207,7 @@ void LaunchPadded(const Problem& p, const LaunchContext& context) {
 }  // namespace
 
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context) {
+  if (args.d > kTiledDimMax) return LaunchWideAttention(args, context);
   const Problem p = {.o = args.o.as<BFloat16>(),
                      .lse = args.lse.as<float>(),
                      .q = args.q.as<BFloat16>(),

@@ -325,10 +325,12 @@ std::int64_t PaddedRow(const AttentionGradArgs& args) { return (args.s + kTileRo
 }  // namespace
 
 std::int64_t WorkspaceBytes(const AttentionGradArgs& args) {
+  if (args.d > kTiledDimMax) return 0;
   return args.q_heads * args.b * PaddedRow(args) * static_cast<std::int64_t>(sizeof(uint4));
 }
 
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context) {
+  if (args.d > kTiledDimMax) return LaunchWideAttentionGrad(args, context);
   const Problem p = {.dq = args.dq.as<BFloat16>(),
                      .dk = args.dk.as<BFloat16>(),
                      .dv = args.dv.as<BFloat16>(),

@@ -19,6 +19,7 @@
 #include "kernels/ops/cached_attention.h"
 #include "kernels/ops/cast.h"
 #include "kernels/ops/combine.h"
+#include "kernels/ops/concat.h"
 #include "kernels/ops/dispatch.h"
 #include "kernels/ops/ema.h"
 #include "kernels/ops/embedding.h"
@@ -36,6 +37,7 @@
 #include "kernels/ops/rope_table.h"
 #include "kernels/ops/router.h"
 #include "kernels/ops/silu.h"
+#include "kernels/ops/split.h"
 #include "kernels/ops/square_sum.h"
 #include "kernels/ops/swiglu.h"
 #include "kernels/ops/weighted_mse.h"
@@ -50,7 +52,7 @@
   OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) \
   OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
   OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad) \
-  OP(WeightedMse)
+  OP(WeightedMse) OP(Concat) OP(Split)
 // clang-format on
 
 namespace angel_ptm::cuda {
@@ -60,7 +62,7 @@ constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kRowTilesMax = 65535 * int64_t{64};  // rows, by the second extent of a grid
 constexpr int64_t kExpertsMax = 8192;                  // counted in shared memory
 constexpr int64_t kNormWidthMax = 40960;               // likewise, fp32 columns of the gradient of a weight
-constexpr int64_t kTurnedDimMax = 256, kAttentionDimMax = 128;
+constexpr int64_t kTurnedDimMax = 256, kWideDimMax = 256;
 
 struct Named {
   const char* name;
@@ -155,11 +157,13 @@ absl::Status CanRun(const AdamWArgs& a) {
   return Asks("adamw")
       .Fp32OrBf16({{"param", a.param}})
       .That(!misses_master, "param in F32 without a master or in BF16 with one")
-      .All(kFp32, {{"master", a.master}, {"m", a.m}, {"v", a.v}, {"grad", a.grad}});
+      .All(kFp32, {{"master", a.master}, {"m", a.m}, {"v", a.v}})
+      .Fp32OrBf16({{"grad", a.grad}})
+      .That(rounds || a.grad.dtype == kFp32, "grad in F32 beside param in F32");
 }
 absl::Status CanRun(const EmaArgs& a) { return Asks("ema").All(kFp32, {{"ema", a.ema}, {"param", a.param}}); }
 absl::Status CanRun(const SquareSumArgs& a) {
-  return Asks("square_sum").All(kFp32, {{"values", a.values}}).MultipleOf("a number", a.n, kSquareSumGroup);
+  return Asks("square_sum").Fp32OrBf16({{"values", a.values}}).MultipleOf("a number", a.n, kSquareSumGroup);
 }
 absl::Status CanRun(const LossSumArgs& a) {
   return Asks("loss_sum").All(kFp32, {{"values", a.values}, {"batch_weight", a.batch_weight}});
@@ -233,11 +237,17 @@ Asks TiledAttention(const char* op, const Args& a) {
       .Range("rows", a.b, 1, kInt32Max / std::max<int64_t>(a.q_heads, 1))
       .Range("tokens of a row", a.s, 1, kRowTilesMax);
 }
-absl::Status CanRun(const AttentionArgs& a) { return Heads(TiledAttention("attention", a), a, kAttentionDimMax, 8); }
+template <typename Args>
+absl::Status AttentionHeads(Asks asks, const Args& a) {
+  if (a.keys == 0 || a.d <= kTiledDimMax) return Heads(asks, a, kTiledDimMax, 8);
+  return Heads(asks.Range("keys of a row of wide heads", a.keys, 1, kWideKeysMax)
+                   .Range("tokens", a.b * std::max(a.s, a.keys), 1, kInt32Max),
+               a, kWideDimMax, 8);
+}
+absl::Status CanRun(const AttentionArgs& a) { return AttentionHeads(TiledAttention("attention", a), a); }
 absl::Status CanRun(const AttentionGradArgs& a) {
-  return Heads(
-      TiledAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a,
-      kAttentionDimMax, 8);
+  return AttentionHeads(
+      TiledAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a);
 }
 absl::Status CanRun(const CachedAttentionArgs& a) {
   return Heads(
@@ -347,6 +357,10 @@ absl::Status CanRun(const NormRopeGradArgs& a) {
                          .Alike({{"x", a.x}, {"dy", a.dy}, {"weight", a.weight}, {"dx", a.dx, true}})
                          .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}}),
                      a);
+}
+absl::Status CanRun(const ConcatArgs& a) { return Asks("concat").Alike({{"y", a.y}, {"a", a.a}, {"b", a.b}}); }
+absl::Status CanRun(const SplitArgs& a) {
+  return Asks("split").Alike({{"x", a.x}, {"a", a.a, true}, {"b", a.b, true}});
 }
 absl::Status CanRun(const MeanPoolArgs& a) { return Asks("mean_pool").Alike({{"x", a.x}, {"y", a.y}}); }
 absl::Status CanRun(const MeanPoolGradArgs& a) { return Asks("mean_pool_grad").Alike({{"dy", a.dy}, {"dx", a.dx}}); }

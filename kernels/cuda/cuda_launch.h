@@ -36,6 +36,8 @@ void LaunchGatedAddGrad(const GatedAddGradArgs& args, const LaunchContext& conte
 void LaunchAddRows(const AddRowsArgs& args, const LaunchContext& context);
 void LaunchAddRowsGrad(const AddRowsGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AddRowsGradArgs& args);
+void LaunchConcat(const ConcatArgs& args, const LaunchContext& context);
+void LaunchSplit(const SplitArgs& args, const LaunchContext& context);
 void LaunchMeanPool(const MeanPoolArgs& args, const LaunchContext& context);
 void LaunchMeanPoolGrad(const MeanPoolGradArgs& args, const LaunchContext& context);
 void LaunchWeightedMse(const WeightedMseArgs& args, const LaunchContext& context);
@@ -72,9 +74,13 @@ std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
 void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
 // bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
+// Full attention also with d up to 256 and at most kWideKeysMax keys a row, plainly (wide_attention.cu).
+inline constexpr std::int64_t kTiledDimMax = 128, kWideKeysMax = 4096;
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
+void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context);
 // Likewise, dq, dk, do and o aligned as q; dv as v.
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
+void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AttentionGradArgs& args);
 // bf16 operands.
 void LaunchRouter(const RouterArgs& args, const LaunchContext& context);

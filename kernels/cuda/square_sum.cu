@@ -1,9 +1,9 @@
 // total += sum of values[n]^2 in fixed point, bit for bit the host backend's: squares are added in double within groups
 // of 256 in a fixed order, groups as 256-bit integers in any.
 //
-// Bytes: 4 n, FLOPs: 2 n in double. Limit: memory on GPUs with a half-rate fp64 unit (sm_80, sm_90). A half-warp takes
-// a group: lane l has elements l, l + 16, ..., then lanes fold in halves. Each block leaves one sum in the workspace,
-// and a second kernel of one block adds them to the total. Workspace: a FixedPointSum a block.
+// Bytes: 4 n, of bf16 2 n; FLOPs: 2 n in double. Limit: memory on GPUs with a half-rate fp64 unit (sm_80, sm_90). A
+// half-warp takes a group: lane l has elements l, l + 16, ..., then lanes fold in halves. Each block leaves one sum in
+// the workspace, and a second kernel of one block adds them to the total. Workspace: a FixedPointSum a block.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/square_sum.h"
@@ -89,8 +89,8 @@ APTM_DEVICE void AddShares(FixedPointSum* to, const FixedPointSum& mine, bool ho
   *to = all;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    SquareSum(FixedPointSum* partial, const float* values, std::int64_t groups) {
+template <typename T>
+__global__ void __launch_bounds__(kThreads) SquareSum(FixedPointSum* partial, const T* values, std::int64_t groups) {
   const int lane = threadIdx.x % kHalfWarp, half_warp = threadIdx.x / kHalfWarp;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kGroupsAtOnce;
   FixedPointSum sum;
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
     double squares = 0;
     if (group < groups) {
       for (int i = lane; i < kSquareSumGroup; i += kHalfWarp) {
-        const double value = static_cast<double>(values[group * kSquareSumGroup + i]);
+        const double value = static_cast<double>(Widened(values[group * kSquareSumGroup + i]));
         squares += value * value;
       }
     }
@@ -127,8 +127,12 @@ void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context) {
   auto* const partial = reinterpret_cast<FixedPointSum*>(context.workspace);
   const std::int64_t blocks = Blocks(args.n);
   if (blocks == 0) return;
-  Launch({.grid = {.x = static_cast<unsigned>(blocks)}, .block = {.x = kThreads}}, context, &SquareSum, partial,
-         args.values.as<float>(), args.n / kSquareSumGroup);
+  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)}, .block = {.x = kThreads}};
+  if (args.values.dtype == DType::kBFloat16) {
+    Launch(shape, context, &SquareSum<BFloat16>, partial, args.values.as<BFloat16>(), args.n / kSquareSumGroup);
+  } else {
+    Launch(shape, context, &SquareSum<float>, partial, args.values.as<float>(), args.n / kSquareSumGroup);
+  }
   Launch({.grid = {}, .block = {.x = kThreads}}, context, &AddPartials, args.total, partial, static_cast<int>(blocks));
 }
 

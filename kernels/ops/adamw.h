@@ -33,7 +33,7 @@ struct AdamWArgs {
   Operand param;      // [n] fp32 without a master, bf16 with one
   Operand master;     // [n] fp32, or null
   Operand m, v;       // [n] fp32
-  ConstOperand grad;  // [n] fp32
+  ConstOperand grad;  // [n] fp32, or bf16 with a bf16 param, in whose place it may lie
   int64_t n = 0;
   int64_t unit_offset = 0;                // index of param[0] in the unit's flat vector
   const ElementSpan* no_decay = nullptr;  // without weight decay: sorted, disjoint

@@ -14,7 +14,7 @@ namespace angel_ptm {
 inline constexpr int64_t kSquareSumGroup = 256;
 struct SquareSumArgs {
   FixedPointSum* total = nullptr;
-  ConstOperand values;
+  ConstOperand values;  // fp32 or bf16
   int64_t n = 0;
 };
 

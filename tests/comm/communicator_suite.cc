@@ -132,9 +132,15 @@ TEST_P(CommunicatorTest, ReduceScatterOfBf16AddsInFp32) {
       const absl::Status status = OrderedReduceScatter(comm, dst, {std::as_bytes(std::span(src)), DType::kBFloat16},
                                                        /*accumulate=*/false, scratch.span(), {"reduce bf16 test", n});
       ASSERT_TRUE(status.ok()) << status;
+      std::vector<BFloat16> rounded(static_cast<size_t>(n));
+      const absl::Status again = OrderedReduceScatter(
+          comm, {std::as_writable_bytes(std::span(rounded)), DType::kBFloat16},
+          {std::as_bytes(std::span(src)), DType::kBFloat16}, /*accumulate=*/false, scratch.span(), {"rounded", n});
+      ASSERT_TRUE(again.ok()) << again;
       for (int64_t i = 0; i < n; ++i) {
         float s = ToFloat(value(0, comm.rank() * n + i));
         for (int r = 1; r < comm.size(); ++r) s += ToFloat(value(r, comm.rank() * n + i));
+        ASSERT_EQ(rounded[static_cast<size_t>(i)], ToBFloat16(s)) << n << " " << i;
         ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(s)) << n << " " << i;
       }
     }

@@ -68,7 +68,7 @@ TEST_P(LargeTest, ReduceScatterOfMoreThanTwoToTheThirtyOneBytes) {
     const std::unique_ptr<float[]> dst(new float[static_cast<size_t>(n)]);
     std::vector<std::byte> scratch(static_cast<size_t>(ReduceScratchBytes(n, comm.size())));
     const absl::Status status = OrderedReduceScatter(
-        comm, {dst.get(), static_cast<size_t>(n)},
+        comm, std::span<float>(dst.get(), static_cast<size_t>(n)),
         std::span<const float>(src.get(), static_cast<size_t>(n * comm.size())), false, scratch, {"large reduction"});
     ASSERT_TRUE(status.ok()) << status;
     int64_t wrong = 0;

@@ -65,9 +65,12 @@ TEST(OrderedSumTest, Bf16IsSummedAsTheFp32ValuesItIs) {
         }
         std::vector<float> result(static_cast<size_t>(n), 0.75f);
         OrderedSum(result.data(), addends, DType::kBFloat16, n, accumulate);
+        std::vector<BFloat16> rounded(static_cast<size_t>(n));
+        OrderedSumRounded(rounded.data(), addends, DType::kBFloat16, n);
         for (int64_t i = 0; i < n; ++i) {
           float s = ToFloat(x[0][i]);
           for (int r = 1; r < ranks; ++r) s += ToFloat(x[r][i]);
+          ASSERT_EQ(rounded[i], ToBFloat16(s)) << ranks << " addends, at " << i;
           if (accumulate) s = 0.75f + s;
           ASSERT_EQ(std::bit_cast<uint32_t>(result[i]), std::bit_cast<uint32_t>(s)) << ranks << " addends, at " << i;
         }

@@ -30,7 +30,27 @@ int64_t DitParameterCount(const DitConfig& c) {
   return text + condition + c.num_hidden_layers() * (modulation + attention + cross + 2 * h * f) + ends;
 }
 
+int64_t HunyuanDitParameterCount(const HunyuanDitConfig& c) {
+  const int64_t h = c.hidden_size(), f = c.intermediate_size(), t = c.t5_hidden_size(), w = c.clip_hidden_size();
+  const int64_t p = c.patch_size() * c.patch_size(), d = h / c.num_attention_heads(), n = c.num_hidden_layers();
+  const auto linear = [](int64_t in, int64_t out) { return in * out + out; };
+  const int64_t text = linear(t, 4 * t) + linear(4 * t, w) + (c.clip_length() + c.t5_length()) * w;
+  const int64_t pooler = (c.t5_length() + 1) * t + 3 * linear(t, t) + linear(t, c.pooled_size());
+  const int64_t others = c.size_and_style() ? 6 * 256 + h : 0;
+  const int64_t time = linear(256, h) + linear(h, h) + linear(c.pooled_size() + others, 4 * h) + linear(4 * h, h) +
+                       (c.size_and_style() ? h : 0);
+  const int64_t attention = 6 * linear(h, h) + 2 * linear(w, h) + 8 * d;
+  const int64_t block = linear(h, h) + attention + 6 * h + linear(h, f) + linear(f, h);
+  const int64_t skip = 4 * h + linear(2 * h, h);
+  const int64_t out = c.channels() * (c.learn_sigma() ? 2 : 1) * p;
+  return text + pooler + time + n * block + (n / 2 - 1) * skip + linear(c.channels() * p, h) + linear(h, 2 * h) +
+         linear(h, out);
+}
+
 int64_t ParameterCount(const TrainConfig& config) {
+  if (config.model().has_hunyuan_dit()) {
+    return HunyuanDitParameterCount(WithDefaults(config.model().hunyuan_dit()));
+  }
   if (config.model().has_dit()) return DitParameterCount(WithDefaults(config.model().dit()));
   const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   const int64_t h = lm.hidden_size(), d = HeadDim(lm);
@@ -69,7 +89,7 @@ TEST(ShippedConfigs, AllAreValidAndHaveTheStatedSize) {
     EXPECT_NEAR(static_cast<double>(ParameterCount(*config)), stated.value, stated.tolerance);
     seen.insert(entry.path().stem().string());
   }
-  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_large_a13b", "moe_1t", "quickstart",
+  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_dit_g2", "hunyuan_large_a13b", "moe_1t", "quickstart",
                                          "quickstart_diffusion", "tiny_dense", "tiny_dit", "tiny_moe"));
 }
 

@@ -154,7 +154,7 @@ TEST(Validate, NoModelFamily) {
   TrainConfig config = Example({});
   config.mutable_model()->clear_hunyuan_lm();
   EXPECT_EQ(Validate(config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none");
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, hunyuan_dit, got none");
 }
 
 TEST(Validate, Data) {
@@ -319,6 +319,20 @@ TEST(Validate, Numerics) {
   });
 }
 
+TEST(Validate, GradientsInBf16AreOfOneMicroBatch) {
+  const std::string bf16 = "numerics.compute=BF16", narrow = "numerics.gradients=BF16";
+  Expect({
+      {{narrow, "batch.micro_batch_sequences=8"},
+       "numerics.gradients: without a master copy nothing makes parameters again whose place gradients took, wanted "
+       "FP32, or numerics.compute BF16, got BF16"},
+      {{narrow, bf16},
+       "numerics.gradients: a step has 4 micro-batches per rank, and only one leaves gradients that are not summed, "
+       "wanted FP32, or batch.micro_batch_sequences of at least 8, got BF16"},
+      {{narrow, bf16, "batch.micro_batch_sequences=8"}, "OK"},
+  });
+  EXPECT_EQ(ErrorsOf({narrow, bf16}, Machine(4)), "OK");
+}
+
 TEST(Validate, Communication) {
   Expect({
       {{"communication.local_ranks=0"}, "communication.local_ranks: out of range, wanted 1 to 65536, got 0"},
@@ -388,7 +402,7 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
   const auto config = ParseTrainConfig("", "empty");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(Validate(*config, Machine()).message(),
-            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, got none\n"
+            "model: no model family is chosen, wanted one of: hunyuan_lm, dit, hunyuan_dit, got none\n"
             "data.directory: not set, wanted a path, got \"\"\n"
             "output.directory: not set, wanted a path, got \"\"");
 }

@@ -158,6 +158,8 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
   TestAttention({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 2);
   TestAttention({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
   TestAttention({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
+  TestAttention({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 2);
+  TestAttention({1, 3, 2, 2, 136, 0, 8, /*keys=*/300});
 }
 
 TEST(CudaAttentionGradTest, AgreesWithTheReference) {
@@ -169,6 +171,8 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
   TestAttentionGrad({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 1);  // keys 128 on are seen by nobody
   TestAttentionGrad({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
   TestAttentionGrad({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
+  TestAttentionGrad({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 1);
+  TestAttentionGrad({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
 }
 
 bool SameRows(const std::vector<BFloat16>& a, const std::vector<BFloat16>& b, std::int64_t tokens, std::int64_t begin,

@@ -2,11 +2,13 @@
 #include <memory>
 
 #include "kernels/ops/add_rows.h"
+#include "kernels/ops/concat.h"
 #include "kernels/ops/gated_add.h"
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/mean_pool.h"
 #include "kernels/ops/norm_rope.h"
 #include "kernels/ops/silu.h"
+#include "kernels/ops/split.h"
 #include "kernels/ops/weighted_mse.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 
@@ -174,7 +176,29 @@ void TestWeightedMse(std::int64_t b, std::int64_t n, bool with_dx) {
   });
 }
 
+// Both parts of a split, or one.
+template <typename T>
+void TestConcat(std::int64_t rows, std::int64_t a, std::int64_t b, bool with_b) {
+  ExpectHostResults(&cuda::LaunchConcat, [=](Operands& o) {
+    return ConcatArgs{.y = o.Next<T>(rows * (a + b)),
+                      .a = o.In<T>(rows * a),
+                      .b = o.In<T>(rows * b),
+                      .rows = rows,
+                      .a_width = a,
+                      .b_width = b};
+  });
+  ExpectHostResults(&cuda::LaunchSplit, [=](Operands& o) {
+    SplitArgs args = {.a = o.Next<T>(rows * a)};
+    if (with_b) args.b = o.Next<T>(rows * b);
+    args.x = o.In<T>(rows * (a + b)), args.rows = rows, args.a_width = a, args.b_width = b;
+    return args;
+  });
+}
+
 TEST(CudaDiffusionKernelsTest, RowsHaveTheHostsResults) {
+  TestConcat<float>(5, 24, 8, true);
+  TestConcat<BFloat16>(40, 16, 16, false);
+  TestConcat<BFloat16>(3, 7, 13, true);
   TestElementwise<float>(1003);
   TestElementwise<BFloat16>(264);
   TestAddRows<float, float>(6, 24, 3, true);

@@ -113,7 +113,8 @@ AdamWState StateOf(std::int64_t n) {
   return state;
 }
 
-void TestAdamW(std::int64_t n, std::int64_t unit_offset, bool has_master) {
+// With `in_place` the gradient is bf16 and lies where the parameters do.
+void TestAdamW(std::int64_t n, std::int64_t unit_offset, bool has_master, bool in_place = false) {
   const AdamWState before = StateOf(n);
   const std::vector<ElementSpan> spans = {{0, 3}, {5, 6}, {13, 21}, {700, 900}};
   const std::vector<AdamWScalars> scalars = {{3e-3f, 0.37f, 0.271f, 0.1426f}};
@@ -121,12 +122,18 @@ void TestAdamW(std::int64_t n, std::int64_t unit_offset, bool has_master) {
   DeviceArray<BFloat16> rounded(before.rounded);
   DeviceArray<ElementSpan> device_spans(spans);
   DeviceArray<AdamWScalars> device_scalars(scalars);
+  std::vector<BFloat16> narrow(before.grad.size());
+  Round(narrow, before.grad);
   AdamWArgs args = {.m = Out(m), .v = Out(v), .grad = In(grad), .n = n, .unit_offset = unit_offset};
+  if (in_place) args.grad = In(rounded);
   args.param = has_master ? Out(rounded) : Out(p);
   if (has_master) args.master = Out(p);
   args.no_decay = device_spans.data(), args.no_decay_count = static_cast<std::int64_t>(spans.size());
   args.scalars = device_scalars.data();
-  const auto prepare = [&] { p.Set(before.p), m.Set(before.m), v.Set(before.v); };
+  const auto prepare = [&] {
+    p.Set(before.p), m.Set(before.m), v.Set(before.v);
+    if (in_place) rounded.Set(narrow);
+  };
   const std::vector<float> got = RunClean([&] { cuda::LaunchAdamW(args, {}); }, p, prepare);
 
   AdamWState want = before;
@@ -134,6 +141,7 @@ void TestAdamW(std::int64_t n, std::int64_t unit_offset, bool has_master) {
   args.param = has_master ? Operand{want.rounded.data(), DType::kBFloat16} : host_p;
   if (has_master) args.master = host_p;
   args.m.data = want.m.data(), args.v.data = want.v.data(), args.grad.data = want.grad.data();
+  if (in_place) args.grad.data = narrow.data();
   args.no_decay = spans.data(), args.scalars = scalars.data();
   RunOnHost(args);
   EXPECT_TRUE(SameBits(got, want.p)) << n;
@@ -149,6 +157,7 @@ TEST(CudaAdamWTest, HasTheHostsBits) {
   TestAdamW(2051, 0, false);
   TestAdamW(1000, 3, true);
   TestAdamW(64, 690, true);
+  TestAdamW(1003, 3, true, /*in_place=*/true);
 }
 
 TEST(CudaEmaTest, HasTheHostsBits) {

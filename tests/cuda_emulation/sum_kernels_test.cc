@@ -97,6 +97,15 @@ TEST(CudaSquareSumTest, HasTheHostsBits) {
     FixedPointSum want = before;
     RunOnHost(SquareSumArgs{.total = &want, .values = {values.data(), DType::kFloat32}, .n = n});
     EXPECT_EQ(got[0], want) << groups;
+
+    std::vector<BFloat16> narrow(values.size());
+    Round(narrow, values);
+    DeviceArray<BFloat16> device_narrow(narrow);
+    args.values = In(device_narrow);
+    const auto sum = RunClean([&] { cuda::LaunchSquareSum(args, context); }, total, [&] { total.Set({before}); });
+    want = before;
+    RunOnHost(SquareSumArgs{.total = &want, .values = {narrow.data(), DType::kBFloat16}, .n = n});
+    EXPECT_EQ(sum[0], want) << groups;
   }
 }
 

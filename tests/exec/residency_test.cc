@@ -27,10 +27,13 @@ class ResidencyTest : public testing::Test {
   ResidencyTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 
   enum class Homes { kDevice, kHost, kBoth };
+  void PutGradientsInParameters() {
+    run_.compute = run_.gradients = DType::kBFloat16;
+    micro_batches_ = 1;
+  }
   // All state on the device, all on the host, or moments on the host and some parameters and gradients on the device.
   void MakePlanOf(int zero_stage, Homes homes, int world = 1) {
-    const TinyRun run;
-    graph_ = TinyGraph(run);
+    graph_ = TinyGraph(run_);
     const BackendFacts facts = FactsOf(graph_, CpuKernels(), {.threads = 1}, world).value();
     PlanOptions options{.world_size = world, .zero_stage = zero_stage, .page_bytes = 4096, .prefetch_steps = 4};
     world_ = world;
@@ -60,7 +63,7 @@ class ResidencyTest : public testing::Test {
     const StepHooks hooks{.feed = [](int64_t, int64_t) { return absl::OkStatus(); },
                           .decide = [](const StepExchange&) { return UpdateDecision{}; }};
     for (int64_t step = 0; step < 2; ++step) {
-      APTM_CHECK(executor->Run(plan_.programs[0], step, /*micro_batches=*/2, hooks).ok());
+      APTM_CHECK(executor->Run(plan_.programs[0], step, micro_batches_, hooks).ok());
     }
   }
 
@@ -94,6 +97,8 @@ class ResidencyTest : public testing::Test {
   }
 
   static constexpr int kParameters = 0, kMoment1 = 1, kMoment2 = 2, kGradient = 3;  // slots of AdamW
+  TinyRun run_;
+  int64_t micro_batches_ = 2;
   Graph graph_;
   Plan plan_;
   int world_ = 1;
@@ -110,7 +115,41 @@ TEST_F(ResidencyTest, AVerifiedPlanPasses) {
   }
 }
 
+TEST_F(ResidencyTest, AVerifiedPlanPassesWhereGradientsTakeThePlaceOfParameters) {
+  PutGradientsInParameters();
+  for (Homes homes : {Homes::kDevice, Homes::kHost, Homes::kBoth}) {
+    for (int world : {1, 2}) {
+      MakePlanOf(3, homes, world);
+      Play();
+    }
+  }
+}
+
 using ResidencyDeathTest = ResidencyTest;
+
+TEST_F(ResidencyDeathTest, ParametersReadWhenGradientsHaveTakenTheirPlace) {
+  PutGradientsInParameters();
+  MakePlanOf(3, Homes::kHost);
+  std::vector<angel_ptm::Play>& plays = plan().programs[0].plays;
+  plays.insert(plays.begin(), plays[0]);
+  EXPECT_DEATH(this->Play(), "is newest at device -1, read from host");
+}
+
+TEST_F(ResidencyDeathTest, AGradientReadWhenItsUpdateHasTakenThePlaceBack) {
+  PutGradientsInParameters();
+  for (Homes homes : {Homes::kDevice, Homes::kHost}) {
+    MakePlanOf(3, homes);
+    plan().programs[0].plays.push_back(plan().programs[0].plays.back());
+    EXPECT_DEATH(this->Play(), "is newest at device -1, read from (device|host)");
+  }
+}
+
+TEST_F(ResidencyDeathTest, ASecondMicroBatchWhereGradientsTakeThePlaceOfParameters) {
+  PutGradientsInParameters();
+  MakePlanOf(3, Homes::kDevice);
+  micro_batches_ = 2;
+  EXPECT_DEATH(this->Play(), "2 micro-batches would read parameters whose place gradients have taken");
+}
 
 TEST_F(ResidencyDeathTest, ACopyFromAStaleHome) {
   MakePlanOf(3, Homes::kBoth);

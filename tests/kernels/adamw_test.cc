@@ -33,12 +33,16 @@ struct State {
   // Elements [begin, end) of a unit. With `rounded`, p is the master of these bf16 parameters.
   void Update(const TestTensor& grad, int64_t begin, int64_t end, const std::vector<ElementSpan>& no_decay,
               const AdamWScalars& scalars, int threads = 1, Bf16Tensor* rounded = nullptr) {
+    UpdateWith({grad.data() + begin}, begin, end, no_decay, scalars, threads, rounded);
+  }
+  void UpdateWith(const ConstOperand& grad, int64_t begin, int64_t end, const std::vector<ElementSpan>& no_decay,
+                  const AdamWScalars& scalars, int threads, Bf16Tensor* rounded) {
     const Operand fp32 = {p.data() + begin};
     const AdamWArgs args = {.param = rounded ? Operand{rounded->data() + begin, DType::kBFloat16} : fp32,
                             .master = rounded ? fp32 : Operand(),
                             .m = {m.data() + begin},
                             .v = {v.data() + begin},
-                            .grad = {grad.data() + begin},
+                            .grad = grad,
                             .n = end - begin,
                             .unit_offset = begin,
                             .no_decay = no_decay.data(),
@@ -152,6 +156,27 @@ TEST(AdamWTest, BFloat16ParametersAreTheirMasterRounded) {
     EXPECT_TRUE(got.SameBits(want));
     for (int64_t i = 0; i < n; ++i) ASSERT_EQ(rounded.data()[i].bits, ToBFloat16(want.p[i]).bits) << i;
     AddToOpTable({"adamw bf16", absl::StrCat("n=", n, " steps=3"), ScaledError(rounded, want.p.ToDouble()), {}});
+  }
+}
+
+// A bf16 gradient is the fp32 values it stands for, beside the parameters or in their place.
+TEST(AdamWTest, BFloat16GradientsMayLieInTheParametersPlace) {
+  const std::vector<ElementSpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
+  for (const int64_t n : {1, 3, 65, 20000}) {
+    State want(n), beside(n), in_place(n);
+    Bf16Tensor want_rounded(n), rounded(n), place(n);
+    std::mt19937 random(20);
+    for (int64_t t = 1; t <= 3; ++t) {
+      const Bf16Tensor grad(n, random);
+      TestTensor wide(n);
+      for (int64_t i = 0; i < n; ++i) wide[i] = grad[i];
+      want.Update(wide, 0, n, no_decay, ScalarsOfStep(t), 1, &want_rounded);
+      beside.UpdateWith(grad, 0, n, no_decay, ScalarsOfStep(t), 1, &rounded);
+      place.CopyFrom(grad);
+      in_place.UpdateWith(place, 0, n, no_decay, ScalarsOfStep(t), static_cast<int>(t), &place);
+    }
+    EXPECT_TRUE(beside.SameBits(want) && rounded.SameBits(want_rounded)) << n;
+    EXPECT_TRUE(in_place.SameBits(want) && place.SameBits(want_rounded)) << n;
   }
 }
 

@@ -173,7 +173,9 @@ TEST(MixedTypesTest, AdamW) {
   float element = 0;
   const Operand fp32 = {&element};
   const MixedTypes<AdamWArgs> adamw = {"adamw", {.param = kBf16, .master = fp32}};
-  adamw.ExpectAllMatter(&AdamWArgs::param, &AdamWArgs::master, &AdamWArgs::m, &AdamWArgs::v, &AdamWArgs::grad);
+  adamw.ExpectAllMatter(&AdamWArgs::param, &AdamWArgs::master, &AdamWArgs::m, &AdamWArgs::v);
+  adamw.ExpectTaken(adamw.With(&AdamWArgs::grad, DType::kBFloat16));
+  adamw.ExpectRefused({.grad = kConstBf16}, " takes F32 operands, got BF16");
   const std::string why = " takes param in F32 without a master or in BF16 with one, got ";
   adamw.ExpectRefused({.param = {&element, DType::kBFloat16}}, why + "BF16 without");
   adamw.ExpectRefused({.param = fp32, .master = fp32}, why + "F32 with one");

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/bf16_testing.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/op_table.h"
 
@@ -75,6 +76,18 @@ TEST(SquareSumTest, TheOrderWithinAGroupIsPartOfTheSum) {
   // Next to 2^54 doubles are 4 apart: 2.25 rounds up twice, 4.5 once.
   EXPECT_EQ(sum_of(0x1p27f, 1.5f, 1.5f), 0x1p54 + 8);
   EXPECT_EQ(sum_of(1.5f, 1.5f, 0x1p27f), 0x1p54 + 4);
+}
+
+TEST(SquareSumTest, BFloat16ValuesAreTheFp32OnesTheyStandFor) {
+  std::mt19937 random(13);
+  const int64_t n = 65 * kSquareSumGroup;
+  const Bf16Tensor values(n, random);
+  TestTensor wide(n);
+  for (int64_t i = 0; i < n; ++i) wide[i] = values[i];
+  FixedPointSum total, want;
+  CpuKernels().square_sum({.total = &total, .values = values, .n = n}, TestContext(2));
+  AddRange(want, wide, 0, n);
+  EXPECT_EQ(total, want);
 }
 
 TEST(SquareSumTest, NonFiniteValuesAreCounted) {

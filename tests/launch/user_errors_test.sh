@@ -176,7 +176,7 @@ for command in "generate --prompt a --checkpoint" "export --format huggingface -
 done
 refused "export over a folder that is not empty" "$work/copy exists and is not empty" \
   "$program" export --checkpoint "$work/run" --format huggingface --output "$work/copy"
-refused "export in an unknown format" "--format: wanted huggingface, got onnx" \
+refused "export in an unknown format" "--format: wanted huggingface or diffusers, got onnx" \
   "$program" export --checkpoint "$work/run" --format onnx --output "$work/refused"
 
 # Numbers on the command line.

@@ -39,6 +39,27 @@ TEST_P(DeviceParityTest, SameBitsAsOnTheHost) {
       on_device);
 }
 
+// bf16 gradients in the parameters' place, one step skipped.
+TEST(DeviceGradientPlacesTest, SameBitsAsOnTheHost) {
+  for (const int world : {1, 2}) {
+    TinyRun run{.compute = DType::kBFloat16, .gradients = DType::kBFloat16, .zero_stage = 3, .skipped_step = 1};
+    const auto host = TrainLocally(run, world);
+    ASSERT_TRUE(host.ok()) << host.status();
+    run.device_kernels = &FakeDeviceKernels();
+    run.device = [world](int rank) {
+      return std::make_unique<FakeDevice>(FakeDeviceOptions{.seed = 16u * static_cast<unsigned>(world + rank)});
+    };
+    run.join = true;
+    for (const int percent : {100, 35}) {
+      SCOPED_TRACE(testing::Message() << world << " ranks, " << percent << " %");
+      run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+      const auto device = TrainLocally(run, world);
+      ASSERT_TRUE(device.ok()) << device.status();
+      EXPECT_EQ(device->Difference(*host), "");
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Worlds, DeviceParityTest, testing::ValuesIn(LawWorlds()),
                          [](const auto& test) { return testing::PrintToString(test.param); });
 

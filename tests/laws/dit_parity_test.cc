@@ -1,25 +1,29 @@
-// Law 1 for diffusion: the real trainer on images and captions, with an average of the weights.
+// Law 1 for diffusion: the real trainer on images and captions, and on latents and text states, with an average of the
+// weights.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_images.h"
+#include "tests/support/tiny_latents.h"
 #include "tests/support/tiny_text.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr const char* kConfig = R"(
+constexpr const char* kDit = R"(
 model {
   dit {
     channels: 1
@@ -36,6 +40,27 @@ model {
     flip_probability: 0.5
   }
 }
+)";
+constexpr const char* kHunyuanDit = R"(
+model {
+  hunyuan_dit {
+    channels: 2
+    height: 8
+    hidden_size: 32
+    intermediate_size: 48
+    num_hidden_layers: 4
+    num_attention_heads: 2
+    clip_hidden_size: 16
+    clip_length: 5
+    t5_hidden_size: 32
+    t5_length: 6
+    pooled_size: 16
+    clip_dropout: 0.3
+    t5_dropout: 0.3
+  }
+}
+)";
+constexpr const char* kTraining = R"(
 optimizer {
   adamw { learning_rate: 1e-2 }
   schedule { kind: CONSTANT warmup_steps: 2 }
@@ -64,19 +89,28 @@ std::vector<float> State(const TrainConfig& config) {
   return all;
 }
 
-class DitParity : public testing::TestWithParam<const char*> {
+// The family, and what is computed in.
+class DitParity : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
     PrepareTinyImages(folder_->path());
+    const TrainConfig config = OrDie(ParseTrainConfig(kHunyuanDit, "dit_parity_test.cc", {}));
+    const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+    const std::string latents = folder_->path() + "/latents";
+    std::filesystem::create_directory(latents);
+    OrDie(WriteTinyLatents(latents + "/train.safetensors", shape, 13, 1));
+    OrDie(WriteTinyLatents(latents + "/validation.safetensors", shape, 4, 2));
   }
   static void TearDownTestSuite() { delete folder_; }
   TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) {
-    std::vector<std::string> all = {absl::StrCat("data.directory=", folder_->path(), "/images"),
-                                    absl::StrCat("output.directory=", folder_->path(), "/", GetParam(), run),
-                                    absl::StrCat("numerics.compute=", GetParam())};
+    const auto [model, type] = GetParam();
+    std::vector<std::string> all = {
+        absl::StrCat("data.directory=", folder_->path(), model == kDit ? "/images" : "/latents"),
+        absl::StrCat("output.directory=", folder_->path(), "/", type, model == kDit ? "dit" : "hunyuan", run),
+        absl::StrCat("numerics.compute=", type)};
     all.insert(all.end(), overrides.begin(), overrides.end());
-    return OrDie(ParseTrainConfig(kConfig, "dit_parity_test.cc", all));
+    return OrDie(ParseTrainConfig(absl::StrCat(model, kTraining), "dit_parity_test.cc", all));
   }
   TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false) {
     const TrainConfig config = Config(run, overrides);
@@ -115,8 +149,12 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   EXPECT_EQ(State(resumed), state);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, DitParity, testing::Values("FP32", "BF16"),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Types, DitParity,
+                         testing::Combine(testing::Values(kDit, kHunyuanDit), testing::Values("FP32", "BF16")),
+                         [](const auto& test) {
+                           return absl::StrCat(std::get<0>(test.param) == kDit ? "Dit" : "HunyuanDit",
+                                               std::get<1>(test.param));
+                         });
 
 }  // namespace
 }  // namespace angel_ptm

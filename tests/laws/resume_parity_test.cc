@@ -213,6 +213,18 @@ TEST_P(ResumeParityTest, ContinuesBitForBitInBf16) {
   EXPECT_EQ(State(after), State(straight));
 }
 
+// A checkpoint holds no gradients: what they are kept in may change, and is told.
+TEST_P(ResumeParityTest, GoesOnWithGradientsInTheParametersPlace) {
+  const std::vector<std::string> fp32 = {"numerics.compute=BF16", "batch.micro_batch_sequences=4"};
+  std::vector<std::string> bf16 = fp32;
+  bf16.push_back("numerics.gradients=BF16");
+  const TrainConfig straight = Config("gradients", fp32);
+  Run({.configs = {straight}});
+  RunInTwo(Config("gradients in two", fp32), 1, Config("gradients in two", bf16), 1);
+  EXPECT_EQ(MetricLines(Config("gradients in two")), MetricLines(straight));
+  EXPECT_EQ(State(Config("gradients in two")), State(straight));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, ResumeParityTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "Moe" : "Dense"; });
 

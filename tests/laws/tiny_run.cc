@@ -119,7 +119,7 @@ class Rank {
       result.losses.push_back(exchange.sums.loss / count);
       result.norms.push_back(norm);
       UpdateDecision decision = DecisionAt(static_cast<float>(ClipFactor(norm, 0.5) / count), step + 1);
-      decision.apply = std::isfinite(norm);
+      decision.apply = std::isfinite(norm) && step != run_.skipped_step;
       return decision;
     };
     const StepHooks hooks{.feed =
@@ -342,7 +342,7 @@ HunyuanLmShape TinyMoe() {
 }
 
 Graph TinyGraph(const TinyRun& run) {
-  std::vector<StateSpec> states = AdamWStates(run.compute);
+  std::vector<StateSpec> states = AdamWStates(run.compute, run.gradients);
   if (run.ema_decay > 0) states.push_back(EmaState());
   if (run.max_staleness != kNone) {
     for (StateSpec& state : LockFreeStates(run.compute)) states.push_back(std::move(state));

@@ -27,6 +27,7 @@ struct TinyRun {
   HunyuanLmShape shape = TinyMoe();
   HunyuanLmBatch batch{.rows = 2, .sequence = 32, .lm_head_chunk_tokens = 24, .expert_block_rows = 8};
   DType compute = DType::kFloat32;
+  DType gradients = DType::kFloat32;
   bool recompute = false;
   int zero_stage = 0;
   int64_t page_bytes = 4096;
@@ -46,6 +47,7 @@ struct TinyRun {
   int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
   std::string load_checkpoint;   // go on at first_step from this checkpoint; empty: start from the seed
   int64_t first_step = 0;
+  int64_t skipped_step = -1;   // whose update is not applied
   std::string save_directory;  // save a checkpoint here at the end; empty: none
 
   // Test hooks, called on every rank.

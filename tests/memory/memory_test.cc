@@ -38,7 +38,28 @@ TEST_F(PageTableTest, StartsAtHomeAndComesHome) {
   table_.ExpectAllHome();
 }
 
+// A guest's page that comes home leaves none of its host's; one of the host's that is made anew none of the guest's.
+TEST_F(PageTableTest, AGuestAndItsHostTakeTurnsAtHome) {
+  const int guest = table_.AddGuest(vector_);
+  table_.ExpectAllHome();
+  table_.SetNewest(guest, 0, 4096, {TierKind::kDevice, 256});
+  table_.ExpectNewest(vector_, 0, 4096, {TierKind::kHost, 50000});
+  table_.SetNewest(guest, 0, 4096, {TierKind::kHost, 50000});
+  table_.ExpectNewest(guest, 0, 4096, {TierKind::kHost, 50000});
+  table_.ExpectNewest(vector_, 0, 4096, Frame());
+  table_.ExpectAllHome();
+  table_.SetNewest(vector_, 0, 4096, {TierKind::kHost, 50000});
+  table_.ExpectNewest(guest, 0, 4096, Frame());
+  table_.ExpectAllHome();
+}
+
 using PageTableDeathTest = PageTableTest;
+
+TEST_F(PageTableDeathTest, FindsAGuestThatDidNotComeHome) {
+  const int guest = table_.AddGuest(vector_);
+  table_.SetNewest(guest, 8192, 1808, {TierKind::kDevice, 0});
+  EXPECT_DEATH(table_.ExpectAllHome(), "page 2 of vector 0 is newest at host 58192, of its guest 1 at device 0");
+}
 
 TEST_F(PageTableDeathTest, FindsAStalePage) {
   table_.SetNewest(vector_, 10000, 10000, {TierKind::kDevice, 0});

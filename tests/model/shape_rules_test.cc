@@ -102,6 +102,11 @@ TEST_F(ShapeRules, ModulationHasARowPerSample) {
   EXPECT_EQ(Infer(OpKind::kAddRowsGrad, {x}), (Shapes{{kH}}));
   EXPECT_EQ(Infer(OpKind::kMeanPool, {x, Ints({3})}, {.rows = 3, .sequence = 4}), (Shapes{{3, kH}}));
   EXPECT_EQ(Infer(OpKind::kWeightedMse, {x, x, Tensor({3})}), (Shapes{{3}, {kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kConcat, {x, Tensor({kT, 5})}), (Shapes{{kT, kH + 5}}));
+  EXPECT_EQ(Infer(OpKind::kConcat, {Tensor({3, kH}), x}, {.rows = 3, .sequence = 5}), (Shapes{{kT + 3, kH}}));
+  EXPECT_EQ(Infer(OpKind::kSplit, {x}, {.column_end = 5}), (Shapes{{kT, 5}, {kT, kH - 5}}));
+  EXPECT_EQ(Infer(OpKind::kSplit, {x}, {.rows = 2 * kT, .column_end = 3}), (Shapes{{kT, 6}, {kT, kH - 6}}));
+  EXPECT_EQ(Infer(OpKind::kSplit, {x}, {.rows = 3, .sequence = 4, .column_end = kH}), (Shapes{{3, kH}, {9, kH}}));
   const OpAttrs heads{.head_dim = 2, .column_begin = 2, .column_end = 8};
   EXPECT_EQ(Infer(OpKind::kNormRope, {x, Tensor({2}), kNone, Tensor({4, 1, 2})}, heads), (Shapes{{kT, 3, 2}}));
 }
@@ -145,6 +150,8 @@ TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
   EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kH}), choices, Ints({kT})}), "Combine input 3");
   EXPECT_DEATH(Infer(OpKind::kGatedAdd, {base, base, Tensor({5, kH})}, {.column_end = kH}), "GatedAdd input 2");
   EXPECT_DEATH(Infer(OpKind::kAddRows, {base, Tensor({5, kH})}), "AddRows input 1");
+  EXPECT_DEATH(Infer(OpKind::kConcat, {base, Tensor({5, kH})}), "Concat input 1");
+  EXPECT_DEATH(Infer(OpKind::kSplit, {base}, {.column_end = kH}), "Split input 0");
   EXPECT_DEATH(Infer(OpKind::kSwigluGrad, {Tensor({kT, kF}), Tensor({kT, kF}), kNone}), "SwigluGrad input 1");
   EXPECT_DEATH(Infer(OpKind::kLinearCrossEntropy, {base, Tensor({kV, kF}), Ints({kT})}), "LinearCrossEntropy input 1");
 }

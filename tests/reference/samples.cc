@@ -41,4 +41,11 @@ void WeightedMse(double* sample_loss, double* dx, const double* x, const double*
   }
 }
 
+void Concat(double* y, const double* a, const double* b, int64_t rows, int64_t a_width, int64_t b_width) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < a_width; ++i) *y++ = a[row * a_width + i];
+    for (int64_t i = 0; i < b_width; ++i) *y++ = b[row * b_width + i];
+  }
+}
+
 }  // namespace angel_ptm::reference

@@ -1,4 +1,5 @@
-// What is summed over the rows of a sample: means, and the squared error of a diffusion model; and SiLU.
+// What is summed over the rows of a sample: means, and the squared error of a diffusion model; SiLU; columns beside
+// columns.
 #ifndef ANGEL_PTM_TESTS_REFERENCE_SAMPLES_H_
 #define ANGEL_PTM_TESTS_REFERENCE_SAMPLES_H_
 
@@ -16,6 +17,9 @@ void MeanPoolGrad(double* dx, const double* dy, const int32_t* counts, int64_t b
 // sample_loss[B] = weight * mean of (x - target)^2 over N; dx[B,N] is the gradient of their sum.
 void WeightedMse(double* sample_loss, double* dx, const double* x, const double* target, const double* weight,
                  int64_t b, int64_t n);
+
+// y[R,A+B] = a[R,A] beside b[R,B].
+void Concat(double* y, const double* a, const double* b, int64_t rows, int64_t a_width, int64_t b_width);
 
 }  // namespace angel_ptm::reference
 

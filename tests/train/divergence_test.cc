@@ -99,6 +99,22 @@ TEST_F(DivergenceTest, ACheckpointWithWhichTheNextStepIsNonFiniteIsNotCalledHeal
   EXPECT_EQ(MetricLines(Config({})).size(), 9u);
 }
 
+// The search for what went bad comes when the next step's first micro-batch has been played: where gradients take the
+// parameters' place they are made again for it.
+TEST_F(DivergenceTest, WhatWentBadFirstIsFoundWhereGradientsTookThePlaceOfParameters) {
+  const auto found = [&](const std::string& gradients) {
+    std::filesystem::remove_all(folder_ / "run");
+    const std::vector<std::string> bf16 = {"numerics.compute=BF16", "batch.micro_batch_sequences=4",
+                                           "numerics.gradients=" + gradients};
+    every_steps_ = "checkpoint.every_steps=1000";
+    const std::string message(RunTrainer({.configs = {Spoilt(bf16)}}).status().message());
+    return message.substr(message.find("the first tensor that went bad"));
+  };
+  const std::string wanted = found("FP32");
+  EXPECT_THAT(wanted, HasSubstr("written by "));
+  EXPECT_EQ(found("BF16"), wanted);
+}
+
 TEST_F(DivergenceTest, AStopSavesBesideTheCheckpoints) {
   Train("2");
   const TrainerOutcome outcome = RunTrainer({.configs = {Spoilt()}, .resume = true, .stop_in_step = 9});

@@ -157,6 +157,10 @@ TEST_F(LockFreeTrainerTest, WhatItCannotDoIsRefused) {
   other.mutable_optimizer()->mutable_lock_free()->set_loss_band(0.9);
   EXPECT_THAT(Refusal(other), HasSubstr("optimizer.lock_free.loss_band: not a band, wanted 0 (off) or more than 1"));
   other = config;
+  other.mutable_numerics()->set_compute(NumericsConfig::BF16);
+  other.mutable_numerics()->set_gradients(NumericsConfig::BF16);
+  EXPECT_THAT(Refusal(other), HasSubstr("numerics.gradients: a lock-free update reads parameters in place"));
+  other = config;
   other.set_device(TrainConfig::CUDA);
   EXPECT_THAT(Refusal(other), HasSubstr("device: wanted CUDA, but optimizer.update=LOCK_FREE is for the CPU so far"));
 }

@@ -1,16 +1,19 @@
 // AdamW: (unit's parameters, moments, gradient, master copy?). An op of the update segment. With a master copy it is
-// that which is updated; the parameters become what it rounds to.
+// that which is updated; the parameters become what it rounds to, whatever they were, in a skipped step too.
 #include "angel_ptm/model/op_rules.h"
+#include "kernels/ops/cast.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr size_t kMaster = 4;  // its slot
+constexpr size_t kGradient = 3, kMaster = 4;  // their slots
 
 // Three fp32 states read and written, the gradient read; parameters beside a master copy written.
 double Bytes(const OpView& v) {
   const double elements = static_cast<double>(v.graph.units()[v.op.unit].elements);
-  return 28 * elements + (v.op.states.size() > kMaster ? v.Bytes(elements) : 0);
+  const DType gradient = v.graph.states()[v.op.states[kGradient]].dtype;
+  return (24 + static_cast<double>(SizeOf(gradient))) * elements +
+         (v.op.states.size() > kMaster ? v.Bytes(elements) : 0);
 }
 
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
@@ -19,7 +22,7 @@ std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
                                   .master = {has_master ? b.address[kMaster] : nullptr},
                                   .m = {b.address[1]},
                                   .v = {b.address[2]},
-                                  .grad = {b.address[3]},
+                                  .grad = {b.address[kGradient], b.gradient_type},
                                   .n = b.count,
                                   .unit_offset = b.begin,
                                   .no_decay = b.no_decay.data(),
@@ -31,16 +34,22 @@ std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {
                                   .weight_decay = b.adamw.weight_decay});
 }
 
+std::unique_ptr<const KernelCall> BindSkipped(const UpdateBinding& b) {
+  if (b.address.size() <= kMaster) return nullptr;
+  return MakeKernelCall(CastArgs{.y = {b.address[0], b.type}, .x = {b.address[kMaster]}, .n = b.count});
+}
+
 }  // namespace
 
 OpRules AdamWRules() {
-  return {.inputs = {{.name = "parameters", .access = Access::kReadWrite},
+  return {.inputs = {{.name = "parameters", .access = Access::kReadWrite, .overwritten_with = kMaster},
                      {.name = "moment1", .access = Access::kReadWrite},
                      {.name = "moment2", .access = Access::kReadWrite},
                      {"gradients"},
                      {.name = "master", .optional = true, .access = Access::kReadWrite}},
           .bytes = &Bytes,
-          .bind_update = &Bind};
+          .bind_update = &Bind,
+          .bind_skipped = &BindSkipped};
 }
 
 }  // namespace angel_ptm

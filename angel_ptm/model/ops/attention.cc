@@ -1,4 +1,4 @@
-// Attention: q, k, v (value columns of its tensor), seen -> o[T,Q*D], lse[Q,T].
+// Attention: q[T,Q,D], k[K,G,D] (or the last two as one), v[K,W] (columns), seen -> o[T,Q*D], lse[Q,T].
 // AttentionGrad: do, o, lse, q, k, v, seen -> dq, dk, dv (value columns).
 // Causal attention's `seen` is segment_start[T]. With OpAttrs::key_sequence attention is full, and `seen` is absent or
 // key_counts[rows].
@@ -11,13 +11,19 @@ namespace {
 
 int64_t KeyTokens(const OpAttrs& a) { return a.rows * (a.key_sequence > 0 ? a.key_sequence : a.sequence); }
 
+// Heads side by side: [tokens, heads, width] or [tokens, heads * width].
+void HeadsFit(const OpView& v, int slot, int64_t tokens, int64_t heads) {
+  const int64_t d = v.attrs().head_dim;
+  v.Want(v.In(slot) == Shape{tokens, heads, d} || v.In(slot) == Shape{tokens, heads * d}, slot);
+}
+
 // q, k, v in the slots from `first` on, and `seen`.
 void OperandsFit(const OpView& v, int first, int seen) {
   const OpAttrs& a = v.attrs();
   const int64_t t = a.rows * a.sequence;
   APTM_CHECK(a.key_sequence > 0 || v.Has(seen), "causal attention without segment_start");
-  v.Fits(first, {t, a.q_heads, a.head_dim});
-  v.Fits(first + 1, {KeyTokens(a), a.kv_heads, a.head_dim});
+  HeadsFit(v, first, t, a.q_heads);
+  HeadsFit(v, first + 1, KeyTokens(a), a.kv_heads);
   const ColumnRange values = ValueColumns(a);
   v.Want(v.OfRank(first + 2, 2)[0] == KeyTokens(a) && v.In(first + 2)[1] >= values.end &&
              values.end - values.begin == a.kv_heads * a.head_dim,

@@ -4,6 +4,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/dit.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 
 namespace angel_ptm {
@@ -14,6 +15,8 @@ std::unique_ptr<Task> MakeTask(const TrainConfig& config, int64_t vocab_size, st
       return MakeHunyuanLmTask(config, vocab_size, std::move(states));
     case ModelConfig::kDit:
       return MakeDitTask(config, vocab_size, std::move(states));
+    case ModelConfig::kHunyuanDit:
+      return MakeHunyuanDitTask(config, std::move(states));
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }
@@ -29,6 +32,9 @@ ModelConfig ScaledModel(const ModelConfig& model, ScaleAxis axis, int64_t steps)
     case ModelConfig::kDit:
       *scaled.mutable_dit() = ScaledDit(model.dit(), axis, steps);
       return scaled;
+    case ModelConfig::kHunyuanDit:
+      *scaled.mutable_hunyuan_dit() = ScaledHunyuanDit(model.hunyuan_dit(), axis, steps);
+      return scaled;
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }
@@ -41,6 +47,8 @@ absl::StatusOr<std::unique_ptr<Task>> OpenTask(const TrainConfig& config) {
       return OpenHunyuanLmTask(config);
     case ModelConfig::kDit:
       return OpenDitTask(config);
+    case ModelConfig::kHunyuanDit:
+      return OpenHunyuanDitTask(config);
     case ModelConfig::FAMILY_NOT_SET:
       break;
   }

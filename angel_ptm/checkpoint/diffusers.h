@@ -1,0 +1,35 @@
+// Conversion to and from directories of diffusers' HunyuanDiT2DModel, with proof (law 7).
+#ifndef ANGEL_PTM_CHECKPOINT_DIFFUSERS_H_
+#define ANGEL_PTM_CHECKPOINT_DIFFUSERS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
+#include "angel_ptm/model/hunyuan_dit.h"
+#include "angel_ptm/model/parameter_table.h"
+
+namespace angel_ptm {
+
+// ExportWeights of config.json and diffusion_pytorch_model.safetensors: what HunyuanDiT2DModel.from_pretrained(path)
+// loads. `table` is of `model`.
+absl::Status ExportDiffusers(const ReadParameters& read, const ParameterTable& table, const HunyuanDitShape& model,
+                             const std::string& path, int64_t file_bytes_max = 10'000'000'000);
+
+// Opens such a directory, or the folder transformer/ in it where that has a config.json. `table` is of `model`; a
+// configuration of another model is an error that names the field, what it wants and what the directory has. The size
+// of latents may differ: no weight depends on it.
+absl::StatusOr<WeightsReader> OpenDiffusers(const std::string& path, const ParameterTable& table,
+                                            const HunyuanDitShape& model);
+
+// Name and shape of every tensor of the architecture as diffusers loads it.
+std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& model);
+
+// The text of config.json.
+std::string DiffusersConfig(const HunyuanDitShape& model);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_DIFFUSERS_H_

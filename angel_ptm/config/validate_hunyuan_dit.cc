@@ -1,0 +1,102 @@
+// What model.hunyuan_dit must be.
+#include <string>
+
+#include "angel_ptm/config/checks.h"
+#include "angel_ptm/config/validate.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kLatentSideMax = 16384;
+constexpr int64_t kLatentBaseSide = 64;  // of the latents whose places the position embedding has
+constexpr int64_t kPooledHeads = 8;
+
+void CheckLatent(const HunyuanDitConfig& dit, Checks* checks) {
+  checks->Set("channels", dit.channels(), kCountMax);
+  const bool height_ok = checks->Set("height", dit.height(), kLatentSideMax);
+  const bool width_ok = checks->Between("width", dit.width(), height_ok ? 1 : 0, kLatentSideMax);
+  if (!checks->Between("patch_size", dit.patch_size(), 1, kLatentBaseSide)) return;
+  checks->That(kLatentBaseSide % dit.patch_size() == 0, "patch_size", "places of patches are not whole",
+               "a divisor of 64", Text(dit.patch_size()));
+  if (height_ok) checks->MultipleOf("height", dit.height(), dit.patch_size());
+  if (width_ok) checks->MultipleOf("width", dit.width(), dit.patch_size());
+}
+
+void CheckWidths(const HunyuanDitConfig& dit, Checks* checks) {
+  const bool hidden_ok = checks->Set("hidden_size", dit.hidden_size(), kWidthMax);
+  const bool heads_ok = checks->Set("num_attention_heads", dit.num_attention_heads(), kCountMax);
+  if (hidden_ok) checks->MultipleOf("hidden_size", dit.hidden_size(), kWidthMultiple);
+  if (hidden_ok && heads_ok) {
+    const int64_t multiple = 4 * dit.num_attention_heads();
+    checks->That(dit.hidden_size() % multiple == 0, "hidden_size", "heads are not of a multiple of 4 features",
+                 absl::StrCat("a multiple of 4 * num_attention_heads = ", multiple), Text(dit.hidden_size()));
+  }
+  if (hidden_ok) checks->Between("intermediate_size", dit.intermediate_size(), 1, 4 * kWidthMax);
+  if (checks->Set("num_hidden_layers", dit.num_hidden_layers(), kCountMax)) {
+    checks->That(dit.num_hidden_layers() % 2 == 0, "num_hidden_layers", "blocks are not paired", "an even number",
+                 Text(dit.num_hidden_layers()));
+  }
+}
+
+void CheckTexts(const HunyuanDitConfig& dit, Checks* checks) {
+  checks->Set("clip_hidden_size", dit.clip_hidden_size(), kWidthMax);
+  checks->Set("clip_length", dit.clip_length(), kRowsMax);
+  if (checks->Set("t5_hidden_size", dit.t5_hidden_size(), kWidthMax)) {
+    checks->MultipleOf("t5_hidden_size", dit.t5_hidden_size(), 2 * kPooledHeads);
+  }
+  checks->Set("t5_length", dit.t5_length(), kRowsMax);
+  checks->Set("pooled_size", dit.pooled_size(), kWidthMax);
+}
+
+}  // namespace
+
+HunyuanDitConfig WithDefaults(HunyuanDitConfig dit) {
+  if (dit.width() == 0) dit.set_width(dit.height());
+  if (dit.intermediate_size() == 0) dit.set_intermediate_size(4 * dit.hidden_size());
+  return dit;
+}
+
+void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
+  Checks checks("model.hunyuan_dit.");
+  const bool small = given.hidden_size() <= kWidthMax;  // so that what follows from it does not overflow
+  const HunyuanDitConfig dit = small ? WithDefaults(given) : given;
+  CheckLatent(dit, &checks);
+  CheckWidths(dit, &checks);
+  CheckTexts(dit, &checks);
+  checks.That(dit.prediction() != DitConfig::FLOW, "prediction", "the model is one of discrete diffusion steps",
+              "EPSILON or VELOCITY", "FLOW");
+  checks.That(dit.beta_start() > 0 && dit.beta_start() <= dit.beta_end() && dit.beta_end() < 1, "beta_start",
+              "not the start of a schedule",
+              absl::StrCat("above 0, at most beta_end = ", Text(dit.beta_end()), ", below 1"), Text(dit.beta_start()));
+  checks.NotNegative("min_snr_gamma", dit.min_snr_gamma());
+  const auto fraction = [&](const std::string& field, double value) {
+    checks.That(value >= 0 && value <= 1, field, "out of range", "0 to 1", Text(value));
+  };
+  fraction("clip_dropout", dit.clip_dropout());
+  fraction("t5_dropout", dit.t5_dropout());
+  all->Append(checks);
+}
+
+void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks) {
+  const HunyuanDitConfig dit = WithDefaults(config.model().hunyuan_dit());
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  const double h = number(dit.hidden_size()), inner = number(dit.intermediate_size());
+  const double clip = number(dit.clip_hidden_size()), t5 = number(dit.t5_hidden_size());
+  const double layers = number(dit.num_hidden_layers());
+  const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + 11 * h * h + 4 * t5 * (2 * t5 + clip) +
+                            (number(dit.pooled_size()) + 4096) * (4 * h + t5);
+  const std::string wanted = absl::StrCat("at most ", kElementsMax);
+  checks->That(parameters <= number(kElementsMax), "model.hunyuan_dit", "too many parameters", wanted,
+               Text(parameters));
+  const double images = number(config.batch().micro_batch_sequences());
+  const double tokens = images * number(SequenceTokens(config));
+  const double words = (images + 1) * number(dit.clip_length() + dit.t5_length() + 1);
+  checks->That(std::max(tokens, words) <= number(kRowsMax), "batch.micro_batch_sequences",
+               "too many tokens in a micro-batch", absl::StrCat("at most ", kRowsMax), Text(std::max(tokens, words)));
+  const double activations =
+      layers * (tokens * (30 * h + 3 * inner) + words * 6 * h) + words * 8 * (clip + 4 * t5) + images * 16 * h;
+  checks->That(activations <= number(kElementsMax), "batch.micro_batch_sequences",
+               "too many activations of a micro-batch in all layers", wanted, Text(activations));
+}
+
+}  // namespace angel_ptm

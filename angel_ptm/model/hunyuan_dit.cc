@@ -1,0 +1,350 @@
+#include "angel_ptm/model/hunyuan_dit.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/model/graph_builder.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr float kHunyuanEpsilon = 1e-6f;
+constexpr int64_t kPoolHeads = 8;
+constexpr double kRopeBase = 10000;
+constexpr int64_t kBaseSide = 64;  // of the latents of the first training, 512 pixels
+
+// Glorot & Bengio 2010.
+InitialValues Xavier(int64_t out, int64_t in) {
+  return InitialValues::Normal(static_cast<float>(std::sqrt(2.0 / static_cast<double>(out + in))));
+}
+
+class HunyuanDit {
+ public:
+  HunyuanDit(std::string name, const HunyuanDitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table)
+      : shape_(shape), batch_(batch), builder_(std::move(name), std::move(table)) {
+    builder_.Freeze(shape.freeze);
+  }
+
+  // Everything up to the prediction, which it returns.
+  TensorId Body();
+  void Loss(TensorId prediction);
+  void MarkOutput(TensorId t, const char* name) {
+    builder_.graph().tensors[t].tensor_class = TensorClass::kOutput;
+    builder_.graph().tensors[t].name = name;
+  }
+  GraphBuilder& builder() { return builder_; }
+
+ private:
+  // A parameter that is one tensor of diffusers, there perhaps of another shape of as many elements.
+  TensorId Parameter(const std::string& name, Shape shape, InitialValues initial, Shape exported = {}) {
+    const bool decays = shape.rank() > 1;
+    if (exported.rank() == 0) exported = shape;
+    return builder_.AddParameter(unit_, name, std::move(shape), initial, decays, {{name, 0, std::move(exported)}});
+  }
+  TensorId Input(const char* name, Shape shape) {
+    const TensorId input = builder_.AddInput(name, std::move(shape), DType::kFloat32);
+    if (builder_.graph().table->compute_type() == DType::kFloat32) return input;
+    return builder_.Append(OpKind::kCast, name, {input})[0];
+  }
+  int64_t Columns(TensorId x) { return builder_.graph().tensors[x].shape[1]; }
+
+  TensorId Plus(const std::string& name, TensorId x, TensorId rows) {
+    return builder_.Append(OpKind::kAddRows, name, {x, rows})[0];
+  }
+  TensorId Silu(const std::string& name, TensorId x) { return builder_.Append(OpKind::kSilu, name, {x})[0]; }
+  TensorId Concat(const std::string& name, TensorId a, TensorId b, OpAttrs attrs = {}) {
+    return builder_.Append(OpKind::kConcat, name, {a, b}, attrs)[0];
+  }
+  // One product with the weights of several linear layers of `out` columns each, and their biases.
+  TensorId Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
+                   InitialValues initial);
+  TensorId Linear(const std::string& name, TensorId x, int64_t out) {
+    return Linears("", {name}, x, out, Xavier(out, Columns(x)));
+  }
+  TensorId ZeroLinear(const std::string& name, TensorId x, int64_t out) {
+    return Linears("", {name}, x, out, InitialValues::Normal(0));
+  }
+  // Two layers with an activation between them.
+  TensorId Mlp(const std::string& first, const std::string& second, OpKind activation, TensorId x, int64_t inner,
+               int64_t out) {
+    return Linear(second, builder_.Append(activation, first + ".activated", {Linear(first, x, inner)})[0], out);
+  }
+  // With the model's epsilon, and shifted by all columns of `shift` unless that is kNone.
+  TensorId Norm(const std::string& name, TensorId x, TensorId shift = kNone) {
+    const int64_t h = Columns(x);
+    const TensorId weight = Parameter(name + ".weight", {h}, InitialValues::Ones());
+    const TensorId bias = Parameter(name + ".bias", {h}, InitialValues::Normal(0));
+    return builder_.Append(OpKind::kLayerNorm, name, {x, weight, bias, shift},
+                           {.epsilon = kHunyuanEpsilon, .column_end = shift == kNone ? 0 : h})[0];
+  }
+  // Heads of the hidden width from `column` on, normed and, with cos_sin, turned.
+  TensorId Heads(const std::string& name, TensorId x, int64_t column, TensorId cos_sin) {
+    const TensorId weight = Parameter(name + ".weight", {shape_.head_dim()}, InitialValues::Ones());
+    const TensorId bias = Parameter(name + ".bias", {shape_.head_dim()}, InitialValues::Normal(0));
+    return builder_.Append(OpKind::kNormRope, name, {x, weight, bias, cos_sin},
+                           {.epsilon = kHunyuanEpsilon,
+                            .head_dim = shape_.head_dim(),
+                            .layer_norm = true,
+                            .interleaved = true,
+                            .column_begin = column,
+                            .column_end = column + shape_.hidden_size})[0];
+  }
+  // Of all `sequence` queries of a sample with all `keys` of it; values are the columns of v from `column` on.
+  TensorId Attend(const std::string& name, TensorId q, TensorId k, TensorId v, int64_t column, int64_t sequence,
+                  int64_t keys, int64_t heads, int64_t width) {
+    return builder_.Append(OpKind::kAttention, name, {q, k, v, kNone},
+                           {.rows = batch_,
+                            .sequence = sequence,
+                            .key_sequence = keys,
+                            .q_heads = heads,
+                            .kv_heads = heads,
+                            .head_dim = width / heads,
+                            .column_begin = column,
+                            .column_end = column + width})[0];
+  }
+
+  TensorId Text(TensorId t5);
+  TensorId Pool(TensorId t5);
+  TensorId Time(TensorId pooled);
+  TensorId SelfAttention(const std::string& name, TensorId x);
+  TensorId CrossAttention(const std::string& name, TensorId x);
+  TensorId Block(int64_t layer, TensorId x, TensorId skip);
+
+  const HunyuanDitShape shape_;
+  const int64_t batch_;
+  GraphBuilder builder_;
+  UnitId unit_ = kNone;  // of parameters
+  TensorId cos_sin_ = kNone, text_ = kNone, time_ = kNone;
+};
+
+TensorId HunyuanDit::Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
+                             InitialValues initial) {
+  const int64_t in = Columns(x), all = out * static_cast<int64_t>(names.size());
+  std::vector<ExportedName> weights, biases;
+  std::string joined;
+  for (int64_t i = 0; i < static_cast<int64_t>(names.size()); ++i) {
+    weights.push_back({absl::StrCat(prefix, names[i], ".weight"), i * out * in, {out, in}});
+    biases.push_back({absl::StrCat(prefix, names[i], ".bias"), i * out, {out}});
+    absl::StrAppend(&joined, i == 0 ? prefix : "+", names[i]);
+  }
+  const TensorId weight =
+      builder_.AddParameter(unit_, joined + ".weight", {all, in}, initial, /*weight_decay=*/true, std::move(weights));
+  const TensorId bias = builder_.AddParameter(unit_, joined + ".bias", {all}, InitialValues::Normal(0),
+                                              /*weight_decay=*/false, std::move(biases));
+  return Plus(joined, builder_.Append(OpKind::kMatmul, joined, {x, weight}, {.trans_b = true})[0], bias);
+}
+
+// Rows of all texts and the padding, in the order that text_rows says.
+TensorId HunyuanDit::Text(TensorId t5) {
+  const int64_t width = shape_.clip_hidden_size;
+  unit_ = builder_.AddUnit("text");
+  const TensorId clip = Input("clip", {batch_ * shape_.clip_length, width});
+  const TensorId rows = builder_.AddInput("text_rows", {batch_ * shape_.text_length()}, DType::kInt32);
+  const TensorId projected =
+      Mlp("text_embedder.linear_1", "text_embedder.linear_2", OpKind::kSilu, t5, 4 * shape_.t5_hidden_size, width);
+  const TensorId padding = Parameter("text_embedding_padding", {shape_.text_length(), width}, InitialValues::Normal(1));
+  const int64_t texts = batch_ * shape_.text_length();
+  const TensorId both = Concat("texts", clip, projected, {.rows = 1, .sequence = texts});
+  const TensorId table = Concat("texts.padding", both, padding, {.rows = 1, .sequence = texts + shape_.text_length()});
+  return builder_.Append(OpKind::kEmbedding, "text", {table, rows})[0];
+}
+
+// One query, made from the mean, with all states and the mean.
+TensorId HunyuanDit::Pool(TensorId t5) {
+  const std::string name = "time_extra_emb.pooler.";
+  const int64_t width = shape_.t5_hidden_size, length = shape_.t5_length + 1;
+  unit_ = builder_.AddUnit("pooler");
+  const TensorId mean =
+      builder_.Append(OpKind::kMeanPool, name + "mean", {t5, kNone}, {.rows = batch_, .sequence = shape_.t5_length})[0];
+  const TensorId positions =
+      Parameter(name + "positional_embedding", {length, width},
+                InitialValues::Normal(static_cast<float>(1 / std::sqrt(static_cast<double>(width)))));
+  const TensorId states =
+      Plus(name + "states", Concat(name + "all", mean, t5, {.rows = batch_, .sequence = length}), positions);
+  const TensorId first = builder_.Append(OpKind::kSplit, name + "first", {states},
+                                         {.rows = batch_, .sequence = length, .column_end = width})[0];
+  const TensorId k = Linear(name + "k_proj", states, width), q = Linear(name + "q_proj", first, width);
+  const TensorId v = Linear(name + "v_proj", states, width);
+  const TensorId pooled = Attend(name + "attention", q, k, v, 0, /*sequence=*/1, length, kPoolHeads, width);
+  return Linear(name + "c_proj", pooled, shape_.pooled_size);
+}
+
+// SiLU of the embedding of the time and what joins it: what all shifts are made of.
+TensorId HunyuanDit::Time(TensorId pooled) {
+  const std::string name = "time_extra_emb.";
+  const int64_t h = shape_.hidden_size;
+  unit_ = builder_.AddUnit("condition");
+  const TensorId features = Input("time_features", {batch_, kHunyuanFeatures});
+  const TensorId time =
+      Mlp(name + "timestep_embedder.linear_1", name + "timestep_embedder.linear_2", OpKind::kSilu, features, h, h);
+  TensorId extra = pooled;
+  if (shape_.size_and_style) {
+    const TensorId sizes = Input("size_features", {batch_, kHunyuanSizes * kHunyuanFeatures});
+    const TensorId style = builder_.AddInput("style", {batch_}, DType::kInt32);
+    const TensorId table = Parameter(name + "style_embedder.weight", {1, h}, InitialValues::Normal(1));
+    extra = Concat(name + "sizes", extra, sizes);
+    extra = Concat(name + "extra", extra, builder_.Append(OpKind::kEmbedding, name + "style", {table, style})[0]);
+  }
+  extra = Mlp(name + "extra_embedder.linear_1", name + "extra_embedder.linear_2", OpKind::kSilu, extra, 4 * h, h);
+  return Silu("time", Plus(name + "sum", time, extra));
+}
+
+TensorId HunyuanDit::SelfAttention(const std::string& name, TensorId x) {
+  const int64_t h = shape_.hidden_size;
+  const TensorId qkv = Linears(name, {"to_q", "to_k", "to_v"}, x, h, Xavier(h, h));
+  const TensorId q = Heads(name + "norm_q", qkv, 0, cos_sin_), k = Heads(name + "norm_k", qkv, h, cos_sin_);
+  const TensorId o =
+      Attend(name + "attention", q, k, qkv, 2 * h, shape_.tokens(), shape_.tokens(), shape_.num_attention_heads, h);
+  return Linear(name + "to_out.0", o, h);
+}
+
+TensorId HunyuanDit::CrossAttention(const std::string& name, TensorId x) {
+  const int64_t h = shape_.hidden_size;
+  const TensorId queries = Linear(name + "to_q", x, h);
+  const TensorId kv = Linears(name, {"to_k", "to_v"}, text_, h, Xavier(h, shape_.clip_hidden_size));
+  const TensorId q = Heads(name + "norm_q", queries, 0, cos_sin_), k = Heads(name + "norm_k", kv, 0, kNone);
+  const TensorId o =
+      Attend(name + "attention", q, k, kv, h, shape_.tokens(), shape_.text_length(), shape_.num_attention_heads, h);
+  return Linear(name + "to_out.0", o, h);
+}
+
+TensorId HunyuanDit::Block(int64_t layer, TensorId x, TensorId skip) {
+  const int64_t h = shape_.hidden_size;
+  const std::string name = absl::StrCat("blocks.", layer, ".");
+  builder_.SetBlock(static_cast<int>(layer));
+  unit_ = builder_.AddUnit(absl::StrCat("blocks.", layer));
+  if (skip != kNone) x = Linear(name + "skip_linear", Norm(name + "skip_norm", Concat(name + "skip", x, skip)), h);
+  const TensorId shift = ZeroLinear(name + "norm1.linear", time_, h);
+  x = Plus(name + "attended", x, SelfAttention(name + "attn1.", Norm(name + "norm1.norm", x, shift)));
+  x = Plus(name + "cross_attended", x, CrossAttention(name + "attn2.", Norm(name + "norm2", x)));
+  const TensorId mlp = Mlp(name + "ff.net.0.proj", name + "ff.net.2", OpKind::kGelu, Norm(name + "norm3", x),
+                           shape_.intermediate_size, h);
+  x = Plus(name + "out", x, mlp);
+  builder_.SetBlock(kNone);
+  return x;
+}
+
+TensorId HunyuanDit::Body() {
+  const int64_t h = shape_.hidden_size, p = shape_.patch_size, half = shape_.num_hidden_layers / 2;
+  const TensorId noisy = Input("noisy", {batch_ * shape_.tokens(), shape_.patch_features()});
+  cos_sin_ = builder_.AddInput("cos_sin", {shape_.tokens(), shape_.head_dim() / 2, 2}, DType::kFloat32);
+  const TensorId t5 = Input("t5", {batch_ * shape_.t5_length, shape_.t5_hidden_size});
+  text_ = Text(t5);
+  time_ = Time(Pool(t5));
+  unit_ = builder_.AddUnit("embedding");
+  const TensorId weight = Parameter("pos_embed.proj.weight", {h, shape_.patch_features()},
+                                    Xavier(h, shape_.patch_features()), {h, shape_.channels, p, p});
+  const TensorId bias = Parameter("pos_embed.proj.bias", {h}, InitialValues::Normal(0));
+  TensorId x =
+      Plus("embedded", builder_.Append(OpKind::kMatmul, "patches", {noisy, weight}, {.trans_b = true})[0], bias);
+  std::vector<TensorId> skips;
+  for (int64_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
+    TensorId skip = kNone;
+    if (layer > half) {
+      skip = skips.back();
+      skips.pop_back();
+    }
+    x = Block(layer, x, skip);
+    if (layer < half - 1) skips.push_back(x);
+  }
+  unit_ = builder_.AddUnit("head");
+  const TensorId modulation = ZeroLinear("norm_out.linear", time_, 2 * h);
+  x = builder_.Append(OpKind::kLayerNorm, "norm_out", {x, kNone, kNone, modulation},
+                      {.epsilon = kHunyuanEpsilon, .scale_first = true, .column_end = 2 * h})[0];
+  return ZeroLinear("proj_out", x, shape_.out_channels() * p * p);
+}
+
+void HunyuanDit::Loss(TensorId prediction) {
+  Graph& graph = builder_.graph();
+  if (shape_.learn_sigma) {
+    const int64_t pixels = batch_ * shape_.height * shape_.width;
+    prediction =
+        builder_.Append(OpKind::kSplit, "mean", {prediction}, {.rows = pixels, .column_end = shape_.channels})[0];
+  }
+  const TensorId target = builder_.AddInput("target", graph.tensors[prediction].shape, DType::kFloat32);
+  const TensorId weight = builder_.AddInput("sample_weight", {batch_}, DType::kFloat32);
+  graph.loss_weight = builder_.AddInput("weight", {1}, DType::kFloat32);
+  const TensorId loss = builder_.Append(OpKind::kWeightedMse, "loss", {prediction, target, weight})[0];
+  graph.loss = static_cast<OpId>(graph.ops.size()) - 1;
+  MarkOutput(loss, "sample_loss");
+}
+
+// A graph without backward or update.
+Graph FinishedForward(HunyuanDit& model) {
+  Graph graph = model.builder().Build();
+  graph.update_begin = static_cast<OpId>(graph.ops.size());
+  return graph;
+}
+
+}  // namespace
+
+std::shared_ptr<const ParameterTable> HunyuanDitParameters(const HunyuanDitShape& shape,
+                                                           std::vector<StateSpec> states) {
+  HunyuanDit model("parameters", shape, /*batch=*/1, /*table=*/nullptr);
+  model.Body();
+  ParameterTable table = *model.builder().Build().table;
+  table.states = std::move(states);
+  return std::make_shared<const ParameterTable>(std::move(table));
+}
+
+Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table,
+                             StateId weights) {
+  HunyuanDit model("forward", shape, batch, std::move(table));
+  model.builder().ReadParametersFrom(weights);
+  model.MarkOutput(model.Body(), "prediction");
+  return FinishedForward(model);
+}
+
+Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
+                                std::shared_ptr<const ParameterTable> table, StateId weights) {
+  HunyuanDit model("evaluation", shape, batch, std::move(table));
+  model.builder().ReadParametersFrom(weights);
+  model.Loss(model.Body());
+  return FinishedForward(model);
+}
+
+Graph BuildHunyuanDitTraining(const HunyuanDitShape& shape, int64_t batch, const std::vector<bool>& recompute,
+                              std::shared_ptr<const ParameterTable> table) {
+  APTM_CHECK(static_cast<int64_t>(recompute.size()) == shape.num_hidden_layers);
+  HunyuanDit model("training", shape, batch, std::move(table));
+  model.Loss(model.Body());
+  AppendBackward(model.builder(), recompute);
+  return model.builder().Build();
+}
+
+void HunyuanRopeTable(const HunyuanDitShape& shape, std::span<float> cos_sin) {
+  const int64_t rows = shape.grid_height(), columns = shape.grid_width(), quarter = shape.head_dim() / 4;
+  APTM_CHECK(shape.head_dim() % 4 == 0 && static_cast<int64_t>(cos_sin.size()) == rows * columns * shape.head_dim());
+  const auto side = static_cast<double>(kBaseSide / shape.patch_size), h = static_cast<double>(rows);
+  const auto w = static_cast<double>(columns);
+  // Half-way cases go to the even number, as in Python.
+  const double fitted_h = rows > columns ? side : std::nearbyint(side / w * h);
+  const double fitted_w = rows > columns ? std::nearbyint(side / h * w) : side;
+  const double top = std::nearbyint((side - fitted_h) / 2), left = std::nearbyint((side - fitted_w) / 2);
+  int64_t at = 0;
+  for (int64_t token = 0; token < rows * columns; ++token) {
+    const double row = top + static_cast<double>(token / columns) * fitted_h / h;
+    const double column = left + static_cast<double>(token % columns) * fitted_w / w;
+    for (int64_t pair = 0; pair < 2 * quarter; ++pair) {
+      const double frequency = std::pow(kRopeBase, -static_cast<double>(pair % quarter) / static_cast<double>(quarter));
+      const double angle = (pair < quarter ? column : row) * frequency;
+      cos_sin[at++] = static_cast<float>(std::cos(angle));
+      cos_sin[at++] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+void HunyuanTextRows(const HunyuanDitShape& shape, int64_t batch, int64_t row, std::span<const int32_t> keep,
+                     std::span<int32_t> text_rows) {
+  const int64_t length = shape.text_length(), clips = batch * shape.clip_length;
+  APTM_CHECK(static_cast<int64_t>(keep.size()) == length && text_rows.size() == keep.size());
+  for (int64_t i = 0; i < length; ++i) {
+    const int64_t of_text =
+        i < shape.clip_length ? row * shape.clip_length + i : clips + row * shape.t5_length + i - shape.clip_length;
+    text_rows[i] = static_cast<int32_t>(keep[i] != 0 ? of_text : batch * length + i);
+  }
+}
+
+}  // namespace angel_ptm

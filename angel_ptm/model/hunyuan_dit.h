@@ -1,0 +1,85 @@
+// Hunyuan-DiT (Li et al. 2024) exactly as diffusers' HunyuanDiT2DModel, whose tensor names its parameters have: patches
+// of a latent, LayerNorm shifted by the time's embedding, self-attention and cross-attention with heads normed before
+// 2D RoPE, and long skips from the first half of the blocks to the second. Two encoders' states are inputs: those of a
+// bilingual CLIP are read as they are, those of a T5 through a small MLP; a pooled T5 joins the time. What was padding
+// is replaced by learned rows, so attention sees all of them.
+//
+// Nothing here is random: noise, times and dropped conditions are inputs.
+#ifndef ANGEL_PTM_MODEL_HUNYUAN_DIT_H_
+#define ANGEL_PTM_MODEL_HUNYUAN_DIT_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/model/graph.h"
+
+namespace angel_ptm {
+
+struct HunyuanDitShape {
+  int64_t channels = 4, height = 0, width = 0;  // of the latent
+  int64_t patch_size = 2;                       // divides height and width
+  int64_t hidden_size = 0;                      // num_attention_heads heads of a multiple of 4
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;  // even
+  int64_t num_attention_heads = 0;
+  int64_t clip_hidden_size = 1024, clip_length = 77;  // what keys and values of all texts are made from
+  int64_t t5_hidden_size = 2048, t5_length = 256;     // a multiple of 8 heads
+  int64_t pooled_size = 1024;                         // of the pooled T5
+  bool learn_sigma = true;                            // as many channels again, for the variance
+  bool size_and_style = false;      // conditions of v1.1 and before: size and crop of the image, a style
+  std::vector<std::string> freeze;  // patterns of units that are not trained
+
+  int64_t head_dim() const { return hidden_size / num_attention_heads; }
+  int64_t grid_height() const { return height / patch_size; }
+  int64_t grid_width() const { return width / patch_size; }
+  int64_t tokens() const { return grid_height() * grid_width(); }
+  int64_t patch_features() const { return channels * patch_size * patch_size; }
+  int64_t out_channels() const { return learn_sigma ? 2 * channels : channels; }
+  int64_t text_length() const { return clip_length + t5_length; }
+};
+
+// Sinusoids of a time or of one size, TimeFeatures (patches.h), and how many sizes there are.
+inline constexpr int64_t kHunyuanFeatures = 256, kHunyuanSizes = 6;
+
+// As DitParameters (dit.h). Every parameter is exported under diffusers' names.
+std::shared_ptr<const ParameterTable> HunyuanDitParameters(const HunyuanDitShape& shape,
+                                                           std::vector<StateSpec> states = {ParameterState()});
+
+// Inputs of all graphs, for B images: "noisy" [B*tokens(), patch_features()] fp32 (patches.h), "time_features"
+// [B, kHunyuanFeatures] fp32, "cos_sin" [tokens(), head_dim()/2, 2] fp32 (HunyuanRopeTable), "clip"
+// [B*clip_length, clip_hidden_size] and "t5" [B*t5_length, t5_hidden_size] fp32, "text_rows" [B*text_length()] int32
+// (HunyuanTextRows); with size_and_style also "size_features" [B, kHunyuanSizes * kHunyuanFeatures] fp32 and "style"
+// [B] int32, which is 0.
+//
+// Forward only: output "prediction" [B*tokens(), out_channels() * patch_size^2] in what the table computes in, patches
+// with channels last, the variance's behind the others. `weights`: the state that trainable parameters are read from.
+Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch,
+                             std::shared_ptr<const ParameterTable> table = nullptr, StateId weights = kParameterState);
+
+// Forward and loss, the weighted mean square of the prediction's error; the variance has no part in it. Further inputs:
+// "target" [B*tokens(), patch_features()] fp32, channels last, "sample_weight" [B] fp32, and "weight" [1] fp32, by what
+// the micro-batch's sum of losses is weighted. Output: "sample_loss" [B].
+Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
+                                std::shared_ptr<const ParameterTable> table = nullptr,
+                                StateId weights = kParameterState);
+
+// The same and backward; blocks whose entry in `recompute`, of num_hidden_layers, is true are recomputed.
+Graph BuildHunyuanDitTraining(const HunyuanDitShape& shape, int64_t batch, const std::vector<bool>& recompute,
+                              std::shared_ptr<const ParameterTable> table = nullptr);
+
+// cos_sin[tokens(), head_dim()/2, 2] of the model's 2D RoPE with base 10000: the first half of the pairs turns with the
+// column, the other with the row. Places are those of a square of 64 / patch_size, the grid of the first training, into
+// which this one is fitted, centred and with its proportions kept.
+void HunyuanRopeTable(const HunyuanDitShape& shape, std::span<float> cos_sin);
+
+// Sample `row`'s text_rows[text_length()] of a batch of B: row i is that of the text where keep[i] is not 0, CLIP's
+// first, and learned padding elsewhere.
+void HunyuanTextRows(const HunyuanDitShape& shape, int64_t batch, int64_t row, std::span<const int32_t> keep,
+                     std::span<int32_t> text_rows);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_HUNYUAN_DIT_H_

@@ -1,0 +1,241 @@
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/model/patches.h"
+#include "angel_ptm/train/diffusion/noise.h"
+#include "angel_ptm/train/tasks/latents.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kHunyuanSteps = 1000;
+// Of the noise and times of evaluations.
+constexpr uint64_t kLatentEvaluationSeed = 0x6c617465;
+constexpr uint32_t kClipStream = 0, kT5Stream = 1;
+
+// Sizes whose 0 stands for a value found elsewhere: the parameters' shapes and the samples tell those.
+constexpr std::array<std::string_view, 2> kHunyuanWithoutEffect = {"model.hunyuan_dit.width",
+                                                                   "model.hunyuan_dit.intermediate_size"};
+constexpr std::array<std::string_view, 3> kHunyuanOfTheCurve = {
+    "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma"};
+
+// Buffers are made once.
+class LatentFeeder final : public Feeder {
+ public:
+  // `graph` is a training or evaluation graph with `executor` bound to it. Nothing is owned.
+  LatentFeeder(const Graph& graph, Executor& executor, const HunyuanDitShape& shape, const HunyuanDitConfig& config,
+               const LatentSource& source)
+      : graph_(graph),
+        executor_(executor),
+        config_(config),
+        source_(source),
+        schedule_(HunyuanSchedule(config)),
+        in_{shape.channels, shape.height, shape.width, shape.patch_size},
+        out_{shape.channels, shape.height, shape.width, shape.patch_size, /*channels_last=*/true},
+        batch_(source.order().micro_batch),
+        seed_(source.evaluation() ? kLatentEvaluationSeed : source.order().seed),
+        inputs_(shape, batch_, source.file().scratch_elements()) {
+    for (std::vector<float>* buffer : {&noisy_, &target_}) buffer->resize(batch_ * in_.elements());
+    for (std::vector<float>* buffer : {&noise_, &mixed_}) buffer->resize(in_.elements());
+    sample_weight_.resize(batch_);
+  }
+
+  // The number of its own: 0.
+  absl::StatusOr<double> Feed(const MicroBatchPosition& position) override {
+    float weight = 0;
+    for (int64_t row = 0; row < batch_; ++row) {
+      const int64_t sample = source_.SampleAt(position, row);
+      if (sample < 0) {
+        ClearRow(row);
+        continue;
+      }
+      RETURN_IF_ERROR(FillRow(row, sample));
+      ++weight;
+    }
+    inputs_.Write(graph_, executor_);
+    executor_.WriteInput(graph_.FindTensor("noisy"), noisy_.data());
+    executor_.WriteInput(graph_.FindTensor("target"), target_.data());
+    executor_.WriteInput(graph_.FindTensor("sample_weight"), sample_weight_.data());
+    executor_.WriteInput(graph_.FindTensor("weight"), &weight);
+    return 0.0;
+  }
+  const SampleSource& source() const override { return source_; }
+
+ private:
+  std::span<float> Patches(std::vector<float>& all, int64_t row) const {
+    const auto pixels = static_cast<size_t>(in_.elements());
+    return std::span(all).subspan(static_cast<size_t>(row) * pixels, pixels);
+  }
+  bool Drops(int64_t sample, uint32_t stream, double probability) const {
+    return !source_.evaluation() && DropsCondition(seed_, sample, stream, probability);
+  }
+
+  absl::Status FillRow(int64_t row, int64_t sample) {
+    RETURN_IF_ERROR(source_.file().Read(source_.IndexOf(sample), Drops(sample, kClipStream, config_.clip_dropout()),
+                                        Drops(sample, kT5Stream, config_.t5_dropout()), inputs_.Row(row)));
+    const int64_t time = TrainingTime(seed_, sample, kHunyuanSteps);
+    const Mix mix = schedule_.At(time);
+    const Prediction prediction = HunyuanPrediction(config_);
+    sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), config_.min_snr_gamma()));
+    FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
+    AddNoise(mix, inputs_.latent(), noise_, mixed_);
+    ToPatches(in_, mixed_, Patches(noisy_, row));
+    PredictionTarget(prediction, mix, inputs_.latent(), noise_, mixed_);
+    ToPatches(out_, mixed_, Patches(target_, row));
+    inputs_.Finish(row, static_cast<double>(time));
+    return absl::OkStatus();
+  }
+  void ClearRow(int64_t row) {
+    std::ranges::fill(Patches(noisy_, row), 0.0f);
+    std::ranges::fill(Patches(target_, row), 0.0f);
+    sample_weight_[row] = 0;
+    inputs_.Clear(row);
+  }
+
+  const Graph& graph_;
+  Executor& executor_;
+  const HunyuanDitConfig config_;
+  const LatentSource& source_;
+  const DiffusionSchedule schedule_;
+  const PatchGrid in_, out_;
+  const int64_t batch_;
+  const uint64_t seed_;
+  HunyuanInputs inputs_;
+  std::vector<float> noisy_, target_, noise_, mixed_, sample_weight_;
+};
+
+class HunyuanDitTask final : public Task {
+ public:
+  HunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states)
+      : config_(config),
+        dit_(WithDefaults(config.model().hunyuan_dit())),
+        shape_(HunyuanDitShapeFromConfig(config.model())),
+        table_(HunyuanDitParameters(shape_, std::move(states))) {}
+
+  absl::Status Open();
+
+  const ParameterTable& parameters() const override { return *table_; }
+  int64_t recomputable_blocks() const override { return shape_.num_hidden_layers; }
+  Graph BuildTraining(const std::vector<bool>& recompute) const override {
+    return BuildHunyuanDitTraining(shape_, config_.batch().micro_batch_sequences(), recompute, table_);
+  }
+  Graph BuildEvaluation(StateId weights) const override {
+    return BuildHunyuanDitEvaluation(shape_, config_.batch().micro_batch_sequences(), table_, weights);
+  }
+  absl::StatusOr<Graph> BuildDecoding(int64_t, int64_t) const override {
+    return absl::InvalidArgumentError("model.hunyuan_dit makes images, wanted a language model to continue a text");
+  }
+  std::string Describe() const override {
+    return absl::StrCat(shape_.num_hidden_layers, " layers, latents of ", shape_.channels, " x ", shape_.height, " x ",
+                        shape_.width, " in ", shape_.tokens(), " patches, ", shape_.clip_length, " + ",
+                        shape_.t5_length, " text states");
+  }
+  ChangeableFields changeable_fields() const override { return {kHunyuanWithoutEffect, kHunyuanOfTheCurve}; }
+  bool loss_depends_on_micro_batch() const override { return false; }
+
+  int64_t vocab_size() const override { return 1; }
+  const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
+  const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
+  std::string sample_order() const override {
+    return absl::StrCat(train_->count(), " latents of ", shape_.channels, " x ", shape_.height, " x ", shape_.width,
+                        ", digest ", absl::Hex(train_->digest(), absl::kZeroPad16), ", order and noise of seed ",
+                        config_.seed());
+  }
+  std::string note() const override { return {}; }
+  std::vector<CheckpointFile> checkpoint_files() const override { return {}; }
+  std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
+                                     const SampleSource& samples) const override {
+    APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
+    return std::make_unique<LatentFeeder>(graph, executor, shape_, dit_, static_cast<const LatentSource&>(samples));
+  }
+  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
+  std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
+
+ private:
+  const TrainConfig config_;
+  const HunyuanDitConfig dit_;
+  const HunyuanDitShape shape_;
+  const std::shared_ptr<const ParameterTable> table_;
+  std::unique_ptr<LatentFile> train_, held_out_;
+  std::optional<LatentSource> training_, validation_;
+};
+
+absl::Status HunyuanDitTask::Open() {
+  const std::string& directory = config_.data().directory();
+  LatentOrder order{.global_batch = config_.batch().global_batch_sequences(),
+                    .micro_batch = config_.batch().micro_batch_sequences(),
+                    .seed = config_.seed()};
+  ASSIGN_OR_RETURN(train_, LatentFile::Open(directory + "/train.safetensors", shape_));
+  training_.emplace(*train_, order);
+  if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(held_out_, LatentFile::Open(directory + "/validation.safetensors", shape_));
+  order.evaluation_samples = config_.evaluation().sequences();
+  validation_.emplace(*held_out_, order);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config) {
+  const HunyuanDitConfig c = WithDefaults(config.hunyuan_dit());
+  return {.channels = c.channels(),
+          .height = c.height(),
+          .width = c.width(),
+          .patch_size = c.patch_size(),
+          .hidden_size = c.hidden_size(),
+          .intermediate_size = c.intermediate_size(),
+          .num_hidden_layers = c.num_hidden_layers(),
+          .num_attention_heads = c.num_attention_heads(),
+          .clip_hidden_size = c.clip_hidden_size(),
+          .clip_length = c.clip_length(),
+          .t5_hidden_size = c.t5_hidden_size(),
+          .t5_length = c.t5_length(),
+          .pooled_size = c.pooled_size(),
+          .learn_sigma = c.learn_sigma(),
+          .size_and_style = c.size_and_style(),
+          .freeze = {config.freeze().begin(), config.freeze().end()}};
+}
+
+DiffusionSchedule HunyuanSchedule(const HunyuanDitConfig& config) {
+  return DiffusionSchedule::ScaledLinear(kHunyuanSteps, config.beta_start(), config.beta_end());
+}
+
+Prediction HunyuanPrediction(const HunyuanDitConfig& config) {
+  return config.prediction() == DitConfig::EPSILON ? Prediction::kEpsilon : Prediction::kVelocity;
+}
+
+HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps) {
+  HunyuanDitConfig scaled = WithDefaults(model);
+  if (axis == ScaleAxis::kDepth) {
+    scaled.set_num_hidden_layers(2 * steps);
+    return scaled;
+  }
+  constexpr double kMultiple = 16;
+  const double inner = static_cast<double>(scaled.intermediate_size()) / static_cast<double>(scaled.hidden_size());
+  scaled.set_hidden_size(scaled.hidden_size() / scaled.num_attention_heads() * steps);
+  scaled.set_num_attention_heads(steps);
+  scaled.set_intermediate_size(static_cast<int64_t>(
+      std::max(1.0, std::round(inner * static_cast<double>(scaled.hidden_size()) / kMultiple)) * kMultiple));
+  return scaled;
+}
+
+std::unique_ptr<Task> MakeHunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states) {
+  return std::make_unique<HunyuanDitTask>(config, std::move(states));
+}
+
+absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanDitTask(const TrainConfig& config) {
+  auto task = std::make_unique<HunyuanDitTask>(config, std::vector{ParameterState()});
+  RETURN_IF_ERROR(task->Open());
+  return std::unique_ptr<Task>(std::move(task));
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,204 @@
+#include "angel_ptm/train/tasks/latents.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/hash.h"
+#include "angel_ptm/data/permutation.h"
+#include "angel_ptm/model/patches.h"
+
+namespace angel_ptm {
+namespace {
+
+// Latents are N(0, 1) as far as models and noise are concerned; that of a scaled autoencoder's is near 1.
+constexpr double kScaleMin = 0.25, kScaleMax = 4;
+constexpr int64_t kScaleSamples = 16;
+
+// Row `row` of `rows` equal ones.
+template <typename T>
+std::span<T> RowOf(std::vector<T>& all, int64_t row, int64_t rows) {
+  const size_t size = all.size() / static_cast<size_t>(rows);
+  return std::span(all).subspan(static_cast<size_t>(row) * size, size);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::Open(const std::string& path, const HunyuanDitShape& shape) {
+  ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
+  auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
+  RETURN_IF_ERROR(file->CheckTensors());
+  RETURN_IF_ERROR(file->CheckScale());
+  return file;
+}
+
+absl::Status LatentFile::CheckTensor(const std::string& name, DType dtype, Shape shape) {
+  const SafetensorsTensor* tensor = file_.Find(name);
+  if (tensor == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor ", name));
+  const bool narrow = dtype == DType::kFloat32 && tensor->dtype == DType::kBFloat16;
+  if (tensor->shape == shape && (tensor->dtype == dtype || narrow)) {
+    scratch_elements_ = std::max(scratch_elements_, shape.elements());
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      path(), ": tensor ", name, ": wanted ", dtype == DType::kFloat32 ? "F32 or BF16" : Name(dtype), " ",
+      shape.ToString(), " for model.hunyuan_dit, got ", Name(tensor->dtype), " ", tensor->shape.ToString()));
+}
+
+absl::Status LatentFile::CheckTensors() {
+  const SafetensorsTensor* latents = file_.Find("latents");
+  if (latents == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor latents"));
+  count_ = latents->shape.rank() == 4 ? latents->shape[0] : 0;
+  if (count_ == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": tensor latents: wanted [N, ", shape_.channels, ", ",
+                                                   shape_.height, ", ", shape_.width, "], N at least 1, got ",
+                                                   latents->shape.ToString()));
+  }
+  const int64_t n = count_, c = shape_.clip_length, t = shape_.t5_length;
+  RETURN_IF_ERROR(CheckTensor("latents", DType::kFloat32, {n, shape_.channels, shape_.height, shape_.width}));
+  RETURN_IF_ERROR(CheckTensor("clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}));
+  RETURN_IF_ERROR(CheckTensor("clip_mask", DType::kInt32, {n, c}));
+  RETURN_IF_ERROR(CheckTensor("t5", DType::kFloat32, {n, t, shape_.t5_hidden_size}));
+  RETURN_IF_ERROR(CheckTensor("t5_mask", DType::kInt32, {n, t}));
+  RETURN_IF_ERROR(CheckTensor("empty_clip", DType::kFloat32, {c, shape_.clip_hidden_size}));
+  RETURN_IF_ERROR(CheckTensor("empty_clip_mask", DType::kInt32, {c}));
+  RETURN_IF_ERROR(CheckTensor("empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}));
+  RETURN_IF_ERROR(CheckTensor("empty_t5_mask", DType::kInt32, {t}));
+  if (shape_.size_and_style) RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+  // Of one sample.
+  scratch_elements_ = std::max({shape_.channels * shape_.height * shape_.width, c * shape_.clip_hidden_size,
+                                t * shape_.t5_hidden_size, kHunyuanSizes});
+  return absl::OkStatus();
+}
+
+absl::Status LatentFile::CheckScale() {
+  std::vector<float> latent(static_cast<size_t>(shape_.channels * shape_.height * shape_.width));
+  std::vector<BFloat16> scratch(static_cast<size_t>(scratch_elements_));
+  Hasher hasher;
+  hasher.Mix(file_.header_checksum()).Mix(static_cast<uint64_t>(file_.file_bytes()));
+  double square = 0;
+  const int64_t looked_at = std::min(count_, kScaleSamples);
+  for (int64_t i = 0; i < looked_at; ++i) {
+    // Spread over the file, its first and last among them.
+    RETURN_IF_ERROR(ReadFloats("latents", looked_at == 1 ? 0 : i * (count_ - 1) / (looked_at - 1), latent, scratch));
+    for (const float value : latent) square += static_cast<double>(value) * static_cast<double>(value);
+    hasher.Mix({reinterpret_cast<const char*>(latent.data()), latent.size() * sizeof(float)});
+  }
+  digest_ = hasher.Digest();
+  const double deviation = std::sqrt(square / static_cast<double>(looked_at * static_cast<int64_t>(latent.size())));
+  if (deviation >= kScaleMin && deviation <= kScaleMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path(), ": tensor latents is not scaled: wanted a root mean square of ", kScaleMin, " to ",
+                   kScaleMax, ", got ", deviation, " (multiply by the autoencoder's scaling_factor)"));
+}
+
+absl::Status LatentFile::ReadFloats(const char* name, int64_t row, std::span<float> out,
+                                    std::span<BFloat16> scratch) const {
+  const SafetensorsTensor& tensor = *file_.Find(name);
+  const int64_t begin = row * static_cast<int64_t>(out.size()) * SizeOf(tensor.dtype);
+  if (tensor.dtype == DType::kFloat32) return file_.Read(tensor, begin, std::as_writable_bytes(out));
+  const std::span<BFloat16> narrow = scratch.first(out.size());
+  RETURN_IF_ERROR(file_.Read(tensor, begin, std::as_writable_bytes(narrow)));
+  Widen(out, narrow);
+  return absl::OkStatus();
+}
+
+absl::Status LatentFile::ReadMask(const char* name, int64_t row, std::span<int32_t> out) const {
+  const int64_t begin = row * static_cast<int64_t>(out.size_bytes());
+  return file_.Read(*file_.Find(name), begin, std::as_writable_bytes(out));
+}
+
+absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, const LatentSample& sample) const {
+  const auto clip_mask = sample.keep.first(static_cast<size_t>(shape_.clip_length));
+  const auto t5_mask = sample.keep.subspan(static_cast<size_t>(shape_.clip_length));
+  RETURN_IF_ERROR(ReadFloats("latents", index, sample.latent, sample.scratch));
+  const int64_t of_clip = empty_clip ? 0 : index, of_t5 = empty_t5 ? 0 : index;
+  RETURN_IF_ERROR(ReadFloats(empty_clip ? "empty_clip" : "clip", of_clip, sample.clip, sample.scratch));
+  RETURN_IF_ERROR(ReadMask(empty_clip ? "empty_clip_mask" : "clip_mask", of_clip, clip_mask));
+  RETURN_IF_ERROR(ReadFloats(empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
+  RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
+  if (sample.sizes.empty()) return absl::OkStatus();
+  return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+}
+
+int64_t LatentSource::sample_count() const {
+  return evaluation() ? std::min(file_.count(), order_.evaluation_samples) : file_.count();
+}
+
+int64_t LatentSource::MicroBatchesPerStep(int64_t world) const {
+  const int64_t samples = world * order_.micro_batch;
+  return (order_.global_batch + samples - 1) / samples;
+}
+
+int64_t LatentSource::SampleAt(const MicroBatchPosition& position, int64_t row) const {
+  const int64_t in_step = (position.micro * position.world + position.rank) * order_.micro_batch + row;
+  const int64_t sample = position.first_sample + in_step;
+  if (in_step >= order_.global_batch || (evaluation() && sample >= sample_count())) return -1;
+  return sample;
+}
+
+int64_t LatentSource::IndexOf(int64_t sample) const {
+  const int64_t count = file_.count();
+  const uint64_t seed = evaluation() ? 0 : order_.seed;
+  return Permutation(count, seed, static_cast<uint64_t>(sample / count))(sample % count);
+}
+
+HunyuanInputs::HunyuanInputs(const HunyuanDitShape& shape, int64_t batch, int64_t scratch_elements)
+    : shape_(shape), batch_(batch), scratch_(static_cast<size_t>(scratch_elements)) {
+  latent_.resize(static_cast<size_t>(shape.channels * shape.height * shape.width));
+  clip_.resize(static_cast<size_t>(batch * shape.clip_length * shape.clip_hidden_size));
+  t5_.resize(static_cast<size_t>(batch * shape.t5_length * shape.t5_hidden_size));
+  time_features_.resize(static_cast<size_t>(batch * kHunyuanFeatures));
+  keep_.resize(static_cast<size_t>(shape.text_length()));
+  text_rows_.resize(static_cast<size_t>(batch * shape.text_length()));
+  cos_sin_.resize(static_cast<size_t>(shape.tokens() * shape.head_dim()));
+  HunyuanRopeTable(shape, cos_sin_);
+  if (!shape.size_and_style) return;
+  sizes_.resize(kHunyuanSizes);
+  size_features_.resize(static_cast<size_t>(batch * kHunyuanSizes * kHunyuanFeatures));
+  style_.resize(static_cast<size_t>(batch));
+}
+
+LatentSample HunyuanInputs::Row(int64_t row) {
+  return {.latent = latent_,
+          .clip = RowOf(clip_, row, batch_),
+          .t5 = RowOf(t5_, row, batch_),
+          .keep = keep_,
+          .sizes = sizes_,
+          .scratch = scratch_};
+}
+
+void HunyuanInputs::Finish(int64_t row, double time) {
+  HunyuanTextRows(shape_, batch_, row, keep_, RowOf(text_rows_, row, batch_));
+  TimeFeatures(time, RowOf(time_features_, row, batch_));
+  for (int64_t i = 0; i < static_cast<int64_t>(sizes_.size()); ++i) {
+    TimeFeatures(static_cast<double>(sizes_[i]),
+                 RowOf(size_features_, row * kHunyuanSizes + i, batch_ * kHunyuanSizes));
+  }
+}
+
+void HunyuanInputs::Clear(int64_t row) {
+  const LatentSample sample = Row(row);
+  std::ranges::fill(sample.latent, 0.0f);
+  std::ranges::fill(sample.clip, 0.0f);
+  std::ranges::fill(sample.t5, 0.0f);
+  std::ranges::fill(sample.keep, 0);
+  std::ranges::fill(sample.sizes, 0.0f);
+  Finish(row, 0);
+}
+
+void HunyuanInputs::Write(const Graph& graph, Executor& executor) const {
+  const auto write = [&](const char* name, const auto& values) {
+    executor.WriteInput(graph.FindTensor(name), values.data());
+  };
+  write("time_features", time_features_);
+  write("cos_sin", cos_sin_);
+  write("clip", clip_);
+  write("t5", t5_);
+  write("text_rows", text_rows_);
+  if (!shape_.size_and_style) return;
+  write("size_features", size_features_);
+  write("style", style_);
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,179 @@
+// Full attention (kernels/ops/attention.h) of heads too wide for the tiles of attention.cu, plainly: for pooling, whose
+// single query reads a few hundred keys. bf16 operands, sums in fp32.
+//
+// A block makes one query of one head: weights of all its keys go through shared memory, then a thread makes a column
+// of o. Backward a block makes dq of one query the same way, another launch's block dk and dv of one key, adding over
+// the queries of its group in their order. Bytes: all keys and values once a query, L2 apart; FLOPs: 4 D a query and
+// key forward, 12 D backward. Limit: latency. A query's sums are its block's, in an order of the shape alone.
+#include <cmath>
+
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/ops/attention.h"
+
+namespace angel_ptm::cuda {
+namespace {
+
+constexpr int kThreads = 256;  // at least a head's columns
+
+struct Wide {
+  const BFloat16 *q, *k, *v;
+  const std::int32_t* key_counts;
+  std::int64_t keys, s, q_heads, kv_heads, d, v_stride;
+  float scale;
+};
+template <typename Args>
+Wide WideOf(const Args& args) {
+  return {args.q.template as<BFloat16>(),
+          args.k.template as<BFloat16>(),
+          args.v.template as<BFloat16>(),
+          args.key_counts,
+          args.keys,
+          args.s,
+          args.q_heads,
+          args.kv_heads,
+          args.d,
+          args.v_stride,
+          args.scale};
+}
+
+// The query and head of a block, and where its keys and values begin.
+struct WideQuery {
+  std::int64_t q, row, count;  // q: its first element
+  const BFloat16 *k, *v;
+  std::int64_t k_stride, lse;
+
+  APTM_DEVICE WideQuery(const Wide& w, std::int64_t token, std::int64_t head, std::int64_t tokens)
+      : q((token * w.q_heads + head) * w.d),
+        row(token / w.s),
+        count(w.key_counts == nullptr ? w.keys : w.key_counts[row]),
+        k_stride(w.kv_heads * w.d),
+        lse(head * tokens + token) {
+    const std::int64_t column = head / (w.q_heads / w.kv_heads) * w.d;
+    k = w.k + row * w.keys * k_stride + column;
+    v = w.v + row * w.keys * w.v_stride + column;
+  }
+};
+
+APTM_DEVICE float Dot(const BFloat16* a, const BFloat16* b, std::int64_t d) {
+  float sum = 0;
+  for (std::int64_t i = 0; i < d; ++i) sum += Widened(a[i]) * Widened(b[i]);
+  return sum;
+}
+
+APTM_DEVICE float WideBlockMax(float x) {
+  APTM_SHARED(float, maxima, kThreads / kWarpLanes);
+  for (int by = kWarpLanes / 2; by > 0; by /= 2) {
+    const float other = __shfl_xor_sync(kAllLanes, x, by);
+    x = other > x ? other : x;
+  }
+  if (threadIdx.x % kWarpLanes == 0) maxima[threadIdx.x / kWarpLanes] = x;
+  __syncthreads();
+  for (int i = 0; i < kThreads / kWarpLanes; ++i) x = maxima[i] > x ? maxima[i] : x;
+  return x;
+}
+
+__global__ void __launch_bounds__(kThreads) WideAttention(BFloat16* o, float* lse, Wide w) {
+  APTM_DYNAMIC_SHARED(dynamic);
+  float* const weights = reinterpret_cast<float*>(dynamic);
+  const WideQuery query(w, blockIdx.x, blockIdx.y, gridDim.x);
+  float maximum = -INFINITY;
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+    weights[j] = Dot(w.q + query.q, query.k + j * query.k_stride, w.d) * w.scale;
+    maximum = weights[j] > maximum ? weights[j] : maximum;
+  }
+  maximum = WideBlockMax(maximum);
+  float sum = 0;
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+    const float weight = expf(weights[j] - maximum);
+    sum += weight;
+    weights[j] = AsStored(o, weight);
+  }
+  sum = BlockSum<kThreads>(sum);
+  if (threadIdx.x == 0) lse[query.lse] = maximum + logf(sum);
+  __syncthreads();  // weights are there
+  if (threadIdx.x >= w.d) return;
+  float value = 0;
+  for (std::int64_t j = 0; j < query.count; ++j) value += weights[j] * Widened(query.v[j * w.v_stride + threadIdx.x]);
+  StoreRounded(o + query.q + threadIdx.x, value / sum);
+}
+
+// Of a query and key: the weight and the gradient of the score.
+struct WidePair {
+  float p, ds;
+};
+APTM_DEVICE WidePair PairOf(float score, float dp, float delta, const Wide& w, float lse) {
+  const float p = expf(score * w.scale - lse);
+  return {p, p * (dp - delta)};
+}
+
+__global__ void __launch_bounds__(kThreads)
+    WideAttentionQueryGrad(BFloat16* dq, const BFloat16* do_, const BFloat16* o, const float* lse, Wide w) {
+  APTM_DYNAMIC_SHARED(dynamic);
+  float* const slopes = reinterpret_cast<float*>(dynamic);
+  const WideQuery query(w, blockIdx.x, blockIdx.y, gridDim.x);
+  const float delta = Dot(do_ + query.q, o + query.q, w.d);
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+    const float score = Dot(w.q + query.q, query.k + j * query.k_stride, w.d);
+    const float dp = Dot(do_ + query.q, query.v + j * w.v_stride, w.d);
+    slopes[j] = AsStored(dq, PairOf(score, dp, delta, w, lse[query.lse]).ds);
+  }
+  __syncthreads();  // slopes are there
+  if (threadIdx.x >= w.d) return;
+  float value = 0;
+  for (std::int64_t j = 0; j < query.count; ++j)
+    value += slopes[j] * Widened(query.k[j * query.k_stride + threadIdx.x]);
+  StoreRounded(dq + query.q + threadIdx.x, value * w.scale);
+}
+
+// blockIdx.x: the token of the key; blockIdx.y: its head. Threads beyond the columns add zeros to the block's sums.
+__global__ void __launch_bounds__(kThreads)
+    WideAttentionKeyGrad(BFloat16* dk, BFloat16* dv, const BFloat16* do_, const BFloat16* o, const float* lse, Wide w,
+                         std::int64_t tokens, std::int64_t dv_stride) {
+  const std::int64_t row = blockIdx.x / w.keys, j = blockIdx.x % w.keys, group = w.q_heads / w.kv_heads;
+  const std::int64_t at = (blockIdx.x * w.kv_heads + blockIdx.y) * w.d + threadIdx.x;
+  const std::int64_t at_v = blockIdx.x * w.v_stride + blockIdx.y * w.d + threadIdx.x;
+  const bool has_column = threadIdx.x < w.d, seen = w.key_counts == nullptr || j < w.key_counts[row];
+  const float k = has_column && seen ? Widened(w.k[at]) : 0.0f, v = has_column && seen ? Widened(w.v[at_v]) : 0.0f;
+  float k_sum = 0, v_sum = 0;
+  for (std::int64_t i = 0; seen && i < group * w.s; ++i) {
+    const WideQuery query(w, row * w.s + i % w.s, blockIdx.y * group + i / w.s, tokens);
+    const std::int64_t column = query.q + threadIdx.x;
+    const float q = has_column ? Widened(w.q[column]) : 0.0f, slope = has_column ? Widened(do_[column]) : 0.0f;
+    const float score = BlockSum<kThreads>(q * k), dp = BlockSum<kThreads>(slope * v);
+    const float delta = BlockSum<kThreads>(has_column ? slope * Widened(o[column]) : 0.0f);
+    const WidePair pair = PairOf(score, dp, delta, w, lse[query.lse]);
+    k_sum += AsStored(dk, pair.ds) * q;
+    v_sum += AsStored(dv, pair.p) * slope;
+  }
+  if (!has_column) return;
+  StoreRounded(dk + at, k_sum * w.scale);
+  StoreRounded(dv + blockIdx.x * dv_stride + blockIdx.y * w.d + threadIdx.x, v_sum);
+}
+
+template <typename Args>
+LaunchShape ForQueries(const Args& args) {
+  return {.grid = {.x = static_cast<unsigned>(args.b * args.s), .y = static_cast<unsigned>(args.q_heads)},
+          .block = {.x = kThreads},
+          .shared_bytes = static_cast<std::size_t>(args.keys) * sizeof(float)};
+}
+
+}  // namespace
+
+void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context) {
+  Launch(ForQueries(args), context, &WideAttention, args.o.as<BFloat16>(), args.lse.as<float>(), WideOf(args));
+}
+
+void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context) {
+  const BFloat16* const do_ = args.do_.as<BFloat16>();
+  const BFloat16* const o = args.o.as<BFloat16>();
+  const float* const lse = args.lse.as<float>();
+  Launch(ForQueries(args), context, &WideAttentionQueryGrad, args.dq.as<BFloat16>(), do_, o, lse, WideOf(args));
+  const LaunchShape keys = {
+      .grid = {.x = static_cast<unsigned>(args.b * args.keys), .y = static_cast<unsigned>(args.kv_heads)},
+      .block = {.x = kThreads}};
+  Launch(keys, context, &WideAttentionKeyGrad, args.dk.as<BFloat16>(), args.dv.as<BFloat16>(), do_, o, lse,
+         WideOf(args), args.b * args.s, args.dv_stride);
+}
+
+}  // namespace angel_ptm::cuda

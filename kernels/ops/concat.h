@@ -1,0 +1,20 @@
+#ifndef ANGEL_PTM_KERNELS_OPS_CONCAT_H_
+#define ANGEL_PTM_KERNELS_OPS_CONCAT_H_
+
+#include <cstdint>
+
+#include "kernels/operand.h"
+
+namespace angel_ptm {
+
+// y[R,A+B] = a[R,A] beside b[R,B]. Elements. With R samples of rows in their order this also puts a sample's rows of a
+// before those of b.
+struct ConcatArgs {
+  Operand y;
+  ConstOperand a, b;
+  int64_t rows = 0, a_width = 0, b_width = 0;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_KERNELS_OPS_CONCAT_H_

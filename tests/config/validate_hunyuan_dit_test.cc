@@ -1,0 +1,71 @@
+// What is refused of model.hunyuan_dit.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/config/validate.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr const char* kHunyuanDitConfig = R"(
+model { hunyuan_dit { height: 32 hidden_size: 64 num_hidden_layers: 4 num_attention_heads: 4 } }
+data { directory: "latents" }
+output { directory: "out" }
+)";
+
+std::string HunyuanDitErrorsOf(const std::vector<std::string>& overrides) {
+  const auto config = ParseTrainConfig(kHunyuanDitConfig, "validate_hunyuan_dit_test.cc", overrides);
+  if (!config.ok()) return std::string(config.status().message());
+  const absl::Status status = Validate(*config, {.machine_memory_bytes = int64_t{16} << 30});
+  return status.ok() ? "OK" : std::string(status.message());
+}
+
+TEST(ValidateHunyuanDit, TheExampleIsValid) {
+  EXPECT_EQ(HunyuanDitErrorsOf({}), "OK");
+  EXPECT_EQ(HunyuanDitErrorsOf({"model.hunyuan_dit.width=48", "model.hunyuan_dit.prediction=EPSILON"}), "OK");
+}
+
+TEST(ValidateHunyuanDit, EachFieldNamesWhatIsWrong) {
+  const std::string dit = "model.hunyuan_dit.";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"height=0", "height: not set, wanted 1 to 16384, got 0"},
+      {"width=33", "width: unaligned, wanted a multiple of 2, got 33"},
+      {"patch_size=3", "patch_size: places of patches are not whole, wanted a divisor of 64, got 3"},
+      {"channels=0", "channels: not set, wanted 1 to 65536, got 0"},
+      {"num_attention_heads=5",
+       "hidden_size: heads are not of a multiple of 4 features, wanted a multiple of 4 * num_attention_heads = 20, got "
+       "64"},
+      {"hidden_size=40", "hidden_size: unaligned, wanted a multiple of 16, got 40"},
+      {"num_hidden_layers=5", "num_hidden_layers: blocks are not paired, wanted an even number, got 5"},
+      {"t5_hidden_size=100", "t5_hidden_size: unaligned, wanted a multiple of 16, got 100"},
+      {"t5_length=0", "t5_length: not set, wanted 1 to 2147483647, got 0"},
+      {"pooled_size=0", "pooled_size: not set, wanted 1 to 1048576, got 0"},
+      {"prediction=FLOW",
+       "prediction: the model is one of discrete diffusion steps, wanted EPSILON or VELOCITY, got FLOW"},
+      {"beta_start=0.5",
+       "beta_start: not the start of a schedule, wanted above 0, at most beta_end = 0.018, below 1, got 0.5"},
+      {"t5_dropout=1.5", "t5_dropout: out of range, wanted 0 to 1, got 1.5"},
+  };
+  for (const auto& [override, error] : cases) {
+    SCOPED_TRACE(override);
+    const std::string got = HunyuanDitErrorsOf({dit + override});
+    EXPECT_EQ(got.substr(0, got.find('\n')), dit + error);
+  }
+}
+
+TEST(ValidateHunyuanDit, ProductsAreBounded) {
+  EXPECT_EQ(HunyuanDitErrorsOf({"model.hunyuan_dit.num_hidden_layers=65536", "model.hunyuan_dit.hidden_size=1048576"})
+                .substr(0, std::string("model.hunyuan_dit: too many parameters").size()),
+            "model.hunyuan_dit: too many parameters");
+  EXPECT_NE(HunyuanDitErrorsOf({"model.hunyuan_dit.height=16384", "batch.micro_batch_sequences=1000000",
+                                "batch.global_batch_sequences=1000000"})
+                .find("too many tokens in a micro-batch"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace angel_ptm

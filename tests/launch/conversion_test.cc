@@ -1,0 +1,100 @@
+// The real program: a trained model.hunyuan_dit is exported as a diffusers directory, imported into another run,
+// exported from there with the same bytes, and trained on.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_latents.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kTrained = R"(
+model {
+  hunyuan_dit {
+    channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 4 num_attention_heads: 2 clip_hidden_size: 16
+    clip_length: 5 t5_hidden_size: 32 t5_length: 6 pooled_size: 16
+  }
+}
+batch { global_batch_sequences: 2 micro_batch_sequences: 2 }
+optimizer { schedule { warmup_steps: 0 } ema_decay: 0.9 }
+steps: 2
+evaluation { every_steps: 0 }
+memory { page_bytes: 8192 }
+numerics { threads_per_rank: 1 }
+)";
+
+class ConversionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(WriteFile(dir_ / "config.textproto", kTrained).ok());
+    const TrainConfig config = OrDie(ParseTrainConfig(kTrained, "conversion_test.cc", {}));
+    OrDie(WriteTinyLatents(dir_ / "train.safetensors", HunyuanDitShapeFromConfig(config.model()), 6, 1));
+  }
+  // What the program prints; in *failed whether it failed.
+  std::string Run(const std::string& words, bool* failed) {
+    const std::string out = dir_ / "said";
+    *failed = std::system(absl::StrCat(PROGRAM, " ", words, " > ", out, " 2>&1").c_str()) != 0;
+    return Slurp(out);
+  }
+  std::string Succeeds(const std::string& words) {
+    bool failed = false;
+    std::string said = Run(words, &failed);
+    EXPECT_FALSE(failed) << said;
+    return said;
+  }
+  std::string Fails(const std::string& words) {
+    bool failed = false;
+    std::string said = Run(words, &failed);
+    EXPECT_TRUE(failed) << said;
+    return said;
+  }
+  // The command with the configuration, of the run of that name.
+  std::string OfRun(const std::string& command, const std::string& run) {
+    return absl::StrCat(command, " ", dir_ / "config.textproto", " --set data.directory=", dir_.path(),
+                        " --set output.directory=", dir_ / run, " ");
+  }
+
+  const TemporaryFolder dir_;
+};
+
+TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
+  Succeeds(OfRun("train", "first"));
+  const auto exported = [&](const std::string& run, const std::string& to, const std::string& format) {
+    return absl::StrCat("export --checkpoint ", dir_ / run, " --format ", format, " --output ", dir_ / to);
+  };
+  EXPECT_THAT(Fails(exported("first", "wrong", "huggingface")),
+              HasSubstr("huggingface is for models of model.hunyuan_lm"));
+  EXPECT_THAT(Succeeds(exported("first", "out/transformer", "diffusers")), HasSubstr("and compared every tensor"));
+
+  const std::string import = absl::StrCat(OfRun("import", "second"), "--format diffusers --from ");
+  EXPECT_THAT(Fails(import + (dir_ / "absent")), HasSubstr("absent"));
+  EXPECT_THAT(Fails(import + (dir_ / "out") + " --set model.hunyuan_dit.learn_sigma=false"),
+              HasSubstr("learn_sigma: the configuration is of another model, wanted false, got true"));
+  EXPECT_THAT(Succeeds(import + (dir_ / "out")), HasSubstr("train it with --resume"));
+  EXPECT_THAT(Fails(import + (dir_ / "out")), HasSubstr("exists already: choose another output.directory"));
+  Succeeds(exported("second", "again", "diffusers"));
+  const char* weights = "/diffusion_pytorch_model.safetensors";
+  EXPECT_EQ(Slurp(dir_ / "out/transformer" + weights), Slurp(dir_ / "again" + weights));
+
+  const std::string said = Succeeds(OfRun("train", "second") + "--resume");
+  EXPECT_THAT(said, HasSubstr("at step 0"));
+  EXPECT_THAT(said, HasSubstr("the checkpoint has no ema: it begins as the parameters"));
+  EXPECT_THAT(Fails(absl::StrCat("generate --prompt x --checkpoint ", dir_ / "second")),
+              HasSubstr("sampling of model.hunyuan_dit is not built yet"));
+  EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
+}
+
+}  // namespace
+}  // namespace angel_ptm

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Compares model.hunyuan_dit with diffusers' HunyuanDiT2DModel, with random weights, both ways.
+
+  hunyuan_dit_parity.py PROBE WORK_FOLDER
+
+For a model as of version 1.1 and one as of 1.2, at two resolutions: writes the model and inputs, runs hunyuan_dit_probe,
+and compares outputs (1e-5 of the largest), gradients of one batch (1e-4) and the model that is exported again (equal).
+Needs torch, diffusers and safetensors.
+"""
+import math
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import diffusers
+import diffusers.pipelines.hunyuandit.pipeline_hunyuandit as pipeline
+import torch
+from diffusers.models.embeddings import get_2d_rotary_pos_embed, get_2d_rotary_pos_embed_from_grid
+from safetensors.torch import load_file, save_file
+
+HEADS, HEAD_DIM, LAYERS, BATCH, BASE = 2, 88, 6, 2, 32
+CLIP, CLIP_LENGTH, T5, T5_LENGTH, POOLED = 64, 12, 96, 10, 48
+CONFIG = """
+model {{ hunyuan_dit {{
+  height: {height} width: {width} hidden_size: {hidden} intermediate_size: {inner} num_hidden_layers: {layers}
+  num_attention_heads: {heads} clip_hidden_size: {clip} clip_length: {clip_length} t5_hidden_size: {t5}
+  t5_length: {t5_length} pooled_size: {pooled} size_and_style: {version1}
+}} }}
+data {{ directory: "unused" }}
+output {{ directory: "unused" }}
+batch {{ global_batch_sequences: {batch} micro_batch_sequences: {batch} }}
+numerics {{ threads_per_rank: 1 }}
+memory {{ page_bytes: 65536 }}
+"""
+
+
+def error(got, want, beside=None):
+    """Over the largest value of `want`, or of `beside`."""
+    difference = (got.double() - want.double()).abs().max().item()
+    largest = (want if beside is None else beside).double().abs().max().item()
+    return difference / largest if math.isfinite(difference) else float("inf")
+
+
+def gradient_error(name, got, wanted):
+    """What moves all keys of a query alike changes no weight of attention: such a bias has no gradient but rounding,
+    which is held against that of the weight beside it."""
+    moves_all_keys = name.endswith(("attn2.norm_k.bias", "pooler.k_proj.bias"))
+    beside = wanted[name.removesuffix("bias") + "weight"].grad if moves_all_keys else None
+    return error(got, wanted[name].grad, beside)
+
+
+def make_model(version1, height):
+    torch.manual_seed(5)
+    model = diffusers.HunyuanDiT2DModel(
+        num_attention_heads=HEADS, attention_head_dim=HEAD_DIM, in_channels=4, patch_size=2, sample_size=height,
+        activation_fn="gelu-approximate", hidden_size=HEADS * HEAD_DIM, num_layers=LAYERS, mlp_ratio=4.3637,
+        learn_sigma=True, cross_attention_dim=CLIP, cross_attention_dim_t5=T5, pooled_projection_dim=POOLED,
+        text_len=CLIP_LENGTH, text_len_t5=T5_LENGTH, use_style_cond_and_image_meta_size=version1)
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that no norm is the identity
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+def rope(rows, columns):
+    """Places from start on in steps of (stop - start) / n, as numpy's linspace without its end, for which diffusers'
+    own function stands where start is 0."""
+    start, stop = pipeline.get_resize_crop_region_for_grid((rows, columns), BASE)
+    def places(axis, n):
+        return start[axis] + torch.arange(n, dtype=torch.float64) * (stop[axis] - start[axis]) / n
+    grid = torch.stack(torch.meshgrid(places(1, columns), places(0, rows), indexing="xy")).float()
+    table = get_2d_rotary_pos_embed_from_grid(HEAD_DIM, grid.reshape(2, 1, *grid.shape[1:]), use_real=True)
+    theirs = get_2d_rotary_pos_embed(HEAD_DIM, (start, stop), (rows, columns), output_type="pt")
+    print(f"      places of diffusers' pipeline differ by {max(error(a, b) for a, b in zip(theirs, table)):.1e}")
+    return table
+
+
+def make_inputs(height, width, version1):
+    torch.manual_seed(6)
+    mask = lambda n: (torch.arange(n) < torch.tensor([[n - 3], [2]])).int()
+    inputs = dict(latents=torch.randn(BATCH, 4, height, width), targets=torch.randn(BATCH, 4, height, width),
+                  times=torch.tensor([17.0, 801.0]), clip=torch.randn(BATCH, CLIP_LENGTH, CLIP),
+                  clip_mask=mask(CLIP_LENGTH), t5=torch.randn(BATCH, T5_LENGTH, T5), t5_mask=mask(T5_LENGTH),
+                  empty_clip=torch.zeros(CLIP_LENGTH, CLIP), empty_clip_mask=torch.zeros(CLIP_LENGTH).int(),
+                  empty_t5=torch.zeros(T5_LENGTH, T5), empty_t5_mask=torch.zeros(T5_LENGTH).int())
+    if version1:
+        inputs["sizes"] = torch.tensor([[1024, 768, 1024, 1024, 0, 0], [512, 512, 1024, 1024, 16, 8]]).float()
+    return inputs
+
+
+def run_theirs(model, inputs, version1):
+    height, width = inputs["latents"].shape[-2:]
+    extra = dict(image_meta_size=inputs["sizes"].view(-1), style=torch.zeros(BATCH).long()) if version1 else {}
+    out = model(inputs["latents"], inputs["times"], encoder_hidden_states=inputs["clip"],
+                text_embedding_mask=inputs["clip_mask"], encoder_hidden_states_t5=inputs["t5"],
+                text_embedding_mask_t5=inputs["t5_mask"], image_rotary_emb=rope(height // 2, width // 2), **extra).sample
+    loss = (out[:, :4] - inputs["targets"]).pow(2).mean()
+    loss.backward()
+    return out.detach(), loss.detach()
+
+
+def compare(probe, work, version1, height, width):
+    folder = work / f"{'v1.1' if version1 else 'v1.2'}_{height}x{width}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model, inputs = make_model(version1, height), make_inputs(height, width, version1)
+    model.save_pretrained(folder / "pipeline" / "transformer")
+    save_file(inputs, folder / "input.safetensors")
+    (folder / "config.textproto").write_text(CONFIG.format(
+        height=height, width=width, hidden=HEADS * HEAD_DIM, inner=int(HEADS * HEAD_DIM * 4.3637), layers=LAYERS,
+        heads=HEADS, clip=CLIP, clip_length=CLIP_LENGTH, t5=T5, t5_length=T5_LENGTH, pooled=POOLED, batch=BATCH,
+        version1=str(version1).lower()))
+    print(folder.name)
+    subprocess.run([probe, "--config", folder / "config.textproto", "--model", folder / "pipeline", "--input",
+                    folder / "input.safetensors", "--output", folder / "ours"], check=True)
+    out, loss = run_theirs(model, inputs, version1)
+    ours = load_file(folder / "ours" / "results.safetensors")
+    wanted = dict(model.named_parameters())
+    got = {name.removeprefix("grad/") for name in ours if name.startswith("grad/")}
+    gradients = {name: gradient_error(name, ours["grad/" + name], wanted) for name in got & set(wanted)}
+    worst = max(gradients, key=gradients.get)
+    exported = diffusers.HunyuanDiT2DModel.from_pretrained(folder / "ours" / "export", low_cpu_mem_usage=False)
+    same = all(torch.equal(value, exported.state_dict()[name]) for name, value in model.state_dict().items())
+    checks = [("outputs", error(ours["prediction"], out), 1e-5), ("loss", error(ours["loss"], loss.reshape(1)), 1e-5),
+              (f"gradients, worst of {len(gradients)}: {worst}", gradients[worst], 1e-4),
+              ("tensors without a gradient of the same name", len(got ^ set(wanted)), 0),
+              ("exported and loaded again", 0 if same and len(exported.state_dict()) == len(wanted) else 1, 0)]
+    for what, value, allowed in checks:
+        print(f"{'ok' if value <= allowed else 'FAIL':4}  {what:80} {value:.1e} <= {allowed:.0e}")
+    return all(value <= allowed for _, value, allowed in checks)
+
+
+def main():
+    probe, work = sys.argv[1], pathlib.Path(sys.argv[2])
+    results = [compare(probe, work, version1, height, width) for version1 in (False, True)
+               for height, width in ((16, 16), (12, 20))]
+    if not all(results):
+        sys.exit(f"hunyuan_dit_parity: differs from diffusers {diffusers.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+// Writes what hunyuan_dit_parity.py compares: the outputs and gradients of a diffusers HunyuanDiT2DModel on given
+// inputs, and the model exported again.
+//
+//   hunyuan_dit_probe --config FILE [--set ...] --model DIR --input FILE --output DIR
+//     -> DIR/results.safetensors, DIR/export/
+//
+// The input is a file of latents (train/tasks/latents.h), which are taken for noisy ones, with two more tensors: times
+// [N] and targets like the latents. N is the micro-batch. One rank, one thread.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/diffusers.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/config/load.h"
+#include "angel_ptm/exec/backend_facts.h"
+#include "angel_ptm/model/patches.h"
+#include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
+#include "angel_ptm/train/tasks/latents.h"
+#include "comm/local.h"
+#include "launch/arguments.h"
+
+namespace angel_ptm {
+namespace {
+
+class Results {
+ public:
+  void Add(std::string name, Shape shape, std::vector<float> values) {
+    tensors_.push_back({.name = std::move(name), .shape = std::move(shape)});
+    values_.push_back(std::move(values));
+  }
+  absl::Status Write(const std::string& path) const {
+    ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors_, {}));
+    for (const std::vector<float>& values : values_) RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(values))));
+    return writer.Finish();
+  }
+
+ private:
+  std::vector<SafetensorsTensor> tensors_;
+  std::vector<std::vector<float>> values_;
+};
+
+class HunyuanProbe {
+ public:
+  HunyuanProbe(const TrainConfig& config, std::string output)
+      : config_(config),
+        output_(std::move(output)),
+        shape_(HunyuanDitShapeFromConfig(config.model())),
+        batch_(config.batch().micro_batch_sequences()),
+        world_(1),
+        communicator_(world_.Create(0)) {}
+
+  absl::Status Run(const std::string& model, const std::string& input) {
+    RETURN_IF_ERROR(MakeDirectories(output_));
+    RETURN_IF_ERROR(MakeExecutors());
+    const auto write = [&](UnitId unit, int64_t begin, std::span<const float> values) {
+      return Parameters(unit).Write(begin, values);
+    };
+    ASSIGN_OR_RETURN(const WeightsReader weights, OpenDiffusers(model, *run_->training.table, shape_));
+    RETURN_IF_ERROR(weights.ReadAll(write));
+    RETURN_IF_ERROR(ReadInput(input));
+    RETURN_IF_ERROR(Forward());
+    RETURN_IF_ERROR(Gradients());
+    RETURN_IF_ERROR(results_.Write(output_ + "/results.safetensors"));
+    const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
+      return Parameters(unit).Read(begin, out);
+    };
+    return ExportDiffusers(read, *run_->training.table, shape_, output_ + "/export");
+  }
+
+ private:
+  const StateView& Parameters(UnitId unit) const {
+    for (const StateView& view : views_) {
+      if (view.unit == unit && view.state == kParameterState) return view;
+    }
+    APTM_CHECK(false, "unit ", unit, " has no parameters");
+  }
+  PatchGrid Grid(int64_t channels, bool channels_last) const {
+    return {channels, shape_.height, shape_.width, shape_.patch_size, channels_last};
+  }
+  absl::Status MakeExecutors();
+  absl::Status ReadInput(const std::string& path);
+  absl::Status Forward();
+  absl::Status Gradients();
+
+  const TrainConfig& config_;
+  const std::string output_;
+  const HunyuanDitShape shape_;
+  const int64_t batch_;
+  LocalWorld world_;
+  std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<RunPlan> run_;
+  Graph forward_;
+  Plan forward_plan_;
+  std::unique_ptr<Tier> device_, host_;
+  Lanes lanes_;
+  Machine machine_;
+  std::unique_ptr<Executor> executor_, forward_executor_;
+  std::vector<StateView> views_;
+  std::unique_ptr<HunyuanInputs> inputs_;
+  std::vector<float> noisy_, target_;
+  Results results_;
+};
+
+absl::Status HunyuanProbe::MakeExecutors() {
+  ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = 1}));
+  const Layout& layout = run_->training_plan.layout;
+  forward_ = BuildHunyuanDitForward(shape_, batch_, run_->training.table);
+  ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(forward_, CpuKernels(), {.threads = 1}, 1));
+  ASSIGN_OR_RETURN(
+      forward_plan_,
+      MakePlan(forward_, facts, {.zero_stage = layout.zero_stage, .page_bytes = layout.page_bytes}, &layout));
+  const auto bytes = [&](int tier) {
+    return std::max(run_->training_plan.arena_bytes[tier], forward_plan_.arena_bytes[tier]);
+  };
+  ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes(0)));
+  ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, bytes(1)));
+  machine_ = {device_.get(), host_.get(), communicator_.get(), communicator_.get(), &CpuKernels(), &lanes_, 1, {}};
+  ASSIGN_OR_RETURN(executor_, Executor::Create(run_->training, run_->training_plan, machine_, {}));
+  ASSIGN_OR_RETURN(forward_executor_, Executor::Create(forward_, forward_plan_, machine_, {}));
+  views_ = StateViews(layout, machine_);
+  return absl::OkStatus();
+}
+
+absl::Status HunyuanProbe::ReadInput(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::Open(path, shape_));
+  ASSIGN_OR_RETURN(const SafetensorsReader more, SafetensorsReader::Open(path));
+  const SafetensorsTensor *times = more.Find("times"), *targets = more.Find("targets");
+  if (file->count() != batch_ || times == nullptr || targets == nullptr || times->shape != Shape{batch_}) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted ", batch_, " latents, times and targets"));
+  }
+  std::vector<float> time(static_cast<size_t>(batch_)), target(static_cast<size_t>(targets->shape.elements()));
+  RETURN_IF_ERROR(more.Read(*times, 0, std::as_writable_bytes(std::span(time))));
+  RETURN_IF_ERROR(more.Read(*targets, 0, std::as_writable_bytes(std::span(target))));
+  inputs_ = std::make_unique<HunyuanInputs>(shape_, batch_, file->scratch_elements());
+  const PatchGrid in = Grid(shape_.channels, false), out = Grid(shape_.channels, true);
+  const auto pixels = static_cast<size_t>(in.elements());
+  noisy_.resize(static_cast<size_t>(batch_) * pixels);
+  target_.resize(noisy_.size());
+  for (int64_t row = 0; row < batch_; ++row) {
+    const size_t at = static_cast<size_t>(row) * pixels;
+    RETURN_IF_ERROR(file->Read(row, false, false, inputs_->Row(row)));
+    ToPatches(in, inputs_->latent(), {noisy_.data() + at, pixels});
+    ToPatches(out, {target.data() + at, pixels}, {target_.data() + at, pixels});
+    inputs_->Finish(row, static_cast<double>(time[row]));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HunyuanProbe::Forward() {
+  inputs_->Write(forward_, *forward_executor_);
+  forward_executor_->WriteInput(forward_.FindTensor("noisy"), noisy_.data());
+  RETURN_IF_ERROR(forward_executor_->RunMicroStep(0));
+  const PatchGrid grid = Grid(shape_.out_channels(), true);
+  const auto pixels = static_cast<size_t>(grid.elements());
+  std::vector<float> patches(static_cast<size_t>(batch_) * pixels), images(patches.size());
+  forward_executor_->ReadOutput(forward_.FindTensor("prediction"), patches.data());
+  for (int64_t row = 0; row < batch_; ++row) {
+    const size_t at = static_cast<size_t>(row) * pixels;
+    FromPatches(grid, {patches.data() + at, pixels}, {images.data() + at, pixels});
+  }
+  results_.Add("prediction", {batch_, shape_.out_channels(), shape_.height, shape_.width}, std::move(images));
+  return absl::OkStatus();
+}
+
+// Of the mean over the batch: before the update of a step that changes nothing.
+absl::Status HunyuanProbe::Gradients() {
+  const Graph& graph = run_->training;
+  const auto count = static_cast<float>(batch_);
+  const auto feed = [&](int64_t, int64_t) {
+    inputs_->Write(graph, *executor_);
+    const std::vector<float> ones(static_cast<size_t>(batch_), 1.0f);
+    executor_->WriteInput(graph.FindTensor("noisy"), noisy_.data());
+    executor_->WriteInput(graph.FindTensor("target"), target_.data());
+    executor_->WriteInput(graph.FindTensor("sample_weight"), ones.data());
+    executor_->WriteInput(graph.FindTensor("weight"), &count);
+    return absl::OkStatus();
+  };
+  absl::Status read;
+  const auto before_update = [&] {
+    results_.Add("loss", {1}, {static_cast<float>(executor_->SumsOf(0).loss) / count});
+    for (const StateView& view : views_) {
+      if (view.state != kGradientState) continue;
+      for (const int32_t p : graph.units()[view.unit].parameters) {
+        const Parameter& parameter = graph.parameters()[p];
+        for (const ExportedName& exported : parameter.exported) {
+          std::vector<float> values(static_cast<size_t>(exported.shape.elements()));
+          read.Update(view.Read(parameter.unit_offset + exported.offset, values));
+          for (float& value : values) value /= count;
+          results_.Add("grad/" + exported.name, exported.shape, std::move(values));
+        }
+      }
+    }
+    return 0.0;
+  };
+  const auto decide = [](const StepExchange&) { return UpdateDecision{.apply = false}; };
+  RETURN_IF_ERROR(
+      executor_->Run(run_->training_plan.programs[0], 0, 1, {.feed = feed, .vote = before_update, .decide = decide}));
+  return read;
+}
+
+absl::Status RunHunyuanProbe(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"config", "set", "model", "input", "output"}}));
+  ASSIGN_OR_RETURN(const std::string path, arguments.Require("config"));
+  ASSIGN_OR_RETURN(const std::string model, arguments.Require("model"));
+  ASSIGN_OR_RETURN(const std::string input, arguments.Require("input"));
+  ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
+  ASSIGN_OR_RETURN(const TrainConfig config, LoadTrainConfig(path, arguments.All("set")));
+  return HunyuanProbe(config, output).Run(model, input);
+}
+
+}  // namespace
+}  // namespace angel_ptm
+
+int main(int argc, char** argv) {
+  const absl::Status status = angel_ptm::RunHunyuanProbe(std::vector<std::string>(argv + 1, argv + argc));
+  if (!status.ok()) std::fprintf(stderr, "hunyuan_dit_probe: %s\n", std::string(status.message()).c_str());
+  return status.ok() ? 0 : 1;
+}

@@ -1,0 +1,123 @@
+// Latents that were encoded elsewhere: what is refused of a file, what is read, and in which order.
+#include "angel_ptm/train/tasks/latents.h"
+
+#include <gmock/gmock.h>
+
+#include <set>
+
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_latents.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int64_t kSamples = 7;
+
+HunyuanDitShape LatentShape() {
+  return {.channels = 2,
+          .height = 4,
+          .width = 6,
+          .hidden_size = 8,
+          .num_attention_heads = 1,
+          .clip_hidden_size = 6,
+          .clip_length = 3,
+          .t5_hidden_size = 16,
+          .t5_length = 2,
+          .size_and_style = true};
+}
+
+std::string ErrorOf(float scale, const std::function<void(std::vector<SafetensorsTensor>*)>& change) {
+  const TemporaryFolder dir;
+  EXPECT_TRUE(WriteTinyLatents(dir / "train.safetensors", LatentShape(), kSamples, 3, scale, change).ok());
+  const auto file = LatentFile::Open(dir / "train.safetensors", LatentShape());
+  return file.ok() ? "OK" : std::string(file.status().message());
+}
+
+TEST(LatentFileTest, WhatDoesNotFitTheModelIsNamed) {
+  EXPECT_EQ(ErrorOf(1, nullptr), "OK");
+  EXPECT_THAT(ErrorOf(1,
+                      [](auto* tensors) {
+                        (*tensors)[0].shape = {kSamples, 2, 6, 4};
+                      }),
+              HasSubstr("tensor latents: wanted F32 or BF16 [7, 2, 4, 6] for model.hunyuan_dit, got F32 [7, 2, 6, 4]"));
+  EXPECT_THAT(ErrorOf(1,
+                      [](auto* tensors) {
+                        (*tensors)[0].shape = {kSamples, 48};
+                      }),
+              HasSubstr("tensor latents: wanted [N, 2, 4, 6], N at least 1, got [7, 48]"));
+  EXPECT_THAT(ErrorOf(1, [](auto* tensors) { (*tensors)[2].dtype = DType::kFloat32; }),
+              HasSubstr("tensor clip_mask: wanted I32 [7, 3] for model.hunyuan_dit, got F32 [7, 3]"));
+  EXPECT_THAT(ErrorOf(1, [](auto* tensors) { (*tensors)[7].name = "other"; }), HasSubstr("has no tensor empty_t5"));
+  EXPECT_THAT(ErrorOf(1, [](auto* tensors) { tensors->pop_back(); }), HasSubstr("has no tensor sizes"));
+  EXPECT_THAT(ErrorOf(7.7f, nullptr),
+              HasSubstr("tensor latents is not scaled: wanted a root mean square of 0.25 to 4, got 8."));
+}
+
+class LatentsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(WriteTinyLatents(dir_ / "train.safetensors", LatentShape(), kSamples, 3).ok());
+    auto file = LatentFile::Open(dir_ / "train.safetensors", LatentShape());
+    ASSERT_TRUE(file.ok()) << file.status();
+    file_ = *std::move(file);
+  }
+  // A tensor's row as fp32.
+  std::vector<float> RowOfFile(const char* name, int64_t row, int64_t size) const {
+    const auto reader = SafetensorsReader::Open(dir_ / "train.safetensors");
+    const SafetensorsTensor& tensor = *reader->Find(name);
+    std::vector<float> values(static_cast<size_t>(size));
+    if (tensor.dtype == DType::kFloat32) {
+      EXPECT_TRUE(reader->Read(tensor, row * size * 4, std::as_writable_bytes(std::span(values))).ok());
+      return values;
+    }
+    std::vector<BFloat16> narrow(values.size());
+    EXPECT_TRUE(reader->Read(tensor, row * size * 2, std::as_writable_bytes(std::span(narrow))).ok());
+    Widen(values, narrow);
+    return values;
+  }
+
+  TemporaryFolder dir_;
+  std::unique_ptr<LatentFile> file_;
+};
+
+TEST_F(LatentsTest, EachTextMayBeTheEmptyCaption) {
+  HunyuanInputs inputs(LatentShape(), /*batch=*/2, file_->scratch_elements());
+  LatentSample row = inputs.Row(1);
+  const auto values = [](std::span<float> span) { return std::vector<float>(span.begin(), span.end()); };
+  ASSERT_TRUE(file_->Read(4, false, false, row).ok());
+  EXPECT_EQ(values(row.latent), RowOfFile("latents", 4, 48));
+  EXPECT_EQ(values(row.clip), RowOfFile("clip", 4, 18));
+  EXPECT_EQ(values(row.t5), RowOfFile("t5", 4, 32));
+  EXPECT_EQ(values(row.sizes), RowOfFile("sizes", 4, 6));
+  ASSERT_TRUE(file_->Read(4, true, false, row).ok());
+  EXPECT_EQ(values(row.clip), RowOfFile("empty_clip", 0, 18));
+  EXPECT_EQ(values(row.t5), RowOfFile("t5", 4, 32));
+  ASSERT_TRUE(file_->Read(4, false, true, row).ok());
+  EXPECT_EQ(values(row.clip), RowOfFile("clip", 4, 18));
+  EXPECT_EQ(values(row.t5), RowOfFile("empty_t5", 0, 32));
+}
+
+TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
+  const LatentSource source(*file_, {.global_batch = 3, .micro_batch = 2, .seed = 5});
+  std::vector<std::vector<int64_t>> epochs;
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    std::vector<int64_t>& order = epochs.emplace_back();
+    for (int64_t i = 0; i < kSamples; ++i) order.push_back(source.IndexOf(epoch * kSamples + i));
+    EXPECT_EQ(std::set<int64_t>(order.begin(), order.end()).size(), static_cast<size_t>(kSamples));
+  }
+  EXPECT_NE(epochs[0], epochs[1]);
+  EXPECT_EQ(source.step_count(), 3);
+  EXPECT_EQ(source.MicroBatchesPerStep(1), 2);
+  // Rows behind the step's last sample weigh nothing.
+  EXPECT_EQ(source.SampleAt({.first_sample = 6, .micro = 1}, 0), 8);
+  EXPECT_EQ(source.SampleAt({.first_sample = 6, .micro = 1}, 1), -1);
+  const LatentSource evaluation(*file_, {.global_batch = 3, .micro_batch = 2, .evaluation_samples = 4});
+  EXPECT_EQ(evaluation.sample_count(), 4);
+  EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 0), 3);
+  EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 1), -1);
+}
+
+}  // namespace
+}  // namespace angel_ptm
