@@ -133,6 +133,10 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   }
   request.facts = {
       .world_size = facts.world_size, .threads = threads, .kernels = &choice.isa->kernels(), .vocab_size = vocab_size};
+  if (cluster && config.optimizer().update() == OptimizerConfig::LOCK_FREE) {
+    return absl::InvalidArgumentError(
+        "plan --cluster: the time of a step with optimizer.update=LOCK_FREE is not predicted, wanted SYNCHRONOUS");
+  }
   if (cluster) {
     ASSIGN_OR_RETURN(config, WithBudgetsOf(*cluster, config, &request.facts));
     request.facts.cost = &request.cost.emplace(CostModelOf(*cluster, ranks));

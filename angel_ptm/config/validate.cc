@@ -18,6 +18,7 @@ constexpr int64_t kPageBytesMin = 4096;
 constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: a block of the file
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr double kHostMemoryShare = 0.8;
+constexpr int64_t kStalenessMax = 64;
 constexpr double kSecondsMax = 1e9;  // what clocks in nanoseconds hold, with room for sums
 
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
@@ -164,7 +165,22 @@ void CheckData(const TrainConfig& config, Checks* checks) {
   CheckPrepare(data.prepare(), checks);
 }
 
-void CheckOptimizer(const TrainConfig& config, Checks* all) {
+void CheckLockFree(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
+  const LockFreeConfig& lock_free = config.optimizer().lock_free();
+  checks->Between("lock_free.max_staleness", lock_free.max_staleness(), 0, kStalenessMax);
+  for (const auto& [field, band] : {std::pair("lock_free.loss_band", lock_free.loss_band()),
+                                    std::pair("lock_free.gradient_norm_band", lock_free.gradient_norm_band())}) {
+    checks->That(band == 0 || (band > 1 && band <= kFloatMax), field, "not a band", "0 (off) or more than 1",
+                 Text(band));
+  }
+  const int64_t stage = config.sharding().zero_stage();
+  checks->That(config.optimizer().update() != OptimizerConfig::LOCK_FREE || facts.world_size == 1 || stage == 3,
+               "update",
+               absl::StrCat("at sharding.zero_stage ", stage, " ranks have copies of parameters that others update"),
+               "SYNCHRONOUS, or sharding.zero_stage 3", "LOCK_FREE");
+}
+
+void CheckOptimizer(const TrainConfig& config, const RunFacts& facts, Checks* all) {
   const OptimizerConfig& optimizer = config.optimizer();
   Checks checks("optimizer.");
   checks.Positive("adamw.learning_rate", optimizer.adamw().learning_rate());
@@ -186,6 +202,7 @@ void CheckOptimizer(const TrainConfig& config, Checks* all) {
               "schedule.final_learning_rate_ratio", "out of range", "0 to 1",
               Text(schedule.final_learning_rate_ratio()));
   checks.Between("skipped_steps_max", optimizer.skipped_steps_max(), 0, kStepsMax);
+  CheckLockFree(config, facts, &checks);
   all->Append(checks);
 }
 
@@ -272,6 +289,9 @@ void CheckGradientType(const TrainConfig& config, const RunFacts& facts, Checks*
   checks->That(config.numerics().compute() == NumericsConfig::BF16, field,
                "without a master copy nothing makes parameters again whose place gradients took",
                "FP32, or numerics.compute BF16", "BF16");
+  checks->That(config.optimizer().update() == OptimizerConfig::SYNCHRONOUS, field,
+               "a lock-free update reads parameters in place while gradients take it",
+               "FP32, or optimizer.update SYNCHRONOUS", "BF16");
   const int64_t micro = config.batch().micro_batch_sequences(), at_once = micro * facts.world_size;
   const int64_t global = config.batch().global_batch_sequences();
   if (micro < 1 || micro > kRowsMax || global < 1) return;
@@ -339,7 +359,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   Checks checks("");
   CheckModel(config, &checks);
   CheckData(config, &checks);
-  CheckOptimizer(config, &checks);
+  CheckOptimizer(config, facts, &checks);
   CheckBatch(config, facts, &checks);
   CheckRun(config, &checks);
   CheckMemory(config.memory(), facts, &checks);

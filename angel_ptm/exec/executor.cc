@@ -10,6 +10,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/lane_backend.h"
+#include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/exec/residency.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/plan_text.h"
@@ -23,6 +24,7 @@ namespace {
 struct NormMessage {
   StepSums sums;
   double vote = 0;
+  int64_t jobs_finished = 0;  // of a lock-free update
 };
 
 // Where a micro-batch stands in its step: the first one overwrites the reduced gradients, the others add to them; the
@@ -70,6 +72,8 @@ class LaneExecutor : public Executor {
     return sums;
   }
 
+  LockFreeUpdater* updater() override { return updater_.get(); }
+
   void WriteInput(TensorId tensor, const void* data) override {
     failed_between_.Update(backend_->WriteInput(tensor, data));
   }
@@ -85,7 +89,10 @@ class LaneExecutor : public Executor {
     return TierOf(segment.regions[place.region].range.tier).data() + OffsetOf(segment, place);
   }
   int64_t OffsetOf(const Segment& segment, const Place& place) const {
-    return plan_.layout.OffsetOf(segment.regions[place.region], place, rank());
+    const Region& region = segment.regions[place.region];
+    const bool shifts = updater_ != nullptr && region.permanent && region.unit != kNone;
+    return plan_.layout.OffsetOf(region, place, rank()) +
+           (shifts ? updater_->BufferShift(region.unit, region.state) : 0);
   }
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
@@ -127,6 +134,7 @@ class LaneExecutor : public Executor {
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
   absl::Status ExchangeNorm(int32_t index);
   void Update(const Step& step, int32_t index);
+  void Deliver(const Segment& segment, const Step& step);
 
   const Graph& graph_;
   const Plan& plan_;
@@ -139,6 +147,7 @@ class LaneExecutor : public Executor {
   std::vector<std::vector<ElementSpan>> gaps_;  // by unit: padding of the flat vector, always zero
   std::vector<NormMessage> norm_messages_;      // by rank
   std::unique_ptr<LaneBackend> backend_;
+  std::unique_ptr<LockFreeUpdater> updater_;
   Residency residency_;
 
   MicroBatch micro_batch_;
@@ -149,7 +158,7 @@ class LaneExecutor : public Executor {
   int64_t step_ = 0;
   const StepHooks* hooks_ = nullptr;
   double vote_ = 0;
-  bool apply_ = true;                           // what the last norm decided
+  UpdateDecision decision_;                     // of the last norm
   mutable std::array<StepSums, 2> shown_sums_;  // what SumsOf has read
   mutable absl::Status failed_between_;         // while the lanes were idle
   NonFinite non_finite_;
@@ -227,6 +236,10 @@ absl::Status LaneExecutor::Bind() {
     RETURN_IF_ERROR(CheckRegions(*bound.of));
     BindSegment(bound);
   }
+  if (plan_.sweeps.empty()) return absl::OkStatus();
+  for (const Segment& sweep : plan_.sweeps) RETURN_IF_ERROR(CheckRegions(sweep));
+  APTM_CHECK(machine_.device_side == nullptr, "lock-free updates of a GPU's parameters");
+  updater_ = std::make_unique<LockFreeUpdater>(graph_, plan_, machine_, adamw_, no_decay_);
   return absl::OkStatus();
 }
 
@@ -245,7 +258,7 @@ absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
 // An update of nothing, if the last segment has left gradients where the parameters were.
 absl::Status LaneExecutor::RemakeParameters(int64_t step) {
   if (!gradients_in_parameters_) return absl::OkStatus();
-  apply_ = false;
+  decision_.apply = false;
   remaking_ = true;
   const absl::Status status = PlaySegment(kUpdateSegment, step);
   remaking_ = false;
@@ -258,6 +271,7 @@ absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t mic
   hooks_ = &hooks;
   const auto feed = [&](int64_t of_step, int64_t micro) {
     if (micro == 0) Begin(of_step);
+    if (micro == 0 && updater_ != nullptr) RETURN_IF_ERROR(updater_->BeginStep(of_step));
     micro_batch_ = {.first = micro == 0, .last = micro + 1 == micro_batches};
     return hooks.feed(of_step, micro);
   };
@@ -273,6 +287,7 @@ absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t mic
     vote_ = hooks.vote ? hooks.vote() : 0;
     if (segment.computes) RETURN_IF_ERROR(feed(step + 1, 0));
     RETURN_IF_ERROR(PlaySegment(play.segment, step));
+    if (updater_ != nullptr) updater_->EndStep(step, decision_);
   }
   return absl::OkStatus();
 }
@@ -312,6 +327,9 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
       return ExchangeNorm(index);
     case StepKind::kUpdate:
       Update(step, index);
+      return absl::OkStatus();
+    case StepKind::kDeliver:
+      Deliver(segment, step);
       return absl::OkStatus();
   }
   APTM_CHECK(false);
@@ -388,28 +406,40 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
 
 absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
   if (remaking_) return absl::OkStatus();
-  NormMessage mine{.vote = vote_};
+  NormMessage mine{.vote = vote_, .jobs_finished = updater_ == nullptr ? 0 : updater_->finished()};
   RETURN_IF_ERROR(backend_->ReadSums(step_, &mine.sums));
   RETURN_IF_ERROR(machine_.control->AllGather(std::as_writable_bytes(std::span(norm_messages_)),
                                               std::as_bytes(std::span(&mine, 1)), Tag(index)));
   StepExchange all;
+  int64_t jobs_finished = mine.jobs_finished;
   for (const NormMessage& rank : norm_messages_) {
+    jobs_finished = std::min(jobs_finished, rank.jobs_finished);
     all.sums.squares.Add(rank.sums.squares);
     all.sums.loss += rank.sums.loss;
     all.sums.weight += rank.sums.weight;
     all.votes += rank.vote;
   }
-  const UpdateDecision decision = hooks_->decide(all);
-  apply_ = decision.apply;
-  return backend_->WriteDecision(decision);
+  if (updater_ != nullptr) updater_->Agree(jobs_finished);
+  decision_ = hooks_->decide(all);
+  return backend_->WriteDecision(decision_);
 }
 
 void LaneExecutor::Update(const Step& step, int32_t index) {
-  const KernelCall* const call = (apply_ ? playing_->calls : playing_->skipped_calls)[index].get();
+  const KernelCall* const call = (decision_.apply ? playing_->calls : playing_->skipped_calls)[index].get();
   if (call == nullptr) return;
   const bool on_host = step.lane == Lane::kHostCompute;
   const KernelTable& kernels = on_host && machine_.host_kernels != nullptr ? *machine_.host_kernels : *machine_.kernels;
   call->Run(kernels, backend_->ContextOf(step.lane));
+}
+
+void LaneExecutor::Deliver(const Segment& segment, const Step& step) {
+  if (!decision_.apply) return;
+  // Gradients are fp32 (config/validate.cc).
+  const auto floats = [&](const Place& place) {
+    const std::span<std::byte> bytes = Bytes(segment, place);
+    return std::span<float>{reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+  };
+  updater_->Deliver(step.unit, floats(step.dst), floats(step.src), decision_.scalars.gradient_scale);
 }
 
 }  // namespace
@@ -431,58 +461,6 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, c
   auto executor = std::make_unique<LaneExecutor>(graph, plan, machine, adamw);
   RETURN_IF_ERROR(executor->Bind());
   return executor;
-}
-
-std::vector<StateView> StateViews(const Layout& layout, const Machine& machine) {
-  std::vector<StateView> views;
-  for (const Home& home : layout.homes) {
-    if (home.elements == 0 || layout.shares_place(home.state)) continue;
-    Tier& tier = *TierOf(machine, home.range.tier);
-    const int rank = machine.communicator->rank();
-    views.push_back({.unit = home.unit,
-                     .state = home.state,
-                     .dtype = layout.states[home.state].dtype,
-                     .begin = layout.own_begin(home.unit, rank),
-                     .slice_elements = layout.slices[home.unit].slice_elements,
-                     .stored_begin = layout.home_begin(home.unit, home.state, rank),
-                     .stored_elements = home.elements,
-                     .data = tier.host_data() == nullptr ? nullptr : tier.host_data() + home.range.offset,
-                     .tier = &tier,
-                     .offset = home.range.offset});
-  }
-  return views;
-}
-
-absl::Status StateView::ReadBytes(int64_t at, std::span<std::byte> out) const {
-  const int64_t first = at * SizeOf(dtype), count = static_cast<int64_t>(out.size());
-  APTM_CHECK(at >= 0 && first + count <= stored_elements * SizeOf(dtype));
-  if (data == nullptr) return tier->Read(offset + first, out.data(), count);
-  std::ranges::copy(bytes().subspan(first, count), out.begin());
-  return absl::OkStatus();
-}
-
-absl::Status StateView::Read(int64_t at, std::span<float> values) const {
-  if (dtype == DType::kFloat32) return ReadBytes(at, std::as_writable_bytes(values));
-  std::vector<BFloat16> rounded(values.size());
-  RETURN_IF_ERROR(ReadBytes(at, std::as_writable_bytes(std::span(rounded))));
-  Widen(values, rounded);
-  return absl::OkStatus();
-}
-
-absl::Status StateView::Write(int64_t at, std::span<const float> values) const {
-  const int64_t count = static_cast<int64_t>(values.size());
-  APTM_CHECK(at >= 0 && at + count <= stored_elements);
-  std::span<const std::byte> in = std::as_bytes(values);
-  std::vector<BFloat16> rounded;
-  if (dtype == DType::kBFloat16) {
-    rounded.resize(values.size());
-    Round(rounded, values);
-    in = std::as_bytes(std::span(rounded));
-  }
-  const int64_t first = at * SizeOf(dtype);
-  if (data == nullptr) return tier->Write(offset + first, in.data(), static_cast<int64_t>(in.size()));
-  std::ranges::copy(in, bytes().begin() + first);
-  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

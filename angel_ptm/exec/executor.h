@@ -37,6 +37,7 @@ namespace angel_ptm {
 using PublishActivity = std::function<void(int64_t step, std::string_view activity)>;
 
 class DeviceSide;
+class LockFreeUpdater;
 
 // The machine as one rank sees it. Not owned; must outlive the Executor.
 struct Machine {
@@ -100,6 +101,9 @@ class Executor {
   virtual absl::StatusOr<NonFinite> FindNonFinite(int64_t step) = 0;
   // Of the rank's micro-batches of this step or pass so far; of the newest two only.
   virtual const StepSums& SumsOf(int64_t step) const = 0;
+
+  // Of a plan with sweeps, else null. To be begun before the first step; Run tells it of steps.
+  virtual LockFreeUpdater* updater() = 0;
 
   // Inputs, outputs and caches, between micro-batches. What goes wrong on a device is what the next program returns.
   virtual void WriteInput(TensorId tensor, const void* data) = 0;

@@ -55,6 +55,7 @@ void Residency::Follow(const Segment& segment, const Step& step, bool overwrite)
       return FollowUpdate(segment, step);
     case StepKind::kCompute:
     case StepKind::kNorm:
+    case StepKind::kDeliver:
       return;
   }
 }

@@ -29,6 +29,7 @@ struct StateSpec {
   bool saved = true;            // in checkpoints, under its name
   double touches_per_step = 2;  // reads and writes of each element: the busiest states rest nearest to the device
   Start start = Start::kZero;
+  bool on_host = false;  // rests in host memory whatever other tiers have room for
   // Another state of the same type, whose place this one takes from the moment it is made to the update, which uses it
   // up and makes the other anew: where both are kept alike (SharesPlace, plan/shard.h) it needs no memory of its own.
   StateId takes_place_of = kNoState;

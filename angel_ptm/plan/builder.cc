@@ -1,26 +1,31 @@
 #include "angel_ptm/plan/builder.h"
 
+#include "angel_ptm/model/lock_free.h"
+
 namespace angel_ptm {
 namespace {
 
-MemoryClass ClassOfHome(StateId s) {
+MemoryClass ClassOfHome(StateId s, const StateSpec& spec) {
+  if (spec.on_host) return MemoryClass::kMailboxes;
   if (s == kParameterState) return MemoryClass::kParameters;
   return s == kGradientState ? MemoryClass::kGradients : MemoryClass::kOptimizer;
 }
 
 }  // namespace
 
-Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed)
+Builder::Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep)
     : graph_(graph),
       layout_(layout),
       home_region_(layout.homes.size(), kNone),
       fixed_region_(graph.tensors.size(), kNone) {
+  const LockFreeRows rows = FindLockFreeRows(layout.states);
   for (size_t i = 0; i < layout.homes.size(); ++i) {
     const Home& home = layout.homes[i];
     if (home.elements == 0 || layout.shares_place(home.state)) continue;
+    if (rows.shared(home.state) && home.unit != sweep) continue;
     home_region_[i] =
         AddRegion({.label = absl::StrCat(graph.units()[home.unit].name, " ", layout.states[home.state].name),
-                   .memory_class = ClassOfHome(home.state),
+                   .memory_class = ClassOfHome(home.state, layout.states[home.state]),
                    .range = home.range,
                    .permanent = true,
                    .unit = home.unit,

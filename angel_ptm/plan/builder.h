@@ -15,7 +15,8 @@ namespace angel_ptm {
 
 class Builder {
  public:
-  Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+  // `sweep`: the unit whose sweep it builds.
+  Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep = kNone);
 
   Segment Take() {
     UpdateLifetimes(segment_);

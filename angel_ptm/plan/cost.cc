@@ -53,6 +53,9 @@ class Coster {
       case StepKind::kNorm:
         cost.seconds = std::max(Measured(step), LatencySeconds());
         break;
+      case StepKind::kDeliver:
+        Deliver(step, cost);
+        break;
     }
     cost.seconds += model_.launch_seconds;
     return cost;
@@ -111,6 +114,15 @@ class Coster {
     if (!file && model_.device_is_host) UseCores(1, cost);
     // A copy inside the host's memory reads and writes it.
     Use(cost, Shared::kHostMemory) = HostShare(bytes * (!file && model_.device_is_host ? 2 : 1), cost.seconds);
+  }
+
+  // One thread reads gradients and adds them to what waits.
+  void Deliver(const Step& step, StepCost& cost) const {
+    const double bytes = 3 * static_cast<double>(step.dst.bytes);
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) cost.seconds = Over(bytes, model_.host_adamw, "deliveries");
+    Use(cost, Shared::kCores) = 1;
+    Use(cost, Shared::kHostMemory) = HostShare(bytes, cost.seconds);
   }
 
   double Ranks() const { return plan_.layout.world_size; }
@@ -202,6 +214,8 @@ StepWork WorkOf(const Graph& graph, const Step& step) {
       return {Name(step.kind), type, static_cast<double>(step.dst.bytes)};
     case StepKind::kReduceScatter:
       return {Name(step.kind), type, static_cast<double>(step.src.bytes)};
+    case StepKind::kDeliver:
+      return {Name(step.kind), type, static_cast<double>(step.dst.bytes)};
     case StepKind::kNorm:
       return {Name(step.kind), type, 1};
   }

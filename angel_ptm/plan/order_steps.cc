@@ -52,7 +52,8 @@ void OrderSteps(const Graph& graph, Segment& segment) {
     });
     // The norm decides about every update behind it: data that has no address.
     if (step.kind == StepKind::kNorm) norm_number = number;
-    if (step.kind == StepKind::kUpdate) waits[kComm] = std::max(waits[kComm], norm_number);
+    if (step.kind == StepKind::kUpdate || step.kind == StepKind::kDeliver)
+      waits[kComm] = std::max(waits[kComm], norm_number);
     waits[lane] = 0;
     Counts after = known[lane];
     for (int l = 0; l < kLaneCount; ++l) {

@@ -46,6 +46,15 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
 // for its readers. Waits implied by others are left out.
 void OrderSteps(const Graph& graph, Segment& segment);
 
+// Homes on the host for what only a unit that is being updated lock-free has, behind the layout's other homes. Units
+// that are so many places apart have one home, so that a `rounds`-th of them is updated at a time.
+void PlaceSharedHomes(const Graph& graph, int rounds, Layout& layout);
+
+// Plans the sweeps of a lock-free update beside a plan that is finished but for them, in transient memory behind that
+// of all other segments, and adds it to the plan's peaks and arenas. Pages come early from files up to
+// `early_host_bytes` of the host's arena; with 0 none does.
+void AddSweeps(const Graph& graph, int64_t early_host_bytes, int prefetch_steps, Plan& plan);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_PLAN_PASSES_H_

@@ -19,14 +19,15 @@ const LinkSpec* FindLink(TierKind from, TierKind to) {
 }
 
 const char* Name(StepKind kind) {
-  static constexpr const char* kNames[] = {"compute", "move", "all-gather", "reduce-scatter", "norm", "update"};
+  static constexpr const char* kNames[] = {"compute", "move",   "all-gather", "reduce-scatter",
+                                           "norm",    "update", "deliver"};
   return kNames[static_cast<int>(kind)];
 }
 
 const char* Name(MemoryClass memory_class) {
-  static constexpr const char* kNames[] = {"parameters",          "gradients",      "optimizer",   "inputs and outputs",
-                                           "gathered parameters", "unit gradients", "activations", "workspace",
-                                           "communication",       "staging"};
+  static constexpr const char* kNames[] = {"parameters",         "gradients",           "optimizer",      "mailboxes",
+                                           "inputs and outputs", "gathered parameters", "unit gradients", "activations",
+                                           "workspace",          "communication",       "staging"};
   return kNames[static_cast<int>(memory_class)];
 }
 
@@ -105,6 +106,7 @@ uint64_t Hash(const Plan& plan) {
   for (const Home& home : plan.layout.homes) MixRange(h, home.range);
   for (const MemoryRange& range : plan.fixed) MixRange(h, range);
   for (const Segment& segment : plan.segments) MixSegment(h, segment);
+  for (const Segment& sweep : plan.sweeps) MixSegment(h, sweep);
   for (const Program& program : plan.programs) {
     for (const Play& play : program.plays) {
       h.Mix(static_cast<uint64_t>(play.segment)).Mix(static_cast<uint64_t>(play.times));

@@ -48,7 +48,9 @@ enum class StepKind : uint8_t {
   kReduceScatter,  // ordered reduce-scatter: dst (own slice) (+)= src (a unit's whole micro-batch gradient, used up);
                    // the step's last micro-batch adds the squares of dst to the gradient norm
   kNorm,           // exchange the square sums; the trainer turns the norm into this step's scalars, or skips the update
-  kUpdate,         // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot
+  kUpdate,         // update op `op` on `count` elements from unit element `begin`; operands: Op::states by slot. In a
+                   // sweep `src`, if any, is where the newest parameters are: they are first copied to their operand
+  kDeliver,        // dst (a unit's mailbox) (+)= src (reduced gradients) * the step's gradient scale, unless skipped
 };
 const char* Name(StepKind kind);
 
@@ -71,6 +73,7 @@ enum class MemoryClass : uint8_t {
   kParameters,     // homes
   kGradients,      // homes
   kOptimizer,      // homes of all other states: moments, EMA weights
+  kMailboxes,      // homes of what a lock-free update has besides
   kInputsOutputs,  // batch, losses, expert counts, caches: fixed for the Plan
   kGathered,       // a unit's whole parameters while ops use them
   kUnitGradients,  // a unit's micro-batch gradient before its reduction
@@ -79,7 +82,7 @@ enum class MemoryClass : uint8_t {
   kCommunication,  // scratch memory of reductions
   kStaging,        // pages of state on their way through the device
 };
-inline constexpr int kMemoryClassCount = 10;
+inline constexpr int kMemoryClassCount = 11;
 const char* Name(MemoryClass memory_class);
 
 // A buffer of the Plan while it has one address: a home, or one stay of a transient buffer between its arrival and its
@@ -134,6 +137,7 @@ struct Segment {
   // What it holds of the graph, each of it whole: all ops of a micro-batch, all ops of an update. With both it is the
   // update of one step and the first micro-batch of the next, so that the one's end runs beside the other's begin.
   bool computes = false, updates = false;
+  UnitId sweeps = kNone;  // it is this unit's part of a lock-free update (Plan::sweeps)
   std::vector<Region> regions;
   std::vector<Step> steps;  // in issue order: playing them one after the other is a valid execution
 };
@@ -218,8 +222,11 @@ inline constexpr int32_t kMicroStepSegment = 0, kUpdateSegment = 1, kJoinedSegme
 
 struct Plan {
   Layout layout;
-  std::vector<Segment> segments;   // by the constants above, as far as there are such
-  std::vector<Program> programs;   // one each of what is possible
+  std::vector<Segment> segments;  // by the constants above, as far as there are such
+  std::vector<Program> programs;  // one each of what is possible
+  // Of a lock-free update (model/lock_free.h), else empty: a unit's update each, played one at a time beside the
+  // programs, on lanes and transient memory of its own. Its update segment only delivers gradients to mailboxes.
+  std::vector<Segment> sweeps;
   std::vector<MemoryRange> fixed;  // by tensor: where inputs, outputs and caches lie; offset -1 for other tensors
   std::array<TierPeak, kTierCount> peaks;
   std::array<int64_t, kTierCount> arena_bytes = {};  // what the run must reserve for this Plan

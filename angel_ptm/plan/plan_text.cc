@@ -140,7 +140,7 @@ double PackingLoss(const Plan& plan, TierKind tier) {
 int64_t PlanBytes(const Plan& plan) {
   constexpr size_t kHeapHeader = 16;
   size_t bytes = plan.layout.homes.capacity() * sizeof(Home) + plan.fixed.capacity() * sizeof(MemoryRange);
-  for (const Segment& segment : plan.segments) {
+  const auto add = [&](const Segment& segment) {
     bytes += segment.regions.capacity() * sizeof(Region) + segment.steps.capacity() * sizeof(Step);
     for (const Region& region : segment.regions) {
       const bool inside = region.label.capacity() < sizeof(std::string) / 2;
@@ -149,7 +149,9 @@ int64_t PlanBytes(const Plan& plan) {
     for (const Step& step : segment.steps) {
       bytes += step.operands.empty() ? 0 : step.operands.capacity() * sizeof(Place) + kHeapHeader;
     }
-  }
+  };
+  for (const Segment& segment : plan.segments) add(segment);
+  for (const Segment& sweep : plan.sweeps) add(sweep);
   return static_cast<int64_t>(bytes);
 }
 
@@ -199,6 +201,12 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
                                   ", digest ", absl::StrFormat("%016x", Hash(plan)), "\n");
   for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
   for (const Program& program : plan.programs) text += ProgramText(plan, program);
+  if (!plan.sweeps.empty()) {
+    size_t steps = 0;
+    for (const Segment& sweep : plan.sweeps) steps += sweep.steps.size();
+    absl::StrAppend(&text, "lock-free update: beside the programs sweeps of ", graph.units().size(), " units, ", steps,
+                    " steps in all\n");
+  }
   if (plan.segments.size() > kUpdateSegment) {
     absl::StrAppend(&text, "state: ", BytesPerParameter(plan.layout), " bytes a parameter");
     for (StateId s = 0; s < static_cast<StateId>(plan.layout.states.size()); ++s) {
@@ -220,7 +228,11 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
 
 std::string PlanListing(const Graph& graph, const Plan& plan) {
   std::string text;
-  for (const Segment& segment : plan.segments) {
+  std::vector<const Segment*> all;
+  for (const Segment& segment : plan.segments) all.push_back(&segment);
+  for (const Segment& sweep : plan.sweeps) all.push_back(&sweep);
+  for (const Segment* listed : all) {
+    const Segment& segment = *listed;
     std::array<int32_t, kLaneCount> issued = {};
     absl::StrAppend(&text, segment.name, ", ", segment.steps.size(), " steps: step, number in its lane, lane, what\n");
     for (size_t i = 0; i < segment.steps.size(); ++i) {

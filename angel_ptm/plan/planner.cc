@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
 
@@ -20,8 +21,8 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
-// What may be at home on the device, most traffic saved per byte first; of two states that share a place the one whose
-// it is.
+// What may be at home on any tier, most traffic saved per byte first; of two states that share a place the one whose it
+// is.
 std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
   std::vector<StateId> states(graph.states().size());
   std::iota(states.begin(), states.end(), StateId{0});
@@ -29,7 +30,7 @@ std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const L
   std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
   std::vector<std::pair<UnitId, StateId>> order;
   for (StateId s : states) {
-    if (layout.shares_place(s)) continue;
+    if (graph.states()[s].on_host || layout.shares_place(s)) continue;
     for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
       if (graph.table->HasState(u, s)) order.push_back({u, s});
     }
@@ -57,21 +58,25 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
       layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
     }
   }
-  const auto order = CachingOrder(graph, layout);
-  for (size_t i = 0; i < order.size(); ++i) {
-    const auto [unit, state] = order[i];
+  const auto place = [&](UnitId unit, StateId state, TierKind tier) {
     Home& home = layout.homes[layout.HomeIndex(unit, state)];
     home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
-    const TierKind tier = counts.TierOf(i);
     int64_t& end = layout.home_bytes[static_cast<int>(tier)];
     home.range = {tier, end, layout.bytes(state, home.elements)};
     end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
+  };
+  const auto order = CachingOrder(graph, layout);
+  for (size_t i = 0; i < order.size(); ++i) place(order[i].first, order[i].second, counts.TierOf(i));
+  const LockFreeRows rows = FindLockFreeRows(graph.states());
+  for (UnitId u = 0; rows && u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (graph.table->HasState(u, rows.mailbox)) place(u, rows.mailbox, TierKind::kHost);
   }
+  if (rows) PlaceSharedHomes(graph, options.sweep_rounds, layout);
   for (Home& home : layout.homes) {
     if (!layout.shares_place(home.state) || !graph.table->HasState(home.unit, home.state)) continue;
-    const Home& place = layout.home(home.unit, layout.states[home.state].takes_place_of);
-    home.elements = place.elements;
-    home.range = place.range;
+    const Home& shared = layout.home(home.unit, layout.states[home.state].takes_place_of);
+    home.elements = shared.elements;
+    home.range = shared.range;
   }
   return layout;
 }
@@ -162,6 +167,14 @@ class Planner {
 
   bool HasUpdate() const { return graph_.update_begin < static_cast<OpId>(graph_.ops.size()); }
   size_t AllHomes() const { return graph_.units().size() * graph_.states().size(); }
+  bool LockFree() const { return static_cast<bool>(FindLockFreeRows(graph_.states())); }
+  // Of a lock-free update: what micro-steps use, parameters and gradients, comes first in caching order and rests in no
+  // file, whose lanes the sweeps have; what only updates use rests on no device, which would have to wait for them.
+  size_t HomesOfMicroSteps() const {
+    const auto order = CachingOrder(graph_, LayoutWith({}));
+    return std::count_if(order.begin(), order.end(), [](const auto& home) { return home.second <= kGradientState; });
+  }
+  size_t LeastInMemory() const { return LockFree() ? HomesOfMicroSteps() : 0; }
   int64_t Budget() const { return BudgetOr(options_.device_bytes); }
   int64_t HostBudget() const { return BudgetOr(options_.host_bytes); }
   Layout LayoutWith(const HomeCounts& homes) const {
@@ -214,7 +227,7 @@ bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
 // How many homes, in caching order, may be on the device while all activations stay. A home there takes at least the
 // bytes that its fetched copy takes elsewhere, so what is needed grows with their number.
 std::optional<size_t> Planner::MostHomes(int parts) const {
-  size_t most = AllHomes();
+  size_t most = LockFree() ? HomesOfMicroSteps() : AllHomes();
   for (const bool update : {false, true}) {
     if (update && !HasUpdate()) break;
     if (FitsByArithmetic(update, most, parts)) continue;
@@ -300,7 +313,7 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
   plan.segments.push_back(Natural(/*update=*/false, plan.layout));
   if (HasUpdate()) {
     plan.segments.push_back(Natural(/*update=*/true, plan.layout));
-    plan.segments.push_back(Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]));
+    if (!LockFree()) plan.segments.push_back(Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]));
   }
   for (size_t i = 0; i < plan.segments.size(); ++i) {
     const bool on_device = PlaceSegment(candidate, plan.layout, early_percent, plan.segments[i]);
@@ -319,6 +332,10 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
       plan.arena_bytes[t] = std::max(plan.arena_bytes[t], peak.bytes);
     }
     plan.peaks[t].bytes = plan.arena_bytes[t];
+  }
+  if (HasUpdate() && LockFree()) {
+    AddSweeps(graph_, candidate.file_early ? HostBudget() : 0, std::min(options_.prefetch_steps, kPrefetchStepsMax),
+              plan);
   }
   return plan;
 }
@@ -343,7 +360,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
   int64_t least = HostBytes(*plan);
   Candidate with_file = candidate;
-  with_file.homes.on_host_or_device = candidate.homes.on_device;
+  with_file.homes.on_host_or_device = std::max(candidate.homes.on_device, LeastInMemory());
   with_file.file_early = false;
   std::optional<Plan> tightest;
   if (options_.file_bytes > 0) tightest = PlaceOnDevice(with_file, early_percent);
@@ -359,7 +376,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
       std::min(options_.prefetch_steps, kPrefetchStepsMax) * int64_t{4} * options_.page_bytes * graph_.states().size();
   const int64_t room = HostBudget() - least;
   for (int64_t homes_max = room - std::min(early_bytes, room / 2); homes_max > options_.page_bytes; homes_max /= 2) {
-    with_file.homes.on_host_or_device = MostOnHost(candidate.homes.on_device, homes_max);
+    with_file.homes.on_host_or_device = std::max(MostOnHost(candidate.homes.on_device, homes_max), LeastInMemory());
     plan = PlaceOnDevice(with_file, early_percent);
     if (plan.has_value() && HostBytes(*plan) <= HostBudget()) return plan;
   }
@@ -411,6 +428,11 @@ absl::Status Planner::HostRefusal() const {
 
 absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   if (given_layout_ == nullptr && FitsByArithmetic(false, AllHomes(), 0) && FitsByArithmetic(true, AllHomes(), 0)) {
+    if (LockFree() && HasUpdate()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "graph ", graph_.name, ": the update is lock-free, but all state has room on the device, where there is ",
+          "nothing to hide: set optimizer.update=SYNCHRONOUS, or a smaller memory.device_bytes"));
+    }
     const HomeCounts homes = {.on_device = AllHomes()};
     std::optional<Plan> plan = Place({homes, false, LiveBytesMax(Base(LayoutWith(homes)), 0)}, kMuchEarly);
     if (plan.has_value()) return *std::move(plan);
@@ -419,7 +441,7 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   // whether a budget works does not depend on where the holes of other candidates happen to be.
   RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith({})));
   std::vector<Tightest> tightest = {FindTightest({})};
-  if (options_.file_bytes > 0) tightest.push_back(FindTightest({.on_host_or_device = 0}));
+  if (options_.file_bytes > 0) tightest.push_back(FindTightest({.on_host_or_device = LeastInMemory()}));
   const auto needs_less = [](const Tightest& a, const Tightest& b) { return a.device_bytes < b.device_bytes; };
   const Tightest& largest = *std::max_element(tightest.begin(), tightest.end(), needs_less);
   if (Budget() < largest.device_bytes) {

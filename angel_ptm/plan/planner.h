@@ -33,6 +33,8 @@ struct PlanOptions {
   // Compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger; more than
   // kPrefetchStepsMax act like these.
   int prefetch_steps = 8;
+  // Of a lock-free update: one unit in so many may be under way at a time, >= 1. More take less memory and more steps.
+  int sweep_rounds = 1;
 };
 
 // A Plan within the budgets. State rests as near to the device as they allow, the busiest first; in the file only what

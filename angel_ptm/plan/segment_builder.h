@@ -12,11 +12,15 @@
 
 namespace angel_ptm {
 
-// All segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements),
+// All segments begin with the same permanent regions, in this order: homes by Layout::homes (those with elements;
+// of those that units share only a sweep's own),
 // then inputs, outputs and caches by tensor. `fixed` says where the latter lie.
 Segment BuildMicroStep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed,
                        const BackendFacts& facts);
 Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed);
+// Of a lock-free update, whose BuildUpdate delivers gradients only: the unit's update, with the gradients of its
+// mailbox; parameters are read at home and written beside it.
+Segment BuildSweep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId unit);
 
 // The steps of `first`, then those of `second`; the passes behind this one let them overlap.
 Segment Join(Segment first, const Segment& second);

@@ -1,7 +1,9 @@
-// The update segment: the norm, then for every trainable unit its update ops, where its states rest.
+// The update segment: the norm, then for every trainable unit its update ops, where its states rest. Of a lock-free
+// update: the norm and the delivery of gradients; and each unit's update as a segment of its own.
 #include <algorithm>
 #include <utility>
 
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/builder.h"
 
 namespace angel_ptm {
@@ -9,23 +11,65 @@ namespace {
 
 class UpdateBuilder : public Builder {
  public:
-  using Builder::Builder;
+  UpdateBuilder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep = kNone)
+      : Builder(graph, layout, fixed, sweep),
+        sweep_(sweep),
+        lock_free_(FindLockFreeRows(layout.states)),
+        ops_(graph.units().size()) {
+    for (OpId op = graph.update_begin; op < static_cast<OpId>(graph.ops.size()); ++op) {
+      const UnitId unit = graph.ops[op].unit;
+      if (ops_[unit].empty()) units_.push_back(unit);
+      ops_[unit].push_back(op);
+    }
+  }
 
   Segment Build() {
-    std::vector<std::vector<OpId>> ops(graph_.units().size());  // by unit, in the graph's order
-    std::vector<UnitId> units;
-    for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
-      const UnitId unit = graph_.ops[op].unit;
-      if (ops[unit].empty()) units.push_back(unit);
-      ops[unit].push_back(op);
-    }
     segment_.steps.push_back({.kind = StepKind::kNorm, .lane = Lane::kComm});
-    for (UnitId unit : units) Update(unit, ops[unit]);
+    for (UnitId unit : units_) {
+      if (lock_free_) {
+        Deliver(unit);
+      } else {
+        Update(unit, ops_[unit]);
+      }
+    }
+    return Finish();
+  }
+
+  Segment BuildSweep() {
+    if (!ops_[sweep_].empty()) Update(sweep_, ops_[sweep_]);
+    return Finish();
+  }
+
+ private:
+  Segment Finish() {
     for (Step& step : segment_.steps) step.in_update = true;
     return Take();
   }
 
- private:
+  // Where the update finds a state that its ops name.
+  StateId At(StateId state) const {
+    if (sweep_ == kNone) return state;
+    if (state == kGradientState) return lock_free_.mailbox;
+    return state == kParameterState ? lock_free_.new_parameters : state;
+  }
+
+  // While the unit is updated its second mailbox takes the place of the first: the executor knows when.
+  void Deliver(UnitId unit) {
+    const Elements all = OwnSlice(unit);
+    const auto deliver = [&](const Elements& e) {
+      Step step{.kind = StepKind::kDeliver, .lane = Lane::kHostCompute, .own = e.own, .unit = unit};
+      step.state = kGradientState;
+      step.begin = e.begin;
+      step.count = e.count;
+      step.src =
+          Fetch(unit, kGradientState, HomePlace(unit, kGradientState, e), e, TierKind::kHost, {"gradients pages"});
+      step.dst = HomePlace(unit, lock_free_.mailbox, e);
+      segment_.steps.push_back(std::move(step));
+    };
+    if (HomeTier(unit, kGradientState) == TierKind::kHost) return deliver(all);
+    ForEachPage(unit, all, deliver);
+  }
+
   // A state that the unit's update touches, over all its ops.
   struct Use {
     StateId state;
@@ -36,7 +80,7 @@ class UpdateBuilder : public Builder {
     std::vector<Use> uses;
     for (OpId op : ops) {
       for (size_t slot = 0; slot < graph_.ops[op].states.size(); ++slot) {
-        const StateId state = graph_.ops[op].states[slot];
+        const StateId state = At(graph_.ops[op].states[slot]);
         const Access access = AccessOf(graph_.ops[op], static_cast<int>(slot));
         const auto it = std::find_if(uses.begin(), uses.end(), [&](const Use& u) { return u.state == state; });
         if (it != uses.end()) {
@@ -113,7 +157,9 @@ class UpdateBuilder : public Builder {
       Step step{.kind = StepKind::kUpdate, .op = op, .unit = unit, .begin = e.begin, .count = e.count};
       step.own = e.own;
       step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
-      for (StateId state : graph_.ops[op].states) step.operands.push_back(places[state]);
+      for (StateId state : graph_.ops[op].states) step.operands.push_back(places[At(state)]);
+      // The newest parameters, which micro-steps read meanwhile.
+      if (sweep_ != kNone && op == ops.front()) step.src = HomePlace(unit, kParameterState, e);
       segment_.steps.push_back(std::move(step));
     }
     for (const Use& use : uses) {
@@ -135,6 +181,11 @@ class UpdateBuilder : public Builder {
     Gather(unit, s, on_device, Part(on_device, s, slice));
     Return(unit, s, home, on_device, whole);
   }
+
+  const UnitId sweep_;
+  const LockFreeRows lock_free_;
+  std::vector<std::vector<OpId>> ops_;  // by unit, in the graph's order
+  std::vector<UnitId> units_;           // with ops
 };
 
 }  // namespace
@@ -143,6 +194,13 @@ Segment BuildUpdate(const Graph& graph, const Layout& layout, const std::vector<
   Segment segment = UpdateBuilder(graph, layout, fixed).Build();
   segment.name = "update";
   segment.updates = true;
+  return segment;
+}
+
+Segment BuildSweep(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId unit) {
+  Segment segment = UpdateBuilder(graph, layout, fixed, unit).BuildSweep();
+  segment.name = absl::StrCat("sweep of ", graph.units()[unit].name);
+  segment.sweeps = unit;
   return segment;
 }
 

@@ -175,12 +175,15 @@ absl::Status CheckCollectives(const Subject& subject) {
 absl::Status VerifyPlan(const Graph& graph, const Plan& plan) {
   RETURN_IF_ERROR(verify::CheckLayout(graph, plan));
   RETURN_IF_ERROR(verify::CheckPrograms(graph, plan));
-  for (const Segment& segment : plan.segments) {
-    const verify::Subject subject{graph, plan, segment};
-    RETURN_IF_ERROR(verify::CheckCapacity(subject));
-    RETURN_IF_ERROR(verify::CheckOrder(subject));
-    RETURN_IF_ERROR(verify::CheckReplay(subject));
-    RETURN_IF_ERROR(verify::CheckCollectives(subject));
+  RETURN_IF_ERROR(verify::CheckSweeps(graph, plan));
+  for (const std::vector<Segment>* segments : {&plan.segments, &plan.sweeps}) {
+    for (const Segment& segment : *segments) {
+      const verify::Subject subject{graph, plan, segment};
+      RETURN_IF_ERROR(verify::CheckCapacity(subject));
+      RETURN_IF_ERROR(verify::CheckOrder(subject));
+      RETURN_IF_ERROR(verify::CheckReplay(subject));
+      RETURN_IF_ERROR(verify::CheckCollectives(subject));
+    }
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/verify_internal.h"
 
 namespace angel_ptm::verify {
@@ -73,6 +74,7 @@ absl::Status CheckHome(const Graph& graph, const Plan& plan, UnitId unit, StateI
   if (s != kParameterState && !graph.units()[unit].trainable) {
     return home.elements == 0 ? absl::OkStatus() : error("belongs to a frozen unit");
   }
+  if (layout.states[s].on_host && home.range.tier != TierKind::kHost) return error("is not on the host");
   const StateExtent extent = ExtentOf(layout, unit, s);
   if (IsGuest(layout, s) && home.range != layout.home(unit, layout.states[s].takes_place_of).range) {
     return error("is not that of the ", layout.states[layout.states[s].takes_place_of].name, ", whose place it takes");
@@ -100,14 +102,27 @@ absl::Status CheckLayout(const Graph& graph, const Plan& plan) {
   RETURN_IF_ERROR(CheckSlices(graph, plan.layout));
   std::array<DisjointRanges, kTierCount> used;
   std::vector<std::string> labels(plan.layout.homes.size());
+  const LockFreeRows rows = FindLockFreeRows(plan.layout.states);
+  std::map<std::pair<StateId, int64_t>, MemoryRange> shared;  // by state and offset: as long as the longest
   for (size_t i = 0; i < plan.layout.homes.size(); ++i) {
     const Home& home = plan.layout.homes[i];
     const size_t states = plan.layout.states.size();
     RETURN_IF_ERROR(CheckHome(graph, plan, static_cast<UnitId>(i / states), static_cast<StateId>(i % states)));
     if (home.elements == 0 || IsGuest(plan.layout, home.state)) continue;
     labels[i] = HomeLabel(graph, plan.layout, home);
+    if (rows.shared(home.state)) {
+      MemoryRange& range = shared.try_emplace({home.state, home.range.offset}, home.range).first->second;
+      range.bytes = std::max(range.bytes, home.range.bytes);
+      continue;
+    }
     if (const std::string* other = used[static_cast<int>(home.range.tier)].Add(home.range, labels[i])) {
       return absl::InternalError(absl::StrCat("homes of ", labels[i], " and ", *other, " overlap"));
+    }
+  }
+  for (const auto& [home, range] : shared) {
+    if (const std::string* other = used[static_cast<int>(range.tier)].Add(range, plan.layout.states[home.first].name)) {
+      return absl::InternalError(
+          absl::StrCat("homes of ", plan.layout.states[home.first].name, " and ", *other, " overlap"));
     }
   }
   for (int t = 0; t < kTierCount; ++t) {
@@ -171,6 +186,7 @@ absl::Status CheckRegion(const Subject& subject, const Region& region) {
 // not be followed. Never two, since permanent regions lie where the layout says and are disjoint.
 absl::Status CheckAllPermanent(const Subject& subject) {
   const Plan& plan = subject.plan;
+  const LockFreeRows rows = FindLockFreeRows(plan.layout.states);
   std::vector<bool> home_listed(plan.layout.homes.size(), false), fixed_listed(plan.fixed.size(), false);
   for (const Region& region : subject.segment.regions) {
     if (!region.permanent) continue;
@@ -182,8 +198,10 @@ absl::Status CheckAllPermanent(const Subject& subject) {
   }
   for (size_t i = 0; i < home_listed.size(); ++i) {
     const Home& home = plan.layout.homes[i];
-    if (home.elements > 0 && !home_listed[i] && !IsGuest(plan.layout, home.state)) {
-      return subject.Error("no permanent region for the home of ", HomeLabel(subject.graph, plan.layout, home));
+    const bool here = !rows.shared(home.state) || home.unit == subject.segment.sweeps;
+    if (home.elements > 0 && here != home_listed[i] && !IsGuest(plan.layout, home.state)) {
+      return subject.Error(here ? "no" : "a", " permanent region for the home of ",
+                           HomeLabel(subject.graph, plan.layout, home));
     }
   }
   for (size_t t = 0; t < fixed_listed.size(); ++t) {

@@ -59,6 +59,8 @@ std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step);
 // The segments are what their places in the plan say, and every program is a whole step: each micro-batch once and in
 // order, behind them the update once, nothing begun twice or left out where one program follows another.
 absl::Status CheckPrograms(const Graph& graph, const Plan& plan);
+// A lock-free update and its sweeps: who may touch which state beside whom, in what memory.
+absl::Status CheckSweeps(const Graph& graph, const Plan& plan);
 // Slices and homes follow from the units, the world and the stage; homes and fixed tensors are disjoint and inside
 // their arenas.
 absl::Status CheckLayout(const Graph& graph, const Plan& plan);

@@ -153,7 +153,9 @@ class OrderCheck {
   // Norm and updates share the step's scalars, which have no address.
   absl::Status OrderNorm(const Step& step, const Stamp& self, const Clock& clock) {
     if (step.kind == StepKind::kNorm) norm_ = self;
-    if (step.kind == StepKind::kUpdate && !norm_.FinishedBefore(clock)) {
+    // The scalars of a sweep are its job's.
+    const bool decided = step.kind == StepKind::kUpdate || step.kind == StepKind::kDeliver;
+    if (decided && subject_.segment.sweeps == kNone && !norm_.FinishedBefore(clock)) {
       return subject_.StepError(self.step, "does not wait for the norm of step ", norm_.step);
     }
     return absl::OkStatus();

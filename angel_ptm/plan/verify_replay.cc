@@ -61,11 +61,17 @@ absl::Status Replay::Play() {
   const StepKind kind = step().kind;
   RETURN_IF_ERROR(CheckLane());
   RETURN_IF_ERROR(CheckCondition());
-  const bool in_update = kind == StepKind::kNorm || kind == StepKind::kUpdate;
+  const bool in_update = kind == StepKind::kNorm || kind == StepKind::kUpdate || kind == StepKind::kDeliver;
   const bool in_micro_step = kind == StepKind::kCompute || kind == StepKind::kReduceScatter;
   const bool misplaced = step().in_update ? in_micro_step : in_update;
-  if (misplaced || !(step().in_update ? subject_.segment.updates : subject_.segment.computes))
+  if (misplaced || !(step().in_update ? subject_.segment.updates || sweeping() : subject_.segment.computes))
     return Error("belongs to another segment");
+  // Updates that are lock-free are in sweeps, and nothing else is.
+  const bool in_sweep = kind == StepKind::kUpdate ? static_cast<bool>(lock_free_) : sweeping();
+  if (in_sweep != sweeping() || (sweeping() && (kind == StepKind::kNorm || kind == StepKind::kDeliver ||
+                                                step().unit != subject_.segment.sweeps))) {
+    return Error(sweeping() ? "is not for the sweep of a unit" : "belongs to a sweep");
+  }
   switch (kind) {
     case StepKind::kCompute:
       return Compute();
@@ -79,6 +85,8 @@ absl::Status Replay::Play() {
       return Norm();
     case StepKind::kUpdate:
       return Update();
+    case StepKind::kDeliver:
+      return Deliver();
   }
   return Error("unknown kind");
 }
@@ -87,8 +95,8 @@ absl::Status Replay::Play() {
 absl::Status Replay::CheckLane() {
   const StepKind kind = step().kind;
   const bool comm = kind == StepKind::kAllGather || kind == StepKind::kReduceScatter || kind == StepKind::kNorm;
-  const bool lane_ok =
-      kind == StepKind::kMove || kind == StepKind::kUpdate || step().lane == (comm ? Lane::kComm : Lane::kCompute);
+  const bool lane_ok = kind == StepKind::kMove || kind == StepKind::kUpdate || kind == StepKind::kDeliver ||
+                       step().lane == (comm ? Lane::kComm : Lane::kCompute);
   return lane_ok ? absl::OkStatus() : Error("runs on lane ", Name(step().lane));
 }
 
@@ -198,8 +206,12 @@ absl::Status Replay::CheckComplete() {
     if (graph_.tensors[t].tensor_class != TensorClass::kOutput) continue;
     if (writers_[t].empty()) return subject_.Error("nothing writes output ", graph_.tensors[t].name);
   }
-  for (OpId op = graph_.update_begin; subject_.segment.updates && op < static_cast<OpId>(graph_.ops.size()); ++op) {
+  for (OpId op = graph_.update_begin; op < static_cast<OpId>(graph_.ops.size()); ++op) {
     const UnitId unit = graph_.ops[op].unit;
+    if (subject_.segment.updates && lock_free_ && !delivered_[unit].Covers(0, layout_.slices[unit].slice_elements)) {
+      return subject_.Error("gradients of ", graph_.units()[unit].name, " are not delivered");
+    }
+    if (sweeping() ? subject_.segment.sweeps != unit : !subject_.segment.updates || lock_free_) continue;
     if (!updated_[op].Covers(0, UpdatedElements(unit))) {
       return subject_.Error("op ", op, " (", Name(graph_.ops[op].kind), " ", graph_.units()[unit].name,
                             ") does not cover ", UpdatedElements(unit), " elements");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/verify_internal.h"
 #include "angel_ptm/plan/verify_memory.h"
 
@@ -21,6 +22,7 @@ class Replay {
       : subject_(subject),
         graph_(subject.graph),
         layout_(subject.plan.layout),
+        lock_free_(FindLockFreeRows(layout_.states)),
         memory_(graph_, layout_, subject.segment),
         op_done_(graph_.ops.size(), false),
         writers_(graph_.tensors.size()),
@@ -28,7 +30,8 @@ class Replay {
         conditional_(subject.segment.regions.size(), false),
         reduced_(graph_.units().size(), false),
         update_ops_(graph_.units().size()),
-        updated_(graph_.ops.size()) {}
+        updated_(graph_.ops.size()),
+        delivered_(graph_.units().size()) {}
 
   absl::Status Run();
 
@@ -63,6 +66,11 @@ class Replay {
   absl::Status Update();
   absl::Status ReadUpdateOperand(size_t slot);
   absl::Status WriteUpdateOperand(size_t slot);
+  absl::Status Deliver();
+  // Of sweeps (verify_lock_free.cc).
+  bool sweeping() const { return subject_.segment.sweeps != kNone; }
+  StateId StateInSweep(StateId state) const;
+  absl::Status CheckNewestParameters();
   bool UpdatesOwnSlice(UnitId unit) const;
   int64_t UpdatedElements(UnitId unit) const;
   bool RanksDiffer(UnitId unit, StateId s) const;
@@ -102,6 +110,7 @@ class Replay {
   const Subject& subject_;
   const Graph& graph_;
   const Layout& layout_;
+  const LockFreeRows lock_free_;
   SymbolicMemory memory_;
   int32_t step_ = 0;
   std::vector<bool> op_done_;
@@ -111,6 +120,7 @@ class Replay {
   std::vector<bool> reduced_;                            // by unit
   std::vector<std::vector<OpId>> update_ops_;            // by unit, in graph order
   std::vector<Coverage> updated_;                        // by update op, in elements
+  std::vector<Coverage> delivered_;                      // by unit, in elements
   absl::flat_hash_set<std::pair<OpId, StateId>> begun_;  // what update ops have begun to write
   int norms_ = 0;
 };

@@ -227,7 +227,7 @@ absl::Status Replay::Update() {
     return Error("op ", step().op, " is no update of this unit");
   }
   const Op& op = graph_.ops[step().op];
-  if (norms_ == 0) return Error("before the norm");
+  if (norms_ == 0 && !sweeping()) return Error("before the norm");
   const int64_t begin = step().begin, end = begin + step().count;
   if (step().own != UpdatesOwnSlice(unit) || begin < 0 || end > UpdatedElements(unit) || step().count <= 0) {
     return Error("elements [", begin, ", ", end, step().own ? ") of its slice" : ")", " are not the rank's to update");
@@ -240,6 +240,7 @@ absl::Status Replay::Update() {
   if (step().operands.size() != op.states.size()) {
     return Error(step().operands.size(), " operands, wanted ", op.states.size());
   }
+  if (sweeping()) RETURN_IF_ERROR(CheckNewestParameters());
   for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(ReadUpdateOperand(slot));
   RETURN_IF_ERROR(CheckOperandsDisjoint());
   for (size_t slot = 0; slot < op.states.size(); ++slot) RETURN_IF_ERROR(WriteUpdateOperand(slot));
@@ -248,7 +249,8 @@ absl::Status Replay::Update() {
 
 absl::Status Replay::ReadUpdateOperand(size_t slot) {
   const UnitId unit = step().unit;
-  const StateId state = graph_.ops[step().op].states[slot];
+  const StateId of_graph = graph_.ops[step().op].states[slot];
+  const StateId state = sweeping() ? StateInSweep(of_graph) : of_graph;
   const Access access = AccessOf(graph_.ops[step().op], static_cast<int>(slot));
   const Place& place = step().operands[slot];
   if (place.region == kNone) return Error("operand ", slot, " is missing");
@@ -268,7 +270,8 @@ absl::Status Replay::ReadUpdateOperand(size_t slot) {
 
 absl::Status Replay::WriteUpdateOperand(size_t slot) {
   const UnitId unit = step().unit;
-  const StateId state = graph_.ops[step().op].states[slot];
+  const StateId of_graph = graph_.ops[step().op].states[slot];
+  const StateId state = sweeping() ? StateInSweep(of_graph) : of_graph;
   if (!Writes(AccessOf(graph_.ops[step().op], static_cast<int>(slot)))) return absl::OkStatus();
   const ObjectRange part = Elements(unit, state, step().own, step().begin, step().count);
   if (!step().own && RanksDiffer(unit, state))

@@ -12,6 +12,9 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<Device>> OpenGpu(const TrainConfig& config, int64_t vocab_size,
                                                 const DeviceOffer& offer) {
+  if (config.optimizer().update() == OptimizerConfig::LOCK_FREE) {
+    return absl::FailedPreconditionError("optimizer.update=LOCK_FREE is for the CPU so far");
+  }
   if (offer.api == nullptr || offer.kernels == nullptr) {
     return absl::FailedPreconditionError("this program has no CUDA backend");
   }

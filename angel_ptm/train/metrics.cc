@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
@@ -13,6 +14,20 @@ namespace {
 // JSON has no infinities and NaNs; those become strings.
 std::string Number(double value) {
   return std::isfinite(value) ? FormatExact(value) : absl::StrCat("\"", FormatExact(value), "\"");
+}
+
+std::string LagJson(const StepMetrics& m) {
+  int64_t units = 0, lags = 0, most = 0;
+  for (size_t lag = 0; lag < m.units_by_lag.size(); ++lag) {
+    units += m.units_by_lag[lag];
+    lags += static_cast<int64_t>(lag) * m.units_by_lag[lag];
+    if (m.units_by_lag[lag] > 0) most = static_cast<int64_t>(lag);
+  }
+  if (units == 0) return "";
+  return absl::StrCat(", \"units_by_lag\": [", absl::StrJoin(m.units_by_lag, ", "),
+                      "], \"lag_mean\": ", Number(static_cast<double>(lags) / static_cast<double>(units)),
+                      ", \"lag_max\": ", most, ", \"update_wait_seconds\": ", Number(m.update_wait_seconds),
+                      m.fell_back ? ", \"fell_back\": true" : "");
 }
 
 }  // namespace
@@ -36,6 +51,7 @@ std::string ToJson(const StepMetrics& m) {
     absl::StrAppend(&json, ", \"", BusyKey(static_cast<Lane>(lane)), "\": ", Number(m.busy_seconds[lane]));
   }
   if (m.skipped) absl::StrAppend(&json, ", \"skipped\": true");
+  json += LagJson(m);
   for (const TaskNumber& n : m.step_numbers) absl::StrAppend(&json, ", \"", n.name, "\": ", Number(n.value));
   if (m.validation_loss) absl::StrAppend(&json, ", \"validation_loss\": ", Number(*m.validation_loss));
   for (const TaskNumber& n : m.validation_numbers) absl::StrAppend(&json, ", \"", n.name, "\": ", Number(n.value));
@@ -56,6 +72,10 @@ std::string ProgressLine(const StepMetrics& m, const ProgressContext& context) {
   absl::StrAppendFormat(&line, "  grad_norm %.3f  lr %.2e  memory %s  tps %s  tflops %.3g  mfu %.1f%%", m.grad_norm,
                         m.learning_rate, memory, FormatCount(m.tokens_per_second), m.tflops, 100 * m.peak_fraction);
   for (const TaskNumber& n : m.step_numbers) absl::StrAppend(&line, "  ", n.text);
+  for (size_t lag = 0; lag < m.units_by_lag.size(); ++lag) {
+    if (lag == 0) line += "  units by lag";
+    if (m.units_by_lag[lag] > 0) absl::StrAppend(&line, " ", lag, ":", m.units_by_lag[lag]);
+  }
   const double left = static_cast<double>(context.total_steps - 1 - m.step) * context.seconds_per_step;
   absl::StrAppend(&line, "  ETA ", FormatSeconds(left));
   if (m.skipped) absl::StrAppend(&line, "  SKIPPED: non-finite");

@@ -29,6 +29,10 @@ struct StepMetrics {
   std::array<int64_t, kTierCount> tier_bytes = {};   // what rank 0 reserved, as planned
   std::array<double, kLaneCount> busy_seconds = {};  // of rank 0's lanes in the step
   bool skipped = false;                              // non-finite: nothing was updated
+  // Of a lock-free update, else empty: how many units lagged by 0, 1, ... steps in this one, and what this rank waited.
+  std::vector<int64_t> units_by_lag;
+  double update_wait_seconds = 0;
+  bool fell_back = false;  // behind it the run went on synchronously
   std::optional<double> validation_loss;
   // The task's own (task.h): of the step's last micro-batch of rank 0, and of the evaluation.
   std::vector<TaskNumber> step_numbers, validation_numbers;
@@ -40,9 +44,10 @@ struct StepMetrics {
 std::string BusyKey(Lane lane);
 
 // Keys in this order: step, loss, grad_norm, learning_rate, tokens_per_second, peak_fraction, seconds, tflops, a
-// <tier>_bytes for each tier, a busy_<lane> in seconds for each lane; skipped if true; then the task's and, where the
-// step was evaluated, validation_loss and the task's. Numbers are printed with the fewest digits that read back as the
-// same double: equal bits print equal.
+// <tier>_bytes for each tier, a busy_<lane> in seconds for each lane; skipped if true; of
+// a lock-free update units_by_lag, lag_mean, lag_max, update_wait_seconds, and fell_back if true; then the task's and,
+// where the step was evaluated, validation_loss and the task's. Numbers are printed with the fewest digits that read
+// back as the same double: equal bits print equal.
 std::string ToJson(const StepMetrics& metrics);
 
 struct ProgressContext {

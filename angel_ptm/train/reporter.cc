@@ -9,6 +9,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/model/cost.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/train/agreement.h"
@@ -74,13 +75,16 @@ std::string Reporter::ModelText() const {
 std::string Reporter::LayoutText() const {
   const TrainConfig& config = run_.config;
   const int64_t recomputed = run_.plan->recomputed_blocks;
-  return absl::StrCat(run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank, " threads, ZeRO stage ",
-                      config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
-                      SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps,
-                      " micro-batches per rank, ",
-                      ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
-                      GradientType(config) == DType::kBFloat16 ? ", BF16 gradients" : "",
-                      recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "");
+  return absl::StrCat(
+      run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank, " threads, ZeRO stage ",
+      config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
+      SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank, ",
+      ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
+      GradientType(config) == DType::kBFloat16 ? ", BF16 gradients" : "",
+      recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "",
+      config.optimizer().update() == OptimizerConfig::LOCK_FREE
+          ? absl::StrCat(", lock-free update, at most ", config.optimizer().lock_free().max_staleness(), " steps stale")
+          : "");
 }
 
 void Reporter::PrintStart() const {
@@ -157,8 +161,9 @@ bool Reporter::IsLogged(int64_t step) const {
 }
 
 std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
-  const std::array<double, kLaneCount> seconds = run_.lanes->TakeBusySeconds();
-  for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane];
+  std::array<double, kLaneCount> seconds = run_.lanes->TakeBusySeconds(), of_updates = {};
+  if (run_.executor->updater() != nullptr) of_updates = run_.executor->updater()->TakeBusySeconds();
+  for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane] += of_updates[lane];
   return seconds;
 }
 

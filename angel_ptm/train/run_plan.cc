@@ -14,6 +14,7 @@
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "angel_ptm/plan/simulate.h"
 #include "angel_ptm/plan/verify.h"
@@ -27,6 +28,9 @@ namespace {
 std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   std::vector<StateSpec> states = AdamWStates(ComputeType(config), GradientType(config));
   if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
+  if (config.optimizer().update() == OptimizerConfig::LOCK_FREE) {
+    for (StateSpec& state : LockFreeStates(ComputeType(config))) states.push_back(std::move(state));
+  }
   return states;
 }
 
@@ -43,7 +47,8 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .file_bytes = memory.nvme().directory().empty() ? 0
                         : memory.nvme().bytes() > 0       ? memory.nvme().bytes()
                                                           : kUnlimitedFileBytes,
-          .prefetch_steps = static_cast<int>(memory.prefetch_steps())};
+          .prefetch_steps = static_cast<int>(memory.prefetch_steps()),
+          .sweep_rounds = static_cast<int>(std::max<int64_t>(1, config.optimizer().lock_free().max_staleness() / 2))};
 }
 
 // Both tiers are the machine's memory, and the plan takes some too: what neither budget forbids may still be more than

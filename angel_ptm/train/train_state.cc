@@ -13,14 +13,16 @@ namespace angel_ptm {
 std::string ToJson(const TrainState& state) {
   nlohmann::json numerics = nlohmann::json::object();
   for (const auto& [name, value] : state.numerics) numerics[name] = value;
-  return nlohmann::json{{"next_step", state.next_step},
-                        {"next_sample", state.next_sample},
-                        {"applied_updates", state.applied_updates},
-                        {"skipped_updates", state.skipped_updates},
-                        {"skipped_in_a_row", state.skipped_in_a_row},
-                        {"sample_order", state.sample_order},
-                        {"numerics", numerics}}
-      .dump();
+  nlohmann::json json{{"next_step", state.next_step},
+                      {"next_sample", state.next_sample},
+                      {"applied_updates", state.applied_updates},
+                      {"skipped_updates", state.skipped_updates},
+                      {"skipped_in_a_row", state.skipped_in_a_row},
+                      {"sample_order", state.sample_order},
+                      {"numerics", numerics}};
+  if (!state.unit_updates.empty()) json["unit_updates"] = state.unit_updates;
+  if (state.fell_back) json["fell_back"] = true;
+  return json.dump();
 }
 
 absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std::string& checkpoint_path) {
@@ -48,10 +50,22 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
     }
     return true;
   };
+  // Only of lock-free updates.
+  const auto read_lock_free = [&] {
+    state.fell_back = json.is_object() && json.contains("fell_back") && json["fell_back"] == true;
+    if (!json.is_object() || !json.contains("unit_updates")) return true;
+    const auto& counts = json["unit_updates"];
+    if (!counts.is_array()) return false;
+    for (const auto& count : counts) {
+      if (!count.is_number_integer()) return false;
+      state.unit_updates.push_back(count.get<int64_t>());
+    }
+    return true;
+  };
   if (!read("next_step", state.next_step) || !read("next_sample", state.next_sample) ||
       !read("applied_updates", state.applied_updates) || !read("skipped_updates", state.skipped_updates) ||
       !read("skipped_in_a_row", state.skipped_in_a_row) || !read_text("sample_order", state.sample_order) ||
-      !read_numerics()) {
+      !read_numerics() || !read_lock_free()) {
     return absl::DataLossError(absl::StrCat(checkpoint_path, ": the trainer state is not complete: ", text));
   }
   AddWhatWasNotRecorded(state.numerics);

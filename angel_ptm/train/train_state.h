@@ -21,6 +21,10 @@ struct TrainState {
   int64_t applied_updates = 0;  // AdamW's t
   int64_t skipped_updates = 0;  // non-finite steps, in all
   int64_t skipped_in_a_row = 0;
+  // Of a lock-free update, else empty: AdamW's t of each unit, and whether the run has fallen back to the synchronous
+  // one.
+  std::vector<int64_t> unit_updates;
+  bool fell_back = false;
   // What makes sample number i what it is: tokenizer, token file, sequence length, seed. A run that would see other
   // samples is another run.
   std::string sample_order;

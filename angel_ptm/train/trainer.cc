@@ -10,7 +10,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/train/agreement.h"
+#include "angel_ptm/train/drift_guard.h"
 #include "angel_ptm/train/metrics.h"
 #include "angel_ptm/train/reporter.h"
 #include "angel_ptm/train/run.h"
@@ -49,6 +51,11 @@ class Trainer {
   double BeforeUpdate();
   absl::Status ExchangeStopRequests();
   UpdateDecision Decide(const StepExchange& exchange);
+  // Of AdamW's step `t`.
+  UpdateDecision DecisionAt(float learning_rate, float gradient_scale, int64_t t) const;
+  void BeginUpdater();
+  absl::Status AfterLockFreeStep();
+  absl::Status Drain();
   absl::Status HandleNonFinite();
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
@@ -63,12 +70,16 @@ class Trainer {
   bool AskedToStop() const { return run_.options.stop_requested != nullptr && run_.options.stop_requested->load(); }
   static bool IsDue(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   bool MayJoin() const;
+  bool LookedAt(int64_t step) const {
+    return IsDue(run_.config.evaluation().every_steps(), step) || IsDue(run_.config.checkpoint().every_steps(), step);
+  }
   bool LastStep() const { return state_.next_step >= run_.config.steps(); }
 
   RunStart start_;  // holds the output directory to the end
   Run run_;
   Reporter reporter_;
   std::optional<Saver> saver_;
+  std::optional<DriftGuard> drift_;  // while the update is lock-free
   const LearningRateSchedule schedule_;
   TrainState state_;
   StepMetrics metrics_;  // of the current step
@@ -86,6 +97,7 @@ absl::Status Trainer::Prepare() {
   RETURN_IF_ERROR(VerifyOneSequence(run_, state_));
   saver_.emplace(run_, reporter_, start_.checkpoint.empty() ? kNone : state_.next_step);
   if (LastStep()) return absl::OkStatus();
+  BeginUpdater();
   RETURN_IF_ERROR(SetNewerAside(run_, start_));
   RETURN_IF_ERROR(run_.control->Barrier({"start", -1}));
   return reporter_.Start(state_.next_step);
@@ -125,14 +137,67 @@ UpdateDecision Trainer::Decide(const StepExchange& exchange) {
   stop_ = exchange.votes > 0;
   metrics_.skipped = !std::isfinite(metrics_.loss) || !std::isfinite(metrics_.grad_norm);
   if (metrics_.skipped) return {.apply = false};
-  const double t = static_cast<double>(++state_.applied_updates);
-  const AdamwConfig& adamw = run_.config.optimizer().adamw();
   const double clip = ClipFactor(metrics_.grad_norm, run_.config.optimizer().gradient_clip_norm());
-  return {.scalars = {.learning_rate = static_cast<float>(metrics_.learning_rate),
-                      .gradient_scale = static_cast<float>(clip / count),
-                      .bias_correction1 = static_cast<float>(1 - std::pow(adamw.beta1(), t)),
-                      .bias_correction2 = static_cast<float>(1 - std::pow(adamw.beta2(), t))},
-          .ema = {static_cast<float>(EmaRate(run_.config.optimizer().ema_decay(), state_.applied_updates))}};
+  return DecisionAt(static_cast<float>(metrics_.learning_rate), static_cast<float>(clip / count),
+                    ++state_.applied_updates);
+}
+
+UpdateDecision Trainer::DecisionAt(float learning_rate, float gradient_scale, int64_t t) const {
+  const AdamwConfig& adamw = run_.config.optimizer().adamw();
+  const double power = static_cast<double>(t);
+  return {.scalars = {.learning_rate = learning_rate,
+                      .gradient_scale = gradient_scale,
+                      .bias_correction1 = static_cast<float>(1 - std::pow(adamw.beta1(), power)),
+                      .bias_correction2 = static_cast<float>(1 - std::pow(adamw.beta2(), power))},
+          .ema = {static_cast<float>(EmaRate(run_.config.optimizer().ema_decay(), t))}};
+}
+
+void Trainer::BeginUpdater() {
+  LockFreeUpdater* const updater = run_.executor->updater();
+  const size_t units = run_.plan->training.units().size();
+  if (updater == nullptr) {
+    state_.unit_updates.clear();
+    state_.fell_back = false;
+    return;
+  }
+  // A checkpoint of a synchronous run has one count for all.
+  if (state_.unit_updates.size() != units) state_.unit_updates.assign(units, state_.applied_updates);
+  const LockFreeConfig& lock_free = run_.config.optimizer().lock_free();
+  const int64_t max_staleness = state_.fell_back ? 0 : lock_free.max_staleness();
+  updater->Begin({.max_staleness = max_staleness,
+                  .next_step = state_.next_step,
+                  .updates = state_.unit_updates,
+                  .scalars_at = [this](const UpdateDecision& of_step, int64_t update) {
+                    return DecisionAt(of_step.scalars.learning_rate, of_step.scalars.gradient_scale, update);
+                  }});
+  if (max_staleness > 0) drift_.emplace(lock_free.loss_band(), lock_free.gradient_norm_band());
+  if (state_.fell_back) run_.Print("note: the run fell back to the synchronous update before and stays there");
+}
+
+// All ranks see the same numbers, so all fall back or none does.
+absl::Status Trainer::AfterLockFreeStep() {
+  LockFreeUpdater* const updater = run_.executor->updater();
+  if (updater == nullptr) return absl::OkStatus();
+  metrics_.units_by_lag = updater->units_by_lag();
+  metrics_.update_wait_seconds = updater->TakeWaitSeconds();
+  if (!drift_ || metrics_.skipped) return absl::OkStatus();
+  const std::string why = drift_->Add(metrics_.loss, metrics_.grad_norm);
+  if (why.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(Drain());
+  updater->SetMaxStaleness(0);
+  drift_.reset();
+  state_.fell_back = metrics_.fell_back = true;
+  run_.Print(absl::StrCat("warning: step ", metrics_.step, ": ", why,
+                          ": what waited is updated, and the run goes on synchronously"));
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Drain() {
+  LockFreeUpdater* const updater = run_.executor->updater();
+  if (updater == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(updater->Drain());
+  state_.unit_updates = updater->updates();
+  return absl::OkStatus();
 }
 
 absl::Status Trainer::Step() {
@@ -143,15 +208,20 @@ absl::Status Trainer::Step() {
   const absl::Status played = run_.executor->Run(*run_.plan->training_plan.FindProgram(begun, begun_), state_.next_step,
                                                  run_.derived.accumulation_steps, hooks_);
   // Stopped between micro-batches: nothing of the step has changed the state yet.
-  if (absl::IsCancelled(played) && stop_) return saver_->SaveIfDue(state_, /*last=*/true);
+  if (absl::IsCancelled(played) && stop_) {
+    RETURN_IF_ERROR(Drain());
+    return saver_->SaveIfDue(state_, /*last=*/true);
+  }
   RETURN_IF_ERROR(played);
   metrics_.seconds = Seconds() - begin;
   metrics_.steps_computed = 1 + ((begun_ ? 1.0 : 0.0) - (begun ? 1.0 : 0.0)) / run_.derived.accumulation_steps;
   metrics_.busy_seconds = reporter_.TakeBusySeconds();
   if (metrics_.skipped) RETURN_IF_ERROR(HandleNonFinite());
   if (!metrics_.skipped) state_.skipped_in_a_row = 0;
+  RETURN_IF_ERROR(AfterLockFreeStep());
   ++state_.next_step;
   state_.next_sample += run_.config.batch().global_batch_sequences();
+  if (LastStep() || stop_ || LookedAt(state_.next_step)) RETURN_IF_ERROR(Drain());
   RETURN_IF_ERROR(MaybeEvaluate());
   RETURN_IF_ERROR(MaybeWriteTrace());
   const bool last = LastStep() || stop_;
@@ -163,8 +233,7 @@ absl::Status Trainer::Step() {
 bool Trainer::MayJoin() const {
   const int64_t after = state_.next_step + 1;
   return run_.plan->training_plan.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr &&
-         after < run_.config.steps() && !IsDue(run_.config.evaluation().every_steps(), after) &&
-         !IsDue(run_.config.checkpoint().every_steps(), after);
+         after < run_.config.steps() && !LookedAt(after);
 }
 
 absl::Status Trainer::HandleNonFinite() {

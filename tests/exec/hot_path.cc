@@ -25,6 +25,10 @@ int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator
     config.mutable_memory()->mutable_nvme()->set_directory(testing_support::MemoryDirectory());
     config.mutable_memory()->mutable_nvme()->set_allow_buffered(true);
   }
+  if (run.lock_free) {
+    config.mutable_optimizer()->set_update(OptimizerConfig::LOCK_FREE);
+    config.mutable_memory()->set_host_bytes(0);
+  }
   config.mutable_numerics()->set_threads_per_rank(run.threads);
   CheckedCommunicator checked(&communicator, SequenceCheck::kHistory);
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(communicator.size());

@@ -106,6 +106,13 @@ TEST_F(HotPathFileTest, NorDoesMovingPagesToAFile) {
   }
 }
 
+TEST_F(HotPathFileTest, NorDoesUpdatingBesideTheTraining) {
+  for (int64_t calls : Count(2, {.data = data_, .zero_stage = 3, .lock_free = true})) {
+    EXPECT_LE(calls, 1);  // as above
+    EXPECT_GE(calls, 0);
+  }
+}
+
 // One allocation a step is found.
 using HotPathSabotageTest = HotPathTest;
 TEST_F(HotPathSabotageTest, AnAllocationPerStepIsFound) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run.h"
 #include "tests/plan/plan_testing.h"
@@ -65,6 +66,10 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
       std::make_unique<TokenFeeder>(run_->evaluation, *validation_executor_, *validation_samples_, token_bytes_);
   evaluator_.emplace(run_->evaluation_plan, *validation_executor_, *validation_feeder_, *control_);
   APTM_CHECK(InitialiseState(*run_->training.table, 1, StateViews(run_->training_plan.layout, machine_)).ok());
+  if (executor_->updater() == nullptr) return;
+  executor_->updater()->Begin({.max_staleness = config_.optimizer().lock_free().max_staleness(),
+                               .updates = std::vector<int64_t>(run_->training.units().size()),
+                               .scalars_at = [](const UpdateDecision& of_step, int64_t) { return of_step; }});
 }
 
 void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
@@ -97,7 +102,10 @@ std::string TinyTrainer::FirstNonFinite() {
   return found.op == kNone ? "" : Describe(run_->training, found);
 }
 
-LossSums TinyTrainer::Evaluate() { return OrDie(evaluator_->Evaluate()); }
+LossSums TinyTrainer::Evaluate() {
+  if (executor_->updater() != nullptr) APTM_CHECK(executor_->updater()->Drain().ok());
+  return OrDie(evaluator_->Evaluate());
+}
 
 UpdateDecision TinyTrainer::Decide(const StepExchange& exchange) {
   loss_ = exchange.sums.loss / exchange.sums.weight;

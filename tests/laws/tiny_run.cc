@@ -15,7 +15,11 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/device_side.h"
+#include "angel_ptm/exec/lock_free_updater.h"
+#include "angel_ptm/memory/calls_file.h"
 #include "angel_ptm/memory/device.h"
+#include "angel_ptm/memory/scratch_file.h"
+#include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run.h"
@@ -26,6 +30,7 @@
 #include "optim/schedule.h"
 #include "tests/plan/plan_testing.h"
 #include "tests/support/memory_directory.h"
+#include "tests/support/throttled_block_file.h"
 
 namespace angel_ptm {
 namespace {
@@ -71,7 +76,8 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
           .device_bytes = run.device_bytes,
           .host_bytes = run.host_bytes,
           .file_bytes = run.file_tier ? int64_t{1} << 40 : 0,
-          .prefetch_steps = run.prefetch_steps};
+          .prefetch_steps = run.prefetch_steps,
+          .sweep_rounds = std::max(1, run.max_staleness / 2)};
 }
 
 // One rank's run.
@@ -99,19 +105,12 @@ class Rank {
       machine_.host_kernels = &CpuKernels();
       machine_.device_side = side_.get();
     }
-    NvmeConfig nvme;
-    nvme.set_directory(testing_support::MemoryDirectory());
-    nvme.set_allow_buffered(true);
-    std::string notes;
-    ASSIGN_OR_RETURN(file_, OpenFileTier(nvme, communicator_.rank(), plan_.arena_bytes[2], *host_, &notes));
+    RETURN_IF_ERROR(OpenFile());
     machine_.file = file_.get();
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
-    if (run_.load_checkpoint.empty()) {
-      return InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
-    }
-    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
-    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
-    return LoadState(checkpoint, graph_.states(), StateViews(plan_.layout, machine_));
+    RETURN_IF_ERROR(FillState());
+    BeginUpdater();
+    return absl::OkStatus();
   }
 
   absl::Status Step(int64_t step, TinyResult& result) {
@@ -119,13 +118,9 @@ class Rank {
       const double count = exchange.sums.weight, norm = std::sqrt(exchange.sums.squares.ToDouble()) / count;
       result.losses.push_back(exchange.sums.loss / count);
       result.norms.push_back(norm);
-      const double t = static_cast<double>(step + 1);
-      return UpdateDecision{.apply = std::isfinite(norm) && step != run_.skipped_step,
-                            .scalars = {.learning_rate = 1e-2f,
-                                        .gradient_scale = static_cast<float>(ClipFactor(norm, 0.5) / count),
-                                        .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
-                                        .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))},
-                            .ema = {static_cast<float>(EmaRate(run_.ema_decay, step + 1))}};
+      UpdateDecision decision = DecisionAt(static_cast<float>(ClipFactor(norm, 0.5) / count), step + 1);
+      decision.apply = std::isfinite(norm) && step != run_.skipped_step;
+      return decision;
     };
     const StepHooks hooks{.feed =
                               [&](int64_t of_step, int64_t micro) {
@@ -142,7 +137,9 @@ class Rank {
     const bool can_join = plan_.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr;
     const bool begun = std::exchange(begun_, run_.join && can_join && step + 1 < run_.steps);
     result.joined |= begun_;
-    return executor_->Run(*plan_.FindProgram(begun, begun_), step, run_.accumulation, hooks);
+    RETURN_IF_ERROR(executor_->Run(*plan_.FindProgram(begun, begun_), step, run_.accumulation, hooks));
+    if (executor_->updater() != nullptr) result.units_by_lag.push_back(executor_->updater()->units_by_lag());
+    return absl::OkStatus();
   }
 
   absl::Status Close() {
@@ -151,6 +148,7 @@ class Rank {
   }
 
   absl::Status Collect(TinyResult& result) {
+    RETURN_IF_ERROR(CollectUpdater(result));
     result.parameters.resize(graph_.units().size());
     result.moments.resize(graph_.units().size());
     result.state_bytes.resize(graph_.states().size());
@@ -158,7 +156,7 @@ class Rank {
       const int64_t element = SizeOf(view.dtype);
       std::vector<std::byte> stored(static_cast<size_t>(view.stored_elements * element));
       result.state_bytes[view.state] += static_cast<int64_t>(stored.size());
-      if (view.state == kGradientState) continue;
+      if (view.state == kGradientState || graph_.states()[view.state].on_host) continue;
       RETURN_IF_ERROR(view.ReadBytes(0, stored));
       const std::span<const std::byte> own =
           std::span(stored).subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
@@ -188,6 +186,76 @@ class Rank {
   }
 
  private:
+  absl::Status OpenFile() {
+    const std::string directory = testing_support::MemoryDirectory();
+    const int64_t bytes = AlignedUp(TierKind::kFile, plan_.arena_bytes[2]);
+    if (run_.file_bytes_per_second > 0 && bytes > 0) {
+      ASSIGN_OR_RETURN(ScratchFile scratch, ScratchFile::Create({directory, "pages", bytes, /*allow_buffered=*/true}));
+      const DeviceSpeed speed{.bytes_per_second = run_.file_bytes_per_second};
+      const FileStoreOptions options{.directory = directory,
+                                     .name = "pages",
+                                     .bytes = bytes,
+                                     .block_bytes = SpecOf(TierKind::kFile).alignment,
+                                     .allow_buffered = true};
+      auto file = std::make_unique<ThrottledBlockFile>(MakeCallsFile(std::move(scratch), options.queue_depth), speed,
+                                                       speed, options.queue_depth);
+      file_ = std::make_unique<FileTier>(FileStore::CreateOn(options, std::move(file)));
+      return absl::OkStatus();
+    }
+    NvmeConfig nvme;
+    nvme.set_directory(directory);
+    nvme.set_allow_buffered(true);
+    std::string notes;
+    ASSIGN_OR_RETURN(file_, OpenFileTier(nvme, communicator_.rank(), plan_.arena_bytes[2], *host_, &notes));
+    return absl::OkStatus();
+  }
+
+  absl::Status FillState() {
+    if (run_.load_checkpoint.empty()) {
+      return InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
+    }
+    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
+    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
+    return LoadState(checkpoint, graph_.states(), StateViews(plan_.layout, machine_));
+  }
+
+  UpdateDecision DecisionAt(float gradient_scale, int64_t update) const {
+    const double t = static_cast<double>(update);
+    return {.scalars = {.learning_rate = 1e-2f,
+                        .gradient_scale = gradient_scale,
+                        .bias_correction1 = static_cast<float>(1 - std::pow(0.9, t)),
+                        .bias_correction2 = static_cast<float>(1 - std::pow(0.95, t))},
+            .ema = {static_cast<float>(EmaRate(run_.ema_decay, update))}};
+  }
+
+  void BeginUpdater() {
+    if (executor_->updater() == nullptr) return;
+    executor_->updater()->Begin({.max_staleness = run_.max_staleness,
+                                 .next_step = run_.first_step,
+                                 .updates = std::vector<int64_t>(graph_.units().size(), run_.first_step),
+                                 .scalars_at = [this](const UpdateDecision& of_step, int64_t update) {
+                                   return DecisionAt(of_step.scalars.gradient_scale, update);
+                                 }});
+  }
+
+  // All ranks have published the same at the same steps.
+  absl::Status CollectUpdater(TinyResult& result) {
+    LockFreeUpdater* const updater = executor_->updater();
+    if (updater == nullptr) return absl::OkStatus();
+    RETURN_IF_ERROR(updater->Drain());
+    result.unit_updates = updater->updates();
+    result.wait_seconds = updater->TakeWaitSeconds();
+    std::vector<int64_t> mine = result.unit_updates;
+    for (const auto& lags : result.units_by_lag) mine.insert(mine.end(), lags.begin(), lags.end());
+    std::vector<int64_t> all(mine.size() * communicator_.size());
+    RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(mine)),
+                                            {"lags", run_.steps}));
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (all[i] != mine[i % mine.size()]) return absl::InternalError("ranks have published at different steps");
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status MakeTiers() {
     ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
     if (!run_.device) {
@@ -281,6 +349,9 @@ HunyuanLmShape TinyMoe() {
 Graph TinyGraph(const TinyRun& run) {
   std::vector<StateSpec> states = AdamWStates(run.compute, run.gradients);
   if (run.ema_decay > 0) states.push_back(EmaState());
+  if (run.max_staleness != kNone) {
+    for (StateSpec& state : LockFreeStates(run.compute)) states.push_back(std::move(state));
+  }
   Graph graph =
       BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute),
                              HunyuanLmParameters(run.shape, states));

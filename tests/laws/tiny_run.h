@@ -38,8 +38,11 @@ struct TinyRun {
   int prefetch_steps = 4;
   int accumulation = 1;
   double ema_decay = 0;  // of an average of the weights; 0: none
-  bool join = false;     // play each update beside the next step's first micro-step, if holes leave room for that
-  int steps = 3;         // the run ends before this step
+  // Steps by which a lock-free update may lag; kNone: it is synchronous.
+  int max_staleness = kNone;
+  double file_bytes_per_second = 0;  // of the file tier, each way; 0: what the machine has
+  bool join = false;  // play each update beside the next step's first micro-step, if holes leave room for that
+  int steps = 3;      // the run ends before this step
   int threads = 1;
   uint64_t seed = 7;
   int global_micro_batches = 0;  // per step, over all ranks; 0: accumulation * world size. Missing ones weigh nothing
@@ -65,6 +68,11 @@ struct TinyRun {
 
 struct TinyResult {
   std::vector<double> losses, norms;  // by step
+  // Of a lock-free update: LockFreeUpdater::units_by_lag by step, the same on all ranks; AdamW steps by unit; what this
+  // rank waited.
+  std::vector<std::vector<int64_t>> units_by_lag;
+  std::vector<int64_t> unit_updates;
+  double wait_seconds = 0;
   std::vector<std::vector<float>> parameters,
       moments;  // by unit: whole vectors, all other saved states one after the other
   int64_t device_arena_bytes = 0, host_arena_bytes = 0, file_arena_bytes = 0;

@@ -155,6 +155,7 @@ class World {
       case StepKind::kUpdate:
         return Update(step);
       case StepKind::kNorm:
+      case StepKind::kDeliver:
         return;
     }
   }

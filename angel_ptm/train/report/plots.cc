@@ -63,6 +63,11 @@ const std::vector<ComparisonSpec>& Comparisons() {
        "fullest over mean, worst layer",
        {{"expert_balance", "", false, true, 1}},
        "the model has no routed experts"},
+      {"staleness",
+       "Staleness of parameters",
+       "steps",
+       {{"lag_mean", "", false, true, 1}, {"lag_max", " (most)", true, true, 1}},
+       "the update is synchronous (optimizer.update)"},
   };
   return comparisons;
 }

@@ -1,0 +1,169 @@
+// The lock-free update in the whole trainer: bits, checkpoints, the fall back, what it tells, what it refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/train/drift_guard.h"
+#include "nlohmann/json.hpp"
+#include "tests/laws/trainer_run.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text.h"
+
+namespace angel_ptm {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int kWorld = 2;
+
+TEST(DriftGuardTest, ComparesMeansWithTheLeastSoFar) {
+  DriftGuard guard(1.5, 0);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(guard.Add(2, i * 1000.0), "");
+  EXPECT_EQ(guard.Add(9, 0), "");  // one outlier: a mean of 2.875
+  EXPECT_THAT(guard.Add(9, 0), HasSubstr("the mean loss of 8 steps, 3.75, is more than 1.5 times the least so far, 2"));
+  DriftGuard of_norm(0, 5);
+  for (int i = 0; i < DriftGuard::kWindow; ++i) EXPECT_EQ(of_norm.Add(i * 1000.0, 1), "");
+  EXPECT_THAT(of_norm.Add(0, 100), HasSubstr("(optimizer.lock_free.gradient_norm_band)"));
+}
+
+class LockFreeTrainerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    PrepareTinyText(folder_->path());
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static TrainConfig Synchronous(const std::string& run, std::vector<std::string> overrides = {}) {
+    overrides.insert(overrides.end(), {"sharding.zero_stage=3", "memory.page_bytes=8192"});
+    return TrainerConfig(/*moe=*/true, folder_->path(), run, overrides);
+  }
+  static TrainConfig LockFree(const std::string& run, std::vector<std::string> overrides) {
+    TrainConfig config = Synchronous(run, std::move(overrides));
+    config.mutable_memory()->set_device_bytes(UnconstrainedDeviceBytes(config, kWorld) * 6 / 10);
+    config.mutable_optimizer()->set_update(OptimizerConfig::LOCK_FREE);
+    return config;
+  }
+  static std::string Train(const TrainConfig& config, bool resume = false, int64_t stop_in_step = -1) {
+    const TrainerOutcome outcome =
+        RunTrainer({.configs = {config}, .world_size = kWorld, .resume = resume, .stop_in_step = stop_in_step});
+    EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+    return outcome.text;
+  }
+  static std::string Refusal(const TrainConfig& config) {
+    const absl::Status status = RunTrainer({.configs = {config}, .world_size = kWorld}).status();
+    EXPECT_FALSE(status.ok());
+    return std::string(status.message());
+  }
+  static std::vector<float> State(const TrainConfig& config) {
+    auto state = NewestState(config);
+    EXPECT_TRUE(state.ok()) << state.status();
+    return state.ok() ? *std::move(state) : std::vector<float>();
+  }
+  static std::vector<nlohmann::json> Lines(const TrainConfig& config) {
+    std::ifstream file(config.output().directory() + "/metrics.jsonl");
+    std::vector<nlohmann::json> lines;
+    for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+  }
+
+  static TemporaryFolder* folder_;
+};
+TemporaryFolder* LockFreeTrainerTest::folder_ = nullptr;
+
+TEST_F(LockFreeTrainerTest, WithoutStalenessItsMetricsAndCheckpointAreTheSynchronousOnes) {
+  const TrainConfig wanted = Synchronous("synchronous"),
+                    config = LockFree("zero", {"optimizer.lock_free.max_staleness=0"});
+  Train(wanted);
+  const std::string text = Train(config);
+  EXPECT_EQ(MetricLines(config), MetricLines(wanted));
+  EXPECT_EQ(State(config), State(wanted));
+  EXPECT_THAT(text, HasSubstr("lock-free update, at most 0 steps stale"));
+  EXPECT_THAT(text, HasSubstr("\nmailboxes "));
+}
+
+// Evaluations and checkpoints end what waits; a resumed run begins with nothing waiting, too.
+TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
+  const std::vector<std::string> fields = {"optimizer.lock_free.max_staleness=1", "optimizer.ema_decay=0.9",
+                                           "checkpoint.every_steps=3"};
+  const TrainConfig straight = LockFree("straight", fields), stopped = LockFree("stopped", fields);
+  const std::string text = Train(straight);
+  EXPECT_THAT(text, HasSubstr("  units by lag 1:"));
+  const std::vector<nlohmann::json> lines = Lines(straight);
+  ASSERT_EQ(lines.size(), 6u);
+  const int64_t units = lines[0]["units_by_lag"][0];
+  EXPECT_GT(units, 1);
+  for (const int64_t step : {0, 3}) EXPECT_EQ(lines[step]["units_by_lag"], nlohmann::json({units, 0})) << step;
+  for (const int64_t step : {1, 2, 4, 5}) {
+    EXPECT_EQ(lines[step]["units_by_lag"], nlohmann::json({0, units})) << step;
+    EXPECT_EQ(lines[step]["lag_max"], 1);
+  }
+  // In the middle of step 3, of which nothing is left: the checkpoint is that before it.
+  Train(stopped, /*resume=*/false, /*stop_in_step=*/3);
+  ASSERT_EQ(Lines(stopped).size(), 3u);
+  Train(stopped, /*resume=*/true);
+  EXPECT_EQ(MetricLines(stopped), MetricLines(straight));
+  EXPECT_EQ(State(stopped), State(straight));
+}
+
+TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
+  const std::vector<std::string> fields = {"steps=20", "evaluation.every_steps=0",
+                                           "optimizer.lock_free.loss_band=1.02"};
+  std::vector<std::string> wild = fields;
+  wild.insert(wild.end(), {"optimizer.schedule.kind=CONSTANT", "optimizer.adamw.learning_rate=0.5"});
+  const TrainConfig config = LockFree("drifts", wild);
+  const std::string text = Train(config);
+  EXPECT_THAT(text, HasSubstr("(optimizer.lock_free.loss_band): what waited is updated, and the run goes on "
+                              "synchronously\n"));
+  bool fell_back = false;
+  for (const nlohmann::json& line : Lines(config)) {
+    const nlohmann::json& lags = line["units_by_lag"];
+    EXPECT_EQ(lags.size(), fell_back ? 1u : 3u) << line;
+    fell_back |= line.contains("fell_back");
+  }
+  EXPECT_TRUE(fell_back);
+  // A resumed run stays there.
+  TrainConfig longer = config;
+  longer.set_steps(22);
+  EXPECT_THAT(Train(longer, /*resume=*/true), HasSubstr("fell back to the synchronous update before and stays there"));
+  EXPECT_EQ(Lines(longer).back()["units_by_lag"].size(), 1u);
+  // One that does not drift stays lock-free.
+  const TrainConfig calm = LockFree("calm", fields);
+  EXPECT_THAT(Train(calm), testing::Not(HasSubstr("synchronously")));
+}
+
+TEST_F(LockFreeTrainerTest, WhatItCannotDoIsRefused) {
+  const TrainConfig config = LockFree("refused", {});
+  TrainConfig other = config;
+  other.mutable_memory()->set_device_bytes(0);
+  EXPECT_THAT(Refusal(other), HasSubstr("the update is lock-free, but all state has room on the device, where there is "
+                                        "nothing to hide: set optimizer.update=SYNCHRONOUS, or a smaller"));
+  other = config;
+  other.mutable_sharding()->set_zero_stage(2);
+  EXPECT_THAT(
+      Refusal(other),
+      HasSubstr("optimizer.update: at sharding.zero_stage 2 ranks have copies of parameters that others update, "
+                "wanted SYNCHRONOUS, or sharding.zero_stage 3, got LOCK_FREE"));
+  other = config;
+  other.mutable_optimizer()->mutable_lock_free()->set_max_staleness(65);
+  EXPECT_THAT(Refusal(other), HasSubstr("optimizer.lock_free.max_staleness: out of range, wanted 0 to 64, got 65"));
+  other = config;
+  other.mutable_optimizer()->mutable_lock_free()->set_loss_band(0.9);
+  EXPECT_THAT(Refusal(other), HasSubstr("optimizer.lock_free.loss_band: not a band, wanted 0 (off) or more than 1"));
+  other = config;
+  other.mutable_numerics()->set_compute(NumericsConfig::BF16);
+  other.mutable_numerics()->set_gradients(NumericsConfig::BF16);
+  EXPECT_THAT(Refusal(other), HasSubstr("numerics.gradients: a lock-free update reads parameters in place"));
+  other = config;
+  other.set_device(TrainConfig::CUDA);
+  EXPECT_THAT(Refusal(other), HasSubstr("device: wanted CUDA, but optimizer.update=LOCK_FREE is for the CPU so far"));
+}
+
+}  // namespace
+}  // namespace angel_ptm
