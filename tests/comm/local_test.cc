@@ -49,8 +49,11 @@ TEST(LocalWorldTest, ARankThatEndsOutsideAGroupEndsItsWait) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<absl::Status> results = StatusOfRanks(4, [](Communicator& comm) -> absl::Status {
     ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group, comm.Split(comm.rank() / 2, {"halves"}));
-    RETURN_IF_ERROR(group->Barrier({"all here", 1}));
-    if (comm.rank() == 3) return absl::OkStatus();  // ends, and rank 2 waits for it in the world
+    RETURN_IF_ERROR(comm.Barrier({"all here", 1}));
+    if (comm.rank() == 3) {  // ends when the others wait, rank 2 for it in the world
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      return absl::OkStatus();
+    }
     if (comm.rank() == 2) return comm.Barrier({"without rank three", 2});
     if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1000));
     return group->Barrier({"halves go on", 3});
