@@ -1,7 +1,6 @@
 #include "comm/ordered_sum.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "angel_ptm/base/bfloat16.h"
 
@@ -170,7 +169,7 @@ void OrderedSumRounded(BFloat16* dst, std::span<const std::byte* const> x, DType
   if (x.size() > 1) return WidestSum()({.rounded = dst}, x, type, n);
   // What is bf16 stays what it is.
   if (type == DType::kBFloat16) {
-    std::memcpy(dst, x[0], count * sizeof(BFloat16));
+    std::copy_n(reinterpret_cast<const BFloat16*>(x[0]), count, dst);
   } else {
     Round({dst, count}, {reinterpret_cast<const float*>(x[0]), count});
   }
