@@ -19,9 +19,6 @@ namespace {
 
 using Verdict = MachineCheck::Verdict;
 
-// Beside kernels' threads (train_command.cc).
-constexpr int kOtherThreads = 8;
-
 MachineCheck Memory() {
   const int64_t machine = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE), usable = MachineMemoryBytes();
   if (usable == machine)

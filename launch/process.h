@@ -14,6 +14,10 @@ namespace angel_ptm {
 // * Memory or threads that the system refuses end the process with one sentence and exit code 1.
 void PrepareProcess();
 
+// Threads of a rank beside those of its kernels: seven lanes, its own, what watches its peers, its collectives between
+// GPUs, and what tells other machines of them. A lock-free update has seven lanes and a thread of its own.
+inline constexpr int kOtherThreads = 11, kLockFreeThreads = 8;
+
 // Whether the process can have so many more threads at one time, and the address space that matrix products of
 // kernel_threads take: starts and ends them. kResourceExhausted names the limits. For libraries that end the process or
 // try without end when they get less than they ask for (OpenMP, OpenBLAS).

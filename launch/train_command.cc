@@ -71,10 +71,6 @@ void PrintIsa(const IsaChoice& choice) {
   std::printf("kernels for: %s (%s)\n", choice.isa->name, choice.reason.c_str());
 }
 
-// Beside those of the kernels: five lanes, the rank's own, what watches its peers, its collectives between GPUs, and
-// what tells other machines of them.
-constexpr int kOtherThreads = 9;
-
 // ranks: of this process. One process `speaks`: says which cores are left idle.
 absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
   RETURN_IF_ERROR(Validate(config, facts));
@@ -83,7 +79,8 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
     const std::string warning = IdleCoresWarning(facts.local_ranks, threads, facts.kernel_threads_max);
     if (!warning.empty()) std::fprintf(stderr, "angel-ptm: %s\n", warning.c_str());
   }
-  return CheckThreads(ranks * threads, ranks * kOtherThreads);
+  const bool lock_free = config.optimizer().update() == OptimizerConfig::LOCK_FREE;
+  return CheckThreads(ranks * threads, ranks * (kOtherThreads + (lock_free ? kLockFreeThreads : 0)));
 }
 
 // The CUDA backend is proven on no GPU yet. `wait`: how the rank waits for its peers.

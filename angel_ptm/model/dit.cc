@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/model/graph_builder.h"
 
 namespace angel_ptm {
@@ -228,20 +229,7 @@ TensorId DiffusionTransformer::Body() {
 }
 
 void DiffusionTransformer::Loss(TensorId prediction) {
-  Graph& graph = builder_.graph();
-  const TensorId target = builder_.AddInput("target", graph.tensors[prediction].shape, DType::kFloat32);
-  const TensorId weight = builder_.AddInput("sample_weight", {batch_}, DType::kFloat32);
-  graph.loss_weight = builder_.AddInput("weight", {1}, DType::kFloat32);
-  const TensorId loss = builder_.Append(OpKind::kWeightedMse, "loss", {prediction, target, weight})[0];
-  graph.loss = static_cast<OpId>(graph.ops.size()) - 1;
-  MarkOutput(loss, "sample_loss");
-}
-
-// A graph without backward or update.
-Graph Finished(DiffusionTransformer& model) {
-  Graph graph = model.builder().Build();
-  graph.update_begin = static_cast<OpId>(graph.ops.size());
-  return graph;
+  MarkOutput(AppendDenoisingLoss(builder_, prediction, batch_), "sample_loss");
 }
 
 }  // namespace
@@ -259,7 +247,7 @@ Graph BuildDitForward(const DitShape& shape, int64_t batch, std::shared_ptr<cons
   DiffusionTransformer model("forward", shape, batch, std::move(table));
   model.builder().ReadParametersFrom(weights);
   model.MarkOutput(model.Body(), "prediction");
-  return Finished(model);
+  return model.builder().BuildForward();
 }
 
 Graph BuildDitEvaluation(const DitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table,
@@ -267,7 +255,7 @@ Graph BuildDitEvaluation(const DitShape& shape, int64_t batch, std::shared_ptr<c
   DiffusionTransformer model("evaluation", shape, batch, std::move(table));
   model.builder().ReadParametersFrom(weights);
   model.Loss(model.Body());
-  return Finished(model);
+  return model.builder().BuildForward();
 }
 
 Graph BuildDitTraining(const DitShape& shape, int64_t batch, const std::vector<bool>& recompute,

@@ -22,6 +22,12 @@ Graph GraphBuilder::Build() {
   return std::move(graph_);
 }
 
+Graph GraphBuilder::BuildForward() {
+  Graph graph = Build();
+  graph.update_begin = static_cast<OpId>(graph.ops.size());
+  return graph;
+}
+
 UnitId GraphBuilder::AddUnit(std::string name) {
   const auto matches = [&](const std::string& pattern) { return MatchesPattern(name, pattern); };
   const bool trainable = std::none_of(freeze_.begin(), freeze_.end(), matches);

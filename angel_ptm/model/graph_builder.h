@@ -52,6 +52,8 @@ class GraphBuilder {
 
   Graph& graph() { return graph_; }
   Graph Build();
+  // The same of a graph without backward or update.
+  Graph BuildForward();
 
  private:
   Graph graph_;

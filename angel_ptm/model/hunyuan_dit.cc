@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/model/graph_builder.h"
 
 namespace angel_ptm {
@@ -257,25 +258,12 @@ TensorId HunyuanDit::Body() {
 }
 
 void HunyuanDit::Loss(TensorId prediction) {
-  Graph& graph = builder_.graph();
   if (shape_.learn_sigma) {
     const int64_t pixels = batch_ * shape_.height * shape_.width;
     prediction =
         builder_.Append(OpKind::kSplit, "mean", {prediction}, {.rows = pixels, .column_end = shape_.channels})[0];
   }
-  const TensorId target = builder_.AddInput("target", graph.tensors[prediction].shape, DType::kFloat32);
-  const TensorId weight = builder_.AddInput("sample_weight", {batch_}, DType::kFloat32);
-  graph.loss_weight = builder_.AddInput("weight", {1}, DType::kFloat32);
-  const TensorId loss = builder_.Append(OpKind::kWeightedMse, "loss", {prediction, target, weight})[0];
-  graph.loss = static_cast<OpId>(graph.ops.size()) - 1;
-  MarkOutput(loss, "sample_loss");
-}
-
-// A graph without backward or update.
-Graph FinishedForward(HunyuanDit& model) {
-  Graph graph = model.builder().Build();
-  graph.update_begin = static_cast<OpId>(graph.ops.size());
-  return graph;
+  MarkOutput(AppendDenoisingLoss(builder_, prediction, batch_), "sample_loss");
 }
 
 }  // namespace
@@ -294,7 +282,7 @@ Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch, std::s
   HunyuanDit model("forward", shape, batch, std::move(table));
   model.builder().ReadParametersFrom(weights);
   model.MarkOutput(model.Body(), "prediction");
-  return FinishedForward(model);
+  return model.builder().BuildForward();
 }
 
 Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
@@ -302,7 +290,7 @@ Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
   HunyuanDit model("evaluation", shape, batch, std::move(table));
   model.builder().ReadParametersFrom(weights);
   model.Loss(model.Body());
-  return FinishedForward(model);
+  return model.builder().BuildForward();
 }
 
 Graph BuildHunyuanDitTraining(const HunyuanDitShape& shape, int64_t batch, const std::vector<bool>& recompute,

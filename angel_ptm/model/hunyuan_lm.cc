@@ -229,9 +229,7 @@ Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch
   model.builder().ReadParametersFrom(weights);
   model.Inputs(/*with_targets=*/true);
   model.Loss(model.Body());
-  Graph graph = model.builder().Build();
-  graph.update_begin = static_cast<OpId>(graph.ops.size());
-  return graph;
+  return model.builder().BuildForward();
 }
 
 Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
@@ -250,9 +248,7 @@ Graph BuildHunyuanLmDecoding(const HunyuanLmShape& shape, int64_t rows, int64_t 
                       /*decoding=*/true, std::move(table));
   model.Inputs(/*with_targets=*/false);
   model.Logits(model.Body());
-  Graph graph = model.builder().Build();
-  graph.update_begin = static_cast<OpId>(graph.ops.size());
-  return graph;
+  return model.builder().BuildForward();
 }
 
 Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
@@ -260,9 +256,7 @@ Graph BuildHunyuanLmLogits(const HunyuanLmShape& shape, const HunyuanLmBatch& ba
   LanguageModel model("logits", shape, batch, /*decoding=*/false, std::move(table));
   model.Inputs(/*with_targets=*/false);
   model.Logits(model.Body());
-  Graph graph = model.builder().Build();
-  graph.update_begin = static_cast<OpId>(graph.ops.size());
-  return graph;
+  return model.builder().BuildForward();
 }
 
 }  // namespace angel_ptm

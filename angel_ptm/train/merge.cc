@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/config/compare.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/train/resume_notes.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
@@ -73,10 +73,7 @@ std::string TextOf(const std::vector<CheckpointFile>& files, const char* name) {
 absl::Status Merger::CheckSameModel(const CheckpointReader& other, const std::vector<CheckpointFile>& files) const {
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(other, &note));
-  const ChangeableFields fields = task_->changeable_fields();
-  std::vector<std::string_view> may_differ(fields.without_effect.begin(), fields.without_effect.end());
-  may_differ.insert(may_differ.end(), fields.of_the_curve.begin(), fields.of_the_curve.end());
-  std::vector<std::string> differences = ModelDifferences(config_, config, may_differ);
+  std::vector<std::string> differences = OtherModelFields(config_, config, *task_);
   if (TextOf(files, kTokenizerFile) != TextOf(files_, kTokenizerFile)) differences.push_back("another tokenizer.json");
   if (differences.empty()) return other.CheckParameters(task_->parameters());
   return absl::FailedPreconditionError(

@@ -71,4 +71,11 @@ std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState&
   return notes;
 }
 
+std::vector<std::string> OtherModelFields(const TrainConfig& wanted, const TrainConfig& got, const Task& task) {
+  const ChangeableFields fields = task.changeable_fields();
+  std::vector<std::string_view> may_differ(fields.without_effect.begin(), fields.without_effect.end());
+  may_differ.insert(may_differ.end(), fields.of_the_curve.begin(), fields.of_the_curve.end());
+  return ModelDifferences(wanted, got, may_differ);
+}
+
 }  // namespace angel_ptm

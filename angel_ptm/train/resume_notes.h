@@ -17,6 +17,10 @@ namespace angel_ptm {
 std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState& state, const TrainConfig& now,
                                      const Numerics& numerics, const Task& task);
 
+// The fields in which `got` is another model than `wanted`, as ModelDifferences tells them: all that the task's family
+// does not let a run change.
+std::vector<std::string> OtherModelFields(const TrainConfig& wanted, const TrainConfig& got, const Task& task);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TRAIN_RESUME_NOTES_H_

@@ -10,7 +10,6 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/config/compare.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/agreement.h"
 #include "angel_ptm/train/initialise.h"
@@ -70,10 +69,7 @@ absl::StatusOr<std::string> ChooseCheckpoint(const Run& run) {
 }
 
 absl::Status CheckSameModel(const Run& run, const TrainConfig& saved, const std::string& path) {
-  const ChangeableFields fields = run.task->changeable_fields();
-  std::vector<std::string_view> may_differ(fields.without_effect.begin(), fields.without_effect.end());
-  may_differ.insert(may_differ.end(), fields.of_the_curve.begin(), fields.of_the_curve.end());
-  const std::vector<std::string> differences = ModelDifferences(saved, run.config, may_differ);
+  const std::vector<std::string> differences = OtherModelFields(saved, run.config, *run.task);
   if (differences.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("--resume: ", path,
                                                     " is of another model: ", absl::StrJoin(differences, "; "),
