@@ -6,6 +6,10 @@
 #include <bit>
 #include <cstdint>
 
+#if defined(__AVX512BW__)
+#include <immintrin.h>
+#endif
+
 #include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/dtype.h"
 
@@ -45,17 +49,41 @@ using VectorBits = uint32_t __attribute__((vector_size(kVectorLanes * sizeof(uin
 using VectorHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t))));
 using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t)), aligned(2), may_alias));
 
+// Elements of 16 bits become elements of 32, and the other way round, which leaves their lower halves. The compiler's
+// __builtin_convertvector takes vectors of 512 bits apart; g++ 12 warns of what the intrinsics without a mask leave
+// open.
+inline void Extend(VectorBits& to, const VectorHalves& from) {
+#if defined(__AVX512BW__)
+  to = reinterpret_cast<VectorBits>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(from)));
+#else
+  to = __builtin_convertvector(from, VectorBits);
+#endif
+}
+inline void Narrow(VectorHalves& to, const VectorBits& from) {
+#if defined(__AVX512BW__)
+  to = reinterpret_cast<VectorHalves>(_mm512_maskz_cvtepi32_epi16(0xffff, reinterpret_cast<__m512i>(from)));
+#else
+  to = __builtin_convertvector(from, VectorHalves);
+#endif
+}
+
 // to = x[0 .. kVectorLanes).
 inline void LoadVector(Vector& to, const float* x) { to = *reinterpret_cast<const UnalignedVector*>(x); }
 inline void LoadVector(Vector& to, const BFloat16* x) {
-  const VectorHalves halves = *reinterpret_cast<const UnalignedHalves*>(x);
-  to = reinterpret_cast<Vector>(__builtin_convertvector(halves, VectorBits) << 16);
+  VectorBits bits;
+  Extend(bits, *reinterpret_cast<const UnalignedHalves*>(x));
+  to = reinterpret_cast<Vector>(bits << 16);
 }
 
-// y[0 .. kVectorLanes) = from, rounded to T.
+// y[0 .. kVectorLanes) = from, rounded to T as ToBFloat16 does.
 inline void StoreVector(float* y, const Vector& from) { *reinterpret_cast<UnalignedVector*>(y) = from; }
 inline void StoreVector(BFloat16* y, const Vector& from) {
-  for (int lane = 0; lane < kVectorLanes; ++lane) y[lane] = ToBFloat16(from[lane]);
+  const VectorBits bits = reinterpret_cast<const VectorBits&>(from);
+  const VectorBits rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const VectorBits either = from != from ? bits | 0x400000 : rounded;
+  VectorHalves halves;
+  Narrow(halves, either >> 16);
+  *reinterpret_cast<UnalignedHalves*>(y) = halves;
 }
 
 // to = x[i .. i + kVectorLanes), zero from n on.

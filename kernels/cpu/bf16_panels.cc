@@ -5,6 +5,8 @@
 #include <bit>
 #include <utility>
 
+#include "kernels/cpu/word_squares.h"
+
 #if defined(__AMX_BF16__)
 #include <immintrin.h>
 #elif defined(__AVX512BF16__)
@@ -14,28 +16,61 @@
 namespace angel_ptm {
 namespace {
 
-using Words = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
 // Of an operand, whose rows start at any element.
 using OperandWords = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(2), may_alias));
 using Halves = uint16_t __attribute__((vector_size(kWordLanes * 2), aligned(2), may_alias));
 
 constexpr int64_t kStepDepth = kPairWidth * kWordLanes;  // elements of k in one vector of words
 
+// Where a panel has word `word` of line `line`, the first of a square of kWordLanes lines and words, and how far apart
+// the lines of a row panel and the words of a column panel are there.
+#if defined(__AMX_BF16__)
+constexpr int64_t kRowStride = kWordLanes, kColumnStride = kWordLanes;
+uint32_t* RowSquare(uint32_t* panel, int64_t line, int64_t word) {
+  return panel + word * kTileRows + line * kWordLanes;
+}
+uint32_t* ColumnSquare(uint32_t* panel, int64_t line, int64_t word) {
+  return panel + word * kTileColumns + line * kWordLanes;
+}
+#else
+constexpr int64_t kRowStride = kPanelWords, kColumnStride = kTileColumns;
+uint32_t* RowSquare(uint32_t* panel, int64_t line, int64_t word) { return panel + line * kPanelWords + word; }
+uint32_t* ColumnSquare(uint32_t* panel, int64_t line, int64_t word) { return panel + word * kTileColumns + line; }
+#endif
+
 void Store(uint32_t* to, Words words) { *reinterpret_cast<Words*>(to) = words; }
 
+// Rows of a row panel. All of them is the case that counts: its words stay in registers.
+[[gnu::always_inline]] inline void StoreRows(uint32_t* to, const Words (&words)[kWordLanes], int64_t n) {
+  if (n == kWordLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) Store(to + i * kRowStride, words[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) Store(to + i * kRowStride, words[i]);
+  }
+}
+
 // kWordLanes elements, each in the lower half of a word.
-Words Extend(const BFloat16* p) { return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words); }
+Words ExtendWords(const BFloat16* p) {
+  if constexpr (kWordLanes == kVectorLanes) {
+    VectorBits words;
+    Extend(words, *reinterpret_cast<const UnalignedHalves*>(p));
+    return reinterpret_cast<const Words&>(words);
+  } else {
+    return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words);
+  }
+}
 
 // The words of one line over kStepDepth of k.
 Words LoadAlong(const BFloat16* p) {
   if constexpr (kPairWidth == 2) return *reinterpret_cast<const OperandWords*>(p);
-  return Extend(p) << 16;
+  return ExtendWords(p) << 16;
 }
 
 // One word of each of kWordLanes lines that lie side by side.
 Words LoadAcross(const BFloat16* p, int64_t k_stride) {
-  if constexpr (kPairWidth == 2) return Extend(p) | (Extend(p + k_stride) << 16);
-  return Extend(p) << 16;
+  if constexpr (kPairWidth == 2) return ExtendWords(p) | (ExtendWords(p + k_stride) << 16);
+  return ExtendWords(p) << 16;
 }
 
 // A copy of the lines [0, n) and k in [0, depth) of a step, which is zero elsewhere.
@@ -52,34 +87,18 @@ struct PaddedStep {
   }
 };
 
-// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it. Inlined,
-// or the matrix would pass through memory.
-template <int kDistance, int... kLane>
-[[gnu::always_inline]] inline void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
-  for (int i = 0; i < kWordLanes; ++i) {
-    if (i & kDistance) continue;
-    const Words low = rows[i], high = rows[i + kDistance];
-    rows[i] = __builtin_shufflevector(low, high, ((kLane & kDistance) ? kWordLanes + kLane - kDistance : kLane)...);
-    rows[i + kDistance] =
-        __builtin_shufflevector(low, high, ((kLane & kDistance) ? kWordLanes + kLane : kLane + kDistance)...);
-  }
-}
-
-[[gnu::always_inline]] inline void Transpose(Words (&rows)[kWordLanes]) {
-  constexpr auto lanes = std::make_integer_sequence<int, kWordLanes>();
-  if constexpr (kWordLanes > 8) ExchangeSquares<8>(rows, lanes);
-  if constexpr (kWordLanes > 4) ExchangeSquares<4>(rows, lanes);
-  ExchangeSquares<2>(rows, lanes);
-  ExchangeSquares<1>(rows, lanes);
-}
-
 // words[i] are those of line i (kAlong) or the i-th of all lines (else), of a whole step.
 template <bool kAlong>
 [[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
-  for (int i = 0; i < kWordLanes; ++i) {
-    words[i] = x.k == 1 ? LoadAlong(x.data + i * x.line) : LoadAcross(x.data + i * kPairWidth * x.k, x.k);
+  if (x.k == 1) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) words[i] = LoadAlong(x.data + i * x.line);
+    if constexpr (!kAlong) TransposeSquare(words);
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) words[i] = LoadAcross(x.data + i * kPairWidth * x.k, x.k);
+    if constexpr (kAlong) TransposeSquare(words);
   }
-  if ((x.k == 1) != kAlong) Transpose(words);
 }
 
 // The same of `n` lines and `depth` of k.
@@ -97,9 +116,12 @@ bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
   return kPairWidth == 1 && x.k == 1 && lines >= kWordLanes && depth >= kPairsDepth;
 }
 [[gnu::always_inline]] inline void LoadPairs(Words (&pairs)[kWordLanes], const Lines& x) {
+#pragma GCC unroll 16
   for (int i = 0; i < kWordLanes; ++i) pairs[i] = *reinterpret_cast<const OperandWords*>(x.data + i * x.line);
-  Transpose(pairs);
+  TransposeSquare(pairs);
 }
+// Columns are packed a round of k at a time.
+constexpr int64_t kRoundDepth = std::max(kPairsDepth, kStepDepth);
 Words Even(Words pairs) { return pairs << 16; }
 Words Odd(Words pairs) { return pairs & 0xffff0000u; }
 
@@ -107,39 +129,49 @@ Words Odd(Words pairs) { return pairs & 0xffff0000u; }
 
 void PackRowPanel(uint32_t* panel, const Lines& a, int64_t lines, int64_t depth) {
   const int64_t rows = std::min<int64_t>(kTileRows, lines);
-  for (int64_t row = 0; row < rows; row += kWordLanes) {
-    const int64_t n = std::min<int64_t>(kWordLanes, rows - row);
-    for (int64_t k = 0; k < depth; k += kStepDepth) {
+  for (int64_t k = 0; k < depth; k += kStepDepth) {
+    for (int64_t row = 0; row < rows; row += kWordLanes) {
+      const int64_t n = std::min<int64_t>(kWordLanes, rows - row);
       const Lines step = a.At(row, k);
-      uint32_t* const to = panel + row * kPanelWords + k / kPairWidth;
+      uint32_t* const to = RowSquare(panel, row, k / kPairWidth);
       if (step.k == 1 && depth - k >= kStepDepth) {
-        for (int64_t i = 0; i < n; ++i) Store(to + i * kPanelWords, LoadAlong(step.data + i * step.line));
+        for (int64_t i = 0; i < n; ++i) Store(to + i * kRowStride, LoadAlong(step.data + i * step.line));
         continue;
       }
       Words words[kWordLanes];
       LoadStep<true>(words, step, lines - row, depth - k);
-      for (int64_t i = 0; i < n; ++i) Store(to + i * kPanelWords, words[i]);
+      StoreRows(to, words, n);
     }
   }
 }
 
 void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t depth) {
-  for (int64_t column = 0; column < kTileColumns; column += kWordLanes) {
-    int64_t k = 0;
-    for (; TakesPairs(b, lines - column, depth - k); k += kPairsDepth) {
-      Words pairs[kWordLanes];
-      LoadPairs(pairs, b.At(column, k));
-      uint32_t* const to = panel + k * kTileColumns + column;
-      for (int i = 0; i < kWordLanes; ++i) {
-        Store(to + 2 * i * kTileColumns, Even(pairs[i]));
-        Store(to + (2 * i + 1) * kTileColumns, Odd(pairs[i]));
+  for (int64_t k = 0; k < depth; k += kRoundDepth) {
+    int64_t column = 0;
+    for (; column < std::min<int64_t>(kTileColumns, lines); column += kWordLanes) {
+      if (TakesPairs(b, lines - column, depth - k)) {
+        Words pairs[kWordLanes];
+        LoadPairs(pairs, b.At(column, k));
+        uint32_t* const to = ColumnSquare(panel, column, k);
+#pragma GCC unroll 16
+        for (int i = 0; i < kWordLanes; ++i) {
+          Store(to + 2 * i * kColumnStride, Even(pairs[i]));
+          Store(to + (2 * i + 1) * kColumnStride, Odd(pairs[i]));
+        }
+        continue;
+      }
+      for (int64_t step = k; step < std::min(depth, k + kRoundDepth); step += kStepDepth) {
+        Words words[kWordLanes];
+        LoadStep<false>(words, b.At(column, step), lines - column, depth - step);
+        uint32_t* const to = ColumnSquare(panel, column, step / kPairWidth);
+        for (int i = 0; i < kWordLanes; ++i) Store(to + i * kColumnStride, words[i]);
       }
     }
-    for (; k < depth; k += kStepDepth) {
-      Words words[kWordLanes] = {};
-      if (column < lines) LoadStep<false>(words, b.At(column, k), lines - column, depth - k);
-      uint32_t* const to = panel + k / kPairWidth * kTileColumns + column;
-      for (int i = 0; i < kWordLanes; ++i) Store(to + i * kTileColumns, words[i]);
+    for (; column < kTileColumns; column += kWordLanes) {
+      for (int64_t step = k; step < std::min(depth, k + kRoundDepth); step += kStepDepth) {
+        uint32_t* const to = ColumnSquare(panel, column, step / kPairWidth);
+        for (int i = 0; i < kWordLanes; ++i) Store(to + i * kColumnStride, Words{});
+      }
     }
   }
 }
@@ -168,14 +200,15 @@ TileRegisters::~TileRegisters() { _tile_release(); }
 // Tiles 0 to 3 are the sums of 2 x 2 squares, 4 and 5 rows, 6 and 7 columns.
 void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth, int64_t rows,
                     bool continues) {
-  constexpr int kRowBytes = kPanelWords * 4, kColumnBytes = kTileColumns * 4;
+  constexpr int kTileBytes = kWordLanes * 4, kSumBytes = kTileColumns * 4;
+  constexpr int64_t kTileWords = kWordLanes * kWordLanes;
   float* const lower = sums + kWordLanes * kTileColumns;
   const bool two_rows = rows > kWordLanes;
   if (continues) {
-    _tile_loadd(0, sums, kColumnBytes);
-    _tile_loadd(1, sums + kWordLanes, kColumnBytes);
-    _tile_loadd(2, lower, kColumnBytes);
-    _tile_loadd(3, lower + kWordLanes, kColumnBytes);
+    _tile_loadd(0, sums, kSumBytes);
+    _tile_loadd(1, sums + kWordLanes, kSumBytes);
+    _tile_loadd(2, lower, kSumBytes);
+    _tile_loadd(3, lower + kWordLanes, kSumBytes);
   } else {
     _tile_zero(0);
     _tile_zero(1);
@@ -183,22 +216,23 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
     _tile_zero(3);
   }
   const int64_t words = PanelWords(depth);
-  for (int64_t word = 0; word < words; word += kWordLanes) {
-    _tile_loadd(6, column_panel + word * kTileColumns, kColumnBytes);
-    _tile_loadd(7, column_panel + word * kTileColumns + kWordLanes, kColumnBytes);
-    _tile_loadd(4, row_panel + word, kRowBytes);
+  for (int64_t word = 0; word < words;
+       word += kWordLanes, row_panel += 2 * kTileWords, column_panel += 2 * kTileWords) {
+    _tile_loadd(4, row_panel, kTileBytes);
+    _tile_loadd(6, column_panel, kTileBytes);
     _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, column_panel + kTileWords, kTileBytes);
     _tile_dpbf16ps(1, 4, 7);
     if (!two_rows) continue;
-    _tile_loadd(5, row_panel + kWordLanes * kPanelWords + word, kRowBytes);
+    _tile_loadd(5, row_panel + kTileWords, kTileBytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, sums, kColumnBytes);
-  _tile_stored(1, sums + kWordLanes, kColumnBytes);
+  _tile_stored(0, sums, kSumBytes);
+  _tile_stored(1, sums + kWordLanes, kSumBytes);
   if (!two_rows) return;
-  _tile_stored(2, lower, kColumnBytes);
-  _tile_stored(3, lower + kWordLanes, kColumnBytes);
+  _tile_stored(2, lower, kSumBytes);
+  _tile_stored(3, lower + kWordLanes, kSumBytes);
 }
 
 #else

@@ -5,6 +5,9 @@
 // a row for AMX and vdpbf16ps, one widened to fp32 for FMA. So a panel is the same on all instruction sets:
 //   row panel     [kTileRows][kPanelWords]      of op(a)
 //   column panel  [words][kTileColumns]         of op(b)
+// but for AMX, whose tiles are loaded from 1 KiB that lies together:
+//   row panel     [words / 16][kTileRows / 16][16 rows][16 words]
+//   column panel  [words / 16][kTileColumns / 16][16 words][16 columns]
 //
 // Every element of a tile is one chain over k that starts at zero. It depends on its row of op(a) and its column of
 // op(b), and not on where in a tile or panel it is, nor on what is beside it. The chain itself is the instruction's:
@@ -29,7 +32,12 @@ constexpr int kPairWidth = 1, kWordLanes = 8, kTileRows = 6, kTileColumns = 16;
 #else
 constexpr int kPairWidth = 1, kWordLanes = 4, kTileRows = 6, kTileColumns = 8;
 #endif
-constexpr int64_t kPanelWords = 256;  // 1 KiB per row: a row and a column panel fill L1
+// A row and a column panel fill L1; of AMX's, with the tile of sums, three quarters.
+#if defined(__AMX_BF16__)
+constexpr int64_t kPanelWords = 128;
+#else
+constexpr int64_t kPanelWords = 256;
+#endif
 constexpr int64_t kPanelDepth = kPanelWords * kPairWidth;
 constexpr int64_t kTileElements = int64_t{kTileRows} * kTileColumns;
 

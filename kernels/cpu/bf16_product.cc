@@ -4,7 +4,6 @@
 #include "kernels/cpu/bf16_product.h"
 
 #include <algorithm>
-#include <type_traits>
 
 #include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/parallel.h"
@@ -40,27 +39,47 @@ struct Blocking {
   int64_t thread_words() const { return rows_words + sums_words; }
 };
 
+// y[0 .. kVectorLanes) = sums of MultiplyPanels, rounded to T. Where the processor makes them of pairs none is
+// subnormal, so that its own conversion has ToBFloat16's bits.
+void StoreSums(float* y, const Vector& sums) { StoreVector(y, sums); }
+void StoreSums(BFloat16* y, const Vector& sums) {
+#if defined(__AVX512BF16__)
+  *reinterpret_cast<UnalignedHalves*>(y) = (VectorHalves)_mm512_cvtneps_pbh((__m512)sums);
+#else
+  StoreVector(y, sums);
+#endif
+}
+
 // c (+)= sums of the first rows and columns of a tile.
-template <typename T, typename Columns>
-void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, Columns columns, bool accumulate) {
+template <typename T>
+void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, int64_t columns, bool accumulate) {
+  Vector sum, before;
+  if (!accumulate && columns == kTileColumns && kTileColumns % kVectorLanes == 0) {
+    for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
+#pragma GCC unroll 2
+      for (int64_t i = 0; i < kTileColumns; i += kVectorLanes) {
+        LoadVector(sum, sums + i);
+        StoreSums(c + i, sum);
+      }
+    }
+    return;
+  }
   for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
-    if (accumulate) {
-      for (int64_t i = 0; i < columns; ++i) c[i] = Rounded<T>(ToFloat(c[i]) + sums[i]);
-    } else {
-      for (int64_t i = 0; i < columns; ++i) c[i] = Rounded<T>(sums[i]);
+    for (int64_t i = 0; i < columns; i += kVectorLanes) {
+      LoadLanes(sum, sums, i, columns);
+      if (accumulate) {
+        LoadLanes(before, c, i, columns);
+        sum = before + sum;
+      }
+      StoreLanes(c, sum, i, columns);
     }
   }
 }
 
 void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows, const float* sums) {
-  const int64_t columns = std::min<int64_t>(kTileColumns, p.n - column);
   WithElements(p.c.dtype, [&](auto element) {
-    auto* const c = p.c.as<decltype(element)>() + row * p.ldc + column;
-    if (columns == kTileColumns) {
-      Finish(c, p.ldc, sums, rows, std::integral_constant<int64_t, kTileColumns>(), p.accumulate);
-    } else {
-      Finish(c, p.ldc, sums, rows, columns, p.accumulate);
-    }
+    Finish(p.c.as<decltype(element)>() + row * p.ldc + column, p.ldc, sums, rows,
+           std::min<int64_t>(kTileColumns, p.n - column), p.accumulate);
   });
 }
 
