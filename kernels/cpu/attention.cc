@@ -7,10 +7,12 @@
 #include <limits>
 
 #include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/rounded_tiles.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace angel_ptm {
@@ -38,21 +40,22 @@ struct KeyValues {
   const float* k = nullptr;
   const float* v = nullptr;
   int64_t k_row = 0, v_row = 0, d = 0;
+  void (*multiply)(const TileProduct&) = &MultiplyTiles;
 };
 
-// p[keys,L] = scaled scores, with -inf where a query does not see a key.
+// p[keys,L] = scores, with -inf where a query does not see a key.
 void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
   for (int64_t row = 0; row < keys.n; row += keys.step) {
     const Interval lanes = queries.LanesSeeing(keys, row);
-    MultiplyTiles({.m = keys.Rows(row),
-                   .n = lanes.size(),
-                   .k = kv.d,
-                   .a = kv.k + row * kv.k_row,
-                   .a_row = kv.k_row,
-                   .b = scratch.q_DL + lanes.begin,
-                   .ldb = kAttentionTile,
-                   .c = scratch.p_KL + row * kAttentionTile + lanes.begin,
-                   .ldc = kAttentionTile});
+    kv.multiply({.m = keys.Rows(row),
+                 .n = lanes.size(),
+                 .k = kv.d,
+                 .a = kv.k + row * kv.k_row,
+                 .a_row = kv.k_row,
+                 .b = scratch.q_DL + lanes.begin,
+                 .ldb = kAttentionTile,
+                 .c = scratch.p_KL + row * kAttentionTile + lanes.begin,
+                 .ldc = kAttentionTile});
   }
   if (!keys.masked) return;
   const int32_t first_query = static_cast<int32_t>(queries.begin);
@@ -70,17 +73,23 @@ void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys
 }
 
 // Scores become exp(score - maximum) with the new running maximum; factor_L is what the old sums must be scaled by.
-// kRound: they become bf16 numbers once they are summed.
+// Scores of bf16 operands (kRound) are scaled here, where fp32 ones were made of scaled queries, and become bf16
+// numbers once they are summed.
 template <bool kRound>
-void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys) {
+void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, float scale) {
   for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
     const Interval rows = queries.KeysSeen(keys, first);
     float maximum[kLaneStep], sum[kLaneStep];
     for (int i = 0; i < kLaneStep; ++i) maximum[i] = scratch.maximum_L[first + i];
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const float* __restrict p_L = scratch.p_KL + row * kAttentionTile + first;
-      for (int i = 0; i < kLaneStep; ++i) maximum[i] = p_L[i] > maximum[i] ? p_L[i] : maximum[i];
+#pragma omp simd
+      for (int i = 0; i < kLaneStep; ++i) {
+        const float score = kRound ? p_L[i] * scale : p_L[i];
+        maximum[i] = score > maximum[i] ? score : maximum[i];
+      }
     }
+#pragma omp simd
     for (int i = 0; i < kLaneStep; ++i) {
       const float factor = Exp(scratch.maximum_L[first + i] - maximum[i]);
       scratch.factor_L[first + i] = factor;
@@ -89,10 +98,11 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
     }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       float* __restrict p_L = scratch.p_KL + row * kAttentionTile + first;
+#pragma omp simd
       for (int i = 0; i < kLaneStep; ++i) {
-        p_L[i] = Exp(p_L[i] - maximum[i]);
+        p_L[i] = Exp((kRound ? p_L[i] * scale : p_L[i]) - maximum[i]);
         sum[i] += p_L[i];
-        if constexpr (kRound) p_L[i] = RoundedToBf16(p_L[i]);
+        if constexpr (kRound && !kTilesRound) p_L[i] = RoundedToBf16(p_L[i]);
       }
     }
     for (int i = 0; i < kLaneStep; ++i) scratch.sum_L[first + i] = sum[i];
@@ -111,17 +121,17 @@ void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& 
   const KeyTile steps = keys.masked && single_pairs ? keys.SinglePairs() : keys;
   for (int64_t row = 0; row < steps.n; row += steps.step) {
     const Interval lanes = queries.LanesSeeing(steps, row);
-    MultiplyTiles({.m = kv.d,
-                   .n = lanes.size(),
-                   .k = steps.Rows(row),
-                   .a = kv.v + row * kv.v_row,
-                   .a_row = 1,
-                   .a_k = kv.v_row,
-                   .b = scratch.p_KL + row * kAttentionTile + lanes.begin,
-                   .ldb = kAttentionTile,
-                   .c = scratch.o_DL + lanes.begin,
-                   .ldc = kAttentionTile,
-                   .accumulate = true});
+    kv.multiply({.m = kv.d,
+                 .n = lanes.size(),
+                 .k = steps.Rows(row),
+                 .a = kv.v + row * kv.v_row,
+                 .a_row = 1,
+                 .a_k = kv.v_row,
+                 .b = scratch.p_KL + row * kAttentionTile + lanes.begin,
+                 .ldb = kAttentionTile,
+                 .c = scratch.o_DL + lanes.begin,
+                 .ldc = kAttentionTile,
+                 .accumulate = true});
   }
 }
 
@@ -149,7 +159,7 @@ KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, i
   if (!IsBf16(args)) return {args.k.as<float>() + k_at, args.v.as<float>() + v_at, k_row, args.v_stride, d};
   WidenRows(scratch.k_KD, args.k.as<BFloat16>() + k_at, k_row, n, d);
   WidenRows(scratch.v_KD, args.v.as<BFloat16>() + v_at, args.v_stride, n, d);
-  return {scratch.k_KD, scratch.v_KD, d, d, d};
+  return {scratch.k_KD, scratch.v_KD, d, d, d, &MultiplyRoundedTiles};
 }
 
 // The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
@@ -166,9 +176,9 @@ bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const Qu
     const KeyValues kv = KeysAndValues(args, b, kv_head, key, keys.n, scratch);
     Score(scratch, queries, keys, kv);
     if (IsBf16(args)) {
-      UpdateSoftmax<true>(scratch, queries, keys);
+      UpdateSoftmax<true>(scratch, queries, keys, args.scale);
     } else {
-      UpdateSoftmax<false>(scratch, queries, keys);
+      UpdateSoftmax<false>(scratch, queries, keys, args.scale);
     }
     AddValues(scratch, queries, keys, kv, single_pairs);
   }
@@ -182,7 +192,7 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
   const bool bf16 = IsBf16(args);
   if (bf16) WidenRows(scratch.rows_LD, args.q.as<BFloat16>() + q_at, q_row, queries.n, d);
   TransposeIntoLanes(scratch.q_DL, bf16 ? scratch.rows_LD : args.q.as<float>() + q_at, bf16 ? d : q_row, queries.n, d,
-                     args.scale);
+                     bf16 ? 1.0f : args.scale);
   if (!SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/false)) {
     SumOverKeys(args, b, kv_head, queries, scratch, /*single_pairs=*/true);
   }
@@ -200,6 +210,7 @@ void Run(const AttentionArgs& args, const KernelContext& ctx) {
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.q_heads * tiles, 1, [&](int64_t begin, int64_t end, int part) {
     const Scratch scratch(workspace + part * AttentionScratch(args.d, IsBf16(args)), args.d);
+    const TileRegisters registers;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / (args.q_heads * tiles), head = i / tiles % args.q_heads;
       AttendTile(args, b, head, i % tiles * kAttentionTile, scratch);

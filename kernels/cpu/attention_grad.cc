@@ -5,10 +5,12 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/rounded_tiles.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/ops/attention.h"
 
@@ -35,7 +37,8 @@ struct Head {
   int64_t in_row, s, keys, d, q_row, k_row, v_row, dv_row;  // keys: of the row
   const float *q, *k, *v, *o, *do_, *lse_S;
   float *dq, *dk, *dv;
-  float scale;
+  float scale, query_scale;  // of fp32 operands the scale is in the queries, of bf16 ones it waits for their scores
+  void (*multiply)(const TileProduct&);
 
   // The same with fp32 copies of bf16 operands and fp32 sums of the gradients, as rows of d.
   Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies)
@@ -51,6 +54,8 @@ struct Head {
     dv = copies.dv_SD;
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
     scale = args.scale;
+    query_scale = 1.0f;
+    multiply = &MultiplyRoundedTiles;
   }
   Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head)
       : of(args), in_row(b), s(args.s), keys(KeysPerRow(args)), d(args.d) {
@@ -68,7 +73,8 @@ struct Head {
     v = args.v.as<float>() + b * keys * v_row + kv_head * d;
     dv = args.dv.as<float>() + b * keys * dv_row + kv_head * d;
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
-    scale = args.scale;
+    scale = query_scale = args.scale;
+    multiply = &MultiplyTiles;
   }
 };
 
@@ -95,7 +101,7 @@ void Prepare(const Head& h, const Scratch& scratch) {
   const int64_t d = h.d;
   for (int64_t i = 0; i < h.s; i += kAttentionTile) {
     const int64_t n = std::min(kAttentionTile, h.s - i);
-    TransposeIntoLanes(scratch.q_SDL + i * d, h.q + i * h.q_row, h.q_row, n, d, h.scale);
+    TransposeIntoLanes(scratch.q_SDL + i * d, h.q + i * h.q_row, h.q_row, n, d, h.query_scale);
     TransposeIntoLanes(scratch.do_SDL + i * d, h.do_ + i * h.q_row, h.q_row, n, d, 1.0f);
   }
   for (int64_t i = 0; i < h.s; ++i) {
@@ -103,8 +109,8 @@ void Prepare(const Head& h, const Scratch& scratch) {
   }
 }
 
-// p = exp(score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the scores
-// and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked pairs, that is whether all
+// p = exp(scaled score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the
+// scores and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked pairs, that is whether all
 // operands are finite: a query's q (in its o) and do show in delta, a key's k and v in their products with any query.
 // kRound: p and ds become bf16 numbers.
 template <bool kMasked, bool kRound>
@@ -122,14 +128,14 @@ bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
     if (kMasked && lanes.size() > 0) operands += p_L[lanes.begin] + ds_L[lanes.begin];
     for (int64_t first = lanes.begin; first < lanes.end; first += kLaneStep) {
       for (int64_t i = first; i < first + kLaneStep; ++i) {
-        float p = Exp(p_L[i] - lse_L[i]);
+        float p = Exp((kRound ? p_L[i] * h.scale : p_L[i]) - lse_L[i]);
         if constexpr (kMasked) {
           const bool seen = (key <= first_query + static_cast<int32_t>(i)) & (key >= queries.segment_start[i]);
           p = seen ? p : 0.0f;
         }
         const float ds = p * (ds_L[i] - delta_L[i]) * h.scale;
-        p_L[i] = kRound ? RoundedToBf16(p) : p;
-        ds_L[i] = kRound ? RoundedToBf16(ds) : ds;
+        p_L[i] = kRound && !kTilesRound ? RoundedToBf16(p) : p;
+        ds_L[i] = kRound && !kTilesRound ? RoundedToBf16(ds) : ds;
       }
     }
   }
@@ -145,12 +151,12 @@ void MultiplyScores(const Head& h, const QueryTile& queries, const KeyTile& keys
   p.a_row = h.k_row;
   p.b = scratch.q_SDL + tile;
   p.c = scratch.p_KL + at;
-  MultiplyTiles(p);
+  h.multiply(p);
   p.a = h.v + (keys.begin + row) * h.v_row;
   p.a_row = h.v_row;
   p.b = scratch.do_SDL + tile;
   p.c = scratch.ds_KL + at;
-  MultiplyTiles(p);
+  h.multiply(p);
 }
 
 // dv += p do  and  dk += ds q  of those.
@@ -167,29 +173,29 @@ void AddKeyGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, i
   p.b = h.do_ + query;
   p.c = h.dv + (keys.begin + row) * h.dv_row;
   p.ldc = h.dv_row;
-  MultiplyTiles(p);
+  h.multiply(p);
   p.a = scratch.ds_KL + at;
   p.b = h.q + query;
   p.c = h.dk + (keys.begin + row) * h.k_row;
   p.ldc = h.k_row;
-  MultiplyTiles(p);
+  h.multiply(p);
 }
 
 // dq += ds k for queries [lane, lane + n).
 void AddQueryGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t lane, int64_t n,
                    const Scratch& scratch) {
   const Interval rows = queries.KeysSeen(keys, lane);
-  MultiplyTiles({.m = n,
-                 .n = h.d,
-                 .k = rows.size(),
-                 .a = scratch.ds_KL + rows.begin * kAttentionTile + lane,
-                 .a_row = 1,
-                 .a_k = kAttentionTile,
-                 .b = h.k + (keys.begin + rows.begin) * h.k_row,
-                 .ldb = h.k_row,
-                 .c = h.dq + (queries.begin + lane) * h.q_row,
-                 .ldc = h.q_row,
-                 .accumulate = true});
+  h.multiply({.m = n,
+              .n = h.d,
+              .k = rows.size(),
+              .a = scratch.ds_KL + rows.begin * kAttentionTile + lane,
+              .a_row = 1,
+              .a_k = kAttentionTile,
+              .b = h.k + (keys.begin + rows.begin) * h.k_row,
+              .ldb = h.k_row,
+              .c = h.dq + (queries.begin + lane) * h.q_row,
+              .ldc = h.q_row,
+              .accumulate = true});
 }
 
 template <bool kRound>
@@ -261,6 +267,7 @@ void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
   ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
     const Scratch scratch(workspace + part * AttentionGradScratch(RowsMax(args), args.d, IsBf16(args)), RowsMax(args),
                           args.d);
+    const TileRegisters registers;
     const auto head_grad = IsBf16(args) ? &KeyValueHeadGradBf16 : &KeyValueHeadGrad;
     for (int64_t i = begin; i < end; ++i) head_grad(args, i / args.kv_heads, i % args.kv_heads, scratch);
   });
