@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
@@ -17,11 +18,28 @@ namespace {
 constexpr int64_t kTokenGrain = 4, kRoundGrain = 1024;
 constexpr int64_t kVocabularySlice = 4096;  // of dx's sums in bf16
 
-// Returns logsumexp(logits) - logits[target]. With want_gradient, logits become softmax(logits) - onehot(target).
-// A negative target has no loss and no gradient.
+// Row [v] in fp32 times `scale`, less 1 at `target`, becomes elements of T in the first of its bytes, which are never
+// ahead of what is yet to be read.
+template <typename T>
+void ScaleInPlace(float* row_V, int64_t v, float scale, int32_t target) {
+  std::byte* const to = reinterpret_cast<std::byte*>(row_V);
+  const T at_target = Rounded<T>(row_V[target] * scale - 1.0f);
+  for (int64_t i = 0; i < v; i += kVectorLanes) {
+    Vector x;
+    alignas(64) T rounded[kVectorLanes];
+    LoadLanes(x, row_V, i, v);
+    StoreVector(rounded, x * scale);
+    std::memcpy(to + i * sizeof(T), rounded, std::min<int64_t>(kVectorLanes, v - i) * sizeof(T));
+  }
+  std::memcpy(to + target * sizeof(T), &at_target, sizeof(T));
+}
+
+// Returns logsumexp(logits) - logits[target]. With want_gradient, logits become softmax(logits) - onehot(target) in
+// elements of T, at the row's beginning. A negative target has no loss and no gradient.
+template <typename T>
 float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target, bool want_gradient) {
   if (target < 0) {
-    if (want_gradient) std::fill_n(logits_V, v, 0.0f);
+    if (want_gradient) std::memset(logits_V, 0, v * sizeof(T));
     return 0;
   }
   const float target_logit = logits_V[target];
@@ -37,19 +55,18 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
     logits_V[i] = Exp(logits_V[i] - highest);
     sum += logits_V[i];
   }
-  const float scale = 1.0f / sum;
-  for (int64_t i = 0; i < v; ++i) logits_V[i] *= scale;
-  logits_V[target] -= 1.0f;
+  ScaleInPlace<T>(logits_V, v, 1.0f / sum, target);
   return std::log(sum) + (highest - target_logit);
 }
 
 // The losses of tokens [first, first + c), whose logits become gradients of them where those are wanted.
+template <typename T>
 void LossesInPlace(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c, float* logits_CV) {
   const bool want_gradient = args.dx || args.dweight;
   ParallelRanges(threads, c, kTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       args.token_loss.as<float>()[first + i] =
-          CrossEntropyInPlace(logits_CV + i * args.v, args.v, args.targets[first + i], want_gradient);
+          CrossEntropyInPlace<T>(logits_CV + i * args.v, args.v, args.targets[first + i], want_gradient);
     }
   });
 }
@@ -71,7 +88,7 @@ void RunFp32(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
                                .trans_b = true,
                                .c = logits_CV,
                                .ldc = v});
-    LossesInPlace(args, ctx.threads, first, c, logits_CV);
+    LossesInPlace<float>(args, ctx.threads, first, c, logits_CV);
     if (args.dx) {
       ParallelGemm(ctx.threads, {.m = c,
                                  .n = h,
@@ -115,19 +132,6 @@ struct Bf16Workspace {
  private:
   static int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 };
-
-// A row of fp32 becomes the same row in bf16 in the first half of its bytes, which is never ahead of what is yet to be
-// read.
-void RoundInPlace(float* row_V, int64_t v) {
-  constexpr int64_t kPiece = 256;
-  BFloat16 rounded[kPiece];
-  std::byte* to = reinterpret_cast<std::byte*>(row_V);
-  for (int64_t i = 0; i < v; i += kPiece, to += sizeof(rounded)) {
-    const int64_t n = std::min(kPiece, v - i);
-    for (int64_t j = 0; j < n; ++j) rounded[j] = ToBFloat16(row_V[i + j]);
-    std::memcpy(to, rounded, n * sizeof(BFloat16));
-  }
-}
 
 // dx of a chunk: in fp32 over slices of the vocabulary, so that the packed weights stay small, and rounded at the end.
 void InputGradient(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c,
@@ -177,9 +181,8 @@ void RunBf16(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
                   .c = {logits_CV, DType::kFloat32},
                   .ldc = v},
                  workspace);
-    LossesInPlace(args, ctx.threads, first, c, logits_CV);
+    LossesInPlace<BFloat16>(args, ctx.threads, first, c, logits_CV);
     if (!args.dx && !args.dweight) continue;
-    ParallelFor(ctx.threads, c, [&](int64_t i) { RoundInPlace(logits_CV + i * v, v); });
     if (args.dx) InputGradient(args, ctx.threads, first, c, dlogits_CV2, dx_CH, workspace);
     if (!args.dweight) continue;
     MultiplyBf16(ctx.threads,
