@@ -13,6 +13,8 @@ namespace {
 constexpr int kAxes = 10;
 using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
 constexpr Choice kValueCounts = {2, 2, 2, 4, 3, 5, 2, 3, 2, 2};
+// From the axis that turns fastest: joined, resumed, accumulation, stage; then the others.
+constexpr Choice kTurns = {9, 8, 1, 3, 7, 6, 5, 4, 2, 0};
 
 Axes AxesOf(const Choice& c) {
   constexpr int64_t kPages[] = {8192, 65536, int64_t{4} << 20};
@@ -100,9 +102,10 @@ std::vector<Axes> FullMatrix() {
   Choice choice = {};
   while (true) {
     cases.push_back(AxesOf(choice));
-    int axis = kAxes - 1;
-    while (axis >= 0 && ++choice[axis] == kValueCounts[axis]) choice[axis--] = 0;
-    if (axis < 0) return cases;
+    size_t turn = 0;
+    for (; turn < kTurns.size() && ++choice[kTurns[turn]] == kValueCounts[kTurns[turn]]; ++turn)
+      choice[kTurns[turn]] = 0;
+    if (turn == kTurns.size()) return cases;
   }
 }
 

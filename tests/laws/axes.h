@@ -25,6 +25,8 @@ struct Axes {
   int prefetch_steps = 4;
   bool resumed = false;  // saved after the first step by a run at another stage, and loaded again
   bool joined = false;   // every update runs beside the next step's first micro-step
+
+  friend bool operator==(const Axes&, const Axes&) = default;
 };
 std::ostream& operator<<(std::ostream& os, const Axes& axes);
 
@@ -32,6 +34,7 @@ std::ostream& operator<<(std::ostream& os, const Axes& axes);
 //   model dense, MoE; accumulation 1, 4; fp32, bf16; ZeRO 0-3; pages 8 KiB, 64 KiB, 4 MiB; budgets of the device
 //   100, 60, 35 % and with a file tier 60 % and half of the host, 35 % and the least of the host; recomputation none,
 //   all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
+// What a plan depends on turns slowest, but for the stage: cases that share plans (ParityMatrix) follow each other.
 std::vector<Axes> FullMatrix();
 
 // About a dozen of them such that any two values of two different axes meet in a case.

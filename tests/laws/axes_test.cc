@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
+
 namespace angel_ptm {
 namespace {
 
@@ -11,6 +14,9 @@ TEST(AllPairsTest, CoversEveryPairOfValuesWithFewCases) {
   EXPECT_EQ(PairsLeftOut(cases), 0);
   EXPECT_LE(cases.size(), 21u);  // 12 at least: 4 stages times 3 page sizes
   EXPECT_EQ(FullMatrix().size(), 2u * 2 * 2 * 4 * 3 * 5 * 2 * 3 * 2 * 2);
+  std::set<std::string> different;
+  for (const Axes& axes : FullMatrix()) different.insert(testing::PrintToString(axes));
+  EXPECT_EQ(different.size(), FullMatrix().size());
 }
 
 TEST(AllPairsTest, MissesAreFound) {

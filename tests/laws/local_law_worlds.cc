@@ -1,4 +1,5 @@
 #include "tests/laws/law_worlds.h"
+#include "tests/support/memory_directory.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -6,7 +7,7 @@ namespace angel_ptm {
 std::vector<LawWorld> LawWorlds() { return {{"local", 1}, {"local", 2}, {"local", 3}}; }
 
 void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant) {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(testing_support::MemoryDirectory());
   ParityMatrix matrix(
       world.size, [&](const TinyRun& run) { return TrainLocally(run, world.size); }, folder.path(), /*compares=*/true,
       plant);

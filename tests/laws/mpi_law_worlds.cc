@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "tests/laws/law_worlds.h"
+#include "tests/support/memory_directory.h"
 #include "tests/support/mpi_main.h"
 
 namespace angel_ptm {
@@ -18,7 +19,7 @@ void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>&
   // The other ranks wait in the next case's first collective while rank 0 computes a reference.
   const auto communicator = mpi.Create({.timeout_seconds = 300.0}, transport);
   ASSERT_TRUE(communicator.ok()) << communicator.status();
-  const std::filesystem::path folder = NewSharedFolder();
+  const std::filesystem::path folder = NewSharedFolder(testing_support::MemoryDirectory());
   ParityMatrix matrix(
       world.size, [&](const TinyRun& run) { return Train(run, **communicator); }, folder,
       /*compares=*/mpi.rank() == 0, plant);

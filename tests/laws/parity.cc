@@ -1,5 +1,7 @@
 #include "tests/laws/parity.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace angel_ptm {
@@ -8,6 +10,7 @@ namespace {
 // Three, so that what the second update wrote is read again.
 constexpr int kSteps = 3;
 constexpr int kResumeAt = 1;
+constexpr size_t kPlansKept = 8;  // of two models' four stages
 
 TinyRun NumericsOf(const Axes& axes) {
   return {.shape = axes.moe ? TinyMoe() : TinyDense(),
@@ -37,30 +40,55 @@ absl::StatusOr<const TinyResult*> ParityMatrix::Reference(const Axes& axes) {
   return &it->second;
 }
 
-TinyRun ParityMatrix::RunOf(const Axes& axes, int zero_stage) const {
-  TinyRun run = NumericsOf(axes);
-  run.zero_stage = zero_stage;
-  run.page_bytes = axes.page_bytes;
-  run.prefetch_steps = axes.prefetch_steps;
-  run.device_bytes = UnconstrainedDeviceBytes(run, world_size_) * axes.budget_percent / 100;
-  run.recompute = axes.recompute;
-  run.join = axes.joined;
-  if (axes.host_percent < 100) {
-    const HostRange host = HostBytes(run, world_size_);
-    run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
-    run.file_tier = host.all > 0;
+absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
+  Axes key = axes;
+  key.zero_stage = zero_stage;
+  key.accumulation = Axes().accumulation, key.resumed = Axes().resumed, key.joined = Axes().joined;
+  auto planned = std::find_if(planned_.begin(), planned_.end(), [&](const auto& p) { return p.first == key; });
+  if (planned == planned_.end()) {
+    TinyRun run = NumericsOf(key);
+    run.zero_stage = zero_stage;
+    run.page_bytes = axes.page_bytes;
+    run.prefetch_steps = axes.prefetch_steps;
+    run.device_bytes = UnconstrainedDeviceBytes(run, world_size_) * axes.budget_percent / 100;
+    run.recompute = axes.recompute;
+    if (axes.host_percent < 100) {
+      const HostRange host = HostBytes(run, world_size_);
+      run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
+      run.file_tier = host.all > 0;
+    }
+    // A fault may be one of what a plan depends on.
+    if (!plant_) {
+      ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_size_));
+    }
+    if (planned_.size() == kPlansKept) planned_.pop_front();
+    planned = planned_.insert(planned_.end(), {key, std::move(run)});
   }
+  TinyRun run = planned->second;
+  run.accumulation = axes.accumulation;
+  run.join = axes.joined;
   return run;
+}
+
+absl::StatusOr<TinyResult> ParityMatrix::FirstStep(const Axes& axes) {
+  Axes key = axes;
+  key.joined = false;  // behind a last step nothing is
+  if (!first_step_.has_value() || first_step_->first != key) {
+    first_step_.reset();
+    ASSIGN_OR_RETURN(TinyRun run, RunOf(axes, (axes.zero_stage + 1) % 4));
+    if (plant_) plant_(run);
+    run.steps = kResumeAt;
+    run.save_directory = folder_;
+    ASSIGN_OR_RETURN(TinyResult result, train_(run));
+    first_step_ = {key, std::move(result)};
+  }
+  return first_step_->second;
 }
 
 absl::StatusOr<TinyResult> ParityMatrix::TrainCase(const Axes& axes, TinyRun run) {
   if (plant_) plant_(run);
   if (!axes.resumed) return train_(run);
-  TinyRun first = RunOf(axes, (axes.zero_stage + 1) % 4);
-  if (plant_) plant_(first);
-  first.steps = kResumeAt;
-  first.save_directory = folder_;
-  ASSIGN_OR_RETURN(const TinyResult before, train_(first));
+  ASSIGN_OR_RETURN(const TinyResult before, FirstStep(axes));
   run.load_checkpoint = before.checkpoint;
   run.first_step = kResumeAt;
   ASSIGN_OR_RETURN(TinyResult after, train_(run));
@@ -70,7 +98,7 @@ absl::StatusOr<TinyResult> ParityMatrix::TrainCase(const Axes& axes, TinyRun run
 }
 
 absl::Status ParityMatrix::Check(const Axes& axes) {
-  const TinyRun run = RunOf(axes, axes.zero_stage);
+  ASSIGN_OR_RETURN(const TinyRun run, RunOf(axes, axes.zero_stage));
   ASSIGN_OR_RETURN(const TinyResult result, TrainCase(axes, run));
   ++counts_.cases;
   counts_.moved += result.moves > 0;

@@ -1,10 +1,13 @@
 // Law 1 over cases of axes.h: trains each case in a world and compares it bit for bit with the reference of its
-// numerics (ZeRO 0, no budget, nothing recomputed, fresh, ranks as threads).
+// numerics (ZeRO 0, no budget, nothing recomputed, fresh, ranks as threads). Cases near each other share what would be
+// the same: plans, and what they resume from.
 #ifndef ANGEL_PTM_TESTS_LAWS_PARITY_H_
 #define ANGEL_PTM_TESTS_LAWS_PARITY_H_
 
+#include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -48,9 +51,11 @@ class ParityMatrix {
   bool compares() const { return compares_; }
 
  private:
-  // The run of a case at a stage: its numerics, pages, prefetch, budget and recomputation.
-  TinyRun RunOf(const Axes& axes, int zero_stage) const;
+  // The run of a case at a stage: its numerics, pages, prefetch, budget and recomputation, planned.
+  absl::StatusOr<TinyRun> RunOf(const Axes& axes, int zero_stage);
   absl::StatusOr<TinyResult> TrainCase(const Axes& axes, TinyRun run);
+  // The first step, at another stage, of a case that is resumed, and what it saved.
+  absl::StatusOr<TinyResult> FirstStep(const Axes& axes);
   absl::StatusOr<const TinyResult*> Reference(const Axes& axes);
 
   const int world_size_;
@@ -59,6 +64,9 @@ class ParityMatrix {
   const bool compares_;
   const PlantFault plant_;
   std::map<std::tuple<bool, int, bool>, TinyResult> references_;  // by (MoE, accumulation, bf16)
+  // The newest plans, by what they depend on; and the last first step, for the next case that would repeat it.
+  std::deque<std::pair<Axes, TinyRun>> planned_;
+  std::optional<std::pair<Axes, TinyResult>> first_step_;
   Counts counts_;
 };
 

@@ -13,14 +13,11 @@
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
-#include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/exec/device_side.h"
 #include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/memory/calls_file.h"
 #include "angel_ptm/memory/device.h"
 #include "angel_ptm/memory/scratch_file.h"
-#include "angel_ptm/model/lock_free.h"
-#include "angel_ptm/plan/verify.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run.h"
 #include "angel_ptm/train/train_state.h"
@@ -69,29 +66,16 @@ struct Batch {
   }
 };
 
-PlanOptions OptionsOf(const TinyRun& run, int world) {
-  return {.world_size = world,
-          .zero_stage = run.zero_stage,
-          .page_bytes = run.page_bytes,
-          .device_bytes = run.device_bytes,
-          .host_bytes = run.host_bytes,
-          .file_bytes = run.file_tier ? int64_t{1} << 40 : 0,
-          .prefetch_steps = run.prefetch_steps,
-          .sweep_rounds = std::max(1, run.max_staleness / 2)};
-}
-
 // One rank's run.
 class Rank {
  public:
   Rank(const TinyRun& run, Communicator& communicator) : run_(run), communicator_(communicator) {}
 
   absl::Status Prepare() {
-    graph_ = TinyGraph(run_);
-    const int world = communicator_.size();
-    const KernelTable& kernels = run_.device ? *run_.device_kernels : CpuKernels();
-    ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph_, kernels, {.threads = run_.threads}, world));
-    ASSIGN_OR_RETURN(plan_, MakePlan(graph_, facts, OptionsOf(run_, world)));
-    RETURN_IF_ERROR(VerifyPlan(graph_, plan_));
+    planned_ = run_.plan;
+    if (planned_ == nullptr) {
+      ASSIGN_OR_RETURN(planned_, MakeTinyPlan(run_, communicator_.size()));
+    }
     RETURN_IF_ERROR(MakeTiers());
     // Arenas full of NaN: whatever a step reads must have been written first.
     for (Tier* const tier : {device_.get(), host_.get()}) {
@@ -107,7 +91,7 @@ class Rank {
     }
     RETURN_IF_ERROR(OpenFile());
     machine_.file = file_.get();
-    ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine_, {}));
+    ASSIGN_OR_RETURN(executor_, Executor::Create(graph(), plan(), machine_, {}));
     RETURN_IF_ERROR(FillState());
     BeginUpdater();
     return absl::OkStatus();
@@ -134,10 +118,10 @@ class Rank {
                                 return 0.0;
                               },
                           .decide = decide};
-    const bool can_join = plan_.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr;
+    const bool can_join = plan().FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr;
     const bool begun = std::exchange(begun_, run_.join && can_join && step + 1 < run_.steps);
     result.joined |= begun_;
-    RETURN_IF_ERROR(executor_->Run(*plan_.FindProgram(begun, begun_), step, run_.accumulation, hooks));
+    RETURN_IF_ERROR(executor_->Run(*plan().FindProgram(begun, begun_), step, run_.accumulation, hooks));
     if (executor_->updater() != nullptr) result.units_by_lag.push_back(executor_->updater()->units_by_lag());
     return absl::OkStatus();
   }
@@ -149,14 +133,14 @@ class Rank {
 
   absl::Status Collect(TinyResult& result) {
     RETURN_IF_ERROR(CollectUpdater(result));
-    result.parameters.resize(graph_.units().size());
-    result.moments.resize(graph_.units().size());
-    result.state_bytes.resize(graph_.states().size());
-    for (const StateView& view : StateViews(plan_.layout, machine_)) {
+    result.parameters.resize(graph().units().size());
+    result.moments.resize(graph().units().size());
+    result.state_bytes.resize(graph().states().size());
+    for (const StateView& view : StateViews(plan().layout, machine_)) {
       const int64_t element = SizeOf(view.dtype);
       std::vector<std::byte> stored(static_cast<size_t>(view.stored_elements * element));
       result.state_bytes[view.state] += static_cast<int64_t>(stored.size());
-      if (view.state == kGradientState || graph_.states()[view.state].on_host) continue;
+      if (view.state == kGradientState || graph().states()[view.state].on_host) continue;
       RETURN_IF_ERROR(view.ReadBytes(0, stored));
       const std::span<const std::byte> own =
           std::span(stored).subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
@@ -164,12 +148,12 @@ class Rank {
       RETURN_IF_ERROR(communicator_.AllGather(whole, own, {"collect", run_.steps}));
       if (stored.size() == whole.size() && stored != whole) {
         return absl::InternalError(
-            absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph_.states()[view.state].name, " of ",
-                         graph_.units()[view.unit].name, " differs from what their owners hold"));
+            absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph().states()[view.state].name, " of ",
+                         graph().units()[view.unit].name, " differs from what their owners hold"));
       }
       auto& into = view.state == kParameterState ? result.parameters[view.unit] : result.moments[view.unit];
       // Without the padding, which depends on the world size.
-      std::vector<float> values(static_cast<size_t>(graph_.units()[view.unit].elements));
+      std::vector<float> values(static_cast<size_t>(graph().units()[view.unit].elements));
       if (view.dtype == DType::kBFloat16) {
         Widen(values, {reinterpret_cast<const BFloat16*>(whole.data()), values.size()});
       } else {
@@ -177,18 +161,21 @@ class Rank {
       }
       into.insert(into.end(), values.begin(), values.end());
     }
-    result.device_arena_bytes = plan_.arena_bytes[0];
-    result.host_arena_bytes = plan_.arena_bytes[1];
-    result.file_arena_bytes = plan_.arena_bytes[2];
-    result.device_peak_by_class = plan_.peaks[0].by_class;
-    result.moves = plan_testing::MovesOf(plan_);
+    result.device_arena_bytes = plan().arena_bytes[0];
+    result.host_arena_bytes = plan().arena_bytes[1];
+    result.file_arena_bytes = plan().arena_bytes[2];
+    result.device_peak_by_class = plan().peaks[0].by_class;
+    result.moves = plan_testing::MovesOf(plan());
     return Save(result);
   }
 
  private:
+  const Graph& graph() const { return planned_->graph; }
+  const Plan& plan() const { return planned_->plan; }
+
   absl::Status OpenFile() {
     const std::string directory = testing_support::MemoryDirectory();
-    const int64_t bytes = AlignedUp(TierKind::kFile, plan_.arena_bytes[2]);
+    const int64_t bytes = AlignedUp(TierKind::kFile, plan().arena_bytes[2]);
     if (run_.file_bytes_per_second > 0 && bytes > 0) {
       ASSIGN_OR_RETURN(ScratchFile scratch, ScratchFile::Create({directory, "pages", bytes, /*allow_buffered=*/true}));
       const DeviceSpeed speed{.bytes_per_second = run_.file_bytes_per_second};
@@ -206,17 +193,17 @@ class Rank {
     nvme.set_directory(directory);
     nvme.set_allow_buffered(true);
     std::string notes;
-    ASSIGN_OR_RETURN(file_, OpenFileTier(nvme, communicator_.rank(), plan_.arena_bytes[2], *host_, &notes));
+    ASSIGN_OR_RETURN(file_, OpenFileTier(nvme, communicator_.rank(), plan().arena_bytes[2], *host_, &notes));
     return absl::OkStatus();
   }
 
   absl::Status FillState() {
     if (run_.load_checkpoint.empty()) {
-      return InitialiseState(*graph_.table, run_.seed, StateViews(plan_.layout, machine_));
+      return InitialiseState(*graph().table, run_.seed, StateViews(plan().layout, machine_));
     }
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
-    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
-    return LoadState(checkpoint, graph_.states(), StateViews(plan_.layout, machine_));
+    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph().table));
+    return LoadState(checkpoint, graph().states(), StateViews(plan().layout, machine_));
   }
 
   UpdateDecision DecisionAt(float gradient_scale, int64_t update) const {
@@ -232,7 +219,7 @@ class Rank {
     if (executor_->updater() == nullptr) return;
     executor_->updater()->Begin({.max_staleness = run_.max_staleness,
                                  .next_step = run_.first_step,
-                                 .updates = std::vector<int64_t>(graph_.units().size(), run_.first_step),
+                                 .updates = std::vector<int64_t>(graph().units().size(), run_.first_step),
                                  .scalars_at = [this](const UpdateDecision& of_step, int64_t update) {
                                    return DecisionAt(of_step.scalars.gradient_scale, update);
                                  }});
@@ -257,9 +244,9 @@ class Rank {
   }
 
   absl::Status MakeTiers() {
-    ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan_.arena_bytes[1]));
+    ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, plan().arena_bytes[1]));
     if (!run_.device) {
-      ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan_.arena_bytes[0], 1, [&](int64_t n, int threads) {
+      ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, plan().arena_bytes[0], 1, [&](int64_t n, int threads) {
                          return communicator_.MakeArena(n, threads, {"device tier"});
                        }));
       lanes_.emplace();
@@ -267,9 +254,9 @@ class Rank {
     }
     api_ = run_.device(communicator_.rank());
     ASSIGN_OR_RETURN(gpu_, Device::Open(*api_, 0, 1));
-    ASSIGN_OR_RETURN(device_, MakeDeviceArena(*gpu_, plan_.arena_bytes[0]));
+    ASSIGN_OR_RETURN(device_, MakeDeviceArena(*gpu_, plan().arena_bytes[0]));
     ASSIGN_OR_RETURN(host_lock_, gpu_->PageLock(host_->data(), host_->bytes(), "the host tier"));
-    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan_.layout, communicator_, /*threads=*/1, run_.collectives));
+    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan().layout, communicator_, /*threads=*/1, run_.collectives));
     ASSIGN_OR_RETURN(Lanes::Queues queues, side_->MakeQueues());
     lanes_.emplace(std::move(queues));
     return absl::OkStatus();
@@ -291,25 +278,24 @@ class Rank {
 
   // Behind micro-batch `micro` of `step`.
   void Tamper(int64_t step, int64_t micro) {
-    if (run_.tamper) run_.tamper(graph_, plan_.layout, machine_, step, static_cast<int>(micro));
+    if (run_.tamper) run_.tamper(graph(), plan().layout, machine_, step, static_cast<int>(micro));
   }
 
   absl::Status Save(TinyResult& result) {
     if (run_.save_directory.empty()) return absl::OkStatus();
-    const std::vector<StateSlice> slices = SlicesToSave(*graph_.table, StateViews(plan_.layout, machine_));
-    ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph_, slices,
+    const std::vector<StateSlice> slices = SlicesToSave(*graph().table, StateViews(plan().layout, machine_));
+    ASSIGN_OR_RETURN(const SavedCheckpoint saved, WriteCheckpoint({.directory = run_.save_directory}, graph(), slices,
                                                                   {.step = run_.steps}, communicator_));
     result.checkpoint = saved.path;
     return absl::OkStatus();
   }
 
-  void Write(std::string_view name, const void* data) { executor_->WriteInput(graph_.FindTensor(name), data); }
+  void Write(std::string_view name, const void* data) { executor_->WriteInput(graph().FindTensor(name), data); }
 
   const TinyRun& run_;
   Communicator& communicator_;
   std::unique_ptr<Communicator> control_;
-  Graph graph_;
-  Plan plan_;
+  std::shared_ptr<const TinyPlan> planned_;
   std::unique_ptr<DeviceApi> api_;  // null, as the three below: no GPU
   std::unique_ptr<Device> gpu_;
   std::unique_ptr<Tier> device_, host_;
@@ -323,42 +309,6 @@ class Rank {
 };
 
 }  // namespace
-
-HunyuanLmShape TinyDense() {
-  return {.vocab_size = 96,
-          .hidden_size = 32,
-          .intermediate_size = 48,
-          .num_hidden_layers = 4,
-          .num_attention_heads = 4,
-          .num_key_value_heads = 2,
-          .head_dim = 8,
-          .rope_alpha = 50,
-          .tie_word_embeddings = false,
-          .initializer_range = 0.2f};
-}
-
-HunyuanLmShape TinyMoe() {
-  HunyuanLmShape shape = TinyDense();
-  shape.num_experts = 4;
-  shape.moe_topk = 2;
-  shape.tie_word_embeddings = true;
-  shape.router_aux_loss_coefficient = 0.01f;
-  return shape;
-}
-
-Graph TinyGraph(const TinyRun& run) {
-  std::vector<StateSpec> states = AdamWStates(run.compute, run.gradients);
-  if (run.ema_decay > 0) states.push_back(EmaState());
-  if (run.max_staleness != kNone) {
-    for (StateSpec& state : LockFreeStates(run.compute)) states.push_back(std::move(state));
-  }
-  Graph graph =
-      BuildHunyuanLmTraining(run.shape, run.batch, std::vector<bool>(run.shape.num_hidden_layers, run.recompute),
-                             HunyuanLmParameters(run.shape, states));
-  AppendAdamW(graph);
-  if (run.ema_decay > 0) AppendEma(graph);
-  return graph;
-}
 
 bool TinyResult::SameBits(const TinyResult& other) const { return Difference(other).empty(); }
 
@@ -398,6 +348,10 @@ absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator)
 }
 
 absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
+  std::shared_ptr<const TinyPlan> plan = run.plan;
+  if (plan == nullptr) {
+    ASSIGN_OR_RETURN(plan, MakeTinyPlan(run, world_size));
+  }
   LocalWorld world(world_size);
   std::vector<absl::StatusOr<TinyResult>> results(world_size, absl::UnknownError("did not run"));
   {
@@ -406,6 +360,7 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
       threads.emplace_back([&, r] {
         const std::unique_ptr<Communicator> communicator = world.Create(r);
         TinyRun mine = run;
+        mine.plan = plan;
         // Who waits for a peer outside of communicators is told of one that failed.
         if (!mine.collectives.nccl.wait.poll) {
           mine.collectives.nccl.wait.poll = [&world](double) { return world.status(); };
@@ -421,28 +376,6 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
   }
   for (const auto& result : results) RETURN_IF_ERROR(result.status());
   return std::move(results[0]);
-}
-
-int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
-  const Graph graph = TinyGraph(run);
-  PlanOptions options = OptionsOf(run, world_size);
-  options.device_bytes = options.host_bytes = 0;
-  const auto plan =
-      MakePlan(graph, FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value(), options);
-  APTM_CHECK(plan.ok());
-  return plan->arena_bytes[0];
-}
-
-HostRange HostBytes(const TinyRun& run, int world_size) {
-  const Graph graph = TinyGraph(run);
-  const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
-  PlanOptions options = OptionsOf(run, world_size);
-  options.host_bytes = 0;
-  const auto plan = MakePlan(graph, facts, options);
-  APTM_CHECK(plan.ok(), plan.status().message());
-  if (plan->arena_bytes[1] == 0) return {};
-  options.file_bytes = int64_t{1} << 40;
-  return {.least = plan_testing::LeastHostBytes(graph, facts, options), .all = plan->arena_bytes[1]};
 }
 
 }  // namespace angel_ptm

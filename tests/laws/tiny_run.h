@@ -24,6 +24,12 @@ namespace angel_ptm {
 HunyuanLmShape TinyDense();
 HunyuanLmShape TinyMoe();
 
+// What a run plays: its graph, and the proved plan within its budgets.
+struct TinyPlan {
+  Graph graph;
+  Plan plan;
+};
+
 struct TinyRun {
   HunyuanLmShape shape = TinyMoe();
   HunyuanLmBatch batch{.rows = 2, .sequence = 32, .lm_head_chunk_tokens = 24, .expert_block_rows = 8};
@@ -50,6 +56,9 @@ struct TinyRun {
   int64_t first_step = 0;
   int64_t skipped_step = -1;   // whose update is not applied
   std::string save_directory;  // save a checkpoint here at the end; empty: none
+
+  // MakeTinyPlan of this run in its world, for who has it already; null: it is made.
+  std::shared_ptr<const TinyPlan> plan;
 
   // Test hooks, called on every rank.
   // Which of the step's micro-batches is fed in the place of `number`; past the last one: one that weighs nothing.
@@ -87,11 +96,11 @@ struct TinyResult {
   std::string Difference(const TinyResult& other) const;
 };
 
-// Runs as rank `communicator.rank()`; every rank returns the same result. Plans are verified first, arenas start full
+// Runs as rank `communicator.rank()`; every rank returns the same result. Plans have been verified, arenas start full
 // of NaN, and at the end the ranks' copies of what is not sharded must be equal, else kInternal.
 absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator);
 
-// All ranks as threads of this process; rank 0's result. An error of any rank is the result.
+// All ranks as threads of this process, which share one plan; rank 0's result. An error of any rank is the result.
 absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size);
 
 // Device bytes the run takes without a budget.
@@ -106,6 +115,10 @@ HostRange HostBytes(const TinyRun& run, int world_size);
 
 // The training graph of a run, with the update segment.
 Graph TinyGraph(const TinyRun& run);
+
+// Of the run's model, numerics, stage, pages, budgets and prefetching, and of what its kernels take: runs that differ
+// in anything else may share it. Errors: the planner's, VerifyPlan's.
+absl::StatusOr<std::shared_ptr<const TinyPlan>> MakeTinyPlan(const TinyRun& run, int world_size);
 
 }  // namespace angel_ptm
 

@@ -28,9 +28,9 @@ class FailurePrinter final : public testing::EmptyTestEventListener {
 
 MpiWorld& TestMpiWorld() { return *test_world; }
 
-std::filesystem::path NewSharedFolder() {
+std::filesystem::path NewSharedFolder(const std::filesystem::path& in) {
   std::array<char, 256> name = {};
-  const std::string pattern = std::filesystem::temp_directory_path() / "angel-ptm.XXXXXX";
+  const std::string pattern = in / "angel-ptm.XXXXXX";
   std::memcpy(name.data(), pattern.data(), std::min(pattern.size(), name.size() - 1));
   const absl::Status met =
       test_world->meeting().Meet("the naming of a folder", {}, std::as_writable_bytes(std::span(name)),

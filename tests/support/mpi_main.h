@@ -12,7 +12,7 @@ namespace angel_ptm {
 MpiWorld& TestMpiWorld();
 
 // A new folder that all ranks see, the same on each; all ranks call it together. Whoever calls it removes it.
-std::filesystem::path NewSharedFolder();
+std::filesystem::path NewSharedFolder(const std::filesystem::path& in = std::filesystem::temp_directory_path());
 
 }  // namespace angel_ptm
 

@@ -15,8 +15,8 @@ namespace angel_ptm {
 // Empty at first; no other test or run uses it.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "angel_ptm_test_XXXXXX").string();
+  explicit TemporaryFolder(const std::filesystem::path& in = std::filesystem::temp_directory_path()) {
+    std::string pattern = (in / "angel_ptm_test_XXXXXX").string();
     EXPECT_NE(mkdtemp(pattern.data()), nullptr) << pattern;
     path_ = pattern;
   }
