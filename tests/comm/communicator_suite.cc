@@ -8,10 +8,13 @@
 #include <cstring>
 #include <ctime>
 #include <numeric>
+#include <span>
 #include <thread>
+#include <vector>
 
 #include "angel_ptm/base/bfloat16.h"
 #include "comm/ordered_reduce_scatter.h"
+#include "tests/comm/periodic_values.h"
 #include "tests/comm/world_under_test.h"
 
 namespace angel_ptm {
@@ -26,8 +29,6 @@ uint64_t Bits(int rank, int64_t i) {
   return (x ^ (x >> 29)) * 0x94d049bb133111ebu >> 8;
 }
 
-std::byte ByteOf(int rank, int64_t i) { return static_cast<std::byte>(Bits(rank, i)); }
-
 // Magnitudes from 2^-12 to 2^12, so that the order of a sum shows in its bits.
 float FloatOf(int rank, int64_t i) {
   const uint64_t bits = Bits(rank, i);
@@ -35,17 +36,40 @@ float FloatOf(int rank, int64_t i) {
   return std::ldexp(fraction, static_cast<int>(bits % 25) - 12);
 }
 
+// What ranks send, and what is in a broadcast's buffers before, by rank.
+constexpr int kRanksMax = 8, kBefore = 8;
+template <typename T, typename ValueOf>
+std::vector<PeriodicValues<T>> ValuesOfRanks(int count, const ValueOf& value) {
+  std::vector<PeriodicValues<T>> values;
+  for (int r = 0; r < count; ++r) values.emplace_back([&](int64_t i) { return value(r, i); });
+  return values;
+}
+const PeriodicValues<std::byte>& BytesOf(int rank) {
+  static const auto* const bytes = new std::vector(ValuesOfRanks<std::byte>(
+      kRanksMax + kBefore, [](int r, int64_t i) { return static_cast<std::byte>(Bits(r, i)); }));
+  return bytes->at(static_cast<size_t>(rank));
+}
+const PeriodicValues<float>& FloatsOf(int rank) {
+  static const auto* const floats = new std::vector(ValuesOfRanks<float>(kRanksMax, FloatOf));
+  return floats->at(static_cast<size_t>(rank));
+}
+
 std::vector<std::byte> BytesOf(int rank, int64_t n) {
   std::vector<std::byte> bytes(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) bytes[static_cast<size_t>(i)] = ByteOf(rank, i);
+  BytesOf(rank).Fill(bytes);
   return bytes;
 }
 
-// Element i of the ordered sum of `size` ranks, by the plainest loop.
-float OrderedSumOf(std::span<const int> ranks, int64_t i) {
-  float s = FloatOf(ranks[0], i);
-  for (size_t r = 1; r < ranks.size(); ++r) s += FloatOf(ranks[r], i);
-  return s;
+// What these ranks' floats add up to, in this order.
+PeriodicValues<float> SumsOf(std::span<const int> ranks) {
+  std::vector<const PeriodicValues<float>*> values;
+  for (const int r : ranks) values.push_back(&FloatsOf(r));
+  return OrderedSums(values);
+}
+std::vector<int> AllRanks(int size) {
+  std::vector<int> ranks(static_cast<size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
 }
 
 struct AlignedScratch {
@@ -82,9 +106,8 @@ TEST_P(CommunicatorTest, AllGatherPlacesEveryRanksBytes) {
         const absl::Status status = comm.AllGather(dst, from, {"all-gather test", n});
         ASSERT_TRUE(status.ok()) << status;
         for (int r = 0; r < comm.size(); ++r) {
-          const std::vector<std::byte> wanted = BytesOf(r, n);
-          ASSERT_EQ(n == 0 ? 0 : std::memcmp(dst.data() + r * n, wanted.data(), wanted.size()), 0)
-              << "n " << n << " from rank " << r;
+          const auto from_r = std::span(dst).subspan(static_cast<size_t>(r * n), static_cast<size_t>(n));
+          ASSERT_EQ(BytesOf(r).FirstDifference(from_r), -1) << "n " << n << " from rank " << r;
         }
       }
     }
@@ -94,7 +117,7 @@ TEST_P(CommunicatorTest, AllGatherPlacesEveryRanksBytes) {
 // Returns dst of this rank.
 std::vector<float> ReduceOnce(Communicator& comm, int64_t n, bool accumulate) {
   std::vector<float> src(static_cast<size_t>(n * comm.size())), dst(static_cast<size_t>(n), 0.75f);
-  for (size_t i = 0; i < src.size(); ++i) src[i] = FloatOf(comm.rank(), static_cast<int64_t>(i));
+  FloatsOf(comm.rank()).Fill(src);
   AlignedScratch scratch(ReduceScratchBytes(n, comm.size()));
   const absl::Status status = OrderedReduceScatter(comm, dst, src, accumulate, scratch.span(), {"reduce test", n});
   EXPECT_TRUE(status.ok()) << status;
@@ -102,31 +125,34 @@ std::vector<float> ReduceOnce(Communicator& comm, int64_t n, bool accumulate) {
 }
 
 TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderBitForBit) {
+  const PeriodicValues<float> sums = SumsOf(AllRanks(GetParam().size));
+  const PeriodicValues<float> added([&](int64_t i) { return 0.75f + sums[i]; });
   RunWorld(GetParam(), [&](Communicator& comm) {
-    std::vector<int> ranks(static_cast<size_t>(comm.size()));
-    std::iota(ranks.begin(), ranks.end(), 0);
     for (const int64_t n : kSizes) {
       for (const bool accumulate : {false, true}) {
         // The large sizes take one turn each, and in a large world only one does.
         if (n > 65537 && (accumulate != (n % 2 == 0) || (comm.size() > 4 && n <= kPieceFloats))) continue;
         const std::vector<float> dst = ReduceOnce(comm, n, accumulate);
-        for (int64_t i = 0; i < n; ++i) {
-          const float s = OrderedSumOf(ranks, comm.rank() * n + i);
-          const float wanted = accumulate ? 0.75f + s : s;
-          ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(wanted))
-              << "n " << n << " i " << i << " accumulate " << accumulate;
-        }
+        ASSERT_EQ((accumulate ? added : sums).FirstDifference(dst, comm.rank() * n), -1)
+            << "n " << n << " accumulate " << accumulate;
       }
     }
   });
 }
 
 TEST_P(CommunicatorTest, ReduceScatterOfBf16AddsInFp32) {
+  const auto values =
+      ValuesOfRanks<BFloat16>(GetParam().size, [](int r, int64_t i) { return ToBFloat16(FloatOf(r, i)); });
+  const PeriodicValues<float> sums([&](int64_t i) {
+    float s = ToFloat(values[0][i]);
+    for (size_t r = 1; r < values.size(); ++r) s += ToFloat(values[r][i]);
+    return s;
+  });
+  const PeriodicValues<BFloat16> rounded_sums([&](int64_t i) { return ToBFloat16(sums[i]); });
   RunWorld(GetParam(), [&](Communicator& comm) {
     for (const int64_t n : {int64_t{1}, int64_t{1000}, kPieceFloats + 17}) {
-      const auto value = [&](int rank, int64_t i) { return ToBFloat16(FloatOf(rank, i)); };
       std::vector<BFloat16> src(static_cast<size_t>(n * comm.size()));
-      for (size_t i = 0; i < src.size(); ++i) src[i] = value(comm.rank(), static_cast<int64_t>(i));
+      values[static_cast<size_t>(comm.rank())].Fill(src);
       std::vector<float> dst(static_cast<size_t>(n));
       AlignedScratch scratch(ReduceScratchBytes(n, comm.size(), DType::kBFloat16));
       const absl::Status status = OrderedReduceScatter(comm, dst, {std::as_bytes(std::span(src)), DType::kBFloat16},
@@ -137,12 +163,8 @@ TEST_P(CommunicatorTest, ReduceScatterOfBf16AddsInFp32) {
           comm, {std::as_writable_bytes(std::span(rounded)), DType::kBFloat16},
           {std::as_bytes(std::span(src)), DType::kBFloat16}, /*accumulate=*/false, scratch.span(), {"rounded", n});
       ASSERT_TRUE(again.ok()) << again;
-      for (int64_t i = 0; i < n; ++i) {
-        float s = ToFloat(value(0, comm.rank() * n + i));
-        for (int r = 1; r < comm.size(); ++r) s += ToFloat(value(r, comm.rank() * n + i));
-        ASSERT_EQ(rounded[static_cast<size_t>(i)], ToBFloat16(s)) << n << " " << i;
-        ASSERT_EQ(std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(s)) << n << " " << i;
-      }
+      ASSERT_EQ(rounded_sums.FirstDifference(rounded, comm.rank() * n), -1) << n;
+      ASSERT_EQ(sums.FirstDifference(dst, comm.rank() * n), -1) << n;
     }
   });
 }
@@ -166,15 +188,15 @@ TEST(OrderedReduceScatterTest, ScratchIsBoundedAtAnyWorldSize) {
 TEST_P(CommunicatorTest, SwappedRankOrderGivesOtherBits) {
   if (GetParam().size < 3) GTEST_SKIP() << "with two addends there is only one order";
   RunWorld(GetParam(), [&](Communicator& comm) {
-    std::vector<int> swapped(static_cast<size_t>(comm.size()));
-    std::iota(swapped.begin(), swapped.end(), 0);
+    std::vector<int> swapped = AllRanks(comm.size());
     std::swap(swapped[1], swapped[2]);
+    const PeriodicValues<float> sums = SumsOf(swapped);
     const int64_t n = 4097;
     const std::vector<float> dst = ReduceOnce(comm, n, false);
     int64_t different = 0;
     for (int64_t i = 0; i < n; ++i) {
-      const float s = OrderedSumOf(swapped, comm.rank() * n + i);
-      different += std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]) != std::bit_cast<uint32_t>(s);
+      different +=
+          std::bit_cast<uint32_t>(dst[static_cast<size_t>(i)]) != std::bit_cast<uint32_t>(sums[comm.rank() * n + i]);
     }
     EXPECT_GT(different, n / 50);
   });
@@ -188,9 +210,8 @@ TEST_P(CommunicatorTest, AllToAllTransposes) {
       const absl::Status status = comm.AllToAll(dst, SendBlocks::Parts(src, comm.size()), {"all-to-all test", n});
       ASSERT_TRUE(status.ok()) << status;
       for (int r = 0; r < comm.size(); ++r) {
-        for (int64_t i = 0; i < n; ++i) {
-          ASSERT_EQ(dst[static_cast<size_t>(r * n + i)], ByteOf(r, comm.rank() * n + i)) << "from rank " << r;
-        }
+        const auto from_r = std::span(dst).subspan(static_cast<size_t>(r * n), static_cast<size_t>(n));
+        ASSERT_EQ(BytesOf(r).FirstDifference(from_r, comm.rank() * n), -1) << "from rank " << r;
       }
     }
   });
@@ -200,10 +221,10 @@ TEST_P(CommunicatorTest, BroadcastFromEveryRoot) {
   RunWorld(GetParam(), [&](Communicator& comm) {
     for (int root = 0; root < comm.size(); ++root) {
       for (const int64_t n : {0, 1, 4095, 4096, 4097, 100003}) {
-        std::vector<std::byte> dst = BytesOf(comm.rank() + 100, n);
+        std::vector<std::byte> dst = BytesOf(kBefore + comm.rank(), n);
         const absl::Status status = comm.Broadcast(dst, root, {"broadcast test", root});
         ASSERT_TRUE(status.ok()) << status;
-        ASSERT_EQ(dst, BytesOf(root + 100, n));
+        ASSERT_EQ(BytesOf(kBefore + root).FirstDifference(dst), -1);
       }
     }
   });
