@@ -61,7 +61,7 @@ FakeDevice::FakeDevice(FakeDeviceOptions options) : options_(std::move(options))
 FakeDevice::~FakeDevice() {
   for (const auto& [begin, range] : memory_) {
     munmap(const_cast<std::byte*>(begin), static_cast<size_t>(range.bytes));
-    munmap(range.data, static_cast<size_t>(range.bytes));
+    GiveBack(range);
   }
 }
 
@@ -97,7 +97,7 @@ DeviceCode FakeDevice::Malloc(void** memory, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const DeviceCode code = Injected("Malloc"); code != kDeviceSuccess) return code;
   if (bytes > options_.memory_bytes - options_.taken_bytes - used_bytes_) return kDeviceOutOfMemory;
-  std::byte* const data = ReserveNaNs(bytes);
+  std::byte* const data = options_.allocate ? options_.allocate(bytes) : ReserveNaNs(bytes);
   std::byte* const address = ReserveNothing(data, bytes);
   memory_[address] = {bytes, data};
   used_bytes_ += bytes;
@@ -110,10 +110,14 @@ DeviceCode FakeDevice::Free(void* memory) {
   const auto it = memory_.find(static_cast<std::byte*>(memory));
   APTM_CHECK(it != memory_.end(), "free of what was not allocated");
   used_bytes_ -= it->second.bytes;
-  munmap(it->second.data, static_cast<size_t>(it->second.bytes));
+  GiveBack(it->second);
   munmap(memory, static_cast<size_t>(it->second.bytes));
   memory_.erase(it);
   return failed_;
+}
+void FakeDevice::GiveBack(const Room& room) const {
+  if (options_.free) return options_.free(room.data);
+  munmap(room.data, static_cast<size_t>(room.bytes));
 }
 DeviceCode FakeDevice::MallocHost(void** memory, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -40,6 +40,9 @@ struct FakeDeviceOptions {
   std::map<std::string, DeviceCode> codes;  // by call, e.g. {"DeviceCount", 35}: what it returns, always
   int64_t fails_at_kernel = -1;             // the work of this kernel, counted as they are launched,
   DeviceCode fails_with = kDeviceEccError;  // ends with this code
+  // Where work finds the device's memory: of whoever follows it there, too; null: memory of the fake's own.
+  std::function<std::byte*(int64_t bytes)> allocate;
+  std::function<void(std::byte* data)> free;
 };
 
 class FakeDevice : public DeviceApi {
@@ -117,6 +120,7 @@ class FakeDevice : public DeviceApi {
   using Rooms = std::map<const std::byte*, Room>;
 
   DeviceCode Injected(const char* call) const;
+  void GiveBack(const Room& room) const;
   void Push(void* stream, Command command);
   enum class Progress { kWorked, kWaits, kNothing };
   // One piece of work of some stream that may go on. kWaits: all that could wait for other devices.
