@@ -55,6 +55,27 @@ TEST(GpuDeviceTest, EventsKnowTheirTime) {
   EXPECT_GT(OrDie(end->SecondsSince(*begin)), 0);
 }
 
+TEST(GpuDeviceTest, AGraphRepeatsWhatWasCaptured) {
+  Device& device = *OrDie(TestGpu());
+  const auto stream = OrDie(DeviceStream::Create(device));
+  const auto memory = OrDie(device.Memory(sizeof(double), "a test"));
+  const auto host = OrDie(device.LockedMemory(2 * sizeof(double), "a test"));
+  double* const values = reinterpret_cast<double*>(host.get());
+  OrDie(stream->BeginCapture());
+  OrDie(stream->Copy(memory.get(), &values[0], sizeof(double)));
+  OrDie(stream->Copy(&values[1], memory.get(), sizeof(double)));
+  const std::unique_ptr<DeviceGraph> graph = OrDie(stream->EndCapture());
+  values[1] = -1;
+  OrDie(stream->Await());
+  EXPECT_EQ(values[1], -1);  // captured, not done
+  for (int i = 0; i < 5; ++i) {
+    values[0] = i;
+    OrDie(stream->Launch(*graph));
+    OrDie(stream->Await());
+    EXPECT_EQ(values[1], i);
+  }
+}
+
 TEST(GpuDeviceTest, MemoryThatIsNotThereIsASentence) {
   const absl::Status status = OrDie(TestGpu())->Memory(int64_t{1} << 50, "a test").status();
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
