@@ -12,6 +12,7 @@
 #include "angel_ptm/exec/lane_backend.h"
 #include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/exec/residency.h"
+#include "angel_ptm/exec/step_graphs.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "kernels/ops/loss_sum.h"
@@ -110,9 +111,11 @@ class LaneExecutor : public Executor {
     explicit BoundSegment(const Segment& segment) : of(&segment) {}
 
     const Segment* of;
-    KernelCalls calls;               // by step
-    KernelCalls skipped_calls;       // of updates, in a step that changes nothing
-    std::vector<std::string> names;  // by step
+    KernelCalls calls;                   // by step
+    KernelCalls skipped_calls;           // of updates, in a step that changes nothing
+    std::vector<std::string> names;      // by step
+    std::unique_ptr<StepGraphs> graphs;  // of a device; null elsewhere
+    StepReplay replay;
   };
   // The sums of a step start from nothing.
   void Begin(int64_t step) { failed_between_.Update(backend_->ClearSums(step)); }
@@ -127,6 +130,10 @@ class LaneExecutor : public Executor {
   // Lane threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);
+  // What of a step is the host's, whoever puts its work. False if this micro-batch skips the step.
+  bool Follow(const Segment& segment, int32_t index);
+  // Of what the compute lane puts: which step's sums, which micro-batch, what updates do.
+  int32_t VariantOf(bool updates) const;
   absl::Status Move(const Segment& segment, const Step& step);
   absl::Status Compute(const Segment& segment, const Step& step, int32_t index);
   absl::Status CheckOutputs(const Segment& segment, const Step& step);
@@ -235,6 +242,15 @@ absl::Status LaneExecutor::Bind() {
   for (BoundSegment& bound : segments_) {
     RETURN_IF_ERROR(CheckRegions(*bound.of));
     BindSegment(bound);
+    if (machine_.device_side == nullptr) continue;
+    bound.graphs = std::make_unique<StepGraphs>(*bound.of, Lane::kCompute);
+    bound.replay = {.graphs = bound.graphs.get(),
+                    .follow =
+                        [this](const Segment& segment, int32_t index) {
+                          Follow(segment, index);
+                          return absl::OkStatus();
+                        },
+                    .variant = [this](bool updates) { return VariantOf(updates); }};
   }
   if (plan_.sweeps.empty()) return absl::OkStatus();
   for (const Segment& sweep : plan_.sweeps) RETURN_IF_ERROR(CheckRegions(sweep));
@@ -247,7 +263,8 @@ absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
   RETURN_IF_ERROR(failed_between_);
   playing_ = &segments_[index];
   step_ = step;
-  RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_, name_step_));
+  RETURN_IF_ERROR(machine_.lanes->Play(*playing_->of, run_step_, name_step_,
+                                       playing_->graphs == nullptr ? nullptr : &playing_->replay));
   if (machine_.publish) machine_.publish(step_, {});
   residency_.ExpectAllHome();
   const bool trains = plan_.segments.size() > kUpdateSegment && !check_finite_;
@@ -307,13 +324,27 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   return status;
 }
 
-absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
+bool LaneExecutor::Follow(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (machine_.publish) machine_.publish(StepOf(step), Tag(index).what);
-  if (step.when == When::kAccumulating && micro_batch_.first) return absl::OkStatus();
+  if (step.when == When::kAccumulating && micro_batch_.first) return false;
   // A diagnosis leaves the parameters where they are.
-  if (check_finite_ && InParameters() && step.state == kGradientState) return absl::OkStatus();
+  if (check_finite_ && InParameters() && step.state == kGradientState) return false;
   residency_.Follow(segment, step, /*overwrite=*/micro_batch_.first);
+  return true;
+}
+
+// A diagnosis looks at every step's outputs, a trace at its time.
+int32_t LaneExecutor::VariantOf(bool updates) const {
+  const bool traced = machine_.trace != nullptr && (machine_.trace->Wants(step_) || machine_.trace->Wants(step_ + 1));
+  if (check_finite_ || traced) return -1;
+  return static_cast<int32_t>(step_ & 1) | (micro_batch_.first ? 2 : 0) | (micro_batch_.last ? 4 : 0) |
+         (updates && decision_.apply ? 8 : 0);
+}
+
+absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
+  const Step& step = segment.steps[index];
+  if (!Follow(segment, index)) return absl::OkStatus();
   switch (step.kind) {
     case StepKind::kCompute:
       return Compute(segment, step, index);

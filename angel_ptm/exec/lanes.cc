@@ -13,11 +13,13 @@ class Lanes::Player final : public SegmentPlay {
  public:
   explicit Player(const Queues& queues) : queues_(queues) {}
 
-  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step) {
+  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step,
+                    const StepReplay* replay) {
     APTM_CHECK(!playing_.exchange(true), "two players at a time");
     segment_ = &segment;
     run_step_ = &run_step;
     name_step_ = &name_step;
+    replay_ = replay;
     failed_ = false;
     status_ = absl::OkStatus();
     std::array<int32_t, kLaneCount> issued = {};
@@ -35,11 +37,10 @@ class Lanes::Player final : public SegmentPlay {
   const Segment& segment() const override { return *segment_; }
   LaneQueue& lane(Lane lane) const override { return *queues_[static_cast<int>(lane)]; }
 
-  void Run(int32_t index) override {
-    if (failed_.load(std::memory_order_acquire)) return;
-    absl::Status status = (*run_step_)(*segment_, index);
-    if (!status.ok()) Keep(std::move(status));
-  }
+  void Run(int32_t index) override { Call(*run_step_, index); }
+  void Follow(int32_t index) override { Call(replay_->follow, index); }
+  const StepReplay* replay() const override { return replay_; }
+  bool failed() const override { return failed_.load(std::memory_order_acquire); }
 
   void Fail(int32_t index, const absl::Status& status) override {
     const std::string step = *name_step_ ? (*name_step_)(*segment_, index) : absl::StrCat("step ", index);
@@ -47,6 +48,11 @@ class Lanes::Player final : public SegmentPlay {
   }
 
  private:
+  void Call(const RunStep& step, int32_t index) {
+    if (failed()) return;
+    absl::Status status = step(*segment_, index);
+    if (!status.ok()) Keep(std::move(status));
+  }
   void Keep(absl::Status status) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (status_.ok()) status_ = std::move(status);
@@ -58,6 +64,7 @@ class Lanes::Player final : public SegmentPlay {
   const Segment* segment_ = nullptr;
   const RunStep* run_step_ = nullptr;
   const NameStep* name_step_ = nullptr;
+  const StepReplay* replay_ = nullptr;
   std::atomic<bool> failed_ = false;
   std::mutex mutex_;
   absl::Status status_;  // guarded by mutex_ while lanes run
@@ -69,8 +76,9 @@ Lanes::Lanes() : player_(std::make_unique<Player>(queues_)) {
 Lanes::Lanes(Queues queues) : queues_(std::move(queues)), player_(std::make_unique<Player>(queues_)) {}
 Lanes::~Lanes() = default;
 
-absl::Status Lanes::Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step) {
-  return player_->Play(segment, run_step, name_step);
+absl::Status Lanes::Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step,
+                         const StepReplay* replay) {
+  return player_->Play(segment, run_step, name_step, replay);
 }
 
 absl::Status LaneQueue::Precede(DeviceStream&, int32_t count) {

@@ -25,6 +25,17 @@ using NameStep = std::function<std::string(const Segment& segment, int32_t index
 
 class DeviceStream;
 class LaneQueue;
+class StepGraphs;
+
+// How a lane that is a stream may repeat runs of steps as graphs (step_graphs.h). Called by that lane.
+struct StepReplay {
+  StepGraphs* graphs = nullptr;
+  // What a step does on the host where its work is put by a graph. Must not allocate when it succeeds.
+  RunStep follow;
+  // Of a run that is about to be put, whether or not it has updates: what its steps put on the stream is the same
+  // whenever this is; from 0 to StepGraphs::kVariants - 1, or less if they are to be put step by step.
+  std::function<int32_t(bool updates)> variant;
+};
 
 // One segment being played, as its lanes see it.
 class SegmentPlay {
@@ -34,6 +45,11 @@ class SegmentPlay {
   virtual LaneQueue& lane(Lane lane) const = 0;
   // Runs the step, unless one has failed before.
   virtual void Run(int32_t index) = 0;
+  // Does what is left of the step where a graph puts its work, unless one has failed before.
+  virtual void Follow(int32_t index) = 0;
+  // Null: all steps are put step by step.
+  virtual const StepReplay* replay() const = 0;
+  virtual bool failed() const = 0;
   // The work that Run put on a stream went wrong, of this step or of one soon behind it.
   virtual void Fail(int32_t index, const absl::Status& status) = 0;
 };
@@ -71,7 +87,8 @@ class Lanes {
 
   // Plays the whole segment and returns when all lanes are idle: OK, or the first failure in time; behind it no step
   // runs.
-  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step = nullptr);
+  absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step = nullptr,
+                    const StepReplay* replay = nullptr);
 
   // Seconds each lane spent in steps since the last call, whoever played them.
   std::array<double, kLaneCount> TakeBusySeconds();

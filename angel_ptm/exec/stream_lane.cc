@@ -5,15 +5,17 @@
 #include <utility>
 #include <vector>
 
+#include "angel_ptm/exec/step_graphs.h"
 #include "angel_ptm/exec/step_thread.h"
 
 namespace angel_ptm {
 namespace {
 
-// What the lane remembers of a step until it has finished.
+// What the lane remembers of a step until it has finished. Of a run the first has the begin and the last the end.
 struct OnStream {
   std::unique_ptr<DeviceEvent> begin, end;
   int32_t index = 0;  // of the segment's step
+  bool ends = true;   // it is no run's, or the last of one
 };
 
 class StreamLane final : public LaneQueue {
@@ -58,36 +60,71 @@ class StreamLane final : public LaneQueue {
   // On the lane's thread.
   void Put(int32_t index) {
     absl::Status status = stream_.device().MakeCurrent();
-    const Step& step = play_->segment().steps[index];
-    for (int lane = 0; lane < kLaneCount; ++lane) {
-      LaneQueue& other = play_->lane(static_cast<Lane>(lane));
-      if (step.waits[lane] > 0 && &other != this) status.Update(other.Precede(stream_, step.waits[lane]));
-    }
-    OnStream& slot = MakeRoom();
+    const StepReplay* const replay = play_->replay();
+    StepGraphs::Run* const run = replay == nullptr ? nullptr : replay->graphs->RunOf(index);
+    const bool begins = run == nullptr || run->first == index;
+    if (begins) status.Update(FollowOthers(play_->segment().steps[index]));
+    OnStream& slot = MakeRoom(begins && run != nullptr ? run->steps : 1);  // nothing is awaited while capturing
     slot.index = index;
-    status.Update(stream_.Record(*slot.begin));
-    play_->Run(index);
-    status.Update(stream_.Record(*slot.end));
+    slot.ends = run == nullptr || run->last == index;
+    if (begins) status.Update(stream_.Record(*slot.begin));
+    if (begins && run != nullptr) status.Update(BeginRun(*run, *replay));
+    if (run != nullptr && launches_) {
+      play_->Follow(index);
+    } else {
+      play_->Run(index);
+    }
+    if (slot.ends && run != nullptr) status.Update(EndRun());
+    if (slot.ends) status.Update(stream_.Record(*slot.end));
     const std::lock_guard<std::mutex> lock(mutex_);
     ++put_;
     if (failure_.ok()) {
       Note(status);
-      TakeFinished();
+      if (slot.ends) TakeFinished();  // not while capturing
     } else {
       play_->Fail(index, failure_);
     }
   }
 
-  OnStream& MakeRoom() {
+  // What a run's later steps wait for, its first has waited for.
+  absl::Status FollowOthers(const Step& step) {
+    absl::Status status;
+    for (int lane = 0; lane < kLaneCount; ++lane) {
+      LaneQueue& other = play_->lane(static_cast<Lane>(lane));
+      if (step.waits[lane] > 0 && &other != this) status.Update(other.Precede(stream_, step.waits[lane]));
+    }
+    return status;
+  }
+
+  // graph_ is where the run's graph is, or will be; null if it is put step by step.
+  absl::Status BeginRun(StepGraphs::Run& run, const StepReplay& replay) {
+    const int32_t variant = replay.variant(run.updates);
+    graph_ = variant < 0 ? nullptr : &run.graphs[static_cast<size_t>(variant)];
+    launches_ = graph_ != nullptr && *graph_ != nullptr;
+    return graph_ == nullptr || launches_ ? absl::OkStatus() : stream_.BeginCapture();
+  }
+  // A capture in which a step has failed, or was left out behind one that has, is none.
+  absl::Status EndRun() {
+    if (graph_ == nullptr) return absl::OkStatus();
+    if (!launches_) {
+      ASSIGN_OR_RETURN(std::unique_ptr<DeviceGraph> captured, stream_.EndCapture());
+      if (!play_->failed()) *graph_ = std::move(captured);
+    }
+    launches_ = false;
+    return play_->failed() ? absl::OkStatus() : stream_.Launch(**graph_);
+  }
+
+  // For so many steps; the next one's place.
+  OnStream& MakeRoom(uint32_t steps) {
     std::unique_lock<std::mutex> lock(mutex_);
-    while (failure_.ok() && put_ - finished_ == kSlots) AwaitOldest(lock);
+    while (failure_.ok() && put_ - finished_ + steps > kSlots) AwaitOldest(lock);
     return slots_[put_ % kSlots];
   }
 
   // Under mutex_, from here on, but while waiting: the thread goes on meanwhile. Should it record the event for another
   // step then, which it does when the one waited for has finished, the wait is longer than need be.
   void AwaitOldest(std::unique_lock<std::mutex>& lock) {
-    const DeviceEvent& oldest = *slots_[finished_ % kSlots].end;
+    const DeviceEvent& oldest = *slots_[EndOfOldest() % kSlots].end;
     lock.unlock();
     const absl::Status status = oldest.Await();
     lock.lock();
@@ -97,18 +134,26 @@ class StreamLane final : public LaneQueue {
 
   // Steps that have finished, as far as is known without waiting.
   void TakeFinished() {
-    while (failure_.ok() && finished_ != put_) {
-      const OnStream& slot = slots_[finished_ % kSlots];
+    while (failure_.ok()) {
+      const uint32_t last = EndOfOldest();
+      if (last == put_) return;
+      const OnStream& slot = slots_[last % kSlots];
       const absl::StatusOr<bool> reached = slot.end->Reached();
       Note(reached.status());
       if (!reached.ok() || !*reached) return;
       if (judge_) Note(judge_());
       if (!failure_.ok()) return;
-      const absl::StatusOr<double> seconds = slot.end->SecondsSince(*slot.begin);
+      const absl::StatusOr<double> seconds = slot.end->SecondsSince(*slots_[finished_ % kSlots].begin);
       Note(seconds.status());
       busy_seconds_ += seconds.ok() ? *seconds : 0;
-      ++finished_;
+      finished_ = last + 1;
     }
+  }
+  // The last step of the run that the oldest step belongs to; put_ if it is not put yet, or there is none.
+  uint32_t EndOfOldest() const {
+    uint32_t last = finished_;
+    while (last != put_ && !slots_[last % kSlots].ends) ++last;
+    return last;
   }
 
   // A GPU that has failed stays so.
@@ -122,6 +167,10 @@ class StreamLane final : public LaneQueue {
   const std::function<absl::Status()> judge_;
   SegmentPlay* play_ = nullptr;  // written between segments, while the lane is idle
   uint32_t begin_ = 0;           // put_ when the segment began
+
+  // The thread's, of the run that is being put.
+  std::unique_ptr<DeviceGraph>* graph_ = nullptr;
+  bool launches_ = false;
 
   std::mutex mutex_;             // guards what is below
   std::vector<OnStream> slots_;  // by number; each one's events are the thread's until the step is put

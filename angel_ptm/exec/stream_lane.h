@@ -6,6 +6,9 @@
 // other lanes waiting; and not a function that the stream calls on the host: those share one thread of the driver, so
 // that two that wait for lanes which wait for each other's streams would never end.
 //
+// Runs of steps between which nobody waits may be one graph (step_graphs.h): captured when they are put for the first
+// time, launched from then on. Their events and times are the run's.
+//
 // An event is waited for only after it was recorded: a stream that follows one that was not waits for nothing.
 #ifndef ANGEL_PTM_EXEC_STREAM_LANE_H_
 #define ANGEL_PTM_EXEC_STREAM_LANE_H_

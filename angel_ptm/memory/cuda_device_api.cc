@@ -10,7 +10,9 @@ static_assert(kDeviceSuccess == cudaSuccess && kDeviceOutOfMemory == cudaErrorMe
               kDeviceInsufficientDriver == cudaErrorInsufficientDriver &&
               kDevicesUnavailable == cudaErrorDevicesUnavailable && kNoDevice == cudaErrorNoDevice &&
               kDeviceEccError == cudaErrorECCUncorrectable && kDeviceNotReady == cudaErrorNotReady &&
-              kDeviceIllegalAddress == cudaErrorIllegalAddress);
+              kDeviceIllegalAddress == cudaErrorIllegalAddress &&
+              kDeviceCaptureUnsupported == cudaErrorStreamCaptureUnsupported &&
+              kDeviceCaptureInvalidated == cudaErrorStreamCaptureInvalidated);
 
 cudaStream_t Stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 cudaEvent_t Event(void* event) { return static_cast<cudaEvent_t>(event); }
@@ -69,6 +71,24 @@ class CudaApi final : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
     return cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream));
   }
+  // Other threads go on with their streams, and allocate.
+  DeviceCode BeginCapture(void* stream) override {
+    return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeThreadLocal);
+  }
+  DeviceCode EndCapture(void* stream, void** captured) override {
+    return cudaStreamEndCapture(Stream(stream), reinterpret_cast<cudaGraph_t*>(captured));
+  }
+  DeviceCode InstantiateGraph(void** graph, void* captured) override {
+    const cudaError_t code =
+        cudaGraphInstantiate(reinterpret_cast<cudaGraphExec_t*>(graph), static_cast<cudaGraph_t>(captured), 0);
+    const cudaError_t destroyed = cudaGraphDestroy(static_cast<cudaGraph_t>(captured));
+    return code == cudaSuccess ? destroyed : code;
+  }
+  DeviceCode LaunchGraph(void* graph, void* stream) override {
+    return cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), Stream(stream));
+  }
+  DeviceCode DestroyGraph(void* graph) override { return cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
+
   void BeginRange(const char* name) override { nvtxRangePushA(name); }
   void EndRange() override { nvtxRangePop(); }
 

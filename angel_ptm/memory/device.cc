@@ -115,6 +115,20 @@ absl::Status DeviceStream::Follow(const DeviceEvent& event) {
 }
 absl::Status DeviceStream::Await() { return device_.Check(device_.api().SynchronizeStream(stream_), "waiting for it"); }
 
+absl::Status DeviceStream::BeginCapture() {
+  return device_.Check(device_.api().BeginCapture(stream_), "beginning a graph");
+}
+absl::StatusOr<std::unique_ptr<DeviceGraph>> DeviceStream::EndCapture() {
+  void *captured = nullptr, *graph = nullptr;
+  RETURN_IF_ERROR(device_.Check(device_.api().EndCapture(stream_, &captured), "capturing a graph"));
+  RETURN_IF_ERROR(device_.Check(device_.api().InstantiateGraph(&graph, captured), "making a graph"));
+  return std::unique_ptr<DeviceGraph>(new DeviceGraph(device_, graph));
+}
+absl::Status DeviceStream::Launch(const DeviceGraph& graph) {
+  return device_.Check(device_.api().LaunchGraph(graph.graph_, stream_), "launching a graph");
+}
+DeviceGraph::~DeviceGraph() { device_.api().DestroyGraph(graph_); }
+
 absl::Status Device::Find(DeviceApi& api, int local_ranks) {
   int count = 0;
   if (const DeviceCode code = api.DeviceCount(&count); code != kDeviceSuccess || count == 0) return NoGpu(api, code);

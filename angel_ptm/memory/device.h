@@ -45,6 +45,22 @@ class DeviceEvent {
   void* const event_;
 };
 
+// What a stream has captured, to be put on it again and again. Must not outlive its Device, nor the memory that what
+// was captured works on.
+class DeviceGraph {
+ public:
+  ~DeviceGraph();
+  DeviceGraph(const DeviceGraph&) = delete;
+  DeviceGraph& operator=(const DeviceGraph&) = delete;
+
+ private:
+  friend class DeviceStream;
+  DeviceGraph(Device& device, void* graph) : device_(device), graph_(graph) {}
+
+  Device& device_;
+  void* const graph_;
+};
+
 // A queue of work for the GPU, done in order. Must not outlive its Device.
 class DeviceStream {
  public:
@@ -67,6 +83,11 @@ class DeviceStream {
   absl::Status Follow(const DeviceEvent& event);
   // Blocks until all is done.
   absl::Status Await();
+  // Between the two, copies and kernels that this thread puts on the stream are captured instead of done; nothing is
+  // recorded, followed or awaited there.
+  absl::Status BeginCapture();
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> EndCapture();
+  absl::Status Launch(const DeviceGraph& graph);
 
  private:
   DeviceStream(Device& device, void* stream) : device_(device), stream_(stream) {}

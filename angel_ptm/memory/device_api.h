@@ -18,7 +18,8 @@ namespace angel_ptm {
 using DeviceCode = int;
 inline constexpr DeviceCode kDeviceSuccess = 0, kDeviceOutOfMemory = 2, kDeviceInsufficientDriver = 35,
                             kDevicesUnavailable = 46, kNoDevice = 100, kDeviceEccError = 214, kDeviceNotReady = 600,
-                            kDeviceIllegalAddress = 700;
+                            kDeviceIllegalAddress = 700, kDeviceCaptureUnsupported = 900,
+                            kDeviceCaptureInvalidated = 901;
 
 struct DeviceProperties {
   std::string name;
@@ -68,6 +69,16 @@ class DeviceApi {
   virtual DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) = 0;
   // Bytes of device memory.
   virtual DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) = 0;
+
+  // What this thread puts on the stream from now on is not done but captured. Until EndCapture the stream is not waited
+  // for, and takes no events: the call that tries says so, and EndCapture that the capture is none.
+  virtual DeviceCode BeginCapture(void* stream) = 0;
+  virtual DeviceCode EndCapture(void* stream, void** captured) = 0;
+  // A graph that repeats what was captured, which it uses up: the same kernels with the same arguments, the same
+  // copies.
+  virtual DeviceCode InstantiateGraph(void** graph, void* captured) = 0;
+  virtual DeviceCode LaunchGraph(void* graph, void* stream) = 0;
+  virtual DeviceCode DestroyGraph(void* graph) = 0;
 
   // For profilers: the thread does what is called `name` until the matching EndRange.
   virtual void BeginRange(const char* name) = 0;

@@ -26,30 +26,18 @@ namespace {
 constexpr int kThreads = kTileThreads, kQueries = kTileRows;
 constexpr int kKeys = 64, kStages = 2;
 constexpr float kMasked = -INFINITY;
-constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visible key so far makes exp(-inf), not NaN
 
 template <int kD>
 constexpr std::size_t kSharedBytes = (kQueries + kStages * 2 * kKeys) * (kD + kRowPad) * sizeof(std::uint16_t);
 
-struct Problem {
-  BFloat16* o;
-  float* lse;
-  const BFloat16 *q, *k, *v;
-  Sight sight;
-  std::int64_t b, s, q_heads, kv_heads, v_stride;
-  int d;
-  float scale;  // times log2 e: exponentials are powers of two
-  bool copies_v;
-};
+using Problem = AttentionProblem<BFloat16>;
 
-// Of a warp's queries a lane has two, 8 apart.
-struct Queries : WarpQueries {
-  int start[2], end[2];  // of the lane's
-};
+// A lane's two are 8 apart.
+using Queries = LaneQueries<2>;
 
 APTM_DEVICE Queries MyQueries(const Problem& p) {
   Queries queries;
-  FindQueries(queries, p);
+  FindQueries<kWarpRows>(queries, p);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
     const int mine = WithinRow(p, queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i);
     queries.start[i] = p.sight.First(queries.row, mine);
@@ -159,7 +147,7 @@ APTM_DEVICE void Store(const Sums<kD>& sums, std::uint16_t* q_tile, const Proble
   }
   const std::int64_t token = queries.row * p.s + queries.first, stride = p.q_heads * p.d;
   StoreRows<kD>(p.o + token * stride + queries.head * p.d, stride, s - queries.first, p.d, true,
-                q_tile + WarpRow() * (kD + kRowPad), sums.o, factor);
+                q_tile + WarpRow<kWarpRows>() * (kD + kRowPad), sums.o, factor);
 }
 
 // NaN for what meets values that are not finite.
@@ -208,20 +196,8 @@ void LaunchPadded(const Problem& p, const LaunchContext& context) {
 
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context) {
   if (args.d > kTiledDimMax) return LaunchWideAttention(args, context);
-  const Problem p = {.o = args.o.as<BFloat16>(),
-                     .lse = args.lse.as<float>(),
-                     .q = args.q.as<BFloat16>(),
-                     .k = args.k.as<BFloat16>(),
-                     .v = args.v.as<BFloat16>(),
-                     .sight = SightOf(args),
-                     .b = args.b,
-                     .s = args.s,
-                     .q_heads = args.q_heads,
-                     .kv_heads = args.kv_heads,
-                     .v_stride = args.v_stride,
-                     .d = static_cast<int>(args.d),
-                     .scale = args.scale * kLog2E,
-                     .copies_v = RowsAreAligned(args.v.data, args.v_stride)};
+  if (args.q.dtype == DType::kFloat32) return LaunchFmaAttention(args, context);
+  const Problem p = ProblemOf<BFloat16>(args);
   WithHeadDim(args.d, [&](auto dim) { LaunchPadded<decltype(dim)::kPadded>(p, context); });
 }
 

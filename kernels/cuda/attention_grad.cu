@@ -20,16 +20,14 @@
 // finite, which leaves the other sums' bits as they are. Who sees such a value shows it all the same: its lse or its
 // delta is not finite, so both are made NaN.
 #include <cmath>
-#include <limits>
 
+#include "kernels/cuda/attention_grad_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/ops/attention.h"
 
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kKeys = 64, kQueries = 32, kStages = 2, kRowLanes = 16, kUnrolled = 2;
+constexpr int kKeys = 64, kQueries = 32, kStages = 2, kUnrolled = 2;
 
 template <int kD>
 constexpr std::size_t kRowBytes = (kD + kRowPad) * sizeof(std::uint16_t);
@@ -40,74 +38,7 @@ constexpr std::size_t kKeyGradStage = 2 * kQueries* kRowBytes<kD> + kQueries * s
 template <int kD>
 constexpr std::size_t kKeyGradBytes = 2 * kTileRows* kRowBytes<kD> + kStages* kKeyGradStage<kD>;
 
-// Keys [start, end] are seen; behind the row's end none.
-struct QueryFacts {
-  float log2_sum = 0, delta = 0;  // lse as a power of two
-  int start = std::numeric_limits<int>::max(), end = -1;
-};
-APTM_DEVICE uint4 Packed(const QueryFacts& facts) {
-  return {ptx::BitCast<std::uint32_t>(facts.log2_sum), ptx::BitCast<std::uint32_t>(facts.delta),
-          static_cast<std::uint32_t>(facts.start), static_cast<std::uint32_t>(facts.end)};
-}
-APTM_DEVICE QueryFacts Unpacked(const uint4& words) {
-  return {ptx::BitCast<float>(words.x), ptx::BitCast<float>(words.y), static_cast<int>(words.z),
-          static_cast<int>(words.w)};
-}
-
-struct Problem {
-  BFloat16 *dq, *dk, *dv;
-  const BFloat16 *do_, *o, *q, *k, *v;
-  const float* lse;
-  Sight sight;
-  uint4* facts;  // [Q,B,padded_s]
-  std::int64_t b, s, padded_s, q_heads, kv_heads, v_stride, dv_stride;
-  int d;
-  float scale, log2_scale;   // log2_scale: times log2 e, exponentials are powers of two
-  bool copies_v, copies_dv;  // they are aligned to 16 bytes
-
-  APTM_DEVICE std::int64_t FactsAt(std::int64_t head, std::int64_t row) const { return (head * b + row) * padded_s; }
-};
-
-// Half a warp takes a query of a head.
-__global__ void __launch_bounds__(kTileThreads) PrepareQueries(Problem p) {
-  const int lane = threadIdx.x % kRowLanes;
-  const std::int64_t queries = p.b * p.padded_s * p.q_heads;
-  const std::int64_t at_once = static_cast<std::int64_t>(gridDim.x) * kTileThreads / kRowLanes;
-  const std::int64_t mine = (static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x) / kRowLanes;
-  // queries is even, so both halves of a warp go round as often.
-  for (std::int64_t i = mine; i < queries; i += at_once) {
-    const std::int64_t head = i % p.q_heads, padded = i / p.q_heads, row = padded / p.padded_s;
-    const std::int64_t query = padded % p.padded_s, token = row * p.s + query;
-    const bool is_query = query < p.s;
-    float delta = 0;
-    if (is_query && lane * kGroup < p.d) {
-      const std::int64_t at = (token * p.q_heads + head) * p.d + lane * kGroup;
-      float o[kGroup], do_[kGroup];
-      LoadGroup(p.o + at, o);
-      LoadGroup(p.do_ + at, do_);
-      for (int j = 0; j < kGroup; ++j) delta += o[j] * do_[j];
-    }
-    for (int by = kRowLanes / 2; by > 0; by /= 2) delta += __shfl_xor_sync(kAllLanes, delta, by);
-    if (lane != 0) continue;
-    QueryFacts facts;
-    if (is_query) {
-      const float log2_sum = p.lse[head * p.b * p.s + token] * kLog2E, both = log2_sum + delta;
-      const float hidden = both - both;  // zero, or NaN
-      const int at = static_cast<int>(query);
-      facts = {log2_sum + hidden, delta + hidden, p.sight.First(row, at), p.sight.Last(row, at)};
-    }
-    p.facts[p.FactsAt(head, row) + query] = Packed(facts);
-  }
-}
-
-// A pair's P and dS; both are zero if the query does not see the key.
-struct Pair {
-  float p, ds;
-};
-APTM_DEVICE Pair PairGrad(float score, float dp, float log2_scale, const QueryFacts& query, bool sees) {
-  const float p = exp2f(fmaf(score, log2_scale, -query.log2_sum));
-  return {sees ? p : 0.0f, sees ? p * (dp - query.delta) : 0.0f};
-}
+using Problem = AttentionGradProblem<BFloat16>;
 
 // ---- dq ----
 
@@ -117,7 +48,7 @@ struct MyQueries : WarpQueries {
 
 APTM_DEVICE MyQueries QueriesOfWarp(const Problem& p) {
   MyQueries queries;
-  FindQueries(queries, p);
+  FindQueries<kWarpRows>(queries, p);
   const int lane = threadIdx.x % kWarpLanes;
   // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
   if (queries.first + kWarpRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
@@ -192,40 +123,11 @@ __global__ void __launch_bounds__(kTileThreads) QueryGrad(Problem p) {
   float dq[kD / 8][4];
   SumOverKeys<kD, Values::kAll>(dq, q_tile, p, queries);
   if (AnyOfBlock(HasNotFinite<kD>(dq))) SumOverKeys<kD, Values::kFinite>(dq, q_tile, p, queries);
-  StoreRows<kD>(p.dq + at + WarpRow() * stride, stride, count - WarpRow(), p.d, true,
-                q_tile + WarpRow() * (kD + kRowPad), dq, {p.scale, p.scale});
+  StoreRows<kD>(p.dq + at + WarpRow<kWarpRows>() * stride, stride, count - WarpRow<kWarpRows>(), p.d, true,
+                q_tile + WarpRow<kWarpRows>() * (kD + kRowPad), dq, {p.scale, p.scale});
 }
 
 // ---- dk and dv ----
-
-struct MyKeys {
-  std::int64_t row, kv_head;
-  int block_first, first;
-  int first_query, tiles;  // tiles of queries, from first_query on, of which some see some key of the block
-};
-
-APTM_DEVICE MyKeys KeysOfWarp(const Problem& p) {
-  MyKeys keys;
-  const int s = static_cast<int>(p.s);
-  keys.row = blockIdx.x / p.kv_heads;
-  keys.kv_head = blockIdx.x % p.kv_heads;
-  keys.block_first = static_cast<int>(blockIdx.y) * kTileRows;
-  keys.first = keys.block_first + WarpRow();
-  const int last = keys.block_first + kTileRows - 1;
-  keys.first_query = p.sight.IsCausal() ? keys.block_first : 0;
-  int end = (s - keys.first_query + kQueries - 1) / kQueries;
-  keys.tiles = keys.block_first <= p.sight.Last(keys.row, s - 1) ? 1 : 0;
-  // Documents follow each other: who sees nothing is behind those who see something.
-  while (keys.tiles > 0 && keys.tiles < end) {
-    const int tile = (keys.tiles + end) / 2;
-    if (p.sight.First(keys.row, keys.first_query + tile * kQueries) <= last) {
-      keys.tiles = tile + 1;
-    } else {
-      end = tile;
-    }
-  }
-  return keys;
-}
 
 template <int kD>
 struct KeySums {
@@ -260,7 +162,7 @@ APTM_DEVICE void AddQueries(KeySums<kD>& sums, const std::uint16_t* k_tile, cons
 }
 
 template <int kD, Values kValues>
-APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, unsigned char* shared, const Problem& p, const MyKeys& keys) {
+APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, unsigned char* shared, const Problem& p, const WarpKeys& keys) {
   constexpr int kPitch = kD + kRowPad;
   const std::int64_t group = p.q_heads / p.kv_heads, stride = p.q_heads * p.d;
   const int steps = static_cast<int>(group) * keys.tiles;
@@ -302,7 +204,7 @@ __global__ void __launch_bounds__(kTileThreads) KeyGrad(Problem p) {
   constexpr int kPitch = kD + kRowPad;
   std::uint16_t* const k_tile = reinterpret_cast<std::uint16_t*>(shared);
   std::uint16_t* const v_tile = k_tile + kTileRows * kPitch;
-  const MyKeys keys = KeysOfWarp(p);
+  const WarpKeys keys = KeysOfWarp<kWarpRows, kQueries>(p);
   const std::int64_t token = keys.row * p.sight.keys + keys.block_first, column = keys.kv_head * p.d;
   const std::int64_t k_stride = p.kv_heads * p.d;
   const int count = static_cast<int>(p.sight.keys) - keys.block_first;
@@ -313,48 +215,27 @@ __global__ void __launch_bounds__(kTileThreads) KeyGrad(Problem p) {
   if (AnyOfBlock(HasNotFinite<kD>(sums.dk) || HasNotFinite<kD>(sums.dv))) {
     SumOverQueries<kD, Values::kFinite>(sums, shared, p, keys);
   }
-  const std::int64_t first = token + WarpRow();
-  StoreRows<kD>(p.dk + first * k_stride + column, k_stride, count - WarpRow(), p.d, true, k_tile + WarpRow() * kPitch,
-                sums.dk, {p.scale, p.scale});
-  StoreRows<kD>(p.dv + first * p.dv_stride + column, p.dv_stride, count - WarpRow(), p.d, p.copies_dv,
-                v_tile + WarpRow() * kPitch, sums.dv, {1.0f, 1.0f});
+  const std::int64_t first = token + WarpRow<kWarpRows>();
+  StoreRows<kD>(p.dk + first * k_stride + column, k_stride, count - WarpRow<kWarpRows>(), p.d, true,
+                k_tile + WarpRow<kWarpRows>() * kPitch, sums.dk, {p.scale, p.scale});
+  StoreRows<kD>(p.dv + first * p.dv_stride + column, p.dv_stride, count - WarpRow<kWarpRows>(), p.d, p.copies_dv,
+                v_tile + WarpRow<kWarpRows>() * kPitch, sums.dv, {1.0f, 1.0f});
 }
 
-std::int64_t PaddedRow(const AttentionGradArgs& args) { return (args.s + kTileRows - 1) / kTileRows * kTileRows; }
+static_assert(kFactRows % kTileRows == 0);
 
 }  // namespace
 
 std::int64_t WorkspaceBytes(const AttentionGradArgs& args) {
   if (args.d > kTiledDimMax) return 0;
-  return args.q_heads * args.b * PaddedRow(args) * static_cast<std::int64_t>(sizeof(uint4));
+  return args.q_heads * args.b * PaddedRow(args.s) * static_cast<std::int64_t>(sizeof(uint4));
 }
 
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context) {
   if (args.d > kTiledDimMax) return LaunchWideAttentionGrad(args, context);
-  const Problem p = {.dq = args.dq.as<BFloat16>(),
-                     .dk = args.dk.as<BFloat16>(),
-                     .dv = args.dv.as<BFloat16>(),
-                     .do_ = args.do_.as<BFloat16>(),
-                     .o = args.o.as<BFloat16>(),
-                     .q = args.q.as<BFloat16>(),
-                     .k = args.k.as<BFloat16>(),
-                     .v = args.v.as<BFloat16>(),
-                     .lse = args.lse.as<float>(),
-                     .sight = SightOf(args),
-                     .facts = reinterpret_cast<uint4*>(context.workspace),
-                     .b = args.b,
-                     .s = args.s,
-                     .padded_s = PaddedRow(args),
-                     .q_heads = args.q_heads,
-                     .kv_heads = args.kv_heads,
-                     .v_stride = args.v_stride,
-                     .dv_stride = args.dv_stride,
-                     .d = static_cast<int>(args.d),
-                     .scale = args.scale,
-                     .log2_scale = args.scale * kLog2E,
-                     .copies_v = RowsAreAligned(args.v.data, args.v_stride),
-                     .copies_dv = RowsAreAligned(args.dv.data, args.dv_stride)};
-  Launch(Striding(p.b * p.padded_s * p.q_heads * kRowLanes, kTileThreads), context, &PrepareQueries, p);
+  if (args.q.dtype == DType::kFloat32) return LaunchFmaAttentionGrad(args, context);
+  const Problem p = ProblemOf<BFloat16>(args, context.workspace);
+  LaunchPrepareQueries(p, context);
   LaunchShape shape = {
       .grid = {.x = static_cast<unsigned>(p.b * p.q_heads), .y = static_cast<unsigned>(p.padded_s / kTileRows)},
       .block = {.x = kTileThreads}};

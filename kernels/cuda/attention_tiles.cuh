@@ -1,112 +1,14 @@
-// What attention forward and backward share: tiles of rows in shared memory, and products of a warp's 16 rows with
+// Attention's products on the tensor cores: bf16 tiles of rows in shared memory, and products of a warp's 16 rows with
 // them.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_TILES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ATTENTION_TILES_CUH_
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/attention_rows.cuh"
 
 namespace angel_ptm::cuda {
 
-inline constexpr int kTileWarps = 8, kTileThreads = kTileWarps * kWarpLanes, kWarpRows = 16;
-inline constexpr int kTileRows = kTileWarps * kWarpRows;
-// Rows in shared memory are 16 bytes longer, so that the eight of an ldmatrix lie in different banks.
-inline constexpr int kRowPad = 8, kRowChunk = 8;
-inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
-
-// A head dimension padded with zeros, and fn with that of d, on the host.
-template <int kD>
-struct HeadDim {
-  static constexpr int kPadded = kD;
-};
-template <typename Fn>
-void WithHeadDim(std::int64_t d, const Fn& fn) {
-  if (d <= 64) return fn(HeadDim<64>());
-  if (d <= 96) return fn(HeadDim<96>());
-  fn(HeadDim<128>());
-}
-
-// Which keys of its row a query sees: causal, its document up to itself; full, the first so many of a row's.
-struct Sight {
-  const std::int32_t *segment_start, *key_counts;  // null of full; null of causal, or if all keys are seen
-  std::int64_t s, keys;                            // of a row
-
-  APTM_DEVICE bool IsCausal() const { return segment_start != nullptr; }
-  APTM_DEVICE int First(std::int64_t row, int query) const { return IsCausal() ? segment_start[row * s + query] : 0; }
-  APTM_DEVICE int Last(std::int64_t row, int query) const {
-    if (IsCausal()) return query;
-    return (key_counts == nullptr ? static_cast<int>(keys) : key_counts[row]) - 1;
-  }
-};
-// Of the op's arguments, or its gradient's; on the host.
-template <typename Args>
-Sight SightOf(const Args& args) {
-  if (args.keys == 0) return {args.segment_start, nullptr, args.s, args.s};
-  return {nullptr, args.key_counts, args.s, args.keys};
-}
-
-// to[kRows][kD + kRowPad] = `rows` rows of d elements, zero outside. Not unrolled: what all its addresses have in
-// common would be kept in registers over the caller's loop.
-template <int kRows, int kD, bool kCopies>
-APTM_DEVICE void LoadRows(std::uint16_t* to, const BFloat16* from, std::int64_t stride, int rows, int d) {
-  constexpr int kRowChunks = kD / kRowChunk;
-  APTM_UNROLL_BY(1) for (int i = threadIdx.x; i < kRows * kRowChunks; i += kTileThreads) {
-    const int r = i / kRowChunks, c = i % kRowChunks * kRowChunk;
-    std::uint16_t* const at = to + r * (kD + kRowPad) + c;
-    const bool reads = r < rows && c < d;
-    const BFloat16* const source = reads ? from + r * stride + c : from;
-    if constexpr (kCopies) {
-      ptx::CopyAsync16(ptx::SharedAddress(at), source, reads);
-    } else {
-      for (int j = 0; j < kRowChunk; ++j) at[j] = reads ? source[j].bits : std::uint16_t{0};
-    }
-  }
-}
-
-// Of v or dv, columns of a wider matrix: whether 16 bytes at a time can be moved. On the host.
-inline bool RowsAreAligned(const void* data, std::int64_t stride) {
-  return stride % kRowChunk == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-}
-template <int kRows, int kD>
-APTM_DEVICE void LoadValues(std::uint16_t* to, const BFloat16* from, std::int64_t stride, int rows, int d,
-                            bool is_aligned) {
-  if (is_aligned) return LoadRows<kRows, kD, true>(to, from, stride, rows, d);
-  LoadRows<kRows, kD, false>(to, from, stride, rows, d);
-}
-
-// The warp's rows of a tile of kTileRows.
-APTM_DEVICE int WarpRow() { return static_cast<int>(threadIdx.x) / kWarpLanes * kWarpRows; }
-
-// A block's kTileRows queries of a row and a head, from `block_first`, and the warp's kWarpRows of them, from `first`.
-// The block's see keys of [block_first_key, block_last_key], the warp's of [first_key, last_key], each all of
-// [last_start, first_end]. Queries behind the row's end are taken for its last.
-struct WarpQueries {
-  std::int64_t row, head, kv_head;  // of tokens and of heads
-  int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
-};
-
-// `query`, or the row's last one if that is behind its end.
-template <typename Problem>
-APTM_DEVICE int WithinRow(const Problem& p, int query) {
-  const int s = static_cast<int>(p.s);
-  return query < s ? query : s - 1;
-}
-
-// In a grid of (row, head) by tiles, the last first: causal, they see most.
-template <typename Problem>
-APTM_DEVICE void FindQueries(WarpQueries& queries, const Problem& p) {
-  queries.row = blockIdx.x / p.q_heads;
-  queries.head = blockIdx.x % p.q_heads;
-  queries.kv_head = queries.head / (p.q_heads / p.kv_heads);
-  queries.block_first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * kTileRows;
-  queries.first = queries.block_first + WarpRow();
-  const int first = WithinRow(p, queries.first), last = WithinRow(p, queries.first + kWarpRows - 1);
-  queries.block_first_key = p.sight.First(queries.row, queries.block_first);
-  queries.block_last_key = p.sight.Last(queries.row, WithinRow(p, queries.block_first + kTileRows - 1));
-  queries.first_key = p.sight.First(queries.row, first);
-  queries.last_key = queries.first < p.s ? p.sight.Last(queries.row, last) : -1;
-  queries.last_start = p.sight.First(queries.row, last);
-  queries.first_end = p.sight.Last(queries.row, first);
-}
+inline constexpr int kWarpRows = 16, kTileRows = kTileWarps * kWarpRows;
+inline constexpr int kRowChunk = kChunkOf<BFloat16>, kRowPad = kRowChunk;
 
 // products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are short, kUnrolled steps
 // of 16 at a time keep the compiler from loading all operands ahead.
@@ -117,7 +19,7 @@ APTM_DEVICE void MultiplyRows(float (&products)[kRows / 8][4], const std::uint16
   const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
   APTM_UNROLL_BY(kUnrolled) for (int k = 0; k < kD; k += 16) {
     std::uint32_t a[4];
-    ptx::LoadMatrix4(a, ptx::SharedAddress(a_tile + (WarpRow() + low + within) * kPitch + k + high));
+    ptx::LoadMatrix4(a, ptx::SharedAddress(a_tile + (WarpRow<kWarpRows>() + low + within) * kPitch + k + high));
     APTM_UNROLL for (int j = 0; j < kRows / 16; ++j) {
       std::uint32_t b[4];
       ptx::LoadMatrix4(b, ptx::SharedAddress(b_tile + (16 * j + high + within) * kPitch + k + low));

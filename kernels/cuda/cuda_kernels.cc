@@ -95,6 +95,11 @@ class Asks {
     }
     return *this;
   }
+  // A result: fp32, or bf16 if the operands are.
+  Asks& ResultOf(const Named& operand, const Operands& results) {
+    if (operand.dtype == DType::kBFloat16) return Fp32OrBf16(results);
+    return All(DType::kFloat32, results);
+  }
   Asks& Fp32OrBf16(const Operands& operands) {
     for (const Named& o : operands) Type(o, o.dtype == DType::kFloat32 || o.dtype == DType::kBFloat16, "F32 or BF16");
     return *this;
@@ -176,8 +181,8 @@ absl::Status CanRun(const EmbeddingGradArgs& a) {
 }
 absl::Status CanRun(const MatmulArgs& a) {
   return Asks("matmul")
-      .All(kBf16, {{"a", a.a}, {"b", a.b}})
-      .Fp32OrBf16({{"c", a.c}})
+      .Alike({{"a", a.a}, {"b", a.b}})
+      .ResultOf({"a", a.a}, {{"c", a.c}})
       .Range("rows", a.m, 1, kRowTilesMax)
       .Range("columns", a.n, 1, kInt32Max)
       .Range("a length", a.k, 1, kInt32Max);
@@ -190,11 +195,11 @@ absl::Status Grouped(Asks asks, const Args& a) {
       .Range("k", a.k, 1, kRowTilesMax);
 }
 absl::Status CanRun(const GroupedMatmulArgs& a) {
-  return Grouped(Asks("grouped_matmul").All(kBf16, {{"a", a.a}, {"b", a.b}}).Fp32OrBf16({{"c", a.c}}), a);
+  return Grouped(Asks("grouped_matmul").Alike({{"a", a.a}, {"b", a.b}}).ResultOf({"a", a.a}, {{"c", a.c}}), a);
 }
 absl::Status CanRun(const GroupedMatmulGradWeightArgs& a) {
-  return Grouped(Asks("grouped_matmul_grad_weight").All(kBf16, {{"dy", a.dy}, {"x", a.x}}).Fp32OrBf16({{"dw", a.dw}}),
-                 a);
+  return Grouped(
+      Asks("grouped_matmul_grad_weight").Alike({{"dy", a.dy}, {"x", a.x}}).ResultOf({"x", a.x}, {{"dw", a.dw}}), a);
 }
 absl::Status CanRun(const RopeTableArgs& a) {
   return Asks("rope_table")
@@ -231,7 +236,7 @@ absl::Status CanRun(const QkRopeNormGradArgs& a) {
 template <typename Args>
 Asks TiledAttention(const char* op, const Args& a) {
   return Asks(op)
-      .All(kBf16, {{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}})
+      .Alike({{"q", a.q}, {"k", a.k}, {"v", a.v}, {"o", a.o}})
       .All(kFp32, {{"lse", a.lse}})
       .Range("keys of a row", a.keys, 0, kRowTilesMax)
       .Range("rows", a.b, 1, kInt32Max / std::max<int64_t>(a.q_heads, 1))
@@ -247,7 +252,8 @@ absl::Status AttentionHeads(Asks asks, const Args& a) {
 absl::Status CanRun(const AttentionArgs& a) { return AttentionHeads(TiledAttention("attention", a), a); }
 absl::Status CanRun(const AttentionGradArgs& a) {
   return AttentionHeads(
-      TiledAttention("attention_grad", a).All(kBf16, {{"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}), a);
+      TiledAttention("attention_grad", a).Alike({{"q", a.q}, {"do", a.do_}, {"dq", a.dq}, {"dk", a.dk}, {"dv", a.dv}}),
+      a);
 }
 absl::Status CanRun(const CachedAttentionArgs& a) {
   return Heads(
@@ -260,7 +266,7 @@ absl::Status CanRun(const CachedAttentionArgs& a) {
 template <typename Args>
 Asks Routing(const char* op, const Args& a) {
   return Asks(op)
-      .All(kBf16, {{"x", a.x}, {"gate", a.gate}})
+      .Alike({{"x", a.x}, {"gate", a.gate}})
       .All(kFp32, {{"weights", a.weights}, {"probs", a.probs}})
       .Range("tokens", a.t, 1, kRowTilesMax)
       .Range("experts", a.e, 1, kExpertsMax)
@@ -269,7 +275,7 @@ Asks Routing(const char* op, const Args& a) {
 absl::Status CanRun(const RouterArgs& a) { return Routing("router", a); }
 absl::Status CanRun(const RouterGradArgs& a) {
   return Routing("router_grad", a)
-      .All(kBf16, {{"dx", a.dx, true}})
+      .Alike({{"x", a.x}, {"dx", a.dx, true}})
       .Fp32OrBf16({{"dgate", a.dgate}})
       .All(kFp32, {{"dweights", a.dweights}});
 }
@@ -292,8 +298,8 @@ absl::Status CanRun(const CombineGradArgs& a) {
 }
 absl::Status CanRun(const LinearCrossEntropyArgs& a) {
   return Asks("linear_cross_entropy")
-      .All(kBf16, {{"x", a.x}, {"weight", a.weight}})
-      .Fp32OrBf16({{"dx", a.dx}, {"dweight", a.dweight}})
+      .Alike({{"x", a.x}, {"weight", a.weight}})
+      .ResultOf({"x", a.x}, {{"dx", a.dx}, {"dweight", a.dweight}})
       .All(kFp32, {{"token_loss", a.token_loss}})
       .Range("tokens of a chunk", a.chunk_tokens, 1, kRowTilesMax)
       .Range("a width", a.h, 1, kInt32Max)
@@ -437,6 +443,7 @@ Kernel<MatmulArgs> CudaMatmulSm90a() {
   return {.can_run = [](const MatmulArgs& args) -> absl::Status {
             RETURN_IF_ERROR(cuda::CanRun(args));
             return cuda::Asks("matmul on sm_90a")
+                .All(DType::kBFloat16, {{"a", args.a}})
                 .MultipleOf("a length of a's rows", args.trans_a ? args.m : args.k, 8)
                 .MultipleOf("a length of b's rows", args.trans_b ? args.k : args.n, 8);
           },

@@ -1,4 +1,4 @@
-// The CUDA backend: for ops of a bf16 run, and in fp32 too where they are elementwise or statistics.
+// The CUDA backend, for runs in bf16 or fp32.
 #ifndef ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_
 #define ANGEL_PTM_KERNELS_CUDA_CUDA_KERNELS_H_
 

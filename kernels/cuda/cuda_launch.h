@@ -61,28 +61,30 @@ void LaunchEma(const EmaArgs& args, const LaunchContext& context);
 void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
-// bf16 operands, c in bf16 or fp32. c and the operands are aligned to 16 bytes.
+// bf16 operands and c in bf16 or fp32, or all in fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
-// Likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone.
+// Of bf16 operands likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone.
 void LaunchMatmulSm90a(const MatmulArgs& args, const LaunchContext& context);
-// bf16 x and weight, dx and dweight in bf16 or fp32. All are aligned to 16 bytes.
+// bf16 x and weight and dx and dweight in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
 void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args);
-// bf16 operands, c and dw in bf16 or fp32. All are aligned to 16 bytes.
+// bf16 operands and c and dw in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
 void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
 void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
-// bf16 operands, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which costs time.
-// Full attention also with d up to 256 and at most kWideKeysMax keys a row, plainly (wide_attention.cu).
+// Operands in bf16 or fp32, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which
+// costs time. Full attention also with d up to 256 and at most kWideKeysMax keys a row, plainly (wide_attention.cu).
 inline constexpr std::int64_t kTiledDimMax = 128, kWideKeysMax = 4096;
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
+void LaunchFmaAttention(const AttentionArgs& args, const LaunchContext& context);  // fp32 (attention_fma.cu)
 void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context);
 // Likewise, dq, dk, do and o aligned as q; dv as v.
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
+void LaunchFmaAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AttentionGradArgs& args);
-// bf16 operands.
+// Operands in bf16 or fp32.
 void LaunchRouter(const RouterArgs& args, const LaunchContext& context);
 void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const RouterGradArgs& args);

@@ -28,6 +28,10 @@ APTM_DEVICE float AsStored(const BFloat16*, float x) {
   return ptx::BitCast<float>(static_cast<std::uint32_t>(Bf16Bits(x)) << 16);
 }
 
+// Elements of 16 bytes.
+template <typename T>
+inline constexpr int kChunkOf = 16 / sizeof(T);
+
 // Elements a thread handles at a time: 8 where every row starts and ends on a group's border, else 1.
 inline constexpr int kGroup = 8;
 

@@ -1,15 +1,17 @@
 // Products of experts' weights with the rows of their tokens (kernels/ops/grouped_matmul.h), by the tiles of
-// matmul_tiles.cuh:
+// matmul_tiles.cuh (bf16 operands) and fma_tiles.cuh (all fp32):
 //   c[r,N] = a[r,K] op(b[expert of r]),   dw[E,N,K] (+)= sum over the expert's rows of dy[r,N]^T x[r,K].
 //
-// R rows in use. Bytes: 2 R (N + K) + 2 E N K once, from the cache R N K / 64; FLOPs: 2 R N K. Limit: the tensor cores,
-// of which mma.sync reaches about 65 % on sm_90; an expert of fewer rows than a tile, its weights.
+// R rows in use. Bytes: an element's bytes times R (N + K) + E N K once, from the cache R N K / 64 elements; FLOPs:
+// 2 R N K. Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, or the FMA units; an expert of fewer
+// rows than a tile, its weights.
 //
 // (1) One block, a thread an expert, finds every expert's rows, which lie together. (2) Rows: a block takes 128 rows of
 // one expert and 128 columns; an expert's last tile may be short, a block without a tile returns at once: there are at
 // most E more of them than rows / 128. Gradient: a block takes 128 x 128 of one expert's weights and all of its rows,
 // in order. A row's bits depend on its token and expert alone. Workspace: 16 bytes a tile of rows; of the gradient, 8 E
 // bytes.
+#include "kernels/cuda/fma_tiles.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matmul_tiles.cuh"
 #include "kernels/ops/grouped_matmul.h"
@@ -83,20 +85,20 @@ __global__ void __launch_bounds__(kExpertThreads) FindTiles(RowTile* tiles, int 
   }
 }
 
-template <bool kTransB>
+template <typename T, bool kTransB>
 __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks)
-    GroupedMatmul(Result c, Matrix a, Matrix b, std::int64_t k, const RowTile* tiles) {
+    GroupedMatmul(Result c, Matrix<T> a, Matrix<T> b, std::int64_t k, const RowTile* tiles) {
   APTM_DYNAMIC_SHARED(shared);
   const RowTile tile = tiles[blockIdx.y];
   if (tile.expert < 0) return;
   c.row_end = a.rows = tile.end;
   b.data += tile.expert * b.rows * b.stride;
-  MultiplyTile<false, kTransB>(c, a, b, tile.begin, static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, k,
-                               reinterpret_cast<std::uint16_t*>(shared));
+  MultiplyTile<false, kTransB>(c, a, b, tile.begin, static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, k, shared);
 }
 
+template <typename T>
 __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks)
-    GroupedMatmulGradWeight(Result dw, Matrix dy, Matrix x, const RowRange* rows_E) {
+    GroupedMatmulGradWeight(Result dw, Matrix<T> dy, Matrix<T> x, const RowRange* rows_E) {
   APTM_DYNAMIC_SHARED(shared);
   const std::int64_t expert = blockIdx.z;
   const RowRange rows = rows_E[expert];
@@ -107,8 +109,7 @@ __global__ void __launch_bounds__(kMatmulThreads, kMatmulBlocks)
   x.data += rows.begin * x.stride;
   dy.rows = x.rows = rows.end - rows.begin;
   MultiplyTile<true, false>(dw, dy, x, static_cast<std::int64_t>(blockIdx.y) * kMatmulTile,
-                            static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, dy.rows,
-                            reinterpret_cast<std::uint16_t*>(shared));
+                            static_cast<std::int64_t>(blockIdx.x) * kMatmulTile, dy.rows, shared);
 }
 
 unsigned Tiles(std::int64_t extent) { return static_cast<unsigned>((extent + kMatmulTile - 1) / kMatmulTile); }
@@ -135,12 +136,15 @@ void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& con
   Launch({.grid = {}, .block = {.x = kExpertThreads}, .shared_bytes = (args.e + 1) * sizeof(int)}, context, &FindTiles,
          tiles, tiles_max, BlocksOf(args), e);
   const std::int64_t rows = args.blocks_max * args.block_rows;
-  const Matrix b = MatrixOf(args.b, args.trans_b ? args.n : args.k, args.trans_b ? args.k : args.n);
-  Launch({.grid = {.x = Tiles(args.n), .y = static_cast<unsigned>(tiles_max)},
-          .block = {.x = kMatmulThreads},
-          .shared_bytes = kMatmulSharedBytes},
-         context, args.trans_b ? &GroupedMatmul<true> : &GroupedMatmul<false>, ResultOf(args.c, rows, args.n, false),
-         MatrixOf(args.a, rows, args.k), b, args.k, tiles);
+  WithElements(args.a.dtype, [&](auto element) {
+    using T = decltype(element);
+    const Matrix<T> b = MatrixOf<T>(args.b, args.trans_b ? args.n : args.k, args.trans_b ? args.k : args.n);
+    Launch({.grid = {.x = Tiles(args.n), .y = static_cast<unsigned>(tiles_max)},
+            .block = {.x = kMatmulThreads},
+            .shared_bytes = kMatmulSharedBytes<T>},
+           context, args.trans_b ? &GroupedMatmul<T, true> : &GroupedMatmul<T, false>,
+           ResultOf(args.c, rows, args.n, false), MatrixOf<T>(args.a, rows, args.k), b, args.k, tiles);
+  });
 }
 
 std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args) {
@@ -151,11 +155,14 @@ void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, cons
   RowRange* const rows_E = reinterpret_cast<RowRange*>(context.workspace);
   Launch({.grid = {}, .block = {.x = kExpertThreads}}, context, &FindRows, rows_E, BlocksOf(args),
          static_cast<int>(args.e));
-  Launch({.grid = {.x = Tiles(args.k), .y = Tiles(args.n), .z = static_cast<unsigned>(args.e)},
-          .block = {.x = kMatmulThreads},
-          .shared_bytes = kMatmulSharedBytes},
-         context, &GroupedMatmulGradWeight, ResultOf(args.dw, args.n, args.k, args.accumulate),
-         MatrixOf(args.dy, 0, args.n), MatrixOf(args.x, 0, args.k), rows_E);
+  WithElements(args.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    Launch({.grid = {.x = Tiles(args.k), .y = Tiles(args.n), .z = static_cast<unsigned>(args.e)},
+            .block = {.x = kMatmulThreads},
+            .shared_bytes = kMatmulSharedBytes<T>},
+           context, &GroupedMatmulGradWeight<T>, ResultOf(args.dw, args.n, args.k, args.accumulate),
+           MatrixOf<T>(args.dy, 0, args.n), MatrixOf<T>(args.x, 0, args.k), rows_E);
+  });
 }
 
 }  // namespace angel_ptm::cuda

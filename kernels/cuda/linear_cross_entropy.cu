@@ -1,16 +1,17 @@
-// Losses of a linear layer and their gradients by chunks of C tokens (kernels/ops/linear_cross_entropy.h), bf16
-// operands:
+// Losses of a linear layer and their gradients by chunks of C tokens (kernels/ops/linear_cross_entropy.h), operands in
+// bf16 or fp32:
 //   logits[C,V] = x weight^T,  loss = log(sum of exp(logits)) - logit of the target,  dlogits = softmax - one-hot,
 //   dx = dlogits weight,  dweight (+)= dlogits^T x.
 //
-// FLOPs: 6 T H V, in the tiles of matmul_tiles.cuh, sums in fp32. Bytes: 2 V H for each product and chunk; logits are
-// written and read twice, 14 C V. Limit: the tensor cores; what goes through memory takes 7 / H of an element's time. A
-// block takes a token: once over its logits for maximum and sum together, once more to make dlogits, bf16, in the first
-// half of their own bytes. Workspace: C V fp32.
+// FLOPs: 6 T H V, in the tiles of matmul_tiles.cuh or fma_tiles.cuh, sums in fp32. Bytes: V H elements for each product
+// and chunk; logits are written and read twice, 14 C V with gradients in bf16, 16 C V in fp32. Limit: the tensor cores,
+// or the FMA units; what goes through memory takes 7 / H of an element's time. A block takes a token: once over its
+// logits for maximum and sum together, once more to make dlogits, of the operands' type, from the start of their own
+// bytes. Workspace: C V fp32.
 #include <cfloat>
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/matmul_tiles.cuh"
+#include "kernels/cuda/matrix.cuh"
 #include "kernels/ops/linear_cross_entropy.h"
 
 namespace angel_ptm::cuda {
@@ -54,12 +55,13 @@ APTM_DEVICE Softmax SoftmaxOf(const float* logits_V, std::int64_t v) {
   return {of_all, BlockSum<kThreads>(sum * expf(highest - of_all))};
 }
 
-// A token's loss; its logits become gradients of them in bf16, in the first half of their bytes.
+// A token's loss; its logits become gradients of them, of T, from the start of their bytes.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
     Losses(float* token_loss, float* logits, const std::int32_t* targets, std::int64_t v, bool want_gradient) {
   const std::int64_t token = blockIdx.x;
   float* const logits_V = logits + token * v;
-  BFloat16* const dlogits_V = reinterpret_cast<BFloat16*>(logits_V);
+  T* const dlogits_V = reinterpret_cast<T*>(logits_V);
   const std::int32_t target = targets[token];
   const bool has_target = target >= 0;
   Softmax softmax = {0, 1};
@@ -94,19 +96,25 @@ std::int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args) {
   return ChunkTokens(args) * args.v * static_cast<std::int64_t>(sizeof(float));
 }
 
-void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context) {
+namespace {
+
+template <typename T>
+void LaunchChunks(const LinearCrossEntropyArgs& args, const LaunchContext& context) {
   const std::int64_t h = args.h, v = args.v, chunk = ChunkTokens(args);
   const Operand logits = {context.workspace, DType::kFloat32};
-  const Matrix weight = MatrixOf(args.weight, v, h);
+  const Matrix<T> weight = MatrixOf<T>(args.weight, v, h);
   for (std::int64_t first = 0; first < args.t; first += chunk) {
     const std::int64_t c = chunk < args.t - first ? chunk : args.t - first;
-    const Matrix x = MatrixOf({args.x.as<BFloat16>() + first * h, DType::kBFloat16}, c, h);
+    const Matrix<T> x = MatrixOf<T>({args.x.as<T>() + first * h, args.x.dtype}, c, h);
     LaunchProduct(ResultOf(logits, c, v, false), x, false, weight, true, h, context);
-    Launch({.grid = {.x = static_cast<unsigned>(c)}, .block = {.x = kThreads}}, context, &Losses,
+    Launch({.grid = {.x = static_cast<unsigned>(c)}, .block = {.x = kThreads}}, context, &Losses<T>,
            args.token_loss.as<float>() + first, logits.as<float>(), args.targets + first, v,
            static_cast<bool>(args.dx) || static_cast<bool>(args.dweight));
-    const Matrix dlogits = {
-        .data = logits.as<BFloat16>(), .rows = c, .columns = v, .stride = 2 * v, .is_aligned = v % matmul::kChunk == 0};
+    const Matrix<T> dlogits = {.data = logits.as<T>(),
+                               .rows = c,
+                               .columns = v,
+                               .stride = v * static_cast<std::int64_t>(sizeof(float) / sizeof(T)),
+                               .is_aligned = v % kChunkOf<T> == 0};
     if (args.dx) {
       LaunchProduct(ResultOf(At(args.dx, first * h), c, h, false), dlogits, false, weight, false, v, context);
     }
@@ -114,6 +122,12 @@ void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchCo
     LaunchProduct(ResultOf(args.dweight, v, h, args.accumulate_dweight || first > 0), dlogits, true, x, false, c,
                   context);
   }
+}
+
+}  // namespace
+
+void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context) {
+  WithElements(args.x.dtype, [&](auto element) { LaunchChunks<decltype(element)>(args, context); });
 }
 
 }  // namespace angel_ptm::cuda

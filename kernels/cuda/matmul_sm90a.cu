@@ -120,8 +120,8 @@ APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std:
     APTM_UNROLL for (int i = 0; i < 64; i += 2) {
       const std::int64_t r = row + i / 2 % 2 * 8, at = column + half * 128 + i / 4 * 8;
       if (r >= c.row_end || at >= c.columns) continue;
-      matmul::StorePair(static_cast<T*>(c.data) + r * c.columns + at, sums.half[half][i], sums.half[half][i + 1],
-                        at + 1 < c.columns, c.accumulate);
+      StorePair(static_cast<T*>(c.data) + r * c.columns + at, sums.half[half][i], sums.half[half][i + 1],
+                at + 1 < c.columns, c.accumulate);
     }
   }
 }
@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 TensorMap MapOfOperand(const ConstOperand& operand, std::int64_t outer, std::int64_t k, bool rows_of_k,
                        std::uint32_t outer_box) {
-  if (rows_of_k) return MapOf(MatrixOf(operand, outer, k), kStep, outer_box);
-  return MapOf(MatrixOf(operand, k, outer), kAtomSide, kStep);
+  if (rows_of_k) return MapOf(MatrixOf<BFloat16>(operand, outer, k), kStep, outer_box);
+  return MapOf(MatrixOf<BFloat16>(operand, k, outer), kAtomSide, kStep);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A block's tile of a matrix product, for what is made of such products: bf16 operands, fp32 sums, mma.sync and
-// cp.async, for every GPU from sm_80 on.
+// A block's tile of a matrix product of bf16 operands, fp32 sums, by mma.sync and cp.async, for every GPU from sm_80
+// on.
 //
 // A block of 8 warps makes a tile of 128 x 128, a warp 64 x 32, in steps of 32 k through a ring of 3 stages in shared
 // memory (61 KB). Rows in shared memory are 16 bytes longer than a step, so that the eight rows of an ldmatrix lie in
@@ -9,21 +9,15 @@
 #ifndef ANGEL_PTM_KERNELS_CUDA_MATMUL_TILES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_MATMUL_TILES_CUH_
 
-#include <cstddef>
-
-#include "kernels/cuda/cuda_launch.h"
-#include "kernels/cuda/elements.cuh"
-#include "kernels/operand.h"
+#include "kernels/cuda/matrix.cuh"
 
 namespace angel_ptm::cuda {
 
-inline constexpr int kMatmulThreads = 256, kMatmulTile = 128, kMatmulStep = 32;
-// Of which an SM of sm_80 and later holds two.
-inline constexpr int kMatmulBlocks = 2;
+inline constexpr int kMatmulStep = 32;
 
 namespace matmul {
 
-constexpr int kStages = 3, kPad = 8, kChunk = 8;
+constexpr int kStages = 3, kPad = 8, kChunk = kChunkOf<BFloat16>;
 constexpr int kWarpRows = 64, kWarpColumns = 32, kColumnWarps = kMatmulTile / kWarpColumns;
 // The longer of the two orders, [128][40] and [32][136].
 constexpr int kOperandElements = kMatmulTile * (kMatmulStep + kPad);
@@ -31,35 +25,16 @@ static_assert(kMatmulStep * (kMatmulTile + kPad) <= kOperandElements);
 
 }  // namespace matmul
 
-inline constexpr std::size_t kMatmulSharedBytes =
-    2 * matmul::kStages * matmul::kOperandElements * sizeof(std::uint16_t);
-
-// As it lies; what is outside counts as zero.
-struct Matrix {
-  const BFloat16* data;
-  std::int64_t rows, columns, stride;  // stride: elements from row to row
-  bool is_aligned;                     // to 16 bytes, as is every row
-};
-inline Matrix MatrixOf(const ConstOperand& operand, std::int64_t rows, std::int64_t columns) {
-  return {operand.as<BFloat16>(), rows, columns, columns, columns % matmul::kChunk == 0};
-}
-
-// The tile's rows [row_begin, row_end) and columns below `columns` are stored. Aligned to 16 bytes.
-struct Result {
-  void* data;
-  std::int64_t row_begin, row_end, columns;
-  bool is_bf16, accumulate;
-};
-inline Result ResultOf(const Operand& operand, std::int64_t rows, std::int64_t columns, bool accumulate) {
-  return {operand.data, 0, rows, columns, operand.dtype == DType::kBFloat16, accumulate};
-}
+template <>
+inline constexpr std::size_t kMatmulSharedBytes<BFloat16> = 2 * matmul::kStages* matmul::kOperandElements *
+                                                            sizeof(std::uint16_t);
 
 namespace matmul {
 
 // to[kRows][kColumns + kPad] = the part of `from` at (row, column). Not unrolled: what the addresses have in common
 // would be kept in registers over all steps.
 template <int kRows, int kColumns>
-APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix& from, std::int64_t row, std::int64_t column) {
+APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix<BFloat16>& from, std::int64_t row, std::int64_t column) {
   constexpr int kRowChunks = kColumns / kChunk;
   APTM_UNROLL_BY(1) for (int i = threadIdx.x; i < kRows * kRowChunks; i += kMatmulThreads) {
     const int r = i / kRowChunks, c = i % kRowChunks * kChunk;
@@ -79,7 +54,7 @@ APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix& from, std::int64_t ro
 
 // A step of op(a), rows of m, or of op(b), rows of n, as it lies: [128][32] in rows of k, else [32][128].
 template <bool kRowsOfK>
-APTM_DEVICE void LoadStep(std::uint16_t* to, const Matrix& from, std::int64_t outer, std::int64_t k) {
+APTM_DEVICE void LoadStep(std::uint16_t* to, const Matrix<BFloat16>& from, std::int64_t outer, std::int64_t k) {
   if constexpr (kRowsOfK) {
     LoadTile<kMatmulTile, kMatmulStep>(to, from, outer, k);
   } else {
@@ -117,13 +92,6 @@ APTM_DEVICE void MultiplyStep(float (&sums)[4][4][4], const std::uint16_t* a_til
   }
 }
 
-// Two neighbours, of which the second may be outside.
-template <typename T>
-APTM_DEVICE void StorePair(T* at, float first, float second, bool has_second, bool accumulate) {
-  StoreRounded(at, accumulate ? Widened(at[0]) + first : first);
-  if (has_second) StoreRounded(at + 1, accumulate ? Widened(at[1]) + second : second);
-}
-
 template <typename T>
 APTM_DEVICE void StoreTile(const Result& c, const float (&sums)[4][4][4], std::int64_t row, std::int64_t column) {
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
@@ -145,10 +113,11 @@ APTM_DEVICE void StoreTile(const Result& c, const float (&sums)[4][4][4], std::i
 
 }  // namespace matmul
 
-// The tile at (row, column) of c (+)= op(a) op(b), over k of [0, k). `ring` is kMatmulSharedBytes of shared memory.
+// The tile at (row, column) of c (+)= op(a) op(b), over k of [0, k). `shared` has kMatmulSharedBytes<BFloat16>.
 template <bool kTransA, bool kTransB>
-APTM_DEVICE void MultiplyTile(const Result& c, const Matrix& a, const Matrix& b, std::int64_t row, std::int64_t column,
-                              std::int64_t k, std::uint16_t* ring) {
+APTM_DEVICE void MultiplyTile(const Result& c, const Matrix<BFloat16>& a, const Matrix<BFloat16>& b, std::int64_t row,
+                              std::int64_t column, std::int64_t k, unsigned char* shared) {
+  std::uint16_t* const ring = reinterpret_cast<std::uint16_t*>(shared);
   const int steps = static_cast<int>((k + kMatmulStep - 1) / kMatmulStep);
   const auto load = [&](int step) {
     std::uint16_t* const stage = ring + step % matmul::kStages * 2 * matmul::kOperandElements;
@@ -171,10 +140,6 @@ APTM_DEVICE void MultiplyTile(const Result& c, const Matrix& a, const Matrix& b,
   if (c.is_bf16) return matmul::StoreTile<BFloat16>(c, sums, row, column);
   matmul::StoreTile<float>(c, sums, row, column);
 }
-
-// c (+)= op(a) op(b), over k of [0, k), tile by tile (matmul.cu).
-void LaunchProduct(const Result& c, const Matrix& a, bool trans_a, const Matrix& b, bool trans_b, std::int64_t k,
-                   const LaunchContext& context);
 
 }  // namespace angel_ptm::cuda
 

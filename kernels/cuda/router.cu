@@ -1,9 +1,9 @@
 // logits[T,E] = x[T,H] gate[E,H]^T, probs = softmax over the experts in fp32, the K largest of them and their weights,
-// counts of choices. bf16 operands.
+// counts of choices. Operands in bf16 or fp32.
 //
-// Bytes: 2 (T + E) H of operands, then 8 T E of logits and probabilities, in the same place, and what K passes over a
-// row read again from the cache; FLOPs: 2 T H E. Limit: memory, x alone for the product, as E is small. The product is
-// LaunchMatmul's. Then a warp takes a token and a lane every 32nd expert; passes choose in the order (larger
+// Bytes: (T + E) H elements of operands, then 8 T E of logits and probabilities, in the same place, and what K passes
+// over a row read again from the cache; FLOPs: 2 T H E. Limit: memory, x alone for the product, as E is small. The
+// product is LaunchMatmul's. Then a warp takes a token and a lane every 32nd expert; passes choose in the order (larger
 // probability, lower expert), so the next choice is what comes after the last one and nothing is marked. A block counts
 // its choices in shared memory and adds them, integers, to those of all.
 #include <cmath>

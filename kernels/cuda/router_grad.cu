@@ -1,12 +1,13 @@
-// The gradient of routing (kernels/ops/router.h), bf16 operands. With s the sum of a token's chosen probabilities:
+// The gradient of routing (kernels/ops/router.h), operands in bf16 or fp32. With s the sum of a token's chosen
+// probabilities:
 //   dprobs = aux_scale counts + (dweights - sum of dweights weights) / s for the chosen,
 //   dlogits[T,E] = probs (dprobs - dot(probs, dprobs)),   dx (+)= dlogits gate,   dgate (+)= dlogits^T x.
 //
-// Bytes: 8 T E, then 2 T H read and written once or twice, E being small; FLOPs: 4 T E H in fp32, since dlogits in bf16
-// would lose what the products add up. Limit: memory while E is below about 30, then fp32 arithmetic. A warp takes a
-// token's dlogits, a lane every 32nd expert. In the products a block of 256 threads makes a tile of 64 x 64, a thread
-// 4 x 4, in steps of 16. dgate: a fixed number of shares of the tokens, which are added in order by another launch.
-// Workspace: T E and Shares(T) E H fp32.
+// Bytes: 8 T E, then T H elements read and written once or twice, E being small; FLOPs: 4 T E H in fp32, since dlogits
+// in bf16 would lose what the products add up. Limit: memory while E is below about 30, then fp32 arithmetic. A warp
+// takes a token's dlogits, a lane every 32nd expert. In the products a block of 256 threads makes a tile of 64 x 64, a
+// thread 4 x 4, in steps of 16. dgate: a fixed number of shares of the tokens, which are added in order by another
+// launch. Workspace: T E and Shares(T) E H fp32.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/router.h"
 
@@ -98,8 +99,9 @@ struct Extents {
   std::int64_t t, e, h;
 };
 
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    RouterInputGrad(BFloat16* dx, const float* dlogits, const BFloat16* gate, Extents x, bool accumulate) {
+    RouterInputGrad(T* dx, const float* dlogits, const T* gate, Extents x, bool accumulate) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile;
   float sums[kMine][kMine] = {};
@@ -108,13 +110,14 @@ __global__ void __launch_bounds__(kThreads)
       [&](std::int64_t k, std::int64_t n) { return n < x.h ? Widened(gate[k * x.h + n]) : 0.0f; }, row, column, 0, x.e);
   ForSums(sums, row, column, [&](std::int64_t m, std::int64_t n, float sum) {
     if (m >= x.t || n >= x.h) return;
-    BFloat16* const at = dx + m * x.h + n;
+    T* const at = dx + m * x.h + n;
     StoreRounded(at, accumulate ? Widened(*at) + sum : sum);
   });
 }
 
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    RouterGateGrad(float* shares, const float* dlogits, const BFloat16* x_TH, Extents x) {
+    RouterGateGrad(float* shares, const float* dlogits, const T* x_TH, Extents x) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile, share = blockIdx.z;
   const std::int64_t tokens = (x.t + gridDim.z - 1) / gridDim.z, begin = share * tokens;
@@ -153,15 +156,18 @@ void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context) 
   Launch(Striding(args.t * kWarpLanes, kThreads), context, &LogitsGrad, routing);
   const auto tiles = [](std::int64_t extent) { return static_cast<unsigned>((extent + kTile - 1) / kTile); };
   const Extents extents = {args.t, args.e, args.h};
-  if (args.dx) {
-    Launch({.grid = {.x = tiles(args.h), .y = tiles(args.t)}, .block = {.x = kThreads}}, context, &RouterInputGrad,
-           args.dx.as<BFloat16>(), dlogits, args.gate.as<BFloat16>(), extents, args.accumulate_dx);
-  }
-  if (!args.dgate) return;
   const std::int64_t count = Shares(args.t), n = args.e * args.h;
-  Launch(
-      {.grid = {.x = tiles(args.h), .y = tiles(args.e), .z = static_cast<unsigned>(count)}, .block = {.x = kThreads}},
-      context, &RouterGateGrad, shares, dlogits, args.x.as<BFloat16>(), extents);
+  WithElements(args.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (args.dx) {
+      Launch({.grid = {.x = tiles(args.h), .y = tiles(args.t)}, .block = {.x = kThreads}}, context, &RouterInputGrad<T>,
+             args.dx.as<T>(), dlogits, args.gate.as<T>(), extents, args.accumulate_dx);
+    }
+    if (!args.dgate) return;
+    Launch(
+        {.grid = {.x = tiles(args.h), .y = tiles(args.e), .z = static_cast<unsigned>(count)}, .block = {.x = kThreads}},
+        context, &RouterGateGrad<T>, shares, dlogits, args.x.as<T>(), extents);
+  });
   LaunchAddShares(args.dgate, shares, count, n, n, args.accumulate_dgate, context);
 }
 

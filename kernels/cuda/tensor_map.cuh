@@ -2,7 +2,7 @@
 #ifndef ANGEL_PTM_KERNELS_CUDA_TENSOR_MAP_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_TENSOR_MAP_CUH_
 
-#include "kernels/cuda/matmul_tiles.cuh"
+#include "kernels/cuda/matrix.cuh"
 
 #ifndef ANGEL_PTM_CUDA_EMULATED
 #include <cstdio>
@@ -13,7 +13,7 @@ namespace angel_ptm::cuda {
 
 // Boxes of box_columns (128 bytes at most) x box_rows, with the 128-byte swizzle; what is outside reads as zero. The
 // matrix is aligned. That the driver refuses a map is a bug: shapes were checked before.
-inline TensorMap MapOf(const Matrix& matrix, std::uint32_t box_columns, std::uint32_t box_rows) {
+inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns, std::uint32_t box_rows) {
   TensorMap map;
 #ifdef ANGEL_PTM_CUDA_EMULATED
   const std::uint64_t extent[] = {static_cast<std::uint64_t>(matrix.columns), static_cast<std::uint64_t>(matrix.rows)};

@@ -1,5 +1,5 @@
 // Full attention (kernels/ops/attention.h) of heads too wide for the tiles of attention.cu, plainly: for pooling, whose
-// single query reads a few hundred keys. bf16 operands, sums in fp32.
+// single query reads a few hundred keys. Operands in bf16 or fp32, sums in fp32.
 //
 // A block makes one query of one head: weights of all its keys go through shared memory, then a thread makes a column
 // of o. Backward a block makes dq of one query the same way, another launch's block dk and dv of one key, adding over
@@ -16,17 +16,18 @@ namespace {
 
 constexpr int kThreads = 256;  // at least a head's columns
 
+template <typename T>
 struct Wide {
-  const BFloat16 *q, *k, *v;
+  const T *q, *k, *v;
   const std::int32_t* key_counts;
   std::int64_t keys, s, q_heads, kv_heads, d, v_stride;
   float scale;
 };
-template <typename Args>
-Wide WideOf(const Args& args) {
-  return {args.q.template as<BFloat16>(),
-          args.k.template as<BFloat16>(),
-          args.v.template as<BFloat16>(),
+template <typename T, typename Args>
+Wide<T> WideOf(const Args& args) {
+  return {args.q.template as<T>(),
+          args.k.template as<T>(),
+          args.v.template as<T>(),
           args.key_counts,
           args.keys,
           args.s,
@@ -38,12 +39,13 @@ Wide WideOf(const Args& args) {
 }
 
 // The query and head of a block, and where its keys and values begin.
+template <typename T>
 struct WideQuery {
   std::int64_t q, row, count;  // q: its first element
-  const BFloat16 *k, *v;
+  const T *k, *v;
   std::int64_t k_stride, lse;
 
-  APTM_DEVICE WideQuery(const Wide& w, std::int64_t token, std::int64_t head, std::int64_t tokens)
+  APTM_DEVICE WideQuery(const Wide<T>& w, std::int64_t token, std::int64_t head, std::int64_t tokens)
       : q((token * w.q_heads + head) * w.d),
         row(token / w.s),
         count(w.key_counts == nullptr ? w.keys : w.key_counts[row]),
@@ -55,7 +57,8 @@ struct WideQuery {
   }
 };
 
-APTM_DEVICE float Dot(const BFloat16* a, const BFloat16* b, std::int64_t d) {
+template <typename T>
+APTM_DEVICE float Dot(const T* a, const T* b, std::int64_t d) {
   float sum = 0;
   for (std::int64_t i = 0; i < d; ++i) sum += Widened(a[i]) * Widened(b[i]);
   return sum;
@@ -73,10 +76,11 @@ APTM_DEVICE float WideBlockMax(float x) {
   return x;
 }
 
-__global__ void __launch_bounds__(kThreads) WideAttention(BFloat16* o, float* lse, Wide w) {
+template <typename T>
+__global__ void __launch_bounds__(kThreads) WideAttention(T* o, float* lse, Wide<T> w) {
   APTM_DYNAMIC_SHARED(dynamic);
   float* const weights = reinterpret_cast<float*>(dynamic);
-  const WideQuery query(w, blockIdx.x, blockIdx.y, gridDim.x);
+  const WideQuery<T> query(w, blockIdx.x, blockIdx.y, gridDim.x);
   float maximum = -INFINITY;
   for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
     weights[j] = Dot(w.q + query.q, query.k + j * query.k_stride, w.d) * w.scale;
@@ -102,21 +106,22 @@ __global__ void __launch_bounds__(kThreads) WideAttention(BFloat16* o, float* ls
 struct WidePair {
   float p, ds;
 };
-APTM_DEVICE WidePair PairOf(float score, float dp, float delta, const Wide& w, float lse) {
-  const float p = expf(score * w.scale - lse);
+APTM_DEVICE WidePair PairOf(float score, float dp, float delta, float scale, float lse) {
+  const float p = expf(score * scale - lse);
   return {p, p * (dp - delta)};
 }
 
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    WideAttentionQueryGrad(BFloat16* dq, const BFloat16* do_, const BFloat16* o, const float* lse, Wide w) {
+    WideAttentionQueryGrad(T* dq, const T* do_, const T* o, const float* lse, Wide<T> w) {
   APTM_DYNAMIC_SHARED(dynamic);
   float* const slopes = reinterpret_cast<float*>(dynamic);
-  const WideQuery query(w, blockIdx.x, blockIdx.y, gridDim.x);
+  const WideQuery<T> query(w, blockIdx.x, blockIdx.y, gridDim.x);
   const float delta = Dot(do_ + query.q, o + query.q, w.d);
   for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
     const float score = Dot(w.q + query.q, query.k + j * query.k_stride, w.d);
     const float dp = Dot(do_ + query.q, query.v + j * w.v_stride, w.d);
-    slopes[j] = AsStored(dq, PairOf(score, dp, delta, w, lse[query.lse]).ds);
+    slopes[j] = AsStored(dq, PairOf(score, dp, delta, w.scale, lse[query.lse]).ds);
   }
   __syncthreads();  // slopes are there
   if (threadIdx.x >= w.d) return;
@@ -127,9 +132,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // blockIdx.x: the token of the key; blockIdx.y: its head. Threads beyond the columns add zeros to the block's sums.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    WideAttentionKeyGrad(BFloat16* dk, BFloat16* dv, const BFloat16* do_, const BFloat16* o, const float* lse, Wide w,
-                         std::int64_t tokens, std::int64_t dv_stride) {
+    WideAttentionKeyGrad(T* dk, T* dv, const T* do_, const T* o, const float* lse, Wide<T> w, std::int64_t tokens,
+                         std::int64_t dv_stride) {
   const std::int64_t row = blockIdx.x / w.keys, j = blockIdx.x % w.keys, group = w.q_heads / w.kv_heads;
   const std::int64_t at = (blockIdx.x * w.kv_heads + blockIdx.y) * w.d + threadIdx.x;
   const std::int64_t at_v = blockIdx.x * w.v_stride + blockIdx.y * w.d + threadIdx.x;
@@ -137,12 +143,12 @@ __global__ void __launch_bounds__(kThreads)
   const float k = has_column && seen ? Widened(w.k[at]) : 0.0f, v = has_column && seen ? Widened(w.v[at_v]) : 0.0f;
   float k_sum = 0, v_sum = 0;
   for (std::int64_t i = 0; seen && i < group * w.s; ++i) {
-    const WideQuery query(w, row * w.s + i % w.s, blockIdx.y * group + i / w.s, tokens);
+    const WideQuery<T> query(w, row * w.s + i % w.s, blockIdx.y * group + i / w.s, tokens);
     const std::int64_t column = query.q + threadIdx.x;
     const float q = has_column ? Widened(w.q[column]) : 0.0f, slope = has_column ? Widened(do_[column]) : 0.0f;
     const float score = BlockSum<kThreads>(q * k), dp = BlockSum<kThreads>(slope * v);
     const float delta = BlockSum<kThreads>(has_column ? slope * Widened(o[column]) : 0.0f);
-    const WidePair pair = PairOf(score, dp, delta, w, lse[query.lse]);
+    const WidePair pair = PairOf(score, dp, delta, w.scale, lse[query.lse]);
     k_sum += AsStored(dk, pair.ds) * q;
     v_sum += AsStored(dv, pair.p) * slope;
   }
@@ -161,19 +167,25 @@ LaunchShape ForQueries(const Args& args) {
 }  // namespace
 
 void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context) {
-  Launch(ForQueries(args), context, &WideAttention, args.o.as<BFloat16>(), args.lse.as<float>(), WideOf(args));
+  WithElements(args.q.dtype, [&](auto element) {
+    using T = decltype(element);
+    Launch(ForQueries(args), context, &WideAttention<T>, args.o.as<T>(), args.lse.as<float>(), WideOf<T>(args));
+  });
 }
 
 void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context) {
-  const BFloat16* const do_ = args.do_.as<BFloat16>();
-  const BFloat16* const o = args.o.as<BFloat16>();
-  const float* const lse = args.lse.as<float>();
-  Launch(ForQueries(args), context, &WideAttentionQueryGrad, args.dq.as<BFloat16>(), do_, o, lse, WideOf(args));
-  const LaunchShape keys = {
-      .grid = {.x = static_cast<unsigned>(args.b * args.keys), .y = static_cast<unsigned>(args.kv_heads)},
-      .block = {.x = kThreads}};
-  Launch(keys, context, &WideAttentionKeyGrad, args.dk.as<BFloat16>(), args.dv.as<BFloat16>(), do_, o, lse,
-         WideOf(args), args.b * args.s, args.dv_stride);
+  WithElements(args.q.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T* const do_ = args.do_.as<T>();
+    const T* const o = args.o.as<T>();
+    const float* const lse = args.lse.as<float>();
+    Launch(ForQueries(args), context, &WideAttentionQueryGrad<T>, args.dq.as<T>(), do_, o, lse, WideOf<T>(args));
+    const LaunchShape keys = {
+        .grid = {.x = static_cast<unsigned>(args.b * args.keys), .y = static_cast<unsigned>(args.kv_heads)},
+        .block = {.x = kThreads}};
+    Launch(keys, context, &WideAttentionKeyGrad<T>, args.dk.as<T>(), args.dv.as<T>(), do_, o, lse, WideOf<T>(args),
+           args.b * args.s, args.dv_stride);
+  });
 }
 
 }  // namespace angel_ptm::cuda

@@ -1,4 +1,4 @@
-// Attention on the tensor cores of sm_80.
+// Attention on the tensor cores of sm_80, and of fp32 by FMA.
 #include <cmath>
 #include <limits>
 
@@ -35,15 +35,16 @@ std::vector<std::int32_t> SegmentStart(const Shape& s, std::mt19937& random) {
   return start;
 }
 
+template <typename T>
 struct Attention {
   explicit Attention(const Shape& z, std::uint32_t seed = 15)
       : shape(z),
         random(seed),
         segment_start(SegmentStart(z, random)),
-        q(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
-        k(RandomElements<BFloat16>(z.key_tokens() * z.kv_heads * z.d, random)),
-        v(RandomElements<BFloat16>(z.key_tokens() * z.v_row(), random)),
-        do_(RandomElements<BFloat16>(z.b * z.s * z.q_heads * z.d, random)),
+        q(RandomElements<T>(z.b * z.s * z.q_heads * z.d, random)),
+        k(RandomElements<T>(z.key_tokens() * z.kv_heads * z.d, random)),
+        v(RandomElements<T>(z.key_tokens() * z.v_row(), random)),
+        do_(RandomElements<T>(z.b * z.s * z.q_heads * z.d, random)),
         o(q.size()),
         lse(static_cast<std::size_t>(z.b * z.s * z.q_heads)) {
     for (std::int32_t row = 0; row < z.b && z.counted; ++row) {
@@ -67,7 +68,7 @@ struct Attention {
 
   void Run(int seeds) {
     DeviceArray<std::int32_t> device_start(segment_start), device_counts(key_counts);
-    DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(static_cast<std::int64_t>(o.size()));
+    DeviceArray<T> device_q(q), device_k(k), device_v(v), device_o(static_cast<std::int64_t>(o.size()));
     DeviceArray<float> device_lse(static_cast<std::int64_t>(lse.size()));
     AttentionArgs args = {.o = Out(device_o), .lse = Out(device_lse)};
     args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = shape.v_row();
@@ -78,10 +79,9 @@ struct Attention {
   // After Run.
   void RunGrad(int seeds) {
     DeviceArray<std::int32_t> device_start(segment_start), device_counts(key_counts);
-    DeviceArray<BFloat16> device_q(q), device_k(k), device_v(v), device_o(o), device_do(do_);
-    DeviceArray<BFloat16> device_dq(static_cast<std::int64_t>(q.size())),
-        device_dk(static_cast<std::int64_t>(k.size()));
-    DeviceArray<BFloat16> device_dv(v);
+    DeviceArray<T> device_q(q), device_k(k), device_v(v), device_o(o), device_do(do_);
+    DeviceArray<T> device_dq(static_cast<std::int64_t>(q.size())), device_dk(static_cast<std::int64_t>(k.size()));
+    DeviceArray<T> device_dv(v);
     DeviceArray<float> device_lse(lse);
     AttentionGradArgs args = {.dq = Out(device_dq), .dk = Out(device_dk), .dv = Out(device_dv), .do_ = In(device_do)};
     args.o = In(device_o), args.lse = In(device_lse), args.q = In(device_q), args.k = In(device_k);
@@ -90,19 +90,19 @@ struct Attention {
     DeviceArray<float> workspace(cuda::WorkspaceBytes(args) / 4);
     const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
     RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, device_dq, [] {}, seeds);
-    for (DeviceArray<BFloat16>* result : {&device_dk, &device_dv}) {
+    for (DeviceArray<T>* result : {&device_dk, &device_dv}) {
       if (seeds > 0) RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, *result, [] {}, seeds);
     }
     dq = device_dq.Get(), dk = device_dk.Get(), dv = device_dv.Get();
   }
   // The columns of values, and whether those beside them are v's.
-  std::vector<BFloat16> Values(const std::vector<BFloat16>& of) const {
-    std::vector<BFloat16> values;
+  std::vector<T> Values(const std::vector<T>& of) const {
+    std::vector<T> values;
     for (std::size_t i = 0; i < of.size(); ++i) {
       if (static_cast<std::int64_t>(i) % shape.v_row() < shape.kv_heads * shape.d) {
         values.push_back(of[i]);
       } else {
-        EXPECT_EQ(of[i].bits, v[i].bits) << i;
+        EXPECT_EQ(ToFloat(of[i]), ToFloat(v[i])) << i;
       }
     }
     return values;
@@ -111,143 +111,178 @@ struct Attention {
   Shape shape;
   std::mt19937 random;
   std::vector<std::int32_t> segment_start, key_counts;
-  std::vector<BFloat16> q, k, v, do_, o, dq, dk, dv;
+  std::vector<T> q, k, v, do_, o, dq, dk, dv;
   std::vector<float> lse;
 };
 
 // o as the host backend's is tested: its rounding to bf16, and that of the weights, which averages over keys.
+template <typename T>
 void TestAttention(const Shape& z, int seeds = 1) {
   SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
                                   << z.d);
-  Attention got(z);
+  Attention<T> got(z);
   got.Run(seeds);
   std::vector<double> o(got.o.size()), lse(got.lse.size());
   reference::Attention(o.data(), lse.data(), ToDoubles(got.q).data(), ToDoubles(got.k).data(),
                        ToDoubles(got.Values(got.v)).data(), got.segment_start.data(), got.Reference());
-  EXPECT_LT(ScaledError(ToDoubles(got.o).data(), o.data(), static_cast<std::int64_t>(o.size())), 0.006);
+  EXPECT_LT(ScaledError(ToDoubles(got.o).data(), o.data(), static_cast<std::int64_t>(o.size())),
+            IsFp32<T>() ? 2e-6 : 0.006);
   EXPECT_LT(ErrorOf(got.lse, lse), 2e-6);
 }
 
-double Error(const std::vector<BFloat16>& got, const std::vector<double>& want) {
+template <typename T>
+double Error(const std::vector<T>& got, const std::vector<double>& want) {
   return ScaledError(ToDoubles(got).data(), want.data(), static_cast<std::int64_t>(want.size()));
 }
 
-// Limits as for the host backend: results are rounded to bf16, as are probabilities and gradients of scores.
+// Limits as for the host backend: bf16 results are rounded to bf16, as are probabilities and gradients of scores.
+template <typename T>
 void TestAttentionGrad(const Shape& z, int seeds = 0) {
   SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
                                   << z.d);
-  Attention got(z);
+  Attention<T> got(z);
   got.Run(0);
   got.RunGrad(seeds);
   std::vector<double> dq(got.dq.size()), dk(got.dk.size()), dv(dk.size());
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), ToDoubles(got.do_).data(), ToDoubles(got.q).data(),
                            ToDoubles(got.k).data(), ToDoubles(got.Values(got.v)).data(), got.segment_start.data(),
                            got.Reference());
-  EXPECT_LT(Error(got.Values(got.dv), dv), 0.008);
+  EXPECT_LT(Error(got.Values(got.dv), dv), IsFp32<T>() ? 2e-6 : 0.008);
   if (z.s == 1 && z.keys == 0) return;  // one visible key has probability 1 whatever the score
-  EXPECT_LT(Error(got.dq, dq), 0.015);
-  EXPECT_LT(Error(got.dk, dk), 0.015);
+  EXPECT_LT(Error(got.dq, dq), IsFp32<T>() ? 4e-6 : 0.015);
+  EXPECT_LT(Error(got.dk, dk), IsFp32<T>() ? 4e-6 : 0.015);
 }
 
 TEST(CudaAttentionTest, AgreesWithTheReference) {
-  TestAttention({1, 1, 1, 1, 16}, 2);
-  TestAttention({2, 77, 4, 2, 16}, 3);
-  TestAttention({1, 201, 2, 1, 64});
-  TestAttention({2, 150, 2, 2, 88, 60, /*beside=*/3});
-  TestAttention({1, 131, 3, 1, 128, 90});
-  TestAttention({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 2);
-  TestAttention({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
-  TestAttention({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
-  TestAttention({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 2);
-  TestAttention({1, 3, 2, 2, 136, 0, 8, /*keys=*/300});
+  TestAttention<BFloat16>({1, 1, 1, 1, 16}, 2);
+  TestAttention<BFloat16>({2, 77, 4, 2, 16}, 3);
+  TestAttention<BFloat16>({1, 201, 2, 1, 64});
+  TestAttention<BFloat16>({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttention<BFloat16>({1, 131, 3, 1, 128, 90});
+  TestAttention<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 2);
+  TestAttention<BFloat16>({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
+  TestAttention<BFloat16>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
+  TestAttention<BFloat16>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 2);
+  TestAttention<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/300});
+}
+
+TEST(CudaAttentionTest, Fp32AgreesWithTheReference) {
+  TestAttention<float>({1, 1, 1, 1, 16}, 2);
+  TestAttention<float>({2, 77, 4, 2, 24}, 3);
+  TestAttention<float>({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttention<float>({1, 131, 3, 1, 128, 90, /*beside=*/4});
+  TestAttention<float>({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 2);
+  TestAttention<float>({2, 70, 2, 1, 88, 0, 3, /*keys=*/40, /*counted=*/true});
+  TestAttention<float>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
+  TestAttention<float>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 2);
 }
 
 TEST(CudaAttentionGradTest, AgreesWithTheReference) {
-  TestAttentionGrad({1, 1, 1, 1, 8});
-  TestAttentionGrad({2, 77, 4, 2, 16}, 1);
-  TestAttentionGrad({1, 201, 3, 1, 64, 0, /*beside=*/8});
-  TestAttentionGrad({2, 150, 2, 2, 88, 60, /*beside=*/3});
-  TestAttentionGrad({1, 270, 2, 1, 128, 140});
-  TestAttentionGrad({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 1);  // keys 128 on are seen by nobody
-  TestAttentionGrad({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
-  TestAttentionGrad({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
-  TestAttentionGrad({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 1);
-  TestAttentionGrad({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
+  TestAttentionGrad<BFloat16>({1, 1, 1, 1, 8});
+  TestAttentionGrad<BFloat16>({2, 77, 4, 2, 16}, 1);
+  TestAttentionGrad<BFloat16>({1, 201, 3, 1, 64, 0, /*beside=*/8});
+  TestAttentionGrad<BFloat16>({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140});
+  TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true},
+                              1);  // keys 128 on are seen by nobody
+  TestAttentionGrad<BFloat16>({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
+  TestAttentionGrad<BFloat16>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
+  TestAttentionGrad<BFloat16>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 1);
+  TestAttentionGrad<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
 }
 
-bool SameRows(const std::vector<BFloat16>& a, const std::vector<BFloat16>& b, std::int64_t tokens, std::int64_t begin,
+TEST(CudaAttentionGradTest, Fp32AgreesWithTheReference) {
+  TestAttentionGrad<float>({1, 1, 1, 1, 8});
+  TestAttentionGrad<float>({2, 77, 4, 2, 24}, 1);
+  TestAttentionGrad<float>({2, 150, 2, 2, 88, 60, /*beside=*/3});
+  TestAttentionGrad<float>({1, 131, 2, 1, 128, 90, /*beside=*/4});
+  TestAttentionGrad<float>({2, 1, 2, 2, 16, 0, 8, /*keys=*/140, /*counted=*/true}, 1);  // the last keys nobody sees
+  TestAttentionGrad<float>({2, 70, 2, 1, 88, 0, 3, /*keys=*/40, /*counted=*/true});
+  TestAttentionGrad<float>({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
+}
+
+template <typename T>
+bool SameRows(const std::vector<T>& a, const std::vector<T>& b, std::int64_t tokens, std::int64_t begin,
               std::int64_t end) {
   const std::int64_t row = static_cast<std::int64_t>(a.size()) / tokens;
-  return SameBits(std::vector<BFloat16>(a.begin() + begin * row, a.begin() + end * row),
-                  std::vector<BFloat16>(b.begin() + begin * row, b.begin() + end * row));
+  return SameBits(std::vector<T>(a.begin() + begin * row, a.begin() + end * row),
+                  std::vector<T>(b.begin() + begin * row, b.begin() + end * row));
 }
-bool SameRows(const Attention& a, const Attention& b, std::int64_t begin, std::int64_t end) {
+template <typename T>
+bool SameRows(const Attention<T>& a, const Attention<T>& b, std::int64_t begin, std::int64_t end) {
   return SameRows(a.o, b.o, a.shape.s, begin, end);
 }
 
 // What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
-TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
+template <typename T>
+void TestHiddenTokens() {
   const Shape z = {1, 100, 1, 1, 16};
   const std::int64_t token = 37, end = 70;
   const auto with_two_documents = [&] {
-    Attention attention(z);
+    Attention<T> attention(z);
     for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
     return attention;
   };
-  Attention want = with_two_documents();
+  Attention<T> want = with_two_documents();
   want.Run(0);
   for (const float value : {5.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    for (std::vector<BFloat16> Attention::*operand : {&Attention::k, &Attention::v}) {
-      Attention got = with_two_documents();
+    for (std::vector<T> Attention<T>::*operand : {&Attention<T>::k, &Attention<T>::v}) {
+      Attention<T> got = with_two_documents();
       const std::int64_t row = static_cast<std::int64_t>((got.*operand).size()) / z.s;
       for (std::int64_t i = 0; i < z.d; ++i) {
-        (got.*operand)[static_cast<std::size_t>(token * row + i)] = ToBFloat16(value);
+        (got.*operand)[static_cast<std::size_t>(token * row + i)] = Element<T>(value);
       }
       got.Run(0);
       EXPECT_TRUE(SameRows(got, want, 0, token)) << value;
       EXPECT_TRUE(SameRows(got, want, end, z.s)) << value;
       for (std::int64_t i = token; i < end; ++i) EXPECT_FALSE(SameRows(got, want, i, i + 1)) << value << " " << i;
-      if (operand == &Attention::k || value == 5.0f) continue;
+      if (operand == &Attention<T>::k || value == 5.0f) continue;
       for (std::int64_t i = token * z.d; i < end * z.d; ++i) {
         EXPECT_FALSE(std::isfinite(ToFloat(got.o[static_cast<std::size_t>(i)]))) << value << " " << i;
       }
     }
   }
 }
+TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
+  TestHiddenTokens<BFloat16>();
+  TestHiddenTokens<float>();
+}
 
 // The same for gradients, of one operand in the first of two documents: a query's gradient is that of earlier tokens'
 // doing, a key's that of later ones'.
-TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
+template <typename T>
+void TestHiddenTokensOfGrad() {
   const Shape z = {1, 100, 2, 1, 16, 0, /*beside=*/0};
   const std::int64_t token = 37, end = 70;
   const auto with_two_documents = [&] {
-    Attention attention(z);
+    Attention<T> attention(z);
     for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
     return attention;
   };
-  Attention want = with_two_documents();
+  Attention<T> want = with_two_documents();
   want.Run(0);
   want.RunGrad(0);
   for (const float value : {5.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    for (std::vector<BFloat16> Attention::*operand : {&Attention::q, &Attention::k, &Attention::v, &Attention::do_}) {
-      Attention got = with_two_documents();
+    for (std::vector<T> Attention<T>::*operand :
+         {&Attention<T>::q, &Attention<T>::k, &Attention<T>::v, &Attention<T>::do_}) {
+      Attention<T> got = with_two_documents();
       const std::int64_t row = static_cast<std::int64_t>((got.*operand).size()) / z.s;
       for (std::int64_t i = 0; i < z.d; ++i) {
-        (got.*operand)[static_cast<std::size_t>(token * row + i)] = ToBFloat16(value);
+        (got.*operand)[static_cast<std::size_t>(token * row + i)] = Element<T>(value);
       }
       got.Run(0);
       got.RunGrad(0);
-      const bool is_query = operand == &Attention::q || operand == &Attention::do_;
+      const bool is_query = operand == &Attention<T>::q || operand == &Attention<T>::do_;
       EXPECT_TRUE(SameRows(got.dq, want.dq, z.s, 0, token)) << value;
-      for (std::vector<BFloat16> Attention::*grad : {&Attention::dq, &Attention::dk, &Attention::dv}) {
+      for (std::vector<T> Attention<T>::*grad : {&Attention<T>::dq, &Attention<T>::dk, &Attention<T>::dv}) {
         EXPECT_TRUE(SameRows(got.*grad, want.*grad, z.s, end, z.s)) << value;
-        if (is_query && grad != &Attention::dq) {
+        if (is_query && grad != &Attention<T>::dq) {
           EXPECT_TRUE(SameRows(got.*grad, want.*grad, z.s, token + 1, end));
         }
       }
       EXPECT_FALSE(SameRows(got.dk, want.dk, z.s, token, token + 1)) << value;
       if (value == 5.0f) continue;
-      const std::vector<BFloat16>& seen = is_query ? got.dv : got.dq;
+      const std::vector<T>& seen = is_query ? got.dv : got.dq;
       const std::int64_t seen_row = static_cast<std::int64_t>(seen.size()) / z.s;
       for (std::int64_t i = is_query ? 0 : token; i <= (is_query ? token : end - 1); ++i) {
         EXPECT_FALSE(std::isfinite(ToFloat(seen[static_cast<std::size_t>(i * seen_row)]))) << value << " " << i;
@@ -255,18 +290,23 @@ TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
     }
   }
 }
+TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
+  TestHiddenTokensOfGrad<BFloat16>();
+  TestHiddenTokensOfGrad<float>();
+}
 
 // Full attention: keys behind a row's count change no bit, and their gradients are zero.
-TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
+template <typename T>
+void TestKeysBehindTheCount() {
   const Shape z = {1, 20, 2, 1, 16, 0, /*beside=*/0, /*keys=*/100, /*counted=*/true};
-  Attention want(z);
+  Attention<T> want(z);
   const std::int64_t count = want.key_counts[0], row = z.kv_heads * z.d;
   want.Run(0);
   want.RunGrad(0);
-  Attention got(z);
-  for (std::vector<BFloat16> Attention::*operand : {&Attention::k, &Attention::v}) {
+  Attention<T> got(z);
+  for (std::vector<T> Attention<T>::*operand : {&Attention<T>::k, &Attention<T>::v}) {
     for (std::int64_t i = count * row; i < z.keys * row; ++i) {
-      (got.*operand)[static_cast<std::size_t>(i)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
+      (got.*operand)[static_cast<std::size_t>(i)] = Element<T>(std::numeric_limits<float>::quiet_NaN());
     }
   }
   got.Run(0);
@@ -277,6 +317,10 @@ TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
     EXPECT_EQ(ToFloat(got.dk[static_cast<std::size_t>(i)]), 0) << i;
     EXPECT_EQ(ToFloat(got.dv[static_cast<std::size_t>(i)]), 0) << i;
   }
+}
+TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
+  TestKeysBehindTheCount<BFloat16>();
+  TestKeysBehindTheCount<float>();
 }
 
 // Decoding at some positions gives what attention over the whole row gives, and leaves the other rows of the caches.

@@ -1,4 +1,5 @@
-// CUDA kernels on the CPU, checked: what tests use.
+// CUDA kernels on the CPU, checked: what tests use. tests/gpu has the same functions for a GPU, where a schedule is one
+// more launch.
 //
 //   DeviceArray<float> x(values), y(n);
 //   const auto findings = Emulate({Order::kRandom, 3}, [&] { LaunchCast({...}, {}); });
@@ -8,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <ostream>
 #include <vector>
@@ -41,7 +41,9 @@ std::vector<Finding> Emulate(const Schedule& schedule, const std::function<void(
 // ones would share a checked cell.
 void* AllocateDevice(std::size_t bytes);
 void FreeDevice(void* memory);
-void MarkInitialised(void* memory, std::size_t bytes);
+// Between the host and part of an array; what is written is initialised.
+void WriteDevice(void* to, const void* from, std::size_t bytes);
+void ReadDevice(void* to, const void* from, std::size_t bytes);
 
 template <typename T>
 class DeviceArray {
@@ -57,11 +59,13 @@ class DeviceArray {
 
   T* data() { return data_; }
   void Set(const std::vector<T>& values) {
-    if (n_ == 0) return;
-    std::memcpy(static_cast<void*>(data_), values.data(), n_ * sizeof(T));
-    MarkInitialised(data_, n_ * sizeof(T));
+    if (n_ > 0) WriteDevice(data_, values.data(), n_ * sizeof(T));
   }
-  std::vector<T> Get() const { return {data_, data_ + n_}; }
+  std::vector<T> Get() const {
+    std::vector<T> values(n_);
+    if (n_ > 0) ReadDevice(values.data(), data_, n_ * sizeof(T));
+    return values;
+  }
 
  private:
   std::size_t n_;

@@ -30,6 +30,10 @@ ConstOperand In(DeviceArray<T>& array) {
 }
 
 template <typename T>
+constexpr bool IsFp32() {
+  return TypeOf(T()) == DType::kFloat32;
+}
+template <typename T>
 T Element(float x) {
   return Rounded<T>(x);
 }

@@ -13,13 +13,14 @@ struct Shape {
   std::int64_t t, h, v, chunk_tokens;
 };
 
-template <typename T>
+// Operands of S, dweight of T.
+template <typename T, typename S>
 struct Loss {
   explicit Loss(const Shape& z)
       : shape(z),
         random(24),
-        x(RandomElements<BFloat16>(z.t * z.h, random)),
-        weight(RandomElements<BFloat16>(z.v * z.h, random, 0.5f)),
+        x(RandomElements<S>(z.t * z.h, random)),
+        weight(RandomElements<S>(z.v * z.h, random, 0.5f)),
         before(RandomElements<T>(z.v * z.h, random)) {
     // Every fifth target is masked; the others cover the first and last token of the vocabulary.
     for (std::int64_t i = 0; i < z.t; ++i) {
@@ -27,7 +28,7 @@ struct Loss {
     }
   }
   void Run(bool accumulate, bool with_gradients, int seeds) {
-    DeviceArray<BFloat16> device_x(x), device_weight(weight), device_dx(shape.t * shape.h);
+    DeviceArray<S> device_x(x), device_weight(weight), device_dx(shape.t * shape.h);
     DeviceArray<T> device_dweight(before);
     DeviceArray<float> device_loss(shape.t);
     DeviceArray<std::int32_t> device_targets(targets);
@@ -45,17 +46,18 @@ struct Loss {
 
   Shape shape;
   std::mt19937 random;
-  std::vector<BFloat16> x, weight, dx;
+  std::vector<S> x, weight, dx;
   std::vector<T> before, dweight;
   std::vector<std::int32_t> targets;
   std::vector<float> loss;
 };
 
-// Gradients of logits are rounded to bf16, which averages; what is rounded besides is dx, and a bf16 dweight.
-template <typename T>
+// With bf16 operands gradients of logits are rounded to bf16, which averages; what is rounded besides is dx, and a bf16
+// dweight.
+template <typename T, typename S>
 void TestLoss(const Shape& z, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << z.t << " x " << z.h << " of " << z.v << " by " << z.chunk_tokens);
-  Loss<T> got(z);
+  Loss<T, S> got(z);
   got.Run(accumulate, true, seeds);
   std::vector<double> loss(got.loss.size()), dx(got.x.size()), dweight(got.weight.size());
   reference::LinearCrossEntropy(loss.data(), dx.data(), dweight.data(), ToDoubles(got.x).data(),
@@ -64,30 +66,36 @@ void TestLoss(const Shape& z, bool accumulate, int seeds) {
     dweight[i] += static_cast<double>(ToFloat(got.before[i]));
   }
   EXPECT_LT(ErrorOf(got.loss, loss), 2e-6);
-  EXPECT_LT(ErrorOf(got.dx, dx), 0.003);
-  EXPECT_LT(ErrorOf(got.dweight, dweight), 0.003);
+  EXPECT_LT(ErrorOf(got.dx, dx), IsFp32<S>() ? 2e-6 : 0.003);
+  EXPECT_LT(ErrorOf(got.dweight, dweight), IsFp32<S>() ? 2e-6 : 0.003);
   for (std::size_t i = 4; i < got.targets.size(); i += 5) {
     EXPECT_EQ(got.loss[i], 0);
     for (std::int64_t j = 0; j < z.h; ++j) {
       EXPECT_EQ(ToFloat(got.dx[i * static_cast<std::size_t>(z.h) + static_cast<std::size_t>(j)]), 0);
     }
   }
-  Loss<T> without(z);
+  Loss<T, S> without(z);
   without.Run(accumulate, false, 0);
   EXPECT_TRUE(SameBits(without.loss, got.loss));
   EXPECT_TRUE(SameBits(without.dweight, without.before));
 }
 
 TEST(CudaLinearCrossEntropyTest, AgreesWithTheReference) {
-  TestLoss<float>({1, 8, 1, 4}, false, 1);
-  TestLoss<BFloat16>({13, 24, 44, 8}, true, 1);
-  TestLoss<float>({9, 16, 2200, 5}, true, 0);  // more than a piece of what a block overwrites
+  TestLoss<float, BFloat16>({1, 8, 1, 4}, false, 1);
+  TestLoss<BFloat16, BFloat16>({13, 24, 44, 8}, true, 1);
+  TestLoss<float, BFloat16>({9, 16, 2200, 5}, true, 0);  // more than a piece of what a block overwrites
+}
+
+TEST(CudaLinearCrossEntropyTest, Fp32AgreesWithTheReference) {
+  TestLoss<float, float>({1, 8, 1, 4}, false, 1);
+  TestLoss<float, float>({13, 22, 43, 8}, true, 1);
+  TestLoss<float, float>({7, 16, 2200, 5}, false, 0);
 }
 
 // A diverged token shows, and only there.
 TEST(CudaLinearCrossEntropyTest, NanStaysWithItsToken) {
   const Shape z = {4, 8, 40, 4};
-  Loss<float> got(z);
+  Loss<float, BFloat16> got(z);
   got.x[static_cast<std::size_t>(2 * z.h)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
   got.Run(false, true, 0);
   for (std::size_t i = 0; i < 4; ++i) {

@@ -1,4 +1,4 @@
-// bf16 matrix products on the tensor cores of sm_80 and of sm_90a.
+// Matrix products: bf16 on the tensor cores of sm_80 and of sm_90a, fp32 by FMA.
 #include "kernels/ops/matmul.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/matmul.h"
@@ -12,17 +12,18 @@ struct Shape {
 
 using Launcher = void (*)(const MatmulArgs&, const cuda::LaunchContext&);
 
-template <typename T>
+// Operands of S, a result of T.
+template <typename T, typename S = BFloat16>
 void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int seeds,
                 Launcher launcher = &cuda::LaunchMatmul) {
   SCOPED_TRACE(testing::Message() << s.m << " x " << s.n << " x " << s.k << " trans " << trans_a << trans_b);
   std::mt19937 random(13);
-  const auto a = RandomElements<BFloat16>(s.m * s.k, random), b = RandomElements<BFloat16>(s.k * s.n, random);
+  const auto a = RandomElements<S>(s.m * s.k, random), b = RandomElements<S>(s.k * s.n, random);
   const auto before = RandomElements<T>(s.m * s.n, random);
   std::vector<double> want(static_cast<std::size_t>(s.m * s.n));
   reference::Matmul(want.data(), ToDoubles(a).data(), ToDoubles(b).data(), s.m, s.n, s.k, trans_a, trans_b);
   for (std::size_t i = 0; accumulate && i < want.size(); ++i) want[i] += static_cast<double>(ToFloat(before[i]));
-  DeviceArray<BFloat16> device_a(a), device_b(b);
+  DeviceArray<S> device_a(a), device_b(b);
   DeviceArray<T> c(before);
   MatmulArgs args = {.c = Out(c), .a = In(device_a), .b = In(device_b), .m = s.m, .n = s.n, .k = s.k};
   args.trans_a = trans_a, args.trans_b = trans_b, args.accumulate = accumulate;
@@ -40,6 +41,18 @@ TEST(CudaMatmulTest, AgreesWithTheReference) {
   }
   TestMatmul<float>({1, 1, 1}, false, true, false, 2);
   TestMatmul<BFloat16>({8, 136, 8}, false, false, true, 2);
+}
+
+// Over the borders of tiles, and of steps of 8.
+TEST(CudaMatmulTest, Fp32AgreesWithTheReference) {
+  for (const bool trans_a : {false, true}) {
+    for (const bool trans_b : {false, true}) {
+      TestMatmul<float, float>({136, 196, 72}, trans_a, trans_b, false, 1);
+      TestMatmul<float, float>({37, 21, 75}, trans_a, trans_b, true, 1);
+      TestMatmul<float, float>({4, 129, 20}, trans_a, trans_b, false, 0);
+    }
+  }
+  TestMatmul<float, float>({1, 1, 1}, false, true, false, 2);
 }
 
 // Twelve steps go round the ring of four stages three times, and over the borders of tiles.

@@ -351,10 +351,12 @@ void FreeDevice(void* freed) {
   memory.device_end = kDeviceMemory;
 }
 
-void MarkInitialised(void* begin, std::size_t bytes) {
+void WriteDevice(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
   DeviceCell* const cells =
-      Memory::Get().device_cells + (reinterpret_cast<std::uintptr_t>(begin) - kDeviceMemory) / kCellBytes;
+      Memory::Get().device_cells + (reinterpret_cast<std::uintptr_t>(to) - kDeviceMemory) / kCellBytes;
   for (std::size_t i = 0; i < CellsIn(bytes); ++i) cells[i].initialised = 1;
 }
+void ReadDevice(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 
 }  // namespace angel_ptm::emulated

@@ -26,7 +26,7 @@ namespace {
 
 constexpr HunyuanLmBatch kBatch = {.rows = 2, .sequence = 10, .lm_head_chunk_tokens = 8, .expert_block_rows = 4};
 
-Graph TrainingGraph(bool moe) {
+Graph TrainingGraph(bool moe, DType compute) {
   HunyuanLmShape shape = {.vocab_size = 48,
                           .hidden_size = 32,
                           .intermediate_size = 40,
@@ -36,11 +36,11 @@ Graph TrainingGraph(bool moe) {
                           .head_dim = 16,
                           .tie_word_embeddings = moe};
   if (moe) shape.num_experts = 4, shape.moe_topk = 2, shape.router_aux_loss_coefficient = 0.1f;
-  return BuildHunyuanLmTraining(shape, kBatch, {moe}, HunyuanLmParameters(shape, AdamWStates(DType::kBFloat16)));
+  return BuildHunyuanLmTraining(shape, kBatch, {moe}, HunyuanLmParameters(shape, AdamWStates(compute)));
 }
 
 // Reads captions, some shorter than others.
-Graph DiffusionTrainingGraph() {
+Graph DiffusionTrainingGraph(DType compute) {
   const DitShape shape = {.channels = 2,
                           .height = 8,
                           .width = 8,
@@ -54,7 +54,7 @@ Graph DiffusionTrainingGraph() {
                           .text_hidden_size = 16,
                           .text_num_hidden_layers = 1,
                           .text_num_attention_heads = 1};
-  return BuildDitTraining(shape, /*batch=*/2, {false, true}, DitParameters(shape, AdamWStates(DType::kBFloat16)));
+  return BuildDitTraining(shape, /*batch=*/2, {false, true}, DitParameters(shape, AdamWStates(compute)));
 }
 
 // Every tensor twice, on the host and on the emulated device.
@@ -100,8 +100,7 @@ class TwoBackends {
   template <typename T>
   void Set(TensorId t, const std::vector<T>& values) {
     std::memcpy(At(t, true), values.data(), bytes_[t]);
-    std::memcpy(At(t, false), values.data(), bytes_[t]);
-    MarkInitialised(At(t, false), bytes_[t]);
+    WriteDevice(At(t, false), values.data(), bytes_[t]);
   }
   std::vector<double> Values(TensorId t, bool host);
   void ExpectSame(const Op& op, TensorId t);
@@ -117,9 +116,15 @@ void TwoBackends::FillInputs() {
   std::normal_distribution<float> normal;
   for (const TensorId p : graph_.parameter_tensors) {
     const bool is_norm = graph_.tensors[p].shape.rank() == 1;
-    std::vector<BFloat16> values(bytes_[p] / sizeof(BFloat16));
-    for (BFloat16& value : values) value = ToBFloat16((is_norm ? 1.0f : 0.0f) + 0.2f * normal(random));
-    Set(p, values);
+    std::vector<float> values(static_cast<std::size_t>(graph_.tensors[p].shape.elements()));
+    for (float& value : values) value = (is_norm ? 1.0f : 0.0f) + 0.2f * normal(random);
+    if (graph_.tensors[p].dtype == DType::kFloat32) {
+      Set(p, values);
+      continue;
+    }
+    std::vector<BFloat16> rounded;
+    for (const float value : values) rounded.push_back(ToBFloat16(value));
+    Set(p, rounded);
   }
   for (TensorId t = 0; t < static_cast<TensorId>(graph_.tensors.size()); ++t) {
     const Tensor& tensor = graph_.tensors[t];
@@ -150,15 +155,21 @@ void TwoBackends::FillInputs() {
 }
 
 std::vector<double> TwoBackends::Values(TensorId t, bool host) {
+  std::vector<std::byte> bytes(bytes_[t]);
+  if (host) {
+    std::memcpy(bytes.data(), At(t, true), bytes.size());
+  } else {
+    ReadDevice(bytes.data(), At(t, false), bytes.size());
+  }
   std::vector<double> values;
   for (std::int64_t i = 0; i < graph_.tensors[t].shape.elements(); ++i) {
     const DType dtype = graph_.tensors[t].dtype;
     if (dtype == DType::kBFloat16) {
-      values.push_back(static_cast<double>(ToFloat(static_cast<const BFloat16*>(At(t, host))[i])));
+      values.push_back(static_cast<double>(ToFloat(reinterpret_cast<const BFloat16*>(bytes.data())[i])));
     } else if (dtype == DType::kFloat32) {
-      values.push_back(static_cast<double>(static_cast<const float*>(At(t, host))[i]));
+      values.push_back(static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]));
     } else {
-      values.push_back(static_cast<const std::int32_t*>(At(t, host))[i]);
+      values.push_back(reinterpret_cast<const std::int32_t*>(bytes.data())[i]);
     }
   }
   return values;
@@ -183,7 +194,7 @@ void TwoBackends::ExpectSame(const Op& op, TensorId t) {
 void TwoBackends::PlayOnBoth(const Op& op) {
   for (const std::vector<TensorId>* operands : {&op.inputs, &op.outputs}) {
     for (const TensorId t : *operands) {
-      if (t != kNone) std::memcpy(At(t, true), At(t, false), bytes_[t]);
+      if (t != kNone) ReadDevice(At(t, true), At(t, false), bytes_[t]);
     }
   }
   PlayOnHost(op);
@@ -225,16 +236,25 @@ void TestMicroStep(const Graph& graph) {
   EXPECT_NEAR(both.LossOf(false), host_loss, 0.01 * std::abs(host_loss));
 }
 
-TEST(CudaMicroStepTest, DenseModelAgreesWithTheHostBackend) { TestMicroStep(TrainingGraph(false)); }
-TEST(CudaMicroStepTest, ModelOfExpertsAgreesWithTheHostBackend) { TestMicroStep(TrainingGraph(true)); }
-TEST(CudaMicroStepTest, DiffusionTransformerAgreesWithTheHostBackend) { TestMicroStep(DiffusionTrainingGraph()); }
+constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat32};
+TEST(CudaMicroStepTest, DenseModelAgreesWithTheHostBackend) {
+  for (const DType compute : kTypes) TestMicroStep(TrainingGraph(false, compute));
+}
+TEST(CudaMicroStepTest, ModelOfExpertsAgreesWithTheHostBackend) {
+  for (const DType compute : kTypes) TestMicroStep(TrainingGraph(true, compute));
+}
+TEST(CudaMicroStepTest, DiffusionTransformerAgreesWithTheHostBackend) {
+  for (const DType compute : kTypes) TestMicroStep(DiffusionTrainingGraph(compute));
+}
 
 // What has no kernel, or not for these types and shapes, says so.
 TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   const auto message = [](const absl::Status& status) { return std::string(status.message()); };
-  EXPECT_EQ(message(CudaKernels().matmul.can_run({.m = 1, .n = 1, .k = 1})),
-            "cuda backend: matmul takes a in BF16, got F32");
   MatmulArgs matmul = {.m = 1, .n = 8, .k = 12};
+  EXPECT_TRUE(CudaKernels().matmul.can_run(matmul).ok());
+  EXPECT_EQ(message(CudaMatmulSm90a().can_run(matmul)), "cuda backend: matmul on sm_90a takes a in BF16, got F32");
+  matmul.c.dtype = DType::kBFloat16;
+  EXPECT_EQ(message(CudaKernels().matmul.can_run(matmul)), "cuda backend: matmul takes c in F32, got BF16");
   matmul.a.dtype = matmul.b.dtype = DType::kBFloat16;
   EXPECT_TRUE(CudaKernels().matmul.can_run(matmul).ok());
   EXPECT_EQ(message(CudaMatmulSm90a().can_run(matmul)),

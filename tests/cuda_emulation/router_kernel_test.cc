@@ -20,8 +20,9 @@ struct Routed {
   std::vector<std::int32_t> experts, counts;
 };
 
-Routed Route(const Shape& s, const std::vector<BFloat16>& x, const std::vector<BFloat16>& gate, int seeds) {
-  DeviceArray<BFloat16> device_x(x), device_gate(gate);
+template <typename S>
+Routed Route(const Shape& s, const std::vector<S>& x, const std::vector<S>& gate, int seeds) {
+  DeviceArray<S> device_x(x), device_gate(gate);
   DeviceArray<float> probs(s.t * s.e), weights(s.t * s.k);
   DeviceArray<std::int32_t> experts(s.t * s.k), counts(s.e);
   RouterArgs args = {.weights = Out(weights), .probs = Out(probs), .experts = experts.data(), .counts = counts.data()};
@@ -55,11 +56,12 @@ void ExpectChosenByTheRule(const Shape& s, const Routed& got) {
   EXPECT_TRUE(SameBits(got.weights, weights));
 }
 
+template <typename S>
 void TestRouter(const Shape& s, int seeds) {
   SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
   std::mt19937 random(16);
-  const auto x = RandomElements<BFloat16>(s.t * s.h, random);
-  auto gate = RandomElements<BFloat16>(s.e * s.h, random, 0.5f);
+  const auto x = RandomElements<S>(s.t * s.h, random);
+  auto gate = RandomElements<S>(s.e * s.h, random, 0.5f);
   if (s.e > 2) std::copy_n(gate.begin(), s.h, gate.end() - s.h);  // ties in every row
   const Routed got = Route(s, x, gate, seeds);
   const auto n = static_cast<std::size_t>(s.t * s.k);
@@ -72,10 +74,11 @@ void TestRouter(const Shape& s, int seeds) {
 }
 
 TEST(CudaRouterTest, ChoosesByTheRule) {
-  TestRouter({1, 8, 1, 1}, 2);
-  TestRouter({37, 24, 5, 5}, 2);
-  TestRouter({70, 32, 40, 3}, 2);
-  TestRouter({9, 13, 130, 34}, 1);
+  TestRouter<float>({1, 8, 1, 1}, 2);
+  TestRouter<BFloat16>({37, 24, 5, 5}, 2);
+  TestRouter<BFloat16>({70, 32, 40, 3}, 2);
+  TestRouter<BFloat16>({9, 13, 130, 34}, 1);
+  TestRouter<float>({70, 31, 40, 3}, 1);
 }
 
 // As on the host: NaN in a token makes all of its probabilities NaN, and still k different experts are chosen.
@@ -92,15 +95,15 @@ TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
   EXPECT_EQ(std::accumulate(got.counts.begin(), got.counts.end(), 0), s.t * s.k);
 }
 
-// dgate in fp32 or bf16, either gradient alone, added or not.
-template <typename T>
+// Operands of S, dgate of T, either gradient alone, added or not.
+template <typename T, typename S = BFloat16>
 void TestRouterGrad(const Shape& s, bool with_dx, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
   constexpr float kCoefficient = 0.3f, kTargetCount = 17;
   std::mt19937 random(21);
-  const auto x = RandomElements<BFloat16>(s.t * s.h, random), gate = RandomElements<BFloat16>(s.e * s.h, random, 0.3f);
+  const auto x = RandomElements<S>(s.t * s.h, random), gate = RandomElements<S>(s.e * s.h, random, 0.3f);
   const auto dweights = RandomElements<float>(s.t * s.k, random);
-  const auto before_dx = RandomElements<BFloat16>(s.t * s.h, random);
+  const auto before_dx = RandomElements<S>(s.t * s.h, random);
   const auto before_dgate = RandomElements<T>(s.e * s.h, random);
   const Routed routed = Route(s, x, gate, 0);
   std::vector<double> want_dx(x.size()), want_dgate(gate.size());
@@ -108,7 +111,7 @@ void TestRouterGrad(const Shape& s, bool with_dx, bool accumulate, int seeds) {
                         ToDoubles(routed.probs).data(), routed.experts.data(), routed.counts.data(),
                         ToDoubles(x).data(), ToDoubles(gate).data(), s.t, s.h, s.e, s.k,
                         static_cast<double>(kCoefficient) * static_cast<double>(kTargetCount));
-  DeviceArray<BFloat16> device_x(x), device_gate(gate), dx(before_dx);
+  DeviceArray<S> device_x(x), device_gate(gate), dx(before_dx);
   DeviceArray<T> dgate(before_dgate);
   DeviceArray<float> device_dweights(dweights), weights(routed.weights), probs(routed.probs);
   DeviceArray<float> target_count(std::vector<float>{kTargetCount});
@@ -139,6 +142,8 @@ TEST(CudaRouterGradTest, AgreesWithTheReference) {
   TestRouterGrad<BFloat16>({70, 24, 16, 8}, true, true, 1);
   TestRouterGrad<float>({33, 70, 66, 3}, true, true, 0);
   TestRouterGrad<BFloat16>({530, 20, 5, 1}, false, false, 0);
+  TestRouterGrad<float, float>({70, 23, 16, 8}, true, true, 1);
+  TestRouterGrad<float, float>({530, 20, 5, 1}, true, false, 0);
 }
 
 void TestExpertLayout(const RoutingShape& s, int seeds) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/exec/step_graphs.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/or_die.h"
 
@@ -49,8 +50,8 @@ class StreamLaneTest : public testing::TestWithParam<unsigned> {
   std::unique_ptr<Lanes> lanes_;
 };
 
-// `count` steps on random lanes of four, each waiting for random earlier ones.
-Segment RandomSegment(int count, unsigned seed) {
+// `count` steps on random lanes of four, one in `apart` waiting for random earlier ones of a lane.
+Segment RandomSegment(int count, unsigned seed, unsigned apart = 3) {
   std::mt19937 random(seed);
   Segment segment;
   std::array<int32_t, kLaneCount> issued = {};
@@ -58,7 +59,7 @@ Segment RandomSegment(int count, unsigned seed) {
     const unsigned choice = random() % 4;
     Step step{.lane = choice < 3 ? kStreams[choice] : Lane::kComm};
     for (size_t lane = 0; lane < kLaneCount; ++lane) {
-      if (random() % 3 == 0) step.waits[lane] = std::max(issued[lane] - static_cast<int32_t>(random() % 3), 0);
+      if (random() % apart == 0) step.waits[lane] = std::max(issued[lane] - static_cast<int32_t>(random() % 3), 0);
     }
     ++issued[static_cast<size_t>(step.lane)];
     segment.steps.push_back(step);
@@ -85,6 +86,111 @@ TEST_P(StreamLaneTest, EveryStepIsDoneBehindWhatItWaitsFor) {
     EXPECT_EQ(done, 2400);
   }
   EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
+}
+
+// What a step did: which, in which play it was put, in which it was done.
+struct Done {
+  int32_t index, put_in;
+};
+
+// Two variants by turns: a run is captured in the first play of each, and launched from then on. All steps are done
+// once a play, in order, with what their variant's first play put.
+TEST_P(StreamLaneTest, RunsOfStepsAreLaunchedAsGraphs) {
+  const Segment segment = RandomSegment(1500, GetParam(), /*apart=*/40);
+  StepGraphs graphs(segment, Lane::kCompute);
+  ASSERT_GT(graphs.runs().size(), 10u);
+  int32_t play = 0;
+  std::array<std::atomic<int32_t>, kLaneCount> finished = {};
+  std::atomic<int> faults = 0, run_calls = 0, follow_calls = 0;
+  std::vector<Done> done;  // on the compute lane
+  const RunStep run = [&](const Segment& s, int32_t index) {
+    ++run_calls;
+    Do(s.steps[index].lane, [&, index, put_in = play] {
+      const Step& step = segment.steps[index];
+      for (size_t lane = 0; lane < kLaneCount; ++lane) faults += finished[lane] < step.waits[lane] ? 1 : 0;
+      ++finished[Index(step.lane)];
+      if (step.lane == Lane::kCompute) done.push_back({index, put_in});
+    });
+    return absl::OkStatus();
+  };
+  const StepReplay replay = {.graphs = &graphs,
+                             .follow =
+                                 [&](const Segment&, int32_t) {
+                                   ++follow_calls;
+                                   return absl::OkStatus();
+                                 },
+                             .variant = [&](bool) { return play % 2; }};
+  int32_t in_runs = 0;
+  std::vector<int32_t> wanted;
+  for (int32_t i = 0; i < 1500; ++i) {
+    if (segment.steps[i].lane == Lane::kCompute) wanted.push_back(i);
+    in_runs += graphs.RunOf(i) == nullptr ? 0 : 1;
+  }
+  for (; play < 4; ++play) {
+    for (auto& count : finished) count = 0;
+    done.clear(), run_calls = 0, follow_calls = 0;
+    ASSERT_EQ(lanes_->Play(segment, run, nullptr, &replay), absl::OkStatus());
+    EXPECT_EQ(faults, 0);
+    EXPECT_EQ(run_calls, play < 2 ? 1500 : 1500 - in_runs);
+    EXPECT_EQ(follow_calls, play < 2 ? 0 : in_runs);
+    ASSERT_EQ(done.size(), wanted.size());
+    for (size_t i = 0; i < done.size(); ++i) {
+      EXPECT_EQ(done[i].index, wanted[i]);
+      EXPECT_EQ(done[i].put_in, graphs.RunOf(done[i].index) == nullptr ? play : play % 2);
+    }
+  }
+  const auto runs = static_cast<int64_t>(graphs.runs().size());
+  EXPECT_EQ(api_.graphs_captured(), 2 * runs);
+  EXPECT_EQ(api_.graphs_launched(), 4 * runs);
+  EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
+}
+
+// Nobody waits longer: a run's first step alone waits for another lane, and its last alone is waited for.
+TEST_P(StreamLaneTest, NobodyWaitsForARunsMiddle) {
+  const Segment segment = RandomSegment(3000, GetParam(), /*apart=*/25);
+  StepGraphs graphs(segment, Lane::kCompute);
+  std::vector<int32_t> own;  // steps of the lane
+  std::array<int32_t, kLaneCount> waited = {};
+  for (int32_t i = 0; i < 3000; ++i) {
+    const Step& step = segment.steps[i];
+    if (step.lane != Lane::kCompute) {
+      const int32_t count = step.waits[Index(Lane::kCompute)];
+      const StepGraphs::Run* const run = count == 0 ? nullptr : graphs.RunOf(own[static_cast<size_t>(count) - 1]);
+      EXPECT_TRUE(run == nullptr || run->last == own[static_cast<size_t>(count) - 1]) << i;
+      continue;
+    }
+    own.push_back(i);
+    const StepGraphs::Run* const run = graphs.RunOf(i);
+    for (size_t lane = 0; lane < kLaneCount; ++lane) {
+      if (lane == Index(Lane::kCompute) || step.waits[lane] <= waited[lane]) continue;
+      waited[lane] = step.waits[lane];
+      EXPECT_TRUE(run == nullptr || run->first == i) << i;
+    }
+  }
+}
+
+// A run that was captured while a step failed is captured again.
+TEST_P(StreamLaneTest, ACaptureWithAFailedStepIsNone) {
+  Segment segment;
+  for (int i = 0; i < 5; ++i) segment.steps.push_back({.lane = Lane::kCompute});
+  StepGraphs graphs(segment, Lane::kCompute);
+  ASSERT_EQ(graphs.runs().size(), 1u);
+  int done = 0, fails_at = 3;
+  const RunStep run = [&](const Segment&, int32_t index) {
+    if (index == fails_at) return absl::UnavailableError("step 3");
+    Do(Lane::kCompute, [&] { ++done; });
+    return absl::OkStatus();
+  };
+  const StepReplay replay = {.graphs = &graphs,
+                             .follow = [](const Segment&, int32_t) { return absl::OkStatus(); },
+                             .variant = [](bool) { return 0; }};
+  EXPECT_EQ(lanes_->Play(segment, run, nullptr, &replay), absl::UnavailableError("step 3"));
+  EXPECT_EQ(done, 0);
+  fails_at = -1;
+  for (int play = 1; play <= 3; ++play) {
+    EXPECT_EQ(lanes_->Play(segment, run, nullptr, &replay), absl::OkStatus());
+    EXPECT_EQ(done, 5 * play);
+  }
 }
 
 // The stream's thread goes on where streams wait for each other: nothing is done before somebody waits for it.

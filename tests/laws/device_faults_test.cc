@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/step_block.h"
@@ -105,6 +106,23 @@ struct StaleDecision : FakeDevice {
   int decisions_ = 0;
 };
 
+// Instead of a graph the one that was launched before it is, of another run or variant.
+struct AnotherGraph : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode LaunchGraph(void* graph, void* stream) override {
+    std::swap(graph, last_);
+    return FakeDevice::LaunchGraph(graph == nullptr ? last_ : graph, stream);
+  }
+  void* last_ = nullptr;
+};
+struct GraphNotLaunched : FakeDevice {
+  using FakeDevice::FakeDevice;
+  DeviceCode LaunchGraph(void* graph, void* stream) override {
+    return ++launches_ % 5 == 0 ? kDeviceSuccess : FakeDevice::LaunchGraph(graph, stream);
+  }
+  int launches_ = 0;
+};
+
 // The last bytes of large copies stay behind.
 struct ShortCopy : FakeDevice {
   using FakeDevice::FakeDevice;
@@ -162,7 +180,8 @@ INSTANTIATE_TEST_SUITE_P(
                     FaultOf<BufferReusedBeforeTheCopy>("BufferReusedBeforeTheCopy"),
                     FaultOf<CopyAheadOfItsStream>("CopyAheadOfItsStream"),
                     FaultOf<MemoryNotCleared>("MemoryNotCleared"),
-                    FaultOf<StaleDecision>("StaleDecision", /*budget_percent=*/100), FaultOf<ShortCopy>("ShortCopy")),
+                    FaultOf<StaleDecision>("StaleDecision", /*budget_percent=*/100), FaultOf<ShortCopy>("ShortCopy"),
+                    FaultOf<AnotherGraph>("AnotherGraph"), FaultOf<GraphNotLaunched>("GraphNotLaunched")),
     [](const auto& test) { return test.param.name; });
 
 TEST(DeviceFaultControlTest, NoFaultIsNotFound) {

@@ -44,6 +44,14 @@ class Gpus {
     };
   }
 
+  // Steps are put as graphs, which are made once.
+  void ExpectGraphs() const {
+    for (const auto& api : apis_) {
+      EXPECT_GT(api->graphs_captured(), 0);
+      EXPECT_GT(api->graphs_launched(), api->graphs_captured());
+    }
+  }
+
   // What a profiler sees: lanes did what a plan's steps are called, and ended it.
   void ExpectRangesOfSteps() const {
     for (const auto& api : apis_) {
@@ -89,8 +97,10 @@ TEST_F(DeviceTrainerTest, HasTheHostsBits) {
     EXPECT_EQ(MetricLines(device), MetricLines(host));
     EXPECT_EQ(OrDie(NewestState(device)), OrDie(NewestState(host)));
     gpus.ExpectRangesOfSteps();
+    gpus.ExpectGraphs();
 
-    const TrainConfig by_nccl = Config(moe, name + "_nccl", {"device=CUDA", average, pages});
+    // Two steps are traced, so put step by step.
+    const TrainConfig by_nccl = Config(moe, name + "_nccl", {"device=CUDA", average, pages, "output.trace_steps=2"});
     const auto nccl = std::make_shared<FakeNccl>();
     const Gpus connected(2);
     const TrainerOutcome carried = RunTrainer({.configs = {by_nccl}, .world_size = 2, .gpus = connected.Offer(nccl)});

@@ -7,7 +7,10 @@
 
 #include <cmath>
 #include <cstdio>
+#include <functional>
+#include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "angel_ptm/memory/cuda_device_api.h"
@@ -123,6 +126,39 @@ TEST_F(DeviceTest, AnEventIsReachedWhenItsStreamIs) {
   EXPECT_FALSE(OrDie(event->Reached()));
   OrDie(event->Await());
   EXPECT_TRUE(OrDie(event->Reached()));
+}
+
+TEST_F(DeviceTest, AGraphRepeatsWhatWasCaptured) {
+  const auto memory = OrDie(device_->Memory(sizeof(double), "a test"));
+  const auto host = OrDie(device_->LockedMemory(2 * sizeof(double), "a test"));
+  double* const values = reinterpret_cast<double*>(host.get());
+  OrDie(stream_->BeginCapture());
+  OrDie(stream_->Copy(memory.get(), &values[0], sizeof(double)));
+  OrDie(stream_->Copy(&values[1], memory.get(), sizeof(double)));
+  const std::unique_ptr<DeviceGraph> graph = OrDie(stream_->EndCapture());
+  values[1] = -1;
+  OrDie(stream_->Await());
+  EXPECT_EQ(values[1], -1);  // captured, not done
+  for (int i = 0; i < 5; ++i) {
+    values[0] = i;
+    OrDie(stream_->Launch(*graph));
+    OrDie(stream_->Await());
+    EXPECT_EQ(values[1], i);
+  }
+}
+
+TEST_F(DeviceTest, WhatACaptureDoesNotTakeSpoilsIt) {
+  const auto event = OrDie(DeviceEvent::Create(*device_));
+  OrDie(stream_->Record(*event));
+  const std::function<absl::Status()> calls[] = {[&] { return stream_->Await(); },
+                                                 [&] { return stream_->Record(*event); },
+                                                 [&] { return stream_->Follow(*event); }};
+  for (const auto& call : calls) {
+    OrDie(stream_->BeginCapture());
+    EXPECT_THAT(std::string(call().message()), testing::HasSubstr("error 900"));
+    EXPECT_THAT(std::string(stream_->EndCapture().status().message()), testing::HasSubstr("error 901"));
+  }
+  OrDie(stream_->Await());
 }
 
 TEST_F(DeviceTest, AnErrorNamesTheGpuAndStays) {

@@ -26,6 +26,11 @@ struct FakeDevice::Stream {
   FakeDevice* device = nullptr;
   unsigned priority = 0;
   std::deque<Command> commands;
+  std::unique_ptr<Graph> capture;  // where there is one, commands go there
+  bool spoilt = false;             // it is
+};
+struct FakeDevice::Graph {
+  std::vector<Command> commands;
 };
 struct FakeDevice::Event {
   std::shared_ptr<Marker> latest;
@@ -61,7 +66,7 @@ FakeDevice::FakeDevice(FakeDeviceOptions options) : options_(std::move(options))
 FakeDevice::~FakeDevice() {
   for (const auto& [begin, range] : memory_) {
     munmap(const_cast<std::byte*>(begin), static_cast<size_t>(range.bytes));
-    munmap(range.data, static_cast<size_t>(range.bytes));
+    GiveBack(range);
   }
 }
 
@@ -97,7 +102,7 @@ DeviceCode FakeDevice::Malloc(void** memory, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (const DeviceCode code = Injected("Malloc"); code != kDeviceSuccess) return code;
   if (bytes > options_.memory_bytes - options_.taken_bytes - used_bytes_) return kDeviceOutOfMemory;
-  std::byte* const data = ReserveNaNs(bytes);
+  std::byte* const data = options_.allocate ? options_.allocate(bytes) : ReserveNaNs(bytes);
   std::byte* const address = ReserveNothing(data, bytes);
   memory_[address] = {bytes, data};
   used_bytes_ += bytes;
@@ -110,10 +115,14 @@ DeviceCode FakeDevice::Free(void* memory) {
   const auto it = memory_.find(static_cast<std::byte*>(memory));
   APTM_CHECK(it != memory_.end(), "free of what was not allocated");
   used_bytes_ -= it->second.bytes;
-  munmap(it->second.data, static_cast<size_t>(it->second.bytes));
+  GiveBack(it->second);
   munmap(memory, static_cast<size_t>(it->second.bytes));
   memory_.erase(it);
   return failed_;
+}
+void FakeDevice::GiveBack(const Room& room) const {
+  if (options_.free) return options_.free(room.data);
+  munmap(room.data, static_cast<size_t>(room.bytes));
 }
 DeviceCode FakeDevice::MallocHost(void** memory, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -159,11 +168,16 @@ DeviceCode FakeDevice::DestroyStream(void* stream) {
   return failed_;
 }
 DeviceCode FakeDevice::SynchronizeStream(void* stream) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (const DeviceCode code = Spoil(stream); code != kDeviceSuccess) return code;
+  }
   WorkUntil([&] { return static_cast<Stream*>(stream)->commands.empty(); });
   return Injected("SynchronizeStream");
 }
 DeviceCode FakeDevice::StreamWaitEvent(void* stream, void* event) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (const DeviceCode code = Spoil(stream); code != kDeviceSuccess) return code;
   if (static_cast<Event*>(event)->latest) Push(stream, {.follows = static_cast<Event*>(event)->latest});
   return Injected("StreamWaitEvent");
 }
@@ -179,6 +193,7 @@ DeviceCode FakeDevice::DestroyEvent(void* event) {
 }
 DeviceCode FakeDevice::RecordEvent(void* event, void* stream) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (const DeviceCode code = Spoil(stream); code != kDeviceSuccess) return code;
   auto marker = std::make_shared<Marker>();
   static_cast<Event*>(event)->latest = marker;
   Push(stream, {.reaches = std::move(marker)});
@@ -236,6 +251,44 @@ DeviceCode FakeDevice::FillAsync(void* dst, int value, int64_t bytes, void* stre
   return Injected("FillAsync");
 }
 
+DeviceCode FakeDevice::BeginCapture(void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const DeviceCode code = Spoil(stream); code != kDeviceSuccess) return code;
+  static_cast<Stream*>(stream)->capture = std::make_unique<Graph>();
+  static_cast<Stream*>(stream)->spoilt = false;
+  return Injected("BeginCapture");
+}
+DeviceCode FakeDevice::EndCapture(void* stream, void** captured) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Stream& ended = *static_cast<Stream*>(stream);
+  std::unique_ptr<Graph> graph = std::move(ended.capture);
+  if (graph == nullptr || ended.spoilt) return kDeviceCaptureInvalidated;
+  *captured = graph.release();
+  return Injected("EndCapture");
+}
+DeviceCode FakeDevice::InstantiateGraph(void** graph, void* captured) {
+  *graph = captured;
+  ++graphs_captured_;
+  return Injected("InstantiateGraph");
+}
+DeviceCode FakeDevice::LaunchGraph(void* graph, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const DeviceCode code = Spoil(stream); code != kDeviceSuccess) return code;
+  ++graphs_launched_;
+  for (const Command& command : static_cast<Graph*>(graph)->commands) Push(stream, command);
+  return Injected("LaunchGraph");
+}
+DeviceCode FakeDevice::DestroyGraph(void* graph) {
+  delete static_cast<Graph*>(graph);
+  return failed_;
+}
+DeviceCode FakeDevice::Spoil(void* stream) {
+  Stream& capturing = *static_cast<Stream*>(stream);
+  if (capturing.capture == nullptr) return kDeviceSuccess;
+  capturing.spoilt = true;
+  return kDeviceCaptureUnsupported;
+}
+
 void FakeDevice::BeginRange(const char* name) {
   const std::lock_guard<std::mutex> lock(mutex_);
   Ranges& mine = ranges_[std::this_thread::get_id()];
@@ -256,9 +309,10 @@ void FakeDevice::Launch(void* stream, void* arguments, size_t bytes, std::functi
   void* const chosen = device.StreamOfKernel(stream);
   const std::lock_guard<std::mutex> lock(device.mutex_);
   device.TranslateWords(arguments, bytes);
-  const int64_t number = device.kernels_++;
-  device.Push(chosen, {.work = [&device, number, work = std::move(work)] {
-                if (number == device.options_.fails_at_kernel) device.failed_ = device.options_.fails_with;
+  ++device.kernels_;
+  device.Push(chosen, {.work = [&device, work = std::move(work)] {
+                if (device.kernels_done_++ == device.options_.fails_at_kernel)
+                  device.failed_ = device.options_.fails_with;
                 if (device.failed_ == kDeviceSuccess) work();
               }});
 }
@@ -318,7 +372,12 @@ std::byte* FakeDevice::Resolve(const void* memory, int64_t bytes) {
 }
 
 void FakeDevice::Push(void* stream, Command command) {
-  static_cast<Stream*>(stream)->commands.push_back(std::move(command));
+  Stream& to = *static_cast<Stream*>(stream);
+  if (to.capture != nullptr) {
+    to.capture->commands.push_back(std::move(command));
+  } else {
+    to.commands.push_back(std::move(command));
+  }
 }
 
 FakeDevice::Progress FakeDevice::WorkOnce() {

@@ -38,8 +38,11 @@ struct FakeDeviceOptions {
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t taken_bytes = 0;                  // by another process
   std::map<std::string, DeviceCode> codes;  // by call, e.g. {"DeviceCount", 35}: what it returns, always
-  int64_t fails_at_kernel = -1;             // the work of this kernel, counted as they are launched,
+  int64_t fails_at_kernel = -1;             // the work of this kernel, counted as they are done,
   DeviceCode fails_with = kDeviceEccError;  // ends with this code
+  // Where work finds the device's memory: of whoever follows it there, too; null: memory of the fake's own.
+  std::function<std::byte*(int64_t bytes)> allocate;
+  std::function<void(std::byte* data)> free;
 };
 
 class FakeDevice : public DeviceApi {
@@ -71,6 +74,11 @@ class FakeDevice : public DeviceApi {
   DeviceCode ElapsedMilliseconds(float* milliseconds, void* begin, void* end) override;
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override;
   DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) override;
+  DeviceCode BeginCapture(void* stream) override;
+  DeviceCode EndCapture(void* stream, void** captured) override;
+  DeviceCode InstantiateGraph(void** graph, void* captured) override;
+  DeviceCode LaunchGraph(void* graph, void* stream) override;
+  DeviceCode DestroyGraph(void* graph) override;
 
   void BeginRange(const char* name) override;
   void EndRange() override;
@@ -96,7 +104,10 @@ class FakeDevice : public DeviceApi {
   std::byte* ResolveInWork(const void* memory, int64_t bytes) { return Resolve(memory, bytes); }
   // Where the work finds what the device has at `memory`; null if it is not the device's.
   std::byte* Translate(const void* memory);
+  // A graph's kernels were launched when it was captured.
   int64_t kernels_launched() const { return kernels_; }
+  int64_t graphs_captured() const { return graphs_captured_; }
+  int64_t graphs_launched() const { return graphs_launched_; }
 
  protected:
   // The stream that a kernel runs on; planted faults choose another.
@@ -109,6 +120,7 @@ class FakeDevice : public DeviceApi {
   struct Command;
   struct Stream;
   struct Event;
+  struct Graph;
   // Of device memory or page-locked memory: what begins there.
   struct Room {
     int64_t bytes = 0;
@@ -117,7 +129,10 @@ class FakeDevice : public DeviceApi {
   using Rooms = std::map<const std::byte*, Room>;
 
   DeviceCode Injected(const char* call) const;
+  void GiveBack(const Room& room) const;
   void Push(void* stream, Command command);
+  // Of a call that a stream does not take while it captures: the capture is spoilt. kDeviceSuccess if it does not.
+  static DeviceCode Spoil(void* stream);
   enum class Progress { kWorked, kWaits, kNothing };
   // One piece of work of some stream that may go on. kWaits: all that could wait for other devices.
   Progress WorkOnce();
@@ -135,7 +150,8 @@ class FakeDevice : public DeviceApi {
   int64_t used_bytes_ = 0;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::atomic<DeviceCode> failed_ = kDeviceSuccess;
-  int64_t kernels_ = 0;
+  int64_t kernels_ = 0, kernels_done_ = 0;
+  std::atomic<int64_t> graphs_captured_ = 0, graphs_launched_ = 0;
 };
 
 }  // namespace angel_ptm
