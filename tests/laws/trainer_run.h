@@ -32,8 +32,9 @@ struct TrainerRun {
   std::optional<int64_t> resume_from = {};
   // A stop is requested in this step's first micro-batch, as by SIGTERM: the run saves before the next one and ends.
   int64_t stop_in_step = -1;
-  std::function<void()> before_stop;  // called once, during that step
-  std::vector<std::string> commits;   // what the ranks' programs were built from; empty: the same
+  std::function<void()> before_stop;             // called once, during that step
+  std::function<void(int64_t step)> watch = {};  // told at every sign of life of any rank, by its threads
+  std::vector<std::string> commits;              // what the ranks' programs were built from; empty: the same
   // GPUs that a rank may choose; empty: none.
   std::function<DeviceOffer(int rank)> gpus;
   // Puts a communicator of the test's before a rank's.

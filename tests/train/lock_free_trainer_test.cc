@@ -1,10 +1,15 @@
 // The lock-free update in the whole trainer: bits, checkpoints, the fall back, what it tells, what it refuses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -18,7 +23,9 @@
 namespace angel_ptm {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr int kWorld = 2;
 
@@ -30,6 +37,19 @@ TEST(DriftGuardTest, ComparesMeansWithTheLeastSoFar) {
   DriftGuard of_norm(0, 5);
   for (int i = 0; i < DriftGuard::kWindow; ++i) EXPECT_EQ(of_norm.Add(i * 1000.0, 1), "");
   EXPECT_THAT(of_norm.Add(0, 100), HasSubstr("(optimizer.lock_free.gradient_norm_band)"));
+}
+
+// This process's page files in the folder lose their bytes, as on a drive that fails. Returns how many those are.
+int BreakPageFiles(const std::string& folder) {
+  int broken = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code closed;  // by another thread, since the folder was read
+    const std::string target = std::filesystem::read_symlink(entry.path(), closed).string();
+    if (closed || !target.starts_with(folder) || !target.ends_with(" (deleted)")) continue;
+    EXPECT_EQ(truncate(entry.path().c_str(), 0), 0) << target;
+    ++broken;
+  }
+  return broken;
 }
 
 class LockFreeTrainerTest : public testing::Test {
@@ -48,6 +68,18 @@ class LockFreeTrainerTest : public testing::Test {
     TrainConfig config = Synchronous(run, std::move(overrides));
     config.mutable_memory()->set_device_bytes(UnconstrainedDeviceBytes(config, kWorld) * 6 / 10);
     config.mutable_optimizer()->set_update(OptimizerConfig::LOCK_FREE);
+    return config;
+  }
+  // Optimizer states in a file, with as little host memory as the rest of the run can do with.
+  static TrainConfig WithFile(TrainConfig config) {
+    NvmeConfig& nvme = *config.mutable_memory()->mutable_nvme();
+    nvme.set_directory(folder_->path());
+    nvme.set_allow_buffered(true);
+    config.mutable_memory()->set_host_bytes(config.memory().page_bytes());
+    const std::string refused = Refusal(config);
+    std::smatch least;
+    EXPECT_TRUE(std::regex_search(refused, least, std::regex(R"(the least that works is [^(]*\((\d+)\))"))) << refused;
+    if (!least.empty()) config.mutable_memory()->set_host_bytes(std::stoll(least[1]));
     return config;
   }
   static std::string Train(const TrainConfig& config, bool resume = false, int64_t stop_in_step = -1) {
@@ -112,6 +144,30 @@ TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
   EXPECT_EQ(State(stopped), State(straight));
 }
 
+// The sweeps alone use the file. What they had updated since the checkpoint is lost, and nothing else.
+TEST_F(LockFreeTrainerTest, ADriveThatFailsUnderASweepEndsTheRunAndTheCheckpointStays) {
+  const std::vector<std::string> fields = {"optimizer.lock_free.max_staleness=1", "checkpoint.every_steps=3",
+                                           "evaluation.every_steps=0", "steps=8"};
+  const TrainConfig straight = WithFile(LockFree("intact", fields)), broken = WithFile(LockFree("broken", fields));
+  Train(straight);
+  constexpr int64_t kStep = 4;  // behind the checkpoint after step 2
+  std::once_flag once;
+  std::atomic<int> files = 0;
+  const TrainerOutcome outcome = RunTrainer({.configs = {broken}, .world_size = kWorld, .watch = [&](int64_t step) {
+                                               if (step < kStep) return;
+                                               std::call_once(once, [&] { files = BreakPageFiles(folder_->path()); });
+                                             }});
+  EXPECT_EQ(files, kWorld);
+  const std::string sentence(outcome.status().message());
+  EXPECT_EQ(outcome.status().code(), absl::StatusCode::kDataLoss) << outcome.status();
+  EXPECT_THAT(sentence, AllOf(HasSubstr("sweep of "), HasSubstr("pages of rank"), Not(HasSubstr("\n")))) << sentence;
+  EXPECT_LT(outcome.last_step_begun, 8);
+  EXPECT_FALSE(State(broken).empty());
+  Train(broken, /*resume=*/true);
+  EXPECT_EQ(MetricLines(broken), MetricLines(straight));
+  EXPECT_EQ(State(broken), State(straight));
+}
+
 TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
   const std::vector<std::string> fields = {"steps=20", "evaluation.every_steps=0",
                                            "optimizer.lock_free.loss_band=1.02"};
@@ -135,7 +191,7 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
   EXPECT_EQ(Lines(longer).back()["units_by_lag"].size(), 1u);
   // One that does not drift stays lock-free.
   const TrainConfig calm = LockFree("calm", fields);
-  EXPECT_THAT(Train(calm), testing::Not(HasSubstr("synchronously")));
+  EXPECT_THAT(Train(calm), Not(HasSubstr("synchronously")));
 }
 
 TEST_F(LockFreeTrainerTest, WhatItCannotDoIsRefused) {
