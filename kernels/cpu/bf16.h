@@ -51,12 +51,13 @@ using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeo
 
 // Elements of 16 bits become elements of 32, and the other way round, which leaves their lower halves. The compiler's
 // __builtin_convertvector takes vectors of 512 bits apart; g++ 12 warns of what the intrinsics without a mask leave
-// open.
-inline void Extend(VectorBits& to, const VectorHalves& from) {
+// open. Halves are read where they lie: a reference to them would promise more alignment than they have.
+inline void LoadExtended(VectorBits& to, const BFloat16* x) {
+  const VectorHalves halves = *reinterpret_cast<const UnalignedHalves*>(x);
 #if defined(__AVX512BW__)
-  to = reinterpret_cast<VectorBits>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(from)));
+  to = reinterpret_cast<VectorBits>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(halves)));
 #else
-  to = __builtin_convertvector(from, VectorBits);
+  to = __builtin_convertvector(halves, VectorBits);
 #endif
 }
 inline void Narrow(VectorHalves& to, const VectorBits& from) {
@@ -71,7 +72,7 @@ inline void Narrow(VectorHalves& to, const VectorBits& from) {
 inline void LoadVector(Vector& to, const float* x) { to = *reinterpret_cast<const UnalignedVector*>(x); }
 inline void LoadVector(Vector& to, const BFloat16* x) {
   VectorBits bits;
-  Extend(bits, *reinterpret_cast<const UnalignedHalves*>(x));
+  LoadExtended(bits, x);
   to = reinterpret_cast<Vector>(bits << 16);
 }
 

@@ -54,7 +54,7 @@ void Store(uint32_t* to, Words words) { *reinterpret_cast<Words*>(to) = words; }
 Words ExtendWords(const BFloat16* p) {
   if constexpr (kWordLanes == kVectorLanes) {
     VectorBits words;
-    Extend(words, *reinterpret_cast<const UnalignedHalves*>(p));
+    LoadExtended(words, p);
     return reinterpret_cast<const Words&>(words);
   } else {
     return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words);
