@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
-#include <memory>
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -33,23 +35,37 @@ struct EmulatedKernels {
   }
 };
 
-// What the lanes copy there is written by no kernel: all of it counts as initialised.
-std::byte* Allocate(int64_t bytes) {
-  const std::lock_guard<std::mutex> lock(Emulator());
-  const auto size = static_cast<std::size_t>(bytes);
-  void* const memory = emulated::AllocateDevice(size);
-  emulated::WriteDevice(memory, std::vector<std::byte>(size, std::byte{0xff}).data(), size);
-  return static_cast<std::byte*>(memory);
-}
-void Free(std::byte* memory) {
-  const std::lock_guard<std::mutex> lock(Emulator());
-  emulated::FreeDevice(memory);
-}
+// Whole pages, as the fake device wants them, inside arrays of the emulator's. What the lanes copy there is written by
+// no kernel: all of it counts as initialised.
+class EmulatedMemory {
+ public:
+  std::byte* Allocate(int64_t bytes) {
+    const std::lock_guard<std::mutex> lock(Emulator());
+    const auto size = static_cast<std::size_t>(bytes);
+    void* const array = emulated::AllocateDevice(size + kPage);
+    const auto page = (reinterpret_cast<std::uintptr_t>(array) + kPage - 1) / kPage * kPage;
+    std::byte* const memory = reinterpret_cast<std::byte*>(page);
+    emulated::WriteDevice(memory, std::vector<std::byte>(size, std::byte{0xff}).data(), size);
+    arrays_[memory] = array;
+    return memory;
+  }
+  void Free(std::byte* memory) {
+    const std::lock_guard<std::mutex> lock(Emulator());
+    emulated::FreeDevice(arrays_.at(memory));
+    arrays_.erase(memory);
+  }
+
+ private:
+  static constexpr std::uintptr_t kPage = 4096;
+  std::map<std::byte*, void*> arrays_;
+};
 
 }  // namespace
 
 TrainerCases MakeTrainerCases() {
-  static FakeDevice api({.memory_bytes = int64_t{256} << 20, .allocate = &Allocate, .free = &Free});
+  static EmulatedMemory memory;
+  static FakeDevice api({.allocate = [](int64_t bytes) { return memory.Allocate(bytes); },
+                         .free = [](std::byte* data) { memory.Free(data); }});
   static const KernelTable table = FakeDeviceTable<EmulatedKernels>::Make("emulated cuda", 64);
   return {.offer = [](int) { return DeviceOffer{.api = &api, .kernels = &table}; }};
 }

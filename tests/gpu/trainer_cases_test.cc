@@ -34,7 +34,8 @@ class CudaTrainerTest : public testing::TestWithParam<std::tuple<bool, bool>> {
   TrainConfig Config(const std::string& run, std::vector<std::string> overrides) const {
     overrides.push_back(bf16() ? "numerics.compute=BF16" : "numerics.compute=FP32");
     if (!Cases().is_thorough) {
-      for (const char* less : {"steps=2", "batch.global_batch_sequences=2", "evaluation.every_steps=0"}) {
+      for (const char* less : {"steps=2", "batch.global_batch_sequences=2", "evaluation.every_steps=0",
+                               "model.hunyuan_lm.num_hidden_layers=1"}) {
         overrides.emplace_back(less);
       }
     }
