@@ -3,18 +3,20 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/data/images/codecs.h"
-#include "angel_ptm/data/images/contact_sheet.h"
 #include "angel_ptm/train/generate.h"
 #include "angel_ptm/train/report/append_file.h"
+#include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/generate_images.h"
+#include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
@@ -42,7 +44,8 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance",
+                                            "sampler",         "texts",  "expert"};
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -87,7 +90,16 @@ absl::Status GenerateText(const Arguments& arguments, const GenerateOptions& opt
   return absl::OkStatus();
 }
 
-absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, const InferenceOptions& inference) {
+absl::StatusOr<SamplingMethod> MethodFrom(const Arguments& arguments, Prediction prediction) {
+  const std::string name = arguments.Get("sampler", Name(DefaultMethod(prediction)));
+  const std::optional<SamplingMethod> method = FindSamplingMethod(name);
+  if (method) return *method;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"", name, "\""));
+}
+
+absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, const InferenceOptions& inference,
+                                                   Prediction prediction) {
   RETURN_IF_ERROR(RefuseFlags(arguments, kOfTexts, "images"));
   GenerateImagesOptions options{.prompts = arguments.All("prompt"),
                                 .negative_prompt = arguments.Get("negative-prompt", ""),
@@ -98,47 +110,49 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   ASSIGN_OR_RETURN(options.guidance, arguments.GetDouble("guidance", options.guidance));
   ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
   options.seed = static_cast<uint64_t>(seed);
+  for (const std::string& text : arguments.All("expert")) {
+    ASSIGN_OR_RETURN(Expert expert, ParseExpert(text, "--expert"));
+    ASSIGN_OR_RETURN(expert.checkpoint, ResolveCheckpoint(expert.checkpoint));
+    options.experts.push_back(std::move(expert));
+  }
   RETURN_IF_ERROR(arguments.Require("output").status());
-  if (!HasImageLibraries())
-    return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
+  ASSIGN_OR_RETURN(options.method, MethodFrom(arguments, prediction));
   return options;
 }
 
-// A PNG for each image, one of all, and which is of which prompt, an object a line: what `angel-ptm report` reads as
-// samples/.
-absl::Status WriteImages(const std::string& folder, int64_t step, const GenerateImagesOptions& options,
-                         std::vector<GeneratedImage> images) {
-  RETURN_IF_ERROR(MakeDirectories(folder));
-  std::vector<SheetCell> cells;
-  std::string lines;
-  for (size_t i = 0; i < images.size(); ++i) {
-    const std::string name = absl::StrFormat("%04d.png", i);
-    RETURN_IF_ERROR(WritePng(absl::StrCat(folder, "/", name), images[i].image));
-    const nlohmann::ordered_json sample = {{"image", name},
-                                           {"prompt", images[i].prompt},
-                                           {"step", step},
-                                           {"weights", options.inference.weights},
-                                           {"guidance", options.guidance},
-                                           {"steps", options.steps},
-                                           {"seed", options.seed}};
-    absl::StrAppend(&lines, sample.dump(), "\n");
-    cells.push_back({std::move(images[i].image), std::move(images[i].prompt)});
-  }
-  RETURN_IF_ERROR(WriteFile(folder + "/samples.jsonl", lines));
-  ASSIGN_OR_RETURN(const ContactSheet sheet, MakeContactSheet(cells, {}));
-  if (!sheet.note.empty()) std::fprintf(stderr, "note: %s\n", sheet.note.c_str());
-  RETURN_IF_ERROR(WritePng(folder + "/sheet.png", sheet.image));
-  std::printf("%zu images and %s/sheet.png\n", cells.size(), folder.c_str());
+absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOptions& options,
+                              const std::string& checkpoint, int64_t step) {
+  ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(checkpoint, options));
+  const std::string folder = arguments.Get("output", "");
+  const size_t count = images.size();
+  const SamplingFacts facts{.step = step,
+                            .weights = options.inference.weights,
+                            .sampler = Name(*options.method),
+                            .steps = options.steps,
+                            .guidance = options.guidance,
+                            .seed = options.seed};
+  ASSIGN_OR_RETURN(const std::string note, WriteImages(folder, facts, std::move(images)));
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  std::printf("%zu images and %s/sheet.png\n", count, folder.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status GenerateToFile(const Arguments& arguments, const GenerateImagesOptions& options,
+                            const std::string& checkpoint) {
+  RETURN_IF_ERROR(RefuseFlags(arguments, {"negative-prompt"}, "latents, away from the empty caption of --texts alone"));
+  const std::string output = arguments.Get("output", "");
+  ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, arguments.Get("texts", ""), options, output));
+  std::printf("%lld latents in %s\n", static_cast<long long>(count), output.c_str());
   return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed", "weights",
-                                         "isa", "output", "negative-prompt", "images", "steps", "guidance"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
+                                                      "weights", "isa", "output", "negative-prompt", "images", "steps",
+                                                      "guidance", "sampler", "texts", "expert"}}));
   const std::string isa = arguments.Get("isa", "");
   if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
   const RunFacts machine = MachineFacts();
@@ -155,18 +169,20 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
     std::string note;
     ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
-    if (config.model().has_hunyuan_dit()) {
-      return absl::UnimplementedError(absl::StrCat(
-          path,
-          ": sampling of model.hunyuan_dit is not built yet; export it with --format diffusers and sample there"));
-    }
-    if (!config.model().has_dit()) {
+    if (config.model().has_hunyuan_lm()) {
       ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
       return GenerateText(arguments, options, path, checkpoint.manifest().step);
     }
-    ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference));
-    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(path, options));
-    return WriteImages(arguments.Get("output", ""), checkpoint.manifest().step, options, std::move(images));
+    const bool latents = config.model().has_hunyuan_dit();
+    const Prediction prediction =
+        PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
+    ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
+    if (latents) return GenerateToFile(arguments, options, path);
+    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "images of prompts that it reads itself"));
+    if (!HasImageLibraries()) {
+      return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
+    }
+    return GenerateToFolder(arguments, options, path, checkpoint.manifest().step);
   });
 }
 

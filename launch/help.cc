@@ -88,7 +88,7 @@ constexpr CommandText kCommandTexts[] = {
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
      "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
-     "[--negative-prompt TEXT]",
+     "[--negative-prompt TEXT] [--sampler NAME]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
@@ -103,10 +103,20 @@ constexpr CommandText kCommandTexts[] = {
      "Of models of images:\n"
      "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl;\n"
      "                           angel-ptm report shows RUN/samples\n"
+     "  --sampler NAME           euler for flows; ddpm, ddim or dpm-solver for other predictions\n"
+     "                           (default: euler, dpm-solver)\n"
      "  --steps N                of the sampler (default: 30)\n"
+     "  --expert DIR:FROM-TO     another checkpoint of the model, which denoises at times FROM to TO of 0, the image, "
+     "to\n"
+     "                           1000, noise; may be repeated\n"
      "  --guidance X             how strongly the prompt is followed; 1 is not guided (default: 4)\n"
      "  --images N               of each prompt (default: 1)\n"
-     "  --negative-prompt TEXT   what to lead away from (default: no prompt)\n\n"
+     "  --negative-prompt TEXT   what to lead away from (default: no prompt)\n"
+     "Of models of latents:\n"
+     "  --prompt N               sample number N of the file of texts\n"
+     "  --texts FILE             text states that were encoded elsewhere, as training reads them, without latents if\n"
+     "                           there are none (default: the training samples, train.safetensors)\n"
+     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"import", "FILE [--set ...] --from DIR --format diffusers",

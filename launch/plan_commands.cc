@@ -188,6 +188,13 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
               PlanSummary(run.training, run.training_plan).c_str(),
               least.ok() ? absl::StrCat(FormatBytes(*least), " (", *least, ")").c_str()
                          : std::string(least.status().message()).c_str());
+  if (run.sampling) {
+    const auto bytes = [&](TierKind tier) {
+      return FormatBytes(run.sampling_plan.arena_bytes[static_cast<int>(tier)]);
+    };
+    std::printf("sampling itself, between steps and in the same memory: device tier %s, host tier %s\n",
+                bytes(TierKind::kDevice).c_str(), bytes(TierKind::kHost).c_str());
+  }
   if (request.config.device() == TrainConfig::CUDA) {
     std::printf(
         "beside the tiers: %s of each GPU (memory.device_reserve_bytes); %s of a rank's host memory, page-locked, "

@@ -26,6 +26,7 @@ inline constexpr int64_t kVocabularyMin = 258;  // the 256 bytes and the two spe
 // Generous bounds of single fields; CheckProducts bounds what they make together.
 inline constexpr int64_t kWidthMax = int64_t{1} << 20;
 inline constexpr int64_t kCountMax = int64_t{1} << 16;
+inline constexpr int64_t kStepsMax = int64_t{1} << 40;
 inline constexpr int64_t kVocabularyMax = int64_t{1} << 24;
 inline constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // kernels index rows with 32 bits
 inline constexpr int64_t kElementsMax = int64_t{1}
@@ -98,6 +99,8 @@ class Checks {
 // Of model.dit alone, and of products of its valid sizes with the batch.
 void CheckDit(const DitConfig& dit, Checks* all);
 void CheckDitProducts(const TrainConfig& config, Checks* checks);
+// Of sampling{}, with the model that it is of.
+void CheckSampling(const TrainConfig& config, Checks* checks);
 // Likewise of model.hunyuan_dit.
 void CheckHunyuanDit(const HunyuanDitConfig& dit, Checks* all);
 void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks);

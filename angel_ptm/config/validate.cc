@@ -12,7 +12,6 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kStepsMax = int64_t{1} << 40;
 constexpr int64_t kTraceStepsMax = 1000;
 constexpr int64_t kPageBytesMin = 4096;
 constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: a block of the file
@@ -236,6 +235,7 @@ void CheckRun(const TrainConfig& config, Checks* checks) {
                  "evaluation.weights", "there is no average of the weights", "LAST, or optimizer.ema_decay above 0",
                  "EMA");
   }
+  CheckSampling(config, checks);
   checks->Between("sharding.zero_stage", config.sharding().zero_stage(), 0, 3);
 }
 

@@ -44,6 +44,11 @@ HunyuanDitConfig WithDefaults(HunyuanDitConfig dit);
 // Tokens that a sequence of batch{} has: of a text, or patches of an image.
 int64_t SequenceTokens(const TrainConfig& config);
 
+// The most that guidance of samples may be, and whether a valid model can be guided at all: conditions were dropped in
+// its training.
+inline constexpr double kGuidanceMax = 1000;
+bool CanBeGuided(const ModelConfig& model);
+
 // Numbers that follow from a valid config.
 struct DerivedConfig {
   int64_t micro_batches = 0;       // of one step, over all ranks, that hold sequences

@@ -63,7 +63,42 @@ void CheckObjective(const DitConfig& dit, Checks* checks) {
   fraction("other_captions", dit.other_captions());
 }
 
+constexpr int kPromptsMax = 1 << 16;
+
 }  // namespace
+
+bool CanBeGuided(const ModelConfig& model) {
+  if (model.has_hunyuan_dit()) return model.hunyuan_dit().clip_dropout() > 0 && model.hunyuan_dit().t5_dropout() > 0;
+  const DitConfig& dit = model.dit();
+  return model.has_dit() && dit.condition_dropout() > 0 && (dit.text_length() > 0 || dit.class_count() > 0);
+}
+
+void CheckSampling(const TrainConfig& config, Checks* checks) {
+  const SamplingConfig& sampling = config.sampling();
+  if (!checks->Between("sampling.every_steps", sampling.every_steps(), 0, kStepsMax) || sampling.every_steps() == 0) {
+    return;
+  }
+  if (!checks->That(!config.model().has_hunyuan_lm(), "sampling.every_steps", "only diffusion transformers are sampled",
+                    "0", Text(sampling.every_steps()))) {
+    return;
+  }
+  const DitConfig& dit = config.model().dit();
+  const bool conditioned = config.model().has_hunyuan_dit() || dit.text_length() > 0 || dit.class_count() > 0;
+  checks->That(
+      conditioned ? sampling.prompt_size() > 0 && sampling.prompt_size() <= kPromptsMax : sampling.prompt_size() == 0,
+      "sampling.prompt", conditioned ? "nothing to sample, or too much" : "the model has no condition",
+      conditioned ? absl::StrCat("1 to ", kPromptsMax, " prompts") : "none", Text(int64_t{sampling.prompt_size()}));
+  const double guidance = sampling.guidance();
+  if (checks->That(guidance >= 0 && guidance <= kGuidanceMax, "sampling.guidance", "out of range",
+                   absl::StrCat("0 to ", kGuidanceMax), Text(guidance)) &&
+      guidance != 1) {
+    checks->That(CanBeGuided(config.model()), "sampling.guidance", "the model is trained without dropped conditions",
+                 !conditioned                       ? "1"
+                 : config.model().has_hunyuan_dit() ? "1, or model.hunyuan_dit's clip_dropout and t5_dropout above 0"
+                                                    : "1, or model.dit.condition_dropout above 0",
+                 Text(guidance));
+  }
+}
 
 DitConfig WithDefaults(DitConfig dit) {
   if (dit.width() == 0) dit.set_width(dit.height());

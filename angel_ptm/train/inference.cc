@@ -20,6 +20,7 @@ class OneRank final : public Inference {
 
   const Graph& graph() const override { return graph_; }
   Executor& executor() override { return *executor_; }
+  int64_t memory_bytes() const override { return device_->bytes() + host_->bytes(); }
 
  private:
   const Graph graph_;

@@ -37,6 +37,7 @@ class Inference {
 
   virtual const Graph& graph() const = 0;
   virtual Executor& executor() = 0;
+  virtual int64_t memory_bytes() const = 0;  // that its tiers take
 };
 
 }  // namespace angel_ptm

@@ -99,6 +99,7 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
                    {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
                    {"training", training},
                    {"evaluation", PlanObject(run.evaluation_plan)}};
+  if (run.sampling) document["sampling"] = PlanObject(run.sampling_plan);
   if (prediction != nullptr) document["prediction"] = PredictionJson(*prediction);
   return document.dump(2) + "\n";
 }

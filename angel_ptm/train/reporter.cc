@@ -155,6 +155,10 @@ void Reporter::ReportStep(const StepMetrics& metrics, const std::string& line) {
   Warn(report_->WriteIfDue(metrics.step), &warned_of_report_);
 }
 
+void Reporter::SamplesChanged() {
+  if (report_) report_->ReadSamples();
+}
+
 bool Reporter::IsLogged(int64_t step) const {
   const int64_t every = run_.config.output().log_every_steps();
   return every > 0 && ((step + 1) % every == 0 || step == 0);

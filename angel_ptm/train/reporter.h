@@ -31,6 +31,8 @@ class Reporter {
   bool IsLogged(int64_t step) const;
   // One step's metrics, without what follows from its seconds. `print`: in any case, else if it is logged.
   void Report(StepMetrics metrics, bool print);
+  // There are others in <output>/samples.
+  void SamplesChanged();
   // Busy seconds of this rank's lanes since the last call.
   std::array<double, kLaneCount> TakeBusySeconds();
 

@@ -13,17 +13,9 @@ namespace {
 
 // Fields that change no number of the curve, or that a resume refuses to see changed (the samples'). What they do to
 // the last bits is told by the numerics.
-constexpr std::string_view kHarmless[] = {"data",
-                                          "seed",
-                                          "evaluation",
-                                          "sharding",
-                                          "memory",
-                                          "numerics",
-                                          "communication",
-                                          "checkpoint",
-                                          "output",
-                                          "device",
-                                          "optimizer.skipped_steps_max"};
+constexpr std::string_view kHarmless[] = {"data",       "seed",   "evaluation", "sampling",
+                                          "sharding",   "memory", "numerics",   "communication",
+                                          "checkpoint", "output", "device",     "optimizer.skipped_steps_max"};
 constexpr std::string_view kMicroBatch[] = {"batch.micro_batch_sequences"};
 // What says where the learning rate falls to.
 constexpr std::string_view kOfTheFall[] = {"steps", "optimizer.schedule.final_learning_rate_ratio"};

@@ -86,11 +86,6 @@ absl::StatusOr<int64_t> Run::LeastFreeBytes() const {
   return std::max<int64_t>(*std::ranges::min_element(all) - config.memory().device_reserve_bytes(), 1);
 }
 
-int64_t Run::ArenaBytes(TierKind tier) const {
-  const int t = static_cast<int>(tier);
-  return std::max(plan->training_plan.arena_bytes[t], plan->evaluation_plan.arena_bytes[t]);
-}
-
 absl::Status Run::MakeTiers() {
   const int threads = derived.threads_per_rank;
   if (gpu == nullptr) {
@@ -98,7 +93,7 @@ absl::Status Run::MakeTiers() {
     const ArenaSource shared = [this](int64_t n, int with_threads) {
       return communicator.MakeArena(n, with_threads, {"device tier"});
     };
-    ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, ArenaBytes(TierKind::kDevice), threads, shared));
+    ASSIGN_OR_RETURN(device, MakeHostArena(TierKind::kDevice, plan->ArenaBytes(TierKind::kDevice), threads, shared));
     communicator.KeepAlive(device);
     lanes.emplace();
   } else {
@@ -107,15 +102,16 @@ absl::Status Run::MakeTiers() {
                                .nccl = options.gpus.nccl,
                                .sums = nccl_sums ? SumsBy::kNccl : SumsBy::kRankOrder};
     ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads, wish));
-    ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, ArenaBytes(TierKind::kDevice)));
+    ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, plan->ArenaBytes(TierKind::kDevice)));
     ASSIGN_OR_RETURN(Lanes::Queues queues, device_side->MakeQueues());
     lanes.emplace(std::move(queues));
     Print(device_side->collectives_text());
   }
-  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, ArenaBytes(TierKind::kHost), threads));
+  ASSIGN_OR_RETURN(host, MakeHostArena(TierKind::kHost, plan->ArenaBytes(TierKind::kHost), threads));
   communicator.KeepAlive(host);
   std::string notes;
-  ASSIGN_OR_RETURN(file, OpenFileTier(config.memory().nvme(), rank(), ArenaBytes(TierKind::kFile), *host, &notes));
+  ASSIGN_OR_RETURN(file,
+                   OpenFileTier(config.memory().nvme(), rank(), plan->ArenaBytes(TierKind::kFile), *host, &notes));
   Print(notes);
   machine = {device.get(), host.get(), &communicator, control.get(), &kernels(), &*lanes, threads, options.publish};
   machine.file = file.get();
@@ -148,6 +144,11 @@ absl::Status Run::BindExecutors() {
                      Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
     validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
     evaluator.emplace(plan->evaluation_plan, *validation_executor, *validation_feeder, *control);
+  }
+  if (plan->sampling) {
+    ASSIGN_OR_RETURN(sampling_executor, Executor::Create(*plan->sampling, plan->sampling_plan, machine, constants));
+    sampler = task->MakeSampler(*plan->sampling, *sampling_executor);
+    sample_maker.emplace(*sampler, *control, config.output().directory());
   }
   views = StateViews(plan->training_plan.layout, machine);
   return absl::OkStatus();

@@ -16,6 +16,7 @@
 #include "angel_ptm/memory/device.h"
 #include "angel_ptm/train/evaluate.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/sample.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/checked.h"
@@ -51,7 +52,6 @@ struct Run {
   absl::StatusOr<int64_t> LeastFreeBytes() const;
   absl::Status MakeTiers();
   absl::Status BindExecutors();
-  int64_t ArenaBytes(TierKind tier) const;
 
   const TrainConfig& config;
   const DerivedConfig derived;
@@ -77,9 +77,11 @@ struct Run {
   std::unique_ptr<FileTier> file;           // none if no state rests there
   std::optional<Lanes> lanes;
   Machine machine;
-  std::unique_ptr<Executor> executor, validation_executor;
+  std::unique_ptr<Executor> executor, validation_executor, sampling_executor;
   std::unique_ptr<Feeder> feeder, validation_feeder;
   std::optional<Evaluator> evaluator;  // none if nothing is evaluated
+  std::unique_ptr<Sampler> sampler;
+  std::optional<SampleMaker> sample_maker;  // none if nothing is sampled
   std::vector<StateView> views;
 };
 

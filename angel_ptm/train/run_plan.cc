@@ -225,6 +225,17 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
   return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
+// Of a graph without backward that is played between steps of `training`.
+absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const TrainConfig& config,
+                                const RunFactsForPlan& facts) {
+  ASSIGN_OR_RETURN(const BackendFacts backend,
+                   FactsOf(graph, *facts.kernels, {.threads = facts.threads}, facts.world_size));
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(graph, backend, OptionsFromConfig(config, facts), &training.layout));
+  RETURN_IF_ERROR(CheckTiersTogether(graph, plan, facts.tiers_bytes_max));
+  RETURN_IF_ERROR(VerifyPlan(graph, plan));
+  return plan;
+}
+
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) { return TrainingFits(config, facts).ok(); }
 
 // One-field changes of a configuration that does not fit which would make it fit, mildest first.
@@ -255,6 +266,12 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 }  // namespace
 
+int64_t RunPlan::ArenaBytes(TierKind tier) const {
+  const int t = static_cast<int>(tier);
+  const int64_t sampling_bytes = sampling ? sampling_plan.arena_bytes[t] : 0;
+  return std::max({training_plan.arena_bytes[t], evaluation_plan.arena_bytes[t], sampling_bytes});
+}
+
 std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels) {
   const std::unique_ptr<const Task> task = MakeTask(config, vocab_size, StatesOf(config));
   Graph training = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), false));
@@ -262,6 +279,8 @@ std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t voca
   if (config.optimizer().ema_decay() > 0) AppendEma(training);
   std::map<OpKind, std::string> refused = OpsRefused(training, kernels);
   refused.merge(OpsRefused(task->BuildEvaluation(kParameterState), kernels));
+  const std::optional<Graph> sampling = task->BuildSampling(kParameterState);
+  if (sampling) refused.merge(OpsRefused(*sampling, kernels));
   return refused;
 }
 
@@ -318,16 +337,15 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
                          : "",
                      "; or set ", absl::StrJoin(changes, ", or ")));
   }
-  const bool of_average = config.evaluation().weights() == EvaluationConfig::EMA;
-  run->evaluation =
-      run->task->BuildEvaluation(of_average ? FindState(run->training.states(), kEmaState) : kParameterState);
-  ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(run->evaluation, *facts.kernels, {.threads = facts.threads}, facts.world_size));
-  ASSIGN_OR_RETURN(run->evaluation_plan,
-                   MakePlan(run->evaluation, backend, OptionsFromConfig(config, facts), &run->training_plan.layout));
-  RETURN_IF_ERROR(CheckTiersTogether(run->evaluation, run->evaluation_plan, facts.tiers_bytes_max));
   RETURN_IF_ERROR(VerifyPlan(run->training, run->training_plan));
-  RETURN_IF_ERROR(VerifyPlan(run->evaluation, run->evaluation_plan));
+  const bool averages = config.optimizer().ema_decay() > 0;
+  const StateId average = averages ? FindState(run->training.states(), kEmaState) : kParameterState;
+  const bool of_average = config.evaluation().weights() == EvaluationConfig::EMA;
+  run->evaluation = run->task->BuildEvaluation(of_average ? average : kParameterState);
+  ASSIGN_OR_RETURN(run->evaluation_plan, PlanBeside(run->training_plan, run->evaluation, config, facts));
+  run->sampling = run->task->BuildSampling(average);
+  if (!run->sampling) return run;
+  ASSIGN_OR_RETURN(run->sampling_plan, PlanBeside(run->training_plan, *run->sampling, config, facts));
   return run;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "angel_ptm/base/status.h"
@@ -33,13 +34,17 @@ struct RunFactsForPlan {
   const CostModel* cost = nullptr;
 };
 
-// Graphs and Plans of a run. Training and evaluation share one Layout. Not movable: Plans and Executors refer to the
+// Graphs and Plans of a run, which share one Layout. Not movable: Plans and Executors refer to the
 // graphs.
 struct RunPlan {
   std::unique_ptr<const Task> task;  // of the configuration, for its graphs
   int64_t recomputed_blocks = 0;     // the first so many
   Graph training, evaluation;
-  Plan training_plan, evaluation_plan;
+  std::optional<Graph> sampling;  // of a run that makes samples of itself
+  Plan training_plan, evaluation_plan, sampling_plan;
+
+  // Of all that is played.
+  int64_t ArenaBytes(TierKind tier) const;
 };
 
 // Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow; where activations would

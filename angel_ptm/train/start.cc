@@ -14,6 +14,7 @@
 #include "angel_ptm/train/agreement.h"
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/resume_notes.h"
+#include "angel_ptm/train/sample.h"
 
 namespace angel_ptm {
 namespace {
@@ -132,6 +133,11 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
     ASSIGN_OR_RETURN(const std::string copy, FreeName(aside, "metrics.jsonl"));
     RETURN_IF_ERROR(WriteFile(copy, lines));
   }
+  ASSIGN_OR_RETURN(const std::vector<std::string> samples, NewerSamples(output, start.state.next_step));
+  for (const std::string& folder : samples) {
+    ASSIGN_OR_RETURN(const std::string to, FreeName(aside, absl::StrCat("samples-", OwnName(folder))));
+    RETURN_IF_ERROR(RenamePath(folder, to));
+  }
   std::vector<int64_t> steps;
   for (auto it = checkpoints.rbegin(); it != checkpoints.rend(); ++it) {
     ASSIGN_OR_RETURN(const std::string to, FreeName(aside, it->path.substr(it->path.rfind('/') + 1)));
@@ -140,6 +146,14 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
   }
   return absl::StrCat("note: the newer checkpoints, of steps ", absl::StrJoin(steps, ", "), ", are in ", aside,
                       " now, with a copy of the metrics");
+}
+
+// On rank 0. As the metrics' lines: a run makes them again when it comes to their steps.
+absl::Status RemoveNewerSamples(const Run& run, const RunStart& start) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> newer,
+                   NewerSamples(run.config.output().directory(), start.state.next_step));
+  for (const std::string& folder : newer) RETURN_IF_ERROR(RemoveTree(folder));
+  return absl::OkStatus();
 }
 
 // Collective. Unlike nodes, or a program of another build on one of them, would compute other bits than law 1 says.
@@ -166,8 +180,11 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
 // Collective. What every rank has proved of its plan, addresses and waits included, is proved of all ranks' if it is
 // one.
 absl::Status CheckSamePlan(Run& run) {
-  const std::string own = absl::StrCat(absl::Hex(Hash(run.plan->training_plan), absl::kZeroPad16), " and ",
-                                       absl::Hex(Hash(run.plan->evaluation_plan), absl::kZeroPad16));
+  const auto digest = [](const Plan& plan) { return absl::StrCat(absl::Hex(Hash(plan), absl::kZeroPad16)); };
+  const RunPlan& plan = *run.plan;
+  const std::string own =
+      absl::StrCat(digest(plan.training_plan), " and ", digest(plan.evaluation_plan),
+                   plan.sampling ? absl::StrCat(", that of sampling ", digest(plan.sampling_plan)) : "");
   ASSIGN_OR_RETURN(const std::string of_rank_zero, ShareFromRankZero(own, {"plan of rank 0"}, *run.control));
   absl::Status same;
   if (own != of_rank_zero) {
@@ -211,11 +228,15 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
 absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   const TrainConfig& config = run.config;
   const SampleSource* validation = run.task->validation_samples();
-  const std::string loop =
-      absl::StrCat("at step ", state.next_step, " of ", config.steps(), " (", run.derived.accumulation_steps,
-                   " micro-batches a step, evaluation of ", validation != nullptr ? validation->sample_count() : 0,
-                   " samples every ", config.evaluation().every_steps(), " steps, checkpoint every ",
-                   config.checkpoint().every_steps(), ")");
+  const std::string loop = absl::StrCat(
+      "at step ", state.next_step, " of ", config.steps(), " (", run.derived.accumulation_steps,
+      " micro-batches a step, evaluation of ", validation != nullptr ? validation->sample_count() : 0,
+      " samples every ", config.evaluation().every_steps(), " steps, checkpoint every ",
+      config.checkpoint().every_steps(),
+      run.sampler != nullptr
+          ? absl::StrCat(", ", run.sampler->count(), " samples of the model every ", config.sampling().every_steps())
+          : "",
+      ")");
   std::vector<CollectiveEntry> planned;
   std::vector<CollectiveEntry> control = {
       {CollectiveVerb::kBarrier, loop, 0},
@@ -231,6 +252,7 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   };
   append(run.plan->training, run.plan->training_plan);
   append(run.plan->evaluation, run.plan->evaluation_plan);
+  if (run.plan->sampling) append(*run.plan->sampling, run.plan->sampling_plan);
   // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
   control.push_back(
@@ -244,9 +266,12 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
 }
 
 absl::Status SetNewerAside(Run& run, const RunStart& start) {
-  if (!run.options.resume_from) return absl::OkStatus();
   absl::StatusOr<std::string> note = std::string();
-  if (run.rank() == 0) note = MoveNewer(run, start);
+  if (run.rank() == 0) {
+    if (run.options.resume_from) note = MoveNewer(run, start);
+    const absl::Status removed = note.ok() ? RemoveNewerSamples(run, start) : absl::OkStatus();
+    if (!removed.ok()) note = removed;
+  }
   ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"setting newer checkpoints aside"}, *run.control));
   run.Print(said);
   return absl::OkStatus();

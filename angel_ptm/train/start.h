@@ -32,7 +32,8 @@ absl::Status StartOrResume(Run& run, RunStart& start);
 absl::Status VerifyOneSequence(Run& run, const TrainState& state);
 
 // Collective. What is newer than the checkpoint gone on from would be taken by the next --resume: rank 0 moves it to
-// <output>/set-aside and keeps a copy of the metrics there.
+// <output>/set-aside, samples too, and keeps a copy of the metrics there. Samples that a plain --resume comes to again
+// are removed.
 absl::Status SetNewerAside(Run& run, const RunStart& start);
 
 }  // namespace angel_ptm

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,6 +53,23 @@ class Feeder {
   virtual const SampleSource& source() const = 0;
 };
 
+// Makes the samples that a configuration's sampling{} asks for, with one Executor's graph.
+class Sampler {
+ public:
+  virtual ~Sampler() = default;
+  virtual int64_t count() const = 0;     // of samples in all
+  virtual int64_t batch() const = 0;     // that are made side by side
+  virtual int64_t elements() const = 0;  // of a sample
+  // The samples of these numbers, batch() of them, one after the other; gone with the next call. Each is a function of
+  // the configuration, its number and the weights, up to rounding by what is beside it. Plays the graph equally often
+  // whatever the numbers are, so that ranks may make others. Allocates nothing.
+  virtual absl::StatusOr<std::span<const float>> Make(std::span<const int64_t> samples) = 0;
+  // Writes all samples, as Make gave them, into a folder for people and `angel-ptm report`; `step` is the training's.
+  // Returns a note for people, or an empty text.
+  virtual absl::StatusOr<std::string> Write(const std::string& folder, int64_t step,
+                                            std::span<const float> samples) const = 0;
+};
+
 // Which fields of model{} a resumed run may change, as paths: all others make it another model.
 struct ChangeableFields {
   std::span<const std::string_view> without_effect;  // on a run that has begun
@@ -73,6 +91,8 @@ class Task {
   // `weights`: the state that trainable parameters are read from.
   virtual Graph BuildEvaluation(StateId weights) const = 0;
   virtual absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const = 0;
+  // What makes the samples of sampling{}; none where it asks for none.
+  virtual std::optional<Graph> BuildSampling(StateId weights) const = 0;
 
   // "2 layers, dense, vocabulary 300".
   virtual std::string Describe() const = 0;
@@ -97,6 +117,8 @@ class Task {
   // the feeder.
   virtual std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                              const SampleSource& samples) const = 0;
+  // `graph` is the sampling graph.
+  virtual std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const = 0;
   // Of the micro-batch played last, and of an evaluation.
   virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
   virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;

@@ -59,6 +59,7 @@ class Trainer {
   absl::Status HandleNonFinite();
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
+  absl::Status MaybeSample();
   // Once, when the last traced step is done or the run ends. What fails is said; training goes on.
   absl::Status MaybeWriteTrace();
 
@@ -71,7 +72,9 @@ class Trainer {
   static bool IsDue(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   bool MayJoin() const;
   bool LookedAt(int64_t step) const {
-    return IsDue(run_.config.evaluation().every_steps(), step) || IsDue(run_.config.checkpoint().every_steps(), step);
+    const TrainConfig& config = run_.config;
+    return IsDue(config.evaluation().every_steps(), step) || IsDue(config.checkpoint().every_steps(), step) ||
+           IsDue(config.sampling().every_steps(), step);
   }
   bool LastStep() const { return state_.next_step >= run_.config.steps(); }
 
@@ -223,6 +226,7 @@ absl::Status Trainer::Step() {
   state_.next_sample += run_.config.batch().global_batch_sequences();
   if (LastStep() || stop_ || LookedAt(state_.next_step)) RETURN_IF_ERROR(Drain());
   RETURN_IF_ERROR(MaybeEvaluate());
+  RETURN_IF_ERROR(MaybeSample());
   RETURN_IF_ERROR(MaybeWriteTrace());
   const bool last = LastStep() || stop_;
   reporter_.Report(metrics_, metrics_.validation_loss || metrics_.skipped || last);
@@ -275,6 +279,17 @@ absl::Status Trainer::MaybeEvaluate() {
   ASSIGN_OR_RETURN(const LossSums sums, run_.evaluator->Evaluate());
   metrics_.validation_loss = sums.loss / sums.weight;
   metrics_.validation_numbers = run_.task->EvaluationNumbers(sums);
+  return absl::OkStatus();
+}
+
+// Before the checkpoint: whatever is saved has its samples.
+absl::Status Trainer::MaybeSample() {
+  if (!run_.sample_maker || (!IsDue(run_.config.sampling().every_steps(), state_.next_step) && !LastStep())) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::string said, run_.sample_maker->Make(state_.next_step));
+  run_.Print(said);
+  reporter_.SamplesChanged();
   return absl::OkStatus();
 }
 

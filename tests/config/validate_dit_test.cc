@@ -69,6 +69,30 @@ TEST(ValidateDit, EachFieldNamesWhatIsWrong) {
   }
 }
 
+TEST(ValidateDit, SamplesOfARun) {
+  const std::string every = "sampling.every_steps=5", one = "sampling.prompt=a cat";
+  EXPECT_EQ(DitErrorsOf({every, one}), "OK");
+  EXPECT_EQ(DitErrorsOf({every, "model.dit.text_length=0", "sampling.guidance=1"}), "OK");
+  EXPECT_EQ(DitErrorsOf({"sampling.guidance=-1"}), "OK");  // of no samples
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"sampling.every_steps=-1"}, "every_steps: out of range, wanted 0 to 1099511627776, got -1"},
+      {{every}, "prompt: nothing to sample, or too much, wanted 1 to 65536 prompts, got 0"},
+      {{every, one, "model.dit.text_length=0", "sampling.guidance=1"},
+       "prompt: the model has no condition, wanted none, got 1"},
+      {{every, one, "sampling.guidance=-1"}, "guidance: out of range, wanted 0 to 1000, got -1"},
+      {{every, one, "model.dit.condition_dropout=0"},
+       "guidance: the model is trained without dropped conditions, wanted 1, or model.dit.condition_dropout above 0, "
+       "got "
+       "4"},
+      {{every, "model.dit.text_length=0"},
+       "guidance: the model is trained without dropped conditions, wanted 1, got 4"},
+  };
+  for (const auto& [overrides, error] : cases) {
+    SCOPED_TRACE(absl::StrJoin(overrides, " "));
+    EXPECT_EQ(DitErrorsOf(overrides), "sampling." + error);
+  }
+}
+
 TEST(ValidateDit, ProductsAreBounded) {
   EXPECT_EQ(DitErrorsOf({"model.dit.num_hidden_layers=65536", "model.dit.hidden_size=1048576"})
                 .substr(0, std::string("model.dit: too many parameters").size()),

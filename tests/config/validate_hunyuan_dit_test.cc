@@ -29,6 +29,13 @@ TEST(ValidateHunyuanDit, TheExampleIsValid) {
   EXPECT_EQ(HunyuanDitErrorsOf({"model.hunyuan_dit.width=48", "model.hunyuan_dit.prediction=EPSILON"}), "OK");
 }
 
+TEST(ValidateHunyuanDit, SamplesOfARun) {
+  EXPECT_EQ(HunyuanDitErrorsOf({"sampling.every_steps=5", "sampling.prompt=3"}), "OK");
+  EXPECT_EQ(HunyuanDitErrorsOf({"sampling.every_steps=5", "sampling.prompt=3", "model.hunyuan_dit.t5_dropout=0"}),
+            "sampling.guidance: the model is trained without dropped conditions, wanted 1, or model.hunyuan_dit's "
+            "clip_dropout and t5_dropout above 0, got 4");
+}
+
 TEST(ValidateHunyuanDit, EachFieldNamesWhatIsWrong) {
   const std::string dit = "model.hunyuan_dit.";
   const std::vector<std::pair<std::string, std::string>> cases = {

@@ -91,8 +91,13 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   const std::string said = Succeeds(OfRun("train", "second") + "--resume");
   EXPECT_THAT(said, HasSubstr("at step 0"));
   EXPECT_THAT(said, HasSubstr("the checkpoint has no ema: it begins as the parameters"));
-  EXPECT_THAT(Fails(absl::StrCat("generate --prompt x --checkpoint ", dir_ / "second")),
-              HasSubstr("sampling of model.hunyuan_dit is not built yet"));
+  const std::string generate = absl::StrCat("generate --checkpoint ", dir_ / "second", " --steps 2 --prompt ");
+  const std::string output = absl::StrCat(" --output ", dir_ / "latents.safetensors");
+  EXPECT_THAT(Succeeds(generate + "0 --prompt 5 --sampler ddpm --images 2" + output), HasSubstr("4 latents in "));
+  EXPECT_THAT(Fails(generate + "x" + output), HasSubstr("--prompt: wanted the number of a sample in "));
+  EXPECT_THAT(Fails(generate + "0"), HasSubstr("--output is missing"));
+  EXPECT_THAT(Fails(generate + "0 --negative-prompt x" + output),
+              HasSubstr("--negative-prompt: the checkpoint's model"));
   EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
 }
 

@@ -14,7 +14,8 @@ dit=(--config "$config" --set "data.directory=$work/data" --set model.dit.height
      --set model.dit.num_hidden_layers=1 --set model.dit.text_hidden_size=16 --set model.dit.num_attention_heads=2
      --set model.dit.text_num_attention_heads=2 --set model.dit.text_num_hidden_layers=1 --set model.dit.text_vocab_size=0
      --set batch.global_batch_sequences=4 --set batch.micro_batch_sequences=2 --set evaluation.every_steps=0
-     --set optimizer.schedule.warmup_steps=1 --set steps=4 --set checkpoint.every_steps=2)
+     --set optimizer.schedule.warmup_steps=1 --set steps=4 --set checkpoint.every_steps=2
+     --set sampling.every_steps=2 --set "sampling.prompt=a red square" --set "sampling.prompt=方")
 prepare() {
   "$program" prepare "${dit[@]}" --set data.prepare.images.source=FOLDER --set "data.prepare.input=$work/images" \
     --set data.prepare.images.height=8 --set data.prepare.images.width=8 --set data.prepare.validation_fraction=0 \
@@ -29,6 +30,11 @@ expect "prepare" 0 "2 images for training" prepare
 expect "plan" 0 "least memory.device_bytes that works" "$program" plan "${dit[@]}" --ranks 2
 expect "train" 0 "saved $work/run/checkpoints/step-00000004" \
   "$program" train "${dit[@]}" --set "output.directory=$work/run" --set communication.local_ranks=2
+for step in 2 4; do
+  [[ $(tail -n 1 "$work/run/samples/step-0000000$step/samples.jsonl") == '{"image":"0001.png","prompt":"方","step":'$step* ]] ||
+    failed "no samples of step $step"
+done
+grep -q "<table class=\"progress\">" "$work/run/report.html" || failed "the report shows no samples"
 expect "resume" 0 "saved $work/run/checkpoints/step-00000006" \
   "$program" train "${dit[@]}" --set "output.directory=$work/run" --set steps=6 --resume
 refused "a resume of another model" "is of another model: model.dit.rope_theta" \
@@ -46,8 +52,18 @@ done
 [[ $(tail -n 1 "$work/samples/samples.jsonl") == '{"image":"0003.png","prompt":"方","step":'* ]] || failed "samples.jsonl names no prompts"
 expect "the same again" 0 "4 images" sample --images 2 --weights ema --output "$work/again"
 cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "the same seed gave other images"
+expect "an expert of itself" 0 "4 images" sample --images 2 --weights ema --expert "$work/run:500-1000" --output "$work/again"
+cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of the same weights gave other images"
+expect "an older expert" 0 "4 images" \
+  sample --images 2 --weights ema --expert "$work/run/checkpoints/step-00000004:0-501" --output "$work/again"
+! cmp -s "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of other weights gave the same images"
+refused "experts at once" "--expert: wanted times that do not overlap, got 0-500 and 400-1000" \
+  sample --expert "$work/run:400-1000" --expert "$work/run:0-500" --output "$work/refused"
+refused "an expert without times" "--expert: wanted DIR:FROM-TO with 0 <= FROM < TO <= 1000, got $work/run" \
+  sample --expert "$work/run" --output "$work/refused"
 refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"
 refused "no folder for images" "--output is missing" sample
+refused "another sampler" "--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"heun\"" sample --sampler heun --output "$work/refused"
 refused "too many steps" "--steps: wanted 1 to 1000, got 2000" sample --steps 2000 --output "$work/refused"
 refused "an export of images" "--format: huggingface is for models of model.hunyuan_lm" \
   "$program" export --checkpoint "$work/run" --format huggingface --output "$work/refused"

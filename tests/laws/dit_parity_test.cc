@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -10,7 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/sample.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
@@ -125,6 +128,8 @@ class DitParity : public testing::TestWithParam<std::tuple<const char*, const ch
                         static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
   }
 
+  static bool OfImages() { return std::get<0>(GetParam()) == kDit; }
+
   static TemporaryFolder* folder_;
 };
 TemporaryFolder* DitParity::folder_ = nullptr;
@@ -147,6 +152,46 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   ASSERT_EQ(resumed_lines.size(), 6u);
   EXPECT_EQ(std::vector(resumed_lines.begin() + 3, resumed_lines.end()), std::vector(lines.begin() + 3, lines.end()));
   EXPECT_EQ(State(resumed), state);
+}
+
+// Every file that the run sampled of itself at a step, by name.
+std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(SamplesFolder(config.output().directory(), step))) {
+    files[entry.path().filename()] = Slurp(entry.path());
+  }
+  return files;
+}
+
+// A run that samples itself goes on with the same bits, and its samples are the same bits whatever the memory.
+TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
+  if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
+  const std::vector<std::string> sampling = {"sampling.every_steps=2", "sampling.guidance=2"};
+  const auto with = [&](std::vector<std::string> overrides) {
+    overrides.insert(overrides.end(), sampling.begin(), sampling.end());
+    // Of one more than two ranks make at a time.
+    for (int i = 0; i < 3; ++i) {
+      overrides.push_back(
+          absl::StrCat("sampling.prompt=", OfImages() ? std::string(TinyImages()[i].chinese) : absl::StrCat(i)));
+    }
+    return overrides;
+  };
+  const TrainConfig plain = Trained("unsampled", {});
+  const TrainConfig sampled = Trained("sampled", with({"sharding.zero_stage=0", "memory.recomputation=NONE"}));
+  EXPECT_EQ(MetricLines(sampled), MetricLines(plain));
+  EXPECT_EQ(State(sampled), State(plain));
+  EXPECT_FALSE(std::filesystem::exists(plain.output().directory() + "/samples"));
+  const auto first = SamplesOf(sampled, 2), last = SamplesOf(sampled, 6);
+  EXPECT_EQ(first.size(), OfImages() ? 5u : 1u);
+  EXPECT_NE(first, last);
+
+  // A run that ends at a sampling step and goes on, in little memory, with what a killed one left beyond.
+  Trained("sampled_again", with({"steps=4", "checkpoint.every_steps=4"}));
+  std::filesystem::create_directories(SamplesFolder(Config("sampled_again").output().directory(), 99));
+  const TrainConfig again = Trained("sampled_again", with({Budget(0.6)}), /*resume=*/true);
+  EXPECT_EQ(State(again), State(plain));
+  for (const int64_t step : {2, 4, 6}) EXPECT_EQ(SamplesOf(again, step), SamplesOf(sampled, step)) << step;
+  EXPECT_FALSE(std::filesystem::exists(SamplesFolder(again.output().directory(), 99)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, DitParity,

@@ -4,7 +4,8 @@
   hunyuan_dit_parity.py PROBE WORK_FOLDER
 
 For a model as of version 1.1 and one as of 1.2, at two resolutions: writes the model and inputs, runs hunyuan_dit_probe,
-and compares outputs (1e-5 of the largest), gradients of one batch (1e-4) and the model that is exported again (equal).
+and compares outputs (1e-5 of the largest), gradients of one batch (1e-4), latents sampled in five guided steps with
+diffusers' schedulers from the same noise (1e-4) and the model that is exported again (equal).
 Needs torch, diffusers and safetensors.
 """
 import math
@@ -63,7 +64,7 @@ def make_model(version1, height):
     return model.eval()
 
 
-def rope(rows, columns):
+def rope(rows, columns, quiet=False):
     """Places from start on in steps of (stop - start) / n, as numpy's linspace without its end, for which diffusers'
     own function stands where start is 0."""
     start, stop = pipeline.get_resize_crop_region_for_grid((rows, columns), BASE)
@@ -72,7 +73,8 @@ def rope(rows, columns):
     grid = torch.stack(torch.meshgrid(places(1, columns), places(0, rows), indexing="xy")).float()
     table = get_2d_rotary_pos_embed_from_grid(HEAD_DIM, grid.reshape(2, 1, *grid.shape[1:]), use_real=True)
     theirs = get_2d_rotary_pos_embed(HEAD_DIM, (start, stop), (rows, columns), output_type="pt")
-    print(f"      places of diffusers' pipeline differ by {max(error(a, b) for a, b in zip(theirs, table)):.1e}")
+    if not quiet:
+        print(f"      places of diffusers' pipeline differ by {max(error(a, b) for a, b in zip(theirs, table)):.1e}")
     return table
 
 
@@ -98,6 +100,41 @@ def run_theirs(model, inputs, version1):
     loss = (out[:, :4] - inputs["targets"]).pow(2).mean()
     loss.backward()
     return out.detach(), loss.detach()
+
+
+def scheduler_for(method):
+    common = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.018, beta_schedule="scaled_linear",
+                  prediction_type="v_prediction", timestep_spacing="trailing")
+    if method == "ddim":
+        return diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+    if method == "ddpm":
+        return diffusers.DDPMScheduler(**common, clip_sample=False, variance_type="fixed_small")
+    return diffusers.DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", solver_order=2,
+                                                 solver_type="midpoint", final_sigmas_type="zero")
+
+
+@torch.no_grad()
+def sample(model, inputs, version1, method, noise):
+    """As diffusers' pipeline does it: the empty caption leads away, the learned variance is dropped."""
+    height, width = noise.shape[-2:]
+    texts = {name: torch.cat([inputs["empty_" + name].expand_as(inputs[name]), inputs[name]])
+             for name in ("clip", "clip_mask", "t5", "t5_mask")}
+    extra = dict(image_meta_size=inputs["sizes"].repeat(2, 1).view(-1),
+                 style=torch.zeros(2 * BATCH).long()) if version1 else {}
+    scheduler = scheduler_for(method)
+    scheduler.set_timesteps(len(noise) - 1)
+    drawn = iter(noise[1:])
+    # DDPM draws its noise itself.
+    sys.modules["diffusers.schedulers.scheduling_ddpm"].randn_tensor = lambda shape, **_: next(drawn).reshape(shape)
+    x = noise[0]
+    for time in scheduler.timesteps:
+        out = model(torch.cat([x, x]), time.float().expand(2 * BATCH), encoder_hidden_states=texts["clip"],
+                    text_embedding_mask=texts["clip_mask"], encoder_hidden_states_t5=texts["t5"],
+                    text_embedding_mask_t5=texts["t5_mask"], image_rotary_emb=rope(height // 2, width // 2, quiet=True),
+                    **extra).sample[:, :4]
+        away, towards = out.chunk(2)
+        x = scheduler.step(away + 3 * (towards - away), time, x).prev_sample
+    return x
 
 
 def compare(probe, work, version1, height, width):
@@ -126,6 +163,10 @@ def compare(probe, work, version1, height, width):
               (f"gradients, worst of {len(gradients)}: {worst}", gradients[worst], 1e-4),
               ("tensors without a gradient of the same name", len(got ^ set(wanted)), 0),
               ("exported and loaded again", 0 if same and len(exported.state_dict()) == len(wanted) else 1, 0)]
+    for method in ("ddpm", "ddim", "dpm-solver"):
+        got = ours["sampled/" + method]
+        wanted_latents = sample(model, inputs, version1, method, ours[f"sampled/{method}/noise"])
+        checks.append((f"five steps of {method}", error(got, wanted_latents), 1e-4))
     for what, value, allowed in checks:
         print(f"{'ok' if value <= allowed else 'FAIL':4}  {what:80} {value:.1e} <= {allowed:.0e}")
     return all(value <= allowed for _, value, allowed in checks)

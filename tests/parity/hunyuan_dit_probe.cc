@@ -1,5 +1,5 @@
 // Writes what hunyuan_dit_parity.py compares: the outputs and gradients of a diffusers HunyuanDiT2DModel on given
-// inputs, and the model exported again.
+// inputs, latents that are sampled with each method, guided, and the model exported again.
 //
 //   hunyuan_dit_probe --config FILE [--set ...] --model DIR --input FILE --output DIR
 //     -> DIR/results.safetensors, DIR/export/
@@ -20,7 +20,9 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/model/patches.h"
+#include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/run_plan.h"
+#include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/tasks/latents.h"
 #include "comm/local.h"
@@ -67,6 +69,9 @@ class HunyuanProbe {
     RETURN_IF_ERROR(ReadInput(input));
     RETURN_IF_ERROR(Forward());
     RETURN_IF_ERROR(Gradients());
+    for (const SamplingMethod method : {SamplingMethod::kDdpm, SamplingMethod::kDdim, SamplingMethod::kDpmSolver}) {
+      RETURN_IF_ERROR(Sample(input, method));
+    }
     RETURN_IF_ERROR(results_.Write(output_ + "/results.safetensors"));
     const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
       return Parameters(unit).Read(begin, out);
@@ -88,6 +93,8 @@ class HunyuanProbe {
   absl::Status ReadInput(const std::string& path);
   absl::Status Forward();
   absl::Status Gradients();
+  absl::Status Sample(const std::string& input, SamplingMethod method);
+  absl::StatusOr<Plan> PlanForward(const Graph& graph) const;
 
   const TrainConfig& config_;
   const std::string output_;
@@ -96,35 +103,41 @@ class HunyuanProbe {
   LocalWorld world_;
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<RunPlan> run_;
-  Graph forward_;
-  Plan forward_plan_;
+  Graph forward_, sampling_;
+  Plan forward_plan_, sampling_plan_;
   std::unique_ptr<Tier> device_, host_;
   Lanes lanes_;
   Machine machine_;
-  std::unique_ptr<Executor> executor_, forward_executor_;
+  std::unique_ptr<Executor> executor_, forward_executor_, sampling_executor_;
   std::vector<StateView> views_;
   std::unique_ptr<HunyuanInputs> inputs_;
   std::vector<float> noisy_, target_;
   Results results_;
 };
 
+absl::StatusOr<Plan> HunyuanProbe::PlanForward(const Graph& graph) const {
+  const Layout& layout = run_->training_plan.layout;
+  ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(graph, CpuKernels(), {.threads = 1}, 1));
+  return MakePlan(graph, facts, {.zero_stage = layout.zero_stage, .page_bytes = layout.page_bytes}, &layout);
+}
+
 absl::Status HunyuanProbe::MakeExecutors() {
   ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = 1}));
-  const Layout& layout = run_->training_plan.layout;
   forward_ = BuildHunyuanDitForward(shape_, batch_, run_->training.table);
-  ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(forward_, CpuKernels(), {.threads = 1}, 1));
-  ASSIGN_OR_RETURN(
-      forward_plan_,
-      MakePlan(forward_, facts, {.zero_stage = layout.zero_stage, .page_bytes = layout.page_bytes}, &layout));
+  sampling_ = BuildHunyuanDitForward(shape_, 2 * batch_, run_->training.table);
+  ASSIGN_OR_RETURN(forward_plan_, PlanForward(forward_));
+  ASSIGN_OR_RETURN(sampling_plan_, PlanForward(sampling_));
   const auto bytes = [&](int tier) {
-    return std::max(run_->training_plan.arena_bytes[tier], forward_plan_.arena_bytes[tier]);
+    return std::max(
+        {run_->training_plan.arena_bytes[tier], forward_plan_.arena_bytes[tier], sampling_plan_.arena_bytes[tier]});
   };
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes(0)));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, bytes(1)));
   machine_ = {device_.get(), host_.get(), communicator_.get(), communicator_.get(), &CpuKernels(), &lanes_, 1, {}};
   ASSIGN_OR_RETURN(executor_, Executor::Create(run_->training, run_->training_plan, machine_, {}));
   ASSIGN_OR_RETURN(forward_executor_, Executor::Create(forward_, forward_plan_, machine_, {}));
-  views_ = StateViews(layout, machine_);
+  ASSIGN_OR_RETURN(sampling_executor_, Executor::Create(sampling_, sampling_plan_, machine_, {}));
+  views_ = StateViews(run_->training_plan.layout, machine_);
   return absl::OkStatus();
 }
 
@@ -203,6 +216,37 @@ absl::Status HunyuanProbe::Gradients() {
   RETURN_IF_ERROR(
       executor_->Run(run_->training_plan.programs[0], 0, 1, {.feed = feed, .vote = before_update, .decide = decide}));
   return read;
+}
+
+// With the noise that the latents were made from, that of steps behind that of the start.
+absl::Status HunyuanProbe::Sample(const std::string& input, SamplingMethod method) {
+  BatchOptions options{.sampling = HunyuanSampling(config_.model().hunyuan_dit()), .guidance = 3, .batch = batch_};
+  options.sampling.method = method;
+  options.sampling.steps = 5;
+  ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> texts, LatentFile::OpenTexts(input, shape_));
+  LatentConditions conditions(shape_, *texts, {0, 1}, /*samples_per_prompt=*/1, options.rows());
+  BatchSampler sampler(options, NoisyGrid(shape_), PredictionGrid(shape_), {{&sampling_, sampling_executor_.get()}},
+                       conditions);
+  const std::vector<int64_t> numbers = {0, 1};
+  RETURN_IF_ERROR(sampler.Make(numbers));
+  const std::span<const float> latents = sampler.samples();
+  const std::string name = absl::StrCat("sampled/", Name(method));
+  results_.Add(name, {batch_, shape_.channels, shape_.height, shape_.width}, {latents.begin(), latents.end()});
+  std::vector<float> noise;
+  for (int64_t step = -1; step < options.sampling.steps; ++step) {
+    for (const int64_t number : numbers) {
+      std::vector<float> one(static_cast<size_t>(NoisyGrid(shape_).elements()));
+      FillNormal({.seed = options.sampling.seed,
+                  .purpose = step < 0 ? NoisePurpose::kSamplingStart : NoisePurpose::kSamplingStep,
+                  .sample = number,
+                  .stream = static_cast<uint32_t>(std::max<int64_t>(0, step))},
+                 one);
+      noise.insert(noise.end(), one.begin(), one.end());
+    }
+  }
+  results_.Add(name + "/noise", {options.sampling.steps + 1, batch_, shape_.channels, shape_.height, shape_.width},
+               std::move(noise));
+  return absl::OkStatus();
 }
 
 absl::Status RunHunyuanProbe(const std::vector<std::string>& words) {

@@ -10,6 +10,7 @@
 
 #include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/diffusion/samplers.h"
+#include "angel_ptm/train/diffusion/sampling.h"
 #include "angel_ptm/train/diffusion/schedule.h"
 
 namespace angel_ptm {
@@ -187,6 +188,86 @@ TEST(Samplers, ClipBoundsThePredictedImage) {
     EXPECT_THAT(ddpm, ElementsAre(1, -1));
     EXPECT_THAT(dpm, ElementsAre(1, -1));
   }
+}
+
+SamplingOptions LoopOptions(SamplingMethod method, int64_t steps, bool learned_variance = false) {
+  return {.prediction = method == SamplingMethod::kEuler ? Prediction::kFlow : Prediction::kVelocity,
+          .method = method,
+          .steps = steps,
+          .seed = 3,
+          .learned_variance = learned_variance};
+}
+
+// The loop of `rows` samples from number `first` on, with the best model; what the model knows of its variance is
+// `variance`.
+std::vector<float> Looped(const SamplingOptions& options, int64_t first, int64_t rows, float variance = -1) {
+  constexpr int64_t kElements = 3;
+  SamplingLoop loop(options, rows, kElements);
+  std::vector<int64_t> numbers;
+  for (int64_t row = 0; row < rows; ++row) numbers.push_back(first + row);
+  double before = 1e9;
+  const absl::Status status = loop.Run(numbers, [&](double time) {
+    EXPECT_LT(time, before);
+    before = time;
+    const bool flow = options.prediction == Prediction::kFlow;
+    const Mix mix = flow ? FlowMix(time / kDiffusionSteps) : Schedule().At(static_cast<int64_t>(time));
+    for (size_t i = 0; i < loop.x().size(); ++i) {
+      loop.output()[i] = flow && time == kDiffusionSteps ? loop.x()[i] - static_cast<float>(kMean)
+                                                         : BestOutput(options.prediction, mix, loop.x()[i]);
+    }
+    std::fill(loop.variance().begin(), loop.variance().end(), variance);
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  return {loop.x().begin(), loop.x().end()};
+}
+
+TEST(SamplingLoop, EveryMethodReachesTheDataFromNoise) {
+  for (const auto& [method, steps] :
+       {std::pair(SamplingMethod::kEuler, 60), std::pair(SamplingMethod::kDdpm, 200),
+        std::pair(SamplingMethod::kDdim, 60), std::pair(SamplingMethod::kDpmSolver, 100)}) {
+    SCOPED_TRACE(Name(method));
+    const std::vector<float> made = Looped(LoopOptions(method, steps), 0, 2000);
+    double mean = 0, square = 0;
+    for (const double value : made) {
+      mean += value / static_cast<double>(made.size());
+      square += value * value / static_cast<double>(made.size());
+    }
+    EXPECT_NEAR(mean, kMean, 0.02);
+    EXPECT_NEAR(std::sqrt(square - mean * mean), kDeviation, 0.03);
+  }
+}
+
+// Whatever is made beside it, and in whichever row.
+TEST(SamplingLoop, ASampleIsAFunctionOfItsNumber) {
+  for (const SamplingMethod method : {SamplingMethod::kEuler, SamplingMethod::kDdpm, SamplingMethod::kDpmSolver}) {
+    SCOPED_TRACE(Name(method));
+    const SamplingOptions options = LoopOptions(method, 5);
+    const std::vector<float> many = Looped(options, 4, 3), one = Looped(options, 5, 1);
+    EXPECT_TRUE(std::equal(one.begin(), one.end(), many.begin() + 3));
+    EXPECT_NE(std::vector(many.begin(), many.begin() + 3), one);
+    SamplingOptions other = options;
+    other.seed = 4;
+    EXPECT_NE(Looped(other, 5, 1), one);
+  }
+}
+
+TEST(SamplingLoop, OnlyDdpmAsksForTheVariance) {
+  EXPECT_TRUE(SamplingLoop(LoopOptions(SamplingMethod::kDdim, 5, true), 1, 3).variance().empty());
+  const std::vector<float> fixed = Looped(LoopOptions(SamplingMethod::kDdpm, 5), 0, 1);
+  const auto learned = [](float variance) {
+    return Looped(LoopOptions(SamplingMethod::kDdpm, 5, true), 0, 1, variance);
+  };
+  for (size_t i = 0; i < fixed.size(); ++i) EXPECT_NEAR(learned(-1)[i], fixed[i], 1e-5);
+  EXPECT_GT(std::abs(learned(1)[0] - fixed[0]), 1e-2);
+}
+
+TEST(SamplingLoop, MethodsHaveNames) {
+  for (const SamplingMethod method :
+       {SamplingMethod::kEuler, SamplingMethod::kDdpm, SamplingMethod::kDdim, SamplingMethod::kDpmSolver}) {
+    EXPECT_EQ(FindSamplingMethod(Name(method)), method);
+  }
+  EXPECT_EQ(FindSamplingMethod("heun"), std::nullopt);
 }
 
 TEST(Samplers, TimesAreThoseOfDiffusers) {

@@ -4,17 +4,25 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/train/sample.h"
+#include "angel_ptm/train/tasks/generate_latents.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_images.h"
+#include "tests/support/tiny_latents.h"
 
 namespace angel_ptm {
 namespace {
@@ -133,6 +141,33 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   EXPECT_NE(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
 }
 
+// What a run samples of itself is what generate makes of its last checkpoint, of the average of the weights.
+TEST_F(GenerateImagesTest, ARunSamplesItsAverage) {
+  if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
+  std::vector<std::string> overrides = {"steps=60", "sampling.every_steps=100", "sampling.guidance=2"};
+  std::vector<std::string> prompts;
+  for (const TinyImage& image : TinyImages()) prompts.emplace_back(image.chinese);
+  for (const std::string& prompt : prompts) overrides.push_back("sampling.prompt=" + prompt);
+  const std::string checkpoint = Trained("samples", overrides);
+  GenerateImagesOptions options = Options(prompts);
+  options.steps = 30;
+  const auto difference = [&](const char* weights) {
+    options.inference.weights = weights;
+    const std::vector<GeneratedImage> images = OrDie(GenerateImages(checkpoint, options));
+    int most = 0;
+    for (size_t i = 0; i < images.size(); ++i) {
+      const std::string path = absl::StrCat(SamplesFolder(folder_->path() + "/samples", 60), "/000", i, ".png");
+      const Image sample = OrDie(DecodeImage(Slurp(path), path));
+      for (size_t p = 0; p < sample.pixels.size(); ++p) {
+        most = std::max(most, std::abs(sample.pixels[p] - images[i].image.pixels[p]));
+      }
+    }
+    return most;
+  };
+  EXPECT_LE(difference("ema"), 1);
+  EXPECT_GT(difference("last"), 4);
+}
+
 TEST_F(GenerateImagesTest, ClassesAndVelocity) {
   const std::string checkpoint =
       Trained("classes", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
@@ -174,6 +209,10 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   options.prompts = {"a"};
   options.steps = 0;
   EXPECT_THAT(error(options), HasSubstr("--steps: wanted 1 to 1000, got 0"));
+  options.method = SamplingMethod::kDdim;
+  options.steps = 1;
+  EXPECT_THAT(error(options), HasSubstr("--sampler: the model predicts a flow, wanted euler, got ddim"));
+  options.method.reset();
 
   // A prompt that is too long is cut, and what of it is said.
   options.steps = 1;
@@ -185,6 +224,85 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   std::fclose(options.notes);
   EXPECT_THAT(std::string(text, bytes), HasSubstr("the model reads 2 tokens of a prompt, dropped \""));
   std::free(text);
+}
+
+constexpr const char* kLatentConfig = R"(
+model {
+  hunyuan_dit {
+    channels: 2
+    height: 8
+    hidden_size: 32
+    num_hidden_layers: 2
+    num_attention_heads: 2
+    clip_hidden_size: 16
+    clip_length: 5
+    t5_hidden_size: 32
+    t5_length: 6
+    pooled_size: 16
+  }
+}
+optimizer {
+  adamw { learning_rate: 1e-2 }
+  schedule { kind: CONSTANT warmup_steps: 1 }
+  ema_decay: 0.5
+}
+batch { global_batch_sequences: 4 micro_batch_sequences: 4 }
+steps: 6
+evaluation { every_steps: 0 }
+sampling { every_steps: 6 prompt: "3" prompt: "1" guidance: 2 }
+numerics { threads_per_rank: 1 }
+checkpoint { every_steps: 0 }
+output { report_every_steps: 0 }
+)";
+
+std::vector<float> LatentsOf(const std::string& path, const Shape& shape) {
+  const SafetensorsReader file = OrDie(SafetensorsReader::Open(path));
+  const SafetensorsTensor* const latents = file.Find("latents");
+  EXPECT_NE(latents, nullptr);
+  EXPECT_EQ(latents->shape, shape);
+  std::vector<float> values(static_cast<size_t>(shape.elements()));
+  OrDie(file.Read(*latents, 0, std::as_writable_bytes(std::span(values))));
+  return values;
+}
+
+// A model of latents samples with texts of a file, which need have no latents: as its run did, and as asked.
+TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
+  const TemporaryFolder folder;
+  const TrainConfig config = OrDie(
+      ParseTrainConfig(kLatentConfig, "generate_images_test.cc",
+                       {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run")}));
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  OrDie(WriteTinyLatents(folder / "train.safetensors", shape, 5, 1));
+  // The same texts: of the same seed, with the numbers of the latents behind another name.
+  OrDie(WriteTinyLatents(folder / "texts.safetensors", shape, 5, 1, 1,
+                         [](auto* tensors) { tensors->front().name = "unread"; }));
+  OrDie(RunTrainer({.configs = {config}}).status());
+  const std::string checkpoint = OrDie(FindLatestCheckpoint(CheckpointDirectory(config))).path;
+  const std::string output = folder / "latents.safetensors";
+  GenerateImagesOptions options = {.prompts = {"3", "1"}, .guidance = 2};
+  options.inference.weights = "ema";
+  const auto generated = [&](const std::string& texts) {
+    EXPECT_EQ(OrDie(GenerateLatents(checkpoint, texts, options, output)), 2);
+    return LatentsOf(output, {2, 2, 8, 8});
+  };
+  const std::vector<float> of_run =
+      LatentsOf(SamplesFolder(config.output().directory(), 6) + "/latents.safetensors", {2, 2, 8, 8});
+  const std::vector<float> same = generated("");
+  ASSERT_EQ(same.size(), of_run.size());
+  for (size_t i = 0; i < same.size(); ++i) EXPECT_NEAR(same[i], of_run[i], 1e-4);
+  EXPECT_EQ(generated(folder / "texts.safetensors"), same);
+  options.prompts = {"1", "1"};
+  EXPECT_NE(generated(""), same);
+  options.method = SamplingMethod::kDdpm;
+  const std::vector<float> ddpm = generated("");
+  EXPECT_EQ(generated(""), ddpm);
+  options.prompts = {"5"};
+  EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
+              HasSubstr("train.safetensors, 0 to 4, got \"5\""));
+  options.prompts = {"0"};
+  options.method = SamplingMethod::kEuler;
+  EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
+              HasSubstr("--sampler: the model predicts no flow, wanted ddpm, ddim or dpm-solver, got euler"));
 }
 
 }  // namespace

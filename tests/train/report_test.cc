@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "angel_ptm/train/metrics.h"
 #include "angel_ptm/train/output_lock.h"
 #include "angel_ptm/train/report/plots.h"
@@ -181,6 +183,38 @@ TEST(ReportTest, ImagesAreInThePage) {
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->images.size(), 256u);
   EXPECT_TRUE(Has(run->notes.back(), "samples: the page has room for 256 of 258 images"));
+}
+
+// What a run sampled of itself: a row a prompt, a column a step, of many steps some with the last.
+TEST(ReportTest, SamplesOfTheRunAreATableByStep) {
+  const TemporaryFolder folder;
+  Spill(folder / "run/metrics.jsonl", Lines({0, 1}));
+  const auto sample = [&](int step, const std::string& file, const char* prompt) {
+    const std::string path = absl::StrFormat("run/samples/step-%08d/", step);
+    Spill(folder / (path + file), std::string("\x89PNG\r\n\x1a\n", 8) + std::to_string(step) + file);
+    return nlohmann::json{{"image", file}, {"prompt", prompt}, {"step", step}}.dump() + "\n";
+  };
+  const auto image = [](int step, const std::string& file) {
+    return absl::StrCat("base64,",
+                        absl::Base64Escape(std::string("\x89PNG\r\n\x1a\n", 8) + std::to_string(step) + file));
+  };
+  for (int step = 10; step <= 200; step += 10) {
+    const std::string lines = sample(step, "0.png", "cat") + sample(step, "1.png", "cat") +
+                              (step == 200 ? sample(step, "2.png", "<new>") : std::string());
+    Spill(folder / absl::StrFormat("run/samples/step-%08d/samples.jsonl", step), lines);
+  }
+  const auto run = ReadRun(folder / "run");
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->progress.size(), 17u);
+  EXPECT_TRUE(run->images.empty());
+  EXPECT_TRUE(run->notes.empty());
+  const std::string page = PageOf(folder / "run");
+  EXPECT_TRUE(Has(page,
+                  "<tr><th></th><th>20</th><th>50</th><th>70</th><th>100</th><th>120</th><th>150</th><th>170</th>"
+                  "<th>200</th></tr>"));
+  EXPECT_LT(page.find(image(20, "0.png")), page.find(image(200, "0.png")));
+  EXPECT_LT(page.find(image(200, "0.png")), page.find(image(20, "1.png")));
+  EXPECT_TRUE(Has(page, "<td>&lt;new&gt;</td><td></td><td></td><td></td><td></td><td></td><td></td><td></td><td><img"));
 }
 
 TEST(ReportTest, ThePageNeedsNothingElse) {

@@ -24,6 +24,9 @@ enum class Prediction {
   kFlow,      // d x_t / d t = eps - x0
 };
 
+// Steps of a discrete diffusion. A flow's times 0..1 are told to a model as 0..kDiffusionSteps.
+inline constexpr int64_t kDiffusionSteps = 1000;
+
 // Discrete diffusion times 0..steps-1, from little noise to much.
 class DiffusionSchedule {
  public:

@@ -196,10 +196,45 @@ std::string Notes(const std::vector<RunReport>& runs) {
   return html + "</ul>\n";
 }
 
+std::string ImageElement(const SampleImage& image, const std::string& text) {
+  return absl::StrCat("<img alt=\"", text, "\" src=\"data:image/png;base64,", absl::Base64Escape(image.png), "\">");
+}
+
 std::string Figure(const SampleImage& image) {
   const std::string prompt = EscapeHtml(image.prompt);
-  return absl::StrCat("<figure><img alt=\"", prompt, "\" src=\"data:image/png;base64,", absl::Base64Escape(image.png),
-                      "\"><figcaption>", prompt, "</figcaption></figure>\n");
+  return absl::StrCat("<figure>", ImageElement(image, prompt), "<figcaption>", prompt, "</figcaption></figure>\n");
+}
+
+struct ProgressRow {
+  std::string prompt;
+  std::vector<const SampleImage*> images;  // by step; null: not sampled there
+};
+
+// A row for each prompt, a column for each step.
+std::string Progress(const RunReport& run) {
+  if (run.progress.empty()) return "";
+  std::vector<int64_t> steps;
+  std::vector<ProgressRow> rows;
+  for (const SampleImage& image : run.progress) {
+    if (steps.empty() || steps.back() != image.step) steps.push_back(image.step);
+    const auto free = [&](const ProgressRow& r) { return r.prompt == image.prompt && r.images.size() < steps.size(); };
+    auto row = std::find_if(rows.begin(), rows.end(), free);
+    if (row == rows.end()) row = rows.insert(row, {.prompt = image.prompt});
+    row->images.resize(steps.size() - 1);
+    row->images.push_back(&image);
+  }
+  std::string html = absl::StrCat("<p class=\"note\">", EscapeHtml(run.name),
+                                  ": what the model makes of the same noise, by steps of training</p>\n"
+                                  "<table class=\"progress\">\n<tr><th></th>");
+  for (const int64_t step : steps) absl::StrAppend(&html, "<th>", step, "</th>");
+  for (const ProgressRow& row : rows) {
+    const std::string prompt = EscapeHtml(row.prompt);
+    absl::StrAppend(&html, "</tr>\n<tr><td>", prompt, "</td>");
+    for (const SampleImage* image : row.images) {
+      absl::StrAppend(&html, "<td>", image == nullptr ? "" : ImageElement(*image, prompt), "</td>");
+    }
+  }
+  return html + "</tr>\n</table>\n";
 }
 
 std::string Images(const RunReport& run) {
@@ -218,7 +253,7 @@ std::string Images(const RunReport& run) {
 std::string Samples(const std::vector<RunReport>& runs) {
   std::string html = "<section id=\"samples\">\n<h2>Samples</h2>\n";
   for (const RunReport& run : runs) {
-    if (run.samples.empty() && run.images.empty()) {
+    if (run.samples.empty() && run.images.empty() && run.progress.empty()) {
       absl::StrAppend(
           &html, "<p class=\"none\">",
           EscapeHtml(absl::StrCat(run.name, " has no samples: angel-ptm generate --checkpoint ", run.name,
@@ -226,7 +261,7 @@ std::string Samples(const std::vector<RunReport>& runs) {
                                   run.name, "/samples images.")),
           "</p>\n");
     }
-    html += Images(run);
+    html += Progress(run) + Images(run);
     for (const Sample& sample : run.samples) {
       absl::StrAppend(&html, "<p class=\"note\">", EscapeHtml(absl::StrCat(run.name, ", step ", sample.step)),
                       "</p>\n<pre><b>", EscapeHtml(sample.prompt), "</b>", EscapeHtml(sample.text), "</pre>\n");

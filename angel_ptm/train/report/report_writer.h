@@ -19,6 +19,8 @@ class ReportWriter {
   // What was appended to metrics.jsonl and experts.jsonl.
   void AddLine(std::string_view line) { run_.history.AddLine(line); }
   void AddExpertLine(std::string_view line) { run_.experts.AddLine(line); }
+  // Reads samples again: there are others.
+  void ReadSamples() { angel_ptm::ReadSamples(&run_); }
 
   // Writes the page if `step` is due. Writing takes at most about a hundredth of the time: where a page takes long, it
   // waits for a later step. An error is the file's; the next due step tries again.

@@ -1,5 +1,6 @@
 #include "angel_ptm/train/report/run_report.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <initializer_list>
@@ -19,6 +20,7 @@ using Json = nlohmann::json;
 
 constexpr size_t kSamplesMax = 20;
 // A page holds its images, half as long again as text.
+constexpr size_t kFoldersMax = 8;
 constexpr size_t kImagesMax = 256, kImagesBytesMax = size_t{16} << 20;
 
 // Calls `add` with every whole line. What it refuses is a note.
@@ -86,35 +88,80 @@ bool AddSample(std::string_view line, std::vector<Sample>* samples) {
   return true;
 }
 
-// Images of `folder` by its samples.jsonl, the first that there is room for.
-void ReadImages(const std::string& folder, RunReport* run) {
-  size_t bytes = 0, left_out = 0;
-  ReadMore(folder + "/samples.jsonl", "an image's sample", run, [&](std::string_view line) {
+// Reads images by folders' samples.jsonl, the first that there is room for.
+class ImageReader {
+ public:
+  explicit ImageReader(RunReport* run) : run_(*run) {}
+
+  void Read(const std::string& folder, std::vector<SampleImage>* images) {
+    ReadMore(folder + "/samples.jsonl", "an image's sample", &run_,
+             [&](std::string_view line) { return Add(folder, line, images); });
+  }
+  void NoteLeftOut(const std::string& folder) const {
+    if (left_out_ == 0) return;
+    run_.notes.push_back(
+        absl::StrCat(folder, ": the page has room for ", count_, " of ", count_ + left_out_, " images"));
+  }
+
+ private:
+  bool Add(const std::string& folder, std::string_view line, std::vector<SampleImage>* images) {
     const Json sample = SampleFrom(line, {"prompt", "image"});
     if (sample.is_null()) return false;
     const std::string file = sample["image"].get<std::string>();
     if (file.find('/') != std::string::npos) return false;  // of this folder only
     absl::StatusOr<std::string> png = ReadFile(folder + "/" + file, kImagesBytesMax);
     if (!png.ok()) {
-      run->notes.push_back(std::string(png.status().message()));
+      run_.notes.push_back(std::string(png.status().message()));
       return true;
     }
     if (!png->starts_with("\x89PNG\r\n\x1a\n")) return false;
-    if (run->images.size() == kImagesMax || bytes + png->size() > kImagesBytesMax) {
-      ++left_out;
+    if (count_ == kImagesMax || bytes_ + png->size() > kImagesBytesMax) {
+      ++left_out_;
       return true;
     }
-    bytes += png->size();
-    run->images.push_back({sample["prompt"].get<std::string>(), *std::move(png), sample["step"].get<int64_t>()});
+    bytes_ += png->size();
+    ++count_;
+    images->push_back({sample["prompt"].get<std::string>(), *std::move(png), sample["step"].get<int64_t>()});
     return true;
-  });
-  if (left_out > 0) {
-    run->notes.push_back(absl::StrCat(folder, ": the page has room for ", run->images.size(), " of ",
-                                      run->images.size() + left_out, " images"));
   }
+
+  RunReport& run_;
+  size_t count_ = 0, bytes_ = 0, left_out_ = 0;
+};
+
+// Of folders step-<N> as many as a page shows beside each other, spread over the run, the last among them.
+std::vector<std::string> FoldersToShow(const std::string& samples, RunReport* run) {
+  const absl::StatusOr<bool> exists = PathExists(samples);
+  if (exists.ok() && !*exists) return {};
+  const absl::StatusOr<std::vector<std::string>> names = exists.ok() ? ListDirectory(samples) : exists.status();
+  if (!names.ok()) run->notes.push_back(std::string(names.status().message()));
+  std::vector<std::string> all, shown;
+  for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
+    if (name.starts_with("step-")) all.push_back(absl::StrCat(samples, "/", name));
+  }
+  const size_t count = std::min(all.size(), kFoldersMax);
+  for (size_t i = 0; i < count; ++i) shown.push_back(all[(i + 1) * all.size() / count - 1]);
+  return shown;
 }
 
 }  // namespace
+
+void ReadSamples(RunReport* run) {
+  RunReport read{.name = run->name};
+  ReadMore(run->name + "/samples.jsonl", "a sample", &read,
+           [&](std::string_view line) { return AddSample(line, &read.samples); });
+  const std::string folder = run->name + "/samples";
+  ImageReader reader(&read);
+  for (const std::string& of_step : FoldersToShow(folder, &read)) reader.Read(of_step, &read.progress);
+  reader.Read(folder, &read.images);
+  reader.NoteLeftOut(folder);
+  run->samples = std::move(read.samples);
+  run->images = std::move(read.images);
+  run->progress = std::move(read.progress);
+  for (std::string& note : read.notes) {
+    if (std::ranges::find(run->notes, note) == run->notes.end()) run->notes.push_back(std::move(note));
+  }
+}
 
 absl::StatusOr<RunReport> ReadRun(const std::string& directory) {
   RunReport run{.name = directory};
@@ -131,9 +178,7 @@ absl::StatusOr<RunReport> ReadRun(const std::string& directory) {
   RETURN_IF_ERROR(ReadLines(metrics, "a step", &run.notes, [&](std::string_view l) { return run.history.AddLine(l); }));
   ReadMore(run.name + "/experts.jsonl", "a step's expert loads", &run,
            [&](std::string_view line) { return run.experts.AddLine(line); });
-  ReadMore(run.name + "/samples.jsonl", "a sample", &run,
-           [&](std::string_view line) { return AddSample(line, &run.samples); });
-  ReadImages(run.name + "/samples", &run);
+  ReadSamples(&run);
   ReadSheet(run.name + "/run.json", &run);
   return run;
 }

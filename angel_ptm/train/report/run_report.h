@@ -28,16 +28,21 @@ struct RunReport {
   std::string now;   // empty, or what the run is doing: "still writing: process 7 on host h since ..."
   History history;
   ExpertHistory experts;
-  std::optional<RunSheet> sheet;  // none: an older program wrote the run
-  std::vector<Sample> samples;    // the newest
-  std::vector<SampleImage> images;
-  std::vector<std::string> notes;  // sentences about what is wrong with the files
+  std::optional<RunSheet> sheet;      // none: an older program wrote the run
+  std::vector<Sample> samples;        // the newest
+  std::vector<SampleImage> images;    // of angel-ptm generate
+  std::vector<SampleImage> progress;  // what the run made of itself, step after step
+  std::vector<std::string> notes;     // sentences about what is wrong with the files
 };
 
-// Reads <directory>/metrics.jsonl, and experts.jsonl, run.json, samples.jsonl and samples/samples.jsonl with its images
-// if they are there; what is wrong with these is a note. A last line that is not whole is being written. Errors:
-// kNotFound if it is no run's directory, those of angel_ptm/base/file.h.
+// Reads <directory>/metrics.jsonl, and experts.jsonl, run.json, samples.jsonl and, with its images, samples.jsonl of
+// samples/ and of some of its folders step-<N>, the last among them, if they are there; what is wrong with these is a
+// note. A last line that is not whole is being written. Errors: kNotFound if it is no run's directory, those of
+// angel_ptm/base/file.h.
 absl::StatusOr<RunReport> ReadRun(const std::string& directory);
+
+// Its part that reads samples, again.
+void ReadSamples(RunReport* run);
 
 }  // namespace angel_ptm
 

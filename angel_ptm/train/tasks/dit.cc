@@ -4,13 +4,19 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_dataset.h"
+#include "angel_ptm/train/tasks/batch_sampler.h"
+#include "angel_ptm/train/tasks/dit_conditions.h"
 #include "angel_ptm/train/tasks/image_feeder.h"
+#include "angel_ptm/train/tasks/image_samples.h"
 
 namespace angel_ptm {
 namespace {
@@ -47,6 +53,11 @@ class DitTask final : public Task {
     return absl::InvalidArgumentError("model.dit makes images, wanted a language model to continue a text");
   }
 
+  std::optional<Graph> BuildSampling(StateId weights) const override {
+    if (config_.sampling().every_steps() == 0) return std::nullopt;
+    return BuildDitForward(shape_, SamplingBatch().rows(), table_, weights);
+  }
+
   std::string Describe() const override;
   ChangeableFields changeable_fields() const override { return {kDitWithoutEffect, kDitOfTheCurve}; }
   bool loss_depends_on_micro_batch() const override { return false; }
@@ -55,7 +66,7 @@ class DitTask final : public Task {
   const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
   const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
   std::string sample_order() const override;
-  std::string note() const override { return {}; }
+  std::string note() const override { return absl::StrJoin(prompts_.notes, "; "); }
   std::vector<CheckpointFile> checkpoint_files() const override {
     return {{"tokenizer.json", dataset_.tokenizer_json},
             {"tokenizer_config.json", dataset_.tokenizer_config_json},
@@ -67,12 +78,28 @@ class DitTask final : public Task {
     return std::make_unique<ImageFeeder>(graph, executor, shape_, DitObjectiveFromConfig(dit_),
                                          static_cast<const ImageSource&>(samples));
   }
+  std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override {
+    const BatchOptions batch = SamplingBatch();
+    return std::make_unique<RunSampler>(
+        static_cast<int64_t>(prompts_.conditions.size()), batch, DitGrid(shape_), DitGrid(shape_),
+        Denoiser{&graph, &executor},
+        std::make_unique<DitConditions>(shape_, prompts_, /*samples_per_prompt=*/1, batch.rows()),
+        [this](const std::string& folder, int64_t step, std::span<const float> samples) {
+          return WriteSamples(folder, step, samples);
+        });
+  }
   std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
  private:
   absl::Status CheckDataset() const;
+  absl::Status OpenSamples();
+  absl::StatusOr<std::string> WriteSamples(const std::string& folder, int64_t step,
+                                           std::span<const float> samples) const;
+  BatchOptions SamplingBatch() const {
+    return SamplingBatchFromConfig(config_, DitSampling(DitObjectiveFromConfig(dit_)));
+  }
 
   const TrainConfig config_;
   const DitConfig dit_;
@@ -81,6 +108,7 @@ class DitTask final : public Task {
   const std::shared_ptr<const ParameterTable> table_;
   ImageDataset dataset_;
   std::optional<ImageSource> training_, validation_;
+  DitPrompts prompts_;  // of sampling{}
 };
 
 // That the model is for these images.
@@ -122,6 +150,7 @@ absl::Status DitTask::Open(ImageDataset dataset) {
                              .other_captions = dit_.other_captions()};
   ASSIGN_OR_RETURN(const ImageLoader training, ImageLoader::Create(dataset_.train.get(), options));
   training_.emplace(training, /*evaluation=*/false);
+  RETURN_IF_ERROR(OpenSamples());
   if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
   if (dataset_.validation == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("evaluation.every_steps: ", config_.data().directory(),
@@ -132,6 +161,32 @@ absl::Status DitTask::Open(ImageDataset dataset) {
   ASSIGN_OR_RETURN(const ImageLoader validation, ImageLoader::Create(dataset_.validation.get(), options));
   validation_.emplace(validation, /*evaluation=*/true);
   return absl::OkStatus();
+}
+
+absl::Status DitTask::OpenSamples() {
+  if (config_.sampling().every_steps() == 0) return absl::OkStatus();
+  if (!HasImageLibraries()) {
+    return absl::UnimplementedError(
+        absl::StrCat("sampling.every_steps: this build has no libpng and FreeType to write images with, wanted 0, got ",
+                     config_.sampling().every_steps()));
+  }
+  const auto& prompts = config_.sampling().prompt();
+  ASSIGN_OR_RETURN(
+      prompts_, ReadDitPrompts(shape_, *dataset_.tokenizer, dataset_.manifest.classes, {prompts.begin(), prompts.end()},
+                               /*negative_prompt=*/"", "sampling.prompt"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> DitTask::WriteSamples(const std::string& folder, int64_t step,
+                                                  std::span<const float> samples) const {
+  std::vector<GeneratedImage> images;
+  const auto pixels = static_cast<size_t>(DitGrid(shape_).elements());
+  for (size_t i = 0; i < prompts_.conditions.size(); ++i) {
+    const bool conditioned = config_.sampling().prompt_size() > 0;
+    images.push_back({conditioned ? config_.sampling().prompt(static_cast<int>(i)) : "",
+                      DitImage(shape_, samples.subspan(i * pixels, pixels))});
+  }
+  return WriteImages(folder, FactsOfSamples(config_, step, SamplingBatch()), std::move(images));
 }
 
 std::string DitTask::Describe() const {
@@ -171,8 +226,20 @@ DitShape DitShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
   return shape;
 }
 
+Prediction PredictionFromConfig(DitConfig::Prediction prediction) {
+  switch (prediction) {
+    case DitConfig::EPSILON:
+      return Prediction::kEpsilon;
+    case DitConfig::VELOCITY:
+      return Prediction::kVelocity;
+    case DitConfig::FLOW:
+      break;
+  }
+  return Prediction::kFlow;
+}
+
 DitObjective DitObjectiveFromConfig(const DitConfig& config) {
-  return {.prediction = config.prediction(),
+  return {.prediction = PredictionFromConfig(config.prediction()),
           .flow_time_mean = config.flow_time_mean(),
           .flow_time_deviation = config.flow_time_deviation(),
           .flow_shift = config.flow_shift(),
@@ -180,6 +247,14 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config) {
           .beta_end = config.beta_end(),
           .min_snr_gamma = config.min_snr_gamma(),
           .condition_dropout = config.condition_dropout()};
+}
+
+SamplingOptions DitSampling(const DitObjective& objective) {
+  return {.prediction = objective.prediction,
+          .method = DefaultMethod(objective.prediction),
+          .flow_shift = objective.flow_shift,
+          .beta_start = objective.beta_start,
+          .beta_end = objective.beta_end};
 }
 
 DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps) {

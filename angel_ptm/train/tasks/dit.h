@@ -10,6 +10,8 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/model/dit.h"
+#include "angel_ptm/train/diffusion/sampling.h"
+#include "angel_ptm/train/diffusion/schedule.h"
 #include "angel_ptm/train/task.h"
 
 namespace angel_ptm {
@@ -17,18 +19,19 @@ namespace angel_ptm {
 // `vocab_size` is used if the configuration gives none.
 DitShape DitShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
 
+Prediction PredictionFromConfig(DitConfig::Prediction prediction);
+
 // What a model is trained and sampled with.
 struct DitObjective {
-  DitConfig::Prediction prediction = DitConfig::FLOW;
+  Prediction prediction = Prediction::kFlow;
   double flow_time_mean = 0, flow_time_deviation = 1, flow_shift = 1;
   double beta_start = 0.00085, beta_end = 0.02;
   double min_snr_gamma = 0;
   double condition_dropout = 0;
 };
 DitObjective DitObjectiveFromConfig(const DitConfig& config);
-
-// Steps of a discrete diffusion. A flow's times 0..1 are told to the model as 0..kDiffusionSteps.
-inline constexpr int64_t kDiffusionSteps = 1000;
+// How such a model is sampled if nothing else is said.
+SamplingOptions DitSampling(const DitObjective& objective);
 
 // task.h, ScaledModel. Width: by one attention head; the reader of captions stays as it is.
 DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps);

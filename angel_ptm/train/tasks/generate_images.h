@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/images/image.h"
+#include "angel_ptm/train/diffusion/sampling.h"
 #include "angel_ptm/train/inference.h"
+#include "angel_ptm/train/tasks/denoisers.h"
+#include "angel_ptm/train/tasks/image_samples.h"
 
 namespace angel_ptm {
 
@@ -19,22 +22,21 @@ struct GenerateImagesOptions {
   std::string negative_prompt;    // what guidance leads away from; empty: no condition
   int64_t images_per_prompt = 1;  // each from noise of its own
   int64_t steps = 30;
-  double guidance = 4;  // Ho & Salimans 2022; 1: none
+  double guidance = 4;                   // Ho & Salimans 2022; 1: none
+  std::optional<SamplingMethod> method;  // none: DefaultMethod of the model's prediction
   uint64_t seed = 1;
-  int64_t batch_max = 16;  // images made side by side
+  int64_t batch_max = 16;       // images made side by side
+  std::vector<Expert> experts;  // checkpoints of the same model that denoise at some times
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
 };
 
-struct GeneratedImage {
-  std::string prompt;
-  Image image;
-};
+// What a model is sampled with by default becomes what is asked for. Errors: CheckBatchOptions's, how many of a prompt.
+absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch);
 
 // Prompt after prompt. Image i starts from noise that is a function of (seed, i); the same options give the same
-// images. Flows are sampled by Euler's method, other models by DPM-Solver++(2M). Errors: a checkpoint of another model
-// family, prompts that are not UTF-8 or that the model has no class for, guidance of a model that was trained without
-// dropped conditions.
+// images. Errors: a checkpoint of another model family, prompts that are not UTF-8 or that the model has no class for,
+// guidance of a model that was trained without dropped conditions, a method for another prediction.
 absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& checkpoint_path,
                                                            const GenerateImagesOptions& options);
 

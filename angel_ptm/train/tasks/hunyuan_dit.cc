@@ -4,19 +4,22 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/model/patches.h"
 #include "angel_ptm/train/diffusion/noise.h"
+#include "angel_ptm/train/tasks/dit.h"
+#include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/latents.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kHunyuanSteps = 1000;
 // Of the noise and times of evaluations.
 constexpr uint64_t kLatentEvaluationSeed = 0x6c617465;
 constexpr uint32_t kClipStream = 0, kT5Stream = 1;
@@ -37,7 +40,7 @@ class LatentFeeder final : public Feeder {
         executor_(executor),
         config_(config),
         source_(source),
-        schedule_(HunyuanSchedule(config)),
+        schedule_(DiffusionSchedule::ScaledLinear(kDiffusionSteps, config.beta_start(), config.beta_end())),
         in_{shape.channels, shape.height, shape.width, shape.patch_size},
         out_{shape.channels, shape.height, shape.width, shape.patch_size, /*channels_last=*/true},
         batch_(source.order().micro_batch),
@@ -81,9 +84,9 @@ class LatentFeeder final : public Feeder {
   absl::Status FillRow(int64_t row, int64_t sample) {
     RETURN_IF_ERROR(source_.file().Read(source_.IndexOf(sample), Drops(sample, kClipStream, config_.clip_dropout()),
                                         Drops(sample, kT5Stream, config_.t5_dropout()), inputs_.Row(row)));
-    const int64_t time = TrainingTime(seed_, sample, kHunyuanSteps);
+    const int64_t time = TrainingTime(seed_, sample, kDiffusionSteps);
     const Mix mix = schedule_.At(time);
-    const Prediction prediction = HunyuanPrediction(config_);
+    const Prediction prediction = PredictionFromConfig(config_.prediction());
     sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), config_.min_snr_gamma()));
     FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
     AddNoise(mix, inputs_.latent(), noise_, mixed_);
@@ -133,6 +136,10 @@ class HunyuanDitTask final : public Task {
   absl::StatusOr<Graph> BuildDecoding(int64_t, int64_t) const override {
     return absl::InvalidArgumentError("model.hunyuan_dit makes images, wanted a language model to continue a text");
   }
+  std::optional<Graph> BuildSampling(StateId weights) const override {
+    if (config_.sampling().every_steps() == 0) return std::nullopt;
+    return BuildHunyuanDitForward(shape_, SamplingBatch().rows(), table_, weights);
+  }
   std::string Describe() const override {
     return absl::StrCat(shape_.num_hidden_layers, " layers, latents of ", shape_.channels, " x ", shape_.height, " x ",
                         shape_.width, " in ", shape_.tokens(), " patches, ", shape_.clip_length, " + ",
@@ -156,18 +163,37 @@ class HunyuanDitTask final : public Task {
     APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
     return std::make_unique<LatentFeeder>(graph, executor, shape_, dit_, static_cast<const LatentSource&>(samples));
   }
+  std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override;
   std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
  private:
+  BatchOptions SamplingBatch() const { return SamplingBatchFromConfig(config_, HunyuanSampling(dit_)); }
+
   const TrainConfig config_;
   const HunyuanDitConfig dit_;
   const HunyuanDitShape shape_;
   const std::shared_ptr<const ParameterTable> table_;
   std::unique_ptr<LatentFile> train_, held_out_;
   std::optional<LatentSource> training_, validation_;
+  std::vector<int64_t> prompts_;  // of sampling{}: numbers of train_'s samples
 };
+
+std::unique_ptr<Sampler> HunyuanDitTask::MakeSampler(const Graph& graph, Executor& executor) const {
+  const BatchOptions batch = SamplingBatch();
+  return std::make_unique<RunSampler>(
+      static_cast<int64_t>(prompts_.size()), batch, NoisyGrid(shape_), PredictionGrid(shape_),
+      Denoiser{&graph, &executor},
+      std::make_unique<LatentConditions>(shape_, *train_, prompts_, /*samples_per_prompt=*/1, batch.rows()),
+      [this, batch](const std::string& folder, int64_t step,
+                    std::span<const float> samples) -> absl::StatusOr<std::string> {
+        RETURN_IF_ERROR(MakeDirectories(folder));
+        RETURN_IF_ERROR(WriteSampledLatents(folder + "/latents.safetensors", shape_, prompts_, /*samples_per_prompt=*/1,
+                                            samples, FactsOfSamples(config_, step, batch)));
+        return std::string();
+      });
+}
 
 absl::Status HunyuanDitTask::Open() {
   const std::string& directory = config_.data().directory();
@@ -176,6 +202,10 @@ absl::Status HunyuanDitTask::Open() {
                     .seed = config_.seed()};
   ASSIGN_OR_RETURN(train_, LatentFile::Open(directory + "/train.safetensors", shape_));
   training_.emplace(*train_, order);
+  if (const SamplingConfig& sampling = config_.sampling(); sampling.every_steps() > 0) {
+    ASSIGN_OR_RETURN(
+        prompts_, ReadSampleNumbers({sampling.prompt().begin(), sampling.prompt().end()}, *train_, "sampling.prompt"));
+  }
   if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(held_out_, LatentFile::Open(directory + "/validation.safetensors", shape_));
   order.evaluation_samples = config_.evaluation().sequences();
@@ -203,14 +233,6 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config) {
           .learn_sigma = c.learn_sigma(),
           .size_and_style = c.size_and_style(),
           .freeze = {config.freeze().begin(), config.freeze().end()}};
-}
-
-DiffusionSchedule HunyuanSchedule(const HunyuanDitConfig& config) {
-  return DiffusionSchedule::ScaledLinear(kHunyuanSteps, config.beta_start(), config.beta_end());
-}
-
-Prediction HunyuanPrediction(const HunyuanDitConfig& config) {
-  return config.prediction() == DitConfig::EPSILON ? Prediction::kEpsilon : Prediction::kVelocity;
 }
 
 HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps) {

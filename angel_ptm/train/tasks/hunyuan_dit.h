@@ -9,14 +9,11 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/model/hunyuan_dit.h"
-#include "angel_ptm/train/diffusion/schedule.h"
 #include "angel_ptm/train/task.h"
 
 namespace angel_ptm {
 
 HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config);
-DiffusionSchedule HunyuanSchedule(const HunyuanDitConfig& config);
-Prediction HunyuanPrediction(const HunyuanDitConfig& config);
 
 // task.h, ScaledModel. Depth: by two blocks. Width: by one attention head.
 HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps);

@@ -10,18 +10,6 @@ namespace {
 // Of the noise and times of evaluations.
 constexpr uint64_t kEvaluationSeed = 0x65766c75;
 
-Prediction PredictionOf(DitConfig::Prediction prediction) {
-  switch (prediction) {
-    case DitConfig::EPSILON:
-      return Prediction::kEpsilon;
-    case DitConfig::VELOCITY:
-      return Prediction::kVelocity;
-    case DitConfig::FLOW:
-      break;
-  }
-  return Prediction::kFlow;
-}
-
 }  // namespace
 
 ImageFeeder::ImageFeeder(const Graph& graph, Executor& executor, const DitShape& shape, const DitObjective& objective,
@@ -71,7 +59,7 @@ void ImageFeeder::DropCondition(int64_t row) {
 void ImageFeeder::MakeNoisy(int64_t row, int64_t sample) {
   const auto pixels = static_cast<size_t>(grid_.elements()), at = static_cast<size_t>(row) * pixels;
   const std::span<const float> clean(images_.data() + at, pixels);
-  const Prediction prediction = PredictionOf(objective_.prediction);
+  const Prediction prediction = objective_.prediction;
   Mix mix;
   double time = 0;
   if (prediction == Prediction::kFlow) {

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/data/permutation.h"
 #include "angel_ptm/model/patches.h"
@@ -27,8 +29,18 @@ std::span<T> RowOf(std::vector<T>& all, int64_t row, int64_t rows) {
 absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::Open(const std::string& path, const HunyuanDitShape& shape) {
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
-  RETURN_IF_ERROR(file->CheckTensors());
+  RETURN_IF_ERROR(file->CheckCount("latents", {shape.channels, shape.height, shape.width}));
+  RETURN_IF_ERROR(file->CheckTexts());
   RETURN_IF_ERROR(file->CheckScale());
+  return file;
+}
+
+absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::OpenTexts(const std::string& path,
+                                                                  const HunyuanDitShape& shape) {
+  ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
+  auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
+  RETURN_IF_ERROR(file->CheckCount("clip", {shape.clip_length, shape.clip_hidden_size}));
+  RETURN_IF_ERROR(file->CheckTexts());
   return file;
 }
 
@@ -45,17 +57,23 @@ absl::Status LatentFile::CheckTensor(const std::string& name, DType dtype, Shape
       shape.ToString(), " for model.hunyuan_dit, got ", Name(tensor->dtype), " ", tensor->shape.ToString()));
 }
 
-absl::Status LatentFile::CheckTensors() {
-  const SafetensorsTensor* latents = file_.Find("latents");
-  if (latents == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor latents"));
-  count_ = latents->shape.rank() == 4 ? latents->shape[0] : 0;
+// Says how many samples there are by a tensor with a row for each.
+absl::Status LatentFile::CheckCount(const std::string& tensor, const Shape& sample) {
+  const SafetensorsTensor* found = file_.Find(tensor);
+  if (found == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor ", tensor));
+  count_ = found->shape.rank() == sample.rank() + 1 ? found->shape[0] : 0;
   if (count_ == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": tensor latents: wanted [N, ", shape_.channels, ", ",
-                                                   shape_.height, ", ", shape_.width, "], N at least 1, got ",
-                                                   latents->shape.ToString()));
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": tensor ", tensor, ": wanted [N, ",
+                                                   sample.ToString().substr(1), ", N at least 1, got ",
+                                                   found->shape.ToString()));
   }
+  std::vector<int64_t> all = {count_};
+  for (int i = 0; i < sample.rank(); ++i) all.push_back(sample[i]);
+  return CheckTensor(tensor, DType::kFloat32, Shape(all.data(), all.data() + all.size()));
+}
+
+absl::Status LatentFile::CheckTexts() {
   const int64_t n = count_, c = shape_.clip_length, t = shape_.t5_length;
-  RETURN_IF_ERROR(CheckTensor("latents", DType::kFloat32, {n, shape_.channels, shape_.height, shape_.width}));
   RETURN_IF_ERROR(CheckTensor("clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("clip_mask", DType::kInt32, {n, c}));
   RETURN_IF_ERROR(CheckTensor("t5", DType::kFloat32, {n, t, shape_.t5_hidden_size}));
@@ -111,7 +129,7 @@ absl::Status LatentFile::ReadMask(const char* name, int64_t row, std::span<int32
 absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, const LatentSample& sample) const {
   const auto clip_mask = sample.keep.first(static_cast<size_t>(shape_.clip_length));
   const auto t5_mask = sample.keep.subspan(static_cast<size_t>(shape_.clip_length));
-  RETURN_IF_ERROR(ReadFloats("latents", index, sample.latent, sample.scratch));
+  if (!sample.latent.empty()) RETURN_IF_ERROR(ReadFloats("latents", index, sample.latent, sample.scratch));
   const int64_t of_clip = empty_clip ? 0 : index, of_t5 = empty_t5 ? 0 : index;
   RETURN_IF_ERROR(ReadFloats(empty_clip ? "empty_clip" : "clip", of_clip, sample.clip, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_clip ? "empty_clip_mask" : "clip_mask", of_clip, clip_mask));
@@ -170,12 +188,14 @@ LatentSample HunyuanInputs::Row(int64_t row) {
 
 void HunyuanInputs::Finish(int64_t row, double time) {
   HunyuanTextRows(shape_, batch_, row, keep_, RowOf(text_rows_, row, batch_));
-  TimeFeatures(time, RowOf(time_features_, row, batch_));
+  SetTime(row, time);
   for (int64_t i = 0; i < static_cast<int64_t>(sizes_.size()); ++i) {
     TimeFeatures(static_cast<double>(sizes_[i]),
                  RowOf(size_features_, row * kHunyuanSizes + i, batch_ * kHunyuanSizes));
   }
 }
+
+void HunyuanInputs::SetTime(int64_t row, double time) { TimeFeatures(time, RowOf(time_features_, row, batch_)); }
 
 void HunyuanInputs::Clear(int64_t row) {
   const LatentSample sample = Row(row);
@@ -199,6 +219,23 @@ void HunyuanInputs::Write(const Graph& graph, Executor& executor) const {
   if (!shape_.size_and_style) return;
   write("size_features", size_features_);
   write("style", style_);
+}
+
+absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape, std::span<const int32_t> samples,
+                          std::span<const float> latents, const SafetensorsMetadata& metadata) {
+  const auto count = static_cast<int64_t>(samples.size());
+  const std::vector<SafetensorsTensor> tensors = {
+      {"latents", DType::kFloat32, {count, shape.channels, shape.height, shape.width}},
+      {"samples", DType::kInt32, {count}}};
+  APTM_CHECK(static_cast<int64_t>(latents.size()) == tensors[0].shape.elements(), latents.size(), " for ", count);
+  // Under its name only when it is whole.
+  const std::string begun = path + ".tmp";
+  RETURN_IF_ERROR(RemoveFile(begun));
+  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, metadata));
+  RETURN_IF_ERROR(writer.Append(std::as_bytes(latents)));
+  RETURN_IF_ERROR(writer.Append(std::as_bytes(samples)));
+  RETURN_IF_ERROR(writer.Finish());
+  return RenamePath(begun, path);
 }
 
 }  // namespace angel_ptm

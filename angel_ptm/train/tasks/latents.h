@@ -18,7 +18,7 @@
 
 namespace angel_ptm {
 
-// Buffers for one sample; none is empty but `sizes` of a model without them.
+// Buffers for one sample; none is empty but `sizes` of a model without them, and `latent` where only texts are read.
 struct LatentSample {
   std::span<float> latent;      // [channels, height, width]
   std::span<float> clip;        // [clip_length, clip_hidden_size]
@@ -38,6 +38,8 @@ class LatentFile {
  public:
   // Errors: a missing file or tensor, another shape or type than the model's, latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<LatentFile>> Open(const std::string& path, const HunyuanDitShape& shape);
+  // The same without its latents, which may be missing: texts to sample with.
+  static absl::StatusOr<std::unique_ptr<LatentFile>> OpenTexts(const std::string& path, const HunyuanDitShape& shape);
 
   int64_t count() const { return count_; }
   int64_t scratch_elements() const { return scratch_elements_; }
@@ -50,7 +52,8 @@ class LatentFile {
  private:
   LatentFile(SafetensorsReader file, const HunyuanDitShape& shape) : file_(std::move(file)), shape_(shape) {}
   absl::Status CheckTensor(const std::string& name, DType dtype, Shape shape);
-  absl::Status CheckTensors();
+  absl::Status CheckCount(const std::string& tensor, const Shape& sample);
+  absl::Status CheckTexts();
   absl::Status CheckScale();  // makes the digest, too
   absl::Status ReadFloats(const char* name, int64_t row, std::span<float> out, std::span<BFloat16> scratch) const;
   absl::Status ReadMask(const char* name, int64_t row, std::span<int32_t> out) const;
@@ -99,6 +102,8 @@ class HunyuanInputs {
   std::span<float> latent() { return latent_; }
   // What follows from a row that was read, and the time of its noise.
   void Finish(int64_t row, double time);
+  // Another time for a row that is finished.
+  void SetTime(int64_t row, double time);
   // A row of zeros, all padding.
   void Clear(int64_t row);
   // All inputs but "noisy" and those of the loss, into the executor that is bound to `graph`.
@@ -111,6 +116,11 @@ class HunyuanInputs {
   std::vector<int32_t> keep_, text_rows_, style_;
   std::vector<BFloat16> scratch_;
 };
+
+// Writes latents [samples.size(), channels, height, width] as tensor "latents", as an autoencoder's decoder takes them
+// after division by its scaling_factor, and `samples` [n] I32 as "samples". What stands there is replaced.
+absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape, std::span<const int32_t> samples,
+                          std::span<const float> latents, const SafetensorsMetadata& metadata);
 
 }  // namespace angel_ptm
 

@@ -1,0 +1,113 @@
+#include "angel_ptm/train/tasks/generate_latents.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/config/validate.h"
+#include "angel_ptm/train/tasks/dit.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
+#include "angel_ptm/train/train_state.h"
+
+namespace angel_ptm {
+
+LatentConditions::LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
+                                   int64_t samples_per_prompt, int64_t rows)
+    : file_(file),
+      prompts_(std::move(prompts)),
+      samples_per_prompt_(samples_per_prompt),
+      rows_(rows),
+      inputs_(shape, rows, file.scratch_elements()) {}
+
+absl::Status LatentConditions::Set(int64_t row, int64_t sample, bool empty) {
+  LatentSample texts = inputs_.Row(row);
+  texts.latent = {};
+  RETURN_IF_ERROR(file_.Read(prompts_[static_cast<size_t>(sample / samples_per_prompt_)], empty, empty, texts));
+  inputs_.Finish(row, /*time=*/0);
+  return absl::OkStatus();
+}
+
+void LatentConditions::Write(double time, const Graph& graph, Executor& executor) {
+  for (int64_t row = 0; row < rows_; ++row) inputs_.SetTime(row, time);
+  inputs_.Write(graph, executor);
+}
+
+absl::StatusOr<std::vector<int64_t>> ReadSampleNumbers(const std::vector<std::string>& prompts, const LatentFile& file,
+                                                       const std::string& field) {
+  if (prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is missing"));
+  std::vector<int64_t> numbers;
+  for (const std::string& prompt : prompts) {
+    int64_t number = 0;
+    if (!absl::SimpleAtoi(prompt, &number) || number < 0 || number >= file.count()) {
+      return absl::InvalidArgumentError(absl::StrCat(field, ": wanted the number of a sample in ", file.path(),
+                                                     ", 0 to ", file.count() - 1, ", got \"", prompt, "\""));
+    }
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
+SamplingOptions HunyuanSampling(const HunyuanDitConfig& config) {
+  const Prediction prediction = PredictionFromConfig(config.prediction());
+  return {.prediction = prediction,
+          .method = DefaultMethod(prediction),
+          .beta_start = config.beta_start(),
+          .beta_end = config.beta_end()};
+}
+
+absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape& shape,
+                                 const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
+                                 std::span<const float> latents, const SamplingFacts& facts) {
+  std::vector<int32_t> numbers;
+  for (const int64_t prompt : prompts) {
+    numbers.insert(numbers.end(), static_cast<size_t>(samples_per_prompt), static_cast<int32_t>(prompt));
+  }
+  return WriteLatents(path, shape, numbers, latents.first(numbers.size() * NoisyGrid(shape).elements()),
+                      {{"step", absl::StrCat(facts.step)},
+                       {"weights", facts.weights},
+                       {"sampler", facts.sampler},
+                       {"steps", absl::StrCat(facts.steps)},
+                       {"guidance", absl::StrCat(facts.guidance)},
+                       {"seed", absl::StrCat(facts.seed)}});
+}
+
+absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
+                                        const GenerateImagesOptions& options, const std::string& output) {
+  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  std::string note;
+  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  if (!note.empty() && options.notes != nullptr) std::fprintf(options.notes, "note: %s\n", note.c_str());
+  BatchOptions batch{.sampling = HunyuanSampling(config.model().hunyuan_dit())};
+  RETURN_IF_ERROR(ApplyTo(options, batch));
+  if (batch.guided() && !CanBeGuided(config.model())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--guidance: the model was trained with clip_dropout or t5_dropout = 0, wanted 1, got ", options.guidance));
+  }
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  const std::string path = texts.empty() ? config.data().directory() + "/train.safetensors" : texts;
+  ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::OpenTexts(path, shape));
+  ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, ReadSampleNumbers(options.prompts, *file, "--prompt"));
+  const int64_t count = static_cast<int64_t>(prompts.size()) * options.images_per_prompt;
+  batch.batch = std::min(count, std::max<int64_t>(1, options.batch_max));
+  const auto table = HunyuanDitParameters(shape, {ParameterState(ComputeType(config))});
+  const auto build = [&] { return BuildHunyuanDitForward(shape, batch.rows(), table); };
+  ASSIGN_OR_RETURN(const Denoisers denoisers,
+                   Denoisers::Load(checkpoint, config, options.experts, build, options.inference,
+                                   absl::StrCat("weights and ", batch.rows(), " latents side by side")));
+  LatentConditions conditions(shape, *file, prompts, options.images_per_prompt, batch.rows());
+  BatchSampler sampler(batch, NoisyGrid(shape), PredictionGrid(shape), denoisers.all(), conditions);
+  std::vector<float> latents;
+  RETURN_IF_ERROR(sampler.MakeAll(count, [&](int64_t, std::span<const float> latent) {
+    latents.insert(latents.end(), latent.begin(), latent.end());
+  }));
+  const SamplingFacts facts{.step = checkpoint.manifest().step,
+                            .weights = options.inference.weights,
+                            .sampler = Name(batch.sampling.method),
+                            .steps = options.steps,
+                            .guidance = options.guidance,
+                            .seed = options.seed};
+  RETURN_IF_ERROR(WriteSampledLatents(output, shape, prompts, options.images_per_prompt, latents, facts));
+  return count;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,27 @@
+// Images that were sampled, as files: for people, and for `angel-ptm report`.
+#ifndef ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
+#define ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
+
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/data/images/image.h"
+#include "angel_ptm/train/tasks/batch_sampler.h"
+
+namespace angel_ptm {
+
+struct GeneratedImage {
+  std::string prompt;
+  Image image;
+};
+
+// Into <folder>, which it makes: a PNG for each image, sheet.png of all with their prompts, and samples.jsonl, which
+// says which is of which prompt and is written last. Returns a note for people, or an empty text. Errors: of files,
+// no images, a build without image libraries.
+absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
+                                        std::vector<GeneratedImage> images);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
