@@ -66,8 +66,9 @@ TEST(Override, WrongNamesGetTheNearest) {
   EXPECT_THAT(ErrorOf("optimiser.adamw.beta1=0"), HasSubstr("did you mean 'optimizer.adamw.beta1'?"));
   EXPECT_THAT(ErrorOf("learning_rate=1"),
               HasSubstr("the config has no field 'learning_rate'; did you mean 'optimizer.adamw.learning_rate'?"));
-  EXPECT_THAT(ErrorOf("every_steps=1"),
-              HasSubstr("did you mean 'evaluation.every_steps' or 'checkpoint.every_steps' or 'sampling.every_steps'?"));
+  EXPECT_THAT(
+      ErrorOf("every_steps=1"),
+      HasSubstr("did you mean 'evaluation.every_steps' or 'checkpoint.every_steps' or 'sampling.every_steps'?"));
   EXPECT_THAT(ErrorOf("model.hunyuan_lm..x=1"), HasSubstr("'model.hunyuan_lm' has no field ''"));
 }
 

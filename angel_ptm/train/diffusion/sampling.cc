@@ -10,11 +10,10 @@
 namespace angel_ptm {
 namespace {
 
-constexpr std::array<std::pair<SamplingMethod, const char*>, 4> kNames = {
-    {{SamplingMethod::kEuler, "euler"},
-     {SamplingMethod::kDdpm, "ddpm"},
-     {SamplingMethod::kDdim, "ddim"},
-     {SamplingMethod::kDpmSolver, "dpm-solver"}}};
+constexpr std::array<std::pair<SamplingMethod, const char*>, 4> kNames = {{{SamplingMethod::kEuler, "euler"},
+                                                                           {SamplingMethod::kDdpm, "ddpm"},
+                                                                           {SamplingMethod::kDdim, "ddim"},
+                                                                           {SamplingMethod::kDpmSolver, "dpm-solver"}}};
 
 std::vector<TimeStep> StepsOf(const SamplingOptions& options) {
   if (options.method == SamplingMethod::kEuler) return {};
