@@ -265,10 +265,12 @@ TEST_P(CommunicatorTest, WaitingUsesLittleCpu) {
   if (GetParam().size < 2) GTEST_SKIP() << "needs a peer";
   RunWorld(GetParam(), [](Communicator& comm) {
     if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    const auto start = std::chrono::steady_clock::now();
     const double before = ThreadCpuSeconds();
     ASSERT_TRUE(comm.Barrier({"wait", 0}).ok());
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
     if (comm.rank() == 0) {
-      EXPECT_LT(ThreadCpuSeconds() - before, 0.1);
+      EXPECT_LT(ThreadCpuSeconds() - before, 0.25 * waited.count());
     }
   });
 }
@@ -277,16 +279,13 @@ bool HasPeersToWaitFor(const TestWorld& world) { return world.size >= 2 && !worl
 
 TEST_P(CommunicatorTest, APeerWaitedForTooLongEndsTheCallWithItsNameAndTheWaitersPlace) {
   if (!HasPeersToWaitFor(GetParam())) GTEST_SKIP() << "needs a peer; pieces make no difference";
-  const WaitOptions options = {.timeout_seconds = 1.0};
+  const WaitOptions options = {.timeout_seconds = 2.0};
   // Messages say from whom nothing comes, which may be a rank that itself waits; a watcher knows better.
   const bool names_it = !GetParam().transport.starts_with("messages");
   RunWorld(
       GetParam(),
       [&](Communicator& comm) {
-        if (comm.rank() == 1) {
-          std::this_thread::sleep_for(std::chrono::milliseconds(2000));
-          return;
-        }
+        if (comm.rank() == 1) return MeetOutside();
         const absl::Status status = comm.Barrier({"rank one is late", 7});
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         const std::string text(status.message());
@@ -295,15 +294,14 @@ TEST_P(CommunicatorTest, APeerWaitedForTooLongEndsTheCallWithItsNameAndTheWaiter
             text, testing::ContainsRegex(names_it ? "waited [0-9.]+ s for rank 1" : "waited [0-9.]+ s for rank [0-9]"));
         // The communicator stays unusable.
         EXPECT_FALSE(comm.Barrier({"after", 8}).ok());
+        MeetOutside();
       },
       options);
 }
 
 TEST_P(CommunicatorTest, PollEndsAWaitAtOnce) {
   if (!HasPeersToWaitFor(GetParam())) GTEST_SKIP() << "needs a peer; pieces make no difference";
-  // The peer stays away for much longer than the waits may last, and ends when they have: bounds of seconds, since a
-  // busy machine may keep any of these threads from a core for a while.
-  constexpr double kDeathSeconds = 0.3, kAwaySeconds = 3;
+  constexpr double kDeathSeconds = 0.3;
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [start] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -315,14 +313,12 @@ TEST_P(CommunicatorTest, PollEndsAWaitAtOnce) {
   RunWorld(
       GetParam(),
       [&](Communicator& comm) {
-        if (comm.rank() == 1) {
-          std::this_thread::sleep_for(std::chrono::duration<double>(kAwaySeconds));
-          return;
-        }
+        if (comm.rank() == 1) return MeetOutside();
         const absl::Status status = comm.Barrier({"never", 3});
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         EXPECT_THAT(std::string(status.message()), testing::HasSubstr("rank 1 (pid 123) died at step 12"));
-        EXPECT_LT(seconds(), kAwaySeconds - 1);
+        EXPECT_LT(seconds(), options.timeout_seconds / 2);
+        MeetOutside();
       },
       options);
 }

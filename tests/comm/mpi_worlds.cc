@@ -10,6 +10,11 @@ std::vector<TestWorld> TestWorlds() {
   return {{"direct_reads", size}, {"messages", size}, {"direct_reads_in_pieces", size}, {"messages_in_pieces", size}};
 }
 
+void MeetOutside() {
+  const absl::Status status = TestMpiWorld().Meet("a meeting outside of communicators");
+  ASSERT_TRUE(status.ok()) << status;
+}
+
 void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn, WaitOptions options) {
   // Pieces so short that the suite's sizes lie on both sides of their borders: what else only 256 MiB would show.
   const bool in_pieces = world.transport.ends_with("_in_pieces");

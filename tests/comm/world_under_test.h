@@ -27,6 +27,10 @@ std::vector<TestWorld> TestWorlds();
 void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn,
               WaitOptions options = {.timeout_seconds = 60.0});
 
+// Inside RunWorld's fn: the calling rank stays away from every communicator, which lives on, until all ranks have
+// called this. So a peer that is "late" is late however long the others take, and no longer.
+void MeetOutside();
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TESTS_COMM_WORLD_UNDER_TEST_H_
