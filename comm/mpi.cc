@@ -115,7 +115,7 @@ absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Init(double limit_seconds) {
 
 absl::Status MpiWorld::FindMachines() {
   struct Place {
-    int node_rank = 0, node_size = 0, node_count = 0;
+    int node_rank = 0, node_size = 0, node_count = 0, first = 0;
   };
   const std::string mine = MachineKey();
   Place place;
@@ -129,7 +129,8 @@ absl::Status MpiWorld::FindMachines() {
         for (const auto& [key, ranks] : machines) {
           for (size_t i = 0; i < ranks.size(); ++i) {
             first_of_node_[static_cast<size_t>(ranks[i])] = ranks[0];
-            const Place answer{static_cast<int>(i), static_cast<int>(ranks.size()), static_cast<int>(machines.size())};
+            const Place answer{static_cast<int>(i), static_cast<int>(ranks.size()), static_cast<int>(machines.size()),
+                               ranks[0]};
             std::memcpy(answers.data() + static_cast<size_t>(ranks[i]) * sizeof(Place), &answer, sizeof(Place));
           }
         }
@@ -137,6 +138,7 @@ absl::Status MpiWorld::FindMachines() {
   node_rank_ = place.node_rank;
   node_size_ = place.node_size;
   node_count_ = place.node_count;
+  node_first_ = place.first;
   return absl::OkStatus();
 }
 

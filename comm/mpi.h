@@ -48,6 +48,8 @@ class MpiWorld {
   int node_rank() const { return node_rank_; }
   int node_size() const { return node_size_; }
   int node_count() const { return node_count_; }
+  // The lowest rank of this machine.
+  int node_first() const { return node_first_; }
 
   // The most that one message or one read moves: counts are int, one system call moves less than 2^31 bytes, and a
   // piece this long takes only seconds on a slow network, so that silence is not mistaken for work.
@@ -77,7 +79,7 @@ class MpiWorld {
   MpiWorld(int rank, int size, double limit_seconds);
 
   const int rank_, size_;
-  int node_rank_ = 0, node_size_ = 1, node_count_ = 1;
+  int node_rank_ = 0, node_size_ = 1, node_count_ = 1, node_first_ = 0;
   MpiMeeting meeting_;
   std::vector<int> first_of_node_;  // on rank 0, by rank: the first rank of its machine
   int next_message_tag_;

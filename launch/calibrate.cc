@@ -4,7 +4,6 @@
 #include <chrono>
 #include <memory>
 #include <numeric>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/config/load.h"
@@ -13,7 +12,7 @@
 #include "angel_ptm/train/initialise.h"
 #include "angel_ptm/train/run.h"
 #include "angel_ptm/train/run_plan.h"
-#include "comm/local.h"
+#include "launch/machine_rates.h"
 
 namespace angel_ptm {
 namespace {
@@ -68,7 +67,7 @@ constexpr Model kModels[] = {
 constexpr int kModelsMin = 4;
 constexpr int64_t kVocabulary = 4096, kPageBytes = int64_t{1} << 20;
 
-TrainConfig ConfigOf(const Model& model, const CalibrationOptions& options, DType type) {
+TrainConfig ConfigOf(const Model& model, const CalibrationOptions& options, int ranks, DType type) {
   const auto set = [](const char* field, auto value) { return absl::StrCat(field, "=", value); };
   std::vector<std::string> fields = {set("model.hunyuan_lm.hidden_size", model.hidden),
                                      set("model.hunyuan_lm.intermediate_size", model.inner),
@@ -78,7 +77,7 @@ TrainConfig ConfigOf(const Model& model, const CalibrationOptions& options, DTyp
                                      set("model.hunyuan_lm.vocab_size", kVocabulary),
                                      set("model.hunyuan_lm.tie_word_embeddings", "true"),
                                      set("data.sequence_length", model.sequence),
-                                     set("batch.global_batch_sequences", options.ranks),
+                                     set("batch.global_batch_sequences", ranks),
                                      set("memory.page_bytes", kPageBytes),
                                      set("memory.recomputation", "NONE"),
                                      set("numerics.compute", type == DType::kBFloat16 ? "BF16" : "FP32")};
@@ -126,7 +125,7 @@ class RankPlayer {
 
   absl::Status Play(StepSamples* samples, std::vector<double>* launch_samples) {
     const Clock::time_point begin = Clock::now();
-    RETURN_IF_ERROR(MakeMachine());
+    RETURN_IF_ERROR(AgreeOn(MakeMachine(), communicator_));
     lanes_ = InlineLanes();
     RETURN_IF_ERROR(Bind(nullptr));
     RETURN_IF_ERROR(Steps(2));  // pages are touched, teams made
@@ -255,41 +254,31 @@ class RankPlayer {
   int64_t steps_ = 0;
 };
 
-absl::Status PlayOnRanks(const Case& c, StepSamples* samples, std::vector<double>* launch_samples) {
-  LocalWorld world(c.options.ranks);
-  std::vector<absl::Status> results(static_cast<size_t>(c.options.ranks));
-  {
-    std::vector<std::jthread> ranks;
-    for (int rank = 0; rank < c.options.ranks; ++rank) {
-      ranks.emplace_back([&, rank] {
-        const std::unique_ptr<Communicator> communicator = world.Create(rank);
-        results[rank] = RankPlayer(c, *communicator).Play(samples, launch_samples);
-        if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
-      });
-    }
-  }
-  for (const absl::Status& result : results) {
-    if (!result.ok() && !absl::IsUnavailable(result)) return result;
-  }
-  for (const absl::Status& result : results) RETURN_IF_ERROR(result);
-  return absl::OkStatus();
+// Whether rank 0 has time left, which all go by.
+absl::StatusOr<bool> HasTime(double seconds_left, Communicator& ranks) {
+  RETURN_IF_ERROR(ranks.Broadcast(std::as_writable_bytes(std::span(&seconds_left, 1)), 0, {"time left"}));
+  return seconds_left > 0;
 }
 
 }  // namespace
 
-absl::Status Calibrate(const CalibrationOptions& options, const KernelTable& kernels, DType type, StepSamples* samples,
-                       std::vector<double>* launch_samples) {
+absl::Status Calibrate(const CalibrationOptions& options, const KernelTable& kernels, DType type, Communicator& ranks,
+                       StepSamples* samples, std::vector<double>* launch_samples) {
   const Clock::time_point begin = Clock::now();
   int played = 0;
   for (const Model& model : kModels) {
-    if (played++ >= kModelsMin && SecondsSince(begin) > options.seconds) break;
+    if (played++ >= kModelsMin) {
+      ASSIGN_OR_RETURN(const bool has_time, HasTime(options.seconds - SecondsSince(begin), ranks));
+      if (!has_time) break;
+    }
     if (model.state == Rest::kFile && options.directory.empty()) continue;
-    TrainConfig config = ConfigOf(model, options, type);
+    TrainConfig config = ConfigOf(model, options, ranks.size(), type);
     const RunFactsForPlan facts{
-        .world_size = options.ranks, .threads = options.threads, .kernels = &kernels, .vocab_size = kVocabulary};
-    ASSIGN_OR_RETURN(const auto plan, PlanOf(model, config, facts));
-    RETURN_IF_ERROR(PlayOnRanks({model, options, kernels, config, *plan, options.seconds / std::size(kModels)}, samples,
-                                launch_samples));
+        .world_size = ranks.size(), .threads = options.threads, .kernels = &kernels, .vocab_size = kVocabulary};
+    const auto plan = PlanOf(model, config, facts);
+    RETURN_IF_ERROR(AgreeOn(plan.status(), ranks));
+    const Case played_case{model, options, kernels, config, **plan, options.seconds / std::size(kModels)};
+    RETURN_IF_ERROR(RankPlayer(played_case, ranks).Play(samples, launch_samples));
   }
   return absl::OkStatus();
 }

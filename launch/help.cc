@@ -58,11 +58,11 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n"},
     {"doctor",
      "[--out FILE] [--ranks N] [--threads-per-rank N] [--directory DIR [--allow-buffered]] [--seconds S] [--isa LEVEL]",
-     "      Checks this machine and measures its rates: a cluster file for plan.",
+     "      Checks machines and measures their rates: a cluster file for plan. Under mpirun each process is a rank.",
      "  --out FILE               where to write the cluster file; without it, it is only measured\n"
-     "  --ranks N                ranks, as threads, that compute at once; a plan with the file may have as many "
-     "(default: "
-     "1)\n"
+     "  --ranks N                without mpirun: ranks, as threads, that compute at once; a plan with the file may "
+     "have "
+     "as many (default: 1)\n"
      "  --threads-per-rank N     of each (default: cores / ranks)\n"
      "  --directory DIR          measures files there, too, for plans with memory.nvme\n"
      "  --allow-buffered         where there is no direct I/O there, as memory.nvme.allow_buffered\n"
@@ -71,7 +71,8 @@ constexpr CommandText kCommandTexts[] = {
      "                           (default: as train chooses on this machine)\n"
      "\nNothing else should use the machine meanwhile.\n\n"
      "Example:\n"
-     "  angel-ptm doctor --ranks 2 --directory /tmp --out machine.textproto\n"},
+     "  angel-ptm doctor --ranks 2 --directory /tmp --out machine.textproto\n"
+     "  mpirun -np 16 --map-by ppr:8:node angel-ptm doctor --out two_nodes.textproto\n"},
     {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--cluster FILE] [--isa LEVEL]",
      "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
      "@"

@@ -27,14 +27,13 @@ MachineCheck Memory() {
                                        FormatBytes(machine))};
 }
 
-MachineCheck Cores(int ranks, int threads) {
+MachineCheck Cores(const MachineUse& use) {
   const int64_t machine = sysconf(_SC_NPROCESSORS_ONLN);
-  const int usable = UsableCores();
   const std::string text =
-      absl::StrCat("cores: ", usable, " of the machine's ", machine, " for ", ranks,
-                   ranks == 1 ? " rank of " : " ranks of ", threads, threads == 1 ? " thread" : " threads");
-  if (ranks * threads > usable) return {Verdict::kNote, text + ": more threads than cores take turns"};
-  if (usable < machine) return {Verdict::kNote, text + " (affinity or a control group's quota)"};
+      absl::StrCat("cores: ", use.cores, " of the machine's ", machine, " for ", use.ranks,
+                   use.ranks == 1 ? " rank of " : " ranks of ", use.threads, use.threads == 1 ? " thread" : " threads");
+  if (use.ranks * use.threads > use.cores) return {Verdict::kNote, text + ": more threads than cores take turns"};
+  if (use.cores < machine) return {Verdict::kNote, text + " (affinity or a control group's quota)"};
   return {Verdict::kOk, text};
 }
 
@@ -96,9 +95,9 @@ MachineCheck Directory(const std::string& directory, bool allow_buffered) {
 
 }  // namespace
 
-std::vector<MachineCheck> CheckMachine(int ranks, int threads, const std::string& directory, bool allow_buffered) {
+std::vector<MachineCheck> CheckMachine(const MachineUse& use, const std::string& directory, bool allow_buffered) {
   std::vector<MachineCheck> checks = {
-      Memory(), Cores(ranks, threads), Threads(ranks, threads), LockedMemory(), HugePages(), Load(), Mpi()};
+      Memory(), Cores(use), Threads(use.ranks, use.threads), LockedMemory(), HugePages(), Load(), Mpi()};
   if (!directory.empty()) checks.push_back(Directory(directory, allow_buffered));
   return checks;
 }

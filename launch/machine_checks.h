@@ -13,9 +13,12 @@ struct MachineCheck {
   std::string text;
 };
 
-// Memory, cores, threads, locked memory, huge pages, load, MPI; with a directory also direct I/O there. For runs of
-// `ranks` ranks of `threads` threads on this machine.
-std::vector<MachineCheck> CheckMachine(int ranks, int threads, const std::string& directory, bool allow_buffered);
+// A run of so many ranks on this machine, each of so many threads, with so many cores for all of them.
+struct MachineUse {
+  int ranks = 1, threads = 1, cores = 1;
+};
+// Memory, cores, threads, locked memory, huge pages, load, MPI; with a directory also direct I/O there.
+std::vector<MachineCheck> CheckMachine(const MachineUse& use, const std::string& directory, bool allow_buffered);
 
 // "ok    memory ...", "note  ...", "bad   ...".
 std::string ToText(const MachineCheck& check);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <barrier>
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -13,6 +12,7 @@
 #include <numeric>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/memory/file_store.h"
 #include "angel_ptm/memory/tier.h"
@@ -24,23 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// The mean of what `measure` tells of each rank, all at once. Each has a thread of its own, whose team of kernels ends
-// with it.
-double MeanOfRanks(int ranks, const std::function<double()>& measure) {
-  std::vector<double> rates(static_cast<size_t>(ranks));
-  std::barrier all(ranks);
-  {
-    std::vector<std::jthread> threads;
-    for (double& rate : rates) {
-      threads.emplace_back([&] {
-        all.arrive_and_wait();
-        rate = measure();
-      });
-    }
-  }
-  return std::accumulate(rates.begin(), rates.end(), 0.0) / ranks;
-}
 
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
@@ -83,16 +66,29 @@ double ProductRate(const KernelTable& kernels, DType type, const ProductShape& s
 
 constexpr int64_t kCopyBytes = int64_t{64} << 20;
 
-// Bytes copied per second by one of `copiers` threads at once.
-double CopyRate(int copiers) {
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// Bytes copied per second by one of the `copiers` threads of each rank.
+absl::StatusOr<double> CopyRate(int copiers, Communicator& ranks) {
   constexpr double kSeconds = 0.3;
-  return MeanOfRanks(copiers, [] {
-    const auto arena = MakeHostArena(TierKind::kHost, 2 * kCopyBytes);
-    if (!arena.ok()) return 0.0;
-    std::byte* const data = (*arena)->data();
-    return static_cast<double>(kCopyBytes) /
-           TypicalSeconds(kSeconds, [&] { std::memcpy(data, data + kCopyBytes, kCopyBytes); });
-  });
+  std::vector<double> rates(static_cast<size_t>(copiers), 0.0);
+  RETURN_IF_ERROR(ranks.Barrier({"copies begin"}));
+  {
+    std::vector<std::jthread> threads;
+    for (double& rate : rates) {
+      threads.emplace_back([&rate] {
+        const auto arena = MakeHostArena(TierKind::kHost, 2 * kCopyBytes);
+        if (!arena.ok()) return;
+        std::byte* const data = (*arena)->data();
+        rate = static_cast<double>(kCopyBytes) /
+               TypicalSeconds(kSeconds, [&] { std::memcpy(data, data + kCopyBytes, kCopyBytes); });
+      });
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<double> all, ValuesOf(Mean(rates), ranks));
+  return Mean(all);
 }
 
 double ProcessorSeconds() {
@@ -167,23 +163,96 @@ absl::StatusOr<FileRate> RateOfFiles(const std::string& directory, bool allow_bu
 
 }  // namespace
 
-double MatrixRate(const KernelTable& kernels, DType type, const ProductShape& shape, int ranks, int threads,
-                  double seconds) {
-  return MeanOfRanks(ranks, [&] { return ProductRate(kernels, type, shape, threads, seconds); });
+absl::StatusOr<std::vector<double>> MatrixRates(const KernelTable& kernels, DType type, const ProductShape& shape,
+                                                int threads, double seconds, Communicator& ranks) {
+  RETURN_IF_ERROR(ranks.Barrier({"products begin"}));
+  return ValuesOf(ProductRate(kernels, type, shape, threads, seconds), ranks);
 }
 
-MemoryRates MeasureMemory(int ranks, int threads) {
-  return {.node = 2 * CopyRate(ranks * threads) * ranks * threads, .copy = CopyRate(ranks)};
+absl::StatusOr<MemoryRates> MeasureMemory(int threads, Communicator& ranks) {
+  ASSIGN_OR_RETURN(const double all, CopyRate(threads, ranks));
+  ASSIGN_OR_RETURN(const double one, CopyRate(1, ranks));
+  return MemoryRates{.node = 2 * all * ranks.size() * threads, .copy = one};
 }
 
-absl::StatusOr<std::vector<FileRate>> MeasureFiles(const std::string& directory, bool allow_buffered) {
+absl::StatusOr<std::vector<FileRate>> MeasureFiles(const std::string& directory, bool allow_buffered,
+                                                   Communicator& ranks) {
   std::vector<FileRate> rates;
   for (const auto& [request, depth] :
        {std::pair(int64_t{64} << 10, 8), {int64_t{64} << 10, 32}, {int64_t{1} << 20, 1}, {int64_t{1} << 20, 32}}) {
-    ASSIGN_OR_RETURN(const FileRate rate, RateOfFiles(directory, allow_buffered, {request, depth}));
+    FileRate rate{request, depth};
+    absl::Status status;
+    if (ranks.rank() == 0) {
+      const absl::StatusOr<FileRate> measured = RateOfFiles(directory, allow_buffered, rate);
+      status = measured.status();
+      if (measured.ok()) rate = *measured;
+    }
+    RETURN_IF_ERROR(AgreeOn(status, ranks));
+    RETURN_IF_ERROR(ranks.Broadcast(std::as_writable_bytes(std::span(&rate, 1)), 0, {"rates of files"}));
     rates.push_back(rate);
   }
   return rates;
+}
+
+absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks) {
+  constexpr int64_t kLeastBytes = 64, kBytes = int64_t{64} << 20;
+  constexpr int kCalls = 7;
+  const int64_t most = kBytes / ranks.size() / kLeastBytes * kLeastBytes;
+  ASSIGN_OR_RETURN(const std::shared_ptr<std::byte> arena,
+                   ranks.MakeArena(most * (ranks.size() + 1), 1, {"memory to gather in"}));
+  std::vector<std::byte> elsewhere(arena == nullptr ? static_cast<size_t>(most * (ranks.size() + 1)) : 0);
+  std::byte* const memory = arena == nullptr ? elsewhere.data() : arena.get();
+  NetworkRate rate;
+  for (const int64_t bytes : {kLeastBytes, most}) {
+    const std::span<const std::byte> own(memory + most * ranks.size(), static_cast<size_t>(bytes));
+    const std::span<std::byte> all(memory, static_cast<size_t>(bytes * ranks.size()));
+    std::vector<double> took;
+    for (int call = 0; call <= kCalls; ++call) {
+      RETURN_IF_ERROR(ranks.Barrier({"a gather begins"}));
+      const Clock::time_point begin = Clock::now();
+      RETURN_IF_ERROR(ranks.AllGather(all, own, {"a gather that is timed"}));
+      if (call > 0) took.push_back(SecondsSince(begin));  // the first touches memory and makes connections
+    }
+    ASSIGN_OR_RETURN(const std::vector<double> seconds, ValuesOf(Median(std::move(took)), ranks));
+    const double slowest = *std::max_element(seconds.begin(), seconds.end());
+    if (bytes == kLeastBytes) {
+      rate.latency_seconds = slowest;
+    } else {
+      rate.bytes_per_second = static_cast<double>(all.size()) / slowest;
+    }
+  }
+  ranks.KeepAlive(arena);
+  return rate;
+}
+
+absl::StatusOr<std::vector<std::string>> TextsOf(const std::string& own, Communicator& ranks) {
+  constexpr size_t kBytes = 4096;
+  std::vector<char> all(kBytes * static_cast<size_t>(ranks.size())), mine(kBytes, '\0');
+  own.copy(mine.data(), kBytes - 1);
+  RETURN_IF_ERROR(ranks.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(mine)), {"texts"}));
+  std::vector<std::string> texts;
+  for (size_t at = 0; at < all.size(); at += kBytes) texts.emplace_back(&all[at]);
+  return texts;
+}
+
+absl::StatusOr<std::vector<double>> ValuesOf(double own, Communicator& ranks) {
+  std::vector<double> all(static_cast<size_t>(ranks.size()));
+  RETURN_IF_ERROR(
+      ranks.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(&own, 1)), {"values"}));
+  return all;
+}
+
+absl::Status AgreeOn(const absl::Status& status, Communicator& ranks) {
+  ASSIGN_OR_RETURN(const std::vector<double> codes, ValuesOf(static_cast<double>(status.code()), ranks));
+  if (std::count(codes.begin(), codes.end(), 0.0) == ranks.size()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, TextsOf(std::string(status.message()), ranks));
+  for (size_t rank = 0; rank < codes.size(); ++rank) {
+    if (codes[rank] == 0) continue;
+    const std::string who =
+        ranks.size() > 1 ? absl::StrCat("rank ", ranks.world_rank(static_cast<int>(rank)), ": ") : "";
+    return absl::Status(static_cast<absl::StatusCode>(codes[rank]), who + texts[rank]);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

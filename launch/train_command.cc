@@ -12,13 +12,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "angel_ptm/config/cluster.h"
 #include "angel_ptm/memory/cuda_device_api.h"
 #include "angel_ptm/train/predict.h"
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
-#include "comm/mpi_environment.h"
 #include "comm/nccl/nccl_library.h"
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
@@ -27,6 +25,7 @@
 #include "launch/last_word.h"
 #include "launch/machine_cores.h"
 #include "launch/process.h"
+#include "launch/start_mpi.h"
 #include "launch/stop_signals.h"
 #include "launch/version_info.h"
 #ifdef ANGEL_PTM_WITH_CUDA_KERNELS
@@ -34,7 +33,6 @@
 #include "kernels/cuda/cuda_ordered_sum.h"
 #endif
 #ifdef ANGEL_PTM_WITH_MPI
-#include "comm/mpi.h"
 #include "comm/mpi_relay.h"
 #endif
 
@@ -42,10 +40,6 @@ namespace angel_ptm {
 namespace {
 
 std::atomic<bool>& stop_requested = StopRequested();
-
-bool StartedByMpirun() {
-  return StartedByMpiLauncher([](const char* name) { return std::getenv(name); });
-}
 
 // What --resume, --resume-from and --isa ask for.
 struct Wishes {
@@ -156,17 +150,12 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
   return absl::OkStatus();
 }
 
-// Processes that a launcher started and MPI did not bring together would each train alone, in one folder.
-absl::Status CheckThatProcessesMet(const TrainConfig& config, int world_size) {
-  const auto [name, processes] = LaunchedProcesses([](const char* variable) { return std::getenv(variable); });
-  if (processes == world_size || config.communication().transport() == CommunicationConfig::LOCAL) {
-    return absl::OkStatus();
-  }
-  return absl::FailedPreconditionError(absl::StrCat(
-      name, " says that ", processes, " processes were started, MPI's world has ", world_size,
-      ": they do not meet, and each would train alone; start them with the mpirun of the MPI library that angel-ptm "
-      "was "
-      "built with, with srun by --mpi=pmix; or set communication.transport=LOCAL to train without the others"));
+absl::Status CheckThatAllTrainTogether(const TrainConfig& config, int world_size) {
+  if (config.communication().transport() == CommunicationConfig::LOCAL) return absl::OkStatus();
+  const absl::Status met = CheckThatProcessesMet(world_size, "train");
+  if (met.ok()) return met;
+  return absl::Status(met.code(), absl::StrCat(std::string(met.message()),
+                                               "; or set communication.transport=LOCAL to train without the others"));
 }
 
 #ifdef ANGEL_PTM_WITH_MPI
@@ -185,29 +174,6 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, gpus, board),
                             *communicator));
   return communicator->Barrier({"end of the run", -1});
-}
-
-// Ends all ranks when they do not meet, before they have a board in common.
-void EndUnmet(MpiWorld& world, const absl::Status& status) {
-  const bool speaks = world.meeting().speaks() || !absl::IsDeadlineExceeded(status);
-  if (speaks) SayToUser(std::string(status.message()));
-  if (!speaks) AwaitTheEnd(2);
-  world.Abort(1);
-}
-
-// A rank that is lost while MPI starts keeps the others there, and nobody knows which it is. Its launcher ends the job
-// when one of them exits. Rank 0 speaks, and rank 1 when rank 0 cannot.
-absl::StatusOr<std::unique_ptr<MpiWorld>> StartMpi(double limit_seconds) {
-  const int rank = LaunchedRank([](const char* variable) { return std::getenv(variable); });
-  return MpiWorld::Start(limit_seconds, limit_seconds + 0.75 * std::min(rank, 2), [=] {
-    // The launcher's SIGTERM tells that another rank has spoken.
-    if (stop_requested.load()) std::_Exit(1);
-    SayToUser(
-        absl::StrFormat("rank %d has waited in MPI_Init for %g s (communication.timeout_seconds): another rank is "
-                        "stopped, hung or gone, or the processes cannot reach each other",
-                        rank, limit_seconds));
-    std::_Exit(1);
-  });
 }
 
 // Whether the ranks hear each other's signs of life, those of other machines by *relay. `memory`: of the board.
@@ -232,8 +198,8 @@ bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::share
 // Ends all ranks on an error, which MPI would otherwise wait for.
 absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
   const double limit = config.communication().timeout_seconds();
-  ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, StartMpi(limit));
-  if (const absl::Status met = CheckThatProcessesMet(config, world->size()); !met.ok()) EndUnmet(*world, met);
+  ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, StartMpi(limit, "communication.timeout_seconds"));
+  if (const absl::Status met = CheckThatAllTrainTogether(config, world->size()); !met.ok()) EndUnmet(*world, met);
   if (const absl::Status met = world->FindMachines(); !met.ok()) EndUnmet(*world, met);
   absl::StatusOr<std::unique_ptr<SharedMemory>> memory = world->ShareMemory(ProgressBoard::BytesFor(world->size()));
   if (absl::IsDeadlineExceeded(memory.status())) EndUnmet(*world, memory.status());
@@ -279,7 +245,7 @@ absl::Status TrainCommand(const std::vector<std::string>& words) {
   RunFacts facts = MachineFacts();
   facts.started_by_mpirun = StartedByMpirun();
   facts.device_is_host_memory = config.device() != TrainConfig::CUDA;
-  RETURN_IF_ERROR(CheckThatProcessesMet(config, 1));
+  RETURN_IF_ERROR(CheckThatAllTrainTogether(config, 1));
   facts.world_size = facts.local_ranks = std::max(1, config.communication().local_ranks());
   AccountForRanks(config, 1, &facts);
   RETURN_IF_ERROR(CheckStart(config, facts, facts.local_ranks, true));

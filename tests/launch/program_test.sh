@@ -51,6 +51,13 @@ if [[ -z ${SANITIZED:-} ]]; then
   expect "doctor" 0 "wrote $work/machine.textproto" "$program" doctor --seconds 1 --threads-per-rank 1 --directory "$work" \
     --allow-buffered --out "$work/machine.textproto"
   [[ $output == *"cores: "*"locked memory: "*"F32   product  1024 x"*"step file-out"* ]] || failed "doctor said $output"
+  if [[ ${#mpirun[@]} -gt 0 ]]; then
+    expect "doctor under mpirun" 0 "wrote $work/ranks.textproto" with_ranks 2 "$program" doctor --seconds 1 \
+      --threads-per-rank 1 --out "$work/ranks.textproto"
+    [[ $output == *"transport: "*"network between 2 ranks of a node: "* ]] || failed "doctor under mpirun said $output"
+    expect "plan of what ranks measured" 0 "predicted step" "$program" plan "${common[@]}" --ranks 2 \
+      --cluster "$work/ranks.textproto"
+  fi
   expect "plan of what doctor measured" 0 "predicted step" "$program" plan "${common[@]}" --cluster "$work/machine.textproto" \
     --set memory.device_bytes=2000000 --set memory.host_bytes=4000000 --set "memory.nvme.directory=$work" \
     --set memory.page_bytes=8192
@@ -62,7 +69,9 @@ if [[ -z ${SANITIZED:-} ]]; then
 fi
 refused "a search without a cluster" "--find-fastest: wanted --cluster with it" "$program" plan "${common[@]}" --find-fastest
 refused "doctor without a directory" "doctor: 1 of these keep runs from starting" "$program" doctor --directory "$work/nowhere"
-refused "doctor of two processes" "so start one alone, with --ranks 2" env OMPI_COMM_WORLD_SIZE=2 "$program" doctor
+refused "doctor of two processes" "they do not meet, and each would measure alone" env OMPI_COMM_WORLD_SIZE=2 "$program" doctor
+[[ ${#mpirun[@]} -eq 0 ]] || refused "doctor told the ranks of mpirun" "--ranks: under mpirun the processes are the ranks" \
+  with_ranks 2 "$program" doctor --ranks 2
 refused "doctor of no ranks" "--ranks: wanted 1 to 64, got 0" "$program" doctor --ranks 0
 refused "train by no cluster" "nowhere.textproto" "$program" train "${common[@]}" --cluster "$work/nowhere.textproto" \
   --set "output.directory=$work/refused"
