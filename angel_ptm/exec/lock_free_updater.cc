@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/exec/trace.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/plan_text.h"
 
@@ -93,7 +94,7 @@ void LockFreeUpdater::BeginJob(UnitId unit) {
   u.will_hold = step_;
   u.job = begun_++;
   APTM_CHECK(std::exchange(running_[u.turn], unit) == kNone, "two units at a time in one home");
-  Job job{.unit = unit};
+  Job job{.unit = unit, .step = step_};
   job.decision = start_.scalars_at(u.of_newest, ++u.updates);
   job.decision.scalars.gradient_scale = 1;  // mailboxes hold scaled gradients
   {
@@ -236,6 +237,7 @@ void LockFreeUpdater::RunJobs(std::stop_token stop) {
     const Job& job = jobs_[static_cast<size_t>(finished()) % jobs_.size()];
     decision_ = job.decision;
     swept_ = job.unit;
+    begun_in_ = job.step;
     lock.unlock();
     absl::Status status = lanes_.Play(plan_.sweeps[swept_], run, name);
     lock.lock();
@@ -250,6 +252,16 @@ void LockFreeUpdater::RunJobs(std::stop_token stop) {
 }
 
 absl::Status LockFreeUpdater::RunStep(const Segment& segment, int32_t index) {
+  if (machine_.trace == nullptr || !machine_.trace->Wants(begun_in_)) return RunUntraced(segment, index);
+  TraceSpan span{.begin_ns = Trace::Now(), .step = begun_in_, .index = index, .segment = segment.name};
+  const absl::Status status = RunUntraced(segment, index);
+  span.end_ns = Trace::Now();
+  span.name = bound_[swept_].names[index];
+  machine_.trace->AddOfSweep(segment.steps[index].lane, span);
+  return status;
+}
+
+absl::Status LockFreeUpdater::RunUntraced(const Segment& segment, int32_t index) {
   const Step& step = segment.steps[index];
   if (step.kind == StepKind::kUpdate) {
     Update(segment, index);

@@ -99,6 +99,7 @@ class LockFreeUpdater {
   };
   struct Job {
     UnitId unit = kNone;
+    int64_t step = 0;  // in which it was begun
     UpdateDecision decision;
   };
   struct BoundSweep {
@@ -119,6 +120,7 @@ class LockFreeUpdater {
   // The updater's threads, from here on.
   void RunJobs(std::stop_token stop);
   absl::Status RunStep(const Segment& segment, int32_t index);
+  absl::Status RunUntraced(const Segment& segment, int32_t index);
   void Update(const Segment& segment, int32_t index);
 
   const Graph& graph_;
@@ -146,6 +148,7 @@ class LockFreeUpdater {
   std::atomic<int64_t> finished_ = 0;
   UpdateDecision decision_;  // of the job that runs
   UnitId swept_ = kNone;     // by it
+  int64_t begun_in_ = 0;     // the step in which it was begun
   std::jthread thread_;      // last: ends first
 };
 

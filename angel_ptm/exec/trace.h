@@ -3,7 +3,9 @@
 #define ANGEL_PTM_EXEC_TRACE_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,29 +22,48 @@ struct TraceSpan {
   std::string_view segment, name;    // must outlive the trace
 };
 
-// Thread safety: each lane adds its own spans; everything else while the lanes are idle.
+// Thread safety: each lane adds its own spans; everything else while the lanes are idle. Those of a lock-free update
+// are never waited for: what they have added so far is in the trace.
 class Trace {
  public:
-  // Of training steps [first_step, first_step + steps), each of so many micro-batches of the plan: reserves the memory,
-  // so that adding allocates nothing.
+  // Of training steps [first_step, first_step + steps), each of so many micro-batches of the plan, and of sweeps begun
+  // in them: reserves the memory, so that adding allocates nothing.
   Trace(const Plan& plan, int64_t micro_batches, int64_t first_step, int64_t steps);
 
   bool Wants(int64_t step) const { return step >= first_step_ && step < end_step_; }
   int64_t end_step() const { return end_step_; }
   bool empty() const;
   static int64_t Now();
-  void Add(Lane lane, const TraceSpan& span);
+  void Add(Lane lane, const TraceSpan& span) { rows_[static_cast<int>(lane)].Add(span); }
+  // Of a lane of the lock-free update; span.step: in which its job was begun.
+  void AddOfSweep(Lane lane, const TraceSpan& span) { rows_[kLaneCount + static_cast<int>(lane)].Add(span); }
 
-  const std::vector<TraceSpan>& spans(Lane lane) const { return spans_[static_cast<int>(lane)]; }
+  std::span<const TraceSpan> spans(Lane lane) const { return rows_[static_cast<int>(lane)].spans(); }
+  std::span<const TraceSpan> spans_of_sweeps(Lane lane) const {
+    return rows_[kLaneCount + static_cast<int>(lane)].spans();
+  }
 
   // In Chrome's trace event format (JSON), as chrome://tracing and ui.perfetto.dev read it: a process per rank, a
-  // thread per lane. Two traces lie in one picture if their events are in one file and their processes differ.
+  // thread per lane, one more for each that sweeps use. Two traces lie in one picture if their events are in one file
+  // and their processes differ.
   std::string ToJson(int rank) const { return ToJson(rank, absl::StrCat("rank ", rank)); }
   std::string ToJson(int process, const std::string& name) const;
 
  private:
+  // One thread adds, others may look.
+  class Row {
+   public:
+    void Reserve(int64_t count) { spans_.resize(static_cast<size_t>(count)); }
+    void Add(const TraceSpan& span);
+    std::span<const TraceSpan> spans() const { return {spans_.data(), used_.load(std::memory_order_acquire)}; }
+
+   private:
+    std::vector<TraceSpan> spans_;  // those behind used_ are not there yet
+    std::atomic<size_t> used_ = 0;
+  };
+
   const int64_t first_step_, end_step_;
-  std::array<std::vector<TraceSpan>, kLaneCount> spans_;
+  std::array<Row, 2 * kLaneCount> rows_;  // by lane; of sweeps behind
 };
 
 }  // namespace angel_ptm

@@ -7,9 +7,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -118,6 +120,32 @@ TEST_F(LockFreeTrainerTest, WithoutStalenessItsMetricsAndCheckpointAreTheSynchro
   EXPECT_EQ(State(config), State(wanted));
   EXPECT_THAT(text, HasSubstr("lock-free update, at most 0 steps stale"));
   EXPECT_THAT(text, HasSubstr("\nmailboxes "));
+}
+
+// Every traced step's sweeps read and write the file, on lanes of their own.
+TEST_F(LockFreeTrainerTest, ATraceHasTheSweeps) {
+  const TrainConfig config = WithFile(
+      LockFree("traced", {"optimizer.lock_free.max_staleness=0", "output.trace_steps=2", "output.trace_first_step=2"}));
+  Train(config);
+  for (int rank = 0; rank < kWorld; ++rank) {
+    std::ifstream file(absl::StrCat(config.output().directory(), "/trace-", rank, ".json"));
+    std::map<int, std::string> lanes;                     // by tid
+    std::map<std::string, std::map<int, int>> of_sweeps;  // spans by lane and step
+    std::set<std::string> segments;
+    const nlohmann::json document = nlohmann::json::parse(file);
+    for (const nlohmann::json& event : document["traceEvents"]) {
+      if (event["name"] == "thread_name") lanes[event["tid"]] = event["args"]["name"];
+      if (event["ph"] != "X" || !lanes[event["tid"]].starts_with("lock-free ")) continue;
+      ++of_sweeps[lanes[event["tid"]]][event["args"]["step"]];
+      segments.insert(event["cat"]);
+    }
+    // Without staleness step n begins the jobs of step n - 1, all of which are done when the trace is written.
+    EXPECT_GT(segments.size(), 1u);
+    for (const char* lane : {"lock-free file-in", "lock-free host-compute", "lock-free file-out"}) {
+      EXPECT_EQ(of_sweeps[lane].size(), 2u) << lane;
+      EXPECT_EQ(of_sweeps[lane][2], of_sweeps[lane][3]) << lane;
+    }
+  }
 }
 
 // Evaluations and checkpoints end what waits; a resumed run begins with nothing waiting, too.
