@@ -69,6 +69,7 @@ void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
               "not the start of a schedule",
               absl::StrCat("above 0, at most beta_end = ", Text(dit.beta_end()), ", below 1"), Text(dit.beta_start()));
   checks.NotNegative("min_snr_gamma", dit.min_snr_gamma());
+  checks.NotNegative("noise_offset", dit.noise_offset());
   const auto fraction = [&](const std::string& field, double value) {
     checks.That(value >= 0 && value <= 1, field, "out of range", "0 to 1", Text(value));
   };

@@ -2,6 +2,7 @@
 // weights.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -60,6 +61,7 @@ model {
     pooled_size: 16
     clip_dropout: 0.3
     t5_dropout: 0.3
+    noise_offset: 0.1
   }
 }
 )";
@@ -115,9 +117,10 @@ class DitParity : public testing::TestWithParam<std::tuple<const char*, const ch
     all.insert(all.end(), overrides.begin(), overrides.end());
     return OrDie(ParseTrainConfig(absl::StrCat(model, kTraining), "dit_parity_test.cc", all));
   }
-  TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false) {
+  TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false,
+                      int world_size = 2) {
     const TrainConfig config = Config(run, overrides);
-    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .resume = resume});
+    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = world_size, .resume = resume});
     EXPECT_TRUE(outcome.status().ok()) << outcome.status();
     return config;
   }
@@ -192,6 +195,21 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   EXPECT_EQ(State(again), State(plain));
   for (const int64_t step : {2, 4, 6}) EXPECT_EQ(SamplesOf(again, step), SamplesOf(sampled, step)) << step;
   EXPECT_FALSE(std::filesystem::exists(SamplesFolder(again.output().directory(), 99)));
+}
+
+// What it does to the noise is tested by itself; here, that both families' samples get it, the same in any world.
+TEST_P(DitParity, NoiseOffsetReachesTheLossInEveryWorld) {
+  const std::string family = OfImages() ? "model.dit." : "model.hunyuan_dit.";
+  const auto first_loss = [&](const std::string& offset, int world_size) {
+    const std::vector<std::string> overrides = {"steps=1", "optimizer.schedule.warmup_steps=0",
+                                                "evaluation.every_steps=0", family + "prediction=VELOCITY",
+                                                family + "noise_offset=" + offset};
+    return Losses(Trained(absl::StrCat("offset", offset, "_", world_size), overrides, /*resume=*/false, world_size))[0];
+  };
+  const double with = first_loss("0.5", 2);
+  EXPECT_GT(std::abs(first_loss("0", 2) - with), 1e-3 * with);
+  // Every image is noised by itself; only sums have another order.
+  for (const int world_size : {1, 3}) EXPECT_NEAR(first_loss("0.5", world_size), with, 1e-6 * with) << world_size;
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, DitParity,

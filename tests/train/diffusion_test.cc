@@ -369,13 +369,26 @@ TEST(Noise, OffsetIsOneNumberAChannel) {
     for (int i = 1; i < 4; ++i) EXPECT_EQ(eps[4 * c + i], eps[4 * c]);
   }
   EXPECT_NE(eps[0], eps[4]);
-  double squares = 0;
-  for (int64_t sample = 0; sample < 4000; ++sample) {
-    std::vector<float> one(1, 0);
-    AddNoiseOffset(4, sample, 1, 0.1, one);
-    squares += one[0] * one[0] / 4000;
+  // No mean, its deviation, and nothing in common with another channel, the plain noise or the next sample.
+  constexpr int64_t kSamples = 20'000;
+  std::array<double, 5> means = {};
+  float before = 0;
+  for (int64_t sample = 0; sample < kSamples; ++sample) {
+    std::array<float, 2> offset = {}, plain = {};
+    AddNoiseOffset(4, sample, 2, 0.1, offset);
+    FillNormal({.seed = 4, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, plain);
+    const std::array<float, 5> values = {offset[0], offset[0] * offset[0], offset[0] * offset[1], offset[0] * plain[0],
+                                         offset[0] * before};
+    for (size_t i = 0; i < values.size(); ++i) means[i] += double{values[i]} / kSamples;
+    before = offset[0];
   }
-  EXPECT_NEAR(squares, 0.01, 0.001);
+  // Four deviations of each mean.
+  const double root = std::sqrt(double{kSamples});
+  EXPECT_NEAR(means[0], 0, 4 * 0.1 / root);
+  EXPECT_NEAR(means[1], 0.01, 4 * 0.01 * std::sqrt(2.0) / root);
+  EXPECT_NEAR(means[2], 0, 4 * 0.01 / root);
+  EXPECT_NEAR(means[3], 0, 4 * 0.1 / root);
+  EXPECT_NEAR(means[4], 0, 4 * 0.01 / root);
 }
 
 TEST(Noise, TrainingTimesHaveTheirDistributions) {

@@ -26,8 +26,9 @@ namespace {
 constexpr std::array<std::string_view, 5> kDitWithoutEffect = {
     "model.dit.initializer_range", "model.dit.text_vocab_size", "model.dit.width", "model.dit.intermediate_size",
     "model.dit.text_hidden_size"};
-constexpr std::array<std::string_view, 4> kDitOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
-                                                            "model.dit.flow_time_deviation", "model.dit.min_snr_gamma"};
+constexpr std::array<std::string_view, 5> kDitOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
+                                                            "model.dit.flow_time_deviation", "model.dit.min_snr_gamma",
+                                                            "model.dit.noise_offset"};
 
 class DitTask final : public Task {
  public:
@@ -246,7 +247,8 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config) {
           .beta_start = config.beta_start(),
           .beta_end = config.beta_end(),
           .min_snr_gamma = config.min_snr_gamma(),
-          .condition_dropout = config.condition_dropout()};
+          .condition_dropout = config.condition_dropout(),
+          .noise_offset = config.noise_offset()};
 }
 
 SamplingOptions DitSampling(const DitObjective& objective) {

@@ -28,6 +28,7 @@ struct DitObjective {
   double beta_start = 0.00085, beta_end = 0.02;
   double min_snr_gamma = 0;
   double condition_dropout = 0;
+  double noise_offset = 0;
 };
 DitObjective DitObjectiveFromConfig(const DitConfig& config);
 // How such a model is sampled if nothing else is said.

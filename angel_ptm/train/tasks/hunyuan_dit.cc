@@ -27,8 +27,9 @@ constexpr uint32_t kClipStream = 0, kT5Stream = 1;
 // Sizes whose 0 stands for a value found elsewhere: the parameters' shapes and the samples tell those.
 constexpr std::array<std::string_view, 2> kHunyuanWithoutEffect = {"model.hunyuan_dit.width",
                                                                    "model.hunyuan_dit.intermediate_size"};
-constexpr std::array<std::string_view, 3> kHunyuanOfTheCurve = {
-    "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma"};
+constexpr std::array<std::string_view, 4> kHunyuanOfTheCurve = {
+    "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma",
+    "model.hunyuan_dit.noise_offset"};
 
 // Buffers are made once.
 class LatentFeeder final : public Feeder {
@@ -89,6 +90,7 @@ class LatentFeeder final : public Feeder {
     const Prediction prediction = PredictionFromConfig(config_.prediction());
     sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), config_.min_snr_gamma()));
     FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
+    AddNoiseOffset(seed_, sample, in_.channels, config_.noise_offset(), noise_);
     AddNoise(mix, inputs_.latent(), noise_, mixed_);
     ToPatches(in_, mixed_, Patches(noisy_, row));
     PredictionTarget(prediction, mix, inputs_.latent(), noise_, mixed_);

@@ -75,6 +75,7 @@ void ImageFeeder::MakeNoisy(int64_t row, int64_t sample) {
     sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), objective_.min_snr_gamma));
   }
   FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
+  AddNoiseOffset(seed_, sample, grid_.channels, objective_.noise_offset, noise_);
   AddNoise(mix, clean, noise_, mixed_);
   ToPatches(grid_, mixed_, {noisy_.data() + at, pixels});
   PredictionTarget(prediction, mix, clean, noise_, mixed_);
