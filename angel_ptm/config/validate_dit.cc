@@ -58,6 +58,14 @@ void CheckObjective(const DitConfig& dit, Checks* checks) {
                "not the start of a schedule",
                absl::StrCat("above 0, at most beta_end = ", Text(dit.beta_end()), ", below 1"), Text(dit.beta_start()));
   checks->NotNegative("min_snr_gamma", dit.min_snr_gamma());
+  if (checks->NotNegative("noise_offset", dit.noise_offset()) && dit.noise_offset() > 0) {
+    checks->That(dit.prediction() != DitConfig::FLOW, "noise_offset", "flows end at noise of no mean",
+                 "0, or prediction EPSILON or VELOCITY", Text(dit.noise_offset()));
+  }
+  if (checks->NotNegative("variance_weight", dit.variance_weight()) && dit.variance_weight() > 0) {
+    checks->That(dit.prediction() != DitConfig::FLOW, "variance_weight", "flows have no variance to learn",
+                 "0, or prediction EPSILON or VELOCITY", Text(dit.variance_weight()));
+  }
   fraction("condition_dropout", dit.condition_dropout());
   fraction("flip_probability", dit.flip_probability());
   fraction("other_captions", dit.other_captions());

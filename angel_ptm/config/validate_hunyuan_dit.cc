@@ -69,6 +69,11 @@ void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
               "not the start of a schedule",
               absl::StrCat("above 0, at most beta_end = ", Text(dit.beta_end()), ", below 1"), Text(dit.beta_start()));
   checks.NotNegative("min_snr_gamma", dit.min_snr_gamma());
+  checks.NotNegative("noise_offset", dit.noise_offset());
+  if (checks.NotNegative("variance_weight", dit.variance_weight()) && dit.variance_weight() > 0) {
+    checks.That(dit.learn_sigma(), "variance_weight", "the model has no channels for the variance",
+                "0, or learn_sigma = true", Text(dit.variance_weight()));
+  }
   const auto fraction = [&](const std::string& field, double value) {
     checks.That(value >= 0 && value <= 1, field, "out of range", "0 to 1", Text(value));
   };

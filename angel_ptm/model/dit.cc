@@ -225,11 +225,13 @@ TensorId DiffusionTransformer::Body() {
   const UnitId head = builder_.AddUnit("head");
   const TensorId modulation = ZeroLinear(head, "head.modulation", condition, 2 * h);
   x = ModulatedNorm("head.norm", x, modulation, 0);
-  return ZeroLinear(head, "head.out", x, shape_.patch_features());
+  return ZeroLinear(head, "head.out", x, shape_.out_channels() * shape_.patch_size * shape_.patch_size);
 }
 
 void DiffusionTransformer::Loss(TensorId prediction) {
-  MarkOutput(AppendDenoisingLoss(builder_, prediction, batch_), "sample_loss");
+  MarkOutput(shape_.learn_variance ? AppendHybridLoss(builder_, prediction, batch_, batch_ * shape_.tokens())
+                                   : AppendDenoisingLoss(builder_, prediction, batch_),
+             "sample_loss");
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ struct DitShape {
   int64_t text_hidden_size = 0;
   int64_t text_num_hidden_layers = 0;
   int64_t text_num_attention_heads = 0;
+  bool learn_variance = false;      // as many channels again, which have a part in the loss
   std::vector<std::string> freeze;  // patterns of units that are not trained
 
   int64_t head_dim() const { return hidden_size / num_attention_heads; }
@@ -43,6 +44,7 @@ struct DitShape {
   int64_t grid_width() const { return width / patch_size; }
   int64_t tokens() const { return grid_height() * grid_width(); }  // of an image
   int64_t patch_features() const { return channels * patch_size * patch_size; }
+  int64_t out_channels() const { return learn_variance ? 2 * channels : channels; }
   bool reads_captions() const { return text_vocab_size > 0; }
   bool reads_classes() const { return class_count > 0; }
   int64_t blocks() const { return text_num_hidden_layers + num_hidden_layers; }
@@ -57,14 +59,14 @@ std::shared_ptr<const ParameterTable> DitParameters(const DitShape& shape,
 // [B, kTimeFeatures] fp32, "cos_sin" [tokens(), head_dim()/2, 2] fp32 (patches.h), and "class_ids" [B] int32 or
 // "tokens" [B*text_length] and "token_counts" [B] int32, which are at least 1.
 //
-// Forward only: output "prediction" [B*tokens(), patch_features()] in what the table computes in. `weights`: the state
-// that trainable parameters are read from.
+// Forward only: output "prediction" [B*tokens(), out_channels() * patch_size^2] in what the table computes in, the
+// variance's channels behind the others. `weights`: the state that trainable parameters are read from.
 Graph BuildDitForward(const DitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table = nullptr,
                       StateId weights = kParameterState);
 
 // Forward and loss, the weighted mean square of the prediction's error. Further inputs: "target" like noisy,
-// "sample_weight" [B] fp32, and "weight" [1] fp32, by what the micro-batch's sum of losses is weighted. Output:
-// "sample_loss" [B].
+// "sample_weight" [B] fp32, and "weight" [1] fp32, by what the micro-batch's sum of losses is weighted; with
+// learn_variance those of AppendHybridLoss (denoising_loss.h), too. Output: "sample_loss" [B].
 Graph BuildDitEvaluation(const DitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table = nullptr,
                          StateId weights = kParameterState);
 

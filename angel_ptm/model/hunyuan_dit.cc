@@ -258,8 +258,12 @@ TensorId HunyuanDit::Body() {
 }
 
 void HunyuanDit::Loss(TensorId prediction) {
+  const int64_t pixels = batch_ * shape_.height * shape_.width;
+  if (shape_.variance_in_loss) {
+    APTM_CHECK(shape_.learn_sigma);
+    return MarkOutput(AppendHybridLoss(builder_, prediction, batch_, pixels), "sample_loss");
+  }
   if (shape_.learn_sigma) {
-    const int64_t pixels = batch_ * shape_.height * shape_.width;
     prediction =
         builder_.Append(OpKind::kSplit, "mean", {prediction}, {.rows = pixels, .column_end = shape_.channels})[0];
   }

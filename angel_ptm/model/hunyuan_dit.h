@@ -29,6 +29,7 @@ struct HunyuanDitShape {
   int64_t t5_hidden_size = 2048, t5_length = 256;     // a multiple of 8 heads
   int64_t pooled_size = 1024;                         // of the pooled T5
   bool learn_sigma = true;                            // as many channels again, for the variance
+  bool variance_in_loss = false;                      // with learn_sigma: they are trained
   bool size_and_style = false;      // conditions of v1.1 and before: size and crop of the image, a style
   std::vector<std::string> freeze;  // patterns of units that are not trained
 
@@ -59,9 +60,10 @@ std::shared_ptr<const ParameterTable> HunyuanDitParameters(const HunyuanDitShape
 Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch,
                              std::shared_ptr<const ParameterTable> table = nullptr, StateId weights = kParameterState);
 
-// Forward and loss, the weighted mean square of the prediction's error; the variance has no part in it. Further inputs:
-// "target" [B*tokens(), patch_features()] fp32, channels last, "sample_weight" [B] fp32, and "weight" [1] fp32, by what
-// the micro-batch's sum of losses is weighted. Output: "sample_loss" [B].
+// Forward and loss, the weighted mean square of the prediction's error. Further inputs: "target" [B*tokens(),
+// patch_features()] fp32, channels last, "sample_weight" [B] fp32, and "weight" [1] fp32, by what the micro-batch's sum
+// of losses is weighted; with variance_in_loss those of AppendHybridLoss (denoising_loss.h), too. Output: "sample_loss"
+// [B].
 Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
                                 std::shared_ptr<const ParameterTable> table = nullptr,
                                 StateId weights = kParameterState);

@@ -10,6 +10,16 @@
 
 namespace angel_ptm {
 
+// (e^r - 1 - r) / r^2: interpolates at the Chebyshev points of [-ln2/2, ln2/2].
+inline float ExpRemainder(float r) {
+  float p = 1.98910013e-4f;
+  p = std::fma(p, r, 1.39336591e-3f);
+  p = std::fma(p, r, 8.33331048e-3f);
+  p = std::fma(p, r, 4.1666463e-2f);
+  p = std::fma(p, r, 1.66666672e-1f);
+  return std::fma(p, r, 0.5f);
+}
+
 // e^x within 1 ulp. Results below the smallest normal float are 0 (so Exp(-inf) = 0), above the largest +inf; NaN
 // stays.
 inline float Exp(float x) {
@@ -22,20 +32,19 @@ inline float Exp(float x) {
   const float n = shifted - kShift;
   float r = std::fma(n, -0.693145752f, clamped);  // ln2 in two parts; the first has 9 trailing zero bits
   r = std::fma(n, -1.42860677e-6f, r);
-  // e^r = 1 + r + r^2 p(r): p interpolates at the Chebyshev points of [-ln2/2, ln2/2].
-  float p = 1.98910013e-4f;
-  p = std::fma(p, r, 1.39336591e-3f);
-  p = std::fma(p, r, 8.33331048e-3f);
-  p = std::fma(p, r, 4.1666463e-2f);
-  p = std::fma(p, r, 1.66666672e-1f);
-  p = std::fma(p, r, 0.5f);
-  p = std::fma(p, r * r, r);
+  float p = std::fma(ExpRemainder(r), r * r, r);
   p += 1.0f;
   const uint32_t scaled = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);  // wraps for n < 0
   float y = std::bit_cast<float>(scaled);
   y = x < kUnderflow ? 0.0f : y;
   y = x > kOverflow ? std::numeric_limits<float>::infinity() : y;
   return x != x ? x : y;
+}
+
+// e^x - 1 within 4 ulp, also where x is small.
+inline float ExpMinusOne(float x) {
+  const float direct = std::fma(ExpRemainder(x), x * x, x), difference = Exp(x) - 1.0f;
+  return std::fabs(x) < 0.34657359f ? direct : difference;
 }
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }

@@ -27,6 +27,7 @@
 #include "kernels/ops/gated_add.h"
 #include "kernels/ops/gelu.h"
 #include "kernels/ops/grouped_matmul.h"
+#include "kernels/ops/hybrid_loss.h"
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/loss_sum.h"
@@ -52,7 +53,7 @@
   OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) \
   OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
   OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad) \
-  OP(WeightedMse) OP(Concat) OP(Split)
+  OP(WeightedMse) OP(Concat) OP(Split) OP(HybridLoss)
 // clang-format on
 
 namespace angel_ptm::cuda {
@@ -374,6 +375,16 @@ absl::Status CanRun(const WeightedMseArgs& a) {
   return Asks("weighted_mse")
       .Alike({{"x", a.x}, {"dx", a.dx, true}})
       .All(kFp32, {{"target", a.target}, {"weight", a.weight}, {"sample_loss", a.sample_loss}})
+      .Range("samples", a.b, 1, kInt32Max);
+}
+absl::Status CanRun(const HybridLossArgs& a) {
+  return Asks("hybrid_loss")
+      .Alike({{"x", a.x}, {"dx", a.dx, true}})
+      .All(kFp32, {{"target", a.target},
+                   {"clean", a.clean},
+                   {"weight", a.weight},
+                   {"bound", a.bound},
+                   {"sample_loss", a.sample_loss}})
       .Range("samples", a.b, 1, kInt32Max);
 }
 

@@ -41,6 +41,7 @@ void LaunchSplit(const SplitArgs& args, const LaunchContext& context);
 void LaunchMeanPool(const MeanPoolArgs& args, const LaunchContext& context);
 void LaunchMeanPoolGrad(const MeanPoolGradArgs& args, const LaunchContext& context);
 void LaunchWeightedMse(const WeightedMseArgs& args, const LaunchContext& context);
+void LaunchHybridLoss(const HybridLossArgs& args, const LaunchContext& context);
 void LaunchGelu(const GeluArgs& args, const LaunchContext& context);
 void LaunchGeluGrad(const GeluGradArgs& args, const LaunchContext& context);
 // d up to 256.

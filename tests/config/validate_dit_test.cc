@@ -60,6 +60,10 @@ TEST(ValidateDit, EachFieldNamesWhatIsWrong) {
        "beta_start: not the start of a schedule, wanted above 0, at most beta_end = 0.02, below 1, got 0.5"},
       {{dit + "condition_dropout=1.5"}, "condition_dropout: out of range, wanted 0 to 1, got 1.5"},
       {{dit + "flow_time_deviation=0"}, "flow_time_deviation: out of range, wanted a finite number > 0, got 0"},
+      {{dit + "noise_offset=0.1"},
+       "noise_offset: flows end at noise of no mean, wanted 0, or prediction EPSILON or VELOCITY, got 0.1"},
+      {{dit + "variance_weight=1"},
+       "variance_weight: flows have no variance to learn, wanted 0, or prediction EPSILON or VELOCITY, got 1"},
       {{dit + "min_snr_gamma=-1"}, "min_snr_gamma: out of range, wanted a finite number >= 0, got -1"},
   };
   for (const auto& [overrides, error] : cases) {

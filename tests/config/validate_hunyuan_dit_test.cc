@@ -39,6 +39,8 @@ TEST(ValidateHunyuanDit, SamplesOfARun) {
 TEST(ValidateHunyuanDit, EachFieldNamesWhatIsWrong) {
   const std::string dit = "model.hunyuan_dit.";
   const std::vector<std::pair<std::string, std::string>> cases = {
+      {"variance_weight=-1", "variance_weight: out of range, wanted a finite number >= 0, got -1"},
+      {"noise_offset=-1", "noise_offset: out of range, wanted a finite number >= 0, got -1"},
       {"height=0", "height: not set, wanted 1 to 16384, got 0"},
       {"width=33", "width: unaligned, wanted a multiple of 2, got 33"},
       {"patch_size=3", "patch_size: places of patches are not whole, wanted a divisor of 64, got 3"},

@@ -4,6 +4,7 @@
 #include "kernels/ops/add_rows.h"
 #include "kernels/ops/concat.h"
 #include "kernels/ops/gated_add.h"
+#include "kernels/ops/hybrid_loss.h"
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/mean_pool.h"
 #include "kernels/ops/norm_rope.h"
@@ -28,6 +29,9 @@ class Operands {
   ConstOperand In(std::int64_t n) {
     const Operand operand = Next<T>(n);
     return {operand.data, operand.dtype};
+  }
+  ConstOperand Given(const std::vector<float>& values) {
+    return {Memory(values, static_cast<std::int64_t>(values.size() * sizeof(float)), DType::kFloat32), DType::kFloat32};
   }
   const std::int32_t* Ints(const std::vector<std::int32_t>& values) {
     const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(std::int32_t));
@@ -176,6 +180,20 @@ void TestWeightedMse(std::int64_t b, std::int64_t n, bool with_dx) {
   });
 }
 
+// A sample of normal numbers as its bound's coefficients, and one that is decoded.
+template <typename T>
+void TestHybridLoss(std::int64_t r, std::int64_t c, bool with_dx) {
+  ExpectHostResults(&cuda::LaunchHybridLoss, [=](Operands& o) {
+    HybridLossArgs args = {.sample_loss = o.Next<float>(2)};
+    if (with_dx) args.dx = o.Next<T>(4 * r * c);
+    args.x = o.In<T>(4 * r * c), args.target = o.In<float>(2 * r * c), args.clean = o.In<float>(2 * r * c);
+    args.weight = o.In<float>(2);
+    args.bound = o.Given({1, -4, 0.3f, 0.1f, 0, 0.5f, -2, 0.7f, -0.1f, 1});
+    args.b = 2, args.r = r, args.c = c;
+    return args;
+  });
+}
+
 // Both parts of a split, or one.
 template <typename T>
 void TestConcat(std::int64_t rows, std::int64_t a, std::int64_t b, bool with_b) {
@@ -211,6 +229,9 @@ TEST(CudaDiffusionKernelsTest, RowsHaveTheHostsResults) {
   TestMeanPool<BFloat16>({2, 7, 13, 0}, {});
   TestWeightedMse<float>(3, 300, true);
   TestWeightedMse<BFloat16>(2, 77, false);
+  TestHybridLoss<float>(100, 3, true);
+  TestHybridLoss<BFloat16>(7, 32, true);
+  TestHybridLoss<BFloat16>(40, 13, false);
 }
 
 // weight and bias, or neither; shift and scale, one of them, or neither.

@@ -19,13 +19,14 @@ constexpr std::string_view kOps[] = {
 #include "kernels/ops.def"
 };
 // Ops that are their own gradients, or make them themselves.
-constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cross_entropy", "weighted_mse"};
+constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cross_entropy", "weighted_mse",
+                                          "hybrid_loss"};
 
 // Ops with a bf16 variant, which has a row of its own.
 constexpr const char* kBf16Ops[] = {"embedding", "add_rms_norm", "qk_rope_norm", "swiglu",   "gelu",
                                     "router",    "dispatch",     "combine",      "adamw",    "add",
                                     "silu",      "layer_norm",   "gated_add",    "add_rows", "norm_rope",
-                                    "mean_pool", "weighted_mse", "concat",       "split"};
+                                    "mean_pool", "weighted_mse", "concat",       "split",    "hybrid_loss"};
 
 // Where the table shows that a kernel was checked: the gradient of an op (<op>_grad...) in the op's row.
 struct KernelCheck {

@@ -2,6 +2,7 @@
 // weights.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -60,6 +61,30 @@ model {
     pooled_size: 16
     clip_dropout: 0.3
     t5_dropout: 0.3
+    noise_offset: 0.1
+    variance_weight: 1
+  }
+}
+)";
+// The objectives of denoising diffusion on images.
+constexpr const char* kDenoisingDit = R"(
+model {
+  dit {
+    channels: 1
+    height: 8
+    patch_size: 2
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 2
+    text_length: 12
+    text_hidden_size: 16
+    text_num_hidden_layers: 1
+    condition_dropout: 0.3
+    prediction: EPSILON
+    min_snr_gamma: 5
+    noise_offset: 0.1
+    variance_weight: 1
   }
 }
 )";
@@ -92,6 +117,10 @@ std::vector<float> State(const TrainConfig& config) {
   return all;
 }
 
+std::string FamilyName(const char* model) {
+  return model == kDit ? "Dit" : model == kDenoisingDit ? "DenoisingDit" : "HunyuanDit";
+}
+
 // The family, and what is computed in.
 class DitParity : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
@@ -109,15 +138,16 @@ class DitParity : public testing::TestWithParam<std::tuple<const char*, const ch
   TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) {
     const auto [model, type] = GetParam();
     std::vector<std::string> all = {
-        absl::StrCat("data.directory=", folder_->path(), model == kDit ? "/images" : "/latents"),
-        absl::StrCat("output.directory=", folder_->path(), "/", type, model == kDit ? "dit" : "hunyuan", run),
+        absl::StrCat("data.directory=", folder_->path(), OfImages() ? "/images" : "/latents"),
+        absl::StrCat("output.directory=", folder_->path(), "/", type, FamilyName(model), run),
         absl::StrCat("numerics.compute=", type)};
     all.insert(all.end(), overrides.begin(), overrides.end());
     return OrDie(ParseTrainConfig(absl::StrCat(model, kTraining), "dit_parity_test.cc", all));
   }
-  TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false) {
+  TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false,
+                      int world_size = 2) {
     const TrainConfig config = Config(run, overrides);
-    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .resume = resume});
+    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = world_size, .resume = resume});
     EXPECT_TRUE(outcome.status().ok()) << outcome.status();
     return config;
   }
@@ -128,7 +158,7 @@ class DitParity : public testing::TestWithParam<std::tuple<const char*, const ch
                         static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
   }
 
-  static bool OfImages() { return std::get<0>(GetParam()) == kDit; }
+  static bool OfImages() { return std::get<0>(GetParam()) != kHunyuanDit; }
 
   static TemporaryFolder* folder_;
 };
@@ -194,11 +224,27 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   EXPECT_FALSE(std::filesystem::exists(SamplesFolder(again.output().directory(), 99)));
 }
 
+// What they are is tested by itself; here, that the run's loss has them, the same in any world.
+TEST_P(DitParity, ObjectivesReachTheLossInEveryWorld) {
+  if (std::get<0>(GetParam()) == kDit) GTEST_SKIP() << "of flows there is neither";
+  const std::string family = OfImages() ? "model.dit." : "model.hunyuan_dit.";
+  const auto first_loss = [&](const char* run, const std::vector<std::string>& changes, int world_size) {
+    std::vector<std::string> overrides = {"steps=1", "optimizer.schedule.warmup_steps=0", "evaluation.every_steps=0"};
+    for (const std::string& change : changes) overrides.push_back(family + change);
+    return Losses(Trained(absl::StrCat(run, world_size), overrides, /*resume=*/false, world_size))[0];
+  };
+  const double with = first_loss("objective", {}, 2);
+  EXPECT_GT(std::abs(first_loss("plain", {"noise_offset=0"}, 2) - with), 1e-4 * with);
+  EXPECT_GT(std::abs(first_loss("of_mean", {"variance_weight=0"}, 2) - with), 1e-4 * with);
+  // Every image has its own noise and time; only sums have another order.
+  for (const int world_size : {1, 3}) EXPECT_NEAR(first_loss("objective", {}, world_size), with, 1e-6 * with);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, DitParity,
-                         testing::Combine(testing::Values(kDit, kHunyuanDit), testing::Values("FP32", "BF16")),
+                         testing::Combine(testing::Values(kDit, kDenoisingDit, kHunyuanDit),
+                                          testing::Values("FP32", "BF16")),
                          [](const auto& test) {
-                           return absl::StrCat(std::get<0>(test.param) == kDit ? "Dit" : "HunyuanDit",
-                                               std::get<1>(test.param));
+                           return absl::StrCat(FamilyName(std::get<0>(test.param)), std::get<1>(test.param));
                          });
 
 }  // namespace

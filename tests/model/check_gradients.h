@@ -8,9 +8,21 @@
 #include <random>
 #include <vector>
 
+#include "kernels/ops/hybrid_loss.h"
 #include "tests/model/graph_player.h"
 
 namespace angel_ptm {
+
+// The input "bound" of a model that learns its variance: steps whose mean has no error, which the gradient would take
+// for a constant, the first of them decoded.
+inline void FillBounds(const Graph& graph, GraphPlayer& player) {
+  const TensorId bounds = graph.FindTensor("bound");
+  for (int64_t row = 0; row < player.Elements(bounds) / kBoundColumns; ++row) {
+    float* const bound = player.Floats(bounds) + row * kBoundColumns;
+    bound[kBoundWeight] = 1, bound[kBoundLogLeast] = -2, bound[kBoundLogRange] = 1.5f, bound[kBoundError] = 0;
+    bound[kBoundDecoded] = row == 0 ? 1 : 0;
+  }
+}
 
 // Of the loss along a random direction in each parameter; a parameter without gradient must not matter.
 inline void CheckGradients(const Graph& graph, GraphPlayer& player) {

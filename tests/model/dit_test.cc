@@ -39,6 +39,12 @@ DitShape Classed() {
   return shape;
 }
 
+DitShape OfVariance() {
+  DitShape shape = Classed();
+  shape.learn_variance = true;
+  return shape;
+}
+
 std::vector<bool> Blocks(const DitShape& shape, bool recompute) { return std::vector<bool>(shape.blocks(), recompute); }
 
 void FillInputs(const Graph& graph, const DitShape& shape, GraphPlayer& player) {
@@ -58,6 +64,7 @@ void FillInputs(const Graph& graph, const DitShape& shape, GraphPlayer& player) 
       }
     }
   }
+  if (shape.learn_variance) FillBounds(graph, player);
   const TensorId table = graph.FindTensor("cos_sin");
   RopeTable2d(shape.grid_height(), shape.grid_width(), shape.head_dim(), 100,
               {player.Floats(table), static_cast<size_t>(player.Elements(table))});
@@ -104,8 +111,12 @@ TEST_P(DitTest, ColumnsNeedNoCopies) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Conditions, DitTest, testing::Values(Captioned(), Classed()),
-                         [](const auto& test) { return test.param.reads_captions() ? "Captions" : "Classes"; });
+INSTANTIATE_TEST_SUITE_P(Conditions, DitTest, testing::Values(Captioned(), Classed(), OfVariance()),
+                         [](const auto& test) {
+                           return test.param.learn_variance     ? "Variance"
+                                  : test.param.reads_captions() ? "Captions"
+                                                                : "Classes";
+                         });
 
 // adaLN-Zero: at the start every block is the identity and the output zero, so the loss is the target's mean square.
 TEST(Dit, StartsWithTheZeroPrediction) {

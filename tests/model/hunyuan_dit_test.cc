@@ -53,6 +53,7 @@ void FillLatentInputs(const Graph& graph, const HunyuanDitShape& shape, GraphPla
       if (tensor.dtype == DType::kFloat32) player.Floats(t)[i] = normal(random);
     }
   }
+  if (shape.variance_in_loss) FillBounds(graph, player);
   const TensorId table = graph.FindTensor("cos_sin"), rows = graph.FindTensor("text_rows");
   HunyuanRopeTable(shape, {player.Floats(table), static_cast<size_t>(player.Elements(table))});
   const std::vector<int32_t> keep = {1, 0, 1, 1, 0};
@@ -105,6 +106,39 @@ TEST_P(HunyuanDitTest, RecomputationChangesNoBit) {
   for (size_t p = 0; p < kept.parameters().size(); ++p) {
     EXPECT_EQ(a.Values(kept.gradient_tensors[p]), b.Values(again.gradient_tensors[p])) << kept.parameters()[p].name;
   }
+}
+
+// The gradient of the row of the last layer that makes the first fraction of a pixel's variance.
+std::vector<float> FractionGradient(const HunyuanDitShape& shape) {
+  const Graph graph = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, false));
+  GraphPlayer player(graph);
+  FillWeights(graph, player);
+  FillLatentInputs(graph, shape, player);
+  player.Run();
+  for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    if (graph.parameters()[p].name != "proj_out.weight") continue;
+    const std::vector<float> all = player.Values(graph.gradient_tensors[p]);
+    const auto row = all.begin() + shape.channels * shape.hidden_size;
+    return {row, row + shape.hidden_size};
+  }
+  ADD_FAILURE() << "no last layer";
+  return {};
+}
+
+TEST(HunyuanDit, TheVarianceIsTrainedIfItIsInTheLoss) {
+  HunyuanDitShape shape = Tiny(false);
+  EXPECT_EQ(FractionGradient(shape), std::vector<float>(static_cast<size_t>(shape.hidden_size), 0.0f));
+  shape.variance_in_loss = true;
+  EXPECT_NE(FractionGradient(shape), std::vector<float>(static_cast<size_t>(shape.hidden_size), 0.0f));
+  const Graph graph = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, false));
+  const Graph again = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, true), graph.table);
+  GraphPlayer player(graph), recomputed(again);
+  FillWeights(graph, player);
+  FillWeights(again, recomputed);
+  FillLatentInputs(graph, shape, player);
+  FillLatentInputs(again, shape, recomputed);
+  EXPECT_EQ(player.Run(), recomputed.Run());
+  CheckGradients(graph, player);
 }
 
 // What a text has under padding changes nothing.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "angel_ptm/model/graph_builder.h"
+#include "kernels/ops/hybrid_loss.h"
 
 namespace angel_ptm {
 namespace {
@@ -102,6 +103,9 @@ TEST_F(ShapeRules, ModulationHasARowPerSample) {
   EXPECT_EQ(Infer(OpKind::kAddRowsGrad, {x}), (Shapes{{kH}}));
   EXPECT_EQ(Infer(OpKind::kMeanPool, {x, Ints({3})}, {.rows = 3, .sequence = 4}), (Shapes{{3, kH}}));
   EXPECT_EQ(Infer(OpKind::kWeightedMse, {x, x, Tensor({3})}), (Shapes{{3}, {kT, kH}}));
+  const TensorId half = Tensor({kT, kH / 2});
+  EXPECT_EQ(Infer(OpKind::kHybridLoss, {x, half, half, Tensor({3}), Tensor({3, kBoundColumns})}, {.rows = 2 * kT}),
+            (Shapes{{3}, {kT, kH}}));
   EXPECT_EQ(Infer(OpKind::kConcat, {x, Tensor({kT, 5})}), (Shapes{{kT, kH + 5}}));
   EXPECT_EQ(Infer(OpKind::kConcat, {Tensor({3, kH}), x}, {.rows = 3, .sequence = 5}), (Shapes{{kT + 3, kH}}));
   EXPECT_EQ(Infer(OpKind::kSplit, {x}, {.column_end = 5}), (Shapes{{kT, 5}, {kT, kH - 5}}));

@@ -262,6 +262,37 @@ TEST(SamplingLoop, OnlyDdpmAsksForTheVariance) {
   EXPECT_GT(std::abs(learned(1)[0] - fixed[0]), 1e-2);
 }
 
+// One ancestral step of x = 0.4 from t, without noise unless `noise` says so.
+double Stepped(Prediction prediction, int64_t t, float output, float noise, std::vector<float> fraction) {
+  std::vector<float> x = {0.4f};
+  const std::array<float, 1> outputs = {output}, noises = {noise};
+  DdpmStep(Schedule(), {.prediction = prediction}, {.t = t, .next = t - 1}, outputs, fraction, noises, x);
+  return double{x[0]};
+}
+
+// What training says of a step is what the sampler does in it.
+TEST(Schedule, BoundsAreOfTheSamplersSteps) {
+  for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVelocity}) {
+    for (const int64_t t : {0, 1, 2, 40, 500, 999}) {
+      SCOPED_TRACE(t);
+      const StepBound bound = BoundAt(Schedule(), prediction, t);
+      const double mean = Stepped(prediction, t, 0.5f, 0, {});
+      EXPECT_NEAR(Stepped(prediction, t, 3.5f, 0, {}) - mean, 3 * bound.of_error, 3e-6);
+      EXPECT_EQ(bound.decoded, t == 0);
+      if (bound.decoded) {
+        EXPECT_EQ(bound.log_least, BoundAt(Schedule(), prediction, 1).log_least);
+        EXPECT_NEAR(bound.log_least + bound.log_range, std::log(0.00085), 1e-12);
+        continue;
+      }
+      for (const float v : {-1.0f, -0.3f, 1.0f}) {
+        const double deviation = std::exp(0.5 * (bound.log_least + 0.5 * (double{v} + 1) * bound.log_range));
+        EXPECT_NEAR((Stepped(prediction, t, 0.5f, 8, {v}) - mean) / (8 * deviation), 1, 1e-4) << v;
+      }
+      EXPECT_NEAR((Stepped(prediction, t, 0.5f, 8, {}) - mean) / (8 * std::exp(0.5 * bound.log_least)), 1, 1e-4);
+    }
+  }
+}
+
 TEST(SamplingLoop, MethodsHaveNames) {
   for (const SamplingMethod method :
        {SamplingMethod::kEuler, SamplingMethod::kDdpm, SamplingMethod::kDdim, SamplingMethod::kDpmSolver}) {
@@ -369,13 +400,26 @@ TEST(Noise, OffsetIsOneNumberAChannel) {
     for (int i = 1; i < 4; ++i) EXPECT_EQ(eps[4 * c + i], eps[4 * c]);
   }
   EXPECT_NE(eps[0], eps[4]);
-  double squares = 0;
-  for (int64_t sample = 0; sample < 4000; ++sample) {
-    std::vector<float> one(1, 0);
-    AddNoiseOffset(4, sample, 1, 0.1, one);
-    squares += one[0] * one[0] / 4000;
+  // No mean, its deviation, and nothing in common with another channel, the plain noise or the next sample.
+  constexpr int64_t kSamples = 20'000;
+  std::array<double, 5> means = {};
+  float before = 0;
+  for (int64_t sample = 0; sample < kSamples; ++sample) {
+    std::array<float, 2> offset = {}, plain = {};
+    AddNoiseOffset(4, sample, 2, 0.1, offset);
+    FillNormal({.seed = 4, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, plain);
+    const std::array<float, 5> values = {offset[0], offset[0] * offset[0], offset[0] * offset[1], offset[0] * plain[0],
+                                         offset[0] * before};
+    for (size_t i = 0; i < values.size(); ++i) means[i] += double{values[i]} / kSamples;
+    before = offset[0];
   }
-  EXPECT_NEAR(squares, 0.01, 0.001);
+  // Four deviations of each mean.
+  const double root = std::sqrt(double{kSamples});
+  EXPECT_NEAR(means[0], 0, 4 * 0.1 / root);
+  EXPECT_NEAR(means[1], 0.01, 4 * 0.01 * std::sqrt(2.0) / root);
+  EXPECT_NEAR(means[2], 0, 4 * 0.01 / root);
+  EXPECT_NEAR(means[3], 0, 4 * 0.1 / root);
+  EXPECT_NEAR(means[4], 0, 4 * 0.01 / root);
 }
 
 TEST(Noise, TrainingTimesHaveTheirDistributions) {

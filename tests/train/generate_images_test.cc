@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <span>
 #include <string>
@@ -181,6 +182,19 @@ TEST_F(GenerateImagesTest, ClassesAndVelocity) {
               HasSubstr("--prompt: wanted one of the 6 classes by name or number, got \"middle\""));
 }
 
+// By steps of small noise, whose variance the model has learned beside the images.
+TEST_F(GenerateImagesTest, AncestralStepsOfALearnedVariance) {
+  const std::string checkpoint =
+      Trained("variance", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
+                           "model.dit.patch_size=4", "model.dit.variance_weight=1", "steps=600"});
+  std::vector<std::string> prompts;
+  for (const TinyImage& image : TinyImages()) prompts.emplace_back(image.name);
+  GenerateImagesOptions options = Options(prompts);
+  options.method = SamplingMethod::kDdpm;
+  options.steps = 60;
+  EXPECT_GE(RightOnes(OrDie(GenerateImages(checkpoint, options)), 1), 5);
+}
+
 // At the start the output is zero, so the image is the noise, in whichever type that was computed.
 TEST_F(GenerateImagesTest, ComputesInTheTypeOfTheRun) {
   std::vector<std::vector<uint8_t>> pixels;
@@ -303,6 +317,35 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
   options.method = SamplingMethod::kEuler;
   EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
               HasSubstr("--sampler: the model predicts no flow, wanted ddpm, ddim or dpm-solver, got euler"));
+}
+
+// Two equal models, of which one has hardly begun to learn its variance: only DDPM asks for that.
+TEST(GenerateLatentsTest, OnlyALearnedVarianceIsUsed) {
+  const TemporaryFolder folder;
+  OrDie(WriteTinyLatents(
+      folder / "train.safetensors",
+      HunyuanDitShapeFromConfig(OrDie(ParseTrainConfig(kLatentConfig, "generate_images_test.cc", {})).model()), 5, 1));
+  std::vector<std::vector<float>> solver, ancestral;
+  for (const char* weight : {"0", "1e-30"}) {
+    const TrainConfig config = OrDie(ParseTrainConfig(
+        kLatentConfig, "generate_images_test.cc",
+        {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run", weight),
+         absl::StrCat("model.hunyuan_dit.variance_weight=", weight), "sampling.every_steps=0"}));
+    OrDie(RunTrainer({.configs = {config}}).status());
+    const std::string checkpoint = OrDie(FindLatestCheckpoint(CheckpointDirectory(config))).path;
+    GenerateImagesOptions options = {.prompts = {"3"}, .guidance = 1};
+    for (auto* made : {&solver, &ancestral}) {
+      if (made == &ancestral) options.method = SamplingMethod::kDdpm;
+      EXPECT_EQ(OrDie(GenerateLatents(checkpoint, "", options, folder / "latents.safetensors")), 1);
+      made->push_back(LatentsOf(folder / "latents.safetensors", {1, 2, 8, 8}));
+    }
+  }
+  float most = 0;
+  for (size_t i = 0; i < solver[0].size(); ++i) {
+    EXPECT_NEAR(solver[0][i], solver[1][i], 1e-4);
+    most = std::max(most, std::abs(ancestral[0][i] - ancestral[1][i]));
+  }
+  EXPECT_GT(most, 0.01);
 }
 
 }  // namespace

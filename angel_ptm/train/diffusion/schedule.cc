@@ -74,6 +74,18 @@ CleanFromOutput CleanCoefficients(Prediction prediction, Mix mix) {
   return {};
 }
 
+StepBound BoundAt(const DiffusionSchedule& schedule, Prediction prediction, int64_t t) {
+  const auto posterior = [&](int64_t time) {
+    return (1 - schedule.alpha_bar(time - 1)) / (1 - schedule.alpha_bar(time)) * schedule.beta(time);
+  };
+  const double log_least = std::log(posterior(std::max<int64_t>(1, t)));
+  const double of_clean = std::sqrt(schedule.alpha_bar(t - 1)) * schedule.beta(t) / (1 - schedule.alpha_bar(t));
+  return {.log_least = log_least,
+          .log_range = std::log(schedule.beta(t)) - log_least,
+          .of_error = of_clean * CleanCoefficients(prediction, schedule.At(t)).of_output,
+          .decoded = t == 0};
+}
+
 double MinSnrWeight(Prediction prediction, double snr, double gamma) {
   if (gamma <= 0) return 1;
   return std::min(snr, gamma) / (prediction == Prediction::kVelocity ? snr + 1 : snr);

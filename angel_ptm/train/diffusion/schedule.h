@@ -62,6 +62,16 @@ struct CleanFromOutput {
 };
 CleanFromOutput CleanCoefficients(Prediction prediction, Mix mix);
 
+// A step's part of the variational bound, of a model that learns its variance (Nichol & Dhariwal 2021): what
+// DdpmStep (samplers.h) takes between consecutive times.
+struct StepBound {
+  double log_least = 0;  // of the posterior's variance; of time 0, which has none, that of time 1
+  double log_range = 0;  // up to the log of beta
+  double of_error = 0;   // error of the step's mean for one of the output
+  bool decoded = false;  // the step of time 0 leads to the image itself
+};
+StepBound BoundAt(const DiffusionSchedule& schedule, Prediction prediction, int64_t t);
+
 // min(SNR, gamma) / SNR for eps (also Hunyuan-DiT's for v), min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023),
 // relative to the plain mean square of the prediction. gamma <= 0: 1.
 double MinSnrWeight(Prediction prediction, double snr, double gamma);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
 #include <optional>
 #include <span>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_dataset.h"
+#include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/train/tasks/batch_sampler.h"
 #include "angel_ptm/train/tasks/dit_conditions.h"
 #include "angel_ptm/train/tasks/image_feeder.h"
@@ -26,8 +28,9 @@ namespace {
 constexpr std::array<std::string_view, 5> kDitWithoutEffect = {
     "model.dit.initializer_range", "model.dit.text_vocab_size", "model.dit.width", "model.dit.intermediate_size",
     "model.dit.text_hidden_size"};
-constexpr std::array<std::string_view, 4> kDitOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
-                                                            "model.dit.flow_time_deviation", "model.dit.min_snr_gamma"};
+constexpr std::array<std::string_view, 5> kDitOfTheCurve = {"model.dit.condition_dropout", "model.dit.flow_time_mean",
+                                                            "model.dit.flow_time_deviation", "model.dit.min_snr_gamma",
+                                                            "model.dit.noise_offset"};
 
 class DitTask final : public Task {
  public:
@@ -81,7 +84,7 @@ class DitTask final : public Task {
   std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override {
     const BatchOptions batch = SamplingBatch();
     return std::make_unique<RunSampler>(
-        static_cast<int64_t>(prompts_.conditions.size()), batch, DitGrid(shape_), DitGrid(shape_),
+        static_cast<int64_t>(prompts_.conditions.size()), batch, NoisyGrid(shape_), PredictionGrid(shape_),
         Denoiser{&graph, &executor},
         std::make_unique<DitConditions>(shape_, prompts_, /*samples_per_prompt=*/1, batch.rows()),
         [this](const std::string& folder, int64_t step, std::span<const float> samples) {
@@ -180,7 +183,7 @@ absl::Status DitTask::OpenSamples() {
 absl::StatusOr<std::string> DitTask::WriteSamples(const std::string& folder, int64_t step,
                                                   std::span<const float> samples) const {
   std::vector<GeneratedImage> images;
-  const auto pixels = static_cast<size_t>(DitGrid(shape_).elements());
+  const auto pixels = static_cast<size_t>(NoisyGrid(shape_).elements());
   for (size_t i = 0; i < prompts_.conditions.size(); ++i) {
     const bool conditioned = config_.sampling().prompt_size() > 0;
     images.push_back({conditioned ? config_.sampling().prompt(static_cast<int>(i)) : "",
@@ -216,6 +219,7 @@ DitShape DitShapeFromConfig(const ModelConfig& config, int64_t vocab_size) {
                  .rope_theta = c.rope_theta(),
                  .initializer_range = static_cast<float>(c.initializer_range()),
                  .class_count = c.class_count(),
+                 .learn_variance = c.variance_weight() > 0,
                  .freeze = {config.freeze().begin(), config.freeze().end()}};
   if (c.text_length() == 0) return shape;
   shape.text_vocab_size = c.text_vocab_size() > 0 ? c.text_vocab_size() : vocab_size;
@@ -246,7 +250,20 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config) {
           .beta_start = config.beta_start(),
           .beta_end = config.beta_end(),
           .min_snr_gamma = config.min_snr_gamma(),
-          .condition_dropout = config.condition_dropout()};
+          .condition_dropout = config.condition_dropout(),
+          .noise_offset = config.noise_offset(),
+          .variance_weight = config.variance_weight()};
+}
+
+void FillBound(const DiffusionSchedule& schedule, Prediction prediction, int64_t t, double weight,
+               std::span<float> bound) {
+  APTM_CHECK(bound.size() == kBoundColumns, bound.size());
+  const StepBound step = BoundAt(schedule, prediction, t);
+  bound[kBoundWeight] = static_cast<float>(weight / std::numbers::ln2);
+  bound[kBoundLogLeast] = static_cast<float>(step.log_least);
+  bound[kBoundLogRange] = static_cast<float>(step.log_range);
+  bound[kBoundError] = static_cast<float>(step.of_error);
+  bound[kBoundDecoded] = step.decoded ? 1 : 0;
 }
 
 SamplingOptions DitSampling(const DitObjective& objective) {
@@ -254,7 +271,8 @@ SamplingOptions DitSampling(const DitObjective& objective) {
           .method = DefaultMethod(objective.prediction),
           .flow_shift = objective.flow_shift,
           .beta_start = objective.beta_start,
-          .beta_end = objective.beta_end};
+          .beta_end = objective.beta_end,
+          .learned_variance = objective.variance_weight > 0};
 }
 
 DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps) {

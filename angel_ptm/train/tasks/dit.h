@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
@@ -28,8 +29,13 @@ struct DitObjective {
   double beta_start = 0.00085, beta_end = 0.02;
   double min_snr_gamma = 0;
   double condition_dropout = 0;
+  double noise_offset = 0;
+  double variance_weight = 0;  // of the bound in bits
 };
 DitObjective DitObjectiveFromConfig(const DitConfig& config);
+// A row of the input "bound" (kernels/ops/hybrid_loss.h) for a sample of time t.
+void FillBound(const DiffusionSchedule& schedule, Prediction prediction, int64_t t, double weight,
+               std::span<float> bound);
 // How such a model is sampled if nothing else is said.
 SamplingOptions DitSampling(const DitObjective& objective);
 

@@ -56,9 +56,12 @@ inline Image DitImage(const DitShape& shape, std::span<const float> planes) {
                        static_cast<int32_t>(shape.width));
 }
 
-// Where the forward graph reads and puts out patches.
-inline PatchGrid DitGrid(const DitShape& shape) {
+// What the forward graph reads and puts out.
+inline PatchGrid NoisyGrid(const DitShape& shape) {
   return {shape.channels, shape.height, shape.width, shape.patch_size};
+}
+inline PatchGrid PredictionGrid(const DitShape& shape) {
+  return {shape.out_channels(), shape.height, shape.width, shape.patch_size};
 }
 
 }  // namespace angel_ptm

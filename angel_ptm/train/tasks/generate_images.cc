@@ -76,7 +76,8 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(denoisers_, Denoisers::Load(checkpoint, config, options_.experts, build, options_.inference,
                                                absl::StrCat("weights and ", batch_.rows(), " images side by side")));
   conditions_ = std::make_unique<DitConditions>(shape_, std::move(prompts), options_.images_per_prompt, batch_.rows());
-  sampler_ = std::make_unique<BatchSampler>(batch_, DitGrid(shape_), DitGrid(shape_), denoisers_.all(), *conditions_);
+  sampler_ =
+      std::make_unique<BatchSampler>(batch_, NoisyGrid(shape_), PredictionGrid(shape_), denoisers_.all(), *conditions_);
   return absl::OkStatus();
 }
 

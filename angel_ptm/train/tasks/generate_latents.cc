@@ -52,7 +52,8 @@ SamplingOptions HunyuanSampling(const HunyuanDitConfig& config) {
   return {.prediction = prediction,
           .method = DefaultMethod(prediction),
           .beta_start = config.beta_start(),
-          .beta_end = config.beta_end()};
+          .beta_end = config.beta_end(),
+          .learned_variance = config.variance_weight() > 0};
 }
 
 absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape& shape,

@@ -11,6 +11,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/model/patches.h"
 #include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/tasks/dit.h"
@@ -27,8 +28,9 @@ constexpr uint32_t kClipStream = 0, kT5Stream = 1;
 // Sizes whose 0 stands for a value found elsewhere: the parameters' shapes and the samples tell those.
 constexpr std::array<std::string_view, 2> kHunyuanWithoutEffect = {"model.hunyuan_dit.width",
                                                                    "model.hunyuan_dit.intermediate_size"};
-constexpr std::array<std::string_view, 3> kHunyuanOfTheCurve = {
-    "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma"};
+constexpr std::array<std::string_view, 5> kHunyuanOfTheCurve = {
+    "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma",
+    "model.hunyuan_dit.noise_offset", "model.hunyuan_dit.variance_weight"};
 
 // Buffers are made once.
 class LatentFeeder final : public Feeder {
@@ -49,6 +51,9 @@ class LatentFeeder final : public Feeder {
     for (std::vector<float>* buffer : {&noisy_, &target_}) buffer->resize(batch_ * in_.elements());
     for (std::vector<float>* buffer : {&noise_, &mixed_}) buffer->resize(in_.elements());
     sample_weight_.resize(batch_);
+    if (!shape.variance_in_loss) return;
+    clean_.resize(noisy_.size());
+    bound_.resize(static_cast<size_t>(batch_ * kBoundColumns));
   }
 
   // The number of its own: 0.
@@ -68,6 +73,10 @@ class LatentFeeder final : public Feeder {
     executor_.WriteInput(graph_.FindTensor("target"), target_.data());
     executor_.WriteInput(graph_.FindTensor("sample_weight"), sample_weight_.data());
     executor_.WriteInput(graph_.FindTensor("weight"), &weight);
+    if (!bound_.empty()) {
+      executor_.WriteInput(graph_.FindTensor("clean"), clean_.data());
+      executor_.WriteInput(graph_.FindTensor("bound"), bound_.data());
+    }
     return 0.0;
   }
   const SampleSource& source() const override { return source_; }
@@ -76,6 +85,9 @@ class LatentFeeder final : public Feeder {
   std::span<float> Patches(std::vector<float>& all, int64_t row) const {
     const auto pixels = static_cast<size_t>(in_.elements());
     return std::span(all).subspan(static_cast<size_t>(row) * pixels, pixels);
+  }
+  std::span<float> BoundOf(int64_t row) {
+    return std::span(bound_).subspan(static_cast<size_t>(row * kBoundColumns), kBoundColumns);
   }
   bool Drops(int64_t sample, uint32_t stream, double probability) const {
     return !source_.evaluation() && DropsCondition(seed_, sample, stream, probability);
@@ -89,10 +101,15 @@ class LatentFeeder final : public Feeder {
     const Prediction prediction = PredictionFromConfig(config_.prediction());
     sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), config_.min_snr_gamma()));
     FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
+    AddNoiseOffset(seed_, sample, in_.channels, config_.noise_offset(), noise_);
     AddNoise(mix, inputs_.latent(), noise_, mixed_);
     ToPatches(in_, mixed_, Patches(noisy_, row));
     PredictionTarget(prediction, mix, inputs_.latent(), noise_, mixed_);
     ToPatches(out_, mixed_, Patches(target_, row));
+    if (!bound_.empty()) {
+      ToPatches(out_, inputs_.latent(), Patches(clean_, row));
+      FillBound(schedule_, prediction, time, config_.variance_weight(), BoundOf(row));
+    }
     inputs_.Finish(row, static_cast<double>(time));
     return absl::OkStatus();
   }
@@ -100,6 +117,10 @@ class LatentFeeder final : public Feeder {
     std::ranges::fill(Patches(noisy_, row), 0.0f);
     std::ranges::fill(Patches(target_, row), 0.0f);
     sample_weight_[row] = 0;
+    if (!bound_.empty()) {
+      std::ranges::fill(Patches(clean_, row), 0.0f);
+      std::ranges::fill(BoundOf(row), 0.0f);
+    }
     inputs_.Clear(row);
   }
 
@@ -113,6 +134,7 @@ class LatentFeeder final : public Feeder {
   const uint64_t seed_;
   HunyuanInputs inputs_;
   std::vector<float> noisy_, target_, noise_, mixed_, sample_weight_;
+  std::vector<float> clean_, bound_;  // empty if the variance is not learned
 };
 
 class HunyuanDitTask final : public Task {
@@ -231,6 +253,7 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config) {
           .t5_length = c.t5_length(),
           .pooled_size = c.pooled_size(),
           .learn_sigma = c.learn_sigma(),
+          .variance_in_loss = c.variance_weight() > 0,
           .size_and_style = c.size_and_style(),
           .freeze = {config.freeze().begin(), config.freeze().end()}};
 }

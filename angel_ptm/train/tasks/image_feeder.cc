@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/train/diffusion/noise.h"
 
 namespace angel_ptm {
@@ -36,6 +37,12 @@ ImageFeeder::ImageFeeder(const Graph& graph, Executor& executor, const DitShape&
   samples_.resize(batch);
   cos_sin_.resize(static_cast<size_t>(shape.tokens() * shape.head_dim()));
   RopeTable2d(shape.grid_height(), shape.grid_width(), shape.head_dim(), shape.rope_theta, cos_sin_);
+  if (shape.learn_variance) {
+    clean_tensor_ = graph.FindTensor("clean");
+    bound_tensor_ = graph.FindTensor("bound");
+    clean_.resize(batch * pixels);
+    bound_.resize(batch * kBoundColumns);
+  }
   if (shape.reads_captions()) {
     tokens_tensor_ = graph.FindTensor("tokens");
     token_counts_tensor_ = graph.FindTensor("token_counts");
@@ -73,8 +80,14 @@ void ImageFeeder::MakeNoisy(int64_t row, int64_t sample) {
     mix = schedule_.At(t);
     time = static_cast<double>(t);
     sample_weight_[row] = static_cast<float>(MinSnrWeight(prediction, mix.snr(), objective_.min_snr_gamma));
+    if (shape_.learn_variance) {
+      ToPatches(grid_, clean, {clean_.data() + at, pixels});
+      FillBound(schedule_, prediction, t, objective_.variance_weight,
+                {bound_.data() + row * kBoundColumns, kBoundColumns});
+    }
   }
   FillNormal({.seed = seed_, .purpose = NoisePurpose::kTrainingNoise, .sample = sample}, noise_);
+  AddNoiseOffset(seed_, sample, grid_.channels, objective_.noise_offset, noise_);
   AddNoise(mix, clean, noise_, mixed_);
   ToPatches(grid_, mixed_, {noisy_.data() + at, pixels});
   PredictionTarget(prediction, mix, clean, noise_, mixed_);
@@ -91,6 +104,10 @@ void ImageFeeder::ClearRow(int64_t row) {
   std::fill_n(target_.begin() + row * pixels, pixels, 0.0f);
   std::fill_n(time_features_.begin() + row * kTimeFeatures, kTimeFeatures, 0.0f);
   sample_weight_[row] = 0;
+  if (shape_.learn_variance) {
+    std::fill_n(clean_.begin() + row * pixels, pixels, 0.0f);
+    std::fill_n(bound_.begin() + row * kBoundColumns, kBoundColumns, 0.0f);
+  }
   DropCondition(row);
 }
 
@@ -123,6 +140,10 @@ void ImageFeeder::Write() {
   executor_.WriteInput(cos_sin_tensor_, cos_sin_.data());
   executor_.WriteInput(sample_weight_tensor_, sample_weight_.data());
   executor_.WriteInput(weight_tensor_, &weight_);
+  if (bound_tensor_ != kNone) {
+    executor_.WriteInput(clean_tensor_, clean_.data());
+    executor_.WriteInput(bound_tensor_, bound_.data());
+  }
   if (tokens_tensor_ != kNone) {
     executor_.WriteInput(tokens_tensor_, tokens_.data());
     executor_.WriteInput(token_counts_tensor_, token_counts_.data());

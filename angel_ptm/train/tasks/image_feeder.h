@@ -60,9 +60,10 @@ class ImageFeeder final : public Feeder {
   const PatchGrid grid_;
   const uint64_t seed_;
   const TensorId noisy_tensor_, target_tensor_, time_tensor_, cos_sin_tensor_, sample_weight_tensor_, weight_tensor_;
+  TensorId clean_tensor_ = kNone, bound_tensor_ = kNone;  // of a model that learns its variance
   TensorId tokens_tensor_ = kNone, token_counts_tensor_ = kNone, class_ids_tensor_ = kNone;
   float weight_ = 0;
-  std::vector<float> images_, noise_, mixed_, noisy_, target_, time_features_, cos_sin_, sample_weight_;
+  std::vector<float> images_, noise_, mixed_, noisy_, target_, time_features_, cos_sin_, sample_weight_, clean_, bound_;
   std::vector<int32_t> tokens_, token_counts_, class_ids_;
   std::vector<int64_t> samples_;
 };
