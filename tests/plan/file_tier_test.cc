@@ -12,6 +12,7 @@
 #include "angel_ptm/plan/segment_builder.h"
 #include "optim/adamw.h"
 #include "tests/plan/plan_testing.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -103,10 +104,11 @@ TEST_P(FileTier, TakesWhatTheHostHasNoRoomFor) {
 
 INSTANTIATE_TEST_SUITE_P(
     Runs, FileTier,
-    ::testing::Values(Case{false, 1, 0, 8 << 10, 8, DType::kFloat32}, Case{true, 1, 3, 64 << 10, 0, DType::kBFloat16},
-                      Case{false, 2, 3, 8 << 10, 2, DType::kBFloat16}, Case{true, 2, 2, 64 << 10, 8, DType::kFloat32},
-                      Case{true, 3, 1, 8 << 10, 8, DType::kBFloat16}, Case{false, 3, 0, 4 << 20, 2, DType::kBFloat16},
-                      Case{true, 8, 3, 8 << 10, 8, DType::kFloat32}),
+    ::testing::ValuesIn(FewerIfSanitized<Case>(
+        3, {Case{false, 2, 3, 8 << 10, 2, DType::kBFloat16}, Case{true, 2, 2, 64 << 10, 8, DType::kFloat32},
+            Case{false, 3, 0, 4 << 20, 2, DType::kBFloat16}, Case{false, 1, 0, 8 << 10, 8, DType::kFloat32},
+            Case{true, 1, 3, 64 << 10, 0, DType::kBFloat16}, Case{true, 3, 1, 8 << 10, 8, DType::kBFloat16},
+            Case{true, 8, 3, 8 << 10, 8, DType::kFloat32}})),
     NameOf);
 
 TEST(FileTierTest, ItsBudgetIsKept) {

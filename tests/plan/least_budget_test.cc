@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/plan/plan_testing.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -76,7 +77,7 @@ TEST_P(LeastBudget, WorksAndAPageLessIsRefused) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(RandomShapes, LeastBudget, ::testing::Range(1u, 17u));
+INSTANTIATE_TEST_SUITE_P(RandomShapes, LeastBudget, ::testing::Range(1u, kSanitized ? 7u : 17u));
 
 }  // namespace
 }  // namespace angel_ptm

@@ -10,6 +10,7 @@
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
 #include "tests/plan/plan_testing.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -65,7 +66,7 @@ TEST_F(Refusal, NamesTheUnitThatIsUpdated) {
 
 // Holes come and go with the budget: a larger one is not refused because its own attempts meet more of them.
 TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
-  for (int per_mille = 0; per_mille < 200; per_mille += 5) {
+  for (int per_mille = 0; per_mille < 200; per_mille += kSanitized ? 25 : 5) {
     options_.device_bytes = least_ + least_ * per_mille / 1000;
     SCOPED_TRACE(absl::StrCat("device_bytes ", options_.device_bytes, ", least ", least_));
     const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options_);
