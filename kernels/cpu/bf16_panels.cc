@@ -120,6 +120,17 @@ bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
   for (int i = 0; i < kWordLanes; ++i) pairs[i] = *reinterpret_cast<const OperandWords*>(x.data + i * x.line);
   TransposeSquare(pairs);
 }
+// Asks for what a step of the next column panel will load of lines along k: they are more than the processor follows by
+// itself. They may lie behind the operand's end, where asking does nothing.
+[[gnu::always_inline]] inline void PrefetchNextPanel(const Lines& x) {
+  if (x.k != 1) return;
+  uintptr_t at = reinterpret_cast<uintptr_t>(x.data) + static_cast<uintptr_t>(kTileColumns * x.line * 2);
+#pragma GCC unroll 16
+  for (int i = 0; i < kWordLanes; ++i, at += static_cast<uintptr_t>(x.line * 2)) {
+    __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+  }
+}
+
 // Columns are packed a round of k at a time.
 constexpr int64_t kRoundDepth = std::max(kPairsDepth, kStepDepth);
 Words Even(Words pairs) { return pairs << 16; }
@@ -162,6 +173,7 @@ void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t dep
       }
       for (int64_t step = k; step < std::min(depth, k + kRoundDepth); step += kStepDepth) {
         Words words[kWordLanes];
+        PrefetchNextPanel(b.At(column, step));
         LoadStep<false>(words, b.At(column, step), lines - column, depth - step);
         uint32_t* const to = ColumnSquare(panel, column, step / kPairWidth);
         for (int i = 0; i < kWordLanes; ++i) Store(to + i * kColumnStride, words[i]);

@@ -32,9 +32,10 @@ constexpr int kPairWidth = 1, kWordLanes = 8, kTileRows = 6, kTileColumns = 16;
 #else
 constexpr int kPairWidth = 1, kWordLanes = 4, kTileRows = 6, kTileColumns = 8;
 #endif
-// A row and a column panel fill L1; of AMX's, with the tile of sums, three quarters.
+// A row and a column panel fill L1. AMX takes them from L2 as fast as L1 gives them beside the tiles of sums that a cut
+// along k would load and store: they are the longer, the better, up to a block of rows that fills a fifth of L2.
 #if defined(__AMX_BF16__)
-constexpr int64_t kPanelWords = 128;
+constexpr int64_t kPanelWords = 512;
 #else
 constexpr int64_t kPanelWords = 256;
 #endif
