@@ -247,6 +247,52 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
   _tile_stored(3, lower + kWordLanes, kSumBytes);
 }
 
+namespace {
+
+using Sums = float __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
+
+// One vector of columns: squares of words are transposed in registers and used at once. There is a number for every
+// word of a square, zero behind the last, as in a tile.
+template <int kRows>
+void MultiplySquares(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth,
+                     bool continues) {
+  Sums sum[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    sum[r] = continues ? *reinterpret_cast<const Sums*>(sums + r * kTileColumns) : Sums{};
+  }
+  for (int64_t k = 0; k < depth; k += kStepDepth, row_panel += kTileRows * kWordLanes) {
+    Words square[kWordLanes];
+    LoadStep<false>(square, b.At(0, k), lines, depth - k);
+    Sums even[kRows] = {}, odd[kRows] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) {
+      const Sums b_even = (Sums)Even(square[i]), b_odd = (Sums)Odd(square[i]);
+      for (int r = 0; r < kRows; ++r) {
+        const uint32_t a = row_panel[r * kRowStride + i];
+        even[r] += std::bit_cast<float>(a << 16) * b_even;
+        odd[r] += std::bit_cast<float>(a & 0xffff0000u) * b_odd;
+      }
+    }
+    for (int r = 0; r < kRows; ++r) sum[r] += even[r] + odd[r];
+  }
+  for (int r = 0; r < kRows; ++r) *reinterpret_cast<Sums*>(sums + r * kTileColumns) = sum[r];
+}
+
+// While there is one, the thread's vector instructions take subnormals for zero, as tiles do.
+class NoSubnormals {
+ public:
+  NoSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kDenormalsAreZero | kFlushToZero); }
+  ~NoSubnormals() { _mm_setcsr(before_); }
+  NoSubnormals(const NoSubnormals&) = delete;
+  NoSubnormals& operator=(const NoSubnormals&) = delete;
+
+ private:
+  static constexpr unsigned kDenormalsAreZero = 0x40, kFlushToZero = 0x8000;
+  const unsigned before_;
+};
+
+}  // namespace
+
 #else
 
 namespace {
@@ -341,15 +387,18 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
   kMultiplyRows[rows - 1](sums, row_panel, column_panel, words, continues);
 }
 
+#endif
+
 void MultiplyColumns(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth, int64_t rows,
                      bool continues) {
   static constexpr decltype(&MultiplySquares<1>) kByRows[kFewBf16Rows] = {&MultiplySquares<1>, &MultiplySquares<2>,
                                                                           &MultiplySquares<3>, &MultiplySquares<4>};
+#if defined(__AMX_BF16__)
+  const NoSubnormals flush;
+#endif
   for (int64_t column = 0; column < std::min<int64_t>(kTileColumns, lines); column += kWordLanes) {
     kByRows[rows - 1](sums + column, row_panel, b.At(column, 0), lines - column, depth, continues);
   }
 }
-
-#endif
 
 }  // namespace angel_ptm

@@ -153,12 +153,11 @@ void PackColumns(int threads, const Bf16Product& p, const Blocking& blocking, Pa
   });
 }
 
-#if !defined(__AMX_BF16__)
 // Few rows, packed over all of k, meet columns where they lie. What is packed has room in the workspace: per k, columns
-// have 32 bytes and more of it for each row.
+// have 32 bytes and more of it for each row, and on AMX as much as a whole panel of rows.
 void MultiplyFewRows(int threads, const Bf16Product& p, uint32_t* packed_a) {
   const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
-  const auto row_panel = [&](int64_t k) { return packed_a + k / kPanelDepth * kFewBf16Rows * kPanelWords; };
+  const auto row_panel = [&](int64_t k) { return packed_a + k / kPanelDepth * kFewRowsPanelWords; };
   for (int64_t k = 0; k < p.k; k += kPanelDepth) {
     PackRowPanel(row_panel(k), a.At(0, k), p.m, std::min(kPanelDepth, p.k - k));
   }
@@ -172,7 +171,6 @@ void MultiplyFewRows(int threads, const Bf16Product& p, uint32_t* packed_a) {
     FinishTile(p, 0, column, p.m, sums);
   });
 }
-#endif
 
 }  // namespace
 
@@ -184,9 +182,7 @@ int64_t Bf16ProductWorkspace(int64_t m, int64_t n, int64_t k, int threads) {
 void MultiplyBf16(int threads, const Bf16Product& p, std::byte* workspace) {
   const Blocking blocking(p.m, p.n, p.k);
   uint32_t* const packed = reinterpret_cast<uint32_t*>(workspace);
-#if !defined(__AMX_BF16__)
   if (p.trans_b && p.m <= kFewBf16Rows) return MultiplyFewRows(threads, p, packed);
-#endif
   uint32_t* const scratch = packed + blocking.shared_words;
   const int64_t row_panels = Panels(p.m, kTileRows), column_panels = Panels(p.n, kTileColumns);
   // As many blocks of rows for each thread; if the rows are too few for that, blocks of fewer columns.

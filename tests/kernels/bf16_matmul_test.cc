@@ -124,6 +124,21 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
   }
 }
 
+// Also where operands, products or sums are subnormal, which instructions for pairs take for zero.
+TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfManyBelowNormalNumbers) {
+  const int64_t m = 40, n = 50, k = 100;
+  std::mt19937 random(6);
+  Bf16Tensor a(m * k, random), b(n * k, random);
+  for (int64_t i = 0; i < a.size(); ++i) a.Set(i, std::ldexp(a[i], i % k % 3 == 0 ? -127 : -63));
+  for (int64_t i = 0; i < b.size(); ++i) b.Set(i, std::ldexp(b[i], i % k % 3 == 0 ? 1 : -62));
+  TestTensor many(m * n), few(m * n);
+  Multiply(Args({m, n, k, false, true}, many, a, b), 1);
+  for (const int64_t rows : {1, 4}) {
+    Multiply(Args({rows, n, k, false, true}, few, a, b), 1);
+    ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << rows;
+  }
+}
+
 // The orders of a and b in memory change no bit.
 TEST(Bf16MatmulTest, TransposedOperandsGiveTheSameBits) {
   const int64_t m = 37, n = 45, k = 531;
