@@ -6,13 +6,12 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/attention_panels.h"
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/rounded_tiles.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace angel_ptm {
@@ -40,22 +39,21 @@ struct KeyValues {
   const float* k = nullptr;
   const float* v = nullptr;
   int64_t k_row = 0, v_row = 0, d = 0;
-  void (*multiply)(const TileProduct&) = &MultiplyTiles;
 };
 
 // p[keys,L] = scores, with -inf where a query does not see a key.
 void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
   for (int64_t row = 0; row < keys.n; row += keys.step) {
     const Interval lanes = queries.LanesSeeing(keys, row);
-    kv.multiply({.m = keys.Rows(row),
-                 .n = lanes.size(),
-                 .k = kv.d,
-                 .a = kv.k + row * kv.k_row,
-                 .a_row = kv.k_row,
-                 .b = scratch.q_DL + lanes.begin,
-                 .ldb = kAttentionTile,
-                 .c = scratch.p_KL + row * kAttentionTile + lanes.begin,
-                 .ldc = kAttentionTile});
+    MultiplyTiles({.m = keys.Rows(row),
+                   .n = lanes.size(),
+                   .k = kv.d,
+                   .a = kv.k + row * kv.k_row,
+                   .a_row = kv.k_row,
+                   .b = scratch.q_DL + lanes.begin,
+                   .ldb = kAttentionTile,
+                   .c = scratch.p_KL + row * kAttentionTile + lanes.begin,
+                   .ldc = kAttentionTile});
   }
   if (!keys.masked) return;
   const int32_t first_query = static_cast<int32_t>(queries.begin);
@@ -102,7 +100,7 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
       for (int i = 0; i < kLaneStep; ++i) {
         p_L[i] = Exp((kRound ? p_L[i] * scale : p_L[i]) - maximum[i]);
         sum[i] += p_L[i];
-        if constexpr (kRound && !kTilesRound) p_L[i] = RoundedToBf16(p_L[i]);
+        if constexpr (kRound) p_L[i] = RoundedToBf16(p_L[i]);
       }
     }
     for (int i = 0; i < kLaneStep; ++i) scratch.sum_L[first + i] = sum[i];
@@ -121,17 +119,17 @@ void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& 
   const KeyTile steps = keys.masked && single_pairs ? keys.SinglePairs() : keys;
   for (int64_t row = 0; row < steps.n; row += steps.step) {
     const Interval lanes = queries.LanesSeeing(steps, row);
-    kv.multiply({.m = kv.d,
-                 .n = lanes.size(),
-                 .k = steps.Rows(row),
-                 .a = kv.v + row * kv.v_row,
-                 .a_row = 1,
-                 .a_k = kv.v_row,
-                 .b = scratch.p_KL + row * kAttentionTile + lanes.begin,
-                 .ldb = kAttentionTile,
-                 .c = scratch.o_DL + lanes.begin,
-                 .ldc = kAttentionTile,
-                 .accumulate = true});
+    MultiplyTiles({.m = kv.d,
+                   .n = lanes.size(),
+                   .k = steps.Rows(row),
+                   .a = kv.v + row * kv.v_row,
+                   .a_row = 1,
+                   .a_k = kv.v_row,
+                   .b = scratch.p_KL + row * kAttentionTile + lanes.begin,
+                   .ldb = kAttentionTile,
+                   .c = scratch.o_DL + lanes.begin,
+                   .ldc = kAttentionTile,
+                   .accumulate = true});
   }
 }
 
@@ -159,7 +157,7 @@ KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, i
   if (!IsBf16(args)) return {args.k.as<float>() + k_at, args.v.as<float>() + v_at, k_row, args.v_stride, d};
   WidenRows(scratch.k_KD, args.k.as<BFloat16>() + k_at, k_row, n, d);
   WidenRows(scratch.v_KD, args.v.as<BFloat16>() + v_at, args.v_stride, n, d);
-  return {scratch.k_KD, scratch.v_KD, d, d, d, &MultiplyRoundedTiles};
+  return {scratch.k_KD, scratch.v_KD, d, d, d};
 }
 
 // The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
@@ -204,13 +202,24 @@ void AttendTile(const AttentionArgs& args, int64_t b, int64_t head, int64_t firs
   if (bf16) RoundRows(args.o.as<BFloat16>() + q_at, q_row, scratch.rows_LD, queries.n, d);
 }
 
-// Workspace: AttentionScratch fp32 per thread.
+// Scratch of one thread in fp32 elements.
+int64_t ThreadScratch(const AttentionArgs& args) {
+  if constexpr (kAttentionInPanels) {
+    if (IsBf16(args)) return PanelAttentionScratch(KeysPerRow(args), args.d);
+  }
+  return AttentionScratch(args.d, IsBf16(args));
+}
+
+// Workspace: ThreadScratch per thread.
 void Run(const AttentionArgs& args, const KernelContext& ctx) {
   const int64_t tiles = (args.s + kAttentionTile - 1) / kAttentionTile;
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.q_heads * tiles, 1, [&](int64_t begin, int64_t end, int part) {
-    const Scratch scratch(workspace + part * AttentionScratch(args.d, IsBf16(args)), args.d);
-    const TileRegisters registers;
+    float* const base = workspace + part * ThreadScratch(args);
+    if constexpr (kAttentionInPanels) {
+      if (IsBf16(args)) return PanelAttention(args, begin, end, base);
+    }
+    const Scratch scratch(base, args.d);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / (args.q_heads * tiles), head = i / tiles % args.q_heads;
       AttendTile(args, b, head, i % tiles * kAttentionTile, scratch);
@@ -220,7 +229,7 @@ void Run(const AttentionArgs& args, const KernelContext& ctx) {
 
 int64_t WorkspaceBytes(const AttentionArgs& args, const BackendOptions& options) {
   const int64_t tasks = args.b * args.q_heads * ((args.s + kAttentionTile - 1) / kAttentionTile);
-  return FloatBytes(std::min<int64_t>(options.threads, tasks) * AttentionScratch(args.d, IsBf16(args)));
+  return FloatBytes(std::min<int64_t>(options.threads, tasks) * ThreadScratch(args));
 }
 
 absl::Status CanRun(const AttentionArgs& args) {

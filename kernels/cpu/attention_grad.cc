@@ -4,13 +4,12 @@
 // the end; probabilities and gradients of scores are rounded to bf16 before they meet other operands.
 #include <cmath>
 
+#include "kernels/cpu/attention_panels.h"
 #include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/can_run.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/rounded_tiles.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/ops/attention.h"
 
@@ -38,7 +37,6 @@ struct Head {
   const float *q, *k, *v, *o, *do_, *lse_S;
   float *dq, *dk, *dv;
   float scale, query_scale;  // of fp32 operands the scale is in the queries, of bf16 ones it waits for their scores
-  void (*multiply)(const TileProduct&);
 
   // The same with fp32 copies of bf16 operands and fp32 sums of the gradients, as rows of d.
   Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies)
@@ -55,7 +53,6 @@ struct Head {
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
     scale = args.scale;
     query_scale = 1.0f;
-    multiply = &MultiplyRoundedTiles;
   }
   Head(const AttentionGradArgs& args, int64_t b, int64_t kv_head, int64_t head)
       : of(args), in_row(b), s(args.s), keys(KeysPerRow(args)), d(args.d) {
@@ -74,7 +71,6 @@ struct Head {
     dv = args.dv.as<float>() + b * keys * dv_row + kv_head * d;
     lse_S = args.lse.as<float>() + (head * args.b + b) * s;
     scale = query_scale = args.scale;
-    multiply = &MultiplyTiles;
   }
 };
 
@@ -134,8 +130,8 @@ bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
           p = seen ? p : 0.0f;
         }
         const float ds = p * (ds_L[i] - delta_L[i]) * h.scale;
-        p_L[i] = kRound && !kTilesRound ? RoundedToBf16(p) : p;
-        ds_L[i] = kRound && !kTilesRound ? RoundedToBf16(ds) : ds;
+        p_L[i] = kRound ? RoundedToBf16(p) : p;
+        ds_L[i] = kRound ? RoundedToBf16(ds) : ds;
       }
     }
   }
@@ -151,12 +147,12 @@ void MultiplyScores(const Head& h, const QueryTile& queries, const KeyTile& keys
   p.a_row = h.k_row;
   p.b = scratch.q_SDL + tile;
   p.c = scratch.p_KL + at;
-  h.multiply(p);
+  MultiplyTiles(p);
   p.a = h.v + (keys.begin + row) * h.v_row;
   p.a_row = h.v_row;
   p.b = scratch.do_SDL + tile;
   p.c = scratch.ds_KL + at;
-  h.multiply(p);
+  MultiplyTiles(p);
 }
 
 // dv += p do  and  dk += ds q  of those.
@@ -173,29 +169,29 @@ void AddKeyGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, i
   p.b = h.do_ + query;
   p.c = h.dv + (keys.begin + row) * h.dv_row;
   p.ldc = h.dv_row;
-  h.multiply(p);
+  MultiplyTiles(p);
   p.a = scratch.ds_KL + at;
   p.b = h.q + query;
   p.c = h.dk + (keys.begin + row) * h.k_row;
   p.ldc = h.k_row;
-  h.multiply(p);
+  MultiplyTiles(p);
 }
 
 // dq += ds k for queries [lane, lane + n).
 void AddQueryGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t lane, int64_t n,
                    const Scratch& scratch) {
   const Interval rows = queries.KeysSeen(keys, lane);
-  h.multiply({.m = n,
-              .n = h.d,
-              .k = rows.size(),
-              .a = scratch.ds_KL + rows.begin * kAttentionTile + lane,
-              .a_row = 1,
-              .a_k = kAttentionTile,
-              .b = h.k + (keys.begin + rows.begin) * h.k_row,
-              .ldb = h.k_row,
-              .c = h.dq + (queries.begin + lane) * h.q_row,
-              .ldc = h.q_row,
-              .accumulate = true});
+  MultiplyTiles({.m = n,
+                 .n = h.d,
+                 .k = rows.size(),
+                 .a = scratch.ds_KL + rows.begin * kAttentionTile + lane,
+                 .a_row = 1,
+                 .a_k = kAttentionTile,
+                 .b = h.k + (keys.begin + rows.begin) * h.k_row,
+                 .ldb = h.k_row,
+                 .c = h.dq + (queries.begin + lane) * h.q_row,
+                 .ldc = h.q_row,
+                 .accumulate = true});
 }
 
 template <bool kRound>
@@ -261,21 +257,30 @@ void KeyValueHeadGradBf16(const AttentionGradArgs& args, int64_t b, int64_t kv_h
 
 bool IsBf16(const AttentionGradArgs& args) { return args.q.dtype == DType::kBFloat16; }
 
-// Workspace: AttentionGradScratch fp32 per thread.
+// Scratch of one thread in fp32 elements.
+int64_t ThreadScratch(const AttentionGradArgs& args) {
+  if constexpr (kAttentionInPanels) {
+    if (IsBf16(args)) return PanelAttentionGradScratch(args.s, KeysPerRow(args), args.d);
+  }
+  return AttentionGradScratch(RowsMax(args), args.d, IsBf16(args));
+}
+
+// Workspace: ThreadScratch per thread.
 void Run(const AttentionGradArgs& args, const KernelContext& ctx) {
   float* workspace = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.kv_heads, 1, [&](int64_t begin, int64_t end, int part) {
-    const Scratch scratch(workspace + part * AttentionGradScratch(RowsMax(args), args.d, IsBf16(args)), RowsMax(args),
-                          args.d);
-    const TileRegisters registers;
+    float* const base = workspace + part * ThreadScratch(args);
+    if constexpr (kAttentionInPanels) {
+      if (IsBf16(args)) return PanelAttentionGrad(args, begin, end, base);
+    }
+    const Scratch scratch(base, RowsMax(args), args.d);
     const auto head_grad = IsBf16(args) ? &KeyValueHeadGradBf16 : &KeyValueHeadGrad;
     for (int64_t i = begin; i < end; ++i) head_grad(args, i / args.kv_heads, i % args.kv_heads, scratch);
   });
 }
 
 int64_t WorkspaceBytes(const AttentionGradArgs& args, const BackendOptions& options) {
-  return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) *
-                    AttentionGradScratch(RowsMax(args), args.d, IsBf16(args)));
+  return FloatBytes(std::min<int64_t>(options.threads, args.b * args.kv_heads) * ThreadScratch(args));
 }
 
 absl::Status CanRun(const AttentionGradArgs& args) {

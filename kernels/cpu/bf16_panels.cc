@@ -120,6 +120,17 @@ bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
   for (int i = 0; i < kWordLanes; ++i) pairs[i] = *reinterpret_cast<const OperandWords*>(x.data + i * x.line);
   TransposeSquare(pairs);
 }
+// Asks for what a step of the next column panel will load of lines along k: they are more than the processor follows by
+// itself. They may lie behind the operand's end, where asking does nothing.
+[[gnu::always_inline]] inline void PrefetchNextPanel(const Lines& x) {
+  if (x.k != 1) return;
+  uintptr_t at = reinterpret_cast<uintptr_t>(x.data) + static_cast<uintptr_t>(kTileColumns * x.line * 2);
+#pragma GCC unroll 16
+  for (int i = 0; i < kWordLanes; ++i, at += static_cast<uintptr_t>(x.line * 2)) {
+    __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+  }
+}
+
 // Columns are packed a round of k at a time.
 constexpr int64_t kRoundDepth = std::max(kPairsDepth, kStepDepth);
 Words Even(Words pairs) { return pairs << 16; }
@@ -162,6 +173,7 @@ void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t dep
       }
       for (int64_t step = k; step < std::min(depth, k + kRoundDepth); step += kStepDepth) {
         Words words[kWordLanes];
+        PrefetchNextPanel(b.At(column, step));
         LoadStep<false>(words, b.At(column, step), lines - column, depth - step);
         uint32_t* const to = ColumnSquare(panel, column, step / kPairWidth);
         for (int i = 0; i < kWordLanes; ++i) Store(to + i * kColumnStride, words[i]);
@@ -234,6 +246,52 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
   _tile_stored(2, lower, kSumBytes);
   _tile_stored(3, lower + kWordLanes, kSumBytes);
 }
+
+namespace {
+
+using Sums = float __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
+
+// One vector of columns: squares of words are transposed in registers and used at once. There is a number for every
+// word of a square, zero behind the last, as in a tile.
+template <int kRows>
+void MultiplySquares(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth,
+                     bool continues) {
+  Sums sum[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    sum[r] = continues ? *reinterpret_cast<const Sums*>(sums + r * kTileColumns) : Sums{};
+  }
+  for (int64_t k = 0; k < depth; k += kStepDepth, row_panel += kTileRows * kWordLanes) {
+    Words square[kWordLanes];
+    LoadStep<false>(square, b.At(0, k), lines, depth - k);
+    Sums even[kRows] = {}, odd[kRows] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < kWordLanes; ++i) {
+      const Sums b_even = (Sums)Even(square[i]), b_odd = (Sums)Odd(square[i]);
+      for (int r = 0; r < kRows; ++r) {
+        const uint32_t a = row_panel[r * kRowStride + i];
+        even[r] += std::bit_cast<float>(a << 16) * b_even;
+        odd[r] += std::bit_cast<float>(a & 0xffff0000u) * b_odd;
+      }
+    }
+    for (int r = 0; r < kRows; ++r) sum[r] += even[r] + odd[r];
+  }
+  for (int r = 0; r < kRows; ++r) *reinterpret_cast<Sums*>(sums + r * kTileColumns) = sum[r];
+}
+
+// While there is one, the thread's vector instructions take subnormals for zero, as tiles do.
+class NoSubnormals {
+ public:
+  NoSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kDenormalsAreZero | kFlushToZero); }
+  ~NoSubnormals() { _mm_setcsr(before_); }
+  NoSubnormals(const NoSubnormals&) = delete;
+  NoSubnormals& operator=(const NoSubnormals&) = delete;
+
+ private:
+  static constexpr unsigned kDenormalsAreZero = 0x40, kFlushToZero = 0x8000;
+  const unsigned before_;
+};
+
+}  // namespace
 
 #else
 
@@ -329,15 +387,18 @@ void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* colu
   kMultiplyRows[rows - 1](sums, row_panel, column_panel, words, continues);
 }
 
+#endif
+
 void MultiplyColumns(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth, int64_t rows,
                      bool continues) {
   static constexpr decltype(&MultiplySquares<1>) kByRows[kFewBf16Rows] = {&MultiplySquares<1>, &MultiplySquares<2>,
                                                                           &MultiplySquares<3>, &MultiplySquares<4>};
+#if defined(__AMX_BF16__)
+  const NoSubnormals flush;
+#endif
   for (int64_t column = 0; column < std::min<int64_t>(kTileColumns, lines); column += kWordLanes) {
     kByRows[rows - 1](sums + column, row_panel, b.At(column, 0), lines - column, depth, continues);
   }
 }
-
-#endif
 
 }  // namespace angel_ptm

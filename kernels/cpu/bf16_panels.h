@@ -32,9 +32,10 @@ constexpr int kPairWidth = 1, kWordLanes = 8, kTileRows = 6, kTileColumns = 16;
 #else
 constexpr int kPairWidth = 1, kWordLanes = 4, kTileRows = 6, kTileColumns = 8;
 #endif
-// A row and a column panel fill L1; of AMX's, with the tile of sums, three quarters.
+// A row and a column panel fill L1. AMX takes them from L2 as fast as L1 gives them beside the tiles of sums that a cut
+// along k would load and store: they are the longer, the better, up to a block of rows that fills a fifth of L2.
 #if defined(__AMX_BF16__)
-constexpr int64_t kPanelWords = 128;
+constexpr int64_t kPanelWords = 512;
 #else
 constexpr int64_t kPanelWords = 256;
 #endif
@@ -74,16 +75,18 @@ class TileRegisters {
 void MultiplyPanels(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth, int64_t rows,
                     bool continues);
 
-#if !defined(__AMX_BF16__)
 constexpr int kFewBf16Rows = 4;
+// Of a row panel of so few rows: on AMX they lie apart as those of any panel.
+#if defined(__AMX_BF16__)
+constexpr int64_t kFewRowsPanelWords = kTileRows * kPanelWords;
+#else
+constexpr int64_t kFewRowsPanelWords = kFewBf16Rows * kPanelWords;
+#endif
 // The same with at most kFewBf16Rows rows and the columns as they lie in op(b), of which there are `lines` >= 1, along
-// k: to pack them would cost more than to multiply. The chains are those of MultiplyPanels. AMX has instructions for
-// tiles only.
+// k: to pack them would cost more than to multiply. The chains are those of MultiplyPanels, on AMX its tiles' by FMA:
+// the even and the odd elements of 32 of k by themselves, then their sum is added; subnormals are zero.
 void MultiplyColumns(float* sums, const uint32_t* row_panel, const Lines& b, int64_t lines, int64_t depth, int64_t rows,
                      bool continues);
-#else
-constexpr int kFewBf16Rows = 0;
-#endif
 
 }  // namespace angel_ptm
 

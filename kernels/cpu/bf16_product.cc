@@ -15,6 +15,18 @@ constexpr int64_t kBlockPanels = kTileRows > 16 ? 4 : 8;  // row panels per bloc
 constexpr int64_t kColumnsMax = 512, kColumnsMin = 128;   // columns packed at a time
 constexpr int64_t kPackedWords = int64_t{2} << 20;        // what they may take, unless kColumnsMin take more
 
+constexpr int64_t kPackDepth = 64;
+constexpr int64_t kPrefetchDepth = 128;  // of a product that takes as long as c's lines to come
+
+// Where a row panel has the words of k = `depth`, a multiple of kPackDepth, of its first row.
+constexpr int64_t PanelOffset(int64_t depth) {
+#if defined(__AMX_BF16__)
+  return depth / kPairWidth * kTileRows;
+#else
+  return depth / kPairWidth;
+#endif
+}
+
 int64_t Panels(int64_t lines, int64_t lines_per_panel) { return (lines + lines_per_panel - 1) / lines_per_panel; }
 
 // How a product is cut.
@@ -39,29 +51,31 @@ struct Blocking {
   int64_t thread_words() const { return rows_words + sums_words; }
 };
 
-// y[0 .. kVectorLanes) = sums of MultiplyPanels, rounded to T. Where the processor makes them of pairs none is
+// y[0 .. kTileColumns) = sums of MultiplyPanels, rounded to T. Where the processor makes them of pairs none is
 // subnormal, so that its own conversion has ToBFloat16's bits.
-void StoreSums(float* y, const Vector& sums) { StoreVector(y, sums); }
-void StoreSums(BFloat16* y, const Vector& sums) {
-#if defined(__AVX512BF16__)
-  *reinterpret_cast<UnalignedHalves*>(y) = (VectorHalves)_mm512_cvtneps_pbh((__m512)sums);
-#else
-  StoreVector(y, sums);
-#endif
+template <typename T>
+void StoreSums(T* y, const float* sums) {
+  Vector sum;
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < kTileColumns; i += kVectorLanes) {
+    LoadVector(sum, sums + i);
+    StoreVector(y + i, sum);
+  }
 }
+#if defined(__AVX512BF16__)
+template <>
+void StoreSums(BFloat16* y, const float* sums) {
+  static_assert(kTileColumns == 32);
+  _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(sums + 16), _mm512_loadu_ps(sums)));
+}
+#endif
 
 // c (+)= sums of the first rows and columns of a tile.
 template <typename T>
 void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, int64_t columns, bool accumulate) {
   Vector sum, before;
   if (!accumulate && columns == kTileColumns && kTileColumns % kVectorLanes == 0) {
-    for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
-#pragma GCC unroll 2
-      for (int64_t i = 0; i < kTileColumns; i += kVectorLanes) {
-        LoadVector(sum, sums + i);
-        StoreSums(c + i, sum);
-      }
-    }
+    for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) StoreSums(c, sums);
     return;
   }
   for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
@@ -83,6 +97,15 @@ void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows,
   });
 }
 
+// Asks for the lines of a tile of c, which would come too late when they are written.
+void PrefetchTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows) {
+  const int64_t size = SizeOf(p.c.dtype);
+  const std::byte* c = static_cast<const std::byte*>(p.c.data) + (row * p.ldc + column) * size;
+  for (int64_t i = 0; i < rows; ++i, c += p.ldc * size) {
+    for (int64_t at = 0; at < kTileColumns * size; at += 64) __builtin_prefetch(c + at, 1);
+  }
+}
+
 // The columns packed at present.
 struct PackedColumns {
   const uint32_t* words;
@@ -98,13 +121,20 @@ void MultiplyBlock(const Bf16Product& p, const Blocking& blocking, PartRange row
   float* const sums = reinterpret_cast<float*>(scratch + blocking.rows_words);
   for (int64_t k = 0; k < p.k; k += kPanelDepth) {
     const int64_t depth = std::min(kPanelDepth, p.k - k);
-    for (int64_t i = rows.begin; i < rows.end; ++i)
-      PackRowPanel(row_panel(i), a.At(i * kTileRows, k), p.m - i * kTileRows, depth);
+    // Where rows lie across, what is packed of one k reads on in the same lines and pages for all panels.
+    const int64_t step = p.trans_a ? kPackDepth : depth;
+    for (int64_t done = 0; done < depth; done += step) {
+      for (int64_t i = rows.begin; i < rows.end; ++i) {
+        PackRowPanel(row_panel(i) + PanelOffset(done), a.At(i * kTileRows, k + done), p.m - i * kTileRows,
+                     std::min(step, depth - done));
+      }
+    }
     float* tile = sums;
     for (int64_t j = columns.begin; j < columns.end; ++j) {
       const uint32_t* const column_panel =
           packed.words + (j - packed.first) * blocking.column_words + k / kPairWidth * kTileColumns;
       for (int64_t i = rows.begin; i < rows.end; ++i) {
+        if (k + depth == p.k && p.k >= kPrefetchDepth) PrefetchTile(p, i * kTileRows, j * kTileColumns, rows_of(i));
         MultiplyPanels(tile, row_panel(i), column_panel, depth, rows_of(i), k > 0);
         if (k + depth == p.k) FinishTile(p, i * kTileRows, j * kTileColumns, rows_of(i), tile);
         if (p.k > kPanelDepth) tile += kTileElements;
@@ -123,12 +153,11 @@ void PackColumns(int threads, const Bf16Product& p, const Blocking& blocking, Pa
   });
 }
 
-#if !defined(__AMX_BF16__)
 // Few rows, packed over all of k, meet columns where they lie. What is packed has room in the workspace: per k, columns
-// have 32 bytes and more of it for each row.
+// have 32 bytes and more of it for each row, and on AMX as much as a whole panel of rows.
 void MultiplyFewRows(int threads, const Bf16Product& p, uint32_t* packed_a) {
   const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
-  const auto row_panel = [&](int64_t k) { return packed_a + k / kPanelDepth * kFewBf16Rows * kPanelWords; };
+  const auto row_panel = [&](int64_t k) { return packed_a + k / kPanelDepth * kFewRowsPanelWords; };
   for (int64_t k = 0; k < p.k; k += kPanelDepth) {
     PackRowPanel(row_panel(k), a.At(0, k), p.m, std::min(kPanelDepth, p.k - k));
   }
@@ -142,7 +171,6 @@ void MultiplyFewRows(int threads, const Bf16Product& p, uint32_t* packed_a) {
     FinishTile(p, 0, column, p.m, sums);
   });
 }
-#endif
 
 }  // namespace
 
@@ -154,9 +182,7 @@ int64_t Bf16ProductWorkspace(int64_t m, int64_t n, int64_t k, int threads) {
 void MultiplyBf16(int threads, const Bf16Product& p, std::byte* workspace) {
   const Blocking blocking(p.m, p.n, p.k);
   uint32_t* const packed = reinterpret_cast<uint32_t*>(workspace);
-#if !defined(__AMX_BF16__)
   if (p.trans_b && p.m <= kFewBf16Rows) return MultiplyFewRows(threads, p, packed);
-#endif
   uint32_t* const scratch = packed + blocking.shared_words;
   const int64_t row_panels = Panels(p.m, kTileRows), column_panels = Panels(p.n, kTileColumns);
   // As many blocks of rows for each thread; if the rows are too few for that, blocks of fewer columns.

@@ -28,7 +28,7 @@ struct Bf16Product {
 };
 
 // Bytes of scratch memory for a product of these extents; enough for any smaller ones. At most 8 MiB, or what 128
-// columns of op(b) take in fp32, and 0.4 MiB per thread.
+// columns of op(b) take in fp32, and 0.5 MiB per thread.
 int64_t Bf16ProductWorkspace(int64_t m, int64_t n, int64_t k, int threads);
 
 // On a team of `threads`, with 1 on the calling thread. The workspace is 64-byte aligned.

@@ -74,6 +74,7 @@ TEST(Bf16MatmulTest, OddShapesAgreeWithReference) {
 TEST(Bf16MatmulTest, LargeShapesAgreeWithReference) {
   ExpectAgreement({150, 530, 525, false, true}, 2);
   ExpectAgreement({150, 33, 525, true, false}, 2);
+  ExpectAgreement({70, 45, 2100, true, true}, 2);
   ExpectAgreement({3, 530, 1100}, 1);
   ExpectAgreement({3, 300, 9000, false, true}, 1);  // fewer columns at a time, so that they fit
 }
@@ -120,6 +121,21 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
         ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << k << " " << rows;
       }
     }
+  }
+}
+
+// Also where operands, products or sums are subnormal, which instructions for pairs take for zero.
+TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfManyBelowNormalNumbers) {
+  const int64_t m = 40, n = 50, k = 100;
+  std::mt19937 random(6);
+  Bf16Tensor a(m * k, random), b(n * k, random);
+  for (int64_t i = 0; i < a.size(); ++i) a.Set(i, std::ldexp(a[i], i % k % 3 == 0 ? -127 : -63));
+  for (int64_t i = 0; i < b.size(); ++i) b.Set(i, std::ldexp(b[i], i % k % 3 == 0 ? 1 : -62));
+  TestTensor many(m * n), few(m * n);
+  Multiply(Args({m, n, k, false, true}, many, a, b), 1);
+  for (const int64_t rows : {1, 4}) {
+    Multiply(Args({rows, n, k, false, true}, few, a, b), 1);
+    ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << rows;
   }
 }
 
@@ -176,7 +192,7 @@ TEST(Bf16MatmulTest, SmallerProductsNeedNoMoreWorkspace) {
     EXPECT_GE(bytes, before) << k;
     EXPECT_GE(bytes, workspace(29, 700, k)) << k;
     EXPECT_GE(bytes, workspace(300, 29, k)) << k;
-    EXPECT_LE(bytes, std::max<int64_t>(8 << 20, 128 * 4 * (k + 32)) + 3 * (400 << 10)) << k;
+    EXPECT_LE(bytes, std::max<int64_t>(8 << 20, 128 * 4 * (k + 32)) + 3 * (512 << 10)) << k;
     before = bytes;
   }
 }
