@@ -45,6 +45,8 @@ refused "more ranks than devices" "--ranks is 9, the cluster has 8 devices" "$pr
 sed 's/reserve_bytes: 1610612736/reserve_bytes: 99999999999/' "$clusters/a100_40g_x8.textproto" > "$work/wrong.textproto"
 refused "a cluster that contradicts itself" "wrong.textproto: device.reserve_bytes is 93.1 GiB of device.bytes 40.0 GiB" \
   "$program" plan "${common[@]}" --cluster "$work/wrong.textproto"
+refused "the time of what runs beside the steps" "the time of a step with optimizer.update=LOCK_FREE is not predicted" \
+  "$program" plan "${common[@]}" --cluster "$clusters/a100_40g_x8.textproto" --set optimizer.update=LOCK_FREE
 refused "a trace without time" "--trace: wanted --cluster with it" "$program" plan "${common[@]}" --trace "$work/x.json"
 # Instrumented kernels would take minutes.
 if [[ -z ${SANITIZED:-} ]]; then
