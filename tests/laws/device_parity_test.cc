@@ -54,7 +54,7 @@ TEST(DeviceGradientPlacesTest, SameBitsAsOnTheHost) {
     run.join = true;
     for (const int percent : {100, 35}) {
       SCOPED_TRACE(testing::Message() << world << " ranks, " << percent << " %");
-      run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+      run.device_bytes = DeviceBudget(run, world, percent);
       const auto device = TrainLocally(run, world);
       ASSERT_TRUE(device.ok()) << device.status();
       EXPECT_EQ(device->Difference(*host), "");

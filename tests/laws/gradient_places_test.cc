@@ -51,7 +51,7 @@ TEST(GradientPlacesTest, SameBitsWhereverTheyRest) {
           run.zero_stage = stage;
           run.join = percent != 60;
           run.page_bytes = percent == 35 ? 16384 : 8192;
-          run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+          run.device_bytes = DeviceBudget(run, world, percent);
           run.file_tier = percent == 35;
           run.host_bytes = run.file_tier ? HostBytes(run, world).least : 0;
           const TinyResult result = TrainOrDie(run, world);
@@ -74,7 +74,7 @@ TEST(GradientPlacesTest, ASkippedStepChangesNothing) {
       SCOPED_TRACE(testing::Message() << world << " ranks, " << percent << " %");
       TinyRun run = Narrow(/*moe=*/true);
       run.zero_stage = 3;
-      run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+      run.device_bytes = DeviceBudget(run, world, percent);
       run.steps = 1;
       const TinyResult before = TrainOrDie(run, world);
       run.steps = 2;

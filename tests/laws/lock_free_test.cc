@@ -27,7 +27,7 @@ TinyRun Synchronous(const HunyuanLmShape& shape, DType compute = DType::kFloat32
 }
 
 TinyRun LockFree(TinyRun run, int max_staleness, const Homes& homes, int world_size) {
-  run.device_bytes = UnconstrainedDeviceBytes(run, world_size) * homes.device_percent / 100;
+  run.device_bytes = DeviceBudget(run, world_size, homes.device_percent);
   run.max_staleness = max_staleness;
   if (!homes.file) return run;
   run.host_bytes = HostBytes(run, world_size).least;

@@ -50,7 +50,7 @@ absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
     run.zero_stage = zero_stage;
     run.page_bytes = axes.page_bytes;
     run.prefetch_steps = axes.prefetch_steps;
-    run.device_bytes = UnconstrainedDeviceBytes(run, world_size_) * axes.budget_percent / 100;
+    run.device_bytes = DeviceBudget(run, world_size_, axes.budget_percent);
     run.recompute = axes.recompute;
     if (axes.host_percent < 100) {
       const HostRange host = HostBytes(run, world_size_);

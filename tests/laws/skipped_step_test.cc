@@ -29,7 +29,7 @@ TEST(SkippedStepTest, NoBitChanges) {
   for (int stage : {0, 1, 2, 3}) {
     for (int percent : {100, 35}) {
       TinyRun run{.zero_stage = stage, .accumulation = 2, .steps = 1};
-      run.device_bytes = UnconstrainedDeviceBytes(run, kWorldSize) * percent / 100;
+      run.device_bytes = DeviceBudget(run, kWorldSize, percent);
       const auto before = TrainLocally(run, kWorldSize);
       ASSERT_TRUE(before.ok()) << before.status();
       run.steps = 2;

@@ -28,7 +28,7 @@ void ExpectSameBits(TinyRun run) {
         SCOPED_TRACE(testing::Message() << world << " ranks, stage " << stage << ", budget " << percent << " %");
         run.zero_stage = stage;
         run.join = stage % 2 == 1;
-        run.device_bytes = UnconstrainedDeviceBytes(run, world) * percent / 100;
+        run.device_bytes = DeviceBudget(run, world, percent);
         const auto result = TrainLocally(run, world);
         ASSERT_TRUE(result.ok()) << result.status();
         EXPECT_EQ(result->Difference(*plain), "");

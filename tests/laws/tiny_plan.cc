@@ -83,6 +83,15 @@ int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
   return plan->arena_bytes[0];
 }
 
+int64_t DeviceBudget(const TinyRun& run, int world_size, int percent) {
+  const Graph graph = TinyGraph(run);
+  const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
+  PlanOptions options = OptionsOf(run, world_size);
+  options.host_bytes = 0;
+  return std::max(UnconstrainedDeviceBytes(run, world_size) * percent / 100,
+                  plan_testing::LeastDeviceBytes(graph, facts, options));
+}
+
 HostRange HostBytes(const TinyRun& run, int world_size) {
   const Graph graph = TinyGraph(run);
   const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
