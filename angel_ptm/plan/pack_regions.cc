@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,8 @@ namespace {
 
 // What improving a placement may cost.
 constexpr size_t kRoundsMax = 50, kPlacementsMax = 15'000;
+// So few regions may each have a list of those alive at the same time.
+constexpr size_t kFew = 2048;
 // Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
@@ -29,11 +32,25 @@ class Timetable {
  public:
   explicit Timetable(size_t steps) : stretches_(steps / kStretch + 1) {}
 
+  // The lowest offset from `base` at which the region meets nothing that is placed.
+  int64_t FirstFit(const Region& region, int64_t base) {
+    int64_t offset = base;
+    for (const Region* other : Contemporaries(region)) {
+      if (offset + region.range.bytes <= other->range.offset) break;
+      offset = std::max(offset, EndOf(*other, other->range.offset));
+    }
+    return offset;
+  }
+
   void Add(const Region* region) {
     const int32_t first = region->first_step / kStretch, last = region->last_step / kStretch;
     if (last - first > kShortLife) return Insert(long_lived_, region);
     for (int32_t s = first; s <= last; ++s) Insert(stretches_[s], region);
   }
+
+ private:
+  static constexpr int32_t kStretch = 32;   // steps
+  static constexpr int32_t kShortLife = 8;  // stretches
 
   // Placed regions alive at the same time as `region`, by address.
   const std::vector<const Region*>& Contemporaries(const Region& region) {
@@ -57,16 +74,68 @@ class Timetable {
     return found_;
   }
 
- private:
-  static constexpr int32_t kStretch = 32;   // steps
-  static constexpr int32_t kShortLife = 8;  // stretches
-
   static void Insert(std::vector<const Region*>& placed, const Region* region) {
     placed.insert(std::upper_bound(placed.begin(), placed.end(), region, ByAddress), region);
   }
 
   std::vector<std::vector<const Region*>> stretches_;
   std::vector<const Region*> long_lived_, short_lived_, found_;
+};
+
+// The same for few regions that are placed again and again: who is alive at the same time as whom is worked out once.
+class Overlaps {
+ public:
+  // All of them among `regions`, whose elements have `first` as the lowest address.
+  Overlaps(const std::vector<Region*>& regions, const Region* first) : first_(first) {
+    std::vector<const Region*> by_time(regions.begin(), regions.end());
+    std::sort(by_time.begin(), by_time.end(),
+              [](const Region* a, const Region* b) { return a->first_step < b->first_step; });
+    const size_t count = *std::max_element(regions.begin(), regions.end()) - first + 1;
+    rows_.resize(count);
+    places_.resize(count);
+    for (size_t i = 0; i < by_time.size(); ++i) {
+      for (size_t j = i + 1; j < by_time.size() && by_time[j]->first_step <= by_time[i]->last_step; ++j) {
+        rows_[by_time[i] - first].push_back(static_cast<int32_t>(by_time[j] - first));
+        rows_[by_time[j] - first].push_back(static_cast<int32_t>(by_time[i] - first));
+      }
+    }
+  }
+
+  void TakeAllOut() { ++round_; }
+
+  int64_t FirstFit(const Region& region, int64_t base) {
+    std::vector<int32_t>& row = rows_[&region - first_];
+    // Rows stay in address order from round to round, but for what has moved.
+    for (size_t i = 1; i < row.size(); ++i) {
+      const int32_t moved = row[i];
+      size_t to = i;
+      for (; to > 0 && places_[moved].begin < places_[row[to - 1]].begin; --to) row[to] = row[to - 1];
+      row[to] = moved;
+    }
+    int64_t offset = base;
+    for (const int32_t other : row) {
+      const Place& place = places_[other];
+      if (place.round != round_) continue;
+      if (offset + region.range.bytes <= place.begin) break;
+      offset = std::max(offset, place.end);
+    }
+    return offset;
+  }
+
+  void Add(const Region* region) {
+    places_[region - first_] = {region->range.offset, EndOf(*region, region->range.offset), round_};
+  }
+
+ private:
+  struct Place {
+    int64_t begin = 0, end = 0;
+    int round = -1;  // of another round: not placed yet
+  };
+
+  const Region* const first_;
+  std::vector<std::vector<int32_t>> rows_;  // by region, of regions
+  std::vector<Place> places_;
+  int round_ = 0;
 };
 
 // Activations that wait for their backward pass: long-lived regions alive at one step, which therefore all live at the
@@ -142,19 +211,15 @@ void Sort(std::vector<Region*>& regions, Order order) {
   std::stable_sort(regions.begin(), regions.end(), [&](const Region* a, const Region* b) { return key(*a) < key(*b); });
 }
 
-// First fit in the given order from `base`, which is aligned. Returns where the ceiling must be.
-int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, size_t steps, int64_t base) {
-  Timetable timetable(steps);
+// First fit in the given order from `base`, which is aligned, beside what `placed` (a Timetable or Overlaps) has.
+// Returns where the ceiling must be.
+template <typename Placed>
+int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, int64_t base, Placed& placed) {
   int64_t ceiling = base + stack.depth();
   for (Region* region : order) {
-    int64_t offset = base;
-    for (const Region* other : timetable.Contemporaries(*region)) {
-      if (offset + region->range.bytes <= other->range.offset) break;
-      offset = std::max(offset, EndOf(*other, other->range.offset));
-    }
-    region->range.offset = offset;
-    ceiling = std::max(ceiling, EndOf(*region, offset) + stack.DepthDuring(*region));
-    timetable.Add(region);
+    region->range.offset = placed.FirstFit(*region, base);
+    ceiling = std::max(ceiling, EndOf(*region, region->range.offset) + stack.DepthDuring(*region));
+    placed.Add(region);
   }
   return ceiling;
 }
@@ -205,6 +270,8 @@ struct Best {
 // Joslin & Clements 1999).
 void Improve(Best& best, const Stack& stack, size_t steps, int64_t base, int64_t good_end) {
   const int rounds = static_cast<int>(std::min<size_t>(kRoundsMax, kPlacementsMax / best.order.size()));
+  std::optional<Overlaps> overlaps;
+  if (best.order.size() <= kFew) overlaps.emplace(best.order, *std::min_element(best.order.begin(), best.order.end()));
   std::vector<Region*> order = best.order;
   best.Restore();
   int64_t end = best.end;
@@ -214,7 +281,13 @@ void Improve(Best& best, const Stack& stack, size_t steps, int64_t base, int64_t
       const size_t target = round % 2 == 0 ? i / 2 : 0;
       std::rotate(order.begin() + target, order.begin() + i, order.begin() + i + 1);
     }
-    end = PlaceInOrder(order, stack, steps, base);
+    if (overlaps.has_value()) {
+      overlaps->TakeAllOut();
+      end = PlaceInOrder(order, stack, base, *overlaps);
+    } else {
+      Timetable timetable(steps);
+      end = PlaceInOrder(order, stack, base, timetable);
+    }
     best.Offer(end, order);
   }
 }
@@ -239,7 +312,8 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
   for (Order order : {Order::kLargest, Order::kLongest, Order::kArea}) {
     if (best.end <= good_end) break;
     Sort(regions, order);
-    best.Offer(PlaceInOrder(regions, stack, steps, base), regions);
+    Timetable timetable(steps);
+    best.Offer(PlaceInOrder(regions, stack, base, timetable), regions);
   }
   const bool hopeless = best.end - least / 12 > limit;
   if (best.end > good_end && !hopeless && !regions.empty()) Improve(best, stack, steps, base, good_end);

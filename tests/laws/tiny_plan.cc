@@ -1,7 +1,13 @@
 // What a run of tiny_run.h plays: the models, their graphs and plans, and budgets.
 #include <algorithm>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/model/lock_free.h"
@@ -24,6 +30,80 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
           .prefetch_steps = run.prefetch_steps,
           .sweep_rounds = std::max(1, run.max_staleness / 2)};
 }
+
+// All that a plan is a function of.
+std::string PlanKey(const Graph& graph, const BackendFacts& facts, const PlanOptions& o) {
+  return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.page_bytes, " ", o.device_bytes, " ",
+                      o.host_bytes, " ", o.file_bytes, " ", o.prefetch_steps, " ", o.sweep_rounds, "; ",
+                      absl::StrJoin(facts.op_workspace_bytes, " "), "; ",
+                      absl::StrJoin(facts.reduce_scratch_bytes, " "));
+}
+
+// Plans made so far, the newest of them.
+class KnownPlans {
+ public:
+  std::shared_ptr<const TinyPlan> Find(const std::string& key) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const auto& p) { return p.first == key; });
+    return found == plans_.end() ? nullptr : found->second;
+  }
+  void Add(const std::string& key, std::shared_ptr<const TinyPlan> plan) {
+    const std::lock_guard lock(mutex_);
+    if (plans_.size() == kPlansKept) plans_.pop_front();
+    plans_.emplace_back(key, std::move(plan));
+  }
+
+ private:
+  static constexpr size_t kPlansKept = 64;  // all of a covering matrix, which every transport plays
+
+  std::mutex mutex_;
+  std::deque<std::pair<std::string, std::shared_ptr<const TinyPlan>>> plans_;
+};
+
+// What a run's plan takes where memory is no limit, and the least that works. Each number is worked out once in a
+// process: the cases of a matrix ask for few of them, and planning takes longer than training a tiny model.
+class Budgets {
+ public:
+  Budgets(const TinyRun& run, int world_size)
+      : graph_(TinyGraph(run)),
+        facts_(FactsOf(graph_, CpuKernels(), {.threads = run.threads}, world_size).value()),
+        options_(OptionsOf(run, world_size)) {
+    options_.device_bytes = options_.host_bytes = options_.file_bytes = 0;
+  }
+
+  void SetDevice(int64_t bytes) { options_.device_bytes = bytes; }
+
+  int64_t Arena(TierKind tier) const {
+    return Once(absl::StrCat("arena ", static_cast<int>(tier)), [&] {
+      const auto plan = MakePlan(graph_, facts_, options_);
+      APTM_CHECK(plan.ok(), plan.status().message());
+      return plan->arena_bytes[static_cast<int>(tier)];
+    });
+  }
+  int64_t Least(TierKind tier) const {
+    return Once(absl::StrCat("least ", static_cast<int>(tier)), [&] {
+      if (tier == TierKind::kDevice) return plan_testing::LeastDeviceBytes(graph_, facts_, options_);
+      PlanOptions with_file = options_;
+      with_file.file_bytes = int64_t{1} << 40;
+      return plan_testing::LeastHostBytes(graph_, facts_, with_file);
+    });
+  }
+
+ private:
+  int64_t Once(const std::string& what, const std::function<int64_t()>& work_out) const {
+    static std::mutex mutex;
+    static auto& known = *new std::map<std::string, int64_t>();
+    const std::string key = absl::StrCat(what, " ", PlanKey(graph_, facts_, options_));
+    const std::lock_guard lock(mutex);
+    const auto [it, is_new] = known.try_emplace(key);
+    if (is_new) it->second = work_out();
+    return it->second;
+  }
+
+  const Graph graph_;
+  const BackendFacts facts_;
+  PlanOptions options_;
+};
 
 }  // namespace
 
@@ -68,40 +148,30 @@ absl::StatusOr<std::shared_ptr<const TinyPlan>> MakeTinyPlan(const TinyRun& run,
   planned->graph = TinyGraph(run);
   const KernelTable& kernels = run.device ? *run.device_kernels : CpuKernels();
   ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(planned->graph, kernels, {.threads = run.threads}, world_size));
-  ASSIGN_OR_RETURN(planned->plan, MakePlan(planned->graph, facts, OptionsOf(run, world_size)));
+  static auto& known = *new KnownPlans();
+  const PlanOptions options = OptionsOf(run, world_size);
+  const std::string key = PlanKey(planned->graph, facts, options);
+  if (std::shared_ptr<const TinyPlan> plan = known.Find(key)) return plan;
+  ASSIGN_OR_RETURN(planned->plan, MakePlan(planned->graph, facts, options));
   RETURN_IF_ERROR(VerifyPlan(planned->graph, planned->plan));
+  known.Add(key, planned);
   return planned;
 }
 
 int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size) {
-  const Graph graph = TinyGraph(run);
-  PlanOptions options = OptionsOf(run, world_size);
-  options.device_bytes = options.host_bytes = 0;
-  const auto plan =
-      MakePlan(graph, FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value(), options);
-  APTM_CHECK(plan.ok());
-  return plan->arena_bytes[0];
+  return Budgets(run, world_size).Arena(TierKind::kDevice);
 }
 
 int64_t DeviceBudget(const TinyRun& run, int world_size, int percent) {
-  const Graph graph = TinyGraph(run);
-  const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
-  PlanOptions options = OptionsOf(run, world_size);
-  options.host_bytes = 0;
-  return std::max(UnconstrainedDeviceBytes(run, world_size) * percent / 100,
-                  plan_testing::LeastDeviceBytes(graph, facts, options));
+  const Budgets budgets(run, world_size);
+  return std::max(budgets.Arena(TierKind::kDevice) * percent / 100, budgets.Least(TierKind::kDevice));
 }
 
 HostRange HostBytes(const TinyRun& run, int world_size) {
-  const Graph graph = TinyGraph(run);
-  const BackendFacts facts = FactsOf(graph, CpuKernels(), {.threads = run.threads}, world_size).value();
-  PlanOptions options = OptionsOf(run, world_size);
-  options.host_bytes = 0;
-  const auto plan = MakePlan(graph, facts, options);
-  APTM_CHECK(plan.ok(), plan.status().message());
-  if (plan->arena_bytes[1] == 0) return {};
-  options.file_bytes = int64_t{1} << 40;
-  return {.least = plan_testing::LeastHostBytes(graph, facts, options), .all = plan->arena_bytes[1]};
+  Budgets budgets(run, world_size);
+  budgets.SetDevice(run.device_bytes);
+  const int64_t all = budgets.Arena(TierKind::kHost);
+  return all == 0 ? HostRange() : HostRange{.least = budgets.Least(TierKind::kHost), .all = all};
 }
 
 }  // namespace angel_ptm
