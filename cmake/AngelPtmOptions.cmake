@@ -10,8 +10,11 @@ endif()
 
 find_program(ANGEL_PTM_CCACHE ccache)
 if(ANGEL_PTM_CCACHE)
-  set(CMAKE_C_COMPILER_LAUNCHER ${ANGEL_PTM_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${ANGEL_PTM_CCACHE})
+  # What it asks for before it caches sources that start from precompiled headers: we use no __TIME__, and the macros of a
+  # header are those of its command.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${ANGEL_PTM_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
 set(ANGEL_PTM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
