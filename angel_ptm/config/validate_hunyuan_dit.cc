@@ -35,6 +35,8 @@ void CheckWidths(const HunyuanDitConfig& dit, Checks* checks) {
   if (checks->Set("num_hidden_layers", dit.num_hidden_layers(), kCountMax)) {
     checks->That(dit.num_hidden_layers() % 2 == 0, "num_hidden_layers", "blocks are not paired", "an even number",
                  Text(dit.num_hidden_layers()));
+    checks->That(!dit.control() || dit.num_hidden_layers() >= 4, "control", "there is no long skip to add to",
+                 "false, or num_hidden_layers of 4 or more", "true");
   }
 }
 
@@ -87,9 +89,9 @@ void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks) {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double h = number(dit.hidden_size()), inner = number(dit.intermediate_size());
   const double clip = number(dit.clip_hidden_size()), t5 = number(dit.t5_hidden_size());
-  const double layers = number(dit.num_hidden_layers());
-  const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + 11 * h * h + 4 * t5 * (2 * t5 + clip) +
-                            (number(dit.pooled_size()) + 4096) * (4 * h + t5);
+  const double layers = number(dit.num_hidden_layers()) * (dit.control() ? 1.5 : 1);  // those of the branch, too
+  const double embedders = 11 * h * h + 4 * t5 * (2 * t5 + clip) + (number(dit.pooled_size()) + 4096) * (4 * h + t5);
+  const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + (dit.control() ? 2 : 1) * embedders;
   const std::string wanted = absl::StrCat("at most ", kElementsMax);
   checks->That(parameters <= number(kElementsMax), "model.hunyuan_dit", "too many parameters", wanted,
                Text(parameters));

@@ -215,6 +215,7 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
+    RETURN_IF_ERROR(run.task->CheckFreshStart());
     RETURN_IF_ERROR(
         InitialiseState(*run.plan->training.table, run.config.seed(), run.views, run.derived.threads_per_rank));
   } else {

@@ -111,6 +111,8 @@ class Task {
   virtual std::string sample_order() const = 0;
   // For the user: what of the samples could not be checked, or empty.
   virtual std::string note() const = 0;
+  // Whether a run may begin with initial values; if not, the error says what it needs.
+  virtual absl::Status CheckFreshStart() const { return absl::OkStatus(); }
   // What a checkpoint keeps beside the state.
   virtual std::vector<CheckpointFile> checkpoint_files() const = 0;
   // `graph` is the training or evaluation graph, `executor` is bound to it, `samples` are this task's. All must outlive

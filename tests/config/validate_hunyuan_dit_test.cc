@@ -66,6 +66,14 @@ TEST(ValidateHunyuanDit, EachFieldNamesWhatIsWrong) {
   }
 }
 
+TEST(ValidateHunyuanDit, ABranchNeedsALongSkip) {
+  const std::string dit = "model.hunyuan_dit.";
+  EXPECT_EQ(HunyuanDitErrorsOf({dit + "control=true"}), "OK");
+  EXPECT_EQ(
+      HunyuanDitErrorsOf({dit + "control=true", dit + "num_hidden_layers=2"}),
+      dit + "control: there is no long skip to add to, wanted false, or num_hidden_layers of 4 or more, got true");
+}
+
 TEST(ValidateHunyuanDit, ProductsAreBounded) {
   EXPECT_EQ(HunyuanDitErrorsOf({"model.hunyuan_dit.num_hidden_layers=65536", "model.hunyuan_dit.hidden_size=1048576"})
                 .substr(0, std::string("model.hunyuan_dit: too many parameters").size()),

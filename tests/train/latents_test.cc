@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "angel_ptm/base/file.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_latents.h"
 
@@ -28,10 +29,11 @@ HunyuanDitShape LatentShape() {
           .size_and_style = true};
 }
 
-std::string ErrorOf(float scale, const std::function<void(std::vector<SafetensorsTensor>*)>& change) {
+std::string ErrorOf(float scale, const std::function<void(std::vector<SafetensorsTensor>*)>& change,
+                    const HunyuanDitShape& shape = LatentShape()) {
   const TemporaryFolder dir;
-  EXPECT_TRUE(WriteTinyLatents(dir / "train.safetensors", LatentShape(), kSamples, 3, scale, change).ok());
-  const auto file = LatentFile::Open(dir / "train.safetensors", LatentShape());
+  EXPECT_TRUE(WriteTinyLatents(dir / "train.safetensors", shape, kSamples, 3, scale, change).ok());
+  const auto file = LatentFile::Open(dir / "train.safetensors", shape);
   return file.ok() ? "OK" : std::string(file.status().message());
 }
 
@@ -53,6 +55,23 @@ TEST(LatentFileTest, WhatDoesNotFitTheModelIsNamed) {
   EXPECT_THAT(ErrorOf(1, [](auto* tensors) { tensors->pop_back(); }), HasSubstr("has no tensor sizes"));
   EXPECT_THAT(ErrorOf(7.7f, nullptr),
               HasSubstr("tensor latents is not scaled: wanted a root mean square of 0.25 to 4, got 8."));
+}
+
+TEST(LatentFileTest, ABranchNeedsConditions) {
+  HunyuanDitShape shape = LatentShape();
+  shape.control = true;
+  EXPECT_EQ(ErrorOf(1, nullptr, shape), "OK");
+  EXPECT_THAT(ErrorOf(
+                  1, [](auto* tensors) { tensors->pop_back(); }, shape),
+              HasSubstr("has no tensor condition, wanted F32 or BF16 [7, 2, 4, 6] for model.hunyuan_dit.control: "));
+  EXPECT_THAT(
+      ErrorOf(
+          1,
+          [](auto* tensors) {
+            tensors->back().shape = {kSamples, 1, 4, 6};
+          },
+          shape),
+      HasSubstr("tensor condition: wanted F32 or BF16 [7, 2, 4, 6] for model.hunyuan_dit, got F32 [7, 1, 4, 6]"));
 }
 
 class LatentsTest : public ::testing::Test {
@@ -97,6 +116,30 @@ TEST_F(LatentsTest, EachTextMayBeTheEmptyCaption) {
   ASSERT_TRUE(file_->Read(4, false, true, row).ok());
   EXPECT_EQ(values(row.clip), RowOfFile("clip", 4, 18));
   EXPECT_EQ(values(row.t5), RowOfFile("empty_t5", 0, 32));
+}
+
+// A condition is the sample's own whatever its texts are, without its latent, too; the file's digest knows it.
+TEST_F(LatentsTest, ConditionsAreRead) {
+  HunyuanDitShape shape = LatentShape();
+  shape.control = true;
+  const std::string path = dir_ / "conditions.safetensors";
+  ASSERT_TRUE(WriteTinyLatents(path, shape, kSamples, 3).ok());
+  const auto file = LatentFile::Open(path, shape);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto reader = SafetensorsReader::Open(path);
+  std::vector<float> wanted(48);
+  ASSERT_TRUE(reader->Read(*reader->Find("condition"), 4 * 48 * 4, std::as_writable_bytes(std::span(wanted))).ok());
+  HunyuanInputs inputs(shape, /*batch=*/2, (*file)->scratch_elements());
+  LatentSample row = inputs.Row(1);
+  row.latent = {};
+  ASSERT_TRUE((*file)->Read(4, true, true, row).ok());
+  EXPECT_EQ(std::vector<float>(row.condition.begin(), row.condition.end()), wanted);
+  EXPECT_TRUE(HunyuanInputs(LatentShape(), 2, file_->scratch_elements()).Row(0).condition.empty());
+
+  std::string bytes = Slurp(path);
+  bytes.back() ^= 1;  // of the last sample's condition
+  ASSERT_TRUE(WriteFile(path, bytes).ok());
+  EXPECT_NE(LatentFile::Open(path, shape).value()->digest(), (*file)->digest());
 }
 
 TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {

@@ -17,6 +17,7 @@
 #include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/latents.h"
+#include "angel_ptm/train/train_state.h"
 
 namespace angel_ptm {
 namespace {
@@ -148,7 +149,7 @@ class HunyuanDitTask final : public Task {
   absl::Status Open();
 
   const ParameterTable& parameters() const override { return *table_; }
-  int64_t recomputable_blocks() const override { return shape_.num_hidden_layers; }
+  int64_t recomputable_blocks() const override { return shape_.recomputable_blocks(); }
   Graph BuildTraining(const std::vector<bool>& recompute) const override {
     return BuildHunyuanDitTraining(shape_, config_.batch().micro_batch_sequences(), recompute, table_);
   }
@@ -163,9 +164,10 @@ class HunyuanDitTask final : public Task {
     return BuildHunyuanDitForward(shape_, SamplingBatch().rows(), table_, weights);
   }
   std::string Describe() const override {
-    return absl::StrCat(shape_.num_hidden_layers, " layers, latents of ", shape_.channels, " x ", shape_.height, " x ",
-                        shape_.width, " in ", shape_.tokens(), " patches, ", shape_.clip_length, " + ",
-                        shape_.t5_length, " text states");
+    return absl::StrCat(shape_.num_hidden_layers, " layers",
+                        shape_.control ? absl::StrCat(", a branch of ", shape_.skips(), " that is trained") : "",
+                        ", latents of ", shape_.channels, " x ", shape_.height, " x ", shape_.width, " in ",
+                        shape_.tokens(), " patches, ", shape_.clip_length, " + ", shape_.t5_length, " text states");
   }
   ChangeableFields changeable_fields() const override { return {kHunyuanWithoutEffect, kHunyuanOfTheCurve}; }
   bool loss_depends_on_micro_batch() const override { return false; }
@@ -179,6 +181,12 @@ class HunyuanDitTask final : public Task {
                         config_.seed());
   }
   std::string note() const override { return {}; }
+  absl::Status CheckFreshStart() const override {
+    if (!shape_.control) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "model.hunyuan_dit.control: there is no model to train the branch beside: wanted a checkpoint in ",
+        CheckpointDirectory(config_), ", which `angel-ptm import` writes, and --resume, got a fresh start"));
+  }
   std::vector<CheckpointFile> checkpoint_files() const override { return {}; }
   std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                      const SampleSource& samples) const override {
@@ -255,6 +263,7 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config) {
           .learn_sigma = c.learn_sigma(),
           .variance_in_loss = c.variance_weight() > 0,
           .size_and_style = c.size_and_style(),
+          .control = c.control(),
           .freeze = {config.freeze().begin(), config.freeze().end()}};
 }
 

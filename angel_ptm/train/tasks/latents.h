@@ -18,9 +18,11 @@
 
 namespace angel_ptm {
 
-// Buffers for one sample; none is empty but `sizes` of a model without them, and `latent` where only texts are read.
+// Buffers for one sample; none is empty but `sizes` and `condition` of a model without them, and `latent` where only
+// what it is conditioned on is read.
 struct LatentSample {
   std::span<float> latent;      // [channels, height, width]
+  std::span<float> condition;   // the same
   std::span<float> clip;        // [clip_length, clip_hidden_size]
   std::span<float> t5;          // [t5_length, t5_hidden_size]
   std::span<int32_t> keep;      // [text_length]: 0 where a text is padding, CLIP's first
@@ -32,20 +34,23 @@ struct LatentSample {
 //   latents [N, channels, height, width], scaled to a mean square of about 1
 //   clip [N, clip_length, clip_hidden_size], clip_mask [N, clip_length], t5 and t5_mask likewise
 //   empty_clip [clip_length, clip_hidden_size], empty_clip_mask [clip_length], empty_t5, empty_t5_mask: the empty
-//   caption sizes [N, 6] if the model reads sizes: height and width of the image, target height and width, top and left
-//   of the crop; the style is 0
+//   caption
+//   sizes [N, 6] if the model reads sizes: height and width of the image, target height and width, top and left of the
+//   crop; the style is 0
+//   condition [N, channels, height, width] if the model has a branch: the image of a pose or of edges, encoded and
+//   scaled as the latents are
 class LatentFile {
  public:
   // Errors: a missing file or tensor, another shape or type than the model's, latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<LatentFile>> Open(const std::string& path, const HunyuanDitShape& shape);
-  // The same without its latents, which may be missing: texts to sample with.
+  // The same without its latents, which may be missing: texts and conditions to sample with.
   static absl::StatusOr<std::unique_ptr<LatentFile>> OpenTexts(const std::string& path, const HunyuanDitShape& shape);
 
   int64_t count() const { return count_; }
   int64_t scratch_elements() const { return scratch_elements_; }
   // Text streams may be those of the empty caption instead. Allocates only for an error.
   absl::Status Read(int64_t index, bool empty_clip, bool empty_t5, const LatentSample& sample) const;
-  // Of the file's header, its size and some of its latents, the first and the last among them.
+  // Of the file's header, its size and some of its latents and conditions, the first and the last among them.
   uint64_t digest() const { return digest_; }
   const std::string& path() const { return file_.path(); }
 
@@ -53,7 +58,7 @@ class LatentFile {
   LatentFile(SafetensorsReader file, const HunyuanDitShape& shape) : file_(std::move(file)), shape_(shape) {}
   absl::Status CheckTensor(const std::string& name, DType dtype, Shape shape);
   absl::Status CheckCount(const std::string& tensor, const Shape& sample);
-  absl::Status CheckTexts();
+  absl::Status CheckConditions();
   absl::Status CheckScale();  // makes the digest, too
   absl::Status ReadFloats(const char* name, int64_t row, std::span<float> out, std::span<BFloat16> scratch) const;
   absl::Status ReadMask(const char* name, int64_t row, std::span<int32_t> out) const;
@@ -100,7 +105,7 @@ class HunyuanInputs {
   // Where row `row` is read to: its latent is of latent().
   LatentSample Row(int64_t row);
   std::span<float> latent() { return latent_; }
-  // What follows from a row that was read, and the time of its noise.
+  // What follows from a row that was read, its condition among it, and the time of its noise.
   void Finish(int64_t row, double time);
   // Another time for a row that is finished.
   void SetTime(int64_t row, double time);
@@ -113,6 +118,7 @@ class HunyuanInputs {
   const HunyuanDitShape shape_;
   const int64_t batch_;
   std::vector<float> latent_, clip_, t5_, sizes_, size_features_, time_features_, cos_sin_;
+  std::vector<float> condition_, condition_patches_;  // of a row, of all
   std::vector<int32_t> keep_, text_rows_, style_;
   std::vector<BFloat16> scratch_;
 };
