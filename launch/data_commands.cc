@@ -52,6 +52,7 @@ absl::Status PrepareImageDataset(const TrainConfig& config) {
                                      .width = static_cast<int32_t>(images.width()),
                                      .channels = static_cast<int32_t>(images.channels()),
                                      .fit = images.fit() == PrepareImagesConfig::CROP ? Fit::kCrop : Fit::kPad,
+                                     .edges = images.edges(),
                                      .keep = {images.keep().begin(), images.keep().end()},
                                      .leave_out = {images.leave_out().begin(), images.leave_out().end()},
                                      .images_max = images.images_max(),
