@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <set>
 
 #include "angel_ptm/base/file.h"
@@ -160,6 +161,44 @@ TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
   EXPECT_EQ(evaluation.sample_count(), 4);
   EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 0), 3);
   EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 1), -1);
+}
+
+// Every epoch has each bucket's steps once, in an order of its own; a bucket's samples come each once before any comes
+// again.
+TEST(BucketOrderTest, EveryBucketHasItsSteps) {
+  const BucketOrder order({7, 3, 12}, /*global_batch=*/3, /*seed=*/5);  // 3, 1 and 4 steps
+  std::vector<std::vector<int64_t>> firsts(3), orders;
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    std::vector<int64_t>& buckets = orders.emplace_back();
+    for (int64_t step = epoch * 8; step < epoch * 8 + 8; ++step) {
+      const BucketOrder::Step first = order.At(step * 3), last = order.At(step * 3 + 2);
+      EXPECT_EQ(first.bucket, last.bucket);
+      EXPECT_EQ(first.first, last.first);
+      buckets.push_back(first.bucket);
+      firsts[static_cast<size_t>(first.bucket)].push_back(first.first);
+    }
+    std::vector<int64_t> sorted = buckets;
+    std::ranges::sort(sorted);
+    EXPECT_EQ(sorted, (std::vector<int64_t>{0, 0, 0, 1, 2, 2, 2, 2}));
+  }
+  EXPECT_NE(orders[0], orders[1]);
+  for (std::vector<int64_t>& of_bucket : firsts) {
+    std::ranges::sort(of_bucket);
+    for (size_t i = 0; i < of_bucket.size(); ++i) EXPECT_EQ(of_bucket[i], static_cast<int64_t>(3 * i));
+  }
+  const BucketOrder other({7, 3, 12}, 3, /*seed=*/6);
+  int differ = 0;
+  for (int64_t step = 0; step < 24; ++step) differ += order.At(step * 3).bucket != other.At(step * 3).bucket ? 1 : 0;
+  EXPECT_GT(differ, 0);
+}
+
+TEST_F(LatentsTest, ASampleOfABucketIsOneOfItsFile) {
+  const LatentOrder options{.global_batch = 2, .micro_batch = 1, .seed = 5};
+  const BucketOrder buckets({kSamples, kSamples}, 2, 5);
+  const LatentSource alone(*file_, options), source(*file_, options, &buckets);
+  for (int64_t sample = 0; sample < 40; ++sample) {
+    EXPECT_EQ(source.IndexOf(sample), alone.IndexOf(buckets.At(sample).first + sample % 2));
+  }
 }
 
 }  // namespace

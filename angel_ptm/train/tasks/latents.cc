@@ -151,6 +151,20 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   return ReadFloats("sizes", index, sample.sizes, sample.scratch);
 }
 
+BucketOrder::BucketOrder(std::vector<int64_t> counts, int64_t global_batch, uint64_t seed)
+    : global_batch_(global_batch), seed_(Hasher().Mix("order of buckets").Mix(seed).Digest()) {
+  int64_t end = 0;
+  for (const int64_t count : counts) ends_.push_back(end += (count + global_batch - 1) / global_batch);
+}
+
+BucketOrder::Step BucketOrder::At(int64_t sample) const {
+  const int64_t step = sample / global_batch_, steps = ends_.back(), epoch = step / steps;
+  const int64_t place = Permutation(steps, seed_, static_cast<uint64_t>(epoch))(step % steps);
+  const auto bucket = std::ranges::upper_bound(ends_, place) - ends_.begin();
+  const int64_t begin = bucket == 0 ? 0 : ends_[bucket - 1], own = ends_[bucket] - begin;
+  return {.bucket = bucket, .first = (epoch * own + place - begin) * global_batch_};
+}
+
 int64_t LatentSource::sample_count() const {
   return evaluation() ? std::min(file_.count(), order_.evaluation_samples) : file_.count();
 }
@@ -170,6 +184,7 @@ int64_t LatentSource::SampleAt(const MicroBatchPosition& position, int64_t row) 
 int64_t LatentSource::IndexOf(int64_t sample) const {
   const int64_t count = file_.count();
   const uint64_t seed = evaluation() ? 0 : order_.seed;
+  if (buckets_ != nullptr) sample = buckets_->At(sample).first + sample % order_.global_batch;
   return Permutation(count, seed, static_cast<uint64_t>(sample / count))(sample % count);
 }
 

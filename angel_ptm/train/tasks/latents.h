@@ -75,11 +75,33 @@ struct LatentOrder {
   int64_t evaluation_samples = 0;  // 0: training, epoch after epoch; else always the same ones in the same order
 };
 
+// Which of several files ("buckets", a size of latents each) a step's samples are of: in an epoch every bucket has as
+// many steps as its samples fill, the last of them with some of its next epoch, in an order that is a function of
+// (seed, epoch). Steps begin at multiples of the global batch.
+class BucketOrder {
+ public:
+  // `counts`: of the buckets' samples, each at least 1.
+  BucketOrder(std::vector<int64_t> counts, int64_t global_batch, uint64_t seed);
+
+  struct Step {
+    int64_t bucket = 0;
+    int64_t first = 0;  // of its samples: the number among the bucket's own
+  };
+  // The step that sample number `sample` of the run is in.
+  Step At(int64_t sample) const;
+
+ private:
+  const int64_t global_batch_;
+  const uint64_t seed_;
+  std::vector<int64_t> ends_;  // by bucket: steps of an epoch up to its last, buckets in order
+};
+
 // Which latent is sample number i: a function of (file, order, i).
 class LatentSource final : public SampleSource {
  public:
-  // `file` must outlive it.
-  LatentSource(const LatentFile& file, const LatentOrder& order) : file_(file), order_(order) {}
+  // `file` must outlive it, and so must `buckets`: null if there is one.
+  LatentSource(const LatentFile& file, const LatentOrder& order, const BucketOrder* buckets = nullptr)
+      : file_(file), order_(order), buckets_(buckets) {}
   int64_t sample_count() const override;
   int64_t step_count() const override { return (sample_count() + order_.global_batch - 1) / order_.global_batch; }
   int64_t samples_per_step() const override { return order_.global_batch; }
@@ -96,6 +118,7 @@ class LatentSource final : public SampleSource {
  private:
   const LatentFile& file_;
   const LatentOrder order_;
+  const BucketOrder* const buckets_;
 };
 
 // What a graph of model.hunyuan_dit reads of samples, beside noise and times: buffers for B rows, made once.
