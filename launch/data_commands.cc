@@ -1,24 +1,25 @@
 // angel-ptm prepare, import and export: text in, weights in and out.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/diffusers.h"
 #include "angel_ptm/checkpoint/huggingface.h"
-#include "angel_ptm/config/load.h"
 #include "angel_ptm/data/images/image_listing.h"
 #include "angel_ptm/data/images/prepare_images.h"
 #include "angel_ptm/data/prepare.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/train/import.h"
 #include "angel_ptm/train/output_lock.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
-#include "comm/local.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
@@ -51,6 +52,7 @@ absl::Status PrepareImageDataset(const TrainConfig& config) {
                                      .width = static_cast<int32_t>(images.width()),
                                      .channels = static_cast<int32_t>(images.channels()),
                                      .fit = images.fit() == PrepareImagesConfig::CROP ? Fit::kCrop : Fit::kPad,
+                                     .edges = images.edges(),
                                      .keep = {images.keep().begin(), images.keep().end()},
                                      .leave_out = {images.leave_out().begin(), images.leave_out().end()},
                                      .images_max = images.images_max(),
@@ -108,32 +110,45 @@ absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const Train
   return ExportHuggingFace(read, *table, target, output);
 }
 
+struct ExportOptions {
+  std::string format, weights;
+  std::string output;
+  std::string base;  // where the model goes whose branch goes to `output`; empty: nowhere
+};
+
 absl::Status ExportHunyuanDit(const CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
-                              const std::string& output) {
+                              const ExportOptions& options) {
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   const std::shared_ptr<const ParameterTable> table = HunyuanDitParameters(shape);
   RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
-  return ExportDiffusers(read, *table, shape, output);
+  const DiffusersPart part = shape.control ? DiffusersPart::kControlNet : DiffusersPart::kModel;
+  RETURN_IF_ERROR(ExportDiffusers(read, *table, shape, part, options.output));
+  return options.base.empty() ? absl::OkStatus()
+                              : ExportDiffusers(read, *table, shape, DiffusersPart::kModel, options.base);
 }
 
-absl::Status ExportCheckpoint(const std::string& path, const std::string& format, const std::string& weights,
-                              const std::string& output) {
+absl::Status ExportCheckpoint(const std::string& path, const ExportOptions& options) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
-  const bool diffusers = format == "diffusers";
+  const bool diffusers = options.format == "diffusers";
   if (diffusers ? !config.model().has_hunyuan_dit() : !config.model().has_hunyuan_lm()) {
-    return absl::InvalidArgumentError(absl::StrCat("--format: ", format, " is for models of model.hunyuan_",
+    return absl::InvalidArgumentError(absl::StrCat("--format: ", options.format, " is for models of model.hunyuan_",
                                                    diffusers ? "dit" : "lm", ", ", path, " has none of these"));
   }
-  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, weights));
+  if (!options.base.empty() && !config.model().hunyuan_dit().control()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--base: the model of ", path, " has no branch beside it, wanted --output alone"));
+  }
+  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options.weights));
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return ReadWeights(checkpoint, state, unit, begin, out);
   };
-  RETURN_IF_ERROR(diffusers ? ExportHunyuanDit(checkpoint, config, read, output)
-                            : ExportLanguageModel(checkpoint, config, read, output));
-  std::printf("exported %s to %s and compared every tensor\n", path.c_str(), output.c_str());
+  RETURN_IF_ERROR(diffusers ? ExportHunyuanDit(checkpoint, config, read, options)
+                            : ExportLanguageModel(checkpoint, config, read, options.output));
+  std::printf("exported %s to %s%s and compared every tensor\n", path.c_str(), options.output.c_str(),
+              options.base.empty() ? "" : (" and " + options.base).c_str());
   return absl::OkStatus();
 }
 
@@ -141,7 +156,7 @@ absl::Status ExportCheckpoint(const std::string& path, const std::string& format
 
 absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "weights"}}));
+                   Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "base", "weights"}}));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
   if (format != "huggingface" && format != "diffusers") {
     return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface or diffusers, got ", format));
@@ -149,38 +164,35 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) {
-    return ExportCheckpoint(path, format, arguments.Get("weights", "last"), output);
+    return ExportCheckpoint(path, {.format = format,
+                                   .weights = arguments.Get("weights", "last"),
+                                   .output = output,
+                                   .base = arguments.Get("base", "")});
   });
 }
 
 namespace {
 
-// The weights of a directory as the run's checkpoint of step 0, which a resume goes on from.
-absl::Status WriteImported(const TrainConfig& config, const Task& task, const WeightsReader& weights) {
-  const Graph graph = task.BuildEvaluation(kParameterState);
-  std::vector<StateSlice> slices;
-  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
-    slices.push_back({.unit = unit, .read = [&weights, unit](int64_t at, std::span<float> out) {
-                        return weights.Read(unit, at, out);
-                      }});
+// What --from and --controlnet have of the task's units.
+absl::StatusOr<ReadParameters> ReadImported(const Arguments& arguments, const HunyuanDitShape& model,
+                                            const ParameterTable& table) {
+  ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
+  const std::string controlnet = arguments.Get("controlnet", "");
+  if (!controlnet.empty() && !model.control) {
+    return absl::InvalidArgumentError(
+        "--controlnet: the configuration's model has no branch, wanted model.hunyuan_dit.control=true");
   }
-  LocalWorld world(1);
-  const std::unique_ptr<Communicator> communicator = world.Create(0);
-  const CheckpointOptions options{
-      .directory = CheckpointDirectory(config), .model_config = ToText(config), .files = task.checkpoint_files()};
-  const TrainState state{.sample_order = task.sample_order()};
-  ASSIGN_OR_RETURN(const SavedCheckpoint saved,
-                   WriteCheckpoint(options, graph, slices, {.step = 0, .json = ToJson(state)}, *communicator));
-  if (!saved.warning.empty()) std::fprintf(stderr, "warning: %s\n", saved.warning.c_str());
-  std::printf("imported into %s: train it with --resume\n", saved.path.c_str());
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(WeightsReader base, OpenDiffusers(from, table, model, DiffusersPart::kModel));
+  if (controlnet.empty()) return ReadDiffusers(table, std::move(base), std::nullopt);
+  ASSIGN_OR_RETURN(WeightsReader branch, OpenDiffusers(controlnet, table, model, DiffusersPart::kControlNet));
+  return ReadDiffusers(table, std::move(base), std::move(branch));
 }
 
 }  // namespace
 
 absl::Status ImportCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({.flags = {"from", "format"}})));
-  ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, WithConfig({.flags = {"from", "controlnet", "format"}})));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
   if (format != "diffusers") {
     return absl::InvalidArgumentError(absl::StrCat("--format: wanted diffusers, got ", format));
@@ -193,14 +205,17 @@ absl::Status ImportCommand(const std::vector<std::string>& words) {
         "family");
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
-  ASSIGN_OR_RETURN(const WeightsReader weights,
-                   OpenDiffusers(from, task->parameters(), HunyuanDitShapeFromConfig(config.model())));
+  ASSIGN_OR_RETURN(const ReadParameters read,
+                   ReadImported(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters()));
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(config.output().directory()));
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config)));
   if (!latest.path.empty()) {
     return absl::AlreadyExistsError(absl::StrCat(latest.path, " exists already: choose another output.directory"));
   }
-  return WriteImported(config, *task, weights);
+  ASSIGN_OR_RETURN(const SavedCheckpoint saved, ImportWeights(config, *task, read));
+  if (!saved.warning.empty()) std::fprintf(stderr, "warning: %s\n", saved.warning.c_str());
+  std::printf("imported into %s: train it with --resume\n", saved.path.c_str());
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

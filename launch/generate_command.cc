@@ -44,8 +44,8 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance",
-                                            "sampler",         "texts",  "expert"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",  "guidance",
+                                            "sampler",         "texts",  "expert", "control-scale"};
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -115,6 +115,9 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
     ASSIGN_OR_RETURN(expert.checkpoint, ResolveCheckpoint(expert.checkpoint));
     options.experts.push_back(std::move(expert));
   }
+  if (arguments.Has("control-scale")) {
+    ASSIGN_OR_RETURN(options.control_scale, arguments.GetDouble("control-scale", 1));
+  }
   RETURN_IF_ERROR(arguments.Require("output").status());
   ASSIGN_OR_RETURN(options.method, MethodFrom(arguments, prediction));
   return options;
@@ -152,7 +155,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
                                                       "weights", "isa", "output", "negative-prompt", "images", "steps",
-                                                      "guidance", "sampler", "texts", "expert"}}));
+                                                      "guidance", "sampler", "texts", "expert", "control-scale"}}));
   const std::string isa = arguments.Get("isa", "");
   if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
   const RunFacts machine = MachineFacts();
@@ -178,7 +181,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
     if (latents) return GenerateToFile(arguments, options, path);
-    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "images of prompts that it reads itself"));
+    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "control-scale"}, "images of prompts that it reads itself"));
     if (!HasImageLibraries()) {
       return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
     }

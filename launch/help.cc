@@ -116,22 +116,29 @@ constexpr CommandText kCommandTexts[] = {
      "Of models of latents:\n"
      "  --prompt N               sample number N of the file of texts\n"
      "  --texts FILE             text states that were encoded elsewhere, as training reads them, without latents if\n"
-     "                           there are none (default: the training samples, train.safetensors)\n"
+     "                           there are none (default: the training samples, train.safetensors); of a model with\n"
+     "                           model.hunyuan_dit.control it has the samples' conditions, too\n"
+     "  --control-scale X        of what the condition's branch adds (default: 1)\n"
      "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
-    {"import", "FILE [--set ...] --from DIR --format diffusers",
+    {"import", "FILE [--set ...] --from DIR [--controlnet DIR] --format diffusers",
      "      Writes the weights of a HunyuanDiT2DModel as the first checkpoint of a run, for train --resume.",
      "@"
      "  --from DIR               a model of diffusers, or a pipeline with one in DIR/transformer\n"
+     "  --controlnet DIR         with model.hunyuan_dit.control: a HunyuanDiT2DControlNetModel, or a pipeline with one "
+     "in\n"
+     "                           DIR/controlnet, to go on with (default: a new branch, copied from the model)\n"
      "  --format diffusers       the only one\n\n"
      "Example:\n"
      "  angel-ptm import launch/configs/hunyuan_dit_g2.textproto --from HunyuanDiT-v1.2 --format diffusers\n"},
-    {"export", "--checkpoint DIR --format huggingface|diffusers --output DIR [--weights last|ema]",
+    {"export", "--checkpoint DIR --format huggingface|diffusers --output DIR [--base DIR] [--weights last|ema]",
      "      Writes a directory that transformers or diffusers loads, after reading it back and comparing.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --format NAME            huggingface of model.hunyuan_lm, diffusers of model.hunyuan_dit\n"
-     "  --output DIR             a folder that does not exist or is empty\n"
+     "  --output DIR             a folder that does not exist or is empty; gets the branch alone of a model with\n"
+     "                           model.hunyuan_dit.control\n"
+     "  --base DIR               another one, for the model that such a branch is of\n"
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n\n"
      "Example:\n"
      "  angel-ptm export --checkpoint runs/story/train --format huggingface --output story-hf\n"},

@@ -188,12 +188,18 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
               PlanSummary(run.training, run.training_plan).c_str(),
               least.ok() ? absl::StrCat(FormatBytes(*least), " (", *least, ")").c_str()
                          : std::string(least.status().message()).c_str());
+  const auto bytes = [](const Plan& plan, TierKind tier) {
+    return FormatBytes(plan.arena_bytes[static_cast<int>(tier)]);
+  };
+  for (int64_t b = 1; b < run.task->bucket_count(); ++b) {
+    const Plan& plan = run.training_plan_of(b);
+    std::printf("steps of bucket %s, in the same memory: device tier %s, host tier %s, %s model FLOPs per micro-step\n",
+                run.task->BucketName(b).c_str(), bytes(plan, TierKind::kDevice).c_str(),
+                bytes(plan, TierKind::kHost).c_str(), FormatCount(ModelFlops(run.training_of(b))).c_str());
+  }
   if (run.sampling) {
-    const auto bytes = [&](TierKind tier) {
-      return FormatBytes(run.sampling_plan.arena_bytes[static_cast<int>(tier)]);
-    };
     std::printf("sampling itself, between steps and in the same memory: device tier %s, host tier %s\n",
-                bytes(TierKind::kDevice).c_str(), bytes(TierKind::kHost).c_str());
+                bytes(run.sampling_plan, TierKind::kDevice).c_str(), bytes(run.sampling_plan, TierKind::kHost).c_str());
   }
   if (request.config.device() == TrainConfig::CUDA) {
     std::printf(

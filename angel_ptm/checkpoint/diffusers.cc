@@ -1,6 +1,9 @@
 #include "angel_ptm/checkpoint/diffusers.h"
 
+#include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
@@ -9,63 +12,80 @@
 namespace angel_ptm {
 namespace {
 
-constexpr char kDiffusersStem[] = "diffusion_pytorch_model", kClass[] = "HunyuanDiT2DModel";
+constexpr char kDiffusersStem[] = "diffusion_pytorch_model";
+
+// How diffusers names a part, and its folder of a pipeline.
+struct PartNames {
+  const char *class_name, *folder, *layers;
+};
+PartNames NamesOf(DiffusersPart part) {
+  if (part == DiffusersPart::kControlNet) {
+    return {"HunyuanDiT2DControlNetModel", "controlnet", "transformer_num_layers"};
+  }
+  return {"HunyuanDiT2DModel", "transformer", "num_layers"};
+}
 
 // diffusers takes the whole part of hidden_size * mlp_ratio: half a feature more keeps it clear of rounding.
 double MlpRatio(const HunyuanDitShape& m) {
   return (static_cast<double>(m.intermediate_size) + 0.5) / static_cast<double>(m.hidden_size);
 }
 
-nlohmann::ordered_json ConfigJson(const HunyuanDitShape& m) {
-  return {{"_class_name", kClass},
-          {"activation_fn", "gelu-approximate"},
-          {"attention_head_dim", m.head_dim()},
-          {"cross_attention_dim", m.clip_hidden_size},
-          {"cross_attention_dim_t5", m.t5_hidden_size},
-          {"hidden_size", m.hidden_size},
-          {"in_channels", m.channels},
-          {"learn_sigma", m.learn_sigma},
-          {"mlp_ratio", MlpRatio(m)},
-          {"norm_type", "layer_norm"},
-          {"num_attention_heads", m.num_attention_heads},
-          {"num_layers", m.num_hidden_layers},
-          {"patch_size", m.patch_size},
-          {"pooled_projection_dim", m.pooled_size},
-          {"sample_size", m.height},
-          {"text_len", m.clip_length},
-          {"text_len_t5", m.t5_length},
-          {"use_style_cond_and_image_meta_size", m.size_and_style}};
+nlohmann::ordered_json ConfigJson(const HunyuanDitShape& m, DiffusersPart part) {
+  nlohmann::ordered_json json = {{"_class_name", NamesOf(part).class_name},
+                                 {"activation_fn", "gelu-approximate"},
+                                 {"attention_head_dim", m.head_dim()},
+                                 {"cross_attention_dim", m.clip_hidden_size},
+                                 {"cross_attention_dim_t5", m.t5_hidden_size},
+                                 {"hidden_size", m.hidden_size},
+                                 {"in_channels", m.channels},
+                                 {"mlp_ratio", MlpRatio(m)},
+                                 {"num_attention_heads", m.num_attention_heads},
+                                 {NamesOf(part).layers, m.num_hidden_layers},
+                                 {"patch_size", m.patch_size},
+                                 {"pooled_projection_dim", m.pooled_size},
+                                 {"sample_size", m.height},
+                                 {"text_len", m.clip_length},
+                                 {"text_len_t5", m.t5_length},
+                                 {"use_style_cond_and_image_meta_size", m.size_and_style}};
+  if (part == DiffusersPart::kModel) {
+    json["learn_sigma"] = m.learn_sigma;
+    json["norm_type"] = "layer_norm";
+  }
+  return json;
 }
 
 // What diffusers takes where a config.json says nothing, for the fields that have such a value.
-nlohmann::json ClassDefaults() {
-  return {{"activation_fn", "gelu-approximate"},
-          {"attention_head_dim", 88},
-          {"cross_attention_dim", 1024},
-          {"cross_attention_dim_t5", 2048},
-          {"hidden_size", 1152},
-          {"learn_sigma", true},
-          {"mlp_ratio", 4.0},
-          {"norm_type", "layer_norm"},
-          {"num_attention_heads", 16},
-          {"num_layers", 28},
-          {"pooled_projection_dim", 1024},
-          {"text_len", 77},
-          {"text_len_t5", 256},
-          {"use_style_cond_and_image_meta_size", true}};
+nlohmann::json ClassDefaults(DiffusersPart part) {
+  nlohmann::json json = {{"activation_fn", "gelu-approximate"},
+                         {"attention_head_dim", 88},
+                         {"cross_attention_dim", 1024},
+                         {"cross_attention_dim_t5", 2048},
+                         {"hidden_size", 1152},
+                         {"mlp_ratio", 4.0},
+                         {"num_attention_heads", 16},
+                         {NamesOf(part).layers, part == DiffusersPart::kModel ? 28 : 40},
+                         {"pooled_projection_dim", 1024},
+                         {"text_len", 77},
+                         {"text_len_t5", 256},
+                         {"use_style_cond_and_image_meta_size", true}};
+  if (part == DiffusersPart::kModel) {
+    json["learn_sigma"] = true;
+    json["norm_type"] = "layer_norm";
+  }
+  return json;
 }
 
-absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model) {
+absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model, DiffusersPart part) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   const nlohmann::json given = NestsTooDeep(text) ? nlohmann::json() : nlohmann::json::parse(text, nullptr, false);
   if (!given.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
-  nlohmann::json got = ClassDefaults();
+  nlohmann::json got = ClassDefaults(part);
   got.update(given);
   const auto differs = [&](const std::string& field, const auto& wanted, const std::string& there) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, ": ", field, ": the configuration is of another model, wanted ", wanted, ", got ", there));
   };
-  const nlohmann::ordered_json needed = ConfigJson(model);
+  const nlohmann::ordered_json needed = ConfigJson(model, part);
   for (const auto& [field, wanted] : needed.items()) {
     if (field == "sample_size") continue;
     const nlohmann::json there = got.contains(field) ? got[field] : nlohmann::json();
@@ -80,11 +100,26 @@ absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model) 
   return absl::OkStatus();
 }
 
+// The table with the parameters of one part alone, under its names.
+ParameterTable TableOf(const ParameterTable& table, DiffusersPart part) {
+  ParameterTable own;
+  for (const Unit& unit : table.units) own.AddUnit({.name = unit.name, .trainable = unit.trainable});
+  const size_t prefix = part == DiffusersPart::kControlNet ? std::string_view(kControlNames).size() : 0;
+  for (Parameter parameter : table.parameters) {
+    if (IsOfControl(table.units[parameter.unit]) != (part == DiffusersPart::kControlNet)) continue;
+    for (ExportedName& exported : parameter.exported) exported.name.erase(0, prefix);
+    own.AddParameter(std::move(parameter));
+  }
+  return own;
+}
+
 }  // namespace
 
-std::string DiffusersConfig(const HunyuanDitShape& model) { return ConfigJson(model).dump(2) + "\n"; }
+std::string DiffusersConfig(const HunyuanDitShape& model, DiffusersPart part) {
+  return ConfigJson(model, part).dump(2) + "\n";
+}
 
-std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m) {
+std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m, DiffusersPart part) {
   const int64_t h = m.hidden_size, d = m.head_dim(), c = m.clip_hidden_size, t = m.t5_hidden_size, p = m.patch_size;
   std::vector<ExportedName> tensors;
   const auto add = [&](const std::string& name, Shape shape) { tensors.push_back({name, 0, std::move(shape)}); };
@@ -111,7 +146,8 @@ std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m) {
   add(time + "pooler.positional_embedding", {m.t5_length + 1, t});
   for (const char* name : {"k_proj", "q_proj", "v_proj"}) linear(absl::StrCat(time, "pooler.", name), t, t);
   linear(time + "pooler.c_proj", m.pooled_size, t);
-  for (int64_t i = 0; i < m.num_hidden_layers; ++i) {
+  const bool branch = part == DiffusersPart::kControlNet;
+  for (int64_t i = 0; i < (branch ? m.skips() : m.num_hidden_layers); ++i) {
     const std::string block = absl::StrCat("blocks.", i, ".");
     norm(block + "norm1.norm", h);
     linear(block + "norm1.linear", h, h);
@@ -131,27 +167,49 @@ std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m) {
     norm(block + "skip_norm", 2 * h);
     linear(block + "skip_linear", h, 2 * h);
   }
+  if (branch) {
+    linear("input_block", h, h);
+    for (int64_t i = 0; i < m.skips(); ++i) linear(absl::StrCat("controlnet_blocks.", i), h, h);
+    return tensors;
+  }
   linear("norm_out.linear", 2 * h, h);
   linear("proj_out", m.out_channels() * p * p, h);
   return tensors;
 }
 
 absl::Status ExportDiffusers(const ReadParameters& read, const ParameterTable& table, const HunyuanDitShape& model,
-                             const std::string& path, int64_t file_bytes_max) {
-  return ExportWeights(read, table,
+                             DiffusersPart part, const std::string& path, int64_t file_bytes_max) {
+  return ExportWeights(read, TableOf(table, part),
                        {.stem = kDiffusersStem,
-                        .tensors = DiffusersTensors(model),
-                        .texts = {{"config.json", DiffusersConfig(model)}},
+                        .tensors = DiffusersTensors(model, part),
+                        .texts = {{"config.json", DiffusersConfig(model, part)}},
                         .file_bytes_max = file_bytes_max},
                        path);
 }
 
 absl::StatusOr<WeightsReader> OpenDiffusers(const std::string& path, const ParameterTable& table,
-                                            const HunyuanDitShape& model) {
-  ASSIGN_OR_RETURN(const bool pipeline, PathExists(path + "/transformer/config.json"));
-  const std::string directory = pipeline ? path + "/transformer" : path;
-  RETURN_IF_ERROR(CheckConfig(directory + "/config.json", model));
-  return WeightsReader::Open(directory, kDiffusersStem, table);
+                                            const HunyuanDitShape& model, DiffusersPart part) {
+  const std::string folder = absl::StrCat(path, "/", NamesOf(part).folder);
+  ASSIGN_OR_RETURN(const bool pipeline, PathExists(folder + "/config.json"));
+  const std::string directory = pipeline ? folder : path;
+  RETURN_IF_ERROR(CheckConfig(directory + "/config.json", model, part));
+  return WeightsReader::Open(directory, kDiffusersStem, TableOf(table, part));
+}
+
+ReadParameters ReadDiffusers(const ParameterTable& table, WeightsReader model, std::optional<WeightsReader> branch) {
+  struct Readers {
+    WeightsReader model;
+    std::optional<WeightsReader> branch;
+  };
+  const auto readers = std::make_shared<const Readers>(Readers{std::move(model), std::move(branch)});
+  return [&table, readers](UnitId unit, int64_t begin, std::span<float> out) -> absl::Status {
+    if (!IsOfControl(table.units[unit])) return readers->model.Read(unit, begin, out);
+    if (readers->branch) return readers->branch->Read(unit, begin, out);
+    const UnitId source = HunyuanControlSource(table, unit);
+    if (source != kNone) return readers->model.Read(source, begin, out);
+    std::ranges::fill(out, 0.0f);
+    return absl::OkStatus();
+  };
 }
 
 }  // namespace angel_ptm

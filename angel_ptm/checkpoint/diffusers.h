@@ -1,8 +1,9 @@
-// Conversion to and from directories of diffusers' HunyuanDiT2DModel, with proof (law 7).
+// Conversion to and from directories of diffusers' HunyuanDiT2DModel and its ControlNet, with proof (law 7).
 #ifndef ANGEL_PTM_CHECKPOINT_DIFFUSERS_H_
 #define ANGEL_PTM_CHECKPOINT_DIFFUSERS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,22 +14,30 @@
 
 namespace angel_ptm {
 
-// ExportWeights of config.json and diffusion_pytorch_model.safetensors: what HunyuanDiT2DModel.from_pretrained(path)
-// loads. `table` is of `model`.
-absl::Status ExportDiffusers(const ReadParameters& read, const ParameterTable& table, const HunyuanDitShape& model,
-                             const std::string& path, int64_t file_bytes_max = 10'000'000'000);
+// A class of diffusers: HunyuanDiT2DModel, or HunyuanDiT2DControlNetModel of a model with a branch (HunyuanDitShape,
+// control).
+enum class DiffusersPart : uint8_t { kModel, kControlNet };
 
-// Opens such a directory, or the folder transformer/ in it where that has a config.json. `table` is of `model`; a
-// configuration of another model is an error that names the field, what it wants and what the directory has. The size
-// of latents may differ: no weight depends on it.
+// ExportWeights of config.json and diffusion_pytorch_model.safetensors: what the class's from_pretrained(path) loads.
+// `table` is of `model`.
+absl::Status ExportDiffusers(const ReadParameters& read, const ParameterTable& table, const HunyuanDitShape& model,
+                             DiffusersPart part, const std::string& path, int64_t file_bytes_max = 10'000'000'000);
+
+// Opens such a directory, or the folder transformer/ (controlnet/) in it where that has a config.json, as the units of
+// `table`, of `model`, that the part has; others are zeros. A configuration of another model is an error that names the
+// field, what it wants and what the directory has. The size of latents may differ: no weight depends on it.
 absl::StatusOr<WeightsReader> OpenDiffusers(const std::string& path, const ParameterTable& table,
-                                            const HunyuanDitShape& model);
+                                            const HunyuanDitShape& model, DiffusersPart part);
+
+// All units of `table` from what was opened of each part. Without a branch in files one begins: as a copy of the model.
+// `table` must outlive it.
+ReadParameters ReadDiffusers(const ParameterTable& table, WeightsReader model, std::optional<WeightsReader> branch);
 
 // Name and shape of every tensor of the architecture as diffusers loads it.
-std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& model);
+std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& model, DiffusersPart part);
 
 // The text of config.json.
-std::string DiffusersConfig(const HunyuanDitShape& model);
+std::string DiffusersConfig(const HunyuanDitShape& model, DiffusersPart part);
 
 }  // namespace angel_ptm
 

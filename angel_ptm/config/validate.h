@@ -3,6 +3,8 @@
 #define ANGEL_PTM_CONFIG_VALIDATE_H_
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
@@ -41,7 +43,14 @@ int64_t HeadDim(const HunyuanLmConfig& lm);
 int64_t KeyValueHeads(const HunyuanLmConfig& lm);
 DitConfig WithDefaults(DitConfig dit);
 HunyuanDitConfig WithDefaults(HunyuanDitConfig dit);
-// Tokens that a sequence of batch{} has: of a text, or patches of an image.
+// Height and width of a text like "96x160"; none if it is another.
+struct LatentSize {
+  int64_t height = 0, width = 0;
+
+  friend bool operator==(const LatentSize&, const LatentSize&) = default;
+};
+std::optional<LatentSize> ParseLatentSize(const std::string& text);
+// Tokens that a sequence of batch{} has: of a text, or patches of an image, of the largest bucket.
 int64_t SequenceTokens(const TrainConfig& config);
 
 // The most that guidance of samples may be, and whether a valid model can be guided at all: conditions were dropped in

@@ -1,6 +1,13 @@
 // What model.hunyuan_dit must be.
+#include <algorithm>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "angel_ptm/config/checks.h"
 #include "angel_ptm/config/validate.h"
 
@@ -35,6 +42,8 @@ void CheckWidths(const HunyuanDitConfig& dit, Checks* checks) {
   if (checks->Set("num_hidden_layers", dit.num_hidden_layers(), kCountMax)) {
     checks->That(dit.num_hidden_layers() % 2 == 0, "num_hidden_layers", "blocks are not paired", "an even number",
                  Text(dit.num_hidden_layers()));
+    checks->That(!dit.control() || dit.num_hidden_layers() >= 4, "control", "there is no long skip to add to",
+                 "false, or num_hidden_layers of 4 or more", "true");
   }
 }
 
@@ -48,7 +57,37 @@ void CheckTexts(const HunyuanDitConfig& dit, Checks* checks) {
   checks->Set("pooled_size", dit.pooled_size(), kWidthMax);
 }
 
+void CheckBuckets(const HunyuanDitConfig& dit, Checks* checks) {
+  const int64_t patch = dit.patch_size(), most = dit.height() * dit.width();
+  std::vector<LatentSize> sizes = {{dit.height(), dit.width()}};
+  for (const std::string& text : dit.bucket()) {
+    const std::string got = absl::StrCat("\"", absl::CHexEscape(text), "\"");
+    const std::optional<LatentSize> size = ParseLatentSize(text);
+    if (!checks->That(size.has_value(), "bucket", "no size", absl::StrCat("HEIGHTxWIDTH, each 1 to ", kLatentSideMax),
+                      got)) {
+      continue;
+    }
+    checks->That(size->height % patch == 0 && size->width % patch == 0, "bucket", "unaligned",
+                 absl::StrCat("multiples of ", patch), got);
+    checks->That(size->height * size->width <= most, "bucket", "larger than height and width make",
+                 absl::StrCat("at most ", most, " latent pixels"), got);
+    checks->That(std::ranges::find(sizes, *size) == sizes.end(), "bucket", "there already", "each size once", got);
+    sizes.push_back(*size);
+  }
+}
+
 }  // namespace
+
+std::optional<LatentSize> ParseLatentSize(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, 'x');
+  LatentSize size;
+  const auto parse = [](const std::string& digits, int64_t* side) {
+    return !digits.empty() && std::ranges::all_of(digits, [](char c) { return absl::ascii_isdigit(c); }) &&
+           absl::SimpleAtoi(digits, side) && *side >= 1 && *side <= kLatentSideMax;
+  };
+  if (parts.size() != 2 || !parse(parts[0], &size.height) || !parse(parts[1], &size.width)) return std::nullopt;
+  return size;
+}
 
 HunyuanDitConfig WithDefaults(HunyuanDitConfig dit) {
   if (dit.width() == 0) dit.set_width(dit.height());
@@ -63,6 +102,7 @@ void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
   CheckLatent(dit, &checks);
   CheckWidths(dit, &checks);
   CheckTexts(dit, &checks);
+  if (checks.ok()) CheckBuckets(dit, &checks);
   checks.That(dit.prediction() != DitConfig::FLOW, "prediction", "the model is one of discrete diffusion steps",
               "EPSILON or VELOCITY", "FLOW");
   checks.That(dit.beta_start() > 0 && dit.beta_start() <= dit.beta_end() && dit.beta_end() < 1, "beta_start",
@@ -83,13 +123,20 @@ void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
 }
 
 void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks) {
+  if (config.model().hunyuan_dit().bucket_size() > 0) {
+    checks->That(config.optimizer().update() == OptimizerConfig::SYNCHRONOUS, "optimizer.update",
+                 "model.hunyuan_dit.bucket has several graphs take turns", "SYNCHRONOUS", "LOCK_FREE");
+    checks->That(config.output().trace_steps() == 0, "output.trace_steps",
+                 "model.hunyuan_dit.bucket has several plans take turns, of which no one is the run's", "0",
+                 Text(int64_t{config.output().trace_steps()}));
+  }
   const HunyuanDitConfig dit = WithDefaults(config.model().hunyuan_dit());
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double h = number(dit.hidden_size()), inner = number(dit.intermediate_size());
   const double clip = number(dit.clip_hidden_size()), t5 = number(dit.t5_hidden_size());
-  const double layers = number(dit.num_hidden_layers());
-  const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + 11 * h * h + 4 * t5 * (2 * t5 + clip) +
-                            (number(dit.pooled_size()) + 4096) * (4 * h + t5);
+  const double layers = number(dit.num_hidden_layers()) * (dit.control() ? 1.5 : 1);  // those of the branch, too
+  const double embedders = 11 * h * h + 4 * t5 * (2 * t5 + clip) + (number(dit.pooled_size()) + 4096) * (4 * h + t5);
+  const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + (dit.control() ? 2 : 1) * embedders;
   const std::string wanted = absl::StrCat("at most ", kElementsMax);
   checks->That(parameters <= number(kElementsMax), "model.hunyuan_dit", "too many parameters", wanted,
                Text(parameters));

@@ -1,6 +1,7 @@
 #include "angel_ptm/model/hunyuan_dit.h"
 
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,11 @@ constexpr int64_t kPoolHeads = 8;
 constexpr double kRopeBase = 10000;
 constexpr int64_t kBaseSide = 64;  // of the latents of the first training, 512 pixels
 
+// Units that are not trained beside a branch: all of the base, and the embedders of the branch.
+constexpr const char* kFrozenByControl[] = {
+    "text", "pooler",       "condition",      "embedding",         "blocks.*",
+    "head", "control.text", "control.pooler", "control.condition", "control.embedding"};
+
 // Glorot & Bengio 2010.
 InitialValues Xavier(int64_t out, int64_t in) {
   return InitialValues::Normal(static_cast<float>(std::sqrt(2.0 / static_cast<double>(out + in))));
@@ -25,11 +31,13 @@ class HunyuanDit {
  public:
   HunyuanDit(std::string name, const HunyuanDitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table)
       : shape_(shape), batch_(batch), builder_(std::move(name), std::move(table)) {
-    builder_.Freeze(shape.freeze);
+    std::vector<std::string> frozen = shape.freeze;
+    if (shape.control) frozen.insert(frozen.end(), std::begin(kFrozenByControl), std::end(kFrozenByControl));
+    builder_.Freeze(std::move(frozen));
   }
 
-  // Everything up to the prediction, which it returns.
-  TensorId Body();
+  // Everything up to the prediction, which it returns. `scaled`: what a branch adds is multiplied by an input.
+  TensorId Body(bool scaled = false);
   void Loss(TensorId prediction);
   void MarkOutput(TensorId t, const char* name) {
     builder_.graph().tensors[t].tensor_class = TensorClass::kOutput;
@@ -38,16 +46,26 @@ class HunyuanDit {
   GraphBuilder& builder() { return builder_; }
 
  private:
+  // The model itself, the base, or its branch.
+  struct Net {
+    std::string units, names;  // what the names of its units begin with, and those of its ops and parameters
+    TensorId text = kNone, time = kNone;
+  };
+
+  void AddUnit(const std::string& name) { unit_ = builder_.AddUnit(net_->units + name); }
   // A parameter that is one tensor of diffusers, there perhaps of another shape of as many elements.
   TensorId Parameter(const std::string& name, Shape shape, InitialValues initial, Shape exported = {}) {
     const bool decays = shape.rank() > 1;
     if (exported.rank() == 0) exported = shape;
     return builder_.AddParameter(unit_, name, std::move(shape), initial, decays, {{name, 0, std::move(exported)}});
   }
-  TensorId Input(const char* name, Shape shape) {
-    const TensorId input = builder_.AddInput(name, std::move(shape), DType::kFloat32);
-    if (builder_.graph().table->compute_type() == DType::kFloat32) return input;
-    return builder_.Append(OpKind::kCast, name, {input})[0];
+  // One input, however many read it.
+  TensorId Input(const char* name, Shape shape, DType dtype = DType::kFloat32) {
+    const auto [it, added] = inputs_.emplace(name, kNone);
+    if (!added) return it->second;
+    const TensorId input = builder_.AddInput(name, std::move(shape), dtype);
+    const bool narrow = dtype == DType::kFloat32 && builder_.graph().table->compute_type() != DType::kFloat32;
+    return it->second = narrow ? builder_.Append(OpKind::kCast, name, {input})[0] : input;
   }
   int64_t Columns(TensorId x) { return builder_.graph().tensors[x].shape[1]; }
 
@@ -109,15 +127,22 @@ class HunyuanDit {
   TensorId Text(TensorId t5);
   TensorId Pool(TensorId t5);
   TensorId Time(TensorId pooled);
+  TensorId Embedded();
   TensorId SelfAttention(const std::string& name, TensorId x);
   TensorId CrossAttention(const std::string& name, TensorId x);
   TensorId Block(int64_t layer, TensorId x, TensorId skip);
+  int BlockNumber(int64_t layer) const;
+  TensorId Controlled(int64_t layer, TensorId x, bool scaled);
 
   const HunyuanDitShape shape_;
   const int64_t batch_;
   GraphBuilder builder_;
   UnitId unit_ = kNone;  // of parameters
-  TensorId cos_sin_ = kNone, text_ = kNone, time_ = kNone;
+  TensorId cos_sin_ = kNone;
+  std::map<std::string, TensorId> inputs_;
+  Net base_{"", ""}, branch_{kControlUnits, kControlNames};
+  Net* net_ = &base_;         // whose ops and parameters are added
+  TensorId control_ = kNone;  // what the branch has made so far
 };
 
 TensorId HunyuanDit::Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
@@ -140,23 +165,26 @@ TensorId HunyuanDit::Linears(const std::string& prefix, const std::vector<std::s
 // Rows of all texts and the padding, in the order that text_rows says.
 TensorId HunyuanDit::Text(TensorId t5) {
   const int64_t width = shape_.clip_hidden_size;
-  unit_ = builder_.AddUnit("text");
+  const std::string& net = net_->names;
+  AddUnit("text");
   const TensorId clip = Input("clip", {batch_ * shape_.clip_length, width});
-  const TensorId rows = builder_.AddInput("text_rows", {batch_ * shape_.text_length()}, DType::kInt32);
-  const TensorId projected =
-      Mlp("text_embedder.linear_1", "text_embedder.linear_2", OpKind::kSilu, t5, 4 * shape_.t5_hidden_size, width);
-  const TensorId padding = Parameter("text_embedding_padding", {shape_.text_length(), width}, InitialValues::Normal(1));
+  const TensorId rows = Input("text_rows", {batch_ * shape_.text_length()}, DType::kInt32);
+  const TensorId projected = Mlp(net + "text_embedder.linear_1", net + "text_embedder.linear_2", OpKind::kSilu, t5,
+                                 4 * shape_.t5_hidden_size, width);
+  const TensorId padding =
+      Parameter(net + "text_embedding_padding", {shape_.text_length(), width}, InitialValues::Normal(1));
   const int64_t texts = batch_ * shape_.text_length();
-  const TensorId both = Concat("texts", clip, projected, {.rows = 1, .sequence = texts});
-  const TensorId table = Concat("texts.padding", both, padding, {.rows = 1, .sequence = texts + shape_.text_length()});
-  return builder_.Append(OpKind::kEmbedding, "text", {table, rows})[0];
+  const TensorId both = Concat(net + "texts", clip, projected, {.rows = 1, .sequence = texts});
+  const TensorId table =
+      Concat(net + "texts.padding", both, padding, {.rows = 1, .sequence = texts + shape_.text_length()});
+  return builder_.Append(OpKind::kEmbedding, net + "text", {table, rows})[0];
 }
 
 // One query, made from the mean, with all states and the mean.
 TensorId HunyuanDit::Pool(TensorId t5) {
-  const std::string name = "time_extra_emb.pooler.";
+  const std::string name = net_->names + "time_extra_emb.pooler.";
   const int64_t width = shape_.t5_hidden_size, length = shape_.t5_length + 1;
-  unit_ = builder_.AddUnit("pooler");
+  AddUnit("pooler");
   const TensorId mean =
       builder_.Append(OpKind::kMeanPool, name + "mean", {t5, kNone}, {.rows = batch_, .sequence = shape_.t5_length})[0];
   const TensorId positions =
@@ -174,22 +202,22 @@ TensorId HunyuanDit::Pool(TensorId t5) {
 
 // SiLU of the embedding of the time and what joins it: what all shifts are made of.
 TensorId HunyuanDit::Time(TensorId pooled) {
-  const std::string name = "time_extra_emb.";
+  const std::string name = net_->names + "time_extra_emb.";
   const int64_t h = shape_.hidden_size;
-  unit_ = builder_.AddUnit("condition");
+  AddUnit("condition");
   const TensorId features = Input("time_features", {batch_, kHunyuanFeatures});
   const TensorId time =
       Mlp(name + "timestep_embedder.linear_1", name + "timestep_embedder.linear_2", OpKind::kSilu, features, h, h);
   TensorId extra = pooled;
   if (shape_.size_and_style) {
     const TensorId sizes = Input("size_features", {batch_, kHunyuanSizes * kHunyuanFeatures});
-    const TensorId style = builder_.AddInput("style", {batch_}, DType::kInt32);
+    const TensorId style = Input("style", {batch_}, DType::kInt32);
     const TensorId table = Parameter(name + "style_embedder.weight", {1, h}, InitialValues::Normal(1));
     extra = Concat(name + "sizes", extra, sizes);
     extra = Concat(name + "extra", extra, builder_.Append(OpKind::kEmbedding, name + "style", {table, style})[0]);
   }
   extra = Mlp(name + "extra_embedder.linear_1", name + "extra_embedder.linear_2", OpKind::kSilu, extra, 4 * h, h);
-  return Silu("time", Plus(name + "sum", time, extra));
+  return Silu(net_->names + "time", Plus(name + "sum", time, extra));
 }
 
 TensorId HunyuanDit::SelfAttention(const std::string& name, TensorId x) {
@@ -204,20 +232,26 @@ TensorId HunyuanDit::SelfAttention(const std::string& name, TensorId x) {
 TensorId HunyuanDit::CrossAttention(const std::string& name, TensorId x) {
   const int64_t h = shape_.hidden_size;
   const TensorId queries = Linear(name + "to_q", x, h);
-  const TensorId kv = Linears(name, {"to_k", "to_v"}, text_, h, Xavier(h, shape_.clip_hidden_size));
+  const TensorId kv = Linears(name, {"to_k", "to_v"}, net_->text, h, Xavier(h, shape_.clip_hidden_size));
   const TensorId q = Heads(name + "norm_q", queries, 0, cos_sin_), k = Heads(name + "norm_k", kv, 0, kNone);
   const TensorId o =
       Attend(name + "attention", q, k, kv, h, shape_.tokens(), shape_.text_length(), shape_.num_attention_heads, h);
   return Linear(name + "to_out.0", o, h);
 }
 
+// Of recomputation. What has no gradient is not recomputed.
+int HunyuanDit::BlockNumber(int64_t layer) const {
+  if (!shape_.control || net_ == &branch_) return static_cast<int>(layer);
+  return layer <= shape_.num_hidden_layers / 2 ? kNone : static_cast<int>(layer - 2);
+}
+
 TensorId HunyuanDit::Block(int64_t layer, TensorId x, TensorId skip) {
   const int64_t h = shape_.hidden_size;
-  const std::string name = absl::StrCat("blocks.", layer, ".");
-  builder_.SetBlock(static_cast<int>(layer));
-  unit_ = builder_.AddUnit(absl::StrCat("blocks.", layer));
+  const std::string name = absl::StrCat(net_->names, "blocks.", layer, ".");
+  builder_.SetBlock(BlockNumber(layer));
+  AddUnit(absl::StrCat("blocks.", layer));
   if (skip != kNone) x = Linear(name + "skip_linear", Norm(name + "skip_norm", Concat(name + "skip", x, skip)), h);
-  const TensorId shift = ZeroLinear(name + "norm1.linear", time_, h);
+  const TensorId shift = ZeroLinear(name + "norm1.linear", net_->time, h);
   x = Plus(name + "attended", x, SelfAttention(name + "attn1.", Norm(name + "norm1.norm", x, shift)));
   x = Plus(name + "cross_attended", x, CrossAttention(name + "attn2.", Norm(name + "norm2", x)));
   const TensorId mlp = Mlp(name + "ff.net.0.proj", name + "ff.net.2", OpKind::kGelu, Norm(name + "norm3", x),
@@ -227,19 +261,51 @@ TensorId HunyuanDit::Block(int64_t layer, TensorId x, TensorId skip) {
   return x;
 }
 
-TensorId HunyuanDit::Body() {
-  const int64_t h = shape_.hidden_size, p = shape_.patch_size, half = shape_.num_hidden_layers / 2;
-  const TensorId noisy = Input("noisy", {batch_ * shape_.tokens(), shape_.patch_features()});
-  cos_sin_ = builder_.AddInput("cos_sin", {shape_.tokens(), shape_.head_dim() / 2, 2}, DType::kFloat32);
+// What the net's blocks read: texts, the time, and what the first of them is given.
+TensorId HunyuanDit::Embedded() {
+  const int64_t h = shape_.hidden_size, p = shape_.patch_size;
+  const Shape patches = {batch_ * shape_.tokens(), shape_.patch_features()};
+  const std::string& net = net_->names;
+  const TensorId noisy = Input("noisy", patches);
+  if (cos_sin_ == kNone) {
+    cos_sin_ = builder_.AddInput("cos_sin", {shape_.tokens(), shape_.head_dim() / 2, 2}, DType::kFloat32);
+  }
   const TensorId t5 = Input("t5", {batch_ * shape_.t5_length, shape_.t5_hidden_size});
-  text_ = Text(t5);
-  time_ = Time(Pool(t5));
-  unit_ = builder_.AddUnit("embedding");
-  const TensorId weight = Parameter("pos_embed.proj.weight", {h, shape_.patch_features()},
+  net_->text = Text(t5);
+  net_->time = Time(Pool(t5));
+  AddUnit("embedding");
+  const TensorId weight = Parameter(net + "pos_embed.proj.weight", {h, shape_.patch_features()},
                                     Xavier(h, shape_.patch_features()), {h, shape_.channels, p, p});
-  const TensorId bias = Parameter("pos_embed.proj.bias", {h}, InitialValues::Normal(0));
-  TensorId x =
-      Plus("embedded", builder_.Append(OpKind::kMatmul, "patches", {noisy, weight}, {.trans_b = true})[0], bias);
+  const TensorId bias = Parameter(net + "pos_embed.proj.bias", {h}, InitialValues::Normal(0));
+  const auto embed = [&](const std::string& name, TensorId x) {
+    return Plus(net + name,
+                builder_.Append(OpKind::kMatmul, net + name + ".patches", {x, weight}, {.trans_b = true})[0], bias);
+  };
+  const TensorId x = embed("embedded", noisy);
+  if (net_ == &base_) return x;
+  const TensorId condition = embed("condition", Input("condition", patches));
+  AddUnit("input");
+  return Plus(net + "conditioned", x, ZeroLinear(net + "input_block", condition, h));
+}
+
+// A long skip with what the branch adds to it. Its block comes right behind the base's, so that sums are kept for the
+// second half, not both their operands.
+TensorId HunyuanDit::Controlled(int64_t layer, TensorId x, bool scaled) {
+  net_ = &branch_;
+  if (control_ == kNone) control_ = Embedded();
+  control_ = Block(layer, control_, kNone);
+  AddUnit(absl::StrCat("projections.", layer));
+  const std::string name = absl::StrCat(net_->names, "controlnet_blocks.", layer);
+  const TensorId added = ZeroLinear(name, control_, shape_.hidden_size);
+  net_ = &base_;
+  if (!scaled) return Plus(name + ".skip", x, added);
+  const TensorId scale = Input("control_scale", {1, shape_.hidden_size});
+  return builder_.Append(OpKind::kGatedAdd, name + ".skip", {x, added, scale}, {.column_end = shape_.hidden_size})[0];
+}
+
+TensorId HunyuanDit::Body(bool scaled) {
+  const int64_t h = shape_.hidden_size, p = shape_.patch_size, half = shape_.num_hidden_layers / 2;
+  TensorId x = Embedded();
   std::vector<TensorId> skips;
   for (int64_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
     TensorId skip = kNone;
@@ -248,10 +314,10 @@ TensorId HunyuanDit::Body() {
       skips.pop_back();
     }
     x = Block(layer, x, skip);
-    if (layer < half - 1) skips.push_back(x);
+    if (layer < shape_.skips()) skips.push_back(shape_.control ? Controlled(layer, x, scaled) : x);
   }
-  unit_ = builder_.AddUnit("head");
-  const TensorId modulation = ZeroLinear("norm_out.linear", time_, 2 * h);
+  AddUnit("head");
+  const TensorId modulation = ZeroLinear("norm_out.linear", net_->time, 2 * h);
   x = builder_.Append(OpKind::kLayerNorm, "norm_out", {x, kNone, kNone, modulation},
                       {.epsilon = kHunyuanEpsilon, .scale_first = true, .column_end = 2 * h})[0];
   return ZeroLinear("proj_out", x, shape_.out_channels() * p * p);
@@ -281,11 +347,22 @@ std::shared_ptr<const ParameterTable> HunyuanDitParameters(const HunyuanDitShape
   return std::make_shared<const ParameterTable>(std::move(table));
 }
 
+bool IsOfControl(const Unit& unit) { return unit.name.starts_with(kControlUnits); }
+
+UnitId HunyuanControlSource(const ParameterTable& table, UnitId unit) {
+  if (!IsOfControl(table.units[unit])) return kNone;
+  const std::string name = table.units[unit].name.substr(std::string_view(kControlUnits).size());
+  for (UnitId u = 0; u < static_cast<UnitId>(table.units.size()); ++u) {
+    if (table.units[u].name == name) return u;
+  }
+  return kNone;
+}
+
 Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table,
                              StateId weights) {
   HunyuanDit model("forward", shape, batch, std::move(table));
   model.builder().ReadParametersFrom(weights);
-  model.MarkOutput(model.Body(), "prediction");
+  model.MarkOutput(model.Body(/*scaled=*/shape.control), "prediction");
   return model.builder().BuildForward();
 }
 
@@ -299,7 +376,7 @@ Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
 
 Graph BuildHunyuanDitTraining(const HunyuanDitShape& shape, int64_t batch, const std::vector<bool>& recompute,
                               std::shared_ptr<const ParameterTable> table) {
-  APTM_CHECK(static_cast<int64_t>(recompute.size()) == shape.num_hidden_layers);
+  APTM_CHECK(static_cast<int64_t>(recompute.size()) == shape.recomputable_blocks());
   HunyuanDit model("training", shape, batch, std::move(table));
   model.Loss(model.Body());
   AppendBackward(model.builder(), recompute);

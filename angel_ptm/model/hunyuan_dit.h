@@ -4,6 +4,11 @@
 // bilingual CLIP are read as they are, those of a T5 through a small MLP; a pooled T5 joins the time. What was padding
 // is replaced by learned rows, so attention sees all of them.
 //
+// With `control`, a branch as diffusers' HunyuanDiT2DControlNetModel beside it (Zhang et al. 2023, ControlNet): copies
+// of the first half's blocks but the last read a condition, too, and what projections make of their results is added to
+// the long skips. The model itself, the base, and the branch's own embedders are frozen. As projections begin as zeros,
+// the branch begins without effect.
+//
 // Nothing here is random: noise, times and dropped conditions are inputs.
 #ifndef ANGEL_PTM_MODEL_HUNYUAN_DIT_H_
 #define ANGEL_PTM_MODEL_HUNYUAN_DIT_H_
@@ -31,6 +36,7 @@ struct HunyuanDitShape {
   bool learn_sigma = true;                            // as many channels again, for the variance
   bool variance_in_loss = false;                      // with learn_sigma: they are trained
   bool size_and_style = false;      // conditions of v1.1 and before: size and crop of the image, a style
+  bool control = false;             // a branch that reads a condition; num_hidden_layers is at least 4
   std::vector<std::string> freeze;  // patterns of units that are not trained
 
   int64_t head_dim() const { return hidden_size / num_attention_heads; }
@@ -40,23 +46,39 @@ struct HunyuanDitShape {
   int64_t patch_features() const { return channels * patch_size * patch_size; }
   int64_t out_channels() const { return learn_sigma ? 2 * channels : channels; }
   int64_t text_length() const { return clip_length + t5_length; }
+  int64_t skips() const { return num_hidden_layers / 2 - 1; }  // long ones, and blocks of the branch
+  // Blocks that have a backward pass, and whose forward pass may be repeated for it. With a branch they are its blocks,
+  // then those of the base that read skips.
+  int64_t recomputable_blocks() const { return control ? 2 * skips() : num_hidden_layers; }
 };
 
 // Sinusoids of a time or of one size, TimeFeatures (patches.h), and how many sizes there are.
 inline constexpr int64_t kHunyuanFeatures = 256, kHunyuanSizes = 6;
 
+// Begins the names of the branch's units and of its parameters in exports: "control.blocks.0", and
+// "controlnet.blocks.0.norm2.weight" of what is blocks.0.norm2.weight in a HunyuanDiT2DControlNetModel.
+inline constexpr char kControlUnits[] = "control.", kControlNames[] = "controlnet.";
+
 // As DitParameters (dit.h). Every parameter is exported under diffusers' names.
 std::shared_ptr<const ParameterTable> HunyuanDitParameters(const HunyuanDitShape& shape,
                                                            std::vector<StateSpec> states = {ParameterState()});
+
+// The unit of the base whose vector is what a unit of the branch begins as; kNone of the base's own units and of the
+// projections, which begin as zeros.
+UnitId HunyuanControlSource(const ParameterTable& table, UnitId unit);
+// Whether it is one of the branch's.
+bool IsOfControl(const Unit& unit);
 
 // Inputs of all graphs, for B images: "noisy" [B*tokens(), patch_features()] fp32 (patches.h), "time_features"
 // [B, kHunyuanFeatures] fp32, "cos_sin" [tokens(), head_dim()/2, 2] fp32 (HunyuanRopeTable), "clip"
 // [B*clip_length, clip_hidden_size] and "t5" [B*t5_length, t5_hidden_size] fp32, "text_rows" [B*text_length()] int32
 // (HunyuanTextRows); with size_and_style also "size_features" [B, kHunyuanSizes * kHunyuanFeatures] fp32 and "style"
-// [B] int32, which is 0.
+// [B] int32, which is 0; with control "condition", like "noisy".
 //
 // Forward only: output "prediction" [B*tokens(), out_channels() * patch_size^2] in what the table computes in, patches
-// with channels last, the variance's behind the others. `weights`: the state that trainable parameters are read from.
+// with channels last, the variance's behind the others. With control a further input, "control_scale" [1, hidden_size]
+// fp32: by what is multiplied what the branch adds to each skip. `weights`: the state that trainable parameters are
+// read from.
 Graph BuildHunyuanDitForward(const HunyuanDitShape& shape, int64_t batch,
                              std::shared_ptr<const ParameterTable> table = nullptr, StateId weights = kParameterState);
 
@@ -68,7 +90,7 @@ Graph BuildHunyuanDitEvaluation(const HunyuanDitShape& shape, int64_t batch,
                                 std::shared_ptr<const ParameterTable> table = nullptr,
                                 StateId weights = kParameterState);
 
-// The same and backward; blocks whose entry in `recompute`, of num_hidden_layers, is true are recomputed.
+// The same and backward; blocks whose entry in `recompute`, of recomputable_blocks(), is true are recomputed.
 Graph BuildHunyuanDitTraining(const HunyuanDitShape& shape, int64_t batch, const std::vector<bool>& recompute,
                               std::shared_ptr<const ParameterTable> table = nullptr);
 

@@ -16,6 +16,7 @@ namespace angel_ptm {
 
 struct StepMetrics {
   int64_t step = 0;
+  int64_t bucket = 0;    // of its samples (task.h)
   double loss = 0;       // mean over what the task weighs in the global batch, auxiliary losses left out
   double grad_norm = 0;  // of the mean gradient, before clipping
   double learning_rate = 0;

@@ -99,6 +99,9 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
                    {"least_device_bytes", least_device_bytes ? Json(*least_device_bytes) : Json()},
                    {"training", training},
                    {"evaluation", PlanObject(run.evaluation_plan)}};
+  for (int64_t b = 1; b < run.task->bucket_count(); ++b) {
+    document["buckets"][run.task->BucketName(b)] = PlanObject(run.training_plan_of(b));
+  }
   if (run.sampling) document["sampling"] = PlanObject(run.sampling_plan);
   if (prediction != nullptr) document["prediction"] = PredictionJson(*prediction);
   return document.dump(2) + "\n";

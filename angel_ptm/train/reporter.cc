@@ -43,7 +43,9 @@ std::vector<std::pair<std::string, double>> ScalarsOf(const StepMetrics& m) {
 }  // namespace
 
 absl::Status Reporter::Start(int64_t first_step) {
-  flops_per_step_ = ModelFlops(run_.plan->training) * static_cast<double>(run_.derived.micro_batches);
+  for (int64_t b = 0; b < run_.task->bucket_count(); ++b) {
+    flops_per_step_.push_back(ModelFlops(run_.plan->training_of(b)) * static_cast<double>(run_.derived.micro_batches));
+  }
   const DType type = ComputeType(run_.config);
   double peak = run_.gpu == nullptr ? MeasureMatrixPeak(run_.kernels(), type, run_.machine.threads)
                                     : MeasureMatrixPeak(run_.kernels(), type, *run_.gpu);
@@ -166,7 +168,7 @@ bool Reporter::IsLogged(int64_t step) const {
 
 std::array<double, kLaneCount> Reporter::TakeBusySeconds() {
   std::array<double, kLaneCount> seconds = run_.lanes->TakeBusySeconds(), of_updates = {};
-  if (run_.executor->updater() != nullptr) of_updates = run_.executor->updater()->TakeBusySeconds();
+  if (run_.updater() != nullptr) of_updates = run_.updater()->TakeBusySeconds();
   for (int lane = 0; lane < kLaneCount; ++lane) busy_seconds_[lane] += seconds[lane] += of_updates[lane];
   return seconds;
 }
@@ -175,9 +177,11 @@ void Reporter::Report(StepMetrics metrics, bool print) {
   if (!file_) return;
   const double seconds = metrics.seconds;
   if (metrics.steps_computed > 0) steps_per_second_ = metrics.steps_computed / seconds;
-  metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) * steps_per_second_;
-  metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_step_ * steps_per_second_ / matrix_peak_ : 0;
-  metrics.tflops = flops_per_step_ * steps_per_second_ * 1e-12;
+  const double share = run_.task->BucketShare(metrics.bucket);
+  const double flops_per_second = flops_per_step_[static_cast<size_t>(metrics.bucket)] * steps_per_second_;
+  metrics.tokens_per_second = static_cast<double>(run_.derived.step_tokens) * share * steps_per_second_;
+  metrics.peak_fraction = matrix_peak_ > 0 ? flops_per_second / matrix_peak_ : 0;
+  metrics.tflops = flops_per_second * 1e-12;
   metrics.tier_bytes = run_.plan->training_plan.arena_bytes;
   mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.95 * mean_seconds_ + 0.05 * seconds;
   const bool was_behind = file_->behind();

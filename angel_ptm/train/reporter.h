@@ -65,7 +65,7 @@ class Reporter {
   std::optional<MlLog> mllog_;
   bool warned_of_experts_ = false, warned_of_report_ = false, warned_of_events_ = false, warned_of_mllog_ = false;
   double matrix_peak_ = 0;                            // FLOP/s of all ranks
-  double flops_per_step_ = 0;                         // of all ranks
+  std::vector<double> flops_per_step_;                // of all ranks, by bucket
   double steps_per_second_ = 0;                       // by what was computed last
   double mean_seconds_ = 0;                           // per step, exponentially averaged
   std::array<double, kLaneCount> busy_seconds_ = {};  // so far

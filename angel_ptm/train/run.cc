@@ -137,8 +137,12 @@ absl::Status Run::BindExecutors() {
                                  static_cast<float>(adamw.epsilon()), static_cast<float>(adamw.weight_decay())};
   Machine traced = machine;
   traced.trace = trace ? &*trace : nullptr;
-  ASSIGN_OR_RETURN(executor, Executor::Create(plan->training, plan->training_plan, traced, constants));
-  feeder = task->MakeFeeder(plan->training, *executor, *task->training_samples());
+  for (int64_t b = 0; b < task->bucket_count(); ++b) {
+    const Graph& graph = plan->training_of(b);
+    Stepper& stepper = steppers.emplace_back();
+    ASSIGN_OR_RETURN(stepper.executor, Executor::Create(graph, plan->training_plan_of(b), traced, constants));
+    stepper.feeder = task->MakeFeeder(graph, *stepper.executor, *task->bucket_samples(b));
+  }
   if (task->validation_samples() != nullptr) {
     ASSIGN_OR_RETURN(validation_executor,
                      Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));

@@ -41,6 +41,8 @@ struct Run {
   // Collective, when all steps are done and nothing went wrong.
   absl::Status Close();
 
+  // Of a lock-free update, which a run with one bucket alone may have, else null.
+  LockFreeUpdater* updater() const { return steppers[0].executor->updater(); }
   const KernelTable& kernels() const { return gpu != nullptr ? *options.gpus.kernels : *options.kernels; }
   int rank() const { return communicator.rank(); }
   // Rank 0's text for people.
@@ -77,8 +79,14 @@ struct Run {
   std::unique_ptr<FileTier> file;           // none if no state rests there
   std::optional<Lanes> lanes;
   Machine machine;
-  std::unique_ptr<Executor> executor, validation_executor, sampling_executor;
-  std::unique_ptr<Feeder> feeder, validation_feeder;
+  // Of one bucket: steps of its samples.
+  struct Stepper {
+    std::unique_ptr<Executor> executor;
+    std::unique_ptr<Feeder> feeder;
+  };
+  std::vector<Stepper> steppers;  // by bucket
+  std::unique_ptr<Executor> validation_executor, sampling_executor;
+  std::unique_ptr<Feeder> validation_feeder;
   std::optional<Evaluator> evaluator;  // none if nothing is evaluated
   std::unique_ptr<Sampler> sampler;
   std::optional<SampleMaker> sample_maker;  // none if nothing is sampled

@@ -66,15 +66,24 @@ absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t by
       bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
 }
 
+void AppendUpdates(Graph& training, const TrainConfig& config) {
+  AppendAdamW(training);
+  if (config.optimizer().ema_decay() > 0) AppendEma(training);
+}
+
+// The first so many blocks.
+std::vector<bool> Recompute(const Task& task, int64_t blocks) {
+  std::vector<bool> recompute(static_cast<size_t>(task.recomputable_blocks()), false);
+  std::fill_n(recompute.begin(), blocks, true);
+  return recompute;
+}
+
 // A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
 absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks, RunPlan& run,
                       int64_t* least_device_bytes = nullptr) {
-  std::vector<bool> recompute(static_cast<size_t>(run.task->recomputable_blocks()), false);
-  std::fill_n(recompute.begin(), recomputed_blocks, true);
   run.recomputed_blocks = recomputed_blocks;
-  run.training = run.task->BuildTraining(recompute);
-  AppendAdamW(run.training);
-  if (config.optimizer().ema_decay() > 0) AppendEma(run.training);
+  run.training = run.task->BuildTraining(Recompute(*run.task, recomputed_blocks));
+  AppendUpdates(run.training, config);
   ASSIGN_OR_RETURN(const BackendFacts backend,
                    FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, facts.world_size));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
@@ -225,7 +234,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
   return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
-// Of a graph without backward that is played between steps of `training`.
+// Of a graph without backward that is played between steps of `training`, or of another bucket's steps.
 absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const TrainConfig& config,
                                 const RunFactsForPlan& facts) {
   ASSIGN_OR_RETURN(const BackendFacts backend,
@@ -268,15 +277,16 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 int64_t RunPlan::ArenaBytes(TierKind tier) const {
   const int t = static_cast<int>(tier);
-  const int64_t sampling_bytes = sampling ? sampling_plan.arena_bytes[t] : 0;
-  return std::max({training_plan.arena_bytes[t], evaluation_plan.arena_bytes[t], sampling_bytes});
+  int64_t bytes = std::max(training_plan.arena_bytes[t], evaluation_plan.arena_bytes[t]);
+  if (sampling) bytes = std::max(bytes, sampling_plan.arena_bytes[t]);
+  for (const auto& bucket : other_buckets) bytes = std::max(bytes, bucket->training_plan.arena_bytes[t]);
+  return bytes;
 }
 
 std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels) {
   const std::unique_ptr<const Task> task = MakeTask(config, vocab_size, StatesOf(config));
   Graph training = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), false));
-  AppendAdamW(training);
-  if (config.optimizer().ema_decay() > 0) AppendEma(training);
+  AppendUpdates(training, config);
   std::map<OpKind, std::string> refused = OpsRefused(training, kernels);
   refused.merge(OpsRefused(task->BuildEvaluation(kParameterState), kernels));
   const std::optional<Graph> sampling = task->BuildSampling(kParameterState);
@@ -338,6 +348,13 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
                      "; or set ", absl::StrJoin(changes, ", or ")));
   }
   RETURN_IF_ERROR(VerifyPlan(run->training, run->training_plan));
+  for (int64_t b = 1; b < run->task->bucket_count(); ++b) {
+    auto bucket = std::make_unique<RunPlan::Bucket>();
+    bucket->training = run->task->BuildBucketTraining(b, Recompute(*run->task, run->recomputed_blocks));
+    AppendUpdates(bucket->training, config);
+    ASSIGN_OR_RETURN(bucket->training_plan, PlanBeside(run->training_plan, bucket->training, config, facts));
+    run->other_buckets.push_back(std::move(bucket));
+  }
   const bool averages = config.optimizer().ema_decay() > 0;
   const StateId average = averages ? FindState(run->training.states(), kEmaState) : kParameterState;
   const bool of_average = config.evaluation().weights() == EvaluationConfig::EMA;

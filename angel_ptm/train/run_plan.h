@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -42,7 +43,19 @@ struct RunPlan {
   Graph training, evaluation;
   std::optional<Graph> sampling;  // of a run that makes samples of itself
   Plan training_plan, evaluation_plan, sampling_plan;
+  // Of buckets 1 and up of the task; `training` is bucket 0's.
+  struct Bucket {
+    Graph training;
+    Plan training_plan;
+  };
+  std::vector<std::unique_ptr<const Bucket>> other_buckets;
 
+  const Graph& training_of(int64_t bucket) const {
+    return bucket == 0 ? training : other_buckets[bucket - 1]->training;
+  }
+  const Plan& training_plan_of(int64_t bucket) const {
+    return bucket == 0 ? training_plan : other_buckets[bucket - 1]->training_plan;
+  }
   // Of all that is played.
   int64_t ArenaBytes(TierKind tier) const;
 };

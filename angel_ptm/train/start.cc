@@ -182,9 +182,9 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
 absl::Status CheckSamePlan(Run& run) {
   const auto digest = [](const Plan& plan) { return absl::StrCat(absl::Hex(Hash(plan), absl::kZeroPad16)); };
   const RunPlan& plan = *run.plan;
-  const std::string own =
-      absl::StrCat(digest(plan.training_plan), " and ", digest(plan.evaluation_plan),
-                   plan.sampling ? absl::StrCat(", that of sampling ", digest(plan.sampling_plan)) : "");
+  std::string own = absl::StrCat(digest(plan.training_plan), " and ", digest(plan.evaluation_plan),
+                                 plan.sampling ? absl::StrCat(", that of sampling ", digest(plan.sampling_plan)) : "");
+  for (const auto& bucket : plan.other_buckets) absl::StrAppend(&own, ", of a bucket ", digest(bucket->training_plan));
   ASSIGN_OR_RETURN(const std::string of_rank_zero, ShareFromRankZero(own, {"plan of rank 0"}, *run.control));
   absl::Status same;
   if (own != of_rank_zero) {
@@ -215,6 +215,7 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
+    RETURN_IF_ERROR(run.task->CheckFreshStart());
     RETURN_IF_ERROR(
         InitialiseState(*run.plan->training.table, run.config.seed(), run.views, run.derived.threads_per_rank));
   } else {
@@ -251,6 +252,7 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
     }
   };
   append(run.plan->training, run.plan->training_plan);
+  for (const auto& bucket : run.plan->other_buckets) append(bucket->training, bucket->training_plan);
   append(run.plan->evaluation, run.plan->evaluation_plan);
   if (run.plan->sampling) append(*run.plan->sampling, run.plan->sampling_plan);
   // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.

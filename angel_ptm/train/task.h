@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/train_config.pb.h"
@@ -88,6 +89,16 @@ class Task {
   // not as far.
   virtual int64_t recomputable_blocks() const = 0;
   virtual Graph BuildTraining(const std::vector<bool>& recompute) const = 0;
+  // Samples may come in several sizes, buckets: then a step's samples are all of one, which has a training graph of its
+  // own on the same parameters. Bucket 0 is BuildTraining's and has the most tokens.
+  virtual int64_t bucket_count() const { return 1; }
+  virtual Graph BuildBucketTraining(int64_t bucket, const std::vector<bool>& recompute) const {
+    APTM_CHECK(bucket == 0, "bucket ", bucket);
+    return BuildTraining(recompute);
+  }
+  // "96x160", and what share of a sample's tokens in bucket 0 one of it has.
+  virtual std::string BucketName(int64_t) const { return {}; }
+  virtual double BucketShare(int64_t) const { return 1; }
   // `weights`: the state that trainable parameters are read from.
   virtual Graph BuildEvaluation(StateId weights) const = 0;
   virtual absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const = 0;
@@ -107,14 +118,19 @@ class Task {
   // training is never null, validation is null if nothing is evaluated.
   virtual const SampleSource* training_samples() const = 0;
   virtual const SampleSource* validation_samples() const = 0;
+  // Those of one bucket, and the bucket of the step that begins with sample number `first_sample`: known before it.
+  virtual const SampleSource* bucket_samples(int64_t) const { return training_samples(); }
+  virtual int64_t BucketOf(int64_t) const { return 0; }
   // Names what makes sample number i what it is. A run that would see other samples is another run.
   virtual std::string sample_order() const = 0;
   // For the user: what of the samples could not be checked, or empty.
   virtual std::string note() const = 0;
+  // Whether a run may begin with initial values; if not, the error says what it needs.
+  virtual absl::Status CheckFreshStart() const { return absl::OkStatus(); }
   // What a checkpoint keeps beside the state.
   virtual std::vector<CheckpointFile> checkpoint_files() const = 0;
-  // `graph` is the training or evaluation graph, `executor` is bound to it, `samples` are this task's. All must outlive
-  // the feeder.
+  // `graph` is the training graph of the samples' bucket or the evaluation graph, `executor` is bound to it, `samples`
+  // are this task's. All must outlive the feeder.
   virtual std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                              const SampleSource& samples) const = 0;
   // `graph` is the sampling graph.

@@ -68,6 +68,8 @@ class Trainer {
     const int64_t ahead = (step - state_.next_step) * run_.config.batch().global_batch_sequences();
     return {state_.next_sample + ahead, micro, run_.rank(), run_.communicator.size()};
   }
+  // Of the current step's bucket.
+  Run::Stepper& stepper() { return run_.steppers[static_cast<size_t>(metrics_.bucket)]; }
   bool AskedToStop() const { return run_.options.stop_requested != nullptr && run_.options.stop_requested->load(); }
   static bool IsDue(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   bool MayJoin() const;
@@ -118,15 +120,19 @@ absl::Status Trainer::Feed(int64_t step, int64_t micro) {
   // A step may take longer than whoever asks for the stop is going to wait.
   if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
   if (stop_) return absl::CancelledError("asked to stop");
-  return run_.feeder->Feed(Position(step, micro)).status();
+  return stepper().feeder->Feed(Position(step, micro)).status();
 }
 
 double Trainer::BeforeUpdate() {
   // The next micro-batch and evaluation write their own numbers to the same addresses.
   if (run_.rank() == 0) {
-    metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training, *run_.executor);
+    metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training_of(metrics_.bucket), *stepper().executor);
+    if (run_.steppers.size() > 1) {
+      metrics_.step_numbers.push_back({"bucket", static_cast<double>(metrics_.bucket),
+                                       absl::StrCat("bucket ", run_.task->BucketName(metrics_.bucket))});
+    }
     if (reporter_.IsLogged(state_.next_step) || state_.next_step + 1 == run_.config.steps()) {
-      metrics_.expert_loads = run_.task->ExpertLoads(run_.plan->training, *run_.executor);
+      metrics_.expert_loads = run_.task->ExpertLoads(run_.plan->training_of(metrics_.bucket), *stepper().executor);
     }
   }
   return AskedToStop() ? 1 : 0;
@@ -156,7 +162,7 @@ UpdateDecision Trainer::DecisionAt(float learning_rate, float gradient_scale, in
 }
 
 void Trainer::BeginUpdater() {
-  LockFreeUpdater* const updater = run_.executor->updater();
+  LockFreeUpdater* const updater = run_.updater();
   const size_t units = run_.plan->training.units().size();
   if (updater == nullptr) {
     state_.unit_updates.clear();
@@ -179,7 +185,7 @@ void Trainer::BeginUpdater() {
 
 // All ranks see the same numbers, so all fall back or none does.
 absl::Status Trainer::AfterLockFreeStep() {
-  LockFreeUpdater* const updater = run_.executor->updater();
+  LockFreeUpdater* const updater = run_.updater();
   if (updater == nullptr) return absl::OkStatus();
   metrics_.units_by_lag = updater->units_by_lag();
   metrics_.update_wait_seconds = updater->TakeWaitSeconds();
@@ -196,7 +202,7 @@ absl::Status Trainer::AfterLockFreeStep() {
 }
 
 absl::Status Trainer::Drain() {
-  LockFreeUpdater* const updater = run_.executor->updater();
+  LockFreeUpdater* const updater = run_.updater();
   if (updater == nullptr) return absl::OkStatus();
   RETURN_IF_ERROR(updater->Drain());
   state_.unit_updates = updater->updates();
@@ -206,10 +212,13 @@ absl::Status Trainer::Drain() {
 absl::Status Trainer::Step() {
   reporter_.TakeBusySeconds();  // of what lay between the steps
   const double begin = Seconds();
-  metrics_ = {.step = state_.next_step, .learning_rate = schedule_.At(state_.next_step)};
+  metrics_ = {.step = state_.next_step,
+              .bucket = run_.task->BucketOf(state_.next_sample),
+              .learning_rate = schedule_.At(state_.next_step)};
   const bool begun = std::exchange(begun_, MayJoin());
-  const absl::Status played = run_.executor->Run(*run_.plan->training_plan.FindProgram(begun, begun_), state_.next_step,
-                                                 run_.derived.accumulation_steps, hooks_);
+  const Program& program = *run_.plan->training_plan_of(metrics_.bucket).FindProgram(begun, begun_);
+  const absl::Status played =
+      stepper().executor->Run(program, state_.next_step, run_.derived.accumulation_steps, hooks_);
   // Stopped between micro-batches: nothing of the step has changed the state yet.
   if (absl::IsCancelled(played) && stop_) {
     RETURN_IF_ERROR(Drain());
@@ -233,10 +242,12 @@ absl::Status Trainer::Step() {
   return saver_->SaveIfDue(state_, last);
 }
 
-// Of what all ranks know alike. A stop that is asked for meanwhile costs the micro-batch that was begun.
+// Of what all ranks know alike. A stop that is asked for meanwhile costs the micro-batch that was begun. What is joined
+// is two steps of one graph.
 bool Trainer::MayJoin() const {
   const int64_t after = state_.next_step + 1;
-  return run_.plan->training_plan.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr &&
+  return run_.steppers.size() == 1 &&
+         run_.plan->training_plan.FindProgram(/*begun=*/false, /*begins_next=*/true) != nullptr &&
          after < run_.config.steps() && !LookedAt(after);
 }
 
@@ -259,8 +270,8 @@ absl::Status Trainer::HandleNonFinite() {
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
-    RETURN_IF_ERROR(run_.feeder->Feed(Position(state_.next_step, micro)).status());
-    ASSIGN_OR_RETURN(const NonFinite mine, run_.executor->FindNonFinite(state_.next_step));
+    RETURN_IF_ERROR(stepper().feeder->Feed(Position(state_.next_step, micro)).status());
+    ASSIGN_OR_RETURN(const NonFinite mine, stepper().executor->FindNonFinite(state_.next_step));
     RETURN_IF_ERROR(run_.control->AllGather(std::as_writable_bytes(std::span(found)),
                                             std::as_bytes(std::span(&mine, 1)), {"first non-finite tensor", micro}));
     int rank = kNone;
@@ -268,7 +279,8 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
       if (found[r].op != kNone && (rank == kNone || found[r].op < found[rank].op)) rank = r;
     }
     if (rank == kNone) continue;
-    return absl::StrCat(Describe(run_.plan->training, found[rank]), " (micro-batch ", micro, " of rank ", rank, ")");
+    return absl::StrCat(Describe(run_.plan->training_of(metrics_.bucket), found[rank]), " (micro-batch ", micro,
+                        " of rank ", rank, ")");
   }
   return std::string("none: every tensor is finite, their sum over ranks or micro-batches is not");
 }

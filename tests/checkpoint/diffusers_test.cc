@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -43,7 +44,8 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
   const TemporaryFolder dir;
   const HunyuanDitShape model = SmallHunyuan(GetParam());
   const ParameterTable table = *HunyuanDitParameters(model);
-  const absl::Status exported = ExportDiffusers(ReadSmallValues, table, model, dir / "pipeline/transformer");
+  const absl::Status exported =
+      ExportDiffusers(ReadSmallValues, table, model, DiffusersPart::kModel, dir / "pipeline/transformer");
   ASSERT_TRUE(exported.ok()) << exported;
   EXPECT_THAT(NamesIn(dir / "pipeline/transformer"), ElementsAre("config.json", "diffusion_pytorch_model.safetensors"));
   const nlohmann::json json = nlohmann::json::parse(Slurp(dir / "pipeline/transformer/config.json"));
@@ -54,7 +56,7 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
   // From the pipeline's folder and from the model's own.
   for (const char* from : {"pipeline", "pipeline/transformer"}) {
     int64_t elements = 0;
-    const auto weights = OpenDiffusers(dir / from, table, model);
+    const auto weights = OpenDiffusers(dir / from, table, model, DiffusersPart::kModel);
     ASSERT_TRUE(weights.ok()) << weights.status();
     const absl::Status read = weights->ReadAll([&](UnitId unit, int64_t begin, std::span<const float> values) {
       for (size_t i = 0; i < values.size(); ++i) {
@@ -81,13 +83,63 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
 
 INSTANTIATE_TEST_SUITE_P(Versions, DiffusersTest, ::testing::Bool());
 
+// Both parts of a model with a branch go out and come in; a new branch begins as a copy of the model.
+TEST_P(DiffusersTest, AControlNetIsAPartOfItsOwn) {
+  const TemporaryFolder dir;
+  HunyuanDitShape model = SmallHunyuan(GetParam());
+  model.control = true;
+  const ParameterTable table = *HunyuanDitParameters(model);
+  const auto exported = [&](DiffusersPart part, const std::string& to) {
+    return ExportDiffusers(ReadSmallValues, table, model, part, dir / to);
+  };
+  ASSERT_TRUE(exported(DiffusersPart::kModel, "pipeline/transformer").ok());
+  ASSERT_TRUE(exported(DiffusersPart::kControlNet, "pipeline/controlnet").ok());
+  const nlohmann::json json = nlohmann::json::parse(Slurp(dir / "pipeline/controlnet/config.json"));
+  EXPECT_EQ(json["_class_name"], "HunyuanDiT2DControlNetModel");
+  EXPECT_EQ(json["transformer_num_layers"], 4);
+  EXPECT_FALSE(json.contains("num_layers") || json.contains("learn_sigma"));
+  // The model has the tensors it has without a branch.
+  HunyuanDitShape alone = model;
+  alone.control = false;
+  EXPECT_TRUE(OpenDiffusers(dir / "pipeline", *HunyuanDitParameters(alone), alone, DiffusersPart::kModel).ok());
+  EXPECT_THAT(
+      std::string(OpenDiffusers(dir / "pipeline/controlnet", table, model, DiffusersPart::kModel).status().message()),
+      HasSubstr("_class_name: the configuration is of another model, wanted \"HunyuanDiT2DModel\", got "
+                "\"HunyuanDiT2DControlNetModel\""));
+
+  const auto open = [&](DiffusersPart part) {
+    absl::StatusOr<WeightsReader> reader = OpenDiffusers(dir / "pipeline", table, model, part);
+    EXPECT_TRUE(reader.ok()) << reader.status();
+    return *std::move(reader);
+  };
+  const ReadParameters both = ReadDiffusers(table, open(DiffusersPart::kModel), open(DiffusersPart::kControlNet));
+  const ReadParameters copied = ReadDiffusers(table, open(DiffusersPart::kModel), std::nullopt);
+  int zeros = 0;
+  for (const Parameter& parameter : table.parameters) {
+    std::vector<float> got(static_cast<size_t>(parameter.shape.elements())), want(got.size()), copy(got.size());
+    ASSERT_TRUE(both(parameter.unit, parameter.unit_offset, got).ok());
+    ASSERT_TRUE(ReadSmallValues(parameter.unit, parameter.unit_offset, want).ok());
+    EXPECT_EQ(got, want) << parameter.name;
+    ASSERT_TRUE(copied(parameter.unit, parameter.unit_offset, copy).ok());
+    const bool branch = IsOfControl(table.units[parameter.unit]);
+    const UnitId source = branch ? HunyuanControlSource(table, parameter.unit) : parameter.unit;
+    std::ranges::fill(want, 0.0f);
+    if (source != kNone) {
+      ASSERT_TRUE(ReadSmallValues(source, parameter.unit_offset, want).ok());
+    }
+    EXPECT_EQ(copy, want) << parameter.name;
+    zeros += source == kNone ? 1 : 0;
+  }
+  EXPECT_EQ(zeros, 4);  // weights and biases of what the condition enters by and of a projection
+}
+
 TEST(DiffusersImportTest, AnotherModelIsNamed) {
   const TemporaryFolder dir;
   const HunyuanDitShape model = SmallHunyuan(false);
   const ParameterTable table = *HunyuanDitParameters(model);
-  ASSERT_TRUE(ExportDiffusers(ReadSmallValues, table, model, dir / "out").ok());
+  ASSERT_TRUE(ExportDiffusers(ReadSmallValues, table, model, DiffusersPart::kModel, dir / "out").ok());
   const auto import = [&](const HunyuanDitShape& wanted) {
-    return OpenDiffusers(dir / "out", *HunyuanDitParameters(wanted), wanted).status();
+    return OpenDiffusers(dir / "out", *HunyuanDitParameters(wanted), wanted, DiffusersPart::kModel).status();
   };
   HunyuanDitShape other = model;
   other.height = other.width = 16;  // no weight depends on it
@@ -106,7 +158,8 @@ TEST(DiffusersImportTest, AnotherModelIsNamed) {
   ASSERT_TRUE(WriteFile(dir / "out/config.json", "{\"_class_name\": \"HunyuanDiT2DModel\"}").ok());
   EXPECT_THAT(std::string(import(model).message()),
               HasSubstr("attention_head_dim: the configuration is of another model, wanted 16, got 88"));
-  EXPECT_EQ(OpenDiffusers(dir / "absent", table, model).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(OpenDiffusers(dir / "absent", table, model, DiffusersPart::kModel).status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/config/validate.h"
 
@@ -64,6 +65,35 @@ TEST(ValidateHunyuanDit, EachFieldNamesWhatIsWrong) {
     const std::string got = HunyuanDitErrorsOf({dit + override});
     EXPECT_EQ(got.substr(0, got.find('\n')), dit + error);
   }
+}
+
+TEST(ValidateHunyuanDit, ABranchNeedsALongSkip) {
+  const std::string dit = "model.hunyuan_dit.";
+  EXPECT_EQ(HunyuanDitErrorsOf({dit + "control=true"}), "OK");
+  EXPECT_EQ(
+      HunyuanDitErrorsOf({dit + "control=true", dit + "num_hidden_layers=2"}),
+      dit + "control: there is no long skip to add to, wanted false, or num_hidden_layers of 4 or more, got true");
+}
+
+TEST(ValidateHunyuanDit, BucketsAreSizesThatFit) {
+  const std::string bucket = "model.hunyuan_dit.bucket";
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=16x64", bucket + "=24x40"}), "OK");
+  for (const char* size : {"32", "32x", "x32", "32x32x32", "-2x32", "0x32", "32x99999", "32 x 16", "a"}) {
+    EXPECT_EQ(HunyuanDitErrorsOf({absl::StrCat(bucket, "=", size)}),
+              absl::StrCat(bucket, ": no size, wanted HEIGHTxWIDTH, each 1 to 16384, got \"", size, "\""));
+  }
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=15x32"}), bucket + ": unaligned, wanted multiples of 2, got \"15x32\"");
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=32x34"}),
+            bucket + ": larger than height and width make, wanted at most 1024 latent pixels, got \"32x34\"");
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=32x32"}), bucket + ": there already, wanted each size once, got \"32x32\"");
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=16x32", bucket + "=16x32"}),
+            bucket + ": there already, wanted each size once, got \"16x32\"");
+  EXPECT_EQ(HunyuanDitErrorsOf({bucket + "=16x32", "output.trace_steps=2"}),
+            "output.trace_steps: model.hunyuan_dit.bucket has several plans take turns, of which no one is the run's, "
+            "wanted 0, got 2");
+  EXPECT_EQ(
+      HunyuanDitErrorsOf({bucket + "=16x32", "optimizer.update=LOCK_FREE", "memory.device_bytes=100000000"}),
+      "optimizer.update: model.hunyuan_dit.bucket has several graphs take turns, wanted SYNCHRONOUS, got LOCK_FREE");
 }
 
 TEST(ValidateHunyuanDit, ProductsAreBounded) {

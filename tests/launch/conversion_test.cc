@@ -1,14 +1,17 @@
 // The real program: a trained model.hunyuan_dit is exported as a diffusers directory, imported into another run,
-// exported from there with the same bytes, and trained on.
+// exported from there with the same bytes, and trained on; alone, and with a branch beside it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "tests/support/or_die.h"
@@ -98,7 +101,62 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Fails(generate + "0"), HasSubstr("--output is missing"));
   EXPECT_THAT(Fails(generate + "0 --negative-prompt x" + output),
               HasSubstr("--negative-prompt: the checkpoint's model"));
+  EXPECT_THAT(Fails(generate + "0 --control-scale 1" + output),
+              HasSubstr("--control-scale: the checkpoint's model reads no condition"));
+  EXPECT_THAT(Fails(exported("second", "x", "diffusers") + " --base " + (dir_ / "y")),
+              HasSubstr("--base: the model of "));
   EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
+}
+
+TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
+  const TrainConfig config =
+      OrDie(ParseTrainConfig(kTrained, "conversion_test.cc", {"model.hunyuan_dit.control=true"}));
+  std::filesystem::remove(dir_ / "train.safetensors");
+  OrDie(WriteTinyLatents(dir_ / "train.safetensors", HunyuanDitShapeFromConfig(config.model()), 6, 1));
+  const std::string control = " --set model.hunyuan_dit.control=true ";
+  const auto exported = [&](const std::string& run, const std::string& to) {
+    return absl::StrCat("export --checkpoint ", dir_ / run, " --format diffusers --output ", dir_ / to);
+  };
+  Succeeds(OfRun("train", "model"));
+  Succeeds(exported("model", "out/transformer"));
+  EXPECT_THAT(Fails(OfRun("train", "branch") + control), HasSubstr("there is no model to train the branch beside"));
+  const auto import = [&](const std::string& run) {
+    return absl::StrCat(OfRun("import", run), "--format diffusers --from ", dir_ / "out");
+  };
+  EXPECT_THAT(Fails(import("other") + " --controlnet " + (dir_ / "out")), HasSubstr("--controlnet: "));
+  Succeeds(import("branch") + control);
+
+  // A new branch has no effect on samples.
+  const auto sampled = [&](const std::string& run, const std::string& more) {
+    const std::string to = dir_ / "latents.safetensors";
+    Succeeds(
+        absl::StrCat("generate --checkpoint ", dir_ / run, " --steps 2 --prompt 0 --prompt 5 --output ", to, more));
+    const SafetensorsReader file = OrDie(SafetensorsReader::Open(to));
+    std::vector<float> latents(static_cast<size_t>(file.Find("latents")->shape.elements()));
+    OrDie(file.Read(*file.Find("latents"), 0, std::as_writable_bytes(std::span(latents))));
+    return latents;
+  };
+  const std::vector<float> of_model = sampled("model", "");
+  EXPECT_EQ(sampled("branch", ""), of_model);
+
+  Succeeds(OfRun("train", "branch") + control + "--resume");
+  const std::vector<float> steered = sampled("branch", "");
+  EXPECT_NE(steered, of_model);
+  EXPECT_EQ(sampled("branch", " --control-scale 1"), steered);
+  EXPECT_EQ(sampled("branch", " --control-scale 0"), of_model);
+  EXPECT_THAT(
+      Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt 0 --control-scale -1 --output x")),
+      HasSubstr("--control-scale: wanted a finite number of 0 or more, got -1"));
+
+  // Both parts come back as they went.
+  EXPECT_THAT(Succeeds(exported("branch", "out/controlnet") + " --base " + (dir_ / "base")),
+              HasSubstr(absl::StrCat(" and ", dir_ / "base", " and compared every tensor")));
+  const char* weights = "/diffusion_pytorch_model.safetensors";
+  EXPECT_EQ(Slurp(dir_ / "base" + weights), Slurp(dir_ / "out/transformer" + weights));
+  Succeeds(import("again") + control + "--controlnet " + (dir_ / "out"));
+  EXPECT_EQ(sampled("again", ""), steered);
+  Succeeds(exported("again", "third"));
+  EXPECT_EQ(Slurp(dir_ / "third" + weights), Slurp(dir_ / "out/controlnet" + weights));
 }
 
 }  // namespace

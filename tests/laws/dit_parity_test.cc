@@ -5,8 +5,10 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -100,12 +102,14 @@ struct Family {
   const char* model;
   std::vector<std::string> objective;  // fields of the model's that differ
 };
-const Family kFamilies[] = {{"Dit", kDit, {}},
-                            {"DenoisingDit",
-                             kDit,
-                             {"model.dit.prediction=EPSILON", "model.dit.min_snr_gamma=5", "model.dit.noise_offset=0.1",
-                              "model.dit.variance_weight=1"}},
-                            {"HunyuanDit", kHunyuanDit, {}}};
+const Family kFamilies[] = {
+    {"Dit", kDit, {}},
+    {"DenoisingDit",
+     kDit,
+     {"model.dit.prediction=EPSILON", "model.dit.min_snr_gamma=5", "model.dit.noise_offset=0.1",
+      "model.dit.variance_weight=1"}},
+    {"HunyuanDit", kHunyuanDit, {}},
+    {"BucketsOfHunyuanDit", kHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}}};
 
 // The family, and what is computed in.
 class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>> {
@@ -114,11 +118,20 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
     folder_ = new TemporaryFolder;
     PrepareTinyImages(folder_->path());
     const TrainConfig config = OrDie(ParseTrainConfig(kHunyuanDit, "dit_parity_test.cc", {}));
-    const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+    HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
     const std::string latents = folder_->path() + "/latents";
     std::filesystem::create_directory(latents);
     OrDie(WriteTinyLatents(latents + "/train.safetensors", shape, 13, 1));
     OrDie(WriteTinyLatents(latents + "/validation.safetensors", shape, 4, 2));
+    // Buckets, and the same as runs of one size have them.
+    for (const auto& [height, width] : {std::pair(4, 12), std::pair(6, 8)}) {
+      shape.height = height, shape.width = width;
+      const std::string size = absl::StrCat(height, "x", width);
+      std::filesystem::create_directory(latents + size);
+      for (const std::string& path : {latents + "/train-" + size, latents + size + "/train"}) {
+        OrDie(WriteTinyLatents(path + ".safetensors", shape, 7, 3 + static_cast<uint32_t>(width)));
+      }
+    }
   }
   static void TearDownTestSuite() { delete folder_; }
   TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) {
@@ -145,6 +158,7 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
                         static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
   }
 
+  static bool HasBuckets() { return !OfImages() && !std::get<0>(GetParam()).objective.empty(); }
   static bool OfImages() { return std::get<0>(GetParam()).model != kHunyuanDit; }
 
   static TemporaryFolder* folder_;
@@ -171,6 +185,39 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   EXPECT_EQ(State(resumed), state);
 }
 
+// Steps of a bucket have the bits of a run of that size on its samples.
+TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
+  if (!HasBuckets()) GTEST_SKIP() << "of buckets";
+  // Each bucket has one step in an epoch, whose samples are its own from the first on in the order of their numbers in
+  // the run: so the run's first step is that of a run of one size.
+  const std::vector<std::string> one_step = {"steps=1", "optimizer.schedule.warmup_steps=0", "evaluation.every_steps=0",
+                                             "batch.global_batch_sequences=14"};
+  std::set<std::string> seen;
+  for (int seed = 1; seed < 20 && seen.size() < 3; ++seed) {
+    std::vector<std::string> overrides = one_step;
+    overrides.push_back(absl::StrCat("seed=", seed));
+    const TrainConfig config = Trained(absl::StrCat("seed", seed), overrides);
+    const std::string line = Slurp(config.output().directory() + "/metrics.jsonl");
+    const size_t at = line.find("\"bucket\": ");
+    ASSERT_NE(at, std::string::npos) << line;
+    const char bucket = line[at + std::string("\"bucket\": ").size()];
+    const std::string size = bucket == '0' ? "8x8" : bucket == '1' ? "4x12" : "6x8";
+    if (!seen.insert(size).second) continue;
+    const size_t x = size.find('x');
+    const TrainConfig with_buckets = config;
+    TrainConfig alone = config;
+    alone.mutable_model()->mutable_hunyuan_dit()->clear_bucket();
+    alone.mutable_model()->mutable_hunyuan_dit()->set_height(std::stoi(size.substr(0, x)));
+    alone.mutable_model()->mutable_hunyuan_dit()->set_width(std::stoi(size.substr(x + 1)));
+    if (bucket != '0') alone.mutable_data()->set_directory(config.data().directory() + size);
+    alone.mutable_output()->set_directory(config.output().directory() + "alone");
+    OrDie(RunTrainer({.configs = {alone}, .world_size = 2}).status());
+    EXPECT_EQ(MetricLines(alone), MetricLines(with_buckets)) << size;
+    EXPECT_EQ(State(alone), State(with_buckets)) << size;
+  }
+  EXPECT_EQ(seen.size(), 3u);
+}
+
 // Every file that the run sampled of itself at a step, by name.
 std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step) {
   std::map<std::string, std::string> files;
@@ -183,6 +230,7 @@ std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t 
 // A run that samples itself goes on with the same bits, and its samples are the same bits whatever the memory.
 TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
+  if (HasBuckets()) GTEST_SKIP() << "samples are of the model's own size";
   const std::vector<std::string> sampling = {"sampling.every_steps=2", "sampling.guidance=2"};
   const auto with = [&](std::vector<std::string> overrides) {
     overrides.insert(overrides.end(), sampling.begin(), sampling.end());

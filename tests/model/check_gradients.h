@@ -24,12 +24,13 @@ inline void FillBounds(const Graph& graph, GraphPlayer& player) {
   }
 }
 
-// Of the loss along a random direction in each parameter; a parameter without gradient must not matter.
+// Of the loss along a random direction in each parameter that is trained; one without gradient must not matter.
 inline void CheckGradients(const Graph& graph, GraphPlayer& player) {
   player.Run();
   std::mt19937 random(5);
   std::normal_distribution<double> normal;
   for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    if (!graph.units()[graph.parameters()[p].unit].trainable) continue;
     const TensorId tensor = graph.parameter_tensors[p], made = graph.gradient_tensors[p];
     const int64_t n = player.Elements(tensor);
     const std::vector<float> gradient = made == kNone ? std::vector<float>(n, 0.0f) : player.Values(made);

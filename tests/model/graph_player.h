@@ -65,7 +65,8 @@ class GraphPlayer {
     }
   }
 
-  // Everything but inputs and parameters is NaN when it begins. Returns the sum of the tokens' losses.
+  // Everything but inputs and parameters is NaN when it begins. Returns the sum of the tokens' losses, 0 of a graph
+  // without.
   double Run() {
     const float nan = std::numeric_limits<float>::quiet_NaN();
     for (size_t t = 0; t < memory_.size(); ++t) {
@@ -76,6 +77,7 @@ class GraphPlayer {
       std::ranges::fill(workspace_, nan);
       call->Run(CpuKernels(), {.workspace = reinterpret_cast<std::byte*>(Aligned(workspace_))});
     }
+    if (graph_.loss == kNone) return 0;
     const TensorId loss = graph_.ops[graph_.loss].outputs[0];
     double sum = 0;
     for (int64_t i = 0; i < Elements(loss); ++i) sum += static_cast<double>(Floats(loss)[i]);

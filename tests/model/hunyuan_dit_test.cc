@@ -37,8 +37,14 @@ HunyuanDitShape Tiny(bool version1) {
           .size_and_style = version1};
 }
 
+HunyuanDitShape TinyControl(bool version1) {
+  HunyuanDitShape shape = Tiny(version1);
+  shape.control = true;
+  return shape;
+}
+
 std::vector<bool> AllBlocks(const HunyuanDitShape& shape, bool recompute) {
-  return std::vector<bool>(static_cast<size_t>(shape.num_hidden_layers), recompute);
+  return std::vector<bool>(static_cast<size_t>(shape.recomputable_blocks()), recompute);
 }
 
 // Of each sample some rows of both texts are padding.
@@ -63,8 +69,8 @@ void FillLatentInputs(const Graph& graph, const HunyuanDitShape& shape, GraphPla
 }
 
 // Biases around zero, so that the loss is small enough for finite differences in fp32.
-void FillWeights(const Graph& graph, GraphPlayer& player) {
-  player.FillParameters(1, 0.25f);
+void FillWeights(const Graph& graph, GraphPlayer& player, uint32_t seed = 1) {
+  player.FillParameters(seed, 0.25f);
   for (size_t p = 0; p < graph.parameters().size(); ++p) {
     const TensorId t = graph.parameter_tensors[p];
     if (!graph.parameters()[p].name.ends_with(".bias")) continue;
@@ -141,6 +147,129 @@ TEST(HunyuanDit, TheVarianceIsTrainedIfItIsInTheLoss) {
   CheckGradients(graph, player);
 }
 
+TEST_P(HunyuanDitTest, TheBranchAloneHasGradients) {
+  const HunyuanDitShape shape = TinyControl(GetParam());
+  const Graph graph = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, false));
+  for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    const std::string& unit = graph.units()[graph.parameters()[p].unit].name;
+    const bool copied = unit == "control.blocks.0";
+    EXPECT_EQ(graph.gradient_tensors[p] != kNone, copied || unit == "control.input" || unit == "control.projections.0")
+        << graph.parameters()[p].name;
+  }
+  // Only where a gradient of the branch comes from: block 3 and the head of the base.
+  for (const Op& op : graph.ops) {
+    if (op.phase != Phase::kBackward) continue;
+    const std::string& name = graph.tensors[NamingOutput(op)].name;
+    for (const char* below : {"blocks.0.", "blocks.1.", "blocks.2.", "embedded", "time_extra_emb", "text"}) {
+      EXPECT_FALSE(name.starts_with(std::string("d ") + below)) << name;
+    }
+  }
+  GraphPlayer player(graph);
+  FillWeights(graph, player, /*seed=*/9);  // the loss is small with these
+  FillLatentInputs(graph, shape, player);
+  CheckGradients(graph, player);
+}
+
+TEST_P(HunyuanDitTest, RecomputationOfTheBranchChangesNoBit) {
+  HunyuanDitShape shape = TinyControl(GetParam());
+  shape.num_hidden_layers = 6;
+  const Graph kept = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, false));
+  const Graph again = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, true), kept.table);
+  GraphPlayer a(kept), b(again);
+  FillWeights(kept, a);
+  FillWeights(again, b);
+  FillLatentInputs(kept, shape, a);
+  FillLatentInputs(again, shape, b);
+  EXPECT_EQ(a.Run(), b.Run());
+  std::vector<int> recomputed(AllBlocks(shape, true).size());
+  for (const Op& op : again.ops) {
+    if (op.phase == Phase::kRecompute) ++recomputed[static_cast<size_t>(op.block)];
+  }
+  for (const int ops : recomputed) EXPECT_GT(ops, 5);
+  for (size_t p = 0; p < kept.parameters().size(); ++p) {
+    if (kept.gradient_tensors[p] == kNone) continue;
+    EXPECT_EQ(a.Values(kept.gradient_tensors[p]), b.Values(again.gradient_tensors[p])) << kept.parameters()[p].name;
+  }
+}
+
+// A parameter of the branch and that of the base which it begins as lie at the same place of equal units.
+TEST_P(HunyuanDitTest, UnitsOfTheBranchAreCopiesOrZeros) {
+  const auto table = HunyuanDitParameters(TinyControl(GetParam()));
+  std::vector<std::string> zeros;
+  for (UnitId u = 0; u < static_cast<UnitId>(table->units.size()); ++u) {
+    const Unit& unit = table->units[u];
+    const UnitId source = HunyuanControlSource(*table, u);
+    if (!IsOfControl(unit)) {
+      EXPECT_EQ(source, kNone);
+      continue;
+    }
+    if (source == kNone) {
+      zeros.push_back(unit.name);
+      for (const ParameterId p : unit.parameters) EXPECT_EQ(table->parameters[p].initial, InitialValues::Normal(0));
+      continue;
+    }
+    const Unit& of_base = table->units[source];
+    ASSERT_EQ(unit.parameters.size(), of_base.parameters.size()) << unit.name;
+    EXPECT_EQ(unit.elements, of_base.elements);
+    for (size_t i = 0; i < unit.parameters.size(); ++i) {
+      const Parameter &copy = table->parameters[unit.parameters[i]], &from = table->parameters[of_base.parameters[i]];
+      EXPECT_EQ(copy.name, kControlNames + from.name);
+      EXPECT_EQ(copy.shape, from.shape);
+      EXPECT_EQ(copy.unit_offset, from.unit_offset);
+    }
+  }
+  EXPECT_EQ(zeros, (std::vector<std::string>{"control.input", "control.projections.0"}));
+}
+
+// The prediction of random weights: the base's, and copies of them in the branch, whose projections are `projection`.
+std::vector<float> PredictionWithBranch(const HunyuanDitShape& shape, float projection, float scale) {
+  const Graph graph = BuildHunyuanDitForward(shape, kLatents);
+  GraphPlayer player(graph);
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal(0, 0.3f);
+  for (size_t p = 0; p < graph.parameters().size(); ++p) {
+    const Parameter& parameter = graph.parameters()[p];
+    const TensorId t = graph.parameter_tensors[p];
+    if (!IsOfControl(graph.units()[parameter.unit])) {
+      for (int64_t i = 0; i < player.Elements(t); ++i) player.Floats(t)[i] = normal(random);
+    } else if (HunyuanControlSource(*graph.table, parameter.unit) == kNone) {
+      std::fill_n(player.Floats(t), player.Elements(t), projection);
+    } else {
+      const TensorId from = graph.FindTensor(parameter.name.substr(std::string_view(kControlNames).size()));
+      std::copy_n(player.Floats(from), player.Elements(t), player.Floats(t));
+    }
+  }
+  FillLatentInputs(graph, shape, player);
+  // What the base alone would get: inputs are drawn in the order of the graph.
+  HunyuanDitShape base = shape;
+  base.control = false;
+  const Graph alone = BuildHunyuanDitForward(base, kLatents);
+  GraphPlayer inputs(alone);
+  FillLatentInputs(alone, base, inputs);
+  for (const Tensor& tensor : alone.tensors) {
+    if (tensor.tensor_class != TensorClass::kInput || tensor.dtype != DType::kFloat32) continue;
+    const TensorId from = alone.FindTensor(tensor.name), to = graph.FindTensor(tensor.name);
+    std::copy_n(inputs.Floats(from), inputs.Elements(from), player.Floats(to));
+  }
+  if (shape.control) {
+    const TensorId t = graph.FindTensor("control_scale");
+    std::fill_n(player.Floats(t), player.Elements(t), scale);
+  }
+  player.Run();
+  return player.Values(graph.FindTensor("prediction"));
+}
+
+TEST_P(HunyuanDitTest, ABranchBeginsWithoutEffectAndIsScaled) {
+  const std::vector<float> base = PredictionWithBranch(Tiny(GetParam()), 0, 1);
+  EXPECT_NE(base, std::vector<float>(base.size()));
+  const HunyuanDitShape shape = TinyControl(GetParam());
+  EXPECT_EQ(PredictionWithBranch(shape, 0, 1), base);
+  const std::vector<float> controlled = PredictionWithBranch(shape, 0.125f, 1);
+  EXPECT_NE(controlled, base);
+  EXPECT_EQ(PredictionWithBranch(shape, 0.125f, 0), base);
+  EXPECT_NE(PredictionWithBranch(shape, 0.125f, 0.5f), controlled);
+}
+
 // What a text has under padding changes nothing.
 TEST_P(HunyuanDitTest, PaddingIsNotRead) {
   const HunyuanDitShape shape = Tiny(GetParam());
@@ -200,6 +329,15 @@ std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
     TimeFeatures(100.0 * static_cast<double>(i + 1), std::span(sizes).subspan(i * kHunyuanFeatures, kHunyuanFeatures));
   }
   write("noisy", noisy);
+  if (shape.control) {
+    const std::vector<float> conditions = Wave("condition", kLatents * grid.elements());
+    std::vector<float> patches(conditions.size());
+    for (int64_t row = 0; row < kLatents; ++row) {
+      const auto n = static_cast<size_t>(grid.elements());
+      ToPatches(grid, std::span(conditions).subspan(row * n, n), std::span(patches).subspan(row * n, n));
+    }
+    write("condition", patches);
+  }
   write("time_features", times);
   if (shape.size_and_style) write("size_features", sizes);
   player.Run();
@@ -214,9 +352,8 @@ std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
   return images;
 }
 
-// What diffusers 0.42.1 computes of the same in double: the mean magnitude, then four elements.
-TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
-  HunyuanDitShape shape = Tiny(GetParam());
+// That the prediction of waves has this mean magnitude, then these four elements.
+void ExpectPrediction(HunyuanDitShape shape, const std::vector<double>& want) {
   shape.num_hidden_layers = 6;  // two long skips, the last one first
   const std::vector<float> got = PredictionOfWaves(shape);
   const auto at = [&](int64_t row, int64_t c, int64_t y, int64_t x) {
@@ -225,14 +362,25 @@ TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
   };
   double magnitude = 0;
   for (const float value : got) magnitude += std::abs(static_cast<double>(value));
-  const std::vector<double> want = GetParam() ? std::vector{1.6571934, -2.0149072, 1.8154602, -0.1885639, -0.7201506}
-                                              : std::vector{0.3236559, -0.0150277, 0.6692247, 0.4985896, -0.0918348};
   const double tolerance = 1e-4 * want[0];
   EXPECT_NEAR(magnitude / static_cast<double>(got.size()), want[0], tolerance);
   EXPECT_NEAR(at(0, 0, 0, 0), want[1], tolerance);
   EXPECT_NEAR(at(0, 1, 3, 5), want[2], tolerance);
   EXPECT_NEAR(at(1, 0, 2, 1), want[3], tolerance);
   EXPECT_NEAR(at(1, 1, 1, 4), want[4], tolerance);
+}
+
+// Numbers of diffusers 0.42.1 in double.
+TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
+  ExpectPrediction(Tiny(GetParam()), GetParam() ? std::vector{1.6571934, -2.0149072, 1.8154602, -0.1885639, -0.7201506}
+                                                : std::vector{0.3236559, -0.0150277, 0.6692247, 0.4985896, -0.0918348});
+}
+
+// As above, of HunyuanDiT2DModel with what HunyuanDiT2DControlNetModel makes of the condition.
+TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoesWithAControlNet) {
+  ExpectPrediction(TinyControl(GetParam()), GetParam()
+                                                ? std::vector{1.6857742, -2.2354033, 1.923372, -0.1873135, -0.7203518}
+                                                : std::vector{0.3075672, -0.0298015, 0.6303741, 0.4685645, -0.1407727});
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, HunyuanDitTest, testing::Bool(),
@@ -249,6 +397,9 @@ TEST(HunyuanDit, FullModelsHaveTheirParameters) {
   EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), 1499952032);
   full.size_and_style = true;
   EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), 1516534048);
+  // And HunyuanDiT2DControlNetModel's.
+  full.control = true;
+  EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), int64_t{1516534048} + 760805312);
 }
 
 TEST(HunyuanDit, PlacesAreFittedIntoTheBaseGrid) {

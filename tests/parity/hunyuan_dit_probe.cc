@@ -1,11 +1,12 @@
 // Writes what hunyuan_dit_parity.py compares: the outputs and gradients of a diffusers HunyuanDiT2DModel on given
 // inputs, latents that are sampled with each method, guided, and the model exported again.
 //
-//   hunyuan_dit_probe --config FILE [--set ...] --model DIR --input FILE --output DIR
-//     -> DIR/results.safetensors, DIR/export/
+//   hunyuan_dit_probe --config FILE [--set ...] --model DIR [--controlnet DIR --control-scale X] --input FILE --output
+//   DIR
+//     -> DIR/results.safetensors, DIR/export/, of a model with a branch DIR/export_controlnet/
 //
 // The input is a file of latents (train/tasks/latents.h), which are taken for noisy ones, with two more tensors: times
-// [N] and targets like the latents. N is the micro-batch. One rank, one thread.
+// [N] and targets like the latents. N is the micro-batch. The scale is of samples alone. One rank, one thread.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -58,25 +59,25 @@ class HunyuanProbe {
         world_(1),
         communicator_(world_.Create(0)) {}
 
-  absl::Status Run(const std::string& model, const std::string& input) {
+  absl::Status Run(const std::string& model, const std::string& controlnet, const std::string& input,
+                   double control_scale) {
     RETURN_IF_ERROR(MakeDirectories(output_));
     RETURN_IF_ERROR(MakeExecutors());
-    const auto write = [&](UnitId unit, int64_t begin, std::span<const float> values) {
-      return Parameters(unit).Write(begin, values);
-    };
-    ASSIGN_OR_RETURN(const WeightsReader weights, OpenDiffusers(model, *run_->training.table, shape_));
-    RETURN_IF_ERROR(weights.ReadAll(write));
+    RETURN_IF_ERROR(ReadModel(model, controlnet));
     RETURN_IF_ERROR(ReadInput(input));
     RETURN_IF_ERROR(Forward());
     RETURN_IF_ERROR(Gradients());
     for (const SamplingMethod method : {SamplingMethod::kDdpm, SamplingMethod::kDdim, SamplingMethod::kDpmSolver}) {
-      RETURN_IF_ERROR(Sample(input, method));
+      RETURN_IF_ERROR(Sample(input, method, control_scale));
     }
     RETURN_IF_ERROR(results_.Write(output_ + "/results.safetensors"));
     const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
       return Parameters(unit).Read(begin, out);
     };
-    return ExportDiffusers(read, *run_->training.table, shape_, output_ + "/export");
+    const ParameterTable& table = *run_->training.table;
+    RETURN_IF_ERROR(ExportDiffusers(read, table, shape_, DiffusersPart::kModel, output_ + "/export"));
+    if (!shape_.control) return absl::OkStatus();
+    return ExportDiffusers(read, table, shape_, DiffusersPart::kControlNet, output_ + "/export_controlnet");
   }
 
  private:
@@ -90,10 +91,11 @@ class HunyuanProbe {
     return {channels, shape_.height, shape_.width, shape_.patch_size, channels_last};
   }
   absl::Status MakeExecutors();
+  absl::Status ReadModel(const std::string& model, const std::string& controlnet);
   absl::Status ReadInput(const std::string& path);
   absl::Status Forward();
   absl::Status Gradients();
-  absl::Status Sample(const std::string& input, SamplingMethod method);
+  absl::Status Sample(const std::string& input, SamplingMethod method, double control_scale);
   absl::StatusOr<Plan> PlanForward(const Graph& graph) const;
 
   const TrainConfig& config_;
@@ -141,6 +143,18 @@ absl::Status HunyuanProbe::MakeExecutors() {
   return absl::OkStatus();
 }
 
+absl::Status HunyuanProbe::ReadModel(const std::string& model, const std::string& controlnet) {
+  const auto write = [&](UnitId unit, int64_t begin, std::span<const float> values) {
+    return Parameters(unit).Write(begin, values);
+  };
+  const ParameterTable& table = *run_->training.table;
+  ASSIGN_OR_RETURN(const WeightsReader weights, OpenDiffusers(model, table, shape_, DiffusersPart::kModel));
+  RETURN_IF_ERROR(weights.ReadAll(write));
+  if (!shape_.control) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const WeightsReader branch, OpenDiffusers(controlnet, table, shape_, DiffusersPart::kControlNet));
+  return branch.ReadAll(write);
+}
+
 absl::Status HunyuanProbe::ReadInput(const std::string& path) {
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::Open(path, shape_));
   ASSIGN_OR_RETURN(const SafetensorsReader more, SafetensorsReader::Open(path));
@@ -169,6 +183,8 @@ absl::Status HunyuanProbe::ReadInput(const std::string& path) {
 absl::Status HunyuanProbe::Forward() {
   inputs_->Write(forward_, *forward_executor_);
   forward_executor_->WriteInput(forward_.FindTensor("noisy"), noisy_.data());
+  const std::vector<float> ones(static_cast<size_t>(shape_.hidden_size), 1.0f);
+  if (shape_.control) forward_executor_->WriteInput(forward_.FindTensor("control_scale"), ones.data());
   RETURN_IF_ERROR(forward_executor_->RunMicroStep(0));
   const PatchGrid grid = Grid(shape_.out_channels(), true);
   const auto pixels = static_cast<size_t>(grid.elements());
@@ -219,12 +235,12 @@ absl::Status HunyuanProbe::Gradients() {
 }
 
 // With the noise that the latents were made from, that of steps behind that of the start.
-absl::Status HunyuanProbe::Sample(const std::string& input, SamplingMethod method) {
+absl::Status HunyuanProbe::Sample(const std::string& input, SamplingMethod method, double control_scale) {
   BatchOptions options{.sampling = HunyuanSampling(config_.model().hunyuan_dit()), .guidance = 3, .batch = batch_};
   options.sampling.method = method;
   options.sampling.steps = 5;
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> texts, LatentFile::OpenTexts(input, shape_));
-  LatentConditions conditions(shape_, *texts, {0, 1}, /*samples_per_prompt=*/1, options.rows());
+  LatentConditions conditions(shape_, *texts, {0, 1}, /*samples_per_prompt=*/1, options.rows(), control_scale);
   BatchSampler sampler(options, NoisyGrid(shape_), PredictionGrid(shape_), {{&sampling_, sampling_executor_.get()}},
                        conditions);
   const std::vector<int64_t> numbers = {0, 1};
@@ -250,14 +266,16 @@ absl::Status HunyuanProbe::Sample(const std::string& input, SamplingMethod metho
 }
 
 absl::Status RunHunyuanProbe(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"config", "set", "model", "input", "output"}}));
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {.flags = {"config", "set", "model", "controlnet", "control-scale", "input", "output"}}));
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("config"));
   ASSIGN_OR_RETURN(const std::string model, arguments.Require("model"));
   ASSIGN_OR_RETURN(const std::string input, arguments.Require("input"));
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const TrainConfig config, LoadTrainConfig(path, arguments.All("set")));
-  return HunyuanProbe(config, output).Run(model, input);
+  ASSIGN_OR_RETURN(const double control_scale, arguments.GetDouble("control-scale", 1));
+  return HunyuanProbe(config, output).Run(model, arguments.Get("controlnet", ""), input, control_scale);
 }
 
 }  // namespace

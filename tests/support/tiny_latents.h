@@ -34,6 +34,7 @@ inline absl::Status WriteTinyLatents(const std::string& path, const HunyuanDitSh
   add("empty_t5", DType::kFloat32, {t, shape.t5_hidden_size});
   add("empty_t5_mask", DType::kInt32, {t});
   if (shape.size_and_style) add("sizes", DType::kFloat32, {count, kHunyuanSizes});
+  if (shape.control) add("condition", DType::kFloat32, {count, shape.channels, shape.height, shape.width});
   if (change) change(&tensors);
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, scale);

@@ -3,8 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <set>
 
+#include "angel_ptm/base/file.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_latents.h"
 
@@ -28,10 +30,11 @@ HunyuanDitShape LatentShape() {
           .size_and_style = true};
 }
 
-std::string ErrorOf(float scale, const std::function<void(std::vector<SafetensorsTensor>*)>& change) {
+std::string ErrorOf(float scale, const std::function<void(std::vector<SafetensorsTensor>*)>& change,
+                    const HunyuanDitShape& shape = LatentShape()) {
   const TemporaryFolder dir;
-  EXPECT_TRUE(WriteTinyLatents(dir / "train.safetensors", LatentShape(), kSamples, 3, scale, change).ok());
-  const auto file = LatentFile::Open(dir / "train.safetensors", LatentShape());
+  EXPECT_TRUE(WriteTinyLatents(dir / "train.safetensors", shape, kSamples, 3, scale, change).ok());
+  const auto file = LatentFile::Open(dir / "train.safetensors", shape);
   return file.ok() ? "OK" : std::string(file.status().message());
 }
 
@@ -53,6 +56,23 @@ TEST(LatentFileTest, WhatDoesNotFitTheModelIsNamed) {
   EXPECT_THAT(ErrorOf(1, [](auto* tensors) { tensors->pop_back(); }), HasSubstr("has no tensor sizes"));
   EXPECT_THAT(ErrorOf(7.7f, nullptr),
               HasSubstr("tensor latents is not scaled: wanted a root mean square of 0.25 to 4, got 8."));
+}
+
+TEST(LatentFileTest, ABranchNeedsConditions) {
+  HunyuanDitShape shape = LatentShape();
+  shape.control = true;
+  EXPECT_EQ(ErrorOf(1, nullptr, shape), "OK");
+  EXPECT_THAT(ErrorOf(
+                  1, [](auto* tensors) { tensors->pop_back(); }, shape),
+              HasSubstr("has no tensor condition, wanted F32 or BF16 [7, 2, 4, 6] for model.hunyuan_dit.control: "));
+  EXPECT_THAT(
+      ErrorOf(
+          1,
+          [](auto* tensors) {
+            tensors->back().shape = {kSamples, 1, 4, 6};
+          },
+          shape),
+      HasSubstr("tensor condition: wanted F32 or BF16 [7, 2, 4, 6] for model.hunyuan_dit, got F32 [7, 1, 4, 6]"));
 }
 
 class LatentsTest : public ::testing::Test {
@@ -99,6 +119,30 @@ TEST_F(LatentsTest, EachTextMayBeTheEmptyCaption) {
   EXPECT_EQ(values(row.t5), RowOfFile("empty_t5", 0, 32));
 }
 
+// A condition is the sample's own whatever its texts are, without its latent, too; the file's digest knows it.
+TEST_F(LatentsTest, ConditionsAreRead) {
+  HunyuanDitShape shape = LatentShape();
+  shape.control = true;
+  const std::string path = dir_ / "conditions.safetensors";
+  ASSERT_TRUE(WriteTinyLatents(path, shape, kSamples, 3).ok());
+  const auto file = LatentFile::Open(path, shape);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto reader = SafetensorsReader::Open(path);
+  std::vector<float> wanted(48);
+  ASSERT_TRUE(reader->Read(*reader->Find("condition"), 4 * 48 * 4, std::as_writable_bytes(std::span(wanted))).ok());
+  HunyuanInputs inputs(shape, /*batch=*/2, (*file)->scratch_elements());
+  LatentSample row = inputs.Row(1);
+  row.latent = {};
+  ASSERT_TRUE((*file)->Read(4, true, true, row).ok());
+  EXPECT_EQ(std::vector<float>(row.condition.begin(), row.condition.end()), wanted);
+  EXPECT_TRUE(HunyuanInputs(LatentShape(), 2, file_->scratch_elements()).Row(0).condition.empty());
+
+  std::string bytes = Slurp(path);
+  bytes.back() ^= 1;  // of the last sample's condition
+  ASSERT_TRUE(WriteFile(path, bytes).ok());
+  EXPECT_NE(LatentFile::Open(path, shape).value()->digest(), (*file)->digest());
+}
+
 TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
   const LatentSource source(*file_, {.global_batch = 3, .micro_batch = 2, .seed = 5});
   std::vector<std::vector<int64_t>> epochs;
@@ -117,6 +161,44 @@ TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
   EXPECT_EQ(evaluation.sample_count(), 4);
   EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 0), 3);
   EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 1), -1);
+}
+
+// Every epoch has each bucket's steps once, in an order of its own; a bucket's samples come each once before any comes
+// again.
+TEST(BucketOrderTest, EveryBucketHasItsSteps) {
+  const BucketOrder order({7, 3, 12}, /*global_batch=*/3, /*seed=*/5);  // 3, 1 and 4 steps
+  std::vector<std::vector<int64_t>> firsts(3), orders;
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    std::vector<int64_t>& buckets = orders.emplace_back();
+    for (int64_t step = epoch * 8; step < epoch * 8 + 8; ++step) {
+      const BucketOrder::Step first = order.At(step * 3), last = order.At(step * 3 + 2);
+      EXPECT_EQ(first.bucket, last.bucket);
+      EXPECT_EQ(first.first, last.first);
+      buckets.push_back(first.bucket);
+      firsts[static_cast<size_t>(first.bucket)].push_back(first.first);
+    }
+    std::vector<int64_t> sorted = buckets;
+    std::ranges::sort(sorted);
+    EXPECT_EQ(sorted, (std::vector<int64_t>{0, 0, 0, 1, 2, 2, 2, 2}));
+  }
+  EXPECT_NE(orders[0], orders[1]);
+  for (std::vector<int64_t>& of_bucket : firsts) {
+    std::ranges::sort(of_bucket);
+    for (size_t i = 0; i < of_bucket.size(); ++i) EXPECT_EQ(of_bucket[i], static_cast<int64_t>(3 * i));
+  }
+  const BucketOrder other({7, 3, 12}, 3, /*seed=*/6);
+  int differ = 0;
+  for (int64_t step = 0; step < 24; ++step) differ += order.At(step * 3).bucket != other.At(step * 3).bucket ? 1 : 0;
+  EXPECT_GT(differ, 0);
+}
+
+TEST_F(LatentsTest, ASampleOfABucketIsOneOfItsFile) {
+  const LatentOrder options{.global_batch = 2, .micro_batch = 1, .seed = 5};
+  const BucketOrder buckets({kSamples, kSamples}, 2, 5);
+  const LatentSource alone(*file_, options), source(*file_, options, &buckets);
+  for (int64_t sample = 0; sample < 40; ++sample) {
+    EXPECT_EQ(source.IndexOf(sample), alone.IndexOf(buckets.At(sample).first + sample % 2));
+  }
 }
 
 }  // namespace

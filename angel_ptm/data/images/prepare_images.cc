@@ -14,6 +14,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/data/bpe_trainer.h"
 #include "angel_ptm/data/dataset_folder.h"
+#include "angel_ptm/data/images/edges.h"
 #include "angel_ptm/data/permutation.h"
 
 namespace angel_ptm {
@@ -157,6 +158,7 @@ class ImagePreparation {
                                          options_.height, options_.fit),
                           .labels = item.labels,
                           .captions = std::vector<std::vector<StoredCaption>>(item.captions.size())};
+    if (options_.edges) stored.image = EdgeMap(stored.image);
     int64_t& longest = report_.manifest.caption_tokens_max;
     for (size_t language = 0; language < item.captions.size(); ++language) {
       for (const std::string& caption : item.captions[language]) {

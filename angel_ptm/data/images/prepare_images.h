@@ -17,6 +17,7 @@ struct PrepareImagesOptions {
   int32_t height = 0, width = 0;
   int32_t channels = 3;  // 1 or 3
   Fit fit = Fit::kPad;
+  bool edges = false;  // EdgeMap of each image in its place
   // Patterns (* stands for anything) of an image's first caption in the first language. Empty `keep`: all.
   std::vector<std::string> keep, leave_out;
   int64_t images_max = 0;          // of those, evenly spread over the source's order; 0: all

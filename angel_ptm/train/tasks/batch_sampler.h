@@ -56,6 +56,7 @@ struct SamplingFacts {
   int64_t steps = 0;
   double guidance = 1;
   uint64_t seed = 0;
+  double control_scale = 1;  // of a model with a branch that reads a condition
 };
 // Of the samples that a run makes of itself.
 SamplingFacts FactsOfSamples(const TrainConfig& config, int64_t step, const BatchOptions& options);

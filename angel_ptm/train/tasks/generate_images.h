@@ -25,8 +25,9 @@ struct GenerateImagesOptions {
   double guidance = 4;                   // Ho & Salimans 2022; 1: none
   std::optional<SamplingMethod> method;  // none: DefaultMethod of the model's prediction
   uint64_t seed = 1;
-  int64_t batch_max = 16;       // images made side by side
-  std::vector<Expert> experts;  // checkpoints of the same model that denoise at some times
+  int64_t batch_max = 16;               // images made side by side
+  std::vector<Expert> experts;          // checkpoints of the same model that denoise at some times
+  std::optional<double> control_scale;  // of the effect of a branch that reads a condition; none: 1
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
 };

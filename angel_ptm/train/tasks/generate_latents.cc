@@ -1,6 +1,8 @@
 #include "angel_ptm/train/tasks/generate_latents.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -10,14 +12,28 @@
 #include "angel_ptm/train/train_state.h"
 
 namespace angel_ptm {
+namespace {
+
+absl::Status CheckControlScale(std::optional<double> scale, const HunyuanDitShape& shape) {
+  if (!scale) return absl::OkStatus();
+  if (!shape.control) {
+    return absl::InvalidArgumentError(
+        "--control-scale: the checkpoint's model reads no condition, wanted one of model.hunyuan_dit.control");
+  }
+  if (*scale >= 0 && std::isfinite(*scale)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--control-scale: wanted a finite number of 0 or more, got ", *scale));
+}
+
+}  // namespace
 
 LatentConditions::LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
-                                   int64_t samples_per_prompt, int64_t rows)
+                                   int64_t samples_per_prompt, int64_t rows, double control_scale)
     : file_(file),
       prompts_(std::move(prompts)),
       samples_per_prompt_(samples_per_prompt),
       rows_(rows),
-      inputs_(shape, rows, file.scratch_elements()) {}
+      inputs_(shape, rows, file.scratch_elements()),
+      control_scale_(shape.control ? static_cast<size_t>(shape.hidden_size) : 0, static_cast<float>(control_scale)) {}
 
 absl::Status LatentConditions::Set(int64_t row, int64_t sample, bool empty) {
   LatentSample texts = inputs_.Row(row);
@@ -30,6 +46,7 @@ absl::Status LatentConditions::Set(int64_t row, int64_t sample, bool empty) {
 void LatentConditions::Write(double time, const Graph& graph, Executor& executor) {
   for (int64_t row = 0; row < rows_; ++row) inputs_.SetTime(row, time);
   inputs_.Write(graph, executor);
+  if (!control_scale_.empty()) executor.WriteInput(graph.FindTensor("control_scale"), control_scale_.data());
 }
 
 absl::StatusOr<std::vector<int64_t>> ReadSampleNumbers(const std::vector<std::string>& prompts, const LatentFile& file,
@@ -63,13 +80,14 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
   for (const int64_t prompt : prompts) {
     numbers.insert(numbers.end(), static_cast<size_t>(samples_per_prompt), static_cast<int32_t>(prompt));
   }
-  return WriteLatents(path, shape, numbers, latents.first(numbers.size() * NoisyGrid(shape).elements()),
-                      {{"step", absl::StrCat(facts.step)},
-                       {"weights", facts.weights},
-                       {"sampler", facts.sampler},
-                       {"steps", absl::StrCat(facts.steps)},
-                       {"guidance", absl::StrCat(facts.guidance)},
-                       {"seed", absl::StrCat(facts.seed)}});
+  SafetensorsMetadata metadata = {{"step", absl::StrCat(facts.step)},
+                                  {"weights", facts.weights},
+                                  {"sampler", facts.sampler},
+                                  {"steps", absl::StrCat(facts.steps)},
+                                  {"guidance", absl::StrCat(facts.guidance)},
+                                  {"seed", absl::StrCat(facts.seed)}};
+  if (shape.control) metadata["control_scale"] = absl::StrCat(facts.control_scale);
+  return WriteLatents(path, shape, numbers, latents.first(numbers.size() * NoisyGrid(shape).elements()), metadata);
 }
 
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
@@ -85,6 +103,7 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
         "--guidance: the model was trained with clip_dropout or t5_dropout = 0, wanted 1, got ", options.guidance));
   }
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  RETURN_IF_ERROR(CheckControlScale(options.control_scale, shape));
   const std::string path = texts.empty() ? config.data().directory() + "/train.safetensors" : texts;
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::OpenTexts(path, shape));
   ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, ReadSampleNumbers(options.prompts, *file, "--prompt"));
@@ -95,7 +114,8 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
   ASSIGN_OR_RETURN(const Denoisers denoisers,
                    Denoisers::Load(checkpoint, config, options.experts, build, options.inference,
                                    absl::StrCat("weights and ", batch.rows(), " latents side by side")));
-  LatentConditions conditions(shape, *file, prompts, options.images_per_prompt, batch.rows());
+  LatentConditions conditions(shape, *file, prompts, options.images_per_prompt, batch.rows(),
+                              options.control_scale.value_or(1));
   BatchSampler sampler(batch, NoisyGrid(shape), PredictionGrid(shape), denoisers.all(), conditions);
   std::vector<float> latents;
   RETURN_IF_ERROR(sampler.MakeAll(count, [&](int64_t, std::span<const float> latent) {
@@ -106,7 +126,8 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
                             .sampler = Name(batch.sampling.method),
                             .steps = options.steps,
                             .guidance = options.guidance,
-                            .seed = options.seed};
+                            .seed = options.seed,
+                            .control_scale = options.control_scale.value_or(1)};
   RETURN_IF_ERROR(WriteSampledLatents(output, shape, prompts, options.images_per_prompt, latents, facts));
   return count;
 }

@@ -20,10 +20,11 @@ namespace angel_ptm {
 // Prompts are samples of a file, by their numbers there.
 class LatentConditions final : public Conditions {
  public:
-  // Of so many rows of the graph. Sample i has the texts of file sample prompts[i / samples_per_prompt]; guidance leads
-  // away from those of the empty caption. `file` must outlive it.
+  // Of so many rows of the graph. Sample i has the texts of file sample prompts[i / samples_per_prompt], and its
+  // condition if the model has a branch, whose effect is multiplied by `control_scale`; guidance leads away from the
+  // texts of the empty caption under the same condition. `file` must outlive it.
   LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
-                   int64_t samples_per_prompt, int64_t rows);
+                   int64_t samples_per_prompt, int64_t rows, double control_scale = 1);
 
   absl::Status SetRow(int64_t row, int64_t sample) override { return Set(row, sample, /*empty=*/false); }
   absl::Status SetAway(int64_t row, int64_t sample) override { return Set(row, sample, /*empty=*/true); }
@@ -36,6 +37,7 @@ class LatentConditions final : public Conditions {
   const std::vector<int64_t> prompts_;
   const int64_t samples_per_prompt_, rows_;
   HunyuanInputs inputs_;
+  const std::vector<float> control_scale_;  // empty without a branch
 };
 
 // Numbers of the file's samples. Errors name `field`, "--prompt": none, or what is no number of a sample.

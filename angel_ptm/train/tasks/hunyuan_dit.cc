@@ -17,6 +17,7 @@
 #include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/latents.h"
+#include "angel_ptm/train/train_state.h"
 
 namespace angel_ptm {
 namespace {
@@ -137,20 +138,45 @@ class LatentFeeder final : public Feeder {
   std::vector<float> clean_, bound_;  // empty if the variance is not learned
 };
 
+// Of every bucket, the model's own first.
+std::vector<HunyuanDitShape> BucketShapes(const HunyuanDitShape& shape, const HunyuanDitConfig& config) {
+  std::vector<HunyuanDitShape> shapes = {shape};
+  for (const std::string& text : config.bucket()) {
+    const LatentSize size = *ParseLatentSize(text);
+    shapes.push_back(shape);
+    shapes.back().height = size.height;
+    shapes.back().width = size.width;
+  }
+  return shapes;
+}
+
 class HunyuanDitTask final : public Task {
  public:
   HunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states)
       : config_(config),
         dit_(WithDefaults(config.model().hunyuan_dit())),
         shape_(HunyuanDitShapeFromConfig(config.model())),
+        buckets_(BucketShapes(shape_, dit_)),
         table_(HunyuanDitParameters(shape_, std::move(states))) {}
 
   absl::Status Open();
 
   const ParameterTable& parameters() const override { return *table_; }
-  int64_t recomputable_blocks() const override { return shape_.num_hidden_layers; }
+  int64_t recomputable_blocks() const override { return shape_.recomputable_blocks(); }
   Graph BuildTraining(const std::vector<bool>& recompute) const override {
     return BuildHunyuanDitTraining(shape_, config_.batch().micro_batch_sequences(), recompute, table_);
+  }
+  int64_t bucket_count() const override { return static_cast<int64_t>(buckets_.size()); }
+  Graph BuildBucketTraining(int64_t bucket, const std::vector<bool>& recompute) const override {
+    Graph graph = BuildHunyuanDitTraining(buckets_[bucket], config_.batch().micro_batch_sequences(), recompute, table_);
+    graph.name = absl::StrCat("training of ", BucketName(bucket));
+    return graph;
+  }
+  std::string BucketName(int64_t bucket) const override {
+    return absl::StrCat(buckets_[bucket].height, "x", buckets_[bucket].width);
+  }
+  double BucketShare(int64_t bucket) const override {
+    return static_cast<double>(buckets_[bucket].tokens()) / static_cast<double>(shape_.tokens());
   }
   Graph BuildEvaluation(StateId weights) const override {
     return BuildHunyuanDitEvaluation(shape_, config_.batch().micro_batch_sequences(), table_, weights);
@@ -163,27 +189,38 @@ class HunyuanDitTask final : public Task {
     return BuildHunyuanDitForward(shape_, SamplingBatch().rows(), table_, weights);
   }
   std::string Describe() const override {
-    return absl::StrCat(shape_.num_hidden_layers, " layers, latents of ", shape_.channels, " x ", shape_.height, " x ",
-                        shape_.width, " in ", shape_.tokens(), " patches, ", shape_.clip_length, " + ",
-                        shape_.t5_length, " text states");
+    return absl::StrCat(shape_.num_hidden_layers, " layers",
+                        shape_.control ? absl::StrCat(", a branch of ", shape_.skips(), " that is trained") : "",
+                        ", latents of ", shape_.channels, " x ", shape_.height, " x ", shape_.width, " in ",
+                        shape_.tokens(), " patches",
+                        bucket_count() > 1 ? absl::StrCat(" and of ", bucket_count() - 1, " more sizes") : "", ", ",
+                        shape_.clip_length, " + ", shape_.t5_length, " text states");
   }
   ChangeableFields changeable_fields() const override { return {kHunyuanWithoutEffect, kHunyuanOfTheCurve}; }
   bool loss_depends_on_micro_batch() const override { return false; }
 
   int64_t vocab_size() const override { return 1; }
-  const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
+  const SampleSource* training_samples() const override { return training_.empty() ? nullptr : training_[0].get(); }
   const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
-  std::string sample_order() const override {
-    return absl::StrCat(train_->count(), " latents of ", shape_.channels, " x ", shape_.height, " x ", shape_.width,
-                        ", digest ", absl::Hex(train_->digest(), absl::kZeroPad16), ", order and noise of seed ",
-                        config_.seed());
-  }
+  const SampleSource* bucket_samples(int64_t bucket) const override { return training_[bucket].get(); }
+  int64_t BucketOf(int64_t first_sample) const override { return order_ ? order_->At(first_sample).bucket : 0; }
+  std::string sample_order() const override;
   std::string note() const override { return {}; }
+  absl::Status CheckFreshStart() const override {
+    if (!shape_.control) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "model.hunyuan_dit.control: there is no model to train the branch beside: wanted a checkpoint in ",
+        CheckpointDirectory(config_), ", which `angel-ptm import` writes, and --resume, got a fresh start"));
+  }
   std::vector<CheckpointFile> checkpoint_files() const override { return {}; }
   std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                      const SampleSource& samples) const override {
-    APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
-    return std::make_unique<LatentFeeder>(graph, executor, shape_, dit_, static_cast<const LatentSource&>(samples));
+    for (size_t bucket = 0; bucket < training_.size(); ++bucket) {
+      if (&samples != training_[bucket].get()) continue;
+      return std::make_unique<LatentFeeder>(graph, executor, buckets_[bucket], dit_, *training_[bucket]);
+    }
+    APTM_CHECK(&samples == validation_samples(), "samples of another task");
+    return std::make_unique<LatentFeeder>(graph, executor, shape_, dit_, *validation_);
   }
   std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override;
   std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
@@ -196,18 +233,34 @@ class HunyuanDitTask final : public Task {
   const TrainConfig config_;
   const HunyuanDitConfig dit_;
   const HunyuanDitShape shape_;
+  const std::vector<HunyuanDitShape> buckets_;  // that of the model first
   const std::shared_ptr<const ParameterTable> table_;
-  std::unique_ptr<LatentFile> train_, held_out_;
-  std::optional<LatentSource> training_, validation_;
-  std::vector<int64_t> prompts_;  // of sampling{}: numbers of train_'s samples
+  std::vector<std::unique_ptr<LatentFile>> train_;  // by bucket
+  std::unique_ptr<LatentFile> held_out_;
+  std::optional<BucketOrder> order_;                     // none of one bucket
+  std::vector<std::unique_ptr<LatentSource>> training_;  // by bucket
+  std::optional<LatentSource> validation_;
+  std::vector<int64_t> prompts_;  // of sampling{}: numbers of the samples of bucket 0
 };
+
+std::string HunyuanDitTask::sample_order() const {
+  std::string order;
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    absl::StrAppend(&order, b == 0 ? "" : ", ", train_[b]->count(), " latents of ", buckets_[b].channels, " x ",
+                    buckets_[b].height, " x ", buckets_[b].width, ", digest ",
+                    absl::Hex(train_[b]->digest(), absl::kZeroPad16));
+  }
+  // Which bucket comes when depends on what a step takes of it.
+  if (order_) absl::StrAppend(&order, ", steps of ", config_.batch().global_batch_sequences());
+  return absl::StrCat(order, ", order and noise of seed ", config_.seed());
+}
 
 std::unique_ptr<Sampler> HunyuanDitTask::MakeSampler(const Graph& graph, Executor& executor) const {
   const BatchOptions batch = SamplingBatch();
   return std::make_unique<RunSampler>(
       static_cast<int64_t>(prompts_.size()), batch, NoisyGrid(shape_), PredictionGrid(shape_),
       Denoiser{&graph, &executor},
-      std::make_unique<LatentConditions>(shape_, *train_, prompts_, /*samples_per_prompt=*/1, batch.rows()),
+      std::make_unique<LatentConditions>(shape_, *train_[0], prompts_, /*samples_per_prompt=*/1, batch.rows()),
       [this, batch](const std::string& folder, int64_t step,
                     std::span<const float> samples) -> absl::StatusOr<std::string> {
         RETURN_IF_ERROR(MakeDirectories(folder));
@@ -222,11 +275,20 @@ absl::Status HunyuanDitTask::Open() {
   LatentOrder order{.global_batch = config_.batch().global_batch_sequences(),
                     .micro_batch = config_.batch().micro_batch_sequences(),
                     .seed = config_.seed()};
-  ASSIGN_OR_RETURN(train_, LatentFile::Open(directory + "/train.safetensors", shape_));
-  training_.emplace(*train_, order);
+  std::vector<int64_t> counts;
+  for (int64_t b = 0; b < bucket_count(); ++b) {
+    const std::string name = b == 0 ? "train" : absl::StrCat("train-", BucketName(b));
+    ASSIGN_OR_RETURN(train_.emplace_back(),
+                     LatentFile::Open(absl::StrCat(directory, "/", name, ".safetensors"), buckets_[b]));
+    counts.push_back(train_.back()->count());
+  }
+  if (bucket_count() > 1) order_.emplace(counts, order.global_batch, order.seed);
+  for (const auto& file : train_) {
+    training_.push_back(std::make_unique<LatentSource>(*file, order, order_ ? &*order_ : nullptr));
+  }
   if (const SamplingConfig& sampling = config_.sampling(); sampling.every_steps() > 0) {
-    ASSIGN_OR_RETURN(
-        prompts_, ReadSampleNumbers({sampling.prompt().begin(), sampling.prompt().end()}, *train_, "sampling.prompt"));
+    ASSIGN_OR_RETURN(prompts_, ReadSampleNumbers({sampling.prompt().begin(), sampling.prompt().end()}, *train_[0],
+                                                 "sampling.prompt"));
   }
   if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(held_out_, LatentFile::Open(directory + "/validation.safetensors", shape_));
@@ -255,6 +317,7 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config) {
           .learn_sigma = c.learn_sigma(),
           .variance_in_loss = c.variance_weight() > 0,
           .size_and_style = c.size_and_style(),
+          .control = c.control(),
           .freeze = {config.freeze().begin(), config.freeze().end()}};
 }
 

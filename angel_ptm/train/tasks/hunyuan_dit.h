@@ -18,8 +18,8 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config);
 // task.h, ScaledModel. Depth: by two blocks. Width: by one attention head.
 HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps);
 
-// task.h, MakeTask and OpenTask. The data directory has train.safetensors and, to evaluate, validation.safetensors
-// (latents.h).
+// task.h, MakeTask and OpenTask. The data directory has train.safetensors, for each bucket
+// train-HEIGHTxWIDTH.safetensors and, to evaluate, validation.safetensors (latents.h).
 std::unique_ptr<Task> MakeHunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanDitTask(const TrainConfig& config);
 

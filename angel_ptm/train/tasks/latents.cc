@@ -30,7 +30,7 @@ absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::Open(const std::string& 
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
   RETURN_IF_ERROR(file->CheckCount("latents", {shape.channels, shape.height, shape.width}));
-  RETURN_IF_ERROR(file->CheckTexts());
+  RETURN_IF_ERROR(file->CheckConditions());
   RETURN_IF_ERROR(file->CheckScale());
   return file;
 }
@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::OpenTexts(const std::str
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
   RETURN_IF_ERROR(file->CheckCount("clip", {shape.clip_length, shape.clip_hidden_size}));
-  RETURN_IF_ERROR(file->CheckTexts());
+  RETURN_IF_ERROR(file->CheckConditions());
   return file;
 }
 
@@ -72,7 +72,7 @@ absl::Status LatentFile::CheckCount(const std::string& tensor, const Shape& samp
   return CheckTensor(tensor, DType::kFloat32, Shape(all.data(), all.data() + all.size()));
 }
 
-absl::Status LatentFile::CheckTexts() {
+absl::Status LatentFile::CheckConditions() {
   const int64_t n = count_, c = shape_.clip_length, t = shape_.t5_length;
   RETURN_IF_ERROR(CheckTensor("clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("clip_mask", DType::kInt32, {n, c}));
@@ -83,6 +83,13 @@ absl::Status LatentFile::CheckTexts() {
   RETURN_IF_ERROR(CheckTensor("empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("empty_t5_mask", DType::kInt32, {t}));
   if (shape_.size_and_style) RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+  const Shape conditions = {n, shape_.channels, shape_.height, shape_.width};
+  if (shape_.control && file_.Find("condition") == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat(path(), " has no tensor condition, wanted F32 or BF16 ", conditions.ToString(),
+                     " for model.hunyuan_dit.control: what the samples' poses or edges are as latents"));
+  }
+  if (shape_.control) RETURN_IF_ERROR(CheckTensor("condition", DType::kFloat32, conditions));
   // Of one sample.
   scratch_elements_ = std::max({shape_.channels * shape_.height * shape_.width, c * shape_.clip_hidden_size,
                                 t * shape_.t5_hidden_size, kHunyuanSizes});
@@ -98,8 +105,12 @@ absl::Status LatentFile::CheckScale() {
   const int64_t looked_at = std::min(count_, kScaleSamples);
   for (int64_t i = 0; i < looked_at; ++i) {
     // Spread over the file, its first and last among them.
-    RETURN_IF_ERROR(ReadFloats("latents", looked_at == 1 ? 0 : i * (count_ - 1) / (looked_at - 1), latent, scratch));
+    const int64_t row = looked_at == 1 ? 0 : i * (count_ - 1) / (looked_at - 1);
+    RETURN_IF_ERROR(ReadFloats("latents", row, latent, scratch));
     for (const float value : latent) square += static_cast<double>(value) * static_cast<double>(value);
+    hasher.Mix({reinterpret_cast<const char*>(latent.data()), latent.size() * sizeof(float)});
+    if (!shape_.control) continue;
+    RETURN_IF_ERROR(ReadFloats("condition", row, latent, scratch));
     hasher.Mix({reinterpret_cast<const char*>(latent.data()), latent.size() * sizeof(float)});
   }
   digest_ = hasher.Digest();
@@ -130,6 +141,7 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   const auto clip_mask = sample.keep.first(static_cast<size_t>(shape_.clip_length));
   const auto t5_mask = sample.keep.subspan(static_cast<size_t>(shape_.clip_length));
   if (!sample.latent.empty()) RETURN_IF_ERROR(ReadFloats("latents", index, sample.latent, sample.scratch));
+  if (!sample.condition.empty()) RETURN_IF_ERROR(ReadFloats("condition", index, sample.condition, sample.scratch));
   const int64_t of_clip = empty_clip ? 0 : index, of_t5 = empty_t5 ? 0 : index;
   RETURN_IF_ERROR(ReadFloats(empty_clip ? "empty_clip" : "clip", of_clip, sample.clip, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_clip ? "empty_clip_mask" : "clip_mask", of_clip, clip_mask));
@@ -137,6 +149,20 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
   if (sample.sizes.empty()) return absl::OkStatus();
   return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+}
+
+BucketOrder::BucketOrder(std::vector<int64_t> counts, int64_t global_batch, uint64_t seed)
+    : global_batch_(global_batch), seed_(Hasher().Mix("order of buckets").Mix(seed).Digest()) {
+  int64_t end = 0;
+  for (const int64_t count : counts) ends_.push_back(end += (count + global_batch - 1) / global_batch);
+}
+
+BucketOrder::Step BucketOrder::At(int64_t sample) const {
+  const int64_t step = sample / global_batch_, steps = ends_.back(), epoch = step / steps;
+  const int64_t place = Permutation(steps, seed_, static_cast<uint64_t>(epoch))(step % steps);
+  const auto bucket = std::ranges::upper_bound(ends_, place) - ends_.begin();
+  const int64_t begin = bucket == 0 ? 0 : ends_[bucket - 1], own = ends_[bucket] - begin;
+  return {.bucket = bucket, .first = (epoch * own + place - begin) * global_batch_};
 }
 
 int64_t LatentSource::sample_count() const {
@@ -158,6 +184,7 @@ int64_t LatentSource::SampleAt(const MicroBatchPosition& position, int64_t row) 
 int64_t LatentSource::IndexOf(int64_t sample) const {
   const int64_t count = file_.count();
   const uint64_t seed = evaluation() ? 0 : order_.seed;
+  if (buckets_ != nullptr) sample = buckets_->At(sample).first + sample % order_.global_batch;
   return Permutation(count, seed, static_cast<uint64_t>(sample / count))(sample % count);
 }
 
@@ -171,6 +198,10 @@ HunyuanInputs::HunyuanInputs(const HunyuanDitShape& shape, int64_t batch, int64_
   text_rows_.resize(static_cast<size_t>(batch * shape.text_length()));
   cos_sin_.resize(static_cast<size_t>(shape.tokens() * shape.head_dim()));
   HunyuanRopeTable(shape, cos_sin_);
+  if (shape.control) {
+    condition_.resize(latent_.size());
+    condition_patches_.resize(static_cast<size_t>(batch) * latent_.size());
+  }
   if (!shape.size_and_style) return;
   sizes_.resize(kHunyuanSizes);
   size_features_.resize(static_cast<size_t>(batch * kHunyuanSizes * kHunyuanFeatures));
@@ -179,6 +210,7 @@ HunyuanInputs::HunyuanInputs(const HunyuanDitShape& shape, int64_t batch, int64_
 
 LatentSample HunyuanInputs::Row(int64_t row) {
   return {.latent = latent_,
+          .condition = condition_,
           .clip = RowOf(clip_, row, batch_),
           .t5 = RowOf(t5_, row, batch_),
           .keep = keep_,
@@ -189,6 +221,10 @@ LatentSample HunyuanInputs::Row(int64_t row) {
 void HunyuanInputs::Finish(int64_t row, double time) {
   HunyuanTextRows(shape_, batch_, row, keep_, RowOf(text_rows_, row, batch_));
   SetTime(row, time);
+  if (shape_.control) {
+    ToPatches({shape_.channels, shape_.height, shape_.width, shape_.patch_size}, condition_,
+              RowOf(condition_patches_, row, batch_));
+  }
   for (int64_t i = 0; i < static_cast<int64_t>(sizes_.size()); ++i) {
     TimeFeatures(static_cast<double>(sizes_[i]),
                  RowOf(size_features_, row * kHunyuanSizes + i, batch_ * kHunyuanSizes));
@@ -200,6 +236,7 @@ void HunyuanInputs::SetTime(int64_t row, double time) { TimeFeatures(time, RowOf
 void HunyuanInputs::Clear(int64_t row) {
   const LatentSample sample = Row(row);
   std::ranges::fill(sample.latent, 0.0f);
+  std::ranges::fill(sample.condition, 0.0f);
   std::ranges::fill(sample.clip, 0.0f);
   std::ranges::fill(sample.t5, 0.0f);
   std::ranges::fill(sample.keep, 0);
@@ -216,6 +253,7 @@ void HunyuanInputs::Write(const Graph& graph, Executor& executor) const {
   write("clip", clip_);
   write("t5", t5_);
   write("text_rows", text_rows_);
+  if (shape_.control) write("condition", condition_patches_);
   if (!shape_.size_and_style) return;
   write("size_features", size_features_);
   write("style", style_);

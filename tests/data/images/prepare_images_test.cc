@@ -1,12 +1,14 @@
 // Sources of images, and prepared folders of them.
 #include "angel_ptm/data/images/prepare_images.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "angel_ptm/data/dataset.h"
 #include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/data/images/edges.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/or_die.h"
@@ -187,6 +189,30 @@ TEST(PrepareImages, MakesADataset) {
   options.images_max = 3;
   options.damaged_max = 10;
   EXPECT_EQ(OrDie(PrepareImages(TenImages(), options)).manifest.train_images, 3);  // 0, 3 and 6
+}
+
+// The same images in the same order.
+TEST(PrepareImages, EdgesStandInTheImagesPlaces) {
+  const TemporaryFolder folder;
+  PrepareImagesOptions options = {
+      .output = folder / "images", .height = 6, .width = 8, .damaged_max = 3, .validation_fraction = 0.2, .seed = 1};
+  OrDie(PrepareImages(TenImages(), options).status());
+  options.output = folder / "edges";
+  options.edges = true;
+  OrDie(PrepareImages(TenImages(), options).status());
+  const ImageDataset images = OrDie(OpenImageDataset(folder / "images"));
+  const ImageDataset edges = OrDie(OpenImageDataset(folder / "edges"));
+  ASSERT_EQ(edges.train->count(), images.train->count());
+  int64_t white = 0;
+  for (int64_t i = 0; i < images.train->count(); ++i) {
+    EXPECT_EQ(OrDie(edges.train->ReadCaption({i, 0, 0})), OrDie(images.train->ReadCaption({i, 0, 0})));
+    Image image = MakeImage(8, 6, 3), of_edges = MakeImage(8, 6, 3);
+    OrDie(images.train->ReadPixels(i, image.pixels));
+    OrDie(edges.train->ReadPixels(i, of_edges.pixels));
+    EXPECT_EQ(of_edges.pixels, EdgeMap(image).pixels);
+    white += std::count(of_edges.pixels.begin(), of_edges.pixels.end(), 255);
+  }
+  EXPECT_GT(white, 0);
 }
 
 TEST(PrepareImages, ErrorsLeaveTheEarlierDataset) {

@@ -1,0 +1,19 @@
+// Weights from elsewhere as the beginning of a run.
+#ifndef ANGEL_PTM_TRAIN_IMPORT_H_
+#define ANGEL_PTM_TRAIN_IMPORT_H_
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
+#include "angel_ptm/config/train_config.pb.h"
+#include "angel_ptm/train/task.h"
+
+namespace angel_ptm {
+
+// Writes the run's checkpoint of step 0, which a resume goes on from, with the parameters that `read` gives of every
+// unit of the opened task. Whether there are checkpoints already is the caller's to look at.
+absl::StatusOr<SavedCheckpoint> ImportWeights(const TrainConfig& config, const Task& task, const ReadParameters& read);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_IMPORT_H_
