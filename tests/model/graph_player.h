@@ -76,6 +76,7 @@ class GraphPlayer {
       std::ranges::fill(workspace_, nan);
       call->Run(CpuKernels(), {.workspace = reinterpret_cast<std::byte*>(Aligned(workspace_))});
     }
+    if (graph_.loss == kNone) return 0;
     const TensorId loss = graph_.ops[graph_.loss].outputs[0];
     double sum = 0;
     for (int64_t i = 0; i < Elements(loss); ++i) sum += static_cast<double>(Floats(loss)[i]);
