@@ -47,4 +47,10 @@ if(NOT ANGEL_PTM_IMAGES STREQUAL "OFF")
 endif()
 angel_ptm_feature(IMAGES "${IMAGE_LIBRARIES_FOUND}")
 
+# Tokenizers of imported text encoders.
+if(NOT ANGEL_PTM_TOKENIZERS STREQUAL "OFF")
+  pkg_check_modules(TOKENIZER_LIBRARIES IMPORTED_TARGET libutf8proc)
+endif()
+angel_ptm_feature(TOKENIZERS "${TOKENIZER_LIBRARIES_FOUND}")
+
 set(ANGEL_PTM_WITH_CUDA OFF)  # AngelPtmCuda.cmake finds it, and NCCL

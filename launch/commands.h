@@ -9,6 +9,8 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/train/inference.h"
+#include "angel_ptm/train/tasks/text_states.h"
 #include "launch/arguments.h"
 
 namespace angel_ptm {
@@ -16,6 +18,7 @@ namespace angel_ptm {
 absl::Status InitCommand(const std::vector<std::string>& words);
 absl::Status TrainCommand(const std::vector<std::string>& words);
 absl::Status PrepareCommand(const std::vector<std::string>& words);
+absl::Status EncodeCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
 absl::Status ImportCommand(const std::vector<std::string>& words);
 absl::Status ExportCommand(const std::vector<std::string>& words);
@@ -32,6 +35,18 @@ absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
+
+// How graphs without backward are played on this machine alone, with the kernels that --isa names.
+absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
+
+// Tokens of a text for each encoder.
+struct TextLengths {
+  int64_t clip = 77, t5 = 256;
+};
+// The captions' states by the encoders of --clip and --t5, with the cache of --cache, into the file `output`.
+absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
+                                          const TextLengths& lengths, const InferenceOptions& inference,
+                                          const std::string& output);
 
 // What is known of the machine once it is known which ranks are on it: facts->local_ranks in `processes` processes.
 // Subtracts the processes' own memory from the machine's, and divides what libraries serve in a process.

@@ -12,11 +12,13 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/data/utf8.h"
 #include "angel_ptm/train/generate.h"
 #include "angel_ptm/train/report/append_file.h"
 #include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/generate_images.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
+#include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
@@ -44,8 +46,8 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",  "guidance",
-                                            "sampler",         "texts",  "expert", "control-scale"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance", "sampler",      "texts",
+                                            "expert",          "clip",   "t5",    "cache",    "control-scale"};
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -140,32 +142,57 @@ absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOp
   return absl::OkStatus();
 }
 
-absl::Status GenerateToFile(const Arguments& arguments, const GenerateImagesOptions& options,
-                            const std::string& checkpoint) {
+// The file of the prompts' states: --texts, of whose samples prompts are numbers; or, with --clip and --t5, one beside
+// the output that is made of the prompts, which become their numbers.
+absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDitShape& shape,
+                                     GenerateImagesOptions& options, const std::string& output) {
+  if (!arguments.Has("clip") && !arguments.Has("t5")) return arguments.Get("texts", "");
+  RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
+  if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
+  for (std::string& prompt : options.prompts) {
+    if (!prompt.empty() && ValidUtf8Prefix(prompt) == prompt.size()) continue;
+    return absl::InvalidArgumentError("--prompt: wanted a text in UTF-8, got an empty one or other bytes");
+  }
+  const std::string texts = output + ".texts.safetensors";
+  RETURN_IF_ERROR(
+      EncodeTexts(arguments, options.prompts, {shape.clip_length, shape.t5_length}, options.inference, texts).status());
+  for (size_t i = 0; i < options.prompts.size(); ++i) options.prompts[i] = absl::StrCat(i);
+  return texts;
+}
+
+absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions options, const std::string& checkpoint,
+                            const HunyuanDitShape& shape) {
   RETURN_IF_ERROR(RefuseFlags(arguments, {"negative-prompt"}, "latents, away from the empty caption of --texts alone"));
   const std::string output = arguments.Get("output", "");
-  ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, arguments.Get("texts", ""), options, output));
+  ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
+  ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
   std::printf("%lld latents in %s\n", static_cast<long long>(count), output.c_str());
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status GenerateCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"checkpoint", "prompt", "tokens", "temperature", "top-k", "seed",
-                                                      "weights", "isa", "output", "negative-prompt", "images", "steps",
-                                                      "guidance", "sampler", "texts", "expert", "control-scale"}}));
+absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
   const std::string isa = arguments.Get("isa", "");
   if (!isa.empty()) RETURN_IF_ERROR(IsaNamed(isa, CpuIsas()).status());
   const RunFacts machine = MachineFacts();
-  InferenceOptions inference{
+  return InferenceOptions{
       .threads = machine.kernel_threads_max > 0 ? std::min(machine.cores, machine.kernel_threads_max) : machine.cores,
-      .kernels_for = [&isa](DType compute) -> absl::StatusOr<const KernelTable*> {
+      .kernels_for = [isa](DType compute) -> absl::StatusOr<const KernelTable*> {
         ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(isa, compute));
         return &choice.isa->kernels();
       },
       .memory_bytes_max = machine.machine_memory_bytes};
+}
+
+absl::Status GenerateCommand(const std::vector<std::string>& words) {
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",  "tokens",   "temperature", "top-k",
+                                         "seed",       "weights", "isa",      "output",      "negative-prompt",
+                                         "images",     "steps",   "guidance", "sampler",     "texts",
+                                         "expert",     "clip",    "t5",       "cache",       "control-scale"}}));
+  ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) -> absl::Status {
@@ -180,8 +207,9 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
-    if (latents) return GenerateToFile(arguments, options, path);
-    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "control-scale"}, "images of prompts that it reads itself"));
+    if (latents) return GenerateToFile(arguments, options, path, HunyuanDitShapeFromConfig(config.model()));
+    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale"},
+                                "images of prompts that it reads itself"));
     if (!HasImageLibraries()) {
       return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
     }

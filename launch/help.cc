@@ -86,6 +86,25 @@ constexpr CommandText kCommandTexts[] = {
      "\nExamples:\n"
      "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
+    {"encode",
+     "--clip DIR --t5 DIR --captions FILE --output FILE [--cache DIR] [--clip-length 77] [--t5-length 256] "
+     "[--device-bytes N] [--isa LEVEL]",
+     "      Makes the states of captions by frozen text encoders, as model.hunyuan_dit trains on and samples with "
+     "them.",
+     "  --clip DIR               a BertModel of transformers with its vocab.txt, or a pipeline of diffusers that has "
+     "one\n"
+     "  --t5 DIR                 a T5EncoderModel or MT5EncoderModel with its spiece.model, or such a pipeline\n"
+     "  --captions FILE          .txt: a caption a line; .jsonl: \"text\" or \"caption\" of an object a line\n"
+     "  --output FILE            a safetensors file of the texts' tensors, the empty caption's among them\n"
+     "  --cache DIR              states made before, by digest of encoder and tokens (default: FILE.cache)\n"
+     "  --clip-length N          tokens of a text; what is longer is cut, and said (default: 77)\n"
+     "  --t5-length N            likewise (default: 256)\n"
+     "  --device-bytes N         budget of the device tier: weights beyond it rest on the host (default: 0, none)\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: the best that this machine runs; part of the numerics)\n\n"
+     "Example:\n"
+     "  angel-ptm encode --clip HunyuanDiT-v1.2 --t5 HunyuanDiT-v1.2 --captions captions.txt --output "
+     "texts.safetensors\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
      "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
@@ -119,6 +138,8 @@ constexpr CommandText kCommandTexts[] = {
      "                           there are none (default: the training samples, train.safetensors); of a model with\n"
      "                           model.hunyuan_dit.control it has the samples' conditions, too\n"
      "  --control-scale X        of what the condition's branch adds (default: 1)\n"
+     "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then --prompt is a caption\n"
+     "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n"
      "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},

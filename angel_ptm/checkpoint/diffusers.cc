@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/checkpoint/config_json.h"
 
 namespace angel_ptm {
 namespace {
@@ -30,7 +30,7 @@ double MlpRatio(const HunyuanDitShape& m) {
   return (static_cast<double>(m.intermediate_size) + 0.5) / static_cast<double>(m.hidden_size);
 }
 
-nlohmann::ordered_json ConfigJson(const HunyuanDitShape& m, DiffusersPart part) {
+nlohmann::ordered_json ConfigJsonOf(const HunyuanDitShape& m, DiffusersPart part) {
   nlohmann::ordered_json json = {{"_class_name", NamesOf(part).class_name},
                                  {"activation_fn", "gelu-approximate"},
                                  {"attention_head_dim", m.head_dim()},
@@ -76,26 +76,18 @@ nlohmann::json ClassDefaults(DiffusersPart part) {
 }
 
 absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model, DiffusersPart part) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const nlohmann::json given = NestsTooDeep(text) ? nlohmann::json() : nlohmann::json::parse(text, nullptr, false);
-  if (!given.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
-  nlohmann::json got = ClassDefaults(part);
-  got.update(given);
-  const auto differs = [&](const std::string& field, const auto& wanted, const std::string& there) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": ", field, ": the configuration is of another model, wanted ", wanted, ", got ", there));
-  };
-  const nlohmann::ordered_json needed = ConfigJson(model, part);
+  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path, ClassDefaults(part).dump()));
+  const nlohmann::ordered_json needed = ConfigJsonOf(model, part);
   for (const auto& [field, wanted] : needed.items()) {
     if (field == "sample_size") continue;
-    const nlohmann::json there = got.contains(field) ? got[field] : nlohmann::json();
-    if (field == "mlp_ratio") {
-      const double inner = there.is_number() ? there.get<double>() * static_cast<double>(model.hidden_size) : 0;
-      if (inner >= 1 && inner < 1e12 && static_cast<int64_t>(inner) == model.intermediate_size) continue;
-    } else if (there == nlohmann::json(wanted)) {
+    if (field != "mlp_ratio") {
+      RETURN_IF_ERROR(config.Require(field, wanted.dump()));
       continue;
     }
-    return differs(field, wanted.dump(), there.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    ASSIGN_OR_RETURN(const double ratio, config.Number(field));
+    const double inner = ratio * static_cast<double>(model.hidden_size);
+    if (inner >= 1 && inner < 1e12 && static_cast<int64_t>(inner) == model.intermediate_size) continue;
+    return config.Differs(field, wanted.dump());
   }
   return absl::OkStatus();
 }
@@ -116,7 +108,7 @@ ParameterTable TableOf(const ParameterTable& table, DiffusersPart part) {
 }  // namespace
 
 std::string DiffusersConfig(const HunyuanDitShape& model, DiffusersPart part) {
-  return ConfigJson(model, part).dump(2) + "\n";
+  return ConfigJsonOf(model, part).dump(2) + "\n";
 }
 
 std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m, DiffusersPart part) {

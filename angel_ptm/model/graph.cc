@@ -41,6 +41,7 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
   if (a.keep_columns) h.Mix("keep columns");
   if (a.interleaved) h.Mix("interleaved");
   if (a.scale_first) h.Mix("scale first");
+  if (a.erf) h.Mix("erf");
 }
 
 }  // namespace

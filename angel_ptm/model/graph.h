@@ -56,6 +56,7 @@ struct OpAttrs {
   int64_t rows = 0, sequence = 0;  // batch rows B and their length S: T = B * S
   int64_t key_sequence = 0;        // keys of each row of full attention; 0: causal
   int64_t q_heads = 0, kv_heads = 0, head_dim = 0;
+  bool erf = false;          // GELU as it is defined, not its tanh approximation
   bool layer_norm = false;   // of heads: LayerNorm, not RMSNorm
   bool interleaved = false;  // RoPE turns elements 2i and 2i + 1, not i and i + D/2
   bool scale_first = false;  // of modulation columns: scale, shift; not shift, scale

@@ -8,6 +8,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/model/denoising_loss.h"
 #include "angel_ptm/model/graph_builder.h"
+#include "angel_ptm/model/linear_layers.h"
 
 namespace angel_ptm {
 namespace {
@@ -78,7 +79,9 @@ class HunyuanDit {
   }
   // One product with the weights of several linear layers of `out` columns each, and their biases.
   TensorId Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
-                   InitialValues initial);
+                   InitialValues initial) {
+    return AppendLinears(builder_, unit_, prefix, names, x, out, initial);
+  }
   TensorId Linear(const std::string& name, TensorId x, int64_t out) {
     return Linears("", {name}, x, out, Xavier(out, Columns(x)));
   }
@@ -144,23 +147,6 @@ class HunyuanDit {
   Net* net_ = &base_;         // whose ops and parameters are added
   TensorId control_ = kNone;  // what the branch has made so far
 };
-
-TensorId HunyuanDit::Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
-                             InitialValues initial) {
-  const int64_t in = Columns(x), all = out * static_cast<int64_t>(names.size());
-  std::vector<ExportedName> weights, biases;
-  std::string joined;
-  for (int64_t i = 0; i < static_cast<int64_t>(names.size()); ++i) {
-    weights.push_back({absl::StrCat(prefix, names[i], ".weight"), i * out * in, {out, in}});
-    biases.push_back({absl::StrCat(prefix, names[i], ".bias"), i * out, {out}});
-    absl::StrAppend(&joined, i == 0 ? prefix : "+", names[i]);
-  }
-  const TensorId weight =
-      builder_.AddParameter(unit_, joined + ".weight", {all, in}, initial, /*weight_decay=*/true, std::move(weights));
-  const TensorId bias = builder_.AddParameter(unit_, joined + ".bias", {all}, InitialValues::Normal(0),
-                                              /*weight_decay=*/false, std::move(biases));
-  return Plus(joined, builder_.Append(OpKind::kMatmul, joined, {x, weight}, {.trans_b = true})[0], bias);
-}
 
 // Rows of all texts and the padding, in the order that text_rows says.
 TensorId HunyuanDit::Text(TensorId t5) {

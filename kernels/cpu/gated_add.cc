@@ -15,15 +15,19 @@ constexpr int64_t kColumnGrain = 64;
 template <typename T>
 void Forward(const GatedAddArgs& args, int64_t token) {
   const int64_t h = args.h, at = token * h;
-  const T* __restrict x_H = args.x.as<T>() + at;
   const T* __restrict delta_H = args.delta.as<T>() + at;
   const T* __restrict gate_H = args.modulation.as<T>() + token / args.s * args.modulation_width + args.gate_at;
   T* __restrict y_H = args.y.as<T>() + at;
+  if (!args.x) {
+    for (int64_t i = 0; i < h; ++i) y_H[i] = Rounded<T>(ToFloat(gate_H[i]) * ToFloat(delta_H[i]));
+    return;
+  }
+  const T* __restrict x_H = args.x.as<T>() + at;
   for (int64_t i = 0; i < h; ++i) y_H[i] = Rounded<T>(ToFloat(x_H[i]) + ToFloat(gate_H[i]) * ToFloat(delta_H[i]));
 }
 
 void Run(const GatedAddArgs& args, const KernelContext& ctx) {
-  WithElements(args.x.dtype, [&](auto element) {
+  WithElements(args.y.dtype, [&](auto element) {
     ParallelRanges(ctx.threads, args.b * args.s, kTokenGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t token = begin; token < end; ++token) Forward<decltype(element)>(args, token);
     });
@@ -72,8 +76,10 @@ int64_t WorkspaceBytes(const GatedAddGradArgs& args, const BackendOptions&) {
 }
 
 absl::Status CanRun(const GatedAddArgs& args) {
-  return Fp32OrBf16("gated_add",
-                    {.same = {{"x", args.x}, {"y", args.y}, {"delta", args.delta}, {"modulation", args.modulation}}});
+  return Fp32OrBf16("gated_add", {.same = {{"y", args.y},
+                                           NamedOperand::Optional("x", args.x),
+                                           {"delta", args.delta},
+                                           {"modulation", args.modulation}}});
 }
 
 absl::Status CanRun(const GatedAddGradArgs& args) {

@@ -35,6 +35,7 @@
 #include "kernels/ops/mean_pool.h"
 #include "kernels/ops/norm_rope.h"
 #include "kernels/ops/qk_rope_norm.h"
+#include "kernels/ops/relative_attention.h"
 #include "kernels/ops/rope_table.h"
 #include "kernels/ops/router.h"
 #include "kernels/ops/silu.h"
@@ -53,7 +54,7 @@
   OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) \
   OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
   OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad) \
-  OP(WeightedMse) OP(Concat) OP(Split) OP(HybridLoss)
+  OP(WeightedMse) OP(Concat) OP(Split) OP(HybridLoss) OP(RelativeAttention)
 // clang-format on
 
 namespace angel_ptm::cuda {
@@ -264,6 +265,12 @@ absl::Status CanRun(const CachedAttentionArgs& a) {
           .Range("tokens of a row", a.s_max, 1, kInt32Max - 1),
       a, kTurnedDimMax, 1);
 }
+absl::Status CanRun(const RelativeAttentionArgs& a) {
+  return Asks("relative_attention")
+      .Alike({{"qkv", a.qkv}, {"o", a.o}, {"table", a.table}})
+      .Range("queries of all heads", a.b * a.s * a.heads, 1, kInt32Max)
+      .Range("head dimensions", a.d, 1, kTurnedDimMax);
+}
 template <typename Args>
 Asks Routing(const char* op, const Args& a) {
   return Asks(op)
@@ -334,7 +341,7 @@ absl::Status CanRun(const LayerNormGradArgs& a) {
       .Range("tokens", a.b * a.s, 1, kInt32Max);
 }
 absl::Status CanRun(const GatedAddArgs& a) {
-  return Asks("gated_add").Alike({{"x", a.x}, {"y", a.y}, {"delta", a.delta}, {"modulation", a.modulation}});
+  return Asks("gated_add").Alike({{"y", a.y}, {"x", a.x, true}, {"delta", a.delta}, {"modulation", a.modulation}});
 }
 absl::Status CanRun(const GatedAddGradArgs& a) {
   return Asks("gated_add_grad")

@@ -53,6 +53,7 @@ void LaunchNormRope(const NormRopeArgs& args, const LaunchContext& context);
 void LaunchNormRopeGrad(const NormRopeGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const NormRopeGradArgs& args);
 void LaunchCachedAttention(const CachedAttentionArgs& args, const LaunchContext& context);
+void LaunchRelativeAttention(const RelativeAttentionArgs& args, const LaunchContext& context);
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context);
 void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AddRmsNormGradArgs& args);

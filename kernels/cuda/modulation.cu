@@ -1,7 +1,7 @@
 // What diffusion transformers do to rows beside products, attention and norms (kernels/ops): a sample's gate times a
 // row added to another, rows added over and over, means over a sample's rows, and the loss; with gradients. T is B
 // samples of S rows.
-//   gated_add: y = x + gate delta;        ddelta = gate dy,  dgate = sum over the sample's rows of dy delta
+//   gated_add: y = x + gate delta (x: none); ddelta = gate dy,  dgate = sum over the sample's rows of dy delta
 //   add_rows: y[t] = x[t] + rows[t % P];  drows[p] (+)= sum of the dy[t] with t % P = p
 //   mean_pool: y[b] = mean of the first counts[b] rows;  dx = dy / counts[b] there, 0 elsewhere
 //   weighted_mse: loss[b] = weight[b] mean((x - target)^2);  dx = 2 weight[b] (x - target) / N
@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(kThreads)
     GatedAdd(T* y, const T* x, const T* delta, OfSamples<const T> gates, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float sum[kWidth], added[kWidth], gate[kWidth];
-    LoadGroup(x + i, sum);
+    for (int j = 0; j < kWidth; ++j) sum[j] = 0;
+    if (x != nullptr) LoadGroup(x + i, sum);
     LoadGroup(delta + i, added);
     LoadGroup(gates.At(i), gate);
     for (int j = 0; j < kWidth; ++j) sum[j] += gate[j] * added[j];
@@ -159,7 +160,7 @@ std::int64_t RowShares(const AddRowsGradArgs& args) {
 
 void LaunchGatedAdd(const GatedAddArgs& args, const LaunchContext& context) {
   const std::int64_t n = args.b * args.s * args.h;
-  WithElements(args.x.dtype, [&](auto element) {
+  WithElements(args.y.dtype, [&](auto element) {
     using T = decltype(element);
     const OfSamples<const T> gates = {args.modulation.as<T>() + args.gate_at, args.modulation_width, args.s, args.h};
     WithGroups(

@@ -8,7 +8,7 @@
 namespace angel_ptm {
 
 // y[T,H] = x + gate * delta, where T is B samples of S rows and a sample's gate is columns [gate_at, gate_at + H) of
-// modulation[B,W] (Peebles & Xie 2023, DiT). Elements.
+// modulation[B,W] (Peebles & Xie 2023, DiT). x may be null: then y is the product alone. Elements.
 struct GatedAddArgs {
   Operand y;
   ConstOperand x, delta, modulation;

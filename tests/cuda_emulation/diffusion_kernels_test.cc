@@ -8,6 +8,7 @@
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/mean_pool.h"
 #include "kernels/ops/norm_rope.h"
+#include "kernels/ops/relative_attention.h"
 #include "kernels/ops/silu.h"
 #include "kernels/ops/split.h"
 #include "kernels/ops/weighted_mse.h"
@@ -156,6 +157,29 @@ void TestGatedAdd(const Samples& z, std::int64_t gate_at, bool with_gates) {
   });
 }
 
+// Without a summand: an op of its own for what a gate is times.
+template <typename T>
+void TestGatedProduct(const Samples& z) {
+  ExpectHostResults(&cuda::LaunchGatedAdd, [=](Operands& o) {
+    GatedAddArgs args = {.y = o.Next<T>(z.tokens()), .delta = o.In<T>(z.tokens())};
+    args.modulation = o.In<T>(z.b * z.width), args.b = z.b, args.s = z.s, args.h = z.h;
+    args.modulation_width = z.width;
+    return args;
+  });
+}
+
+template <typename T>
+void TestRelativeAttention(const Samples& z, std::int64_t heads, const std::vector<std::int32_t>& key_counts) {
+  std::vector<std::int32_t> places;
+  for (std::int64_t i = 0; i < 2 * z.s - 1; ++i) places.push_back(static_cast<std::int32_t>(i * i % 5));
+  ExpectHostResults(&cuda::LaunchRelativeAttention, [&](Operands& o) {
+    RelativeAttentionArgs args = {.o = o.Next<T>(z.tokens()), .qkv = o.In<T>(3 * z.tokens())};
+    args.table = o.In<T>(5 * heads), args.places = o.Ints(places), args.key_counts = o.Ints(key_counts);
+    args.b = z.b, args.s = z.s, args.heads = heads, args.d = z.h / heads, args.p = 5;
+    return args;
+  });
+}
+
 template <typename T>
 void TestMeanPool(const Samples& z, const std::vector<std::int32_t>& counts) {
   ExpectHostResults(&cuda::LaunchMeanPool, [&](Operands& o) {
@@ -225,6 +249,10 @@ TEST(CudaDiffusionKernelsTest, RowsHaveTheHostsResults) {
   TestGatedAdd<float>({3, 5, 24, 80}, 8, true);
   TestGatedAdd<BFloat16>({2, 4, 13, 40}, 3, true);
   TestGatedAdd<BFloat16>({2, 4, 16, 48}, 32, false);
+  TestGatedProduct<float>({3, 1, 24, 24});
+  TestGatedProduct<BFloat16>({2, 1, 13, 13});
+  TestRelativeAttention<float>({2, 11, 24, 0}, 3, {11, 4});
+  TestRelativeAttention<BFloat16>({1, 18, 80, 0}, 2, {18});
   TestMeanPool<float>({3, 5, 24, 0}, {1, 5, 3});
   TestMeanPool<BFloat16>({2, 7, 13, 0}, {});
   TestWeightedMse<float>(3, 300, true);

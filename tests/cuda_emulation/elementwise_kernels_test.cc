@@ -179,7 +179,7 @@ TEST(CudaEmaTest, HasTheHostsBits) {
 }
 
 template <typename T>
-void TestGelu(std::int64_t n) {
+void TestGelu(std::int64_t n, bool erf) {
   std::mt19937 random(20);
   std::vector<T> x = RandomElements<T>(n, random, 4.0f);
   const std::vector<T> dy = RandomElements<T>(n, random);
@@ -187,9 +187,9 @@ void TestGelu(std::int64_t n) {
   for (std::size_t i = 0; i < std::min(x.size(), std::size(special)); ++i) x[i] = Element<T>(special[i]);
   DeviceArray<T> device_x(x), device_dy(dy), y(n), dx(n);
   std::vector<double> want_y(x.size()), want_dx(x.size());
-  reference::Gelu(want_y.data(), ToDoubles(x).data(), n);
-  reference::GeluGrad(want_dx.data(), ToDoubles(dy).data(), ToDoubles(x).data(), n);
-  std::vector<T> got = RunClean([&] { cuda::LaunchGelu({.y = Out(y), .x = In(device_x), .n = n}, {}); }, y);
+  reference::Gelu(want_y.data(), ToDoubles(x).data(), n, erf);
+  reference::GeluGrad(want_dx.data(), ToDoubles(dy).data(), ToDoubles(x).data(), n, erf);
+  std::vector<T> got = RunClean([&] { cuda::LaunchGelu({.y = Out(y), .x = In(device_x), .n = n, .erf = erf}, {}); }, y);
   // Beside 3e38 no error of the others would show.
   for (const std::size_t huge : {1u, 2u}) {
     if (huge >= got.size()) continue;
@@ -197,14 +197,16 @@ void TestGelu(std::int64_t n) {
     got[huge] = T{}, want_y[huge] = 0;
   }
   EXPECT_LT(ErrorOf(got, want_y), 1e-6) << n;
-  const GeluGradArgs args = {.dx = Out(dx), .dy = In(device_dy), .x = In(device_x), .n = n};
+  const GeluGradArgs args = {.dx = Out(dx), .dy = In(device_dy), .x = In(device_x), .n = n, .erf = erf};
   EXPECT_LT(ErrorOf(RunClean([&] { cuda::LaunchGeluGrad(args, {}); }, dx), want_dx), 1e-6) << n;
 }
 
 TEST(CudaGeluTest, AgreesWithTheReference) {
   for (const std::int64_t n : {1, 8, 1003}) {
-    TestGelu<float>(n);
-    TestGelu<BFloat16>(n);
+    for (const bool erf : {false, true}) {
+      TestGelu<float>(n, erf);
+      TestGelu<BFloat16>(n, erf);
+    }
   }
 }
 

@@ -255,6 +255,14 @@ void CheckGatedAdd(const GatedCase& c) {
   gradient_error = std::max(gradient_error, off / largest);
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 2e-6);
+  // Without x it is the product, as with zeros.
+  Tensor zeros(n), product(n), of_zeros(n);
+  Clear(zeros, 0.0f);
+  const GatedAddArgs alone{product, {}, delta, modulation, c.b, c.s, c.h, width, at};
+  EXPECT_TRUE(CpuKernels().gated_add.can_run(alone).ok());
+  RunKernel(CpuKernels().gated_add, {of_zeros, zeros, delta, modulation, c.b, c.s, c.h, width, at}, 1);
+  RunKernel(CpuKernels().gated_add, alone, 2);
+  EXPECT_TRUE(product.SameBits(of_zeros));
   AddToOpTable({Row("gated_add", kBf16<Tensor>), absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h), forward_error,
                 gradient_error});
 }

@@ -16,6 +16,7 @@
 #include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/qk_rope_norm.h"
+#include "kernels/ops/relative_attention.h"
 #include "kernels/ops/router.h"
 #include "kernels/ops/swiglu.h"
 #include "tests/support/kernel_testing.h"
@@ -253,6 +254,11 @@ TEST(MixedTypesTest, Attention) {
                                  .kv_heads = 1,
                                  .d = 2}};
   cached.ExpectAllMatter(&C::o, &C::k_cache, &C::v_cache, &C::q, &C::k, &C::v);
+  using R = RelativeAttentionArgs;
+  const MixedTypes<R> relative = {
+      "relative_attention",
+      {.o = kBf16, .qkv = kConstBf16, .table = kConstBf16, .b = 1, .s = 1, .heads = 1, .d = 2, .p = 1}};
+  relative.ExpectAllMatter(&R::o, &R::qkv, &R::table);
 }
 
 }  // namespace

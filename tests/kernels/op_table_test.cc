@@ -23,10 +23,10 @@ constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cr
                                           "hybrid_loss"};
 
 // Ops with a bf16 variant, which has a row of its own.
-constexpr const char* kBf16Ops[] = {"embedding", "add_rms_norm", "qk_rope_norm", "swiglu",   "gelu",
-                                    "router",    "dispatch",     "combine",      "adamw",    "add",
-                                    "silu",      "layer_norm",   "gated_add",    "add_rows", "norm_rope",
-                                    "mean_pool", "weighted_mse", "concat",       "split",    "hybrid_loss"};
+constexpr const char* kBf16Ops[] = {
+    "embedding", "add_rms_norm", "qk_rope_norm", "swiglu", "gelu",       "router",      "dispatch",
+    "combine",   "adamw",        "add",          "silu",   "layer_norm", "gated_add",   "add_rows",
+    "norm_rope", "mean_pool",    "weighted_mse", "concat", "split",      "hybrid_loss", "relative_attention"};
 
 // Where the table shows that a kernel was checked: the gradient of an op (<op>_grad...) in the op's row.
 struct KernelCheck {

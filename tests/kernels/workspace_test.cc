@@ -14,6 +14,7 @@
 #include "kernels/ops/loss_sum.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/qk_rope_norm.h"
+#include "kernels/ops/relative_attention.h"
 #include "kernels/ops/rope_table.h"
 #include "kernels/ops/router.h"
 #include "kernels/ops/square_sum.h"
@@ -71,6 +72,15 @@ TEST(CpuCanRunTest, HeadsOfAttentionAndItsNorm) {
   ExpectHeadRules(AttentionArgs{.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention");
   ExpectHeadRules(AttentionGradArgs{.b = 1, .s = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "attention_grad");
   ExpectHeadRules(CachedAttentionArgs{.b = 1, .s_max = 4, .q_heads = 4, .kv_heads = 2, .d = 64}, "cached_attention");
+}
+
+TEST(CpuCanRunTest, HeadsOfRelativeAttention) {
+  RelativeAttentionArgs args{.b = 1, .s = 4, .heads = 2, .d = 64, .p = 3};
+  ExpectSupported(args);
+  args.d = 7;
+  ExpectRefused(args, "relative_attention", std::string(kHeadDimension) + "7");
+  args.d = 64, args.p = 0;
+  ExpectRefused(args, "relative_attention", std::string(kExtents) + "0");
 }
 
 TEST(CpuCanRunTest, RowsOfAttention) {

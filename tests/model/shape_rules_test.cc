@@ -97,6 +97,7 @@ TEST_F(ShapeRules, ModulationHasARowPerSample) {
               (Shape{3, 6 * kH}));
   }
   EXPECT_EQ(Infer(OpKind::kGatedAdd, {x, x, modulation}, one), (Shapes{{kT, kH}}));
+  EXPECT_EQ(Infer(OpKind::kGatedAdd, {kNone, x, modulation}, one), (Shapes{{kT, kH}}));
   EXPECT_EQ(Infer(OpKind::kGatedAddGrad, {x, x, modulation}, one), (Shapes{{kT, kH}, {3, 6 * kH}}));
   EXPECT_EQ(Infer(OpKind::kAddRows, {x, Tensor({4, kH})}), (Shapes{{kT, kH}}));
   EXPECT_EQ(Infer(OpKind::kAddRowsGrad, {x}, {.rows = 4}), (Shapes{{4, kH}}));

@@ -1,4 +1,4 @@
-// GELU by its tanh approximation, elementwise.
+// GELU by its tanh approximation, or with `erf` as it is defined, elementwise.
 #ifndef ANGEL_PTM_TESTS_REFERENCE_GELU_H_
 #define ANGEL_PTM_TESTS_REFERENCE_GELU_H_
 
@@ -6,8 +6,8 @@
 
 namespace angel_ptm::reference {
 
-void Gelu(double* y, const double* x, int64_t n);
-void GeluGrad(double* dx, const double* dy, const double* x, int64_t n);
+void Gelu(double* y, const double* x, int64_t n, bool erf = false);
+void GeluGrad(double* dx, const double* dy, const double* x, int64_t n, bool erf = false);
 
 }  // namespace angel_ptm::reference
 

@@ -1,4 +1,4 @@
-// GatedAdd: x[T,H], delta[T,H], modulation[B,W] (columns) -> y.
+// GatedAdd: x[T,H]?, delta[T,H], modulation[B,W] (columns) -> y.
 // GatedAddGrad: dy, delta, modulation -> ddelta?, dmodulation? (columns).
 #include "kernels/ops/gated_add.h"
 
@@ -8,10 +8,10 @@ namespace angel_ptm {
 namespace {
 
 std::vector<OutputSpec> Shapes(const OpView& v) {
-  const Shape& x = v.OfRank(0, 2);
-  v.Fits(1, x);
-  ModulationFits(v, 2, x, 1);
-  return {{"y", x, v.type()}};
+  const Shape& delta = v.OfRank(1, 2);
+  v.Fits(0, delta);
+  ModulationFits(v, 2, delta, 1);
+  return {{"y", delta, v.type()}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -25,7 +25,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
 void Backward(Tape& tape, const Op& op) {
   const TensorId delta = op.inputs[1], modulation = op.inputs[2], dy = tape.GradientOf(op.outputs[0]);
   tape.Append(OpKind::kGatedAddGrad, {delta, modulation}, {dy, delta, modulation}, op.attrs);
-  tape.Pass(dy, op.inputs[0]);
+  if (op.inputs[0] != kNone) tape.Pass(dy, op.inputs[0]);
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
@@ -34,8 +34,8 @@ std::unique_ptr<const KernelCall> Bind(const Binding& b) {
                                      .delta = b.Input(1),
                                      .modulation = b.Input(2),
                                      .b = b.In(2)[0],
-                                     .s = b.In(0)[0] / b.In(2)[0],
-                                     .h = b.In(0)[1],
+                                     .s = b.In(1)[0] / b.In(2)[0],
+                                     .h = b.In(1)[1],
                                      .modulation_width = b.In(2)[1],
                                      .gate_at = b.attrs().column_begin});
 }
@@ -56,7 +56,7 @@ std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
 }  // namespace
 
 OpRules GatedAddRules() {
-  return {.inputs = {{"x"}, {"delta"}, {"modulation"}},
+  return {.inputs = {{.name = "x", .optional = true}, {"delta"}, {"modulation"}},
           .outputs = {{"y"}},
           .shapes = &Shapes,
           .backward = &Backward,

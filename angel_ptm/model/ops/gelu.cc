@@ -1,4 +1,4 @@
-// Gelu: x -> y.  GeluGrad: dy, x -> dx.
+// Gelu: x -> y.  GeluGrad: dy, x -> dx.  With OpAttrs::erf both are the exact function's.
 #include "kernels/ops/gelu.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -14,15 +14,16 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
 }
 
 void Backward(Tape& tape, const Op& op) {
-  tape.Append(OpKind::kGeluGrad, {op.inputs[0]}, {tape.GradientOf(op.outputs[0]), op.inputs[0]});
+  tape.Append(OpKind::kGeluGrad, {op.inputs[0]}, {tape.GradientOf(op.outputs[0]), op.inputs[0]}, op.attrs);
 }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {
-  return MakeKernelCall(GeluArgs{.y = b.Output(0), .x = b.Input(0), .n = b.In(0).elements()});
+  return MakeKernelCall(GeluArgs{.y = b.Output(0), .x = b.Input(0), .n = b.In(0).elements(), .erf = b.attrs().erf});
 }
 
 std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
-  return MakeKernelCall(GeluGradArgs{.dx = b.Output(0), .dy = b.Input(0), .x = b.Input(1), .n = b.In(1).elements()});
+  return MakeKernelCall(GeluGradArgs{
+      .dx = b.Output(0), .dy = b.Input(0), .x = b.Input(1), .n = b.In(1).elements(), .erf = b.attrs().erf});
 }
 
 }  // namespace

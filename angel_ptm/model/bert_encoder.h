@@ -1,0 +1,31 @@
+// The graph of transformers' BertModel (Devlin et al. 2019) without its pooler: the bilingual CLIP text encoder of
+// Hunyuan-DiT. Forward only, in fp32.
+#ifndef ANGEL_PTM_MODEL_BERT_ENCODER_H_
+#define ANGEL_PTM_MODEL_BERT_ENCODER_H_
+
+#include <cstdint>
+
+#include "angel_ptm/model/graph.h"
+
+namespace angel_ptm {
+
+struct BertShape {
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;  // num_attention_heads heads of an even width
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t max_position_embeddings = 512;
+  int64_t type_vocab_size = 2;
+  float layer_norm_eps = 1e-12f;
+};
+
+// Of B texts of `length` tokens, at most max_position_embeddings. Inputs, int32: "tokens", "positions" and
+// "token_types" [B*length], and "key_counts" [B]: tokens see so many first ones of their text, at least one, whose
+// others are padding. Output: "states" [B*length, hidden_size] fp32, the last hidden states. Every parameter is
+// exported under transformers' names, relative to BertModel.
+Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_BERT_ENCODER_H_

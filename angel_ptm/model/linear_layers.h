@@ -1,0 +1,22 @@
+// Linear layers as libraries of Python export them: one tensor a weight, one a bias.
+#ifndef ANGEL_PTM_MODEL_LINEAR_LAYERS_H_
+#define ANGEL_PTM_MODEL_LINEAR_LAYERS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/model/graph_builder.h"
+
+namespace angel_ptm {
+
+// x[T,in] -> [T, names.size() * out]: one product with the weights "<prefix><name>.weight" [out, in] of all these
+// layers, side by side, and unless `bias` is false their biases "<prefix><name>.bias" [out], zero at first. The
+// parameters are the unit's.
+TensorId AppendLinears(GraphBuilder& builder, UnitId unit, const std::string& prefix,
+                       const std::vector<std::string>& names, TensorId x, int64_t out, InitialValues initial,
+                       bool bias = true);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_MODEL_LINEAR_LAYERS_H_

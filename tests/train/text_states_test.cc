@@ -1,0 +1,182 @@
+// Captions to the states of text encoders: what model.hunyuan_dit reads of the file, what the cache saves, what is
+// refused.
+#include "angel_ptm/train/tasks/text_states.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/checkpoint/text_encoders.h"
+#include "angel_ptm/train/tasks/latents.h"
+#include "tests/support/temporary_folder.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int64_t kClipLength = 6, kT5Length = 9;
+constexpr char kBertConfig[] = R"({"model_type": "bert", "hidden_size": 8, "intermediate_size": 12,
+    "num_attention_heads": 2, "num_hidden_layers": 1, "max_position_embeddings": 10, "vocab_size": 9})";
+constexpr char kT5Config[] = R"({"model_type": "mt5", "d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2,
+    "num_layers": 1, "vocab_size": 60})";
+
+// Random weights of the graph's parameters under their exported names.
+void WriteWeights(const std::string& path, const Graph& graph, uint32_t seed) {
+  std::vector<SafetensorsTensor> tensors;
+  for (const Parameter& parameter : graph.parameters()) {
+    for (const ExportedName& e : parameter.exported) tensors.push_back({e.name, DType::kFloat32, e.shape});
+  }
+  auto writer = SafetensorsWriter::Create(path, tensors, {});
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, 0.3f);
+  for (const SafetensorsTensor& tensor : tensors) {
+    std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
+    for (float& value : values) value = normal(random);
+    ASSERT_TRUE(writer->Append(std::as_bytes(std::span(values))).ok());
+  }
+  ASSERT_TRUE(writer->Finish().ok());
+}
+
+class TextStatesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    // As a pipeline of diffusers has them.
+    for (const char* folder : {"text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"}) {
+      ASSERT_TRUE(MakeDirectories(dir_ / folder).ok());
+    }
+    ASSERT_TRUE(WriteFile(dir_ / "text_encoder/config.json", kBertConfig).ok());
+    ASSERT_TRUE(WriteFile(dir_ / "text_encoder_2/config.json", kT5Config).ok());
+    ASSERT_TRUE(WriteFile(dir_ / "tokenizer/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nred\nfox\n猫\n##es\n").ok());
+    std::filesystem::copy_file(ANGEL_PTM_SPIECE, dir_ / "tokenizer_2/spiece.model");
+    const auto bert = ReadBertShape(dir_ / "text_encoder");
+    const auto t5 = ReadT5Shape(dir_ / "text_encoder_2");
+    ASSERT_TRUE(bert.ok() && t5.ok()) << bert.status() << t5.status();
+    WriteWeights(dir_ / "text_encoder/model.safetensors", BuildBertEncoder(*bert, 1, 2), 3);
+    WriteWeights(dir_ / "text_encoder_2/model.safetensors", BuildT5Encoder(*t5, 1, 2), 4);
+  }
+
+  absl::StatusOr<EncodedCounts> Encode(const std::vector<std::string>& captions, const std::string& output,
+                                       const InferenceOptions& options = {}) {
+    ASSIGN_OR_RETURN(const auto clip, TextEncoder::Open(TextEncoderKind::kClip, dir_.path(), kClipLength, options));
+    ASSIGN_OR_RETURN(const auto t5, TextEncoder::Open(TextEncoderKind::kT5, dir_.path(), kT5Length, options));
+    return EncodeCaptions(*clip, *t5, captions, {.cache = dir_ / "cache"}, dir_ / output);
+  }
+  std::string Bytes(const std::string& name) const { return ReadFile(dir_ / name).value_or("none"); }
+
+  TemporaryFolder dir_;
+};
+
+TEST_F(TextStatesTest, ModelsReadTheFile) {
+  const auto counts = Encode({"a red fox", "猫", "a red foxes a red fox"}, "texts.safetensors");
+  ASSERT_TRUE(counts.ok()) << counts.status();
+  EXPECT_EQ(counts->captions, 3);
+  EXPECT_EQ(counts->encoded, 7);  // with the empty one; T5 sees of the first and the last caption the same pieces
+  const HunyuanDitShape shape{.height = 2,
+                              .width = 2,
+                              .hidden_size = 8,
+                              .num_attention_heads = 1,
+                              .clip_hidden_size = 8,
+                              .clip_length = kClipLength,
+                              .t5_hidden_size = 8,
+                              .t5_length = kT5Length};
+  const auto file = LatentFile::OpenTexts(dir_ / "texts.safetensors", shape);
+  ASSERT_TRUE(file.ok()) << file.status();
+  HunyuanInputs inputs(shape, /*batch=*/1, (*file)->scratch_elements());
+  LatentSample row = inputs.Row(0);
+  row.latent = {};
+  const auto mask_of = [&](int64_t caption, bool empty) {
+    EXPECT_TRUE((*file)->Read(caption, empty, empty, row).ok());
+    std::string mask;
+    for (const int32_t keep : row.keep) mask += keep == 0 ? '.' : 'x';
+    return mask;
+  };
+  EXPECT_EQ(mask_of(0, false), "xxxxx.xxxxxxxxx");
+  EXPECT_EQ(mask_of(1, false), "xxx...xxx......");
+  EXPECT_EQ(mask_of(2, false), "xxxxxxxxxxxxxxx");
+  const std::vector<float> states(row.t5.begin(), row.t5.end());
+  EXPECT_EQ(mask_of(0, true), "xx....x........");
+  EXPECT_NE(states, std::vector<float>(row.t5.begin(), row.t5.end()));
+}
+
+TEST_F(TextStatesTest, ASecondRunEncodesNothing) {
+  ASSERT_TRUE(Encode({"a red fox", "猫"}, "first").ok());
+  auto again = Encode({"猫", "a red fox", "猫"}, "second");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->encoded, 0);
+  EXPECT_EQ(Encode({"a red fox", "猫", "fox"}, "third")->encoded, 2);
+  // Other company, other budgets: the same states.
+  ASSERT_TRUE(RemoveTree(dir_ / "cache").ok());
+  const auto anew = Encode({"a red fox", "猫"}, "fourth", {.device_bytes = 40000});
+  ASSERT_TRUE(anew.ok()) << anew.status();
+  EXPECT_EQ(anew->encoded, 6);
+  EXPECT_EQ(Bytes("first"), Bytes("fourth"));
+  // Of other weights nothing is taken.
+  const auto bert = ReadBertShape(dir_ / "text_encoder");
+  ASSERT_TRUE(RemoveFile(dir_ / "text_encoder/model.safetensors").ok());
+  WriteWeights(dir_ / "text_encoder/model.safetensors", BuildBertEncoder(*bert, 1, 2), 5);
+  EXPECT_EQ(Encode({"a red fox", "猫"}, "fifth")->encoded, 3);
+  EXPECT_NE(Bytes("first"), Bytes("fifth"));
+}
+
+TEST_F(TextStatesTest, ADamagedEntryIsMadeAgain) {
+  ASSERT_TRUE(Encode({"a red fox"}, "first").ok());
+  for (const auto& entry : std::filesystem::directory_iterator(dir_ / "cache")) {
+    std::string bytes = ReadFile(entry.path().string()).value_or("");
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    ASSERT_TRUE(WriteFile(entry.path().string(), bytes).ok());
+  }
+  const auto again = Encode({"a red fox"}, "second");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->encoded, 4);
+  EXPECT_EQ(Bytes("first"), Bytes("second"));
+}
+
+TEST_F(TextStatesTest, OtherArchitecturesAreNamed) {
+  const auto error = [&](const char* folder, const std::string& config) {
+    EXPECT_TRUE(WriteFile(dir_ / folder + "/config.json", config).ok());
+    return std::string(Encode({"fox"}, "out").status().message());
+  };
+  EXPECT_THAT(error("text_encoder", R"({"model_type": "clip_text_model"})"),
+              HasSubstr("model_type: the configuration is of another model, wanted \"bert\", got \"clip_text_model\""));
+  EXPECT_THAT(error("text_encoder", R"({"model_type": "bert", "hidden_act": "relu"})"), HasSubstr("hidden_act"));
+  EXPECT_THAT(error("text_encoder", R"({"model_type": "bert", "hidden_size": 8, "num_attention_heads": 3})"),
+              HasSubstr("hidden_size: the configuration is of another model, wanted heads of an even width"));
+  EXPECT_THAT(error("text_encoder", R"({"model_type": "bert", "max_position_embeddings": 5})"),
+              HasSubstr("wanted texts of at most its 5 positions, got 6"));
+  EXPECT_THAT(error("text_encoder", R"({"model_type": "bert", "hidden_size": 8, "intermediate_size": 12,
+    "num_attention_heads": 2, "num_hidden_layers": 1, "max_position_embeddings": 10, "vocab_size": 8})"),
+              HasSubstr("embeddings.word_embeddings.weight is F32 [9, 8], wanted F32, BF16 or F16 [8, 8]"));
+  ASSERT_TRUE(WriteFile(dir_ / "text_encoder/config.json", kBertConfig).ok());
+  EXPECT_THAT(
+      error("text_encoder_2", R"({"model_type": "t5"})"),
+      HasSubstr("feed_forward_proj: the configuration is of another model, wanted \"gated-gelu\", got \"relu\""));
+  EXPECT_THAT(error("text_encoder_2", R"({"model_type": "umt5"})"), HasSubstr("wanted \"t5\" or \"mt5\""));
+}
+
+TEST(ReadCaptionsTest, LinesAreCheckedAndNamed) {
+  const TemporaryFolder dir;
+  const auto read = [&](const char* name, const std::string& text) -> std::string {
+    EXPECT_TRUE(WriteFile(dir / name, text).ok());
+    const auto captions = ReadCaptions(dir / name);
+    if (!captions.ok()) return std::string(captions.status().message());
+    std::string all;
+    for (const std::string& caption : *captions) absl::StrAppend(&all, "<", caption, ">");
+    return all;
+  };
+  EXPECT_EQ(read("a.txt", "a fox\r\n一只猫\n"), "<a fox><一只猫>");
+  EXPECT_EQ(read("a.jsonl", "{\"caption\": \"fox\"}\n{\"text\": \"猫\", \"caption\": \"x\"}"), "<fox><猫>");
+  EXPECT_THAT(read("b.txt", "fox\n \n"), HasSubstr("b.txt, line 2: wanted a caption, got an empty one"));
+  EXPECT_THAT(read("c.txt", "fox\n\xff\n"), HasSubstr("c.txt, line 2: wanted a caption in UTF-8, got other bytes"));
+  EXPECT_THAT(read("d.jsonl", "{\"title\": \"x\"}"), HasSubstr("d.jsonl, line 1: wanted a JSON object with a text"));
+  EXPECT_THAT(read("e.txt", ""), HasSubstr("e.txt: wanted captions, got an empty file"));
+  EXPECT_THAT(read("e.csv", "x"), HasSubstr("--captions: wanted a file .txt or .jsonl"));
+}
+
+}  // namespace
+}  // namespace angel_ptm
