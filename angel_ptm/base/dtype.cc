@@ -10,7 +10,10 @@ int64_t SizeOf(DType dtype) {
     case DType::kInt32:
       return 4;
     case DType::kBFloat16:
+    case DType::kFloat16:
       return 2;
+    case DType::kInt64:
+      return 8;
     case DType::kUInt8:
       return 1;
   }
@@ -27,6 +30,10 @@ const char* Name(DType dtype) {
       return "I32";
     case DType::kUInt8:
       return "U8";
+    case DType::kFloat16:
+      return "F16";
+    case DType::kInt64:
+      return "I64";
   }
   APTM_CHECK(false, "dtype ", static_cast<int>(dtype));
 }

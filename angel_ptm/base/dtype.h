@@ -7,12 +7,13 @@
 
 namespace angel_ptm {
 
-enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUInt8 };
+// kFloat16 and kInt64 are met in files of others only: no op computes in them.
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUInt8, kFloat16, kInt64 };
 
 // Bytes per element.
 int64_t SizeOf(DType dtype);
 
-// The name safetensors uses: "F32", "BF16", "I32", "U8".
+// The name safetensors uses: "F32", "BF16", "I32", "U8", "F16", "I64".
 const char* Name(DType dtype);
 
 }  // namespace angel_ptm

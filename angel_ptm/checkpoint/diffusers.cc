@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/checkpoint/config_json.h"
 
 namespace angel_ptm {
 namespace {
@@ -16,7 +16,7 @@ double MlpRatio(const HunyuanDitShape& m) {
   return (static_cast<double>(m.intermediate_size) + 0.5) / static_cast<double>(m.hidden_size);
 }
 
-nlohmann::ordered_json ConfigJson(const HunyuanDitShape& m) {
+nlohmann::ordered_json ConfigJsonOf(const HunyuanDitShape& m) {
   return {{"_class_name", kClass},
           {"activation_fn", "gelu-approximate"},
           {"attention_head_dim", m.head_dim()},
@@ -38,51 +38,32 @@ nlohmann::ordered_json ConfigJson(const HunyuanDitShape& m) {
 }
 
 // What diffusers takes where a config.json says nothing, for the fields that have such a value.
-nlohmann::json ClassDefaults() {
-  return {{"activation_fn", "gelu-approximate"},
-          {"attention_head_dim", 88},
-          {"cross_attention_dim", 1024},
-          {"cross_attention_dim_t5", 2048},
-          {"hidden_size", 1152},
-          {"learn_sigma", true},
-          {"mlp_ratio", 4.0},
-          {"norm_type", "layer_norm"},
-          {"num_attention_heads", 16},
-          {"num_layers", 28},
-          {"pooled_projection_dim", 1024},
-          {"text_len", 77},
-          {"text_len_t5", 256},
-          {"use_style_cond_and_image_meta_size", true}};
-}
+constexpr char kClassDefaults[] = R"({
+    "activation_fn": "gelu-approximate", "attention_head_dim": 88, "cross_attention_dim": 1024,
+    "cross_attention_dim_t5": 2048, "hidden_size": 1152, "learn_sigma": true, "mlp_ratio": 4.0,
+    "norm_type": "layer_norm", "num_attention_heads": 16, "num_layers": 28, "pooled_projection_dim": 1024,
+    "text_len": 77, "text_len_t5": 256, "use_style_cond_and_image_meta_size": true})";
 
 absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const nlohmann::json given = NestsTooDeep(text) ? nlohmann::json() : nlohmann::json::parse(text, nullptr, false);
-  if (!given.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
-  nlohmann::json got = ClassDefaults();
-  got.update(given);
-  const auto differs = [&](const std::string& field, const auto& wanted, const std::string& there) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": ", field, ": the configuration is of another model, wanted ", wanted, ", got ", there));
-  };
-  const nlohmann::ordered_json needed = ConfigJson(model);
+  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path, kClassDefaults));
+  const nlohmann::ordered_json needed = ConfigJsonOf(model);
   for (const auto& [field, wanted] : needed.items()) {
     if (field == "sample_size") continue;
-    const nlohmann::json there = got.contains(field) ? got[field] : nlohmann::json();
-    if (field == "mlp_ratio") {
-      const double inner = there.is_number() ? there.get<double>() * static_cast<double>(model.hidden_size) : 0;
-      if (inner >= 1 && inner < 1e12 && static_cast<int64_t>(inner) == model.intermediate_size) continue;
-    } else if (there == nlohmann::json(wanted)) {
+    if (field != "mlp_ratio") {
+      RETURN_IF_ERROR(config.Require(field, wanted.dump()));
       continue;
     }
-    return differs(field, wanted.dump(), there.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    ASSIGN_OR_RETURN(const double ratio, config.Number(field));
+    const double inner = ratio * static_cast<double>(model.hidden_size);
+    if (inner >= 1 && inner < 1e12 && static_cast<int64_t>(inner) == model.intermediate_size) continue;
+    return config.Differs(field, wanted.dump());
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-std::string DiffusersConfig(const HunyuanDitShape& model) { return ConfigJson(model).dump(2) + "\n"; }
+std::string DiffusersConfig(const HunyuanDitShape& model) { return ConfigJsonOf(model).dump(2) + "\n"; }
 
 std::vector<ExportedName> DiffusersTensors(const HunyuanDitShape& m) {
   const int64_t h = m.hidden_size, d = m.head_dim(), c = m.clip_hidden_size, t = m.t5_hidden_size, p = m.patch_size;

@@ -24,7 +24,7 @@ constexpr int64_t kHeaderBytesMax = 100'000'000;
 constexpr char kMetadataKey[] = "__metadata__";
 
 bool ParseDType(std::string_view name, DType* dtype) {
-  for (DType d : {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
+  for (DType d : {DType::kFloat32, DType::kBFloat16, DType::kInt32, DType::kUInt8, DType::kFloat16, DType::kInt64}) {
     if (Name(d) == name) {
       *dtype = d;
       return true;
@@ -75,7 +75,7 @@ std::string ParseEntry(const json& entry, SafetensorsTensor* tensor, int64_t* be
   if (dtype == entry.end() || !dtype->is_string()) return "has no dtype";
   if (!ParseDType(dtype->get_ref<const std::string&>(), &tensor->dtype)) {
     return absl::StrCat("has dtype ", Quoted(dtype->get_ref<const std::string&>()),
-                        ", supported are F32, BF16, I32 and U8");
+                        ", supported are F32, BF16, F16, I32, I64 and U8");
   }
   if (shape == entry.end() || !shape->is_array()) return "has no shape";
   std::vector<int64_t> dims;

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -16,8 +15,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/float16.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
 namespace angel_ptm {
@@ -184,17 +186,28 @@ absl::Status OpenWeights(const std::string& path, const std::string& stem,
   return absl::OkStatus();
 }
 
+bool HasFloats(const SafetensorsTensor& tensor) {
+  return tensor.dtype == DType::kFloat32 || tensor.dtype == DType::kBFloat16 || tensor.dtype == DType::kFloat16;
+}
+
+template <typename Narrow>
+absl::Status ReadNarrow(const SafetensorsReader& file, const SafetensorsTensor& tensor, int64_t begin,
+                        std::span<float> out) {
+  std::vector<Narrow> narrow(out.size());
+  RETURN_IF_ERROR(
+      file.Read(tensor, begin * static_cast<int64_t>(sizeof(Narrow)), std::as_writable_bytes(std::span(narrow))));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = ToFloat(narrow[i]);
+  return absl::OkStatus();
+}
+
 // Elements [begin, begin + out.size()) of a tensor as fp32.
 absl::Status ReadAsFloat(const SafetensorsReader& file, const SafetensorsTensor& tensor, int64_t begin,
                          std::span<float> out) {
   if (tensor.dtype == DType::kFloat32) {
     return file.Read(tensor, begin * static_cast<int64_t>(sizeof(float)), std::as_writable_bytes(out));
   }
-  std::vector<uint16_t> narrow(out.size());
-  RETURN_IF_ERROR(
-      file.Read(tensor, begin * static_cast<int64_t>(sizeof(uint16_t)), std::as_writable_bytes(std::span(narrow))));
-  for (size_t i = 0; i < out.size(); ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(narrow[i]) << 16);
-  return absl::OkStatus();
+  if (tensor.dtype == DType::kFloat16) return ReadNarrow<Float16>(file, tensor, begin, out);
+  return ReadNarrow<BFloat16>(file, tensor, begin, out);
 }
 
 // The name that a rename can give to the new directory: without slashes at its end and, if there is an empty directory
@@ -251,7 +264,8 @@ WeightsReader::WeightsReader(WeightsReader&&) noexcept = default;
 WeightsReader::~WeightsReader() = default;
 
 absl::StatusOr<WeightsReader> WeightsReader::Open(const std::string& path, const std::string& stem,
-                                                  const ParameterTable& table) {
+                                                  const ParameterTable& table,
+                                                  const std::vector<std::string>& ignored) {
   auto source = std::make_unique<Source>();
   ASSIGN_OR_RETURN(source->tensors, ListTensors(table));
   RETURN_IF_ERROR(OpenWeights(path, stem, &source->files, &source->file_of));
@@ -264,14 +278,15 @@ absl::StatusOr<WeightsReader> WeightsReader::Open(const std::string& path, const
           absl::StrCat(path, " has no tensor ", exported.name, " (for ", exported.parameter, ")"));
     }
     const SafetensorsTensor& tensor = *it->second->Find(exported.name);
-    if (tensor.shape != exported.shape || (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kBFloat16)) {
+    if (tensor.shape != exported.shape || !HasFloats(tensor)) {
       return absl::FailedPreconditionError(absl::StrCat(path, ": tensor ", exported.name, " is ",
                                                         std::string(Name(tensor.dtype)), " ", tensor.shape.ToString(),
-                                                        ", wanted F32 or BF16 ", exported.shape.ToString()));
+                                                        ", wanted F32, BF16 or F16 ", exported.shape.ToString()));
     }
   }
   for (const auto& [name, file] : source->file_of) {
-    if (!wanted.contains(name)) {
+    const auto matches = [&](const std::string& pattern) { return MatchesPattern(name, pattern); };
+    if (!wanted.contains(name) && std::ranges::none_of(ignored, matches)) {
       return absl::FailedPreconditionError(absl::StrCat(path, " has a tensor ", name, " that the model has not"));
     }
   }

@@ -42,12 +42,13 @@ struct WeightsExport {
 absl::Status ExportWeights(const ReadParameters& read, const ParameterTable& table, const WeightsExport& what,
                            const std::string& path);
 
-// An opened directory of weights, F32 or BF16, seen as the parameter vectors of a table.
+// An opened directory of weights, F32, BF16 or F16, seen as the parameter vectors of a table. Thread-safe.
 class WeightsReader {
  public:
-  // Checks all names and shapes. Errors: a missing, unknown or misshapen tensor, a damaged file.
+  // Checks all names and shapes. `ignored`: patterns (base/text.h, MatchesPattern) of tensors that may be there though
+  // the table does not have them. Errors: a missing, unknown or misshapen tensor, a damaged file.
   static absl::StatusOr<WeightsReader> Open(const std::string& path, const std::string& stem,
-                                            const ParameterTable& table);
+                                            const ParameterTable& table, const std::vector<std::string>& ignored = {});
   WeightsReader(WeightsReader&&) noexcept;
   ~WeightsReader();
 

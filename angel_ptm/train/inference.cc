@@ -16,7 +16,7 @@ class OneRank final : public Inference {
  public:
   explicit OneRank(Graph graph) : graph_(std::move(graph)), world_(1), communicator_(world_.Create(0)) {}
 
-  absl::Status Load(const CheckpointReader& checkpoint, const InferenceOptions& options, const std::string& what);
+  absl::Status Load(const ReadParameters& read, const InferenceOptions& options, const std::string& what);
 
   const Graph& graph() const override { return graph_; }
   Executor& executor() override { return *executor_; }
@@ -32,28 +32,23 @@ class OneRank final : public Inference {
   std::unique_ptr<Executor> executor_;
 };
 
-absl::Status OneRank::Load(const CheckpointReader& checkpoint, const InferenceOptions& options,
-                           const std::string& what) {
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*graph_.table));
+absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& options, const std::string& what) {
   ASSIGN_OR_RETURN(const KernelTable* const kernels, options.kernels_for(graph_.table->compute_type()));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *kernels, {.threads = options.threads}, 1));
-  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {}));
+  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {.device_bytes = options.device_bytes}));
   const auto arena_bytes = [&](TierKind tier) { return plan_.arena_bytes[static_cast<int>(tier)]; };
-  const int64_t bytes = arena_bytes(TierKind::kDevice);
+  const int64_t bytes = arena_bytes(TierKind::kDevice) + arena_bytes(TierKind::kHost);
   if (options.memory_bytes_max > 0 && bytes > options.memory_bytes_max) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "generating needs ", FormatBytes(bytes), " for ", what, ", this machine has ",
         FormatBytes(options.memory_bytes_max), " for it: ", FormatBytes(bytes - options.memory_bytes_max), " more"));
   }
-  ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, bytes, options.threads));
+  ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, arena_bytes(TierKind::kDevice), options.threads));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, arena_bytes(TierKind::kHost), options.threads));
   const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
                         kernels,       &lanes_,     options.threads};
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
-  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options.weights));
-  for (const StateView& view : StateViews(plan_.layout, machine)) {
-    RETURN_IF_ERROR(LoadWeights(checkpoint, state, view));
-  }
+  for (const StateView& view : StateViews(plan_.layout, machine)) RETURN_IF_ERROR(ReadInto(view, read));
   return absl::OkStatus();
 }
 
@@ -61,8 +56,18 @@ absl::Status OneRank::Load(const CheckpointReader& checkpoint, const InferenceOp
 
 absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, const CheckpointReader& checkpoint,
                                                              const InferenceOptions& options, const std::string& what) {
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*graph.table));
+  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options.weights));
+  const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
+    return ReadWeights(checkpoint, state, unit, begin, out);
+  };
+  return Create(std::move(graph), read, options, what);
+}
+
+absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, const ReadParameters& read,
+                                                             const InferenceOptions& options, const std::string& what) {
   auto inference = std::make_unique<OneRank>(std::move(graph));
-  RETURN_IF_ERROR(inference->Load(checkpoint, options, what));
+  RETURN_IF_ERROR(inference->Load(read, options, what));
   return std::unique_ptr<Inference>(std::move(inference));
 }
 

@@ -1,4 +1,4 @@
-// A graph without backward on one rank, with the weights of a checkpoint.
+// A graph without backward on one rank, with the weights of a checkpoint or of exported files.
 #ifndef ANGEL_PTM_TRAIN_INFERENCE_H_
 #define ANGEL_PTM_TRAIN_INFERENCE_H_
 
@@ -10,6 +10,7 @@
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/model/graph.h"
@@ -19,19 +20,23 @@
 namespace angel_ptm {
 
 struct InferenceOptions {
-  std::string weights = "last";  // or "ema", the average
+  std::string weights = "last";  // of a checkpoint; or "ema", the average
   int threads = 1;
   // Those that run a model that computes in that type.
   std::function<absl::StatusOr<const KernelTable*>(DType compute)> kernels_for = [](DType) { return &CpuKernels(); };
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
+  int64_t device_bytes = 0;      // budget of the device tier, the rest of the weights being fetched; 0: none
 };
 
 class Inference {
  public:
   // `what`: what memory is for, in the error that says how much is missing: "weights and key-value caches of 2
-  // prompts". Errors: a checkpoint of other parameters than the graph's or without those weights, a machine that is too
-  // small.
+  // prompts". Errors: a checkpoint of other parameters than the graph's or without those weights, a machine or a budget
+  // that is too small.
   static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, const CheckpointReader& checkpoint,
+                                                           const InferenceOptions& options, const std::string& what);
+  // With parameters that `read` gives, WeightsReader::Read say. Errors: `read`'s, too.
+  static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, const ReadParameters& read,
                                                            const InferenceOptions& options, const std::string& what);
   virtual ~Inference() = default;
 

@@ -131,20 +131,6 @@ std::string StateOfUnit(const CheckpointReader& checkpoint, const std::string& s
   return checkpoint.Holds(unit, state) ? state : ParameterState().name;
 }
 
-// All that the view keeps.
-absl::Status ReadInto(const StateView& view, const CheckpointReader& checkpoint, const std::string& state) {
-  if (view.dtype == DType::kFloat32 && view.data != nullptr) {
-    return checkpoint.ReadRange(view.unit, state, view.stored_begin, view.stored());
-  }
-  std::vector<float> piece(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
-  for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(piece.size())) {
-    piece.resize(static_cast<size_t>(std::min(view.stored_elements - at, kChecksumChunkElements)));
-    RETURN_IF_ERROR(checkpoint.ReadRange(view.unit, state, view.stored_begin + at, piece));
-    RETURN_IF_ERROR(view.Write(at, piece));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status FillWithZeros(const StateView& view) {
   const std::vector<float> zeros(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
   for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(zeros.size())) {
@@ -167,7 +153,10 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
       continue;
     }
     const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);
-    RETURN_IF_ERROR(ReadInto(view, checkpoint, begins ? states[kParameterState].name : spec.name));
+    const std::string& state = begins ? states[kParameterState].name : spec.name;
+    RETURN_IF_ERROR(ReadInto(view, [&](UnitId unit, int64_t begin, std::span<float> out) {
+      return checkpoint.ReadRange(unit, state, begin, out);
+    }));
   }
   return absl::OkStatus();
 }
@@ -189,8 +178,15 @@ absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& 
   return checkpoint.ReadRange(unit, StateOfUnit(checkpoint, state, unit), begin, out);
 }
 
-absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state, const StateView& view) {
-  return ReadInto(view, checkpoint, StateOfUnit(checkpoint, state, view.unit));
+absl::Status ReadInto(const StateView& view, const ReadParameters& read) {
+  if (view.dtype == DType::kFloat32 && view.data != nullptr) return read(view.unit, view.stored_begin, view.stored());
+  std::vector<float> piece(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
+  for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(piece.size())) {
+    piece.resize(static_cast<size_t>(std::min(view.stored_elements - at, kChecksumChunkElements)));
+    RETURN_IF_ERROR(read(view.unit, view.stored_begin + at, piece));
+    RETURN_IF_ERROR(view.Write(at, piece));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

@@ -9,6 +9,7 @@
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/train/numerics.h"
@@ -77,8 +78,8 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
 absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights);
 absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
                          std::span<float> out);
-// The same into all that the view keeps, rounded to its type.
-absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state, const StateView& view);
+// Fills all that the view keeps with what `read` gives of its unit, rounded to its type.
+absl::Status ReadInto(const StateView& view, const ReadParameters& read);
 
 }  // namespace angel_ptm
 

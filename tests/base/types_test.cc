@@ -1,10 +1,12 @@
 // Element types, shapes and digests.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/float16.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/base/shape.h"
 #include "angel_ptm/base/status.h"
@@ -21,6 +23,27 @@ TEST(DType, SizesAndNames) {
   EXPECT_STREQ(Name(DType::kBFloat16), "BF16");
   EXPECT_STREQ(Name(DType::kInt32), "I32");
   EXPECT_STREQ(Name(DType::kUInt8), "U8");
+  EXPECT_EQ(SizeOf(DType::kFloat16), 2);
+  EXPECT_STREQ(Name(DType::kFloat16), "F16");
+  EXPECT_EQ(SizeOf(DType::kInt64), 8);
+  EXPECT_STREQ(Name(DType::kInt64), "I64");
+}
+
+TEST(Float16, EveryValueIsExact) {
+  int numbers = 0;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = ToFloat(Float16{static_cast<uint16_t>(bits)});
+    const int exponent = static_cast<int>((bits >> 10) & 31), fraction = static_cast<int>(bits & 1023);
+    ASSERT_EQ(std::signbit(value), bits >= 0x8000) << bits;
+    if (exponent == 31) {
+      ASSERT_EQ(fraction == 0 ? std::isinf(value) : std::isnan(value), true) << bits;
+      continue;
+    }
+    const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    ASSERT_EQ(std::abs(static_cast<double>(value)), magnitude) << bits;
+    ++numbers;
+  }
+  EXPECT_EQ(numbers, 2 * 31 * 1024);
 }
 
 TEST(Shape, ElementsAndText) {

@@ -242,7 +242,7 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
   EXPECT_THAT(import_as(Shape(false, false)), HasSubstr("has no tensor lm_head.weight"));
   HunyuanLmShape shape = Shape(false, true);
   shape.intermediate_size = 64;
-  EXPECT_THAT(import_as(shape), HasSubstr("is F32 [48, 32], wanted F32 or BF16 [64, 32]"));
+  EXPECT_THAT(import_as(shape), HasSubstr("is F32 [48, 32], wanted F32, BF16 or F16 [64, 32]"));
   shape = Shape(false, true);
   shape.num_hidden_layers = 1;
   EXPECT_THAT(import_as(shape), HasSubstr("has a tensor model.layers.1"));

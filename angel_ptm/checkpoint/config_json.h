@@ -1,0 +1,45 @@
+// The config.json beside exported weights: what it must say for our graph to be of the same model, and the sizes that
+// it gives.
+#ifndef ANGEL_PTM_CHECKPOINT_CONFIG_JSON_H_
+#define ANGEL_PTM_CHECKPOINT_CONFIG_JSON_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+// Every error names the file, the field, what is wanted and what is there.
+class ConfigJson {
+ public:
+  // `defaults`: a JSON object of what the library takes where the file says nothing.
+  static absl::StatusOr<ConfigJson> Open(std::string path, std::string_view defaults);
+
+  // OK if the field's value is this JSON text's; numbers are equal whatever their notation.
+  absl::Status Require(std::string_view field, std::string_view json) const;
+  // The same for one of several, "GPT2Model" or ["GPT2Model"] say.
+  absl::Status RequireOneOf(std::string_view field, const std::vector<std::string>& json) const;
+  // A size: 1 to 2^31 - 1.
+  absl::StatusOr<int64_t> Count(std::string_view field) const;
+  absl::StatusOr<std::vector<int64_t>> Counts(std::string_view field) const;
+  absl::StatusOr<double> Number(std::string_view field) const;
+  // kFailedPrecondition: a field that is of another model.
+  absl::Status Differs(std::string_view field, std::string_view wanted) const;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  // JSON, "null" where there is none.
+  std::string Text(std::string_view field) const;
+
+  std::string path_;
+  std::map<std::string, std::string, std::less<>> fields_;  // JSON by field
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_CONFIG_JSON_H_
