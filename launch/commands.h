@@ -9,6 +9,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/train/inference.h"
 #include "launch/arguments.h"
 
 namespace angel_ptm {
@@ -17,6 +18,7 @@ absl::Status InitCommand(const std::vector<std::string>& words);
 absl::Status TrainCommand(const std::vector<std::string>& words);
 absl::Status PrepareCommand(const std::vector<std::string>& words);
 absl::Status GenerateCommand(const std::vector<std::string>& words);
+absl::Status EncodeCommand(const std::vector<std::string>& words);
 absl::Status ImportCommand(const std::vector<std::string>& words);
 absl::Status ExportCommand(const std::vector<std::string>& words);
 absl::Status MergeCommand(const std::vector<std::string>& words);
@@ -32,6 +34,9 @@ absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
+
+// How this machine plays a model without training it, with --isa if that is given.
+absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 
 // What is known of the machine once it is known which ranks are on it: facts->local_ranks in `processes` processes.
 // Subtracts the processes' own memory from the machine's, and divides what libraries serve in a process.

@@ -89,7 +89,7 @@ constexpr CommandText kCommandTexts[] = {
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
      "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
-     "[--negative-prompt TEXT] [--sampler NAME]",
+     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
@@ -117,9 +117,27 @@ constexpr CommandText kCommandTexts[] = {
      "  --prompt N               sample number N of the file of texts\n"
      "  --texts FILE             text states that were encoded elsewhere, as training reads them, without latents if\n"
      "                           there are none (default: the training samples, train.safetensors)\n"
-     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n\n"
+     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"
+     "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
+    {"encode",
+     "--images DIR --autoencoder DIR --output FILE [--split train|validation] [--cache DIR] [--posterior mean|sample] "
+     "[--seed 1] [--isa LEVEL]",
+     "      Images -> latents, as model.hunyuan_dit trains on them.",
+     "  --images DIR             a prepared set of images (angel-ptm prepare), or a folder of PNG and JPEG files of "
+     "one\n"
+     "                           size, taken by their names\n"
+     "  --split NAME             of a prepared set: train or validation (default: train)\n"
+     "  --autoencoder DIR        a directory of diffusers' AutoencoderKL, or one with it in vae/\n"
+     "  --output FILE            a safetensors file: latents, times the autoencoder's scaling factor, and sizes\n"
+     "  --cache DIR              keeps what the encoder says of each image, by content of both, for the next time\n"
+     "  --posterior NAME         mean, or sample: a latent drawn by seed and number of the image (default: mean)\n"
+     "  --seed N                 of samples (default: 1)\n"
+     "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
+     "                           (default: the best that this machine runs; part of the numerics)\n\n"
+     "Example:\n"
+     "  angel-ptm encode --images runs/stamps/data --autoencoder HunyuanDiT-v1.2 --output runs/latents.safetensors\n"},
     {"import", "FILE [--set ...] --from DIR --format diffusers",
      "      Writes the weights of a HunyuanDiT2DModel as the first checkpoint of a run, for train --resume.",
      "@"

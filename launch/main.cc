@@ -54,6 +54,7 @@ constexpr Command kCommands[] = {{"init", InitCommand},
                                  {"train", TrainCommand},
                                  {"prepare", PrepareCommand},
                                  {"generate", GenerateCommand},
+                                 {"encode", EncodeCommand},
                                  {"import", ImportCommand},
                                  {"export", ExportCommand},
                                  {"merge", MergeCommand},
@@ -85,7 +86,8 @@ int EndAfter(const Command& command) {
 
 int Main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "--help";
-  SetLibraryEnvironment(/*with_teams=*/name == "train" || name == "generate" || name == "doctor", argv);
+  SetLibraryEnvironment(/*with_teams=*/name == "train" || name == "generate" || name == "encode" || name == "doctor",
+                        argv);
   PrepareProcess();
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
