@@ -43,10 +43,10 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 struct TextLengths {
   int64_t clip = 77, t5 = 256;
 };
-// The captions' states by the encoders of --clip and --t5, with the cache of --cache, into the file `output`.
+// The captions' states by the encoders of --clip and --t5, with the folder `cache`, into the file `output`.
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
-                                          const std::string& output);
+                                          const std::string& cache, const std::string& output);
 
 // What is known of the machine once it is known which ranks are on it: facts->local_ranks in `processes` processes.
 // Subtracts the processes' own memory from the machine's, and divides what libraries serve in a process.

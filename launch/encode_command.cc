@@ -1,16 +1,30 @@
-// angel-ptm encode: captions to the states of frozen text encoders, once, for models that train on or sample with them.
-#include <algorithm>
+// angel-ptm encode: what models of latents train on and sample with, by frozen encoders: images to latents, captions to
+// states.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/base/text.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/train/tasks/encode_images.h"
 #include "angel_ptm/train/tasks/text_states.h"
 #include "launch/commands.h"
 
 namespace angel_ptm {
 namespace {
+
+// Whether the flag has the second of two values; the first is its default.
+absl::StatusOr<bool> IsSecond(const Arguments& arguments, const std::string& flag, const std::string& first,
+                              const std::string& second) {
+  const std::string value = arguments.Get(flag, first);
+  if (value == first || value == second) return value == second;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, ": wanted ", first, " or ", second, ", got \"", value, "\""));
+}
 
 absl::StatusOr<int64_t> LengthFrom(const Arguments& arguments, const std::string& flag, int64_t otherwise) {
   ASSIGN_OR_RETURN(const int64_t length, arguments.GetInt(flag, otherwise));
@@ -19,40 +33,113 @@ absl::StatusOr<int64_t> LengthFrom(const Arguments& arguments, const std::string
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 2 to ", kLengthMax, " tokens, got ", length));
 }
 
+// What is encoded, and by what.
+struct Work {
+  std::string output, cache;
+  std::optional<EncodeImagesOptions> images;
+  std::optional<AutoencoderKlDirectory> autoencoder;
+  std::vector<std::string> captions;  // empty: no texts
+  TextLengths lengths;
+  InferenceOptions inference;
+};
+
+absl::Status TakeImages(const Arguments& arguments, Work& work) {
+  EncodeImagesOptions options{.cache = work.cache, .inference = work.inference};
+  ASSIGN_OR_RETURN(options.images, arguments.Require("images"));
+  ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
+  ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
+  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
+  options.seed = static_cast<uint64_t>(seed);
+  ASSIGN_OR_RETURN(const std::string path, arguments.Require("autoencoder"));
+  ASSIGN_OR_RETURN(work.autoencoder, OpenAutoencoderKl(path));
+  work.images = std::move(options);
+  return absl::OkStatus();
+}
+
+absl::Status TakeTexts(const Arguments& arguments, Work& work) {
+  ASSIGN_OR_RETURN(work.lengths.clip, LengthFrom(arguments, "clip-length", work.lengths.clip));
+  ASSIGN_OR_RETURN(work.lengths.t5, LengthFrom(arguments, "t5-length", work.lengths.t5));
+  if (!work.images.has_value()) {
+    ASSIGN_OR_RETURN(const std::string path, arguments.Require("captions"));
+    ASSIGN_OR_RETURN(work.captions, ReadCaptions(path));
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const int64_t count, CountImages(*work.images));
+  if (!arguments.Has("captions")) {
+    ASSIGN_OR_RETURN(work.captions, ImageCaptions(*work.images));
+    return absl::OkStatus();
+  }
+  const std::string path = arguments.Get("captions", "");
+  ASSIGN_OR_RETURN(work.captions, ReadCaptions(path));
+  if (static_cast<int64_t>(work.captions.size()) == count) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--captions: ", path, ": wanted a caption for each of the ", count,
+                                                 " images of ", work.images->images, ", got ", work.captions.size()));
+}
+
+absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
+  Work work;
+  ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
+  work.cache = arguments.Get("cache", work.output + ".cache");
+  ASSIGN_OR_RETURN(work.inference, InferenceHere(arguments));
+  ASSIGN_OR_RETURN(work.inference.device_bytes, arguments.GetInt("device-bytes", 0));
+  if (work.inference.device_bytes < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device-bytes: wanted 0 (no budget) or more, got ", work.inference.device_bytes));
+  }
+  const bool images = arguments.Has("images") || arguments.Has("autoencoder");
+  const bool texts = arguments.Has("clip") || arguments.Has("t5") || arguments.Has("captions");
+  if (!images && !texts) {
+    return absl::InvalidArgumentError(
+        "nothing to encode: wanted --images and --autoencoder, or --clip, --t5 and --captions, or all of them");
+  }
+  if (images) RETURN_IF_ERROR(TakeImages(arguments, work));
+  if (texts) RETURN_IF_ERROR(TakeTexts(arguments, work));
+  return work;
+}
+
+absl::Status EncodeImagesTo(const Work& work, const std::string& output) {
+  ASSIGN_OR_RETURN(const EncodedImages encoded, EncodeImages(*work.autoencoder, *work.images, output));
+  std::printf("%lld latents in %s, %lld from the cache; the encoder took %s\n", static_cast<long long>(encoded.count),
+              work.output.c_str(), static_cast<long long>(encoded.from_cache),
+              FormatBytes(encoded.memory_bytes).c_str());
+  return absl::OkStatus();
+}
+
+absl::Status EncodeTextsTo(const Arguments& arguments, const Work& work, const std::string& output) {
+  ASSIGN_OR_RETURN(const EncodedCounts counts,
+                   EncodeTexts(arguments, work.captions, work.lengths, work.inference, work.cache, output));
+  std::printf("%lld captions in %s: %lld texts encoded, the others were in the cache\n",
+              static_cast<long long>(counts.captions), work.output.c_str(), static_cast<long long>(counts.encoded));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
-                                          const std::string& output) {
+                                          const std::string& cache, const std::string& output) {
   ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
   ASSIGN_OR_RETURN(const std::string t5_path, arguments.Require("t5"));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> clip,
                    TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> t5,
                    TextEncoder::Open(TextEncoderKind::kT5, t5_path, lengths.t5, inference));
-  return EncodeCaptions(*clip, *t5, captions, {.cache = arguments.Get("cache", output + ".cache"), .notes = stderr},
-                        output);
+  return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr}, output);
 }
 
 absl::Status EncodeCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, {.flags = {"clip", "t5", "captions", "output", "cache", "clip-length",
-                                                      "t5-length", "device-bytes", "isa"}}));
-  ASSIGN_OR_RETURN(const std::string path, arguments.Require("captions"));
-  ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
-  ASSIGN_OR_RETURN(const std::vector<std::string> captions, ReadCaptions(path));
-  TextLengths lengths;
-  ASSIGN_OR_RETURN(lengths.clip, LengthFrom(arguments, "clip-length", lengths.clip));
-  ASSIGN_OR_RETURN(lengths.t5, LengthFrom(arguments, "t5-length", lengths.t5));
-  ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
-  ASSIGN_OR_RETURN(inference.device_bytes, arguments.GetInt("device-bytes", 0));
-  if (inference.device_bytes < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device-bytes: wanted 0 (no budget) or more, got ", inference.device_bytes));
-  }
-  ASSIGN_OR_RETURN(const EncodedCounts counts, EncodeTexts(arguments, captions, lengths, inference, output));
-  std::printf("%lld captions in %s: %lld texts encoded, the others were in the cache\n",
-              static_cast<long long>(counts.captions), output.c_str(), static_cast<long long>(counts.encoded));
+  ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {.flags = {"output", "images", "autoencoder", "split", "posterior", "seed", "clip", "t5",
+                                         "captions", "clip-length", "t5-length", "cache", "device-bytes", "isa"}}));
+  ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
+  if (work.captions.empty()) return EncodeImagesTo(work, work.output);
+  if (!work.images.has_value()) return EncodeTextsTo(arguments, work, work.output);
+  const std::vector<std::string> parts = {work.output + ".texts", work.output + ".latents"};
+  RETURN_IF_ERROR(EncodeTextsTo(arguments, work, parts[0]));
+  RETURN_IF_ERROR(EncodeImagesTo(work, parts[1]));
+  RETURN_IF_ERROR(JoinSafetensors(parts, work.output));
+  for (const std::string& part : parts) RETURN_IF_ERROR(RemoveFile(part));
   return absl::OkStatus();
 }
 

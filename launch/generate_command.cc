@@ -11,11 +11,13 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "angel_ptm/checkpoint/diffusers_autoencoder.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/utf8.h"
 #include "angel_ptm/train/generate.h"
 #include "angel_ptm/train/report/append_file.h"
 #include "angel_ptm/train/tasks/dit.h"
+#include "angel_ptm/train/tasks/encode_images.h"
 #include "angel_ptm/train/tasks/generate_images.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
@@ -46,8 +48,9 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps", "guidance", "sampler",      "texts",
-                                            "expert",          "clip",   "t5",    "cache",    "control-scale"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images",     "steps", "guidance", "sampler",
+                                            "texts",           "expert",     "clip",  "t5",       "cache",
+                                            "control-scale",   "autoencoder"};
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -125,10 +128,8 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   return options;
 }
 
-absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOptions& options,
-                              const std::string& checkpoint, int64_t step) {
-  ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(checkpoint, options));
-  const std::string folder = arguments.Get("output", "");
+absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOptions& options, int64_t step,
+                           std::vector<GeneratedImage> images) {
   const size_t count = images.size();
   const SamplingFacts facts{.step = step,
                             .weights = options.inference.weights,
@@ -154,18 +155,43 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
     return absl::InvalidArgumentError("--prompt: wanted a text in UTF-8, got an empty one or other bytes");
   }
   const std::string texts = output + ".texts.safetensors";
-  RETURN_IF_ERROR(
-      EncodeTexts(arguments, options.prompts, {shape.clip_length, shape.t5_length}, options.inference, texts).status());
+  RETURN_IF_ERROR(EncodeTexts(arguments, options.prompts, {shape.clip_length, shape.t5_length}, options.inference,
+                              arguments.Get("cache", texts + ".cache"), texts)
+                      .status());
   for (size_t i = 0; i < options.prompts.size(); ++i) options.prompts[i] = absl::StrCat(i);
   return texts;
 }
 
+absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOptions& options,
+                              const std::string& checkpoint, int64_t step) {
+  ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(checkpoint, options));
+  return WriteToFolder(arguments.Get("output", ""), options, step, std::move(images));
+}
+
+// The directory that is to decode latents of so many channels; none if none is asked for.
+absl::StatusOr<std::optional<AutoencoderKlDirectory>> DecoderFrom(const Arguments& arguments, int64_t channels) {
+  if (!arguments.Has("autoencoder")) return std::nullopt;
+  if (!HasImageLibraries()) {
+    return absl::UnimplementedError("--autoencoder: this build has no libpng and FreeType to write images with");
+  }
+  ASSIGN_OR_RETURN(AutoencoderKlDirectory directory, OpenAutoencoderKl(arguments.Get("autoencoder", "")));
+  if (directory.shape.latent_channels == channels) return directory;
+  return absl::InvalidArgumentError(absl::StrCat("--autoencoder: ", directory.path,
+                                                 " is for latents of another model, wanted ", channels,
+                                                 " channels, got ", directory.shape.latent_channels));
+}
+
 absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions options, const std::string& checkpoint,
-                            const HunyuanDitShape& shape) {
+                            const HunyuanDitShape& shape, int64_t step) {
   RETURN_IF_ERROR(RefuseFlags(arguments, {"negative-prompt"}, "latents, away from the empty caption of --texts alone"));
+  ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, DecoderFrom(arguments, shape.channels));
   const std::string output = arguments.Get("output", "");
   ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
   ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
+  if (decoder) {
+    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, DecodeLatentFile(output, *decoder, options.inference));
+    RETURN_IF_ERROR(WriteToFolder(output + ".images", options, step, std::move(images)));
+  }
   std::printf("%lld latents in %s\n", static_cast<long long>(count), output.c_str());
   return absl::OkStatus();
 }
@@ -188,10 +214,11 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",  "tokens",   "temperature", "top-k",
-                                         "seed",       "weights", "isa",      "output",      "negative-prompt",
-                                         "images",     "steps",   "guidance", "sampler",     "texts",
-                                         "expert",     "clip",    "t5",       "cache",       "control-scale"}}));
+      Arguments::Parse(words,
+                       {.flags = {"checkpoint", "prompt",        "tokens",     "temperature",     "top-k",  "seed",
+                                  "weights",    "isa",           "output",     "negative-prompt", "images", "steps",
+                                  "guidance",   "sampler",       "texts",      "expert",          "clip",   "t5",
+                                  "cache",      "control-scale", "autoencoder"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
@@ -207,8 +234,11 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
-    if (latents) return GenerateToFile(arguments, options, path, HunyuanDitShapeFromConfig(config.model()));
-    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale"},
+    if (latents) {
+      const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+      return GenerateToFile(arguments, options, path, shape, checkpoint.manifest().step);
+    }
+    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "autoencoder"},
                                 "images of prompts that it reads itself"));
     if (!HasImageLibraries()) {
       return absl::UnimplementedError("this build has no libpng and FreeType to write images with");

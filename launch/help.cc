@@ -87,28 +87,43 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"encode",
-     "--clip DIR --t5 DIR --captions FILE --output FILE [--cache DIR] [--clip-length 77] [--t5-length 256] "
-     "[--device-bytes N] [--isa LEVEL]",
-     "      Makes the states of captions by frozen text encoders, as model.hunyuan_dit trains on and samples with "
-     "them.",
+     "--output FILE [--images DIR --autoencoder DIR] [--clip DIR --t5 DIR [--captions FILE]] [--split "
+     "train|validation] "
+     "[--posterior mean|sample] [--seed 1] [--clip-length 77] [--t5-length 256] [--cache DIR] [--device-bytes N] "
+     "[--isa LEVEL]",
+     "      Makes what model.hunyuan_dit trains on and samples with, by frozen encoders: latents of images, states of "
+     "captions,\n"
+     "      or both in one file.",
+     "  --output FILE            a safetensors file: latents, times the autoencoder's scaling factor, and sizes; the "
+     "texts'\n"
+     "                           tensors, the empty caption's among them\n"
+     "  --images DIR             a prepared set of images (angel-ptm prepare), or a folder of PNG and JPEG files of "
+     "one\n"
+     "                           size, taken by their names\n"
+     "  --split NAME             of a prepared set: train or validation (default: train)\n"
+     "  --autoencoder DIR        a directory of diffusers' AutoencoderKL, or one with it in vae/\n"
+     "  --posterior NAME         mean, or sample: a latent drawn by seed and number of the image (default: mean)\n"
+     "  --seed N                 of samples (default: 1)\n"
      "  --clip DIR               a BertModel of transformers with its vocab.txt, or a pipeline of diffusers that has "
      "one\n"
      "  --t5 DIR                 a T5EncoderModel or MT5EncoderModel with its spiece.model, or such a pipeline\n"
-     "  --captions FILE          .txt: a caption a line; .jsonl: \"text\" or \"caption\" of an object a line\n"
-     "  --output FILE            a safetensors file of the texts' tensors, the empty caption's among them\n"
-     "  --cache DIR              states made before, by digest of encoder and tokens (default: FILE.cache)\n"
+     "  --captions FILE          .txt: a caption a line; .jsonl: \"text\" or \"caption\" of an object a line; an "
+     "image's is in\n"
+     "                           the place of the image (default: the first caption of each image of a prepared set)\n"
      "  --clip-length N          tokens of a text; what is longer is cut, and said (default: 77)\n"
      "  --t5-length N            likewise (default: 256)\n"
+     "  --cache DIR              what encoders said before, by digest of encoder and input (default: FILE.cache)\n"
      "  --device-bytes N         budget of the device tier: weights beyond it rest on the host (default: 0, none)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n\n"
      "Example:\n"
-     "  angel-ptm encode --clip HunyuanDiT-v1.2 --t5 HunyuanDiT-v1.2 --captions captions.txt --output "
-     "texts.safetensors\n"},
+     "  angel-ptm encode --images runs/stamps/data --autoencoder HunyuanDiT-v1.2 --clip HunyuanDiT-v1.2 --t5 "
+     "HunyuanDiT-v1.2 \\\n"
+     "    --output runs/stamps/train.safetensors\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
      "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
-     "[--negative-prompt TEXT] [--sampler NAME]",
+     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
@@ -140,7 +155,8 @@ constexpr CommandText kCommandTexts[] = {
      "  --control-scale X        of what the condition's branch adds (default: 1)\n"
      "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then --prompt is a caption\n"
      "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n"
-     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n\n"
+     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"
+     "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"import", "FILE [--set ...] --from DIR [--controlnet DIR] --format diffusers",

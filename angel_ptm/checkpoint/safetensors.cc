@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -214,6 +215,55 @@ absl::Status SafetensorsReader::Read(const SafetensorsTensor& tensor, int64_t be
   APTM_CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= tensor.bytes(), tensor.name, ": bytes ", begin,
              " + ", out.size(), " of ", tensor.bytes());
   return file_.ReadAt(tensor.offset + begin, out);
+}
+
+absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                              const SafetensorsMetadata& metadata,
+                              const std::function<absl::Status(SafetensorsWriter&)>& append) {
+  const std::string begun = path + ".tmp";
+  RETURN_IF_ERROR(RemoveFile(begun));
+  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, metadata));
+  absl::Status status = append(writer);
+  if (status.ok()) status = writer.Finish();
+  if (!status.ok()) {
+    RemoveFile(begun).IgnoreError();  // the first error is the one to tell
+    return status;
+  }
+  return RenamePath(begun, path);
+}
+
+absl::Status JoinSafetensors(const std::vector<std::string>& parts, const std::string& path) {
+  std::vector<SafetensorsReader> readers;
+  std::vector<SafetensorsTensor> tensors;
+  SafetensorsMetadata metadata;
+  std::set<std::string> names;
+  for (const std::string& part : parts) {
+    ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(part));
+    for (const SafetensorsTensor& tensor : reader.tensors()) {
+      if (!names.insert(tensor.name).second) {
+        return absl::InvalidArgumentError(absl::StrCat(part, ": tensor ", Quoted(tensor.name), " is in ", parts[0],
+                                                       " or another file that it is to be joined with, too"));
+      }
+      tensors.push_back(tensor);
+    }
+    metadata.insert(reader.metadata().begin(), reader.metadata().end());
+    readers.push_back(std::move(reader));
+  }
+  return WriteSafetensors(path, tensors, metadata, [&](SafetensorsWriter& writer) -> absl::Status {
+    std::vector<std::byte> buffer(size_t{4} << 20);
+    for (const SafetensorsReader& reader : readers) {
+      for (const SafetensorsTensor& tensor : reader.tensors()) {
+        for (int64_t at = 0; at < tensor.bytes();) {
+          const int64_t bytes = std::min<int64_t>(tensor.bytes() - at, static_cast<int64_t>(buffer.size()));
+          const std::span<std::byte> chunk(buffer.data(), static_cast<size_t>(bytes));
+          RETURN_IF_ERROR(reader.Read(tensor, at, chunk));
+          RETURN_IF_ERROR(writer.Append(chunk));
+          at += bytes;
+        }
+      }
+    }
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace angel_ptm

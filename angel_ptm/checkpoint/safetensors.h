@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -54,6 +55,15 @@ class SafetensorsWriter {
   int64_t file_bytes_ = 0;
   uint64_t header_checksum_ = 0;
 };
+
+// Writes `tensors`, whose bytes `append` gives front to back, and names the file `path` when it is whole; what stands
+// there is replaced.
+absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                              const SafetensorsMetadata& metadata,
+                              const std::function<absl::Status(SafetensorsWriter&)>& append);
+
+// All tensors and metadata of the files in one, likewise. Errors: two tensors of one name.
+absl::Status JoinSafetensors(const std::vector<std::string>& parts, const std::string& path);
 
 // An opened, validated file. Thread-safe.
 class SafetensorsReader {

@@ -42,6 +42,13 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
   if (a.interleaved) h.Mix("interleaved");
   if (a.scale_first) h.Mix("scale first");
   if (a.erf) h.Mix("erf");
+  if (a.height != 0) {
+    h.Mix("convolution");
+    for (int64_t v : {a.height, a.width, a.kernel, a.stride, a.pad_before, a.pad_after, a.upsample}) {
+      h.Mix(static_cast<uint64_t>(v));
+    }
+  }
+  if (a.groups != 0) h.Mix("groups").Mix(static_cast<uint64_t>(a.groups)).Mix(a.silu);
 }
 
 }  // namespace

@@ -64,6 +64,10 @@ struct OpAttrs {
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;
   int64_t column_begin = 0, column_end = 0;  // of a matrix of shape[0] rows; 0, 0: all columns
+  int64_t height = 0, width = 0;             // of the image a convolution reads
+  int64_t kernel = 0, stride = 1, pad_before = 0, pad_after = 0, upsample = 1;  // of it: kernels/ops/conv2d.h
+  int64_t groups = 0;                                                           // of GroupNorm
+  bool silu = false;                                                            // of what a norm puts out
 };
 
 struct Op {

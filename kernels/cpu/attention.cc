@@ -236,7 +236,7 @@ absl::Status CanRun(const AttentionArgs& args) {
   RETURN_IF_ERROR(Fp32OrBf16("attention", {.same = {{"q", args.q}, {"k", args.k}, {"v", args.v}, {"o", args.o}},
                                            .fp32 = {{"lse", args.lse}}}));
   RETURN_IF_ERROR(BelowInt32("attention", {args.b, args.s, KeysPerRow(args)}));
-  return HeadsSupported("attention", args.q_heads, args.kv_heads, args.d);
+  return HeadsSupported("attention", args.q_heads, args.kv_heads, args.d, kAttentionDimMax);
 }
 
 }  // namespace

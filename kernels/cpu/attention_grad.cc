@@ -294,7 +294,7 @@ absl::Status CanRun(const AttentionGradArgs& args) {
                                                          {"dv", args.dv}},
                                                 .fp32 = {{"lse", args.lse}}}));
   RETURN_IF_ERROR(BelowInt32("attention_grad", {args.b, args.s, KeysPerRow(args)}));
-  return HeadsSupported("attention_grad", args.q_heads, args.kv_heads, args.d);
+  return HeadsSupported("attention_grad", args.q_heads, args.kv_heads, args.d, kAttentionDimMax);
 }
 
 }  // namespace

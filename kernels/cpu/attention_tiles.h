@@ -11,6 +11,8 @@
 namespace angel_ptm {
 
 inline constexpr int64_t kHeadDimMax = 256;
+// Of attention itself, whose tiles lie in scratch memory: an autoencoder's one head is as wide as its channels.
+inline constexpr int64_t kAttentionDimMax = 512;
 inline constexpr int64_t kAttentionTile = 64;  // queries and keys per tile
 inline constexpr int64_t kLaneStep = 16;       // queries per group of lanes; also keys per step of a diagonal tile
 

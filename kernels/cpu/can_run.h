@@ -71,10 +71,11 @@ inline absl::Status BelowInt32(const char* op, std::initializer_list<int64_t> ex
   return absl::OkStatus();
 }
 
-inline absl::Status HeadsSupported(const char* op, int64_t q_heads, int64_t kv_heads, int64_t d) {
-  if (d < 2 || d > kHeadDimMax || d % 2 != 0) {
+inline absl::Status HeadsSupported(const char* op, int64_t q_heads, int64_t kv_heads, int64_t d,
+                                   int64_t d_max = kHeadDimMax) {
+  if (d < 2 || d > d_max || d % 2 != 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cpu backend: ", op, " takes an even head dimension from 2 to ", kHeadDimMax, ", got ", d));
+        absl::StrCat("cpu backend: ", op, " takes an even head dimension from 2 to ", d_max, ", got ", d));
   }
   if (kv_heads < 1 || q_heads < 1 || q_heads % kv_heads != 0) {
     return absl::InvalidArgumentError(absl::StrCat("cpu backend: ", op,

@@ -20,12 +20,14 @@
 #include "kernels/ops/cast.h"
 #include "kernels/ops/combine.h"
 #include "kernels/ops/concat.h"
+#include "kernels/ops/conv2d.h"
 #include "kernels/ops/dispatch.h"
 #include "kernels/ops/ema.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/expert_layout.h"
 #include "kernels/ops/gated_add.h"
 #include "kernels/ops/gelu.h"
+#include "kernels/ops/group_norm.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/hybrid_loss.h"
 #include "kernels/ops/layer_norm.h"
@@ -54,7 +56,8 @@
   OP(Combine) OP(CombineGrad) OP(LinearCrossEntropy) OP(SquareSum) OP(AdamW) OP(Add) OP(Ema) OP(Gelu) \
   OP(GeluGrad) OP(LossSum) OP(Cast) OP(Silu) OP(SiluGrad) OP(LayerNorm) OP(LayerNormGrad) OP(GatedAdd) \
   OP(GatedAddGrad) OP(AddRows) OP(AddRowsGrad) OP(NormRope) OP(NormRopeGrad) OP(MeanPool) OP(MeanPoolGrad) \
-  OP(WeightedMse) OP(Concat) OP(Split) OP(HybridLoss) OP(RelativeAttention)
+  OP(WeightedMse) OP(Concat) OP(Split) OP(HybridLoss) OP(RelativeAttention) OP(Conv2d) OP(Conv2dGradInput) \
+  OP(Conv2dGradWeight) OP(GroupNorm) OP(GroupNormGrad)
 // clang-format on
 
 namespace angel_ptm::cuda {
@@ -393,6 +396,35 @@ absl::Status CanRun(const HybridLossArgs& a) {
                    {"bound", a.bound},
                    {"sample_loss", a.sample_loss}})
       .Range("samples", a.b, 1, kInt32Max);
+}
+
+Asks Convolution(const char* op, const ConvShape& z) {
+  return Asks(op)
+      .Range("pixels", std::max(z.in_pixels(), z.out_pixels()), 1, kInt32Max)
+      .Range("channels", std::max(z.in, z.out) * z.taps(), 1, kRowTilesMax);
+}
+absl::Status CanRun(const Conv2dArgs& a) {
+  return Convolution("conv2d", a.shape).Alike({{"x", a.x}, {"y", a.y}, {"weight", a.weight}, {"bias", a.bias, true}});
+}
+absl::Status CanRun(const Conv2dGradInputArgs& a) {
+  return Convolution("conv2d_grad_input", a.shape).Alike({{"dy", a.dy}, {"dx", a.dx}, {"weight", a.weight}});
+}
+absl::Status CanRun(const Conv2dGradWeightArgs& a) {
+  return Convolution("conv2d_grad_weight", a.shape)
+      .Alike({{"dy", a.dy}, {"x", a.x}})
+      .ResultOf({"dy", a.dy}, {{"dweight", a.dweight}});
+}
+absl::Status CanRun(const GroupNormArgs& a) {
+  return Asks("group_norm")
+      .Alike({{"x", a.x}, {"y", a.y}, {"weight", a.weight}, {"bias", a.bias}})
+      .All(kFp32, {{"statistics", a.statistics}})
+      .Range("groups of all samples", a.b * a.groups, 1, 65535);
+}
+absl::Status CanRun(const GroupNormGradArgs& a) {
+  return Asks("group_norm_grad")
+      .Alike({{"dy", a.dy}, {"x", a.x}, {"dx", a.dx, true}, {"weight", a.weight}, {"bias", a.bias}})
+      .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}})
+      .All(kFp32, {{"statistics", a.statistics}});
 }
 
 template <typename Args>

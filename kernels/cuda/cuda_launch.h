@@ -42,6 +42,14 @@ void LaunchMeanPool(const MeanPoolArgs& args, const LaunchContext& context);
 void LaunchMeanPoolGrad(const MeanPoolGradArgs& args, const LaunchContext& context);
 void LaunchWeightedMse(const WeightedMseArgs& args, const LaunchContext& context);
 void LaunchHybridLoss(const HybridLossArgs& args, const LaunchContext& context);
+// Plainly: the products of elements that are looked up one by one.
+void LaunchConv2d(const Conv2dArgs& args, const LaunchContext& context);
+void LaunchConv2dGradInput(const Conv2dGradInputArgs& args, const LaunchContext& context);
+void LaunchConv2dGradWeight(const Conv2dGradWeightArgs& args, const LaunchContext& context);
+void LaunchGroupNorm(const GroupNormArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupNormArgs& args);
+void LaunchGroupNormGrad(const GroupNormGradArgs& args, const LaunchContext& context);
+std::int64_t WorkspaceBytes(const GroupNormGradArgs& args);
 void LaunchGelu(const GeluArgs& args, const LaunchContext& context);
 void LaunchGeluGrad(const GeluGradArgs& args, const LaunchContext& context);
 // d up to 256.

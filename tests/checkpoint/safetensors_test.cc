@@ -89,6 +89,44 @@ std::string FileOf(const std::string& header, size_t data_bytes) {
   return bytes + header + std::string(data_bytes, '\0');
 }
 
+TEST(SafetensorsTest, FilesAreJoinedAndReplaced) {
+  const TemporaryFolder dir;
+  WriteDeclared(dir / "a");
+  const std::vector<std::byte> value(4, std::byte{7});
+  const auto write = [&](const char* path, const char* tensor) {
+    return WriteSafetensors(dir / path, {{.name = tensor, .dtype = DType::kInt32, .shape = {1}}}, {{"other", "b"}},
+                            [&](SafetensorsWriter& writer) { return writer.Append(value); });
+  };
+  ASSERT_TRUE(write("b", "more").ok());
+  ASSERT_TRUE(write("joined", "what was there").ok());
+  ASSERT_TRUE(JoinSafetensors({dir / "a", dir / "b"}, dir / "joined").ok());
+  const auto joined = SafetensorsReader::Open(dir / "joined"), a = SafetensorsReader::Open(dir / "a");
+  ASSERT_TRUE(joined.ok() && a.ok()) << joined.status();
+  EXPECT_EQ(joined->metadata(), (SafetensorsMetadata{{"key", "value \"quoted\""}, {"other", "b"}}));
+  ASSERT_EQ(joined->tensors().size(), Declared().size() + 1);
+  for (const SafetensorsTensor& want : a->tensors()) {
+    const SafetensorsTensor* got = joined->Find(want.name);
+    ASSERT_NE(got, nullptr) << want.name;
+    EXPECT_EQ(got->shape, want.shape);
+    std::vector<std::byte> before(static_cast<size_t>(want.bytes())), after(before.size());
+    ASSERT_TRUE(a->Read(want, 0, before).ok() && joined->Read(*got, 0, after).ok());
+    EXPECT_EQ(before, after);
+  }
+  std::vector<std::byte> more(4);
+  ASSERT_TRUE(joined->Read(*joined->Find("more"), 0, more).ok());
+  EXPECT_EQ(more, value);
+
+  // Two of one name, and a file that cannot be finished: what was there stays.
+  const std::string bytes = Slurp(dir / "joined");
+  ASSERT_TRUE(write("c", "scalar").ok());
+  EXPECT_THAT(JoinSafetensors({dir / "a", dir / "c"}, dir / "joined").message(), HasSubstr("tensor \"scalar\" is in "));
+  EXPECT_EQ(
+      WriteSafetensors(dir / "joined", Declared(), {}, [](SafetensorsWriter&) { return absl::DataLossError("x"); }),
+      absl::DataLossError("x"));
+  EXPECT_EQ(Slurp(dir / "joined"), bytes);
+  EXPECT_FALSE(PathExists(dir / "joined.tmp").value());
+}
+
 TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
   const TemporaryFolder dir;
   const auto tensor = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {

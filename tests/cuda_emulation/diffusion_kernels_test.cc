@@ -3,7 +3,9 @@
 
 #include "kernels/ops/add_rows.h"
 #include "kernels/ops/concat.h"
+#include "kernels/ops/conv2d.h"
 #include "kernels/ops/gated_add.h"
+#include "kernels/ops/group_norm.h"
 #include "kernels/ops/hybrid_loss.h"
 #include "kernels/ops/layer_norm.h"
 #include "kernels/ops/mean_pool.h"
@@ -294,6 +296,62 @@ TEST(CudaLayerNormTest, HasTheHostsResults) {
   TestLayerNorm<BFloat16>({3, 2, 264, 600}, false, 0, 300, false);
   TestLayerNorm<float>({1, 4, 13, 0}, true, -1, -1, false);
   TestLayerNorm<BFloat16>({2, 2, 37, 100}, true, -1, 50, true);
+}
+
+template <typename T, typename Sum>
+void TestConvolution(const ConvShape& z, bool with_bias) {
+  const std::int64_t x = z.in_pixels() * z.in, y = z.out_pixels() * z.out, weight = z.out * z.in * z.taps();
+  ExpectHostResults(&cuda::LaunchConv2d, [=](Operands& o) {
+    Conv2dArgs args = {.y = o.Next<T>(y), .x = o.In<T>(x), .weight = o.In<T>(weight), .shape = z};
+    if (with_bias) args.bias = o.In<T>(z.out);
+    return args;
+  });
+  ExpectHostResults(&cuda::LaunchConv2dGradInput, [=](Operands& o) {
+    return Conv2dGradInputArgs{.dx = o.Next<T>(x), .dy = o.In<T>(y), .weight = o.In<T>(weight), .shape = z};
+  });
+  ExpectHostResults(&cuda::LaunchConv2dGradWeight, [=](Operands& o) {
+    return Conv2dGradWeightArgs{
+        .dweight = o.Next<Sum>(weight), .dy = o.In<T>(y), .x = o.In<T>(x), .shape = z, .accumulate = with_bias};
+  });
+}
+
+TEST(CudaConvolutionTest, HasTheHostsResults) {
+  TestConvolution<float, float>(
+      {.b = 2, .height = 5, .width = 7, .in = 3, .out = 6, .kernel = 3, .pad_before = 1, .pad_after = 1}, true);
+  TestConvolution<BFloat16, float>(
+      {.b = 1, .height = 8, .width = 6, .in = 5, .out = 3, .kernel = 3, .stride = 2, .pad_after = 1}, false);
+  ConvShape repeated = {.b = 1, .height = 3, .width = 4, .in = 2, .out = 66, .kernel = 3};
+  repeated.pad_before = repeated.pad_after = 1, repeated.upsample = 2;
+  TestConvolution<BFloat16, BFloat16>(repeated, true);
+}
+
+template <typename T>
+void TestGroupNorm(const Samples& z, std::int64_t groups, bool silu, bool with_dx) {
+  const auto set = [=](auto& args, Operands& o) {
+    args.x = o.In<T>(z.tokens()), args.weight = o.In<T>(z.h), args.bias = o.In<T>(z.h);
+    args.b = z.b, args.s = z.s, args.c = z.h, args.groups = groups, args.silu = silu;
+  };
+  const auto forward = [=](Operands& o) {
+    GroupNormArgs args = {.y = o.Next<T>(z.tokens()), .statistics = o.Next<float>(2 * z.b * groups)};
+    set(args, o);
+    return args;
+  };
+  ExpectHostResultsInWorkspace(&cuda::LaunchGroupNorm, forward);
+  ExpectHostResultsInWorkspace(&cuda::LaunchGroupNormGrad, [=](Operands& o) {
+    GroupNormGradArgs args = {.dweight = o.Next<float>(z.h), .dbias = o.Next<T>(z.h), .dy = o.In<T>(z.tokens())};
+    if (with_dx) args.dx = o.Next<T>(z.tokens());
+    args.statistics = o.In<float>(2 * z.b * groups);
+    set(args, o);
+    args.accumulate_dweight = with_dx;
+    return args;
+  });
+}
+
+TEST(CudaGroupNormTest, HasTheHostsResults) {
+  TestGroupNorm<float>({2, 9, 12, 0}, 2, true, true);
+  TestGroupNorm<float>({1, 70, 3, 0}, 1, true, true);
+  TestGroupNorm<BFloat16>({1, 9, 15, 0}, 5, false, true);
+  TestGroupNorm<BFloat16>({2, 5, 8, 0}, 8, true, false);
 }
 
 struct NormedHeads {

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 readonly table=kernels/cuda/VERIFIED.md source=kernels/cuda/cuda_kernels.cc
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
-ops=$(sed -n '/define APTM_CUDA_OPS/,/clang-format on/p' "$source" | grep -oE 'OP\([A-Za-z]+\)' | sed 's/OP(//; s/)//')
+ops=$(sed -n '/define APTM_CUDA_OPS/,/clang-format on/p' "$source" | grep -oE 'OP\([A-Za-z0-9]+\)' | sed 's/OP(//; s/)//')
 ops+=$'\nMatmulSm90a\nCudaOrderedSum'
 rows=$(grep -oE '^\| [A-Za-z0-9]+ +\|' "$table" | tr -d '| ' | grep -v '^kernel$')
 [[ $(sort <<<"$ops") == $(sort <<<"$rows") ]] ||

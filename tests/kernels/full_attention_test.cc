@@ -124,7 +124,8 @@ TEST_P(FullAttentionTest, AgreesWithReference) {
 INSTANTIATE_TEST_SUITE_P(Shapes, FullAttentionTest,
                          testing::Values(Shape{1, 1, 1, 1, 1, 2, false}, Shape{2, 64, 64, 2, 2, 16, false},
                                          Shape{3, 70, 33, 4, 2, 22, true}, Shape{4, 5, 130, 2, 1, 88, true},
-                                         Shape{2, 130, 7, 2, 2, 64, true}, Shape{1, 1, 257, 8, 8, 24, false}));
+                                         Shape{2, 130, 7, 2, 2, 64, true}, Shape{1, 1, 257, 8, 8, 24, false},
+                                         Shape{1, 70, 70, 1, 1, 512, false}));
 
 // Keys and values behind a row's count, NaN included, change nothing, and their gradients are zero.
 template <typename Tensor>

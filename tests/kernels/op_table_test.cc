@@ -26,7 +26,8 @@ constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cr
 constexpr const char* kBf16Ops[] = {
     "embedding", "add_rms_norm", "qk_rope_norm", "swiglu", "gelu",       "router",      "dispatch",
     "combine",   "adamw",        "add",          "silu",   "layer_norm", "gated_add",   "add_rows",
-    "norm_rope", "mean_pool",    "weighted_mse", "concat", "split",      "hybrid_loss", "relative_attention"};
+    "norm_rope", "mean_pool",    "weighted_mse", "concat", "split",      "hybrid_loss", "relative_attention",
+    "conv2d",    "group_norm"};
 
 // Where the table shows that a kernel was checked: the gradient of an op (<op>_grad...) in the op's row.
 struct KernelCheck {

@@ -1,5 +1,6 @@
 // The real program: a trained model.hunyuan_dit is exported as a diffusers directory, imported into another run,
-// exported from there with the same bytes, and trained on; alone, and with a branch beside it.
+// exported from there with the same bytes, and trained on; alone, and with a branch beside it; its latents become
+// images.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +14,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/config/load.h"
+#include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
@@ -157,6 +159,23 @@ TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   EXPECT_EQ(sampled("again", ""), steered);
   Succeeds(exported("again", "third"));
   EXPECT_EQ(Slurp(dir_ / "third" + weights), Slurp(dir_ / "out/controlnet" + weights));
+}
+
+// Latents of 8 x 8 become images of 16 x 16 by an autoencoder with two levels.
+TEST_F(ConversionTest, LatentsBecomeImages) {
+  if (!HasImageLibraries()) GTEST_SKIP() << "no image libraries";
+  Succeeds(OfRun("train", "run"));
+  const std::string output = dir_ / "latents.safetensors";
+  const std::string generate = absl::StrCat("generate --checkpoint ", dir_ / "run", " --steps 2 --prompt 3 --output ",
+                                            output, " --autoencoder ");
+  EXPECT_THAT(Fails(generate + (dir_ / "absent")), HasSubstr("absent/config.json"));
+  EXPECT_FALSE(OrDie(PathExists(output)));
+  const std::string said = Succeeds(absl::StrCat(generate, AUTOENCODER, " --images 2"));
+  EXPECT_THAT(said, HasSubstr(absl::StrCat("2 images and ", output, ".images/sheet.png")));
+  EXPECT_THAT(said, HasSubstr("2 latents in "));
+  const Image image = OrDie(DecodeImage(Slurp(output + ".images/0001.png"), "0001.png"));
+  EXPECT_TRUE(image.width == 16 && image.height == 16 && image.channels == 3);
+  EXPECT_THAT(Slurp(output + ".images/samples.jsonl"), HasSubstr("sample 3"));
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Images with captions through the whole program: prepared, planned, trained, sampled; and flags of the other kind of model.
-#   images_test.sh <angel-ptm> <tiny_dit.textproto> <work folder>
+#   images_test.sh <angel-ptm> <tiny_dit.textproto> <work folder> <autoencoder>
 # Exit code 77, skipped: a build without image libraries.
-source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
+source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "${@:1:3}"
+autoencoder=$4
 
 mkdir "$work/images"
 # One red and one blue pixel; prepare makes them larger.
@@ -67,4 +68,16 @@ refused "another sampler" "--sampler: wanted euler, ddpm, ddim or dpm-solver, go
 refused "too many steps" "--steps: wanted 1 to 1000, got 2000" sample --steps 2000 --output "$work/refused"
 refused "an export of images" "--format: huggingface is for models of model.hunyuan_lm" \
   "$program" export --checkpoint "$work/run" --format huggingface --output "$work/refused"
+
+encode() { "$program" encode --images "$work/data" --autoencoder "$autoencoder" "$@"; }
+expect "encode" 0 "2 latents in $work/latents.safetensors, 0 from the cache" \
+  encode --output "$work/latents.safetensors" --cache "$work/cache"
+expect "encode again" 0 "2 latents in $work/again.safetensors, 2 from the cache" \
+  encode --output "$work/again.safetensors" --cache "$work/cache"
+cmp "$work/latents.safetensors" "$work/again.safetensors" || failed "the cache gave other latents"
+refused "no validation images" "$work/data has no validation images" encode --split validation --output "$work/refused"
+refused "another posterior" "--posterior: wanted mean or sample, got \"mode\"" encode --posterior mode --output "$work/refused"
+refused "no output" "--output is missing" encode
+refused "no autoencoder" "$work/data/config.json" \
+  "$program" encode --images "$work/data" --autoencoder "$work/data" --output "$work/refused"
 finish "images through the whole program"

@@ -116,6 +116,23 @@ TEST_F(ShapeRules, ModulationHasARowPerSample) {
   EXPECT_EQ(Infer(OpKind::kNormRope, {x, Tensor({2}), kNone, Tensor({4, 1, 2})}, heads), (Shapes{{kT, 3, 2}}));
 }
 
+TEST_F(ShapeRules, ImagesAreRowsOfPixels) {
+  const TensorId x = Tensor({2 * 6 * 4, kH}), weight = Tensor({kF, kH, 3, 3}), bias = Tensor({kF});
+  OpAttrs attrs{.height = 6, .width = 4, .kernel = 3, .pad_before = 1, .pad_after = 1};
+  EXPECT_EQ(Infer(OpKind::kConv2d, {x, weight, bias}, attrs), (Shapes{{2 * 6 * 4, kF}}));
+  attrs.upsample = 2;
+  EXPECT_EQ(Infer(OpKind::kConv2d, {x, weight, kNone}, attrs), (Shapes{{2 * 12 * 8, kF}}));
+  attrs.upsample = 1, attrs.stride = 2, attrs.pad_before = 0;
+  EXPECT_EQ(Infer(OpKind::kConv2d, {x, weight, bias}, attrs), (Shapes{{2 * 3 * 2, kF}}));
+  const TensorId dy = Tensor({2 * 3 * 2, kF});
+  EXPECT_EQ(Infer(OpKind::kConv2dGradInput, {dy, weight}, attrs), (Shapes{{2 * 6 * 4, kH}}));
+  EXPECT_EQ(Infer(OpKind::kConv2dGradWeight, {dy, x}, attrs), (Shapes{{kF, kH, 3, 3}}));
+  const TensorId norm = Tensor({kH}), statistics = Tensor({2 * 4, 2});
+  EXPECT_EQ(Infer(OpKind::kGroupNorm, {x, norm, norm}, {.rows = 2, .groups = 4}), (Shapes{{48, kH}, {8, 2}}));
+  EXPECT_EQ(Infer(OpKind::kGroupNormGrad, {x, x, statistics, norm, norm}, {.rows = 2, .groups = 4}),
+            (Shapes{{48, kH}, {kH}, {kH}}));
+}
+
 TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   const OpAttrs attrs{.experts = kE, .topk = kK, .block_rows = kBlock};
   EXPECT_EQ(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kH})}, attrs),
@@ -157,6 +174,11 @@ TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
   EXPECT_DEATH(Infer(OpKind::kAddRows, {base, Tensor({5, kH})}), "AddRows input 1");
   EXPECT_DEATH(Infer(OpKind::kConcat, {base, Tensor({5, kH})}), "Concat input 1");
   EXPECT_DEATH(Infer(OpKind::kSplit, {base}, {.column_end = kH}), "Split input 0");
+  const OpAttrs image{.height = 5, .width = 2, .kernel = 3, .pad_before = 1, .pad_after = 1};
+  EXPECT_DEATH(Infer(OpKind::kConv2d, {base, Tensor({4, kH, 3, 3}), kNone}, image), "Conv2d input 0");
+  EXPECT_DEATH(Infer(OpKind::kConv2d, {base, Tensor({4, kF, 3, 3}), kNone}, image), "Conv2d input 1");
+  EXPECT_DEATH(Infer(OpKind::kGroupNorm, {base, Tensor({kH}), Tensor({kH})}, {.rows = 1, .groups = 3}),
+               "GroupNorm input 0");
   EXPECT_DEATH(Infer(OpKind::kSwigluGrad, {Tensor({kT, kF}), Tensor({kT, kF}), kNone}), "SwigluGrad input 1");
   EXPECT_DEATH(Infer(OpKind::kLinearCrossEntropy, {base, Tensor({kV, kF}), Ints({kT})}), "LinearCrossEntropy input 1");
 }

@@ -5,14 +5,12 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/checkpoint/safetensors.h"
-#include "angel_ptm/checkpoint/text_encoders.h"
 #include "angel_ptm/train/tasks/latents.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text_encoders.h"
 
 namespace angel_ptm {
 namespace {
@@ -20,46 +18,9 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int64_t kClipLength = 6, kT5Length = 9;
-constexpr char kBertConfig[] = R"({"model_type": "bert", "hidden_size": 8, "intermediate_size": 12,
-    "num_attention_heads": 2, "num_hidden_layers": 1, "max_position_embeddings": 10, "vocab_size": 9})";
-constexpr char kT5Config[] = R"({"model_type": "mt5", "d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2,
-    "num_layers": 1, "vocab_size": 60})";
-
-// Random weights of the graph's parameters under their exported names.
-void WriteWeights(const std::string& path, const Graph& graph, uint32_t seed) {
-  std::vector<SafetensorsTensor> tensors;
-  for (const Parameter& parameter : graph.parameters()) {
-    for (const ExportedName& e : parameter.exported) tensors.push_back({e.name, DType::kFloat32, e.shape});
-  }
-  auto writer = SafetensorsWriter::Create(path, tensors, {});
-  ASSERT_TRUE(writer.ok()) << writer.status();
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.3f);
-  for (const SafetensorsTensor& tensor : tensors) {
-    std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
-    for (float& value : values) value = normal(random);
-    ASSERT_TRUE(writer->Append(std::as_bytes(std::span(values))).ok());
-  }
-  ASSERT_TRUE(writer->Finish().ok());
-}
-
 class TextStatesTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    // As a pipeline of diffusers has them.
-    for (const char* folder : {"text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"}) {
-      ASSERT_TRUE(MakeDirectories(dir_ / folder).ok());
-    }
-    ASSERT_TRUE(WriteFile(dir_ / "text_encoder/config.json", kBertConfig).ok());
-    ASSERT_TRUE(WriteFile(dir_ / "text_encoder_2/config.json", kT5Config).ok());
-    ASSERT_TRUE(WriteFile(dir_ / "tokenizer/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nred\nfox\n猫\n##es\n").ok());
-    std::filesystem::copy_file(ANGEL_PTM_SPIECE, dir_ / "tokenizer_2/spiece.model");
-    const auto bert = ReadBertShape(dir_ / "text_encoder");
-    const auto t5 = ReadT5Shape(dir_ / "text_encoder_2");
-    ASSERT_TRUE(bert.ok() && t5.ok()) << bert.status() << t5.status();
-    WriteWeights(dir_ / "text_encoder/model.safetensors", BuildBertEncoder(*bert, 1, 2), 3);
-    WriteWeights(dir_ / "text_encoder_2/model.safetensors", BuildT5Encoder(*t5, 1, 2), 4);
-  }
+  void SetUp() override { WriteTinyTextEncoders(dir_.path(), ANGEL_PTM_SPIECE); }
 
   absl::StatusOr<EncodedCounts> Encode(const std::vector<std::string>& captions, const std::string& output,
                                        const InferenceOptions& options = {}) {
@@ -117,9 +78,7 @@ TEST_F(TextStatesTest, ASecondRunEncodesNothing) {
   EXPECT_EQ(anew->encoded, 6);
   EXPECT_EQ(Bytes("first"), Bytes("fourth"));
   // Of other weights nothing is taken.
-  const auto bert = ReadBertShape(dir_ / "text_encoder");
-  ASSERT_TRUE(RemoveFile(dir_ / "text_encoder/model.safetensors").ok());
-  WriteWeights(dir_ / "text_encoder/model.safetensors", BuildBertEncoder(*bert, 1, 2), 5);
+  WriteTinyBertWeights(dir_.path(), 5);
   EXPECT_EQ(Encode({"a red fox", "猫"}, "fifth")->encoded, 3);
   EXPECT_NE(Bytes("first"), Bytes("fifth"));
 }
@@ -152,7 +111,7 @@ TEST_F(TextStatesTest, OtherArchitecturesAreNamed) {
   EXPECT_THAT(error("text_encoder", R"({"model_type": "bert", "hidden_size": 8, "intermediate_size": 12,
     "num_attention_heads": 2, "num_hidden_layers": 1, "max_position_embeddings": 10, "vocab_size": 8})"),
               HasSubstr("embeddings.word_embeddings.weight is F32 [9, 8], wanted F32, BF16 or F16 [8, 8]"));
-  ASSERT_TRUE(WriteFile(dir_ / "text_encoder/config.json", kBertConfig).ok());
+  ASSERT_TRUE(WriteFile(dir_ / "text_encoder/config.json", kTinyBertConfig).ok());
   EXPECT_THAT(
       error("text_encoder_2", R"({"model_type": "t5"})"),
       HasSubstr("feed_forward_proj: the configuration is of another model, wanted \"gated-gelu\", got \"relu\""));

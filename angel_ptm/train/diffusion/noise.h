@@ -15,6 +15,7 @@ enum class NoisePurpose : uint32_t {
   kTrainingOffset = 0x103,
   kSamplingStart = 0x104,  // x_T
   kSamplingStep = 0x105,   // noise that a step adds
+  kPosterior = 0x106,      // of an autoencoder
 };
 
 struct NoiseKey {

@@ -266,14 +266,10 @@ absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape,
       {"latents", DType::kFloat32, {count, shape.channels, shape.height, shape.width}},
       {"samples", DType::kInt32, {count}}};
   APTM_CHECK(static_cast<int64_t>(latents.size()) == tensors[0].shape.elements(), latents.size(), " for ", count);
-  // Under its name only when it is whole.
-  const std::string begun = path + ".tmp";
-  RETURN_IF_ERROR(RemoveFile(begun));
-  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, metadata));
-  RETURN_IF_ERROR(writer.Append(std::as_bytes(latents)));
-  RETURN_IF_ERROR(writer.Append(std::as_bytes(samples)));
-  RETURN_IF_ERROR(writer.Finish());
-  return RenamePath(begun, path);
+  return WriteSafetensors(path, tensors, metadata, [&](SafetensorsWriter& writer) -> absl::Status {
+    RETURN_IF_ERROR(writer.Append(std::as_bytes(latents)));
+    return writer.Append(std::as_bytes(samples));
+  });
 }
 
 }  // namespace angel_ptm

@@ -65,14 +65,9 @@ absl::Status CachedStates::ReadFrom(const std::string& path, std::span<float> st
 }
 
 absl::Status CachedStates::WriteTo(const std::string& path, std::span<const float> states) const {
-  const std::string begun = path + ".tmp";
-  RETURN_IF_ERROR(RemoveFile(begun));
-  ASSIGN_OR_RETURN(SafetensorsWriter writer,
-                   SafetensorsWriter::Create(begun, {{kStates, DType::kFloat32, {encoder_.length(), encoder_.width()}}},
-                                             {{kChecksumKey, ChecksumText(Xxh3(std::as_bytes(states)))}}));
-  RETURN_IF_ERROR(writer.Append(std::as_bytes(states)));
-  RETURN_IF_ERROR(writer.Finish());
-  return RenamePath(begun, path);
+  return WriteSafetensors(path, {{kStates, DType::kFloat32, {encoder_.length(), encoder_.width()}}},
+                          {{kChecksumKey, ChecksumText(Xxh3(std::as_bytes(states)))}},
+                          [&](SafetensorsWriter& writer) { return writer.Append(std::as_bytes(states)); });
 }
 
 absl::Status CachedStates::EncodeSome(std::span<const std::pair<std::string, size_t>> missing) {
@@ -166,15 +161,11 @@ absl::StatusOr<EncodedCounts> EncodeCaptions(TextEncoder& clip, TextEncoder& t5,
     RETURN_IF_ERROR(states->Prepare(all));
     AddTensors(*states, static_cast<int64_t>(captions.size()), &tensors);
   }
-  // Under its name only when it is whole.
-  const std::string begun = output + ".tmp";
-  RETURN_IF_ERROR(RemoveFile(begun));
-  ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, {}));
-  for (const CachedStates* states : {&of_clip, &of_t5}) {
-    RETURN_IF_ERROR(AppendTensors(*states, captions.size(), writer));
-  }
-  RETURN_IF_ERROR(writer.Finish());
-  RETURN_IF_ERROR(RenamePath(begun, output));
+  const auto append = [&](SafetensorsWriter& writer) -> absl::Status {
+    RETURN_IF_ERROR(AppendTensors(of_clip, captions.size(), writer));
+    return AppendTensors(of_t5, captions.size(), writer);
+  };
+  RETURN_IF_ERROR(WriteSafetensors(output, tensors, {}, append));
   return EncodedCounts{static_cast<int64_t>(captions.size()), of_clip.encoded() + of_t5.encoded()};
 }
 

@@ -1,0 +1,106 @@
+#include "angel_ptm/checkpoint/diffusers_autoencoder.h"
+
+#include <cmath>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/config_json.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr char kStem[] = "diffusion_pytorch_model";
+constexpr size_t kLevelsMax = 8;
+constexpr int64_t kChannelsMax = int64_t{1} << 16, kLayersMax = 256;
+
+// What diffusers takes where a config.json says nothing.
+constexpr char kClassDefaults[] = R"({
+    "act_fn": "silu", "block_out_channels": [64], "down_block_types": ["DownEncoderBlock2D"], "in_channels": 3,
+    "latent_channels": 4, "layers_per_block": 1, "mid_block_add_attention": true, "norm_num_groups": 32,
+    "out_channels": 3, "scaling_factor": 0.18215, "up_block_types": ["UpDecoderBlock2D"], "use_post_quant_conv": true,
+    "use_quant_conv": true})";
+
+// A JSON array of one text, `levels` times.
+std::string Repeated(const char* block, size_t levels) {
+  return absl::StrCat("[\"", absl::StrJoin(std::vector<std::string>(levels, block), "\", \""), "\"]");
+}
+
+absl::StatusOr<std::vector<int64_t>> ReadChannels(const ConfigJson& config, int64_t groups) {
+  ASSIGN_OR_RETURN(std::vector<int64_t> channels, config.Counts("block_out_channels"));
+  const std::string wanted =
+      absl::StrCat("1 to ", kLevelsMax, " multiples of norm_num_groups = ", groups, ", at most ", kChannelsMax);
+  bool fits = channels.size() <= kLevelsMax;
+  for (const int64_t c : channels) fits = fits && c % groups == 0 && c <= kChannelsMax;
+  if (!fits) return config.Differs("block_out_channels", wanted);
+  return channels;
+}
+
+absl::Status RequireArchitecture(const ConfigJson& config, size_t levels) {
+  RETURN_IF_ERROR(config.Require("_class_name", "\"AutoencoderKL\""));
+  RETURN_IF_ERROR(config.Require("act_fn", "\"silu\""));
+  RETURN_IF_ERROR(config.Require("down_block_types", Repeated("DownEncoderBlock2D", levels)));
+  RETURN_IF_ERROR(config.Require("up_block_types", Repeated("UpDecoderBlock2D", levels)));
+  for (const char* part : {"mid_block_add_attention", "use_quant_conv", "use_post_quant_conv"}) {
+    RETURN_IF_ERROR(config.Require(part, "true"));
+  }
+  // Of autoencoders of other models, whose latents are shifted or scaled by channel.
+  for (const char* field : {"shift_factor", "latents_mean", "latents_std"}) {
+    RETURN_IF_ERROR(config.Require(field, "null"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AutoencoderKlDirectory> ReadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path + "/config.json", kClassDefaults));
+  RETURN_IF_ERROR(config.Require("_class_name", "\"AutoencoderKL\""));
+  AutoencoderKlDirectory directory{.path = path};
+  AutoencoderKlShape& shape = directory.shape;
+  ASSIGN_OR_RETURN(shape.norm_num_groups, config.Count("norm_num_groups"));
+  ASSIGN_OR_RETURN(shape.block_out_channels, ReadChannels(config, shape.norm_num_groups));
+  RETURN_IF_ERROR(RequireArchitecture(config, shape.block_out_channels.size()));
+  ASSIGN_OR_RETURN(shape.layers_per_block, config.Count("layers_per_block"));
+  if (shape.layers_per_block > kLayersMax) return config.Differs("layers_per_block", absl::StrCat("1 to ", kLayersMax));
+  ASSIGN_OR_RETURN(shape.latent_channels, config.Count("latent_channels"));
+  if (shape.latent_channels > kChannelsMax) {
+    return config.Differs("latent_channels", absl::StrCat("1 to ", kChannelsMax));
+  }
+  RETURN_IF_ERROR(config.Require("in_channels", absl::StrCat(shape.image_channels)));
+  RETURN_IF_ERROR(config.Require("out_channels", absl::StrCat(shape.image_channels)));
+  ASSIGN_OR_RETURN(directory.scaling_factor, config.Number("scaling_factor"));
+  if (!(directory.scaling_factor > 0 && std::isfinite(directory.scaling_factor))) {
+    return config.Differs("scaling_factor", "a positive number");
+  }
+  return directory;
+}
+
+}  // namespace
+
+absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenEncoder(const ParameterTable& table) const {
+  return WeightsReader::Open(path, kStem, table, AutoencoderKlDecoderTensors());
+}
+
+absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenDecoder(const ParameterTable& table) const {
+  return WeightsReader::Open(path, kStem, table, AutoencoderKlEncoderTensors());
+}
+
+absl::StatusOr<AutoencoderKlDirectory> OpenAutoencoderKl(const std::string& path) {
+  ASSIGN_OR_RETURN(const bool inside, PathExists(path + "/vae/config.json"));
+  ASSIGN_OR_RETURN(AutoencoderKlDirectory directory, ReadConfig(inside ? path + "/vae" : path));
+  // Files do not say which names they have. If both readings fail, the first, of today's diffusers, says what is wrong.
+  const auto check = [&directory] {
+    const int64_t side = directory.shape.reduction();
+    const absl::Status encoder =
+        directory.OpenEncoder(*BuildAutoencoderKlEncoder(directory.shape, side, side).table).status();
+    if (!encoder.ok()) return encoder;
+    return directory.OpenDecoder(*BuildAutoencoderKlDecoder(directory.shape, 1, 1).table).status();
+  };
+  const absl::Status today = check();
+  if (today.ok()) return directory;
+  directory.shape.has_query_names = true;
+  if (check().ok()) return directory;
+  return today;
+}
+
+}  // namespace angel_ptm

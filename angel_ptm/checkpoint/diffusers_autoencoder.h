@@ -1,0 +1,30 @@
+// Directories of diffusers' AutoencoderKL, read.
+#ifndef ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
+#define ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
+
+#include <string>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/weights_directory.h"
+#include "angel_ptm/model/autoencoder_kl.h"
+#include "angel_ptm/model/parameter_table.h"
+
+namespace angel_ptm {
+
+struct AutoencoderKlDirectory {
+  std::string path;
+  AutoencoderKlShape shape;
+  double scaling_factor = 0;  // latents as models see them are so many times what the encoder gives
+
+  // Weights of the encoder's or the decoder's graph (model/autoencoder_kl.h), by its table.
+  absl::StatusOr<WeightsReader> OpenEncoder(const ParameterTable& table) const;
+  absl::StatusOr<WeightsReader> OpenDecoder(const ParameterTable& table) const;
+};
+
+// `path`, or the folder vae/ in it where that has a config.json. Errors name the field or tensor that another
+// architecture has.
+absl::StatusOr<AutoencoderKlDirectory> OpenAutoencoderKl(const std::string& path);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_

@@ -1,0 +1,76 @@
+// Images to latents and back, by an AutoencoderKL of a diffusers directory.
+#ifndef ANGEL_PTM_TRAIN_TASKS_AUTOENCODER_H_
+#define ANGEL_PTM_TRAIN_TASKS_AUTOENCODER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/diffusers_autoencoder.h"
+#include "angel_ptm/data/images/image.h"
+#include "angel_ptm/train/inference.h"
+
+namespace angel_ptm {
+
+// What an encoder says of an image: normal numbers of these means and deviations, planes [channels, height, width] of
+// the latent, not scaled.
+struct Posterior {
+  std::vector<float> mean, std;
+};
+
+class ImageEncoder {
+ public:
+  // Of images of that size. Errors: sides that are no multiples of the encoder's reduction, weights that cannot be
+  // read, a machine that is too small.
+  static absl::StatusOr<std::unique_ptr<ImageEncoder>> Create(const AutoencoderKlDirectory& directory, int64_t height,
+                                                              int64_t width, const InferenceOptions& options);
+
+  // Of pixels [height, width, 3].
+  absl::StatusOr<Posterior> Encode(std::span<const uint8_t> pixels);
+
+  int64_t memory_bytes() const { return inference_->memory_bytes(); }
+  int64_t channels() const { return channels_; }
+  int64_t latent_height() const { return height_; }
+  int64_t latent_width() const { return width_; }
+  // Of the graph and its weights: equal digests give equal posteriors of equal images.
+  uint64_t digest() const { return digest_; }
+
+ private:
+  ImageEncoder() = default;
+
+  int64_t channels_ = 0, height_ = 0, width_ = 0;  // of a latent
+  uint64_t digest_ = 0;
+  std::unique_ptr<Inference> inference_;
+  std::vector<float> image_, moments_;
+};
+
+class LatentDecoder {
+ public:
+  // Of latents of that size. Errors: as ImageEncoder's.
+  static absl::StatusOr<std::unique_ptr<LatentDecoder>> Create(const AutoencoderKlDirectory& directory, int64_t height,
+                                                               int64_t width, const InferenceOptions& options);
+
+  // Of planes [channels, height, width] of a latent that is scaled; levels in -1..1 and beyond, planes
+  // [3, height, width] of the image.
+  absl::StatusOr<std::span<const float>> Decode(std::span<const float> latent);
+  absl::StatusOr<Image> DecodeImage(std::span<const float> latent);
+
+  int64_t memory_bytes() const { return inference_->memory_bytes(); }
+  int64_t image_height() const { return image_height_; }
+  int64_t image_width() const { return image_width_; }
+
+ private:
+  LatentDecoder() = default;
+
+  double scaling_factor_ = 1;
+  int64_t image_height_ = 0, image_width_ = 0;
+  std::unique_ptr<Inference> inference_;
+  std::vector<float> latent_, pixels_, planes_;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TRAIN_TASKS_AUTOENCODER_H_

@@ -1,0 +1,270 @@
+#include "angel_ptm/train/tasks/encode_images.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/data/images/image_dataset.h"
+#include "angel_ptm/model/hunyuan_dit.h"
+#include "angel_ptm/train/diffusion/noise.h"
+#include "angel_ptm/train/tasks/autoencoder.h"
+
+namespace angel_ptm {
+namespace {
+
+constexpr int64_t kColours = 3;
+
+// RGB images of one size.
+class ImageSet {
+ public:
+  static absl::StatusOr<ImageSet> Open(const EncodeImagesOptions& options);
+
+  int64_t count() const { return file_ != nullptr ? file_->count() : static_cast<int64_t>(paths_.size()); }
+  int64_t height() const { return height_; }
+  int64_t width() const { return width_; }
+  // pixels [height, width, 3].
+  absl::Status Read(int64_t image, std::span<uint8_t> pixels) const;
+  // Each image's first caption, in the first language that it has one in.
+  absl::StatusOr<std::vector<std::string>> Captions() const;
+
+ private:
+  absl::Status OpenDataset(const EncodeImagesOptions& options);
+  absl::Status OpenFolder(const std::string& folder);
+
+  ImageDataset dataset_;
+  const ImageFile* file_ = nullptr;  // of the data set
+  std::vector<std::string> paths_;   // without one
+  int64_t height_ = 0, width_ = 0;
+};
+
+absl::Status NotRgb(const std::string& name, int64_t channels) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": wanted RGB, ", kColours, " channels, got ", channels, " for an autoencoder of colours"));
+}
+
+absl::Status ImageSet::OpenDataset(const EncodeImagesOptions& options) {
+  ASSIGN_OR_RETURN(dataset_, OpenImageDataset(options.images));
+  file_ = options.validation ? dataset_.validation.get() : dataset_.train.get();
+  if (file_ == nullptr) return absl::NotFoundError(absl::StrCat(options.images, " has no validation images"));
+  if (file_->shape().channels != kColours) return NotRgb(file_->path(), file_->shape().channels);
+  height_ = file_->shape().height;
+  width_ = file_->shape().width;
+  return absl::OkStatus();
+}
+
+absl::Status ImageSet::OpenFolder(const std::string& folder) {
+  if (!HasImageLibraries()) {
+    return absl::UnimplementedError("this build has no libpng and libjpeg-turbo to read a folder of images with");
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
+  for (const std::string& name : names) {
+    const auto ends = [&](const char* end) { return absl::EndsWithIgnoreCase(name, end); };
+    if (ends(".png") || ends(".jpg") || ends(".jpeg")) paths_.push_back(folder + "/" + name);
+  }
+  if (paths_.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat(folder, " has neither a prepared image data set nor any PNG or JPEG files"));
+  }
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(paths_[0]));
+  ASSIGN_OR_RETURN(const Image image, DecodeImage(bytes, paths_[0]));
+  height_ = image.height;
+  width_ = image.width;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ImageSet> ImageSet::Open(const EncodeImagesOptions& options) {
+  ImageSet set;
+  ASSIGN_OR_RETURN(const bool prepared, PathExists(options.images + "/dataset.json"));
+  RETURN_IF_ERROR(prepared ? set.OpenDataset(options) : set.OpenFolder(options.images));
+  return set;
+}
+
+absl::Status ImageSet::Read(int64_t number, std::span<uint8_t> pixels) const {
+  if (file_ != nullptr) return file_->ReadPixels(number, pixels);
+  const std::string& path = paths_[static_cast<size_t>(number)];
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  ASSIGN_OR_RETURN(const Image image, DecodeImage(bytes, path));
+  if (image.channels != kColours) return NotRgb(path, image.channels);
+  if (image.height != height_ || image.width != width_) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted ", width_, " x ", height_, " like ", paths_[0],
+                                                   ", got ", image.width, " x ", image.height));
+  }
+  std::ranges::copy(image.pixels, pixels.begin());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ImageSet::Captions() const {
+  if (file_ == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        paths_[0],
+        " and the images beside it have no captions: wanted --captions FILE, or a data set of angel-ptm prepare"));
+  }
+  std::vector<std::string> captions;
+  for (int64_t image = 0; image < file_->count(); ++image) {
+    CaptionKey key{.image = image};
+    for (; key.language < file_->shape().languages; ++key.language) {
+      ASSIGN_OR_RETURN(const int32_t there, file_->CaptionCount(image, key.language));
+      if (there > 0) break;
+    }
+    ASSIGN_OR_RETURN(captions.emplace_back(), file_->ReadCaption(key));
+  }
+  return captions;
+}
+
+// Posteriors by content of image and encoder, a file each.
+class PosteriorCache {
+ public:
+  PosteriorCache(std::string folder, const ImageEncoder& encoder) : folder_(std::move(folder)), encoder_(encoder) {}
+
+  absl::StatusOr<Posterior> Get(ImageEncoder& encoder, std::span<const uint8_t> pixels);
+  int64_t hits() const { return hits_; }
+
+ private:
+  std::vector<SafetensorsTensor> Tensors() const {
+    const Shape shape = {encoder_.channels(), encoder_.latent_height(), encoder_.latent_width()};
+    return {{.name = "mean", .shape = shape}, {.name = "std", .shape = shape}};
+  }
+  absl::StatusOr<Posterior> Read(const std::string& path) const;
+  absl::Status Write(const std::string& path, const Posterior& posterior) const;
+
+  const std::string folder_;
+  const ImageEncoder& encoder_;
+  int64_t hits_ = 0;
+};
+
+absl::StatusOr<Posterior> PosteriorCache::Get(ImageEncoder& encoder, std::span<const uint8_t> pixels) {
+  if (folder_.empty()) return encoder.Encode(pixels);
+  const std::string path = absl::StrCat(folder_, "/", ChecksumText(encoder.digest()), "-",
+                                        ChecksumText(Xxh3(std::as_bytes(pixels))), ".safetensors");
+  ASSIGN_OR_RETURN(const bool there, PathExists(path));
+  if (there) {
+    ++hits_;
+    return Read(path);
+  }
+  ASSIGN_OR_RETURN(Posterior posterior, encoder.Encode(pixels));
+  RETURN_IF_ERROR(Write(path, posterior));
+  return posterior;
+}
+
+absl::StatusOr<Posterior> PosteriorCache::Read(const std::string& path) const {
+  ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(path));
+  Posterior posterior;
+  for (const SafetensorsTensor& wanted : Tensors()) {
+    const SafetensorsTensor* const tensor = file.Find(wanted.name);
+    if (tensor == nullptr || tensor->shape != wanted.shape || tensor->dtype != wanted.dtype) {
+      return absl::DataLossError(absl::StrCat(path, " is no entry of a cache of posteriors: wanted ", wanted.name,
+                                              " F32 ", wanted.shape.ToString(), "; remove the file"));
+    }
+    std::vector<float>& values = wanted.name == "mean" ? posterior.mean : posterior.std;
+    values.resize(static_cast<size_t>(wanted.shape.elements()));
+    RETURN_IF_ERROR(file.Read(*tensor, 0, std::as_writable_bytes(std::span(values))));
+  }
+  return posterior;
+}
+
+absl::Status PosteriorCache::Write(const std::string& path, const Posterior& posterior) const {
+  return WriteSafetensors(path, Tensors(), {}, [&](SafetensorsWriter& writer) -> absl::Status {
+    RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(posterior.mean))));
+    return writer.Append(std::as_bytes(std::span(posterior.std)));
+  });
+}
+
+// The latent of image `number`: its mean, or a sample.
+std::vector<float> LatentOf(const Posterior& posterior, double scaling_factor, const EncodeImagesOptions& options,
+                            int64_t number) {
+  std::vector<float> latent(posterior.mean.size());
+  if (options.draws) {
+    FillNormal({.seed = options.seed, .purpose = NoisePurpose::kPosterior, .sample = number}, latent);
+    for (size_t i = 0; i < latent.size(); ++i) latent[i] = posterior.mean[i] + posterior.std[i] * latent[i];
+  } else {
+    latent = posterior.mean;
+  }
+  for (float& value : latent) value = static_cast<float>(static_cast<double>(value) * scaling_factor);
+  return latent;
+}
+
+}  // namespace
+
+absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
+                                           const EncodeImagesOptions& options, const std::string& output) {
+  ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ImageEncoder> encoder,
+                   ImageEncoder::Create(autoencoder, images.height(), images.width(), options.inference));
+  if (!options.cache.empty()) RETURN_IF_ERROR(MakeDirectories(options.cache));
+  PosteriorCache cache(options.cache, *encoder);
+  const std::vector<SafetensorsTensor> tensors = {
+      {.name = "latents",
+       .shape = {images.count(), encoder->channels(), encoder->latent_height(), encoder->latent_width()}},
+      {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
+  const SafetensorsMetadata metadata = {{"scaling_factor", absl::StrCat(autoencoder.scaling_factor)},
+                                        {"posterior", options.draws ? absl::StrCat("sample ", options.seed) : "mean"}};
+  std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
+  const auto append = [&](SafetensorsWriter& writer) -> absl::Status {
+    for (int64_t number = 0; number < images.count(); ++number) {
+      RETURN_IF_ERROR(images.Read(number, pixels));
+      ASSIGN_OR_RETURN(const Posterior posterior, cache.Get(*encoder, pixels));
+      const std::vector<float> latent = LatentOf(posterior, autoencoder.scaling_factor, options, number);
+      RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
+    }
+    const auto height = static_cast<float>(images.height()), width = static_cast<float>(images.width());
+    const std::vector<float> sizes = {height, width, height, width, 0, 0};
+    for (int64_t number = 0; number < images.count(); ++number) {
+      RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(sizes))));
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(WriteSafetensors(output, tensors, metadata, append));
+  return EncodedImages{images.count(), cache.hits(), encoder->memory_bytes()};
+}
+
+absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options) {
+  ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
+  return images.count();
+}
+
+absl::StatusOr<std::vector<std::string>> ImageCaptions(const EncodeImagesOptions& options) {
+  ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
+  return images.Captions();
+}
+
+absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
+                                                             const AutoencoderKlDirectory& autoencoder,
+                                                             const InferenceOptions& options) {
+  ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(path));
+  const SafetensorsTensor* const latents = file.Find("latents");
+  const SafetensorsTensor* const samples = file.Find("samples");
+  const int64_t channels = autoencoder.shape.latent_channels;
+  if (latents == nullptr || latents->shape.rank() != 4 || latents->shape[1] != channels ||
+      latents->dtype != DType::kFloat32) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted latents F32 [N, ", channels, ", height, width] for ",
+                                                   autoencoder.path, ", got ",
+                                                   latents == nullptr ? "none" : latents->shape.ToString()));
+  }
+  const int64_t count = latents->shape[0];
+  std::vector<int32_t> numbers(static_cast<size_t>(count));
+  if (samples == nullptr || samples->shape != Shape{count} || samples->dtype != DType::kInt32) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted samples I32 [", count, "]"));
+  }
+  RETURN_IF_ERROR(file.Read(*samples, 0, std::as_writable_bytes(std::span(numbers))));
+  ASSIGN_OR_RETURN(const std::unique_ptr<LatentDecoder> decoder,
+                   LatentDecoder::Create(autoencoder, latents->shape[2], latents->shape[3], options));
+  std::vector<float> latent(static_cast<size_t>(latents->shape.elements() / count));
+  const auto latent_bytes = static_cast<int64_t>(latent.size() * sizeof(float));
+  std::vector<GeneratedImage> images;
+  for (int64_t i = 0; i < count; ++i) {
+    RETURN_IF_ERROR(file.Read(*latents, i * latent_bytes, std::as_writable_bytes(std::span(latent))));
+    ASSIGN_OR_RETURN(Image image, decoder->DecodeImage(latent));
+    images.push_back({absl::StrCat("sample ", numbers[static_cast<size_t>(i)]), std::move(image)});
+  }
+  return images;
+}
+
+}  // namespace angel_ptm

@@ -1,0 +1,126 @@
+// The real program, from images with captions to a trained model of latents: prepare, encode in one file, train on it,
+// and sample a caption into an image.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/data/images/codecs.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_text_encoders.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kModel = R"(
+model {
+  hunyuan_dit {
+    channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 2 num_attention_heads: 2 clip_hidden_size: 8
+    clip_length: 6 t5_hidden_size: 8 t5_length: 9 pooled_size: 16
+  }
+}
+batch { global_batch_sequences: 2 micro_batch_sequences: 2 }
+optimizer { schedule { warmup_steps: 0 } }
+steps: 2
+evaluation { every_steps: 0 }
+memory { page_bytes: 8192 }
+numerics { threads_per_rank: 1 }
+)";
+
+class EncodeTest : public ::testing::Test {
+ protected:
+  static constexpr int32_t kSide = 16;  // the autoencoder halves it
+
+  void SetUp() override {
+    OrDie(MakeDirectories(dir_ / "images"));
+    OrDie(MakeDirectories(dir_ / "model"));
+    const char* const captions[] = {"a red fox", "猫", "fox"};
+    for (int i = 0; i < 3; ++i) {
+      Image image = MakeImage(kSide, kSide, 3);
+      for (size_t p = 0; p < image.pixels.size(); ++p) image.pixels[p] = static_cast<uint8_t>(p * (7 + i) + 40 * i);
+      OrDie(WritePng(absl::StrCat(dir_ / "images/", i, ".png"), image));
+      OrDie(WriteFile(absl::StrCat(dir_ / "images/", i, ".txt"), captions[i]));
+    }
+    OrDie(WriteFile(dir_ / "config.textproto", kModel));
+    WriteTinyTextEncoders(dir_ / "model", ANGEL_PTM_SPIECE);
+    Run(absl::StrCat("prepare ", CONFIG, " --set data.directory=", dir_ / "data",
+                     " --set data.prepare.images.source=FOLDER --set data.prepare.input=", dir_ / "images",
+                     " --set data.prepare.images.height=16 --set data.prepare.images.width=16",
+                     " --set data.prepare.validation_fraction=0 --set data.prepare.vocabulary_size=258"));
+  }
+  // What the program prints, and whether it must fail.
+  std::string Run(const std::string& words, bool fails = false) {
+    const std::string out = dir_ / "said";
+    EXPECT_EQ(std::system(absl::StrCat(PROGRAM, " ", words, " > ", out, " 2>&1").c_str()) != 0, fails) << Slurp(out);
+    return Slurp(out);
+  }
+  std::string Texts() const {
+    return absl::StrCat(" --clip ", dir_ / "model", " --t5 ", dir_ / "model", " --clip-length 6 --t5-length 9");
+  }
+  std::string Images(const std::string& from) const {
+    return absl::StrCat(" --images ", dir_ / from, " --autoencoder ", AUTOENCODER);
+  }
+
+  const TemporaryFolder dir_;
+};
+
+TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
+  const std::string both = absl::StrCat("encode --output ", dir_ / "train.safetensors", Images("data"), Texts());
+  const std::string said = Run(both);
+  EXPECT_THAT(said, HasSubstr("3 latents in "));
+  EXPECT_THAT(said, HasSubstr("3 captions in "));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "train.safetensors.texts")));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "train.safetensors.latents")));
+  const std::string run =
+      absl::StrCat(" --set data.directory=", dir_.path(), " --set output.directory=", dir_ / "run ");
+  EXPECT_THAT(Run(absl::StrCat("train ", dir_ / "config.textproto", run)), HasSubstr("saved "));
+  const std::string sampled = absl::StrCat("generate --checkpoint ", dir_ / "run", " --steps 2 --output ",
+                                           dir_ / "sampled", " --prompt 'a red fox' --clip ", dir_ / "model", " --t5 ",
+                                           dir_ / "model", " --autoencoder ", AUTOENCODER);
+  EXPECT_THAT(Run(sampled), HasSubstr("1 images and "));
+  const Image image = OrDie(DecodeImage(Slurp(dir_ / "sampled.images/0000.png"), "0000.png"));
+  EXPECT_EQ(image.width, kSide);
+
+  // The second time all is in the cache, and the bytes are the same.
+  const std::string bytes = Slurp(dir_ / "train.safetensors");
+  const std::string again = Run(both);
+  EXPECT_THAT(again, HasSubstr("3 from the cache"));
+  EXPECT_THAT(again, HasSubstr(": 0 texts encoded"));
+  EXPECT_EQ(Slurp(dir_ / "train.safetensors"), bytes);
+}
+
+// The parts are what encoding either alone writes, captions in the images' order.
+TEST_F(EncodeTest, OneFileHasBothParts) {
+  OrDie(WriteFile(dir_ / "captions.txt", "a red fox\n猫\nfox\n"));
+  const std::string captions = " --captions " + (dir_ / "captions.txt");
+  Run(absl::StrCat("encode --output ", dir_ / "both", Images("images"), Texts(), captions));
+  Run(absl::StrCat("encode --output ", dir_ / "latents", Images("images")));
+  Run(absl::StrCat("encode --output ", dir_ / "texts", Texts(), captions));
+  OrDie(JoinSafetensors({dir_ / "texts", dir_ / "latents"}, dir_ / "joined"));
+  EXPECT_EQ(Slurp(dir_ / "both"), Slurp(dir_ / "joined"));
+  Run(absl::StrCat("encode --output ", dir_ / "prepared", Texts(), Images("data")));
+  EXPECT_EQ(Slurp(dir_ / "prepared"), Slurp(dir_ / "joined"));
+}
+
+TEST_F(EncodeTest, WhatIsMissingIsNamed) {
+  const std::string output = "encode --output " + (dir_ / "out");
+  EXPECT_THAT(Run(output, true), HasSubstr("nothing to encode: wanted --images and --autoencoder"));
+  EXPECT_THAT(Run(output + Texts(), true), HasSubstr("--captions is missing"));
+  EXPECT_THAT(Run(absl::StrCat(output, " --images ", dir_ / "data"), true), HasSubstr("--autoencoder is missing"));
+  EXPECT_THAT(Run(output + Images("images") + Texts(), true), HasSubstr("have no captions: wanted --captions FILE"));
+  OrDie(WriteFile(dir_ / "captions.txt", "fox\n"));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), Texts(), " --captions ", dir_ / "captions.txt"), true),
+              HasSubstr("wanted a caption for each of the 3 images"));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "out")));
+}
+
+}  // namespace
+}  // namespace angel_ptm

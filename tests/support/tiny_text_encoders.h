@@ -1,0 +1,22 @@
+// Text encoders of random weights, as small as they can be, in the files that libraries export.
+#ifndef ANGEL_PTM_TESTS_SUPPORT_TINY_TEXT_ENCODERS_H_
+#define ANGEL_PTM_TESTS_SUPPORT_TINY_TEXT_ENCODERS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace angel_ptm {
+
+inline constexpr int64_t kTinyTextWidth = 8;  // of both encoders' states
+extern const char* const kTinyBertConfig;     // text_encoder/config.json
+
+// A pipeline of diffusers with a Bert, an mT5 and their tokenizers in `folder`, which exists; `spiece` is a
+// spiece.model of at most 60 pieces. CHECK-fails if it cannot.
+void WriteTinyTextEncoders(const std::string& folder, const std::string& spiece);
+
+// Replaces the Bert's weights by others.
+void WriteTinyBertWeights(const std::string& folder, uint32_t seed);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_TESTS_SUPPORT_TINY_TEXT_ENCODERS_H_

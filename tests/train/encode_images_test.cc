@@ -1,0 +1,207 @@
+// An AutoencoderKL of a diffusers directory: its latents and images are diffusers', what does not fit it is named, and
+// files of latents are what the options say.
+#include "angel_ptm/train/tasks/encode_images.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/exec/backend_facts.h"
+#include "angel_ptm/plan/planner.h"
+#include "angel_ptm/train/diffusion/noise.h"
+#include "angel_ptm/train/tasks/autoencoder.h"
+#include "tests/support/kernel_testing.h"
+#include "tests/support/or_die.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_images.h"
+
+namespace angel_ptm {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int32_t kHeight = 6, kWidth = 10;
+constexpr double kScale = 0.13025;
+
+std::string Golden(const char* name = "") { return absl::StrCat(TESTDATA, "/autoencoder_kl/", name); }
+
+std::vector<float> Floats(const std::string& path, const std::string& tensor) {
+  const SafetensorsReader file = OrDie(SafetensorsReader::Open(path));
+  std::vector<float> values(static_cast<size_t>(file.Find(tensor)->shape.elements()));
+  OrDie(file.Read(*file.Find(tensor), 0, std::as_writable_bytes(std::span(values))));
+  return values;
+}
+std::vector<float> Expected(const char* tensor) { return Floats(Golden("expected.safetensors"), tensor); }
+
+double Error(std::span<const float> got, std::span<const float> want) {
+  EXPECT_EQ(got.size(), want.size());
+  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
+}
+
+// The image that diffusers saw, and one of another colour.
+Image GoldenImage(uint8_t added = 0) {
+  Image image = MakeImage(kWidth, kHeight, 3);
+  const std::vector<float> levels = Expected("levels");
+  for (size_t i = 0; i < levels.size(); ++i) image.pixels[i] = static_cast<uint8_t>(static_cast<int>(levels[i]) + added);
+  return image;
+}
+
+TEST(AutoencoderKlTest, HasTheNumbersOfDiffusers) {
+  const AutoencoderKlDirectory directory = OrDie(OpenAutoencoderKl(Golden()));
+  EXPECT_EQ(directory.scaling_factor, kScale);
+  for (const int threads : {1, 2}) {
+    const InferenceOptions options{.threads = threads};
+    const auto encoder = OrDie(ImageEncoder::Create(directory, kHeight, kWidth, options));
+    const Posterior posterior = OrDie(encoder->Encode(GoldenImage().pixels));
+    EXPECT_LT(Error(posterior.mean, Expected("mean")), 1e-5);
+    EXPECT_LT(Error(posterior.std, Expected("std")), 1e-5);
+    const auto decoder = OrDie(LatentDecoder::Create(directory, kHeight / 2, kWidth / 2, options));
+    EXPECT_LT(Error(OrDie(decoder->Decode(Expected("latents"))), Expected("decoded")), 1e-5);
+  }
+}
+
+// Copies the golden directory with its config.json changed.
+std::string Changed(const TemporaryFolder& folder, const std::string& from, const std::string& to) {
+  std::filesystem::copy(Golden(), folder / "model");
+  const std::string text = OrDie(ReadFile(Golden("config.json")));
+  EXPECT_THAT(text, HasSubstr(from));
+  OrDie(WriteFile(folder / "model/config.json", absl::StrReplaceAll(text, {{from, to}})));
+  return folder / "model";
+}
+std::string ErrorOf(const std::string& from, const std::string& to) {
+  const TemporaryFolder folder;
+  return std::string(OpenAutoencoderKl(Changed(folder, from, to)).status().message());
+}
+
+TEST(AutoencoderKlTest, AnotherArchitectureIsNamed) {
+  EXPECT_THAT(ErrorOf("\"AutoencoderKL\"", "\"AutoencoderTiny\""),
+              HasSubstr("_class_name: the configuration is of another model, wanted \"AutoencoderKL\", got "
+                        "\"AutoencoderTiny\""));
+  EXPECT_THAT(ErrorOf("\"shift_factor\": null", "\"shift_factor\": 0.5"), HasSubstr("shift_factor"));
+  EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": false"), HasSubstr("use_quant_conv"));
+  EXPECT_THAT(ErrorOf("\"norm_num_groups\": 2", "\"norm_num_groups\": 3"),
+              HasSubstr("block_out_channels: the configuration is of another model, wanted 1 to 8 multiples of "
+                        "norm_num_groups = 3"));
+  EXPECT_THAT(ErrorOf("\"layers_per_block\": 1", "\"layers_per_block\": 2"), HasSubstr("resnets.1"));
+  EXPECT_THAT(ErrorOf("\"latent_channels\": 2", "\"latent_channels\": 4"), HasSubstr("encoder.conv_out.weight"));
+}
+
+class EncodeImagesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HasImageLibraries()) GTEST_SKIP() << "no image libraries";
+    OrDie(MakeDirectories(folder_ / "images"));
+    Write("b.png", GoldenImage());
+    Write("a.png", GoldenImage(1));
+    OrDie(WriteFile(folder_ / "images/notes.txt", "not an image"));
+  }
+  void Write(const char* name, const Image& image) { OrDie(WritePng(absl::StrCat(folder_ / "images/", name), image)); }
+  absl::StatusOr<EncodedImages> Encode(EncodeImagesOptions options = {}) {
+    if (options.images.empty()) options.images = folder_ / "images";
+    return EncodeImages(directory_, options, Output());
+  }
+  std::string Output() const { return folder_ / "latents.safetensors"; }
+  // Of image b.png, the second.
+  std::vector<float> Latent() const {
+    const std::vector<float> all = Floats(Output(), "latents");
+    return {all.begin() + static_cast<int64_t>(all.size() / 2), all.end()};
+  }
+  std::string Error(const EncodeImagesOptions& options = {}) { return std::string(Encode(options).status().message()); }
+
+  const TemporaryFolder folder_;
+  const AutoencoderKlDirectory directory_ = OrDie(OpenAutoencoderKl(Golden()));
+};
+
+TEST_F(EncodeImagesTest, LatentsAreScaledMeansInTheOrderOfNames) {
+  EXPECT_EQ(OrDie(Encode()).count, 2);
+  std::vector<float> want = Expected("mean");
+  for (float& value : want) value *= static_cast<float>(kScale);
+  EXPECT_LT(angel_ptm::ScaledError(Latent().data(), want.data(), static_cast<int64_t>(want.size())), 1e-5);
+  const std::vector<float> sizes = Floats(Output(), "sizes");
+  EXPECT_THAT(sizes, testing::ElementsAre(6, 10, 6, 10, 0, 0, 6, 10, 6, 10, 0, 0));
+}
+
+TEST_F(EncodeImagesTest, SamplesAreDrawnBySeedAndNumber) {
+  OrDie(Encode({.draws = true, .seed = 5}));
+  const std::vector<float> drawn = Latent();
+  std::vector<float> noise(drawn.size()), want = Expected("mean");
+  const std::vector<float> std = Expected("std");
+  FillNormal({.seed = 5, .purpose = NoisePurpose::kPosterior, .sample = 1}, noise);
+  for (size_t i = 0; i < want.size(); ++i) want[i] = (want[i] + std[i] * noise[i]) * static_cast<float>(kScale);
+  EXPECT_LT(angel_ptm::ScaledError(drawn.data(), want.data(), static_cast<int64_t>(want.size())), 1e-5);
+  OrDie(Encode({.draws = true, .seed = 6}));
+  EXPECT_NE(Latent(), drawn);
+}
+
+TEST_F(EncodeImagesTest, ACacheGivesTheSameLatents) {
+  const EncodeImagesOptions options{.cache = folder_ / "cache", .draws = true};
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 0);
+  const std::vector<float> first = Floats(Output(), "latents");
+  Write("c.png", GoldenImage(2));
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 2);
+  std::vector<float> again = Floats(Output(), "latents");
+  again.resize(first.size());
+  EXPECT_EQ(again, first);
+  const std::vector<std::string> entries = OrDie(ListDirectory(folder_ / "cache"));
+  ASSERT_EQ(entries.size(), 3u);
+  for (const std::string& entry : entries) {
+    OrDie(RemoveFile(absl::StrCat(folder_ / "cache/", entry)));
+    std::filesystem::copy(Output(), absl::StrCat(folder_ / "cache/", entry));
+  }
+  EXPECT_THAT(Error(options), HasSubstr("is no entry of a cache of posteriors: wanted mean F32 [2, 3, 5]"));
+}
+
+TEST_F(EncodeImagesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {
+  Write("c.png", MakeImage(kWidth, kHeight, 1));
+  EXPECT_THAT(Error(), HasSubstr("c.png: wanted RGB, 3 channels, got 1"));
+  Write("c.png", MakeImage(kWidth + 2, kHeight, 3));
+  EXPECT_THAT(Error(), HasSubstr("c.png: wanted 10 x 6 like "));
+  EXPECT_FALSE(OrDie(PathExists(Output())) || OrDie(PathExists(Output() + ".tmp")));
+  Write("a.png", MakeImage(kWidth, kHeight + 1, 3));
+  EXPECT_THAT(Error(), HasSubstr("wanted sides that are multiples of 2, got 10 x 7"));
+  EXPECT_THAT(Error({.images = Golden()}),
+              HasSubstr("has neither a prepared image data set nor any PNG or JPEG files"));
+  EXPECT_THAT(Error({.images = PrepareTinyImages(folder_ / "grey")}), HasSubstr("train.images: wanted RGB"));
+}
+
+TEST_F(EncodeImagesTest, LatentsOfAFileAreDecoded) {
+  const std::vector<float> latent = Expected("latents");
+  const auto write = [&](int64_t channels) {
+    OrDie(RemoveFile(Output()));
+    SafetensorsWriter writer =
+        OrDie(SafetensorsWriter::Create(Output(),
+                                        {{.name = "latents", .shape = {1, channels, kHeight / channels, kWidth / 2}},
+                                         {.name = "samples", .dtype = DType::kInt32, .shape = {1}}},
+                                        {}));
+    const std::vector<int32_t> samples = {7};
+    OrDie(writer.Append(std::as_bytes(std::span(latent))));
+    OrDie(writer.Append(std::as_bytes(std::span(samples))));
+    OrDie(writer.Finish());
+    return DecodeLatentFile(Output(), directory_, {});
+  };
+  const std::vector<GeneratedImage> images = OrDie(write(2));
+  ASSERT_EQ(images.size(), 1u);
+  EXPECT_EQ(images[0].prompt, "sample 7");
+  EXPECT_EQ(images[0].image.pixels, PlanesToImage(Expected("decoded"), 3, kHeight, kWidth).pixels);
+  EXPECT_THAT(std::string(write(1).status().message()), HasSubstr("wanted latents F32 [N, 2, height, width] for "));
+}
+
+// A plan for the decoder of Stable Diffusion at 1024 x 1024: what it takes is what its widest block needs.
+TEST(AutoencoderKlPlanTest, ALargeImageIsDecodedInThreeGigabytes) {
+  const Graph graph = BuildAutoencoderKlDecoder(
+      {.block_out_channels = {128, 256, 512, 512}, .layers_per_block = 2, .norm_num_groups = 32}, 128, 128);
+  const BackendFacts facts = OrDie(FactsOf(graph, CpuKernels(), {.threads = 2}, 1));
+  const Plan plan = OrDie(MakePlan(graph, facts, {}));
+  EXPECT_LT(plan.arena_bytes[static_cast<int>(TierKind::kDevice)], int64_t{3} << 30);
+}
+
+}  // namespace
+}  // namespace angel_ptm
