@@ -24,7 +24,7 @@ constexpr const char* kModel = R"(
 model {
   hunyuan_dit {
     channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 2 num_attention_heads: 2 clip_hidden_size: 8
-    clip_length: 6 t5_hidden_size: 8 t5_length: 9 pooled_size: 16
+    clip_length: 6 t5_hidden_size: 16 t5_length: 9 pooled_size: 16
   }
 }
 batch { global_batch_sequences: 2 micro_batch_sequences: 2 }

@@ -18,7 +18,7 @@ const char* const kTinyBertConfig = R"({"model_type": "bert", "hidden_size": 8, 
 
 namespace {
 
-constexpr char kT5Config[] = R"({"model_type": "mt5", "d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2,
+constexpr char kT5Config[] = R"({"model_type": "mt5", "d_model": 16, "d_kv": 4, "d_ff": 12, "num_heads": 2,
     "num_layers": 1, "vocab_size": 60})";
 
 // Random weights of the graph's parameters under their exported names.

@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-inline constexpr int64_t kTinyTextWidth = 8;  // of both encoders' states
-extern const char* const kTinyBertConfig;     // text_encoder/config.json
+inline constexpr int64_t kTinyBertWidth = 8, kTinyT5Width = 16;  // of their states
+extern const char* const kTinyBertConfig;                        // text_encoder/config.json
 
 // A pipeline of diffusers with a Bert, an mT5 and their tokenizers in `folder`, which exists; `spiece` is a
 // spiece.model of at most 60 pieces. CHECK-fails if it cannot.

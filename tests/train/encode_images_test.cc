@@ -50,7 +50,8 @@ double Error(std::span<const float> got, std::span<const float> want) {
 Image GoldenImage(uint8_t added = 0) {
   Image image = MakeImage(kWidth, kHeight, 3);
   const std::vector<float> levels = Expected("levels");
-  for (size_t i = 0; i < levels.size(); ++i) image.pixels[i] = static_cast<uint8_t>(static_cast<int>(levels[i]) + added);
+  for (size_t i = 0; i < levels.size(); ++i)
+    image.pixels[i] = static_cast<uint8_t>(static_cast<int>(levels[i]) + added);
   return image;
 }
 

@@ -42,9 +42,9 @@ TEST_F(TextStatesTest, ModelsReadTheFile) {
                               .width = 2,
                               .hidden_size = 8,
                               .num_attention_heads = 1,
-                              .clip_hidden_size = 8,
+                              .clip_hidden_size = kTinyBertWidth,
                               .clip_length = kClipLength,
-                              .t5_hidden_size = 8,
+                              .t5_hidden_size = kTinyT5Width,
                               .t5_length = kT5Length};
   const auto file = LatentFile::OpenTexts(dir_ / "texts.safetensors", shape);
   ASSERT_TRUE(file.ok()) << file.status();

@@ -3,9 +3,7 @@
 namespace angel_ptm {
 namespace {
 
-absl::Status Absent() {
-  return absl::UnimplementedError("this build has no utf8proc to read captions with");
-}
+absl::Status Absent() { return absl::UnimplementedError("this build has no utf8proc to read captions with"); }
 
 }  // namespace
 
