@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/data/images/codecs.h"
@@ -51,6 +52,12 @@ class EncodeTest : public ::testing::Test {
     }
     OrDie(WriteFile(dir_ / "config.textproto", kModel));
     WriteTinyTextEncoders(dir_ / "model", ANGEL_PTM_SPIECE);
+    // With a factor that suits its random weights.
+    OrDie(MakeDirectories(dir_ / "model/vae"));
+    const std::string weights = "/diffusion_pytorch_model.safetensors";
+    Spill(dir_ / "model/vae" + weights, Slurp(AUTOENCODER + weights));
+    Spill(dir_ / "model/vae/config.json",
+          absl::StrReplaceAll(Slurp(absl::StrCat(AUTOENCODER, "/config.json")), {{"0.13025", "0.8"}}));
     Run(absl::StrCat("prepare ", CONFIG, " --set data.directory=", dir_ / "data",
                      " --set data.prepare.images.source=FOLDER --set data.prepare.input=", dir_ / "images",
                      " --set data.prepare.images.height=16 --set data.prepare.images.width=16",
@@ -66,7 +73,7 @@ class EncodeTest : public ::testing::Test {
     return absl::StrCat(" --clip ", dir_ / "model", " --t5 ", dir_ / "model", " --clip-length 6 --t5-length 9");
   }
   std::string Images(const std::string& from) const {
-    return absl::StrCat(" --images ", dir_ / from, " --autoencoder ", AUTOENCODER);
+    return absl::StrCat(" --images ", dir_ / from, " --autoencoder ", dir_ / "model");
   }
 
   const TemporaryFolder dir_;
@@ -84,7 +91,7 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   EXPECT_THAT(Run(absl::StrCat("train ", dir_ / "config.textproto", run)), HasSubstr("saved "));
   const std::string sampled = absl::StrCat("generate --checkpoint ", dir_ / "run", " --steps 2 --output ",
                                            dir_ / "sampled", " --prompt 'a red fox' --clip ", dir_ / "model", " --t5 ",
-                                           dir_ / "model", " --autoencoder ", AUTOENCODER);
+                                           dir_ / "model", " --autoencoder ", dir_ / "model");
   EXPECT_THAT(Run(sampled), HasSubstr("1 images and "));
   const Image image = OrDie(DecodeImage(Slurp(dir_ / "sampled.images/0000.png"), "0000.png"));
   EXPECT_EQ(image.width, kSide);
