@@ -79,7 +79,7 @@ TEST(CpuCanRunTest, HeadsOfRelativeAttention) {
   RelativeAttentionArgs args{.b = 1, .s = 4, .heads = 2, .d = 64, .p = 3};
   ExpectSupported(args);
   args.d = 7;
-  ExpectRefused(args, "relative_attention", std::string(kHeadDimension) + "7");
+  ExpectRefused(args, "relative_attention", std::string(kHeadDimension) + "256, got 7");
   args.d = 64, args.p = 0;
   ExpectRefused(args, "relative_attention", std::string(kExtents) + "0");
 }
