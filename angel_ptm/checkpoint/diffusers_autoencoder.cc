@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr char kStem[] = "diffusion_pytorch_model";
+constexpr char kVaeStem[] = "diffusion_pytorch_model";
 constexpr size_t kLevelsMax = 8;
 constexpr int64_t kChannelsMax = int64_t{1} << 16, kLayersMax = 256;
 
@@ -78,11 +78,11 @@ absl::StatusOr<AutoencoderKlDirectory> ReadConfig(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenEncoder(const ParameterTable& table) const {
-  return WeightsReader::Open(path, kStem, table, AutoencoderKlDecoderTensors());
+  return WeightsReader::Open(path, kVaeStem, table, AutoencoderKlDecoderTensors());
 }
 
 absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenDecoder(const ParameterTable& table) const {
-  return WeightsReader::Open(path, kStem, table, AutoencoderKlEncoderTensors());
+  return WeightsReader::Open(path, kVaeStem, table, AutoencoderKlEncoderTensors());
 }
 
 absl::StatusOr<AutoencoderKlDirectory> OpenAutoencoderKl(const std::string& path) {
