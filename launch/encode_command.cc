@@ -64,13 +64,13 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
     ASSIGN_OR_RETURN(work.captions, ReadCaptions(path));
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const int64_t count, CountImages(*work.images));
   if (!arguments.Has("captions")) {
     ASSIGN_OR_RETURN(work.captions, ImageCaptions(*work.images));
     return absl::OkStatus();
   }
   const std::string path = arguments.Get("captions", "");
   ASSIGN_OR_RETURN(work.captions, ReadCaptions(path));
+  ASSIGN_OR_RETURN(const int64_t count, CountImages(*work.images));
   if (static_cast<int64_t>(work.captions.size()) == count) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--captions: ", path, ": wanted a caption for each of the ", count,
                                                  " images of ", work.images->images, ", got ", work.captions.size()));
@@ -113,6 +113,16 @@ absl::Status EncodeTextsTo(const Arguments& arguments, const Work& work, const s
   return absl::OkStatus();
 }
 
+// Each part into a file of its own, and these into one.
+absl::Status EncodeBothTo(const Arguments& arguments, const Work& work, const std::string& output) {
+  const std::vector<std::string> parts = {output + ".texts", output + ".latents"};
+  absl::Status status = EncodeTextsTo(arguments, work, parts[0]);
+  if (status.ok()) status = EncodeImagesTo(work, parts[1]);
+  if (status.ok()) status = JoinSafetensors(parts, output);
+  for (const std::string& part : parts) status.Update(RemoveFile(part));
+  return status;
+}
+
 }  // namespace
 
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
@@ -135,12 +145,7 @@ absl::Status EncodeCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);
   if (!work.images.has_value()) return EncodeTextsTo(arguments, work, work.output);
-  const std::vector<std::string> parts = {work.output + ".texts", work.output + ".latents"};
-  RETURN_IF_ERROR(EncodeTextsTo(arguments, work, parts[0]));
-  RETURN_IF_ERROR(EncodeImagesTo(work, parts[1]));
-  RETURN_IF_ERROR(JoinSafetensors(parts, work.output));
-  for (const std::string& part : parts) RETURN_IF_ERROR(RemoveFile(part));
-  return absl::OkStatus();
+  return EncodeBothTo(arguments, work, work.output);
 }
 
 }  // namespace angel_ptm

@@ -81,26 +81,14 @@ void GatherReaders(T* to, const T* dy, const ConvShape& z, int64_t begin, int64_
   }
 }
 
-// [out,in,taps] -> [out,taps,in].
+// weight[out,in,taps] with a tap's inputs side by side: output o's by tap t at o * out_step + t * tap_step.
 template <typename T>
-void TurnWeight(T* to, const T* weight, const ConvShape& z, int threads) {
+void TurnWeight(T* to, int64_t out_step, int64_t tap_step, const T* weight, const ConvShape& z, int threads) {
   ParallelFor(threads, z.out, [&](int64_t o) {
     const int64_t taps = z.taps();
     for (int64_t i = 0; i < z.in; ++i) {
       for (int64_t tap = 0; tap < taps; ++tap) {
-        to[(o * taps + tap) * z.in + i] = weight[(o * z.in + i) * taps + tap];
-      }
-    }
-  });
-}
-// [out,in,taps] -> [taps,out,in].
-template <typename T>
-void TurnWeightToTaps(T* to, const T* weight, const ConvShape& z, int threads) {
-  ParallelFor(threads, z.out, [&](int64_t o) {
-    const int64_t taps = z.taps();
-    for (int64_t i = 0; i < z.in; ++i) {
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        to[(tap * z.out + o) * z.in + i] = weight[(o * z.in + i) * taps + tap];
+        to[o * out_step + tap * tap_step + i] = weight[(o * z.in + i) * taps + tap];
       }
     }
   });
@@ -173,7 +161,7 @@ void Forward(const Conv2dArgs& args, const KernelContext& ctx) {
   const Scratch scratch = ScratchOf(args);
   T* const weight = reinterpret_cast<T*>(ctx.workspace);
   std::byte* const threads = ctx.workspace + WeightBytes(z, args.x.dtype);
-  TurnWeight(weight, args.weight.as<T>(), z, ctx.threads);
+  TurnWeight(weight, z.taps() * z.in, z.in, args.weight.as<T>(), z, ctx.threads);  // [out,taps,in]
   const int64_t pixels = z.out_pixels(), rows = TileRows(pixels), k = z.taps() * z.in;
   ParallelRanges(ctx.threads, TileCount(pixels), 1, [&](int64_t first, int64_t last, int part) {
     std::byte* const own = scratch.Thread(threads, part);
@@ -203,7 +191,7 @@ void GradInput(const Conv2dGradInputArgs& args, const KernelContext& ctx) {
   const Scratch scratch = ScratchOf(args);
   T* const weight = reinterpret_cast<T*>(ctx.workspace);
   std::byte* const threads = ctx.workspace + WeightBytes(z, args.dy.dtype);
-  TurnWeightToTaps(weight, args.weight.as<T>(), z, ctx.threads);
+  TurnWeight(weight, z.in, z.out * z.in, args.weight.as<T>(), z, ctx.threads);  // [taps,out,in]
   const int64_t pixels = z.in_pixels(), rows = TileRows(pixels), k = z.taps() * z.out;
   ParallelRanges(ctx.threads, TileCount(pixels), 1, [&](int64_t first, int64_t last, int part) {
     std::byte* const own = scratch.Thread(threads, part);

@@ -126,7 +126,12 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
   OrDie(WriteFile(dir_ / "captions.txt", "fox\n"));
   EXPECT_THAT(Run(absl::StrCat(output, Images("data"), Texts(), " --captions ", dir_ / "captions.txt"), true),
               HasSubstr("wanted a caption for each of the 3 images"));
-  EXPECT_FALSE(OrDie(PathExists(dir_ / "out")));
+  // What fails in the second part leaves nothing of the first.
+  OrDie(WriteFile(dir_ / "captions.txt", "fox\nfox\nfox\n"));
+  OrDie(WritePng(dir_ / "images/2.png", MakeImage(kSide, 2 * kSide, 3)));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("images"), Texts(), " --captions ", dir_ / "captions.txt"), true),
+              HasSubstr("2.png: wanted 16 x 16 like "));
+  for (const char* end : {"", ".texts", ".latents"}) EXPECT_FALSE(OrDie(PathExists(dir_ / "out" + end))) << end;
 }
 
 }  // namespace

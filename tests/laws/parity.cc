@@ -1,7 +1,5 @@
 #include "tests/laws/parity.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
 namespace angel_ptm {
@@ -10,7 +8,6 @@ namespace {
 // Three, so that what the second update wrote is read again.
 constexpr int kSteps = 3;
 constexpr int kResumeAt = 1;
-constexpr size_t kPlansKept = 8;  // of two models' four stages
 
 TinyRun NumericsOf(const Axes& axes) {
   return {.shape = axes.moe ? TinyMoe() : TinyDense(),
@@ -41,32 +38,22 @@ absl::StatusOr<const TinyResult*> ParityMatrix::Reference(const Axes& axes) {
 }
 
 absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
-  Axes key = axes;
-  key.zero_stage = zero_stage;
-  key.accumulation = Axes().accumulation, key.resumed = Axes().resumed, key.joined = Axes().joined;
-  auto planned = std::find_if(planned_.begin(), planned_.end(), [&](const auto& p) { return p.first == key; });
-  if (planned == planned_.end()) {
-    TinyRun run = NumericsOf(key);
-    run.zero_stage = zero_stage;
-    run.page_bytes = axes.page_bytes;
-    run.prefetch_steps = axes.prefetch_steps;
-    run.device_bytes = DeviceBudget(run, world_size_, axes.budget_percent);
-    run.recompute = axes.recompute;
-    if (axes.host_percent < 100) {
-      const HostRange host = HostBytes(run, world_size_);
-      run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
-      run.file_tier = host.all > 0;
-    }
-    // A fault may be one of what a plan depends on.
-    if (!plant_) {
-      ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_size_));
-    }
-    if (planned_.size() == kPlansKept) planned_.pop_front();
-    planned = planned_.insert(planned_.end(), {key, std::move(run)});
-  }
-  TinyRun run = planned->second;
-  run.accumulation = axes.accumulation;
+  TinyRun run = NumericsOf(axes);
+  run.zero_stage = zero_stage;
+  run.page_bytes = axes.page_bytes;
+  run.prefetch_steps = axes.prefetch_steps;
+  run.device_bytes = DeviceBudget(run, world_size_, axes.budget_percent);
+  run.recompute = axes.recompute;
   run.join = axes.joined;
+  if (axes.host_percent < 100) {
+    const HostRange host = HostBytes(run, world_size_);
+    run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
+    run.file_tier = host.all > 0;
+  }
+  // A fault may be one of what a plan depends on.
+  if (!plant_) {
+    ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_size_));
+  }
   return run;
 }
 

@@ -4,7 +4,6 @@
 #ifndef ANGEL_PTM_TESTS_LAWS_PARITY_H_
 #define ANGEL_PTM_TESTS_LAWS_PARITY_H_
 
-#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -64,8 +63,7 @@ class ParityMatrix {
   const bool compares_;
   const PlantFault plant_;
   std::map<std::tuple<bool, int, bool>, TinyResult> references_;  // by (MoE, accumulation, bf16)
-  // The newest plans, by what they depend on; and the last first step, for the next case that would repeat it.
-  std::deque<std::pair<Axes, TinyRun>> planned_;
+  // The last first step, for the next case that would repeat it.
   std::optional<std::pair<Axes, TinyResult>> first_step_;
   Counts counts_;
 };
