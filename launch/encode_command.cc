@@ -33,6 +33,15 @@ absl::StatusOr<int64_t> LengthFrom(const Arguments& arguments, const std::string
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 2 to ", kLengthMax, " tokens, got ", length));
 }
 
+// That no flag is given which only what is not encoded has.
+absl::Status RefuseWithout(const char* absent, const Arguments& arguments, const std::vector<std::string>& flags) {
+  for (const std::string& flag : flags) {
+    if (!arguments.Has(flag)) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": no ", absent, " are encoded that it is for"));
+  }
+  return absl::OkStatus();
+}
+
 // What is encoded, and by what.
 struct Work {
   std::string output, cache;
@@ -92,8 +101,10 @@ absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
     return absl::InvalidArgumentError(
         "nothing to encode: wanted --images and --autoencoder, or --clip, --t5 and --captions, or all of them");
   }
-  if (images) RETURN_IF_ERROR(TakeImages(arguments, work));
-  if (texts) RETURN_IF_ERROR(TakeTexts(arguments, work));
+  RETURN_IF_ERROR(images ? TakeImages(arguments, work)
+                         : RefuseWithout("images", arguments, {"split", "posterior", "seed"}));
+  RETURN_IF_ERROR(texts ? TakeTexts(arguments, work)
+                        : RefuseWithout("captions", arguments, {"clip-length", "t5-length"}));
   return work;
 }
 

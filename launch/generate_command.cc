@@ -147,7 +147,11 @@ absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOption
 // the output that is made of the prompts, which become their numbers.
 absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDitShape& shape,
                                      GenerateImagesOptions& options, const std::string& output) {
-  if (!arguments.Has("clip") && !arguments.Has("t5")) return arguments.Get("texts", "");
+  if (!arguments.Has("clip") && !arguments.Has("t5")) {
+    if (arguments.Has("cache"))
+      return absl::InvalidArgumentError("--cache: wanted --clip and --t5, whose states it keeps");
+    return arguments.Get("texts", "");
+  }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   for (std::string& prompt : options.prompts) {

@@ -1,13 +1,18 @@
 #include "angel_ptm/train/inference.h"
 
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/hash.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/plan/planner.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
+#include "kernels/cpu/cpu_isa.h"
+#include "kernels/cpu/matrix_library.h"
 
 namespace angel_ptm {
 namespace {
@@ -69,6 +74,21 @@ absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, const 
   auto inference = std::make_unique<OneRank>(std::move(graph));
   RETURN_IF_ERROR(inference->Load(read, options, what));
   return std::unique_ptr<Inference>(std::move(inference));
+}
+
+absl::StatusOr<uint64_t> DigestOf(const Graph& graph, const WeightsReader& weights, const InferenceOptions& options) {
+  ASSIGN_OR_RETURN(const KernelTable* const kernels, options.kernels_for(graph.table->compute_type()));
+  Hasher hasher;
+  hasher.Mix(Hash(graph)).Mix(MatrixLibrary()).Mix(static_cast<uint64_t>(options.threads));
+  // The tables of all levels have one name.
+  for (const CpuIsa* isa : RunnableCpuIsas()) {
+    if (&isa->kernels() == kernels) hasher.Mix(std::string_view(isa->name));
+  }
+  RETURN_IF_ERROR(weights.ReadAll([&](UnitId unit, int64_t begin, std::span<const float> values) {
+    hasher.Mix(static_cast<uint64_t>(unit)).Mix(static_cast<uint64_t>(begin)).Mix(Xxh3(std::as_bytes(values)));
+    return absl::OkStatus();
+  }));
+  return hasher.Digest();
 }
 
 }  // namespace angel_ptm

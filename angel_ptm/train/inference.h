@@ -45,6 +45,10 @@ class Inference {
   virtual int64_t memory_bytes() const = 0;  // that its tiers take
 };
 
+// Of what the graph's outputs follow from beside its inputs: the graph, the weights, and how it is computed (the level
+// of the kernels, the matrix library, threads). For caches of outputs. Reads all weights.
+absl::StatusOr<uint64_t> DigestOf(const Graph& graph, const WeightsReader& weights, const InferenceOptions& options);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TRAIN_INFERENCE_H_

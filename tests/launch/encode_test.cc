@@ -126,6 +126,10 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
   OrDie(WriteFile(dir_ / "captions.txt", "fox\n"));
   EXPECT_THAT(Run(absl::StrCat(output, Images("data"), Texts(), " --captions ", dir_ / "captions.txt"), true),
               HasSubstr("wanted a caption for each of the 3 images"));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --t5-length 9"), true),
+              HasSubstr("--t5-length: no captions are encoded that it is for"));
+  EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --seed 2"), true),
+              HasSubstr("--seed: no images are encoded that it is for"));
   // What fails in the second part leaves nothing of the first.
   OrDie(WriteFile(dir_ / "captions.txt", "fox\nfox\nfox\n"));
   OrDie(WritePng(dir_ / "images/2.png", MakeImage(kSide, 2 * kSide, 3)));

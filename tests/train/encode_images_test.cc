@@ -18,6 +18,7 @@
 #include "angel_ptm/plan/planner.h"
 #include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/tasks/autoencoder.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "tests/support/kernel_testing.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
@@ -158,6 +159,19 @@ TEST_F(EncodeImagesTest, ACacheGivesTheSameLatents) {
     std::filesystem::copy(Output(), absl::StrCat(folder_ / "cache/", entry));
   }
   EXPECT_THAT(Error(options), HasSubstr("is no entry of a cache of posteriors: wanted mean F32 [2, 3, 5]"));
+}
+
+// Another level of instructions, or number of threads, has other last bits.
+TEST_F(EncodeImagesTest, ACacheIsOfOneArithmetic) {
+  EncodeImagesOptions options{.cache = folder_ / "cache"};
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 0);
+  options.inference.threads = 2;
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 0);
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 2);
+  const KernelTable* const portable = &CpuIsas().front().kernels();
+  if (portable == &CpuKernels()) GTEST_SKIP() << "this machine runs one level";
+  options.inference.kernels_for = [&](DType) { return portable; };
+  EXPECT_EQ(OrDie(Encode(options)).from_cache, 0);
 }
 
 TEST_F(EncodeImagesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {

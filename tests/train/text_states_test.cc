@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/train/tasks/latents.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text_encoders.h"
 
@@ -81,6 +82,15 @@ TEST_F(TextStatesTest, ASecondRunEncodesNothing) {
   WriteTinyBertWeights(dir_.path(), 5);
   EXPECT_EQ(Encode({"a red fox", "猫"}, "fifth")->encoded, 3);
   EXPECT_NE(Bytes("first"), Bytes("fifth"));
+}
+
+// Another level of instructions, or number of threads, has other last bits.
+TEST_F(TextStatesTest, StatesAreOfOneArithmetic) {
+  ASSERT_TRUE(Encode({"a red fox"}, "first").ok());
+  EXPECT_EQ(Encode({"a red fox"}, "second", {.threads = 2})->encoded, 4);
+  const KernelTable* const portable = &CpuIsas().front().kernels();
+  if (portable == &CpuKernels()) GTEST_SKIP() << "this machine runs one level";
+  EXPECT_EQ(Encode({"a red fox"}, "third", {.kernels_for = [&](DType) { return portable; }})->encoded, 4);
 }
 
 TEST_F(TextStatesTest, ADamagedEntryIsMadeAgain) {

@@ -6,8 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/checksum.h"
-#include "angel_ptm/base/hash.h"
 
 namespace angel_ptm {
 namespace {
@@ -32,16 +30,6 @@ absl::Status PlayOnce(Inference& inference, const char* input, std::span<const f
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> DigestOf(const Graph& graph, const WeightsReader& weights) {
-  Hasher hasher;
-  hasher.Mix(Hash(graph));
-  RETURN_IF_ERROR(weights.ReadAll([&](UnitId unit, int64_t begin, std::span<const float> values) {
-    hasher.Mix(static_cast<uint64_t>(unit)).Mix(static_cast<uint64_t>(begin)).Mix(Xxh3(std::as_bytes(values)));
-    return absl::OkStatus();
-  }));
-  return hasher.Digest();
-}
-
 ReadParameters ReadFrom(const WeightsReader& weights) {
   return [&weights](UnitId unit, int64_t begin, std::span<float> out) { return weights.Read(unit, begin, out); };
 }
@@ -64,7 +52,7 @@ absl::StatusOr<std::unique_ptr<ImageEncoder>> ImageEncoder::Create(const Autoenc
   encoder->width_ = width / reduction;
   Graph graph = BuildAutoencoderKlEncoder(shape, height, width);
   ASSIGN_OR_RETURN(const WeightsReader weights, directory.OpenEncoder(*graph.table));
-  ASSIGN_OR_RETURN(encoder->digest_, DigestOf(graph, weights));
+  ASSIGN_OR_RETURN(encoder->digest_, DigestOf(graph, weights, options));
   ASSIGN_OR_RETURN(encoder->inference_,
                    Inference::Create(std::move(graph), ReadFrom(weights), options,
                                      absl::StrCat("the weights of an encoder and an image of ", width, " x ", height)));

@@ -35,7 +35,7 @@ class ImageEncoder {
   int64_t channels() const { return channels_; }
   int64_t latent_height() const { return height_; }
   int64_t latent_width() const { return width_; }
-  // Of the graph and its weights: equal digests give equal posteriors of equal images.
+  // Equal digests give equal posteriors of equal images (inference.h, DigestOf).
   uint64_t digest() const { return digest_; }
 
  private:

@@ -3,9 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/hash.h"
 #include "angel_ptm/checkpoint/text_encoders.h"
 #include "angel_ptm/train/tasks/text_states.h"
 
@@ -58,15 +56,9 @@ class FrozenEncoder final : public TextEncoder {
 };
 
 absl::StatusOr<uint64_t> FrozenEncoder::Digest() {
-  if (digest_ != 0) return digest_;
-  ASSIGN_OR_RETURN(const KernelTable* const kernels, options_.kernels_for(graph_.table->compute_type()));
-  Hasher hasher;
-  hasher.Mix(Hash(graph_)).Mix(std::string_view(kernels->name)).Mix(static_cast<uint64_t>(options_.threads));
-  RETURN_IF_ERROR(weights_.ReadAll([&](UnitId unit, int64_t begin, std::span<const float> values) {
-    hasher.Mix(static_cast<uint64_t>(unit)).Mix(static_cast<uint64_t>(begin)).Mix(Xxh3(std::as_bytes(values)));
-    return absl::OkStatus();
-  }));
-  digest_ = hasher.Digest();
+  if (digest_ == 0) {
+    ASSIGN_OR_RETURN(digest_, DigestOf(graph_, weights_, options_));
+  }
   return digest_;
 }
 
