@@ -48,9 +48,9 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images",     "steps", "guidance", "sampler",
-                                            "texts",           "expert",     "clip",  "t5",       "cache",
-                                            "control-scale",   "autoencoder"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",      "guidance", "sampler",
+                                            "texts",           "expert", "clip",       "t5",       "cache",
+                                            "control-scale",   "size",   "autoencoder"};
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -120,6 +120,7 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
     ASSIGN_OR_RETURN(expert.checkpoint, ResolveCheckpoint(expert.checkpoint));
     options.experts.push_back(std::move(expert));
   }
+  options.size = arguments.Get("size", "");
   if (arguments.Has("control-scale")) {
     ASSIGN_OR_RETURN(options.control_scale, arguments.GetDouble("control-scale", 1));
   }
@@ -218,11 +219,10 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words,
-                       {.flags = {"checkpoint", "prompt",        "tokens",     "temperature",     "top-k",  "seed",
-                                  "weights",    "isa",           "output",     "negative-prompt", "images", "steps",
-                                  "guidance",   "sampler",       "texts",      "expert",          "clip",   "t5",
-                                  "cache",      "control-scale", "autoencoder"}}));
+      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",        "tokens", "temperature",     "top-k",  "seed",
+                                         "weights",    "isa",           "output", "negative-prompt", "images", "steps",
+                                         "guidance",   "sampler",       "texts",  "expert",          "clip",   "t5",
+                                         "cache",      "control-scale", "size",   "autoencoder"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
@@ -242,7 +242,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
       const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
       return GenerateToFile(arguments, options, path, shape, checkpoint.manifest().step);
     }
-    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "autoencoder"},
+    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder"},
                                 "images of prompts that it reads itself"));
     if (!HasImageLibraries()) {
       return absl::UnimplementedError("this build has no libpng and FreeType to write images with");

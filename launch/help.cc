@@ -153,6 +153,7 @@ constexpr CommandText kCommandTexts[] = {
      "                           there are none (default: the training samples, train.safetensors); of a model with\n"
      "                           model.hunyuan_dit.control it has the samples' conditions, too\n"
      "  --control-scale X        of what the condition's branch adds (default: 1)\n"
+     "  --size HEIGHTxWIDTH      of the latents (default: the model's own size)\n"
      "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then --prompt is a caption\n"
      "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n"
      "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"

@@ -43,7 +43,8 @@ int64_t HeadDim(const HunyuanLmConfig& lm);
 int64_t KeyValueHeads(const HunyuanLmConfig& lm);
 DitConfig WithDefaults(DitConfig dit);
 HunyuanDitConfig WithDefaults(HunyuanDitConfig dit);
-// Height and width of a text like "96x160"; none if it is another.
+// Height and width of a text like "96x160", each at most kLatentSideMax; none if it is another.
+inline constexpr int64_t kLatentSideMax = 16384;
 struct LatentSize {
   int64_t height = 0, width = 0;
 

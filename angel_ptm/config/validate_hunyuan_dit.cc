@@ -14,7 +14,6 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kLatentSideMax = 16384;
 constexpr int64_t kLatentBaseSide = 64;  // of the latents whose places the position embedding has
 constexpr int64_t kPooledHeads = 8;
 

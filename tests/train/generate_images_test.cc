@@ -319,6 +319,39 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
               HasSubstr("--sampler: the model predicts no flow, wanted ddpm, ddim or dpm-solver, got euler"));
 }
 
+// Weights know no size: latents of any are made, each with the texts of its own training samples.
+TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
+  const TemporaryFolder folder;
+  const TrainConfig config = OrDie(
+      ParseTrainConfig(kLatentConfig, "generate_images_test.cc",
+                       {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run"),
+                        "model.hunyuan_dit.bucket=6x10", "sampling.every_steps=0"}));
+  HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  OrDie(WriteTinyLatents(folder / "train.safetensors", shape, 5, 1));
+  shape.height = 6, shape.width = 10;
+  OrDie(WriteTinyLatents(folder / "train-6x10.safetensors", shape, 7, 2));
+  OrDie(RunTrainer({.configs = {config}}).status());
+  const std::string checkpoint = OrDie(FindLatestCheckpoint(CheckpointDirectory(config))).path;
+  const std::string output = folder / "latents.safetensors";
+  GenerateImagesOptions options = {.prompts = {"4"}, .guidance = 1};
+  const auto generated = [&](const std::string& size, const std::string& texts, const Shape& expected) {
+    options.size = size;
+    EXPECT_EQ(OrDie(GenerateLatents(checkpoint, texts, options, output)), 1);
+    return LatentsOf(output, expected);
+  };
+  EXPECT_EQ(generated("8x8", "", {1, 2, 8, 8}), generated("", "", {1, 2, 8, 8}));
+  const std::vector<float> bucket = generated("6x10", "", {1, 2, 6, 10});
+  EXPECT_EQ(generated("6x10", folder / "train-6x10.safetensors", {1, 2, 6, 10}), bucket);
+  EXPECT_NE(generated("6x10", folder / "train.safetensors", {1, 2, 6, 10}), bucket);
+  generated("12x4", "", {1, 2, 12, 4});
+  for (const char* wrong : {"7x8", "8", "8x8x8", "0x8", "-2x8"}) {
+    options.size = wrong;
+    EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
+                HasSubstr(absl::StrCat("--size: wanted HEIGHTxWIDTH in multiples of 2, each at most ", kLatentSideMax,
+                                       ", got \"", wrong, "\"")));
+  }
+}
+
 // Two equal models, of which one has hardly begun to learn its variance: only DDPM asks for that.
 TEST(GenerateLatentsTest, OnlyALearnedVarianceIsUsed) {
   const TemporaryFolder folder;

@@ -24,6 +24,26 @@ absl::Status CheckControlScale(std::optional<double> scale, const HunyuanDitShap
   return absl::InvalidArgumentError(absl::StrCat("--control-scale: wanted a finite number of 0 or more, got ", *scale));
 }
 
+// The model of latents of the size that is asked for, if any is.
+absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::string& size) {
+  if (size.empty()) return shape;
+  const std::optional<LatentSize> asked = ParseLatentSize(size);
+  if (!asked || asked->height % shape.patch_size != 0 || asked->width % shape.patch_size != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--size: wanted HEIGHTxWIDTH in multiples of ", shape.patch_size,
+                                                   ", each at most ", kLatentSideMax, ", got \"", size, "\""));
+  }
+  shape.height = asked->height;
+  shape.width = asked->width;
+  return shape;
+}
+
+// Where texts are read from if no file of them is given.
+std::string TrainingSamples(const TrainConfig& config, const std::string& size) {
+  const auto& buckets = config.model().hunyuan_dit().bucket();
+  const bool is_bucket = std::ranges::find(buckets, size) != buckets.end();
+  return absl::StrCat(config.data().directory(), "/train", is_bucket ? "-" + size : "", ".safetensors");
+}
+
 }  // namespace
 
 LatentConditions::LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
@@ -102,9 +122,9 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
     return absl::InvalidArgumentError(absl::StrCat(
         "--guidance: the model was trained with clip_dropout or t5_dropout = 0, wanted 1, got ", options.guidance));
   }
-  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  ASSIGN_OR_RETURN(const HunyuanDitShape shape, Resized(HunyuanDitShapeFromConfig(config.model()), options.size));
   RETURN_IF_ERROR(CheckControlScale(options.control_scale, shape));
-  const std::string path = texts.empty() ? config.data().directory() + "/train.safetensors" : texts;
+  const std::string path = texts.empty() ? TrainingSamples(config, options.size) : texts;
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::OpenTexts(path, shape));
   ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, ReadSampleNumbers(options.prompts, *file, "--prompt"));
   const int64_t count = static_cast<int64_t>(prompts.size()) * options.images_per_prompt;
