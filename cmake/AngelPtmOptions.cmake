@@ -8,9 +8,6 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE RelWithDebInfo)
 endif()
 
-# Tests' own sources take a third less to compile so, and wait for the libraries' work.
-set(ANGEL_PTM_TEST_OPTIMISATION $<$<AND:$<CONFIG:Release,RelWithDebInfo>,$<CXX_COMPILER_ID:GNU>>:-Og>)
-
 find_program(ANGEL_PTM_CCACHE ccache)
 if(ANGEL_PTM_CCACHE)
   # What it asks for before it caches sources that start from precompiled headers: we use no __TIME__, and the macros of a
@@ -50,6 +47,11 @@ macro(angel_ptm_check_alignment)
     set(CMAKE_DISABLE_PRECOMPILE_HEADERS ON)
   endif()
 endmacro()
+# Tests' own sources take a third less to compile so, and wait for the libraries' work.
+set(ANGEL_PTM_TEST_OPTIMISATION "")
+if(NOT ANGEL_PTM_SANITIZE)  # whose presets say -Og for all
+  set(ANGEL_PTM_TEST_OPTIMISATION $<$<AND:$<CONFIG:Release,RelWithDebInfo>,$<CXX_COMPILER_ID:GNU>>:-Og>)
+endif()
 if(ANGEL_PTM_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     message(FATAL_ERROR "ANGEL_PTM_FUZZ needs clang, got ${CMAKE_CXX_COMPILER}: use the preset fuzz")
