@@ -81,4 +81,12 @@ absl::StatusOr<double> ConfigJson::Number(std::string_view field) const {
   return there.get<double>();
 }
 
+absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
+  const json there = Parse(Text(field));
+  if (!there.is_boolean()) return Differs(field, "true or false");
+  return there.get<bool>();
+}
+
+bool ConfigJson::IsNull(std::string_view field) const { return Parse(Text(field)).is_null(); }
+
 }  // namespace angel_ptm

@@ -27,6 +27,8 @@ class ConfigJson {
   absl::StatusOr<int64_t> Count(std::string_view field) const;
   absl::StatusOr<std::vector<int64_t>> Counts(std::string_view field) const;
   absl::StatusOr<double> Number(std::string_view field) const;
+  absl::StatusOr<bool> Bool(std::string_view field) const;
+  bool IsNull(std::string_view field) const;
   // kFailedPrecondition: a field that is of another model.
   absl::Status Differs(std::string_view field, std::string_view wanted) const;
 

@@ -42,13 +42,9 @@ absl::Status RequireArchitecture(const ConfigJson& config, size_t levels) {
   RETURN_IF_ERROR(config.Require("act_fn", "\"silu\""));
   RETURN_IF_ERROR(config.Require("down_block_types", Repeated("DownEncoderBlock2D", levels)));
   RETURN_IF_ERROR(config.Require("up_block_types", Repeated("UpDecoderBlock2D", levels)));
-  for (const char* part : {"mid_block_add_attention", "use_quant_conv", "use_post_quant_conv"}) {
-    RETURN_IF_ERROR(config.Require(part, "true"));
-  }
-  // Of autoencoders of other models, whose latents are shifted or scaled by channel.
-  for (const char* field : {"shift_factor", "latents_mean", "latents_std"}) {
-    RETURN_IF_ERROR(config.Require(field, "null"));
-  }
+  RETURN_IF_ERROR(config.Require("mid_block_add_attention", "true"));
+  // Of autoencoders of other models, whose latents are shifted and scaled by channel.
+  for (const char* field : {"latents_mean", "latents_std"}) RETURN_IF_ERROR(config.Require(field, "null"));
   return absl::OkStatus();
 }
 
@@ -68,9 +64,15 @@ absl::StatusOr<AutoencoderKlDirectory> ReadConfig(const std::string& path) {
   }
   RETURN_IF_ERROR(config.Require("in_channels", absl::StrCat(shape.image_channels)));
   RETURN_IF_ERROR(config.Require("out_channels", absl::StrCat(shape.image_channels)));
+  ASSIGN_OR_RETURN(shape.has_quant_conv, config.Bool("use_quant_conv"));
+  ASSIGN_OR_RETURN(shape.has_post_quant_conv, config.Bool("use_post_quant_conv"));
   ASSIGN_OR_RETURN(directory.scaling_factor, config.Number("scaling_factor"));
   if (!(directory.scaling_factor > 0 && std::isfinite(directory.scaling_factor))) {
     return config.Differs("scaling_factor", "a positive number");
+  }
+  if (!config.IsNull("shift_factor")) {
+    ASSIGN_OR_RETURN(directory.shift_factor, config.Number("shift_factor"));
+    if (!std::isfinite(directory.shift_factor)) return config.Differs("shift_factor", "a finite number");
   }
   return directory;
 }

@@ -14,7 +14,8 @@ namespace angel_ptm {
 struct AutoencoderKlDirectory {
   std::string path;
   AutoencoderKlShape shape;
-  double scaling_factor = 0;  // latents as models see them are so many times what the encoder gives
+  // Models see (latent - shift_factor) * scaling_factor of what the encoder gives.
+  double scaling_factor = 0, shift_factor = 0;
 
   // Weights of the encoder's or the decoder's graph (model/autoencoder_kl.h), by its table.
   absl::StatusOr<WeightsReader> OpenEncoder(const ParameterTable& table) const;

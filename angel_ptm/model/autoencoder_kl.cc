@@ -137,14 +137,16 @@ void AutoencoderKl::Encode() {
   x = Middle("encoder.mid_block", x);
   unit_ = builder_.AddUnit("encoder.conv_out");
   x = Convolve("encoder.conv_out", Norm("encoder.conv_norm_out", x, /*silu=*/true), 2 * shape_.latent_channels);
-  MarkOutput(Multiply("quant_conv", x, 2 * shape_.latent_channels, /*is_convolution=*/true), "moments");
+  if (shape_.has_quant_conv) x = Multiply("quant_conv", x, 2 * shape_.latent_channels, /*is_convolution=*/true);
+  MarkOutput(x, "moments");
 }
 
 void AutoencoderKl::Decode() {
   const size_t levels = shape_.block_out_channels.size();
   const TensorId latent = builder_.AddInput("latent", {height_ * width_, shape_.latent_channels}, DType::kFloat32);
   unit_ = builder_.AddUnit("decoder.conv_in");
-  TensorId x = Multiply("post_quant_conv", latent, shape_.latent_channels, /*is_convolution=*/true);
+  TensorId x = latent;
+  if (shape_.has_post_quant_conv) x = Multiply("post_quant_conv", x, shape_.latent_channels, /*is_convolution=*/true);
   x = Convolve("decoder.conv_in", x, shape_.block_out_channels.back());
   x = Middle("decoder.mid_block", x);
   for (size_t block = 0; block < levels; ++block) {

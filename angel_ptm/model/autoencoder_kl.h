@@ -19,6 +19,7 @@ struct AutoencoderKlShape {
   int64_t image_channels = 3, latent_channels = 4;
   std::vector<int64_t> block_out_channels;  // by level, multiples of norm_num_groups
   int64_t layers_per_block = 1, norm_num_groups = 32;
+  bool has_quant_conv = true, has_post_quant_conv = true;  // products of the moments and of the latent
   bool has_query_names = false;  // attention is query, key, value and proj_attn, as before diffusers 0.15
 
   // Pixels of an image along one side of one of its latent's.
@@ -29,7 +30,7 @@ struct AutoencoderKlShape {
 // [height*width / reduction()^2, 2 * latent_channels]: means, then logarithms of variances.
 Graph BuildAutoencoderKlEncoder(const AutoencoderKlShape& shape, int64_t height, int64_t width);
 
-// Input "latent" [height*width, latent_channels] fp32, divided by the scaling factor; output "image"
+// Input "latent" [height*width, latent_channels] fp32, as the encoder's means are; output "image"
 // [height*width * reduction()^2, image_channels].
 Graph BuildAutoencoderKlDecoder(const AutoencoderKlShape& shape, int64_t height, int64_t width);
 

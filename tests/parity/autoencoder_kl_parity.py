@@ -4,7 +4,8 @@
   autoencoder_kl_parity.py PROBE WORK_FOLDER
 
 For small levels of channels and for those of Stable Diffusion (four levels, two layers, groups of 32), on square and
-other images, under today's names of tensors, those before diffusers 0.15 and in fp16: writes the model and inputs, runs
+other images, under today's names of tensors, those before diffusers 0.15 and in fp16, with sixteen shifted channels and no
+quant_conv as in Stable Diffusion 3: writes the model and inputs, runs
 autoencoder_kl_probe, and compares means, deviations and decoded images (1e-5 of the largest).
 Needs torch, diffusers and safetensors.
 """
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 SMALL = dict(block_out_channels=[16, 24], layers_per_block=1, norm_num_groups=8, latent_channels=3)
 SD = dict(block_out_channels=[128, 256, 512, 512], layers_per_block=2, norm_num_groups=32, latent_channels=4)
+SHIFTED = dict(SMALL, latent_channels=16, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False)
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 LIMIT = 1e-5
 
@@ -75,7 +77,7 @@ def compare(probe, work, name, options, height, width, old=False, half=False):
     got = load_file(folder / "results.safetensors")
     with torch.no_grad():
         posterior = model.encode(levels.permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
-        decoded = model.decode(latents / model.config.scaling_factor).sample
+        decoded = model.decode(latents / model.config.scaling_factor + (model.config.shift_factor or 0)).sample
     errors = {"mean": error(got["mean"], posterior.mean), "std": error(got["std"], posterior.std),
               "decoded": error(got["decoded"], decoded)}
     print(f"{name}: " + ", ".join(f"{what} {value:.1e}" for what, value in errors.items()))
@@ -88,6 +90,7 @@ def main():
     good = [compare(probe, work, "small", SMALL, 20, 28),
             compare(probe, work, "small_old_names", SMALL, 16, 16, old=True),
             compare(probe, work, "small_fp16", SMALL, 16, 12, half=True),
+            compare(probe, work, "shifted", SHIFTED, 16, 24),
             compare(probe, work, "sd_64x64", SD, 64, 64),
             compare(probe, work, "sd_40x72", SD, 40, 72)]
     if not all(good):

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "angel_ptm/base/file.h"
@@ -87,13 +88,76 @@ TEST(AutoencoderKlTest, AnotherArchitectureIsNamed) {
   EXPECT_THAT(ErrorOf("\"AutoencoderKL\"", "\"AutoencoderTiny\""),
               HasSubstr("_class_name: the configuration is of another model, wanted \"AutoencoderKL\", got "
                         "\"AutoencoderTiny\""));
-  EXPECT_THAT(ErrorOf("\"shift_factor\": null", "\"shift_factor\": 0.5"), HasSubstr("shift_factor"));
-  EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": false"), HasSubstr("use_quant_conv"));
+  EXPECT_THAT(ErrorOf("\"shift_factor\": null", "\"shift_factor\": \"some\""),
+              HasSubstr("shift_factor: the configuration is of another model, wanted a number, got \"some\""));
+  EXPECT_THAT(ErrorOf("\"latents_mean\": null", "\"latents_mean\": [0, 0]"), HasSubstr("latents_mean"));
+  EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": 1"), HasSubstr("wanted true or false, got 1"));
+  EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": false"),
+              HasSubstr("has a tensor quant_conv.bias that the model has not"));
   EXPECT_THAT(ErrorOf("\"norm_num_groups\": 2", "\"norm_num_groups\": 3"),
               HasSubstr("block_out_channels: the configuration is of another model, wanted 1 to 8 multiples of "
                         "norm_num_groups = 3"));
   EXPECT_THAT(ErrorOf("\"layers_per_block\": 1", "\"layers_per_block\": 2"), HasSubstr("resnets.1"));
   EXPECT_THAT(ErrorOf("\"latent_channels\": 2", "\"latent_channels\": 4"), HasSubstr("encoder.conv_out.weight"));
+}
+
+// The golden weights with products of one, 1 x 1, in place of quant_conv and post_quant_conv, or without the two.
+void WriteWeights(const std::string& path, bool with_products) {
+  const SafetensorsReader file = OrDie(SafetensorsReader::Open(Golden("diffusion_pytorch_model.safetensors")));
+  std::vector<SafetensorsTensor> tensors;
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    if (with_products || !absl::StrContains(tensor.name, "quant_conv")) tensors.push_back(tensor);
+  }
+  OrDie(WriteSafetensors(path, tensors, {}, [&](SafetensorsWriter& writer) -> absl::Status {
+    for (const SafetensorsTensor& tensor : tensors) {
+      std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
+      RETURN_IF_ERROR(file.Read(tensor, 0, std::as_writable_bytes(std::span(values))));
+      if (absl::StrContains(tensor.name, "quant_conv")) {
+        const int64_t columns = tensor.shape.rank() > 1 ? tensor.shape[1] : 0;
+        std::ranges::fill(values, 0.0f);
+        for (int64_t i = 0; i < columns; ++i) values[static_cast<size_t>(i * columns + i)] = 1;
+      }
+      RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(values))));
+    }
+    return absl::OkStatus();
+  }));
+}
+
+// As autoencoders after Stable Diffusion 2 are.
+TEST(AutoencoderKlTest, ProductsOfMomentsAndLatentsMayBeMissing) {
+  std::vector<std::vector<float>> numbers;
+  for (const bool with_products : {true, false}) {
+    const TemporaryFolder folder;
+    const std::string model =
+        Changed(folder, "quant_conv\": true", absl::StrCat("quant_conv\": ", with_products ? "true" : "false"));
+    WriteWeights(model + "/diffusion_pytorch_model.safetensors", with_products);
+    const AutoencoderKlDirectory directory = OrDie(OpenAutoencoderKl(model));
+    const auto encoder = OrDie(ImageEncoder::Create(directory, kHeight, kWidth, {}));
+    const auto decoder = OrDie(LatentDecoder::Create(directory, kHeight / 2, kWidth / 2, {}));
+    numbers.push_back(OrDie(encoder->Encode(GoldenImage().pixels)).mean);
+    const std::span<const float> decoded = OrDie(decoder->Decode(Expected("latents")));
+    numbers.back().insert(numbers.back().end(), decoded.begin(), decoded.end());
+  }
+  EXPECT_LT(Error(numbers[1], numbers[0]), 1e-6);
+}
+
+TEST(AutoencoderKlTest, LatentsMayBeShifted) {
+  constexpr double kShift = 0.5;
+  const TemporaryFolder folder;
+  const AutoencoderKlDirectory directory =
+      OrDie(OpenAutoencoderKl(Changed(folder, "\"shift_factor\": null", "\"shift_factor\": 0.5")));
+  std::vector<float> latents = Expected("latents");
+  for (float& value : latents) value -= static_cast<float>(kShift * kScale);
+  const auto decoder = OrDie(LatentDecoder::Create(directory, kHeight / 2, kWidth / 2, {}));
+  EXPECT_LT(Error(OrDie(decoder->Decode(latents)), Expected("decoded")), 1e-5);
+  if (!HasImageLibraries()) return;
+  OrDie(MakeDirectories(folder / "images"));
+  OrDie(WritePng(folder / "images/a.png", GoldenImage()));
+  const std::string output = folder / "latents.safetensors";
+  OrDie(EncodeImages(directory, {.images = folder / "images"}, output).status());
+  std::vector<float> want = Expected("mean");
+  for (float& value : want) value = static_cast<float>((static_cast<double>(value) - kShift) * kScale);
+  EXPECT_LT(Error(Floats(output, "latents"), want), 1e-5);
 }
 
 class EncodeImagesTest : public ::testing::Test {

@@ -178,8 +178,8 @@ absl::Status PosteriorCache::Write(const std::string& path, const Posterior& pos
 }
 
 // The latent of image `number`: its mean, or a sample.
-std::vector<float> LatentOf(const Posterior& posterior, double scaling_factor, const EncodeImagesOptions& options,
-                            int64_t number) {
+std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirectory& autoencoder,
+                            const EncodeImagesOptions& options, int64_t number) {
   std::vector<float> latent(posterior.mean.size());
   if (options.draws) {
     FillNormal({.seed = options.seed, .purpose = NoisePurpose::kPosterior, .sample = number}, latent);
@@ -187,7 +187,9 @@ std::vector<float> LatentOf(const Posterior& posterior, double scaling_factor, c
   } else {
     latent = posterior.mean;
   }
-  for (float& value : latent) value = static_cast<float>(static_cast<double>(value) * scaling_factor);
+  for (float& value : latent) {
+    value = static_cast<float>((static_cast<double>(value) - autoencoder.shift_factor) * autoencoder.scaling_factor);
+  }
   return latent;
 }
 
@@ -205,13 +207,14 @@ absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoenc
        .shape = {images.count(), encoder->channels(), encoder->latent_height(), encoder->latent_width()}},
       {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
   const SafetensorsMetadata metadata = {{"scaling_factor", absl::StrCat(autoencoder.scaling_factor)},
+                                        {"shift_factor", absl::StrCat(autoencoder.shift_factor)},
                                         {"posterior", options.draws ? absl::StrCat("sample ", options.seed) : "mean"}};
   std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
   const auto append = [&](SafetensorsWriter& writer) -> absl::Status {
     for (int64_t number = 0; number < images.count(); ++number) {
       RETURN_IF_ERROR(images.Read(number, pixels));
       ASSIGN_OR_RETURN(const Posterior posterior, cache.Get(*encoder, pixels));
-      const std::vector<float> latent = LatentOf(posterior, autoencoder.scaling_factor, options, number);
+      const std::vector<float> latent = LatentOf(posterior, autoencoder, options, number);
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
     }
     const auto height = static_cast<float>(images.height()), width = static_cast<float>(images.width());
