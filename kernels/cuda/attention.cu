@@ -32,19 +32,7 @@ constexpr std::size_t kSharedBytes = (kQueries + kStages * 2 * kKeys) * (kD + kR
 
 using Problem = AttentionProblem<BFloat16>;
 
-// A lane's two are 8 apart.
 using Queries = LaneQueries<2>;
-
-APTM_DEVICE Queries MyQueries(const Problem& p) {
-  Queries queries;
-  FindQueries<kWarpRows>(queries, p);
-  APTM_UNROLL for (int i = 0; i < 2; ++i) {
-    const int mine = WithinRow(p, queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i);
-    queries.start[i] = p.sight.First(queries.row, mine);
-    queries.end[i] = p.sight.Last(queries.row, mine);
-  }
-  return queries;
-}
 
 template <int kD>
 struct Sums {
@@ -168,7 +156,7 @@ template <int kD>
 __global__ void __launch_bounds__(kThreads) Attention(Problem p) {
   APTM_DYNAMIC_SHARED(shared);
   std::uint16_t* const q_tile = reinterpret_cast<std::uint16_t*>(shared);
-  const Queries queries = MyQueries(p);
+  const Queries queries = QueriesOfLane(p);
   const std::int64_t q_stride = p.q_heads * p.d;
   LoadRows<kQueries, kD, true>(q_tile, p.q + (queries.row * p.s + queries.block_first) * q_stride + queries.head * p.d,
                                q_stride, static_cast<int>(p.s) - queries.block_first, p.d);

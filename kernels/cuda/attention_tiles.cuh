@@ -10,6 +10,19 @@ namespace angel_ptm::cuda {
 inline constexpr int kWarpRows = 16, kTileRows = kTileWarps * kWarpRows;
 inline constexpr int kRowChunk = kChunkOf<BFloat16>, kRowPad = kRowChunk;
 
+// A lane's two queries of its warp's 16, as its sums are: 8 apart.
+template <typename Problem>
+APTM_DEVICE LaneQueries<2> QueriesOfLane(const Problem& p) {
+  LaneQueries<2> queries;
+  FindQueries<kWarpRows>(queries, p);
+  APTM_UNROLL for (int i = 0; i < 2; ++i) {
+    const int mine = WithinRow(p, queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i);
+    queries.start[i] = p.sight.First(queries.row, mine);
+    queries.end[i] = p.sight.Last(queries.row, mine);
+  }
+  return queries;
+}
+
 // products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are short, kUnrolled steps
 // of 16 at a time keep the compiler from loading all operands ahead.
 template <int kD, int kRows, int kUnrolled>

@@ -422,6 +422,33 @@ const KernelTable& CudaKernels() {
   return table;
 }
 
+namespace cuda {
+namespace {
+
+template <typename Args>
+Asks AttentionByWgmma(const char* op, const Args& args) {
+  return Asks(op)
+      .All(DType::kBFloat16, {{"q", args.q}})
+      .Range("a head dimension", args.d, 1, kTiledDimMax)
+      .MultipleOf("a length of v's rows", args.v_stride, 8)
+      .That(args.scale > 0, absl::StrCat("a scale above 0, got ", args.scale));
+}
+
+}  // namespace
+}  // namespace cuda
+
+Kernel<AttentionArgs> CudaAttentionSm90a() {
+  return {.can_run = [](const AttentionArgs& args) -> absl::Status {
+            RETURN_IF_ERROR(cuda::CanRun(args));
+            return cuda::AttentionByWgmma("attention on sm_90a", args);
+          },
+          .workspace_bytes = &cuda::NoWorkspace<AttentionArgs>,
+          .run =
+              [](const AttentionArgs& args, const KernelContext& context) {
+                cuda::LaunchAttentionSm90a(args, {.stream = context.stream, .workspace = context.workspace});
+              }};
+}
+
 Kernel<MatmulArgs> CudaMatmulSm90a() {
   return {.can_run = [](const MatmulArgs& args) -> absl::Status {
             RETURN_IF_ERROR(cuda::CanRun(args));

@@ -15,6 +15,9 @@ const KernelTable& CudaKernels();
 // matmul by wgmma and TMA, for sm_90a alone. It takes what CudaKernels().matmul takes, if rows of a and b are multiples
 // of 8 elements. In no table before it was shown right on a GPU.
 Kernel<MatmulArgs> CudaMatmulSm90a();
+// Likewise attention, of bf16, head dimensions up to 128, rows of v that are multiples of 8 elements, as v is aligned to
+// 16 bytes, and a scale above 0.
+Kernel<AttentionArgs> CudaAttentionSm90a();
 
 }  // namespace angel_ptm
 

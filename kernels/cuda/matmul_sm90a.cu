@@ -14,19 +14,21 @@
 // or rows of m or n, which the instruction transposes.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/tensor_map.cuh"
+#include "kernels/cuda/wgmma_ring.cuh"
 #include "kernels/ops/matmul.h"
 
 namespace angel_ptm::cuda {
 namespace {
 
 constexpr int kRows = 128, kColumns = 256, kStep = 64, kStages = 4, kBlocksMax = 132;
-constexpr int kWarpgroup = 128, kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
+constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
 constexpr int kRegisters = 168, kProducerRegisters = 40, kConsumerRegisters = 232;  // at launch, then
 static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kRegisters);
-constexpr std::uint32_t kAtomSide = 64, kAtomBytes = kAtomSide * kAtomSide * sizeof(BFloat16);
+constexpr std::uint32_t kAtomSide = kSwizzleColumns, kAtomBytes = kAtomSide * kSwizzleRowBytes;
 constexpr std::uint32_t kABytes = kRows / kAtomSide * kAtomBytes, kBBytes = kColumns / kAtomSide * kAtomBytes;
-constexpr std::uint32_t kStageBytes = kABytes + kBBytes, kAlignment = 1024;
-constexpr std::size_t kSharedBytes = kStages * kStageBytes + 2 * kStages * sizeof(std::uint64_t) + kAlignment;
+constexpr std::uint32_t kStageBytes = kABytes + kBBytes;
+using StepRing = Ring<kStages, kStageBytes>;
+constexpr std::size_t kSharedBytes = StepRing::kBytes + kSwizzleAtomBytes;
 
 struct Tiles {
   int high, wide, steps;
@@ -50,17 +52,6 @@ APTM_DEVICE Place PlaceOf(const Tiles& tiles, int tile) {
   return {(first + within % high) * kRows, within / high * kColumns};
 }
 
-// Shared addresses, and how often a stage was used.
-struct Ring {
-  std::uint32_t stages, full, empty;
-  int used = 0;
-
-  APTM_DEVICE std::uint32_t Stage() const { return stages + used % kStages * kStageBytes; }
-  APTM_DEVICE std::uint32_t Full() const { return full + used % kStages * 8; }
-  APTM_DEVICE std::uint32_t Empty(int steps_ago) const { return empty + (used - steps_ago) % kStages * 8; }
-  APTM_DEVICE std::uint32_t Turn() const { return used / kStages % 2; }
-};
-
 // A step of an operand: kAtoms atoms of 64 m or n, from `outer` on.
 template <bool kRowsOfK, std::uint32_t kAtoms>
 APTM_DEVICE void LoadStep(std::uint32_t to, const TensorMap* map, std::uint32_t full, int outer, int k) {
@@ -74,23 +65,15 @@ APTM_DEVICE void LoadStep(std::uint32_t to, const TensorMap* map, std::uint32_t 
 }
 
 template <bool kTransA, bool kTransB>
-APTM_DEVICE void Produce(Ring ring, const TensorMap* a, const TensorMap* b, const Tiles& tiles) {
+APTM_DEVICE void Produce(StepRing ring, const TensorMap* a, const TensorMap* b, const Tiles& tiles) {
   for (int tile = blockIdx.x; tile < tiles.high * tiles.wide; tile += gridDim.x) {
     const Place at = PlaceOf(tiles, tile);
     for (int step = 0; step < tiles.steps; ++step, ++ring.used) {
-      ptx::MbarrierWait(ring.Empty(0), ring.Turn() ^ 1);
-      ptx::MbarrierArriveExpect(ring.Full(), kStageBytes);
+      ring.Expect(kStageBytes);
       LoadStep<!kTransA, kRows / kAtomSide>(ring.Stage(), a, ring.Full(), at.row, step * kStep);
       LoadStep<kTransB, kColumns / kAtomSide>(ring.Stage() + kABytes, b, ring.Full(), at.column, step * kStep);
     }
   }
-}
-
-// Of the k-th 16 of a step.
-template <bool kRowsOfK>
-APTM_DEVICE std::uint64_t DescriptorAt(std::uint32_t atom, std::uint32_t k) {
-  constexpr std::uint32_t kSwizzleRow = 128, kEightRows = 8 * kSwizzleRow;
-  return ptx::WgmmaDescriptor(atom + k * (kRowsOfK ? 32 : 16 * kSwizzleRow), kRowsOfK ? 16 : kAtomBytes, kEightRows);
 }
 
 // A warpgroup's 64 rows, as columns [0, 128) and [128, 256) of the tile.
@@ -102,10 +85,10 @@ template <bool kTransA, bool kTransB>
 APTM_DEVICE void MultiplyStep(Sums& sums, std::uint32_t a, std::uint32_t b, bool accumulates) {
   ptx::WgmmaFence();
   APTM_UNROLL for (std::uint32_t k = 0; k < kStep / 16; ++k) {
-    const std::uint64_t a_at = DescriptorAt<!kTransA>(a, k);
+    const std::uint64_t a_at = DescriptorAt<!kTransA>(a, k, kAtomBytes);
     APTM_UNROLL for (std::uint32_t half = 0; half < 2; ++half) {
       ptx::WgmmaM64N128<kTransA ? 1 : 0, kTransB ? 0 : 1>(
-          sums.half[half], a_at, DescriptorAt<kTransB>(b + half * 2 * kAtomBytes, k), accumulates || k > 0);
+          sums.half[half], a_at, DescriptorAt<kTransB>(b + half * 2 * kAtomBytes, k, kAtomBytes), accumulates || k > 0);
     }
   }
   ptx::WgmmaCommit();
@@ -127,19 +110,19 @@ APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std:
 }
 
 template <bool kTransA, bool kTransB>
-APTM_DEVICE void Consume(Ring ring, const Result& c, const Tiles& tiles) {
+APTM_DEVICE void Consume(StepRing ring, const Result& c, const Tiles& tiles) {
   const std::uint32_t warpgroup = threadIdx.x / kWarpgroup - 1;
   const bool releases = threadIdx.x % kWarpLanes == 0;
   for (int tile = blockIdx.x; tile < tiles.high * tiles.wide; tile += gridDim.x) {
     Sums sums;
     for (int step = 0; step < tiles.steps; ++step, ++ring.used) {
-      ptx::MbarrierWait(ring.Full(), ring.Turn());
+      ring.WaitFull();
       MultiplyStep<kTransA, kTransB>(sums, ring.Stage() + warpgroup * kAtomBytes, ring.Stage() + kABytes, step > 0);
       ptx::WgmmaWait<1>();
-      if (step > 0 && releases) ptx::MbarrierArrive(ring.Empty(1));
+      if (step > 0 && releases) ring.Release(1);
     }
     ptx::WgmmaWait<0>();
-    if (releases) ptx::MbarrierArrive(ring.Empty(1));
+    if (releases) ring.Release(1);
     const Place at = PlaceOf(tiles, tile);
     const std::int64_t row = at.row + static_cast<std::int64_t>(warpgroup) * kAtomSide;
     if (c.is_bf16) {
@@ -153,15 +136,9 @@ APTM_DEVICE void Consume(Ring ring, const Result& c, const Tiles& tiles) {
 template <bool kTransA, bool kTransB>
 APTM_DEVICE void Multiply(const Result& c, const TensorMap* a, const TensorMap* b, const Tiles& tiles) {
   APTM_DYNAMIC_SHARED(shared);
-  std::uint32_t stages = ptx::SharedAddress(shared);
-  stages += (kAlignment - stages % kAlignment) % kAlignment;
-  const std::uint32_t full = stages + kStages * kStageBytes;
-  const Ring ring = {.stages = stages, .full = full, .empty = full + kStages * 8};
+  const StepRing ring(FirstTile(shared));
   if (threadIdx.x == 0) {
-    for (std::uint32_t i = 0; i < kStages; ++i) {
-      ptx::MbarrierInit(ring.full + i * 8, 1);
-      ptx::MbarrierInit(ring.empty + i * 8, kConsumers * kWarpgroup / kWarpLanes);
-    }
+    ring.Init(kConsumers * kWarpgroup / kWarpLanes);
     ptx::FenceMbarrierInit();
   }
   __syncthreads();

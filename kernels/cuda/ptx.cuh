@@ -120,6 +120,17 @@ APTM_DEVICE std::uint32_t PackBf16(float low, float high) {
 #endif
 }
 
+// 2^x within two units of the last place; zero below 2^-126.
+APTM_DEVICE float Exp2(float x) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  return x < -126.0f ? 0.0f : std::exp2(x);
+#else
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#endif
+}
+
 // Of some of a block's warps: named barrier `id`, 1 to 15, for `threads`.
 APTM_DEVICE void BarrierSync(int id, int threads) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -224,6 +235,20 @@ APTM_DEVICE void TensorLoad3d(std::uint32_t to, const TensorMap* map, std::uint3
 #endif
 }
 
+APTM_DEVICE void TensorLoad4d(std::uint32_t to, const TensorMap* map, std::uint32_t barrier, int x, int y, int z,
+                              int w) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  const int coordinates[] = {x, y, z, w};
+  emulated::TensorLoad(to, map, barrier, 4, coordinates);
+#else
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6];" ::"r"(to),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(barrier)
+      : "memory");
+#endif
+}
+
 APTM_DEVICE void TensorStore2d(const TensorMap* map, std::uint32_t from, int x, int y) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   const int coordinates[] = {x, y};
@@ -231,6 +256,17 @@ APTM_DEVICE void TensorStore2d(const TensorMap* map, std::uint32_t from, int x, 
 #else
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map), "r"(x),
                "r"(y), "r"(from)
+               : "memory");
+#endif
+}
+
+APTM_DEVICE void TensorStore4d(const TensorMap* map, std::uint32_t from, int x, int y, int z, int w) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  const int coordinates[] = {x, y, z, w};
+  emulated::TensorStore(map, from, 4, coordinates);
+#else
+  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),
+               "r"(x), "r"(y), "r"(z), "r"(w), "r"(from)
                : "memory");
 #endif
 }
@@ -347,7 +383,37 @@ APTM_DEVICE void WgmmaM64N64(float (&d)[32], const std::uint32_t (&a)[4], std::u
 #endif
 }
 
+template <int kTransposedB>
+APTM_DEVICE void WgmmaM64N128(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulates) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  emulated::Wgmma(128, d, a, 0, b, accumulates, false, kTransposedB != 0);
+#else
+  asm volatile(
+      "{\n.reg .pred accumulates;\nsetp.ne.b32 accumulates, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, {%64, %65, %66, %67}, %68, accumulates, 1, 1, %70;\n}"
+      : APTM_ACCUMULATORS8(d, 0), APTM_ACCUMULATORS8(d, 8), APTM_ACCUMULATORS8(d, 16), APTM_ACCUMULATORS8(d, 24),
+        APTM_ACCUMULATORS8(d, 32), APTM_ACCUMULATORS8(d, 40), APTM_ACCUMULATORS8(d, 48), APTM_ACCUMULATORS8(d, 56)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulates)), "n"(kTransposedB)
+      : "memory");
+#endif
+}
+
 #undef APTM_ACCUMULATORS8
+
+// Behind a wait: the compiler moves no use of these sums to before it.
+template <int kCount>
+APTM_DEVICE void WgmmaSettle(float (&d)[kCount]) {
+#ifdef ANGEL_PTM_CUDA_EMULATED
+  static_cast<void>(d);
+#else
+  APTM_UNROLL for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
 
 // A warpgroup's share of the registers: gives some back, or takes more and waits for them.
 template <int kRegisters>

@@ -11,15 +11,15 @@
 
 namespace angel_ptm::cuda {
 
-// Boxes of box_columns (128 bytes at most) x box_rows, with the 128-byte swizzle; what is outside reads as zero. The
-// matrix is aligned. That the driver refuses a map is a bug: shapes were checked before.
-inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns, std::uint32_t box_rows) {
+// Of bf16, extents and boxes innermost first; stride_bytes are those from the second dimension on. Boxes lie in shared
+// memory with the 128-byte swizzle, so their rows have 128 bytes at most; what is outside reads as zero and is not
+// written. The array and its rows are aligned to 16 bytes. That the driver refuses a map is a bug: shapes were checked.
+template <int kRank>
+TensorMap MapOf(const BFloat16* data, const std::uint64_t (&extent)[kRank],
+                const std::uint64_t (&stride_bytes)[kRank - 1], const std::uint32_t (&box)[kRank]) {
   TensorMap map;
 #ifdef ANGEL_PTM_CUDA_EMULATED
-  const std::uint64_t extent[] = {static_cast<std::uint64_t>(matrix.columns), static_cast<std::uint64_t>(matrix.rows)};
-  const std::uint64_t stride_bytes[] = {static_cast<std::uint64_t>(matrix.stride) * sizeof(BFloat16)};
-  const std::uint32_t box[] = {box_columns, box_rows};
-  emulated::EncodeTensorMap(&map, matrix.data, sizeof(BFloat16), 2, extent, stride_bytes, box);
+  emulated::EncodeTensorMap(&map, data, sizeof(BFloat16), kRank, extent, stride_bytes, box);
 #else
   // By its entry point, so that the program starts where there is no driver.
   void* entry = nullptr;
@@ -29,11 +29,14 @@ inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns
       cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, kVersion, cudaEnableDefault, &found);
   CUresult result = CUDA_ERROR_NOT_FOUND;
   if (error == cudaSuccess && found == cudaDriverEntryPointSuccess) {
-    const cuuint64_t extent[] = {static_cast<cuuint64_t>(matrix.columns), static_cast<cuuint64_t>(matrix.rows)};
-    const cuuint64_t stride_bytes[] = {static_cast<cuuint64_t>(matrix.stride) * sizeof(BFloat16)};
-    const cuuint32_t box[] = {box_columns, box_rows}, steps[] = {1, 1};
+    cuuint64_t extents[kRank], strides[kRank - 1];
+    cuuint32_t boxes[kRank], steps[kRank];
+    for (int i = 0; i < kRank; ++i) {
+      extents[i] = extent[i], boxes[i] = box[i], steps[i] = 1;
+      if (i > 0) strides[i - 1] = stride_bytes[i - 1];
+    }
     result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
-        &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<BFloat16*>(matrix.data), extent, stride_bytes, box, steps,
+        &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kRank, const_cast<BFloat16*>(data), extents, strides, boxes, steps,
         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
@@ -43,6 +46,12 @@ inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns
   }
 #endif
   return map;
+}
+
+// Of a matrix, in boxes of box_columns x box_rows.
+inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns, std::uint32_t box_rows) {
+  return MapOf<2>(matrix.data, {static_cast<std::uint64_t>(matrix.columns), static_cast<std::uint64_t>(matrix.rows)},
+                  {static_cast<std::uint64_t>(matrix.stride) * sizeof(BFloat16)}, {box_columns, box_rows});
 }
 
 }  // namespace angel_ptm::cuda

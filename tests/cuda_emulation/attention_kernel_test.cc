@@ -1,4 +1,4 @@
-// Attention on the tensor cores of sm_80, and of fp32 by FMA.
+// Attention on the tensor cores of sm_80 and of sm_90a, and of fp32 by FMA.
 #include <cmath>
 #include <limits>
 
@@ -35,10 +35,16 @@ std::vector<std::int32_t> SegmentStart(const Shape& s, std::mt19937& random) {
   return start;
 }
 
+struct Launchers {
+  void (*attention)(const AttentionArgs&, const cuda::LaunchContext&);
+};
+constexpr Launchers kPortable = {&cuda::LaunchAttention}, kSm90a = {&cuda::LaunchAttentionSm90a};
+
 template <typename T>
 struct Attention {
-  explicit Attention(const Shape& z, std::uint32_t seed = 15)
+  explicit Attention(const Shape& z, const Launchers& with = kPortable, std::uint32_t seed = 15)
       : shape(z),
+        launch(with),
         random(seed),
         segment_start(SegmentStart(z, random)),
         q(RandomElements<T>(z.b * z.s * z.q_heads * z.d, random)),
@@ -73,7 +79,7 @@ struct Attention {
     AttentionArgs args = {.o = Out(device_o), .lse = Out(device_lse)};
     args.q = In(device_q), args.k = In(device_k), args.v = In(device_v), args.v_stride = shape.v_row();
     SetShape(args, device_start, device_counts);
-    o = RunClean([&] { cuda::LaunchAttention(args, {}); }, device_o, [] {}, seeds);
+    o = RunClean([&] { launch.attention(args, {}); }, device_o, [] {}, seeds);
     lse = device_lse.Get();
   }
   // After Run.
@@ -109,6 +115,7 @@ struct Attention {
   }
 
   Shape shape;
+  Launchers launch;
   std::mt19937 random;
   std::vector<std::int32_t> segment_start, key_counts;
   std::vector<T> q, k, v, do_, o, dq, dk, dv;
@@ -117,10 +124,10 @@ struct Attention {
 
 // o as the host backend's is tested: its rounding to bf16, and that of the weights, which averages over keys.
 template <typename T>
-void TestAttention(const Shape& z, int seeds = 1) {
+void TestAttention(const Shape& z, int seeds = 1, const Launchers& with = kPortable) {
   SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
                                   << z.d);
-  Attention<T> got(z);
+  Attention<T> got(z, with);
   got.Run(seeds);
   std::vector<double> o(got.o.size()), lse(got.lse.size());
   reference::Attention(o.data(), lse.data(), ToDoubles(got.q).data(), ToDoubles(got.k).data(),
@@ -164,6 +171,18 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
   TestAttention<BFloat16>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
   TestAttention<BFloat16>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 2);
   TestAttention<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/300});
+}
+
+// Six tiles of keys and six of values go round the ring of four stages three times.
+TEST(CudaAttentionSm90aTest, AgreesWithTheReference) {
+  TestAttention<BFloat16>({1, 1, 1, 1, 16}, 2, kSm90a);
+  TestAttention<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
+  TestAttention<BFloat16>({1, 650, 2, 1, 64}, 0, kSm90a);
+  TestAttention<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
+  TestAttention<BFloat16>({1, 300, 3, 1, 128, 260}, 0, kSm90a);
+  TestAttention<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 1, kSm90a);
+  TestAttention<BFloat16>({2, 140, 2, 1, 88, 0, 0, /*keys=*/170, /*counted=*/true}, 0, kSm90a);
+  TestAttention<BFloat16>({1, 19, 1, 1, 128, 0, 8, /*keys=*/700}, 2, kSm90a);
 }
 
 TEST(CudaAttentionTest, Fp32AgreesWithTheReference) {
@@ -215,11 +234,11 @@ bool SameRows(const Attention<T>& a, const Attention<T>& b, std::int64_t begin, 
 
 // What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
 template <typename T>
-void TestHiddenTokens() {
+void TestHiddenTokens(const Launchers& with = kPortable) {
   const Shape z = {1, 100, 1, 1, 16};
   const std::int64_t token = 37, end = 70;
   const auto with_two_documents = [&] {
-    Attention<T> attention(z);
+    Attention<T> attention(z, with);
     for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
     return attention;
   };
@@ -247,6 +266,7 @@ TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
   TestHiddenTokens<BFloat16>();
   TestHiddenTokens<float>();
 }
+TEST(CudaAttentionSm90aTest, HiddenTokensAreNotSeen) { TestHiddenTokens<BFloat16>(kSm90a); }
 
 // The same for gradients, of one operand in the first of two documents: a query's gradient is that of earlier tokens'
 // doing, a key's that of later ones'.

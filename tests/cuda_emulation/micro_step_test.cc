@@ -264,6 +264,15 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   attention.b = attention.s = attention.q_heads = attention.kv_heads = 1, attention.d = 20;
   EXPECT_EQ(message(CudaKernels().attention.can_run(attention)),
             "cuda backend: attention takes a head dimension that is a multiple of 8, got 20");
+  attention.d = 24, attention.v_stride = 28;
+  EXPECT_TRUE(CudaKernels().attention.can_run(attention).ok());
+  EXPECT_EQ(message(CudaAttentionSm90a().can_run(attention)),
+            "cuda backend: attention on sm_90a takes a length of v's rows that is a multiple of 8, got 28");
+  attention.v_stride = 32;
+  EXPECT_EQ(message(CudaAttentionSm90a().can_run(attention)),
+            "cuda backend: attention on sm_90a takes a scale above 0, got 0");
+  attention.scale = 1;
+  EXPECT_TRUE(CudaAttentionSm90a().can_run(attention).ok());
 }
 
 }  // namespace

@@ -1,30 +1,43 @@
 #!/bin/bash
-# sass_test.sh <cuobjdump> <object>: of the kernels of matmul_sm90a, every one has the instructions it was written for,
-# no other matrix instructions, and nothing in local memory.
+# sass_test.sh <cuobjdump> <folder of objects>: the kernels of *_sm90a have the instructions they were written for, no
+# other matrix instructions, and nothing in local memory.
 set -u
-tool=$1 object=$2
+tool=$1 folder=$2
 if [[ ! -x $tool ]]; then
   echo "skipped: there is no cuobjdump beside nvcc, on the path or in build/tools (fetch_cuobjdump)"
   exit 77
 fi
-sass=$(PATH=$(dirname -- "$tool"):$PATH "$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
-kernels=$(grep -c 'Function : .*MatmulSm90a' <<<"$sass")
 failed=0
+disassemble() { # <source> <kernels>
+  object=$folder/$1.cu.o
+  sass=$(PATH=$(dirname -- "$tool"):$PATH "$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
+  kernels=$(grep -c 'Function : .*Sm90a' <<<"$sass")
+  if ((kernels != $2)); then
+    echo "wanted $2 kernels in $object, got $kernels" >&2
+    exit 1
+  fi
+  expect "products of single warps" 0 0 'HMMA[.0-9A-Z]*'
+  expect "local memory" 0 0 '(LDL|STL)[.0-9A-Z]*'
+  expect "shares of registers" $((2 * kernels)) $((2 * kernels)) 'USETMAXREG[.A-Z_]*'
+}
 expect() { # <what> <wanted at least> <at most> <instruction>
   local count
   count=$(grep -cE "\b$4\b" <<<"$sass")
   (($2 <= count && count <= $3)) && return
-  echo "$1: wanted $2 to $3 of $4 in $kernels kernels, got $count" >&2
+  echo "$1 in the $kernels kernels of $object: wanted $2 to $3 of $4, got $count" >&2
   failed=1
 }
-if ((kernels != 4)); then
-  echo "wanted 4 kernels in $object, got $kernels" >&2
-  exit 1
-fi
+disassemble matmul_sm90a 4
 expect "products of a step of 64 k, two halves" 32 32 'HGMMA\.64x128x16\.F32\.BF16'
-expect "other products" 32 32 'HGMMA[.0-9A-Zx]*'
-expect "products of single warps" 0 0 'HMMA[.0-9A-Z]*'
+expect "all products" 32 32 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes" 12 1000 'UTMALDG\.2D'
-expect "shares of registers" 8 8 'USETMAXREG[.A-Z_]*'
-expect "local memory" 0 0 '(LDL|STL)[.0-9A-Z]*'
+
+# A step's scores and sums, once before the loop over keys or behind it: D / 16 and 8 products, of 128 columns but for
+# the sums of D = 64.
+disassemble attention_sm90a 3
+expect "scores, and sums of D above 64" $((2 * (4 + 6 + 8 + 8 + 8))) $((2 * (4 + 6 + 8 + 8 + 8))) 'HGMMA\.64x128x16\.F32\.BF16'
+expect "sums of D = 64" 16 16 'HGMMA\.64x64x16\.F32\.BF16'
+expect "all products" 84 84 'HGMMA[.0-9A-Zx]*'
+expect "copies of boxes to shared memory" 15 1000 'UTMALDG\.4D'
+expect "copies of boxes from it" 5 5 'UTMASTG\.4D'
 exit $failed

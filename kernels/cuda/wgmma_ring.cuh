@@ -1,0 +1,61 @@
+// What kernels of wgmma and TMA have in common: a ring of stages in shared memory that tensor copies fill ahead of the
+// warpgroups that multiply, and where operands lie in tiles with the 128-byte swizzle.
+#ifndef ANGEL_PTM_KERNELS_CUDA_WGMMA_RING_CUH_
+#define ANGEL_PTM_KERNELS_CUDA_WGMMA_RING_CUH_
+
+#include "kernels/cuda/elements.cuh"
+
+namespace angel_ptm::cuda {
+
+inline constexpr int kWarpgroup = 128;  // threads
+// Rows of a swizzled tile: 64 elements. Atoms of eight rows are aligned.
+inline constexpr std::uint32_t kSwizzleRowBytes = 128, kSwizzleColumns = 64, kSwizzleAtomBytes = 1024;
+
+// Where swizzled tiles may begin in dynamic shared memory, which has kSwizzleAtomBytes more for that.
+APTM_DEVICE std::uint32_t FirstTile(const unsigned char* shared) {
+  const std::uint32_t at = ptx::SharedAddress(shared);
+  return at + (kSwizzleAtomBytes - at % kSwizzleAtomBytes) % kSwizzleAtomBytes;
+}
+
+// A stage is full when the bytes that its one copier expects are there, and free when its readers have arrived. `used`:
+// how often a stage was, by whoever holds the ring: one who copies, or one of those who read.
+template <int kStages, std::uint32_t kStageBytes>
+struct Ring {
+  std::uint32_t stages, full, empty;  // shared addresses; the barriers behind the stages
+  int used = 0;
+
+  static constexpr std::uint32_t kBytes = kStages * (kStageBytes + 2 * sizeof(std::uint64_t));
+
+  APTM_DEVICE explicit Ring(std::uint32_t at)
+      : stages(at), full(at + kStages * kStageBytes), empty(full + kStages * sizeof(std::uint64_t)) {}
+  // By one thread, before FenceMbarrierInit.
+  APTM_DEVICE void Init(std::uint32_t readers) const {
+    for (std::uint32_t i = 0; i < kStages; ++i) {
+      ptx::MbarrierInit(full + i * 8, 1);
+      ptx::MbarrierInit(empty + i * 8, readers);
+    }
+  }
+  APTM_DEVICE std::uint32_t Stage() const { return stages + used % kStages * kStageBytes; }
+  APTM_DEVICE std::uint32_t Full() const { return full + used % kStages * 8; }
+  APTM_DEVICE std::uint32_t Turn() const { return used / kStages % 2; }
+  // Until the stage in turn is free; then its bytes are expected.
+  APTM_DEVICE void Expect(std::uint32_t bytes) const {
+    ptx::MbarrierWait(empty + used % kStages * 8, Turn() ^ 1);
+    ptx::MbarrierArriveExpect(Full(), bytes);
+  }
+  APTM_DEVICE void WaitFull() const { ptx::MbarrierWait(Full(), Turn()); }
+  // By a reader, of the stage that was in turn so many uses ago.
+  APTM_DEVICE void Release(int uses_ago) const { ptx::MbarrierArrive(empty + (used - uses_ago) % kStages * 8); }
+};
+
+// wgmma's descriptor of the k-th 16 of a tile. kRowsOfK: rows of 64 k, all m or n behind each other; or rows of 64 m or
+// n, those of the next 64 `leading` bytes further on.
+template <bool kRowsOfK>
+APTM_DEVICE std::uint64_t DescriptorAt(std::uint32_t tile, std::uint32_t k, std::uint32_t leading) {
+  return ptx::WgmmaDescriptor(tile + k * (kRowsOfK ? 32 : 16 * kSwizzleRowBytes), kRowsOfK ? 16 : leading,
+                              kSwizzleAtomBytes);
+}
+
+}  // namespace angel_ptm::cuda
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_WGMMA_RING_CUH_
