@@ -42,27 +42,10 @@ using Problem = AttentionGradProblem<BFloat16>;
 
 // ---- dq ----
 
-struct MyQueries : WarpQueries {
-  QueryFacts facts[2];
-};
-
-APTM_DEVICE MyQueries QueriesOfWarp(const Problem& p) {
-  MyQueries queries;
-  FindQueries<kWarpRows>(queries, p);
-  const int lane = threadIdx.x % kWarpLanes;
-  // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
-  if (queries.first + kWarpRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
-  APTM_UNROLL for (int i = 0; i < 2; ++i) {
-    const int mine = queries.first + lane / 4 + 8 * i;
-    queries.facts[i] = Unpacked(p.facts[p.FactsAt(queries.head, queries.row) + mine]);
-  }
-  return queries;
-}
-
 // dS of the warp's queries and a tile of keys.
 template <int kD>
 APTM_DEVICE void ScoreGrads(float (&ds)[kKeys / 8][4], const std::uint16_t* q_tile, const std::uint16_t* k_tile,
-                            const Problem& p, const MyQueries& queries, int key) {
+                            const Problem& p, const GradQueries& queries, int key) {
   float scores[kKeys / 8][4] = {};
   MultiplyRows<kD, kKeys, kUnrolled>(scores, q_tile, k_tile);
   MultiplyRows<kD, kKeys, kUnrolled>(ds, q_tile + kTileRows * (kD + kRowPad), k_tile + kKeys * (kD + kRowPad));
@@ -79,7 +62,7 @@ APTM_DEVICE void ScoreGrads(float (&ds)[kKeys / 8][4], const std::uint16_t* q_ti
 
 template <int kD, Values kValues>
 APTM_DEVICE void SumOverKeys(float (&dq)[kD / 8][4], std::uint16_t* q_tile, const Problem& p,
-                             const MyQueries& queries) {
+                             const GradQueries& queries) {
   constexpr int kTileElements = kKeys * (kD + kRowPad);
   const std::int64_t row = queries.row * p.sight.keys, k_stride = p.kv_heads * p.d;
   const int first_key = queries.block_first_key, steps = (queries.block_last_key - first_key) / kKeys + 1;
@@ -114,7 +97,7 @@ template <int kD>
 __global__ void __launch_bounds__(kTileThreads) QueryGrad(Problem p) {
   APTM_DYNAMIC_SHARED(shared);
   std::uint16_t* const q_tile = reinterpret_cast<std::uint16_t*>(shared);
-  const MyQueries queries = QueriesOfWarp(p);
+  const GradQueries queries = GradQueriesOfLane<kWarpRows>(p);
   const std::int64_t stride = p.q_heads * p.d;
   const std::int64_t at = (queries.row * p.s + queries.block_first) * stride + queries.head * p.d;
   const int count = static_cast<int>(p.s) - queries.block_first;

@@ -111,6 +111,23 @@ void LaunchPrepareQueries(const AttentionGradProblem<T>& p, const LaunchContext&
   Launch(Striding(p.b * p.padded_s * p.q_heads * kPrepareLanes, kTileThreads), context, &PrepareQueries<T>, p);
 }
 
+// A warp's queries, of which a lane has two, 8 apart.
+struct GradQueries : WarpQueries {
+  QueryFacts facts[2];
+};
+template <int kRows, typename Problem>
+APTM_DEVICE GradQueries GradQueriesOfLane(const Problem& p) {
+  GradQueries queries;
+  FindQueries<kRows>(queries, p);
+  // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
+  if (queries.first + kRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
+  APTM_UNROLL for (int i = 0; i < 2; ++i) {
+    const int mine = queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i;
+    queries.facts[i] = Unpacked(p.facts[p.FactsAt(queries.head, queries.row) + mine]);
+  }
+  return queries;
+}
+
 // A pair's P and dS; both are zero if the query does not see the key.
 struct Pair {
   float p, ds;

@@ -449,6 +449,19 @@ Kernel<AttentionArgs> CudaAttentionSm90a() {
               }};
 }
 
+Kernel<AttentionGradArgs> CudaAttentionGradSm90a() {
+  return {.can_run = [](const AttentionGradArgs& args) -> absl::Status {
+            RETURN_IF_ERROR(cuda::CanRun(args));
+            return cuda::AttentionByWgmma("attention_grad on sm_90a", args)
+                .MultipleOf("a length of dv's rows", args.dv_stride, 8);
+          },
+          .workspace_bytes = &cuda::Workspace<AttentionGradArgs>,
+          .run =
+              [](const AttentionGradArgs& args, const KernelContext& context) {
+                cuda::LaunchAttentionGradSm90a(args, {.stream = context.stream, .workspace = context.workspace});
+              }};
+}
+
 Kernel<MatmulArgs> CudaMatmulSm90a() {
   return {.can_run = [](const MatmulArgs& args) -> absl::Status {
             RETURN_IF_ERROR(cuda::CanRun(args));

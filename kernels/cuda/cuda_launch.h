@@ -93,6 +93,8 @@ void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context
 void LaunchAttentionSm90a(const AttentionArgs& args, const LaunchContext& context);
 // Likewise, dq, dk, do and o aligned as q; dv as v.
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
+// Likewise, of what LaunchAttentionSm90a takes; dv and its rows as v. The workspace is that of LaunchAttentionGrad.
+void LaunchAttentionGradSm90a(const AttentionGradArgs& args, const LaunchContext& context);
 void LaunchFmaAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AttentionGradArgs& args);

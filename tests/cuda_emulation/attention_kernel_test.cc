@@ -37,8 +37,10 @@ std::vector<std::int32_t> SegmentStart(const Shape& s, std::mt19937& random) {
 
 struct Launchers {
   void (*attention)(const AttentionArgs&, const cuda::LaunchContext&);
+  void (*grad)(const AttentionGradArgs&, const cuda::LaunchContext&);
 };
-constexpr Launchers kPortable = {&cuda::LaunchAttention}, kSm90a = {&cuda::LaunchAttentionSm90a};
+constexpr Launchers kPortable = {&cuda::LaunchAttention, &cuda::LaunchAttentionGrad};
+constexpr Launchers kSm90a = {&cuda::LaunchAttentionSm90a, &cuda::LaunchAttentionGradSm90a};
 
 template <typename T>
 struct Attention {
@@ -95,9 +97,9 @@ struct Attention {
     SetShape(args, device_start, device_counts);
     DeviceArray<float> workspace(cuda::WorkspaceBytes(args) / 4);
     const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
-    RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, device_dq, [] {}, seeds);
+    RunClean([&] { launch.grad(args, context); }, device_dq, [] {}, seeds);
     for (DeviceArray<T>* result : {&device_dk, &device_dv}) {
-      if (seeds > 0) RunClean([&] { cuda::LaunchAttentionGrad(args, context); }, *result, [] {}, seeds);
+      if (seeds > 0) RunClean([&] { launch.grad(args, context); }, *result, [] {}, seeds);
     }
     dq = device_dq.Get(), dk = device_dk.Get(), dv = device_dv.Get();
   }
@@ -144,10 +146,10 @@ double Error(const std::vector<T>& got, const std::vector<double>& want) {
 
 // Limits as for the host backend: bf16 results are rounded to bf16, as are probabilities and gradients of scores.
 template <typename T>
-void TestAttentionGrad(const Shape& z, int seeds = 0) {
+void TestAttentionGrad(const Shape& z, int seeds = 0, const Launchers& with = kPortable) {
   SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
                                   << z.d);
-  Attention<T> got(z);
+  Attention<T> got(z, with);
   got.Run(0);
   got.RunGrad(seeds);
   std::vector<double> dq(got.dq.size()), dk(got.dk.size()), dv(dk.size());
@@ -208,6 +210,18 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
   TestAttentionGrad<BFloat16>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
   TestAttentionGrad<BFloat16>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 1);
   TestAttentionGrad<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
+}
+
+// 700 keys, and 11 tiles of queries and their keys, go round the ring of four stages.
+TEST(CudaAttentionGradSm90aTest, AgreesWithTheReference) {
+  TestAttentionGrad<BFloat16>({1, 1, 1, 1, 8}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 350, 4, 2, 64, 300}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 140, 2, 1, 88, 0, 0, /*keys=*/70, /*counted=*/true}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 19, 1, 1, 128, 0, 8, /*keys=*/700}, 1, kSm90a);
 }
 
 TEST(CudaAttentionGradTest, Fp32AgreesWithTheReference) {
@@ -271,11 +285,11 @@ TEST(CudaAttentionSm90aTest, HiddenTokensAreNotSeen) { TestHiddenTokens<BFloat16
 // The same for gradients, of one operand in the first of two documents: a query's gradient is that of earlier tokens'
 // doing, a key's that of later ones'.
 template <typename T>
-void TestHiddenTokensOfGrad() {
+void TestHiddenTokensOfGrad(const Launchers& with = kPortable) {
   const Shape z = {1, 100, 2, 1, 16, 0, /*beside=*/0};
   const std::int64_t token = 37, end = 70;
   const auto with_two_documents = [&] {
-    Attention<T> attention(z);
+    Attention<T> attention(z, with);
     for (std::int64_t i = end; i < z.s; ++i) attention.segment_start[static_cast<std::size_t>(i)] = end;
     return attention;
   };
@@ -314,16 +328,17 @@ TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
   TestHiddenTokensOfGrad<BFloat16>();
   TestHiddenTokensOfGrad<float>();
 }
+TEST(CudaAttentionGradSm90aTest, HiddenTokensAreNotSeen) { TestHiddenTokensOfGrad<BFloat16>(kSm90a); }
 
 // Full attention: keys behind a row's count change no bit, and their gradients are zero.
 template <typename T>
-void TestKeysBehindTheCount() {
+void TestKeysBehindTheCount(const Launchers& with = kPortable) {
   const Shape z = {1, 20, 2, 1, 16, 0, /*beside=*/0, /*keys=*/100, /*counted=*/true};
-  Attention<T> want(z);
+  Attention<T> want(z, with);
   const std::int64_t count = want.key_counts[0], row = z.kv_heads * z.d;
   want.Run(0);
   want.RunGrad(0);
-  Attention<T> got(z);
+  Attention<T> got(z, with);
   for (std::vector<T> Attention<T>::*operand : {&Attention<T>::k, &Attention<T>::v}) {
     for (std::int64_t i = count * row; i < z.keys * row; ++i) {
       (got.*operand)[static_cast<std::size_t>(i)] = Element<T>(std::numeric_limits<float>::quiet_NaN());
@@ -342,6 +357,7 @@ TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
   TestKeysBehindTheCount<BFloat16>();
   TestKeysBehindTheCount<float>();
 }
+TEST(CudaAttentionGradSm90aTest, KeysBehindTheCountAreNotSeen) { TestKeysBehindTheCount<BFloat16>(kSm90a); }
 
 // Decoding at some positions gives what attention over the whole row gives, and leaves the other rows of the caches.
 template <typename T>

@@ -273,6 +273,14 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
             "cuda backend: attention on sm_90a takes a scale above 0, got 0");
   attention.scale = 1;
   EXPECT_TRUE(CudaAttentionSm90a().can_run(attention).ok());
+  AttentionGradArgs grad;
+  grad.q.dtype = grad.k.dtype = grad.v.dtype = grad.o.dtype = grad.do_.dtype = DType::kBFloat16;
+  grad.dq.dtype = grad.dk.dtype = grad.dv.dtype = DType::kBFloat16;
+  grad.b = grad.s = grad.q_heads = grad.kv_heads = 1, grad.d = 24, grad.v_stride = 32, grad.dv_stride = 30;
+  grad.scale = 1;
+  EXPECT_TRUE(CudaKernels().attention_grad.can_run(grad).ok());
+  EXPECT_EQ(message(CudaAttentionGradSm90a().can_run(grad)),
+            "cuda backend: attention_grad on sm_90a takes a length of dv's rows that is a multiple of 8, got 30");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ failed=0
 disassemble() { # <source> <kernels>
   object=$folder/$1.cu.o
   sass=$(PATH=$(dirname -- "$tool"):$PATH "$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
+  sass=$(grep -E 'Function :|MMA|UTMA|USETMAXREG|\b(LDL|STL)\b' <<<"$sass")
   kernels=$(grep -c 'Function : .*Sm90a' <<<"$sass")
   if ((kernels != $2)); then
     echo "wanted $2 kernels in $object, got $kernels" >&2
@@ -40,4 +41,13 @@ expect "sums of D = 64" 16 16 'HGMMA\.64x64x16\.F32\.BF16'
 expect "all products" 84 84 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes to shared memory" 15 1000 'UTMALDG\.4D'
 expect "copies of boxes from it" 5 5 'UTMASTG\.4D'
+
+# For gradients of queries and of keys: a step's scores and products of do and v, D / 16 each; then 4 products for dq, and
+# twice 4 for dk and dv, of 64 columns or 128.
+disassemble attention_grad_sm90a 6
+expect "scores, and sums of D = 64" $((2 * 2 * (4 + 6 + 8) + 12)) $((2 * 2 * (4 + 6 + 8) + 12)) 'HGMMA\.64x64x16\.F32\.BF16'
+expect "sums of D above 64" 24 24 'HGMMA\.64x128x16\.F32\.BF16'
+expect "all products" 108 108 'HGMMA[.0-9A-Zx]*'
+expect "copies of boxes to shared memory" 45 1000 'UTMALDG\.[24]D'
+expect "copies of boxes from it" 15 15 'UTMASTG\.4D'
 exit $failed
