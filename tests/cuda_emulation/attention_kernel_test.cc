@@ -179,7 +179,7 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
 TEST(CudaAttentionSm90aTest, AgreesWithTheReference) {
   TestAttention<BFloat16>({1, 1, 1, 1, 16}, 2, kSm90a);
   TestAttention<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
-  TestAttention<BFloat16>({1, 650, 2, 1, 64}, 0, kSm90a);
+  TestAttention<BFloat16>({1, 650, 1, 1, 64}, 0, kSm90a);
   TestAttention<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
   TestAttention<BFloat16>({1, 300, 3, 1, 128, 260}, 0, kSm90a);
   TestAttention<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 1, kSm90a);
@@ -212,12 +212,12 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
   TestAttentionGrad<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
 }
 
-// 700 keys, and 11 tiles of queries and their keys, go round the ring of four stages.
+// Eleven tiles of keys, and up to ten of queries, go round the ring of four stages.
 TEST(CudaAttentionGradSm90aTest, AgreesWithTheReference) {
   TestAttentionGrad<BFloat16>({1, 1, 1, 1, 8}, 0, kSm90a);
   TestAttentionGrad<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
   TestAttentionGrad<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({1, 350, 4, 2, 64, 300}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 260, 4, 2, 64, 200}, 0, kSm90a);
   TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140}, 0, kSm90a);
   TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 0, kSm90a);
   TestAttentionGrad<BFloat16>({2, 140, 2, 1, 88, 0, 0, /*keys=*/70, /*counted=*/true}, 0, kSm90a);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "tests/cuda_emulation/machine.h"
+#include "tests/cuda_emulation/sabotage.h"
 
 namespace angel_ptm::emulated {
 namespace {
@@ -86,6 +87,7 @@ Unit& BarrierUnit() {
 void SyncThreads() { Arrive(kAllThreads, 0, true, __builtin_return_address(0)); }
 
 void NamedBarrier(int id, int threads, bool waits) {
+  if (Planted(Sabotage::kNoNamedBarrier)) return;
   if (id < 0 || id >= kNamedBarriers || threads < 1 || threads % kLanes != 0) {
     Machine::Get().Stop(Fault::kBarrier, __builtin_return_address(0),
                         absl::StrCat("named barrier ", id, " of 0 to 15 for ", threads, " threads, not whole warps"));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/memory.h"
+#include "tests/cuda_emulation/sabotage.h"
 
 namespace angel_ptm::emulated {
 namespace {
@@ -120,6 +121,9 @@ void MbarrierInit(std::uint32_t address, std::uint32_t arrivals) {
 void MbarrierArrive(std::uint32_t address, std::uint32_t expected_bytes) {
   const void* const at = __builtin_return_address(0);
   Machine& machine = Machine::Get();
+  if (expected_bytes == 0 && Planted(Sabotage::kNoRelease)) return;
+  if (expected_bytes > 0 && Planted(Sabotage::kTooManyBytes)) expected_bytes += 16;
+  if (Planted(Sabotage::kTooFewBytes)) expected_bytes /= 2;
   machine.MayYield();
   Mbarrier& barrier = Find(address, "an arrival", at);
   barrier.bytes += expected_bytes;
@@ -136,6 +140,8 @@ void MbarrierArrive(std::uint32_t address, std::uint32_t expected_bytes) {
 void MbarrierWait(std::uint32_t address, std::uint32_t parity) {
   const void* const at = __builtin_return_address(0);
   Machine& machine = Machine::Get();
+  if (Planted(Sabotage::kNoMbarrierWait)) return;
+  if (Planted(Sabotage::kOtherParity)) parity ^= 1;
   machine.MayYield();
   Mbarrier& barrier = Find(address, "a wait", at);
   if (parity > 1) machine.Stop(Fault::kMbarrier, at, absl::StrCat("a wait for parity ", parity));
@@ -151,9 +157,12 @@ void MbarrierWait(std::uint32_t address, std::uint32_t parity) {
   if (barrier.completed != nullptr) machine.Acquire(machine.self(), barrier.completed);
 }
 
-void FenceMbarrierInit() { FenceInits(); }
+void FenceMbarrierInit() {
+  if (!Planted(Sabotage::kNoInitFence)) FenceInits();
+}
 
 void FenceProxyAsync() {
+  if (Planted(Sabotage::kNoProxyFence)) return;
   SimThread& self = Machine::Get().self();
   self.fenced = self.clock++;
   FenceInits();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/memory.h"
+#include "tests/cuda_emulation/sabotage.h"
 #include "tests/cuda_emulation/swizzle.h"
 
 namespace angel_ptm::emulated {
@@ -284,7 +285,7 @@ void Wgmma(int n, float* d, const std::uint32_t* a, std::uint64_t a_descriptor, 
   group.waiting.clear();
 }
 
-void WgmmaFence() { TheWgmmas().mine().fenced = true; }
+void WgmmaFence() { TheWgmmas().mine().fenced = !Planted(Sabotage::kNoWgmmaFence); }
 
 void WgmmaCommit() {
   ThreadProducts& mine = TheWgmmas().mine();
@@ -292,6 +293,7 @@ void WgmmaCommit() {
 }
 
 void WgmmaWait(int groups_left) {
+  if (Planted(Sabotage::kNoWgmmaWait)) return;
   const void* const at = __builtin_return_address(0);
   Machine& machine = Machine::Get();
   SimThread& self = machine.self();
