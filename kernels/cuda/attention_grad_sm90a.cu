@@ -261,7 +261,6 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, Block<kD>& block, float log2_
   ptx::WgmmaWait<0>();
   ptx::WgmmaSettle(sums.dk);
   ptx::WgmmaSettle(sums.dv);
-  __syncwarp();
   if (steps > 0 && releases) block.ring.Release(1);
 }
 

@@ -430,7 +430,7 @@ Asks AttentionByWgmma(const char* op, const Args& args) {
   return Asks(op)
       .All(DType::kBFloat16, {{"q", args.q}})
       .Range("a head dimension", args.d, 1, kTiledDimMax)
-      .MultipleOf("a length of v's rows", args.v_stride, 8)
+      .MultipleOf("a length of v's rows", args.v_stride, args.d)  // of strides tensor maps want that
       .That(args.scale > 0, absl::StrCat("a scale above 0, got ", args.scale));
 }
 
@@ -453,7 +453,7 @@ Kernel<AttentionGradArgs> CudaAttentionGradSm90a() {
   return {.can_run = [](const AttentionGradArgs& args) -> absl::Status {
             RETURN_IF_ERROR(cuda::CanRun(args));
             return cuda::AttentionByWgmma("attention_grad on sm_90a", args)
-                .MultipleOf("a length of dv's rows", args.dv_stride, 8);
+                .MultipleOf("a length of dv's rows", args.dv_stride, args.d);
           },
           .workspace_bytes = &cuda::Workspace<AttentionGradArgs>,
           .run =

@@ -15,8 +15,8 @@ const KernelTable& CudaKernels();
 // matmul by wgmma and TMA, for sm_90a alone. It takes what CudaKernels().matmul takes, if rows of a and b are multiples
 // of 8 elements. In no table before it was shown right on a GPU.
 Kernel<MatmulArgs> CudaMatmulSm90a();
-// Likewise attention of bf16, if the head dimension is 128 at most, rows of v are multiples of 8 elements, v is aligned to
-// 16 bytes, and the scale is above 0.
+// Likewise attention of bf16, if the head dimension is 128 at most, rows of v are multiples of it, v is aligned to 16
+// bytes, and the scale is above 0.
 Kernel<AttentionArgs> CudaAttentionSm90a();
 Kernel<AttentionGradArgs> CudaAttentionGradSm90a();  // and of dv as of v
 

@@ -177,14 +177,14 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
 
 // Six tiles of keys and six of values go round the ring of four stages three times.
 TEST(CudaAttentionSm90aTest, AgreesWithTheReference) {
-  TestAttention<BFloat16>({1, 1, 1, 1, 16}, 2, kSm90a);
-  TestAttention<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
-  TestAttention<BFloat16>({1, 650, 1, 1, 64}, 0, kSm90a);
-  TestAttention<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
-  TestAttention<BFloat16>({1, 300, 3, 1, 128, 260}, 0, kSm90a);
-  TestAttention<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/77, /*counted=*/true}, 1, kSm90a);
+  TestAttention<BFloat16>({1, 1, 1, 1, 16, 0, 16}, 2, kSm90a);
+  TestAttention<BFloat16>({2, 77, 4, 2, 16, 0, 16}, 1, kSm90a);
+  TestAttention<BFloat16>({1, 650, 1, 1, 64, 0, 0}, 0, kSm90a);
+  TestAttention<BFloat16>({2, 150, 2, 2, 88, 60, 88}, 0, kSm90a);
+  TestAttention<BFloat16>({1, 300, 3, 1, 128, 260, 0}, 0, kSm90a);
+  TestAttention<BFloat16>({2, 1, 2, 2, 16, 0, 0, /*keys=*/77, /*counted=*/true}, 1, kSm90a);
   TestAttention<BFloat16>({2, 140, 2, 1, 88, 0, 0, /*keys=*/170, /*counted=*/true}, 0, kSm90a);
-  TestAttention<BFloat16>({1, 19, 1, 1, 128, 0, 8, /*keys=*/700}, 2, kSm90a);
+  TestAttention<BFloat16>({1, 19, 1, 1, 128, 0, 128, /*keys=*/767}, 2, kSm90a);  // one key less than six tiles
 }
 
 TEST(CudaAttentionTest, Fp32AgreesWithTheReference) {
@@ -214,14 +214,14 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
 
 // Eleven tiles of keys, and up to ten of queries, go round the ring of four stages.
 TEST(CudaAttentionGradSm90aTest, AgreesWithTheReference) {
-  TestAttentionGrad<BFloat16>({1, 1, 1, 1, 8}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({2, 77, 4, 2, 16}, 1, kSm90a);
-  TestAttentionGrad<BFloat16>({2, 150, 2, 2, 88, 60}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({1, 260, 4, 2, 64, 200}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({2, 140, 2, 1, 88, 0, 0, /*keys=*/70, /*counted=*/true}, 0, kSm90a);
-  TestAttentionGrad<BFloat16>({1, 19, 1, 1, 128, 0, 8, /*keys=*/700}, 1, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 1, 1, 1, 8, 0, 8}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 77, 4, 2, 16, 0, 16}, 1, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 150, 2, 2, 88, 60, 88}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 260, 4, 2, 64, 200, 0}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140, 0}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 0, /*keys=*/200, /*counted=*/true}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 140, 2, 1, 88, 0, 0, /*keys=*/70}, 0, kSm90a);
+  TestAttentionGrad<BFloat16>({1, 19, 1, 1, 128, 0, 128, /*keys=*/700}, 1, kSm90a);
 }
 
 TEST(CudaAttentionGradTest, Fp32AgreesWithTheReference) {
@@ -249,7 +249,7 @@ bool SameRows(const Attention<T>& a, const Attention<T>& b, std::int64_t begin, 
 // What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
 template <typename T>
 void TestHiddenTokens(const Launchers& with = kPortable) {
-  const Shape z = {1, 100, 1, 1, 16};
+  const Shape z = {1, 100, 1, 1, 16, 0, /*beside=*/16};
   const std::int64_t token = 37, end = 70;
   const auto with_two_documents = [&] {
     Attention<T> attention(z, with);

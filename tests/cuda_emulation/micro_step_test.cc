@@ -267,8 +267,8 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   attention.d = 24, attention.v_stride = 28;
   EXPECT_TRUE(CudaKernels().attention.can_run(attention).ok());
   EXPECT_EQ(message(CudaAttentionSm90a().can_run(attention)),
-            "cuda backend: attention on sm_90a takes a length of v's rows that is a multiple of 8, got 28");
-  attention.v_stride = 32;
+            "cuda backend: attention on sm_90a takes a length of v's rows that is a multiple of 24, got 28");
+  attention.v_stride = 48;
   EXPECT_EQ(message(CudaAttentionSm90a().can_run(attention)),
             "cuda backend: attention on sm_90a takes a scale above 0, got 0");
   attention.scale = 1;
@@ -276,11 +276,11 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   AttentionGradArgs grad;
   grad.q.dtype = grad.k.dtype = grad.v.dtype = grad.o.dtype = grad.do_.dtype = DType::kBFloat16;
   grad.dq.dtype = grad.dk.dtype = grad.dv.dtype = DType::kBFloat16;
-  grad.b = grad.s = grad.q_heads = grad.kv_heads = 1, grad.d = 24, grad.v_stride = 32, grad.dv_stride = 30;
+  grad.b = grad.s = grad.q_heads = grad.kv_heads = 1, grad.d = 24, grad.v_stride = 48, grad.dv_stride = 30;
   grad.scale = 1;
   EXPECT_TRUE(CudaKernels().attention_grad.can_run(grad).ok());
   EXPECT_EQ(message(CudaAttentionGradSm90a().can_run(grad)),
-            "cuda backend: attention_grad on sm_90a takes a length of dv's rows that is a multiple of 8, got 30");
+            "cuda backend: attention_grad on sm_90a takes a length of dv's rows that is a multiple of 24, got 30");
 }
 
 }  // namespace

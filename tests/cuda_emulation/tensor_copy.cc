@@ -127,6 +127,8 @@ void EncodeTensorMap(TensorMap* map, const void* base, int element_bytes, int ra
     if (box[i] < 1 || box[i] > kBoxMax) refuse(absl::StrCat("a box of ", box[i], " in dimension ", i));
     if (i > 0 && stride_bytes[i - 1] % kChunkBytes != 0)
       refuse(absl::StrCat("a stride of ", stride_bytes[i - 1], " bytes"));
+    if (i > 1 && stride_bytes[i - 1] % stride_bytes[i - 2] != 0)
+      refuse(absl::StrCat("a stride of ", stride_bytes[i - 1], " bytes over one of ", stride_bytes[i - 2]));
   }
   const std::uint32_t row_bytes = box[0] * static_cast<std::uint32_t>(element_bytes);
   if (row_bytes % kChunkBytes != 0 || row_bytes > kSwizzleSpan) refuse(absl::StrCat("rows of ", row_bytes, " bytes"));
