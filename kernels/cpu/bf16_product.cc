@@ -1,31 +1,30 @@
 // Goto & van de Geijn 2008 with both operands packed. Columns of op(b), as many as fit L2 per kPanelDepth of k, are
 // packed over all of k for all threads; then a grid of blocks of rows meets them, each block packing its rows as it
-// goes through k. Sums wait in fp32 tiles until the last k, so c is touched once.
+// goes through k. Sums wait in fp32 tiles until the last k, so c is touched once. On AMX a block is a panel of rows
+// after the other (tile_product.h).
 #include "kernels/cpu/bf16_product.h"
 
 #include <algorithm>
 
 #include "kernels/cpu/bf16_panels.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/sums_of_products.h"
+#include "kernels/cpu/tile_product.h"
 
 namespace angel_ptm {
 namespace {
 
 constexpr int64_t kBlockPanels = kTileRows > 16 ? 4 : 8;  // row panels per block: at least 112 rows where registers do
-constexpr int64_t kColumnsMax = 512, kColumnsMin = 128;   // columns packed at a time
-constexpr int64_t kPackedWords = int64_t{2} << 20;        // what they may take, unless kColumnsMin take more
-
-constexpr int64_t kPackDepth = 64;
-constexpr int64_t kPrefetchDepth = 128;  // of a product that takes as long as c's lines to come
-
-// Where a row panel has the words of k = `depth`, a multiple of kPackDepth, of its first row.
-constexpr int64_t PanelOffset(int64_t depth) {
 #if defined(__AMX_BF16__)
-  return depth / kPairWidth * kTileRows;
+constexpr int64_t kColumnsMax = 1024;               // packed at a time
+constexpr int64_t kPackedWords = int64_t{1} << 18;  // what they may take, unless kColumnsMin take more: half of L2
+constexpr int64_t kChainDepth = kTileDepth;         // of k without waiting sums
 #else
-  return depth / kPairWidth;
+constexpr int64_t kColumnsMax = 512;
+constexpr int64_t kPackedWords = int64_t{2} << 20;
+constexpr int64_t kChainDepth = kPanelDepth;
 #endif
-}
+constexpr int64_t kColumnsMin = 128;
 
 int64_t Panels(int64_t lines, int64_t lines_per_panel) { return (lines + lines_per_panel - 1) / lines_per_panel; }
 
@@ -46,49 +45,12 @@ struct Blocking {
     // None of the three is larger for a smaller m, n or k.
     shared_words = std::min(most * column_words, std::max(least * column_words, kPackedWords));
     rows_words = row_panels * kTileRows * kPanelWords;
-    sums_words = (k <= kPanelDepth ? 1 : most * row_panels) * kTileElements;
+    // Of columns over more than one panel of k as many as column_panels can be are packed.
+    const int64_t deep = std::min(most, kPackedWords / (kPanelWords * kTileColumns));
+    sums_words = (k <= kChainDepth ? 1 : std::max(most, deep * row_panels)) * kTileElements;
   }
   int64_t thread_words() const { return rows_words + sums_words; }
 };
-
-// y[0 .. kTileColumns) = sums of MultiplyPanels, rounded to T. Where the processor makes them of pairs none is
-// subnormal, so that its own conversion has ToBFloat16's bits.
-template <typename T>
-void StoreSums(T* y, const float* sums) {
-  Vector sum;
-#pragma GCC unroll 2
-  for (int64_t i = 0; i < kTileColumns; i += kVectorLanes) {
-    LoadVector(sum, sums + i);
-    StoreVector(y + i, sum);
-  }
-}
-#if defined(__AVX512BF16__)
-template <>
-void StoreSums(BFloat16* y, const float* sums) {
-  static_assert(kTileColumns == 32);
-  _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(sums + 16), _mm512_loadu_ps(sums)));
-}
-#endif
-
-// c (+)= sums of the first rows and columns of a tile.
-template <typename T>
-void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, int64_t columns, bool accumulate) {
-  Vector sum, before;
-  if (!accumulate && columns == kTileColumns && kTileColumns % kVectorLanes == 0) {
-    for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) StoreSums(c, sums);
-    return;
-  }
-  for (int64_t row = 0; row < rows; ++row, c += ldc, sums += kTileColumns) {
-    for (int64_t i = 0; i < columns; i += kVectorLanes) {
-      LoadLanes(sum, sums, i, columns);
-      if (accumulate) {
-        LoadLanes(before, c, i, columns);
-        sum = before + sum;
-      }
-      StoreLanes(c, sum, i, columns);
-    }
-  }
-}
 
 void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows, const float* sums) {
   WithElements(p.c.dtype, [&](auto element) {
@@ -96,6 +58,75 @@ void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows,
            std::min<int64_t>(kTileColumns, p.n - column), p.accumulate);
   });
 }
+
+// The columns packed at present.
+struct PackedColumns {
+  const uint32_t* words;
+  int64_t first;  // panel of op(b)
+};
+
+constexpr int64_t kPackDepth = 64;
+
+// Where a row panel has the words of k = `depth`, a multiple of kPackDepth, of its first row.
+constexpr int64_t PanelOffset(int64_t depth) {
+#if defined(__AMX_BF16__)
+  return depth / kPairWidth * kTileRows;
+#else
+  return depth / kPairWidth;
+#endif
+}
+
+constexpr int64_t kRowPanelWords = kTileRows * kPanelWords;
+
+// Row panels `rows` over k in [k, k + kPanelDepth).
+void PackRows(uint32_t* to, const Bf16Product& p, PartRange rows, int64_t k) {
+  const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
+  const int64_t depth = std::min(kPanelDepth, p.k - k);
+  // Where rows lie across, what is packed of one k reads on in the same lines and pages for all panels.
+  const int64_t step = p.trans_a ? kPackDepth : depth;
+  for (int64_t done = 0; done < depth; done += step) {
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      PackRowPanel(to + (i - rows.begin) * kRowPanelWords + PanelOffset(done), a.At(i * kTileRows, k + done),
+                   p.m - i * kTileRows, std::min(step, depth - done));
+    }
+  }
+}
+
+#if defined(__AMX_BF16__)
+
+template <typename Tile, typename Body>
+void MultiplyTiles(const Bf16Product& p, const Blocking& blocking, const Body& body) {
+  const TileRegisters registers;
+  TileProducts<Tile> products(p);
+  body([&](PartRange rows, PartRange columns, const PackedColumns& packed, uint32_t* scratch) {
+    const uint32_t* const words = packed.words + (columns.begin - packed.first) * blocking.column_words;
+    float* const sums = reinterpret_cast<float*>(scratch + blocking.rows_words);
+    // Sums wait for the next panel of k, or for none.
+    const int64_t waiting = p.k > kPanelDepth ? (columns.end - columns.begin) * kTileElements : 0;
+    for (int64_t k = 0; k < p.k; k += kPanelDepth) {
+      PackRows(scratch, p, rows, k);
+      for (int64_t i = 0; i < rows.end - rows.begin; ++i) {
+        products.Multiply(rows.begin + i, k, scratch + i * kRowPanelWords, columns,
+                          words + k / kPairWidth * kTileColumns, blocking.column_words, sums + i * waiting);
+      }
+    }
+  });
+}
+
+// body(multiply), where multiply(rows, columns, packed, scratch) runs one block: row panels `rows` meet column panels
+// `columns`, both counted from those of the whole product.
+template <typename Body>
+void WithBlocks(const Bf16Product& p, const Blocking& blocking, const Body& body) {
+  WithElements(p.c.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (p.accumulate) return MultiplyTiles<TileOfC<T, true>>(p, blocking, body);
+    MultiplyTiles<TileOfC<T, false>>(p, blocking, body);
+  });
+}
+
+#else
+
+constexpr int64_t kPrefetchDepth = 128;  // of a product that takes as long as c's lines to come
 
 // Asks for the lines of a tile of c, which would come too late when they are written.
 void PrefetchTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows) {
@@ -106,29 +137,15 @@ void PrefetchTile(const Bf16Product& p, int64_t row, int64_t column, int64_t row
   }
 }
 
-// The columns packed at present.
-struct PackedColumns {
-  const uint32_t* words;
-  int64_t first;  // panel of op(b)
-};
-
 // One block: row panels `rows` meet column panels `columns`, both counted from those of the whole product.
 void MultiplyBlock(const Bf16Product& p, const Blocking& blocking, PartRange rows, PartRange columns,
                    const PackedColumns& packed, uint32_t* scratch) {
-  const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
   const auto rows_of = [&](int64_t panel) { return std::min<int64_t>(kTileRows, p.m - panel * kTileRows); };
-  const auto row_panel = [&](int64_t panel) { return scratch + (panel - rows.begin) * kTileRows * kPanelWords; };
+  const auto row_panel = [&](int64_t panel) { return scratch + (panel - rows.begin) * kRowPanelWords; };
   float* const sums = reinterpret_cast<float*>(scratch + blocking.rows_words);
   for (int64_t k = 0; k < p.k; k += kPanelDepth) {
     const int64_t depth = std::min(kPanelDepth, p.k - k);
-    // Where rows lie across, what is packed of one k reads on in the same lines and pages for all panels.
-    const int64_t step = p.trans_a ? kPackDepth : depth;
-    for (int64_t done = 0; done < depth; done += step) {
-      for (int64_t i = rows.begin; i < rows.end; ++i) {
-        PackRowPanel(row_panel(i) + PanelOffset(done), a.At(i * kTileRows, k + done), p.m - i * kTileRows,
-                     std::min(step, depth - done));
-      }
-    }
+    PackRows(scratch, p, rows, k);
     float* tile = sums;
     for (int64_t j = columns.begin; j < columns.end; ++j) {
       const uint32_t* const column_panel =
@@ -142,6 +159,15 @@ void MultiplyBlock(const Bf16Product& p, const Blocking& blocking, PartRange row
     }
   }
 }
+
+template <typename Body>
+void WithBlocks(const Bf16Product& p, const Blocking& blocking, const Body& body) {
+  body([&](PartRange rows, PartRange columns, const PackedColumns& packed, uint32_t* scratch) {
+    MultiplyBlock(p, blocking, rows, columns, packed, scratch);
+  });
+}
+
+#endif
 
 void PackColumns(int threads, const Bf16Product& p, const Blocking& blocking, PartRange panels, uint32_t* words) {
   const Lines b = {p.b, p.trans_b ? p.ldb : 1, p.trans_b ? 1 : p.ldb};
@@ -193,14 +219,15 @@ void MultiplyBf16(int threads, const Bf16Product& p, std::byte* workspace) {
     const PartRange panels = {first, std::min(column_panels, first + blocking.column_panels)};
     PackColumns(threads, p, blocking, panels, packed);
     ParallelRanges(threads, row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end, int part) {
-      const TileRegisters registers;
-      for (int64_t i = begin; i < end; ++i) {
-        PartRange columns = PartOf(panels.end - panels.begin, 1, column_blocks, i % column_blocks);
-        columns.begin += first;
-        columns.end += first;
-        MultiplyBlock(p, blocking, PartOf(row_panels, 1, row_blocks, i / column_blocks), columns, {packed, first},
-                      scratch + part * blocking.thread_words());
-      }
+      WithBlocks(p, blocking, [&](const auto& multiply) {
+        for (int64_t i = begin; i < end; ++i) {
+          PartRange columns = PartOf(panels.end - panels.begin, 1, column_blocks, i % column_blocks);
+          columns.begin += first;
+          columns.end += first;
+          multiply(PartOf(row_panels, 1, row_blocks, i / column_blocks), columns, PackedColumns{packed, first},
+                   scratch + part * blocking.thread_words());
+        }
+      });
     });
   }
 }
