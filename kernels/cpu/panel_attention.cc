@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/tile_stream.h"
+
 namespace angel_ptm {
 namespace {
 
@@ -115,7 +117,7 @@ void Rescale(const Scratch& x) {
 }
 
 // o += v^T p of the tile of keys; with `exactly`, of the visible pairs alone whatever the values are.
-void AddValues(const Scratch& x, const VisibleKeys& seen, int64_t key, bool exactly) {
+void AddValues(const Scratch& x, const VisibleKeys& seen, int64_t key, bool exactly, TileStream& stream) {
   const uint32_t* const v = x.v + key / kAttentionTile * x.v_words();
   for (int64_t i = 0; i < x.head.across; ++i) {
     for (int64_t half = 0; half < 2; ++half) {
@@ -125,7 +127,7 @@ void AddValues(const Scratch& x, const VisibleKeys& seen, int64_t key, bool exac
         MultiplySeen<false>(o, rows, columns, kAttentionTile,
                             [&](int64_t lane) { return seen.KeysOfLane(half * kPanelLines + lane, key); });
       } else {
-        MultiplyPanels(o, rows, columns, kAttentionTile, x.head.Lines(i), /*continues=*/true);
+        stream.Multiply(o, o, rows, columns, kAttentionTile, x.head.Lines(i));
       }
     }
   }
@@ -138,16 +140,19 @@ bool SumOverKeys(const AttentionArgs& args, const VisibleKeys& seen, const Scrat
   std::fill_n(x.o, o_elements, 0.0f);
   std::fill_n(x.maximum_L, kAttentionTile, kNoMaximum);
   std::fill_n(x.sum_L, kAttentionTile, 0.0f);
+  TileStream stream;
   for (int64_t key = seen.begin / kAttentionTile * kAttentionTile; key < seen.end; key += kAttentionTile) {
     const uint32_t* const k = x.k + key / kAttentionTile * x.k_words();
     for (int64_t i = 0; i < 4; ++i) {
-      MultiplyPanels(x.scores + i * kSumSquare, k + i / 2 * x.head.along, x.q + i % 2 * x.head.along, args.d,
-                     kPanelLines, /*continues=*/false);
+      stream.Multiply(x.scores + i * kSumSquare, nullptr, k + i / 2 * x.head.along, x.q + i % 2 * x.head.along, args.d,
+                      kPanelLines);
     }
+    stream.Store();
     const bool masked = !seen.AllSee(key);
     if (masked ? Weigh<true>(x, seen, key, args.scale) : Weigh<false>(x, seen, key, args.scale)) Rescale(x);
-    AddValues(x, seen, key, masked && exactly);
+    AddValues(x, seen, key, masked && exactly, stream);
   }
+  stream.Store();
   // NaN and infinity stay in any sum. (A sum of finite numbers that overflows costs time, not the result.)
   Vector total = {}, y;
   for (int64_t i = 0; i < o_elements; i += kVectorLanes) {

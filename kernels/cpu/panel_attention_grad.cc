@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernels/cpu/lanes.h"
+#include "kernels/cpu/tile_stream.h"
 
 namespace angel_ptm {
 namespace {
@@ -177,6 +178,7 @@ bool ZerosSilence(const float* delta_L, const Scratch& x) {
 // operands.
 void AddGradients(const Head& h, const VisibleKeys& seen, int64_t key, const KeysOfTile& keys,
                   const QueriesOfTile& queries, const Scratch& x, bool exactly) {
+  TileStream stream;
   for (int64_t i = 0; i < h.panels.across; ++i) {
     const int64_t across = i * kTilePanelWords;
     for (int64_t half = 0; half < 2; ++half) {
@@ -192,21 +194,24 @@ void AddGradients(const Head& h, const VisibleKeys& seen, int64_t key, const Key
         MultiplySeen<false>(dq, keys.k_across + across, x.ds_columns + panel, kAttentionTile, rows);
         continue;
       }
-      MultiplyPanels(dv, x.p_rows + panel, queries.do_across + across, kAttentionTile, kPanelLines, true);
-      MultiplyPanels(dk, x.ds_rows + panel, queries.q_across + across, kAttentionTile, kPanelLines, true);
-      MultiplyPanels(dq, keys.k_across + across, x.ds_columns + panel, kAttentionTile, h.panels.Lines(i), true);
+      stream.Multiply(dv, dv, x.p_rows + panel, queries.do_across + across, kAttentionTile, kPanelLines);
+      stream.Multiply(dk, dk, x.ds_rows + panel, queries.q_across + across, kAttentionTile, kPanelLines);
+      stream.Multiply(dq, dq, keys.k_across + across, x.ds_columns + panel, kAttentionTile, h.panels.Lines(i));
     }
   }
+  stream.Store();
 }
 
 void TileGrad(const Head& h, const VisibleKeys& seen, int64_t key, int64_t query, const Scratch& x) {
   const KeysOfTile keys = x.Keys(key / kAttentionTile);
   const QueriesOfTile queries = x.Queries(query / kAttentionTile);
+  TileStream stream;
   for (int64_t i = 0; i < 4; ++i) {
     const int64_t row = i / 2 * h.panels.along, column = i % 2 * h.panels.along;
-    MultiplyPanels(x.scores + i * kSumSquare, keys.k + row, queries.q + column, h.args.d, kPanelLines, false);
-    MultiplyPanels(x.dp + i * kSumSquare, keys.v + row, queries.do_ + column, h.args.d, kPanelLines, false);
+    stream.Multiply(x.scores + i * kSumSquare, nullptr, keys.k + row, queries.q + column, h.args.d, kPanelLines);
+    stream.Multiply(x.dp + i * kSumSquare, nullptr, keys.v + row, queries.do_ + column, h.args.d, kPanelLines);
   }
+  stream.Store();
   alignas(64) float lse_L[kAttentionTile] = {};
   for (int64_t i = 0; i < std::min(kAttentionTile, h.args.s - query); ++i) lse_L[i] = h.lse_S()[query + i] * kLog2E;
   const float* const delta_L = x.delta_S + query;
