@@ -22,12 +22,14 @@ int64_t DitParameterCount(const DitConfig& c) {
   const int64_t head = h / c.num_attention_heads(), text_head = t / c.text_num_attention_heads();
   const int64_t text_layer = 12 * t * t + 2 * text_head + 4 * t;
   const int64_t text =
-      (c.text_vocab_size() + 1 + c.text_length()) * t + c.text_num_hidden_layers() * text_layer + 2 * t;
-  const int64_t condition = 256 * h + h + h * h + h * t;
-  const int64_t modulation = 6 * h * h + 6 * h, attention = 4 * h * h + 2 * head;
+      (c.text_vocab_size() + 1 + c.text_length()) * t + c.text_num_hidden_layers() * text_layer + 2 * t + h * t;
   const int64_t cross = 2 * h + 2 * h * h + 2 * h * t + 2 * head;
+  const int64_t classes = c.class_count() > 0 ? (c.class_count() + 1) * h : 0;
+  const int64_t time = 256 * h + h + h * h;
+  const int64_t modulation = 6 * h * h + 6 * h, attention = 4 * h * h + 2 * head;
   const int64_t ends = 2 * features * h + h + features + 2 * h * h + 2 * h;
-  return text + condition + c.num_hidden_layers() * (modulation + attention + cross + 2 * h * f) + ends;
+  const int64_t layers = c.num_hidden_layers(), blocks = layers * (modulation + attention + 2 * h * f);
+  return (c.text_length() > 0 ? text + layers * cross : classes) + time + blocks + ends;
 }
 
 int64_t HunyuanDitParameterCount(const HunyuanDitConfig& c) {
@@ -89,8 +91,8 @@ TEST(ShippedConfigs, AllAreValidAndHaveTheStatedSize) {
     EXPECT_NEAR(static_cast<double>(ParameterCount(*config)), stated.value, stated.tolerance);
     seen.insert(entry.path().stem().string());
   }
-  EXPECT_THAT(seen, testing::ElementsAre("hunyuan_7b", "hunyuan_dit_g2", "hunyuan_large_a13b", "moe_1t", "quickstart",
-                                         "quickstart_diffusion", "tiny_dense", "tiny_dit", "tiny_moe"));
+  EXPECT_THAT(seen, testing::ElementsAre("fashion_mnist", "hunyuan_7b", "hunyuan_dit_g2", "hunyuan_large_a13b", "moe_1t",
+                                         "quickstart", "quickstart_diffusion", "tiny_dense", "tiny_dit", "tiny_moe"));
 }
 
 TEST(ShippedConfigs, QuickStartRunsOnTwoRanks) {
