@@ -73,10 +73,11 @@ def train(args):
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch}  loss {loss.item():.3f}  recognised of the real test images {accuracy(model):.4f}", flush=True)
-    torch.save({"weights": model.state_dict(), "accuracy": accuracy(model)}, args.output)
-    if accuracy(model) < ACCURACY_LEAST and args.images == images.TRAINING:
-        sys.exit(f"classifier.py: wanted at least {ACCURACY_LEAST} of the real test images recognised, got {accuracy(model):.4f}")
+        recognised = accuracy(model)
+        print(f"epoch {epoch}  loss {loss.item():.3f}  recognised of the real test images {recognised:.4f}", flush=True)
+    torch.save({"weights": model.state_dict(), "accuracy": recognised}, args.output)
+    if recognised < ACCURACY_LEAST and args.images == images.TRAINING:
+        sys.exit(f"classifier.py: wanted at least {ACCURACY_LEAST} of the real test images recognised, got {recognised:.4f}")
 
 
 def accuracy(model):
@@ -134,7 +135,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--images", type=int, default=images.TRAINING, help="of the real training images")
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)
     {"train": train, "score": score}[args.what](args)
 

@@ -365,7 +365,7 @@ def main():
     parser.add_argument("--samples")
     parser.add_argument("--images", type=int, default=100, help="of each class")
     parser.add_argument("--steps", type=int, default=20, help="of the sampler, or that are timed")
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--compiled", action="store_true")
