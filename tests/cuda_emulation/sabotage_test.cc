@@ -99,7 +99,7 @@ TEST(SabotageTest, OfAttentionIsFound) {
 }
 
 TEST(SabotageTest, OfTheGradientOfAttentionIsFound) {
-  Operands operands(70, 5);
+  Operands operands(60, 5);
   ASSERT_TRUE(Emulate({}, [&] { cuda::LaunchAttentionSm90a(operands.Attention(), {}); }).empty());
   AttentionGradArgs args = {.dq = Out(operands.dq), .dk = Out(operands.dk), .dv = Out(operands.dv)};
   args = operands.WithShape(args);
