@@ -32,8 +32,8 @@ constexpr int kPairWidth = 1, kWordLanes = 8, kTileRows = 6, kTileColumns = 16;
 #else
 constexpr int kPairWidth = 1, kWordLanes = 4, kTileRows = 6, kTileColumns = 8;
 #endif
-// A row and a column panel fill L1. AMX takes a panel in parts (kTileDepth): it is as long as makes a block of rows fill
-// an eighth of L2, so that a row of op(a) is read on for whole pages.
+// A row and a column panel fill L1. AMX takes a panel in parts (kTileDepth): it is as long as makes a block of rows
+// fill an eighth of L2, so that a row of op(a) is read on for whole pages.
 #if defined(__AMX_BF16__)
 constexpr int64_t kPanelWords = 512;
 #else

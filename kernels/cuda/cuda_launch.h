@@ -89,7 +89,8 @@ inline constexpr std::int64_t kTiledDimMax = 128, kWideKeysMax = 4096;
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
 void LaunchFmaAttention(const AttentionArgs& args, const LaunchContext& context);  // fp32 (attention_fma.cu)
 void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context);
-// Of bf16 with d up to 128 and a scale above zero, v aligned as q and its rows multiples of d elements, on sm_90a alone.
+// Of bf16 with d up to 128 and a scale above zero, v aligned as q and its rows multiples of d elements, on sm_90a
+// alone.
 void LaunchAttentionSm90a(const AttentionArgs& args, const LaunchContext& context);
 // Likewise, dq, dk, do and o aligned as q; dv as v.
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);

@@ -91,8 +91,9 @@ TEST(ShippedConfigs, AllAreValidAndHaveTheStatedSize) {
     EXPECT_NEAR(static_cast<double>(ParameterCount(*config)), stated.value, stated.tolerance);
     seen.insert(entry.path().stem().string());
   }
-  EXPECT_THAT(seen, testing::ElementsAre("fashion_mnist", "hunyuan_7b", "hunyuan_dit_g2", "hunyuan_large_a13b", "moe_1t",
-                                         "quickstart", "quickstart_diffusion", "tiny_dense", "tiny_dit", "tiny_moe"));
+  EXPECT_THAT(seen,
+              testing::ElementsAre("fashion_mnist", "hunyuan_7b", "hunyuan_dit_g2", "hunyuan_large_a13b", "moe_1t",
+                                   "quickstart", "quickstart_diffusion", "tiny_dense", "tiny_dit", "tiny_moe"));
 }
 
 TEST(ShippedConfigs, QuickStartRunsOnTwoRanks) {

@@ -61,8 +61,8 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
 
 // As GenerateImages, but prompts are numbers of samples in the file `texts`, which need have no latents, and there is
 // no other negative prompt than the file's empty caption. texts empty: the training samples of the checkpoint's
-// configuration, of the bucket that is asked for if that is one. Latents may be of any size that the patches divide: the
-// model's weights depend on none. Writes `output`, a file; returns how many latents that is.
+// configuration, of the bucket that is asked for if that is one. Latents may be of any size that the patches divide:
+// the model's weights depend on none. Writes `output`, a file; returns how many latents that is.
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
                                         const GenerateImagesOptions& options, const std::string& output);
 
