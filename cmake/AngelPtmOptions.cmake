@@ -32,10 +32,10 @@ if(ANGEL_PTM_SANITIZE)
   # g++ 12 sees uninitialized reads in abseil's inlined vectors once sanitizers keep it from inlining.
   add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   # Of the undefined behaviour what others here see too is left out, as it doubled what a source costs: null pointers are
-  # signals that AddressSanitizer reports, accesses past an object its red zones, wrong dynamic types its freed memory.
-  # Alignment is checked where bytes become numbers: angel_ptm_check_alignment.
+  # signals that AddressSanitizer reports, accesses past an object its red zones. Alignment is checked where bytes become
+  # numbers: angel_ptm_check_alignment.
   if(ANGEL_PTM_SANITIZE MATCHES "address.*undefined" AND NOT ANGEL_PTM_FUZZ)
-    add_compile_options(-fno-sanitize=null,object-size,vptr,alignment)
+    add_compile_options(-fno-sanitize=null,object-size,alignment)
   endif()
   add_link_options(-fsanitize=${ANGEL_PTM_SANITIZE} ${ANGEL_PTM_FAST_LINK})
   add_compile_definitions(_GLIBCXX_ASSERTIONS)

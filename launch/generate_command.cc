@@ -120,7 +120,7 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
     ASSIGN_OR_RETURN(expert.checkpoint, ResolveCheckpoint(expert.checkpoint));
     options.experts.push_back(std::move(expert));
   }
-  options.size = arguments.Get("size", "");
+  if (arguments.Has("size")) options.size = arguments.Get("size", "");
   if (arguments.Has("control-scale")) {
     ASSIGN_OR_RETURN(options.control_scale, arguments.GetDouble("control-scale", 1));
   }

@@ -334,17 +334,17 @@ TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
   const std::string checkpoint = OrDie(FindLatestCheckpoint(CheckpointDirectory(config))).path;
   const std::string output = folder / "latents.safetensors";
   GenerateImagesOptions options = {.prompts = {"4"}, .guidance = 1};
-  const auto generated = [&](const std::string& size, const std::string& texts, const Shape& expected) {
+  const auto generated = [&](std::optional<std::string> size, const std::string& texts, const Shape& expected) {
     options.size = size;
     EXPECT_EQ(OrDie(GenerateLatents(checkpoint, texts, options, output)), 1);
     return LatentsOf(output, expected);
   };
-  EXPECT_EQ(generated("8x8", "", {1, 2, 8, 8}), generated("", "", {1, 2, 8, 8}));
+  EXPECT_EQ(generated("8x8", "", {1, 2, 8, 8}), generated(std::nullopt, "", {1, 2, 8, 8}));
   const std::vector<float> bucket = generated("6x10", "", {1, 2, 6, 10});
   EXPECT_EQ(generated("6x10", folder / "train-6x10.safetensors", {1, 2, 6, 10}), bucket);
   EXPECT_NE(generated("6x10", folder / "train.safetensors", {1, 2, 6, 10}), bucket);
   generated("12x4", "", {1, 2, 12, 4});
-  for (const char* wrong : {"7x8", "8", "8x8x8", "0x8", "-2x8"}) {
+  for (const char* wrong : {"7x8", "8", "8x8x8", "0x8", "-2x8", ""}) {
     options.size = wrong;
     EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
                 HasSubstr(absl::StrCat("--size: wanted HEIGHTxWIDTH in multiples of 2, each at most ", kLatentSideMax,

@@ -28,7 +28,7 @@ struct GenerateImagesOptions {
   int64_t batch_max = 16;               // images made side by side
   std::vector<Expert> experts;          // checkpoints of the same model that denoise at some times
   std::optional<double> control_scale;  // of the effect of a branch that reads a condition; none: 1
-  std::string size;                     // HEIGHTxWIDTH of the latents of such a model; empty: the model's own
+  std::optional<std::string> size;      // HEIGHTxWIDTH of a model's latents; none: its own
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
 };

@@ -25,12 +25,12 @@ absl::Status CheckControlScale(std::optional<double> scale, const HunyuanDitShap
 }
 
 // The model of latents of the size that is asked for, if any is.
-absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::string& size) {
-  if (size.empty()) return shape;
-  const std::optional<LatentSize> asked = ParseLatentSize(size);
+absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::optional<std::string>& size) {
+  if (!size) return shape;
+  const std::optional<LatentSize> asked = ParseLatentSize(*size);
   if (!asked || asked->height % shape.patch_size != 0 || asked->width % shape.patch_size != 0) {
     return absl::InvalidArgumentError(absl::StrCat("--size: wanted HEIGHTxWIDTH in multiples of ", shape.patch_size,
-                                                   ", each at most ", kLatentSideMax, ", got \"", size, "\""));
+                                                   ", each at most ", kLatentSideMax, ", got \"", *size, "\""));
   }
   shape.height = asked->height;
   shape.width = asked->width;
@@ -38,10 +38,10 @@ absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::string
 }
 
 // Where texts are read from if no file of them is given.
-std::string TrainingSamples(const TrainConfig& config, const std::string& size) {
+std::string TrainingSamples(const TrainConfig& config, const std::optional<std::string>& size) {
   const auto& buckets = config.model().hunyuan_dit().bucket();
-  const bool is_bucket = std::ranges::find(buckets, size) != buckets.end();
-  return absl::StrCat(config.data().directory(), "/train", is_bucket ? "-" + size : "", ".safetensors");
+  const bool is_bucket = size && std::ranges::find(buckets, *size) != buckets.end();
+  return absl::StrCat(config.data().directory(), "/train", is_bucket ? "-" + *size : "", ".safetensors");
 }
 
 }  // namespace
