@@ -203,6 +203,7 @@ class Planner {
   Candidate CandidateFor(int parts) const;
   Tightest FindTightest(const HomeCounts& homes) const;
   bool PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& segment) const;
+  bool PlaceJoined(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& joined) const;
   std::optional<Plan> PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const;
   std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
   std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
@@ -304,6 +305,19 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
   return true;
 }
 
+// Of the update and the next micro-step, joined in natural order. Both at once need no more at any step than the two
+// apart, but may have more holes: then less comes early than in those. False: they are played apart.
+bool Planner::PlaceJoined(const Candidate& candidate, const Layout& layout, int64_t early_percent,
+                          Segment& joined) const {
+  for (const int64_t percent : {kMuchEarly, kLessEarly, kNothingEarly}) {
+    if (percent > early_percent) continue;
+    if (percent < early_percent) joined = Join(Natural(/*update=*/true, layout), Natural(/*update=*/false, layout));
+    if (!PlaceSegment(candidate, layout, percent, joined)) continue;
+    if (PeakOf(joined, TierKind::kHost).bytes <= HostBudget()) return true;
+  }
+  return false;
+}
+
 // Whatever that takes of the host.
 std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const {
   if (candidate.live_bytes_max < 0) return std::nullopt;
@@ -311,17 +325,14 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
   plan.layout = LayoutWith(candidate.homes);
   Base(plan.layout, plan.fixed);
   plan.segments.push_back(Natural(/*update=*/false, plan.layout));
-  if (HasUpdate()) {
-    plan.segments.push_back(Natural(/*update=*/true, plan.layout));
-    if (!LockFree()) plan.segments.push_back(Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]));
+  if (HasUpdate()) plan.segments.push_back(Natural(/*update=*/true, plan.layout));
+  std::optional<Segment> joined;
+  if (HasUpdate() && !LockFree()) joined = Join(plan.segments[kUpdateSegment], plan.segments[kMicroStepSegment]);
+  for (Segment& segment : plan.segments) {
+    if (!PlaceSegment(candidate, plan.layout, early_percent, segment)) return std::nullopt;
   }
-  for (size_t i = 0; i < plan.segments.size(); ++i) {
-    const bool on_device = PlaceSegment(candidate, plan.layout, early_percent, plan.segments[i]);
-    const bool joined = i == kJoinedSegment;
-    if (on_device && (!joined || PeakOf(plan.segments[i], TierKind::kHost).bytes <= HostBudget())) continue;
-    // Both at once need no more at any step than the two apart, but may have more holes: then they are played apart.
-    if (!joined) return std::nullopt;
-    plan.segments.pop_back();
+  if (joined.has_value() && PlaceJoined(candidate, plan.layout, early_percent, *joined)) {
+    plan.segments.push_back(*std::move(joined));
   }
   plan.programs = MakePrograms(plan.segments);
   for (int t = 0; t < kTierCount; ++t) {

@@ -43,6 +43,16 @@ TEST_P(OffloadParityTest, SameBitsForAllPairsOfAxes) {
   });
 }
 
+// Where the update and the next micro-step fit the budget with all prefetching, but the two joined do not.
+TEST_P(OffloadParityTest, JoinsThoughLessComesEarly) {
+  if (GetParam().size != 3) GTEST_SKIP() << "such a budget is known for three ranks";
+  RunInWorld(GetParam(), [](ParityMatrix& matrix) {
+    EXPECT_EQ(matrix.Check({.zero_stage = 1, .budget_percent = 60, .prefetch_steps = 6, .joined = true}),
+              absl::OkStatus());
+    EXPECT_EQ(matrix.counts().joined, 1);
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Worlds, OffloadParityTest, testing::ValuesIn(LawWorlds()),
                          [](const auto& test) { return testing::PrintToString(test.param); });
 
