@@ -47,9 +47,9 @@ if(NOT ANGEL_PTM_IMAGES STREQUAL "OFF")
 endif()
 angel_ptm_feature(IMAGES "${IMAGE_LIBRARIES_FOUND}")
 
-# Tokenizers of imported text encoders.
+# Tokenizers of imported models.
 if(NOT ANGEL_PTM_TOKENIZERS STREQUAL "OFF")
-  pkg_check_modules(TOKENIZER_LIBRARIES IMPORTED_TARGET libutf8proc)
+  pkg_check_modules(TOKENIZER_LIBRARIES IMPORTED_TARGET libutf8proc oniguruma)
 endif()
 angel_ptm_feature(TOKENIZERS "${TOKENIZER_LIBRARIES_FOUND}")
 

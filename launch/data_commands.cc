@@ -81,6 +81,7 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config);
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
+                               .tokenizer = prepare.tokenizer(),
                                .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
                                .vocabulary_is_exact = config.model().hunyuan_lm().vocab_size() > 0,
                                .validation_fraction = prepare.validation_fraction(),
@@ -97,15 +98,16 @@ absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const Train
                                  const ReadParameters& read, const std::string& output) {
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(tokenizer_json, checkpoint.path() + "/tokenizer.json"));
+  ASSIGN_OR_RETURN(const auto tokenizer,
+                   Tokenizer::FromJson(tokenizer_json, checkpoint.path() + "/tokenizer.json", tokenizer_config));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
   const std::shared_ptr<const ParameterTable> table = HunyuanLmParameters(shape);
   RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
   const HuggingFaceExport target{
       .model = shape,
       .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
-      .eos_token_id = kEndOfTextId,
-      .pad_token_id = kPadId,
+      .eos_token_id = tokenizer->end_of_text_id(),
+      .pad_token_id = tokenizer->pad_id(),
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
   return ExportHuggingFace(read, *table, target, output);
 }

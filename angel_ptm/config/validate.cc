@@ -386,6 +386,9 @@ absl::Status ValidatePrepare(const TrainConfig& config) {
   for (int i = 0; i < config.data().prepare().input_size(); ++i) {
     checks.Set(absl::StrCat("data.prepare.input[", i, "]"), config.data().prepare().input(i));
   }
+  checks.That(source == PrepareImagesConfig::NONE || config.data().prepare().tokenizer().empty(),
+              "data.prepare.tokenizer", "is for text", "it unset, as captions get a tokenizer of their own",
+              config.data().prepare().tokenizer());
   CheckPrepare(config.data().prepare(), &checks);
   return checks.ToStatus();
 }

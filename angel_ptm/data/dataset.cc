@@ -61,12 +61,17 @@ absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) 
 
 absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& folder, std::string_view name,
                                                          int64_t sequence_length, uint64_t header_xxh64,
-                                                         const DatasetManifest& manifest) {
+                                                         int32_t end_of_text_id, const DatasetManifest& manifest) {
   ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(folder, name));
   ASSIGN_OR_RETURN(auto split, PackedDataset::Open(path, sequence_length));
   if (split->file().header_xxh64() != header_xxh64) return Mismatch(path, header_xxh64, split->file().header_xxh64());
   if (split->file().tokenizer_xxh64() != manifest.tokenizer_xxh64) {
     return Mismatch(path, manifest.tokenizer_xxh64, split->file().tokenizer_xxh64());
+  }
+  if (split->file().end_of_text_id() != end_of_text_id) {
+    return absl::DataLossError(
+        absl::StrCat(path, " does not belong to its folder's tokenizer: expected documents to end ", "with token ",
+                     end_of_text_id, ", got ", split->file().end_of_text_id(), "; prepare the text again"));
   }
   // Tokens are only held to be below the file's own number.
   if (split->file().vocabulary_size() != manifest.vocabulary_size) {
@@ -178,17 +183,20 @@ absl::StatusOr<TextDataset> OpenTextDataset(const std::string& folder, int64_t s
   if (tokenizer_xxh64 != manifest.tokenizer_xxh64) {
     return Mismatch(tokenizer_path, manifest.tokenizer_xxh64, tokenizer_xxh64);
   }
-  ASSIGN_OR_RETURN(dataset.tokenizer, Tokenizer::FromJson(dataset.tokenizer_json, tokenizer_path));
+  ASSIGN_OR_RETURN(dataset.tokenizer,
+                   Tokenizer::FromJson(dataset.tokenizer_json, tokenizer_path, dataset.tokenizer_config_json));
   if (dataset.tokenizer->vocabulary_size() != manifest.vocabulary_size) {
     return absl::DataLossError(absl::StrCat(manifest_path, " has a vocabulary_size of ", manifest.vocabulary_size,
                                             ", but ", tokenizer_path, " has ", dataset.tokenizer->vocabulary_size(),
                                             " tokens; prepare the text again"));
   }
 
-  ASSIGN_OR_RETURN(dataset.train, OpenSplit(folder, "train.tokens", sequence_length, manifest.train_xxh64, manifest));
+  const int32_t end_of_text_id = dataset.tokenizer->end_of_text_id();
+  ASSIGN_OR_RETURN(dataset.train,
+                   OpenSplit(folder, "train.tokens", sequence_length, manifest.train_xxh64, end_of_text_id, manifest));
   if (manifest.validation.tokens > 0) {
-    ASSIGN_OR_RETURN(dataset.validation,
-                     OpenSplit(folder, "validation.tokens", sequence_length, manifest.validation_xxh64, manifest));
+    ASSIGN_OR_RETURN(dataset.validation, OpenSplit(folder, "validation.tokens", sequence_length,
+                                                   manifest.validation_xxh64, end_of_text_id, manifest));
   }
   return dataset;
 }

@@ -37,7 +37,7 @@ absl::StatusOr<int64_t> PackedDataset::FillWindow(int64_t window, const SampleBu
     sample.positions[i] = i - begin;
     sample.segment_start[i] = begin;
     // It ends every document and stands nowhere else; what comes next belongs to another.
-    if (sample.tokens[i] != kEndOfTextId) continue;
+    if (sample.tokens[i] != file_->end_of_text_id()) continue;
     sample.targets[i] = kIgnoredTarget;
     --count;
     begin = i + 1;

@@ -74,7 +74,7 @@ absl::Status CheckOutputOutsideInputs(const PrepareOptions& options) {
 }
 
 absl::Status CheckOptions(const PrepareOptions& options) {
-  if (options.vocabulary_size < kVocabularySizeMin) {
+  if (options.tokenizer.empty() && options.vocabulary_size < kVocabularySizeMin) {
     return absl::InvalidArgumentError(absl::StrCat("the vocabulary size should be at least ", kVocabularySizeMin,
                                                    " (2 special tokens and 256 bytes), got ", options.vocabulary_size));
   }
@@ -104,7 +104,7 @@ class Preparation {
   }
 
   absl::StatusOr<PrepareReport> Run() {
-    RETURN_IF_ERROR(MakeTokenizer());
+    RETURN_IF_ERROR(options_.tokenizer.empty() ? MakeTokenizer() : LoadTokenizer());
     const std::string tokenizer_json = tokenizer_->ToJson();
     report_.manifest.tokenizer_xxh64 = Xxh64(tokenizer_json);
     report_.manifest.vocabulary_size = tokenizer_->vocabulary_size();
@@ -113,6 +113,13 @@ class Preparation {
   }
 
  private:
+  absl::Status LoadTokenizer() {
+    RETURN_IF_ERROR(FitMemory());
+    ASSIGN_OR_RETURN(tokenizer_, Tokenizer::LoadFolder(options_.tokenizer));
+    report_.vocabulary_asked = tokenizer_->vocabulary_size();
+    return absl::OkStatus();
+  }
+
   absl::Status MakeTokenizer() {
     const Clock::time_point start = Clock::now();
     absl::flat_hash_map<std::string, int64_t> counts;
@@ -198,12 +205,12 @@ class Preparation {
     const Clock::time_point start = Clock::now();
     DatasetManifest& manifest = report_.manifest;
     ASSIGN_OR_RETURN(UnfinishedDataset output, UnfinishedDataset::Create(options_.output));
-    ASSIGN_OR_RETURN(
-        TokenFileWriter train,
-        TokenFileWriter::Create(output.Path("train.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
-    ASSIGN_OR_RETURN(
-        TokenFileWriter validation,
-        TokenFileWriter::Create(output.Path("validation.tokens"), manifest.vocabulary_size, manifest.tokenizer_xxh64));
+    const auto create = [&](const char* name) {
+      return TokenFileWriter::Create(output.Path(name), manifest.vocabulary_size, tokenizer_->end_of_text_id(),
+                                     manifest.tokenizer_xxh64);
+    };
+    ASSIGN_OR_RETURN(TokenFileWriter train, create("train.tokens"));
+    ASSIGN_OR_RETURN(TokenFileWriter validation, create("validation.tokens"));
     validation_counts_.assign(manifest.vocabulary_size, 0);
     RETURN_IF_ERROR(EncodeCorpus(&train, &validation));
     RETURN_IF_ERROR(CheckSplits());
@@ -252,23 +259,31 @@ class Preparation {
     std::vector<std::vector<int32_t>> ids(documents.size());
     ParallelFor(threads_, static_cast<int64_t>(documents.size()), [&](int thread, int64_t i) {
       (*encoders)[thread].Encode(documents[i].text, &ids[i]);
-      ids[i].push_back(kEndOfTextId);
+      ids[i].push_back(tokenizer_->end_of_text_id());
     });
     for (size_t i = 0; i < documents.size(); ++i) {
-      RETURN_IF_ERROR((documents[i].validation ? validation : train)->AppendDocument(ids[i]));
-      Account(documents[i], ids[i]);
+      RETURN_IF_ERROR(Append(documents[i], ids[i], (documents[i].validation ? validation : train)));
     }
     return absl::OkStatus();
   }
 
-  void Account(const Document& document, const std::vector<int32_t>& ids) {
+  // The token that ends a text may stand in it, too, where it is not the one that documents are divided at.
+  absl::Status Append(const Document& document, std::span<const int32_t> ids, TokenFileWriter* file) {
+    SplitStatistics all = {.bytes = static_cast<int64_t>(document.text.size())};
+    std::vector<int32_t> one(tokenizer_->begin_ids().begin(), tokenizer_->begin_ids().end());
+    for (const int32_t id : ids) {
+      one.push_back(id);
+      if (document.validation) ++validation_counts_[id];
+      if (id != tokenizer_->end_of_text_id()) continue;
+      RETURN_IF_ERROR(file->AppendDocument(one));
+      all.Add({.documents = 1, .tokens = static_cast<int64_t>(one.size())});
+      one.resize(tokenizer_->begin_ids().size());
+    }
     DatasetManifest& manifest = report_.manifest;
-    const SplitStatistics one = {1, static_cast<int64_t>(document.text.size()), static_cast<int64_t>(ids.size())};
     const std::string& label = corpus_.labels()[document.label];
-    (document.validation ? manifest.validation : manifest.train).Add(one);
-    (document.validation ? manifest.validation_labels : manifest.train_labels)[label].Add(one);
-    if (!document.validation) return;
-    for (int32_t id : ids) ++validation_counts_[id];
+    (document.validation ? manifest.validation : manifest.train).Add(all);
+    (document.validation ? manifest.validation_labels : manifest.train_labels)[label].Add(all);
+    return absl::OkStatus();
   }
 
   absl::Status CheckSplits() const {

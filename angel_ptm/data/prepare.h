@@ -16,6 +16,9 @@ namespace angel_ptm {
 struct PrepareOptions {
   std::vector<std::string> inputs;  // files, or folders of them (corpus.h)
   std::string output;               // folder, made if missing; an earlier dataset in it is replaced
+  // A folder with the tokenizer.json and tokenizer_config.json to use. Empty: one is trained, and what is said of
+  // vocabularies below is of that one.
+  std::string tokenizer;
   int32_t vocabulary_size = 16384;  // special tokens included; at least kVocabularySizeMin
   // Something relies on that size: a text that supports fewer tokens is an error. Else it is said in the report.
   bool vocabulary_is_exact = false;
@@ -45,7 +48,8 @@ struct PrepareReport {
 
 // An earlier dataset in `output` stays until the new one is whole, whenever the process is killed or the disk is full
 // (dataset_folder.h). Errors: missing or empty input, an
-// output inside an input, a vocabulary the text cannot support, an empty validation split, a full disk.
+// output inside an input, a tokenizer that cannot be used (Tokenizer::FromJson), a vocabulary the text cannot support,
+// an empty validation split, a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 
 // -sum p ln p of the distribution counts[i] / sum(counts), in nats; 0 for no counts.

@@ -10,7 +10,6 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/status.h"
-#include "angel_ptm/data/tokenizer.h"
 
 namespace angel_ptm {
 namespace {
@@ -33,8 +32,10 @@ struct Header {
   uint64_t checksums_offset;  // of the chunk checksums
   uint64_t checksums_xxh64;
   uint64_t file_bytes;
+  uint32_t end_of_text_id;  // from version 2 on, before: 0
+  uint32_t zero;
 };
-static_assert(sizeof(Header) == 80);
+static_assert(sizeof(Header) == 88);
 
 int64_t RoundUp8(int64_t value) { return (value + 7) / 8 * 8; }
 
@@ -63,6 +64,10 @@ absl::Status CheckLayout(const Header& header, const std::string& path) {
   if (header.vocabulary_size < 1 || header.vocabulary_size > kVocabularyMax) {
     return wrong("the vocabulary size", absl::StrCat("from 1 to ", kVocabularyMax), header.vocabulary_size);
   }
+  if (header.end_of_text_id >= header.vocabulary_size) {
+    return wrong("the token that ends documents", absl::StrCat("below ", header.vocabulary_size),
+                 header.end_of_text_id);
+  }
   const uint32_t token_bytes = TokenBytes(header.vocabulary_size);
   if (header.token_bytes != token_bytes) return wrong("the bytes per token", token_bytes, header.token_bytes);
   if (header.chunk_bytes != kChunkBytes) return wrong("the bytes per chunk", kChunkBytes, header.chunk_bytes);
@@ -89,20 +94,22 @@ absl::Status CheckLayout(const Header& header, const std::string& path) {
 
 }  // namespace
 
-TokenFileWriter::TokenFileWriter(AtomicFile file, int32_t vocabulary_size, uint64_t tokenizer_xxh64)
+TokenFileWriter::TokenFileWriter(AtomicFile file, int32_t vocabulary_size, int32_t end_of_text_id,
+                                 uint64_t tokenizer_xxh64)
     : file_(std::move(file)),
       vocabulary_size_(vocabulary_size),
+      end_of_text_id_(end_of_text_id),
       token_bytes_(TokenBytes(vocabulary_size)),
       tokenizer_xxh64_(tokenizer_xxh64) {
   chunk_.reserve(kChunkBytes);
 }
 
 absl::StatusOr<TokenFileWriter> TokenFileWriter::Create(const std::string& path, int32_t vocabulary_size,
-                                                        uint64_t tokenizer_xxh64) {
+                                                        int32_t end_of_text_id, uint64_t tokenizer_xxh64) {
   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   const std::string empty_header(kHeaderBytes, '\0');
   RETURN_IF_ERROR(file.Append(empty_header));
-  return TokenFileWriter(std::move(file), vocabulary_size, tokenizer_xxh64);
+  return TokenFileWriter(std::move(file), vocabulary_size, end_of_text_id, tokenizer_xxh64);
 }
 
 absl::Status TokenFileWriter::FlushChunk() {
@@ -149,7 +156,8 @@ absl::Status TokenFileWriter::Finish() {
   const int64_t checksums_bytes = static_cast<int64_t>(checksums_.size() * sizeof(uint64_t));
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
-  header.version = kTokenFileVersion;
+  header.version = end_of_text_id_ == 0 ? 1 : kTokenFileVersion;
+  header.end_of_text_id = static_cast<uint32_t>(end_of_text_id_);
   header.token_bytes = token_bytes_;
   header.token_count = token_count();
   header.document_count = document_count();
@@ -191,10 +199,11 @@ absl::Status TokenFile::ReadHeader() {
     return absl::InvalidArgumentError(absl::StrCat(
         path(), " is not a token file: expected it to start with APTMTOKS; make one with angel-ptm prepare"));
   }
-  if (header.version != kTokenFileVersion) {
+  if (header.version < 1 || header.version > kTokenFileVersion) {
     return absl::InvalidArgumentError(absl::StrCat("token file ", path(), " has format version ", header.version,
-                                                   ", expected ", kTokenFileVersion, "; prepare the text again"));
+                                                   ", expected 1 to ", kTokenFileVersion, "; prepare the text again"));
   }
+  if (header.version == 1) header.end_of_text_id = 0;
   std::memcpy(&header_xxh64_, page.data() + kHeaderBytes - sizeof(header_xxh64_), sizeof(header_xxh64_));
   const uint64_t actual = Xxh64(page.data(), kHeaderBytes - sizeof(header_xxh64_));
   if (actual != header_xxh64_) {
@@ -213,6 +222,7 @@ absl::Status TokenFile::ReadHeader() {
   content_end_ = static_cast<int64_t>(header.checksums_offset);
   token_bytes_ = static_cast<int32_t>(header.token_bytes);
   vocabulary_size_ = static_cast<int32_t>(header.vocabulary_size);
+  end_of_text_id_ = static_cast<int32_t>(header.end_of_text_id);
   tokenizer_xxh64_ = header.tokenizer_xxh64;
   return ReadChecksums(content_end_, header.checksums_xxh64);
 }
@@ -314,7 +324,7 @@ absl::Status TokenFile::CheckPart(std::span<const std::byte> bytes, int64_t offs
   for (int64_t i = 0; i < tokens; ++i) {
     walk->last = TokenAt(bytes, static_cast<size_t>(i), token_bytes_);
     walk->largest = std::max(walk->largest, walk->last);
-    walk->documents += walk->last == kEndOfTextId;
+    walk->documents += walk->last == static_cast<uint32_t>(end_of_text_id_);
   }
   for (int64_t at = std::max(starts - offset, int64_t{0}); at < static_cast<int64_t>(bytes.size()); at += 8) {
     uint64_t value;
@@ -348,9 +358,10 @@ absl::Status TokenFile::Verify() const {
     return NotWritten(
         absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", walk.largest));
   }
-  if (walk.documents != document_count_ || walk.last != kEndOfTextId) {
+  if (walk.documents != document_count_ || walk.last != static_cast<uint32_t>(end_of_text_id_)) {
     return NotWritten(absl::StrCat("its ", document_count_, " documents should each end with the one token ",
-                                   kEndOfTextId, ", got ", walk.documents, " of it, and ", walk.last, " at the end"));
+                                   end_of_text_id_, ", got ", walk.documents, " of it, and ", walk.last,
+                                   " at the end"));
   }
   return absl::OkStatus();
 }

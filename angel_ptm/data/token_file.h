@@ -17,14 +17,15 @@
 
 namespace angel_ptm {
 
-inline constexpr uint32_t kTokenFileVersion = 1;
+// Version 2 says which token ends documents, version 1 has id 0 for it.
+inline constexpr uint32_t kTokenFileVersion = 2;
 
 class TokenFileWriter {
  public:
   // `tokenizer_xxh64` is the checksum of the tokenizer.json that made the tokens. Tokens are stored in 2 bytes when the
-  // vocabulary allows it, else in 4.
+  // vocabulary allows it, else in 4. The file has version 1 where that can say what is in it.
   static absl::StatusOr<TokenFileWriter> Create(const std::string& path, int32_t vocabulary_size,
-                                                uint64_t tokenizer_xxh64);
+                                                int32_t end_of_text_id, uint64_t tokenizer_xxh64);
 
   // Appends one document; its last token is the end-of-text token. No empty documents.
   absl::Status AppendDocument(std::span<const int32_t> tokens);
@@ -40,12 +41,13 @@ class TokenFileWriter {
   uint64_t header_xxh64() const { return header_xxh64_; }
 
  private:
-  TokenFileWriter(AtomicFile file, int32_t vocabulary_size, uint64_t tokenizer_xxh64);
+  TokenFileWriter(AtomicFile file, int32_t vocabulary_size, int32_t end_of_text_id, uint64_t tokenizer_xxh64);
   absl::Status AppendBytes(const void* data, int64_t bytes);
   absl::Status FlushChunk();
 
   AtomicFile file_;
   int32_t vocabulary_size_;
+  int32_t end_of_text_id_;
   int32_t token_bytes_;
   uint64_t tokenizer_xxh64_;
   uint64_t header_xxh64_ = 0;
@@ -75,6 +77,7 @@ class TokenFile {
   int64_t token_count() const { return token_count_; }
   int64_t document_count() const { return document_count_; }
   int32_t vocabulary_size() const { return vocabulary_size_; }
+  int32_t end_of_text_id() const { return end_of_text_id_; }
   uint64_t tokenizer_xxh64() const { return tokenizer_xxh64_; }
   uint64_t header_xxh64() const { return header_xxh64_; }
   const std::string& path() const { return file_.path(); }
@@ -106,6 +109,7 @@ class TokenFile {
   int64_t content_end_ = 0;  // behind the document starts
   int32_t token_bytes_ = 0;
   int32_t vocabulary_size_ = 0;
+  int32_t end_of_text_id_ = 0;
   uint64_t tokenizer_xxh64_ = 0;
   uint64_t header_xxh64_ = 0;
   std::vector<uint64_t> checksums_;  // by chunk

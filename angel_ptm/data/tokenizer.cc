@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/data/patterns/normal_form.h"
 #include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
@@ -13,26 +14,13 @@ constexpr size_t kShortWordBytes = 48;      // up to here a scan over the word b
 constexpr size_t kKnownWordsMax = 1 << 18;  // bounds an encoder's memory to some tens of MiB
 constexpr int32_t kNoMerge = std::numeric_limits<int32_t>::max();
 
-struct Special {
-  size_t at;    // the text's size if it holds no special token
-  size_t size;  // 0 if none
-  int32_t id;   // -1 if none
-};
-
-// The first special token in the text.
-Special FindSpecial(std::string_view text) {
-  for (size_t at = text.find("<|"); at != std::string_view::npos; at = text.find("<|", at + 1)) {
-    if (text.substr(at).starts_with(kEndOfTextToken)) return {at, kEndOfTextToken.size(), kEndOfTextId};
-    if (text.substr(at).starts_with(kPadToken)) return {at, kPadToken.size(), kPadId};
-  }
-  return {text.size(), 0, -1};
-}
-
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::FromMerges(std::span<const BpeMerge> merges) {
   auto tokenizer = std::unique_ptr<Tokenizer>(new Tokenizer);
   tokenizer->token_bytes_.resize(2);
+  tokenizer->added_.Add(std::string(kEndOfTextToken), kEndOfTextId);
+  tokenizer->added_.Add(std::string(kPadToken), kPadId);
   for (int b = 0; b < 256; ++b) {
     tokenizer->byte_ids_[b] = 2 + b;
     tokenizer->token_bytes_.push_back(std::string(1, static_cast<char>(b)));
@@ -75,26 +63,51 @@ std::vector<int32_t> Tokenizer::TokenByteLengths() const {
   return lengths;
 }
 
-Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer), words_(tokenizer.word_rules_) {}
 
 void Tokenizer::Encoder::Encode(std::string_view text, std::vector<int32_t>* ids) {
   if (ValidUtf8Prefix(text) == text.size()) return EncodeValid(text, ids);
   const std::string replaced = ReplaceInvalidUtf8(text);
-  EncodeValid(replaced, ids);
+  return EncodeValid(replaced, ids);
 }
 
+// Added tokens are found before text is cut into words, which do not reach across them.
 void Tokenizer::Encoder::EncodeValid(std::string_view text, std::vector<int32_t>* ids) {
   while (!text.empty()) {
-    // Special tokens are found before pre-tokenisation, which does not look across them.
-    const Special special = FindSpecial(text);
-    words_.Reset(text.substr(0, special.at));
-    for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) EncodeWord(word, ids);
-    if (special.id >= 0) ids->push_back(special.id);
-    text.remove_prefix(special.at + special.size);
+    const AddedTokens::Found found = tokenizer_.added_.FindFirst(text);
+    const std::string_view before = text.substr(0, found.at);
+    if (!tokenizer_.composes_) {
+      EncodeNormal(before, ids);
+    } else {
+      const std::string composed = NormalFormC(before);
+      EncodeNormal(composed, ids);
+    }
+    if (found.id >= 0) ids->push_back(found.id);
+    text.remove_prefix(found.at + found.size);
   }
 }
 
+void Tokenizer::Encoder::EncodeNormal(std::string_view text, std::vector<int32_t>* ids) {
+  while (!text.empty() && !tokenizer_.normal_added_.empty()) {
+    const AddedTokens::Found found = tokenizer_.normal_added_.FindFirst(text);
+    if (found.id < 0) break;
+    EncodeWords(text.substr(0, found.at), ids);
+    ids->push_back(found.id);
+    text.remove_prefix(found.at + found.size);
+  }
+  return EncodeWords(text, ids);
+}
+
+void Tokenizer::Encoder::EncodeWords(std::string_view text, std::vector<int32_t>* ids) {
+  words_.Reset(text);
+  for (std::string_view word = words_.Next(); !word.empty(); word = words_.Next()) EncodeWord(word, ids);
+}
+
 void Tokenizer::Encoder::EncodeWord(std::string_view word, std::vector<int32_t>* ids) {
+  if (!tokenizer_.whole_words_.empty()) {
+    const auto whole = tokenizer_.whole_words_.find(absl::string_view(word.data(), word.size()));
+    if (whole != tokenizer_.whole_words_.end()) return ids->push_back(whole->second);
+  }
   // Long words seldom come again.
   if (word.size() > kShortWordBytes) return MergeLongWord(word, ids);
   const auto known = known_words_.find(absl::string_view(word.data(), word.size()));

@@ -1,5 +1,6 @@
 // Byte-level byte-pair encoding (Radford et al. 2019): every text has an encoding, and decoding gives it back byte for
-// byte. The same ids as Hugging Face `tokenizers` gives for the tokenizer.json written here.
+// byte (of tokenizers from elsewhere: in the normal form that they ask for). The same ids as Hugging Face `tokenizers`
+// gives for the tokenizer.json that was read or is written here.
 #ifndef ANGEL_PTM_DATA_TOKENIZER_H_
 #define ANGEL_PTM_DATA_TOKENIZER_H_
 
@@ -12,13 +13,15 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/status/statusor.h"
+#include "angel_ptm/base/status.h"
+#include "angel_ptm/data/added_tokens.h"
 #include "angel_ptm/data/bpe_trainer.h"
-#include "angel_ptm/data/pretokenizer.h"
+#include "angel_ptm/data/word_rules.h"
 
 namespace angel_ptm {
 
-// The special tokens: kEndOfText ends every document (nothing begins with it); kPad fills rows.
+// The special tokens of tokenizers that are made here: kEndOfText ends every document (nothing begins with it); kPad
+// fills rows.
 inline constexpr int32_t kEndOfTextId = 0;
 inline constexpr int32_t kPadId = 1;
 inline constexpr std::string_view kEndOfTextToken = "<|endoftext|>";
@@ -32,16 +35,27 @@ class Tokenizer {
   // Ids: 0 and 1 special, 2 + b for byte b, 258 + i for merge i.
   static std::unique_ptr<Tokenizer> FromMerges(std::span<const BpeMerge> merges);
 
-  // Reads a tokenizer.json of this kind (written by ToJson, or by Hugging Face from it). Errors name `name` (the path)
-  // and say what was expected: not JSON, another model or pre-tokenizer, missing bytes, merges of unknown tokens.
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json, const std::string& name);
+  // Reads a tokenizer.json of byte-level BPE: with any tokens of its own, words cut by GPT-2's pattern or by regular
+  // expressions, normal form C or none, and tokens that begin each text. `config_json`, the tokenizer_config.json
+  // beside it, names the tokens that end texts and fill rows; without one they are those above. Errors name `name` (the
+  // path) and say what was expected: not JSON, another kind of model or of words, missing bytes, merges of unknown
+  // tokens.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json, const std::string& name,
+                                                             std::string_view config_json = {});
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& tokenizer_json_path);
+  // tokenizer.json and tokenizer_config.json of a folder.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> LoadFolder(const std::string& folder);
 
-  // The content of tokenizer.json and of tokenizer_config.json (for transformers' PreTrainedTokenizerFast).
+  // The content of tokenizer.json and of tokenizer_config.json (for transformers' PreTrainedTokenizerFast): what was
+  // read, where something was.
   std::string ToJson() const;
   std::string ToConfigJson() const;
 
   int32_t vocabulary_size() const { return static_cast<int32_t>(token_bytes_.size()); }
+  int32_t end_of_text_id() const { return end_of_text_id_; }
+  int32_t pad_id() const { return pad_id_; }
+  // Stand before every text, documents and prompts alike; Encode leaves that to its caller.
+  std::span<const int32_t> begin_ids() const { return begin_ids_; }
 
   // One call for occasional use (prompts); loops use an Encoder.
   std::vector<int32_t> Encode(std::string_view text) const;
@@ -77,6 +91,8 @@ class Tokenizer {
     };
 
     void EncodeValid(std::string_view text, std::vector<int32_t>* ids);
+    void EncodeNormal(std::string_view text, std::vector<int32_t>* ids);
+    void EncodeWords(std::string_view text, std::vector<int32_t>* ids);
     void EncodeWord(std::string_view word, std::vector<int32_t>* ids);
     void MergeShortWord(std::string_view word, std::vector<int32_t>* ids);
     void MergeLongWord(std::string_view word, std::vector<int32_t>* ids);
@@ -90,7 +106,7 @@ class Tokenizer {
     };
 
     const Tokenizer& tokenizer_;
-    Pretokenizer words_;
+    WordWalk words_;
     absl::flat_hash_map<std::string, Span> known_words_;
     std::vector<int32_t> known_ids_;
     std::vector<Symbol> nodes_;  // scratch of MergeLongWord
@@ -102,6 +118,7 @@ class Tokenizer {
     int32_t rank;
     int32_t id;
   };
+  class Reader;  // of tokenizer.json
   Tokenizer() = default;
   void AddMerge(int32_t left, int32_t right, int32_t merged);
   // The merge of two adjacent tokens, or null.
@@ -111,6 +128,15 @@ class Tokenizer {
   }
 
   std::vector<std::string> token_bytes_;  // by id; empty for special tokens
+  int32_t end_of_text_id_ = kEndOfTextId, pad_id_ = kPadId;
+  std::vector<int32_t> begin_ids_;
+  AddedTokens added_;         // looked for in the text as it is
+  AddedTokens normal_added_;  // looked for in its normal form, between the others
+  bool composes_ = false;     // to normal form C
+  WordRules word_rules_;
+  // Words that are tokens as a whole, whatever their merges would give.
+  absl::flat_hash_map<std::string, int32_t> whole_words_;
+  std::string json_, config_json_;  // the files' texts; empty if there were none
   std::array<int32_t, 256> byte_ids_{};
   std::vector<BpeMerge> merge_list_;  // of token ids, by rank
   absl::flat_hash_map<uint64_t, Merged> merges_;

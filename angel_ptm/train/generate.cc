@@ -62,10 +62,14 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty() && options_.notes != nullptr) std::fprintf(options_.notes, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
-  ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
-  // No token before the first one: in training a document's first token attends to itself alone.
+  ASSIGN_OR_RETURN(const std::string config_json, checkpoint.ReadCopiedFile("tokenizer_config.json"));
+  ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json", config_json));
+  // No token of another document before the first one: in training it attends to itself alone.
   for (const std::string& prompt : options_.prompts) {
-    prompts_.push_back(tokenizer_->Encode(prompt));
+    std::vector<int32_t> ids(tokenizer_->begin_ids().begin(), tokenizer_->begin_ids().end());
+    const std::vector<int32_t> own = tokenizer_->Encode(prompt);
+    ids.insert(ids.end(), own.begin(), own.end());
+    prompts_.push_back(std::move(ids));
     length_ = std::max<int64_t>(length_, static_cast<int64_t>(prompts_.back().size()) + options_.tokens_max);
   }
   const std::unique_ptr<Task> task =
@@ -105,8 +109,8 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
       const std::span<const float> row(logits.data() + static_cast<int64_t>(r) * columns,
                                        static_cast<size_t>(std::min<int64_t>(columns, tokenizer_->vocabulary_size())));
       input[r] = SampleToken(row, options_, static_cast<uint32_t>(r), at, order);
-      ended[r] =
-          ended[r] || input[r] == kEndOfTextId || static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;
+      ended[r] = ended[r] || input[r] == tokenizer_->end_of_text_id() ||
+                 static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;
       if (!ended[r]) texts[r].tokens.push_back(input[r]);
     }
   }

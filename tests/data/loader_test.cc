@@ -47,7 +47,7 @@ Documents RandomDocuments(int count, int length_max, int32_t vocabulary_size, in
 
 void Write(const std::string& path, const std::vector<std::vector<int32_t>>& documents, int32_t vocabulary_size) {
   std::filesystem::remove(path);
-  auto writer = TokenFileWriter::Create(path, vocabulary_size, 0x1234);
+  auto writer = TokenFileWriter::Create(path, vocabulary_size, kEndOfTextId, 0x1234);
   ASSERT_TRUE(writer.ok()) << writer.status();
   for (const auto& document : documents) ASSERT_TRUE(writer->AppendDocument(document).ok());
   ASSERT_TRUE(writer->Finish().ok());

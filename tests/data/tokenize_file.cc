@@ -1,5 +1,5 @@
-// tokenize_file <tokenizer.json> <text file>...: prints the ids of each file on one line, separated by spaces. For
-// tests/parity/tokenizer_parity.py.
+// tokenize_file <folder> <text file>...: prints the ids of each file by the folder's tokenizer on one line, separated
+// by spaces. For tests/parity.
 #include <cstdio>
 #include <vector>
 
@@ -8,10 +8,10 @@
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: tokenize_file <tokenizer.json> <text file>...\n");
+    std::fprintf(stderr, "usage: tokenize_file <folder> <text file>...\n");
     return 2;
   }
-  const auto tokenizer = angel_ptm::Tokenizer::Load(argv[1]);
+  const auto tokenizer = angel_ptm::Tokenizer::LoadFolder(argv[1]);
   if (!tokenizer.ok()) {
     std::fprintf(stderr, "%s\n", tokenizer.status().ToString().c_str());
     return 1;

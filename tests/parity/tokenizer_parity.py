@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that Hugging Face tokenizers gives the same ids as angel-ptm for a tokenizer.json that angel-ptm wrote.
+"""Checks that Hugging Face tokenizers gives the same ids as angel-ptm for the tokenizer.json of a folder.
 
     python3 -m venv venv && venv/bin/pip install tokenizers==0.23.3
-    venv/bin/python tests/parity/tokenizer_parity.py build/release/bin/tokenize_file <dataset>/tokenizer.json <text>...
+    venv/bin/python tests/parity/tokenizer_parity.py build/release/bin/tokenize_file <dataset folder> <text>...
 
 <text> are files or folders. Besides them the script checks texts of its own: every code point alone and between
 letters, odd white space, line ends, emoji, special tokens and ill-formed UTF-8 (read as U+FFFD by both).
@@ -37,8 +37,8 @@ ODD_BYTES = {
 }
 
 
-def every_code_point():
-    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+def every_code_point(wanted=lambda c: True):
+    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and wanted(chr(c))]
     return {
         "code points on lines": "\n".join(points),
         "code points after letters": "".join("a" + c for c in points),
@@ -63,33 +63,44 @@ def first_difference(ours, theirs):
     return f"{len(ours)} and {len(theirs)} ids, first difference at {at}: {ours[at:at + 8]} and {theirs[at:at + 8]}"
 
 
-def main():
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    if tokenizers.__version__ != PINNED:
-        print(f"note: tokenizers {tokenizers.__version__}, written for {PINNED}")
-    program, tokenizer_json = sys.argv[1:3]
-    hugging_face = tokenizers.Tokenizer.from_file(tokenizer_json)
-    failures = texts = bytes_total = ids_total = 0
+def odd_cases():
+    return {name: text.encode() for name, text in ODD_TEXTS.items()} | ODD_BYTES
+
+
+def differing(program, tokenizer_folder, cases, decodes=True):
+    """Compares the ids of {name: bytes} and, where the tokenizer drops nothing, the texts that they decode to; prints a
+    line of totals and returns how many differ."""
+    hugging_face = tokenizers.Tokenizer.from_file(str(pathlib.Path(tokenizer_folder) / "tokenizer.json"))
+    failures = bytes_total = ids_total = 0
     with tempfile.TemporaryDirectory() as folder:
-        cases = {str(p): p.read_bytes() for p in text_files(sys.argv[3:])}
-        cases |= {k: v.encode() for k, v in (ODD_TEXTS | every_code_point()).items()} | ODD_BYTES
-        for name, content in cases.items():
-            path = pathlib.Path(folder) / "text"
+        paths = [pathlib.Path(folder) / f"text{i}" for i in range(len(cases))]
+        for path, content in zip(paths, cases.values()):
             path.write_bytes(content)
-            line = subprocess.run([program, tokenizer_json, path], check=True, capture_output=True, text=True).stdout
+        lines = subprocess.run([program, tokenizer_folder, *paths], check=True, capture_output=True, text=True).stdout
+        for (name, content), line in zip(cases.items(), lines.splitlines(), strict=True):
             ours = [int(word) for word in line.split()]
             text = content.decode("utf-8", errors="replace")
             theirs = hugging_face.encode(text, add_special_tokens=False).ids
             if ours != theirs:
                 failures += 1
                 print(f"DIFFERENT {name}: angel-ptm and Hugging Face give {first_difference(ours, theirs)}")
-            elif hugging_face.decode(ours, skip_special_tokens=False) != text:
+            elif decodes and hugging_face.decode(ours, skip_special_tokens=False) != text:
                 failures += 1
                 print(f"DIFFERENT {name}: the ids do not decode to the text")
-            texts, bytes_total, ids_total = texts + 1, bytes_total + len(content), ids_total + len(ours)
-    print(f"{texts} texts, {bytes_total} bytes, {ids_total} ids: {failures} differ (tokenizers {tokenizers.__version__})")
-    return 1 if failures else 0
+            bytes_total, ids_total = bytes_total + len(content), ids_total + len(ours)
+    print(f"{len(cases)} texts, {bytes_total} bytes, {ids_total} ids: {failures} differ "
+          f"(tokenizers {tokenizers.__version__})")
+    return failures
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    if tokenizers.__version__ != PINNED:
+        print(f"note: tokenizers {tokenizers.__version__}, written for {PINNED}")
+    cases = {str(p): p.read_bytes() for p in text_files(sys.argv[3:])} | odd_cases()
+    cases |= {name: text.encode() for name, text in every_code_point().items()}
+    return 1 if differing(sys.argv[1], sys.argv[2], cases) else 0
 
 
 if __name__ == "__main__":

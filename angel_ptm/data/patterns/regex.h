@@ -1,0 +1,37 @@
+// Regular expressions of tokenizers, by Oniguruma in its Ruby syntax over UTF-8: the engine that Hugging Face's
+// tokenizers compile theirs with.
+#ifndef ANGEL_PTM_DATA_PATTERNS_REGEX_H_
+#define ANGEL_PTM_DATA_PATTERNS_REGEX_H_
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "angel_ptm/base/status.h"
+
+namespace angel_ptm {
+
+// Immutable; threads share one.
+class Regex {
+ public:
+  struct Match {
+    size_t begin = 0, end = 0;  // in bytes
+  };
+
+  // `literal`: the pattern's characters stand for themselves. Errors: kInvalidArgument with what is wrong in the
+  // pattern; kUnimplemented where this build has no Oniguruma.
+  static absl::StatusOr<std::unique_ptr<const Regex>> Compile(std::string_view pattern, bool literal);
+  virtual ~Regex() = default;
+
+  // The first match in valid UTF-8 that begins at or behind `from`, where a character begins; what is before `from` is
+  // seen by what looks behind. However long the pattern has to backtrack for it.
+  virtual std::optional<Match> Find(std::string_view text, size_t from) const = 0;
+
+ protected:
+  Regex() = default;
+};
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_DATA_PATTERNS_REGEX_H_
