@@ -94,6 +94,19 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 
 namespace {
 
+absl::Status CheckFormat(const std::string& format) {
+  if (format == "huggingface" || format == "diffusers") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface or diffusers, got ", format));
+}
+
+// That the format is one of the family; `where`: what the configuration is of.
+absl::Status CheckFamily(const TrainConfig& config, const std::string& format, const std::string& where) {
+  const bool diffusers = format == "diffusers";
+  if (diffusers ? config.model().has_hunyuan_dit() : config.model().has_hunyuan_lm()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--format: ", format, " is for models of model.hunyuan_",
+                                                 diffusers ? "dit" : "lm", ", ", where, " has none of these"));
+}
+
 absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const TrainConfig& config,
                                  const ReadParameters& read, const std::string& output) {
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
@@ -106,6 +119,7 @@ absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const Train
   const HuggingFaceExport target{
       .model = shape,
       .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
+      .bos_token_id = tokenizer->begin_ids().size() == 1 ? tokenizer->begin_ids()[0] : kNone,
       .eos_token_id = tokenizer->end_of_text_id(),
       .pad_token_id = tokenizer->pad_id(),
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
@@ -134,11 +148,7 @@ absl::Status ExportCheckpoint(const std::string& path, const ExportOptions& opti
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
-  const bool diffusers = options.format == "diffusers";
-  if (diffusers ? !config.model().has_hunyuan_dit() : !config.model().has_hunyuan_lm()) {
-    return absl::InvalidArgumentError(absl::StrCat("--format: ", options.format, " is for models of model.hunyuan_",
-                                                   diffusers ? "dit" : "lm", ", ", path, " has none of these"));
-  }
+  RETURN_IF_ERROR(CheckFamily(config, options.format, path));
   if (!options.base.empty() && !config.model().hunyuan_dit().control()) {
     return absl::InvalidArgumentError(
         absl::StrCat("--base: the model of ", path, " has no branch beside it, wanted --output alone"));
@@ -147,8 +157,8 @@ absl::Status ExportCheckpoint(const std::string& path, const ExportOptions& opti
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return ReadWeights(checkpoint, state, unit, begin, out);
   };
-  RETURN_IF_ERROR(diffusers ? ExportHunyuanDit(checkpoint, config, read, options)
-                            : ExportLanguageModel(checkpoint, config, read, options.output));
+  RETURN_IF_ERROR(options.format == "diffusers" ? ExportHunyuanDit(checkpoint, config, read, options)
+                                                : ExportLanguageModel(checkpoint, config, read, options.output));
   std::printf("exported %s to %s%s and compared every tensor\n", path.c_str(), options.output.c_str(),
               options.base.empty() ? "" : (" and " + options.base).c_str());
   return absl::OkStatus();
@@ -160,9 +170,7 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "base", "weights"}}));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  if (format != "huggingface" && format != "diffusers") {
-    return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface or diffusers, got ", format));
-  }
+  RETURN_IF_ERROR(CheckFormat(format));
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) {
@@ -176,8 +184,8 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
 namespace {
 
 // What --from and --controlnet have of the task's units.
-absl::StatusOr<ReadParameters> ReadImported(const Arguments& arguments, const HunyuanDitShape& model,
-                                            const ParameterTable& table) {
+absl::StatusOr<ReadParameters> ReadFromDiffusers(const Arguments& arguments, const HunyuanDitShape& model,
+                                                 const ParameterTable& table) {
   ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
   const std::string controlnet = arguments.Get("controlnet", "");
   if (!controlnet.empty() && !model.control) {
@@ -190,25 +198,31 @@ absl::StatusOr<ReadParameters> ReadImported(const Arguments& arguments, const Hu
   return ReadDiffusers(table, std::move(base), std::move(branch));
 }
 
+absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, const HunyuanLmShape& model,
+                                                   const ParameterTable& table) {
+  if (arguments.Has("controlnet")) return absl::InvalidArgumentError("--controlnet is for --format diffusers");
+  ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
+  ASSIGN_OR_RETURN(WeightsReader weights, OpenHuggingFace(from, table, model));
+  return [weights = std::make_shared<const WeightsReader>(std::move(weights))](
+             UnitId unit, int64_t begin, std::span<float> out) { return weights->Read(unit, begin, out); };
+}
+
 }  // namespace
 
 absl::Status ImportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, WithConfig({.flags = {"from", "controlnet", "format"}})));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  if (format != "diffusers") {
-    return absl::InvalidArgumentError(absl::StrCat("--format: wanted diffusers, got ", format));
-  }
+  RETURN_IF_ERROR(CheckFormat(format));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(Validate(config, MachineFacts()));
-  if (!config.model().has_hunyuan_dit()) {
-    return absl::InvalidArgumentError(
-        "--format: diffusers is for models of model.hunyuan_dit, wanted a configuration with one, got another "
-        "family");
-  }
+  RETURN_IF_ERROR(CheckFamily(config, format, "the configuration"));
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
-  ASSIGN_OR_RETURN(const ReadParameters read,
-                   ReadImported(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters()));
+  ASSIGN_OR_RETURN(
+      const ReadParameters read,
+      format == "diffusers"
+          ? ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters())
+          : ReadFromHuggingFace(arguments, ShapeFromConfig(config.model(), task->vocab_size()), task->parameters()));
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(config.output().directory()));
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config)));
   if (!latest.path.empty()) {

@@ -19,10 +19,12 @@ constexpr char kConfigOptions[] =
     "  --set path.field=value   sets one field; may be repeated\n";
 
 constexpr CommandText kCommandTexts[] = {
-    {"init", "NAME [--input TEXT]",
-     "      Writes NAME.textproto: a small model's configuration, every field explained.",
+    {"init", "NAME [--input TEXT] [--from DIR]",
+     "      Writes NAME.textproto: a small or a released model's configuration, every field explained.",
      "  NAME                     of the run; its files go to runs/NAME\n"
-     "  --input TEXT             text file or folder of text files to train on (default: text)\n\n"
+     "  --input TEXT             text file or folder of text files to train on (default: text)\n"
+     "  --from DIR               a HunYuanDenseV1 or HunYuanMoEV1 of transformers, with its tokenizer, to train on\n"
+     "                           (default: a small model of its own)\n\n"
      "Example:\n"
      "  angel-ptm init story --input books/ && angel-ptm prepare story.textproto && angel-ptm train story.textproto\n"},
     {"prepare", "FILE [--set path.to.field=value]...",
@@ -160,15 +162,19 @@ constexpr CommandText kCommandTexts[] = {
      "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
-    {"import", "FILE [--set ...] --from DIR [--controlnet DIR] --format diffusers",
-     "      Writes the weights of a HunyuanDiT2DModel as the first checkpoint of a run, for train --resume.",
+    {"import", "FILE [--set ...] --from DIR [--controlnet DIR] --format huggingface|diffusers",
+     "      Writes the weights of a released model as the first checkpoint of a run, for train --resume.",
      "@"
-     "  --from DIR               a model of diffusers, or a pipeline with one in DIR/transformer\n"
+     "  --from DIR               a HunYuanDenseV1 or HunYuanMoEV1 of transformers; or a HunyuanDiT2DModel of\n"
+     "                           diffusers, or a pipeline with one in DIR/transformer\n"
      "  --controlnet DIR         with model.hunyuan_dit.control: a HunyuanDiT2DControlNetModel, or a pipeline with one "
      "in\n"
      "                           DIR/controlnet, to go on with (default: a new branch, copied from the model)\n"
-     "  --format diffusers       the only one\n\n"
-     "Example:\n"
+     "  --format NAME            huggingface of model.hunyuan_lm, diffusers of model.hunyuan_dit\n\n"
+     "Examples:\n"
+     "  angel-ptm init tuned --input books/ --from Hunyuan-0.5B && angel-ptm prepare tuned.textproto &&\n"
+     "    angel-ptm import tuned.textproto --from Hunyuan-0.5B --format huggingface &&\n"
+     "    angel-ptm train tuned.textproto --resume\n"
      "  angel-ptm import launch/configs/hunyuan_dit_g2.textproto --from HunyuanDiT-v1.2 --format diffusers\n"},
     {"export", "--checkpoint DIR --format huggingface|diffusers --output DIR [--base DIR] [--weights last|ema]",
      "      Writes a directory that transformers or diffusers loads, after reading it back and comparing.",

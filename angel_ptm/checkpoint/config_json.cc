@@ -32,11 +32,14 @@ absl::StatusOr<ConfigJson> ConfigJson::Open(std::string path, std::string_view d
   json all = Parse(defaults);
   APTM_CHECK(all.is_object(), std::string(defaults));
   all.update(given);
+  return FromFields(std::move(path), all.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+ConfigJson ConfigJson::FromFields(std::string path, std::string_view text) {
   ConfigJson config;
   config.path_ = std::move(path);
-  for (const auto& [field, value] : all.items()) {
-    config.fields_[field] = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  }
+  const json all = Parse(text);
+  for (const auto& [field, value] : all.items()) config.fields_[field] = value.dump();
   return config;
 }
 
@@ -75,6 +78,15 @@ absl::StatusOr<std::vector<int64_t>> ConfigJson::Counts(std::string_view field) 
   return there.get<std::vector<int64_t>>();
 }
 
+absl::StatusOr<int64_t> ConfigJson::CountOfLayers(std::string_view field) const {
+  if (!Parse(Text(field)).is_array()) return Count(field);
+  ASSIGN_OR_RETURN(const std::vector<int64_t> counts, Counts(field));
+  if (std::ranges::any_of(counts, [&](int64_t count) { return count != counts[0]; })) {
+    return Differs(field, "the same number for all layers");
+  }
+  return counts[0];
+}
+
 absl::StatusOr<double> ConfigJson::Number(std::string_view field) const {
   const json there = Parse(Text(field));
   if (!there.is_number()) return Differs(field, "a number");
@@ -88,5 +100,11 @@ absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
 }
 
 bool ConfigJson::IsNull(std::string_view field) const { return Parse(Text(field)).is_null(); }
+
+absl::StatusOr<ConfigJson> ConfigJson::Object(std::string_view field) const {
+  const json there = Parse(Text(field));
+  if (!there.is_object()) return Differs(field, "an object");
+  return FromFields(absl::StrCat(path_, ": ", std::string(field)), there.dump());
+}
 
 }  // namespace angel_ptm

@@ -26,19 +26,25 @@ class ConfigJson {
   // A size: 1 to 2^31 - 1.
   absl::StatusOr<int64_t> Count(std::string_view field) const;
   absl::StatusOr<std::vector<int64_t>> Counts(std::string_view field) const;
+  // A size that a file may also give once for each layer, all the same.
+  absl::StatusOr<int64_t> CountOfLayers(std::string_view field) const;
   absl::StatusOr<double> Number(std::string_view field) const;
   absl::StatusOr<bool> Bool(std::string_view field) const;
   bool IsNull(std::string_view field) const;
+  // A field's own fields, without defaults; errors name them behind the field.
+  absl::StatusOr<ConfigJson> Object(std::string_view field) const;
   // kFailedPrecondition: a field that is of another model.
   absl::Status Differs(std::string_view field, std::string_view wanted) const;
 
   const std::string& path() const { return path_; }
 
  private:
+  // `text`: a JSON object.
+  static ConfigJson FromFields(std::string path, std::string_view text);
   // JSON, "null" where there is none.
   std::string Text(std::string_view field) const;
 
-  std::string path_;
+  std::string path_;                                        // with the fields that an Object() is in
   std::map<std::string, std::string, std::less<>> fields_;  // JSON by field
 };
 

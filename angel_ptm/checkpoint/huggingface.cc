@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/checkpoint/config_json.h"
 
 namespace angel_ptm {
 namespace {
@@ -16,7 +17,46 @@ constexpr char kStem[] = "model", kTokenizerConfig[] = "tokenizer_config.json";
 
 ordered_json TokenId(int64_t id) { return id == kNone ? ordered_json(nullptr) : ordered_json(id); }
 
-// The double that prints like the float: 1e-05 instead of 9.999999747378752e-06.
+// What transformers takes where a config.json says nothing, and what Tencent's own words default to.
+constexpr char kClassDefaults[] = R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
+  "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048,
+  "initializer_range": 0.02, "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "attention_bias": false,
+  "num_experts": 1, "moe_topk": 1, "rope_theta": 10000.0,
+  "mlp_bias": false, "use_qk_norm": true, "use_cla": false, "norm_topk_prob": true, "num_shared_expert": 1})";
+constexpr char kDenseType[] = "\"hunyuan_v1_dense\"", kMoeType[] = "\"hunyuan_v1_moe\"",
+               kTencentMoeType[] = "\"hunyuan\"";
+
+// Sizes may be given for each layer.
+absl::Status ReadExperts(const ConfigJson& config, HunyuanLmShape& m) {
+  ASSIGN_OR_RETURN(m.num_experts, config.CountOfLayers("num_experts"));
+  ASSIGN_OR_RETURN(m.moe_topk, config.CountOfLayers("moe_topk"));
+  ASSIGN_OR_RETURN(const int64_t shared, config.CountOfLayers("num_shared_expert"));
+  if (shared != 1) return config.Differs("num_shared_expert", "1");
+  if (config.IsNull("moe_intermediate_size")) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const int64_t expert, config.CountOfLayers("moe_intermediate_size"));
+  return expert == m.intermediate_size
+             ? absl::OkStatus()
+             : config.Differs("moe_intermediate_size", absl::StrCat(m.intermediate_size, ", as intermediate_size is"));
+}
+
+// transformers 4: rope_theta and rope_scaling; transformers 5: rope_parameters with all of it.
+absl::Status ReadRope(const ConfigJson& config, HunyuanLmShape& m) {
+  ASSIGN_OR_RETURN(m.rope_theta, config.Number("rope_theta"));
+  const char* field = config.IsNull("rope_parameters") ? "rope_scaling" : "rope_parameters";
+  if (config.IsNull(field)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const ConfigJson rope, config.Object(field));
+  if (!rope.IsNull("rope_theta")) {
+    ASSIGN_OR_RETURN(m.rope_theta, rope.Number("rope_theta"));
+  }
+  const char* type = rope.IsNull("rope_type") ? "type" : "rope_type";
+  if (rope.Require(type, "\"default\"").ok()) return absl::OkStatus();
+  RETURN_IF_ERROR(rope.RequireOneOf(type, {"\"default\"", "\"dynamic\""}));
+  ASSIGN_OR_RETURN(m.rope_alpha, rope.Number("alpha"));
+  return m.rope_alpha > 0 ? absl::OkStatus() : rope.Differs("alpha", "a number above 0");
+}
+
+}  // namespace
+
 double Decimal(float value) {
   char text[32];
   const char* end = std::to_chars(text, text + sizeof(text), value).ptr;
@@ -24,8 +64,6 @@ double Decimal(float value) {
   std::from_chars(text, end, decimal);
   return decimal;
 }
-
-}  // namespace
 
 // transformers 4 reads rope_theta and rope_scaling; transformers 5 turns them into its rope_parameters.
 std::string HuggingFaceConfig(const HuggingFaceExport& config) {
@@ -51,7 +89,7 @@ std::string HuggingFaceConfig(const HuggingFaceExport& config) {
                     {"attention_dropout", 0.0},
                     {"use_cache", true},
                     {"pretraining_tp", 1},
-                    {"bos_token_id", nullptr},
+                    {"bos_token_id", TokenId(config.bos_token_id)},
                     {"eos_token_id", TokenId(config.eos_token_id)},
                     {"pad_token_id", TokenId(config.pad_token_id)},
                     {"eod_token_id", TokenId(config.eos_token_id)}};
@@ -133,9 +171,67 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable&
   return ExportWeights(read, table, what, path);
 }
 
-absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write) {
-  ASSIGN_OR_RETURN(const WeightsReader weights, WeightsReader::Open(path, kStem, table));
-  return weights.ReadAll(write);
+absl::StatusOr<HuggingFaceModel> ReadHuggingFaceModel(const std::string& path) {
+  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path + "/config.json", kClassDefaults));
+  RETURN_IF_ERROR(config.RequireOneOf("model_type", {kDenseType, kMoeType, kTencentMoeType}));
+  for (const auto& [field, wanted] :
+       {std::pair("hidden_act", "\"silu\""), std::pair("attention_bias", "false"), std::pair("mlp_bias", "false"),
+        std::pair("use_qk_norm", "true"), std::pair("use_cla", "false"), std::pair("norm_topk_prob", "true")}) {
+    RETURN_IF_ERROR(config.Require(field, wanted));
+  }
+  HuggingFaceModel model;
+  HunyuanLmShape& m = model.shape;
+  for (const auto& [field, size] :
+       {std::pair("vocab_size", &m.vocab_size), std::pair("hidden_size", &m.hidden_size),
+        std::pair("num_hidden_layers", &m.num_hidden_layers), std::pair("num_attention_heads", &m.num_attention_heads),
+        std::pair("max_position_embeddings", &model.max_position_embeddings)}) {
+    ASSIGN_OR_RETURN(*size, config.Count(field));
+  }
+  m.num_key_value_heads = m.num_attention_heads;
+  m.head_dim = m.hidden_size / m.num_attention_heads;
+  for (const auto& [field, size] :
+       {std::pair("num_key_value_heads", &m.num_key_value_heads), std::pair("head_dim", &m.head_dim)}) {
+    if (config.IsNull(field)) continue;
+    ASSIGN_OR_RETURN(*size, config.Count(field));
+  }
+  ASSIGN_OR_RETURN(m.intermediate_size, config.Count("intermediate_size"));
+  if (!config.Require("model_type", kDenseType).ok()) RETURN_IF_ERROR(ReadExperts(config, m));
+  ASSIGN_OR_RETURN(const double epsilon, config.Number("rms_norm_eps"));
+  m.rms_norm_eps = static_cast<float>(epsilon);
+  ASSIGN_OR_RETURN(const double range, config.Number("initializer_range"));
+  m.initializer_range = static_cast<float>(range);
+  ASSIGN_OR_RETURN(m.tie_word_embeddings, config.Bool("tie_word_embeddings"));
+  RETURN_IF_ERROR(ReadRope(config, m));
+  return model;
+}
+
+absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const ParameterTable& table,
+                                              const HunyuanLmShape& model) {
+  ASSIGN_OR_RETURN(const HuggingFaceModel there, ReadHuggingFaceModel(path));
+  const HunyuanLmShape& s = there.shape;
+  const auto check = [&](const char* field, const absl::AlphaNum& wanted, const absl::AlphaNum& got) {
+    if (wanted.Piece() == got.Piece()) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, "/config.json: ", field, ": the configuration is of another model, wanted ", wanted, ", got ", got));
+  };
+  RETURN_IF_ERROR(check("vocab_size", model.vocab_size, s.vocab_size));
+  RETURN_IF_ERROR(check("hidden_size", model.hidden_size, s.hidden_size));
+  RETURN_IF_ERROR(check("intermediate_size", model.intermediate_size, s.intermediate_size));
+  RETURN_IF_ERROR(check("num_hidden_layers", model.num_hidden_layers, s.num_hidden_layers));
+  RETURN_IF_ERROR(check("num_attention_heads", model.num_attention_heads, s.num_attention_heads));
+  RETURN_IF_ERROR(check("num_key_value_heads", model.num_key_value_heads, s.num_key_value_heads));
+  RETURN_IF_ERROR(check("head_dim", model.head_dim, s.head_dim));
+  RETURN_IF_ERROR(check("num_experts", model.num_experts, s.num_experts));
+  RETURN_IF_ERROR(check("moe_topk", model.moe_topk, s.moe_topk));
+  RETURN_IF_ERROR(check("rope_theta", model.rope_theta, s.rope_theta));
+  RETURN_IF_ERROR(check("the alpha of its RoPE", model.rope_alpha, s.rope_alpha));
+  RETURN_IF_ERROR(check("rms_norm_eps", model.rms_norm_eps, s.rms_norm_eps));
+  RETURN_IF_ERROR(check("tie_word_embeddings", model.tie_word_embeddings ? "true" : "false",
+                        s.tie_word_embeddings ? "true" : "false"));
+  // A tied table may be there twice.
+  const std::vector<std::string> ignored =
+      model.tie_word_embeddings ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{};
+  return WeightsReader::Open(path, kStem, table, ignored);
 }
 
 }  // namespace angel_ptm

@@ -17,8 +17,7 @@ namespace angel_ptm {
 struct HuggingFaceExport {
   HunyuanLmShape model;
   int64_t max_position_embeddings = 0;
-  int64_t eos_token_id = kNone,
-          pad_token_id = kNone;  // kNone: null in config.json, as the begin-of-text token always is
+  int64_t bos_token_id = kNone, eos_token_id = kNone, pad_token_id = kNone;  // kNone: null in config.json
   // Written as they are, but for tokenizer_config.json: CompleteTokenizerConfig.
   std::vector<HuggingFaceFile> tokenizer_files;
   int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files
@@ -29,11 +28,26 @@ struct HuggingFaceExport {
 absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path);
 
-// Reads the weights of such a directory into the parameter vectors of `table`. Errors: WeightsReader's, `write`'s.
-absl::Status ImportHuggingFace(const std::string& path, const ParameterTable& table, const WriteParameters& write);
+// What the config.json of such a directory says, by transformers 4 or 5 or in Tencent's own words.
+struct HuggingFaceModel {
+  HunyuanLmShape shape;
+  int64_t max_position_embeddings = 0;
+};
+
+// Errors: kFailedPrecondition, naming the field, for what is another model than our graph computes.
+absl::StatusOr<HuggingFaceModel> ReadHuggingFaceModel(const std::string& path);
+
+// The weights of such a directory, seen as the parameter vectors of `table`, which is of `model`. Errors:
+// ReadHuggingFaceModel's; kFailedPrecondition, naming the field, if the directory is of another shape (training alone
+// decides initializer_range and what of the router's balance is in the loss); WeightsReader's.
+absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const ParameterTable& table,
+                                              const HunyuanLmShape& model);
 
 // Name and shape of every tensor of the architecture as transformers loads it.
 std::vector<ExportedName> HuggingFaceTensors(const HunyuanLmShape& model);
+
+// The double that prints like the float: 1e-05 instead of 9.999999747378752e-06.
+double Decimal(float value);
 
 // The text of config.json.
 std::string HuggingFaceConfig(const HuggingFaceExport& config);

@@ -4,12 +4,22 @@
 
 #include <string>
 
+#include "angel_ptm/config/train_config.pb.h"
+
 namespace angel_ptm {
 
-// The text of a configuration that is valid and trains a small dense model on two cores: the fields that a person
-// usually sets, each below its comment from train_config.proto. Its files go to runs/<name>; `input` is the text to
-// prepare.
-std::string StarterConfig(const std::string& name, const std::string& input);
+struct Starter {
+  std::string name;   // its files go to runs/<name>
+  std::string input;  // the text to prepare
+  // A folder with a released model to go on with, and what that is, every field that it needs set. Empty: a small dense
+  // model of its own, that trains on two cores.
+  std::string from;
+  HunyuanLmConfig model;
+};
+
+// The text of a configuration that is valid: the fields that a person usually sets, each below its comment from
+// train_config.proto.
+std::string StarterConfig(const Starter& starter);
 
 }  // namespace angel_ptm
 

@@ -56,7 +56,8 @@ std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState&
     notes.push_back(absl::StrCat("the numerics change: ", absl::StrJoin(difference.changed, ", "),
                                  changes.empty() ? ": the run continues within rounding, not bit for bit" : ""));
   }
-  if (!difference.unrecorded.empty()) {
+  // Imported weights were computed elsewhere.
+  if (!difference.unrecorded.empty() && state.next_step > 0) {
     notes.push_back(absl::StrCat("the checkpoint does not say with which ", absl::StrJoin(difference.unrecorded, ", "),
                                  " it was made; with others the run continues within rounding"));
   }

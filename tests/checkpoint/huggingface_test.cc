@@ -14,6 +14,7 @@
 namespace angel_ptm {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -83,15 +84,16 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   // Import covers every parameter element exactly once with the source's values.
   std::vector<std::vector<int>> seen;
   for (const Unit& unit : table.units) seen.emplace_back(unit.elements, 0);
-  const absl::Status imported =
-      ImportHuggingFace(dir / "out", table, [&](UnitId unit, int64_t begin, std::span<const float> values) {
-        for (size_t i = 0; i < values.size(); ++i) {
-          const int64_t at = begin + static_cast<int64_t>(i);
-          EXPECT_EQ(values[i], StateValue(unit, "parameters", at, 3));
-          ++seen[unit][at];
-        }
-        return absl::OkStatus();
-      });
+  const auto weights = OpenHuggingFace(dir / "out", table, config.model);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  const absl::Status imported = weights->ReadAll([&](UnitId unit, int64_t begin, std::span<const float> values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const int64_t at = begin + static_cast<int64_t>(i);
+      EXPECT_EQ(values[i], StateValue(unit, "parameters", at, 3));
+      ++seen[unit][at];
+    }
+    return absl::OkStatus();
+  });
   ASSERT_TRUE(imported.ok()) << imported;
   for (const Parameter& p : table.parameters) {
     for (int64_t i = 0; i < p.shape.elements(); ++i) ASSERT_EQ(seen[p.unit][p.unit_offset + i], 1) << p.name;
@@ -234,18 +236,64 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
   const HuggingFaceExport config{.model = Shape(false, true), .max_position_embeddings = 64};
   ASSERT_TRUE(ExportHuggingFace(ReadTestValues, MakeModel(config.model), config, dir / "out").ok());
   const auto import_as = [&](const HunyuanLmShape& shape) {
-    return std::string(ImportHuggingFace(dir / "out", MakeModel(shape), [](UnitId, int64_t, std::span<const float>) {
-                         ADD_FAILURE() << "wrote";
-                         return absl::OkStatus();
-                       }).message());
+    const absl::Status opened = OpenHuggingFace(dir / "out", MakeModel(shape), shape).status();
+    EXPECT_EQ(opened.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(opened.message()), HasSubstr("out/config.json: "));
+    const absl::Status weights = WeightsReader::Open(dir / "out", "model", MakeModel(shape)).status();
+    return absl::StrCat(opened.message(), "\n", weights.message());
   };
-  EXPECT_THAT(import_as(Shape(false, false)), HasSubstr("has no tensor lm_head.weight"));
+  EXPECT_THAT(import_as(Shape(false, false)),
+              AllOf(HasSubstr("tie_word_embeddings: the configuration is of another model, wanted false, got true"),
+                    HasSubstr("has no tensor lm_head.weight")));
   HunyuanLmShape shape = Shape(false, true);
   shape.intermediate_size = 64;
-  EXPECT_THAT(import_as(shape), HasSubstr("is F32 [48, 32], wanted F32, BF16 or F16 [64, 32]"));
+  EXPECT_THAT(import_as(shape), AllOf(HasSubstr("intermediate_size: the configuration is of another model, wanted 64, "
+                                                "got 48"),
+                                      HasSubstr("is F32 [48, 32], wanted F32, BF16 or F16 [64, 32]")));
   shape = Shape(false, true);
   shape.num_hidden_layers = 1;
-  EXPECT_THAT(import_as(shape), HasSubstr("has a tensor model.layers.1"));
+  EXPECT_THAT(import_as(shape), AllOf(HasSubstr("num_hidden_layers"), HasSubstr("has a tensor model.layers.1")));
+}
+
+// The same model in the words of transformers 5 and of Tencent, and what is no model of ours.
+TEST(HuggingFaceImportTest, ReadsWhatConfigurationsSay) {
+  const TemporaryFolder dir;
+  const auto read = [&](const std::string& json) {
+    EXPECT_TRUE(WriteFile(dir / "config.json", json).ok());
+    return ReadHuggingFaceModel(dir.path());
+  };
+  const std::string sizes = R"("vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": true, "max_position_embeddings": 64)";
+  const auto dense = read(R"({"model_type": "hunyuan_v1_dense", "head_dim": null, )" + sizes +
+                          R"(, "rope_parameters": {"rope_theta": 5e4, "rope_type": "default"}})");
+  ASSERT_TRUE(dense.ok()) << dense.status();
+  EXPECT_EQ(dense->max_position_embeddings, 64);
+  EXPECT_EQ(dense->shape.head_dim, 8);
+  EXPECT_EQ(dense->shape.num_experts, 0);
+  EXPECT_EQ(dense->shape.rope_theta, 5e4);
+  EXPECT_EQ(dense->shape.rms_norm_eps, 1e-5f);
+  EXPECT_TRUE(dense->shape.tie_word_embeddings);
+  const std::string experts = R"({"model_type": "hunyuan", "head_dim": 16, "num_experts": 4, "moe_topk": [2, 2],
+    "num_shared_expert": [1, 1], "moe_intermediate_size": [48, 48], )" +
+                              sizes;
+  const auto moe = read(experts + R"(, "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}})");
+  ASSERT_TRUE(moe.ok()) << moe.status();
+  EXPECT_EQ(moe->shape.num_experts, 4);
+  EXPECT_EQ(moe->shape.moe_topk, 2);
+  EXPECT_EQ(moe->shape.rope_alpha, 1000);
+
+  const std::pair<std::string, std::string> cases[] = {
+      {R"({"model_type": "llama", )" + sizes + "}", "model_type: the configuration is of another model, wanted"},
+      {R"({"model_type": "hunyuan_v1_dense", "attention_bias": true, )" + sizes + "}", "attention_bias"},
+      {experts + R"(, "num_shared_expert": 2})", "num_shared_expert: the configuration is of another model, wanted 1"},
+      {experts + R"(, "moe_topk": [1, 2]})", "moe_topk: the configuration is of another model, wanted the same number"},
+      {experts + R"(, "moe_intermediate_size": 64})", "moe_intermediate_size"},
+      {experts + R"(, "rope_scaling": {"type": "yarn"}})", "rope_scaling: type: the configuration is of another model"},
+      {experts + R"(, "rope_scaling": {"type": "dynamic"}})", "rope_scaling: alpha: the configuration is of another"},
+  };
+  for (const auto& [json, message] : cases) {
+    EXPECT_THAT(std::string(read(json).status().message()), HasSubstr(message));
+  }
 }
 
 TEST(HuggingFaceImportTest, WidensBfloat16) {
@@ -260,10 +308,14 @@ TEST(HuggingFaceImportTest, WidensBfloat16) {
   ASSERT_TRUE(writer->Append(std::as_bytes(std::span(bits))).ok());
   ASSERT_TRUE(writer->Finish().ok());
   std::vector<float> got;
-  ASSERT_TRUE(ImportHuggingFace(dir / "in", table, [&](UnitId, int64_t, std::span<const float> values) {
-                got.assign(values.begin(), values.end());
-                return absl::OkStatus();
-              }).ok());
+  const auto weights = WeightsReader::Open(dir / "in", "model", table);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  ASSERT_TRUE(weights
+                  ->ReadAll([&](UnitId, int64_t, std::span<const float> values) {
+                    got.assign(values.begin(), values.end());
+                    return absl::OkStatus();
+                  })
+                  .ok());
   EXPECT_THAT(got, ElementsAre(1.0f, -3.0f, 9.18354961579912115600575419705e-41f));
 }
 

@@ -1,6 +1,6 @@
-// The real program: a trained model.hunyuan_dit is exported as a diffusers directory, imported into another run,
-// exported from there with the same bytes, and trained on; alone, and with a branch beside it; its latents become
-// images.
+// The real program: a trained model is exported as a directory of transformers or diffusers, imported into another run,
+// exported from there with the same bytes, and trained on; a model.hunyuan_dit alone, and with a branch beside it; its
+// latents become images.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +23,9 @@
 namespace angel_ptm {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kTrained = R"(
 model {
@@ -50,7 +52,8 @@ class ConversionTest : public ::testing::Test {
   // What the program prints; in *failed whether it failed.
   std::string Run(const std::string& words, bool* failed) {
     const std::string out = dir_ / "said";
-    *failed = std::system(absl::StrCat(PROGRAM, " ", words, " > ", out, " 2>&1").c_str()) != 0;
+    *failed =
+        std::system(absl::StrCat("cd ", dir_.path(), " && ", PROGRAM, " ", words, " > ", out, " 2>&1").c_str()) != 0;
     return Slurp(out);
   }
   std::string Succeeds(const std::string& words) {
@@ -108,6 +111,45 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Fails(exported("second", "x", "diffusers") + " --base " + (dir_ / "y")),
               HasSubstr("--base: the model of "));
   EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
+}
+
+// What init writes for a released model fits it, its tokenizer included.
+TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
+  std::string text;
+  for (int i = 0; i < 2000; ++i) absl::StrAppend(&text, "the page ", i * 7919 % 1000, " moves to the host\n");
+  ASSERT_TRUE(WriteFile(dir_ / "text.txt", text).ok());
+  const std::string small =
+      " --set data.prepare.validation_fraction=0.2 --set data.sequence_length=32 --set batch.global_batch_sequences=2"
+      " --set batch.micro_batch_sequences=1 --set steps=2 --set optimizer.schedule.warmup_steps=0"
+      " --set evaluation.sequences=2 --set numerics.threads_per_rank=1 --set "
+      "model.hunyuan_lm.max_position_embeddings=64";
+  Succeeds("init first --input text.txt");
+  const std::string tiny = small +
+                           " --set data.prepare.vocabulary_size=300 --set model.hunyuan_lm.hidden_size=32"
+                           " --set model.hunyuan_lm.intermediate_size=48 --set model.hunyuan_lm.num_hidden_layers=2"
+                           " --set model.hunyuan_lm.rope_alpha=50";
+  Succeeds("prepare first.textproto" + tiny);
+  Succeeds("train first.textproto" + tiny);
+  Succeeds("export --checkpoint runs/first/train --format huggingface --output released");
+
+  Succeeds("init second --input text.txt --from released");
+  Succeeds("prepare second.textproto" + small);
+  EXPECT_EQ(Slurp(dir_ / "runs/second/data/tokenizer.json"), Slurp(dir_ / "released/tokenizer.json"));
+  const std::string import = "import second.textproto --from released" + small;
+  EXPECT_THAT(Fails(import + " --format diffusers"),
+              HasSubstr("--format: diffusers is for models of model.hunyuan_dit"));
+  EXPECT_THAT(Fails(import + " --format huggingface --controlnet x"), HasSubstr("--controlnet is for"));
+  EXPECT_THAT(Fails(import + " --format huggingface --set model.hunyuan_lm.rope_alpha=0"),
+              HasSubstr("released/config.json: the alpha of its RoPE: the configuration is of another model, wanted 0, "
+                        "got 50"));
+  EXPECT_THAT(Succeeds(import + " --format huggingface"), HasSubstr("train it with --resume"));
+  Succeeds("export --checkpoint runs/second/train --format huggingface --output again");
+  for (const char* file : {"model.safetensors", "tokenizer.json", "config.json"}) {
+    EXPECT_EQ(Slurp(dir_ / "released/" + file), Slurp(dir_ / "again/" + file)) << file;
+  }
+  EXPECT_THAT(Succeeds("train second.textproto --resume" + small),
+              AllOf(HasSubstr("at step 0"), Not(HasSubstr("does not say"))));
+  EXPECT_THAT(Fails("init third --from absent"), HasSubstr("absent/config.json"));
 }
 
 TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
