@@ -6,6 +6,11 @@
 // the other in the same run; the store sums and checks every 64 KiB besides. A call of the store waits for all of its
 // bytes and is made again with the same memory, as fio reuses its buffers. "both" reads one half of the file while the
 // other is written. Rates are medians of five.
+//
+//   file_bench mix DIRECTORY READ WRITE CALL
+//
+// Only the store's seconds for reading READ bytes while WRITE other ones are written, in calls of CALL bytes one after
+// the other and with a checksum every 4 KiB, as lanes move pages: the least, the median and the most of five.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -62,21 +67,32 @@ double Seconds(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+struct Stretch {
+  int64_t begin, end;
+};
+
+// Of the file, in calls one after the other, each with the next memory of one half of `memory`: reads have the first.
+void Pass(FileStore& store, const Memory& memory, bool write, const Stretch& where, int64_t call) {
+  const int64_t half = memory.bytes / 2;
+  for (int64_t at = where.begin; at < where.end; at += call) {
+    std::byte* const place = memory.data + (write ? half : 0) + (at - where.begin) / call * call % half;
+    const int64_t n = std::min(call, where.end - at);
+    Must(write ? store.Write(at, place, n) : store.Read(at, place, n));
+  }
+}
+
+void PassBoth(FileStore& store, const Memory& memory, const Stretch& read, const Stretch& written, int64_t call) {
+  std::thread writer([&] { Pass(store, memory, true, written, call); });
+  Pass(store, memory, false, read, call);
+  writer.join();
+}
+
 // Bytes per second. memory: of two calls.
 double StoreRate(FileStore& store, const Memory& memory, int mode) {
-  const int64_t call = memory.bytes / 2, all = store.bytes(), half = all / 2;
-  const auto pass = [&](bool write, int64_t begin, int64_t end) {
-    std::byte* const place = memory.data + (write ? call : 0);
-    for (int64_t at = begin; at < end; at += call) {
-      const int64_t n = std::min(call, end - at);
-      Must(write ? store.Write(at, place, n) : store.Read(at, place, n));
-    }
-  };
+  const int64_t call = memory.bytes / 2, all = store.bytes();
   const double seconds = Seconds([&] {
-    if (mode < 2) return pass(mode == 0, 0, all);
-    std::thread writer([&] { pass(true, half, all); });
-    pass(false, 0, half);
-    writer.join();
+    if (mode < 2) return Pass(store, memory, mode == 0, {0, all}, call);
+    PassBoth(store, memory, {0, all / 2}, {all / 2, all}, call);
   });
   return static_cast<double>(all) / seconds;
 }
@@ -121,6 +137,7 @@ struct Row {
   int depth;
   int64_t call_bytes;
   bool calls;  // by pread and pwrite instead of io_uring
+  int64_t block_bytes = kBlock;
 };
 
 std::unique_ptr<FileStore> MakeStore(const std::string& directory, int64_t bytes, const Memory& memory,
@@ -128,7 +145,7 @@ std::unique_ptr<FileStore> MakeStore(const std::string& directory, int64_t bytes
   const FileStoreOptions options = {.directory = directory,
                                     .name = "the benchmark's pages",
                                     .bytes = bytes,
-                                    .block_bytes = std::min(kBlock, row.request),
+                                    .block_bytes = std::min(row.block_bytes, row.request),
                                     .queue_depth = row.depth,
                                     .request_bytes = row.request};
   if (row.calls) {
@@ -142,6 +159,38 @@ std::unique_ptr<FileStore> MakeStore(const std::string& directory, int64_t bytes
     std::printf("%s\n", std::string(status.message()).c_str());
   }
   return *std::move(store);
+}
+
+void MeasureMix(const std::string& directory, int64_t read, int64_t write, int64_t call) {
+  // More than caches hold, as a run's pages on their way are.
+  const Memory memory(2 * call * std::max<int64_t>(1, (int64_t{64} << 20) / call));
+  const int64_t half = std::max(read, write);
+  const auto store = MakeStore(directory, 2 * half, memory, {int64_t{1} << 20, 32, call, false, kFileAlignment});
+  Pass(*store, memory, true, {0, store->bytes()}, call);
+  std::array<double, kRepeats> seconds;
+  int64_t from = 0, to = half;
+  for (double& s : seconds) {
+    s = Seconds([&] { PassBoth(*store, memory, {from, from + read}, {to, to + write}, call); });
+    std::swap(from, to);  // what a step reads, the one before has written
+  }
+  std::sort(seconds.begin(), seconds.end());
+  std::printf("%.6f %.6f %.6f\n", seconds.front(), seconds[kRepeats / 2], seconds.back());
+}
+
+int Mix(int argc, char** argv) {
+  std::array<int64_t, 3> bytes = {};
+  bool sound = argc == 6;
+  for (size_t i = 0; sound && i < bytes.size(); ++i) {
+    sound = absl::SimpleAtoi(argv[i + 3], &bytes[i]) && bytes[i] >= (i == 2 ? kFileAlignment : 0) &&
+            bytes[i] % kFileAlignment == 0;
+  }
+  if (!sound || bytes[0] + bytes[1] == 0) {
+    std::fprintf(stderr, "usage: file_bench mix DIRECTORY READ WRITE CALL, bytes in multiples of %lld\n",
+                 static_cast<long long>(kFileAlignment));
+    return 2;
+  }
+  MeasureMix(argv[2], bytes[0], bytes[1], bytes[2]);
+  return 0;
 }
 
 void Measure(const std::string& directory, int64_t bytes, const Row& row, BenchRecord& record) {
@@ -175,6 +224,7 @@ void Measure(const std::string& directory, int64_t bytes, const Row& row, BenchR
 
 int main(int argc, char** argv) {
   using namespace angel_ptm;
+  if (argc > 1 && std::strcmp(argv[1], "mix") == 0) return Mix(argc, argv);
   BenchRecord record("file_bench", &argc, argv);
   const int64_t mib = argc > 2 ? std::atoll(argv[2]) : 512;
   if (argc < 2 || mib < 64 || mib % 64 != 0) {
