@@ -24,11 +24,11 @@ int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
 // the message names it by the tensor the op writes, or by its unit.
 absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
 
-// Moves what arrives on `tier` (on the device by kMove from the host and kAllGather, on the host by kMove from the
-// file) up to `prefetch_steps` compute steps ahead of its use, so that compute need not wait for it, while live bytes
-// of the tier stay within `budget`. Where the host computes, its steps count, too. Arrivals of one lane keep their
-// order. Returns how much it looked at (nodes of its trees), which grows with steps * log(steps) whatever
-// `prefetch_steps` is.
+// Moves what arrives on `tier` (on the device by kMove from the host and kAllGather, on the host by kMove from the file
+// and, for an update, from the device) up to `prefetch_steps` compute steps ahead of its use, so that compute need not
+// wait for it, while live bytes of the tier stay within `budget`. Where the host computes, its steps count, too.
+// Arrivals of one lane keep their order. Returns how much it looked at (nodes of its trees), which grows with steps *
+// log(steps) whatever `prefetch_steps` is.
 int64_t StartEarly(const Graph& graph, Segment& segment, TierKind tier, int64_t budget, int prefetch_steps);
 
 // Lets buffers that leave `tier` (by kMove to the next one, by kReduceScatter) live on for as long, within the same

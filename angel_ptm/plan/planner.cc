@@ -142,8 +142,9 @@ struct Candidate {
   HomeCounts homes;
   bool may_offload = false;
   int64_t live_bytes_max = 0;  // of transient buffers on the device at any step
-  // Whether pages come early from the file, and linger on their way to it, as far as the host has room.
-  bool file_early = true;
+  // Whether pages come early to the host, from the file and for updates from the device, and linger on their way to the
+  // file, as far as it has room.
+  bool host_early = true;
 };
 
 // The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
@@ -285,9 +286,10 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
     if (!fits.ok()) return false;
   }
   const int64_t host_base = layout.home_bytes[static_cast<int>(TierKind::kHost)];
-  const bool from_file = candidate.file_early && layout.home_bytes[static_cast<int>(TierKind::kFile)] > 0;
+  const bool from_file = candidate.host_early && layout.home_bytes[static_cast<int>(TierKind::kFile)] > 0;
+  const bool to_host = from_file || (candidate.host_early && segment.updates);
   const std::array<std::pair<TierKind, int64_t>, 2> early_bytes_max = {{
-      {TierKind::kHost, from_file ? (HostBudget() - host_base) / 16 * 15 : 0},  // the rest for holes
+      {TierKind::kHost, to_host ? (HostBudget() - host_base) / 16 * 15 : 0},  // the rest for holes
       {TierKind::kDevice, candidate.live_bytes_max / 100 * early_percent},
   }};
   const int prefetch_steps = std::min(options_.prefetch_steps, kPrefetchStepsMax);
@@ -345,7 +347,7 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
     plan.peaks[t].bytes = plan.arena_bytes[t];
   }
   if (HasUpdate() && LockFree()) {
-    AddSweeps(graph_, candidate.file_early ? HostBudget() : 0, std::min(options_.prefetch_steps, kPrefetchStepsMax),
+    AddSweeps(graph_, candidate.host_early ? HostBudget() : 0, std::min(options_.prefetch_steps, kPrefetchStepsMax),
               plan);
   }
   return plan;
@@ -369,10 +371,14 @@ size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
 std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
   if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
+  Candidate nothing_early = candidate;
+  nothing_early.host_early = false;
+  if (candidate.host_early) plan = PlaceOnDevice(nothing_early, early_percent);
+  if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
   int64_t least = HostBytes(*plan);
   Candidate with_file = candidate;
   with_file.homes.on_host_or_device = std::max(candidate.homes.on_device, LeastInMemory());
-  with_file.file_early = false;
+  with_file.host_early = false;
   std::optional<Plan> tightest;
   if (options_.file_bytes > 0) tightest = PlaceOnDevice(with_file, early_percent);
   if (tightest.has_value()) least = std::min(least, HostBytes(*tightest));
@@ -381,7 +387,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
     return std::nullopt;
   }
   if (given_layout_ != nullptr) return tightest;
-  with_file.file_early = true;
+  with_file.host_early = true;
   // Pages on their way, for as long as they may be early.
   const int64_t early_bytes =
       std::min(options_.prefetch_steps, kPrefetchStepsMax) * int64_t{4} * options_.page_bytes * graph_.states().size();
@@ -462,7 +468,7 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
   std::optional<Plan> plan = FirstThatFits(CandidateFor(32), {kMuchEarly, kLessEarly});
   if (!plan.has_value()) plan = FirstThatFits(CandidateFor(8), {kLessEarly, kNothingEarly});
   for (size_t i = 0; i < tightest.size() && !plan.has_value(); ++i) {
-    plan = FirstThatFits({tightest[i].homes, true, tightest[i].live_bytes_max, /*file_early=*/false},
+    plan = FirstThatFits({tightest[i].homes, true, tightest[i].live_bytes_max, /*host_early=*/false},
                          {kLessEarly, kNothingEarly});
   }
   if (!plan.has_value() && least_host_bytes_ > 0) return HostRefusal();

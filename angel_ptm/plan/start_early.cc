@@ -11,14 +11,19 @@
 namespace angel_ptm {
 namespace {
 
-// How buffers come to a tier and leave it again: by collectives, or by moves between it and the next one.
+// How buffers come to a tier and leave it again: by collectives, or by moves between it and the next one. What an
+// update on the host needs of the device comes there, too.
 struct Traffic {
   TierKind tier;
   Lane in, out;
   bool collectives;
 
   bool Arrives(const Step& step) const {
-    return (collectives && step.kind == StepKind::kAllGather) || (step.kind == StepKind::kMove && step.lane == in);
+    if (step.kind == StepKind::kAllGather) return collectives;
+    return step.kind == StepKind::kMove && (step.lane == in || (step.in_update && ComesFromDevice(step)));
+  }
+  bool ComesFromDevice(const Step& step) const {
+    return tier == TierKind::kHost && step.lane == FindLink(TierKind::kDevice, tier)->lane;
   }
   bool Leaves(const Step& step) const {
     return (collectives && step.kind == StepKind::kReduceScatter) || (step.kind == StepKind::kMove && step.lane == out);

@@ -1,8 +1,11 @@
-// StartEarly's work does not grow with how far ahead it may look.
+// What comes early keeps lanes busy, and StartEarly's work does not grow with how far ahead it may look.
 #include <gtest/gtest.h>
+
+#include <numeric>
 
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
+#include "angel_ptm/plan/simulate.h"
 #include "tests/plan/plan_testing.h"
 
 namespace angel_ptm {
@@ -66,6 +69,35 @@ TEST_F(StartEarlyTest, BringsArrivalsForward) {
     return arrivals;
   };
   EXPECT_GT(early_arrivals(early), early_arrivals(natural));
+}
+
+// Where the optimizer's states rest on the host and the rest on the device, pages travel while others are updated: one
+// after the other, an update would take as long as all its lanes together.
+TEST_F(StartEarlyTest, PagesOfAnUpdateTravelBesideOthers) {
+  PlanOptions options{.page_bytes = 4096};
+  const TierPeak all = MakePlan(graph_, facts_, options).value().peaks[static_cast<int>(TierKind::kDevice)];
+  options.device_bytes = all.bytes - all.by_class[static_cast<int>(MemoryClass::kOptimizer)] / 2;
+  const auto seconds_of_lanes = [&](const Plan& plan) {
+    const Segment& update = plan.segments[kUpdateSegment];
+    std::vector<StepCost> costs(update.steps.size());
+    for (size_t i = 0; i < costs.size(); ++i) {
+      const Lane lane = update.steps[i].lane;
+      const bool counts = lane == Lane::kCopyIn || lane == Lane::kCopyOut || lane == Lane::kHostCompute;
+      costs[i].seconds = counts ? 1 : 0;
+    }
+    const SegmentTime time = SimulateSegment(update, costs, {1, 1, 1});
+    return std::pair(time.seconds, std::accumulate(time.busy.begin(), time.busy.end(), 0.0));
+  };
+  const Plan plan = MakePlan(graph_, facts_, options).value();
+  ASSERT_EQ(VerifyPlan(graph_, plan), absl::OkStatus());
+  const auto [seconds, lanes] = seconds_of_lanes(plan);
+  ASSERT_GT(lanes, 1000) << "no pages";
+  EXPECT_LT(seconds, 0.6 * lanes);
+  // Where the host has no room for that, they go without.
+  options.host_bytes = plan_testing::LeastHostBytes(graph_, facts_, options);
+  const Plan least = MakePlan(graph_, facts_, options).value();
+  EXPECT_LE(least.arena_bytes[static_cast<int>(TierKind::kHost)], options.host_bytes);
+  EXPECT_LT(options.host_bytes, plan.arena_bytes[static_cast<int>(TierKind::kHost)]);
 }
 
 }  // namespace
