@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/model/lock_free.h"
+#include "angel_ptm/plan/homes.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/segment_builder.h"
 
@@ -20,66 +20,6 @@ namespace {
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
-
-// What may be at home on any tier, most traffic saved per byte first; of two states that share a place the one whose it
-// is.
-std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
-  std::vector<StateId> states(graph.states().size());
-  std::iota(states.begin(), states.end(), StateId{0});
-  const auto traffic = [&](StateId s) { return graph.states()[s].touches_per_step / SizeOf(graph.states()[s].dtype); };
-  std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
-  std::vector<std::pair<UnitId, StateId>> order;
-  for (StateId s : states) {
-    if (graph.states()[s].on_host || layout.shares_place(s)) continue;
-    for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
-      if (graph.table->HasState(u, s)) order.push_back({u, s});
-    }
-  }
-  return order;
-}
-
-// How many homes rest on the device, and how many on the device or the host, in caching order; the others in the file.
-struct HomeCounts {
-  size_t on_device = 0, on_host_or_device = std::numeric_limits<size_t>::max();
-
-  TierKind TierOf(size_t home) const {
-    if (home < on_device) return TierKind::kDevice;
-    return home < on_host_or_device ? TierKind::kHost : TierKind::kFile;
-  }
-};
-
-Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
-  Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
-  layout.states = graph.states();
-  for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
-  layout.homes.resize(graph.units().size() * graph.states().size());
-  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
-    for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {
-      layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
-    }
-  }
-  const auto place = [&](UnitId unit, StateId state, TierKind tier) {
-    Home& home = layout.homes[layout.HomeIndex(unit, state)];
-    home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
-    int64_t& end = layout.home_bytes[static_cast<int>(tier)];
-    home.range = {tier, end, layout.bytes(state, home.elements)};
-    end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
-  };
-  const auto order = CachingOrder(graph, layout);
-  for (size_t i = 0; i < order.size(); ++i) place(order[i].first, order[i].second, counts.TierOf(i));
-  const LockFreeRows rows = FindLockFreeRows(graph.states());
-  for (UnitId u = 0; rows && u < static_cast<UnitId>(graph.units().size()); ++u) {
-    if (graph.table->HasState(u, rows.mailbox)) place(u, rows.mailbox, TierKind::kHost);
-  }
-  if (rows) PlaceSharedHomes(graph, options.sweep_rounds, layout);
-  for (Home& home : layout.homes) {
-    if (!layout.shares_place(home.state) || !graph.table->HasState(home.unit, home.state)) continue;
-    const Home& shared = layout.home(home.unit, layout.states[home.state].takes_place_of);
-    home.elements = shared.elements;
-    home.range = shared.range;
-  }
-  return layout;
-}
 
 // Addresses of inputs, outputs and caches, right behind the homes. Returns the end.
 int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed) {
@@ -207,6 +147,7 @@ class Planner {
   bool PlaceJoined(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& joined) const;
   std::optional<Plan> PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const;
   std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
+  Plan FillHost(Candidate candidate, int64_t early_percent, Plan tightest) const;
   std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
   size_t MostOnHost(size_t on_device, int64_t bytes) const;
   absl::Status Refusal(const Tightest& tightest) const;
@@ -353,6 +294,7 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
   return plan;
 }
 
+constexpr int kFileIndex = static_cast<int>(TierKind::kFile);
 int64_t HostBytes(const Plan& plan) { return plan.arena_bytes[static_cast<int>(TierKind::kHost)]; }
 
 // The most homes, in caching order, that leave no more than `bytes` to the host.
@@ -388,16 +330,54 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   }
   if (given_layout_ != nullptr) return tightest;
   with_file.host_early = true;
-  // Pages on their way, for as long as they may be early.
+  return FillHost(with_file, early_percent, *std::move(tightest));
+}
+
+// As many homes on the host as leave room for pages on their way, and for as long as those may be early; more where
+// they do not use it, or where the file has no room for the others. `tightest`: with none.
+Plan Planner::FillHost(Candidate candidate, int64_t early_percent, Plan tightest) const {
+  size_t& homes = candidate.homes.on_host_or_device;
+  const auto place = [&](size_t count) {
+    homes = std::max(count, LeastInMemory());
+    std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
+    if (plan.has_value() && HostBytes(*plan) > HostBudget()) plan.reset();
+    return plan;
+  };
+  const auto most = [&](int64_t bytes) { return MostOnHost(candidate.homes.on_device, bytes); };
   const int64_t early_bytes =
       std::min(options_.prefetch_steps, kPrefetchStepsMax) * int64_t{4} * options_.page_bytes * graph_.states().size();
-  const int64_t room = HostBudget() - least;
-  for (int64_t homes_max = room - std::min(early_bytes, room / 2); homes_max > options_.page_bytes; homes_max /= 2) {
-    with_file.homes.on_host_or_device = std::max(MostOnHost(candidate.homes.on_device, homes_max), LeastInMemory());
-    plan = PlaceOnDevice(with_file, early_percent);
-    if (plan.has_value() && HostBytes(*plan) <= HostBudget()) return plan;
+  const int64_t room = HostBudget() - HostBytes(tightest);
+  std::optional<Plan> best;
+  int64_t homes_max = room - std::min(early_bytes, room / 2);
+  while (homes_max > options_.page_bytes && !(best = place(most(homes_max)))) homes_max /= 2;
+  if (!best.has_value()) best = std::move(tightest);
+  // Holes may break what arithmetic allows.
+  const int64_t unused = HostBudget() - HostBytes(*best);
+  size_t most_yet = homes;
+  for (int64_t more = unused / 16 * 15; more > unused / 8; more /= 2) {
+    const size_t count = most(homes_max + more);
+    if (count <= most_yet || best->layout.home_bytes[kFileIndex] == 0) break;
+    if (more > HostBudget() - HostBytes(*best)) continue;
+    std::optional<Plan> plan = place(count);
+    if (!plan.has_value() || plan->segments.size() < best->segments.size()) continue;
+    best = std::move(plan);
+    most_yet = count;
+    homes_max += more;
   }
-  return tightest;
+  if (best->layout.home_bytes[kFileIndex] <= options_.file_bytes) return *std::move(best);
+  size_t too_few = candidate.homes.on_device, enough = AllHomes();
+  while (enough - too_few > 1) {
+    const size_t middle = too_few + (enough - too_few) / 2;
+    const Layout layout = LayoutWith({candidate.homes.on_device, middle});
+    (layout.home_bytes[kFileIndex] <= options_.file_bytes ? enough : too_few) = middle;
+  }
+  for (const bool early : {true, false}) {
+    candidate.host_early = early;
+    if (std::optional<Plan> plan = place(enough)) return *std::move(plan);
+  }
+  // Refused with as little as it can be.
+  std::optional<Plan> least = place(most(room));
+  return least.has_value() ? *std::move(least) : *std::move(best);
 }
 
 std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) {

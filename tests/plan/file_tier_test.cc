@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
@@ -125,6 +126,58 @@ TEST(FileTierTest, ItsBudgetIsKept) {
   const absl::Status refused = MakePlan(graph, facts, options).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("memory.nvme.bytes is"));
+}
+
+// A budget of the host between its least and what takes all state.
+PlanOptions HalfOfTheHost(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
+  options.device_bytes = LeastDeviceBytes(graph, facts, options);
+  const int64_t all = ArenaBytes(MakePlan(graph, facts, options).value(), TierKind::kHost);
+  options.file_bytes = kMuch;
+  options.host_bytes = (LeastHostBytes(graph, facts, options) + all) / 2;
+  return options;
+}
+
+int64_t LargestHome(const Plan& plan) {
+  int64_t bytes = 0;
+  for (const Home& home : plan.layout.homes) bytes = std::max(bytes, home.range.bytes);
+  return bytes;
+}
+
+// What pages on their way do not use, homes do.
+TEST(FileTierTest, TheHostIsFull) {
+  const Graph graph = TrainingGraph(SmallShape(6, false), kSmallBatch, false);
+  const BackendFacts facts = FactsFor(graph);
+  for (const int64_t page_bytes : {8 << 10, 64 << 10}) {
+    const PlanOptions options = HalfOfTheHost(graph, facts, {.page_bytes = page_bytes});
+    const Plan plan = MakePlan(graph, facts, options).value();
+    EXPECT_GT(ArenaBytes(plan, TierKind::kFile), 0);
+    const int64_t unused = options.host_bytes - ArenaBytes(plan, TierKind::kHost);
+    EXPECT_LT(unused, LargestHome(plan) + options.host_bytes / 32) << "of " << options.host_bytes;
+  }
+}
+
+// Less comes early where the file has no room for what that would need; what is refused names a number that works.
+TEST(FileTierTest, MoreRestsOnTheHostWhereTheFileIsFull) {
+  const Graph graph = TrainingGraph(SmallShape(6, false), kSmallBatch, false);
+  const BackendFacts facts = FactsFor(graph);
+  PlanOptions options = HalfOfTheHost(graph, facts, {.page_bytes = 8 << 10, .prefetch_steps = 128});
+  const int64_t with_early = ArenaBytes(MakePlan(graph, facts, options).value(), TierKind::kFile);
+  options.file_bytes = 4096;
+  const std::string refused(MakePlan(graph, facts, options).status().message());
+  const std::vector<std::string> parts = absl::StrSplit(refused, absl::ByAnyChar("()"));
+  int64_t least = 0;
+  ASSERT_TRUE(parts.size() > 1 && absl::SimpleAtoi(parts[1], &least)) << refused;
+  EXPECT_LT(least, with_early);
+  for (const int64_t file_bytes : {least, (least + with_early) / 2}) {
+    options.file_bytes = file_bytes;
+    const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(VerifyPlan(graph, *plan), absl::OkStatus());
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kFile), file_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kHost), options.host_bytes);
+  }
+  options.file_bytes = least - 1;
+  EXPECT_EQ(MakePlan(graph, facts, options).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 // An evaluation of the same run leaves all homes where they are.

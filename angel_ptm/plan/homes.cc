@@ -1,0 +1,59 @@
+#include "angel_ptm/plan/homes.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "angel_ptm/model/lock_free.h"
+#include "angel_ptm/plan/passes.h"
+
+namespace angel_ptm {
+
+std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
+  std::vector<StateId> states(graph.states().size());
+  std::iota(states.begin(), states.end(), StateId{0});
+  const auto traffic = [&](StateId s) { return graph.states()[s].touches_per_step / SizeOf(graph.states()[s].dtype); };
+  std::stable_sort(states.begin(), states.end(), [&](StateId a, StateId b) { return traffic(a) > traffic(b); });
+  std::vector<std::pair<UnitId, StateId>> order;
+  for (StateId s : states) {
+    if (graph.states()[s].on_host || layout.shares_place(s)) continue;
+    for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+      if (graph.table->HasState(u, s)) order.push_back({u, s});
+    }
+  }
+  return order;
+}
+
+Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
+  Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
+  layout.states = graph.states();
+  for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
+  layout.homes.resize(graph.units().size() * graph.states().size());
+  for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
+    for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {
+      layout.homes[layout.HomeIndex(u, s)] = {.unit = u, .state = s};
+    }
+  }
+  const auto place = [&](UnitId unit, StateId state, TierKind tier) {
+    Home& home = layout.homes[layout.HomeIndex(unit, state)];
+    home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
+    int64_t& end = layout.home_bytes[static_cast<int>(tier)];
+    home.range = {tier, end, layout.bytes(state, home.elements)};
+    end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;
+  };
+  const auto order = CachingOrder(graph, layout);
+  for (size_t i = 0; i < order.size(); ++i) place(order[i].first, order[i].second, counts.TierOf(i));
+  const LockFreeRows rows = FindLockFreeRows(graph.states());
+  for (UnitId u = 0; rows && u < static_cast<UnitId>(graph.units().size()); ++u) {
+    if (graph.table->HasState(u, rows.mailbox)) place(u, rows.mailbox, TierKind::kHost);
+  }
+  if (rows) PlaceSharedHomes(graph, options.sweep_rounds, layout);
+  for (Home& home : layout.homes) {
+    if (!layout.shares_place(home.state) || !graph.table->HasState(home.unit, home.state)) continue;
+    const Home& shared = layout.home(home.unit, layout.states[home.state].takes_place_of);
+    home.elements = shared.elements;
+    home.range = shared.range;
+  }
+  return layout;
+}
+
+}  // namespace angel_ptm

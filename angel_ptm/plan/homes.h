@@ -1,0 +1,34 @@
+// Where state rests between its uses: a tier and an address for every unit's states. Nobody but planner.cc includes
+// this.
+#ifndef ANGEL_PTM_PLAN_HOMES_H_
+#define ANGEL_PTM_PLAN_HOMES_H_
+
+#include <cstddef>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "angel_ptm/plan/plan.h"
+#include "angel_ptm/plan/planner.h"
+
+namespace angel_ptm {
+
+// What may be at home on any tier, most traffic saved per byte first; of two states that share a place the one whose it
+// is.
+std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout);
+
+// How many homes rest on the device, and how many on the device or the host, in caching order; the others in the file.
+struct HomeCounts {
+  size_t on_device = 0, on_host_or_device = std::numeric_limits<size_t>::max();
+
+  TierKind TierOf(size_t home) const {
+    if (home < on_device) return TierKind::kDevice;
+    return home < on_host_or_device ? TierKind::kHost : TierKind::kFile;
+  }
+};
+
+Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_PLAN_HOMES_H_
