@@ -420,12 +420,14 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
   const int own_cores = facts.rank_cores != 0 ? facts.rank_cores : std::max(1, facts.cores / facts.local_ranks);
   const int most = facts.kernel_threads_max != 0 ? facts.kernel_threads_max : own_cores;
   derived.threads_per_rank = threads != 0 ? threads : std::min(own_cores, most);
+  const int64_t all = facts.machine_memory_bytes / facts.local_ranks;
   const int64_t share =
       static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
   derived.host_bytes = config.memory().host_bytes() != 0 ? config.memory().host_bytes() : share;
   if (facts.device_is_host_memory && facts.machine_memory_bytes > 0) {
-    // Budgets that are set may take more than the usual share: Validate compares them with the machine.
-    derived.tiers_bytes = std::max(share, config.memory().device_bytes() + config.memory().host_bytes());
+    // Budgets that are set may take more than the usual share: Validate compares them with the machine. What a plan
+    // takes besides is in no budget.
+    derived.tiers_bytes = config.memory().device_bytes() + config.memory().host_bytes() > share ? all : share;
   }
   return derived;
 }
