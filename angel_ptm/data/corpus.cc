@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/documents.h"
+#include "angel_ptm/data/jsonl.h"
 #include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
@@ -183,7 +184,7 @@ absl::Status Corpus::NotText() const {
       "the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out: ", files));
 }
 
-absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label) {
+absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label, bool is_jsonl) {
   const int64_t size = reader.size();
   const double share = static_cast<double>(size) * options_.validation_fraction;
   if (share < kTailBytesMin) {
@@ -197,8 +198,12 @@ absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t la
   // In a tail that is too long to be read at once, the border is in its beginning.
   std::string tail(static_cast<size_t>(std::min(size - start, options_.batch_bytes)), '\0');
   RETURN_IF_ERROR(reader.ReadAt(start, std::as_writable_bytes(std::span(tail))));
-  size_t border = HeldOutStart(tail, static_cast<size_t>((size - start) / 2));
-  if (border == tail.size() && start + static_cast<int64_t>(tail.size()) < size) border = PieceEnd(tail);
+  size_t border = is_jsonl ? tail.find('\n') + 1 : HeldOutStart(tail, static_cast<size_t>((size - start) / 2));
+  if (is_jsonl && border == 0) {  // npos + 1: a line of JSON is not divided
+    border = static_cast<size_t>(size - start);
+  } else if (border == tail.size() && start + static_cast<int64_t>(tail.size()) < size) {
+    border = PieceEnd(tail);
+  }
   if (start + static_cast<int64_t>(border) == size) {
     // One line to its end: cut anywhere, its beginning would be trained on. The nearest number of whole files.
     ++unbroken_files_;
@@ -222,8 +227,9 @@ absl::Status Corpus::OpenNextFile() {
     return absl::OkStatus();
   }
   const int64_t begin = head.starts_with(kUtf8Mark) ? static_cast<int64_t>(kUtf8Mark.size()) : 0;
-  ASSIGN_OR_RETURN(const int64_t held_out_from, HeldOutFrom(reader, file.label));
-  open_file_.emplace(OpenFile{std::move(reader), file.label, begin, held_out_from});
+  const bool is_jsonl = file.path.ends_with(kJsonlEnding);
+  ASSIGN_OR_RETURN(const int64_t held_out_from, HeldOutFrom(reader, file.label, is_jsonl));
+  open_file_.emplace(OpenFile{std::move(reader), file.label, begin, held_out_from, is_jsonl});
   return absl::OkStatus();
 }
 
@@ -232,15 +238,32 @@ absl::Status Corpus::ReadPiece(int64_t bytes, int64_t end, Batch* batch) {
   OpenFile& file = *open_file_;
   std::string text(static_cast<size_t>(bytes), '\0');
   RETURN_IF_ERROR(file.reader.ReadAt(file.at, std::as_writable_bytes(std::span(text))));
-  if (file.at + bytes < end) text.resize(PieceEnd(text));
+  if (file.at + bytes < end) {
+    const size_t piece_end = file.is_jsonl ? text.rfind('\n') + 1 : PieceEnd(text);  // npos + 1 is 0
+    if (piece_end == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(files_[next_file_].path, ", line ", file.line, ": wanted at most ",
+                                                     options_.batch_bytes, " bytes in a line of JSON, got more"));
+    }
+    text.resize(piece_end);
+  }
   const bool held_out = file.at >= file.held_out_from;
   TextCounts& counts = counts_[next_file_];
   CountText(text, file.at, &counts);
   file.at += static_cast<int64_t>(text.size());
   if (ValidUtf8Prefix(text) != text.size()) text = ReplaceInvalidUtf8(text, &counts.ill_formed);
-  batch->texts.push_back(std::move(text));
-  for (const std::string_view document : SplitDocuments(batch->texts.back(), options_.document_bytes_max)) {
-    batch->documents.push_back({document, file.label, held_out});
+  std::vector<std::string> texts;
+  if (file.is_jsonl) {
+    ASSIGN_OR_RETURN(texts, TextsOfJsonl(text, files_[next_file_].path, file.line));
+    file.line += std::count(text.begin(), text.end(), '\n');
+    if (texts.empty()) texts.emplace_back();  // a batch without texts would be the end
+  } else {
+    texts.push_back(std::move(text));
+  }
+  for (std::string& one : texts) {
+    batch->texts.push_back(std::move(one));
+    for (const std::string_view document : SplitDocuments(batch->texts.back(), options_.document_bytes_max)) {
+      batch->documents.push_back({document, file.label, held_out});
+    }
   }
   return absl::OkStatus();
 }

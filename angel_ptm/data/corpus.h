@@ -38,7 +38,8 @@ struct CorpusOptions {
 // Reads files in the order of their paths. The last `validation_fraction` of each file is held out, from a border in
 // its first half on (HeldOutStart), or from a line's end behind; of files too small for that (a tail below 1 KiB),
 // whole files are, by an account per label that each file adds its fraction to, so the held-out part does not depend on
-// a seed. So are files whose tail is one line, by an account of their own, from half a file's bytes on.
+// a seed. So are files whose tail is one line, by an account of their own, from half a file's bytes on. Of a file
+// .jsonl each line is an object with a document (jsonl.h), held out or not as a whole.
 class Corpus {
  public:
   // An input is a file, or a folder whose files are read recursively, through links too (each file and folder once);
@@ -51,8 +52,8 @@ class Corpus {
     std::deque<std::string> texts;
     std::vector<Document> documents;
   };
-  // The next documents; an empty batch at the end. Errors: a file that cannot be read; at the end, all files that are
-  // no UTF-8 text (encoding.h), each with its kind.
+  // The next documents; an empty batch at the end. Errors: a file that cannot be read; a line of .jsonl without text,
+  // or longer than a batch; at the end, all files that are no UTF-8 text (encoding.h), each with its kind.
   absl::Status Next(Batch* batch);
   // Starts again with the first file.
   void Rewind();
@@ -76,9 +77,11 @@ class Corpus {
     int32_t label;
     int64_t at;             // the next byte to read
     int64_t held_out_from;  // its size: nothing is held out
+    bool is_jsonl;          // jsonl.h
+    int64_t line = 1;       // of .jsonl: the number of the line at `at`
   };
   absl::Status OpenNextFile();
-  absl::StatusOr<int64_t> HeldOutFrom(const FileReader& reader, int32_t label);
+  absl::StatusOr<int64_t> HeldOutFrom(const FileReader& reader, int32_t label, bool is_jsonl);
   absl::Status ReadPiece(int64_t bytes, int64_t end, Batch* batch);
   absl::Status NotText() const;
 

@@ -199,6 +199,66 @@ TEST(CorpusTest, RefusesInputsThatOverlap) {
   EXPECT_TRUE(Corpus::Open({en, folder / "other/b.txt"}, {}).ok());
 }
 
+TEST(CorpusTest, ReadsTheTextsOfJsonLines) {
+  const TemporaryFolder folder;
+  Spill(folder / "a.jsonl", R"({"text": "a\n\"b\" \u9875<|endoftext|>c", "id": 1})"
+                            "\r\n\n"
+                            R"({"meta": {"text": "no"}, "text": ""})"
+                            "\n"
+                            R"({"text":"d"})");
+  EXPECT_THAT(ReadAll(folder / "a.jsonl", {}).documents, ElementsAre("a\n\"b\" 页", "c", "d"));
+  std::string lines;
+  std::vector<std::string> texts;
+  for (int i = 0; i < 400; ++i) {
+    texts.push_back("text " + std::to_string(i) + std::string(static_cast<size_t>(i % 50), 'x') + "\n\nend");
+    lines +=
+        "{\"text\": \"text " + std::to_string(i) + std::string(static_cast<size_t>(i % 50), 'x') + "\\n\\nend\"}\n";
+    if (i % 3 == 0) lines += "\n\n\n";
+  }
+  Spill(folder / "b.jsonl", lines);
+  for (int64_t bytes : {100, 3000, 1 << 20}) {
+    const Read read = ReadAll(folder / "b.jsonl", {.validation_fraction = 0.2, .batch_bytes = bytes});
+    ASSERT_EQ(read.documents.size(), texts.size()) << bytes;
+    int held_out = 0;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const bool validation = read.documents[i].starts_with("V ");
+      EXPECT_EQ(read.documents[i].substr(validation ? 2 : 0), texts[i]);
+      EXPECT_TRUE(validation || held_out == 0);
+      held_out += validation;
+    }
+    EXPECT_NEAR(held_out, 80, 8);
+  }
+}
+
+TEST(CorpusTest, NamesTheLineOfJsonThatHasNoText) {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& lines, int64_t batch_bytes = 1 << 20) {
+    Spill(folder / "a.jsonl", lines);
+    auto corpus = Corpus::Open({folder / "a.jsonl"}, {.batch_bytes = batch_bytes});
+    EXPECT_TRUE(corpus.ok()) << corpus.status();
+    Corpus::Batch batch;
+    absl::Status status;
+    do {
+      status = corpus->Next(&batch);
+    } while (status.ok() && !batch.texts.empty());
+    return std::string(status.message());
+  };
+  const std::string good = "{\"text\": \"a\"}\n";
+  EXPECT_EQ(error(good + good + "\n{\"content\": \"a\", \"id\": 3}"),
+            folder / "a.jsonl, line 4: wanted a JSON object with a string \"text\", got one with content, id");
+  EXPECT_THAT(error(good + "{\"text\": 3}\n" + good), HasSubstr("line 2: wanted a JSON object with a string \"text\", "
+                                                                "got one whose \"text\" is number"));
+  EXPECT_THAT(error("text\n"), HasSubstr("line 1: wanted a JSON object with a string \"text\", got no JSON"));
+  EXPECT_THAT(error("[1]\n"), HasSubstr("got array"));
+  EXPECT_THAT(error("{}\n"), HasSubstr("got an empty one"));
+  EXPECT_THAT(error(std::string(100000, '[')), HasSubstr("got no JSON"));
+  std::string many;
+  for (int i = 0; i < 99; ++i) many += good;
+  EXPECT_THAT(error(many + "{\"txt\": 1}\n", 200), HasSubstr("line 100: wanted"));
+  EXPECT_THAT(error(many + "{\"text\": \"" + std::string(500, 'a') + "\"}\n", 200),
+              HasSubstr("line 100: wanted at most 200 bytes in a line of JSON, got more"));
+}
+
 TEST(CorpusTest, NamesWhatCannotBeRead) {
   const TemporaryFolder folder;
   const auto error = [&](const std::string& path) { return std::string(Corpus::Open({path}, {}).status().message()); };
