@@ -151,7 +151,16 @@ absl::Status SetByPath(const std::string& path, const std::string& text, Message
       return absl::InvalidArgumentError(
           absl::StrCat("'", parent, "' is a value and has no field '", names[i + 1], "'"));
     }
-    message = message->GetReflection()->MutableMessage(message, field);
+    // Choosing another member of a oneof would drop what the file says of the one it has.
+    const Reflection& reflection = *message->GetReflection();
+    if (const auto* oneof = field->containing_oneof(); oneof != nullptr) {
+      const FieldDescriptor* chosen = reflection.GetOneofFieldDescriptor(*message, oneof);
+      if (chosen != nullptr && chosen != field) {
+        return absl::InvalidArgumentError(absl::StrCat("the config has ", parent.substr(0, parent.rfind('.') + 1),
+                                                       chosen->name(), ", wanted a field of it, got one of ", parent));
+      }
+    }
+    message = reflection.MutableMessage(message, field);
   }
 }
 

@@ -53,6 +53,12 @@ TEST(Override, ChoosesAModelFamily) {
   EXPECT_EQ(config->model().hunyuan_lm().rope_theta(), 10000);
 }
 
+// It would drop what the file says of the one it has.
+TEST(Override, DoesNotChooseAnotherModelFamily) {
+  EXPECT_EQ(ErrorOf("model.dit.height=32"),
+            "--set model.dit.height=32: the config has model.hunyuan_lm, wanted a field of it, got one of model.dit");
+}
+
 TEST(Override, RepeatedFieldsAppendOrReplace) {
   EXPECT_THAT(Overridden({"data.prepare.input=b,c.txt"}).data().prepare().input(), ElementsAre("a.txt", "b,c.txt"));
   EXPECT_THAT(Overridden({"data.prepare.input=[x, \"y z\"]"}).data().prepare().input(), ElementsAre("x", "y z"));
