@@ -82,10 +82,10 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   absl::StatusOr<CheckpointReader> opened = CheckpointReader::Open(path);
   RETURN_IF_ERROR(WithOlderCheckpoint(opened.status(), path));
   const CheckpointReader& checkpoint = *opened;
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*run.plan->training.table));
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
-  RETURN_IF_ERROR(CheckSameModel(run, saved, path));
+  RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // which names fields, before what follows from them
+  RETURN_IF_ERROR(checkpoint.CheckParameters(*run.plan->training.table));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
   const std::string sample_order = run.task->sample_order();
   if (start.state.sample_order != sample_order) {

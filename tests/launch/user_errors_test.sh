@@ -153,7 +153,7 @@ refused "a pattern that freezes nothing" 'model.freeze: "layer.*" matches no uni
   train --set 'model.freeze=layer.*'
 refused "everything frozen" "model.freeze: leaves nothing to train" train --set 'model.freeze=*'
 refused "an output that exists" "step-00000004 exists already: continue it with --resume" train_in run
-refused "a checkpoint of another model" "is of another model: wanted parameter layers.0" \
+refused "a checkpoint of another model" "is of another model: model.hunyuan_lm.intermediate_size: wanted 64, got 128" \
   train_in run --resume --set model.hunyuan_lm.intermediate_size=128 --set steps=6
 newest=$work/run/checkpoints/step-00000004
 cp -r "$newest" "$work/copy"
