@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/config/compare.h"
@@ -38,9 +39,9 @@ std::vector<std::string> CurveChanges(const TrainConfig& saved, const TrainConfi
 std::string CurveNote(const std::vector<std::string>& changes, const TrainConfig& saved, const TrainConfig& now,
                       int64_t step) {
   const double before = ScheduleFromConfig(saved).At(step), after = ScheduleFromConfig(now).At(step);
-  const std::string rate = before == after ? std::string()
-                                           : absl::StrCat(" (the learning rate of step ", step, ": ",
-                                                          FormatExact(before), " -> ", FormatExact(after), ")");
+  const std::string rate = before == after
+                               ? std::string()
+                               : absl::StrFormat(" (the learning rate of step %d: %.6g -> %.6g)", step, before, after);
   return absl::StrCat("what is learned changes from here on: ", absl::StrJoin(changes, "; "), rate);
 }
 

@@ -71,6 +71,11 @@ TEST(ResumeNotesTest, EveryFieldThatAltersTheCurveIsTold) {
 TEST(ResumeNotesTest, TheJumpOfTheLearningRateIsTold) {
   EXPECT_THAT(Notes(Config(false), Config(false, {"steps=100"})),
               ElementsAre(HasSubstr("steps: 6 -> 100 (the learning rate of step 3: 0.00")));
+  // In as many digits as a person reads.
+  EXPECT_THAT(
+      Notes(Config(false), Config(false, {"steps=7"})),
+      ElementsAre("what is learned changes from here on: steps: 6 -> 7 (the learning rate of step 3: 0.00775 -> "
+                  "0.00868198)"));
   const std::vector<std::string> constant = {"optimizer.schedule.kind=CONSTANT"};
   EXPECT_THAT(Notes(Config(false, constant), Config(false, {constant[0], "steps=100"})), ElementsAre());
 }
