@@ -124,7 +124,9 @@ absl::StatusOr<std::vector<GeneratedText>> Generate(const std::string& checkpoin
                                                     const GenerateOptions& options) {
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   for (const std::string& prompt : options.prompts) {
-    if (prompt.empty()) return absl::InvalidArgumentError("--prompt: wanted at least one character, got \"\"");
+    if (!prompt.empty()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--prompt: wanted at least one character, ",
+                                                   std::string(kEndOfTextToken), " for a new text, got \"\""));
   }
   Generator generator(options);
   RETURN_IF_ERROR(generator.Load(checkpoint_path));

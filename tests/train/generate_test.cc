@@ -143,7 +143,7 @@ TEST(GenerateTest, OnlyTokensOfTheTokenizerAreSampled) {
 TEST(GenerateTest, EmptyPromptsAreRefused) {
   EXPECT_EQ(Generate("nowhere", {}).status().message(), "--prompt is missing");
   EXPECT_EQ(Generate("nowhere", {.prompts = {""}}).status().message(),
-            "--prompt: wanted at least one character, got \"\"");
+            "--prompt: wanted at least one character, <|endoftext|> for a new text, got \"\"");
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainedModelTest, testing::Bool(),
