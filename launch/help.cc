@@ -16,7 +16,9 @@ constexpr char kConfigOptions[] =
     "  FILE, --config FILE      the configuration (protobuf text; angel-ptm init writes one, angel-ptm help fields "
     "lists\n"
     "                           all fields)\n"
-    "  --set path.field=value   sets one field; may be repeated\n";
+    "  --set path.field=value   sets one field; may be repeated. Of a field that may be repeated, adds the value to "
+    "those\n"
+    "                           of the file; =[a, b] replaces them\n";
 
 constexpr CommandText kCommandTexts[] = {
     {"init", "NAME [--input TEXT] [--from DIR]",
@@ -219,7 +221,7 @@ constexpr CommandText kCommandTexts[] = {
 }  // namespace
 
 std::string GeneralHelp() {
-  std::string text = "angel-ptm trains language models that do not fit their memory.\n\n";
+  std::string text = "angel-ptm trains language and image models that do not fit their memory.\n\n";
   for (const CommandText& c : kCommandTexts) {
     absl::StrAppend(&text, "  angel-ptm ", c.name, " ", c.usage, "\n", c.summary, "\n");
   }
