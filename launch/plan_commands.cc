@@ -101,6 +101,12 @@ struct PlanRequest {
 absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
   if (const int64_t given = GivenVocabulary(config.model()); given != 0) return given;
   ASSIGN_OR_RETURN(const std::string path, DatasetFilePath(config.data().directory(), "tokenizer.json"));
+  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+  if (!exists) {
+    return absl::NotFoundError(absl::StrCat(
+        path, ", whose size is the model's vocabulary, is missing: prepare the data with angel-ptm prepare, or set ",
+        config.model().has_dit() ? "model.dit.text_vocab_size" : "model.hunyuan_lm.vocab_size"));
+  }
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
   return tokenizer->vocabulary_size();
 }

@@ -38,6 +38,8 @@ refused "batch that does not divide" "batch.global_batch_sequences: not whole mi
 refused "more ranks than micro-batches" "so some of the 3 ranks would have no work" \
   train --set batch.global_batch_sequences=2 --set communication.local_ranks=3
 refused "unprepared data" "$work/data is not a finished dataset" train
+refused "a plan without data" "prepare the data with angel-ptm prepare, or set model.hunyuan_lm.vocab_size" \
+  "$program" plan "${common[@]}" --set model.hunyuan_lm.vocab_size=0
 refused "missing text" "the input $work/nothing does not exist" \
   "$program" prepare "${common[@]}" --set "data.prepare.input=[\"$work/nothing\"]"
 mkdir "$work/empty"
