@@ -68,6 +68,8 @@ if [[ $(prepare_images refused 2>&1) != *"no image libraries"* ]]; then
 fi
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
+expect "fewer held-out sequences than asked for" 0 "held-out sequences: those are scored" \
+  train_in few --set evaluation.every_steps=2 --set evaluation.sequences=100000
 refused "vocabulary smaller than the tokenizer's" "model.hunyuan_lm.vocab_size: smaller than the tokenizer" \
   train --set model.hunyuan_lm.vocab_size=300
 refused "sequence longer than the data" "a sequence length of 60000 is longer than the data" \

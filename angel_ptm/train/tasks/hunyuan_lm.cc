@@ -107,6 +107,11 @@ absl::Status HunyuanLmTask::Open(TextDataset dataset) {
   options.evaluation_samples = config_.evaluation().sequences();
   ASSIGN_OR_RETURN(const Loader validation, Loader::Create(dataset_.validation.get(), options));
   validation_.emplace(validation);
+  if (validation.sample_count() < config_.evaluation().sequences()) {
+    absl::StrAppend(&dataset_.note, dataset_.note.empty() ? "" : "; ", "evaluation.sequences is ",
+                    config_.evaluation().sequences(), ", ", directory, " has ", validation.sample_count(),
+                    " held-out sequences: those are scored");
+  }
   return absl::OkStatus();
 }
 
