@@ -198,11 +198,43 @@ absl::StatusOr<ReadParameters> ReadFromDiffusers(const Arguments& arguments, con
   return ReadDiffusers(table, std::move(base), std::move(branch));
 }
 
-absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, const HunyuanLmShape& model,
-                                                   const ParameterTable& table) {
+// Not by their texts: transformers writes a tokenizer.json that it has read in other words.
+bool HaveSameIds(const Tokenizer& a, const Tokenizer& b) {
+  if (a.vocabulary_size() != b.vocabulary_size() || a.end_of_text_id() != b.end_of_text_id()) return false;
+  for (int32_t id = 0; id < a.vocabulary_size(); ++id) {
+    if (a.TokenBytes(id) != b.TokenBytes(id)) return false;
+  }
+  return true;
+}
+
+// That the task's data have the ids of the model in `from`: with others its weights would train on as nonsense.
+absl::Status CheckTokenizer(const std::string& from, const std::string& data, const Task& task) {
+  ASSIGN_OR_RETURN(const bool exists, PathExists(from + "/tokenizer.json"));
+  if (!exists) {
+    std::fprintf(stderr, "note: %s has no tokenizer.json: whether the data have its tokens' ids is not known\n",
+                 from.c_str());
+    return absl::OkStatus();
+  }
+  std::string json, config_json;
+  for (const CheckpointFile& file : task.checkpoint_files()) {
+    if (file.name == "tokenizer.json") json = file.text;
+    if (file.name == "tokenizer_config.json") config_json = file.text;
+  }
+  ASSIGN_OR_RETURN(const auto own, Tokenizer::FromJson(json, data + "/tokenizer.json", config_json));
+  ASSIGN_OR_RETURN(const auto its, Tokenizer::LoadFolder(from));
+  if (HaveSameIds(*own, *its)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(data, " was prepared with another tokenizer than the model's, wanted that of ", from,
+                   ": prepare it with --set data.prepare.tokenizer=", from));
+}
+
+absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, const TrainConfig& config,
+                                                   const Task& task) {
   if (arguments.Has("controlnet")) return absl::InvalidArgumentError("--controlnet is for --format diffusers");
   ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
-  ASSIGN_OR_RETURN(WeightsReader weights, OpenHuggingFace(from, table, model));
+  const HunyuanLmShape model = ShapeFromConfig(config.model(), task.vocab_size());
+  ASSIGN_OR_RETURN(WeightsReader weights, OpenHuggingFace(from, task.parameters(), model));
+  RETURN_IF_ERROR(CheckTokenizer(from, config.data().directory(), task));
   return [weights = std::make_shared<const WeightsReader>(std::move(weights))](
              UnitId unit, int64_t begin, std::span<float> out) { return weights->Read(unit, begin, out); };
 }
@@ -218,11 +250,10 @@ absl::Status ImportCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(Validate(config, MachineFacts()));
   RETURN_IF_ERROR(CheckFamily(config, format, "the configuration"));
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
-  ASSIGN_OR_RETURN(
-      const ReadParameters read,
-      format == "diffusers"
-          ? ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters())
-          : ReadFromHuggingFace(arguments, ShapeFromConfig(config.model(), task->vocab_size()), task->parameters()));
+  ASSIGN_OR_RETURN(const ReadParameters read,
+                   format == "diffusers"
+                       ? ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters())
+                       : ReadFromHuggingFace(arguments, config, *task));
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(config.output().directory()));
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config)));
   if (!latest.path.empty()) {

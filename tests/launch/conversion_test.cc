@@ -142,6 +142,24 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   EXPECT_THAT(Fails(import + " --format huggingface --set model.hunyuan_lm.rope_alpha=0"),
               HasSubstr("released/config.json: the alpha of its RoPE: the configuration is of another model, wanted 0, "
                         "got 50"));
+  // Data with other ids are refused; another notation of the same tokenizer is not, nor one that is missing.
+  std::string others;
+  for (int i = 0; i < 2000; ++i) absl::StrAppend(&others, "{\"text\": \"quite another text ", i * 31 % 777, "\"}\n");
+  ASSERT_TRUE(WriteFile(dir_ / "others.jsonl", others).ok());
+  Succeeds(
+      "prepare second.textproto --set data.directory=others --set data.prepare.tokenizer= --set "
+      "data.prepare.input=[others.jsonl] --set data.prepare.vocabulary_size=300" +
+      small);
+  EXPECT_THAT(Fails(import + " --format huggingface --set data.directory=others"),
+              HasSubstr("others was prepared with another tokenizer than the model's, wanted that of released: prepare "
+                        "it with --set data.prepare.tokenizer=released"));
+  std::filesystem::copy(dir_ / "released", dir_ / "spaced");
+  ASSERT_TRUE(WriteFile(dir_ / "spaced/tokenizer.json", Slurp(dir_ / "released/tokenizer.json") + "\n\n").ok());
+  Succeeds("import second.textproto --format huggingface --from spaced --set output.directory=runs/spaced" + small);
+  std::filesystem::remove(dir_ / "spaced/tokenizer.json");
+  EXPECT_THAT(
+      Succeeds("import second.textproto --format huggingface --from spaced --set output.directory=runs/bare" + small),
+      HasSubstr("note: spaced has no tokenizer.json"));
   EXPECT_THAT(Succeeds(import + " --format huggingface"), HasSubstr("train it with --resume"));
   Succeeds("export --checkpoint runs/second/train --format huggingface --output again");
   for (const char* file : {"model.safetensors", "tokenizer.json", "config.json"}) {
