@@ -62,9 +62,9 @@ absl::Status ModelFits(const TrainConfig& config, const RunFactsForPlan& facts) 
 }  // namespace
 
 absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
-                                              const RunFactsForPlan& facts, ScaleAxis axis) {
+                                              const RunFactsForPlan& facts, ScaleAxis axis, int64_t layers_max) {
   LargestModel largest;
-  constexpr int64_t kStepsMax = 1 << 20;
+  const int64_t steps_max = axis == ScaleAxis::kDepth ? layers_max : int64_t{1} << 20;
   int64_t too_many = 1;
   for (;; too_many *= 2) {
     const absl::Status fits = ModelFits(WithModel(config, axis, too_many), facts);
@@ -73,7 +73,13 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
     largest.refusal = std::string(fits.message());
     if (!fits.ok()) break;
     largest.steps = too_many;
-    if (too_many >= kStepsMax) return absl::OutOfRangeError("the cluster has room for models without end");
+    if (too_many >= steps_max) {
+      return absl::OutOfRangeError(
+          axis == ScaleAxis::kDepth
+              ? absl::StrCat("the cluster has room for ", steps_max,
+                             " layers of this width and more: wanted a wider model, or --scale width")
+              : std::string("the cluster has room for models without end"));
+    }
   }
   while (too_many - largest.steps > 1) {
     const int64_t middle = largest.steps + (too_many - largest.steps) / 2;

@@ -27,9 +27,10 @@ struct LargestModel {
 
 // The largest model of the configuration's family along the axis whose plan fits the budgets, which must be set
 // (WithBudgetsOf). A model's plan needs more of every tier than that of a smaller one, so that bisection finds it:
-// `steps` fits, `steps` + 1 does not. kResourceExhausted: the refusal of a single step.
+// `steps` fits, `steps` + 1 does not. kResourceExhausted: the refusal of a single step. kOutOfRange: `layers_max` fit,
+// the most to look for, as nobody trains deeper models and planning them takes minutes.
 absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
-                                              const RunFactsForPlan& facts, ScaleAxis axis);
+                                              const RunFactsForPlan& facts, ScaleAxis axis, int64_t layers_max = 1024);
 
 struct Candidate {
   std::vector<std::string> settings;  // path=value, where it differs from the given configuration

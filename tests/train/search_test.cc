@@ -87,6 +87,16 @@ TEST(FindLargestModelTest, WhereNothingFitsTheRefusalIsSaid) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("memory.device_bytes"));
 }
 
+// The models of a few features that a large cluster has room for are deeper than anyone would wait for.
+TEST(FindLargestModelTest, DeeperModelsThanAnyoneTrainsAreNotLookedFor) {
+  RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
+  const TrainConfig config = Config(&facts);
+  const absl::Status status = FindLargestModel(config, Small(), facts, ScaleAxis::kDepth, 4).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(status.message(),
+            "the cluster has room for 4 layers of this width and more: wanted a wider model, or --scale width");
+}
+
 TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
   const TrainConfig config = Config(&facts, {"memory.device_bytes=900000", "batch.global_batch_sequences=4"});
