@@ -39,7 +39,9 @@ TEST(StarterConfig, GoesOnWithAReleasedModel) {
   starter.model.set_vocab_size(500);
   const auto config = ParseTrainConfig(StarterConfig(starter), "starter");
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->model().hunyuan_lm().DebugString(), starter.model.DebugString());
+  HunyuanLmConfig both = config->model().hunyuan_lm();
+  both.MergeFrom(starter.model);
+  EXPECT_EQ(both.DebugString(), config->model().hunyuan_lm().DebugString());
   EXPECT_EQ(config->data().prepare().tokenizer(), "model/dir");
   const absl::Status status = Validate(*config, {.machine_memory_bytes = int64_t{8} << 30, .cores = 2});
   EXPECT_TRUE(status.ok()) << status;
