@@ -58,8 +58,9 @@ class DeviceArray {
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   T* data() { return data_; }
+  // The first of the array, if there are fewer values.
   void Set(const std::vector<T>& values) {
-    if (n_ > 0) WriteDevice(data_, values.data(), n_ * sizeof(T));
+    if (!values.empty()) WriteDevice(data_, values.data(), values.size() * sizeof(T));
   }
   std::vector<T> Get() const {
     std::vector<T> values(n_);
