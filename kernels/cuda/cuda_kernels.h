@@ -12,10 +12,13 @@ namespace angel_ptm {
 // types and shapes that its kernel does not take.
 const KernelTable& CudaKernels();
 
-// matmul by wgmma and TMA, for sm_90a alone. It takes what CudaKernels().matmul takes, if rows of a and b are multiples
-// of 8 elements. In no table before it was shown right on a GPU.
+// By wgmma and TMA, for sm_90a alone (sm90a_kernels.cc); in no table before they were shown right on a GPU. They take
+// of bf16 operands what CudaKernels()'s kernels take, matmul if rows of a and b are multiples of 8 elements.
 Kernel<MatmulArgs> CudaMatmulSm90a();
-// Likewise attention of bf16, if the head dimension is 128 at most, rows of v are multiples of it, v is aligned to 16
+Kernel<GroupedMatmulArgs> CudaGroupedMatmulSm90a();  // likewise
+// Likewise, if the rows of a block are a multiple of 16.
+Kernel<GroupedMatmulGradWeightArgs> CudaGroupedMatmulGradWeightSm90a();
+// Attention, if the head dimension is 128 at most, rows of v are multiples of it, v is aligned to 16
 // bytes, and the scale is above 0.
 Kernel<AttentionArgs> CudaAttentionSm90a();
 Kernel<AttentionGradArgs> CudaAttentionGradSm90a();  // and of dv as of v

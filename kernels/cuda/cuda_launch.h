@@ -83,6 +83,12 @@ void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& con
 std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
 void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
+// Of bf16 operands likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone. Workspaces are the
+// same.
+void LaunchGroupedMatmulSm90a(const GroupedMatmulArgs& args, const LaunchContext& context);
+// And with blocks of so many rows, or a multiple.
+inline constexpr std::int64_t kSm90aBlockRows = 16;
+void LaunchGroupedMatmulGradWeightSm90a(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
 // Operands in bf16 or fp32, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which
 // costs time. Full attention also with d up to 256 and at most kWideKeysMax keys a row, plainly (wide_attention.cu).
 inline constexpr std::int64_t kTiledDimMax = 128, kWideKeysMax = 4096;

@@ -1,6 +1,10 @@
 // Products of experts' weights with their rows.
+#include <algorithm>
+#include <cmath>
 #include <memory>
+#include <utility>
 
+#include "kernels/cuda/expert_tiles.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/grouped_matmul.h"
@@ -8,6 +12,13 @@
 
 namespace angel_ptm::emulated {
 namespace {
+
+struct Launchers {
+  void (*product)(const GroupedMatmulArgs&, const cuda::LaunchContext&);
+  void (*gradient)(const GroupedMatmulGradWeightArgs&, const cuda::LaunchContext&);
+};
+constexpr Launchers kPlain = {&cuda::LaunchGroupedMatmul, &cuda::LaunchGroupedMatmulGradWeight};
+constexpr Launchers kSm90a = {&cuda::LaunchGroupedMatmulSm90a, &cuda::LaunchGroupedMatmulGradWeightSm90a};
 
 // Rows of tokens and of gradients, zero in padding rows. What is behind the active blocks is not there.
 template <typename S>
@@ -57,7 +68,7 @@ cuda::LaunchContext Workspace(const Args& args, std::unique_ptr<DeviceArray<std:
 
 // y = x w^T, or dx = dy w.
 template <typename T, typename S>
-void TestProduct(Experts<S>& e, bool forward, int seeds) {
+void TestProduct(Experts<S>& e, bool forward, int seeds, const Launchers& by = kPlain) {
   const std::int64_t out = forward ? e.n : e.k, rows = e.layout.active_rows();
   DeviceArray<T> c(e.layout.rows_max * out);
   GroupedMatmulArgs args = {.c = Out(c), .a = In(forward ? e.device_x : e.device_dy), .b = In(e.device_w)};
@@ -65,7 +76,7 @@ void TestProduct(Experts<S>& e, bool forward, int seeds) {
   args.n = out, args.k = forward ? e.k : e.n, args.trans_b = forward;
   std::unique_ptr<DeviceArray<std::int32_t>> memory;
   const cuda::LaunchContext context = Workspace(args, memory);
-  std::vector<T> got = RunClean([&] { cuda::LaunchGroupedMatmul(args, context); }, c, [] {}, seeds);
+  std::vector<T> got = RunClean([&] { by.product(args, context); }, c, [] {}, seeds);
   got.resize(static_cast<std::size_t>(rows * out));
   std::vector<double> want(got.size());
   reference::GroupedMatmul(want.data(), ToDoubles(forward ? e.x : e.dy).data(), ToDoubles(e.w).data(),
@@ -75,7 +86,7 @@ void TestProduct(Experts<S>& e, bool forward, int seeds) {
 }
 
 template <typename T, typename S>
-void TestGradWeight(Experts<S>& e, bool accumulate, int seeds) {
+void TestGradWeight(Experts<S>& e, bool accumulate, int seeds, const Launchers& by = kPlain) {
   const auto before = RandomElements<T>(e.layout.shape.e * e.n * e.k, e.random);
   DeviceArray<T> dw(before);
   GroupedMatmulGradWeightArgs args = {.dw = Out(dw), .dy = In(e.device_dy), .x = In(e.device_x)};
@@ -83,8 +94,7 @@ void TestGradWeight(Experts<S>& e, bool accumulate, int seeds) {
   args.accumulate = accumulate;
   std::unique_ptr<DeviceArray<std::int32_t>> memory;
   const cuda::LaunchContext context = Workspace(args, memory);
-  const std::vector<T> got =
-      RunClean([&] { cuda::LaunchGroupedMatmulGradWeight(args, context); }, dw, [&] { dw.Set(before); }, seeds);
+  const std::vector<T> got = RunClean([&] { by.gradient(args, context); }, dw, [&] { dw.Set(before); }, seeds);
   std::vector<double> want(got.size());
   reference::GroupedMatmulGradWeight(want.data(), ToDoubles(e.dy).data(), ToDoubles(e.x).data(),
                                      e.layout.block_expert.data(), e.layout.active_blocks, e.layout.shape.block_rows,
@@ -94,13 +104,13 @@ void TestGradWeight(Experts<S>& e, bool accumulate, int seeds) {
 }
 
 template <typename S>
-void TestAll(const RoutingShape& s, std::int64_t n, std::int64_t k, int seeds) {
+void TestAll(const RoutingShape& s, std::int64_t n, std::int64_t k, int seeds, const Launchers& by = kPlain) {
   SCOPED_TRACE(ToString(s));
   Experts<S> e(s, n, k);
-  TestProduct<S>(e, true, seeds);
-  TestProduct<S>(e, false, 0);
-  TestGradWeight<float>(e, true, 0);
-  TestGradWeight<S>(e, false, seeds);
+  TestProduct<S>(e, true, seeds, by);
+  TestProduct<S>(e, false, 0, by);
+  TestGradWeight<float>(e, true, 0, by);
+  TestGradWeight<S>(e, false, seeds, by);
 }
 
 // Experts without a token, with one, and with more rows than a tile; blocks lower and higher than one.
@@ -123,27 +133,136 @@ TEST(CudaGroupedMatmulTest, ResultsInFp32) {
   TestGradWeight<float>(e, false, 0);
 }
 
-// A row's bits depend on its token and expert alone.
-TEST(CudaGroupedMatmulTest, RowsDoNotDependOnOthers) {
-  const RoutingShape s = {40, 3, 1, 16};
-  Experts<BFloat16> many(s, 24, 16);
-  std::vector<BFloat16> results[2];
-  for (std::vector<BFloat16>& result : results) {
-    DeviceArray<BFloat16> c(many.layout.rows_max * many.n);
-    GroupedMatmulArgs args = {.c = Out(c), .a = In(many.device_x), .b = In(many.device_w)};
-    many.SetShape(args);
-    args.trans_b = true;
+// Twelve steps, forward and of the gradient, go round the ring of four stages three times, over the borders of tiles;
+// experts without rows; fewer rows in all than a tile has; tails of 16, 32 and 48 rows; more tiles than blocks.
+TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
+  TestAll<BFloat16>({735, 3, 1, 16, Spread::kFirstExpertsOnly}, 136, 264, 0, kSm90a);
+  TestAll<BFloat16>({290, 3, 1, 16}, 264, 712, 0, kSm90a);
+  TestAll<BFloat16>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 1, kSm90a);
+  TestAll<BFloat16>({3, 5, 2, 32}, 40, 16, 1, kSm90a);
+  TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 8, 72, 0, kSm90a);
+  Experts<BFloat16> many({140, 140, 1, 16}, 8, 8);
+  TestGradWeight<BFloat16>(many, false, 0, kSm90a);
+}
+
+// What an expert's tokens, gradients and weights are is seen by that expert's results alone: no zero of an operand's
+// tail meets another's NaN.
+template <typename S>
+void TestIndependence(const Launchers& by) {
+  const RoutingShape s = {70, 3, 1, 16};
+  Experts<S> e(s, 24, 40);
+  std::vector<S> products[2], inputs[2];
+  std::vector<float> gradients[2];
+  const auto spoil = [&](std::vector<S>& values, std::int64_t width, const auto& expert_of) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (expert_of(i / static_cast<std::size_t>(width)) == 1) values[i] = Element<S>(NAN);
+    }
+  };
+  const auto of_row = [&](std::size_t row) {
+    return e.layout.block_expert[row / static_cast<std::size_t>(s.block_rows)];
+  };
+  for (int i = 0; i < 2; ++i) {
+    DeviceArray<S> c(e.layout.rows_max * e.n), dx(e.layout.rows_max * e.k);
+    DeviceArray<float> dw(s.e * e.n * e.k);
+    GroupedMatmulArgs forward = {.c = Out(c), .a = In(e.device_x), .b = In(e.device_w)}, backward = forward;
+    e.SetShape(forward);
+    forward.trans_b = true;
+    backward.c = Out(dx), backward.a = In(e.device_dy);
+    e.SetShape(backward);
+    std::swap(backward.n, backward.k);
+    GroupedMatmulGradWeightArgs gradient = {.dw = Out(dw), .dy = In(e.device_dy), .x = In(e.device_x)};
+    e.SetShape(gradient);
     std::unique_ptr<DeviceArray<std::int32_t>> memory;
-    const cuda::LaunchContext context = Workspace(args, memory);
-    result = RunClean([&] { cuda::LaunchGroupedMatmul(args, context); }, c, [] {}, 0);
-    for (std::int64_t i = 0; i < many.k; ++i) many.x[static_cast<std::size_t>(i)] = BFloat16{0x7fc0};
-    many.device_x.Set(many.x);
+    products[i] = RunClean([&, at = Workspace(forward, memory)] { by.product(forward, at); }, c, [] {}, 0);
+    inputs[i] = RunClean([&, at = Workspace(backward, memory)] { by.product(backward, at); }, dx, [] {}, 0);
+    gradients[i] = RunClean([&, at = Workspace(gradient, memory)] { by.gradient(gradient, at); }, dw, [] {}, 0);
+    spoil(e.x, e.k, of_row), spoil(e.dy, e.n, of_row);
+    spoil(e.w, e.n * e.k, [](std::size_t expert) { return expert; });
+    e.device_x.Set(e.x), e.device_dy.Set(e.dy), e.device_w.Set(e.w);
   }
-  EXPECT_FALSE(SameBits(std::vector<BFloat16>(results[0].begin(), results[0].begin() + many.n),
-                        std::vector<BFloat16>(results[1].begin(), results[1].begin() + many.n)));
-  const auto active = static_cast<std::ptrdiff_t>(many.layout.active_rows() * many.n);
-  EXPECT_TRUE(SameBits(std::vector<BFloat16>(results[0].begin() + many.n, results[0].begin() + active),
-                       std::vector<BFloat16>(results[1].begin() + many.n, results[1].begin() + active)));
+  int changed = 0;
+  const auto compare = [&](const auto& results, std::size_t width, std::size_t rows, const auto& expert_of) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      const bool same = std::memcmp(&results[0][r * width], &results[1][r * width], width * sizeof(results[0][0])) == 0;
+      EXPECT_EQ(same, expert_of(r) != 1) << "row " << r;
+      changed += same ? 0 : 1;
+    }
+  };
+  const auto rows = static_cast<std::size_t>(e.layout.active_rows());
+  compare(products, static_cast<std::size_t>(e.n), rows, of_row);
+  compare(inputs, static_cast<std::size_t>(e.k), rows, of_row);
+  compare(gradients, static_cast<std::size_t>(e.n * e.k), static_cast<std::size_t>(s.e),
+          [](std::size_t expert) { return expert; });
+  EXPECT_GT(changed, 32);
+}
+TEST(CudaGroupedMatmulTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kPlain); }
+TEST(CudaGroupedMatmulSm90aTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kSm90a); }
+
+// Lists and orders of tiles, for any number of blocks an expert has.
+void TestTiles(const std::vector<int>& blocks_of_expert, int block_rows, int unused, int wide, int launched) {
+  std::vector<std::int32_t> block_expert;
+  for (std::size_t expert = 0; expert < blocks_of_expert.size(); ++expert) {
+    block_expert.insert(block_expert.end(), static_cast<std::size_t>(blocks_of_expert[expert]),
+                        static_cast<std::int32_t>(expert));
+  }
+  DeviceArray<std::int32_t> active(std::vector<std::int32_t>{static_cast<std::int32_t>(block_expert.size())});
+  const std::vector<std::int32_t> in_use = block_expert;
+  block_expert.insert(block_expert.end(), static_cast<std::size_t>(unused), -1);
+  DeviceArray<std::int32_t> experts(block_expert);
+  const int e = static_cast<int>(blocks_of_expert.size());
+  const cuda::ExpertBlocks blocks = {experts.data(), active.data(), block_rows, e,
+                                     static_cast<std::int32_t>(block_expert.size())};
+
+  // Each row and column of tiles once; nothing of an expert without rows.
+  DeviceArray<cuda::ExpertRows> list(cuda::RowTilesMax(blocks));
+  const auto tiles = RunClean([&] { cuda::LaunchFindTiles(list.data(), blocks, {}); }, list);
+  std::vector<int> made(in_use.size() * static_cast<std::size_t>(block_rows * wide));
+  for (int block = 0; block < launched; ++block) {
+    for (int i = block; i < tiles[0].count * wide; i += launched) {
+      const cuda::TilePlace place = cuda::PlaceOf({tiles[0].count, wide}, i);
+      const cuda::ExpertRows& tile = tiles.at(static_cast<std::size_t>(place.row));
+      ASSERT_LT(tile.begin, tile.end);
+      for (int row = tile.begin; row < std::min(tile.begin + cuda::kExpertTileRows, tile.end); ++row) {
+        ASSERT_EQ(in_use.at(static_cast<std::size_t>(row / block_rows)), tile.expert);
+        ++made.at(static_cast<std::size_t>(row * wide + place.column));
+      }
+    }
+  }
+  EXPECT_EQ(std::count(made.begin(), made.end(), 1), static_cast<std::ptrdiff_t>(made.size()));
+
+  // Each expert once, and no block of the launch with more work than another but for one tile.
+  DeviceArray<cuda::ExpertRows> sorted_list(e);
+  const auto sorted = RunClean([&] { cuda::LaunchSortExperts(sorted_list.data(), blocks, {}); }, sorted_list);
+  std::vector<int> rows_of_expert(static_cast<std::size_t>(e), -1);
+  for (const cuda::ExpertRows& rows : sorted) {
+    EXPECT_EQ(rows.count, e);
+    EXPECT_EQ(std::exchange(rows_of_expert.at(static_cast<std::size_t>(rows.expert)), rows.end - rows.begin), -1);
+    for (int row = rows.begin; row < rows.end; row += block_rows) {
+      ASSERT_EQ(in_use.at(static_cast<std::size_t>(row / block_rows)), rows.expert);
+    }
+  }
+  std::vector<std::int64_t> work(static_cast<std::size_t>(launched));
+  for (int i = 0; i < e * wide; ++i) {
+    const cuda::ExpertRows& rows = sorted[static_cast<std::size_t>(i / wide)];
+    work[static_cast<std::size_t>(i % launched)] += rows.end - rows.begin;
+  }
+  const auto [least, most] = std::minmax_element(work.begin(), work.end());
+  EXPECT_LE(*most - *least, sorted[0].end - sorted[0].begin);
+  for (std::size_t i = 0; i < rows_of_expert.size(); ++i)
+    EXPECT_EQ(rows_of_expert[i], blocks_of_expert[i] * block_rows);
+}
+
+TEST(CudaExpertTilesTest, MakeEachTileOnceWhateverTheCounts) {
+  TestTiles({0, 0, 0}, 16, 5, 3, 7);
+  TestTiles({0, 40, 0, 1, 8, 9, 0}, 16, 3, 5, 132);
+  TestTiles({1}, 1, 0, 1, 132);
+  TestTiles({2, 2, 2, 2}, 144, 1, 1, 5);
+  std::mt19937 random(23);
+  for (int i = 0; i < 5; ++i) {
+    std::vector<int> counts(40);
+    for (int& count : counts) count = random() % 3 == 0 ? 0 : static_cast<int>(random() % (random() % 30 + 1));
+    TestTiles(counts, 16, i, i + 1, 11);
+  }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/op_kind.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/matmul.h"
 #include "optim/adamw.h"
 #include "tests/cuda_emulation/emulator.h"
@@ -259,6 +260,21 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   EXPECT_TRUE(CudaKernels().matmul.can_run(matmul).ok());
   EXPECT_EQ(message(CudaMatmulSm90a().can_run(matmul)),
             "cuda backend: matmul on sm_90a takes a length of a's rows that is a multiple of 8, got 12");
+  GroupedMatmulArgs grouped = {.n = 24, .k = 8, .e = 2, .block_rows = 8, .blocks_max = 3};
+  grouped.a.dtype = grouped.b.dtype = DType::kBFloat16;
+  EXPECT_TRUE(CudaGroupedMatmulSm90a().can_run(grouped).ok());
+  grouped.n = 20;
+  EXPECT_TRUE(CudaKernels().grouped_matmul.can_run(grouped).ok());
+  EXPECT_EQ(message(CudaGroupedMatmulSm90a().can_run(grouped)),
+            "cuda backend: grouped_matmul on sm_90a takes a length of b's rows that is a multiple of 8, got 20");
+  GroupedMatmulGradWeightArgs gradient = {.n = 24, .k = 8, .e = 2, .block_rows = 24, .blocks_max = 3};
+  gradient.dy.dtype = gradient.x.dtype = DType::kBFloat16;
+  EXPECT_TRUE(CudaKernels().grouped_matmul_grad_weight.can_run(gradient).ok());
+  EXPECT_EQ(message(CudaGroupedMatmulGradWeightSm90a().can_run(gradient)),
+            "cuda backend: grouped_matmul_grad_weight on sm_90a takes a number of rows of blocks that is a multiple of "
+            "16, got 24");
+  gradient.block_rows = 32;
+  EXPECT_TRUE(CudaGroupedMatmulGradWeightSm90a().can_run(gradient).ok());
   AttentionArgs attention;
   attention.q.dtype = attention.k.dtype = attention.v.dtype = attention.o.dtype = DType::kBFloat16;
   attention.b = attention.s = attention.q_heads = attention.kv_heads = 1, attention.d = 20;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/ops/attention.h"
+#include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/matmul.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 
@@ -60,6 +61,51 @@ TEST(SabotageTest, OfMatmulIsFound) {
   DeviceArray<float> c(64 * 8);
   MatmulArgs args = {.c = Out(c), .a = In(a), .b = In(b), .m = 64, .n = 8, .k = 392};
   ExpectAllFound([&] { cuda::LaunchMatmulSm90a(args, {}); }, false);
+}
+
+// Of two experts, of which the first has no rows and the second so many, or so wide ones, that they go round the ring.
+struct ExpertOperands {
+  static constexpr std::int64_t kExperts = 2, kBlockRows = 16;
+
+  ExpertOperands(std::int64_t rows, std::int64_t width_n, std::int64_t width_k)
+      : n(width_n),
+        k(width_k),
+        blocks(rows / kBlockRows),
+        rows_R(RandomElements<BFloat16>(rows * k, random)),
+        gradients_R(RandomElements<BFloat16>(rows * n, random)),
+        weights(RandomElements<BFloat16>(kExperts * n * k, random)),
+        results(rows * n),
+        dw(kExperts * n * k),
+        block_expert(std::vector<std::int32_t>(static_cast<std::size_t>(blocks), 1)),
+        active(std::vector<std::int32_t>{static_cast<std::int32_t>(blocks)}),
+        workspace(1024) {}
+  template <typename Args>
+  Args WithShape(Args args) {
+    args.block_expert = block_expert.data(), args.active_blocks = active.data(), args.n = n, args.k = k;
+    args.e = kExperts, args.block_rows = kBlockRows, args.blocks_max = blocks;
+    return args;
+  }
+  cuda::LaunchContext context() { return {.workspace = reinterpret_cast<std::byte*>(workspace.data())}; }
+
+  std::mt19937 random{33};
+  std::int64_t n, k, blocks;
+  DeviceArray<BFloat16> rows_R, gradients_R, weights;
+  DeviceArray<float> results, dw;
+  DeviceArray<std::int32_t> block_expert, active, workspace;
+};
+
+TEST(SabotageTest, OfProductsOfExpertsIsFound) {
+  ExpertOperands operands(32, 8, 392);
+  const auto args = operands.WithShape(GroupedMatmulArgs{
+      .c = Out(operands.results), .a = In(operands.rows_R), .b = In(operands.weights), .trans_b = true});
+  ExpectAllFound([&] { cuda::LaunchGroupedMatmulSm90a(args, operands.context()); }, false);
+}
+
+TEST(SabotageTest, OfTheGradientOfExpertsIsFound) {
+  ExpertOperands operands(400, 8, 8);
+  const auto args = operands.WithShape(
+      GroupedMatmulGradWeightArgs{.dw = Out(operands.dw), .dy = In(operands.gradients_R), .x = In(operands.rows_R)});
+  ExpectAllFound([&] { cuda::LaunchGroupedMatmulGradWeightSm90a(args, operands.context()); }, false);
 }
 
 // Few queries, and so many keys, or for gradients of keys heads, that they go round the ring.

@@ -33,6 +33,13 @@ expect "products of a step of 64 k, two halves" 32 32 'HGMMA\.64x128x16\.F32\.BF
 expect "all products" 32 32 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes" 12 1000 'UTMALDG\.2D'
 
+# Two products of rows and one gradient of weights, whose last step is copied by slices.
+disassemble grouped_matmul_sm90a 3
+expect "products of a step of 64 k, two halves" 24 24 'HGMMA\.64x128x16\.F32\.BF16'
+expect "all products" 24 24 'HGMMA[.0-9A-Zx]*'
+expect "copies of boxes of rows, and of gradients" 4 1000 'UTMALDG\.2D'
+expect "copies of boxes of experts' weights" 2 1000 'UTMALDG\.3D'
+
 # A step's scores and sums, once before the loop over keys or behind it: D / 16 and 8 products, of 128 columns but for
 # the sums of D = 64.
 disassemble attention_sm90a 3

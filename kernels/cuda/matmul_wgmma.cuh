@@ -1,0 +1,221 @@
+// Tiles of matrix products of bf16 operands, fp32 sums, by wgmma and TMA, and the launch whose blocks make them one
+// after the other (matmul_sm90a.cu, grouped_matmul_sm90a.cu).
+//
+// As many blocks as an H100 has SMs go over tiles of 128 x 256. A block has three warpgroups. The first gives back its
+// registers; one thread of it copies steps of 64 k through a ring of 4 stages (192 KB), ahead of the others and over
+// the borders of tiles. The other two multiply, each 64 x 256 as two products of 128 columns, and store from their
+// registers while the next tile is on its way. A stage is full when its bytes are there, and free when the 8 warps that
+// multiply have waited for the products that read it, one step later. The order of a sum over k is that of the
+// instruction, 16 at a time.
+//
+// Operands lie in shared memory as they do in device memory, by atoms of 64 x 64 with the 128-byte swizzle: rows of k,
+// or rows of m or n, which the instruction transposes.
+#ifndef ANGEL_PTM_KERNELS_CUDA_MATMUL_WGMMA_CUH_
+#define ANGEL_PTM_KERNELS_CUDA_MATMUL_WGMMA_CUH_
+
+#include "kernels/cuda/expert_tiles.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_map.cuh"
+#include "kernels/cuda/wgmma_ring.cuh"
+
+namespace angel_ptm::cuda::wgmma {
+
+inline constexpr int kRows = 128, kColumns = 256, kStep = 64, kSlice = 16, kStages = 4, kBlocksMax = 132;
+inline constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
+inline constexpr int kRegisters = 168, kProducerRegisters = 40, kConsumerRegisters = 232;  // at launch, then
+static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kRegisters);
+inline constexpr std::uint32_t kAtomSide = kSwizzleColumns, kAtomBytes = kAtomSide * kSwizzleRowBytes;
+inline constexpr std::uint32_t kABytes = kRows / kAtomSide * kAtomBytes, kBBytes = kColumns / kAtomSide * kAtomBytes;
+inline constexpr std::uint32_t kStageBytes = kABytes + kBBytes;
+using StepRing = Ring<kStages, kStageBytes>;
+inline constexpr std::size_t kSharedBytes = StepRing::kBytes + kSwizzleAtomBytes;
+
+// A tile: c(row.., column..) (+)= op(a)(row.., k..) op(b)(k.., column..). `row` may begin in front of c.row_begin: such
+// rows are not stored.
+struct Tile {
+  Result c;
+  int row, column;
+  int k, steps;  // steps of kStep k
+  int slices;    // of kSlice k, of which the last step has fewer, where kTails
+  int expert;    // of b, where kOfExperts
+};
+
+// Of boxes as LoadStep copies them, and where kTails, by slices.
+struct Maps {
+  const TensorMap *a, *b, *a_slices, *b_slices;
+};
+
+// A Schedule says what a launch makes: int Count() const, and Tile At(int i) const for i below that. kOfExperts: b's
+// map has a third dimension, the expert's. kTails: operands are transposed, and what is behind the last slice counts as
+// zero.
+
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// On other architectures the kernels are there, so that the library links, and do nothing.
+template <bool kTransA, bool kTransB, typename Schedule>
+APTM_DEVICE void MultiplyTiles(const Schedule&, const Maps&) {}
+#else
+
+template <bool kOfExperts>
+APTM_DEVICE void LoadBox(std::uint32_t to, const TensorMap* map, std::uint32_t full, int x, int y, int expert) {
+  if constexpr (kOfExperts) {
+    ptx::TensorLoad3d(to, map, full, x, y, expert);
+  } else {
+    ptx::TensorLoad2d(to, map, full, x, y);
+  }
+}
+
+// A step of an operand: kAtoms atoms of 64 m or n, from `outer` on.
+template <bool kRowsOfK, std::uint32_t kAtoms, bool kOfExperts = false>
+APTM_DEVICE void LoadStep(std::uint32_t to, const TensorMap* map, std::uint32_t full, int outer, int k,
+                          int expert = 0) {
+  if constexpr (kRowsOfK) {
+    LoadBox<kOfExperts>(to, map, full, k, outer, expert);
+  } else {
+    for (std::uint32_t i = 0; i < kAtoms; ++i) {
+      LoadBox<kOfExperts>(to + i * kAtomBytes, map, full, outer + static_cast<int>(i * kAtomSide), k, expert);
+    }
+  }
+}
+
+// The last step of a transposed operand, slice by slice; those that do not count lie outside of the array.
+template <std::uint32_t kAtoms>
+APTM_DEVICE void LoadTail(std::uint32_t to, const TensorMap* map, std::uint32_t full, int outer, int k, int slices) {
+  for (std::uint32_t i = 0; i < kAtoms; ++i) {
+    for (int slice = 0; slice < kStep / kSlice; ++slice) {
+      ptx::TensorLoad2d(to + i * kAtomBytes + slice * kSlice * kSwizzleRowBytes, map, full,
+                        outer + static_cast<int>(i * kAtomSide), slice < slices ? k + slice * kSlice : -kSlice);
+    }
+  }
+}
+
+template <bool kTransA, bool kTransB, typename Schedule>
+APTM_DEVICE void Produce(StepRing ring, const Schedule& schedule, const Maps& maps) {
+  const int tiles = schedule.Count();
+  for (int i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const Tile tile = schedule.At(i);
+    for (int step = 0; step < tile.steps; ++step, ++ring.used) {
+      const int k = tile.k + step * kStep;
+      const std::uint32_t a = ring.Stage(), b = a + kABytes, full = ring.Full();
+      ring.Expect(kStageBytes);
+      if constexpr (Schedule::kTails) {
+        static_assert(kTransA && !kTransB && !Schedule::kOfExperts);
+        const int slices = tile.slices - step * (kStep / kSlice);
+        if (slices < kStep / kSlice) {
+          LoadTail<kRows / kAtomSide>(a, maps.a_slices, full, tile.row, k, slices);
+          LoadTail<kColumns / kAtomSide>(b, maps.b_slices, full, tile.column, k, slices);
+          continue;
+        }
+      }
+      LoadStep<!kTransA, kRows / kAtomSide>(a, maps.a, full, tile.row, k);
+      LoadStep<kTransB, kColumns / kAtomSide, Schedule::kOfExperts>(b, maps.b, full, tile.column, k, tile.expert);
+    }
+  }
+}
+
+// A warpgroup's 64 rows, as columns [0, 128) and [128, 256) of the tile.
+struct Sums {
+  float half[2][64];
+};
+
+template <bool kTransA, bool kTransB>
+APTM_DEVICE void MultiplyStep(Sums& sums, std::uint32_t a, std::uint32_t b, bool accumulates) {
+  ptx::WgmmaFence();
+  APTM_UNROLL for (std::uint32_t k = 0; k < kStep / 16; ++k) {
+    const std::uint64_t a_at = DescriptorAt<!kTransA>(a, k, kAtomBytes);
+    APTM_UNROLL for (std::uint32_t half = 0; half < 2; ++half) {
+      ptx::WgmmaM64N128<kTransA ? 1 : 0, kTransB ? 0 : 1>(
+          sums.half[half], a_at, DescriptorAt<kTransB>(b + half * 2 * kAtomBytes, k, kAtomBytes), accumulates || k > 0);
+    }
+  }
+  ptx::WgmmaCommit();
+}
+
+template <typename T>
+APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std::int64_t column) {
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, lane = thread % kWarpLanes;
+  row += thread / kWarpLanes * 16 + lane / 4;
+  column += lane % 4 * 2;
+  APTM_UNROLL for (int half = 0; half < 2; ++half) {
+    APTM_UNROLL for (int i = 0; i < 64; i += 2) {
+      const std::int64_t r = row + i / 2 % 2 * 8, at = column + half * 128 + i / 4 * 8;
+      if (r < c.row_begin || r >= c.row_end || at >= c.columns) continue;
+      StorePair(static_cast<T*>(c.data) + r * c.columns + at, sums.half[half][i], sums.half[half][i + 1],
+                at + 1 < c.columns, c.accumulate);
+    }
+  }
+}
+
+template <bool kTransA, bool kTransB, typename Schedule>
+APTM_DEVICE void Consume(StepRing ring, const Schedule& schedule) {
+  const std::uint32_t warpgroup = threadIdx.x / kWarpgroup - 1;
+  const bool releases = threadIdx.x % kWarpLanes == 0;
+  const int tiles = schedule.Count();
+  for (int i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const Tile tile = schedule.At(i);
+    Sums sums;
+    for (int step = 0; step < tile.steps; ++step, ++ring.used) {
+      ring.WaitFull();
+      MultiplyStep<kTransA, kTransB>(sums, ring.Stage() + warpgroup * kAtomBytes, ring.Stage() + kABytes, step > 0);
+      ptx::WgmmaWait<1>();
+      if (step > 0 && releases) ring.Release(1);
+    }
+    ptx::WgmmaWait<0>();
+    if (tile.steps > 0 && releases) ring.Release(1);
+    if (tile.steps == 0) {
+      APTM_UNROLL for (int j = 0; j < 128; ++j) sums.half[j / 64][j % 64] = 0;
+    }
+    const std::int64_t row = tile.row + static_cast<std::int64_t>(warpgroup) * kAtomSide;
+    if (tile.c.is_bf16) {
+      Store<BFloat16>(tile.c, sums, row, tile.column);
+    } else {
+      Store<float>(tile.c, sums, row, tile.column);
+    }
+  }
+}
+
+template <bool kTransA, bool kTransB, typename Schedule>
+APTM_DEVICE void MultiplyTiles(const Schedule& schedule, const Maps& maps) {
+  APTM_DYNAMIC_SHARED(shared);
+  const StepRing ring(FirstTile(shared));
+  if (threadIdx.x == 0) {
+    ring.Init(kConsumers * kWarpgroup / kWarpLanes);
+    ptx::FenceMbarrierInit();
+  }
+  __syncthreads();
+  if (threadIdx.x < kWarpgroup) {
+    ptx::LowerRegisters<kProducerRegisters>();
+    if (threadIdx.x == 0) Produce<kTransA, kTransB>(ring, schedule, maps);
+  } else {
+    ptx::RaiseRegisters<kConsumerRegisters>();
+    Consume<kTransA, kTransB>(ring, schedule);
+  }
+}
+
+#endif
+
+// On the host: a launch for so many tiles, and the parts that an extent has.
+inline LaunchShape ShapeFor(std::int64_t tiles) {
+  return {.grid = {.x = static_cast<unsigned>(tiles < kBlocksMax ? tiles : kBlocksMax)},
+          .block = {.x = kThreads},
+          .shared_bytes = kSharedBytes,
+          .registers = kRegisters};
+}
+inline int Parts(std::int64_t extent, int part) { return static_cast<int>((extent + part - 1) / part); }
+
+// Of an operand: rows of k, [outer, k], or [k, outer], as LoadStep takes them, of one matrix or one for every expert.
+inline TensorMap MapOfOperand(const ConstOperand& operand, std::int64_t outer, std::int64_t k, bool rows_of_k,
+                              std::uint32_t outer_box, std::uint32_t k_box = kStep) {
+  if (rows_of_k) return MapOf(MatrixOf<BFloat16>(operand, outer, k), k_box, outer_box);
+  return MapOf(MatrixOf<BFloat16>(operand, k, outer), kAtomSide, k_box);
+}
+inline TensorMap MapOfExperts(const ConstOperand& operand, std::int64_t experts, std::int64_t outer, std::int64_t k,
+                              bool rows_of_k, std::uint32_t outer_box) {
+  const auto rows = static_cast<std::uint64_t>(rows_of_k ? outer : k),
+             columns = static_cast<std::uint64_t>(rows_of_k ? k : outer), row_bytes = columns * sizeof(BFloat16);
+  return MapOf<3>(operand.as<BFloat16>(), {columns, rows, static_cast<std::uint64_t>(experts)},
+                  {row_bytes, rows * row_bytes}, {kAtomSide, rows_of_k ? outer_box : kStep, 1});
+}
+
+}  // namespace angel_ptm::cuda::wgmma
+
+#endif  // ANGEL_PTM_KERNELS_CUDA_MATMUL_WGMMA_CUH_
