@@ -11,7 +11,7 @@ namespace angel_ptm::cuda {
 namespace wgmma {
 
 struct Product {
-  static constexpr bool kOfExperts = false, kTails = false;
+  static constexpr bool kOfExperts = false, kTails = false, kGathers = false;
 
   Result c;
   TileGrid tiles;

@@ -22,8 +22,12 @@ namespace angel_ptm::cuda::wgmma {
 
 inline constexpr int kRows = 128, kColumns = 256, kStep = 64, kSlice = 16, kStages = 4, kBlocksMax = 132;
 inline constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-inline constexpr int kRegisters = 168, kProducerRegisters = 40, kConsumerRegisters = 232;  // at launch, then
-static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= (1 + kConsumers) * kRegisters);
+inline constexpr int kRegisters = 168;  // at launch, then
+template <bool kGathers>
+struct Registers {
+  static constexpr int kProducer = kGathers ? 56 : 40, kConsumer = kGathers ? 224 : 232;
+  static_assert(kProducer + kConsumers * kConsumer <= (1 + kConsumers) * kRegisters);
+};
 inline constexpr std::uint32_t kAtomSide = kSwizzleColumns, kAtomBytes = kAtomSide * kSwizzleRowBytes;
 inline constexpr std::uint32_t kABytes = kRows / kAtomSide * kAtomBytes, kBBytes = kColumns / kAtomSide * kAtomBytes;
 inline constexpr std::uint32_t kStageBytes = kABytes + kBBytes;
@@ -47,7 +51,7 @@ struct Maps {
 
 // A Schedule says what a launch makes: int Count() const, and Tile At(int i) const for i below that. kOfExperts: b's
 // map has a third dimension, the expert's. kTails: operands are transposed, and what is behind the last slice counts as
-// zero.
+// zero. kGathers: row r of a is schedule.TokenOf(r) of schedule.x[.., k], or zero if that is negative; without a map.
 
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // On other architectures the kernels are there, so that the library links, and do nothing.
@@ -110,6 +114,50 @@ APTM_DEVICE void Produce(StepRing ring, const Schedule& schedule, const Maps& ma
       LoadStep<kTransB, kColumns / kAtomSide, Schedule::kOfExperts>(b, maps.b, full, tile.column, k, tile.expert);
     }
   }
+}
+
+// Likewise, by all threads of the warpgroup: rows of a by cp.async, 16 bytes a thread, eight threads a row, to where a
+// tensor copy would have put them; b by the first thread. A stage's copies are waited for two steps later, when they
+// are the thread's own writes: the readers free a stage one step behind the one that they wait for.
+template <bool kTransB, typename Schedule>
+APTM_DEVICE void ProduceGathered(StepRing ring, const Schedule& schedule, const Maps& maps) {
+  constexpr int kLag = 2, kChunks = kSwizzleRowBytes / 16, kApart = kWarpgroup / kChunks, kOwn = kRows / kApart;
+  static_assert(kLag <= kStages - 2);
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
+  const auto arrive = [&](int uses_ago) {
+    ptx::FenceProxyAsync();
+    ring.ArriveFull(uses_ago);
+  };
+  const int tiles = schedule.Count();
+  for (int i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const Tile tile = schedule.At(i);
+    int token[kOwn];
+    APTM_UNROLL for (int j = 0; j < kOwn; ++j) {
+      const int row = tile.row + first + j * kApart;
+      token[j] = row < tile.c.row_end ? schedule.TokenOf(row) : -1;
+    }
+    for (int step = 0; step < tile.steps; ++step, ++ring.used) {
+      const int k = step * kStep + chunk * kChunkOf<BFloat16>;
+      ring.WaitFree();
+      if (threadIdx.x == 0) {
+        ptx::MbarrierArriveExpect(ring.Full(), kBBytes);
+        LoadStep<kTransB, kColumns / kAtomSide, Schedule::kOfExperts>(ring.Stage() + kABytes, maps.b, ring.Full(),
+                                                                      tile.column, step * kStep, tile.expert);
+      }
+      APTM_UNROLL for (int j = 0; j < kOwn; ++j) {
+        const int row = first + j * kApart;
+        const bool reads = token[j] >= 0 && k < schedule.k;
+        ptx::CopyAsync16(ring.Stage() + row * kSwizzleRowBytes + (chunk ^ row % 8) * 16,
+                         schedule.x + (reads ? std::int64_t{token[j]} * schedule.k + k : 0), reads);
+      }
+      ptx::CopyAsyncCommit();
+      if (ring.used < kLag) continue;
+      ptx::CopyAsyncWait<kLag>();
+      arrive(kLag);
+    }
+  }
+  ptx::CopyAsyncWait<0>();
+  for (int uses_ago = ring.used < kLag ? ring.used : kLag; uses_ago > 0; --uses_ago) arrive(uses_ago);
 }
 
 // A warpgroup's 64 rows, as columns [0, 128) and [128, 256) of the tile.
@@ -178,15 +226,19 @@ APTM_DEVICE void MultiplyTiles(const Schedule& schedule, const Maps& maps) {
   APTM_DYNAMIC_SHARED(shared);
   const StepRing ring(FirstTile(shared));
   if (threadIdx.x == 0) {
-    ring.Init(kConsumers * kWarpgroup / kWarpLanes);
+    ring.Init(kConsumers * kWarpgroup / kWarpLanes, Schedule::kGathers ? kWarpgroup + 1 : 1);
     ptx::FenceMbarrierInit();
   }
   __syncthreads();
   if (threadIdx.x < kWarpgroup) {
-    ptx::LowerRegisters<kProducerRegisters>();
-    if (threadIdx.x == 0) Produce<kTransA, kTransB>(ring, schedule, maps);
+    ptx::LowerRegisters<Registers<Schedule::kGathers>::kProducer>();
+    if constexpr (Schedule::kGathers) {
+      ProduceGathered<kTransB>(ring, schedule, maps);
+    } else if (threadIdx.x == 0) {
+      Produce<kTransA, kTransB>(ring, schedule, maps);
+    }
   } else {
-    ptx::RaiseRegisters<kConsumerRegisters>();
+    ptx::RaiseRegisters<Registers<Schedule::kGathers>::kConsumer>();
     Consume<kTransA, kTransB>(ring, schedule);
   }
 }

@@ -17,8 +17,8 @@ APTM_DEVICE std::uint32_t FirstTile(const unsigned char* shared) {
   return at + (kSwizzleAtomBytes - at % kSwizzleAtomBytes) % kSwizzleAtomBytes;
 }
 
-// A stage is full when the bytes that its one copier expects are there, and free when its readers have arrived. `used`:
-// how often a stage was, by whoever holds the ring: one who copies, or one of those who read.
+// A stage is full when its copiers have arrived and the bytes that one of them expects are there, and free when its
+// readers have arrived. `used`: how often a stage was, by whoever holds the ring: one of those who copy or read.
 template <int kStages, std::uint32_t kStageBytes>
 struct Ring {
   std::uint32_t stages, full, empty;  // shared addresses; the barriers behind the stages
@@ -29,9 +29,9 @@ struct Ring {
   APTM_DEVICE explicit Ring(std::uint32_t at)
       : stages(at), full(at + kStages * kStageBytes), empty(full + kStages * sizeof(std::uint64_t)) {}
   // By one thread, before FenceMbarrierInit.
-  APTM_DEVICE void Init(std::uint32_t readers) const {
+  APTM_DEVICE void Init(std::uint32_t readers, std::uint32_t copiers = 1) const {
     for (std::uint32_t i = 0; i < kStages; ++i) {
-      ptx::MbarrierInit(full + i * 8, 1);
+      ptx::MbarrierInit(full + i * 8, copiers);
       ptx::MbarrierInit(empty + i * 8, readers);
     }
   }
@@ -40,9 +40,12 @@ struct Ring {
   APTM_DEVICE std::uint32_t Turn() const { return used / kStages % 2; }
   // Until the stage in turn is free; then its bytes are expected.
   APTM_DEVICE void Expect(std::uint32_t bytes) const {
-    ptx::MbarrierWait(empty + used % kStages * 8, Turn() ^ 1);
+    WaitFree();
     ptx::MbarrierArriveExpect(Full(), bytes);
   }
+  APTM_DEVICE void WaitFree() const { ptx::MbarrierWait(empty + used % kStages * 8, Turn() ^ 1); }
+  // By a copier without TMA, whose own writes to the stage that was in turn so many uses ago are done.
+  APTM_DEVICE void ArriveFull(int uses_ago) const { ptx::MbarrierArrive(full + (used - uses_ago) % kStages * 8); }
   APTM_DEVICE void WaitFull() const { ptx::MbarrierWait(Full(), Turn()); }
   // By a reader, of the stage that was in turn so many uses ago.
   APTM_DEVICE void Release(int uses_ago) const { ptx::MbarrierArrive(empty + (used - uses_ago) % kStages * 8); }

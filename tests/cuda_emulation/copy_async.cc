@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/memory.h"
+#include "tests/cuda_emulation/sabotage.h"
 
 namespace angel_ptm::emulated {
 namespace {
@@ -64,6 +65,7 @@ void CopyAsync(std::uint32_t to, const void* from, int bytes, int source_bytes) 
 void CopyAsyncCommit() { ++TheCopies().mine().group; }
 
 void CopyAsyncWait(int groups_left) {
+  if (Planted(Sabotage::kNoCopyWait)) return;
   Machine& machine = Machine::Get();
   machine.MayYield();
   Copies& mine = TheCopies().mine();

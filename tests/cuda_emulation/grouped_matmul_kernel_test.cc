@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/cuda/expert_tiles.h"
+#include "kernels/cuda/gathered_matmul.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "tests/cuda_emulation/kernel_runs.h"
 #include "tests/reference/grouped_matmul.h"
@@ -143,6 +144,42 @@ TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
   TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 8, 72, 0, kSm90a);
   Experts<BFloat16> many({140, 140, 1, 16}, 8, 8);
   TestGradWeight<BFloat16>(many, false, 0, kSm90a);
+}
+
+// The bits of rows that a dispatch laid out.
+void TestGathered(const RoutingShape& s, std::int64_t n, std::int64_t k, bool trans_b, int seeds) {
+  SCOPED_TRACE(ToString(s));
+  Experts<BFloat16> e(s, n, k);
+  const auto tokens = RandomElements<BFloat16>(s.t * k, e.random);
+  for (std::int64_t row = 0; row < e.layout.active_rows(); ++row) {
+    const std::int32_t pair = e.layout.pair_of_row[static_cast<std::size_t>(row)];
+    for (std::int64_t i = 0; i < k; ++i) {
+      e.x[static_cast<std::size_t>(row * k + i)] =
+          pair < 0 ? BFloat16{} : tokens[static_cast<std::size_t>(pair / s.k * k + i)];
+    }
+  }
+  e.device_x.Set(e.x);
+  DeviceArray<BFloat16> device_tokens(tokens), c(e.layout.rows_max * n), gathered(e.layout.rows_max * n);
+  DeviceArray<std::int32_t> pair_of_row(e.layout.pair_of_row);
+  GroupedMatmulArgs args = {.c = Out(c), .a = In(e.device_x), .b = In(e.device_w)};
+  e.SetShape(args);
+  args.trans_b = trans_b;
+  std::unique_ptr<DeviceArray<std::int32_t>> memory;
+  const cuda::LaunchContext context = Workspace(args, memory);
+  auto want = RunClean([&] { cuda::LaunchGroupedMatmulSm90a(args, context); }, c, [] {}, 0);
+  args.c = Out(gathered), args.a = In(device_tokens);
+  const cuda::GatheredRows rows = {pair_of_row.data(), static_cast<std::int32_t>(s.k)};
+  auto got = RunClean([&] { cuda::LaunchGatheredMatmulSm90a(args, rows, context); }, gathered, [] {}, seeds);
+  const auto in_use = static_cast<std::size_t>(e.layout.active_rows() * n);
+  want.resize(in_use), got.resize(in_use);
+  EXPECT_TRUE(SameBits(got, want));
+}
+
+TEST(CudaGatheredMatmulSm90aTest, HasTheBitsOfRowsThatWereLaidOut) {
+  TestGathered({200, 4, 2, 16}, 264, 712, true, 0);
+  TestGathered({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, false, 1);
+  TestGathered({3, 5, 2, 4}, 40, 16, true, 1);
+  TestGathered({140, 140, 1, 1}, 8, 8, false, 0);
 }
 
 // What an expert's tokens, gradients and weights are is seen by that expert's results alone: no zero of an operand's

@@ -21,6 +21,7 @@ enum class Sabotage {
   kNoWgmmaFence,
   kNoWgmmaWait,
   kNoNamedBarrier,
+  kNoCopyWait,  // for cp.async
 };
 
 // As Emulate, with a fault in every instruction that it is about.

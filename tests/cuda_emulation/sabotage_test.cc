@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/gathered_matmul.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/matmul.h"
@@ -35,6 +36,12 @@ const PlantedInstruction kPlanted[] = {
 const PlantedInstruction kPlantedInStores[] = {
     {"no fence.proxy.async before a tensor store", Sabotage::kNoProxyFence, {Fault::kProxy}},
     {"no barrier around a tensor store", Sabotage::kNoNamedBarrier, {Fault::kRace, Fault::kUninitialised}},
+};
+
+// Of kernels that copy by cp.async what wgmma reads.
+const PlantedInstruction kPlantedInGathers[] = {
+    {"no wait for cp.async", Sabotage::kNoCopyWait, {Fault::kRace, Fault::kUninitialised}},
+    {"no fence.proxy.async behind cp.async", Sabotage::kNoProxyFence, {Fault::kProxy}},
 };
 
 void ExpectFound(const PlantedInstruction& planted, const std::function<void()>& launch) {
@@ -99,6 +106,18 @@ TEST(SabotageTest, OfProductsOfExpertsIsFound) {
   const auto args = operands.WithShape(GroupedMatmulArgs{
       .c = Out(operands.results), .a = In(operands.rows_R), .b = In(operands.weights), .trans_b = true});
   ExpectAllFound([&] { cuda::LaunchGroupedMatmulSm90a(args, operands.context()); }, false);
+}
+
+TEST(SabotageTest, OfProductsOfGatheredTokensIsFound) {
+  ExpertOperands operands(32, 8, 392);
+  DeviceArray<std::int32_t> pair_of_row(std::vector<std::int32_t>(32, 3));
+  const auto args = operands.WithShape(GroupedMatmulArgs{
+      .c = Out(operands.results), .a = In(operands.rows_R), .b = In(operands.weights), .trans_b = true});
+  const auto launch = [&] {
+    cuda::LaunchGatheredMatmulSm90a(args, {pair_of_row.data(), /*choices=*/2}, operands.context());
+  };
+  ExpectAllFound(launch, false);
+  for (const PlantedInstruction& planted : kPlantedInGathers) ExpectFound(planted, launch);
 }
 
 TEST(SabotageTest, OfTheGradientOfExpertsIsFound) {

@@ -7,7 +7,7 @@ readonly table=kernels/cuda/VERIFIED.md source=kernels/cuda/cuda_kernels.cc
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
 ops=$(sed -n '/define APTM_CUDA_OPS/,/clang-format on/p' "$source" | grep -oE 'OP\([A-Za-z0-9]+\)' | sed 's/OP(//; s/)//')
-ops+=$'\n'$(grep -oE 'Launch[A-Za-z0-9]+Sm90a' kernels/cuda/sm90a_kernels.cc | sed 's/Launch//')$'\nCudaOrderedSum'
+ops+=$'\n'$(grep -ohE 'Launch[A-Za-z0-9]+Sm90a' kernels/cuda/*.h | sed 's/Launch//' | sort -u)$'\nCudaOrderedSum'
 rows=$(grep -oE '^\| [A-Za-z0-9]+ +\|' "$table" | tr -d '| ' | grep -v '^kernel$')
 [[ $(sort <<<"$ops") == $(sort <<<"$rows") ]] ||
   fail "$table and the list of $source differ: $(diff <(sort <<<"$ops") <(sort <<<"$rows") | grep '^[<>]' | xargs)"
