@@ -178,7 +178,17 @@ APTM_DEVICE void MultiplyStep(Sums& sums, std::uint32_t a, std::uint32_t b, bool
   ptx::WgmmaCommit();
 }
 
-template <typename T>
+APTM_DEVICE float2 LoadBoth(const float* at) { return *reinterpret_cast<const float2*>(at); }
+APTM_DEVICE float2 LoadBoth(const BFloat16* at) {
+  const std::uint32_t pair = *reinterpret_cast<const std::uint32_t*>(at);
+  return {ptx::BitCast<float>(pair << 16), ptx::BitCast<float>(pair & 0xffff0000u)};
+}
+APTM_DEVICE void StoreBoth(float* at, float2 x) { *reinterpret_cast<float2*>(at) = x; }
+APTM_DEVICE void StoreBoth(BFloat16* at, float2 x) { *reinterpret_cast<std::uint32_t*>(at) = ptx::PackBf16(x.x, x.y); }
+
+// kPairs: rows have an even number of columns, so that two neighbours are rounded and stored as one. Nothing is
+// multiplied meanwhile.
+template <typename T, bool kPairs>
 APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std::int64_t column) {
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, lane = thread % kWarpLanes;
   row += thread / kWarpLanes * 16 + lane / 4;
@@ -187,10 +197,25 @@ APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std:
     APTM_UNROLL for (int i = 0; i < 64; i += 2) {
       const std::int64_t r = row + i / 2 % 2 * 8, at = column + half * 128 + i / 4 * 8;
       if (r < c.row_begin || r >= c.row_end || at >= c.columns) continue;
-      StorePair(static_cast<T*>(c.data) + r * c.columns + at, sums.half[half][i], sums.half[half][i + 1],
-                at + 1 < c.columns, c.accumulate);
+      T* const to = static_cast<T*>(c.data) + r * c.columns + at;
+      float2 pair = {sums.half[half][i], sums.half[half][i + 1]};
+      if constexpr (kPairs) {
+        if (c.accumulate) {
+          const float2 before = LoadBoth(to);
+          pair.x += before.x, pair.y += before.y;
+        }
+        StoreBoth(to, pair);
+      } else {
+        StorePair(to, pair.x, pair.y, at + 1 < c.columns, c.accumulate);
+      }
     }
   }
+}
+
+template <bool kPairs>
+APTM_DEVICE void StoreTile(const Result& c, const Sums& sums, std::int64_t row, std::int64_t column) {
+  if (c.is_bf16) return Store<BFloat16, kPairs>(c, sums, row, column);
+  Store<float, kPairs>(c, sums, row, column);
 }
 
 template <bool kTransA, bool kTransB, typename Schedule>
@@ -213,10 +238,10 @@ APTM_DEVICE void Consume(StepRing ring, const Schedule& schedule) {
       APTM_UNROLL for (int j = 0; j < 128; ++j) sums.half[j / 64][j % 64] = 0;
     }
     const std::int64_t row = tile.row + static_cast<std::int64_t>(warpgroup) * kAtomSide;
-    if (tile.c.is_bf16) {
-      Store<BFloat16>(tile.c, sums, row, tile.column);
+    if (tile.c.columns % 2 == 0) {
+      StoreTile<true>(tile.c, sums, row, tile.column);
     } else {
-      Store<float>(tile.c, sums, row, tile.column);
+      StoreTile<false>(tile.c, sums, row, tile.column);
     }
   }
 }

@@ -64,7 +64,9 @@ TEST(CudaMatmulSm90aTest, AgreesWithTheReference) {
       TestMatmul<float>({72, 40, 8}, trans_a, trans_b, true, 1, launcher);
     }
   }
-  TestMatmul<float>({1, 3, 72}, false, true, false, 2, launcher);
+  TestMatmul<float>({1, 3, 72}, false, true, false, 2, launcher);  // neighbours that are not stored as one
+  TestMatmul<BFloat16>({9, 5, 72}, false, true, true, 0, launcher);
+  TestMatmul<BFloat16>({9, 6, 72}, false, true, true, 0, launcher);
   TestMatmul<BFloat16>({135 * 128, 8, 72}, false, true, false, 0, launcher);  // more tiles than blocks
 }
 

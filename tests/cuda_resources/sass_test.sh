@@ -11,7 +11,7 @@ failed=0
 disassemble() { # <source> <kernels>
   object=$folder/$1.cu.o
   sass=$(PATH=$(dirname -- "$tool"):$PATH "$tool" -sass -arch sm_90a "$object") || { echo "cuobjdump could not read $object" >&2; exit 1; }
-  sass=$(grep -E 'Function :|MMA|UTMA|LDGSTS|USETMAXREG|\b(LDL|STL)\b' <<<"$sass")
+  sass=$(grep -E 'Function :|MMA|UTMA|LDGSTS|F2FP|USETMAXREG|\b(LDL|STL)\b' <<<"$sass")
   kernels=$(grep -c 'Function : .*Sm90a' <<<"$sass")
   if ((kernels != $2)); then
     echo "wanted $2 kernels in $object, got $kernels" >&2
@@ -32,6 +32,7 @@ disassemble matmul_sm90a 4
 expect "products of a step of 64 k, two halves" 32 32 'HGMMA\.64x128x16\.F32\.BF16'
 expect "all products" 32 32 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes" 12 1000 'UTMALDG\.2D'
+expect "pairs of results, stored or added" 512 512 'F2FP\.BF16[.0-9A-Z_]*'
 
 # Two products of rows, two of tokens that are gathered, one gradient of weights, whose last step is copied by slices.
 disassemble grouped_matmul_sm90a 5
@@ -39,6 +40,7 @@ expect "products of a step of 64 k, two halves" 40 40 'HGMMA\.64x128x16\.F32\.BF
 expect "all products" 40 40 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes of rows, and of gradients" 4 1000 'UTMALDG\.2D'
 expect "copies of boxes of experts' weights" 4 1000 'UTMALDG\.3D'
+expect "pairs of results, stored or added" 640 640 'F2FP\.BF16[.0-9A-Z_]*'
 expect "copies of 16 bytes of a step's tokens" 16 16 'LDGSTS[.0-9A-Z]*'
 
 # A step's scores and sums, once before the loop over keys or behind it: D / 16 and 8 products, of 128 columns but for
