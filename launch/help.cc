@@ -77,10 +77,11 @@ constexpr CommandText kCommandTexts[] = {
      "Example:\n"
      "  angel-ptm doctor --ranks 2 --directory /tmp --out machine.textproto\n"
      "  mpirun -np 16 --map-by ppr:8:node angel-ptm doctor --out two_nodes.textproto\n"},
-    {"train", "FILE [--set ...] [--resume | --resume-from STEP] [--cluster FILE] [--isa LEVEL]",
+    {"train", "FILE [--set ...] [--resume | --resume-or-start | --resume-from STEP] [--cluster FILE] [--isa LEVEL]",
      "      Trains. Under mpirun each process is a rank; alone, communication.local_ranks threads are.",
      "@"
      "  --resume                 goes on from the newest checkpoint in output.directory\n"
+     "  --resume-or-start        the same, or begins where there is none: for jobs that are queued again\n"
      "  --cluster FILE           by whose numbers recomputation is chosen where it is AUTO, as plan does with it\n"
      "  --resume-from STEP       goes on from that step's checkpoint; newer ones are moved to <output>/set-aside\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"

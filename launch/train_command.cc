@@ -41,16 +41,20 @@ namespace {
 
 std::atomic<bool>& stop_requested = StopRequested();
 
-// What --resume, --resume-from and --isa ask for.
+// What --resume, --resume-or-start, --resume-from and --isa ask for.
 struct Wishes {
-  bool newest = false;
+  bool newest = false, start_if_none = false;
   std::optional<int64_t> step;
   std::string isa;
   std::shared_ptr<const Cluster> cluster;  // null: none was given
 };
 
 absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
-  Wishes wishes{.newest = arguments.Has("resume"), .step = {}, .isa = arguments.Get("isa", "")};
+  const bool may_start = arguments.Has("resume-or-start");
+  Wishes wishes{.newest = arguments.Has("resume") || may_start,
+                .start_if_none = may_start,
+                .step = {},
+                .isa = arguments.Get("isa", "")};
   if (!wishes.isa.empty()) RETURN_IF_ERROR(IsaNamed(wishes.isa, CpuIsas()).status());
   if (arguments.Has("cluster")) {
     ASSIGN_OR_RETURN(Cluster cluster, LoadCluster(arguments.Get("cluster", "")));
@@ -94,6 +98,7 @@ TrainerOptions OptionsFor(int rank, int ranks, const Wishes& wishes, const CpuIs
   std::shared_ptr<const CostModel> cost;
   if (wishes.cluster != nullptr) cost = std::make_shared<const CostModel>(CostModelOf(*wishes.cluster, ranks));
   return {.resume = wishes.newest,
+          .start_if_none = wishes.start_if_none,
           .resume_from = wishes.step,
           .stop_requested = &stop_requested,
           .out = rank == 0 ? stdout : nullptr,
@@ -232,9 +237,9 @@ absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
 }  // namespace
 
 absl::Status TrainCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "resume-from"}, .switches = {"resume"}})));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, WithConfig({.flags = {"cluster", "isa", "resume-from"},
+                                                       .switches = {"resume", "resume-or-start"}})));
   ASSIGN_OR_RETURN(TrainConfig config, ConfigFrom(arguments));
   ASSIGN_OR_RETURN(const Wishes wishes, WishesFrom(arguments));
   InstallStopSignals();

@@ -64,7 +64,10 @@ absl::StatusOr<std::string> ChooseCheckpoint(const Run& run) {
                                                  "another output.directory"));
   }
   if (run.options.resume && latest.path.empty()) {
-    return absl::NotFoundError(absl::StrCat("--resume: there is no checkpoint in ", directory));
+    if (!run.options.start_if_none) {
+      return absl::NotFoundError(absl::StrCat("--resume: there is no checkpoint in ", directory));
+    }
+    run.Print(absl::StrCat("no checkpoint in ", directory, ": the run begins"));
   }
   return latest.path;
 }

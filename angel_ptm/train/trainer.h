@@ -22,6 +22,7 @@ namespace angel_ptm {
 
 struct TrainerOptions {
   bool resume = false;                                // go on from the newest checkpoint of the output directory
+  bool start_if_none = false;                         // with `resume`: where there is none, from the beginning
   std::optional<int64_t> resume_from = {};            // go on from the checkpoint of this step, newer ones set aside
   const std::atomic<bool>* stop_requested = nullptr;  // set from outside (SIGTERM): save a checkpoint and end
   std::FILE* out = nullptr;                           // rank 0's text for people; null: none

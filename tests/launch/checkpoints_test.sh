@@ -4,8 +4,13 @@
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
 train() { train_in run "$@"; }
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
-expect "train" 0 "saved" train
+# A job that may be queued again: what a kill left of a first save is no checkpoint.
 checkpoints=$work/run/checkpoints
+mkdir -p "$checkpoints/step-00000002.tmp"
+touch "$checkpoints/step-00000002.tmp/manifest.json"
+expect "resume where there is none" 1 "--resume: there is no checkpoint in $checkpoints" train --resume
+expect "resume or start where there is none" 0 "no checkpoint in $checkpoints: the run begins" train --resume-or-start
+expect "resume or start again" 0 "nothing to do: step 4 is reached" train --resume-or-start
 
 # What cannot be looked into is no reason to take an older checkpoint, nor to crash.
 long=$(printf 'x%.0s' $(seq 1 300))
