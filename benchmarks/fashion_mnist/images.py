@@ -23,14 +23,6 @@ def real(part):
     return read[0].reshape(-1, 1, SIDE, SIDE), read[1]
 
 
-def write(folder, pixels, labels):
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "samples.jsonl"), "w", encoding="utf-8") as file:
-        for i, (image, label) in enumerate(zip(pixels, labels)):
-            Image.fromarray(image).save(os.path.join(folder, f"{i:04}.png"))
-            file.write(json.dumps({"image": f"{i:04}.png", "prompt": str(label)}) + "\n")
-
-
 def read(folder):
     """Pixels [N, 28, 28], the classes that were asked for [N], and the last line's facts."""
     with open(os.path.join(folder, "samples.jsonl"), encoding="utf-8") as file:
