@@ -203,9 +203,10 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
                 run.task->BucketName(b).c_str(), bytes(plan, TierKind::kDevice).c_str(),
                 bytes(plan, TierKind::kHost).c_str(), FormatCount(ModelFlops(run.training_of(b))).c_str());
   }
-  if (run.sampling) {
-    std::printf("sampling itself, between steps and in the same memory: device tier %s, host tier %s\n",
-                bytes(run.sampling_plan, TierKind::kDevice).c_str(), bytes(run.sampling_plan, TierKind::kHost).c_str());
+  for (const RunPlan::Played& played : run.played()) {
+    if (!played.name.starts_with("sampling")) continue;
+    std::printf("%s, between steps and in the same memory: device tier %s, host tier %s\n", played.name.c_str(),
+                bytes(*played.plan, TierKind::kDevice).c_str(), bytes(*played.plan, TierKind::kHost).c_str());
   }
   if (request.config.device() == TrainConfig::CUDA) {
     std::printf(

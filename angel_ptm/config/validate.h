@@ -51,6 +51,13 @@ struct LatentSize {
   friend bool operator==(const LatentSize&, const LatentSize&) = default;
 };
 std::optional<LatentSize> ParseLatentSize(const std::string& text);
+// What a prompt of sampling{} asks a model of latents for: the number of a sample, and behind a space the size of the
+// bucket that it is of: "3 96x160". Without a size that is bucket 0.
+struct LatentPrompt {
+  std::string number;
+  std::optional<int64_t> bucket;  // none if the model has none of that size
+};
+LatentPrompt ParseLatentPrompt(const HunyuanDitConfig& dit, const std::string& text);
 // Tokens that a sequence of batch{} has: of a text, or patches of an image, of the largest bucket.
 int64_t SequenceTokens(const TrainConfig& config);
 

@@ -1,6 +1,8 @@
 // What model.dit must be.
 #include <string>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/config/checks.h"
 #include "angel_ptm/config/validate.h"
 
@@ -73,6 +75,17 @@ void CheckObjective(const DitConfig& dit, Checks* checks) {
 
 constexpr int kPromptsMax = 1 << 16;
 
+void CheckLatentPrompts(const TrainConfig& config, Checks* checks) {
+  const HunyuanDitConfig dit = WithDefaults(config.model().hunyuan_dit());
+  std::string sizes = absl::StrCat(dit.height(), "x", dit.width());
+  for (const std::string& bucket : dit.bucket()) absl::StrAppend(&sizes, ", ", bucket);
+  for (const std::string& prompt : config.sampling().prompt()) {
+    checks->That(ParseLatentPrompt(dit, prompt).bucket.has_value(), "sampling.prompt", "the run has no such size",
+                 absl::StrCat("a sample's number, or behind it one of ", sizes),
+                 absl::StrCat("\"", absl::CHexEscape(prompt), "\""));
+  }
+}
+
 }  // namespace
 
 bool CanBeGuided(const ModelConfig& model) {
@@ -96,6 +109,7 @@ void CheckSampling(const TrainConfig& config, Checks* checks) {
       conditioned ? sampling.prompt_size() > 0 && sampling.prompt_size() <= kPromptsMax : sampling.prompt_size() == 0,
       "sampling.prompt", conditioned ? "nothing to sample, or too much" : "the model has no condition",
       conditioned ? absl::StrCat("1 to ", kPromptsMax, " prompts") : "none", Text(int64_t{sampling.prompt_size()}));
+  if (config.model().has_hunyuan_dit()) CheckLatentPrompts(config, checks);
   const double guidance = sampling.guidance();
   if (checks->That(guidance >= 0 && guidance <= kGuidanceMax, "sampling.guidance", "out of range",
                    absl::StrCat("0 to ", kGuidanceMax), Text(guidance)) &&

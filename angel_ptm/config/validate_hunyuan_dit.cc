@@ -88,6 +88,20 @@ std::optional<LatentSize> ParseLatentSize(const std::string& text) {
   return size;
 }
 
+LatentPrompt ParseLatentPrompt(const HunyuanDitConfig& dit, const std::string& text) {
+  const size_t space = text.find(' ');
+  if (space == std::string::npos) return {text, 0};
+  LatentPrompt prompt{.number = text.substr(0, space), .bucket = {}};
+  const std::string size = text.substr(space + 1);
+  const HunyuanDitConfig model = WithDefaults(dit);
+  const std::optional<LatentSize> asked = ParseLatentSize(size);
+  if (asked == LatentSize{model.height(), model.width()}) prompt.bucket = 0;
+  for (int b = 0; b < model.bucket_size(); ++b) {
+    if (asked && asked == ParseLatentSize(model.bucket(b))) prompt.bucket = b + 1;
+  }
+  return prompt;
+}
+
 HunyuanDitConfig WithDefaults(HunyuanDitConfig dit) {
   if (dit.width() == 0) dit.set_width(dit.height());
   if (dit.intermediate_size() == 0) dit.set_intermediate_size(4 * dit.hidden_size());

@@ -3,16 +3,6 @@
 #include <span>
 
 namespace angel_ptm {
-namespace {
-
-void Add(LossSums& sums, const LossSums& more) {
-  sums.loss += more.loss;
-  sums.weight += more.weight;
-  sums.own += more.own;
-}
-
-}  // namespace
-
 Evaluator::Evaluator(const Plan& plan, Executor& executor, Feeder& feeder, Communicator& communicator)
     : plan_(plan),
       executor_(executor),
@@ -42,7 +32,7 @@ absl::StatusOr<LossSums> Evaluator::Evaluate() {
   RETURN_IF_ERROR(communicator_.AllGather(std::as_writable_bytes(std::span(sums_)), std::as_bytes(std::span(&mine_, 1)),
                                           {"validation loss", -1}));
   LossSums all;
-  for (const LossSums& rank : sums_) Add(all, rank);
+  for (const LossSums& rank : sums_) all += rank;
   return all;
 }
 

@@ -102,7 +102,9 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
   for (int64_t b = 1; b < run.task->bucket_count(); ++b) {
     document["buckets"][run.task->BucketName(b)] = PlanObject(run.training_plan_of(b));
   }
-  if (run.sampling) document["sampling"] = PlanObject(run.sampling_plan);
+  for (const RunPlan::Played& played : run.played()) {
+    if (played.name.starts_with("sampling")) document[played.name] = PlanObject(*played.plan);
+  }
   if (prediction != nullptr) document["prediction"] = PredictionJson(*prediction);
   return document.dump(2) + "\n";
 }

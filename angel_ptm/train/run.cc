@@ -143,18 +143,30 @@ absl::Status Run::BindExecutors() {
     ASSIGN_OR_RETURN(stepper.executor, Executor::Create(graph, plan->training_plan_of(b), traced, constants));
     stepper.feeder = task->MakeFeeder(graph, *stepper.executor, *task->bucket_samples(b));
   }
-  if (task->validation_samples() != nullptr) {
-    ASSIGN_OR_RETURN(validation_executor,
-                     Executor::Create(plan->evaluation, plan->evaluation_plan, machine, constants));
-    validation_feeder = task->MakeFeeder(plan->evaluation, *validation_executor, *task->validation_samples());
-    evaluator.emplace(plan->evaluation_plan, *validation_executor, *validation_feeder, *control);
-  }
-  if (plan->sampling) {
-    ASSIGN_OR_RETURN(sampling_executor, Executor::Create(*plan->sampling, plan->sampling_plan, machine, constants));
-    sampler = task->MakeSampler(*plan->sampling, *sampling_executor);
-    sample_maker.emplace(*sampler, *control, config.output().directory());
-  }
+  RETURN_IF_ERROR(BindBetweenSteps(constants));
   views = StateViews(plan->training_plan.layout, machine);
+  return absl::OkStatus();
+}
+
+absl::Status Run::BindBetweenSteps(const AdamWConstants& constants) {
+  std::vector<Sampler*> samplers;
+  for (int64_t b = 0; b < task->bucket_count(); ++b) {
+    if (const SampleSource* samples = task->bucket_validation_samples(b); samples != nullptr) {
+      const Graph& graph = plan->evaluation_of(b);
+      Evaluated& bucket = evaluated.emplace_back();
+      ASSIGN_OR_RETURN(bucket.executor, Executor::Create(graph, plan->evaluation_plan_of(b), machine, constants));
+      bucket.feeder = task->MakeFeeder(graph, *bucket.executor, *samples);
+      bucket.evaluator =
+          std::make_unique<Evaluator>(plan->evaluation_plan_of(b), *bucket.executor, *bucket.feeder, *control);
+    }
+    if (const RunPlan::Sampling* sampling = plan->sampling[b].get(); sampling != nullptr) {
+      Sampled& bucket = sampled.emplace_back();
+      ASSIGN_OR_RETURN(bucket.executor, Executor::Create(sampling->graph, sampling->plan, machine, constants));
+      bucket.sampler = task->MakeSampler(b, sampling->graph, *bucket.executor);
+      samplers.push_back(bucket.sampler.get());
+    }
+  }
+  if (!samplers.empty()) sample_maker.emplace(std::move(samplers), *control, config.output().directory());
   return absl::OkStatus();
 }
 

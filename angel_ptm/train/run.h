@@ -54,6 +54,7 @@ struct Run {
   absl::StatusOr<int64_t> LeastFreeBytes() const;
   absl::Status MakeTiers();
   absl::Status BindExecutors();
+  absl::Status BindBetweenSteps(const AdamWConstants& constants);
 
   const TrainConfig& config;
   const DerivedConfig derived;
@@ -85,10 +86,18 @@ struct Run {
     std::unique_ptr<Feeder> feeder;
   };
   std::vector<Stepper> steppers;  // by bucket
-  std::unique_ptr<Executor> validation_executor, sampling_executor;
-  std::unique_ptr<Feeder> validation_feeder;
-  std::optional<Evaluator> evaluator;  // none if nothing is evaluated
-  std::unique_ptr<Sampler> sampler;
+  // Of one bucket: what is evaluated, and what is sampled.
+  struct Evaluated {
+    std::unique_ptr<Executor> executor;
+    std::unique_ptr<Feeder> feeder;
+    std::unique_ptr<Evaluator> evaluator;
+  };
+  struct Sampled {
+    std::unique_ptr<Executor> executor;
+    std::unique_ptr<Sampler> sampler;
+  };
+  std::vector<Evaluated> evaluated;
+  std::vector<Sampled> sampled;
   std::optional<SampleMaker> sample_maker;  // none if nothing is sampled
   std::vector<StateView> views;
 };

@@ -245,6 +245,38 @@ absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const 
   return plan;
 }
 
+// All that is played beside the training of bucket 0.
+absl::Status PlanBuckets(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
+  const Task& task = *run.task;
+  const auto beside = [&](const Graph& graph) { return PlanBeside(run.training_plan, graph, config, facts); };
+  const bool averages = config.optimizer().ema_decay() > 0;
+  const StateId average = averages ? FindState(run.training.states(), kEmaState) : kParameterState;
+  const StateId evaluated = config.evaluation().weights() == EvaluationConfig::EMA ? average : kParameterState;
+  run.evaluation = task.BuildEvaluation(evaluated);
+  ASSIGN_OR_RETURN(run.evaluation_plan, beside(run.evaluation));
+  for (int64_t b = 1; b < task.bucket_count(); ++b) {
+    auto bucket = std::make_unique<RunPlan::Bucket>();
+    bucket->training = task.BuildBucketTraining(b, Recompute(task, run.recomputed_blocks));
+    AppendUpdates(bucket->training, config);
+    ASSIGN_OR_RETURN(bucket->training_plan, beside(bucket->training));
+    if (config.evaluation().every_steps() > 0) {
+      bucket->evaluation = task.BuildBucketEvaluation(b, evaluated);
+      ASSIGN_OR_RETURN(bucket->evaluation_plan, beside(bucket->evaluation));
+    }
+    run.other_buckets.push_back(std::move(bucket));
+  }
+  for (int64_t b = 0; b < task.bucket_count(); ++b) {
+    run.sampling.push_back(nullptr);
+    std::optional<Graph> graph = task.BuildSampling(b, average);
+    if (!graph) continue;
+    auto sampling = std::make_unique<RunPlan::Sampling>();
+    sampling->graph = *std::move(graph);
+    ASSIGN_OR_RETURN(sampling->plan, beside(sampling->graph));
+    run.sampling.back() = std::move(sampling);
+  }
+  return absl::OkStatus();
+}
+
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) { return TrainingFits(config, facts).ok(); }
 
 // One-field changes of a configuration that does not fit which would make it fit, mildest first.
@@ -275,11 +307,25 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 
 }  // namespace
 
+std::vector<RunPlan::Played> RunPlan::played() const {
+  std::vector<Played> all = {{"training", &training, &training_plan}, {"evaluation", &evaluation, &evaluation_plan}};
+  for (int64_t b = 1; b < task->bucket_count(); ++b) {
+    const std::string of = absl::StrCat(" of bucket ", task->BucketName(b));
+    all.push_back({"training" + of, &training_of(b), &training_plan_of(b)});
+    if (evaluation_of(b).ops.empty()) continue;  // nothing is evaluated
+    all.push_back({"evaluation" + of, &evaluation_of(b), &evaluation_plan_of(b)});
+  }
+  for (size_t b = 0; b < sampling.size(); ++b) {
+    if (sampling[b] == nullptr) continue;
+    const std::string of = b == 0 ? "" : absl::StrCat(" of bucket ", task->BucketName(static_cast<int64_t>(b)));
+    all.push_back({"sampling" + of, &sampling[b]->graph, &sampling[b]->plan});
+  }
+  return all;
+}
+
 int64_t RunPlan::ArenaBytes(TierKind tier) const {
-  const int t = static_cast<int>(tier);
-  int64_t bytes = std::max(training_plan.arena_bytes[t], evaluation_plan.arena_bytes[t]);
-  if (sampling) bytes = std::max(bytes, sampling_plan.arena_bytes[t]);
-  for (const auto& bucket : other_buckets) bytes = std::max(bytes, bucket->training_plan.arena_bytes[t]);
+  int64_t bytes = 0;
+  for (const Played& each : played()) bytes = std::max(bytes, each.plan->arena_bytes[static_cast<int>(tier)]);
   return bytes;
 }
 
@@ -289,8 +335,10 @@ std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t voca
   AppendUpdates(training, config);
   std::map<OpKind, std::string> refused = OpsRefused(training, kernels);
   refused.merge(OpsRefused(task->BuildEvaluation(kParameterState), kernels));
-  const std::optional<Graph> sampling = task->BuildSampling(kParameterState);
-  if (sampling) refused.merge(OpsRefused(*sampling, kernels));
+  for (int64_t b = 0; b < task->bucket_count(); ++b) {
+    const std::optional<Graph> sampling = task->BuildSampling(b, kParameterState);
+    if (sampling) refused.merge(OpsRefused(*sampling, kernels));
+  }
   return refused;
 }
 
@@ -348,21 +396,7 @@ absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, 
                      "; or set ", absl::StrJoin(changes, ", or ")));
   }
   RETURN_IF_ERROR(VerifyPlan(run->training, run->training_plan));
-  for (int64_t b = 1; b < run->task->bucket_count(); ++b) {
-    auto bucket = std::make_unique<RunPlan::Bucket>();
-    bucket->training = run->task->BuildBucketTraining(b, Recompute(*run->task, run->recomputed_blocks));
-    AppendUpdates(bucket->training, config);
-    ASSIGN_OR_RETURN(bucket->training_plan, PlanBeside(run->training_plan, bucket->training, config, facts));
-    run->other_buckets.push_back(std::move(bucket));
-  }
-  const bool averages = config.optimizer().ema_decay() > 0;
-  const StateId average = averages ? FindState(run->training.states(), kEmaState) : kParameterState;
-  const bool of_average = config.evaluation().weights() == EvaluationConfig::EMA;
-  run->evaluation = run->task->BuildEvaluation(of_average ? average : kParameterState);
-  ASSIGN_OR_RETURN(run->evaluation_plan, PlanBeside(run->training_plan, run->evaluation, config, facts));
-  run->sampling = run->task->BuildSampling(average);
-  if (!run->sampling) return run;
-  ASSIGN_OR_RETURN(run->sampling_plan, PlanBeside(run->training_plan, *run->sampling, config, facts));
+  RETURN_IF_ERROR(PlanBuckets(config, facts, *run));
   return run;
 }
 

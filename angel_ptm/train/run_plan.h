@@ -41,14 +41,19 @@ struct RunPlan {
   std::unique_ptr<const Task> task;  // of the configuration, for its graphs
   int64_t recomputed_blocks = 0;     // the first so many
   Graph training, evaluation;
-  std::optional<Graph> sampling;  // of a run that makes samples of itself
-  Plan training_plan, evaluation_plan, sampling_plan;
-  // Of buckets 1 and up of the task; `training` is bucket 0's.
+  Plan training_plan, evaluation_plan;
+  // Of buckets 1 and up of the task; those above are bucket 0's.
   struct Bucket {
-    Graph training;
-    Plan training_plan;
+    Graph training, evaluation;
+    Plan training_plan, evaluation_plan;
   };
   std::vector<std::unique_ptr<const Bucket>> other_buckets;
+  // Of every bucket, null for one of which a run makes no samples.
+  struct Sampling {
+    Graph graph;
+    Plan plan;
+  };
+  std::vector<std::unique_ptr<const Sampling>> sampling;
 
   const Graph& training_of(int64_t bucket) const {
     return bucket == 0 ? training : other_buckets[bucket - 1]->training;
@@ -56,6 +61,19 @@ struct RunPlan {
   const Plan& training_plan_of(int64_t bucket) const {
     return bucket == 0 ? training_plan : other_buckets[bucket - 1]->training_plan;
   }
+  const Graph& evaluation_of(int64_t bucket) const {
+    return bucket == 0 ? evaluation : other_buckets[bucket - 1]->evaluation;
+  }
+  const Plan& evaluation_plan_of(int64_t bucket) const {
+    return bucket == 0 ? evaluation_plan : other_buckets[bucket - 1]->evaluation_plan;
+  }
+  // All that may be played: "training", "evaluation", of bucket 0, then of the others and, last, "sampling".
+  struct Played {
+    std::string name;
+    const Graph* graph;
+    const Plan* plan;
+  };
+  std::vector<Played> played() const;
   // Of all that is played.
   int64_t ArenaBytes(TierKind tier) const;
 };

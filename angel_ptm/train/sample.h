@@ -14,9 +14,9 @@ namespace angel_ptm {
 
 class SampleMaker {
  public:
-  // All must outlive it. `control`: the ranks' communicator for what they tell each other. `output`: the run's
-  // directory.
-  SampleMaker(Sampler& sampler, Communicator& control, std::string output);
+  // Of one or more buckets. All must outlive it. `control`: the ranks' communicator for what they tell each other.
+  // `output`: the run's directory.
+  SampleMaker(std::vector<Sampler*> samplers, Communicator& control, std::string output);
 
   // Collective, between steps, `step` of which are done: each rank makes its share of the samples, rank 0 writes all.
   // Changes nothing that the run goes on with. Allocates only to write. Returns rank 0's sentence for people: where the
@@ -24,11 +24,16 @@ class SampleMaker {
   absl::StatusOr<std::string> Make(int64_t step);
 
  private:
-  Sampler& sampler_;
+  struct Bucket {
+    Sampler* sampler;
+    std::vector<int64_t> numbers;
+    std::vector<float> all;  // of all ranks, in the order of their numbers
+  };
+  absl::Status MakeAll(Bucket& bucket, int64_t step);
+
+  std::vector<Bucket> buckets_;
   Communicator& control_;
   const std::string output_;
-  std::vector<int64_t> numbers_;
-  std::vector<float> all_;  // of all ranks, in the order of their numbers
 };
 
 // <output>/samples/step-00000500.

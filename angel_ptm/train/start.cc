@@ -184,16 +184,15 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
 // one.
 absl::Status CheckSamePlan(Run& run) {
   const auto digest = [](const Plan& plan) { return absl::StrCat(absl::Hex(Hash(plan), absl::kZeroPad16)); };
-  const RunPlan& plan = *run.plan;
-  std::string own = absl::StrCat(digest(plan.training_plan), " and ", digest(plan.evaluation_plan),
-                                 plan.sampling ? absl::StrCat(", that of sampling ", digest(plan.sampling_plan)) : "");
-  for (const auto& bucket : plan.other_buckets) absl::StrAppend(&own, ", of a bucket ", digest(bucket->training_plan));
+  const std::string own = absl::StrJoin(run.plan->played(), ", ", [&](std::string* out, const RunPlan::Played& played) {
+    absl::StrAppend(out, played.name, " ", digest(*played.plan));
+  });
   ASSIGN_OR_RETURN(const std::string of_rank_zero, ShareFromRankZero(own, {"plan of rank 0"}, *run.control));
   absl::Status same;
   if (own != of_rank_zero) {
-    same = absl::FailedPreconditionError(
-        absl::StrCat("rank ", run.rank(), " has another plan than rank 0: the digests of its training and evaluation ",
-                     "plans are ", own, ", wanted rank 0's, ", of_rank_zero));
+    same = absl::FailedPreconditionError(absl::StrCat("rank ", run.rank(),
+                                                      " has another plan than rank 0: the digests of its plans are ",
+                                                      own, ", wanted rank 0's, ", of_rank_zero));
   }
   return ShareStatus(same, {"whether the plan is the same"}, *run.control);
 }
@@ -231,15 +230,14 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
 
 absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
   const TrainConfig& config = run.config;
-  const SampleSource* validation = run.task->validation_samples();
+  int64_t evaluated = 0, sampled = 0;
+  for (const Run::Evaluated& bucket : run.evaluated) evaluated += bucket.feeder->source().sample_count();
+  for (const Run::Sampled& bucket : run.sampled) sampled += bucket.sampler->count();
   const std::string loop = absl::StrCat(
       "at step ", state.next_step, " of ", config.steps(), " (", run.derived.accumulation_steps,
-      " micro-batches a step, evaluation of ", validation != nullptr ? validation->sample_count() : 0,
-      " samples every ", config.evaluation().every_steps(), " steps, checkpoint every ",
-      config.checkpoint().every_steps(),
-      run.sampler != nullptr
-          ? absl::StrCat(", ", run.sampler->count(), " samples of the model every ", config.sampling().every_steps())
-          : "",
+      " micro-batches a step, evaluation of ", evaluated, " samples every ", config.evaluation().every_steps(),
+      " steps, checkpoint every ", config.checkpoint().every_steps(),
+      sampled > 0 ? absl::StrCat(", ", sampled, " samples of the model every ", config.sampling().every_steps()) : "",
       ")");
   std::vector<CollectiveEntry> planned;
   std::vector<CollectiveEntry> control = {
@@ -254,10 +252,7 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
       }
     }
   };
-  append(run.plan->training, run.plan->training_plan);
-  for (const auto& bucket : run.plan->other_buckets) append(bucket->training, bucket->training_plan);
-  append(run.plan->evaluation, run.plan->evaluation_plan);
-  if (run.plan->sampling) append(*run.plan->sampling, run.plan->sampling_plan);
+  for (const RunPlan::Played& played : run.plan->played()) append(*played.graph, *played.plan);
   // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
   control.push_back(

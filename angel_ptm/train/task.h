@@ -24,6 +24,13 @@ namespace angel_ptm {
 // Of an evaluation. Its loss is loss / weight; `own` is the sum of what Feeder::Feed returned.
 struct LossSums {
   double loss = 0, weight = 0, own = 0;
+
+  LossSums& operator+=(const LossSums& more) {
+    loss += more.loss;
+    weight += more.weight;
+    own += more.own;
+    return *this;
+  }
 };
 
 // A number of the task's own in the metrics: its name in metrics.jsonl and its text in progress lines.
@@ -54,7 +61,7 @@ class Feeder {
   virtual const SampleSource& source() const = 0;
 };
 
-// Makes the samples that a configuration's sampling{} asks for, with one Executor's graph.
+// Makes the samples of one bucket that a configuration's sampling{} asks for, with one Executor's graph.
 class Sampler {
  public:
   virtual ~Sampler() = default;
@@ -65,7 +72,8 @@ class Sampler {
   // the configuration, its number and the weights, up to rounding by what is beside it. Plays the graph equally often
   // whatever the numbers are, so that ranks may make others. Allocates nothing.
   virtual absl::StatusOr<std::span<const float>> Make(std::span<const int64_t> samples) = 0;
-  // Writes all samples, as Make gave them, into a folder for people and `angel-ptm report`; `step` is the training's.
+  // Writes all samples, as Make gave them, into a folder for people and `angel-ptm report`, under names that no other
+  // bucket's have; `step` is the training's.
   // Returns a note for people, or an empty text.
   virtual absl::StatusOr<std::string> Write(const std::string& folder, int64_t step,
                                             std::span<const float> samples) const = 0;
@@ -99,11 +107,15 @@ class Task {
   // "96x160", and what share of a sample's tokens in bucket 0 one of it has.
   virtual std::string BucketName(int64_t) const { return {}; }
   virtual double BucketShare(int64_t) const { return 1; }
-  // `weights`: the state that trainable parameters are read from.
+  // `weights`: the state that trainable parameters are read from. Bucket 0's is BuildEvaluation's.
   virtual Graph BuildEvaluation(StateId weights) const = 0;
+  virtual Graph BuildBucketEvaluation(int64_t bucket, StateId weights) const {
+    APTM_CHECK(bucket == 0, "bucket ", bucket);
+    return BuildEvaluation(weights);
+  }
   virtual absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const = 0;
-  // What makes the samples of sampling{}; none where it asks for none.
-  virtual std::optional<Graph> BuildSampling(StateId weights) const = 0;
+  // What makes those samples of sampling{} that are of a bucket; none where it asks for none.
+  virtual std::optional<Graph> BuildSampling(int64_t bucket, StateId weights) const = 0;
 
   // "2 layers, dense, vocabulary 300".
   virtual std::string Describe() const = 0;
@@ -115,11 +127,13 @@ class Task {
   virtual int64_t vocab_size() const = 0;
 
   // Only of an opened task:
-  // training is never null, validation is null if nothing is evaluated.
+  // training is never null, validation is null if nothing of bucket 0 is evaluated.
   virtual const SampleSource* training_samples() const = 0;
   virtual const SampleSource* validation_samples() const = 0;
-  // Those of one bucket, and the bucket of the step that begins with sample number `first_sample`: known before it.
+  // Those of one bucket, and the bucket of the step that begins with sample number `first_sample`: known before it. An
+  // evaluation is of all buckets that have held-out samples.
   virtual const SampleSource* bucket_samples(int64_t) const { return training_samples(); }
+  virtual const SampleSource* bucket_validation_samples(int64_t) const { return validation_samples(); }
   virtual int64_t BucketOf(int64_t) const { return 0; }
   // Names what makes sample number i what it is. A run that would see other samples is another run.
   virtual std::string sample_order() const = 0;
@@ -129,12 +143,12 @@ class Task {
   virtual absl::Status CheckFreshStart() const { return absl::OkStatus(); }
   // What a checkpoint keeps beside the state.
   virtual std::vector<CheckpointFile> checkpoint_files() const = 0;
-  // `graph` is the training graph of the samples' bucket or the evaluation graph, `executor` is bound to it, `samples`
-  // are this task's. All must outlive the feeder.
+  // `graph` is the training or evaluation graph of the samples' bucket, `executor` is bound to it, `samples` are this
+  // task's. All must outlive the feeder.
   virtual std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                              const SampleSource& samples) const = 0;
-  // `graph` is the sampling graph.
-  virtual std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const = 0;
+  // `graph` is the sampling graph of the bucket.
+  virtual std::unique_ptr<Sampler> MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const = 0;
   // Of the micro-batch played last, and of an evaluation.
   virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
   virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;

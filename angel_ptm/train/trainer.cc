@@ -288,7 +288,11 @@ absl::StatusOr<std::string> Trainer::FirstNonFinite() {
 absl::Status Trainer::MaybeEvaluate() {
   const int64_t every = run_.config.evaluation().every_steps();
   if (every == 0 || (!IsDue(every, state_.next_step) && !LastStep())) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const LossSums sums, run_.evaluator->Evaluate());
+  LossSums sums;
+  for (const Run::Evaluated& bucket : run_.evaluated) {
+    ASSIGN_OR_RETURN(const LossSums of_bucket, bucket.evaluator->Evaluate());
+    sums += of_bucket;
+  }
   metrics_.validation_loss = sums.loss / sums.weight;
   metrics_.validation_numbers = run_.task->EvaluationNumbers(sums);
   return absl::OkStatus();

@@ -96,6 +96,19 @@ TEST(ValidateHunyuanDit, BucketsAreSizesThatFit) {
       "optimizer.update: model.hunyuan_dit.bucket has several graphs take turns, wanted SYNCHRONOUS, got LOCK_FREE");
 }
 
+TEST(ValidateHunyuanDit, PromptsNameSizesOfTheRun) {
+  const std::vector<std::string> sampled = {"model.hunyuan_dit.bucket=16x64", "sampling.every_steps=5"};
+  for (const char* prompt : {"3", "3 32x32", "3 16x64", "3 016x64"}) {
+    EXPECT_EQ(HunyuanDitErrorsOf({sampled[0], sampled[1], absl::StrCat("sampling.prompt=", prompt)}), "OK") << prompt;
+  }
+  for (const char* prompt : {"3 64x16", "3  16x64", "3 16x64 2", "3 a"}) {
+    EXPECT_EQ(HunyuanDitErrorsOf({sampled[0], sampled[1], absl::StrCat("sampling.prompt=", prompt)}),
+              absl::StrCat("sampling.prompt: the run has no such size, wanted a sample's number, or behind it one of "
+                           "32x32, 16x64, got \"",
+                           prompt, "\""));
+  }
+}
+
 TEST(ValidateHunyuanDit, ProductsAreBounded) {
   EXPECT_EQ(HunyuanDitErrorsOf({"model.hunyuan_dit.num_hidden_layers=65536", "model.hunyuan_dit.hidden_size=1048576"})
                 .substr(0, std::string("model.hunyuan_dit: too many parameters").size()),

@@ -2,6 +2,7 @@
 // weights.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -132,6 +133,10 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
       for (const std::string& path : {latents + "/train-" + size, latents + size + "/train"}) {
         OrDie(WriteTinyLatents(path + ".safetensors", shape, 7, 3 + static_cast<uint32_t>(width)));
       }
+      if (height != 4) continue;  // of the other size nothing is held out
+      for (const std::string& path : {latents + "/validation-" + size, latents + size + "/validation"}) {
+        OrDie(WriteTinyLatents(path + ".safetensors", shape, 5, 9));
+      }
     }
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -186,13 +191,30 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   EXPECT_EQ(State(resumed), state);
 }
 
-// Steps of a bucket have the bits of a run of that size on its samples.
+// Every file that the run sampled of itself at a step, by name.
+std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(SamplesFolder(config.output().directory(), step))) {
+    files[entry.path().filename()] = Slurp(entry.path());
+  }
+  return files;
+}
+
+// Steps of a bucket have the bits of a run of that size on its samples, and so have what it samples in that size.
 TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
   if (!HasBuckets()) GTEST_SKIP() << "of buckets";
   // Each bucket has one step in an epoch, whose samples are its own from the first on in the order of their numbers in
   // the run: so the run's first step is that of a run of one size.
-  const std::vector<std::string> one_step = {"steps=1", "optimizer.schedule.warmup_steps=0", "evaluation.every_steps=0",
-                                             "batch.global_batch_sequences=14"};
+  const std::vector<std::string> one_step = {"steps=1",
+                                             "optimizer.schedule.warmup_steps=0",
+                                             "evaluation.every_steps=0",
+                                             "batch.global_batch_sequences=14",
+                                             "sampling.every_steps=1",
+                                             "sampling.guidance=2",
+                                             "sampling.prompt=5 8x8",
+                                             "sampling.prompt=3 4x12",
+                                             "sampling.prompt=4",
+                                             "sampling.prompt=6 4x12"};
   std::set<std::string> seen;
   for (int seed = 1; seed < 20 && seen.size() < 3; ++seed) {
     std::vector<std::string> overrides = one_step;
@@ -211,27 +233,59 @@ TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
     alone.mutable_model()->mutable_hunyuan_dit()->set_height(std::stoi(size.substr(0, x)));
     alone.mutable_model()->mutable_hunyuan_dit()->set_width(std::stoi(size.substr(x + 1)));
     if (bucket != '0') alone.mutable_data()->set_directory(config.data().directory() + size);
+    alone.mutable_sampling()->clear_prompt();
+    for (const char* prompt : bucket == '0' ? std::array{"5", "4"} : std::array{"3", "6"}) {
+      alone.mutable_sampling()->add_prompt(prompt);
+    }
     alone.mutable_output()->set_directory(config.output().directory() + "alone");
     OrDie(RunTrainer({.configs = {alone}, .world_size = 2}).status());
     EXPECT_EQ(MetricLines(alone), MetricLines(with_buckets)) << size;
     EXPECT_EQ(State(alone), State(with_buckets)) << size;
+    auto samples = SamplesOf(with_buckets, 1);
+    EXPECT_EQ(samples.size(), 2u);
+    if (bucket == '2') continue;
+    const std::string name = bucket == '0' ? "latents.safetensors" : "latents-4x12.safetensors";
+    EXPECT_EQ(samples[name], SamplesOf(alone, 1)["latents.safetensors"]) << size;
   }
   EXPECT_EQ(seen.size(), 3u);
 }
 
-// Every file that the run sampled of itself at a step, by name.
-std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(SamplesFolder(config.output().directory(), step))) {
-    files[entry.path().filename()] = Slurp(entry.path());
-  }
-  return files;
+// The loss of held-out samples is that of all sizes by how many samples each has, of the steps of runs of one size.
+TEST_P(DitParity, ValidationLossIsOfAllBuckets) {
+  if (!HasBuckets()) GTEST_SKIP() << "of buckets";
+  // Weights that stay as they are made.
+  const std::vector<std::string> still = {"steps=1", "optimizer.schedule.warmup_steps=0",
+                                          "optimizer.adamw.learning_rate=1e-30", "evaluation.weights=LAST"};
+  const auto loss = [&](TrainConfig config, const std::string& run, int64_t sequences) {
+    config.mutable_evaluation()->set_sequences(sequences);
+    config.mutable_output()->set_directory(absl::StrCat(config.output().directory(), run, sequences));
+    const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2});
+    OrDie(outcome.status());
+    const bool told = outcome.text.find("the validation loss is without size 6x8, of which nothing is held out (") !=
+                      std::string::npos;
+    EXPECT_EQ(told, config.model().hunyuan_dit().bucket_size() > 0) << outcome.text;
+    const std::string line = Slurp(config.output().directory() + "/metrics.jsonl"), key = "\"validation_loss\": ";
+    const size_t at = line.find(key);
+    EXPECT_NE(at, std::string::npos) << line;
+    return std::stod(line.substr(at + key.size()));
+  };
+  const TrainConfig all = Config("validated", still);
+  TrainConfig first = all, other = all;
+  for (TrainConfig* const one : {&first, &other}) one->mutable_model()->mutable_hunyuan_dit()->clear_bucket();
+  other.mutable_model()->mutable_hunyuan_dit()->set_height(4);
+  other.mutable_model()->mutable_hunyuan_dit()->set_width(12);
+  other.mutable_data()->set_directory(all.data().directory() + "4x12");
+  const double of_first = loss(first, "first", 64), of_other = loss(other, "other", 64);
+  EXPECT_GT(std::abs(of_first - of_other), 1e-3 * of_first);
+  EXPECT_NEAR(loss(all, "all", 64), (4 * of_first + 5 * of_other) / 9, 1e-6 * of_first);
+  // Of three, by counts of 4 and 5, one and two.
+  const double some = (loss(first, "first", 1) + 2 * loss(other, "other", 2)) / 3;
+  EXPECT_NEAR(loss(all, "all", 3), some, 1e-6 * some);
 }
 
 // A run that samples itself goes on with the same bits, and its samples are the same bits whatever the memory.
 TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
-  if (HasBuckets()) GTEST_SKIP() << "samples are of the model's own size";
   const std::vector<std::string> sampling = {"sampling.every_steps=2", "sampling.guidance=2"};
   const auto with = [&](std::vector<std::string> overrides) {
     overrides.insert(overrides.end(), sampling.begin(), sampling.end());
@@ -240,6 +294,7 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
       overrides.push_back(
           absl::StrCat("sampling.prompt=", OfImages() ? std::string(TinyImages()[i].chinese) : absl::StrCat(i)));
     }
+    if (HasBuckets()) overrides.push_back("sampling.prompt=2 6x8");
     return overrides;
   };
   const TrainConfig plain = Trained("unsampled", {});
@@ -248,7 +303,7 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   EXPECT_EQ(State(sampled), State(plain));
   EXPECT_FALSE(std::filesystem::exists(plain.output().directory() + "/samples"));
   const auto first = SamplesOf(sampled, 2), last = SamplesOf(sampled, 6);
-  EXPECT_EQ(first.size(), OfImages() ? 5u : 1u);
+  EXPECT_EQ(first.size(), OfImages() ? 5u : HasBuckets() ? 2u : 1u);
   EXPECT_NE(first, last);
 
   // A run that ends at a sampling step and goes on, in little memory, with what a killed one left beyond.

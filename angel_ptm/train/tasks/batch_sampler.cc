@@ -9,11 +9,11 @@
 
 namespace angel_ptm {
 
-BatchOptions SamplingBatchFromConfig(const TrainConfig& config, const SamplingOptions& sampling) {
+BatchOptions SamplingBatchFromConfig(const TrainConfig& config, const SamplingOptions& sampling, int64_t count) {
   BatchOptions options{.sampling = sampling, .guidance = config.sampling().guidance()};
   options.sampling.seed = config.seed();
   const int64_t rows = config.batch().micro_batch_sequences() / (options.guided() ? 2 : 1);
-  options.batch = std::clamp<int64_t>(rows, 1, std::max(1, config.sampling().prompt_size()));
+  options.batch = std::clamp<int64_t>(rows, 1, std::max<int64_t>(1, count));
   return options;
 }
 

@@ -44,9 +44,9 @@ struct BatchOptions {
   int64_t rows() const { return guided() ? 2 * batch : batch; }  // of the graph
 };
 
-// Of the samples that a run makes of itself (sampling{}): its graph has at most as many rows as a micro-batch, unless
-// that is one row and guidance takes two.
-BatchOptions SamplingBatchFromConfig(const TrainConfig& config, const SamplingOptions& sampling);
+// Of the `count` samples that a run makes of itself (sampling{}): its graph has at most as many rows as a micro-batch,
+// unless that is one row and guidance takes two.
+BatchOptions SamplingBatchFromConfig(const TrainConfig& config, const SamplingOptions& sampling, int64_t count);
 
 // What is told of samples: `step` of the training, then of the sampler.
 struct SamplingFacts {

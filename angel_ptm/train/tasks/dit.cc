@@ -56,7 +56,7 @@ class DitTask final : public Task {
     return absl::InvalidArgumentError("model.dit makes images, wanted a language model to continue a text");
   }
 
-  std::optional<Graph> BuildSampling(StateId weights) const override {
+  std::optional<Graph> BuildSampling(int64_t, StateId weights) const override {
     if (config_.sampling().every_steps() == 0) return std::nullopt;
     return BuildDitForward(shape_, SamplingBatch().rows(), table_, weights);
   }
@@ -81,7 +81,7 @@ class DitTask final : public Task {
     return std::make_unique<ImageFeeder>(graph, executor, shape_, DitObjectiveFromConfig(dit_),
                                          static_cast<const ImageSource&>(samples));
   }
-  std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override {
+  std::unique_ptr<Sampler> MakeSampler(int64_t, const Graph& graph, Executor& executor) const override {
     const BatchOptions batch = SamplingBatch();
     return std::make_unique<RunSampler>(
         static_cast<int64_t>(prompts_.conditions.size()), batch, NoisyGrid(shape_), PredictionGrid(shape_),
@@ -101,7 +101,8 @@ class DitTask final : public Task {
   absl::StatusOr<std::string> WriteSamples(const std::string& folder, int64_t step,
                                            std::span<const float> samples) const;
   BatchOptions SamplingBatch() const {
-    return SamplingBatchFromConfig(config_, DitSampling(DitObjectiveFromConfig(dit_)));
+    return SamplingBatchFromConfig(config_, DitSampling(DitObjectiveFromConfig(dit_)),
+                                   config_.sampling().prompt_size());
   }
 
   const TrainConfig config_;

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/config/validate.h"
@@ -150,6 +152,32 @@ std::vector<HunyuanDitShape> BucketShapes(const HunyuanDitShape& shape, const Hu
   return shapes;
 }
 
+// The prompts of sampling{}, by bucket.
+std::vector<std::vector<std::string>> AskedSamples(const SamplingConfig& sampling, const HunyuanDitConfig& dit) {
+  std::vector<std::vector<std::string>> asked(static_cast<size_t>(dit.bucket_size()) + 1);
+  if (sampling.every_steps() == 0) return asked;
+  for (const std::string& text : sampling.prompt()) {
+    const LatentPrompt prompt = ParseLatentPrompt(dit, text);
+    APTM_CHECK(prompt.bucket.has_value(), text);  // validated
+    asked[static_cast<size_t>(*prompt.bucket)].push_back(prompt.number);
+  }
+  return asked;
+}
+
+// How many of `wanted` samples are of each bucket, of which there are so many: in proportion, or all.
+std::vector<int64_t> Shares(int64_t wanted, const std::vector<int64_t>& counts) {
+  const int64_t all = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  std::vector<int64_t> shares;
+  int64_t before = 0, taken = 0;
+  for (const int64_t count : counts) {
+    before += count;
+    const double share = static_cast<double>(before) / static_cast<double>(all);
+    const int64_t end = wanted >= all ? before : static_cast<int64_t>(static_cast<double>(wanted) * share);
+    shares.push_back(end - std::exchange(taken, end));
+  }
+  return shares;
+}
+
 class HunyuanDitTask final : public Task {
  public:
   HunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states)
@@ -157,6 +185,7 @@ class HunyuanDitTask final : public Task {
         dit_(WithDefaults(config.model().hunyuan_dit())),
         shape_(HunyuanDitShapeFromConfig(config.model())),
         buckets_(BucketShapes(shape_, dit_)),
+        asked_(AskedSamples(config.sampling(), dit_)),
         table_(HunyuanDitParameters(shape_, std::move(states))) {}
 
   absl::Status Open();
@@ -181,12 +210,19 @@ class HunyuanDitTask final : public Task {
   Graph BuildEvaluation(StateId weights) const override {
     return BuildHunyuanDitEvaluation(shape_, config_.batch().micro_batch_sequences(), table_, weights);
   }
+  Graph BuildBucketEvaluation(int64_t bucket, StateId weights) const override {
+    Graph graph = BuildHunyuanDitEvaluation(buckets_[bucket], config_.batch().micro_batch_sequences(), table_, weights);
+    graph.name = absl::StrCat("evaluation of ", BucketName(bucket));
+    return graph;
+  }
   absl::StatusOr<Graph> BuildDecoding(int64_t, int64_t) const override {
     return absl::InvalidArgumentError("model.hunyuan_dit makes images, wanted a language model to continue a text");
   }
-  std::optional<Graph> BuildSampling(StateId weights) const override {
-    if (config_.sampling().every_steps() == 0) return std::nullopt;
-    return BuildHunyuanDitForward(shape_, SamplingBatch().rows(), table_, weights);
+  std::optional<Graph> BuildSampling(int64_t bucket, StateId weights) const override {
+    if (asked_[bucket].empty()) return std::nullopt;
+    Graph graph = BuildHunyuanDitForward(buckets_[bucket], SamplingBatch(bucket).rows(), table_, weights);
+    if (bucket > 0) graph.name = absl::StrCat("forward of ", BucketName(bucket));
+    return graph;
   }
   std::string Describe() const override {
     return absl::StrCat(shape_.num_hidden_layers, " layers",
@@ -201,11 +237,14 @@ class HunyuanDitTask final : public Task {
 
   int64_t vocab_size() const override { return 1; }
   const SampleSource* training_samples() const override { return training_.empty() ? nullptr : training_[0].get(); }
-  const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
+  const SampleSource* validation_samples() const override { return bucket_validation_samples(0); }
+  const SampleSource* bucket_validation_samples(int64_t bucket) const override {
+    return validation_.empty() ? nullptr : validation_[bucket].get();
+  }
   const SampleSource* bucket_samples(int64_t bucket) const override { return training_[bucket].get(); }
   int64_t BucketOf(int64_t first_sample) const override { return order_ ? order_->At(first_sample).bucket : 0; }
   std::string sample_order() const override;
-  std::string note() const override { return {}; }
+  std::string note() const override { return note_; }
   absl::Status CheckFreshStart() const override {
     if (!shape_.control) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
@@ -215,32 +254,45 @@ class HunyuanDitTask final : public Task {
   std::vector<CheckpointFile> checkpoint_files() const override { return {}; }
   std::unique_ptr<Feeder> MakeFeeder(const Graph& graph, Executor& executor,
                                      const SampleSource& samples) const override {
-    for (size_t bucket = 0; bucket < training_.size(); ++bucket) {
-      if (&samples != training_[bucket].get()) continue;
-      return std::make_unique<LatentFeeder>(graph, executor, buckets_[bucket], dit_, *training_[bucket]);
+    for (int64_t bucket = 0; bucket < bucket_count(); ++bucket) {
+      if (&samples != bucket_samples(bucket) && &samples != bucket_validation_samples(bucket)) continue;
+      return std::make_unique<LatentFeeder>(graph, executor, buckets_[bucket], dit_,
+                                            static_cast<const LatentSource&>(samples));
     }
-    APTM_CHECK(&samples == validation_samples(), "samples of another task");
-    return std::make_unique<LatentFeeder>(graph, executor, shape_, dit_, *validation_);
+    APTM_CHECK(false, "samples of another task");
   }
-  std::unique_ptr<Sampler> MakeSampler(const Graph& graph, Executor& executor) const override;
+  std::unique_ptr<Sampler> MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const override;
   std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
  private:
-  BatchOptions SamplingBatch() const { return SamplingBatchFromConfig(config_, HunyuanSampling(dit_)); }
+  absl::Status OpenValidation();
+  BatchOptions SamplingBatch(int64_t bucket) const {
+    return SamplingBatchFromConfig(config_, HunyuanSampling(dit_), static_cast<int64_t>(asked_[bucket].size()));
+  }
+  LatentOrder Order() const {
+    return {.global_batch = config_.batch().global_batch_sequences(),
+            .micro_batch = config_.batch().micro_batch_sequences(),
+            .seed = config_.seed()};
+  }
+  // Of a file for each bucket.
+  std::string PathOf(const std::string& name, int64_t bucket) const {
+    return absl::StrCat(config_.data().directory(), "/", name, bucket == 0 ? "" : "-" + BucketName(bucket),
+                        ".safetensors");
+  }
 
   const TrainConfig config_;
   const HunyuanDitConfig dit_;
   const HunyuanDitShape shape_;
   const std::vector<HunyuanDitShape> buckets_;  // that of the model first
+  const std::vector<std::vector<std::string>> asked_;
   const std::shared_ptr<const ParameterTable> table_;
-  std::vector<std::unique_ptr<LatentFile>> train_;  // by bucket
-  std::unique_ptr<LatentFile> held_out_;
-  std::optional<BucketOrder> order_;                     // none of one bucket
-  std::vector<std::unique_ptr<LatentSource>> training_;  // by bucket
-  std::optional<LatentSource> validation_;
-  std::vector<int64_t> prompts_;  // of sampling{}: numbers of the samples of bucket 0
+  std::vector<std::unique_ptr<LatentFile>> train_, held_out_;         // by bucket; null where nothing is held out
+  std::optional<BucketOrder> order_;                                  // none of one bucket
+  std::vector<std::unique_ptr<LatentSource>> training_, validation_;  // by bucket; null where nothing is evaluated
+  std::vector<std::vector<int64_t>> prompts_;                         // asked_, as numbers of the bucket's samples
+  std::string note_;
 };
 
 std::string HunyuanDitTask::sample_order() const {
@@ -255,45 +307,67 @@ std::string HunyuanDitTask::sample_order() const {
   return absl::StrCat(order, ", order and noise of seed ", config_.seed());
 }
 
-std::unique_ptr<Sampler> HunyuanDitTask::MakeSampler(const Graph& graph, Executor& executor) const {
-  const BatchOptions batch = SamplingBatch();
+std::unique_ptr<Sampler> HunyuanDitTask::MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const {
+  const BatchOptions batch = SamplingBatch(bucket);
+  const HunyuanDitShape& shape = buckets_[bucket];
+  const std::vector<int64_t>& prompts = prompts_[bucket];
+  const std::string file = absl::StrCat("latents", bucket == 0 ? "" : "-" + BucketName(bucket), ".safetensors");
   return std::make_unique<RunSampler>(
-      static_cast<int64_t>(prompts_.size()), batch, NoisyGrid(shape_), PredictionGrid(shape_),
-      Denoiser{&graph, &executor},
-      std::make_unique<LatentConditions>(shape_, *train_[0], prompts_, /*samples_per_prompt=*/1, batch.rows()),
-      [this, batch](const std::string& folder, int64_t step,
-                    std::span<const float> samples) -> absl::StatusOr<std::string> {
+      static_cast<int64_t>(prompts.size()), batch, NoisyGrid(shape), PredictionGrid(shape), Denoiser{&graph, &executor},
+      std::make_unique<LatentConditions>(shape, *train_[bucket], prompts, /*samples_per_prompt=*/1, batch.rows()),
+      [this, batch, file, &shape, &prompts](const std::string& folder, int64_t step,
+                                            std::span<const float> samples) -> absl::StatusOr<std::string> {
         RETURN_IF_ERROR(MakeDirectories(folder));
-        RETURN_IF_ERROR(WriteSampledLatents(folder + "/latents.safetensors", shape_, prompts_, /*samples_per_prompt=*/1,
-                                            samples, FactsOfSamples(config_, step, batch)));
+        RETURN_IF_ERROR(WriteSampledLatents(folder + "/" + file, shape, prompts, /*samples_per_prompt=*/1, samples,
+                                            FactsOfSamples(config_, step, batch)));
         return std::string();
       });
 }
 
 absl::Status HunyuanDitTask::Open() {
-  const std::string& directory = config_.data().directory();
-  LatentOrder order{.global_batch = config_.batch().global_batch_sequences(),
-                    .micro_batch = config_.batch().micro_batch_sequences(),
-                    .seed = config_.seed()};
+  const LatentOrder order = Order();
   std::vector<int64_t> counts;
   for (int64_t b = 0; b < bucket_count(); ++b) {
-    const std::string name = b == 0 ? "train" : absl::StrCat("train-", BucketName(b));
-    ASSIGN_OR_RETURN(train_.emplace_back(),
-                     LatentFile::Open(absl::StrCat(directory, "/", name, ".safetensors"), buckets_[b]));
+    ASSIGN_OR_RETURN(train_.emplace_back(), LatentFile::Open(PathOf("train", b), buckets_[b]));
     counts.push_back(train_.back()->count());
   }
   if (bucket_count() > 1) order_.emplace(counts, order.global_batch, order.seed);
   for (const auto& file : train_) {
     training_.push_back(std::make_unique<LatentSource>(*file, order, order_ ? &*order_ : nullptr));
   }
-  if (const SamplingConfig& sampling = config_.sampling(); sampling.every_steps() > 0) {
-    ASSIGN_OR_RETURN(prompts_, ReadSampleNumbers({sampling.prompt().begin(), sampling.prompt().end()}, *train_[0],
-                                                 "sampling.prompt"));
+  for (size_t b = 0; b < asked_.size(); ++b) {
+    prompts_.emplace_back();
+    if (asked_[b].empty()) continue;
+    ASSIGN_OR_RETURN(prompts_[b], ReadSampleNumbers(asked_[b], *train_[b], "sampling.prompt"));
   }
-  if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(held_out_, LatentFile::Open(directory + "/validation.safetensors", shape_));
-  order.evaluation_samples = config_.evaluation().sequences();
-  validation_.emplace(*held_out_, order);
+  return config_.evaluation().every_steps() == 0 ? absl::OkStatus() : OpenValidation();
+}
+
+// The model's own size has held-out samples, other buckets may.
+absl::Status HunyuanDitTask::OpenValidation() {
+  std::vector<std::string> missing;
+  std::vector<int64_t> counts;
+  for (int64_t b = 0; b < bucket_count(); ++b) {
+    const std::string path = PathOf("validation", b);
+    ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+    held_out_.emplace_back();
+    if (b == 0 || exists) {
+      ASSIGN_OR_RETURN(held_out_.back(), LatentFile::Open(path, buckets_[b]));
+    } else {
+      missing.push_back(BucketName(b));
+    }
+    counts.push_back(held_out_.back() != nullptr ? held_out_.back()->count() : 0);
+  }
+  const std::vector<int64_t> shares = Shares(config_.evaluation().sequences(), counts);
+  for (size_t b = 0; b < counts.size(); ++b) {
+    LatentOrder order = Order();
+    order.evaluation_samples = shares[b];
+    validation_.push_back(shares[b] == 0 ? nullptr : std::make_unique<LatentSource>(*held_out_[b], order));
+  }
+  if (!missing.empty()) {
+    note_ = absl::StrCat("the validation loss is without size ", absl::StrJoin(missing, " and "),
+                         ", of which nothing is held out (", PathOf("validation-" + missing[0], 0), ")");
+  }
   return absl::OkStatus();
 }
 

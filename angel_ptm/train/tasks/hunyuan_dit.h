@@ -19,7 +19,8 @@ HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config);
 HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps);
 
 // task.h, MakeTask and OpenTask. The data directory has train.safetensors, for each bucket
-// train-HEIGHTxWIDTH.safetensors and, to evaluate, validation.safetensors (latents.h).
+// train-HEIGHTxWIDTH.safetensors and, to evaluate, validation.safetensors (latents.h) and, of buckets that have
+// held-out samples, validation-HEIGHTxWIDTH.safetensors.
 std::unique_ptr<Task> MakeHunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanDitTask(const TrainConfig& config);
 

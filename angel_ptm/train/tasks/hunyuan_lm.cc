@@ -46,7 +46,7 @@ class HunyuanLmTask final : public Task {
     return BuildHunyuanLmEvaluation(shape_, batch_, table_, weights);
   }
   absl::StatusOr<Graph> BuildDecoding(int64_t rows, int64_t length) const override;
-  std::optional<Graph> BuildSampling(StateId) const override { return std::nullopt; }
+  std::optional<Graph> BuildSampling(int64_t, StateId) const override { return std::nullopt; }
 
   std::string Describe() const override;
   ChangeableFields changeable_fields() const override { return {kWithoutEffect, kOfTheCurve}; }
@@ -67,7 +67,7 @@ class HunyuanLmTask final : public Task {
     APTM_CHECK(&samples == training_samples() || &samples == validation_samples(), "samples of another task");
     return std::make_unique<TokenFeeder>(graph, executor, static_cast<const TokenSource&>(samples), token_bytes_);
   }
-  std::unique_ptr<Sampler> MakeSampler(const Graph&, Executor&) const override { return nullptr; }
+  std::unique_ptr<Sampler> MakeSampler(int64_t, const Graph&, Executor&) const override { return nullptr; }
   std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override;
   std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const override;
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const override;
