@@ -16,7 +16,7 @@ TensorId AppendDenoisingLoss(GraphBuilder& builder, TensorId prediction, int64_t
 
 // The same of a model that learns its variance (kernels/ops/hybrid_loss.h): `prediction`, a matrix of `rows` rows
 // whatever its shape, is predictions beside as many fractions. Further inputs: "clean" like the target, and "bound"
-// [batch, kBoundColumns] fp32.
+// [batch, kBoundColumns] fp32. Returns [2 batch]: squared errors, then terms of the bound, which add up to the loss.
 TensorId AppendHybridLoss(GraphBuilder& builder, TensorId prediction, int64_t batch, int64_t rows);
 
 }  // namespace angel_ptm

@@ -66,7 +66,7 @@ Graph BuildDitForward(const DitShape& shape, int64_t batch, std::shared_ptr<cons
 
 // Forward and loss, the weighted mean square of the prediction's error. Further inputs: "target" like noisy,
 // "sample_weight" [B] fp32, and "weight" [1] fp32, by what the micro-batch's sum of losses is weighted; with
-// learn_variance those of AppendHybridLoss (denoising_loss.h), too. Output: "sample_loss" [B].
+// learn_variance those of AppendHybridLoss (denoising_loss.h), too. Output: "sample_loss" [B], or [2B].
 Graph BuildDitEvaluation(const DitShape& shape, int64_t batch, std::shared_ptr<const ParameterTable> table = nullptr,
                          StateId weights = kParameterState);
 

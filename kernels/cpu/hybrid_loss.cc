@@ -119,7 +119,9 @@ void Sample(const HybridLossArgs& args, int64_t sample) {
       place[args.c] = Rounded<T>(bound_slope * piece.slope[i]);
     }
   }
-  args.sample_loss.as<float>()[sample] = static_cast<float>((weight * squares + bound.weight * terms) / count);
+  float* const loss = args.sample_loss.as<float>() + sample;
+  loss[0] = static_cast<float>(weight * squares / count);
+  loss[args.b] = static_cast<float>(bound.weight * terms / count);
 }
 
 void Run(const HybridLossArgs& args, const KernelContext& ctx) {

@@ -1,7 +1,7 @@
 // The loss of diffusion models that learn their variance (kernels/ops/hybrid_loss.h): with N = R C elements a sample,
-//   loss[b] = weight[b] mean((p - target)^2) + weight of the bound mean(L)
-// and its gradient by p and v, where with u = l - least, k = error^2 exp(-least), m = exp(-u) - 1, a = k (p - target)^2
-// exp(-u)
+//   loss[b] = weight[b] mean((p - target)^2),  loss[B + b] = weight of the bound mean(L)
+// and their sum's gradient by p and v, where with u = l - least, k = error^2 exp(-least), m = exp(-u) - 1, a = k (p -
+// target)^2 exp(-u)
 //   L = (u + m + a) / 2,  dL/dv = -(m + a) du/dv / 2
 // or, of the samples at the first time, the probability of a bin, in double.
 //
@@ -64,6 +64,7 @@ struct Hybrid {
 template <typename T>
 __global__ void __launch_bounds__(kThreads, kBlocks) HybridLoss(float* sample_loss, T* dx, const T* x, Hybrid of) {
   APTM_SHARED(double, shares, kThreads);
+  APTM_SHARED(double, bound_shares, kThreads);
   const std::int64_t first = blockIdx.x * of.n;
   const float* const bound = of.bounds + blockIdx.x * kBoundColumns;
   const bool decoded = bound[kBoundDecoded] != 0;
@@ -72,23 +73,28 @@ __global__ void __launch_bounds__(kThreads, kBlocks) HybridLoss(float* sample_lo
   const float slope = static_cast<float>(2 * weight / count), bound_slope = static_cast<float>(bound_weight / count);
   const float half_range = static_cast<float>(0.5 * static_cast<double>(bound[kBoundLogRange]));
   const float k = static_cast<float>(error * error * exp(-static_cast<double>(bound[kBoundLogLeast])));
-  double sum = 0;
+  double squares = 0, terms = 0;
   for (std::int64_t i = threadIdx.x; i < of.n; i += kThreads) {
     const std::int64_t p = 2 * first + i / of.c * 2 * of.c + i % of.c, v = p + of.c;
     const float difference = Widened(x[p]) - of.target[first + i], fraction = Widened(x[v]);
     const BoundTerm term = decoded ? Decoding(bound, difference, fraction, of.clean[first + i])
                                    : Divergence(half_range, k, difference, fraction);
-    sum += weight * (static_cast<double>(difference) * static_cast<double>(difference)) +
-           bound_weight * static_cast<double>(term.term);
+    squares += static_cast<double>(difference) * static_cast<double>(difference);
+    terms += static_cast<double>(term.term);
     if (dx == nullptr) continue;
     StoreRounded(dx + p, slope * difference);
     StoreRounded(dx + v, bound_slope * term.slope);
   }
-  shares[threadIdx.x] = sum;
+  shares[threadIdx.x] = squares;
+  bound_shares[threadIdx.x] = terms;
   __syncthreads();
   if (threadIdx.x != 0) return;
-  for (int i = 1; i < kThreads; ++i) sum += shares[i];
-  sample_loss[blockIdx.x] = static_cast<float>(sum / count);
+  for (int i = 1; i < kThreads; ++i) {
+    squares += shares[i];
+    terms += bound_shares[i];
+  }
+  sample_loss[blockIdx.x] = static_cast<float>(weight * squares / count);
+  sample_loss[gridDim.x + blockIdx.x] = static_cast<float>(bound_weight * terms / count);
 }
 
 }  // namespace

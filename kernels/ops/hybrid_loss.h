@@ -11,8 +11,8 @@ namespace angel_ptm {
 enum BoundColumn : int { kBoundWeight, kBoundLogLeast, kBoundLogRange, kBoundError, kBoundDecoded, kBoundColumns };
 
 // The loss of a diffusion model that learns the variance of its steps, L_hybrid of Nichol & Dhariwal 2021. A row of
-// x[B R, 2C] is C predictions p, whose targets are target[B R, C], then C fractions v. For sample b, with N = R C,
-//   sample_loss[b] = weight[b] mean (p - target)^2 + bound[b, kBoundWeight] mean L(v).
+// x[B R, 2C] is C predictions p, whose targets are target[B R, C], then C fractions v. Its two parts are apart: for b,
+//   sample_loss[b] = weight[b] mean (p - target)^2,  sample_loss[B + b] = bound[b, kBoundWeight] mean L(v).
 // L is a step's term of the variational bound in nats, of a normal number of variance exp(l) whose mean is off by e:
 //   least = bound[b, kBoundLogLeast],  l = least + (v + 1) / 2 bound[b, kBoundLogRange],
 //   e = bound[b, kBoundError] (p - target), a constant to the gradient.
@@ -21,7 +21,7 @@ enum BoundColumn : int { kBoundWeight, kBoundLogLeast, kBoundLogRange, kBoundErr
 // Elsewhere L = -log(max(P, 1e-12)), P what N(clean + e, exp(l)) gives the bin of clean[B R, C] among the 255 of width
 // 2/255 from -1 to 1, the outer two of which, beyond -0.999 and 0.999, are open; the normal distribution is the
 // authors', (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2.
-// dx[B R, 2C] (unless null) is the gradient of the SUM of sample losses. x and dx are elements, all others fp32.
+// dx[B R, 2C] (unless null) is the gradient of the SUM of all of them. x and dx are elements, all others fp32; N = R C.
 struct HybridLossArgs {
   Operand sample_loss, dx;
   ConstOperand x, target, clean, weight, bound;

@@ -210,7 +210,7 @@ void TestWeightedMse(std::int64_t b, std::int64_t n, bool with_dx) {
 template <typename T>
 void TestHybridLoss(std::int64_t r, std::int64_t c, bool with_dx) {
   ExpectHostResults(&cuda::LaunchHybridLoss, [=](Operands& o) {
-    HybridLossArgs args = {.sample_loss = o.Next<float>(2)};
+    HybridLossArgs args = {.sample_loss = o.Next<float>(4)};
     if (with_dx) args.dx = o.Next<T>(4 * r * c);
     args.x = o.In<T>(4 * r * c), args.target = o.In<float>(2 * r * c), args.clean = o.In<float>(2 * r * c);
     args.weight = o.In<float>(2);

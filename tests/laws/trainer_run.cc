@@ -141,7 +141,8 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
 }
 
 std::vector<std::string> MetricLines(const TrainConfig& config) {
-  static const std::regex fixed(R"re("(step|loss|grad_norm|learning_rate|expert_balance|validation_\w+)": [^,}]+)re");
+  static const std::regex fixed(
+      R"re("(step|loss|loss_mse|loss_bound|grad_norm|learning_rate|expert_balance|validation_\w+)": [^,}]+)re");
   std::ifstream file(config.output().directory() + "/metrics.jsonl");
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) {

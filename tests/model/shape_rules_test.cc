@@ -106,7 +106,7 @@ TEST_F(ShapeRules, ModulationHasARowPerSample) {
   EXPECT_EQ(Infer(OpKind::kWeightedMse, {x, x, Tensor({3})}), (Shapes{{3}, {kT, kH}}));
   const TensorId half = Tensor({kT, kH / 2});
   EXPECT_EQ(Infer(OpKind::kHybridLoss, {x, half, half, Tensor({3}), Tensor({3, kBoundColumns})}, {.rows = 2 * kT}),
-            (Shapes{{3}, {kT, kH}}));
+            (Shapes{{6}, {kT, kH}}));
   EXPECT_EQ(Infer(OpKind::kConcat, {x, Tensor({kT, 5})}), (Shapes{{kT, kH + 5}}));
   EXPECT_EQ(Infer(OpKind::kConcat, {Tensor({3, kH}), x}, {.rows = 3, .sequence = 5}), (Shapes{{kT + 3, kH}}));
   EXPECT_EQ(Infer(OpKind::kSplit, {x}, {.column_end = 5}), (Shapes{{kT, 5}, {kT, kH - 5}}));

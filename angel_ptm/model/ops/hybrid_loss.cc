@@ -1,4 +1,4 @@
-// HybridLoss: x, target fp32, clean fp32, weight[B] fp32, bound[B,kBoundColumns] fp32 -> sample_loss[B], dx? like x. x
+// HybridLoss: x, target fp32, clean fp32, weight[B] fp32, bound[B,kBoundColumns] fp32 -> sample_loss[2B], dx? like x. x
 // is a matrix of attrs.rows rows, whatever its shape (0: as many as it has); target and clean are half of it. As the
 // graph's loss it makes its own gradient.
 #include "kernels/ops/hybrid_loss.h"
@@ -18,7 +18,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   v.Fits(2, {x[0], x[1] / 2});
   v.Want(weight[0] > 0 && rows % weight[0] == 0, 3);
   v.Fits(4, {weight[0], kBoundColumns});
-  return {{"sample_loss", {weight[0]}}, {"", x, v.type()}};
+  return {{"sample_loss", {2 * weight[0]}}, {"", x, v.type()}};
 }
 
 void Backward(Tape& tape, const Op& op) { tape.AttachToLoss({kNone, op.inputs[0]}); }

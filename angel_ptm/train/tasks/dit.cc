@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/config/validate.h"
@@ -91,7 +92,9 @@ class DitTask final : public Task {
           return WriteSamples(folder, step, samples);
         });
   }
-  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override {
+    return LossParts(training, executor);
+  }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
@@ -265,6 +268,23 @@ void FillBound(const DiffusionSchedule& schedule, Prediction prediction, int64_t
   bound[kBoundLogRange] = static_cast<float>(step.log_range);
   bound[kBoundError] = static_cast<float>(step.of_error);
   bound[kBoundDecoded] = step.decoded ? 1 : 0;
+}
+
+std::vector<TaskNumber> LossParts(const Graph& training, const Executor& executor) {
+  const Op& loss = training.ops[training.loss];
+  if (loss.kind != OpKind::kHybridLoss) return {};
+  std::vector<float> parts(static_cast<size_t>(training.tensor(loss.outputs[0]).shape.elements()));
+  executor.ReadOutput(loss.outputs[0], parts.data());
+  const size_t batch = parts.size() / 2;
+  double samples = 0, squares = 0, bound = 0;
+  for (size_t i = 0; i < batch; ++i) {
+    squares += double{parts[i]};
+    bound += double{parts[batch + i]};
+    samples += parts[i] != 0 ? 1 : 0;  // rows without weight have neither
+  }
+  samples = std::max(samples, 1.0);
+  return {{"loss_mse", squares / samples, absl::StrFormat("mse %.4f", squares / samples)},
+          {"loss_bound", bound / samples, absl::StrFormat("bound %.4f", bound / samples)}};
 }
 
 SamplingOptions DitSampling(const DitObjective& objective) {
