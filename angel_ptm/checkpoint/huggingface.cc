@@ -2,7 +2,10 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/json_nesting.h"
@@ -18,7 +21,7 @@ constexpr char kStem[] = "model", kTokenizerConfig[] = "tokenizer_config.json";
 ordered_json TokenId(int64_t id) { return id == kNone ? ordered_json(nullptr) : ordered_json(id); }
 
 // What transformers takes where a config.json says nothing, and what Tencent's own words default to.
-constexpr char kClassDefaults[] = R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
+constexpr char kLanguageModelDefaults[] = R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
   "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048,
   "initializer_range": 0.02, "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "attention_bias": false,
   "num_experts": 1, "moe_topk": 1, "rope_theta": 10000.0,
@@ -172,7 +175,7 @@ absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable&
 }
 
 absl::StatusOr<HuggingFaceModel> ReadHuggingFaceModel(const std::string& path) {
-  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path + "/config.json", kClassDefaults));
+  ASSIGN_OR_RETURN(const ConfigJson config, ConfigJson::Open(path + "/config.json", kLanguageModelDefaults));
   RETURN_IF_ERROR(config.RequireOneOf("model_type", {kDenseType, kMoeType, kTencentMoeType}));
   for (const auto& [field, wanted] :
        {std::pair("hidden_act", "\"silu\""), std::pair("attention_bias", "false"), std::pair("mlp_bias", "false"),
@@ -209,25 +212,27 @@ absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const Par
                                               const HunyuanLmShape& model) {
   ASSIGN_OR_RETURN(const HuggingFaceModel there, ReadHuggingFaceModel(path));
   const HunyuanLmShape& s = there.shape;
-  const auto check = [&](const char* field, const absl::AlphaNum& wanted, const absl::AlphaNum& got) {
-    if (wanted.Piece() == got.Piece()) return absl::OkStatus();
+  const auto text = [](const auto& value) { return absl::StrCat(value); };
+  const auto truth = [](bool value) { return std::string(value ? "true" : "false"); };
+  const std::tuple<const char*, std::string, std::string> fields[] = {
+      {"vocab_size", text(model.vocab_size), text(s.vocab_size)},
+      {"hidden_size", text(model.hidden_size), text(s.hidden_size)},
+      {"intermediate_size", text(model.intermediate_size), text(s.intermediate_size)},
+      {"num_hidden_layers", text(model.num_hidden_layers), text(s.num_hidden_layers)},
+      {"num_attention_heads", text(model.num_attention_heads), text(s.num_attention_heads)},
+      {"num_key_value_heads", text(model.num_key_value_heads), text(s.num_key_value_heads)},
+      {"head_dim", text(model.head_dim), text(s.head_dim)},
+      {"num_experts", text(model.num_experts), text(s.num_experts)},
+      {"moe_topk", text(model.moe_topk), text(s.moe_topk)},
+      {"rope_theta", text(model.rope_theta), text(s.rope_theta)},
+      {"the alpha of its RoPE", text(model.rope_alpha), text(s.rope_alpha)},
+      {"rms_norm_eps", text(model.rms_norm_eps), text(s.rms_norm_eps)},
+      {"tie_word_embeddings", truth(model.tie_word_embeddings), truth(s.tie_word_embeddings)}};
+  for (const auto& [field, wanted, got] : fields) {
+    if (wanted == got) continue;
     return absl::FailedPreconditionError(absl::StrCat(
         path, "/config.json: ", field, ": the configuration is of another model, wanted ", wanted, ", got ", got));
-  };
-  RETURN_IF_ERROR(check("vocab_size", model.vocab_size, s.vocab_size));
-  RETURN_IF_ERROR(check("hidden_size", model.hidden_size, s.hidden_size));
-  RETURN_IF_ERROR(check("intermediate_size", model.intermediate_size, s.intermediate_size));
-  RETURN_IF_ERROR(check("num_hidden_layers", model.num_hidden_layers, s.num_hidden_layers));
-  RETURN_IF_ERROR(check("num_attention_heads", model.num_attention_heads, s.num_attention_heads));
-  RETURN_IF_ERROR(check("num_key_value_heads", model.num_key_value_heads, s.num_key_value_heads));
-  RETURN_IF_ERROR(check("head_dim", model.head_dim, s.head_dim));
-  RETURN_IF_ERROR(check("num_experts", model.num_experts, s.num_experts));
-  RETURN_IF_ERROR(check("moe_topk", model.moe_topk, s.moe_topk));
-  RETURN_IF_ERROR(check("rope_theta", model.rope_theta, s.rope_theta));
-  RETURN_IF_ERROR(check("the alpha of its RoPE", model.rope_alpha, s.rope_alpha));
-  RETURN_IF_ERROR(check("rms_norm_eps", model.rms_norm_eps, s.rms_norm_eps));
-  RETURN_IF_ERROR(check("tie_word_embeddings", model.tie_word_embeddings ? "true" : "false",
-                        s.tie_word_embeddings ? "true" : "false"));
+  }
   // A tied table may be there twice.
   const std::vector<std::string> ignored =
       model.tie_word_embeddings ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{};
