@@ -49,7 +49,7 @@ angel_ptm_feature(IMAGES "${IMAGE_LIBRARIES_FOUND}")
 
 # Tokenizers of imported models.
 if(NOT ANGEL_PTM_TOKENIZERS STREQUAL "OFF")
-  pkg_check_modules(TOKENIZER_LIBRARIES IMPORTED_TARGET libutf8proc oniguruma)
+  pkg_check_modules(TOKENIZER_LIBRARIES IMPORTED_TARGET libutf8proc libpcre2-8)
 endif()
 angel_ptm_feature(TOKENIZERS "${TOKENIZER_LIBRARIES_FOUND}")
 

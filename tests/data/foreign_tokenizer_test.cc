@@ -60,7 +60,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadForeign(const json& tokenizer, co
 }
 
 #define SKIP_WITHOUT_LIBRARIES() \
-  if (!HasPatternLibraries()) GTEST_SKIP() << "this build has no Oniguruma and no utf8proc"
+  if (!HasPatternLibraries()) GTEST_SKIP() << "this build has no PCRE2 and no utf8proc"
 
 const char* const kForeignTexts[] = {"the thing 1234 中文!", "the\n\n  1234the", "cafe\u0301+ \u00e9 <ee><e>><e",
                                      "I'LL 12 ths12"};
@@ -79,6 +79,16 @@ TEST(ForeignTokenizerTest, WordsOfGpt2) {
              {257, 10, 10, 32, 32, 262, 52, 257},
              {99, 97, 102, 101, 204, 129, 43, 32, 195, 169, 32, 60, 101, 101, 62, 60, 101, 62, 62, 60, 101},
              {73, 39, 76, 76, 32, 261, 32, 256, 115, 261}});
+}
+
+// U+180E is no white space, U+0085 is.
+TEST(ForeignTokenizerTest, WhiteSpaceIsUnicodes) {
+  SKIP_WITHOUT_LIBRARIES();
+  const auto tokenizer = ReadForeign(MakeJson(Sequence(SplitPart(R"(\s|\\s)"), false), {"<e>"}), "<e>");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("th\u180eth"), (std::vector<int32_t>{256, 225, 160, 142, 256}));
+  EXPECT_EQ((*tokenizer)->Encode("t\u0085h t"), (std::vector<int32_t>{116, 194, 133, 104, 32, 116}));
+  EXPECT_EQ((*tokenizer)->Encode("i\\sn"), (std::vector<int32_t>{105, 92, 115, 110}));
 }
 
 TEST(ForeignTokenizerTest, WordsThatAreTokensAsAWhole) {
@@ -152,7 +162,7 @@ TEST(ForeignTokenizerTest, NamesWhatItCannotUse) {
   if (!HasPatternLibraries()) return;
   EXPECT_THAT(
       std::string(ReadForeign(edited("/pre_tokenizer", Sequence(SplitPart("(a"), true)), "<e>").status().message()),
-      HasSubstr("the pattern \"(a\" of /pre_tokenizer: end pattern with unmatched parenthesis"));
+      HasSubstr("the pattern \"(a\" of /pre_tokenizer: missing closing parenthesis"));
   EXPECT_THAT(std::string(ReadForeign(edited("/pre_tokenizer", Sequence(SplitPart("a", "MergedWithNext"), true)), "<e>")
                               .status()
                               .message()),

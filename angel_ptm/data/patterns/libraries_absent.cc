@@ -12,7 +12,7 @@ std::string NormalFormC(std::string_view) {
 }
 
 absl::StatusOr<std::unique_ptr<const Regex>> Regex::Compile(std::string_view, bool) {
-  return absl::UnimplementedError("this build has no Oniguruma to cut text into words with");
+  return absl::UnimplementedError("this build has no PCRE2 to cut text into words with");
 }
 
 }  // namespace angel_ptm

@@ -1,5 +1,6 @@
-// Regular expressions of tokenizers, by Oniguruma in its Ruby syntax over UTF-8: the engine that Hugging Face's
-// tokenizers compile theirs with.
+// Regular expressions of tokenizers, by PCRE2 over UTF-8. Hugging Face's tokenizers compile theirs with Oniguruma, whose
+// distributed library would put its own regcomp and regexec in the place of the C library's in every program that links
+// it; what tokenizers write means the same to both.
 #ifndef ANGEL_PTM_DATA_PATTERNS_REGEX_H_
 #define ANGEL_PTM_DATA_PATTERNS_REGEX_H_
 
@@ -20,7 +21,7 @@ class Regex {
   };
 
   // `literal`: the pattern's characters stand for themselves. Errors: kInvalidArgument with what is wrong in the
-  // pattern; kUnimplemented where this build has no Oniguruma.
+  // pattern; kUnimplemented where this build has no PCRE2.
   static absl::StatusOr<std::unique_ptr<const Regex>> Compile(std::string_view pattern, bool literal);
   virtual ~Regex() = default;
 
