@@ -1,6 +1,6 @@
-// Regular expressions of tokenizers, by PCRE2 over UTF-8. Hugging Face's tokenizers compile theirs with Oniguruma, whose
-// distributed library would put its own regcomp and regexec in the place of the C library's in every program that links
-// it; what tokenizers write means the same to both.
+// Regular expressions of tokenizers, by PCRE2 over UTF-8. Hugging Face's tokenizers compile theirs with Oniguruma,
+// whose distributed library would put its own regcomp and regexec in the place of the C library's in every program that
+// links it; what tokenizers write means the same to both.
 #ifndef ANGEL_PTM_DATA_PATTERNS_REGEX_H_
 #define ANGEL_PTM_DATA_PATTERNS_REGEX_H_
 
