@@ -170,7 +170,11 @@ int64_t DeviceBudget(const TinyRun& run, int world_size, int percent) {
 HostRange HostBytes(const TinyRun& run, int world_size) {
   Budgets budgets(run, world_size);
   budgets.SetDevice(run.device_bytes);
-  const int64_t all = budgets.Arena(TierKind::kHost);
+  TinyRun nothing_early = run;
+  nothing_early.prefetch_steps = 0;
+  Budgets without(nothing_early, world_size);
+  without.SetDevice(run.device_bytes);
+  const int64_t all = without.Arena(TierKind::kHost);
   return all == 0 ? HostRange() : HostRange{.least = budgets.Least(TierKind::kHost), .all = all};
 }
 

@@ -109,8 +109,8 @@ int64_t UnconstrainedDeviceBytes(const TinyRun& run, int world_size);
 // A device budget of so much of that, or the least that works: what kernels need beside differs among processors.
 int64_t DeviceBudget(const TinyRun& run, int world_size, int percent);
 
-// The host bytes of a run of such a device budget: all that it takes where no state rests in a file, and the least that
-// works where it may. Both 0 if it takes none.
+// The host bytes of a run of such a device budget: all that it takes where no state rests in a file and nothing comes
+// early, and the least that works where one may. Both 0 if it takes none.
 struct HostRange {
   int64_t least = 0, all = 0;
 };
