@@ -47,9 +47,11 @@ Values AllValues(const Starter& starter) {
   const bool own = starter.from.empty();
   const std::string run = "runs/" + starter.name;
   Values values = ModelValues(starter);
-  values.insert(values.end(), {{"data.directory", Quoted(run + "/data")},
-                               {"data.sequence_length", own ? "256" : "512"},
-                               {"data.prepare.input", Quoted(starter.input)}});
+  values.insert(values.end(),
+                {{"data.directory", Quoted(run + "/data")},
+                 {"data.sequence_length",
+                  own ? "256" : absl::StrCat(std::min<int64_t>(512, starter.model.max_position_embeddings()))},
+                 {"data.prepare.input", Quoted(starter.input)}});
   if (own) values.push_back({"data.prepare.vocabulary_size", "4096"});
   values.push_back({"data.prepare.validation_fraction", "0.02"});
   if (!own) values.push_back({"data.prepare.tokenizer", Quoted(starter.from)});

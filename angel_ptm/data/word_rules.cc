@@ -1,9 +1,6 @@
 #include "angel_ptm/data/word_rules.h"
 
-#include <optional>
 #include <utility>
-
-#include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
 
@@ -26,14 +23,11 @@ void WordWalk::Cut(const WordRules::Rule& rule) {
   };
   for (const std::string_view piece : pieces_) {
     size_t done = 0;
-    for (size_t from = 0; from < piece.size();) {
-      const std::optional<Regex::Match> match = rule.pattern->Find(piece, from);
-      if (!match.has_value()) break;
-      keep(piece.substr(done, match->begin - done), rule.keeps_rest);
-      keep(piece.substr(match->begin, match->end - match->begin), rule.keeps_matches);
-      done = from = match->end;
-      if (match->begin == match->end && from < piece.size()) NextCodePoint(piece, &from);
-    }
+    rule.pattern->ForEachMatch(piece, [&](Regex::Match match) {
+      keep(piece.substr(done, match.begin - done), rule.keeps_rest);
+      keep(piece.substr(match.begin, match.end - match.begin), rule.keeps_matches);
+      done = match.end;
+    });
     keep(piece.substr(done), rule.keeps_rest);
   }
 }

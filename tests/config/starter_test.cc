@@ -46,6 +46,9 @@ TEST(StarterConfig, GoesOnWithAReleasedModel) {
   const absl::Status status = Validate(*config, {.machine_memory_bytes = int64_t{8} << 30, .cores = 2});
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_TRUE(ValidatePrepare(*config).ok());
+  EXPECT_EQ(config->data().sequence_length(), 512);
+  starter.model.set_max_position_embeddings(64);
+  EXPECT_EQ(ParseTrainConfig(StarterConfig(starter), "starter")->data().sequence_length(), 64);
 }
 
 }  // namespace

@@ -148,10 +148,16 @@ void FuzzTokenizer(std::string_view bytes) {
   if (!tokenizer.ok()) return;
   const std::string text =
       "A line, 12 Zeilen und 页面移动 <|endoftext|> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-  // What they decode to is not always the text: tokens may be special, rules leave parts out.
+  std::string wanted = text;
   const std::vector<int32_t> ids = (*tokenizer)->Encode(text);
   for (const int32_t id : ids) APTM_CHECK(id >= 0 && id < (*tokenizer)->vocabulary_size(), id);
-  APTM_CHECK((*tokenizer)->Decode(ids).size() <= 8 * text.size());
+  // Special tokens decode to nothing; rules may leave parts out, and tokens stand for their normal form.
+  const auto special = [&](int32_t id) { return (*tokenizer)->TokenBytes(id).empty(); };
+  const int32_t end = (*tokenizer)->end_of_text_id();
+  if (special(end)) wanted.erase(wanted.find(kEndOfTextToken), kEndOfTextToken.size());
+  const bool loses = bytes.find("Removed") != std::string_view::npos || bytes.find("NFC") != std::string_view::npos ||
+                     std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return id != end && special(id); });
+  APTM_CHECK(loses || (*tokenizer)->Decode(ids) == wanted);
   APTM_CHECK(Tokenizer::FromJson((*tokenizer)->ToJson(), "fuzz").ok());
 }
 

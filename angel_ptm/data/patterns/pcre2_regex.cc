@@ -14,6 +14,12 @@ namespace {
 
 PCRE2_SPTR Units(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
 
+size_t CharacterEnd(std::string_view text, size_t at) {
+  while (++at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) {
+  }
+  return at;
+}
+
 std::string ErrorText(int code) {
   PCRE2_UCHAR text[256];
   pcre2_get_error_message(code, text, std::size(text));
@@ -51,15 +57,18 @@ class Pcre2Regex : public Regex {
     pcre2_set_heap_limit(unlimited_.get(), ~uint32_t{0});
   }
 
-  std::optional<Match> Find(std::string_view text, size_t from) const override {
+  void ForEachMatch(std::string_view text, const std::function<void(Match)>& found) const override {
     const MatchData data(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
     APTM_CHECK(data != nullptr);
-    const int found =
-        pcre2_match(code_.get(), Units(text), text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), unlimited_.get());
-    if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
-    APTM_CHECK(found > 0, ErrorText(found));
     const PCRE2_SIZE* const at = pcre2_get_ovector_pointer(data.get());
-    return Match{at[0], at[1]};
+    for (size_t from = 0; from < text.size();) {
+      const int count =
+          pcre2_match(code_.get(), Units(text), text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), unlimited_.get());
+      if (count == PCRE2_ERROR_NOMATCH) return;
+      APTM_CHECK(count > 0, ErrorText(count));
+      found({at[0], at[1]});
+      from = at[1] > at[0] ? at[1] : CharacterEnd(text, at[1]);
+    }
   }
 
  private:

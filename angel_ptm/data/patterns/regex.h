@@ -5,8 +5,8 @@
 #define ANGEL_PTM_DATA_PATTERNS_REGEX_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string_view>
 
 #include "angel_ptm/base/status.h"
@@ -25,9 +25,9 @@ class Regex {
   static absl::StatusOr<std::unique_ptr<const Regex>> Compile(std::string_view pattern, bool literal);
   virtual ~Regex() = default;
 
-  // The first match in valid UTF-8 that begins at or behind `from`, where a character begins; what is before `from` is
-  // seen by what looks behind. However long the pattern has to backtrack for it.
-  virtual std::optional<Match> Find(std::string_view text, size_t from) const = 0;
+  // Calls `found` with the matches in valid UTF-8 one after the other, each from the end of the one before on, or a
+  // character behind it if that was empty. However long the pattern has to backtrack for it.
+  virtual void ForEachMatch(std::string_view text, const std::function<void(Match)>& found) const = 0;
 
  protected:
   Regex() = default;

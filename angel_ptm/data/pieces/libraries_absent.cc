@@ -7,7 +7,6 @@ absl::Status Absent() { return absl::UnimplementedError("this build has no utf8p
 
 }  // namespace
 
-bool HasTokenizerLibraries() { return false; }
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenWordPieces(const std::string&) { return Absent(); }
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenSentencePieces(const std::string&) { return Absent(); }
 

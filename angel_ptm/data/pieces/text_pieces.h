@@ -29,9 +29,6 @@ class TextPieces {
   virtual uint64_t digest() const = 0;
 };
 
-// Whether this build has what they need.
-bool HasTokenizerLibraries();
-
 // Of the files in a directory: vocab.txt, and tokenizer_config.json if it is there. Errors: a missing or damaged file,
 // a vocabulary without the special tokens, a build without the library.
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenWordPieces(const std::string& directory);

@@ -205,8 +205,6 @@ std::string Token(const nlohmann::json& config, const char* field, const char* o
 
 }  // namespace
 
-bool HasTokenizerLibraries() { return true; }
-
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenWordPieces(const std::string& directory) {
   const std::string path = directory + "/vocab.txt";
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
