@@ -97,7 +97,8 @@ class Communicator {
   // `bytes` of zeroed memory of this rank's own (as many as it likes, 0 too), 4 KiB aligned, touched by `threads`
   // threads, that peers read in place in calls of this communicator and of its relatives by Split. Null where the
   // transport has no use for it: then any memory does. kResourceExhausted or kUnavailable on all ranks where one cannot
-  // have it. It lives as long as the pointer and those communicators.
+  // have it. It lives until all ranks have dropped their pointers and make another, or have no more of those
+  // communicators.
   virtual absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag);
 
   // Memory that calls use: a message that came late, of a call that failed, may still be written to it. Freed after the

@@ -1,5 +1,6 @@
 #include "comm/mapped_arenas.h"
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -9,7 +10,32 @@ namespace angel_ptm {
 
 void MappedArenas::Add(std::vector<std::shared_ptr<SharedMemory>> by_rank) {
   APTM_CHECK(by_rank.size() == arenas_.size());
-  for (size_t r = 0; r < by_rank.size(); ++r) arenas_[r].push_back(std::move(by_rank[r]));
+  const auto is_free = [&](size_t place) {
+    return std::all_of(arenas_.begin(), arenas_.end(), [&](const auto& of_rank) { return of_rank[place] == nullptr; });
+  };
+  size_t place = 0;
+  while (place < arenas_[0].size() && !is_free(place)) ++place;
+  for (size_t r = 0; r < by_rank.size(); ++r) {
+    if (place == arenas_[r].size()) arenas_[r].emplace_back();
+    arenas_[r][place] = std::move(by_rank[r]);
+  }
+}
+
+MappedArenas::Bits MappedArenas::Dropped() const {
+  const std::vector<std::shared_ptr<SharedMemory>>& own = arenas_[static_cast<size_t>(rank_)];
+  Bits places((own.size() + 63) / 64);
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (own[i].use_count() <= 1) places[i / 64] |= uint64_t{1} << i % 64;
+  }
+  return places;
+}
+
+void MappedArenas::Remove(const Bits& places) {
+  for (std::vector<std::shared_ptr<SharedMemory>>& of_rank : arenas_) {
+    for (size_t i = 0; i < of_rank.size(); ++i) {
+      if (places[i / 64] >> i % 64 & 1) of_rank[i] = nullptr;
+    }
+  }
 }
 
 OperandPlace MappedArenas::Find(const std::byte* data, int64_t bytes) const {

@@ -16,17 +16,24 @@ namespace angel_ptm {
 struct OperandPlace {
   static constexpr int32_t kNoArena = -1, kUnread = -2;
 
-  int32_t arena = kNoArena;  // of its owner's, as they were made
+  int32_t arena = kNoArena;  // its place among its owner's
   int64_t offset = 0;
 };
 
-// Add while nobody else uses it; after that any threads may look.
+// Add and Remove while nobody else uses it; after that any threads may look. Ranks that add and remove the same have
+// the same places.
 class MappedArenas {
  public:
+  using Bits = std::vector<uint64_t>;  // place i is bit i % 64 of word i / 64
+
   MappedArenas(int rank, int size) : rank_(rank), arenas_(static_cast<size_t>(size)) {}
 
-  // One more arena, by rank; null where a rank's has no bytes.
+  // One more arena, by rank, at the first place that is free; null where a rank's has no bytes.
   void Add(std::vector<std::shared_ptr<SharedMemory>> by_rank);
+  // The places whose memory of this rank nobody holds but this object, or where there is none.
+  Bits Dropped() const;
+  // Unmaps all ranks' arenas at these places, which are free then.
+  void Remove(const Bits& places);
 
   // Where this rank's `bytes` bytes at `data` lie; kNoArena unless all of them lie in one arena.
   OperandPlace Find(const std::byte* data, int64_t bytes) const;
@@ -36,7 +43,7 @@ class MappedArenas {
   static const std::byte* DataOf(const SharedMemory& memory) { return static_cast<const std::byte*>(memory.data()); }
 
   const int rank_;
-  std::vector<std::vector<std::shared_ptr<SharedMemory>>> arenas_;  // by rank, as they were made
+  std::vector<std::vector<std::shared_ptr<SharedMemory>>> arenas_;  // by rank, then by place
 };
 
 }  // namespace angel_ptm

@@ -49,6 +49,8 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   absl::StatusOr<std::unique_ptr<SharedMemory>> ShareMemory(const Group& part, const CallTag& tag);
   // OK if `mine` is on all ranks, else this rank's own error or whose it is that cannot `what`.
   absl::Status Agree(const absl::Status& mine, const std::string& what, const CallTag& tag);
+  // Unmaps the arenas that all ranks have dropped.
+  absl::Status RemoveDroppedArenas(const CallTag& tag);
 
   OperandPlace Find(const std::byte* data, int64_t bytes) const override { return arenas_->Find(data, bytes); }
   const std::byte* AddressOf(int peer, const OperandPlace& place) const override {
@@ -100,9 +102,20 @@ absl::StatusOr<std::unique_ptr<SharedMemory>> MpiNodeCommunicator::ShareMemory(c
   return memory;
 }
 
+absl::Status MpiNodeCommunicator::RemoveDroppedArenas(const CallTag& tag) {
+  MappedArenas::Bits places = arenas_->Dropped();
+  for (uint64_t& word : places) {
+    ASSIGN_OR_RETURN(const std::vector<uint64_t> of_ranks, GatherWords(*this, word, tag));
+    for (const uint64_t peers : of_ranks) word &= peers;
+  }
+  arenas_->Remove(places);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<std::byte>> MpiNodeCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
   APTM_CHECK(size() == group().world_size, "an arena is all ranks', not a group's");
   if (size() == 1) return nullptr;
+  RETURN_IF_ERROR(RemoveDroppedArenas(tag));
   std::shared_ptr<SharedMemory> own;
   absl::Status status;
   if (bytes > 0) {

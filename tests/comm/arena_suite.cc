@@ -4,11 +4,14 @@
 
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "comm/ordered_reduce_scatter.h"
 #include "tests/comm/periodic_values.h"
 #include "tests/comm/world_under_test.h"
@@ -209,6 +212,44 @@ TEST_P(ArenaTest, MayDifferInSizeAndServeGroups) {
     const auto bytes = std::as_writable_bytes(std::span(all));
     ASSERT_TRUE((*before)->AllGather(bytes, std::as_bytes(std::span(mine, 1)), {"of a half"}).ok());
     for (size_t r = 0; r < all.size(); ++r) EXPECT_EQ(all[r], (*before)->world_rank(static_cast<int>(r)));
+  });
+}
+
+// How many pieces of shared memory this process has mapped.
+int MappedPieces() {
+  std::ifstream maps("/proc/self/maps");
+  std::set<std::string> files;  // by device and number: one may be mapped in several parts
+  for (std::string line; std::getline(maps, line);) {
+    if (!line.ends_with("/memfd:angel-ptm (deleted)")) continue;
+    const std::vector<std::string> columns = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    files.insert(columns[3] + columns[4]);
+  }
+  return static_cast<int>(files.size());
+}
+
+TEST_P(ArenaTest, OnesThatAllHaveDroppedAreUnmapped) {
+  RunWorld(GetParam(), [](Communicator& comm) {
+    const auto kept = comm.MakeArena(4096, 1, {"kept"});
+    ASSERT_TRUE(kept.ok());
+    if (*kept == nullptr) return;
+    *kept->get() = static_cast<std::byte>(comm.rank());
+    std::shared_ptr<std::byte> late;  // that of one rank which its peers drop before
+    const int before = MappedPieces();
+    for (int round = 0; round < 200; ++round) {
+      const auto arena = comm.MakeArena(4096 + 4096 * comm.rank(), 1, {"dropped"});
+      ASSERT_TRUE(arena.ok());
+      if (round == 100 && comm.rank() == 1) late = *arena;
+      std::vector<int> all(static_cast<size_t>(comm.size()));
+      const auto bytes = std::as_writable_bytes(std::span(all));
+      int* const mine = reinterpret_cast<int*>(arena->get());
+      *mine = round * comm.size() + comm.rank();
+      ASSERT_TRUE(comm.AllGather(bytes, std::as_bytes(std::span(mine, 1)), {"of a round"}).ok());
+      for (int r = 0; r < comm.size(); ++r) ASSERT_EQ(all[static_cast<size_t>(r)], round * comm.size() + r);
+    }
+    EXPECT_LE(MappedPieces() - before, 2 * comm.size());
+    std::vector<std::byte> ranks(static_cast<size_t>(comm.size()));
+    ASSERT_TRUE(comm.AllGather(ranks, {kept->get(), 1}, {"of the kept one"}).ok());
+    for (size_t r = 0; r < ranks.size(); ++r) EXPECT_EQ(ranks[r], static_cast<std::byte>(r));
   });
 }
 
