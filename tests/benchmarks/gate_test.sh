@@ -4,6 +4,7 @@ set -uo pipefail
 script=$1 compare=$2 work=$3
 rm -rf -- "$work" && mkdir -p -- "$work"/{bin,benchmarks,build/release/bin} || exit 1
 cp -- "$script" "$work/benchmarks/gate"
+cp -- "${script%/*}/instructions" "$work/benchmarks/instructions"
 cp -- "$compare" "$work/build/release/bin/compare"
 failures=0
 # stand_in <file> <line...>: an executable script of these lines.
@@ -43,6 +44,21 @@ says 2 "nowhere cannot be read" nowhere
 says 2 "wanted a baseline's file"
 says 2 "unknown option --fast" --fast base
 says 2 "wanted whole numbers" base --repeat many
+# counts <value>: what valgrind counts from now on, of a program that is never started.
+counts() {
+  stand_in bin/valgrind "times=1; [[ \$* != *steps=3* ]] || times=2" "echo \"==1== I   refs:      \$((times * $1))\" >&2"
+}
+stand_in build/release/bin/angel-ptm 'exit 9'
+counts 1000000
+says 0 "" --instructions --write counted
+[[ $(wc -l < "$work/counted") -eq 7 ]] || { echo "seven counts: wanted 7 lines"; failures=$((failures + 1)); }
+counts 1015000
+says 0 "0 of 7 worse" --instructions counted
+counts 1030000
+says 1 "7 of 7 worse" --instructions counted
+says 0 "0 of 7 worse" --instructions counted --tolerance 0.05
+counts 0
+says 2 "counted '0'" --instructions counted
 stand_in build/release/bin/plan_bench 'exit 3'
 says 3 "" base --repeat 1
 [[ $failures -eq 0 ]]
