@@ -64,26 +64,50 @@ absl::Status Run::MakeThePlan() {
   ASSIGN_OR_RETURN(DeviceChoice choice, ChooseDevice(config, task->vocab_size(), options.gpus));
   Print(absl::StrCat("device: ", choice.text));
   gpu = std::move(choice.device);
-  RunFactsForPlan facts{.world_size = communicator.size(),
-                        .threads = derived.threads_per_rank,
-                        .kernels = &kernels(),
-                        .vocab_size = task->vocab_size(),
-                        .host_bytes_max = derived.host_bytes,
-                        .tiers_bytes_max = derived.tiers_bytes,
-                        .cost = options.cost.get()};
-  if (gpu != nullptr) {
-    facts.tiers_bytes_max = 0;
-    ASSIGN_OR_RETURN(facts.device_bytes_max, LeastFreeBytes());
-  }
-  ASSIGN_OR_RETURN(plan, MakeRunPlan(config, facts));
+  ASSIGN_OR_RETURN(const Means means, LeastMeans());
+  ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
+                                              .threads = derived.threads_per_rank,
+                                              .kernels = &kernels(),
+                                              .vocab_size = task->vocab_size(),
+                                              .host_bytes_max = means.host_bytes,
+                                              .device_bytes_max = means.device_bytes,
+                                              .tiers_bytes_max = means.tiers_bytes,
+                                              .cost = options.cost.get()}));
   return absl::OkStatus();
 }
 
-// A plan is that of all ranks.
-absl::StatusOr<int64_t> Run::LeastFreeBytes() const {
-  ASSIGN_OR_RETURN(const int64_t free_bytes, gpu->FreeBytes());
-  ASSIGN_OR_RETURN(const std::vector<int64_t> all, GatherWords(*control, free_bytes, {"what the GPUs have free", -1}));
-  return std::max<int64_t>(*std::ranges::min_element(all) - config.memory().device_reserve_bytes(), 1);
+// A plan is that of all ranks. What their machines have differs, and on one machine what is left of it: processes are
+// not equally large.
+absl::StatusOr<Run::Means> Run::LeastMeans() const {
+  Means mine{.host_bytes = derived.host_bytes};
+  if (gpu == nullptr) {
+    mine.tiers_bytes = derived.tiers_bytes;
+  } else {
+    mine.has_gpu = 1;
+    ASSIGN_OR_RETURN(const int64_t free_bytes, gpu->FreeBytes());
+    mine.device_bytes = std::max<int64_t>(free_bytes - config.memory().device_reserve_bytes(), 1);
+  }
+  ASSIGN_OR_RETURN(const std::vector<Means> all, GatherWords(*control, mine, {"what the ranks have"}));
+  const auto least = [&](int64_t Means::*bytes) {
+    int64_t known = 0;
+    for (const Means& means : all) {
+      if (means.*bytes > 0 && (known == 0 || means.*bytes < known)) known = means.*bytes;
+    }
+    return known;
+  };
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank].has_gpu == all[0].has_gpu) continue;
+    const auto name = [&](size_t r) {
+      return absl::StrCat("rank ", r, all[r].has_gpu != 0 ? " takes a GPU" : " takes the CPU");
+    };
+    return absl::FailedPreconditionError(absl::StrCat("device: ", name(0), ", ", name(rank),
+                                                      ": wanted the same for all; device=CUDA says why a rank has no "
+                                                      "GPU, device=CPU leaves all GPUs out"));
+  }
+  return Means{.has_gpu = mine.has_gpu,
+               .device_bytes = least(&Means::device_bytes),
+               .host_bytes = least(&Means::host_bytes),
+               .tiers_bytes = least(&Means::tiers_bytes)};
 }
 
 absl::Status Run::MakeTiers() {

@@ -35,8 +35,8 @@ struct Run {
         options(run_options),
         communicator(&peers, SequenceCheck::kHistory) {}
 
-  // Splits off `control` first, which is collective; then, on its own, opens the data, plans, makes the machine and
-  // binds the Executors.
+  // Collective. Splits off `control`, opens the data, plans by what every rank has, makes the machine and binds the
+  // Executors.
   absl::Status SetUp();
   // Collective, when all steps are done and nothing went wrong.
   absl::Status Close();
@@ -51,7 +51,14 @@ struct Run {
 
   // Parts of SetUp.
   absl::Status MakeThePlan();
-  absl::StatusOr<int64_t> LeastFreeBytes() const;
+  // What a rank has that plans depend on; bytes: 0 if unknown or unlimited.
+  struct Means {
+    int64_t has_gpu = 0;
+    int64_t device_bytes = 0;                 // of the GPU
+    int64_t host_bytes = 0, tiers_bytes = 0;  // as in DerivedConfig
+  };
+  // Collective: the least of all ranks. Errors: some have a GPU and some have none.
+  absl::StatusOr<Means> LeastMeans() const;
   absl::Status MakeTiers();
   absl::Status BindExecutors();
   absl::Status BindBetweenSteps(const AdamWConstants& constants);

@@ -119,6 +119,20 @@ TEST_F(DeviceTrainerTest, NcclThatCannotBeHadIsAnErrorOnlyWhereItIsInsistedOn) {
   EXPECT_EQ(outcome.status().message(), "communication.device_transport: wanted NCCL, but no NCCL here");
 }
 
+// Each would wait for the other elsewhere.
+TEST_F(DeviceTrainerTest, RanksWithAndWithoutAGpuDoNotTrainTogether) {
+  const TrainConfig config = Config(false, "mixed", {"device=AUTO"});
+  const Gpus gpus(2);
+  const auto offer = gpus.Offer();
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .gpus = [&](int rank) {
+                                               return rank == 0 ? offer(rank) : DeviceOffer{};
+                                             }});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("device: rank 0 takes a GPU, rank 1 takes the CPU: wanted the same"));
+  }
+}
+
 TEST_F(DeviceTrainerTest, GoesOnFromTheHostsCheckpoint) {
   const TrainConfig whole = Config(true, "whole", {"device=CPU"});
   ASSERT_EQ(RunTrainer({.configs = {whole}}).status(), absl::OkStatus());

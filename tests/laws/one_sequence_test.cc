@@ -169,5 +169,22 @@ TEST(OnePlanTest, AnotherPlanIsNamedBeforeStepZero) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
+// Processes are not equally large, and neither are machines: what one of them has no room for, none plans with.
+TEST(OnePlanTest, IsThatOfTheMachineWithTheLeastMemory) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config =
+      TrainerConfig(true, folder.path(), "run",
+                    {"batch.micro_batch_sequences=4", "batch.global_batch_sequences=8", "data.sequence_length=64"});
+  // Without recomputation the device tier alone is a little more than rank 1's share of its machine.
+  constexpr int kRanks = 2;
+  const int64_t share = UnconstrainedDeviceBytes(config, kRanks) - 1;
+  const int64_t small = share * kRanks * 5 / 4, large = TrainerFacts(kRanks).machine_memory_bytes;
+  const TrainerOutcome outcome =
+      RunTrainer({.configs = {config}, .world_size = kRanks, .machine_memory_bytes = {large, small}});
+  ASSERT_TRUE(outcome.status().ok()) << outcome.status();
+  EXPECT_THAT(outcome.text, HasSubstr(" blocks recomputed\n"));
+}
+
 }  // namespace
 }  // namespace angel_ptm

@@ -128,7 +128,9 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
         // As the program has it: who waits for a peer outside of communicators is told of one that failed.
         options.gpus.nccl.wait.poll = [&world](double) { return world.status(); };
         absl::Status& status = outcome.statuses[rank];
-        status = TrainRank(config, facts, options, wrapped ? *wrapped : *communicator);
+        RunFacts own_facts = facts;
+        if (!run.machine_memory_bytes.empty()) own_facts.machine_memory_bytes = run.machine_memory_bytes[rank];
+        status = TrainRank(config, own_facts, options, wrapped ? *wrapped : *communicator);
         if (!status.ok()) world.Abort(std::string(status.message()));
       });
     }

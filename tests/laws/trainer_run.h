@@ -35,6 +35,7 @@ struct TrainerRun {
   std::function<void()> before_stop;             // called once, during that step
   std::function<void(int64_t step)> watch = {};  // told at every sign of life of any rank, by its threads
   std::vector<std::string> commits;              // what the ranks' programs were built from; empty: the same
+  std::vector<int64_t> machine_memory_bytes;     // by rank, of its machine; empty: TrainerFacts' for all
   // GPUs that a rank may choose; empty: none.
   std::function<DeviceOffer(int rank)> gpus;
   // Puts a communicator of the test's before a rank's.
