@@ -145,10 +145,23 @@ std::string OutputLock::Holder(const std::string& directory) {
   return held && holder.empty() ? "another process" : holder;
 }
 
+absl::Status OutputLock::Keep() {
+  if (IsStillAt(fd_, path_)) return absl::OkStatus();
+  const std::string directory = ParentDirectory(path_);
+  // Where that cannot be told nothing can be written either; it is looked at again.
+  const absl::StatusOr<bool> exists = PathExists(directory);
+  if (!exists.ok() || !*exists) return absl::OkStatus();
+  absl::StatusOr<OutputLock> again = Take(directory);
+  if (again.ok()) std::swap(fd_, again->fd_);
+  if (!absl::IsFailedPrecondition(again.status())) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the run has lost its output directory: its lock was removed, and ", again.status().message()));
+}
+
 OutputLock::~OutputLock() {
   if (fd_ < 0) return;
-  // Removed while it is locked: nobody can have taken it in between.
-  unlink(path_.c_str());
+  // Removed while it is locked: nobody can have taken it in between, if it is still the one under the name.
+  if (IsStillAt(fd_, path_)) unlink(path_.c_str());
   close(fd_);
   RemoveIfEmpty(made_);
 }

@@ -27,6 +27,11 @@ class OutputLock {
   OutputLock& operator=(OutputLock&&) = delete;
   ~OutputLock();
 
+  // To be called before the run writes there again: somebody may have removed the lock's file, or all of the directory,
+  // and started another run. What nobody else has is taken again, once there is a directory. kFailedPrecondition naming
+  // the holder if another run has it now: then this one must write nothing more.
+  absl::Status Keep();
+
   // Empty, or one sentence: the lock was a dead process's, or the file system has no locks.
   const std::string& note() const { return note_; }
 

@@ -60,6 +60,8 @@ class Trainer {
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
   absl::Status MaybeSample();
+  // Before anything is written, on the rank that has the lock.
+  absl::Status KeepOutput() { return start_.lock ? start_.lock->Keep() : absl::OkStatus(); }
   // Once, when the last traced step is done or the run ends. What fails is said; training goes on.
   absl::Status MaybeWriteTrace();
 
@@ -222,6 +224,7 @@ absl::Status Trainer::Step() {
   // Stopped between micro-batches: nothing of the step has changed the state yet.
   if (absl::IsCancelled(played) && stop_) {
     RETURN_IF_ERROR(Drain());
+    RETURN_IF_ERROR(KeepOutput());
     return saver_->SaveIfDue(state_, /*last=*/true);
   }
   RETURN_IF_ERROR(played);
@@ -234,6 +237,7 @@ absl::Status Trainer::Step() {
   ++state_.next_step;
   state_.next_sample += run_.config.batch().global_batch_sequences();
   if (LastStep() || stop_ || LookedAt(state_.next_step)) RETURN_IF_ERROR(Drain());
+  RETURN_IF_ERROR(KeepOutput());
   RETURN_IF_ERROR(MaybeEvaluate());
   RETURN_IF_ERROR(MaybeSample());
   RETURN_IF_ERROR(MaybeWriteTrace());
@@ -339,7 +343,7 @@ absl::Status Trainer::Loop() {
   const double begin = Seconds();
   while (!LastStep() && !stop_) {
     const absl::Status done = Step();
-    if (!done.ok()) reporter_.Fail(done, state_.next_step);
+    if (!done.ok() && KeepOutput().ok()) reporter_.Fail(done, state_.next_step);
     RETURN_IF_ERROR(done);
   }
   RETURN_IF_ERROR(MaybeWriteTrace());

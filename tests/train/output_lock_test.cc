@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -71,6 +73,61 @@ TEST(OutputLockTest, ARunBesideALiveOneIsRefusedAndChangesNothing) {
   const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2});
   EXPECT_TRUE(outcome.status().ok()) << outcome.status();
   EXPECT_FALSE(std::filesystem::exists(folder / "run/lock"));
+}
+
+TEST(OutputLockTest, IsTakenAgainWhereItsFileWasRemoved) {
+  const TemporaryFolder folder;
+  const std::string directory = folder / "run";
+  auto lock = OutputLock::Take(directory);
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  std::filesystem::remove(directory + "/lock");
+  EXPECT_EQ(lock->Keep(), absl::OkStatus());
+  EXPECT_NE(OutputLock::Holder(directory), "");
+  std::filesystem::remove_all(directory);
+  EXPECT_EQ(lock->Keep(), absl::OkStatus());
+  EXPECT_FALSE(std::filesystem::exists(directory));  // it may be of a file system that is away
+  std::filesystem::create_directory(directory);
+  EXPECT_EQ(lock->Keep(), absl::OkStatus());
+  EXPECT_NE(OutputLock::Holder(directory), "");
+}
+
+TEST(OutputLockTest, AnothersIsLeftAlone) {
+  const TemporaryFolder folder;
+  const std::string directory = folder / "run";
+  std::optional<absl::StatusOr<OutputLock>> first = OutputLock::Take(directory);
+  std::filesystem::remove_all(directory);
+  const auto second = OutputLock::Take(directory);
+  ASSERT_TRUE(second.ok()) << second.status();
+  const absl::Status lost = (*first)->Keep();
+  EXPECT_EQ(lost.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(lost.message()),
+              HasSubstr("its lock was removed, and " + directory + " is in use by process "));
+  first.reset();
+  EXPECT_TRUE(std::filesystem::exists(directory + "/lock"));
+  EXPECT_NE(OutputLock::Holder(directory), "");
+}
+
+// Its directory removed under way, and another run begun there.
+TEST(OutputLockTest, ARunThatHasLostItsDirectoryWritesNothingMore) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config = TrainerConfig(/*moe=*/false, folder.path(), "run", {"checkpoint.every_steps=1"});
+  std::optional<absl::StatusOr<OutputLock>> other;
+  std::once_flag once;
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .watch = [&](int64_t step) {
+                                               if (step < 3) return;
+                                               std::call_once(once, [&] {
+                                                 std::filesystem::remove_all(folder / "run");
+                                                 other.emplace(OutputLock::Take(folder / "run"));
+                                                 Spill(folder / "run/metrics.jsonl", "another run's");
+                                               });
+                                             }});
+  ASSERT_TRUE(other && other->ok());
+  EXPECT_THAT(std::string(outcome.status().message()), HasSubstr("the run has lost its output directory"));
+  EXPECT_EQ(Slurp(folder / "run/metrics.jsonl"), "another run's");
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "run")) left.insert(entry.path().filename());
+  EXPECT_THAT(left, testing::ElementsAre("lock", "metrics.jsonl"));
 }
 
 // Shown at the start, not at the first checkpoint.
