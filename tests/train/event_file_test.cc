@@ -150,5 +150,17 @@ TEST(EventFileTest, AFullDiskLeavesWholeRecordsAndTheyFollowLater) {
   EXPECT_EQ(EventsIn(Slurp(file->path())).size(), 4u);
 }
 
+// Else a reader of the folder would see a run that has stopped, and the run would say nothing.
+TEST(EventFileTest, AFileThatWasRemovedIsAnError) {
+  const TemporaryFolder folder;
+  auto file = EventFile::Create(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Append(0, {{"loss", 1}}).ok());
+  std::filesystem::remove(file->path());
+  const absl::Status status = file->Append(1, {{"loss", 2}});
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(status.message().find(file->path() + " was removed"), std::string::npos) << status;
+}
+
 }  // namespace
 }  // namespace angel_ptm

@@ -1,6 +1,7 @@
 #include "angel_ptm/train/report/append_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +26,10 @@ AppendFile::~AppendFile() {
 }
 
 absl::Status AppendFile::Append(std::string_view record) {
+  struct stat info = {};
+  if (fstat(fd_, &info) == 0 && info.st_nlink == 0) {
+    return absl::NotFoundError(path_ + " was removed while it is written: what belongs there is lost");
+  }
   unwritten_ += record;
   for (size_t done = 0; done < unwritten_.size();) {
     const ssize_t n =

@@ -25,7 +25,7 @@ class AppendFile {
   ~AppendFile();
 
   // A record that cannot be written is an error, but it is kept and goes out with the next one that can; the file then
-  // ends with the record before.
+  // ends with the record before. In a file that was removed nobody would find it: kNotFound, and it is not kept.
   absl::Status Append(std::string_view record);
   const std::string& path() const { return path_; }
 
