@@ -85,6 +85,19 @@ absl::Status ExamineOneRank(MpiWorld& world, const Arguments& arguments) {
   return ExamineMachines(request, *all, *node, stdout);
 }
 
+// Of an error that all ranks have rank 0 speaks at once; one that a rank has alone it says itself, before those that
+// only follow from it.
+[[noreturn]] void EndExamination(MpiWorld& world, const absl::Status& status) {
+  constexpr double kTurnSeconds = 2;
+  const int turn = (world.rank() == 0 ? 0 : 1) + (absl::IsUnavailable(status) ? 2 : 0);
+  AwaitTheEnd(turn * kTurnSeconds + std::min(world.rank(), 16) * 0.05);
+  std::string sentence(status.message());
+  if (world.rank() != 0 && !sentence.starts_with("rank "))
+    sentence = absl::StrCat("rank ", world.rank(), ": ", sentence);
+  SayToUser(sentence);
+  world.Abort(1);
+}
+
 absl::Status ExamineOnMpi(const Arguments& arguments) {
   InstallStopSignals();
   constexpr double kMeetSeconds = 60;
@@ -93,10 +106,7 @@ absl::Status ExamineOnMpi(const Arguments& arguments) {
   if (const absl::Status met = world->FindMachines(); !met.ok()) EndUnmet(*world, met);
   const absl::Status status = ExamineOneRank(*world, arguments);
   if (status.ok()) return world->Meet("the end");
-  // All have the same error, or one that follows from another rank's.
-  if (world->rank() == 0) SayToUser(std::string(status.message()));
-  if (world->rank() != 0) AwaitTheEnd(2);
-  world->Abort(1);
+  EndExamination(*world, status);
 }
 #endif
 

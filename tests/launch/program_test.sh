@@ -57,6 +57,9 @@ if [[ -z ${SANITIZED:-} ]]; then
     expect "doctor under mpirun" 0 "wrote $work/ranks.textproto" with_ranks 2 "$program" doctor --seconds 1 \
       --threads-per-rank 1 --out "$work/ranks.textproto"
     [[ $output == *"transport: "*"network between 2 ranks of a node: "* ]] || failed "doctor under mpirun said $output"
+    doctor=("$program" doctor --seconds 1 --threads-per-rank 1)
+    expect "doctor where one rank cannot" 1 "angel-ptm: rank 1: --isa: wanted one of " "${mpirun[@]}" --oversubscribe \
+      --bind-to none -np 1 "${doctor[@]}" : -np 1 "${doctor[@]}" --isa none
     expect "plan of what ranks measured" 0 "predicted step" "$program" plan "${common[@]}" --ranks 2 \
       --cluster "$work/ranks.textproto"
   fi
