@@ -54,6 +54,15 @@ std::string TextOf(int fd) {
   return line;
 }
 
+// Of a lock's file that can be read.
+std::string HolderIn(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  std::string holder = TextOf(fd);
+  close(fd);
+  return holder;
+}
+
 bool IsStillAt(int fd, const std::string& path) {
   struct stat ours, there;
   return fstat(fd, &ours) == 0 && stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino &&
@@ -78,7 +87,9 @@ absl::StatusOr<Locking> TryLock(int fd, const std::string& path) {
 
 absl::Status WriteHolder(int fd, const std::string& path) {
   const std::string line = ThisHolder() + "\n";
-  if (ftruncate(fd, 0) == 0 && pwrite(fd, line.data(), line.size(), 0) == static_cast<ssize_t>(line.size())) {
+  // Synced: a network file system may keep to itself what is written to a file that stays open.
+  if (ftruncate(fd, 0) == 0 && pwrite(fd, line.data(), line.size(), 0) == static_cast<ssize_t>(line.size()) &&
+      fsync(fd) == 0) {
     return absl::OkStatus();
   }
   return FileError("write", path, errno);
@@ -145,6 +156,8 @@ std::string OutputLock::Holder(const std::string& directory) {
   return held && holder.empty() ? "another process" : holder;
 }
 
+std::string OutputLock::holder() const { return TextOf(fd_); }
+
 absl::Status OutputLock::Keep() {
   if (IsStillAt(fd_, path_)) return absl::OkStatus();
   const std::string directory = ParentDirectory(path_);
@@ -177,6 +190,22 @@ absl::Status CheckWritable(const std::string& directory, int rank) {
   if (fd < 0) return FileError("write", path, errno);
   close(fd);
   return RemoveFile(path);
+}
+
+absl::Status CheckShared(const std::string& directory, const std::string& holder, double seconds) {
+  if (holder.empty()) return absl::OkStatus();
+  const std::string path = directory + "/lock";
+  std::string found = HolderIn(path);
+  for (milliseconds waited(0); found.empty() && waited < std::chrono::duration<double>(seconds); waited += kPause) {
+    std::this_thread::sleep_for(kPause);
+    // So that a network file system asks its server again; if that fails the lock is not found either.
+    ListDirectory(directory).status().IgnoreError();
+    found = HolderIn(path);
+  }
+  if (found == holder) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(directory, " must be shared by all ranks, but here it is another than rank 0's: wanted ", path,
+                   " of ", holder, ", got ", found.empty() ? "none" : absl::StrCat("that of ", found)));
 }
 
 }  // namespace angel_ptm

@@ -32,6 +32,8 @@ class OutputLock {
   // the holder if another run has it now: then this one must write nothing more.
   absl::Status Keep();
 
+  // What its file says, empty if there was no room for it.
+  std::string holder() const;
   // Empty, or one sentence: the lock was a dead process's, or the file system has no locks.
   const std::string& note() const { return note_; }
 
@@ -48,6 +50,10 @@ class OutputLock {
 // That this rank can make a file in `directory` and remove it again. A directory that another machine has just made may
 // be seen late: it is looked for during some seconds.
 absl::Status CheckWritable(const std::string& directory, int rank);
+
+// That `directory` is the one in which rank 0 has the lock with this holder(), and not another of the same name on
+// another machine, where no checkpoint could be whole. `seconds`: to wait for a file that another machine has made.
+absl::Status CheckShared(const std::string& directory, const std::string& holder, double seconds);
 
 }  // namespace angel_ptm
 

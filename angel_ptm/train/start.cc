@@ -33,7 +33,11 @@ absl::Status TakeOutput(Run& run, RunStart& start) {
   }
   ASSIGN_OR_RETURN(const std::string said, ShareFromRankZero(note, {"the output directory's lock"}, *run.control));
   run.Print(said);
+  const std::string held_by = start.lock ? start.lock->holder() : std::string();
+  ASSIGN_OR_RETURN(const std::string holder, ShareFromRankZero(held_by, {"who has the lock"}, *run.control));
+  constexpr double kSeesAnothersFileSeconds = 10;
   absl::Status writable = CheckWritable(directory, run.rank());
+  if (writable.ok()) writable = CheckShared(directory, holder, kSeesAnothersFileSeconds);
   const absl::StatusOr<bool> saved_before = PathExists(CheckpointDirectory(run.config));
   if (writable.ok()) writable = saved_before.status();
   if (writable.ok() && *saved_before) writable = CheckWritable(CheckpointDirectory(run.config), run.rank());

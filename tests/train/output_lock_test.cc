@@ -145,5 +145,33 @@ TEST(CheckWritableTest, ARankThatCannotWriteEndsTheRunAtItsStart) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
+// A directory of the same name on each machine: found out at the start, not by every checkpoint that is not saved.
+TEST(CheckSharedTest, AnotherDirectoryOfTheNameIsRefused) {
+  const TemporaryFolder folder;
+  const auto lock = OutputLock::Take(folder / "run");
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  EXPECT_EQ(CheckShared(folder / "run", lock->holder(), 0), absl::OkStatus());
+  std::filesystem::create_directory(folder / "other");
+  const auto refusal = [&] { return std::string(CheckShared(folder / "other", lock->holder(), 0).message()); };
+  EXPECT_THAT(refusal(), HasSubstr("/other must be shared by all ranks"));
+  EXPECT_THAT(refusal(), HasSubstr("/other/lock of " + lock->holder() + ", got none"));
+  Spill(folder / "other/lock", "process 1 on host elsewhere since yesterday\n");
+  EXPECT_THAT(refusal(), HasSubstr("got that of process 1 on host elsewhere since yesterday"));
+}
+
+TEST(CheckSharedTest, ARankWithAnotherDirectoryEndsTheRunAtItsStart) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  std::filesystem::create_directory(folder / "other");
+  Spill(folder / "other/lock", "process 1 on host elsewhere since yesterday\n");
+  const TrainConfig usual = TrainerConfig(/*moe=*/false, folder.path(), "run");
+  const TrainConfig other = TrainerConfig(/*moe=*/false, folder.path(), "other");
+  const TrainerOutcome outcome = RunTrainer({.configs = {usual, other}, .world_size = 2});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr("/other must be shared by all ranks")) << status;
+  }
+  EXPECT_EQ(outcome.last_step_begun, -1);
+}
+
 }  // namespace
 }  // namespace angel_ptm
