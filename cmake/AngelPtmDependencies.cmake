@@ -8,7 +8,7 @@ find_package(nlohmann_json REQUIRED)
 pkg_check_modules(OpenBLAS REQUIRED IMPORTED_TARGET openblas)
 
 # The plots of `angel-ptm report`; its files go into the program.
-find_path(ANGEL_PTM_DYGRAPHS dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH
+find_path(ANGEL_PTM_DYGRAPHS dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH
           DOC "Folder of dygraph.min.js and dygraph.min.css")
 foreach(file dygraph.min.js dygraph.min.css)
   if(NOT EXISTS ${ANGEL_PTM_DYGRAPHS}/${file})

@@ -1,6 +1,6 @@
 # Headers that nearly every source starts with, compiled once: half of what a small source costs is reading them. A source
-# that lacks one of these includes compiles all the same. So the product's own are precompiled for the sanitizers alone,
-# whose build nobody ships: every other one finds what is missing. CPU kernels never are: g++ 12 then takes the
+# that lacks one of these includes compiles all the same. So the product's own are precompiled for sanitizers and emulators
+# alone, whose builds nobody ships: every other one finds what is missing. CPU kernels never are: g++ 12 then takes the
 # contraction of floating-point expressions from the headers' command, whatever the source's options say.
 #
 # g++ alone: clang wants the same options to the letter, and only fuzzing is built by it.
@@ -30,7 +30,7 @@ endfunction()
 if(ANGEL_PTM_PRECOMPILE)
   set(source ${CMAKE_BINARY_DIR}/generated/headers.cc)
   file(CONFIGURE OUTPUT ${source} CONTENT "// A target must have a source.\n")
-  if(ANGEL_PTM_SANITIZE)
+  if(ANGEL_PTM_SANITIZE OR CMAKE_CROSSCOMPILING_EMULATOR)
     add_library(angel_ptm_product_headers OBJECT ${source})
     target_precompile_headers(angel_ptm_product_headers PRIVATE ${ANGEL_PTM_COMMON_HEADERS})
   endif()
