@@ -16,7 +16,15 @@ namespace angel_ptm {
 struct StepSums {
   FixedPointSum squares;  // of the rank's slice of the reduced gradient; behind the last micro-batch
   double loss = 0;        // of samples or tokens, each micro-batch's summed by itself
+  double loss_first = 0;  // of the loss: its first part alone (model/op_rules.h, loss_parts)
   double weight = 0;      // by which the loss is divided: tokens that count
+
+  void Add(const StepSums& more) {
+    squares.Add(more.squares);
+    loss += more.loss;
+    loss_first += more.loss_first;
+    weight += more.weight;
+  }
 };
 
 // Made once a step from the sums of all ranks, the same on each.

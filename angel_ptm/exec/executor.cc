@@ -409,11 +409,14 @@ void LaneExecutor::AddLoss(const Segment& segment, const Step& step) {
   StepSums& sums = backend_->BlockOf(step.lane)->SumsOf(StepOf(step));
   KernelContext context = backend_->ContextOf(step.lane);
   context.threads = 1;
+  const int64_t n = graph_.tensors[op.outputs[0]].shape.elements();
   machine_.kernels->loss_sum(LossSumArgs{.loss = &sums.loss,
+                                         .first = &sums.loss_first,
                                          .weight = &sums.weight,
                                          .values = {Address(segment, step.operands[op.inputs.size()])},
                                          .batch_weight = {TierOf(weight.tier).data() + weight.offset},
-                                         .n = graph_.tensors[op.outputs[0]].shape.elements()},
+                                         .n = n,
+                                         .first_n = n / RulesOf(op.kind).loss_parts},
                              context);
 }
 
@@ -445,9 +448,7 @@ absl::Status LaneExecutor::ExchangeNorm(int32_t index) {
   int64_t jobs_finished = mine.jobs_finished;
   for (const NormMessage& rank : norm_messages_) {
     jobs_finished = std::min(jobs_finished, rank.jobs_finished);
-    all.sums.squares.Add(rank.sums.squares);
-    all.sums.loss += rank.sums.loss;
-    all.sums.weight += rank.sums.weight;
+    all.sums.Add(rank.sums);
     all.votes += rank.vote;
   }
   if (updater_ != nullptr) updater_->Agree(jobs_finished);

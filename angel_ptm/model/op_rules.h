@@ -107,6 +107,8 @@ struct OpRules {
   // What an update op does in a step that changes nothing, because it is what makes a state again that the step has
   // used up or left without values; null, or what it returns null: nothing.
   std::unique_ptr<const KernelCall> (*bind_skipped)(const UpdateBinding&) = nullptr;
+  // Of a loss op: its first output is so many stretches of one length, a part of the loss each.
+  int loss_parts = 1;
 };
 
 const OpRules& RulesOf(OpKind kind);

@@ -149,8 +149,9 @@ class Task {
                                              const SampleSource& samples) const = 0;
   // `graph` is the sampling graph of the bucket.
   virtual std::unique_ptr<Sampler> MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const = 0;
-  // Of the micro-batch played last, and of an evaluation.
+  // Of the micro-batch played last; of all that a step summed on all ranks; and of an evaluation.
   virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
+  virtual std::vector<TaskNumber> LossNumbers(const Graph& training, const StepSums& sums) const = 0;
   virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;
   // Of the micro-batch played last: how many tokens each routed expert got, by layer that has experts. Empty if none
   // has.

@@ -90,6 +90,7 @@ class Trainer {
   const LearningRateSchedule schedule_;
   TrainState state_;
   StepMetrics metrics_;  // of the current step
+  StepSums sums_;        // of it, of all ranks
   const StepHooks hooks_;
   bool stop_ = false;  // some rank was asked to stop
   bool trace_written_ = false;
@@ -142,6 +143,7 @@ double Trainer::BeforeUpdate() {
 
 // Runs on the comm lane while this thread waits in Run.
 UpdateDecision Trainer::Decide(const StepExchange& exchange) {
+  sums_ = exchange.sums;
   const double count = exchange.sums.weight;
   metrics_.loss = exchange.sums.loss / count;
   metrics_.grad_norm = std::sqrt(exchange.sums.squares.ToDouble()) / count;
@@ -228,6 +230,9 @@ absl::Status Trainer::Step() {
     return saver_->SaveIfDue(state_, /*last=*/true);
   }
   RETURN_IF_ERROR(played);
+  for (TaskNumber& number : run_.task->LossNumbers(run_.plan->training_of(metrics_.bucket), sums_)) {
+    metrics_.step_numbers.push_back(std::move(number));
+  }
   metrics_.seconds = Seconds() - begin;
   metrics_.steps_computed = 1 + ((begun_ ? 1.0 : 0.0) - (begun ? 1.0 : 0.0)) / run_.derived.accumulation_steps;
   metrics_.busy_seconds = reporter_.TakeBusySeconds();

@@ -9,7 +9,9 @@ namespace {
 void Run(const LossSumArgs& args, const KernelContext&) {
   const float* values = args.values.as<float>();
   double sum = 0;
-  for (int64_t i = 0; i < args.n; ++i) sum += values[i];
+  for (int64_t i = 0; i < args.first_n; ++i) sum += values[i];
+  *args.first += sum;
+  for (int64_t i = args.first_n; i < args.n; ++i) sum += values[i];
   *args.loss += sum;
   *args.weight += args.batch_weight.as<float>()[0];
 }

@@ -7,13 +7,15 @@
 
 namespace angel_ptm {
 
-// *loss += (values[0] + values[1] + ... + values[n-1]), formed in double in this order; *weight += batch_weight[0].
+// *loss += (values[0] + values[1] + ... + values[n-1]), formed in double in this order, *first += what that is behind
+// values[first_n - 1]; *weight += batch_weight[0].
 struct LossSumArgs {
   double* loss = nullptr;
+  double* first = nullptr;
   double* weight = nullptr;
-  ConstOperand values;        // [n] fp32
-  ConstOperand batch_weight;  // [1] fp32
-  int64_t n = 0;
+  ConstOperand values;         // [n] fp32
+  ConstOperand batch_weight;   // [1] fp32
+  int64_t n = 0, first_n = 0;  // first_n <= n
 };
 
 }  // namespace angel_ptm

@@ -117,16 +117,22 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
     std::mt19937 random(11);
     const std::vector<float> values = RandomElements<float>(n, random);
     DeviceArray<float> device_values(values), batch_weight(std::vector<float>{17.0f});
-    DeviceArray<double> sums(std::vector<double>{0.25, 3});
+    const std::vector<double> before = {0.25, 3, 0.5};
+    DeviceArray<double> sums(before);
     const LossSumArgs args = {.loss = sums.data(),
+                              .first = sums.data() + 2,
                               .weight = sums.data() + 1,
                               .values = In(device_values),
                               .batch_weight = In(batch_weight),
-                              .n = n};
-    const auto got = RunClean([&] { cuda::LaunchLossSum(args, {}); }, sums, [&] { sums.Set({0.25, 3}); });
-    double sum = 0;
-    for (const float value : values) sum += static_cast<double>(value);
-    EXPECT_EQ(got, (std::vector<double>{0.25 + sum, 20}));
+                              .n = n,
+                              .first_n = n / 2};
+    const auto got = RunClean([&] { cuda::LaunchLossSum(args, {}); }, sums, [&] { sums.Set(before); });
+    double sum = 0, first = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      sum += static_cast<double>(values[i]);
+      if (i < n / 2) first = sum;
+    }
+    EXPECT_EQ(got, (std::vector<double>{0.25 + sum, 20, 0.5 + first}));
   }
 }
 

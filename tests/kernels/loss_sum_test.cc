@@ -10,9 +10,18 @@ namespace angel_ptm {
 namespace {
 
 void AddTo(double& loss, double& weight, const TestTensor& values, const TestTensor& batch_weight) {
-  CpuKernels().loss_sum(
-      LossSumArgs{.loss = &loss, .weight = &weight, .values = values, .batch_weight = batch_weight, .n = values.size()},
-      TestContext(1));
+  double first = 0.25, want = 0;
+  const int64_t first_n = values.size() / 2;
+  for (int64_t i = 0; i < first_n; ++i) want += double{values[i]};
+  CpuKernels().loss_sum(LossSumArgs{.loss = &loss,
+                                    .first = &first,
+                                    .weight = &weight,
+                                    .values = values,
+                                    .batch_weight = batch_weight,
+                                    .n = values.size(),
+                                    .first_n = first_n},
+                        TestContext(1));
+  EXPECT_EQ(first, 0.25 + want);
 }
 
 TEST(LossSumTest, AgreesWithLongDouble) {

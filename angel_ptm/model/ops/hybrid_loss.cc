@@ -44,7 +44,8 @@ OpRules HybridLossRules() {
           .outputs = {{"sample_loss"}, {.name = "dx", .optional = true}},
           .shapes = &Shapes,
           .backward = &Backward,
-          .bind = &Bind};
+          .bind = &Bind,
+          .loss_parts = 2};
 }
 
 }  // namespace angel_ptm

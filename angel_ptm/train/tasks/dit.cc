@@ -92,8 +92,9 @@ class DitTask final : public Task {
           return WriteSamples(folder, step, samples);
         });
   }
-  std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override {
-    return LossParts(training, executor);
+  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> LossNumbers(const Graph& training, const StepSums& sums) const override {
+    return LossParts(training, sums);
   }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
@@ -270,21 +271,11 @@ void FillBound(const DiffusionSchedule& schedule, Prediction prediction, int64_t
   bound[kBoundDecoded] = step.decoded ? 1 : 0;
 }
 
-std::vector<TaskNumber> LossParts(const Graph& training, const Executor& executor) {
-  const Op& loss = training.ops[training.loss];
-  if (loss.kind != OpKind::kHybridLoss) return {};
-  std::vector<float> parts(static_cast<size_t>(training.tensor(loss.outputs[0]).shape.elements()));
-  executor.ReadOutput(loss.outputs[0], parts.data());
-  const size_t batch = parts.size() / 2;
-  double samples = 0, squares = 0, bound = 0;
-  for (size_t i = 0; i < batch; ++i) {
-    squares += double{parts[i]};
-    bound += double{parts[batch + i]};
-    samples += parts[i] != 0 ? 1 : 0;  // rows without weight have neither
-  }
-  samples = std::max(samples, 1.0);
-  return {{"loss_mse", squares / samples, absl::StrFormat("mse %.4f", squares / samples)},
-          {"loss_bound", bound / samples, absl::StrFormat("bound %.4f", bound / samples)}};
+std::vector<TaskNumber> LossParts(const Graph& training, const StepSums& sums) {
+  if (training.ops[training.loss].kind != OpKind::kHybridLoss) return {};
+  const double mse = sums.loss_first / sums.weight, bound = (sums.loss - sums.loss_first) / sums.weight;
+  return {{"loss_mse", mse, absl::StrFormat("mse %.4f", mse)},
+          {"loss_bound", bound, absl::StrFormat("bound %.4f", bound)}};
 }
 
 SamplingOptions DitSampling(const DitObjective& objective) {

@@ -36,9 +36,9 @@ DitObjective DitObjectiveFromConfig(const DitConfig& config);
 // A row of the input "bound" (kernels/ops/hybrid_loss.h) for a sample of time t.
 void FillBound(const DiffusionSchedule& schedule, Prediction prediction, int64_t t, double weight,
                std::span<float> bound);
-// Of a training graph of images with a learned variance: the two parts of the loss, "loss_mse" and "loss_bound", means
-// of the samples of the micro-batch played last (task.h, StepNumbers). None of another.
-std::vector<TaskNumber> LossParts(const Graph& training, const Executor& executor);
+// task.h, LossNumbers. Of a training graph of images with a learned variance: the two parts of the loss, "loss_mse" and
+// "loss_bound". None of another.
+std::vector<TaskNumber> LossParts(const Graph& training, const StepSums& sums);
 // How such a model is sampled if nothing else is said.
 SamplingOptions DitSampling(const DitObjective& objective);
 

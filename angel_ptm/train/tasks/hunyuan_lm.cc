@@ -69,6 +69,7 @@ class HunyuanLmTask final : public Task {
   }
   std::unique_ptr<Sampler> MakeSampler(int64_t, const Graph&, Executor&) const override { return nullptr; }
   std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override;
+  std::vector<TaskNumber> LossNumbers(const Graph&, const StepSums&) const override { return {}; }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const override;
   std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const override;
 
