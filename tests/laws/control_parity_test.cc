@@ -14,13 +14,11 @@
 #include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/base/random.h"
-#include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/train/import.h"
 #include "angel_ptm/train/run_plan.h"
-#include "angel_ptm/train/sample.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
-#include "angel_ptm/train/train_state.h"
+#include "tests/laws/diffusion_run.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/or_die.h"
 #include "tests/support/sanitized.h"
@@ -29,37 +27,6 @@
 
 namespace angel_ptm {
 namespace {
-
-constexpr const char* kConfig = R"(
-model {
-  hunyuan_dit {
-    channels: 2
-    height: 8
-    hidden_size: 32
-    intermediate_size: 48
-    num_hidden_layers: 6
-    num_attention_heads: 2
-    clip_hidden_size: 16
-    clip_length: 5
-    t5_hidden_size: 32
-    t5_length: 6
-    pooled_size: 16
-    control: true
-  }
-}
-optimizer {
-  adamw { learning_rate: 1e-2 }
-  schedule { kind: CONSTANT warmup_steps: 2 }
-  ema_decay: 0.9
-}
-batch { global_batch_sequences: 6 micro_batch_sequences: 2 }
-steps: 6
-evaluation { every_steps: 3 sequences: 3 weights: EMA }
-sampling { every_steps: 3 prompt: "0" prompt: "2" guidance: 2 }
-memory { page_bytes: 8192 }
-numerics { threads_per_rank: 1 }
-checkpoint { every_steps: 0 }
-)";
 
 // What is computed in.
 class ControlParity : public testing::TestWithParam<const char*> {
@@ -72,9 +39,15 @@ class ControlParity : public testing::TestWithParam<const char*> {
   TrainConfig Config(const std::string& run, const std::vector<std::string>& overrides = {}) const {
     std::vector<std::string> all = {absl::StrCat("data.directory=", folder_.path()),
                                     absl::StrCat("output.directory=", folder_.path(), "/", run),
-                                    absl::StrCat("numerics.compute=", GetParam())};
+                                    absl::StrCat("numerics.compute=", GetParam()),
+                                    "model.hunyuan_dit.num_hidden_layers=6",
+                                    "model.hunyuan_dit.control=true",
+                                    "batch.global_batch_sequences=6",
+                                    "sampling.every_steps=3",
+                                    "sampling.prompt=[0, 2]",
+                                    "sampling.guidance=2"};
     all.insert(all.end(), overrides.begin(), overrides.end());
-    return OrDie(ParseTrainConfig(kConfig, "control_parity_test.cc", all));
+    return OrDie(ParseTrainConfig(absl::StrCat(kTinyHunyuanDit, kDiffusionTraining), "control_parity_test.cc", all));
   }
   // Imports random weights of the model, the same in units of the same name; those of the branch are copies. They are
   // exact in bf16, of which alone frozen units have their parameters.
@@ -107,30 +80,10 @@ class ControlParity : public testing::TestWithParam<const char*> {
     Resume(config);
     return config;
   }
-  std::string Budget(double share) const {
-    const auto plan = OrDie(MakeRunPlan(Config("unused"), {.world_size = 2}));
-    return absl::StrCat("memory.device_bytes=",
-                        static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
-  }
+  std::string Budget(double share) const { return DeviceBudget(Config("unused"), share); }
 
   const TemporaryFolder folder_;
 };
-
-// Every state that the newest checkpoint has, by unit and name.
-std::map<std::string, std::vector<float>> StatesOf(const TrainConfig& config) {
-  const LatestCheckpoint latest = OrDie(FindLatestCheckpoint(CheckpointDirectory(config)));
-  const CheckpointReader checkpoint = OrDie(CheckpointReader::Open(latest.path));
-  std::map<std::string, std::vector<float>> all;
-  for (UnitId unit = 0; unit < static_cast<UnitId>(checkpoint.manifest().units.size()); ++unit) {
-    for (const char* state : {"parameters", "ema", "moment1", "moment2"}) {
-      if (!checkpoint.Holds(unit, state)) continue;
-      std::vector<float>& values = all[absl::StrCat(checkpoint.manifest().units[unit].name, " ", state)];
-      values.resize(static_cast<size_t>(checkpoint.manifest().units[unit].elements));
-      OrDie(checkpoint.ReadRange(unit, state, 0, values));
-    }
-  }
-  return all;
-}
 
 TEST_P(ControlParity, SameBitsForStagesBudgetsAndResume) {
   const std::vector<std::string> in_full = {"sharding.zero_stage=0", "memory.recomputation=NONE"};
@@ -148,10 +101,7 @@ TEST_P(ControlParity, SameBitsForStagesBudgetsAndResume) {
   const TrainConfig tight = Trained("tight", {Budget(0.5), "memory.recomputation=BLOCKS"});
   EXPECT_EQ(MetricLines(tight), lines);
   EXPECT_EQ(StatesOf(tight), states);
-  const auto samples = [](const TrainConfig& config) {
-    return Slurp(SamplesFolder(config.output().directory(), 6) + "/latents.safetensors");
-  };
-  EXPECT_EQ(samples(tight), samples(fresh));
+  EXPECT_EQ(SamplesOf(tight, 6), SamplesOf(fresh, 6));
 
   Trained("resumed", {"sharding.zero_stage=2", "steps=3"});
   const TrainConfig resumed = Config("resumed", {Budget(0.7)});

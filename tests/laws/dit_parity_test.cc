@@ -13,13 +13,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/images/codecs.h"
-#include "angel_ptm/train/run_plan.h"
 #include "angel_ptm/train/sample.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
-#include "angel_ptm/train/train_state.h"
+#include "tests/laws/diffusion_run.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/or_die.h"
 #include "tests/support/sanitized.h"
@@ -49,55 +47,6 @@ model {
   }
 }
 )";
-constexpr const char* kHunyuanDit = R"(
-model {
-  hunyuan_dit {
-    channels: 2
-    height: 8
-    hidden_size: 32
-    intermediate_size: 48
-    num_hidden_layers: 4
-    num_attention_heads: 2
-    clip_hidden_size: 16
-    clip_length: 5
-    t5_hidden_size: 32
-    t5_length: 6
-    pooled_size: 16
-    clip_dropout: 0.3
-    t5_dropout: 0.3
-    noise_offset: 0.1
-    variance_weight: 1
-  }
-}
-)";
-constexpr const char* kTraining = R"(
-optimizer {
-  adamw { learning_rate: 1e-2 }
-  schedule { kind: CONSTANT warmup_steps: 2 }
-  ema_decay: 0.9
-}
-batch { global_batch_sequences: 10 micro_batch_sequences: 2 }
-steps: 6
-evaluation { every_steps: 3 sequences: 3 weights: EMA }
-memory { page_bytes: 8192 }
-numerics { threads_per_rank: 1 }
-checkpoint { every_steps: 0 }
-)";
-
-// Of every unit: what is trained, its average, its moments.
-std::vector<float> State(const TrainConfig& config) {
-  const LatestCheckpoint latest = OrDie(FindLatestCheckpoint(CheckpointDirectory(config)));
-  const CheckpointReader checkpoint = OrDie(CheckpointReader::Open(latest.path));
-  std::vector<float> all;
-  for (UnitId unit = 0; unit < static_cast<UnitId>(checkpoint.manifest().units.size()); ++unit) {
-    const auto elements = static_cast<size_t>(checkpoint.manifest().units[unit].elements);
-    for (const char* state : {"parameters", "ema", "moment1", "moment2"}) {
-      all.resize(all.size() + elements);
-      OrDie(checkpoint.ReadRange(unit, state, 0, std::span(all).last(elements)));
-    }
-  }
-  return all;
-}
 
 struct Family {
   const char* name;
@@ -110,8 +59,8 @@ const Family kFamilies[] = {
      kDit,
      {"model.dit.prediction=EPSILON", "model.dit.min_snr_gamma=5", "model.dit.noise_offset=0.1",
       "model.dit.variance_weight=1"}},
-    {"HunyuanDit", kHunyuanDit, {}},
-    {"BucketsOfHunyuanDit", kHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}}};
+    {"HunyuanDit", kTinyHunyuanDit, {}},
+    {"BucketsOfHunyuanDit", kTinyHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}}};
 
 // The family, and what is computed in.
 class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>> {
@@ -119,7 +68,7 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
     PrepareTinyImages(folder_->path());
-    const TrainConfig config = OrDie(ParseTrainConfig(kHunyuanDit, "dit_parity_test.cc", {}));
+    const TrainConfig config = OrDie(ParseTrainConfig(kTinyHunyuanDit, "dit_parity_test.cc", {}));
     HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
     const std::string latents = folder_->path() + "/latents";
     std::filesystem::create_directory(latents);
@@ -148,7 +97,7 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
         absl::StrCat("numerics.compute=", type)};
     all.insert(all.end(), family.objective.begin(), family.objective.end());
     all.insert(all.end(), overrides.begin(), overrides.end());
-    return OrDie(ParseTrainConfig(absl::StrCat(family.model, kTraining), "dit_parity_test.cc", all));
+    return OrDie(ParseTrainConfig(absl::StrCat(family.model, kDiffusionTraining), "dit_parity_test.cc", all));
   }
   TrainConfig Trained(const std::string& run, const std::vector<std::string>& overrides, bool resume = false,
                       int world_size = 2) {
@@ -157,15 +106,10 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
     EXPECT_TRUE(outcome.status().ok()) << outcome.status();
     return config;
   }
-  // The device bytes that a rank takes without a budget at stage 3, and less.
-  std::string Budget(double share) {
-    const auto plan = OrDie(MakeRunPlan(Config("unused"), {.world_size = 2, .vocab_size = kTinyVocabulary}));
-    return absl::StrCat("memory.device_bytes=",
-                        static_cast<int64_t>(share * static_cast<double>(plan->training_plan.arena_bytes[0])));
-  }
+  std::string Budget(double share) { return DeviceBudget(Config("unused"), share); }
 
   static bool HasBuckets() { return !OfImages() && !std::get<0>(GetParam()).objective.empty(); }
-  static bool OfImages() { return std::get<0>(GetParam()).model != kHunyuanDit; }
+  static bool OfImages() { return std::get<0>(GetParam()).model != kTinyHunyuanDit; }
 
   static TemporaryFolder* folder_;
 };
@@ -177,27 +121,18 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   ASSERT_EQ(lines.size(), 6u);
   EXPECT_NE(lines[0], lines[1]);
   EXPECT_NE(lines[5].find("validation_loss"), std::string::npos) << lines[5];
-  const std::vector<float> state = State(plain);
+  const std::map<std::string, std::vector<float>> states = StatesOf(plain);
 
   const TrainConfig tight = Trained("tight", {Budget(0.5), "memory.recomputation=BLOCKS"});
   EXPECT_EQ(MetricLines(tight), lines);
-  EXPECT_EQ(State(tight), state);
+  EXPECT_EQ(StatesOf(tight), states);
 
   Trained("resumed", {"sharding.zero_stage=2", "steps=3"});
   const TrainConfig resumed = Trained("resumed", {Budget(0.7)}, /*resume=*/true);
   const std::vector<std::string> resumed_lines = MetricLines(resumed);
   ASSERT_EQ(resumed_lines.size(), 6u);
   EXPECT_EQ(std::vector(resumed_lines.begin() + 3, resumed_lines.end()), std::vector(lines.begin() + 3, lines.end()));
-  EXPECT_EQ(State(resumed), state);
-}
-
-// Every file that the run sampled of itself at a step, by name.
-std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(SamplesFolder(config.output().directory(), step))) {
-    files[entry.path().filename()] = Slurp(entry.path());
-  }
-  return files;
+  EXPECT_EQ(StatesOf(resumed), states);
 }
 
 // Steps of a bucket have the bits of a run of that size on its samples, and so have what it samples in that size.
@@ -240,7 +175,7 @@ TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
     alone.mutable_output()->set_directory(config.output().directory() + "alone");
     OrDie(RunTrainer({.configs = {alone}, .world_size = 2}).status());
     EXPECT_EQ(MetricLines(alone), MetricLines(with_buckets)) << size;
-    EXPECT_EQ(State(alone), State(with_buckets)) << size;
+    EXPECT_EQ(StatesOf(alone), StatesOf(with_buckets)) << size;
     auto samples = SamplesOf(with_buckets, 1);
     EXPECT_EQ(samples.size(), 2u);
     if (bucket == '2') continue;
@@ -300,7 +235,7 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   const TrainConfig plain = Trained("unsampled", {});
   const TrainConfig sampled = Trained("sampled", with({"sharding.zero_stage=0", "memory.recomputation=NONE"}));
   EXPECT_EQ(MetricLines(sampled), MetricLines(plain));
-  EXPECT_EQ(State(sampled), State(plain));
+  EXPECT_EQ(StatesOf(sampled), StatesOf(plain));
   EXPECT_FALSE(std::filesystem::exists(plain.output().directory() + "/samples"));
   const auto first = SamplesOf(sampled, 2), last = SamplesOf(sampled, 6);
   EXPECT_EQ(first.size(), OfImages() ? 5u : HasBuckets() ? 2u : 1u);
@@ -310,7 +245,7 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   Trained("sampled_again", with({"steps=4", "checkpoint.every_steps=4"}));
   std::filesystem::create_directories(SamplesFolder(Config("sampled_again").output().directory(), 99));
   const TrainConfig again = Trained("sampled_again", with({Budget(0.6)}), /*resume=*/true);
-  EXPECT_EQ(State(again), State(plain));
+  EXPECT_EQ(StatesOf(again), StatesOf(plain));
   for (const int64_t step : {2, 4, 6}) EXPECT_EQ(SamplesOf(again, step), SamplesOf(sampled, step)) << step;
   EXPECT_FALSE(std::filesystem::exists(SamplesFolder(again.output().directory(), 99)));
 }
