@@ -93,6 +93,14 @@ absl::StatusOr<double> ConfigJson::Number(std::string_view field) const {
   return there.get<double>();
 }
 
+absl::StatusOr<std::vector<double>> ConfigJson::Numbers(std::string_view field) const {
+  const json there = Parse(Text(field));
+  if (!there.is_array() || !std::ranges::all_of(there, [](const json& value) { return value.is_number(); })) {
+    return Differs(field, "a list of numbers");
+  }
+  return there.get<std::vector<double>>();
+}
+
 absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
   const json there = Parse(Text(field));
   if (!there.is_boolean()) return Differs(field, "true or false");

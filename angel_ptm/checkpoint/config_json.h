@@ -29,6 +29,7 @@ class ConfigJson {
   // A size that a file may also give once for each layer, all the same.
   absl::StatusOr<int64_t> CountOfLayers(std::string_view field) const;
   absl::StatusOr<double> Number(std::string_view field) const;
+  absl::StatusOr<std::vector<double>> Numbers(std::string_view field) const;
   absl::StatusOr<bool> Bool(std::string_view field) const;
   bool IsNull(std::string_view field) const;
   // A field's own fields, without defaults; errors name them behind the field.

@@ -1,6 +1,8 @@
 #include "angel_ptm/checkpoint/diffusers_autoencoder.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -43,9 +45,37 @@ absl::Status RequireArchitecture(const ConfigJson& config, size_t levels) {
   RETURN_IF_ERROR(config.Require("down_block_types", Repeated("DownEncoderBlock2D", levels)));
   RETURN_IF_ERROR(config.Require("up_block_types", Repeated("UpDecoderBlock2D", levels)));
   RETURN_IF_ERROR(config.Require("mid_block_add_attention", "true"));
-  // Of autoencoders of other models, whose latents are shifted and scaled by channel.
-  for (const char* field : {"latents_mean", "latents_std"}) RETURN_IF_ERROR(config.Require(field, "null"));
   return absl::OkStatus();
+}
+
+// diffusers takes one without the other for none, and would shift by the factor or the means, which cannot both be
+// meant.
+absl::StatusOr<LatentScaling> ReadScaling(const ConfigJson& config, int64_t channels) {
+  LatentScaling scaling;
+  ASSIGN_OR_RETURN(scaling.scaling_factor, config.Number("scaling_factor"));
+  if (!(scaling.scaling_factor > 0 && std::isfinite(scaling.scaling_factor))) {
+    return config.Differs("scaling_factor", "a positive number");
+  }
+  if (!config.IsNull("shift_factor")) {
+    ASSIGN_OR_RETURN(scaling.shift_factor, config.Number("shift_factor"));
+    if (!std::isfinite(scaling.shift_factor)) return config.Differs("shift_factor", "a finite number");
+  }
+  if (config.IsNull("latents_mean") && config.IsNull("latents_std")) return scaling;
+  const auto fits = [channels](const std::vector<double>& values, double least) {
+    return static_cast<int64_t>(values.size()) == channels &&
+           std::ranges::all_of(values, [&](double value) { return value >= least && std::isfinite(value); });
+  };
+  ASSIGN_OR_RETURN(scaling.mean, config.Numbers("latents_mean"));
+  if (!fits(scaling.mean, std::numeric_limits<double>::lowest())) {
+    return config.Differs("latents_mean", absl::StrCat("a number for each of the ", channels, " latent_channels"));
+  }
+  ASSIGN_OR_RETURN(scaling.std, config.Numbers("latents_std"));
+  if (!fits(scaling.std, std::numeric_limits<double>::min())) {
+    return config.Differs("latents_std",
+                          absl::StrCat("a positive number for each of the ", channels, " latent_channels"));
+  }
+  if (scaling.shift_factor != 0) return config.Differs("shift_factor", "null or 0 beside latents_mean");
+  return scaling;
 }
 
 absl::StatusOr<AutoencoderKlDirectory> ReadConfig(const std::string& path) {
@@ -66,18 +96,23 @@ absl::StatusOr<AutoencoderKlDirectory> ReadConfig(const std::string& path) {
   RETURN_IF_ERROR(config.Require("out_channels", absl::StrCat(shape.image_channels)));
   ASSIGN_OR_RETURN(shape.has_quant_conv, config.Bool("use_quant_conv"));
   ASSIGN_OR_RETURN(shape.has_post_quant_conv, config.Bool("use_post_quant_conv"));
-  ASSIGN_OR_RETURN(directory.scaling_factor, config.Number("scaling_factor"));
-  if (!(directory.scaling_factor > 0 && std::isfinite(directory.scaling_factor))) {
-    return config.Differs("scaling_factor", "a positive number");
-  }
-  if (!config.IsNull("shift_factor")) {
-    ASSIGN_OR_RETURN(directory.shift_factor, config.Number("shift_factor"));
-    if (!std::isfinite(directory.shift_factor)) return config.Differs("shift_factor", "a finite number");
-  }
+  ASSIGN_OR_RETURN(directory.scaling, ReadScaling(config, shape.latent_channels));
   return directory;
 }
 
 }  // namespace
+
+double LatentScaling::Scaled(double latent, int64_t channel) const {
+  if (mean.empty()) return (latent - shift_factor) * scaling_factor;
+  const auto c = static_cast<size_t>(channel);
+  return (latent - mean[c]) * scaling_factor / std[c];
+}
+
+double LatentScaling::Unscaled(double scaled, int64_t channel) const {
+  if (mean.empty()) return scaled / scaling_factor + shift_factor;
+  const auto c = static_cast<size_t>(channel);
+  return scaled * std[c] / scaling_factor + mean[c];
+}
 
 absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenEncoder(const ParameterTable& table) const {
   return WeightsReader::Open(path, kVaeStem, table, AutoencoderKlDecoderTensors());

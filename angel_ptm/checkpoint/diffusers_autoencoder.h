@@ -2,7 +2,9 @@
 #ifndef ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
 #define ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/weights_directory.h"
@@ -11,11 +13,20 @@
 
 namespace angel_ptm {
 
+// What models see of a latent: (latent - shift_factor) * scaling_factor, or by channel
+// (latent - mean) * scaling_factor / std.
+struct LatentScaling {
+  double scaling_factor = 0, shift_factor = 0;
+  std::vector<double> mean, std;  // latents_mean and latents_std, by channel; or empty
+
+  double Scaled(double latent, int64_t channel) const;
+  double Unscaled(double scaled, int64_t channel) const;  // back
+};
+
 struct AutoencoderKlDirectory {
   std::string path;
   AutoencoderKlShape shape;
-  // Models see (latent - shift_factor) * scaling_factor of what the encoder gives.
-  double scaling_factor = 0, shift_factor = 0;
+  LatentScaling scaling;
 
   // Weights of the encoder's or the decoder's graph (model/autoencoder_kl.h), by its table.
   absl::StatusOr<WeightsReader> OpenEncoder(const ParameterTable& table) const;

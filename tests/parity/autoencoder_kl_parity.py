@@ -5,7 +5,7 @@
 
 For small levels of channels and for those of Stable Diffusion (four levels, two layers, groups of 32), on square and
 other images, under today's names of tensors, those before diffusers 0.15 and in fp16, with sixteen shifted channels and no
-quant_conv as in Stable Diffusion 3: writes the model and inputs, runs
+quant_conv as in Stable Diffusion 3, and with latents scaled by channel: writes the model and inputs, runs
 autoencoder_kl_probe, and compares means, deviations and decoded images (1e-5 of the largest).
 Needs torch, diffusers and safetensors.
 """
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 SMALL = dict(block_out_channels=[16, 24], layers_per_block=1, norm_num_groups=8, latent_channels=3)
 SD = dict(block_out_channels=[128, 256, 512, 512], layers_per_block=2, norm_num_groups=32, latent_channels=4)
 SHIFTED = dict(SMALL, latent_channels=16, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False)
+BY_CHANNEL = dict(SMALL, latents_mean=[0.7, -1.3, 0.1], latents_std=[2.5, 0.4, 1.1])
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 LIMIT = 1e-5
 
@@ -59,6 +60,14 @@ def rename(folder):
     save_file(renamed, path, metadata={"format": "pt"})
 
 
+def unscaled(latents, config):
+    """As diffusers' pipelines do before they decode."""
+    if config.latents_mean is None:
+        return latents / config.scaling_factor + (config.shift_factor or 0)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std))
+    return latents * std / config.scaling_factor + mean
+
+
 def compare(probe, work, name, options, height, width, old=False, half=False):
     folder = work / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -77,7 +86,7 @@ def compare(probe, work, name, options, height, width, old=False, half=False):
     got = load_file(folder / "results.safetensors")
     with torch.no_grad():
         posterior = model.encode(levels.permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
-        decoded = model.decode(latents / model.config.scaling_factor + (model.config.shift_factor or 0)).sample
+        decoded = model.decode(unscaled(latents, model.config)).sample
     errors = {"mean": error(got["mean"], posterior.mean), "std": error(got["std"], posterior.std),
               "decoded": error(got["decoded"], decoded)}
     print(f"{name}: " + ", ".join(f"{what} {value:.1e}" for what, value in errors.items()))
@@ -91,6 +100,7 @@ def main():
             compare(probe, work, "small_old_names", SMALL, 16, 16, old=True),
             compare(probe, work, "small_fp16", SMALL, 16, 12, half=True),
             compare(probe, work, "shifted", SHIFTED, 16, 24),
+            compare(probe, work, "by_channel", BY_CHANNEL, 12, 16),
             compare(probe, work, "sd_64x64", SD, 64, 64),
             compare(probe, work, "sd_40x72", SD, 40, 72)]
     if not all(good):

@@ -59,7 +59,7 @@ Image GoldenImage(uint8_t added = 0) {
 
 TEST(AutoencoderKlTest, HasTheNumbersOfDiffusers) {
   const AutoencoderKlDirectory directory = OrDie(OpenAutoencoderKl(Golden()));
-  EXPECT_EQ(directory.scaling_factor, kScale);
+  EXPECT_EQ(directory.scaling.scaling_factor, kScale);
   for (const int threads : {1, 2}) {
     const InferenceOptions options{.threads = threads};
     const auto encoder = OrDie(ImageEncoder::Create(directory, kHeight, kWidth, options));
@@ -90,7 +90,17 @@ TEST(AutoencoderKlTest, AnotherArchitectureIsNamed) {
                         "\"AutoencoderTiny\""));
   EXPECT_THAT(ErrorOf("\"shift_factor\": null", "\"shift_factor\": \"some\""),
               HasSubstr("shift_factor: the configuration is of another model, wanted a number, got \"some\""));
-  EXPECT_THAT(ErrorOf("\"latents_mean\": null", "\"latents_mean\": [0, 0]"), HasSubstr("latents_mean"));
+  EXPECT_THAT(ErrorOf("\"latents_mean\": null", "\"latents_mean\": [0, 0]"),
+              HasSubstr("latents_std: the configuration is of another model, wanted a list of numbers, got null"));
+  EXPECT_THAT(ErrorOf("\"latents_mean\": null", "\"latents_mean\": [0]"),
+              HasSubstr("latents_mean: the configuration is of another model, wanted a number for each of the 2 "
+                        "latent_channels, got [0]"));
+  const std::string both = "\"latents_mean\": null,\n  \"latents_std\": null";
+  EXPECT_THAT(ErrorOf(both, "\"latents_mean\": [0, 0], \"latents_std\": [1, 0]"),
+              HasSubstr("latents_std: the configuration is of another model, wanted a positive number for each"));
+  EXPECT_THAT(
+      ErrorOf("\"shift_factor\": null", "\"shift_factor\": 1, \"latents_mean\": [0, 0], \"latents_std\": [1, 1]"),
+      HasSubstr("shift_factor: the configuration is of another model, wanted null or 0 beside latents_mean"));
   EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": 1"), HasSubstr("wanted true or false, got 1"));
   EXPECT_THAT(ErrorOf("\"use_quant_conv\": true", "\"use_quant_conv\": false"),
               HasSubstr("has a tensor quant_conv.bias that the model has not"));
@@ -141,23 +151,38 @@ TEST(AutoencoderKlTest, ProductsOfMomentsAndLatentsMayBeMissing) {
   EXPECT_LT(Error(numbers[1], numbers[0]), 1e-6);
 }
 
-TEST(AutoencoderKlTest, LatentsMayBeShifted) {
-  constexpr double kShift = 0.5;
-  const TemporaryFolder folder;
-  const AutoencoderKlDirectory directory =
-      OrDie(OpenAutoencoderKl(Changed(folder, "\"shift_factor\": null", "\"shift_factor\": 0.5")));
-  std::vector<float> latents = Expected("latents");
-  for (float& value : latents) value -= static_cast<float>(kShift * kScale);
+// That a model's latents decode to the golden image, and are encoded so: `scaled` is what they are of what the encoder
+// gives, by channel.
+void ExpectLatents(const AutoencoderKlDirectory& directory, const std::function<double(double, size_t)>& scaled) {
+  const auto all = [&](std::vector<float> values, double factor) {
+    const size_t pixels = values.size() / 2;
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(scaled(values[i] / factor, i / pixels));
+    return values;
+  };
   const auto decoder = OrDie(LatentDecoder::Create(directory, kHeight / 2, kWidth / 2, {}));
-  EXPECT_LT(Error(OrDie(decoder->Decode(latents)), Expected("decoded")), 1e-5);
+  EXPECT_LT(Error(OrDie(decoder->Decode(all(Expected("latents"), kScale))), Expected("decoded")), 1e-5);
   if (!HasImageLibraries()) return;
+  const TemporaryFolder folder;
   OrDie(MakeDirectories(folder / "images"));
   OrDie(WritePng(folder / "images/a.png", GoldenImage()));
   const std::string output = folder / "latents.safetensors";
   OrDie(EncodeImages(directory, {.images = folder / "images"}, output).status());
-  std::vector<float> want = Expected("mean");
-  for (float& value : want) value = static_cast<float>((static_cast<double>(value) - kShift) * kScale);
-  EXPECT_LT(Error(Floats(output, "latents"), want), 1e-5);
+  EXPECT_LT(Error(Floats(output, "latents"), all(Expected("mean"), 1)), 1e-5);
+}
+
+TEST(AutoencoderKlTest, LatentsMayBeShifted) {
+  const TemporaryFolder folder;
+  const std::string model = Changed(folder, "\"shift_factor\": null", "\"shift_factor\": 0.5");
+  ExpectLatents(OrDie(OpenAutoencoderKl(model)), [](double latent, size_t) { return (latent - 0.5) * kScale; });
+}
+
+TEST(AutoencoderKlTest, LatentsMayBeScaledByChannel) {
+  const TemporaryFolder folder;
+  const std::string model = Changed(folder, "\"latents_mean\": null,\n  \"latents_std\": null",
+                                    "\"latents_mean\": [0.5, -0.25], \"latents_std\": [2, 0.125]");
+  ExpectLatents(OrDie(OpenAutoencoderKl(model)), [](double latent, size_t channel) {
+    return channel == 0 ? (latent - 0.5) * kScale / 2 : (latent + 0.25) * kScale / 0.125;
+  });
 }
 
 class EncodeImagesTest : public ::testing::Test {
@@ -249,6 +274,22 @@ TEST_F(EncodeImagesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {
   EXPECT_THAT(Error({.images = Golden()}),
               HasSubstr("has neither a prepared image data set nor any PNG or JPEG files"));
   EXPECT_THAT(Error({.images = PrepareTinyImages(folder_ / "grey")}), HasSubstr("train.images: wanted RGB"));
+}
+
+TEST_F(EncodeImagesTest, ConditionsAreEncodedLikeTheImages) {
+  OrDie(Encode());
+  const std::vector<float> latents = Floats(Output(), "latents");
+  OrDie(MakeDirectories(folder_ / "conditions"));
+  OrDie(WritePng(folder_ / "conditions/1.png", GoldenImage()));
+  EXPECT_THAT(Error({.conditions = folder_ / "conditions"}),
+              HasSubstr("images, 2 images of 10 x 6, got 1 images of 10 x 6"));
+  OrDie(WritePng(folder_ / "conditions/2.png", GoldenImage(1)));
+  OrDie(Encode({.conditions = folder_ / "conditions"}));
+  EXPECT_EQ(Floats(Output(), "latents"), latents);
+  // Those of the images are a and b, the other way round.
+  std::vector<float> condition = Floats(Output(), "condition");
+  std::ranges::rotate(condition, condition.begin() + static_cast<int64_t>(condition.size() / 2));
+  EXPECT_EQ(condition, latents);
 }
 
 TEST_F(EncodeImagesTest, LatentsOfAFileAreDecoded) {

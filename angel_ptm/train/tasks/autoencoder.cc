@@ -79,8 +79,7 @@ absl::StatusOr<std::unique_ptr<LatentDecoder>> LatentDecoder::Create(const Autoe
                                                                      const InferenceOptions& options) {
   const AutoencoderKlShape& shape = directory.shape;
   auto decoder = std::unique_ptr<LatentDecoder>(new LatentDecoder);
-  decoder->scaling_factor_ = directory.scaling_factor;
-  decoder->shift_factor_ = directory.shift_factor;
+  decoder->scaling_ = directory.scaling;
   decoder->image_height_ = height * shape.reduction();
   decoder->image_width_ = width * shape.reduction();
   Graph graph = BuildAutoencoderKlDecoder(shape, height, width);
@@ -100,8 +99,8 @@ absl::StatusOr<std::span<const float>> LatentDecoder::Decode(std::span<const flo
   const int64_t channels = inference_->graph().tensor(inference_->graph().FindTensor("latent")).shape[1];
   const int64_t pixels = static_cast<int64_t>(latent.size()) / channels;
   for (int64_t i = 0; i < pixels * channels; ++i) {
-    const double scaled = latent[i % channels * pixels + i / channels];
-    latent_[i] = static_cast<float>(scaled / scaling_factor_ + shift_factor_);
+    const int64_t channel = i % channels;
+    latent_[i] = static_cast<float>(scaling_.Unscaled(latent[channel * pixels + i / channels], channel));
   }
   RETURN_IF_ERROR(PlayOnce(*inference_, "latent", latent_, "image", pixels_));
   const int64_t colours = static_cast<int64_t>(pixels_.size()) / (image_height_ * image_width_);

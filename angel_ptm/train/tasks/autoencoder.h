@@ -65,7 +65,7 @@ class LatentDecoder {
  private:
   LatentDecoder() = default;
 
-  double scaling_factor_ = 1, shift_factor_ = 0;
+  LatentScaling scaling_;
   int64_t image_height_ = 0, image_width_ = 0;
   std::unique_ptr<Inference> inference_;
   std::vector<float> latent_, pixels_, planes_;

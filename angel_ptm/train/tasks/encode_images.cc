@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
@@ -177,7 +179,7 @@ absl::Status PosteriorCache::Write(const std::string& path, const Posterior& pos
   });
 }
 
-// The latent of image `number`: its mean, or a sample.
+// The latent of a posterior: its mean, or a sample, by number.
 std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirectory& autoencoder,
                             const EncodeImagesOptions& options, int64_t number) {
   std::vector<float> latent(posterior.mean.size());
@@ -187,10 +189,35 @@ std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirec
   } else {
     latent = posterior.mean;
   }
-  for (float& value : latent) {
-    value = static_cast<float>((static_cast<double>(value) - autoencoder.shift_factor) * autoencoder.scaling_factor);
+  const int64_t pixels = static_cast<int64_t>(latent.size()) / autoencoder.shape.latent_channels;
+  for (size_t i = 0; i < latent.size(); ++i) {
+    latent[i] = static_cast<float>(autoencoder.scaling.Scaled(latent[i], static_cast<int64_t>(i) / pixels));
   }
   return latent;
+}
+
+SafetensorsMetadata MetadataOf(const LatentScaling& scaling, const EncodeImagesOptions& options) {
+  SafetensorsMetadata metadata = {{"scaling_factor", absl::StrCat(scaling.scaling_factor)},
+                                  {"shift_factor", absl::StrCat(scaling.shift_factor)},
+                                  {"posterior", options.draws ? absl::StrCat("sample ", options.seed) : "mean"}};
+  if (scaling.mean.empty()) return metadata;
+  metadata["latents_mean"] = absl::StrJoin(scaling.mean, " ");
+  metadata["latents_std"] = absl::StrJoin(scaling.std, " ");
+  return metadata;
+}
+
+// Those of --conditions, as many and of the same size as the images.
+absl::StatusOr<std::optional<ImageSet>> OpenConditions(const EncodeImagesOptions& options, const ImageSet& images) {
+  if (options.conditions.empty()) return std::nullopt;
+  EncodeImagesOptions of_conditions = options;
+  of_conditions.images = options.conditions;
+  ASSIGN_OR_RETURN(ImageSet conditions, ImageSet::Open(of_conditions));
+  const auto text = [](const ImageSet& set) {
+    return absl::StrCat(set.count(), " images of ", set.width(), " x ", set.height());
+  };
+  if (text(conditions) == text(images)) return std::optional(std::move(conditions));
+  return absl::InvalidArgumentError(absl::StrCat(options.conditions, ": wanted a condition for each image of ",
+                                                 options.images, ", ", text(images), ", got ", text(conditions)));
 }
 
 }  // namespace
@@ -198,33 +225,35 @@ std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirec
 absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
                                            const EncodeImagesOptions& options, const std::string& output) {
   ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
+  ASSIGN_OR_RETURN(const std::optional<ImageSet> conditions, OpenConditions(options, images));
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageEncoder> encoder,
                    ImageEncoder::Create(autoencoder, images.height(), images.width(), options.inference));
   if (!options.cache.empty()) RETURN_IF_ERROR(MakeDirectories(options.cache));
   PosteriorCache cache(options.cache, *encoder);
-  const std::vector<SafetensorsTensor> tensors = {
-      {.name = "latents",
-       .shape = {images.count(), encoder->channels(), encoder->latent_height(), encoder->latent_width()}},
-      {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
-  const SafetensorsMetadata metadata = {{"scaling_factor", absl::StrCat(autoencoder.scaling_factor)},
-                                        {"shift_factor", absl::StrCat(autoencoder.shift_factor)},
-                                        {"posterior", options.draws ? absl::StrCat("sample ", options.seed) : "mean"}};
+  const Shape shape = {images.count(), encoder->channels(), encoder->latent_height(), encoder->latent_width()};
+  std::vector<SafetensorsTensor> tensors = {{.name = "latents", .shape = shape},
+                                            {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
+  if (conditions) tensors.push_back({.name = "condition", .shape = shape});
   std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
-  const auto append = [&](SafetensorsWriter& writer) -> absl::Status {
-    for (int64_t number = 0; number < images.count(); ++number) {
-      RETURN_IF_ERROR(images.Read(number, pixels));
+  const auto append_latents = [&](SafetensorsWriter& writer, const ImageSet& set, int64_t first) -> absl::Status {
+    for (int64_t number = 0; number < set.count(); ++number) {
+      RETURN_IF_ERROR(set.Read(number, pixels));
       ASSIGN_OR_RETURN(const Posterior posterior, cache.Get(*encoder, pixels));
-      const std::vector<float> latent = LatentOf(posterior, autoencoder, options, number);
+      const std::vector<float> latent = LatentOf(posterior, autoencoder, options, first + number);
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
     }
+    return absl::OkStatus();
+  };
+  const auto append = [&](SafetensorsWriter& writer) -> absl::Status {
+    RETURN_IF_ERROR(append_latents(writer, images, 0));
     const auto height = static_cast<float>(images.height()), width = static_cast<float>(images.width());
     const std::vector<float> sizes = {height, width, height, width, 0, 0};
     for (int64_t number = 0; number < images.count(); ++number) {
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(sizes))));
     }
-    return absl::OkStatus();
+    return conditions ? append_latents(writer, *conditions, images.count()) : absl::OkStatus();
   };
-  RETURN_IF_ERROR(WriteSafetensors(output, tensors, metadata, append));
+  RETURN_IF_ERROR(WriteSafetensors(output, tensors, MetadataOf(autoencoder.scaling, options), append));
   return EncodedImages{images.count(), cache.hits(), encoder->memory_bytes()};
 }
 

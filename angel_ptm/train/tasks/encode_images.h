@@ -15,6 +15,7 @@ namespace angel_ptm {
 
 struct EncodeImagesOptions {
   std::string images;       // a prepared image data set, or a folder of PNG and JPEG files, taken by their names
+  std::string conditions;   // likewise, what a branch reads beside each image, poses or edges; empty: nothing
   bool validation = false;  // of a data set: its validation images, else those to train on
   std::string cache;        // a folder for means and deviations, by content of image and encoder; empty: none
   bool draws = false;  // a latent is a sample of the posterior, drawn by (seed, number of the image); else its mean
@@ -27,10 +28,11 @@ struct EncodedImages {
   int64_t memory_bytes = 0;  // of the encoder
 };
 
-// Writes "latents" [N, channels, height, width] F32, times the scaling factor, and "sizes" [N, 6] F32 (height and width
-// of the image, of what was asked for, top and left of a crop: none) as latents.h wants them; what stands at `output`
-// is replaced. Errors: no images, images of different sizes or that are not RGB, what ImageEncoder says, a cache that
-// is damaged.
+// Writes "latents" [N, channels, height, width] F32, scaled as models see them, and "sizes" [N, 6] F32 (height and
+// width of the image, of what was asked for, top and left of a crop: none) as latents.h wants them, and
+// "condition" like the latents if there are conditions; what stands at `output` is replaced. Errors: no images, other
+// conditions than one for each, images of different sizes or that are not RGB, what ImageEncoder says, a cache that is
+// damaged.
 absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
                                            const EncodeImagesOptions& options, const std::string& output);
 

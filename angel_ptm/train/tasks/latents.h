@@ -146,9 +146,8 @@ class HunyuanInputs {
   std::vector<BFloat16> scratch_;
 };
 
-// Writes latents [samples.size(), channels, height, width] as tensor "latents", as an autoencoder's decoder takes them
-// once divided by its scaling_factor and shifted by its shift_factor, and `samples` [n] I32 as "samples". What stands
-// there is replaced.
+// Writes latents [samples.size(), channels, height, width] as tensor "latents", scaled as the model's data
+// was, and `samples` [n] I32 as "samples". What stands there is replaced.
 absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape, std::span<const int32_t> samples,
                           std::span<const float> latents, const SafetensorsMetadata& metadata);
 
