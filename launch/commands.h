@@ -43,7 +43,8 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 struct TextLengths {
   int64_t clip = 77, t5 = 256;
 };
-// The captions' states by the encoders of --clip and --t5, with the folder `cache`, into the file `output`.
+// The captions' states by the encoders of --clip and --t5, computed in --text-compute, with the folder `cache`, into
+// the file `output`.
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
                                           const std::string& cache, const std::string& output);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,7 @@ absl::Status TakeImages(const Arguments& arguments, Work& work) {
   EncodeImagesOptions options{.cache = work.cache, .inference = work.inference};
   ASSIGN_OR_RETURN(options.images, arguments.Require("images"));
   ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
+  options.conditions = arguments.Get("conditions", "");
   ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
   ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
   options.seed = static_cast<uint64_t>(seed);
@@ -86,15 +88,27 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
 }
 
 absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
+absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference) {
+  for (const auto& [flag, bytes] :
+       {std::pair("device-bytes", &inference.device_bytes), std::pair("host-bytes", &inference.host_bytes)}) {
+    ASSIGN_OR_RETURN(*bytes, arguments.GetInt(flag, 0));
+    if (*bytes >= 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 0 (no budget) or more, got ", *bytes));
+  }
+  if (!arguments.Has("nvme-directory")) return absl::OkStatus();
+  if (inference.device_bytes == 0 || inference.host_bytes == 0) {
+    return absl::InvalidArgumentError(
+        "--nvme-directory: no weights rest in files without budgets, wanted --device-bytes and --host-bytes");
+  }
+  inference.nvme.set_directory(arguments.Get("nvme-directory", ""));
+  return absl::OkStatus();
+}
+
   Work work;
   ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
   work.cache = arguments.Get("cache", work.output + ".cache");
   ASSIGN_OR_RETURN(work.inference, InferenceHere(arguments));
-  ASSIGN_OR_RETURN(work.inference.device_bytes, arguments.GetInt("device-bytes", 0));
-  if (work.inference.device_bytes < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device-bytes: wanted 0 (no budget) or more, got ", work.inference.device_bytes));
-  }
+  RETURN_IF_ERROR(TakeBudgets(arguments, work.inference));
   const bool images = arguments.Has("images") || arguments.Has("autoencoder");
   const bool texts = arguments.Has("clip") || arguments.Has("t5") || arguments.Has("captions");
   if (!images && !texts) {
@@ -102,9 +116,9 @@ absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
         "nothing to encode: wanted --images and --autoencoder, or --clip, --t5 and --captions, or all of them");
   }
   RETURN_IF_ERROR(images ? TakeImages(arguments, work)
-                         : RefuseWithout("images", arguments, {"split", "posterior", "seed"}));
+                         : RefuseWithout("images", arguments, {"conditions", "split", "posterior", "seed"}));
   RETURN_IF_ERROR(texts ? TakeTexts(arguments, work)
-                        : RefuseWithout("captions", arguments, {"clip-length", "t5-length"}));
+                        : RefuseWithout("captions", arguments, {"clip-length", "t5-length", "text-compute"}));
   return work;
 }
 
@@ -140,19 +154,22 @@ absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std:
                                           const TextLengths& lengths, const InferenceOptions& inference,
                                           const std::string& cache, const std::string& output) {
   ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
+  ASSIGN_OR_RETURN(const bool narrow, IsSecond(arguments, "text-compute", "FP32", "BF16"));
+  const DType compute = narrow ? DType::kBFloat16 : DType::kFloat32;
   ASSIGN_OR_RETURN(const std::string t5_path, arguments.Require("t5"));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> clip,
-                   TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference));
+                   TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference, compute));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> t5,
-                   TextEncoder::Open(TextEncoderKind::kT5, t5_path, lengths.t5, inference));
+                   TextEncoder::Open(TextEncoderKind::kT5, t5_path, lengths.t5, inference, compute));
   return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr}, output);
 }
 
 absl::Status EncodeCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"output", "images", "autoencoder", "split", "posterior", "seed", "clip", "t5",
-                                         "captions", "clip-length", "t5-length", "cache", "device-bytes", "isa"}}));
+      Arguments::Parse(words, {.flags = {"output", "images", "conditions", "autoencoder", "split", "posterior", "seed",
+                                         "clip", "t5", "captions", "clip-length", "t5-length", "cache", "device-bytes",
+                                         "host-bytes", "nvme-directory", "text-compute", "isa"}}));
   ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);
   if (!work.images.has_value()) return EncodeTextsTo(arguments, work, work.output);

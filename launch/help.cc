@@ -92,19 +92,23 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
     {"encode",
-     "--output FILE [--images DIR --autoencoder DIR] [--clip DIR --t5 DIR [--captions FILE]] [--split "
+     "--output FILE [--images DIR --autoencoder DIR [--conditions DIR]] [--clip DIR --t5 DIR [--captions FILE]] "
+     "[--split "
      "train|validation] "
-     "[--posterior mean|sample] [--seed 1] [--clip-length 77] [--t5-length 256] [--cache DIR] [--device-bytes N] "
-     "[--isa LEVEL]",
+     "[--posterior mean|sample] [--seed 1] [--clip-length 77] [--t5-length 256] [--cache DIR] "
+     "[--text-compute FP32|BF16] [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa LEVEL]",
      "      Makes what model.hunyuan_dit trains on and samples with, by frozen encoders: latents of images, states of "
      "captions,\n"
      "      or both in one file.",
-     "  --output FILE            a safetensors file: latents, times the autoencoder's scaling factor, and sizes; the "
+     "  --output FILE            a safetensors file: latents, scaled as models see them, and sizes; the "
      "texts'\n"
      "                           tensors, the empty caption's among them\n"
      "  --images DIR             a prepared set of images (angel-ptm prepare), or a folder of PNG and JPEG files of "
      "one\n"
      "                           size, taken by their names\n"
+     "  --conditions DIR         poses or edges of the images in the same order, for model.hunyuan_dit.control (edges: "
+     "prepare\n"
+     "                           with data.prepare.images.edges)\n"
      "  --split NAME             of a prepared set: train or validation (default: train)\n"
      "  --autoencoder DIR        a directory of diffusers' AutoencoderKL, or one with it in vae/\n"
      "  --posterior NAME         mean, or sample: a latent drawn by seed and number of the image (default: mean)\n"
@@ -119,6 +123,10 @@ constexpr CommandText kCommandTexts[] = {
      "  --t5-length N            likewise (default: 256)\n"
      "  --cache DIR              what encoders said before, by digest of encoder and input (default: FILE.cache)\n"
      "  --device-bytes N         budget of the device tier: weights beyond it rest on the host (default: 0, none)\n"
+     "  --host-bytes N           budget of the host tier (default: 0, none)\n"
+     "  --nvme-directory DIR     where a file is for weights beyond both budgets; it is gone at the end\n"
+     "  --text-compute TYPE      FP32 or BF16: what the text encoders' weights are held and computed in (default: "
+     "FP32)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n\n"
      "Example:\n"

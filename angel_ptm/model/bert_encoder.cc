@@ -15,10 +15,11 @@ constexpr float kInitialDeviation = 0.02f;
 
 class BertEncoder {
  public:
-  BertEncoder(const BertShape& shape, int64_t batch, int64_t length)
+  BertEncoder(const BertShape& shape, int64_t batch, int64_t length, DType compute)
       : shape_(shape), batch_(batch), length_(length), builder_("bert_encoder") {
     APTM_CHECK(length <= shape.max_position_embeddings, length, " tokens");
     builder_.Freeze({"*"});
+    builder_.ComputeIn(compute);
   }
 
   Graph Build() {
@@ -93,8 +94,8 @@ TensorId BertEncoder::Layer(int64_t layer, TensorId x) {
 
 }  // namespace
 
-Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length) {
-  return BertEncoder(shape, batch, length).Build();
+Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length, DType compute) {
+  return BertEncoder(shape, batch, length, compute).Build();
 }
 
 }  // namespace angel_ptm

@@ -22,9 +22,9 @@ struct BertShape {
 
 // Of B texts of `length` tokens, at most max_position_embeddings. Inputs, int32: "tokens", "positions" and
 // "token_types" [B*length], and "key_counts" [B]: tokens see so many first ones of their text, at least one, whose
-// others are padding. Output: "states" [B*length, hidden_size] fp32, the last hidden states. Every parameter is
-// exported under transformers' names, relative to BertModel.
-Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length);
+// others are padding. Output: "states" [B*length, hidden_size], the last hidden states. They, parameters and
+// all between are of type `compute`. Every parameter is exported under transformers' names, relative to BertModel.
+Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length, DType compute = DType::kFloat32);
 
 }  // namespace angel_ptm
 

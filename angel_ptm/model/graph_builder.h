@@ -29,6 +29,8 @@ class GraphBuilder {
   // they are there; or with a new one that grows until Build.
   explicit GraphBuilder(std::string name, std::shared_ptr<const ParameterTable> table = nullptr);
 
+  // Of a new table: the type of its parameters, which is what ops compute in. Before the first parameter.
+  void ComputeIn(DType type) { growing_->states = {ParameterState(type)}; }
   // A unit added from now on whose name matches one of these (base/text.h, MatchesPattern) is not trained.
   void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
   // Trainable units' parameters added from now on are read from that state (Graph::read_state).

@@ -16,9 +16,10 @@ constexpr float kInitialDeviation = 0.05f;
 
 class T5Encoder {
  public:
-  T5Encoder(const T5Shape& shape, int64_t batch, int64_t length)
+  T5Encoder(const T5Shape& shape, int64_t batch, int64_t length, DType compute)
       : shape_(shape), batch_(batch), length_(length), builder_("t5_encoder") {
     builder_.Freeze({"*"});
+    builder_.ComputeIn(compute);
   }
 
   Graph Build();
@@ -98,8 +99,8 @@ Graph T5Encoder::Build() {
 
 }  // namespace
 
-Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length) {
-  return T5Encoder(shape, batch, length).Build();
+Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length, DType compute) {
+  return T5Encoder(shape, batch, length, compute).Build();
 }
 
 std::vector<int32_t> T5DistancePlaces(const T5Shape& shape, int64_t length) {

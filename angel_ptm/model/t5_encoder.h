@@ -23,9 +23,9 @@ struct T5Shape {
 };
 
 // Of B texts of `length` tokens. Inputs, int32: "tokens" [B*length], "places" [2*length-1] (T5DistancePlaces), and
-// "key_counts" [B] as BuildBertEncoder's. Output: "states" [B*length, d_model] fp32, the last hidden states. Every
-// parameter is exported under transformers' names.
-Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length);
+// "key_counts" [B] as BuildBertEncoder's. Output: "states" [B*length, d_model], the last hidden states, of the type
+// `compute` as all else. Every parameter is exported under transformers' names.
+Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length, DType compute = DType::kFloat32);
 
 // places[j - i + length - 1]: the bucket of the distance between query i and key j. Keys before the query have the
 // first half of the buckets, those behind it the other; of each half one part is of single distances, and the rest

@@ -9,6 +9,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/backend_facts.h"
 #include "angel_ptm/plan/planner.h"
+#include "angel_ptm/train/run.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
 #include "kernels/cpu/cpu_isa.h"
@@ -33,6 +34,7 @@ class OneRank final : public Inference {
   std::unique_ptr<Communicator> communicator_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;
+  std::unique_ptr<FileTier> file_;  // null: no weights rest there
   Lanes lanes_;
   std::unique_ptr<Executor> executor_;
 };
@@ -40,7 +42,10 @@ class OneRank final : public Inference {
 absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& options, const std::string& what) {
   ASSIGN_OR_RETURN(const KernelTable* const kernels, options.kernels_for(graph_.table->compute_type()));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *kernels, {.threads = options.threads}, 1));
-  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend, {.device_bytes = options.device_bytes}));
+  ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend,
+                                   {.device_bytes = options.device_bytes,
+                                    .host_bytes = options.host_bytes,
+                                    .file_bytes = FileBudget(options.nvme)}));
   const auto arena_bytes = [&](TierKind tier) { return plan_.arena_bytes[static_cast<int>(tier)]; };
   const int64_t bytes = arena_bytes(TierKind::kDevice) + arena_bytes(TierKind::kHost);
   if (options.memory_bytes_max > 0 && bytes > options.memory_bytes_max) {
@@ -50,8 +55,11 @@ absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& o
   }
   ASSIGN_OR_RETURN(device_, MakeHostArena(TierKind::kDevice, arena_bytes(TierKind::kDevice), options.threads));
   ASSIGN_OR_RETURN(host_, MakeHostArena(TierKind::kHost, arena_bytes(TierKind::kHost), options.threads));
-  const Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
-                        kernels,       &lanes_,     options.threads};
+  std::string notes;
+  ASSIGN_OR_RETURN(file_, OpenFileTier(options.nvme, 0, arena_bytes(TierKind::kFile), *host_, &notes));
+  Machine machine{device_.get(), host_.get(), communicator_.get(), communicator_.get(),
+                  kernels,       &lanes_,     options.threads};
+  machine.file = file_.get();
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
   for (const StateView& view : StateViews(plan_.layout, machine)) RETURN_IF_ERROR(ReadInto(view, read));
   return absl::OkStatus();

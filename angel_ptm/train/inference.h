@@ -11,6 +11,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/weights_directory.h"
+#include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/exec/lanes.h"
 #include "angel_ptm/model/graph.h"
@@ -26,6 +27,8 @@ struct InferenceOptions {
   std::function<absl::StatusOr<const KernelTable*>(DType compute)> kernels_for = [](DType) { return &CpuKernels(); };
   int64_t memory_bytes_max = 0;  // of this machine; 0: unlimited
   int64_t device_bytes = 0;      // budget of the device tier, the rest of the weights being fetched; 0: none
+  int64_t host_bytes = 0;        // of the host tier; 0: none
+  NvmeConfig nvme;               // a page file for the weights that the host has no room for; none without directory
 };
 
 class Inference {

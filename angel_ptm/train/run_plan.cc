@@ -34,9 +34,6 @@ std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   return states;
 }
 
-// The file system says how much it has when the room is reserved.
-constexpr int64_t kUnlimitedFileBytes = int64_t{1} << 60;
-
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
@@ -44,9 +41,7 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .page_bytes = memory.page_bytes(),
           .device_bytes = memory.device_bytes() > 0 ? memory.device_bytes() : facts.device_bytes_max,
           .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
-          .file_bytes = memory.nvme().directory().empty() ? 0
-                        : memory.nvme().bytes() > 0       ? memory.nvme().bytes()
-                                                          : kUnlimitedFileBytes,
+          .file_bytes = FileBudget(memory.nvme()),
           .prefetch_steps = static_cast<int>(memory.prefetch_steps()),
           .sweep_rounds = static_cast<int>(std::max<int64_t>(1, config.optimizer().lock_free().max_staleness() / 2))};
 }
@@ -306,6 +301,13 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 }
 
 }  // namespace
+
+int64_t FileBudget(const NvmeConfig& nvme) {
+  // The file system says how much it has when the room is reserved.
+  constexpr int64_t kUnlimitedFileBytes = int64_t{1} << 60;
+  if (nvme.directory().empty()) return 0;
+  return nvme.bytes() > 0 ? nvme.bytes() : kUnlimitedFileBytes;
+}
 
 std::vector<RunPlan::Played> RunPlan::played() const {
   std::vector<Played> all = {{"training", &training, &training_plan}, {"evaluation", &evaluation, &evaluation_plan}};

@@ -78,6 +78,9 @@ struct RunPlan {
   int64_t ArenaBytes(TierKind tier) const;
 };
 
+// The budget of a rank's page file (PlanOptions::file_bytes).
+int64_t FileBudget(const NvmeConfig& nvme);
+
 // Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow; where activations would
 // move to the host for that, as many as make the simulated step shortest). Plans are verified. If
 // nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would

@@ -139,4 +139,10 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
 }
 
 }  // namespace
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --nvme-directory ", dir_.path()), true),
+              HasSubstr("--nvme-directory: no weights rest in files without budgets"));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --text-compute BF16"), true),
+              HasSubstr("--text-compute: no captions are encoded that it is for"));
+  EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --text-compute FP16"), true),
+              HasSubstr("--text-compute: wanted FP32 or BF16, got \"FP16\""));
 }  // namespace angel_ptm

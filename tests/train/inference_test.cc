@@ -137,6 +137,15 @@ TEST(InferenceTest, FilesOfEveryTypeAreReadAndPagesAreFetched) {
     const auto fetched = ChainOf(dir.path(), {.device_bytes = kLayers * kWidth * kWidth * 4 / 3});
     ASSERT_TRUE(fetched.ok()) << fetched.status();
     EXPECT_EQ(Play(**fetched), y);
+    // Of those most in a file.
+    InferenceOptions options{.device_bytes = kLayers * kWidth * kWidth * 4 / 3, .host_bytes = kWidth * kWidth * 4 * 3};
+    options.nvme.set_directory(dir.path());
+    options.nvme.set_allow_buffered(true);
+    const auto filed = ChainOf(dir.path(), options);
+    ASSERT_TRUE(filed.ok()) << filed.status();
+    EXPECT_EQ(Play(**filed), y);
+    EXPECT_LT((*filed)->memory_bytes(), (*fetched)->memory_bytes());
+    EXPECT_LE((*filed)->memory_bytes(), options.device_bytes + options.host_bytes);
   }
 }
 

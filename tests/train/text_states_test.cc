@@ -4,10 +4,14 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <filesystem>
+#include <span>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/train/tasks/latents.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "tests/support/temporary_folder.h"
@@ -24,9 +28,10 @@ class TextStatesTest : public ::testing::Test {
   void SetUp() override { WriteTinyTextEncoders(dir_.path(), ANGEL_PTM_SPIECE); }
 
   absl::StatusOr<EncodedCounts> Encode(const std::vector<std::string>& captions, const std::string& output,
-                                       const InferenceOptions& options = {}) {
-    ASSIGN_OR_RETURN(const auto clip, TextEncoder::Open(TextEncoderKind::kClip, dir_.path(), kClipLength, options));
-    ASSIGN_OR_RETURN(const auto t5, TextEncoder::Open(TextEncoderKind::kT5, dir_.path(), kT5Length, options));
+                                       const InferenceOptions& options = {}, DType compute = DType::kFloat32) {
+    ASSIGN_OR_RETURN(const auto clip,
+                     TextEncoder::Open(TextEncoderKind::kClip, dir_.path(), kClipLength, options, compute));
+    ASSIGN_OR_RETURN(const auto t5, TextEncoder::Open(TextEncoderKind::kT5, dir_.path(), kT5Length, options, compute));
     return EncodeCaptions(*clip, *t5, captions, {.cache = dir_ / "cache"}, dir_ / output);
   }
   std::string Bytes(const std::string& name) const { return ReadFile(dir_ / name).value_or("none"); }
@@ -94,6 +99,37 @@ TEST_F(TextStatesTest, StatesAreOfOneArithmetic) {
 }
 
 TEST_F(TextStatesTest, ADamagedEntryIsMadeAgain) {
+// States in bf16 are those in fp32 but for roundings, and have a place of their own in the cache; the same bits
+// wherever the weights rest. (tests/parity compares with transformers in bf16.)
+TEST_F(TextStatesTest, EncodersComputeInBFloat16) {
+  const auto states = [&](const char* name, const InferenceOptions& options, DType compute) {
+    const auto counts = Encode({"a red fox", "猫"}, name, options, compute);
+    EXPECT_TRUE(counts.ok() && counts->encoded == 6) << counts.status();
+    const auto file = SafetensorsReader::Open(dir_ / name);
+    std::vector<float> all;
+    for (const char* tensor : {"clip", "t5"}) {
+      std::vector<float> values(static_cast<size_t>(file->Find(tensor)->shape.elements()));
+      EXPECT_TRUE(file->Read(*file->Find(tensor), 0, std::as_writable_bytes(std::span(values))).ok());
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+  };
+  const std::vector<float> wide = states("fp32", {}, DType::kFloat32), narrow = states("bf16", {}, DType::kBFloat16);
+  double error = 0, size = 0;
+  for (size_t i = 0; i < wide.size(); ++i) {
+    error += std::pow(wide[i] - narrow[i], 2);
+    size += std::pow(wide[i], 2);
+    ASSERT_EQ(narrow[i], ToFloat(ToBFloat16(narrow[i]))) << i;
+  }
+  EXPECT_GT(error, 0);
+  EXPECT_LT(std::sqrt(error / size), 0.02);
+  ASSERT_TRUE(RemoveTree(dir_ / "cache").ok());
+  InferenceOptions little{.device_bytes = 40000, .host_bytes = 30000};
+  little.nvme.set_directory(dir_.path());
+  little.nvme.set_allow_buffered(true);
+  EXPECT_EQ(states("little", little, DType::kBFloat16), narrow);
+}
+
   ASSERT_TRUE(Encode({"a red fox"}, "first").ok());
   for (const auto& entry : std::filesystem::directory_iterator(dir_ / "cache")) {
     std::string bytes = ReadFile(entry.path().string()).value_or("");

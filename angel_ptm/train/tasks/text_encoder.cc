@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/text_encoders.h"
@@ -100,9 +101,16 @@ absl::Status FrozenEncoder::EncodeTogether(std::span<const CaptionPieces> texts,
     write("places", places_);
   }
   RETURN_IF_ERROR(executor.RunMicroStep(0));
-  std::vector<float> all(tokens_in_all * static_cast<size_t>(width_));
-  executor.ReadOutput(graph_.FindTensor("states"), all.data());
-  std::copy_n(all.begin(), states.size(), states.begin());
+  const TensorId output = graph_.FindTensor("states");
+  if (graph_.tensor(output).dtype == DType::kFloat32) {
+    std::vector<float> all(tokens_in_all * static_cast<size_t>(width_));
+    executor.ReadOutput(output, all.data());
+    std::copy_n(all.begin(), states.size(), states.begin());
+  } else {
+    std::vector<BFloat16> all(tokens_in_all * static_cast<size_t>(width_));
+    executor.ReadOutput(output, all.data());
+    Widen(states, std::span(all).first(states.size()));
+  }
   return absl::OkStatus();
 }
 
@@ -116,11 +124,12 @@ absl::Status VocabularyFits(const Folders& folders, const TextPieces& pieces, in
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TextEncoder>> TextEncoder::Open(TextEncoderKind kind, const std::string& path,
-                                                               int64_t length, const InferenceOptions& options) {
+                                                               int64_t length, const InferenceOptions& options,
+                                                               DType compute) {
   ASSIGN_OR_RETURN(const Folders folders, FoldersOf(kind, path));
   if (kind == TextEncoderKind::kT5) {
     ASSIGN_OR_RETURN(const T5Shape shape, ReadT5Shape(folders.weights));
-    Graph graph = BuildT5Encoder(shape, kTextsTogether, length);
+    Graph graph = BuildT5Encoder(shape, kTextsTogether, length, compute);
     ASSIGN_OR_RETURN(WeightsReader weights, OpenT5(folders.weights, *graph.table));
     ASSIGN_OR_RETURN(std::unique_ptr<const TextPieces> pieces, OpenSentencePieces(folders.tokenizer));
     RETURN_IF_ERROR(VocabularyFits(folders, *pieces, shape.vocab_size));
@@ -132,7 +141,7 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> TextEncoder::Open(TextEncoderKind k
     return absl::InvalidArgumentError(absl::StrCat(folders.weights, ": wanted texts of at most its ",
                                                    shape.max_position_embeddings, " positions, got ", length));
   }
-  Graph graph = BuildBertEncoder(shape, kTextsTogether, length);
+  Graph graph = BuildBertEncoder(shape, kTextsTogether, length, compute);
   ASSIGN_OR_RETURN(WeightsReader weights, OpenBert(folders.weights, *graph.table));
   ASSIGN_OR_RETURN(std::unique_ptr<const TextPieces> pieces, OpenWordPieces(folders.tokenizer));
   RETURN_IF_ERROR(VocabularyFits(folders, *pieces, shape.vocab_size));

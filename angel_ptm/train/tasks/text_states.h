@@ -23,8 +23,10 @@ class TextEncoder {
   // `path`: a folder with the weights, their config.json and the tokenizer's files; or a pipeline of diffusers, whose
   // folders are text_encoder and tokenizer, or text_encoder_2 and tokenizer_2. Texts are of `length` tokens. Errors:
   // those of the files; a vocabulary that is larger than the embeddings; more tokens than positions.
+  // `compute`: what weights are held and states computed in, fp32 or bf16.
   static absl::StatusOr<std::unique_ptr<TextEncoder>> Open(TextEncoderKind kind, const std::string& path,
-                                                           int64_t length, const InferenceOptions& options);
+                                                           int64_t length, const InferenceOptions& options,
+                                                           DType compute = DType::kFloat32);
   virtual ~TextEncoder() = default;
 
   virtual int64_t length() const = 0;
