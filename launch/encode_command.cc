@@ -12,6 +12,7 @@
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/train/tasks/encode_images.h"
+#include "angel_ptm/train/tasks/prompt_files.h"
 #include "angel_ptm/train/tasks/text_states.h"
 #include "launch/commands.h"
 
@@ -56,8 +57,8 @@ struct Work {
 absl::Status TakeImages(const Arguments& arguments, Work& work) {
   EncodeImagesOptions options{.cache = work.cache, .inference = work.inference};
   ASSIGN_OR_RETURN(options.images, arguments.Require("images"));
-  ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
   options.conditions = arguments.Get("conditions", "");
+  ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
   ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
   ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
   options.seed = static_cast<uint64_t>(seed);
@@ -87,7 +88,6 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
                                                  " images of ", work.images->images, ", got ", work.captions.size()));
 }
 
-absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
 absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference) {
   for (const auto& [flag, bytes] :
        {std::pair("device-bytes", &inference.device_bytes), std::pair("host-bytes", &inference.host_bytes)}) {
@@ -104,6 +104,7 @@ absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference
   return absl::OkStatus();
 }
 
+absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
   Work work;
   ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
   work.cache = arguments.Get("cache", work.output + ".cache");
@@ -153,9 +154,9 @@ absl::Status EncodeBothTo(const Arguments& arguments, const Work& work, const st
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
                                           const std::string& cache, const std::string& output) {
-  ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
   ASSIGN_OR_RETURN(const bool narrow, IsSecond(arguments, "text-compute", "FP32", "BF16"));
   const DType compute = narrow ? DType::kBFloat16 : DType::kFloat32;
+  ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
   ASSIGN_OR_RETURN(const std::string t5_path, arguments.Require("t5"));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> clip,
                    TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference, compute));

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "angel_ptm/train/tasks/generate_images.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
+#include "angel_ptm/train/tasks/prompt_files.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
@@ -41,16 +43,38 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
                          {"weights", options.inference.weights},
                          {"temperature", options.temperature},
                          {"top_k", options.top_k},
-                         {"seed", options.seed}};
+                         {"seed", options.own_seeds[i].value_or(options.seed)}};
     absl::StrAppend(&lines, sample.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
   }
   return file.Append(lines);
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",      "guidance", "sampler",
-                                            "texts",           "expert", "clip",       "t5",       "cache",
-                                            "control-scale",   "size",   "autoencoder"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",       "guidance",    "sampler",
+                                            "texts",           "expert", "clip",        "t5",          "cache",
+                                            "control-scale",   "size",   "autoencoder", "text-compute"};
+
+// Those of --prompt, then those of the file --prompts.
+absl::StatusOr<std::vector<Prompt>> PromptsFrom(const Arguments& arguments) {
+  std::vector<Prompt> prompts;
+  for (std::string& text : arguments.All("prompt")) prompts.push_back({.text = std::move(text)});
+  if (!arguments.Has("prompts")) return prompts;
+  ASSIGN_OR_RETURN(std::vector<Prompt> of_file, ReadPrompts(arguments.Get("prompts", "")));
+  std::ranges::move(of_file, std::back_inserter(prompts));
+  return prompts;
+}
+
+std::vector<std::string> PromptTexts(const std::vector<Prompt>& prompts) {
+  std::vector<std::string> texts;
+  for (const Prompt& prompt : prompts) texts.push_back(prompt.text);
+  return texts;
+}
+
+std::vector<std::optional<uint64_t>> PromptSeeds(const std::vector<Prompt>& prompts) {
+  std::vector<std::optional<uint64_t>> seeds;
+  for (const Prompt& prompt : prompts) seeds.push_back(prompt.seed);
+  return seeds;
+}
 
 // That no flag is given which only the other kind of model knows.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
@@ -63,7 +87,14 @@ absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::stri
 
 absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const InferenceOptions& inference) {
   RETURN_IF_ERROR(RefuseFlags(arguments, kOfImages, "texts"));
-  GenerateOptions options{.prompts = arguments.All("prompt"), .inference = inference, .notes = stderr};
+  ASSIGN_OR_RETURN(const std::vector<Prompt> prompts, PromptsFrom(arguments));
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (!prompts[i].negative && !prompts[i].size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--prompts: prompt ", i + 1, " has a negative or a size, the checkpoint's model makes texts"));
+  }
+  GenerateOptions options{
+      .prompts = PromptTexts(prompts), .own_seeds = PromptSeeds(prompts), .inference = inference, .notes = stderr};
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
@@ -103,13 +134,29 @@ absl::StatusOr<SamplingMethod> MethodFrom(const Arguments& arguments, Prediction
       absl::StrCat("--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"", name, "\""));
 }
 
+// One call makes one size: a size that prompts name is that of all.
+absl::Status TakeSizes(const std::vector<Prompt>& prompts, GenerateImagesOptions& options) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (!prompts[i].size) continue;
+    if (!options.size && i == 0) options.size = prompts[i].size;
+    if (options.size == prompts[i].size) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--prompts: prompt ", i + 1, ": wanted the size of all others, ",
+                                                   options.size.value_or("the model's own"), ", got ", *prompts[i].size,
+                                                   "; one call makes one size"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, const InferenceOptions& inference,
                                                    Prediction prediction) {
   RETURN_IF_ERROR(RefuseFlags(arguments, kOfTexts, "images"));
-  GenerateImagesOptions options{.prompts = arguments.All("prompt"),
+  ASSIGN_OR_RETURN(const std::vector<Prompt> prompts, PromptsFrom(arguments));
+  GenerateImagesOptions options{.prompts = PromptTexts(prompts),
                                 .negative_prompt = arguments.Get("negative-prompt", ""),
+                                .own_seeds = PromptSeeds(prompts),
                                 .inference = inference,
                                 .notes = stderr};
+  for (const Prompt& prompt : prompts) options.own_negatives.push_back(prompt.negative);
   ASSIGN_OR_RETURN(options.images_per_prompt, arguments.GetInt("images", options.images_per_prompt));
   ASSIGN_OR_RETURN(options.steps, arguments.GetInt("steps", options.steps));
   ASSIGN_OR_RETURN(options.guidance, arguments.GetDouble("guidance", options.guidance));
@@ -121,6 +168,7 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
     options.experts.push_back(std::move(expert));
   }
   if (arguments.Has("size")) options.size = arguments.Get("size", "");
+  RETURN_IF_ERROR(TakeSizes(prompts, options));
   if (arguments.Has("control-scale")) {
     ASSIGN_OR_RETURN(options.control_scale, arguments.GetDouble("control-scale", 1));
   }
@@ -149,21 +197,35 @@ absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOption
 absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDitShape& shape,
                                      GenerateImagesOptions& options, const std::string& output) {
   if (!arguments.Has("clip") && !arguments.Has("t5")) {
-    if (arguments.Has("cache"))
-      return absl::InvalidArgumentError("--cache: wanted --clip and --t5, whose states it keeps");
+    for (const char* flag : {"cache", "text-compute"}) {
+      if (!arguments.Has(flag)) continue;
+      return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted --clip and --t5, for whose states it is"));
+    }
     return arguments.Get("texts", "");
   }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
-  for (std::string& prompt : options.prompts) {
-    if (!prompt.empty() && ValidUtf8Prefix(prompt) == prompt.size()) continue;
+  std::vector<std::string> captions = options.prompts;
+  // Behind them, once each.
+  std::vector<std::string> negatives = NegativesOf(options);
+  for (std::string& negative : negatives) {
+    if (negative.empty()) continue;
+    const auto found =
+        std::find(captions.begin() + static_cast<int64_t>(options.prompts.size()), captions.end(), negative);
+    const int64_t number = found - captions.begin();
+    if (found == captions.end()) captions.push_back(negative);
+    negative = absl::StrCat(number);
+  }
+  for (const std::string& caption : captions) {
+    if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) continue;
     return absl::InvalidArgumentError("--prompt: wanted a text in UTF-8, got an empty one or other bytes");
   }
   const std::string texts = output + ".texts.safetensors";
-  RETURN_IF_ERROR(EncodeTexts(arguments, options.prompts, {shape.clip_length, shape.t5_length}, options.inference,
+  RETURN_IF_ERROR(EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
                               arguments.Get("cache", texts + ".cache"), texts)
                       .status());
   for (size_t i = 0; i < options.prompts.size(); ++i) options.prompts[i] = absl::StrCat(i);
+  options.own_negatives.assign(negatives.begin(), negatives.end());
   return texts;
 }
 
@@ -188,13 +250,18 @@ absl::StatusOr<std::optional<AutoencoderKlDirectory>> DecoderFrom(const Argument
 
 absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions options, const std::string& checkpoint,
                             const HunyuanDitShape& shape, int64_t step) {
-  RETURN_IF_ERROR(RefuseFlags(arguments, {"negative-prompt"}, "latents, away from the empty caption of --texts alone"));
   ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, DecoderFrom(arguments, shape.channels));
   const std::string output = arguments.Get("output", "");
+  const std::vector<std::string> asked = options.prompts;
   ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
   ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
   if (decoder) {
     ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, DecodeLatentFile(output, *decoder, options.inference));
+    for (size_t i = 0; i < images.size(); ++i) {
+      const size_t prompt = i / static_cast<size_t>(options.images_per_prompt);
+      images[i].seed = options.own_seeds[prompt];
+      if (asked != options.prompts) images[i].prompt = asked[prompt];
+    }
     RETURN_IF_ERROR(WriteToFolder(output + ".images", options, step, std::move(images)));
   }
   std::printf("%lld latents in %s\n", static_cast<long long>(count), output.c_str());
@@ -219,10 +286,11 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",        "tokens", "temperature",     "top-k",  "seed",
-                                         "weights",    "isa",           "output", "negative-prompt", "images", "steps",
-                                         "guidance",   "sampler",       "texts",  "expert",          "clip",   "t5",
-                                         "cache",      "control-scale", "size",   "autoencoder"}}));
+      Arguments::Parse(
+          words, {.flags = {"checkpoint", "prompt",   "prompts",       "tokens", "temperature",     "top-k",
+                            "seed",       "weights",  "isa",           "output", "negative-prompt", "images",
+                            "steps",      "guidance", "sampler",       "texts",  "expert",          "clip",
+                            "t5",         "cache",    "control-scale", "size",   "autoencoder",     "text-compute"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
@@ -242,8 +310,13 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
       const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
       return GenerateToFile(arguments, options, path, shape, checkpoint.manifest().step);
     }
-    RETURN_IF_ERROR(RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder"},
-                                "images of prompts that it reads itself"));
+    RETURN_IF_ERROR(
+        RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder", "text-compute"},
+                    "images of prompts that it reads itself"));
+    if (options.size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--prompts: \"size\": the checkpoint's model makes images of one size, got ", *options.size));
+    }
     if (!HasImageLibraries()) {
       return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
     }

@@ -134,12 +134,16 @@ constexpr CommandText kCommandTexts[] = {
      "HunyuanDiT-v1.2 \\\n"
      "    --output runs/stamps/train.safetensors\n"},
     {"generate",
-     "--checkpoint DIR --prompt TEXT [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] [--seed 1] "
+     "--checkpoint DIR --prompt TEXT|--prompts FILE [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] "
+     "[--seed 1] "
      "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
      "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
+     "  --prompts FILE           more of them: .txt: one a line; .jsonl: \"prompt\" of an object a line, and its own "
+     "\"seed\"\n"
+     "                           or, of images, \"negative\"\n"
      "  --tokens N               tokens to add at most (default: 128)\n"
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
@@ -167,7 +171,9 @@ constexpr CommandText kCommandTexts[] = {
      "                           model.hunyuan_dit.control it has the samples' conditions, too\n"
      "  --control-scale X        of what the condition's branch adds (default: 1)\n"
      "  --size HEIGHTxWIDTH      of the latents (default: the model's own size)\n"
-     "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then --prompt is a caption\n"
+     "  --negative-prompt N      likewise (default: the file's empty caption)\n"
+     "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then prompts are captions\n"
+     "  --text-compute TYPE      FP32 or BF16: what their weights are held and computed in (default: FP32)\n"
      "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n"
      "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"
      "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"

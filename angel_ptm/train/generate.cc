@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/base/random.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/validate.h"
@@ -19,7 +20,7 @@ namespace angel_ptm {
 namespace {
 
 // The token drawn from softmax(logits / temperature) among the top k (ties: lower id first).
-int32_t SampleToken(std::span<const float> logits, const GenerateOptions& options, uint32_t row, int64_t position,
+int32_t SampleToken(std::span<const float> logits, const GenerateOptions& options, size_t row, int64_t position,
                     std::vector<int32_t>& order) {
   order.resize(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -35,7 +36,10 @@ int32_t SampleToken(std::span<const float> logits, const GenerateOptions& option
     total += std::exp((logits[order[i]] - logits[order[0]]) / options.temperature);
     cumulative.push_back(total);
   }
-  const auto words = RandomWords(options.seed, RandomPurpose::kSampling, row, static_cast<uint64_t>(position));
+  // A text with a seed of its own does not depend on its place.
+  const bool own = !options.own_seeds.empty() && options.own_seeds[row].has_value();
+  const auto words = RandomWords(own ? *options.own_seeds[row] : options.seed, RandomPurpose::kSampling,
+                                 own ? 0 : static_cast<uint32_t>(row), static_cast<uint64_t>(position));
   const double at = ToUniform(words[0]) * total;
   const auto it = std::upper_bound(cumulative.begin(), cumulative.end(), at);
   return order[std::min<int64_t>(it - cumulative.begin(), k - 1)];
@@ -108,7 +112,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
       // The table may have more rows than the tokenizer has tokens: those mean nothing.
       const std::span<const float> row(logits.data() + static_cast<int64_t>(r) * columns,
                                        static_cast<size_t>(std::min<int64_t>(columns, tokenizer_->vocabulary_size())));
-      input[r] = SampleToken(row, options_, static_cast<uint32_t>(r), at, order);
+      input[r] = SampleToken(row, options_, r, at, order);
       ended[r] = ended[r] || input[r] == tokenizer_->end_of_text_id() ||
                  static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;
       if (!ended[r]) texts[r].tokens.push_back(input[r]);
@@ -123,6 +127,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
 absl::StatusOr<std::vector<GeneratedText>> Generate(const std::string& checkpoint_path,
                                                     const GenerateOptions& options) {
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
+  APTM_CHECK(options.own_seeds.empty() || options.own_seeds.size() == options.prompts.size(), options.own_seeds.size());
   for (const std::string& prompt : options.prompts) {
     if (!prompt.empty()) continue;
     return absl::InvalidArgumentError(absl::StrCat("--prompt: wanted at least one character, ",

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,11 @@
 namespace angel_ptm {
 
 struct GenerateOptions {
-  std::vector<std::string> prompts;  // decoded side by side
-  int64_t tokens_max = 128;          // new tokens per prompt; a text ends earlier at the end-of-text token
-  double temperature = 0.8;          // 0: always the likeliest token
-  int64_t top_k = 40;                // sample among the k likeliest; 0: all
+  std::vector<std::string> prompts;                // decoded side by side
+  std::vector<std::optional<uint64_t>> own_seeds;  // by prompt, where one has its own; empty: none has
+  int64_t tokens_max = 128;  // new tokens per prompt; a text ends earlier at the end-of-text token
+  double temperature = 0.8;  // 0: always the likeliest token
+  int64_t top_k = 40;        // sample among the k likeliest; 0: all
   uint64_t seed = 1;
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where a sentence goes about what was not understood of the checkpoint; null: nowhere

@@ -95,6 +95,15 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   EXPECT_THAT(Run(sampled), HasSubstr("1 images and "));
   const Image image = OrDie(DecodeImage(Slurp(dir_ / "sampled.images/0000.png"), "0000.png"));
   EXPECT_EQ(image.width, kSide);
+  EXPECT_THAT(Slurp(dir_ / "sampled.images/samples.jsonl"), HasSubstr("\"prompt\":\"a red fox\""));
+  // What is led away from, and what states are computed in, change the latents.
+  const std::string latents = Slurp(dir_ / "sampled");
+  Run(sampled + " --negative-prompt 猫");
+  EXPECT_NE(Slurp(dir_ / "sampled"), latents);
+  Run(sampled + " --text-compute BF16");
+  EXPECT_NE(Slurp(dir_ / "sampled"), latents);
+  Run(sampled);
+  EXPECT_EQ(Slurp(dir_ / "sampled"), latents);
 
   // The second time all is in the cache, and the bytes are the same.
   const std::string bytes = Slurp(dir_ / "train.safetensors");
@@ -130,6 +139,12 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
               HasSubstr("--t5-length: no captions are encoded that it is for"));
   EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --seed 2"), true),
               HasSubstr("--seed: no images are encoded that it is for"));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --nvme-directory ", dir_.path()), true),
+              HasSubstr("--nvme-directory: no weights rest in files without budgets"));
+  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --text-compute BF16"), true),
+              HasSubstr("--text-compute: no captions are encoded that it is for"));
+  EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --text-compute FP16"), true),
+              HasSubstr("--text-compute: wanted FP32 or BF16, got \"FP16\""));
   // What fails in the second part leaves nothing of the first.
   OrDie(WriteFile(dir_ / "captions.txt", "fox\nfox\nfox\n"));
   OrDie(WritePng(dir_ / "images/2.png", MakeImage(kSide, 2 * kSide, 3)));
@@ -139,10 +154,4 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
 }
 
 }  // namespace
-  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --nvme-directory ", dir_.path()), true),
-              HasSubstr("--nvme-directory: no weights rest in files without budgets"));
-  EXPECT_THAT(Run(absl::StrCat(output, Images("data"), " --text-compute BF16"), true),
-              HasSubstr("--text-compute: no captions are encoded that it is for"));
-  EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --text-compute FP16"), true),
-              HasSubstr("--text-compute: wanted FP32 or BF16, got \"FP16\""));
 }  // namespace angel_ptm

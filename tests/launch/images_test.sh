@@ -58,6 +58,18 @@ cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of the 
 expect "an older expert" 0 "4 images" \
   sample --images 2 --weights ema --expert "$work/run/checkpoints/step-00000004:0-501" --output "$work/again"
 ! cmp -s "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of other weights gave the same images"
+# Prompts of a file, one of them with a seed and a negative of its own: wherever it stands, it is the same image.
+printf '%s\n' '{"prompt": "方"}' '{"prompt": "a red square", "seed": 5, "negative": "方"}' > "$work/prompts.jsonl"
+echo '{"prompt": "a red square", "negative": "方", "seed": 5}' > "$work/one.jsonl"
+asked() { "$program" generate --checkpoint "$work/run" --steps 2 --prompts "$work/$1.jsonl" --output "$work/$1" "${@:2}"; }
+expect "prompts of a file" 0 "3 images" asked prompts --prompt "a blue square"
+expect "one alone" 0 "1 images" asked one
+cmp "$work/prompts/0002.png" "$work/one/0000.png" || failed "a prompt with a seed depends on its place"
+grep -q '"prompt":"a red square".*"seed":5}' "$work/prompts/samples.jsonl" || failed "samples.jsonl lacks the prompt's own seed"
+expect "another negative" 0 "1 images" asked one --guidance 5
+! cmp -s "$work/prompts/0002.png" "$work/one/0000.png" || failed "guidance changed nothing"
+sed -i 's/"negative": "方"/"size": "8x8"/' "$work/one.jsonl"
+refused "a size of pixels" "\"size\": the checkpoint's model makes images of one size, got 8x8" asked one
 refused "experts at once" "--expert: wanted times that do not overlap, got 0-500 and 400-1000" \
   sample --expert "$work/run:400-1000" --expert "$work/run:0-500" --output "$work/refused"
 refused "an expert without times" "--expert: wanted DIR:FROM-TO with 0 <= FROM < TO <= 1000, got $work/run" \

@@ -95,6 +95,10 @@ expect "inspect" 0 "every byte matches its checksum" "$program" inspect "$work/r
 [[ $output == *"layers.1.mlp.experts.down_proj [4, 64, 64]"* ]] || failed "inspect lists no parameters"
 expect "generate" 0 "--- a line" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
 first=$output
+printf '%s\n' '{"prompt": "b", "seed": 3}' '{"prompt": "a line"}' '{"prompt": "b", "seed": 3}' > "$work/prompts.jsonl"
+expect "generate from a file" 0 "--- a line" \
+  "$program" generate --checkpoint "$work/run" --prompts "$work/prompts.jsonl" --tokens 8 --output "$work/of_file.jsonl"
+[[ $(sed -n '1p;3p' "$work/of_file.jsonl" | uniq | wc -l) == 1 ]] || failed "a prompt with a seed depends on its place"
 expect "generate again" 0 "--- b" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
 [[ $output == "$first" ]] || failed "the same seed gave another text"
 expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf/"

@@ -223,6 +223,11 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   options.prompts = {"a"};
   options.steps = 0;
   EXPECT_THAT(error(options), HasSubstr("--steps: wanted 1 to 1000, got 0"));
+  options.steps = 1;
+  options.negative_prompt = "a fox";
+  EXPECT_THAT(error(options), HasSubstr("--guidance: 1 leads away from nothing, wanted another for the negative "
+                                        "prompt \"a fox\""));
+  options.negative_prompt.clear();
   options.method = SamplingMethod::kDdim;
   options.steps = 1;
   EXPECT_THAT(error(options), HasSubstr("--sampler: the model predicts a flow, wanted euler, got ddim"));
@@ -307,6 +312,22 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
   EXPECT_EQ(generated(folder / "texts.safetensors"), same);
   options.prompts = {"1", "1"};
   EXPECT_NE(generated(""), same);
+  // Prompts with a seed and a negative of their own: of the same noise, led away from other texts.
+  options.own_seeds = {9, 9};
+  const std::vector<float> alike = generated("");
+  const size_t half = alike.size() / 2;
+  EXPECT_TRUE(std::equal(alike.begin(), alike.begin() + static_cast<int64_t>(half),
+                         alike.begin() + static_cast<int64_t>(half)));
+  options.own_negatives = {std::nullopt, "2"};
+  const std::vector<float> led = generated("");
+  for (size_t i = 0; i < half; ++i) ASSERT_EQ(led[i], alike[i]) << i;
+  EXPECT_FALSE(
+      std::equal(led.begin() + static_cast<int64_t>(half), led.end(), alike.begin() + static_cast<int64_t>(half)));
+  options.own_negatives = {std::nullopt, "9"};
+  EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
+              HasSubstr("--negative-prompt: wanted the number of a sample in "));
+  options.own_negatives.clear();
+  options.own_seeds.clear();
   options.method = SamplingMethod::kDdpm;
   const std::vector<float> ddpm = generated("");
   EXPECT_EQ(generated(""), ddpm);

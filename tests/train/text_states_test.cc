@@ -13,6 +13,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/train/tasks/latents.h"
+#include "angel_ptm/train/tasks/prompt_files.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text_encoders.h"
@@ -98,7 +99,6 @@ TEST_F(TextStatesTest, StatesAreOfOneArithmetic) {
   EXPECT_EQ(Encode({"a red fox"}, "third", {.kernels_for = [&](DType) { return portable; }})->encoded, 4);
 }
 
-TEST_F(TextStatesTest, ADamagedEntryIsMadeAgain) {
 // States in bf16 are those in fp32 but for roundings, and have a place of their own in the cache; the same bits
 // wherever the weights rest. (tests/parity compares with transformers in bf16.)
 TEST_F(TextStatesTest, EncodersComputeInBFloat16) {
@@ -130,6 +130,7 @@ TEST_F(TextStatesTest, EncodersComputeInBFloat16) {
   EXPECT_EQ(states("little", little, DType::kBFloat16), narrow);
 }
 
+TEST_F(TextStatesTest, ADamagedEntryIsMadeAgain) {
   ASSERT_TRUE(Encode({"a red fox"}, "first").ok());
   for (const auto& entry : std::filesystem::directory_iterator(dir_ / "cache")) {
     std::string bytes = ReadFile(entry.path().string()).value_or("");
@@ -181,6 +182,34 @@ TEST(ReadCaptionsTest, LinesAreCheckedAndNamed) {
   EXPECT_THAT(read("d.jsonl", "{\"title\": \"x\"}"), HasSubstr("d.jsonl, line 1: wanted a JSON object with a text"));
   EXPECT_THAT(read("e.txt", ""), HasSubstr("e.txt: wanted captions, got an empty file"));
   EXPECT_THAT(read("e.csv", "x"), HasSubstr("--captions: wanted a file .txt or .jsonl"));
+}
+
+TEST(ReadPromptsTest, LinesAreCheckedAndNamed) {
+  const TemporaryFolder dir;
+  const auto read = [&](const char* name, const std::string& text) -> std::string {
+    EXPECT_TRUE(WriteFile(dir / name, text).ok());
+    const auto prompts = ReadPrompts(dir / name);
+    if (!prompts.ok()) return std::string(prompts.status().message());
+    std::string all;
+    for (const Prompt& prompt : *prompts) {
+      absl::StrAppend(&all, "<", prompt.text, "|", prompt.negative.value_or("-"), "|", prompt.seed.value_or(0), "|",
+                      prompt.size.value_or("-"), ">");
+    }
+    return all;
+  };
+  EXPECT_EQ(read("a.txt", "a fox\r\n一只猫"), "<a fox|-|0|-><一只猫|-|0|->");
+  EXPECT_EQ(read("a.jsonl",
+                 "{\"prompt\": \"fox\"}\n"
+                 "{\"size\": \"8x8\", \"seed\": 7, \"negative\": \"\", \"prompt\": \"猫\"}"),
+            "<fox|-|0|-><猫||7|8x8>");
+  EXPECT_THAT(read("b.txt", "fox\n\n"), HasSubstr("b.txt, line 2: wanted a prompt, got an empty one"));
+  EXPECT_THAT(read("c.txt", "\xff"), HasSubstr("c.txt, line 1: wanted a prompt in UTF-8, got other bytes"));
+  EXPECT_THAT(read("d.jsonl", "{\"seed\": 1}"),
+              HasSubstr("line 1: wanted a JSON object with a text \"prompt\", got none"));
+  EXPECT_THAT(read("e.jsonl", "{\"prompt\": \"x\", \"seed\": -1}"), HasSubstr("got \"seed\": -1"));
+  EXPECT_THAT(read("f.jsonl", "{\"prompt\": \"x\", \"sed\": 1}"), HasSubstr("got \"sed\": 1"));
+  EXPECT_THAT(read("g.txt", ""), HasSubstr("g.txt: wanted prompts, got an empty file"));
+  EXPECT_THAT(read("g.csv", "x"), HasSubstr("--prompts: wanted a file .txt or .jsonl"));
 }
 
 }  // namespace

@@ -45,12 +45,14 @@ SamplingLoop::SamplingLoop(const SamplingOptions& options, int64_t rows, int64_t
   if (options.learned_variance && options.method == SamplingMethod::kDdpm) variance_.resize(x_.size());
 }
 
-absl::Status SamplingLoop::Run(std::span<const int64_t> samples, Predict predict) {
+absl::Status SamplingLoop::Run(std::span<const int64_t> samples, Predict predict, std::span<const uint64_t> seeds) {
   APTM_CHECK(samples.size() == rows_, samples.size(), " samples in ", rows_, " rows");
+  APTM_CHECK(seeds.empty() || seeds.size() == rows_, seeds.size(), " seeds for ", rows_, " rows");
   for (size_t row = 0; row < rows_; ++row) {
-    FillNormal({.seed = options_.seed, .purpose = NoisePurpose::kSamplingStart, .sample = samples[row]}, Row(x_, row));
+    FillNormal({.seed = SeedOf(seeds, row), .purpose = NoisePurpose::kSamplingStart, .sample = samples[row]},
+               Row(x_, row));
   }
-  return options_.method == SamplingMethod::kEuler ? RunFlow(predict) : RunDiffusion(samples, predict);
+  return options_.method == SamplingMethod::kEuler ? RunFlow(predict) : RunDiffusion(samples, seeds, predict);
 }
 
 absl::Status SamplingLoop::RunFlow(Predict predict) {
@@ -61,7 +63,8 @@ absl::Status SamplingLoop::RunFlow(Predict predict) {
   return absl::OkStatus();
 }
 
-absl::Status SamplingLoop::RunDiffusion(std::span<const int64_t> samples, Predict predict) {
+absl::Status SamplingLoop::RunDiffusion(std::span<const int64_t> samples, std::span<const uint64_t> seeds,
+                                        Predict predict) {
   for (size_t i = 0; i < steps_.size(); ++i) {
     RETURN_IF_ERROR(predict(static_cast<double>(steps_[i].t)));
     switch (options_.method) {
@@ -76,7 +79,7 @@ absl::Status SamplingLoop::RunDiffusion(std::span<const int64_t> samples, Predic
         break;
     }
     for (size_t row = 0; row < rows_; ++row) {
-      FillNormal({.seed = options_.seed,
+      FillNormal({.seed = SeedOf(seeds, row),
                   .purpose = NoisePurpose::kSamplingStep,
                   .sample = samples[row],
                   .stream = static_cast<uint32_t>(i)},

@@ -32,7 +32,7 @@ struct SamplingOptions {
   Prediction prediction = Prediction::kFlow;
   SamplingMethod method = SamplingMethod::kEuler;  // that suits the prediction
   int64_t steps = 30;                              // 1 to kDiffusionSteps
-  uint64_t seed = 1;                               // of all noise
+  uint64_t seed = 1;                               // of noise
   double flow_shift = 1;                           // of flows
   double beta_start = 0.00085, beta_end = 0.02;    // of the others
   bool learned_variance = false;                   // the model puts it out; only kDdpm makes use of it
@@ -47,8 +47,9 @@ class SamplingLoop {
   // Fills output(), and variance() unless it is empty, with what the model puts out for x() at a time of 0 to
   // kDiffusionSteps, after guidance.
   using Predict = absl::FunctionRef<absl::Status(double time)>;
-  // Sample number samples[r] is made in row r of x(): a function of (options, number, predictions). Errors: predict's.
-  absl::Status Run(std::span<const int64_t> samples, Predict predict);
+  // Sample number samples[r] is made in row r of x(), with noise of seeds[r], of options.seed if there are none: a
+  // function of (options, seed, number, predictions). Errors: predict's.
+  absl::Status Run(std::span<const int64_t> samples, Predict predict, std::span<const uint64_t> seeds = {});
 
   std::span<float> x() { return x_; }                // [rows, elements]
   std::span<float> output() { return output_; }      // likewise
@@ -56,7 +57,10 @@ class SamplingLoop {
 
  private:
   absl::Status RunFlow(Predict predict);
-  absl::Status RunDiffusion(std::span<const int64_t> samples, Predict predict);
+  absl::Status RunDiffusion(std::span<const int64_t> samples, std::span<const uint64_t> seeds, Predict predict);
+  uint64_t SeedOf(std::span<const uint64_t> seeds, size_t row) const {
+    return seeds.empty() ? options_.seed : seeds[row];
+  }
   std::span<float> Row(std::vector<float>& all, size_t row) const {
     return std::span(all).subspan(row * elements_, elements_);
   }

@@ -50,7 +50,9 @@ BatchSampler::BatchSampler(const BatchOptions& options, const PatchGrid& noisy, 
       prediction_grid_(prediction),
       denoisers_(std::move(denoisers)),
       conditions_(conditions),
-      loop_(options.sampling, options.batch, noisy.elements()) {
+      loop_(options.sampling, options.batch, noisy.elements()),
+      noise_numbers_(static_cast<size_t>(options.batch)),
+      noise_seeds_(noise_numbers_.size()) {
   const auto rows = static_cast<size_t>(options.rows());
   noisy_.resize(rows * static_cast<size_t>(noisy.elements()));
   prediction_.resize(rows * static_cast<size_t>(prediction.elements()));
@@ -68,7 +70,15 @@ absl::Status BatchSampler::Make(std::span<const int64_t> samples) {
       RETURN_IF_ERROR(conditions_.SetAway(options_.batch + i, samples[static_cast<size_t>(i)]));
     }
   }
-  return loop_.Run(samples, [this](double time) { return Predict(time); });
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto sample = static_cast<size_t>(samples[i]);
+    const SampleNoise noise =
+        options_.noise.empty() ? SampleNoise{options_.sampling.seed, samples[i]} : options_.noise[sample];
+    noise_numbers_[i] = noise.number;
+    noise_seeds_[i] = noise.seed;
+  }
+  return loop_.Run(
+      noise_numbers_, [this](double time) { return Predict(time); }, noise_seeds_);
 }
 
 absl::Status BatchSampler::MakeAll(int64_t count,

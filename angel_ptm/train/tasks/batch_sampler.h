@@ -35,10 +35,17 @@ class Conditions {
   virtual void Write(double time, const Graph& graph, Executor& executor) = 0;
 };
 
+// Where a sample's noise is from.
+struct SampleNoise {
+  uint64_t seed = 1;
+  int64_t number = 0;
+};
+
 struct BatchOptions {
   SamplingOptions sampling;
-  double guidance = 1;  // Ho & Salimans 2022; 1: none, and rows are not doubled
-  int64_t batch = 1;    // samples side by side
+  double guidance = 1;             // Ho & Salimans 2022; 1: none, and rows are not doubled
+  int64_t batch = 1;               // samples side by side
+  std::vector<SampleNoise> noise;  // by number of the sample; empty: (sampling.seed, number)
 
   bool guided() const { return guidance != 1; }
   int64_t rows() const { return guided() ? 2 * batch : batch; }  // of the graph
@@ -103,6 +110,8 @@ class BatchSampler {
   const std::vector<Denoiser> denoisers_;
   Conditions& conditions_;
   SamplingLoop loop_;
+  std::vector<int64_t> noise_numbers_;  // of the batch's samples
+  std::vector<uint64_t> noise_seeds_;
   std::vector<float> noisy_, prediction_, planes_, away_;
   std::vector<BFloat16> narrow_;  // the prediction of a graph that computes in bf16
 };

@@ -178,10 +178,10 @@ absl::Status DitTask::OpenSamples() {
         absl::StrCat("sampling.every_steps: this build has no libpng and FreeType to write images with, wanted 0, got ",
                      config_.sampling().every_steps()));
   }
-  const auto& prompts = config_.sampling().prompt();
-  ASSIGN_OR_RETURN(
-      prompts_, ReadDitPrompts(shape_, *dataset_.tokenizer, dataset_.manifest.classes, {prompts.begin(), prompts.end()},
-                               /*negative_prompt=*/"", "sampling.prompt"));
+  const auto& asked = config_.sampling().prompt();
+  const std::vector<std::string> prompts(asked.begin(), asked.end());
+  ASSIGN_OR_RETURN(prompts_, ReadDitPrompts(shape_, *dataset_.tokenizer, dataset_.manifest.classes, prompts,
+                                            std::vector<std::string>(prompts.size()), "sampling.prompt"));
   return absl::OkStatus();
 }
 

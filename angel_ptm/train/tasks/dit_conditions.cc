@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/data/utf8.h"
 #include "angel_ptm/model/patches.h"
 
@@ -14,28 +15,27 @@ namespace {
 class PromptReader {
  public:
   PromptReader(const DitShape& shape, const Tokenizer& tokenizer, const std::vector<std::string>& classes,
-               const std::string& field, std::vector<std::string>& notes)
-      : shape_(shape), tokenizer_(tokenizer), classes_(classes), field_(field), notes_(notes) {}
+               std::vector<std::string>& notes)
+      : shape_(shape), tokenizer_(tokenizer), classes_(classes), notes_(notes) {}
 
-  absl::StatusOr<Condition> Read(const std::string& prompt) const {
+  absl::StatusOr<Condition> Read(const std::string& prompt, const std::string& field) const {
     if (!shape_.reads_captions() && !shape_.reads_classes()) return Condition();
-    return shape_.reads_captions() ? ReadCaption(prompt) : ReadClass(prompt);
+    return shape_.reads_captions() ? ReadCaption(prompt, field) : ReadClass(prompt, field);
   }
 
  private:
-  absl::StatusOr<Condition> ReadCaption(const std::string& prompt) const;
-  absl::StatusOr<Condition> ReadClass(const std::string& prompt) const;
+  absl::StatusOr<Condition> ReadCaption(const std::string& prompt, const std::string& field) const;
+  absl::StatusOr<Condition> ReadClass(const std::string& prompt, const std::string& field) const;
 
   const DitShape& shape_;
   const Tokenizer& tokenizer_;
   const std::vector<std::string>& classes_;
-  const std::string& field_;
   std::vector<std::string>& notes_;
 };
 
-absl::StatusOr<Condition> PromptReader::ReadCaption(const std::string& prompt) const {
+absl::StatusOr<Condition> PromptReader::ReadCaption(const std::string& prompt, const std::string& field) const {
   if (ValidUtf8Prefix(prompt) != prompt.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(field_, ": wanted UTF-8, got another encoding behind \"",
+    return absl::InvalidArgumentError(absl::StrCat(field, ": wanted UTF-8, got another encoding behind \"",
                                                    prompt.substr(0, ValidUtf8Prefix(prompt)), "\""));
   }
   Condition tokens = tokenizer_.Encode(prompt);
@@ -50,13 +50,13 @@ absl::StatusOr<Condition> PromptReader::ReadCaption(const std::string& prompt) c
   return tokens;
 }
 
-absl::StatusOr<Condition> PromptReader::ReadClass(const std::string& prompt) const {
+absl::StatusOr<Condition> PromptReader::ReadClass(const std::string& prompt, const std::string& field) const {
   if (prompt.empty()) return Condition{static_cast<int32_t>(shape_.class_count)};
   const auto named = std::find(classes_.begin(), classes_.end(), prompt);
   if (named != classes_.end()) return Condition{static_cast<int32_t>(named - classes_.begin())};
   int32_t number = 0;
   if (absl::SimpleAtoi(prompt, &number) && number >= 0 && number < shape_.class_count) return Condition{number};
-  return absl::InvalidArgumentError(absl::StrCat(field_, ": wanted one of the ", shape_.class_count,
+  return absl::InvalidArgumentError(absl::StrCat(field, ": wanted one of the ", shape_.class_count,
                                                  " classes by name or number, got \"", prompt, "\""));
 }
 
@@ -64,8 +64,9 @@ absl::StatusOr<Condition> PromptReader::ReadClass(const std::string& prompt) con
 
 absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer& tokenizer,
                                           const std::vector<std::string>& classes,
-                                          const std::vector<std::string>& prompts, const std::string& negative_prompt,
-                                          const std::string& field) {
+                                          const std::vector<std::string>& prompts,
+                                          const std::vector<std::string>& negatives, const std::string& field) {
+  APTM_CHECK(negatives.size() == prompts.size(), negatives.size(), " for ", prompts.size());
   const bool conditioned = shape.reads_captions() || shape.reads_classes();
   if (conditioned && prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is missing"));
   if (!conditioned && !prompts.empty()) {
@@ -73,12 +74,13 @@ absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer
         field, ": the model was trained without captions or classes, wanted none, got \"", prompts[0], "\""));
   }
   DitPrompts read;
-  const PromptReader reader(shape, tokenizer, classes, field, read.notes);
-  for (const std::string& prompt : prompts) {
-    ASSIGN_OR_RETURN(read.conditions.emplace_back(), reader.Read(prompt));
+  const PromptReader reader(shape, tokenizer, classes, read.notes);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].empty()) read.notes.push_back(absl::StrCat("prompt ", i + 1, " is empty: no condition"));
+    ASSIGN_OR_RETURN(read.conditions.emplace_back(), reader.Read(prompts[i], field));
+    ASSIGN_OR_RETURN(read.negatives.emplace_back(), reader.Read(negatives[i], "--negative-prompt"));
   }
-  if (!conditioned) read.conditions = {{}};
-  ASSIGN_OR_RETURN(read.negative, reader.Read(negative_prompt));
+  if (!conditioned) read.conditions = read.negatives = {{}};
   return read;
 }
 
@@ -105,8 +107,8 @@ absl::Status DitConditions::SetRow(int64_t row, int64_t sample) {
   return absl::OkStatus();
 }
 
-absl::Status DitConditions::SetAway(int64_t row, int64_t) {
-  Set(row, prompts_.negative);
+absl::Status DitConditions::SetAway(int64_t row, int64_t sample) {
+  Set(row, prompts_.negatives[static_cast<size_t>(sample / samples_per_prompt_)]);
   return absl::OkStatus();
 }
 

@@ -20,16 +20,17 @@ using Condition = std::vector<int32_t>;
 
 struct DitPrompts {
   std::vector<Condition> conditions;  // by prompt; one, empty, of a model without conditions
-  Condition negative;                 // what guidance leads away from
+  std::vector<Condition> negatives;   // what guidance leads away from, likewise
   std::vector<std::string> notes;     // sentences about what was cut
 };
 
-// Reads prompts with a model's tokenizer or by its classes' names. Errors name `field`, "--prompt": no prompts, or some
-// for a model without conditions, another encoding than UTF-8, classes that there are not.
+// Reads prompts with a model's tokenizer or by its classes' names. `negatives`: as many; empty texts are no condition.
+// Errors name `field`, "--prompt", or --negative-prompt: no prompts, or some for a model without conditions, another
+// encoding than UTF-8, classes that there are not.
 absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer& tokenizer,
                                           const std::vector<std::string>& classes,
-                                          const std::vector<std::string>& prompts, const std::string& negative_prompt,
-                                          const std::string& field);
+                                          const std::vector<std::string>& prompts,
+                                          const std::vector<std::string>& negatives, const std::string& field);
 
 class DitConditions final : public Conditions {
  public:

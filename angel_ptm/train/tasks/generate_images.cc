@@ -27,8 +27,8 @@ class ImageGenerator {
 
  private:
   absl::StatusOr<DitPrompts> ReadPrompts(const CheckpointReader& checkpoint, const Tokenizer& tokenizer) const;
-  void Note(const std::string& sentence) const {
-    if (options_.notes != nullptr) std::fprintf(options_.notes, "note: %s\n", sentence.c_str());
+  void Say(const char* what, const std::string& sentence) const {
+    if (options_.notes != nullptr) std::fprintf(options_.notes, "%s: %s\n", what, sentence.c_str());
   }
 
   const GenerateImagesOptions& options_;
@@ -44,14 +44,14 @@ absl::StatusOr<DitPrompts> ImageGenerator::ReadPrompts(const CheckpointReader& c
                                                        const Tokenizer& tokenizer) const {
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("images.json"));
   ASSIGN_OR_RETURN(const ImageManifest manifest, ImageManifest::FromJson(json, checkpoint.path() + "/images.json"));
-  return ReadDitPrompts(shape_, tokenizer, manifest.classes, options_.prompts, options_.negative_prompt, "--prompt");
+  return ReadDitPrompts(shape_, tokenizer, manifest.classes, options_.prompts, NegativesOf(options_), "--prompt");
 }
 
 absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
-  if (!note.empty()) Note(note);
+  if (!note.empty()) Say("note", note);
   if (!config.model().has_dit()) {
     return absl::InvalidArgumentError(absl::StrCat(checkpoint_path, " is no model of images, wanted one of model.dit"));
   }
@@ -68,7 +68,7 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
                                                        : "without captions or classes",
                                                    ", wanted 1, got ", options_.guidance));
   }
-  for (const std::string& sentence : prompts.notes) Note(sentence);
+  for (const std::string& sentence : prompts.notes) Say("warning", sentence);
   images_ = static_cast<int64_t>(prompts.conditions.size()) * options_.images_per_prompt;
   batch_.batch = std::min(images_, std::max<int64_t>(1, options_.batch_max));
   const auto table = DitParameters(shape_, {ParameterState(ComputeType(config))});
@@ -86,11 +86,20 @@ absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::Run() {
   RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t number, std::span<const float> planes) {
     const auto prompt = static_cast<size_t>(number / options_.images_per_prompt);
     made.push_back({options_.prompts.empty() ? "" : options_.prompts[prompt], DitImage(shape_, planes)});
+    if (!options_.own_seeds.empty()) made.back().seed = options_.own_seeds[prompt];
   }));
   return made;
 }
 
 }  // namespace
+
+std::vector<std::string> NegativesOf(const GenerateImagesOptions& options) {
+  std::vector<std::string> negatives(options.prompts.size(), options.negative_prompt);
+  for (size_t i = 0; i < options.own_negatives.size(); ++i) {
+    if (options.own_negatives[i]) negatives[i] = *options.own_negatives[i];
+  }
+  return negatives;
+}
 
 absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch) {
   batch.sampling.method = options.method.value_or(batch.sampling.method);
@@ -98,9 +107,24 @@ absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch) 
   batch.sampling.seed = options.seed;
   batch.guidance = options.guidance;
   RETURN_IF_ERROR(CheckBatchOptions(batch, "--"));
-  if (options.images_per_prompt >= 1 && options.images_per_prompt <= (1 << 20)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--images: wanted 1 to ", 1 << 20, ", got ", options.images_per_prompt));
+  if (options.images_per_prompt < 1 || options.images_per_prompt > (1 << 20)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--images: wanted 1 to ", 1 << 20, ", got ", options.images_per_prompt));
+  }
+  std::vector<std::string> negatives = NegativesOf(options);
+  negatives.push_back(options.negative_prompt);  // of a model without prompts, too
+  const auto negative = std::ranges::find_if(negatives, [](const std::string& text) { return !text.empty(); });
+  if (!batch.guided() && negative != negatives.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--guidance: 1 leads away from nothing, wanted another for the negative prompt \"", *negative, "\""));
+  }
+  for (const std::optional<uint64_t>& own : options.own_seeds) {
+    for (int64_t k = 0; k < options.images_per_prompt; ++k) {
+      const auto number = static_cast<int64_t>(batch.noise.size());
+      batch.noise.push_back(own ? SampleNoise{*own, k} : SampleNoise{options.seed, number});
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& checkpoint_path,

@@ -19,7 +19,10 @@ namespace angel_ptm {
 struct GenerateImagesOptions {
   // Captions; of a model of classes their names or numbers; of one without conditions nothing.
   std::vector<std::string> prompts;
-  std::string negative_prompt;    // what guidance leads away from; empty: no condition
+  std::string negative_prompt;  // what guidance leads away from; empty: no condition
+  // By prompt, where one has its own; empty: none has. Image k of a prompt with a seed has noise of (seed, k).
+  std::vector<std::optional<std::string>> own_negatives;
+  std::vector<std::optional<uint64_t>> own_seeds;
   int64_t images_per_prompt = 1;  // each from noise of its own
   int64_t steps = 30;
   double guidance = 4;                   // Ho & Salimans 2022; 1: none
@@ -33,7 +36,10 @@ struct GenerateImagesOptions {
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
 };
 
-// What a model is sampled with by default becomes what is asked for. Errors: CheckBatchOptions's, how many of a prompt.
+// What each prompt leads away from.
+std::vector<std::string> NegativesOf(const GenerateImagesOptions& options);
+// What a model is sampled with by default becomes what is asked for. Errors: CheckBatchOptions's, how many of a
+// prompt, a negative prompt without guidance.
 absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch);
 
 // Prompt after prompt. Image i starts from noise that is a function of (seed, i); the same options give the same

@@ -37,6 +37,18 @@ absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::option
   return shape;
 }
 
+// Sample numbers; kNone of an empty text.
+absl::StatusOr<std::vector<int64_t>> ReadNegatives(const std::vector<std::string>& texts, const LatentFile& file) {
+  std::vector<int64_t> negatives;
+  for (const std::string& text : texts) {
+    negatives.push_back(kNone);
+    if (text.empty()) continue;
+    ASSIGN_OR_RETURN(const std::vector<int64_t> number, ReadSampleNumbers({text}, file, "--negative-prompt"));
+    negatives.back() = number[0];
+  }
+  return negatives;
+}
+
 // Where texts are read from if no file of them is given.
 std::string TrainingSamples(const TrainConfig& config, const std::optional<std::string>& size) {
   const auto& buckets = config.model().hunyuan_dit().bucket();
@@ -47,18 +59,34 @@ std::string TrainingSamples(const TrainConfig& config, const std::optional<std::
 }  // namespace
 
 LatentConditions::LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
-                                   int64_t samples_per_prompt, int64_t rows, double control_scale)
+                                   int64_t samples_per_prompt, int64_t rows, double control_scale,
+                                   std::vector<int64_t> negatives)
     : file_(file),
       prompts_(std::move(prompts)),
+      negatives_(std::move(negatives)),
       samples_per_prompt_(samples_per_prompt),
       rows_(rows),
       inputs_(shape, rows, file.scratch_elements()),
       control_scale_(shape.control ? static_cast<size_t>(shape.hidden_size) : 0, static_cast<float>(control_scale)) {}
 
-absl::Status LatentConditions::Set(int64_t row, int64_t sample, bool empty) {
+absl::Status LatentConditions::SetRow(int64_t row, int64_t sample) {
   LatentSample texts = inputs_.Row(row);
   texts.latent = {};
-  RETURN_IF_ERROR(file_.Read(prompts_[static_cast<size_t>(sample / samples_per_prompt_)], empty, empty, texts));
+  RETURN_IF_ERROR(file_.Read(prompts_[static_cast<size_t>(sample / samples_per_prompt_)], /*empty_clip=*/false,
+                             /*empty_t5=*/false, texts));
+  inputs_.Finish(row, /*time=*/0);
+  return absl::OkStatus();
+}
+
+absl::Status LatentConditions::SetAway(int64_t row, int64_t sample) {
+  const auto prompt = static_cast<size_t>(sample / samples_per_prompt_);
+  const int64_t negative = negatives_.empty() ? kNone : negatives_[prompt];
+  LatentSample texts = inputs_.Row(row);
+  texts.latent = {};
+  RETURN_IF_ERROR(file_.Read(prompts_[prompt], /*empty_clip=*/true, /*empty_t5=*/true, texts));
+  // The negative's texts alone.
+  texts.condition = texts.sizes = {};
+  if (negative != kNone) RETURN_IF_ERROR(file_.Read(negative, /*empty_clip=*/false, /*empty_t5=*/false, texts));
   inputs_.Finish(row, /*time=*/0);
   return absl::OkStatus();
 }
@@ -127,6 +155,7 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
   const std::string path = texts.empty() ? TrainingSamples(config, options.size) : texts;
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::OpenTexts(path, shape));
   ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, ReadSampleNumbers(options.prompts, *file, "--prompt"));
+  ASSIGN_OR_RETURN(std::vector<int64_t> negatives, ReadNegatives(NegativesOf(options), *file));
   const int64_t count = static_cast<int64_t>(prompts.size()) * options.images_per_prompt;
   batch.batch = std::min(count, std::max<int64_t>(1, options.batch_max));
   const auto table = HunyuanDitParameters(shape, {ParameterState(ComputeType(config))});
@@ -135,7 +164,7 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
                    Denoisers::Load(checkpoint, config, options.experts, build, options.inference,
                                    absl::StrCat("weights and ", batch.rows(), " latents side by side")));
   LatentConditions conditions(shape, *file, prompts, options.images_per_prompt, batch.rows(),
-                              options.control_scale.value_or(1));
+                              options.control_scale.value_or(1), std::move(negatives));
   BatchSampler sampler(batch, NoisyGrid(shape), PredictionGrid(shape), denoisers.all(), conditions);
   std::vector<float> latents;
   RETURN_IF_ERROR(sampler.MakeAll(count, [&](int64_t, std::span<const float> latent) {

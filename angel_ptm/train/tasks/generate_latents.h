@@ -22,19 +22,19 @@ class LatentConditions final : public Conditions {
  public:
   // Of so many rows of the graph. Sample i has the texts of file sample prompts[i / samples_per_prompt], and its
   // condition if the model has a branch, whose effect is multiplied by `control_scale`; guidance leads away from the
-  // texts of the empty caption under the same condition. `file` must outlive it.
+  // texts of file sample negatives[i / samples_per_prompt] under the same condition, or from those of the empty caption
+  // where that is kNone and if there are no negatives. `file` must outlive it.
   LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
-                   int64_t samples_per_prompt, int64_t rows, double control_scale = 1);
+                   int64_t samples_per_prompt, int64_t rows, double control_scale = 1,
+                   std::vector<int64_t> negatives = {});
 
-  absl::Status SetRow(int64_t row, int64_t sample) override { return Set(row, sample, /*empty=*/false); }
-  absl::Status SetAway(int64_t row, int64_t sample) override { return Set(row, sample, /*empty=*/true); }
+  absl::Status SetRow(int64_t row, int64_t sample) override;
+  absl::Status SetAway(int64_t row, int64_t sample) override;
   void Write(double time, const Graph& graph, Executor& executor) override;
 
  private:
-  absl::Status Set(int64_t row, int64_t sample, bool empty);
-
   const LatentFile& file_;
-  const std::vector<int64_t> prompts_;
+  const std::vector<int64_t> prompts_, negatives_;
   const int64_t samples_per_prompt_, rows_;
   HunyuanInputs inputs_;
   const std::vector<float> control_scale_;  // empty without a branch
@@ -59,10 +59,11 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
                                  const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
                                  std::span<const float> latents, const SamplingFacts& facts);
 
-// As GenerateImages, but prompts are numbers of samples in the file `texts`, which need have no latents, and there is
-// no other negative prompt than the file's empty caption. texts empty: the training samples of the checkpoint's
-// configuration, of the bucket that is asked for if that is one. Latents may be of any size that the patches divide:
-// the model's weights depend on none. Writes `output`, a file; returns how many latents that is.
+// As GenerateImages, but prompts and negative prompts are numbers of samples in the file `texts`, which need have no
+// latents; without a negative prompt guidance leads away from the file's empty caption. texts empty: the training
+// samples of the checkpoint's configuration, of the bucket that is asked for if that is one. Latents may be of any size
+// that the patches divide: the model's weights depend on none. Writes `output`, a file; returns how many latents that
+// is.
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
                                         const GenerateImagesOptions& options, const std::string& output);
 

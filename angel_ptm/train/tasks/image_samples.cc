@@ -26,7 +26,7 @@ absl::StatusOr<std::string> WriteImages(const std::string& folder, const Samplin
                                            {"guidance", facts.guidance},
                                            {"sampler", facts.sampler},
                                            {"steps", facts.steps},
-                                           {"seed", facts.seed}};
+                                           {"seed", images[i].seed.value_or(facts.seed)}};
     absl::StrAppend(&lines, sample.dump(), "\n");
     cells.push_back({std::move(images[i].image), std::move(images[i].prompt)});
   }

@@ -2,6 +2,8 @@
 #ifndef ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 #define ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@ namespace angel_ptm {
 struct GeneratedImage {
   std::string prompt;
   Image image;
+  std::optional<uint64_t> seed = {};  // its prompt's own
 };
 
 // Into <folder>, which it makes: a PNG for each image, sheet.png of all with their prompts, and samples.jsonl, which

@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
-#include "angel_ptm/base/json_nesting.h"
 #include "angel_ptm/checkpoint/safetensors.h"
-#include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
 namespace {
@@ -138,15 +135,6 @@ absl::Status AppendTensors(const CachedStates& states, size_t count, Safetensors
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> CaptionOfObject(const std::string& line, const std::string& where) {
-  const nlohmann::json json = NestsTooDeep(line) ? nlohmann::json() : nlohmann::json::parse(line, nullptr, false);
-  for (const char* key : {"text", "caption"}) {
-    if (json.is_object() && json.contains(key) && json[key].is_string()) return json[key].get<std::string>();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(where, ": wanted a JSON object with a text \"text\" or \"caption\", got none"));
-}
-
 }  // namespace
 
 absl::StatusOr<EncodedCounts> EncodeCaptions(TextEncoder& clip, TextEncoder& t5,
@@ -167,33 +155,6 @@ absl::StatusOr<EncodedCounts> EncodeCaptions(TextEncoder& clip, TextEncoder& t5,
   };
   RETURN_IF_ERROR(WriteSafetensors(output, tensors, {}, append));
   return EncodedCounts{static_cast<int64_t>(captions.size()), of_clip.encoded() + of_t5.encoded()};
-}
-
-absl::StatusOr<std::vector<std::string>> ReadCaptions(const std::string& path) {
-  if (!path.ends_with(".txt") && !path.ends_with(".jsonl")) {
-    return absl::InvalidArgumentError(absl::StrCat("--captions: wanted a file .txt or .jsonl, got ", path));
-  }
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  std::vector<std::string> captions;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string caption = text.substr(at, end - at);
-    at = end + 1;
-    if (caption.ends_with('\r')) caption.pop_back();
-    const std::string where = absl::StrCat(path, ", line ", captions.size() + 1);
-    if (ValidUtf8Prefix(caption) != caption.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(where, ": wanted a caption in UTF-8, got other bytes"));
-    }
-    if (path.ends_with(".jsonl")) {
-      ASSIGN_OR_RETURN(caption, CaptionOfObject(caption, where));
-    }
-    if (caption.find_first_not_of(" \t") == std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat(where, ": wanted a caption, got an empty one"));
-    }
-    captions.push_back(std::move(caption));
-  }
-  if (captions.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": wanted captions, got an empty file"));
-  return captions;
 }
 
 }  // namespace angel_ptm

@@ -57,10 +57,6 @@ absl::StatusOr<EncodedCounts> EncodeCaptions(TextEncoder& clip, TextEncoder& t5,
                                              const std::vector<std::string>& captions,
                                              const EncodeCaptionsOptions& options, const std::string& output);
 
-// Captions of a file: one a line of .txt, "text" or "caption" of each line's object of .jsonl. Errors name the line: an
-// empty caption, one that is not UTF-8, an object without any.
-absl::StatusOr<std::vector<std::string>> ReadCaptions(const std::string& path);
-
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TRAIN_TASKS_TEXT_STATES_H_
