@@ -222,7 +222,7 @@ TEST_P(GroupTest, ARankThatIsLostElsewhereEndsAGroupsWait) {
         const absl::Status status = (comm.rank() == 0 ? *group : comm).Barrier({"never", 3});
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         EXPECT_THAT(std::string(status.message()), HasSubstr("rank 2 (pid 123) died at step 12"));
-        EXPECT_GT(seconds(), kDeathSeconds);
+        EXPECT_GT(seconds(), kDeathSeconds / 2);  // a peer's clock may have begun before
         EXPECT_LT(seconds(), options.timeout_seconds / 2);
         MeetOutside();
       },
