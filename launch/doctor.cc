@@ -171,6 +171,7 @@ class Doctor {
       ClusterRatePoint& point = *matrix.add_at();
       point.set_work(shape.flops());
       point.set_per_second(shape.flops() / longest);
+      peak = std::max(peak, point.per_second());  // which may be one rounding above the rate it was divided from
     }
     matrix.set_peak_flops_per_second(peak);
     return absl::OkStatus();
