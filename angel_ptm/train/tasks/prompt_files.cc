@@ -87,25 +87,27 @@ absl::StatusOr<Prompt> PromptOfObject(const std::string& line, const std::string
 
 absl::StatusOr<std::vector<std::string>> ReadCaptions(const std::string& path) {
   std::vector<std::string> captions;
-  RETURN_IF_ERROR(ForEachLine(path, "--captions", "caption", [&](const std::string& line, const std::string& where) {
+  const auto take = [&](const std::string& line, const std::string& where) {
     absl::StatusOr<std::string> caption = IsJsonLines(path) ? CaptionOfObject(line, where) : line;
     RETURN_IF_ERROR(caption.status());
     RETURN_IF_ERROR(NotEmpty(*caption, where, "caption"));
     captions.push_back(*std::move(caption));
     return absl::OkStatus();
-  }));
+  };
+  RETURN_IF_ERROR(ForEachLine(path, "--captions", "caption", take));
   return captions;
 }
 
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path) {
   std::vector<Prompt> prompts;
-  RETURN_IF_ERROR(ForEachLine(path, "--prompts", "prompt", [&](const std::string& line, const std::string& where) {
+  const auto take = [&](const std::string& line, const std::string& where) {
     absl::StatusOr<Prompt> prompt = IsJsonLines(path) ? PromptOfObject(line, where) : Prompt{.text = line};
     RETURN_IF_ERROR(prompt.status());
     RETURN_IF_ERROR(NotEmpty(prompt->text, where, "prompt"));
     prompts.push_back(*std::move(prompt));
     return absl::OkStatus();
-  }));
+  };
+  RETURN_IF_ERROR(ForEachLine(path, "--prompts", "prompt", take));
   return prompts;
 }
 
