@@ -17,7 +17,8 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kTokenGrain = 4, kRoundGrain = 1024;
-constexpr int64_t kVocabularySlice = 2048;  // of dx's sums in bf16: with it 256 columns of weights are packed at a time on AMX
+// Of dx's sums in bf16: so that on AMX 256 columns of weights are packed at a time.
+constexpr int64_t kVocabularySlice = 2048;
 
 // Row [v] in fp32 times `scale`, less 1 at `target`, becomes elements of T in the first of its bytes, which are never
 // ahead of what is yet to be read.
