@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <numeric>
 #include <thread>
 
@@ -205,10 +206,12 @@ TEST_P(GroupTest, AnErrorNamesRanksAsTheWorldDoes) {
 TEST_P(GroupTest, ARankThatIsLostElsewhereEndsAGroupsWait) {
   if (!HasGroups(GetParam())) GTEST_SKIP() << "needs a rank outside the group; pieces make no difference";
   constexpr double kDeathSeconds = 0.5;
-  const auto start = std::chrono::steady_clock::now();
-  const auto seconds = [start] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto now = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   };
+  // Since there are groups, however long that took; before that nobody dies.
+  std::atomic<double> start = std::numeric_limits<double>::infinity();
+  const auto seconds = [&] { return now() - start.load(); };
   WaitOptions options = {.timeout_seconds = 60.0};
   options.poll = [&](double) {
     return seconds() < kDeathSeconds ? absl::OkStatus() : absl::UnavailableError("rank 2 (pid 123) died at step 12");
@@ -219,6 +222,7 @@ TEST_P(GroupTest, ARankThatIsLostElsewhereEndsAGroupsWait) {
         const auto group = SplitOrDie(comm, comm.rank() / 2);
         ASSERT_NE(group, nullptr);
         if (comm.rank() >= 2) return MeetOutside();
+        start.store(now());
         const absl::Status status = (comm.rank() == 0 ? *group : comm).Barrier({"never", 3});
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         EXPECT_THAT(std::string(status.message()), HasSubstr("rank 2 (pid 123) died at step 12"));
