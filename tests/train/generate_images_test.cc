@@ -19,6 +19,7 @@
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
+#include "tests/laws/diffusion_run.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
@@ -245,21 +246,7 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   std::free(text);
 }
 
-constexpr const char* kLatentConfig = R"(
-model {
-  hunyuan_dit {
-    channels: 2
-    height: 8
-    hidden_size: 32
-    num_hidden_layers: 2
-    num_attention_heads: 2
-    clip_hidden_size: 16
-    clip_length: 5
-    t5_hidden_size: 32
-    t5_length: 6
-    pooled_size: 16
-  }
-}
+constexpr const char* kLatentTraining = R"(
 optimizer {
   adamw { learning_rate: 1e-2 }
   schedule { kind: CONSTANT warmup_steps: 1 }
@@ -274,6 +261,10 @@ checkpoint { every_steps: 0 }
 output { report_every_steps: 0 }
 )";
 
+TrainConfig LatentConfig(const std::vector<std::string>& overrides = {}) {
+  return OrDie(ParseTrainConfig(absl::StrCat(kTinyHunyuanDit, kLatentTraining), "generate_images_test.cc", overrides));
+}
+
 std::vector<float> LatentsOf(const std::string& path, const Shape& shape) {
   const SafetensorsReader file = OrDie(SafetensorsReader::Open(path));
   const SafetensorsTensor* const latents = file.Find("latents");
@@ -287,9 +278,8 @@ std::vector<float> LatentsOf(const std::string& path, const Shape& shape) {
 // A model of latents samples with texts of a file, which need have no latents: as its run did, and as asked.
 TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
   const TemporaryFolder folder;
-  const TrainConfig config = OrDie(
-      ParseTrainConfig(kLatentConfig, "generate_images_test.cc",
-                       {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run")}));
+  const TrainConfig config =
+      LatentConfig({"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run")});
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   OrDie(WriteTinyLatents(folder / "train.safetensors", shape, 5, 1));
   // The same texts: of the same seed, with the numbers of the latents behind another name.
@@ -343,10 +333,9 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
 // Weights know no size: latents of any are made, each with the texts of its own training samples.
 TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
   const TemporaryFolder folder;
-  const TrainConfig config = OrDie(
-      ParseTrainConfig(kLatentConfig, "generate_images_test.cc",
-                       {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run"),
-                        "model.hunyuan_dit.bucket=6x10", "sampling.every_steps=0"}));
+  const TrainConfig config =
+      LatentConfig({"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run"),
+                    "model.hunyuan_dit.bucket=6x10", "sampling.every_steps=0"});
   HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   OrDie(WriteTinyLatents(folder / "train.safetensors", shape, 5, 1));
   shape.height = 6, shape.width = 10;
@@ -376,15 +365,12 @@ TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
 // Two equal models, of which one has hardly begun to learn its variance: only DDPM asks for that.
 TEST(GenerateLatentsTest, OnlyALearnedVarianceIsUsed) {
   const TemporaryFolder folder;
-  OrDie(WriteTinyLatents(
-      folder / "train.safetensors",
-      HunyuanDitShapeFromConfig(OrDie(ParseTrainConfig(kLatentConfig, "generate_images_test.cc", {})).model()), 5, 1));
+  OrDie(WriteTinyLatents(folder / "train.safetensors", HunyuanDitShapeFromConfig(LatentConfig().model()), 5, 1));
   std::vector<std::vector<float>> solver, ancestral;
   for (const char* weight : {"0", "1e-30"}) {
-    const TrainConfig config = OrDie(ParseTrainConfig(
-        kLatentConfig, "generate_images_test.cc",
+    const TrainConfig config = LatentConfig(
         {"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run", weight),
-         absl::StrCat("model.hunyuan_dit.variance_weight=", weight), "sampling.every_steps=0"}));
+         absl::StrCat("model.hunyuan_dit.variance_weight=", weight), "sampling.every_steps=0"});
     OrDie(RunTrainer({.configs = {config}}).status());
     const std::string checkpoint = OrDie(FindLatestCheckpoint(CheckpointDirectory(config))).path;
     GenerateImagesOptions options = {.prompts = {"3"}, .guidance = 1};

@@ -8,12 +8,10 @@
 #include <filesystem>
 #include <span>
 
-#include "absl/strings/str_cat.h"
 #include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/train/tasks/latents.h"
-#include "angel_ptm/train/tasks/prompt_files.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text_encoders.h"
@@ -158,53 +156,6 @@ TEST_F(TextStatesTest, OtherArchitecturesAreNamed) {
       error("text_encoder_2", R"({"model_type": "t5"})"),
       HasSubstr("feed_forward_proj: the configuration is of another model, wanted \"gated-gelu\", got \"relu\""));
   EXPECT_THAT(error("text_encoder_2", R"({"model_type": "umt5"})"), HasSubstr("wanted \"t5\" or \"mt5\""));
-}
-
-TEST(ReadCaptionsTest, LinesAreCheckedAndNamed) {
-  const TemporaryFolder dir;
-  const auto read = [&](const char* name, const std::string& text) -> std::string {
-    EXPECT_TRUE(WriteFile(dir / name, text).ok());
-    const auto captions = ReadCaptions(dir / name);
-    if (!captions.ok()) return std::string(captions.status().message());
-    std::string all;
-    for (const std::string& caption : *captions) absl::StrAppend(&all, "<", caption, ">");
-    return all;
-  };
-  EXPECT_EQ(read("a.txt", "a fox\r\n一只猫\n"), "<a fox><一只猫>");
-  EXPECT_EQ(read("a.jsonl", "{\"caption\": \"fox\"}\n{\"text\": \"猫\", \"caption\": \"x\"}"), "<fox><猫>");
-  EXPECT_THAT(read("b.txt", "fox\n \n"), HasSubstr("b.txt, line 2: wanted a caption, got an empty one"));
-  EXPECT_THAT(read("c.txt", "fox\n\xff\n"), HasSubstr("c.txt, line 2: wanted a caption in UTF-8, got other bytes"));
-  EXPECT_THAT(read("d.jsonl", "{\"title\": \"x\"}"), HasSubstr("d.jsonl, line 1: wanted a JSON object with a text"));
-  EXPECT_THAT(read("e.txt", ""), HasSubstr("e.txt: wanted captions, got an empty file"));
-  EXPECT_THAT(read("e.csv", "x"), HasSubstr("--captions: wanted a file .txt or .jsonl"));
-}
-
-TEST(ReadPromptsTest, LinesAreCheckedAndNamed) {
-  const TemporaryFolder dir;
-  const auto read = [&](const char* name, const std::string& text) -> std::string {
-    EXPECT_TRUE(WriteFile(dir / name, text).ok());
-    const auto prompts = ReadPrompts(dir / name);
-    if (!prompts.ok()) return std::string(prompts.status().message());
-    std::string all;
-    for (const Prompt& prompt : *prompts) {
-      absl::StrAppend(&all, "<", prompt.text, "|", prompt.negative.value_or("-"), "|", prompt.seed.value_or(0), "|",
-                      prompt.size.value_or("-"), ">");
-    }
-    return all;
-  };
-  EXPECT_EQ(read("a.txt", "a fox\r\n一只猫"), "<a fox|-|0|-><一只猫|-|0|->");
-  EXPECT_EQ(read("a.jsonl",
-                 "{\"prompt\": \"fox\"}\n"
-                 "{\"size\": \"8x8\", \"seed\": 7, \"negative\": \"\", \"prompt\": \"猫\"}"),
-            "<fox|-|0|-><猫||7|8x8>");
-  EXPECT_THAT(read("b.txt", "fox\n\n"), HasSubstr("b.txt, line 2: wanted a prompt, got an empty one"));
-  EXPECT_THAT(read("c.txt", "\xff"), HasSubstr("c.txt, line 1: wanted a prompt in UTF-8, got other bytes"));
-  EXPECT_THAT(read("d.jsonl", "{\"seed\": 1}"),
-              HasSubstr("line 1: wanted a JSON object with a text \"prompt\", got none"));
-  EXPECT_THAT(read("e.jsonl", "{\"prompt\": \"x\", \"seed\": -1}"), HasSubstr("got \"seed\": -1"));
-  EXPECT_THAT(read("f.jsonl", "{\"prompt\": \"x\", \"sed\": 1}"), HasSubstr("got \"sed\": 1"));
-  EXPECT_THAT(read("g.txt", ""), HasSubstr("g.txt: wanted prompts, got an empty file"));
-  EXPECT_THAT(read("g.csv", "x"), HasSubstr("--prompts: wanted a file .txt or .jsonl"));
 }
 
 }  // namespace
