@@ -8,6 +8,7 @@
 // measuring nothing. Ends with 0 if nothing is worse, 1 if something is, 2 if the files cannot be compared.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <map>

@@ -7,6 +7,7 @@
 // it of the set's size, and one of the set's captions. Prints, by language, the share of samples whose asked image is
 // the nearest (top 1) or among the five nearest (top 5) of the training images; then how far apart the samples are that
 // were asked for the same image in two languages, as a share of the distance of two different images of the set.
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <string>

@@ -4,6 +4,7 @@
 #ifndef ANGEL_PTM_COMM_MPI_MEETING_H_
 #define ANGEL_PTM_COMM_MPI_MEETING_H_
 
+#include <cstddef>
 #include <functional>
 #include <span>
 #include <string>

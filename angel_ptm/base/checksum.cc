@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <charconv>
+#include <system_error>
 
 #include "absl/strings/str_format.h"
 

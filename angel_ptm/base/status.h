@@ -2,6 +2,8 @@
 #ifndef ANGEL_PTM_BASE_STATUS_H_
 #define ANGEL_PTM_BASE_STATUS_H_
 
+#include <utility>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 

@@ -4,6 +4,7 @@
 #define ANGEL_PTM_CHECKPOINT_CONFIG_JSON_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>

@@ -1,6 +1,7 @@
 #include "angel_ptm/data/encoding.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 

@@ -1,6 +1,7 @@
 #include "angel_ptm/memory/page_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "angel_ptm/base/check.h"
 

@@ -1,6 +1,8 @@
 // The static half of the proof: the layout, where regions lie and how long they live.
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <utility>
 
 #include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/verify_internal.h"

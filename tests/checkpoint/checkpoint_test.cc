@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <mutex>
+#include <stop_token>
 #include <thread>
 
 #include "angel_ptm/base/file.h"

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"

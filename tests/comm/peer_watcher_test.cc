@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "comm/peer_judge.h"
 #include "comm/running_time.h"

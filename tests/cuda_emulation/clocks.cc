@@ -1,6 +1,8 @@
 #include "tests/cuda_emulation/clocks.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 
 namespace angel_ptm::emulated {
 namespace {

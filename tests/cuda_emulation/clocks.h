@@ -7,6 +7,7 @@
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_CLOCKS_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_CLOCKS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>

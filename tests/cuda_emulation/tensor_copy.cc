@@ -1,5 +1,6 @@
 // TMA: boxes of tensors between device and shared memory, with the 128-byte swizzle. A copy is checked when it is
 // issued; its bytes move at some later time.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>

@@ -1,6 +1,8 @@
 // Files and folders to documents: borders, held-out text, pieces, links, what cannot be read.
 #include "angel_ptm/data/corpus.h"
 
+#include <algorithm>
+
 #include "angel_ptm/data/documents.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -1,6 +1,7 @@
 // What runs rely on when the program is upgraded between them: a dataset written by format version 1 and kept in the
 // repository is still read, and the same text still gives the same tokens, in the same order of samples. Run with
 // --write_testdata=<folder> to write a dataset for a new version.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 

@@ -1,7 +1,9 @@
 // Token files, windows and the order of samples.
 #include "angel_ptm/data/loader.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <random>

@@ -1,6 +1,7 @@
 // Text folders to datasets: statistics, errors, what a failure leaves.
 #include "angel_ptm/data/prepare.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "angel_ptm/base/checksum.h"

@@ -2,6 +2,7 @@
 // for messages is its own; it is bounded.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <tuple>

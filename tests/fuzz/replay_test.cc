@@ -1,7 +1,9 @@
 // The corpus, and a fixed number of random changes of it, through the functions that libFuzzer calls: any compiler, any
 // build, seconds.
 #include <algorithm>
+#include <cstdint>
 #include <random>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/fuzz/entries.h"

@@ -2,6 +2,8 @@
 // inputs.
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/add.h"
 #include "kernels/ops/embedding.h"

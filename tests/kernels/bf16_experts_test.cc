@@ -1,6 +1,8 @@
 // The bf16 variants of router, dispatch and combine: probabilities and weights are fp32, rows are rounded once.
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/combine.h"
 #include "kernels/ops/dispatch.h"

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "kernels/ops/grouped_matmul.h"
 #include "tests/reference/grouped_matmul.h"
 #include "tests/support/bf16_sums.h"

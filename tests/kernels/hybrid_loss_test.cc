@@ -6,6 +6,7 @@
 
 #include <array>
 #include <type_traits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/reference/hybrid_loss.h"

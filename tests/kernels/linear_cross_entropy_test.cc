@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/linear_cross_entropy.h"
 #include "tests/support/kernel_testing.h"

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/matmul.h"

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/router.h"
 #include "tests/support/kernel_testing.h"

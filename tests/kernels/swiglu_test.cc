@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/swiglu.h"
 #include "tests/support/kernel_testing.h"

@@ -3,6 +3,8 @@
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/ops/add_rms_norm.h"

@@ -6,6 +6,7 @@
 // Stage 1 as defined keeps whole gradients, but nobody reads more than the own slice. One rank alone gathers nothing.
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <memory>
 #include <string>
 #include <tuple>

@@ -2,6 +2,7 @@
 // state rests; with some, no unit's parameters lag by more, all ranks agree on what lags, and the loss stays near.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numeric>

@@ -3,6 +3,7 @@
 // and end with the same state. On another number of ranks they agree within rounding and see the same samples.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>

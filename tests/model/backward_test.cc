@@ -1,9 +1,11 @@
 // Structure of the backward graph and of recomputation.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 
 #include "angel_ptm/model/access.h"
 #include "tests/model/model_testing.h"

@@ -1,6 +1,8 @@
 // What every op kind makes of its inputs' shapes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "angel_ptm/model/graph_builder.h"
 #include "kernels/ops/hybrid_loss.h"
 

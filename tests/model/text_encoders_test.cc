@@ -2,6 +2,7 @@
 // distances fall into the buckets that transformers puts them in (tests/parity compares values).
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 #include <vector>
 

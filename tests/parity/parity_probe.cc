@@ -5,11 +5,14 @@
 //
 // The data directory of the configuration must be prepared; one micro-batch of it is the batch of everything. One rank,
 // one thread.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <system_error>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"

@@ -2,6 +2,7 @@
 // every larger one works.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 

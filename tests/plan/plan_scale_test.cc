@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdio>
 
 #include "tests/model/model_testing.h"
 #include "tests/plan/plan_testing.h"

@@ -2,6 +2,7 @@
 #ifndef ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
 #define ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>

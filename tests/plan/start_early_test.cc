@@ -1,6 +1,7 @@
 // What comes early keeps lanes busy, and StartEarly's work does not grow with how far ahead it may look.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "angel_ptm/plan/passes.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/random.h"

@@ -1,6 +1,7 @@
 #include "tests/tree/cpp_scopes.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <regex>
 #include <utility>
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <regex>
 #include <string>
@@ -100,6 +101,15 @@ bool IsNamedFor(const std::string& path, const std::string& word) {
 }
 
 }  // namespace
+
+std::vector<std::string> IncludedBy(const SourceFile& file) {
+  std::vector<std::string> headers;
+  for (std::size_t i = 0; i < file.code_lines.size(); ++i) {
+    const std::optional<Include> include = IncludeOn(file, i);
+    if (include && !include->header.empty()) headers.push_back(include->header);
+  }
+  return headers;
+}
 
 std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files) {
   std::vector<Finding> findings;

@@ -3,6 +3,7 @@
 #ifndef ANGEL_PTM_TESTS_TREE_TREE_RULES_H_
 #define ANGEL_PTM_TESTS_TREE_TREE_RULES_H_
 
+#include <string>
 #include <vector>
 
 #include "tests/tree/source_tree.h"
@@ -21,6 +22,14 @@ std::vector<Finding> CheckLayout(const std::vector<SourceFile>& files);
 // Who may include whom (ARCHITECTURE.md, "Layers"), and that our headers are included by their path from the root, each
 // include naming its header plainly.
 std::vector<Finding> CheckIncludeRules(const std::vector<SourceFile>& files);
+
+// The headers that a file's lines name, in order, whether there are such or not.
+std::vector<std::string> IncludedBy(const SourceFile& file);
+
+// A source reaches, by its own includes or by those of our headers that it includes, a header that declares each name
+// of the standard library, abseil, GoogleTest and nlohmann_json that it uses. Precompiled headers
+// (cmake/AngelPtmPrecompile.cmake) hide from the compiler what is missing.
+std::vector<Finding> CheckNames(const std::vector<SourceFile>& files);
 
 // mpi.h only in files with the word `mpi` in their name (comm/mpi_node.cc) or in a folder of that name, CUDA's headers
 // with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/tree/planted_tree.h"
@@ -14,6 +15,7 @@ namespace angel_ptm::tree {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -32,13 +34,14 @@ TEST(RepositoryTest, IsReadWhole) {
 TEST(RepositoryTest, FilesLieInTheLayers) { EXPECT_THAT(Texts(CheckLayout(Repository())), IsEmpty()); }
 TEST(RepositoryTest, IncludesFollowTheLayers) { EXPECT_THAT(Texts(CheckIncludeRules(Repository())), IsEmpty()); }
 TEST(RepositoryTest, SystemHeadersStayInTheirFiles) { EXPECT_THAT(Texts(CheckSystemHeaders(Repository())), IsEmpty()); }
+TEST(RepositoryTest, HeadersOfNamesAreIncluded) { EXPECT_THAT(Texts(CheckNames(Repository())), IsEmpty()); }
 TEST(RepositoryTest, FunctionsAndFilesAreShort) { EXPECT_THAT(Texts(CheckSizes(Repository())), IsEmpty()); }
 TEST(RepositoryTest, HasNoGlobalState) { EXPECT_THAT(Texts(CheckGlobalState(Repository())), IsEmpty()); }
 TEST(RepositoryTest, TextsAreFinished) { EXPECT_THAT(Texts(CheckTexts(Repository())), IsEmpty()); }
 
 TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
   for (const Rule rule :
-       {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckSizes, CheckGlobalState, CheckTexts}) {
+       {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckNames, CheckSizes, CheckGlobalState, CheckTexts}) {
     EXPECT_THAT(Check(rule), IsEmpty());
   }
 }
@@ -332,6 +335,32 @@ TEST(BlankTest, LeavesCodeAndLineBreaks) {
   EXPECT_EQ(BlankCommentsAndStrings("a; // b\nc \"d\\\"e\" f"), "a;     \nc \"    \" f");
   EXPECT_EQ(BlankCommentsAndStrings("a /* b\nc */ d"), "a     \n     d");
   EXPECT_EQ(BlankCommentsAndStrings("R\"x({)\" }\n)x\" 1'000 '{'"), "R\"x(     \n)x\" 1'000 ' '");
+}
+
+TEST_F(PlantedTreeTest, NamesWithoutTheirHeadersAreFound) {
+  const std::string function = "std::vector<int> Sorted();\n";
+  Plant("comm/a.h", "#include <vector>\n" + function);
+  Plant("comm/b.h", "#include \"comm/a.h\"\n");
+  for (const std::string text :
+       {"#include <vector>\n" + function, "#include \"comm/b.h\"\n" + function,
+        std::string("#include <cstdio>\n#include \"absl/strings/str_cat.h\"\nauto a = absl::StrCat(std::size_t{1});\n"),
+        std::string("// std::vector\nconst char* a = \"std::vector\";\nint b = other::std::vector();\n"),
+        std::string("#include <gmock/gmock.h>\nTEST(A, B) { EXPECT_EQ(1, 1); }\n")}) {
+    Plant("comm/c.cc", text);
+    EXPECT_THAT(Check(CheckNames), IsEmpty()) << text;
+  }
+  const std::pair<std::string, std::string> faults[] = {
+      {function, "std::vector wants an include of <vector>"},
+      {"#include <map>\nint64_t A();\n", "int64_t wants an include of <cstdint>"},
+      {"#include <string>\nauto a = absl::StrCat(1);\n", "absl::StrCat wants an include of <absl/strings/str_cat.h>"},
+      {"nlohmann::json A();\n", "nlohmann:: wants an include of <nlohmann/json"},
+      {"#include <gtest/gtest.h>\nTEST(A, B) { EXPECT_THAT(1, 1); }\n",
+       "EXPECT_THAT wants an include of <gmock/gmock.h>"},
+      {"#include <vector>\nstd::viktor A();\n", "std::viktor is in no row of"}};
+  for (const auto& [text, finding] : faults) {
+    Plant("comm/c.cc", text);
+    EXPECT_THAT(Check(CheckNames), ElementsAre(AllOf(HasSubstr("comm/c.cc:"), HasSubstr(finding)))) << text;
+  }
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "angel_ptm/data/images/font.h"
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 

@@ -1,10 +1,12 @@
 #include "angel_ptm/train/report/mllog.h"
 
 #include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/config/validate.h"
+#include "nlohmann/json.hpp"
 
 namespace angel_ptm {
 namespace {
@@ -30,12 +32,13 @@ int64_t NowMs() {
 
 }  // namespace
 
-std::string MlLine(MlEvent event, std::string_view key, const Json& value, Json metadata, int64_t time_ms,
+std::string MlLine(MlEvent event, std::string_view key, const Json& value, const Json& metadata, int64_t time_ms,
                    std::source_location where) {
-  metadata["file"] = OwnName(where.file_name());
-  metadata["lineno"] = where.line();
+  Json about = metadata;
+  about["file"] = OwnName(where.file_name());
+  about["lineno"] = where.line();
   const Json line = {{"namespace", ""}, {"time_ms", time_ms}, {"event_type", Name(event)},
-                     {"key", key},      {"value", value},     {"metadata", metadata}};
+                     {"key", key},      {"value", value},     {"metadata", about}};
   return absl::StrCat(":::MLLOG ", line.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
 }
 
@@ -44,9 +47,9 @@ absl::StatusOr<MlLog> MlLog::Open(const std::string& directory) {
   return MlLog(std::move(file));
 }
 
-absl::Status MlLog::Write(MlEvent event, std::string_view key, const Json& value, Json metadata,
+absl::Status MlLog::Write(MlEvent event, std::string_view key, const Json& value, const Json& metadata,
                           std::source_location where) {
-  return file_.Append(MlLine(event, key, value, std::move(metadata), NowMs(), where));
+  return file_.Append(MlLine(event, key, value, metadata, NowMs(), where));
 }
 
 absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
@@ -65,8 +68,10 @@ absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
       {"opt_adamw_weight_decay", adamw.weight_decay()},
       {"opt_gradient_clip_norm", config.optimizer().gradient_clip_norm()},
       {"opt_learning_rate_warmup_steps", config.optimizer().schedule().warmup_steps()}};
-  for (const auto& [key, value] : hyperparameters) RETURN_IF_ERROR(Write(MlEvent::kPointInTime, key, value));
-  RETURN_IF_ERROR(Write(MlEvent::kIntervalStart, "run_start", nullptr));
+  for (const auto& [key, value] : hyperparameters) {
+    RETURN_IF_ERROR(Write(MlEvent::kPointInTime, key, value, Json::object()));
+  }
+  RETURN_IF_ERROR(Write(MlEvent::kIntervalStart, "run_start", nullptr, Json::object()));
   return Write(MlEvent::kIntervalStart, "block_start", nullptr, {{"samples_count", first_step * samples_per_step_}});
 }
 

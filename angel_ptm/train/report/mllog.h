@@ -4,7 +4,7 @@
 #define ANGEL_PTM_TRAIN_REPORT_MLLOG_H_
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <source_location>
 #include <string>
 #include <string_view>
@@ -21,7 +21,7 @@ enum class MlEvent : uint8_t { kIntervalStart, kIntervalEnd, kPointInTime };
 
 // One line with its newline. metadata: what the value is about; the place in our sources is added.
 std::string MlLine(MlEvent event, std::string_view key, const nlohmann::ordered_json& value,
-                   nlohmann::ordered_json metadata, int64_t time_ms,
+                   const nlohmann::ordered_json& metadata, int64_t time_ms,
                    std::source_location where = std::source_location::current());
 
 // Errors are those of AppendFile.
@@ -40,7 +40,7 @@ class MlLog {
  private:
   explicit MlLog(AppendFile file) : file_(std::move(file)) {}
   absl::Status Write(MlEvent event, std::string_view key, const nlohmann::ordered_json& value,
-                     nlohmann::ordered_json metadata = nlohmann::ordered_json::object(),
+                     const nlohmann::ordered_json& metadata,
                      std::source_location where = std::source_location::current());
 
   AppendFile file_;

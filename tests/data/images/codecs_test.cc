@@ -5,6 +5,7 @@
 #include <png.h>
 #include <stdio.h>  // jpeglib.h needs it
 
+#include <algorithm>
 #include <filesystem>
 
 #include "angel_ptm/data/images/contact_sheet.h"

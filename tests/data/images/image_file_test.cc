@@ -1,6 +1,7 @@
 // Image files: what was written is read; what is damaged, cut or made up is one sentence.
 #include "angel_ptm/data/images/image_file.h"
 
+#include <chrono>
 #include <filesystem>
 
 #include "gmock/gmock.h"

@@ -1,6 +1,7 @@
 // Which image, cut and caption a sample is.
 #include "angel_ptm/data/images/image_loader.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 

@@ -1,5 +1,7 @@
 #include "angel_ptm/data/images/nearest.h"
 
+#include <algorithm>
+
 #include "gtest/gtest.h"
 #include "tests/data/images/small_set.h"
 #include "tests/support/temporary_folder.h"

@@ -2,6 +2,7 @@
 #include "angel_ptm/data/images/prepare_images.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
