@@ -33,7 +33,7 @@ function(angel_ptm_precompile target kind)
   endif()
   # Of a std::string that is made of a literal and moved g++ 12 warns falsely where it comes from precompiled headers, as
   # it no longer knows that the place is in a system header.
-  target_compile_options(${target} PRIVATE -Wno-array-bounds -Wno-stringop-overflow -Wno-restrict)
+  target_compile_options(${target} PRIVATE -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-restrict)
   target_precompile_headers(${target} REUSE_FROM ${headers})
   target_compile_options(${target} PRIVATE -fpch-preprocess)  # shows ccache what was read
 endfunction()
