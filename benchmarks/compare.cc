@@ -19,7 +19,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 
 namespace angel_ptm {
@@ -47,7 +47,7 @@ struct Number {
 using Numbers = std::map<std::string, Number>;
 
 absl::Status AddLine(const std::string& text, Numbers* numbers) {
-  const nlohmann::json line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json line = ParseJson(text);
   const auto is = [&line](const char* key, bool (nlohmann::json::*type)() const noexcept) {
     const auto found = line.find(key);
     return found != line.end() && ((*found).*type)();

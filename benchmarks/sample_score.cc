@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_dataset.h"
@@ -59,7 +59,7 @@ absl::StatusOr<std::vector<Sample>> ReadSamples(const std::string& path, const N
     const std::string line = lines.substr(begin, end - begin);
     begin = end + 1;
     ++number;
-    const Json json = NestsTooDeep(line) ? Json() : Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json json = ParseJson(line);
     const auto is_text = [&](const char* key) {
       return json.is_object() && json.contains(key) && json[key].is_string();
     };

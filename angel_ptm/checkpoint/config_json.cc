@@ -9,14 +9,12 @@
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 
 namespace angel_ptm {
 namespace {
 
 using nlohmann::json;
-
-json Parse(std::string_view text) { return json::parse(text, nullptr, /*allow_exceptions=*/false); }
 
 bool IsCount(const json& value) {
   return value.is_number_unsigned() && value.get<uint64_t>() >= 1 &&
@@ -27,9 +25,9 @@ bool IsCount(const json& value) {
 
 absl::StatusOr<ConfigJson> ConfigJson::Open(std::string path, std::string_view defaults) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const json given = NestsTooDeep(text) ? json() : Parse(text);
+  const json given = ParseJson(text);
   if (!given.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
-  json all = Parse(defaults);
+  json all = ParseJson(defaults);
   APTM_CHECK(all.is_object(), std::string(defaults));
   all.update(given);
   return FromFields(std::move(path), all.dump(-1, ' ', false, json::error_handler_t::replace));
@@ -38,7 +36,7 @@ absl::StatusOr<ConfigJson> ConfigJson::Open(std::string path, std::string_view d
 ConfigJson ConfigJson::FromFields(std::string path, std::string_view text) {
   ConfigJson config;
   config.path_ = std::move(path);
-  const json all = Parse(text);
+  const json all = ParseJson(text);
   for (const auto& [field, value] : all.items()) config.fields_[field] = value.dump();
   return config;
 }
@@ -59,19 +57,19 @@ absl::Status ConfigJson::Require(std::string_view field, std::string_view wanted
 }
 
 absl::Status ConfigJson::RequireOneOf(std::string_view field, const std::vector<std::string>& wanted) const {
-  const json there = Parse(Text(field));
-  const auto equals = [&](const std::string& text) { return Parse(text) == there; };
+  const json there = ParseJson(Text(field));
+  const auto equals = [&](const std::string& text) { return ParseJson(text) == there; };
   return std::ranges::any_of(wanted, equals) ? absl::OkStatus() : Differs(field, absl::StrJoin(wanted, " or "));
 }
 
 absl::StatusOr<int64_t> ConfigJson::Count(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!IsCount(there)) return Differs(field, "a whole number of 1 to 2147483647");
   return there.get<int64_t>();
 }
 
 absl::StatusOr<std::vector<int64_t>> ConfigJson::Counts(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!there.is_array() || there.empty() || !std::ranges::all_of(there, &IsCount)) {
     return Differs(field, "whole numbers of 1 to 2147483647");
   }
@@ -79,7 +77,7 @@ absl::StatusOr<std::vector<int64_t>> ConfigJson::Counts(std::string_view field) 
 }
 
 absl::StatusOr<int64_t> ConfigJson::CountOfLayers(std::string_view field) const {
-  if (!Parse(Text(field)).is_array()) return Count(field);
+  if (!ParseJson(Text(field)).is_array()) return Count(field);
   ASSIGN_OR_RETURN(const std::vector<int64_t> counts, Counts(field));
   if (std::ranges::any_of(counts, [&](int64_t count) { return count != counts[0]; })) {
     return Differs(field, "the same number for all layers");
@@ -88,13 +86,13 @@ absl::StatusOr<int64_t> ConfigJson::CountOfLayers(std::string_view field) const 
 }
 
 absl::StatusOr<double> ConfigJson::Number(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!there.is_number()) return Differs(field, "a number");
   return there.get<double>();
 }
 
 absl::StatusOr<std::vector<double>> ConfigJson::Numbers(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!there.is_array() || !std::ranges::all_of(there, [](const json& value) { return value.is_number(); })) {
     return Differs(field, "a list of numbers");
   }
@@ -102,15 +100,15 @@ absl::StatusOr<std::vector<double>> ConfigJson::Numbers(std::string_view field) 
 }
 
 absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!there.is_boolean()) return Differs(field, "true or false");
   return there.get<bool>();
 }
 
-bool ConfigJson::IsNull(std::string_view field) const { return Parse(Text(field)).is_null(); }
+bool ConfigJson::IsNull(std::string_view field) const { return ParseJson(Text(field)).is_null(); }
 
 absl::StatusOr<ConfigJson> ConfigJson::Object(std::string_view field) const {
-  const json there = Parse(Text(field));
+  const json there = ParseJson(Text(field));
   if (!there.is_object()) return Differs(field, "an object");
   return FromFields(absl::StrCat(path_, ": ", std::string(field)), there.dump());
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/checkpoint/config_json.h"
 
 namespace angel_ptm {
@@ -114,8 +114,7 @@ std::string HuggingFaceConfig(const HuggingFaceExport& config) {
 }
 
 absl::StatusOr<std::string> CompleteTokenizerConfig(const std::string& json, int64_t max_position_embeddings) {
-  const bool too_deep = NestsTooDeep(json);
-  ordered_json j = too_deep ? ordered_json() : ordered_json::parse(json, nullptr, /*allow_exceptions=*/false);
+  ordered_json j = ParseOrderedJson(json);
   if (!j.is_object()) return absl::InvalidArgumentError("tokenizer_config.json is not a JSON object");
   if (!j.contains("model_max_length")) j["model_max_length"] = max_position_embeddings;
   if (!j.contains("model_input_names")) j["model_input_names"] = {"input_ids", "attention_mask"};

@@ -9,7 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/checksum.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 
 namespace angel_ptm {
 namespace {
@@ -183,7 +183,7 @@ std::string EncodeManifest(const CheckpointManifest& m) {
   j["units"] = ordered_json::array();
   for (const ManifestUnit& u : m.units) j["units"].push_back(ToJson(u));
   j["model_config"] = m.model_config;
-  j["trainer"] = ordered_json::parse(m.trainer_state, nullptr, /*allow_exceptions=*/false);
+  j["trainer"] = ParseOrderedJson(m.trainer_state);
   APTM_CHECK(j["trainer"].is_object(), "the trainer's state is not a JSON object: ", m.trainer_state);
 
   const std::string body = j.dump(1, ' ', false, ordered_json::error_handler_t::replace).substr(2) + "\n";
@@ -209,7 +209,7 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
     return absl::InvalidArgumentError(
         absl::StrCat(where, " is not a valid manifest: it nests deeper than ", kJsonNestingMax, " levels"));
   }
-  const ordered_json j = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const ordered_json j = ParseOrderedJson(text);
   if (!j.is_object() || !j.contains("format") || j["format"] != kFormatName || !j.contains("version") ||
       !j["version"].is_number_integer() || j["version"] < 1) {
     return absl::InvalidArgumentError(absl::StrCat(where, " does not describe an angel-ptm checkpoint"));

@@ -19,6 +19,7 @@
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/float16.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
@@ -164,7 +165,7 @@ absl::Status OpenWeights(const std::string& path, const std::string& stem,
   ASSIGN_OR_RETURN(const bool indexed, PathExists(index_path));
   if (!single && indexed) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path));
-    const nlohmann::json index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const nlohmann::json index = ParseJson(text);
     if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
       return absl::DataLossError(absl::StrCat(index_path, " has no weight_map"));
     }

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/sealed_json.h"
@@ -111,7 +111,7 @@ absl::StatusOr<DatasetManifest> DatasetManifest::FromJson(const std::string& tex
   bool has_checksum = false;
   if (const std::string wrong = WrongSeal(text, &has_checksum); !wrong.empty()) return error(wrong);
   if (NestsTooDeep(text)) return error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = ParseOrderedJson(text);
   if (!json.is_object()) return error("it is not a JSON object (truncated?)");
   const Json null;
   const auto at = [&](const char* key) -> const Json& { return json.contains(key) ? json[key] : null; };

@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 
 namespace angel_ptm {
@@ -26,8 +26,7 @@ std::string KeysOf(const nlohmann::json& object) {
 }
 
 absl::StatusOr<std::string> TextOfLine(std::string_view line) {
-  const nlohmann::json json = NestsTooDeep(line) ? nlohmann::json(nlohmann::json::value_t::discarded)
-                                                 : nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json json = ParseJson(line);
   constexpr char kWanted[] = "wanted a JSON object with a string \"text\", got ";
   if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(kWanted, "no JSON"));
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(kWanted, json.type_name()));

@@ -7,7 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/data/byte_alphabet.h"
 #include "angel_ptm/data/patterns/normal_form.h"
 #include "angel_ptm/data/tokenizer.h"
@@ -314,7 +314,7 @@ const Json& TokenText(const Json& config, const char* key) {
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json, const std::string& name,
                                                                std::string_view config_json) {
   const bool too_deep = NestsTooDeep(json) || NestsTooDeep(config_json);
-  const Json root = too_deep ? Json() : Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  const Json root = ParseJson(json);
   Reader reader(root, name);
   if (too_deep) return reader.Error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
   if (root.is_discarded()) return reader.Error("it is not valid JSON (truncated?)");
@@ -323,7 +323,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view 
 
   Json config = {{"eos_token", std::string(kEndOfTextToken)}, {"pad_token", std::string(kPadToken)}};
   if (!config_json.empty()) {
-    config = Json::parse(config_json, nullptr, /*allow_exceptions=*/false);
+    config = ParseJson(config_json);
     if (!config.is_object()) return reader.Error(absl::StrCat(kConfigFile, " beside it is not a JSON object"));
   }
   const auto find = [&](const char* key) -> std::optional<int32_t> {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/json.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -21,7 +22,7 @@ constexpr size_t kKnownBytesMax = size_t{2} << 20;
 
 // The step of a metrics line, or -1 if the line is not whole (a killed run's last one).
 int64_t StepOf(const std::string& line) {
-  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const auto object = ParseJson(line);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return -1;
   return object["step"].get<int64_t>();
 }

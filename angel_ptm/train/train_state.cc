@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/config/load.h"
 #include "nlohmann/json.hpp"
 #include "optim/ema.h"
@@ -26,7 +27,7 @@ std::string ToJson(const TrainState& state) {
 }
 
 absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std::string& checkpoint_path) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto json = ParseJson(text);
   TrainState state;
   const auto read = [&](const char* name, int64_t& value) {
     if (!json.is_object() || !json.contains(name) || !json[name].is_number_integer()) return false;

@@ -9,7 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_listing.h"
@@ -121,7 +121,7 @@ class FolderLister {
   }
 
   static absl::StatusOr<Json> ParseObject(const std::string& text, const std::string& where) {
-    const Json object = NestsTooDeep(text) ? Json() : Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const Json object = ParseOrderedJson(text);
     if (!object.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, " should be a JSON object"));
     return object;
   }

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/dataset_folder.h"
 #include "angel_ptm/data/sealed_json.h"
@@ -136,7 +136,7 @@ absl::StatusOr<ImageManifest> ImageManifest::FromJson(const std::string& text, c
   if (const std::string wrong = WrongSeal(text, &sealed); !wrong.empty()) return error(wrong);
   if (!sealed) return error("its first line should hold a checksum");
   if (NestsTooDeep(text)) return error(absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels"));
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = ParseOrderedJson(text);
   if (!json.is_object()) return error("it is not a JSON object (truncated?)");
   if (!json.contains("format") || json["format"] != Json(kFormat)) {
     return error(absl::StrCat("format should be \"", kFormat, "\"",

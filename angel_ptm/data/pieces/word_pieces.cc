@@ -11,7 +11,7 @@
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/data/pieces/text_pieces.h"
 #include "angel_ptm/data/unicode_classes.h"
 #include "angel_ptm/data/utf8.h"
@@ -187,7 +187,7 @@ absl::StatusOr<nlohmann::json> ReadConfig(const std::string& path) {
   ASSIGN_OR_RETURN(const bool there, PathExists(path));
   if (!there) return nlohmann::json::object();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  nlohmann::json config = NestsTooDeep(text) ? nlohmann::json() : nlohmann::json::parse(text, nullptr, false);
+  nlohmann::json config = ParseJson(text);
   if (!config.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
   return config;
 }

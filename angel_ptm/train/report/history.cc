@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 
 namespace angel_ptm {
 namespace {
@@ -26,8 +26,7 @@ constexpr int64_t kStepMax = int64_t{1} << 52;
 
 // The object of a line and its step, or nothing.
 std::optional<std::pair<Json, int64_t>> ParseStep(std::string_view line) {
-  if (NestsTooDeep(line)) return std::nullopt;
-  Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  Json object = ParseJson(line);
   if (!object.is_object()) return std::nullopt;
   const auto step = object.find("step");
   if (step == object.end() || !step->is_number_integer()) return std::nullopt;

@@ -10,7 +10,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/train/output_lock.h"
 
 namespace angel_ptm {
@@ -71,7 +71,7 @@ void ReadSheet(const std::string& path, RunReport* run) {
 
 // A line's object with these strings and a step, or null.
 Json SampleFrom(std::string_view line, std::initializer_list<const char*> strings) {
-  Json object = NestsTooDeep(line) ? Json() : Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  Json object = ParseJson(line);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return {};
   for (const char* key : strings) {
     if (!object.contains(key) || !object[key].is_string()) return {};

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 
 namespace angel_ptm {
 namespace {
@@ -137,7 +137,7 @@ std::string ToJson(const RunSheet& sheet) {
 }
 
 absl::StatusOr<RunSheet> RunSheetFromJson(const std::string& json) {
-  const Json object = NestsTooDeep(json) ? Json() : Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  const Json object = ParseOrderedJson(json);
   Reader reader;
   if (const int64_t version = reader.Integer(object, "version"); version != kVersion) {
     return absl::InvalidArgumentError(absl::StrCat("has version ", version, ", wanted ", kVersion));

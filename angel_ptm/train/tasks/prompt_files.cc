@@ -7,7 +7,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 #include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
@@ -45,8 +45,7 @@ absl::Status NotEmpty(const std::string& text, const std::string& where, const c
 
 // null if it is none.
 nlohmann::json ObjectOf(const std::string& line) {
-  const nlohmann::json parsed =
-      NestsTooDeep(line) ? nlohmann::json() : nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json parsed = ParseJson(line);
   return parsed.is_object() ? parsed : nlohmann::json();
 }
 

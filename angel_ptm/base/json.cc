@@ -1,8 +1,19 @@
-#include "angel_ptm/base/json_nesting.h"
+#include "angel_ptm/base/json.h"
 
 #include <cstddef>
 
+#include "nlohmann/json.hpp"
+
 namespace angel_ptm {
+namespace {
+
+template <typename Json>
+Json Parse(std::string_view text) {
+  if (NestsTooDeep(text)) return Json(Json::value_t::discarded);
+  return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+}  // namespace
 
 bool NestsTooDeep(std::string_view json) {
   int depth = 0;
@@ -22,5 +33,8 @@ bool NestsTooDeep(std::string_view json) {
   }
   return false;
 }
+
+nlohmann::json ParseJson(std::string_view text) { return Parse<nlohmann::json>(text); }
+nlohmann::ordered_json ParseOrderedJson(std::string_view text) { return Parse<nlohmann::ordered_json>(text); }
 
 }  // namespace angel_ptm
