@@ -43,13 +43,14 @@ absl::Status AppendSamples(const std::string& path, int64_t step, const Generate
                          {"weights", options.inference.weights},
                          {"temperature", options.temperature},
                          {"top_k", options.top_k},
+                         {"top_p", options.top_p},
                          {"seed", options.own_seeds[i].value_or(options.seed)}};
     absl::StrAppend(&lines, sample.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
   }
   return file.Append(lines);
 }
 
-const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k"};
+const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k", "top-p"};
 const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",       "guidance",    "sampler",
                                             "texts",           "expert", "clip",        "t5",          "cache",
                                             "control-scale",   "size",   "autoencoder", "text-compute"};
@@ -98,6 +99,7 @@ absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const In
   ASSIGN_OR_RETURN(options.tokens_max, arguments.GetInt("tokens", options.tokens_max));
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
+  ASSIGN_OR_RETURN(options.top_p, arguments.GetDouble("top-p", options.top_p));
   ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
   options.seed = static_cast<uint64_t>(seed);
   constexpr int64_t kTokensMax = int64_t{1} << 30;
@@ -110,6 +112,9 @@ absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const In
   }
   if (options.top_k < 0) {
     return absl::InvalidArgumentError(absl::StrCat("--top-k: wanted 0 (all) or more, got ", options.top_k));
+  }
+  if (!(options.top_p > 0 && options.top_p <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("--top-p: wanted more than 0, at most 1, got ", options.top_p));
   }
   return options;
 }
@@ -286,11 +291,11 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(
-          words, {.flags = {"checkpoint", "prompt",   "prompts",       "tokens", "temperature",     "top-k",
-                            "seed",       "weights",  "isa",           "output", "negative-prompt", "images",
-                            "steps",      "guidance", "sampler",       "texts",  "expert",          "clip",
-                            "t5",         "cache",    "control-scale", "size",   "autoencoder",     "text-compute"}}));
+      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",          "prompts", "tokens",      "temperature",
+                                         "top-k",      "top-p",           "seed",    "weights",     "isa",
+                                         "output",     "negative-prompt", "images",  "steps",       "guidance",
+                                         "sampler",    "texts",           "expert",  "clip",        "t5",
+                                         "cache",      "control-scale",   "size",    "autoencoder", "text-compute"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));

@@ -135,8 +135,8 @@ constexpr CommandText kCommandTexts[] = {
      "    --output runs/stamps/train.safetensors\n"},
     {"generate",
      "--checkpoint DIR --prompt TEXT|--prompts FILE [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] "
-     "[--seed 1] "
-     "[--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images 1] "
+     "[--top-p 1] [--seed 1] [--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images "
+     "1] "
      "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
@@ -147,6 +147,7 @@ constexpr CommandText kCommandTexts[] = {
      "  --tokens N               tokens to add at most (default: 128)\n"
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
+     "  --top-p P                and of those from the likeliest that come to a probability of P (default: 1, all)\n"
      "  --seed N                 the same seed gives the same text or images (default: 1)\n"
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"

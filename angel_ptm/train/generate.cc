@@ -19,7 +19,8 @@
 namespace angel_ptm {
 namespace {
 
-// The token drawn from softmax(logits / temperature) among the top k (ties: lower id first).
+// The token drawn from softmax(logits / temperature) among the top k, of which the likeliest that come to a probability
+// of top p (Holtzman et al. 2020, section 3.1). Ties: lower id first.
 int32_t SampleToken(std::span<const float> logits, const GenerateOptions& options, size_t row, int64_t position,
                     std::vector<int32_t>& order) {
   order.resize(logits.size());
@@ -36,13 +37,15 @@ int32_t SampleToken(std::span<const float> logits, const GenerateOptions& option
     total += std::exp((logits[order[i]] - logits[order[0]]) / options.temperature);
     cumulative.push_back(total);
   }
+  const auto enough = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * total);
+  if (enough != cumulative.end()) cumulative.erase(enough + 1, cumulative.end());
   // A text with a seed of its own does not depend on its place.
   const bool own = !options.own_seeds.empty() && options.own_seeds[row].has_value();
   const auto words = RandomWords(own ? *options.own_seeds[row] : options.seed, RandomPurpose::kSampling,
                                  own ? 0 : static_cast<uint32_t>(row), static_cast<uint64_t>(position));
-  const double at = ToUniform(words[0]) * total;
+  const double at = ToUniform(words[0]) * cumulative.back();
   const auto it = std::upper_bound(cumulative.begin(), cumulative.end(), at);
-  return order[std::min<int64_t>(it - cumulative.begin(), k - 1)];
+  return order[std::min<size_t>(static_cast<size_t>(it - cumulative.begin()), cumulative.size() - 1)];
 }
 
 class Generator {

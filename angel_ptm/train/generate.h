@@ -19,6 +19,7 @@ struct GenerateOptions {
   int64_t tokens_max = 128;  // new tokens per prompt; a text ends earlier at the end-of-text token
   double temperature = 0.8;  // 0: always the likeliest token
   int64_t top_k = 40;        // sample among the k likeliest; 0: all
+  double top_p = 1;          // and of those among the likeliest whose probabilities come to p, at least one; 1: all
   uint64_t seed = 1;
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where a sentence goes about what was not understood of the checkpoint; null: nowhere

@@ -185,7 +185,8 @@ refused "export in an unknown format" "--format: wanted huggingface or diffusers
 
 # Numbers on the command line.
 refused "no ranks" "--ranks: wanted 1 to 65536, got 4294967296" "$program" plan "${common[@]}" --ranks 4294967296
-for word in "tokens=9223372036854775807" "tokens=0" "temperature=nan" "temperature=-1" "top-k=-1"; do
+for word in "tokens=9223372036854775807" "tokens=0" "temperature=nan" "temperature=-1" "top-k=-1" "top-p=0" \
+    "top-p=1.5" "top-p=nan"; do
   refused "generate --$word" "--${word%=*}: wanted " "$program" generate --checkpoint "$work/run" --prompt a "--$word"
 done
 

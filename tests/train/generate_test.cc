@@ -83,6 +83,21 @@ TEST_P(TrainedModelTest, TheSeedDecidesWhatIsSampled) {
   EXPECT_NE((*first)[0].tokens, (*first)[1].tokens);  // rows draw their own numbers
 }
 
+// Of the likeliest tokens so many that their probabilities come to p: at least one, and of p = 1 all.
+TEST_P(TrainedModelTest, TopPLeavesTheLeastLikelyOut) {
+  const std::string checkpoint = Checkpoint(Config(GetParam()));
+  const auto tokens = [&](double temperature, double top_p) {
+    const auto texts = Generate(
+        checkpoint, {.prompts = {"pages"}, .tokens_max = 20, .temperature = temperature, .top_k = 0, .top_p = top_p});
+    return texts.ok() ? (*texts)[0].tokens : std::vector<int32_t>();
+  };
+  const std::vector<int32_t> likeliest = tokens(0, 1), all = tokens(3, 1);
+  ASSERT_FALSE(likeliest.empty());
+  EXPECT_EQ(tokens(3, 1e-9), likeliest);
+  EXPECT_NE(tokens(3, 0.5), all);
+  EXPECT_NE(tokens(3, 0.5), likeliest);
+}
+
 // The validation numbers of the last metrics line against sums over the logits in double precision.
 TEST_P(TrainedModelTest, ValidationIsTheMeanOverTheHeldOutTokens) {
   const TrainConfig& config = Config(GetParam());
