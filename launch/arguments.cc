@@ -1,11 +1,13 @@
 #include "launch/arguments.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/config/suggest.h"
 
 namespace angel_ptm {
@@ -81,6 +83,13 @@ absl::StatusOr<int64_t> Arguments::GetInt(const std::string& flag, int64_t fallb
     return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted a whole number, got ", Get(flag, "")));
   }
   return value;
+}
+
+absl::StatusOr<int64_t> Arguments::GetBytes(const std::string& flag, int64_t fallback) const {
+  if (!Has(flag)) return fallback;
+  if (const std::optional<int64_t> bytes = ParseBytes(Get(flag, ""))) return *bytes;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, ": wanted bytes as a whole number or with a unit (512MiB, 1.5GiB, 80GB), got ", Get(flag, "")));
 }
 
 absl::StatusOr<double> Arguments::GetDouble(const std::string& flag, double fallback) const {

@@ -91,7 +91,7 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
 absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference) {
   for (const auto& [flag, bytes] :
        {std::pair("device-bytes", &inference.device_bytes), std::pair("host-bytes", &inference.host_bytes)}) {
-    ASSIGN_OR_RETURN(*bytes, arguments.GetInt(flag, 0));
+    ASSIGN_OR_RETURN(*bytes, arguments.GetBytes(flag, 0));
     if (*bytes >= 0) continue;
     return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 0 (no budget) or more, got ", *bytes));
   }

@@ -18,7 +18,7 @@ constexpr char kConfigOptions[] =
     "                           all fields)\n"
     "  --set path.field=value   sets one field; may be repeated. Of a field that may be repeated, adds the value to "
     "those\n"
-    "                           of the file; =[a, b] replaces them\n";
+    "                           of the file; =[a, b] replaces them. Bytes may have a unit: 512MiB, 80GB\n";
 
 constexpr CommandText kCommandTexts[] = {
     {"init", "NAME [--input TEXT] [--from DIR]",
@@ -59,7 +59,7 @@ constexpr CommandText kCommandTexts[] = {
      "  --graph                  prints the ops and tensors, too\n"
      "  --listing                prints every step of the plan, too\n\n"
      "Example:\n"
-     "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n"},
+     "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80GB\n"},
     {"doctor",
      "[--out FILE] [--ranks N] [--threads-per-rank N] [--directory DIR [--allow-buffered]] [--seconds S] [--isa LEVEL]",
      "      Checks machines and measures their rates: a cluster file for plan. Under mpirun each process is a rank.",
@@ -122,7 +122,7 @@ constexpr CommandText kCommandTexts[] = {
      "  --clip-length N          tokens of a text; what is longer is cut, and said (default: 77)\n"
      "  --t5-length N            likewise (default: 256)\n"
      "  --cache DIR              what encoders said before, by digest of encoder and input (default: FILE.cache)\n"
-     "  --device-bytes N         budget of the device tier: weights beyond it rest on the host (default: 0, none)\n"
+     "  --device-bytes N         budget of the device tier, as 2GiB: weights beyond it rest on the host (default: 0)\n"
      "  --host-bytes N           budget of the host tier (default: 0, none)\n"
      "  --nvme-directory DIR     where a file is for weights beyond both budgets; it is gone at the end\n"
      "  --text-compute TYPE      FP32 or BF16: what the text encoders' weights are held and computed in (default: "
@@ -251,7 +251,7 @@ std::string GeneralHelp() {
       "  angel-ptm prepare launch/configs/quickstart.textproto\n"
       "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto\n"
       "  angel-ptm train launch/configs/quickstart.textproto --set optimizer.adamw.learning_rate=3e-4 --resume\n"
-      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80000000000\n");
+      "  angel-ptm plan launch/configs/hunyuan_7b.textproto --ranks 8 --set memory.device_bytes=80GB\n");
   return text;
 }
 

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -27,6 +28,26 @@ std::string FormatBytes(int64_t bytes) {
     ++unit;
   }
   return absl::StrCat(bytes < 0 ? "-" : "", ThreeDigits(value), " ", kUnits[unit]);
+}
+
+std::optional<int64_t> ParseBytes(std::string_view text) {
+  constexpr std::string_view kPrefixes = "KMGTP";
+  int64_t bytes = 0;
+  if (absl::SimpleAtoi(std::string(text), &bytes)) return bytes;
+  if (text.size() < 3 || text.back() != 'B') return std::nullopt;
+  text.remove_suffix(1);
+  const bool binary = text.back() == 'i';
+  if (binary) text.remove_suffix(1);
+  const char prefix = !binary && text.back() == 'k' ? 'K' : text.back();
+  const size_t power = kPrefixes.find(prefix);
+  double value = 0;
+  if (power == std::string_view::npos) return std::nullopt;
+  text.remove_suffix(1);
+  if (!absl::SimpleAtod(std::string(text), &value)) return std::nullopt;
+  for (size_t i = 0; i <= power; ++i) value *= binary ? 1024 : 1000;
+  constexpr double kExact = static_cast<double>(int64_t{1} << 53);
+  if (!(std::fabs(value) < kExact) || value != std::floor(value)) return std::nullopt;
+  return static_cast<int64_t>(value);
 }
 
 std::string FormatCount(double count) {

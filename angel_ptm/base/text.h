@@ -3,6 +3,7 @@
 #define ANGEL_PTM_BASE_TEXT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,10 @@ namespace angel_ptm {
 
 // "512 B", "4.00 KiB", "1.50 GiB": binary units, three significant digits.
 std::string FormatBytes(int64_t bytes);
+
+// What "1073741824", "1GiB", "1.5 GiB" and "80GB" say: whole bytes, or a number with a unit, KiB to PiB of 1,024 or kB,
+// KB to PB of 1,000. Nothing of other text, of parts of a byte and from 2^53 with a unit on.
+std::optional<int64_t> ParseBytes(std::string_view text);
 
 // "950", "22.8 M", "1.30 T": decimal units for counts of parameters, tokens and FLOPs.
 std::string FormatCount(double count);

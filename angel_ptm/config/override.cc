@@ -3,15 +3,18 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <optional>
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/config/suggest.h"
 
 namespace angel_ptm {
@@ -79,9 +82,12 @@ absl::Status SetSingular(const std::string& text, const FieldDescriptor& field, 
       return absl::OkStatus();
     }
     case FieldDescriptor::CPPTYPE_INT64: {
-      int64_t value;
-      if (!absl::SimpleAtoi(text, &value)) return WrongValue("an integer", text);
-      reflection.SetInt64(message, &field, value);
+      const bool counts_bytes = absl::EndsWith(field.name(), "bytes");
+      int64_t value = 0;
+      const std::optional<int64_t> bytes = counts_bytes ? ParseBytes(text) : std::nullopt;
+      if (counts_bytes && !bytes) return WrongValue("bytes as an integer or with a unit (512MiB, 1.5GiB, 80GB)", text);
+      if (!counts_bytes && !absl::SimpleAtoi(text, &value)) return WrongValue("an integer", text);
+      reflection.SetInt64(message, &field, bytes.value_or(value));
       return absl::OkStatus();
     }
     case FieldDescriptor::CPPTYPE_UINT64: {

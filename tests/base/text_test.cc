@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <optional>
 
 #include "angel_ptm/base/random.h"
 
@@ -21,6 +22,21 @@ TEST(FormatBytes, BinaryUnitsWithThreeDigits) {
   EXPECT_EQ(FormatBytes(int64_t{40} << 30), "40.0 GiB");
   EXPECT_EQ(FormatBytes(int64_t{640} << 40), "640 TiB");
   EXPECT_EQ(FormatBytes(-2048), "-2.00 KiB");
+}
+
+TEST(ParseBytes, WholeBytesOrANumberWithAUnit) {
+  EXPECT_EQ(ParseBytes("1073741824"), int64_t{1} << 30);
+  EXPECT_EQ(ParseBytes("-1"), -1);
+  EXPECT_EQ(ParseBytes("64KiB"), 65536);
+  EXPECT_EQ(ParseBytes("1.5 GiB"), int64_t{1536} << 20);
+  EXPECT_EQ(ParseBytes("3TiB"), int64_t{3} << 40);
+  EXPECT_EQ(ParseBytes("80GB"), 80000000000);
+  EXPECT_EQ(ParseBytes("2kB"), 2000);
+  EXPECT_EQ(ParseBytes("2.2GB"), 2200000000);
+  for (const char* text :
+       {"", "B", "GiB", "1B", "1 G", "1GiBs", "x GiB", "0.3KiB", "1kiB", "nanGiB", "infGB", "1e9PiB"}) {
+    EXPECT_EQ(ParseBytes(text), std::nullopt) << text;
+  }
 }
 
 TEST(FormatCount, DecimalUnitsWithThreeDigits) {

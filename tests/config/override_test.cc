@@ -39,6 +39,17 @@ TEST(Override, EachTypeOfValue) {
   EXPECT_EQ(config.output().directory(), "runs/a=b");
 }
 
+TEST(Override, BytesMayHaveAUnit) {
+  const TrainConfig config =
+      Overridden({"memory.device_bytes=1.5GiB", "memory.nvme.bytes=80GB", "memory.host_bytes=7"});
+  EXPECT_EQ(config.memory().device_bytes(), int64_t{1536} << 20);
+  EXPECT_EQ(config.memory().nvme().bytes(), 80000000000);
+  EXPECT_EQ(config.memory().host_bytes(), 7);
+  EXPECT_EQ(ErrorOf("memory.device_bytes=2G"),
+            "--set memory.device_bytes=2G: wanted bytes as an integer or with a unit (512MiB, 1.5GiB, 80GB), got '2G'");
+  EXPECT_THAT(ErrorOf("steps=1GiB"), HasSubstr("wanted an integer, got '1GiB'"));
+}
+
 TEST(Override, LaterOnesWinAndSpacesAndQuotesAreStripped) {
   EXPECT_EQ(Overridden({"steps=1", " steps = 2 "}).steps(), 2);
   EXPECT_EQ(Overridden({"output.directory=\"two words \""}).output().directory(), "two words ");
