@@ -371,6 +371,9 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
               "NCCL_SUMS");
   CheckGradientType(config, facts, &checks);
   CheckCommunication(config.communication(), facts, &checks);
+  checks.That(config.communication().device_transport() != DeviceTransport::NCCL || config.device() != TrainConfig::CPU,
+              "communication.device_transport", "device CPU leaves all GPUs out, and NCCL sends between them",
+              "AUTO, or device CUDA", "NCCL");
   CheckWriting(config, &checks);
   if (checks.ok()) CheckProducts(config, &checks);
   return checks.ToStatus();

@@ -43,8 +43,14 @@ absl::StatusOr<DeviceChoice> ChooseDevice(const TrainConfig& config, int64_t voc
     return DeviceChoice{*std::move(gpu), std::move(name)};
   }
   const std::string reason(gpu.status().message());
-  if (config.device() == TrainConfig::AUTO) return DeviceChoice{nullptr, absl::StrCat("CPU (", reason, ")")};
-  return absl::Status(gpu.status().code(), absl::StrCat("device: wanted CUDA, but ", reason));
+  if (config.device() != TrainConfig::AUTO) {
+    return absl::Status(gpu.status().code(), absl::StrCat("device: wanted CUDA, but ", reason));
+  }
+  if (config.communication().device_transport() == DeviceTransport::NCCL) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("communication.device_transport: wanted NCCL, but the run takes the CPU (", reason, ")"));
+  }
+  return DeviceChoice{nullptr, absl::StrCat("CPU (", reason, ")")};
 }
 
 }  // namespace angel_ptm

@@ -29,7 +29,7 @@ struct DeviceChoice {
   std::string text;                // "GPU 0 (NVIDIA H200)", "CPU (...)" with the reason if it was left to the program
 };
 
-// Errors: where the configuration insists on CUDA, why there is none, in one sentence.
+// Errors: where the configuration insists on CUDA or NCCL, why there is no GPU, in one sentence.
 absl::StatusOr<DeviceChoice> ChooseDevice(const TrainConfig& config, int64_t vocab_size, const DeviceOffer& offer);
 
 }  // namespace angel_ptm

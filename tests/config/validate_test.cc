@@ -342,6 +342,10 @@ TEST(Validate, Communication) {
       {{"numerics.sums=NCCL_SUMS", "device=CUDA"},
        "numerics.sums: NCCL sums what it carries, wanted ORDERED, or device CUDA and communication.device_transport "
        "NCCL, got NCCL_SUMS"},
+      {{"communication.device_transport=NCCL", "device=CPU"},
+       "communication.device_transport: device CPU leaves all GPUs out, and NCCL sends between them, wanted AUTO, or "
+       "device CUDA, got NCCL"},
+      {{"communication.device_transport=NCCL"}, "OK"},
       {{"communication.timeout_seconds=0"},
        "communication.timeout_seconds: out of range, wanted a finite number > 0, got 0"},
   });

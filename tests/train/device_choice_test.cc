@@ -17,17 +17,17 @@
 namespace angel_ptm {
 namespace {
 
-TrainConfig Config(const std::string& device) {
+TrainConfig Config(const std::string& device, const std::string& transport) {
   return OrDie(
       ParseTrainConfig("model { hunyuan_lm { hidden_size: 32 intermediate_size: 32 num_hidden_layers: 1 "
                        "num_attention_heads: 2 head_dim: 16 num_experts: 2 moe_topk: 1 } } device: " +
-                           device,
+                           device + " communication { device_transport: " + transport + " }",
                        "test"));
 }
 
 // The choice's text, or the error's.
-std::string Choice(const std::string& device, const DeviceOffer& offer) {
-  const absl::StatusOr<DeviceChoice> choice = ChooseDevice(Config(device), /*vocab_size=*/64, offer);
+std::string Choice(const std::string& device, const DeviceOffer& offer, const std::string& transport = "AUTO") {
+  const absl::StatusOr<DeviceChoice> choice = ChooseDevice(Config(device, transport), /*vocab_size=*/64, offer);
   return choice.ok() ? choice->text : std::string(choice.status().message());
 }
 
@@ -55,6 +55,18 @@ TEST(DeviceChoiceTest, SaysWhyThereIsNone) {
   EXPECT_EQ(Choice("CPU", offer), "CPU");
   EXPECT_EQ(Choice("AUTO", {}), "CPU (this program has no CUDA backend)");
   EXPECT_EQ(Choice("CUDA", {}), "device: wanted CUDA, but this program has no CUDA backend");
+  EXPECT_EQ(Choice("CUDA", {}, "NCCL"), "device: wanted CUDA, but this program has no CUDA backend");
+}
+
+// A transport between GPUs that the configuration insists on is no setting of a run on the CPU.
+TEST(DeviceChoiceTest, InsistsOnNccl) {
+  FakeDevice api;
+  DeviceOffer offer{.api = &api, .kernels = &FakeDeviceKernels(), .proven = true};
+  EXPECT_EQ(Choice("AUTO", offer, "NCCL"), "GPU 0 (Fake H200)");
+  EXPECT_EQ(Choice("AUTO", {}, "NCCL"),
+            "communication.device_transport: wanted NCCL, but the run takes the CPU (this program has no CUDA "
+            "backend)");
+  EXPECT_EQ(Choice("AUTO", {}, "STAGED"), "CPU (this program has no CUDA backend)");
 }
 
 // Of a micro-step, of the update, and of what both need besides ops of the graph.
