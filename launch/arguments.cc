@@ -1,6 +1,7 @@
 #include "launch/arguments.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "absl/strings/match.h"
@@ -90,6 +91,15 @@ absl::StatusOr<int64_t> Arguments::GetBytes(const std::string& flag, int64_t fal
   if (const std::optional<int64_t> bytes = ParseBytes(Get(flag, ""))) return *bytes;
   return absl::InvalidArgumentError(absl::StrCat(
       "--", flag, ": wanted bytes as a whole number or with a unit (512MiB, 1.5GiB, 80GB), got ", Get(flag, "")));
+}
+
+absl::StatusOr<uint64_t> Arguments::GetUint(const std::string& flag, uint64_t fallback) const {
+  uint64_t value = fallback;
+  if (Has(flag) && !absl::SimpleAtoi(Get(flag, ""), &value)) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted a whole number from 0 to ",
+                                                   std::numeric_limits<uint64_t>::max(), ", got ", Get(flag, "")));
+  }
+  return value;
 }
 
 absl::StatusOr<double> Arguments::GetDouble(const std::string& flag, double fallback) const {

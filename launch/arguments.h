@@ -32,6 +32,8 @@ class Arguments {
   // The flag's value; kInvalidArgument if it was not given.
   absl::StatusOr<std::string> Require(const std::string& flag) const;
   absl::StatusOr<int64_t> GetInt(const std::string& flag, int64_t fallback) const;
+  // Of what counts from 0 to 2^64 - 1: seeds.
+  absl::StatusOr<uint64_t> GetUint(const std::string& flag, uint64_t fallback) const;
   absl::StatusOr<int64_t> GetBytes(const std::string& flag, int64_t fallback) const;  // ParseBytes
   absl::StatusOr<double> GetDouble(const std::string& flag, double fallback) const;
   const std::vector<std::string>& positional() const { return positional_; }

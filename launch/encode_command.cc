@@ -60,8 +60,7 @@ absl::Status TakeImages(const Arguments& arguments, Work& work) {
   options.conditions = arguments.Get("conditions", "");
   ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
   ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
-  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
-  options.seed = static_cast<uint64_t>(seed);
+  ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("autoencoder"));
   ASSIGN_OR_RETURN(work.autoencoder, OpenAutoencoderKl(path));
   work.images = std::move(options);

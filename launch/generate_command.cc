@@ -100,8 +100,7 @@ absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const In
   ASSIGN_OR_RETURN(options.temperature, arguments.GetDouble("temperature", options.temperature));
   ASSIGN_OR_RETURN(options.top_k, arguments.GetInt("top-k", options.top_k));
   ASSIGN_OR_RETURN(options.top_p, arguments.GetDouble("top-p", options.top_p));
-  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
-  options.seed = static_cast<uint64_t>(seed);
+  ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
   constexpr int64_t kTokensMax = int64_t{1} << 30;
   if (options.tokens_max < 1 || options.tokens_max > kTokensMax) {
     return absl::InvalidArgumentError(absl::StrCat("--tokens: wanted 1 to ", kTokensMax, ", got ", options.tokens_max));
@@ -165,8 +164,7 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   ASSIGN_OR_RETURN(options.images_per_prompt, arguments.GetInt("images", options.images_per_prompt));
   ASSIGN_OR_RETURN(options.steps, arguments.GetInt("steps", options.steps));
   ASSIGN_OR_RETURN(options.guidance, arguments.GetDouble("guidance", options.guidance));
-  ASSIGN_OR_RETURN(const int64_t seed, arguments.GetInt("seed", 1));
-  options.seed = static_cast<uint64_t>(seed);
+  ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
   for (const std::string& text : arguments.All("expert")) {
     ASSIGN_OR_RETURN(Expert expert, ParseExpert(text, "--expert"));
     ASSIGN_OR_RETURN(expert.checkpoint, ResolveCheckpoint(expert.checkpoint));

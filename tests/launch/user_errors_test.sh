@@ -186,9 +186,13 @@ refused "export in an unknown format" "--format: wanted huggingface or diffusers
 # Numbers on the command line.
 refused "no ranks" "--ranks: wanted 1 to 65536, got 4294967296" "$program" plan "${common[@]}" --ranks 4294967296
 for word in "tokens=9223372036854775807" "tokens=0" "temperature=nan" "temperature=-1" "top-k=-1" "top-p=0" \
-    "top-p=1.5" "top-p=nan"; do
+    "top-p=1.5" "top-p=nan" "seed=-1" "seed=18446744073709551616"; do
   refused "generate --$word" "--${word%=*}: wanted " "$program" generate --checkpoint "$work/run" --prompt a "--$word"
 done
+
+expect "the greatest seed" 0 "--- a" "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 \
+  --seed 18446744073709551615 --output "$work/seeded.jsonl"
+[[ $(< "$work/seeded.jsonl") == *'"seed":18446744073709551615'* ]] || failed "the seed that is noted: $(< "$work/seeded.jsonl")"
 
 # Under mpirun a mistake is said once, not by every rank.
 if [[ ${#mpirun[@]} -gt 0 ]]; then
