@@ -11,6 +11,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/safetensors.h"
+#include "angel_ptm/train/output_lock.h"
 #include "angel_ptm/train/tasks/encode_images.h"
 #include "angel_ptm/train/tasks/prompt_files.h"
 #include "angel_ptm/train/tasks/text_states.h"
@@ -171,6 +172,8 @@ absl::Status EncodeCommand(const std::vector<std::string>& words) {
                                          "clip", "t5", "captions", "clip-length", "t5-length", "cache", "device-bytes",
                                          "host-bytes", "nvme-directory", "text-compute", "isa"}}));
   ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
+  // Two encoders of one file would write each other's parts and put them together.
+  ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(work.output + ".encoding", "--output"));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);
   if (!work.images.has_value()) return EncodeTextsTo(arguments, work, work.output);
   return EncodeBothTo(arguments, work, work.output);

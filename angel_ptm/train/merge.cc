@@ -10,6 +10,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/tokenizer.h"
+#include "angel_ptm/train/output_lock.h"
 #include "angel_ptm/train/resume_notes.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/train_state.h"
@@ -156,6 +157,7 @@ absl::StatusOr<SavedCheckpoint> Merger::Write() {
 }  // namespace
 
 absl::StatusOr<SavedCheckpoint> MergeCheckpoints(const MergeOptions& options) {
+  ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(options.output, "--output"));
   Merger merger(options);
   RETURN_IF_ERROR(merger.Open());
   return merger.Write();

@@ -24,7 +24,8 @@ struct MergeOptions {
 // Writes <output>/checkpoints/step-N, N the greatest of the inputs', with the mean of their weights (summed in double,
 // in their order), the first one's configuration and files, and merged.json, which says what it is made of. It can be
 // sampled from and exported, not resumed: it has no moments. Memory: some pieces of 4 MiB. Errors: inputs that are
-// different models or read different tokens, all named in one sentence; an output that has checkpoints.
+// different models or read different tokens, all named in one sentence; an output that has checkpoints or that another
+// process writes to (output_lock.h).
 absl::StatusOr<SavedCheckpoint> MergeCheckpoints(const MergeOptions& options);
 
 }  // namespace angel_ptm

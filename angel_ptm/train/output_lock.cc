@@ -95,15 +95,15 @@ absl::Status WriteHolder(int fd, const std::string& path) {
   return FileError("write", path, errno);
 }
 
-absl::Status InUse(const std::string& directory, const std::string& holder) {
+absl::Status InUse(const std::string& directory, const std::string& holder, const char* setting) {
   return absl::FailedPreconditionError(absl::StrCat(directory, " is in use by ",
                                                     holder.empty() ? "another run" : holder,
-                                                    ": wait for it or stop it, or choose another output.directory"));
+                                                    ": wait for it or stop it, or choose another ", setting));
 }
 
 }  // namespace
 
-absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory) {
+absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory, const char* setting) {
   ASSIGN_OR_RETURN(std::vector<std::string> made, MissingDirectories(directory));
   RETURN_IF_ERROR(MakeDirectories(directory));
   const std::string path = directory + "/lock";
@@ -120,7 +120,7 @@ absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory) {
       close(fd);
       RETURN_IF_ERROR(locking.status());
       // A process that was just killed may need a moment to go.
-      if (++tries > kTriesMax) return InUse(directory, before);
+      if (++tries > kTriesMax) return InUse(directory, before, setting);
       std::this_thread::sleep_for(kPause);
       continue;
     }

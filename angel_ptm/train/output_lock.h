@@ -1,4 +1,4 @@
-// One run at a time in an output directory, and ranks that can all write there.
+// One run or other writer at a time in an output directory, and ranks that can all write there.
 #ifndef ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
 #define ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
 
@@ -15,8 +15,9 @@ namespace angel_ptm {
 // directories that Take made if nothing was put into them.
 class OutputLock {
  public:
-  // Makes the directory if need be. kFailedPrecondition naming the holder if another run has it.
-  static absl::StatusOr<OutputLock> Take(const std::string& directory);
+  // Makes the directory if need be. kFailedPrecondition naming the holder if another process has it, and `setting`, by
+  // which one chooses another.
+  static absl::StatusOr<OutputLock> Take(const std::string& directory, const char* setting = "output.directory");
   // Who has it, in the words of its file; empty if nobody has, or it cannot be told.
   static std::string Holder(const std::string& directory);
   OutputLock(OutputLock&& other) noexcept

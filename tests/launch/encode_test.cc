@@ -12,6 +12,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/data/images/codecs.h"
+#include "angel_ptm/train/output_lock.h"
 #include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text_encoders.h"
@@ -124,12 +125,22 @@ TEST_F(EncodeTest, OneFileHasBothParts) {
   EXPECT_EQ(Slurp(dir_ / "both"), Slurp(dir_ / "joined"));
   Run(absl::StrCat("encode --output ", dir_ / "prepared", Texts(), Images("data")));
   EXPECT_EQ(Slurp(dir_ / "prepared"), Slurp(dir_ / "joined"));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "both.encoding")));
 }
 
 TEST_F(EncodeTest, WhatIsMissingIsNamed) {
   const std::string output = "encode --output " + (dir_ / "out");
   EXPECT_THAT(Run(output, true), HasSubstr("nothing to encode: wanted --images and --autoencoder"));
   EXPECT_THAT(Run(output + Texts(), true), HasSubstr("--captions is missing"));
+TEST_F(EncodeTest, OneAtATimeWritesAFile) {
+  const OutputLock lock = OrDie(OutputLock::Take(dir_ / "out.encoding"));
+  const std::string said = Run(absl::StrCat("encode --output ", dir_ / "out", Images("images")), true);
+  EXPECT_THAT(said, HasSubstr("out.encoding is in use by process "));
+  EXPECT_THAT(said, HasSubstr("choose another --output"));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "out")));
+  Run(absl::StrCat("encode --output ", dir_ / "other", Images("images")));
+}
+
   EXPECT_THAT(Run(absl::StrCat(output, " --images ", dir_ / "data"), true), HasSubstr("--autoencoder is missing"));
   EXPECT_THAT(Run(output + Images("images") + Texts(), true), HasSubstr("have no captions: wanted --captions FILE"));
   OrDie(WriteFile(dir_ / "captions.txt", "fox\n"));

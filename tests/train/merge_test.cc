@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "angel_ptm/train/generate.h"
+#include "angel_ptm/train/output_lock.h"
 #include "angel_ptm/train/train_state.h"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/temporary_folder.h"
@@ -60,6 +61,7 @@ TEST_F(MergeTest, IsTheMeanByShares) {
         MergeCheckpoints({.inputs = {{Step(2), 1}, {Step(4), 3}}, .weights = weights, .output = folder_ / weights});
     ASSERT_TRUE(merged.ok()) << merged.status();
     EXPECT_EQ(merged->path, folder_ / weights + "/checkpoints/step-00000004");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / weights + "/lock"));
     const std::string state = weights == std::string("ema") ? "ema" : "parameters";
     const std::vector<float> a = All(Step(2), state), b = All(Step(4), state), mean = All(merged->path, "parameters");
     ASSERT_EQ(mean.size(), a.size());
@@ -104,6 +106,13 @@ TEST_F(MergeTest, RefusesWhatIsNoMean) {
   EXPECT_THAT(error({.inputs = {{of_other}, {of_other}}, .weights = "ema", .output = folder_ / "out"}),
               HasSubstr("has no average of the weights"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
+  // A run that has begun there and saved nothing yet, for one.
+  const absl::StatusOr<OutputLock> lock = OutputLock::Take(folder_ / "begun");
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  const std::string in_use = error({.inputs = {{Step(2)}, {Step(4)}}, .output = folder_ / "begun"});
+  EXPECT_THAT(in_use, HasSubstr("/begun is in use by process "));
+  EXPECT_THAT(in_use, HasSubstr("wait for it or stop it, or choose another --output"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "begun/checkpoints"));
 }
 
 }  // namespace
