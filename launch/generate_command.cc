@@ -151,12 +151,29 @@ absl::Status TakeSizes(const std::vector<Prompt>& prompts, GenerateImagesOptions
   return absl::OkStatus();
 }
 
+// The negative of all prompts that have none of their own.
+absl::StatusOr<std::string> NegativeFrom(const Arguments& arguments, const std::vector<Prompt>& prompts) {
+  const std::vector<std::string> given = arguments.All("negative-prompt");
+  if (given.size() > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--negative-prompt: wanted one for all prompts, got ", given.size(),
+                                                   "; a prompt's own is \"negative\" in a .jsonl of --prompts"));
+  }
+  if (given.empty()) return std::string();
+  const auto has_own = [](const Prompt& prompt) { return prompt.negative.has_value(); };
+  if (!prompts.empty() && std::ranges::all_of(prompts, has_own)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--negative-prompt: every prompt has a \"negative\" of its own, wanted none, got \"", given[0], "\""));
+  }
+  return given[0];
+}
+
 absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, const InferenceOptions& inference,
                                                    Prediction prediction) {
   RETURN_IF_ERROR(RefuseFlags(arguments, kOfTexts, "images"));
   ASSIGN_OR_RETURN(const std::vector<Prompt> prompts, PromptsFrom(arguments));
+  ASSIGN_OR_RETURN(const std::string negative, NegativeFrom(arguments, prompts));
   GenerateImagesOptions options{.prompts = PromptTexts(prompts),
-                                .negative_prompt = arguments.Get("negative-prompt", ""),
+                                .negative_prompt = negative,
                                 .own_seeds = PromptSeeds(prompts),
                                 .inference = inference,
                                 .notes = stderr};
@@ -208,20 +225,22 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
   }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
+  const auto check = [](const std::string& caption, const std::string& field) {
+    if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(field, ": wanted a text in UTF-8, got an empty one or other bytes"));
+  };
+  for (const std::string& prompt : options.prompts) RETURN_IF_ERROR(check(prompt, "--prompt"));
   std::vector<std::string> captions = options.prompts;
   // Behind them, once each.
-  std::vector<std::string> negatives = NegativesOf(options);
-  for (std::string& negative : negatives) {
-    if (negative.empty()) continue;
+  std::vector<std::string> negatives;
+  for (const NegativePrompt& negative : NegativesOf(options)) {
+    negatives.push_back(negative.text);
+    if (negative.text.empty()) continue;
+    RETURN_IF_ERROR(check(negative.text, negative.field));
     const auto found =
-        std::find(captions.begin() + static_cast<int64_t>(options.prompts.size()), captions.end(), negative);
-    const int64_t number = found - captions.begin();
-    if (found == captions.end()) captions.push_back(negative);
-    negative = absl::StrCat(number);
-  }
-  for (const std::string& caption : captions) {
-    if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) continue;
-    return absl::InvalidArgumentError("--prompt: wanted a text in UTF-8, got an empty one or other bytes");
+        std::find(captions.begin() + static_cast<int64_t>(options.prompts.size()), captions.end(), negative.text);
+    negatives.back() = absl::StrCat(found - captions.begin());
+    if (found == captions.end()) captions.push_back(negative.text);
   }
   const std::string texts = output + ".texts.safetensors";
   RETURN_IF_ERROR(EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
@@ -252,7 +271,10 @@ absl::StatusOr<std::optional<AutoencoderKlDirectory>> DecoderFrom(const Argument
 }
 
 absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions options, const std::string& checkpoint,
-                            const HunyuanDitShape& shape, int64_t step) {
+                            const TrainConfig& config, int64_t step) {
+  // Before encoders take their time.
+  RETURN_IF_ERROR(LatentBatch(config, options).status());
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, DecoderFrom(arguments, shape.channels));
   const std::string output = arguments.Get("output", "");
   const std::vector<std::string> asked = options.prompts;
@@ -309,10 +331,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
-    if (latents) {
-      const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
-      return GenerateToFile(arguments, options, path, shape, checkpoint.manifest().step);
-    }
+    if (latents) return GenerateToFile(arguments, options, path, config, checkpoint.manifest().step);
     RETURN_IF_ERROR(
         RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder", "text-compute"},
                     "images of prompts that it reads itself"));

@@ -164,7 +164,7 @@ constexpr CommandText kCommandTexts[] = {
      "                           1000, noise; may be repeated\n"
      "  --guidance X             how strongly the prompt is followed; 1 is not guided (default: 4)\n"
      "  --images N               of each prompt (default: 1)\n"
-     "  --negative-prompt TEXT   what to lead away from (default: no prompt)\n"
+     "  --negative-prompt TEXT   what to lead away from, of prompts without a \"negative\" (default: no prompt)\n"
      "Of models of latents:\n"
      "  --prompt N               sample number N of the file of texts\n"
      "  --texts FILE             text states that were encoded elsewhere, as training reads them, without latents if\n"

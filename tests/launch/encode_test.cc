@@ -101,6 +101,10 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   const std::string latents = Slurp(dir_ / "sampled");
   Run(sampled + " --negative-prompt 猫");
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
+  EXPECT_THAT(Run(sampled + " --negative-prompt 猫 --guidance 1", true),
+              HasSubstr("--guidance: 1 leads away from nothing, wanted another for the negative prompt \"猫\""));
+  EXPECT_THAT(Run(sampled + " --negative-prompt '猫\xff'", true),
+              HasSubstr("--negative-prompt: wanted a text in UTF-8"));
   Run(sampled + " --text-compute BF16");
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
   Run(sampled);
@@ -121,17 +125,13 @@ TEST_F(EncodeTest, OneFileHasBothParts) {
   Run(absl::StrCat("encode --output ", dir_ / "both", Images("images"), Texts(), captions));
   Run(absl::StrCat("encode --output ", dir_ / "latents", Images("images")));
   Run(absl::StrCat("encode --output ", dir_ / "texts", Texts(), captions));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "both.encoding")));
   OrDie(JoinSafetensors({dir_ / "texts", dir_ / "latents"}, dir_ / "joined"));
   EXPECT_EQ(Slurp(dir_ / "both"), Slurp(dir_ / "joined"));
   Run(absl::StrCat("encode --output ", dir_ / "prepared", Texts(), Images("data")));
   EXPECT_EQ(Slurp(dir_ / "prepared"), Slurp(dir_ / "joined"));
-  EXPECT_FALSE(OrDie(PathExists(dir_ / "both.encoding")));
 }
 
-TEST_F(EncodeTest, WhatIsMissingIsNamed) {
-  const std::string output = "encode --output " + (dir_ / "out");
-  EXPECT_THAT(Run(output, true), HasSubstr("nothing to encode: wanted --images and --autoencoder"));
-  EXPECT_THAT(Run(output + Texts(), true), HasSubstr("--captions is missing"));
 TEST_F(EncodeTest, OneAtATimeWritesAFile) {
   const OutputLock lock = OrDie(OutputLock::Take(dir_ / "out.encoding"));
   const std::string said = Run(absl::StrCat("encode --output ", dir_ / "out", Images("images")), true);
@@ -141,6 +141,10 @@ TEST_F(EncodeTest, OneAtATimeWritesAFile) {
   Run(absl::StrCat("encode --output ", dir_ / "other", Images("images")));
 }
 
+TEST_F(EncodeTest, WhatIsMissingIsNamed) {
+  const std::string output = "encode --output " + (dir_ / "out");
+  EXPECT_THAT(Run(output, true), HasSubstr("nothing to encode: wanted --images and --autoencoder"));
+  EXPECT_THAT(Run(output + Texts(), true), HasSubstr("--captions is missing"));
   EXPECT_THAT(Run(absl::StrCat(output, " --images ", dir_ / "data"), true), HasSubstr("--autoencoder is missing"));
   EXPECT_THAT(Run(output + Images("images") + Texts(), true), HasSubstr("have no captions: wanted --captions FILE"));
   OrDie(WriteFile(dir_ / "captions.txt", "fox\n"));

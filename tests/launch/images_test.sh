@@ -68,6 +68,12 @@ cmp "$work/prompts/0002.png" "$work/one/0000.png" || failed "a prompt with a see
 grep -q '"prompt":"a red square".*"seed":5}' "$work/prompts/samples.jsonl" || failed "samples.jsonl lacks the prompt's own seed"
 expect "another negative" 0 "1 images" asked one --guidance 5
 ! cmp -s "$work/prompts/0002.png" "$work/one/0000.png" || failed "guidance changed nothing"
+refused "a negative without guidance" "--guidance: 1 leads away from nothing, wanted another for the negative prompt \"方\"" \
+  asked one --guidance 1
+refused "two negatives" "--negative-prompt: wanted one for all prompts, got 2; a prompt's own is \"negative\" in a .jsonl" \
+  sample --negative-prompt a --negative-prompt b --output "$work/refused"
+refused "a negative of no prompt" "--negative-prompt: every prompt has a \"negative\" of its own, wanted none, got \"a\"" \
+  asked one --negative-prompt a
 sed -i 's/"negative": "方"/"size": "8x8"/' "$work/one.jsonl"
 refused "a size of pixels" "\"size\": the checkpoint's model makes images of one size, got 8x8" asked one
 refused "experts at once" "--expert: wanted times that do not overlap, got 0-500 and 400-1000" \

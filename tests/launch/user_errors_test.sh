@@ -190,6 +190,11 @@ for word in "tokens=9223372036854775807" "tokens=0" "temperature=nan" "temperatu
   refused "generate --$word" "--${word%=*}: wanted " "$program" generate --checkpoint "$work/run" --prompt a "--$word"
 done
 
+echo '{"prompt": "a", "negative": "b"}' > "$work/negative.jsonl"
+refused "a text's negative" "--negative-prompt: the checkpoint's model makes texts" \
+  "$program" generate --checkpoint "$work/run" --prompt a --negative-prompt b
+refused "a text's negative in a file" "--prompts: prompt 1 has a negative or a size, the checkpoint's model makes texts" \
+  "$program" generate --checkpoint "$work/run" --prompts "$work/negative.jsonl"
 expect "the greatest seed" 0 "--- a" "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 \
   --seed 18446744073709551615 --output "$work/seeded.jsonl"
 [[ $(< "$work/seeded.jsonl") == *'"seed":18446744073709551615'* ]] || failed "the seed that is noted: $(< "$work/seeded.jsonl")"

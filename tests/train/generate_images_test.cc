@@ -226,9 +226,16 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   EXPECT_THAT(error(options), HasSubstr("--steps: wanted 1 to 1000, got 0"));
   options.steps = 1;
   options.negative_prompt = "a fox";
-  EXPECT_THAT(error(options), HasSubstr("--guidance: 1 leads away from nothing, wanted another for the negative "
-                                        "prompt \"a fox\""));
+  // Not what no guidance of this model could do.
+  const std::string in_vain = "the model was trained with condition_dropout = 0, wanted none, got \"a fox\"";
+  EXPECT_THAT(error(options), HasSubstr("--negative-prompt: " + in_vain));
+  options.guidance = 4;
+  EXPECT_THAT(error(options), HasSubstr("--negative-prompt: " + in_vain));
+  options.guidance = 1;
   options.negative_prompt.clear();
+  options.own_negatives = {"a fox"};
+  EXPECT_THAT(error(options), HasSubstr("the \"negative\" of prompt 1: " + in_vain));
+  options.own_negatives.clear();
   options.method = SamplingMethod::kDdim;
   options.steps = 1;
   EXPECT_THAT(error(options), HasSubstr("--sampler: the model predicts a flow, wanted euler, got ddim"));
@@ -315,7 +322,7 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
       std::equal(led.begin() + static_cast<int64_t>(half), led.end(), alike.begin() + static_cast<int64_t>(half)));
   options.own_negatives = {std::nullopt, "9"};
   EXPECT_THAT(GenerateLatents(checkpoint, "", options, output).status().message(),
-              HasSubstr("--negative-prompt: wanted the number of a sample in "));
+              HasSubstr("the \"negative\" of prompt 2: wanted the number of a sample in "));
   options.own_negatives.clear();
   options.own_seeds.clear();
   options.method = SamplingMethod::kDdpm;

@@ -181,7 +181,7 @@ absl::Status DitTask::OpenSamples() {
   const auto& asked = config_.sampling().prompt();
   const std::vector<std::string> prompts(asked.begin(), asked.end());
   ASSIGN_OR_RETURN(prompts_, ReadDitPrompts(shape_, *dataset_.tokenizer, dataset_.manifest.classes, prompts,
-                                            std::vector<std::string>(prompts.size()), "sampling.prompt"));
+                                            std::vector<NegativePrompt>(prompts.size()), "sampling.prompt"));
   return absl::OkStatus();
 }
 

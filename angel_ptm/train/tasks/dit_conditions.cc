@@ -65,7 +65,7 @@ absl::StatusOr<Condition> PromptReader::ReadClass(const std::string& prompt, con
 absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer& tokenizer,
                                           const std::vector<std::string>& classes,
                                           const std::vector<std::string>& prompts,
-                                          const std::vector<std::string>& negatives, const std::string& field) {
+                                          const std::vector<NegativePrompt>& negatives, const std::string& field) {
   APTM_CHECK(negatives.size() == prompts.size(), negatives.size(), " for ", prompts.size());
   const bool conditioned = shape.reads_captions() || shape.reads_classes();
   if (conditioned && prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is missing"));
@@ -78,7 +78,7 @@ absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty()) read.notes.push_back(absl::StrCat("prompt ", i + 1, " is empty: no condition"));
     ASSIGN_OR_RETURN(read.conditions.emplace_back(), reader.Read(prompts[i], field));
-    ASSIGN_OR_RETURN(read.negatives.emplace_back(), reader.Read(negatives[i], "--negative-prompt"));
+    ASSIGN_OR_RETURN(read.negatives.emplace_back(), reader.Read(negatives[i].text, negatives[i].field));
   }
   if (!conditioned) read.conditions = read.negatives = {{}};
   return read;

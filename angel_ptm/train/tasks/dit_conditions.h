@@ -12,6 +12,7 @@
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/model/dit.h"
 #include "angel_ptm/train/tasks/batch_sampler.h"
+#include "angel_ptm/train/tasks/prompt_files.h"
 
 namespace angel_ptm {
 
@@ -25,12 +26,12 @@ struct DitPrompts {
 };
 
 // Reads prompts with a model's tokenizer or by its classes' names. `negatives`: as many; empty texts are no condition.
-// Errors name `field`, "--prompt", or --negative-prompt: no prompts, or some for a model without conditions, another
+// Errors name `field`, "--prompt", or the negative's: no prompts, or some for a model without conditions, another
 // encoding than UTF-8, classes that there are not.
 absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer& tokenizer,
                                           const std::vector<std::string>& classes,
                                           const std::vector<std::string>& prompts,
-                                          const std::vector<std::string>& negatives, const std::string& field);
+                                          const std::vector<NegativePrompt>& negatives, const std::string& field);
 
 class DitConditions final : public Conditions {
  public:

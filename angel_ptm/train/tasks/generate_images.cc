@@ -55,19 +55,17 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
   if (!config.model().has_dit()) {
     return absl::InvalidArgumentError(absl::StrCat(checkpoint_path, " is no model of images, wanted one of model.dit"));
   }
-  batch_ = {.sampling = DitSampling(DitObjectiveFromConfig(config.model().dit()))};
-  RETURN_IF_ERROR(ApplyTo(options_, batch_));
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json"));
   shape_ = DitShapeFromConfig(config.model(), tokenizer->vocabulary_size());
-  ASSIGN_OR_RETURN(DitPrompts prompts, ReadPrompts(checkpoint, *tokenizer));
-  if (batch_.guided() && !CanBeGuided(config.model())) {
-    return absl::InvalidArgumentError(absl::StrCat("--guidance: the model was trained ",
-                                                   shape_.reads_captions() || shape_.reads_classes()
-                                                       ? "with condition_dropout = 0"
-                                                       : "without captions or classes",
-                                                   ", wanted 1, got ", options_.guidance));
+  std::string unguided;
+  if (!CanBeGuided(config.model())) {
+    const bool conditioned = shape_.reads_captions() || shape_.reads_classes();
+    unguided = conditioned ? "with condition_dropout = 0" : "without captions or classes";
   }
+  batch_ = {.sampling = DitSampling(DitObjectiveFromConfig(config.model().dit()))};
+  RETURN_IF_ERROR(ApplyTo(options_, unguided, batch_));
+  ASSIGN_OR_RETURN(DitPrompts prompts, ReadPrompts(checkpoint, *tokenizer));
   for (const std::string& sentence : prompts.notes) Say("warning", sentence);
   images_ = static_cast<int64_t>(prompts.conditions.size()) * options_.images_per_prompt;
   batch_.batch = std::min(images_, std::max<int64_t>(1, options_.batch_max));
@@ -93,15 +91,16 @@ absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::Run() {
 
 }  // namespace
 
-std::vector<std::string> NegativesOf(const GenerateImagesOptions& options) {
-  std::vector<std::string> negatives(options.prompts.size(), options.negative_prompt);
+std::vector<NegativePrompt> NegativesOf(const GenerateImagesOptions& options) {
+  std::vector<NegativePrompt> negatives(options.prompts.size(), {options.negative_prompt, "--negative-prompt"});
   for (size_t i = 0; i < options.own_negatives.size(); ++i) {
-    if (options.own_negatives[i]) negatives[i] = *options.own_negatives[i];
+    if (!options.own_negatives[i]) continue;
+    negatives[i] = {*options.own_negatives[i], absl::StrCat("the \"negative\" of prompt ", i + 1)};
   }
   return negatives;
 }
 
-absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch) {
+absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& unguided, BatchOptions& batch) {
   batch.sampling.method = options.method.value_or(batch.sampling.method);
   batch.sampling.steps = options.steps;
   batch.sampling.seed = options.seed;
@@ -111,12 +110,20 @@ absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch) 
     return absl::InvalidArgumentError(
         absl::StrCat("--images: wanted 1 to ", 1 << 20, ", got ", options.images_per_prompt));
   }
-  std::vector<std::string> negatives = NegativesOf(options);
-  negatives.push_back(options.negative_prompt);  // of a model without prompts, too
-  const auto negative = std::ranges::find_if(negatives, [](const std::string& text) { return !text.empty(); });
+  std::vector<NegativePrompt> negatives = NegativesOf(options);
+  negatives.push_back({options.negative_prompt, "--negative-prompt"});  // of a model without prompts, too
+  const auto negative = std::ranges::find_if(negatives, [](const NegativePrompt& n) { return !n.text.empty(); });
+  if (!unguided.empty() && negative != negatives.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(negative->field, ": the model was trained ", unguided,
+                                                   ", wanted none, got \"", negative->text, "\""));
+  }
   if (!batch.guided() && negative != negatives.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--guidance: 1 leads away from nothing, wanted another for the negative prompt \"", *negative, "\""));
+        "--guidance: 1 leads away from nothing, wanted another for the negative prompt \"", negative->text, "\""));
+  }
+  if (!unguided.empty() && batch.guided()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--guidance: the model was trained ", unguided, ", wanted 1, got ", options.guidance));
   }
   for (const std::optional<uint64_t>& own : options.own_seeds) {
     for (int64_t k = 0; k < options.images_per_prompt; ++k) {

@@ -13,6 +13,7 @@
 #include "angel_ptm/train/inference.h"
 #include "angel_ptm/train/tasks/denoisers.h"
 #include "angel_ptm/train/tasks/image_samples.h"
+#include "angel_ptm/train/tasks/prompt_files.h"
 
 namespace angel_ptm {
 
@@ -36,11 +37,12 @@ struct GenerateImagesOptions {
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
 };
 
-// What each prompt leads away from.
-std::vector<std::string> NegativesOf(const GenerateImagesOptions& options);
-// What a model is sampled with by default becomes what is asked for. Errors: CheckBatchOptions's, how many of a
-// prompt, a negative prompt without guidance.
-absl::Status ApplyTo(const GenerateImagesOptions& options, BatchOptions& batch);
+// What each prompt leads away from: its own, or that of all.
+std::vector<NegativePrompt> NegativesOf(const GenerateImagesOptions& options);
+// What a model is sampled with by default becomes what is asked for. `unguided`: why the model cannot be guided, how it
+// was trained; empty: it can. Errors: CheckBatchOptions's, how many of a prompt, a negative prompt without guidance,
+// guidance of a model that cannot be guided.
+absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& unguided, BatchOptions& batch);
 
 // Prompt after prompt. Image i starts from noise that is a function of (seed, i); the same options give the same
 // images. Errors: a checkpoint of another model family, prompts that are not UTF-8 or that the model has no class for,

@@ -38,12 +38,12 @@ absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::option
 }
 
 // Sample numbers; kNone of an empty text.
-absl::StatusOr<std::vector<int64_t>> ReadNegatives(const std::vector<std::string>& texts, const LatentFile& file) {
+absl::StatusOr<std::vector<int64_t>> ReadNegatives(const std::vector<NegativePrompt>& asked, const LatentFile& file) {
   std::vector<int64_t> negatives;
-  for (const std::string& text : texts) {
+  for (const auto& [text, field] : asked) {
     negatives.push_back(kNone);
     if (text.empty()) continue;
-    ASSIGN_OR_RETURN(const std::vector<int64_t> number, ReadSampleNumbers({text}, file, "--negative-prompt"));
+    ASSIGN_OR_RETURN(const std::vector<int64_t> number, ReadSampleNumbers({text}, file, field));
     negatives.back() = number[0];
   }
   return negatives;
@@ -138,18 +138,20 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
   return WriteLatents(path, shape, numbers, latents.first(numbers.size() * NoisyGrid(shape).elements()), metadata);
 }
 
+absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options) {
+  BatchOptions batch{.sampling = HunyuanSampling(config.model().hunyuan_dit())};
+  const char* const unguided = CanBeGuided(config.model()) ? "" : "with clip_dropout or t5_dropout = 0";
+  RETURN_IF_ERROR(ApplyTo(options, unguided, batch));
+  return batch;
+}
+
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
                                         const GenerateImagesOptions& options, const std::string& output) {
   ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty() && options.notes != nullptr) std::fprintf(options.notes, "note: %s\n", note.c_str());
-  BatchOptions batch{.sampling = HunyuanSampling(config.model().hunyuan_dit())};
-  RETURN_IF_ERROR(ApplyTo(options, batch));
-  if (batch.guided() && !CanBeGuided(config.model())) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--guidance: the model was trained with clip_dropout or t5_dropout = 0, wanted 1, got ", options.guidance));
-  }
+  ASSIGN_OR_RETURN(BatchOptions batch, LatentBatch(config, options));
   ASSIGN_OR_RETURN(const HunyuanDitShape shape, Resized(HunyuanDitShapeFromConfig(config.model()), options.size));
   RETURN_IF_ERROR(CheckControlScale(options.control_scale, shape));
   const std::string path = texts.empty() ? TrainingSamples(config, options.size) : texts;

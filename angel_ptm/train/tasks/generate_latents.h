@@ -59,6 +59,9 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
                                  const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
                                  std::span<const float> latents, const SamplingFacts& facts);
 
+// How a model is sampled as is asked for. Errors: ApplyTo's.
+absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options);
+
 // As GenerateImages, but prompts and negative prompts are numbers of samples in the file `texts`, which need have no
 // latents; without a negative prompt guidance leads away from the file's empty caption. texts empty: the training
 // samples of the checkpoint's configuration, of the bucket that is asked for if that is one. Latents may be of any size

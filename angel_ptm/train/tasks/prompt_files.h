@@ -23,6 +23,11 @@ struct Prompt {
   std::optional<std::string> size;
 };
 
+// What a prompt is led away from, empty: no condition; and who says so, for messages.
+struct NegativePrompt {
+  std::string text, field;
+};
+
 // Prompts of a file: one a line of .txt; "prompt" of each line's object of .jsonl, which may have "negative", "seed"
 // and "size", too. Errors name the line: as ReadCaptions', and an object with other fields.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
