@@ -99,12 +99,19 @@ absl::Status WithOlderCheckpoint(const absl::Status& error, const std::string& p
 absl::Status ReadCheckpointBesideRun(absl::FunctionRef<absl::StatusOr<std::string>()> find,
                                      absl::FunctionRef<absl::Status(const std::string& path)> read);
 
+// Of work that `ranks` ranks do alike, what rank `rank` does.
+struct RankShare {
+  int rank = 0, ranks = 1;
+};
+
 // An opened checkpoint. Thread-safe; keeps a bounded number of files open.
 class CheckpointReader {
  public:
   // Checks the manifest, its version, that the directory has the name of its step (if it has a checkpoint's name), and
-  // that every file is there with its right size. `patience`: to wait for a manifest that another machine has written.
-  static absl::StatusOr<CheckpointReader> Open(std::string path, const Patience& patience = {});
+  // that every file is there with its right size: of ranks that open it together each its share of the files, the
+  // manifest each. What is read later is checked by who reads it. `patience`: to wait for a manifest that another
+  // machine has written.
+  static absl::StatusOr<CheckpointReader> Open(std::string path, const Patience& patience = {}, RankShare share = {});
   CheckpointReader(CheckpointReader&&) noexcept;
   ~CheckpointReader();
 

@@ -33,7 +33,7 @@ CheckpointReader::CheckpointReader(std::string path, CheckpointManifest manifest
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
 CheckpointReader::~CheckpointReader() = default;
 
-absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const Patience& patience) {
+absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const Patience& patience, RankShare share) {
   const std::string manifest_path = absl::StrCat(path, "/", std::string(kManifestFile));
   ASSIGN_OR_RETURN(const bool complete, PathAppears(manifest_path, patience));
   if (!complete) {
@@ -57,8 +57,15 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const 
     return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", file.path(), " has ", file.size(),
                                             " bytes, its manifest says ", bytes));
   };
-  for (const ManifestRankFile& f : manifest.rank_files) RETURN_IF_ERROR(check_size(f.name, f.bytes));
-  for (const ManifestCopiedFile& f : manifest.copied_files) RETURN_IF_ERROR(check_size(f.name, f.bytes));
+  // Every rank at every file would be 10^8 looks of 10,000 ranks at a file system that they share.
+  size_t number = 0;
+  const auto is_ours = [&] { return number++ % static_cast<size_t>(share.ranks) == static_cast<size_t>(share.rank); };
+  for (const ManifestRankFile& f : manifest.rank_files) {
+    if (is_ours()) RETURN_IF_ERROR(check_size(f.name, f.bytes));
+  }
+  for (const ManifestCopiedFile& f : manifest.copied_files) {
+    if (is_ours()) RETURN_IF_ERROR(check_size(f.name, f.bytes));
+  }
   return CheckpointReader(std::move(path), std::move(manifest));
 }
 

@@ -84,10 +84,20 @@ absl::Status CheckSameModel(const Run& run, const TrainConfig& saved, const std:
                                                     ": restore model{}, or choose another output.directory"));
 }
 
+// Collective. What reading the checkpoint came to on all ranks; of an error rank 0 alone looks for the way out.
+absl::Status AgreeOnReading(const absl::Status& own, const std::string& path, CallTag tag, const Run& run) {
+  const absl::Status shared = ShareStatus(own, tag, *run.control);
+  if (shared.ok() || absl::IsUnavailable(shared)) return shared;
+  absl::StatusOr<std::string> said = shared;
+  if (run.rank() == 0) said = WithOlderCheckpoint(shared, path);
+  return ShareFromRankZero(said, {"the way out"}, *run.control).status();
+}
+
 absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   const std::string& path = start.checkpoint;
-  absl::StatusOr<CheckpointReader> opened = CheckpointReader::Open(path);
-  RETURN_IF_ERROR(WithOlderCheckpoint(opened.status(), path));
+  absl::StatusOr<CheckpointReader> opened =
+      CheckpointReader::Open(path, {}, {.rank = run.rank(), .ranks = run.communicator.size()});
+  RETURN_IF_ERROR(AgreeOnReading(opened.status(), path, {"opening the checkpoint"}, run));
   const CheckpointReader& checkpoint = *opened;
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
@@ -100,7 +110,8 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
         "--resume: ", path, " was trained on other samples: ", start.state.sample_order, "; this run has ",
         sample_order, ": restore data.directory, data.sequence_length and seed, or choose another output.directory"));
   }
-  RETURN_IF_ERROR(WithOlderCheckpoint(LoadState(checkpoint, run.plan->training.states(), run.views), path));
+  RETURN_IF_ERROR(AgreeOnReading(LoadState(checkpoint, run.plan->training.states(), run.views), path,
+                                 {"reading the checkpoint"}, run));
   run.Print(absl::StrCat("resumed ", path, " at step ", start.state.next_step));
   if (!left_out.empty()) run.Print(absl::StrCat("note: ", left_out));
   for (const StateSpec& spec : run.plan->training.states()) {

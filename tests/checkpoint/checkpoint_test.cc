@@ -246,6 +246,33 @@ TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
   EXPECT_EQ(reads, 1);
 }
 
+// Of ranks that open it together each file is looked at by one, and what it reads later is checked all the same.
+TEST(CheckpointTest, RanksShareTheLooksAtFiles) {
+  const Graph graph = MakeGraph({{"a", {{30000}}}});
+  const TemporaryFolder dir;
+  const CheckpointOptions options{.directory = dir.path(), .files = {{"notes.txt", "notes"}}};
+  for (const int lost : {0, 1, 2, 3}) {
+    SaveWithRanks(options, graph, 1, 3);
+    const std::string path = dir / "step-00000001";
+    const std::string name = lost == 3 ? "notes.txt" : absl::StrCat("rank-0000", lost, "-of-00003.safetensors");
+    std::filesystem::remove(path + "/" + name);
+    for (const int ranks : {1, 2, 4, 7}) {
+      int found = 0;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const auto reader = CheckpointReader::Open(path, {}, {.rank = rank, .ranks = ranks});
+        if (!reader.ok()) {
+          EXPECT_THAT(std::string(reader.status().message()), HasSubstr(name + " is missing"));
+          ++found;
+        } else if (lost < 3) {
+          std::vector<float> all(30000);
+          EXPECT_FALSE(reader->ReadRange(0, "parameters", 0, all).ok());
+        }
+      }
+      EXPECT_EQ(found, 1) << name << " of " << ranks;
+    }
+  }
+}
+
 TEST(CheckpointTest, ReadersWhileARunSavesAndPrunes) {
   const Graph graph = MakeGraph({{"a", {{3000}}}});
   const TemporaryFolder dir;

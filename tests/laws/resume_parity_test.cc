@@ -99,6 +99,27 @@ TEST_P(ResumeParityTest, FaultsAreFound) {
   EXPECT_FALSE(SameState(after));
 }
 
+// One rank finds it, all say it, and the way out.
+TEST_P(ResumeParityTest, AFileThatIsMissingEndsAllRanksWithOneSentence) {
+  const TrainConfig config = Config("missing", {"checkpoint.every_steps=2", "steps=4"});
+  Run({.configs = {config}, .world_size = 2});
+  const std::string newest = CheckpointDirectory(config) + "/step-00000004";
+  for (const int lost : {0, 1}) {
+    const std::string name = absl::StrCat("rank-0000", lost, "-of-00002.safetensors");
+    std::filesystem::rename(newest + "/" + name, newest + "/aside");
+    TrainConfig longer = config;
+    longer.set_steps(6);
+    const TrainerOutcome outcome = RunTrainer({.configs = {longer}, .world_size = 2, .resume = true});
+    for (const absl::Status& status : outcome.statuses) {
+      EXPECT_EQ(status.message(),
+                absl::StrCat(lost == 0 ? "" : "rank 1: ", "the checkpoint ", newest, " is damaged: ", name,
+                             " is missing; the checkpoint of step 2 is whole: to go on from "
+                             "it, resume with --resume-from 2"));
+    }
+    std::filesystem::rename(newest + "/aside", newest + "/" + name);
+  }
+}
+
 // Whatever would make sample number i another sample is refused, and nothing is written.
 TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   const TrainConfig config = Config("samples");
