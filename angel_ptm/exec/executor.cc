@@ -301,7 +301,7 @@ absl::Status LaneExecutor::Run(const Program& program, int64_t step, int64_t mic
       }
       continue;
     }
-    vote_ = hooks.vote ? hooks.vote() : 0;
+    ASSIGN_OR_RETURN(vote_, hooks.vote ? hooks.vote() : absl::StatusOr<double>(0));
     if (segment.computes) RETURN_IF_ERROR(feed(step + 1, 0));
     RETURN_IF_ERROR(PlaySegment(play.segment, step));
     if (updater_ != nullptr) updater_->EndStep(step, decision_);

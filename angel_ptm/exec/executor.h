@@ -74,8 +74,9 @@ struct StepHooks {
   // Fills the inputs with micro-batch `micro` of `step`; outputs still hold those of the one before. An error ends the
   // program: the step has changed no state but gradients.
   std::function<absl::Status(int64_t step, int64_t micro)> feed;
-  // The step's micro-batches are done, their outputs in place; behind this comes the update. May be empty: no vote.
-  std::function<double()> vote;
+  // The step's micro-batches are done, their outputs in place; behind this comes the update, which an error prevents,
+  // as it does the rest of the program. May be empty: no vote.
+  std::function<absl::StatusOr<double>()> vote;
   // Pure function of its argument and of state that is equal on all ranks; runs on the comm lane. Of training only.
   std::function<UpdateDecision(const StepExchange&)> decide;
 };

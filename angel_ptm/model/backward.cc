@@ -77,6 +77,8 @@ class Recomputation {
     }
     for (TensorId& t : clone.inputs) t = Remap(t);
     for (TensorId& t : clone.outputs) {
+      // Sums have it already.
+      if (t != kNone && g_.tensors[t].tensor_class == TensorClass::kCache) t = kNone;
       if (t == kNone) continue;
       Tensor tensor = g_.tensors[t];
       absl::StrAppend(&tensor.name, " again");

@@ -39,6 +39,7 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
   if (a.key_sequence != 0) h.Mix("keys").Mix(static_cast<uint64_t>(a.key_sequence));
   if (a.layer_norm) h.Mix("layer norm");
   if (a.keep_columns) h.Mix("keep columns");
+  if (a.sums_loads) h.Mix("sums loads");
   if (a.interleaved) h.Mix("interleaved");
   if (a.scale_first) h.Mix("scale first");
   if (a.erf) h.Mix("erf");

@@ -26,7 +26,7 @@ enum class TensorClass : uint8_t {
   kGradient,    // one micro-batch's gradient: a view into its unit's gradient vector
   kActivation,  // defined and consumed inside one segment
   kOutput,      // defined by an op, read by the trainer after the segment: losses, expert counts, logits
-  kCache,       // kept from step to step outside the optimizer: key-value caches
+  kCache,       // kept from step to step outside the optimizer: key-value caches, sums that the trainer clears
 };
 const char* Name(TensorClass tensor_class);
 
@@ -50,6 +50,7 @@ struct OpAttrs {
   bool fp32_result = false;    // of a product: whatever type its operands have
   bool accumulate = false;     // first gradient output adds to what is there
   bool accumulate_dw = false;  // weight-gradient outputs add to what is there
+  bool sums_loads = false;     // a router adds its counts to those of the step's other micro-batches
   bool keep_columns = false;   // what the op writes some columns of has values in others that stay
   float epsilon = 0;
   double rope_theta = 0, rope_alpha = 0;

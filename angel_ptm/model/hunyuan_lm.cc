@@ -25,6 +25,8 @@ class LanguageModel {
     builder_.Freeze(shape.freeze);
   }
 
+  // Routers keep what experts get in a step: to be said before Body.
+  void SumLoads() { sums_loads_ = true; }
   void Inputs(bool with_targets) {
     const int64_t t = decoding_ ? batch_.rows : batch_.rows * batch_.sequence;
     tokens_ = builder_.AddInput("tokens", {t}, DType::kInt32);
@@ -89,6 +91,7 @@ class LanguageModel {
   const HunyuanLmShape shape_;
   const HunyuanLmBatch batch_;
   const bool decoding_;
+  bool sums_loads_ = false;
   GraphBuilder builder_;
   TensorId tokens_ = kNone, targets_ = kNone, positions_ = kNone, segment_start_ = kNone, position_ = kNone;
   TensorId cos_sin_ = kNone, output_table_ = kNone;
@@ -157,8 +160,11 @@ TensorId LanguageModel::RoutedExperts(const std::string& name, UnitId dense, Uni
                       .aux_coefficient = shape_.router_aux_loss_coefficient};
   OpAttrs trans = attrs;
   trans.trans_b = true;
-  const auto route = builder_.Append(OpKind::kRouter, name + "router", {x, gate}, attrs);
+  OpAttrs routing = attrs;
+  routing.sums_loads = sums_loads_;
+  const auto route = builder_.Append(OpKind::kRouter, name + "router", {x, gate}, routing);
   MarkOutput(route[3]);
+  if (sums_loads_) builder_.graph().tensors[route[4]].tensor_class = TensorClass::kCache;
   const auto layout = builder_.Append(OpKind::kExpertLayout, name + "layout", {route[1]}, attrs);
   const TensorId row_of_pair = layout[0], pair_of_row = layout[1], block_expert = layout[2], active = layout[3];
   const TensorId shared = Mlp(name + "shared_mlp.", exported + "shared_mlp.", dense, x);
@@ -236,6 +242,7 @@ Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& 
                              const std::vector<bool>& recompute, std::shared_ptr<const ParameterTable> table) {
   APTM_CHECK(static_cast<int64_t>(recompute.size()) == shape.num_hidden_layers);
   LanguageModel model("training", shape, batch, /*decoding=*/false, std::move(table));
+  model.SumLoads();
   model.Inputs(/*with_targets=*/true);
   model.Loss(model.Body());
   AppendBackward(model.builder(), recompute);

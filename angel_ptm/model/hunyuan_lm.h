@@ -57,7 +57,8 @@ Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch
                                StateId weights = kParameterState);
 
 // Forward, loss and backward; layers whose entry in `recompute` is true are recomputed in the backward pass.
-// recompute.size() is the number of layers. The optimizer (optim/) appends the update segment.
+// recompute.size() is the number of layers. Routers add to "<router>.loads" [E], which whoever plays a step clears
+// before it. The optimizer (optim/) appends the update segment.
 Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
                              const std::vector<bool>& recompute, std::shared_ptr<const ParameterTable> table = nullptr);
 

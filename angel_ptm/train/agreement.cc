@@ -70,6 +70,22 @@ absl::StatusOr<std::string> ShareFromRankZero(const absl::StatusOr<std::string>&
   return absl::Status(static_cast<absl::StatusCode>(head.code), text);
 }
 
+absl::Status RankSums::Sum(std::span<int64_t> values, CallTag tag, Communicator& communicator) {
+  const auto ranks = static_cast<size_t>(communicator.size());
+  if (ranks == 1 || values.empty()) return absl::OkStatus();
+  part_.assign((values.size() + ranks - 1) / ranks, 0);
+  sent_.assign(part_.size() * ranks, 0);
+  received_.resize(sent_.size());
+  std::ranges::copy(values, sent_.begin());
+  RETURN_IF_ERROR(communicator.AllToAll(std::as_writable_bytes(std::span(received_)),
+                                        SendBlocks::Parts(std::as_bytes(std::span(sent_)), communicator.size()), tag));
+  for (size_t i = 0; i < received_.size(); ++i) part_[i % part_.size()] += received_[i];
+  RETURN_IF_ERROR(
+      communicator.AllGather(std::as_writable_bytes(std::span(sent_)), std::as_bytes(std::span(part_)), tag));
+  std::copy_n(sent_.begin(), values.size(), values.begin());
+  return absl::OkStatus();
+}
+
 absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Communicator& communicator) {
   if (communicator.size() == 1) return absl::OkStatus();
   Hasher hasher;

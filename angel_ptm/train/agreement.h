@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/executor.h"
@@ -20,6 +21,17 @@ absl::Status ShareStatus(const absl::Status& own, CallTag tag, Communicator& com
 // Collective. What rank 0 passes, text or error, on every rank; the others' is not looked at.
 absl::StatusOr<std::string> ShareFromRankZero(const absl::StatusOr<std::string>& own, CallTag tag,
                                               Communicator& communicator);
+
+// Adds up what all ranks have, each a part of it, so that the bytes a rank sends do not grow with their number. Its
+// buffers outlive a call that fails (Communicator).
+class RankSums {
+ public:
+  // Collective. values[i] = the sum of all ranks' values[i], as many on each.
+  absl::Status Sum(std::span<int64_t> values, CallTag tag, Communicator& communicator);
+
+ private:
+  std::vector<int64_t> sent_, received_, part_;
+};
 
 // Collective. kDataLoss, naming the ranks, if ranks that keep the same state whole (ZeRO stages 0 to 2) do not have the
 // same bits of it. Gradients are not looked at.

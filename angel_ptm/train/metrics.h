@@ -35,10 +35,10 @@ struct StepMetrics {
   double update_wait_seconds = 0;
   bool fell_back = false;  // behind it the run went on synchronously
   std::optional<double> validation_loss;
-  // The task's own (task.h): of the step, some of its last micro-batch of rank 0 alone, and of the evaluation.
+  // The task's own (task.h): of the step and of the evaluation, on all ranks.
   std::vector<TaskNumber> step_numbers, validation_numbers;
-  // Task::ExpertLoads, in the steps that have a progress line; not part of the JSON object.
-  std::vector<std::vector<int32_t>> expert_loads;
+  // Of all ranks, in the steps that have a progress line; not part of the JSON object.
+  ExpertLoads expert_loads;
 };
 
 // The key of a lane's busy seconds: "busy_copy_in".

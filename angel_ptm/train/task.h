@@ -85,6 +85,9 @@ struct ChangeableFields {
   std::span<const std::string_view> of_the_curve;    // change what the next steps learn, as a learning rate does
 };
 
+// How many tokens each routed expert got, by layer that has experts.
+using ExpertLoads = std::vector<std::vector<int64_t>>;
+
 class Task {
  public:
   virtual ~Task() = default;
@@ -149,13 +152,12 @@ class Task {
                                              const SampleSource& samples) const = 0;
   // `graph` is the sampling graph of the bucket.
   virtual std::unique_ptr<Sampler> MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const = 0;
-  // Of the micro-batch played last; of all that a step summed on all ranks; and of an evaluation.
-  virtual std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const = 0;
+  // Of the experts' loads of a step on all ranks; of all else that it summed there; and of an evaluation.
+  virtual std::vector<TaskNumber> LoadNumbers(const ExpertLoads& loads) const = 0;
   virtual std::vector<TaskNumber> LossNumbers(const Graph& training, const StepSums& sums) const = 0;
   virtual std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const = 0;
-  // Of the micro-batch played last: how many tokens each routed expert got, by layer that has experts. Empty if none
-  // has.
-  virtual std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const = 0;
+  // Of this rank's micro-batches of the step so far. Empty if no layer has experts.
+  virtual ExpertLoads ReadExpertLoads(const Graph& training, const Executor& executor) const = 0;
 };
 
 // How a family's models grow in steps of their own. Depth: the same width, layer by layer. Width: the same depth and

@@ -48,7 +48,9 @@ class Trainer {
   absl::Status Step();
   // Ends the program, with stop_ set, if any rank was asked to stop.
   absl::Status Feed(int64_t step, int64_t micro);
-  double BeforeUpdate();
+  absl::StatusOr<double> BeforeUpdate();
+  // Of the step's micro-batches on all ranks.
+  absl::StatusOr<ExpertLoads> SumExpertLoads();
   absl::Status ExchangeStopRequests();
   UpdateDecision Decide(const StepExchange& exchange);
   // Of AdamW's step `t`.
@@ -91,6 +93,7 @@ class Trainer {
   TrainState state_;
   StepMetrics metrics_;  // of the current step
   StepSums sums_;        // of it, of all ranks
+  RankSums load_sums_;
   const StepHooks hooks_;
   bool stop_ = false;  // some rank was asked to stop
   bool trace_written_ = false;
@@ -126,16 +129,29 @@ absl::Status Trainer::Feed(int64_t step, int64_t micro) {
   return stepper().feeder->Feed(Position(step, micro)).status();
 }
 
-double Trainer::BeforeUpdate() {
+absl::StatusOr<ExpertLoads> Trainer::SumExpertLoads() {
+  ExpertLoads loads = run_.task->ReadExpertLoads(run_.plan->training_of(metrics_.bucket), *stepper().executor);
+  std::vector<int64_t> all;
+  for (const std::vector<int64_t>& layer : loads) all.insert(all.end(), layer.begin(), layer.end());
+  RETURN_IF_ERROR(load_sums_.Sum(all, {"experts' loads", state_.next_step}, *run_.control));
+  auto next = all.begin();
+  for (std::vector<int64_t>& layer : loads) {
+    for (int64_t& load : layer) load = *next++;
+  }
+  return loads;
+}
+
+absl::StatusOr<double> Trainer::BeforeUpdate() {
   // The next micro-batch and evaluation write their own numbers to the same addresses.
+  ASSIGN_OR_RETURN(ExpertLoads loads, SumExpertLoads());
   if (run_.rank() == 0) {
-    metrics_.step_numbers = run_.task->StepNumbers(run_.plan->training_of(metrics_.bucket), *stepper().executor);
+    metrics_.step_numbers = run_.task->LoadNumbers(loads);
     if (run_.steppers.size() > 1) {
       metrics_.step_numbers.push_back({"bucket", static_cast<double>(metrics_.bucket),
                                        absl::StrCat("bucket ", run_.task->BucketName(metrics_.bucket))});
     }
     if (reporter_.IsLogged(state_.next_step) || state_.next_step + 1 == run_.config.steps()) {
-      metrics_.expert_loads = run_.task->ExpertLoads(run_.plan->training_of(metrics_.bucket), *stepper().executor);
+      metrics_.expert_loads = std::move(loads);
     }
   }
   return AskedToStop() ? 1 : 0;

@@ -104,6 +104,8 @@ void Run(const RouterArgs& args, const KernelContext& ctx) {
   });
   std::fill(args.counts, args.counts + e, 0);
   for (int64_t pair = 0; pair < t * k; ++pair) ++args.counts[args.experts[pair]];
+  if (args.loads == nullptr) return;
+  for (int64_t i = 0; i < e; ++i) args.loads[i] += args.counts[i];
 }
 
 // Of the loss with respect to the logits.

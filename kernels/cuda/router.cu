@@ -5,7 +5,7 @@
 // over a row read again from the cache; FLOPs: 2 T H E. Limit: memory, x alone for the product, as E is small. The
 // product is LaunchMatmul's. Then a warp takes a token and a lane every 32nd expert; passes choose in the order (larger
 // probability, lower expert), so the next choice is what comes after the last one and nothing is marked. A block counts
-// its choices in shared memory and adds them, integers, to those of all.
+// its choices in shared memory and adds them, integers, to those of all, and to the step's.
 #include <cmath>
 
 #include "kernels/cuda/elements.cuh"
@@ -20,7 +20,7 @@ constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
 
 struct Routing {
   float *probs, *weights;
-  std::int32_t *experts, *counts;
+  std::int32_t *experts, *counts, *loads;
   std::int64_t t;
   int e, k;
 };
@@ -96,7 +96,9 @@ __global__ void __launch_bounds__(kThreads) ChooseExperts(Routing r) {
   }
   __syncthreads();
   for (int i = thread; i < r.e; i += kThreads) {
-    if (counts[i] != 0) atomicAdd(r.counts + i, counts[i]);
+    if (counts[i] == 0) continue;
+    atomicAdd(r.counts + i, counts[i]);
+    if (r.loads != nullptr) atomicAdd(r.loads + i, counts[i]);
   }
 }
 
@@ -113,6 +115,7 @@ void LaunchRouter(const RouterArgs& args, const LaunchContext& context) {
                            .weights = args.weights.as<float>(),
                            .experts = args.experts,
                            .counts = args.counts,
+                           .loads = args.loads,
                            .t = args.t,
                            .e = static_cast<int>(args.e),
                            .k = static_cast<int>(args.k)};

@@ -13,6 +13,7 @@ struct RouterArgs {
   Operand weights, probs;      // [T,K], [T,E] fp32
   int32_t* experts = nullptr;  // [T,K], by falling probability
   int32_t* counts = nullptr;   // [E] (token, choice) pairs per expert
+  int32_t* loads = nullptr;    // [E] += counts; may be null
   ConstOperand x, gate;        // [T,H], [E,H]
   int64_t t = 0, h = 0, e = 0, k = 0;
 };

@@ -129,7 +129,7 @@ void TwoBackends::FillInputs() {
   }
   for (TensorId t = 0; t < static_cast<TensorId>(graph_.tensors.size()); ++t) {
     const Tensor& tensor = graph_.tensors[t];
-    if (tensor.tensor_class != TensorClass::kInput) continue;
+    if (tensor.tensor_class != TensorClass::kInput && tensor.tensor_class != TensorClass::kCache) continue;
     if (tensor.dtype == DType::kFloat32) {
       std::vector<float> values(bytes_[t] / sizeof(float));
       for (float& value : values) value = tensor.name == "target_count" ? 19.0f : normal(random);

@@ -17,7 +17,7 @@ struct Shape {
 
 struct Routed {
   std::vector<float> probs, weights;
-  std::vector<std::int32_t> experts, counts;
+  std::vector<std::int32_t> experts, counts, loads;  // loads: on top of 5 each
 };
 
 template <typename S>
@@ -29,6 +29,10 @@ Routed Route(const Shape& s, const std::vector<S>& x, const std::vector<S>& gate
   args.x = In(device_x), args.gate = In(device_gate), args.t = s.t, args.h = s.h, args.e = s.e, args.k = s.k;
   Routed routed;
   routed.weights = RunClean([&] { cuda::LaunchRouter(args, {}); }, weights, [] {}, seeds);
+  const std::vector<std::int32_t> before(static_cast<std::size_t>(s.e), 5);
+  DeviceArray<std::int32_t> loads(before);
+  args.loads = loads.data();
+  routed.loads = RunClean([&] { cuda::LaunchRouter(args, {}); }, loads, [&] { loads.Set(before); }, seeds);
   routed.probs = probs.Get(), routed.experts = experts.Get(), routed.counts = counts.Get();
   return routed;
 }
@@ -53,6 +57,8 @@ void ExpectChosenByTheRule(const Shape& s, const Routed& got) {
   }
   EXPECT_EQ(got.experts, experts);
   EXPECT_EQ(got.counts, counts);
+  for (std::int32_t& count : counts) count += 5;
+  EXPECT_EQ(got.loads, counts);
   EXPECT_TRUE(SameBits(got.weights, weights));
 }
 

@@ -18,12 +18,14 @@ struct Shape {
 
 // Everything the op writes, and a call of it.
 struct Routed {
-  explicit Routed(const Shape& s) : shape(s), weights(s.t * s.k), probs(s.t * s.e), experts(s.t * s.k), counts(s.e) {}
+  explicit Routed(const Shape& s)
+      : shape(s), weights(s.t * s.k), probs(s.t * s.e), experts(s.t * s.k), counts(s.e), loads(s.e, 5) {}
   void Run(TestTensor& x, TestTensor& gate, int threads) {
     CpuKernels().router({.weights = weights,
                          .probs = probs,
                          .experts = experts.data(),
                          .counts = counts.data(),
+                         .loads = loads.data(),
                          .x = x,
                          .gate = gate,
                          .t = shape.t,
@@ -34,7 +36,7 @@ struct Routed {
   }
   Shape shape;
   TestTensor weights, probs;
-  std::vector<int32_t> experts, counts;
+  std::vector<int32_t> experts, counts, loads;  // loads had 5 each
 };
 
 // Everything the gradient op writes, and a call of it.
@@ -140,6 +142,10 @@ TEST(RouterTest, TiesGoToTheLowerExpert) {
   got.Run(x, gate, 1);
   EXPECT_EQ(got.experts, (std::vector<int32_t>{3, 0, 1, 3, 0, 1}));
   EXPECT_EQ(got.counts, (std::vector<int32_t>{2, 2, 0, 2, 0}));
+  EXPECT_EQ(got.loads, (std::vector<int32_t>{7, 7, 5, 7, 5}));
+  got.Run(x, gate, 1);
+  EXPECT_EQ(got.counts, (std::vector<int32_t>{2, 2, 0, 2, 0}));
+  EXPECT_EQ(got.loads, (std::vector<int32_t>{9, 9, 5, 9, 5}));
 }
 
 // Logits around 100000, exact in fp32 and at most 46 apart: exp of one overflows, exp of their differences does not.

@@ -49,6 +49,8 @@ TEST(OpRules, AccessSaysWhatIsReadAndWritten) {
   EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 4), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 3), Access::kWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kCachedAttention}, 5), Access::kReadWrite);
+  EXPECT_EQ(AccessOf({.kind = OpKind::kRouter}, 5), Access::kWrite);
+  EXPECT_EQ(AccessOf({.kind = OpKind::kRouter}, 6), Access::kReadWrite);
   for (int slot = 0; slot < 3; ++slot) EXPECT_EQ(AccessOf({.kind = OpKind::kAdamW}, slot), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kAdamW}, 3), Access::kRead);
   EXPECT_EQ(AccessOf({.kind = OpKind::kSquareSum}, 0), Access::kRead);

@@ -138,7 +138,7 @@ TEST_F(ShapeRules, ImagesAreRowsOfPixels) {
 TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   const OpAttrs attrs{.experts = kE, .topk = kK, .block_rows = kBlock};
   EXPECT_EQ(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kH})}, attrs),
-            (Shapes{{kT, kK}, {kT, kK}, {kT, kE}, {kE}}));
+            (Shapes{{kT, kK}, {kT, kK}, {kT, kE}, {kE}, {kE}}));
   const Shapes layout = Infer(OpKind::kExpertLayout, {Ints({kT, kK})}, attrs);
   const int64_t blocks = layout[2][0];
   EXPECT_EQ(layout, (Shapes{{kT, kK}, {blocks * kBlock}, {blocks}, {1}}));

@@ -91,6 +91,31 @@ TEST(ReplicasTest, InitialStatesAreCompared) {
   EXPECT_TRUE(check(32).ok());
 }
 
+TEST(RankSumsTest, AddsUpWhatAllRanksHave) {
+  LocalWorld world(3);
+  std::vector<std::vector<int64_t>> sums(3);
+  {
+    std::vector<std::jthread> threads;
+    for (int rank = 0; rank < 3; ++rank) {
+      threads.emplace_back([&, rank] {
+        const std::unique_ptr<Communicator> communicator = world.Create(rank);
+        RankSums adder;
+        for (const size_t count : {7, 1, 6, 0}) {  // not all a multiple of the ranks
+          std::vector<int64_t> values;
+          for (size_t i = 0; i < count; ++i) values.push_back((int64_t{1} << 40) * rank + static_cast<int64_t>(i));
+          ASSERT_TRUE(adder.Sum(values, {"test"}, *communicator).ok());
+          sums[rank].insert(sums[rank].end(), values.begin(), values.end());
+        }
+      });
+    }
+  }
+  std::vector<int64_t> wanted;
+  for (const int64_t count : {7, 1, 6}) {
+    for (int64_t i = 0; i < count; ++i) wanted.push_back(3 * (int64_t{1} << 40) + 3 * i);
+  }
+  for (const std::vector<int64_t>& sum : sums) EXPECT_EQ(sum, wanted);
+}
+
 TEST(ShareStatusTest, AllRanksGetTheFirstError) {
   LocalWorld world(3);
   std::vector<absl::Status> shared(3);

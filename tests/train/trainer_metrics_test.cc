@@ -1,6 +1,7 @@
 // What the trainer writes to metrics.jsonl and when: lines that found no room, steps that are evaluated.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -152,6 +153,53 @@ TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
     line.resize(validation);
   }
   EXPECT_EQ(evaluated, wanted);
+}
+
+// All of a step's tokens are counted, once each, whoever has them and in however many micro-batches, and if blocks are
+// computed twice. In the first step all cases have the same weights and samples.
+TEST(TrainerMetricsTest, ExpertLoadsAreOfAllMicroBatchesAndRanks) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  struct Case {
+    const char* name;
+    int ranks;
+    std::vector<std::string> fields;
+  };
+  nlohmann::json wanted;
+  double balance = 0;
+  for (const Case& c :
+       {Case{"one", 1, {"batch.micro_batch_sequences=4"}}, Case{"micro", 1, {"batch.micro_batch_sequences=1"}},
+        Case{"again", 1, {"memory.recomputation=BLOCKS"}}, Case{"ranks", 2, {"batch.micro_batch_sequences=1"}},
+        Case{"each", 4, {"batch.micro_batch_sequences=1", "sharding.zero_stage=3"}}}) {
+    std::vector<std::string> fields = c.fields;
+    fields.insert(fields.end(), {"evaluation.every_steps=0", "output.log_every_steps=1"});
+    const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), c.name, fields);
+    const absl::Status status = RunTrainer({.configs = {config}, .world_size = c.ranks}).status();
+    ASSERT_TRUE(status.ok()) << c.name << ": " << status;
+    std::ifstream experts(config.output().directory() + "/experts.jsonl"),
+        metrics(config.output().directory() + "/metrics.jsonl");
+    std::vector<nlohmann::json> lines;
+    for (std::string line; std::getline(experts, line);) lines.push_back(nlohmann::json::parse(line));
+    ASSERT_EQ(lines.size(), kLastStep + 1) << c.name;
+    const int64_t pairs = config.batch().global_batch_sequences() * config.data().sequence_length() *
+                          config.model().hunyuan_lm().moe_topk();
+    for (const nlohmann::json& line : lines) {
+      double worst = 0;
+      for (const nlohmann::json& layer : line["loads"]) {
+        int64_t sum = 0, fullest = 0;
+        for (const int64_t load : layer) sum += load, fullest = std::max(fullest, load);
+        EXPECT_EQ(sum, pairs) << c.name << " " << line;
+        worst = std::max(worst,
+                         static_cast<double>(fullest * static_cast<int64_t>(layer.size())) / static_cast<double>(sum));
+      }
+      std::string text;
+      ASSERT_TRUE(std::getline(metrics, text));
+      EXPECT_NEAR(nlohmann::json::parse(text)["expert_balance"].get<double>(), worst, 1e-9) << c.name;
+      if (line["step"] == 0) balance = worst;
+    }
+    if (wanted.is_null()) wanted = lines[0];
+    EXPECT_EQ(lines[0], wanted) << c.name << " " << balance;
+  }
 }
 
 // A program that plays the next step's micro-batch beside the update computes more than its step, the last one nothing.

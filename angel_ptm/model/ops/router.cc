@@ -1,4 +1,4 @@
-// Router: x[T,H], gate[E,H] -> weights[T,K], experts[T,K], probs[T,E], counts[E].
+// Router: x[T,H], gate[E,H] -> weights[T,K], experts[T,K], probs[T,E], counts[E], loads[E]? +=.
 // RouterGrad: dweights, weights, experts, probs, x, gate, counts, target_count[1] -> dx? (+)=, dgate? (+)=.
 #include "kernels/ops/router.h"
 
@@ -11,7 +11,11 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape& x = v.OfRank(0, 2);
   const int64_t t = x[0], e = v.OfRank(1, 2)[0], k = v.attrs().topk;
   v.Fits(1, {e, x[1]});
-  return {{"weights", {t, k}}, {"experts", {t, k}, DType::kInt32}, {"probs", {t, e}}, {"counts", {e}, DType::kInt32}};
+  return {{"weights", {t, k}},
+          {"experts", {t, k}, DType::kInt32},
+          {"probs", {t, e}},
+          {"counts", {e}, DType::kInt32},
+          {v.attrs().sums_loads ? "loads" : "", {e}, DType::kInt32}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -40,6 +44,7 @@ std::unique_ptr<const KernelCall> Bind(const Binding& b) {
                                    .probs = b.Output(2),
                                    .experts = b.OutputInts(1),
                                    .counts = b.OutputInts(3),
+                                   .loads = b.OutputInts(4),
                                    .x = b.Input(0),
                                    .gate = b.Input(1),
                                    .t = b.In(0)[0],
@@ -73,7 +78,11 @@ std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
 
 OpRules RouterRules() {
   return {.inputs = {{"x"}, {"gate"}},
-          .outputs = {{"weights"}, {"experts"}, {"probs"}, {"counts"}},
+          .outputs = {{"weights"},
+                      {"experts"},
+                      {"probs"},
+                      {"counts"},
+                      {.name = "loads", .optional = true, .access = Access::kReadWrite}},
           .shapes = &Shapes,
           .backward = &Backward,
           .flops = &Flops,

@@ -169,7 +169,7 @@ bool ExpertHistory::AddLine(std::string_view line) {
   return true;
 }
 
-std::string ExpertLine(int64_t step, const std::vector<std::vector<int32_t>>& loads) {
+std::string ExpertLine(int64_t step, const std::vector<std::vector<int64_t>>& loads) {
   return Json{{"step", step}, {"loads", loads}}.dump();
 }
 

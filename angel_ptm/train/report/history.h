@@ -104,7 +104,7 @@ class ExpertHistory {
 };
 
 // The line that AddLine reads.
-std::string ExpertLine(int64_t step, const std::vector<std::vector<int32_t>>& loads);
+std::string ExpertLine(int64_t step, const std::vector<std::vector<int64_t>>& loads);
 
 }  // namespace angel_ptm
 

@@ -188,10 +188,8 @@ Plot ExpertsNow(const RunReport& run, int index) {
     plot.heat = {.rows = Numbered("", run.experts.loads().size()),
                  .columns = Numbered("", experts),
                  .values = run.experts.loads()};
-    plot.notes.push_back(
-        absl::StrCat("Tokens of an expert over the mean of its layer, in rank 0's last micro-batch of "
-                     "step ",
-                     run.experts.last_step(), ": 1 is even."));
+    plot.notes.push_back(absl::StrCat("Tokens of an expert over the mean of its layer, of all ranks in step ",
+                                      run.experts.last_step(), ": 1 is even."));
   } else if (run.history.Find("expert_balance") == nullptr && run.history.lines() > 0) {
     plot.notes.push_back("The model has no routed experts.");
   } else {

@@ -92,12 +92,12 @@ class DitTask final : public Task {
           return WriteSamples(folder, step, samples);
         });
   }
-  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> LoadNumbers(const ExpertLoads&) const override { return {}; }
   std::vector<TaskNumber> LossNumbers(const Graph& training, const StepSums& sums) const override {
     return LossParts(training, sums);
   }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
-  std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
+  ExpertLoads ReadExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
  private:
   absl::Status CheckDataset() const;

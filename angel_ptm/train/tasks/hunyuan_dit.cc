@@ -262,12 +262,12 @@ class HunyuanDitTask final : public Task {
     APTM_CHECK(false, "samples of another task");
   }
   std::unique_ptr<Sampler> MakeSampler(int64_t bucket, const Graph& graph, Executor& executor) const override;
-  std::vector<TaskNumber> StepNumbers(const Graph&, const Executor&) const override { return {}; }
+  std::vector<TaskNumber> LoadNumbers(const ExpertLoads&) const override { return {}; }
   std::vector<TaskNumber> LossNumbers(const Graph& training, const StepSums& sums) const override {
     return LossParts(training, sums);
   }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums&) const override { return {}; }
-  std::vector<std::vector<int32_t>> ExpertLoads(const Graph&, const Executor&) const override { return {}; }
+  ExpertLoads ReadExpertLoads(const Graph&, const Executor&) const override { return {}; }
 
  private:
   absl::Status OpenValidation();

@@ -68,10 +68,10 @@ class HunyuanLmTask final : public Task {
     return std::make_unique<TokenFeeder>(graph, executor, static_cast<const TokenSource&>(samples), token_bytes_);
   }
   std::unique_ptr<Sampler> MakeSampler(int64_t, const Graph&, Executor&) const override { return nullptr; }
-  std::vector<TaskNumber> StepNumbers(const Graph& training, const Executor& executor) const override;
+  std::vector<TaskNumber> LoadNumbers(const ExpertLoads& loads) const override;
   std::vector<TaskNumber> LossNumbers(const Graph&, const StepSums&) const override { return {}; }
   std::vector<TaskNumber> EvaluationNumbers(const LossSums& sums) const override;
-  std::vector<std::vector<int32_t>> ExpertLoads(const Graph& training, const Executor& executor) const override;
+  ExpertLoads ReadExpertLoads(const Graph& training, const Executor& executor) const override;
 
  private:
   const TrainConfig config_;
@@ -139,23 +139,24 @@ std::string HunyuanLmTask::sample_order() const {
                       config_.data().sequence_length(), ", seed ", config_.seed());
 }
 
-std::vector<std::vector<int32_t>> HunyuanLmTask::ExpertLoads(const Graph& training, const Executor& executor) const {
-  std::vector<std::vector<int32_t>> loads;
-  for (const Op& op : training.ops) {
-    if (op.kind != OpKind::kRouter || op.phase != Phase::kForward) continue;
-    executor.ReadOutput(op.outputs[3], loads.emplace_back(static_cast<size_t>(shape_.num_experts)).data());
+ExpertLoads HunyuanLmTask::ReadExpertLoads(const Graph& training, const Executor& executor) const {
+  ExpertLoads loads;
+  std::vector<int32_t> layer(static_cast<size_t>(shape_.num_experts));
+  for (const TensorId tensor : LoadTensors(training)) {
+    executor.ReadOutput(tensor, layer.data());
+    loads.emplace_back(layer.begin(), layer.end());
   }
   return loads;
 }
 
 // Fullest expert over the mean, worst layer; 1 is even.
-std::vector<TaskNumber> HunyuanLmTask::StepNumbers(const Graph& training, const Executor& executor) const {
+std::vector<TaskNumber> HunyuanLmTask::LoadNumbers(const ExpertLoads& loads) const {
   if (!shape_.is_moe()) return {};
   double worst = 1;
-  for (const std::vector<int32_t>& loads : ExpertLoads(training, executor)) {
-    const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
-    const double fullest = *std::max_element(loads.begin(), loads.end());
-    worst = std::max(worst, fullest * static_cast<double>(loads.size()) / sum);
+  for (const std::vector<int64_t>& layer : loads) {
+    const double sum = std::accumulate(layer.begin(), layer.end(), 0.0);
+    const double fullest = static_cast<double>(*std::max_element(layer.begin(), layer.end()));
+    worst = std::max(worst, fullest * static_cast<double>(layer.size()) / sum);
   }
   return {{"expert_balance", worst, absl::StrFormat("balance %.2f", worst)}};
 }

@@ -14,12 +14,25 @@ TokenFeeder::TokenFeeder(const Graph& graph, Executor& executor, const TokenSour
       target_count_tensor_(graph.FindTensor("target_count")) {
   const auto tokens = static_cast<size_t>(graph.tensors[tokens_tensor_].shape.elements());
   for (std::vector<int32_t>* buffer : {&tokens_, &targets_, &positions_, &segment_start_}) buffer->resize(tokens);
+  loads_ = LoadTensors(graph);
+  if (!loads_.empty()) no_loads_.resize(static_cast<size_t>(graph.tensors[loads_[0]].shape.elements()));
+}
+
+std::vector<TensorId> LoadTensors(const Graph& graph) {
+  std::vector<TensorId> loads;
+  for (const Op& op : graph.ops) {
+    if (op.kind == OpKind::kRouter && op.outputs[4] != kNone) loads.push_back(op.outputs[4]);
+  }
+  return loads;
 }
 
 absl::StatusOr<double> TokenFeeder::Feed(const MicroBatchPosition& position) {
   ASSIGN_OR_RETURN(const int64_t target_count,
                    source_.loader().FillMicroBatch(position, {tokens_, targets_, positions_, segment_start_}));
   const float count = static_cast<float>(target_count);
+  for (const TensorId loads : position.micro == 0 ? std::span(loads_) : std::span<TensorId>()) {
+    executor_.WriteInput(loads, no_loads_.data());
+  }
   executor_.WriteInput(tokens_tensor_, tokens_.data());
   executor_.WriteInput(targets_tensor_, targets_.data());
   executor_.WriteInput(positions_tensor_, positions_.data());

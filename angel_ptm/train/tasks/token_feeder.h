@@ -27,11 +27,14 @@ class TokenSource final : public SampleSource {
   const Loader loader_;
 };
 
+// What the routers of a training graph sum over a step's micro-batches, layer by layer: [E] pairs per expert each.
+std::vector<TensorId> LoadTensors(const Graph& graph);
+
 // Its buffers are made once.
 class TokenFeeder final : public Feeder {
  public:
   // `graph` is a training or evaluation graph with `executor` bound to it. token_bytes: byte length by token id.
-  // Nothing is owned.
+  // Nothing is owned. With a step's first micro-batch it clears what routers sum over the step.
   TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source, std::span<const int32_t> token_bytes);
 
   // The number of its own: the bytes of text that the targets stand for.
@@ -44,6 +47,8 @@ class TokenFeeder final : public Feeder {
   const std::span<const int32_t> token_bytes_;
   const TensorId tokens_tensor_, targets_tensor_, positions_tensor_, segment_start_tensor_, target_count_tensor_;
   std::vector<int32_t> tokens_, targets_, positions_, segment_start_;  // [T]
+  std::vector<TensorId> loads_;
+  std::vector<int32_t> no_loads_;  // [E]
 };
 
 }  // namespace angel_ptm
