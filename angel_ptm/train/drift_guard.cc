@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 
 namespace angel_ptm {
 
@@ -17,6 +18,21 @@ std::string DriftGuard::Watched::Add(double value) {
   }
   least = std::min(least, mean);
   return "";
+}
+
+void DriftGuard::Watched::Remember(const DriftMemory& memory) {
+  APTM_CHECK(memory.last.size() <= kWindow, memory.last.size());
+  std::ranges::copy(memory.last, last.begin());
+  count = static_cast<int64_t>(memory.last.size());
+  least = memory.least;
+}
+
+DriftMemory DriftGuard::Watched::memory() const {
+  DriftMemory memory{.least = least};
+  for (int64_t i = std::max<int64_t>(0, count - kWindow); i < count; ++i) {
+    memory.last.push_back(last[static_cast<size_t>(i % kWindow)]);
+  }
+  return memory;
 }
 
 std::string DriftGuard::Add(double loss, double gradient_norm) {

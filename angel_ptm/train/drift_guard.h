@@ -6,8 +6,17 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace angel_ptm {
+
+// What a guard has seen of one number, for a checkpoint.
+struct DriftMemory {
+  std::vector<double> last;                                // the newest ones, oldest first
+  double least = std::numeric_limits<double>::infinity();  // mean so far
+
+  bool operator==(const DriftMemory&) const = default;
+};
 
 // Compares means of kWindow steps with the least such mean so far. Equal on all ranks that see equal numbers.
 class DriftGuard {
@@ -21,6 +30,14 @@ class DriftGuard {
   // Of one more step, finite numbers. Empty, or a sentence's part: what left its band.
   std::string Add(double loss, double gradient_norm);
 
+  // Goes on from what another has seen, of no more than kWindow numbers each.
+  void Remember(const DriftMemory& losses, const DriftMemory& gradient_norms) {
+    loss_.Remember(losses);
+    norm_.Remember(gradient_norms);
+  }
+  DriftMemory losses() const { return loss_.memory(); }
+  DriftMemory gradient_norms() const { return norm_.memory(); }
+
  private:
   struct Watched {
     const char *name, *field;
@@ -30,6 +47,8 @@ class DriftGuard {
     double least = std::numeric_limits<double>::infinity();
 
     std::string Add(double value);
+    void Remember(const DriftMemory& memory);
+    DriftMemory memory() const;
   };
   Watched loss_, norm_;
 };

@@ -1,6 +1,8 @@
 #include "angel_ptm/train/train_state.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -10,6 +12,28 @@
 #include "optim/ema.h"
 
 namespace angel_ptm {
+
+namespace {
+
+constexpr const char *kLosses = "drift_of_losses", *kNorms = "drift_of_gradient_norms";
+
+// False if what is there is no such thing.
+bool ReadDrift(const nlohmann::json& json, const char* name, DriftMemory& memory) {
+  if (!json.contains(name)) return true;
+  const nlohmann::json& object = json[name];
+  const nlohmann::json last = object.is_object() ? object.value("last", nlohmann::json()) : nlohmann::json();
+  if (!last.is_array() || last.size() > DriftGuard::kWindow) return false;
+  for (const auto& value : last) {
+    if (!value.is_number()) return false;
+    memory.last.push_back(value.get<double>());
+  }
+  if (!object.contains("least_mean")) return true;
+  if (!object["least_mean"].is_number()) return false;
+  memory.least = object["least_mean"].get<double>();
+  return true;
+}
+
+}  // namespace
 
 std::string ToJson(const TrainState& state) {
   nlohmann::json numerics = nlohmann::json::object();
@@ -23,6 +47,11 @@ std::string ToJson(const TrainState& state) {
                       {"numerics", numerics}};
   if (!state.unit_updates.empty()) json["unit_updates"] = state.unit_updates;
   if (state.fell_back) json["fell_back"] = true;
+  for (const auto& [name, memory] : {std::pair(kLosses, &state.losses), std::pair(kNorms, &state.gradient_norms)}) {
+    if (memory->last.empty()) continue;
+    json[name] = {{"last", memory->last}};
+    if (std::isfinite(memory->least)) json[name]["least_mean"] = memory->least;
+  }
   return json.dump();
 }
 
@@ -53,8 +82,10 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
   };
   // Only of lock-free updates.
   const auto read_lock_free = [&] {
-    state.fell_back = json.is_object() && json.contains("fell_back") && json["fell_back"] == true;
-    if (!json.is_object() || !json.contains("unit_updates")) return true;
+    if (!json.is_object()) return false;
+    state.fell_back = json.contains("fell_back") && json["fell_back"] == true;
+    if (!ReadDrift(json, kLosses, state.losses) || !ReadDrift(json, kNorms, state.gradient_norms)) return false;
+    if (!json.contains("unit_updates")) return true;
     const auto& counts = json["unit_updates"];
     if (!counts.is_array()) return false;
     for (const auto& count : counts) {

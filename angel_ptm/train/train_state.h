@@ -12,6 +12,7 @@
 #include "angel_ptm/checkpoint/weights_directory.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/train/drift_guard.h"
 #include "angel_ptm/train/numerics.h"
 
 namespace angel_ptm {
@@ -26,6 +27,8 @@ struct TrainState {
   // one.
   std::vector<int64_t> unit_updates;
   bool fell_back = false;
+  // What its guard against drift has seen; nothing in checkpoints that are older than this.
+  DriftMemory losses, gradient_norms;
   // What makes sample number i what it is: tokenizer, token file, sequence length, seed. A run that would see other
   // samples is another run.
   std::string sample_order;

@@ -187,6 +187,7 @@ void Trainer::BeginUpdater() {
   if (updater == nullptr) {
     state_.unit_updates.clear();
     state_.fell_back = false;
+    state_.losses = state_.gradient_norms = {};
     return;
   }
   // A checkpoint of a synchronous run has one count for all.
@@ -199,7 +200,10 @@ void Trainer::BeginUpdater() {
                   .scalars_at = [this](const UpdateDecision& of_step, int64_t update) {
                     return DecisionAt(of_step.scalars.learning_rate, of_step.scalars.gradient_scale, update);
                   }});
-  if (max_staleness > 0) drift_.emplace(lock_free.loss_band(), lock_free.gradient_norm_band());
+  if (max_staleness > 0) {
+    drift_.emplace(lock_free.loss_band(), lock_free.gradient_norm_band());
+    drift_->Remember(state_.losses, state_.gradient_norms);
+  }
   if (state_.fell_back) run_.Print("note: the run fell back to the synchronous update before and stays there");
 }
 
@@ -211,6 +215,8 @@ absl::Status Trainer::AfterLockFreeStep() {
   metrics_.update_wait_seconds = updater->TakeWaitSeconds();
   if (!drift_ || metrics_.skipped) return absl::OkStatus();
   const std::string why = drift_->Add(metrics_.loss, metrics_.grad_norm);
+  state_.losses = drift_->losses();
+  state_.gradient_norms = drift_->gradient_norms();
   if (why.empty()) return absl::OkStatus();
   RETURN_IF_ERROR(Drain());
   updater->SetMaxStaleness(0);

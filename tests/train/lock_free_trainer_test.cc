@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "angel_ptm/train/drift_guard.h"
+#include "angel_ptm/train/train_state.h"
 #include "nlohmann/json.hpp"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/temporary_folder.h"
@@ -40,6 +42,35 @@ TEST(DriftGuardTest, ComparesMeansWithTheLeastSoFar) {
   DriftGuard of_norm(0, 5);
   for (int i = 0; i < DriftGuard::kWindow; ++i) EXPECT_EQ(of_norm.Add(i * 1000.0, 1), "");
   EXPECT_THAT(of_norm.Add(0, 100), HasSubstr("(optimizer.lock_free.gradient_norm_band)"));
+}
+
+// Taken up at any point, and by way of a checkpoint's text, it says what it would have said.
+TEST(DriftGuardTest, GoesOnFromWhatAnotherHasSeen) {
+  const auto loss = [](int i) { return i < 20 ? 3.0 / (i + 1) : 7.0 / 3; };
+  for (int cut = 0; cut < 20; ++cut) {
+    DriftGuard whole(1.5, 2), first(1.5, 2), second(1.5, 2);
+    for (int i = 0; i < cut; ++i) EXPECT_EQ(whole.Add(loss(i), 0.1 * i), first.Add(loss(i), 0.1 * i));
+    const TrainState state{.losses = first.losses(), .gradient_norms = first.gradient_norms()};
+    const absl::StatusOr<TrainState> back = TrainStateFromJson(ToJson(state), "x");
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ(back->losses, state.losses);
+    EXPECT_EQ(back->gradient_norms, state.gradient_norms);
+    second.Remember(back->losses, back->gradient_norms);
+    int drifted = 0;
+    for (int i = cut; i < 30; ++i) {
+      const std::string why = whole.Add(loss(i), 0.1 * i);
+      EXPECT_EQ(second.Add(loss(i), 0.1 * i), why) << cut << " " << i;
+      drifted += !why.empty();
+    }
+    EXPECT_GT(drifted, 0);
+  }
+  const std::string text = ToJson({.losses = {.last = {1, 2}}});
+  EXPECT_TRUE(TrainStateFromJson(text, "x").ok());
+  for (const char* wrong : {"7", "[1, \"x\"]", "[1,2,3,4,5,6,7,8,9]"}) {
+    EXPECT_EQ(TrainStateFromJson(absl::StrReplaceAll(text, {{"[1.0,2.0]", wrong}}), "x").status().code(),
+              absl::StatusCode::kDataLoss)
+        << wrong;
+  }
 }
 
 // This process's page files in the folder lose their bytes, as on a drive that fails. Returns how many those are.
@@ -221,6 +252,17 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
   // One that does not drift stays lock-free.
   const TrainConfig calm = LockFree("calm", fields);
   EXPECT_THAT(Train(calm), Not(HasSubstr("synchronously")));
+}
+
+// Too few steps behind the resume for a mean of their own that another could exceed.
+TEST_F(LockFreeTrainerTest, ARunThatDriftsRightAfterAResumeIsSeen) {
+  TrainConfig config =
+      LockFree("resumed_drift", {"steps=10", "evaluation.every_steps=0", "optimizer.lock_free.loss_band=1.02",
+                                 "optimizer.schedule.kind=CONSTANT", "optimizer.schedule.warmup_steps=0"});
+  EXPECT_THAT(Train(config), Not(HasSubstr("synchronously")));
+  config.set_steps(10 + DriftGuard::kWindow);
+  config.mutable_optimizer()->mutable_adamw()->set_learning_rate(0.5);
+  EXPECT_THAT(Train(config, /*resume=*/true), HasSubstr("the run goes on synchronously"));
 }
 
 TEST_F(LockFreeTrainerTest, WhatItCannotDoIsRefused) {
