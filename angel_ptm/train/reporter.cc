@@ -110,11 +110,20 @@ absl::Status Reporter::OpenReport(int64_t first_step) {
                        .layout = LayoutText(),
                        .steps = run_.config.steps(),
                        .memory = MemoryOverStep(run_.plan->training_plan)};
-  RETURN_IF_ERROR(WriteFile(output.directory() + "/run.json", ToJson(sheet)));
+  sheet_ = ToJson(sheet);
+  RETURN_IF_ERROR(WriteFile(output.directory() + "/run.json", sheet_));
   if (output.report_every_steps() == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(ReportWriter report, ReportWriter::Open(output.directory(), sheet, output.report_every_steps()));
   report_.emplace(std::move(report));
   return absl::OkStatus();
+}
+
+void Reporter::KeepSheet() {
+  const std::string& directory = run_.config.output().directory();
+  const absl::StatusOr<bool> has_home = PathExists(directory), has_sheet = PathExists(directory + "/run.json");
+  // Without a directory the metrics say what is wrong.
+  if (sheet_.empty() || !has_home.ok() || !*has_home || !has_sheet.ok() || *has_sheet) return;
+  Warn(WriteFile(directory + "/run.json", sheet_), &warned_of_report_);
 }
 
 void Reporter::OpenLogs(int64_t first_step) {
@@ -150,6 +159,7 @@ void Reporter::ReportStep(const StepMetrics& metrics, const std::string& line) {
     Warn(written, &warned_of_experts_);
     if (report_) report_->AddExpertLine(loads);
   }
+  KeepSheet();
   if (events_) Warn(events_->Append(metrics.step, ScalarsOf(metrics)), &warned_of_events_);
   if (mllog_) Warn(mllog_->Step(metrics), &warned_of_mllog_);
   if (!report_) return;
@@ -220,6 +230,7 @@ void Reporter::Fail(const absl::Status& error, int64_t steps_done) {
 
 absl::Status Reporter::Finish(double seconds, bool stopped, int64_t steps_done) {
   PrintLanes(seconds);
+  KeepSheet();
   if (mllog_) Warn(mllog_->Finish(steps_done, stopped ? "aborted" : "success"), &warned_of_mllog_);
   if (report_) {
     Warn(report_->Finish(stopped ? "stopped as asked; --resume goes on" : ""), &warned_of_report_);

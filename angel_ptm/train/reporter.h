@@ -50,6 +50,8 @@ class Reporter {
   std::string ModelText() const;
   std::string LayoutText() const;
   absl::Status OpenReport(int64_t first_step);
+  // Writes run.json if it is not there, as when the output directory was removed and a checkpoint has made it again.
+  void KeepSheet();
   void OpenLogs(int64_t first_step);
   void ReportStep(const StepMetrics& metrics, const std::string& line);
   // Prints the first error.
@@ -60,6 +62,7 @@ class Reporter {
   Run& run_;
   int64_t first_step_ = 0;
   std::optional<MetricsFile> file_, experts_;
+  std::string sheet_;  // run.json's text, of who writes it
   std::optional<ReportWriter> report_;
   std::optional<EventFile> events_;
   std::optional<MlLog> mllog_;

@@ -130,6 +130,24 @@ TEST(OutputLockTest, ARunThatHasLostItsDirectoryWritesNothingMore) {
   EXPECT_THAT(left, testing::ElementsAre("lock", "metrics.jsonl"));
 }
 
+// The next checkpoint makes it again, and then it has all that a report reads.
+TEST(OutputLockTest, ARunWhoseDirectoryWasRemovedWritesItsFilesAgain) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), "run", {"checkpoint.every_steps=2"});
+  std::once_flag once;
+  const TrainerOutcome outcome =
+      RunTrainer({.configs = {config}, .watch = [&](int64_t step) {
+                    if (step < 2) return;
+                    std::call_once(once, [&] { std::filesystem::remove_all(folder / "run"); });
+                  }});
+  EXPECT_TRUE(outcome.status().ok()) << outcome.status();
+  EXPECT_EQ(MetricLines(config).size(), 6u);
+  for (const char* name : {"run.json", "experts.jsonl", "report.html"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder / "run/" + name)) << name;
+  }
+}
+
 // Shown at the start, not at the first checkpoint.
 TEST(CheckWritableTest, ARankThatCannotWriteEndsTheRunAtItsStart) {
   const TemporaryFolder folder;
