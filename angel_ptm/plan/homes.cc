@@ -3,10 +3,18 @@
 #include <algorithm>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/passes.h"
 
 namespace angel_ptm {
+namespace {
+
+// Pages of parameters and gradients, which an update moves if they rest on the device and the optimizer's states on the
+// host: the plan has some steps for each, about 1 KiB in all.
+constexpr int64_t kPagesMax = int64_t{1} << 20;
+
+}  // namespace
 
 std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout) {
   std::vector<StateId> states(graph.states().size());
@@ -54,6 +62,37 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
     home.range = shared.range;
   }
   return layout;
+}
+
+int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed) {
+  fixed.assign(graph.tensors.size(), {});
+  for (size_t t = 0; t < graph.tensors.size(); ++t) {
+    const TensorClass c = graph.tensors[t].tensor_class;
+    if (c != TensorClass::kInput && c != TensorClass::kOutput && c != TensorClass::kCache) continue;
+    fixed[t] = {TierKind::kDevice, begin, graph.tensors[t].bytes()};
+    begin = AlignedUp(TierKind::kDevice, begin + fixed[t].bytes);
+  }
+  return begin;
+}
+
+absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
+  const auto pages_of = [&](int64_t page_bytes) {
+    int64_t pages = 0;
+    for (const Home& home : layout.homes) {
+      if (home.state == kParameterState || (home.state == kGradientState && !layout.shares_place(home.state))) {
+        pages += (home.range.bytes + page_bytes - 1) / page_bytes;
+      }
+    }
+    return pages;
+  };
+  const int64_t pages = pages_of(layout.page_bytes);
+  if (pages <= kPagesMax) return absl::OkStatus();
+  int64_t enough = layout.page_bytes;
+  while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
+  return absl::InvalidArgumentError(absl::StrCat("graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes,
+                                                 ", which cuts a rank's parameters and gradients into ", pages,
+                                                 " pages, a plan moves at most ", kPagesMax,
+                                                 ": set memory.page_bytes=", enough, " or more"));
 }
 
 }  // namespace angel_ptm

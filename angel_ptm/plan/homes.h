@@ -1,5 +1,5 @@
-// Where state rests between its uses: a tier and an address for every unit's states. Nobody but planner.cc includes
-// this.
+// Where state rests between its uses, a tier and an address for every unit's states, and what else has one address for
+// the whole Plan. Nobody but planner.cc includes this.
 #ifndef ANGEL_PTM_PLAN_HOMES_H_
 #define ANGEL_PTM_PLAN_HOMES_H_
 
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "angel_ptm/base/status.h"
 #include "angel_ptm/plan/plan.h"
 #include "angel_ptm/plan/planner.h"
 
@@ -28,6 +29,12 @@ struct HomeCounts {
 };
 
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts);
+
+// Addresses of inputs, outputs and caches on the device, from `begin` on: behind the homes. Returns the end.
+int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed);
+
+// kInvalidArgument if pages are so small that a Plan would have too many steps that move them.
+absl::Status CheckPageCount(const Graph& graph, const Layout& layout);
 
 }  // namespace angel_ptm
 

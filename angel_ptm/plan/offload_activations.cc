@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/text.h"
 #include "angel_ptm/plan/passes.h"
@@ -16,8 +17,8 @@ namespace {
 
 // Activations, and unit gradients that wait for another contribution (a tied embedding's waits through the whole
 // backward pass).
-bool MayLeave(const Region& region) {
-  return !region.permanent && region.range.tier == TierKind::kDevice &&
+bool MayLeave(const Region& region, TierKind tier) {
+  return !region.permanent && region.range.tier == tier &&
          (region.memory_class == MemoryClass::kActivations || region.memory_class == MemoryClass::kUnitGradients);
 }
 
@@ -26,9 +27,11 @@ bool MayLeave(const Region& region) {
 // only at steps the sweep has already passed, and returns right before its next use.
 class Offloader {
  public:
-  Offloader(const Graph& graph, Segment& segment, int64_t page_bytes)
+  Offloader(const Graph& graph, Segment& segment, TierKind tier, int64_t page_bytes)
       : graph_(graph),
         segment_(segment),
+        tier_(tier),
+        next_tier_(Toward(tier, TierKind::kFile)),
         page_bytes_(page_bytes),
         use_(segment.regions.size()),
         touched_(segment.steps.size()),
@@ -38,7 +41,7 @@ class Offloader {
   absl::Status FitWithin(int64_t budget) {
     UpdateLifetimes(segment_);
     CollectUses();
-    const std::vector<int64_t> live = LiveBytes(segment_, TierKind::kDevice);
+    const std::vector<int64_t> live = LiveBytes(segment_, tier_);
     for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
       for (int32_t r : touched_[i]) BeginUse(r);
       while (live[i] - away_bytes_ > budget) {
@@ -65,7 +68,7 @@ class Offloader {
   void CollectUses() {
     for (int32_t i = 0; i < static_cast<int32_t>(segment_.steps.size()); ++i) {
       ForEachPlace(graph_, segment_.steps[i], [&](const Place& p, bool) {
-        if (!MayLeave(segment_.regions[p.region])) return;
+        if (!MayLeave(segment_.regions[p.region], tier_)) return;
         std::vector<int32_t>& uses = use_[p.region].steps;
         if (!uses.empty() && uses.back() == i) return;
         uses.push_back(i);
@@ -104,9 +107,17 @@ class Offloader {
     return static_cast<int32_t>(segment_.regions.size()) - 1;
   }
 
-  Step MoveStep(int32_t dst, int32_t src, Lane lane) const {
-    const int64_t bytes = Bytes(src);
-    Step step{.kind = StepKind::kMove, .lane = lane};
+  // Where a buffer waits: the same, in whole blocks, which a file is written in.
+  Region OnNextTier(Region region) const {
+    region.label = absl::StrCat(absl::StripSuffix(region.label, " on host"),
+                                next_tier_ == TierKind::kFile ? " in file" : " on host");
+    region.range = {next_tier_, -1, AlignedUp(next_tier_, region.range.bytes)};
+    return region;
+  }
+
+  Step MoveStep(int32_t dst, int32_t src, int64_t bytes) const {
+    const TierKind from = segment_.regions[src].range.tier, to = segment_.regions[dst].range.tier;
+    Step step{.kind = StepKind::kMove, .lane = FindLink(from, to)->lane};
     step.src = {src, 0, bytes};
     step.dst = {dst, 0, bytes};
     step.page_count = (bytes + page_bytes_ - 1) / page_bytes_;
@@ -115,23 +126,20 @@ class Offloader {
 
   // The new steps; every stay behind an arrival is a region of its own.
   void InsertMoves() {
-    std::vector<int32_t> stay(segment_.regions.size()), on_host(segment_.regions.size(), kNone);
+    std::vector<int32_t> stay(segment_.regions.size()), away(segment_.regions.size(), kNone);
     for (size_t r = 0; r < stay.size(); ++r) stay[r] = static_cast<int32_t>(r);
     std::vector<Step> steps;
     for (size_t i = 0; i < segment_.steps.size(); ++i) {
       for (int32_t r : arrivals_[i]) {
         stay[r] = AddRegion(segment_.regions[r]);
-        steps.push_back(MoveStep(stay[r], on_host[r], Lane::kCopyIn));
+        steps.push_back(MoveStep(stay[r], away[r], Bytes(r)));
       }
       Step step = std::move(segment_.steps[i]);
       ForEachPlace(graph_, step, [&](Place& p, bool) { p.region = stay[p.region]; });
       steps.push_back(std::move(step));
       for (int32_t r : departures_[i]) {
-        Region host = segment_.regions[r];
-        absl::StrAppend(&host.label, " on host");
-        host.range.tier = TierKind::kHost;
-        on_host[r] = AddRegion(std::move(host));
-        steps.push_back(MoveStep(on_host[r], stay[r], Lane::kCopyOut));
+        away[r] = AddRegion(OnNextTier(segment_.regions[r]));
+        steps.push_back(MoveStep(away[r], stay[r], Bytes(r)));
       }
     }
     segment_.steps = std::move(steps);
@@ -150,13 +158,14 @@ class Offloader {
   }
 
   absl::Status TooLarge(int32_t at, int64_t live, int64_t budget) const {
-    return absl::ResourceExhaustedError(absl::StrCat(TextOf(segment_.steps[at]), " needs ", FormatBytes(live),
-                                                     " of device memory at once, ", FormatBytes(budget),
+    return absl::ResourceExhaustedError(absl::StrCat(TextOf(segment_.steps[at]), " needs ", FormatBytes(live), " of ",
+                                                     Name(tier_), " memory at once, ", FormatBytes(budget),
                                                      " are left for it"));
   }
 
   const Graph& graph_;
   Segment& segment_;
+  const TierKind tier_, next_tier_;
   const int64_t page_bytes_;
   std::vector<Uses> use_;                         // by region
   std::vector<std::vector<int32_t>> touched_;     // buffers that may leave, by step
@@ -180,11 +189,16 @@ std::vector<int64_t> LiveBytes(const Segment& segment, TierKind tier) {
   return live;
 }
 
-int64_t LeastLiveBytes(const Graph& graph, const Segment& segment) {
+int64_t MostLiveBytes(const Segment& segment, TierKind tier) {
+  const std::vector<int64_t> live = LiveBytes(segment, tier);
+  return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
+}
+
+int64_t LeastLiveBytes(const Graph& graph, const Segment& segment, TierKind tier) {
   std::vector<int64_t> need(segment.steps.size() + 1, 0);
   for (const Region& region : segment.regions) {
-    const bool stays = !region.permanent && region.first_step != kNone && region.range.tier == TierKind::kDevice;
-    if (!stays || MayLeave(region)) continue;
+    const bool stays = !region.permanent && region.first_step != kNone && region.range.tier == tier;
+    if (!stays || MayLeave(region, tier)) continue;
     need[region.first_step] += region.range.bytes;
     need[region.last_step + 1] -= region.range.bytes;
   }
@@ -194,17 +208,19 @@ int64_t LeastLiveBytes(const Graph& graph, const Segment& segment) {
     int64_t own = 0;
     std::vector<int32_t> seen;
     ForEachPlace(graph, segment.steps[i], [&](const Place& p, bool) {
-      if (!MayLeave(segment.regions[p.region]) || std::find(seen.begin(), seen.end(), p.region) != seen.end()) return;
+      const Region& region = segment.regions[p.region];
+      if (!MayLeave(region, tier) || std::find(seen.begin(), seen.end(), p.region) != seen.end()) return;
       seen.push_back(p.region);
-      own += segment.regions[p.region].range.bytes;
+      own += region.range.bytes;
     });
     least = std::max(least, live + own);
   }
   return least;
 }
 
-absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes) {
-  return Offloader(graph, segment, page_bytes).FitWithin(budget);
+absl::Status OffloadActivations(const Graph& graph, Segment& segment, TierKind tier, int64_t budget,
+                                int64_t page_bytes) {
+  return Offloader(graph, segment, tier, page_bytes).FitWithin(budget);
 }
 
 }  // namespace angel_ptm

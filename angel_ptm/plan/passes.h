@@ -1,6 +1,6 @@
 // The passes between a segment's natural order and a finished Segment. Each is a pure function over plain data;
-// planner.cc runs them in this order: OffloadActivations, StartEarly (farthest tier first), LeaveLate, PackRegions
-// (once per tier), OrderSteps.
+// planner.cc runs them in this order: OffloadActivations (from the device, then from the host), StartEarly (farthest
+// tier first), LeaveLate, PackRegions (once per tier), OrderSteps.
 #ifndef ANGEL_PTM_PLAN_PASSES_H_
 #define ANGEL_PTM_PLAN_PASSES_H_
 
@@ -14,15 +14,19 @@ namespace angel_ptm {
 
 // Bytes of transient regions of `tier` alive at each step.
 std::vector<int64_t> LiveBytes(const Segment& segment, TierKind tier);
+// The most of them at any step.
+int64_t MostLiveBytes(const Segment& segment, TierKind tier);
 
 // The least budget OffloadActivations accepts for this segment.
-int64_t LeastLiveBytes(const Graph& graph, const Segment& segment);
+int64_t LeastLiveBytes(const Graph& graph, const Segment& segment, TierKind tier);
 
-// Splits stays of activations and unit gradients until no step has more than `budget` live transient bytes on the
-// device: where the budget is exceeded, the buffer whose next use is farthest away leaves for the host right after its
-// last use and returns right before its next (Belady 1966). kResourceExhausted if a step's own operands are too large;
-// the message names it by the tensor the op writes, or by its unit.
-absl::Status OffloadActivations(const Graph& graph, Segment& segment, int64_t budget, int64_t page_bytes);
+// Splits stays of activations and unit gradients until no step has more than `budget` live transient bytes on `tier`,
+// the device or the host: where the budget is exceeded, the buffer whose next use is farthest away leaves for the next
+// tier right after its last use and returns right before its next (Belady 1966). On the host those are the copies that
+// left the device, and their uses the copying. kResourceExhausted if a step's own operands are too large; the message
+// names it by the tensor the op writes, or by its unit.
+absl::Status OffloadActivations(const Graph& graph, Segment& segment, TierKind tier, int64_t budget,
+                                int64_t page_bytes);
 
 // Moves what arrives on `tier` (on the device by kMove from the host and kAllGather, on the host by kMove from the file
 // and, for an update, from the device) up to `prefetch_steps` compute steps ahead of its use, so that compute need not

@@ -21,18 +21,6 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 
 int64_t BudgetOr(int64_t bytes) { return bytes == 0 ? kUnlimited : bytes; }
 
-// Addresses of inputs, outputs and caches, right behind the homes. Returns the end.
-int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed) {
-  fixed.assign(graph.tensors.size(), {});
-  for (size_t t = 0; t < graph.tensors.size(); ++t) {
-    const TensorClass c = graph.tensors[t].tensor_class;
-    if (c != TensorClass::kInput && c != TensorClass::kOutput && c != TensorClass::kCache) continue;
-    fixed[t] = {TierKind::kDevice, begin, graph.tensors[t].bytes()};
-    begin = AlignedUp(TierKind::kDevice, begin + fixed[t].bytes);
-  }
-  return begin;
-}
-
 TierPeak PeakOf(const Segment& segment, TierKind tier) {
   const std::vector<int64_t> live = LiveBytes(segment, tier);
   const auto fullest = static_cast<int32_t>(std::max_element(live.begin(), live.end()) - live.begin());
@@ -47,35 +35,6 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return peak;
 }
 
-int64_t MostLiveBytes(const Segment& segment, TierKind tier = TierKind::kDevice) {
-  const std::vector<int64_t> live = LiveBytes(segment, tier);
-  return live.empty() ? 0 : *std::max_element(live.begin(), live.end());
-}
-
-// Pages of parameters and gradients, which an update moves if they rest on the device and the optimizer's states on the
-// host: the plan has some steps for each, about 1 KiB in all.
-constexpr int64_t kPagesMax = int64_t{1} << 20;
-
-absl::Status CheckPageCount(const Graph& graph, const Layout& layout) {
-  const auto pages_of = [&](int64_t page_bytes) {
-    int64_t pages = 0;
-    for (const Home& home : layout.homes) {
-      if (home.state == kParameterState || (home.state == kGradientState && !layout.shares_place(home.state))) {
-        pages += (home.range.bytes + page_bytes - 1) / page_bytes;
-      }
-    }
-    return pages;
-  };
-  const int64_t pages = pages_of(layout.page_bytes);
-  if (pages <= kPagesMax) return absl::OkStatus();
-  int64_t enough = layout.page_bytes;
-  while (pages_of(enough) > kPagesMax && enough < int64_t{1} << 40) enough *= 2;
-  return absl::InvalidArgumentError(absl::StrCat("graph ", graph.name, ": memory.page_bytes is ", layout.page_bytes,
-                                                 ", which cuts a rank's parameters and gradients into ", pages,
-                                                 " pages, a plan moves at most ", kPagesMax,
-                                                 ": set memory.page_bytes=", enough, " or more"));
-}
-
 // One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
 // when its buffers are placed.
 struct Candidate {
@@ -85,6 +44,9 @@ struct Candidate {
   // Whether pages come early to the host, from the file and for updates from the device, and linger on their way to the
   // file, as far as it has room.
   bool host_early = true;
+  // Of transient buffers on the host at any step: activations that wait there beyond it rest in the file. Less than can
+  // be asked for is as little as there can be.
+  int64_t host_live_bytes_max = kUnlimited;
 };
 
 // The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
@@ -143,11 +105,14 @@ class Planner {
   std::optional<size_t> MostHomes(int parts) const;
   Candidate CandidateFor(int parts) const;
   Tightest FindTightest(const HomeCounts& homes) const;
+  bool PackDevice(const Layout& layout, Segment& segment) const;
+  void SendToFile(const Candidate& candidate, Segment& segment) const;
   bool PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& segment) const;
   bool PlaceJoined(const Candidate& candidate, const Layout& layout, int64_t early_percent, Segment& joined) const;
   std::optional<Plan> PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const;
   std::optional<Plan> Place(const Candidate& candidate, int64_t early_percent);
   Plan FillHost(Candidate candidate, int64_t early_percent, Plan tightest) const;
+  Plan FillHostWithActivations(Candidate candidate, int64_t early_percent, Plan tightest) const;
   std::optional<Plan> FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents);
   size_t MostOnHost(size_t on_device, int64_t bytes) const;
   absl::Status Refusal(const Tightest& tightest) const;
@@ -164,7 +129,7 @@ class Planner {
 bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
   const Layout layout = LayoutWith({on_device});
   const int64_t most = LiveBytesMax(Base(layout), parts);
-  return most >= 0 && MostLiveBytes(Natural(update, layout)) <= most;
+  return most >= 0 && MostLiveBytes(Natural(update, layout), TierKind::kDevice) <= most;
 }
 
 // How many homes, in caching order, may be on the device while all activations stay. A home there takes at least the
@@ -203,13 +168,14 @@ Planner::Tightest Planner::FindTightest(const HomeCounts& homes) const {
   const Segment micro_step = Natural(/*update=*/false, layout);
   Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
   // Of an update nothing can leave.
-  const int64_t least_live = std::max(LeastLiveBytes(graph_, micro_step), MostLiveBytes(update));
+  const int64_t least_live =
+      std::max(LeastLiveBytes(graph_, micro_step, TierKind::kDevice), MostLiveBytes(update, TierKind::kDevice));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
   Tightest tightest{.homes = homes};
   for (const int64_t percent : {0, 1, 2, 4, 8}) {
     const int64_t live_bytes_max = least_live + least_live / 100 * percent;
     Segment segment = micro_step;
-    APTM_CHECK(OffloadActivations(graph_, segment, live_bytes_max, options_.page_bytes).ok());
+    APTM_CHECK(OffloadActivations(graph_, segment, TierKind::kDevice, live_bytes_max, options_.page_bytes).ok());
     const int64_t end = std::max(update_end, PackRegions(segment, TierKind::kDevice, base, base + least_live));
     if (percent == 0 || end < tightest.device_bytes) tightest = {homes, end, live_bytes_max};
     if (tightest.device_bytes <= base + least_live + least_live / 100 * (percent + 1)) break;
@@ -218,16 +184,37 @@ Planner::Tightest Planner::FindTightest(const HomeCounts& homes) const {
   return tightest;
 }
 
+// False if the budget does not hold it.
+bool Planner::PackDevice(const Layout& layout, Segment& segment) const {
+  return PackRegions(segment, TierKind::kDevice, Base(layout), Budget()) <= Budget();
+}
+
+// Activations that the host has no room for.
+void Planner::SendToFile(const Candidate& candidate, Segment& segment) const {
+  if (MostLiveBytes(segment, TierKind::kHost) <= candidate.host_live_bytes_max) return;
+  const int64_t least = LeastLiveBytes(graph_, segment, TierKind::kHost);
+  const int64_t host_bytes = std::max(candidate.host_live_bytes_max, least);
+  APTM_CHECK(OffloadActivations(graph_, segment, TierKind::kHost, host_bytes, options_.page_bytes).ok());
+}
+
 // Gives the segment, in natural order before, addresses. False if it does not stay within the device's budget.
 bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent,
                            Segment& segment) const {
-  if (MostLiveBytes(segment) > candidate.live_bytes_max) {
+  if (MostLiveBytes(segment, TierKind::kDevice) > candidate.live_bytes_max) {
     if (!candidate.may_offload) return false;
-    const absl::Status fits = OffloadActivations(graph_, segment, candidate.live_bytes_max, options_.page_bytes);
+    const absl::Status fits =
+        OffloadActivations(graph_, segment, TierKind::kDevice, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }
+  // Where nothing is early the device's part must not depend on what goes on to the file, or its least would not be
+  // exact.
+  const bool early = early_percent > kNothingEarly || candidate.host_early;
+  if (!early && !PackDevice(layout, segment)) return false;
+  SendToFile(candidate, segment);
   const int64_t host_base = layout.home_bytes[static_cast<int>(TierKind::kHost)];
-  const bool from_file = candidate.host_early && layout.home_bytes[static_cast<int>(TierKind::kFile)] > 0;
+  const int64_t file_base = layout.home_bytes[static_cast<int>(TierKind::kFile)];
+  const int64_t in_file = MostLiveBytes(segment, TierKind::kFile);
+  const bool from_file = candidate.host_early && file_base + in_file > 0;
   const bool to_host = from_file || (candidate.host_early && segment.updates);
   const std::array<std::pair<TierKind, int64_t>, 2> early_bytes_max = {{
       {TierKind::kHost, to_host ? (HostBudget() - host_base) / 16 * 15 : 0},  // the rest for holes
@@ -240,10 +227,11 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
   for (const auto& [tier, bytes] : early_bytes_max) {
     if (bytes > 0) LeaveLate(graph_, segment, tier, bytes, prefetch_steps);
   }
-  if (PackRegions(segment, TierKind::kDevice, Base(layout), Budget()) > Budget()) return false;
+  if (early && !PackDevice(layout, segment)) return false;
   // Where the least is asked for, it must not depend on the budget.
   const int64_t host_limit = from_file ? HostBudget() : host_base + MostLiveBytes(segment, TierKind::kHost);
   PackRegions(segment, TierKind::kHost, host_base, host_limit);
+  PackRegions(segment, TierKind::kFile, file_base, file_base + in_file);
   OrderSteps(graph_, segment);
   return true;
 }
@@ -296,6 +284,7 @@ std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t e
 
 constexpr int kFileIndex = static_cast<int>(TierKind::kFile);
 int64_t HostBytes(const Plan& plan) { return plan.arena_bytes[static_cast<int>(TierKind::kHost)]; }
+int64_t FileBytes(const Plan& plan) { return plan.arena_bytes[kFileIndex]; }
 
 // The most homes, in caching order, that leave no more than `bytes` to the host.
 size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
@@ -308,8 +297,9 @@ size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
   return most;
 }
 
-// What the host has no room for rests in the file, as little as possible. Whether a budget of the host works is decided
-// by two that bring nothing early, one with no home in the file, one with none on the host: so the least is exact.
+// What the host has no room for rests in the file, as little as possible: state first, then activations. Whether a
+// budget of the host works is decided by three that bring nothing early: one with no home in the file; one with none on
+// the host; and that with as many activations in the file as can be. So the least is exact.
 std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
   if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
@@ -324,6 +314,13 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   std::optional<Plan> tightest;
   if (options_.file_bytes > 0) tightest = PlaceOnDevice(with_file, early_percent);
   if (tightest.has_value()) least = std::min(least, HostBytes(*tightest));
+  // File lanes are the sweeps' of a lock-free update.
+  if (least > HostBudget() && options_.file_bytes > 0 && !LockFree()) {
+    with_file.host_live_bytes_max = 0;
+    tightest = PlaceOnDevice(with_file, early_percent);
+    if (tightest.has_value()) least = std::min(least, HostBytes(*tightest));
+    if (least <= HostBudget()) return FillHostWithActivations(with_file, early_percent, *std::move(tightest));
+  }
   if (least > HostBudget()) {
     if (least_host_bytes_ == 0 || least < least_host_bytes_) least_host_bytes_ = least;
     return std::nullopt;
@@ -380,6 +377,24 @@ Plan Planner::FillHost(Candidate candidate, int64_t early_percent, Plan tightest
   return least.has_value() ? *std::move(least) : *std::move(best);
 }
 
+// As many activations on the host as leave room for holes and, if that works, for those that come early from the file.
+// `tightest`: with as few as there can be.
+Plan Planner::FillHostWithActivations(Candidate candidate, int64_t early_percent, Plan tightest) const {
+  const int64_t room = HostBudget() - tightest.layout.home_bytes[static_cast<int>(TierKind::kHost)];
+  constexpr std::pair<int64_t, bool> kPartsAndEarly[] = {{28, true}, {24, true}, {16, true}, {28, false}, {31, false}};
+  for (const auto& [of_32, early] : kPartsAndEarly) {
+    candidate.host_live_bytes_max = room / 32 * of_32;
+    candidate.host_early = early;
+    std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
+    if (!plan.has_value() || HostBytes(*plan) > HostBudget()) continue;
+    if (plan->segments.size() < tightest.segments.size()) continue;
+    if (FileBytes(*plan) <= options_.file_bytes) return *std::move(plan);
+    // Refused with as little as it can be.
+    if (FileBytes(*plan) < FileBytes(tightest)) tightest = *std::move(plan);
+  }
+  return tightest;
+}
+
 std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::initializer_list<int64_t> early_percents) {
   for (const int64_t early_percent : early_percents) {
     if (std::optional<Plan> plan = Place(candidate, early_percent)) return plan;
@@ -399,7 +414,7 @@ std::string Planner::WhyTooSmall(const Tightest& tightest) const {
   for (const bool update : {false, true}) {
     if (update && !HasUpdate()) continue;
     Segment segment = Natural(update, layout);
-    const absl::Status fits = OffloadActivations(graph_, segment, left, options_.page_bytes);
+    const absl::Status fits = OffloadActivations(graph_, segment, TierKind::kDevice, left, options_.page_bytes);
     if (!fits.ok()) return std::string(fits.message());
   }
   return absl::StrCat("buffers with the holes between them need ", FormatBytes(tightest.device_bytes - base),
@@ -465,13 +480,12 @@ absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, con
   APTM_CHECK(layout == nullptr || layout->states == graph.states(), "graph ", graph.name,
              " has other states than the layout");
   ASSIGN_OR_RETURN(Plan plan, Planner(graph, facts, options, layout).Make(least_device_bytes));
-  const int64_t file = plan.layout.home_bytes[static_cast<int>(TierKind::kFile)];
-  if (file > options.file_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("graph ", graph.name, " does not fit: ", FormatBytes(file), " (",
-                                                     file, ") of state rest in the file tier, memory.nvme.bytes is ",
-                                                     FormatBytes(options.file_bytes), " (", options.file_bytes,
-                                                     "): raise it by ", FormatBytes(file - options.file_bytes),
-                                                     " or raise ", "memory.host_bytes"));
+  if (const int64_t file = FileBytes(plan); file > options.file_bytes) {
+    const char* const what = file > plan.layout.home_bytes[kFileIndex] ? "state and activations" : "state";
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "graph ", graph.name, " does not fit: ", FormatBytes(file), " (", file, ") of ", what,
+        " rest in the file tier, memory.nvme.bytes is ", FormatBytes(options.file_bytes), " (", options.file_bytes,
+        "): raise it by ", FormatBytes(file - options.file_bytes), " or raise memory.host_bytes"));
   }
   return plan;
 }

@@ -38,7 +38,7 @@ struct PlanOptions {
 };
 
 // A Plan within the budgets. State rests as near to the device as they allow, the busiest first; in the file only what
-// the host has no room for. kResourceExhausted if there is no Plan: names the tier, what was given, the least that
+// the host has no room for: state, and if that does not do, activations that wait there. kResourceExhausted if there is no Plan: names the tier, what was given, the least that
 // works and what needs it; where that is the device, *least_device_bytes is set to the least, too. It is exact: with an
 // unlimited host, that budget and every larger one has a Plan, and every smaller one is refused with the same number.
 // So is the host's least at a given device budget. With `layout` (from another Plan of the run) homes stay where they

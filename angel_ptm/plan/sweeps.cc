@@ -57,8 +57,7 @@ void AddSweeps(const Graph& graph, int64_t early_host_bytes, int prefetch_steps,
       StartEarly(graph, sweep, TierKind::kHost, early_bytes, prefetch_steps);
       LeaveLate(graph, sweep, TierKind::kHost, early_bytes, prefetch_steps);
     }
-    const std::vector<int64_t> live = LiveBytes(sweep, TierKind::kHost);
-    const int64_t most_live = live.empty() ? 0 : *std::max_element(live.begin(), live.end());
+    const int64_t most_live = MostLiveBytes(sweep, TierKind::kHost);
     const int64_t end = PackRegions(sweep, TierKind::kHost, base, std::max(early_host_bytes, base + most_live));
     OrderSteps(graph, sweep);
     if (most_live > 0) plan.arena_bytes[kHost] = std::max(plan.arena_bytes[kHost], end);

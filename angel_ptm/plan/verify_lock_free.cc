@@ -100,6 +100,9 @@ class SweepCheck {
     const Subject subject{graph_, plan_, segment};
     for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {
       const Step& step = segment.steps[i];
+      if (step.lane == Lane::kFileIn || step.lane == Lane::kFileOut) {
+        return subject.StepError(i, "runs on lane ", Name(step.lane), ", which belongs to sweeps");
+      }
       for (const MemoryAccess& access : AccessesOf(graph_, step)) {
         const Region& region = segment.regions[access.place.region];
         if (!region.permanent || region.unit == kNone || region.state == kGradientState) continue;

@@ -42,11 +42,17 @@ absl::Status Replay::MoveTensor() {
   if (t == kNone || RegionOf(dst).tensor != t) {
     return Error("moves ", RegionOf(src).label, " to the place of ", RegionOf(dst).label);
   }
-  if (src.bytes != graph_.tensors[t].bytes()) return Error("moves a part of ", graph_.tensors[t].name);
+  // To and from a file what fills the last block goes along.
+  const int64_t bytes = graph_.tensors[t].bytes(), block = SpecOf(TierKind::kFile).alignment;
+  const bool by_file = RegionOf(src).range.tier == TierKind::kFile || RegionOf(dst).range.tier == TierKind::kFile;
+  const int64_t moved = by_file ? (bytes + block - 1) / block * block : bytes;
+  if (src.bytes < bytes) return Error("moves a part of ", graph_.tensors[t].name);
+  if (src.bytes != moved) return Error("moves ", src.bytes, " bytes for ", graph_.tensors[t].name, " of ", bytes);
   RETURN_IF_ERROR(CheckPages(0, src.bytes, layout_.page_bytes, src.bytes));
-  const ObjectRange extent{SymbolicMemory::Tensor(t), 0, src.bytes};
-  RETURN_IF_ERROR(Need(src, extent, "source"));
-  memory_.CopyNewest(dst, extent);
+  const ObjectRange extent{SymbolicMemory::Tensor(t), 0, bytes};
+  RETURN_IF_ERROR(Need({src.region, src.begin, bytes}, extent, "source"));
+  memory_.Forget(dst);
+  memory_.CopyNewest({dst.region, dst.begin, bytes}, extent);
   return absl::OkStatus();
 }
 

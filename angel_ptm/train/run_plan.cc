@@ -1,6 +1,7 @@
 #include "angel_ptm/train/run_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -103,13 +104,15 @@ absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPl
   return run.recomputed_blocks == enough ? absl::OkStatus() : PlanWith(config, facts, enough, run);
 }
 
+bool MovesActivation(const Segment& segment, const Step& step) {
+  return step.kind == StepKind::kMove && segment.regions[step.src.region].memory_class == MemoryClass::kActivations;
+}
+
 // Whether a micro-step sends activations away from the device and back.
 bool MovesActivations(const Plan& plan) {
   const Segment& micro_step = plan.segments[kMicroStepSegment];
-  return std::any_of(micro_step.steps.begin(), micro_step.steps.end(), [&](const Step& step) {
-    return step.kind == StepKind::kMove &&
-           micro_step.regions[step.src.region].memory_class == MemoryClass::kActivations;
-  });
+  return std::any_of(micro_step.steps.begin(), micro_step.steps.end(),
+                     [&](const Step& step) { return MovesActivation(micro_step, step); });
 }
 
 // Of the numbers of recomputed blocks from the fewest that fit, the one with the shortest simulated step; of equal ones
@@ -131,7 +134,7 @@ class BlocksByTime {
     seconds_[fewest] = with_fewest.seconds;
     // No more can be gained than what is waited for.
     constexpr double kWorthwhile = 0.01;
-    const double waits = WaitsForCopies(with_fewest);
+    const double waits = WaitsForMoves(with_fewest);
     if (waits < kWorthwhile * with_fewest.seconds || waits <= BlockSeconds()) return absl::OkStatus();
     Keep();
     // Where there are many, what rises with a few more rises with all.
@@ -177,8 +180,16 @@ class BlocksByTime {
         ->first;
   }
 
-  static double WaitsForCopies(const StepTime& time) {
-    return time.critical[static_cast<int>(Lane::kCopyIn)] + time.critical[static_cast<int>(Lane::kCopyOut)];
+  // By the lanes that activations take. State may share them, so that it is at the most this.
+  double WaitsForMoves(const StepTime& time) const {
+    std::array<bool, kLaneCount> taken = {};
+    const Segment& micro_step = run_.training_plan.segments[kMicroStepSegment];
+    for (const Step& step : micro_step.steps) {
+      if (MovesActivation(micro_step, step)) taken[static_cast<int>(step.lane)] = true;
+    }
+    double waits = 0;
+    for (int lane = 0; lane < kLaneCount; ++lane) waits += taken[lane] ? time.critical[lane] : 0;
+    return waits;
   }
   // What recomputing one block adds to a step, at the least: its products.
   double BlockSeconds() const {

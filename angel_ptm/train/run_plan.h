@@ -82,7 +82,7 @@ struct RunPlan {
 int64_t FileBudget(const NvmeConfig& nvme);
 
 // Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow; where activations would
-// move to the host for that, as many as make the simulated step shortest). Plans are verified. If
+// move to the host or on to the file for that, as many as make the simulated step shortest). Plans are verified. If
 // nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would
 // fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);

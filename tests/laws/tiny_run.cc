@@ -176,17 +176,19 @@ class Rank {
   absl::Status OpenFile() {
     const std::string directory = testing_support::MemoryDirectory();
     const int64_t bytes = AlignedUp(TierKind::kFile, plan().arena_bytes[2]);
-    if (run_.file_bytes_per_second > 0 && bytes > 0) {
+    if ((run_.file_bytes_per_second > 0 || run_.wrap_drive) && bytes > 0) {
       ASSIGN_OR_RETURN(ScratchFile scratch, ScratchFile::Create({directory, "pages", bytes, /*allow_buffered=*/true}));
-      const DeviceSpeed speed{.bytes_per_second = run_.file_bytes_per_second};
       const FileStoreOptions options{.directory = directory,
                                      .name = "pages",
                                      .bytes = bytes,
                                      .block_bytes = SpecOf(TierKind::kFile).alignment,
                                      .allow_buffered = true};
-      auto file = std::make_unique<ThrottledBlockFile>(MakeCallsFile(std::move(scratch), options.queue_depth), speed,
-                                                       speed, options.queue_depth);
-      file_ = std::make_unique<FileTier>(FileStore::CreateOn(options, std::move(file)));
+      std::unique_ptr<BlockFile> drive = MakeCallsFile(std::move(scratch), options.queue_depth);
+      if (const DeviceSpeed speed{.bytes_per_second = run_.file_bytes_per_second}; speed.bytes_per_second > 0) {
+        drive = std::make_unique<ThrottledBlockFile>(std::move(drive), speed, speed, options.queue_depth);
+      }
+      if (run_.wrap_drive) drive = run_.wrap_drive(std::move(drive), communicator_.rank());
+      file_ = std::make_unique<FileTier>(FileStore::CreateOn(options, std::move(drive), run_.file_checksum));
       return absl::OkStatus();
     }
     NvmeConfig nvme;

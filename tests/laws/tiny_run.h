@@ -10,10 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/exec/device_collectives.h"
 #include "angel_ptm/exec/executor.h"
+#include "angel_ptm/memory/block_file.h"
 #include "angel_ptm/memory/device_api.h"
+#include "angel_ptm/memory/file_store.h"
 #include "angel_ptm/model/hunyuan_lm.h"
 #include "angel_ptm/plan/planner.h"
 #include "comm/communicator.h"
@@ -47,6 +50,8 @@ struct TinyRun {
   // Steps by which a lock-free update may lag; kNone: it is synchronous.
   int max_staleness = kNone;
   double file_bytes_per_second = 0;  // of the file tier, each way; 0: what the machine has
+  // What of a drive's blocks the file tier knows; another one may know nothing.
+  FileStore::Checksum file_checksum = Xxh3;
   bool join = false;  // play each update beside the next step's first micro-step, if holes leave room for that
   int steps = 3;      // the run ends before this step
   int threads = 1;
@@ -71,6 +76,8 @@ struct TinyRun {
   const KernelTable* device_kernels = nullptr;
   // How GPUs' collectives travel; staged through host memory by default.
   CollectivesWish collectives;
+  // What the rank's file tier has instead of its drive; empty: the drive.
+  std::function<std::unique_ptr<BlockFile>(std::unique_ptr<BlockFile> drive, int rank)> wrap_drive;
   // What the rank talks through instead of its communicator.
   std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };

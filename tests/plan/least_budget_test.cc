@@ -78,6 +78,24 @@ TEST_P(LeastBudget, WorksAndAPageLessIsRefused) {
   }
 }
 
+// So is the host's, with a file for state and activations, at the least of the device.
+TEST_P(LeastBudget, WorksWithTheHostsLeast) {
+  RandomCase c(GetParam());
+  SCOPED_TRACE(c.text);
+  c.options.file_bytes = int64_t{1} << 40;
+  c.options.device_bytes = LeastDeviceBytes(c.graph, c.facts, c.options);
+  const int64_t least = plan_testing::LeastHostBytes(c.graph, c.facts, c.options);
+  for (const int64_t more : {int64_t{0}, least / 3}) {
+    c.options.host_bytes = least + more;
+    const absl::StatusOr<Plan> plan = MakePlan(c.graph, c.facts, c.options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const absl::Status verified = VerifyPlan(c.graph, *plan);
+    EXPECT_TRUE(verified.ok()) << "with " << more << " more: " << verified;
+  }
+  c.options.host_bytes = least - 4096;
+  EXPECT_EQ(plan_testing::LeastThatWorks(c.graph, c.facts, c.options), least);
+}
+
 INSTANTIATE_TEST_SUITE_P(RandomShapes, LeastBudget, ::testing::Range(1u, kSanitized ? 7u : 17u));
 
 }  // namespace

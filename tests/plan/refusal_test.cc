@@ -59,7 +59,7 @@ TEST_F(Refusal, NamesTheUnitThatIsUpdated) {
   const auto step =
       std::find_if(update.steps.begin(), update.steps.end(), [](const Step& s) { return s.kind == StepKind::kUpdate; });
   step->scratch = {static_cast<int32_t>(update.regions.size()) - 1, 0, 4096};
-  const absl::Status status = OffloadActivations(graph_, update, 1024, options_.page_bytes);
+  const absl::Status status = OffloadActivations(graph_, update, TierKind::kDevice, 1024, options_.page_bytes);
   EXPECT_EQ(status.message(), absl::StrCat("update of unit ", graph_.units()[step->unit].name,
                                            " needs 4.00 KiB of device memory at once, 1.00 KiB are left for it"));
 }

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/plan/passes.h"
 #include "angel_ptm/plan/plan_text.h"
@@ -135,6 +137,42 @@ TEST(RunPlanTest, RecomputesWhereMovingActivationsWouldTakeLonger) {
   const auto all = MakeRunPlan(config, {});
   ASSERT_TRUE(all.ok()) << all.status();
   EXPECT_LE(StepSeconds(**by_slow, slow), StepSeconds(**all, slow) * (1 + 1e-9));
+}
+
+// The number of bytes that a refusal names as the least.
+int64_t LeastNamed(const absl::Status& refused) {
+  const std::vector<std::string> parts =
+      absl::StrSplit(refused.message(), absl::MaxSplits("the least that works is ", 1));
+  const std::vector<std::string> in_bytes = absl::StrSplit(parts.back(), absl::ByAnyChar("()"));
+  int64_t least = 0;
+  EXPECT_TRUE(parts.size() == 2 && in_bytes.size() > 1 && absl::SimpleAtoi(in_bytes[1], &least)) << refused;
+  return least;
+}
+
+TEST(RunPlanTest, RecomputesWhereActivationsInFilesWouldTakeLonger) {
+  const std::vector<std::string> deep = {"model.hunyuan_lm.num_hidden_layers=8", "memory.page_bytes=8192",
+                                         "memory.nvme.directory=/drive"};
+  const auto least = LeastDeviceBytes(Config(deep), {});
+  ASSERT_TRUE(least.ok()) << least.status();
+  TrainConfig config = Config(deep);
+  config.mutable_memory()->set_device_bytes(*least + *least / 8);
+  config.mutable_memory()->set_recomputation(MemoryConfig::NONE);
+  config.mutable_memory()->set_host_bytes(1);
+  RunPlan none, by_slow, by_fast;
+  config.mutable_memory()->set_host_bytes(LeastNamed(MakeTrainingPlan(config, {}, &none)) * 5 / 4);
+  // None has to be recomputed: the file has room for all activations.
+  ASSERT_EQ(MakeTrainingPlan(config, {}, &none), absl::OkStatus());
+  const TierPeak& in_file = none.training_plan.peaks[static_cast<int>(TierKind::kFile)];
+  EXPECT_GT(in_file.by_class[static_cast<int>(MemoryClass::kActivations)], 0);
+  config.mutable_memory()->set_recomputation(MemoryConfig::AUTO);
+  CostModel slow = WithLink(1e13), fast = WithLink(1e13);
+  slow.file_read = slow.file_write = 1e8;
+  fast.file_read = fast.file_write = 1e13;
+  ASSERT_EQ(MakeTrainingPlan(config, {.cost = &slow}, &by_slow), absl::OkStatus());
+  ASSERT_EQ(MakeTrainingPlan(config, {.cost = &fast}, &by_fast), absl::OkStatus());
+  EXPECT_GT(by_slow.recomputed_blocks, 0);
+  EXPECT_LT(StepSeconds(by_slow, slow), 0.9 * StepSeconds(none, slow));
+  EXPECT_EQ(by_fast.recomputed_blocks, 0);
 }
 
 TEST(RunPlanTest, AllGraphsShareTheTasksTable) {

@@ -119,7 +119,7 @@ constexpr Declarer kAbseil[] = {
     {"absl/strings/str_replace.h", "StrReplaceAll"},
     {"absl/strings/str_split.h", "ByAnyChar MaxSplits SkipEmpty SkipWhitespace StrSplit string_view"},
     {"absl/strings/string_view.h", "string_view"},
-    {"absl/strings/strip.h", "ConsumePrefix"},
+    {"absl/strings/strip.h", "ConsumePrefix StripSuffix"},
 };
 
 using HeadersOfName = std::map<std::string, std::set<std::string>, std::less<>>;
