@@ -38,11 +38,11 @@ struct PlanOptions {
 };
 
 // A Plan within the budgets. State rests as near to the device as they allow, the busiest first; in the file only what
-// the host has no room for: state, and if that does not do, activations that wait there. kResourceExhausted if there is no Plan: names the tier, what was given, the least that
-// works and what needs it; where that is the device, *least_device_bytes is set to the least, too. It is exact: with an
-// unlimited host, that budget and every larger one has a Plan, and every smaller one is refused with the same number.
-// So is the host's least at a given device budget. With `layout` (from another Plan of the run) homes stay where they
-// are.
+// the host has no room for: state, and if that does not do, activations that wait there. kResourceExhausted if there is
+// no Plan: names the tier, what was given, the least that works and what needs it; where that is the device,
+// *least_device_bytes is set to the least, too. It is exact: with an unlimited host, that budget and every larger one
+// has a Plan, and every smaller one is refused with the same number. So is the host's least at a given device budget.
+// With `layout` (from another Plan of the run) homes stay where they are.
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout = nullptr, int64_t* least_device_bytes = nullptr);
 

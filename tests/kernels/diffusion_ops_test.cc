@@ -1,5 +1,4 @@
-// The ops that diffusion transformers add, each in fp32 and bf16 against its fp64 reference and finite differences of
-// it.
+// The ops that diffusion transformers add, in fp32 and bf16 against fp64 references and finite differences of those.
 #include <gtest/gtest.h>
 
 #include <type_traits>

@@ -341,7 +341,7 @@ TEST_F(PlantedTreeTest, NamesWithoutTheirHeadersAreFound) {
   const std::string function = "std::vector<int> Sorted();\n";
   Plant("comm/a.h", "#include <vector>\n" + function);
   Plant("comm/b.h", "#include \"comm/a.h\"\n");
-  for (const std::string text :
+  for (const std::string& text :
        {"#include <vector>\n" + function, "#include \"comm/b.h\"\n" + function,
         std::string("#include <cstdio>\n#include \"absl/strings/str_cat.h\"\nauto a = absl::StrCat(std::size_t{1});\n"),
         std::string("// std::vector\nconst char* a = \"std::vector\";\nint b = other::std::vector();\n"),
