@@ -20,9 +20,12 @@ namespace angel_ptm {
 namespace {
 
 using plan_testing::FactsFor;
+using plan_testing::FileCase;
 using plan_testing::kSmallBatch;
 using plan_testing::LeastDeviceBytes;
 using plan_testing::LeastHostBytes;
+using plan_testing::NameOf;
+using plan_testing::OptionsOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
 using ::testing::HasSubstr;
@@ -43,30 +46,12 @@ int64_t ActivationsWritten(const Plan& plan) {
   return bytes;
 }
 
-struct WaitingCase {
-  bool moe;
-  int world, stage;
-  int64_t page_bytes;
-  int prefetch_steps;
-  DType type;
-};
-
-std::string WaitingName(const ::testing::TestParamInfo<WaitingCase>& info) {
-  const WaitingCase& c = info.param;
-  return absl::StrCat(c.moe ? "moe" : "dense", "_", c.world, "ranks_stage", c.stage, "_pages", c.page_bytes,
-                      "_prefetch", c.prefetch_steps, "_", Name(c.type));
-}
-
-class ActivationsInFile : public ::testing::TestWithParam<WaitingCase> {
+class ActivationsInFile : public ::testing::TestWithParam<FileCase> {
  protected:
   ActivationsInFile()
       : graph_(TrainingGraph(SmallShape(3, GetParam().moe), kSmallBatch, false, AdamWStates(GetParam().type))),
         facts_(FactsFor(graph_)) {
-    options_ = {.world_size = GetParam().world,
-                .zero_stage = GetParam().stage,
-                .page_bytes = GetParam().page_bytes,
-                .prefetch_steps = GetParam().prefetch_steps};
-    options_.file_bytes = kRoomyFile;
+    options_ = OptionsOf(GetParam());
     options_.device_bytes = LeastDeviceBytes(graph_, facts_, options_);
   }
 
@@ -146,13 +131,11 @@ TEST_P(ActivationsInFile, TheFilesLeastIsExact) {
 
 INSTANTIATE_TEST_SUITE_P(
     Runs, ActivationsInFile,
-    ::testing::ValuesIn(FewerIfSanitized<WaitingCase>(2, {WaitingCase{false, 1, 0, 8 << 10, 8, DType::kFloat32},
-                                                          WaitingCase{true, 2, 3, 64 << 10, 2, DType::kBFloat16},
-                                                          WaitingCase{true, 1, 3, 8 << 10, 0, DType::kBFloat16},
-                                                          WaitingCase{false, 2, 1, 4 << 20, 8, DType::kFloat32},
-                                                          WaitingCase{true, 3, 2, 64 << 10, 64, DType::kFloat32},
-                                                          WaitingCase{false, 8, 3, 8 << 10, 4, DType::kBFloat16}})),
-    WaitingName);
+    ::testing::ValuesIn(FewerIfSanitized<FileCase>(
+        2, {FileCase{false, 1, 0, 8 << 10, 8, DType::kFloat32}, FileCase{true, 2, 3, 64 << 10, 2, DType::kBFloat16},
+            FileCase{true, 1, 3, 8 << 10, 0, DType::kBFloat16}, FileCase{false, 2, 1, 4 << 20, 8, DType::kFloat32},
+            FileCase{true, 3, 2, 64 << 10, 64, DType::kFloat32}, FileCase{false, 8, 3, 8 << 10, 4, DType::kBFloat16}})),
+    NameOf);
 
 // A graph whose activations go to the file at the host's least, and there the plan.
 struct Planned {

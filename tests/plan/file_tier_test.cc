@@ -19,9 +19,12 @@ namespace angel_ptm {
 namespace {
 
 using plan_testing::FactsFor;
+using plan_testing::FileCase;
 using plan_testing::kSmallBatch;
 using plan_testing::LeastDeviceBytes;
 using plan_testing::LeastHostBytes;
+using plan_testing::NameOf;
+using plan_testing::OptionsOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
 using ::testing::HasSubstr;
@@ -30,33 +33,13 @@ constexpr int64_t kMuch = int64_t{1} << 40;
 
 int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
 
-struct Case {
-  bool moe;
-  int world, stage;
-  int64_t page_bytes;
-  int prefetch_steps;
-  DType type;
-};
-
-std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
-  const Case& c = info.param;
-  return absl::StrCat(c.moe ? "moe" : "dense", "_", c.world, "ranks_stage", c.stage, "_pages", c.page_bytes,
-                      "_prefetch", c.prefetch_steps, "_", Name(c.type));
-}
-
-class FileTier : public ::testing::TestWithParam<Case> {
+class FileTier : public ::testing::TestWithParam<FileCase> {
  protected:
   FileTier()
       : graph_(TrainingGraph(SmallShape(3, GetParam().moe), kSmallBatch, false, AdamWStates(GetParam().type))),
         facts_(FactsFor(graph_)) {}
 
-  PlanOptions Options() const {
-    return {.world_size = GetParam().world,
-            .zero_stage = GetParam().stage,
-            .page_bytes = GetParam().page_bytes,
-            .file_bytes = kMuch,
-            .prefetch_steps = GetParam().prefetch_steps};
-  }
+  PlanOptions Options() const { return OptionsOf(GetParam()); }
 
   void ExpectSound(const PlanOptions& options, Plan* plan) const {
     absl::StatusOr<Plan> made = MakePlan(graph_, facts_, options);
@@ -105,11 +88,11 @@ TEST_P(FileTier, TakesWhatTheHostHasNoRoomFor) {
 
 INSTANTIATE_TEST_SUITE_P(
     Runs, FileTier,
-    ::testing::ValuesIn(FewerIfSanitized<Case>(
-        3, {Case{false, 2, 3, 8 << 10, 2, DType::kBFloat16}, Case{true, 2, 2, 64 << 10, 8, DType::kFloat32},
-            Case{false, 3, 0, 4 << 20, 2, DType::kBFloat16}, Case{false, 1, 0, 8 << 10, 8, DType::kFloat32},
-            Case{true, 1, 3, 64 << 10, 0, DType::kBFloat16}, Case{true, 3, 1, 8 << 10, 8, DType::kBFloat16},
-            Case{true, 8, 3, 8 << 10, 8, DType::kFloat32}})),
+    ::testing::ValuesIn(FewerIfSanitized<FileCase>(
+        3, {FileCase{false, 2, 3, 8 << 10, 2, DType::kBFloat16}, FileCase{true, 2, 2, 64 << 10, 8, DType::kFloat32},
+            FileCase{false, 3, 0, 4 << 20, 2, DType::kBFloat16}, FileCase{false, 1, 0, 8 << 10, 8, DType::kFloat32},
+            FileCase{true, 1, 3, 64 << 10, 0, DType::kBFloat16}, FileCase{true, 3, 1, 8 << 10, 8, DType::kBFloat16},
+            FileCase{true, 8, 3, 8 << 10, 8, DType::kFloat32}})),
     NameOf);
 
 TEST(FileTierTest, ItsBudgetIsKept) {

@@ -2,12 +2,15 @@
 #ifndef ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
 #define ANGEL_PTM_TESTS_PLAN_PLAN_TESTING_H_
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/model/hunyuan_lm.h"
@@ -83,6 +86,29 @@ inline int64_t LeastDeviceBytes(const Graph& graph, const BackendFacts& facts, P
 inline int64_t LeastHostBytes(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
   options.host_bytes = 1;
   return LeastThatWorks(graph, facts, options);
+}
+
+// A plan with room in the file.
+struct FileCase {
+  bool moe;
+  int world, stage;
+  int64_t page_bytes;
+  int prefetch_steps;
+  DType type;
+};
+
+inline std::string NameOf(const ::testing::TestParamInfo<FileCase>& info) {
+  const FileCase& c = info.param;
+  return absl::StrCat(c.moe ? "moe" : "dense", "_", c.world, "ranks_stage", c.stage, "_pages", c.page_bytes,
+                      "_prefetch", c.prefetch_steps, "_", Name(c.type));
+}
+
+inline PlanOptions OptionsOf(const FileCase& c) {
+  return {.world_size = c.world,
+          .zero_stage = c.stage,
+          .page_bytes = c.page_bytes,
+          .file_bytes = int64_t{1} << 40,
+          .prefetch_steps = c.prefetch_steps};
 }
 
 inline int64_t MovesOf(const Plan& plan) {
