@@ -173,7 +173,7 @@ TEST_F(GenerateImagesTest, ARunSamplesItsAverage) {
 TEST_F(GenerateImagesTest, ClassesAndVelocity) {
   const std::string checkpoint =
       Trained("classes", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
-                          "model.dit.patch_size=4", "steps=600"});
+                          "model.dit.patch_size=4", "steps=1000"});
   std::vector<std::string> prompts;
   for (size_t i = 0; i < TinyImages().size(); ++i) {
     prompts.push_back(i % 2 == 0 ? std::string(TinyImages()[i].name) : absl::StrCat(i));
@@ -187,7 +187,7 @@ TEST_F(GenerateImagesTest, ClassesAndVelocity) {
 TEST_F(GenerateImagesTest, AncestralStepsOfALearnedVariance) {
   const std::string checkpoint =
       Trained("variance", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
-                           "model.dit.patch_size=4", "model.dit.variance_weight=1", "steps=600"});
+                           "model.dit.patch_size=4", "model.dit.variance_weight=1", "steps=1000"});
   std::vector<std::string> prompts;
   for (const TinyImage& image : TinyImages()) prompts.emplace_back(image.name);
   GenerateImagesOptions options = Options(prompts);
