@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "tests/laws/tiny_run.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -51,7 +52,7 @@ TEST(ActivationsInFileLaw, SameBits) {
       TinyRun run = Small(moe, world == 1 ? DType::kFloat32 : DType::kBFloat16);
       run.accumulation = moe ? 2 : 1;
       const TinyResult plain = TrainOrDie(run, world);
-      for (const int stage : {0, 1, 2, 3}) {
+      for (const int stage : FewerIfSanitized(1, {3, 0, 1, 2})) {
         SCOPED_TRACE(testing::Message() << (moe ? "MoE, " : "dense, ") << world << " ranks, stage " << stage);
         run.zero_stage = stage;
         run.join = stage % 2 == 1;
