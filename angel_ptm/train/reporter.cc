@@ -119,10 +119,12 @@ absl::Status Reporter::OpenReport(int64_t first_step) {
 }
 
 void Reporter::KeepSheet() {
+  if (sheet_.empty()) return;
   const std::string& directory = run_.config.output().directory();
-  const absl::StatusOr<bool> has_home = PathExists(directory), has_sheet = PathExists(directory + "/run.json");
+  const absl::StatusOr<bool> has_sheet = PathExists(directory + "/run.json");
+  if (!has_sheet.ok() || *has_sheet) return;
   // Without a directory the metrics say what is wrong.
-  if (sheet_.empty() || !has_home.ok() || !*has_home || !has_sheet.ok() || *has_sheet) return;
+  if (const absl::StatusOr<bool> has_home = PathExists(directory); !has_home.ok() || !*has_home) return;
   Warn(WriteFile(directory + "/run.json", sheet_), &warned_of_report_);
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "tests/laws/tiny_run.h"
+#include "tests/support/or_die.h"
 #include "tests/support/sanitized.h"
 
 namespace angel_ptm {
@@ -40,24 +41,18 @@ TinyRun InFile(TinyRun run, int world, int host_percent) {
   return run;
 }
 
-TinyResult TrainOrDie(const TinyRun& run, int world) {
-  absl::StatusOr<TinyResult> result = TrainLocally(run, world);
-  EXPECT_TRUE(result.ok()) << result.status();
-  return result.ok() ? *std::move(result) : TinyResult();
-}
-
 TEST(ActivationsInFileLaw, SameBits) {
   for (const bool moe : {false, true}) {
     for (const int world : {1, 2}) {
       TinyRun run = Small(moe, world == 1 ? DType::kFloat32 : DType::kBFloat16);
       run.accumulation = moe ? 2 : 1;
-      const TinyResult plain = TrainOrDie(run, world);
+      const TinyResult plain = OrDie(TrainLocally(run, world));
       for (const int stage : FewerIfSanitized(1, {3, 0, 1, 2})) {
         SCOPED_TRACE(testing::Message() << (moe ? "MoE, " : "dense, ") << world << " ranks, stage " << stage);
         run.zero_stage = stage;
         run.join = stage % 2 == 1;
         run.prefetch_steps = stage == 2 ? 0 : 4;
-        EXPECT_EQ(TrainOrDie(InFile(run, world, stage == 3 ? 2 : 0), world).Difference(plain), "");
+        EXPECT_EQ(OrDie(TrainLocally(InFile(run, world, stage == 3 ? 2 : 0), world)).Difference(plain), "");
       }
     }
   }
@@ -65,10 +60,10 @@ TEST(ActivationsInFileLaw, SameBits) {
 
 TEST(ActivationsInFileLaw, SameBitsWithRecomputedBlocks) {
   TinyRun run = Small(/*moe=*/false, DType::kFloat32);
-  const TinyResult plain = TrainOrDie(run, 2);
+  const TinyResult plain = OrDie(TrainLocally(run, 2));
   run.zero_stage = 3;
   run.recompute = true;
-  EXPECT_EQ(TrainOrDie(InFile(run, 2, 0), 2).Difference(plain), "");
+  EXPECT_EQ(OrDie(TrainLocally(InFile(run, 2, 0), 2)).Difference(plain), "");
 }
 
 // A drive that says it has written what it has not: one write to a place, counted from the first.
@@ -106,7 +101,7 @@ class LostActivation : public testing::TestWithParam<bool> {
  protected:
   LostActivation() : run_(Small(/*moe=*/true, DType::kFloat32)) {
     run_.zero_stage = 3;
-    reference_ = TrainOrDie(run_, kWorld);
+    reference_ = OrDie(TrainLocally(run_, kWorld));
     run_ = InFile(run_, kWorld, 0);
   }
 
@@ -148,7 +143,7 @@ TEST_P(LostActivation, IsFoundByItsChecksum) {
 TEST_P(LostActivation, ChangesBitsIfNobodyLooks) {
   run_.file_checksum = [](std::span<const std::byte>) { return uint64_t{1}; };
   Lose(1000);
-  EXPECT_EQ(TrainOrDie(run_, kWorld).Difference(reference_), "");
+  EXPECT_EQ(OrDie(TrainLocally(run_, kWorld)).Difference(reference_), "");
   EXPECT_EQ(lost_, 0);
   const bool stale = GetParam();
   Lose(stale ? 1 : 0);

@@ -7,6 +7,7 @@
 #include "angel_ptm/base/bfloat16.h"
 #include "optim/adamw.h"
 #include "tests/laws/tiny_run.h"
+#include "tests/support/or_die.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -19,20 +20,14 @@ TinyRun Narrow(bool moe) {
   return run;
 }
 
-TinyResult TrainOrDie(const TinyRun& run, int world) {
-  absl::StatusOr<TinyResult> result = TrainLocally(run, world);
-  EXPECT_TRUE(result.ok()) << result.status();
-  return result.ok() ? *std::move(result) : TinyResult();
-}
-
 // One rank's sum over ranks of one micro-batch is what it was.
 TEST(GradientPlacesTest, OneRankComputesWhatItDoesWithFp32Gradients) {
   for (const bool moe : {false, true}) {
     TinyRun run = Narrow(moe);
-    const TinyResult narrow = TrainOrDie(run, 1), two = TrainOrDie(run, 2);
+    const TinyResult narrow = OrDie(TrainLocally(run, 1)), two = OrDie(TrainLocally(run, 2));
     run.gradients = DType::kFloat32;
-    EXPECT_EQ(narrow.Difference(TrainOrDie(run, 1)), "");
-    EXPECT_NE(two.Difference(TrainOrDie(run, 2)), "");  // their sum is rounded
+    EXPECT_EQ(narrow.Difference(OrDie(TrainLocally(run, 1))), "");
+    EXPECT_NE(two.Difference(OrDie(TrainLocally(run, 2))), "");  // their sum is rounded
   }
 }
 
@@ -42,7 +37,7 @@ TEST(GradientPlacesTest, SameBitsWhereverTheyRest) {
       if (moe && world == 1) continue;
       TinyRun run = Narrow(moe);
       run.ema_decay = moe ? 0.9 : 0;
-      const TinyResult plain = TrainOrDie(run, world);
+      const TinyResult plain = OrDie(TrainLocally(run, world));
       for (const int stage : {0, 2, 3}) {
         if (world == 1 && stage == 2) continue;
         for (const int percent : {100, 60, 35}) {
@@ -54,7 +49,7 @@ TEST(GradientPlacesTest, SameBitsWhereverTheyRest) {
           run.device_bytes = DeviceBudget(run, world, percent);
           run.file_tier = percent == 35;
           run.host_bytes = run.file_tier ? HostBytes(run, world).least : 0;
-          const TinyResult result = TrainOrDie(run, world);
+          const TinyResult result = OrDie(TrainLocally(run, world));
           EXPECT_EQ(result.Difference(plain), "");
           EXPECT_EQ(result.joined, run.join);
           EXPECT_EQ(result.file_arena_bytes > 0, run.file_tier);
@@ -76,39 +71,39 @@ TEST(GradientPlacesTest, ASkippedStepChangesNothing) {
       run.zero_stage = 3;
       run.device_bytes = DeviceBudget(run, world, percent);
       run.steps = 1;
-      const TinyResult before = TrainOrDie(run, world);
+      const TinyResult before = OrDie(TrainLocally(run, world));
       run.steps = 2;
       run.skipped_step = 1;
-      const TinyResult skipped = TrainOrDie(run, world);
+      const TinyResult skipped = OrDie(TrainLocally(run, world));
       EXPECT_EQ(skipped.parameters, before.parameters);
       EXPECT_EQ(skipped.moments, before.moments);
       // Beside the next step's first micro-batch, which takes the place again.
       run.steps = 4;
-      const TinyResult apart = TrainOrDie(run, world);
+      const TinyResult apart = OrDie(TrainLocally(run, world));
       run.join = true;
-      const TinyResult joined = TrainOrDie(run, world);
+      const TinyResult joined = OrDie(TrainLocally(run, world));
       EXPECT_TRUE(joined.joined);
       EXPECT_EQ(joined.Difference(apart), "");
       run.skipped_step = kNone;
-      EXPECT_NE(TrainOrDie(run, world).Difference(apart), "");
+      EXPECT_NE(OrDie(TrainLocally(run, world)).Difference(apart), "");
     }
   }
 }
 
 TEST(GradientPlacesTest, ResumesWithTheSameBits) {
   const TemporaryFolder folder;
-  const TinyResult straight = TrainOrDie(Narrow(/*moe=*/true), 2);
+  const TinyResult straight = OrDie(TrainLocally(Narrow(/*moe=*/true), 2));
   TinyRun first = Narrow(/*moe=*/true);
   first.zero_stage = 3;
   first.steps = 1;
   first.save_directory = folder.path();
-  const TinyResult before = TrainOrDie(first, 2);
+  const TinyResult before = OrDie(TrainLocally(first, 2));
   for (const int stage : {2, 3}) {
     TinyRun run = Narrow(/*moe=*/true);
     run.zero_stage = stage;
     run.load_checkpoint = before.checkpoint;
     run.first_step = 1;
-    TinyResult after = TrainOrDie(run, 2);
+    TinyResult after = OrDie(TrainLocally(run, 2));
     after.losses.insert(after.losses.begin(), before.losses.begin(), before.losses.end());
     after.norms.insert(after.norms.begin(), before.norms.begin(), before.norms.end());
     EXPECT_EQ(after.Difference(straight), "") << stage;

@@ -19,8 +19,10 @@
 namespace angel_ptm {
 namespace {
 
+using plan_testing::ArenaBytes;
 using plan_testing::FactsFor;
 using plan_testing::FileCase;
+using plan_testing::kRoomyTier;
 using plan_testing::kSmallBatch;
 using plan_testing::LeastDeviceBytes;
 using plan_testing::LeastHostBytes;
@@ -29,10 +31,6 @@ using plan_testing::OptionsOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
 using ::testing::HasSubstr;
-
-constexpr int64_t kRoomyFile = int64_t{1} << 40;
-
-int64_t ReservedBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
 
 bool IsActivation(const Region& region) { return region.memory_class == MemoryClass::kActivations; }
 
@@ -69,8 +67,8 @@ TEST_P(ActivationsInFile, TakeWhatTheHostHasNoRoomFor) {
     const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options_);
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(VerifyPlan(graph_, *plan), absl::OkStatus());
-    EXPECT_LE(ReservedBytes(*plan, TierKind::kDevice), options_.device_bytes);
-    EXPECT_LE(ReservedBytes(*plan, TierKind::kHost), options_.host_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kDevice), options_.device_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kHost), options_.host_bytes);
     if (more == 0) in_file = ActivationsWritten(*plan);
     EXPECT_LE(ActivationsWritten(*plan), in_file);
     if (ActivationsWritten(*plan) > 0) {
@@ -78,7 +76,7 @@ TEST_P(ActivationsInFile, TakeWhatTheHostHasNoRoomFor) {
       EXPECT_EQ(plan->layout.home_bytes[static_cast<int>(TierKind::kHost)], 0);
       const TierPeak& peak = plan->peaks[static_cast<int>(TierKind::kFile)];
       EXPECT_GT(peak.by_class[static_cast<int>(MemoryClass::kActivations)], 0);
-      EXPECT_GT(ReservedBytes(*plan, TierKind::kFile), plan->layout.home_bytes[static_cast<int>(TierKind::kFile)]);
+      EXPECT_GT(ArenaBytes(*plan, TierKind::kFile), plan->layout.home_bytes[static_cast<int>(TierKind::kFile)]);
     }
     whole = ActivationsWritten(*plan);
   }
@@ -104,7 +102,7 @@ TEST_P(ActivationsInFile, LeaveTheDevicesLeastAsItIs) {
     const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options_);
     ASSERT_TRUE(plan.ok()) << "with " << more << " more: " << plan.status();
     EXPECT_EQ(VerifyPlan(graph_, *plan), absl::OkStatus());
-    EXPECT_LE(ReservedBytes(*plan, TierKind::kDevice), options_.device_bytes);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kDevice), options_.device_bytes);
   }
 }
 
@@ -122,10 +120,10 @@ TEST_P(ActivationsInFile, TheFilesLeastIsExact) {
     const absl::StatusOr<Plan> plan = MakePlan(graph_, facts_, options_);
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(VerifyPlan(graph_, *plan), absl::OkStatus());
-    EXPECT_LE(ReservedBytes(*plan, TierKind::kFile), least);
+    EXPECT_LE(ArenaBytes(*plan, TierKind::kFile), least);
     options_.file_bytes = least - 1;
     EXPECT_TRUE(absl::IsResourceExhausted(MakePlan(graph_, facts_, options_).status()));
-    options_.file_bytes = kRoomyFile;
+    options_.file_bytes = kRoomyTier;
   }
 }
 
@@ -141,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
 struct Planned {
   explicit Planned(int64_t more_host_bytes = 0, int prefetch_steps = 8)
       : graph(TrainingGraph(SmallShape(4, true), kSmallBatch, false)), facts(FactsFor(graph)) {
-    options = {.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kRoomyFile};
+    options = {.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kRoomyTier};
     options.prefetch_steps = prefetch_steps;
     options.device_bytes = LeastDeviceBytes(graph, facts, options) / 8 * 9;
     options.host_bytes = LeastHostBytes(graph, facts, options) + more_host_bytes;
@@ -277,7 +275,7 @@ TEST(ActivationsInFileTest, StayOnTheHostBesideALockFreeUpdate) {
   for (StateSpec& state : LockFreeStates(DType::kFloat32)) states.push_back(std::move(state));
   const Graph graph = TrainingGraph(SmallShape(4, false), kSmallBatch, false, states);
   const BackendFacts facts = FactsFor(graph);
-  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 64 << 10, .file_bytes = kRoomyFile};
+  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 64 << 10, .file_bytes = kRoomyTier};
   options.device_bytes = LeastDeviceBytes(graph, facts, options);
   options.host_bytes = LeastHostBytes(graph, facts, options);
   Plan plan = MakePlan(graph, facts, options).value();

@@ -18,8 +18,10 @@
 namespace angel_ptm {
 namespace {
 
+using plan_testing::ArenaBytes;
 using plan_testing::FactsFor;
 using plan_testing::FileCase;
+using plan_testing::kRoomyTier;
 using plan_testing::kSmallBatch;
 using plan_testing::LeastDeviceBytes;
 using plan_testing::LeastHostBytes;
@@ -28,10 +30,6 @@ using plan_testing::OptionsOf;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
 using ::testing::HasSubstr;
-
-constexpr int64_t kMuch = int64_t{1} << 40;
-
-int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
 
 class FileTier : public ::testing::TestWithParam<FileCase> {
  protected:
@@ -61,7 +59,7 @@ TEST_P(FileTier, TakesWhatTheHostHasNoRoomFor) {
   const int64_t unconstrained = ArenaBytes(MakePlan(graph_, facts_, options).value(), TierKind::kDevice);
   for (const int64_t device : {LeastDeviceBytes(graph_, facts_, options), unconstrained / 2}) {
     options.device_bytes = device;
-    options.host_bytes = kMuch;
+    options.host_bytes = kRoomyTier;
     Plan plan;
     ExpectSound(options, &plan);
     EXPECT_EQ(ArenaBytes(plan, TierKind::kFile), 0);
@@ -98,7 +96,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(FileTierTest, ItsBudgetIsKept) {
   const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
-  PlanOptions options{.page_bytes = 64 << 10, .file_bytes = kMuch};
+  PlanOptions options{.page_bytes = 64 << 10, .file_bytes = kRoomyTier};
   options.device_bytes = LeastDeviceBytes(graph, facts, options);
   options.host_bytes = LeastHostBytes(graph, facts, options);
   const absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
@@ -115,7 +113,7 @@ TEST(FileTierTest, ItsBudgetIsKept) {
 PlanOptions HalfOfTheHost(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
   options.device_bytes = LeastDeviceBytes(graph, facts, options);
   const int64_t all = ArenaBytes(MakePlan(graph, facts, options).value(), TierKind::kHost);
-  options.file_bytes = kMuch;
+  options.file_bytes = kRoomyTier;
   options.host_bytes = (LeastHostBytes(graph, facts, options) + all) / 2;
   return options;
 }
@@ -168,7 +166,7 @@ TEST(FileTierTest, EvaluationReadsParametersFromTheFile) {
   const HunyuanLmShape shape = SmallShape(2, true);
   const Graph training = TrainingGraph(shape, kSmallBatch, false);
   const BackendFacts facts = FactsFor(training);
-  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kMuch};
+  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kRoomyTier};
   options.device_bytes = LeastDeviceBytes(training, facts, options);
   options.host_bytes = LeastHostBytes(training, facts, options);
   const absl::StatusOr<Plan> plan = MakePlan(training, facts, options);
@@ -185,7 +183,7 @@ TEST(FileTierTest, EvaluationReadsParametersFromTheFile) {
 TEST(FileTierTest, BrokenMovesAreFound) {
   const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
-  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kMuch};
+  PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 8 << 10, .file_bytes = kRoomyTier};
   options.device_bytes = LeastDeviceBytes(graph, facts, options);
   options.host_bytes = LeastHostBytes(graph, facts, options);
   const Plan plan = MakePlan(graph, facts, options).value();

@@ -88,6 +88,11 @@ inline int64_t LeastHostBytes(const Graph& graph, const BackendFacts& facts, Pla
   return LeastThatWorks(graph, facts, options);
 }
 
+// More than any plan takes.
+inline constexpr int64_t kRoomyTier = int64_t{1} << 40;
+
+inline int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
+
 // A plan with room in the file.
 struct FileCase {
   bool moe;
@@ -107,7 +112,7 @@ inline PlanOptions OptionsOf(const FileCase& c) {
   return {.world_size = c.world,
           .zero_stage = c.stage,
           .page_bytes = c.page_bytes,
-          .file_bytes = int64_t{1} << 40,
+          .file_bytes = kRoomyTier,
           .prefetch_steps = c.prefetch_steps};
 }
 
