@@ -1,6 +1,7 @@
 #include "angel_ptm/base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,18 +111,34 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, std::string())),
       fd_(std::exchange(other.fd_, -1)),
+      is_closed_(other.is_closed_),
       bytes_(other.bytes_) {}
 
 AtomicFile::~AtomicFile() {
-  if (fd_ >= 0) close(fd_);
+  // In this order: without the lock the name may be another process's.
   if (!temporary_.empty()) unlink(temporary_.c_str());
+  if (fd_ >= 0) close(fd_);
 }
 
 absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
-  std::string temporary = absl::StrCat(path, ".tmp");
-  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return FileError("create", temporary, errno);
-  return AtomicFile(path, std::move(temporary), fd);
+  const std::string temporary = absl::StrCat(path, ".tmp");
+  for (;;) {
+    const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return FileError("create", temporary, errno);
+    AtomicFile file(path, /*temporary=*/"", fd);
+    // Some network file systems have no locks; there two processes must not write one file at once.
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("cannot write ", path, ": another process is writing it, as ", temporary));
+    }
+    // Whoever had it may have renamed or removed it before the lock was free.
+    struct stat mine, named;
+    if (fstat(fd, &mine) != 0) return FileError("look at", temporary, errno);
+    if (stat(temporary.c_str(), &named) != 0 || mine.st_dev != named.st_dev || mine.st_ino != named.st_ino) continue;
+    if (ftruncate(fd, 0) != 0) return FileError("empty", temporary, errno);
+    file.temporary_ = temporary;
+    return file;
+  }
 }
 
 absl::Status AtomicFile::Append(const void* data, int64_t bytes) {
@@ -131,7 +148,7 @@ absl::Status AtomicFile::Append(const void* data, int64_t bytes) {
 }
 
 absl::Status AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
-  APTM_CHECK(fd_ >= 0, path_, " is closed");
+  APTM_CHECK(!is_closed_, path_, " is closed");
   const char* p = static_cast<const char*>(data);
   while (bytes > 0) {
     const ssize_t done = pwrite(fd_, p, static_cast<size_t>(bytes), offset);
@@ -145,9 +162,9 @@ absl::Status AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes
 }
 
 absl::Status AtomicFile::Close() {
-  if (fd_ < 0) return absl::OkStatus();
+  if (is_closed_) return absl::OkStatus();
   if (fsync(fd_) < 0) return FileError("sync", temporary_, errno);
-  if (close(std::exchange(fd_, -1)) < 0) return FileError("close", temporary_, errno);
+  is_closed_ = true;
   return absl::OkStatus();
 }
 

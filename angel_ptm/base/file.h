@@ -55,10 +55,11 @@ class FileReader {
 // The content of a regular file in a string of exactly its size; files above `bytes_max` are refused before reading.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max = int64_t{1} << 30);
 
-// A file that appears under its name only when it is whole: written as <path>.tmp (what stood there is replaced),
-// synced, then renamed by Commit. If it is destroyed without Commit, the temporary file is removed.
+// A file that appears under its name only when it is whole: written as <path>.tmp (what a dead process left there is
+// replaced), synced, then renamed by Commit. If it is destroyed without Commit, the temporary file is removed.
 class AtomicFile {
  public:
+  // kFailedPrecondition where another process, or another AtomicFile, is writing the same path.
   static absl::StatusOr<AtomicFile> Create(const std::string& path);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
@@ -68,7 +69,8 @@ class AtomicFile {
   absl::Status Append(std::string_view text) { return Append(text.data(), static_cast<int64_t>(text.size())); }
   // Overwrites bytes already appended.
   absl::Status WriteAt(int64_t offset, const void* data, int64_t bytes);
-  // Syncs and closes; the file still has its temporary name. Several files can so be finished before any appears.
+  // Syncs; nothing may be written any more. The file still has its temporary name: several files can so be finished
+  // before any appears.
   absl::Status Close();
   // Close, then rename to the final name and sync the directory.
   absl::Status Commit();
@@ -81,7 +83,8 @@ class AtomicFile {
 
   std::string path_;
   std::string temporary_;  // empty once committed or moved from
-  int fd_;
+  int fd_;                 // has the lock until the end
+  bool is_closed_ = false;
   int64_t bytes_ = 0;
 };
 

@@ -16,6 +16,7 @@
 namespace angel_ptm {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -88,6 +89,23 @@ TEST_F(FileTest, AnAtomicFileAppearsWhole) {
   EXPECT_TRUE(WriteFile(At("a"), "third").ok());
   EXPECT_EQ(Slurp(At("a")), "third");
   EXPECT_EQ(WriteFile(At("none/a"), "").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(FileTest, TwoDoNotWriteOneFile) {
+  Spill(At("a.tmp"), "what a killed process left");
+  {
+    auto first = AtomicFile::Create(At("a"));
+    ASSERT_TRUE(first.ok() && first->Append("first").ok());
+    EXPECT_THAT(Message(WriteFile(At("a"), "second")),
+                AllOf(HasSubstr("cannot write " + At("a")), HasSubstr("another process is writing it")));
+    ASSERT_TRUE(first->Close().ok());
+    EXPECT_FALSE(WriteFile(At("a"), "second").ok());  // until the name is the first one's, or free
+    ASSERT_TRUE(first->Commit().ok());
+    EXPECT_EQ(Slurp(At("a")), "first");
+    EXPECT_TRUE(WriteFile(At("a"), "third").ok());
+  }
+  EXPECT_EQ(Slurp(At("a")), "third");
+  EXPECT_THAT(Names(), ElementsAre("a"));
 }
 
 TEST_F(FileTest, OnlyNoSuchFileIsNo) {
