@@ -29,9 +29,8 @@ MachineCheck Memory() {
 
 MachineCheck Cores(const MachineUse& use) {
   const int64_t machine = sysconf(_SC_NPROCESSORS_ONLN);
-  const std::string text =
-      absl::StrCat("cores: ", use.cores, " of the machine's ", machine, " for ", use.ranks,
-                   use.ranks == 1 ? " rank of " : " ranks of ", use.threads, use.threads == 1 ? " thread" : " threads");
+  const std::string text = absl::StrCat("cores: ", use.cores, " of the machine's ", machine, " for ",
+                                        Counted(use.ranks, "rank"), " of ", Counted(use.threads, "thread"));
   if (use.ranks * use.threads > use.cores) return {Verdict::kNote, text + ": more threads than cores take turns"};
   if (use.cores < machine) return {Verdict::kNote, text + " (affinity or a control group's quota)"};
   return {Verdict::kOk, text};

@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "angel_ptm/base/text.h"
 #include "launch/control_group.h"
 
 namespace angel_ptm {
@@ -117,11 +118,11 @@ std::string IdleCoresWarning(int local_ranks, int threads_per_rank, int kernel_t
   if (cores - used < local_ranks) return "";
   const std::string reason =
       threads_per_rank == kernel_threads_max
-          ? absl::StrCat("the matrix library was built for ", kernel_threads_max,
-                         " threads per rank; start more ranks on the machine")
+          ? absl::StrCat("the matrix library was built for ", Counted(kernel_threads_max, "thread"),
+                         " per rank; start more ranks on the machine")
           : absl::StrCat("the launcher binds this rank to ", CPU_COUNT(&own), "; start with mpirun --bind-to none");
-  return absl::StrCat("warning: ", local_ranks, " ranks x ", threads_per_rank, " threads leave ", cores - used, " of ",
-                      cores, " cores idle: ", reason);
+  return absl::StrCat("warning: ", Counted(local_ranks, "rank"), " x ", Counted(threads_per_rank, "thread"), " leave ",
+                      cores - used, " of ", cores, " cores idle: ", reason);
 }
 
 }  // namespace angel_ptm

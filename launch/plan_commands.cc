@@ -76,9 +76,9 @@ std::string Contents(const CheckpointReader& checkpoint) {
   int64_t bytes = 0, elements = 0;
   for (const ManifestRankFile& file : manifest.rank_files) bytes += file.bytes;
   for (const ManifestUnit& unit : manifest.units) elements += unit.elements;
-  std::string text =
-      absl::StrCat(checkpoint.path(), "\nformat version ", manifest.version, ", step ", manifest.step, ", written by ",
-                   manifest.world_size, " ranks, ", FormatBytes(bytes), " in ", manifest.rank_files.size(), " files\n");
+  std::string text = absl::StrCat(checkpoint.path(), "\nformat version ", manifest.version, ", step ", manifest.step,
+                                  ", written by ", Counted(manifest.world_size, "rank"), ", ", FormatBytes(bytes),
+                                  " in ", Counted(static_cast<int64_t>(manifest.rank_files.size()), "file"), "\n");
   absl::StrAppend(&text, "trainer state: ", manifest.trainer_state, "\n", FormatCount(static_cast<double>(elements)),
                   " elements in ", manifest.units.size(), " units:\n");
   for (const ManifestUnit& unit : manifest.units) {

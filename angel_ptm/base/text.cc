@@ -50,6 +50,10 @@ std::optional<int64_t> ParseBytes(std::string_view text) {
   return static_cast<int64_t>(value);
 }
 
+std::string Counted(int64_t count, std::string_view noun, std::string_view plural) {
+  return absl::StrCat(count, " ", std::string(noun), count == 1 ? std::string() : std::string(plural));
+}
+
 std::string FormatCount(double count) {
   constexpr const char* kUnits[] = {"", " k", " M", " G", " T", " P", " E"};
   int unit = 0;

@@ -19,6 +19,9 @@ std::optional<int64_t> ParseBytes(std::string_view text);
 // "950", "22.8 M", "1.30 T": decimal units for counts of parameters, tokens and FLOPs.
 std::string FormatCount(double count);
 
+// "1 rank", "2 ranks"; "es" for a plural that ends so.
+std::string Counted(int64_t count, std::string_view noun, std::string_view plural = "s");
+
 // "12.3 s", "4m05s", "3h12m".
 std::string FormatSeconds(double seconds);
 

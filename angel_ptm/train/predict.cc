@@ -154,8 +154,8 @@ std::string BoundText(const LaneSeconds& time) {
 }
 
 std::string PredictionText(const StepPrediction& p, const Cluster& cluster, int64_t ranks) {
-  std::string text = absl::StrCat("on ", cluster.name().empty() ? "the cluster" : cluster.name(), ", ", ranks,
-                                  " ranks, ", RanksPerNode(cluster, ranks), " in a node:\n");
+  std::string text = absl::StrCat("on ", cluster.name().empty() ? "the cluster" : cluster.name(), ", ",
+                                  Counted(ranks, "rank"), ", ", RanksPerNode(cluster, ranks), " in a node:\n");
   absl::StrAppend(&text, "predicted step ", FormatExact(std::round(p.time.seconds * 1e4) / 1e4), " s, ",
                   FormatCount(p.tokens_per_second), " tokens/s, MFU ", absl::StrFormat("%.1f %%", 100 * p.mfu), " of ",
                   FormatCount(p.peak_flops), "FLOP/s a device; bound by ", BoundText(p.time), "\n");

@@ -78,9 +78,10 @@ std::string Reporter::LayoutText() const {
   const TrainConfig& config = run_.config;
   const int64_t recomputed = run_.plan->recomputed_blocks;
   return absl::StrCat(
-      run_.communicator.size(), " ranks x ", run_.derived.threads_per_rank, " threads, ZeRO stage ",
-      config.sharding().zero_stage(), ", ", config.batch().global_batch_sequences(), " sequences of ",
-      SequenceTokens(config), " tokens a step in ", run_.derived.accumulation_steps, " micro-batches per rank, ",
+      Counted(run_.communicator.size(), "rank"), " x ", Counted(run_.derived.threads_per_rank, "thread"),
+      ", ZeRO stage ", config.sharding().zero_stage(), ", ",
+      Counted(config.batch().global_batch_sequences(), "sequence"), " of ", Counted(SequenceTokens(config), "token"),
+      " a step in ", Counted(run_.derived.accumulation_steps, "micro-batch", "es"), " per rank, ",
       ComputeType(config) == DType::kBFloat16 ? "BF16 with FP32 master weights" : "FP32",
       GradientType(config) == DType::kBFloat16 ? ", BF16 gradients" : "",
       recomputed > 0 ? absl::StrCat(", ", recomputed, " blocks recomputed") : "",

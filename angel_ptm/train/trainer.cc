@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/train/agreement.h"
 #include "angel_ptm/train/drift_guard.h"
@@ -377,7 +378,8 @@ absl::Status Trainer::Loop() {
   if (stop_ && !LastStep()) {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }
-  if (state_.skipped_updates > 0) run_.Print(absl::StrCat(state_.skipped_updates, " steps were skipped as non-finite"));
+  if (state_.skipped_updates > 0)
+    run_.Print(absl::StrCat(Counted(state_.skipped_updates, "step"), " skipped as non-finite"));
   return reporter_.Finish(Seconds() - begin, stop_ && !LastStep(), state_.next_step);
 }
 

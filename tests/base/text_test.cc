@@ -39,6 +39,12 @@ TEST(ParseBytes, WholeBytesOrANumberWithAUnit) {
   }
 }
 
+TEST(Counted, OneHasNoPlural) {
+  EXPECT_EQ(Counted(1, "rank"), "1 rank");
+  EXPECT_EQ(Counted(0, "rank"), "0 ranks");
+  EXPECT_EQ(Counted(2, "micro-batch", "es"), "2 micro-batches");
+}
+
 TEST(FormatCount, DecimalUnitsWithThreeDigits) {
   EXPECT_EQ(FormatCount(950), "950");
   EXPECT_EQ(FormatCount(22.8e6), "22.8 M");

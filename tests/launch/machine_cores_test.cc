@@ -81,7 +81,7 @@ TEST(MachineCoresTest, IdleCoresAreSaidWithTheReason) {
   EXPECT_EQ(IdleCoresWarning(1, cores, 0), "");
   EXPECT_EQ(IdleCoresWarning(cores, 1, 0), "");
   if (cores < 2) return;
-  EXPECT_NE(IdleCoresWarning(1, 1, 1).find("was built for 1 threads per rank"), std::string::npos);
+  EXPECT_NE(IdleCoresWarning(1, 1, 1).find("was built for 1 thread per rank"), std::string::npos);
   EXPECT_NE(IdleCoresWarning(1, 1, 0).find("--bind-to none"), std::string::npos);
 }
 

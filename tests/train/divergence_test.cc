@@ -135,7 +135,7 @@ TEST_F(DivergenceTest, TheLastHealthyCheckpointStaysUntilAnIntervalWithoutSkippe
         RunTrainer({.configs = {Config({steps, "checkpoint.keep_last=1"})},
                     .wrap = [](Communicator& inner) { return std::make_unique<OneBadNorm>(inner, /*step=*/5); }});
     EXPECT_TRUE(outcome.status().ok()) << outcome.status();
-    EXPECT_THAT(outcome.text, HasSubstr("1 steps were skipped as non-finite"));
+    EXPECT_THAT(outcome.text, HasSubstr("1 step skipped as non-finite"));
     return Steps();
   };
   EXPECT_THAT(train("steps=8"), ElementsAre(4, 8));

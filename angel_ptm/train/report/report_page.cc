@@ -288,7 +288,7 @@ std::string UtcNow() {
 
 std::string StateOf(const RunReport& run) {
   const int64_t done = run.history.last_step() + 1, steps = run.sheet ? run.sheet->steps : 0;
-  const std::string progress = steps > 0 ? absl::StrCat(done, " of ", steps, " steps") : absl::StrCat(done, " steps");
+  const std::string progress = steps > 0 ? absl::StrCat(done, " of ", Counted(steps, "step")) : Counted(done, "step");
   if (!run.now.empty()) return absl::StrCat(progress, "; ", run.now);
   if (steps == 0) return progress;
   return done >= steps ? "finished, " + progress : absl::StrCat("ended after ", progress, "; --resume goes on");
