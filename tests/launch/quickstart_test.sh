@@ -27,7 +27,7 @@ says() {
 }
 
 stand_in launch/install_dependencies 'exit 3'
-says "a stage that fails" 3 "quickstart: stage 1 (Install what is missing) failed after 0 s"
+says "a stage that fails" 3 "quickstart: stage 1 (Install what is missing) failed after"
 stand_in launch/install_dependencies
 stand_in launch/quickstart_text
 stand_in bin/cmake
@@ -39,5 +39,15 @@ says "the run" 0 "ranks do launch/configs/quickstart.textproto --resume-or-start
 says "the other model" 0 "ranks do launch/configs/quickstart_diffusion.textproto --resume-or-start" diffusion
 says "the other model's samples" 0 "--prompt 猪" diffusion
 says "a model that is none" 2 "launch/quickstart diffusion" audio
+
+# Ctrl-C: mpirun, which would kill its ranks, never gets it; they are asked to save, and no samples are made.
+stand_in bin/mpirun 'trap "echo saved; exit 0" USR1' 'trap "echo killed; exit 9" INT TERM' \
+  'kill -s INT "$PPID"' 'while :; do sleep 0.1; done'
+says "Ctrl-C" 130 "saved
+quickstart: stopped as asked"
+stand_in bin/mpirun 'trap "kill -s INT $PPID" USR1' 'trap "echo killed; exit 9" TERM' 'kill -s INT "$PPID"' \
+  'while :; do sleep 0.1; done'
+says "a second Ctrl-C" 9 "killed
+quickstart: stage 5 (Train on two ranks) failed"
 
 [[ $failures -eq 0 ]] || exit 1
