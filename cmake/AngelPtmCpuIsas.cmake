@@ -7,6 +7,9 @@ set(isa_flags_x86_64_v3 -march=x86-64-v3)
 set(isa_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 set(isa_flags_avx512_bf16 ${isa_flags_avx512} -mavx512bf16)
 set(isa_flags_amx ${isa_flags_avx512_bf16} -mamx-tile -mamx-bf16)
+# The level whose objects serve where a source does not look for more than it has; without a line, the level's own.
+set(isa_common_avx512_bf16 avx512)
+set(isa_common_amx avx512)
 
 # What joins a level's objects: with clang CMake's own linker may be lld, which does not dissolve groups.
 find_program(ANGEL_PTM_JOINING_LINKER NAMES ld.bfd ${CMAKE_LINKER} REQUIRED)
@@ -38,28 +41,57 @@ function(angel_ptm_cpu_isa_name isa variable)
   set(${variable} ${name} PARENT_SCOPE)
 endfunction()
 
-# angel_ptm_cpu_isa_object(<isa> <variable> <source>...): compiles the sources for a level and sets <variable> to one
-# object file that shows the linker a single symbol, the function angel_ptm_cpu_kernels_<isa>. Every inline function of the standard
-# library and abseil that the kernels use is compiled here too, under the name it has everywhere: left visible, the linker
-# could choose this copy for the whole program, which would then end with an illegal instruction on an older machine.
-# Groups of such functions become ordinary sections first, or the linker would merge them by name although it is local.
+# angel_ptm_cpu_isa_sources(<target> <isa> SOURCES <source>... OPTIONS ... DEPS ...): the sources' objects for a level.
+function(angel_ptm_cpu_isa_sources target isa)
+  cmake_parse_arguments(ARG "" "" "SOURCES;OPTIONS;DEPS" ${ARGN})
+  add_library(${target} OBJECT ${ARG_SOURCES})
+  target_compile_options(${target} PRIVATE ${ANGEL_PTM_WARNINGS} ${isa_flags_${isa}} ${ARG_OPTIONS}
+                         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)  # objcopy leaves unique symbols visible
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS})
+endfunction()
+
+# angel_ptm_cpu_isa_object(<isa> <variable> OWN <source>... COMMON <source>... OPTIONS ... DEPS ...): compiles the sources
+# for a level, those under COMMON once for all levels that share them, as the library angel_ptm_cpu_<isa>, and sets
+# <variable> to one object file that shows the linker a single symbol, the function angel_ptm_cpu_kernels_<isa>. Every inline
+# function of the standard library and abseil that the kernels use is compiled here too, under the name it has everywhere:
+# left visible, the linker could choose this copy for the whole program, which would then end with an illegal instruction on
+# an older machine. Groups of such functions become ordinary sections first, or the linker would merge them by name although
+# it is local.
 function(angel_ptm_cpu_isa_object isa variable)
-  set(objects angel_ptm_cpu_${isa})
+  cmake_parse_arguments(ARG "" "" "OWN;COMMON;OPTIONS;DEPS" ${ARGN})
+  set(common_isa ${isa})
+  if(DEFINED isa_common_${isa})
+    set(common_isa ${isa_common_${isa}})
+  endif()
+  set(common angel_ptm_cpu_${common_isa}_common)
+  set(own angel_ptm_cpu_${isa}_own)
+  if(NOT TARGET ${common})
+    angel_ptm_cpu_isa_sources(${common} ${common_isa} SOURCES ${ARG_COMMON} OPTIONS ${ARG_OPTIONS} DEPS ${ARG_DEPS})
+    angel_ptm_precompile(${common} own)
+  endif()
+  angel_ptm_cpu_isa_sources(${own} ${isa} SOURCES ${ARG_OWN} OPTIONS ${ARG_OPTIONS} DEPS ${ARG_DEPS})
   set(entry angel_ptm_cpu_kernels_${isa})
+  target_compile_definitions(${own} PRIVATE ANGEL_PTM_CPU_KERNELS=${entry})
+  if(common_isa STREQUAL isa)
+    angel_ptm_precompile(${own} ${common})
+  else()
+    angel_ptm_precompile(${own} own)
+  endif()
+  set(objects $<TARGET_OBJECTS:${own}> $<TARGET_OBJECTS:${common}>)
+  add_library(angel_ptm_cpu_${isa} INTERFACE)
+  target_sources(angel_ptm_cpu_${isa} INTERFACE ${objects})
+
   string(LENGTH ${entry} length)  # names of C++ begin with theirs
   set(merged ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}_merged.o)
   set(output ${CMAKE_CURRENT_BINARY_DIR}/cpu_${isa}.o)
-  add_library(${objects} OBJECT ${ARGN})
-  target_compile_options(${objects} PRIVATE ${ANGEL_PTM_WARNINGS} ${isa_flags_${isa}}
-                         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)  # objcopy leaves unique symbols visible
-  target_compile_definitions(${objects} PRIVATE ANGEL_PTM_CPU_KERNELS=${entry})
   set(script ${CMAKE_SOURCE_DIR}/cmake/cpu_isa_sections.ld)
   add_custom_command(
     OUTPUT ${output}
-    COMMAND ${ANGEL_PTM_JOINING_LINKER} -r --force-group-allocation -T ${script} -o ${merged} $<TARGET_OBJECTS:${objects}>
+    COMMAND ${ANGEL_PTM_JOINING_LINKER} -r --force-group-allocation -T ${script} -o ${merged} ${objects}
     COMMAND ${CMAKE_OBJCOPY} --keep-global-symbol=_ZN9angel_ptm${length}${entry}Ev ${merged} ${output}
     COMMAND ${CMAKE_COMMAND} -E rm ${merged}
-    DEPENDS ${objects} $<TARGET_OBJECTS:${objects}> ${script}
+    DEPENDS ${own} ${common} ${objects} ${script}
     COMMAND_EXPAND_LISTS VERBATIM
     COMMENT "Joining the CPU kernels for ${isa}")
   set(${variable} ${output} PARENT_SCOPE)

@@ -13,9 +13,10 @@ set(ANGEL_PTM_COMMON_HEADERS
   <algorithm> <array> <cmath> <cstdint> <cstring> <functional> <map> <memory> <optional> <span> <string> <string_view>
   <utility> <vector> <absl/status/status.h> <absl/status/statusor.h> <absl/strings/str_cat.h>)
 
-# angel_ptm_precompile(<target> <product|test|own>): `own` for a target with options of its own, whose headers are compiled
-# with them. Sources with further options must skip them (SKIP_PRECOMPILE_HEADERS): g++ 12 takes the contraction of
-# floating-point expressions from the headers' command, whatever the source's says, and crashes where -O differs.
+# angel_ptm_precompile(<target> <product|config|test|own|TARGET>): `own` for a target with options of its own, whose headers are
+# compiled with them; TARGET, such a one, for another with its options. Sources with further options must skip them
+# (SKIP_PRECOMPILE_HEADERS): g++ 12 takes the contraction of floating-point expressions from the headers' command, whatever
+# the source's says, and crashes where -O differs.
 function(angel_ptm_precompile target kind)
   set(headers angel_ptm_${kind}_headers)
   if(kind STREQUAL "own" AND ANGEL_PTM_PRECOMPILE)
@@ -24,9 +25,14 @@ function(angel_ptm_precompile target kind)
     angel_ptm_headers(${headers})
     foreach(property COMPILE_DEFINITIONS COMPILE_OPTIONS INCLUDE_DIRECTORIES LINK_LIBRARIES)
       get_target_property(value ${target} ${property})
-      set_target_properties(${headers} PROPERTIES ${property} "${value}")
+      if(value)
+        set_target_properties(${headers} PROPERTIES ${property} "${value}")
+      endif()
     endforeach()
     set_target_properties(${headers} ${target} PROPERTIES DISABLE_PRECOMPILE_HEADERS OFF)
+  elseif(TARGET ${kind}_headers)
+    set(headers ${kind}_headers)
+    set_target_properties(${target} PROPERTIES DISABLE_PRECOMPILE_HEADERS OFF)
   endif()
   if(NOT TARGET ${headers})
     return()

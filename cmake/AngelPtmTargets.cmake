@@ -1,6 +1,13 @@
-# angel_ptm_join_sources(<target> [<source>...]): with ANGEL_PTM_JOIN_SOURCES the target's sources are compiled several in
-# one, but for those named and for generated ones. They must not define a name twice, in unnamed namespaces either.
+# angel_ptm_join_sources(<target> [<source>...]): as ANGEL_PTM_JOIN_SOURCES says for tests and others, the target's sources
+# are compiled several in one, but for those named and for generated ones. They must not define a name twice, in unnamed
+# namespaces either.
 function(angel_ptm_join_sources target)
+  if(ANGEL_PTM_JOIN_SOURCES STREQUAL "TESTS")
+    string(FIND ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/tests/ found)
+    if(NOT found EQUAL 0)
+      return()
+    endif()
+  endif()
   if(ANGEL_PTM_JOIN_SOURCES)
     get_target_property(sources ${target} SOURCES)
     list(FILTER sources INCLUDE REGEX "^${CMAKE_BINARY_DIR}/")
@@ -9,14 +16,18 @@ function(angel_ptm_join_sources target)
   endif()
 endfunction()
 
-# angel_ptm_library(<name> SOURCES ... [DEPS ...]): one static library per folder of the design.
+# angel_ptm_library(<name> SOURCES ... [DEPS ...] [HEADERS product|config]): one static library per folder of the design.
+# HEADERS: which are precompiled.
 function(angel_ptm_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "HEADERS" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_HEADERS)
+    set(ARG_HEADERS product)
+  endif()
   add_library(${name} STATIC ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_compile_options(${name} PRIVATE ${ANGEL_PTM_WARNINGS})
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
-  angel_ptm_precompile(${name} product)
+  angel_ptm_precompile(${name} ${ARG_HEADERS})
 endfunction()
 
 # angel_ptm_embed(<input> <output> <name>): a rule for the source <output> that holds the bytes of <input> as <name>.

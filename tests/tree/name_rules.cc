@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tests/tree/layers.h"
+#include "tests/tree/reach.h"
 #include "tests/tree/tree_rules.h"
 
 namespace angel_ptm::tree {
@@ -154,34 +154,6 @@ const HeadersOfName& Declarers() {
   }();
   return headers;
 }
-
-// Which headers of others a source reaches: those that it includes, and those of our own headers that it includes.
-class Reach {
- public:
-  explicit Reach(const std::vector<SourceFile>& files) {
-    for (const SourceFile& file : files) {
-      if (IsCpp(file.path)) files_[file.path] = &file;
-    }
-  }
-
-  const std::set<std::string>& Of(const std::string& path) {
-    const auto [entry, is_new] = reached_.try_emplace(path);
-    std::set<std::string>& reached = entry->second;  // stays where it is while others are inserted
-    if (!is_new) return reached;                     // our headers do not include each other in circles
-    for (const std::string& header : IncludedBy(*files_.at(path))) {
-      reached.insert(header);
-      if (header.ends_with(".pb.h")) reached.insert({"cstdint", "string", "utility"});  // as protoc's code does
-      if (!files_.contains(header)) continue;
-      const std::set<std::string>& further = Of(header);
-      reached.insert(further.begin(), further.end());
-    }
-    return reached;
-  }
-
- private:
-  std::map<std::string, const SourceFile*, std::less<>> files_;
-  std::map<std::string, std::set<std::string>> reached_;
-};
 
 // The header to include, or the table's gap, where a source that reaches `reached` uses `name`; "" when all is well.
 std::string WhatLacks(const std::string& name, const std::set<std::string>& reached) {

@@ -31,6 +31,11 @@ std::vector<std::string> IncludedBy(const SourceFile& file);
 // (cmake/AngelPtmPrecompile.cmake) hide from the compiler what is missing.
 std::vector<Finding> CheckNames(const std::vector<SourceFile>& files);
 
+// A source of kernels/cpu is in `level_sources` of kernels/CMakeLists.txt exactly when it or a header that it reaches
+// looks for instructions for matrices (`__AVX512BF16__`, `__AMX_...`) or the level's name: the others are compiled
+// without.
+std::vector<Finding> CheckLevelSources(const std::vector<SourceFile>& files);
+
 // mpi.h only in files with the word `mpi` in their name (comm/mpi_node.cc) or in a folder of that name, CUDA's headers
 // with `cuda`, nccl.h with `nccl`, liburing.h with `uring`.
 std::vector<Finding> CheckSystemHeaders(const std::vector<SourceFile>& files);

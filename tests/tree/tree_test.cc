@@ -35,13 +35,14 @@ TEST(RepositoryTest, FilesLieInTheLayers) { EXPECT_THAT(Texts(CheckLayout(Reposi
 TEST(RepositoryTest, IncludesFollowTheLayers) { EXPECT_THAT(Texts(CheckIncludeRules(Repository())), IsEmpty()); }
 TEST(RepositoryTest, SystemHeadersStayInTheirFiles) { EXPECT_THAT(Texts(CheckSystemHeaders(Repository())), IsEmpty()); }
 TEST(RepositoryTest, HeadersOfNamesAreIncluded) { EXPECT_THAT(Texts(CheckNames(Repository())), IsEmpty()); }
+TEST(RepositoryTest, LevelsHaveTheirOwnSources) { EXPECT_THAT(Texts(CheckLevelSources(Repository())), IsEmpty()); }
 TEST(RepositoryTest, FunctionsAndFilesAreShort) { EXPECT_THAT(Texts(CheckSizes(Repository())), IsEmpty()); }
 TEST(RepositoryTest, HasNoGlobalState) { EXPECT_THAT(Texts(CheckGlobalState(Repository())), IsEmpty()); }
 TEST(RepositoryTest, TextsAreFinished) { EXPECT_THAT(Texts(CheckTexts(Repository())), IsEmpty()); }
 
 TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
-  for (const Rule rule :
-       {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckNames, CheckSizes, CheckGlobalState, CheckTexts}) {
+  for (const Rule rule : {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckNames, CheckLevelSources, CheckSizes,
+                          CheckGlobalState, CheckTexts}) {
     EXPECT_THAT(Check(rule), IsEmpty());
   }
 }
@@ -361,6 +362,21 @@ TEST_F(PlantedTreeTest, NamesWithoutTheirHeadersAreFound) {
     Plant("comm/c.cc", text);
     EXPECT_THAT(Check(CheckNames), ElementsAre(AllOf(HasSubstr("comm/c.cc:"), HasSubstr(finding)))) << text;
   }
+}
+
+TEST_F(PlantedTreeTest, SourcesOfOneLevelAreListed) {
+  Plant("kernels/CMakeLists.txt", "set(level_sources\n  cpu/a.cc cpu/b.cc)\n");
+  Plant("kernels/cpu/tiles.h", "#ifdef __AMX_BF16__\n#endif\n");
+  Plant("kernels/cpu/a.cc", "#include \"kernels/cpu/tiles.h\"\n");
+  Plant("kernels/cpu/b.cc", "#if defined(__AVX512BF16__)\n#endif\n");
+  Plant("kernels/cpu/c.cc", "// Not on __AMX_BF16__.\n#ifdef __AVX512F__\n#endif\n");
+  EXPECT_THAT(Check(CheckLevelSources), IsEmpty());
+  Plant("kernels/cpu/d.h", "#include \"kernels/cpu/tiles.h\"\n");
+  Plant("kernels/cpu/d.cc", "#include \"kernels/cpu/d.h\"\n");
+  Plant("kernels/cpu/b.cc", "int B();\n");
+  EXPECT_THAT(Check(CheckLevelSources),
+              ElementsAre(HasSubstr("kernels/cpu/b.cc: is in level_sources"),
+                          HasSubstr("kernels/cpu/d.cc: kernels/cpu/tiles.h looks for what one level has")));
 }
 
 }  // namespace
