@@ -15,12 +15,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-TrainConfig ConfigWith(const std::vector<std::string>& overrides) {
-  const auto config = ExampleWith(overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *config : TrainConfig();
-}
-
 std::vector<std::string> Differences(const TrainConfig& before, const TrainConfig& after) {
   std::vector<std::string> texts;
   for (const FieldDifference& d : ConfigDifferences(before, after)) {
@@ -30,15 +24,15 @@ std::vector<std::string> Differences(const TrainConfig& before, const TrainConfi
 }
 
 TEST(ConfigDifferencesTest, AreNamedWithBothValues) {
-  const TrainConfig a = ConfigWith({"steps=10", "optimizer.schedule.kind=LINEAR", "optimizer.adamw.beta1=0.9"});
+  const TrainConfig a = ExampleConfig({"steps=10", "optimizer.schedule.kind=LINEAR", "optimizer.adamw.beta1=0.9"});
   EXPECT_THAT(Differences(a, a), ElementsAre());
   const TrainConfig b =
-      ConfigWith({"steps=20", "optimizer.schedule.kind=COSINE", "optimizer.adamw.beta1=0.90000000000000002"});
+      ExampleConfig({"steps=20", "optimizer.schedule.kind=COSINE", "optimizer.adamw.beta1=0.90000000000000002"});
   EXPECT_THAT(Differences(a, b), ElementsAre("optimizer.schedule.kind: LINEAR -> COSINE", "steps: 10 -> 20"));
 }
 
 TEST(ConfigDifferencesTest, ListsAreOneValue) {
-  TrainConfig a = ConfigWith({}), b = a;
+  TrainConfig a = ExampleConfig({}), b = a;
   a.mutable_data()->mutable_prepare()->clear_input();
   b.mutable_data()->mutable_prepare()->clear_input();
   a.mutable_data()->mutable_prepare()->add_input("x");
@@ -49,9 +43,9 @@ TEST(ConfigDifferencesTest, ListsAreOneValue) {
 
 TEST(ModelDifferencesTest, AreNamedWithBothValues) {
   const std::string lm = "model.hunyuan_lm.";
-  const TrainConfig a = ConfigWith({lm + "num_hidden_layers=2", lm + "rope_theta=10000", lm + "rms_norm_eps=1e-5"});
+  const TrainConfig a = ExampleConfig({lm + "num_hidden_layers=2", lm + "rope_theta=10000", lm + "rms_norm_eps=1e-5"});
   EXPECT_THAT(ModelDifferences(a, a, {}), ElementsAre());
-  const TrainConfig b = ConfigWith(
+  const TrainConfig b = ExampleConfig(
       {lm + "num_hidden_layers=3", lm + "rope_theta=10000.000000000002", lm + "rms_norm_eps=1e-6", "steps=77"});
   EXPECT_THAT(ModelDifferences(a, b, {}), ElementsAre(lm + "num_hidden_layers: wanted 2, got 3",
                                                       lm + "rope_theta: wanted 10000, got 10000.000000000002",
@@ -63,7 +57,7 @@ TEST(ModelDifferencesTest, AreNamedWithBothValues) {
 
 // Two configurations whose common family has no field set would otherwise agree.
 TEST(ModelDifferencesTest, AnotherFamilyIsAnotherModel) {
-  const TrainConfig a = ConfigWith({});
+  const TrainConfig a = ExampleConfig({});
   TrainConfig b = a;
   b.mutable_model()->clear_family();
   EXPECT_THAT(ModelDifferences(a, b, {}), ElementsAre("model.family: wanted hunyuan_lm, got none"));

@@ -2,6 +2,8 @@
 #ifndef TESTS_CONFIG_EXAMPLE_CONFIG_H_
 #define TESTS_CONFIG_EXAMPLE_CONFIG_H_
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
 
@@ -23,6 +25,13 @@ output { directory: "out" }
 
 inline absl::StatusOr<TrainConfig> ExampleWith(const std::vector<std::string>& overrides) {
   return ParseTrainConfig(kExampleMoe, "example", overrides);
+}
+
+// The same where it must parse.
+inline TrainConfig ExampleConfig(const std::vector<std::string>& overrides = {}) {
+  const auto config = ExampleWith(overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *config : TrainConfig();
 }
 
 inline std::string Message(const absl::Status& status) { return std::string(status.message()); }

@@ -15,21 +15,15 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-TrainConfig Overridden(const std::vector<std::string>& overrides) {
-  const auto config = ExampleWith(overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *config : TrainConfig();
-}
-
 std::string ErrorOf(const std::string& override) {
   const auto config = ExampleWith({override});
   return config.ok() ? "OK" : std::string(config.status().message());
 }
 
 TEST(Override, EachTypeOfValue) {
-  const TrainConfig config = Overridden({"optimizer.adamw.learning_rate=3e-4", "steps=12", "sharding.zero_stage=1",
-                                         "seed=18446744073709551615", "optimizer.schedule.kind=LINEAR",
-                                         "model.hunyuan_lm.tie_word_embeddings=true", "output.directory=runs/a=b"});
+  const TrainConfig config = ExampleConfig({"optimizer.adamw.learning_rate=3e-4", "steps=12", "sharding.zero_stage=1",
+                                            "seed=18446744073709551615", "optimizer.schedule.kind=LINEAR",
+                                            "model.hunyuan_lm.tie_word_embeddings=true", "output.directory=runs/a=b"});
   EXPECT_EQ(config.optimizer().adamw().learning_rate(), 3e-4);
   EXPECT_EQ(config.steps(), 12);
   EXPECT_EQ(config.sharding().zero_stage(), 1);
@@ -41,7 +35,7 @@ TEST(Override, EachTypeOfValue) {
 
 TEST(Override, BytesMayHaveAUnit) {
   const TrainConfig config =
-      Overridden({"memory.device_bytes=1.5GiB", "memory.nvme.bytes=80GB", "memory.host_bytes=7"});
+      ExampleConfig({"memory.device_bytes=1.5GiB", "memory.nvme.bytes=80GB", "memory.host_bytes=7"});
   EXPECT_EQ(config.memory().device_bytes(), int64_t{1536} << 20);
   EXPECT_EQ(config.memory().nvme().bytes(), 80000000000);
   EXPECT_EQ(config.memory().host_bytes(), 7);
@@ -51,9 +45,9 @@ TEST(Override, BytesMayHaveAUnit) {
 }
 
 TEST(Override, LaterOnesWinAndSpacesAndQuotesAreStripped) {
-  EXPECT_EQ(Overridden({"steps=1", " steps = 2 "}).steps(), 2);
-  EXPECT_EQ(Overridden({"output.directory=\"two words \""}).output().directory(), "two words ");
-  EXPECT_EQ(Overridden({"output.directory="}).output().directory(), "");
+  EXPECT_EQ(ExampleConfig({"steps=1", " steps = 2 "}).steps(), 2);
+  EXPECT_EQ(ExampleConfig({"output.directory=\"two words \""}).output().directory(), "two words ");
+  EXPECT_EQ(ExampleConfig({"output.directory="}).output().directory(), "");
 }
 
 TEST(Override, ChoosesAModelFamily) {
@@ -71,9 +65,10 @@ TEST(Override, DoesNotChooseAnotherModelFamily) {
 }
 
 TEST(Override, RepeatedFieldsAppendOrReplace) {
-  EXPECT_THAT(Overridden({"data.prepare.input=b,c.txt"}).data().prepare().input(), ElementsAre("a.txt", "b,c.txt"));
-  EXPECT_THAT(Overridden({"data.prepare.input=[x, \"y z\"]"}).data().prepare().input(), ElementsAre("x", "y z"));
-  EXPECT_THAT(Overridden({"data.prepare.input=[]", "data.prepare.input=d"}).data().prepare().input(), ElementsAre("d"));
+  EXPECT_THAT(ExampleConfig({"data.prepare.input=b,c.txt"}).data().prepare().input(), ElementsAre("a.txt", "b,c.txt"));
+  EXPECT_THAT(ExampleConfig({"data.prepare.input=[x, \"y z\"]"}).data().prepare().input(), ElementsAre("x", "y z"));
+  EXPECT_THAT(ExampleConfig({"data.prepare.input=[]", "data.prepare.input=d"}).data().prepare().input(),
+              ElementsAre("d"));
 }
 
 TEST(Override, WrongNamesGetTheNearest) {
@@ -137,7 +132,7 @@ void OverrideAll(const google::protobuf::Message& source, const std::string& pre
 }
 
 TEST(Override, EveryFieldCanBeOverridden) {
-  const TrainConfig source = Overridden({"data.prepare.input=b.txt", "optimizer.adamw.epsilon=1e-7"});
+  const TrainConfig source = ExampleConfig({"data.prepare.input=b.txt", "optimizer.adamw.epsilon=1e-7"});
   TrainConfig target;
   OverrideAll(source, "", &target);
   EXPECT_EQ(ToText(target), ToText(source));

@@ -19,14 +19,8 @@ RunFacts Machine(int ranks = 1) {
           .started_by_mpirun = ranks > 1};
 }
 
-TrainConfig Example(const std::vector<std::string>& overrides) {
-  const auto config = ExampleWith(overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *config : TrainConfig();
-}
-
 std::string ErrorsOf(const std::vector<std::string>& overrides, const RunFacts& facts = Machine()) {
-  const absl::Status status = Validate(Example(overrides), facts);
+  const absl::Status status = Validate(ExampleConfig(overrides), facts);
   if (status.ok()) return "OK";
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   return std::string(status.message());
@@ -151,7 +145,7 @@ TEST(Validate, ModelNumbers) {
 }
 
 TEST(Validate, NoModelFamily) {
-  TrainConfig config = Example({});
+  TrainConfig config = ExampleConfig({});
   config.mutable_model()->clear_hunyuan_lm();
   EXPECT_EQ(Validate(config, Machine()).message(),
             "model: no model family is chosen, wanted one of: hunyuan_lm, dit, hunyuan_dit, got none");
@@ -177,7 +171,7 @@ TEST(Validate, Data) {
 
 TEST(Validate, Prepare) {
   const auto error = [](const std::vector<std::string>& overrides) {
-    return std::string(ValidatePrepare(Example(overrides)).message());
+    return std::string(ValidatePrepare(ExampleConfig(overrides)).message());
   };
   EXPECT_EQ(error({}), "");
   EXPECT_EQ(error({"output.directory=", "steps=0"}), "");  // not asked for by prepare
@@ -417,27 +411,27 @@ TEST(Validate, AnEmptyConfigNamesWhatMustBeSet) {
 
 TEST(Derive, Heads) {
   const std::string lm = "model.hunyuan_lm.";
-  EXPECT_EQ(HeadDim(Example({}).model().hunyuan_lm()), 16);
-  EXPECT_EQ(HeadDim(Example({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
-  EXPECT_EQ(KeyValueHeads(Example({}).model().hunyuan_lm()), 2);
-  EXPECT_EQ(KeyValueHeads(Example({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
+  EXPECT_EQ(HeadDim(ExampleConfig({}).model().hunyuan_lm()), 16);
+  EXPECT_EQ(HeadDim(ExampleConfig({lm + "head_dim=32"}).model().hunyuan_lm()), 32);
+  EXPECT_EQ(KeyValueHeads(ExampleConfig({}).model().hunyuan_lm()), 2);
+  EXPECT_EQ(KeyValueHeads(ExampleConfig({lm + "num_key_value_heads=0"}).model().hunyuan_lm()), 4);
 }
 
 TEST(Derive, ThreadsAreTheRanksOwnCoresUpToWhatLibrariesServe) {
   RunFacts facts = Machine(2);
   facts.cores = 8;
-  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 4);
+  EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 4);
   facts.rank_cores = 6;  // bound by its launcher: not divided again
-  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 6);
+  EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 6);
   facts.kernel_threads_max = 5;
-  EXPECT_EQ(Derive(Example({}), facts).threads_per_rank, 5);
+  EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 5);
   EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=6"}, facts),
             "numerics.threads_per_rank: more than the matrix library was built for, wanted at most 5, got 6");
   EXPECT_EQ(ErrorsOf({"numerics.threads_per_rank=5"}, facts), "OK");
 }
 
 TEST(Derive, BatchAndSizes) {
-  const DerivedConfig one = Derive(Example({}), Machine());
+  const DerivedConfig one = Derive(ExampleConfig({}), Machine());
   EXPECT_EQ(one.micro_batches, 4);
   EXPECT_EQ(one.accumulation_steps, 4);
   EXPECT_EQ(one.step_tokens, 512);
@@ -445,7 +439,7 @@ TEST(Derive, BatchAndSizes) {
   EXPECT_EQ(one.host_bytes, 6871947673);  // 0.8 * 8 GiB, rounded down
   EXPECT_EQ(one.tiers_bytes, 6871947673);
 
-  const DerivedConfig three = Derive(Example({}), Machine(3));
+  const DerivedConfig three = Derive(ExampleConfig({}), Machine(3));
   EXPECT_EQ(three.accumulation_steps, 2);
   EXPECT_EQ(three.threads_per_rank, 1);
   EXPECT_EQ(three.host_bytes, 2290649224);
@@ -453,8 +447,9 @@ TEST(Derive, BatchAndSizes) {
 
 TEST(Derive, GivenValuesStay) {
   RunFacts facts = Machine(8);  // more ranks than cores: at least one thread each
-  EXPECT_EQ(Derive(Example({"batch.global_batch_sequences=16"}), facts).threads_per_rank, 1);
-  const DerivedConfig derived = Derive(Example({"memory.host_bytes=100000000", "numerics.threads_per_rank=3"}), facts);
+  EXPECT_EQ(Derive(ExampleConfig({"batch.global_batch_sequences=16"}), facts).threads_per_rank, 1);
+  const DerivedConfig derived =
+      Derive(ExampleConfig({"memory.host_bytes=100000000", "numerics.threads_per_rank=3"}), facts);
   EXPECT_EQ(derived.host_bytes, 100000000);
   EXPECT_EQ(derived.tiers_bytes, 858993459);  // 0.8 * 8 GiB / 8 ranks: more than the budget that is set
   EXPECT_EQ(derived.threads_per_rank, 3);
@@ -463,14 +458,15 @@ TEST(Derive, GivenValuesStay) {
 TEST(Derive, TiersTogether) {
   // Budgets that are set may take more than the usual 80 %; beside full ones a plan needs memory, too.
   const RunFacts facts = Machine();
-  EXPECT_EQ(Derive(Example({"memory.device_bytes=4000000000", "memory.host_bytes=4000000000"}), facts).tiers_bytes,
-            facts.machine_memory_bytes);
+  EXPECT_EQ(
+      Derive(ExampleConfig({"memory.device_bytes=4000000000", "memory.host_bytes=4000000000"}), facts).tiers_bytes,
+      facts.machine_memory_bytes);
   RunFacts gpu = facts;
   gpu.device_is_host_memory = false;
-  EXPECT_EQ(Derive(Example({"memory.device_bytes=80000000000"}), gpu).tiers_bytes, 0);
+  EXPECT_EQ(Derive(ExampleConfig({"memory.device_bytes=80000000000"}), gpu).tiers_bytes, 0);
   RunFacts unknown = facts;
   unknown.machine_memory_bytes = 0;
-  EXPECT_EQ(Derive(Example({"memory.host_bytes=4000000000"}), unknown).tiers_bytes, 0);
+  EXPECT_EQ(Derive(ExampleConfig({"memory.host_bytes=4000000000"}), unknown).tiers_bytes, 0);
 }
 
 }  // namespace

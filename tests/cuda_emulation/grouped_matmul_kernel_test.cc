@@ -14,17 +14,17 @@
 namespace angel_ptm::emulated {
 namespace {
 
-struct Launchers {
+struct GroupedLaunchers {
   void (*product)(const GroupedMatmulArgs&, const cuda::LaunchContext&);
   void (*gradient)(const GroupedMatmulGradWeightArgs&, const cuda::LaunchContext&);
 };
-constexpr Launchers kPlain = {&cuda::LaunchGroupedMatmul, &cuda::LaunchGroupedMatmulGradWeight};
-constexpr Launchers kSm90a = {&cuda::LaunchGroupedMatmulSm90a, &cuda::LaunchGroupedMatmulGradWeightSm90a};
+constexpr GroupedLaunchers kPlain = {&cuda::LaunchGroupedMatmul, &cuda::LaunchGroupedMatmulGradWeight};
+constexpr GroupedLaunchers kGroupedSm90a = {&cuda::LaunchGroupedMatmulSm90a, &cuda::LaunchGroupedMatmulGradWeightSm90a};
 
 // Rows of tokens and of gradients, zero in padding rows. What is behind the active blocks is not there.
 template <typename S>
-struct Experts {
-  Experts(const RoutingShape& s, std::int64_t width_n, std::int64_t width_k)
+struct GroupedExperts {
+  GroupedExperts(const RoutingShape& s, std::int64_t width_n, std::int64_t width_k)
       : random(19),
         n(width_n),
         k(width_k),
@@ -69,7 +69,7 @@ cuda::LaunchContext Workspace(const Args& args, std::unique_ptr<DeviceArray<std:
 
 // y = x w^T, or dx = dy w.
 template <typename T, typename S>
-void TestProduct(Experts<S>& e, bool forward, int seeds, const Launchers& by = kPlain) {
+void TestProduct(GroupedExperts<S>& e, bool forward, int seeds, const GroupedLaunchers& by = kPlain) {
   const std::int64_t out = forward ? e.n : e.k, rows = e.layout.active_rows();
   DeviceArray<T> c(e.layout.rows_max * out);
   GroupedMatmulArgs args = {.c = Out(c), .a = In(forward ? e.device_x : e.device_dy), .b = In(e.device_w)};
@@ -87,7 +87,7 @@ void TestProduct(Experts<S>& e, bool forward, int seeds, const Launchers& by = k
 }
 
 template <typename T, typename S>
-void TestGradWeight(Experts<S>& e, bool accumulate, int seeds, const Launchers& by = kPlain) {
+void TestGradWeight(GroupedExperts<S>& e, bool accumulate, int seeds, const GroupedLaunchers& by = kPlain) {
   const auto before = RandomElements<T>(e.layout.shape.e * e.n * e.k, e.random);
   DeviceArray<T> dw(before);
   GroupedMatmulGradWeightArgs args = {.dw = Out(dw), .dy = In(e.device_dy), .x = In(e.device_x)};
@@ -105,9 +105,9 @@ void TestGradWeight(Experts<S>& e, bool accumulate, int seeds, const Launchers& 
 }
 
 template <typename S>
-void TestAll(const RoutingShape& s, std::int64_t n, std::int64_t k, int seeds, const Launchers& by = kPlain) {
+void TestAll(const RoutingShape& s, std::int64_t n, std::int64_t k, int seeds, const GroupedLaunchers& by = kPlain) {
   SCOPED_TRACE(ToString(s));
-  Experts<S> e(s, n, k);
+  GroupedExperts<S> e(s, n, k);
   TestProduct<S>(e, true, seeds, by);
   TestProduct<S>(e, false, 0, by);
   TestGradWeight<float>(e, true, 0, by);
@@ -129,7 +129,7 @@ TEST(CudaGroupedMatmulTest, Fp32AgreesWithTheReference) {
 }
 
 TEST(CudaGroupedMatmulTest, ResultsInFp32) {
-  Experts<BFloat16> e({9, 4, 2, 8}, 16, 8);
+  GroupedExperts<BFloat16> e({9, 4, 2, 8}, 16, 8);
   TestProduct<float>(e, true, 0);
   TestGradWeight<float>(e, false, 0);
 }
@@ -137,19 +137,19 @@ TEST(CudaGroupedMatmulTest, ResultsInFp32) {
 // Twelve steps, forward and of the gradient, go round the ring of four stages three times, over the borders of tiles;
 // experts without rows; fewer rows in all than a tile has; tails of 16, 32 and 48 rows; more tiles than blocks.
 TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
-  TestAll<BFloat16>({735, 3, 1, 16, Spread::kFirstExpertsOnly}, 136, 264, 0, kSm90a);
-  TestAll<BFloat16>({290, 3, 1, 16}, 264, 712, 0, kSm90a);
-  TestAll<BFloat16>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 1, kSm90a);
-  TestAll<BFloat16>({3, 5, 2, 32}, 40, 16, 1, kSm90a);
-  TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 8, 72, 0, kSm90a);
-  Experts<BFloat16> many({140, 140, 1, 16}, 8, 8);
-  TestGradWeight<BFloat16>(many, false, 0, kSm90a);
+  TestAll<BFloat16>({735, 3, 1, 16, Spread::kFirstExpertsOnly}, 136, 264, 0, kGroupedSm90a);
+  TestAll<BFloat16>({290, 3, 1, 16}, 264, 712, 0, kGroupedSm90a);
+  TestAll<BFloat16>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 1, kGroupedSm90a);
+  TestAll<BFloat16>({3, 5, 2, 32}, 40, 16, 1, kGroupedSm90a);
+  TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 8, 72, 0, kGroupedSm90a);
+  GroupedExperts<BFloat16> many({140, 140, 1, 16}, 8, 8);
+  TestGradWeight<BFloat16>(many, false, 0, kGroupedSm90a);
 }
 
 // The bits of rows that a dispatch laid out.
 void TestGathered(const RoutingShape& s, std::int64_t n, std::int64_t k, bool trans_b, int seeds) {
   SCOPED_TRACE(ToString(s));
-  Experts<BFloat16> e(s, n, k);
+  GroupedExperts<BFloat16> e(s, n, k);
   const auto tokens = RandomElements<BFloat16>(s.t * k, e.random);
   for (std::int64_t row = 0; row < e.layout.active_rows(); ++row) {
     const std::int32_t pair = e.layout.pair_of_row[static_cast<std::size_t>(row)];
@@ -185,9 +185,9 @@ TEST(CudaGatheredMatmulSm90aTest, HasTheBitsOfRowsThatWereLaidOut) {
 // What an expert's tokens, gradients and weights are is seen by that expert's results alone: no zero of an operand's
 // tail meets another's NaN.
 template <typename S>
-void TestIndependence(const Launchers& by) {
+void TestIndependence(const GroupedLaunchers& by) {
   const RoutingShape s = {70, 3, 1, 16};
-  Experts<S> e(s, 24, 40);
+  GroupedExperts<S> e(s, 24, 40);
   std::vector<S> products[2], inputs[2];
   std::vector<float> gradients[2];
   const auto spoil = [&](std::vector<S>& values, std::int64_t width, const auto& expert_of) {
@@ -233,7 +233,7 @@ void TestIndependence(const Launchers& by) {
   EXPECT_GT(changed, 32);
 }
 TEST(CudaGroupedMatmulTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kPlain); }
-TEST(CudaGroupedMatmulSm90aTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kSm90a); }
+TEST(CudaGroupedMatmulSm90aTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kGroupedSm90a); }
 
 // Lists and orders of tiles, for any number of blocks an expert has.
 void TestTiles(const std::vector<int>& blocks_of_expert, int block_rows, int unused, int wide, int launched) {

@@ -9,14 +9,14 @@
 namespace angel_ptm::emulated {
 namespace {
 
-struct Shape {
+struct LossShape {
   std::int64_t t, h, v, chunk_tokens;
 };
 
 // Operands of S, dweight of T.
 template <typename T, typename S>
 struct Loss {
-  explicit Loss(const Shape& z)
+  explicit Loss(const LossShape& z)
       : shape(z),
         random(24),
         x(RandomElements<S>(z.t * z.h, random)),
@@ -44,7 +44,7 @@ struct Loss {
     dx = device_dx.Get(), dweight = device_dweight.Get();
   }
 
-  Shape shape;
+  LossShape shape;
   std::mt19937 random;
   std::vector<S> x, weight, dx;
   std::vector<T> before, dweight;
@@ -55,7 +55,7 @@ struct Loss {
 // With bf16 operands gradients of logits are rounded to bf16, which averages; what is rounded besides is dx, and a bf16
 // dweight.
 template <typename T, typename S>
-void TestLoss(const Shape& z, bool accumulate, int seeds) {
+void TestLoss(const LossShape& z, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << z.t << " x " << z.h << " of " << z.v << " by " << z.chunk_tokens);
   Loss<T, S> got(z);
   got.Run(accumulate, true, seeds);
@@ -94,7 +94,7 @@ TEST(CudaLinearCrossEntropyTest, Fp32AgreesWithTheReference) {
 
 // A diverged token shows, and only there.
 TEST(CudaLinearCrossEntropyTest, NanStaysWithItsToken) {
-  const Shape z = {4, 8, 40, 4};
+  const LossShape z = {4, 8, 40, 4};
   Loss<float, BFloat16> got(z);
   got.x[static_cast<std::size_t>(2 * z.h)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
   got.Run(false, true, 0);

@@ -6,7 +6,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-struct Shape {
+struct MatmulShape {
   std::int64_t m, n, k;
 };
 
@@ -14,7 +14,7 @@ using Launcher = void (*)(const MatmulArgs&, const cuda::LaunchContext&);
 
 // Operands of S, a result of T.
 template <typename T, typename S = BFloat16>
-void TestMatmul(const Shape& s, bool trans_a, bool trans_b, bool accumulate, int seeds,
+void TestMatmul(const MatmulShape& s, bool trans_a, bool trans_b, bool accumulate, int seeds,
                 Launcher launcher = &cuda::LaunchMatmul) {
   SCOPED_TRACE(testing::Message() << s.m << " x " << s.n << " x " << s.k << " trans " << trans_a << trans_b);
   std::mt19937 random(13);

@@ -33,7 +33,7 @@ TEST(CudaRopeTableTest, AgreesWithTheReference) {
   }
 }
 
-struct Shape {
+struct RopeShape {
   std::int64_t t, q_heads, kv_heads, d;
   std::int64_t normed() const { return (q_heads + kv_heads) * d; }
   std::int64_t row() const { return normed() + kv_heads * d; }
@@ -41,7 +41,7 @@ struct Shape {
 
 template <typename T>
 struct Qk {
-  explicit Qk(const Shape& z)
+  explicit Qk(const RopeShape& z)
       : shape(z),
         random(23),
         qkv(RandomElements<T>(z.t * z.row(), random)),
@@ -71,7 +71,7 @@ struct Qk {
   template <typename Sum>
   void TestGrad(bool accumulate, int seeds);
 
-  Shape shape;
+  RopeShape shape;
   std::mt19937 random;
   std::vector<T> qkv, dq, dk, q_weight, k_weight;
   std::vector<float> cos_sin;
@@ -126,7 +126,7 @@ void Qk<T>::TestGrad(bool accumulate, int seeds) {
 }
 
 template <typename T, typename Sum>
-void TestQk(const Shape& z, bool accumulate, int seeds) {
+void TestQk(const RopeShape& z, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << z.t << " tokens, heads " << z.q_heads << "/" << z.kv_heads << " d " << z.d);
   Qk<T> qk(z);
   qk.TestForward(seeds);

@@ -11,7 +11,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-struct Shape {
+struct RouterShape {
   std::int64_t t, h, e, k;
 };
 
@@ -21,7 +21,7 @@ struct Routed {
 };
 
 template <typename S>
-Routed Route(const Shape& s, const std::vector<S>& x, const std::vector<S>& gate, int seeds) {
+Routed Route(const RouterShape& s, const std::vector<S>& x, const std::vector<S>& gate, int seeds) {
   DeviceArray<S> device_x(x), device_gate(gate);
   DeviceArray<float> probs(s.t * s.e), weights(s.t * s.k);
   DeviceArray<std::int32_t> experts(s.t * s.k), counts(s.e);
@@ -38,7 +38,7 @@ Routed Route(const Shape& s, const std::vector<S>& x, const std::vector<S>& gate
 }
 
 // The choice among the device's own probabilities is exact, and so are weights and counts.
-void ExpectChosenByTheRule(const Shape& s, const Routed& got) {
+void ExpectChosenByTheRule(const RouterShape& s, const Routed& got) {
   std::vector<float> weights;
   std::vector<std::int32_t> experts, counts(static_cast<std::size_t>(s.e));
   for (std::int64_t t = 0; t < s.t; ++t) {
@@ -63,7 +63,7 @@ void ExpectChosenByTheRule(const Shape& s, const Routed& got) {
 }
 
 template <typename S>
-void TestRouter(const Shape& s, int seeds) {
+void TestRouter(const RouterShape& s, int seeds) {
   SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
   std::mt19937 random(16);
   const auto x = RandomElements<S>(s.t * s.h, random);
@@ -89,7 +89,7 @@ TEST(CudaRouterTest, ChoosesByTheRule) {
 
 // As on the host: NaN in a token makes all of its probabilities NaN, and still k different experts are chosen.
 TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
-  const Shape s = {3, 8, 6, 2};
+  const RouterShape s = {3, 8, 6, 2};
   std::mt19937 random(17);
   auto x = RandomElements<BFloat16>(s.t * s.h, random);
   x[static_cast<std::size_t>(s.h)] = ToBFloat16(std::numeric_limits<float>::quiet_NaN());
@@ -103,7 +103,7 @@ TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
 
 // Operands of S, dgate of T, either gradient alone, added or not.
 template <typename T, typename S = BFloat16>
-void TestRouterGrad(const Shape& s, bool with_dx, bool accumulate, int seeds) {
+void TestRouterGrad(const RouterShape& s, bool with_dx, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);
   constexpr float kCoefficient = 0.3f, kTargetCount = 17;
   std::mt19937 random(21);

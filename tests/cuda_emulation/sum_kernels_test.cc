@@ -14,7 +14,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-constexpr float kEpsilon = 1e-5f;
+constexpr float kSumsEpsilon = 1e-5f;
 
 template <typename T>
 void TestAddRmsNorm(std::int64_t t, std::int64_t h, bool with_delta) {
@@ -30,7 +30,7 @@ void TestAddRmsNorm(std::int64_t t, std::int64_t h, bool with_delta) {
   if (with_delta) args.sum = Out(sum), args.delta = In(device_delta);
   std::vector<double> want(static_cast<std::size_t>(t * h)), want_rstd(static_cast<std::size_t>(t));
   reference::RmsNorm(want.data(), want_rstd.data(), ToDoubles(summed).data(), ToDoubles(weight).data(), t, h,
-                     static_cast<double>(kEpsilon));
+                     static_cast<double>(kSumsEpsilon));
   EXPECT_LT(ErrorOf(RunClean([&] { cuda::LaunchAddRmsNorm(args, {}); }, y), want), 1e-6) << t << " x " << h;
   EXPECT_LT(ErrorOf(rstd.Get(), want_rstd), 1e-6);
   if (with_delta) {
@@ -54,10 +54,10 @@ void TestAddRmsNormGrad(std::int64_t t, std::int64_t h, bool with_dsum, bool acc
   std::vector<double> y(static_cast<std::size_t>(t * h)), rstd(static_cast<std::size_t>(t)), dx = y;
   std::vector<double> dweight(static_cast<std::size_t>(h));
   const std::vector<double> sums = ToDoubles(sum), weights = ToDoubles(weight);
-  reference::RmsNorm(y.data(), rstd.data(), sums.data(), weights.data(), t, h, static_cast<double>(kEpsilon));
+  reference::RmsNorm(y.data(), rstd.data(), sums.data(), weights.data(), t, h, static_cast<double>(kSumsEpsilon));
   if (accumulate) dweight = ToDoubles(dweight_before);
   reference::RmsNormGrad(dx.data(), dweight.data(), ToDoubles(dy).data(), sums.data(), weights.data(), t, h,
-                         static_cast<double>(kEpsilon));
+                         static_cast<double>(kSumsEpsilon));
   for (std::size_t i = 0; with_dsum && i < dx.size(); ++i) dx[i] += static_cast<double>(ToFloat(dsum[i]));
 
   DeviceArray<T> device_sum(sum), device_dy(dy), device_dsum(dsum), device_weight(weight), device_dx(t * h);

@@ -10,21 +10,22 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kEpsilon = 1e-5f;
+constexpr float kAddRmsNormEpsilon = 1e-5f;
 
-struct Shape {
+struct AddRmsNormShape {
   int64_t t, h;
   bool delta;
 };
 
 // Outputs of the op and its gradient for one set of inputs.
-struct Norm {
-  explicit Norm(const Shape& s) : shape(s), sum(s.t * s.h), y(s.t * s.h), rstd(s.t), dx(s.t * s.h), dweight(s.h) {}
+struct AddRmsNormRun {
+  explicit AddRmsNormRun(const AddRmsNormShape& s)
+      : shape(s), sum(s.t * s.h), y(s.t * s.h), rstd(s.t), dx(s.t * s.h), dweight(s.h) {}
 
   void Run(TestTensor& x, TestTensor& delta, TestTensor& weight, TestTensor& dy, TestTensor& dsum, int threads,
            bool accumulate = false) {
     AddRmsNormArgs args = {
-        .y = y, .rstd = rstd, .x = x, .weight = weight, .t = shape.t, .h = shape.h, .epsilon = kEpsilon};
+        .y = y, .rstd = rstd, .x = x, .weight = weight, .t = shape.t, .h = shape.h, .epsilon = kAddRmsNormEpsilon};
     AddRmsNormGradArgs grad = {.dx = dx,
                                .dweight = dweight,
                                .dy = dy,
@@ -43,21 +44,21 @@ struct Norm {
     RunKernel(CpuKernels().add_rms_norm, args, threads);
     RunKernel(CpuKernels().add_rms_norm_grad, grad, threads);
   }
-  bool SameBits(const Norm& other) const {
+  bool SameBits(const AddRmsNormRun& other) const {
     return y.SameBits(other.y) && rstd.SameBits(other.rstd) && dx.SameBits(other.dx) && dweight.SameBits(other.dweight);
   }
 
-  Shape shape;
+  AddRmsNormShape shape;
   TestTensor sum, y, rstd, dx, dweight;
 };
 
-class AddRmsNormTest : public testing::TestWithParam<Shape> {};
+class AddRmsNormTest : public testing::TestWithParam<AddRmsNormShape> {};
 
 TEST_P(AddRmsNormTest, AgreesWithReference) {
   const auto [t, h, with_delta] = GetParam();
   std::mt19937 random(21);
   TestTensor x(t * h, random, 2.0f), delta(t * h, random), weight(h, random), dy(t * h, random), dsum(t * h, random);
-  Norm got(GetParam()), two_threads(GetParam()), seven_threads(GetParam());
+  AddRmsNormRun got(GetParam()), two_threads(GetParam()), seven_threads(GetParam());
   got.Run(x, delta, weight, dy, dsum, 1);
   two_threads.Run(x, delta, weight, dy, dsum, 2);
   seven_threads.Run(x, delta, weight, dy, dsum, 7);
@@ -72,7 +73,7 @@ TEST_P(AddRmsNormTest, AgreesWithReference) {
   std::vector<double> want(t * h), want_rstd(t), want_dx(t * h), want_dweight(h);
   const auto forward = [&, t = t, h = h] {
     reference::RmsNorm(want.data(), want_rstd.data(), sum64.data(), weight64.data(), t, h,
-                       static_cast<double>(kEpsilon));
+                       static_cast<double>(kAddRmsNormEpsilon));
   };
   const auto loss = [&, residual = with_delta] {
     forward();
@@ -81,7 +82,7 @@ TEST_P(AddRmsNormTest, AgreesWithReference) {
   forward();
   const double forward_error = std::max(ScaledError(got.y, want), ScaledError(got.rstd, want_rstd));
   reference::RmsNormGrad(want_dx.data(), want_dweight.data(), dy64.data(), sum64.data(), weight64.data(), t, h,
-                         static_cast<double>(kEpsilon));
+                         static_cast<double>(kAddRmsNormEpsilon));
   if (with_delta) {
     for (int64_t i = 0; i < t * h; ++i) want_dx[i] += dsum64[i];
   }
@@ -100,16 +101,17 @@ TEST_P(AddRmsNormTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AddRmsNormTest,
-                         testing::Values(Shape{1, 2, false}, Shape{1, 16, true}, Shape{3, 17, true},
-                                         Shape{65, 80, false}, Shape{130, 64, true}, Shape{17, 333, true},
-                                         Shape{1500, 24, true}));
+                         testing::Values(AddRmsNormShape{1, 2, false}, AddRmsNormShape{1, 16, true},
+                                         AddRmsNormShape{3, 17, true}, AddRmsNormShape{65, 80, false},
+                                         AddRmsNormShape{130, 64, true}, AddRmsNormShape{17, 333, true},
+                                         AddRmsNormShape{1500, 24, true}));
 
 TEST(AddRmsNormTest, ZeroRowsStayFinite) {
-  const Shape shape = {2, 40, false};
+  const AddRmsNormShape shape = {2, 40, false};
   std::mt19937 random(22);
   TestTensor x(80), unused(80), weight(40, random), dy(80, random);
   x.Fill(0);
-  Norm got(shape);
+  AddRmsNormRun got(shape);
   got.Run(x, unused, weight, dy, unused, 1);
   for (int64_t i = 0; i < 80; ++i) EXPECT_EQ(got.y[i], 0);
   for (int64_t i = 0; i < 80; ++i) EXPECT_TRUE(std::isfinite(got.dx[i]));

@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct AttentionShape {
   int64_t b, s, q_heads, kv_heads, d;
   int64_t document = 0;  // longest document; 0: one per row
   int64_t t() const { return b * s; }
@@ -24,7 +24,7 @@ struct Shape {
 };
 
 // Documents of lengths 1 .. s.document in a pseudo-random order that differs from row to row.
-std::vector<int32_t> SegmentStart(const Shape& s) {
+std::vector<int32_t> SegmentStart(const AttentionShape& s) {
   std::vector<int32_t> start(s.t());
   std::mt19937 random(24);
   for (int64_t row = 0; row < s.b; ++row) {
@@ -40,8 +40,8 @@ std::vector<int32_t> SegmentStart(const Shape& s) {
 }
 
 // All operands of the op and its gradient. `shift` moves every operand by that many floats.
-struct Attention {
-  explicit Attention(const Shape& s, int64_t shift = 0)
+struct AttentionRun {
+  explicit AttentionRun(const AttentionShape& s, int64_t shift = 0)
       : shape(s),
         at(shift),
         segment_start(SegmentStart(s)),
@@ -114,7 +114,7 @@ struct Attention {
     return all;
   }
 
-  Shape shape;
+  AttentionShape shape;
   int64_t at;
   std::vector<int32_t> segment_start;
   TestTensor q, k, qkv, do_, o, lse, dq, dk, dqkv;
@@ -128,15 +128,15 @@ bool AllFinite(const std::vector<float>& x) {
   return std::all_of(x.begin(), x.end(), [](float value) { return std::isfinite(value); });
 }
 
-double Error(const std::vector<float>& got, const std::vector<double>& want) {
+double AttentionError(const std::vector<float>& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
 }
 
-class AttentionTest : public testing::TestWithParam<Shape> {};
+class AttentionTest : public testing::TestWithParam<AttentionShape> {};
 
 TEST_P(AttentionTest, AgreesWithReference) {
-  const Shape s = GetParam();
-  Attention got(s);
+  const AttentionShape s = GetParam();
+  AttentionRun got(s);
   got.Run(1);
 
   const reference::AttentionShape shape = {s.b, s.s, s.q_heads, s.kv_heads, s.d, static_cast<double>(s.scale())};
@@ -155,7 +155,7 @@ TEST_P(AttentionTest, AgreesWithReference) {
     reference::Attention(o.data(), nullptr, q.data(), k.data(), v.data(), start, shape);
     return Dot(o, do_);
   };
-  double gradient_error = std::max(Error(got_dv, dv), FiniteDifferenceError(got_dv.data(), v, loss, 12));
+  double gradient_error = std::max(AttentionError(got_dv, dv), FiniteDifferenceError(got_dv.data(), v, loss, 12));
   if (s.s == 1 || s.document == 1) {  // one visible key has probability 1 whatever the score
     for (const TestTensor* x : {&got.dq, &got.dk}) {
       for (int64_t i = 0; i < x->size(); ++i) EXPECT_NEAR((*x)[i], 0, 1e-5f);
@@ -175,60 +175,62 @@ TEST_P(AttentionTest, AgreesWithReference) {
 }
 
 TEST_P(AttentionTest, BitsDependNeitherOnThreadsNorOnAddresses) {
-  Attention one(GetParam());
+  AttentionRun one(GetParam());
   one.Run(1);
   for (const int threads : {2, 5}) {
-    Attention other(GetParam(), /*shift=*/16 * threads);
+    AttentionRun other(GetParam(), /*shift=*/16 * threads);
     other.Run(threads);
     EXPECT_TRUE(SameBits(one.Results(), other.Results())) << threads;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
-                         testing::Values(Shape{1, 1, 1, 1, 2}, Shape{2, 1, 2, 1, 64}, Shape{1, 3, 2, 2, 8},
-                                         Shape{2, 17, 4, 2, 16}, Shape{1, 65, 4, 1, 64}, Shape{1, 130, 2, 1, 128},
-                                         Shape{2, 130, 4, 2, 80, 50}, Shape{1, 192, 2, 1, 22, 70},
-                                         Shape{1, 257, 2, 2, 64, 200}, Shape{1, 130, 2, 1, 8, 1},
-                                         Shape{1, 300, 1, 1, 30, 9}, Shape{1, 70, 1, 1, 256}));
+                         testing::Values(AttentionShape{1, 1, 1, 1, 2}, AttentionShape{2, 1, 2, 1, 64},
+                                         AttentionShape{1, 3, 2, 2, 8}, AttentionShape{2, 17, 4, 2, 16},
+                                         AttentionShape{1, 65, 4, 1, 64}, AttentionShape{1, 130, 2, 1, 128},
+                                         AttentionShape{2, 130, 4, 2, 80, 50}, AttentionShape{1, 192, 2, 1, 22, 70},
+                                         AttentionShape{1, 257, 2, 2, 64, 200}, AttentionShape{1, 130, 2, 1, 8, 1},
+                                         AttentionShape{1, 300, 1, 1, 30, 9}, AttentionShape{1, 70, 1, 1, 256}));
 
 struct TokenOperand {
   const char* name;
-  TestTensor Attention::*tensor;
+  TestTensor AttentionRun::*tensor;
 };
 constexpr TokenOperand kTokenOperands[] = {
-    {"q", &Attention::q}, {"k", &Attention::k}, {"v", &Attention::qkv}, {"do", &Attention::do_}};
+    {"q", &AttentionRun::q}, {"k", &AttentionRun::k}, {"v", &AttentionRun::qkv}, {"do", &AttentionRun::do_}};
 
 // For v, also the query and key columns beside it, which the ops do not read.
-void FillToken(Attention& x, const TokenOperand& operand, int64_t token, float value) {
+void FillToken(AttentionRun& x, const TokenOperand& operand, int64_t token, float value) {
   TestTensor& tensor = x.*operand.tensor;
   const int64_t row = (tensor.size() - x.at) / x.shape.t();
   std::fill_n(tensor.data() + x.at + token * row, row, value);
 }
 
 // Whether rows [begin, end) of one token each are the same bits.
-bool SameRows(const Attention& a, const Attention& b, TestTensor Attention::*tensor, int64_t begin, int64_t end) {
+bool SameRows(const AttentionRun& a, const AttentionRun& b, TestTensor AttentionRun::*tensor, int64_t begin,
+              int64_t end) {
   const TestTensor &x = a.*tensor, &y = b.*tensor;
   const int64_t row = x.size() / a.shape.t();
   return std::memcmp(x.data() + begin * row, y.data() + begin * row, static_cast<size_t>((end - begin) * row) * 4) == 0;
 }
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kHiddenValues[] = {5.0f, std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity};
+constexpr float kHiddenValues[] = {5.0f, kNan, kInfinity, -kInfinity};
 
 // What other documents hold changes no bit, be it a number, NaN or infinity, whichever the operand and document.
 TEST(AttentionTest, OtherDocumentsAreNotSeen) {
-  const Shape shape = {1, 200, 2, 1, 22};
+  const AttentionShape shape = {1, 200, 2, 1, 22};
   const int64_t begin = 70, end = 150;  // of the document in the middle
-  Attention a(shape);
+  AttentionRun a(shape);
   for (int64_t i = 0; i < shape.s; ++i)
     a.segment_start[i] = static_cast<int32_t>(i < begin ? 0 : i < end ? begin : end);
   a.Run(1);
   const auto expect_hidden = [&](const TokenOperand& operand, float value, int64_t from, int64_t to) {
-    Attention b(shape);
+    AttentionRun b(shape);
     b.segment_start = a.segment_start;
     for (int64_t token = from; token < to; ++token) FillToken(b, operand, token, value);
     b.Run(2);
-    for (TestTensor Attention::*result : {&Attention::o, &Attention::dq, &Attention::dk, &Attention::dqkv}) {
+    for (TestTensor AttentionRun::*result :
+         {&AttentionRun::o, &AttentionRun::dq, &AttentionRun::dk, &AttentionRun::dqkv}) {
       EXPECT_TRUE(SameRows(a, b, result, begin, end)) << operand.name << " " << value << " from " << from;
     }
     for (int64_t head = 0; head < shape.q_heads; ++head) {
@@ -248,20 +250,20 @@ TEST(AttentionTest, OtherDocumentsAreNotSeen) {
 
 // Nor does a later token change an earlier query's results, nor an earlier query's q or do a later key's gradients.
 TEST(AttentionTest, LaterTokensAreNotSeen) {
-  const Shape shape = {1, 200, 2, 1, 16};
+  const AttentionShape shape = {1, 200, 2, 1, 16};
   const int64_t token = 77;
-  Attention a(shape);
+  AttentionRun a(shape);
   a.Run(1);
   for (const TokenOperand& operand : kTokenOperands) {
     for (const float value : kHiddenValues) {
-      Attention b(shape);
+      AttentionRun b(shape);
       FillToken(b, operand, token, value);
       b.Run(1);
-      EXPECT_TRUE(SameRows(a, b, &Attention::o, 0, token)) << operand.name << " " << value;
-      EXPECT_TRUE(SameRows(a, b, &Attention::dq, 0, token)) << operand.name << " " << value;
-      if (operand.tensor == &Attention::q || operand.tensor == &Attention::do_) {
-        EXPECT_TRUE(SameRows(a, b, &Attention::dk, token + 1, shape.s)) << operand.name << " " << value;
-        EXPECT_TRUE(SameRows(a, b, &Attention::dqkv, token + 1, shape.s)) << operand.name << " " << value;
+      EXPECT_TRUE(SameRows(a, b, &AttentionRun::o, 0, token)) << operand.name << " " << value;
+      EXPECT_TRUE(SameRows(a, b, &AttentionRun::dq, 0, token)) << operand.name << " " << value;
+      if (operand.tensor == &AttentionRun::q || operand.tensor == &AttentionRun::do_) {
+        EXPECT_TRUE(SameRows(a, b, &AttentionRun::dk, token + 1, shape.s)) << operand.name << " " << value;
+        EXPECT_TRUE(SameRows(a, b, &AttentionRun::dqkv, token + 1, shape.s)) << operand.name << " " << value;
       }
       EXPECT_FALSE(SameBits(a.Results(), b.Results()));
     }
@@ -269,16 +271,16 @@ TEST(AttentionTest, LaterTokensAreNotSeen) {
 }
 
 TEST(AttentionTest, LargeScoresStayFinite) {
-  const Shape shape = {1, 100, 1, 1, 16};
-  Attention got(shape);
+  const AttentionShape shape = {1, 100, 1, 1, 16};
+  AttentionRun got(shape);
   for (int64_t i = 0; i < got.q.size(); ++i) got.q[i] *= 1000.0f;
   got.Run(1);
   for (const float x : got.Results()) EXPECT_TRUE(std::isfinite(x));
 }
 
 TEST(AttentionTest, NonFiniteOperandsAreSeenInTheResult) {
-  const Shape shape = {1, 100, 1, 1, 16};
-  Attention got(shape);
+  const AttentionShape shape = {1, 100, 1, 1, 16};
+  AttentionRun got(shape);
   got.k[80 * 16] = std::numeric_limits<float>::quiet_NaN();
   got.Run(1);
   for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(std::isnan(got.o[i * 16]), i >= 80) << i;
@@ -287,7 +289,7 @@ TEST(AttentionTest, NonFiniteOperandsAreSeenInTheResult) {
 // The published bytes (RunKernel sees that the kernels stay inside) grow at most linearly with the row.
 TEST(AttentionTest, WorkspaceIsLinearInTheRow) {
   for (const int threads : {1, 2}) {
-    Attention x({1, 300, 4, 2, 24});
+    AttentionRun x({1, 300, 4, 2, 24});
     AttentionArgs forward = x.Forward();
     AttentionGradArgs backward = x.Backward();
     const int64_t forward_bytes = WorkspaceBytes(forward, threads);

@@ -9,7 +9,7 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct Bf16AttentionShape {
   int64_t b, s, q_heads, kv_heads, d;
   int64_t document = 0;  // length of documents; 0: one per row
   int64_t t() const { return b * s; }
@@ -18,8 +18,8 @@ struct Shape {
 };
 
 // All operands of the op and its gradient.
-struct Attention {
-  explicit Attention(const Shape& z, uint32_t seed = 25)
+struct Bf16AttentionRun {
+  explicit Bf16AttentionRun(const Bf16AttentionShape& z, uint32_t seed = 25)
       : shape(z),
         segment_start(z.t()),
         random(seed),
@@ -37,7 +37,7 @@ struct Attention {
     }
   }
   void Run(int threads) {
-    const Shape& z = shape;
+    const Bf16AttentionShape& z = shape;
     RunKernel(CpuKernels().attention,
               {.o = o,
                .lse = lse,
@@ -85,23 +85,23 @@ struct Attention {
     return values;
   }
 
-  Shape shape;
+  Bf16AttentionShape shape;
   std::vector<int32_t> segment_start;
   std::mt19937 random;
   Bf16Tensor q, k, v, do_, o, dq, dk, dv;
   TestTensor lse;
 };
 
-double Error(const std::vector<double>& got, const std::vector<double>& want) {
+double Bf16AttentionError(const std::vector<double>& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
 }
 
-class Bf16AttentionTest : public testing::TestWithParam<Shape> {};
+class Bf16AttentionTest : public testing::TestWithParam<Bf16AttentionShape> {};
 
 // Results are rounded to 2^-8; probabilities and gradients of scores, which are too, average over the keys.
 TEST_P(Bf16AttentionTest, AgreesWithReference) {
-  const Shape z = GetParam();
-  Attention got(z);
+  const Bf16AttentionShape z = GetParam();
+  Bf16AttentionRun got(z);
   got.Run(1);
   const reference::AttentionShape shape = {z.b, z.s, z.q_heads, z.kv_heads, z.d, static_cast<double>(z.scale())};
   const std::vector<double> q = got.q.ToDouble(), k = got.k.ToDouble(), v = got.Values(got.v), do_ = got.do_.ToDouble();
@@ -109,12 +109,12 @@ TEST_P(Bf16AttentionTest, AgreesWithReference) {
   const int32_t* start = got.segment_start.data();
   reference::Attention(o.data(), lse.data(), q.data(), k.data(), v.data(), start, shape);
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), do_.data(), q.data(), k.data(), v.data(), start, shape);
-  EXPECT_LT(Error(got.o.ToDouble(), o), 0.006);
+  EXPECT_LT(Bf16AttentionError(got.o.ToDouble(), o), 0.006);
   EXPECT_LT(ScaledError(got.lse, lse), 2e-6);
-  EXPECT_LT(Error(got.Values(got.dv), dv), 0.008);
+  EXPECT_LT(Bf16AttentionError(got.Values(got.dv), dv), 0.008);
   if (z.s > 1) {  // one visible key has probability 1 whatever the score
-    EXPECT_LT(Error(got.dq.ToDouble(), dq), 0.015);
-    EXPECT_LT(Error(got.dk.ToDouble(), dk), 0.015);
+    EXPECT_LT(Bf16AttentionError(got.dq.ToDouble(), dq), 0.015);
+    EXPECT_LT(Bf16AttentionError(got.dk.ToDouble(), dk), 0.015);
   }
   // Columns beside the values belong to others.
   for (int64_t i = 0; i < got.dv.size(); ++i) {
@@ -123,10 +123,10 @@ TEST_P(Bf16AttentionTest, AgreesWithReference) {
 }
 
 TEST_P(Bf16AttentionTest, BitsDoNotDependOnThreads) {
-  Attention one(GetParam());
+  Bf16AttentionRun one(GetParam());
   one.Run(1);
   for (const int threads : {2, 3, 4}) {
-    Attention other(GetParam());
+    Bf16AttentionRun other(GetParam());
     other.Run(threads);
     EXPECT_TRUE(other.o.SameBits(one.o) && other.lse.SameBits(one.lse) && other.dq.SameBits(one.dq) &&
                 other.dk.SameBits(one.dk) && other.dv.SameBits(one.dv))
@@ -135,31 +135,33 @@ TEST_P(Bf16AttentionTest, BitsDoNotDependOnThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16AttentionTest,
-                         testing::Values(Shape{1, 1, 1, 1, 2}, Shape{2, 17, 4, 2, 16}, Shape{1, 65, 4, 1, 64},
-                                         Shape{1, 130, 2, 1, 128, 50}, Shape{1, 192, 2, 1, 22, 70}));
+                         testing::Values(Bf16AttentionShape{1, 1, 1, 1, 2}, Bf16AttentionShape{2, 17, 4, 2, 16},
+                                         Bf16AttentionShape{1, 65, 4, 1, 64}, Bf16AttentionShape{1, 130, 2, 1, 128, 50},
+                                         Bf16AttentionShape{1, 192, 2, 1, 22, 70}));
 
-bool SameRows(const Bf16Tensor& a, const Bf16Tensor& b, int64_t row, int64_t begin, int64_t end) {
+bool SameBf16Rows(const Bf16Tensor& a, const Bf16Tensor& b, int64_t row, int64_t begin, int64_t end) {
   return std::memcmp(a.data() + begin * row, b.data() + begin * row, (end - begin) * row * sizeof(BFloat16)) == 0;
 }
 
 // What other documents and later tokens hold changes no bit, be it a number or NaN.
 TEST(Bf16AttentionTest, HiddenTokensAreNotSeen) {
-  const Shape z = {1, 200, 2, 1, 22, 100};
+  const Bf16AttentionShape z = {1, 200, 2, 1, 22, 100};
   const int64_t q_row = z.q_heads * z.d, k_row = z.kv_heads * z.d, token = 77;
-  Attention want(z);
+  Bf16AttentionRun want(z);
   want.Run(1);
   for (const float value : {5.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    for (Bf16Tensor Attention::*operand : {&Attention::q, &Attention::k, &Attention::v, &Attention::do_}) {
-      Attention got(z);
+    for (Bf16Tensor Bf16AttentionRun::*operand :
+         {&Bf16AttentionRun::q, &Bf16AttentionRun::k, &Bf16AttentionRun::v, &Bf16AttentionRun::do_}) {
+      Bf16AttentionRun got(z);
       const int64_t row = (got.*operand).size() / z.s;
       for (int64_t i = 0; i < row; ++i) (got.*operand).Set(token * row + i, value);
       got.Run(2);
-      EXPECT_TRUE(SameRows(got.o, want.o, q_row, 0, token)) << value;
-      EXPECT_TRUE(SameRows(got.dq, want.dq, q_row, 0, token)) << value;
-      EXPECT_TRUE(SameRows(got.o, want.o, q_row, z.document, z.s)) << value;
-      EXPECT_TRUE(SameRows(got.dq, want.dq, q_row, z.document, z.s)) << value;
-      EXPECT_TRUE(SameRows(got.dk, want.dk, k_row, z.document, z.s)) << value;
-      EXPECT_TRUE(SameRows(got.dv, want.dv, z.v_row(), z.document, z.s)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.o, want.o, q_row, 0, token)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.dq, want.dq, q_row, 0, token)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.o, want.o, q_row, z.document, z.s)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.dq, want.dq, q_row, z.document, z.s)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.dk, want.dk, k_row, z.document, z.s)) << value;
+      EXPECT_TRUE(SameBf16Rows(got.dv, want.dv, z.v_row(), z.document, z.s)) << value;
       EXPECT_FALSE(got.o.SameBits(want.o) && got.dq.SameBits(want.dq) && got.dv.SameBits(want.dv)) << value;
     }
   }

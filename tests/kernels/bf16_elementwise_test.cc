@@ -18,8 +18,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr double kFp32Error = 1e-6;  // of the arithmetic before the rounding, over the largest value
+constexpr double kBf16ElementwiseFp32Error = 1e-6;  // of the arithmetic before the rounding, over the largest value
 
 class Bf16SwigluTest : public testing::TestWithParam<std::pair<int64_t, int64_t>> {};
 
@@ -39,8 +38,8 @@ TEST_P(Bf16SwigluTest, AgreesWithReference) {
   std::vector<double> want(rows * f), want_grad(rows * 2 * f);
   reference::Swiglu(want.data(), gate_up.ToDouble().data(), rows, f);
   reference::SwigluGrad(want_grad.data(), dy.ToDouble().data(), gate_up.ToDouble().data(), rows, f);
-  EXPECT_LT(ErrorBeyondRounding(y, want), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(dgate_up, want_grad), kFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(y, want), kBf16ElementwiseFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(dgate_up, want_grad), kBf16ElementwiseFp32Error);
   AddToOpTable(
       {"swiglu bf16", absl::StrCat("R=", rows, " F=", f), ScaledError(y, want), ScaledError(dgate_up, want_grad)});
 }
@@ -101,8 +100,8 @@ TEST_P(Bf16GeluTest, AgreesWithReference) {
   std::vector<double> want(n), want_grad(n);
   reference::Gelu(want.data(), x.ToDouble().data(), n);
   reference::GeluGrad(want_grad.data(), dy.ToDouble().data(), x.ToDouble().data(), n);
-  EXPECT_LT(ErrorBeyondRounding(y, want), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(dx, want_grad), kFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(y, want), kBf16ElementwiseFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(dx, want_grad), kBf16ElementwiseFp32Error);
   AddToOpTable({"gelu bf16", absl::StrCat("n=", n), ScaledError(y, want), ScaledError(dx, want_grad)});
 }
 
@@ -122,10 +121,10 @@ TEST(Bf16GeluTest, NanStaysInItsElement) {
   }
 }
 
-struct AddShape {
+struct Bf16AddShape {
   int64_t rows, width, begin, end;
 };
-class Bf16AddTest : public testing::TestWithParam<AddShape> {};
+class Bf16AddTest : public testing::TestWithParam<Bf16AddShape> {};
 
 TEST_P(Bf16AddTest, AgreesWithReference) {
   const auto [rows, width, begin, end] = GetParam();
@@ -155,8 +154,9 @@ TEST_P(Bf16AddTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16AddTest,
-                         testing::Values(AddShape{1, 1, 0, 1}, AddShape{5, 7, 0, 7}, AddShape{65, 48, 16, 32},
-                                         AddShape{3, 2000, 1999, 2000}, AddShape{4097, 1, 0, 1}));
+                         testing::Values(Bf16AddShape{1, 1, 0, 1}, Bf16AddShape{5, 7, 0, 7},
+                                         Bf16AddShape{65, 48, 16, 32}, Bf16AddShape{3, 2000, 1999, 2000},
+                                         Bf16AddShape{4097, 1, 0, 1}));
 
 TEST(Bf16AddTest, OfNothingIsZero) {
   Bf16Tensor y(5000);
@@ -166,10 +166,10 @@ TEST(Bf16AddTest, OfNothingIsZero) {
   for (int64_t i = 0; i < y.size(); ++i) EXPECT_EQ(y.data()[i].bits, 0);
 }
 
-struct EmbeddingShape {
+struct Bf16EmbeddingShape {
   int64_t t, h, v;
 };
-class Bf16EmbeddingTest : public testing::TestWithParam<EmbeddingShape> {
+class Bf16EmbeddingTest : public testing::TestWithParam<Bf16EmbeddingShape> {
  protected:
   Bf16EmbeddingTest() : tokens_(static_cast<size_t>(GetParam().t)) {
     const auto [t, h, v] = GetParam();
@@ -196,21 +196,22 @@ TEST_P(Bf16EmbeddingTest, AgreesWithReference) {
               threads);
     EXPECT_EQ(ScaledError(y, want), 0);
     RunKernel(CpuKernels().embedding_grad, Grad(dtable, dy, false), threads);
-    EXPECT_LT(ErrorBeyondRounding(dtable, want_dtable), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(dtable, want_dtable), kBf16ElementwiseFp32Error);
     dtable_sum.CopyFrom(before);
     RunKernel(CpuKernels().embedding_grad, Grad(dtable_sum, dy, true), threads);
-    EXPECT_LT(ErrorBeyondRounding(dtable_sum, want_sum), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(dtable_sum, want_sum), kBf16ElementwiseFp32Error);
     TestTensor dtable32(v * h);
     RunKernel(CpuKernels().embedding_grad, Grad(dtable32, dy, false), threads);
-    EXPECT_LT(ScaledError(dtable32, want_dtable), kFp32Error);
+    EXPECT_LT(ScaledError(dtable32, want_dtable), kBf16ElementwiseFp32Error);
     AddToOpTable({"embedding bf16", absl::StrCat("T=", t, " H=", h, " V=", v), ScaledError(y, want),
                   ScaledError(dtable, want_dtable)});
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16EmbeddingTest,
-                         testing::Values(EmbeddingShape{1, 1, 1}, EmbeddingShape{3, 8, 2}, EmbeddingShape{17, 33, 5},
-                                         EmbeddingShape{130, 64, 300}, EmbeddingShape{40, 600, 7}));
+                         testing::Values(Bf16EmbeddingShape{1, 1, 1}, Bf16EmbeddingShape{3, 8, 2},
+                                         Bf16EmbeddingShape{17, 33, 5}, Bf16EmbeddingShape{130, 64, 300},
+                                         Bf16EmbeddingShape{40, 600, 7}));
 
 // 1000 shares of 1/256 beside a 1: rounded after each, every one would be lost.
 TEST(Bf16EmbeddingTest, ManySmallSharesOfATokenAreNotLost) {

@@ -17,8 +17,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr double kFp32Error = 1e-6;  // of the arithmetic before the rounding, over the largest value
+constexpr double kBf16ExpertsFp32Error = 1e-6;  // of the arithmetic before the rounding, over the largest value
 
 class Bf16ExpertRowsTest : public testing::TestWithParam<std::tuple<RoutingShape, int64_t>> {
  protected:
@@ -64,14 +63,14 @@ TEST_P(Bf16ExpertRowsTest, DispatchAgreesWithReference) {
     DispatchGradArgs grad = {
         .dx = dx, .drows = drows, .row_of_pair = layout_.row_of_pair.data(), .t = s_.t, .h = h_, .k = s_.k};
     RunKernel(CpuKernels().dispatch_grad, grad, threads);
-    EXPECT_LT(ErrorBeyondRounding(dx, want_dx), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(dx, want_dx), kBf16ExpertsFp32Error);
     if (threads == 1) first.CopyFrom(dx);
     EXPECT_TRUE(dx.SameBits(first)) << threads;
     dx_sum.CopyFrom(before);
     grad.dx = dx_sum;
     grad.accumulate = true;
     RunKernel(CpuKernels().dispatch_grad, grad, threads);
-    EXPECT_LT(ErrorBeyondRounding(dx_sum, want_sum), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(dx_sum, want_sum), kBf16ExpertsFp32Error);
     AddToOpTable({"dispatch bf16", Name(), 0.0, ScaledError(dx, want_dx)});
   }
 }
@@ -105,7 +104,7 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
                               .h = h_,
                               .k = s_.k};
     RunKernel(CpuKernels().combine, args, threads);
-    EXPECT_LT(ErrorBeyondRounding(y, want), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(y, want), kBf16ExpertsFp32Error);
     const CombineGradArgs grad = {.drows = drows,
                                   .dweights = dweights,
                                   .dy = dy,
@@ -119,7 +118,7 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
                                   .block_rows = s_.block_rows,
                                   .blocks_max = layout_.blocks_max};
     RunKernel(CpuKernels().combine_grad, grad, threads);
-    EXPECT_LT(ErrorBeyondRounding(drows.data(), want_drows.data(), active() * h_), kFp32Error);
+    EXPECT_LT(ErrorBeyondRounding(drows.data(), want_drows.data(), active() * h_), kBf16ExpertsFp32Error);
     EXPECT_TRUE(drows.AllNan(active() * h_, drows.size()));
     EXPECT_LT(ScaledError(dweights, want_dweights), 2e-6);
     if (threads == 1) {
@@ -136,13 +135,13 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
 INSTANTIATE_TEST_SUITE_P(Routings, Bf16ExpertRowsTest,
                          testing::Combine(testing::ValuesIn(RoutingShapes()), testing::Values(1, 19, 300)));
 
-struct RouterShape {
+struct Bf16RouterShape {
   int64_t t, h, e, k;
 };
 
 // Everything the op and its gradient write.
-struct Routed {
-  explicit Routed(const RouterShape& s)
+struct Bf16Routed {
+  explicit Bf16Routed(const Bf16RouterShape& s)
       : shape(s),
         weights(s.t * s.k),
         probs(s.t * s.e),
@@ -187,54 +186,55 @@ struct Routed {
     EXPECT_TRUE(CpuKernels().router_grad.can_run(args).ok());
     RunKernel(CpuKernels().router_grad, args, threads);
   }
-  bool SameBits(const Routed& o) const {
+  bool SameBits(const Bf16Routed& o) const {
     return weights.SameBits(o.weights) && probs.SameBits(o.probs) && dx.SameBits(o.dx) && dgate.SameBits(o.dgate) &&
            dgate32.SameBits(o.dgate32) && experts == o.experts && counts == o.counts;
   }
 
   static constexpr float kTargetCount = 17, kCoefficient = 0.3f;
-  RouterShape shape;
+  Bf16RouterShape shape;
   TestTensor weights, probs, dgate32;
   Bf16Tensor dx, dgate;
   std::vector<int32_t> experts, counts;
 };
 
 // With gradients from the reference's probabilities.
-struct RouterReference {
-  RouterReference(const RouterShape& s, const std::vector<double>& x, const std::vector<double>& gate,
-                  const std::vector<double>& dweights)
+struct Bf16RouterReference {
+  Bf16RouterReference(const Bf16RouterShape& s, const std::vector<double>& x, const std::vector<double>& gate,
+                      const std::vector<double>& dweights)
       : weights(s.t * s.k), probs(s.t * s.e), dx(s.t * s.h), dgate(s.e * s.h), experts(s.t * s.k), counts(s.e) {
     reference::Router(weights.data(), probs.data(), experts.data(), counts.data(), x.data(), gate.data(), s.t, s.h, s.e,
                       s.k);
-    reference::RouterGrad(dx.data(), dgate.data(), dweights.data(), weights.data(), probs.data(), experts.data(),
-                          counts.data(), x.data(), gate.data(), s.t, s.h, s.e, s.k,
-                          static_cast<double>(Routed::kCoefficient) * static_cast<double>(Routed::kTargetCount));
+    reference::RouterGrad(
+        dx.data(), dgate.data(), dweights.data(), weights.data(), probs.data(), experts.data(), counts.data(), x.data(),
+        gate.data(), s.t, s.h, s.e, s.k,
+        static_cast<double>(Bf16Routed::kCoefficient) * static_cast<double>(Bf16Routed::kTargetCount));
   }
   std::vector<double> weights, probs, dx, dgate;
   std::vector<int32_t> experts, counts;
 };
 
-class Bf16RouterTest : public testing::TestWithParam<RouterShape> {};
+class Bf16RouterTest : public testing::TestWithParam<Bf16RouterShape> {};
 
 TEST_P(Bf16RouterTest, AgreesWithReference) {
-  const RouterShape s = GetParam();
+  const Bf16RouterShape s = GetParam();
   std::mt19937 random(1);
   const Bf16Tensor x(s.t * s.h, random), gate(s.e * s.h, random, 0.3f), before_x(s.t * s.h, random),
       before_gate(s.e * s.h, random);
   const TestTensor dweights(s.t * s.k, random);
-  const auto run = [&](Routed& routed, int threads) {
+  const auto run = [&](Bf16Routed& routed, int threads) {
     routed.Run(x, gate, threads);
     routed.RunGrad(x, gate, dweights, routed.dx, routed.dgate, threads);
     routed.RunGrad(x, gate, dweights, {}, routed.dgate32, threads);
   };
-  Routed got(s);
+  Bf16Routed got(s);
   run(got, 1);
   for (const int threads : {2, 3, 4}) {
-    Routed threaded(s);
+    Bf16Routed threaded(s);
     run(threaded, threads);
     EXPECT_TRUE(got.SameBits(threaded)) << threads;
   }
-  const RouterReference want(s, x.ToDouble(), gate.ToDouble(), dweights.ToDouble());
+  const Bf16RouterReference want(s, x.ToDouble(), gate.ToDouble(), dweights.ToDouble());
   EXPECT_EQ(got.experts, want.experts);
   EXPECT_EQ(got.counts, want.counts);
   const double forward_error = std::max(ScaledError(got.weights, want.weights), ScaledError(got.probs, want.probs));
@@ -257,16 +257,17 @@ TEST_P(Bf16RouterTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16RouterTest,
-                         testing::Values(RouterShape{1, 8, 3, 2}, RouterShape{3, 16, 24, 2}, RouterShape{65, 24, 16, 8},
-                                         RouterShape{65, 20, 3, 3}, RouterShape{200, 300, 24, 1}));
+                         testing::Values(Bf16RouterShape{1, 8, 3, 2}, Bf16RouterShape{3, 16, 24, 2},
+                                         Bf16RouterShape{65, 24, 16, 8}, Bf16RouterShape{65, 20, 3, 3},
+                                         Bf16RouterShape{200, 300, 24, 1}));
 
 TEST(Bf16RouterTest, NonFiniteInputStaysWithItsToken) {
-  const RouterShape s = {70, 40, 5, 2};
+  const Bf16RouterShape s = {70, 40, 5, 2};
   std::mt19937 random(4);
   Bf16Tensor x(s.t * s.h, random), gate(s.e * s.h, random);
   const TestTensor dweights(s.t * s.k, random);
   x.Set(66 * s.h + 3, kNan);
-  Routed got(s);
+  Bf16Routed got(s);
   got.Run(x, gate, 2);
   got.RunGrad(x, gate, dweights, got.dx, got.dgate, 2);
   for (int64_t t = 0; t < s.t; ++t) {

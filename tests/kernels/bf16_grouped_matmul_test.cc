@@ -11,17 +11,17 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kN = 40, kK = 25;  // not multiples of any register tile
+constexpr int64_t kBf16GroupedMatmulN = 40, kBf16GroupedMatmulK = 25;  // not multiples of any register tile
 
-GroupedMatmulArgs ForwardArgs(Operand y, const Bf16Tensor& x, const Bf16Tensor& w, const TestLayout& layout,
-                              bool trans_b = true) {
+GroupedMatmulArgs Bf16ForwardArgs(Operand y, const Bf16Tensor& x, const Bf16Tensor& w, const TestLayout& layout,
+                                  bool trans_b = true) {
   return {.c = y,
           .a = x,
           .b = w,
           .block_expert = layout.block_expert.data(),
           .active_blocks = &layout.active_blocks,
-          .n = kN,
-          .k = kK,
+          .n = kBf16GroupedMatmulN,
+          .k = kBf16GroupedMatmulK,
           .e = layout.shape.e,
           .block_rows = layout.shape.block_rows,
           .blocks_max = layout.blocks_max,
@@ -34,15 +34,15 @@ GroupedMatmulGradWeightArgs GradArgs(Operand dw, const Bf16Tensor& dy, const Bf1
           .x = x,
           .block_expert = layout.block_expert.data(),
           .active_blocks = &layout.active_blocks,
-          .n = kN,
-          .k = kK,
+          .n = kBf16GroupedMatmulN,
+          .k = kBf16GroupedMatmulK,
           .e = layout.shape.e,
           .block_rows = layout.shape.block_rows,
           .blocks_max = layout.blocks_max};
 }
 
 // The values of `tokens` that a layout's rows hold: zero where padded, NaN behind the active blocks.
-void FillRows(Bf16Tensor& rows, const Bf16Tensor& tokens, int64_t width, const TestLayout& layout) {
+void FillBf16Rows(Bf16Tensor& rows, const Bf16Tensor& tokens, int64_t width, const TestLayout& layout) {
   for (int64_t r = 0; r < layout.active_rows(); ++r) {
     const int64_t pair = layout.pair_of_row[r];
     for (int64_t i = 0; i < width; ++i) {
@@ -53,9 +53,12 @@ void FillRows(Bf16Tensor& rows, const Bf16Tensor& tokens, int64_t width, const T
 
 struct Operands {
   Operands(const RoutingShape& s, std::mt19937& random)
-      : layout(s, RouteTokens(s, random)), x(layout.rows_max * kK), dy(layout.rows_max * kN), w(s.e * kN * kK, random) {
-    FillRows(x, Bf16Tensor(s.t * kK, random), kK, layout);
-    FillRows(dy, Bf16Tensor(s.t * kN, random), kN, layout);
+      : layout(s, RouteTokens(s, random)),
+        x(layout.rows_max * kBf16GroupedMatmulK),
+        dy(layout.rows_max * kBf16GroupedMatmulN),
+        w(s.e * kBf16GroupedMatmulN * kBf16GroupedMatmulK, random) {
+    FillBf16Rows(x, Bf16Tensor(s.t * kBf16GroupedMatmulK, random), kBf16GroupedMatmulK, layout);
+    FillBf16Rows(dy, Bf16Tensor(s.t * kBf16GroupedMatmulN, random), kBf16GroupedMatmulN, layout);
   }
   // The active rows in fp64.
   std::vector<double> Active(const Bf16Tensor& rows, int64_t width) const {
@@ -75,11 +78,11 @@ TEST_P(Bf16GroupedMatmulTest, AgreesWithReference) {
   const Operands o(s, random);
   const TestLayout& layout = o.layout;
   const auto& forward = CpuKernels().grouped_matmul;
-  TestTensor y(layout.rows_max * kN);
-  Bf16Tensor rounded(y.size()), dx(layout.rows_max * kK);
-  RunKernel(forward, ForwardArgs(y, o.x, o.w, layout), 1);
-  RunKernel(forward, ForwardArgs(rounded, o.x, o.w, layout), 2);
-  GroupedMatmulArgs dx_args = ForwardArgs(dx, o.dy, o.w, layout, /*trans_b=*/false);
+  TestTensor y(layout.rows_max * kBf16GroupedMatmulN);
+  Bf16Tensor rounded(y.size()), dx(layout.rows_max * kBf16GroupedMatmulK);
+  RunKernel(forward, Bf16ForwardArgs(y, o.x, o.w, layout), 1);
+  RunKernel(forward, Bf16ForwardArgs(rounded, o.x, o.w, layout), 2);
+  GroupedMatmulArgs dx_args = Bf16ForwardArgs(dx, o.dy, o.w, layout, /*trans_b=*/false);
   std::swap(dx_args.n, dx_args.k);
   RunKernel(forward, dx_args, 3);
 
@@ -90,13 +93,17 @@ TEST_P(Bf16GroupedMatmulTest, AgreesWithReference) {
                              s.block_rows, n, k, trans_b);
     return want;
   };
-  const std::vector<double> x = o.Active(o.x, kK), dy = o.Active(o.dy, kN), w = o.w.ToDouble();
-  EXPECT_LT(ErrorShare(y, reference(x, w, kN, kK, true), reference(Magnitudes(x), Magnitudes(w), kN, kK, true), 0), 1);
-  EXPECT_LT(ErrorShare(dx, reference(dy, w, kK, kN, false), reference(Magnitudes(dy), Magnitudes(w), kK, kN, false),
+  const std::vector<double> x = o.Active(o.x, kBf16GroupedMatmulK), dy = o.Active(o.dy, kBf16GroupedMatmulN),
+                            w = o.w.ToDouble();
+  EXPECT_LT(ErrorShare(y, reference(x, w, kBf16GroupedMatmulN, kBf16GroupedMatmulK, true),
+                       reference(Magnitudes(x), Magnitudes(w), kBf16GroupedMatmulN, kBf16GroupedMatmulK, true), 0),
+            1);
+  EXPECT_LT(ErrorShare(dx, reference(dy, w, kBf16GroupedMatmulK, kBf16GroupedMatmulN, false),
+                       reference(Magnitudes(dy), Magnitudes(w), kBf16GroupedMatmulK, kBf16GroupedMatmulN, false),
                        kBf16Rounding),
             1);
   for (int64_t i = 0; i < y.size(); ++i) {
-    if (i >= layout.active_rows() * kN) {
+    if (i >= layout.active_rows() * kBf16GroupedMatmulN) {
       EXPECT_TRUE(std::isnan(y[i]) && std::isnan(rounded[i])) << "written behind the active blocks: " << i;
     } else {
       EXPECT_EQ(rounded.data()[i].bits, ToBFloat16(y[i]).bits);
@@ -109,7 +116,7 @@ TEST_P(Bf16GroupedMatmulTest, WeightGradientsAgreeWithReference) {
   std::mt19937 random(7);
   const Operands o(s, random);
   const TestLayout& layout = o.layout;
-  const Bf16Tensor before(s.e * kN * kK, random);
+  const Bf16Tensor before(s.e * kBf16GroupedMatmulN * kBf16GroupedMatmulK, random);
   TestTensor dw(before.size()), added(before.size());
   Bf16Tensor rounded(before.size()), rounded_added(before.size());
   for (int64_t i = 0; i < before.size(); ++i) added[i] = before[i];
@@ -124,11 +131,12 @@ TEST_P(Bf16GroupedMatmulTest, WeightGradientsAgreeWithReference) {
   run(added, true, 3);
   run(rounded_added, true, 4);
 
-  const std::vector<double> x = o.Active(o.x, kK), dy = o.Active(o.dy, kN);
+  const std::vector<double> x = o.Active(o.x, kBf16GroupedMatmulK), dy = o.Active(o.dy, kBf16GroupedMatmulN);
   std::vector<double> want(dw.size()), magnitude(dw.size());
   const auto reference = [&](std::vector<double>& to, const std::vector<double>& dy64, const std::vector<double>& x64) {
     reference::GroupedMatmulGradWeight(to.data(), dy64.data(), x64.data(), layout.block_expert.data(),
-                                       layout.active_blocks, s.block_rows, kN, kK, s.e);
+                                       layout.active_blocks, s.block_rows, kBf16GroupedMatmulN, kBf16GroupedMatmulK,
+                                       s.e);
   };
   reference(want, dy, x);
   reference(magnitude, Magnitudes(dy), Magnitudes(x));
@@ -147,7 +155,8 @@ INSTANTIATE_TEST_SUITE_P(Routings, Bf16GroupedMatmulTest, testing::ValuesIn(Rout
 TEST(Bf16GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   RoutingShape s = {65, 5, 2, 1};
   std::mt19937 random(8);
-  const Bf16Tensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  const Bf16Tensor tokens(s.t * kBf16GroupedMatmulK, random),
+      w(s.e * kBf16GroupedMatmulN * kBf16GroupedMatmulK, random);
   const std::vector<int32_t> routed = RouteTokens(s, random);
   std::vector<std::vector<BFloat16>> first;
   for (const int64_t block_rows : {1, 7, 16, 64}) {
@@ -156,13 +165,14 @@ TEST(Bf16GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
       std::vector<int32_t> moved = RouteTokens(s, random);
       std::copy_n(routed.begin() + kept * s.k, s.k, moved.begin() + kept * s.k);
       const TestLayout layout(s, moved);
-      Bf16Tensor x(layout.rows_max * kK), y(layout.rows_max * kN);
-      FillRows(x, tokens, kK, layout);
-      RunKernel(CpuKernels().grouped_matmul, ForwardArgs(y, x, w, layout), static_cast<int>(1 + kept / 16 % 4));
-      const BFloat16* const row = y.data() + layout.row_of_pair[kept * s.k] * kN;
+      Bf16Tensor x(layout.rows_max * kBf16GroupedMatmulK), y(layout.rows_max * kBf16GroupedMatmulN);
+      FillBf16Rows(x, tokens, kBf16GroupedMatmulK, layout);
+      RunKernel(CpuKernels().grouped_matmul, Bf16ForwardArgs(y, x, w, layout), static_cast<int>(1 + kept / 16 % 4));
+      const BFloat16* const row = y.data() + layout.row_of_pair[kept * s.k] * kBf16GroupedMatmulN;
       const size_t token = static_cast<size_t>(kept / 16);
-      if (block_rows == 1) first.emplace_back(row, row + kN);
-      EXPECT_EQ(std::memcmp(first[token].data(), row, kN * sizeof(BFloat16)), 0) << block_rows << " " << kept;
+      if (block_rows == 1) first.emplace_back(row, row + kBf16GroupedMatmulN);
+      EXPECT_EQ(std::memcmp(first[token].data(), row, kBf16GroupedMatmulN * sizeof(BFloat16)), 0)
+          << block_rows << " " << kept;
     }
   }
 }

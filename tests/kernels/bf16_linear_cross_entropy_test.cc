@@ -8,21 +8,21 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct Bf16LinearCrossEntropyShape {
   int64_t t, h, v, chunk_tokens;
 };
 
 // Every fifth target is masked; the others cover the first and last token of the vocabulary.
-std::vector<int32_t> Targets(const Shape& s) {
+std::vector<int32_t> Bf16Targets(const Bf16LinearCrossEntropyShape& s) {
   std::vector<int32_t> targets(s.t);
   for (int64_t i = 0; i < s.t; ++i) targets[i] = i % 5 == 4 ? -1 : static_cast<int32_t>((i * (s.v - 1)) % s.v);
   return targets;
 }
 
-struct Loss {
-  Loss(const Shape& s, std::mt19937& random)
+struct Bf16LossRun {
+  Bf16LossRun(const Bf16LinearCrossEntropyShape& s, std::mt19937& random)
       : shape(s),
-        targets(Targets(s)),
+        targets(Bf16Targets(s)),
         x(s.t * s.h, random),
         weight(s.v * s.h, random, 0.5f),
         token_loss(s.t),
@@ -44,7 +44,7 @@ struct Loss {
   void Run(const LinearCrossEntropyArgs& args, int threads) {
     RunKernel(CpuKernels().linear_cross_entropy, args, threads);
   }
-  Shape shape;
+  Bf16LinearCrossEntropyShape shape;
   std::vector<int32_t> targets;
   Bf16Tensor x, weight;
   TestTensor token_loss;
@@ -55,7 +55,7 @@ struct Loss {
 
 // What rounding the gradients of logits to bf16 may change in dx and dweight: its share of the sums of magnitudes,
 // here with gradients of logits in fp64.
-void GradientMagnitudes(const Loss& loss, std::vector<double>& dx, std::vector<double>& dweight) {
+void GradientMagnitudes(const Bf16LossRun& loss, std::vector<double>& dx, std::vector<double>& dweight) {
   const auto [t, h, v, chunk] = loss.shape;
   for (int64_t i = 0; i < t; ++i) {
     if (loss.targets[i] < 0) continue;
@@ -88,12 +88,12 @@ void ExpectGradient(const Got& got, const std::vector<double>& want, const std::
   }
 }
 
-class Bf16LinearCrossEntropyTest : public testing::TestWithParam<Shape> {};
+class Bf16LinearCrossEntropyTest : public testing::TestWithParam<Bf16LinearCrossEntropyShape> {};
 
 TEST_P(Bf16LinearCrossEntropyTest, AgreesWithReference) {
   const auto [t, h, v, chunk_tokens] = GetParam();
   std::mt19937 random(8);
-  Loss got(GetParam(), random);
+  Bf16LossRun got(GetParam(), random);
   got.Run(got.Args(), 1);
   std::vector<double> want(t), want_dx(t * h), want_dweight(v * h), dx_magnitude(t * h), dweight_magnitude(v * h);
   reference::LinearCrossEntropy(want.data(), want_dx.data(), want_dweight.data(), got.x.ToDouble().data(),
@@ -115,7 +115,7 @@ TEST_P(Bf16LinearCrossEntropyTest, AgreesWithReference) {
 
 TEST_P(Bf16LinearCrossEntropyTest, BitsDependOnThreadsNotAtAll) {
   std::mt19937 random(9);
-  Loss got(GetParam(), random), other(GetParam(), random);
+  Bf16LossRun got(GetParam(), random), other(GetParam(), random);
   other.x.CopyFrom(got.x);
   other.weight.CopyFrom(got.weight);
   got.Run(got.Args(), 1);
@@ -134,13 +134,16 @@ TEST_P(Bf16LinearCrossEntropyTest, BitsDependOnThreadsNotAtAll) {
 
 // The last has several slices of the vocabulary.
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16LinearCrossEntropyTest,
-                         testing::Values(Shape{1, 8, 2, 16}, Shape{3, 16, 33, 2}, Shape{65, 24, 257, 16},
-                                         Shape{33, 17, 1000, 64}, Shape{7, 6, 8300, 4}));
+                         testing::Values(Bf16LinearCrossEntropyShape{1, 8, 2, 16},
+                                         Bf16LinearCrossEntropyShape{3, 16, 33, 2},
+                                         Bf16LinearCrossEntropyShape{65, 24, 257, 16},
+                                         Bf16LinearCrossEntropyShape{33, 17, 1000, 64},
+                                         Bf16LinearCrossEntropyShape{7, 6, 8300, 4}));
 
 TEST(Bf16LinearCrossEntropyTest, GradientsAreAddedToDweight) {
-  const Shape shape = {20, 9, 70, 8};
+  const Bf16LinearCrossEntropyShape shape = {20, 9, 70, 8};
   std::mt19937 random(10);
-  Loss got(shape, random);
+  Bf16LossRun got(shape, random);
   got.Run(got.Args(), 1);
   const std::vector<float> once = got.dweight.Copy();
   LinearCrossEntropyArgs args = got.Args();
@@ -151,11 +154,11 @@ TEST(Bf16LinearCrossEntropyTest, GradientsAreAddedToDweight) {
 
 // A token whose logits are not finite has such a loss and gradient, and changes no other token's bits.
 TEST(Bf16LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
-  const Shape shape = {19, 24, 300, 8};
+  const Bf16LinearCrossEntropyShape shape = {19, 24, 300, 8};
   const int64_t bad_token = 10;
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     std::mt19937 random(11), again(11);
-    Loss want(shape, random), got(shape, again);
+    Bf16LossRun want(shape, random), got(shape, again);
     got.x.Set(bad_token * shape.h + 5, bad);
     want.Run(want.Args(), 2);
     got.Run(got.Args(), 2);
@@ -177,7 +180,7 @@ TEST(Bf16LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
 // One chunk of logits and of dx, and what its products pack.
 TEST(Bf16LinearCrossEntropyTest, WorkspaceIsThatOfOneChunk) {
   std::mt19937 random(12);
-  Loss loss({4, 8, 16, 4}, random);
+  Bf16LossRun loss({4, 8, 16, 4}, random);
   LinearCrossEntropyArgs args = loss.Args();
   args.h = 512;
   args.v = 100000;

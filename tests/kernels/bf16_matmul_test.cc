@@ -8,14 +8,13 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-struct Shape {
+struct Bf16MatmulShape {
   int64_t m, n, k;
   bool trans_a = false, trans_b = false;
 };
 
-MatmulArgs Args(const Shape& s, Operand c, const Bf16Tensor& a, const Bf16Tensor& b, bool accumulate = false) {
+MatmulArgs Bf16MatmulArgs(const Bf16MatmulShape& s, Operand c, const Bf16Tensor& a, const Bf16Tensor& b,
+                          bool accumulate = false) {
   return {.c = c,
           .a = a,
           .b = b,
@@ -30,7 +29,7 @@ MatmulArgs Args(const Shape& s, Operand c, const Bf16Tensor& a, const Bf16Tensor
 void Multiply(const MatmulArgs& args, int threads) { RunKernel(CpuKernels().matmul, args, threads); }
 
 // fp32 results within the rounding of their sums; bf16 results are those, rounded once, also where they are added.
-void ExpectAgreement(const Shape& s, int threads) {
+void ExpectAgreement(const Bf16MatmulShape& s, int threads) {
   SCOPED_TRACE(testing::Message() << s.m << " " << s.n << " " << s.k << " " << s.trans_a << s.trans_b);
   std::mt19937 random(1);
   const Bf16Tensor a(s.m * s.k, random), b(s.k * s.n, random), before(s.m * s.n, random);
@@ -38,10 +37,10 @@ void ExpectAgreement(const Shape& s, int threads) {
   Bf16Tensor rounded(s.m * s.n), rounded_added(s.m * s.n);
   for (int64_t i = 0; i < before.size(); ++i) added[i] = before[i];
   rounded_added.CopyFrom(before);
-  Multiply(Args(s, c, a, b), threads);
-  Multiply(Args(s, rounded, a, b), threads);
-  Multiply(Args(s, added, a, b, /*accumulate=*/true), threads);
-  Multiply(Args(s, rounded_added, a, b, /*accumulate=*/true), threads);
+  Multiply(Bf16MatmulArgs(s, c, a, b), threads);
+  Multiply(Bf16MatmulArgs(s, rounded, a, b), threads);
+  Multiply(Bf16MatmulArgs(s, added, a, b, /*accumulate=*/true), threads);
+  Multiply(Bf16MatmulArgs(s, rounded_added, a, b, /*accumulate=*/true), threads);
 
   std::vector<double> want(s.m * s.n), magnitude(s.m * s.n);
   const std::vector<double> a64 = a.ToDouble(), b64 = b.ToDouble();
@@ -85,9 +84,9 @@ TEST(Bf16MatmulTest, BitsOfAnElementDependOnItsRowAndColumnAlone) {
   std::mt19937 random(2);
   const Bf16Tensor a(m * k, random), b(n * k, random);
   TestTensor whole(m * n), again(m * n);
-  Multiply(Args({m, n, k, false, true}, whole, a, b), 1);
+  Multiply(Bf16MatmulArgs({m, n, k, false, true}, whole, a, b), 1);
   for (const int threads : {2, 3, 4}) {
-    Multiply(Args({m, n, k, false, true}, again, a, b), threads);
+    Multiply(Bf16MatmulArgs({m, n, k, false, true}, again, a, b), threads);
     EXPECT_TRUE(again.SameBits(whole)) << threads;
   }
   const auto expect_part = [&](int64_t row, int64_t rows, int64_t column, int64_t columns) {
@@ -95,7 +94,7 @@ TEST(Bf16MatmulTest, BitsOfAnElementDependOnItsRowAndColumnAlone) {
     std::copy_n(a.data() + row * k, rows * k, a_part.data());
     std::copy_n(b.data() + column * k, columns * k, b_part.data());
     TestTensor part(rows * columns);
-    Multiply(Args({rows, columns, k, false, true}, part, a_part, b_part), 1);
+    Multiply(Bf16MatmulArgs({rows, columns, k, false, true}, part, a_part, b_part), 1);
     for (int64_t i = 0; i < rows; ++i) {
       ASSERT_EQ(std::memcmp(&part[i * columns], &whole[(row + i) * n + column], columns * sizeof(float)), 0) << row;
     }
@@ -113,11 +112,11 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
     std::mt19937 random(5);
     const Bf16Tensor a(m * k, random), b(n * k, random);
     TestTensor many(m * n), few(m * n);
-    Multiply(Args({m, n, k, false, true}, many, a, b), 1);
+    Multiply(Bf16MatmulArgs({m, n, k, false, true}, many, a, b), 1);
     for (const int64_t rows : {1, 2, 3, 4, 5}) {
       for (const int threads : {1, 2, 3}) {
         few.Fill(0);
-        Multiply(Args({rows, n, k, false, true}, few, a, b), threads);
+        Multiply(Bf16MatmulArgs({rows, n, k, false, true}, few, a, b), threads);
         ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << k << " " << rows;
       }
     }
@@ -132,9 +131,9 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfManyBelowNormalNumbers) {
   for (int64_t i = 0; i < a.size(); ++i) a.Set(i, std::ldexp(a[i], i % k % 3 == 0 ? -127 : -63));
   for (int64_t i = 0; i < b.size(); ++i) b.Set(i, std::ldexp(b[i], i % k % 3 == 0 ? 1 : -62));
   TestTensor many(m * n), few(m * n);
-  Multiply(Args({m, n, k, false, true}, many, a, b), 1);
+  Multiply(Bf16MatmulArgs({m, n, k, false, true}, many, a, b), 1);
   for (const int64_t rows : {1, 4}) {
-    Multiply(Args({rows, n, k, false, true}, few, a, b), 1);
+    Multiply(Bf16MatmulArgs({rows, n, k, false, true}, few, a, b), 1);
     ASSERT_EQ(std::memcmp(few.data(), many.data(), rows * n * sizeof(float)), 0) << rows;
   }
 }
@@ -150,10 +149,10 @@ TEST(Bf16MatmulTest, TransposedOperandsGiveTheSameBits) {
     for (int64_t j = 0; j < n; ++j) b_transposed.data()[j * k + l] = b.data()[l * n + j];
   }
   TestTensor want(m * n), got(m * n);
-  Multiply(Args({m, n, k}, want, a, b), 1);
-  Multiply(Args({m, n, k, true, false}, got, a_transposed, b), 1);
+  Multiply(Bf16MatmulArgs({m, n, k}, want, a, b), 1);
+  Multiply(Bf16MatmulArgs({m, n, k, true, false}, got, a_transposed, b), 1);
   EXPECT_TRUE(got.SameBits(want));
-  Multiply(Args({m, n, k, true, true}, got, a_transposed, b_transposed), 2);
+  Multiply(Bf16MatmulArgs({m, n, k, true, true}, got, a_transposed, b_transposed), 2);
   EXPECT_TRUE(got.SameBits(want));
 }
 
@@ -162,11 +161,11 @@ TEST(Bf16MatmulTest, NonFiniteElementsAreSeenInTheirRowAndColumnAlone) {
   const int64_t m = 35, n = 70, k = 50, row = 17, column = 33;
   std::mt19937 random(4);
   Bf16Tensor a(m * k, random), b(k * n, random), want(m * n), got(m * n);
-  Multiply(Args({m, n, k}, want, a, b), 1);
+  Multiply(Bf16MatmulArgs({m, n, k}, want, a, b), 1);
   a.Set(row * k + k - 1, kInfinity);
   b.Set((k - 1) * n + 5, 0);
   b.Set(7 * n + column, std::numeric_limits<float>::quiet_NaN());
-  Multiply(Args({m, n, k}, got, a, b), 2);
+  Multiply(Bf16MatmulArgs({m, n, k}, got, a, b), 2);
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       if (j == column || (i == row && j == 5)) {
@@ -184,7 +183,7 @@ TEST(Bf16MatmulTest, NonFiniteElementsAreSeenInTheirRowAndColumnAlone) {
 TEST(Bf16MatmulTest, SmallerProductsNeedNoMoreWorkspace) {
   const Bf16Tensor any(1);
   const auto workspace = [&any](int64_t m, int64_t n, int64_t k) {
-    return WorkspaceBytes(Args({m, n, k}, {nullptr, DType::kFloat32}, any, any), 3);
+    return WorkspaceBytes(Bf16MatmulArgs({m, n, k}, {nullptr, DType::kFloat32}, any, any), 3);
   };
   int64_t before = 0;
   for (int64_t k = 1; k < 40000; k += 61) {

@@ -13,17 +13,16 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kEpsilon = 1e-5f;
-constexpr double kFp32Error = 2e-6;  // of the arithmetic before the rounding, over the largest value
+constexpr float kBf16NormsEpsilon = 1e-5f;
+constexpr double kBf16NormsFp32Error = 2e-6;  // of the arithmetic before the rounding, over the largest value
 
 struct NormShape {
   int64_t t, h;
   bool delta;
 };
 
-struct Norm {
-  explicit Norm(const NormShape& s)
+struct Bf16NormRun {
+  explicit Bf16NormRun(const NormShape& s)
       : shape(s),
         random(21),
         x(s.t * s.h, random, 2.0f),
@@ -55,7 +54,7 @@ struct Norm {
   }
   void Run(int threads) {
     AddRmsNormArgs args = {
-        .y = y, .rstd = rstd, .x = x, .weight = weight, .t = shape.t, .h = shape.h, .epsilon = kEpsilon};
+        .y = y, .rstd = rstd, .x = x, .weight = weight, .t = shape.t, .h = shape.h, .epsilon = kBf16NormsEpsilon};
     if (shape.delta) {
       args.sum = sum;
       args.delta = delta;
@@ -68,7 +67,7 @@ struct Norm {
     EXPECT_TRUE(CpuKernels().add_rms_norm_grad.can_run(Grad(dweight, false)).ok());
     RunKernel(CpuKernels().add_rms_norm_grad, Grad(dweight, false), threads);
   }
-  bool SameBits(const Norm& o) const {
+  bool SameBits(const Bf16NormRun& o) const {
     return sum.SameBits(o.sum) && y.SameBits(o.y) && rstd.SameBits(o.rstd) && dx.SameBits(o.dx) &&
            dweight.SameBits(o.dweight) && dweight_sum.SameBits(o.dweight_sum) && dweight32.SameBits(o.dweight32);
   }
@@ -83,10 +82,10 @@ class Bf16AddRmsNormTest : public testing::TestWithParam<NormShape> {};
 
 TEST_P(Bf16AddRmsNormTest, AgreesWithReference) {
   const auto [t, h, with_delta] = GetParam();
-  Norm got(GetParam());
+  Bf16NormRun got(GetParam());
   got.Run(1);
   for (const int threads : {2, 3, 4}) {
-    Norm threaded(GetParam());
+    Bf16NormRun threaded(GetParam());
     threaded.Run(threads);
     EXPECT_TRUE(got.SameBits(threaded));
   }
@@ -96,17 +95,18 @@ TEST_P(Bf16AddRmsNormTest, AgreesWithReference) {
   }
   const std::vector<double> sum = with_delta ? got.sum.ToDouble() : got.x.ToDouble(), weight = got.weight.ToDouble();
   std::vector<double> want(t * h), want_rstd(t), want_dx(t * h), want_dweight(h), want_sum = got.before.ToDouble();
-  reference::RmsNorm(want.data(), want_rstd.data(), sum.data(), weight.data(), t, h, static_cast<double>(kEpsilon));
+  reference::RmsNorm(want.data(), want_rstd.data(), sum.data(), weight.data(), t, h,
+                     static_cast<double>(kBf16NormsEpsilon));
   reference::RmsNormGrad(want_dx.data(), want_dweight.data(), got.dy.ToDouble().data(), sum.data(), weight.data(), t, h,
-                         static_cast<double>(kEpsilon));
+                         static_cast<double>(kBf16NormsEpsilon));
   for (int64_t i = 0; i < t * h && with_delta; ++i) want_dx[i] += static_cast<double>(got.dsum[i]);
   for (int64_t i = 0; i < h; ++i) want_sum[i] += want_dweight[i];
-  EXPECT_LT(ErrorBeyondRounding(got.y, want), kFp32Error);
-  EXPECT_LT(ScaledError(got.rstd, want_rstd), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dx, want_dx), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dweight, want_dweight), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dweight_sum, want_sum), kFp32Error);
-  EXPECT_LT(ScaledError(got.dweight32, want_dweight), kFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.y, want), kBf16NormsFp32Error);
+  EXPECT_LT(ScaledError(got.rstd, want_rstd), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dx, want_dx), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dweight, want_dweight), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dweight_sum, want_sum), kBf16NormsFp32Error);
+  EXPECT_LT(ScaledError(got.dweight32, want_dweight), kBf16NormsFp32Error);
   AddToOpTable({"add_rms_norm bf16", absl::StrCat("T=", t, " H=", h, with_delta ? " with delta" : ""),
                 ScaledError(got.y, want),
                 std::max(ScaledError(got.dx, want_dx), ScaledError(got.dweight, want_dweight))});
@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Bf16AddRmsNormTest,
 
 TEST(Bf16AddRmsNormTest, NanStaysInItsRow) {
   const NormShape shape = {5, 70, true};
-  Norm got(shape);
+  Bf16NormRun got(shape);
   got.delta.Set(2 * 70 + 66, kNan);
   got.Run(2);
   for (int64_t token = 0; token < shape.t; ++token) {
@@ -191,7 +191,7 @@ struct Heads {
                                  .q_heads = shape.q_heads,
                                  .kv_heads = shape.kv_heads,
                                  .d = shape.d,
-                                 .epsilon = kEpsilon};
+                                 .epsilon = kBf16NormsEpsilon};
     EXPECT_TRUE(CpuKernels().qk_rope_norm.can_run(args).ok());
     RunKernel(CpuKernels().qk_rope_norm, args, threads);
     EXPECT_TRUE(CpuKernels().qk_rope_norm_grad.can_run(Grad(dq_weight32, dk_weight, true)).ok());
@@ -223,7 +223,7 @@ TEST_P(Bf16QkRopeNormTest, AgreesWithReference) {
     threaded.Run(threads);
     EXPECT_TRUE(got.SameBits(threaded));
   }
-  const reference::QkShape shape = {s.t, s.q_heads, s.kv_heads, s.d, static_cast<double>(kEpsilon)};
+  const reference::QkShape shape = {s.t, s.q_heads, s.kv_heads, s.d, static_cast<double>(kBf16NormsEpsilon)};
   const std::vector<double> qkv = got.qkv.ToDouble(), cos_sin = got.cos_sin.ToDouble(),
                             q_weight = got.q_weight.ToDouble(), k_weight = got.k_weight.ToDouble();
   std::vector<double> q(got.q.size()), k(got.k.size()), q_rstd(got.q_rstd.size()), k_rstd(got.k_rstd.size());
@@ -240,12 +240,12 @@ TEST_P(Bf16QkRopeNormTest, AgreesWithReference) {
     for (int64_t i = begin; i < end; ++i) got.dqkv.Set(i, 0);
   }
   for (int64_t i = 0; i < s.d; ++i) dk_weight[i] += static_cast<double>(got.before[i]);
-  EXPECT_LT(std::max(ErrorBeyondRounding(got.q, q), ErrorBeyondRounding(got.k, k)), kFp32Error);
-  EXPECT_LT(std::max(ScaledError(got.q_rstd, q_rstd), ScaledError(got.k_rstd, k_rstd)), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dqkv, dqkv), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dq_weight, dq_weight), kFp32Error);
-  EXPECT_LT(ErrorBeyondRounding(got.dk_weight, dk_weight), kFp32Error);
-  EXPECT_LT(ScaledError(got.dq_weight32, dq_weight), kFp32Error);
+  EXPECT_LT(std::max(ErrorBeyondRounding(got.q, q), ErrorBeyondRounding(got.k, k)), kBf16NormsFp32Error);
+  EXPECT_LT(std::max(ScaledError(got.q_rstd, q_rstd), ScaledError(got.k_rstd, k_rstd)), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dqkv, dqkv), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dq_weight, dq_weight), kBf16NormsFp32Error);
+  EXPECT_LT(ErrorBeyondRounding(got.dk_weight, dk_weight), kBf16NormsFp32Error);
+  EXPECT_LT(ScaledError(got.dq_weight32, dq_weight), kBf16NormsFp32Error);
   AddToOpTable({"qk_rope_norm bf16", absl::StrCat("T=", s.t, " Q=", s.q_heads, " G=", s.kv_heads, " D=", s.d),
                 std::max(ScaledError(got.q, q), ScaledError(got.k, k)),
                 std::max(ScaledError(got.dqkv, dqkv), ScaledError(got.dq_weight, dq_weight))});

@@ -10,10 +10,10 @@
 namespace angel_ptm {
 namespace {
 
-constexpr uint32_t kBf16Values = 1 << 16, kInfinity = 0x7f80, kSign = 0x8000;
+constexpr uint32_t kBf16Values = 1 << 16, kBf16Infinity = 0x7f80, kSign = 0x8000;
 
 float FromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
-bool IsNan(uint32_t bf16) { return (bf16 & ~kSign) > kInfinity; }
+bool IsNan(uint32_t bf16) { return (bf16 & ~kSign) > kBf16Infinity; }
 BFloat16 Bf16(uint32_t bits) { return {static_cast<uint16_t>(bits)}; }
 
 // From the definition: sign, 8 bits of exponent with bias 127, 7 of fraction.
@@ -43,7 +43,7 @@ TEST(BFloat16Test, EveryValueWidensExactlyAndComesBack) {
 // as near.
 TEST(BFloat16Test, RoundsToNearestTiesToEven) {
   for (uint32_t bits = 0; bits < kBf16Values; ++bits) {
-    if ((bits & ~kSign) >= kInfinity) continue;
+    if ((bits & ~kSign) >= kBf16Infinity) continue;
     const uint32_t next = bits + 1;  // away from zero
     ASSERT_EQ(ToBFloat16(FromBits(bits << 16 | 0x0001)).bits, bits) << bits;
     ASSERT_EQ(ToBFloat16(FromBits(bits << 16 | 0x7fff)).bits, bits) << bits;
@@ -51,8 +51,8 @@ TEST(BFloat16Test, RoundsToNearestTiesToEven) {
     ASSERT_EQ(ToBFloat16(FromBits(bits << 16 | 0x8001)).bits, next) << bits;
     ASSERT_EQ(ToBFloat16(FromBits(bits << 16 | 0xffff)).bits, next) << bits;
   }
-  EXPECT_EQ(ToBFloat16(std::numeric_limits<float>::max()).bits, kInfinity);
-  EXPECT_EQ(ToBFloat16(-std::numeric_limits<float>::max()).bits, kSign | kInfinity);
+  EXPECT_EQ(ToBFloat16(std::numeric_limits<float>::max()).bits, kBf16Infinity);
+  EXPECT_EQ(ToBFloat16(-std::numeric_limits<float>::max()).bits, kSign | kBf16Infinity);
 }
 
 // Payloads whose upper half alone would be infinity, or that rounding up would carry into the sign.

@@ -10,11 +10,11 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct CachedAttentionShape {
   int64_t b, s, q_heads, kv_heads, d;
 };
 
-class CachedAttentionTest : public testing::TestWithParam<Shape> {};
+class CachedAttentionTest : public testing::TestWithParam<CachedAttentionShape> {};
 
 // Decoding a row token by token gives what attention over the whole row gives.
 TEST_P(CachedAttentionTest, AgreesWithReference) {
@@ -74,8 +74,9 @@ TEST_P(CachedAttentionTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CachedAttentionTest,
-                         testing::Values(Shape{1, 1, 1, 1, 2}, Shape{2, 3, 4, 2, 8}, Shape{1, 66, 2, 1, 80},
-                                         Shape{3, 17, 4, 4, 64}, Shape{1, 130, 4, 1, 128}));
+                         testing::Values(CachedAttentionShape{1, 1, 1, 1, 2}, CachedAttentionShape{2, 3, 4, 2, 8},
+                                         CachedAttentionShape{1, 66, 2, 1, 80}, CachedAttentionShape{3, 17, 4, 4, 64},
+                                         CachedAttentionShape{1, 130, 4, 1, 128}));
 
 }  // namespace
 }  // namespace angel_ptm

@@ -13,9 +13,6 @@
 namespace angel_ptm {
 namespace {
 
-double Error(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
-double Error(const Bf16Tensor& got, const std::vector<double>& want) { return ErrorBeyondRounding(got, want); }
-
 ConvShape ShapeOf(const reference::ConvolutionShape& z) {
   return {.b = z.b,
           .height = z.height,
@@ -68,8 +65,8 @@ std::string Describe(const ConvShape& z) {
 }
 
 template <typename Tensor>
-void Check(const reference::ConvolutionShape& shape) {
-  constexpr bool kBf16 = std::is_same_v<Tensor, Bf16Tensor>;
+void CheckConv2d(const reference::ConvolutionShape& shape) {
+  constexpr bool kIsBf16 = std::is_same_v<Tensor, Bf16Tensor>;
   Convolutions<Tensor> got(shape), threaded(shape);
   got.Run(1);
   for (const int threads : {2, 3, 5}) {
@@ -81,14 +78,14 @@ void Check(const reference::ConvolutionShape& shape) {
   const std::vector<double> bias = got.bias.ToDouble(), dy = got.dy.ToDouble();
   std::vector<double> y(dy.size()), dx(x.size()), dweight(weight.size());
   reference::Conv2d(y.data(), x.data(), weight.data(), nullptr, shape);
-  double forward_error = Error(got.plain, y);
+  double forward_error = ErrorOfType(got.plain, y);
   reference::Conv2d(y.data(), x.data(), weight.data(), bias.data(), shape);
-  forward_error = std::max(forward_error, Error(got.y, y));
+  forward_error = std::max(forward_error, ErrorOfType(got.y, y));
   reference::Conv2dGrad(dx.data(), dweight.data(), dy.data(), x.data(), weight.data(), shape);
-  double gradient_error = Error(got.dx, dx);
+  double gradient_error = ErrorOfType(got.dx, dx);
   TestTensor without_two(got.dweight.size());
   for (int64_t i = 0; i < without_two.size(); ++i) without_two[i] = got.dweight[i] - 2;
-  if constexpr (!kBf16) {
+  if constexpr (!kIsBf16) {
     const auto loss = [&] {
       reference::Conv2d(y.data(), x.data(), weight.data(), bias.data(), shape);
       return Dot(y, dy);
@@ -97,17 +94,17 @@ void Check(const reference::ConvolutionShape& shape) {
                                FiniteDifferenceError(without_two.data(), weight, loss, 40)});
   }
   for (double& value : dweight) value += 2;
-  gradient_error = std::max(gradient_error, Error(got.dweight, dweight));
+  gradient_error = std::max(gradient_error, ErrorOfType(got.dweight, dweight));
   EXPECT_LT(forward_error, 2e-6);
   EXPECT_LT(gradient_error, 3e-6);
-  AddToOpTable({kBf16 ? "conv2d bf16" : "conv2d", Describe(got.z), forward_error, gradient_error});
+  AddToOpTable({kIsBf16 ? "conv2d bf16" : "conv2d", Describe(got.z), forward_error, gradient_error});
 }
 
 class Conv2dTest : public testing::TestWithParam<reference::ConvolutionShape> {};
 
 TEST_P(Conv2dTest, AgreesWithReference) {
-  Check<TestTensor>(GetParam());
-  Check<Bf16Tensor>(GetParam());
+  CheckConv2d<TestTensor>(GetParam());
+  CheckConv2d<Bf16Tensor>(GetParam());
 }
 
 // One pixel, several tiles, odd sides, one axis longer than a tile, both paddings of a stride of 2, repeated pixels, a

@@ -22,27 +22,23 @@ namespace angel_ptm {
 namespace {
 
 template <typename Tensor>
-constexpr bool kBf16 = std::is_same_v<Tensor, Bf16Tensor>;
-
-// The largest of the fp32 arithmetic's errors, over the largest value: what bf16 results are rounded from.
-double Error(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
-double Error(const Bf16Tensor& got, const std::vector<double>& want) { return ErrorBeyondRounding(got, want); }
+constexpr bool kIsBf16Tensor = std::is_same_v<Tensor, Bf16Tensor>;
 
 std::string Row(const char* op, bool bf16) { return absl::StrCat(op, bf16 ? " bf16" : ""); }
 
 // Of fp32 results, whose own error finite differences show.
 template <typename Tensor>
 double DifferenceError(const Tensor& gradient, std::vector<double>& x, const std::function<double()>& loss) {
-  if constexpr (kBf16<Tensor>) return 0;
-  if constexpr (!kBf16<Tensor>) return FiniteDifferenceError(gradient.data(), x, loss);
+  if constexpr (kIsBf16Tensor<Tensor>) return 0;
+  if constexpr (!kIsBf16Tensor<Tensor>) return FiniteDifferenceError(gradient.data(), x, loss);
 }
 
 // What a call leaves alone.
 template <typename Tensor>
 void Clear(Tensor& x, float value) {
   for (int64_t i = 0; i < x.size(); ++i) {
-    if constexpr (kBf16<Tensor>) x.Set(i, value);
-    if constexpr (!kBf16<Tensor>) x[i] = value;
+    if constexpr (kIsBf16Tensor<Tensor>) x.Set(i, value);
+    if constexpr (!kIsBf16Tensor<Tensor>) x[i] = value;
   }
 }
 
@@ -115,7 +111,7 @@ double MaxDifference(const LayerNorms<Tensor>& got, int64_t at, const std::vecto
   const std::vector<double> columns = got.Columns(got.dmodulation, at);
   double error = 0, magnitude = 0;
   for (size_t i = 0; i < want.size(); ++i) {
-    const double rounding = kBf16<Tensor> ? HalfBf16Ulp(want[i]) : 0;
+    const double rounding = kIsBf16Tensor<Tensor> ? HalfBf16Ulp(want[i]) : 0;
     error = std::max(error, std::abs(columns[i] - want[i]) - rounding);
     magnitude = std::max(magnitude, std::abs(want[i]));
   }
@@ -153,14 +149,14 @@ void CheckLayerNorm(const NormCase& c) {
     reference::LayerNorm(y.data(), x.data(), norm);
     return Dot(y, dy);
   };
-  const double forward_error = Error(got.y, y);
+  const double forward_error = ErrorOfType(got.y, y);
   for (int64_t i = 0; i < c.b * c.s * c.h; ++i) dx[i] += dsum[i];
-  double gradient_error = Error(got.dx, dx);
+  double gradient_error = ErrorOfType(got.dx, dx);
   const auto with_sum = [&] { return loss() + Dot(x, dsum); };
   gradient_error = std::max(gradient_error, DifferenceError(got.dx, x, with_sum));
   if (c.affine) {
     for (int64_t i = 0; i < c.h; ++i) dweight[i] += 1, dbias[i] -= 1;
-    gradient_error = std::max({gradient_error, Error(got.dweight, dweight), Error(got.dbias, dbias)});
+    gradient_error = std::max({gradient_error, ErrorOfType(got.dweight, dweight), ErrorOfType(got.dbias, dbias)});
   }
   if (c.shift) gradient_error = std::max(gradient_error, MaxDifference(got, 3, dshift));
   if (c.scale) gradient_error = std::max(gradient_error, MaxDifference(got, 3 + c.h, dscale));
@@ -173,7 +169,7 @@ void CheckLayerNorm(const NormCase& c) {
     if (column >= 3 && column < end) continue;
     ASSERT_EQ(dmodulation[i], 7) << "column " << column << " was written";
   }
-  AddToOpTable({Row("layer_norm", kBf16<Tensor>),
+  AddToOpTable({Row("layer_norm", kIsBf16Tensor<Tensor>),
                 absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h, c.affine ? " affine" : "", c.shift ? " shift" : "",
                              c.scale ? " scale" : ""),
                 forward_error, gradient_error});
@@ -235,8 +231,8 @@ void CheckGatedAdd(const GatedCase& c) {
   reference::GatedAdd(want.data(), x64.data(), delta64.data(), gate.data(), c.b, c.s, c.h);
   reference::GatedAddGrad(want_ddelta.data(), want_dgate.data(), dy64.data(), delta64.data(), gate.data(), c.b, c.s,
                           c.h);
-  const double forward_error = Error(y, want);
-  double gradient_error = Error(ddelta, want_ddelta), largest = 0, off = 0;
+  const double forward_error = ErrorOfType(y, want);
+  double gradient_error = ErrorOfType(ddelta, want_ddelta), largest = 0, off = 0;
   const auto loss = [&] {
     reference::GatedAdd(want.data(), x64.data(), delta64.data(), gate.data(), c.b, c.s, c.h);
     return Dot(want, dy64);
@@ -249,7 +245,7 @@ void CheckGatedAdd(const GatedCase& c) {
       continue;
     }
     const double dgate = want_dgate[i / width * c.h + column];
-    off = std::max(off, std::abs(dmodulation64[i] - dgate) - (kBf16<Tensor> ? HalfBf16Ulp(dgate) : 0));
+    off = std::max(off, std::abs(dmodulation64[i] - dgate) - (kIsBf16Tensor<Tensor> ? HalfBf16Ulp(dgate) : 0));
     largest = std::max(largest, std::abs(dgate));
   }
   gradient_error = std::max(gradient_error, off / largest);
@@ -263,7 +259,7 @@ void CheckGatedAdd(const GatedCase& c) {
   RunKernel(CpuKernels().gated_add, {of_zeros, zeros, delta, modulation, c.b, c.s, c.h, width, at}, 1);
   RunKernel(CpuKernels().gated_add, alone, 2);
   EXPECT_TRUE(product.SameBits(of_zeros));
-  AddToOpTable({Row("gated_add", kBf16<Tensor>), absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h), forward_error,
+  AddToOpTable({Row("gated_add", kIsBf16Tensor<Tensor>), absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h), forward_error,
                 gradient_error});
 }
 
@@ -296,11 +292,11 @@ void CheckAddRows(const RowsCase& c) {
   reference::AddRows(want.data(), x.ToDouble().data(), rows.ToDouble().data(), c.t, c.h, c.p);
   reference::AddRowsGrad(want_drows.data(), dy.ToDouble().data(), c.t, c.h, c.p);
   for (double& value : want_drows) value += 1;
-  const double forward_error = Error(y, want), gradient_error = Error(drows, want_drows);
+  const double forward_error = ErrorOfType(y, want), gradient_error = ErrorOfType(drows, want_drows);
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 1e-6);
-  AddToOpTable(
-      {Row("add_rows", kBf16<Tensor>), absl::StrCat("T=", c.t, " H=", c.h, " P=", c.p), forward_error, gradient_error});
+  AddToOpTable({Row("add_rows", kIsBf16Tensor<Tensor>), absl::StrCat("T=", c.t, " H=", c.h, " P=", c.p), forward_error,
+                gradient_error});
 }
 
 TEST_P(AddRowsTest, AgreesWithReference) {
@@ -370,10 +366,10 @@ void CheckNormRope(const reference::NormRopeShape& z) {
   const double* added = z.layer_norm ? bias.data() : nullptr;
   reference::NormRope(want.data(), x.data(), weight.data(), added, table, z);
   reference::NormRopeGrad(dx.data(), dweight.data(), dbias.data(), dy.data(), x.data(), weight.data(), table, z);
-  const double forward_error = Error(got.y, want);
-  double gradient_error = std::max(Error(got.dx, dx), Error(got.dweight, dweight));
-  if (z.layer_norm) gradient_error = std::max(gradient_error, Error(got.dbias, dbias));
-  if constexpr (!kBf16<Tensor>) {
+  const double forward_error = ErrorOfType(got.y, want);
+  double gradient_error = std::max(ErrorOfType(got.dx, dx), ErrorOfType(got.dweight, dweight));
+  if (z.layer_norm) gradient_error = std::max(gradient_error, ErrorOfType(got.dbias, dbias));
+  if constexpr (!kIsBf16Tensor<Tensor>) {
     const auto loss = [&] {
       reference::NormRope(want.data(), x.data(), weight.data(), added, table, z);
       double outside = 0;  // columns that the op leaves alone were set to 7
@@ -386,7 +382,7 @@ void CheckNormRope(const reference::NormRopeShape& z) {
   }
   EXPECT_LT(forward_error, 1e-6);
   EXPECT_LT(gradient_error, 2e-6);
-  AddToOpTable({Row("norm_rope", kBf16<Tensor>),
+  AddToOpTable({Row("norm_rope", kIsBf16Tensor<Tensor>),
                 absl::StrCat("T=", z.t, " N=", z.heads, " D=", z.d, z.layer_norm ? " layer" : " rms",
                              z.table_rows == 0 ? ""
                              : z.interleaved   ? " interleaved"
@@ -399,13 +395,14 @@ TEST_P(NormRopeTest, AgreesWithReference) {
   CheckNormRope<Bf16Tensor>(GetParam());
 }
 
-constexpr double kEpsilon = static_cast<double>(1e-6f);
-INSTANTIATE_TEST_SUITE_P(Shapes, NormRopeTest,
-                         testing::Values(reference::NormRopeShape{1, 1, 2, 2, 0, false, false, kEpsilon},
-                                         reference::NormRopeShape{12, 3, 22, 70, 4, false, false, kEpsilon},
-                                         reference::NormRopeShape{40, 2, 88, 176, 40, true, true, kEpsilon},
-                                         reference::NormRopeShape{33, 2, 64, 256, 11, false, true, kEpsilon},
-                                         reference::NormRopeShape{20, 1, 128, 130, 0, true, false, kEpsilon}));
+constexpr double kDiffusionOpsEpsilon = static_cast<double>(1e-6f);
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, NormRopeTest,
+    testing::Values(reference::NormRopeShape{1, 1, 2, 2, 0, false, false, kDiffusionOpsEpsilon},
+                    reference::NormRopeShape{12, 3, 22, 70, 4, false, false, kDiffusionOpsEpsilon},
+                    reference::NormRopeShape{40, 2, 88, 176, 40, true, true, kDiffusionOpsEpsilon},
+                    reference::NormRopeShape{33, 2, 64, 256, 11, false, true, kDiffusionOpsEpsilon},
+                    reference::NormRopeShape{20, 1, 128, 130, 0, true, false, kDiffusionOpsEpsilon}));
 
 class SamplesTest : public testing::TestWithParam<GatedCase> {};
 
@@ -421,18 +418,18 @@ void CheckMeanPool(const GatedCase& c) {
   std::vector<double> x64 = x.ToDouble();
   for (int64_t i = 0; i < n; ++i) {
     if (i / c.h % c.s < counts[i / (c.s * c.h)]) continue;
-    if constexpr (kBf16<Tensor>) x.Set(i, nan);
-    if constexpr (!kBf16<Tensor>) x[i] = nan;
+    if constexpr (kIsBf16Tensor<Tensor>) x.Set(i, nan);
+    if constexpr (!kIsBf16Tensor<Tensor>) x[i] = nan;
   }
   RunKernel(CpuKernels().mean_pool, {y, x, counts.data(), c.b, c.s, c.h}, 2);
   RunKernel(CpuKernels().mean_pool_grad, {dx, dy, counts.data(), c.b, c.s, c.h}, 2);
   std::vector<double> want(c.b * c.h), want_dx(n);
   reference::MeanPool(want.data(), x64.data(), counts.data(), c.b, c.s, c.h);
   reference::MeanPoolGrad(want_dx.data(), dy.ToDouble().data(), counts.data(), c.b, c.s, c.h);
-  const double forward_error = Error(y, want), gradient_error = Error(dx, want_dx);
+  const double forward_error = ErrorOfType(y, want), gradient_error = ErrorOfType(dx, want_dx);
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 2e-7);
-  AddToOpTable({Row("mean_pool", kBf16<Tensor>), absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h), forward_error,
+  AddToOpTable({Row("mean_pool", kIsBf16Tensor<Tensor>), absl::StrCat("B=", c.b, " S=", c.s, " H=", c.h), forward_error,
                 gradient_error});
 }
 
@@ -447,7 +444,7 @@ void CheckWeightedMse(const GatedCase& c) {
   const std::vector<double> target64 = target.ToDouble(), weight64 = weight.ToDouble();
   reference::WeightedMse(want.data(), want_dx.data(), x64.data(), target64.data(), weight64.data(), c.b, n);
   const double forward_error = ScaledError(loss, want);
-  double gradient_error = Error(dx, want_dx);
+  double gradient_error = ErrorOfType(dx, want_dx);
   std::vector<double> unused(c.b * n);
   const auto sum = [&] {
     reference::WeightedMse(want.data(), unused.data(), x64.data(), target64.data(), weight64.data(), c.b, n);
@@ -458,7 +455,8 @@ void CheckWeightedMse(const GatedCase& c) {
   gradient_error = std::max(gradient_error, DifferenceError(dx, x64, sum));
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 1e-6);
-  AddToOpTable({Row("weighted_mse", kBf16<Tensor>), absl::StrCat("B=", c.b, " N=", n), forward_error, gradient_error});
+  AddToOpTable(
+      {Row("weighted_mse", kIsBf16Tensor<Tensor>), absl::StrCat("B=", c.b, " N=", n), forward_error, gradient_error});
 }
 
 template <typename Tensor>
@@ -472,8 +470,8 @@ void CheckSilu(const GatedCase& c) {
   const std::vector<double> dy64 = dy.ToDouble();
   reference::Silu(want.data(), x64.data(), n);
   reference::SiluGrad(want_dx.data(), dy64.data(), x64.data(), n);
-  const double forward_error = Error(y, want);
-  double gradient_error = Error(dx, want_dx);
+  const double forward_error = ErrorOfType(y, want);
+  double gradient_error = ErrorOfType(dx, want_dx);
   const auto loss = [&] {
     reference::Silu(want.data(), x64.data(), n);
     return Dot(want, dy64);
@@ -481,7 +479,7 @@ void CheckSilu(const GatedCase& c) {
   gradient_error = std::max(gradient_error, DifferenceError(dx, x64, loss));
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 1e-6);
-  AddToOpTable({Row("silu", kBf16<Tensor>), absl::StrCat("n=", n), forward_error, gradient_error});
+  AddToOpTable({Row("silu", kIsBf16Tensor<Tensor>), absl::StrCat("n=", n), forward_error, gradient_error});
 }
 
 TEST_P(SamplesTest, AgreeWithReferences) {

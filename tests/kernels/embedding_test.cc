@@ -10,18 +10,18 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct EmbeddingShape {
   int64_t t, h, v;
 };
 
 // Repeats tokens, covers both ends of the vocabulary.
-std::vector<int32_t> Tokens(const Shape& s) {
+std::vector<int32_t> Tokens(const EmbeddingShape& s) {
   std::vector<int32_t> tokens(s.t);
   for (int64_t i = 0; i < s.t; ++i) tokens[i] = static_cast<int32_t>(i % 3 == 2 ? s.v - 1 : i * i % s.v);
   return tokens;
 }
 
-class EmbeddingTest : public testing::TestWithParam<Shape> {};
+class EmbeddingTest : public testing::TestWithParam<EmbeddingShape> {};
 
 TEST_P(EmbeddingTest, AgreesWithReference) {
   const auto [t, h, v] = GetParam();
@@ -59,7 +59,8 @@ TEST_P(EmbeddingTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, EmbeddingTest,
-                         testing::Values(Shape{1, 1, 1}, Shape{3, 8, 2}, Shape{17, 33, 5}, Shape{130, 64, 300}));
+                         testing::Values(EmbeddingShape{1, 1, 1}, EmbeddingShape{3, 8, 2}, EmbeddingShape{17, 33, 5},
+                                         EmbeddingShape{130, 64, 300}));
 
 }  // namespace
 }  // namespace angel_ptm

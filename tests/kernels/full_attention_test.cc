@@ -1,5 +1,5 @@
-// Attention of every query with all keys of its row, as many as the row has or fewer: self- and cross-attention without
-// a mask, in fp32 and bf16.
+// Attention of every query with all keys of its row, as many as the row has or fewer: self- and cross-attention
+// without a mask, in fp32 and bf16.
 #include <gtest/gtest.h>
 
 #include <type_traits>
@@ -13,15 +13,15 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct FullAttentionShape {
   int64_t b, s, keys, q_heads, kv_heads, d;
   bool counted;  // rows differ in how many keys there are
 };
 
 // Keys and values are columns of a matrix of their own, with others before, between and behind them.
 template <typename Tensor>
-struct Attention {
-  explicit Attention(const Shape& shape)
+struct FullAttentionRun {
+  explicit FullAttentionRun(const FullAttentionShape& shape)
       : z(shape),
         random(31),
         v_row(z.kv_heads * z.d + 9),
@@ -70,7 +70,7 @@ struct Attention {
     if constexpr (!std::is_same_v<Tensor, TestTensor>) x.Set(i, value);
   }
 
-  Shape z;
+  FullAttentionShape z;
   std::mt19937 random;
   int64_t v_row;
   Tensor q, k, v, do_, o, dq, dk, dv;
@@ -78,16 +78,16 @@ struct Attention {
   std::vector<int32_t> counts;
 };
 
-double Error(const std::vector<double>& got, const std::vector<double>& want) {
+double FullAttentionError(const std::vector<double>& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
 }
 
-class FullAttentionTest : public testing::TestWithParam<Shape> {};
+class FullAttentionTest : public testing::TestWithParam<FullAttentionShape> {};
 
 template <typename Tensor>
-void Check(const Shape& z) {
-  constexpr bool kBf16 = std::is_same_v<Tensor, Bf16Tensor>;
-  Attention<Tensor> got(z), threaded(z);
+void CheckFullAttention(const FullAttentionShape& z) {
+  constexpr bool kIsBf16 = std::is_same_v<Tensor, Bf16Tensor>;
+  FullAttentionRun<Tensor> got(z), threaded(z);
   got.Run(1);
   threaded.Run(3);
   EXPECT_TRUE(got.o.SameBits(threaded.o) && got.dq.SameBits(threaded.dq) && got.dk.SameBits(threaded.dk));
@@ -105,33 +105,35 @@ void Check(const Shape& z) {
   std::vector<double> o(q.size()), lse(got.lse.size()), dq(q.size()), dk(k.size()), dv(v.size());
   reference::Attention(o.data(), lse.data(), q.data(), k.data(), v.data(), nullptr, shape);
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), do_.data(), q.data(), k.data(), v.data(), nullptr, shape);
-  const double forward_error = std::max(Error(got.o.ToDouble(), o), ScaledError(got.lse, lse));
+  const double forward_error = std::max(FullAttentionError(got.o.ToDouble(), o), ScaledError(got.lse, lse));
   const double gradient_error =
-      std::max({Error(got.dq.ToDouble(), dq), Error(got.dk.ToDouble(), dk), Error(got.ValueColumns(got.dv), dv)});
-  EXPECT_LT(forward_error, kBf16 ? 1e-2 : 2e-6);
-  EXPECT_LT(gradient_error, kBf16 ? 2e-2 : 3e-6);
-  AddToOpTable({kBf16 ? "attention bf16" : "attention",
+      std::max({FullAttentionError(got.dq.ToDouble(), dq), FullAttentionError(got.dk.ToDouble(), dk),
+                FullAttentionError(got.ValueColumns(got.dv), dv)});
+  EXPECT_LT(forward_error, kIsBf16 ? 1e-2 : 2e-6);
+  EXPECT_LT(gradient_error, kIsBf16 ? 2e-2 : 3e-6);
+  AddToOpTable({kIsBf16 ? "attention bf16" : "attention",
                 absl::StrCat("full B=", z.b, " S=", z.s, " K=", z.keys, " Q=", z.q_heads, " G=", z.kv_heads, " D=", z.d,
                              z.counted ? " counted" : ""),
                 forward_error, gradient_error});
 }
 
 TEST_P(FullAttentionTest, AgreesWithReference) {
-  Check<TestTensor>(GetParam());
-  Check<Bf16Tensor>(GetParam());
+  CheckFullAttention<TestTensor>(GetParam());
+  CheckFullAttention<Bf16Tensor>(GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, FullAttentionTest,
-                         testing::Values(Shape{1, 1, 1, 1, 1, 2, false}, Shape{2, 64, 64, 2, 2, 16, false},
-                                         Shape{3, 70, 33, 4, 2, 22, true}, Shape{4, 5, 130, 2, 1, 88, true},
-                                         Shape{2, 130, 7, 2, 2, 64, true}, Shape{1, 1, 257, 8, 8, 24, false},
-                                         Shape{1, 70, 70, 1, 1, 512, false}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, FullAttentionTest,
+    testing::Values(FullAttentionShape{1, 1, 1, 1, 1, 2, false}, FullAttentionShape{2, 64, 64, 2, 2, 16, false},
+                    FullAttentionShape{3, 70, 33, 4, 2, 22, true}, FullAttentionShape{4, 5, 130, 2, 1, 88, true},
+                    FullAttentionShape{2, 130, 7, 2, 2, 64, true}, FullAttentionShape{1, 1, 257, 8, 8, 24, false},
+                    FullAttentionShape{1, 70, 70, 1, 1, 512, false}));
 
 // Keys and values behind a row's count, NaN included, change nothing, and their gradients are zero.
 template <typename Tensor>
 void CheckUnseenKeys() {
-  const Shape z{3, 20, 90, 2, 1, 16, true};
-  Attention<Tensor> a(z), b(z);
+  const FullAttentionShape z{3, 20, 90, 2, 1, 16, true};
+  FullAttentionRun<Tensor> a(z), b(z);
   a.Run(1);
   for (int64_t row = 0; row < z.b; ++row) {
     for (int64_t key = b.counts[row]; key < z.keys; ++key) {

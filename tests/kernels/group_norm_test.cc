@@ -14,9 +14,6 @@
 namespace angel_ptm {
 namespace {
 
-double Error(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
-double Error(const Bf16Tensor& got, const std::vector<double>& want) { return ErrorBeyondRounding(got, want); }
-
 template <typename Tensor>
 struct GroupNorms {
   explicit GroupNorms(const reference::GroupNormShape& shape)
@@ -53,8 +50,8 @@ struct GroupNorms {
 };
 
 template <typename Tensor>
-void Check(const reference::GroupNormShape& z) {
-  constexpr bool kBf16 = std::is_same_v<Tensor, Bf16Tensor>;
+void CheckGroupNorm(const reference::GroupNormShape& z) {
+  constexpr bool kIsBf16 = std::is_same_v<Tensor, Bf16Tensor>;
   GroupNorms<Tensor> got(z), threaded(z);
   got.Run(1);
   for (const int threads : {2, 3, 5}) {
@@ -68,9 +65,9 @@ void Check(const reference::GroupNormShape& z) {
   std::vector<double> y(x.size()), dx(x.size()), dweight(weight.size()), dbias(weight.size());
   reference::GroupNorm(y.data(), x.data(), weight.data(), bias.data(), z);
   reference::GroupNormGrad(dx.data(), dweight.data(), dbias.data(), dy.data(), x.data(), weight.data(), bias.data(), z);
-  const double forward_error = Error(got.y, y);
-  double gradient_error = Error(got.dx, dx);
-  if constexpr (!kBf16) {
+  const double forward_error = ErrorOfType(got.y, y);
+  double gradient_error = ErrorOfType(got.dx, dx);
+  if constexpr (!kIsBf16) {
     const auto loss = [&] {
       reference::GroupNorm(y.data(), x.data(), weight.data(), bias.data(), z);
       return Dot(y, dy);
@@ -79,10 +76,10 @@ void Check(const reference::GroupNormShape& z) {
   }
   for (double& value : dweight) value += 1;
   for (double& value : dbias) value -= 1;
-  gradient_error = std::max({gradient_error, Error(got.dweight, dweight), Error(got.dbias, dbias)});
+  gradient_error = std::max({gradient_error, ErrorOfType(got.dweight, dweight), ErrorOfType(got.dbias, dbias)});
   EXPECT_LT(forward_error, 2e-6);
   EXPECT_LT(gradient_error, 4e-6);
-  AddToOpTable({kBf16 ? "group_norm bf16" : "group_norm",
+  AddToOpTable({kIsBf16 ? "group_norm bf16" : "group_norm",
                 absl::StrCat("B=", z.b, " S=", z.s, " C=", z.c, " G=", z.groups, z.silu ? " silu" : ""), forward_error,
                 gradient_error});
 }
@@ -90,17 +87,17 @@ void Check(const reference::GroupNormShape& z) {
 class GroupNormTest : public testing::TestWithParam<reference::GroupNormShape> {};
 
 TEST_P(GroupNormTest, AgreesWithReference) {
-  Check<TestTensor>(GetParam());
-  Check<Bf16Tensor>(GetParam());
+  CheckGroupNorm<TestTensor>(GetParam());
+  CheckGroupNorm<Bf16Tensor>(GetParam());
 }
 
-constexpr double kEpsilon = static_cast<double>(1e-6f);
+constexpr double kGroupNormEpsilon = static_cast<double>(1e-6f);
 INSTANTIATE_TEST_SUITE_P(Shapes, GroupNormTest,
-                         testing::Values(reference::GroupNormShape{1, 1, 6, 2, false, kEpsilon},
-                                         reference::GroupNormShape{2, 37, 48, 4, false, kEpsilon},
-                                         reference::GroupNormShape{3, 17, 33, 11, true, kEpsilon},
-                                         reference::GroupNormShape{1, 1500, 10, 5, true, kEpsilon},
-                                         reference::GroupNormShape{2, 70, 64, 32, true, kEpsilon}));
+                         testing::Values(reference::GroupNormShape{1, 1, 6, 2, false, kGroupNormEpsilon},
+                                         reference::GroupNormShape{2, 37, 48, 4, false, kGroupNormEpsilon},
+                                         reference::GroupNormShape{3, 17, 33, 11, true, kGroupNormEpsilon},
+                                         reference::GroupNormShape{1, 1500, 10, 5, true, kGroupNormEpsilon},
+                                         reference::GroupNormShape{2, 70, 64, 32, true, kGroupNormEpsilon}));
 
 TEST(GroupNormTest, ColumnsFarFromZeroKeepTheirDigits) {
   const int64_t s = 300, c = 8;

@@ -12,7 +12,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kN = 40, kK = 24;  // not multiples of any register tile
+constexpr int64_t kGroupedMatmulN = 40, kGroupedMatmulK = 24;  // not multiples of any register tile
 
 GroupedMatmulArgs ForwardArgs(TestTensor& y, TestTensor& x, TestTensor& w, const TestLayout& layout, bool trans_b) {
   return {.c = y,
@@ -20,8 +20,8 @@ GroupedMatmulArgs ForwardArgs(TestTensor& y, TestTensor& x, TestTensor& w, const
           .b = w,
           .block_expert = layout.block_expert.data(),
           .active_blocks = &layout.active_blocks,
-          .n = kN,
-          .k = kK,
+          .n = kGroupedMatmulN,
+          .k = kGroupedMatmulK,
           .e = layout.shape.e,
           .block_rows = layout.shape.block_rows,
           .blocks_max = layout.blocks_max,
@@ -41,8 +41,9 @@ void ExpectUnusedExpertsHold(const TestTensor& dw, const TestTensor& want, const
   const auto used_end = layout.block_expert.begin() + layout.active_blocks;
   for (int64_t e = 0; e < layout.shape.e; ++e) {
     if (std::find(layout.block_expert.begin(), used_end, static_cast<int32_t>(e)) != used_end) continue;
-    const int64_t at = e * kN * kK;
-    EXPECT_EQ(std::memcmp(dw.data() + at, want.data() + at, kN * kK * sizeof(float)), 0) << "expert " << e;
+    const int64_t at = e * kGroupedMatmulN * kGroupedMatmulK;
+    EXPECT_EQ(std::memcmp(dw.data() + at, want.data() + at, kGroupedMatmulN * kGroupedMatmulK * sizeof(float)), 0)
+        << "expert " << e;
   }
 }
 
@@ -53,38 +54,41 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
   std::mt19937 random(6);
   const TestLayout layout(s, RouteTokens(s, random));
   const int64_t active = layout.active_rows();
-  TestTensor x(layout.rows_max * kK), dy(layout.rows_max * kN), w(s.e * kN * kK, random);
-  TestTensor y(layout.rows_max * kN), y_two_threads(layout.rows_max * kN), dx(layout.rows_max * kK);
-  FillRows(x, kK, layout, random);
-  FillRows(dy, kN, layout, random);
+  TestTensor x(layout.rows_max * kGroupedMatmulK), dy(layout.rows_max * kGroupedMatmulN),
+      w(s.e * kGroupedMatmulN * kGroupedMatmulK, random);
+  TestTensor y(layout.rows_max * kGroupedMatmulN), y_two_threads(layout.rows_max * kGroupedMatmulN),
+      dx(layout.rows_max * kGroupedMatmulK);
+  FillRows(x, kGroupedMatmulK, layout, random);
+  FillRows(dy, kGroupedMatmulN, layout, random);
   CpuKernels().grouped_matmul(ForwardArgs(y, x, w, layout, true), TestContext(1));
   CpuKernels().grouped_matmul(ForwardArgs(y_two_threads, x, w, layout, true), TestContext(2));
   EXPECT_TRUE(y.SameBits(y_two_threads));
-  for (int64_t i = active * kN; i < y.size(); ++i) EXPECT_TRUE(std::isnan(y[i]));
+  for (int64_t i = active * kGroupedMatmulN; i < y.size(); ++i) EXPECT_TRUE(std::isnan(y[i]));
   GroupedMatmulArgs dx_args = ForwardArgs(dx, dy, w, layout, false);
-  dx_args.n = kK;
-  dx_args.k = kN;
+  dx_args.n = kGroupedMatmulK;
+  dx_args.k = kGroupedMatmulN;
   CpuKernels().grouped_matmul(dx_args, TestContext(2));
 
-  std::vector<double> want(active * kN), w64 = w.ToDouble(), x64(x.data(), x.data() + active * kK);
-  const std::vector<double> dy64(dy.data(), dy.data() + active * kN);
+  std::vector<double> want(active * kGroupedMatmulN), w64 = w.ToDouble(),
+                                                      x64(x.data(), x.data() + active * kGroupedMatmulK);
+  const std::vector<double> dy64(dy.data(), dy.data() + active * kGroupedMatmulN);
   const auto loss = [&] {
     reference::GroupedMatmul(want.data(), x64.data(), w64.data(), layout.block_expert.data(), layout.active_blocks,
-                             s.block_rows, kN, kK, true);
+                             s.block_rows, kGroupedMatmulN, kGroupedMatmulK, true);
     return Dot(want, dy64);
   };
   loss();
-  const double forward_error = ScaledError(y.data(), want.data(), active * kN);
+  const double forward_error = ScaledError(y.data(), want.data(), active * kGroupedMatmulN);
   EXPECT_LT(forward_error, 2e-6);
 
-  TestTensor dw(s.e * kN * kK), dw_two_threads(s.e * kN * kK);
+  TestTensor dw(s.e * kGroupedMatmulN * kGroupedMatmulK), dw_two_threads(s.e * kGroupedMatmulN * kGroupedMatmulK);
   GroupedMatmulGradWeightArgs dw_args = {.dw = dw,
                                          .dy = dy,
                                          .x = x,
                                          .block_expert = layout.block_expert.data(),
                                          .active_blocks = &layout.active_blocks,
-                                         .n = kN,
-                                         .k = kK,
+                                         .n = kGroupedMatmulN,
+                                         .k = kGroupedMatmulK,
                                          .e = s.e,
                                          .block_rows = s.block_rows,
                                          .blocks_max = layout.blocks_max};
@@ -92,18 +96,19 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
   dw_args.dw = dw_two_threads;
   CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
   EXPECT_TRUE(dw.SameBits(dw_two_threads));
-  TestTensor zero(s.e * kN * kK);
+  TestTensor zero(s.e * kGroupedMatmulN * kGroupedMatmulK);
   zero.Fill(0);
   ExpectUnusedExpertsHold(dw, zero, layout);
-  std::vector<double> want_dw(s.e * kN * kK);
+  std::vector<double> want_dw(s.e * kGroupedMatmulN * kGroupedMatmulK);
   reference::GroupedMatmulGradWeight(want_dw.data(), dy64.data(), x64.data(), layout.block_expert.data(),
-                                     layout.active_blocks, s.block_rows, kN, kK, s.e);
+                                     layout.active_blocks, s.block_rows, kGroupedMatmulN, kGroupedMatmulK, s.e);
   const double gradient_error = std::max({ScaledError(dw, want_dw), FiniteDifferenceError(dw.data(), w64, loss, 100),
                                           FiniteDifferenceError(dx.data(), x64, loss, 100)});
   EXPECT_LT(gradient_error, 2e-6);
-  AddToOpTable({"grouped_matmul", absl::StrCat(ToString(s), " N=", kN, " K=", kK), forward_error, gradient_error});
+  AddToOpTable({"grouped_matmul", absl::StrCat(ToString(s), " N=", kGroupedMatmulN, " K=", kGroupedMatmulK),
+                forward_error, gradient_error});
 
-  const TestTensor before(s.e * kN * kK, random);
+  const TestTensor before(s.e * kGroupedMatmulN * kGroupedMatmulK, random);
   dw_two_threads.CopyFrom(before);
   dw_args.accumulate = true;
   CpuKernels().grouped_matmul_grad_weight(dw_args, TestContext(2));
@@ -119,15 +124,15 @@ INSTANTIATE_TEST_SUITE_P(Routings, GroupedMatmulTest, testing::ValuesIn(RoutingS
 TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   const RoutingShape s = {65, 7, 2, 16};
   std::mt19937 random(7);
-  TestTensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  TestTensor tokens(s.t * kGroupedMatmulK, random), w(s.e * kGroupedMatmulN * kGroupedMatmulK, random);
   const auto run = [&](const TestLayout& layout, TestTensor& y) {
-    TestTensor x(layout.rows_max * kK);
+    TestTensor x(layout.rows_max * kGroupedMatmulK);
     CpuKernels().dispatch({.rows = x,
                            .x = tokens,
                            .pair_of_row = layout.pair_of_row.data(),
                            .active_blocks = &layout.active_blocks,
                            .t = s.t,
-                           .h = kK,
+                           .h = kGroupedMatmulK,
                            .k = s.k,
                            .block_rows = s.block_rows,
                            .blocks_max = layout.blocks_max},
@@ -136,7 +141,7 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   };
   const std::vector<int32_t> routed = RouteTokens(s, random);
   const TestLayout before(s, routed);
-  TestTensor y_before(before.rows_max * kN);
+  TestTensor y_before(before.rows_max * kGroupedMatmulN);
   run(before, y_before);
   for (int trial = 0; trial < 20; ++trial) {
     // Token `kept` keeps its experts, all others move; in odd trials everyone else goes to one expert.
@@ -146,12 +151,13 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
     const int64_t kept = trial * 3;
     std::copy_n(routed.begin() + kept * s.k, s.k, moved.begin() + kept * s.k);
     const TestLayout after(s, moved);
-    TestTensor y_after(after.rows_max * kN);
+    TestTensor y_after(after.rows_max * kGroupedMatmulN);
     run(after, y_after);
     for (int64_t pair = kept * s.k; pair < (kept + 1) * s.k; ++pair) {
-      EXPECT_EQ(std::memcmp(y_before.data() + before.row_of_pair[pair] * kN,
-                            y_after.data() + after.row_of_pair[pair] * kN, kN * sizeof(float)),
-                0);
+      EXPECT_EQ(
+          std::memcmp(y_before.data() + before.row_of_pair[pair] * kGroupedMatmulN,
+                      y_after.data() + after.row_of_pair[pair] * kGroupedMatmulN, kGroupedMatmulN * sizeof(float)),
+          0);
     }
   }
 }
@@ -160,20 +166,22 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
 TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnBlockSize) {
   RoutingShape s = {65, 5, 2, 1};
   std::mt19937 random(8);
-  TestTensor tokens(s.t * kK, random), w(s.e * kN * kK, random);
+  TestTensor tokens(s.t * kGroupedMatmulK, random), w(s.e * kGroupedMatmulN * kGroupedMatmulK, random);
   const std::vector<int32_t> routed = RouteTokens(s, random);
   std::vector<float> first;
   for (const int64_t block_rows : {1, 7, 16, 64}) {
     s.block_rows = block_rows;
     const TestLayout layout(s, routed);
-    TestTensor x(layout.rows_max * kK), y(layout.rows_max * kN);
+    TestTensor x(layout.rows_max * kGroupedMatmulK), y(layout.rows_max * kGroupedMatmulN);
     for (int64_t row = 0; row < layout.active_rows(); ++row) {
       const int32_t pair = layout.pair_of_row[row];
-      for (int64_t i = 0; i < kK; ++i) x[row * kK + i] = pair < 0 ? 0.0f : tokens[pair / s.k * kK + i];
+      for (int64_t i = 0; i < kGroupedMatmulK; ++i)
+        x[row * kGroupedMatmulK + i] = pair < 0 ? 0.0f : tokens[pair / s.k * kGroupedMatmulK + i];
     }
     CpuKernels().grouped_matmul(ForwardArgs(y, x, w, layout, true), TestContext(block_rows == 7 ? 3 : 1));
     std::vector<float> by_pair;
-    for (const int32_t row : layout.row_of_pair) by_pair.insert(by_pair.end(), &y[row * kN], &y[row * kN] + kN);
+    for (const int32_t row : layout.row_of_pair)
+      by_pair.insert(by_pair.end(), &y[row * kGroupedMatmulN], &y[row * kGroupedMatmulN] + kGroupedMatmulN);
     if (first.empty()) first = by_pair;
     EXPECT_EQ(std::memcmp(first.data(), by_pair.data(), first.size() * sizeof(float)), 0) << block_rows;
   }

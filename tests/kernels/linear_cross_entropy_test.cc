@@ -12,12 +12,12 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct LinearCrossEntropyShape {
   int64_t t, h, v, chunk_tokens;
 };
 
-struct Loss {
-  explicit Loss(const Shape& s) : shape(s), token_loss(s.t), dx(s.t * s.h), dweight(s.v * s.h) {}
+struct LossRun {
+  explicit LossRun(const LinearCrossEntropyShape& s) : shape(s), token_loss(s.t), dx(s.t * s.h), dweight(s.v * s.h) {}
   void Run(TestTensor& x, TestTensor& weight, const std::vector<int32_t>& targets, int threads, bool gradient,
            bool accumulate = false) {
     LinearCrossEntropyArgs args = {.token_loss = token_loss,
@@ -35,18 +35,18 @@ struct Loss {
     }
     RunKernel(CpuKernels().linear_cross_entropy, args, threads);
   }
-  Shape shape;
+  LinearCrossEntropyShape shape;
   TestTensor token_loss, dx, dweight;
 };
 
 // Every fifth target is masked; the others cover the first and last token of the vocabulary.
-std::vector<int32_t> Targets(const Shape& s) {
+std::vector<int32_t> Targets(const LinearCrossEntropyShape& s) {
   std::vector<int32_t> targets(s.t);
   for (int64_t i = 0; i < s.t; ++i) targets[i] = i % 5 == 4 ? -1 : static_cast<int32_t>((i * (s.v - 1)) % s.v);
   return targets;
 }
 
-class LinearCrossEntropyTest : public testing::TestWithParam<std::tuple<Shape, int>> {};
+class LinearCrossEntropyTest : public testing::TestWithParam<std::tuple<LinearCrossEntropyShape, int>> {};
 
 TEST_P(LinearCrossEntropyTest, AgreesWithReference) {
   const auto [shape, threads] = GetParam();
@@ -54,7 +54,7 @@ TEST_P(LinearCrossEntropyTest, AgreesWithReference) {
   std::mt19937 random(8);
   TestTensor x(t * h, random), weight(v * h, random, 0.5f);
   const std::vector<int32_t> targets = Targets(shape);
-  Loss got(shape), loss_only(shape);
+  LossRun got(shape), loss_only(shape);
   got.Run(x, weight, targets, threads, true);
   loss_only.Run(x, weight, targets, threads, false);
 
@@ -88,16 +88,18 @@ TEST_P(LinearCrossEntropyTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearCrossEntropyTest,
-                         testing::Combine(testing::Values(Shape{1, 8, 2, 16}, Shape{3, 16, 33, 2},
-                                                          Shape{65, 24, 257, 16}, Shape{64, 32, 1000, 64}),
+                         testing::Combine(testing::Values(LinearCrossEntropyShape{1, 8, 2, 16},
+                                                          LinearCrossEntropyShape{3, 16, 33, 2},
+                                                          LinearCrossEntropyShape{65, 24, 257, 16},
+                                                          LinearCrossEntropyShape{64, 32, 1000, 64}),
                                           testing::Values(1, 2)));
 
 TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
-  const Shape shape = {2, 4, 50, 2};
+  const LinearCrossEntropyShape shape = {2, 4, 50, 2};
   std::mt19937 random(9);
   TestTensor x(shape.t * shape.h, random, 100.0f), weight(shape.v * shape.h, random, 100.0f);
   const std::vector<int32_t> targets = {7, 49};
-  Loss got(shape);
+  LossRun got(shape);
   got.Run(x, weight, targets, 1, true);
   std::vector<double> want(shape.t), dx(shape.t * shape.h), dweight(shape.v * shape.h);
   reference::LinearCrossEntropy(want.data(), dx.data(), dweight.data(), x.ToDouble().data(), weight.ToDouble().data(),
@@ -110,13 +112,13 @@ TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
 // A token whose logits are not finite has such a loss and gradient, with and without gradients, and changes no other
 // token's bits.
 TEST(LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
-  const Shape shape = {19, 24, 300, 8};
+  const LinearCrossEntropyShape shape = {19, 24, 300, 8};
   const int64_t bad_token = 10;
   std::vector<int32_t> targets = Targets(shape);
   ASSERT_GE(targets[bad_token], 0);
   std::mt19937 random(11);
   TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random, 0.5f);
-  Loss want(shape), got(shape), loss_only(shape);
+  LossRun want(shape), got(shape), loss_only(shape);
   want.Run(x, weight, targets, 2, true);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                           -std::numeric_limits<float>::infinity()}) {
@@ -141,12 +143,12 @@ TEST(LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
 
 // One bad row of the weight is a bad logit of every token.
 TEST(LinearCrossEntropyTest, ANonFiniteWeightIsSeenInEveryLoss) {
-  const Shape shape = {9, 16, 70, 4};
+  const LinearCrossEntropyShape shape = {9, 16, 70, 4};
   std::mt19937 random(12);
   TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random);
   weight[33 * shape.h] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<int32_t> targets(shape.t, 1);
-  Loss got(shape), loss_only(shape);
+  LossRun got(shape), loss_only(shape);
   got.Run(x, weight, targets, 1, true);
   loss_only.Run(x, weight, targets, 1, false);
   for (int64_t t = 0; t < shape.t; ++t) {
@@ -155,10 +157,10 @@ TEST(LinearCrossEntropyTest, ANonFiniteWeightIsSeenInEveryLoss) {
 }
 
 TEST(LinearCrossEntropyTest, AllTargetsMaskedGivesZeroGradients) {
-  const Shape shape = {5, 8, 20, 4};
+  const LinearCrossEntropyShape shape = {5, 8, 20, 4};
   std::mt19937 random(10);
   TestTensor x(shape.t * shape.h, random), weight(shape.v * shape.h, random);
-  Loss got(shape);
+  LossRun got(shape);
   got.Run(x, weight, std::vector<int32_t>(shape.t, -1), 2, true);
   for (int64_t i = 0; i < got.dx.size(); ++i) EXPECT_EQ(got.dx[i], 0);
   for (int64_t i = 0; i < got.dweight.size(); ++i) EXPECT_EQ(got.dweight[i], 0);

@@ -13,11 +13,11 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct MatmulShape {
   int64_t m, n, k;
 };
 
-class MatmulTest : public testing::TestWithParam<std::tuple<Shape, int>> {};
+class MatmulTest : public testing::TestWithParam<std::tuple<MatmulShape, int>> {};
 
 TEST_P(MatmulTest, AgreesWithReference) {
   const auto [shape, threads] = GetParam();
@@ -43,8 +43,9 @@ TEST_P(MatmulTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MatmulTest,
-                         testing::Combine(testing::Values(Shape{1, 1, 1}, Shape{1, 40, 33}, Shape{3, 5, 7},
-                                                          Shape{65, 24, 48}, Shape{64, 96, 256}, Shape{129, 130, 131}),
+                         testing::Combine(testing::Values(MatmulShape{1, 1, 1}, MatmulShape{1, 40, 33},
+                                                          MatmulShape{3, 5, 7}, MatmulShape{65, 24, 48},
+                                                          MatmulShape{64, 96, 256}, MatmulShape{129, 130, 131}),
                                           testing::Values(1, 2, 3)));
 
 // The gradients are products too: dx = dy W and dW = dy^T x of y = x W^T.

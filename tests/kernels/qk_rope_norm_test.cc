@@ -11,15 +11,15 @@
 namespace angel_ptm {
 namespace {
 
-constexpr float kEpsilon = 1e-5f;
+constexpr float kQkRopeNormEpsilon = 1e-5f;
 
-struct Shape {
+struct QkRopeNormShape {
   int64_t t, q_heads, kv_heads, d;
   int64_t row() const { return (q_heads + 2 * kv_heads) * d; }
 };
 
 struct Inputs {
-  explicit Inputs(const Shape& s)
+  explicit Inputs(const QkRopeNormShape& s)
       : random(23),
         qkv(s.t * s.row(), random),
         q_weight(s.d, random),
@@ -38,7 +38,7 @@ struct Inputs {
 };
 
 struct Outputs {
-  explicit Outputs(const Shape& s)
+  explicit Outputs(const QkRopeNormShape& s)
       : shape(s),
         q(s.t * s.q_heads * s.d),
         k(s.t * s.kv_heads * s.d),
@@ -60,7 +60,7 @@ struct Outputs {
                                  .q_heads = shape.q_heads,
                                  .kv_heads = shape.kv_heads,
                                  .d = shape.d,
-                                 .epsilon = kEpsilon};
+                                 .epsilon = kQkRopeNormEpsilon};
     RunKernel(CpuKernels().qk_rope_norm, args, threads);
     const QkRopeNormGradArgs grad = {.dqkv = dqkv,
                                      .dq_weight = dq_weight,
@@ -85,14 +85,14 @@ struct Outputs {
            k_rstd.SameBits(other.k_rstd) && dqkv.SameBits(other.dqkv) && dq_weight.SameBits(other.dq_weight) &&
            dk_weight.SameBits(other.dk_weight);
   }
-  Shape shape;
+  QkRopeNormShape shape;
   TestTensor q, k, q_rstd, k_rstd, dqkv, dq_weight, dk_weight;
 };
 
-class QkRopeNormTest : public testing::TestWithParam<Shape> {};
+class QkRopeNormTest : public testing::TestWithParam<QkRopeNormShape> {};
 
 TEST_P(QkRopeNormTest, AgreesWithReference) {
-  const Shape s = GetParam();
+  const QkRopeNormShape s = GetParam();
   Inputs in(s);
   Outputs got(s), threaded(s);
   got.Run(in, 1);
@@ -100,7 +100,7 @@ TEST_P(QkRopeNormTest, AgreesWithReference) {
   threaded.Run(in, 3);
   EXPECT_TRUE(got.SameBits(threaded));
 
-  const reference::QkShape shape = {s.t, s.q_heads, s.kv_heads, s.d, static_cast<double>(kEpsilon)};
+  const reference::QkShape shape = {s.t, s.q_heads, s.kv_heads, s.d, static_cast<double>(kQkRopeNormEpsilon)};
   std::vector<double> qkv = in.qkv.ToDouble(), q_weight = in.q_weight.ToDouble(), k_weight = in.k_weight.ToDouble();
   const std::vector<double> cos_sin = in.cos_sin.ToDouble(), dq = in.dq.ToDouble(), dk = in.dk.ToDouble();
   std::vector<double> q(got.q.size()), k(got.k.size()), q_rstd(got.q_rstd.size()), k_rstd(got.k_rstd.size());
@@ -141,8 +141,10 @@ TEST_P(QkRopeNormTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, QkRopeNormTest,
-                         testing::Values(Shape{1, 1, 1, 2}, Shape{3, 2, 1, 8}, Shape{17, 4, 2, 16}, Shape{65, 4, 1, 64},
-                                         Shape{130, 4, 4, 80}, Shape{33, 2, 1, 128}, Shape{1100, 1, 1, 6}));
+                         testing::Values(QkRopeNormShape{1, 1, 1, 2}, QkRopeNormShape{3, 2, 1, 8},
+                                         QkRopeNormShape{17, 4, 2, 16}, QkRopeNormShape{65, 4, 1, 64},
+                                         QkRopeNormShape{130, 4, 4, 80}, QkRopeNormShape{33, 2, 1, 128},
+                                         QkRopeNormShape{1100, 1, 1, 6}));
 
 }  // namespace
 }  // namespace angel_ptm

@@ -10,12 +10,12 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct RopeTableShape {
   int64_t t, d;
   double theta, alpha;
 };
 
-class RopeTableTest : public testing::TestWithParam<Shape> {};
+class RopeTableTest : public testing::TestWithParam<RopeTableShape> {};
 
 // The angle at position p is at most p. Its base, power, reciprocal and product are rounded to fp32, each by up to
 // 2^-24 of it, so it is off by up to p * 2^-22; cos and sin round once more.
@@ -39,8 +39,9 @@ TEST_P(RopeTableTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RopeTableTest,
-                         testing::Values(Shape{1, 2, 10000, 0}, Shape{3, 8, 10000, 1000}, Shape{130, 64, 10000, 0},
-                                         Shape{65, 80, 500000, 50}, Shape{400, 128, 10000, 1000}));
+                         testing::Values(RopeTableShape{1, 2, 10000, 0}, RopeTableShape{3, 8, 10000, 1000},
+                                         RopeTableShape{130, 64, 10000, 0}, RopeTableShape{65, 80, 500000, 50},
+                                         RopeTableShape{400, 128, 10000, 1000}));
 
 // cos and sin of the fp32 frequencies transformers 4.57 computes for HunYuan (theta 10000, alpha 1000, D = 8): the base
 // is 10000 * 1000^(8/6) = 1e8, so inv_freq is 1, 1e-2, 1e-4, 1e-6 rounded to fp32.

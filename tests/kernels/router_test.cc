@@ -12,13 +12,13 @@
 namespace angel_ptm {
 namespace {
 
-struct Shape {
+struct RouterShape {
   int64_t t, h, e, k;
 };
 
 // Everything the op writes, and a call of it.
 struct Routed {
-  explicit Routed(const Shape& s)
+  explicit Routed(const RouterShape& s)
       : shape(s), weights(s.t * s.k), probs(s.t * s.e), experts(s.t * s.k), counts(s.e), loads(s.e, 5) {}
   void Run(TestTensor& x, TestTensor& gate, int threads) {
     CpuKernels().router({.weights = weights,
@@ -34,17 +34,17 @@ struct Routed {
                          .k = shape.k},
                         TestContext(threads));
   }
-  Shape shape;
+  RouterShape shape;
   TestTensor weights, probs;
   std::vector<int32_t> experts, counts, loads;  // loads had 5 each
 };
 
 // Everything the gradient op writes, and a call of it.
 struct RouterGradient {
-  explicit RouterGradient(const Shape& s) : dx(s.t * s.h), dgate(s.e * s.h) {}
+  explicit RouterGradient(const RouterShape& s) : dx(s.t * s.h), dgate(s.e * s.h) {}
   void Run(const Routed& routed, TestTensor& x, TestTensor& gate, TestTensor& dweights, float coefficient,
            float target_count, int threads, bool accumulate = false) {
-    const Shape& s = routed.shape;
+    const RouterShape& s = routed.shape;
     const RouterGradArgs args = {.dx = dx,
                                  .dgate = dgate,
                                  .dweights = dweights,
@@ -69,7 +69,7 @@ struct RouterGradient {
 
 // The fp64 reference on the same operands, which may be moved for finite differences.
 struct RouterReference {
-  RouterReference(const Shape& s, const TestTensor& x_TH, const TestTensor& gate_EH)
+  RouterReference(const RouterShape& s, const TestTensor& x_TH, const TestTensor& gate_EH)
       : shape(s),
         x(x_TH.ToDouble()),
         gate(gate_EH.ToDouble()),
@@ -93,12 +93,12 @@ struct RouterReference {
     };
     return std::max(FiniteDifferenceError(got.dx.data(), x, loss), FiniteDifferenceError(got.dgate.data(), gate, loss));
   }
-  Shape shape;
+  RouterShape shape;
   std::vector<double> x, gate, weights, probs;
   std::vector<int32_t> experts, counts;
 };
 
-class RouterTest : public testing::TestWithParam<std::tuple<Shape, int>> {};
+class RouterTest : public testing::TestWithParam<std::tuple<RouterShape, int>> {};
 
 TEST_P(RouterTest, AgreesWithReference) {
   const auto [shape, threads] = GetParam();
@@ -128,12 +128,13 @@ TEST_P(RouterTest, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RouterTest,
-                         testing::Combine(testing::Values(Shape{1, 8, 3, 2}, Shape{3, 16, 24, 2}, Shape{65, 24, 16, 8},
-                                                          Shape{65, 20, 3, 3}, Shape{64, 32, 24, 1}),
+                         testing::Combine(testing::Values(RouterShape{1, 8, 3, 2}, RouterShape{3, 16, 24, 2},
+                                                          RouterShape{65, 24, 16, 8}, RouterShape{65, 20, 3, 3},
+                                                          RouterShape{64, 32, 24, 1}),
                                           testing::Values(1, 2)));
 
 TEST(RouterTest, TiesGoToTheLowerExpert) {
-  const Shape shape = {2, 4, 5, 3};
+  const RouterShape shape = {2, 4, 5, 3};
   TestTensor x(shape.t * shape.h), gate(shape.e * shape.h);
   x.Fill(1.0f);
   gate.Fill(0.0f);
@@ -150,7 +151,7 @@ TEST(RouterTest, TiesGoToTheLowerExpert) {
 
 // Logits around 100000, exact in fp32 and at most 46 apart: exp of one overflows, exp of their differences does not.
 TEST(RouterTest, LargeLogitsAgreeWithReference) {
-  const Shape shape = {65, 24, 16, 8};
+  const RouterShape shape = {65, 24, 16, 8};
   std::mt19937 random(2);
   TestTensor x(shape.t * shape.h), gate(shape.e * shape.h);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = i % shape.h == 0 ? 1.0f : static_cast<float>(random() % 3) - 1;
@@ -167,7 +168,7 @@ TEST(RouterTest, LargeLogitsAgreeWithReference) {
 
 // Logits so far apart that all probabilities but one are 0: these are a tie.
 TEST(RouterTest, LogitsFarApartStayFinite) {
-  const Shape shape = {5, 4, 6, 3};
+  const RouterShape shape = {5, 4, 6, 3};
   std::mt19937 random(3);
   TestTensor x(shape.t * shape.h), gate(shape.e * shape.h), dweights(shape.t * shape.k, random);
   x.Fill(1.0f);
@@ -186,7 +187,7 @@ TEST(RouterTest, LogitsFarApartStayFinite) {
 }
 
 TEST(RouterTest, NoAuxiliaryLossWithoutCoefficientOrTargets) {
-  const Shape shape = {33, 16, 12, 3};
+  const RouterShape shape = {33, 16, 12, 3};
   std::mt19937 random(5);
   TestTensor x(shape.t * shape.h, random), gate(shape.e * shape.h, random, 0.3f), dweights(shape.t * shape.k, random);
   Routed routed(shape);
@@ -202,7 +203,7 @@ TEST(RouterTest, NoAuxiliaryLossWithoutCoefficientOrTargets) {
 
 // A diverged run must reach the check for non-finite values, not write out of bounds on the way.
 TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
-  const Shape shape = {3, 4, 5, 2};
+  const RouterShape shape = {3, 4, 5, 2};
   std::mt19937 random(4);
   TestTensor x(shape.t * shape.h, random), gate(shape.e * shape.h, random);
   x[0] = std::numeric_limits<float>::quiet_NaN();
@@ -217,7 +218,7 @@ TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
 
 // What is not finite in one token's operands is seen in its dx and in dgate, and changes no other token's dx.
 TEST(RouterTest, NonFiniteInputIsSeenInTheGradients) {
-  const Shape shape = {20, 16, 6, 2};
+  const RouterShape shape = {20, 16, 6, 2};
   const int64_t bad_token = 7;
   std::mt19937 random(6);
   TestTensor x(shape.t * shape.h, random), gate(shape.e * shape.h, random), dweights(shape.t * shape.k, random);

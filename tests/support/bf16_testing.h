@@ -94,6 +94,12 @@ inline double ErrorBeyondRounding(const Bf16Tensor& got, const std::vector<doubl
   return ErrorBeyondRounding(got.data(), want.data(), got.size());
 }
 
+// What a case that is run with both types bounds: the error in fp32 arithmetic.
+inline double ErrorOfType(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
+inline double ErrorOfType(const Bf16Tensor& got, const std::vector<double>& want) {
+  return ErrorBeyondRounding(got, want);
+}
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TESTS_SUPPORT_BF16_TESTING_H_

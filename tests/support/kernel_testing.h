@@ -19,6 +19,9 @@
 
 namespace angel_ptm {
 
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
 // A 64-byte aligned fp32 tensor with the same values in fp64 for the reference. Starts as NaN, so that an element a
 // kernel should write and does not (or should not read and does) is seen.
 class TestTensor {

@@ -36,12 +36,6 @@ Cluster Fast() {
   return *cluster;
 }
 
-TrainConfig Config(const std::vector<std::string>& overrides = {}) {
-  const auto config = ExampleWith(overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *config : TrainConfig();
-}
-
 double MatrixFlops(const Graph& graph) {
   double flops = 0;
   for (OpId op = 0; op < graph.update_begin; ++op) flops += CostOf(graph, graph.ops[op]).flops;
@@ -50,7 +44,7 @@ double MatrixFlops(const Graph& graph) {
 
 TEST(PredictTest, OpenBudgetsAreThoseOfTheCluster) {
   RunFactsForPlan facts{.world_size = 4};
-  const auto config = WithBudgetsOf(Fast(), Config({"memory.nvme.directory=/drive"}), &facts);
+  const auto config = WithBudgetsOf(Fast(), ExampleConfig({"memory.nvme.directory=/drive"}), &facts);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->memory().device_bytes(), 999'999'000);
   EXPECT_EQ(config->memory().host_bytes(), 1'000'000'000);
@@ -58,11 +52,12 @@ TEST(PredictTest, OpenBudgetsAreThoseOfTheCluster) {
   EXPECT_EQ(facts.tiers_bytes_max, 0);
   // Two ranks share what four would.
   facts.world_size = 2;
-  EXPECT_EQ(WithBudgetsOf(Fast(), Config(), &facts)->memory().host_bytes(), 2'000'000'000);
+  EXPECT_EQ(WithBudgetsOf(Fast(), ExampleConfig(), &facts)->memory().host_bytes(), 2'000'000'000);
   // Given ones stay; the host's memory holds both tiers where the devices are the host.
   Cluster host = Fast();
   host.mutable_device()->set_kind(ClusterDevice::HOST);
-  EXPECT_EQ(WithBudgetsOf(host, Config({"memory.device_bytes=5000000"}), &facts)->memory().device_bytes(), 5'000'000);
+  EXPECT_EQ(WithBudgetsOf(host, ExampleConfig({"memory.device_bytes=5000000"}), &facts)->memory().device_bytes(),
+            5'000'000);
   EXPECT_EQ(facts.tiers_bytes_max, 2'000'000'000);
 }
 
@@ -70,11 +65,12 @@ TEST(PredictTest, RefusesWhatTheClusterDoesNotHave) {
   Cluster cluster = Fast();
   cluster.clear_file();
   RunFactsForPlan facts{.world_size = 5};
-  const absl::Status status = WithBudgetsOf(cluster,
-                                            Config({"memory.device_bytes=2000000000", "memory.host_bytes=2000000000",
-                                                    "memory.nvme.directory=/drive", "numerics.compute=BF16"}),
-                                            &facts)
-                                  .status();
+  const absl::Status status =
+      WithBudgetsOf(cluster,
+                    ExampleConfig({"memory.device_bytes=2000000000", "memory.host_bytes=2000000000",
+                                   "memory.nvme.directory=/drive", "numerics.compute=BF16"}),
+                    &facts)
+          .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   const std::string message(status.message());
   EXPECT_THAT(message, HasSubstr("--ranks is 5, the cluster has 4 devices\n"));
@@ -87,7 +83,7 @@ TEST(PredictTest, RefusesWhatTheClusterDoesNotHave) {
 
 TEST(PredictTest, WhereOnlyProductsTakeTimeAStepIsTheirFlops) {
   RunFactsForPlan facts{.world_size = 2};
-  const auto config = WithBudgetsOf(Fast(), Config(), &facts);
+  const auto config = WithBudgetsOf(Fast(), ExampleConfig(), &facts);
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();
@@ -112,7 +108,7 @@ TEST(PredictTest, TellsWhatWearsDrivesOut) {
   RunFactsForPlan facts{.world_size = 1};
   const std::vector<std::string> in_file = {"memory.page_bytes=4096", "memory.device_bytes=700000",
                                             "memory.host_bytes=600000", "memory.nvme.directory=/drive"};
-  const auto config = WithBudgetsOf(Fast(), Config(in_file), &facts);
+  const auto config = WithBudgetsOf(Fast(), ExampleConfig(in_file), &facts);
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();
@@ -128,7 +124,7 @@ TEST(PredictTest, TellsWhatWearsDrivesOut) {
 TEST(PredictTest, TheTraceHasEveryStepOfEveryMicroBatch) {
   RunFactsForPlan facts{.world_size = 1};
   const auto config =
-      WithBudgetsOf(Fast(), Config({"batch.global_batch_sequences=8", "batch.micro_batch_sequences=2"}), &facts);
+      WithBudgetsOf(Fast(), ExampleConfig({"batch.global_batch_sequences=8", "batch.micro_batch_sequences=2"}), &facts);
   ASSERT_TRUE(config.ok()) << config.status();
   const auto run = MakeRunPlan(*config, facts);
   ASSERT_TRUE(run.ok()) << run.status();

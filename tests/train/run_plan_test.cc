@@ -22,12 +22,6 @@ namespace {
 
 using testing::HasSubstr;
 
-TrainConfig Config(const std::vector<std::string>& overrides = {}) {
-  const auto config = ExampleWith(overrides);
-  EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? *config : TrainConfig();
-}
-
 // What a run takes: both tiers and its plan.
 int64_t TierBytes(const RunPlan& run) {
   int64_t bytes = PlanBytes(run.training_plan);
@@ -38,9 +32,9 @@ int64_t TierBytes(const RunPlan& run) {
 RunFactsForPlan Within(int64_t tiers_bytes_max) { return {.tiers_bytes_max = tiers_bytes_max}; }
 
 TEST(RunPlanTest, ARunThatFitsTheMachineIsPlannedAsWithoutALimit) {
-  const auto unlimited = MakeRunPlan(Config(), Within(0));
+  const auto unlimited = MakeRunPlan(ExampleConfig(), Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
-  const auto fits = MakeRunPlan(Config(), Within(TierBytes(**unlimited)));
+  const auto fits = MakeRunPlan(ExampleConfig(), Within(TierBytes(**unlimited)));
   ASSERT_TRUE(fits.ok()) << fits.status();
   EXPECT_EQ(Hash((*fits)->training_plan), Hash((*unlimited)->training_plan));
 }
@@ -56,7 +50,7 @@ std::vector<int64_t> AllBytes(const Segment& segment, TierKind tier) {
 }
 
 TEST(RunPlanTest, MemoryOverAStepIsThatOfItsSegments) {
-  const auto run = MakeRunPlan(Config({"memory.page_bytes=4096", "memory.device_bytes=620000"}), Within(0));
+  const auto run = MakeRunPlan(ExampleConfig({"memory.page_bytes=4096", "memory.device_bytes=620000"}), Within(0));
   ASSERT_TRUE(run.ok()) << run.status();
   const Plan& plan = (*run)->training_plan;
   const std::vector<TierTimeline> timelines = MemoryOverStep(plan);
@@ -80,17 +74,17 @@ TEST(RunPlanTest, MemoryOverAStepIsThatOfItsSegments) {
 }
 
 TEST(RunPlanTest, RecomputesWhereTheMachineIsSmaller) {
-  const auto unlimited = MakeRunPlan(Config(), Within(0));
+  const auto unlimited = MakeRunPlan(ExampleConfig(), Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
   EXPECT_EQ((*unlimited)->recomputed_blocks, 0);
-  const auto smaller = MakeRunPlan(Config(), Within(TierBytes(**unlimited) - 1));
+  const auto smaller = MakeRunPlan(ExampleConfig(), Within(TierBytes(**unlimited) - 1));
   ASSERT_TRUE(smaller.ok()) << smaller.status();
   EXPECT_GT((*smaller)->recomputed_blocks, 0);
   EXPECT_LT(TierBytes(**smaller), TierBytes(**unlimited));
 }
 
 TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
-  const TrainConfig config = Config({"memory.recomputation=NONE"});
+  const TrainConfig config = ExampleConfig({"memory.recomputation=NONE"});
   const auto unlimited = MakeRunPlan(config, Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
   const auto refused = MakeRunPlan(config, Within(TierBytes(**unlimited) - 1));
@@ -117,9 +111,9 @@ CostModel WithLink(double bytes_per_second) {
 
 TEST(RunPlanTest, RecomputesWhereMovingActivationsWouldTakeLonger) {
   const std::vector<std::string> deep = {"model.hunyuan_lm.num_hidden_layers=8", "memory.page_bytes=4096"};
-  const auto least = LeastDeviceBytes(Config(deep), {});
+  const auto least = LeastDeviceBytes(ExampleConfig(deep), {});
   ASSERT_TRUE(least.ok()) << least.status();
-  TrainConfig config = Config(deep);
+  TrainConfig config = ExampleConfig(deep);
   config.mutable_memory()->set_device_bytes(*least + *least / 8);
   // None has to be recomputed: the host has room for all activations.
   config.mutable_memory()->set_recomputation(MemoryConfig::NONE);
@@ -152,9 +146,9 @@ int64_t LeastNamed(const absl::Status& refused) {
 TEST(RunPlanTest, RecomputesWhereActivationsInFilesWouldTakeLonger) {
   const std::vector<std::string> deep = {"model.hunyuan_lm.num_hidden_layers=8", "memory.page_bytes=8192",
                                          "memory.nvme.directory=/drive"};
-  const auto least = LeastDeviceBytes(Config(deep), {});
+  const auto least = LeastDeviceBytes(ExampleConfig(deep), {});
   ASSERT_TRUE(least.ok()) << least.status();
-  TrainConfig config = Config(deep);
+  TrainConfig config = ExampleConfig(deep);
   config.mutable_memory()->set_device_bytes(*least + *least / 8);
   config.mutable_memory()->set_recomputation(MemoryConfig::NONE);
   config.mutable_memory()->set_host_bytes(1);
@@ -176,7 +170,7 @@ TEST(RunPlanTest, RecomputesWhereActivationsInFilesWouldTakeLonger) {
 }
 
 TEST(RunPlanTest, AllGraphsShareTheTasksTable) {
-  const auto run = MakeRunPlan(Config({"optimizer.ema_decay=0.9"}), Within(0));
+  const auto run = MakeRunPlan(ExampleConfig({"optimizer.ema_decay=0.9"}), Within(0));
   ASSERT_TRUE(run.ok()) << run.status();
   const ParameterTable& table = (*run)->task->parameters();
   EXPECT_EQ((*run)->training.table.get(), &table);
@@ -193,20 +187,20 @@ TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
   const std::vector<std::string> moe = {"memory.recomputation=NONE", "model.hunyuan_lm.num_experts=4",
                                         "model.hunyuan_lm.moe_topk=2",
                                         "model.hunyuan_lm.router_aux_loss_coefficient=0.01"};
-  const auto unlimited = MakeRunPlan(Config(moe), Within(0));
+  const auto unlimited = MakeRunPlan(ExampleConfig(moe), Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
-  const absl::Status refused = MakeRunPlan(Config(moe), Within(TierBytes(**unlimited) - 1)).status();
+  const absl::Status refused = MakeRunPlan(ExampleConfig(moe), Within(TierBytes(**unlimited) - 1)).status();
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("a smaller micro-batch changes the balance loss, and so what is learned; or set "));
 }
 
 // Pages that rest on the host are the same machine's memory: a budget of the device does not hide them.
 TEST(RunPlanTest, BothTiersCount) {
-  const auto unlimited = MakeRunPlan(Config({"memory.recomputation=NONE"}), Within(0));
+  const auto unlimited = MakeRunPlan(ExampleConfig({"memory.recomputation=NONE"}), Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
   const int64_t budget = TierBytes(**unlimited) * 6 / 10;
-  const TrainConfig config =
-      Config({"memory.recomputation=NONE", "memory.page_bytes=4096", "memory.device_bytes=" + std::to_string(budget)});
+  const TrainConfig config = ExampleConfig(
+      {"memory.recomputation=NONE", "memory.page_bytes=4096", "memory.device_bytes=" + std::to_string(budget)});
   const auto split = MakeRunPlan(config, Within(0));
   ASSERT_TRUE(split.ok()) << split.status();
   ASSERT_GT((*split)->training_plan.arena_bytes[static_cast<int>(TierKind::kHost)], 0);
@@ -222,10 +216,10 @@ TEST(RunPlanTest, TheLeastDeviceBudgetIsExact) {
         for (const int vocab : {64, 1024}) {
           const std::string text = absl::StrCat(recomputation, " ", layers, " ", sequence, " ", vocab);
           SCOPED_TRACE(text);
-          TrainConfig config = Config({absl::StrCat("memory.recomputation=", recomputation), "memory.page_bytes=4096",
-                                       absl::StrCat("model.hunyuan_lm.num_hidden_layers=", layers),
-                                       absl::StrCat("model.hunyuan_lm.vocab_size=", vocab),
-                                       absl::StrCat("data.sequence_length=", sequence)});
+          TrainConfig config = ExampleConfig(
+              {absl::StrCat("memory.recomputation=", recomputation), "memory.page_bytes=4096",
+               absl::StrCat("model.hunyuan_lm.num_hidden_layers=", layers),
+               absl::StrCat("model.hunyuan_lm.vocab_size=", vocab), absl::StrCat("data.sequence_length=", sequence)});
           const auto least = LeastDeviceBytes(config, Within(0));
           ASSERT_TRUE(least.ok()) << least.status();
           config.mutable_memory()->set_device_bytes(*least);
@@ -259,7 +253,7 @@ TEST(RunPlanTest, ATrillionParametersOnTenThousandRanksHaveFewHoles) {
 
 // A shape that validates but that the backend's kernels do not run is refused when it is planned, not when it runs.
 TEST(RunPlanTest, ShapesTheBackendDoesNotRunAreRefused) {
-  const auto run = MakeRunPlan(Config({"model.hunyuan_lm.head_dim=512"}), Within(0));
+  const auto run = MakeRunPlan(ExampleConfig({"model.hunyuan_lm.head_dim=512"}), Within(0));
   EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(run.status().message()), HasSubstr("takes an even head dimension from 2 to 256, got 512"));
 }
