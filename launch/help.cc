@@ -87,7 +87,8 @@ constexpr CommandText kCommandTexts[] = {
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n"
      "\nCtrl-C, SIGTERM, SIGUSR1 or a closed terminal saves a checkpoint and ends the run; a second Ctrl-C ends it at "
-     "once.\n"
+     "once.\nmpirun kills its ranks a second or two after it got Ctrl-C or SIGTERM: send it SIGUSR1, which it passes "
+     "on.\n"
      "\nExamples:\n"
      "  angel-ptm train story.textproto --set optimizer.adamw.learning_rate=3e-4\n"
      "  mpirun -np 2 --bind-to none angel-ptm train launch/configs/quickstart.textproto --resume\n"},
