@@ -1,5 +1,7 @@
 #include "angel_ptm/checkpoint/safetensors.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -220,7 +222,8 @@ absl::Status SafetensorsReader::Read(const SafetensorsTensor& tensor, int64_t be
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                               const SafetensorsMetadata& metadata,
                               const std::function<absl::Status(SafetensorsWriter&)>& append) {
-  const std::string begun = path + ".tmp";
+  // Runs that share a cache of encoded texts write the same files, perhaps at once: each is whole, the last one stays.
+  const std::string begun = absl::StrCat(path, ".", getpid(), ".tmp");
   RETURN_IF_ERROR(RemoveFile(begun));
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, metadata));
   absl::Status status = append(writer);

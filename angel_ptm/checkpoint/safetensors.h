@@ -57,7 +57,7 @@ class SafetensorsWriter {
 };
 
 // Writes `tensors`, whose bytes `append` gives front to back, and names the file `path` when it is whole; what stands
-// there is replaced.
+// there is replaced. Until then it is <path>.<process>.tmp, which a killed process leaves.
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                               const SafetensorsMetadata& metadata,
                               const std::function<absl::Status(SafetensorsWriter&)>& append);

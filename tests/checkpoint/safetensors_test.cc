@@ -3,15 +3,18 @@
 #include <gmock/gmock.h>
 
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
+#include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace angel_ptm {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::vector<SafetensorsTensor> Declared() {
@@ -124,7 +127,30 @@ TEST(SafetensorsTest, FilesAreJoinedAndReplaced) {
       WriteSafetensors(dir / "joined", Declared(), {}, [](SafetensorsWriter&) { return absl::DataLossError("x"); }),
       absl::DataLossError("x"));
   EXPECT_EQ(Slurp(dir / "joined"), bytes);
-  EXPECT_FALSE(PathExists(dir / "joined.tmp").value());
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("a", "b", "c", "joined"));
+}
+
+TEST(SafetensorsTest, TwoProcessesMayWriteOneFile) {
+  const TemporaryFolder dir;
+  const auto write = [&](std::byte value, const std::function<void()>& before) {
+    return WriteSafetensors(dir / "x", {{.name = "t", .dtype = DType::kUInt8, .shape = {1}}}, {},
+                            [&](SafetensorsWriter& writer) {
+                              before();
+                              return writer.Append({&value, 1});
+                            });
+  };
+  ASSERT_EQ(write(std::byte{1},
+                  [&] {
+                    RunInChild([&] { EXPECT_EQ(write(std::byte{2}, [] {}), absl::OkStatus()); });
+                    EXPECT_TRUE(SafetensorsReader::Open(dir / "x").ok());
+                  }),
+            absl::OkStatus());
+  const auto file = SafetensorsReader::Open(dir / "x");
+  ASSERT_TRUE(file.ok()) << file.status();
+  std::byte got{};
+  ASSERT_TRUE(file->Read(file->tensors()[0], 0, {&got, 1}).ok());
+  EXPECT_EQ(got, std::byte{1});
+  EXPECT_THAT(NamesIn(dir.path()), ElementsAre("x"));
 }
 
 TEST(SafetensorsTest, MalformedFilesAreOneErrorWithNameAndReason) {
