@@ -222,8 +222,8 @@ absl::Status SafetensorsReader::Read(const SafetensorsTensor& tensor, int64_t be
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                               const SafetensorsMetadata& metadata,
                               const std::function<absl::Status(SafetensorsWriter&)>& append) {
-  // Runs that share a cache of encoded texts write the same files, perhaps at once: each is whole, the last one stays.
-  const std::string begun = absl::StrCat(path, ".", getpid(), ".tmp");
+  ASSIGN_OR_RETURN(const AtomicFile claim, AtomicFile::Create(path));  // its lock: nobody else writes `begun`
+  const std::string begun = path + ".part";
   RETURN_IF_ERROR(RemoveFile(begun));
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(begun, tensors, metadata));
   absl::Status status = append(writer);
@@ -233,6 +233,14 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<Safeten
     return status;
   }
   return RenamePath(begun, path);
+}
+
+absl::Status WriteSharedSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                                    const SafetensorsMetadata& metadata,
+                                    const std::function<absl::Status(SafetensorsWriter&)>& append) {
+  const std::string own = absl::StrCat(path, ".", getpid());
+  RETURN_IF_ERROR(WriteSafetensors(own, tensors, metadata, append));
+  return RenamePath(own, path);
 }
 
 absl::Status JoinSafetensors(const std::vector<std::string>& parts, const std::string& path) {

@@ -57,10 +57,16 @@ class SafetensorsWriter {
 };
 
 // Writes `tensors`, whose bytes `append` gives front to back, and names the file `path` when it is whole; what stands
-// there is replaced. Until then it is <path>.<process>.tmp, which a killed process leaves.
+// there is replaced. Until then it is <path>.part; what a dead process left of it is replaced too. kFailedPrecondition
+// where another process is writing the same path.
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                               const SafetensorsMetadata& metadata,
                               const std::function<absl::Status(SafetensorsWriter&)>& append);
+// The same of a file that several processes may make alike at once, an entry of a cache: each names its own, and the
+// last one stays.
+absl::Status WriteSharedSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                                    const SafetensorsMetadata& metadata,
+                                    const std::function<absl::Status(SafetensorsWriter&)>& append);
 
 // All tensors and metadata of the files in one, likewise. Errors: two tensors of one name.
 absl::Status JoinSafetensors(const std::vector<std::string>& parts, const std::string& path);

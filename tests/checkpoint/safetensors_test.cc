@@ -130,26 +130,36 @@ TEST(SafetensorsTest, FilesAreJoinedAndReplaced) {
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("a", "b", "c", "joined"));
 }
 
-TEST(SafetensorsTest, TwoProcessesMayWriteOneFile) {
+TEST(SafetensorsTest, OneProcessWritesAFileAndSeveralAnEntryOfACache) {
   const TemporaryFolder dir;
-  const auto write = [&](std::byte value, const std::function<void()>& before) {
-    return WriteSafetensors(dir / "x", {{.name = "t", .dtype = DType::kUInt8, .shape = {1}}}, {},
-                            [&](SafetensorsWriter& writer) {
-                              before();
-                              return writer.Append({&value, 1});
-                            });
+  const auto write = [&](auto* how, std::byte value, const std::function<void()>& before) {
+    return how(dir / "x", {{.name = "t", .dtype = DType::kUInt8, .shape = {1}}}, {}, [&](SafetensorsWriter& writer) {
+      before();
+      return writer.Append({&value, 1});
+    });
   };
-  ASSERT_EQ(write(std::byte{1},
-                  [&] {
-                    RunInChild([&] { EXPECT_EQ(write(std::byte{2}, [] {}), absl::OkStatus()); });
-                    EXPECT_TRUE(SafetensorsReader::Open(dir / "x").ok());
-                  }),
-            absl::OkStatus());
-  const auto file = SafetensorsReader::Open(dir / "x");
-  ASSERT_TRUE(file.ok()) << file.status();
-  std::byte got{};
-  ASSERT_TRUE(file->Read(file->tensors()[0], 0, {&got, 1}).ok());
-  EXPECT_EQ(got, std::byte{1});
+  const auto value = [&] {
+    const auto file = SafetensorsReader::Open(dir / "x");
+    std::byte got{};
+    EXPECT_TRUE(file.ok() && file->Read(file->tensors()[0], 0, {&got, 1}).ok()) << file.status();
+    return static_cast<int>(got);
+  };
+  const auto nothing = [] {};
+  Spill(dir / "x.part", "what a killed process left");
+  const auto is_refused = [&] {
+    RunInChild([&] {
+      EXPECT_THAT(write(&WriteSafetensors, std::byte{2}, nothing).message(),
+                  HasSubstr("another process is writing it"));
+    });
+  };
+  ASSERT_EQ(write(&WriteSafetensors, std::byte{1}, is_refused), absl::OkStatus());
+  EXPECT_EQ(value(), 1);
+  const auto is_written = [&] {
+    RunInChild([&] { EXPECT_EQ(write(&WriteSharedSafetensors, std::byte{4}, nothing), absl::OkStatus()); });
+    EXPECT_EQ(value(), 4);
+  };
+  ASSERT_EQ(write(&WriteSharedSafetensors, std::byte{3}, is_written), absl::OkStatus());
+  EXPECT_EQ(value(), 3);
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("x"));
 }
 

@@ -173,7 +173,7 @@ absl::StatusOr<Posterior> PosteriorCache::Read(const std::string& path) const {
 }
 
 absl::Status PosteriorCache::Write(const std::string& path, const Posterior& posterior) const {
-  return WriteSafetensors(path, Tensors(), {}, [&](SafetensorsWriter& writer) -> absl::Status {
+  return WriteSharedSafetensors(path, Tensors(), {}, [&](SafetensorsWriter& writer) -> absl::Status {
     RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(posterior.mean))));
     return writer.Append(std::as_bytes(std::span(posterior.std)));
   });

@@ -62,9 +62,9 @@ absl::Status CachedStates::ReadFrom(const std::string& path, std::span<float> st
 }
 
 absl::Status CachedStates::WriteTo(const std::string& path, std::span<const float> states) const {
-  return WriteSafetensors(path, {{kStates, DType::kFloat32, {encoder_.length(), encoder_.width()}}},
-                          {{kChecksumKey, ChecksumText(Xxh3(std::as_bytes(states)))}},
-                          [&](SafetensorsWriter& writer) { return writer.Append(std::as_bytes(states)); });
+  return WriteSharedSafetensors(path, {{kStates, DType::kFloat32, {encoder_.length(), encoder_.width()}}},
+                                {{kChecksumKey, ChecksumText(Xxh3(std::as_bytes(states)))}},
+                                [&](SafetensorsWriter& writer) { return writer.Append(std::as_bytes(states)); });
 }
 
 absl::Status CachedStates::EncodeSome(std::span<const std::pair<std::string, size_t>> missing) {
