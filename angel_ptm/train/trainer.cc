@@ -378,8 +378,9 @@ absl::Status Trainer::Loop() {
   if (stop_ && !LastStep()) {
     run_.Print(absl::StrCat("stopped at step ", state_.next_step, " as asked; continue with --resume"));
   }
-  if (state_.skipped_updates > 0)
+  if (state_.skipped_updates > 0) {
     run_.Print(absl::StrCat(Counted(state_.skipped_updates, "step"), " skipped as non-finite"));
+  }
   return reporter_.Finish(Seconds() - begin, stop_ && !LastStep(), state_.next_step);
 }
 

@@ -128,10 +128,6 @@ bool AllFinite(const std::vector<float>& x) {
   return std::all_of(x.begin(), x.end(), [](float value) { return std::isfinite(value); });
 }
 
-double AttentionError(const std::vector<float>& got, const std::vector<double>& want) {
-  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
-}
-
 class AttentionTest : public testing::TestWithParam<AttentionShape> {};
 
 TEST_P(AttentionTest, AgreesWithReference) {
@@ -155,7 +151,7 @@ TEST_P(AttentionTest, AgreesWithReference) {
     reference::Attention(o.data(), nullptr, q.data(), k.data(), v.data(), start, shape);
     return Dot(o, do_);
   };
-  double gradient_error = std::max(AttentionError(got_dv, dv), FiniteDifferenceError(got_dv.data(), v, loss, 12));
+  double gradient_error = std::max(ScaledError(got_dv, dv), FiniteDifferenceError(got_dv.data(), v, loss, 12));
   if (s.s == 1 || s.document == 1) {  // one visible key has probability 1 whatever the score
     for (const TestTensor* x : {&got.dq, &got.dk}) {
       for (int64_t i = 0; i < x->size(); ++i) EXPECT_NEAR((*x)[i], 0, 1e-5f);

@@ -92,10 +92,6 @@ struct Bf16AttentionRun {
   TestTensor lse;
 };
 
-double Bf16AttentionError(const std::vector<double>& got, const std::vector<double>& want) {
-  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
-}
-
 class Bf16AttentionTest : public testing::TestWithParam<Bf16AttentionShape> {};
 
 // Results are rounded to 2^-8; probabilities and gradients of scores, which are too, average over the keys.
@@ -109,12 +105,12 @@ TEST_P(Bf16AttentionTest, AgreesWithReference) {
   const int32_t* start = got.segment_start.data();
   reference::Attention(o.data(), lse.data(), q.data(), k.data(), v.data(), start, shape);
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), do_.data(), q.data(), k.data(), v.data(), start, shape);
-  EXPECT_LT(Bf16AttentionError(got.o.ToDouble(), o), 0.006);
+  EXPECT_LT(ScaledError(got.o.ToDouble(), o), 0.006);
   EXPECT_LT(ScaledError(got.lse, lse), 2e-6);
-  EXPECT_LT(Bf16AttentionError(got.Values(got.dv), dv), 0.008);
+  EXPECT_LT(ScaledError(got.Values(got.dv), dv), 0.008);
   if (z.s > 1) {  // one visible key has probability 1 whatever the score
-    EXPECT_LT(Bf16AttentionError(got.dq.ToDouble(), dq), 0.015);
-    EXPECT_LT(Bf16AttentionError(got.dk.ToDouble(), dk), 0.015);
+    EXPECT_LT(ScaledError(got.dq.ToDouble(), dq), 0.015);
+    EXPECT_LT(ScaledError(got.dk.ToDouble(), dk), 0.015);
   }
   // Columns beside the values belong to others.
   for (int64_t i = 0; i < got.dv.size(); ++i) {

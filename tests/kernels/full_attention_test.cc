@@ -78,10 +78,6 @@ struct FullAttentionRun {
   std::vector<int32_t> counts;
 };
 
-double FullAttentionError(const std::vector<double>& got, const std::vector<double>& want) {
-  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
-}
-
 class FullAttentionTest : public testing::TestWithParam<FullAttentionShape> {};
 
 template <typename Tensor>
@@ -105,10 +101,9 @@ void CheckFullAttention(const FullAttentionShape& z) {
   std::vector<double> o(q.size()), lse(got.lse.size()), dq(q.size()), dk(k.size()), dv(v.size());
   reference::Attention(o.data(), lse.data(), q.data(), k.data(), v.data(), nullptr, shape);
   reference::AttentionGrad(dq.data(), dk.data(), dv.data(), do_.data(), q.data(), k.data(), v.data(), nullptr, shape);
-  const double forward_error = std::max(FullAttentionError(got.o.ToDouble(), o), ScaledError(got.lse, lse));
-  const double gradient_error =
-      std::max({FullAttentionError(got.dq.ToDouble(), dq), FullAttentionError(got.dk.ToDouble(), dk),
-                FullAttentionError(got.ValueColumns(got.dv), dv)});
+  const double forward_error = std::max(ScaledError(got.o.ToDouble(), o), ScaledError(got.lse, lse));
+  const double gradient_error = std::max({ScaledError(got.dq.ToDouble(), dq), ScaledError(got.dk.ToDouble(), dk),
+                                          ScaledError(got.ValueColumns(got.dv), dv)});
   EXPECT_LT(forward_error, kIsBf16 ? 1e-2 : 2e-6);
   EXPECT_LT(gradient_error, kIsBf16 ? 2e-2 : 3e-6);
   AddToOpTable({kIsBf16 ? "attention bf16" : "attention",

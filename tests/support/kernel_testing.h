@@ -118,6 +118,10 @@ double ScaledError(const Got* got, const Want* want, int64_t n) {
 inline double ScaledError(const TestTensor& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), got.size());
 }
+template <typename Got>
+double ScaledError(const std::vector<Got>& got, const std::vector<double>& want) {
+  return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
+}
 
 inline bool AllFinite(const TestTensor& x) {
   return std::all_of(x.data(), x.data() + x.size(), [](float value) { return std::isfinite(value); });
