@@ -38,10 +38,36 @@ set(ANGEL_PTM_NVCC_FLAGS -std=c++20 -O3 -DNDEBUG -fmad=false -prec-div=true -pre
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
     -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off -Xptxas=-v)
 
-# angel_ptm_cuda_library(<name> <source>...): beside every object <source>.o lies <source>.ptxas, what ptxas said.
+# Sources that are not joined with others: they take long of themselves, and tests/cuda_resources asks for some by name.
+set(ANGEL_PTM_CUDA_ALONE "/(attention|attention_grad|attention_grad_fma|grouped_matmul|matmul|.*_sm90a)\\.cu$")
+
+# angel_ptm_cuda_library(<name> ALONE <source>... JOINED <source>...): beside every object <source>.o lies <source>.ptxas, what
+# ptxas said. Those JOINED are compiled several in one where ANGEL_PTM_JOIN_SOURCES says so for the product: nvcc reads
+# CUDA's headers twice for each architecture, which is most of what a small source costs.
 function(angel_ptm_cuda_library name)
+  cmake_parse_arguments(ARG "" "" "ALONE;JOINED" ${ARGN})
+  if(ANGEL_PTM_JOIN_SOURCES STREQUAL "ON")
+    set(in_one 10)
+  else()
+    set(in_one 1)
+  endif()
+  set(batch 0)
+  while(ARG_JOINED)
+    list(SUBLIST ARG_JOINED 0 ${in_one} sources)
+    list(REMOVE_ITEM ARG_JOINED ${sources})
+    if(in_one EQUAL 1)
+      list(APPEND ARG_ALONE ${sources})
+    else()
+      list(TRANSFORM sources REPLACE "(.+)" "#include \"\\1\"\n")
+      string(JOIN "" text ${sources})
+      set(joined ${CMAKE_CURRENT_BINARY_DIR}/joined/joined_${batch}.cu)
+      file(CONFIGURE OUTPUT ${joined} CONTENT "${text}" @ONLY)
+      list(APPEND ARG_ALONE ${joined})
+      math(EXPR batch "${batch} + 1")
+    endif()
+  endwhile()
   set(objects)
-  foreach(source IN LISTS ARGN)
+  foreach(source IN LISTS ARG_ALONE)
     cmake_path(GET source FILENAME file)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${file}.o)
     set(log ${CMAKE_CURRENT_BINARY_DIR}/${file}.ptxas)

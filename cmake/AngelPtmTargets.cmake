@@ -69,6 +69,17 @@ function(angel_ptm_test_load)
   endif()
 endfunction()
 
+# angel_ptm_test_cases(<name> SOURCES ... DEPS ...): cases that several programs run, compiled once:
+# $<TARGET_OBJECTS:<name>> is among those programs' sources.
+function(angel_ptm_test_cases name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} OBJECT ${ARG_SOURCES})
+  target_compile_options(${name} PRIVATE ${ANGEL_PTM_WARNINGS} ${ANGEL_PTM_TEST_OPTIMISATION})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest)
+  angel_ptm_precompile(${name} test)
+endfunction()
+
 # angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...] [LOAD waits|core|team]): a
 # GoogleTest program. With RANKS the program runs under mpirun (tests that link tests/support's MPI main); without MPI it is
 # not built. LOAD: `core`, and `team` for several ranks. Label `threads`: its threads share data, so it runs under

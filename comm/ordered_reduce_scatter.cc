@@ -8,12 +8,12 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kLine = 64;
+constexpr int64_t kCacheLine = 64;
 
 // Elements of one rank in one round.
 int64_t PieceElements(int64_t n, int size, int64_t element) {
-  const int64_t share = std::max(kLine, kReduceScratchBytesMax / size / kLine * kLine);
-  const int64_t slice_bytes = (n * element + kLine - 1) / kLine * kLine;
+  const int64_t share = std::max(kCacheLine, kReduceScratchBytesMax / size / kCacheLine * kCacheLine);
+  const int64_t slice_bytes = (n * element + kCacheLine - 1) / kCacheLine * kCacheLine;
   return std::min({slice_bytes, share, kReducePieceBytesMax}) / element;
 }
 

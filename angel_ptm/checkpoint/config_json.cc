@@ -14,9 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-using nlohmann::json;
-
-bool IsCount(const json& value) {
+bool IsCount(const nlohmann::json& value) {
   return value.is_number_unsigned() && value.get<uint64_t>() >= 1 &&
          value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int32_t>::max());
 }
@@ -25,18 +23,18 @@ bool IsCount(const json& value) {
 
 absl::StatusOr<ConfigJson> ConfigJson::Open(std::string path, std::string_view defaults) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const json given = ParseJson(text);
+  const nlohmann::json given = ParseJson(text);
   if (!given.is_object()) return absl::DataLossError(absl::StrCat(path, " is not a JSON object"));
-  json all = ParseJson(defaults);
+  nlohmann::json all = ParseJson(defaults);
   APTM_CHECK(all.is_object(), std::string(defaults));
   all.update(given);
-  return FromFields(std::move(path), all.dump(-1, ' ', false, json::error_handler_t::replace));
+  return FromFields(std::move(path), all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 ConfigJson ConfigJson::FromFields(std::string path, std::string_view text) {
   ConfigJson config;
   config.path_ = std::move(path);
-  const json all = ParseJson(text);
+  const nlohmann::json all = ParseJson(text);
   for (const auto& [field, value] : all.items()) config.fields_[field] = value.dump();
   return config;
 }
@@ -57,19 +55,19 @@ absl::Status ConfigJson::Require(std::string_view field, std::string_view wanted
 }
 
 absl::Status ConfigJson::RequireOneOf(std::string_view field, const std::vector<std::string>& wanted) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   const auto equals = [&](const std::string& text) { return ParseJson(text) == there; };
   return std::ranges::any_of(wanted, equals) ? absl::OkStatus() : Differs(field, absl::StrJoin(wanted, " or "));
 }
 
 absl::StatusOr<int64_t> ConfigJson::Count(std::string_view field) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   if (!IsCount(there)) return Differs(field, "a whole number of 1 to 2147483647");
   return there.get<int64_t>();
 }
 
 absl::StatusOr<std::vector<int64_t>> ConfigJson::Counts(std::string_view field) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   if (!there.is_array() || there.empty() || !std::ranges::all_of(there, &IsCount)) {
     return Differs(field, "whole numbers of 1 to 2147483647");
   }
@@ -86,21 +84,21 @@ absl::StatusOr<int64_t> ConfigJson::CountOfLayers(std::string_view field) const 
 }
 
 absl::StatusOr<double> ConfigJson::Number(std::string_view field) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   if (!there.is_number()) return Differs(field, "a number");
   return there.get<double>();
 }
 
 absl::StatusOr<std::vector<double>> ConfigJson::Numbers(std::string_view field) const {
-  const json there = ParseJson(Text(field));
-  if (!there.is_array() || !std::ranges::all_of(there, [](const json& value) { return value.is_number(); })) {
+  const nlohmann::json there = ParseJson(Text(field));
+  if (!there.is_array() || !std::ranges::all_of(there, [](const nlohmann::json& value) { return value.is_number(); })) {
     return Differs(field, "a list of numbers");
   }
   return there.get<std::vector<double>>();
 }
 
 absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   if (!there.is_boolean()) return Differs(field, "true or false");
   return there.get<bool>();
 }
@@ -108,7 +106,7 @@ absl::StatusOr<bool> ConfigJson::Bool(std::string_view field) const {
 bool ConfigJson::IsNull(std::string_view field) const { return ParseJson(Text(field)).is_null(); }
 
 absl::StatusOr<ConfigJson> ConfigJson::Object(std::string_view field) const {
-  const json there = ParseJson(Text(field));
+  const nlohmann::json there = ParseJson(Text(field));
   if (!there.is_object()) return Differs(field, "an object");
   return FromFields(absl::StrCat(path_, ": ", std::string(field)), there.dump());
 }

@@ -19,8 +19,6 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 namespace angel_ptm {
 namespace {
 
-using nlohmann::json;
-
 constexpr int64_t kLengthBytes = 8;
 // The limit of the safetensors package: a larger header would not load there either.
 constexpr int64_t kHeaderBytesMax = 100'000'000;
@@ -38,7 +36,7 @@ bool ParseDType(std::string_view name, DType* dtype) {
 
 // JSON quotes for a name from an untrusted file.
 std::string Quoted(std::string_view name) {
-  return json(std::string(name)).dump(-1, ' ', true, json::error_handler_t::replace);
+  return nlohmann::json(std::string(name)).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
 }
 
 // The header with its length prefix, padded with spaces to a multiple of 8 bytes.
@@ -46,7 +44,8 @@ std::string EncodeHeader(const std::vector<SafetensorsTensor>& tensors, const Sa
   std::string text = "{";
   std::set<std::string_view> names;
   if (!metadata.empty()) {
-    text += absl::StrCat("\"", kMetadataKey, "\":", json(metadata).dump(-1, ' ', true, json::error_handler_t::replace));
+    text += absl::StrCat("\"", kMetadataKey,
+                         "\":", nlohmann::json(metadata).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   }
   int64_t offset = 0;
   for (const SafetensorsTensor& t : tensors) {
@@ -65,14 +64,14 @@ std::string EncodeHeader(const std::vector<SafetensorsTensor>& tensors, const Sa
 }
 
 // An index, length or extent: a JSON integer in [0, 2^62).
-bool ParseCount(const json& value, int64_t* count) {
+bool ParseCount(const nlohmann::json& value, int64_t* count) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() >= uint64_t{1} << 62) return false;
   *count = value.get<int64_t>();
   return true;
 }
 
 // One header entry without its name; begin and end count from the start of the data. Returns what is wrong, or "".
-std::string ParseEntry(const json& entry, SafetensorsTensor* tensor, int64_t* begin, int64_t* end) {
+std::string ParseEntry(const nlohmann::json& entry, SafetensorsTensor* tensor, int64_t* begin, int64_t* end) {
   if (!entry.is_object()) return "is not an object";
   const auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
   if (dtype == entry.end() || !dtype->is_string()) return "has no dtype";
@@ -84,7 +83,7 @@ std::string ParseEntry(const json& entry, SafetensorsTensor* tensor, int64_t* be
   std::vector<int64_t> dims;
   bool empty = false;
   int64_t bytes = SizeOf(tensor->dtype);
-  for (const json& extent : *shape) {
+  for (const nlohmann::json& extent : *shape) {
     int64_t dim;
     if (!ParseCount(extent, &dim)) return "has a shape with an invalid extent";
     dims.push_back(dim);
@@ -160,13 +159,14 @@ absl::Status SafetensorsReader::ParseHeader(std::string_view header) {
   };
   std::set<std::string> keys;
   std::string repeated;
-  const json::parser_callback_t note_keys = [&](int depth, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::key && depth == 1 && !keys.insert(value.get<std::string>()).second) {
+  const nlohmann::json::parser_callback_t note_keys = [&](int depth, nlohmann::json::parse_event_t event,
+                                                          nlohmann::json& value) {
+    if (event == nlohmann::json::parse_event_t::key && depth == 1 && !keys.insert(value.get<std::string>()).second) {
       repeated = value.get<std::string>();
     }
     return true;
   };
-  const json root = json::parse(header.substr(kLengthBytes), note_keys, /*allow_exceptions=*/false);
+  const nlohmann::json root = nlohmann::json::parse(header.substr(kLengthBytes), note_keys, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) return error("its header is not a JSON object");
   if (!repeated.empty()) return error("tensor ", Quoted(repeated), " is there twice");
 

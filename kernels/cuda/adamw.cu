@@ -11,7 +11,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kAdamwThreads = 256;
 
 template <typename Gradient>
 struct Operands {
@@ -66,7 +66,7 @@ APTM_DEVICE void UpdateGroup(const Operands<Gradient>& args, const AdamWScalars&
 }
 
 template <typename Gradient>
-__global__ void __launch_bounds__(kThreads) AdamW(Operands<Gradient> args) {
+__global__ void __launch_bounds__(kAdamwThreads) AdamW(Operands<Gradient> args) {
   const AdamWScalars scalars = *args.scalars;
   const std::int64_t whole = args.n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) { UpdateGroup<kGroup>(args, scalars, i); });
@@ -89,7 +89,7 @@ void LaunchAdamWWith(const AdamWArgs& args, const LaunchContext& context) {
                                        .one_minus_beta2 = 1.0f - args.beta2,
                                        .epsilon = args.epsilon,
                                        .weight_decay = args.weight_decay};
-  Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &AdamW<Gradient>, operands);
+  Launch(Striding((args.n + kGroup - 1) / kGroup, kAdamwThreads), context, &AdamW<Gradient>, operands);
 }
 
 }  // namespace

@@ -9,14 +9,14 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kAddThreads = 256;
 
 struct Columns {
   std::int64_t width, begin, end;
 };
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Accumulate(T* y, const T* x, std::int64_t rows, Columns columns) {
+__global__ void __launch_bounds__(kAddThreads) Accumulate(T* y, const T* x, std::int64_t rows, Columns columns) {
   const std::int64_t added = columns.end - columns.begin;
   ForGroups<kWidth>(rows * added, [&](std::int64_t i) {
     const std::int64_t at = i / added * columns.width + columns.begin + i % added;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) Accumulate(T* y, const T* x, std::in
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Copy(T* y, const T* x, std::int64_t rows, Columns columns) {
+__global__ void __launch_bounds__(kAddThreads) Copy(T* y, const T* x, std::int64_t rows, Columns columns) {
   ForGroups<kWidth>(rows * columns.width, [&](std::int64_t i) {
     const std::int64_t column = i % columns.width;
     float values[kWidth] = {};
@@ -48,7 +48,7 @@ void LaunchAdd(const AddArgs& args, const LaunchContext& context) {
         [&](auto group) {
           constexpr int kWidth = decltype(group)::kWidth;
           const std::int64_t handled = args.accumulate ? columns.end - columns.begin : columns.width;
-          Launch(Striding(args.rows * handled / kWidth, kThreads), context,
+          Launch(Striding(args.rows * handled / kWidth, kAddThreads), context,
                  args.accumulate ? &Accumulate<kWidth, T> : &Copy<kWidth, T>, args.y.as<T>(), args.x.as<T>(), args.rows,
                  columns);
         },

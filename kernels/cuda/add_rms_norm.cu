@@ -12,12 +12,12 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kAddRmsNormThreads = 256;
 
 // fn(i) for the first element of this thread's groups of a row.
 template <int kWidth, typename Fn>
 APTM_DEVICE void ForRow(std::int64_t h, const Fn& fn) {
-  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < h; i += kThreads * kWidth) fn(i);
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < h; i += kAddRmsNormThreads * kWidth) fn(i);
 }
 
 struct Norm {
@@ -26,7 +26,7 @@ struct Norm {
 };
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kAddRmsNormThreads)
     AddRmsNorm(T* sum_TH, T* y_TH, float* rstd_T, const T* x_TH, const T* delta_TH, const T* weight_H, Norm norm) {
   const std::int64_t row = blockIdx.x * norm.h;
   float squares = 0;
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     for (int j = 0; j < kWidth; ++j) squares += x[j] * x[j];
   });
-  const float rstd = 1.0f / sqrtf(BlockSum<kThreads>(squares) / static_cast<float>(norm.h) + norm.epsilon);
+  const float rstd = 1.0f / sqrtf(BlockSum<kAddRmsNormThreads>(squares) / static_cast<float>(norm.h) + norm.epsilon);
   const T* const normed_TH = delta_TH == nullptr ? x_TH : sum_TH;
   ForRow<kWidth>(norm.h, [&](std::int64_t i) {
     float x[kWidth], weight[kWidth];
@@ -77,7 +77,7 @@ APTM_DEVICE void InputGrad(const GradOperands<T>& args, std::int64_t row, float 
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) AddRmsNormGrad(GradOperands<T> args) {
+__global__ void __launch_bounds__(kAddRmsNormThreads) AddRmsNormGrad(GradOperands<T> args) {
   APTM_DYNAMIC_SHARED(shared);
   float* const dweight_H = reinterpret_cast<float*>(shared);
   ForRow<kWidth>(args.h, [&](std::int64_t i) {
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) AddRmsNormGrad(GradOperands<T> args)
         dot += dy[j] * weight[j] * sum[j];
       }
     });
-    if (args.dx_TH != nullptr) InputGrad<kWidth>(args, row, rstd, BlockSum<kThreads>(dot));
+    if (args.dx_TH != nullptr) InputGrad<kWidth>(args, row, rstd, BlockSum<kAddRmsNormThreads>(dot));
   }
   ForRow<kWidth>(args.h, [&](std::int64_t i) {
     for (int j = 0; j < kWidth; ++j) args.partial_NH[blockIdx.x * args.h + i + j] = dweight_H[i + j];
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) AddRmsNormGrad(GradOperands<T> args)
 }  // namespace
 
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context) {
-  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.t)}, .block = {.x = kThreads}};
+  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.t)}, .block = {.x = kAddRmsNormThreads}};
   WithVariant(args.y.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     Launch(shape, context, &AddRmsNorm<decltype(group)::kWidth, T>, args.sum.as<T>(), args.y.as<T>(),
@@ -123,7 +123,7 @@ void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& c
   const std::int64_t blocks = RowBlocks(args.t);
   float* const partial_NH = reinterpret_cast<float*>(context.workspace);
   const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)},
-                             .block = {.x = kThreads},
+                             .block = {.x = kAddRmsNormThreads},
                              .shared_bytes = static_cast<std::size_t>(args.h) * sizeof(float)};
   WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);

@@ -8,10 +8,10 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kCastThreads = 256;
 
 template <typename To, typename From>
-__global__ void __launch_bounds__(kThreads) Cast(To* y, const From* x, std::int64_t n) {
+__global__ void __launch_bounds__(kCastThreads) Cast(To* y, const From* x, std::int64_t n) {
   const std::int64_t whole = n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) {
     float values[kGroup];
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads) Cast(To* y, const From* x, std::int6
 }  // namespace
 
 void LaunchCast(const CastArgs& args, const LaunchContext& context) {
-  const LaunchShape shape = Striding((args.n + kGroup - 1) / kGroup, kThreads);
+  const LaunchShape shape = Striding((args.n + kGroup - 1) / kGroup, kCastThreads);
   if (args.y.dtype == DType::kBFloat16) {
     Launch(shape, context, &Cast<BFloat16, float>, args.y.as<BFloat16>(), args.x.as<float>(), args.n);
   } else {

@@ -10,7 +10,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kConcatThreads = 256;
 
 // Where element i of the wide matrix is in the narrow ones.
 struct Beside {
@@ -21,7 +21,7 @@ struct Beside {
 };
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Concat(T* y, const T* a, const T* b, Beside beside, std::int64_t n) {
+__global__ void __launch_bounds__(kConcatThreads) Concat(T* y, const T* a, const T* b, Beside beside, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     const std::int64_t row = beside.Row(i), column = beside.Column(i);
     float values[kWidth];
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads) Concat(T* y, const T* a, const T* b,
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Split(T* a, T* b, const T* x, Beside beside, std::int64_t n) {
+__global__ void __launch_bounds__(kConcatThreads) Split(T* a, T* b, const T* x, Beside beside, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     const std::int64_t row = beside.Row(i), column = beside.Column(i);
     T* const part = column < beside.a_width ? a : b;
@@ -61,8 +61,8 @@ void LaunchConcat(const ConcatArgs& args, const LaunchContext& context) {
   WithBesides(args.y.dtype, args, [&](auto element, auto group, std::int64_t n) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(n / kWidth, kThreads), context, &Concat<kWidth, T>, args.y.as<T>(), args.a.as<T>(), args.b.as<T>(),
-           Beside{args.a_width, args.b_width}, n);
+    Launch(Striding(n / kWidth, kConcatThreads), context, &Concat<kWidth, T>, args.y.as<T>(), args.a.as<T>(),
+           args.b.as<T>(), Beside{args.a_width, args.b_width}, n);
   });
 }
 
@@ -70,8 +70,8 @@ void LaunchSplit(const SplitArgs& args, const LaunchContext& context) {
   WithBesides(args.x.dtype, args, [&](auto element, auto group, std::int64_t n) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(n / kWidth, kThreads), context, &Split<kWidth, T>, args.a.as<T>(), args.b.as<T>(), args.x.as<T>(),
-           Beside{args.a_width, args.b_width}, n);
+    Launch(Striding(n / kWidth, kConcatThreads), context, &Split<kWidth, T>, args.a.as<T>(), args.b.as<T>(),
+           args.x.as<T>(), Beside{args.a_width, args.b_width}, n);
   });
 }
 

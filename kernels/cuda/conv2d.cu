@@ -14,8 +14,8 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kTile = 64, kStep = 16, kPart = 4, kAcross = kTile / kPart, kPitch = kTile + 1;
-static_assert(kAcross * kAcross == kThreads);
+constexpr int kConv2dThreads = 256, kTile = 64, kStep = 16, kPart = 4, kAcross = kTile / kPart, kPitch = kTile + 1;
+static_assert(kAcross * kAcross == kConv2dThreads);
 
 // ConvShape for the device.
 struct Convolution {
@@ -58,7 +58,7 @@ APTM_DEVICE void MakeTile(const Product& product, std::int64_t rows, std::int64_
   const int down = static_cast<int>(threadIdx.x) / kAcross * kPart, along = static_cast<int>(threadIdx.x) % kAcross;
   float sums[kPart][kPart] = {};
   for (std::int64_t first = 0; first < count; first += kStep) {
-    for (int i = static_cast<int>(threadIdx.x); i < kStep * kTile; i += kThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < kStep * kTile; i += kConv2dThreads) {
       const std::int64_t k = first + i % kStep, r = row + i / kStep, c = column + i / kStep;
       a_tile[i % kStep * kPitch + i / kStep] = k < count && r < rows ? product.A(r, k) : 0.0f;
       b_tile[i % kStep * kPitch + i / kStep] = k < count && c < columns ? product.B(c, k) : 0.0f;
@@ -135,22 +135,22 @@ struct GradWeight {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) Conv2d(Forward<T> product) {
+__global__ void __launch_bounds__(kConv2dThreads) Conv2d(Forward<T> product) {
   MakeTile(product, product.z.out_pixels, product.z.out, product.z.taps * product.z.in);
 }
 template <typename T>
-__global__ void __launch_bounds__(kThreads) Conv2dGradInput(GradInput<T> product) {
+__global__ void __launch_bounds__(kConv2dThreads) Conv2dGradInput(GradInput<T> product) {
   const Convolution& z = product.z;
   MakeTile(product, z.in_pixels, z.in, z.upsample * z.upsample * z.taps * z.out);
 }
 template <typename T, typename Sum>
-__global__ void __launch_bounds__(kThreads) Conv2dGradWeight(GradWeight<T, Sum> product) {
+__global__ void __launch_bounds__(kConv2dThreads) Conv2dGradWeight(GradWeight<T, Sum> product) {
   MakeTile(product, product.z.out, product.z.in * product.z.taps, product.z.out_pixels);
 }
 
 LaunchShape Tiles(std::int64_t rows, std::int64_t columns) {
   const auto tiles = [](std::int64_t n) { return static_cast<unsigned>((n + kTile - 1) / kTile); };
-  return {.grid = {.x = tiles(rows), .y = tiles(columns)}, .block = {.x = kThreads}};
+  return {.grid = {.x = tiles(rows), .y = tiles(columns)}, .block = {.x = kConv2dThreads}};
 }
 
 }  // namespace

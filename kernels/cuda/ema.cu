@@ -9,7 +9,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kEmaThreads = 256;
 
 template <int kWidth>
 APTM_DEVICE void UpdateGroup(float* ema, const float* param, float rate) {
@@ -20,7 +20,7 @@ APTM_DEVICE void UpdateGroup(float* ema, const float* param, float rate) {
   StoreGroup(ema, average);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kEmaThreads)
     Ema(float* ema, const float* param, const EmaScalars* scalars, std::int64_t n) {
   const float rate = scalars->rate;
   const std::int64_t whole = n / kGroup * kGroup;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void LaunchEma(const EmaArgs& args, const LaunchContext& context) {
-  Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, &Ema, args.ema.as<float>(),
+  Launch(Striding((args.n + kGroup - 1) / kGroup, kEmaThreads), context, &Ema, args.ema.as<float>(),
          args.param.as<float>(), args.scalars, args.n);
 }
 

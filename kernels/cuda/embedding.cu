@@ -11,10 +11,10 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
+constexpr int kEmbeddingThreads = 256, kEmbeddingWarps = kEmbeddingThreads / kWarpLanes;
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kEmbeddingThreads)
     Embedding(T* y_TH, const T* table_VH, const std::int32_t* tokens, std::int64_t t, std::int64_t h) {
   ForGroups<kWidth>(t * h, [&](std::int64_t i) {
     float values[kWidth];
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) Zero(T* y, std::int64_t n) {
+__global__ void __launch_bounds__(kEmbeddingThreads) Zero(T* y, std::int64_t n) {
   ForGroups<1>(n, [&](std::int64_t i) { StoreRounded(y + i, 0.0f); });
 }
 
@@ -39,24 +39,24 @@ APTM_DEVICE void FindEqual(std::uint32_t* equal, const std::int32_t* tokens, std
 }
 
 template <int kWidth, typename Sum, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kEmbeddingThreads)
     EmbeddingGrad(Sum* dtable_VH, const T* dy_TH, const std::int32_t* tokens, std::int64_t t, std::int64_t h) {
-  APTM_SHARED(std::uint32_t, equal, kWarps);
+  APTM_SHARED(std::uint32_t, equal, kEmbeddingWarps);
   const std::int64_t mine = blockIdx.x;
   const std::int32_t token = tokens[mine];
-  for (std::int64_t first = 0; first < mine; first += kThreads) {
+  for (std::int64_t first = 0; first < mine; first += kEmbeddingThreads) {
     FindEqual(equal, tokens, first, mine, token);
-    for (int warp = 0; warp < kWarps; ++warp) {
+    for (int warp = 0; warp < kEmbeddingWarps; ++warp) {
       if (equal[warp] != 0) return;
     }
   }
-  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kWidth;
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kEmbeddingThreads + threadIdx.x) * kWidth;
   const bool has_columns = column < h;
   float sum[kWidth] = {};
   if (has_columns) LoadGroup(dtable_VH + token * h + column, sum);
-  for (std::int64_t first = mine; first < t; first += kThreads) {
+  for (std::int64_t first = mine; first < t; first += kEmbeddingThreads) {
     FindEqual(equal, tokens, first, t, token);
-    for (int warp = 0; warp < kWarps && has_columns; ++warp) {
+    for (int warp = 0; warp < kEmbeddingWarps && has_columns; ++warp) {
       for (std::uint32_t lanes = equal[warp]; lanes != 0; lanes &= lanes - 1) {
         float dy[kWidth];
         LoadGroup(dy_TH + (first + warp * kWarpLanes + __ffs(static_cast<int>(lanes)) - 1) * h + column, dy);
@@ -73,7 +73,7 @@ void LaunchEmbedding(const EmbeddingArgs& args, const LaunchContext& context) {
   WithVariant(args.y.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.t * args.h / kWidth, kThreads), context, &Embedding<kWidth, T>, args.y.as<T>(),
+    Launch(Striding(args.t * args.h / kWidth, kEmbeddingThreads), context, &Embedding<kWidth, T>, args.y.as<T>(),
            args.table.as<T>(), args.tokens, args.t, args.h);
   });
 }
@@ -82,13 +82,13 @@ void LaunchEmbeddingGrad(const EmbeddingGradArgs& args, const LaunchContext& con
   WithElements(args.dtable.dtype, [&](auto sum_element) {
     using Sum = decltype(sum_element);
     const std::int64_t n = args.v * args.h;
-    if (!args.accumulate) Launch(Striding(n, kThreads), context, &Zero<Sum>, args.dtable.as<Sum>(), n);
+    if (!args.accumulate) Launch(Striding(n, kEmbeddingThreads), context, &Zero<Sum>, args.dtable.as<Sum>(), n);
     WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
       using T = decltype(element);
-      constexpr int kWidth = decltype(group)::kWidth, kColumns = kThreads * kWidth;
+      constexpr int kWidth = decltype(group)::kWidth, kColumns = kEmbeddingThreads * kWidth;
       const LaunchShape shape = {
           .grid = {.x = static_cast<unsigned>(args.t), .y = static_cast<unsigned>((args.h + kColumns - 1) / kColumns)},
-          .block = {.x = kThreads}};
+          .block = {.x = kEmbeddingThreads}};
       Launch(shape, context, &EmbeddingGrad<kWidth, Sum, T>, args.dtable.as<Sum>(), args.dy.as<T>(), args.tokens,
              args.t, args.h);
     });

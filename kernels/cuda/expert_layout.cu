@@ -12,7 +12,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kPairs = 256, kExpertThreads = 1024;
+constexpr int kPairs = 256, kLayoutThreads = 1024;
 
 struct Layout {
   std::int32_t *row_of_pair, *pair_of_row, *block_expert, *active_blocks;
@@ -37,11 +37,11 @@ __global__ void __launch_bounds__(kPairs) CountPairs(Layout l) {
   ForGroups<1>(l.blocks_max * l.block_rows, [&](std::int64_t row) { l.pair_of_row[row] = -1; });
 }
 
-__global__ void __launch_bounds__(kExpertThreads) PlaceExperts(Layout l) {
+__global__ void __launch_bounds__(kLayoutThreads) PlaceExperts(Layout l) {
   APTM_DYNAMIC_SHARED(shared);
   int* const first_block = reinterpret_cast<int*>(shared);  // [E + 1], at first numbers of blocks
   const int thread = threadIdx.x;
-  for (int i = thread; i < l.e; i += kExpertThreads) {
+  for (int i = thread; i < l.e; i += kLayoutThreads) {
     std::int32_t sum = 0;
     for (std::int64_t chunk = 0; chunk < l.chunks; ++chunk) {
       std::int32_t* const at = l.before + chunk * l.e + i;
@@ -63,11 +63,11 @@ __global__ void __launch_bounds__(kExpertThreads) PlaceExperts(Layout l) {
     *l.active_blocks = block;
   }
   __syncthreads();
-  for (int i = thread; i < l.e; i += kExpertThreads) {
+  for (int i = thread; i < l.e; i += kLayoutThreads) {
     l.first_row[i] = static_cast<std::int32_t>(first_block[i] * l.block_rows);
     for (int block = first_block[i]; block < first_block[i + 1]; ++block) l.block_expert[block] = i;
   }
-  for (std::int64_t block = first_block[l.e] + thread; block < l.blocks_max; block += kExpertThreads) {
+  for (std::int64_t block = first_block[l.e] + thread; block < l.blocks_max; block += kLayoutThreads) {
     l.block_expert[block] = -1;
   }
 }
@@ -109,7 +109,7 @@ void LaunchExpertLayout(const ExpertLayoutArgs& args, const LaunchContext& conte
   const std::size_t experts = static_cast<std::size_t>(args.e) * sizeof(int);
   const Extent chunks = {.x = static_cast<unsigned>(layout.chunks)};
   Launch({.grid = chunks, .block = {.x = kPairs}, .shared_bytes = experts}, context, &CountPairs, layout);
-  Launch({.grid = {}, .block = {.x = kExpertThreads}, .shared_bytes = experts + sizeof(int)}, context, &PlaceExperts,
+  Launch({.grid = {}, .block = {.x = kLayoutThreads}, .shared_bytes = experts + sizeof(int)}, context, &PlaceExperts,
          layout);
   Launch({.grid = chunks, .block = {.x = kPairs}}, context, &PlacePairs, layout);
 }

@@ -14,7 +14,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kExpertRowsThreads = 256;
 
 struct RowsInUse {
   const std::int32_t *pair_of_row, *active_blocks;
@@ -22,7 +22,7 @@ struct RowsInUse {
 };
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kExpertRowsThreads)
     Dispatch(T* rows_RH, const T* x_TH, RowsInUse rows, std::int64_t h, std::int64_t k) {
   ForGroups<kWidth>(*rows.active_blocks * rows.block_rows * h, [&](std::int64_t i) {
     const std::int32_t pair = rows.pair_of_row[i / h];
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // dispatch's gradient (no weights, no base) and combine.
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kExpertRowsThreads)
     SumChoices(T* y_TH, const T* base_TH, const T* rows_RH, const float* weights, const std::int32_t* row_of_pair,
                std::int64_t t, std::int64_t h, std::int64_t k) {
   ForGroups<kWidth>(t * h, [&](std::int64_t i) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kExpertRowsThreads)
     CombineGrad(T* drows_RH, float* dweights, const T* dy_TH, const T* rows_RH, const float* weights, RowsInUse rows,
                 std::int64_t h, std::int64_t k) {
   const std::int64_t in_use = *rows.active_blocks * rows.block_rows;
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int32_t pair = rows.pair_of_row[r];
     const float weight = pair < 0 ? 0.0f : weights[pair];
     float dot = 0;
-    for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < h; i += kThreads * kWidth) {
+    for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < h; i += kExpertRowsThreads * kWidth) {
       float dy[kWidth] = {}, row[kWidth];
       if (pair >= 0) {
         LoadGroup(dy_TH + pair / k * h + i, dy);
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       StoreGroup(drows_RH + r * h + i, dy);
     }
-    dot = BlockSum<kThreads>(dot);
+    dot = BlockSum<kExpertRowsThreads>(dot);
     if (threadIdx.x == 0 && pair >= 0) dweights[pair] = dot;
   }
 }
@@ -86,9 +86,9 @@ void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context) {
   WithVariant(args.x.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.blocks_max * args.block_rows * args.h / kWidth, kThreads), context, &Dispatch<kWidth, T>,
-           args.rows.as<T>(), args.x.as<T>(), RowsInUse{args.pair_of_row, args.active_blocks, args.block_rows}, args.h,
-           args.k);
+    Launch(Striding(args.blocks_max * args.block_rows * args.h / kWidth, kExpertRowsThreads), context,
+           &Dispatch<kWidth, T>, args.rows.as<T>(), args.x.as<T>(),
+           RowsInUse{args.pair_of_row, args.active_blocks, args.block_rows}, args.h, args.k);
   });
 }
 
@@ -96,7 +96,7 @@ void LaunchDispatchGrad(const DispatchGradArgs& args, const LaunchContext& conte
   WithVariant(args.dx.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.t * args.h / kWidth, kThreads), context, &SumChoices<kWidth, T>, args.dx.as<T>(),
+    Launch(Striding(args.t * args.h / kWidth, kExpertRowsThreads), context, &SumChoices<kWidth, T>, args.dx.as<T>(),
            args.accumulate ? args.dx.as<T>() : nullptr, args.drows.as<T>(), nullptr, args.row_of_pair, args.t, args.h,
            args.k);
   });
@@ -106,13 +106,13 @@ void LaunchCombine(const CombineArgs& args, const LaunchContext& context) {
   WithVariant(args.y.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.t * args.h / kWidth, kThreads), context, &SumChoices<kWidth, T>, args.y.as<T>(),
+    Launch(Striding(args.t * args.h / kWidth, kExpertRowsThreads), context, &SumChoices<kWidth, T>, args.y.as<T>(),
            args.base.as<T>(), args.rows.as<T>(), args.weights.as<float>(), args.row_of_pair, args.t, args.h, args.k);
   });
 }
 
 void LaunchCombineGrad(const CombineGradArgs& args, const LaunchContext& context) {
-  const LaunchShape shape = Striding(args.blocks_max * args.block_rows * kThreads, kThreads);
+  const LaunchShape shape = Striding(args.blocks_max * args.block_rows * kExpertRowsThreads, kExpertRowsThreads);
   WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;

@@ -11,7 +11,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kExpertThreads = 1024;
+constexpr int kTilesThreads = 1024;
 
 // Where in the active blocks those of `expert` begin, or would.
 APTM_DEVICE std::int32_t FirstBlock(const ExpertBlocks& blocks, int expert) {
@@ -30,10 +30,10 @@ APTM_DEVICE ExpertRows RowsOf(const ExpertBlocks& blocks, int expert) {
   return {expert, FirstBlock(blocks, expert) * blocks.rows, FirstBlock(blocks, expert + 1) * blocks.rows, 0};
 }
 
-__global__ void __launch_bounds__(kExpertThreads) FindTiles(ExpertRows* tiles, int tiles_max, ExpertBlocks blocks) {
+__global__ void __launch_bounds__(kTilesThreads) FindTiles(ExpertRows* tiles, int tiles_max, ExpertBlocks blocks) {
   APTM_DYNAMIC_SHARED(shared);
   int* const first_tile = reinterpret_cast<int*>(shared);  // [experts + 1], at first numbers of tiles
-  for (int i = threadIdx.x; i < blocks.experts; i += kExpertThreads) {
+  for (int i = threadIdx.x; i < blocks.experts; i += kTilesThreads) {
     const ExpertRows rows = RowsOf(blocks, i);
     first_tile[i] = (rows.end - rows.begin + kExpertTileRows - 1) / kExpertTileRows;
   }
@@ -49,26 +49,26 @@ __global__ void __launch_bounds__(kExpertThreads) FindTiles(ExpertRows* tiles, i
   }
   __syncthreads();
   const int count = first_tile[blocks.experts];
-  for (int i = threadIdx.x; i < blocks.experts; i += kExpertThreads) {
+  for (int i = threadIdx.x; i < blocks.experts; i += kTilesThreads) {
     const ExpertRows rows = RowsOf(blocks, i);
     for (int tile = first_tile[i]; tile < first_tile[i + 1]; ++tile) {
       tiles[tile] = {i, rows.begin + (tile - first_tile[i]) * kExpertTileRows, rows.end, count};
     }
   }
-  for (int tile = count + static_cast<int>(threadIdx.x); tile < tiles_max; tile += kExpertThreads) {
+  for (int tile = count + static_cast<int>(threadIdx.x); tile < tiles_max; tile += kTilesThreads) {
     tiles[tile] = {-1, 0, 0, count};
   }
 }
 
-__global__ void __launch_bounds__(kExpertThreads) SortExperts(ExpertRows* sorted, ExpertBlocks blocks) {
+__global__ void __launch_bounds__(kTilesThreads) SortExperts(ExpertRows* sorted, ExpertBlocks blocks) {
   APTM_DYNAMIC_SHARED(shared);
   int* const counts = reinterpret_cast<int*>(shared);  // [experts]
-  for (int i = threadIdx.x; i < blocks.experts; i += kExpertThreads) {
+  for (int i = threadIdx.x; i < blocks.experts; i += kTilesThreads) {
     const ExpertRows rows = RowsOf(blocks, i);
     counts[i] = rows.end - rows.begin;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < blocks.experts; i += kExpertThreads) {
+  for (int i = threadIdx.x; i < blocks.experts; i += kTilesThreads) {
     int place = 0;
     for (int other = 0; other < blocks.experts; ++other) {
       place += counts[other] > counts[i] || (counts[other] == counts[i] && other < i) ? 1 : 0;
@@ -83,13 +83,13 @@ __global__ void __launch_bounds__(kExpertThreads) SortExperts(ExpertRows* sorted
 
 void LaunchFindTiles(ExpertRows* tiles, const ExpertBlocks& blocks, const LaunchContext& context) {
   const std::size_t shared = (static_cast<std::size_t>(blocks.experts) + 1) * sizeof(int);
-  Launch({.grid = {}, .block = {.x = kExpertThreads}, .shared_bytes = shared}, context, &FindTiles, tiles,
+  Launch({.grid = {}, .block = {.x = kTilesThreads}, .shared_bytes = shared}, context, &FindTiles, tiles,
          RowTilesMax(blocks), blocks);
 }
 
 void LaunchSortExperts(ExpertRows* rows, const ExpertBlocks& blocks, const LaunchContext& context) {
   const std::size_t shared = static_cast<std::size_t>(blocks.experts) * sizeof(int);
-  Launch({.grid = {}, .block = {.x = kExpertThreads}, .shared_bytes = shared}, context, &SortExperts, rows, blocks);
+  Launch({.grid = {}, .block = {.x = kTilesThreads}, .shared_bytes = shared}, context, &SortExperts, rows, blocks);
 }
 
 }  // namespace angel_ptm::cuda

@@ -10,15 +10,15 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr float kCubic = 0.044715f;
+constexpr int kGeluThreads = 256;
+constexpr float kGeluCubic = 0.044715f;
 constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 sqrt(2/pi)
 // Where the function is x or 0 to the last bit, and where its derivative is 1 or 0 and e^(-2u) still a number.
 constexpr float kSaturated = 16.0f, kFlat = 10.0f;
 
 // NaN stays.
 APTM_DEVICE float Clamped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
-APTM_DEVICE float TwiceU(float x) { return kTwiceRoot * (x + kCubic * x * x * x); }
+APTM_DEVICE float TwiceU(float x) { return kTwiceRoot * (x + kGeluCubic * x * x * x); }
 
 // Of a negative x it is a small number, which erfc has to its last digits.
 APTM_DEVICE float NormalDistribution(float x) { return 0.5f * erfcf(-0.707106781f * x); }
@@ -33,7 +33,7 @@ template <bool kErf>
 APTM_DEVICE float GeluSlope(float x) {
   if (kErf) return NormalDistribution(x) + x * (0.39894228f * expf(-0.5f * x * x));
   const float at = Clamped(x, kFlat), odds = expf(-TwiceU(at)), gate = 1.0f / (1.0f + odds);
-  return gate + at * (gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kCubic * at * at));
+  return gate + at * (gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kGeluCubic * at * at));
 }
 
 template <bool kErf, int kWidth, typename T>
@@ -45,7 +45,7 @@ APTM_DEVICE void ForwardGroup(T* y, const T* x) {
 }
 
 template <bool kErf, typename T>
-__global__ void __launch_bounds__(kThreads) Gelu(T* y, const T* x, std::int64_t n) {
+__global__ void __launch_bounds__(kGeluThreads) Gelu(T* y, const T* x, std::int64_t n) {
   const std::int64_t whole = n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) { ForwardGroup<kErf, kGroup>(y + i, x + i); });
   ForGroups<1>(n - whole, [&](std::int64_t i) { ForwardGroup<kErf, 1>(y + whole + i, x + whole + i); });
@@ -61,7 +61,7 @@ APTM_DEVICE void BackwardGroup(T* dx, const T* dy, const T* x) {
 }
 
 template <bool kErf, typename T>
-__global__ void __launch_bounds__(kThreads) GeluGrad(T* dx, const T* dy, const T* x, std::int64_t n) {
+__global__ void __launch_bounds__(kGeluThreads) GeluGrad(T* dx, const T* dy, const T* x, std::int64_t n) {
   const std::int64_t whole = n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) { BackwardGroup<kErf, kGroup>(dx + i, dy + i, x + i); });
   ForGroups<1>(n - whole,
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) GeluGrad(T* dx, const T* dy, const T
 void LaunchGelu(const GeluArgs& args, const LaunchContext& context) {
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context, args.erf ? &Gelu<true, T> : &Gelu<false, T>,
+    Launch(Striding((args.n + kGroup - 1) / kGroup, kGeluThreads), context, args.erf ? &Gelu<true, T> : &Gelu<false, T>,
            args.y.as<T>(), args.x.as<T>(), args.n);
   });
 }
@@ -81,7 +81,7 @@ void LaunchGelu(const GeluArgs& args, const LaunchContext& context) {
 void LaunchGeluGrad(const GeluGradArgs& args, const LaunchContext& context) {
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch(Striding((args.n + kGroup - 1) / kGroup, kThreads), context,
+    Launch(Striding((args.n + kGroup - 1) / kGroup, kGeluThreads), context,
            args.erf ? &GeluGrad<true, T> : &GeluGrad<false, T>, args.dx.as<T>(), args.dy.as<T>(), args.x.as<T>(),
            args.n);
   });

@@ -12,7 +12,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kGroupNormThreads = 256;
 
 std::int64_t SharesOf(std::int64_t s) {
   constexpr std::int64_t kSharesMax = 64;
@@ -62,30 +62,31 @@ Norm<T> NormOf(const Args& args) {
 
 // x: share, y: group of a sample. shares[share,B*groups,2].
 template <typename T>
-__global__ void __launch_bounds__(kThreads) GroupShares(double* shares, Norm<T> norm) {
-  APTM_SHARED(double, of_thread, 2 * kThreads);
+__global__ void __launch_bounds__(kGroupNormThreads) GroupShares(double* shares, Norm<T> norm) {
+  APTM_SHARED(double, of_thread, 2 * kGroupNormThreads);
   const std::int64_t sample = blockIdx.y / norm.groups, column = blockIdx.y % norm.groups * norm.Width();
   const std::int64_t begin = norm.Begin(blockIdx.x), rows = norm.Begin(blockIdx.x + 1) - begin;
   double sum = 0, squares = 0;
-  for (std::int64_t i = threadIdx.x; i < rows * norm.Width(); i += kThreads) {
+  for (std::int64_t i = threadIdx.x; i < rows * norm.Width(); i += kGroupNormThreads) {
     const std::int64_t row = sample * norm.s + begin + i / norm.Width();
     const double x = static_cast<double>(Widened(norm.x[row * norm.c + column + i % norm.Width()]));
     sum += x, squares += x * x;
   }
-  of_thread[threadIdx.x] = sum, of_thread[kThreads + threadIdx.x] = squares;
-  for (unsigned by = kThreads / 2; by > 0; by /= 2) {
+  of_thread[threadIdx.x] = sum, of_thread[kGroupNormThreads + threadIdx.x] = squares;
+  for (unsigned by = kGroupNormThreads / 2; by > 0; by /= 2) {
     __syncthreads();  // what is added is there
     if (threadIdx.x >= by) continue;
     of_thread[threadIdx.x] += of_thread[threadIdx.x + by];
-    of_thread[kThreads + threadIdx.x] += of_thread[kThreads + threadIdx.x + by];
+    of_thread[kGroupNormThreads + threadIdx.x] += of_thread[kGroupNormThreads + threadIdx.x + by];
   }
   if (threadIdx.x > 0) return;
   double* const to = shares + (static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y) * 2;
-  to[0] = of_thread[0], to[1] = of_thread[kThreads];
+  to[0] = of_thread[0], to[1] = of_thread[kGroupNormThreads];
 }
 
-__global__ void __launch_bounds__(kThreads) GroupStatistics(float* statistics, const double* shares, std::int64_t count,
-                                                            std::int64_t groups, double n, double epsilon) {
+__global__ void __launch_bounds__(kGroupNormThreads)
+    GroupStatistics(float* statistics, const double* shares, std::int64_t count, std::int64_t groups, double n,
+                    double epsilon) {
   ForGroups<1>(groups, [&](std::int64_t group) {
     double sum = 0, squares = 0;
     for (std::int64_t share = 0; share < count; ++share) {
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(kThreads) GroupStatistics(float* statistics, c
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) GroupNorm(T* y, Norm<T> norm, std::int64_t n) {
+__global__ void __launch_bounds__(kGroupNormThreads) GroupNorm(T* y, Norm<T> norm, std::int64_t n) {
   ForGroups<1>(n, [&](std::int64_t i) {
     const float a = norm.Affine(i, norm.Normed(i));
     StoreRounded(y + i, norm.silu ? a / (1.0f + expf(-a)) : a);
@@ -108,7 +109,7 @@ __global__ void __launch_bounds__(kThreads) GroupNorm(T* y, Norm<T> norm, std::i
 
 // shares[share,B,2,C]: sums over a share's rows of da and of da n.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kGroupNormThreads)
     GroupGradShares(float* shares, const T* dy, Norm<T> norm, std::int64_t samples) {
   ForGroups<1>(norm.shares * samples * norm.c, [&](std::int64_t at) {
     const std::int64_t share = at / (samples * norm.c), sample = at / norm.c % samples, column = at % norm.c;
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // means[B*groups,2]: of dn and of dn n.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kGroupNormThreads)
     GroupGradMeans(float* means, const float* shares, Norm<T> norm, std::int64_t samples) {
   ForGroups<1>(samples * norm.groups, [&](std::int64_t group) {
     const std::int64_t first = group % norm.groups * norm.Width();
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kGroupNormThreads)
     GroupNormGrad(T* dx, const T* dy, const float* means, Norm<T> norm, std::int64_t n) {
   ForGroups<1>(n, [&](std::int64_t i) {
     const std::int64_t group = norm.GroupOf(i);
@@ -163,15 +164,15 @@ void LaunchGroupNorm(const GroupNormArgs& args, const LaunchContext& context) {
   double* const shares = reinterpret_cast<double*>(context.workspace);
   const std::int64_t count = SharesOf(args.s), groups = args.b * args.groups;
   const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(count), .y = static_cast<unsigned>(groups)},
-                             .block = {.x = kThreads}};
+                             .block = {.x = kGroupNormThreads}};
   const double n = static_cast<double>(args.s * args.c) / static_cast<double>(args.groups);
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
     const std::int64_t elements = args.b * args.s * args.c;
     Launch(shape, context, &GroupShares<T>, shares, NormOf<T>(args));
-    Launch(Striding(groups, kThreads), context, &GroupStatistics, args.statistics.as<float>(), shares, count, groups, n,
-           static_cast<double>(args.epsilon));
-    Launch(Striding(elements, kThreads), context, &GroupNorm<T>, args.y.as<T>(), NormOf<T>(args), elements);
+    Launch(Striding(groups, kGroupNormThreads), context, &GroupStatistics, args.statistics.as<float>(), shares, count,
+           groups, n, static_cast<double>(args.epsilon));
+    Launch(Striding(elements, kGroupNormThreads), context, &GroupNorm<T>, args.y.as<T>(), NormOf<T>(args), elements);
   });
 }
 
@@ -186,12 +187,12 @@ void LaunchGroupNormGrad(const GroupNormGradArgs& args, const LaunchContext& con
   WithElements(args.dy.dtype, [&](auto element) {
     using T = decltype(element);
     const std::int64_t elements = args.b * args.s * args.c;
-    Launch(Striding(count * args.c, kThreads), context, &GroupGradShares<T>, shares, args.dy.as<T>(), NormOf<T>(args),
-           args.b);
+    Launch(Striding(count * args.c, kGroupNormThreads), context, &GroupGradShares<T>, shares, args.dy.as<T>(),
+           NormOf<T>(args), args.b);
     if (!args.dx) return;
-    Launch(Striding(args.b * args.groups, kThreads), context, &GroupGradMeans<T>, means, shares, NormOf<T>(args),
-           args.b);
-    Launch(Striding(elements, kThreads), context, &GroupNormGrad<T>, args.dx.as<T>(), args.dy.as<T>(), means,
+    Launch(Striding(args.b * args.groups, kGroupNormThreads), context, &GroupGradMeans<T>, means, shares,
+           NormOf<T>(args), args.b);
+    Launch(Striding(elements, kGroupNormThreads), context, &GroupNormGrad<T>, args.dx.as<T>(), args.dy.as<T>(), means,
            NormOf<T>(args), elements);
   });
   LaunchAddShares(args.dbias, shares, count, 2 * args.c, args.c, args.accumulate_dweight, context);

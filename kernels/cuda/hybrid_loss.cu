@@ -15,7 +15,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kHybridLossThreads = 256;
 // On a multiprocessor at least: said so that ptxas gives the double arithmetic registers instead of local memory.
 constexpr int kBlocks = 2;
 
@@ -62,9 +62,10 @@ struct Hybrid {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kBlocks) HybridLoss(float* sample_loss, T* dx, const T* x, Hybrid of) {
-  APTM_SHARED(double, shares, kThreads);
-  APTM_SHARED(double, bound_shares, kThreads);
+__global__ void __launch_bounds__(kHybridLossThreads, kBlocks)
+    HybridLoss(float* sample_loss, T* dx, const T* x, Hybrid of) {
+  APTM_SHARED(double, shares, kHybridLossThreads);
+  APTM_SHARED(double, bound_shares, kHybridLossThreads);
   const std::int64_t first = blockIdx.x * of.n;
   const float* const bound = of.bounds + blockIdx.x * kBoundColumns;
   const bool decoded = bound[kBoundDecoded] != 0;
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) HybridLoss(float* sample_lo
   const float half_range = static_cast<float>(0.5 * static_cast<double>(bound[kBoundLogRange]));
   const float k = static_cast<float>(error * error * exp(-static_cast<double>(bound[kBoundLogLeast])));
   double squares = 0, terms = 0;
-  for (std::int64_t i = threadIdx.x; i < of.n; i += kThreads) {
+  for (std::int64_t i = threadIdx.x; i < of.n; i += kHybridLossThreads) {
     const std::int64_t p = 2 * first + i / of.c * 2 * of.c + i % of.c, v = p + of.c;
     const float difference = Widened(x[p]) - of.target[first + i], fraction = Widened(x[v]);
     const BoundTerm term = decoded ? Decoding(bound, difference, fraction, of.clean[first + i])
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) HybridLoss(float* sample_lo
   bound_shares[threadIdx.x] = terms;
   __syncthreads();
   if (threadIdx.x != 0) return;
-  for (int i = 1; i < kThreads; ++i) {
+  for (int i = 1; i < kHybridLossThreads; ++i) {
     squares += shares[i];
     terms += bound_shares[i];
   }
@@ -104,7 +105,7 @@ void LaunchHybridLoss(const HybridLossArgs& args, const LaunchContext& context) 
                      args.bound.as<float>(),  args.r * args.c,        args.c};
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch({.grid = {.x = static_cast<unsigned>(args.b)}, .block = {.x = kThreads}}, context, &HybridLoss<T>,
+    Launch({.grid = {.x = static_cast<unsigned>(args.b)}, .block = {.x = kHybridLossThreads}}, context, &HybridLoss<T>,
            args.sample_loss.as<float>(), args.dx.as<T>(), args.x.as<T>(), of);
   });
 }

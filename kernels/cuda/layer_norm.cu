@@ -13,7 +13,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kLayerNormThreads = 256;
 
 // Null for ones and zeros.
 template <typename T>
@@ -47,12 +47,12 @@ Affine<T> AffineOf(const Args& args) {
 template <typename Fn>
 APTM_DEVICE float RowSum(std::int64_t h, const Fn& fn) {
   float sum = 0;
-  for (std::int64_t i = threadIdx.x; i < h; i += kThreads) sum += fn(i);
-  return BlockSum<kThreads>(sum);
+  for (std::int64_t i = threadIdx.x; i < h; i += kLayerNormThreads) sum += fn(i);
+  return BlockSum<kLayerNormThreads>(sum);
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kLayerNormThreads)
     LayerNorm(T* y_TH, float* statistics, const T* x_TH, Affine<T> affine, float epsilon) {
   const std::int64_t token = blockIdx.x, sample = token / affine.s, h = affine.h;
   const T* const x_H = x_TH + token * h;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
     return centered * centered;
   });
   const float rstd = 1.0f / sqrtf(square / static_cast<float>(h) + epsilon);
-  for (std::int64_t i = threadIdx.x; i < h; i += kThreads) {
+  for (std::int64_t i = threadIdx.x; i < h; i += kLayerNormThreads) {
     const float scale = affine.Scale(sample, i);
     const float offset = affine.Bias(i) * scale + affine.Shift(sample, i);
     StoreRounded(y_TH + token * h + i, (Widened(x_H[i]) - mean) * rstd * (affine.Weight(i) * scale) + offset);
@@ -71,8 +71,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) LayerNormGrad(T* dx_TH, const T* dy_TH, const T* dsum_TH, const T* x_TH,
-                                                          const float* statistics, Affine<T> affine) {
+__global__ void __launch_bounds__(kLayerNormThreads)
+    LayerNormGrad(T* dx_TH, const T* dy_TH, const T* dsum_TH, const T* x_TH, const float* statistics,
+                  Affine<T> affine) {
   const std::int64_t token = blockIdx.x, sample = token / affine.s, h = affine.h, row = token * h;
   const float mean = statistics[2 * token], rstd = statistics[2 * token + 1];
   const auto normed = [&](std::int64_t i) { return (Widened(x_TH[row + i]) - mean) * rstd; };
@@ -82,7 +83,7 @@ __global__ void __launch_bounds__(kThreads) LayerNormGrad(T* dx_TH, const T* dy_
   const float width = static_cast<float>(h);
   const float mean_dn = RowSum(h, dnormed) / width;
   const float along = RowSum(h, [&](std::int64_t i) { return dnormed(i) * normed(i); }) / width;
-  for (std::int64_t i = threadIdx.x; i < h; i += kThreads) {
+  for (std::int64_t i = threadIdx.x; i < h; i += kLayerNormThreads) {
     const float dx = rstd * (dnormed(i) - mean_dn - normed(i) * along);
     StoreRounded(dx_TH + row + i, dsum_TH == nullptr ? dx : dx + Widened(dsum_TH[row + i]));
   }
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) LayerNormGrad(T* dx_TH, const T* dy_
 // sums[B,2,H]: over a sample's rows, of dy and of dy n, times 1 + scale as the parameters' gradients want them; and the
 // sample's dmodulation.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kLayerNormThreads)
     SampleGrads(float* sums, T* dmodulation, const T* dy_TH, const T* x_TH, const float* statistics, Affine<T> affine,
                 std::int64_t samples) {
   const std::int64_t h = affine.h;
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void LaunchLayerNorm(const LayerNormArgs& args, const LaunchContext& context) {
-  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.b * args.s)}, .block = {.x = kThreads}};
+  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.b * args.s)}, .block = {.x = kLayerNormThreads}};
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
     Launch(shape, context, &LayerNorm<T>, args.y.as<T>(), args.statistics.as<float>(), args.x.as<T>(),
@@ -131,7 +132,7 @@ std::int64_t WorkspaceBytes(const LayerNormGradArgs& args) {
 
 void LaunchLayerNormGrad(const LayerNormGradArgs& args, const LaunchContext& context) {
   float* const sums = reinterpret_cast<float*>(context.workspace);
-  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.b * args.s)}, .block = {.x = kThreads}};
+  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(args.b * args.s)}, .block = {.x = kLayerNormThreads}};
   WithElements(args.dy.dtype, [&](auto element) {
     using T = decltype(element);
     if (args.dx) {
@@ -139,7 +140,7 @@ void LaunchLayerNormGrad(const LayerNormGradArgs& args, const LaunchContext& con
              args.statistics.as<float>(), AffineOf<T>(args));
     }
     if (!args.dweight && !args.dbias && !args.dmodulation) return;
-    Launch(Striding(args.b * args.h, kThreads), context, &SampleGrads<T>, sums, args.dmodulation.as<T>(),
+    Launch(Striding(args.b * args.h, kLayerNormThreads), context, &SampleGrads<T>, sums, args.dmodulation.as<T>(),
            args.dy.as<T>(), args.x.as<T>(), args.statistics.as<float>(), AffineOf<T>(args), args.b);
   });
   LaunchAddShares(args.dbias, sums, args.b, 2 * args.h, args.h, args.accumulate_dweight, context);

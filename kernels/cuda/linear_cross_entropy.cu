@@ -17,11 +17,12 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 512, kAtOnce = 4, kWarps = kThreads / kWarpLanes;
+constexpr int kLinearCrossEntropyThreads = 512, kAtOnce = 4,
+              kLinearCrossEntropyWarps = kLinearCrossEntropyThreads / kWarpLanes;
 
 // The largest value of a block, in every thread.
 APTM_DEVICE float BlockMax(float x) {
-  APTM_SHARED(float, warps, kWarps);
+  APTM_SHARED(float, warps, kLinearCrossEntropyWarps);
   for (int by = kWarpLanes / 2; by > 0; by /= 2) {
     const float other = __shfl_xor_sync(kAllLanes, x, by);
     x = other > x ? other : x;
@@ -29,7 +30,7 @@ APTM_DEVICE float BlockMax(float x) {
   __syncthreads();  // what lay there was read
   if (threadIdx.x % kWarpLanes == 0) warps[threadIdx.x / kWarpLanes] = x;
   __syncthreads();
-  for (int i = 0; i < kWarps; ++i) x = warps[i] > x ? warps[i] : x;
+  for (int i = 0; i < kLinearCrossEntropyWarps; ++i) x = warps[i] > x ? warps[i] : x;
   return x;
 }
 
@@ -40,10 +41,10 @@ struct Softmax {
 // In every thread. NaN in a logit shows in the sum.
 APTM_DEVICE Softmax SoftmaxOf(const float* logits_V, std::int64_t v) {
   float highest = -FLT_MAX, sum = 0;
-  for (std::int64_t first = 0; first < v; first += kThreads * kAtOnce) {
+  for (std::int64_t first = 0; first < v; first += kLinearCrossEntropyThreads * kAtOnce) {
     float x[kAtOnce], next = highest;
     APTM_UNROLL for (int j = 0; j < kAtOnce; ++j) {
-      const std::int64_t i = first + j * kThreads + threadIdx.x;
+      const std::int64_t i = first + j * kLinearCrossEntropyThreads + threadIdx.x;
       x[j] = i < v ? logits_V[i] : -INFINITY;
       next = x[j] > next ? x[j] : next;
     }
@@ -52,12 +53,12 @@ APTM_DEVICE Softmax SoftmaxOf(const float* logits_V, std::int64_t v) {
     APTM_UNROLL for (int j = 0; j < kAtOnce; ++j) sum += expf(x[j] - highest);
   }
   const float of_all = BlockMax(highest);
-  return {of_all, BlockSum<kThreads>(sum * expf(highest - of_all))};
+  return {of_all, BlockSum<kLinearCrossEntropyThreads>(sum * expf(highest - of_all))};
 }
 
 // A token's loss; its logits become gradients of them, of T, from the start of their bytes.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kLinearCrossEntropyThreads)
     Losses(float* token_loss, float* logits, const std::int32_t* targets, std::int64_t v, bool want_gradient) {
   const std::int64_t token = blockIdx.x;
   float* const logits_V = logits + token * v;
@@ -71,16 +72,16 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (!want_gradient) return;
   const float scale = 1.0f / softmax.sum;
-  for (std::int64_t first = 0; first < v; first += kThreads * kAtOnce) {
+  for (std::int64_t first = 0; first < v; first += kLinearCrossEntropyThreads * kAtOnce) {
     float x[kAtOnce];
     APTM_UNROLL for (int j = 0; j < kAtOnce; ++j) {
-      const std::int64_t i = first + j * kThreads + threadIdx.x;
+      const std::int64_t i = first + j * kLinearCrossEntropyThreads + threadIdx.x;
       x[j] = has_target && i < v ? expf(logits_V[i] - softmax.highest) * scale : 0.0f;
       if (i == target) x[j] -= 1.0f;
     }
     __syncthreads();  // what is overwritten was read: it is no further than this
     APTM_UNROLL for (int j = 0; j < kAtOnce; ++j) {
-      const std::int64_t i = first + j * kThreads + threadIdx.x;
+      const std::int64_t i = first + j * kLinearCrossEntropyThreads + threadIdx.x;
       if (i < v) StoreRounded(dlogits_V + i, x[j]);
     }
   }
@@ -107,7 +108,7 @@ void LaunchChunks(const LinearCrossEntropyArgs& args, const LaunchContext& conte
     const std::int64_t c = chunk < args.t - first ? chunk : args.t - first;
     const Matrix<T> x = MatrixOf<T>({args.x.as<T>() + first * h, args.x.dtype}, c, h);
     LaunchProduct(ResultOf(logits, c, v, false), x, false, weight, true, h, context);
-    Launch({.grid = {.x = static_cast<unsigned>(c)}, .block = {.x = kThreads}}, context, &Losses<T>,
+    Launch({.grid = {.x = static_cast<unsigned>(c)}, .block = {.x = kLinearCrossEntropyThreads}}, context, &Losses<T>,
            args.token_loss.as<float>() + first, logits.as<float>(), args.targets + first, v,
            static_cast<bool>(args.dx) || static_cast<bool>(args.dweight));
     const Matrix<T> dlogits = {.data = logits.as<T>(),

@@ -10,19 +10,19 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kLossSumThreads = 256;
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kLossSumThreads)
     LossSum(double* loss, double* first_part, double* weight, const float* values, const float* batch_weight,
             std::int64_t n, std::int64_t first_n) {
-  APTM_SHARED(float, some, kThreads);
+  APTM_SHARED(float, some, kLossSumThreads);
   double sum = 0, sum_first = 0;  // of thread 0
-  for (std::int64_t first = 0; first < n; first += kThreads) {
+  for (std::int64_t first = 0; first < n; first += kLossSumThreads) {
     const std::int64_t i = first + threadIdx.x;
     if (i < n) some[threadIdx.x] = values[i];
     __syncthreads();
     if (threadIdx.x == 0) {
-      const int count = n - first < kThreads ? static_cast<int>(n - first) : kThreads;
+      const int count = n - first < kLossSumThreads ? static_cast<int>(n - first) : kLossSumThreads;
       for (int j = 0; j < count; ++j) {
         sum += static_cast<double>(some[j]);
         if (first + j + 1 == first_n) sum_first = sum;
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context) {
-  Launch({.grid = {}, .block = {.x = kThreads}}, context, &LossSum, args.loss, args.first, args.weight,
+  Launch({.grid = {}, .block = {.x = kLossSumThreads}}, context, &LossSum, args.loss, args.first, args.weight,
          args.values.as<float>(), args.batch_weight.as<float>(), args.n, args.first_n);
 }
 

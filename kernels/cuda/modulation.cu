@@ -19,7 +19,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kModulationThreads = 256;
 
 // Columns of a wider matrix, a row a sample.
 template <typename T>
@@ -32,7 +32,7 @@ struct OfSamples {
 };
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     GatedAdd(T* y, const T* x, const T* delta, OfSamples<const T> gates, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float sum[kWidth], added[kWidth], gate[kWidth];
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     GatedAddGrad(T* ddelta, const T* dy, OfSamples<const T> gates, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float grad[kWidth], gate[kWidth];
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // A thread a gate: B H of them.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     GateGrad(OfSamples<T> dgates, const T* dy, const T* delta, std::int64_t samples) {
   const std::int64_t h = dgates.h;
   ForGroups<1>(samples * h, [&](std::int64_t i) {
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     AddRows(T* y, const T* x, const T* rows, std::int64_t n, std::int64_t repeated) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float sum[kWidth], row[kWidth];
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // shares[count,width]: share s of `rows` rows of dy[rows,width].
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     SumRows(float* shares, const T* dy, std::int64_t rows, std::int64_t width, std::int64_t count) {
   const std::int64_t of_share = (rows + count - 1) / count;
   ForGroups<1>(count * width, [&](std::int64_t i) {
@@ -105,7 +105,7 @@ struct Pool {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) MeanPool(T* y, const T* x, Pool pool) {
+__global__ void __launch_bounds__(kModulationThreads) MeanPool(T* y, const T* x, Pool pool) {
   ForGroups<1>(pool.b * pool.h, [&](std::int64_t i) {
     const std::int64_t sample = i / pool.h, count = pool.Count(sample);
     const T* const from = x + sample * pool.s * pool.h + i % pool.h;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) MeanPool(T* y, const T* x, Pool pool
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) MeanPoolGrad(T* dx, const T* dy, Pool pool) {
+__global__ void __launch_bounds__(kModulationThreads) MeanPoolGrad(T* dx, const T* dy, Pool pool) {
   ForGroups<kWidth>(pool.b * pool.s * pool.h, [&](std::int64_t i) {
     const std::int64_t token = i / pool.h, sample = token / pool.s, count = pool.Count(sample);
     float grad[kWidth] = {};
@@ -129,14 +129,14 @@ __global__ void __launch_bounds__(kThreads) MeanPoolGrad(T* dx, const T* dy, Poo
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kModulationThreads)
     WeightedMse(float* sample_loss, T* dx, const T* x, const float* target, const float* weights, std::int64_t n) {
-  APTM_SHARED(double, shares, kThreads);
+  APTM_SHARED(double, shares, kModulationThreads);
   const std::int64_t first = blockIdx.x * n;
   const double weight = static_cast<double>(weights[blockIdx.x]), count = static_cast<double>(n);
   const float slope = static_cast<float>(2 * weight / count);
   double sum = 0;
-  for (std::int64_t i = threadIdx.x; i < n; i += kThreads) {
+  for (std::int64_t i = threadIdx.x; i < n; i += kModulationThreads) {
     const float difference = Widened(x[first + i]) - target[first + i];
     sum += static_cast<double>(difference) * static_cast<double>(difference);
     if (dx != nullptr) StoreRounded(dx + first + i, slope * difference);
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kThreads)
   shares[threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
-  for (int i = 1; i < kThreads; ++i) sum += shares[i];
+  for (int i = 1; i < kModulationThreads; ++i) sum += shares[i];
   sample_loss[blockIdx.x] = static_cast<float>(weight * sum / count);
 }
 
@@ -166,8 +166,8 @@ void LaunchGatedAdd(const GatedAddArgs& args, const LaunchContext& context) {
     WithGroups(
         [&](auto group) {
           constexpr int kWidth = decltype(group)::kWidth;
-          Launch(Striding(n / kWidth, kThreads), context, &GatedAdd<kWidth, T>, args.y.as<T>(), args.x.as<T>(),
-                 args.delta.as<T>(), gates, n);
+          Launch(Striding(n / kWidth, kModulationThreads), context, &GatedAdd<kWidth, T>, args.y.as<T>(),
+                 args.x.as<T>(), args.delta.as<T>(), gates, n);
         },
         args.h, args.gate_at, args.modulation_width);
   });
@@ -180,14 +180,14 @@ void LaunchGatedAddGrad(const GatedAddGradArgs& args, const LaunchContext& conte
     const OfSamples<const T> gates = {args.modulation.as<T>() + args.gate_at, args.modulation_width, args.s, args.h};
     const auto launch = [&](auto group) {
       constexpr int kWidth = decltype(group)::kWidth;
-      Launch(Striding(n / kWidth, kThreads), context, &GatedAddGrad<kWidth, T>, args.ddelta.as<T>(), args.dy.as<T>(),
-             gates, n);
+      Launch(Striding(n / kWidth, kModulationThreads), context, &GatedAddGrad<kWidth, T>, args.ddelta.as<T>(),
+             args.dy.as<T>(), gates, n);
     };
     if (args.ddelta) WithGroups(launch, args.h, args.gate_at, args.modulation_width);
     if (!args.dmodulation) return;
     const OfSamples<T> dgates = {args.dmodulation.as<T>() + args.gate_at, args.modulation_width, args.s, args.h};
-    Launch(Striding(args.b * args.h, kThreads), context, &GateGrad<T>, dgates, args.dy.as<T>(), args.delta.as<T>(),
-           args.b);
+    Launch(Striding(args.b * args.h, kModulationThreads), context, &GateGrad<T>, dgates, args.dy.as<T>(),
+           args.delta.as<T>(), args.b);
   });
 }
 
@@ -195,8 +195,8 @@ void LaunchAddRows(const AddRowsArgs& args, const LaunchContext& context) {
   WithVariant(args.x.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.t * args.h / kWidth, kThreads), context, &AddRows<kWidth, T>, args.y.as<T>(), args.x.as<T>(),
-           args.rows.as<T>(), args.t * args.h, args.p * args.h);
+    Launch(Striding(args.t * args.h / kWidth, kModulationThreads), context, &AddRows<kWidth, T>, args.y.as<T>(),
+           args.x.as<T>(), args.rows.as<T>(), args.t * args.h, args.p * args.h);
   });
 }
 
@@ -209,8 +209,8 @@ void LaunchAddRowsGrad(const AddRowsGradArgs& args, const LaunchContext& context
   const std::int64_t width = args.p * args.h, count = RowShares(args);
   WithElements(args.dy.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch(Striding(count * width, kThreads), context, &SumRows<T>, shares, args.dy.as<T>(), args.t / args.p, width,
-           count);
+    Launch(Striding(count * width, kModulationThreads), context, &SumRows<T>, shares, args.dy.as<T>(), args.t / args.p,
+           width, count);
   });
   LaunchAddShares(args.drows, shares, count, width, width, args.accumulate, context);
 }
@@ -218,7 +218,7 @@ void LaunchAddRowsGrad(const AddRowsGradArgs& args, const LaunchContext& context
 void LaunchMeanPool(const MeanPoolArgs& args, const LaunchContext& context) {
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch(Striding(args.b * args.h, kThreads), context, &MeanPool<T>, args.y.as<T>(), args.x.as<T>(),
+    Launch(Striding(args.b * args.h, kModulationThreads), context, &MeanPool<T>, args.y.as<T>(), args.x.as<T>(),
            Pool{args.counts, args.b, args.s, args.h});
   });
 }
@@ -227,15 +227,15 @@ void LaunchMeanPoolGrad(const MeanPoolGradArgs& args, const LaunchContext& conte
   WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.b * args.s * args.h / kWidth, kThreads), context, &MeanPoolGrad<kWidth, T>, args.dx.as<T>(),
-           args.dy.as<T>(), Pool{args.counts, args.b, args.s, args.h});
+    Launch(Striding(args.b * args.s * args.h / kWidth, kModulationThreads), context, &MeanPoolGrad<kWidth, T>,
+           args.dx.as<T>(), args.dy.as<T>(), Pool{args.counts, args.b, args.s, args.h});
   });
 }
 
 void LaunchWeightedMse(const WeightedMseArgs& args, const LaunchContext& context) {
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
-    Launch({.grid = {.x = static_cast<unsigned>(args.b)}, .block = {.x = kThreads}}, context, &WeightedMse<T>,
+    Launch({.grid = {.x = static_cast<unsigned>(args.b)}, .block = {.x = kModulationThreads}}, context, &WeightedMse<T>,
            args.sample_loss.as<float>(), args.dx.as<T>(), args.x.as<T>(), args.target.as<float>(),
            args.weight.as<float>(), args.n);
   });

@@ -10,7 +10,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kOrderedSumThreads = 256;
 
 struct Addends {
   const std::byte *blocks, *own;
@@ -39,7 +39,7 @@ APTM_DEVICE void SumGroup(To* dst, const Addends& x, std::int64_t i, bool accumu
 }
 
 template <typename To, typename From>
-__global__ void __launch_bounds__(kThreads) OrderedSum(To* dst, Addends x, std::int64_t n, bool accumulate) {
+__global__ void __launch_bounds__(kOrderedSumThreads) OrderedSum(To* dst, Addends x, std::int64_t n, bool accumulate) {
   const std::int64_t whole = n / kGroup * kGroup;
   ForGroups<kGroup>(whole, [&](std::int64_t i) { SumGroup<kGroup, To, From>(dst, x, i, accumulate); });
   ForGroups<1>(n - whole, [&](std::int64_t i) { SumGroup<1, To, From>(dst, x, whole + i, accumulate); });
@@ -54,8 +54,9 @@ void LaunchCudaOrderedSum(const OrderedSumArgs& args, void* stream) {
   const cuda::Addends x = {args.blocks, args.own, args.stride, args.ranks, args.own_rank};
   const auto launch = [&](auto to, auto from) {
     using To = decltype(to);
-    cuda::Launch(cuda::Striding((args.n + cuda::kGroup - 1) / cuda::kGroup, cuda::kThreads), {.stream = stream},
-                 &cuda::OrderedSum<To, decltype(from)>, reinterpret_cast<To*>(args.dst), x, args.n, args.accumulate);
+    cuda::Launch(cuda::Striding((args.n + cuda::kGroup - 1) / cuda::kGroup, cuda::kOrderedSumThreads),
+                 {.stream = stream}, &cuda::OrderedSum<To, decltype(from)>, reinterpret_cast<To*>(args.dst), x, args.n,
+                 args.accumulate);
   };
   const auto launch_to = [&](auto to) { args.type == DType::kBFloat16 ? launch(to, BFloat16()) : launch(to, 0.0f); };
   args.dst_type == DType::kBFloat16 ? launch_to(BFloat16()) : launch_to(0.0f);

@@ -17,13 +17,11 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = kHeadThreads, kWarps = kHeadWarps;
-
 struct Frequencies {
   float of_pair[kHeadDimMax / 2];
 };
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kHeadThreads)
     RopeTable(float* cos_sin, const std::int32_t* positions, Frequencies frequencies, std::int64_t t, int half) {
   constexpr double kOverPi = 0.318309886183790671538;
   ForGroups<1>(t * half, [&](std::int64_t i) {
@@ -35,7 +33,7 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-struct Heads {
+struct QkHeads {
   std::int64_t t;
   int q_heads, kv_heads, half;
   float epsilon;
@@ -50,11 +48,11 @@ struct ForwardOperands {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) QkRopeNorm(ForwardOperands<T> args, Heads heads) {
+__global__ void __launch_bounds__(kHeadThreads) QkRopeNorm(ForwardOperands<T> args, QkHeads heads) {
   const int half = heads.half, d = 2 * half, normed = heads.q_heads + heads.kv_heads;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kWarps;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpLanes; i < heads.t * normed;
-       i += step) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kHeadWarps;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kHeadWarps + threadIdx.x / kWarpLanes;
+       i < heads.t * normed; i += step) {
     const std::int64_t token = i / normed;
     const int head = static_cast<int>(i % normed), key = head - heads.q_heads;
     const T* const x = args.qkv + (token * (normed + heads.kv_heads) + head) * d;
@@ -73,7 +71,7 @@ __global__ void __launch_bounds__(kThreads) QkRopeNorm(ForwardOperands<T> args, 
 }
 
 template <typename T>
-struct GradOperands {
+struct QkGradOperands {
   T* dqkv;
   const T *dq, *dk, *qkv, *q_weight, *k_weight;
   const float *q_rstd, *k_rstd, *cos_sin;
@@ -101,13 +99,13 @@ APTM_DEVICE void HeadGrad(T* dx, Pairs& dweight, const T* dy_D, const T* x, cons
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) QkRopeNormGrad(GradOperands<T> args, Heads heads) {
+__global__ void __launch_bounds__(kHeadThreads) QkRopeNormGrad(QkGradOperands<T> args, QkHeads heads) {
   const int half = heads.half, d = 2 * half, normed = heads.q_heads + heads.kv_heads;
   Pairs dq_weight = {}, dk_weight = {};
   for (std::int64_t token = blockIdx.x; token < heads.t; token += gridDim.x) {
     const float* const cos_sin = args.cos_sin + token * d;
     const std::int64_t row = token * (normed + heads.kv_heads) * d;
-    for (int head = static_cast<int>(threadIdx.x) / kWarpLanes; head < normed; head += kWarps) {
+    for (int head = static_cast<int>(threadIdx.x) / kWarpLanes; head < normed; head += kHeadWarps) {
       const T* const x = args.qkv + row + head * d;
       T* const dx = args.dqkv + row + head * d;
       if (head < heads.q_heads) {
@@ -136,23 +134,23 @@ void LaunchRopeTable(const RopeTableArgs& args, const LaunchContext& context) {
     frequencies.of_pair[i] =
         1.0f / static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(exponent)));
   }
-  Launch(Striding(args.t * args.d / 2, kThreads), context, &RopeTable, args.cos_sin.as<float>(), args.positions,
+  Launch(Striding(args.t * args.d / 2, kHeadThreads), context, &RopeTable, args.cos_sin.as<float>(), args.positions,
          frequencies, args.t, static_cast<int>(args.d / 2));
 }
 
 void LaunchQkRopeNorm(const QkRopeNormArgs& args, const LaunchContext& context) {
-  const Heads heads = {.t = args.t,
-                       .q_heads = static_cast<int>(args.q_heads),
-                       .kv_heads = static_cast<int>(args.kv_heads),
-                       .half = static_cast<int>(args.d / 2),
-                       .epsilon = args.epsilon};
+  const QkHeads heads = {.t = args.t,
+                         .q_heads = static_cast<int>(args.q_heads),
+                         .kv_heads = static_cast<int>(args.kv_heads),
+                         .half = static_cast<int>(args.d / 2),
+                         .epsilon = args.epsilon};
   WithElements(args.qkv.dtype, [&](auto element) {
     using T = decltype(element);
     const ForwardOperands<T> operands = {args.q.as<T>(),          args.k.as<T>(),          args.q_rstd.as<float>(),
                                          args.k_rstd.as<float>(), args.qkv.as<T>(),        args.q_weight.as<T>(),
                                          args.k_weight.as<T>(),   args.cos_sin.as<float>()};
-    Launch(Striding(args.t * (args.q_heads + args.kv_heads) * kWarpLanes, kThreads), context, &QkRopeNorm<T>, operands,
-           heads);
+    Launch(Striding(args.t * (args.q_heads + args.kv_heads) * kWarpLanes, kHeadThreads), context, &QkRopeNorm<T>,
+           operands, heads);
   });
 }
 
@@ -163,21 +161,21 @@ std::int64_t WorkspaceBytes(const QkRopeNormGradArgs& args) {
 void LaunchQkRopeNormGrad(const QkRopeNormGradArgs& args, const LaunchContext& context) {
   const std::int64_t blocks = RowBlocks(args.t), d = args.d;
   float* const shares = reinterpret_cast<float*>(context.workspace);
-  const Heads heads = {.t = args.t,
-                       .q_heads = static_cast<int>(args.q_heads),
-                       .kv_heads = static_cast<int>(args.kv_heads),
-                       .half = static_cast<int>(d / 2),
-                       .epsilon = 0};
+  const QkHeads heads = {.t = args.t,
+                         .q_heads = static_cast<int>(args.q_heads),
+                         .kv_heads = static_cast<int>(args.kv_heads),
+                         .half = static_cast<int>(d / 2),
+                         .epsilon = 0};
   const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)},
-                             .block = {.x = kThreads},
-                             .shared_bytes = static_cast<std::size_t>(kWarps * d) * sizeof(float)};
+                             .block = {.x = kHeadThreads},
+                             .shared_bytes = static_cast<std::size_t>(kHeadWarps * d) * sizeof(float)};
   WithElements(args.qkv.dtype, [&](auto element) {
     using T = decltype(element);
-    const GradOperands<T> operands = {args.dqkv.as<T>(),        args.dq.as<T>(),
-                                      args.dk.as<T>(),          args.qkv.as<T>(),
-                                      args.q_weight.as<T>(),    args.k_weight.as<T>(),
-                                      args.q_rstd.as<float>(),  args.k_rstd.as<float>(),
-                                      args.cos_sin.as<float>(), shares};
+    const QkGradOperands<T> operands = {args.dqkv.as<T>(),        args.dq.as<T>(),
+                                        args.dk.as<T>(),          args.qkv.as<T>(),
+                                        args.q_weight.as<T>(),    args.k_weight.as<T>(),
+                                        args.q_rstd.as<float>(),  args.k_rstd.as<float>(),
+                                        args.cos_sin.as<float>(), shares};
     Launch(shape, context, &QkRopeNormGrad<T>, operands, heads);
   });
   LaunchAddShares(args.dq_weight, shares, blocks, 2 * d, d, args.accumulate_dweight, context);

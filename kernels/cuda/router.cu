@@ -16,7 +16,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
+constexpr int kRouterThreads = 256, kRouterWarps = kRouterThreads / kWarpLanes;
 
 struct Routing {
   float *probs, *weights;
@@ -64,18 +64,18 @@ APTM_DEVICE Choice Next(const float* p_E, int e, const Choice& last, int lane) {
   return best;
 }
 
-__global__ void __launch_bounds__(kThreads) ZeroCounts(std::int32_t* counts, std::int64_t e) {
+__global__ void __launch_bounds__(kRouterThreads) ZeroCounts(std::int32_t* counts, std::int64_t e) {
   ForGroups<1>(e, [&](std::int64_t i) { counts[i] = 0; });
 }
 
-__global__ void __launch_bounds__(kThreads) ChooseExperts(Routing r) {
+__global__ void __launch_bounds__(kRouterThreads) ChooseExperts(Routing r) {
   APTM_DYNAMIC_SHARED(shared);
   int* const counts = reinterpret_cast<int*>(shared);
   const int thread = threadIdx.x, lane = thread % kWarpLanes;
-  for (int i = thread; i < r.e; i += kThreads) counts[i] = 0;
+  for (int i = thread; i < r.e; i += kRouterThreads) counts[i] = 0;
   __syncthreads();
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kWarps;
-  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + thread / kWarpLanes; token < r.t;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRouterWarps;
+  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kRouterWarps + thread / kWarpLanes; token < r.t;
        token += step) {
     float* const p_E = r.probs + token * r.e;
     float* const weights_K = r.weights + token * r.k;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kThreads) ChooseExperts(Routing r) {
     for (int i = lane; i < r.k; i += kWarpLanes) weights_K[i] /= sum;
   }
   __syncthreads();
-  for (int i = thread; i < r.e; i += kThreads) {
+  for (int i = thread; i < r.e; i += kRouterThreads) {
     if (counts[i] == 0) continue;
     atomicAdd(r.counts + i, counts[i]);
     if (r.loads != nullptr) atomicAdd(r.loads + i, counts[i]);
@@ -108,8 +108,8 @@ void LaunchRouter(const RouterArgs& args, const LaunchContext& context) {
   MatmulArgs logits = {.c = args.probs, .a = args.x, .b = args.gate, .m = args.t, .n = args.e, .k = args.h};
   logits.trans_b = true;
   LaunchMatmul(logits, context);
-  Launch(Striding(args.e, kThreads), context, &ZeroCounts, args.counts, args.e);
-  LaunchShape shape = Striding(args.t * kWarpLanes, kThreads);
+  Launch(Striding(args.e, kRouterThreads), context, &ZeroCounts, args.counts, args.e);
+  LaunchShape shape = Striding(args.t * kWarpLanes, kRouterThreads);
   shape.shared_bytes = static_cast<std::size_t>(args.e) * sizeof(int);
   const Routing routing = {.probs = args.probs.as<float>(),
                            .weights = args.weights.as<float>(),

@@ -14,7 +14,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpLanes;
+constexpr int kRouterGradThreads = 256, kRouterGradWarps = kRouterGradThreads / kWarpLanes;
 constexpr int kTile = 64, kStep = 16, kMine = 4, kAcross = kTile / kMine;
 
 // Of the tokens, for dgate: a number of the shape.
@@ -24,7 +24,7 @@ std::int64_t Shares(std::int64_t t) {
   return shares < kSharesMax ? shares : kSharesMax;
 }
 
-struct Routing {
+struct RoutingGrad {
   float* dlogits;
   const float *dweights, *weights, *probs, *target_count;
   const std::int32_t *experts, *counts;
@@ -33,12 +33,12 @@ struct Routing {
   double aux_scale;  // times *target_count
 };
 
-__global__ void __launch_bounds__(kThreads) LogitsGrad(Routing r) {
+__global__ void __launch_bounds__(kRouterGradThreads) LogitsGrad(RoutingGrad r) {
   const int lane = threadIdx.x % kWarpLanes;
   const float aux_scale = static_cast<float>(r.aux_scale * static_cast<double>(*r.target_count));
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kWarps;
-  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpLanes; token < r.t;
-       token += step) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRouterGradWarps;
+  for (std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kRouterGradWarps + threadIdx.x / kWarpLanes;
+       token < r.t; token += step) {
     const float* const p_E = r.probs + token * r.e;
     const std::int64_t first = token * r.k;
     float* const d_E = r.dlogits + token * r.e;
@@ -69,7 +69,7 @@ APTM_DEVICE void MultiplyTile(float (&sums)[kMine][kMine], const A& a, const B& 
   const int thread = threadIdx.x, m = thread / kAcross * kMine, n = thread % kAcross * kMine;
   for (std::int64_t k = begin; k < end; k += kStep) {
     __syncthreads();  // the last step was read
-    for (int i = thread; i < kStep * kTile; i += kThreads) {
+    for (int i = thread; i < kStep * kTile; i += kRouterGradThreads) {
       const std::int64_t at = k + i / kTile;
       a_tile[i] = at < end ? a(row + i % kTile, at) : 0.0f;
       b_tile[i] = at < end ? b(at, column + i % kTile) : 0.0f;
@@ -100,7 +100,7 @@ struct Extents {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRouterGradThreads)
     RouterInputGrad(T* dx, const float* dlogits, const T* gate, Extents x, bool accumulate) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRouterGradThreads)
     RouterGateGrad(float* shares, const float* dlogits, const T* x_TH, Extents x) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kTile;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kTile, share = blockIdx.z;
@@ -141,32 +141,32 @@ void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context) 
   float* const dlogits = reinterpret_cast<float*>(context.workspace);
   float* const shares = dlogits + args.t * args.e;
   const double tokens = static_cast<double>(args.t);
-  const Routing routing = {.dlogits = dlogits,
-                           .dweights = args.dweights.as<float>(),
-                           .weights = args.weights.as<float>(),
-                           .probs = args.probs.as<float>(),
-                           .target_count = args.target_count,
-                           .experts = args.experts,
-                           .counts = args.counts,
-                           .t = args.t,
-                           .e = static_cast<int>(args.e),
-                           .k = static_cast<int>(args.k),
-                           .aux_scale = static_cast<double>(args.aux_coefficient) * static_cast<double>(args.e) /
-                                        (tokens * static_cast<double>(args.k) * tokens)};
-  Launch(Striding(args.t * kWarpLanes, kThreads), context, &LogitsGrad, routing);
+  const RoutingGrad routing = {.dlogits = dlogits,
+                               .dweights = args.dweights.as<float>(),
+                               .weights = args.weights.as<float>(),
+                               .probs = args.probs.as<float>(),
+                               .target_count = args.target_count,
+                               .experts = args.experts,
+                               .counts = args.counts,
+                               .t = args.t,
+                               .e = static_cast<int>(args.e),
+                               .k = static_cast<int>(args.k),
+                               .aux_scale = static_cast<double>(args.aux_coefficient) * static_cast<double>(args.e) /
+                                            (tokens * static_cast<double>(args.k) * tokens)};
+  Launch(Striding(args.t * kWarpLanes, kRouterGradThreads), context, &LogitsGrad, routing);
   const auto tiles = [](std::int64_t extent) { return static_cast<unsigned>((extent + kTile - 1) / kTile); };
   const Extents extents = {args.t, args.e, args.h};
   const std::int64_t count = Shares(args.t), n = args.e * args.h;
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);
     if (args.dx) {
-      Launch({.grid = {.x = tiles(args.h), .y = tiles(args.t)}, .block = {.x = kThreads}}, context, &RouterInputGrad<T>,
-             args.dx.as<T>(), dlogits, args.gate.as<T>(), extents, args.accumulate_dx);
+      Launch({.grid = {.x = tiles(args.h), .y = tiles(args.t)}, .block = {.x = kRouterGradThreads}}, context,
+             &RouterInputGrad<T>, args.dx.as<T>(), dlogits, args.gate.as<T>(), extents, args.accumulate_dx);
     }
     if (!args.dgate) return;
-    Launch(
-        {.grid = {.x = tiles(args.h), .y = tiles(args.e), .z = static_cast<unsigned>(count)}, .block = {.x = kThreads}},
-        context, &RouterGateGrad<T>, shares, dlogits, args.x.as<T>(), extents);
+    Launch({.grid = {.x = tiles(args.h), .y = tiles(args.e), .z = static_cast<unsigned>(count)},
+            .block = {.x = kRouterGradThreads}},
+           context, &RouterGateGrad<T>, shares, dlogits, args.x.as<T>(), extents);
   });
   LaunchAddShares(args.dgate, shares, count, n, n, args.accumulate_dgate, context);
 }

@@ -11,7 +11,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kHalfWarp = 16, kGroupsAtOnce = kThreads / kHalfWarp;
+constexpr int kSquareSumThreads = 256, kHalfWarp = 16, kGroupsAtOnce = kSquareSumThreads / kHalfWarp;
 
 std::int64_t Blocks(std::int64_t n) {
   constexpr std::int64_t kBlocksMax = 132 * 8;
@@ -90,7 +90,8 @@ APTM_DEVICE void AddShares(FixedPointSum* to, const FixedPointSum& mine, bool ho
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) SquareSum(FixedPointSum* partial, const T* values, std::int64_t groups) {
+__global__ void __launch_bounds__(kSquareSumThreads)
+    SquareSum(FixedPointSum* partial, const T* values, std::int64_t groups) {
   const int lane = threadIdx.x % kHalfWarp, half_warp = threadIdx.x / kHalfWarp;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kGroupsAtOnce;
   FixedPointSum sum;
@@ -110,11 +111,12 @@ __global__ void __launch_bounds__(kThreads) SquareSum(FixedPointSum* partial, co
   AddShares<kGroupsAtOnce>(partial + blockIdx.x, sum, lane == 0, half_warp);
 }
 
-__global__ void __launch_bounds__(kThreads) AddPartials(FixedPointSum* total, const FixedPointSum* partial, int count) {
+__global__ void __launch_bounds__(kSquareSumThreads)
+    AddPartials(FixedPointSum* total, const FixedPointSum* partial, int count) {
   FixedPointSum sum;
   if (threadIdx.x == 0) sum = *total;
-  for (int i = threadIdx.x; i < count; i += kThreads) AddSum(sum, partial[i]);
-  AddShares<kThreads>(total, sum, true, threadIdx.x);
+  for (int i = threadIdx.x; i < count; i += kSquareSumThreads) AddSum(sum, partial[i]);
+  AddShares<kSquareSumThreads>(total, sum, true, threadIdx.x);
 }
 
 }  // namespace
@@ -127,13 +129,14 @@ void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context) {
   auto* const partial = reinterpret_cast<FixedPointSum*>(context.workspace);
   const std::int64_t blocks = Blocks(args.n);
   if (blocks == 0) return;
-  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)}, .block = {.x = kThreads}};
+  const LaunchShape shape = {.grid = {.x = static_cast<unsigned>(blocks)}, .block = {.x = kSquareSumThreads}};
   if (args.values.dtype == DType::kBFloat16) {
     Launch(shape, context, &SquareSum<BFloat16>, partial, args.values.as<BFloat16>(), args.n / kSquareSumGroup);
   } else {
     Launch(shape, context, &SquareSum<float>, partial, args.values.as<float>(), args.n / kSquareSumGroup);
   }
-  Launch({.grid = {}, .block = {.x = kThreads}}, context, &AddPartials, args.total, partial, static_cast<int>(blocks));
+  Launch({.grid = {}, .block = {.x = kSquareSumThreads}}, context, &AddPartials, args.total, partial,
+         static_cast<int>(blocks));
 }
 
 }  // namespace angel_ptm::cuda

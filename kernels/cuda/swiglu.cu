@@ -12,7 +12,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kSwigluThreads = 256;
 
 struct Rows {
   std::int64_t rows, f, block_rows;
@@ -26,7 +26,7 @@ APTM_DEVICE std::int64_t ActiveRows(const Rows& shape) {
 APTM_DEVICE float Sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Swiglu(T* y, const T* gate_up, Rows shape) {
+__global__ void __launch_bounds__(kSwigluThreads) Swiglu(T* y, const T* gate_up, Rows shape) {
   const std::int64_t f = shape.f;
   ForGroups<kWidth>(ActiveRows(shape) * f, [&](std::int64_t i) {
     const T* const gate_at = gate_up + i / f * 2 * f + i % f;
@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(kThreads) Swiglu(T* y, const T* gate_up, Rows 
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) SwigluGrad(T* dgate_up, const T* dy_RF, const T* gate_up, Rows shape) {
+__global__ void __launch_bounds__(kSwigluThreads)
+    SwigluGrad(T* dgate_up, const T* dy_RF, const T* gate_up, Rows shape) {
   const std::int64_t f = shape.f;
   ForGroups<kWidth>(ActiveRows(shape) * f, [&](std::int64_t i) {
     const std::int64_t at = i / f * 2 * f + i % f;
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) SwigluGrad(T* dgate_up, const T* dy_
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) Silu(T* y, const T* x, std::int64_t n) {
+__global__ void __launch_bounds__(kSwigluThreads) Silu(T* y, const T* x, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float values[kWidth];
     LoadGroup(x + i, values);
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) Silu(T* y, const T* x, std::int64_t 
 
 // 1 - sigmoid(x) = sigmoid(-x) does not cancel.
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads) SiluGrad(T* dx, const T* dy, const T* x, std::int64_t n) {
+__global__ void __launch_bounds__(kSwigluThreads) SiluGrad(T* dx, const T* dy, const T* x, std::int64_t n) {
   ForGroups<kWidth>(n, [&](std::int64_t i) {
     float values[kWidth], grads[kWidth];
     LoadGroup(x + i, values);
@@ -89,7 +90,7 @@ void LaunchSwiglu(const SwigluArgs& args, const LaunchContext& context) {
   WithVariant(args.y.dtype, args.f, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &Swiglu<kWidth, T>, args.y.as<T>(),
+    Launch(Striding(args.rows * args.f / kWidth, kSwigluThreads), context, &Swiglu<kWidth, T>, args.y.as<T>(),
            args.gate_up.as<T>(), shape);
   });
 }
@@ -99,8 +100,8 @@ void LaunchSwigluGrad(const SwigluGradArgs& args, const LaunchContext& context) 
   WithVariant(args.dy.dtype, args.f, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.rows * args.f / kWidth, kThreads), context, &SwigluGrad<kWidth, T>, args.dgate_up.as<T>(),
-           args.dy.as<T>(), args.gate_up.as<T>(), shape);
+    Launch(Striding(args.rows * args.f / kWidth, kSwigluThreads), context, &SwigluGrad<kWidth, T>,
+           args.dgate_up.as<T>(), args.dy.as<T>(), args.gate_up.as<T>(), shape);
   });
 }
 
@@ -108,7 +109,8 @@ void LaunchSilu(const SiluArgs& args, const LaunchContext& context) {
   WithVariant(args.x.dtype, args.n, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.n / kWidth, kThreads), context, &Silu<kWidth, T>, args.y.as<T>(), args.x.as<T>(), args.n);
+    Launch(Striding(args.n / kWidth, kSwigluThreads), context, &Silu<kWidth, T>, args.y.as<T>(), args.x.as<T>(),
+           args.n);
   });
 }
 
@@ -116,7 +118,7 @@ void LaunchSiluGrad(const SiluGradArgs& args, const LaunchContext& context) {
   WithVariant(args.x.dtype, args.n, [&](auto element, auto group) {
     using T = decltype(element);
     constexpr int kWidth = decltype(group)::kWidth;
-    Launch(Striding(args.n / kWidth, kThreads), context, &SiluGrad<kWidth, T>, args.dx.as<T>(), args.dy.as<T>(),
+    Launch(Striding(args.n / kWidth, kSwigluThreads), context, &SiluGrad<kWidth, T>, args.dx.as<T>(), args.dy.as<T>(),
            args.x.as<T>(), args.n);
   });
 }

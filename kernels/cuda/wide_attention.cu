@@ -14,7 +14,7 @@
 namespace angel_ptm::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // at least a head's columns
+constexpr int kWideAttentionThreads = 256;  // at least a head's columns
 
 template <typename T>
 struct Wide {
@@ -65,35 +65,35 @@ APTM_DEVICE float Dot(const T* a, const T* b, std::int64_t d) {
 }
 
 APTM_DEVICE float WideBlockMax(float x) {
-  APTM_SHARED(float, maxima, kThreads / kWarpLanes);
+  APTM_SHARED(float, maxima, kWideAttentionThreads / kWarpLanes);
   for (int by = kWarpLanes / 2; by > 0; by /= 2) {
     const float other = __shfl_xor_sync(kAllLanes, x, by);
     x = other > x ? other : x;
   }
   if (threadIdx.x % kWarpLanes == 0) maxima[threadIdx.x / kWarpLanes] = x;
   __syncthreads();
-  for (int i = 0; i < kThreads / kWarpLanes; ++i) x = maxima[i] > x ? maxima[i] : x;
+  for (int i = 0; i < kWideAttentionThreads / kWarpLanes; ++i) x = maxima[i] > x ? maxima[i] : x;
   return x;
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) WideAttention(T* o, float* lse, Wide<T> w) {
+__global__ void __launch_bounds__(kWideAttentionThreads) WideAttention(T* o, float* lse, Wide<T> w) {
   APTM_DYNAMIC_SHARED(dynamic);
   float* const weights = reinterpret_cast<float*>(dynamic);
   const WideQuery<T> query(w, blockIdx.x, blockIdx.y, gridDim.x);
   float maximum = -INFINITY;
-  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kWideAttentionThreads) {
     weights[j] = Dot(w.q + query.q, query.k + j * query.k_stride, w.d) * w.scale;
     maximum = weights[j] > maximum ? weights[j] : maximum;
   }
   maximum = WideBlockMax(maximum);
   float sum = 0;
-  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kWideAttentionThreads) {
     const float weight = expf(weights[j] - maximum);
     sum += weight;
     weights[j] = AsStored(o, weight);
   }
-  sum = BlockSum<kThreads>(sum);
+  sum = BlockSum<kWideAttentionThreads>(sum);
   if (threadIdx.x == 0) lse[query.lse] = maximum + logf(sum);
   __syncthreads();  // weights are there
   if (threadIdx.x >= w.d) return;
@@ -112,13 +112,13 @@ APTM_DEVICE WidePair PairOf(float score, float dp, float delta, float scale, flo
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kWideAttentionThreads)
     WideAttentionQueryGrad(T* dq, const T* do_, const T* o, const float* lse, Wide<T> w) {
   APTM_DYNAMIC_SHARED(dynamic);
   float* const slopes = reinterpret_cast<float*>(dynamic);
   const WideQuery<T> query(w, blockIdx.x, blockIdx.y, gridDim.x);
   const float delta = Dot(do_ + query.q, o + query.q, w.d);
-  for (std::int64_t j = threadIdx.x; j < query.count; j += kThreads) {
+  for (std::int64_t j = threadIdx.x; j < query.count; j += kWideAttentionThreads) {
     const float score = Dot(w.q + query.q, query.k + j * query.k_stride, w.d);
     const float dp = Dot(do_ + query.q, query.v + j * w.v_stride, w.d);
     slopes[j] = AsStored(dq, PairOf(score, dp, delta, w.scale, lse[query.lse]).ds);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // blockIdx.x: the token of the key; blockIdx.y: its head. Threads beyond the columns add zeros to the block's sums.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kWideAttentionThreads)
     WideAttentionKeyGrad(T* dk, T* dv, const T* do_, const T* o, const float* lse, Wide<T> w, std::int64_t tokens,
                          std::int64_t dv_stride) {
   const std::int64_t row = blockIdx.x / w.keys, j = blockIdx.x % w.keys, group = w.q_heads / w.kv_heads;
@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(kThreads)
     const WideQuery<T> query(w, row * w.s + i % w.s, blockIdx.y * group + i / w.s, tokens);
     const std::int64_t column = query.q + threadIdx.x;
     const float q = has_column ? Widened(w.q[column]) : 0.0f, slope = has_column ? Widened(do_[column]) : 0.0f;
-    const float score = BlockSum<kThreads>(q * k), dp = BlockSum<kThreads>(slope * v);
-    const float delta = BlockSum<kThreads>(has_column ? slope * Widened(o[column]) : 0.0f);
+    const float score = BlockSum<kWideAttentionThreads>(q * k), dp = BlockSum<kWideAttentionThreads>(slope * v);
+    const float delta = BlockSum<kWideAttentionThreads>(has_column ? slope * Widened(o[column]) : 0.0f);
     const WidePair pair = PairOf(score, dp, delta, w.scale, lse[query.lse]);
     k_sum += AsStored(dk, pair.ds) * q;
     v_sum += AsStored(dv, pair.p) * slope;
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename Args>
 LaunchShape ForQueries(const Args& args) {
   return {.grid = {.x = static_cast<unsigned>(args.b * args.s), .y = static_cast<unsigned>(args.q_heads)},
-          .block = {.x = kThreads},
+          .block = {.x = kWideAttentionThreads},
           .shared_bytes = static_cast<std::size_t>(args.keys) * sizeof(float)};
 }
 
@@ -182,7 +182,7 @@ void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext&
     Launch(ForQueries(args), context, &WideAttentionQueryGrad<T>, args.dq.as<T>(), do_, o, lse, WideOf<T>(args));
     const LaunchShape keys = {
         .grid = {.x = static_cast<unsigned>(args.b * args.keys), .y = static_cast<unsigned>(args.kv_heads)},
-        .block = {.x = kThreads}};
+        .block = {.x = kWideAttentionThreads}};
     Launch(keys, context, &WideAttentionKeyGrad<T>, args.dk.as<T>(), args.dv.as<T>(), do_, o, lse, WideOf<T>(args),
            args.b * args.s, args.dv_stride);
   });

@@ -19,12 +19,12 @@ using testing::ElementsAre;
 using testing::Pair;
 using testing::StartsWith;
 
-const std::string kText = std::string(ANGEL_PTM_TESTDATA) + "/text";
+const std::string kTextFolder = std::string(ANGEL_PTM_TESTDATA) + "/text";
 const std::string kVersion1 = std::string(ANGEL_PTM_TESTDATA) + "/version1";
 const std::string kVersion2 = std::string(ANGEL_PTM_TESTDATA) + "/version2";
 
 absl::StatusOr<PrepareReport> PrepareKeptText(const std::string& output) {
-  return Prepare({.inputs = {kText},
+  return Prepare({.inputs = {kTextFolder},
                   .output = output,
                   .vocabulary_size = 300,
                   .validation_fraction = 0.4,

@@ -33,7 +33,7 @@ constexpr Declarer kStandard[] = {
      "atomic atomic_flag memory_order_acquire memory_order_release memory_order_relaxed memory_order_acq_rel"},
     {"barrier", "barrier"},
     {"bit", "bit_cast bit_width countl_zero countr_zero endian has_single_bit rotr"},
-    {"cctype", "isspace isupper isxdigit tolower toupper"},
+    {"cctype", "isalnum isspace isupper isxdigit tolower toupper"},
     {"charconv", "from_chars to_chars"},
     {"chrono", "chrono micro milli"},
     {"cmath",

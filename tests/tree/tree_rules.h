@@ -31,6 +31,11 @@ std::vector<std::string> IncludedBy(const SourceFile& file);
 // (cmake/AngelPtmPrecompile.cmake) hide from the compiler what is missing.
 std::vector<Finding> CheckNames(const std::vector<SourceFile>& files);
 
+// A source of the product, kernels/cuda aside, reaches a header that declares each of our types, functions and macros
+// that it uses. Sources that are compiled several in one (ANGEL_PTM_JOIN_SOURCES) hide from the compiler what is
+// missing. A name that something reached declares as something else too, a member say, is left out.
+std::vector<Finding> CheckOwnNames(const std::vector<SourceFile>& files);
+
 // A source of kernels/cpu is in `level_sources` of kernels/CMakeLists.txt exactly when it or a header that it reaches
 // looks for instructions for matrices (`__AVX512BF16__`, `__AMX_...`) or the level's name: the others are compiled
 // without.

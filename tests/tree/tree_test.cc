@@ -35,14 +35,15 @@ TEST(RepositoryTest, FilesLieInTheLayers) { EXPECT_THAT(Texts(CheckLayout(Reposi
 TEST(RepositoryTest, IncludesFollowTheLayers) { EXPECT_THAT(Texts(CheckIncludeRules(Repository())), IsEmpty()); }
 TEST(RepositoryTest, SystemHeadersStayInTheirFiles) { EXPECT_THAT(Texts(CheckSystemHeaders(Repository())), IsEmpty()); }
 TEST(RepositoryTest, HeadersOfNamesAreIncluded) { EXPECT_THAT(Texts(CheckNames(Repository())), IsEmpty()); }
+TEST(RepositoryTest, HeadersOfOurNamesAreIncluded) { EXPECT_THAT(Texts(CheckOwnNames(Repository())), IsEmpty()); }
 TEST(RepositoryTest, LevelsHaveTheirOwnSources) { EXPECT_THAT(Texts(CheckLevelSources(Repository())), IsEmpty()); }
 TEST(RepositoryTest, FunctionsAndFilesAreShort) { EXPECT_THAT(Texts(CheckSizes(Repository())), IsEmpty()); }
 TEST(RepositoryTest, HasNoGlobalState) { EXPECT_THAT(Texts(CheckGlobalState(Repository())), IsEmpty()); }
 TEST(RepositoryTest, TextsAreFinished) { EXPECT_THAT(Texts(CheckTexts(Repository())), IsEmpty()); }
 
 TEST_F(PlantedTreeTest, AsPlantedKeepsEveryRule) {
-  for (const Rule rule : {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckNames, CheckLevelSources, CheckSizes,
-                          CheckGlobalState, CheckTexts}) {
+  for (const Rule rule : {CheckLayout, CheckIncludeRules, CheckSystemHeaders, CheckNames, CheckOwnNames,
+                          CheckLevelSources, CheckSizes, CheckGlobalState, CheckTexts}) {
     EXPECT_THAT(Check(rule), IsEmpty());
   }
 }
@@ -361,6 +362,26 @@ TEST_F(PlantedTreeTest, NamesWithoutTheirHeadersAreFound) {
   for (const auto& [text, finding] : faults) {
     Plant("comm/c.cc", text);
     EXPECT_THAT(Check(CheckNames), ElementsAre(AllOf(HasSubstr("comm/c.cc:"), HasSubstr(finding)))) << text;
+  }
+}
+
+TEST_F(PlantedTreeTest, HeadersOfOurNamesAreIncluded) {
+  Plant("comm/a.h", "struct Verdict {\n};\nint Judge(int a);\n#define CALL_OR_END(a) a\nclass Elsewhere;\n");
+  Plant("comm/b.h", "#include \"comm/a.h\"\n");
+  for (const std::string& text :
+       {std::string("#include \"comm/b.h\"\nint A() { return Judge(1); }\n"),
+        std::string("// Judge\nint A() { return b.Judge(1) + c->Judge(2) + other::Judge(3); }\n"),
+        std::string("class Verdict;\nint A(const Verdict& verdict);\nElsewhere* b;\n"),
+        std::string("int A() {\n  const auto Judge = [](int a) {};\n  return Judge(1);\n}\n")}) {
+    Plant("comm/c.cc", text);
+    EXPECT_THAT(Check(CheckOwnNames), IsEmpty()) << text;
+  }
+  const std::pair<std::string, std::string> faults[] = {{"int A() { return Judge(1); }\n", "c.cc:1: Judge"},
+                                                        {"\nVerdict A();\n", "c.cc:2: Verdict"},
+                                                        {"void A() { CALL_OR_END(1); }\n", "c.cc:1: CALL_OR_END"}};
+  for (const auto& [text, finding] : faults) {
+    Plant("comm/c.cc", text);
+    EXPECT_THAT(Check(CheckOwnNames), ElementsAre(HasSubstr(finding + " wants an include of \"comm/a.h\""))) << text;
   }
 }
 
