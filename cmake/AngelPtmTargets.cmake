@@ -52,19 +52,21 @@ function(angel_ptm_test_needs)
   endif()
 endfunction()
 
-# angel_ptm_test_load(LOAD <waits|core|team> TESTS <test>...): how many tests run side by side. tests/run gives ctest three
-# places for each core. A test that waits more than it computes takes one; one thread that computes takes two; several, or a
-# test whose blows must fall in time, four. Teams start first: the others find room beside them.
+# angel_ptm_test_load(LOAD <waits|core|team|timed> TESTS <test>...): how many tests run side by side. tests/run gives ctest
+# three places for each core. A test that waits more than it computes takes one; one thread that computes takes two; several,
+# which often wait for each other, three; a test whose blows must fall in time, or that measures, four. The last two start
+# first: the others find room beside them.
 function(angel_ptm_test_load)
   cmake_parse_arguments(ARG "" "LOAD" "TESTS" ${ARGN})
   set(places_waits 1)
   set(places_core 2)
-  set(places_team 4)
+  set(places_team 3)
+  set(places_timed 4)
   if(NOT DEFINED places_${ARG_LOAD})
-    message(FATAL_ERROR "LOAD of ${ARG_TESTS}: wanted waits, core or team, got '${ARG_LOAD}'")
+    message(FATAL_ERROR "LOAD of ${ARG_TESTS}: wanted waits, core, team or timed, got '${ARG_LOAD}'")
   endif()
   set_tests_properties(${ARG_TESTS} PROPERTIES PROCESSORS ${places_${ARG_LOAD}})
-  if(ARG_LOAD STREQUAL "team")
+  if(ARG_LOAD MATCHES "team|timed")
     set_tests_properties(${ARG_TESTS} PROPERTIES COST 100)
   endif()
 endfunction()
@@ -80,7 +82,7 @@ function(angel_ptm_test_cases name)
   angel_ptm_precompile(${name} test)
 endfunction()
 
-# angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...] [LOAD waits|core|team]): a
+# angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...] [LOAD waits|core|team|timed]): a
 # GoogleTest program. With RANKS the program runs under mpirun (tests that link tests/support's MPI main); without MPI it is
 # not built. LOAD: `core`, and `team` for several ranks. Label `threads`: its threads share data, so it runs under
 # ThreadSanitizer.

@@ -53,14 +53,17 @@ struct Family {
   const char* model;
   std::vector<std::string> objective;  // fields of the model's that differ
 };
-const Family kFamilies[] = {
-    {"Dit", kDit, {}},
-    {"DenoisingDit",
-     kDit,
-     {"model.dit.prediction=EPSILON", "model.dit.min_snr_gamma=5", "model.dit.noise_offset=0.1",
-      "model.dit.variance_weight=1"}},
-    {"HunyuanDit", kTinyHunyuanDit, {}},
-    {"BucketsOfHunyuanDit", kTinyHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}}};
+// The first two take all paths but those of flows, which generate_images_test trains.
+std::vector<Family> Families() {
+  return FewerIfSanitized<Family>(
+      2, {{"BucketsOfHunyuanDit", kTinyHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}},
+          {"DenoisingDit",
+           kDit,
+           {"model.dit.prediction=EPSILON", "model.dit.min_snr_gamma=5", "model.dit.noise_offset=0.1",
+            "model.dit.variance_weight=1"}},
+          {"Dit", kDit, {}},
+          {"HunyuanDit", kTinyHunyuanDit, {}}});
+}
 
 // The family, and what is computed in.
 class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>> {
@@ -280,7 +283,7 @@ TEST_P(DitParity, ObjectivesReachTheLossInEveryWorld) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, DitParity,
-                         testing::Combine(testing::ValuesIn(kFamilies),
+                         testing::Combine(testing::ValuesIn(Families()),
                                           testing::ValuesIn(FewerIfSanitized<const char*>(1, {"BF16", "FP32"}))),
                          [](const auto& test) {
                            return absl::StrCat(std::get<0>(test.param).name, std::get<1>(test.param));
