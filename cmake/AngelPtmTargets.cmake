@@ -54,8 +54,7 @@ endfunction()
 
 # angel_ptm_test_load(LOAD <waits|core|team|timed> TESTS <test>...): how many tests run side by side. tests/run gives ctest
 # three places for each core. A test that waits more than it computes takes one; one thread that computes takes two; several,
-# which often wait for each other, three; a test whose blows must fall in time, or that measures, four. The last two start
-# first: the others find room beside them.
+# which often wait for each other, three; a test whose blows must fall in time, or that measures, four.
 function(angel_ptm_test_load)
   cmake_parse_arguments(ARG "" "LOAD" "TESTS" ${ARGN})
   set(places_waits 1)
@@ -66,9 +65,6 @@ function(angel_ptm_test_load)
     message(FATAL_ERROR "LOAD of ${ARG_TESTS}: wanted waits, core, team or timed, got '${ARG_LOAD}'")
   endif()
   set_tests_properties(${ARG_TESTS} PROPERTIES PROCESSORS ${places_${ARG_LOAD}})
-  if(ARG_LOAD MATCHES "team|timed")
-    set_tests_properties(${ARG_TESTS} PROPERTIES COST 100)
-  endif()
 endfunction()
 
 # angel_ptm_test_cases(<name> SOURCES ... DEPS ...): cases that several programs run, compiled once:
@@ -115,6 +111,8 @@ function(angel_ptm_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  # What was given more time takes longer and starts first: the others find room beside it.
+  set_tests_properties(${registered} PROPERTIES COST ${ARG_TIMEOUT})
   if(ANGEL_PTM_SANITIZE)
     math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 3")
   endif()

@@ -14,7 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 4096;
+constexpr int64_t kAdamwElementGrain = 4096;
 
 struct Coefficients {
   float one_minus_beta1, one_minus_beta2, epsilon;
@@ -57,7 +57,7 @@ void Run(const AdamWArgs& args, const KernelContext& ctx) {
   const auto update_span = !args.master                          ? &UpdateSpan<AdamWKind::kFp32>
                            : args.grad.dtype == DType::kBFloat16 ? &UpdateSpan<AdamWKind::kMasterAndBf16Gradient>
                                                                  : &UpdateSpan<AdamWKind::kMaster>;
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kAdamwElementGrain, [&](int64_t begin, int64_t end, int) {
     const ElementSpan* span = args.no_decay;
     const ElementSpan* const spans_end = span + args.no_decay_count;
     for (int64_t i = begin; i < end;) {

@@ -11,7 +11,7 @@ namespace angel_ptm {
 namespace {
 
 // A thread's share is worth its start: elements, not rows, since rows may be scalars.
-constexpr int64_t kElementGrain = 1024;
+constexpr int64_t kAddElementGrain = 1024;
 
 template <typename T>
 void AddRow(const AddArgs& args, int64_t row) {
@@ -29,7 +29,7 @@ void AddRow(const AddArgs& args, int64_t row) {
 
 template <typename T>
 void AddRows(const AddArgs& args, const KernelContext& ctx) {
-  const int64_t grain = std::max<int64_t>(1, kElementGrain / args.width);
+  const int64_t grain = std::max<int64_t>(1, kAddElementGrain / args.width);
   ParallelRanges(ctx.threads, args.rows, grain, [&](int64_t begin, int64_t end, int) {
     if (!args.x) {
       std::fill(args.y.as<T>() + begin * args.width, args.y.as<T>() + end * args.width, T{});

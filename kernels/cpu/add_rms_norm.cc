@@ -10,8 +10,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 8;
-constexpr int64_t kColumnGrain = 64;
+constexpr int64_t kAddRmsNormTokenGrain = 8;
+constexpr int64_t kAddRmsNormColumnGrain = 64;
 
 template <typename T>
 void Normalize(const AddRmsNormArgs& args, int64_t token) {
@@ -58,7 +58,7 @@ void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dw
 
 void Run(const AddRmsNormArgs& args, const KernelContext& ctx) {
   WithElements(args.y.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.t, kAddRmsNormTokenGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t token = begin; token < end; ++token) Normalize<decltype(element)>(args, token);
     });
   });
@@ -79,7 +79,7 @@ void Run(const AddRmsNormGradArgs& args, const KernelContext& ctx) {
   });
   if (!args.dweight) return;
   WithElements(args.dweight.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, h, kAddRmsNormColumnGrain, [&](int64_t begin, int64_t end, int) {
       AddTokenBlocks(args.dweight.as<decltype(element)>(), partial_NH, TokenBlocks(args.t), h, begin, end,
                      args.accumulate_dweight);
     });

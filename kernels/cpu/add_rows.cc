@@ -10,8 +10,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 1024;
-constexpr int64_t kColumnGrain = 64;
+constexpr int64_t kAddRowsElementGrain = 1024;
+constexpr int64_t kAddRowsColumnGrain = 64;
 
 template <typename T>
 void Forward(const AddRowsArgs& args, int64_t token) {
@@ -23,7 +23,7 @@ void Forward(const AddRowsArgs& args, int64_t token) {
 }
 
 void Run(const AddRowsArgs& args, const KernelContext& ctx) {
-  const int64_t grain = std::max<int64_t>(1, kElementGrain / args.h);
+  const int64_t grain = std::max<int64_t>(1, kAddRowsElementGrain / args.h);
   WithElements(args.x.dtype, [&](auto element) {
     ParallelRanges(ctx.threads, args.t, grain, [&](int64_t begin, int64_t end, int) {
       for (int64_t token = begin; token < end; ++token) Forward<decltype(element)>(args, token);
@@ -37,7 +37,7 @@ void Run(const AddRowsGradArgs& args, const KernelContext& ctx) {
   float* partial_NW = reinterpret_cast<float*>(ctx.workspace);
   WithElements(args.dy.dtype, [&](auto element) {
     using T = decltype(element);
-    ParallelRanges(ctx.threads, width, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, width, kAddRowsColumnGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t n = 0; n < TokenBlocks(rows); ++n) {
         float* __restrict sum = partial_NW + n * width;
         std::fill(sum + begin, sum + end, 0.0f);
@@ -49,7 +49,7 @@ void Run(const AddRowsGradArgs& args, const KernelContext& ctx) {
     });
   });
   WithElements(args.drows.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, width, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, width, kAddRowsColumnGrain, [&](int64_t begin, int64_t end, int) {
       AddTokenBlocks(args.drows.as<decltype(element)>(), partial_NW, TokenBlocks(rows), width, begin, end,
                      args.accumulate);
     });

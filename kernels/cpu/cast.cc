@@ -9,10 +9,10 @@ namespace angel_ptm {
 namespace {
 
 // A thread's share is worth its start.
-constexpr int64_t kElementGrain = 4096;
+constexpr int64_t kCastElementGrain = 4096;
 
 void Run(const CastArgs& args, const KernelContext& ctx) {
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kCastElementGrain, [&](int64_t begin, int64_t end, int) {
     const size_t count = static_cast<size_t>(end - begin);
     if (args.y.dtype == DType::kBFloat16) {
       Round({args.y.as<BFloat16>() + begin, count}, {args.x.as<float>() + begin, count});

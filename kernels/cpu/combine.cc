@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kRowGrain = 16;
+constexpr int64_t kCombineRowGrain = 16;
 
 // drow = weight * dy and the return value is dot(dy, row), in one pass over dy.
 template <typename T>
@@ -50,7 +50,7 @@ template <typename T>
 void Backward(const CombineGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
-  ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, active_rows, kCombineRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       T* drow_H = args.drows.as<T>() + r * h;
       const int32_t pair = args.pair_of_row[r];
@@ -66,7 +66,7 @@ void Backward(const CombineGradArgs& args, const KernelContext& ctx) {
 
 void Run(const CombineArgs& args, const KernelContext& ctx) {
   WithElements(args.y.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.t, kCombineRowGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) CombineToken<decltype(element)>(args, t);
     });
   });

@@ -11,12 +11,12 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 1024;
+constexpr int64_t kConcatElementGrain = 1024;
 
 // fn(row) for all rows, a thread's share worth its start.
 template <typename Args, typename Fn>
 void ForRows(const Args& args, const KernelContext& ctx, const Fn& fn) {
-  const int64_t grain = std::max<int64_t>(1, kElementGrain / (args.a_width + args.b_width));
+  const int64_t grain = std::max<int64_t>(1, kConcatElementGrain / (args.a_width + args.b_width));
   ParallelRanges(ctx.threads, args.rows, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) fn(row);
   });

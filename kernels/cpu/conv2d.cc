@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kTileRowsMin = 64, kTileRowsMax = 512;  // few rows would pack the weight as often as they use it
 constexpr int64_t kTilesWanted = 32;
 constexpr int64_t kOutBlock = 64;  // outputs of a weight whose gradient is one task
-constexpr int64_t kLineBytes = 64;
+constexpr int64_t kConvLineBytes = 64;
 
 int64_t RoundedUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -120,9 +120,9 @@ struct Scratch {
   int64_t gathered, sums, product;
 
   Scratch(DType type, int64_t gathered_elements, int64_t sum_elements, int64_t m, int64_t n, int64_t k)
-      : gathered(RoundedUp(gathered_elements * SizeOf(type), kLineBytes)),
-        sums(RoundedUp(FloatBytes(sum_elements), kLineBytes)),
-        product(type == DType::kBFloat16 ? RoundedUp(Bf16ProductWorkspace(m, n, k, 1), kLineBytes) : 0) {}
+      : gathered(RoundedUp(gathered_elements * SizeOf(type), kConvLineBytes)),
+        sums(RoundedUp(FloatBytes(sum_elements), kConvLineBytes)),
+        product(type == DType::kBFloat16 ? RoundedUp(Bf16ProductWorkspace(m, n, k, 1), kConvLineBytes) : 0) {}
   int64_t bytes() const { return gathered + sums + product; }
 
   std::byte* Thread(std::byte* workspace, int64_t thread) const { return workspace + thread * bytes(); }
@@ -136,7 +136,7 @@ struct Scratch {
 
 // The weight in another order, of that type; the gradient's sums in fp32.
 int64_t WeightBytes(const ConvShape& z, DType type) {
-  return RoundedUp(z.out * z.in * z.taps() * SizeOf(type), kLineBytes);
+  return RoundedUp(z.out * z.in * z.taps() * SizeOf(type), kConvLineBytes);
 }
 
 Scratch ScratchOf(const Conv2dArgs& args) {

@@ -10,13 +10,13 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kRowGrain = 16;
+constexpr int64_t kDispatchRowGrain = 16;
 
 template <typename T>
 void Forward(const DispatchArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
-  ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, active_rows, kDispatchRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       T* row_H = args.rows.as<T>() + r * h;
       const int32_t pair = args.pair_of_row[r];
@@ -54,7 +54,7 @@ void Run(const DispatchArgs& args, const KernelContext& ctx) {
 
 void Run(const DispatchGradArgs& args, const KernelContext& ctx) {
   WithElements(args.dx.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.t, kRowGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.t, kDispatchRowGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) SumRows<decltype(element)>(args, t);
     });
   });

@@ -7,11 +7,11 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 4096;
+constexpr int64_t kEmaElementGrain = 4096;
 
 void Run(const EmaArgs& args, const KernelContext& ctx) {
   const float rate = args.scalars->rate;
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kEmaElementGrain, [&](int64_t begin, int64_t end, int) {
     float* __restrict ema = args.ema.as<float>();
     const float* __restrict param = args.param.as<float>();
     for (int64_t i = begin; i < end; ++i) ema[i] = ema[i] + rate * (param[i] - ema[i]);

@@ -12,13 +12,13 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 64;
+constexpr int64_t kEmbeddingTokenGrain = 64;
 constexpr int64_t kLineBytes = 64;  // threads never write to the same cache line
 constexpr int64_t kFillGrain = 1 << 14;
 
 void Run(const EmbeddingArgs& args, const KernelContext& ctx) {
   const int64_t row_bytes = args.h * SizeOf(args.y.dtype);
-  ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.t, kEmbeddingTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       std::memcpy(args.y.as<std::byte>() + i * row_bytes, args.table.as<std::byte>() + args.tokens[i] * row_bytes,
                   static_cast<size_t>(row_bytes));

@@ -9,8 +9,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 16;
-constexpr int64_t kColumnGrain = 64;
+constexpr int64_t kGatedAddTokenGrain = 16;
+constexpr int64_t kGatedAddColumnGrain = 64;
 
 template <typename T>
 void Forward(const GatedAddArgs& args, int64_t token) {
@@ -28,7 +28,7 @@ void Forward(const GatedAddArgs& args, int64_t token) {
 
 void Run(const GatedAddArgs& args, const KernelContext& ctx) {
   WithElements(args.y.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.b * args.s, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.b * args.s, kGatedAddTokenGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t token = begin; token < end; ++token) Forward<decltype(element)>(args, token);
     });
   });
@@ -58,7 +58,7 @@ void Backward(const GatedAddGradArgs& args, const KernelContext& ctx) {
     for (int64_t token = blocks.begin(block); token < blocks.end(block); ++token) RowGrad<T>(args, token, dgate_H);
   });
   if (!args.dmodulation) return;
-  ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, h, kGatedAddColumnGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t sample = 0; sample < args.b; ++sample) {
       T* dgate_H = args.dmodulation.as<T>() + sample * args.modulation_width + args.gate_at;
       AddTokenBlocks(dgate_H, partial_NH + sample * blocks.per_sample * h, blocks.per_sample, h, begin, end,

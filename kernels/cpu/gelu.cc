@@ -12,9 +12,9 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 1024;
+constexpr int64_t kGeluElementGrain = 1024;
 
-constexpr float kCubic = 0.044715f;
+constexpr float kGeluCubic = 0.044715f;
 constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 sqrt(2/pi)
 
 // Where the function is x or 0 to the last bit: beyond it the cube would overflow to no purpose.
@@ -23,13 +23,13 @@ constexpr float kSaturated = 16.0f;
 constexpr float kFlat = 10.0f;
 
 // (1 + tanh(u)) / 2 is the logistic function of this.
-float TwiceU(float x) { return kTwiceRoot * (x + kCubic * x * x * x); }
+float TwiceU(float x) { return kTwiceRoot * (x + kGeluCubic * x * x * x); }
 
 float TanhGelu(float x) { return x * Sigmoid(TwiceU(std::clamp(x, -kSaturated, kSaturated))); }
 // With gate = 1 / (1 + e^(-2u)), gate' = gate (1 - gate) (2u)'; 1 - gate = gate e^(-2u) does not cancel.
 float TanhGeluSlope(float x) {
   const float at = std::clamp(x, -kFlat, kFlat), odds = Exp(-TwiceU(at)), gate = 1.0f / (1.0f + odds);
-  const float slope = gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kCubic * at * at);
+  const float slope = gate * (gate * odds) * kTwiceRoot * (1.0f + 3.0f * kGeluCubic * at * at);
   return gate + at * slope;
 }
 
@@ -50,7 +50,7 @@ template <typename T, typename Fn>
 void Forward(const GeluArgs& args, const KernelContext& ctx, const Fn& gelu) {
   const T* __restrict x = args.x.as<T>();
   T* __restrict y = args.y.as<T>();
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kGeluElementGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) y[i] = Rounded<T>(gelu(ToFloat(x[i])));
   });
 }
@@ -60,7 +60,7 @@ void Backward(const GeluGradArgs& args, const KernelContext& ctx, const Fn& slop
   const T* __restrict x = args.x.as<T>();
   const T* __restrict dy = args.dy.as<T>();
   T* __restrict dx = args.dx.as<T>();
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kGeluElementGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) dx[i] = Rounded<T>(ToFloat(dy[i]) * slope(ToFloat(x[i])));
   });
 }

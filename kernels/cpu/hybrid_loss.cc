@@ -81,7 +81,7 @@ void Decodings(const Bound& bound, int64_t count, Piece& piece) {
 }
 
 // A row's place and column of elements that are taken one after the other.
-struct Place {
+struct LossPlace {
   int64_t row = 0, column = 0;
   void Next(int64_t width) {
     if (++column == width) column = 0, ++row;
@@ -100,7 +100,7 @@ void Sample(const HybridLossArgs& args, int64_t sample) {
   const float slope = static_cast<float>(2 * weight / count), bound_slope = static_cast<float>(bound.weight / count);
   double squares = 0, terms = 0;
   Piece piece;
-  Place read, write;
+  LossPlace read, write;
   for (int64_t at = 0; at < n; at += kPiece) {
     const int64_t size = std::min(kPiece, n - at);
     for (int64_t i = 0; i < size; ++i, read.Next(args.c)) {

@@ -11,8 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 8;
-constexpr int64_t kColumnGrain = 64;
+constexpr int64_t kLayerNormTokenGrain = 8;
+constexpr int64_t kLayerNormColumnGrain = 64;
 
 // What a normed row is multiplied by and what is added, of one sample: y = n factor + offset.
 template <typename T, typename Args>
@@ -65,7 +65,7 @@ void Forward(const LayerNormArgs& args, int64_t begin, int64_t end, float* scrat
 void Run(const LayerNormArgs& args, const KernelContext& ctx) {
   float* scratch = reinterpret_cast<float*>(ctx.workspace);
   WithElements(args.x.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.b * args.s, kTokenGrain, [&](int64_t begin, int64_t end, int part) {
+    ParallelRanges(ctx.threads, args.b * args.s, kLayerNormTokenGrain, [&](int64_t begin, int64_t end, int part) {
       Forward<decltype(element)>(args, begin, end, scratch + part * 3 * args.h);
     });
   });
@@ -161,7 +161,7 @@ void Backward(const LayerNormGradArgs& args, const KernelContext& ctx) {
       }
     }
   });
-  ParallelRanges(ctx.threads, h, kColumnGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, h, kLayerNormColumnGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t at = begin; at < end; at += kSumColumns) {
       const int64_t n = std::min(kSumColumns, end - at);
       float dbias[kSumColumns] = {}, dweight[kSumColumns] = {};

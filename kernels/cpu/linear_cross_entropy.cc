@@ -16,7 +16,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 4, kRoundGrain = 1024;
+constexpr int64_t kLinearCrossEntropyTokenGrain = 4, kRoundGrain = 1024;
 // Of dx's sums in bf16: so that on AMX 256 columns of weights are packed at a time.
 constexpr int64_t kVocabularySlice = 2048;
 
@@ -69,7 +69,7 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
 template <typename T>
 void LossesInPlace(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c, float* logits_CV) {
   const bool want_gradient = args.dx || args.dweight;
-  ParallelRanges(threads, c, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(threads, c, kLinearCrossEntropyTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       args.token_loss.as<float>()[first + i] =
           CrossEntropyInPlace<T>(logits_CV + i * args.v, args.v, args.targets[first + i], want_gradient);

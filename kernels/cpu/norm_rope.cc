@@ -12,7 +12,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 4;
+constexpr int64_t kNormRopeTokenGrain = 4;
 
 // One token's rotation, shared by all of its heads: pair i is elements (first(i), second(i)).
 template <typename Dim>
@@ -100,7 +100,7 @@ void TokenGrad(const NormRopeGradArgs& args, Dim d, int64_t token, float* __rest
 
 void Run(const NormRopeArgs& args, const KernelContext& ctx) {
   WithElements(args.x.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.t, kNormRopeTokenGrain, [&](int64_t begin, int64_t end, int) {
       WithHeadDim(args.d, [&](auto d) {
         for (int64_t token = begin; token < end; ++token) Token<decltype(element)>(args, d, token);
       });

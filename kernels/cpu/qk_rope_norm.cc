@@ -12,15 +12,15 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 4;
+constexpr int64_t kQkRopeNormTokenGrain = 4;
 
 // One token's rotation, shared by all of its heads.
 template <typename Dim>
-struct Rotation {
+struct QkRotation {
   alignas(64) float cos[kHeadDimMax / 2], sin[kHeadDimMax / 2];
   Dim d;
 
-  Rotation(const float* cos_sin, Dim dim) : d(dim) {
+  QkRotation(const float* cos_sin, Dim dim) : d(dim) {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
       cos[i] = cos_sin[2 * i];
@@ -50,7 +50,7 @@ struct Rotation {
 
 // Returns rstd.
 template <typename T, typename Dim>
-float RotateAndNorm(T* __restrict y_D, const T* x_D, const T* __restrict weight_D, const Rotation<Dim>& rotation,
+float RotateAndNorm(T* __restrict y_D, const T* x_D, const T* __restrict weight_D, const QkRotation<Dim>& rotation,
                     float epsilon) {
   const Dim d = rotation.d;
   alignas(64) float rotated_D[kHeadDimMax];
@@ -64,7 +64,7 @@ float RotateAndNorm(T* __restrict y_D, const T* x_D, const T* __restrict weight_
 // With n = R x rstd and g = dy weight:  dx = R^T (rstd (g - n mean(g n))),  dweight += dy n.
 template <typename T, typename Dim>
 void RotateAndNormGrad(T* dx_D, float* __restrict dweight_D, const T* __restrict dy_D, const T* x_D, float rstd,
-                       const T* __restrict weight_D, const Rotation<Dim>& rotation) {
+                       const T* __restrict weight_D, const QkRotation<Dim>& rotation) {
   const Dim d = rotation.d;
   alignas(64) float rotated_D[kHeadDimMax], drotated_D[kHeadDimMax];
   rotation.Apply(rotated_D, x_D);
@@ -81,7 +81,7 @@ void RotateAndNormGrad(T* dx_D, float* __restrict dweight_D, const T* __restrict
 template <typename T, typename Dim>
 void TokenGrad(const QkRopeNormGradArgs& args, Dim dim, int64_t token, float* dq_weight_D, float* dk_weight_D) {
   const int64_t d = dim, q_heads = args.q_heads, kv_heads = args.kv_heads;
-  const Rotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
+  const QkRotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
   const int64_t row = token * (q_heads + 2 * kv_heads) * d;
   const T* x = args.qkv.as<T>() + row;
   T* dx = args.dqkv.as<T>() + row;
@@ -100,7 +100,7 @@ void TokenGrad(const QkRopeNormGradArgs& args, Dim dim, int64_t token, float* dq
 template <typename T, typename Dim>
 void Token(const QkRopeNormArgs& args, Dim dim, int64_t token) {
   const int64_t d = dim, q_heads = args.q_heads, kv_heads = args.kv_heads;
-  const Rotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
+  const QkRotation<Dim> rotation(args.cos_sin.as<float>() + token * d, dim);
   const T* x = args.qkv.as<T>() + token * (q_heads + 2 * kv_heads) * d;
   for (int64_t i = 0; i < q_heads; ++i, x += d) {
     const int64_t head = token * q_heads + i;
@@ -116,7 +116,7 @@ void Token(const QkRopeNormArgs& args, Dim dim, int64_t token) {
 
 void Run(const QkRopeNormArgs& args, const KernelContext& ctx) {
   WithElements(args.qkv.dtype, [&](auto element) {
-    ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+    ParallelRanges(ctx.threads, args.t, kQkRopeNormTokenGrain, [&](int64_t begin, int64_t end, int) {
       WithHeadDim(args.d, [&](auto d) {
         for (int64_t token = begin; token < end; ++token) Token<decltype(element)>(args, d, token);
       });

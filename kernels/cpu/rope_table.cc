@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 16;
+constexpr int64_t kRopeTableTokenGrain = 16;
 
 // Rounded to fp32 where the Hugging Face models round: the base, the exponents, the frequencies and the angles.
 void Run(const RopeTableArgs& args, const KernelContext& ctx) {
@@ -22,7 +22,7 @@ void Run(const RopeTableArgs& args, const KernelContext& ctx) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(args.d);
     frequency[i] = 1.0f / static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(exponent)));
   }
-  ParallelRanges(ctx.threads, args.t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.t, kRopeTableTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t token = begin; token < end; ++token) {
       float* cos_sin = args.cos_sin.as<float>() + token * args.d;
       for (int64_t i = 0; i < half; ++i) {

@@ -13,7 +13,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTokenGrain = 16;
+constexpr int64_t kRouterTokenGrain = 16;
 // bf16 matrices are fp32, for the matrix library, by so many tokens at a time; a gradient's sum, by so many columns.
 constexpr int64_t kWidenedTokens = 64, kColumnBlock = 128;
 
@@ -96,7 +96,7 @@ void Run(const RouterArgs& args, const KernelContext& ctx) {
   const int64_t t = args.t, e = args.e, k = args.k;
   float* probs_TE = args.probs.as<float>();
   (args.x.dtype == DType::kBFloat16 ? &Bf16Logits : &Fp32Logits)(args, probs_TE, ctx);
-  ParallelRanges(ctx.threads, t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, t, kRouterTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       SoftmaxInPlace(probs_TE + i * e, e);
       SelectTopK(probs_TE + i * e, e, k, args.experts + i * k, args.weights.as<float>() + i * k);
@@ -115,7 +115,7 @@ void LogitsGrad(const RouterGradArgs& args, float* dlogits_TE, const KernelConte
   // d(aux term)/d(probs_te) is the same for all tokens: aux_scale * counts_e.
   const float aux_scale = static_cast<float>(static_cast<double>(args.aux_coefficient) * *args.target_count *
                                              static_cast<double>(e) / (tokens * static_cast<double>(k) * tokens));
-  ParallelRanges(ctx.threads, t, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, t, kRouterTokenGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const float* __restrict p_E = args.probs.as<float>() + i * e;
       const float* weights_K = args.weights.as<float>() + i * k;

@@ -9,13 +9,13 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kElementGrain = 1024;
+constexpr int64_t kSiluElementGrain = 1024;
 
 template <typename T>
 void Forward(const SiluArgs& args, const KernelContext& ctx) {
   const T* __restrict x = args.x.as<T>();
   T* __restrict y = args.y.as<T>();
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kSiluElementGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) y[i] = Rounded<T>(Silu(ToFloat(x[i])));
   });
 }
@@ -26,7 +26,7 @@ void Backward(const SiluGradArgs& args, const KernelContext& ctx) {
   const T* __restrict x = args.x.as<T>();
   const T* __restrict dy = args.dy.as<T>();
   T* __restrict dx = args.dx.as<T>();
-  ParallelRanges(ctx.threads, args.n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, args.n, kSiluElementGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const float at = ToFloat(x[i]), gate = Sigmoid(at);
       dx[i] = Rounded<T>(ToFloat(dy[i]) * (gate + at * gate * Sigmoid(-at)));

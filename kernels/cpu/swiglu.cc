@@ -10,7 +10,7 @@ namespace angel_ptm {
 namespace {
 
 // A thread's share is at least a few rows, so that short inputs do not pay for a team.
-constexpr int64_t kRowGrain = 4;
+constexpr int64_t kSwigluRowGrain = 4;
 
 int64_t ActiveRows(int64_t rows, int64_t block_rows, const int32_t* active_blocks) {
   return active_blocks == nullptr ? rows : *active_blocks * block_rows;
@@ -20,7 +20,7 @@ template <typename T>
 void Forward(const SwigluArgs& args, const KernelContext& ctx) {
   const int64_t f = args.f;
   const int64_t active_rows = ActiveRows(args.rows, args.block_rows, args.active_blocks);
-  ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, active_rows, kSwigluRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       const T* __restrict gate_F = args.gate_up.as<T>() + r * 2 * f;
       const T* __restrict up_F = gate_F + f;
@@ -34,7 +34,7 @@ template <typename T>
 void Backward(const SwigluGradArgs& args, const KernelContext& ctx) {
   const int64_t f = args.f;
   const int64_t active_rows = ActiveRows(args.rows, args.block_rows, args.active_blocks);
-  ParallelRanges(ctx.threads, active_rows, kRowGrain, [&](int64_t begin, int64_t end, int) {
+  ParallelRanges(ctx.threads, active_rows, kSwigluRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       const T* __restrict gate_F = args.gate_up.as<T>() + r * 2 * f;
       const T* __restrict up_F = gate_F + f;

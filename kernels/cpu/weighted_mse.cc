@@ -11,7 +11,7 @@ namespace angel_ptm {
 namespace {
 
 // Differences are squared and summed in fp32 by so many, these sums in double.
-constexpr int64_t kPiece = 256;
+constexpr int64_t kMsePiece = 256;
 
 template <typename T>
 void Sample(const WeightedMseArgs& args, int64_t sample) {
@@ -21,9 +21,9 @@ void Sample(const WeightedMseArgs& args, int64_t sample) {
   const double weight = args.weight.as<float>()[sample], n = static_cast<double>(args.n);
   const float slope = static_cast<float>(2 * weight / n);
   double sum = 0;
-  float difference[kPiece];
-  for (int64_t at = 0; at < args.n; at += kPiece) {
-    const int64_t count = std::min(kPiece, args.n - at);
+  float difference[kMsePiece];
+  for (int64_t at = 0; at < args.n; at += kMsePiece) {
+    const int64_t count = std::min(kMsePiece, args.n - at);
     for (int64_t i = 0; i < count; ++i) difference[i] = ToFloat(x[at + i]) - target[at + i];
     sum += SumOfProducts(count, difference, difference);
     if (dx == nullptr) continue;
