@@ -8,6 +8,7 @@
 #include "optim/adamw.h"
 #include "tests/laws/tiny_run.h"
 #include "tests/support/or_die.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -33,14 +34,14 @@ TEST(GradientPlacesTest, OneRankComputesWhatItDoesWithFp32Gradients) {
 
 TEST(GradientPlacesTest, SameBitsWhereverTheyRest) {
   for (const bool moe : {false, true}) {
-    for (const int world : {1, 2}) {
+    for (const int world : FewerIfSanitized(1, {2, 1})) {
       if (moe && world == 1) continue;
       TinyRun run = Narrow(moe);
       run.ema_decay = moe ? 0.9 : 0;
       const TinyResult plain = OrDie(TrainLocally(run, world));
-      for (const int stage : {0, 2, 3}) {
+      for (const int stage : FewerIfSanitized(2, {3, 0, 2})) {
         if (world == 1 && stage == 2) continue;
-        for (const int percent : {100, 60, 35}) {
+        for (const int percent : FewerIfSanitized(2, {35, 60, 100})) {
           SCOPED_TRACE(testing::Message()
                        << moe << ", " << world << " ranks, stage " << stage << ", " << percent << " %");
           run.zero_stage = stage;

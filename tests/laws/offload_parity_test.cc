@@ -13,15 +13,17 @@ namespace angel_ptm {
 namespace {
 
 // A world trains every `step`-th of the pairs from `first` on: all of them, but of many processes on few cores, that is
-// of four and of eight, each by one transport. With sanitizers worlds of even and of odd size share them, and those of
-// MPI of one size once more by transport.
+// of four and of eight, each by one transport. With sanitizers the three worlds of threads share them, and those of MPI
+// of even and of odd size, and of one size once more by transport.
 struct Share {
   size_t first = 0, step = 1;
 };
 Share ShareOf(const LawWorld& world) {
-  const size_t messages = world.transport == "messages" ? 1 : 0, odd = static_cast<size_t>(world.size) % 2;
+  const auto size = static_cast<size_t>(world.size);
+  const size_t messages = world.transport == "messages" ? 1 : 0;
   if (kSanitized) {
-    return world.transport == "local" ? Share{.first = odd, .step = 2} : Share{.first = 2 * odd + messages, .step = 4};
+    return world.transport == "local" ? Share{.first = size % 3, .step = 3}
+                                      : Share{.first = 2 * (size % 2) + messages, .step = 4};
   }
   if (world.size < 4) return {};
   return {.first = world.size == 4 ? messages : 1 - messages, .step = 2};

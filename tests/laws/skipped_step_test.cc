@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/laws/tiny_run.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -26,14 +27,14 @@ TinyRun WithGradient(TinyRun run, float value, int64_t step) {
 
 TEST(SkippedStepTest, NoBitChanges) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  for (int stage : {0, 1, 2, 3}) {
-    for (int percent : {100, 35}) {
+  for (int stage : FewerIfSanitized(2, {3, 0, 1, 2})) {
+    for (int percent : FewerIfSanitized(1, {35, 100})) {
       TinyRun run{.zero_stage = stage, .accumulation = 2, .steps = 1};
       run.device_bytes = DeviceBudget(run, kWorldSize, percent);
       const auto before = TrainLocally(run, kWorldSize);
       ASSERT_TRUE(before.ok()) << before.status();
       run.steps = 2;
-      for (float value : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+      for (float value : FewerIfSanitized(1, {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()})) {
         SCOPED_TRACE(testing::Message() << "stage " << stage << ", budget " << percent << " %, " << value);
         const auto after = TrainLocally(WithGradient(run, value, 1), kWorldSize);
         ASSERT_TRUE(after.ok()) << after.status();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/config/cluster.h"
 #include "tests/config/example_config.h"
+#include "tests/support/sanitized.h"
 
 namespace angel_ptm {
 namespace {
@@ -61,7 +62,7 @@ TEST(ScaledModelTest, GrowsInDeclaredSteps) {
 }
 
 TEST(FindLargestModelTest, ItFitsAndTheNextDoesNot) {
-  for (const ScaleAxis axis : {ScaleAxis::kDepth, ScaleAxis::kWidth}) {
+  for (const ScaleAxis axis : FewerIfSanitized(1, {ScaleAxis::kDepth, ScaleAxis::kWidth})) {
     RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
     const TrainConfig config = Config(&facts);
     const auto largest = FindLargestModel(config, Small(), facts, axis);
