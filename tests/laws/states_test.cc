@@ -17,14 +17,14 @@ namespace {
 
 // The same run at every stage and budget, in worlds of one and two, joined or not, gives the bits of the plain one.
 void ExpectSameBits(TinyRun run) {
-  for (int world : {1, 2}) {
+  for (int world : FewerIfSanitized(1, {2, 1})) {
     run.zero_stage = 0;
     run.device_bytes = 0;
     run.join = false;
     const auto plain = TrainLocally(run, world);
     ASSERT_TRUE(plain.ok()) << plain.status();
-    for (int stage : FewerIfSanitized(3, {0, 1, 3, 2})) {
-      for (int percent : FewerIfSanitized(2, {100, 35, 60})) {
+    for (int stage : FewerIfSanitized(2, {3, 0, 1, 2})) {
+      for (int percent : FewerIfSanitized(2, {35, 100, 60})) {
         SCOPED_TRACE(testing::Message() << world << " ranks, stage " << stage << ", budget " << percent << " %");
         run.zero_stage = stage;
         run.join = stage % 2 == 1;

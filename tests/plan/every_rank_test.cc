@@ -310,7 +310,7 @@ TEST(EveryRank, EveryWaitIsSomeRanks) {
 // A place that is the own slice's where it should lie the same on all ranks, or the other way round.
 TEST(EveryRank, AnotherPlaceIsNoPlan) {
   int places = 0;
-  for (int stage : {0, 1, 3}) {
+  for (int stage : FewerIfSanitized(2, {3, 1, 0})) {
     Plan plan = *PlanOf(2, stage, 70);
     for (Segment* of_plan : {&plan.segments[kMicroStepSegment], &plan.segments[kUpdateSegment]}) {
       Segment& segment = *of_plan;
