@@ -67,15 +67,20 @@ function(angel_ptm_test_load)
   set_tests_properties(${ARG_TESTS} PROPERTIES PROCESSORS ${places_${ARG_LOAD}})
 endfunction()
 
+# angel_ptm_test_target(<name> <dep>...): how sources of tests are compiled, and what they are linked with.
+function(angel_ptm_test_target name)
+  target_compile_options(${name} PRIVATE ${ANGEL_PTM_WARNINGS} ${ANGEL_PTM_TEST_OPTIMISATION})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gmock GTest::gtest)
+  angel_ptm_precompile(${name} test)
+endfunction()
+
 # angel_ptm_test_cases(<name> SOURCES ... DEPS ...): cases that several programs run, compiled once:
 # $<TARGET_OBJECTS:<name>> is among those programs' sources.
 function(angel_ptm_test_cases name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_library(${name} OBJECT ${ARG_SOURCES})
-  target_compile_options(${name} PRIVATE ${ANGEL_PTM_WARNINGS} ${ANGEL_PTM_TEST_OPTIMISATION})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest)
-  angel_ptm_precompile(${name} test)
+  angel_ptm_test_target(${name} ${ARG_DEPS})
 endfunction()
 
 # angel_ptm_test(<name> SOURCES ... DEPS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...] [LOAD waits|core|team|timed]): a
@@ -88,11 +93,8 @@ function(angel_ptm_test name)
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_compile_options(${name} PRIVATE ${ANGEL_PTM_WARNINGS} ${ANGEL_PTM_TEST_OPTIMISATION})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest)
+  angel_ptm_test_target(${name} ${ARG_DEPS})
   target_link_options(${name} PRIVATE ${ANGEL_PTM_FAST_LINK})
-  angel_ptm_precompile(${name} test)
   set(registered)
   set(environment ${ANGEL_PTM_TEST_ENVIRONMENT})
   if(ARG_RANKS)
