@@ -35,13 +35,24 @@ struct CheckedCommunicator::Header {
 };
 
 CheckedCommunicator::CheckedCommunicator(Communicator* inner, SequenceCheck check)
-    : inner_(inner), check_(check), all_(sizeof(Header) * static_cast<size_t>(inner->size())) {}
+    : CheckedCommunicator(nullptr, inner, check, nullptr) {}
 
 CheckedCommunicator::CheckedCommunicator(std::unique_ptr<Communicator> inner, SequenceCheck check)
-    : owned_(std::move(inner)),
-      inner_(owned_.get()),
+    : CheckedCommunicator(std::move(inner), nullptr, check, nullptr) {}
+
+CheckedCommunicator::CheckedCommunicator(std::unique_ptr<Communicator> owned, Communicator* inner, SequenceCheck check,
+                                         History* of_another)
+    : owned_(std::move(owned)),
+      inner_(owned_ != nullptr ? owned_.get() : inner),
       check_(check),
-      all_(sizeof(Header) * static_cast<size_t>(inner_->size())) {}
+      history_(of_another != nullptr ? of_another : &own_history_),
+      all_(sizeof(Header) * static_cast<size_t>(inner_->size())) {
+  const CommunicatorLevels* const levels = inner_->levels();
+  if (levels == nullptr) return;
+  inside_.reset(new CheckedCommunicator(nullptr, levels->inside, check, history_));
+  across_.reset(new CheckedCommunicator(nullptr, levels->across, check, history_));
+  levels_ = {inside_.get(), across_.get()};
+}
 
 std::string CheckedCommunicator::NameOf(int rank) const { return absl::StrCat("rank ", world_rank(rank)); }
 
@@ -51,12 +62,12 @@ absl::Status CheckedCommunicator::ExchangeHeaders(const Header& mine, const Call
 
 absl::Status CheckedCommunicator::Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag) {
   const uint64_t hash = HashOf(verb, tag.what, bytes, root);
-  history_hash_ = Hasher().Mix(history_hash_).Mix(hash).Digest();
-  ++calls_;
+  history_->hash = Hasher().Mix(history_->hash).Mix(hash).Digest();
+  ++history_->calls;
   if (check_ != SequenceCheck::kEveryCall || size() == 1) return absl::OkStatus();
   // No allocation unless something is wrong: the text is put together by hand.
   Header mine;
-  mine.hash = Hasher().Mix(hash).Mix(static_cast<uint64_t>(calls_)).Digest();
+  mine.hash = Hasher().Mix(hash).Mix(static_cast<uint64_t>(history_->calls)).Digest();
   mine.count = bytes;
   mine.step = tag.step;
   mine.text[0] = static_cast<char>(verb);
@@ -70,7 +81,7 @@ absl::Status CheckedCommunicator::Admit(CollectiveVerb verb, int64_t bytes, int 
       return absl::StrCat(Describe(static_cast<CollectiveVerb>(h.text[0]), CallTag{h.text.data() + 1, h.step}), " of ",
                           h.count, " bytes");
     };
-    return absl::FailedPreconditionError(absl::StrCat("call #", calls_ - 1, ": ", NameOf(rank()), " issues ",
+    return absl::FailedPreconditionError(absl::StrCat("call #", history_->calls - 1, ": ", NameOf(rank()), " issues ",
                                                       describe(mine), ", ", NameOf(r), " issues ", describe(other)));
   }
   return absl::OkStatus();
@@ -133,8 +144,8 @@ absl::Status CheckedCommunicator::VerifySameSequence(std::span<const CollectiveE
 
 absl::Status CheckedCommunicator::VerifySameHistory(CallTag tag) {
   Header mine;
-  mine.hash = history_hash_;
-  mine.count = calls_;
+  mine.hash = history_->hash;
+  mine.count = history_->calls;
   RETURN_IF_ERROR(ExchangeHeaders(mine, tag));
   for (int r = 0; r < size(); ++r) {
     Header other;
@@ -152,6 +163,11 @@ absl::Status CheckedCommunicator::AllGather(std::span<std::byte> dst, std::span<
   return inner_->AllGather(dst, src, tag);
 }
 
+absl::Status CheckedCommunicator::AllGatherInPlace(const GatheredBlocks& all, CallTag tag) {
+  RETURN_IF_ERROR(Admit(CollectiveVerb::kAllGather, size() * all.rows * all.bytes, 0, tag));
+  return inner_->AllGatherInPlace(all, tag);
+}
+
 absl::Status CheckedCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   RETURN_IF_ERROR(Admit(CollectiveVerb::kAllToAll, static_cast<int64_t>(dst.size()), 0, tag));
   return inner_->AllToAll(dst, src, tag);
@@ -159,7 +175,7 @@ absl::Status CheckedCommunicator::AllToAll(std::span<std::byte> dst, const SendB
 
 absl::Status CheckedCommunicator::ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read,
                                              CallTag tag) {
-  RETURN_IF_ERROR(Admit(CollectiveVerb::kAllToAll, size() * src.bytes, 0, tag));
+  RETURN_IF_ERROR(Admit(CollectiveVerb::kAllToAll, size() * src.rows * src.bytes, 0, tag));
   return inner_->ReadBlocks(src, scratch, read, tag);
 }
 

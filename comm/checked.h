@@ -33,12 +33,13 @@ class CheckedCommunicator final : public Communicator {
   // That all ranks have issued the same calls so far (e.g. at every checkpoint).
   absl::Status VerifySameHistory(CallTag tag);
 
-  int64_t calls() const { return calls_; }
+  int64_t calls() const { return history_->calls; }
 
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   int world_rank(int rank) const override { return inner_->world_rank(rank); }
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllGatherInPlace(const GatheredBlocks& all, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
@@ -47,10 +48,19 @@ class CheckedCommunicator final : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
   absl::StatusOr<std::unique_ptr<CheckedCommunicator>> SplitChecked(int color, CallTag tag);
   absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override;
+  // Calls on them are this one's, too, in its history.
+  const CommunicatorLevels* levels() const override { return levels_.inside == nullptr ? nullptr : &levels_; }
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_->KeepAlive(std::move(memory)); }
 
  private:
   struct Header;
+  struct History {
+    uint64_t hash = 0;  // of (verb, what, bytes, root) of every call so far, in order
+    int64_t calls = 0;
+  };
+
+  CheckedCommunicator(std::unique_ptr<Communicator> owned, Communicator* inner, SequenceCheck check,
+                      History* of_another);
 
   // Adds the call to the history; with kEveryCall compares it with the peers'.
   absl::Status Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag);
@@ -65,9 +75,11 @@ class CheckedCommunicator final : public Communicator {
   const std::unique_ptr<Communicator> owned_;  // null if the caller owns inner_
   Communicator* const inner_;
   const SequenceCheck check_;
-  uint64_t history_hash_ = 0;  // of (verb, what, bytes, root) of every call so far, in order
-  int64_t calls_ = 0;
+  History own_history_;
+  History* const history_;      // own_history_, or that of the communicator of which this is a level
   std::vector<std::byte> all_;  // [size] headers
+  std::unique_ptr<CheckedCommunicator> inside_, across_;
+  CommunicatorLevels levels_;
 };
 
 }  // namespace angel_ptm

@@ -40,21 +40,31 @@ struct CallTag {
   int64_t step = -1;
 };
 
-// What a rank sends in an all-to-all: `bytes` bytes at data + r * stride to each rank r.
-struct SendBlocks {
-  // Of equal parts, one after another.
-  static SendBlocks Parts(std::span<const std::byte> all, int size) {
+// A block of `bytes` bytes of each rank in each of `rows` rows: that of rank r at data + row * row_stride + r * stride.
+template <typename Byte>
+struct RankBlocks {
+  // One row of equal parts, one after another.
+  static RankBlocks Parts(std::span<Byte> all, int size) {
     const int64_t bytes = static_cast<int64_t>(all.size()) / size;
     return {all.data(), bytes, bytes};
   }
 
-  const std::byte* data = nullptr;
+  Byte* At(int rank, int row = 0) const { return data + row * row_stride + rank * stride; }
+
+  Byte* data = nullptr;
   int64_t stride = 0;
   int64_t bytes = 0;
+  int rows = 1;
+  int64_t row_stride = 0;
 };
+using SendBlocks = RankBlocks<const std::byte>;  // what a rank sends to each rank
+using GatheredBlocks = RankBlocks<std::byte>;    // where each rank's own block goes
 
-// Is shown bytes [begin, begin + bytes) of one block of every rank: blocks[r] is where those of rank r begin.
-using BlockReader = absl::FunctionRef<void(int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks)>;
+// Is shown bytes [begin, begin + bytes) of one block of every rank in a row: blocks[r] is where those of rank r begin.
+using BlockReader =
+    absl::FunctionRef<void(int row, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks)>;
+
+struct CommunicatorLevels;
 
 class Communicator {
  public:
@@ -66,16 +76,20 @@ class Communicator {
   virtual int world_rank(int rank) const = 0;
 
   // dst[r*n .. (r+1)*n) = src of rank r, n = src.size() bytes. src may be its own place in dst; otherwise no overlap.
-  virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) = 0;
+  virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag);
 
-  // The block for rank d of every rank r arrives in dst_d[r*n..]; n = src.bytes, dst.size() == size * n. Strides and n
-  // are the same on all ranks.
+  // Every rank's own blocks are in their places, and the others' arrive in theirs. Bytes, strides and rows are the same
+  // on all ranks.
+  virtual absl::Status AllGatherInPlace(const GatheredBlocks& all, CallTag tag) = 0;
+
+  // The block for rank d of every rank r arrives in dst_d[r*n..]; n = src.bytes, dst.size() == size * n, one row.
+  // Strides and n are the same on all ranks.
   virtual absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) = 0;
 
-  // An all-to-all whose blocks are read instead of placed: `read` sees every byte of the blocks for this rank once,
-  // from first to last, all of them at a time where peers' memory is read in place, else pieces that arrived in
-  // `scratch`: at least 64 bytes per rank, 64-byte aligned, as large on all ranks. src must not change before the call
-  // ends. Nobody but this rank reads its own block, and that only through `read`.
+  // An all-to-all whose blocks are read instead of placed: `read` sees every byte of the blocks for this rank once, of
+  // each row from first to last, all of them at a time where peers' memory is read in place, else pieces that arrived
+  // in `scratch`: at least 64 bytes per rank, 64-byte aligned, as large on all ranks. src must not change before the
+  // call ends. Nobody but this rank reads its own block, and that only through `read`.
   virtual absl::Status ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read, CallTag tag);
 
   // dst of every rank = dst of rank `root`.
@@ -101,6 +115,10 @@ class Communicator {
   // communicators.
   virtual absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag);
 
+  // Null, or the two levels of a world of nodes (nodes.h): then sums over this communicator are of a node's ranks
+  // first.
+  virtual const CommunicatorLevels* levels() const { return nullptr; }
+
   // Memory that calls use: a message that came late, of a call that failed, may still be written to it. Freed after the
   // communicator.
   virtual void KeepAlive(std::shared_ptr<const void> memory) { kept_.push_back(std::move(memory)); }
@@ -112,6 +130,12 @@ class Communicator {
  private:
   std::vector<const std::byte*> block_places_;
   std::vector<std::shared_ptr<const void>> kept_;
+};
+
+// Where ranks are nodes of neighbours, each as many: rank r is in node r / n at place r % n.
+struct CommunicatorLevels {
+  Communicator* inside = nullptr;  // this rank's node
+  Communicator* across = nullptr;  // the ranks at this rank's place in every node
 };
 
 }  // namespace angel_ptm

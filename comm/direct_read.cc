@@ -12,7 +12,7 @@ namespace angel_ptm {
 namespace {
 
 // A piece of a block in a staging buffer for two pieces of `blocks` of them.
-int64_t StagedPieceBytes(int64_t staging_bytes, int blocks) {
+int64_t StagedPieceBytes(int64_t staging_bytes, int64_t blocks) {
   constexpr int64_t kLine = 64;
   return staging_bytes / 2 / blocks / kLine * kLine;
 }
@@ -36,17 +36,20 @@ absl::Status DirectReadCommunicator::CheckOffers(CollectiveVerb verb, int64_t by
   return absl::OkStatus();
 }
 
-std::byte* DirectReadCommunicator::StagedBlock(int rank, int count, int block, int64_t begin) {
+std::byte* DirectReadCommunicator::StagedBlock(int rank, const Operand& mine, int row, int block, int64_t begin) {
   const std::span<std::byte> staging = Staging(rank);
-  const int64_t piece = StagedPieceBytes(static_cast<int64_t>(staging.size()), count);
-  return staging.data() + (begin / piece % 2 * count + block) * piece;
+  const int64_t blocks = mine.blocks_in_all(), piece = StagedPieceBytes(static_cast<int64_t>(staging.size()), blocks);
+  return staging.data() + (begin / piece % 2 * blocks + row * mine.count + block) * piece;
 }
 
 void DirectReadCommunicator::Stage(const Operand& mine, int64_t begin, int64_t bytes) {
-  const int64_t piece = StagedPieceBytes(static_cast<int64_t>(Staging(rank_).size()), mine.count);
-  for (int b = 0; b < mine.count; ++b) {
-    const std::byte* from = mine.data + b * mine.stride + begin;
-    std::memcpy(StagedBlock(rank_, mine.count, b, begin), from, static_cast<size_t>(std::min(piece, bytes)));
+  const int64_t piece = StagedPieceBytes(static_cast<int64_t>(Staging(rank_).size()), mine.blocks_in_all());
+  APTM_CHECK(piece > 0, "a staging buffer of ", Staging(rank_).size(), " bytes for ", mine.blocks_in_all(), " blocks");
+  for (int row = 0; row < mine.rows; ++row) {
+    for (int b = 0; b < mine.count; ++b) {
+      std::memcpy(StagedBlock(rank_, mine, row, b, begin), mine.Block(row, b) + begin,
+                  static_cast<size_t>(std::min(piece, bytes)));
+    }
   }
 }
 
@@ -64,10 +67,10 @@ absl::Status DirectReadCommunicator::Enter(CollectiveVerb verb, const Operand& m
   ExchangeSlot& slot = board_.slot(rank_);
   slot.place = {OperandPlace::kUnread};
   if (mine.read && mine.bytes > 0 && size() > 1) {
-    slot.place = Find(mine.data, (mine.count - 1) * mine.stride + mine.bytes);
+    slot.place = Find(mine.data, mine.extent());
     if (slot.place.arena == OperandPlace::kNoArena) Stage(mine, 0, mine.bytes);
   }
-  slot.bytes = mine.count * mine.bytes;
+  slot.bytes = mine.blocks_in_all() * mine.bytes;
   slot.verb = verb;
   slot.root = root;
   CallText text{.verb = static_cast<uint8_t>(verb), .valid = 1, .step = tag.step};
@@ -85,7 +88,7 @@ absl::Status DirectReadCommunicator::Exchange(CollectiveVerb verb, const Operand
   int64_t piece = mine.bytes;
   for (int r = 0; r < size(); ++r) {
     if (board_.slot(r).place.arena != OperandPlace::kNoArena) continue;
-    piece = StagedPieceBytes(static_cast<int64_t>(Staging(r).size()), mine.count);
+    piece = StagedPieceBytes(static_cast<int64_t>(Staging(r).size()), mine.blocks_in_all());
   }
   for (int64_t begin = 0; begin < mine.bytes; begin += piece) {
     if (begin > 0) {
@@ -99,11 +102,11 @@ absl::Status DirectReadCommunicator::Exchange(CollectiveVerb verb, const Operand
   return AwaitAll(verb, tag);
 }
 
-const std::byte* DirectReadCommunicator::Block(int rank, const Operand& mine, int block, int64_t begin) {
-  if (rank == rank_) return mine.data + block * mine.stride + begin;
+const std::byte* DirectReadCommunicator::Block(int rank, const Operand& mine, int row, int block, int64_t begin) {
+  if (rank == rank_) return mine.Block(row, block) + begin;
   const OperandPlace& place = board_.slot(rank).place;
-  if (place.arena != OperandPlace::kNoArena) return AddressOf(rank, place) + block * mine.stride + begin;
-  return StagedBlock(rank, mine.count, block, begin);
+  if (place.arena == OperandPlace::kNoArena) return StagedBlock(rank, mine, row, block, begin);
+  return AddressOf(rank, place) + (mine.Block(row, block) - mine.data) + begin;
 }
 
 absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason) {
@@ -124,16 +127,15 @@ absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& 
   return failure_;
 }
 
-absl::Status DirectReadCommunicator::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
-  const int64_t n = static_cast<int64_t>(src.size());
-  APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-gather: dst has ", dst.size(), " bytes, src ", n);
-  const Operand mine{.data = src.data(), .bytes = n, .count = 1};
+absl::Status DirectReadCommunicator::AllGatherInPlace(const GatheredBlocks& all, CallTag tag) {
+  const Operand mine{
+      .data = all.At(rank_), .bytes = all.bytes, .count = 1, .rows = all.rows, .row_stride = all.row_stride};
   return Exchange(CollectiveVerb::kAllGather, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
-    for (int i = 0; i < size(); ++i) {
+    for (int i = 1; i < size(); ++i) {
       const int r = (rank_ + i) % size();
-      std::byte* const to = dst.data() + r * n + begin;
-      const std::byte* const from = Block(r, mine, 0, begin);
-      if (to != from) std::memcpy(to, from, static_cast<size_t>(bytes));
+      for (int row = 0; row < all.rows; ++row) {
+        std::memcpy(all.At(r, row) + begin, Block(r, mine, row, 0, begin), static_cast<size_t>(bytes));
+      }
     }
   });
 }
@@ -141,22 +143,32 @@ absl::Status DirectReadCommunicator::AllGather(std::span<std::byte> dst, std::sp
 absl::Status DirectReadCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   const int64_t n = src.bytes;
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
-  const Operand mine{.data = src.data, .stride = src.stride, .bytes = n, .count = size()};
-  return Exchange(CollectiveVerb::kAllToAll, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
-    for (int i = 0; i < size(); ++i) {
-      const int r = (rank_ + i) % size();
-      std::memcpy(dst.data() + r * n + begin, Block(r, mine, rank_, begin), static_cast<size_t>(bytes));
-    }
-  });
+  return ReadBlocks(
+      src, {},
+      [&](int row, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
+        APTM_CHECK(row == 0, "an all-to-all of rows");
+        for (int i = 0; i < size(); ++i) {
+          const int r = (rank_ + i) % size();
+          std::memcpy(dst.data() + r * n + begin, blocks[static_cast<size_t>(r)], static_cast<size_t>(bytes));
+        }
+      },
+      tag);
 }
 
 absl::Status DirectReadCommunicator::ReadBlocks(const SendBlocks& src, std::span<std::byte>, BlockReader read,
                                                 CallTag tag) {
-  const Operand mine{.data = src.data, .stride = src.stride, .bytes = src.bytes, .count = size()};
+  const Operand mine{.data = src.data,
+                     .stride = src.stride,
+                     .bytes = src.bytes,
+                     .count = size(),
+                     .rows = src.rows,
+                     .row_stride = src.row_stride};
   const std::span<const std::byte*> blocks = BlockPlaces();
   return Exchange(CollectiveVerb::kAllToAll, mine, 0, tag, [&](int64_t begin, int64_t bytes) {
-    for (int r = 0; r < size(); ++r) blocks[static_cast<size_t>(r)] = Block(r, mine, rank_, begin);
-    read(begin, bytes, blocks);
+    for (int row = 0; row < src.rows; ++row) {
+      for (int r = 0; r < size(); ++r) blocks[static_cast<size_t>(r)] = Block(r, mine, row, rank_, begin);
+      read(row, begin, bytes, blocks);
+    }
   });
 }
 
@@ -164,7 +176,7 @@ absl::Status DirectReadCommunicator::Broadcast(std::span<std::byte> dst, int roo
   APTM_CHECK(root >= 0 && root < size(), "broadcast from rank ", root, " of ", size());
   const Operand mine{.data = dst.data(), .bytes = static_cast<int64_t>(dst.size()), .count = 1, .read = rank_ == root};
   return Exchange(CollectiveVerb::kBroadcast, mine, root, tag, [&](int64_t begin, int64_t bytes) {
-    if (rank_ != root) std::memcpy(dst.data() + begin, Block(root, mine, 0, begin), static_cast<size_t>(bytes));
+    if (rank_ != root) std::memcpy(dst.data() + begin, Block(root, mine, 0, 0, begin), static_cast<size_t>(bytes));
   });
 }
 

@@ -22,7 +22,7 @@ class DirectReadCommunicator : public Communicator {
   int size() const override { return board_.size(); }
   int world_rank(int rank) const override { return group_.world_ranks[static_cast<size_t>(rank)]; }
 
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllGatherInPlace(const GatheredBlocks& all, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status ReadBlocks(const SendBlocks& src, std::span<std::byte> scratch, BlockReader read, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
@@ -48,11 +48,17 @@ class DirectReadCommunicator : public Communicator {
   const WaitOptions& options() const { return options_; }
 
  private:
-  // What a rank offers: `count` blocks. It posts count * bytes bytes, which must be the same on all ranks.
+  // What a rank offers: `count` blocks in each row. It posts their bytes, which must be the same on all ranks.
   struct Operand {
+    int64_t blocks_in_all() const { return int64_t{rows} * count; }
+    const std::byte* Block(int row, int block) const { return data + row * row_stride + block * stride; }
+    int64_t extent() const { return (rows - 1) * row_stride + (count - 1) * stride + bytes; }
+
     const std::byte* data = nullptr;
     int64_t stride = 0, bytes = 0;
     int count = 0;
+    int rows = 1;
+    int64_t row_stride = 0;
     bool read = true;  // by peers; else only its size counts
   };
   // Reads bytes [begin, begin + bytes) of blocks while they may be read.
@@ -60,8 +66,9 @@ class DirectReadCommunicator : public Communicator {
 
   // A whole call: `take` is called for pieces that make up a block; one unless a rank's operand is staged.
   absl::Status Exchange(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag, Take take);
-  // While `take` is called: where rank's block `block` of the current call lies, from the piece's first byte on.
-  const std::byte* Block(int rank, const Operand& mine, int block, int64_t begin);
+  // While `take` is called: where rank's block `block` of a row of the current call lies, from the piece's first byte
+  // on.
+  const std::byte* Block(int rank, const Operand& mine, int row, int block, int64_t begin);
 
   // Posts the offer and waits for everybody's; afterwards peers' memory may be read until the next AwaitAll.
   absl::Status Enter(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag);
@@ -70,7 +77,7 @@ class DirectReadCommunicator : public Communicator {
   // Puts the piece from `begin` on into the staging buffer: as much of the remaining `bytes` of every block as fits.
   void Stage(const Operand& mine, int64_t begin, int64_t bytes);
   // Of the piece that starts at `begin`, where it is staged. Pieces take turns in the buffer's halves.
-  std::byte* StagedBlock(int rank, int count, int block, int64_t begin);
+  std::byte* StagedBlock(int rank, const Operand& mine, int row, int block, int64_t begin);
   absl::Status CheckOffers(CollectiveVerb verb, int64_t bytes, int root) const;
   // Ends this communicator: no peer will wait for it, and its later calls fail.
   absl::Status GiveUp(CollectiveVerb verb, const CallTag& tag, const absl::Status& reason);

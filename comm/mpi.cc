@@ -69,7 +69,7 @@ class Deadline {
 };
 
 // Which machine this is: its name and when it booted.
-constexpr size_t kMachineKeyBytes = 128;
+constexpr size_t kMachineKeyBytes = 128, kAsIfBytes = 24;
 
 std::string MachineKey() {
   std::string key(kMachineKeyBytes, '\0');
@@ -113,11 +113,13 @@ absl::StatusOr<std::unique_ptr<MpiWorld>> MpiWorld::Init(double limit_seconds) {
   return world;
 }
 
-absl::Status MpiWorld::FindMachines() {
+absl::Status MpiWorld::FindMachines(std::string_view as_if_on) {
   struct Place {
-    int node_rank = 0, node_size = 0, node_count = 0, first = 0;
+    int node_rank = 0, node_size = 0, node_count = 0, first = 0, regular = 0;
   };
-  const std::string mine = MachineKey();
+  std::string mine = MachineKey();
+  mine.replace(kMachineKeyBytes - kAsIfBytes, kAsIfBytes, as_if_on.substr(0, kAsIfBytes));
+  mine.resize(kMachineKeyBytes);
   Place place;
   RETURN_IF_ERROR(meeting_.Meet(
       "the start", std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(&place, 1)),
@@ -126,11 +128,16 @@ absl::Status MpiWorld::FindMachines() {
         const char* keys = reinterpret_cast<const char*>(reports.data());
         for (int r = 0; r < size_; ++r) machines[{keys + r * kMachineKeyBytes, kMachineKeyBytes}].push_back(r);
         first_of_node_.resize(static_cast<size_t>(size_));
+        const bool regular = std::ranges::all_of(machines, [&](const auto& machine) {
+          const std::vector<int>& ranks = machine.second;
+          return ranks.size() == machines.begin()->second.size() &&
+                 ranks.back() - ranks.front() == static_cast<int>(ranks.size()) - 1;
+        });
         for (const auto& [key, ranks] : machines) {
           for (size_t i = 0; i < ranks.size(); ++i) {
             first_of_node_[static_cast<size_t>(ranks[i])] = ranks[0];
             const Place answer{static_cast<int>(i), static_cast<int>(ranks.size()), static_cast<int>(machines.size()),
-                               ranks[0]};
+                               ranks[0], regular};
             std::memcpy(answers.data() + static_cast<size_t>(ranks[i]) * sizeof(Place), &answer, sizeof(Place));
           }
         }
@@ -139,6 +146,7 @@ absl::Status MpiWorld::FindMachines() {
   node_size_ = place.node_size;
   node_count_ = place.node_count;
   node_first_ = place.first;
+  nodes_are_regular_ = place.regular != 0;
   return absl::OkStatus();
 }
 
@@ -158,10 +166,20 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
     if (transport == MpiTransport::kDirectReads || !absl::IsUnavailable(node.status())) return node;
     absl::StrAppend(&description, " (", std::string(node.status().message()), ")");
   }
+  std::shared_ptr<MpiArenas> arenas;
+  if (transport == MpiTransport::kAuto && node_count_ > 1 && node_count_ < size_) {
+    // Whether ranks of a machine can map each other's memory.
+    const absl::Status shared = ShareMemory(1).status();
+    if (!shared.ok() && !absl::IsUnavailable(shared)) return shared;
+    if (shared.ok()) arenas = std::make_shared<MpiArenas>(rank_, size_, node_first_);
+    absl::StrAppend(&description, shared.ok() ? ", direct reads inside a machine"
+                                              : absl::StrCat(", inside too: ", std::string(shared.message())));
+  }
   APTM_CHECK(next_message_tag_ < kFirstGroupTag, "too many communicators");
   transport_description_ = description;
-  return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(
-      Group::World(rank_, size_), next_message_tag_++, next_group_tag_, std::move(options), transfer_bytes_max));
+  return std::unique_ptr<Communicator>(
+      std::make_unique<MpiMessageCommunicator>(Group::World(rank_, size_), next_message_tag_++, next_group_tag_,
+                                               std::move(arenas), std::move(options), transfer_bytes_max));
 }
 
 absl::StatusOr<std::unique_ptr<SharedMemory>> MpiWorld::ShareMemory(int64_t bytes) {

@@ -1,8 +1,8 @@
 // Ranks as processes started by mpirun.
 //
-// Transports: "direct reads" when all ranks are on one machine that lets them read each other's memory
-// (process_vm_readv; mpi_node.h): one copy, waiting costs no CPU, MPI is used only to meet. Otherwise "messages"
-// (mpi_messages.h). Both give the same bits.
+// Transports: "direct reads" when all ranks are on one machine that lets them map each other's memory (mpi_node.h): one
+// copy, waiting costs no CPU, MPI is used only to meet. Otherwise "messages" (mpi_messages.h), whose groups inside a
+// machine (nodes.h) read directly, too. Both give the same bits.
 //
 // Start-up has a deadline from MPI_Init on: ranks meet by messages (mpi_meeting.h), no collective of MPI's own is used.
 // When a rank dies: mpirun sends SIGTERM to the others at once and SIGKILL a few seconds later, on every host. A
@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
@@ -37,7 +38,8 @@ class MpiWorld {
   // and ends the process.
   static absl::StatusOr<std::unique_ptr<MpiWorld>> Start(double limit_seconds, double init_seconds,
                                                          const std::function<void()>& on_stuck);
-  absl::Status FindMachines();
+  // as_if_on: for tests, a name for this rank's machine besides its own. All ranks call it together.
+  absl::Status FindMachines(std::string_view as_if_on = "");
 
   // Finalises MPI: waits for all ranks to get here. After an error end with Abort instead.
   ~MpiWorld();
@@ -50,18 +52,20 @@ class MpiWorld {
   int node_count() const { return node_count_; }
   // The lowest rank of this machine.
   int node_first() const { return node_first_; }
+  // Whether all machines have equally many ranks, each numbered one after another.
+  bool nodes_are_regular() const { return nodes_are_regular_; }
 
   // The most that one message or one read moves: counts are int, one system call moves less than 2^31 bytes, and a
   // piece this long takes only seconds on a slow network, so that silence is not mistaken for work.
   static constexpr int64_t kTransferBytesMax = int64_t{256} << 20;
 
   // A communicator of all ranks, with its own message space; all ranks call Create together. The world must outlive it.
-  // kAuto takes direct reads where they work; asking for them where they don't is an error. What is longer than
-  // transfer_bytes_max is worked off in pieces; tests make them short.
+  // kAuto takes direct reads where they work, of several machines inside each; asking for them where they don't is an
+  // error. What is longer than transfer_bytes_max is worked off in pieces; tests make them short.
   absl::StatusOr<std::unique_ptr<Communicator>> Create(WaitOptions options, MpiTransport transport,
                                                        int64_t transfer_bytes_max = kTransferBytesMax);
 
-  // The transport that the newest communicator uses, e.g. "direct reads" or "messages (2 machines)".
+  // The transport that the newest communicator uses, e.g. "direct reads" or "messages (the ranks are on 2 machines)".
   const std::string& transport_description() const { return transport_description_; }
 
   // Memory that the ranks of this machine share, one piece per machine; all ranks call it together, and all fail where
@@ -80,6 +84,7 @@ class MpiWorld {
 
   const int rank_, size_;
   int node_rank_ = 0, node_size_ = 1, node_count_ = 1, node_first_ = 0;
+  bool nodes_are_regular_ = true;
   MpiMeeting meeting_;
   std::vector<int> first_of_node_;  // on rank 0, by rank: the first rank of its machine
   int next_message_tag_;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "angel_ptm/base/check.h"
 #include "comm/mpi_call.h"
+#include "comm/mpi_node.h"
 #include "comm/ring_batches.h"
 #include "comm/running_time.h"
 
@@ -52,12 +53,14 @@ class BackOff {
 }  // namespace
 
 MpiMessageCommunicator::MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag,
-                                               WaitOptions options, int64_t transfer_bytes_max)
+                                               std::shared_ptr<MpiArenas> arenas, WaitOptions options,
+                                               int64_t transfer_bytes_max)
     : group_(std::move(group)),
       rank_(group_.rank),
       size_(group_.size()),
       message_tag_(message_tag),
       next_group_tag_(std::move(next_group_tag)),
+      arenas_(std::move(arenas)),
       options_(std::move(options)),
       message_bytes_max_(transfer_bytes_max) {
   const size_t messages = 4 * static_cast<size_t>(std::min(size_, RingBatches::kPeersAtOnce));
@@ -192,19 +195,23 @@ absl::Status MpiMessageCommunicator::GatherInRounds(std::byte* dst, int64_t n) {
   return absl::OkStatus();
 }
 
-absl::Status MpiMessageCommunicator::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
-  const int64_t n = static_cast<int64_t>(src.size());
-  APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size_, "all-gather: dst has ", dst.size(), " bytes, src ", n);
+absl::Status MpiMessageCommunicator::AllGatherInPlace(const GatheredBlocks& all, CallTag tag) {
   RETURN_IF_ERROR(Begin(CollectiveVerb::kAllGather, tag));
-  std::byte* mine = dst.data() + rank_ * n;
-  if (n > 0 && mine != src.data()) std::memcpy(mine, src.data(), src.size());
-  if (n > 0 && n * size_ <= kSmallGatherBytes) return End(GatherInRounds(dst.data(), n));
-  return End(ExchangeWithPeers(src.data(), 0, dst.data(), n, n));
+  const int64_t n = all.bytes;
+  const bool in_rounds = n > 0 && all.stride == n && n * size_ <= kSmallGatherBytes;
+  for (int row = 0; row < all.rows; ++row) {
+    std::byte* const to = all.At(0, row);
+    absl::Status status =
+        in_rounds ? GatherInRounds(to, n) : ExchangeWithPeers(all.At(rank_, row), 0, to, all.stride, n);
+    if (!status.ok()) return End(std::move(status));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status MpiMessageCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   const int64_t n = src.bytes;
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size_, "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
+  APTM_CHECK(src.rows == 1, "an all-to-all of rows");
   RETURN_IF_ERROR(Begin(CollectiveVerb::kAllToAll, tag));
   if (n > 0) std::memcpy(dst.data() + rank_ * n, src.data + rank_ * src.stride, static_cast<size_t>(n));
   return End(ExchangeWithPeers(src.data, src.stride, dst.data(), n, n));
@@ -251,13 +258,35 @@ absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
 
 absl::StatusOr<std::unique_ptr<Communicator>> MpiMessageCommunicator::Split(int color, CallTag tag) {
   ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group_, color, tag));
+  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> inside, SplitInsideMachine(part, tag));
   // The groups of one split have no rank in common: one tag does for all of them.
   ASSIGN_OR_RETURN(const std::vector<int> next, GatherWords(*this, *next_group_tag_, tag));
   const int message_tag = *std::max_element(next.begin(), next.end());
   APTM_CHECK(message_tag <= kLastTag, "too many groups");
   *next_group_tag_ = message_tag + 1;
+  if (inside != nullptr) return inside;
   return std::unique_ptr<Communicator>(std::make_unique<MpiMessageCommunicator>(
-      std::move(part), message_tag, next_group_tag_, options_, message_bytes_max_));
+      std::move(part), message_tag, next_group_tag_, arenas_, options_, message_bytes_max_));
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MpiMessageCommunicator::SplitInsideMachine(const Group& part,
+                                                                                         const CallTag& tag) {
+  if (arenas_ == nullptr) return nullptr;
+  struct Member {
+    int machine, first;  // of its part
+  };
+  const Member mine = {arenas_->machine(), part.world_ranks[0]};
+  ASSIGN_OR_RETURN(const std::vector<Member> members, GatherWords(*this, mine, tag));
+  const auto is_elsewhere = [&](const Member& m) { return m.first == mine.first && m.machine != mine.machine; };
+  const bool is_inside = part.size() > 1 && std::ranges::none_of(members, is_elsewhere);
+  return CreateMpiNodeGroup(*this, group_, is_inside ? &part : nullptr, arenas_, options_,
+                            std::min(message_bytes_max_, kStagingBytes), tag);
+}
+
+absl::StatusOr<std::shared_ptr<std::byte>> MpiMessageCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
+  APTM_CHECK(size_ == group_.world_size, "an arena is all ranks', not a group's");
+  if (arenas_ == nullptr) return nullptr;
+  return arenas_->Make(*this, bytes, threads, tag);
 }
 
 }  // namespace angel_ptm

@@ -12,6 +12,7 @@
 #include "comm/collective.h"
 #include "comm/communicator.h"
 #include "comm/group.h"
+#include "comm/mpi_arenas.h"
 #include "comm/wait_options.h"
 
 namespace angel_ptm {
@@ -20,20 +21,24 @@ class MpiMessageCommunicator final : public Communicator {
  public:
   // Messages in MPI_COMM_WORLD with a tag that nobody else uses (mpi_call.h): no two communicators that have two ranks
   // in common have the same. next_group_tag: the least that this rank has in no group yet; shared by its communicators.
-  MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag, WaitOptions options,
-                         int64_t transfer_bytes_max);
+  // arenas: of several machines, groups inside one of which then read directly (mpi_node.h); null: they do not.
+  MpiMessageCommunicator(Group group, int message_tag, std::shared_ptr<int> next_group_tag,
+                         std::shared_ptr<MpiArenas> arenas, WaitOptions options, int64_t transfer_bytes_max);
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   int world_rank(int rank) const override { return group_.world_ranks[static_cast<size_t>(rank)]; }
 
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
+  absl::Status AllGatherInPlace(const GatheredBlocks& all, CallTag tag) override;
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override;
   absl::Status Broadcast(std::span<std::byte> dst, int root, CallTag tag) override;
   absl::Status Barrier(CallTag tag) override;
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override;
+  absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override;
 
  private:
+  // The group `part` of this rank, if one machine has all of it; null else. Collective.
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitInsideMachine(const Group& part, const CallTag& tag);
   // Starts a call: its messages get a tag of their own.
   absl::Status Begin(CollectiveVerb verb, const CallTag& tag);
   // This rank's outcome of the current call; an error is final.
@@ -59,6 +64,7 @@ class MpiMessageCommunicator final : public Communicator {
   const int rank_, size_;
   const int message_tag_;
   const std::shared_ptr<int> next_group_tag_;
+  const std::shared_ptr<MpiArenas> arenas_;
   const WaitOptions options_;
   const int64_t message_bytes_max_;
   CollectiveVerb verb_ = CollectiveVerb::kBarrier;

@@ -9,13 +9,11 @@
 #include "angel_ptm/base/check.h"
 #include "comm/direct_read.h"
 #include "comm/exchange_board.h"
-#include "comm/mapped_arenas.h"
+#include "comm/mpi_arenas.h"
 #include "comm/shared_memory.h"
 
 namespace angel_ptm {
 namespace {
-
-using SharedPieces = std::vector<std::shared_ptr<SharedMemory>>;
 
 // A board and behind it the staging buffers of its ranks.
 struct BoardMemory {
@@ -33,7 +31,7 @@ struct BoardMemory {
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
   // `world`: the memory of the world's board, which has the failure of all; `memory`'s own if this is the world.
-  MpiNodeCommunicator(BoardMemory memory, std::shared_ptr<SharedMemory> world, std::shared_ptr<MappedArenas> arenas,
+  MpiNodeCommunicator(BoardMemory memory, std::shared_ptr<SharedMemory> world, std::shared_ptr<MpiArenas> arenas,
                       ExchangeBoard board, Group group, WaitOptions options)
       : DirectReadCommunicator(std::move(board), std::move(group), std::move(options)),
         memory_(std::move(memory)),
@@ -45,13 +43,6 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override;
 
  private:
-  // Memory for the board of each part of this group, made by the part's first rank. All fail where one does.
-  absl::StatusOr<std::unique_ptr<SharedMemory>> ShareMemory(const Group& part, const CallTag& tag);
-  // OK if `mine` is on all ranks, else this rank's own error or whose it is that cannot `what`.
-  absl::Status Agree(const absl::Status& mine, const std::string& what, const CallTag& tag);
-  // Unmaps the arenas that all ranks have dropped.
-  absl::Status RemoveDroppedArenas(const CallTag& tag);
-
   OperandPlace Find(const std::byte* data, int64_t bytes) const override { return arenas_->Find(data, bytes); }
   const std::byte* AddressOf(int peer, const OperandPlace& place) const override {
     return arenas_->AddressOf(world_rank(peer), place);
@@ -62,91 +53,46 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
 
   const BoardMemory memory_;
   const std::shared_ptr<SharedMemory> world_;
-  const std::shared_ptr<MappedArenas> arenas_;  // of all communicators of this rank
+  const std::shared_ptr<MpiArenas> arenas_;  // of all communicators of this rank
 };
 
-absl::Status MpiNodeCommunicator::Agree(const absl::Status& mine, const std::string& what, const CallTag& tag) {
-  ASSIGN_OR_RETURN(const std::vector<uint8_t> fine, GatherWords(*this, uint8_t{mine.ok()}, tag));
-  RETURN_IF_ERROR(mine);
-  const auto bad = std::find(fine.begin(), fine.end(), 0);
-  if (bad == fine.end()) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat("rank ", world_rank(static_cast<int>(bad - fine.begin())), " cannot ", what));
+// Memory for the board of each part of `parent` that has one, made by the part's first rank; null for a rank whose part
+// has none. Collective over parent; all fail where one does.
+absl::StatusOr<std::shared_ptr<SharedMemory>> ShareBoard(Communicator& parent, const Group& of_parent,
+                                                         const Group* part, int64_t staging_bytes, const CallTag& tag) {
+  absl::StatusOr<std::unique_ptr<SharedMemory>> memory = absl::UnavailableError("its creator has none");
+  SharedMemory::Handle mine;
+  if (part != nullptr && part->rank == 0) {
+    memory = SharedMemory::Create(BoardMemory::BytesFor(part->size(), staging_bytes));
+    if (memory.ok()) mine = (*memory)->handle();
+  }
+  ASSIGN_OR_RETURN(const std::vector<SharedMemory::Handle> owners, GatherWords(parent, mine, tag));
+  if (part != nullptr && part->rank != 0) {
+    const std::vector<int>& ranks = of_parent.world_ranks;
+    const SharedMemory::Handle& first =
+        owners[std::find(ranks.begin(), ranks.end(), part->world_ranks[0]) - ranks.begin()];
+    if (first.descriptor >= 0) memory = SharedMemory::Open(first, SharedMemory::Access::kReadWrite);
+  }
+  RETURN_IF_ERROR(AgreeOf(parent, part == nullptr ? absl::OkStatus() : memory.status(),
+                          "open the shared memory of its group", tag));
+  if (part == nullptr) return nullptr;
+  (*memory)->CloseDescriptor();
+  return std::shared_ptr<SharedMemory>(*std::move(memory));
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> MpiNodeCommunicator::Split(int color, CallTag tag) {
   ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group(), color, tag));
-  ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> memory, ShareMemory(part, tag));
+  ASSIGN_OR_RETURN(std::shared_ptr<SharedMemory> memory, ShareBoard(*this, group(), &part, memory_.staging_bytes, tag));
   ExchangeBoard part_board(memory->data(), part, board().failure());
   return std::unique_ptr<Communicator>(
       std::make_unique<MpiNodeCommunicator>(BoardMemory{std::move(memory), memory_.staging_bytes}, world_, arenas_,
                                             std::move(part_board), std::move(part), options()));
 }
 
-absl::StatusOr<std::unique_ptr<SharedMemory>> MpiNodeCommunicator::ShareMemory(const Group& part, const CallTag& tag) {
-  absl::StatusOr<std::unique_ptr<SharedMemory>> memory = absl::UnavailableError("its creator has none");
-  SharedMemory::Handle mine;
-  if (part.rank == 0) {
-    memory = SharedMemory::Create(BoardMemory::BytesFor(part.size(), memory_.staging_bytes));
-    if (memory.ok()) mine = (*memory)->handle();
-  }
-  ASSIGN_OR_RETURN(const std::vector<SharedMemory::Handle> owners, GatherWords(*this, mine, tag));
-  if (part.rank != 0) {
-    const std::vector<int>& ranks = group().world_ranks;
-    const SharedMemory::Handle& first =
-        owners[std::find(ranks.begin(), ranks.end(), part.world_ranks[0]) - ranks.begin()];
-    if (first.descriptor >= 0) memory = SharedMemory::Open(first, SharedMemory::Access::kReadWrite);
-  }
-  RETURN_IF_ERROR(Agree(memory.status(), "open the shared memory of its group", tag));
-  (*memory)->CloseDescriptor();
-  return memory;
-}
-
-absl::Status MpiNodeCommunicator::RemoveDroppedArenas(const CallTag& tag) {
-  MappedArenas::Bits places = arenas_->Dropped();
-  for (uint64_t& word : places) {
-    ASSIGN_OR_RETURN(const std::vector<uint64_t> of_ranks, GatherWords(*this, word, tag));
-    for (const uint64_t peers : of_ranks) word &= peers;
-  }
-  arenas_->Remove(places);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::shared_ptr<std::byte>> MpiNodeCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
   APTM_CHECK(size() == group().world_size, "an arena is all ranks', not a group's");
   if (size() == 1) return nullptr;
-  RETURN_IF_ERROR(RemoveDroppedArenas(tag));
-  std::shared_ptr<SharedMemory> own;
-  absl::Status status;
-  if (bytes > 0) {
-    absl::StatusOr<std::unique_ptr<SharedMemory>> made = SharedMemory::CreateTouched(bytes, threads);
-    if (made.ok()) {
-      own = *std::move(made);
-    } else {
-      status = absl::Status(made.status().code(),
-                            absl::StrCat(std::string(tag.what), ": ", std::string(made.status().message())));
-    }
-  }
-  RETURN_IF_ERROR(Agree(status, absl::StrCat("have its memory for ", std::string(tag.what)), tag));
-  ASSIGN_OR_RETURN(const std::vector<SharedMemory::Handle> handles,
-                   GatherWords(*this, own != nullptr ? own->handle() : SharedMemory::Handle(), tag));
-  SharedPieces by_rank(handles.size());
-  for (size_t r = 0; r < handles.size() && status.ok(); ++r) {
-    if (static_cast<int>(r) == rank()) {
-      by_rank[r] = own;
-    } else if (handles[r].descriptor >= 0) {
-      absl::StatusOr<std::unique_ptr<SharedMemory>> opened =
-          SharedMemory::Open(handles[r], SharedMemory::Access::kRead);
-      status = opened.status();
-      if (opened.ok()) by_rank[r] = *std::move(opened);
-    }
-  }
-  RETURN_IF_ERROR(Agree(status, absl::StrCat("map its peers' memory for ", std::string(tag.what)), tag));
-  if (own != nullptr) own->CloseDescriptor();
-  arenas_->Add(std::move(by_rank));
-  if (own == nullptr) return std::make_shared<std::byte>();
-  std::byte* const data = static_cast<std::byte*>(own->data());
-  return std::shared_ptr<std::byte>(std::move(own), data);
+  return arenas_->Make(*this, bytes, threads, tag);
 }
 
 // What a rank writes to its slot, to be seen by all: that they have mapped the same memory.
@@ -162,6 +108,20 @@ absl::Status CheckSlots(const ExchangeBoard& board) {
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeGroup(Communicator& parent, const Group& of_parent,
+                                                                 const Group* part, std::shared_ptr<MpiArenas> arenas,
+                                                                 WaitOptions options, int64_t staging_bytes,
+                                                                 CallTag tag) {
+  staging_bytes = std::max(staging_bytes, int64_t{128} * of_parent.world_size);
+  ASSIGN_OR_RETURN(const std::shared_ptr<SharedMemory> memory, ShareBoard(parent, of_parent, part, staging_bytes, tag));
+  if (part == nullptr) return nullptr;
+  // Who fails ends the waits of its group; of others the watcher of peers must.
+  ExchangeFailure& failure = ExchangeBoard(memory->data(), part->size()).failure();
+  return std::make_unique<MpiNodeCommunicator>(BoardMemory{memory, staging_bytes}, memory, std::move(arenas),
+                                               ExchangeBoard(memory->data(), *part, failure), *part,
+                                               std::move(options));
+}
+
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
                                                                         int64_t staging_bytes) {
   const int size = world.size();
@@ -176,7 +136,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld
   RETURN_IF_ERROR(world.meeting().Agree("the choice of a transport", CheckSlots(board)));
   const std::shared_ptr<SharedMemory> shared = std::move(memory);
   return std::unique_ptr<Communicator>(std::make_unique<MpiNodeCommunicator>(
-      BoardMemory{shared, staging_bytes}, shared, std::make_shared<MappedArenas>(world.rank(), size), board,
+      BoardMemory{shared, staging_bytes}, shared, std::make_shared<MpiArenas>(world.rank(), size, /*machine=*/0), board,
       Group::World(world.rank(), size), std::move(options)));
 }
 

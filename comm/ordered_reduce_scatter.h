@@ -1,6 +1,7 @@
 // The reduction of gradients: one sum in rank order over the peers' gradients, where a transport reads them in place in
-// one pass, else over what all-to-alls bring into bounded scratch. A transport only moves bytes, so every transport
-// gives the same bits.
+// one pass, else over what all-to-alls bring into bounded scratch. In a world of nodes it is two: of a node's ranks, in
+// fp32, by each for the ranks at its place in all nodes, then of the nodes, so that across nodes goes one sum for all
+// ranks of a node. A transport only moves bytes, so every transport gives the same bits.
 #ifndef ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 #define ANGEL_PTM_COMM_ORDERED_REDUCE_SCATTER_H_
 
@@ -11,17 +12,28 @@
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/base/world_shape.h"
 #include "comm/communicator.h"
 
 namespace angel_ptm {
 
 // What lands at one time from one rank, and from all: the scratch of a reduction is bounded at any world size (up to a
-// million ranks, whose pieces would be a cache line).
+// million ranks, whose pieces would be a cache line). With nodes it is at most twice that: a node's sums lie there,
+// too.
 constexpr int64_t kReducePieceBytesMax = int64_t{4} << 20;
 constexpr int64_t kReduceScratchBytesMax = int64_t{64} << 20;
 
-// The scratch OrderedReduceScatter needs for n elements of `type` per rank in a world of `size` ranks.
-int64_t ReduceScratchBytes(int64_t n, int size, DType type = DType::kFloat32);
+// The scratch OrderedReduceScatter needs for n elements of `type` per rank.
+int64_t ReduceScratchBytes(int64_t n, WorldShape world, DType type = DType::kFloat32);
+
+// How a rank of several nodes goes about it: in rounds of as many elements of its slice as fit, the last of fewer. The
+// scratch begins with the sums that its node sends, `sums_bytes`; what is left is for what arrives.
+struct NodeReduction {
+  NodeReduction(int64_t n, WorldShape world, DType type);
+
+  int64_t round_elements;
+  int64_t sums_bytes, arrivals_bytes;  // multiples of 64
+};
 
 // What is reduced: fp32 or bf16.
 struct Addends {
@@ -46,9 +58,10 @@ struct ReducedSlice {
 };
 
 // dst[i] (+)= sum in fp32 over ranks r, in rank order, of src_r[rank*n + i], i < n = dst.elements(); src has
-// size*n elements. With accumulate, of fp32 dst only, the ordered sum is formed first and then added to dst once. An
-// fp32 dst may be this rank's part of an fp32 src; otherwise no overlap. scratch: at least ReduceScratchBytes(n, size,
-// src.type) bytes, 64-byte aligned. Collective; the errors are the communicator's.
+// size*n elements. Where the communicator has levels(): sum over nodes of such a sum over the node's ranks. With
+// accumulate, of fp32 dst only, the ordered sum is formed first and then added to dst once. An fp32 dst may be this
+// rank's part of an fp32 src; otherwise no overlap. scratch: at least ReduceScratchBytes(n, world, src.type) bytes,
+// 64-byte aligned. Collective; the errors are the communicator's.
 absl::Status OrderedReduceScatter(Communicator& communicator, const ReducedSlice& dst, const Addends& src,
                                   bool accumulate, std::span<std::byte> scratch, CallTag tag);
 

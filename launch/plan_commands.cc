@@ -137,8 +137,12 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
         "grow with threads, so for another machine say --threads-per-rank\n",
         threads, facts.cores, static_cast<long long>(ranks));
   }
-  request.facts = {
-      .world_size = facts.world_size, .threads = threads, .kernels = &choice.isa->kernels(), .vocab_size = vocab_size};
+  const int of_machine = cluster ? static_cast<int>(cluster->devices_per_node()) : facts.world_size;
+  request.facts = {.world_size = facts.world_size,
+                   .ranks_per_node = WorldOf(config.communication(), facts.world_size, of_machine).ranks_per_node,
+                   .threads = threads,
+                   .kernels = &choice.isa->kernels(),
+                   .vocab_size = vocab_size};
   if (cluster && config.optimizer().update() == OptimizerConfig::LOCK_FREE) {
     return absl::InvalidArgumentError(
         "plan --cluster: the time of a step with optimizer.update=LOCK_FREE is not predicted, wanted SYNCHRONOUS");

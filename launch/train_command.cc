@@ -18,6 +18,7 @@
 #include "angel_ptm/train/trainer.h"
 #include "comm/local.h"
 #include "comm/nccl/nccl_library.h"
+#include "comm/nodes.h"
 #include "comm/peer_watcher.h"
 #include "comm/progress_board.h"
 #include "launch/commands.h"
@@ -115,6 +116,15 @@ PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& l
           .on_loss = [&last_word](std::string_view sentence) { last_word.SayLoss(sentence); }};
 }
 
+// Puts `nodes` before the world's communicator where the run's ranks are nodes.
+absl::StatusOr<Communicator*> WithNodes(const WorldShape& shape, Communicator& world,
+                                        std::unique_ptr<Communicator>& nodes) {
+  if (!shape.has_nodes()) return &world;
+  ASSIGN_OR_RETURN(nodes, CreateNodes(world, shape.ranks_per_node));
+  if (world.rank() == 0) std::printf("sums: of %d ranks of a node, then of nodes\n", shape.ranks_per_node);
+  return nodes.get();
+}
+
 // The first sentence of a failing run tells why; the others follow from it.
 absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Wishes& wishes) {
   ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(wishes.isa, ComputeType(config)));
@@ -141,8 +151,12 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
           return world.status();
         };
         const DeviceOffer offer = GpusFor(gpus.get(), rank, size, wait);
-        results[rank] =
-            TrainRank(config, facts, OptionsFor(rank, size, wishes, *choice.isa, offer, board), *communicator);
+        results[rank] = [&]() -> absl::Status {
+          std::unique_ptr<Communicator> nodes;
+          ASSIGN_OR_RETURN(Communicator* const ranks,
+                           WithNodes(WorldOf(config.communication(), size, size), *communicator, nodes));
+          return TrainRank(config, facts, OptionsFor(rank, size, wishes, *choice.isa, offer, board), *ranks);
+        }();
         board->Finish(rank);
         if (!results[rank].ok()) world.Abort(std::string(results[rank].message()));
       });
@@ -174,10 +188,19 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   if (world.rank() == 0) PrintIsa(choice);
   // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
+  if (world.rank() == 0 && !world.nodes_are_regular() && config.communication().ranks_per_node() == 0) {
+    std::printf(
+        "note: the machines have different numbers of ranks, or not neighbours (mpirun --map-by slot numbers them "
+        "so), so each rank's data crosses the network on its own\n");
+  }
+  std::unique_ptr<Communicator> nodes;
+  const int of_machine = world.nodes_are_regular() ? world.node_size() : 0;
+  ASSIGN_OR_RETURN(Communicator* const ranks,
+                   WithNodes(WorldOf(config.communication(), world.size(), of_machine), *communicator, nodes));
   const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
   const DeviceOffer gpus = GpusFor(api.get(), world.node_rank(), world.node_size(), wait);
-  RETURN_IF_ERROR(TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, gpus, board),
-                            *communicator));
+  RETURN_IF_ERROR(
+      TrainRank(config, facts, OptionsFor(world.rank(), world.size(), wishes, *choice.isa, gpus, board), *ranks));
   return communicator->Barrier({"end of the run", -1});
 }
 

@@ -333,6 +333,11 @@ void CheckCommunication(const CommunicationConfig& communication, const RunFacts
                  "with MPI each process is one rank", "1", Text(int64_t{communication.local_ranks()}));
   }
   checks->Positive("communication.timeout_seconds", communication.timeout_seconds(), kSecondsMax);
+  const int per_node = communication.ranks_per_node();
+  if (checks->Between("communication.ranks_per_node", per_node, 0, kCountMax) && per_node > 0) {
+    checks->That(facts.world_size % per_node == 0, "communication.ranks_per_node", "the nodes would differ",
+                 absl::StrCat("a divisor of the ", facts.world_size, " ranks"), Text(int64_t{per_node}));
+  }
 }
 
 void CheckWriting(const TrainConfig& config, Checks* checks) {
@@ -410,6 +415,11 @@ int64_t HeadDim(const HunyuanLmConfig& lm) {
 
 int64_t KeyValueHeads(const HunyuanLmConfig& lm) {
   return lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
+}
+
+WorldShape WorldOf(const CommunicationConfig& communication, int world_size, int of_machine) {
+  if (communication.ranks_per_node() > 0) return {world_size, communication.ranks_per_node()};
+  return {world_size, of_machine > 0 && world_size % of_machine == 0 ? of_machine : 0};
 }
 
 DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {

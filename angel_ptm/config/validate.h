@@ -8,6 +8,7 @@
 
 #include "angel_ptm/base/dtype.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/config/train_config.pb.h"
 
 namespace angel_ptm {
@@ -65,6 +66,9 @@ int64_t SequenceTokens(const TrainConfig& config);
 // its training.
 inline constexpr double kGuidanceMax = 1000;
 bool CanBeGuided(const ModelConfig& model);
+
+// communication.ranks_per_node resolved: of a world whose machines have `of_machine` ranks each, 0 if they differ.
+WorldShape WorldOf(const CommunicationConfig& communication, int world_size, int of_machine);
 
 // Numbers that follow from a valid config.
 struct DerivedConfig {

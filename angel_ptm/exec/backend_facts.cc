@@ -12,7 +12,7 @@
 namespace angel_ptm {
 
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
-                                     int world_size) {
+                                     WorldShape world) {
   BackendFacts facts;
   for (const Op& op : graph.ops) {
     if (op.phase == Phase::kUpdate) {
@@ -27,8 +27,8 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
     facts.op_workspace_bytes.push_back(call->WorkspaceBytes(kernels, options));
   }
   for (const Unit& unit : graph.units()) {
-    facts.reduce_scratch_bytes.push_back(ReduceScratchBytes(SliceUnit(unit.elements, world_size).slice_elements,
-                                                            world_size, graph.table->compute_type()));
+    facts.reduce_scratch_bytes.push_back(
+        ReduceScratchBytes(SliceUnit(unit.elements, world.size).slice_elements, world, graph.table->compute_type()));
   }
   return facts;
 }

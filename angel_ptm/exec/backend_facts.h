@@ -6,6 +6,7 @@
 #include <string>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/planner.h"
 #include "kernels/kernels.h"
@@ -13,11 +14,11 @@
 
 namespace angel_ptm {
 
-// The facts of `kernels` with these options, and of a communicator of `world_size` ranks, for MakePlan.
+// The facts of `kernels` with these options, and of a communicator of such a world, for MakePlan.
 // kInvalidArgument naming the tensor, what the backend takes and what it got, if it does not run one of the graph's
 // ops.
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
-                                     int world_size);
+                                     WorldShape world);
 
 // The ops that `kernels` refuses of what a run of the graph computes, sums of losses and squares included, and what it
 // says of each kind; empty if it runs all.

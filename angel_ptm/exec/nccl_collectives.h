@@ -1,6 +1,7 @@
 // Collectives of device memory by NCCL, on the comm lane's stream. A reduction is an exchange of blocks into the plan's
-// scratch and a sum of them in rank order, a kernel, round after round: the bits are those of every transport. Or,
-// where that is given up, NCCL sums, round after round, and the kernel adds what it has made.
+// scratch and a sum of them in rank order, a kernel, round after round: the bits are those of every transport. In a
+// world of nodes each round is one inside a node and one across; NCCL knows nodes itself when it gathers. Or, where the
+// order is given up, NCCL sums, round after round, and the kernel adds what it has made.
 //
 // NCCL lets a rank wait for a lost peer for ever, on the device where nobody sees it. A thread of this rank watches
 // while something is on the stream: it asks NCCL for errors; counts as this rank's signs of life that calls have ended,
@@ -34,12 +35,25 @@ class NcclCollectives final : public DeviceCollectives {
   absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override;
   bool on_stream() const override { return true; }
-  absl::Status status() const override { return communicator_->status(); }
-  absl::Status Close() override { return communicator_->Close(); }
+  absl::Status status() const override;
+  absl::Status Close() override;
 
  private:
-  NcclCollectives(std::unique_ptr<NcclCommunicator> communicator, const CollectivesWish& wish, DeviceStream& stream)
-      : communicator_(std::move(communicator)), sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
+  NcclCollectives(const CollectivesWish& wish, DeviceStream& stream)
+      : sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
+
+  WorldShape world() const { return {world_->size(), inside_ == nullptr ? 0 : inside_->size()}; }
+  // Rounds of a reduction. The scratch of the first two is what arrives, of the last also what a node sends.
+  absl::Status SumByNccl(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+                         CallTag tag);
+  absl::Status SumInOrder(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+                          CallTag tag);
+  absl::Status SumByNodes(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
+                          CallTag tag);
+  // Row by row of blocks: dst[row * blocks.bytes ..] (+)= the sum over ranks of their block for this rank, in fp32 or
+  // rounded.
+  absl::Status ExchangeAndSum(NcclCommunicator& communicator, std::byte* dst, DType dst_type, const SendBlocks& blocks,
+                              DType type, bool accumulate, std::span<std::byte> arrivals, CallTag tag);
 
   // Around what a call puts on the stream, for the watching thread.
   absl::Status BeginCall();
@@ -49,7 +63,9 @@ class NcclCollectives final : public DeviceCollectives {
   enum class Sign { kGoesOn, kWaits, kSilent };
   absl::StatusOr<Sign> LookAtStream();  // under mutex_
 
-  const std::unique_ptr<NcclCommunicator> communicator_;
+  // The world's, and in a world of nodes its levels'.
+  std::unique_ptr<NcclCommunicator> world_, inside_, across_;
+  std::vector<NcclCommunicator*> communicators_;  // all there are
   const LaunchDeviceSum sum_;
   const SumsBy sums_;
   DeviceStream& stream_;

@@ -22,7 +22,7 @@ int64_t StagingBytes(const Layout& layout) {
   int64_t slice_elements_max = 0;
   for (const UnitSlices& unit : layout.slices) slice_elements_max = std::max(slice_elements_max, unit.slice_elements);
   const int64_t piece = PieceElements(slice_elements_max, world_size), element = SizeOf(DType::kFloat32);
-  return (world_size + 1) * piece * element + ReduceScratchBytes(piece, world_size);
+  return (world_size + 1) * piece * element + ReduceScratchBytes(piece, layout.world());
 }
 
 absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {

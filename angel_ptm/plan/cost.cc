@@ -51,7 +51,7 @@ class Coster {
         Reduce(step, cost);
         break;
       case StepKind::kNorm:
-        cost.seconds = std::max(Measured(step), LatencySeconds());
+        cost.seconds = std::max(Measured(step), NetworkSeconds(RanksPerNode(), Nodes(), 0, 0));
         break;
       case StepKind::kDeliver:
         Deliver(step, cost);
@@ -129,32 +129,59 @@ class Coster {
   double RanksPerNode() const { return std::min<double>(model_.ranks_per_node, Ranks()); }
   double Nodes() const { return std::ceil(Ranks() / RanksPerNode()); }
 
-  double LatencySeconds() const {
-    return model_.inside_latency_seconds * std::ceil(std::log2(RanksPerNode())) +
-           model_.between_latency_seconds * std::ceil(std::log2(Nodes()));
+  // on_node: ranks of a node that take part. rank_bytes: what each receives from them; node_bytes: what all ranks of a
+  // node receive from others.
+  double NetworkSeconds(double on_node, double nodes, double rank_bytes, double node_bytes) const {
+    return model_.inside_latency_seconds * std::ceil(std::log2(on_node)) +
+           model_.between_latency_seconds * std::ceil(std::log2(nodes)) +
+           std::max(Over(rank_bytes, model_.inside_node, "a collective inside a node"),
+                    Over(node_bytes, model_.between_nodes, "a collective between nodes"));
   }
 
-  // node_bytes: what each node receives from others.
-  double NetworkSeconds(double whole_bytes, double node_bytes) const {
-    const double inside = whole_bytes * (RanksPerNode() - 1) / RanksPerNode();
-    return LatencySeconds() + std::max(Over(inside, model_.inside_node, "a collective inside a node"),
-                                       Over(node_bytes, model_.between_nodes, "a collective between nodes"));
+  // Every rank receives `bytes` from each of `members` ranks, `stride` apart, of which it is one.
+  double ExchangeSeconds(double members, double stride, double bytes) const {
+    const double on_node = std::clamp(RanksPerNode() / stride, 1.0, members);
+    return NetworkSeconds(on_node, members / on_node, bytes * (on_node - 1),
+                          bytes * (members - on_node) * RanksPerNode());
+  }
+
+  double GatherSeconds(double bytes) const {
+    const WorldShape world = plan_.layout.world();
+    const double own = bytes / Ranks();
+    if (!model_.device_is_host) {
+      // NCCL's: what a node needs crosses its network once, while ranks of the node pass it on.
+      return NetworkSeconds(RanksPerNode(), Nodes(), own * (RanksPerNode() - 1) * Nodes(),
+                            bytes * (Nodes() - 1) / Nodes());
+    }
+    if (!world.has_nodes()) return ExchangeSeconds(Ranks(), 1, own);
+    return ExchangeSeconds(world.nodes(), world.ranks_per_node, own) +
+           ExchangeSeconds(world.ranks_per_node, 1, own * world.nodes());
+  }
+
+  // A node's sums are written and read again.
+  double ReduceSeconds(double bytes, double own) const {
+    const WorldShape world = plan_.layout.world();
+    const double block = bytes / Ranks(), memory = bytes + own;
+    if (!world.has_nodes()) {
+      return ExchangeSeconds(Ranks(), 1, block) + Over(memory, model_.device_memory, "memory traffic");
+    }
+    const double sum = block * SizeOf(DType::kFloat32) / SizeOf(graph_.table->compute_type());
+    return ExchangeSeconds(world.ranks_per_node, 1, block * world.nodes()) +
+           ExchangeSeconds(world.nodes(), world.ranks_per_node, sum) +
+           Over(memory + 2 * sum * world.nodes(), model_.device_memory, "memory traffic");
   }
 
   void Gather(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.dst.bytes);
     cost.seconds = Measured(step);
-    if (cost.seconds < 0) cost.seconds = NetworkSeconds(bytes, bytes * (Nodes() - 1) / Nodes());
+    if (cost.seconds < 0) cost.seconds = GatherSeconds(bytes);
     Host(bytes * 2, cost);
   }
 
   void Reduce(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.src.bytes), own = static_cast<double>(step.dst.bytes);
-    const double from_others = bytes * (Ranks() - RanksPerNode()) / Ranks() * RanksPerNode();
     cost.seconds = Measured(step);
-    if (cost.seconds < 0) {
-      cost.seconds = NetworkSeconds(bytes, from_others) + Over(bytes + own, model_.device_memory, "memory traffic");
-    }
+    if (cost.seconds < 0) cost.seconds = ReduceSeconds(bytes, own);
     if (!micro_batch_.first) cost.seconds += Over(own, model_.device_memory, "memory traffic");
     Host(bytes + own, cost);
   }

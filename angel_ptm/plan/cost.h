@@ -67,8 +67,9 @@ struct MicroBatchKind {
 };
 
 // By step. Ops take what their kind was measured to take, else the longer of their FLOPs at the matrix rate and their
-// bytes at the memory's. All-gathers cross each node's network once (a ring); of a reduction every rank gets its slice
-// from every other (comm/ordered_reduce_scatter.h), so that all ranks of a node share its network for their own.
+// bytes at the memory's. All-gathers between GPUs cross each node's network once (NCCL's rings). Others, and
+// reductions, are exchanges between all ranks, for which all ranks of a node share its network, or in a world of nodes
+// (Layout) one inside nodes and one across (comm/nodes.h).
 std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,
                               const MicroBatchKind& micro_batch);
 

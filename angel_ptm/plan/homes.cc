@@ -32,7 +32,10 @@ std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const L
 }
 
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
-  Layout layout{.world_size = options.world_size, .zero_stage = options.zero_stage, .page_bytes = options.page_bytes};
+  Layout layout{.world_size = options.world_size,
+                .zero_stage = options.zero_stage,
+                .ranks_per_node = options.ranks_per_node,
+                .page_bytes = options.page_bytes};
   layout.states = graph.states();
   for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
   layout.homes.resize(graph.units().size() * graph.states().size());

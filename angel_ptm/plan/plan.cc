@@ -102,6 +102,7 @@ void MixSegment(Hasher& h, const Segment& segment) {
 uint64_t Hash(const Plan& plan) {
   Hasher h;
   h.Mix(static_cast<uint64_t>(plan.layout.world_size)).Mix(static_cast<uint64_t>(plan.layout.zero_stage));
+  h.Mix(static_cast<uint64_t>(plan.layout.world().ranks_per_node));
   h.Mix(static_cast<uint64_t>(plan.layout.page_bytes));
   for (const Home& home : plan.layout.homes) MixRange(h, home.range);
   for (const MemoryRange& range : plan.fixed) MixRange(h, range);

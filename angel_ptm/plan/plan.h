@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "angel_ptm/base/tier_kind.h"
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/shard.h"
 
@@ -174,12 +175,14 @@ struct Home {
 // Shared by all Plans and ranks of a run.
 struct Layout {
   int world_size = 1, zero_stage = 0;
+  int ranks_per_node = 0;          // as in WorldShape
   int64_t page_bytes = 0;          // of fp32 states; a page of another state holds as many elements
   std::vector<StateSpec> states;   // Graph::states of the run
   std::vector<UnitSlices> slices;  // by unit
   std::vector<Home> homes;         // by HomeIndex; elements == 0 where the unit has no such state; see shares_place
   std::array<int64_t, kTierCount> home_bytes = {};
 
+  WorldShape world() const { return {world_size, ranks_per_node}; }
   size_t HomeIndex(UnitId unit, StateId state) const { return static_cast<size_t>(unit) * states.size() + state; }
   const Home& home(UnitId unit, StateId state) const { return homes[HomeIndex(unit, state)]; }
   // Whether the rank stores only its slice. One rank's slice is the whole.

@@ -196,9 +196,11 @@ std::string MemoryTable(const Plan& plan) {
 }
 
 std::string PlanSummary(const Graph& graph, const Plan& plan) {
-  std::string text = absl::StrCat("plan of graph ", graph.name, ": every rank of ", plan.layout.world_size, ", stage ",
-                                  plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes),
-                                  ", digest ", absl::StrFormat("%016x", Hash(plan)), "\n");
+  std::string text =
+      absl::StrCat("plan of graph ", graph.name, ": every rank of ", plan.layout.world_size,
+                   plan.layout.world().has_nodes() ? absl::StrCat(" (", plan.layout.ranks_per_node, " a node)") : "",
+                   ", stage ", plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
+                   absl::StrFormat("%016x", Hash(plan)), "\n");
   for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
   for (const Program& program : plan.programs) text += ProgramText(plan, program);
   if (!plan.sweeps.empty()) {

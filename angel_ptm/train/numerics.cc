@@ -16,16 +16,17 @@ namespace {
 constexpr std::array<std::string_view, 6> kNamesInText = {"backend",     "world size", "threads",
                                                           "micro-batch", "head chunk", "expert block"};
 
-constexpr const char* kOrderedSums = "in rank order";
+constexpr const char *kOrderedSums = "in rank order", *kOneNode = "all";
 
 }  // namespace
 
-Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
+Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, const char* backend,
                     const BuildFacts& build) {
   return {{"backend", backend},
           {"compute", Name(ComputeType(config))},
           {"gradients", Name(GradientType(config))},
-          {"world size", absl::StrCat(world_size)},
+          {"world size", absl::StrCat(world.size)},
+          {"ranks of a node", world.has_nodes() ? absl::StrCat(world.ranks_per_node) : kOneNode},
           {"threads", absl::StrCat(threads)},
           {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
                                        config.batch().global_batch_sequences(), " x ", SequenceTokens(config))},
@@ -39,8 +40,8 @@ Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, cons
 
 void AddWhatWasNotRecorded(Numerics& numerics) {
   const char* const fp32 = Name(DType::kFloat32);
-  const std::array<std::pair<const char*, const char*>, 3> once = {
-      {{"compute", fp32}, {"gradients", fp32}, {"sums", kOrderedSums}}};
+  const std::array<std::pair<const char*, const char*>, 4> once = {
+      {{"compute", fp32}, {"gradients", fp32}, {"sums", kOrderedSums}, {"ranks of a node", kOneNode}}};
   for (const auto& [name, value] : once) {
     const auto is_it = [name = name](const auto& field) { return field.first == name; };
     if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, value);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/config/train_config.pb.h"
 
 namespace angel_ptm {
@@ -19,13 +20,13 @@ struct BuildFacts {
 // (name, value) in the order in which they are told. Weights that were computed with the same fields go on bit for bit.
 using Numerics = std::vector<std::pair<std::string, std::string>>;
 
-// Everything law 1 holds fixed: backend, world size, threads, micro-batch, chunk sizes, build, processor, and the
-// libraries whose kernels depend on the machine.
-Numerics NumericsOf(const TrainConfig& config, int world_size, int threads, const char* backend,
+// Everything law 1 holds fixed: backend, world and node size, threads, micro-batch, chunk sizes, build, processor, and
+// the libraries whose kernels depend on the machine.
+Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, const char* backend,
                     const BuildFacts& build);
 
 // What was not recorded while there was no choice: that everything was computed, and gradients were kept, in fp32, and
-// summed in rank order.
+// summed in the order of all ranks.
 void AddWhatWasNotRecorded(Numerics& numerics);
 
 // From the text that checkpoints stored until numerics had fields: "backend cpu, world size 2, ...".

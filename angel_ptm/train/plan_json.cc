@@ -91,6 +91,7 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
   Json document = {{"parameters", run.training.table->ParameterCount()},
                    {"model_flops_per_micro_step", ModelFlops(run.training)},
                    {"ranks", layout.world_size},
+                   {"ranks_per_node", layout.world().ranks_per_node},
                    {"threads_per_rank", threads},
                    {"zero_stage", layout.zero_stage},
                    {"page_bytes", layout.page_bytes},

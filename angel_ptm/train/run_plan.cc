@@ -35,10 +35,13 @@ std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   return states;
 }
 
+WorldShape ShapeOf(const RunFactsForPlan& facts) { return {facts.world_size, facts.ranks_per_node}; }
+
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
           .zero_stage = static_cast<int>(config.sharding().zero_stage()),
+          .ranks_per_node = facts.ranks_per_node,
           .page_bytes = memory.page_bytes(),
           .device_bytes = memory.device_bytes() > 0 ? memory.device_bytes() : facts.device_bytes_max,
           .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
@@ -81,7 +84,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   run.training = run.task->BuildTraining(Recompute(*run.task, recomputed_blocks));
   AppendUpdates(run.training, config);
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, facts.world_size));
+                   FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, ShapeOf(facts)));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
                                                /*layout=*/nullptr, least_device_bytes));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
@@ -244,7 +247,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
 absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const TrainConfig& config,
                                 const RunFactsForPlan& facts) {
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(graph, *facts.kernels, {.threads = facts.threads}, facts.world_size));
+                   FactsOf(graph, *facts.kernels, {.threads = facts.threads}, ShapeOf(facts)));
   ASSIGN_OR_RETURN(Plan plan, MakePlan(graph, backend, OptionsFromConfig(config, facts), &training.layout));
   RETURN_IF_ERROR(CheckTiersTogether(graph, plan, facts.tiers_bytes_max));
   RETURN_IF_ERROR(VerifyPlan(graph, plan));

@@ -24,7 +24,8 @@ namespace angel_ptm {
 // What the configuration leaves to the machine it runs on.
 struct RunFactsForPlan {
   int world_size = 1;
-  int threads = 1;  // of the compute lane
+  int ranks_per_node = 0;  // as in WorldShape
+  int threads = 1;         // of the compute lane
   const KernelTable* kernels = &CpuKernels();
   int64_t vocab_size = 0;        // of the prepared data; used if the configuration gives none
   int64_t host_bytes_max = 0;    // what memory.host_bytes = 0 means here; 0: unlimited

@@ -229,7 +229,7 @@ absl::Status StartOrResume(Run& run, RunStart& start) {
   absl::StatusOr<std::string> chosen = std::string();
   if (run.rank() == 0) chosen = ChooseCheckpoint(run);
   ASSIGN_OR_RETURN(start.checkpoint, ShareFromRankZero(chosen, {"which checkpoint to go on from"}, *run.control));
-  const Numerics numerics = NumericsOf(run.config, run.communicator.size(), run.derived.threads_per_rank,
+  const Numerics numerics = NumericsOf(run.config, run.plan->training_plan.layout.world(), run.derived.threads_per_rank,
                                        run.machine.kernels->name, run.options.build);
   if (start.checkpoint.empty()) {
     RETURN_IF_ERROR(run.task->CheckFreshStart());

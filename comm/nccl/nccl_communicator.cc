@@ -73,13 +73,17 @@ absl::Status NcclCommunicator::AllGather(std::span<std::byte> dst, std::span<con
 }
 
 absl::Status NcclCommunicator::Exchange(std::span<std::byte> dst, const SendBlocks& src, void* stream, CallTag tag) {
-  APTM_CHECK(static_cast<int64_t>(dst.size()) >= src.bytes * size_, "exchange of ", src.bytes, " bytes");
+  APTM_CHECK(static_cast<int64_t>(dst.size()) >= src.rows * src.bytes * size_, "exchange of ", src.rows, " x ",
+             src.bytes, " bytes");
   const auto calls = [&] {
     NcclCode code = kNcclSuccess;
     for (int ahead = 1; ahead < size_; ++ahead) {
       const int to = (rank_ + ahead) % size_, from = (rank_ + size_ - ahead) % size_;
-      if (!Refused(code)) code = api_->Send(src.data + to * src.stride, src.bytes, to, comm_, stream);
-      if (!Refused(code)) code = api_->Receive(dst.data() + from * src.bytes, src.bytes, from, comm_, stream);
+      for (int row = 0; row < src.rows; ++row) {
+        std::byte* const arrives = dst.data() + (int64_t{row} * size_ + from) * src.bytes;
+        if (!Refused(code)) code = api_->Send(src.At(to, row), src.bytes, to, comm_, stream);
+        if (!Refused(code)) code = api_->Receive(arrives, src.bytes, from, comm_, stream);
+      }
     }
     return code;
   };
@@ -90,7 +94,7 @@ absl::Status NcclCommunicator::SumBlocks(std::byte* dst, const SendBlocks& src, 
   const auto calls = [&] {
     NcclCode code = kNcclSuccess;
     for (int root = 0; root < size_; ++root) {
-      const std::byte* const block = src.data + root * src.stride;
+      const std::byte* const block = src.At(root);
       if (!Refused(code)) code = api_->Reduce(block, dst, src.bytes / SizeOf(type), type, root, comm_, stream);
     }
     return code;

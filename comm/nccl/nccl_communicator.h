@@ -42,7 +42,8 @@ class NcclCommunicator {
   int size() const { return size_; }
 
   // Device memory, which is the call's until the stream has done it; one thread at a time. The contracts are
-  // Communicator's, but that the exchange leaves this rank's own block where it is: dst[rank * n ..] is not written.
+  // Communicator's, but that the exchange is of rows, dst[(row * size + r) * n ..] being what rank r sends, and leaves
+  // this rank's own blocks where they are: dst[(row * size + rank) * n ..] is not written.
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, void* stream, CallTag tag);
   absl::Status Exchange(std::span<std::byte> dst, const SendBlocks& src, void* stream, CallTag tag);
   // dst = the sum over ranks of their block for this rank, src.bytes of elements of `type`, by NCCL: its bits are those

@@ -157,16 +157,17 @@ TEST_P(ArenaTest, SumsHaveTheBitsOfRankOrder) {
 
 // What a transport may do without a copy, it does: the blocks are shown at once and where they lie.
 TEST_P(ArenaTest, BlocksInArenasAreReadInPlace) {
-  const bool in_place = !GetParam().transport.starts_with("messages");
+  const bool in_place = !GetParam().by_messages();
   RunWorld(GetParam(), [&](Communicator& comm) {
     Memory memory(comm, true);
-    EXPECT_EQ(memory.shared(), GetParam().size > 1 && GetParam().transport.starts_with("direct_reads"));
+    EXPECT_EQ(memory.shared(),
+              GetParam().size > 1 && (GetParam().transport.starts_with("direct_reads") || GetParam().on_machines()));
     const int64_t n = 100003;
     const std::span<std::byte> src = memory.Bytes(n * comm.size(), 1);
     Fill(src, comm.rank());
     std::vector<std::byte> scratch(static_cast<size_t>(64 * 1024 * comm.size()));
     int calls = 0;
-    const auto read = [&](int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
+    const auto read = [&](int, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
       ++calls;
       for (int r = 0; r < comm.size(); ++r) {
         EXPECT_TRUE(Holds({blocks[r], static_cast<size_t>(bytes)}, r, comm.rank() * n + begin));
@@ -187,7 +188,7 @@ TEST_P(ArenaTest, OperandsAreReadBeforeACallReturns) {
     std::vector<std::byte> scratch(static_cast<size_t>(n * comm.size()) + 64 * 64);
     for (int call = 0; call < 30; ++call) {
       Fill(src, comm.rank() + call);
-      const auto read = [&](int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
+      const auto read = [&](int, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
         if (call % comm.size() == comm.rank()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         for (int r = 0; r < comm.size(); ++r) {
           ASSERT_TRUE(Holds({blocks[r], static_cast<size_t>(bytes)}, r + call, comm.rank() * n + begin)) << call;
@@ -255,7 +256,8 @@ TEST_P(ArenaTest, OnesThatAllHaveDroppedAreUnmapped) {
 }
 
 TEST_P(ArenaTest, MemoryThatOneRankCannotHaveIsAnErrorOfAll) {
-  if (GetParam().size < 2 || !GetParam().transport.starts_with("direct_reads")) GTEST_SKIP() << "shares no memory";
+  if (GetParam().size < 2 || (GetParam().by_messages() && !GetParam().on_machines()))
+    GTEST_SKIP() << "shares no memory";
   RunWorld(GetParam(), [](Communicator& comm) {
     const auto arena = comm.MakeArena(comm.rank() == 1 ? int64_t{1} << 60 : 4096, 1, {"huge arena"});
     ASSERT_FALSE(arena.ok());

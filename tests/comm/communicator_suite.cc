@@ -281,7 +281,7 @@ TEST_P(CommunicatorTest, APeerWaitedForTooLongEndsTheCallWithItsNameAndTheWaiter
   if (!HasPeersToWaitFor(GetParam())) GTEST_SKIP() << "needs a peer; pieces make no difference";
   const WaitOptions options = {.timeout_seconds = 2.0};
   // Messages say from whom nothing comes, which may be a rank that itself waits; a watcher knows better.
-  const bool names_it = !GetParam().transport.starts_with("messages");
+  const bool names_it = !GetParam().by_messages();
   RunWorld(
       GetParam(),
       [&](Communicator& comm) {

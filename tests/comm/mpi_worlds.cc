@@ -7,7 +7,10 @@ namespace angel_ptm {
 
 std::vector<TestWorld> TestWorlds() {
   const int size = TestMpiWorld().size();
-  return {{"direct_reads", size}, {"messages", size}, {"direct_reads_in_pieces", size}, {"messages_in_pieces", size}};
+  std::vector<TestWorld> worlds = {
+      {"direct_reads", size}, {"messages", size}, {"direct_reads_in_pieces", size}, {"messages_in_pieces", size}};
+  if (size >= 4) worlds.push_back({"machines_of_2", size});
+  return worlds;
 }
 
 void MeetOutside() {
@@ -18,8 +21,15 @@ void MeetOutside() {
 void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn, WaitOptions options) {
   // Pieces so short that the suite's sizes lie on both sides of their borders: what else only 256 MiB would show.
   const bool in_pieces = world.transport.ends_with("_in_pieces");
-  const MpiTransport transport =
-      world.transport.starts_with("messages") ? MpiTransport::kMessages : MpiTransport::kDirectReads;
+  // As if every two ranks had a machine of their own.
+  const bool on_machines = world.on_machines();
+  const MpiTransport transport = on_machines                               ? MpiTransport::kAuto
+                                 : world.transport.starts_with("messages") ? MpiTransport::kMessages
+                                                                           : MpiTransport::kDirectReads;
+  const std::string machine = on_machines ? std::to_string(TestMpiWorld().rank() / 2) : "";
+  ASSERT_TRUE(TestMpiWorld().FindMachines(machine).ok());
+  EXPECT_TRUE(TestMpiWorld().nodes_are_regular());
+  EXPECT_EQ(TestMpiWorld().node_count(), on_machines ? world.size / 2 : 1);
   // A read in place has none: of direct reads it is the staging buffer that is short.
   const int64_t piece = transport == MpiTransport::kMessages ? 4096 : 8192 * world.size;
   auto comm = TestMpiWorld().Create(std::move(options), transport, in_pieces ? piece : MpiWorld::kTransferBytesMax);

@@ -14,6 +14,10 @@
 namespace angel_ptm {
 
 struct TestWorld {
+  // Calls of all ranks are messages. As if on machines, those inside one are not.
+  bool by_messages() const { return transport.starts_with("messages") || on_machines(); }
+  bool on_machines() const { return transport.starts_with("machines"); }
+
   std::string transport;
   int size = 1;
 };

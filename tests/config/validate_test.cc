@@ -327,6 +327,19 @@ TEST(Validate, GradientsInBf16AreOfOneMicroBatch) {
   EXPECT_EQ(ErrorsOf({narrow, bf16}, Machine(4)), "OK");
 }
 
+// Those of a machine, where machines are alike.
+TEST(Validate, RanksOfANode) {
+  CommunicationConfig communication;
+  EXPECT_EQ(WorldOf(communication, 8, 4).ranks_per_node, 4);
+  for (const int not_alike : {0, 3, 8, 1}) {
+    EXPECT_FALSE(WorldOf(communication, 8, not_alike).has_nodes()) << not_alike;
+  }
+  communication.set_ranks_per_node(2);
+  EXPECT_EQ(WorldOf(communication, 8, 4).ranks_per_node, 2);
+  communication.set_ranks_per_node(1);
+  EXPECT_FALSE(WorldOf(communication, 8, 4).has_nodes());
+}
+
 TEST(Validate, Communication) {
   Expect({
       {{"communication.local_ranks=0"}, "communication.local_ranks: out of range, wanted 1 to 65536, got 0"},
@@ -340,9 +353,13 @@ TEST(Validate, Communication) {
        "communication.device_transport: device CPU leaves all GPUs out, and NCCL sends between them, wanted AUTO, or "
        "device CUDA, got NCCL"},
       {{"communication.device_transport=NCCL"}, "OK"},
+      {{"communication.ranks_per_node=-1"}, "communication.ranks_per_node: out of range, wanted 0 to 65536, got -1"},
       {{"communication.timeout_seconds=0"},
        "communication.timeout_seconds: out of range, wanted a finite number > 0, got 0"},
   });
+  EXPECT_EQ(ErrorsOf({"communication.ranks_per_node=2"}, Machine(4)), "OK");
+  EXPECT_EQ(ErrorsOf({"communication.ranks_per_node=3"}, Machine(4)),
+            "communication.ranks_per_node: the nodes would differ, wanted a divisor of the 4 ranks, got 3");
   RunFacts threads = Machine(2);
   threads.started_by_mpirun = false;
   EXPECT_EQ(ErrorsOf({"communication.local_ranks=2"}, threads), "OK");

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "angel_ptm/base/bfloat16.h"
+#include "comm/nodes.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_nccl.h"
 #include "tests/support/kernel_testing.h"
@@ -78,7 +79,9 @@ class Rank {
   bool HasHostsSum(DType type, int64_t n, bool accumulate, DType to = DType::kFloat32, double* error = nullptr) {
     const std::vector<std::byte> addends = RandomAddends(peers_.rank(), type, n * peers_.size());
     std::vector<std::byte> want = RandomAddends(7, to, n);
-    std::vector<std::byte> room(static_cast<size_t>(ReduceScratchBytes(n, peers_.size(), type)));
+    const CommunicatorLevels* const levels = peers_.levels();
+    const WorldShape world(peers_.size(), levels == nullptr ? 0 : levels->inside->size());
+    std::vector<std::byte> room(static_cast<size_t>(ReduceScratchBytes(n, world, type)));
     const std::span<std::byte> dst = Place(want), src = Place(addends), scratch = Place(room);
     OrDie(collectives().ReduceScatter({dst, to}, {src, type}, accumulate, scratch, {"sum"}));
     const std::vector<std::byte> got = Read(dst);
@@ -153,6 +156,21 @@ TEST(NcclCollectivesTest, AGroupHasTheHostsBits) {
   };
   for (const absl::Status& result : OnRanks(4, nccl, in_groups)) EXPECT_EQ(result, absl::OkStatus());
   EXPECT_EQ(nccl->groups_put(), 8);
+}
+
+TEST(NcclCollectivesTest, NodesHaveTheHostsBits) {
+  for (const auto& [size, per_node] : {std::pair{4, 2}, {6, 2}, {6, 3}}) {
+    const auto nccl = std::make_shared<FakeNccl>();
+    const auto in_nodes = [&nccl, ranks = per_node](Communicator& world) -> absl::Status {
+      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(world, ranks));
+      Rank rank(*nodes, nccl, {.timeout_seconds = 30});
+      RETURN_IF_ERROR(rank.status());
+      return HasHostsBits(rank, *nodes);
+    };
+    for (const absl::Status& result : StatusOfRanks(size, in_nodes)) EXPECT_EQ(result, absl::OkStatus());
+    EXPECT_EQ(nccl->open(), 0);
+    EXPECT_EQ(nccl->aborted(), 0);
+  }
 }
 
 // NCCL's own sums: other bits, near by.

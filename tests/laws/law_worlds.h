@@ -15,9 +15,11 @@ namespace angel_ptm {
 struct LawWorld {
   std::string transport;
   int size = 1;
+  int ranks_per_node = 0;  // as in WorldShape
 };
 inline std::ostream& operator<<(std::ostream& os, const LawWorld& world) {
-  return os << world.transport << "_" << world.size;
+  os << world.transport << "_" << world.size;
+  return world.ranks_per_node == 0 ? os : os << "_in_nodes_of_" << world.ranks_per_node;
 }
 
 std::vector<LawWorld> LawWorlds();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/laws/axes.h"
 #include "tests/laws/in_child.h"
 #include "tests/laws/parity.h"
@@ -32,16 +33,16 @@ PlantFault OnGpus(const std::shared_ptr<FakeNccl>& nccl, LaunchDeviceSum sum, un
   };
 }
 
-class NcclParityTest : public testing::TestWithParam<int> {};
+class NcclParityTest : public testing::TestWithParam<WorldShape> {};
 
 TEST_P(NcclParityTest, SameBitsAsOnTheHost) {
   const TemporaryFolder folder;
   const auto nccl = std::make_shared<FakeNccl>();
   ParityMatrix matrix(
-      GetParam(), [](const TinyRun& run) { return TrainLocally(run, GetParam()); }, folder.path(), /*compares=*/true,
-      OnGpus(nccl, &LaunchFakeSum, /*seed=*/static_cast<unsigned>(GetParam())));
+      GetParam(), [](const TinyRun& run) { return TrainLocally(run, GetParam().size); }, folder.path(),
+      /*compares=*/true, OnGpus(nccl, &LaunchFakeSum, /*seed=*/static_cast<unsigned>(GetParam().size)));
   const std::vector<Axes> cases = AllPairs();
-  for (size_t i = static_cast<size_t>(GetParam()); i < cases.size(); i += 7) {
+  for (size_t i = static_cast<size_t>(GetParam().size); i < cases.size(); i += 7) {
     SCOPED_TRACE(testing::PrintToString(cases[i]));
     EXPECT_EQ(matrix.Check(cases[i]), absl::OkStatus());
   }
@@ -51,7 +52,11 @@ TEST_P(NcclParityTest, SameBitsAsOnTheHost) {
   EXPECT_EQ(nccl->open(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclParityTest, testing::Values(2, 3));
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclParityTest, testing::Values(WorldShape(2), WorldShape(3), WorldShape(4, 2)),
+                         [](const auto& test) {
+                           const WorldShape& world = test.param;
+                           return absl::StrCat(world.size, "InNodesOf", world.ranks_per_node);
+                         });
 
 // Calls begin before what they send is there.
 struct ProducerNotAwaited : WithStrayStreams {

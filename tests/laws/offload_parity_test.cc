@@ -12,8 +12,8 @@
 namespace angel_ptm {
 namespace {
 
-// A world trains every `step`-th of the pairs from `first` on: all of them, but of many processes on few cores, that is
-// of four and of eight, each by one transport. With sanitizers the three worlds of threads share them, and those of MPI
+// A world trains every `step`-th of the pairs from `first` on: all of them, but of many ranks on few cores, that is of
+// four and of eight, each by one transport. With sanitizers the three worlds of threads share them, and those of MPI
 // of even and of odd size, and of one size once more by transport.
 struct Share {
   size_t first = 0, step = 1;

@@ -9,13 +9,6 @@ namespace {
 constexpr int kSteps = 3;
 constexpr int kResumeAt = 1;
 
-TinyRun NumericsOf(const Axes& axes) {
-  return {.shape = axes.moe ? TinyMoe() : TinyDense(),
-          .compute = axes.bf16 ? DType::kBFloat16 : DType::kFloat32,
-          .accumulation = axes.accumulation,
-          .steps = kSteps};
-}
-
 absl::Status CheckBudgets(const TinyRun& run, const TinyResult& result) {
   if (result.device_arena_bytes > run.device_bytes) {
     return absl::InternalError(absl::StrCat("took ", result.device_arena_bytes, " of ", run.device_bytes, " bytes"));
@@ -29,10 +22,18 @@ absl::Status CheckBudgets(const TinyRun& run, const TinyResult& result) {
 
 }  // namespace
 
+TinyRun ParityMatrix::NumericsOf(const Axes& axes) const {
+  return {.shape = axes.moe ? TinyMoe() : TinyDense(),
+          .compute = axes.bf16 ? DType::kBFloat16 : DType::kFloat32,
+          .ranks_per_node = world_.ranks_per_node,
+          .accumulation = axes.accumulation,
+          .steps = kSteps};
+}
+
 absl::StatusOr<const TinyResult*> ParityMatrix::Reference(const Axes& axes) {
   const auto [it, is_new] = references_.try_emplace({axes.moe, axes.accumulation, axes.bf16});
   if (is_new) {
-    ASSIGN_OR_RETURN(it->second, TrainLocally(NumericsOf(axes), world_size_));
+    ASSIGN_OR_RETURN(it->second, TrainLocally(NumericsOf(axes), world_.size));
   }
   return &it->second;
 }
@@ -42,17 +43,17 @@ absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
   run.zero_stage = zero_stage;
   run.page_bytes = axes.page_bytes;
   run.prefetch_steps = axes.prefetch_steps;
-  run.device_bytes = DeviceBudget(run, world_size_, axes.budget_percent);
+  run.device_bytes = DeviceBudget(run, world_.size, axes.budget_percent);
   run.recompute = axes.recompute;
   run.join = axes.joined;
   if (axes.host_percent < 100) {
-    const HostRange host = HostBytes(run, world_size_);
+    const HostRange host = HostBytes(run, world_.size);
     run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
     run.file_tier = host.all > 0;
   }
   // A fault may be one of what a plan depends on.
   if (!plant_) {
-    ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_size_));
+    ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_.size));
   }
   return run;
 }

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/base/world_shape.h"
 #include "tests/laws/axes.h"
 #include "tests/laws/tiny_run.h"
 
@@ -35,8 +36,8 @@ class ParityMatrix {
   // `folder` exists and is seen by all ranks; checkpoints come and go in it. A process that does not compare
   // (`compares` false: an MPI rank other than 0) takes part in training only. `plant` may be empty: only the tests of
   // the comparison itself plant faults.
-  ParityMatrix(int world_size, TrainInWorld train, std::string folder, bool compares = true, PlantFault plant = {})
-      : world_size_(world_size),
+  ParityMatrix(WorldShape world, TrainInWorld train, std::string folder, bool compares = true, PlantFault plant = {})
+      : world_(world),
         train_(std::move(train)),
         folder_(std::move(folder)),
         compares_(compares),
@@ -50,6 +51,8 @@ class ParityMatrix {
   bool compares() const { return compares_; }
 
  private:
+  // What of a case is part of what is computed.
+  TinyRun NumericsOf(const Axes& axes) const;
   // The run of a case at a stage: its numerics, pages, prefetch, budget and recomputation, planned.
   absl::StatusOr<TinyRun> RunOf(const Axes& axes, int zero_stage);
   absl::StatusOr<TinyResult> TrainCase(const Axes& axes, TinyRun run);
@@ -57,7 +60,7 @@ class ParityMatrix {
   absl::StatusOr<TinyResult> FirstStep(const Axes& axes);
   absl::StatusOr<const TinyResult*> Reference(const Axes& axes);
 
-  const int world_size_;
+  const WorldShape world_;
   const TrainInWorld train_;
   const std::string folder_;
   const bool compares_;

@@ -23,6 +23,7 @@ namespace {
 PlanOptions OptionsOf(const TinyRun& run, int world) {
   return {.world_size = world,
           .zero_stage = run.zero_stage,
+          .ranks_per_node = run.ranks_per_node,
           .page_bytes = run.page_bytes,
           .device_bytes = run.device_bytes,
           .host_bytes = run.host_bytes,
@@ -33,9 +34,9 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
 
 // All that a plan is a function of.
 std::string PlanKey(const Graph& graph, const BackendFacts& facts, const PlanOptions& o) {
-  return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.page_bytes, " ", o.device_bytes, " ",
-                      o.host_bytes, " ", o.file_bytes, " ", o.prefetch_steps, " ", o.sweep_rounds, "; ",
-                      absl::StrJoin(facts.op_workspace_bytes, " "), "; ",
+  return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.ranks_per_node, " ", o.page_bytes, " ",
+                      o.device_bytes, " ", o.host_bytes, " ", o.file_bytes, " ", o.prefetch_steps, " ", o.sweep_rounds,
+                      "; ", absl::StrJoin(facts.op_workspace_bytes, " "), "; ",
                       absl::StrJoin(facts.reduce_scratch_bytes, " "));
 }
 
@@ -66,7 +67,7 @@ class Budgets {
  public:
   Budgets(const TinyRun& run, int world_size)
       : graph_(TinyGraph(run)),
-        facts_(FactsOf(graph_, CpuKernels(), {.threads = run.threads}, world_size).value()),
+        facts_(FactsOf(graph_, CpuKernels(), {.threads = run.threads}, {world_size, run.ranks_per_node}).value()),
         options_(OptionsOf(run, world_size)) {
     options_.device_bytes = options_.host_bytes = options_.file_bytes = 0;
   }
@@ -147,7 +148,8 @@ absl::StatusOr<std::shared_ptr<const TinyPlan>> MakeTinyPlan(const TinyRun& run,
   const auto planned = std::make_shared<TinyPlan>();
   planned->graph = TinyGraph(run);
   const KernelTable& kernels = run.device ? *run.device_kernels : CpuKernels();
-  ASSIGN_OR_RETURN(const BackendFacts facts, FactsOf(planned->graph, kernels, {.threads = run.threads}, world_size));
+  ASSIGN_OR_RETURN(const BackendFacts facts,
+                   FactsOf(planned->graph, kernels, {.threads = run.threads}, {world_size, run.ranks_per_node}));
   static auto& known = *new KnownPlans();
   const PlanOptions options = OptionsOf(run, world_size);
   const std::string key = PlanKey(planned->graph, facts, options);

@@ -22,6 +22,7 @@
 #include "angel_ptm/train/run.h"
 #include "angel_ptm/train/train_state.h"
 #include "comm/local.h"
+#include "comm/nodes.h"
 #include "optim/adamw.h"
 #include "optim/ema.h"
 #include "optim/schedule.h"
@@ -340,7 +341,13 @@ std::string TinyResult::Difference(const TinyResult& other) const {
 
 absl::StatusOr<TinyResult> Train(const TinyRun& run, Communicator& communicator) {
   const std::unique_ptr<Communicator> wrapper = run.wrap ? run.wrap(communicator) : nullptr;
-  Rank rank(run, wrapper != nullptr ? *wrapper : communicator);
+  Communicator* ranks = wrapper != nullptr ? wrapper.get() : &communicator;
+  std::unique_ptr<Communicator> nodes;
+  if (const WorldShape world(ranks->size(), run.ranks_per_node); world.has_nodes()) {
+    ASSIGN_OR_RETURN(nodes, CreateNodes(*ranks, world.ranks_per_node));
+    ranks = nodes.get();
+  }
+  Rank rank(run, *ranks);
   TinyResult result;
   RETURN_IF_ERROR(rank.Prepare());
   for (int64_t step = run.first_step; step < run.steps; ++step) RETURN_IF_ERROR(rank.Step(step, result));

@@ -38,6 +38,7 @@ struct TinyRun {
   HunyuanLmBatch batch{.rows = 2, .sequence = 32, .lm_head_chunk_tokens = 24, .expert_block_rows = 8};
   DType compute = DType::kFloat32;
   DType gradients = DType::kFloat32;
+  int ranks_per_node = 0;  // as in WorldShape; of the world that Train is given
   bool recompute = false;
   int zero_stage = 0;
   int64_t page_bytes = 4096;

@@ -36,6 +36,20 @@ TEST_P(WorldSizesTest, AgreeWithinRounding) {
   }
 }
 
+// Sums of nodes first are others, within rounding.
+TEST_P(WorldSizesTest, NodesAgreeWithinRounding) {
+  const TinyResult at_once = TrainOn(RunOn(GetParam(), 4), 4);
+  TinyRun run = RunOn(GetParam(), 4);
+  run.ranks_per_node = 2;
+  const TinyResult by_node = TrainOn(run, 4);
+  EXPECT_NE(by_node.Difference(at_once), "");
+  EXPECT_TRUE(Compare(by_node, alone_).Tolerable());
+  for (const int none : {1, 4}) {
+    run.ranks_per_node = none;
+    EXPECT_EQ(TrainOn(run, 4).Difference(at_once), "") << none;
+  }
+}
+
 // Law 3: saved on N ranks, continued on M.
 TEST_P(WorldSizesTest, ContinueOnAnotherNumberOfRanks) {
   for (const auto& [before, after] : {std::pair(2, 3), std::pair(4, 1), std::pair(1, 8)}) {

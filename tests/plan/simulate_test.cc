@@ -151,6 +151,20 @@ TEST_F(CostTest, EveryKindOfStepByHand) {
   const double src = static_cast<double>(reduction.src.bytes), own = static_cast<double>(reduction.dst.bytes);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), src / 4 * 2 * 2 / (1 << 10) + 2 + (src + own) / (1 << 18));
 
+  // In nodes: half of the vector from the node's other rank, then the node's sum of a quarter from the other node, for
+  // each of its ranks; a node's sums are written and read between.
+  plan_.layout.ranks_per_node = 2;
+  EXPECT_DOUBLE_EQ(SecondsOf(i, model),
+                   src / 2 / (1 << 12) + src / 4 * 2 / (1 << 10) + 2 + (src + own + src / 4 * 2 * 2) / (1 << 18));
+  First(StepKind::kAllGather, Lane::kComm, &i);
+  EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 2 / (1 << 10) + 2) << "NCCL knows nodes";
+  // Between hosts as ours goes: across, then inside; or all ranks' at once.
+  model.device_is_host = true;
+  EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 4 * 2 / (1 << 10) + 2 + whole / 2 / (1 << 12));
+  plan_.layout.ranks_per_node = 0;
+  EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 4 * 2 * 2 / (1 << 10) + 2);
+  model.device_is_host = false;
+
   // AdamW on the host moves 28 bytes an element.
   const Step& update = First(StepKind::kUpdate, Lane::kHostCompute, &i);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), 28.0 * static_cast<double>(update.count) / (1 << 16));

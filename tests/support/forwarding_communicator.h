@@ -20,6 +20,9 @@ class ForwardingCommunicator : public Communicator {
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
     return inner_.AllGather(dst, src, tag);
   }
+  absl::Status AllGatherInPlace(const GatheredBlocks& all, CallTag tag) override {
+    return inner_.AllGatherInPlace(all, tag);
+  }
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
     return inner_.AllToAll(dst, src, tag);
   }

@@ -103,6 +103,13 @@ TEST(ResumeNotesTest, AnotherBuildOrLibraryContinuesWithinRounding) {
   by_nccl.mutable_numerics()->set_sums(NumericsConfig::NCCL_SUMS);
   EXPECT_THAT(notes(NumericsWith(by_nccl)),
               ElementsAre(HasSubstr("the numerics change: sums in rank order -> NCCL's")));
+  EXPECT_THAT(notes(NumericsOf(config, {2, 2}, /*threads=*/1, "cpu", {"abc", "x86-64-v3"})), ElementsAre());
+  Numerics in_nodes = NumericsOf(config, {8, 2}, /*threads=*/1, "cpu", {"abc", "x86-64-v3"});
+  EXPECT_THAT(notes(in_nodes), ElementsAre(HasSubstr("world size 2 -> 8, ranks of a node all -> 2:")));
+  // What older checkpoints do not record: they were made where all ranks were one node.
+  std::erase_if(in_nodes, [](const auto& field) { return field.first == "ranks of a node"; });
+  AddWhatWasNotRecorded(in_nodes);
+  EXPECT_THAT(in_nodes, testing::Contains(testing::Pair("ranks of a node", "all")));
   Numerics now = NumericsWith(config);
   ASSERT_EQ(now.back().first, "matrix library");
   EXPECT_THAT(now.back().second, HasSubstr("OpenBLAS "));
