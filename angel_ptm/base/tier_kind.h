@@ -21,11 +21,14 @@ struct TierSpec {
   // What a plan puts there starts at, and has to itself, multiples of so many bytes: what kernels like on the device,
   // whole blocks of a file where direct I/O may bring them.
   int64_t alignment;
+  // What the tier takes of the host's memory besides: a buffer for what no plan moves, and a checksum of so many bytes
+  // for each `alignment` bytes of it.
+  int64_t buffer_bytes = 0, checksum_bytes = 0;
 };
 inline constexpr std::array<TierSpec, kTierCount> kTiers = {{
     {"device", Processor::kDevice, 256},
     {"host", Processor::kHost, 4096},
-    {"file", Processor::kNobody, 4096},
+    {"file", Processor::kNobody, 4096, int64_t{1} << 20, 8},
 }};
 
 constexpr const TierSpec& SpecOf(TierKind tier) { return kTiers[static_cast<int>(tier)]; }

@@ -155,9 +155,10 @@ int64_t PlanBytes(const Plan& plan) {
   return static_cast<int64_t>(bytes);
 }
 
-int64_t ChecksumBytes(const Plan& plan) {
-  constexpr int64_t kChecksum = 8;
-  return plan.arena_bytes[static_cast<int>(TierKind::kFile)] / SpecOf(TierKind::kFile).alignment * kChecksum;
+int64_t HostBytesOfFile(const Plan& plan) {
+  const TierSpec& file = SpecOf(TierKind::kFile);
+  const int64_t bytes = plan.arena_bytes[static_cast<int>(TierKind::kFile)];
+  return bytes == 0 ? 0 : bytes / file.alignment * file.checksum_bytes + file.buffer_bytes;
 }
 
 int64_t BytesPerParameter(const Layout& layout) {
@@ -190,7 +191,7 @@ std::string MemoryTable(const Plan& plan) {
   const auto on_host = [&](int64_t bytes) {
     return fill([&](TierKind t) { return t == TierKind::kHost ? FormatBytes(bytes) : std::string("-"); });
   };
-  if (const int64_t bytes = ChecksumBytes(plan); bytes > 0) text += Row("checksums of the file", on_host(bytes));
+  if (const int64_t bytes = HostBytesOfFile(plan); bytes > 0) text += Row("file's checksums, buffer", on_host(bytes));
   text += Row("and the plan itself", on_host(PlanBytes(plan)));
   return text;
 }

@@ -17,8 +17,8 @@ double PackingLoss(const Plan& plan, TierKind tier);
 // Bytes that the Plan itself takes in the process's memory, outside of all arenas: it grows with the pages that move.
 int64_t PlanBytes(const Plan& plan);
 
-// Host memory for the checksums of what the Plan has in a file, one for each block.
-int64_t ChecksumBytes(const Plan& plan);
+// Host memory that the file tier takes (TierSpec): checksums of what the Plan has there, and a buffer; 0 without one.
+int64_t HostBytesOfFile(const Plan& plan);
 
 // Bytes of state that a trained parameter takes, over all ranks and tiers where every state is sharded.
 int64_t BytesPerParameter(const Layout& layout);

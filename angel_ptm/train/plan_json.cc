@@ -62,7 +62,10 @@ Json SegmentJson(const std::vector<StateSpec>& states, const Segment& segment) {
 }
 
 Json PlanObject(const Plan& plan) {
-  return {{"digest", absl::StrFormat("%016x", Hash(plan))}, {"plan_bytes", PlanBytes(plan)}, {"tiers", TiersOf(plan)}};
+  return {{"digest", absl::StrFormat("%016x", Hash(plan))},
+          {"plan_bytes", PlanBytes(plan)},
+          {"host_bytes_of_file", HostBytesOfFile(plan)},
+          {"tiers", TiersOf(plan)}};
 }
 
 Json PredictionJson(const StepPrediction& p) {

@@ -55,14 +55,14 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
 absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
   const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
-  const int64_t checksums = ChecksumBytes(plan), total = device + host + checksums + PlanBytes(plan);
+  const int64_t of_file = HostBytesOfFile(plan), total = device + host + of_file + PlanBytes(plan);
   if (bytes_max == 0 || total <= bytes_max) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "graph ", graph.name, " does not fit: the device tier needs ", FormatBytes(device),
       host > 0 ? absl::StrCat(", the host tier ", FormatBytes(host)) : "",
-      checksums > 0 ? absl::StrCat(", the file's checksums ", FormatBytes(checksums)) : "", " and the plan itself ",
-      FormatBytes(PlanBytes(plan)), " of this machine's memory, a rank's share of it is ", FormatBytes(bytes_max), " (",
-      bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
+      of_file > 0 ? absl::StrCat(", the file's checksums and buffer ", FormatBytes(of_file)) : "",
+      " and the plan itself ", FormatBytes(PlanBytes(plan)), " of this machine's memory, a rank's share of it is ",
+      FormatBytes(bytes_max), " (", bytes_max, "): ", FormatBytes(total - bytes_max), " more"));
 }
 
 void AppendUpdates(Graph& training, const TrainConfig& config) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -207,6 +208,27 @@ TEST(RunPlanTest, BothTiersCount) {
   ASSERT_GT((*split)->training_plan.arena_bytes[static_cast<int>(TierKind::kHost)], 0);
   EXPECT_TRUE(MakeRunPlan(config, Within(TierBytes(**split))).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(MakeRunPlan(config, Within(TierBytes(**split) - 1)).status()));
+}
+
+// What a file takes of memory counts, too: a checksum of each block, and its tier's buffer.
+TEST(RunPlanTest, AFilesMemoryCounts) {
+  TrainConfig config = ExampleConfig(
+      {"memory.recomputation=NONE", "memory.page_bytes=8192", "memory.nvme.directory=/drive", "memory.host_bytes=1"});
+  const auto least = LeastDeviceBytes(config, {});
+  ASSERT_TRUE(least.ok()) << least.status();
+  config.mutable_memory()->set_device_bytes(*least);
+  RunPlan run;
+  config.mutable_memory()->set_host_bytes(LeastNamed(MakeTrainingPlan(config, {}, &run)));
+  ASSERT_EQ(MakeTrainingPlan(config, {}, &run), absl::OkStatus());
+  const std::array<int64_t, kTierCount>& arenas = run.training_plan.arena_bytes;
+  ASSERT_GT(arenas[static_cast<int>(TierKind::kFile)], 0);
+  const int64_t of_file = arenas[static_cast<int>(TierKind::kFile)] / 4096 * 8 + (1 << 20);
+  EXPECT_EQ(HostBytesOfFile(run.training_plan), of_file);
+  const int64_t all = arenas[static_cast<int>(TierKind::kDevice)] + arenas[static_cast<int>(TierKind::kHost)] +
+                      of_file + PlanBytes(run.training_plan);
+  EXPECT_EQ(MakeTrainingPlan(config, Within(all), &run), absl::OkStatus());
+  const absl::Status refused = MakeTrainingPlan(config, Within(all - 1), &run);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr(", the file's checksums and buffer 1."));
 }
 
 // Whatever the choice of recomputation: the least that a refusal names works, a page less is refused with the same.
