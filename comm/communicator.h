@@ -30,6 +30,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/base/world_shape.h"
 
 namespace angel_ptm {
 
@@ -137,6 +138,11 @@ struct CommunicatorLevels {
   Communicator* inside = nullptr;  // this rank's node
   Communicator* across = nullptr;  // the ranks at this rank's place in every node
 };
+
+inline WorldShape WorldOf(const Communicator& communicator) {
+  const CommunicatorLevels* const levels = communicator.levels();
+  return {communicator.size(), levels == nullptr ? 0 : levels->inside->size()};
+}
 
 }  // namespace angel_ptm
 

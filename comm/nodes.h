@@ -1,8 +1,8 @@
 // A world whose ranks are nodes: rank r is in node r / n at place r % n, and between nodes there is one network for all
 // ranks of a node. What they all need crosses it once: an all-gather goes across nodes first, between ranks at the same
 // place, then each shares inside its node what it got. A reduction adds inside the node first
-// (ordered_reduce_scatter.h, by levels()), so that across go sums of a node. Compare Thakur, Rabenseifner and Gropp
-// 2005, and ZeRO++ (Wang et al. 2023, section 3.3), which quantises what we send whole.
+// (ordered_reduce_scatter.h, by levels()), so that across go sums of a node: the two hops of ZeRO++'s gradients (Wang
+// et al. 2023), in fp32 where that quantises.
 #ifndef ANGEL_PTM_COMM_NODES_H_
 #define ANGEL_PTM_COMM_NODES_H_
 

@@ -81,8 +81,7 @@ int64_t ReduceScratchBytes(int64_t n, WorldShape world, DType type) {
 
 absl::Status OrderedReduceScatter(Communicator& communicator, const ReducedSlice& dst, const Addends& src,
                                   bool accumulate, std::span<std::byte> scratch, CallTag tag) {
-  const CommunicatorLevels* const levels = communicator.levels();
-  const WorldShape world(communicator.size(), levels == nullptr ? 0 : levels->inside->size());
+  const WorldShape world = WorldOf(communicator);
   const int64_t n = dst.elements(), element = SizeOf(src.type), bytes = n * element;
   const int64_t scratch_bytes = ReduceScratchBytes(n, world, src.type);
   APTM_CHECK(static_cast<int64_t>(src.data.size()) == bytes * world.size, "reduce-scatter: src has ", src.data.size(),
@@ -90,7 +89,7 @@ absl::Status OrderedReduceScatter(Communicator& communicator, const ReducedSlice
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduce-scatter: ", scratch.size(),
              " bytes of scratch");
   APTM_CHECK(dst.type == DType::kFloat32 || !accumulate, "reduce-scatter: a sum is added to ", Name(dst.type));
-  if (world.has_nodes()) return ReduceByNodes(*levels, dst, src, accumulate, scratch, tag);
+  if (world.has_nodes()) return ReduceByNodes(*communicator.levels(), dst, src, accumulate, scratch, tag);
   const auto add = [&](int, int64_t begin, int64_t piece_bytes, std::span<const std::byte* const> addends) {
     Sum(dst, begin / element, piece_bytes / element, addends, src.type, accumulate);
   };

@@ -273,8 +273,11 @@ absl::Status Calibrate(const CalibrationOptions& options, const KernelTable& ker
     }
     if (model.state == Rest::kFile && options.directory.empty()) continue;
     TrainConfig config = ConfigOf(model, options, ranks.size(), type);
-    const RunFactsForPlan facts{
-        .world_size = ranks.size(), .threads = options.threads, .kernels = &kernels, .vocab_size = kVocabulary};
+    const RunFactsForPlan facts{.world_size = ranks.size(),
+                                .ranks_per_node = WorldOf(ranks).ranks_per_node,
+                                .threads = options.threads,
+                                .kernels = &kernels,
+                                .vocab_size = kVocabulary};
     const auto plan = PlanOf(model, config, facts);
     RETURN_IF_ERROR(AgreeOn(plan.status(), ranks));
     const Case played_case{model, options, kernels, config, **plan, options.seconds / std::size(kModels)};

@@ -241,15 +241,19 @@ class Doctor {
   absl::Status MeasureNetworks(Cluster* cluster) const {
     double latency_inside = 0;
     if (node_.size() > 1) {
-      ASSIGN_OR_RETURN(const NetworkRate rate, MeasureNetwork(node_));
+      ASSIGN_OR_RETURN(const NetworkRate rate, MeasureNetwork(node_, world_));
       latency_inside = rate.latency_seconds;
       SetNetwork("ranks of a node", node_.size(), rate.bytes_per_second * (node_.size() - 1) / node_.size(),
                  latency_inside, cluster->mutable_inside_node());
     }
     if (nodes_ > 1) {
-      ASSIGN_OR_RETURN(const NetworkRate rate, MeasureNetwork(world_));
-      SetNetwork("nodes", nodes_, rate.bytes_per_second * (nodes_ - 1) / nodes_, rate.latency_seconds - latency_inside,
-                 cluster->mutable_between_nodes());
+      // All ranks of a node at once, each with those at its place in other nodes or, where nodes are no neighbours,
+      // with all.
+      const CommunicatorLevels* const levels = world_.levels();
+      Communicator& ranks = levels == nullptr ? world_ : *levels->across;
+      ASSIGN_OR_RETURN(const NetworkRate rate, MeasureNetwork(ranks, world_));
+      SetNetwork("nodes", nodes_, rate.bytes_per_second * (nodes_ - 1) / nodes_ * node_.size(),
+                 rate.latency_seconds - (levels == nullptr ? latency_inside : 0), cluster->mutable_between_nodes());
     }
     return absl::OkStatus();
   }

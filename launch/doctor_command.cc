@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "comm/local.h"
+#include "comm/nodes.h"
 #include "launch/commands.h"
 #include "launch/doctor.h"
 #include "launch/last_word.h"
@@ -82,7 +83,11 @@ absl::Status ExamineOneRank(MpiWorld& world, const Arguments& arguments) {
                    world.Create({.timeout_seconds = kAloneSeconds + request.seconds}, MpiTransport::kAuto));
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> node, all->Split(world.node_first(), {"ranks of a machine"}));
-  return ExamineMachines(request, *all, *node, stdout);
+  // As a run of them goes.
+  const WorldShape shape(world.size(), world.nodes_are_regular() ? world.node_size() : 0);
+  if (!shape.has_nodes()) return ExamineMachines(request, *all, *node, stdout);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(*all, shape.ranks_per_node));
+  return ExamineMachines(request, *nodes, *node, stdout);
 }
 
 // Of an error that all ranks have rank 0 speaks at once; one that a rank has alone it says itself, before those that

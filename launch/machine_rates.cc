@@ -194,12 +194,12 @@ absl::StatusOr<std::vector<FileRate>> MeasureFiles(const std::string& directory,
   return rates;
 }
 
-absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks) {
+absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks, Communicator& world) {
   constexpr int64_t kLeastBytes = 64, kBytes = int64_t{64} << 20;
   constexpr int kCalls = 7;
   const int64_t most = kBytes / ranks.size() / kLeastBytes * kLeastBytes;
   ASSIGN_OR_RETURN(const std::shared_ptr<std::byte> arena,
-                   ranks.MakeArena(most * (ranks.size() + 1), 1, {"memory to gather in"}));
+                   world.MakeArena(most * (ranks.size() + 1), 1, {"memory to gather in"}));
   std::vector<std::byte> elsewhere(arena == nullptr ? static_cast<size_t>(most * (ranks.size() + 1)) : 0);
   std::byte* const memory = arena == nullptr ? elsewhere.data() : arena.get();
   NetworkRate rate;

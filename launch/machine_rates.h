@@ -45,8 +45,8 @@ struct NetworkRate {
   double bytes_per_second = 0;  // of an all-gather of 64 MiB: those that a rank has afterwards
   double latency_seconds = 0;   // of one of 64 bytes a rank
 };
-// Medians of a few calls, of the slowest rank.
-absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks);
+// Medians of a few calls, of the slowest rank of `ranks`. Collective over `world`, which ranks is or is a group of.
+absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks, Communicator& world);
 
 // The same status on all ranks: the first rank's that is not OK, which is named. Collective.
 absl::Status AgreeOn(const absl::Status& status, Communicator& ranks);

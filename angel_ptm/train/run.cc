@@ -67,9 +67,8 @@ absl::Status Run::MakeThePlan() {
   Print(absl::StrCat("device: ", choice.text));
   gpu = std::move(choice.device);
   ASSIGN_OR_RETURN(const Means means, LeastMeans());
-  const CommunicatorLevels* const levels = communicator.levels();
   ASSIGN_OR_RETURN(plan, MakeRunPlan(config, {.world_size = communicator.size(),
-                                              .ranks_per_node = levels == nullptr ? 0 : levels->inside->size(),
+                                              .ranks_per_node = WorldOf(communicator).ranks_per_node,
                                               .threads = derived.threads_per_rank,
                                               .kernels = &kernels(),
                                               .vocab_size = task->vocab_size(),

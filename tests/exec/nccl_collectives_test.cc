@@ -79,9 +79,7 @@ class Rank {
   bool HasHostsSum(DType type, int64_t n, bool accumulate, DType to = DType::kFloat32, double* error = nullptr) {
     const std::vector<std::byte> addends = RandomAddends(peers_.rank(), type, n * peers_.size());
     std::vector<std::byte> want = RandomAddends(7, to, n);
-    const CommunicatorLevels* const levels = peers_.levels();
-    const WorldShape world(peers_.size(), levels == nullptr ? 0 : levels->inside->size());
-    std::vector<std::byte> room(static_cast<size_t>(ReduceScratchBytes(n, world, type)));
+    std::vector<std::byte> room(static_cast<size_t>(ReduceScratchBytes(n, WorldOf(peers_), type)));
     const std::span<std::byte> dst = Place(want), src = Place(addends), scratch = Place(room);
     OrDie(collectives().ReduceScatter({dst, to}, {src, type}, accumulate, scratch, {"sum"}));
     const std::vector<std::byte> got = Read(dst);

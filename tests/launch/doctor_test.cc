@@ -9,6 +9,7 @@
 #include <string>
 
 #include "angel_ptm/config/cluster.h"
+#include "comm/nodes.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {
@@ -27,13 +28,16 @@ Examination Examine(const DoctorRequest& request, int ranks, int ranks_per_node)
   char* text = nullptr;
   size_t length = 0;
   std::FILE* const out = open_memstream(&text, &length);
-  e.results = StatusOfRanks(ranks,
-                            [&](Communicator& world) -> absl::Status {
-                              ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> node,
-                                               world.Split(world.rank() / ranks_per_node, {"ranks of a machine"}));
-                              return ExamineMachines(request, world, *node, out);
-                            },
-                            {.timeout_seconds = 120});
+  e.results =
+      StatusOfRanks(ranks,
+                    [&](Communicator& world) -> absl::Status {
+                      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> node,
+                                       world.Split(world.rank() / ranks_per_node, {"ranks of a machine"}));
+                      if (ranks % ranks_per_node != 0) return ExamineMachines(request, world, *node, out);
+                      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(world, ranks_per_node));
+                      return ExamineMachines(request, *nodes, *node, out);
+                    },
+                    {.timeout_seconds = 120});
   std::fclose(out);
   e.said = std::string(text, length);
   std::free(text);

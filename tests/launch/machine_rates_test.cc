@@ -51,7 +51,7 @@ TEST(MachineRatesTest, FilesOfAFolderThatIsNotThereAreAnErrorOfAll) {
 TEST(MachineRatesTest, ANetworkHasTheSameRateForAllRanks) {
   std::vector<double> rates(2);
   RunRanks(2, [&](Communicator& ranks) {
-    const auto rate = MeasureNetwork(ranks);
+    const auto rate = MeasureNetwork(ranks, ranks);
     ASSERT_TRUE(rate.ok()) << rate.status();
     EXPECT_GT(rate->latency_seconds, 0);
     rates[static_cast<size_t>(ranks.rank())] = rate->bytes_per_second;
