@@ -160,8 +160,7 @@ TEST_P(ArenaTest, BlocksInArenasAreReadInPlace) {
   const bool in_place = !GetParam().by_messages();
   RunWorld(GetParam(), [&](Communicator& comm) {
     Memory memory(comm, true);
-    EXPECT_EQ(memory.shared(),
-              GetParam().size > 1 && (GetParam().transport.starts_with("direct_reads") || GetParam().on_machines()));
+    EXPECT_EQ(memory.shared(), GetParam().has_arenas());
     const int64_t n = 100003;
     const std::span<std::byte> src = memory.Bytes(n * comm.size(), 1);
     Fill(src, comm.rank());
@@ -256,8 +255,7 @@ TEST_P(ArenaTest, OnesThatAllHaveDroppedAreUnmapped) {
 }
 
 TEST_P(ArenaTest, MemoryThatOneRankCannotHaveIsAnErrorOfAll) {
-  if (GetParam().size < 2 || (GetParam().by_messages() && !GetParam().on_machines()))
-    GTEST_SKIP() << "shares no memory";
+  if (!GetParam().has_arenas()) GTEST_SKIP() << "shares no memory";
   RunWorld(GetParam(), [](Communicator& comm) {
     const auto arena = comm.MakeArena(comm.rank() == 1 ? int64_t{1} << 60 : 4096, 1, {"huge arena"});
     ASSERT_FALSE(arena.ok());

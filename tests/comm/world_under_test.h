@@ -17,6 +17,7 @@ struct TestWorld {
   // Calls of all ranks are messages. As if on machines, those inside one are not.
   bool by_messages() const { return transport.starts_with("messages") || on_machines(); }
   bool on_machines() const { return transport.starts_with("machines"); }
+  bool has_arenas() const { return size > 1 && (transport.starts_with("direct_reads") || on_machines()); }
 
   std::string transport;
   int size = 1;
