@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "comm/local.h"
+#include "comm/nodes.h"
 #include "tests/exec/allocation_counter.h"
 #include "tests/exec/tiny_trainer.h"
 #include "tests/support/temporary_folder.h"
@@ -63,15 +65,21 @@ class HotPathTest : public testing::TestWithParam<std::tuple<int, int, bool, int
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  // By rank.
-  static std::vector<int64_t> Count(int world_size, const HotPathRun& run) {
+  // By rank. ranks_per_node: as in WorldShape.
+  static std::vector<int64_t> Count(int world_size, const HotPathRun& run, int ranks_per_node = 0) {
     LocalWorld world(world_size);
     std::vector<int64_t> calls(world_size, -1);
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < world_size; ++rank) {
       threads.emplace_back([&, rank] {
         const auto communicator = world.Create(rank);
-        calls[rank] = AllocationsOfFourSteps(run, *communicator);
+        std::unique_ptr<Communicator> nodes;
+        if (WorldShape(world_size, ranks_per_node).has_nodes()) {
+          auto made = CreateNodes(*communicator, ranks_per_node);
+          ASSERT_TRUE(made.ok()) << made.status();
+          nodes = *std::move(made);
+        }
+        calls[rank] = AllocationsOfFourSteps(run, nodes != nullptr ? *nodes : *communicator);
       });
     }
     threads.clear();
@@ -98,6 +106,14 @@ TEST_P(HotPathTest, AllocatesNothingAfterStepTwo) {
 INSTANTIATE_TEST_SUITE_P(Worlds, HotPathTest,
                          testing::Combine(testing::Values(1, 2), testing::Values(0, 3), testing::Bool(),
                                           testing::Values(1, 2)));
+
+using HotPathNodesTest = HotPathTest;
+TEST_F(HotPathNodesTest, NorDoCollectivesByNodes) {
+  for (int64_t calls : Count(4, {.data = data_, .zero_stage = 3}, /*ranks_per_node=*/2)) {
+    EXPECT_LE(calls, 3);  // as above
+    EXPECT_GE(calls, 0);
+  }
+}
 
 using HotPathFileTest = HotPathTest;
 TEST_F(HotPathFileTest, NorDoesMovingPagesToAFile) {

@@ -44,8 +44,10 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
                                                  .micro_batch = config_.batch().micro_batch_sequences(),
                                                  .evaluation_samples = config_.batch().global_batch_sequences()})));
   const int threads = std::max(1, config_.numerics().threads_per_rank());
-  run_ = OrDie(
-      MakeRunPlan(config_, {.world_size = communicator.size(), .threads = threads, .vocab_size = kTinyVocabulary}));
+  run_ = OrDie(MakeRunPlan(config_, {.world_size = communicator.size(),
+                                     .ranks_per_node = WorldOf(communicator).ranks_per_node,
+                                     .threads = threads,
+                                     .vocab_size = kTinyVocabulary}));
   const auto bytes = [&](int tier) {
     return std::max(run_->training_plan.arena_bytes[tier], run_->evaluation_plan.arena_bytes[tier]);
   };
