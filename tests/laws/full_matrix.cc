@@ -30,10 +30,11 @@ TEST_P(FullMatrixTest, SameBits) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const ParityMatrix::Counts& counts = matrix.counts();
     std::printf(
-        "%s, %d ranks: %lld cases, %lld of them moved pages, %lld of %lld had room to join, %lld differ; %.0f s\n",
-        GetParam().transport.c_str(), GetParam().size, static_cast<long long>(counts.cases),
-        static_cast<long long>(counts.moved), static_cast<long long>(counts.joined),
-        static_cast<long long>(counts.to_join), static_cast<long long>(differences), seconds);
+        "%s, %d ranks%s: %lld cases, %lld of them moved pages, %lld of %lld had room to join, %lld differ; %.0f s\n",
+        GetParam().transport.c_str(), GetParam().size, GetParam().ranks_per_node > 0 ? " in nodes" : "",
+        static_cast<long long>(counts.cases), static_cast<long long>(counts.moved),
+        static_cast<long long>(counts.joined), static_cast<long long>(counts.to_join),
+        static_cast<long long>(differences), seconds);
     EXPECT_GT(counts.joined, counts.to_join * 9 / 10);
   });
 }
