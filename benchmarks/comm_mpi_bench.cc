@@ -9,7 +9,8 @@
 //   direct reads    an all-gather; an ordered reduce-scatter; both, which is an all-reduce: the sums go to
 //                    their place in the result, the gather fills in the others'
 // MPI has private memory on huge pages, direct reads have arenas; "staged": an all-gather from outside them. The
-// results of all-reduces are compared with each other. Then the CPU time of a rank that waits for a late peer.
+// results of all-reduces are compared with each other. Of four ranks and more also as if every two had a machine of
+// their own: by messages, and by nodes (comm/nodes.h). Then the CPU time of a rank that waits for a late peer.
 #include <mpi.h>
 #include <sys/mman.h>
 
@@ -28,6 +29,7 @@
 #include "absl/strings/str_cat.h"
 #include "benchmarks/bench_record.h"
 #include "comm/mpi.h"
+#include "comm/nodes.h"
 #include "comm/ordered_reduce_scatter.h"
 #include "comm/ordered_sum.h"
 
@@ -60,18 +62,32 @@ Bytes First(const std::shared_ptr<std::byte>& memory, int64_t bytes) {
 }
 std::span<float> Floats(Bytes bytes) { return {reinterpret_cast<float*>(bytes.data()), bytes.size() / 4}; }
 
+std::shared_ptr<std::byte> ArenaOf(Communicator& communicator, int64_t bytes) {
+  auto made = communicator.MakeArena(bytes, 1, {"benchmark"});
+  Check(made.status());
+  return *made != nullptr ? *std::move(made) : PrivateMemory(bytes);
+}
+
+struct Transports {
+  std::unique_ptr<Communicator> direct, messages;
+  // As if every two ranks had a machine of their own; null where there are too few.
+  std::unique_ptr<Communicator> machines, nodes;
+};
+
 // One rank's memory, for the largest size.
 struct Memory {
-  Memory(Communicator& direct, int64_t bytes)
-      : send(PrivateMemory(bytes)), result(PrivateMemory(bytes)), scratch(PrivateMemory(bytes)) {
-    for (std::shared_ptr<std::byte>* arena : {&arena_send, &arena_result}) {
-      auto made = direct.MakeArena(bytes, 1, {"benchmark"});
-      Check(made.status());
-      *arena = *made != nullptr ? *std::move(made) : PrivateMemory(bytes);
-    }
+  Memory(const Transports& by, int64_t bytes)
+      : send(PrivateMemory(bytes)),
+        result(PrivateMemory(bytes)),
+        scratch(PrivateMemory(bytes)),
+        arena_send(ArenaOf(*by.direct, bytes)),
+        arena_result(ArenaOf(*by.direct, bytes)) {
+    if (by.nodes == nullptr) return;
+    node_send = ArenaOf(*by.nodes, bytes);
+    node_result = ArenaOf(*by.nodes, bytes);
   }
 
-  std::shared_ptr<std::byte> send, result, scratch, arena_send, arena_result;
+  std::shared_ptr<std::byte> send, result, scratch, arena_send, arena_result, node_send, node_result;
 };
 
 struct Contestant {
@@ -145,7 +161,7 @@ struct Verbs {
     Check(comm.AllGather(result, src, {"bench"}));
   }
   void ReduceScatter(Communicator& comm, Bytes result, Bytes src) const {
-    const Bytes scratch = First(memory.scratch, ReduceScratchBytes(n / 4, size));
+    const Bytes scratch = First(memory.scratch, ReduceScratchBytes(n / 4, WorldOf(comm)));
     Check(OrderedReduceScatter(comm, Floats(result), Floats(src), false, scratch, {"bench"}));
   }
   void AllReduce(Communicator& comm, Bytes result, Bytes src) const {
@@ -155,12 +171,13 @@ struct Verbs {
   }
 };
 
-std::vector<Contestant> Contestants(const Verbs& v, Communicator& direct, Communicator& messages) {
+std::vector<Contestant> Contestants(const Verbs& v, const Transports& by) {
   const Memory& m = v.memory;
+  Communicator &direct = *by.direct, &messages = *by.messages;
   const Bytes send = First(m.send, v.all()), result = First(m.result, v.all());
   const Bytes arena_send = First(m.arena_send, v.all()), arena_result = First(m.arena_result, v.all());
   const size_t n = static_cast<size_t>(v.n);
-  return {
+  std::vector<Contestant> all = {
       {"memcpy         private memory", [&v, &m] { v.Copy(m.result, m.send); }},
       {"memcpy         arenas", [&v, &m] { v.Copy(m.arena_result, m.arena_send); }},
       {"MPI's own      all-gather", [&v] { v.AllGatherOfMpi(); }},
@@ -175,10 +192,17 @@ std::vector<Contestant> Contestants(const Verbs& v, Communicator& direct, Commun
        [=, &v, &direct] { v.ReduceScatter(direct, arena_result.first(n), arena_send); }},
       {"direct reads   reduce-scatter + all-gather",
        [=, &v, &direct] { v.AllReduce(direct, arena_result, arena_send); }},
+      {"messages       reduce-scatter + all-gather", [=, &v, &messages] { v.AllReduce(messages, result, send); }},
   };
+  if (by.nodes != nullptr) {
+    const Bytes node_send = First(m.node_send, v.all()), node_result = First(m.node_result, v.all());
+    all.push_back({"nodes of 2     reduce-scatter + all-gather",
+                   [=, &v, &nodes = *by.nodes] { v.AllReduce(nodes, node_result, node_send); }});
+  }
+  return all;
 }
 
-void CheckAllReduces(const Verbs& v, Communicator& direct) {
+void CheckAllReduces(const Verbs& v, const Transports& by) {
   const Bytes send = First(v.memory.send, v.all()), result = First(v.memory.result, v.all());
   const Bytes arena_send = First(v.memory.arena_send, v.all()), arena_result = First(v.memory.arena_result, v.all());
   const std::span<float> values = Floats(send);
@@ -186,17 +210,23 @@ void CheckAllReduces(const Verbs& v, Communicator& direct) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 7 + static_cast<size_t>(v.rank)) % 64);
   std::memcpy(arena_send.data(), send.data(), send.size());
   v.AllReduceOfMpi(false);
-  v.AllReduce(direct, arena_result, arena_send);
+  v.AllReduce(*by.direct, arena_result, arena_send);
   if (std::memcmp(result.data(), arena_result.data(), result.size()) != 0) {
     Check(absl::InternalError("the all-reduces differ"));
   }
+  if (by.nodes == nullptr) return;
+  const Bytes node_send = First(v.memory.node_send, v.all()), node_result = First(v.memory.node_result, v.all());
+  std::memcpy(node_send.data(), send.data(), send.size());
+  v.AllReduce(*by.nodes, node_result, node_send);
+  if (std::memcmp(result.data(), node_result.data(), result.size()) != 0) {
+    Check(absl::InternalError("the all-reduce of nodes differs"));
+  }
 }
 
-void BenchSize(MpiWorld& world, const Memory& memory, int64_t bytes, Communicator& direct, Communicator& messages,
-               BenchRecord& record) {
+void BenchSize(MpiWorld& world, const Memory& memory, int64_t bytes, const Transports& by, BenchRecord& record) {
   const Verbs verbs{memory, world.rank(), world.size(), bytes / world.size() / 64 * 64};
-  CheckAllReduces(verbs, direct);
-  std::vector<Contestant> contestants = Contestants(verbs, direct, messages);
+  CheckAllReduces(verbs, by);
+  std::vector<Contestant> contestants = Contestants(verbs, by);
   Measure(contestants);
   if (world.rank() == 0) Print(bytes, contestants, record);
 }
@@ -226,20 +256,37 @@ void BenchWaiting(MpiWorld& world, Communicator& comm, const char* name) {
                 barrier[0].seconds[barrier[0].seconds.size() / 2] * 1e6);
 }
 
+std::unique_ptr<Communicator> CreateOrEnd(MpiWorld& world, MpiTransport transport) {
+  auto made = world.Create({}, transport);
+  Check(made.status());
+  return *std::move(made);
+}
+
+Transports ConnectAll(MpiWorld& world) {
+  Transports by = {.direct = CreateOrEnd(world, MpiTransport::kDirectReads),
+                   .messages = CreateOrEnd(world, MpiTransport::kMessages),
+                   .machines = nullptr,
+                   .nodes = nullptr};
+  if (world.size() < 4 || world.size() % 2 != 0) return by;
+  Check(world.FindMachines(std::to_string(world.rank() / 2)));
+  by.machines = CreateOrEnd(world, MpiTransport::kAuto);
+  auto nodes = CreateNodes(*by.machines, 2);
+  Check(nodes.status());
+  by.nodes = *std::move(nodes);
+  return by;
+}
+
 void Run(MpiWorld& world, int64_t largest_mib, BenchRecord& record) {
-  auto direct = world.Create({}, MpiTransport::kDirectReads);
-  auto messages = world.Create({}, MpiTransport::kMessages);
-  Check(direct.status());
-  Check(messages.status());
+  const Transports by = ConnectAll(world);
   record.SetSetting(absl::StrCat(world.size(), " ranks"));
   if (world.rank() == 0) std::printf("%d ranks, %u cores\n", world.size(), std::thread::hardware_concurrency());
-  const Memory memory(**direct, largest_mib << 20);
+  const Memory memory(by, largest_mib << 20);
   for (const int64_t mib : {1, 4, 16, 64, 256}) {
-    if (mib <= largest_mib) BenchSize(world, memory, mib << 20, **direct, **messages, record);
+    if (mib <= largest_mib) BenchSize(world, memory, mib << 20, by, record);
   }
   if (world.size() < 2) return;
-  BenchWaiting(world, **direct, "direct reads");
-  BenchWaiting(world, **messages, "messages");
+  BenchWaiting(world, *by.direct, "direct reads");
+  BenchWaiting(world, *by.messages, "messages");
 }
 
 }  // namespace
