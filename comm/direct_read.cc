@@ -143,10 +143,10 @@ absl::Status DirectReadCommunicator::AllGatherInPlace(const GatheredBlocks& all,
 absl::Status DirectReadCommunicator::AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) {
   const int64_t n = src.bytes;
   APTM_CHECK(static_cast<int64_t>(dst.size()) == n * size(), "all-to-all: dst has ", dst.size(), " bytes, a block ", n);
+  APTM_CHECK(src.rows == 1, "an all-to-all of rows");
   return ReadBlocks(
       src, {},
-      [&](int row, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
-        APTM_CHECK(row == 0, "an all-to-all of rows");
+      [&](int, int64_t begin, int64_t bytes, std::span<const std::byte* const> blocks) {
         for (int i = 0; i < size(); ++i) {
           const int r = (rank_ + i) % size();
           std::memcpy(dst.data() + r * n + begin, blocks[static_cast<size_t>(r)], static_cast<size_t>(bytes));

@@ -20,7 +20,7 @@ absl::StatusOr<std::unique_ptr<NcclCollectives>> NcclCollectives::Create(std::sh
                                                                          const CollectivesWish& wish,
                                                                          Communicator& peers, DeviceStream& stream) {
   RETURN_IF_ERROR(stream.device().MakeCurrent());
-  std::unique_ptr<NcclCollectives> made(new NcclCollectives(wish, stream));
+  std::unique_ptr<NcclCollectives> made(new NcclCollectives(WorldOf(peers), wish, stream));
   const auto connect = [&](std::unique_ptr<NcclCommunicator>& communicator, Communicator& ranks) -> absl::Status {
     ASSIGN_OR_RETURN(communicator, NcclCommunicator::Create(api, ranks, wish.nccl.wait));
     made->communicators_.push_back(communicator.get());
@@ -67,13 +67,13 @@ absl::Status NcclCollectives::AllGather(std::span<std::byte> dst, std::span<cons
 
 absl::Status NcclCollectives::ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
                                             std::span<std::byte> scratch, CallTag tag) {
-  const int64_t scratch_bytes = ReduceScratchBytes(dst.elements(), world(), src.type);
+  const int64_t scratch_bytes = ReduceScratchBytes(dst.elements(), shape_, src.type);
   APTM_CHECK(static_cast<int64_t>(scratch.size()) >= scratch_bytes, "reduction of ", dst.elements(),
              " elements a rank: ", scratch.size(), " bytes of scratch");
   scratch = scratch.first(static_cast<size_t>(scratch_bytes));
   RETURN_IF_ERROR(BeginCall());
   RETURN_IF_ERROR(sums_ == SumsBy::kNccl ? SumByNccl(dst, src, accumulate, scratch, tag)
-                  : world().has_nodes()  ? SumByNodes(dst, src, accumulate, scratch, tag)
+                  : shape_.has_nodes()   ? SumByNodes(dst, src, accumulate, scratch, tag)
                                          : SumInOrder(dst, src, accumulate, scratch, tag));
   return EndCall();
 }
@@ -118,7 +118,7 @@ absl::Status NcclCollectives::SumByNodes(const ReducedSlice& dst, const Addends&
                                          std::span<std::byte> scratch, CallTag tag) {
   const int64_t n = dst.elements(), element = SizeOf(src.type), fp32 = SizeOf(DType::kFloat32);
   const int nodes = across_->size(), local = inside_->size();
-  const NodeReduction shape(n, world(), src.type);
+  const NodeReduction shape(n, shape_, src.type);
   const std::span<std::byte> sums = scratch.first(static_cast<size_t>(shape.sums_bytes));
   const std::span<std::byte> arrivals = scratch.subspan(sums.size(), static_cast<size_t>(shape.arrivals_bytes));
   int64_t piece_max = shape.arrivals_bytes / local / element;

@@ -39,10 +39,9 @@ class NcclCollectives final : public DeviceCollectives {
   absl::Status Close() override;
 
  private:
-  NcclCollectives(const CollectivesWish& wish, DeviceStream& stream)
-      : sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
+  NcclCollectives(WorldShape shape, const CollectivesWish& wish, DeviceStream& stream)
+      : shape_(shape), sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
 
-  WorldShape world() const { return {world_->size(), inside_ == nullptr ? 0 : inside_->size()}; }
   // Rounds of a reduction. The scratch of the first two is what arrives, of the last also what a node sends.
   absl::Status SumByNccl(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                          CallTag tag);
@@ -63,7 +62,8 @@ class NcclCollectives final : public DeviceCollectives {
   enum class Sign { kGoesOn, kWaits, kSilent };
   absl::StatusOr<Sign> LookAtStream();  // under mutex_
 
-  // The world's, and in a world of nodes its levels'.
+  const WorldShape shape_;  // decides, as in plans, how much scratch there is
+  // The world's, and in a world of nodes, where the order counts, its levels'.
   std::unique_ptr<NcclCommunicator> world_, inside_, across_;
   std::vector<NcclCommunicator*> communicators_;  // all there are
   const LaunchDeviceSum sum_;

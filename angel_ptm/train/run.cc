@@ -77,7 +77,7 @@ absl::Status Run::MakeThePlan() {
                                               .tiers_bytes_max = means.tiers_bytes,
                                               .cost = options.cost.get()}));
 #ifdef __GLIBC__
-  malloc_trim(0);  // what candidates and proofs of plans took: with many pages tens of MiB that no plan has
+  malloc_trim(0);  // what candidates and proofs of plans took, which no plan has: megabytes where pages are many
 #endif
   return absl::OkStatus();
 }

@@ -17,10 +17,10 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/safetensors.h"
+#include "comm/forwarding_communicator.h"
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/file_size_limit.h"
-#include "tests/support/forwarding_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {

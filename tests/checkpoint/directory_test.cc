@@ -7,9 +7,9 @@
 #include <cerrno>
 
 #include "angel_ptm/checkpoint/checkpoint.h"
+#include "comm/forwarding_communicator.h"
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
-#include "tests/support/forwarding_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {

@@ -187,6 +187,22 @@ TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   }
 }
 
+// In nodes a plan has less scratch than all ranks at once would want, and NCCL makes do with it.
+TEST(NcclCollectivesTest, NcclSumsInTheScratchOfNodes) {
+  ASSERT_LT(ReduceScratchBytes(kTwoRounds, {6, 3}), ReduceScratchBytes(kTwoRounds, 6));
+  const auto nccl = std::make_shared<FakeNccl>();
+  const auto in_nodes = [&nccl](Communicator& world) -> absl::Status {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(world, 3));
+    Rank rank(*nodes, nccl, {.timeout_seconds = 30}, SumsBy::kNccl);
+    RETURN_IF_ERROR(rank.status());
+    double error = 1;
+    rank.HasHostsSum(DType::kFloat32, kTwoRounds, true, DType::kFloat32, &error);
+    EXPECT_LT(error, 1e-6);
+    return rank.collectives().Close();
+  };
+  for (const absl::Status& result : StatusOfRanks(6, in_nodes)) EXPECT_EQ(result, absl::OkStatus());
+}
+
 // A round begins before the sum of the last one has read the scratch, which a lazy stream gets to when it must.
 struct ScratchReusedEarly : WithStrayStreams {
   void Put(std::shared_ptr<Group> group, void* stream) override {

@@ -11,9 +11,9 @@
 #include <string>
 #include <tuple>
 
+#include "comm/forwarding_communicator.h"
 #include "optim/adamw.h"
 #include "tests/laws/tiny_run.h"
-#include "tests/support/forwarding_communicator.h"
 
 namespace angel_ptm {
 namespace {

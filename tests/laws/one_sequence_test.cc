@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/forwarding_communicator.h"
 #include "tests/laws/trainer_run.h"
-#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text.h"
 

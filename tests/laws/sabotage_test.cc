@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "comm/forwarding_communicator.h"
 #include "optim/adamw.h"
 #include "tests/laws/law_worlds.h"
-#include "tests/support/forwarding_communicator.h"
 
 namespace angel_ptm {
 namespace {

@@ -12,9 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/train/train_state.h"
+#include "comm/forwarding_communicator.h"
 #include "comm/local.h"
 #include "tests/laws/trainer_run.h"
-#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text.h"
 

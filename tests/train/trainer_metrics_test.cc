@@ -16,11 +16,11 @@
 #include "angel_ptm/train/report/report_page.h"
 #include "angel_ptm/train/report/run_report.h"
 #include "angel_ptm/train/trainer.h"
+#include "comm/forwarding_communicator.h"
 #include "comm/local.h"
 #include "nlohmann/json.hpp"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/file_size_limit.h"
-#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_text.h"
 

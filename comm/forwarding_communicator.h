@@ -1,6 +1,6 @@
-// A Communicator that hands every call on: what test communicators that change or count some calls derive from.
-#ifndef ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
-#define ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
+// A Communicator that hands every call on to another: what regroups, changes or counts some calls derives from it.
+#ifndef ANGEL_PTM_COMM_FORWARDING_COMMUNICATOR_H_
+#define ANGEL_PTM_COMM_FORWARDING_COMMUNICATOR_H_
 
 #include <memory>
 #include <utility>
@@ -34,13 +34,14 @@ class ForwardingCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
     return inner_.Split(color, tag);
   }
-  // ReadBlocks is not handed on: it comes as AllToAll, for tests that change or count what arrives.
+  // ReadBlocks is not handed on: it comes as AllToAll, where who changes or counts what arrives finds all of it.
   absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override {
     return inner_.MakeArena(bytes, threads, tag);
   }
   void KeepAlive(std::shared_ptr<const void> memory) override { inner_.KeepAlive(std::move(memory)); }
 
  protected:
+  Communicator& inner() { return inner_; }
   // make(inner group): what is put before the group's calls, a std::unique_ptr to a ForwardingCommunicator.
   template <typename Make>
   absl::StatusOr<std::unique_ptr<Communicator>> SplitInto(int color, CallTag tag, Make&& make) {
@@ -57,4 +58,4 @@ class ForwardingCommunicator : public Communicator {
 
 }  // namespace angel_ptm
 
-#endif  // ANGEL_PTM_TESTS_SUPPORT_FORWARDING_COMMUNICATOR_H_
+#endif  // ANGEL_PTM_COMM_FORWARDING_COMMUNICATOR_H_
