@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,6 +26,16 @@ CollectivesWish::Way WayOf(DeviceTransport::Way way) {
       return CollectivesWish::Way::kStaged;
   }
   APTM_CHECK(false);
+}
+
+// To the system. One thread at a time: where another allocator stands before glibc's (a sanitizer's, jemalloc), this is
+// the first call that glibc's gets, and its setting itself up is no matter for two ranks in one process at once.
+void ReturnFreedMemory() {
+#ifdef __GLIBC__
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  malloc_trim(0);
+#endif
 }
 
 }  // namespace
@@ -76,9 +87,7 @@ absl::Status Run::MakeThePlan() {
                                               .device_bytes_max = means.device_bytes,
                                               .tiers_bytes_max = means.tiers_bytes,
                                               .cost = options.cost.get()}));
-#ifdef __GLIBC__
-  malloc_trim(0);  // what candidates and proofs of plans took, which no plan has: megabytes where pages are many
-#endif
+  ReturnFreedMemory();  // what candidates and proofs of plans took, which no plan has: megabytes where pages are many
   return absl::OkStatus();
 }
 

@@ -13,7 +13,8 @@ mpirun=("$@")
 readonly STEPS=240
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-fail() { { echo "FAILED: $*"; tail -n 20 "$folder"/*.log; } >&2; exit 1; }
+# The log last written to comes last, where a shortened output still has it.
+fail() { { ls -tr "$folder"/*.log | xargs tail -n 20; echo "FAILED: $*"; } >&2; exit 1; }
 
 mkdir "$folder/text"
 awk 'BEGIN {
@@ -70,7 +71,10 @@ train() {
     command+=(--set communication.local_ranks=2)
   fi
 }
-steps_done() { grep -c step "$folder/$1/metrics.jsonl" 2> /dev/null || true; }
+steps_done() {
+  local file=$folder/$1/metrics.jsonl
+  if [[ -e $file ]]; then grep -c step "$file"; else echo 0; fi
+}
 # kill_part_of <name> <resumes>: starts `command` and kills one process of the program once it has done some steps after
 # having resumed that many times in all.
 kill_part_of() {
