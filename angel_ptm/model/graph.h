@@ -62,6 +62,7 @@ struct OpAttrs {
   bool interleaved = false;  // RoPE turns elements 2i and 2i + 1, not i and i + D/2
   bool scale_first = false;  // of modulation columns: scale, shift; not shift, scale
   int64_t experts = 0, topk = 0, block_rows = 0;
+  int64_t experts_of_all = 0;  // of ops on rows of `experts` of so many, for their cost, with topk; 0: on those of all
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;
   int64_t column_begin = 0, column_end = 0;  // of a matrix of shape[0] rows; 0, 0: all columns

@@ -165,7 +165,7 @@ TensorId LanguageModel::RoutedExperts(const std::string& name, UnitId dense, Uni
   const auto route = builder_.Append(OpKind::kRouter, name + "router", {x, gate}, routing);
   MarkOutput(route[3]);
   if (sums_loads_) builder_.graph().tensors[route[4]].tensor_class = TensorClass::kCache;
-  const auto layout = builder_.Append(OpKind::kExpertLayout, name + "layout", {route[1]}, attrs);
+  const auto layout = builder_.Append(OpKind::kExpertLayout, name + "layout", {route[1], kNone}, attrs);
   const TensorId row_of_pair = layout[0], pair_of_row = layout[1], block_expert = layout[2], active = layout[3];
   const TensorId shared = Mlp(name + "shared_mlp.", exported + "shared_mlp.", dense, x);
   const TensorId rows = builder_.Append(OpKind::kDispatch, name + "dispatch", {x, pair_of_row, active}, attrs)[0];

@@ -33,9 +33,14 @@ void CombineToken(const CombineArgs& args, int64_t token) {
   float sum[kSumColumns];
   for (int64_t at = 0; at < h; at += kSumColumns) {
     const int64_t n = std::min(kSumColumns, h - at);
-    const T* __restrict base = args.base.as<T>() + token * h + at;
-    for (int64_t i = 0; i < n; ++i) sum[i] = ToFloat(base[i]);
+    if (args.base) {
+      const T* __restrict base = args.base.as<T>() + token * h + at;
+      for (int64_t i = 0; i < n; ++i) sum[i] = ToFloat(base[i]);
+    } else {
+      std::fill_n(sum, n, 0.0f);
+    }
     for (int64_t c = 0; c < args.k; ++c) {
+      if (row_K[c] < 0) continue;
       const float weight = weights_K[c];
       const T* __restrict row = args.rows.as<T>() + row_K[c] * h + at;
       for (int64_t i = 0; i < n; ++i) sum[i] += weight * ToFloat(row[i]);
@@ -45,11 +50,13 @@ void CombineToken(const CombineArgs& args, int64_t token) {
   }
 }
 
-// Runs over the rows: each (token, choice) pair has exactly one, so this also covers every dweights element once.
+// Runs over the rows: each (token, choice) pair has one or, of an expert that is not laid out, none, and then nothing
+// but the zeros at the beginning reaches its dweights element.
 template <typename T>
 void Backward(const CombineGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;
   const int64_t active_rows = *args.active_blocks * args.block_rows;
+  std::fill_n(args.dweights.as<float>(), args.t * args.k, 0.0f);
   ParallelRanges(ctx.threads, active_rows, kCombineRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       T* drow_H = args.drows.as<T>() + r * h;
@@ -77,7 +84,7 @@ void Run(const CombineGradArgs& args, const KernelContext& ctx) {
 }
 
 absl::Status CanRun(const CombineArgs& args) {
-  return Fp32OrBf16("combine", {.same = {{"y", args.y}, {"base", args.base}, {"rows", args.rows}},
+  return Fp32OrBf16("combine", {.same = {{"y", args.y}, NamedOperand::Optional("base", args.base), {"rows", args.rows}},
                                 .fp32 = {{"weights", args.weights}}});
 }
 

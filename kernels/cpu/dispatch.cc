@@ -29,18 +29,24 @@ void Forward(const DispatchArgs& args, const KernelContext& ctx) {
   });
 }
 
-// One token's sum over its rows, in the order of its choices.
+// One token's sum over its rows, in the order of its choices. It starts from the first: 0 + x loses the sign of a zero.
 template <typename T>
 void SumRows(const DispatchGradArgs& args, int64_t token) {
   const T* __restrict drows_RH = args.drows.as<T>();
   const int32_t* row_K = args.row_of_pair + token * args.k;
+  const int64_t first = std::find_if(row_K, row_K + args.k, [](int32_t row) { return row >= 0; }) - row_K;
+  if (first == args.k) {
+    if (!args.accumulate) std::fill_n(args.dx.as<T>() + token * args.h, args.h, T{});
+    return;
+  }
   float sum[kSumColumns];
   for (int64_t at = 0; at < args.h; at += kSumColumns) {
     const int64_t n = std::min(kSumColumns, args.h - at);
     T* __restrict dx = args.dx.as<T>() + token * args.h + at;
-    const T* first = args.accumulate ? dx : drows_RH + row_K[0] * args.h + at;
-    for (int64_t i = 0; i < n; ++i) sum[i] = ToFloat(first[i]);
-    for (int64_t c = args.accumulate ? 0 : 1; c < args.k; ++c) {
+    const T* start = args.accumulate ? dx : drows_RH + row_K[first] * args.h + at;
+    for (int64_t i = 0; i < n; ++i) sum[i] = ToFloat(start[i]);
+    for (int64_t c = args.accumulate ? first : first + 1; c < args.k; ++c) {
+      if (row_K[c] < 0) continue;
       const T* __restrict drow = drows_RH + row_K[c] * args.h + at;
       for (int64_t i = 0; i < n; ++i) sum[i] += ToFloat(drow[i]);
     }

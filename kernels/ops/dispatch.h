@@ -16,7 +16,8 @@ struct DispatchArgs {
   int64_t t = 0, h = 0, k = 0, block_rows = 0, blocks_max = 0;
 };
 
-// dx[T,H] (+)= sum over choices of drows[row_of_pair[t,k]], in order of k. Elements.
+// dx[T,H] (+)= sum over choices of drows[row_of_pair[t,k]], in order of k, leaving out those whose row is -1: a token
+// with no other gets zero, or stays as it is. Elements.
 struct DispatchGradArgs {
   Operand dx;
   ConstOperand drows;

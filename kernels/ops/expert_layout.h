@@ -7,15 +7,19 @@ namespace angel_ptm {
 
 // Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert in order of (token, choice).
 // Every expert starts on a block border, so the rows a product works on never depend on how full the others are.
-// row_of_pair[T,K]: destination row. pair_of_row[R]: t*K+k, or -1 for a padding row. block_expert[R/block_rows]: the
-// expert of each block, -1 behind the last. *active_blocks: blocks in use. R/block_rows = ExpertBlocksMax
-// (base/expert_blocks.h). Workspace: E int32.
+// Only experts [first, first + E) are laid out, first = *first_expert: pairs of others have no row. A token's choices
+// are different experts.
+// row_of_pair[T,K]: destination row, or -1 for a pair without one. pair_of_row[R]: t*K+k, or -1 for a padding row.
+// block_expert[R/block_rows]: the expert of each block counted from first, -1 behind the last. *active_blocks: blocks
+// in use. R/block_rows = ExpertBlocksMax (base/expert_blocks.h) of K choices, of min(K, E) where there is a
+// first_expert. Workspace: E int32.
 struct ExpertLayoutArgs {
   int32_t* row_of_pair = nullptr;
   int32_t* pair_of_row = nullptr;
   int32_t* block_expert = nullptr;
   int32_t* active_blocks = nullptr;
-  const int32_t* experts = nullptr;  // [T,K]
+  const int32_t* experts = nullptr;       // [T,K]
+  const int32_t* first_expert = nullptr;  // [1], read when the kernel runs; null: 0
   int64_t t = 0, k = 0, e = 0, block_rows = 0, blocks_max = 0;
 };
 

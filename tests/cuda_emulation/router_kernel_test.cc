@@ -174,7 +174,9 @@ void TestExpertLayout(const RoutingShape& s, int seeds) {
 }
 
 TEST(CudaExpertLayoutTest, HasTheHostsNumbers) {
-  for (const RoutingShape& s : RoutingShapes()) TestExpertLayout(s, 0);
+  for (const RoutingShape& s : RoutingShapes()) {
+    if (!s.is_part()) TestExpertLayout(s, 0);
+  }
   TestExpertLayout({300, 9, 2, 16, Spread::kHalfOfExperts}, 1);
   TestExpertLayout({130, 1030, 2, 8}, 0);
 }

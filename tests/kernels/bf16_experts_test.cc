@@ -80,9 +80,12 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
   TestTensor weights(s_.t * s_.k, random_);
   PoisonInactive(rows);
   const std::vector<double> rows64 = rows.ToDouble(), weights64 = weights.ToDouble(), dy64 = dy.ToDouble();
-  std::vector<double> want(s_.t * h_), want_drows(active() * h_), want_dweights(s_.t * s_.k);
+  std::vector<double> want(s_.t * h_), want_without_base(s_.t * h_);
+  std::vector<double> want_drows(active() * h_), want_dweights(s_.t * s_.k);
   reference::Combine(want.data(), base.ToDouble().data(), rows64.data(), weights64.data(), layout_.pair_of_row.data(),
                      active(), s_.t, h_, s_.k);
+  reference::Combine(want_without_base.data(), /*base=*/nullptr, rows64.data(), weights64.data(),
+                     layout_.pair_of_row.data(), active(), s_.t, h_, s_.k);
   for (int64_t r = 0; r < active(); ++r) {
     const int32_t pair = layout_.pair_of_row[r];
     for (int64_t i = 0; i < h_ && pair >= 0; ++i) {
@@ -93,7 +96,7 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
   Bf16Tensor first_y(s_.t * h_), first_drows(layout_.rows_max * h_);
   TestTensor first_dweights(s_.t * s_.k);
   for (const int threads : {1, 2, 3, 4}) {
-    Bf16Tensor y(s_.t * h_), drows(layout_.rows_max * h_);
+    Bf16Tensor y(s_.t * h_), y_without_base(s_.t * h_), drows(layout_.rows_max * h_);
     TestTensor dweights(s_.t * s_.k);
     const CombineArgs args = {.y = y,
                               .base = base,
@@ -105,6 +108,11 @@ TEST_P(Bf16ExpertRowsTest, CombineAgreesWithReference) {
                               .k = s_.k};
     RunKernel(CpuKernels().combine, args, threads);
     EXPECT_LT(ErrorBeyondRounding(y, want), kBf16ExpertsFp32Error);
+    CombineArgs without_base = args;
+    without_base.y = y_without_base, without_base.base = {};
+    EXPECT_TRUE(CpuKernels().combine.can_run(without_base).ok());
+    RunKernel(CpuKernels().combine, without_base, threads);
+    EXPECT_LT(ErrorBeyondRounding(y_without_base, want_without_base), kBf16ExpertsFp32Error);
     const CombineGradArgs grad = {.drows = drows,
                                   .dweights = dweights,
                                   .dy = dy,

@@ -27,6 +27,11 @@ class ExpertRowsTest : public testing::TestWithParam<RoutingShape> {
   void ExpectInactiveUntouched(const TestTensor& rows_RH) const {
     for (int64_t i = layout_.active_rows() * kH; i < rows_RH.size(); ++i) EXPECT_TRUE(std::isnan(rows_RH[i]));
   }
+  void ExpectZeroWithoutRow(const TestTensor& dweights) const {
+    for (int64_t pair = 0; pair < dweights.size(); ++pair) {
+      EXPECT_TRUE(layout_.row_of_pair[pair] >= 0 || dweights[pair] == 0) << pair;
+    }
+  }
 
   std::mt19937 random_;
   const TestLayout layout_;
@@ -37,7 +42,7 @@ TEST_P(ExpertRowsTest, LayoutEqualsReference) {
   std::vector<int32_t> row_of_pair(s.t * s.k), pair_of_row(layout_.rows_max), block_expert(layout_.blocks_max);
   const int64_t blocks =
       reference::ExpertLayout(row_of_pair.data(), pair_of_row.data(), block_expert.data(), layout_.experts.data(),
-                              s.t * s.k, s.e, s.block_rows, layout_.blocks_max);
+                              s.t * s.k, s.first, s.e, s.block_rows, layout_.blocks_max);
   EXPECT_EQ(layout_.active_blocks, blocks);
   EXPECT_EQ(layout_.row_of_pair, row_of_pair);
   EXPECT_EQ(layout_.pair_of_row, pair_of_row);
@@ -133,11 +138,19 @@ TEST_P(ExpertRowsTest, CombineAgreesWithReference) {
   };
   loss();
   const double forward_error = ScaledError(y, want);
+  ExpectZeroWithoutRow(dweights);
   const double gradient_error = std::max(FiniteDifferenceError(dweights.data(), weights64, loss),
                                          FiniteDifferenceError(drows.data(), rows64, loss));
   EXPECT_LT(forward_error, 1e-6);
   EXPECT_LT(gradient_error, 1e-6);
   AddToOpTable({"combine", ToString(s), forward_error, gradient_error});
+
+  args.base = {};
+  EXPECT_TRUE(CpuKernels().combine.can_run(args).ok());
+  CpuKernels().combine(args, TestContext(2));
+  reference::Combine(want.data(), /*base=*/nullptr, rows64.data(), weights64.data(), layout_.pair_of_row.data(), active,
+                     s.t, kH, s.k);
+  EXPECT_LT(ScaledError(y_two_threads, want), 1e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Routings, ExpertRowsTest, testing::ValuesIn(RoutingShapes()));

@@ -139,7 +139,7 @@ TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   const OpAttrs attrs{.experts = kE, .topk = kK, .block_rows = kBlock};
   EXPECT_EQ(Infer(OpKind::kRouter, {Tensor({kT, kH}), Tensor({kE, kH})}, attrs),
             (Shapes{{kT, kK}, {kT, kK}, {kT, kE}, {kE}, {kE}}));
-  const Shapes layout = Infer(OpKind::kExpertLayout, {Ints({kT, kK})}, attrs);
+  const Shapes layout = Infer(OpKind::kExpertLayout, {Ints({kT, kK}), kNone}, attrs);
   const int64_t blocks = layout[2][0];
   EXPECT_EQ(layout, (Shapes{{kT, kK}, {blocks * kBlock}, {blocks}, {1}}));
   // The worst routing leaves one token in the last block of every expert: no other needs more blocks.
@@ -163,6 +163,17 @@ TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
             (Shapes{{blocks * kBlock, kH}, {kT, kK}}));
 }
 
+// Of a part of the experts a token can choose no more than there are; what is behind them is not laid out.
+TEST_F(ShapeRules, PartsOfTheExpertsHaveRoomForAnyRouting) {
+  const TensorId choices = Ints({kT, kK}), first = Ints({1});
+  const auto blocks = [&](int64_t e) {
+    return Infer(OpKind::kExpertLayout, {choices, first}, {.experts = e, .block_rows = kBlock, .experts_of_all = kE});
+  };
+  EXPECT_EQ(blocks(1), (Shapes{{kT, kK}, {kT}, {kT / kBlock}, {1}}));  // every token once
+  EXPECT_EQ(blocks(2)[2], (Shape{(kT * kK + 2 * (kBlock - 1)) / kBlock}));
+  EXPECT_EQ(Infer(OpKind::kCombine, {kNone, Tensor({20, kH}), Tensor({kT, kK}), choices}), (Shapes{{kT, kH}}));
+}
+
 using ShapeRulesDeathTest = ShapeRules;
 
 TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
@@ -172,6 +183,9 @@ TEST_F(ShapeRulesDeathTest, NameTheOperandThatDoesNotFit) {
   const TensorId base = Tensor({kT, kH}), choices = Tensor({kT, kK});
   EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kF}), choices, Ints({kT, kK})}), "Combine input 1");
   EXPECT_DEATH(Infer(OpKind::kCombine, {base, Tensor({20, kH}), choices, Ints({kT})}), "Combine input 3");
+  EXPECT_DEATH(Infer(OpKind::kCombine, {kNone, Tensor({20, kH}), choices, Ints({kT})}), "Combine input 3");
+  EXPECT_DEATH(Infer(OpKind::kExpertLayout, {Ints({kT, kK}), Ints({2})}, {.experts = kE, .block_rows = kBlock}),
+               "ExpertLayout input 1");
   EXPECT_DEATH(Infer(OpKind::kGatedAdd, {base, base, Tensor({5, kH})}, {.column_end = kH}), "GatedAdd input 2");
   EXPECT_DEATH(Infer(OpKind::kAddRows, {base, Tensor({5, kH})}), "AddRows input 1");
   EXPECT_DEATH(Infer(OpKind::kConcat, {base, Tensor({5, kH})}), "Concat input 1");

@@ -6,7 +6,7 @@
 
 namespace angel_ptm::reference {
 
-// y[t] = base[t] + sum over the rows r of t's pairs of weights[pair] * rows[r].
+// y[t] = base[t] + sum over the rows r of t's pairs of weights[pair] * rows[r]. base may be null: zero.
 void Combine(double* y, const double* base, const double* rows, const double* weights, const int32_t* pair_of_row,
              int64_t rows_count, int64_t t, int64_t h, int64_t k);
 

@@ -17,14 +17,23 @@ namespace angel_ptm {
 
 enum class Spread { kRandom, kFirstExpertsOnly, kHalfOfExperts };
 
+// Tokens choose k of all experts: of e, or of of_all if that is not 0. Then experts [first, first + e) are laid out.
 struct RoutingShape {
   int64_t t, e, k, block_rows;
   Spread spread = Spread::kRandom;
+  int64_t first = 0, of_all = 0;
+
+  bool is_part() const { return of_all != 0; }
+  int64_t all() const { return is_part() ? of_all : e; }
+  // That a token can choose of those that are laid out.
+  int64_t k_max() const { return is_part() ? std::min(k, e) : k; }
 };
 
 inline std::string ToString(const RoutingShape& s) {
   const char* spread = s.spread == Spread::kRandom ? "random" : s.spread == Spread::kHalfOfExperts ? "half" : "first";
-  return "T=" + std::to_string(s.t) + " E=" + std::to_string(s.e) + " K=" + std::to_string(s.k) +
+  const std::string part =
+      s.is_part() ? " from " + std::to_string(s.first) + " of " + std::to_string(s.of_all) : std::string();
+  return "T=" + std::to_string(s.t) + " E=" + std::to_string(s.e) + part + " K=" + std::to_string(s.k) +
          " block=" + std::to_string(s.block_rows) + " " + spread;
 }
 
@@ -34,8 +43,8 @@ inline std::vector<int32_t> RouteTokens(const RoutingShape& s, std::mt19937& ran
   std::vector<int32_t> experts;
   for (int64_t t = 0; t < s.t; ++t) {
     std::vector<int32_t> candidates;
-    const int64_t first = s.spread == Spread::kHalfOfExperts ? std::min(s.e / 2, s.e - s.k) : 0;
-    const int64_t last = s.spread == Spread::kFirstExpertsOnly ? s.k : s.e;
+    const int64_t first = s.spread == Spread::kHalfOfExperts ? std::min(s.all() / 2, s.all() - s.k) : 0;
+    const int64_t last = s.spread == Spread::kFirstExpertsOnly ? s.k : s.all();
     for (int64_t e = first; e < last; ++e) candidates.push_back(static_cast<int32_t>(e));
     std::shuffle(candidates.begin(), candidates.end(), random);
     experts.insert(experts.end(), candidates.begin(), candidates.begin() + s.k);
@@ -47,7 +56,8 @@ inline std::vector<int32_t> RouteTokens(const RoutingShape& s, std::mt19937& ran
 struct TestLayout {
   TestLayout(const RoutingShape& s, std::vector<int32_t> routed)
       : shape(s),
-        blocks_max(ExpertBlocksMax(s.t, s.k, s.e, s.block_rows)),
+        first_expert(static_cast<int32_t>(s.first)),
+        blocks_max(ExpertBlocksMax(s.t, s.k_max(), s.e, s.block_rows)),
         rows_max(blocks_max * s.block_rows),
         experts(std::move(routed)),
         row_of_pair(s.t * s.k, -7),
@@ -59,6 +69,7 @@ struct TestLayout {
                .block_expert = block_expert.data(),
                .active_blocks = &active_blocks,
                .experts = experts.data(),
+               .first_expert = s.is_part() ? &first_expert : nullptr,
                .t = s.t,
                .k = s.k,
                .e = s.e,
@@ -69,6 +80,7 @@ struct TestLayout {
   int64_t active_rows() const { return active_blocks * shape.block_rows; }
 
   RoutingShape shape;
+  int32_t first_expert;
   int64_t blocks_max, rows_max;
   std::vector<int32_t> experts, row_of_pair, pair_of_row, block_expert;
   int32_t active_blocks = -7;
@@ -83,7 +95,17 @@ inline const std::vector<RoutingShape>& RoutingShapes() {
                                                    {33, 4, 1, 32},
                                                    {65, 6, 2, 16, Spread::kFirstExpertsOnly},
                                                    {65, 6, 1, 1, Spread::kFirstExpertsOnly},
-                                                   {65, 9, 2, 16, Spread::kHalfOfExperts}};
+                                                   {65, 9, 2, 16, Spread::kHalfOfExperts},
+                                                   // Parts of the experts: each of three in turn, one expert and more
+                                                   // choices than experts, all experts, every pair and no pair.
+                                                   {65, 2, 2, 16, Spread::kRandom, 0, 6},
+                                                   {65, 2, 2, 16, Spread::kRandom, 2, 6},
+                                                   {65, 2, 2, 16, Spread::kRandom, 4, 6},
+                                                   {33, 1, 3, 8, Spread::kRandom, 4, 5},
+                                                   {33, 2, 4, 8, Spread::kRandom, 1, 5},
+                                                   {65, 3, 2, 16, Spread::kRandom, 0, 3},
+                                                   {65, 3, 2, 16, Spread::kFirstExpertsOnly, 0, 9},
+                                                   {65, 3, 2, 16, Spread::kFirstExpertsOnly, 3, 9}};
   return shapes;
 }
 

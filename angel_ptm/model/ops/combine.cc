@@ -1,4 +1,4 @@
-// Combine: base[T,H], rows[R,H], weights[T,K], row_of_pair -> y[T,H].
+// Combine: base[T,H]?, rows[R,H], weights[T,K], row_of_pair -> y[T,H].
 // CombineGrad: dy, rows, weights, pair_of_row, active_blocks -> drows, dweights.
 #include "kernels/ops/combine.h"
 
@@ -8,11 +8,14 @@ namespace angel_ptm {
 namespace {
 
 std::vector<OutputSpec> Shapes(const OpView& v) {
-  const Shape &base = v.OfRank(0, 2), &rows = v.OfRank(1, 2), &weights = v.OfRank(2, 2);
-  v.Want(rows[1] == base[1], 1);
-  v.Want(weights[0] == base[0], 2);
+  const Shape &rows = v.OfRank(1, 2), &weights = v.OfRank(2, 2);
+  if (v.Has(0)) {
+    const Shape& base = v.OfRank(0, 2);
+    v.Want(rows[1] == base[1], 1);
+    v.Want(weights[0] == base[0], 2);
+  }
   v.Fits(3, weights);
-  return {{"y", base, v.type()}};
+  return {{"y", {weights[0], rows[1]}, v.type()}};
 }
 
 std::vector<OutputSpec> GradShapes(const OpView& v) {
@@ -24,19 +27,21 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   return {{"drows", rows, v.type()}, {"dweights", weights}};
 }
 
-// The gradient of base is that of y.
+// The gradient of base, if there is one, is that of y.
 void Backward(Tape& tape, const Op& op) {
   const TensorId base = op.inputs[0], rows = op.inputs[1], weights = op.inputs[2];
   const TensorId dy = tape.GradientOf(op.outputs[0]);
   const Op layout = tape.ProducerOf(op.inputs[3], OpKind::kExpertLayout);
-  tape.Pass(dy, base);
+  if (base != kNone) tape.Pass(dy, base);
   tape.Append(OpKind::kCombineGrad, {rows, weights}, {dy, rows, weights, layout.outputs[1], layout.outputs[3]},
               op.attrs);
 }
 
+// The rows of the pairs that have one, base and y.
 double Bytes(const OpView& v) {
-  return v.Bytes(2 * static_cast<double>(v.In(0).elements()) +
-                 static_cast<double>(v.In(2).elements()) * static_cast<double>(v.In(0)[1]));
+  const Shape& y = v.Out(0);
+  const double rows = PairShare(v.attrs()) * static_cast<double>(v.In(2).elements());
+  return v.Bytes((v.Has(0) ? 2.0 : 1.0) * static_cast<double>(y.elements()) + rows * static_cast<double>(y[1]));
 }
 // Of every row that holds a token: read dy and the row, write its gradient.
 double GradBytes(const OpView& v) {
@@ -49,8 +54,8 @@ std::unique_ptr<const KernelCall> Bind(const Binding& b) {
                                     .rows = b.Input(1),
                                     .weights = b.Input(2),
                                     .row_of_pair = b.InputInts(3),
-                                    .t = b.In(0)[0],
-                                    .h = b.In(0)[1],
+                                    .t = b.Out(0)[0],
+                                    .h = b.Out(0)[1],
                                     .k = b.attrs().topk});
 }
 
@@ -72,7 +77,7 @@ std::unique_ptr<const KernelCall> BindGrad(const Binding& b) {
 }  // namespace
 
 OpRules CombineRules() {
-  return {.inputs = {{"base"}, {"rows"}, {"weights"}, {"row_of_pair"}},
+  return {.inputs = {{.name = "base", .optional = true}, {"rows"}, {"weights"}, {"row_of_pair"}},
           .outputs = {{"y"}},
           .shapes = &Shapes,
           .backward = &Backward,

@@ -30,7 +30,11 @@ void Backward(Tape& tape, const Op& op) {
   APTM_CHECK(op.attrs.trans_b, "only x W^T is differentiated");
   const TensorId x = op.inputs[0], weight = op.inputs[1], dc = tape.GradientOf(op.outputs[0]);
   const TensorId block_expert = op.inputs[2], active_blocks = op.inputs[3];
-  const OpAttrs attrs{.experts = op.attrs.experts, .block_rows = op.attrs.block_rows};
+  OpAttrs attrs{.experts = op.attrs.experts, .block_rows = op.attrs.block_rows};
+  if (op.attrs.experts_of_all != 0) {  // which are for the cost alone; without them the digest stays what it was
+    attrs.experts_of_all = op.attrs.experts_of_all;
+    attrs.topk = op.attrs.topk;
+  }
   tape.Append(OpKind::kGroupedMatmul, {x}, {dc, weight, block_expert, active_blocks}, attrs);
   tape.Append(OpKind::kGroupedMatmulGradWeight, {weight}, {dc, x, block_expert, active_blocks}, attrs);
 }
