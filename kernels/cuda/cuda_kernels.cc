@@ -233,7 +233,9 @@ absl::Status CanRun(const DispatchGradArgs& a) {
   return Asks("dispatch_grad").Alike({{"dx", a.dx}, {"drows", a.drows}});
 }
 absl::Status CanRun(const CombineArgs& a) {
-  return Asks("combine").Alike({{"y", a.y}, {"base", a.base}, {"rows", a.rows}}).All(kFp32, {{"weights", a.weights}});
+  return Asks("combine")
+      .Alike({{"y", a.y}, {"base", a.base, true}, {"rows", a.rows}})
+      .All(kFp32, {{"weights", a.weights}});
 }
 absl::Status CanRun(const CombineGradArgs& a) {
   return Asks("combine_grad")

@@ -1,5 +1,6 @@
 // The counting sort of expert_layout (kernels/ops/expert_layout.h) with the host backend's numbers: pairs by expert,
-// each expert's in order, from the border of a block on.
+// each expert's in order, from the border of a block on. Pairs of experts that are not laid out are neither counted nor
+// placed.
 //
 // Bytes: 4 T K read twice, 8 T K and 4 R written, 8 E for every 256 pairs; integers only. Limit: latency of three
 // launches. (1) A block counts the experts of 256 pairs. (2) One block, a thread an expert: the counts become where in
@@ -16,7 +17,7 @@ constexpr int kPairs = 256, kLayoutThreads = 1024;
 
 struct Layout {
   std::int32_t *row_of_pair, *pair_of_row, *block_expert, *active_blocks;
-  const std::int32_t* experts;
+  const std::int32_t *experts, *first_expert;
   std::int32_t *before, *first_row;  // [chunks,E], [E]
   std::int64_t pairs, block_rows, blocks_max, chunks;
   int e;
@@ -24,14 +25,21 @@ struct Layout {
 
 std::int64_t Chunks(const ExpertLayoutArgs& args) { return (args.t * args.k + kPairs - 1) / kPairs; }
 
+// A pair's expert among those that are laid out; -1: it is none of them, or there is no such pair.
+APTM_DEVICE std::int32_t ExpertOf(const Layout& l, std::int64_t pair) {
+  if (pair >= l.pairs) return -1;
+  const std::int32_t expert = l.experts[pair] - (l.first_expert == nullptr ? 0 : *l.first_expert);
+  return expert >= 0 && expert < l.e ? expert : -1;
+}
+
 __global__ void __launch_bounds__(kPairs) CountPairs(Layout l) {
   APTM_DYNAMIC_SHARED(shared);
   int* const counts = reinterpret_cast<int*>(shared);
   const int thread = threadIdx.x;
   for (int i = thread; i < l.e; i += kPairs) counts[i] = 0;
   __syncthreads();
-  const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * kPairs + thread;
-  if (pair < l.pairs) atomicAdd(counts + l.experts[pair], 1);
+  const std::int32_t expert = ExpertOf(l, static_cast<std::int64_t>(blockIdx.x) * kPairs + thread);
+  if (expert >= 0) atomicAdd(counts + expert, 1);
   __syncthreads();
   for (int i = thread; i < l.e; i += kPairs) l.before[static_cast<std::int64_t>(blockIdx.x) * l.e + i] = counts[i];
   ForGroups<1>(l.blocks_max * l.block_rows, [&](std::int64_t row) { l.pair_of_row[row] = -1; });
@@ -76,10 +84,13 @@ __global__ void __launch_bounds__(kPairs) PlacePairs(Layout l) {
   APTM_SHARED(std::int32_t, experts, kPairs);
   const int thread = threadIdx.x;
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * kPairs + thread;
-  const std::int32_t expert = pair < l.pairs ? l.experts[pair] : -1;
+  const std::int32_t expert = ExpertOf(l, pair);
   experts[thread] = expert;
   __syncthreads();
-  if (expert < 0) return;
+  if (expert < 0) {
+    if (pair < l.pairs) l.row_of_pair[pair] = -1;
+    return;
+  }
   std::int32_t row = l.first_row[expert] + l.before[static_cast<std::int64_t>(blockIdx.x) * l.e + expert];
   for (int earlier = 0; earlier < thread; ++earlier) row += experts[earlier] == expert ? 1 : 0;
   l.row_of_pair[pair] = row;
@@ -99,6 +110,7 @@ void LaunchExpertLayout(const ExpertLayoutArgs& args, const LaunchContext& conte
                          .block_expert = args.block_expert,
                          .active_blocks = args.active_blocks,
                          .experts = args.experts,
+                         .first_expert = args.first_expert,
                          .before = workspace + args.e,
                          .first_row = workspace,
                          .pairs = args.t * args.k,

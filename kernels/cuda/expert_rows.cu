@@ -2,12 +2,15 @@
 //   rows[r] = x[token of r], zero in padding rows;           dx[t] (+)= sum over choices of drows[row], in order
 //   y[t] = base[t] + sum over choices of weight rows[row];   drows[r] = weight dy[t], dweights = dot(dy[t], rows[r])
 //
+// Choices without a row (of experts that are not laid out) add nothing; their dweights are zero, by a launch before.
+//
 // Bytes of elements, R rows in use: dispatch 2 R H; its gradient (K + 1) T H, combine (K + 2) T H, its gradient 3 R H;
 // FLOPs: at most 4 R H. Limit: memory. A thread handles 8 neighbours at a time where H allows it; the grid strides. The
 // gradient of combine takes a block a row, for its dot product. Sums over choices are in order and rounded once: the
 // host's bits, but of the dot product, which is added in another order, fixed by H.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/ops/add.h"
 #include "kernels/ops/combine.h"
 #include "kernels/ops/dispatch.h"
 
@@ -32,7 +35,7 @@ __global__ void __launch_bounds__(kExpertRowsThreads)
   });
 }
 
-// dispatch's gradient (no weights, no base) and combine.
+// dispatch's gradient (no weights) and combine, each with a base or without.
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kExpertRowsThreads)
     SumChoices(T* y_TH, const T* base_TH, const T* rows_RH, const float* weights, const std::int32_t* row_of_pair,
@@ -41,14 +44,17 @@ __global__ void __launch_bounds__(kExpertRowsThreads)
     const std::int64_t token = i / h, column = i % h;
     float sum[kWidth] = {}, row[kWidth];
     if (base_TH != nullptr) LoadGroup(base_TH + i, sum);
+    // Of gradients alone the first starts the sum: 0 + x would lose the sign of a zero.
+    bool adds = base_TH != nullptr || weights != nullptr;
     for (std::int64_t choice = 0; choice < k; ++choice) {
-      const std::int64_t pair = token * k + choice;
-      const bool is_first = base_TH == nullptr && choice == 0;  // 0 + x would lose the sign of a zero
-      LoadGroup(rows_RH + row_of_pair[pair] * h + column, row);
+      const std::int64_t pair = token * k + choice, at = row_of_pair[pair];
+      if (at < 0) continue;
+      LoadGroup(rows_RH + at * h + column, row);
       for (int j = 0; j < kWidth; ++j) {
         const float term = weights == nullptr ? row[j] : weights[pair] * row[j];
-        sum[j] = is_first ? term : sum[j] + term;
+        sum[j] = adds ? sum[j] + term : term;
       }
+      adds = true;
     }
     StoreGroup(y_TH + i, sum);
   });
@@ -112,6 +118,9 @@ void LaunchCombine(const CombineArgs& args, const LaunchContext& context) {
 }
 
 void LaunchCombineGrad(const CombineGradArgs& args, const LaunchContext& context) {
+  AddArgs zero;  // not every pair has a row
+  zero.y = args.dweights, zero.rows = args.t, zero.width = args.k;
+  LaunchAdd(zero, context);
   const LaunchShape shape = Striding(args.blocks_max * args.block_rows * kExpertRowsThreads, kExpertRowsThreads);
   WithVariant(args.dy.dtype, args.h, [&](auto element, auto group) {
     using T = decltype(element);

@@ -19,7 +19,9 @@ struct Experts {
         weights(RandomElements<float>(s.t * s.k, random)),
         pair_of_row(layout.pair_of_row),
         row_of_pair(layout.row_of_pair),
-        active(std::vector<std::int32_t>{layout.active_blocks}) {}
+        active(std::vector<std::int32_t>{layout.active_blocks}) {
+    for (std::size_t i = 0; i < rows.size(); i += 5) rows[i] = Element<T>(-0.0f);  // whose sign sums may lose
+  }
 
   std::mt19937 random;
   TestLayout layout;
@@ -79,6 +81,8 @@ void TestCombine(const RoutingShape& s, std::int64_t h) {
   device.y = Out(y), device.base = In(base), device.rows = In(rows), device.weights = In(weights);
   device.row_of_pair = e.row_of_pair.data();
   ExpectHostBits(&cuda::LaunchCombine, device, host, y, want_y, s.t * h);
+  host.base = device.base = {};
+  ExpectHostBits(&cuda::LaunchCombine, device, host, y, want_y, s.t * h);
 
   std::vector<T> want_drows = e.rows;
   std::vector<float> want_dweights(e.weights.size());
@@ -96,16 +100,30 @@ void TestCombine(const RoutingShape& s, std::int64_t h) {
   EXPECT_LT(ErrorOf(dweights.Get(), ToDoubles(want_dweights)), 1e-6);
 }
 
+// Parts of the experts: some of the pairs, more choices than experts, every pair, no pair.
+constexpr RoutingShape kParts[] = {{9, 2, 2, 4, Spread::kRandom, 2, 6},
+                                   {9, 1, 3, 4, Spread::kRandom, 3, 4},
+                                   {9, 2, 2, 4, Spread::kFirstExpertsOnly, 0, 6},
+                                   {9, 2, 2, 4, Spread::kFirstExpertsOnly, 2, 6}};
+
 TEST(CudaExpertRowsTest, DispatchHasTheHostsBits) {
   TestDispatch<float>({5, 3, 2, 4}, 24);
   TestDispatch<BFloat16>({5, 3, 2, 4}, 24);
   TestDispatch<BFloat16>({9, 6, 1, 8, Spread::kFirstExpertsOnly}, 13);
+  for (const RoutingShape& s : kParts) {
+    TestDispatch<float>(s, 13);
+    TestDispatch<BFloat16>(s, 24);
+  }
 }
 
 TEST(CudaExpertRowsTest, CombineHasTheHostsBits) {
   TestCombine<float>({5, 3, 2, 4}, 24);
   TestCombine<BFloat16>({5, 3, 2, 4}, 264);
   TestCombine<float>({9, 6, 3, 8, Spread::kHalfOfExperts}, 13);
+  for (const RoutingShape& s : kParts) {
+    TestCombine<float>(s, 13);
+    TestCombine<BFloat16>(s, 24);
+  }
 }
 
 }  // namespace

@@ -120,12 +120,14 @@ TEST(CudaGroupedMatmulTest, AgreesWithTheReference) {
   TestAll<BFloat16>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 0);
   TestAll<BFloat16>({290, 3, 1, 16}, 16, 24, 0);
   TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 136, 40, 0);
+  TestAll<BFloat16>({9, 2, 2, 16, Spread::kFirstExpertsOnly, 2, 6}, 24, 16, 0);  // a part without rows
 }
 
 TEST(CudaGroupedMatmulTest, Fp32AgreesWithTheReference) {
   TestAll<float>({3, 5, 2, 4}, 40, 25, 1);
   TestAll<float>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 0);
   TestAll<float>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 136, 37, 0);
+  TestAll<float>({9, 2, 2, 16, Spread::kFirstExpertsOnly, 2, 6}, 24, 16, 0);
 }
 
 TEST(CudaGroupedMatmulTest, ResultsInFp32) {
@@ -142,6 +144,7 @@ TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
   TestAll<BFloat16>({65, 9, 2, 16, Spread::kHalfOfExperts}, 24, 48, 1, kGroupedSm90a);
   TestAll<BFloat16>({3, 5, 2, 32}, 40, 16, 1, kGroupedSm90a);
   TestAll<BFloat16>({150, 2, 1, 144, Spread::kFirstExpertsOnly}, 8, 72, 0, kGroupedSm90a);
+  TestAll<BFloat16>({9, 2, 2, 16, Spread::kFirstExpertsOnly, 2, 6}, 24, 16, 0, kGroupedSm90a);
   GroupedExperts<BFloat16> many({140, 140, 1, 16}, 8, 8);
   TestGradWeight<BFloat16>(many, false, 0, kGroupedSm90a);
 }

@@ -161,9 +161,12 @@ void TestExpertLayout(const RoutingShape& s, int seeds) {
   ExpertLayoutArgs args = {.row_of_pair = row_of_pair.data(), .pair_of_row = pair_of_row.data()};
   args.block_expert = block_expert.data(), args.active_blocks = active_blocks.data(), args.experts = experts.data();
   args.t = s.t, args.k = s.k, args.e = s.e, args.block_rows = s.block_rows, args.blocks_max = want.blocks_max;
+  DeviceArray<std::int32_t> first(std::vector<std::int32_t>{want.first_expert});
+  if (s.is_part()) args.first_expert = first.data();
   DeviceArray<std::int32_t> workspace(cuda::WorkspaceBytes(args) / 4);
   const cuda::LaunchContext context = {.workspace = reinterpret_cast<std::byte*>(workspace.data())};
   const auto prepare = [&] {  // no -1, which the patterns of memory not written would be
+    row_of_pair.Set(std::vector<std::int32_t>(want.row_of_pair.size(), -7));
     pair_of_row.Set(std::vector<std::int32_t>(want.pair_of_row.size(), -7));
     block_expert.Set(std::vector<std::int32_t>(want.block_expert.size(), -7));
   };
@@ -174,11 +177,11 @@ void TestExpertLayout(const RoutingShape& s, int seeds) {
 }
 
 TEST(CudaExpertLayoutTest, HasTheHostsNumbers) {
-  for (const RoutingShape& s : RoutingShapes()) {
-    if (!s.is_part()) TestExpertLayout(s, 0);
-  }
+  for (const RoutingShape& s : RoutingShapes()) TestExpertLayout(s, 0);
   TestExpertLayout({300, 9, 2, 16, Spread::kHalfOfExperts}, 1);
+  TestExpertLayout({300, 4, 2, 16, Spread::kRandom, 3, 9}, 1);
   TestExpertLayout({130, 1030, 2, 8}, 0);
+  TestExpertLayout({130, 1030, 2, 8, Spread::kRandom, 500, 2000}, 0);
 }
 
 }  // namespace
