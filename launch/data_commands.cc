@@ -107,15 +107,15 @@ absl::Status CheckFamily(const TrainConfig& config, const std::string& format, c
                                                  diffusers ? "dit" : "lm", ", ", where, " has none of these"));
 }
 
-absl::Status ExportLanguageModel(const CheckpointReader& checkpoint, const TrainConfig& config,
-                                 const ReadParameters& read, const std::string& output) {
+absl::Status ExportLanguageModel(CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
+                                 const std::string& output) {
   ASSIGN_OR_RETURN(const std::string tokenizer_json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string tokenizer_config, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(const auto tokenizer,
                    Tokenizer::FromJson(tokenizer_json, checkpoint.path() + "/tokenizer.json", tokenizer_config));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
   const std::shared_ptr<const ParameterTable> table = HunyuanLmParameters(shape);
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
+  RETURN_IF_ERROR(checkpoint.Fit(*table));
   const HuggingFaceExport target{
       .model = shape,
       .max_position_embeddings = config.model().hunyuan_lm().max_position_embeddings(),
@@ -132,11 +132,11 @@ struct ExportOptions {
   std::string base;  // where the model goes whose branch goes to `output`; empty: nowhere
 };
 
-absl::Status ExportHunyuanDit(const CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
+absl::Status ExportHunyuanDit(CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
                               const ExportOptions& options) {
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   const std::shared_ptr<const ParameterTable> table = HunyuanDitParameters(shape);
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*table));
+  RETURN_IF_ERROR(checkpoint.Fit(*table));
   const DiffusersPart part = shape.control ? DiffusersPart::kControlNet : DiffusersPart::kModel;
   RETURN_IF_ERROR(ExportDiffusers(read, *table, shape, part, options.output));
   return options.base.empty() ? absl::OkStatus()
@@ -144,7 +144,7 @@ absl::Status ExportHunyuanDit(const CheckpointReader& checkpoint, const TrainCon
 }
 
 absl::Status ExportCheckpoint(const std::string& path, const ExportOptions& options) {
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
+  ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());

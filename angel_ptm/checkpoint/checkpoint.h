@@ -16,6 +16,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/manifest.h"
+#include "angel_ptm/checkpoint/unit_map.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/shard.h"
 #include "comm/communicator.h"
@@ -118,12 +119,13 @@ class CheckpointReader {
   const CheckpointManifest& manifest() const { return manifest_; }
   const std::string& path() const { return path_; }
 
-  // OK if the checkpoint has the units and parameters of `table`; otherwise names the first difference (parameter,
-  // wanted shape, got shape). Batch and sequence sizes may differ.
-  absl::Status CheckParameters(const ParameterTable& table) const;
+  // OK if the checkpoint has the parameters of `table`; otherwise names the first difference (parameter, wanted shape,
+  // got shape). Batch and sequence sizes may differ, and units where experts are split or were: from here on units are
+  // those of the table, before they are manifest().units. Before any other thread reads.
+  absl::Status Fit(const ParameterTable& table);
 
   // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
-  // checked against its checksum before its values are used. `unit` indexes manifest().units; begin >= 0.
+  // checked against its checksum before its values are used. begin >= 0.
   absl::Status ReadRange(UnitId unit, std::string_view state, int64_t begin, std::span<float> out) const;
   // Whether it has this state of the unit.
   bool Holds(UnitId unit, std::string_view state) const;
@@ -139,11 +141,13 @@ class CheckpointReader {
   struct OpenFiles;
   CheckpointReader(std::string path, CheckpointManifest manifest);
   absl::StatusOr<std::shared_ptr<const RankFile>> OpenRankFile(int rank) const;
+  absl::Status ReadStored(UnitId unit, std::string_view state, int64_t begin, std::span<float> out) const;
   absl::Status ReadPiece(const RankFile& file, const std::string& tensor, int64_t begin, std::span<float> out,
                          std::vector<float>& scratch) const;
 
   std::string path_;
   CheckpointManifest manifest_;
+  UnitMap map_;
   std::unique_ptr<OpenFiles> open_files_;
 };
 

@@ -69,36 +69,13 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const 
   return CheckpointReader(std::move(path), std::move(manifest));
 }
 
-absl::Status CheckpointReader::CheckParameters(const ParameterTable& table) const {
-  const std::vector<ManifestUnit> wanted = DescribeUnits(table, manifest_.world_size);
-  const auto differs = [&](auto... what) {
-    return absl::FailedPreconditionError(absl::StrCat("the checkpoint ", path_, " is of another model: ", what...));
-  };
-  for (size_t u = 0; u < std::min(wanted.size(), manifest_.units.size()); ++u) {
-    const ManifestUnit &want = wanted[u], &got = manifest_.units[u];
-    for (size_t p = 0; p < std::min(want.parameters.size(), got.parameters.size()); ++p) {
-      const ManifestParameter &a = want.parameters[p], &b = got.parameters[p];
-      if (a.name != b.name) return differs("wanted parameter ", a.name, ", got ", b.name);
-      if (a.shape != b.shape) {
-        return differs("wanted parameter ", a.name, " of shape ", a.shape.ToString(), ", got ", b.shape.ToString());
-      }
-      if (a.offset != b.offset) return differs("wanted parameter ", a.name, " at ", a.offset, ", got ", b.offset);
-    }
-    if (want.parameters.size() > got.parameters.size()) {
-      const ManifestParameter& first = want.parameters[got.parameters.size()];
-      return differs("parameter ", first.name, " of shape ", first.shape.ToString(), " is missing");
-    }
-    if (got.parameters.size() > want.parameters.size()) {
-      return differs("it has a parameter ", got.parameters[want.parameters.size()].name, " that the model has not");
-    }
-    if (want.name != got.name) return differs("wanted unit ", want.name, ", got ", got.name);
-    if (want.elements != got.elements) {
-      return differs("wanted unit ", want.name, " of ", want.elements, " elements, got ", got.elements);
-    }
+absl::Status CheckpointReader::Fit(const ParameterTable& table) {
+  absl::StatusOr<UnitMap> map = UnitMap::Create(manifest_.units, table);
+  if (!map.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the checkpoint ", path_, " is of another model: ", map.status().message()));
   }
-  if (wanted.size() != manifest_.units.size()) {
-    return differs("wanted ", wanted.size(), " units, got ", manifest_.units.size());
-  }
+  map_ = *std::move(map);
   return absl::OkStatus();
 }
 
@@ -164,15 +141,29 @@ absl::Status CheckpointReader::ReadPiece(const RankFile& file, const std::string
 
 bool CheckpointReader::Holds(UnitId unit, std::string_view state) const {
   const std::vector<std::string>& states = manifest_.states;
-  return std::find(states.begin(), states.end(), state) != states.end() && manifest_.units[unit].Has(state);
+  return std::find(states.begin(), states.end(), state) != states.end() &&
+         manifest_.units[map_.FirstOf(unit)].Has(state);
 }
 
 absl::Status CheckpointReader::ReadRange(UnitId unit, std::string_view state, int64_t begin,
                                          std::span<float> out) const {
+  if (map_.is_identity()) return ReadStored(unit, state, begin, out);
+  std::ranges::fill(out, 0.0f);
+  for (const UnitMap::Piece& piece : map_.PiecesOf(unit, begin, begin + static_cast<int64_t>(out.size()))) {
+    RETURN_IF_ERROR(
+        ReadStored(piece.unit, state, piece.at,
+                   out.subspan(static_cast<size_t>(piece.begin - begin), static_cast<size_t>(piece.count))));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::ReadStored(UnitId unit, std::string_view state, int64_t begin,
+                                          std::span<float> out) const {
   APTM_CHECK(unit >= 0 && unit < static_cast<UnitId>(manifest_.units.size()) && begin >= 0, "unit ", unit, " at ",
              begin);
   const ManifestUnit& u = manifest_.units[unit];
-  if (!Holds(unit, state)) {
+  const std::vector<std::string>& states = manifest_.states;
+  if (std::find(states.begin(), states.end(), state) == states.end() || !u.Has(state)) {
     return absl::NotFoundError(
         absl::StrCat("the checkpoint ", path_, " holds no ", std::string(state), " of ", u.name));
   }
@@ -218,7 +209,7 @@ absl::Status CheckpointReader::Verify() const {
         const int64_t slice_end = std::min(unit.elements, slice + unit.slice_elements);
         for (int64_t at = slice; at < slice_end; at += manifest_.chunk_elements) {
           const int64_t n = std::min(manifest_.chunk_elements, slice_end - at);
-          RETURN_IF_ERROR(ReadRange(u, state, at, std::span(buffer).first(static_cast<size_t>(n))));
+          RETURN_IF_ERROR(ReadStored(u, state, at, std::span(buffer).first(static_cast<size_t>(n))));
         }
       }
     }

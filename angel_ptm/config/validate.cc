@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/config/checks.h"
 
 namespace angel_ptm {
@@ -18,7 +19,8 @@ constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: 
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr double kHostMemoryShare = 0.8;
 constexpr int64_t kStalenessMax = 64;
-constexpr double kSecondsMax = 1e9;  // what clocks in nanoseconds hold, with room for sums
+constexpr int64_t kExchangedTokens = 16;  // of which one number each is a cache line
+constexpr double kSecondsMax = 1e9;       // what clocks in nanoseconds hold, with room for sums
 
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
   const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
@@ -121,7 +123,8 @@ void CheckProducts(const TrainConfig& config, Checks* checks) {
   const double tokens = number(config.batch().micro_batch_sequences()) * number(config.data().sequence_length());
   const double routed = lm.num_experts() == 0
                             ? 0
-                            : tokens * number(lm.moe_topk()) + experts * number(config.numerics().expert_block_rows());
+                            : tokens * number(lm.moe_topk()) * number(std::max(1, config.sharding().expert_degree())) +
+                                  experts * number(config.numerics().expert_block_rows());
   checks->That(routed <= number(kRowsMax), "batch.micro_batch_sequences", "too many rows of tokens for the experts",
                absl::StrCat("at most ", kRowsMax), Text(routed));
   const double activations =
@@ -226,7 +229,36 @@ void CheckBatch(const TrainConfig& config, const RunFacts& facts, Checks* checks
                absl::StrCat("at least ", facts.world_size * micro, " or fewer ranks"), Text(global));
 }
 
-void CheckRun(const TrainConfig& config, Checks* checks) {
+// Of the smaller of their weights, which the other is twice.
+int64_t ElementsOfExperts(const HunyuanLmConfig& lm) {
+  return lm.num_experts() * lm.hidden_size() * lm.intermediate_size();
+}
+
+void CheckExpertDegree(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
+  const char* const field = "sharding.expert_degree";
+  const int64_t degree = config.sharding().expert_degree();
+  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
+  if (!checks->Between(field, degree, 1, kCountMax) || degree == 1) return;
+  const std::string got = Text(degree);
+  if (!checks->That(lm.num_experts() > 0, field, "the model has no experts to split", "1", got) ||
+      !checks->That(lm.num_experts() % degree == 0, field, "ranks would have different numbers of experts",
+                    absl::StrCat("a divisor of num_experts = ", lm.num_experts()), got) ||
+      !checks->That(facts.world_size % degree == 0, field, "some experts would have fewer ranks",
+                    absl::StrCat("a divisor of the ", facts.world_size, " ranks"), got)) {
+    return;
+  }
+  checks->That(
+      CanSplitExperts(lm, degree, facts.world_size), field, "ranks' slices of experts would not be whole",
+      absl::StrCat("1, or num_experts * hidden_size * intermediate_size = ", ElementsOfExperts(lm), " a multiple of ",
+                   kSliceAlignment, " elements for each of the ", facts.world_size, " ranks"),
+      got);
+  const int64_t length = config.data().sequence_length();
+  checks->That(
+      length % kExchangedTokens == 0, field, "what ranks exchange of a sequence would not be whole cache lines",
+      absl::StrCat("1, or data.sequence_length a multiple of ", kExchangedTokens), absl::StrCat(got, " and ", length));
+}
+
+void CheckRun(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
   checks->Set("steps", config.steps(), kStepsMax);
   if (checks->Between("evaluation.every_steps", config.evaluation().every_steps(), 0, kStepsMax) &&
       config.evaluation().every_steps() > 0) {
@@ -237,6 +269,7 @@ void CheckRun(const TrainConfig& config, Checks* checks) {
   }
   CheckSampling(config, checks);
   checks->Between("sharding.zero_stage", config.sharding().zero_stage(), 0, 3);
+  CheckExpertDegree(config, facts, checks);
 }
 
 void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* checks) {
@@ -366,7 +399,7 @@ absl::Status Validate(const TrainConfig& config, const RunFacts& facts) {
   CheckData(config, &checks);
   CheckOptimizer(config, facts, &checks);
   CheckBatch(config, facts, &checks);
-  CheckRun(config, &checks);
+  CheckRun(config, facts, &checks);
   CheckMemory(config.memory(), facts, &checks);
   CheckNumerics(config.numerics(), facts, &checks);
   const bool by_nccl =
@@ -415,6 +448,12 @@ int64_t HeadDim(const HunyuanLmConfig& lm) {
 
 int64_t KeyValueHeads(const HunyuanLmConfig& lm) {
   return lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
+}
+
+bool CanSplitExperts(const HunyuanLmConfig& lm, int64_t degree, int world_size) {
+  if (degree == 1) return true;
+  return lm.num_experts() > 0 && lm.num_experts() % degree == 0 && world_size % degree == 0 &&
+         PartsAreWhole(ElementsOfExperts(lm), world_size);
 }
 
 WorldShape WorldOf(const CommunicationConfig& communication, int world_size, int of_machine) {

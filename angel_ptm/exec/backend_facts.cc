@@ -10,13 +10,21 @@
 #include "kernels/ops/square_sum.h"
 
 namespace angel_ptm {
+namespace {
+
+int64_t SumScratchBytes(const Graph& graph, const Op& op) {
+  const Tensor& sums = graph.tensors[op.outputs[0]];
+  return ReduceScratchBytes(sums.shape.elements(), static_cast<int>(op.attrs.group_ranks), sums.dtype);
+}
+
+}  // namespace
 
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
                                      WorldShape world) {
   BackendFacts facts;
   for (const Op& op : graph.ops) {
-    if (op.phase == Phase::kUpdate) {
-      facts.op_workspace_bytes.push_back(0);
+    if (op.phase == Phase::kUpdate || IsExchange(op.kind)) {
+      facts.op_workspace_bytes.push_back(op.kind == OpKind::kSumRows ? SumScratchBytes(graph, op) : 0);
       continue;
     }
     const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size(), nullptr);
@@ -27,8 +35,9 @@ absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kern
     facts.op_workspace_bytes.push_back(call->WorkspaceBytes(kernels, options));
   }
   for (const Unit& unit : graph.units()) {
+    const WorldShape sharers = unit.is_experts && world.expert_degree > 1 ? world.expert_replicas() : world;
     facts.reduce_scratch_bytes.push_back(
-        ReduceScratchBytes(SliceUnit(unit.elements, world.size).slice_elements, world, graph.table->compute_type()));
+        ReduceScratchBytes(SliceUnit(unit.elements, world.size).slice_elements, sharers, graph.table->compute_type()));
   }
   return facts;
 }
@@ -43,6 +52,7 @@ std::map<OpKind, std::string> OpsRefused(const Graph& graph, const KernelTable& 
   const bool trained = graph.states().size() > kGradientState;
   const DType gradient_type = trained ? graph.states()[kGradientState].dtype : DType::kFloat32;
   for (const Op& op : graph.ops) {
+    if (IsExchange(op.kind)) continue;
     const std::vector<void*> no_addresses(op.inputs.size() + op.outputs.size() + op.states.size(), nullptr);
     const auto call = op.phase != Phase::kUpdate ? BindKernel(graph, op, no_addresses)
                                                  : RulesOf(op.kind).bind_update({.address = no_addresses,

@@ -65,7 +65,7 @@ class DeviceBackend final : public LaneBackend {
     StepSums& locked = LockedBlock()->SumsOf(step);
     RETURN_IF_ERROR(Stream(Lane::kComm).Copy(&locked, &At<StepBlock>(0)->SumsOf(step), sizeof(StepSums)));
     RETURN_IF_ERROR(Stream(Lane::kComm).Await());
-    if (!alone()) RETURN_IF_ERROR(side_.collectives().status());
+    RETURN_IF_ERROR(side_.status());
     *sums = locked;
     return absl::OkStatus();
   }
@@ -92,17 +92,17 @@ class DeviceBackend final : public LaneBackend {
   absl::Status Clear(Lane lane, std::span<std::byte> memory) override {
     return Stream(lane).Clear(memory.data(), static_cast<int64_t>(memory.size()));
   }
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    return side_.collectives().AllGather(dst, src, tag);
+  absl::Status AllGather(RankGroup of, std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    return side_.collectives(of).AllGather(dst, src, tag);
   }
-  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
-                             CallTag tag) override {
+  absl::Status ReduceScatter(RankGroup of, const ReducedSlice& dst, const Addends& src, bool accumulate,
+                             std::span<std::byte> scratch, CallTag tag) override {
     RETURN_IF_ERROR(side_.device().MakeCurrent());
-    if (!alone()) return side_.collectives().ReduceScatter(dst, src, accumulate, scratch, tag);
+    if (!side_.alone(of)) return side_.collectives(of).ReduceScatter(dst, src, accumulate, scratch, tag);
     return ReduceAlone(dst, src, accumulate);
   }
   absl::Status Finish(Lane lane) override {
-    const bool is_stream = lane != Lane::kComm || (!alone() && side_.collectives().on_stream());
+    const bool is_stream = lane != Lane::kComm || OnStream();
     return is_stream ? absl::OkStatus() : Stream(lane).Await();
   }
   void BeginStep(const std::string& name) override { side_.device().api().BeginRange(name.c_str()); }
@@ -121,7 +121,8 @@ class DeviceBackend final : public LaneBackend {
   // Of one rank: dst (+)= src, on the device. Finish waits for it.
   absl::Status ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate);
 
-  bool alone() const { return machine_.communicator->size() == 1; }
+  // Of the comm lane's collectives, which are all alike.
+  bool OnStream() const { return !side_.alone(RankGroup::kWorld) && side_.collectives(RankGroup::kWorld).on_stream(); }
   bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
   DeviceStream& Stream(Lane lane) const {
     APTM_CHECK(OnDevice(lane), Name(lane), " has no stream");
@@ -142,7 +143,7 @@ class DeviceBackend final : public LaneBackend {
   std::shared_ptr<std::byte> memory_, locked_;  // the device's and page-locked; both begin with a step's block
   std::vector<int64_t> no_decay_at_;            // in memory_, by unit
   int64_t squares_at_ = 0, squares_bytes_ = 0;  // in memory_
-  int64_t widened_at_ = 0;                      // in memory_; of one rank that computes in bf16
+  int64_t widened_at_ = 0;                      // in memory_; of units of one rank that computes in bf16
   std::vector<int64_t> input_at_;               // in locked_, by tensor; kNone: it is no input
 };
 
@@ -157,9 +158,11 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
     squares_bytes_ = std::max(squares_bytes_, machine_.kernels->square_sum.workspace_bytes(args, {machine_.threads}));
   }
   squares_at_ = parts.Add(squares_bytes_);
-  if (alone() && graph.table->compute_type() == DType::kBFloat16) {
+  if (graph.table->compute_type() == DType::kBFloat16) {
     int64_t elements_max = 0;
-    for (const UnitSlices& unit : plan_.layout.slices) elements_max = std::max(elements_max, unit.slice_elements);
+    for (const UnitSlices& unit : plan_.layout.slices) {
+      if (unit.replicas == 1) elements_max = std::max(elements_max, unit.slice_elements);
+    }
     widened_at_ = parts.Add(std::min(elements_max, kWidenedMax) * SizeOf(DType::kFloat32));
   }
   locked.Add(sizeof(StepBlock));

@@ -21,11 +21,20 @@ absl::StatusOr<std::shared_ptr<NcclApi>> OpenNccl(const NcclOffer& offer) {
   return knows ? offer.open() : absl::FailedPreconditionError("this program has no NCCL for its GPUs");
 }
 
+// Those of several ranks.
+std::vector<std::pair<RankGroup, Communicator*>> GroupsOf(Communicator& world, const MeshGroups* groups) {
+  std::vector<std::pair<RankGroup, Communicator*>> all = {{RankGroup::kWorld, &world}};
+  for (const RankGroup group : {RankGroup::kReplicas, RankGroup::kPlaces}) {
+    if (groups != nullptr && groups->Of(group).size() > 1) all.emplace_back(group, &groups->Of(group));
+  }
+  return all;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceSide>> DeviceSide::Create(Device& device, const Layout& layout,
                                                                Communicator& communicator, int threads,
-                                                               const CollectivesWish& wish) {
+                                                               const CollectivesWish& wish, const MeshGroups* groups) {
   APTM_CHECK(wish.sums == SumsBy::kRankOrder || wish.way == CollectivesWish::Way::kNccl,
              "sums by an NCCL that may be none");
   std::unique_ptr<DeviceSide> side(new DeviceSide(device));
@@ -39,15 +48,31 @@ absl::StatusOr<std::unique_ptr<DeviceSide>> DeviceSide::Create(Device& device, c
     ASSIGN_OR_RETURN(nccl, Agree(wish, communicator, &reason));
   }
   if (nccl == nullptr) {
-    RETURN_IF_ERROR(side->Stage(layout, communicator, threads));
+    RETURN_IF_ERROR(side->Stage(layout, communicator, threads, groups));
     if (!reason.empty()) absl::StrAppend(&side->collectives_text_, " (", reason, ")");
     return side;
   }
   side->collectives_text_ = absl::StrCat("collectives: NCCL ", nccl->Version(),
                                          wish.sums == SumsBy::kNccl ? ", sums too (numerics.sums)" : "");
-  ASSIGN_OR_RETURN(side->collectives_,
-                   NcclCollectives::Create(std::move(nccl), wish, communicator, *side->stream(Lane::kComm)));
+  for (const auto& [of, ranks] : GroupsOf(communicator, groups)) {
+    ASSIGN_OR_RETURN(side->collectives_[static_cast<int>(of)],
+                     NcclCollectives::Create(nccl, wish, *ranks, *side->stream(Lane::kComm)));
+  }
   return side;
+}
+
+absl::Status DeviceSide::status() const {
+  for (const auto& collectives : collectives_) {
+    if (collectives != nullptr) RETURN_IF_ERROR(collectives->status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DeviceSide::Close() {
+  for (const auto& collectives : collectives_) {
+    if (collectives != nullptr) RETURN_IF_ERROR(collectives->Close());
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<NcclApi>> DeviceSide::Agree(const CollectivesWish& wish, Communicator& communicator,
@@ -63,7 +88,8 @@ absl::StatusOr<std::shared_ptr<NcclApi>> DeviceSide::Agree(const CollectivesWish
   return absl::FailedPreconditionError(absl::StrCat("communication.device_transport: wanted NCCL, but ", *reason));
 }
 
-absl::Status DeviceSide::Stage(const Layout& layout, Communicator& communicator, int threads) {
+absl::Status DeviceSide::Stage(const Layout& layout, Communicator& communicator, int threads,
+                               const MeshGroups* groups) {
   const int64_t bytes = StagingBytes(layout);
   ASSIGN_OR_RETURN(staging_memory_, communicator.MakeArena(bytes, threads, {"staging of collectives"}));
   if (staging_memory_ != nullptr) {
@@ -72,7 +98,10 @@ absl::Status DeviceSide::Stage(const Layout& layout, Communicator& communicator,
     ASSIGN_OR_RETURN(staging_memory_, device_.LockedMemory(bytes, "staging of collectives"));
   }
   const std::span<std::byte> staging = {staging_memory_.get(), static_cast<size_t>(bytes)};
-  collectives_ = std::make_unique<StagedCollectives>(communicator, *stream(Lane::kComm), staging);
+  // The comm lane is in one call at a time, so all groups go through the same memory.
+  for (const auto& [of, ranks] : GroupsOf(communicator, groups)) {
+    collectives_[static_cast<int>(of)] = std::make_unique<StagedCollectives>(*ranks, *stream(Lane::kComm), staging);
+  }
   collectives_text_ = absl::StrCat("beside the tiers: ", FormatBytes(bytes), " of host memory for collectives");
   return absl::OkStatus();
 }
@@ -82,9 +111,9 @@ absl::StatusOr<Lanes::Queues> DeviceSide::MakeQueues() const {
   for (const Lane lane : {Lane::kCompute, Lane::kCopyIn, Lane::kCopyOut}) {
     ASSIGN_OR_RETURN(queues[static_cast<int>(lane)], MakeStreamLane(*stream(lane)));
   }
-  if (collectives_ != nullptr && collectives_->on_stream()) {
+  if (!alone(RankGroup::kWorld) && collectives(RankGroup::kWorld).on_stream()) {
     ASSIGN_OR_RETURN(queues[static_cast<int>(Lane::kComm)],
-                     MakeStreamLane(*stream(Lane::kComm), [this] { return collectives_->status(); }));
+                     MakeStreamLane(*stream(Lane::kComm), [this] { return status(); }));
   }
   for (auto& queue : queues) {
     if (queue == nullptr) queue = MakeThreadLane();

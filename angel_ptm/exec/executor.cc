@@ -8,11 +8,12 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/text.h"
 #include "angel_ptm/exec/lane_backend.h"
 #include "angel_ptm/exec/lock_free_updater.h"
 #include "angel_ptm/exec/residency.h"
+#include "angel_ptm/exec/row_exchange.h"
 #include "angel_ptm/exec/step_graphs.h"
+#include "angel_ptm/exec/unit_spans.h"
 #include "angel_ptm/model/op_rules.h"
 #include "angel_ptm/plan/plan_text.h"
 #include "kernels/ops/loss_sum.h"
@@ -123,9 +124,11 @@ class LaneExecutor : public Executor {
   absl::Status RemakeParameters(int64_t step);
   bool InParameters() const { return plan_.layout.guest_of(kParameterState) != kNoState; }
 
-  absl::Status CheckRegions(const Segment& segment) const;
+  // Whom the collectives of a unit's data are of.
+  RankGroup SharersOf(UnitId unit) const {
+    return plan_.layout.replicas(unit) == plan_.layout.world_size ? RankGroup::kWorld : RankGroup::kReplicas;
+  }
   void BindSegment(BoundSegment& bound);
-  void BindUnits();
 
   // Lane threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
@@ -136,6 +139,7 @@ class LaneExecutor : public Executor {
   int32_t VariantOf(bool updates) const;
   absl::Status Move(const Segment& segment, const Step& step);
   absl::Status Compute(const Segment& segment, const Step& step, int32_t index);
+  absl::Status Exchange(const Segment& segment, const Step& step, int32_t index);
   absl::Status CheckOutputs(const Segment& segment, const Step& step);
   void AddLoss(const Segment& segment, const Step& step);
   absl::Status Reduce(const Segment& segment, const Step& step, int32_t index);
@@ -171,19 +175,6 @@ class LaneExecutor : public Executor {
   NonFinite non_finite_;
 };
 
-absl::Status LaneExecutor::CheckRegions(const Segment& segment) const {
-  for (const Region& region : segment.regions) {
-    if (region.range.offset < 0) continue;
-    const Tier* const tier = angel_ptm::TierOf(machine_, region.range.tier);
-    const int64_t bytes = tier == nullptr ? 0 : tier->bytes();
-    if (region.range.offset + region.range.bytes > bytes) {
-      return absl::InternalError(absl::StrCat("the plan puts ", region.label, " at ", region.range.offset, " of the ",
-                                              Name(region.range.tier), " tier, which has ", FormatBytes(bytes)));
-    }
-  }
-  return absl::OkStatus();
-}
-
 void LaneExecutor::BindSegment(BoundSegment& bound) {
   const Segment& segment = *bound.of;
   for (const Step& step : segment.steps) {
@@ -194,16 +185,17 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(segment, place));
     const Op& op = graph_.ops[step.op];
-    const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, rank()) : 0;
     if (step.kind == StepKind::kCompute) {
-      bound.calls.back() = BindKernel(graph_, op, operands);
+      if (!IsExchange(op.kind)) bound.calls.back() = BindKernel(graph_, op, operands);
       continue;
     }
+    const Layout& layout = plan_.layout;
+    const int64_t first = step.own ? layout.own_begin(step.unit, rank()) : layout.part_begin(step.unit, rank());
     const OpRules& rules = RulesOf(op.kind);
     const UpdateBinding binding = {.address = operands,
                                    .type = graph_.table->compute_type(),
                                    .gradient_type = graph_.states()[kGradientState].dtype,
-                                   .begin = step.begin + own_begin,
+                                   .begin = step.begin + first,
                                    .count = step.count,
                                    .no_decay = backend_->NoDecayOf(step.lane, step.unit),
                                    .adamw = adamw_,
@@ -213,34 +205,19 @@ void LaneExecutor::BindSegment(BoundSegment& bound) {
   }
 }
 
-void LaneExecutor::BindUnits() {
-  const Layout& layout = plan_.layout;
-  for (UnitId u = 0; u < static_cast<UnitId>(graph_.units().size()); ++u) {
-    std::vector<ElementSpan> no_decay, gaps;
-    int64_t end = 0;
-    for (int32_t p : graph_.units()[u].parameters) {
-      const Parameter& parameter = graph_.parameters()[p];
-      if (parameter.unit_offset > end) gaps.push_back({end, parameter.unit_offset});
-      end = parameter.unit_offset + parameter.shape.elements();
-      if (!parameter.weight_decay) no_decay.push_back({parameter.unit_offset, end});
-    }
-    const int64_t whole = layout.slices[u].slice_elements * layout.world_size;
-    if (whole > end) gaps.push_back({end, whole});
-    no_decay_.push_back(std::move(no_decay));
-    gaps_.push_back(std::move(gaps));
-  }
-}
-
 absl::Status LaneExecutor::Bind() {
   norm_messages_.resize(machine_.control->size());
-  BindUnits();
+  for (UnitId u = 0; u < static_cast<UnitId>(graph_.units().size()); ++u) {
+    no_decay_.push_back(WithoutDecay(graph_, u));
+    gaps_.push_back(GapsOf(graph_, plan_.layout, u));
+  }
   if (machine_.device_side == nullptr) {
     backend_ = MakeHostBackend(plan_, machine_, no_decay_);
   } else {
     ASSIGN_OR_RETURN(backend_, MakeDeviceBackend(graph_, plan_, machine_, no_decay_));
   }
   for (BoundSegment& bound : segments_) {
-    RETURN_IF_ERROR(CheckRegions(*bound.of));
+    RETURN_IF_ERROR(CheckRegions(*bound.of, machine_));
     BindSegment(bound);
     if (machine_.device_side == nullptr) continue;
     bound.graphs = std::make_unique<StepGraphs>(*bound.of, Lane::kCompute);
@@ -252,8 +229,13 @@ absl::Status LaneExecutor::Bind() {
                         },
                     .variant = [this](bool updates) { return VariantOf(updates); }};
   }
+  if (graph_.first_expert != kNone) {
+    const int64_t place = plan_.layout.world().expert_place(rank());
+    const auto first = static_cast<int32_t>(place * graph_.experts_of_rank);
+    RETURN_IF_ERROR(backend_->WriteInput(graph_.first_expert, &first));
+  }
   if (plan_.sweeps.empty()) return absl::OkStatus();
-  for (const Segment& sweep : plan_.sweeps) RETURN_IF_ERROR(CheckRegions(sweep));
+  for (const Segment& sweep : plan_.sweeps) RETURN_IF_ERROR(CheckRegions(sweep, machine_));
   APTM_CHECK(machine_.device_side == nullptr, "lock-free updates of a GPU's parameters");
   updater_ = std::make_unique<LockFreeUpdater>(graph_, plan_, machine_, adamw_, no_decay_);
   return absl::OkStatus();
@@ -347,11 +329,11 @@ absl::Status LaneExecutor::RunUntraced(const Segment& segment, int32_t index) {
   if (!Follow(segment, index)) return absl::OkStatus();
   switch (step.kind) {
     case StepKind::kCompute:
-      return Compute(segment, step, index);
+      return step.lane == Lane::kComm ? Exchange(segment, step, index) : Compute(segment, step, index);
     case StepKind::kMove:
       return Move(segment, step);
     case StepKind::kAllGather:
-      return backend_->AllGather(Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
+      return backend_->AllGather(SharersOf(step.unit), Bytes(segment, step.dst), Bytes(segment, step.src), Tag(index));
     case StepKind::kReduceScatter:
       return Reduce(segment, step, index);
     case StepKind::kNorm:
@@ -387,6 +369,17 @@ absl::Status LaneExecutor::Compute(const Segment& segment, const Step& step, int
   playing_->calls[index]->Run(*machine_.kernels, context);
   if (step.op == graph_.loss) AddLoss(segment, step);
   return check_finite_ && non_finite_.op == kNone ? CheckOutputs(segment, step) : absl::OkStatus();
+}
+
+absl::Status LaneExecutor::Exchange(const Segment& segment, const Step& step, int32_t index) {
+  RowExchange exchange{.op = graph_.ops[step.op]};
+  const size_t inputs = exchange.op.inputs.size();
+  exchange.type = graph_.tensors[exchange.op.outputs[0]].dtype;
+  exchange.x = Bytes(segment, step.operands[0]);
+  if (inputs > 1) exchange.base = Address(segment, step.operands[1]);
+  exchange.y = Bytes(segment, step.operands[inputs]);
+  if (step.operands.size() > inputs + 1) exchange.scratch = Bytes(segment, step.operands.back());
+  return RunExchange(exchange, *backend_, *machine_.kernels, Tag(index));
 }
 
 absl::Status LaneExecutor::CheckOutputs(const Segment& segment, const Step& step) {
@@ -429,8 +422,9 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
         backend_->Clear(step.lane, gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type))));
   }
   const ReducedSlice own = {Bytes(segment, step.dst), graph_.states()[step.state].dtype};
-  RETURN_IF_ERROR(backend_->ReduceScatter(own, {gradient, type}, /*accumulate=*/!micro_batch_.first,
-                                          Bytes(segment, step.scratch), Tag(index)));
+  RETURN_IF_ERROR(backend_->ReduceScatter(SharersOf(step.unit), own, {gradient, type},
+                                          /*accumulate=*/!micro_batch_.first, Bytes(segment, step.scratch),
+                                          Tag(index)));
   if (!micro_batch_.last) return backend_->Finish(step.lane);
   // Now, not before the update: by then the slice may rest where reading it costs a journey.
   FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
@@ -475,18 +469,6 @@ void LaneExecutor::Deliver(const Segment& segment, const Step& step) {
 }
 
 }  // namespace
-
-Tier* TierOf(const Machine& machine, TierKind kind) {
-  switch (kind) {
-    case TierKind::kDevice:
-      return machine.device;
-    case TierKind::kHost:
-      return machine.host;
-    case TierKind::kFile:
-      return machine.file;
-  }
-  APTM_CHECK(false);
-}
 
 absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const Plan& plan, const Machine& machine,
                                                            const AdamWConstants& adamw) {

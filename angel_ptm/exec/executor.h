@@ -26,6 +26,7 @@
 #include "angel_ptm/plan/plan.h"
 #include "angel_ptm/plan/planner.h"
 #include "comm/communicator.h"
+#include "comm/mesh_groups.h"
 #include "kernels/kernels.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/step_block.h"
@@ -59,9 +60,13 @@ struct Machine {
   // Null: `kernels` run on the host. Else `device` is that GPU's arena, `lanes` have its streams, `kernels` put their
   // work on them, host_kernels is not null and `host` is page-locked.
   DeviceSide* device_side = nullptr;
+  // Of the communicator's ranks, where experts are split; called as that is. Else null.
+  const MeshGroups* groups = nullptr;
 };
 // Null: the machine has no such tier.
 Tier* TierOf(const Machine& machine, TierKind kind);
+// kInternal if a region of the plan's does not lie within its tier.
+absl::Status CheckRegions(const Segment& segment, const Machine& machine);
 
 // What every rank learns at the end of a step's gradient norm: the same numbers on all ranks.
 struct StepExchange {

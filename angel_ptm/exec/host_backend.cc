@@ -54,17 +54,21 @@ class HostBackend final : public LaneBackend {
     std::ranges::fill(memory, std::byte{0});
     return absl::OkStatus();
   }
-  absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
-    return machine_.communicator->AllGather(dst, src, tag);
+  absl::Status AllGather(RankGroup of, std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override {
+    return CommunicatorOf(of).AllGather(dst, src, tag);
   }
-  absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
-                             CallTag tag) override {
-    return OrderedReduceScatter(*machine_.communicator, dst, src, accumulate, scratch, tag);
+  absl::Status ReduceScatter(RankGroup of, const ReducedSlice& dst, const Addends& src, bool accumulate,
+                             std::span<std::byte> scratch, CallTag tag) override {
+    return OrderedReduceScatter(CommunicatorOf(of), dst, src, accumulate, scratch, tag);
   }
   absl::Status Finish(Lane) override { return absl::OkStatus(); }
   absl::StatusOr<const void*> Show(const void* operand, int64_t, std::vector<std::byte>&) override { return operand; }
 
  private:
+  Communicator& CommunicatorOf(RankGroup group) const {
+    return group == RankGroup::kWorld ? *machine_.communicator : machine_.groups->Of(group);
+  }
+
   const Plan& plan_;
   const Machine& machine_;
   const NoDecay& no_decay_;

@@ -46,8 +46,9 @@ class LaneBackend {
   virtual KernelContext ContextOf(Lane lane) = 0;
   virtual absl::Status Copy(Lane lane, std::byte* dst, const std::byte* src, int64_t bytes) = 0;
   virtual absl::Status Clear(Lane lane, std::span<std::byte> memory) = 0;
-  virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) = 0;
-  virtual absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
+  virtual absl::Status AllGather(RankGroup of, std::span<std::byte> dst, std::span<const std::byte> src,
+                                 CallTag tag) = 0;
+  virtual absl::Status ReduceScatter(RankGroup of, const ReducedSlice& dst, const Addends& src, bool accumulate,
                                      std::span<std::byte> scratch, CallTag tag) = 0;
   // What a lane that is a thread has put on a stream is done.
   virtual absl::Status Finish(Lane lane) = 0;

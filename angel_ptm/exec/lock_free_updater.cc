@@ -52,12 +52,14 @@ void LockFreeUpdater::Bind(const Segment& sweep, const AdamWConstants& adamw, co
     if (step.kind != StepKind::kUpdate) continue;
     std::vector<void*> operands;
     for (const Place& place : step.operands) operands.push_back(Address(sweep, place));
-    const int64_t own_begin = step.own ? plan_.layout.own_begin(step.unit, machine_.communicator->rank()) : 0;
+    const Layout& layout = plan_.layout;
+    const int rank = machine_.communicator->rank();
+    const int64_t first = step.own ? layout.own_begin(step.unit, rank) : layout.part_begin(step.unit, rank);
     bound.calls.back() = RulesOf(graph_.ops[step.op].kind)
                              .bind_update({.address = operands,
                                            .type = graph_.table->compute_type(),
                                            .gradient_type = DType::kFloat32,
-                                           .begin = step.begin + own_begin,
+                                           .begin = step.begin + first,
                                            .count = step.count,
                                            .no_decay = no_decay[step.unit],
                                            .adamw = adamw,

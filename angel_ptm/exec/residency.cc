@@ -19,7 +19,9 @@ Residency::Residency(const Graph& graph, const Layout& layout, int rank) : graph
 
 Residency::StateRange Residency::Elements(UnitId unit, StateId s, bool own, int64_t begin, int64_t count) const {
   // A home of slices only starts with the own one.
-  const int64_t at_home = own && !layout_.sharded(s) ? layout_.own_begin(unit, rank_) + begin : begin;
+  const int64_t at_home = own && !layout_.sharded(unit, s)
+                              ? layout_.own_begin(unit, rank_) - layout_.part_begin(unit, rank_) + begin
+                              : begin;
   return {unit, s, layout_.bytes(s, at_home), layout_.bytes(s, count)};
 }
 

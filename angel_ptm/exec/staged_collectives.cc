@@ -9,6 +9,7 @@ namespace {
 
 // Of all ranks together; slices are multiples of kGrain, and so are pieces of one.
 constexpr int64_t kElementsMax = int64_t{16} << 20, kGrain = 2048;
+constexpr int64_t kLeast = 32;  // a cache line of the narrowest type
 
 int64_t PieceElements(int64_t slice_elements, int world_size) {
   return std::min(slice_elements, std::max(kGrain, kElementsMax / world_size / kGrain * kGrain));
@@ -25,9 +26,21 @@ int64_t StagingBytes(const Layout& layout) {
   return (world_size + 1) * piece * element + ReduceScratchBytes(piece, layout.world());
 }
 
+// What goes through at a time, of every rank: as much as a reduction has room for. Of groups of the world's ranks,
+// whose rows no layout knows, pieces are larger or smaller than its.
+int64_t StagedCollectives::PieceMax(int64_t n) const {
+  const int64_t size = communicator_.size(), element = SizeOf(DType::kFloat32);
+  const int64_t room = static_cast<int64_t>(staging_.size());
+  int64_t piece = PieceElements(n, communicator_.size());
+  while (piece > kLeast && (size + 1) * piece * element + ReduceScratchBytes(piece, WorldOf(communicator_)) > room) {
+    piece = std::max(kLeast, piece / 2 / kLeast * kLeast);
+  }
+  return piece;
+}
+
 absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) {
   const int64_t size = communicator_.size(), n = static_cast<int64_t>(src.size());
-  const int64_t piece_max = PieceElements(n / SizeOf(DType::kFloat32), communicator_.size()) * SizeOf(DType::kFloat32);
+  const int64_t piece_max = PieceMax(n / SizeOf(DType::kFloat32)) * SizeOf(DType::kFloat32);
   for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
     piece = std::min(piece_max > 0 ? piece_max : n, n - begin);
     APTM_CHECK(size * piece <= static_cast<int64_t>(staging_.size()), "all-gather of ", n, " bytes a rank");
@@ -46,7 +59,7 @@ absl::Status StagedCollectives::AllGather(std::span<std::byte> dst, std::span<co
 absl::Status StagedCollectives::ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
                                               std::span<std::byte>, CallTag tag) {
   const int64_t size = communicator_.size(), n = dst.elements(), element = SizeOf(src.type), out = SizeOf(dst.type);
-  const int64_t piece_max = PieceElements(n, communicator_.size());
+  const int64_t piece_max = PieceMax(n);
   for (int64_t begin = 0, piece = 0; begin < n; begin += piece) {
     piece = std::min(piece_max, n - begin);
     const int64_t sent_bytes = size * piece * element, sum_bytes = piece * out;

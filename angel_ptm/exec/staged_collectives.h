@@ -20,7 +20,7 @@ int64_t StagingBytes(const Layout& layout);
 
 class StagedCollectives final : public DeviceCollectives {
  public:
-  // staging: StagingBytes, page-locked. Nothing is owned.
+  // staging: StagingBytes of the world that the communicator is of or part of, page-locked. Nothing is owned.
   StagedCollectives(Communicator& communicator, DeviceStream& stream, std::span<std::byte> staging)
       : communicator_(communicator), stream_(stream), staging_(staging) {}
 
@@ -33,6 +33,8 @@ class StagedCollectives final : public DeviceCollectives {
   absl::Status Close() override { return absl::OkStatus(); }
 
  private:
+  int64_t PieceMax(int64_t n) const;
+
   Communicator& communicator_;
   DeviceStream& stream_;
   const std::span<std::byte> staging_;

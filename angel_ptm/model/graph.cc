@@ -49,6 +49,7 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
       h.Mix(static_cast<uint64_t>(v));
     }
   }
+  if (a.group_ranks != 0) h.Mix("group ranks").Mix(static_cast<uint64_t>(a.group_ranks));
   if (a.groups != 0) h.Mix("groups").Mix(static_cast<uint64_t>(a.groups)).Mix(a.silu);
   if (a.experts_of_all != 0) h.Mix("experts of all").Mix(static_cast<uint64_t>(a.experts_of_all));
 }
@@ -89,6 +90,7 @@ uint64_t Hash(const Graph& graph) {
   for (const Unit& u : graph.units()) {
     h.Mix(u.name).Mix(static_cast<uint64_t>(u.elements));
     if (!u.trainable) h.Mix("frozen");
+    if (u.is_experts) h.Mix("experts");
   }
   for (const StateSpec& s : graph.states()) h.Mix(s.name).Mix(static_cast<uint64_t>(s.dtype));
   h.Mix(static_cast<uint64_t>(graph.read_state));

@@ -62,6 +62,7 @@ struct OpAttrs {
   bool interleaved = false;  // RoPE turns elements 2i and 2i + 1, not i and i + D/2
   bool scale_first = false;  // of modulation columns: scale, shift; not shift, scale
   int64_t experts = 0, topk = 0, block_rows = 0;
+  int64_t group_ranks = 0;     // that exchange rows: as many places as experts are split over
   int64_t experts_of_all = 0;  // of ops on rows of `experts` of so many, for their cost, with topk; 0: on those of all
   int64_t chunk_tokens = 0;
   float aux_coefficient = 0;
@@ -91,6 +92,9 @@ struct Graph {
   std::vector<TensorId> parameter_tensors, gradient_tensors;
   StateId read_state = kParameterState;  // what ops read of trainable units as their parameters
   OpId loss = kNone;                     // the last forward op of a graph that is trained; it makes its own gradient
+  // Input [1] int32 of a graph whose experts are split: the number of the first of this rank's experts_of_rank ones.
+  TensorId first_expert = kNone;
+  int64_t experts_of_rank = 0;
   TensorId loss_weight = kNone;  // input [1] fp32: by what a micro-batch's summed loss is weighted, its target tokens
   OpId update_begin = 0;         // ops [0, update_begin) are the micro-step, the rest the update segment
 

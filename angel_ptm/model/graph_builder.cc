@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/text.h"
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
@@ -28,10 +27,10 @@ Graph GraphBuilder::BuildForward() {
   return graph;
 }
 
-UnitId GraphBuilder::AddUnit(std::string name) {
-  const auto matches = [&](const std::string& pattern) { return MatchesPattern(name, pattern); };
-  const bool trainable = std::none_of(freeze_.begin(), freeze_.end(), matches);
-  Unit unit{.name = std::move(name), .trainable = trainable};
+UnitId GraphBuilder::AddUnit(std::string name, bool is_experts) {
+  Unit unit{.name = std::move(name), .is_experts = is_experts};
+  const auto freezes = [&](const std::string& pattern) { return IsMeant(unit, pattern); };
+  unit.trainable = std::none_of(freeze_.begin(), freeze_.end(), freezes);
   if (growing_ != nullptr) return growing_->AddUnit(std::move(unit));
   const UnitId match = graph_.table->MatchUnit(unit, next_unit_);
   next_unit_ = match + 1;
@@ -48,6 +47,17 @@ TensorId GraphBuilder::AddInput(std::string name, Shape shape, DType dtype) {
       {.name = std::move(name), .shape = std::move(shape), .dtype = dtype, .tensor_class = TensorClass::kInput});
 }
 
+namespace {
+
+Shape PartOf(const Shape& shape, int parts) {
+  APTM_CHECK(shape[0] % parts == 0, shape.ToString(), " in ", parts, " parts");
+  std::vector<int64_t> extents = {shape[0] / parts};
+  for (int i = 1; i < shape.rank(); ++i) extents.push_back(shape[i]);
+  return {extents.data(), extents.data() + extents.size()};
+}
+
+}  // namespace
+
 TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial,
                                     bool weight_decay, std::vector<ExportedName> exported) {
   Parameter added{.name = std::move(name),
@@ -62,8 +72,9 @@ TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, 
   const Parameter& parameter = graph_.parameters()[p];
   graph_.parameter_tensors.resize(graph_.parameters().size(), kNone);
   graph_.gradient_tensors.resize(graph_.parameters().size(), kNone);
+  const bool split = graph_.units()[unit].is_experts;
   graph_.parameter_tensors[p] = AddTensor({.name = parameter.name,
-                                           .shape = parameter.shape,
+                                           .shape = split ? PartOf(parameter.shape, expert_degree_) : parameter.shape,
                                            .dtype = graph_.states()[graph_.ReadState(unit)].dtype,
                                            .tensor_class = TensorClass::kParameter,
                                            .unit = unit,

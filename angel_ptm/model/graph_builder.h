@@ -31,11 +31,14 @@ class GraphBuilder {
 
   // Of a new table: the type of its parameters, which is what ops compute in. Before the first parameter.
   void ComputeIn(DType type) { growing_->states = {ParameterState(type)}; }
-  // A unit added from now on whose name matches one of these (base/text.h, MatchesPattern) is not trained.
+  // A unit added from now on that one of these patterns means (IsMeant) is not trained.
   void Freeze(std::vector<std::string> patterns) { freeze_ = std::move(patterns); }
   // Trainable units' parameters added from now on are read from that state (Graph::read_state).
   void ReadParametersFrom(StateId state) { graph_.read_state = state; }
-  UnitId AddUnit(std::string name);
+  // Parameters of units of experts added from now on have their first dimension, experts, split over so many ranks:
+  // ops read a part each.
+  void SplitExperts(int degree) { expert_degree_ = degree; }
+  UnitId AddUnit(std::string name, bool is_experts = false);
   // Behind the unit's other parameters. Returns its tensor; if the state it is read from has another type than ops
   // compute in, a copy of that type.
   TensorId AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial, bool weight_decay,
@@ -65,6 +68,7 @@ class GraphBuilder {
   Phase phase_ = Phase::kForward;
   int block_ = kNone;
   std::vector<std::string> freeze_;
+  int expert_degree_ = 1;
 };
 
 // Appends the backward ops of a forward graph that ends in its loss, which thereby gets its gradient outputs, and sets

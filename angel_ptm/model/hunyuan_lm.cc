@@ -23,6 +23,7 @@ class LanguageModel {
                 std::shared_ptr<const ParameterTable> table)
       : shape_(shape), batch_(batch), decoding_(decoding), builder_(std::move(name), std::move(table)) {
     builder_.Freeze(shape.freeze);
+    builder_.SplitExperts(shape.expert_degree);
   }
 
   // Routers keep what experts get in a step: to be said before Body.
@@ -31,6 +32,10 @@ class LanguageModel {
     const int64_t t = decoding_ ? batch_.rows : batch_.rows * batch_.sequence;
     tokens_ = builder_.AddInput("tokens", {t}, DType::kInt32);
     positions_ = builder_.AddInput("positions", {t}, DType::kInt32);
+    if (shape_.expert_degree > 1) {
+      builder_.graph().first_expert = builder_.AddInput("first_expert", {1}, DType::kInt32);
+      builder_.graph().experts_of_rank = shape_.num_experts / shape_.expert_degree;
+    }
     if (decoding_) {
       position_ = builder_.AddInput("position", {1}, DType::kInt32);
       return;
@@ -86,7 +91,18 @@ class LanguageModel {
   void Layer(int layer, Residual& residual);
   TensorId SelfAttention(const std::string& name, UnitId unit, TensorId x);
   TensorId Mlp(const std::string& name, const std::string& exported, UnitId unit, TensorId x);
-  TensorId RoutedExperts(const std::string& name, UnitId dense, UnitId experts, TensorId x);
+  struct ExpertWeights {
+    TensorId gate_up, down;
+  };
+  ExpertWeights Experts(int layer, const std::string& name);
+  // Tokens, and which experts they go to with which weights.
+  struct Routed {
+    TensorId x, weights, experts;
+  };
+  Routed Route(const std::string& name, TensorId x, TensorId gate, const OpAttrs& attrs);
+  Routed OfGroup(const std::string& name, const Routed& own);
+  OpAttrs Group() const { return {.group_ranks = shape_.expert_degree}; }
+  TensorId MoeMlp(int layer, const std::string& name, UnitId dense, TensorId x);
 
   const HunyuanLmShape shape_;
   const HunyuanLmBatch batch_;
@@ -136,45 +152,79 @@ TensorId LanguageModel::Mlp(const std::string& name, const std::string& exported
   return Linear(name + "down", act, down_proj);
 }
 
-TensorId LanguageModel::RoutedExperts(const std::string& name, UnitId dense, UnitId experts, TensorId x) {
+// One unit of all experts; where they are split one of each weight, so that a part of it is whole experts.
+LanguageModel::ExpertWeights LanguageModel::Experts(int layer, const std::string& name) {
   const int64_t e = shape_.num_experts, f = shape_.intermediate_size, h = shape_.hidden_size;
-  const std::string exported = absl::StrCat("model.", name);
-  const TensorId gate = Weight(dense, name + "gate", e, h, {{exported + "gate.wg.weight", 0, {e, h}}});
   std::vector<ExportedName> gate_up_names, down_names;
   for (int64_t i = 0; i < e; ++i) {
-    const std::string expert = absl::StrCat(exported, "experts.", i, ".");
+    const std::string expert = absl::StrCat("model.", name, "experts.", i, ".");
     gate_up_names.push_back({expert + "gate_proj.weight", 2 * i * f * h, {f, h}});
     gate_up_names.push_back({expert + "up_proj.weight", (2 * i + 1) * f * h, {f, h}});
     down_names.push_back({expert + "down_proj.weight", i * h * f, {h, f}});
   }
-  const TensorId gate_up_proj =
-      builder_.AddParameter(experts, name + "experts.gate_up_proj", {e, 2 * f, h},
+  const std::string unit_name = absl::StrCat("layers.", layer, ".experts");
+  const bool split = shape_.expert_degree > 1;
+  const UnitId unit = builder_.AddUnit(split ? unit_name + ".gate_up" : unit_name, split);
+  const TensorId gate_up =
+      builder_.AddParameter(unit, name + "experts.gate_up_proj", {e, 2 * f, h},
                             InitialValues::Normal(shape_.initializer_range), true, std::move(gate_up_names));
-  const TensorId down_proj =
-      builder_.AddParameter(experts, name + "experts.down_proj", {e, h, f},
+  const UnitId down_unit = split ? builder_.AddUnit(unit_name + ".down", split) : unit;
+  const TensorId down =
+      builder_.AddParameter(down_unit, name + "experts.down_proj", {e, h, f},
                             InitialValues::Normal(shape_.initializer_range), true, std::move(down_names));
+  return {gate_up, down};
+}
 
-  const OpAttrs attrs{.experts = e,
-                      .topk = shape_.moe_topk,
-                      .block_rows = batch_.expert_block_rows,
-                      .aux_coefficient = shape_.router_aux_loss_coefficient};
-  OpAttrs trans = attrs;
-  trans.trans_b = true;
+LanguageModel::Routed LanguageModel::Route(const std::string& name, TensorId x, TensorId gate, const OpAttrs& attrs) {
   OpAttrs routing = attrs;
   routing.sums_loads = sums_loads_;
   const auto route = builder_.Append(OpKind::kRouter, name + "router", {x, gate}, routing);
   MarkOutput(route[3]);
   if (sums_loads_) builder_.graph().tensors[route[4]].tensor_class = TensorClass::kCache;
-  const auto layout = builder_.Append(OpKind::kExpertLayout, name + "layout", {route[1], kNone}, attrs);
+  return {x, route[0], route[1]};
+}
+
+// Where experts are split every rank sees the tokens of all ranks of its group, and what it makes of them with its own
+// experts is summed by the ranks that the tokens are of: so many bytes are exchanged however the tokens are routed.
+LanguageModel::Routed LanguageModel::OfGroup(const std::string& name, const Routed& own) {
+  const auto gather = [&](TensorId t, const char* what) {
+    return builder_.Append(OpKind::kGatherRows, absl::StrCat(name, "all_", what), {t}, Group())[0];
+  };
+  return {gather(own.x, "tokens"), gather(own.weights, "weights"), gather(own.experts, "experts")};
+}
+
+TensorId LanguageModel::MoeMlp(int layer, const std::string& name, UnitId dense, TensorId x) {
+  const int64_t e = shape_.num_experts, h = shape_.hidden_size;
+  const bool split = shape_.expert_degree > 1;
+  const TensorId gate =
+      Weight(dense, name + "gate", e, h, {{absl::StrCat("model.", name, "gate.wg.weight"), 0, {e, h}}});
+  const ExpertWeights weights = Experts(layer, name);
+  OpAttrs attrs{.experts = e,
+                .topk = shape_.moe_topk,
+                .block_rows = batch_.expert_block_rows,
+                .aux_coefficient = shape_.router_aux_loss_coefficient};
+  Routed routed = Route(name, x, gate, attrs);
+  if (split) {
+    routed = OfGroup(name, routed);
+    attrs.experts = builder_.graph().experts_of_rank;
+    attrs.experts_of_all = e;
+  }
+  OpAttrs trans = attrs;
+  trans.trans_b = true;
+  const auto layout =
+      builder_.Append(OpKind::kExpertLayout, name + "layout", {routed.experts, builder_.graph().first_expert}, attrs);
   const TensorId row_of_pair = layout[0], pair_of_row = layout[1], block_expert = layout[2], active = layout[3];
-  const TensorId shared = Mlp(name + "shared_mlp.", exported + "shared_mlp.", dense, x);
-  const TensorId rows = builder_.Append(OpKind::kDispatch, name + "dispatch", {x, pair_of_row, active}, attrs)[0];
+  const TensorId shared = Mlp(name + "shared_mlp.", absl::StrCat("model.", name, "shared_mlp."), dense, x);
+  const TensorId rows =
+      builder_.Append(OpKind::kDispatch, name + "dispatch", {routed.x, pair_of_row, active}, attrs)[0];
   const TensorId gate_up = builder_.Append(OpKind::kGroupedMatmul, name + "experts.gate_up",
-                                           {rows, gate_up_proj, block_expert, active}, trans)[0];
+                                           {rows, weights.gate_up, block_expert, active}, trans)[0];
   const TensorId act = builder_.Append(OpKind::kSwiglu, name + "experts.swiglu", {gate_up, active}, attrs)[0];
-  const TensorId out =
-      builder_.Append(OpKind::kGroupedMatmul, name + "experts.down", {act, down_proj, block_expert, active}, trans)[0];
-  return builder_.Append(OpKind::kCombine, name + "combine", {shared, out, route[0], row_of_pair}, attrs)[0];
+  const TensorId out = builder_.Append(OpKind::kGroupedMatmul, name + "experts.down",
+                                       {act, weights.down, block_expert, active}, trans)[0];
+  const TensorId y = builder_.Append(OpKind::kCombine, name + "combine",
+                                     {split ? kNone : shared, out, routed.weights, row_of_pair}, attrs)[0];
+  return split ? builder_.Append(OpKind::kSumRows, name + "sum", {y, shared}, Group())[0] : y;
 }
 
 void LanguageModel::Layer(int layer, Residual& residual) {
@@ -187,8 +237,7 @@ void LanguageModel::Layer(int layer, Residual& residual) {
   const TensorId post_norm = Norm(dense, name + "post_attention_layernorm", shape_.hidden_size);
   const TensorId mlp_in = AddNorm(name + "post_attention_norm", residual, post_norm);
   if (shape_.is_moe()) {
-    const UnitId experts = builder_.AddUnit(name + "experts");
-    residual.delta = RoutedExperts(name + "mlp.", dense, experts, mlp_in);
+    residual.delta = MoeMlp(layer, name + "mlp.", dense, mlp_in);
   } else {
     residual.delta = Mlp(name + "mlp.", absl::StrCat("model.", name, "mlp."), dense, mlp_in);
   }
@@ -221,7 +270,8 @@ void LanguageModel::Loss(TensorId x) {
 }  // namespace
 
 std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape, std::vector<StateSpec> states) {
-  LanguageModel model("parameters", shape, {.rows = 1, .sequence = 1}, /*decoding=*/false, /*table=*/nullptr);
+  // Of as few tokens as any graph may have.
+  LanguageModel model("parameters", shape, {.rows = 1, .sequence = 16}, /*decoding=*/false, /*table=*/nullptr);
   model.Inputs(/*with_targets=*/false);
   model.Body();
   ParameterTable table = *model.builder().Build().table;

@@ -31,6 +31,7 @@ struct HunyuanLmShape {
   float initializer_range = 0.02f;
   float router_aux_loss_coefficient = 0;
   std::vector<std::string> freeze;  // patterns of units that are not trained
+  int expert_degree = 1;            // ranks that have different experts (WorldShape); a divisor of num_experts
 
   bool is_moe() const { return num_experts > 0; }
 };

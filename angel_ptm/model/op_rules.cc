@@ -5,11 +5,13 @@
 namespace angel_ptm {
 
 #define APTM_OP(Kind, name) OpRules Kind##Rules();
+#define APTM_EXCHANGE APTM_OP
 #include "kernels/ops.def"
 
 const OpRules& RulesOf(OpKind kind) {
   static const std::array<OpRules, kOpKindCount> rules = {
 #define APTM_OP(Kind, name) Kind##Rules(),
+#define APTM_EXCHANGE APTM_OP
 #include "kernels/ops.def"
   };
   return rules[static_cast<int>(kind)];

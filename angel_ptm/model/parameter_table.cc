@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
 namespace {
@@ -18,6 +19,11 @@ int32_t Find(const std::vector<T>& rows, const char* what, const std::string& na
 }
 
 }  // namespace
+
+bool IsMeant(const Unit& unit, std::string_view pattern) {
+  const std::string_view name = unit.name;
+  return MatchesPattern(name, pattern) || (unit.is_experts && MatchesPattern(name.substr(0, name.rfind('.')), pattern));
+}
 
 int64_t ParameterTable::ParameterCount() const {
   int64_t count = 0;
@@ -43,6 +49,7 @@ UnitId ParameterTable::MatchUnit(const Unit& unit, UnitId from) const {
   const UnitId u = Find(units, "unit", unit.name, from);
   APTM_CHECK(units[u].trainable == unit.trainable, "unit ", unit.name, " is ", unit.trainable ? "trained" : "frozen",
              " here, not in the run's table");
+  APTM_CHECK(units[u].is_experts == unit.is_experts, "unit ", unit.name, " is of experts here or in the run's table");
   return u;
 }
 

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "angel_ptm/base/dtype.h"
@@ -64,7 +65,14 @@ struct Unit {
   std::vector<ParameterId> parameters;
   int64_t elements = 0;   // of the flat vector, before the padding that sharding adds
   bool trainable = true;  // false: frozen; it has parameters and no other state, and no gradient is computed
+  // Its elements are those of experts, one after another, of which a rank has a part where they are split
+  // (WorldShape::expert_degree): ops' operands are that part.
+  bool is_experts = false;
 };
+
+// Whether a pattern (base/text.h, MatchesPattern) means the unit: by its name, or where experts have a unit for each of
+// their weights ("layers.3.experts.down") by that of all ("layers.3.experts").
+bool IsMeant(const Unit& unit, std::string_view pattern);
 
 struct ParameterTable {
   std::vector<Unit> units;

@@ -60,7 +60,7 @@ Place Builder::HomePlace(UnitId unit, StateId s, const Elements& e) const {
   const int32_t region = home_region_[layout_.HomeIndex(unit, s)];
   APTM_CHECK(region != kNone, "unit ", graph_.units()[unit].name, " has no ", layout_.states[s].name);
   // A sharded home has the own slice alone, wherever that lies in the vector.
-  return {region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own && !layout_.sharded(s)};
+  return {region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own && !layout_.sharded(unit, s)};
 }
 
 Place Builder::Room(UnitId unit, StateId s, const Place& home, const Elements& e, TierKind tier,

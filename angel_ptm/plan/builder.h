@@ -47,7 +47,7 @@ class Builder {
   };
   Elements Whole(UnitId unit) const { return {0, layout_.whole_elements(unit)}; }
   // One rank's slice is the whole.
-  Elements OwnSlice(UnitId unit) const { return {0, layout_.slices[unit].slice_elements, layout_.world_size > 1}; }
+  Elements OwnSlice(UnitId unit) const { return {0, layout_.slices[unit].slice_elements, layout_.replicas(unit) > 1}; }
 
   // The home's memory for these elements.
   Place HomePlace(UnitId unit, StateId s, const Elements& e) const;

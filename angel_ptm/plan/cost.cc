@@ -39,7 +39,7 @@ class Coster {
     switch (step.kind) {
       case StepKind::kCompute:
       case StepKind::kUpdate:
-        Compute(step, cost);
+        IsExchange(step) ? Exchange(step, cost) : Compute(step, cost);
         break;
       case StepKind::kMove:
         Move(step, cost);
@@ -145,25 +145,29 @@ class Coster {
                           bytes * (members - on_node) * RanksPerNode());
   }
 
-  double GatherSeconds(double bytes) const {
-    const WorldShape world = plan_.layout.world();
-    const double own = bytes / Ranks();
-    if (!model_.device_is_host) {
+  // Whose collectives the unit's are: of all ranks, or of those with the same experts.
+  WorldShape SharersOf(UnitId unit) const {
+    const Layout& layout = plan_.layout;
+    return layout.replicas(unit) == layout.world_size ? layout.world() : WorldShape(layout.replicas(unit));
+  }
+
+  double GatherSeconds(double bytes, const WorldShape& world) const {
+    const double own = bytes / world.size;
+    if (!model_.device_is_host && world.size == plan_.layout.world_size) {
       // NCCL's: what a node needs crosses its network once, while ranks of the node pass it on.
       return NetworkSeconds(RanksPerNode(), Nodes(), own * (RanksPerNode() - 1) * Nodes(),
                             bytes * (Nodes() - 1) / Nodes());
     }
-    if (!world.has_nodes()) return ExchangeSeconds(Ranks(), 1, own);
+    if (!world.has_nodes()) return ExchangeSeconds(world.size, 1, own);
     return ExchangeSeconds(world.nodes(), world.ranks_per_node, own) +
            ExchangeSeconds(world.ranks_per_node, 1, own * world.nodes());
   }
 
   // A node's sums are written and read again.
-  double ReduceSeconds(double bytes, double own) const {
-    const WorldShape world = plan_.layout.world();
-    const double block = bytes / Ranks(), memory = bytes + own;
+  double ReduceSeconds(double bytes, double own, const WorldShape& world) const {
+    const double block = bytes / world.size, memory = bytes + own;
     if (!world.has_nodes()) {
-      return ExchangeSeconds(Ranks(), 1, block) + Over(memory, model_.device_memory, "memory traffic");
+      return ExchangeSeconds(world.size, 1, block) + Over(memory, model_.device_memory, "memory traffic");
     }
     const double sum = block * SizeOf(DType::kFloat32) / SizeOf(graph_.table->compute_type());
     return ExchangeSeconds(world.ranks_per_node, 1, block * world.nodes()) +
@@ -174,15 +178,28 @@ class Coster {
   void Gather(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.dst.bytes);
     cost.seconds = Measured(step);
-    if (cost.seconds < 0) cost.seconds = GatherSeconds(bytes);
+    if (cost.seconds < 0) cost.seconds = GatherSeconds(bytes, SharersOf(step.unit));
     Host(bytes * 2, cost);
   }
 
   void Reduce(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.src.bytes), own = static_cast<double>(step.dst.bytes);
     cost.seconds = Measured(step);
-    if (cost.seconds < 0) cost.seconds = ReduceSeconds(bytes, own);
+    if (cost.seconds < 0) cost.seconds = ReduceSeconds(bytes, own, SharersOf(step.unit));
     if (!micro_batch_.first) cost.seconds += Over(own, model_.device_memory, "memory traffic");
+    Host(bytes + own, cost);
+  }
+
+  // Between ranks with different experts, which are as far apart as there are replicas of each.
+  void Exchange(const Step& step, StepCost& cost) const {
+    const double bytes = static_cast<double>(ExchangedBytes(step)), degree = plan_.layout.expert_degree;
+    const double own = bytes / degree;
+    cost.seconds = Measured(step);
+    if (cost.seconds < 0) {
+      cost.seconds = ExchangeSeconds(degree, plan_.layout.world().expert_replicas(), own);
+      const bool sums = graph_.ops[step.op].kind == OpKind::kSumRows;
+      if (sums) cost.seconds += Over(bytes + own, model_.device_memory, "memory traffic");
+    }
     Host(bytes + own, cost);
   }
 
@@ -231,6 +248,9 @@ StepWork WorkOf(const Graph& graph, const Step& step) {
   switch (step.kind) {
     case StepKind::kCompute:
     case StepKind::kUpdate: {
+      if (IsExchange(step)) {
+        return {Name(graph.ops[step.op].kind), type, static_cast<double>(ExchangedBytes(step))};
+      }
       const OpCost cost = CostOfStep(graph, step);
       const char* const where = step.lane == Lane::kHostCompute ? " on the host" : "";
       return {absl::StrCat(Name(graph.ops[step.op].kind), where), type, cost.flops > 0 ? cost.flops : cost.bytes};
@@ -238,9 +258,8 @@ StepWork WorkOf(const Graph& graph, const Step& step) {
     case StepKind::kMove:
       return {Name(step.lane), type, static_cast<double>(step.dst.bytes)};
     case StepKind::kAllGather:
-      return {Name(step.kind), type, static_cast<double>(step.dst.bytes)};
     case StepKind::kReduceScatter:
-      return {Name(step.kind), type, static_cast<double>(step.src.bytes)};
+      return {Name(step.kind), type, static_cast<double>(ExchangedBytes(step))};
     case StepKind::kDeliver:
       return {Name(step.kind), type, static_cast<double>(step.dst.bytes)};
     case StepKind::kNorm:
@@ -254,6 +273,7 @@ double ComputeSeconds(const Graph& graph, const CostModel& model) {
   const Coster coster(graph, no_plan, model, {});
   double seconds = 0;
   for (OpId op = 0; op < graph.update_begin; ++op) {
+    if (IsExchange(graph.ops[op].kind)) continue;
     seconds += coster.Of({.kind = StepKind::kCompute, .lane = Lane::kCompute, .op = op}).seconds;
   }
   return seconds;

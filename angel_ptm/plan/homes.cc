@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/check.h"
 #include "angel_ptm/model/lock_free.h"
 #include "angel_ptm/plan/passes.h"
 
@@ -35,9 +36,15 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
   Layout layout{.world_size = options.world_size,
                 .zero_stage = options.zero_stage,
                 .ranks_per_node = options.ranks_per_node,
+                .expert_degree = options.expert_degree,
                 .page_bytes = options.page_bytes};
   layout.states = graph.states();
-  for (const Unit& unit : graph.units()) layout.slices.push_back(SliceUnit(unit.elements, options.world_size));
+  for (const Unit& unit : graph.units()) {
+    UnitSlices& slices = layout.slices.emplace_back(SliceUnit(unit.elements, options.world_size));
+    if (!unit.is_experts) continue;
+    APTM_CHECK(PartsAreWhole(unit.elements, layout.world()), unit.name, " is cut within experts");
+    slices.replicas = layout.world().expert_replicas();
+  }
   layout.homes.resize(graph.units().size() * graph.states().size());
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
     for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {
@@ -46,7 +53,7 @@ Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCoun
   }
   const auto place = [&](UnitId unit, StateId state, TierKind tier) {
     Home& home = layout.homes[layout.HomeIndex(unit, state)];
-    home.elements = layout.sharded(state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
+    home.elements = layout.sharded(unit, state) ? layout.slices[unit].slice_elements : layout.whole_elements(unit);
     int64_t& end = layout.home_bytes[static_cast<int>(tier)];
     home.range = {tier, end, layout.bytes(state, home.elements)};
     end = (end + home.range.bytes + kHomeAlignment - 1) / kHomeAlignment * kHomeAlignment;

@@ -52,13 +52,26 @@ std::vector<Program> MakePrograms(const std::vector<Segment>& segments) {
   return programs;
 }
 
+int64_t ExchangedBytes(const Step& step) {
+  if (step.kind == StepKind::kAllGather) return step.dst.bytes;
+  if (step.kind == StepKind::kReduceScatter) return step.src.bytes;
+  if (!IsExchange(step)) return 0;
+  // GatherRows has x and y, SumRows x, base, y and perhaps scratch.
+  return step.operands.size() == 2 ? step.operands[1].bytes : step.operands[0].bytes;
+}
+
 std::vector<PlannedCollective> CollectivesOf(const Graph& graph, const Segment& segment) {
   std::vector<PlannedCollective> collectives;
   for (const Step& step : segment.steps) {
     if (step.kind == StepKind::kAllGather || step.kind == StepKind::kReduceScatter) {
-      const Place& whole = step.kind == StepKind::kAllGather ? step.dst : step.src;
-      collectives.push_back(
-          {step.kind, absl::StrCat(graph.units()[step.unit].name, " ", graph.states()[step.state].name), whole.bytes});
+      collectives.push_back({step.kind,
+                             absl::StrCat(graph.units()[step.unit].name, " ", graph.states()[step.state].name),
+                             ExchangedBytes(step)});
+    } else if (IsExchange(step)) {
+      const Op& op = graph.ops[step.op];
+      const bool gathers = op.kind == OpKind::kGatherRows;
+      collectives.push_back({gathers ? StepKind::kAllGather : StepKind::kReduceScatter,
+                             graph.tensors[op.outputs[0]].name, ExchangedBytes(step)});
     } else if (step.kind == StepKind::kNorm) {
       collectives.push_back({step.kind, "gradient norm", 0});
     }
@@ -103,6 +116,7 @@ uint64_t Hash(const Plan& plan) {
   Hasher h;
   h.Mix(static_cast<uint64_t>(plan.layout.world_size)).Mix(static_cast<uint64_t>(plan.layout.zero_stage));
   h.Mix(static_cast<uint64_t>(plan.layout.world().ranks_per_node));
+  h.Mix(static_cast<uint64_t>(plan.layout.expert_degree));
   h.Mix(static_cast<uint64_t>(plan.layout.page_bytes));
   for (const Home& home : plan.layout.homes) MixRange(h, home.range);
   for (const MemoryRange& range : plan.fixed) MixRange(h, range);

@@ -176,17 +176,20 @@ struct Home {
 struct Layout {
   int world_size = 1, zero_stage = 0;
   int ranks_per_node = 0;          // as in WorldShape
+  int expert_degree = 1;           // as in WorldShape
   int64_t page_bytes = 0;          // of fp32 states; a page of another state holds as many elements
   std::vector<StateSpec> states;   // Graph::states of the run
   std::vector<UnitSlices> slices;  // by unit
   std::vector<Home> homes;         // by HomeIndex; elements == 0 where the unit has no such state; see shares_place
   std::array<int64_t, kTierCount> home_bytes = {};
 
-  WorldShape world() const { return {world_size, ranks_per_node}; }
+  WorldShape world() const { return {world_size, ranks_per_node, expert_degree}; }
   size_t HomeIndex(UnitId unit, StateId state) const { return static_cast<size_t>(unit) * states.size() + state; }
   const Home& home(UnitId unit, StateId state) const { return homes[HomeIndex(unit, state)]; }
+  // How many ranks have slices of what a rank uses of the unit.
+  int replicas(UnitId unit) const { return slices[unit].replicas; }
   // Whether the rank stores only its slice. One rank's slice is the whole.
-  bool sharded(StateId state) const { return world_size > 1 && IsSharded(states[state], zero_stage); }
+  bool sharded(UnitId unit, StateId state) const { return replicas(unit) > 1 && IsSharded(states[state], zero_stage); }
   // Whether it has no place of its own: its home is that of StateSpec::takes_place_of, which holds the one or the
   // other. Of gradients: parameters until a micro-step has read them, gradients until the update. A step then has one
   // micro-batch.
@@ -201,15 +204,20 @@ struct Layout {
   // Bytes that so many elements of a unit's vector take in this state.
   int64_t bytes(StateId state, int64_t elements) const { return elements * SizeOf(states[state].dtype); }
   int64_t page_elements() const { return page_bytes / SizeOf(DType::kFloat32); }
-  int64_t whole_elements(UnitId unit) const { return slices[unit].slice_elements * world_size; }
-  // First element of a rank's own slice.
+  // Of the vector, or of the rank's part of it.
+  int64_t whole_elements(UnitId unit) const { return slices[unit].slice_elements * replicas(unit); }
+  // First element of a rank's part, 0 but of split experts, and of its own slice.
+  int64_t part_begin(UnitId unit, int rank) const { return rank / replicas(unit) * whole_elements(unit); }
   int64_t own_begin(UnitId unit, int rank) const { return slices[unit].slice_elements * rank; }
   // First element that a rank's home of the state holds.
-  int64_t home_begin(UnitId unit, StateId state, int rank) const { return sharded(state) ? own_begin(unit, rank) : 0; }
+  int64_t home_begin(UnitId unit, StateId state, int rank) const {
+    return sharded(unit, state) ? own_begin(unit, rank) : part_begin(unit, rank);
+  }
   // Where the place begins in its tier's arena of that rank. A place that is `own` lies in a region of a unit's state.
   int64_t OffsetOf(const Region& region, const Place& place, int rank) const {
-    const int64_t own = place.own ? bytes(region.state, own_begin(region.unit, rank)) : 0;
-    return region.range.offset + own + place.begin;
+    if (!place.own) return region.range.offset + place.begin;
+    const int64_t own = own_begin(region.unit, rank) - part_begin(region.unit, rank);
+    return region.range.offset + bytes(region.state, own) + place.begin;
   }
 };
 
@@ -241,6 +249,11 @@ struct Plan {
 // The programs that these segments allow: of a graph that is not trained one pass; else a step, and where the joined
 // segment is there also steps that begin the next one or find themselves begun.
 std::vector<Program> MakePrograms(const std::vector<Segment>& segments);
+
+// Whether it is an op in which ranks exchange rows: a collective of the comm lane, though it computes.
+inline bool IsExchange(const Step& step) { return step.kind == StepKind::kCompute && step.lane == Lane::kComm; }
+// Of a collective the bytes of the whole: a unit's vector, or all rows that ranks gather or sum. Of other steps 0.
+int64_t ExchangedBytes(const Step& step);
 
 // What a collective step looks like to the other ranks; equal on all ranks or the run must not start (law 4).
 struct PlannedCollective {

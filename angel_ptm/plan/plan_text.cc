@@ -31,17 +31,16 @@ std::string BytesOrDash(int64_t bytes) { return bytes == 0 ? "-" : FormatBytes(b
 
 // What a lane did in a segment.
 struct LaneTotals {
-  std::map<StepKind, int64_t> steps;
-  int64_t bytes = 0;  // copied by moves, or exchanged as whole vectors by collectives
+  std::map<std::pair<StepKind, bool>, int64_t> steps;  // by kind, and whether it is an exchange
+  int64_t bytes = 0;                                   // copied by moves, or exchanged as whole vectors by collectives
 };
 
 std::array<LaneTotals, kLaneCount> TotalsOf(const Segment& segment) {
   std::array<LaneTotals, kLaneCount> totals;
   for (const Step& step : segment.steps) {
     LaneTotals& lane = totals[static_cast<int>(step.lane)];
-    ++lane.steps[step.kind];
-    if (step.kind == StepKind::kMove || step.kind == StepKind::kAllGather) lane.bytes += step.dst.bytes;
-    if (step.kind == StepKind::kReduceScatter) lane.bytes += step.src.bytes;
+    ++lane.steps[{step.kind, IsExchange(step)}];
+    lane.bytes += step.kind == StepKind::kMove ? step.dst.bytes : ExchangedBytes(step);
   }
   return totals;
 }
@@ -64,20 +63,22 @@ std::string SegmentSummary(const Graph& graph, const Segment& segment) {
     if (totals[l].steps.empty()) continue;
     std::string kinds;
     for (const auto& [kind, count] : totals[l].steps) {
-      absl::StrAppend(&kinds, kinds.empty() ? "" : ", ", count, " ", Name(kind));
+      absl::StrAppend(&kinds, kinds.empty() ? "" : ", ", count, " ", kind.second ? "exchange" : Name(kind.first));
     }
     absl::StrAppendFormat(&text, "  %-14s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
   }
-  std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> collectives;  // by kind and class
+  std::map<std::string, std::pair<int64_t, int64_t>> collectives;  // by what they are
   for (const Step& step : segment.steps) {
-    if (step.kind != StepKind::kAllGather && step.kind != StepKind::kReduceScatter) continue;
-    auto& [count, bytes] = collectives[{step.kind, graph.states()[step.state].name}];
+    if (ExchangedBytes(step) == 0) continue;
+    auto& [count, bytes] =
+        collectives[IsExchange(step) ? absl::StrCat(Name(graph.ops[step.op].kind), " of tokens")
+                                     : absl::StrCat(Name(step.kind), " ", graph.states()[step.state].name, " of ",
+                                                    graph.units().size(), " units")];
     ++count;
-    bytes += step.kind == StepKind::kAllGather ? step.dst.bytes : step.src.bytes;
+    bytes += ExchangedBytes(step);
   }
-  for (const auto& [key, total] : collectives) {
-    absl::StrAppend(&text, "  ", total.first, " times ", Name(key.first), " ", key.second, " of ", graph.units().size(),
-                    " units: ", FormatBytes(total.second), "\n");
+  for (const auto& [what, total] : collectives) {
+    absl::StrAppend(&text, "  ", total.first, " times ", what, ": ", FormatBytes(total.second), "\n");
   }
   return text;
 }
@@ -197,11 +198,12 @@ std::string MemoryTable(const Plan& plan) {
 }
 
 std::string PlanSummary(const Graph& graph, const Plan& plan) {
-  std::string text =
-      absl::StrCat("plan of graph ", graph.name, ": every rank of ", plan.layout.world_size,
-                   plan.layout.world().has_nodes() ? absl::StrCat(" (", plan.layout.ranks_per_node, " a node)") : "",
-                   ", stage ", plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
-                   absl::StrFormat("%016x", Hash(plan)), "\n");
+  std::string text = absl::StrCat(
+      "plan of graph ", graph.name, ": every rank of ", plan.layout.world_size,
+      plan.layout.world().has_nodes() ? absl::StrCat(" (", plan.layout.ranks_per_node, " a node)") : "",
+      plan.layout.expert_degree > 1 ? absl::StrCat(", experts split over ", plan.layout.expert_degree) : "", ", stage ",
+      plan.layout.zero_stage, ", pages of ", FormatBytes(plan.layout.page_bytes), ", digest ",
+      absl::StrFormat("%016x", Hash(plan)), "\n");
   for (const Segment& segment : plan.segments) text += SegmentSummary(graph, segment);
   for (const Program& program : plan.programs) text += ProgramText(plan, program);
   if (!plan.sweeps.empty()) {

@@ -27,6 +27,7 @@ struct PlanOptions {
   int world_size = 1;
   int zero_stage = 0;
   int ranks_per_node = 0;  // as in WorldShape
+  int expert_degree = 1;   // as in WorldShape
   int64_t page_bytes = int64_t{4} << 20;
   int64_t device_bytes = 0;  // budget; 0: as much as is useful
   int64_t host_bytes = 0;    // budget; 0: as much as is useful

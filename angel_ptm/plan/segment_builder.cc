@@ -78,7 +78,7 @@ class MicroStepBuilder : public Builder {
     const StateId s = graph_.ReadState(unit);
     const Elements whole = Whole(unit), slice = OwnSlice(unit);
     const std::string_view label = "parameters gathered";
-    if (!layout_.sharded(s)) {
+    if (!layout_.sharded(unit, s)) {
       const Place home = HomePlace(unit, s, whole);
       parameters_[unit] = Fetch(unit, s, home, whole, TierKind::kDevice, {label, MemoryClass::kGathered});
       return;
@@ -132,7 +132,7 @@ class MicroStepBuilder : public Builder {
 
   void Compute(OpId op_id) {
     const Op& op = graph_.ops[op_id];
-    Step step{.kind = StepKind::kCompute, .lane = Lane::kCompute, .op = op_id};
+    Step step{.kind = StepKind::kCompute, .lane = IsExchange(op.kind) ? Lane::kComm : Lane::kCompute, .op = op_id};
     for (TensorId t : op.inputs) step.operands.push_back(PlaceOf(t));
     for (TensorId t : op.outputs) step.operands.push_back(PlaceOf(t));
     if (const int64_t bytes = facts_.op_workspace_bytes[op_id]; bytes > 0) {

@@ -6,13 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/model/state.h"
 
 namespace angel_ptm {
-
-// Slices are multiples of this many elements: a slice of the narrowest type is whole blocks of a file, and square-sum
-// groups never straddle a cut.
-inline constexpr int64_t kSliceAlignment = 2048;
 
 // Homes and pages start at multiples of this many bytes on every tier.
 inline constexpr int64_t kHomeAlignment = 4096;
@@ -32,6 +29,9 @@ inline bool SharesPlace(const std::vector<StateSpec>& states, StateId state, int
 struct UnitSlices {
   int64_t elements = 0;        // before padding
   int64_t slice_elements = 0;  // per rank; the last ranks' slices end in padding, which is always zero
+  // Ranks that use the same elements of it: all, or of experts that are split those of one place (WorldShape). These
+  // own one stretch of the vector, and no more of it is ever on them: their part, which is whole experts.
+  int replicas = 1;
 };
 UnitSlices SliceUnit(int64_t elements, int world_size);
 

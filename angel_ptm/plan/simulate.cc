@@ -130,8 +130,7 @@ void Add(LaneSeconds& sum, const LaneSeconds& part, int64_t times) {
 
 double BytesOf(const Step& step, const MicroBatchKind& micro_batch) {
   if (step.when == When::kAccumulating && micro_batch.first) return 0;
-  const bool to_dst = step.kind == StepKind::kMove || step.kind == StepKind::kAllGather;
-  return static_cast<double>(to_dst ? step.dst.bytes : step.kind == StepKind::kReduceScatter ? step.src.bytes : 0);
+  return static_cast<double>(step.kind == StepKind::kMove ? step.dst.bytes : ExchangedBytes(step));
 }
 
 }  // namespace

@@ -37,7 +37,8 @@ void PlaceSharedHomes(const Graph& graph, int rounds, Layout& layout) {
       int64_t most = 0;
       for (size_t i = slot; i < units.size(); i += at_once) {
         Home& home = layout.homes[layout.HomeIndex(units[i], s)];
-        home.elements = layout.sharded(s) ? layout.slices[units[i]].slice_elements : layout.whole_elements(units[i]);
+        home.elements =
+            layout.sharded(units[i], s) ? layout.slices[units[i]].slice_elements : layout.whole_elements(units[i]);
         home.range = {TierKind::kHost, end, layout.bytes(s, home.elements)};
         most = std::max(most, home.range.bytes);
       }

@@ -107,10 +107,11 @@ class UpdateBuilder : public Builder {
   void Update(UnitId unit, const std::vector<OpId>& ops) {
     const std::vector<Use> uses = UsesOf(ops);
     // A rank updates its own slice unless it stores everything itself.
-    const bool own = std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(use.state); });
+    const bool own =
+        std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(unit, use.state); });
     const Elements all = own ? OwnSlice(unit) : Whole(unit);
     // Of reduced gradients only the own slice is up to date.
-    if (!own && layout_.world_size > 1) GatherHome(unit, kGradientState);
+    if (!own && layout_.replicas(unit) > 1) GatherHome(unit, kGradientState);
 
     const TierKind tier = TierOfUpdate(unit, uses);
     const bool in_place =
@@ -121,7 +122,7 @@ class UpdateBuilder : public Builder {
       ForEachPage(unit, all, [&](const Elements& page) { UpdateElements(unit, ops, uses, tier, page); });
     }
     for (const Use& use : uses) {
-      if (own && use.writes && !layout_.sharded(use.state)) GatherHome(unit, use.state);
+      if (own && use.writes && !layout_.sharded(unit, use.state)) GatherHome(unit, use.state);
     }
   }
 

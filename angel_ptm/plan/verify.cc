@@ -34,7 +34,7 @@ std::string Subject::StepText(const Step& step) const {
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   const StateSpec& spec = layout.states[state];
   const int64_t element = SizeOf(spec.dtype), slice = layout.slices[unit].slice_elements * element;
-  StateExtent extent{.element_bytes = element, .own_bytes = slice, .whole_bytes = slice * layout.world_size};
+  StateExtent extent{.element_bytes = element, .own_bytes = slice, .whole_bytes = slice * layout.slices[unit].replicas};
   extent.stored_bytes = layout.zero_stage < spec.sharded_from_stage ? extent.whole_bytes : slice;
   return extent;
 }
@@ -54,7 +54,7 @@ StateId GuestOf(const Graph& graph, const Layout& layout, UnitId unit, StateId s
 }
 
 int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit) {
-  return layout.slices[unit].slice_elements * layout.world_size * SizeOf(graph.table->compute_type());
+  return layout.slices[unit].slice_elements * layout.slices[unit].replicas * SizeOf(graph.table->compute_type());
 }
 
 std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
@@ -110,7 +110,7 @@ int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_
                     const std::vector<int>& parameter_gathers) {
   const Graph& graph = subject.graph;
   const Layout& layout = subject.plan.layout;
-  if (layout.world_size == 1 || !(in_update ? subject.segment.updates : subject.segment.computes)) return 0;
+  if (layout.slices[unit].replicas == 1 || !(in_update ? subject.segment.updates : subject.segment.computes)) return 0;
   const auto whole = [&](StateId s) { return layout.zero_stage < layout.states[s].sharded_from_stage; };
   if (!in_update) return state == graph.ReadState(unit) && !whole(state) ? parameter_gathers[unit] : 0;
   bool updated = false, all_whole = true, written = false;

@@ -36,6 +36,9 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
   const auto error = [&](const auto&... parts) {
     return absl::InternalError(absl::StrCat("layout of graph ", graph.name, ": ", parts...));
   };
+  if (layout.expert_degree < 1 || layout.world_size % layout.expert_degree != 0) {
+    return error("experts split over ", layout.expert_degree, " places of ", layout.world_size, " ranks");
+  }
   if (layout.world_size < 1 || layout.zero_stage < 0 || layout.zero_stage > 3) {
     return error("a world of ", layout.world_size, " at stage ", layout.zero_stage);
   }
@@ -56,6 +59,13 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
     if (s.elements != graph.units()[u].elements || !aligned || !covers || !least) {
       return error("unit ", graph.units()[u].name, " of ", graph.units()[u].elements,
                    " elements is cut into slices of ", s.slice_elements);
+    }
+    // Experts that are split: so many ranks own one place's, which are whole and have no padding between them.
+    const int degree = graph.units()[u].is_experts ? layout.expert_degree : 1;
+    if (s.replicas * degree != layout.world_size ||
+        (degree > 1 && s.slice_elements * layout.world_size != s.elements)) {
+      return error("unit ", graph.units()[u].name, " is used by ", s.replicas, " of ", layout.world_size,
+                   " ranks, experts are split over ", degree);
     }
   }
   return absl::OkStatus();
@@ -219,7 +229,7 @@ absl::Status CheckOwnPlace(const Subject& subject, int32_t index, const Place& p
   const Region& region = subject.segment.regions[place.region];
   const Layout& layout = subject.plan.layout;
   if (region.unit < 0 || region.unit >= static_cast<UnitId>(subject.graph.units().size()) || region.state < 0 ||
-      region.state >= static_cast<StateId>(layout.states.size()) || layout.world_size == 1) {
+      region.state >= static_cast<StateId>(layout.states.size()) || layout.slices[region.unit].replicas == 1) {
     return subject.StepError(index, "region ", region.label, " has no own slice");
   }
   const StateExtent extent = ExtentOf(layout, region.unit, region.state);

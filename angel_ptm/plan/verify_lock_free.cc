@@ -13,7 +13,7 @@ absl::Status Replay::Deliver() {
   if (!lock_free_) return Error("there are no mailboxes");
   if (norms_ == 0) return Error("before the norm");
   const int64_t begin = step().begin, end = begin + step().count;
-  if (step().own != (layout_.world_size > 1) || begin < 0 || step().count <= 0 ||
+  if (step().own != (layout_.slices[unit].replicas > 1) || begin < 0 || step().count <= 0 ||
       end > layout_.slices[unit].slice_elements) {
     return Error("elements [", begin, ", ", end, ") are not the rank's");
   }

@@ -57,7 +57,8 @@ void SymbolicMemory::CopyNewest(const Place& place, const ObjectRange& extent) {
   const auto own = own_.find(place.region);
   if (own == own_.end()) return;
   const int64_t slice = SliceBytesIn(place.region);
-  if (IsWhole(extent.object) && extent.begin == place.begin && extent.bytes == slice * layout_.world_size) {
+  if (IsWhole(extent.object) && extent.begin == place.begin &&
+      extent.bytes == segment_.regions[place.region].range.bytes) {
     own->second.Assign(0, slice, {OwnSliceOf(extent.object), 0, now_});
   } else {
     ForgetOwn(place);

@@ -89,7 +89,11 @@ class SymbolicMemory {
   static ObjectId OwnSliceOf(ObjectId whole) { return whole + 1; }
   // Of one rank's slice: of a state, and in a region that a vector fills.
   int64_t SliceBytes(ObjectId object) const;
-  int64_t SliceBytesIn(int32_t region) const { return segment_.regions[region].range.bytes / layout_.world_size; }
+  // Of a region that has own slices, so of a unit.
+  int64_t SliceBytesIn(int32_t region) const {
+    const Region& of = segment_.regions[region];
+    return of.range.bytes / layout_.slices[of.unit].replicas;
+  }
   // Calls visit(begin, end) for the bytes of a slice that [begin, end) of a vector are, whichever slice they are in.
   template <typename Visit>
   static void ForEachInSlice(int64_t begin, int64_t end, int64_t slice, Visit&& visit);

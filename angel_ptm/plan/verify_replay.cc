@@ -53,7 +53,7 @@ std::pair<Place, ObjectRange> Replay::AtHome(int32_t r, bool at_end) const {
   const StateExtent extent = ExtentOf(layout_, region.unit, state);
   const ObjectRange whole{memory_.State(region.unit, state), 0, extent.whole_bytes};
   if (!extent.stored_whole()) return {{r, 0, extent.own_bytes}, OwnSlice(region.unit, state)};
-  if (state != kGradientState || layout_.world_size == 1) return {{r, 0, extent.whole_bytes}, whole};
+  if (state != kGradientState || layout_.slices[region.unit].replicas == 1) return {{r, 0, extent.whole_bytes}, whole};
   return {{r, 0, extent.own_bytes, /*own=*/true}, OwnSlice(region.unit, region.state)};
 }
 
@@ -95,8 +95,10 @@ absl::Status Replay::Play() {
 absl::Status Replay::CheckLane() {
   const StepKind kind = step().kind;
   const bool comm = kind == StepKind::kAllGather || kind == StepKind::kReduceScatter || kind == StepKind::kNorm;
+  // What ranks exchange within a micro-step is an op.
+  const bool exchange = kind == StepKind::kCompute && IsExchange(graph_.ops[step().op].kind);
   const bool lane_ok = kind == StepKind::kMove || kind == StepKind::kUpdate || kind == StepKind::kDeliver ||
-                       step().lane == (comm ? Lane::kComm : Lane::kCompute);
+                       step().lane == (comm || exchange ? Lane::kComm : Lane::kCompute);
   return lane_ok ? absl::OkStatus() : Error("runs on lane ", Name(step().lane));
 }
 

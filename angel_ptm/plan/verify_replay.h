@@ -97,7 +97,7 @@ class Replay {
   }
   // One rank's slice is the whole.
   ObjectRange OwnSlice(UnitId unit, StateId s) const {
-    return Elements(unit, s, layout_.world_size > 1, 0, layout_.slices[unit].slice_elements);
+    return Elements(unit, s, layout_.slices[unit].replicas > 1, 0, layout_.slices[unit].slice_elements);
   }
   // A home, and what it holds when the segment begins, or ends.
   std::pair<Place, ObjectRange> AtHome(int32_t region, bool at_end) const;

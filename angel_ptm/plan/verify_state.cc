@@ -217,12 +217,12 @@ bool Replay::UpdatesOwnSlice(UnitId unit) const {
 }
 
 int64_t Replay::UpdatedElements(UnitId unit) const {
-  return layout_.slices[unit].slice_elements * (UpdatesOwnSlice(unit) ? 1 : layout_.world_size);
+  return layout_.slices[unit].slice_elements * (UpdatesOwnSlice(unit) ? 1 : layout_.slices[unit].replicas);
 }
 
 // Whether a rank may know, or have, of its own slice what it does not of the others'.
 bool Replay::RanksDiffer(UnitId unit, StateId s) const {
-  if (layout_.world_size == 1) return false;
+  if (layout_.slices[unit].replicas == 1) return false;
   return s == kGradientState || !ExtentOf(layout_, unit, s).stored_whole() || UpdatesOwnSlice(unit);
 }
 

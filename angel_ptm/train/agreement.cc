@@ -1,12 +1,14 @@
 #include "angel_ptm/train/agreement.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/hash.h"
+#include "comm/group.h"
 
 namespace angel_ptm {
 namespace {
@@ -86,23 +88,37 @@ absl::Status RankSums::Sum(std::span<int64_t> values, CallTag tag, Communicator&
   return absl::OkStatus();
 }
 
+namespace {
+
+absl::Status UnlikeReplicas(int64_t step, size_t rank, uint64_t digest, size_t other, uint64_t other_digest) {
+  return absl::DataLossError(absl::StrCat(
+      "at step ", step, " rank ", rank, " holds other bits of the state that both keep whole than rank ", other,
+      " (digests ", absl::Hex(digest, absl::kZeroPad16), " and ", absl::Hex(other_digest, absl::kZeroPad16),
+      "): unlike processors or libraries, or a memory error; nothing was saved"));
+}
+
+}  // namespace
+
 absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Communicator& communicator) {
   if (communicator.size() == 1) return absl::OkStatus();
-  Hasher hasher;
+  // Of what all ranks keep whole, and of the part of split experts that some do, by where that begins.
+  Hasher of_all, of_part, part;
   for (const StateView& view : views) {
     if (view.state == kGradientState || view.stored_elements == view.slice_elements) continue;
+    const bool whole = view.stored_elements == view.slice_elements * communicator.size();
+    if (!whole) part.Mix(static_cast<uint64_t>(view.stored_begin));
+    Hasher& hasher = whole ? of_all : of_part;
     RETURN_IF_ERROR(ForEachPiece(view, [&](std::span<const std::byte> piece) { hasher.Mix(Xxh3(piece)); }));
   }
-  const uint64_t mine = hasher.Digest();
-  std::vector<uint64_t> all(static_cast<size_t>(communicator.size()));
-  RETURN_IF_ERROR(communicator.AllGather(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(&mine, 1)),
-                                         {"digest of replicated state", step}));
-  const auto other = std::find_if(all.begin(), all.end(), [&](uint64_t digest) { return digest != all[0]; });
-  if (other == all.end()) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(
-      "at step ", step, " rank ", other - all.begin(), " holds other bits of the state that all ranks keep whole than ",
-      "rank 0 (digests ", absl::Hex(*other, absl::kZeroPad16), " and ", absl::Hex(all[0], absl::kZeroPad16),
-      "): unlike processors or libraries, or a memory error; nothing was saved"));
+  const std::array<uint64_t, 3> mine = {of_all.Digest(), of_part.Digest(), part.Digest()};
+  ASSIGN_OR_RETURN(const auto all, GatherWords(communicator, mine, {"digest of replicated state", step}));
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    const auto has_same_part = [&](const auto& other) { return other[2] == all[rank][2]; };
+    const size_t first = std::find_if(all.begin(), all.end(), has_same_part) - all.begin();
+    if (all[rank][0] != all[0][0]) return UnlikeReplicas(step, rank, all[rank][0], 0, all[0][0]);
+    if (all[rank][1] != all[first][1]) return UnlikeReplicas(step, rank, all[rank][1], first, all[first][1]);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace angel_ptm

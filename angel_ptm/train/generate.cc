@@ -64,9 +64,10 @@ class Generator {
 };
 
 absl::Status Generator::Load(const std::string& checkpoint_path) {
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
   std::string note;
-  ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
+  ASSIGN_OR_RETURN(TrainConfig config, StoredConfig(checkpoint, &note));
+  config.mutable_sharding()->set_expert_degree(1);  // one rank has all experts
   if (!note.empty() && options_.notes != nullptr) std::fprintf(options_.notes, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string config_json, checkpoint.ReadCopiedFile("tokenizer_config.json"));

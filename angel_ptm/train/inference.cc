@@ -67,9 +67,9 @@ absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& o
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, const CheckpointReader& checkpoint,
+absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, CheckpointReader& checkpoint,
                                                              const InferenceOptions& options, const std::string& what) {
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*graph.table));
+  RETURN_IF_ERROR(checkpoint.Fit(*graph.table));
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options.weights));
   const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
     return ReadWeights(checkpoint, state, unit, begin, out);

@@ -36,7 +36,7 @@ class Inference {
   // `what`: what memory is for, in the error that says how much is missing: "weights and key-value caches of 2
   // prompts". Errors: a checkpoint of other parameters than the graph's or without those weights, a machine or a budget
   // that is too small.
-  static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, const CheckpointReader& checkpoint,
+  static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, CheckpointReader& checkpoint,
                                                            const InferenceOptions& options, const std::string& what);
   // With parameters that `read` gives, WeightsReader::Read say. Errors: `read`'s, too.
   static absl::StatusOr<std::unique_ptr<Inference>> Create(Graph graph, const ReadParameters& read,

@@ -31,7 +31,7 @@ class Merger {
  private:
   absl::Status CheckShares();
   absl::StatusOr<std::vector<CheckpointFile>> FilesOf(const CheckpointReader& checkpoint) const;
-  absl::Status CheckSameModel(const CheckpointReader& other, const std::vector<CheckpointFile>& files) const;
+  absl::Status CheckSameModel(CheckpointReader& other, const std::vector<CheckpointFile>& files) const;
   absl::Status ReadMean(UnitId unit, int64_t begin, std::span<float> out) const;
   std::string MergedJson() const;
 
@@ -71,12 +71,12 @@ std::string TextOf(const std::vector<CheckpointFile>& files, const char* name) {
   return it == files.end() ? "" : it->text;
 }
 
-absl::Status Merger::CheckSameModel(const CheckpointReader& other, const std::vector<CheckpointFile>& files) const {
+absl::Status Merger::CheckSameModel(CheckpointReader& other, const std::vector<CheckpointFile>& files) const {
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(other, &note));
   std::vector<std::string> differences = OtherModelFields(config_, config, *task_);
   if (TextOf(files, kTokenizerFile) != TextOf(files_, kTokenizerFile)) differences.push_back("another tokenizer.json");
-  if (differences.empty()) return other.CheckParameters(task_->parameters());
+  if (differences.empty()) return other.Fit(task_->parameters());
   return absl::FailedPreconditionError(
       absl::StrCat(other.path(), " is another model than ", inputs_[0].path(), ": ", absl::StrJoin(differences, "; ")));
 }

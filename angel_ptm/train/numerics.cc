@@ -27,6 +27,7 @@ Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, co
           {"gradients", Name(GradientType(config))},
           {"world size", absl::StrCat(world.size)},
           {"ranks of a node", world.has_nodes() ? absl::StrCat(world.ranks_per_node) : kOneNode},
+          {"expert degree", absl::StrCat(config.sharding().expert_degree())},
           {"threads", absl::StrCat(threads)},
           {"micro-batch", absl::StrCat(config.batch().micro_batch_sequences(), " of ",
                                        config.batch().global_batch_sequences(), " x ", SequenceTokens(config))},
@@ -40,8 +41,11 @@ Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, co
 
 void AddWhatWasNotRecorded(Numerics& numerics) {
   const char* const fp32 = Name(DType::kFloat32);
-  const std::array<std::pair<const char*, const char*>, 4> once = {
-      {{"compute", fp32}, {"gradients", fp32}, {"sums", kOrderedSums}, {"ranks of a node", kOneNode}}};
+  const std::array<std::pair<const char*, const char*>, 5> once = {{{"compute", fp32},
+                                                                    {"gradients", fp32},
+                                                                    {"sums", kOrderedSums},
+                                                                    {"ranks of a node", kOneNode},
+                                                                    {"expert degree", "1"}}};
   for (const auto& [name, value] : once) {
     const auto is_it = [name = name](const auto& field) { return field.first == name; };
     if (std::ranges::none_of(numerics, is_it)) numerics.emplace_back(name, value);

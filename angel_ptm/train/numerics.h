@@ -26,7 +26,7 @@ Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, co
                     const BuildFacts& build);
 
 // What was not recorded while there was no choice: that everything was computed, and gradients were kept, in fp32, and
-// summed in the order of all ranks.
+// summed in the order of all ranks, each with all experts.
 void AddWhatWasNotRecorded(Numerics& numerics);
 
 // From the text that checkpoints stored until numerics had fields: "backend cpu, world size 2, ...".

@@ -32,24 +32,24 @@ Json TiersOf(const Plan& plan) {
   return tiers;
 }
 
-Json CollectivesJson(const std::vector<StateSpec>& states, const Segment& segment) {
-  std::map<std::pair<StepKind, std::string>, std::pair<int64_t, int64_t>> totals;  // count, bytes
+Json CollectivesJson(const Graph& graph, const Segment& segment) {
+  std::map<std::pair<std::string, std::string>, std::pair<int64_t, int64_t>> totals;  // count, bytes
   for (const Step& step : segment.steps) {
-    const bool gather = step.kind == StepKind::kAllGather;
-    if (!gather && step.kind != StepKind::kReduceScatter && step.kind != StepKind::kNorm) continue;
-    auto& [count, bytes] = totals[{step.kind, step.unit == kNone ? "" : states[step.state].name}];
+    if (ExchangedBytes(step) == 0 && step.kind != StepKind::kNorm) continue;
+    const std::string kind = IsExchange(step) ? Name(graph.ops[step.op].kind) : Name(step.kind);
+    auto& [count, bytes] = totals[{kind, step.unit == kNone ? "" : graph.states()[step.state].name}];
     ++count;
-    bytes += gather ? step.dst.bytes : step.kind == StepKind::kReduceScatter ? step.src.bytes : 0;
+    bytes += ExchangedBytes(step);
   }
   Json collectives = Json::array();
   for (const auto& [what, total] : totals) {
     collectives.push_back(
-        {{"kind", Name(what.first)}, {"state", what.second}, {"count", total.first}, {"bytes", total.second}});
+        {{"kind", what.first}, {"state", what.second}, {"count", total.first}, {"bytes", total.second}});
   }
   return collectives;
 }
 
-Json SegmentJson(const std::vector<StateSpec>& states, const Segment& segment) {
+Json SegmentJson(const Graph& graph, const Segment& segment) {
   Json moved = Json::object();
   for (const Step& step : segment.steps) {
     if (step.kind != StepKind::kMove) continue;
@@ -58,7 +58,7 @@ Json SegmentJson(const std::vector<StateSpec>& states, const Segment& segment) {
   }
   return {{"steps", segment.steps.size()},
           {"moved_bytes_by_lane", moved},
-          {"collectives", CollectivesJson(states, segment)}};
+          {"collectives", CollectivesJson(graph, segment)}};
 }
 
 Json PlanObject(const Plan& plan) {
@@ -89,12 +89,13 @@ std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> lea
   const Layout& layout = run.training_plan.layout;
   Json training = PlanObject(run.training_plan);
   for (const auto& [key, segment] : {std::pair("micro_step", kMicroStepSegment), std::pair("update", kUpdateSegment)}) {
-    training[key] = SegmentJson(run.training.states(), run.training_plan.segments[segment]);
+    training[key] = SegmentJson(run.training, run.training_plan.segments[segment]);
   }
   Json document = {{"parameters", run.training.table->ParameterCount()},
                    {"model_flops_per_micro_step", ModelFlops(run.training)},
                    {"ranks", layout.world_size},
                    {"ranks_per_node", layout.world().ranks_per_node},
+                   {"expert_degree", layout.expert_degree},
                    {"threads_per_rank", threads},
                    {"zero_stage", layout.zero_stage},
                    {"page_bytes", layout.page_bytes},

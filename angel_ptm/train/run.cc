@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,12 +27,11 @@ CollectivesWish::Way WayOf(DeviceTransport::Way way) {
   APTM_CHECK(false);
 }
 
-// To the system. One thread at a time: where another allocator stands before glibc's (a sanitizer's, jemalloc), this is
-// the first call that glibc's gets, and its setting itself up is no matter for two ranks in one process at once.
+// To the system. Where another allocator stands before glibc's (a sanitizer's, jemalloc), the first call is what sets
+// glibc's up, which two ranks in one process must not do at once: a static is initialised by one of them.
 void ReturnFreedMemory() {
 #ifdef __GLIBC__
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
+  [[maybe_unused]] static const int first = malloc_trim(0);
   malloc_trim(0);
 #endif
 }
@@ -66,6 +64,9 @@ void Run::Print(const std::string& text) const {
 
 absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(control, communicator.SplitChecked(/*color=*/0, {"control communicator"}));
+  if (config.sharding().expert_degree() > 1) {
+    ASSIGN_OR_RETURN(groups.emplace(), MakeMeshGroups(communicator, config.sharding().expert_degree()));
+  }
   ASSIGN_OR_RETURN(task, OpenTask(config));
   files = task->checkpoint_files();
   RETURN_IF_ERROR(MakeThePlan());
@@ -140,7 +141,8 @@ absl::Status Run::MakeTiers() {
     const CollectivesWish wish{.way = WayOf(config.communication().device_transport()),
                                .nccl = options.gpus.nccl,
                                .sums = nccl_sums ? SumsBy::kNccl : SumsBy::kRankOrder};
-    ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads, wish));
+    ASSIGN_OR_RETURN(device_side, DeviceSide::Create(*gpu, plan->training_plan.layout, communicator, threads, wish,
+                                                     groups ? &*groups : nullptr));
     ASSIGN_OR_RETURN(device, MakeDeviceArena(*gpu, plan->ArenaBytes(TierKind::kDevice)));
     ASSIGN_OR_RETURN(Lanes::Queues queues, device_side->MakeQueues());
     lanes.emplace(std::move(queues));
@@ -154,6 +156,7 @@ absl::Status Run::MakeTiers() {
   Print(notes);
   machine = {device.get(), host.get(), &communicator, control.get(), &kernels(), &*lanes, threads, options.publish};
   machine.file = file.get();
+  machine.groups = groups ? &*groups : nullptr;
   if (gpu == nullptr) return absl::OkStatus();
   ASSIGN_OR_RETURN(host_lock, gpu->PageLock(host->data(), host->bytes(), "the host tier"));
   machine.host_kernels = options.kernels;
@@ -161,10 +164,7 @@ absl::Status Run::MakeTiers() {
   return absl::OkStatus();
 }
 
-absl::Status Run::Close() {
-  if (device_side == nullptr || communicator.size() == 1) return absl::OkStatus();
-  return device_side->collectives().Close();
-}
+absl::Status Run::Close() { return device_side == nullptr ? absl::OkStatus() : device_side->Close(); }
 
 absl::Status Run::BindExecutors() {
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {

@@ -75,6 +75,7 @@ struct Run {
   // (exec/nccl_collectives.h): then `communicator` has them planned and not called. Control stays on the host.
   CheckedCommunicator communicator;
   std::unique_ptr<CheckedCommunicator> control;
+  std::optional<MeshGroups> groups;  // of `communicator`, where experts are split
 
   std::unique_ptr<Task> task;
   std::vector<CheckpointFile> files;  // the task's, as they were when it was opened

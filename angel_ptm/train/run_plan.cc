@@ -35,13 +35,16 @@ std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   return states;
 }
 
-WorldShape ShapeOf(const RunFactsForPlan& facts) { return {facts.world_size, facts.ranks_per_node}; }
+WorldShape ShapeOf(const TrainConfig& config, const RunFactsForPlan& facts) {
+  return {facts.world_size, facts.ranks_per_node, config.sharding().expert_degree()};
+}
 
 PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& facts) {
   const MemoryConfig& memory = config.memory();
   return {.world_size = facts.world_size,
           .zero_stage = static_cast<int>(config.sharding().zero_stage()),
           .ranks_per_node = facts.ranks_per_node,
+          .expert_degree = config.sharding().expert_degree(),
           .page_bytes = memory.page_bytes(),
           .device_bytes = memory.device_bytes() > 0 ? memory.device_bytes() : facts.device_bytes_max,
           .host_bytes = memory.host_bytes() > 0 ? memory.host_bytes() : facts.host_bytes_max,
@@ -84,7 +87,7 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   run.training = run.task->BuildTraining(Recompute(*run.task, recomputed_blocks));
   AppendUpdates(run.training, config);
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, ShapeOf(facts)));
+                   FactsOf(run.training, *facts.kernels, {.threads = facts.threads}, ShapeOf(config, facts)));
   ASSIGN_OR_RETURN(run.training_plan, MakePlan(run.training, backend, OptionsFromConfig(config, facts),
                                                /*layout=*/nullptr, least_device_bytes));
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
@@ -233,7 +236,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
   const auto name = [](std::string* out, const Unit& unit) { absl::StrAppend(out, unit.name); };
   const auto units = [&] { return absl::StrJoin(table.units, ", ", name); };
   for (const std::string& pattern : model.freeze()) {
-    const auto matches = [&](const Unit& unit) { return MatchesPattern(unit.name, pattern); };
+    const auto matches = [&](const Unit& unit) { return IsMeant(unit, pattern); };
     if (std::any_of(table.units.begin(), table.units.end(), matches)) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("model.freeze: \"", pattern, "\" matches no unit, wanted some of ", units()));
@@ -247,7 +250,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
 absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const TrainConfig& config,
                                 const RunFactsForPlan& facts) {
   ASSIGN_OR_RETURN(const BackendFacts backend,
-                   FactsOf(graph, *facts.kernels, {.threads = facts.threads}, ShapeOf(facts)));
+                   FactsOf(graph, *facts.kernels, {.threads = facts.threads}, ShapeOf(config, facts)));
   ASSIGN_OR_RETURN(Plan plan, MakePlan(graph, backend, OptionsFromConfig(config, facts), &training.layout));
   RETURN_IF_ERROR(CheckTiersTogether(graph, plan, facts.tiers_bytes_max));
   RETURN_IF_ERROR(VerifyPlan(graph, plan));

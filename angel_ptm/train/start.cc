@@ -98,11 +98,11 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   absl::StatusOr<CheckpointReader> opened =
       CheckpointReader::Open(path, {}, {.rank = run.rank(), .ranks = run.communicator.size()});
   RETURN_IF_ERROR(AgreeOnReading(opened.status(), path, {"opening the checkpoint"}, run));
-  const CheckpointReader& checkpoint = *opened;
+  CheckpointReader& checkpoint = *opened;
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
   RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // which names fields, before what follows from them
-  RETURN_IF_ERROR(checkpoint.CheckParameters(*run.plan->training.table));
+  RETURN_IF_ERROR(checkpoint.Fit(*run.plan->training.table));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
   const std::string sample_order = run.task->sample_order();
   if (start.state.sample_order != sample_order) {

@@ -267,8 +267,8 @@ TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
 
 // Everything a resuming run would do.
 absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
-  ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(path));
-  RETURN_IF_ERROR(reader.CheckParameters(*graph.table));
+  ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(path));
+  RETURN_IF_ERROR(reader.Fit(*graph.table));
   return reader.Verify();
 }
 

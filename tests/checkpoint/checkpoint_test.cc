@@ -38,7 +38,7 @@ TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
     ASSERT_TRUE(latest.ok()) << latest.status();
     EXPECT_EQ(latest->path, dir / "run/checkpoints/step-00000123");
     EXPECT_EQ(latest->warning, "");
-    const auto reader = CheckpointReader::Open(latest->path);
+    auto reader = CheckpointReader::Open(latest->path);
     ASSERT_TRUE(reader.ok()) << reader.status();
     EXPECT_EQ(reader->manifest().step, 123);
     EXPECT_EQ(reader->manifest().world_size, written);
@@ -47,7 +47,8 @@ TEST(CheckpointTest, ReadsBackAtAnyWorldSize) {
     EXPECT_EQ(reader->manifest().trainer_state, "{\"samples\":984}");
     EXPECT_EQ(reader->ReadCopiedFile("tokenizer.json").value(), "{\"model\": 1}\n");
     EXPECT_FALSE(reader->ReadCopiedFile("other.json").ok());
-    EXPECT_TRUE(reader->CheckParameters(*graph.table).ok()) << reader->CheckParameters(*graph.table);
+    const absl::Status fits = reader->Fit(*graph.table);
+    EXPECT_TRUE(fits.ok()) << fits;
     EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
     for (int size : {1, 2, 3, 4, 8}) {
       const absl::Status status = ExpectState(*reader, graph, 123, size);
@@ -338,10 +339,10 @@ TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
   const TemporaryFolder dir;
   const Graph graph = SmallGraph();
   SaveWithRanks({.directory = dir.path()}, graph, 1, 2);
-  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  auto reader = CheckpointReader::Open(dir / "step-00000001");
   ASSERT_TRUE(reader.ok());
   const auto message = [&](const std::vector<UnitShape>& units) {
-    const absl::Status status = reader->CheckParameters(*MakeGraph(units).table);
+    const absl::Status status = reader->Fit(*MakeGraph(units).table);
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     return std::string(status.message());
   };
@@ -358,6 +359,51 @@ TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
   EXPECT_THAT(message({embedding, {"layers.0.moe", {{64, 64}, {64}, {33, 64}}}, norm, head}),
               HasSubstr("wanted parameter layers.0.moe.w0, got layers.0.dense.w0"));
   EXPECT_THAT(message({embedding, layer, norm}), HasSubstr("wanted 3 units, got 4"));
+}
+
+// The same parameters in other units: of one unit, and of one each.
+Graph ExpertsGraph(bool split) {
+  GraphBuilder builder("experts");
+  const UnitId before = builder.AddUnit("dense");
+  builder.AddParameter(before, "w", {10, 7}, {}, true, {});
+  const UnitId unit = builder.AddUnit(split ? "experts.gate_up" : "experts", split);
+  builder.AddParameter(unit, "gate_up", {4, 1000}, {}, true, {});
+  builder.AddParameter(split ? builder.AddUnit("experts.down", split) : unit, "down", {4, 501}, {}, true, {});
+  return builder.Build();
+}
+
+TEST(CheckpointTest, OtherUnitsOfTheSameParametersAreRead) {
+  for (const bool split : {false, true}) {
+    const TemporaryFolder dir;
+    const Graph stored = ExpertsGraph(split), wanted = ExpertsGraph(!split);
+    SaveWithRanks({.directory = dir.path()}, stored, 1, 2);
+    auto reader = CheckpointReader::Open(dir / "step-00000001");
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    ASSERT_EQ(reader->Fit(*wanted.table), absl::OkStatus());
+    for (size_t p = 0; p < wanted.parameters().size(); ++p) {
+      const Parameter &here = wanted.parameters()[p], &there = stored.parameters()[p];
+      EXPECT_TRUE(reader->Holds(here.unit, "moment1"));
+      std::vector<float> all(static_cast<size_t>(wanted.units()[here.unit].elements), -1.0f);
+      ASSERT_EQ(reader->ReadRange(here.unit, "moment1", 0, all), absl::OkStatus());
+      std::vector<float> part(10, -1.0f);
+      ASSERT_EQ(reader->ReadRange(here.unit, "moment1", here.unit_offset + 33, part), absl::OkStatus());
+      for (int64_t i = 0; i < here.shape.elements(); ++i) {
+        const float want = StateValue(there.unit, "moment1", there.unit_offset + i, 1);
+        ASSERT_EQ(all[here.unit_offset + i], want) << here.name << " " << i;
+        if (i >= 33 && i < 43) {
+          EXPECT_EQ(part[i - 33], want) << here.name << " " << i;
+        }
+      }
+    }
+    // What no parameter has, padding between them and behind the unit, is zero.
+    if (split) {
+      std::vector<float> gap(16, -1.0f);
+      const Unit& unit = wanted.units()[1];
+      ASSERT_EQ(reader->ReadRange(1, "parameters", unit.elements, gap), absl::OkStatus());
+      EXPECT_EQ(gap, std::vector<float>(16, 0.0f));
+    }
+    EXPECT_EQ(reader->Verify(), absl::OkStatus());
+  }
 }
 
 TEST(CheckpointTest, StateThatWasNotSavedIsAnError) {

@@ -20,6 +20,10 @@ namespace angel_ptm {
 int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator) {
   TrainConfig config = TinyConfig(run.data, absl::StrCat("sharding { zero_stage: ", run.zero_stage,
                                                          " } memory { page_bytes: 8192 device_bytes: 700000 }"));
+  if (run.expert_degree > 1) {
+    config.mutable_sharding()->set_expert_degree(run.expert_degree);
+    config.mutable_model()->mutable_hunyuan_lm()->set_intermediate_size(64);  // parts are whole slices
+  }
   if (run.file) {
     config.mutable_memory()->set_host_bytes(500'000);
     config.mutable_memory()->mutable_nvme()->set_directory(testing_support::MemoryDirectory());

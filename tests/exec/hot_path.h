@@ -13,8 +13,9 @@ namespace angel_ptm {
 struct HotPathRun {
   std::string data;  // from PrepareTinyText
   int zero_stage = 0;
-  bool skewed = false;     // all tokens to the same experts
-  int threads = 1;         // of the compute lane
+  bool skewed = false;  // all tokens to the same experts
+  int threads = 1;      // of the compute lane
+  int expert_degree = 1;
   bool lock_free = false;  // the update; not with `skewed`
   bool file = false;       // with less host memory than the state takes that leaves the device; not with `skewed`
   // Called after every step from step 3 on: the sabotage allocates here. May be empty.

@@ -115,6 +115,17 @@ TEST_F(HotPathNodesTest, NorDoCollectivesByNodes) {
   }
 }
 
+// Tokens that all go to one rank's experts, too.
+using HotPathExpertsTest = HotPathTest;
+TEST_F(HotPathExpertsTest, NorDoExchangesOfTokens) {
+  for (const bool skewed : {false, true}) {
+    for (int64_t calls : Count(2, {.data = data_, .zero_stage = 3, .skewed = skewed, .expert_degree = 2})) {
+      EXPECT_LE(calls, 1) << skewed;  // as above
+      EXPECT_GE(calls, 0) << skewed;
+    }
+  }
+}
+
 using HotPathFileTest = HotPathTest;
 TEST_F(HotPathFileTest, NorDoesMovingPagesToAFile) {
   for (int64_t calls : Count(2, {.data = data_, .zero_stage = 3, .file = true})) {

@@ -60,6 +60,10 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   std::string notes;
   file_ = OrDie(OpenFileTier(config_.memory().nvme(), communicator.rank(), bytes(2), *host_, &notes));
   machine_.file = file_.get();
+  if (const int degree = config_.sharding().expert_degree(); degree > 1) {
+    groups_ = OrDie(MakeMeshGroups(communicator, degree));
+    machine_.groups = &groups_;
+  }
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));
   token_bytes_.assign(kTinyVocabulary, 1);
   feeder_ = std::make_unique<TokenFeeder>(run_->training, *executor_, *samples_, token_bytes_);
@@ -80,7 +84,7 @@ void TinyTrainer::FillParameter(absl::string_view name_end, float value) {
     for (int32_t p : run_->training.units()[view.unit].parameters) {
       const Parameter& parameter = run_->training.parameters()[p];
       if (!absl::EndsWith(absl::StrCat(".", parameter.name), absl::StrCat(".", name_end))) continue;
-      const int64_t first = view.stored().size() == view.own_slice().size() ? view.begin : 0;
+      const int64_t first = view.stored_begin;
       const int64_t last = first + static_cast<int64_t>(view.stored().size());
       const int64_t end = parameter.unit_offset + parameter.shape.elements();
       for (int64_t i = std::max(first, parameter.unit_offset); i < std::min(last, end); ++i)

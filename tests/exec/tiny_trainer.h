@@ -59,6 +59,7 @@ class TinyTrainer {
   const TrainConfig config_;
   Communicator& communicator_;
   const std::unique_ptr<Communicator> control_;
+  MeshGroups groups_;
   std::unique_ptr<PackedDataset> dataset_, validation_dataset_;
   std::unique_ptr<TokenSource> samples_, validation_samples_;
   std::unique_ptr<RunPlan> run_;

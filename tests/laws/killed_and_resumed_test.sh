@@ -38,6 +38,8 @@ dense=()
 moe=(--set model.hunyuan_lm.num_experts=4 --set model.hunyuan_lm.moe_topk=2
      --set model.hunyuan_lm.router_aux_loss_coefficient=0.01 --set model.hunyuan_lm.tie_word_embeddings=true
      --set batch.global_batch_sequences=4)
+# Between processes each has half of the experts.
+[ ${#mpirun[@]} -gt 0 ] && moe+=(--set sharding.expert_degree=2)
 
 # budget <percent> <arguments...>: the --set of a device budget of that share of the bytes the run would take, at which
 # its pages move.

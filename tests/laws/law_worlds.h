@@ -16,10 +16,14 @@ struct LawWorld {
   std::string transport;
   int size = 1;
   int ranks_per_node = 0;  // as in WorldShape
+  int expert_degree = 1;   // as in WorldShape
+
+  WorldShape shape() const { return {size, ranks_per_node, expert_degree}; }
 };
 inline std::ostream& operator<<(std::ostream& os, const LawWorld& world) {
   os << world.transport << "_" << world.size;
-  return world.ranks_per_node == 0 ? os : os << "_in_nodes_of_" << world.ranks_per_node;
+  if (world.ranks_per_node > 0) os << "_in_nodes_of_" << world.ranks_per_node;
+  return world.expert_degree == 1 ? os : os << "_with_experts_split_over_" << world.expert_degree;
 }
 
 std::vector<LawWorld> LawWorlds();

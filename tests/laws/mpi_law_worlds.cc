@@ -12,7 +12,7 @@ namespace angel_ptm {
 std::vector<LawWorld> LawWorlds() {
   const int size = TestMpiWorld().size();
   std::vector<LawWorld> worlds = {{"direct_reads", size}, {"messages", size}};
-  if (size == 4) worlds.push_back({"machines", size, 2});
+  if (size == 4) worlds.insert(worlds.end(), {{"machines", size, 2}, {"machines", size, 2, 2}});
   return worlds;
 }
 
@@ -30,7 +30,7 @@ void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>&
   ASSERT_TRUE(communicator.ok()) << communicator.status();
   const std::filesystem::path folder = NewSharedFolder(testing_support::MemoryDirectory());
   ParityMatrix matrix(
-      {world.size, world.ranks_per_node}, [&](const TinyRun& run) { return Train(run, **communicator); }, folder,
+      world.shape(), [&](const TinyRun& run) { return Train(run, **communicator); }, folder,
       /*compares=*/mpi.rank() == 0, plant);
   check(matrix);
   const absl::Status status = (*communicator)->Barrier({"end of the test"});

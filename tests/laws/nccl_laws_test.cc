@@ -52,10 +52,13 @@ TEST_P(NcclParityTest, SameBitsAsOnTheHost) {
   EXPECT_EQ(nccl->open(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclParityTest, testing::Values(WorldShape(2), WorldShape(3), WorldShape(4, 2)),
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclParityTest,
+                         testing::Values(WorldShape(2), WorldShape(3), WorldShape(4, 2), WorldShape(2, 0, 2),
+                                         WorldShape(4, 2, 2)),
                          [](const auto& test) {
                            const WorldShape& world = test.param;
-                           return absl::StrCat(world.size, "InNodesOf", world.ranks_per_node);
+                           return absl::StrCat(world.size, "InNodesOf", world.ranks_per_node, "Degree",
+                                               world.expert_degree);
                          });
 
 // Calls begin before what they send is there.

@@ -23,7 +23,7 @@ absl::Status CheckBudgets(const TinyRun& run, const TinyResult& result) {
 }  // namespace
 
 TinyRun ParityMatrix::NumericsOf(const Axes& axes) const {
-  return {.shape = axes.moe ? TinyMoe() : TinyDense(),
+  return {.shape = axes.moe ? TinyMoe(world_.expert_degree) : TinyDense(),
           .compute = axes.bf16 ? DType::kBFloat16 : DType::kFloat32,
           .ranks_per_node = world_.ranks_per_node,
           .accumulation = axes.accumulation,

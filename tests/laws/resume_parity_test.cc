@@ -210,6 +210,36 @@ TEST_P(ResumeParityTest, ContinuesOnAnotherNumberOfRanks) {
   }
 }
 
+// Experts split over ranks: law 1 through the whole trainer, and on with another degree.
+TEST_P(ResumeParityTest, GoesOnWithAnotherExpertDegree) {
+  if (!GetParam()) GTEST_SKIP() << "there are no experts";
+  const std::string split = "sharding.expert_degree=2", all = "sharding.expert_degree=1";
+  const auto expect_near = [&](const TrainConfig& config) {
+    const std::vector<double> losses = Losses(config);
+    ASSERT_EQ(losses.size(), losses_.size());
+    for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i] / losses_[i], 1, 5e-6) << "step " << i;
+  };
+  const TrainConfig straight = Config("split", {split, "sharding.zero_stage=1"});
+  Run({.configs = {straight}, .world_size = kWorld});
+  expect_near(straight);
+  for (const int stage : {0, 3}) {
+    const TrainConfig before = Config(absl::StrCat("split in two ", stage), {split, "sharding.zero_stage=2"});
+    TrainConfig after = before;
+    after.mutable_sharding()->set_zero_stage(stage);
+    after.mutable_memory()->set_page_bytes(4096);
+    after.mutable_memory()->set_device_bytes(UnconstrainedDeviceBytes(after, kWorld) * 60 / 100);
+    RunInTwo(before, kWorld, after, kWorld);
+    EXPECT_EQ(MetricLines(after), MetricLines(straight));
+    EXPECT_EQ(State(after), State(straight));
+  }
+  const TrainConfig of_split = Config("joined", {split}), of_all = Config("joined", {all});
+  RunInTwo(of_split, 2, of_all, 3);
+  expect_near(of_all);
+  const TrainConfig to_be_split = Config("parted", {all});
+  RunInTwo(to_be_split, 1, Config("parted", {split}), 2);
+  expect_near(to_be_split);
+}
+
 // A checkpoint has the fp32 parameters of a bf16 run: the other type goes on from them, and back. Within what roundings
 // to 8 bits make of the loss.
 TEST_P(ResumeParityTest, GoesOnInAnotherType) {

@@ -20,10 +20,13 @@
 namespace angel_ptm {
 namespace {
 
+WorldShape ShapeOf(const TinyRun& run, int world) { return {world, run.ranks_per_node, run.shape.expert_degree}; }
+
 PlanOptions OptionsOf(const TinyRun& run, int world) {
   return {.world_size = world,
           .zero_stage = run.zero_stage,
           .ranks_per_node = run.ranks_per_node,
+          .expert_degree = run.shape.expert_degree,
           .page_bytes = run.page_bytes,
           .device_bytes = run.device_bytes,
           .host_bytes = run.host_bytes,
@@ -34,9 +37,9 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
 
 // All that a plan is a function of.
 std::string PlanKey(const Graph& graph, const BackendFacts& facts, const PlanOptions& o) {
-  return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.ranks_per_node, " ", o.page_bytes, " ",
-                      o.device_bytes, " ", o.host_bytes, " ", o.file_bytes, " ", o.prefetch_steps, " ", o.sweep_rounds,
-                      "; ", absl::StrJoin(facts.op_workspace_bytes, " "), "; ",
+  return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.ranks_per_node, " ", o.expert_degree,
+                      " ", o.page_bytes, " ", o.device_bytes, " ", o.host_bytes, " ", o.file_bytes, " ",
+                      o.prefetch_steps, " ", o.sweep_rounds, "; ", absl::StrJoin(facts.op_workspace_bytes, " "), "; ",
                       absl::StrJoin(facts.reduce_scratch_bytes, " "));
 }
 
@@ -67,7 +70,7 @@ class Budgets {
  public:
   Budgets(const TinyRun& run, int world_size)
       : graph_(TinyGraph(run)),
-        facts_(FactsOf(graph_, CpuKernels(), {.threads = run.threads}, {world_size, run.ranks_per_node}).value()),
+        facts_(FactsOf(graph_, CpuKernels(), {.threads = run.threads}, ShapeOf(run, world_size)).value()),
         options_(OptionsOf(run, world_size)) {
     options_.device_bytes = options_.host_bytes = options_.file_bytes = 0;
   }
@@ -121,8 +124,10 @@ HunyuanLmShape TinyDense() {
           .initializer_range = 0.2f};
 }
 
-HunyuanLmShape TinyMoe() {
+HunyuanLmShape TinyMoe(int expert_degree) {
   HunyuanLmShape shape = TinyDense();
+  shape.expert_degree = expert_degree;
+  if (expert_degree > 1) shape.intermediate_size = 64;
   shape.num_experts = 4;
   shape.moe_topk = 2;
   shape.tie_word_embeddings = true;
@@ -149,7 +154,7 @@ absl::StatusOr<std::shared_ptr<const TinyPlan>> MakeTinyPlan(const TinyRun& run,
   planned->graph = TinyGraph(run);
   const KernelTable& kernels = run.device ? *run.device_kernels : CpuKernels();
   ASSIGN_OR_RETURN(const BackendFacts facts,
-                   FactsOf(planned->graph, kernels, {.threads = run.threads}, {world_size, run.ranks_per_node}));
+                   FactsOf(planned->graph, kernels, {.threads = run.threads}, ShapeOf(run, world_size)));
   static auto& known = *new KnownPlans();
   const PlanOptions options = OptionsOf(run, world_size);
   const std::string key = PlanKey(planned->graph, facts, options);

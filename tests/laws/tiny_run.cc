@@ -77,6 +77,9 @@ class Rank {
     if (planned_ == nullptr) {
       ASSIGN_OR_RETURN(planned_, MakeTinyPlan(run_, communicator_.size()));
     }
+    if (run_.shape.expert_degree > 1) {
+      ASSIGN_OR_RETURN(groups_, MakeMeshGroups(communicator_, run_.shape.expert_degree));
+    }
     RETURN_IF_ERROR(MakeTiers());
     // Arenas full of NaN: whatever a step reads must have been written first.
     for (Tier* const tier : {device_.get(), host_.get()}) {
@@ -92,6 +95,7 @@ class Rank {
     }
     RETURN_IF_ERROR(OpenFile());
     machine_.file = file_.get();
+    machine_.groups = Groups();
     ASSIGN_OR_RETURN(executor_, Executor::Create(graph(), plan(), machine_, {}));
     RETURN_IF_ERROR(FillState());
     BeginUpdater();
@@ -127,10 +131,7 @@ class Rank {
     return absl::OkStatus();
   }
 
-  absl::Status Close() {
-    if (side_ == nullptr || communicator_.size() == 1) return absl::OkStatus();
-    return side_->collectives().Close();
-  }
+  absl::Status Close() { return side_ == nullptr ? absl::OkStatus() : side_->Close(); }
 
   absl::Status Collect(TinyResult& result) {
     RETURN_IF_ERROR(CollectUpdater(result));
@@ -147,7 +148,7 @@ class Rank {
           std::span(stored).subspan((view.begin - view.stored_begin) * element, view.slice_elements * element);
       std::vector<std::byte> whole(own.size() * communicator_.size());
       RETURN_IF_ERROR(communicator_.AllGather(whole, own, {"collect", run_.steps}));
-      if (stored.size() == whole.size() && stored != whole) {
+      if (!std::ranges::equal(std::span(whole).subspan(view.stored_begin * element, stored.size()), stored)) {
         return absl::InternalError(
             absl::StrCat("rank ", communicator_.rank(), "'s copy of the ", graph().states()[view.state].name, " of ",
                          graph().units()[view.unit].name, " differs from what their owners hold"));
@@ -173,6 +174,8 @@ class Rank {
  private:
   const Graph& graph() const { return planned_->graph; }
   const Plan& plan() const { return planned_->plan; }
+
+  const MeshGroups* Groups() const { return groups_.places == nullptr ? nullptr : &groups_; }
 
   absl::Status OpenFile() {
     const std::string directory = testing_support::MemoryDirectory();
@@ -204,8 +207,8 @@ class Rank {
     if (run_.load_checkpoint.empty()) {
       return InitialiseState(*graph().table, run_.seed, StateViews(plan().layout, machine_));
     }
-    ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
-    RETURN_IF_ERROR(checkpoint.CheckParameters(*graph().table));
+    ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(run_.load_checkpoint));
+    RETURN_IF_ERROR(checkpoint.Fit(*graph().table));
     return LoadState(checkpoint, graph().states(), StateViews(plan().layout, machine_));
   }
 
@@ -259,7 +262,8 @@ class Rank {
     ASSIGN_OR_RETURN(gpu_, Device::Open(*api_, 0, 1));
     ASSIGN_OR_RETURN(device_, MakeDeviceArena(*gpu_, plan().arena_bytes[0]));
     ASSIGN_OR_RETURN(host_lock_, gpu_->PageLock(host_->data(), host_->bytes(), "the host tier"));
-    ASSIGN_OR_RETURN(side_, DeviceSide::Create(*gpu_, plan().layout, communicator_, /*threads=*/1, run_.collectives));
+    ASSIGN_OR_RETURN(
+        side_, DeviceSide::Create(*gpu_, plan().layout, communicator_, /*threads=*/1, run_.collectives, Groups()));
     ASSIGN_OR_RETURN(Lanes::Queues queues, side_->MakeQueues());
     lanes_.emplace(std::move(queues));
     return absl::OkStatus();
@@ -298,6 +302,7 @@ class Rank {
   const TinyRun& run_;
   Communicator& communicator_;
   std::unique_ptr<Communicator> control_;
+  MeshGroups groups_;
   std::shared_ptr<const TinyPlan> planned_;
   std::unique_ptr<DeviceApi> api_;  // null, as the three below: no GPU
   std::unique_ptr<Device> gpu_;

@@ -23,9 +23,10 @@
 
 namespace angel_ptm {
 
-// Four-layer models with grouped-query attention; MoE: 4 experts, top 2 and shared, tied embeddings.
+// Four-layer models with grouped-query attention; MoE: 4 experts, top 2 and shared, tied embeddings. Split experts are
+// a little wider, so that parts are whole slices on up to four ranks.
 HunyuanLmShape TinyDense();
-HunyuanLmShape TinyMoe();
+HunyuanLmShape TinyMoe(int expert_degree = 1);
 
 // What a run plays: its graph, and the proved plan within its budgets.
 struct TinyPlan {

@@ -56,6 +56,17 @@ TEST(ParameterTable, IsFilledByTheFirstGraph) {
   EXPECT_EQ(graph.states(), std::vector{ParameterState()});
 }
 
+TEST(ParameterTable, PatternsMeanAllUnitsOfExperts) {
+  const Unit down{.name = "layers.3.experts.down", .is_experts = true}, dense{.name = "layers.3.dense"};
+  for (const char* pattern : {"layers.3.experts", "layers.*.experts", "layers.3.experts.down", "*down", "*"}) {
+    EXPECT_TRUE(IsMeant(down, pattern)) << pattern;
+  }
+  EXPECT_FALSE(IsMeant(down, "layers.3"));
+  EXPECT_FALSE(IsMeant(down, "layers.4.experts"));
+  EXPECT_FALSE(IsMeant(dense, "layers.3"));
+  EXPECT_TRUE(IsMeant(dense, "layers.3.dense"));
+}
+
 TEST(ParameterTable, IsTheSameObjectForEveryGraphOfAModel) {
   for (const bool moe : {false, true}) {
     const HunyuanLmShape shape = SmallShape(moe, true);

@@ -18,20 +18,32 @@ namespace {
 constexpr int64_t kCellBytes = 256;  // of memory, the alignment of regions and tensors
 constexpr int64_t kCellElements = kCellBytes / 4;
 
-const Graph& TestGraph() {
-  static const Graph* const graph =
-      new Graph(plan_testing::TrainingGraph(plan_testing::SmallShape(2, true), plan_testing::kSmallBatch, false));
-  return *graph;
+Graph MakeTestGraph(int expert_degree) {
+  HunyuanLmShape shape = plan_testing::SmallShape(2, true);
+  shape.expert_degree = expert_degree;
+  if (expert_degree > 1) shape.intermediate_size = 64;  // parts are whole slices on up to four ranks
+  return plan_testing::TrainingGraph(shape, plan_testing::kSmallBatch, false);
+}
+
+const Graph& TestGraph(int expert_degree = 1) {
+  static const Graph* const whole = new Graph(MakeTestGraph(1));
+  static const Graph* const split = new Graph(MakeTestGraph(2));
+  return expert_degree == 1 ? *whole : *split;
 }
 
 // A plan with `percent` of the unconstrained peak; nothing if there is none.
-std::optional<Plan> PlanOf(int world, int stage, int percent) {
-  const BackendFacts facts = plan_testing::FactsFor(TestGraph());
-  PlanOptions options{.world_size = world, .zero_stage = stage, .page_bytes = 16 << 10, .prefetch_steps = 2};
-  absl::StatusOr<Plan> plan = MakePlan(TestGraph(), facts, options);
+std::optional<Plan> PlanOf(int world, int stage, int percent, int expert_degree = 1) {
+  const Graph& graph = TestGraph(expert_degree);
+  const BackendFacts facts = plan_testing::FactsFor(graph);
+  PlanOptions options{.world_size = world,
+                      .zero_stage = stage,
+                      .expert_degree = expert_degree,
+                      .page_bytes = 16 << 10,
+                      .prefetch_steps = 2};
+  absl::StatusOr<Plan> plan = MakePlan(graph, facts, options);
   if (percent < 100) {
     options.device_bytes = plan->arena_bytes[0] * percent / 100;
-    plan = MakePlan(TestGraph(), facts, options);
+    plan = MakePlan(graph, facts, options);
   }
   if (!plan.ok()) return std::nullopt;
   return *std::move(plan);
@@ -54,9 +66,14 @@ Cells CellsOf(const Plan& plan, const Segment& segment, const Place& place, int 
 class World {
  public:
   World(const Plan& plan, const Segment& segment)
-      : plan_(plan), segment_(segment), layout_(plan.layout), versions_(layout_.homes.size()), ranks_(world()) {
+      : plan_(plan),
+        segment_(segment),
+        layout_(plan.layout),
+        graph_(TestGraph(layout_.expert_degree)),
+        versions_(layout_.homes.size()),
+        ranks_(world()) {
     for (size_t i = 0; i < layout_.homes.size(); ++i) {
-      versions_[i].resize(layout_.whole_elements(layout_.homes[i].unit) / kCellElements);
+      versions_[i].resize(SliceCells(layout_.homes[i].unit) * world());
     }
     for (Memory& memory : ranks_) {
       for (int t = 0; t < kTierCount; ++t) memory[t].resize(plan.arena_bytes[t] / kCellBytes + 1, kUnknown);
@@ -85,6 +102,9 @@ class World {
 
   int world() const { return layout_.world_size; }
   int64_t SliceCells(UnitId unit) const { return layout_.slices[unit].slice_elements / kCellElements; }
+  // Ranks that use the same part of the unit, which are neighbours; and where that begins, by a rank.
+  int Sharers(UnitId unit) const { return graph_.units()[unit].is_experts ? world() / layout_.expert_degree : world(); }
+  int64_t PartBegin(UnitId unit, int rank) const { return rank / Sharers(unit) * Sharers(unit) * SliceCells(unit); }
   int64_t& Version(UnitId unit, StateId s, int64_t cell) { return versions_[layout_.HomeIndex(unit, s)][cell]; }
   int64_t Newest(UnitId unit, StateId s, int64_t cell) {
     return (static_cast<int64_t>(layout_.HomeIndex(unit, s)) << 40) + (cell << 16) + Version(unit, s, cell);
@@ -96,10 +116,10 @@ class World {
     for (int rank = 0; rank < world(); ++rank) {
       for (const Home& home : layout_.homes) {
         if (home.elements == 0) continue;
-        const bool own = layout_.sharded(home.state) || home.state == kGradientState;
-        const int64_t slice = SliceCells(home.unit), begin = own ? slice * rank : 0;
-        const int64_t count = own ? slice : slice * world();
-        const int64_t at = home.range.offset / kCellBytes + (layout_.sharded(home.state) ? 0 : begin);
+        const bool own = layout_.sharded(home.unit, home.state) || home.state == kGradientState;
+        const int64_t slice = SliceCells(home.unit), part = PartBegin(home.unit, rank);
+        const int64_t begin = own ? slice * rank : part, count = own ? slice : slice * Sharers(home.unit);
+        const int64_t at = home.range.offset / kCellBytes + (layout_.sharded(home.unit, home.state) ? 0 : begin - part);
         visit(rank, home, begin, Cells{static_cast<size_t>(home.range.tier), at, at + count});
       }
     }
@@ -135,7 +155,7 @@ class World {
   }
 
   int64_t FirstCell(const Step& step, int rank) const {
-    return step.begin / kCellElements + (step.own ? SliceCells(step.unit) * rank : 0);
+    return step.begin / kCellElements + (step.own ? SliceCells(step.unit) * rank : PartBegin(step.unit, rank));
   }
 
   void PlayStep(const Step& step) {
@@ -162,11 +182,12 @@ class World {
   }
 
   void Compute(const Step& step, int rank) {
-    const Op& op = TestGraph().ops[step.op];
+    const Op& op = graph_.ops[step.op];
     for (size_t i = 0; i < op.inputs.size(); ++i) {
-      if (op.inputs[i] == kNone || TestGraph().tensors[op.inputs[i]].tensor_class != TensorClass::kParameter) continue;
-      const Tensor& tensor = TestGraph().tensors[op.inputs[i]];
-      Expect(step.operands[i], rank, tensor.unit, kParameterState, tensor.unit_offset / kCellElements);
+      if (op.inputs[i] == kNone || graph_.tensors[op.inputs[i]].tensor_class != TensorClass::kParameter) continue;
+      const Tensor& tensor = graph_.tensors[op.inputs[i]];
+      Expect(step.operands[i], rank, tensor.unit, kParameterState,
+             PartBegin(tensor.unit, rank) + tensor.unit_offset / kCellElements);
     }
     for (size_t i = op.inputs.size(); i < step.operands.size(); ++i) {
       if (step.operands[i].region != kNone) Write(step.operands[i], rank, {});
@@ -174,13 +195,14 @@ class World {
   }
 
   void Gather(const Step& step) {
-    std::vector<int64_t> whole;
+    std::vector<std::vector<int64_t>> parts(world() / Sharers(step.unit));
     for (int rank = 0; rank < world(); ++rank) {
       Expect(step.src, rank, step.unit, step.state, SliceCells(step.unit) * rank);
       const std::vector<int64_t> own = Read(step.src, rank);
-      whole.insert(whole.end(), own.begin(), own.end());
+      std::vector<int64_t>& part = parts[rank / Sharers(step.unit)];
+      part.insert(part.end(), own.begin(), own.end());
     }
-    for (int rank = 0; rank < world(); ++rank) Write(step.dst, rank, whole);
+    for (int rank = 0; rank < world(); ++rank) Write(step.dst, rank, parts[rank / Sharers(step.unit)]);
   }
 
   void Reduce(const Step& step) {
@@ -195,7 +217,7 @@ class World {
   }
 
   void Update(const Step& step) {
-    const Op& op = TestGraph().ops[step.op];
+    const Op& op = graph_.ops[step.op];
     const int64_t count = step.count / kCellElements;
     for (size_t slot = 0; slot < op.states.size(); ++slot) {
       const StateId s = op.states[slot];
@@ -203,7 +225,7 @@ class World {
         Expect(step.operands[slot], rank, step.unit, s, FirstCell(step, rank));
       }
       if (!Writes(AccessOf(op, static_cast<int>(slot)))) continue;
-      for (int rank = 0; rank < (step.own ? world() : 1); ++rank) {
+      for (int rank = 0; rank < world(); rank += step.own ? 1 : Sharers(step.unit)) {
         for (int64_t i = 0; i < count; ++i) ++Version(step.unit, s, FirstCell(step, rank) + i);
       }
       for (int rank = 0; rank < world(); ++rank) {
@@ -215,6 +237,7 @@ class World {
   const Plan& plan_;
   const Segment& segment_;
   const Layout& layout_;
+  const Graph& graph_;
   std::vector<std::vector<int64_t>> versions_;  // by home, of every cell of the vector
   std::vector<Memory> ranks_;
   bool ok_ = true;
@@ -244,7 +267,7 @@ bool IsOrdered(const Plan& plan, const Segment& segment, int rank) {
     const auto behind = [&](const Counts& earlier) {
       for (int l = 0; l < kLaneCount; ++l) ordered &= earlier[l] <= clock[l];
     };
-    ForEachPlace(TestGraph(), step, [&](const Place& place, bool writes) {
+    ForEachPlace(TestGraph(plan.layout.expert_degree), step, [&](const Place& place, bool writes) {
       const Cells at = CellsOf(plan, segment, place, rank);
       for (int64_t i = at.begin; i < at.end; ++i) {
         Uses& use = uses[at.tier][i];
@@ -269,13 +292,17 @@ bool IsOrderedOnAll(const Plan& plan, const Segment& segment) {
 
 TEST(EveryRank, FindsWhatItNeedsInOrder) {
   int moves_of_own_pages = 0;
-  for (int world = 1; world <= 5; ++world) {
+  struct Ranks {
+    int world, degree;
+  };
+  for (const auto& [world, degree] :
+       {Ranks{1, 1}, Ranks{2, 1}, Ranks{3, 1}, Ranks{4, 1}, Ranks{5, 1}, Ranks{2, 2}, Ranks{4, 2}}) {
     for (int stage = 0; stage <= 3; ++stage) {
       for (int percent : FewerIfSanitized(1, {35, 70, 100})) {
-        SCOPED_TRACE(absl::StrCat("world ", world, ", stage ", stage, ", ", percent, " %"));
-        const std::optional<Plan> plan = PlanOf(world, stage, percent);
+        SCOPED_TRACE(absl::StrCat("world ", world, ", degree ", degree, ", stage ", stage, ", ", percent, " %"));
+        const std::optional<Plan> plan = PlanOf(world, stage, percent, degree);
         if (!plan.has_value()) continue;
-        const absl::Status verified = VerifyPlan(TestGraph(), *plan);
+        const absl::Status verified = VerifyPlan(TestGraph(degree), *plan);
         ASSERT_TRUE(verified.ok()) << verified;
         for (const Segment& segment : plan->segments) {
           EXPECT_TRUE(World(*plan, segment).Play()) << segment.name;

@@ -91,6 +91,34 @@ TEST(ReplicasTest, InitialStatesAreCompared) {
   EXPECT_TRUE(check(32).ok());
 }
 
+// Of split experts ranks of one place are replicas, those of others have other experts.
+TEST(ReplicasTest, PartsAreComparedAmongThoseThatHaveThem) {
+  const auto check = [](const std::vector<float>& values) {
+    LocalWorld world(4);
+    std::vector<absl::Status> results(4);
+    std::vector<std::jthread> threads;
+    for (int rank = 0; rank < 4; ++rank) {
+      threads.emplace_back([&, rank] {
+        const std::unique_ptr<Communicator> communicator = world.Create(rank);
+        std::vector<float> stored(32, values[static_cast<size_t>(rank)]);
+        const StateView view{.begin = 16 * rank,
+                             .slice_elements = 16,
+                             .stored_begin = 32 * (rank / 2),
+                             .stored_elements = 32,
+                             .data = std::as_writable_bytes(std::span(stored)).data()};
+        results[rank] = CheckReplicas(std::span(&view, 1), 5, *communicator);
+      });
+    }
+    threads.clear();
+    for (const absl::Status& result : results) EXPECT_EQ(result, results[0]);
+    return results[0];
+  };
+  EXPECT_EQ(check({1, 1, 2, 2}), absl::OkStatus());
+  EXPECT_THAT(std::string(check({1, 1, 2, 3}).message()), HasSubstr("rank 3 holds other bits of the state that both "
+                                                                    "keep whole than rank 2"));
+  EXPECT_EQ(check({1, 2, 3, 3}).code(), absl::StatusCode::kDataLoss);
+}
+
 TEST(RankSumsTest, AddsUpWhatAllRanksHave) {
   LocalWorld world(3);
   std::vector<std::vector<int64_t>> sums(3);

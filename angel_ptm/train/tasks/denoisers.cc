@@ -68,13 +68,13 @@ absl::StatusOr<Expert> ParseExpert(const std::string& text, const std::string& f
       absl::StrCat(flag, ": wanted DIR:FROM-TO with 0 <= FROM < TO <= ", kDiffusionSteps, ", got ", text));
 }
 
-absl::StatusOr<Denoisers> Denoisers::Load(const CheckpointReader& checkpoint, const TrainConfig& config,
+absl::StatusOr<Denoisers> Denoisers::Load(CheckpointReader& checkpoint, const TrainConfig& config,
                                           const std::vector<Expert>& experts, const std::function<Graph()>& build,
                                           const InferenceOptions& options, const std::string& what) {
   RETURN_IF_ERROR(CheckTimes(experts));
   Denoisers denoisers;
   InferenceOptions left = options;
-  const auto load = [&](const CheckpointReader& from) -> absl::Status {
+  const auto load = [&](CheckpointReader& from) -> absl::Status {
     ASSIGN_OR_RETURN(auto model, Inference::Create(build(), from, left, what));
     if (options.memory_bytes_max > 0) {
       left.memory_bytes_max = std::max<int64_t>(1, left.memory_bytes_max - model->memory_bytes());
@@ -84,7 +84,7 @@ absl::StatusOr<Denoisers> Denoisers::Load(const CheckpointReader& checkpoint, co
   };
   RETURN_IF_ERROR(load(checkpoint));
   for (const Expert& expert : experts) {
-    ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(expert.checkpoint));
+    ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(expert.checkpoint));
     RETURN_IF_ERROR(CheckSameModel(checkpoint, config, reader));
     RETURN_IF_ERROR(load(reader));
   }

@@ -29,7 +29,7 @@ class Denoisers {
   // `checkpoint`, of `config`, and `experts` of the same model that reads the same texts, none of whose times overlap;
   // the graph of each is what `build` makes. `what`: as Inference::Create's. Errors: Inference::Create's, experts that
   // are another model.
-  static absl::StatusOr<Denoisers> Load(const CheckpointReader& checkpoint, const TrainConfig& config,
+  static absl::StatusOr<Denoisers> Load(CheckpointReader& checkpoint, const TrainConfig& config,
                                         const std::vector<Expert>& experts, const std::function<Graph()>& build,
                                         const InferenceOptions& options, const std::string& what);
 

@@ -48,7 +48,7 @@ absl::StatusOr<DitPrompts> ImageGenerator::ReadPrompts(const CheckpointReader& c
 }
 
 absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) Say("note", note);

@@ -147,7 +147,7 @@ absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const Genera
 
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
                                         const GenerateImagesOptions& options, const std::string& output) {
-  ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty() && options.notes != nullptr) std::fprintf(options.notes, "note: %s\n", note.c_str());

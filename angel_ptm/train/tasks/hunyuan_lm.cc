@@ -25,12 +25,18 @@ constexpr std::array<std::string_view, 5> kWithoutEffect = {
     "model.hunyuan_lm.num_key_value_heads", "model.hunyuan_lm.head_dim", "model.hunyuan_lm.vocab_size"};
 constexpr std::array<std::string_view, 1> kOfTheCurve = {"model.hunyuan_lm.router_aux_loss_coefficient"};
 
+HunyuanLmShape ShapeOfRun(const TrainConfig& config, int64_t vocab_size) {
+  HunyuanLmShape shape = ShapeFromConfig(config.model(), vocab_size);
+  shape.expert_degree = config.sharding().expert_degree();
+  return shape;
+}
+
 class HunyuanLmTask final : public Task {
  public:
   HunyuanLmTask(const TrainConfig& config, int64_t vocab_size, std::vector<StateSpec> states)
       : config_(config),
         vocab_size_(vocab_size),
-        shape_(ShapeFromConfig(config.model(), vocab_size)),
+        shape_(ShapeOfRun(config, vocab_size)),
         batch_(BatchFromConfig(config)),
         table_(HunyuanLmParameters(shape_, std::move(states))) {}
 

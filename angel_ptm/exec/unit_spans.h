@@ -1,0 +1,20 @@
+// Stretches of units' flat vectors that are not like the rest.
+#ifndef ANGEL_PTM_EXEC_UNIT_SPANS_H_
+#define ANGEL_PTM_EXEC_UNIT_SPANS_H_
+
+#include <vector>
+
+#include "angel_ptm/model/graph.h"
+#include "angel_ptm/plan/plan.h"
+#include "kernels/ops/adamw.h"
+
+namespace angel_ptm {
+
+// What has no weight decay.
+std::vector<ElementSpan> WithoutDecay(const Graph& graph, UnitId unit);
+// Padding of the whole vector, which is always zero: between parameters and behind them. Experts have none.
+std::vector<ElementSpan> GapsOf(const Graph& graph, const Layout& layout, UnitId unit);
+
+}  // namespace angel_ptm
+
+#endif  // ANGEL_PTM_EXEC_UNIT_SPANS_H_

@@ -1,0 +1,58 @@
+// GatherRows: x[T,...] of every rank of the group -> y[N*T,...], in rank order. Of any type.
+// SumRows: x[N*T,...], base[T,...]? -> y[T,...]: of every rank's x the rows of this one, added up in fp32 in rank
+// order, rounded once, then added to base. Each is the other's gradient. The group's ranks are of one replica
+// (WorldShape). A rank's rows are whole cache lines, as reductions want slices to be (comm/ordered_reduce_scatter.h).
+#include "angel_ptm/model/op_rules.h"
+
+namespace angel_ptm {
+namespace {
+
+Shape WithRows(const Shape& shape, int64_t rows) {
+  std::vector<int64_t> extents = {rows};
+  for (int i = 1; i < shape.rank(); ++i) extents.push_back(shape[i]);
+  return {extents.data(), extents.data() + extents.size()};
+}
+
+DType TypeOfInput(const OpView& v) { return v.graph.tensors[v.op.inputs[0]].dtype; }
+
+void WantCacheLines(const OpView& v, const Shape& of_rank) {
+  v.Want(of_rank.elements() * SizeOf(TypeOfInput(v)) % 64 == 0, 0);
+}
+
+std::vector<OutputSpec> GatheredShape(const OpView& v) {
+  WantCacheLines(v, v.In(0));
+  return {{"y", WithRows(v.In(0), v.In(0)[0] * v.attrs().group_ranks), TypeOfInput(v)}};
+}
+
+std::vector<OutputSpec> SummedShape(const OpView& v) {
+  const Shape y = WithRows(v.In(0), v.In(0)[0] / v.attrs().group_ranks);
+  v.Want(v.In(0)[0] % v.attrs().group_ranks == 0, 0);
+  v.Fits(1, y);
+  WantCacheLines(v, y);
+  return {{"y", y, TypeOfInput(v)}};
+}
+
+void GatherBackward(Tape& tape, const Op& op) {
+  tape.Append(OpKind::kSumRows, {op.inputs[0]}, {tape.GradientOf(op.outputs[0]), kNone}, op.attrs);
+}
+
+void SumBackward(Tape& tape, const Op& op) {
+  const TensorId dy = tape.GradientOf(op.outputs[0]);
+  tape.Pass(dy, op.inputs[1]);
+  tape.Append(OpKind::kGatherRows, {op.inputs[0]}, {dy}, op.attrs);
+}
+
+}  // namespace
+
+OpRules GatherRowsRules() {
+  return {.inputs = {{"x"}}, .outputs = {{"y"}}, .shapes = &GatheredShape, .backward = &GatherBackward};
+}
+
+OpRules SumRowsRules() {
+  return {.inputs = {{"x"}, {.name = "base", .optional = true}},
+          .outputs = {{"y"}},
+          .shapes = &SummedShape,
+          .backward = &SumBackward};
+}
+
+}  // namespace angel_ptm
