@@ -159,6 +159,12 @@ absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request
   if (scale != "depth" && scale != "width") {
     return absl::InvalidArgumentError(absl::StrCat("--scale: wanted depth or width, got ", scale));
   }
+  if (scale == "width" && request.config.sharding().expert_degree() > 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--scale width: experts of every width would not be whole slices, wanted sharding.expert_degree 1, "
+        "got ",
+        request.config.sharding().expert_degree()));
+  }
   ASSIGN_OR_RETURN(const LargestModel largest,
                    FindLargestModel(request.config, *request.cluster, request.facts,
                                     scale == "depth" ? ScaleAxis::kDepth : ScaleAxis::kWidth));

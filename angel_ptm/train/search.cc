@@ -27,13 +27,15 @@ double BudgetBytes(const MemoryConfig& memory, const RunFactsForPlan& facts) {
 }
 
 // Bytes of state that a rank keeps at that stage, at the least.
-double StateBytes(const ParameterTable& table, int world_size, int zero_stage) {
+double StateBytes(const ParameterTable& table, int world_size, const ShardingConfig& sharding) {
+  const int zero_stage = sharding.zero_stage();
   double bytes = 0;
   for (UnitId unit = 0; unit < static_cast<UnitId>(table.units.size()); ++unit) {
     for (StateId s = 0; s < static_cast<StateId>(table.states.size()); ++s) {
       if (!table.HasState(unit, s) || SharesPlace(table.states, s, world_size, zero_stage)) continue;
       const double whole = static_cast<double>(table.units[unit].elements * SizeOf(table.states[s].dtype));
-      bytes += IsSharded(table.states[s], zero_stage) ? whole / world_size : whole;
+      const int parts = table.units[unit].is_experts ? sharding.expert_degree() : 1;
+      bytes += whole / (IsSharded(table.states[s], zero_stage) ? world_size : parts);
     }
   }
   return bytes;
@@ -41,8 +43,7 @@ double StateBytes(const ParameterTable& table, int world_size, int zero_stage) {
 
 absl::Status CheckStateBytes(const TrainConfig& config, const RunFactsForPlan& facts) {
   const double budget = BudgetBytes(config.memory(), facts);
-  const double state =
-      StateBytes(MakePlanningTask(config, facts)->parameters(), facts.world_size, config.sharding().zero_stage());
+  const double state = StateBytes(MakePlanningTask(config, facts)->parameters(), facts.world_size, config.sharding());
   if (state <= budget) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("a rank's state takes ", FormatBytes(static_cast<int64_t>(state)),
                                                    ", all tiers have ", FormatBytes(static_cast<int64_t>(budget))));
@@ -97,6 +98,8 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
 }
 
 namespace {
+
+std::string MicroBatchSetting(int64_t micro) { return absl::StrCat("batch.micro_batch_sequences=", micro); }
 
 class FastestSearch {
  public:
@@ -236,7 +239,7 @@ class FastestSearch {
         for (const int64_t page_bytes : kPages) {
           config.mutable_memory()->set_page_bytes(page_bytes);
           const std::vector<std::string> settings = {
-              absl::StrCat("batch.micro_batch_sequences=", micro), absl::StrCat("sharding.zero_stage=", stage),
+              MicroBatchSetting(micro), absl::StrCat("sharding.zero_stage=", stage),
               absl::StrCat("memory.recomputation=", MemoryConfig::Recomputation_Name(choice)),
               absl::StrCat("memory.prefetch_steps=", prefetch), absl::StrCat("memory.page_bytes=", page_bytes)};
           const bool first = prefetch == kPrefetch[0] && page_bytes == kPages[0];
@@ -262,11 +265,120 @@ class FastestSearch {
   absl::Status last_refusal_;
 };
 
+// Over which numbers of ranks experts may be split.
+std::vector<int> ExpertDegrees(const TrainConfig& config, int world_size) {
+  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
+  std::vector<int> degrees;
+  for (int degree = 1; degree <= std::min<int64_t>(world_size, lm.num_experts()); ++degree) {
+    if (CanSplitExperts(lm, degree, world_size)) degrees.push_back(degree);
+  }
+  return degrees;
+}
+
+TrainConfig WithDegree(const TrainConfig& config, int degree) {
+  TrainConfig other = config;
+  other.mutable_sharding()->set_expert_degree(degree);
+  return other;
+}
+
+// Searches degree by degree: all of the given one, then others at the best of that, then all of the best of these.
+class DegreeSearch {
+ public:
+  DegreeSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts,
+               const std::vector<int>& degrees)
+      : config_(config), cluster_(cluster), facts_(facts), degrees_(degrees) {}
+
+  absl::StatusOr<FastestRun> Find() {
+    const int given = config_.sharding().expert_degree();
+    absl::Status status = All(given);
+    for (const int degree : degrees_) {
+      if (!absl::IsResourceExhausted(status)) break;
+      if (degree != given && !absl::IsResourceExhausted(All(degree))) status = absl::OkStatus();
+    }
+    RETURN_IF_ERROR(status);
+    Sort();
+    const Candidate best = all_.planned.front();
+    for (const int degree : degrees_) RETURN_IF_ERROR(AtDegree(best, degree));
+    Sort();
+    const int fastest = all_.planned.front().config.sharding().expert_degree();
+    if (fastest != best.config.sharding().expert_degree()) {
+      all_.planned.erase(all_.planned.begin());  // it is among all of them
+      --all_.candidates;
+      RETURN_IF_ERROR(All(fastest));
+      Sort();
+    }
+    all_.best = all_.planned.front();
+    return std::move(all_);
+  }
+
+ private:
+  absl::Status All(int degree) {
+    const TrainConfig config = WithDegree(config_, degree);
+    ASSIGN_OR_RETURN(FastestRun found, FastestSearch(config, cluster_, facts_).Find());
+    all_.candidates += found.candidates;
+    all_.pruned += found.pruned;
+    all_.refused += found.refused;
+    for (Candidate& candidate : found.planned) {
+      candidate.settings.push_back(DegreeSetting(degree));
+      all_.planned.push_back(std::move(candidate));
+    }
+    return absl::OkStatus();
+  }
+
+  // What is the best with another degree, and if need be, since tokens of more ranks take more room, of a smaller
+  // micro-batch.
+  absl::Status AtDegree(const Candidate& best, int degree) {
+    if (degree == best.config.sharding().expert_degree()) return absl::OkStatus();
+    const bool one = GradientType(config_) != DType::kFloat32;
+    bool fits = false;
+    for (int64_t micro = best.config.batch().micro_batch_sequences(); micro >= 1 && !fits;
+         micro = one ? 0 : micro / 2) {
+      Candidate other = best;
+      other.config = WithDegree(best.config, degree);
+      other.config.mutable_batch()->set_micro_batch_sequences(micro);
+      other.settings.front() = MicroBatchSetting(micro);
+      other.settings.back() = DegreeSetting(degree);
+      ASSIGN_OR_RETURN(fits, Plan(std::move(other)));
+    }
+    return absl::OkStatus();
+  }
+
+  // Whether it fits.
+  absl::StatusOr<bool> Plan(Candidate candidate) {
+    ++all_.candidates;
+    RunPlan run;
+    const absl::Status fits = MakeTrainingPlan(candidate.config, facts_, &run);
+    if (absl::IsResourceExhausted(fits)) {
+      ++all_.refused;
+      return false;
+    }
+    RETURN_IF_ERROR(fits);
+    candidate.bound_seconds = 0;  // was not worked out
+    candidate.seconds = Predict(run, candidate.config, cluster_, facts_.world_size).time.seconds;
+    all_.planned.push_back(std::move(candidate));
+    return true;
+  }
+
+  void Sort() {
+    std::stable_sort(all_.planned.begin(), all_.planned.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
+  }
+  static std::string DegreeSetting(int degree) { return absl::StrCat("sharding.expert_degree=", degree); }
+
+  const TrainConfig& config_;
+  const Cluster& cluster_;
+  const RunFactsForPlan& facts_;
+  const std::vector<int>& degrees_;
+  FastestRun all_;
+};
+
 }  // namespace
 
 absl::StatusOr<FastestRun> FindFastest(const TrainConfig& config, const Cluster& cluster,
                                        const RunFactsForPlan& facts) {
-  return FastestSearch(config, cluster, facts).Find();
+  const std::vector<int> degrees = ExpertDegrees(config, facts.world_size);
+  if (degrees.size() < 2) return FastestSearch(config, cluster, facts).Find();
+  return DegreeSearch(config, cluster, facts, degrees).Find();
 }
 
 std::string ToText(const LargestModel& largest, const Cluster& cluster, int64_t ranks) {

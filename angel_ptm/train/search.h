@@ -50,7 +50,9 @@ struct FastestRun {
 };
 
 // Over micro-batch (powers of two that divide the global batch), ZeRO stage, recomputation, prefetch distance and page
-// size. kResourceExhausted if none fits.
+// size; then over the expert degree at the best of these (with smaller micro-batches where that does not fit), and if
+// another degree is better, over all of them once more.
+// kResourceExhausted if none fits.
 absl::StatusOr<FastestRun> FindFastest(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts);
 
 std::string ToText(const LargestModel& largest, const Cluster& cluster, int64_t ranks);
