@@ -28,6 +28,12 @@ class Shape {
     for (int64_t d : dims_) APTM_CHECK(!__builtin_mul_overflow(n, d, &n), "too many elements: ", ToString());
     return n;
   }
+  // The same with another number of rows: shape[0], so of rank 1 at least.
+  Shape WithRows(int64_t rows) const {
+    Shape shape = *this;
+    shape.dims_[0] = rows;
+    return shape;
+  }
   std::string ToString() const { return absl::StrCat("[", absl::StrJoin(dims_, ", "), "]"); }
 
   friend bool operator==(const Shape&, const Shape&) = default;

@@ -47,17 +47,6 @@ TensorId GraphBuilder::AddInput(std::string name, Shape shape, DType dtype) {
       {.name = std::move(name), .shape = std::move(shape), .dtype = dtype, .tensor_class = TensorClass::kInput});
 }
 
-namespace {
-
-Shape PartOf(const Shape& shape, int parts) {
-  APTM_CHECK(shape[0] % parts == 0, shape.ToString(), " in ", parts, " parts");
-  std::vector<int64_t> extents = {shape[0] / parts};
-  for (int i = 1; i < shape.rank(); ++i) extents.push_back(shape[i]);
-  return {extents.data(), extents.data() + extents.size()};
-}
-
-}  // namespace
-
 TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, InitialValues initial,
                                     bool weight_decay, std::vector<ExportedName> exported) {
   Parameter added{.name = std::move(name),
@@ -72,13 +61,15 @@ TensorId GraphBuilder::AddParameter(UnitId unit, std::string name, Shape shape, 
   const Parameter& parameter = graph_.parameters()[p];
   graph_.parameter_tensors.resize(graph_.parameters().size(), kNone);
   graph_.gradient_tensors.resize(graph_.parameters().size(), kNone);
-  const bool split = graph_.units()[unit].is_experts;
-  graph_.parameter_tensors[p] = AddTensor({.name = parameter.name,
-                                           .shape = split ? PartOf(parameter.shape, expert_degree_) : parameter.shape,
-                                           .dtype = graph_.states()[graph_.ReadState(unit)].dtype,
-                                           .tensor_class = TensorClass::kParameter,
-                                           .unit = unit,
-                                           .unit_offset = parameter.unit_offset});
+  const int parts = graph_.units()[unit].is_experts ? expert_degree_ : 1;
+  APTM_CHECK(parts == 1 || parameter.shape[0] % parts == 0, parameter.name, " in ", parts, " parts");
+  graph_.parameter_tensors[p] =
+      AddTensor({.name = parameter.name,
+                 .shape = parts == 1 ? parameter.shape : parameter.shape.WithRows(parameter.shape[0] / parts),
+                 .dtype = graph_.states()[graph_.ReadState(unit)].dtype,
+                 .tensor_class = TensorClass::kParameter,
+                 .unit = unit,
+                 .unit_offset = parameter.unit_offset});
   const TensorId read = graph_.parameter_tensors[p];
   if (graph_.tensors[read].dtype == graph_.table->compute_type()) return read;
   return Append(OpKind::kCast, parameter.name, {read})[0];

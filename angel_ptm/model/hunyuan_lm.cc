@@ -270,7 +270,7 @@ void LanguageModel::Loss(TensorId x) {
 }  // namespace
 
 std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape, std::vector<StateSpec> states) {
-  // Of as few tokens as any graph may have.
+  // As few tokens as ranks with split experts may exchange (ops/gather_rows.cc).
   LanguageModel model("parameters", shape, {.rows = 1, .sequence = 16}, /*decoding=*/false, /*table=*/nullptr);
   model.Inputs(/*with_targets=*/false);
   model.Body();

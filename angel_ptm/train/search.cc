@@ -291,9 +291,10 @@ class DegreeSearch {
   absl::StatusOr<FastestRun> Find() {
     const int given = config_.sharding().expert_degree();
     absl::Status status = All(given);
-    for (const int degree : degrees_) {
-      if (!absl::IsResourceExhausted(status)) break;
-      if (degree != given && !absl::IsResourceExhausted(All(degree))) status = absl::OkStatus();
+    for (size_t i = 0; i < degrees_.size() && absl::IsResourceExhausted(status); ++i) {
+      if (degrees_[i] == given) continue;
+      const absl::Status with_other = All(degrees_[i]);
+      if (!absl::IsResourceExhausted(with_other)) status = with_other;
     }
     RETURN_IF_ERROR(status);
     Sort();

@@ -138,5 +138,25 @@ TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
   EXPECT_THAT(ToText(*fastest), HasSubstr(absl::StrCat(fastest->candidates, " candidates: ")));
 }
 
+// Where no device has room for all experts of a layer, other degrees are looked at, and only they.
+TEST(FindFastestTest, ExpertsAreSplitWhereAllDoNotFit) {
+  RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
+  TrainConfig config = Config(&facts, {"model.hunyuan_lm.num_experts=16", "batch.micro_batch_sequences=1",
+                                       "batch.global_batch_sequences=2", "memory.recomputation=BLOCKS"});
+  const int64_t whole = LeastDeviceBytes(config, facts).value();
+  config.mutable_sharding()->set_expert_degree(2);
+  const int64_t split = LeastDeviceBytes(config, facts).value();
+  ASSERT_LT(split, whole);
+  config.mutable_memory()->set_device_bytes(split);
+  config.mutable_sharding()->set_expert_degree(1);
+  const auto fastest = FindFastest(config, Small(), facts);
+  ASSERT_TRUE(fastest.ok()) << fastest.status();
+  for (const Candidate& candidate : fastest->planned) EXPECT_EQ(candidate.config.sharding().expert_degree(), 2);
+  EXPECT_EQ(fastest->pruned + fastest->refused + static_cast<int64_t>(fastest->planned.size()), fastest->candidates);
+
+  config.mutable_memory()->set_device_bytes(config.memory().page_bytes());
+  EXPECT_EQ(FindFastest(config, Small(), facts).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
 }  // namespace
 }  // namespace angel_ptm

@@ -7,12 +7,6 @@
 namespace angel_ptm {
 namespace {
 
-Shape WithRows(const Shape& shape, int64_t rows) {
-  std::vector<int64_t> extents = {rows};
-  for (int i = 1; i < shape.rank(); ++i) extents.push_back(shape[i]);
-  return {extents.data(), extents.data() + extents.size()};
-}
-
 DType TypeOfInput(const OpView& v) { return v.graph.tensors[v.op.inputs[0]].dtype; }
 
 void WantCacheLines(const OpView& v, const Shape& of_rank) {
@@ -21,11 +15,11 @@ void WantCacheLines(const OpView& v, const Shape& of_rank) {
 
 std::vector<OutputSpec> GatheredShape(const OpView& v) {
   WantCacheLines(v, v.In(0));
-  return {{"y", WithRows(v.In(0), v.In(0)[0] * v.attrs().group_ranks), TypeOfInput(v)}};
+  return {{"y", v.In(0).WithRows(v.In(0)[0] * v.attrs().group_ranks), TypeOfInput(v)}};
 }
 
 std::vector<OutputSpec> SummedShape(const OpView& v) {
-  const Shape y = WithRows(v.In(0), v.In(0)[0] / v.attrs().group_ranks);
+  const Shape y = v.In(0).WithRows(v.In(0)[0] / v.attrs().group_ranks);
   v.Want(v.In(0)[0] % v.attrs().group_ranks == 0, 0);
   v.Fits(1, y);
   WantCacheLines(v, y);
