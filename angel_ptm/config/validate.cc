@@ -248,7 +248,7 @@ void CheckExpertDegree(const TrainConfig& config, const RunFacts& facts, Checks*
     return;
   }
   checks->That(
-      CanSplitExperts(lm, degree, facts.world_size), field, "ranks' slices of experts would not be whole",
+      PartsAreWhole(ElementsOfExperts(lm), facts.world_size), field, "ranks' slices of experts would not be whole",
       absl::StrCat("1, or num_experts * hidden_size * intermediate_size = ", ElementsOfExperts(lm), " a multiple of ",
                    kSliceAlignment, " elements for each of the ", facts.world_size, " ranks"),
       got);
@@ -450,10 +450,11 @@ int64_t KeyValueHeads(const HunyuanLmConfig& lm) {
   return lm.num_key_value_heads() != 0 ? lm.num_key_value_heads() : lm.num_attention_heads();
 }
 
-bool CanSplitExperts(const HunyuanLmConfig& lm, int64_t degree, int world_size) {
+bool CanSplitExperts(const TrainConfig& config, int64_t degree, int world_size) {
   if (degree == 1) return true;
+  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   return lm.num_experts() > 0 && lm.num_experts() % degree == 0 && world_size % degree == 0 &&
-         PartsAreWhole(ElementsOfExperts(lm), world_size);
+         PartsAreWhole(ElementsOfExperts(lm), world_size) && config.data().sequence_length() % kExchangedTokens == 0;
 }
 
 WorldShape WorldOf(const CommunicationConfig& communication, int world_size, int of_machine) {

@@ -59,8 +59,8 @@ struct LatentPrompt {
   std::optional<int64_t> bucket;  // none if the model has none of that size
 };
 LatentPrompt ParseLatentPrompt(const HunyuanDitConfig& dit, const std::string& text);
-// Whether each rank would have whole experts, and whole slices of them (sharding.expert_degree).
-bool CanSplitExperts(const HunyuanLmConfig& lm, int64_t degree, int world_size);
+// Whether sharding.expert_degree may be that on so many ranks.
+bool CanSplitExperts(const TrainConfig& config, int64_t degree, int world_size);
 // Tokens that a sequence of batch{} has: of a text, or patches of an image, of the largest bucket.
 int64_t SequenceTokens(const TrainConfig& config);
 

@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/model/cost.h"
+#include "angel_ptm/model/lock_free.h"
+#include "angel_ptm/plan/homes.h"
 
 namespace angel_ptm {
 namespace {
@@ -138,26 +140,34 @@ class Coster {
                     Over(node_bytes, model_.between_nodes, "a collective between nodes"));
   }
 
+  // Of `members` ranks `stride` apart those of one node.
+  double OnNode(double members, double stride) const { return std::clamp(RanksPerNode() / stride, 1.0, members); }
+
   // Every rank receives `bytes` from each of `members` ranks, `stride` apart, of which it is one.
   double ExchangeSeconds(double members, double stride, double bytes) const {
-    const double on_node = std::clamp(RanksPerNode() / stride, 1.0, members);
+    const double on_node = OnNode(members, stride);
     return NetworkSeconds(on_node, members / on_node, bytes * (on_node - 1),
                           bytes * (members - on_node) * RanksPerNode());
   }
 
-  // Whose collectives the unit's are: of all ranks, or of those with the same experts.
-  WorldShape SharersOf(UnitId unit) const {
-    const Layout& layout = plan_.layout;
-    return layout.replicas(unit) == layout.world_size ? layout.world() : WorldShape(layout.replicas(unit));
+  // The same by rings: what the members of a node need crosses its network once, while they pass it on.
+  double RingSeconds(double members, double stride, double bytes) const {
+    const double on_node = OnNode(members, stride), nodes = members / on_node;
+    return NetworkSeconds(on_node, nodes, bytes * (on_node - 1) * nodes,
+                          bytes * (members - on_node) * RanksPerNode() / on_node);
   }
+
+  // Whose collectives the unit's are: of all ranks, or of those with the same experts, which are neighbours.
+  bool OfAllRanks(UnitId unit) const { return plan_.layout.replicas(unit) == plan_.layout.world_size; }
+  WorldShape SharersOf(UnitId unit) const {
+    return OfAllRanks(unit) ? plan_.layout.world() : WorldShape(plan_.layout.replicas(unit));
+  }
+  // A rate that was measured is of collectives of all ranks.
+  double MeasuredOfAll(const Step& step) const { return OfAllRanks(step.unit) ? Measured(step) : -1; }
 
   double GatherSeconds(double bytes, const WorldShape& world) const {
     const double own = bytes / world.size;
-    if (!model_.device_is_host && world.size == plan_.layout.world_size) {
-      // NCCL's: what a node needs crosses its network once, while ranks of the node pass it on.
-      return NetworkSeconds(RanksPerNode(), Nodes(), own * (RanksPerNode() - 1) * Nodes(),
-                            bytes * (Nodes() - 1) / Nodes());
-    }
+    if (!model_.device_is_host) return RingSeconds(world.size, 1, own);
     if (!world.has_nodes()) return ExchangeSeconds(world.size, 1, own);
     return ExchangeSeconds(world.nodes(), world.ranks_per_node, own) +
            ExchangeSeconds(world.ranks_per_node, 1, own * world.nodes());
@@ -177,14 +187,14 @@ class Coster {
 
   void Gather(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.dst.bytes);
-    cost.seconds = Measured(step);
+    cost.seconds = MeasuredOfAll(step);
     if (cost.seconds < 0) cost.seconds = GatherSeconds(bytes, SharersOf(step.unit));
     Host(bytes * 2, cost);
   }
 
   void Reduce(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(step.src.bytes), own = static_cast<double>(step.dst.bytes);
-    cost.seconds = Measured(step);
+    cost.seconds = MeasuredOfAll(step);
     if (cost.seconds < 0) cost.seconds = ReduceSeconds(bytes, own, SharersOf(step.unit));
     if (!micro_batch_.first) cost.seconds += Over(own, model_.device_memory, "memory traffic");
     Host(bytes + own, cost);
@@ -193,11 +203,12 @@ class Coster {
   // Between ranks with different experts, which are as far apart as there are replicas of each.
   void Exchange(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(ExchangedBytes(step)), degree = plan_.layout.expert_degree;
-    const double own = bytes / degree;
+    const double own = bytes / degree, stride = plan_.layout.world().expert_replicas();
+    const bool sums = graph_.ops[step.op].kind == OpKind::kSumRows;
     cost.seconds = Measured(step);
     if (cost.seconds < 0) {
-      cost.seconds = ExchangeSeconds(degree, plan_.layout.world().expert_replicas(), own);
-      const bool sums = graph_.ops[step.op].kind == OpKind::kSumRows;
+      cost.seconds =
+          !sums && !model_.device_is_host ? RingSeconds(degree, stride, own) : ExchangeSeconds(degree, stride, own);
       if (sums) cost.seconds += Over(bytes + own, model_.device_memory, "memory traffic");
     }
     Host(bytes + own, cost);
@@ -277,6 +288,51 @@ double ComputeSeconds(const Graph& graph, const CostModel& model) {
     seconds += coster.Of({.kind = StepKind::kCompute, .lane = Lane::kCompute, .op = op}).seconds;
   }
   return seconds;
+}
+
+namespace {
+
+// The exchange that a plan has for the op.
+Step ExchangeOf(const Graph& graph, OpId op) {
+  const auto place = [&](TensorId id) {
+    const Tensor& tensor = graph.tensors[id];
+    return Place(kNone, 0, tensor.shape.elements() * SizeOf(tensor.dtype));
+  };
+  Step step{.lane = Lane::kComm, .op = op};
+  step.operands = {place(graph.ops[op].inputs[0])};
+  if (graph.ops[op].kind == OpKind::kSumRows) step.operands.emplace_back();
+  step.operands.push_back(place(graph.ops[op].outputs[0]));
+  return step;
+}
+
+}  // namespace
+
+double LeastStepSeconds(const Graph& graph, const CostModel& model, const WorldShape& world, int zero_stage,
+                        int64_t micro_batches) {
+  Plan plan;
+  plan.layout = LayoutWithoutHomes(graph, world, zero_stage);
+  const Coster coster(graph, plan, model, {});
+  double rows = 0;
+  for (OpId op = 0; op < graph.update_begin; ++op) {
+    if (IsExchange(graph.ops[op].kind)) rows += coster.Of(ExchangeOf(graph, op)).seconds;
+  }
+  // What a micro-batch reads is gathered for each; what an update has changed once, after it. (A lock-free update may
+  // take several steps.)
+  const bool for_each = IsSharded(graph.states()[kParameterState], zero_stage);
+  const bool once = !for_each && zero_stage > 0 && !FindLockFreeRows(graph.states());
+  double reductions = 0, gathers = 0;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
+    if (!graph.units()[unit].trainable || plan.layout.replicas(unit) == 1) continue;
+    Step gather{.kind = StepKind::kAllGather, .lane = Lane::kComm, .unit = unit};
+    gather.dst.bytes = plan.layout.whole_elements(unit) * SizeOf(graph.table->compute_type());
+    Step reduce{.kind = StepKind::kReduceScatter, .lane = Lane::kComm, .unit = unit};
+    reduce.src.bytes = gather.dst.bytes;
+    gathers += for_each || once ? coster.Of(gather).seconds : 0;
+    reductions += coster.Of(reduce).seconds;
+  }
+  const auto times = static_cast<double>(micro_batches);
+  const double comm = (rows + reductions + (for_each ? gathers : 0)) * times + (once ? gathers : 0);
+  return std::max(ComputeSeconds(graph, model) * times, comm);
 }
 
 std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,

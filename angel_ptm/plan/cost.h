@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "angel_ptm/base/dtype.h"
+#include "angel_ptm/base/world_shape.h"
 #include "angel_ptm/model/graph.h"
 #include "angel_ptm/plan/plan.h"
 
@@ -66,15 +67,22 @@ struct MicroBatchKind {
   bool first = true, last = true;
 };
 
-// By step. Ops take what their kind was measured to take, else the longer of their FLOPs at the matrix rate and their
-// bytes at the memory's. All-gathers between GPUs cross each node's network once (NCCL's rings). Others, and
-// reductions, are exchanges between all ranks, for which all ranks of a node share its network, or in a world of nodes
-// (Layout) one inside nodes and one across (comm/nodes.h).
+// By step. Ops and collectives of all ranks take what their kind was measured to take, else ops the longer of their
+// FLOPs at the matrix rate and their bytes at the memory's. All-gathers between GPUs, of all ranks or of a group, cross
+// each node's network once for each group that has ranks there (NCCL's rings). Others, and sums, are exchanges between
+// all ranks, for which all ranks of a node share its network, or in a world of nodes (Layout) one inside nodes and one
+// across (comm/nodes.h).
 std::vector<StepCost> CostsOf(const Graph& graph, const Plan& plan, const Segment& segment, const CostModel& model,
                               const MicroBatchKind& micro_batch);
 
 // Of the graph's micro-step ops one after the other: no plan of the graph takes less time for a micro-batch.
 double ComputeSeconds(const Graph& graph, const CostModel& model);
+
+// No plan of the graph for that world and ZeRO stage takes less for a step of so many micro-batches: its ops one after
+// the other, or its collectives. These are in every micro-batch the exchanges of rows, a reduction of each trainable
+// unit's gradients and at stage 3 an all-gather of its parameters, which stages 1 and 2 have once, after the update.
+double LeastStepSeconds(const Graph& graph, const CostModel& model, const WorldShape& world, int zero_stage,
+                        int64_t micro_batches);
 
 // How a step's seconds are looked up in CostModel::kernels and how much of that work it is; the calibration measures
 // the same.

@@ -32,19 +32,26 @@ std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const L
   return order;
 }
 
-Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
-  Layout layout{.world_size = options.world_size,
-                .zero_stage = options.zero_stage,
-                .ranks_per_node = options.ranks_per_node,
-                .expert_degree = options.expert_degree,
-                .page_bytes = options.page_bytes};
-  layout.states = graph.states();
+Layout LayoutWithoutHomes(const Graph& graph, const WorldShape& world, int zero_stage) {
+  Layout layout{.world_size = world.size,
+                .zero_stage = zero_stage,
+                .ranks_per_node = world.ranks_per_node,
+                .expert_degree = world.expert_degree,
+                .states = graph.states()};
   for (const Unit& unit : graph.units()) {
-    UnitSlices& slices = layout.slices.emplace_back(SliceUnit(unit.elements, options.world_size));
+    UnitSlices& slices = layout.slices.emplace_back(SliceUnit(unit.elements, world.size));
     if (!unit.is_experts) continue;
-    APTM_CHECK(PartsAreWhole(unit.elements, layout.world()), unit.name, " is cut within experts");
-    slices.replicas = layout.world().expert_replicas();
+    APTM_CHECK(PartsAreWhole(unit.elements, world), unit.name, " is cut within experts");
+    slices.replicas = world.expert_replicas();
   }
+  return layout;
+}
+
+Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
+  Layout layout = LayoutWithoutHomes(graph, {options.world_size, options.ranks_per_node, options.expert_degree},
+                                     options.zero_stage);
+  layout.ranks_per_node = options.ranks_per_node;
+  layout.page_bytes = options.page_bytes;
   layout.homes.resize(graph.units().size() * graph.states().size());
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {
     for (StateId s = 0; s < static_cast<StateId>(graph.states().size()); ++s) {

@@ -1,5 +1,5 @@
 // Where state rests between its uses, a tier and an address for every unit's states, and what else has one address for
-// the whole Plan. Nobody but planner.cc includes this.
+// the whole Plan. Nobody but planner.cc includes this, and cost.cc for bounds.
 #ifndef ANGEL_PTM_PLAN_HOMES_H_
 #define ANGEL_PTM_PLAN_HOMES_H_
 
@@ -28,6 +28,8 @@ struct HomeCounts {
   }
 };
 
+// What is known before: who shares which parts of units.
+Layout LayoutWithoutHomes(const Graph& graph, const WorldShape& world, int zero_stage);
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts);
 
 // Addresses of inputs, outputs and caches on the device, from `begin` on: behind the homes. Returns the end.

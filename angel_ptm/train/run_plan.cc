@@ -370,6 +370,12 @@ absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& 
   return PlanTraining(config, facts, *run);
 }
 
+absl::Status MakeTrainingPlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
+                                  RunPlan* run) {
+  run->task = MakePlanningTask(config, facts);
+  return PlanWith(config, facts, recomputed_blocks, *run);
+}
+
 absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& facts) {
   RunPlan run;
   run.task = MakePlanningTask(config, facts);

@@ -98,6 +98,10 @@ std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFacts
 // verified, and a refusal names no changes.
 absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run);
 
+// The same with so many recomputed blocks, whatever the configuration says of them.
+absl::Status MakeTrainingPlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
+                                  RunPlan* run);
+
 // OK if MakeTrainingPlan would make one, its refusal if not: in less time where recomputation is to be chosen.
 absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& facts);
 

@@ -99,13 +99,81 @@ absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const C
 
 namespace {
 
-std::string MicroBatchSetting(int64_t micro) { return absl::StrCat("batch.micro_batch_sequences=", micro); }
+constexpr std::array<int, 4> kPrefetch = {8, 32, 128, 2};
+constexpr std::array<int64_t, 3> kPages = {int64_t{4} << 20, int64_t{16} << 20, int64_t{1} << 20};
+
+// What candidates of one expert degree differ in.
+struct Varied {
+  int64_t micro = 1;
+  int stage = 3;
+  MemoryConfig::Recomputation choice = MemoryConfig::AUTO;
+  int prefetch = kPrefetch[0];
+  int64_t page_bytes = kPages[0];
+
+  TrainConfig In(const TrainConfig& config) const {
+    TrainConfig with = config;
+    with.mutable_batch()->set_micro_batch_sequences(micro);
+    with.mutable_sharding()->set_zero_stage(stage);
+    with.mutable_memory()->set_recomputation(choice);
+    with.mutable_memory()->set_prefetch_steps(prefetch);
+    with.mutable_memory()->set_page_bytes(page_bytes);
+    return with;
+  }
+  std::vector<std::string> Settings() const {
+    return {absl::StrCat("batch.micro_batch_sequences=", micro), absl::StrCat("sharding.zero_stage=", stage),
+            absl::StrCat("memory.recomputation=", MemoryConfig::Recomputation_Name(choice)),
+            absl::StrCat("memory.prefetch_steps=", prefetch), absl::StrCat("memory.page_bytes=", page_bytes)};
+  }
+};
+
+// Those that may be tried: powers of two, of which each rank has one at the least. What keeps gradients in bf16 has one
+// micro-batch, whatever else varies.
+std::vector<int64_t> MicroBatches(const TrainConfig& config, int world_size) {
+  const int64_t global = config.batch().global_batch_sequences();
+  const bool one = GradientType(config) != DType::kFloat32;
+  std::vector<int64_t> sizes;
+  for (int64_t micro = one ? config.batch().micro_batch_sequences() : 1;
+       global % micro == 0 && global / micro >= world_size; micro *= 2) {
+    sizes.push_back(micro);
+  }
+  return sizes;
+}
+
+// Of what any plan has at the least.
+class StepBound {
+ public:
+  StepBound(const Cluster& cluster, const RunFactsForPlan& facts)
+      : facts_(facts), model_(CostModelOf(cluster, facts.world_size)) {}
+
+  // Its micro-batch's graph, with all blocks recomputed if it says so, else with none.
+  Graph GraphOf(const TrainConfig& config) const {
+    const auto task = MakePlanningTask(config, facts_);
+    const bool all = config.memory().recomputation() == MemoryConfig::BLOCKS;
+    return task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), all));
+  }
+  double Seconds(const TrainConfig& config, const Graph& graph) const {
+    const DerivedConfig derived = Derive(config, {.world_size = facts_.world_size, .local_ranks = 1});
+    return LeastStepSeconds(graph, model_,
+                            {facts_.world_size, facts_.ranks_per_node, config.sharding().expert_degree()},
+                            config.sharding().zero_stage(), derived.accumulation_steps);
+  }
+  double Seconds(const TrainConfig& config) const { return Seconds(config, GraphOf(config)); }
+
+ private:
+  const RunFactsForPlan& facts_;
+  const CostModel model_;
+};
+
+constexpr double kNotKnown = std::numeric_limits<double>::infinity();
 
 class FastestSearch {
  public:
-  FastestSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts)
-      : config_(config), cluster_(cluster), facts_(facts), model_(CostModelOf(cluster, facts.world_size)) {}
+  // known_seconds: of a plan that is there already, or kNotKnown.
+  FastestSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts,
+                double known_seconds = kNotKnown)
+      : config_(config), cluster_(cluster), facts_(facts), bound_(cluster, facts), best_(known_seconds) {}
 
+  // None is planned only where one was known that all others could not beat.
   absl::StatusOr<FastestRun> Find() {
     List();
     // The best bounds first, so that most others need no plan. Equal ones in the order of listing.
@@ -123,11 +191,18 @@ class FastestSearch {
         RETURN_IF_ERROR(Plan(listed));
       }
     }
-    if (fastest_.planned.empty()) return last_refusal_;
-    std::stable_sort(fastest_.planned.begin(), fastest_.planned.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
-    fastest_.best = fastest_.planned.front();
+    if (fastest_.planned.empty() && best_ == kNotKnown) return last_refusal_;
+    std::vector<Candidate>& planned = fastest_.planned;
+    for (SortBySeconds(planned); !planned.empty() && !planned.front().chose_blocks; SortBySeconds(planned)) {
+      RETURN_IF_ERROR(ChooseBlocks(planned.front()));
+    }
+    if (!planned.empty()) fastest_.best = planned.front();
     return std::move(fastest_);
+  }
+
+  static void SortBySeconds(std::vector<Candidate>& planned) {
+    std::stable_sort(planned.begin(), planned.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
   }
 
  private:
@@ -142,6 +217,7 @@ class FastestSearch {
   struct Known {
     bool fits = false, pages_move = false;
     double seconds = 0;
+    int64_t recomputed_blocks = 0;
   };
 
   // Whether the first of the kind tells that the others are no faster: it does not fit, is near its bound, or so slow
@@ -162,17 +238,23 @@ class FastestSearch {
   absl::Status Plan(Listed& listed) {
     RunPlan run;
     Known known;
-    const absl::Status fits = MakeTrainingPlan(listed.candidate.config, facts_, &run);
+    Candidate& candidate = listed.candidate;
+    const auto of_kind = known_.find(listed.kind);
+    candidate.chose_blocks = of_kind == known_.end() || std::get<2>(listed.kind) != MemoryConfig::AUTO;
+    const absl::Status fits = candidate.chose_blocks ? MakeTrainingPlan(candidate.config, facts_, &run)
+                                                     : MakeTrainingPlanWith(candidate.config, facts_,
+                                                                            of_kind->second.recomputed_blocks, &run);
     if (!fits.ok() && !absl::IsResourceExhausted(fits)) return fits;
     known.fits = fits.ok();
     if (fits.ok()) {
-      known.seconds = Predict(run, listed.candidate.config, cluster_, facts_.world_size).time.seconds;
+      known.recomputed_blocks = run.recomputed_blocks;
+      known.seconds = Predict(run, candidate.config, cluster_, facts_.world_size).time.seconds;
       const std::vector<Step>& update = run.training_plan.segments[kUpdateSegment].steps;
       known.pages_move =
           std::any_of(update.begin(), update.end(), [](const Step& step) { return step.kind == StepKind::kMove; });
-      listed.candidate.seconds = known.seconds;
+      candidate.seconds = known.seconds;
       best_ = std::min(best_, known.seconds);
-      fastest_.planned.push_back(listed.candidate);
+      fastest_.planned.push_back(candidate);
     } else {
       ++fastest_.refused;
       last_refusal_ = fits;
@@ -193,13 +275,12 @@ class FastestSearch {
     return absl::OkStatus();
   }
 
-  // Seconds of a step that is nothing but the ops of its micro-batches.
-  double Bound(const TrainConfig& config) const {
-    const auto task = MakePlanningTask(config, facts_);
-    const bool all = config.memory().recomputation() == MemoryConfig::BLOCKS;
-    const Graph graph = task->BuildTraining(std::vector<bool>(static_cast<size_t>(task->recomputable_blocks()), all));
-    const DerivedConfig derived = Derive(config, {.world_size = facts_.world_size, .local_ranks = 1});
-    return ComputeSeconds(graph, model_) * static_cast<double>(derived.accumulation_steps);
+  absl::Status ChooseBlocks(Candidate& candidate) {
+    RunPlan run;
+    RETURN_IF_ERROR(MakeTrainingPlan(candidate.config, facts_, &run));
+    candidate.seconds = Predict(run, candidate.config, cluster_, facts_.world_size).time.seconds;
+    candidate.chose_blocks = true;
+    return absl::OkStatus();
   }
 
   void List() {
@@ -213,12 +294,8 @@ class FastestSearch {
       // One rank shards nothing.
       if (fits.ok() && (stage == 0 || facts_.world_size > 1)) stages.insert(stage);
     }
-    const int64_t global = config_.batch().global_batch_sequences();
     const int64_t of_kind = static_cast<int64_t>(kPrefetch.size() * kPages.size());
-    // What keeps gradients in bf16 has one micro-batch, whatever else varies.
-    const bool one = GradientType(config_) != DType::kFloat32;
-    for (int64_t micro = one ? config_.batch().micro_batch_sequences() : 1;
-         global % micro == 0 && global / micro >= facts_.world_size; micro *= 2) {
+    for (const int64_t micro : MicroBatches(config_, facts_.world_size)) {
       for (const auto choice : {MemoryConfig::AUTO, MemoryConfig::NONE, MemoryConfig::BLOCKS}) {
         ListWith(micro, choice, stages);
         fastest_.candidates += of_kind * kStages;
@@ -228,49 +305,41 @@ class FastestSearch {
   }
 
   void ListWith(int64_t micro, MemoryConfig::Recomputation choice, const std::set<int>& stages) {
-    TrainConfig config = config_;
-    config.mutable_batch()->set_micro_batch_sequences(micro);
-    config.mutable_memory()->set_recomputation(choice);
-    const double bound = Bound(config);
+    Varied varied = {micro, 0, choice};
+    const Graph graph = bound_.GraphOf(varied.In(config_));
     for (const int stage : stages) {
-      config.mutable_sharding()->set_zero_stage(stage);
+      varied.stage = stage;
+      const double bound = bound_.Seconds(varied.In(config_), graph);
       for (const int prefetch : kPrefetch) {
-        config.mutable_memory()->set_prefetch_steps(prefetch);
+        varied.prefetch = prefetch;
         for (const int64_t page_bytes : kPages) {
-          config.mutable_memory()->set_page_bytes(page_bytes);
-          const std::vector<std::string> settings = {
-              MicroBatchSetting(micro), absl::StrCat("sharding.zero_stage=", stage),
-              absl::StrCat("memory.recomputation=", MemoryConfig::Recomputation_Name(choice)),
-              absl::StrCat("memory.prefetch_steps=", prefetch), absl::StrCat("memory.page_bytes=", page_bytes)};
+          varied.page_bytes = page_bytes;
           const bool first = prefetch == kPrefetch[0] && page_bytes == kPages[0];
-          listed_.push_back({{settings, config, bound, 0}, {micro, stage, choice}, first});
+          listed_.push_back({{varied.Settings(), varied.In(config_), bound}, {micro, stage, choice}, first});
         }
       }
     }
   }
 
-  static constexpr std::array<int, 4> kPrefetch = {8, 32, 128, 2};
-  static constexpr std::array<int64_t, 3> kPages = {int64_t{4} << 20, int64_t{16} << 20, int64_t{1} << 20};
   static constexpr double kNearBound = 1.01, kFarSlower = 1.05;
 
   const TrainConfig& config_;
   const Cluster& cluster_;
   const RunFactsForPlan& facts_;
-  const CostModel model_;
+  const StepBound bound_;
   std::vector<Listed> listed_;
   std::map<Kind, Known> known_;
   std::map<int, int64_t> too_large_;  // by stage: the least micro-batch that does not fit
-  double best_ = std::numeric_limits<double>::infinity();
+  double best_;
   FastestRun fastest_;
   absl::Status last_refusal_;
 };
 
 // Over which numbers of ranks experts may be split.
 std::vector<int> ExpertDegrees(const TrainConfig& config, int world_size) {
-  const HunyuanLmConfig& lm = config.model().hunyuan_lm();
   std::vector<int> degrees;
-  for (int degree = 1; degree <= std::min<int64_t>(world_size, lm.num_experts()); ++degree) {
-    if (CanSplitExperts(lm, degree, world_size)) degrees.push_back(degree);
+  for (int degree = 1; degree <= std::min<int64_t>(world_size, config.model().hunyuan_lm().num_experts()); ++degree) {
+    if (CanSplitExperts(config, degree, world_size)) degrees.push_back(degree);
   }
   return degrees;
 }
@@ -281,95 +350,132 @@ TrainConfig WithDegree(const TrainConfig& config, int degree) {
   return other;
 }
 
-// Searches degree by degree: all of the given one, then others at the best of that, then all of the best of these.
+// Looks at what each degree can do with the usual settings, then at all settings of the best.
 class DegreeSearch {
  public:
   DegreeSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts,
                const std::vector<int>& degrees)
-      : config_(config), cluster_(cluster), facts_(facts), degrees_(degrees) {}
+      : config_(config), cluster_(cluster), facts_(facts), degrees_(degrees), bound_(cluster, facts) {
+    usual_.stage = config.sharding().zero_stage();
+    usual_.choice = MemoryConfig::BLOCKS;  // the least memory and the quickest planning
+    usual_.micro = MicroBatches(config, facts.world_size).back();
+  }
 
   absl::StatusOr<FastestRun> Find() {
-    const int given = config_.sharding().expert_degree();
-    absl::Status status = All(given);
-    for (size_t i = 0; i < degrees_.size() && absl::IsResourceExhausted(status); ++i) {
-      if (degrees_[i] == given) continue;
-      const absl::Status with_other = All(degrees_[i]);
-      if (!absl::IsResourceExhausted(with_other)) status = with_other;
-    }
-    RETURN_IF_ERROR(status);
-    Sort();
-    const Candidate best = all_.planned.front();
-    for (const int degree : degrees_) RETURN_IF_ERROR(AtDegree(best, degree));
-    Sort();
-    const int fastest = all_.planned.front().config.sharding().expert_degree();
-    if (fastest != best.config.sharding().expert_degree()) {
-      all_.planned.erase(all_.planned.begin());  // it is among all of them
-      --all_.candidates;
-      RETURN_IF_ERROR(All(fastest));
-      Sort();
-    }
+    RETURN_IF_ERROR(TryDegrees());
+    if (all_.planned.empty() && std::exchange(usual_.stage, 3) != 3) RETURN_IF_ERROR(TryDegrees());
+    if (all_.planned.empty()) return refusal_;
+    RETURN_IF_ERROR(ChooseBlocksOfBest());
+    RETURN_IF_ERROR(All(all_.planned.front().config.sharding().expert_degree()));
     all_.best = all_.planned.front();
     return std::move(all_);
   }
 
  private:
+  Candidate Probe(const Varied& varied, int degree) const {
+    Candidate probe{.settings = varied.Settings(), .config = WithDegree(varied.In(config_), degree)};
+    probe.settings.push_back(DegreeSetting(degree));
+    probe.bound_seconds = bound_.Seconds(probe.config);
+    return probe;
+  }
+
+  absl::Status TryDegrees() {
+    std::vector<Candidate> largest;
+    for (const int degree : degrees_) {
+      const absl::Status fits = CheckStateBytes(WithDegree(usual_.In(config_), degree), facts_);
+      if (fits.ok()) largest.push_back(Probe(usual_, degree));
+      if (!fits.ok()) Refused(degree, fits);
+    }
+    std::ranges::stable_sort(largest, {}, &Candidate::bound_seconds);
+    for (const Candidate& probe : largest) RETURN_IF_ERROR(Try(probe));
+    return absl::OkStatus();
+  }
+
+  // The largest micro-batch of a degree, then smaller ones as long as they are faster, or it does not fit. Their bounds
+  // are no less.
+  absl::Status Try(Candidate probe) {
+    Varied varied = usual_;
+    std::vector<int64_t> sizes = MicroBatches(config_, facts_.world_size);
+    double larger = kNotKnown;
+    for (; !sizes.empty(); sizes.pop_back()) {
+      if (sizes.back() != usual_.micro) {
+        varied.micro = sizes.back();
+        probe = Probe(varied, probe.config.sharding().expert_degree());
+      }
+      if (probe.bound_seconds >= Best()) break;
+      ++all_.candidates;
+      ASSIGN_OR_RETURN(const double seconds, Plan(probe));
+      if (larger < kNotKnown && seconds >= larger) break;
+      larger = seconds;
+    }
+    return absl::OkStatus();
+  }
+
+  // Recomputation may be what two degrees that are near each other differ in.
+  absl::Status ChooseBlocksOfBest() {
+    constexpr size_t kLooks = 2;
+    std::map<int, Candidate> best;  // by degree
+    for (size_t i = 0; i < all_.planned.size() && best.size() < kLooks; ++i) {
+      const Candidate& candidate = all_.planned[i];
+      best.try_emplace(candidate.config.sharding().expert_degree(), candidate);
+    }
+    for (const auto& [degree, candidate] : best) {
+      Varied varied = usual_;
+      varied.choice = MemoryConfig::AUTO;
+      varied.micro = candidate.config.batch().micro_batch_sequences();
+      ++all_.candidates;
+      RETURN_IF_ERROR(Plan(Probe(varied, degree)).status());
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status All(int degree) {
     const TrainConfig config = WithDegree(config_, degree);
-    ASSIGN_OR_RETURN(FastestRun found, FastestSearch(config, cluster_, facts_).Find());
+    ASSIGN_OR_RETURN(FastestRun found, FastestSearch(config, cluster_, facts_, Best()).Find());
     all_.candidates += found.candidates;
     all_.pruned += found.pruned;
     all_.refused += found.refused;
     for (Candidate& candidate : found.planned) {
       candidate.settings.push_back(DegreeSetting(degree));
+      const auto same = [&](const Candidate& probe) { return probe.settings == candidate.settings; };
+      all_.candidates -= static_cast<int64_t>(std::erase_if(all_.planned, same));
       all_.planned.push_back(std::move(candidate));
     }
+    FastestSearch::SortBySeconds(all_.planned);
     return absl::OkStatus();
   }
 
-  // What is the best with another degree, and if need be, since tokens of more ranks take more room, of a smaller
-  // micro-batch.
-  absl::Status AtDegree(const Candidate& best, int degree) {
-    if (degree == best.config.sharding().expert_degree()) return absl::OkStatus();
-    const bool one = GradientType(config_) != DType::kFloat32;
-    bool fits = false;
-    for (int64_t micro = best.config.batch().micro_batch_sequences(); micro >= 1 && !fits;
-         micro = one ? 0 : micro / 2) {
-      Candidate other = best;
-      other.config = WithDegree(best.config, degree);
-      other.config.mutable_batch()->set_micro_batch_sequences(micro);
-      other.settings.front() = MicroBatchSetting(micro);
-      other.settings.back() = DegreeSetting(degree);
-      ASSIGN_OR_RETURN(fits, Plan(std::move(other)));
-    }
-    return absl::OkStatus();
+  void Refused(int degree, const absl::Status& status) {
+    if (degree == config_.sharding().expert_degree()) refusal_ = status;
   }
 
-  // Whether it fits.
-  absl::StatusOr<bool> Plan(Candidate candidate) {
-    ++all_.candidates;
+  double Best() const { return all_.planned.empty() ? kNotKnown : all_.planned.front().seconds; }
+
+  // Its seconds, or kNotKnown if it does not fit.
+  absl::StatusOr<double> Plan(Candidate candidate) {
     RunPlan run;
     const absl::Status fits = MakeTrainingPlan(candidate.config, facts_, &run);
     if (absl::IsResourceExhausted(fits)) {
       ++all_.refused;
-      return false;
+      Refused(candidate.config.sharding().expert_degree(), fits);
+      return kNotKnown;
     }
     RETURN_IF_ERROR(fits);
-    candidate.bound_seconds = 0;  // was not worked out
     candidate.seconds = Predict(run, candidate.config, cluster_, facts_.world_size).time.seconds;
-    all_.planned.push_back(std::move(candidate));
-    return true;
+    all_.planned.push_back(candidate);
+    FastestSearch::SortBySeconds(all_.planned);
+    return candidate.seconds;
   }
 
-  void Sort() {
-    std::stable_sort(all_.planned.begin(), all_.planned.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
-  }
   static std::string DegreeSetting(int degree) { return absl::StrCat("sharding.expert_degree=", degree); }
 
   const TrainConfig& config_;
   const Cluster& cluster_;
   const RunFactsForPlan& facts_;
   const std::vector<int>& degrees_;
+  const StepBound bound_;
+  Varied usual_;
+  absl::Status refusal_;  // of the given degree
   FastestRun all_;
 };
 

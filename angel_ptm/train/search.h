@@ -37,6 +37,9 @@ struct Candidate {
   TrainConfig config;
   double bound_seconds = 0;  // no plan of it has a shorter step
   double seconds = 0;        // of the planned ones
+  // Of recomputation AUTO: whether that number of blocks is its own choice. Else it is that of the candidate with the
+  // usual prefetch distance and pages: a choice takes several plans. The best has its own.
+  bool chose_blocks = true;
 };
 
 struct FastestRun {
@@ -50,9 +53,9 @@ struct FastestRun {
 };
 
 // Over micro-batch (powers of two that divide the global batch), ZeRO stage, recomputation, prefetch distance and page
-// size; then over the expert degree at the best of these (with smaller micro-batches where that does not fit), and if
-// another degree is better, over all of them once more.
-// kResourceExhausted if none fits.
+// size; of the expert degree that is best at the given stage (or at 3 if none fits there), the usual distance and
+// pages and the micro-batch that suits it. Degrees are compared with all blocks recomputed, the two best also with
+// AUTO. kResourceExhausted if none fits.
 absl::StatusOr<FastestRun> FindFastest(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts);
 
 std::string ToText(const LargestModel& largest, const Cluster& cluster, int64_t ranks);

@@ -160,5 +160,37 @@ TEST_F(SplitExpertsTest, ExchangesCrossNodesWhereReplicasFillThem) {
   }
 }
 
+// What GPUs of two nodes gather by rings crosses a node's network once for each group that has ranks in it; and rates
+// that were measured of all ranks are not those of a group.
+TEST_F(SplitExpertsTest, GroupsGatherByRings) {
+  const Plan plan = PlanAt(3);
+  CostModel model = TypicalHostModel(/*threads=*/1);
+  model.device_is_host = false;
+  model.launch_seconds = 0;
+  model.ranks_per_node = 3;
+  model.inside_node = 1e30;
+  model.between_nodes = 1 << 10;
+  model.device_memory = 1e30;
+  model.kernels[{Name(StepKind::kReduceScatter), DType::kFloat32}].points = {{1, 1}};
+  const Segment& segment = plan.segments[kMicroStepSegment];
+  const std::vector<StepCost> costs = CostsOf(graph_, plan, segment, model, {});
+  int found = 0;
+  for (size_t i = 0; i < segment.steps.size(); ++i) {
+    const Step& step = segment.steps[i];
+    const double bytes = static_cast<double>(ExchangedBytes(step));
+    if (IsExchange(step) && graph_.ops[step.op].kind == OpKind::kGatherRows) {
+      // Members two apart, 1.5 of them in a node of three ranks: half a rank's rows come from elsewhere, for two
+      // groups.
+      EXPECT_DOUBLE_EQ(costs[i].seconds, bytes / 2 * 0.5 * 2 / (1 << 10));
+      ++found;
+    } else if (step.kind == StepKind::kReduceScatter) {
+      const bool experts = graph_.units()[step.unit].is_experts;
+      EXPECT_EQ(costs[i].seconds == bytes, !experts) << i;
+      ++found;
+    }
+  }
+  EXPECT_GE(found, 4);
+}
+
 }  // namespace
 }  // namespace angel_ptm
