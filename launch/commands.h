@@ -36,6 +36,10 @@ absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
 
+// The configuration as any machine and any way of starting ranks takes it; to be validated with machine_memory_bytes =
+// 0.
+TrainConfig WithoutMachine(TrainConfig config);
+
 // How graphs without backward are played on this machine alone, with the kernels that --isa names.
 absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 

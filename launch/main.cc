@@ -138,6 +138,12 @@ RunFacts MachineFacts() {
   return facts;
 }
 
+TrainConfig WithoutMachine(TrainConfig config) {
+  if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
+  config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
+  return config;
+}
+
 void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts) {
   const int ranks_per_process = facts->local_ranks / processes;
   if (facts->kernel_threads_max > 0) {

@@ -42,12 +42,9 @@ int64_t GivenVocabulary(const ModelConfig& model) {
   return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
 }
 
-// The configuration with what a plan does not need, but Validate asks for, filled in.
-TrainConfig WithoutMachine(TrainConfig config) {
-  if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
-  // Any build plans for any way of starting the ranks.
-  config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
-  // A plan writes nothing and, with the vocabulary given, reads nothing.
+// The configuration with what a plan does not need, but Validate asks for, filled in: it writes nothing and, with the
+// vocabulary given, reads nothing.
+TrainConfig WithoutFolders(TrainConfig config) {
   if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
   if (config.data().directory().empty() && GivenVocabulary(config.model()) > 0) {
     config.mutable_data()->set_directory("unused");
@@ -126,7 +123,7 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
   facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
-  const TrainConfig checked = WithoutMachine(config);
+  const TrainConfig checked = WithoutFolders(WithoutMachine(config));
   RETURN_IF_ERROR(Validate(checked, facts));
   ASSIGN_OR_RETURN(const int64_t vocab_size, VocabularySize(config));
   const int threads = Derive(checked, facts).threads_per_rank;

@@ -170,6 +170,32 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   EXPECT_THAT(Fails("init third --from absent"), HasSubstr("absent/config.json"));
 }
 
+// What several ranks of another machine are to train is imported by one process here.
+TEST_F(ConversionTest, AnImportIsForAnyWorld) {
+  std::string text;
+  for (int i = 0; i < 2000; ++i) absl::StrAppend(&text, "the page ", i * 7919 % 1000, " moves to the host\n");
+  ASSERT_TRUE(WriteFile(dir_ / "text.txt", text).ok());
+  const std::string words =
+      " first.textproto --set data.prepare.validation_fraction=0.2 --set data.sequence_length=32"
+      " --set batch.global_batch_sequences=2 --set batch.micro_batch_sequences=1 --set steps=2"
+      " --set optimizer.schedule.warmup_steps=0 --set evaluation.sequences=2 --set numerics.threads_per_rank=1"
+      " --set model.hunyuan_lm.max_position_embeddings=64 --set data.prepare.vocabulary_size=300"
+      " --set model.hunyuan_lm.hidden_size=32 --set model.hunyuan_lm.intermediate_size=32"
+      " --set model.hunyuan_lm.num_hidden_layers=2 --set model.hunyuan_lm.num_experts=4"
+      " --set model.hunyuan_lm.moe_topk=2 --set numerics.compute=BF16";
+  Succeeds("init first --input text.txt");
+  Succeeds("prepare" + words);
+  Succeeds("train" + words);
+  Succeeds("export --checkpoint runs/first/train --format huggingface --output released");
+  const std::string split = words +
+                            " --set output.directory=runs/second --set sharding.expert_degree=2 --set "
+                            "numerics.gradients=BF16 --set communication.ranks_per_node=2";
+  const std::string import = "import" + split + " --from released --format huggingface";
+  EXPECT_THAT(Fails(import + " --set sharding.zero_stage=7"), HasSubstr("sharding.zero_stage: out of range"));
+  Succeeds(import + " --set memory.device_bytes=900TB --set communication.transport=MPI");
+  EXPECT_THAT(Succeeds("train" + split + " --set communication.local_ranks=2 --resume"), HasSubstr("at step 0"));
+}
+
 TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   const TrainConfig config =
       OrDie(ParseTrainConfig(kTrained, "conversion_test.cc", {"model.hunyuan_dit.control=true"}));
