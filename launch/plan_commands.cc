@@ -104,7 +104,10 @@ absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
         path, ", whose size is the model's vocabulary, is missing: prepare the data with angel-ptm prepare, or set ",
         config.model().has_dit() ? "model.dit.text_vocab_size" : "model.hunyuan_lm.vocab_size"));
   }
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
+  ASSIGN_OR_RETURN(const std::string config_path, DatasetFilePath(config.data().directory(), "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string config_json, ReadFile(config_path));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json, path, config_json));
   return tokenizer->vocabulary_size();
 }
 
