@@ -121,6 +121,11 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Succeeds(generate + "0 --prompt 5 --sampler ddpm --images 2" + output), HasSubstr("4 latents in "));
   EXPECT_THAT(Fails(generate + "x" + output), HasSubstr("--prompt: wanted the number of a sample in "));
   EXPECT_THAT(Fails(generate + "0"), HasSubstr("--output is missing"));
+  // Where it cannot be written, before anything is computed; its folder is made.
+  EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "first")),
+              HasSubstr("--output: wanted a file, got the folder "));
+  EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "config.textproto/x")), HasSubstr("config.textproto"));
+  EXPECT_THAT(Succeeds(absl::StrCat(generate, "0 --output ", dir_ / "of/two/latents")), HasSubstr("1 latents in "));
   EXPECT_THAT(Fails(generate + "0 --negative-prompt x" + output),
               HasSubstr("--negative-prompt: wanted the number of a sample in "));
   EXPECT_THAT(Fails(generate + "0 --control-scale 1" + output),
