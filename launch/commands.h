@@ -43,6 +43,9 @@ TrainConfig WithoutMachine(TrainConfig config);
 // How graphs without backward are played on this machine alone, with the kernels that --isa names.
 absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 
+// What --device-bytes, --host-bytes and --nvme-directory say of the tiers that its weights rest in.
+absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference);
+
 // Tokens of a text for each encoder.
 struct TextLengths {
   int64_t clip = 77, t5 = 256;

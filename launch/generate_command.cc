@@ -252,6 +252,10 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
     return arguments.Get("texts", "");
   }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
+  if (shape.control) {
+    return absl::InvalidArgumentError(
+        "--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --texts, a file with both");
+  }
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   const auto check = [](const std::string& caption, const std::string& field) {
     if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) return absl::OkStatus();
@@ -342,12 +346,15 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",          "prompts", "tokens",      "temperature",
-                                         "top-k",      "top-p",           "seed",    "weights",     "isa",
-                                         "output",     "negative-prompt", "images",  "steps",       "guidance",
-                                         "sampler",    "texts",           "expert",  "clip",        "t5",
-                                         "cache",      "control-scale",   "size",    "autoencoder", "text-compute"}}));
+      Arguments::Parse(
+          words,
+          {.flags = {"checkpoint",   "prompt",       "prompts",    "tokens",        "temperature", "top-k",
+                     "top-p",        "seed",         "weights",    "isa",           "output",      "negative-prompt",
+                     "images",       "steps",        "guidance",   "sampler",       "texts",       "expert",
+                     "clip",         "t5",           "cache",      "control-scale", "size",        "autoencoder",
+                     "text-compute", "device-bytes", "host-bytes", "nvme-directory"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
+  RETURN_IF_ERROR(TakeBudgets(arguments, inference));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) -> absl::Status {

@@ -138,7 +138,8 @@ constexpr CommandText kCommandTexts[] = {
      "--checkpoint DIR --prompt TEXT|--prompts FILE [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] "
      "[--top-p 1] [--seed 1] [--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images "
      "1] "
-     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
+     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR] [--device-bytes N] [--host-bytes N] "
+     "[--nvme-directory DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
@@ -153,6 +154,9 @@ constexpr CommandText kCommandTexts[] = {
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n"
+     "  --device-bytes N         budget of the device tier, as 2GiB: weights beyond it rest on the host (default: 0)\n"
+     "  --host-bytes N           budget of the host tier (default: 0, none)\n"
+     "  --nvme-directory DIR     where a file is for weights beyond both budgets; it is gone at the end\n"
      "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n"
      "Of models of images:\n"
      "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl;\n"

@@ -107,8 +107,13 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
               HasSubstr("--negative-prompt: wanted a text in UTF-8"));
   Run(sampled + " --text-compute BF16");
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
-  Run(sampled);
+  Run(sampled + " --device-bytes 1MiB --host-bytes 1GiB");
   EXPECT_EQ(Slurp(dir_ / "sampled"), latents);
+  // Before encoders take their time.
+  for (const char* flag : {" --size 7x8", " --control-scale 1"}) {
+    EXPECT_THAT(Run(absl::StrCat(sampled, flag, " --clip ", dir_ / "nothing"), true),
+                HasSubstr(absl::StrCat(flag).substr(1, 6)));
+  }
 
   // The second time all is in the cache, and the bytes are the same.
   const std::string bytes = Slurp(dir_ / "train.safetensors");
