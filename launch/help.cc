@@ -38,8 +38,7 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
     {"plan",
      "FILE [--set ...] [--cluster FILE [--trace FILE | --find-largest-model [--scale depth|width] | --find-fastest]] "
-     "[--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
-     "[--listing] [--json]",
+     "[--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] [--listing] | [--json]",
      "      What a run will need per rank and tier, what it will move and send, and how long it will take. Starts "
      "nothing.",
      "@"

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -154,6 +155,23 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   return absl::OkStatus();
 }
 
+// That no flag is given which another one makes meaningless.
+absl::Status CheckTogether(const Arguments& arguments) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> alone = {
+      {"find-largest-model", {"find-fastest", "trace", "json", "graph", "listing"}},
+      {"find-fastest", {"trace", "json", "graph", "listing"}},
+      {"json", {"graph", "listing"}}};
+  for (const auto& [flag, others] : alone) {
+    for (const std::string& other : others) {
+      if (!arguments.Has(flag) || !arguments.Has(other)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("plan: --", flag, " prints something else than --", other, " asks for, wanted one of them"));
+    }
+  }
+  if (!arguments.Has("scale") || arguments.Has("find-largest-model")) return absl::OkStatus();
+  return absl::InvalidArgumentError("--scale: wanted --find-largest-model with it, whose models it scales");
+}
+
 absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request) {
   const std::string scale = arguments.Get("scale", "depth");
   if (scale != "depth" && scale != "width") {
@@ -240,6 +258,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
       Arguments::Parse(words,
                        WithConfig({.flags = {"cluster", "isa", "ranks", "scale", "threads-per-rank", "trace"},
                                    .switches = {"find-fastest", "find-largest-model", "graph", "json", "listing"}})));
+  RETURN_IF_ERROR(CheckTogether(arguments));
   PlanRequest request;
   RETURN_IF_ERROR(FillRequest(arguments, request));
   if (arguments.Has("find-largest-model")) return PrintLargest(arguments, request);
