@@ -115,6 +115,12 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
                 HasSubstr(absl::StrCat(flag).substr(1, 6)));
   }
 
+  // A model that reads sizes gets those of whole images.
+  const std::string sizes =
+      absl::StrCat(" --set data.directory=", dir_.path(), " --set output.directory=", dir_ / "sizes ");
+  Run(absl::StrCat("train ", dir_ / "config.textproto", sizes, "--set model.hunyuan_dit.size_and_style=true"));
+  EXPECT_THAT(Run(absl::StrReplaceAll(sampled, {{dir_ / "run", dir_ / "sizes"}})), HasSubstr("1 images and "));
+
   // The second time all is in the cache, and the bytes are the same.
   const std::string bytes = Slurp(dir_ / "train.safetensors");
   const std::string again = Run(both);
