@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTailBytesMin = 1024;
+constexpr std::string_view kImageEnding = " image";  // of what KindByMark says
 
 // The name of the folder that holds `path`, or of `path` itself if that is a folder.
 std::string FolderName(const std::string& path) {
@@ -180,8 +181,11 @@ absl::Status Corpus::NotText() const {
     absl::StrAppend(&files, i == 0 ? "" : "; ", not_text_[i]);
   }
   if (not_text_.size() > kNamedMax) absl::StrAppend(&files, "; and ", not_text_.size() - kNamedMax, " files more");
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out: ", files));
+  const bool images =
+      std::ranges::any_of(not_text_, [](const std::string& file) { return file.ends_with(kImageEnding); });
+  return absl::InvalidArgumentError(
+      absl::StrCat("the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out",
+                   images ? ", or set data.prepare.images.source=FOLDER to prepare images: " : ": ", files));
 }
 
 absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label, bool is_jsonl) {
