@@ -71,10 +71,10 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   if (config.model().has_hunyuan_dit()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model.hunyuan_dit trains on what was encoded elsewhere: wanted latents and text states in ",
-                     config.data().directory(),
-                     "/train.safetensors (angel_ptm/train/tasks/latents.h says which), got a preparation"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model.hunyuan_dit trains on latents and text states, which prepare does not make: wanted angel-ptm "
+        "encode --images DIR --autoencoder DIR --clip DIR --t5 DIR --output ",
+        config.data().directory(), "/train.safetensors"));
   }
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();

@@ -132,7 +132,7 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
               HasSubstr("--control-scale: the checkpoint's model reads no condition"));
   EXPECT_THAT(Fails(exported("second", "x", "diffusers") + " --base " + (dir_ / "y")),
               HasSubstr("--base: the model of "));
-  EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
+  EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("angel-ptm encode --images DIR "));
 }
 
 // What init writes for a released model fits it, its tokenizer included.
