@@ -12,6 +12,7 @@ for command in doctor init prepare plan train generate export merge report inspe
   expect "$command --help" 0 "Example" "$program" "$command" --help
   [[ $output == "angel-ptm $command "* ]] || failed "$command --help is about something else: $output"
 done
+expect "help behind other words" 0 "Examples:" "$program" train "$config" --set steps=3 --help
 expect "the code in use" 0 "in use: kernels for " "$program" --version
 [[ $output =~ OpenBLAS\ [0-9.]+.*,\ core\ [A-Za-z0-9]+ ]] || failed "no matrix library named: $output"
 expect "help fields" 0 "optimizer.adamw.learning_rate" "$program" help fields
