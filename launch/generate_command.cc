@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -210,7 +211,8 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
 
 // That files can be written at `path`, before time is spent on what belongs there. Makes the folder that it is in.
 absl::Status CheckCanWrite(const std::string& path) {
-  if (std::filesystem::is_directory(path)) {
+  std::error_code error;  // what cannot be looked at cannot be written either, and that says why
+  if (std::filesystem::is_directory(path, error)) {
     return absl::InvalidArgumentError(absl::StrCat("--output: wanted a file, got the folder ", path));
   }
   RETURN_IF_ERROR(MakeDirectories(ParentDirectory(path)));
