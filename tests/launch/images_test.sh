@@ -87,8 +87,9 @@ refused "an expert without times" "--expert: wanted DIR:FROM-TO with 0 <= FROM <
   sample --expert "$work/run" --output "$work/refused"
 refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"
 refused "no folder for images" "--output is missing" sample
-refused "a folder in a file" "$work/prompts.jsonl" sample --output "$work/prompts.jsonl/images"
-refused "a folder that is a file" "$work/prompts.jsonl" sample --output "$work/prompts.jsonl"
+# The output is looked at before anything else that costs time, the prompts among it.
+refused "a folder in a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl/images"
+refused "a folder that is a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl"
 refused "another sampler" "--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"heun\"" sample --sampler heun --output "$work/refused"
 refused "too many steps" "--steps: wanted 1 to 1000, got 2000" sample --steps 2000 --output "$work/refused"
 refused "an export of images" "--format: huggingface is for models of model.hunyuan_lm" \
