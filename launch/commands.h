@@ -36,8 +36,15 @@ absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 // This machine; world and local ranks are 1, nothing started by mpirun.
 RunFacts MachineFacts();
 
+// The configuration as any machine and any way of starting ranks takes it; to be validated with machine_memory_bytes =
+// 0.
+TrainConfig WithoutMachine(TrainConfig config);
+
 // How graphs without backward are played on this machine alone, with the kernels that --isa names.
 absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
+
+// What --device-bytes, --host-bytes and --nvme-directory say of the tiers that its weights rest in.
+absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference);
 
 // Tokens of a text for each encoder.
 struct TextLengths {

@@ -71,10 +71,10 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, WithConfig({})));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   if (config.model().has_hunyuan_dit()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model.hunyuan_dit trains on what was encoded elsewhere: wanted latents and text states in ",
-                     config.data().directory(),
-                     "/train.safetensors (angel_ptm/train/tasks/latents.h says which), got a preparation"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model.hunyuan_dit trains on latents and text states, which prepare does not make: wanted angel-ptm "
+        "encode --images DIR --autoencoder DIR --clip DIR --t5 DIR --output ",
+        config.data().directory(), "/train.safetensors"));
   }
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
@@ -239,6 +239,19 @@ absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, c
              UnitId unit, int64_t begin, std::span<float> out) { return weights->Read(unit, begin, out); };
 }
 
+// That the run can be what it says on some machine with some number of ranks: an import is one process on any machine,
+// and its checkpoint is resumed by any number.
+absl::Status ValidateForAnyWorld(const TrainConfig& config) {
+  TrainConfig checked = WithoutMachine(config);
+  checked.mutable_sharding()->set_expert_degree(1);
+  checked.mutable_communication()->set_ranks_per_node(0);
+  checked.mutable_numerics()->set_gradients(NumericsConfig::FP32);  // BF16: one micro-batch a rank
+  RunFacts facts = MachineFacts();
+  facts.machine_memory_bytes = 0;
+  facts.kernel_threads_max = 0;
+  return Validate(checked, facts);
+}
+
 }  // namespace
 
 absl::Status ImportCommand(const std::vector<std::string>& words) {
@@ -247,7 +260,7 @@ absl::Status ImportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
   RETURN_IF_ERROR(CheckFormat(format));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
-  RETURN_IF_ERROR(Validate(config, MachineFacts()));
+  RETURN_IF_ERROR(ValidateForAnyWorld(config));
   RETURN_IF_ERROR(CheckFamily(config, format, "the configuration"));
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
   ASSIGN_OR_RETURN(const ReadParameters read,

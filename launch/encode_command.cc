@@ -88,22 +88,6 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
                                                  " images of ", work.images->images, ", got ", work.captions.size()));
 }
 
-absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference) {
-  for (const auto& [flag, bytes] :
-       {std::pair("device-bytes", &inference.device_bytes), std::pair("host-bytes", &inference.host_bytes)}) {
-    ASSIGN_OR_RETURN(*bytes, arguments.GetBytes(flag, 0));
-    if (*bytes >= 0) continue;
-    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 0 (no budget) or more, got ", *bytes));
-  }
-  if (!arguments.Has("nvme-directory")) return absl::OkStatus();
-  if (inference.device_bytes == 0 || inference.host_bytes == 0) {
-    return absl::InvalidArgumentError(
-        "--nvme-directory: no weights rest in files without budgets, wanted --device-bytes and --host-bytes");
-  }
-  inference.nvme.set_directory(arguments.Get("nvme-directory", ""));
-  return absl::OkStatus();
-}
-
 absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
   Work work;
   ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
@@ -150,6 +134,22 @@ absl::Status EncodeBothTo(const Arguments& arguments, const Work& work, const st
 }
 
 }  // namespace
+
+absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference) {
+  for (const auto& [flag, bytes] :
+       {std::pair("device-bytes", &inference.device_bytes), std::pair("host-bytes", &inference.host_bytes)}) {
+    ASSIGN_OR_RETURN(*bytes, arguments.GetBytes(flag, 0));
+    if (*bytes >= 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 0 (no budget) or more, got ", *bytes));
+  }
+  if (!arguments.Has("nvme-directory")) return absl::OkStatus();
+  if (inference.device_bytes == 0 || inference.host_bytes == 0) {
+    return absl::InvalidArgumentError(
+        "--nvme-directory: no weights rest in files without budgets, wanted --device-bytes and --host-bytes");
+  }
+  inference.nvme.set_directory(arguments.Get("nvme-directory", ""));
+  return absl::OkStatus();
+}
 
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,

@@ -1,11 +1,15 @@
 // angel-ptm generate: texts or images from a checkpoint, as its model makes them.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -31,10 +35,9 @@ namespace angel_ptm {
 namespace {
 
 // A JSON object a line, behind those that are there: what `angel-ptm report` reads as samples.jsonl.
-absl::Status AppendSamples(const std::string& path, int64_t step, const GenerateOptions& options,
+absl::Status AppendSamples(AppendFile& file, int64_t step, const GenerateOptions& options,
                            const std::vector<GeneratedText>& texts) {
   using Json = nlohmann::ordered_json;
-  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path));
   std::string lines;
   for (size_t i = 0; i < texts.size(); ++i) {
     const Json sample = {{"step", step},
@@ -118,16 +121,25 @@ absl::StatusOr<GenerateOptions> TextOptions(const Arguments& arguments, const In
   return options;
 }
 
-absl::Status GenerateText(const Arguments& arguments, const GenerateOptions& options, const std::string& checkpoint,
-                          int64_t step) {
+absl::Status GenerateText(const GenerateOptions& options, const std::string& checkpoint, int64_t step,
+                          AppendFile* file) {
   ASSIGN_OR_RETURN(const std::vector<GeneratedText> texts, Generate(checkpoint, options));
-  if (arguments.Has("output")) {
-    RETURN_IF_ERROR(AppendSamples(arguments.Get("output", ""), step, options, texts));
-  }
   for (size_t i = 0; i < texts.size(); ++i) {
     std::printf("--- %s\n%s%s\n", options.prompts[i].c_str(), options.prompts[i].c_str(), texts[i].text.c_str());
   }
-  return absl::OkStatus();
+  return file == nullptr ? absl::OkStatus() : AppendSamples(*file, step, options, texts);
+}
+
+// The output is opened before time is spent on what belongs there, and is not made where nothing comes of it.
+absl::Status GenerateTextTo(const Arguments& arguments, const GenerateOptions& options, const std::string& checkpoint,
+                            int64_t step) {
+  if (!arguments.Has("output")) return GenerateText(options, checkpoint, step, nullptr);
+  const std::string output = arguments.Get("output", "");
+  ASSIGN_OR_RETURN(const bool existed, PathExists(output));
+  ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(output));
+  const absl::Status status = GenerateText(options, checkpoint, step, &file);
+  if (!status.ok() && !existed) (void)RemoveFile(output);
+  return status;
 }
 
 absl::StatusOr<SamplingMethod> MethodFrom(const Arguments& arguments, Prediction prediction) {
@@ -197,6 +209,24 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   return options;
 }
 
+// That files can be written at `path`, before time is spent on what belongs there. Makes the folder that it is in.
+absl::Status CheckCanWrite(const std::string& path) {
+  std::error_code error;  // what cannot be looked at cannot be written either, and that says why
+  if (std::filesystem::is_directory(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("--output: wanted a file, got the folder ", path));
+  }
+  RETURN_IF_ERROR(MakeDirectories(ParentDirectory(path)));
+  return AtomicFile::Create(path).status();
+}
+
+// The same of a folder; one that was not there is not there afterwards.
+absl::Status CheckCanWriteInto(const std::string& folder) {
+  ASSIGN_OR_RETURN(const bool existed, PathExists(folder));
+  const absl::Status status = CheckCanWrite(folder + "/sheet.png");
+  if (!existed) (void)rmdir(folder.c_str());
+  return status;
+}
+
 absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOptions& options, int64_t step,
                            std::vector<GeneratedImage> images) {
   const size_t count = images.size();
@@ -224,6 +254,10 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
     return arguments.Get("texts", "");
   }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
+  if (shape.control) {
+    return absl::InvalidArgumentError(
+        "--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --texts, a file with both");
+  }
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   const auto check = [](const std::string& caption, const std::string& field) {
     if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) return absl::OkStatus();
@@ -253,6 +287,7 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
 
 absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOptions& options,
                               const std::string& checkpoint, int64_t step) {
+  RETURN_IF_ERROR(CheckCanWriteInto(arguments.Get("output", "")));
   ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, GenerateImages(checkpoint, options));
   return WriteToFolder(arguments.Get("output", ""), options, step, std::move(images));
 }
@@ -277,6 +312,8 @@ absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions op
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, DecoderFrom(arguments, shape.channels));
   const std::string output = arguments.Get("output", "");
+  RETURN_IF_ERROR(CheckCanWrite(output));
+  if (decoder) RETURN_IF_ERROR(CheckCanWriteInto(output + ".images"));
   const std::vector<std::string> asked = options.prompts;
   ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
   ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
@@ -311,12 +348,15 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"checkpoint", "prompt",          "prompts", "tokens",      "temperature",
-                                         "top-k",      "top-p",           "seed",    "weights",     "isa",
-                                         "output",     "negative-prompt", "images",  "steps",       "guidance",
-                                         "sampler",    "texts",           "expert",  "clip",        "t5",
-                                         "cache",      "control-scale",   "size",    "autoencoder", "text-compute"}}));
+      Arguments::Parse(
+          words,
+          {.flags = {"checkpoint",   "prompt",       "prompts",    "tokens",        "temperature", "top-k",
+                     "top-p",        "seed",         "weights",    "isa",           "output",      "negative-prompt",
+                     "images",       "steps",        "guidance",   "sampler",       "texts",       "expert",
+                     "clip",         "t5",           "cache",      "control-scale", "size",        "autoencoder",
+                     "text-compute", "device-bytes", "host-bytes", "nvme-directory"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
+  RETURN_IF_ERROR(TakeBudgets(arguments, inference));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) -> absl::Status {
@@ -325,7 +365,7 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
     if (config.model().has_hunyuan_lm()) {
       ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
-      return GenerateText(arguments, options, path, checkpoint.manifest().step);
+      return GenerateTextTo(arguments, options, path, checkpoint.manifest().step);
     }
     const bool latents = config.model().has_hunyuan_dit();
     const Prediction prediction =

@@ -38,8 +38,7 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm prepare launch/configs/quickstart.textproto\n"},
     {"plan",
      "FILE [--set ...] [--cluster FILE [--trace FILE | --find-largest-model [--scale depth|width] | --find-fastest]] "
-     "[--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] "
-     "[--listing] [--json]",
+     "[--ranks N] [--threads-per-rank N] [--isa LEVEL] [--graph] [--listing] | [--json]",
      "      What a run will need per rank and tier, what it will move and send, and how long it will take. Starts "
      "nothing.",
      "@"
@@ -49,8 +48,9 @@ constexpr CommandText kCommandTexts[] = {
      "  --trace FILE             writes the predicted step for ui.perfetto.dev, in the form of a run's own trace\n"
      "  --find-largest-model     the largest model of this family that fits the cluster, by adding layers or, with\n"
      "                           --scale width, heads and features in proportion\n"
-     "  --find-fastest           the micro-batch, ZeRO stage, recomputation, prefetch and page size with the shortest\n"
-     "                           predicted step\n"
+     "  --find-fastest           the micro-batch, ZeRO stage, expert degree, recomputation, prefetch and page size "
+     "with\n"
+     "                           the shortest predicted step\n"
      "  --ranks N                plan for so many ranks (default: communication.local_ranks, or all of the cluster)\n"
      "  --threads-per-rank N     of that machine: scratch memory depends on it (default: this machine's)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
@@ -138,13 +138,14 @@ constexpr CommandText kCommandTexts[] = {
      "--checkpoint DIR --prompt TEXT|--prompts FILE [--prompt ...] [--tokens 128] [--temperature 0.8] [--top-k 40] "
      "[--top-p 1] [--seed 1] [--weights last|ema] [--isa LEVEL] [--output FILE] [--steps 30] [--guidance 4] [--images "
      "1] "
-     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR]",
+     "[--negative-prompt TEXT] [--sampler NAME] [--autoencoder DIR] [--device-bytes N] [--host-bytes N] "
+     "[--nvme-directory DIR]",
      "      Continues prompts, or makes images of them. DIR is a checkpoint or a run's output directory.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"
      "  --prompt TEXT            what to continue, a caption, or a class by name or number; may be repeated\n"
      "  --prompts FILE           more of them: .txt: one a line; .jsonl: \"prompt\" of an object a line, and its own "
      "\"seed\"\n"
-     "                           or, of images, \"negative\"\n"
+     "                           or, of images, \"negative\", of latents \"size\", one for all prompts\n"
      "  --tokens N               tokens to add at most (default: 128)\n"
      "  --temperature X          0 takes the likeliest token, 1 the model's probabilities (default: 0.8)\n"
      "  --top-k N                draws from the N likeliest tokens; 0 from all (default: 40)\n"
@@ -153,6 +154,9 @@ constexpr CommandText kCommandTexts[] = {
      "  --weights last|ema       those of the last step, or their average (optimizer.ema_decay) (default: last)\n"
      "  --isa LEVEL              instructions of the CPU kernels: portable, x86-64-v3, avx512, avx512-bf16 or amx\n"
      "                           (default: the best that this machine runs; part of the numerics)\n"
+     "  --device-bytes N         budget of the device tier, as 2GiB: weights beyond it rest on the host (default: 0)\n"
+     "  --host-bytes N           budget of the host tier (default: 0, none)\n"
+     "  --nvme-directory DIR     where a file is for weights beyond both budgets; it is gone at the end\n"
      "  --output FILE            also adds a JSON line for each prompt; angel-ptm report shows RUN/samples.jsonl\n"
      "Of models of images:\n"
      "  --output DIR             a PNG for each image, all on sheet.png, their prompts in samples.jsonl;\n"

@@ -92,8 +92,9 @@ int Main(int argc, char** argv) {
   const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
-    const bool asks_for_help =
-        !CommandHelp(name).empty() && !words.empty() && (words[0] == "--help" || words[0] == "-h");
+    const bool asks_for_help = !CommandHelp(name).empty() && std::ranges::any_of(words, [](const std::string& word) {
+      return word == "--help" || word == "-h";
+    });
     const absl::Status status = asks_for_help ? Help({name}) : command.run(words);
     if (status.ok()) return EndAfter(command);
     std::fprintf(stderr, "angel-ptm: %s\n", std::string(status.message()).c_str());
@@ -136,6 +137,12 @@ RunFacts MachineFacts() {
   facts.mpi_built = true;
 #endif
   return facts;
+}
+
+TrainConfig WithoutMachine(TrainConfig config) {
+  if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
+  config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
+  return config;
 }
 
 void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts) {

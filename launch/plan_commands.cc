@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -42,12 +43,9 @@ int64_t GivenVocabulary(const ModelConfig& model) {
   return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
 }
 
-// The configuration with what a plan does not need, but Validate asks for, filled in.
-TrainConfig WithoutMachine(TrainConfig config) {
-  if (config.memory().host_bytes() == 0) config.mutable_memory()->set_host_bytes(int64_t{1} << 50);
-  // Any build plans for any way of starting the ranks.
-  config.mutable_communication()->set_transport(CommunicationConfig::AUTO);
-  // A plan writes nothing and, with the vocabulary given, reads nothing.
+// The configuration with what a plan does not need, but Validate asks for, filled in: it writes nothing and, with the
+// vocabulary given, reads nothing.
+TrainConfig WithoutFolders(TrainConfig config) {
   if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
   if (config.data().directory().empty() && GivenVocabulary(config.model()) > 0) {
     config.mutable_data()->set_directory("unused");
@@ -107,7 +105,10 @@ absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
         path, ", whose size is the model's vocabulary, is missing: prepare the data with angel-ptm prepare, or set ",
         config.model().has_dit() ? "model.dit.text_vocab_size" : "model.hunyuan_lm.vocab_size"));
   }
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
+  ASSIGN_OR_RETURN(const std::string config_path, DatasetFilePath(config.data().directory(), "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string config_json, ReadFile(config_path));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json, path, config_json));
   return tokenizer->vocabulary_size();
 }
 
@@ -126,7 +127,7 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
   facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
-  const TrainConfig checked = WithoutMachine(config);
+  const TrainConfig checked = WithoutFolders(WithoutMachine(config));
   RETURN_IF_ERROR(Validate(checked, facts));
   ASSIGN_OR_RETURN(const int64_t vocab_size, VocabularySize(config));
   const int threads = Derive(checked, facts).threads_per_rank;
@@ -152,6 +153,23 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
     request.facts.cost = &request.cost.emplace(CostModelOf(*cluster, ranks));
   }
   return absl::OkStatus();
+}
+
+// That no flag is given which another one makes meaningless.
+absl::Status CheckTogether(const Arguments& arguments) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> alone = {
+      {"find-largest-model", {"find-fastest", "trace", "json", "graph", "listing"}},
+      {"find-fastest", {"trace", "json", "graph", "listing"}},
+      {"json", {"graph", "listing"}}};
+  for (const auto& [flag, others] : alone) {
+    for (const std::string& other : others) {
+      if (!arguments.Has(flag) || !arguments.Has(other)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("plan: --", flag, " prints something else than --", other, " asks for, wanted one of them"));
+    }
+  }
+  if (!arguments.Has("scale") || arguments.Has("find-largest-model")) return absl::OkStatus();
+  return absl::InvalidArgumentError("--scale: wanted --find-largest-model with it, whose models it scales");
 }
 
 absl::Status PrintLargest(const Arguments& arguments, const PlanRequest& request) {
@@ -240,6 +258,7 @@ absl::Status PlanCommand(const std::vector<std::string>& words) {
       Arguments::Parse(words,
                        WithConfig({.flags = {"cluster", "isa", "ranks", "scale", "threads-per-rank", "trace"},
                                    .switches = {"find-fastest", "find-largest-model", "graph", "json", "listing"}})));
+  RETURN_IF_ERROR(CheckTogether(arguments));
   PlanRequest request;
   RETURN_IF_ERROR(FillRequest(arguments, request));
   if (arguments.Has("find-largest-model")) return PrintLargest(arguments, request);

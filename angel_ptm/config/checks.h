@@ -105,6 +105,9 @@ void CheckSampling(const TrainConfig& config, Checks* checks);
 void CheckHunyuanDit(const HunyuanDitConfig& dit, Checks* all);
 void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks);
 
+// Of data.prepare{} by itself.
+void CheckPrepare(const PrepareConfig& prepare, Checks* checks);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_CONFIG_CHECKS_H_

@@ -4,6 +4,7 @@
 #include <google/protobuf/message.h>
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -121,19 +122,34 @@ absl::Status SetSingular(const std::string& text, const FieldDescriptor& field, 
   }
 }
 
-void SetRepeatedString(const std::string& text, const FieldDescriptor& field, Message* message) {
+// The items between commas that stand outside of quotes; none is empty.
+absl::StatusOr<std::vector<std::string>> SplitItems(const std::string& list) {
+  std::vector<std::string> items;
+  size_t begin = 0;
+  bool quoted = false;
+  for (size_t i = 0; i <= list.size(); ++i) {
+    if (i < list.size() && list[i] == '"' && (i == 0 || list[i - 1] != '\\')) quoted = !quoted;
+    if (i < list.size() && (list[i] != ',' || quoted)) continue;
+    std::string item(absl::StripAsciiWhitespace(list.substr(begin, i - begin)));
+    if (quoted) return WrongValue("a quote that ends", item);
+    if (!item.empty()) items.push_back(std::move(item));
+    begin = i + 1;
+  }
+  return items;
+}
+
+absl::Status SetRepeatedString(const std::string& text, const FieldDescriptor& field, Message* message) {
   APTM_CHECK(field.cpp_type() == FieldDescriptor::CPPTYPE_STRING, field.full_name(),
              ": overrides of repeated fields know strings only");
   const Reflection& reflection = *message->GetReflection();
   if (text.size() < 2 || text.front() != '[' || text.back() != ']') {
     reflection.AddString(message, &field, Unquote(text));
-    return;
+    return absl::OkStatus();
   }
+  ASSIGN_OR_RETURN(const std::vector<std::string> items, SplitItems(text.substr(1, text.size() - 2)));
   reflection.ClearField(message, &field);
-  const std::string inside = text.substr(1, text.size() - 2);
-  for (absl::string_view item : absl::StrSplit(inside, ',', absl::SkipWhitespace())) {
-    reflection.AddString(message, &field, Unquote(std::string(absl::StripAsciiWhitespace(item))));
-  }
+  for (const std::string& item : items) reflection.AddString(message, &field, Unquote(item));
+  return absl::OkStatus();
 }
 
 absl::Status SetByPath(const std::string& path, const std::string& text, Message* message) {
@@ -147,8 +163,7 @@ absl::Status SetByPath(const std::string& path, const std::string& text, Message
     const bool is_last = i + 1 == names.size();
     if (is_last && !is_message) {
       if (!field->is_repeated()) return SetSingular(text, *field, message);
-      SetRepeatedString(text, *field, message);
-      return absl::OkStatus();
+      return SetRepeatedString(text, *field, message);
     }
     if (is_last) {
       return absl::InvalidArgumentError(absl::StrCat("'", parent, "' is a group of fields, wanted one of them: ",

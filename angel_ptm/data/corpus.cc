@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTailBytesMin = 1024;
+constexpr std::string_view kImageEnding = " image";  // of what KindByMark says
 
 // The name of the folder that holds `path`, or of `path` itself if that is a folder.
 std::string FolderName(const std::string& path) {
@@ -30,6 +31,21 @@ std::string FolderName(const std::string& path) {
   if (absolute.filename().empty()) absolute = absolute.parent_path();
   if (!fs::is_directory(absolute, error)) absolute = absolute.parent_path();
   return absolute.filename().empty() ? "text" : absolute.filename().string();
+}
+
+// That a file which is read as it stands is none of JSON Lines, whose quotes and keys would be trained on.
+absl::Status CheckNoJsonl(const FileReader& reader) {
+  constexpr int64_t kLineBytesMax = 1 << 20;
+  std::string head(static_cast<size_t>(std::min(reader.size(), kLineBytesMax)), '\0');
+  RETURN_IF_ERROR(reader.ReadAt(0, std::as_writable_bytes(std::span(head))));
+  std::string_view line = std::string_view(head).substr(0, head.find('\n'));
+  if (line.starts_with(kUtf8Mark)) line.remove_prefix(kUtf8Mark.size());
+  const auto texts = TextsOfJsonl(line, reader.path(), 1);
+  if (!texts.ok() || texts->empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(reader.path(),
+                   ": its first line is an object with a \"text\", but of .json the whole file is read as text as it ",
+                   "stands: rename it .jsonl"));
 }
 
 // The inputs and what was met below them, so that no text is read twice: a part of it might then be held out and
@@ -180,8 +196,11 @@ absl::Status Corpus::NotText() const {
     absl::StrAppend(&files, i == 0 ? "" : "; ", not_text_[i]);
   }
   if (not_text_.size() > kNamedMax) absl::StrAppend(&files, "; and ", not_text_.size() - kNamedMax, " files more");
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out: ", files));
+  const bool images =
+      std::ranges::any_of(not_text_, [](const std::string& file) { return file.ends_with(kImageEnding); });
+  return absl::InvalidArgumentError(
+      absl::StrCat("the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) or take them out",
+                   images ? ", or set data.prepare.images.source=FOLDER to prepare images: " : ": ", files));
 }
 
 absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t label, bool is_jsonl) {
@@ -226,6 +245,7 @@ absl::Status Corpus::OpenNextFile() {
     ++next_file_;
     return absl::OkStatus();
   }
+  if (file.path.ends_with(".json")) RETURN_IF_ERROR(CheckNoJsonl(reader));
   const int64_t begin = head.starts_with(kUtf8Mark) ? static_cast<int64_t>(kUtf8Mark.size()) : 0;
   const bool is_jsonl = file.path.ends_with(kJsonlEnding);
   ASSIGN_OR_RETURN(const int64_t held_out_from, HeldOutFrom(reader, file.label, is_jsonl));

@@ -52,8 +52,9 @@ class Corpus {
     std::deque<std::string> texts;
     std::vector<Document> documents;
   };
-  // The next documents; an empty batch at the end. Errors: a file that cannot be read; a line of .jsonl without text,
-  // or longer than a batch; at the end, all files that are no UTF-8 text (encoding.h), each with its kind.
+  // The next documents; an empty batch at the end. Errors: a file that cannot be read; a line of .jsonl without text
+  // or longer than a batch; a .json of such lines; at the end, all files that are no UTF-8 text (encoding.h), each with
+  // its kind.
   absl::Status Next(Batch* batch);
   // Starts again with the first file.
   void Rewind();

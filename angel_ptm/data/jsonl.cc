@@ -25,10 +25,42 @@ std::string KeysOf(const nlohmann::json& object) {
   return keys.empty() ? "an empty one" : absl::StrCat("one with ", keys, object.size() > named ? ", ..." : "");
 }
 
+// Reads nothing but what is wrong.
+class Fault final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return true; }
+  bool key(string_t&) override { return true; }
+  bool end_object() override { return true; }
+  bool start_array(size_t) override { return true; }
+  bool end_array() override { return true; }
+  bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
+    what = error.what();
+    return false;
+  }
+  std::string what;
+};
+
+// Where and why a line is no JSON, in the parser's words but for the line itself, which may be long.
+std::string FaultOf(std::string_view line) {
+  if (NestsTooDeep(line)) return absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels");
+  Fault fault;
+  nlohmann::json::sax_parse(line, &fault);
+  const size_t begin = fault.what.find("column ");
+  return begin == std::string::npos ? fault.what
+                                    : fault.what.substr(begin, fault.what.find("; last read: ", begin) - begin);
+}
+
 absl::StatusOr<std::string> TextOfLine(std::string_view line) {
   const nlohmann::json json = ParseJson(line);
   constexpr char kWanted[] = "wanted a JSON object with a string \"text\", got ";
-  if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(kWanted, "no JSON"));
+  if (json.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(kWanted, "no JSON: ", FaultOf(line)));
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(kWanted, json.type_name()));
   const auto text = json.find(kTextKey);
   if (text == json.end()) return absl::InvalidArgumentError(absl::StrCat(kWanted, KeysOf(json)));

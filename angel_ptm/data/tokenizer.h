@@ -42,7 +42,6 @@ class Tokenizer {
   // tokens.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json, const std::string& name,
                                                              std::string_view config_json = {});
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& tokenizer_json_path);
   // tokenizer.json and tokenizer_config.json of a folder.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> LoadFolder(const std::string& folder);
 

@@ -342,11 +342,6 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view 
   return tokenizer;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& tokenizer_json_path) {
-  ASSIGN_OR_RETURN(const std::string json, ReadFile(tokenizer_json_path));
-  return FromJson(json, tokenizer_json_path);
-}
-
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::LoadFolder(const std::string& folder) {
   const std::string path = absl::StrCat(folder, "/", kFile);
   ASSIGN_OR_RETURN(const std::string json, ReadFile(path));

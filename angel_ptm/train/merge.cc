@@ -20,6 +20,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr const char* kTokenizerFile = "tokenizer.json";
+constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 
 class Merger {
  public:
@@ -99,7 +100,8 @@ absl::Status Merger::Open() {
       const std::string json = TextOf(files, kTokenizerFile);
       int64_t vocabulary = 0;
       if (!json.empty()) {
-        ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json, input.path + "/" + kTokenizerFile));
+        ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json, input.path + "/" + kTokenizerFile,
+                                                                   TextOf(files, kTokenizerConfigFile)));
         vocabulary = tokenizer->vocabulary_size();
       }
       task_ = MakeTask(config_, vocabulary);

@@ -67,6 +67,8 @@ TEST(Override, DoesNotChooseAnotherModelFamily) {
 TEST(Override, RepeatedFieldsAppendOrReplace) {
   EXPECT_THAT(ExampleConfig({"data.prepare.input=b,c.txt"}).data().prepare().input(), ElementsAre("a.txt", "b,c.txt"));
   EXPECT_THAT(ExampleConfig({"data.prepare.input=[x, \"y z\"]"}).data().prepare().input(), ElementsAre("x", "y z"));
+  EXPECT_THAT(ExampleConfig({"data.prepare.input=[\"x, y\",\"z\", a b]"}).data().prepare().input(),
+              ElementsAre("x, y", "z", "a b"));
   EXPECT_THAT(ExampleConfig({"data.prepare.input=[]", "data.prepare.input=d"}).data().prepare().input(),
               ElementsAre("d"));
 }
@@ -94,6 +96,8 @@ TEST(Override, WrongShapes) {
 }
 
 TEST(Override, WrongValues) {
+  EXPECT_EQ(ErrorOf("data.prepare.input=[x, \"y, z]"),
+            "--set data.prepare.input=[x, \"y, z]: wanted a quote that ends, got '\"y, z'");
   EXPECT_EQ(ErrorOf("steps=3e4"), "--set steps=3e4: wanted an integer, got '3e4'");
   EXPECT_EQ(ErrorOf("steps="), "--set steps=: wanted an integer, got ''");
   EXPECT_THAT(ErrorOf("sharding.zero_stage=3000000000"), HasSubstr("wanted an integer of 32 bits, got '3000000000'"));

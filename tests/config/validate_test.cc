@@ -182,10 +182,18 @@ TEST(Validate, Prepare) {
   EXPECT_EQ(error({"data.prepare.input=[]", images + "source=EMOJI"}), "");
   EXPECT_EQ(error({"data.prepare.input=[]", images + "source=FOLDER"}),
             "data.prepare.input: not set, wanted at least one file or folder, got none");
-  EXPECT_EQ(error({images + "height=0", images + "channels=2", images + "damaged_max=-1"}),
+  EXPECT_EQ(error({images + "source=FOLDER", images + "height=0", images + "channels=2", images + "damaged_max=-1"}),
             images + "height: out of range, wanted 1 to 16384, got 0\n" + images +
                 "channels: neither grey nor colour, wanted 1 or 3, got 2\n" + images +
                 "damaged_max: out of range, wanted 0 to 1099511627776, got -1");
+  EXPECT_EQ(error({images + "width=64", images + "keep=*a*"}),
+            images +
+                "width: is for images, and text is prepared, wanted data.prepare.images.source FOLDER or another, " +
+                "or it unset, got 64\n" + images + "keep: is for images, and text is prepared, wanted " +
+                "data.prepare.images.source FOLDER or another, or it unset, got [\"*a*\"]");
+  EXPECT_EQ(error({images + "source=EMOJI", images + "language=fr"}),
+            images + "language: is for FOLDER, other sources have languages of their own, wanted it unset, or source " +
+                "FOLDER, got fr");
   EXPECT_EQ(error({"data.prepare.input="}), "data.prepare.input[1]: not set, wanted a path, got \"\"");
   EXPECT_EQ(error({"data.prepare.validation_fraction=-0.5"}),
             "data.prepare.validation_fraction: out of range, wanted 0 to 0.5, got -0.5");

@@ -232,6 +232,24 @@ TEST(CorpusTest, ReadsTheTextsOfJsonLines) {
   }
 }
 
+TEST(CorpusTest, RefusesJsonLinesOfAnotherName) {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& text) {
+    Spill(folder / "a.json", text);
+    auto corpus = Corpus::Open({folder / "a.json"}, {});
+    EXPECT_TRUE(corpus.ok()) << corpus.status();
+    Corpus::Batch batch;
+    return std::string(corpus->Next(&batch).message());
+  };
+  const std::string wrong = folder /
+                            "a.json: its first line is an object with a \"text\", but of .json the whole file is "
+                            "read as text as it stands: rename it .jsonl";
+  EXPECT_EQ(error("{\"text\": \"a\"}\n{\"text\": \"b\"}\n"), wrong);
+  EXPECT_EQ(error("\xEF\xBB\xBF{\"text\": \"a\"}"), wrong);
+  EXPECT_EQ(error("{\n  \"text\": \"a\"\n}\n"), "");
+  EXPECT_EQ(error("{\"name\": \"a\"}\n"), "");
+}
+
 TEST(CorpusTest, NamesTheLineOfJsonThatHasNoText) {
   const TemporaryFolder folder;
   const auto error = [&](const std::string& lines, int64_t batch_bytes = 1 << 20) {
@@ -251,9 +269,13 @@ TEST(CorpusTest, NamesTheLineOfJsonThatHasNoText) {
   EXPECT_THAT(error(good + "{\"text\": 3}\n" + good), HasSubstr("line 2: wanted a JSON object with a string \"text\", "
                                                                 "got one whose \"text\" is number"));
   EXPECT_THAT(error("text\n"), HasSubstr("line 1: wanted a JSON object with a string \"text\", got no JSON"));
+  EXPECT_EQ(error(good + R"({"text": "\ud83d"})"),
+            folder /
+                "a.jsonl, line 2: wanted a JSON object with a string \"text\", got no JSON: column 17: syntax error "
+                "while parsing value - invalid string: surrogate U+D800..U+DBFF must be followed by U+DC00..U+DFFF");
   EXPECT_THAT(error("[1]\n"), HasSubstr("got array"));
   EXPECT_THAT(error("{}\n"), HasSubstr("got an empty one"));
-  EXPECT_THAT(error(std::string(100000, '[')), HasSubstr("got no JSON"));
+  EXPECT_THAT(error(std::string(100000, '[')), HasSubstr("got no JSON: it nests deeper than 64 levels"));
   std::string many;
   for (int i = 0; i < 99; ++i) many += good;
   EXPECT_THAT(error(many + "{\"txt\": 1}\n", 200), HasSubstr("line 100: wanted"));

@@ -183,7 +183,7 @@ TEST_F(PrepareTest, RefusesFilesInAnotherEncodingAllAtOnce) {
   EXPECT_THAT(
       refusal("image.png", "\x89PNG\r\n\x1a\n and more"),
       testing::AllOf(HasSubstr("the input should be UTF-8 text: convert these files (iconv -f ENCODING -t UTF-8) "
-                               "or take them out: " +
+                               "or take them out, or set data.prepare.images.source=FOLDER to prepare images: " +
                                (folder_ / "text/en/image.png is a PNG image; ")),
                      HasSubstr("text/zh/gbk.txt is text in another encoding")));
   EXPECT_THAT(OutputFiles(), ElementsAre());

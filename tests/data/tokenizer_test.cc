@@ -139,7 +139,8 @@ TEST(TokenizerTest, LoadsWhatItWrote) {
   const auto tokenizer = SmallTokenizer();
   const TemporaryFolder folder;
   Spill(folder / "tokenizer.json", tokenizer->ToJson());
-  const auto loaded = Tokenizer::Load(folder / "tokenizer.json");
+  Spill(folder / "tokenizer_config.json", tokenizer->ToConfigJson());
+  const auto loaded = Tokenizer::LoadFolder(folder.path());
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ((*loaded)->Encode(kText), tokenizer->Encode(kText));
   EXPECT_EQ((*loaded)->ToJson(), tokenizer->ToJson());
@@ -200,7 +201,7 @@ TEST(TokenizerTest, RefusesWhatItCannotUse) {
     EXPECT_THAT(std::string(loaded.status().message()),
                 testing::AllOf(HasSubstr("some/tokenizer.json"), HasSubstr(message)));
   }
-  const auto missing = Tokenizer::Load("/nonexistent/tokenizer.json");
+  const auto missing = Tokenizer::LoadFolder("/nonexistent");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr("/nonexistent/tokenizer.json"));
 }

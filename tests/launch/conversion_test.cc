@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/config/load.h"
@@ -73,6 +74,22 @@ class ConversionTest : public ::testing::Test {
     return absl::StrCat(command, " ", dir_ / "config.textproto", " --set data.directory=", dir_.path(),
                         " --set output.directory=", dir_ / run, " ");
   }
+  // Writes text and a configuration of a tiny language model, and prepares it; returns the words of a command with it.
+  std::string PrepareTinyLm() {
+    std::string text;
+    for (int i = 0; i < 2000; ++i) absl::StrAppend(&text, "the page ", i * 7919 % 1000, " moves to the host\n");
+    EXPECT_TRUE(WriteFile(dir_ / "text.txt", text).ok());
+    Succeeds("init first --input text.txt");
+    const std::string words =
+        " first.textproto --set data.prepare.validation_fraction=0.2 --set data.sequence_length=32"
+        " --set batch.global_batch_sequences=2 --set batch.micro_batch_sequences=1 --set steps=2"
+        " --set optimizer.schedule.warmup_steps=0 --set evaluation.sequences=2 --set numerics.threads_per_rank=1"
+        " --set model.hunyuan_lm.max_position_embeddings=64 --set data.prepare.vocabulary_size=300"
+        " --set model.hunyuan_lm.hidden_size=32 --set model.hunyuan_lm.intermediate_size=32"
+        " --set model.hunyuan_lm.num_hidden_layers=2";
+    Succeeds("prepare" + words);
+    return words;
+  }
 
   const TemporaryFolder dir_;
 };
@@ -104,13 +121,18 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Succeeds(generate + "0 --prompt 5 --sampler ddpm --images 2" + output), HasSubstr("4 latents in "));
   EXPECT_THAT(Fails(generate + "x" + output), HasSubstr("--prompt: wanted the number of a sample in "));
   EXPECT_THAT(Fails(generate + "0"), HasSubstr("--output is missing"));
+  // Where it cannot be written, before anything is computed; its folder is made.
+  EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "first")),
+              HasSubstr("--output: wanted a file, got the folder "));
+  EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "config.textproto/x")), HasSubstr("config.textproto"));
+  EXPECT_THAT(Succeeds(absl::StrCat(generate, "0 --output ", dir_ / "of/two/latents")), HasSubstr("1 latents in "));
   EXPECT_THAT(Fails(generate + "0 --negative-prompt x" + output),
               HasSubstr("--negative-prompt: wanted the number of a sample in "));
   EXPECT_THAT(Fails(generate + "0 --control-scale 1" + output),
               HasSubstr("--control-scale: the checkpoint's model reads no condition"));
   EXPECT_THAT(Fails(exported("second", "x", "diffusers") + " --base " + (dir_ / "y")),
               HasSubstr("--base: the model of "));
-  EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("trains on what was encoded elsewhere"));
+  EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("angel-ptm encode --images DIR "));
 }
 
 // What init writes for a released model fits it, its tokenizer included.
@@ -170,6 +192,38 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   EXPECT_THAT(Fails("init third --from absent"), HasSubstr("absent/config.json"));
 }
 
+// What several ranks of another machine are to train is imported by one process here.
+TEST_F(ConversionTest, AnImportIsForAnyWorld) {
+  const std::string words = PrepareTinyLm() + " --set model.hunyuan_lm.num_experts=4 --set model.hunyuan_lm.moe_topk=2";
+  Succeeds("train" + words);
+  Succeeds("export --checkpoint runs/first/train --format huggingface --output released");
+  const std::string split = words +
+                            " --set numerics.compute=BF16"
+                            " --set output.directory=runs/second --set sharding.expert_degree=2 --set "
+                            "numerics.gradients=BF16 --set communication.ranks_per_node=2";
+  const std::string import = "import" + split + " --from released --format huggingface";
+  EXPECT_THAT(Fails(import + " --set sharding.zero_stage=7"), HasSubstr("sharding.zero_stage: out of range"));
+  Succeeds(import + " --set memory.device_bytes=900TB --set communication.transport=MPI");
+  EXPECT_THAT(Succeeds("train" + split + " --set communication.local_ranks=2 --resume"), HasSubstr("at step 0"));
+}
+
+// Every command reads the file that names the token which ends texts.
+TEST_F(ConversionTest, ATokenizerMayEndTextsWithAnotherToken) {
+  const std::string words = PrepareTinyLm();
+  std::filesystem::create_directory(dir_ / "its");
+  for (const char* file : {"/tokenizer.json", "/tokenizer_config.json"}) {
+    const std::string text = Slurp(dir_ / "runs/first/data" + file);
+    ASSERT_TRUE(WriteFile(dir_ / "its" + file, absl::StrReplaceAll(text, {{"<|endoftext|>", "<|eos|>"}})).ok());
+  }
+  const std::string with_its = words + " --set data.directory=other --set data.prepare.tokenizer=its ";
+  Succeeds("prepare" + with_its);
+  EXPECT_THAT(Succeeds("plan" + with_its), HasSubstr("least memory.device_bytes that works"));
+  Succeeds("train" + with_its);
+  EXPECT_THAT(Succeeds("merge --checkpoint runs/first/train --checkpoint runs/first/train --output mean"),
+              HasSubstr("merged 2 checkpoints"));
+  EXPECT_THAT(Succeeds("generate --checkpoint mean --prompt the --tokens 2"), HasSubstr("--- the"));
+}
+
 TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   const TrainConfig config =
       OrDie(ParseTrainConfig(kTrained, "conversion_test.cc", {"model.hunyuan_dit.control=true"}));
@@ -209,6 +263,8 @@ TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   EXPECT_THAT(
       Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt 0 --control-scale -1 --output x")),
       HasSubstr("--control-scale: wanted a finite number of 0 or more, got -1"));
+  EXPECT_THAT(Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt a --clip x --t5 x --output x")),
+              HasSubstr("--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --texts"));
 
   // Both parts come back as they went.
   EXPECT_THAT(Succeeds(exported("branch", "out/controlnet") + " --base " + (dir_ / "base")),

@@ -107,8 +107,19 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
               HasSubstr("--negative-prompt: wanted a text in UTF-8"));
   Run(sampled + " --text-compute BF16");
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
-  Run(sampled);
+  Run(sampled + " --device-bytes 1MiB --host-bytes 1GiB");
   EXPECT_EQ(Slurp(dir_ / "sampled"), latents);
+  // Before encoders take their time.
+  for (const char* flag : {" --size 7x8", " --control-scale 1"}) {
+    EXPECT_THAT(Run(absl::StrCat(sampled, flag, " --clip ", dir_ / "nothing"), true),
+                HasSubstr(absl::StrCat(flag).substr(1, 6)));
+  }
+
+  // A model that reads sizes gets those of whole images.
+  const std::string sizes =
+      absl::StrCat(" --set data.directory=", dir_.path(), " --set output.directory=", dir_ / "sizes ");
+  Run(absl::StrCat("train ", dir_ / "config.textproto", sizes, "--set model.hunyuan_dit.size_and_style=true"));
+  EXPECT_THAT(Run(absl::StrReplaceAll(sampled, {{dir_ / "run", dir_ / "sizes"}})), HasSubstr("1 images and "));
 
   // The second time all is in the cache, and the bytes are the same.
   const std::string bytes = Slurp(dir_ / "train.safetensors");

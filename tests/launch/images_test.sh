@@ -66,6 +66,11 @@ expect "prompts of a file" 0 "3 images" asked prompts --prompt "a blue square"
 expect "one alone" 0 "1 images" asked one
 cmp "$work/prompts/0002.png" "$work/one/0000.png" || failed "a prompt with a seed depends on its place"
 grep -q '"prompt":"a red square".*"seed":5}' "$work/prompts/samples.jsonl" || failed "samples.jsonl lacks the prompt's own seed"
+# Fewer images than an earlier call's take the places of all of them, and of nothing else.
+cp "$work/samples/sheet.png" "$work/samples/0007.png"
+expect "fewer images" 0 "note: removed 2 images of an earlier call from $work/samples" sample --output "$work/samples"
+[[ $(cd "$work/samples" && echo *) == "0000.png 0001.png 0007.png samples.jsonl sheet.png" ]] ||
+  failed "what is left of an earlier call: $(ls "$work/samples")"
 expect "another negative" 0 "1 images" asked one --guidance 5
 ! cmp -s "$work/prompts/0002.png" "$work/one/0000.png" || failed "guidance changed nothing"
 refused "a negative without guidance" "--guidance: 1 leads away from nothing, wanted another for the negative prompt \"方\"" \
@@ -82,6 +87,9 @@ refused "an expert without times" "--expert: wanted DIR:FROM-TO with 0 <= FROM <
   sample --expert "$work/run" --output "$work/refused"
 refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"
 refused "no folder for images" "--output is missing" sample
+# The output is looked at before anything else that costs time, the prompts among it.
+refused "a folder in a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl/images"
+refused "a folder that is a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl"
 refused "another sampler" "--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"heun\"" sample --sampler heun --output "$work/refused"
 refused "too many steps" "--steps: wanted 1 to 1000, got 2000" sample --steps 2000 --output "$work/refused"
 refused "an export of images" "--format: huggingface is for models of model.hunyuan_lm" \

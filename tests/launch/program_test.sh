@@ -12,6 +12,7 @@ for command in doctor init prepare plan train generate export merge report inspe
   expect "$command --help" 0 "Example" "$program" "$command" --help
   [[ $output == "angel-ptm $command "* ]] || failed "$command --help is about something else: $output"
 done
+expect "help behind other words" 0 "Examples:" "$program" train "$config" --set steps=3 --help
 expect "the code in use" 0 "in use: kernels for " "$program" --version
 [[ $output =~ OpenBLAS\ [0-9.]+.*,\ core\ [A-Za-z0-9]+ ]] || failed "no matrix library named: $output"
 expect "help fields" 0 "optimizer.adamw.learning_rate" "$program" help fields
@@ -47,6 +48,12 @@ refused "a cluster that contradicts itself" "wrong.textproto: device.reserve_byt
   "$program" plan "${common[@]}" --cluster "$work/wrong.textproto"
 refused "the time of what runs beside the steps" "the time of a step with optimizer.update=LOCK_FREE is not predicted" \
   "$program" plan "${common[@]}" --cluster "$clusters/a100_40g_x8.textproto" --set optimizer.update=LOCK_FREE
+together() { refused "plan ${*:2}" "$1" "$program" plan "${common[@]}" --cluster "$clusters/a100_40g_x8.textproto" "${@:2}"; }
+together "--find-fastest prints something else than --trace asks for" --find-fastest --trace "$work/refused"
+together "--find-fastest prints something else than --json asks for" --json --find-fastest
+together "--find-largest-model prints something else than --find-fastest asks for" --find-fastest --find-largest-model
+together "--json prints something else than --listing asks for" --listing --json
+together "--scale: wanted --find-largest-model with it" --scale width
 refused "a trace without time" "--trace: wanted --cluster with it" "$program" plan "${common[@]}" --trace "$work/x.json"
 # Instrumented kernels would take minutes.
 if [[ -z ${SANITIZED:-} ]]; then

@@ -198,6 +198,11 @@ refused "a text's negative in a file" "--prompts: prompt 1 has a negative or a s
 expect "the greatest seed" 0 "--- a" "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 \
   --seed 18446744073709551615 --output "$work/seeded.jsonl"
 [[ $(< "$work/seeded.jsonl") == *'"seed":18446744073709551615'* ]] || failed "the seed that is noted: $(< "$work/seeded.jsonl")"
+# Where the output cannot be written, before anything is computed; texts are printed before they are added.
+texts_to() { "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 --output "$@"; }
+refused "texts into a file's folder" "$work/seeded.jsonl" texts_to "$work/seeded.jsonl/x" --prompt ""
+refused "no texts, no output" "--prompt: wanted at least one character" texts_to "$work/refused" --prompt ""
+expect "texts into a full device" 1 "--- a" texts_to /dev/full
 
 # Under mpirun a mistake is said once, not by every rank.
 if [[ ${#mpirun[@]} -gt 0 ]]; then

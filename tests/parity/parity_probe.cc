@@ -115,7 +115,7 @@ absl::Status Probe::Prepare() {
                                                    .micro_batch = config_.batch().micro_batch_sequences(),
                                                    .seed = config_.seed()}));
   samples_ = std::make_unique<TokenSource>(loader);
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(directory + "/tokenizer.json"));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::LoadFolder(directory));
   ASSIGN_OR_RETURN(run_, MakeRunPlan(config_, {.vocab_size = tokenizer->vocabulary_size()}));
   token_bytes_ = tokenizer->TokenByteLengths();
   shape_ = ShapeFromConfig(config_.model(), tokenizer->vocabulary_size());

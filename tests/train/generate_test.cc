@@ -48,7 +48,7 @@ class TrainedModelTest : public testing::TestWithParam<bool> {
 // Prompts of different lengths side by side: each text must be what the logits of its whole row say, token by token.
 TEST_P(TrainedModelTest, GreedyTextFollowsTheLogits) {
   const std::string checkpoint = Checkpoint(Config(GetParam()));
-  const auto tokenizer = Tokenizer::Load(checkpoint + "/tokenizer.json").value();
+  const auto tokenizer = Tokenizer::LoadFolder(checkpoint).value();
   const GenerateOptions options{.prompts = {"pages move between", "ranks", "they need in order of use then."},
                                 .tokens_max = 16,
                                 .temperature = 0};

@@ -119,6 +119,19 @@ TEST_F(LatentsTest, EachTextMayBeTheEmptyCaption) {
   EXPECT_EQ(values(row.t5), RowOfFile("empty_t5", 0, 32));
 }
 
+// Texts without sizes are sampled as whole images.
+TEST_F(LatentsTest, TextsNeedNoSizes) {
+  const std::string path = dir_ / "texts.safetensors";
+  ASSERT_TRUE(WriteTinyLatents(path, LatentShape(), kSamples, 3, 1, [](auto* tensors) { tensors->pop_back(); }).ok());
+  EXPECT_THAT(std::string(LatentFile::Open(path, LatentShape()).status().message()), HasSubstr("no tensor sizes"));
+  const auto file = LatentFile::OpenTexts(path, LatentShape());
+  ASSERT_TRUE(file.ok()) << file.status();
+  HunyuanInputs inputs(LatentShape(), /*batch=*/2, (*file)->scratch_elements());
+  const LatentSample row = inputs.Row(1);
+  ASSERT_TRUE((*file)->Read(4, false, false, row).ok());
+  EXPECT_EQ(std::vector<float>(row.sizes.begin(), row.sizes.end()), std::vector<float>({32, 48, 32, 48, 0, 0}));
+}
+
 // A condition is the sample's own whatever its texts are, without its latent, too; the file's digest knows it.
 TEST_F(LatentsTest, ConditionsAreRead) {
   HunyuanDitShape shape = LatentShape();

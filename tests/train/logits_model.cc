@@ -15,7 +15,7 @@ LogitsModel::LogitsModel(const std::string& checkpoint_path, int64_t sequence)
     : world_(1), communicator_(world_.Create(0)) {
   const CheckpointReader checkpoint = OrDie(CheckpointReader::Open(checkpoint_path));
   const TrainConfig config = OrDie(ParseTrainConfig(checkpoint.manifest().model_config, checkpoint_path));
-  const auto tokenizer = OrDie(Tokenizer::Load(checkpoint_path + "/tokenizer.json"));
+  const auto tokenizer = OrDie(Tokenizer::LoadFolder(checkpoint_path));
   const HunyuanLmShape shape = ShapeFromConfig(config.model(), tokenizer->vocabulary_size());
   vocabulary_ = shape.vocab_size;
   graph_ = BuildHunyuanLmLogits(

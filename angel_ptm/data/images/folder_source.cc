@@ -1,8 +1,12 @@
 // Folders of images with captions beside them, and WebDataset's tar files.
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <deque>
 #include <filesystem>
-#include <map>
 #include <memory>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -107,10 +111,11 @@ class FolderLister {
     }
     for (const char* key : {"class", "style"}) {
       if (!object.contains(key)) continue;
-      if (!object[key].is_string()) {
-        return absl::InvalidArgumentError(absl::StrCat(where, ": \"", key, "\" should be a name"));
+      if (!object[key].is_string() && !object[key].is_number_integer()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, ": \"", key, "\" should be a name or a whole number, got ", object[key].type_name()));
       }
-      const std::string name = object[key].get<std::string>();
+      const std::string name = object[key].is_string() ? object[key].get<std::string>() : object[key].dump();
       if (key == std::string("class")) {
         item->labels.class_id = IdOf(name, &listing_.classes);
       } else {
@@ -134,20 +139,38 @@ class FolderLister {
     return absl::OkStatus();
   }
 
-  absl::Status AddFolder(const std::string& folder) {
-    std::vector<std::string> paths;
-    std::error_code error;
-    for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-      if (it->path().filename().string().starts_with(".")) {
-        if (it->is_directory()) it.disable_recursion_pending();
-        continue;
+  // All visible regular files below it in order of their paths, through links too. Every folder once: links may lead in
+  // circles. They are followed last and in order, so that a folder that is also there by itself keeps its own path.
+  static absl::StatusOr<std::vector<std::string>> FilesBelow(const std::string& folder) {
+    std::vector<std::string> files;
+    std::set<std::pair<dev_t, ino_t>> seen;
+    std::deque<std::string> folders = {folder}, links;
+    while (!folders.empty() || !links.empty()) {
+      std::deque<std::string>& queue = folders.empty() ? links : folders;
+      const std::string next = std::move(queue.front());
+      queue.pop_front();
+      struct stat info;
+      if (stat(next.c_str(), &info) != 0) return FileError("list the folder", next, errno);
+      if (!seen.emplace(info.st_dev, info.st_ino).second) continue;
+      ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
+      for (const std::string& name : names) {
+        if (name.starts_with(".")) continue;
+        const fs::path path = fs::path(next) / name;
+        std::error_code error;
+        if (fs::is_regular_file(path, error)) files.push_back(path.string());
+        if (!fs::is_directory(path, error)) continue;
+        (fs::is_symlink(path, error) ? links : folders).push_back(path.string());
       }
-      if (it->is_regular_file()) paths.push_back(it->path().string());
     }
-    if (error) return FileError("list the folder", folder, error.value());
-    std::sort(paths.begin(), paths.end());
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  absl::Status AddFolder(const std::string& folder) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> paths, FilesBelow(folder));
     for (const std::string& path : paths) {
       const size_t dot = path.rfind('.');
+      if (path.ends_with(".tar")) RETURN_IF_ERROR(AddTar(path));
       if (dot == std::string::npos || !IsImage(absl::AsciiStrToLower(path.substr(dot + 1)))) continue;
       const std::string stem = path.substr(0, dot);
       ImageItem item = NewItem(path);
@@ -219,6 +242,10 @@ class FolderLister {
           ASSIGN_OR_RETURN(const std::string text, read(member, kCaptionBytesMax));
           ASSIGN_OR_RETURN(const Json object, ParseObject(text, where));
           RETURN_IF_ERROR(AddObject(object, where, &item));
+        } else if (extension == "cls") {
+          ASSIGN_OR_RETURN(const std::string text, read(member, kCaptionBytesMax));
+          ASSIGN_OR_RETURN(const std::string name, CheckedCaption(text, where));
+          item.labels.class_id = IdOf(name, &listing_.classes);
         }
       }
       first = next;
@@ -238,7 +265,7 @@ absl::StatusOr<ImageListing> ListImageFolders(const std::vector<std::string>& in
   for (const std::string& input : inputs) RETURN_IF_ERROR(lister.Add(input));
   ImageListing listing = lister.Take();
   if (listing.items.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("there are no PNG or JPEG files in ", inputs.size(),
+    return absl::InvalidArgumentError(absl::StrCat("there are no PNG, JPEG or tar files with images in ", inputs.size(),
                                                    inputs.size() == 1 ? " input, " : " inputs, the first of them ",
                                                    inputs.empty() ? "" : inputs[0]));
   }

@@ -38,11 +38,12 @@ int32_t IdOf(const std::string& name, std::vector<std::string>* names);
 
 // Sources. Where a path is left to its default, it is that of Debian's package.
 
-// Folders of PNG and JPEG files, read in order of their paths, and WebDataset's tar files. Captions of a folder stand
-// in its metadata.jsonl, an object a line: "file_name", captions in "text" (the first language) or under a language's
-// name, a text or a list, and if wanted "class" and "style"; without that file beside each image, X.txt (the first
-// language) or X.<language>.txt, a caption a line. In tar files the same extensions belong to the same key, and X.json
-// is such an object. Errors: an image without caption, captions that are empty or not UTF-8, no images.
+// Folders of PNG, JPEG and tar files, read in order of their paths, each folder once whatever links lead to it, and
+// WebDataset's tar files. Captions of a folder stand in its metadata.jsonl, an object a line: "file_name", captions in
+// "text" (the first language) or under a language's name, a text or a list, and if wanted "class" and "style", names or
+// numbers; without that file beside each image, X.txt (the first language) or X.<language>.txt, a caption a line. In
+// tar files the same extensions belong to the same key, X.json is such an object, and X.cls the class. Errors: an image
+// without caption, captions that are empty or not UTF-8, no images.
 absl::StatusOr<ImageListing> ListImageFolders(const std::vector<std::string>& inputs,
                                               const std::vector<std::string>& languages);
 

@@ -142,6 +142,9 @@ absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const Genera
   BatchOptions batch{.sampling = HunyuanSampling(config.model().hunyuan_dit())};
   const char* const unguided = CanBeGuided(config.model()) ? "" : "with clip_dropout or t5_dropout = 0";
   RETURN_IF_ERROR(ApplyTo(options, unguided, batch));
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  RETURN_IF_ERROR(Resized(shape, options.size).status());
+  RETURN_IF_ERROR(CheckControlScale(options.control_scale, shape));
   return batch;
 }
 
@@ -153,7 +156,6 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
   if (!note.empty() && options.notes != nullptr) std::fprintf(options.notes, "note: %s\n", note.c_str());
   ASSIGN_OR_RETURN(BatchOptions batch, LatentBatch(config, options));
   ASSIGN_OR_RETURN(const HunyuanDitShape shape, Resized(HunyuanDitShapeFromConfig(config.model()), options.size));
-  RETURN_IF_ERROR(CheckControlScale(options.control_scale, shape));
   const std::string path = texts.empty() ? TrainingSamples(config, options.size) : texts;
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentFile> file, LatentFile::OpenTexts(path, shape));
   ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, ReadSampleNumbers(options.prompts, *file, "--prompt"));

@@ -59,7 +59,8 @@ absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape&
                                  const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
                                  std::span<const float> latents, const SamplingFacts& facts);
 
-// How a model is sampled as is asked for. Errors: ApplyTo's.
+// How a model is sampled as is asked for. Errors: ApplyTo's, a size that the patches do not divide, a scale of a branch
+// that the model lacks.
 absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options);
 
 // As GenerateImages, but prompts and negative prompts are numbers of samples in the file `texts`, which need have no

@@ -3,21 +3,47 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/json.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/contact_sheet.h"
 
 namespace angel_ptm {
+namespace {
+
+std::string NameOfImage(int64_t number) { return absl::StrFormat("%04d.png", number); }
+
+// The images from `count` on that an earlier call says are its own.
+std::vector<std::string> LeftFromEarlier(const std::string& folder, int64_t count) {
+  std::vector<std::string> names;
+  const absl::StatusOr<std::string> lines = ReadFile(folder + "/samples.jsonl");
+  if (!lines.ok()) return names;
+  for (const absl::string_view line : absl::StrSplit(*lines, '\n', absl::SkipEmpty())) {
+    const nlohmann::json sample = ParseJson({line.data(), line.size()});
+    if (!sample.is_object() || !sample.contains("image") || !sample["image"].is_string()) continue;
+    const std::string name = sample["image"];
+    int64_t number = 0;
+    if (!absl::SimpleAtoi(name.substr(0, name.find('.')), &number) || name != NameOfImage(number)) continue;
+    if (number >= count) names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
 
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images) {
   RETURN_IF_ERROR(MakeDirectories(folder));
+  const std::vector<std::string> left = LeftFromEarlier(folder, static_cast<int64_t>(images.size()));
   std::vector<SheetCell> cells;
   std::string lines;
   for (size_t i = 0; i < images.size(); ++i) {
-    const std::string name = absl::StrFormat("%04d.png", i);
+    const std::string name = NameOfImage(static_cast<int64_t>(i));
     RETURN_IF_ERROR(WritePng(absl::StrCat(folder, "/", name), images[i].image));
     const nlohmann::ordered_json sample = {{"image", name},
                                            {"prompt", images[i].prompt},
@@ -33,7 +59,10 @@ absl::StatusOr<std::string> WriteImages(const std::string& folder, const Samplin
   ASSIGN_OR_RETURN(const ContactSheet sheet, MakeContactSheet(cells, {}));
   RETURN_IF_ERROR(WritePng(folder + "/sheet.png", sheet.image));
   RETURN_IF_ERROR(WriteFile(folder + "/samples.jsonl", lines));
-  return sheet.note;
+  if (left.empty()) return sheet.note;
+  for (const std::string& name : left) RETURN_IF_ERROR(RemoveFile(absl::StrCat(folder, "/", name)));
+  return absl::StrCat(sheet.note, sheet.note.empty() ? "" : "; ", "removed ",
+                      Counted(static_cast<int64_t>(left.size()), "image"), " of an earlier call from ", folder);
 }
 
 }  // namespace angel_ptm

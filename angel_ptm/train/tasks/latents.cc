@@ -16,6 +16,8 @@ namespace {
 // Latents are N(0, 1) as far as models and noise are concerned; that of a scaled autoencoder's is near 1.
 constexpr double kScaleMin = 0.25, kScaleMax = 4;
 constexpr int64_t kScaleSamples = 16;
+// On a side, by the autoencoder of Hunyuan-DiT.
+constexpr int64_t kPixelsOfLatent = 8;
 
 // Row `row` of `rows` equal ones.
 template <typename T>
@@ -30,7 +32,7 @@ absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::Open(const std::string& 
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
   RETURN_IF_ERROR(file->CheckCount("latents", {shape.channels, shape.height, shape.width}));
-  RETURN_IF_ERROR(file->CheckConditions());
+  RETURN_IF_ERROR(file->CheckConditions(/*sizes_needed=*/true));
   RETURN_IF_ERROR(file->CheckScale());
   return file;
 }
@@ -40,7 +42,7 @@ absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::OpenTexts(const std::str
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
   RETURN_IF_ERROR(file->CheckCount("clip", {shape.clip_length, shape.clip_hidden_size}));
-  RETURN_IF_ERROR(file->CheckConditions());
+  RETURN_IF_ERROR(file->CheckConditions(/*sizes_needed=*/false));
   return file;
 }
 
@@ -72,7 +74,7 @@ absl::Status LatentFile::CheckCount(const std::string& tensor, const Shape& samp
   return CheckTensor(tensor, DType::kFloat32, Shape(all.data(), all.data() + all.size()));
 }
 
-absl::Status LatentFile::CheckConditions() {
+absl::Status LatentFile::CheckConditions(bool sizes_needed) {
   const int64_t n = count_, c = shape_.clip_length, t = shape_.t5_length;
   RETURN_IF_ERROR(CheckTensor("clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("clip_mask", DType::kInt32, {n, c}));
@@ -82,7 +84,8 @@ absl::Status LatentFile::CheckConditions() {
   RETURN_IF_ERROR(CheckTensor("empty_clip_mask", DType::kInt32, {c}));
   RETURN_IF_ERROR(CheckTensor("empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("empty_t5_mask", DType::kInt32, {t}));
-  if (shape_.size_and_style) RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+  if (shape_.size_and_style && (sizes_needed || file_.Find("sizes") != nullptr))
+    RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
   const Shape conditions = {n, shape_.channels, shape_.height, shape_.width};
   if (shape_.control && file_.Find("condition") == nullptr) {
     return absl::NotFoundError(
@@ -148,7 +151,12 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   RETURN_IF_ERROR(ReadFloats(empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
   if (sample.sizes.empty()) return absl::OkStatus();
-  return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+  if (file_.Find("sizes") != nullptr) return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+  const auto height = static_cast<float>(shape_.height * kPixelsOfLatent);
+  const auto width = static_cast<float>(shape_.width * kPixelsOfLatent);
+  const float sizes[] = {height, width, height, width, 0, 0};
+  std::ranges::copy(sizes, sample.sizes.begin());
+  return absl::OkStatus();
 }
 
 BucketOrder::BucketOrder(std::vector<int64_t> counts, int64_t global_batch, uint64_t seed)

@@ -43,7 +43,8 @@ class LatentFile {
  public:
   // Errors: a missing file or tensor, another shape or type than the model's, latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<LatentFile>> Open(const std::string& path, const HunyuanDitShape& shape);
-  // The same without its latents, which may be missing: texts and conditions to sample with.
+  // The same without its latents, which may be missing: texts and conditions to sample with. Without sizes every sample
+  // is a whole image of the shape's size, of 8 pixels a latent, as diffusers' pipeline samples.
   static absl::StatusOr<std::unique_ptr<LatentFile>> OpenTexts(const std::string& path, const HunyuanDitShape& shape);
 
   int64_t count() const { return count_; }
@@ -58,7 +59,7 @@ class LatentFile {
   LatentFile(SafetensorsReader file, const HunyuanDitShape& shape) : file_(std::move(file)), shape_(shape) {}
   absl::Status CheckTensor(const std::string& name, DType dtype, Shape shape);
   absl::Status CheckCount(const std::string& tensor, const Shape& sample);
-  absl::Status CheckConditions();
+  absl::Status CheckConditions(bool sizes_needed);
   absl::Status CheckScale();  // makes the digest, too
   absl::Status ReadFloats(const char* name, int64_t row, std::span<float> out, std::span<BFloat16> scratch) const;
   absl::Status ReadMask(const char* name, int64_t row, std::span<int32_t> out) const;

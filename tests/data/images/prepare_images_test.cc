@@ -87,7 +87,7 @@ TEST(ImageFolder, TarFilesOfWebDataset) {
   const std::string tar =
       TarMember("x/", "", '5') + TarMember("x/1.v2.png", Png(7)) +
       TarMember("x/1.en.txt", "no: the key ends at the first dot") + TarMember("x/2.jpg", "broken") +
-      TarMember("x/2.json", "{\"caption\": \"two\", \"zh\": \"二\"}") +
+      TarMember("x/2.cls", "7\n") + TarMember("x/2.json", "{\"caption\": \"two\", \"zh\": \"二\"}") +
       TarMember("ignored", absl::StrFormat("%d path=%s/3.png\n", 146, deep), 'x') + TarMember("short", Png(9)) +
       TarMember("././@LongLink", deep + "/3.txt", 'L') + TarMember("short", "three") + std::string(1024, '\0');
   Spill(folder / "a.tar", tar);
@@ -95,6 +95,8 @@ TEST(ImageFolder, TarFilesOfWebDataset) {
   ASSERT_EQ(listing.items.size(), 2U);
   EXPECT_EQ(listing.items[0].name, folder / "a.tar: x/2");
   EXPECT_THAT(listing.items[0].captions, ElementsAre(ElementsAre("two"), ElementsAre("二")));
+  EXPECT_THAT(listing.classes, ElementsAre("7"));
+  EXPECT_EQ(listing.items[0].labels.class_id, 0);
   EXPECT_THAT(std::string(listing.items[0].load().status().message()), HasSubstr("a.tar: x/2.jpg is neither a PNG"));
   EXPECT_EQ(listing.items[1].captions[0][0], "three");
   EXPECT_EQ(OrDie(listing.items[1].load()).at(0, 0)[0], 9);
@@ -109,12 +111,33 @@ TEST(ImageFolder, TarFilesOfWebDataset) {
   EXPECT_THAT(ErrorOf(ListImageFolders({folder / "a.tar"}, kLanguages)), HasSubstr("a.tar is not a whole tar file"));
 }
 
+// Each folder once, those that are there by themselves under their own names; tar files as if they were named.
+TEST(ImageFolder, LinksAndTarFilesBelow) {
+  const TemporaryFolder folder;
+  Spill(folder / "in/d/b.png", Png(2));
+  Spill(folder / "in/d/b.txt", "two");
+  Spill(folder / "else/c.png", Png(3));
+  Spill(folder / "else/c.txt", "three");
+  Spill(folder / "in/e/x.tar",
+        TarMember("1.png", Png(1)) + TarMember("1.json", R"({"text": "one", "class": 7})") + std::string(1024, '\0'));
+  std::filesystem::create_directory_symlink("d", folder / "in/a");
+  std::filesystem::create_directory_symlink("..", folder / "in/d/up");
+  std::filesystem::create_directory_symlink(folder / "else", folder / "in/f");
+  std::filesystem::create_symlink("nothing", folder / "in/gone.png");
+  const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
+  std::vector<std::string> names;
+  for (const ImageItem& item : listing.items) names.push_back(item.name);
+  EXPECT_THAT(names, ElementsAre(folder / "in/d/b.png", folder / "in/e/x.tar: 1", folder / "in/f/c.png"));
+  EXPECT_THAT(listing.classes, ElementsAre("7"));
+  EXPECT_EQ(listing.items[1].labels.class_id, 0);
+}
+
 TEST(ImageFolder, EveryErrorIsOneSentence) {
   const TemporaryFolder folder;
   const auto error = [&] { return ErrorOf(ListImageFolders({folder / "in"}, kLanguages)); };
   EXPECT_THAT(error(), HasSubstr("/in"));
   std::filesystem::create_directories(folder / "in");
-  EXPECT_THAT(error(), HasSubstr("there are no PNG or JPEG files in 1 input, "));
+  EXPECT_THAT(error(), HasSubstr("there are no PNG, JPEG or tar files with images in 1 input, "));
   Spill(folder / "in/a.png", Png(1));
   EXPECT_THAT(error(), HasSubstr("a.png has no caption, wanted "));
   Spill(folder / "in/a.txt", " \n");
