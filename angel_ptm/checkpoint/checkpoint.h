@@ -123,6 +123,9 @@ class CheckpointReader {
   // got shape). Batch and sequence sizes may differ, and units where experts are split or were: from here on units are
   // those of the table, before they are manifest().units. Before any other thread reads.
   absl::Status Fit(const ParameterTable& table);
+  // What was stored of each of manifest().units, by the units of Fit's table: that of the first stored unit of each. As
+  // it is if it is not of units.
+  std::vector<int64_t> OfUnits(const std::vector<int64_t>& of_stored) const;
 
   // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
   // checked against its checksum before its values are used. begin >= 0.

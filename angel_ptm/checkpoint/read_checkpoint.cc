@@ -139,6 +139,13 @@ absl::Status CheckpointReader::ReadPiece(const RankFile& file, const std::string
   return absl::OkStatus();
 }
 
+std::vector<int64_t> CheckpointReader::OfUnits(const std::vector<int64_t>& of_stored) const {
+  if (map_.is_identity() || of_stored.size() != manifest_.units.size()) return of_stored;
+  std::vector<int64_t> of_units;
+  for (UnitId unit = 0; unit < map_.unit_count(); ++unit) of_units.push_back(of_stored[map_.FirstOf(unit)]);
+  return of_units;
+}
+
 bool CheckpointReader::Holds(UnitId unit, std::string_view state) const {
   const std::vector<std::string>& states = manifest_.states;
   return std::find(states.begin(), states.end(), state) != states.end() &&

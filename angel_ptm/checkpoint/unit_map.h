@@ -26,6 +26,8 @@ class UnitMap {
   static absl::StatusOr<UnitMap> Create(const std::vector<ManifestUnit>& stored, const ParameterTable& table);
 
   bool is_identity() const { return pieces_.empty(); }
+  // Of the table. Not of an identity.
+  UnitId unit_count() const { return static_cast<UnitId>(pieces_.size()); }
   // The checkpoint's unit that has the unit's first parameter.
   UnitId FirstOf(UnitId unit) const { return is_identity() ? unit : pieces_[unit][0].unit; }
   // Of elements [begin, end) of the unit, without the padding between parameters. Not of an identity.

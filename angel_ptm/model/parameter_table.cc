@@ -20,10 +20,12 @@ int32_t Find(const std::vector<T>& rows, const char* what, const std::string& na
 
 }  // namespace
 
-bool IsMeant(const Unit& unit, std::string_view pattern) {
+std::string_view PatternName(const Unit& unit) {
   const std::string_view name = unit.name;
-  return MatchesPattern(name, pattern) || (unit.is_experts && MatchesPattern(name.substr(0, name.rfind('.')), pattern));
+  return unit.is_experts ? name.substr(0, name.rfind('.')) : name;
 }
+
+bool IsMeant(const Unit& unit, std::string_view pattern) { return MatchesPattern(PatternName(unit), pattern); }
 
 int64_t ParameterTable::ParameterCount() const {
   int64_t count = 0;

@@ -70,8 +70,11 @@ struct Unit {
   bool is_experts = false;
 };
 
-// Whether a pattern (base/text.h, MatchesPattern) means the unit: by its name, or where experts have a unit for each of
-// their weights ("layers.3.experts.down") by that of all ("layers.3.experts").
+// The name by which patterns mean the unit. Where experts have a unit for each of their weights
+// ("layers.3.experts.down") it is that of all ("layers.3.experts"), so that a pattern means the same whether they are
+// split or not.
+std::string_view PatternName(const Unit& unit);
+// Whether a pattern (base/text.h, MatchesPattern) means it.
 bool IsMeant(const Unit& unit, std::string_view pattern);
 
 struct ParameterTable {

@@ -36,6 +36,16 @@ void ReturnFreedMemory() {
 #endif
 }
 
+// Before ranks form groups by it; whatever else differs is found when all is set up.
+absl::Status AgreeOnExpertDegree(Communicator& control, int degree) {
+  ASSIGN_OR_RETURN(const std::vector<int> all, GatherWords(control, degree, {"expert degree"}));
+  const auto other = std::ranges::find_if(all, [&](int of_rank) { return of_rank != all[0]; });
+  if (other == all.end()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("sharding.expert_degree is ", all[0], " on rank 0 and ", *other,
+                                                    " on rank ", other - all.begin(),
+                                                    ", wanted the same configuration on all ranks"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
@@ -64,6 +74,7 @@ void Run::Print(const std::string& text) const {
 
 absl::Status Run::SetUp() {
   ASSIGN_OR_RETURN(control, communicator.SplitChecked(/*color=*/0, {"control communicator"}));
+  RETURN_IF_ERROR(AgreeOnExpertDegree(*control, config.sharding().expert_degree()));
   if (config.sharding().expert_degree() > 1) {
     ASSIGN_OR_RETURN(groups.emplace(), MakeMeshGroups(communicator, config.sharding().expert_degree()));
   }

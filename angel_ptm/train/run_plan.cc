@@ -233,8 +233,12 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
 
 // Every pattern of model.freeze matches a unit, and some unit is left to train.
 absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) {
-  const auto name = [](std::string* out, const Unit& unit) { absl::StrAppend(out, unit.name); };
-  const auto units = [&] { return absl::StrJoin(table.units, ", ", name); };
+  const auto units = [&] {
+    std::vector<std::string> names;
+    for (const Unit& unit : table.units) names.emplace_back(PatternName(unit));
+    names.erase(std::unique(names.begin(), names.end()), names.end());  // of split experts, which are neighbours
+    return absl::StrJoin(names, ", ");
+  };
   for (const std::string& pattern : model.freeze()) {
     const auto matches = [&](const Unit& unit) { return IsMeant(unit, pattern); };
     if (std::any_of(table.units.begin(), table.units.end(), matches)) continue;

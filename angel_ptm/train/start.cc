@@ -104,6 +104,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // which names fields, before what follows from them
   RETURN_IF_ERROR(checkpoint.Fit(*run.plan->training.table));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
+  start.state.unit_updates = checkpoint.OfUnits(start.state.unit_updates);
   const std::string sample_order = run.task->sample_order();
   if (start.state.sample_order != sample_order) {
     return absl::FailedPreconditionError(absl::StrCat(

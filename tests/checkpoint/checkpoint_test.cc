@@ -380,6 +380,10 @@ TEST(CheckpointTest, OtherUnitsOfTheSameParametersAreRead) {
     auto reader = CheckpointReader::Open(dir / "step-00000001");
     ASSERT_TRUE(reader.ok()) << reader.status();
     ASSERT_EQ(reader->Fit(*wanted.table), absl::OkStatus());
+    // Counts of units: those of the stored unit, or of the first.
+    using Counts = std::vector<int64_t>;
+    EXPECT_EQ(reader->OfUnits(split ? Counts{5, 7, 9} : Counts{5, 7}), split ? (Counts{5, 7}) : (Counts{5, 7, 7}));
+    EXPECT_EQ(reader->OfUnits({}), Counts());
     for (size_t p = 0; p < wanted.parameters().size(); ++p) {
       const Parameter &here = wanted.parameters()[p], &there = stored.parameters()[p];
       EXPECT_TRUE(reader->Holds(here.unit, "moment1"));

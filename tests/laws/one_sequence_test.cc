@@ -79,6 +79,19 @@ INSTANTIATE_TEST_SUITE_P(
                   "#1 barrier before sample 0, tokenizer "}),
     [](const auto& test) { return test.param.name; });
 
+// By the degree ranks form groups before there is a plan to compare.
+TEST(OneDegreeTest, AnotherIsNamedBeforeThereAreGroups) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig usual = TrainerConfig(true, folder.path(), "run");
+  const TrainConfig other = TrainerConfig(true, folder.path(), "run", {"sharding.expert_degree=2"});
+  const TrainerOutcome outcome = RunTrainer({.configs = {usual, other}, .world_size = 2});
+  for (const absl::Status& status : outcome.statuses) {
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("sharding.expert_degree is 1 on rank 0 and 2 on rank 1, wanted the same"));
+  }
+}
+
 // The names of the calls on one communicator.
 class Listening final : public ForwardingCommunicator {
  public:

@@ -1,7 +1,8 @@
 // GatherRows: x[T,...] of every rank of the group -> y[N*T,...], in rank order. Of any type.
 // SumRows: x[N*T,...], base[T,...]? -> y[T,...]: of every rank's x the rows of this one, added up in fp32 in rank
-// order, rounded once, then added to base. Each is the other's gradient. The group's ranks are of one replica
-// (WorldShape). A rank's rows are whole cache lines, as reductions want slices to be (comm/ordered_reduce_scatter.h).
+// order (or as NCCL does it: numerics.sums), rounded once, then added to base. Each is the other's gradient. The
+// group's ranks are of one replica (WorldShape). A rank's rows are whole cache lines, as reductions want slices to be
+// (comm/ordered_reduce_scatter.h).
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {
