@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/checkpoint/diffusers.h"
 #include "angel_ptm/checkpoint/huggingface.h"
@@ -16,6 +17,7 @@
 #include "angel_ptm/data/tokenizer.h"
 #include "angel_ptm/train/import.h"
 #include "angel_ptm/train/output_lock.h"
+#include "angel_ptm/train/resume_notes.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
@@ -94,9 +96,9 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
 
 namespace {
 
-absl::Status CheckFormat(const std::string& format) {
+absl::Status CheckFormat(const std::string& format, const char* wanted) {
   if (format == "huggingface" || format == "diffusers") return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--format: wanted huggingface or diffusers, got ", format));
+  return absl::InvalidArgumentError(absl::StrCat("--format: wanted ", wanted, ", got ", format));
 }
 
 // That the format is one of the family; `where`: what the configuration is of.
@@ -170,7 +172,7 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"checkpoint", "format", "output", "base", "weights"}}));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  RETURN_IF_ERROR(CheckFormat(format));
+  RETURN_IF_ERROR(CheckFormat(format, "huggingface or diffusers"));
   ASSIGN_OR_RETURN(const std::string output, arguments.Require("output"));
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
   return ReadResolved(given, [&](const std::string& path) {
@@ -239,6 +241,41 @@ absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, c
              UnitId unit, int64_t begin, std::span<float> out) { return weights->Read(unit, begin, out); };
 }
 
+// Of a checkpoint of this program, of which nothing but the weights is taken: to train on with other data, another
+// objective or from the start of a schedule.
+absl::StatusOr<ReadParameters> ReadFromCheckpoint(const Arguments& arguments, const TrainConfig& config,
+                                                  const Task& task) {
+  if (arguments.Has("controlnet")) return absl::InvalidArgumentError("--controlnet is for --format diffusers");
+  ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
+  ASSIGN_OR_RETURN(const std::string path, ResolveCheckpoint(from));
+  ASSIGN_OR_RETURN(CheckpointReader opened, CheckpointReader::Open(path));
+  const auto checkpoint = std::make_shared<CheckpointReader>(std::move(opened));
+  std::string note;
+  ASSIGN_OR_RETURN(TrainConfig saved, StoredConfig(*checkpoint, &note));
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  *saved.mutable_model()->mutable_freeze() = config.model().freeze();  // what was trained there says nothing of here
+  const std::vector<std::string> differences = OtherModelFields(saved, config, task);
+  if (!differences.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--from: ", path, " is of another model: ", absl::StrJoin(differences, "; ")));
+  }
+  RETURN_IF_ERROR(checkpoint->Fit(task.parameters()));
+  if (!task.checkpoint_files().empty()) RETURN_IF_ERROR(CheckTokenizer(path, config.data().directory(), task));
+  ASSIGN_OR_RETURN(const std::string state, WeightsToRead(*checkpoint, arguments.Get("weights", "last")));
+  return [checkpoint, state](UnitId unit, int64_t begin, std::span<float> out) {
+    return ReadWeights(*checkpoint, state, unit, begin, out);
+  };
+}
+
+// What --from has, in that format.
+absl::StatusOr<ReadParameters> ReadFrom(const std::string& format, const Arguments& arguments,
+                                        const TrainConfig& config, const Task& task) {
+  if (format == "checkpoint") return ReadFromCheckpoint(arguments, config, task);
+  if (arguments.Has("weights")) return absl::InvalidArgumentError("--weights is for --format checkpoint");
+  if (format == "huggingface") return ReadFromHuggingFace(arguments, config, task);
+  return ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task.parameters());
+}
+
 // That the run can be what it says on some machine with some number of ranks: an import is one process on any machine,
 // and its checkpoint is resumed by any number.
 absl::Status ValidateForAnyWorld(const TrainConfig& config) {
@@ -256,17 +293,15 @@ absl::Status ValidateForAnyWorld(const TrainConfig& config) {
 
 absl::Status ImportCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(const Arguments arguments,
-                   Arguments::Parse(words, WithConfig({.flags = {"from", "controlnet", "format"}})));
+                   Arguments::Parse(words, WithConfig({.flags = {"from", "controlnet", "format", "weights"}})));
   ASSIGN_OR_RETURN(const std::string format, arguments.Require("format"));
-  RETURN_IF_ERROR(CheckFormat(format));
+  const bool own = format == "checkpoint";
+  if (!own) RETURN_IF_ERROR(CheckFormat(format, "huggingface, diffusers or checkpoint"));
   ASSIGN_OR_RETURN(const TrainConfig config, ConfigFrom(arguments));
   RETURN_IF_ERROR(ValidateForAnyWorld(config));
-  RETURN_IF_ERROR(CheckFamily(config, format, "the configuration"));
+  if (!own) RETURN_IF_ERROR(CheckFamily(config, format, "the configuration"));
   ASSIGN_OR_RETURN(const std::unique_ptr<Task> task, OpenTask(config));
-  ASSIGN_OR_RETURN(const ReadParameters read,
-                   format == "diffusers"
-                       ? ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task->parameters())
-                       : ReadFromHuggingFace(arguments, config, *task));
+  ASSIGN_OR_RETURN(const ReadParameters read, ReadFrom(format, arguments, config, *task));
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(config.output().directory()));
   ASSIGN_OR_RETURN(const LatestCheckpoint latest, FindLatestCheckpoint(CheckpointDirectory(config)));
   if (!latest.path.empty()) {

@@ -185,20 +185,26 @@ constexpr CommandText kCommandTexts[] = {
      "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
-    {"import", "FILE [--set ...] --from DIR [--controlnet DIR] --format huggingface|diffusers",
-     "      Writes the weights of a released model as the first checkpoint of a run, for train --resume.",
+    {"import",
+     "FILE [--set ...] --from DIR --format huggingface|diffusers|checkpoint [--controlnet DIR] [--weights last|ema]",
+     "      Writes the weights of a released model, or of another run, as the first checkpoint of a run, for train "
+     "--resume.",
      "@"
      "  --from DIR               a HunYuanDenseV1 or HunYuanMoEV1 of transformers; or a HunyuanDiT2DModel of\n"
-     "                           diffusers, or a pipeline with one in DIR/transformer\n"
+     "                           diffusers, or a pipeline with one in DIR/transformer; or a checkpoint of this "
+     "program,\n"
+     "                           or a run's output directory for its newest\n"
      "  --controlnet DIR         with model.hunyuan_dit.control: a HunyuanDiT2DControlNetModel, or a pipeline with one "
      "in\n"
      "                           DIR/controlnet, to go on with (default: a new branch, copied from the model)\n"
-     "  --format NAME            huggingface of model.hunyuan_lm, diffusers of model.hunyuan_dit\n\n"
+     "  --format NAME            huggingface of model.hunyuan_lm, diffusers of model.hunyuan_dit, checkpoint of any\n"
+     "  --weights last|ema       of a checkpoint: those of the last step, or their average (default: last)\n\n"
      "Examples:\n"
      "  angel-ptm init tuned --input books/ --from Hunyuan-0.5B && angel-ptm prepare tuned.textproto &&\n"
      "    angel-ptm import tuned.textproto --from Hunyuan-0.5B --format huggingface &&\n"
      "    angel-ptm train tuned.textproto --resume\n"
-     "  angel-ptm import launch/configs/hunyuan_dit_g2.textproto --from HunyuanDiT-v1.2 --format diffusers\n"},
+     "  angel-ptm import launch/configs/hunyuan_dit_g2.textproto --from HunyuanDiT-v1.2 --format diffusers\n"
+     "  angel-ptm import other_data.textproto --from runs/story/train --format checkpoint --weights ema\n"},
     {"export", "--checkpoint DIR --format huggingface|diffusers --output DIR [--base DIR] [--weights last|ema]",
      "      Writes a directory that transformers or diffusers loads, after reading it back and comparing.",
      "  --checkpoint DIR         a checkpoint, or a run's output directory for its newest\n"

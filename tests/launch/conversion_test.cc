@@ -207,6 +207,42 @@ TEST_F(ConversionTest, AnImportIsForAnyWorld) {
   EXPECT_THAT(Succeeds("train" + split + " --set communication.local_ranks=2 --resume"), HasSubstr("at step 0"));
 }
 
+// A run's own weights begin another run, on data that have the same tokens: with a part of them frozen, too.
+TEST_F(ConversionTest, ARunBeginsWithTheWeightsOfAnother) {
+  const std::string words = PrepareTinyLm() + " --set optimizer.ema_decay=0.9 --set numerics.compute=BF16";
+  Succeeds("train" + words);
+  std::string others;
+  for (int i = 0; i < 900; ++i) absl::StrAppend(&others, "the host ", i * 31 % 777, " moves\n");
+  ASSERT_TRUE(WriteFile(dir_ / "others.txt", others).ok());
+  const std::string of_second =
+      words +
+      " --set data.directory=others --set data.prepare.input=[others.txt] --set output.directory=runs/second/train ";
+  Succeeds("prepare" + of_second + "--set data.prepare.tokenizer=runs/first/data");
+  const std::string import = "import" + of_second + "--from runs/first/train --format checkpoint";
+  EXPECT_THAT(Fails(import + " --set model.hunyuan_lm.rope_theta=77"),
+              AllOf(HasSubstr("is of another model: "), HasSubstr("rope_theta")));
+  EXPECT_THAT(Fails(import + " --weights mean"), HasSubstr("mean"));
+  EXPECT_THAT(Fails("import" + of_second + "--from runs/first/train --format huggingface --weights ema"),
+              HasSubstr("--weights is for --format checkpoint"));
+  Succeeds(import + " --set output.directory=runs/averaged/train --weights ema");
+  Succeeds(import);
+  const auto exported = [&](const std::string& run, const std::string& weights) {
+    const std::string to = absl::StrCat(run, "-", weights);
+    Succeeds(absl::StrCat("export --format huggingface --checkpoint runs/", run, "/train --output ", to, " --weights ",
+                          weights));
+    return Slurp(dir_ / to + "/model.safetensors");
+  };
+  const std::string last = exported("first", "last"), average = exported("first", "ema");
+  EXPECT_NE(last, average);
+  EXPECT_EQ(exported("second", "last"), last);
+  EXPECT_EQ(exported("averaged", "last"), average);
+  EXPECT_THAT(Succeeds("train" + of_second + "--resume --set model.freeze=embedding"), HasSubstr("at step 0"));
+
+  Succeeds("prepare" + of_second + "--set data.directory=strange");
+  EXPECT_THAT(Fails(import + " --set data.directory=strange --set output.directory=runs/third"),
+              HasSubstr("strange was prepared with another tokenizer than the model's"));
+}
+
 // Every command reads the file that names the token which ends texts.
 TEST_F(ConversionTest, ATokenizerMayEndTextsWithAnotherToken) {
   const std::string words = PrepareTinyLm();
