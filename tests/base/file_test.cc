@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "tests/base/child_process.h"
+#include "tests/support/interrupted_sync.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -171,6 +172,17 @@ TEST(PathTest, Parts) {
   EXPECT_EQ(ParentDirectory("b"), ".");
   EXPECT_EQ(ParentDirectory("/b"), "/");
   EXPECT_EQ(ParentDirectory("/"), "/");
+}
+
+// A second SIGTERM, while the last checkpoint is saved, must not make that fail.
+TEST_F(FileTest, SignalsDoNotEndASync) {
+  syncs_to_interrupt = 3;
+  EXPECT_EQ(WriteFile(At("a"), "text"), absl::OkStatus());
+  EXPECT_EQ(syncs_to_interrupt, 0);
+  syncs_to_interrupt = 3;
+  EXPECT_EQ(SyncDirectory(folder_.path()), absl::OkStatus());
+  EXPECT_EQ(syncs_to_interrupt, 0);
+  EXPECT_EQ(Slurp(At("a")), "text");
 }
 
 }  // namespace
