@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/metrics.h"
 
@@ -15,10 +16,13 @@ namespace angel_ptm {
 // Appends to <directory>/<name>, one JSON object with a "step" a line. Errors are those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
+  enum class Lines { kOfEveryStep, kOfSomeSteps };
+
   // A run that begins at step 0 keeps the lines of an earlier one as <name>.<n>; a resumed run drops the lines
-  // of the steps it is going to repeat.
+  // of the steps it is going to repeat. A history of any length is read in bounded memory. Only with kOfEveryStep is a
+  // step without a line worth a note.
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step,
-                                          const std::string& name = "metrics.jsonl");
+                                          const std::string& name = "metrics.jsonl", Lines lines = Lines::kOfEveryStep);
   MetricsFile(MetricsFile&& other) noexcept;
   MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
@@ -43,7 +47,8 @@ class MetricsFile {
   absl::Status WriteKept();
   absl::Status KeepItsName();
   absl::Status WriteAgain(const char* what_happened);
-  std::string WhatIsKnown(bool* complete) const;
+  // Whole lines only.
+  absl::Status CopyKnown(AtomicFile& to, bool* complete) const;
   void Remember(const std::string& lines);
 
   int fd_;
