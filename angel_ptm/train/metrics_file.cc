@@ -185,6 +185,7 @@ MetricsFile::MetricsFile(MetricsFile&& other) noexcept
       path_(std::move(other.path_)),
       unwritten_(std::move(other.unwritten_)),
       lost_its_name_(other.lost_its_name_),
+      lost_lines_(other.lost_lines_),
       note_(std::move(other.note_)) {}
 
 MetricsFile::~MetricsFile() {
@@ -193,7 +194,13 @@ MetricsFile::~MetricsFile() {
 
 absl::Status MetricsFile::AppendLine(const std::string& line) {
   absl::StrAppend(&unwritten_, line, "\n");
-  return WriteKept();
+  const absl::Status written = WriteKept();
+  if (unwritten_.size() <= kUnwrittenBytesMax) return written;
+  unwritten_.erase(0, unwritten_.find('\n', unwritten_.size() - kUnwrittenBytesMax / 2) + 1);
+  if (!std::exchange(lost_lines_, true)) {
+    note_ = absl::StrCat("warning: ", path_, " has had no room for too long: older lines that waited for it are lost");
+  }
+  return written;
 }
 
 absl::Status MetricsFile::Flush() {
@@ -268,22 +275,23 @@ void MetricsFile::Remember(const std::string& lines) {
 
 absl::Status MetricsFile::WriteKept() {
   RETURN_IF_ERROR(KeepItsName());
-  for (size_t done = 0; done < unwritten_.size();) {
+  size_t done = 0;
+  int why = 0;
+  while (done < unwritten_.size() && why == 0) {
     const ssize_t n =
         pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const int why = errno;
-      // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
-      if (ftruncate(fd_, bytes_) != 0) errno = 0;
-      return FileError("write", path_, why);
-    }
-    done += static_cast<size_t>(n);
+    if (n >= 0) done += static_cast<size_t>(n);
+    if (n < 0 && errno != EINTR) why = errno;
   }
-  bytes_ += static_cast<int64_t>(unwritten_.size());
-  Remember(unwritten_);
-  unwritten_.clear();
-  return absl::OkStatus();
+  // What fitted stays, whole lines of it.
+  const size_t whole = done == 0 ? 0 : unwritten_.rfind('\n', done - 1) + 1;  // npos + 1 is 0
+  bytes_ += static_cast<int64_t>(whole);
+  Remember(unwritten_.substr(0, whole));
+  unwritten_.erase(0, whole);
+  if (why == 0) return absl::OkStatus();
+  // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
+  if (ftruncate(fd_, bytes_) != 0) errno = 0;
+  return FileError("write", path_, why);
 }
 
 }  // namespace angel_ptm

@@ -28,10 +28,12 @@ class MetricsFile {
   ~MetricsFile();
 
   // The file always ends in a whole line. A line that cannot be written (disk full, the file's name taken by a folder)
-  // is an error, but it is kept and goes out with the next one that can. A file that was removed, moved, replaced or
+  // is an error, but it is kept and goes out with the next one that can; of more than kUnwrittenBytesMax the older half
+  // is dropped. A file that was removed, moved, replaced or
   // cut since the last call is written again first.
   absl::Status Append(const StepMetrics& metrics) { return AppendLine(ToJson(metrics)); }
   absl::Status AppendLine(const std::string& line);
+  static constexpr size_t kUnwrittenBytesMax = size_t{16} << 20;
   // Writes the lines that are kept, and puts all lines on disk under the file's name.
   absl::Status Flush();
   // Whether the file lacks lines because they could not be written.
@@ -57,7 +59,7 @@ class MetricsFile {
   int64_t known_begin_;
   std::string path_;
   std::string unwritten_;
-  bool lost_its_name_ = false;
+  bool lost_its_name_ = false, lost_lines_ = false;
   std::string note_;
 };
 

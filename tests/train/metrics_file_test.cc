@@ -63,6 +63,59 @@ TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
                                      ToJson({.step = 3}) + "\n");
 }
 
+TEST(MetricsFileTest, OfLinesThatFindNoRoomThoseThatFitStay) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Append({.step = 0}).ok());
+  const size_t line = Slurp(file->path()).size();
+  {
+    const FileSizeLimit full(line);
+    for (int64_t step : {1, 2}) EXPECT_FALSE(file->Append({.step = step}).ok());
+  }
+  const auto lines = [](int64_t end) {
+    std::string text;
+    for (int64_t step = 0; step < end; ++step) text += ToJson({.step = step}) + "\n";
+    return text;
+  };
+  {
+    const FileSizeLimit a_line_and_a_half_more(line * 5 / 2);
+    EXPECT_FALSE(file->Append({.step = 3}).ok());
+    EXPECT_EQ(Slurp(file->path()), lines(2));
+    EXPECT_TRUE(file->behind());
+  }
+  ASSERT_TRUE(file->Append({.step = 4}).ok());
+  EXPECT_EQ(Slurp(file->path()), lines(5));
+}
+
+// A disk that is full for weeks must not take the memory, too.
+TEST(MetricsFileTest, LinesThatWaitForRoomAreBounded) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  constexpr int kLines = 60;
+  const auto line = [](int i) { return std::string(size_t{1} << 19, static_cast<char>('0' + i)); };
+  int notes = 0;
+  {
+    const FileSizeLimit full(8);
+    for (int i = 0; i < kLines; ++i) {
+      EXPECT_EQ(file->AppendLine(line(i)).code(), absl::StatusCode::kResourceExhausted);
+      const std::string note = file->TakeNote();
+      if (note.empty()) continue;
+      EXPECT_NE(note.find("older lines that waited for it are lost"), std::string::npos) << note;
+      ++notes;
+    }
+  }
+  EXPECT_EQ(notes, 1);
+  ASSERT_TRUE(file->Flush().ok());
+  const std::string content = Slurp(file->path());
+  EXPECT_LE(content.size(), MetricsFile::kUnwrittenBytesMax);
+  EXPECT_GE(content.size(), MetricsFile::kUnwrittenBytesMax / 4);
+  std::string all;
+  for (int i = 0; i < kLines; ++i) all += line(i) + "\n";
+  EXPECT_TRUE(all.ends_with("\n" + content));
+}
+
 TEST(MetricsFileTest, FlushWritesTheLinesThatFoundNoRoom) {
   const TemporaryFolder folder;
   auto file = MetricsFile::Open(folder.path(), 0);
