@@ -292,11 +292,10 @@ TEST(NcclCollectivesTest, AHangInACallWithoutMarksIsNoticed) {
       RETURN_IF_ERROR(rank.collectives().AllGather(dst, dst.subspan(peers.rank() * 64, 64), {"gather"}));
     }
     ++put;
-    if (peers.rank() == 1) {
-      for (int i = 0; i < 2000 && !over; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      return absl::OkStatus();
-    }
     RETURN_IF_ERROR(rank.stream().Await());
+    for (int i = 0; i < 2000 && !over && peers.rank() == 1; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     over = true;
     return rank.collectives().status();
   };
