@@ -21,9 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// An all-gather up to this size costs the number of its messages, not their bytes.
-constexpr int64_t kSmallGatherBytes = int64_t{256} << 10;
-
 // Waiting without stealing the compute lane's core: spin, then yield, then sleep for an eighth of the time waited so
 // far, so that a message is noticed at most so much late.
 class BackOff {
@@ -188,9 +185,16 @@ absl::Status MpiMessageCommunicator::GatherInRounds(std::byte* dst, int64_t n) {
   };
   for (int m = 1; m < size_; m *= 2) {
     const int count = std::min(m, size_ - m), from = (rank_ - m + size_) % size_, to = (rank_ + m) % size_;
-    RETURN_IF_ERROR(each_range(from, count, [&](std::byte* p, int64_t bytes) { return Receive(p, from, bytes); }));
-    RETURN_IF_ERROR(each_range(rank_, count, [&](std::byte* p, int64_t bytes) { return Send(p, to, bytes); }));
-    RETURN_IF_ERROR(AwaitMessages());
+    for (int64_t begin = 0; begin < count * n; begin += message_bytes_max_) {
+      const auto piece = [&](int64_t bytes) { return std::clamp<int64_t>(bytes - begin, 0, message_bytes_max_); };
+      RETURN_IF_ERROR(each_range(from, count, [&](std::byte* p, int64_t bytes) {
+        return piece(bytes) == 0 ? absl::OkStatus() : Receive(p + begin, from, piece(bytes));
+      }));
+      RETURN_IF_ERROR(each_range(rank_, count, [&](std::byte* p, int64_t bytes) {
+        return piece(bytes) == 0 ? absl::OkStatus() : Send(p + begin, to, piece(bytes));
+      }));
+      RETURN_IF_ERROR(AwaitMessages());
+    }
   }
   return absl::OkStatus();
 }
@@ -198,7 +202,7 @@ absl::Status MpiMessageCommunicator::GatherInRounds(std::byte* dst, int64_t n) {
 absl::Status MpiMessageCommunicator::AllGatherInPlace(const GatheredBlocks& all, CallTag tag) {
   RETURN_IF_ERROR(Begin(CollectiveVerb::kAllGather, tag));
   const int64_t n = all.bytes;
-  const bool in_rounds = n > 0 && all.stride == n && n * size_ <= kSmallGatherBytes;
+  const bool in_rounds = n > 0 && all.stride == n && GathersInRounds(n, size_);
   for (int row = 0; row < all.rows; ++row) {
     std::byte* const to = all.At(0, row);
     absl::Status status =

@@ -68,16 +68,18 @@ std::string PeerJudge::Look(double seconds, double waited_seconds) {
   for (int r = 0; r < board_->size(); ++r) {
     RankProgress progress;
     if (r == rank_ || !board_->Read(r, &progress) || progress.state != RankProgress::kRunning) continue;
-    if (board_->Died(progress)) {
+    Peer& peer = peers_[r];
+    const uint64_t signs = board_->signs(r), beats = board_->beats(r), heard = board_->heard(r);
+    const bool stands = std::exchange(peer.beats, beats) == beats;
+    // Whose watcher has beaten since the last look has lived since: no need for all to ask /proc about all.
+    if (stands && board_->Died(progress)) {
       std::string sentence = Death(r, progress);
       RankProgress mine;
       if (board_->Read(rank_, &mine)) absl::StrAppend(&sentence, "; rank ", rank_, " was at ", PlaceAndTime(mine));
       return sentence;
     }
-    Peer& peer = peers_[r];
-    const uint64_t signs = board_->signs(r), beats = board_->beats(r), heard = board_->heard(r);
     peer.silent_seconds = std::exchange(peer.signs, signs) == signs ? peer.silent_seconds + seconds : 0;
-    peer.still_seconds = std::exchange(peer.beats, beats) == beats ? peer.still_seconds + seconds : 0;
+    peer.still_seconds = stands ? peer.still_seconds + seconds : 0;
     peer.unheard_seconds = std::exchange(peer.heard, heard) == heard ? peer.unheard_seconds + seconds : 0;
     is_local_still = is_local_still || (progress.remote == 0 && peer.still_seconds > still_max);
     std::string& first = progress.remote == 0 ? silence : remote_silence;

@@ -25,6 +25,7 @@ class PeerJudge {
   //   limit is 60 s); rank 0 waits for it at step 12 in all-gather layer.2
   //   the machine of rank 8 (pid 4711 on host n2) gave no sign of life for 60.1 s (...): it or its network is stopped
   //   or lost; the rank was at step 12 in backward layer.3; rank 0 waits for it at ...
+  // A death is found at the first look without a beat since the one before, so by the second one behind it.
   // A silent rank ends the run only when this rank has waited as long: where all are slow, nobody is lost.
   std::string Look(double seconds, double waited_seconds);
 

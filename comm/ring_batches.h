@@ -10,8 +10,17 @@
 #define ANGEL_PTM_COMM_RING_BATCHES_H_
 
 #include <algorithm>
+#include <cstdint>
 
 namespace angel_ptm {
+
+// An all-gather of n bytes from each of `size` ranks goes in log2(size) rounds where it costs the number of its
+// messages, not their bytes: small as a whole, or from each rank, at 10,000 of which a step's few bytes would be 9,999
+// messages.
+inline bool GathersInRounds(int64_t n, int size) {
+  constexpr int64_t kSmallBlockBytes = int64_t{4} << 10, kSmallGatherBytes = int64_t{256} << 10;
+  return n <= kSmallBlockBytes || n * size <= kSmallGatherBytes;
+}
 
 class RingBatches {
  public:

@@ -33,6 +33,7 @@ void HandleSignal(int signal) {
 void InstallStopSignals() {
   struct sigaction action = {};
   action.sa_handler = HandleSignal;
+  action.sa_flags = SA_RESTART;  // the run looks at the request between micro-batches; no call of its has to end early
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXCPU}) {
     struct sigaction inherited = {};
     sigaction(signal, nullptr, &inherited);

@@ -16,9 +16,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/file_sync.h"
 #include "angel_ptm/base/text.h"
 
 namespace angel_ptm {
+
+int SyncFile(int fd) {
+  int result = 0;
+  do {
+    result = fsync(fd);
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
 
 absl::Status FileError(std::string_view action, std::string_view path, int error_number) {
   const std::string message =
@@ -163,7 +172,7 @@ absl::Status AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes
 
 absl::Status AtomicFile::Close() {
   if (is_closed_) return absl::OkStatus();
-  if (fsync(fd_) < 0) return FileError("sync", temporary_, errno);
+  if (SyncFile(fd_) < 0) return FileError("sync", temporary_, errno);
   is_closed_ = true;
   return absl::OkStatus();
 }
@@ -240,7 +249,7 @@ absl::Status MakeDirectories(const std::string& path) {
 absl::Status SyncDirectory(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return FileError("open the directory", path, errno);
-  const int error = fsync(fd) == 0 ? 0 : errno;
+  const int error = SyncFile(fd) == 0 ? 0 : errno;
   close(fd);
   // Some network file systems cannot sync a directory; their renames are durable by themselves.
   if (error != 0 && error != EINVAL) return FileError("sync the directory", path, error);

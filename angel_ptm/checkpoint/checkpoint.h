@@ -130,6 +130,14 @@ class CheckpointReader {
   // out[i] = element begin + i of the unit's flat vector; zero past its elements. Every 4 MiB piece that is touched is
   // checked against its checksum before its values are used. begin >= 0.
   absl::Status ReadRange(UnitId unit, std::string_view state, int64_t begin, std::span<float> out) const;
+  // Elements [begin, begin + count) of a unit that the file of one stored rank has, but for zeros.
+  struct StoredRange {
+    int stored_rank = 0;
+    int64_t begin = 0, count = 0;
+  };
+  // [begin, end) of the unit, cut where another rank's file goes on. Who reads ranges of many units in the order of
+  // stored ranks opens every file once, however many there are.
+  std::vector<StoredRange> StoredRangesOf(UnitId unit, int64_t begin, int64_t end) const;
   // Whether it has this state of the unit.
   bool Holds(UnitId unit, std::string_view state) const;
 

@@ -10,6 +10,7 @@
 
 #include "angel_ptm/base/check.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/file_sync.h"
 
 namespace angel_ptm {
 namespace {
@@ -93,9 +94,10 @@ absl::Status FileWriter::Finish() {
   direct_ = false;
   if (status.ok()) status = WriteAll(buffer_.get(), filled_);
   filled_ = 0;
-  if (status.ok() && fsync(fd_) != 0) status = FileError("sync", path_, errno);
-  const int closed = close(std::exchange(fd_, -1));
-  if (status.ok() && closed != 0) status = FileError("close", path_, errno);
+  if (status.ok() && SyncFile(fd_) != 0) status = FileError("sync", path_, errno);
+  // What a signal interrupts is closed all the same, and synced before.
+  const bool closed = close(std::exchange(fd_, -1)) == 0 || errno == EINTR;
+  if (status.ok() && !closed) status = FileError("close", path_, errno);
   return status;
 }
 

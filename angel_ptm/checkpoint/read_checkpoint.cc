@@ -164,6 +164,30 @@ absl::Status CheckpointReader::ReadRange(UnitId unit, std::string_view state, in
   return absl::OkStatus();
 }
 
+std::vector<CheckpointReader::StoredRange> CheckpointReader::StoredRangesOf(UnitId unit, int64_t begin,
+                                                                            int64_t end) const {
+  const auto pieces = map_.is_identity() ? std::vector{UnitMap::Piece{begin, end - begin, unit, begin}}
+                                         : map_.PiecesOf(unit, begin, end);
+  std::vector<StoredRange> ranges = {{0, begin, end - begin}};  // padding goes with what is beside it
+  bool some = false;
+  for (const UnitMap::Piece& piece : pieces) {
+    const ManifestUnit& stored = manifest_.units[piece.unit];
+    const int64_t piece_end = std::min(piece.at + piece.count, stored.elements);
+    for (int64_t at = piece.at; at < piece_end; at = (at / stored.slice_elements + 1) * stored.slice_elements) {
+      const int rank = static_cast<int>(at / stored.slice_elements);
+      if (!some) {
+        ranges[0].stored_rank = rank;
+      } else if (rank != ranges.back().stored_rank) {
+        const int64_t from = piece.begin + at - piece.at;
+        ranges.back().count = from - ranges.back().begin;
+        ranges.push_back({rank, from, end - from});
+      }
+      some = true;
+    }
+  }
+  return ranges;
+}
+
 absl::Status CheckpointReader::ReadStored(UnitId unit, std::string_view state, int64_t begin,
                                           std::span<float> out) const {
   APTM_CHECK(unit >= 0 && unit < static_cast<UnitId>(manifest_.units.size()) && begin >= 0, "unit ", unit, " at ",
@@ -206,15 +230,16 @@ absl::StatusOr<std::string> CheckpointReader::ReadCopiedFile(const std::string& 
 
 absl::Status CheckpointReader::Verify() const {
   for (const ManifestCopiedFile& f : manifest_.copied_files) RETURN_IF_ERROR(ReadCopiedFile(f.name).status());
-  for (int rank = 0; rank < manifest_.world_size; ++rank) RETURN_IF_ERROR(OpenRankFile(rank).status());
+  // File by file: more than are kept open are opened once each all the same.
   std::vector<float> buffer(static_cast<size_t>(manifest_.chunk_elements));
-  for (UnitId u = 0; u < static_cast<UnitId>(manifest_.units.size()); ++u) {
-    const ManifestUnit& unit = manifest_.units[u];
-    for (const std::string& state : manifest_.states) {
-      if (!unit.Has(state)) continue;
-      for (int64_t slice = 0; slice < unit.elements; slice += unit.slice_elements) {
-        const int64_t slice_end = std::min(unit.elements, slice + unit.slice_elements);
-        for (int64_t at = slice; at < slice_end; at += manifest_.chunk_elements) {
+  for (int rank = 0; rank < manifest_.world_size; ++rank) {
+    RETURN_IF_ERROR(OpenRankFile(rank).status());
+    for (UnitId u = 0; u < static_cast<UnitId>(manifest_.units.size()); ++u) {
+      const ManifestUnit& unit = manifest_.units[u];
+      const int64_t slice = rank * unit.slice_elements,
+                    slice_end = std::min(unit.elements, slice + unit.slice_elements);
+      for (const std::string& state : manifest_.states) {
+        for (int64_t at = slice; at < slice_end && unit.Has(state); at += manifest_.chunk_elements) {
           const int64_t n = std::min(manifest_.chunk_elements, slice_end - at);
           RETURN_IF_ERROR(ReadStored(u, state, at, std::span(buffer).first(static_cast<size_t>(n))));
         }

@@ -118,8 +118,12 @@ class LaneExecutor : public Executor {
     std::unique_ptr<StepGraphs> graphs;  // of a device; null elsewhere
     StepReplay replay;
   };
-  // The sums of a step start from nothing.
-  void Begin(int64_t step) { failed_between_.Update(backend_->ClearSums(step)); }
+  // The sums of a step start from nothing. Where the graph's first_expert lies, another plan may have put what it likes
+  // since the last step: the arenas are shared.
+  void Begin(int64_t step) {
+    failed_between_.Update(backend_->ClearSums(step));
+    if (graph_.first_expert != kNone) WriteInput(graph_.first_expert, &first_expert_);
+  }
   absl::Status PlaySegment(int32_t index, int64_t step);
   absl::Status RemakeParameters(int64_t step);
   bool InParameters() const { return plan_.layout.guest_of(kParameterState) != kNoState; }
@@ -161,6 +165,7 @@ class LaneExecutor : public Executor {
   std::unique_ptr<LockFreeUpdater> updater_;
   Residency residency_;
 
+  int32_t first_expert_ = 0;  // of this rank's, where experts are split
   MicroBatch micro_batch_;
   bool check_finite_ = false;
   bool remaking_ = false;                 // no norm, nothing is updated
@@ -231,8 +236,7 @@ absl::Status LaneExecutor::Bind() {
   }
   if (graph_.first_expert != kNone) {
     const int64_t place = plan_.layout.world().expert_place(rank());
-    const auto first = static_cast<int32_t>(place * graph_.experts_of_rank);
-    RETURN_IF_ERROR(backend_->WriteInput(graph_.first_expert, &first));
+    first_expert_ = static_cast<int32_t>(place * graph_.experts_of_rank);
   }
   if (plan_.sweeps.empty()) return absl::OkStatus();
   for (const Segment& sweep : plan_.sweeps) RETURN_IF_ERROR(CheckRegions(sweep, machine_));

@@ -123,10 +123,13 @@ absl::Status LockFreeUpdater::Await(UnitId unit) {
   std::unique_lock lock(mutex_);
   // Looks up now and then, for those who watch whether this rank is alive.
   constexpr auto kSignOfLife = std::chrono::milliseconds(100);
-  while (failure_.ok() && finished() <= job) {
+  bool waited = false;
+  for (; failure_.ok() && finished() <= job; waited = true) {
     if (machine_.publish) machine_.publish(step_, "waiting for a lock-free update");
     changed_.wait_for(lock, kSignOfLife);
   }
+  // What comes next, a checkpoint say, is between steps, where a rank may take its time.
+  if (waited && machine_.publish) machine_.publish(step_, {});
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return finished() > job ? absl::OkStatus() : failure_;
 }

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr uint32_t kMarks = 64;
+constexpr uint32_t kMarks = 1024;  // more than a segment of a plan has calls, which are all put before the first ends
 constexpr int64_t kSumAlignment = 64;  // elements: sums' operands begin at so many bytes, whatever their type
 
 }  // namespace
@@ -174,7 +174,12 @@ absl::Status NcclCollectives::BeginCall() {
 
 absl::Status NcclCollectives::EndCall() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!has_marks_) return absl::OkStatus();
+  if (!has_marks_) {
+    // The newest mark then ends behind this call, too, seen to have ended before or not: a stream that hangs in it is
+    // noticed.
+    ended_ -= ended_ == put_ ? 1 : 0;
+    return stream_.Record(*marks_[(put_ - 1) % kMarks].end);
+  }
   RETURN_IF_ERROR(stream_.Record(*marks_[put_ % kMarks].end));
   ++put_;
   return absl::OkStatus();

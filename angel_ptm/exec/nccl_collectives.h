@@ -76,7 +76,7 @@ class NcclCollectives final : public DeviceCollectives {
   struct Marks {
     std::unique_ptr<DeviceEvent> begin, end;
   };
-  std::vector<Marks> marks_;  // by number; calls put while all are in use have none
+  std::vector<Marks> marks_;  // by number; calls put while all are in use are in the newest's
   bool has_marks_ = false;    // the call that is being put
   uint32_t put_ = 0, ended_ = 0;
   std::thread thread_;  // last: starts last

@@ -1,7 +1,9 @@
 #include "angel_ptm/train/inference.h"
 
+#include <functional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/checksum.h"
@@ -18,11 +20,13 @@
 namespace angel_ptm {
 namespace {
 
+using FillViews = std::function<absl::Status(const std::vector<StateView>& views)>;
+
 class OneRank final : public Inference {
  public:
   explicit OneRank(Graph graph) : graph_(std::move(graph)), world_(1), communicator_(world_.Create(0)) {}
 
-  absl::Status Load(const ReadParameters& read, const InferenceOptions& options, const std::string& what);
+  absl::Status Load(const FillViews& fill, const InferenceOptions& options, const std::string& what);
 
   const Graph& graph() const override { return graph_; }
   Executor& executor() override { return *executor_; }
@@ -39,7 +43,7 @@ class OneRank final : public Inference {
   std::unique_ptr<Executor> executor_;
 };
 
-absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& options, const std::string& what) {
+absl::Status OneRank::Load(const FillViews& fill, const InferenceOptions& options, const std::string& what) {
   ASSIGN_OR_RETURN(const KernelTable* const kernels, options.kernels_for(graph_.table->compute_type()));
   ASSIGN_OR_RETURN(const BackendFacts backend, FactsOf(graph_, *kernels, {.threads = options.threads}, 1));
   ASSIGN_OR_RETURN(plan_, MakePlan(graph_, backend,
@@ -61,8 +65,14 @@ absl::Status OneRank::Load(const ReadParameters& read, const InferenceOptions& o
                   kernels,       &lanes_,     options.threads};
   machine.file = file_.get();
   ASSIGN_OR_RETURN(executor_, Executor::Create(graph_, plan_, machine, {}));
-  for (const StateView& view : StateViews(plan_.layout, machine)) RETURN_IF_ERROR(ReadInto(view, read));
-  return absl::OkStatus();
+  return fill(StateViews(plan_.layout, machine));
+}
+
+absl::StatusOr<std::unique_ptr<Inference>> Load(Graph graph, const FillViews& fill, const InferenceOptions& options,
+                                                const std::string& what) {
+  auto inference = std::make_unique<OneRank>(std::move(graph));
+  RETURN_IF_ERROR(inference->Load(fill, options, what));
+  return std::unique_ptr<Inference>(std::move(inference));
 }
 
 }  // namespace
@@ -71,17 +81,17 @@ absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, Checkp
                                                              const InferenceOptions& options, const std::string& what) {
   RETURN_IF_ERROR(checkpoint.Fit(*graph.table));
   ASSIGN_OR_RETURN(const std::string state, WeightsToRead(checkpoint, options.weights));
-  const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
-    return ReadWeights(checkpoint, state, unit, begin, out);
-  };
-  return Create(std::move(graph), read, options, what);
+  const auto fill = [&](const std::vector<StateView>& views) { return LoadWeights(checkpoint, state, views); };
+  return Load(std::move(graph), fill, options, what);
 }
 
 absl::StatusOr<std::unique_ptr<Inference>> Inference::Create(Graph graph, const ReadParameters& read,
                                                              const InferenceOptions& options, const std::string& what) {
-  auto inference = std::make_unique<OneRank>(std::move(graph));
-  RETURN_IF_ERROR(inference->Load(read, options, what));
-  return std::unique_ptr<Inference>(std::move(inference));
+  const auto fill = [&](const std::vector<StateView>& views) -> absl::Status {
+    for (const StateView& view : views) RETURN_IF_ERROR(ReadInto(view, read));
+    return absl::OkStatus();
+  };
+  return Load(std::move(graph), fill, options, what);
 }
 
 absl::StatusOr<uint64_t> DigestOf(const Graph& graph, const WeightsReader& weights, const InferenceOptions& options) {

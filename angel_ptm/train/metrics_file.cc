@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
-#include <sstream>
+#include <iterator>
+#include <map>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/file_stream.h"
+#include "angel_ptm/base/file_sync.h"
 #include "angel_ptm/base/json.h"
 #include "nlohmann/json.hpp"
 
@@ -21,7 +24,7 @@ namespace {
 constexpr size_t kKnownBytesMax = size_t{2} << 20;
 
 // The step of a metrics line, or -1 if the line is not whole (a killed run's last one).
-int64_t StepOf(const std::string& line) {
+int64_t StepOf(std::string_view line) {
   const auto object = ParseJson(line);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return -1;
   return object["step"].get<int64_t>();
@@ -31,54 +34,114 @@ int64_t StepOf(const std::string& line) {
 absl::StatusOr<std::string> SetAside(const std::string& path) {
   ASSIGN_OR_RETURN(const bool exists, PathExists(path));
   if (!exists) return std::string();
-  ASSIGN_OR_RETURN(const std::string content, ReadFile(path, std::numeric_limits<int64_t>::max()));
-  if (content.empty()) return std::string();
+  ASSIGN_OR_RETURN(const FileReader file, FileReader::Open(path));
+  if (file.size() == 0) return std::string();
+  int64_t count = 0;
+  LineReader lines(file);
+  for (;; count += lines.is_whole()) {
+    ASSIGN_OR_RETURN(const bool some, lines.Next());
+    if (!some) break;
+  }
   for (int number = 1;; ++number) {
     const std::string aside = absl::StrCat(path, ".", number);
     ASSIGN_OR_RETURN(const bool taken, PathExists(aside));
     if (taken) continue;
     RETURN_IF_ERROR(RenamePath(path, aside));
-    return absl::StrCat("note: ", path, " had ", std::count(content.begin(), content.end(), '\n'),
-                        " lines of an earlier run, which are kept as ", aside);
+    return absl::StrCat("note: ", path, " had ", count, " lines of an earlier run, which are kept as ", aside);
   }
 }
 
-// "3 to 5, 7": the steps below `end` that are not in `steps`, which are sorted.
-std::string Missing(const std::vector<int64_t>& steps, int64_t end) {
-  std::string text;
-  int64_t next = 0;
-  const auto gap = [&](int64_t until) {
-    if (until > next) {
+// Steps that follow each other are one number here, however many they are.
+class SeenSteps {
+ public:
+  void Add(int64_t step) {
+    auto next = ends_.upper_bound(step);
+    auto own = next == ends_.begin() ? ends_.end() : std::prev(next);
+    if (own == ends_.end() || own->second < step) own = ends_.emplace_hint(next, step, step);
+    own->second = std::max(own->second, step + 1);
+    if (next == ends_.end() || next->first > own->second) return;
+    own->second = next->second;
+    ends_.erase(next);
+  }
+  // "3 to 5, 7": the steps below `end` that are missing.
+  std::string Missing(int64_t end) const {
+    std::string text;
+    int64_t next = 0;
+    const auto gap = [&](int64_t until) {
+      if (until <= next) return;
       absl::StrAppend(&text, text.empty() ? "" : ", ", next, until > next + 1 ? absl::StrCat(" to ", until - 1) : "");
+    };
+    for (const auto& [begin, behind] : ends_) {
+      gap(begin);
+      next = behind;
     }
-    next = std::max(next, until + 1);
-  };
-  for (int64_t step : steps) gap(step);
-  gap(end);
-  return text;
+    gap(end);
+    return text;
+  }
+
+ private:
+  std::map<int64_t, int64_t> ends_;  // the step behind a run of steps, by its first
+};
+
+bool IsBefore(std::string_view line, int64_t first_step, int64_t* step) {
+  *step = StepOf(line);
+  return *step >= 0 && *step < first_step;
+}
+
+absl::Status CutFile(const std::string& path, int64_t bytes) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return FileError("open", path, errno);
+  const char* action = ftruncate(fd, bytes) != 0 ? "cut" : SyncFile(fd) != 0 ? "sync" : nullptr;
+  const int why = errno;
+  close(fd);
+  return action == nullptr ? absl::OkStatus() : FileError(action, path, why);
+}
+
+absl::Status RewriteBefore(const std::string& path, const FileReader& file, int64_t first_step) {
+  ASSIGN_OR_RETURN(AtomicFile kept, AtomicFile::Create(path));
+  LineReader lines(file);
+  std::string block;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool some, lines.Next());
+    int64_t step = 0;
+    if (some && IsBefore(lines.line(), first_step, &step)) {
+      block += lines.line();
+      block += '\n';
+    }
+    if (some && static_cast<int64_t>(block.size()) < kStreamBlockBytes) continue;
+    RETURN_IF_ERROR(kept.Append(block));
+    block.clear();
+    if (!some) return kept.Commit();
+  }
 }
 
 // Leaves <path> with the whole lines of earlier steps, on disk. What cannot be read is an error, not an empty history.
-// Returns a sentence about steps that have no line, or nothing.
-absl::StatusOr<std::string> KeepBefore(const std::string& path, int64_t first_step) {
+// Returns the steps that have a line. Lines ascend: as a rule only the file's end goes, of which no copy is made.
+absl::StatusOr<SeenSteps> KeepBefore(const std::string& path, int64_t first_step) {
+  SeenSteps steps;
   ASSIGN_OR_RETURN(const bool exists, PathExists(path));
-  std::string content, kept, line;
-  if (exists) {
-    ASSIGN_OR_RETURN(content, ReadFile(path, std::numeric_limits<int64_t>::max()));
+  if (!exists) {
+    RETURN_IF_ERROR(WriteFile(path, ""));
+    return steps;
   }
-  std::istringstream lines(content);
-  std::vector<int64_t> steps;
-  while (std::getline(lines, line)) {
-    const int64_t step = StepOf(line);
-    if (step < 0 || step >= first_step) continue;
-    absl::StrAppend(&kept, line, "\n");
-    steps.push_back(step);
+  ASSIGN_OR_RETURN(const FileReader file, FileReader::Open(path));
+  int64_t kept_end = 0, line_begin = 0;
+  bool only_the_end_goes = true;
+  for (LineReader lines(file);; line_begin = lines.end()) {
+    ASSIGN_OR_RETURN(const bool some, lines.Next());
+    if (!some) break;
+    int64_t step = 0;
+    if (!IsBefore(lines.line(), first_step, &step)) continue;
+    steps.Add(step);
+    only_the_end_goes &= line_begin == kept_end && lines.is_whole();
+    kept_end = lines.end();
   }
-  if (!exists || kept != content) RETURN_IF_ERROR(WriteFile(path, kept));
-  std::sort(steps.begin(), steps.end());
-  const std::string missing = Missing(steps, first_step);
-  if (missing.empty()) return std::string();
-  return absl::StrCat("warning: ", path, " has a gap: no line of steps ", missing);
+  if (!only_the_end_goes) {
+    RETURN_IF_ERROR(RewriteBefore(path, file, first_step));
+  } else if (kept_end < file.size()) {
+    RETURN_IF_ERROR(CutFile(path, kept_end));
+  }
+  return steps;
 }
 
 absl::StatusOr<int> OpenAtEnd(const std::string& path, int64_t* bytes) {
@@ -93,19 +156,24 @@ absl::StatusOr<int> OpenAtEnd(const std::string& path, int64_t* bytes) {
 
 }  // namespace
 
-absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step,
-                                              const std::string& name) {
+absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int64_t first_step, const std::string& name,
+                                              Lines lines) {
   RETURN_IF_ERROR(MakeDirectories(directory));
   const std::string path = absl::StrCat(directory, "/", name);
   std::string aside;
   if (first_step == 0) {
     ASSIGN_OR_RETURN(aside, SetAside(path));
   }
-  ASSIGN_OR_RETURN(const std::string gap, KeepBefore(path, first_step));
+  ASSIGN_OR_RETURN(const SeenSteps steps, KeepBefore(path, first_step));
   int64_t bytes = 0;
   ASSIGN_OR_RETURN(const int fd, OpenAtEnd(path, &bytes));
   MetricsFile file(fd, bytes, path);
-  file.note_ = aside.empty() ? gap : aside;
+  if (!aside.empty()) {
+    file.note_ = std::move(aside);
+  } else if (lines == Lines::kOfEveryStep) {
+    const std::string missing = steps.Missing(first_step);
+    if (!missing.empty()) file.note_ = absl::StrCat("warning: ", path, " has a gap: no line of steps ", missing);
+  }
   return file;
 }
 
@@ -117,6 +185,7 @@ MetricsFile::MetricsFile(MetricsFile&& other) noexcept
       path_(std::move(other.path_)),
       unwritten_(std::move(other.unwritten_)),
       lost_its_name_(other.lost_its_name_),
+      lost_lines_(other.lost_lines_),
       note_(std::move(other.note_)) {}
 
 MetricsFile::~MetricsFile() {
@@ -125,7 +194,13 @@ MetricsFile::~MetricsFile() {
 
 absl::Status MetricsFile::AppendLine(const std::string& line) {
   absl::StrAppend(&unwritten_, line, "\n");
-  return WriteKept();
+  const absl::Status written = WriteKept();
+  if (unwritten_.size() <= kUnwrittenBytesMax) return written;
+  unwritten_.erase(0, unwritten_.find('\n', unwritten_.size() - kUnwrittenBytesMax / 2) + 1);
+  if (!std::exchange(lost_lines_, true)) {
+    note_ = absl::StrCat("warning: ", path_, " has had no room for too long: older lines that waited for it are lost");
+  }
+  return written;
 }
 
 absl::Status MetricsFile::Flush() {
@@ -149,27 +224,35 @@ absl::Status MetricsFile::KeepItsName() {
   return ours.st_size < bytes_ ? WriteAgain("was cut") : absl::OkStatus();
 }
 
-std::string MetricsFile::WhatIsKnown(bool* complete) const {
+absl::Status MetricsFile::CopyKnown(AtomicFile& to, bool* complete) const {
   // A file that has lost its name can still be read.
-  std::string content(static_cast<size_t>(known_begin_), '\0');
-  size_t done = 0;
-  while (done < content.size()) {
-    const ssize_t n = pread(fd_, content.data() + done, content.size() - done, static_cast<off_t>(done));
+  std::string block;
+  int64_t done = 0;
+  while (done < known_begin_) {
+    const size_t partial = block.size();
+    const int64_t wanted = std::min(kStreamBlockBytes, known_begin_ - done);
+    block.resize(partial + static_cast<size_t>(wanted));
+    const ssize_t n = pread(fd_, block.data() + partial, static_cast<size_t>(wanted), static_cast<off_t>(done));
+    block.resize(partial + static_cast<size_t>(std::max<ssize_t>(n, 0)));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
-    done += static_cast<size_t>(n);
+    done += n;
+    const size_t whole = block.rfind('\n') + 1;  // npos + 1 is 0
+    RETURN_IF_ERROR(to.Append(std::string_view(block).substr(0, whole)));
+    block.erase(0, whole);
   }
-  *complete = done == content.size();
-  const size_t newline = content.rfind('\n', done == 0 ? 0 : done - 1);
-  if (!*complete) content.resize(done == 0 || newline == std::string::npos ? 0 : newline + 1);
-  return content + known_;
+  *complete = done == known_begin_;
+  return to.Append(known_);
 }
 
 absl::Status MetricsFile::WriteAgain(const char* what_happened) {
   lost_its_name_ = true;
   bool complete = false;
-  const std::string content = WhatIsKnown(&complete);
-  RETURN_IF_ERROR(WriteFile(path_, content));
+  {
+    ASSIGN_OR_RETURN(AtomicFile again, AtomicFile::Create(path_));
+    RETURN_IF_ERROR(CopyKnown(again, &complete));
+    RETURN_IF_ERROR(again.Commit());
+  }
   int64_t bytes = 0;
   ASSIGN_OR_RETURN(const int fd, OpenAtEnd(path_, &bytes));
   close(fd_);
@@ -192,22 +275,23 @@ void MetricsFile::Remember(const std::string& lines) {
 
 absl::Status MetricsFile::WriteKept() {
   RETURN_IF_ERROR(KeepItsName());
-  for (size_t done = 0; done < unwritten_.size();) {
+  size_t done = 0;
+  int why = 0;
+  while (done < unwritten_.size() && why == 0) {
     const ssize_t n =
         pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const int why = errno;
-      // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
-      if (ftruncate(fd_, bytes_) != 0) errno = 0;
-      return FileError("write", path_, why);
-    }
-    done += static_cast<size_t>(n);
+    if (n >= 0) done += static_cast<size_t>(n);
+    if (n < 0 && errno != EINTR) why = errno;
   }
-  bytes_ += static_cast<int64_t>(unwritten_.size());
-  Remember(unwritten_);
-  unwritten_.clear();
-  return absl::OkStatus();
+  // What fitted stays, whole lines of it.
+  const size_t whole = done == 0 ? 0 : unwritten_.rfind('\n', done - 1) + 1;  // npos + 1 is 0
+  bytes_ += static_cast<int64_t>(whole);
+  Remember(unwritten_.substr(0, whole));
+  unwritten_.erase(0, whole);
+  if (why == 0) return absl::OkStatus();
+  // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
+  if (ftruncate(fd_, bytes_) != 0) errno = 0;
+  return FileError("write", path_, why);
 }
 
 }  // namespace angel_ptm

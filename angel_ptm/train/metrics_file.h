@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/metrics.h"
 
@@ -15,19 +16,24 @@ namespace angel_ptm {
 // Appends to <directory>/<name>, one JSON object with a "step" a line. Errors are those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
+  enum class Lines { kOfEveryStep, kOfSomeSteps };
+
   // A run that begins at step 0 keeps the lines of an earlier one as <name>.<n>; a resumed run drops the lines
-  // of the steps it is going to repeat.
+  // of the steps it is going to repeat. A history of any length is read in bounded memory. Only with kOfEveryStep is a
+  // step without a line worth a note.
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step,
-                                          const std::string& name = "metrics.jsonl");
+                                          const std::string& name = "metrics.jsonl", Lines lines = Lines::kOfEveryStep);
   MetricsFile(MetricsFile&& other) noexcept;
   MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
 
   // The file always ends in a whole line. A line that cannot be written (disk full, the file's name taken by a folder)
-  // is an error, but it is kept and goes out with the next one that can. A file that was removed, moved, replaced or
+  // is an error, but it is kept and goes out with the next one that can; of more than kUnwrittenBytesMax the older half
+  // is dropped. A file that was removed, moved, replaced or
   // cut since the last call is written again first.
   absl::Status Append(const StepMetrics& metrics) { return AppendLine(ToJson(metrics)); }
   absl::Status AppendLine(const std::string& line);
+  static constexpr size_t kUnwrittenBytesMax = size_t{16} << 20;
   // Writes the lines that are kept, and puts all lines on disk under the file's name.
   absl::Status Flush();
   // Whether the file lacks lines because they could not be written.
@@ -43,7 +49,8 @@ class MetricsFile {
   absl::Status WriteKept();
   absl::Status KeepItsName();
   absl::Status WriteAgain(const char* what_happened);
-  std::string WhatIsKnown(bool* complete) const;
+  // Whole lines only.
+  absl::Status CopyKnown(AtomicFile& to, bool* complete) const;
   void Remember(const std::string& lines);
 
   int fd_;
@@ -52,7 +59,7 @@ class MetricsFile {
   int64_t known_begin_;
   std::string path_;
   std::string unwritten_;
-  bool lost_its_name_ = false;
+  bool lost_its_name_ = false, lost_lines_ = false;
   std::string note_;
 };
 

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/file_sync.h"
 
 namespace angel_ptm {
 namespace {
@@ -89,7 +90,7 @@ absl::Status WriteHolder(int fd, const std::string& path) {
   const std::string line = ThisHolder() + "\n";
   // Synced: a network file system may keep to itself what is written to a file that stays open.
   if (ftruncate(fd, 0) == 0 && pwrite(fd, line.data(), line.size(), 0) == static_cast<ssize_t>(line.size()) &&
-      fsync(fd) == 0) {
+      SyncFile(fd) == 0) {
     return absl::OkStatus();
   }
   return FileError("write", path, errno);

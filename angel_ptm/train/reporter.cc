@@ -104,7 +104,8 @@ absl::Status Reporter::OpenReport(int64_t first_step) {
   // Only a run that has experts begins such a file, but an older run's must not be taken for this one's.
   ASSIGN_OR_RETURN(const bool has_experts, PathExists(absl::StrCat(output.directory(), "/", kExpertsFile)));
   if (has_experts) {
-    ASSIGN_OR_RETURN(MetricsFile experts, MetricsFile::Open(output.directory(), first_step, kExpertsFile));
+    ASSIGN_OR_RETURN(MetricsFile experts,
+                     MetricsFile::Open(output.directory(), first_step, kExpertsFile, MetricsFile::Lines::kOfSomeSteps));
     experts_.emplace(std::move(experts));
   }
   const RunSheet sheet{.model = ModelText(),
@@ -153,8 +154,8 @@ void Reporter::ReportStep(const StepMetrics& metrics, const std::string& line) {
     const std::string loads = ExpertLine(metrics.step, metrics.expert_loads);
     absl::Status written;
     if (!experts_) {
-      absl::StatusOr<MetricsFile> opened =
-          MetricsFile::Open(run_.config.output().directory(), first_step_, kExpertsFile);
+      absl::StatusOr<MetricsFile> opened = MetricsFile::Open(run_.config.output().directory(), first_step_,
+                                                             kExpertsFile, MetricsFile::Lines::kOfSomeSteps);
       written = opened.status();
       if (opened.ok()) experts_.emplace(*std::move(opened));
     }

@@ -39,6 +39,7 @@ absl::Status Saver::SaveIfDue(const TrainState& state, bool last) {
 
 absl::Status Saver::Save(const TrainState& state, bool beside, bool last) {
   RETURN_IF_ERROR(run_.communicator.VerifySameHistory({"collectives so far", state.next_step}));
+  if (run_.groups) RETURN_IF_ERROR(run_.groups->VerifySameHistory({"collectives of groups so far", state.next_step}));
   RETURN_IF_ERROR(run_.control->VerifySameHistory({"control calls so far", state.next_step}));
   reporter_.Flush();
   RETURN_IF_ERROR(CheckReplicas(run_.views, state.next_step, *run_.control));

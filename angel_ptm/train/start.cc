@@ -1,13 +1,13 @@
 #include "angel_ptm/train/start.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "angel_ptm/base/file.h"
+#include "angel_ptm/base/file_stream.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/config/load.h"
@@ -148,9 +148,11 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
   RETURN_IF_ERROR(MakeDirectories(aside));
   ASSIGN_OR_RETURN(const bool has_metrics, PathExists(output + "/metrics.jsonl"));
   if (has_metrics) {
-    ASSIGN_OR_RETURN(const std::string lines, ReadFile(output + "/metrics.jsonl", std::numeric_limits<int64_t>::max()));
-    ASSIGN_OR_RETURN(const std::string copy, FreeName(aside, "metrics.jsonl"));
-    RETURN_IF_ERROR(WriteFile(copy, lines));
+    ASSIGN_OR_RETURN(const FileReader lines, FileReader::Open(output + "/metrics.jsonl"));
+    ASSIGN_OR_RETURN(const std::string path, FreeName(aside, "metrics.jsonl"));
+    ASSIGN_OR_RETURN(AtomicFile copy, AtomicFile::Create(path));
+    RETURN_IF_ERROR(AppendFileTo(copy, lines));
+    RETURN_IF_ERROR(copy.Commit());
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> samples, NewerSamples(output, start.state.next_step));
   for (const std::string& folder : samples) {

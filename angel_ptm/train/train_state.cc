@@ -172,10 +172,61 @@ absl::Status FillWithZeros(const StateView& view) {
   return absl::OkStatus();
 }
 
+// Elements [at, at + count) of all that the view keeps.
+absl::Status ReadPart(const StateView& view, int64_t at, int64_t count, const ReadParameters& read) {
+  if (view.dtype == DType::kFloat32 && view.data != nullptr) {
+    return read(view.unit, view.stored_begin + at,
+                view.stored().subspan(static_cast<size_t>(at), static_cast<size_t>(count)));
+  }
+  const int64_t end = at + count;
+  std::vector<float> piece(static_cast<size_t>(std::min(count, kChecksumChunkElements)));
+  for (; at < end; at += static_cast<int64_t>(piece.size())) {
+    piece.resize(static_cast<size_t>(std::min(end - at, kChecksumChunkElements)));
+    RETURN_IF_ERROR(read(view.unit, view.stored_begin + at, piece));
+    RETURN_IF_ERROR(view.Write(at, piece));
+  }
+  return absl::OkStatus();
+}
+
+// A state of the checkpoint's for a view to be filled with.
+struct Filling {
+  const StateView* view = nullptr;
+  const std::string* state = nullptr;
+};
+
+// Stored rank by stored rank: view by view, a checkpoint of more files than are kept open would have each of them
+// opened again for every view.
+absl::Status Fill(const std::vector<Filling>& fillings, const CheckpointReader& checkpoint) {
+  struct Part {
+    int stored_rank, filling;
+    int64_t at, count;
+  };
+  std::vector<Part> parts;
+  for (size_t f = 0; f < fillings.size(); ++f) {
+    const StateView& view = *fillings[f].view;
+    if (view.stored_elements == 0) continue;
+    const int64_t begin = view.stored_begin;
+    for (const CheckpointReader::StoredRange& range :
+         checkpoint.StoredRangesOf(view.unit, begin, begin + view.stored_elements)) {
+      parts.push_back({range.stored_rank, static_cast<int>(f), range.begin - begin, range.count});
+    }
+  }
+  std::ranges::stable_sort(parts, {}, &Part::stored_rank);
+  for (const Part& part : parts) {
+    const Filling& filling = fillings[static_cast<size_t>(part.filling)];
+    const auto read = [&](UnitId unit, int64_t begin, std::span<float> out) {
+      return checkpoint.ReadRange(unit, *filling.state, begin, out);
+    };
+    RETURN_IF_ERROR(ReadPart(*filling.view, part.at, part.count, read));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views) {
+  std::vector<Filling> fillings;
   for (const StateView& view : views) {
     const StateSpec& spec = states[view.state];
     // Before the first update, in weights that were imported, what begins as zeros need not be there.
@@ -185,12 +236,9 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
       continue;
     }
     const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);
-    const std::string& state = begins ? states[kParameterState].name : spec.name;
-    RETURN_IF_ERROR(ReadInto(view, [&](UnitId unit, int64_t begin, std::span<float> out) {
-      return checkpoint.ReadRange(unit, state, begin, out);
-    }));
+    fillings.push_back({&view, begins ? &states[kParameterState].name : &spec.name});
   }
-  return absl::OkStatus();
+  return Fill(fillings, checkpoint);
 }
 
 absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights) {
@@ -210,15 +258,17 @@ absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& 
   return checkpoint.ReadRange(unit, StateOfUnit(checkpoint, state, unit), begin, out);
 }
 
+absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state,
+                         const std::vector<StateView>& views) {
+  std::vector<std::string> states;  // by view
+  for (const StateView& view : views) states.push_back(StateOfUnit(checkpoint, state, view.unit));
+  std::vector<Filling> fillings;
+  for (size_t i = 0; i < views.size(); ++i) fillings.push_back({&views[i], &states[i]});
+  return Fill(fillings, checkpoint);
+}
+
 absl::Status ReadInto(const StateView& view, const ReadParameters& read) {
-  if (view.dtype == DType::kFloat32 && view.data != nullptr) return read(view.unit, view.stored_begin, view.stored());
-  std::vector<float> piece(static_cast<size_t>(std::min(view.stored_elements, kChecksumChunkElements)));
-  for (int64_t at = 0; at < view.stored_elements; at += static_cast<int64_t>(piece.size())) {
-    piece.resize(static_cast<size_t>(std::min(view.stored_elements - at, kChecksumChunkElements)));
-    RETURN_IF_ERROR(read(view.unit, view.stored_begin + at, piece));
-    RETURN_IF_ERROR(view.Write(at, piece));
-  }
-  return absl::OkStatus();
+  return ReadPart(view, 0, view.stored_elements, read);
 }
 
 }  // namespace angel_ptm

@@ -81,6 +81,10 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
 absl::StatusOr<std::string> WeightsToRead(const CheckpointReader& checkpoint, const std::string& weights);
 absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& state, UnitId unit, int64_t begin,
                          std::span<float> out);
+// Fills all that the views keep with such weights, rounded to their types; each of the checkpoint's files is opened
+// once.
+absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state,
+                         const std::vector<StateView>& views);
 // Fills all that the view keeps with what `read` gives of its unit, rounded to its type.
 absl::Status ReadInto(const StateView& view, const ReadParameters& read);
 

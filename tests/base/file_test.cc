@@ -10,7 +10,9 @@
 #include <fstream>
 #include <iterator>
 
+#include "angel_ptm/base/file_stream.h"
 #include "tests/base/child_process.h"
+#include "tests/support/interrupted_sync.h"
 #include "tests/support/temporary_folder.h"
 
 namespace angel_ptm {
@@ -171,6 +173,43 @@ TEST(PathTest, Parts) {
   EXPECT_EQ(ParentDirectory("b"), ".");
   EXPECT_EQ(ParentDirectory("/b"), "/");
   EXPECT_EQ(ParentDirectory("/"), "/");
+}
+
+// A second SIGTERM, while the last checkpoint is saved, must not make that fail.
+TEST_F(FileTest, SignalsDoNotEndASync) {
+  syncs_to_interrupt = 3;
+  EXPECT_EQ(WriteFile(At("a"), "text"), absl::OkStatus());
+  EXPECT_EQ(syncs_to_interrupt, 0);
+  syncs_to_interrupt = 3;
+  EXPECT_EQ(SyncDirectory(folder_.path()), absl::OkStatus());
+  EXPECT_EQ(syncs_to_interrupt, 0);
+  EXPECT_EQ(Slurp(At("a")), "text");
+}
+
+TEST_F(FileTest, LinesAreReadAndFilesCopiedBlockByBlock) {
+  const std::string block(static_cast<size_t>(kStreamBlockBytes), 'x');
+  for (const std::string& content :
+       {std::string(), std::string("\n"), std::string("a"), std::string("a\n\nb\n"), block, block + "\n",
+        block.substr(1) + "\n" + "b\n", block.substr(2) + "\nb\nc", "\n" + block + block + block + "y\n\nz\n"}) {
+    Spill(At("lines"), content);
+    const auto file = FileReader::Open(At("lines"));
+    ASSERT_TRUE(file.ok()) << file.status();
+    std::string read;
+    LineReader lines(*file);
+    for (absl::StatusOr<bool> some; (some = lines.Next()).value();) {
+      read += lines.line();
+      if (lines.is_whole()) read += '\n';
+      EXPECT_EQ(lines.line().find('\n'), std::string_view::npos);
+      EXPECT_EQ(lines.end(), static_cast<int64_t>(read.size()));
+      EXPECT_TRUE(lines.is_whole() || read.size() == content.size());
+    }
+    EXPECT_TRUE(read == content) << content.size();
+    auto copy = AtomicFile::Create(At("copy"));
+    ASSERT_TRUE(copy.ok()) << copy.status();
+    EXPECT_EQ(AppendFileTo(*copy, *file), absl::OkStatus());
+    EXPECT_EQ(copy->Commit(), absl::OkStatus());
+    EXPECT_TRUE(Slurp(At("copy")) == content) << content.size();
+  }
 }
 
 }  // namespace

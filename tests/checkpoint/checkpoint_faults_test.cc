@@ -21,6 +21,7 @@
 #include "tests/base/child_process.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/support/file_size_limit.h"
+#include "tests/support/interrupted_sync.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {
@@ -249,6 +250,19 @@ class ObstructedCommunicator : public ForwardingCommunicator {
  private:
   std::string obstacle_;
 };
+
+// Those that ask a run to end come while it saves: from a launcher and from a scheduler, seconds apart.
+TEST(CheckpointFaultsTest, SignalsWhileFilesAreSyncedDoNotFailASave) {
+  const TemporaryFolder dir;
+  const Graph graph = SmallGraph();
+  constexpr int kInterrupted = 100;
+  syncs_to_interrupt = kInterrupted;
+  RunRanks(2, [&](Communicator& comm) { return Save({.directory = dir.path()}, graph, 1, comm).status(); });
+  EXPECT_LT(syncs_to_interrupt.exchange(0), kInterrupted);
+  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ(reader->Verify(), absl::OkStatus());
+}
 
 TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
   const TemporaryFolder dir;

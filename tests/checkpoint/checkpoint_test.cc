@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <map>
 #include <mutex>
 #include <stop_token>
 #include <thread>
@@ -10,6 +11,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 #include "tests/checkpoint/fixtures.h"
+#include "tests/support/file_opens.h"
 #include "tests/support/ranks.h"
 
 namespace angel_ptm {
@@ -407,6 +409,52 @@ TEST(CheckpointTest, OtherUnitsOfTheSameParametersAreRead) {
       EXPECT_EQ(gap, std::vector<float>(16, 0.0f));
     }
     EXPECT_EQ(reader->Verify(), absl::OkStatus());
+  }
+}
+
+TEST(CheckpointTest, VerifyOpensEveryFileOnce) {
+  constexpr int kWritten = 80;  // more than are kept open
+  const Graph graph = MakeGraph({{"a", {{2048, 80}}}, {"b", {{79, 2048}, {17}}}});
+  const TemporaryFolder dir;
+  SaveWithRanks({.directory = dir.path()}, graph, 1, kWritten);
+  const auto reader = CheckpointReader::Open(dir / "step-00000001");
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  FileOpens opens(reader->path());
+  EXPECT_EQ(reader->Verify(), absl::OkStatus());
+  const std::map<std::string, int> seen = opens.Take();
+  EXPECT_EQ(seen.size(), static_cast<size_t>(kWritten));
+  for (const auto& [name, count] : seen) EXPECT_EQ(count, 1) << name;
+}
+
+// A range is cut where other files go on, and read piece by piece it is the same, whatever units the file has.
+TEST(CheckpointTest, RangesAreCutByFile) {
+  for (const bool split : {false, true}) {
+    const TemporaryFolder dir;
+    const Graph stored = ExpertsGraph(false), wanted = ExpertsGraph(split);
+    SaveWithRanks({.directory = dir.path()}, stored, 1, 3);
+    auto reader = CheckpointReader::Open(dir / "step-00000001");
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    ASSERT_EQ(reader->Fit(*wanted.table), absl::OkStatus());
+    for (UnitId unit = 0; unit < static_cast<UnitId>(wanted.units().size()); ++unit) {
+      for (const int64_t begin : {int64_t{0}, int64_t{1500}, wanted.units()[unit].elements + 3}) {
+        const int64_t end = wanted.units()[unit].elements + 20;
+        if (begin >= end) continue;
+        std::vector<float> whole(static_cast<size_t>(end - begin), -1.0f), parts = whole;
+        ASSERT_EQ(reader->ReadRange(unit, "parameters", begin, whole), absl::OkStatus());
+        int64_t at = begin;
+        for (const CheckpointReader::StoredRange& range : reader->StoredRangesOf(unit, begin, end)) {
+          EXPECT_EQ(range.begin, at);
+          EXPECT_GT(range.count, 0);
+          at += range.count;
+          ASSERT_LE(at, end);
+          const auto part =
+              std::span(parts).subspan(static_cast<size_t>(range.begin - begin), static_cast<size_t>(range.count));
+          ASSERT_EQ(reader->ReadRange(unit, "parameters", range.begin, part), absl::OkStatus());
+        }
+        EXPECT_EQ(at, end);
+        EXPECT_EQ(parts, whole) << split << " " << unit << " " << begin;
+      }
+    }
   }
 }
 

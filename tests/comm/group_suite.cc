@@ -11,6 +11,7 @@
 
 #include "comm/checked.h"
 #include "comm/group.h"
+#include "comm/mesh_groups.h"
 #include "comm/ordered_reduce_scatter.h"
 #include "tests/comm/world_under_test.h"
 
@@ -272,6 +273,23 @@ TEST_P(GroupTest, ADifferingSplitIsFoundByName) {
         comm.rank() == 1 ? checked.Barrier({"no split", 1}) : checked.Split(0, {"control", 1}).status();
     EXPECT_THAT(std::string(status.message()), HasSubstr("split \"control\" (step 1)"));
     EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1 issues barrier \"no split\" (step 1)"));
+  });
+}
+
+// Law 4 in groups, which the world's history knows nothing of.
+TEST_P(GroupTest, MeshGroupsCompareTheirHistories) {
+  const int size = GetParam().size;
+  if (size % 2 != 0) GTEST_SKIP() << "needs two places";
+  RunWorld(GetParam(), [&](Communicator& comm) {
+    CheckedCommunicator world(&comm, SequenceCheck::kHistory);
+    const absl::StatusOr<MeshGroups> groups = MakeMeshGroups(world, 2);
+    ASSERT_TRUE(groups.ok()) << groups.status();
+    ASSERT_EQ(groups->Of(RankGroup::kPlaces).Barrier({"same"}), absl::OkStatus());
+    EXPECT_EQ(groups->VerifySameHistory({"check"}), absl::OkStatus());
+    ASSERT_EQ(groups->Of(RankGroup::kPlaces).Barrier({comm.rank() == 1 ? "other" : "same"}), absl::OkStatus());
+    const int replicas = size / 2;
+    EXPECT_EQ(groups->VerifySameHistory({"check"}).ok(), comm.rank() % replicas != 1 % replicas);
+    EXPECT_EQ(world.VerifySameHistory({"check"}), absl::OkStatus());
   });
 }
 

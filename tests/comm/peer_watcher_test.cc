@@ -157,6 +157,23 @@ TEST(PeerJudgeTest, NobodyIsLostWhereNobodyWaits) {
   EXPECT_EQ(judged.After(600, [&](ProgressBoard&) { judged.waited = 0; }), "");
 }
 
+// Of many ranks on a machine nobody asks /proc about all the others at every look.
+TEST(PeerJudgeTest, OnlyARankWhoseBeatsStandIsLookedAt) {
+  const SharedBoard shared(2);
+  const pid_t child = fork();
+  if (child == 0) {
+    shared.Open()->Publish(1, 12, "backward");
+    _exit(0);
+  }
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  PeerJudge judge(shared.board, 0, /*limit_seconds=*/5);
+  for (int i = 0; i < 3; ++i) {
+    shared.board->Beat(1);
+    EXPECT_EQ(judge.Look(0.2, 0), "");
+  }
+  EXPECT_THAT(judge.Look(0.2, 0), HasSubstr("died at step 12 in backward"));
+}
+
 TEST(PeerWatcherTest, AStoppedProcessIsNamedAsStopped) {
   const SharedBoard shared(2);
   const pid_t child = fork();

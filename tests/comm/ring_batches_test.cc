@@ -82,6 +82,15 @@ TEST(RingBatchesTest, TheOrderOfRanksWouldBeABurst) {
   EXPECT_EQ(traffic.to_one_max, kSize - 1);
 }
 
+// The numbers of a step's norm, of any world.
+TEST(RingBatchesTest, SmallBlocksAreGatheredInRoundsHoweverManyRanksThereAre) {
+  for (const int size : {2, 3276, 3277, 10000, 100000}) EXPECT_TRUE(GathersInRounds(80, size)) << size;
+  EXPECT_TRUE(GathersInRounds(4096, 10000));
+  EXPECT_FALSE(GathersInRounds(4097, 10000));
+  EXPECT_TRUE(GathersInRounds(64 << 10, 4));
+  EXPECT_FALSE(GathersInRounds(64 << 10, 5));
+}
+
 TEST(RingBatchesTest, AnErrorEndsABatch) {
   int calls = 0;
   const absl::Status status = RingBatches(3, 100).EachSource(

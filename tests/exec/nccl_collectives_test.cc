@@ -279,6 +279,30 @@ TEST(NcclCollectivesTest, AWaitForAPeerHasALimit) {
   EXPECT_TRUE(absl::IsUnavailable(results[2]));
 }
 
+// More calls than there are marks for, put while the stream is busy: the peer comes to all but the last.
+TEST(NcclCollectivesTest, AHangInACallWithoutMarksIsNoticed) {
+  constexpr int kCalls = 1100;
+  std::atomic<bool> over = false;
+  std::atomic<int> put = 0;
+  const auto gathers = [&](Rank& rank, Communicator& peers) -> absl::Status {
+    const std::span<std::byte> dst = rank.Place(std::vector<std::byte>(2 * 64));
+    FakeDevice::PutWaiting(
+        rank.stream().handle(), [&] { return put == 2; }, [](FakeDevice&) {});
+    for (int i = 0; i < kCalls - peers.rank(); ++i) {
+      RETURN_IF_ERROR(rank.collectives().AllGather(dst, dst.subspan(peers.rank() * 64, 64), {"gather"}));
+    }
+    ++put;
+    RETURN_IF_ERROR(rank.stream().Await());
+    for (int i = 0; i < 2000 && !over && peers.rank() == 1; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    over = true;
+    return rank.collectives().status();
+  };
+  const auto results = OnRanks(2, std::make_shared<FakeNccl>(), gathers, {.timeout_seconds = 0.5});
+  EXPECT_THAT(std::string(results[0].message()), HasSubstr("s for its peers in NCCL (limit 0.5 s)"));
+}
+
 // A GPU that hangs in work of its own must not look as if it waited for its peers, who count such waits as life.
 TEST(NcclCollectivesTest, WorkBeforeACallIsNoWaitForPeers) {
   std::atomic<int> begun = 0, polls = 0;

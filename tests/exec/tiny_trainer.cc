@@ -61,7 +61,8 @@ TinyTrainer::TinyTrainer(const TrainConfig& config, Communicator& communicator, 
   file_ = OrDie(OpenFileTier(config_.memory().nvme(), communicator.rank(), bytes(2), *host_, &notes));
   machine_.file = file_.get();
   if (const int degree = config_.sharding().expert_degree(); degree > 1) {
-    groups_ = OrDie(MakeMeshGroups(communicator, degree));
+    CheckedCommunicator world(&communicator, SequenceCheck::kHistory);
+    groups_ = OrDie(MakeMeshGroups(world, degree));
     machine_.groups = &groups_;
   }
   executor_ = OrDie(Executor::Create(run_->training, run_->training_plan, machine_, {}));

@@ -196,5 +196,22 @@ TEST(ExpertParallelTest, LockFreeUpdatesOfParts) {
   }
 }
 
+// An evaluation is played between steps in the same arenas, by a plan that may have put other things elsewhere.
+TEST(ExpertParallelTest, FirstExpertsAreWrittenForEveryStep) {
+  TinyRun run = SplitRun(2, 2);
+  const TinyResult wanted = TrainSplit(run, 2);
+  const auto planned = MakeTinyPlan(run, 2);
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  run.plan = *planned;
+  const MemoryRange place = run.plan->plan.fixed[run.plan->graph.first_expert];
+  run.tamper = [place, last = run.accumulation - 1](const Graph&, const Layout&, const Machine& machine, int64_t,
+                                                    int micro) {
+    if (micro < last) return;
+    const int32_t other = 99;
+    ASSERT_EQ(TierOf(machine, place.tier)->Write(place.offset, &other, sizeof(other)), absl::OkStatus());
+  };
+  EXPECT_EQ(TrainSplit(run, 2).Difference(wanted), "");
+}
+
 }  // namespace
 }  // namespace angel_ptm

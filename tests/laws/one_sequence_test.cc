@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -198,6 +199,36 @@ TEST(OnePlanTest, IsThatOfTheMachineWithTheLeastMemory) {
       RunTrainer({.configs = {config}, .world_size = kRanks, .machine_memory_bytes = {large, small}});
   ASSERT_TRUE(outcome.status().ok()) << outcome.status();
   EXPECT_THAT(outcome.text, HasSubstr(" blocks recomputed\n"));
+}
+
+// What ranks of a group have called is compared in the group, before every checkpoint.
+class GroupsHeard final : public ForwardingCommunicator {
+ public:
+  GroupsHeard(Communicator& inner, std::map<std::string, std::set<std::string>>& names)
+      : ForwardingCommunicator(inner), names_(names) {}
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
+    std::set<std::string>& names = names_[std::string(tag.what)];
+    return SplitInto(color, tag, [&names](Communicator& group) { return std::make_unique<Listening>(group, names); });
+  }
+
+ private:
+  std::map<std::string, std::set<std::string>>& names_;  // by what a group is
+};
+
+TEST(TwoCommunicatorsTest, HistoriesOfGroupsAreCompared) {
+  const TemporaryFolder folder;
+  PrepareTinyText(folder.path());
+  const TrainConfig config =
+      TrainerConfig(true, folder.path(), "groups", {"sharding.expert_degree=2", "checkpoint.every_steps=3"});
+  std::vector<std::map<std::string, std::set<std::string>>> names(2);
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2, .wrap = [&](Communicator& inner) {
+                                               return std::make_unique<GroupsHeard>(inner, names[inner.rank()]);
+                                             }});
+  ASSERT_TRUE(outcome.status().ok()) << outcome.status();
+  for (const char* group : {"ranks with the same experts", "ranks with all experts"}) {
+    EXPECT_EQ(names[1][group].count("collectives of groups so far"), 1u) << group;
+  }
 }
 
 }  // namespace

@@ -78,7 +78,8 @@ class Rank {
       ASSIGN_OR_RETURN(planned_, MakeTinyPlan(run_, communicator_.size()));
     }
     if (run_.shape.expert_degree > 1) {
-      ASSIGN_OR_RETURN(groups_, MakeMeshGroups(communicator_, run_.shape.expert_degree));
+      CheckedCommunicator world(&communicator_, SequenceCheck::kHistory);
+      ASSIGN_OR_RETURN(groups_, MakeMeshGroups(world, run_.shape.expert_degree));
     }
     RETURN_IF_ERROR(MakeTiers());
     // Arenas full of NaN: whatever a step reads must have been written first.

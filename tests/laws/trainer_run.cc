@@ -98,8 +98,8 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
   std::atomic<bool> stop = false;
   std::once_flag before_stop;
   std::atomic<int64_t> last_step = -1;
-  const PublishActivity publish = [&](int64_t step, std::string_view) {
-    if (run.watch) run.watch(step);
+  const PublishActivity publish = [&](int64_t step, std::string_view activity) {
+    if (run.watch) run.watch(step, activity);
     if (step == run.stop_in_step) {
       if (run.before_stop) std::call_once(before_stop, run.before_stop);
       stop = true;

@@ -12,6 +12,7 @@
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
+#include "angel_ptm/exec/executor.h"
 #include "angel_ptm/train/device_choice.h"
 #include "comm/communicator.h"
 
@@ -32,10 +33,10 @@ struct TrainerRun {
   std::optional<int64_t> resume_from = {};
   // A stop is requested in this step's first micro-batch, as by SIGTERM: the run saves before the next one and ends.
   int64_t stop_in_step = -1;
-  std::function<void()> before_stop;             // called once, during that step
-  std::function<void(int64_t step)> watch = {};  // told at every sign of life of any rank, by its threads
-  std::vector<std::string> commits;              // what the ranks' programs were built from; empty: the same
-  std::vector<int64_t> machine_memory_bytes;     // by rank, of its machine; empty: TrainerFacts' for all
+  std::function<void()> before_stop;          // called once, during that step
+  PublishActivity watch = {};                 // told at every sign of life of any rank, by its threads
+  std::vector<std::string> commits;           // what the ranks' programs were built from; empty: the same
+  std::vector<int64_t> machine_memory_bytes;  // by rank, of its machine; empty: TrainerFacts' for all
   // GPUs that a rank may choose; empty: none.
   std::function<DeviceOffer(int rank)> gpus;
   // Puts a communicator of the test's before a rank's.

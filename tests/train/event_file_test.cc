@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/train/report/append_file.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/temporary_folder.h"
 
@@ -148,6 +149,33 @@ TEST(EventFileTest, AFullDiskLeavesWholeRecordsAndTheyFollowLater) {
   }
   ASSERT_TRUE(file->Append(1, {{"loss", 2}}).ok());
   EXPECT_EQ(EventsIn(Slurp(file->path())).size(), 4u);
+}
+
+TEST(EventFileTest, RecordsThatWaitForRoomAreBoundedAndThoseThatFitStay) {
+  const TemporaryFolder folder;
+  auto file = AppendFile::Open(folder / "records");
+  ASSERT_TRUE(file.ok()) << file.status();
+  constexpr int kRecords = 40;
+  const auto record = [](int i) { return std::string(size_t{1} << 20, static_cast<char>('0' + i)); };
+  std::string all;
+  absl::Status status;
+  {
+    const FileSizeLimit full(8);
+    for (int i = 0; i < kRecords; ++i) {
+      all += record(i);
+      status = file->Append(record(i));
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    }
+  }
+  EXPECT_NE(status.message().find("; 24 records before are lost"), std::string::npos) << status;
+  {
+    const FileSizeLimit two_and_a_half(record(0).size() * 5 / 2);
+    EXPECT_FALSE(file->Append("end").ok());
+    EXPECT_TRUE(Slurp(file->path()) == record(24 + 0) + record(24 + 1));
+  }
+  ASSERT_TRUE(file->Append(".").ok());
+  const std::string content = Slurp(file->path());
+  EXPECT_TRUE(content == all.substr(24 * record(0).size()) + "end.") << content.size();
 }
 
 // Else a reader of the folder would see a run that has stopped, and the run would say nothing.

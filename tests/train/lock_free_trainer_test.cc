@@ -13,7 +13,9 @@
 #include <regex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -204,6 +206,23 @@ TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
   EXPECT_EQ(State(stopped), State(straight));
 }
 
+// A rank's activity excuses it from no limit: one that writes a checkpoint for longer would be taken for one that
+// hangs.
+TEST_F(LockFreeTrainerTest, BehindADrainARankIsBetweenSteps) {
+  const TrainConfig config = LockFree("between", {"optimizer.lock_free.max_staleness=1", "evaluation.every_steps=0"});
+  std::mutex mutex;
+  std::map<std::thread::id, std::string> newest;  // by who published it
+  std::set<std::thread::id> waited;
+  const auto watch = [&](int64_t, std::string_view activity) {
+    const std::lock_guard lock(mutex);
+    newest[std::this_thread::get_id()] = activity;
+    if (activity == "waiting for a lock-free update") waited.insert(std::this_thread::get_id());
+  };
+  EXPECT_TRUE(RunTrainer({.configs = {config}, .world_size = kWorld, .watch = watch}).status().ok());
+  EXPECT_FALSE(waited.empty());
+  for (const std::thread::id& rank : waited) EXPECT_EQ(newest[rank], "");
+}
+
 // The sweeps alone use the file. What they had updated since the checkpoint is lost, and nothing else.
 TEST_F(LockFreeTrainerTest, ADriveThatFailsUnderASweepEndsTheRunAndTheCheckpointStays) {
   const std::vector<std::string> fields = {"optimizer.lock_free.max_staleness=1", "checkpoint.every_steps=3",
@@ -213,10 +232,11 @@ TEST_F(LockFreeTrainerTest, ADriveThatFailsUnderASweepEndsTheRunAndTheCheckpoint
   constexpr int64_t kStep = 4;  // behind the checkpoint after step 2
   std::once_flag once;
   std::atomic<int> files = 0;
-  const TrainerOutcome outcome = RunTrainer({.configs = {broken}, .world_size = kWorld, .watch = [&](int64_t step) {
-                                               if (step < kStep) return;
-                                               std::call_once(once, [&] { files = BreakPageFiles(folder_->path()); });
-                                             }});
+  const TrainerOutcome outcome =
+      RunTrainer({.configs = {broken}, .world_size = kWorld, .watch = [&](int64_t step, std::string_view) {
+                    if (step < kStep) return;
+                    std::call_once(once, [&] { files = BreakPageFiles(folder_->path()); });
+                  }});
   EXPECT_EQ(files, kWorld);
   const std::string sentence(outcome.status().message());
   EXPECT_EQ(outcome.status().code(), absl::StatusCode::kDataLoss) << outcome.status();

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "angel_ptm/base/file_stream.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/temporary_folder.h"
@@ -62,6 +63,59 @@ TEST(MetricsFileTest, LinesThatFoundNoRoomFollowLater) {
                                      ToJson({.step = 3}) + "\n");
 }
 
+TEST(MetricsFileTest, OfLinesThatFindNoRoomThoseThatFitStay) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Append({.step = 0}).ok());
+  const size_t line = Slurp(file->path()).size();
+  {
+    const FileSizeLimit full(line);
+    for (int64_t step : {1, 2}) EXPECT_FALSE(file->Append({.step = step}).ok());
+  }
+  const auto lines = [](int64_t end) {
+    std::string text;
+    for (int64_t step = 0; step < end; ++step) text += ToJson({.step = step}) + "\n";
+    return text;
+  };
+  {
+    const FileSizeLimit a_line_and_a_half_more(line * 5 / 2);
+    EXPECT_FALSE(file->Append({.step = 3}).ok());
+    EXPECT_EQ(Slurp(file->path()), lines(2));
+    EXPECT_TRUE(file->behind());
+  }
+  ASSERT_TRUE(file->Append({.step = 4}).ok());
+  EXPECT_EQ(Slurp(file->path()), lines(5));
+}
+
+// A disk that is full for weeks must not take the memory, too.
+TEST(MetricsFileTest, LinesThatWaitForRoomAreBounded) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  constexpr int kLines = 60;
+  const auto line = [](int i) { return std::string(size_t{1} << 19, static_cast<char>('0' + i)); };
+  int notes = 0;
+  {
+    const FileSizeLimit full(8);
+    for (int i = 0; i < kLines; ++i) {
+      EXPECT_EQ(file->AppendLine(line(i)).code(), absl::StatusCode::kResourceExhausted);
+      const std::string note = file->TakeNote();
+      if (note.empty()) continue;
+      EXPECT_NE(note.find("older lines that waited for it are lost"), std::string::npos) << note;
+      ++notes;
+    }
+  }
+  EXPECT_EQ(notes, 1);
+  ASSERT_TRUE(file->Flush().ok());
+  const std::string content = Slurp(file->path());
+  EXPECT_LE(content.size(), MetricsFile::kUnwrittenBytesMax);
+  EXPECT_GE(content.size(), MetricsFile::kUnwrittenBytesMax / 4);
+  std::string all;
+  for (int i = 0; i < kLines; ++i) all += line(i) + "\n";
+  EXPECT_TRUE(all.ends_with("\n" + content));
+}
+
 TEST(MetricsFileTest, FlushWritesTheLinesThatFoundNoRoom) {
   const TemporaryFolder folder;
   auto file = MetricsFile::Open(folder.path(), 0);
@@ -90,16 +144,87 @@ TEST(MetricsFileTest, SaysWhereItCannotWrite) {
 TEST(MetricsFileTest, ARewriteThatFindsNoRoomLeavesTheFileAsItWas) {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
-  const std::string content = ToJson({.step = 0}) + "\n" + ToJson({.step = 1}) + "\n";
+  // What is dropped has kept lines behind it.
+  const std::string content = ToJson({.step = 0}) + "\n\n" + ToJson({.step = 1}) + "\n";
   Spill(path, content);
   const auto open = [&] {
     const FileSizeLimit limit(8);
-    return MetricsFile::Open(folder.path(), 1).status();
+    return MetricsFile::Open(folder.path(), 2).status();
   };
   const absl::Status status = open();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_EQ(Slurp(path), content);
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+std::string Lines(int64_t begin, int64_t end) {
+  std::string lines;
+  for (int64_t step = begin; step < end; ++step) lines += ToJson({.step = step}) + "\n";
+  return lines;
+}
+
+// A long run's history is not copied, much less read as a whole, to drop its end.
+TEST(MetricsFileTest, OfAHistoryWhoseEndGoesNoCopyIsMade) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const int64_t steps = 3 * kStreamBlockBytes / static_cast<int64_t>(Lines(0, 1).size());
+  Spill(path, Lines(0, steps) + "{\"step\": 2, \"lo");
+  {
+    const FileSizeLimit limit(8);
+    auto file = MetricsFile::Open(folder.path(), steps - 7);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(file->TakeNote(), "");
+  }
+  EXPECT_TRUE(Slurp(path) == Lines(0, steps - 7));
+  // Nor when all of it is an earlier run's.
+  const auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(Slurp(path + ".1") == Lines(0, steps - 7));
+}
+
+TEST(MetricsFileTest, LinesBehindWhatIsDroppedStay) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const int64_t steps = kStreamBlockBytes / static_cast<int64_t>(Lines(0, 1).size());
+  const std::string last = ToJson({.step = 2 * steps});  // without its newline
+  Spill(path, Lines(0, steps) + "{\"step\": \n" + Lines(3 * steps, 3 * steps + 1) + Lines(steps, 2 * steps) + last);
+  auto file = MetricsFile::Open(folder.path(), 2 * steps + 1);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->TakeNote(), "");
+  EXPECT_TRUE(Slurp(path) == Lines(0, 2 * steps + 1));
+}
+
+TEST(MetricsFileTest, OnlyAHistoryOfEveryStepHasGaps) {
+  const TemporaryFolder folder;
+  Spill(folder / "experts.jsonl", Lines(5, 6));
+  auto file = MetricsFile::Open(folder.path(), 9, "experts.jsonl", MetricsFile::Lines::kOfSomeSteps);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->TakeNote(), "");
+}
+
+// More than what stays in memory: the rest is copied from the file that lost its name.
+TEST(MetricsFileTest, ALongHistoryIsWrittenAgain) {
+  const TemporaryFolder folder;
+  auto file = MetricsFile::Open(folder.path(), 0);
+  ASSERT_TRUE(file.ok()) << file.status();
+  std::string lines;
+  for (int i = 0; i < 50; ++i) {
+    const std::string line(100'000 + static_cast<size_t>(i), 'x');
+    ASSERT_TRUE(file->AppendLine(line).ok());
+    lines += line + "\n";
+  }
+  std::filesystem::remove(file->path());
+  ASSERT_TRUE(file->Flush().ok());
+  EXPECT_NE(file->TakeNote().find("written again, all lines"), std::string::npos);
+  EXPECT_TRUE(Slurp(file->path()) == lines);
+  // Cut where only the file had the lines.
+  const size_t cut = lines.size() / 3;
+  std::filesystem::resize_file(file->path(), cut);
+  ASSERT_TRUE(file->Flush().ok());
+  EXPECT_NE(file->TakeNote().find("but older lines are lost"), std::string::npos);
+  const std::string left = Slurp(file->path()), head = lines.substr(0, lines.rfind('\n', cut) + 1);
+  EXPECT_TRUE(left.starts_with(head) && lines.ends_with(left.substr(head.size()))) << left.size();
+  EXPECT_GT(left.size(), head.size());
 }
 
 // Were it taken for an absent one, the steps to be repeated would stand in it twice.
@@ -119,12 +244,6 @@ TEST(MetricsFileTest, AHistoryThatCannotBeReadIsAnError) {
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
   ASSERT_EQ(chmod(path.c_str(), 0644), 0);
   EXPECT_EQ(Slurp(path), content);
-}
-
-std::string Lines(int64_t begin, int64_t end) {
-  std::string lines;
-  for (int64_t step = begin; step < end; ++step) lines += ToJson({.step = step}) + "\n";
-  return lines;
 }
 
 // What others do to the file while the run writes it; afterwards it has every line again.

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "tests/laws/trainer_run.h"
@@ -114,7 +115,7 @@ TEST(OutputLockTest, ARunThatHasLostItsDirectoryWritesNothingMore) {
   const TrainConfig config = TrainerConfig(/*moe=*/false, folder.path(), "run", {"checkpoint.every_steps=1"});
   std::optional<absl::StatusOr<OutputLock>> other;
   std::once_flag once;
-  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .watch = [&](int64_t step) {
+  const TrainerOutcome outcome = RunTrainer({.configs = {config}, .watch = [&](int64_t step, std::string_view) {
                                                if (step < 3) return;
                                                std::call_once(once, [&] {
                                                  std::filesystem::remove_all(folder / "run");
@@ -137,7 +138,7 @@ TEST(OutputLockTest, ARunWhoseDirectoryWasRemovedWritesItsFilesAgain) {
   const TrainConfig config = TrainerConfig(/*moe=*/true, folder.path(), "run", {"checkpoint.every_steps=2"});
   std::once_flag once;
   const TrainerOutcome outcome =
-      RunTrainer({.configs = {config}, .watch = [&](int64_t step) {
+      RunTrainer({.configs = {config}, .watch = [&](int64_t step, std::string_view) {
                     if (step < 2) return;
                     std::call_once(once, [&] { std::filesystem::remove_all(folder / "run"); });
                   }});

@@ -182,7 +182,25 @@ TEST(ReportTest, ImagesAreInThePage) {
   const auto run = ReadRun(folder / "run");
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->images.size(), 256u);
-  EXPECT_TRUE(Has(run->notes.back(), "samples: the page has room for 256 of 258 images"));
+  EXPECT_TRUE(Has(run->sample_notes.back(), "samples: the page has room for 256 of 258 images"));
+}
+
+// Samples are read again whenever a run has made more: a note of what is whole by then goes.
+TEST(ReportTest, NotesOfSamplesAreThoseOfTheLastReading) {
+  const TemporaryFolder folder;
+  Spill(folder / "run/metrics.jsonl", "rubbish\n" + Lines({0, 1}));
+  Spill(folder / "run/samples.jsonl", "{\"prompt\": 5}\n");
+  auto run = ReadRun(folder / "run");
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->notes.size(), 1u);
+  ASSERT_EQ(run->sample_notes.size(), 1u);
+  EXPECT_TRUE(Has(run->sample_notes[0], "left out what is not a sample"));
+  Spill(folder / "run/samples.jsonl", R"({"prompt": "a", "text": "b", "step": 1})"
+                                      "\n");
+  ReadSamples(&*run);
+  EXPECT_EQ(run->notes.size(), 1u);
+  EXPECT_TRUE(run->sample_notes.empty());
+  EXPECT_EQ(run->samples.size(), 1u);
 }
 
 // What a run sampled of itself: a row a prompt, a column a step, of many steps some with the last.
@@ -207,7 +225,7 @@ TEST(ReportTest, SamplesOfTheRunAreATableByStep) {
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->progress.size(), 17u);
   EXPECT_TRUE(run->images.empty());
-  EXPECT_TRUE(run->notes.empty());
+  EXPECT_TRUE(run->notes.empty() && run->sample_notes.empty());
   const std::string page = PageOf(folder / "run");
   EXPECT_TRUE(Has(page,
                   "<tr><th></th><th>20</th><th>50</th><th>70</th><th>100</th><th>120</th><th>150</th><th>170</th>"

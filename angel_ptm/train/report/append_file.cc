@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 
 namespace angel_ptm {
@@ -30,10 +31,22 @@ absl::Status AppendFile::Append(std::string_view record) {
   if (fstat(fd_, &info) == 0 && info.st_nlink == 0) {
     return absl::NotFoundError(path_ + " was removed while it is written: what belongs there is lost");
   }
-  unwritten_ += record;
-  for (size_t done = 0; done < unwritten_.size();) {
-    const ssize_t n =
-        pwrite(fd_, unwritten_.data() + done, unwritten_.size() - done, bytes_ + static_cast<int64_t>(done));
+  waiting_.emplace_back(record);
+  waiting_bytes_ += record.size();
+  const auto drop_first = [&] {
+    waiting_bytes_ -= waiting_.front().size();
+    waiting_.pop_front();
+  };
+  absl::Status written;
+  while (!waiting_.empty() && (written = Write(waiting_.front())).ok()) drop_first();
+  for (; waiting_bytes_ > kWaitingBytesMax; drop_first()) ++dropped_;
+  if (written.ok() || dropped_ == 0) return written;
+  return absl::Status(written.code(), absl::StrCat(written.message(), "; ", dropped_, " records before are lost"));
+}
+
+absl::Status AppendFile::Write(std::string_view record) {
+  for (size_t done = 0; done < record.size();) {
+    const ssize_t n = pwrite(fd_, record.data() + done, record.size() - done, bytes_ + static_cast<int64_t>(done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       const int why = errno;
@@ -43,8 +56,7 @@ absl::Status AppendFile::Append(std::string_view record) {
     }
     done += static_cast<size_t>(n);
   }
-  bytes_ += static_cast<int64_t>(unwritten_.size());
-  unwritten_.clear();
+  bytes_ += static_cast<int64_t>(record.size());
   return absl::OkStatus();
 }
 

@@ -2,7 +2,9 @@
 #ifndef ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
 #define ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,22 +22,30 @@ class AppendFile {
       : fd_(std::exchange(other.fd_, -1)),
         bytes_(other.bytes_),
         path_(std::move(other.path_)),
-        unwritten_(std::move(other.unwritten_)) {}
+        waiting_(std::move(other.waiting_)),
+        waiting_bytes_(std::exchange(other.waiting_bytes_, 0)),
+        dropped_(other.dropped_) {}
   AppendFile& operator=(AppendFile&&) = delete;
   ~AppendFile();
 
   // A record that cannot be written is an error, but it is kept and goes out with the next one that can; the file then
-  // ends with the record before. In a file that was removed nobody would find it: kNotFound, and it is not kept.
+  // ends with the record before. No more than kWaitingBytesMax wait: the oldest are dropped, and the error says so. In
+  // a file that was removed nobody would find it: kNotFound, and it is not kept.
   absl::Status Append(std::string_view record);
+  static constexpr size_t kWaitingBytesMax = size_t{16} << 20;
   const std::string& path() const { return path_; }
 
  private:
+  absl::Status Write(std::string_view record);
+
   AppendFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
 
   int fd_;
   int64_t bytes_;  // of whole records
   std::string path_;
-  std::string unwritten_;
+  std::deque<std::string> waiting_;  // records that found no room
+  size_t waiting_bytes_ = 0;
+  int64_t dropped_ = 0;  // records
 };
 
 }  // namespace angel_ptm

@@ -188,7 +188,9 @@ std::string Notes(const std::vector<RunReport>& runs) {
       notes.push_back(absl::StrCat(run.name, ": loss or gradient norm was not finite in steps ", bad.ToString(),
                                    "; curves leave them out."));
     }
-    for (const std::string& note : run.notes) notes.push_back(note + ".");
+    for (const auto* of : {&run.notes, &run.sample_notes}) {
+      for (const std::string& note : *of) notes.push_back(note + ".");
+    }
   }
   if (notes.empty()) return "";
   std::string html = "<ul id=\"notes\">\n";

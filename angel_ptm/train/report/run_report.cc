@@ -158,9 +158,7 @@ void ReadSamples(RunReport* run) {
   run->samples = std::move(read.samples);
   run->images = std::move(read.images);
   run->progress = std::move(read.progress);
-  for (std::string& note : read.notes) {
-    if (std::ranges::find(run->notes, note) == run->notes.end()) run->notes.push_back(std::move(note));
-  }
+  run->sample_notes = std::move(read.notes);
 }
 
 absl::StatusOr<RunReport> ReadRun(const std::string& directory) {

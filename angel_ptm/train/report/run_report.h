@@ -28,11 +28,12 @@ struct RunReport {
   std::string now;   // empty, or what the run is doing: "still writing: process 7 on host h since ..."
   History history;
   ExpertHistory experts;
-  std::optional<RunSheet> sheet;      // none: an older program wrote the run
-  std::vector<Sample> samples;        // the newest
-  std::vector<SampleImage> images;    // of angel-ptm generate
-  std::vector<SampleImage> progress;  // what the run made of itself, step after step
-  std::vector<std::string> notes;     // sentences about what is wrong with the files
+  std::optional<RunSheet> sheet;          // none: an older program wrote the run
+  std::vector<Sample> samples;            // the newest
+  std::vector<SampleImage> images;        // of angel-ptm generate
+  std::vector<SampleImage> progress;      // what the run made of itself, step after step
+  std::vector<std::string> notes;         // sentences about what is wrong with the files
+  std::vector<std::string> sample_notes;  // of the samples'
 };
 
 // Reads <directory>/metrics.jsonl, and experts.jsonl, run.json, samples.jsonl and, with its images, samples.jsonl of
