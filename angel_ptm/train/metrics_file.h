@@ -29,8 +29,7 @@ class MetricsFile {
 
   // The file always ends in a whole line. A line that cannot be written (disk full, the file's name taken by a folder)
   // is an error, but it is kept and goes out with the next one that can; of more than kUnwrittenBytesMax the older half
-  // is dropped. A file that was removed, moved, replaced or
-  // cut since the last call is written again first.
+  // is dropped. A file that was removed, moved, replaced or cut since the last call is written again first.
   absl::Status Append(const StepMetrics& metrics) { return AppendLine(ToJson(metrics)); }
   absl::Status AppendLine(const std::string& line);
   static constexpr size_t kUnwrittenBytesMax = size_t{16} << 20;

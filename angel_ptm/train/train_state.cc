@@ -235,7 +235,14 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
       RETURN_IF_ERROR(FillWithZeros(view));
       continue;
     }
-    const bool begins = spec.start == StateSpec::Start::kParameters && !checkpoint.Holds(view.unit, spec.name);
+    const bool holds = checkpoint.Holds(view.unit, spec.name);
+    const bool begins = spec.start == StateSpec::Start::kParameters && !holds;
+    if (!begins && !holds && spec.name != ParameterState().name) {
+      return absl::NotFoundError(absl::StrCat(
+          "the checkpoint ", checkpoint.path(), " holds no ", spec.name,
+          " to go on with, as one that angel-ptm merge wrote: wanted one of training, or a run that begins ",
+          "with its weights (angel-ptm import --format checkpoint)"));
+    }
     fillings.push_back({&view, begins ? &states[kParameterState].name : &spec.name});
   }
   return Fill(fillings, checkpoint);
