@@ -24,7 +24,7 @@ int SignalThatEnds(const std::function<void(pid_t)>& ask, bool ignores_hangup = 
     InstallStopSignals();
     char byte = 0;
     if (write(ready[1], &byte, 1) != 1) _exit(2);
-    while (read(end[0], &byte, 1) == -1) continue;  // EINTR
+    if (read(end[0], &byte, 1) == -1) _exit(3);  // a request ends no call
     _exit(StopRequested().load() ? 1 : 0);
   }
   close(end[0]);
