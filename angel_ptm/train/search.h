@@ -14,6 +14,9 @@
 
 namespace angel_ptm {
 
+// kResourceExhausted if the state that a rank keeps at the least is more than all tiers have.
+absl::Status CheckStateBytes(const TrainConfig& config, const RunFactsForPlan& facts);
+
 struct LargestModel {
   int64_t steps = 0;   // of the axis (task.h, ScaledModel)
   TrainConfig config;  // with that model
