@@ -144,6 +144,9 @@ class CheckpointReader {
   // Text of one of CheckpointOptions::files, checked.
   absl::StatusOr<std::string> ReadCopiedFile(const std::string& name) const;
 
+  // Opens as many of its files as are kept open: what is open can be read to its end, though a run beside the reader
+  // prunes the checkpoint.
+  absl::Status HoldFiles() const;
   // Reads and checks every byte.
   absl::Status Verify() const;
 

@@ -228,7 +228,14 @@ absl::StatusOr<std::string> CheckpointReader::ReadCopiedFile(const std::string& 
   return absl::NotFoundError(absl::StrCat("the checkpoint ", path_, " holds no file ", name));
 }
 
+absl::Status CheckpointReader::HoldFiles() const {
+  const int count = std::min(manifest_.world_size, static_cast<int>(OpenFiles::kMax));
+  for (int rank = 0; rank < count; ++rank) RETURN_IF_ERROR(OpenRankFile(rank).status());
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointReader::Verify() const {
+  RETURN_IF_ERROR(HoldFiles());
   for (const ManifestCopiedFile& f : manifest_.copied_files) RETURN_IF_ERROR(ReadCopiedFile(f.name).status());
   // File by file: more than are kept open are opened once each all the same.
   std::vector<float> buffer(static_cast<size_t>(manifest_.chunk_elements));

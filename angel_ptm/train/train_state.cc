@@ -267,6 +267,7 @@ absl::Status ReadWeights(const CheckpointReader& checkpoint, const std::string& 
 
 absl::Status LoadWeights(const CheckpointReader& checkpoint, const std::string& state,
                          const std::vector<StateView>& views) {
+  RETURN_IF_ERROR(checkpoint.HoldFiles());
   std::vector<std::string> states;  // by view
   for (const StateView& view : views) states.push_back(StateOfUnit(checkpoint, state, view.unit));
   std::vector<Filling> fillings;
