@@ -15,6 +15,7 @@
 #include "angel_ptm/data/documents.h"
 #include "angel_ptm/data/jsonl.h"
 #include "angel_ptm/data/utf8.h"
+#include "angel_ptm/data/walk_files.h"
 
 namespace angel_ptm {
 namespace {
@@ -73,7 +74,9 @@ class InputFiles {
       return absl::InvalidArgumentError(absl::StrCat("the input ", input, " is neither a file nor a folder"));
     }
     if (S_ISDIR(info.st_mode)) {
-      RETURN_IF_ERROR(WalkFolder());
+      RETURN_IF_ERROR(WalkFiles(
+          input, [&](const std::string& path, const struct stat& of) { return IsNew(path, of); },
+          [&](const std::string& path, const struct stat& of) { return AddFile(path, of); }));
     } else {
       RETURN_IF_ERROR(AddFile(input, info));
     }
@@ -97,31 +100,6 @@ class InputFiles {
     const std::string& input = inputs_[index_];
     const fs::path below = path.lexically_relative(input);
     found_.push_back({path, below.has_parent_path() ? below.begin()->string() : FolderName(input), info.st_size});
-    return absl::OkStatus();
-  }
-
-  // All visible regular files, through links too. Everything once: links may lead in circles. They are followed last
-  // and in order, so that what is also there by itself keeps its own path.
-  absl::Status WalkFolder() {
-    std::deque<std::string> paths = {inputs_[index_]}, links;
-    while (!paths.empty() || !links.empty()) {
-      std::deque<std::string>& queue = paths.empty() ? links : paths;
-      const std::string next = std::move(queue.front());
-      queue.pop_front();
-      struct stat info;
-      if (stat(next.c_str(), &info) != 0) return FileError("read the input", next, errno);
-      if (S_ISREG(info.st_mode)) RETURN_IF_ERROR(AddFile(next, info));
-      if (!S_ISDIR(info.st_mode)) continue;
-      ASSIGN_OR_RETURN(const bool is_new, IsNew(next, info));
-      if (!is_new) continue;
-      ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
-      for (const std::string& name : names) {
-        if (name.starts_with(".")) continue;
-        const fs::path path = fs::path(next) / name;
-        std::error_code error;
-        (fs::is_symlink(path, error) ? links : paths).push_back(path.string());
-      }
-    }
     return absl::OkStatus();
   }
 

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr uint32_t kMarks = 1024;  // more than a segment of a plan has calls, which are all put before the first ends
+constexpr uint32_t kMarks = 1024;      // as many calls as may be put at once: those of a segment of 300 layers, about
 constexpr int64_t kSumAlignment = 64;  // elements: sums' operands begin at so many bytes, whatever their type
 
 }  // namespace

@@ -50,7 +50,6 @@ Layout LayoutWithoutHomes(const Graph& graph, const WorldShape& world, int zero_
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts) {
   Layout layout = LayoutWithoutHomes(graph, {options.world_size, options.ranks_per_node, options.expert_degree},
                                      options.zero_stage);
-  layout.ranks_per_node = options.ranks_per_node;
   layout.page_bytes = options.page_bytes;
   layout.homes.resize(graph.units().size() * graph.states().size());
   for (UnitId u = 0; u < static_cast<UnitId>(graph.units().size()); ++u) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -280,13 +281,19 @@ class DegreeSearch {
     RETURN_IF_ERROR(TryDegrees());
     if (all_.planned.empty() && std::exchange(usual_.stage, 3) != 3) RETURN_IF_ERROR(TryDegrees());
     if (all_.planned.empty()) return refusal_;
-    RETURN_IF_ERROR(ChooseBlocksOfBest());
-    RETURN_IF_ERROR(All(all_.planned.front().config.sharding().expert_degree()));
+    const int degree = DegreeOf(all_.planned.front());
+    const auto is_other = [&](const Candidate& candidate) { return DegreeOf(candidate) != degree; };
+    const auto next = std::ranges::find_if(all_.planned, is_other);
+    const std::optional<Candidate> second = next == all_.planned.end() ? std::nullopt : std::optional(*next);
+    RETURN_IF_ERROR(All(degree));
+    if (second) RETURN_IF_ERROR(TryWithChoice(*second));
     all_.best = all_.planned.front();
     return std::move(all_);
   }
 
  private:
+  static int DegreeOf(const Candidate& candidate) { return candidate.config.sharding().expert_degree(); }
+
   Candidate Probe(const Varied& varied, int degree) const {
     Candidate probe{.settings = varied.Settings(), .config = WithDegree(varied.In(config_), degree)};
     probe.settings.push_back(DegreeSetting(degree));
@@ -315,7 +322,7 @@ class DegreeSearch {
     for (; !sizes.empty(); sizes.pop_back()) {
       if (sizes.back() != usual_.micro) {
         varied.micro = sizes.back();
-        probe = Probe(varied, probe.config.sharding().expert_degree());
+        probe = Probe(varied, DegreeOf(probe));
       }
       if (probe.bound_seconds >= Best()) break;
       ++all_.candidates;
@@ -326,22 +333,20 @@ class DegreeSearch {
     return absl::OkStatus();
   }
 
-  // Recomputation may be what two degrees that are near each other differ in.
-  absl::Status ChooseBlocksOfBest() {
-    constexpr size_t kLooks = 2;
-    std::map<int, Candidate> best;  // by degree
-    for (size_t i = 0; i < all_.planned.size() && best.size() < kLooks; ++i) {
-      const Candidate& candidate = all_.planned[i];
-      best.try_emplace(candidate.config.sharding().expert_degree(), candidate);
+  // All of the second-best degree, if it is the best where each chooses what it recomputes.
+  absl::Status TryWithChoice(const Candidate& second) {
+    Varied varied = usual_;
+    varied.choice = MemoryConfig::AUTO;
+    varied.micro = second.config.batch().micro_batch_sequences();
+    const Candidate probe = Probe(varied, DegreeOf(second));
+    ++all_.candidates;
+    const double best = Best();
+    if (probe.bound_seconds >= best) {
+      ++all_.pruned;
+      return absl::OkStatus();
     }
-    for (const auto& [degree, candidate] : best) {
-      Varied varied = usual_;
-      varied.choice = MemoryConfig::AUTO;
-      varied.micro = candidate.config.batch().micro_batch_sequences();
-      ++all_.candidates;
-      RETURN_IF_ERROR(Plan(Probe(varied, degree)).status());
-    }
-    return absl::OkStatus();
+    ASSIGN_OR_RETURN(const double seconds, Plan(probe));
+    return seconds < best ? All(DegreeOf(second)) : absl::OkStatus();
   }
 
   absl::Status All(int degree) {
@@ -372,7 +377,7 @@ class DegreeSearch {
     const absl::Status fits = MakeTrainingPlan(candidate.config, facts_, &run);
     if (absl::IsResourceExhausted(fits)) {
       ++all_.refused;
-      Refused(candidate.config.sharding().expert_degree(), fits);
+      Refused(DegreeOf(candidate), fits);
       return kNotKnown;
     }
     RETURN_IF_ERROR(fits);

@@ -57,7 +57,7 @@ struct FastestRun {
 
 // Over micro-batch (powers of two that divide the global batch), ZeRO stage, recomputation, prefetch distance and page
 // size; of the expert degree that is best at the given stage (or at 3 if none fits there), the usual distance and
-// pages and the micro-batch that suits it. Degrees are compared with all blocks recomputed, the two best also with
+// pages and the micro-batch that suits it. Degrees are compared with all blocks recomputed, the two best with
 // AUTO. kResourceExhausted if none fits.
 absl::StatusOr<FastestRun> FindFastest(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts);
 

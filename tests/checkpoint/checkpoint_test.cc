@@ -276,6 +276,22 @@ TEST(CheckpointTest, RanksShareTheLooksAtFiles) {
   }
 }
 
+TEST(CheckpointTest, WhatIsHeldIsReadThoughItIsPruned) {
+  const Graph graph = MakeGraph({{"a", {{30000}}}});
+  for (const bool held : {false, true}) {
+    const TemporaryFolder dir;
+    SaveWithRanks({.directory = dir.path()}, graph, 1, 3);
+    const auto reader = CheckpointReader::Open(dir / "step-00000001");
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    if (held) {
+      EXPECT_EQ(reader->HoldFiles(), absl::OkStatus());
+    }
+    std::filesystem::remove_all(reader->path());
+    std::vector<float> all(30000);
+    EXPECT_EQ(reader->ReadRange(0, "parameters", 0, all).ok(), held);
+  }
+}
+
 TEST(CheckpointTest, ReadersWhileARunSavesAndPrunes) {
   const Graph graph = MakeGraph({{"a", {{3000}}}});
   const TemporaryFolder dir;

@@ -113,6 +113,10 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   const char* weights = "/diffusion_pytorch_model.safetensors";
   EXPECT_EQ(Slurp(dir_ / "out/transformer" + weights), Slurp(dir_ / "again" + weights));
 
+  Succeeds(absl::StrCat(OfRun("import", "third"), "--format checkpoint --from ", dir_ / "first"));
+  Succeeds(exported("third", "third-out", "diffusers"));
+  EXPECT_EQ(Slurp(dir_ / "third-out" + weights), Slurp(dir_ / "again" + weights));
+
   const std::string said = Succeeds(OfRun("train", "second") + "--resume");
   EXPECT_THAT(said, HasSubstr("at step 0"));
   EXPECT_THAT(said, HasSubstr("the checkpoint has no ema: it begins as the parameters"));
@@ -221,7 +225,7 @@ TEST_F(ConversionTest, ARunBeginsWithTheWeightsOfAnother) {
   const std::string import = "import" + of_second + "--from runs/first/train --format checkpoint";
   EXPECT_THAT(Fails(import + " --set model.hunyuan_lm.rope_theta=77"),
               AllOf(HasSubstr("is of another model: "), HasSubstr("rope_theta")));
-  EXPECT_THAT(Fails(import + " --weights mean"), HasSubstr("mean"));
+  EXPECT_THAT(Fails(import + " --weights mean"), HasSubstr("--weights: wanted last or ema, got mean"));
   EXPECT_THAT(Fails("import" + of_second + "--from runs/first/train --format huggingface --weights ema"),
               HasSubstr("--weights is for --format checkpoint"));
   Succeeds(import + " --set output.directory=runs/averaged/train --weights ema");

@@ -2,8 +2,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <deque>
 #include <filesystem>
 #include <memory>
 #include <set>
@@ -18,6 +16,7 @@
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_listing.h"
 #include "angel_ptm/data/images/tar_file.h"
+#include "angel_ptm/data/walk_files.h"
 #include "nlohmann/json.hpp"
 
 namespace angel_ptm {
@@ -139,35 +138,19 @@ class FolderLister {
     return absl::OkStatus();
   }
 
-  // All visible regular files below it in order of their paths, through links too. Every folder once: links may lead in
-  // circles. They are followed last and in order, so that a folder that is also there by itself keeps its own path.
-  static absl::StatusOr<std::vector<std::string>> FilesBelow(const std::string& folder) {
-    std::vector<std::string> files;
-    std::set<std::pair<dev_t, ino_t>> seen;
-    std::deque<std::string> folders = {folder}, links;
-    while (!folders.empty() || !links.empty()) {
-      std::deque<std::string>& queue = folders.empty() ? links : folders;
-      const std::string next = std::move(queue.front());
-      queue.pop_front();
-      struct stat info;
-      if (stat(next.c_str(), &info) != 0) return FileError("list the folder", next, errno);
-      if (!seen.emplace(info.st_dev, info.st_ino).second) continue;
-      ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(next));
-      for (const std::string& name : names) {
-        if (name.starts_with(".")) continue;
-        const fs::path path = fs::path(next) / name;
-        std::error_code error;
-        if (fs::is_regular_file(path, error)) files.push_back(path.string());
-        if (!fs::is_directory(path, error)) continue;
-        (fs::is_symlink(path, error) ? links : folders).push_back(path.string());
-      }
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-  }
-
+  // In order of paths; every folder once.
   absl::Status AddFolder(const std::string& folder) {
-    ASSIGN_OR_RETURN(const std::vector<std::string> paths, FilesBelow(folder));
+    std::vector<std::string> paths;
+    std::set<std::pair<dev_t, ino_t>> seen;
+    const auto enters = [&](const std::string&, const struct stat& info) -> absl::StatusOr<bool> {
+      return seen.emplace(info.st_dev, info.st_ino).second;
+    };
+    const auto add = [&](const std::string& path, const struct stat&) {
+      paths.push_back(path);
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(WalkFiles(folder, enters, add));
+    std::sort(paths.begin(), paths.end());
     for (const std::string& path : paths) {
       const size_t dot = path.rfind('.');
       if (path.ends_with(".tar")) RETURN_IF_ERROR(AddTar(path));
