@@ -111,7 +111,8 @@ TEST(ImageFolder, TarFilesOfWebDataset) {
   EXPECT_THAT(ErrorOf(ListImageFolders({folder / "a.tar"}, kLanguages)), HasSubstr("a.tar is not a whole tar file"));
 }
 
-// Each folder once, those that are there by themselves under their own names; tar files as if they were named.
+// Each folder once, those that are there by themselves under their own names; tar files as if they were named. A link
+// to nothing may be an image that is missed, so it is an error.
 TEST(ImageFolder, LinksAndTarFilesBelow) {
   const TemporaryFolder folder;
   Spill(folder / "in/d/b.png", Png(2));
@@ -124,6 +125,8 @@ TEST(ImageFolder, LinksAndTarFilesBelow) {
   std::filesystem::create_directory_symlink("..", folder / "in/d/up");
   std::filesystem::create_directory_symlink(folder / "else", folder / "in/f");
   std::filesystem::create_symlink("nothing", folder / "in/gone.png");
+  EXPECT_THAT(ErrorOf(ListImageFolders({folder / "in"}, kLanguages)), HasSubstr("in/gone.png: No such file"));
+  std::filesystem::remove(folder / "in/gone.png");
   const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
   std::vector<std::string> names;
   for (const ImageItem& item : listing.items) names.push_back(item.name);
