@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
@@ -54,9 +55,9 @@ absl::Status AppendSamples(AppendFile& file, int64_t step, const GenerateOptions
 }
 
 const std::vector<std::string> kOfTexts = {"tokens", "temperature", "top-k", "top-p"};
-const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",       "guidance",    "sampler",
-                                            "texts",           "expert", "clip",        "t5",          "cache",
-                                            "control-scale",   "size",   "autoencoder", "text-compute"};
+const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps",       "guidance",     "sampler",
+                                            "texts",           "expert", "clip",        "t5",           "cache",
+                                            "control-scale",   "size",   "autoencoder", "text-compute", "condition"};
 
 // Those of --prompt, then those of the file --prompts.
 absl::StatusOr<std::vector<Prompt>> PromptsFrom(const Arguments& arguments) {
@@ -242,22 +243,74 @@ absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOption
   return absl::OkStatus();
 }
 
+// The autoencoder of latents of so many channels; none if none is asked for.
+absl::StatusOr<std::optional<AutoencoderKlDirectory>> AutoencoderFrom(const Arguments& arguments, int64_t channels) {
+  if (!arguments.Has("autoencoder")) return std::nullopt;
+  if (!HasImageLibraries()) {
+    return absl::UnimplementedError("--autoencoder: this build has no libpng and FreeType to write images with");
+  }
+  ASSIGN_OR_RETURN(AutoencoderKlDirectory directory, OpenAutoencoderKl(arguments.Get("autoencoder", "")));
+  if (directory.shape.latent_channels == channels) return directory;
+  return absl::InvalidArgumentError(absl::StrCat("--autoencoder: ", directory.path,
+                                                 " is for latents of another model, wanted ", channels,
+                                                 " channels, got ", directory.shape.latent_channels));
+}
+
+// By prompt, the image that the model's branch reads; none of a model without one.
+absl::StatusOr<std::vector<std::string>> ConditionsFor(const Arguments& arguments, const HunyuanDitShape& shape,
+                                                       size_t prompts) {
+  std::vector<std::string> paths = arguments.All("condition");
+  if (!shape.control) {
+    if (paths.empty()) return paths;
+    return absl::InvalidArgumentError(
+        "--condition: the checkpoint's model reads none, wanted one of model.hunyuan_dit.control");
+  }
+  if (paths.size() == 1) paths.resize(prompts, paths[0]);
+  if (paths.size() != prompts || !arguments.Has("autoencoder")) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --autoencoder and one "
+        "--condition, or one for each of the ",
+        prompts, " prompts, got ", arguments.All("condition").size(),
+        arguments.Has("autoencoder") ? "" : " and no --autoencoder", "; or --texts, a file with both"));
+  }
+  return paths;
+}
+
+// Texts and conditions of the captions, the first of which are the prompts, in one file.
+absl::Status EncodePrompts(const Arguments& arguments, const HunyuanDitShape& shape,
+                           const GenerateImagesOptions& options, const std::vector<std::string>& captions,
+                           const std::string& path) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> conditions, ConditionsFor(arguments, shape, options.prompts.size()));
+  const auto encode_texts = [&](const std::string& to) {
+    return EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
+                       arguments.Get("cache", path + ".cache"), to)
+        .status();
+  };
+  if (conditions.empty()) return encode_texts(path);
+  ASSIGN_OR_RETURN(const auto autoencoder, AutoencoderFrom(arguments, shape.channels));
+  const LatentSize size =
+      options.size ? *ParseLatentSize(*options.size) : LatentSize{.height = shape.height, .width = shape.width};
+  const std::vector<std::string> parts = {path + ".texts", path + ".conditions"};
+  absl::Status status = EncodeConditions(*autoencoder, conditions, static_cast<int64_t>(captions.size()), size.height,
+                                         size.width, options.inference, parts[1]);
+  if (status.ok()) status = encode_texts(parts[0]);
+  if (status.ok()) status = JoinSafetensors(parts, path);
+  for (const std::string& part : parts) status.Update(RemoveFile(part));
+  return status;
+}
+
 // The file of the prompts' states: --texts, of whose samples prompts are numbers; or, with --clip and --t5, one beside
 // the output that is made of the prompts, which become their numbers.
 absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDitShape& shape,
                                      GenerateImagesOptions& options, const std::string& output) {
   if (!arguments.Has("clip") && !arguments.Has("t5")) {
-    for (const char* flag : {"cache", "text-compute"}) {
+    for (const char* flag : {"cache", "text-compute", "condition"}) {
       if (!arguments.Has(flag)) continue;
       return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted --clip and --t5, for whose states it is"));
     }
     return arguments.Get("texts", "");
   }
   RETURN_IF_ERROR(RefuseFlags(arguments, {"texts"}, "latents of prompts in words where --clip and --t5 are given"));
-  if (shape.control) {
-    return absl::InvalidArgumentError(
-        "--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --texts, a file with both");
-  }
   if (options.prompts.empty()) return absl::InvalidArgumentError("--prompt is missing");
   const auto check = [](const std::string& caption, const std::string& field) {
     if (!caption.empty() && ValidUtf8Prefix(caption) == caption.size()) return absl::OkStatus();
@@ -277,9 +330,7 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
     if (found == captions.end()) captions.push_back(negative.text);
   }
   const std::string texts = output + ".texts.safetensors";
-  RETURN_IF_ERROR(EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
-                              arguments.Get("cache", texts + ".cache"), texts)
-                      .status());
+  RETURN_IF_ERROR(EncodePrompts(arguments, shape, options, captions, texts));
   for (size_t i = 0; i < options.prompts.size(); ++i) options.prompts[i] = absl::StrCat(i);
   options.own_negatives.assign(negatives.begin(), negatives.end());
   return texts;
@@ -292,42 +343,61 @@ absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOp
   return WriteToFolder(arguments.Get("output", ""), options, step, std::move(images));
 }
 
-// The directory that is to decode latents of so many channels; none if none is asked for.
-absl::StatusOr<std::optional<AutoencoderKlDirectory>> DecoderFrom(const Arguments& arguments, int64_t channels) {
-  if (!arguments.Has("autoencoder")) return std::nullopt;
-  if (!HasImageLibraries()) {
-    return absl::UnimplementedError("--autoencoder: this build has no libpng and FreeType to write images with");
-  }
-  ASSIGN_OR_RETURN(AutoencoderKlDirectory directory, OpenAutoencoderKl(arguments.Get("autoencoder", "")));
-  if (directory.shape.latent_channels == channels) return directory;
-  return absl::InvalidArgumentError(absl::StrCat("--autoencoder: ", directory.path,
-                                                 " is for latents of another model, wanted ", channels,
-                                                 " channels, got ", directory.shape.latent_channels));
-}
-
-absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions options, const std::string& checkpoint,
-                            const TrainConfig& config, int64_t step) {
-  // Before encoders take their time.
-  RETURN_IF_ERROR(LatentBatch(config, options).status());
-  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
-  ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, DecoderFrom(arguments, shape.channels));
+// Latents to --output and, with --autoencoder, images of them beside it. make(options, output) writes the latents and
+// returns how many they are.
+absl::Status GenerateToFile(
+    const Arguments& arguments, const GenerateImagesOptions& options, int64_t channels, int64_t step,
+    absl::FunctionRef<absl::StatusOr<int64_t>(GenerateImagesOptions options, const std::string& output)> make) {
+  ASSIGN_OR_RETURN(const std::optional<AutoencoderKlDirectory> decoder, AutoencoderFrom(arguments, channels));
   const std::string output = arguments.Get("output", "");
   RETURN_IF_ERROR(CheckCanWrite(output));
   if (decoder) RETURN_IF_ERROR(CheckCanWriteInto(output + ".images"));
-  const std::vector<std::string> asked = options.prompts;
-  ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
-  ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
+  ASSIGN_OR_RETURN(const int64_t count, make(options, output));
   if (decoder) {
     ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, DecodeLatentFile(output, *decoder, options.inference));
     for (size_t i = 0; i < images.size(); ++i) {
       const size_t prompt = i / static_cast<size_t>(options.images_per_prompt);
-      images[i].seed = options.own_seeds[prompt];
-      if (asked != options.prompts) images[i].prompt = asked[prompt];
+      if (!options.own_seeds.empty()) images[i].seed = options.own_seeds[prompt];
+      if (arguments.Has("clip")) images[i].prompt = options.prompts[prompt];
     }
     RETURN_IF_ERROR(WriteToFolder(output + ".images", options, step, std::move(images)));
   }
   std::printf("%lld latents in %s\n", static_cast<long long>(count), output.c_str());
   return absl::OkStatus();
+}
+
+absl::Status GenerateOfHunyuanDit(const Arguments& arguments, const GenerateImagesOptions& options,
+                                  const std::string& checkpoint, const TrainConfig& config, int64_t step) {
+  // Before encoders take their time.
+  RETURN_IF_ERROR(LatentBatch(config, options).status());
+  const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
+  return GenerateToFile(arguments, options, shape.channels, step,
+                        [&](GenerateImagesOptions asked, const std::string& output) -> absl::StatusOr<int64_t> {
+                          ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, asked, output));
+                          return GenerateLatents(checkpoint, texts, asked, output);
+                        });
+}
+
+absl::Status GenerateOfDit(const Arguments& arguments, const GenerateImagesOptions& options,
+                           const std::string& checkpoint, const DitConfig& dit, int64_t step) {
+  RETURN_IF_ERROR(RefuseFlags(arguments,
+                              {"texts", "clip", "t5", "cache", "control-scale", "size", "text-compute", "condition"},
+                              "images of prompts that it reads itself"));
+  if (options.size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--prompts: \"size\": the checkpoint's model makes images of one size, got ", *options.size));
+  }
+  if (dit.latents()) {
+    return GenerateToFile(arguments, options, dit.channels(), step,
+                          [&](const GenerateImagesOptions& asked, const std::string& output) {
+                            return GenerateDitLatents(checkpoint, asked, output);
+                          });
+  }
+  RETURN_IF_ERROR(RefuseFlags(arguments, {"autoencoder"}, "pixels"));
+  if (!HasImageLibraries()) {
+    return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
+  }
+  return GenerateToFolder(arguments, options, checkpoint, step);
 }
 
 }  // namespace
@@ -348,13 +418,13 @@ absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments) {
 absl::Status GenerateCommand(const std::vector<std::string>& words) {
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(
-          words,
-          {.flags = {"checkpoint",   "prompt",       "prompts",    "tokens",        "temperature", "top-k",
-                     "top-p",        "seed",         "weights",    "isa",           "output",      "negative-prompt",
-                     "images",       "steps",        "guidance",   "sampler",       "texts",       "expert",
-                     "clip",         "t5",           "cache",      "control-scale", "size",        "autoencoder",
-                     "text-compute", "device-bytes", "host-bytes", "nvme-directory"}}));
+      Arguments::Parse(words,
+                       {.flags = {"checkpoint",   "prompt",          "prompts",        "tokens",      "temperature",
+                                  "top-k",        "top-p",           "seed",           "weights",     "isa",
+                                  "output",       "negative-prompt", "images",         "steps",       "guidance",
+                                  "sampler",      "texts",           "expert",         "clip",        "t5",
+                                  "cache",        "control-scale",   "size",           "autoencoder", "text-compute",
+                                  "device-bytes", "host-bytes",      "nvme-directory", "condition"}}));
   ASSIGN_OR_RETURN(InferenceOptions inference, InferenceHere(arguments));
   RETURN_IF_ERROR(TakeBudgets(arguments, inference));
   inference.weights = arguments.Get("weights", inference.weights);
@@ -371,18 +441,9 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
     ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
-    if (latents) return GenerateToFile(arguments, options, path, config, checkpoint.manifest().step);
-    RETURN_IF_ERROR(
-        RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder", "text-compute"},
-                    "images of prompts that it reads itself"));
-    if (options.size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--prompts: \"size\": the checkpoint's model makes images of one size, got ", *options.size));
-    }
-    if (!HasImageLibraries()) {
-      return absl::UnimplementedError("this build has no libpng and FreeType to write images with");
-    }
-    return GenerateToFolder(arguments, options, path, checkpoint.manifest().step);
+    const int64_t step = checkpoint.manifest().step;
+    if (config.model().has_dit()) return GenerateOfDit(arguments, options, path, config.model().dit(), step);
+    return GenerateOfHunyuanDit(arguments, options, path, config, step);
   });
 }
 

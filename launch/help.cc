@@ -98,12 +98,12 @@ constexpr CommandText kCommandTexts[] = {
      "train|validation] "
      "[--posterior mean|sample] [--seed 1] [--clip-length 77] [--t5-length 256] [--cache DIR] "
      "[--text-compute FP32|BF16] [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa LEVEL]",
-     "      Makes what model.hunyuan_dit trains on and samples with, by frozen encoders: latents of images, states of "
-     "captions,\n"
-     "      or both in one file.",
+     "      Makes what models of latents train on and sample with, by frozen encoders: latents of images, for\n"
+     "      model.hunyuan_dit also states of captions, or both in one file.",
      "  --output FILE            a safetensors file: latents, scaled as models see them, and sizes; the "
      "texts'\n"
-     "                           tensors, the empty caption's among them\n"
+     "                           tensors, the empty caption's among them. model.dit with latents reads\n"
+     "                           train-latents.safetensors and validation-latents.safetensors beside the images\n"
      "  --images DIR             a prepared set of images (angel-ptm prepare), or a folder of PNG and JPEG files of "
      "one\n"
      "                           size, taken by their names\n"
@@ -171,18 +171,22 @@ constexpr CommandText kCommandTexts[] = {
      "  --images N               of each prompt (default: 1)\n"
      "  --negative-prompt TEXT   what to lead away from, of prompts without a \"negative\" (default: no prompt)\n"
      "Of models of latents:\n"
+     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"
+     "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n"
+     "Of model.hunyuan_dit:\n"
      "  --prompt N               sample number N of the file of texts\n"
      "  --texts FILE             text states that were encoded elsewhere, as training reads them, without latents if\n"
      "                           there are none (default: the training samples, train.safetensors); of a model with\n"
      "                           model.hunyuan_dit.control it has the samples' conditions, too\n"
+     "  --condition FILE         with --clip, --t5 and --autoencoder, of such a model: the image of a pose or of edges "
+     "that\n"
+     "                           all prompts have; or one for each prompt\n"
      "  --control-scale X        of what the condition's branch adds (default: 1)\n"
      "  --size HEIGHTxWIDTH      of the latents (default: the model's own size)\n"
      "  --negative-prompt N      likewise (default: the file's empty caption)\n"
      "  --clip DIR, --t5 DIR     text encoders, as of angel-ptm encode: then prompts are captions\n"
      "  --text-compute TYPE      FP32 or BF16: what their weights are held and computed in (default: FP32)\n"
-     "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n"
-     "  --output FILE            a safetensors file with the latents, for the decoder of their autoencoder\n"
-     "  --autoencoder DIR        decodes them: a PNG for each, sheet.png and samples.jsonl in FILE.images\n\n"
+     "  --cache DIR              of their states (default: FILE.texts.safetensors.cache)\n\n"
      "Example:\n"
      "  angel-ptm generate --checkpoint runs/story/train --prompt \"Once upon a time\" --tokens 64\n"},
     {"import",
@@ -225,10 +229,15 @@ constexpr CommandText kCommandTexts[] = {
      "  angel-ptm merge --checkpoint runs/a/checkpoints/step-00001000 --checkpoint runs/a/checkpoints/step-00002000 "
      "\\\n"
      "    --output runs/a-mean\n"},
-    {"report", "RUN... [--output FILE]",
+    {"report",
+     "RUN... [--output FILE] [--autoencoder DIR] [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa "
+     "LEVEL]",
      "      Writes one HTML file with the curves of runs, over each other, that needs no network.",
      "  RUN                      a run's output directory, also while the run goes on\n"
      "  --output FILE            what to write (default: RUN/report.html; report.html if there are several runs)\n"
+     "  --autoencoder DIR        decodes the latents that runs have sampled (RUN/samples/step-N), which are images on "
+     "the\n"
+     "                           page then; --device-bytes and so on as of angel-ptm generate\n"
      "\nA run writes its own report.html every output.report_every_steps.\n\n"
      "Example:\n"
      "  angel-ptm report runs/story/train runs/other/train --output compared.html\n"},

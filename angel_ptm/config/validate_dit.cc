@@ -50,7 +50,7 @@ void CheckCondition(const DitConfig& dit, Checks* checks) {
 
 void CheckObjective(const DitConfig& dit, Checks* checks) {
   const auto fraction = [&](const std::string& field, double value) {
-    checks->That(value >= 0 && value <= 1, field, "out of range", "0 to 1", Text(value));
+    return checks->That(value >= 0 && value <= 1, field, "out of range", "0 to 1", Text(value));
   };
   checks->That(std::isfinite(dit.flow_time_mean()) && std::abs(dit.flow_time_mean()) <= 20, "flow_time_mean",
                "out of range", "-20 to 20", Text(dit.flow_time_mean()));
@@ -69,7 +69,10 @@ void CheckObjective(const DitConfig& dit, Checks* checks) {
                  "0, or prediction EPSILON or VELOCITY", Text(dit.variance_weight()));
   }
   fraction("condition_dropout", dit.condition_dropout());
-  fraction("flip_probability", dit.flip_probability());
+  if (fraction("flip_probability", dit.flip_probability()) && dit.latents()) {
+    checks->That(dit.flip_probability() == 0, "flip_probability", "a mirrored latent is not that of a mirrored image",
+                 "0 with latents", Text(dit.flip_probability()));
+  }
   fraction("other_captions", dit.other_captions());
 }
 

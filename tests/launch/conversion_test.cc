@@ -306,8 +306,9 @@ TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   EXPECT_THAT(
       Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt 0 --control-scale -1 --output x")),
       HasSubstr("--control-scale: wanted a finite number of 0 or more, got -1"));
-  EXPECT_THAT(Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt a --clip x --t5 x --output x")),
-              HasSubstr("--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --texts"));
+  EXPECT_THAT(
+      Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt a --clip x --t5 x --output x")),
+      HasSubstr("--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --autoencoder"));
 
   // Both parts come back as they went.
   EXPECT_THAT(Succeeds(exported("branch", "out/controlnet") + " --base " + (dir_ / "base")),

@@ -21,11 +21,12 @@ namespace angel_ptm {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kModel = R"(
 model {
   hunyuan_dit {
-    channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 2 num_attention_heads: 2 clip_hidden_size: 8
+    channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 4 num_attention_heads: 2 clip_hidden_size: 8
     clip_length: 6 t5_hidden_size: 16 t5_length: 9 pooled_size: 16
   }
 }
@@ -129,6 +130,92 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   EXPECT_EQ(Slurp(dir_ / "train.safetensors"), bytes);
 }
 
+// A branch that reads a condition is sampled with prompts in words and an image.
+TEST_F(EncodeTest, ConditionsOfPromptsAreImages) {
+  Run(absl::StrCat("encode --output ", dir_ / "train.safetensors", Images("data"), Texts(), " --conditions ",
+                   dir_ / "data"));
+  const auto run = [&](const std::string& words, const std::string& name) {
+    return absl::StrCat(words, " ", dir_ / "config.textproto", " --set data.directory=", dir_.path(),
+                        " --set output.directory=", dir_ / name);
+  };
+  Run(run("train", "run"));
+  Run(absl::StrCat("export --checkpoint ", dir_ / "run", " --format diffusers --output ", dir_ / "exported"));
+  const std::string control = " --set model.hunyuan_dit.control=true --set optimizer.adamw.learning_rate=0.1 ";
+  Run(run("import", "branch") + control + "--format diffusers --from " + (dir_ / "exported"));
+  Run(run("train", "branch") + control + "--resume");
+  const std::string generate = absl::StrCat(
+      "generate --checkpoint ", dir_ / "branch", " --steps 2 --output ", dir_ / "sampled",
+      " --prompt 'a red fox' --prompt 猫 --negative-prompt fox --clip ", dir_ / "model", " --t5 ", dir_ / "model");
+  EXPECT_THAT(Run(generate, true), HasSubstr("wanted --autoencoder and one --condition, or one for each of the 2 "
+                                             "prompts, got 0 and no --autoencoder; or --texts, a file with both"));
+  const std::string with = absl::StrCat(generate, " --autoencoder ", dir_ / "model", " --condition ", dir_ / "images/");
+  const auto latents = [&](const std::string& words) {
+    Run(words);
+    return Slurp(dir_ / "sampled");
+  };
+  const std::string of_one = latents(with + "0.png");
+  EXPECT_TRUE(latents(absl::StrCat(with, "0.png --condition ", dir_ / "images/0.png")) == of_one);
+  EXPECT_FALSE(latents(absl::StrCat(with, "0.png --condition ", dir_ / "images/1.png")) == of_one);
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "sampled.texts.safetensors.conditions")));
+  OrDie(WritePng(dir_ / "images/high.png", MakeImage(kSide, 2 * kSide, 3)));
+  EXPECT_THAT(Run(with + "high.png", true), HasSubstr("high.png: wanted 16 x 16, got 16 x 32"));
+  EXPECT_THAT(Run(absl::StrCat("generate --checkpoint ", dir_ / "run", " --output ", dir_ / "x --prompt fox --clip ",
+                               dir_ / "model", " --t5 ", dir_ / "model", " --condition x"),
+                  true),
+              HasSubstr("--condition: the checkpoint's model reads none"));
+}
+
+constexpr const char* kDit = R"(
+model {
+  dit {
+    channels: 2 height: 8 hidden_size: 32 num_hidden_layers: 2 num_attention_heads: 2 text_length: 12
+    text_hidden_size: 32 text_num_hidden_layers: 1 latents: true
+  }
+}
+batch { global_batch_sequences: 2 micro_batch_sequences: 2 }
+optimizer { schedule { warmup_steps: 0 } }
+steps: 2
+evaluation { every_steps: 0 }
+memory { page_bytes: 8192 }
+numerics { threads_per_rank: 1 }
+)";
+
+// A model that reads captions itself trains on latents of the prepared images beside them.
+TEST_F(EncodeTest, ATransformerThatReadsCaptionsTrainsOnLatents) {
+  OrDie(WriteFile(dir_ / "dit.textproto", kDit));
+  const std::string train = absl::StrCat("train ", dir_ / "dit.textproto", " --set data.directory=", dir_ / "data",
+                                         " --set output.directory=", dir_ / "run");
+  EXPECT_THAT(Run(train, true), HasSubstr("data/train-latents.safetensors, wanted what angel-ptm encode --images "));
+  Run(absl::StrCat("encode --output ", dir_ / "data/train-latents.safetensors", Images("data")));
+  EXPECT_THAT(Run(train + " --set sampling.every_steps=1 --set sampling.prompt=fox --set sampling.prompt=猫"),
+              HasSubstr("2 x 8 x 8 latents in 16 patches"));
+  // A report shows no images of them until they are decoded.
+  EXPECT_THAT(Slurp(dir_ / "run/report.html"), Not(HasSubstr("<img alt")));
+  const std::string report = absl::StrCat("report ", dir_ / "run");
+  EXPECT_THAT(Run(absl::StrCat(report, " --autoencoder ", dir_ / "model")),
+              HasSubstr("decoded the samples of 2 steps"));
+  EXPECT_THAT(Slurp(dir_ / "run/report.html"), HasSubstr("<td>猫</td><td><img alt="));
+  EXPECT_THAT(Run(absl::StrCat(report, " --autoencoder ", dir_ / "model")),
+              HasSubstr("decoded the samples of 0 steps"));
+  EXPECT_THAT(Run(absl::StrCat(report, " --isa avx512"), true),
+              HasSubstr("--isa: wanted --autoencoder, for which it is"));
+  const std::string generate = absl::StrCat("generate --checkpoint ", dir_ / "run", " --steps 2 --output ",
+                                            dir_ / "sampled", " --prompt 'a red fox' --prompt 猫");
+  EXPECT_THAT(Run(generate), HasSubstr("2 latents in "));
+  EXPECT_FALSE(OrDie(PathExists(dir_ / "sampled.images")));
+  EXPECT_THAT(Run(absl::StrCat(generate, " --autoencoder ", dir_ / "model")), HasSubstr("2 images and "));
+  EXPECT_EQ(OrDie(DecodeImage(Slurp(dir_ / "sampled.images/0001.png"), "0001.png")).height, kSide);
+  EXPECT_THAT(Slurp(dir_ / "sampled.images/samples.jsonl"), HasSubstr("\"prompt\":\"猫\""));
+  EXPECT_THAT(Run(absl::StrCat(generate, " --clip ", dir_ / "model"), true),
+              HasSubstr("--clip: the checkpoint's model makes images of prompts that it reads itself"));
+}
+
+// What stands behind a safetensors file's header.
+std::string TensorBytes(const std::string& path) {
+  const int64_t begin = OrDie(SafetensorsReader::Open(path)).tensors().front().offset;
+  return Slurp(path).substr(static_cast<size_t>(begin));
+}
+
 // The parts are what encoding either alone writes, captions in the images' order.
 TEST_F(EncodeTest, OneFileHasBothParts) {
   OrDie(WriteFile(dir_ / "captions.txt", "a red fox\n猫\nfox\n"));
@@ -140,7 +227,9 @@ TEST_F(EncodeTest, OneFileHasBothParts) {
   OrDie(JoinSafetensors({dir_ / "texts", dir_ / "latents"}, dir_ / "joined"));
   EXPECT_EQ(Slurp(dir_ / "both"), Slurp(dir_ / "joined"));
   Run(absl::StrCat("encode --output ", dir_ / "prepared", Texts(), Images("data")));
-  EXPECT_EQ(Slurp(dir_ / "prepared"), Slurp(dir_ / "joined"));
+  // Latents of a prepared set name it besides.
+  EXPECT_EQ(OrDie(SafetensorsReader::Open(dir_ / "prepared")).metadata().count("images_xxh64"), 1u);
+  EXPECT_TRUE(TensorBytes(dir_ / "prepared") == TensorBytes(dir_ / "joined"));
 }
 
 TEST_F(EncodeTest, OneAtATimeWritesAFile) {

@@ -128,6 +128,7 @@ absl::Status ImageLoader::FillRow(int64_t row, int64_t sample_index, const Image
     ASSIGN_OR_RETURN(sample, SampleAt(sample_index));
   }
   Put(batch.samples, row, sample.image < 0 ? int64_t{-1} : sample_index);
+  Put(batch.numbers, row, sample.image);
   ImageLabels labels;
   int32_t length = 0;
   std::fill(tokens.begin(), tokens.end(), options_.pad);

@@ -49,6 +49,7 @@ struct ImageBatch {
   std::span<int32_t> class_ids;     // [B], -1: none
   std::span<int32_t> style_ids;     // [B]
   std::span<int64_t> samples;  // [B], sample index: the key of a row's noise and timestep; -1: a row without weight
+  std::span<int64_t> numbers;  // [B], of the row's image in the file; -1: a row without weight
 };
 
 class ImageLoader {

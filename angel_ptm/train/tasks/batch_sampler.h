@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -63,7 +64,8 @@ struct SamplingFacts {
   int64_t steps = 0;
   double guidance = 1;
   uint64_t seed = 0;
-  double control_scale = 1;  // of a model with a branch that reads a condition
+  std::optional<double> control_scale = {};  // of a model with a branch that reads a condition
+  std::vector<std::string> prompts = {};     // in words, where samples have numbers of these
 };
 // Of the samples that a run makes of itself.
 SamplingFacts FactsOfSamples(const TrainConfig& config, int64_t step, const BatchOptions& options);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -12,6 +13,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/checksum.h"
+#include "angel_ptm/base/file.h"
 #include "angel_ptm/config/validate.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_dataset.h"
@@ -20,6 +23,7 @@
 #include "angel_ptm/train/tasks/dit_conditions.h"
 #include "angel_ptm/train/tasks/image_feeder.h"
 #include "angel_ptm/train/tasks/image_samples.h"
+#include "angel_ptm/train/tasks/latent_tensors.h"
 
 namespace angel_ptm {
 namespace {
@@ -101,6 +105,9 @@ class DitTask final : public Task {
 
  private:
   absl::Status CheckDataset() const;
+  absl::Status CheckPixels() const;
+  // The latents of a split's images; null of a model of pixels.
+  absl::StatusOr<std::unique_ptr<ImageLatents>> OpenLatents(const char* split, const ImageFile& images) const;
   absl::Status OpenSamples();
   absl::StatusOr<std::string> WriteSamples(const std::string& folder, int64_t step,
                                            std::span<const float> samples) const;
@@ -115,33 +122,51 @@ class DitTask final : public Task {
   const DitShape shape_;
   const std::shared_ptr<const ParameterTable> table_;
   ImageDataset dataset_;
+  std::unique_ptr<ImageLatents> training_latents_, validation_latents_;
   std::optional<ImageSource> training_, validation_;
   DitPrompts prompts_;  // of sampling{}
 };
 
+absl::Status Differs(const TrainConfig& config, const char* field, const char* what, int64_t wanted, int64_t got) {
+  return absl::InvalidArgumentError(absl::StrCat("model.dit.", field, ": the images of ", config.data().directory(),
+                                                 " have ", what, ", wanted ", wanted, ", got ", got));
+}
+
+absl::Status DitTask::CheckPixels() const {
+  const ImageFileShape& images = dataset_.manifest.shape;
+  if (dit_.channels() != images.channels) {
+    return Differs(config_, "channels", "another number of channels", images.channels, dit_.channels());
+  }
+  if (dit_.height() > images.height) return Differs(config_, "height", "fewer pixels", images.height, dit_.height());
+  if (dit_.width() > images.width) return Differs(config_, "width", "fewer pixels", images.width, dit_.width());
+  return absl::OkStatus();
+}
+
 // That the model is for these images.
 absl::Status DitTask::CheckDataset() const {
   const ImageManifest& manifest = dataset_.manifest;
-  const auto differs = [&](const char* field, const char* what, int64_t wanted, int64_t got) {
-    return absl::InvalidArgumentError(absl::StrCat("model.dit.", field, ": the images of ", config_.data().directory(),
-                                                   " have ", what, ", wanted ", wanted, ", got ", got));
-  };
-  if (dit_.channels() != manifest.shape.channels) {
-    return differs("channels", "another number of channels", manifest.shape.channels, dit_.channels());
-  }
-  if (dit_.height() > manifest.shape.height) {
-    return differs("height", "fewer pixels", manifest.shape.height, dit_.height());
-  }
-  if (dit_.width() > manifest.shape.width) return differs("width", "fewer pixels", manifest.shape.width, dit_.width());
+  if (!dit_.latents()) RETURN_IF_ERROR(CheckPixels());
   const auto classes = static_cast<int64_t>(manifest.classes.size());
   if (dit_.class_count() > 0 && dit_.class_count() != classes) {
-    return differs("class_count", "another number of classes", classes, dit_.class_count());
+    return Differs(config_, "class_count", "another number of classes", classes, dit_.class_count());
   }
   if (shape_.reads_captions() && shape_.text_vocab_size < dataset_.tokenizer->vocabulary_size()) {
-    return differs("text_vocab_size", "captions of a larger tokenizer", dataset_.tokenizer->vocabulary_size(),
+    return Differs(config_, "text_vocab_size", "captions of a larger tokenizer", dataset_.tokenizer->vocabulary_size(),
                    shape_.text_vocab_size);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ImageLatents>> DitTask::OpenLatents(const char* split, const ImageFile& images) const {
+  if (!dit_.latents()) return std::unique_ptr<ImageLatents>();
+  const std::string path = absl::StrCat(config_.data().directory(), "/", split, "-latents.safetensors");
+  ASSIGN_OR_RETURN(const bool exists, PathExists(path));
+  if (!exists) {
+    return absl::NotFoundError(absl::StrCat("model.dit.latents: there is no ", path,
+                                            ", wanted what angel-ptm encode --images ", config_.data().directory(),
+                                            " --split ", split, " --autoencoder DIR --output ", path, " makes"));
+  }
+  return ImageLatents::Open(path, {dit_.channels(), dit_.height(), dit_.width()}, images);
 }
 
 absl::Status DitTask::Open(ImageDataset dataset) {
@@ -150,14 +175,15 @@ absl::Status DitTask::Open(ImageDataset dataset) {
   ImageLoaderOptions options{.global_batch = config_.batch().global_batch_sequences(),
                              .micro_batch = config_.batch().micro_batch_sequences(),
                              .seed = config_.seed(),
-                             .height = static_cast<int32_t>(dit_.height()),
-                             .width = static_cast<int32_t>(dit_.width()),
+                             .height = dit_.latents() ? 0 : static_cast<int32_t>(dit_.height()),
+                             .width = dit_.latents() ? 0 : static_cast<int32_t>(dit_.width()),
                              .flip_probability = dit_.flip_probability(),
                              .caption_tokens = static_cast<int32_t>(std::max<int64_t>(1, dit_.text_length())),
                              .pad = kPadId,
                              .other_captions = dit_.other_captions()};
   ASSIGN_OR_RETURN(const ImageLoader training, ImageLoader::Create(dataset_.train.get(), options));
-  training_.emplace(training, /*evaluation=*/false);
+  ASSIGN_OR_RETURN(training_latents_, OpenLatents("train", *dataset_.train));
+  training_.emplace(training, /*evaluation=*/false, training_latents_.get());
   RETURN_IF_ERROR(OpenSamples());
   if (config_.evaluation().every_steps() == 0) return absl::OkStatus();
   if (dataset_.validation == nullptr) {
@@ -167,13 +193,14 @@ absl::Status DitTask::Open(ImageDataset dataset) {
   }
   options.evaluation_samples = config_.evaluation().sequences();
   ASSIGN_OR_RETURN(const ImageLoader validation, ImageLoader::Create(dataset_.validation.get(), options));
-  validation_.emplace(validation, /*evaluation=*/true);
+  ASSIGN_OR_RETURN(validation_latents_, OpenLatents("validation", *dataset_.validation));
+  validation_.emplace(validation, /*evaluation=*/true, validation_latents_.get());
   return absl::OkStatus();
 }
 
 absl::Status DitTask::OpenSamples() {
   if (config_.sampling().every_steps() == 0) return absl::OkStatus();
-  if (!HasImageLibraries()) {
+  if (!dit_.latents() && !HasImageLibraries()) {
     return absl::UnimplementedError(
         absl::StrCat("sampling.every_steps: this build has no libpng and FreeType to write images with, wanted 0, got ",
                      config_.sampling().every_steps()));
@@ -187,6 +214,16 @@ absl::Status DitTask::OpenSamples() {
 
 absl::StatusOr<std::string> DitTask::WriteSamples(const std::string& folder, int64_t step,
                                                   std::span<const float> samples) const {
+  if (dit_.latents()) {
+    std::vector<int64_t> prompts(prompts_.conditions.size());
+    std::iota(prompts.begin(), prompts.end(), int64_t{0});
+    SamplingFacts facts = FactsOfSamples(config_, step, SamplingBatch());
+    facts.prompts.assign(config_.sampling().prompt().begin(), config_.sampling().prompt().end());
+    RETURN_IF_ERROR(MakeDirectories(folder));
+    RETURN_IF_ERROR(WriteSampledLatents(folder + "/latents.safetensors", NoisyGrid(shape_), prompts,
+                                        /*samples_per_prompt=*/1, samples, facts));
+    return std::string();
+  }
   std::vector<GeneratedImage> images;
   const auto pixels = static_cast<size_t>(NoisyGrid(shape_).elements());
   for (size_t i = 0; i < prompts_.conditions.size(); ++i) {
@@ -199,14 +236,17 @@ absl::StatusOr<std::string> DitTask::WriteSamples(const std::string& folder, int
 
 std::string DitTask::Describe() const {
   return absl::StrCat(shape_.num_hidden_layers, " layers, ", shape_.channels, " x ", shape_.height, " x ", shape_.width,
-                      " pixels in ", shape_.tokens(), " patches, ",
+                      dit_.latents() ? " latents in " : " pixels in ", shape_.tokens(), " patches, ",
                       shape_.reads_captions()  ? absl::StrCat("captions of ", shape_.text_length, " tokens")
                       : shape_.reads_classes() ? absl::StrCat(shape_.class_count, " classes")
                                                : "unconditional");
 }
 
 std::string DitTask::sample_order() const {
-  return absl::StrCat(training_->loader().Describe(), ", noise of seed ", config_.seed());
+  return absl::StrCat(
+      training_->loader().Describe(),
+      training_latents_ == nullptr ? "" : absl::StrCat(", latents ", ChecksumText(training_latents_->digest())),
+      ", noise of seed ", config_.seed());
 }
 
 }  // namespace

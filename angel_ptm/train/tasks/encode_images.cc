@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@
 #include "angel_ptm/model/hunyuan_dit.h"
 #include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/tasks/autoencoder.h"
+#include "angel_ptm/train/tasks/latent_tensors.h"
 
 namespace angel_ptm {
 namespace {
@@ -28,16 +30,22 @@ constexpr int64_t kColours = 3;
 class ImageSet {
  public:
   static absl::StatusOr<ImageSet> Open(const EncodeImagesOptions& options);
+  // Of files, which are to be of that size.
+  ImageSet(std::vector<std::string> paths, int64_t height, int64_t width)
+      : paths_(std::move(paths)), height_(height), width_(width) {}
 
   int64_t count() const { return file_ != nullptr ? file_->count() : static_cast<int64_t>(paths_.size()); }
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
   // pixels [height, width, 3].
   absl::Status Read(int64_t image, std::span<uint8_t> pixels) const;
+  // The prepared set's file of them; null of a folder.
+  const ImageFile* file() const { return file_; }
   // Each image's first caption, in the first language that it has one in.
   absl::StatusOr<std::vector<std::string>> Captions() const;
 
  private:
+  ImageSet() = default;
   absl::Status OpenDataset(const EncodeImagesOptions& options);
   absl::Status OpenFolder(const std::string& folder);
 
@@ -96,8 +104,9 @@ absl::Status ImageSet::Read(int64_t number, std::span<uint8_t> pixels) const {
   ASSIGN_OR_RETURN(const Image image, DecodeImage(bytes, path));
   if (image.channels != kColours) return NotRgb(path, image.channels);
   if (image.height != height_ || image.width != width_) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted ", width_, " x ", height_, " like ", paths_[0],
-                                                   ", got ", image.width, " x ", image.height));
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted ", width_, " x ", height_,
+                                                   path == paths_[0] ? "" : " like " + paths_[0], ", got ", image.width,
+                                                   " x ", image.height));
   }
   std::ranges::copy(image.pixels, pixels.begin());
   return absl::OkStatus();
@@ -196,10 +205,12 @@ std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirec
   return latent;
 }
 
-SafetensorsMetadata MetadataOf(const LatentScaling& scaling, const EncodeImagesOptions& options) {
+SafetensorsMetadata MetadataOf(const LatentScaling& scaling, const EncodeImagesOptions& options,
+                               const ImageSet& images) {
   SafetensorsMetadata metadata = {{"scaling_factor", absl::StrCat(scaling.scaling_factor)},
                                   {"shift_factor", absl::StrCat(scaling.shift_factor)},
                                   {"posterior", options.draws ? absl::StrCat("sample ", options.seed) : "mean"}};
+  if (images.file() != nullptr) metadata[kLatentImagesKey] = ChecksumText(images.file()->header_xxh64());
   if (scaling.mean.empty()) return metadata;
   metadata["latents_mean"] = absl::StrJoin(scaling.mean, " ");
   metadata["latents_std"] = absl::StrJoin(scaling.std, " ");
@@ -253,8 +264,32 @@ absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoenc
     }
     return conditions ? append_latents(writer, *conditions, images.count()) : absl::OkStatus();
   };
-  RETURN_IF_ERROR(WriteSafetensors(output, tensors, MetadataOf(autoencoder.scaling, options), append));
+  RETURN_IF_ERROR(WriteSafetensors(output, tensors, MetadataOf(autoencoder.scaling, options, images), append));
   return EncodedImages{images.count(), cache.hits(), encoder->memory_bytes()};
+}
+
+absl::Status EncodeConditions(const AutoencoderKlDirectory& autoencoder, const std::vector<std::string>& paths,
+                              int64_t count, int64_t height, int64_t width, const InferenceOptions& options,
+                              const std::string& output) {
+  const int64_t reduction = autoencoder.shape.reduction();
+  ASSIGN_OR_RETURN(const std::unique_ptr<ImageEncoder> encoder,
+                   ImageEncoder::Create(autoencoder, height * reduction, width * reduction, options));
+  const ImageSet images(paths, height * reduction, width * reduction);
+  const std::vector<SafetensorsTensor> tensors = {
+      {.name = "condition", .shape = {count, encoder->channels(), height, width}}};
+  return WriteSafetensors(output, tensors, {}, [&](SafetensorsWriter& writer) -> absl::Status {
+    std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
+    for (int64_t number = 0; number < count; ++number) {
+      std::vector<float> latent(static_cast<size_t>(tensors[0].shape.elements() / count));
+      if (number < images.count()) {
+        RETURN_IF_ERROR(images.Read(number, pixels));
+        ASSIGN_OR_RETURN(const Posterior posterior, encoder->Encode(pixels));
+        latent = LatentOf(posterior, autoencoder, {}, number);
+      }
+      RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
+    }
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options) {
@@ -288,15 +323,38 @@ absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& 
   RETURN_IF_ERROR(file.Read(*samples, 0, std::as_writable_bytes(std::span(numbers))));
   ASSIGN_OR_RETURN(const std::unique_ptr<LatentDecoder> decoder,
                    LatentDecoder::Create(autoencoder, latents->shape[2], latents->shape[3], options));
+  const std::vector<std::string> prompts = FactsFrom(file.metadata()).prompts;
   std::vector<float> latent(static_cast<size_t>(latents->shape.elements() / count));
   const auto latent_bytes = static_cast<int64_t>(latent.size() * sizeof(float));
   std::vector<GeneratedImage> images;
   for (int64_t i = 0; i < count; ++i) {
     RETURN_IF_ERROR(file.Read(*latents, i * latent_bytes, std::as_writable_bytes(std::span(latent))));
     ASSIGN_OR_RETURN(Image image, decoder->DecodeImage(latent));
-    images.push_back({absl::StrCat("sample ", numbers[static_cast<size_t>(i)]), std::move(image)});
+    const int64_t number = numbers[static_cast<size_t>(i)];
+    const bool named = number >= 0 && number < static_cast<int64_t>(prompts.size());
+    images.push_back(
+        {named ? prompts[static_cast<size_t>(number)] : absl::StrCat("sample ", number), std::move(image)});
   }
   return images;
+}
+
+absl::StatusOr<bool> DecodeSamples(const std::string& folder, const AutoencoderKlDirectory& autoencoder,
+                                   const InferenceOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
+  if (std::ranges::find(names, "samples.jsonl") != names.end()) return false;
+  SamplingFacts facts;
+  std::vector<GeneratedImage> images;
+  for (const std::string& name : names) {
+    if (!name.starts_with("latents") || !name.ends_with(".safetensors")) continue;
+    const std::string path = absl::StrCat(folder, "/", name);
+    ASSIGN_OR_RETURN(std::vector<GeneratedImage> more, DecodeLatentFile(path, autoencoder, options));
+    std::ranges::move(more, std::back_inserter(images));
+    ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(path));
+    facts = FactsFrom(file.metadata());
+  }
+  if (images.empty()) return false;
+  RETURN_IF_ERROR(WriteImages(folder, facts, std::move(images)).status());
+  return true;
 }
 
 }  // namespace angel_ptm

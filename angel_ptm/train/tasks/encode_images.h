@@ -36,17 +36,30 @@ struct EncodedImages {
 absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
                                            const EncodeImagesOptions& options, const std::string& output);
 
+// Writes "condition" [count, channels, height, width] F32: the images of `paths`, PNG or JPEG, as scaled latents (the
+// posteriors' means), then zeros. Errors: images that are not RGB or not of the latents' size times the autoencoder's
+// reduction, what ImageEncoder says.
+absl::Status EncodeConditions(const AutoencoderKlDirectory& autoencoder, const std::vector<std::string>& paths,
+                              int64_t count, int64_t height, int64_t width, const InferenceOptions& options,
+                              const std::string& output);
+
 absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options);
 
 // The captions of a prepared data set's images, one for each: its first in the first language that has any. Errors: a
 // folder of images without captions.
 absl::StatusOr<std::vector<std::string>> ImageCaptions(const EncodeImagesOptions& options);
 
-// The images of all "latents" in a file, named by its "samples", a number each. Errors: latents of other channels than
-// the decoder's, what LatentDecoder says.
+// The images of all "latents" in a file, named by their prompts if the file has those, else by its "samples", a number
+// each. Errors: latents of other channels than the decoder's, what LatentDecoder says.
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
                                                              const AutoencoderKlDirectory& autoencoder,
                                                              const InferenceOptions& options);
+
+// Decodes the latents that a run has sampled of itself, in a folder of train/sample.h, into images beside them
+// (WriteImages). Returns false, and does nothing, if the folder has images already or no latents. Errors: those of
+// files, DecodeLatentFile's.
+absl::StatusOr<bool> DecodeSamples(const std::string& folder, const AutoencoderKlDirectory& autoencoder,
+                                   const InferenceOptions& options);
 
 }  // namespace angel_ptm
 

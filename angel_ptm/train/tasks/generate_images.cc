@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -23,7 +24,8 @@ class ImageGenerator {
   explicit ImageGenerator(const GenerateImagesOptions& options) : options_(options) {}
 
   absl::Status Load(const std::string& checkpoint_path);
-  absl::StatusOr<std::vector<GeneratedImage>> Run();
+  absl::StatusOr<std::vector<GeneratedImage>> MakeImages();
+  absl::StatusOr<int64_t> MakeLatents(const std::string& output);
 
  private:
   absl::StatusOr<DitPrompts> ReadPrompts(const CheckpointReader& checkpoint, const Tokenizer& tokenizer) const;
@@ -33,6 +35,7 @@ class ImageGenerator {
 
   const GenerateImagesOptions& options_;
   DitShape shape_;
+  int64_t step_ = 0;  // the checkpoint's
   BatchOptions batch_;
   int64_t images_ = 0;
   Denoisers denoisers_;
@@ -49,6 +52,7 @@ absl::StatusOr<DitPrompts> ImageGenerator::ReadPrompts(const CheckpointReader& c
 
 absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(CheckpointReader checkpoint, CheckpointReader::Open(checkpoint_path));
+  step_ = checkpoint.manifest().step;
   std::string note;
   ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
   if (!note.empty()) Say("note", note);
@@ -79,7 +83,7 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::Run() {
+absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::MakeImages() {
   std::vector<GeneratedImage> made;
   RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t number, std::span<const float> planes) {
     const auto prompt = static_cast<size_t>(number / options_.images_per_prompt);
@@ -87,6 +91,24 @@ absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::Run() {
     if (!options_.own_seeds.empty()) made.back().seed = options_.own_seeds[prompt];
   }));
   return made;
+}
+
+absl::StatusOr<int64_t> ImageGenerator::MakeLatents(const std::string& output) {
+  std::vector<float> latents;
+  RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t, std::span<const float> latent) {
+    latents.insert(latents.end(), latent.begin(), latent.end());
+  }));
+  std::vector<int64_t> prompts(static_cast<size_t>(images_ / options_.images_per_prompt));
+  std::iota(prompts.begin(), prompts.end(), int64_t{0});
+  const SamplingFacts facts{.step = step_,
+                            .weights = options_.inference.weights,
+                            .sampler = Name(batch_.sampling.method),
+                            .steps = options_.steps,
+                            .guidance = options_.guidance,
+                            .seed = options_.seed,
+                            .prompts = options_.prompts};
+  RETURN_IF_ERROR(WriteSampledLatents(output, NoisyGrid(shape_), prompts, options_.images_per_prompt, latents, facts));
+  return images_;
 }
 
 }  // namespace
@@ -138,7 +160,14 @@ absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& ch
                                                            const GenerateImagesOptions& options) {
   ImageGenerator generator(options);
   RETURN_IF_ERROR(generator.Load(checkpoint_path));
-  return generator.Run();
+  return generator.MakeImages();
+}
+
+absl::StatusOr<int64_t> GenerateDitLatents(const std::string& checkpoint_path, const GenerateImagesOptions& options,
+                                           const std::string& output) {
+  ImageGenerator generator(options);
+  RETURN_IF_ERROR(generator.Load(checkpoint_path));
+  return generator.MakeLatents(output);
 }
 
 }  // namespace angel_ptm

@@ -50,6 +50,11 @@ absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& un
 absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& checkpoint_path,
                                                            const GenerateImagesOptions& options);
 
+// The same of a model with model.dit.latents. Writes them to the file `output` (WriteSampledLatents, prompts by their
+// place in the options); returns how many they are.
+absl::StatusOr<int64_t> GenerateDitLatents(const std::string& checkpoint_path, const GenerateImagesOptions& options,
+                                           const std::string& output);
+
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_TRAIN_TASKS_GENERATE_IMAGES_H_

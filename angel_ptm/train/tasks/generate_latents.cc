@@ -121,23 +121,6 @@ SamplingOptions HunyuanSampling(const HunyuanDitConfig& config) {
           .learned_variance = config.variance_weight() > 0};
 }
 
-absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape& shape,
-                                 const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
-                                 std::span<const float> latents, const SamplingFacts& facts) {
-  std::vector<int32_t> numbers;
-  for (const int64_t prompt : prompts) {
-    numbers.insert(numbers.end(), static_cast<size_t>(samples_per_prompt), static_cast<int32_t>(prompt));
-  }
-  SafetensorsMetadata metadata = {{"step", absl::StrCat(facts.step)},
-                                  {"weights", facts.weights},
-                                  {"sampler", facts.sampler},
-                                  {"steps", absl::StrCat(facts.steps)},
-                                  {"guidance", absl::StrCat(facts.guidance)},
-                                  {"seed", absl::StrCat(facts.seed)}};
-  if (shape.control) metadata["control_scale"] = absl::StrCat(facts.control_scale);
-  return WriteLatents(path, shape, numbers, latents.first(numbers.size() * NoisyGrid(shape).elements()), metadata);
-}
-
 absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options) {
   BatchOptions batch{.sampling = HunyuanSampling(config.model().hunyuan_dit())};
   const char* const unguided = CanBeGuided(config.model()) ? "" : "with clip_dropout or t5_dropout = 0";
@@ -174,14 +157,15 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
   RETURN_IF_ERROR(sampler.MakeAll(count, [&](int64_t, std::span<const float> latent) {
     latents.insert(latents.end(), latent.begin(), latent.end());
   }));
-  const SamplingFacts facts{.step = checkpoint.manifest().step,
-                            .weights = options.inference.weights,
-                            .sampler = Name(batch.sampling.method),
-                            .steps = options.steps,
-                            .guidance = options.guidance,
-                            .seed = options.seed,
-                            .control_scale = options.control_scale.value_or(1)};
-  RETURN_IF_ERROR(WriteSampledLatents(output, shape, prompts, options.images_per_prompt, latents, facts));
+  const SamplingFacts facts{
+      .step = checkpoint.manifest().step,
+      .weights = options.inference.weights,
+      .sampler = Name(batch.sampling.method),
+      .steps = options.steps,
+      .guidance = options.guidance,
+      .seed = options.seed,
+      .control_scale = shape.control ? std::optional(options.control_scale.value_or(1)) : std::nullopt};
+  RETURN_IF_ERROR(WriteSampledLatents(output, NoisyGrid(shape), prompts, options.images_per_prompt, latents, facts));
   return count;
 }
 

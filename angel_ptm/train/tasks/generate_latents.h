@@ -54,11 +54,6 @@ inline PatchGrid PredictionGrid(const HunyuanDitShape& shape) {
 // How such a model is sampled if nothing else is said.
 SamplingOptions HunyuanSampling(const HunyuanDitConfig& config);
 
-// Of samples, prompt after prompt, into `path`: latents.h, WriteLatents.
-absl::Status WriteSampledLatents(const std::string& path, const HunyuanDitShape& shape,
-                                 const std::vector<int64_t>& prompts, int64_t samples_per_prompt,
-                                 std::span<const float> latents, const SamplingFacts& facts);
-
 // How a model is sampled as is asked for. Errors: ApplyTo's, a size that the patches do not divide, a scale of a branch
 // that the model lacks.
 absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options);

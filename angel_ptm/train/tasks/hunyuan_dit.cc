@@ -18,6 +18,7 @@
 #include "angel_ptm/train/diffusion/noise.h"
 #include "angel_ptm/train/tasks/dit.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
+#include "angel_ptm/train/tasks/image_samples.h"
 #include "angel_ptm/train/tasks/latents.h"
 #include "angel_ptm/train/train_state.h"
 
@@ -321,8 +322,10 @@ std::unique_ptr<Sampler> HunyuanDitTask::MakeSampler(int64_t bucket, const Graph
       [this, batch, file, &shape, &prompts](const std::string& folder, int64_t step,
                                             std::span<const float> samples) -> absl::StatusOr<std::string> {
         RETURN_IF_ERROR(MakeDirectories(folder));
-        RETURN_IF_ERROR(WriteSampledLatents(folder + "/" + file, shape, prompts, /*samples_per_prompt=*/1, samples,
-                                            FactsOfSamples(config_, step, batch)));
+        SamplingFacts facts = FactsOfSamples(config_, step, batch);
+        if (shape.control) facts.control_scale = 1;
+        RETURN_IF_ERROR(WriteSampledLatents(folder + "/" + file, NoisyGrid(shape), prompts, /*samples_per_prompt=*/1,
+                                            samples, facts));
         return std::string();
       });
 }

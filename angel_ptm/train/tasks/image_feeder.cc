@@ -34,7 +34,8 @@ ImageFeeder::ImageFeeder(const Graph& graph, Executor& executor, const DitShape&
   for (std::vector<float>* buffer : {&noise_, &mixed_}) buffer->resize(pixels);
   time_features_.resize(batch * kTimeFeatures);
   sample_weight_.resize(batch);
-  samples_.resize(batch);
+  for (std::vector<int64_t>* buffer : {&samples_, &numbers_}) buffer->resize(batch);
+  if (source.latents() != nullptr) scratch_.resize(pixels);
   cos_sin_.resize(static_cast<size_t>(shape.tokens() * shape.head_dim()));
   RopeTable2d(shape.grid_height(), shape.grid_width(), shape.head_dim(), shape.rope_theta, cos_sin_);
   if (shape.learn_variance) {
@@ -111,13 +112,26 @@ void ImageFeeder::ClearRow(int64_t row) {
   DropCondition(row);
 }
 
+absl::Status ImageFeeder::ReadLatents() {
+  const auto pixels = static_cast<size_t>(grid_.elements());
+  for (size_t row = 0; row < numbers_.size(); ++row) {
+    if (numbers_[row] < 0) continue;
+    RETURN_IF_ERROR(source_.latents()->Read(numbers_[row], std::span(images_).subspan(row * pixels, pixels), scratch_));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<double> ImageFeeder::Feed(const MicroBatchPosition& position) {
-  ASSIGN_OR_RETURN(const int64_t rows, source_.loader().FillMicroBatch(position, {.images = images_,
-                                                                                  .tokens = tokens_,
-                                                                                  .token_counts = token_counts_,
-                                                                                  .class_ids = class_ids_,
-                                                                                  .style_ids = {},
-                                                                                  .samples = samples_}));
+  const bool latents = source_.latents() != nullptr;
+  ASSIGN_OR_RETURN(const int64_t rows,
+                   source_.loader().FillMicroBatch(position, {.images = latents ? std::span<float>() : images_,
+                                                              .tokens = tokens_,
+                                                              .token_counts = token_counts_,
+                                                              .class_ids = class_ids_,
+                                                              .style_ids = {},
+                                                              .samples = samples_,
+                                                              .numbers = numbers_}));
+  if (latents) RETURN_IF_ERROR(ReadLatents());
   weight_ = static_cast<float>(rows);
   for (int64_t row = 0; row < static_cast<int64_t>(samples_.size()); ++row) {
     if (samples_[row] < 0) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/data/images/image_loader.h"
 #include "angel_ptm/exec/executor.h"
 #include "angel_ptm/model/dit.h"
@@ -14,23 +15,28 @@
 #include "angel_ptm/train/diffusion/schedule.h"
 #include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/dit.h"
+#include "angel_ptm/train/tasks/latent_tensors.h"
 
 namespace angel_ptm {
 
 // An ImageLoader's samples. Those of an evaluation have the same noise and times whatever the run's seed.
 class ImageSource final : public SampleSource {
  public:
-  ImageSource(const ImageLoader& loader, bool evaluation) : loader_(loader), evaluation_(evaluation) {}
+  // `latents`: what stands for the images' pixels, null: nothing; must outlive the source.
+  ImageSource(const ImageLoader& loader, bool evaluation, const ImageLatents* latents)
+      : loader_(loader), evaluation_(evaluation), latents_(latents) {}
   int64_t sample_count() const override { return loader_.sample_count(); }
   int64_t step_count() const override { return loader_.step_count(); }
   int64_t samples_per_step() const override { return loader_.options().global_batch; }
   int64_t MicroBatchesPerStep(int64_t world) const override { return loader_.MicroBatchesPerStep(world); }
   const ImageLoader& loader() const { return loader_; }
   bool evaluation() const { return evaluation_; }
+  const ImageLatents* latents() const { return latents_; }
 
  private:
   const ImageLoader loader_;
   const bool evaluation_;
+  const ImageLatents* const latents_;
 };
 
 // What of a run's images, noise and conditions becomes which input: pure functions into buffers that are made once.
@@ -45,6 +51,8 @@ class ImageFeeder final : public Feeder {
   const SampleSource& source() const override { return source_; }
 
  private:
+  // Rows of images_ that are latents.
+  absl::Status ReadLatents();
   // Row `row` of the micro-batch, sample number `sample`: the image in images_ becomes noisy patches, target and time.
   void MakeNoisy(int64_t row, int64_t sample);
   void ClearRow(int64_t row);
@@ -65,7 +73,8 @@ class ImageFeeder final : public Feeder {
   float weight_ = 0;
   std::vector<float> images_, noise_, mixed_, noisy_, target_, time_features_, cos_sin_, sample_weight_, clean_, bound_;
   std::vector<int32_t> tokens_, token_counts_, class_ids_;
-  std::vector<int64_t> samples_;
+  std::vector<int64_t> samples_, numbers_;
+  std::vector<BFloat16> scratch_;  // of a latent
 };
 
 }  // namespace angel_ptm

@@ -65,4 +65,45 @@ absl::StatusOr<std::string> WriteImages(const std::string& folder, const Samplin
                       Counted(static_cast<int64_t>(left.size()), "image"), " of an earlier call from ", folder);
 }
 
+absl::Status WriteSampledLatents(const std::string& path, const PatchGrid& grid, const std::vector<int64_t>& prompts,
+                                 int64_t samples_per_prompt, std::span<const float> latents,
+                                 const SamplingFacts& facts) {
+  std::vector<int32_t> numbers;
+  for (const int64_t prompt : prompts) {
+    numbers.insert(numbers.end(), static_cast<size_t>(samples_per_prompt), static_cast<int32_t>(prompt));
+  }
+  SafetensorsMetadata metadata = {{"step", absl::StrCat(facts.step)},
+                                  {"weights", facts.weights},
+                                  {"sampler", facts.sampler},
+                                  {"steps", absl::StrCat(facts.steps)},
+                                  {"guidance", absl::StrCat(facts.guidance)},
+                                  {"seed", absl::StrCat(facts.seed)}};
+  if (facts.control_scale) metadata["control_scale"] = absl::StrCat(*facts.control_scale);
+  if (!facts.prompts.empty()) metadata["prompts"] = nlohmann::json(facts.prompts).dump();
+  const auto count = static_cast<int64_t>(numbers.size());
+  const std::vector<SafetensorsTensor> tensors = {
+      {"latents", DType::kFloat32, {count, grid.channels, grid.height, grid.width}},
+      {"samples", DType::kInt32, {count}}};
+  return WriteSafetensors(path, tensors, metadata, [&](SafetensorsWriter& writer) -> absl::Status {
+    RETURN_IF_ERROR(writer.Append(std::as_bytes(latents.first(static_cast<size_t>(count * grid.elements())))));
+    return writer.Append(std::as_bytes(std::span(numbers)));
+  });
+}
+
+SamplingFacts FactsFrom(const SafetensorsMetadata& metadata) {
+  const auto text = [&](const char* key) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::string() : found->second;
+  };
+  SamplingFacts facts{.weights = text("weights"), .sampler = text("sampler")};
+  (void)absl::SimpleAtoi(text("step"), &facts.step);
+  (void)absl::SimpleAtoi(text("steps"), &facts.steps);
+  (void)absl::SimpleAtod(text("guidance"), &facts.guidance);
+  (void)absl::SimpleAtoi(text("seed"), &facts.seed);
+  const nlohmann::json prompts = ParseJson(text("prompts"));
+  if (!prompts.is_array()) return facts;
+  for (const nlohmann::json& prompt : prompts) facts.prompts.push_back(prompt.is_string() ? prompt : "");
+  return facts;
+}
+
 }  // namespace angel_ptm

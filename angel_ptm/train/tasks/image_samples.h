@@ -1,14 +1,17 @@
-// Images that were sampled, as files: for people, and for `angel-ptm report`.
+// Images and latents that were sampled, as files: for people, and for `angel-ptm report`.
 #ifndef ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 #define ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/checkpoint/safetensors.h"
 #include "angel_ptm/data/images/image.h"
+#include "angel_ptm/model/patches.h"
 #include "angel_ptm/train/tasks/batch_sampler.h"
 
 namespace angel_ptm {
@@ -25,6 +28,16 @@ struct GeneratedImage {
 // of files, no images, a build without image libraries.
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images);
+
+// Samples of a model of latents, `samples_per_prompt` of each of `prompts` one after another, as a safetensors file:
+// "latents" F32 [N, channels, height, width], scaled as the model's data was, "samples" I32 [N], the number of each
+// one's prompt, and the facts as metadata, prompts as a JSON list. `latents` may hold more than these. What stands
+// there is replaced.
+absl::Status WriteSampledLatents(const std::string& path, const PatchGrid& grid, const std::vector<int64_t>& prompts,
+                                 int64_t samples_per_prompt, std::span<const float> latents,
+                                 const SamplingFacts& facts);
+// The facts in such metadata; what is missing or damaged is as in SamplingFacts().
+SamplingFacts FactsFrom(const SafetensorsMetadata& metadata);
 
 }  // namespace angel_ptm
 

@@ -1,21 +1,18 @@
 #include "angel_ptm/train/tasks/latents.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
-#include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
 #include "angel_ptm/data/permutation.h"
 #include "angel_ptm/model/patches.h"
+#include "angel_ptm/train/tasks/latent_tensors.h"
 
 namespace angel_ptm {
 namespace {
 
-// Latents are N(0, 1) as far as models and noise are concerned; that of a scaled autoencoder's is near 1.
-constexpr double kScaleMin = 0.25, kScaleMax = 4;
-constexpr int64_t kScaleSamples = 16;
+constexpr char kModel[] = "model.hunyuan_dit";
 // On a side, by the autoencoder of Hunyuan-DiT.
 constexpr int64_t kPixelsOfLatent = 8;
 
@@ -31,9 +28,10 @@ std::span<T> RowOf(std::vector<T>& all, int64_t row, int64_t rows) {
 absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::Open(const std::string& path, const HunyuanDitShape& shape) {
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
-  RETURN_IF_ERROR(file->CheckCount("latents", {shape.channels, shape.height, shape.width}));
+  const Shape sample = {shape.channels, shape.height, shape.width};
+  ASSIGN_OR_RETURN(file->count_, CountSamples(file->file_, "latents", sample, kModel));
   RETURN_IF_ERROR(file->CheckConditions(/*sizes_needed=*/true));
-  RETURN_IF_ERROR(file->CheckScale());
+  RETURN_IF_ERROR(file->LookAtLatents());
   return file;
 }
 
@@ -41,98 +39,54 @@ absl::StatusOr<std::unique_ptr<LatentFile>> LatentFile::OpenTexts(const std::str
                                                                   const HunyuanDitShape& shape) {
   ASSIGN_OR_RETURN(SafetensorsReader reader, SafetensorsReader::Open(path));
   auto file = std::unique_ptr<LatentFile>(new LatentFile(std::move(reader), shape));
-  RETURN_IF_ERROR(file->CheckCount("clip", {shape.clip_length, shape.clip_hidden_size}));
+  const Shape sample = {shape.clip_length, shape.clip_hidden_size};
+  ASSIGN_OR_RETURN(file->count_, CountSamples(file->file_, "clip", sample, kModel));
   RETURN_IF_ERROR(file->CheckConditions(/*sizes_needed=*/false));
   return file;
 }
 
-absl::Status LatentFile::CheckTensor(const std::string& name, DType dtype, Shape shape) {
-  const SafetensorsTensor* tensor = file_.Find(name);
-  if (tensor == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor ", name));
-  const bool narrow = dtype == DType::kFloat32 && tensor->dtype == DType::kBFloat16;
-  if (tensor->shape == shape && (tensor->dtype == dtype || narrow)) {
-    scratch_elements_ = std::max(scratch_elements_, shape.elements());
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      path(), ": tensor ", name, ": wanted ", dtype == DType::kFloat32 ? "F32 or BF16" : Name(dtype), " ",
-      shape.ToString(), " for model.hunyuan_dit, got ", Name(tensor->dtype), " ", tensor->shape.ToString()));
-}
-
-// Says how many samples there are by a tensor with a row for each.
-absl::Status LatentFile::CheckCount(const std::string& tensor, const Shape& sample) {
-  const SafetensorsTensor* found = file_.Find(tensor);
-  if (found == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor ", tensor));
-  count_ = found->shape.rank() == sample.rank() + 1 ? found->shape[0] : 0;
-  if (count_ == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": tensor ", tensor, ": wanted [N, ",
-                                                   sample.ToString().substr(1), ", N at least 1, got ",
-                                                   found->shape.ToString()));
-  }
-  std::vector<int64_t> all = {count_};
-  for (int i = 0; i < sample.rank(); ++i) all.push_back(sample[i]);
-  return CheckTensor(tensor, DType::kFloat32, Shape(all.data(), all.data() + all.size()));
-}
-
 absl::Status LatentFile::CheckConditions(bool sizes_needed) {
   const int64_t n = count_, c = shape_.clip_length, t = shape_.t5_length;
-  RETURN_IF_ERROR(CheckTensor("clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}));
-  RETURN_IF_ERROR(CheckTensor("clip_mask", DType::kInt32, {n, c}));
-  RETURN_IF_ERROR(CheckTensor("t5", DType::kFloat32, {n, t, shape_.t5_hidden_size}));
-  RETURN_IF_ERROR(CheckTensor("t5_mask", DType::kInt32, {n, t}));
-  RETURN_IF_ERROR(CheckTensor("empty_clip", DType::kFloat32, {c, shape_.clip_hidden_size}));
-  RETURN_IF_ERROR(CheckTensor("empty_clip_mask", DType::kInt32, {c}));
-  RETURN_IF_ERROR(CheckTensor("empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}));
-  RETURN_IF_ERROR(CheckTensor("empty_t5_mask", DType::kInt32, {t}));
+  RETURN_IF_ERROR(CheckTensor(file_, "clip", DType::kFloat32, {n, c, shape_.clip_hidden_size}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "clip_mask", DType::kInt32, {n, c}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "t5", DType::kFloat32, {n, t, shape_.t5_hidden_size}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "t5_mask", DType::kInt32, {n, t}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "empty_clip", DType::kFloat32, {c, shape_.clip_hidden_size}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "empty_clip_mask", DType::kInt32, {c}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}, kModel));
+  RETURN_IF_ERROR(CheckTensor(file_, "empty_t5_mask", DType::kInt32, {t}, kModel));
   if (shape_.size_and_style && (sizes_needed || file_.Find("sizes") != nullptr))
-    RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+    RETURN_IF_ERROR(CheckTensor(file_, "sizes", DType::kFloat32, {n, kHunyuanSizes}, kModel));
   const Shape conditions = {n, shape_.channels, shape_.height, shape_.width};
   if (shape_.control && file_.Find("condition") == nullptr) {
     return absl::NotFoundError(
         absl::StrCat(path(), " has no tensor condition, wanted F32 or BF16 ", conditions.ToString(),
                      " for model.hunyuan_dit.control: what the samples' poses or edges are as latents"));
   }
-  if (shape_.control) RETURN_IF_ERROR(CheckTensor("condition", DType::kFloat32, conditions));
+  if (shape_.control) RETURN_IF_ERROR(CheckTensor(file_, "condition", DType::kFloat32, conditions, kModel));
   // Of one sample.
   scratch_elements_ = std::max({shape_.channels * shape_.height * shape_.width, c * shape_.clip_hidden_size,
                                 t * shape_.t5_hidden_size, kHunyuanSizes});
   return absl::OkStatus();
 }
 
-absl::Status LatentFile::CheckScale() {
+absl::Status LatentFile::LookAtLatents() {
   std::vector<float> latent(static_cast<size_t>(shape_.channels * shape_.height * shape_.width));
   std::vector<BFloat16> scratch(static_cast<size_t>(scratch_elements_));
   Hasher hasher;
   hasher.Mix(file_.header_checksum()).Mix(static_cast<uint64_t>(file_.file_bytes()));
   double square = 0;
-  const int64_t looked_at = std::min(count_, kScaleSamples);
-  for (int64_t i = 0; i < looked_at; ++i) {
-    // Spread over the file, its first and last among them.
-    const int64_t row = looked_at == 1 ? 0 : i * (count_ - 1) / (looked_at - 1);
-    RETURN_IF_ERROR(ReadFloats("latents", row, latent, scratch));
+  const std::vector<int64_t> rows = SpotChecks(count_);
+  for (const int64_t row : rows) {
+    RETURN_IF_ERROR(ReadFloats(file_, "latents", row, latent, scratch));
     for (const float value : latent) square += static_cast<double>(value) * static_cast<double>(value);
     hasher.Mix({reinterpret_cast<const char*>(latent.data()), latent.size() * sizeof(float)});
     if (!shape_.control) continue;
-    RETURN_IF_ERROR(ReadFloats("condition", row, latent, scratch));
+    RETURN_IF_ERROR(ReadFloats(file_, "condition", row, latent, scratch));
     hasher.Mix({reinterpret_cast<const char*>(latent.data()), latent.size() * sizeof(float)});
   }
   digest_ = hasher.Digest();
-  const double deviation = std::sqrt(square / static_cast<double>(looked_at * static_cast<int64_t>(latent.size())));
-  if (deviation >= kScaleMin && deviation <= kScaleMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(path(), ": tensor latents is not scaled: wanted a root mean square of ", kScaleMin, " to ",
-                   kScaleMax, ", got ", deviation, " (multiply by the autoencoder's scaling_factor)"));
-}
-
-absl::Status LatentFile::ReadFloats(const char* name, int64_t row, std::span<float> out,
-                                    std::span<BFloat16> scratch) const {
-  const SafetensorsTensor& tensor = *file_.Find(name);
-  const int64_t begin = row * static_cast<int64_t>(out.size()) * SizeOf(tensor.dtype);
-  if (tensor.dtype == DType::kFloat32) return file_.Read(tensor, begin, std::as_writable_bytes(out));
-  const std::span<BFloat16> narrow = scratch.first(out.size());
-  RETURN_IF_ERROR(file_.Read(tensor, begin, std::as_writable_bytes(narrow)));
-  Widen(out, narrow);
-  return absl::OkStatus();
+  return CheckScale(path(), square / static_cast<double>(rows.size() * latent.size()));
 }
 
 absl::Status LatentFile::ReadMask(const char* name, int64_t row, std::span<int32_t> out) const {
@@ -143,15 +97,16 @@ absl::Status LatentFile::ReadMask(const char* name, int64_t row, std::span<int32
 absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, const LatentSample& sample) const {
   const auto clip_mask = sample.keep.first(static_cast<size_t>(shape_.clip_length));
   const auto t5_mask = sample.keep.subspan(static_cast<size_t>(shape_.clip_length));
-  if (!sample.latent.empty()) RETURN_IF_ERROR(ReadFloats("latents", index, sample.latent, sample.scratch));
-  if (!sample.condition.empty()) RETURN_IF_ERROR(ReadFloats("condition", index, sample.condition, sample.scratch));
+  if (!sample.latent.empty()) RETURN_IF_ERROR(ReadFloats(file_, "latents", index, sample.latent, sample.scratch));
+  if (!sample.condition.empty())
+    RETURN_IF_ERROR(ReadFloats(file_, "condition", index, sample.condition, sample.scratch));
   const int64_t of_clip = empty_clip ? 0 : index, of_t5 = empty_t5 ? 0 : index;
-  RETURN_IF_ERROR(ReadFloats(empty_clip ? "empty_clip" : "clip", of_clip, sample.clip, sample.scratch));
+  RETURN_IF_ERROR(ReadFloats(file_, empty_clip ? "empty_clip" : "clip", of_clip, sample.clip, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_clip ? "empty_clip_mask" : "clip_mask", of_clip, clip_mask));
-  RETURN_IF_ERROR(ReadFloats(empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
+  RETURN_IF_ERROR(ReadFloats(file_, empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
   if (sample.sizes.empty()) return absl::OkStatus();
-  if (file_.Find("sizes") != nullptr) return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+  if (file_.Find("sizes") != nullptr) return ReadFloats(file_, "sizes", index, sample.sizes, sample.scratch);
   const auto height = static_cast<float>(shape_.height * kPixelsOfLatent);
   const auto width = static_cast<float>(shape_.width * kPixelsOfLatent);
   const float sizes[] = {height, width, height, width, 0, 0};
@@ -265,19 +220,6 @@ void HunyuanInputs::Write(const Graph& graph, Executor& executor) const {
   if (!shape_.size_and_style) return;
   write("size_features", size_features_);
   write("style", style_);
-}
-
-absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape, std::span<const int32_t> samples,
-                          std::span<const float> latents, const SafetensorsMetadata& metadata) {
-  const auto count = static_cast<int64_t>(samples.size());
-  const std::vector<SafetensorsTensor> tensors = {
-      {"latents", DType::kFloat32, {count, shape.channels, shape.height, shape.width}},
-      {"samples", DType::kInt32, {count}}};
-  APTM_CHECK(static_cast<int64_t>(latents.size()) == tensors[0].shape.elements(), latents.size(), " for ", count);
-  return WriteSafetensors(path, tensors, metadata, [&](SafetensorsWriter& writer) -> absl::Status {
-    RETURN_IF_ERROR(writer.Append(std::as_bytes(latents)));
-    return writer.Append(std::as_bytes(samples));
-  });
 }
 
 }  // namespace angel_ptm

@@ -57,11 +57,8 @@ class LatentFile {
 
  private:
   LatentFile(SafetensorsReader file, const HunyuanDitShape& shape) : file_(std::move(file)), shape_(shape) {}
-  absl::Status CheckTensor(const std::string& name, DType dtype, Shape shape);
-  absl::Status CheckCount(const std::string& tensor, const Shape& sample);
   absl::Status CheckConditions(bool sizes_needed);
-  absl::Status CheckScale();  // makes the digest, too
-  absl::Status ReadFloats(const char* name, int64_t row, std::span<float> out, std::span<BFloat16> scratch) const;
+  absl::Status LookAtLatents();  // are they scaled? Makes the digest
   absl::Status ReadMask(const char* name, int64_t row, std::span<int32_t> out) const;
 
   const SafetensorsReader file_;
@@ -146,11 +143,6 @@ class HunyuanInputs {
   std::vector<int32_t> keep_, text_rows_, style_;
   std::vector<BFloat16> scratch_;
 };
-
-// Writes latents [samples.size(), channels, height, width] as tensor "latents", scaled as the model's data
-// was, and `samples` [n] I32 as "samples". What stands there is replaced.
-absl::Status WriteLatents(const std::string& path, const HunyuanDitShape& shape, std::span<const int32_t> samples,
-                          std::span<const float> latents, const SafetensorsMetadata& metadata);
 
 }  // namespace angel_ptm
 
