@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// A thread's share is worth its start: elements, not rows, since rows may be scalars.
+// Smallest share of a thread that is worth starting it. Counted in elements, not rows, because rows may be scalars.
 constexpr int64_t kAddElementGrain = 1024;
 
 template <typename T>

@@ -8,7 +8,7 @@
 namespace angel_ptm {
 namespace {
 
-// A thread's share is worth its start.
+// Smallest share of a thread that is worth starting it.
 constexpr int64_t kCastElementGrain = 4096;
 
 void Run(const CastArgs& args, const KernelContext& ctx) {

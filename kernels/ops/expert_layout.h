@@ -8,11 +8,12 @@ namespace angel_ptm {
 // Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert, pairs are ordered by (token,
 // choice). Every expert starts at a block border, so the rows that a product works on never depend on how many tokens
 // the other experts have. Only experts [first, first + E), first = *first_expert, are laid out; pairs of other experts
-// have no row. A token's choices are different experts. row_of_pair[T,K]: the destination row, or -1 for a pair without
-// one. pair_of_row[R]: t*K+k, or -1 for a padding row. block_expert[R/block_rows]: the expert of each block, counted
-// from first; -1 after the last block in use. *active_blocks: the number of blocks in use. R/block_rows =
-// ExpertBlocksMax (base/expert_blocks.h) for K choices, or for min(K, E) choices if there is a first_expert. Workspace:
-// E int32.
+// have no row. A token's choices are different experts.
+// row_of_pair[T,K]: the destination row, or -1 for a pair without one. pair_of_row[R]: t*K+k, or -1 for a padding row.
+// block_expert[R/block_rows]: the expert of each block, counted from first; -1 after the last block in use.
+// *active_blocks: the number of blocks in use.
+// R/block_rows = ExpertBlocksMax (base/expert_blocks.h) for K choices, or for min(K, E) choices if there is a
+// first_expert. Workspace: E int32.
 struct ExpertLayoutArgs {
   int32_t* row_of_pair = nullptr;
   int32_t* pair_of_row = nullptr;
