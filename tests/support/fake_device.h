@@ -135,8 +135,7 @@ class FakeDevice : public DeviceApi {
   // capturing.
   static DeviceCode Spoil(void* stream);
   enum class Progress { kWorked, kWaits, kNothing };
-  // Does one piece of work of some stream that can proceed. kWaits: all streams with work may be waiting for other
-  // devices.
+  // Does one piece of work of some stream that can proceed. kWaits: none can, and some wait for other devices.
   Progress WorkOnce();
   void WorkUntil(const std::function<bool()>& done);
   static const Room* Find(const Rooms& rooms, const void* memory, int64_t bytes, int64_t* offset);
