@@ -33,8 +33,8 @@ constexpr int kPairWidth = 1, kWordLanes = 8, kTileRows = 6, kTileColumns = 16;
 #else
 constexpr int kPairWidth = 1, kWordLanes = 4, kTileRows = 6, kTileColumns = 8;
 #endif
-// A row panel and a column panel fill L1. AMX takes a panel in parts (kTileDepth), so its panels are longer: long
-// enough that a block of rows fills an eighth of L2, so that each row of op(a) is read in long runs.
+// A row panel and a column panel fill L1. AMX takes a panel in parts (kTileDepth), so its panels can be longer: a block
+// of rows then fills an eighth of L2, and each row of op(a) is read in long runs.
 #if defined(__AMX_BF16__)
 constexpr int64_t kPanelWords = 512;
 #else
@@ -57,8 +57,8 @@ struct Lines {
   Lines At(int64_t first_line, int64_t first_k) const { return {data + first_line * line + first_k * k, line, k}; }
 };
 
-// Copies min(`lines`, kTileRows) of a's lines, over k in [0, depth), into the panel. `lines` >= 1, depth <=
-// kPanelDepth. The other rows of the panel stay as they are.
+// Copies min(`lines`, kTileRows) of a's lines, over k in [0, depth), into the panel. `lines` >= 1,
+// depth <= kPanelDepth. The other rows of the panel stay as they are.
 void PackRowPanel(uint32_t* panel, const Lines& a, int64_t lines, int64_t depth);
 // The same for columns, except that the other columns of the panel become zero.
 void PackColumnPanel(uint32_t* panel, const Lines& b, int64_t lines, int64_t depth);

@@ -1,7 +1,7 @@
 // Convolutions as matrix products of gathered rows (implicit GEMM). For a tile of output pixels, the input pixels that
 // each reads through all taps are gathered side by side in scratch memory, so an image costs one copy per tap and no
-// more memory than one tile per thread. Gathering is 1 / (2 out) of the work of the product, reordering the weight 1 /
-// (2 pixels).
+// more memory than one tile per thread. Gathering is 1 / (2 out) of the work of the product, reordering the weight
+// 1 / (2 pixels).
 //
 // The shape alone determines the tiles, and one thread computes each tile's product: bits do not depend on the number
 // of threads.
@@ -83,8 +83,8 @@ void GatherReaders(T* to, const T* dy, const ConvShape& z, int64_t begin, int64_
   }
 }
 
-// Reorders weight[out,in,taps] so that a tap's inputs are contiguous: those of output o and tap t start at o * out_step
-// + t * tap_step.
+// Reorders weight[out,in,taps] so that a tap's inputs are contiguous: those of output o and tap t start at
+// o * out_step + t * tap_step.
 template <typename T>
 void TurnWeight(T* to, int64_t out_step, int64_t tap_step, const T* weight, const ConvShape& z, int threads) {
   ParallelFor(threads, z.out, [&](int64_t o) {

@@ -21,8 +21,8 @@ struct Gemm {
   bool accumulate = false;
 };
 
-// On the calling thread alone, inside or outside a parallel region. A few rows with a transposed b, as in decoding,
-// bypass the library (few_rows.h).
+// On the calling thread alone, inside or outside a parallel region. Products of few rows with a transposed b, as in
+// decoding, bypass the library (few_rows.h).
 void SerialGemm(const Gemm& gemm);
 
 // On `threads` threads: c is cut into a fixed grid of one tile per thread, each computed by SerialGemm. The library's

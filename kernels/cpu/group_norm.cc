@@ -99,8 +99,8 @@ void Forward(const GroupNormArgs& args, const KernelContext& ctx) {
   });
 }
 
-// The gradient with respect to a, given that of y = a or y = a sigmoid(a), whose derivative is g + a g (1 - g) with g =
-// sigmoid(a).
+// The gradient with respect to a, given that of y = a or y = a sigmoid(a), whose derivative is g + a g (1 - g) with
+// g = sigmoid(a).
 template <bool kSilu>
 inline float SlopeOf(float dy, float a) {
   if constexpr (!kSilu) return dy;

@@ -123,7 +123,7 @@ void PackQueries(const Head& h, const Scratch& x) {
 }
 
 // p = 2^(scaled score - lse) and ds = p (dp - delta) scale, both zero where a query does not see a key, packed for the
-// products that use them. scores and dp = v do^T belong to the tile; lse_L is in powers of two.
+// products that use them. scores and dp = v do^T belong to the tile; lse_L is in base 2.
 template <bool kMasked>
 void ScoreGrad(const Head& h, const VisibleKeys& seen, int64_t key, const float* lse_L, const float* delta_L,
                const Scratch& x) {

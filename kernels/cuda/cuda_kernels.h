@@ -13,14 +13,14 @@ namespace angel_ptm {
 const KernelTable& CudaKernels();
 
 // Kernels by wgmma and TMA, for sm_90a alone (sm90a_kernels.cc). They are in no table until they have been shown to be
-// correct on a GPU. Each takes the arguments with bf16 operands that the kernel of CudaKernels() takes. Matmul: if rows
-// of a and b are multiples of 8 elements.
+// correct on a GPU. Each takes what the kernel of CudaKernels() takes, but only with bf16 operands and with the
+// restrictions given here. Matmul: rows of a and b are multiples of 8 elements.
 Kernel<MatmulArgs> CudaMatmulSm90a();
 Kernel<GroupedMatmulArgs> CudaGroupedMatmulSm90a();  // likewise
-// Likewise, if the number of rows of a block is a multiple of 16.
+// Likewise, and the number of rows of a block is a multiple of 16.
 Kernel<GroupedMatmulGradWeightArgs> CudaGroupedMatmulGradWeightSm90a();
-// Attention: if the head dimension is at most 128, rows of v are multiples of it, v is aligned to 16 bytes, and the
-// scale is above 0.
+// Attention: the head dimension is at most 128, rows of v are multiples of it, v is aligned to 16 bytes, and the scale
+// is above 0.
 Kernel<AttentionArgs> CudaAttentionSm90a();
 Kernel<AttentionGradArgs> CudaAttentionGradSm90a();  // likewise, with dv like v
 

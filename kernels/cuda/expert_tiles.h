@@ -38,8 +38,8 @@ struct ExpertRows {
 };
 inline constexpr int kExpertTileRows = 128;
 
-// The blocks of expert_layout, `rows` rows each, ordered by expert. expert[i] is the expert of block i, for i <
-// *active.
+// The blocks of expert_layout, `rows` rows each, ordered by expert. expert[i] is the expert of block i, for
+// i < *active.
 struct ExpertBlocks {
   const std::int32_t *expert, *active;
   std::int32_t rows, experts, blocks_max;

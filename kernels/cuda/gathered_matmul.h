@@ -8,8 +8,8 @@
 
 namespace angel_ptm::cuda {
 
-// The rows that dispatch would make from tokens x[T,K] (kernels/ops/dispatch.h): row r is token pair_of_row[r] /
-// choices, or zero if pair_of_row[r] is negative.
+// The rows that dispatch would make from tokens x[T,K] (kernels/ops/dispatch.h): row r is token
+// pair_of_row[r] / choices, or zero if pair_of_row[r] is negative.
 struct GatheredRows {
   const std::int32_t* pair_of_row;
   std::int32_t choices;

@@ -9,8 +9,8 @@ namespace angel_ptm {
 
 // y[T,C] = a, or a sigmoid(a) with silu, where a = n weight + bias and n = (x - mean) / sqrt(variance + epsilon). mean
 // and variance are taken over the C / groups adjacent columns of a group in all S rows of a sample (Wu & He 2018); T is
-// B samples of S rows. weight and bias are [C]. statistics[B*groups,2] is fp32 and gets mean and 1 / sqrt(variance +
-// epsilon). All other operands are elements.
+// B samples of S rows. weight and bias are [C]. statistics[B*groups,2] is fp32 and gets mean and
+// 1 / sqrt(variance + epsilon). All other operands are elements.
 struct GroupNormArgs {
   Operand y, statistics;
   ConstOperand x, weight, bias;

@@ -36,7 +36,8 @@ enum class Access { kRead, kWrite, kAtomic };
 // The path to memory: that of the threads' own accesses, or that of TMA and wgmma.
 enum class Proxy { kGeneric, kAsync };
 
-// Checks an access of the running thread at any address; an access outside of the arena is to host memory and ignored.
+// Checks an access of the running thread at any address. Outside of the arena, in host memory, only accesses to wgmma
+// accumulators are checked.
 void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const void* at);
 
 // Checks that the access is not to registers that a wgmma in flight adds to.
