@@ -1,4 +1,4 @@
-// An op bound to its operands, for any backend and whatever its arguments.
+// An op bound to its operands, independent of the op's argument type and of the backend.
 #ifndef ANGEL_PTM_KERNELS_KERNEL_CALL_H_
 #define ANGEL_PTM_KERNELS_KERNEL_CALL_H_
 
@@ -11,7 +11,8 @@
 
 namespace angel_ptm {
 
-// Immutable. See Kernel for what the functions promise; the first two may be asked of a call without addresses.
+// Immutable. The functions promise what those of Kernel promise. CanRun and WorkspaceBytes may be called before the
+// operands have addresses.
 class KernelCall {
  public:
   virtual ~KernelCall() = default;

@@ -1,14 +1,15 @@
-// The door to computation: per op a struct of arguments (ops/<op>.h), per backend a table of how it runs each op.
+// The interface to computation: each op has a struct of arguments (ops/<op>.h), and each backend a table that says how
+// it runs each op.
 //
 // Contract of every kernel:
-// * Operands are dense, row-major, 64-byte aligned and do not overlap unless the struct says so. They are owned by the
-//   caller. Columns of a wider matrix (those with a stride: attention's v and dv) are aligned to their elements only.
-// * Operands are fp32 except where the struct says elements: those of one call are all fp32 or all bf16. bf16 is
-//   widened as it is read, arithmetic is fp32 alone, and what is written or added to is rounded once, to nearest even.
-//   The gradient of a weight may be fp32 beside bf16 elements.
-// * An operand that may be null and has no address is for `can_run` absent if it is fp32.
-// * A kernel allocates nothing, keeps no state and never fails: shapes and dtypes were checked by `can_run` when the
-//   plan was made. Scratch memory comes from KernelContext::workspace, of the size `workspace_bytes` says.
+// * Operands are dense, row-major, 64-byte aligned and do not overlap unless the struct says so. The caller owns them.
+//   Columns of a wider matrix (operands with a stride: attention's v and dv) are aligned to their elements only.
+// * Operands are fp32 unless the struct calls them elements. The elements of one call are all fp32 or all bf16. bf16 is
+//   widened when read, all arithmetic is fp32, and a value that is written or added to is rounded once, to nearest
+//   even. The gradient of a weight may be fp32 while the elements are bf16.
+// * To `can_run`, an operand that may be null is absent if it has no address and its type is fp32.
+// * A kernel allocates nothing, keeps no state and never fails: `can_run` checked shapes and dtypes when the plan was
+//   made. Scratch memory comes from KernelContext::workspace; `workspace_bytes` says how much is needed.
 // * The result depends only on operand values, shapes and KernelContext::threads: never on addresses or timing.
 // * Gradient operands marked (+)= are overwritten, or added to if the matching `accumulate` flag is set.
 // * Values that change from step to step are read through pointers, so one bound argument struct serves all steps.
@@ -36,13 +37,13 @@ struct KernelContext {
   void* stream = nullptr;  // a cudaStream_t for the CUDA backend
 };
 
-// What a run chose that scratch memory depends on.
+// The choices of a run that the size of scratch memory depends on.
 struct BackendOptions {
   int threads = 1;
 };
 
-// How a backend runs one op. The first two are pure functions of shapes and types: addresses are not looked at. None is
-// null.
+// How a backend runs one op. No member is null. `can_run` and `workspace_bytes` are pure functions of shapes and types
+// and do not look at addresses.
 template <typename Args>
 struct Kernel {
   // OK, or kInvalidArgument with one sentence that names the op, what it got and what the backend takes.

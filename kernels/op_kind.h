@@ -19,7 +19,7 @@ inline constexpr const char* kOpNames[] = {
 };
 inline constexpr int kOpKindCount = static_cast<int>(sizeof(kOpNames) / sizeof(kOpNames[0]));
 
-// Whether ranks exchange data in it: by communicators on the comm lane, not by a kernel.
+// Whether the op exchanges data between ranks. Communicators run such an op on the comm lane; it has no kernel.
 constexpr bool IsExchange(OpKind kind) {
   switch (kind) {
 #define APTM_OP(Kind, name)

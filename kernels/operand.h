@@ -28,7 +28,7 @@ struct Operand {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// The same operand from that element on.
+// The operand that starts at element `element` of `operand`.
 inline Operand At(const Operand& operand, int64_t element) {
   return {static_cast<char*>(operand.data) + element * SizeOf(operand.dtype), operand.dtype};
 }

@@ -1,5 +1,5 @@
-// The sum of a reduction on a device, of blocks that an exchange has brought: no op of a graph, so in no table. The
-// bits are those of comm/ordered_sum.h.
+// The device-side sum of a reduction, over blocks that an exchange has delivered. It is not an op of a graph and
+// therefore in no KernelTable. Its bits are those of comm/ordered_sum.h.
 #ifndef ANGEL_PTM_KERNELS_ORDERED_SUM_H_
 #define ANGEL_PTM_KERNELS_ORDERED_SUM_H_
 
@@ -10,10 +10,10 @@
 
 namespace angel_ptm {
 
-// dst[i] = s, or dst[i] + s with accumulate, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ... in fp32, i < n. dst is fp32,
-// or bf16 that s is rounded to, without accumulate. x_r has n elements of `type`, fp32 or bf16, at blocks + r * stride
-// bytes, that of rank `own_rank` at `own`. An fp32 dst may be an fp32 `own`; otherwise no overlap. All are aligned to
-// 64 bytes.
+// dst[i] = s, or dst[i] + s if `accumulate`, for i < n, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ... in fp32, one term
+// per rank. dst is fp32, or, only without `accumulate`, bf16 to which s is rounded. x_r has n elements of `type`, fp32
+// or bf16. It is at blocks + r * stride bytes, except that of rank `own_rank`, which is at `own`. An fp32 dst may be
+// the same memory as an fp32 `own`; otherwise nothing overlaps. All addresses are aligned to 64 bytes.
 struct OrderedSumArgs {
   std::byte* dst = nullptr;
   const std::byte* blocks = nullptr;
@@ -25,7 +25,7 @@ struct OrderedSumArgs {
   bool accumulate = false;
 };
 
-// Puts it on a stream (a cudaStream_t).
+// Enqueues the sum on `stream` (a cudaStream_t).
 using LaunchDeviceSum = void (*)(const OrderedSumArgs& args, void* stream);
 
 }  // namespace angel_ptm

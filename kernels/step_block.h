@@ -1,4 +1,4 @@
-// Everything that changes from step to step, in one block that bound kernels read and write through pointers: so one
+// Everything that changes from step to step, in one block that bound kernels read and write through pointers. So one
 // bound Plan serves all steps, and the host need not look at results between a step's micro-batches.
 #ifndef ANGEL_PTM_KERNELS_STEP_BLOCK_H_
 #define ANGEL_PTM_KERNELS_STEP_BLOCK_H_
@@ -12,12 +12,12 @@
 
 namespace angel_ptm {
 
-// What a rank's micro-batches add up to.
+// Sums over a rank's micro-batches.
 struct StepSums {
-  FixedPointSum squares;  // of the rank's slice of the reduced gradient; behind the last micro-batch
-  double loss = 0;        // of samples or tokens, each micro-batch's summed by itself
-  double loss_first = 0;  // of the loss: its first part alone (model/op_rules.h, loss_parts)
-  double weight = 0;      // by which the loss is divided: tokens that count
+  FixedPointSum squares;  // of the rank's slice of the reduced gradient; complete after the last micro-batch
+  double loss = 0;        // over samples or tokens; each micro-batch is summed on its own first
+  double loss_first = 0;  // the first part of the loss alone (model/op_rules.h, loss_parts)
+  double weight = 0;      // what the loss is divided by: the tokens that count
 
   void Add(const StepSums& more) {
     squares.Add(more.squares);
@@ -27,7 +27,7 @@ struct StepSums {
   }
 };
 
-// Made once a step from the sums of all ranks, the same on each.
+// Made once per step from the sums of all ranks, identical on every rank.
 struct UpdateDecision {
   bool apply = true;  // false: this step changes nothing
   AdamWScalars scalars;
@@ -35,7 +35,7 @@ struct UpdateDecision {
 };
 
 struct StepBlock {
-  // Two, since a step's first micro-batch may run beside the update of the step before.
+  // Two, because a step's first micro-batch may run concurrently with the update of the previous step.
   std::array<StepSums, 2> sums;
   UpdateDecision decision;
 

@@ -21,10 +21,10 @@ struct Coefficients {
   AdamWScalars scalars;
 };
 
-// Without a master; with one; with one and a bf16 gradient, which may lie in the parameters' place.
+// Without a master; with one; with one and a bf16 gradient, which may be the same memory as the parameters.
 enum class AdamWKind { kFp32, kMaster, kMasterAndBf16Gradient };
 
-// Elements [begin, end). With a master it is that which is updated, and the parameters are what it rounds to.
+// Updates elements [begin, end). With a master, the master is updated and the parameters become its rounded values.
 template <AdamWKind kKind>
 void UpdateSpan(const AdamWArgs& args, int64_t begin, int64_t end, float weight_decay, const Coefficients& c) {
   constexpr bool kHasMaster = kKind != AdamWKind::kFp32;
@@ -37,7 +37,7 @@ void UpdateSpan(const AdamWArgs& args, int64_t begin, int64_t end, float weight_
   const float one_minus_beta1 = c.one_minus_beta1, one_minus_beta2 = c.one_minus_beta2, epsilon = c.epsilon;
   const float scale = c.scalars.gradient_scale, learning_rate = c.scalars.learning_rate;
   const float correction1 = c.scalars.bias_correction1, correction2 = c.scalars.bias_correction2;
-  // Element i is read before it is written, and nobody reads it later.
+  // Element i is read before it is written, and no later iteration reads it.
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
     const float g = ToFloat(grad[i]) * scale;

@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// A thread's share is worth its start: elements, not rows, since rows may be scalars.
+// The smallest share that is worth starting a thread for. Counted in elements, not rows, because rows may be scalars.
 constexpr int64_t kAddElementGrain = 1024;
 
 template <typename T>

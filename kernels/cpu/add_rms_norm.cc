@@ -32,7 +32,8 @@ void Normalize(const AddRmsNormArgs& args, int64_t token) {
   args.rstd.as<float>()[token] = rstd;
 }
 
-// dx and this token's share of dweight:  with n = sum * rstd and g = dy * weight,  dx = dsum + rstd (g - n mean(g n)).
+// dx, and this token's contribution to dweight:  with n = sum * rstd and g = dy * weight,
+// dx = dsum + rstd (g - n mean(g n)).
 template <typename T>
 void RowGrad(const AddRmsNormGradArgs& args, int64_t token, float* __restrict dweight_H) {
   const int64_t h = args.h;

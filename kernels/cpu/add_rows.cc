@@ -31,7 +31,7 @@ void Run(const AddRowsArgs& args, const KernelContext& ctx) {
   });
 }
 
-// A sum over the rows of dy as a matrix [T/P, P*H], in blocks of rows. Workspace: TokenBlocks(T/P) * P * H fp32.
+// Sums the rows of dy, viewed as a matrix [T/P, P*H], in blocks of rows. Workspace: TokenBlocks(T/P) * P * H fp32.
 void Run(const AddRowsGradArgs& args, const KernelContext& ctx) {
   const int64_t rows = args.t / args.p, width = args.p * args.h, block = TokenBlock(rows);
   float* partial_NW = reinterpret_cast<float*>(ctx.workspace);

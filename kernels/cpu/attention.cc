@@ -1,6 +1,7 @@
-// Forward attention with an online softmax (Dao 2023, FlashAttention-2, algorithm 1): one tile of queries meets one
-// tile of keys at a time. Tiles are independent of each other, so the bits do not depend on the number of threads. bf16
-// operands are widened tile by tile, and weights are rounded to bf16 before they meet values.
+// Forward attention with an online softmax (Dao 2023, FlashAttention-2, algorithm 1): one tile of queries at a time
+// goes through the tiles of keys one by one. Tiles of queries are independent of each other, so the bits do not depend
+// on the number of threads. bf16 operands are widened tile by tile, and weights are rounded to bf16 before they are
+// multiplied with values.
 #include "kernels/ops/attention.h"
 
 #include <cmath>
@@ -18,11 +19,11 @@ namespace angel_ptm {
 namespace {
 
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
-constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visible key so far makes exp(-inf), not NaN
+constexpr float kNoMaximum = -1e30f;  // finite, so that a query with no visible key yet gives exp(-inf), not NaN
 
 struct Scratch {
   float *q_DL, *o_DL, *p_KL, *maximum_L, *sum_L, *factor_L;
-  float *rows_LD, *k_KD, *v_KD;  // only there with bf16 operands
+  float *rows_LD, *k_KD, *v_KD;  // with bf16 operands only
 
   Scratch(float* base, int64_t d) : q_DL(base), o_DL(q_DL + d * kAttentionTile), p_KL(o_DL + d * kAttentionTile) {
     maximum_L = p_KL + kAttentionTile * kAttentionTile;
@@ -41,7 +42,7 @@ struct KeyValues {
   int64_t k_row = 0, v_row = 0, d = 0;
 };
 
-// p[keys,L] = scores, with -inf where a query does not see a key.
+// p[keys,L] = scores, -inf where a query does not see a key.
 void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv) {
   for (int64_t row = 0; row < keys.n; row += keys.step) {
     const Interval lanes = queries.LanesSeeing(keys, row);
@@ -70,9 +71,9 @@ void Score(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys
   }
 }
 
-// Scores become exp(score - maximum) with the new running maximum; factor_L is what the old sums must be scaled by.
-// Scores of bf16 operands (kRound) are scaled here, where fp32 ones were made of scaled queries, and become bf16
-// numbers once they are summed.
+// Scores become exp(score - maximum) with the new running maximum; factor_L is the factor by which the old sums must be
+// scaled. Scores of bf16 operands (kRound) are scaled here, whereas those of fp32 operands come from scaled queries;
+// their weights are rounded to bf16 after they are summed.
 template <bool kRound>
 void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, float scale) {
   for (int64_t first = 0; first < queries.lanes; first += kLaneStep) {
@@ -107,7 +108,7 @@ void UpdateSoftmax(const Scratch& scratch, const QueryTile& queries, const KeyTi
   }
 }
 
-// o[D,L] = o * factor + v^T p; with single_pairs, of the visible pairs alone.
+// o[D,L] = o * factor + v^T p; with single_pairs, over the visible pairs alone.
 void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& keys, const KeyValues& kv,
                bool single_pairs) {
   for (int64_t i = 0; i < kv.d; ++i) {
@@ -133,7 +134,7 @@ void AddValues(const Scratch& scratch, const QueryTile& queries, const KeyTile& 
   }
 }
 
-// NaN and infinity stay in any sum. (A sum of finite numbers that overflows costs time, not the result.)
+// Any sum with a NaN or an infinity is not finite. (A sum of finite numbers that overflows costs time, not the result.)
 bool OutputIsFinite(const Scratch& scratch, int64_t d) {
   Vector sum[kAttentionTile / kVectorLanes] = {};
   for (int64_t i = 0; i < d; ++i) {
@@ -149,7 +150,7 @@ bool OutputIsFinite(const Scratch& scratch, int64_t d) {
 
 bool IsBf16(const AttentionArgs& args) { return args.q.dtype == DType::kBFloat16; }
 
-// Keys [key, key + n) of row b and their values.
+// The keys [key, key + n) of row b and their values, widened into scratch if they are bf16.
 KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, int64_t key, int64_t n,
                         const Scratch& scratch) {
   const int64_t d = args.d, k_row = args.kv_heads * d, token = b * KeysPerRow(args) + key;
@@ -160,9 +161,9 @@ KeyValues KeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, i
   return {scratch.k_KD, scratch.v_KD, d, d, d};
 }
 
-// The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
-// value may have reached queries that do not see it (KeyTile::SinglePairs): o is cheaper to look at than every tile of
-// v.
+// Computes the softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is
+// not, a value may have reached queries that do not see it (KeyTile::SinglePairs). Checking o is cheaper than checking
+// every tile of v.
 bool SumOverKeys(const AttentionArgs& args, int64_t b, int64_t kv_head, const QueryTile& queries,
                  const Scratch& scratch, bool single_pairs) {
   const int64_t s = args.s, d = args.d;

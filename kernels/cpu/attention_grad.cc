@@ -1,7 +1,8 @@
 // Backward attention (Dao 2023, FlashAttention-2, algorithm 2): probabilities are recomputed per tile from lse. One
-// thread does all of a (row, key-value head), in a fixed order: query heads, key tiles, query tiles; so the bits do not
-// depend on the number of threads. bf16 operands of a head are widened first, gradients summed in fp32 and rounded at
-// the end; probabilities and gradients of scores are rounded to bf16 before they meet other operands.
+// thread computes a whole (row, key-value head) in a fixed order (query heads, key tiles, query tiles), so the bits do
+// not depend on the number of threads. The bf16 operands of a head are widened first; gradients are summed in fp32 and
+// rounded at the end. Probabilities and gradients of scores are rounded to bf16 before they are multiplied with other
+// operands.
 #include <cmath>
 
 #include "kernels/cpu/attention_panels.h"
@@ -18,7 +19,7 @@ namespace {
 
 constexpr int64_t Padded(int64_t s) { return (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile; }
 
-// Of one query head and its key-value head, each [S,D].
+// fp32 copies of one query head and its key-value head, each [S,D].
 struct Fp32Copies {
   float *q_SD, *k_SD, *v_SD, *o_SD, *do_SD, *dq_SD, *dk_SD, *dv_SD;
 
@@ -30,15 +31,15 @@ struct Fp32Copies {
   }
 };
 
-// All of one query head in one row: operands at (row, head), with the distance between tokens.
+// One query head in one row: operands at (row, head), and the distances between their tokens.
 struct Head {
   const AttentionGradArgs& of;
-  int64_t in_row, s, keys, d, q_row, k_row, v_row, dv_row;  // keys: of the row
+  int64_t in_row, s, keys, d, q_row, k_row, v_row, dv_row;  // keys: in the row
   const float *q, *k, *v, *o, *do_, *lse_S;
   float *dq, *dk, *dv;
-  float scale, query_scale;  // of fp32 operands the scale is in the queries, of bf16 ones it waits for their scores
+  float scale, query_scale;  // fp32: the queries are scaled; bf16: their scores are
 
-  // The same with fp32 copies of bf16 operands and fp32 sums of the gradients, as rows of d.
+  // For bf16 operands: uses fp32 copies of them and fp32 sums of the gradients, as rows of d.
   Head(const AttentionGradArgs& args, int64_t b, int64_t head, const Fp32Copies& copies)
       : of(args), in_row(b), s(args.s), keys(KeysPerRow(args)), d(args.d) {
     q_row = k_row = v_row = dv_row = d;
@@ -84,7 +85,7 @@ struct Scratch {
     p_KL = delta_S + padded;
     ds_KL = p_KL + kAttentionTile * kAttentionTile;
   }
-  // What lies behind, with bf16 operands.
+  // End of the scratch; with bf16 operands, where the fp32 copies begin.
   float* end() const { return ds_KL + kAttentionTile * kAttentionTile; }
 };
 
@@ -92,7 +93,7 @@ void ZeroRows(float* to, int64_t row, int64_t rows, int64_t d) {
   for (int64_t i = 0; i < rows; ++i) std::fill(to + i * row, to + i * row + d, 0.0f);
 }
 
-// Transposed scaled queries and output gradients, and delta = rowsum(do * o).
+// Computes the transposed scaled queries and output gradients, and delta = rowsum(do * o).
 void Prepare(const Head& h, const Scratch& scratch) {
   const int64_t d = h.d;
   for (int64_t i = 0; i < h.s; i += kAttentionTile) {
@@ -105,10 +106,10 @@ void Prepare(const Head& h, const Scratch& scratch) {
   }
 }
 
-// p = exp(scaled score - lse), ds = p (dp - delta) scale, zero where a query does not see a key. scratch.p_KL holds the
-// scores and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked pairs, that is whether all
-// operands are finite: a query's q (in its o) and do show in delta, a key's k and v in their products with any query.
-// kRound: p and ds become bf16 numbers.
+// p = exp(scaled score - lse), ds = p (dp - delta) scale, both zero where a query does not see a key. On entry
+// scratch.p_KL holds the scores and scratch.ds_KL holds dp = v do^T. Returns whether those zeros silence the masked
+// pairs, that is, whether all operands are finite: non-finite q (through o) and do of a query show in delta, non-finite
+// k and v of a key in their products with any query. kRound: p and ds are rounded to bf16.
 template <bool kMasked, bool kRound>
 bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, const Scratch& scratch) {
   alignas(64) float lse_L[kAttentionTile] = {}, delta_L[kAttentionTile] = {};
@@ -138,7 +139,7 @@ bool ScoreGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, con
   return std::isfinite(operands);
 }
 
-// Scores and dp of keys [row, row + rows) and the queries that see some of them.
+// Computes scores and dp of keys [row, row + rows) and the queries that see some of them.
 void MultiplyScores(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t row, const Scratch& scratch) {
   const Interval lanes = queries.LanesSeeing(keys, row);
   const int64_t at = row * kAttentionTile + lanes.begin, tile = queries.begin * h.d + lanes.begin;
@@ -155,7 +156,7 @@ void MultiplyScores(const Head& h, const QueryTile& queries, const KeyTile& keys
   MultiplyTiles(p);
 }
 
-// dv += p do  and  dk += ds q  of those.
+// dv += p do  and  dk += ds q  for the same keys and queries.
 void AddKeyGrads(const Head& h, const QueryTile& queries, const KeyTile& keys, int64_t row, const Scratch& scratch) {
   const Interval lanes = queries.LanesSeeing(keys, row);
   const int64_t at = row * kAttentionTile + lanes.begin, query = (queries.begin + lanes.begin) * h.q_row;
@@ -206,7 +207,7 @@ void TileGrad(const Head& h, const QueryTile& queries, const KeyTile& keys, cons
   }
 }
 
-// dq of a query head; dk and dv are added to.
+// Computes dq of a query head; adds to dk and dv.
 template <bool kRound>
 void QueryHeadGrad(const Head& h, const Scratch& scratch) {
   ZeroRows(h.dq, h.q_row, h.s, h.d);
@@ -232,7 +233,7 @@ void KeyValueHeadGrad(const AttentionGradArgs& args, int64_t b, int64_t kv_head,
   }
 }
 
-// Queries or keys of a row, whichever are more.
+// The number of queries or of keys of a row, whichever is larger.
 int64_t RowsMax(const AttentionGradArgs& args) { return std::max(args.s, KeysPerRow(args)); }
 
 void KeyValueHeadGradBf16(const AttentionGradArgs& args, int64_t b, int64_t kv_head, const Scratch& scratch) {

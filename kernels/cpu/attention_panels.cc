@@ -7,7 +7,7 @@
 namespace angel_ptm {
 namespace {
 
-// Both halves of word `word` of a line, as far as they are seen.
+// A mask of the two halves of word `word` of a line: the halves whose elements are in `seen`.
 uint32_t SeenHalves(uint64_t seen, int64_t word) {
   return (seen >> (2 * word) & 1 ? 0xffffu : 0) | (seen >> (2 * word + 1) & 1 ? 0xffff0000u : 0);
 }
@@ -51,7 +51,7 @@ void PackTileColumns(uint32_t* panels, const Lines& x, int64_t lines, int64_t de
 
 void PackTokensOfRows(uint32_t* panels, const BFloat16* x, int64_t row, int64_t n, const HeadPanels& head) {
   for (int64_t i = 0; i < head.across; ++i, panels += kTilePanelWords, x += kPanelLines) {
-    // MultiplyPanels takes all squares of rows along, so those that are not there must be numbers.
+    // MultiplyPanels multiplies all squares of rows, so missing rows must hold finite numbers.
     if (head.Lines(i) < kPanelLines || n < kAttentionTile) std::fill_n(panels, kTilePanelWords, 0u);
     PackRowPanel(panels, {x, 1, row}, head.d - i * kPanelLines, n);
   }

@@ -1,6 +1,6 @@
-// Attention of bf16 operands on tile registers (AMX): every product is one of the panels of bf16_panels.h, and an
-// operand is packed once for all products it is in, not for each as attention_tiles.h's are. Tiles are 64 keys by 64
-// queries, four squares of fp32 sums [key half][query half][32][32] with queries along the lanes.
+// Attention of bf16 operands on tile registers (AMX). Every product is a product of panels (bf16_panels.h). An operand
+// is packed once for all products that use it, where attention_tiles.h packs for each product. Tiles are 64 keys by 64
+// queries: four squares of fp32 sums, [key half][query half][32][32], with queries along the lanes.
 #ifndef ANGEL_PTM_KERNELS_CPU_ATTENTION_PANELS_H_
 #define ANGEL_PTM_KERNELS_CPU_ATTENTION_PANELS_H_
 
@@ -24,39 +24,40 @@ inline constexpr bool kAttentionInPanels = true;
 inline constexpr bool kAttentionInPanels = false;
 #endif
 
-// Scratch of one thread in 32-bit words, a multiple of 64 bytes. Forward: a head's keys and values, packed. Backward
-// also its queries and output gradients, and the fp32 sums of the three gradients.
+// Scratch of one thread in 32-bit words, a multiple of 64 bytes. Forward: the packed keys and values of a head.
+// Backward: also the packed queries and output gradients, and the fp32 sums of the three gradients.
 int64_t PanelAttentionScratch(int64_t keys, int64_t d);
 int64_t PanelAttentionGradScratch(int64_t s, int64_t keys, int64_t d);
 
-// Tasks [begin, end) of (row, query head, tile of 64 queries), the last of them fastest; and of (row, key-value head).
-// Operands are bf16, `scratch` is 64-byte aligned. Only there where kAttentionInPanels.
+// PanelAttention runs tasks [begin, end) of (row, query head, tile of 64 queries), the tile varying fastest.
+// PanelAttentionGrad runs tasks [begin, end) of (row, key-value head). Operands are bf16, `scratch` is 64-byte aligned.
+// Defined only if kAttentionInPanels.
 void PanelAttention(const AttentionArgs& args, int64_t begin, int64_t end, float* scratch);
 void PanelAttentionGrad(const AttentionGradArgs& args, int64_t begin, int64_t end, float* scratch);
 
 #if defined(__AMX_BF16__)
 
-inline constexpr int64_t kPanelLines = 32;  // of both kinds of panels
+inline constexpr int64_t kPanelLines = 32;  // of row panels and of column panels
 static_assert(kTileRows == kPanelLines && kTileColumns == kPanelLines && kAttentionTile == 2 * kPanelLines);
 inline constexpr int64_t kSumSquare = kPanelLines * kPanelLines;
-// A panel over the 64 keys or queries of a tile.
+// Words of a panel that spans the 64 keys or queries of a tile.
 inline constexpr int64_t kTilePanelWords = PanelWords(kAttentionTile) * kPanelLines;
 
-// Extents of what is packed for head dimension d.
+// Extents of the panels for head dimension d.
 struct HeadPanels {
-  int64_t d, across;  // panels that hold d lines
-  int64_t along;      // words of a panel over d
+  int64_t d, across;  // across: panels that hold d lines
+  int64_t along;      // words of a panel that spans d
   explicit HeadPanels(int64_t dim)
       : d(dim), across((dim + kPanelLines - 1) / kPanelLines), along(PanelWords(dim) * kPanelLines) {}
   // Lines of panel i.
   int64_t Lines(int64_t i) const { return std::min(kPanelLines, d - i * kPanelLines); }
 };
 
-// The keys that each query of a tile sees, an interval. Lanes behind the last query see none.
+// The interval of keys that each query of a tile sees. Lanes after the last query see none.
 struct VisibleKeys {
   alignas(64) int32_t first_L[kAttentionTile], last_L[kAttentionTile];
-  int64_t begin = 0, end = 0;          // some query sees some of these, and none else
-  int64_t all_begin = 0, all_end = 0;  // every lane sees all of these
+  int64_t begin = 0, end = 0;          // the keys that any query sees are in this interval
+  int64_t all_begin = 0, all_end = 0;  // the keys that every lane sees
 
   template <typename Args>
   VisibleKeys(const Args& args, int64_t b, int64_t first_query) {
@@ -73,31 +74,32 @@ struct VisibleKeys {
   }
   bool SomeSee(int64_t key) const { return key < end && key + kAttentionTile > begin; }
   bool AllSee(int64_t key) const { return key >= all_begin && key + kAttentionTile <= all_end; }
-  // Bit i: whether key `key` + i is seen by a lane; whether `key` is seen by lane i.
+  // KeysOfLane: bit i says whether `lane` sees key `key` + i. LanesOfKey: bit i says whether lane i sees `key`.
   uint64_t KeysOfLane(int64_t lane, int64_t key) const;
   uint64_t LanesOfKey(int64_t key) const;
 };
 
-// Packs two row panels, or two column panels, of `lines` < 2 kPanelLines or more lines over `depth`; what is not there
-// is zero.
+// Packs the two row panels, or the two column panels, of a tile from `lines` lines over `depth`. Missing lines are
+// zero.
 void PackTileRows(uint32_t* panels, const Lines& x, int64_t lines, int64_t depth);
 void PackTileColumns(uint32_t* panels, const Lines& x, int64_t lines, int64_t depth);
-// Packs the `n` <= 64 tokens that begin at x's, rows of d elements `row` apart, as depth: d lines in panels of
-// kTilePanelWords.
+// Packs the `n` <= 64 tokens that start at `x`, which are rows of d elements `row` elements apart, with the tokens
+// along the depth: d lines in panels of kTilePanelWords words.
 void PackTokensOfRows(uint32_t* panels, const BFloat16* x, int64_t row, int64_t n, const HeadPanels& head);
 void PackTokensOfColumns(uint32_t* panels, const BFloat16* x, int64_t row, int64_t n, const HeadPanels& head);
 
-// Where word `word` of the 16 lines from `line` on begins in a column panel, and of one line in a row panel.
+// ColumnWords: where word `word` of the 16 lines that start at `line` begins in a column panel. RowWords: where word
+// `word` of `line` begins in a row panel.
 inline int64_t ColumnWords(int64_t line, int64_t word) {
   return word / kWordLanes * kWordLanes * kPanelLines + line * kWordLanes + word % kWordLanes * kWordLanes;
 }
 inline int64_t RowWords(int64_t line, int64_t word) { return word * kPanelLines + line * kWordLanes; }
 
-// 2^x within 1 ulp, 0 where that is no normal number; NaN stays. Weights are powers of two, as the factor of the
-// exponent joins the scale of the scores: half the instructions of e^x.
+// 2^x within 1 ulp, 0 where 2^x is not a normal number; NaN stays NaN. Attention weights are powers of two, because the
+// factor log2(e) of the exponent merges with the scale of the scores: half the instructions of e^x.
 inline __m512 PowerOfTwo(__m512 x) {
   constexpr int kNearest = 8;  // to an integer, no exceptions
-  // Of two operands the second is taken if one is NaN.
+  // If one operand is NaN, max returns the second.
   const __m512 clamped = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-200.0f), x);
   const __m512 n = _mm512_maskz_roundscale_ps(0xffff, clamped, kNearest);
   const __m512 r = clamped - n;
@@ -120,7 +122,8 @@ inline __mmask16 LanesSeeing(const VisibleKeys& seen, int64_t lane, int64_t key)
                                       _mm512_load_si512(seen.last_L + lane));
 }
 
-// Stores 32 elements rounded to bf16: low[0], high[0], low[1], ...; or all of low, then all of high.
+// Stores 32 elements rounded to bf16. StoreInterleaved: low[0], high[0], low[1], ...; StoreBeside: all of low, then all
+// of high.
 inline void StoreInterleaved(uint32_t* to, __m512 low, __m512 high) {
   alignas(64) static constexpr auto kOrder = [] {
     std::array<uint16_t, 2 * kWordLanes> order{};
@@ -137,9 +140,10 @@ inline void StoreBeside(uint32_t* to, __m512 low, __m512 high) {
   _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
-// sums += rows of row_panel times column_panel over `depth` <= 64, where each line of one of the operands, a row
-// (kLinesAreRows) or a column, meets the elements of the other one in its set of seen ones alone: zeros of a line would
-// not silence NaN and infinity there. Bits are those of a product in which they are zeros.
+// sums += rows of row_panel times column_panel over `depth` <= 64, restricted to visible pairs. Each line of one
+// operand, its rows (kLinesAreRows) or its columns, is multiplied only with those elements of the other operand that
+// seen(line) contains: zeros in the line would not silence NaN and infinity in the other operand. Bits are those of a
+// product in which the unseen elements of the line are zeros.
 template <bool kLinesAreRows, typename Seen>
 void MultiplySeen(float* sums, const uint32_t* row_panel, const uint32_t* column_panel, int64_t depth,
                   const Seen& seen);
@@ -168,7 +172,8 @@ void MultiplySeen(float* sums, const uint32_t* row_panel, const uint32_t* column
   std::copy_n(result, kSumSquare, sums);
 }
 
-// to[rows, columns] = sums, rounded; or the transposition of sums[columns, rows], row i times factor[i].
+// StoreSquare: to[rows, columns] = sums, rounded. StoreTransposed: to[rows, columns] = the transpose of sums[columns,
+// rows], with row i of the result multiplied by factor[i], rounded.
 void StoreSquare(BFloat16* to, int64_t to_row, const float* sums, int64_t rows, int64_t columns);
 void StoreTransposed(BFloat16* to, int64_t to_row, const float* sums, const float* factor, int64_t rows,
                      int64_t columns);

@@ -5,7 +5,7 @@
 namespace angel_ptm {
 namespace {
 
-// kLanes floats in a register, and the same at any address.
+// A register of kLanes floats, and the same type at any address.
 template <int kLanes>
 struct Register {
   typedef float Type __attribute__((vector_size(kLanes * sizeof(float))));

@@ -1,5 +1,5 @@
-// The small dense products and transpositions attention is made of, on one thread and on tiles that live in L1 and L2.
-// Tiles keep queries along the vector lanes ("L"), so that the softmax over keys needs no sum across lanes.
+// The small dense products and transpositions that attention is made of, on one thread, on tiles that live in L1 and
+// L2. Tiles keep queries along the vector lanes ("L"), so the softmax over keys needs no sum across lanes.
 #ifndef ANGEL_PTM_KERNELS_CPU_ATTENTION_TILES_H_
 #define ANGEL_PTM_KERNELS_CPU_ATTENTION_TILES_H_
 
@@ -11,28 +11,30 @@
 namespace angel_ptm {
 
 inline constexpr int64_t kHeadDimMax = 256;
-// Of attention itself, whose tiles lie in scratch memory: an autoencoder's one head is as wide as its channels.
+// The largest head dimension of attention itself, whose tiles lie in scratch memory: the single head of an autoencoder
+// is as wide as its channels.
 inline constexpr int64_t kAttentionDimMax = 512;
 inline constexpr int64_t kAttentionTile = 64;  // queries and keys per tile
 inline constexpr int64_t kLaneStep = 16;       // queries per group of lanes; also keys per step of a diagonal tile
 
 // Scratch of one thread, in fp32 elements. Forward: queries and output transposed [D,L], scores [keys,L] and three [L].
-// With bf16 operands also a tile of rows, of keys and of values in fp32.
+// With bf16 operands also one tile each of queries, keys and values in fp32.
 constexpr int64_t AttentionScratch(int64_t d, bool bf16) {
   return (bf16 ? 5 : 2) * d * kAttentionTile + kAttentionTile * kAttentionTile + 3 * kAttentionTile;
 }
-// Backward: queries and output gradients of one head transposed tile by tile [S/L,D,L], delta [S], and two [keys,L].
-// With bf16 operands also q, k, v, o and do of one head in fp32, and the sums of dq, dk and dv.
+// Backward: queries and output gradients of one head, transposed tile by tile [S/L,D,L], delta [S], and two [keys,L].
+// With bf16 operands also q, k, v, o and do of one head in fp32, and the fp32 sums of dq, dk and dv.
 constexpr int64_t AttentionGradScratch(int64_t s, int64_t d, bool bf16) {
   const int64_t padded = (s + kAttentionTile - 1) / kAttentionTile * kAttentionTile;
   return (bf16 ? 10 : 2) * padded * d + padded + 2 * kAttentionTile * kAttentionTile;
 }
 
-// to[rows,D] = from, widened, and back, rounded: attention on bf16 is that on fp32 with fp32 copies of its operands.
+// WidenRows: to[rows,D] = from, widened. RoundRows: to[rows,D] = from, rounded. Attention on bf16 operands is attention
+// on fp32 copies of them.
 void WidenRows(float* to, const BFloat16* from, int64_t from_row, int64_t rows, int64_t d);
 void RoundRows(BFloat16* to, int64_t to_row, const float* from, int64_t rows, int64_t d);
 
-// c[m,n] (+)= a b with b [k,n]; element (i,l) of a is a[i * a_row + l * a_k], so either order of a is as good.
+// c[m,n] (+)= a b with b [k,n]. Element (i,l) of a is a[i * a_row + l * a_k], so a may be stored in either order.
 struct TileProduct {
   int64_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
@@ -45,7 +47,7 @@ struct TileProduct {
 };
 void MultiplyTiles(const TileProduct& product);
 
-// to[D,L] = scale * from[rows,D]^T; lanes from `rows` up to the next multiple of kLaneStep become zero.
+// to[D,L] = scale * from[rows,D]^T; lanes from `rows` to the next multiple of kLaneStep become zero.
 void TransposeIntoLanes(float* to_DL, const float* from, int64_t from_row, int64_t rows, int64_t d, float scale);
 // to[rows,D] = (from[D,L] * factor[L])^T.
 void TransposeFromLanes(float* to, int64_t to_row, const float* from_DL, const float* factor_L, int64_t rows,
@@ -58,41 +60,41 @@ struct Interval {
 
 struct KeyTile;
 
-// Queries [begin, begin + n) of a row with their documents, whose starts never fall within a row; or, of full
-// attention, with the number of keys that each of them sees.
+// Queries [begin, begin + n) of a row. Causal attention: with the start of each query's document, which never decreases
+// within a row. Full attention: with the number of keys that each of them sees.
 struct QueryTile {
   int64_t begin = 0, n = 0;
   int64_t keys = 0;                                   // 0: causal
   int64_t lanes = 0;                                  // n rounded up to kLaneStep
-  alignas(64) int32_t segment_start[kAttentionTile];  // lanes behind n repeat the last query's
+  alignas(64) int32_t segment_start[kAttentionTile];  // causal; lanes from n on repeat the last query's
 
   QueryTile(const int32_t* segment_start_S, int64_t s, int64_t first_query);
   static QueryTile Full(int64_t s, int64_t first_query, int64_t keys);
-  // Some query sees a key of the tile that begins at `key`.
+  // Whether some query sees a key of the tile that begins at `key`.
   bool Sees(int64_t key) const {
     return keys > 0 ? key < keys : key <= begin && segment_start[0] < key + kAttentionTile;
   }
-  // Every query sees all keys of that tile, as far as it reaches.
+  // Whether every query sees all keys that this tile has.
   bool SeesAll(int64_t key) const { return keys > 0 || (key < begin && segment_start[kAttentionTile - 1] <= key); }
-  // Where the first tile of keys that some query sees begins.
+  // The first key of the first tile of keys that some query sees.
   int64_t FirstKeyTile() const { return keys > 0 ? 0 : segment_start[0] / kAttentionTile * kAttentionTile; }
-  // The lanes, in whole steps, that see some key of the step that begins at row `row` of the tile.
+  // The lanes, in whole steps, that see some key of the step that begins at row `row` of `tile`.
   Interval LanesSeeing(const KeyTile& tile, int64_t row) const;
-  // The rows of the tile, in whole steps, for which LanesSeeing holds the step that begins at `lane`.
+  // The rows of `tile`, in whole steps, whose LanesSeeing includes the step of lanes that begins at `lane`.
   Interval KeysSeen(const KeyTile& tile, int64_t lane) const;
 
  private:
   QueryTile(int64_t s, int64_t first_query);
 };
 
-// Keys [begin, begin + n) of a row as a query tile sees them. Where some pair is masked, products go in steps of
-// kLaneStep keys and leave out the lane steps that see none of them: those elements of a [keys,L] tile are never read.
-// A masked pair inside a step has weight 0, which silences any finite number but not NaN and infinity: products with
-// such operands take SinglePairs(), whose steps of one key and one lane leave out every masked pair.
+// Keys [begin, begin + n) of a row as a query tile sees them. If some pair is masked, products advance in steps of
+// kLaneStep keys and skip the lane steps that see none of these keys: those elements of a [keys,L] tile are never read.
+// A masked pair inside a step has weight 0, which silences any finite number but not NaN and infinity. Products with
+// such operands use SinglePairs(), whose steps of one key and one lane skip every masked pair.
 struct KeyTile {
   int64_t begin, n;
   bool masked;
-  int64_t step;  // keys per product, a power of two; where masked, lanes per step too
+  int64_t step;  // keys per product, a power of two; if masked, also lanes per step
 
   // `s`: tokens of a row of causal attention.
   KeyTile(const QueryTile& queries, int64_t key, int64_t s)
@@ -101,7 +103,8 @@ struct KeyTile {
         masked(!queries.SeesAll(key)),
         step(masked ? kLaneStep : kAttentionTile) {}
   int64_t Rows(int64_t row) const { return std::min(step, n - row); }
-  // For a masked tile. The visible terms of a sum keep their order, so it has the same bits either way.
+  // For a masked tile. The visible terms of a sum keep their order, so a sum of finite terms has the same bits either
+  // way.
   KeyTile SinglePairs() const {
     KeyTile single = *this;
     single.step = 1;
@@ -124,7 +127,7 @@ inline Interval QueryTile::KeysSeen(const KeyTile& tile, int64_t lane) const {
   return {std::min(first, end), end};
 }
 
-// Of AttentionArgs and AttentionGradArgs.
+// KeysPerRow, KeysSeenInRow (full attention only) and QueriesOf take AttentionArgs or AttentionGradArgs.
 template <typename Args>
 int64_t KeysPerRow(const Args& args) {
   return args.keys > 0 ? args.keys : args.s;

@@ -1,5 +1,5 @@
-// What elements are in memory, fp32 or bf16, and their way to and from the fp32 that all arithmetic is done in. Integer
-// operations throughout: the same bits on every instruction set (AVX-512's own conversion takes subnormals for zero).
+// Conversions between elements in memory, fp32 or bf16, and the fp32 of all arithmetic. They use integer operations
+// throughout, for the same bits on every instruction set (AVX-512's own conversion treats subnormals as zero).
 #ifndef ANGEL_PTM_KERNELS_CPU_BF16_H_
 #define ANGEL_PTM_KERNELS_CPU_BF16_H_
 
@@ -15,7 +15,7 @@
 
 namespace angel_ptm {
 
-// For bodies that are written once for both types: fp32 passes unchanged.
+// For function bodies shared by both types: fp32 passes unchanged.
 inline float ToFloat(float x) { return x; }
 template <typename T>
 T Rounded(float x);
@@ -28,14 +28,14 @@ inline BFloat16 Rounded<BFloat16>(float x) {
   return ToBFloat16(x);
 }
 
-// ToFloat(ToBFloat16(x)), without the narrow integers that the compiler would pack and unpack for it.
+// ToFloat(ToBFloat16(x)), without the 16-bit integers that the compiler would pack and unpack.
 inline float RoundedToBf16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
   return std::bit_cast<float>((x != x ? bits | 0x400000 : rounded) & 0xffff0000u);
 }
 
-// fn(T()) with the type of elements that are kFloat32 or kBFloat16.
+// Calls fn(T()) where T is the element type of `dtype`, kFloat32 or kBFloat16.
 template <typename Fn>
 void WithElements(DType dtype, const Fn& fn) {
   if (dtype == DType::kBFloat16) return fn(BFloat16());
@@ -49,9 +49,10 @@ using VectorBits = uint32_t __attribute__((vector_size(kVectorLanes * sizeof(uin
 using VectorHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t))));
 using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorLanes * sizeof(uint16_t)), aligned(2), may_alias));
 
-// Elements of 16 bits become elements of 32, and the other way round, which leaves their lower halves. The compiler's
-// __builtin_convertvector takes vectors of 512 bits apart; g++ 12 warns of what the intrinsics without a mask leave
-// open. Halves are read where they lie: a reference to them would promise more alignment than they have.
+// LoadExtended zero-extends 16-bit elements to 32 bits; Narrow keeps the lower halves of 32-bit elements. The
+// compiler's __builtin_convertvector splits 512-bit vectors, hence the intrinsics; they are the masked ones because g++
+// 12 warns that the unmasked ones leave lanes undefined. Halves are read in place: a reference to them would promise
+// more alignment than they have.
 inline void LoadExtended(VectorBits& to, const BFloat16* x) {
   const VectorHalves halves = *reinterpret_cast<const UnalignedHalves*>(x);
 #if defined(__AVX512BW__)

@@ -16,14 +16,14 @@
 namespace angel_ptm {
 namespace {
 
-// Of an operand, whose rows start at any element.
+// Words and halves of an operand, whose rows may start at any element.
 using OperandWords = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(2), may_alias));
 using Halves = uint16_t __attribute__((vector_size(kWordLanes * 2), aligned(2), may_alias));
 
 constexpr int64_t kStepDepth = kPairWidth * kWordLanes;  // elements of k in one vector of words
 
-// Where a panel has word `word` of line `line`, the first of a square of kWordLanes lines and words, and how far apart
-// the lines of a row panel and the words of a column panel are there.
+// The address of word `word` of line `line` in a panel, where both are the first of a square of kWordLanes lines and
+// words; and the distance between the lines of a row panel and between the words of a column panel.
 #if defined(__AMX_BF16__)
 constexpr int64_t kRowStride = kWordLanes, kColumnStride = kWordLanes;
 uint32_t* RowSquare(uint32_t* panel, int64_t line, int64_t word) {
@@ -40,7 +40,7 @@ uint32_t* ColumnSquare(uint32_t* panel, int64_t line, int64_t word) { return pan
 
 void Store(uint32_t* to, Words words) { *reinterpret_cast<Words*>(to) = words; }
 
-// Rows of a row panel. All of them is the case that counts: its words stay in registers.
+// Stores `n` rows of a row panel. The case that counts is all of them: then the words stay in registers.
 [[gnu::always_inline]] inline void StoreRows(uint32_t* to, const Words (&words)[kWordLanes], int64_t n) {
   if (n == kWordLanes) {
 #pragma GCC unroll 16
@@ -67,13 +67,13 @@ Words LoadAlong(const BFloat16* p) {
   return ExtendWords(p) << 16;
 }
 
-// One word of each of kWordLanes lines that lie side by side.
+// One word of each of kWordLanes adjacent lines.
 Words LoadAcross(const BFloat16* p, int64_t k_stride) {
   if constexpr (kPairWidth == 2) return ExtendWords(p) | (ExtendWords(p + k_stride) << 16);
   return ExtendWords(p) << 16;
 }
 
-// A copy of the lines [0, n) and k in [0, depth) of a step, which is zero elsewhere.
+// A copy of a step's lines [0, n) and k in [0, depth), with zeros elsewhere.
 struct PaddedStep {
   alignas(64) BFloat16 elements[kWordLanes * kStepDepth] = {};
   Lines lines;
@@ -87,7 +87,7 @@ struct PaddedStep {
   }
 };
 
-// words[i] are those of line i (kAlong) or the i-th of all lines (else), of a whole step.
+// Loads a whole step: words[i] are the words of line i (kAlong) or the i-th words of all lines (otherwise).
 template <bool kAlong>
 [[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x) {
   if (x.k == 1) {
@@ -101,7 +101,7 @@ template <bool kAlong>
   }
 }
 
-// The same of `n` lines and `depth` of k.
+// The same for a step that may have fewer lines (`n`) or less depth.
 template <bool kAlong>
 [[gnu::always_inline]] inline void LoadStep(Words (&words)[kWordLanes], const Lines& x, int64_t n, int64_t depth) {
   if (n >= kWordLanes && depth >= kStepDepth) return LoadStep<kAlong>(words, x);
@@ -109,8 +109,8 @@ template <bool kAlong>
   LoadStep<kAlong>(words, padded.lines);
 }
 
-// Where a word is one element, squares of lines along k are transposed as pairs of elements, at half the work: pairs[i]
-// are elements 2 i (lower halves) and 2 i + 1 of k.
+// If a word is one element, squares of lines along k are transposed as pairs of elements, with half the work: pairs[i]
+// holds elements 2 i (lower halves) and 2 i + 1 (upper halves) of k.
 constexpr int64_t kPairsDepth = kPairWidth == 1 ? 2 * kWordLanes : 0;  // of k in one such square
 bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
   return kPairWidth == 1 && x.k == 1 && lines >= kWordLanes && depth >= kPairsDepth;
@@ -120,8 +120,8 @@ bool TakesPairs(const Lines& x, int64_t lines, int64_t depth) {
   for (int i = 0; i < kWordLanes; ++i) pairs[i] = *reinterpret_cast<const OperandWords*>(x.data + i * x.line);
   TransposeSquare(pairs);
 }
-// Asks for what a step of the next column panel will load of lines along k: they are more than the processor follows by
-// itself. They may lie behind the operand's end, where asking does nothing.
+// Prefetches what a step of the next column panel will load from lines along k: these are more streams than the
+// processor tracks on its own. The addresses may lie past the operand's end, where prefetching does nothing.
 [[gnu::always_inline]] inline void PrefetchNextPanel(const Lines& x) {
   if (x.k != 1) return;
   uintptr_t at = reinterpret_cast<uintptr_t>(x.data) + static_cast<uintptr_t>(kTileColumns * x.line * 2);
@@ -201,7 +201,7 @@ struct alignas(64) TileConfig {
 
 }  // namespace
 
-// The system has given them to the process when the level was chosen (RunnableCpuIsas).
+// The operating system granted the tile registers to the process when the level was chosen (RunnableCpuIsas).
 TileRegisters::TileRegisters() {
   static constexpr TileConfig kConfig;
   _tile_loadconfig(&kConfig);
@@ -278,7 +278,7 @@ void MultiplySquares(float* sums, const uint32_t* row_panel, const Lines& b, int
   for (int r = 0; r < kRows; ++r) *reinterpret_cast<Sums*>(sums + r * kTileColumns) = sum[r];
 }
 
-// While there is one, the thread's vector instructions take subnormals for zero, as tiles do.
+// While an object exists, the thread's vector instructions treat subnormals as zero, as tiles do.
 class NoSubnormals {
  public:
   NoSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kDenormalsAreZero | kFlushToZero); }

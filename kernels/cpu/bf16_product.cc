@@ -1,7 +1,7 @@
-// Goto & van de Geijn 2008 with both operands packed. Columns of op(b), as many as fit L2 per kPanelDepth of k, are
-// packed over all of k for all threads; then a grid of blocks of rows meets them, each block packing its rows as it
-// goes through k. Sums wait in fp32 tiles until the last k, so c is touched once. On AMX a block is a panel of rows
-// after the other (tile_product.h).
+// Goto & van de Geijn 2008 with both operands packed. As many columns of op(b) as fit in L2 per kPanelDepth of k are
+// packed over all of k for all threads; then a grid of blocks of rows is multiplied with them, each block packing its
+// rows as it advances through k. Sums are kept in fp32 tiles until the last k, so c is touched once. On AMX a block
+// takes one panel of rows after the other (tile_product.h).
 #include "kernels/cpu/bf16_product.h"
 
 #include <algorithm>
@@ -14,11 +14,11 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kBlockPanels = kTileRows > 16 ? 4 : 8;  // row panels per block: at least 112 rows where registers do
+constexpr int64_t kBlockPanels = kTileRows > 16 ? 4 : 8;  // row panels per block: 112 or more rows from AVX-512 on
 #if defined(__AMX_BF16__)
-constexpr int64_t kColumnsMax = 1024;               // packed at a time
-constexpr int64_t kPackedWords = int64_t{1} << 18;  // what they may take, unless kColumnsMin take more: half of L2
-constexpr int64_t kChainDepth = kTileDepth;         // of k without waiting sums
+constexpr int64_t kColumnsMax = 1024;               // columns packed at a time
+constexpr int64_t kPackedWords = int64_t{1} << 18;  // words they may take, unless kColumnsMin need more: half of L2
+constexpr int64_t kChainDepth = kTileDepth;         // largest k for which no sums have to be kept
 #else
 constexpr int64_t kColumnsMax = 512;
 constexpr int64_t kPackedWords = int64_t{2} << 20;
@@ -28,24 +28,24 @@ constexpr int64_t kColumnsMin = 128;
 
 int64_t Panels(int64_t lines, int64_t lines_per_panel) { return (lines + lines_per_panel - 1) / lines_per_panel; }
 
-// How a product is cut.
+// How a product is cut into blocks.
 struct Blocking {
   int64_t column_words;   // of one column panel over all of k
   int64_t column_panels;  // packed at a time, at most
   int64_t row_panels;     // of one block, at most
   int64_t shared_words;   // for packed columns
   int64_t rows_words;     // per thread, for packed rows
-  int64_t sums_words;     // per thread, for tiles that wait: a block's, or one if k is a single panel
+  int64_t sums_words;     // per thread, for kept tiles: those of a block, or one if k <= kChainDepth
 
   Blocking(int64_t m, int64_t n, int64_t k) : column_words(PanelWords(k) * kTileColumns) {
     const int64_t least = kColumnsMin / kTileColumns,
                   most = std::min(kColumnsMax / kTileColumns, Panels(n, kTileColumns));
     column_panels = std::min(most, std::max(least, kPackedWords / column_words));
     row_panels = std::min(kBlockPanels, Panels(m, kTileRows));
-    // None of the three is larger for a smaller m, n or k.
+    // None of the following three is larger for a smaller m, n or k.
     shared_words = std::min(most * column_words, std::max(least * column_words, kPackedWords));
     rows_words = row_panels * kTileRows * kPanelWords;
-    // Of columns over more than one panel of k as many as column_panels can be are packed.
+    // If k is more than one panel, at most this many column panels are packed at a time.
     const int64_t deep = std::min(most, kPackedWords / (kPanelWords * kTileColumns));
     sums_words = (k <= kChainDepth ? 1 : std::max(most, deep * row_panels)) * kTileElements;
   }
@@ -59,15 +59,15 @@ void FinishTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows,
   });
 }
 
-// The columns packed at present.
+// The columns that are packed at present.
 struct PackedColumns {
   const uint32_t* words;
-  int64_t first;  // panel of op(b)
+  int64_t first;  // the first packed panel of op(b)
 };
 
 constexpr int64_t kPackDepth = 64;
 
-// Where a row panel has the words of k = `depth`, a multiple of kPackDepth, of its first row.
+// Where, in a row panel, the words of its first row at k = `depth`, a multiple of kPackDepth, begin.
 constexpr int64_t PanelOffset(int64_t depth) {
 #if defined(__AMX_BF16__)
   return depth / kPairWidth * kTileRows;
@@ -78,11 +78,12 @@ constexpr int64_t PanelOffset(int64_t depth) {
 
 constexpr int64_t kRowPanelWords = kTileRows * kPanelWords;
 
-// Row panels `rows` over k in [k, k + kPanelDepth).
+// Packs row panels `rows` over k in [k, k + kPanelDepth).
 void PackRows(uint32_t* to, const Bf16Product& p, PartRange rows, int64_t k) {
   const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
   const int64_t depth = std::min(kPanelDepth, p.k - k);
-  // Where rows lie across, what is packed of one k reads on in the same lines and pages for all panels.
+  // If op(a) is transposed, the elements of one k are contiguous across rows: packing a short depth of all panels at a
+  // time keeps reading the same cache lines and pages.
   const int64_t step = p.trans_a ? kPackDepth : depth;
   for (int64_t done = 0; done < depth; done += step) {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
@@ -101,7 +102,7 @@ void MultiplyTiles(const Bf16Product& p, const Blocking& blocking, const Body& b
   body([&](PartRange rows, PartRange columns, const PackedColumns& packed, uint32_t* scratch) {
     const uint32_t* const words = packed.words + (columns.begin - packed.first) * blocking.column_words;
     float* const sums = reinterpret_cast<float*>(scratch + blocking.rows_words);
-    // Sums wait for the next panel of k, or for none.
+    // Tiles of sums are kept only if there is a next panel of k.
     const int64_t waiting = p.k > kPanelDepth ? (columns.end - columns.begin) * kTileElements : 0;
     for (int64_t k = 0; k < p.k; k += kPanelDepth) {
       PackRows(scratch, p, rows, k);
@@ -113,8 +114,8 @@ void MultiplyTiles(const Bf16Product& p, const Blocking& blocking, const Body& b
   });
 }
 
-// body(multiply), where multiply(rows, columns, packed, scratch) runs one block: row panels `rows` meet column panels
-// `columns`, both counted from those of the whole product.
+// Calls body(multiply), where multiply(rows, columns, packed, scratch) computes one block: row panels `rows` times
+// column panels `columns`, both counted from the first panel of the whole product.
 template <typename Body>
 void WithBlocks(const Bf16Product& p, const Blocking& blocking, const Body& body) {
   WithElements(p.c.dtype, [&](auto element) {
@@ -126,9 +127,9 @@ void WithBlocks(const Bf16Product& p, const Blocking& blocking, const Body& body
 
 #else
 
-constexpr int64_t kPrefetchDepth = 128;  // of a product that takes as long as c's lines to come
+constexpr int64_t kPrefetchDepth = 128;  // a product of this depth takes as long as c's cache lines take to arrive
 
-// Asks for the lines of a tile of c, which would come too late when they are written.
+// Prefetches the cache lines of a tile of c; loaded only when the tile is written, they would arrive too late.
 void PrefetchTile(const Bf16Product& p, int64_t row, int64_t column, int64_t rows) {
   const int64_t size = SizeOf(p.c.dtype);
   const std::byte* c = static_cast<const std::byte*>(p.c.data) + (row * p.ldc + column) * size;
@@ -137,7 +138,8 @@ void PrefetchTile(const Bf16Product& p, int64_t row, int64_t column, int64_t row
   }
 }
 
-// One block: row panels `rows` meet column panels `columns`, both counted from those of the whole product.
+// Computes one block: row panels `rows` times column panels `columns`, both counted from the first panel of the whole
+// product.
 void MultiplyBlock(const Bf16Product& p, const Blocking& blocking, PartRange rows, PartRange columns,
                    const PackedColumns& packed, uint32_t* scratch) {
   const auto rows_of = [&](int64_t panel) { return std::min<int64_t>(kTileRows, p.m - panel * kTileRows); };
@@ -179,8 +181,8 @@ void PackColumns(int threads, const Bf16Product& p, const Blocking& blocking, Pa
   });
 }
 
-// Few rows, packed over all of k, meet columns where they lie. What is packed has room in the workspace: per k, columns
-// have 32 bytes and more of it for each row, and on AMX as much as a whole panel of rows.
+// Multiplies few rows, packed over all of k, with columns read in place. The packed rows fit in the workspace: per k,
+// the packed columns take at least 32 bytes of it for each row, and on AMX as much as a whole panel of rows.
 void MultiplyFewRows(int threads, const Bf16Product& p, uint32_t* packed_a) {
   const Lines a = {p.a, p.trans_a ? 1 : p.lda, p.trans_a ? p.lda : 1};
   const auto row_panel = [&](int64_t k) { return packed_a + k / kPanelDepth * kFewRowsPanelWords; };
@@ -211,7 +213,7 @@ void MultiplyBf16(int threads, const Bf16Product& p, std::byte* workspace) {
   if (p.trans_b && p.m <= kFewBf16Rows) return MultiplyFewRows(threads, p, packed);
   uint32_t* const scratch = packed + blocking.shared_words;
   const int64_t row_panels = Panels(p.m, kTileRows), column_panels = Panels(p.n, kTileColumns);
-  // As many blocks of rows for each thread; if the rows are too few for that, blocks of fewer columns.
+  // Every thread gets the same number of blocks of rows; if there are too few rows for that, blocks have fewer columns.
   const int64_t least = Panels(row_panels, blocking.row_panels);
   const int64_t row_blocks = std::min(row_panels, Panels(least, threads) * threads);
   const int64_t column_blocks = std::min(blocking.column_panels, Panels(threads, row_blocks));

@@ -1,5 +1,5 @@
-// Products of bf16 matrices, whose every element is one chain over k (bf16_panels.h): its bits depend on its row of
-// op(a), its column of op(b) and k alone, not on m, n, threads or neighbours.
+// Products of bf16 matrices. Every element is one chain over k (bf16_panels.h): its bits depend only on its row of
+// op(a), its column of op(b) and k, not on m, n, threads or neighbouring elements.
 #ifndef ANGEL_PTM_KERNELS_CPU_BF16_PRODUCT_H_
 #define ANGEL_PTM_KERNELS_CPU_BF16_PRODUCT_H_
 
@@ -12,8 +12,8 @@
 namespace angel_ptm {
 
 // Row-major c[m,n] (+)= op(a) op(b), with row strides in elements. op(a) is [m,k]: a is [m,k], or [k,m] if trans_a;
-// likewise b is [k,n], or [n,k] if trans_b. c is fp32 or bf16 by its dtype; a sum is added to it in fp32 and rounded
-// once. All extents are at least 1.
+// likewise b is [k,n], or [n,k] if trans_b. c is fp32 or bf16 by its dtype. With accumulate, c and the sum are added in
+// fp32; the result is rounded once. All extents are at least 1.
 struct Bf16Product {
   int64_t m = 0, n = 0, k = 0;
   const BFloat16* a = nullptr;
@@ -27,11 +27,11 @@ struct Bf16Product {
   bool accumulate = false;
 };
 
-// Bytes of scratch memory for a product of these extents; enough for any smaller ones. At most 8 MiB, or what 128
-// columns of op(b) take in fp32, and 0.5 MiB per thread.
+// Bytes of scratch memory for a product of these extents; enough for any product of smaller extents. At most 8 MiB, or
+// what 128 columns of op(b) take in fp32, and 0.5 MiB per thread.
 int64_t Bf16ProductWorkspace(int64_t m, int64_t n, int64_t k, int threads);
 
-// On a team of `threads`, with 1 on the calling thread. The workspace is 64-byte aligned.
+// Runs on a team of `threads`; with threads == 1, on the calling thread. The workspace is 64-byte aligned.
 void MultiplyBf16(int threads, const Bf16Product& product, std::byte* workspace);
 
 }  // namespace angel_ptm

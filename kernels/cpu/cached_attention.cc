@@ -34,7 +34,7 @@ void AttendHead(float* __restrict o_D, const float* q_D, const float* k, const f
   for (int64_t j = 0; j < d; ++j) o_D[j] = sum_D[j] / sum;
 }
 
-// The same from bf16: every chunk is widened, everything else is fp32, and o is rounded.
+// The same for bf16: every chunk is widened, everything else is fp32, and o is rounded.
 void AttendHead(BFloat16* o_D, const BFloat16* q_D, const BFloat16* k, const BFloat16* v, int64_t row, int64_t keys,
                 int64_t d, float scale) {
   alignas(64) float q[kHeadDimMax], rows[kAttentionTile * kHeadDimMax], p[kAttentionTile], sum_D[kHeadDimMax] = {};

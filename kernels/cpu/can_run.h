@@ -1,4 +1,4 @@
-// What the host backend's ops ask of shapes and types in common.
+// Checks of shapes and types that the host backend's ops share.
 #ifndef ANGEL_PTM_KERNELS_CPU_CAN_RUN_H_
 #define ANGEL_PTM_KERNELS_CPU_CAN_RUN_H_
 
@@ -25,8 +25,8 @@ int64_t NoWorkspace(const Args&, const BackendOptions&) {
   return 0;
 }
 
-// Parts of Kernel::can_run: operands that are all fp32, extents that BLAS and 32-bit counters take, and heads that
-// attention's registers hold.
+// Parts of Kernel::can_run: checks that operands are all fp32, that extents fit BLAS and 32-bit counters, and that
+// attention supports the heads.
 inline absl::Status Fp32Only(const char* op, std::initializer_list<DType> dtypes) {
   for (const DType dtype : dtypes) {
     if (dtype == DType::kFloat32) continue;
@@ -35,8 +35,8 @@ inline absl::Status Fp32Only(const char* op, std::initializer_list<DType> dtypes
   return absl::OkStatus();
 }
 
-// An operand by the name of its field. One that may be absent is so without an address and with the type of no operand:
-// before there are addresses nothing else tells.
+// An operand with the name of its field. An optional operand is absent if it has no address and the type fp32, which an
+// absent operand has by default: before addresses are bound, nothing else tells.
 struct NamedOperand {
   const char* name;
   DType dtype;
@@ -54,10 +54,10 @@ struct NamedOperand {
   }
 };
 
-// What a kernel with an fp32 and a bf16 variant takes.
+// The operand types that a kernel with an fp32 and a bf16 variant accepts.
 struct OperandTypes {
   std::vector<NamedOperand> same;          // all fp32 or all bf16; the first is never absent
-  std::vector<NamedOperand> same_or_fp32;  // of that type, or fp32
+  std::vector<NamedOperand> same_or_fp32;  // each of the type of `same`, or fp32
   std::vector<NamedOperand> fp32;
 };
 absl::Status Fp32OrBf16(const char* op, const OperandTypes& types);

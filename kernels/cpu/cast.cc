@@ -8,7 +8,7 @@
 namespace angel_ptm {
 namespace {
 
-// A thread's share is worth its start.
+// The smallest share that is worth starting a thread for.
 constexpr int64_t kCastElementGrain = 4096;
 
 void Run(const CastArgs& args, const KernelContext& ctx) {

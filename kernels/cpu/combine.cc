@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kCombineRowGrain = 16;
 
-// drow = weight * dy and the return value is dot(dy, row), in one pass over dy.
+// Sets drow = weight * dy and returns dot(dy, row), in one pass over dy.
 template <typename T>
 float ScaleAndDot(T* __restrict drow_H, const T* __restrict dy_H, const T* __restrict row_H, float weight, int64_t h) {
   float dot = 0;
@@ -50,8 +50,8 @@ void CombineToken(const CombineArgs& args, int64_t token) {
   }
 }
 
-// Runs over the rows: each (token, choice) pair has one or, of an expert that is not laid out, none, and then nothing
-// but the zeros at the beginning reaches its dweights element.
+// Iterates over the rows. A (token, choice) pair has one row, or none if its expert is not laid out; the dweights
+// element of a pair without a row keeps the zero it gets at the beginning.
 template <typename T>
 void Backward(const CombineGradArgs& args, const KernelContext& ctx) {
   const int64_t h = args.h;

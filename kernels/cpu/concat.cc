@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kConcatElementGrain = 1024;
 
-// fn(row) for all rows, a thread's share worth its start.
+// Calls fn(row) for all rows; each thread's share is large enough to be worth starting a thread for.
 template <typename Args, typename Fn>
 void ForRows(const Args& args, const KernelContext& ctx, const Fn& fn) {
   const int64_t grain = std::max<int64_t>(1, kConcatElementGrain / (args.a_width + args.b_width));

@@ -1,8 +1,10 @@
-// Convolutions as matrix products of gathered rows (implicit GEMM): of a tile of pixels, the pixels that each reads
-// through all taps lie side by side in scratch memory, so an image costs one copy per tap and no more memory than a
-// tile of each thread. Gathering is 1 / (2 out) of the work of the product, turning the weight 1 / (2 pixels).
+// Convolutions as matrix products of gathered rows (implicit GEMM). For a tile of output pixels, the input pixels that
+// each reads through all taps are gathered side by side in scratch memory, so an image costs one copy per tap and no
+// more memory than one tile per thread. Gathering is 1 / (2 out) of the work of the product, reordering the weight
+// 1 / (2 pixels).
 //
-// Tiles are cut by the shape alone and each is a product of one thread: bits do not depend on how many there are.
+// The shape alone determines the tiles, and one thread computes each tile's product: bits do not depend on the number
+// of threads.
 #include "kernels/ops/conv2d.h"
 
 #include <algorithm>
@@ -17,9 +19,9 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kTileRowsMin = 64, kTileRowsMax = 512;  // few rows would pack the weight as often as they use it
+constexpr int64_t kTileRowsMin = 64, kTileRowsMax = 512;  // fewer rows would pack the weight as often as they use it
 constexpr int64_t kTilesWanted = 32;
-constexpr int64_t kOutBlock = 64;  // outputs of a weight whose gradient is one task
+constexpr int64_t kOutBlock = 64;  // output channels per task of the weight's gradient
 constexpr int64_t kConvLineBytes = 64;
 
 int64_t RoundedUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -37,26 +39,26 @@ struct Place {
       : image(pixel / (height * width)), y(pixel / width % height), x(pixel % width) {}
 };
 
-// Where along one axis of x the output at `at` reads through tap `tap`; -1: a zero around x.
+// The position along one axis of x that the output at `at` reads through tap `tap`; -1: a padding zero.
 int64_t Read(const ConvShape& z, int64_t at, int64_t tap, int64_t extent) {
   const int64_t seen = at * z.stride + tap - z.pad_before;
   return seen < 0 || seen >= extent * z.upsample ? -1 : seen / z.upsample;
 }
-// Which output along one axis reads repetition `part` of x's `at` through tap `tap`; -1: none.
+// The output along one axis that reads repetition `part` of x's position `at` through tap `tap`; -1: none.
 int64_t Reader(const ConvShape& z, int64_t at, int64_t part, int64_t tap, int64_t out_extent) {
   const int64_t from_first = at * z.upsample + part + z.pad_before - tap;
   if (from_first < 0 || from_first % z.stride != 0) return -1;
   return from_first / z.stride < out_extent ? from_first / z.stride : -1;
 }
 
-// A row of `channels` elements of one pixel of an image, or zeros where y or x is -1. Returns the end of `to`.
+// Copies the `channels` elements of one pixel of an image, or zeros where y or x is -1. Returns the end of `to`.
 template <typename T>
 T* CopyPixel(T* to, const T* from, int64_t image_row, int64_t y, int64_t width, int64_t x, int64_t channels) {
   if (y < 0 || x < 0) return std::fill_n(to, channels, T{});
   return std::copy_n(from + ((image_row + y) * width + x) * channels, channels, to);
 }
 
-// to[n,taps,in]: what the n outputs from pixel `begin` on read; or through one tap alone, [n,in].
+// to[n,taps,in]: the inputs that the n outputs from pixel `begin` on read; with one tap alone, [n,in].
 template <typename T>
 void GatherInputs(T* to, const T* x, const ConvShape& z, int64_t begin, int64_t n, int64_t first_tap, int64_t taps) {
   for (int64_t pixel = begin; pixel < begin + n; ++pixel) {
@@ -81,7 +83,8 @@ void GatherReaders(T* to, const T* dy, const ConvShape& z, int64_t begin, int64_
   }
 }
 
-// weight[out,in,taps] with a tap's inputs side by side: output o's by tap t at o * out_step + t * tap_step.
+// Reorders weight[out,in,taps] so that a tap's inputs are contiguous: those of output o and tap t start at
+// o * out_step + t * tap_step.
 template <typename T>
 void TurnWeight(T* to, int64_t out_step, int64_t tap_step, const T* weight, const ConvShape& z, int threads) {
   ParallelFor(threads, z.out, [&](int64_t o) {
@@ -94,7 +97,7 @@ void TurnWeight(T* to, int64_t out_step, int64_t tap_step, const T* weight, cons
   });
 }
 
-// One thread's c[m,n] (+)= op(a) op(b), c in fp32.
+// c[m,n] (+)= op(a) op(b) on one thread, c in fp32.
 template <typename T>
 struct Product {
   int64_t m, n, k;
@@ -115,7 +118,7 @@ void Multiply(const Product<BFloat16>& p, std::byte* workspace) {
                workspace);
 }
 
-// Bytes of a thread's scratch memory: gathered rows, their sums, and what a product takes.
+// Bytes of a thread's scratch memory: for gathered rows, for their sums, and for the product itself.
 struct Scratch {
   int64_t gathered, sums, product;
 
@@ -134,7 +137,7 @@ struct Scratch {
   std::byte* OfProduct(std::byte* thread) const { return thread + gathered + sums; }
 };
 
-// The weight in another order, of that type; the gradient's sums in fp32.
+// Bytes of the reordered weight in that type, or, with fp32, of the sums of its gradient.
 int64_t WeightBytes(const ConvShape& z, DType type) {
   return RoundedUp(z.out * z.in * z.taps() * SizeOf(type), kConvLineBytes);
 }
@@ -210,7 +213,7 @@ void GradInput(const Conv2dGradInputArgs& args, const KernelContext& ctx) {
   });
 }
 
-// sums[taps,out,in]: a task makes one tap of a block of outputs, over all pixels in order.
+// sums[taps,out,in]: a task computes one tap of a block of outputs, over all pixels in order.
 template <typename T>
 void SumWeightGrads(const Conv2dGradWeightArgs& args, float* sums, std::byte* threads, int team) {
   const ConvShape& z = args.shape;

@@ -10,7 +10,7 @@
 
 namespace angel_ptm {
 
-// Each defined in the object of its level (cpu_kernels.cc).
+// Each is defined in the object of its level (cpu_kernels.cc).
 const KernelTable& angel_ptm_cpu_kernels_portable();
 const KernelTable& angel_ptm_cpu_kernels_x86_64_v3();
 const KernelTable& angel_ptm_cpu_kernels_avx512();

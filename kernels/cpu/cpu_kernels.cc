@@ -2,7 +2,8 @@
 
 namespace angel_ptm {
 
-// The only symbol of a level that the rest of the program sees (cmake/AngelPtmCpuIsas.cmake): its name is the level's.
+// The only symbol of a level that the rest of the program sees (cmake/AngelPtmCpuIsas.cmake). It is named after the
+// level.
 const KernelTable& ANGEL_PTM_CPU_KERNELS() {
   static const KernelTable table = {
       .name = "cpu",

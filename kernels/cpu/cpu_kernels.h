@@ -1,4 +1,5 @@
-// The host backend's entry of every op, each defined in the file of its op (gradients with theirs).
+// The host backend's entry for every op. Each is defined in the file of its op, gradients in the file of the op they
+// belong to.
 #ifndef ANGEL_PTM_KERNELS_CPU_CPU_KERNELS_H_
 #define ANGEL_PTM_KERNELS_CPU_CPU_KERNELS_H_
 

@@ -1,4 +1,4 @@
-// Alone in its file, so that a test program can have a CpuKernels of its own.
+// Alone in its file so that a test program can define its own CpuKernels.
 #include "kernels/cpu/cpu_isa.h"
 
 namespace angel_ptm {

@@ -29,7 +29,8 @@ void Forward(const DispatchArgs& args, const KernelContext& ctx) {
   });
 }
 
-// One token's sum over its rows, in the order of its choices. It starts from the first: 0 + x loses the sign of a zero.
+// The sum of one token's rows, in the order of its choices. It starts from the first row, because 0 + x would lose the
+// sign of a zero.
 template <typename T>
 void SumRows(const DispatchGradArgs& args, int64_t token) {
   const T* __restrict drows_RH = args.drows.as<T>();

@@ -26,8 +26,8 @@ void Run(const EmbeddingArgs& args, const KernelContext& ctx) {
   });
 }
 
-// fn(begin, end) for shares of the columns: threads share these, not the tokens, so that every element is a sum in
-// token order made by one thread.
+// Calls fn(begin, end) for shares of the columns. Threads share columns, not tokens, so that one thread sums every
+// element in token order.
 template <typename T, typename Fn>
 void ForColumns(const EmbeddingGradArgs& args, const KernelContext& ctx, const Fn& fn) {
   if (!args.accumulate) {
@@ -50,7 +50,7 @@ void AddToTable(const EmbeddingGradArgs& args, const KernelContext& ctx) {
   });
 }
 
-// Where each vocabulary entry first occurs, and each token's next occurrence; -1: nowhere.
+// The first occurrence of each vocabulary entry, and the next occurrence of each token; -1: none.
 struct Occurrences {
   int32_t *first_V, *next_T;
 
@@ -64,8 +64,8 @@ struct Occurrences {
   }
 };
 
-// Into a bf16 table every sum goes once, when it is whole: rounded after each token, a frequent token's small shares
-// would be lost. Workspace: V + T int32.
+// Each sum is added to a bf16 table once, when it is complete: if the table were rounded after each token, the small
+// contributions of a frequent token would be lost. Workspace: V + T int32.
 void AddToBf16Table(const EmbeddingGradArgs& args, const KernelContext& ctx) {
   const Occurrences occurrences(args, ctx);
   ForColumns<BFloat16>(args, ctx, [&](int64_t begin, int64_t end) {

@@ -9,7 +9,7 @@
 namespace angel_ptm {
 namespace {
 
-// A counting sort of the pairs by expert; on one thread, it touches a few integers per token.
+// A counting sort of the pairs by expert, on one thread: it touches only a few integers per token.
 void Run(const ExpertLayoutArgs& args, const KernelContext& ctx) {
   const int64_t pairs = args.t * args.k, first = args.first_expert == nullptr ? 0 : *args.first_expert;
   const auto has_row = [&](int64_t expert) { return expert >= 0 && expert < args.e; };
@@ -45,7 +45,7 @@ int64_t WorkspaceBytes(const ExpertLayoutArgs& args, const BackendOptions&) {
 
 absl::Status CanRun(const ExpertLayoutArgs& args) {
   RETURN_IF_ERROR(BelowInt32("expert_layout", {args.t, args.k, args.e, args.block_rows}));
-  // Rows and pairs are numbered in 32 bits; this is at least as many as there are of either.
+  // Rows and pairs are numbered in 32 bits; this is an upper bound of both.
   const int64_t rows = args.t * args.k + args.e * (args.block_rows - 1);
   if (rows > std::numeric_limits<int32_t>::max()) {
     return absl::InvalidArgumentError(absl::StrCat("cpu backend: expert_layout takes up to 2^31 - 1 padded rows, got ",

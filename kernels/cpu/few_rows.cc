@@ -1,5 +1,5 @@
-// A weight of 1 MiB or less comes from the caches, so what counts is the loads: one of b for each multiply-add of kRows
-// rows, two a cycle. Eight sums hide the latency of an addition.
+// A weight of 1 MiB or less comes from the caches, so loads are the bottleneck: one of b for the multiply-adds of kRows
+// rows, two loads per cycle. Eight or more sums hide the latency of an addition.
 #include "kernels/cpu/few_rows.h"
 
 #include "kernels/cpu/bf16.h"
@@ -7,7 +7,7 @@
 namespace angel_ptm {
 namespace {
 
-// In an order fixed by the number of lanes.
+// The sum of all lanes, in an order fixed by the number of lanes.
 [[gnu::always_inline]] inline float Across(Vector all) {
   all += __builtin_shufflevector(all, all, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
   all += __builtin_shufflevector(all, all, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);

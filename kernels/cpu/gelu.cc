@@ -17,9 +17,9 @@ constexpr int64_t kGeluElementGrain = 1024;
 constexpr float kGeluCubic = 0.044715f;
 constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 sqrt(2/pi)
 
-// Where the function is x or 0 to the last bit: beyond it the cube would overflow to no purpose.
+// Beyond this the function is x or 0 to the last bit, and the cube could overflow.
 constexpr float kSaturated = 16.0f;
-// Where its derivative is 1 or 0, and e^(-2u) still a number.
+// Beyond this the derivative is 1 or 0, and e^(-2u) is still finite.
 constexpr float kFlat = 10.0f;
 
 // (1 + tanh(u)) / 2 is the logistic function of this.
@@ -65,7 +65,7 @@ void Backward(const GeluGradArgs& args, const KernelContext& ctx, const Fn& slop
   });
 }
 
-// The functions as lambdas, which are inlined.
+// The functions are passed as lambdas so that they are inlined.
 void Run(const GeluArgs& args, const KernelContext& ctx) {
   WithElements(args.x.dtype, [&](auto element) {
     using T = decltype(element);

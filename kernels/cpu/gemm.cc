@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kTileGrain = 16;  // tile borders: a multiple of every micro-kernel's register tile
 
 // The number of tile rows: the divisor r of `threads` with the smallest tile perimeter m / r + n / (threads / r), which
-// is what a tile packs and writes per unit of k.
+// is the number of elements that a tile packs and writes per unit of k.
 int64_t GridRows(int64_t threads, int64_t m, int64_t n) {
   int64_t best = 1;
   for (int64_t rows = 1; rows <= threads; ++rows) {

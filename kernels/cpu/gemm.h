@@ -21,12 +21,13 @@ struct Gemm {
   bool accumulate = false;
 };
 
-// On the calling thread alone, inside or outside a parallel region. Few rows with a transposed b, as in decoding, do
-// not go to the library (few_rows.h).
+// On the calling thread alone, inside or outside a parallel region. Products of few rows with a transposed b, as in
+// decoding, bypass the library (few_rows.h).
 void SerialGemm(const Gemm& gemm);
 
-// On `threads` threads: c is cut into a fixed grid of one tile per thread, each a SerialGemm. The library's own
-// threading is not used because it changes process-wide state when ranks with different thread counts share a process.
+// On `threads` threads: c is cut into a fixed grid of one tile per thread, each computed by SerialGemm. The library's
+// own threading is not used because it changes process-wide state, and ranks with different thread counts may share a
+// process.
 void ParallelGemm(int threads, const Gemm& gemm);
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// Statistics are sums in double of x and x^2 over fixed blocks of rows, added block by block: a group of an image has
-// millions of elements, and in double the square of the mean takes nothing from the variance.
+// Statistics are sums of x and x^2 in double over fixed blocks of rows, added block by block. A group of an image has
+// millions of elements; in double, subtracting the square of the mean does not cancel the variance.
 #include "kernels/ops/group_norm.h"
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 
 int64_t DoubleBytes(int64_t elements) { return elements * static_cast<int64_t>(sizeof(double)); }
 
-// Columns of one sample: n = (x - mean) rstd, a = n weight + bias.
+// Per column of one sample: n = (x - mean) rstd, a = n weight + bias.
 struct Columns {
   float *mean_C, *rstd_C, *weight_C, *bias_C;
 
@@ -50,7 +50,7 @@ void SumBlock(const GroupNormArgs& args, const SampleBlocks& blocks, int64_t blo
   }
 }
 
-// Of one group of one sample, from its blocks' sums.
+// Computes the statistics of one group of one sample from its blocks' sums.
 void WriteStatistics(const GroupNormArgs& args, const SampleBlocks& blocks, const double* sums_N2C, int64_t at) {
   const int64_t sample = at / args.groups, width = args.c / args.groups, column = at % args.groups * width;
   double sum = 0, squares = 0;
@@ -99,7 +99,8 @@ void Forward(const GroupNormArgs& args, const KernelContext& ctx) {
   });
 }
 
-// The gradient of a, from that of y = a or y = a sigmoid(a), whose derivative is g + a g (1 - g) with g = sigmoid(a).
+// The gradient with respect to a, given that of y = a or y = a sigmoid(a), whose derivative is g + a g (1 - g) with
+// g = sigmoid(a).
 template <bool kSilu>
 inline float SlopeOf(float dy, float a) {
   if constexpr (!kSilu) return dy;
@@ -107,7 +108,7 @@ inline float SlopeOf(float dy, float a) {
   return dy * (gate + a * gate * Sigmoid(-a));
 }
 
-// sums_2C gets the sums over the block's rows of da and of da n: what dbias, dweight and dx are made of.
+// sums_2C gets the sums over the block's rows of da and of da n, from which dbias, dweight and dx are computed.
 template <typename T, bool kSilu>
 void SumGrads(const GroupNormGradArgs& args, int64_t begin, int64_t end, const Columns& columns,
               double* __restrict sums_2C) {
@@ -127,7 +128,7 @@ void SumGrads(const GroupNormGradArgs& args, int64_t begin, int64_t end, const C
   }
 }
 
-// means_2C: over the column's group, of dn = da weight and of dn n.  dx = rstd (dn - mean(dn) - n mean(dn n)).
+// means_2C: means over each column's group of dn = da weight and of dn n.  dx = rstd (dn - mean(dn) - n mean(dn n)).
 template <typename T, bool kSilu>
 void WriteGrads(const GroupNormGradArgs& args, int64_t begin, int64_t end, const Columns& columns,
                 const float* __restrict means_2C) {
@@ -146,7 +147,7 @@ void WriteGrads(const GroupNormGradArgs& args, int64_t begin, int64_t end, const
   }
 }
 
-// out[C] (+)= what all blocks' sums, 2 C apart, add up to.
+// out[C] (+)= the sum over all blocks of their sums, which are 2 C apart.
 void AddBlocks(const Operand& out, const double* sums, int64_t blocks, int64_t c, bool accumulate) {
   if (!out) return;
   WithElements(out.dtype, [&](auto element) {
@@ -159,7 +160,7 @@ void AddBlocks(const Operand& out, const double* sums, int64_t blocks, int64_t c
   });
 }
 
-// means_2C of a sample: each column has its group's.
+// Fills means_2C of a sample: each column has the means of its group.
 void FillMeans(const GroupNormGradArgs& args, const SampleBlocks& blocks, const double* sums_N2C, int64_t sample,
                const Columns& columns, float* means_2C) {
   const int64_t c = args.c, width = c / args.groups;

@@ -1,5 +1,6 @@
-// Products of many experts' weights with their tokens, as ordered chains (ordered_gemm.h, bf16_product.h): the bits of
-// a row depend on its token and expert alone, so blocks of one expert may share a product and threads may cut anywhere.
+// Products of many experts' weights with their tokens, as ordered chains (ordered_gemm.h, bf16_product.h). The bits of
+// a row depend on its token and expert alone, so blocks of one expert may share a product, and the split between
+// threads may be anywhere.
 #include "kernels/ops/grouped_matmul.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ constexpr int64_t kGradRowGrain = 14;  // rows of dw[e]: a whole number of regis
 bool IsBf16(const GroupedMatmulArgs& args) { return args.a.dtype == DType::kBFloat16; }
 bool IsBf16(const GroupedMatmulGradWeightArgs& args) { return args.x.dtype == DType::kBFloat16; }
 
-// Scratch memory of one thread's products.
+// Bytes of scratch memory of one thread's products.
 int64_t ThreadWorkspace(const GroupedMatmulArgs& args) {
   return Bf16ProductWorkspace(args.blocks_max * args.block_rows, args.n, args.k, /*threads=*/1);
 }
@@ -28,8 +29,8 @@ int64_t ThreadWorkspace(const GroupedMatmulGradWeightArgs& args) {
   return Bf16ProductWorkspace(args.n, args.k, args.blocks_max * args.block_rows, /*threads=*/1);
 }
 
-// fn(begin, end, expert) for every run of one expert's blocks in [begin, end): its weights are read and packed once for
-// all of them.
+// Calls fn(begin, end, expert) for every run of blocks of one expert in [begin, end): the expert's weights are read and
+// packed once per run.
 template <typename Fn>
 void ForEachRun(const GroupedMatmulArgs& args, int64_t begin, int64_t end, const Fn& fn) {
   while (begin < end) {
@@ -87,7 +88,7 @@ void Run(const GroupedMatmulArgs& args, const KernelContext& ctx) {
   });
 }
 
-// fn(expert, first row of its blocks, their number of rows).
+// Calls fn(expert, first row of its blocks, their number of rows) for every expert.
 template <typename Fn>
 void ForEachExpert(const GroupedMatmulGradWeightArgs& args, const Fn& fn) {
   const int32_t* const blocks_end = args.block_expert + *args.active_blocks;
@@ -97,7 +98,7 @@ void ForEachExpert(const GroupedMatmulGradWeightArgs& args, const Fn& fn) {
   }
 }
 
-// Rows [begin, end) of all experts' gradients.
+// Computes rows [begin, end) of all experts' gradients.
 void RunFp32(const GroupedMatmulGradWeightArgs& args, int64_t begin, int64_t end) {
   const int64_t n = args.n, k = args.k;
   ForEachExpert(args, [&](int64_t expert, int64_t row, int64_t rows) {
@@ -144,7 +145,8 @@ void RunBf16(const GroupedMatmulGradWeightArgs& args, int64_t begin, int64_t end
   });
 }
 
-// Every thread takes a range of rows of all experts' gradients: equal work however the tokens are spread.
+// Every thread computes a range of rows of all experts' gradients: equal work however tokens are distributed over
+// experts.
 void Run(const GroupedMatmulGradWeightArgs& args, const KernelContext& ctx) {
   if (!IsBf16(args)) {
     ParallelRanges(ctx.threads, args.n, kGradRowGrain,

@@ -12,7 +12,7 @@
 namespace angel_ptm {
 namespace {
 
-// Elements whose terms are summed in fp32; these sums are added in double.
+// Elements whose terms are summed in fp32; the sums of such pieces are added in double.
 constexpr int64_t kPiece = 256;
 
 // A sample's bound: the coefficients of kernels/ops/hybrid_loss.h.
@@ -36,7 +36,8 @@ struct Piece {
 };
 
 // With u = l - least, k = error^2 exp(-least), m = exp(-u) - 1 and a = k difference^2 exp(-u):
-//   L = (u + m + a) / 2,  dL/dv = -(m + a) du/dv / 2.  By m, both keep their digits where the range is narrow.
+//   L = (u + m + a) / 2,  dL/dv = -(m + a) du/dv / 2.
+// Computing m directly keeps the digits of both where the range is narrow.
 void Divergences(const Bound& bound, int64_t count, Piece& piece) {
   const float half_range = static_cast<float>(0.5 * bound.log_range);
   const float k = static_cast<float>(bound.error * bound.error * std::exp(-bound.log_least));
@@ -48,7 +49,7 @@ void Divergences(const Bound& bound, int64_t count, Piece& piece) {
   }
 }
 
-// The distribution at z and its derivative, by tanh(y) = 2 sigmoid(2y) - 1.
+// The distribution function at z and its derivative, with tanh(y) = 2 sigmoid(2y) - 1.
 struct Normal {
   explicit Normal(double z) {
     constexpr double kScale = 1.5957691216057308, kCubic = 0.044715;  // 2 sqrt(2 / pi)
@@ -60,7 +61,7 @@ struct Normal {
   double below, above, density;
 };
 
-// One step in a thousand, whose probabilities may be small differences: in double.
+// In double, because probabilities may be small differences. Only one step in a thousand comes here.
 void Decodings(const Bound& bound, int64_t count, Piece& piece) {
   constexpr double kHalfBin = 1.0 / 255, kInner = 0.999, kLeast = 1e-12;
   for (int64_t i = 0; i < count; ++i) {
@@ -70,17 +71,17 @@ void Decodings(const Bound& bound, int64_t count, Piece& piece) {
     const Normal to(high), from(low);
     const double clean = double{piece.clean[i]};
     const bool first = clean<-kInner, last = clean> kInner;
-    // Between two of one tail, what is beyond them keeps the digits.
+    // If both are in the upper tail, the difference of their `above` keeps the digits.
     const double inner = low > 0 ? from.above - to.above : to.below - from.below;
     const double probability = first ? to.below : last ? from.above : inner;
     piece.term[i] = static_cast<float>(-std::log(std::max(probability, kLeast)));
-    // d high / dv = -high log_range / 4, and so for low.
+    // d high / dv = -high log_range / 4, and likewise for low.
     const double change = (last ? 0 : high * to.density) - (first ? 0 : low * from.density);
     piece.slope[i] = probability < kLeast ? 0.0f : static_cast<float>(0.25 * bound.log_range * change / probability);
   }
 }
 
-// A row's place and column of elements that are taken one after the other.
+// The row and column of elements that are visited one after the other.
 struct LossPlace {
   int64_t row = 0, column = 0;
   void Next(int64_t width) {

@@ -1,5 +1,6 @@
-// Sums over a row in an order fixed by the row's length alone: without -ffast-math the compiler may not reassociate, so
-// the partial sums are written out. Also the fixed blocks of tokens over which weight gradients are summed.
+// Sums over a row in an order that depends only on the row's length. Without -ffast-math the compiler may not
+// reassociate additions, so the partial sums are written out. Also the fixed blocks of tokens over which weight
+// gradients are summed.
 #ifndef ANGEL_PTM_KERNELS_CPU_LANES_H_
 #define ANGEL_PTM_KERNELS_CPU_LANES_H_
 
@@ -11,8 +12,8 @@
 
 namespace angel_ptm {
 
-// sum of a[i] * b[i] * ..., i in [0, n): lane by lane in four chains, which hide the latency of an addition, then
-// across.
+// The sum of a[i] * b[i] * ... for i in [0, n). Lanes are summed separately, in four chains that hide the latency of an
+// addition; then the lanes are added.
 template <typename T, typename... Rows>
 inline float SumOfProducts(int64_t n, const T* a, const Rows*... rows) {
   constexpr int kChains = 4;
@@ -38,7 +39,7 @@ inline float SumOfProducts(int64_t n, const T* a, const Rows*... rows) {
   return all[0];
 }
 
-// fn(d) with the usual head dimensions as compile-time constants, because rows this short are mostly loop overhead.
+// Calls fn(d), with the usual head dimensions as compile-time constants: rows this short are mostly loop overhead.
 template <typename Fn>
 void WithHeadDim(int64_t d, const Fn& fn) {
   if (d == 64) return fn(std::integral_constant<int64_t, 64>());
@@ -46,17 +47,17 @@ void WithHeadDim(int64_t d, const Fn& fn) {
   fn(d);
 }
 
-// Tokens are cut into at most kTokenBlocksMax blocks whatever the number of threads. Each block sums its own partial
-// result in token order, then the blocks are added in order: the bits do not depend on the team.
+// Tokens are cut into at most kTokenBlocksMax blocks whatever the number of threads. Each block is summed in token
+// order, then the blocks' sums are added in order: the bits do not depend on the team.
 inline constexpr int64_t kTokenBlocksMax = 64, kTokenBlockMin = 16;
 inline int64_t TokenBlock(int64_t t) { return std::max(kTokenBlockMin, (t + kTokenBlocksMax - 1) / kTokenBlocksMax); }
 inline int64_t TokenBlocks(int64_t t) { return (t + TokenBlock(t) - 1) / TokenBlock(t); }
 
-// Elements of a row that are summed at a time where several rows are added: their fp32 sums stay in the first cache.
+// Where several rows are added, the number of elements summed at a time: their fp32 sums stay in L1.
 inline constexpr int64_t kSumColumns = 256;
 
-// out[i] (+)= sum over blocks, in order, of partial[block * stride + i], i in [begin, end), rounded once. There is at
-// least one block.
+// out[i] (+)= the sum over blocks, in order, of partial[block * stride + i], for i in [begin, end), rounded once. There
+// is at least one block.
 template <typename T>
 inline void AddTokenBlocks(T* __restrict out, const float* __restrict partial, int64_t blocks, int64_t stride,
                            int64_t begin, int64_t end, bool accumulate) {

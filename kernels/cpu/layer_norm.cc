@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kLayerNormTokenGrain = 8;
 constexpr int64_t kLayerNormColumnGrain = 64;
 
-// What a normed row is multiplied by and what is added, of one sample: y = n factor + offset.
+// The factor and offset that one sample's normed rows get: y = n factor + offset.
 template <typename T, typename Args>
 struct Affine {
   const T *weight_H, *bias_H, *scale_H, *shift_H;  // null: ones and zeros
@@ -42,7 +42,7 @@ float Center(float* __restrict centered_H, const T* __restrict x_H, int64_t h) {
   return mean;
 }
 
-// Scratch of one thread: [3,H], the sample's factor and offset, and a row.
+// Scratch of one thread: [3,H]: the sample's factor and offset, and one row.
 template <typename T>
 void Forward(const LayerNormArgs& args, int64_t begin, int64_t end, float* scratch_3H) {
   const int64_t h = args.h;
@@ -104,7 +104,7 @@ void RowGrad(const LayerNormGradArgs& args, int64_t token, const float* __restri
   }
 }
 
-// Adds a sample's share of dweight and dbias to sums_2n, columns [begin, begin + n), and writes its dmodulation.
+// Adds a sample's contributions to columns [begin, begin + n) of dbias and dweight, and writes its dmodulation there.
 template <typename T>
 void SampleGrad(const LayerNormGradArgs& args, int64_t sample, const float* partial, int64_t begin, int64_t n,
                 float* __restrict dbias_n, float* __restrict dweight_n) {
@@ -174,7 +174,7 @@ void Backward(const LayerNormGradArgs& args, const KernelContext& ctx) {
   });
 }
 
-// Workspace: SampleBlocks * 2 H fp32, then 3 H of each thread.
+// Workspace: SampleBlocks * 2 H fp32, then 3 H fp32 per thread.
 void Run(const LayerNormGradArgs& args, const KernelContext& ctx) {
   WithElements(args.dy.dtype, [&](auto element) { Backward<decltype(element)>(args, ctx); });
 }

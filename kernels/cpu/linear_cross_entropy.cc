@@ -17,11 +17,12 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kLinearCrossEntropyTokenGrain = 4, kRoundGrain = 1024;
-// Of dx's sums in bf16: so that on AMX 256 columns of weights are packed at a time.
+// Vocabulary entries per product of dx with bf16 operands: few enough that on AMX 256 columns of weights are packed at
+// a time.
 constexpr int64_t kVocabularySlice = 2048;
 
-// Row [v] in fp32 times `scale`, less 1 at `target`, becomes elements of T in the first of its bytes, which are never
-// ahead of what is yet to be read.
+// Multiplies the fp32 row [v] by `scale`, subtracts 1 at `target`, and writes the result as elements of T from the
+// row's first byte on. The writes never overtake the reads.
 template <typename T>
 void ScaleInPlace(float* row_V, int64_t v, float scale, int32_t target) {
   std::byte* const to = reinterpret_cast<std::byte*>(row_V);
@@ -34,14 +35,14 @@ void ScaleInPlace(float* row_V, int64_t v, float scale, int32_t target) {
     std::memcpy(to + i * sizeof(T), rounded, lanes * sizeof(T));
   };
   int64_t i = 0;
-  // A copy of a constant size is one store, any other a loop that takes as long as the arithmetic.
+  // A copy of constant size is a single store; any other is a loop that takes as long as the arithmetic.
   for (; i + kVectorLanes <= v; i += kVectorLanes) scale_lanes(i, std::integral_constant<int64_t, kVectorLanes>());
   if (i < v) scale_lanes(i, v - i);
   std::memcpy(to + target * sizeof(T), &at_target, sizeof(T));
 }
 
-// Returns logsumexp(logits) - logits[target]. With want_gradient, logits become softmax(logits) - onehot(target) in
-// elements of T, at the row's beginning. A negative target has no loss and no gradient.
+// Returns logsumexp(logits) - logits[target]. With want_gradient, logits become softmax(logits) - onehot(target) as
+// elements of T, from the row's first byte on. A negative target has no loss and no gradient.
 template <typename T>
 float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target, bool want_gradient) {
   if (target < 0) {
@@ -65,7 +66,8 @@ float CrossEntropyInPlace(float* __restrict logits_V, int64_t v, int32_t target,
   return std::log(sum) + (highest - target_logit);
 }
 
-// The losses of tokens [first, first + c), whose logits become gradients of them where those are wanted.
+// Computes the losses of tokens [first, first + c). Their logits become gradients of the logits if gradients are
+// wanted.
 template <typename T>
 void LossesInPlace(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c, float* logits_CV) {
   const bool want_gradient = args.dx || args.dweight;
@@ -121,7 +123,7 @@ void RunFp32(const LinearCrossEntropyArgs& args, const KernelContext& ctx) {
   }
 }
 
-// Workspace of the bf16 variant: a chunk's logits, its dx in fp32, and what its products need.
+// Workspace of the bf16 variant: a chunk's logits, its dx in fp32, and the workspace of its products.
 struct Bf16Workspace {
   int64_t logits_bytes, dx_bytes, products_bytes;
 
@@ -139,7 +141,8 @@ struct Bf16Workspace {
   static int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 };
 
-// dx of a chunk: in fp32 over slices of the vocabulary, so that the packed weights stay small, and rounded at the end.
+// Computes dx of a chunk: in fp32, over slices of the vocabulary so that the packed weights stay small, and rounded at
+// the end.
 void InputGradient(const LinearCrossEntropyArgs& args, int threads, int64_t first, int64_t c,
                    const BFloat16* dlogits_CV2, float* dx_CH, std::byte* workspace) {
   const int64_t h = args.h, v = args.v;

@@ -5,7 +5,7 @@
 namespace angel_ptm {
 
 std::string MatrixLibrary() {
-  // "OpenBLAS 0.3.21 DYNAMIC_ARCH NO_AFFINITY ... MAX_THREADS=128"; what is built in is not of interest here.
+  // For example "OpenBLAS 0.3.21 DYNAMIC_ARCH NO_AFFINITY ... MAX_THREADS=128"; the build options do not matter here.
   const std::string config = openblas_get_config();
   const size_t name = config.find(' ');
   const size_t version = name == std::string::npos ? name : config.find(' ', name + 1);

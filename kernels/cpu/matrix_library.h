@@ -6,8 +6,8 @@
 
 namespace angel_ptm {
 
-// "OpenBLAS 0.3.21 SkylakeX": version and the kernels that it has chosen for this processor. They are part of the
-// numerics: another choice gives other last bits.
+// For example "OpenBLAS 0.3.21 SkylakeX": the version, and the kernels that the library chose for this processor. Both
+// are part of the numerics: another choice gives other last bits.
 std::string MatrixLibrary();
 
 }  // namespace angel_ptm

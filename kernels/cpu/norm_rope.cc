@@ -43,7 +43,7 @@ struct Rotation {
   }
 };
 
-// n_D = x / rms(x) or (x - mean(x)) / deviation(x); returns what the (centred) x was multiplied by.
+// n_D = x / rms(x) or (x - mean(x)) / deviation(x); returns the factor that the (centred) x was multiplied by.
 template <typename T, typename Dim>
 float Normalize(float* __restrict n_D, const T* __restrict x_D, Dim d, bool layer_norm, float epsilon) {
   const float mean = layer_norm ? SumOfProducts(d, x_D) / static_cast<float>(d) : 0.0f;

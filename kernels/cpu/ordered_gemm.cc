@@ -1,6 +1,6 @@
-// Goto & van de Geijn 2008: a block of op(a) is packed over a depth of k and stays in L2, meets one panel of b after
-// the other, and each tile of c is computed in registers. Packed operands lie on the stack. Chains go on through c from
-// one depth to the next, so no border of blocks, panels or tiles shows in the bits.
+// Goto & van de Geijn 2008: a block of op(a) is packed over a depth of k, stays in L2 and is multiplied with one panel
+// of b after the other; each tile of c is computed in registers. Packed operands lie on the stack. Chains continue
+// through c from one depth to the next, so borders of blocks, panels and tiles do not affect the bits.
 #include "kernels/cpu/ordered_gemm.h"
 
 #include <algorithm>
@@ -23,16 +23,16 @@ constexpr int kVectors = 2, kTileColumns = kVectors * kLanes;
 constexpr int64_t kPanelDepth = 512;
 constexpr int64_t kBlockRows = int64_t{kBlockPanels} * kTileRows;
 constexpr int64_t kInPlaceStrideMax =
-    512;  // of rows that are read in place; wider ones share too few sets of the caches
+    512;  // largest stride of rows that are read in place; with larger strides rows compete for too few cache sets
 
 using Vector = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 Vector Load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 void Store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 
-// Lines of memory that a tile asks for on its way, one per k, because they are scattered and would come too late:
-// `lines` of them `stride` bytes apart, then as many starting 64 bytes further, and so on, `steps` in all. Addresses
-// are integers as they may lie behind the end of an operand, where asking does nothing.
+// Cache lines that a tile prefetches as it goes, one per k; they are scattered and would otherwise arrive too late.
+// First `lines` of them `stride` bytes apart, then as many starting 64 bytes further, and so on, `steps` in all.
+// Addresses are integers because they may lie past the end of an operand, where prefetching does nothing.
 struct Prefetch {
   uintptr_t begin = 0;
   int64_t stride = 0, lines = kPanelDepth, steps = 0;
@@ -45,9 +45,9 @@ struct Tile {
   int64_t ldb, depth;
   float* c;
   int64_t ldc;
-  bool continues;       // from the values in c
-  Prefetch next_b;      // to be packed next
-  const float* next_c;  // of the next tile
+  bool continues;       // the chains start from the values in c
+  Prefetch next_b;      // the panel to be packed next
+  const float* next_c;  // c of the next tile
 };
 
 template <int kRows>
@@ -58,7 +58,7 @@ void RunTile(const Tile& t) {
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) sum[r][v] = t.continues ? Load(t.c + r * ldc + v * kLanes) : Vector{};
   }
-  // Both tiles of c come last: asked for sooner they would have left L1 when they are met.
+  // Both tiles of c are prefetched last: earlier, they would have left L1 by the time they are used.
   const int64_t c_lines = std::min<int64_t>(t.depth / 3, kRows * std::max<int64_t>(1, kTileColumns / 16));
   Prefetch prefetches[] = {t.next_b,
                            {reinterpret_cast<uintptr_t>(t.c), ldc * 4, kRows, c_lines},
@@ -108,14 +108,14 @@ struct Lines {
   const float* data;
   int64_t line, k;
   Lines At(int64_t first_line, int64_t first_k) const { return {data + first_line * line + first_k * k, line, k}; }
-  // Of an element that may not be there.
+  // The address of an element that may not exist.
   uintptr_t Address(int64_t at_line, int64_t at_k) const {
     return reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(at_line * line + at_k * k) * sizeof(float);
   }
 };
 
-// Exchanges the off-diagonal kDistance-sized squares of a kLanes x kLanes matrix in rows[]; all distances in turn
-// transpose it. Inlined, or the matrix would pass through memory.
+// Exchanges the off-diagonal kDistance-sized squares of the kLanes x kLanes matrix in rows[]; doing so for all
+// distances in turn transposes it. Must be inlined: otherwise the matrix would go through memory.
 template <int kDistance, int... kLane>
 [[gnu::always_inline]] inline void ExchangeSquares(Vector (&rows)[kLanes], std::integer_sequence<int, kLane...>) {
   for (int i = 0; i < kLanes; ++i) {
@@ -135,8 +135,8 @@ template <int kDistance, int... kLane>
   ExchangeSquares<1>(rows, lanes);
 }
 
-// panel[depth, kWidth] = the first lines of x, of which there are `lines`; where there is none, zero. Writes up to
-// kLanes elements behind a panel whose width is no multiple of that.
+// panel[depth, kWidth] = the first of x's `lines` lines; zero where there is no line. Writes up to kLanes elements past
+// the end of a panel whose width is not a multiple of kLanes.
 template <int kWidth>
 void PackAlong(float* panel, const Lines& x, int64_t lines, int64_t depth) {
   static_assert(kWidth <= kLanes || kWidth % kLanes == 0);
@@ -189,14 +189,14 @@ struct Block {
   int64_t RowOf(int64_t panel) const { return rows * panel / panels; }
 };
 
-// One block over k in [k, k + depth).
+// Multiplies one block over k in [k, k + depth).
 void RunBlock(const OrderedGemmArgs& g, const Operands& x, const Block& block, int64_t k, int64_t depth,
               float* packed_a) {
   alignas(64) float packed_b[kPanelDepth * kTileColumns];
   const bool a_in_place = x.a.k == 1 && x.a.line <= kInPlaceStrideMax && g.n <= kInPlaceStrideMax;
   for (int64_t panel = 0; !a_in_place && panel < block.panels; ++panel) {
     const int64_t row = block.RowOf(panel), rows = block.RowOf(panel + 1) - row;
-    // Copies are faster of whole panels; rows that belong to the next are there.
+    // Copying whole panels is faster, and rows that belong to the next panel exist.
     const int64_t there = x.a.k == 1 ? rows : g.m - block.first - row;
     Pack<kTileRows>(packed_a + panel * kTileRows * depth, x.a.At(block.first + row, k), there, depth);
   }
@@ -218,7 +218,7 @@ void RunBlock(const OrderedGemmArgs& g, const Operands& x, const Block& block, i
                    .continues = g.accumulate || k > 0,
                    .next_b = {.begin = reinterpret_cast<uintptr_t>(c)},
                    .next_c = c + rows * g.ldc};
-      // The next panel of b, half of it by each of two tiles.
+      // The first two tiles prefetch half of the next panel of b each.
       if (panel < 2) {
         const int64_t half = g.trans_b ? panel * (depth / 32) * 16 : panel * 16;
         tile.next_b = {.begin = x.b.Address(j + kTileColumns, k) + static_cast<uintptr_t>(half) * 4,
@@ -244,7 +244,7 @@ void OrderedGemm(const OrderedGemmArgs& g) {
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t first = g.m * i / blocks, rows = g.m * (i + 1) / blocks - first;
     const Block block = {first, rows, (rows + kTileRows - 1) / kTileRows};
-    // At least one depth, so that c is written when k is 0.
+    // At least one iteration, so that c is written even if k is 0.
     for (int64_t k = 0; k == 0 || k < g.k; k += kPanelDepth) {
       RunBlock(g, x, block, k, std::min(kPanelDepth, g.k - k), packed_a);
     }

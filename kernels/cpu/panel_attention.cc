@@ -1,5 +1,5 @@
-// Forward attention as in attention.cc (Dao 2023, FlashAttention-2, algorithm 1), on tile registers: keys and values of
-// a head are packed once for all its queries, scores are weighed and packed in one pass.
+// Forward attention as in attention.cc (Dao 2023, FlashAttention-2, algorithm 1), on tile registers. The keys and
+// values of a head are packed once for all its queries; scores become packed weights in one pass.
 #include "kernels/cpu/attention_panels.h"
 
 #if defined(__AMX_BF16__)
@@ -13,7 +13,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr float kUnseen = -std::numeric_limits<float>::infinity();
-constexpr float kNoMaximum = -1e30f;  // finite, so that a query without a visible key so far makes 2^-inf, not NaN
+constexpr float kNoMaximum = -1e30f;  // finite, so that a query with no visible key yet gives 2^-inf, not NaN
 
 struct Scratch {
   HeadPanels head;
@@ -37,7 +37,7 @@ struct Scratch {
   int64_t v_words() const { return head.across * kTilePanelWords; }
 };
 
-// Keys that no query sees stay out: they may be no numbers.
+// Keys that no query sees are not packed: they may not be finite.
 void PackKeysAndValues(const AttentionArgs& args, int64_t b, int64_t kv_head, const Scratch& x) {
   const int64_t seen = args.keys > 0 ? KeysSeenInRow(args, b) : args.s, d = args.d, k_row = args.kv_heads * d;
   for (int64_t key = 0; key < seen; key += kAttentionTile) {
@@ -54,14 +54,16 @@ float* ScoreRow(const Scratch& x, int64_t row, int64_t lane) {
          lane % kPanelLines;
 }
 
-// Keys of a tile that lanes [lane, lane + kLaneStep) see some of, a whole number of pairs.
+// The number of leading keys of a tile after which lanes [lane, lane + kLaneStep) see none, rounded up to a whole
+// number of pairs.
 int64_t RowsSeen(const VisibleKeys& seen, int64_t lane, int64_t key) {
   const int64_t last = *std::max_element(seen.last_L + lane, seen.last_L + lane + kLaneStep);
   return (std::clamp<int64_t>(last + 1 - key, 0, kAttentionTile) + 1) & -2;
 }
 
-// Scores become weights 2^(scaled score - maximum), packed into p, with the new running maximum; factor_L is what the
-// old sums must be scaled by. Returns whether some factor is not 1. Whether others' pairs are masked changes no bit.
+// Scores become weights 2^(scaled score - maximum), packed into p, with the new running maximum; factor_L is the factor
+// by which the old sums must be scaled. Returns whether some factor is not 1. A lane's bits do not depend on whether
+// other lanes have masked pairs.
 template <bool kMasked>
 bool Weigh(const Scratch& x, const VisibleKeys& seen, int64_t key, float scale) {
   const __m512 scales = _mm512_set1_ps(scale * kLog2E), unseen = _mm512_set1_ps(kUnseen);
@@ -116,7 +118,7 @@ void Rescale(const Scratch& x) {
   }
 }
 
-// o += v^T p of the tile of keys; with `exactly`, of the visible pairs alone whatever the values are.
+// o += v^T p for the tile of keys; with `exactly`, over the visible pairs alone, whatever the values are.
 void AddValues(const Scratch& x, const VisibleKeys& seen, int64_t key, bool exactly, TileStream& stream) {
   const uint32_t* const v = x.v + key / kAttentionTile * x.v_words();
   for (int64_t i = 0; i < x.head.across; ++i) {
@@ -133,8 +135,8 @@ void AddValues(const Scratch& x, const VisibleKeys& seen, int64_t key, bool exac
   }
 }
 
-// The softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is not, a
-// value may have reached queries that do not see it, and `exactly` keeps them apart.
+// Computes the softmax sums of the tile's queries over all keys, into scratch; returns whether o is finite. If it is
+// not, a value may have reached queries that do not see it, which `exactly` prevents.
 bool SumOverKeys(const AttentionArgs& args, const VisibleKeys& seen, const Scratch& x, bool exactly) {
   const int64_t o_elements = 2 * x.head.across * kSumSquare;
   std::fill_n(x.o, o_elements, 0.0f);
@@ -153,7 +155,8 @@ bool SumOverKeys(const AttentionArgs& args, const VisibleKeys& seen, const Scrat
     AddValues(x, seen, key, masked && exactly, stream);
   }
   stream.Store();
-  // NaN and infinity stay in any sum. (A sum of finite numbers that overflows costs time, not the result.)
+  // Any sum with a NaN or an infinity is not finite. (A sum of finite numbers that overflows costs time, not the
+  // result.)
   Vector total = {}, y;
   for (int64_t i = 0; i < o_elements; i += kVectorLanes) {
     LoadVector(y, x.o + i);

@@ -1,5 +1,6 @@
-// Backward attention as in attention_grad.cc (Dao 2023, FlashAttention-2, algorithm 2), on tile registers: operands are
-// packed once per head, and probabilities and gradients of scores as they are made, in each order they are needed in.
+// Backward attention as in attention_grad.cc (Dao 2023, FlashAttention-2, algorithm 2), on tile registers. Operands are
+// packed once per head. Probabilities and gradients of scores are packed as they are computed, in every order that a
+// product needs.
 #include "kernels/cpu/attention_panels.h"
 
 #if defined(__AMX_BF16__)
@@ -14,7 +15,7 @@ namespace {
 
 int64_t Tiles(int64_t n) { return (n + kAttentionTile - 1) / kAttentionTile; }
 
-// What is kept of one tile of keys and of one of queries, in words.
+// Words kept for one tile of keys and for one tile of queries.
 struct TileWords {
   int64_t rows, across, sums;  // panels of tokens over d, panels of d over tokens, sums [64,d]
   explicit TileWords(const HeadPanels& head)
@@ -86,7 +87,7 @@ struct Head {
   const float* lse_S() const { return args.lse.as<float>() + (head * args.b + b) * args.s; }
 };
 
-// Keys that no query sees stay out: they may be no numbers. Sums begin at zero.
+// Keys that no query sees are not packed: they may not be finite. Sums begin at zero.
 void PackKeys(const Head& h, const Scratch& x) {
   for (int64_t key = 0; key < KeysPerRow(h.args); key += kAttentionTile) {
     const KeysOfTile keys = x.Keys(key / kAttentionTile);
@@ -101,7 +102,7 @@ void PackKeys(const Head& h, const Scratch& x) {
   }
 }
 
-// Also delta = rowsum(do * o).
+// Also computes delta = rowsum(do * o).
 void PackQueries(const Head& h, const Scratch& x) {
   const int64_t row = h.q_row(), d = h.args.d;
   for (int64_t query = 0; query < h.args.s; query += kAttentionTile) {
@@ -121,8 +122,8 @@ void PackQueries(const Head& h, const Scratch& x) {
   }
 }
 
-// p = 2^(scaled score - lse) and ds = p (dp - delta) scale, zero where a query does not see a key, packed for the
-// products they are in. scores and dp = v do^T are those of the tile, lse_L counts powers of two.
+// p = 2^(scaled score - lse) and ds = p (dp - delta) scale, both zero where a query does not see a key, packed for the
+// products that use them. scores and dp = v do^T belong to the tile; lse_L is in base 2.
 template <bool kMasked>
 void ScoreGrad(const Head& h, const VisibleKeys& seen, int64_t key, const float* lse_L, const float* delta_L,
                const Scratch& x) {
@@ -161,8 +162,8 @@ void ScoreGrad(const Head& h, const VisibleKeys& seen, int64_t key, const float*
   }
 }
 
-// Whether zeros silence the masked pairs of a tile, that is whether all operands are finite: a query's q (in its o) and
-// do show in delta, a key's k and v in their products with any query.
+// Whether zeros silence the masked pairs of a tile, that is, whether all operands are finite: non-finite q (through o)
+// and do of a query show in delta, non-finite k and v of a key in their products with any query.
 bool ZerosSilence(const float* delta_L, const Scratch& x) {
   float operands = SumOfProducts(kAttentionTile, delta_L);
   for (int64_t half = 0; half < 4; half += 2) {
@@ -174,8 +175,8 @@ bool ZerosSilence(const float* delta_L, const Scratch& x) {
   return std::isfinite(operands);
 }
 
-// dv += p do, dk += ds q and dq^T += k^T ds of a tile; with `exactly`, of the visible pairs alone whatever the
-// operands.
+// dv += p do, dk += ds q and dq^T += k^T ds for a tile; with `exactly`, over the visible pairs alone, whatever the
+// operands are.
 void AddGradients(const Head& h, const VisibleKeys& seen, int64_t key, const KeysOfTile& keys,
                   const QueriesOfTile& queries, const Scratch& x, bool exactly) {
   TileStream stream;

@@ -1,8 +1,8 @@
 #include "kernels/cpu/parallel.h"
 
 #if defined(__SANITIZE_THREAD__)
-// libgomp is not instrumented: without these marks ThreadSanitizer does not see that a team starts after its caller and
-// ends before it.
+// libgomp is not instrumented: without these marks ThreadSanitizer does not see that a team starts after its caller
+// calls it and ends before the call returns.
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
 #define APTM_TEAM_ACQUIRE(address) __tsan_acquire(address)

@@ -1,6 +1,6 @@
-// Work sharing inside one kernel call. Partitions are static functions of (threads, n): nothing depends on timing.
-// With threads == 1 the body runs inline on the calling thread and OpenMP is not entered, so several ranks
-// (std::thread) of one process may run kernels at the same time without sharing anything.
+// Work sharing inside one kernel call. Partitions are static functions of (threads, n): nothing depends on timing. With
+// threads == 1 the body runs inline on the calling thread and OpenMP is not entered, so several ranks (std::threads) of
+// one process may run kernels concurrently without sharing anything.
 #ifndef ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
 #define ANGEL_PTM_KERNELS_CPU_PARALLEL_H_
 
@@ -9,8 +9,8 @@
 
 namespace angel_ptm {
 
-// [begin, end) of part `part` of `parts` when n items are cut into pieces that differ by at most one `grain`; borders
-// are multiples of grain (the last is n).
+// The range [begin, end) of part `part` of `parts` when n items are cut into pieces whose sizes differ by at most one
+// `grain`. Borders are multiples of grain, except that the last is n.
 struct PartRange {
   int64_t begin = 0, end = 0;
 };
@@ -19,10 +19,11 @@ inline PartRange PartOf(int64_t n, int64_t grain, int64_t parts, int64_t part) {
   return {std::min(n, grains * part / parts * grain), std::min(n, grains * (part + 1) / parts * grain)};
 }
 
-// body(context, part) once for every part < parts, on an OpenMP team of that many threads; returns when all are done.
+// Calls body(context, part) once for every part < parts, on an OpenMP team of `parts` threads; returns when all are
+// done.
 void RunOnTeam(int parts, void (*body)(const void* context, int part), const void* context);
 
-// fn(begin, end, part) once for each non-empty part of [0, n), part < min(threads, pieces of `grain`) <= threads.
+// Calls fn(begin, end, part) once for each part of [0, n), part < min(threads, pieces of `grain`). Parts are not empty.
 template <typename Fn>
 void ParallelRanges(int threads, int64_t n, int64_t grain, const Fn& fn) {
   if (n <= 0) return;
@@ -40,7 +41,7 @@ void ParallelRanges(int threads, int64_t n, int64_t grain, const Fn& fn) {
       parts, [](const void* context, int part) { (*static_cast<const RunPart*>(context))(part); }, &run_part);
 }
 
-// fn(i) for i in [0, n): thread p of the team runs the p-th consecutive share.
+// Calls fn(i) for i in [0, n): thread p of the team runs the p-th consecutive share.
 template <typename Fn>
 void ParallelFor(int threads, int64_t n, const Fn& fn) {
   ParallelRanges(threads, n, 1, [&fn](int64_t begin, int64_t end, int) {

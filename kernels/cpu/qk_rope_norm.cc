@@ -27,7 +27,7 @@ struct QkRotation {
       sin[i] = cos_sin[2 * i + 1];
     }
   }
-  // y = R x: pairs (i, i + D/2) turned by their angle.
+  // y = R x: pairs (i, i + D/2) rotated by their angle.
   template <typename T>
   void Apply(float* __restrict y_D, const T* __restrict x_D) const {
     const int64_t half = d / 2;

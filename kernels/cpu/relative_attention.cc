@@ -13,14 +13,14 @@
 namespace angel_ptm {
 namespace {
 
-// A piece's scratch, in fp32 elements: keys transposed [D,S] and values [S,D] of a head, queries and results [tile,D],
-// scores [tile,S], and the bias by distance [2S].
+// Scratch of one thread, in fp32 elements: keys transposed [D,S] and values [S,D] of a head, queries and results
+// [tile,D], scores [tile,S], and the bias by distance [2S].
 int64_t ScratchElements(const RelativeAttentionArgs& args) {
   const int64_t tile = kAttentionTile;
   return 2 * args.s * args.d + 2 * tile * args.d + tile * args.s + 2 * args.s;
 }
 
-// [rows,D] of the head as fp32; `which`: 0 queries, 1 keys, 2 values.
+// Loads [rows,D] of the head as fp32; `which`: 0 queries, 1 keys, 2 values.
 template <typename T>
 void Load(float* to, const RelativeAttentionArgs& args, int64_t token, int64_t rows, int64_t head, int64_t which) {
   const int64_t d = args.d, width = 3 * args.heads * d;
@@ -30,7 +30,7 @@ void Load(float* to, const RelativeAttentionArgs& args, int64_t token, int64_t r
   }
 }
 
-// The scores of a query as weights with sum 1.
+// Turns the scores of a query into weights with sum 1.
 void Softmax(float* scores_K, const float* bias_K, int64_t keys) {
   for (int64_t j = 0; j < keys; ++j) scores_K[j] += bias_K[j];
   const float maximum = *std::max_element(scores_K, scores_K + keys);
@@ -70,7 +70,7 @@ void AttendHead(const RelativeAttentionArgs& args, int64_t b, int64_t head, floa
   }
 }
 
-// Workspace: ScratchElements a thread.
+// Workspace: ScratchElements fp32 per thread.
 void Run(const RelativeAttentionArgs& args, const KernelContext& ctx) {
   float* const scratch = reinterpret_cast<float*>(ctx.workspace);
   ParallelRanges(ctx.threads, args.b * args.heads, 1, [&](int64_t begin, int64_t end, int thread) {

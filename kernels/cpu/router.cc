@@ -14,7 +14,8 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kRouterTokenGrain = 16;
-// bf16 matrices are fp32, for the matrix library, by so many tokens at a time; a gradient's sum, by so many columns.
+// bf16 matrices are widened to fp32 for the matrix library, so many tokens at a time; the sum of a gradient, so many
+// columns at a time.
 constexpr int64_t kWidenedTokens = 64, kColumnBlock = 128;
 
 void SoftmaxInPlace(float* __restrict p_E, int64_t e) {
@@ -55,7 +56,7 @@ void WidenGate(float* gate_EH, const ConstOperand& gate, int64_t e, int64_t h, i
   ParallelFor(threads, e, [&](int64_t j) { Widen(gate_EH + j * h, gate.as<BFloat16>() + j * h, 1, h, h); });
 }
 
-// Workspace: gate widened, E * H fp32, then kWidenedTokens * H fp32 a thread.
+// Workspace: the widened gate, E * H fp32, then kWidenedTokens * H fp32 per thread.
 void Bf16Logits(const RouterArgs& args, float* logits_TE, const KernelContext& ctx) {
   const int64_t h = args.h, e = args.e;
   float* const gate_EH = reinterpret_cast<float*>(ctx.workspace);
@@ -108,7 +109,7 @@ void Run(const RouterArgs& args, const KernelContext& ctx) {
   for (int64_t i = 0; i < e; ++i) args.loads[i] += args.counts[i];
 }
 
-// Of the loss with respect to the logits.
+// The gradient of the loss with respect to the logits.
 void LogitsGrad(const RouterGradArgs& args, float* dlogits_TE, const KernelContext& ctx) {
   const int64_t t = args.t, e = args.e, k = args.k;
   const double tokens = static_cast<double>(t);
@@ -123,7 +124,7 @@ void LogitsGrad(const RouterGradArgs& args, float* dlogits_TE, const KernelConte
       const int32_t* experts_K = args.experts + i * k;
       float* __restrict d_E = dlogits_TE + i * e;
       for (int64_t j = 0; j < e; ++j) d_E[j] = aux_scale * static_cast<float>(args.counts[j]);
-      // weights_j = p_j / s with s the sum of the chosen: dp_j = (dweights_j - sum_c dweights_c weights_c) / s.
+      // weights_j = p_j / s, where s is the sum over the chosen: dp_j = (dweights_j - sum_c dweights_c weights_c) / s.
       float chosen = 0, mean = 0;
       for (int64_t c = 0; c < k; ++c) {
         chosen += p_E[experts_K[c]];
@@ -178,7 +179,7 @@ void RoundRows(T* y, int64_t stride, const float* from, int64_t rows, int64_t co
   }
 }
 
-// dx = dlogits gate, by blocks of tokens. Scratch: kWidenedTokens * H fp32 a thread.
+// dx = dlogits gate, by blocks of tokens. Scratch: kWidenedTokens * H fp32 per thread.
 void Bf16InputGrad(const RouterGradArgs& args, const float* dlogits_TE, const float* gate_EH, float* scratch,
                    int threads) {
   const int64_t h = args.h, e = args.e;
@@ -193,8 +194,8 @@ void Bf16InputGrad(const RouterGradArgs& args, const float* dlogits_TE, const fl
   });
 }
 
-// dgate = dlogits^T x by blocks of columns and, in order, of tokens, the same for any number of threads. Scratch: E * H
-// fp32, then kWidenedTokens * H.
+// dgate = dlogits^T x, by blocks of columns and, within these, by blocks of tokens in order: the same for any number of
+// threads. Scratch: E * H fp32, then kWidenedTokens * H.
 void Bf16GateGrad(const RouterGradArgs& args, const float* dlogits_TE, float* scratch, int threads) {
   const int64_t h = args.h, e = args.e;
   ParallelFor(threads, (h + kColumnBlock - 1) / kColumnBlock, [&](int64_t block) {
@@ -222,7 +223,8 @@ void Bf16GateGrad(const RouterGradArgs& args, const float* dlogits_TE, float* sc
   });
 }
 
-// Workspace: T * E fp32; the bf16 variant has behind it gate widened, E * H, and what its two parts use in turn.
+// Workspace: T * E fp32; in the bf16 variant followed by the widened gate, E * H, and the scratch that its two parts
+// use in turn.
 void Run(const RouterGradArgs& args, const KernelContext& ctx) {
   float* const dlogits_TE = reinterpret_cast<float*>(ctx.workspace);
   LogitsGrad(args, dlogits_TE, ctx);

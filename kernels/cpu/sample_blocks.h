@@ -1,4 +1,4 @@
-// The fixed blocks of rows over which a sample's sums are made, whatever the number of threads.
+// The fixed blocks of rows over which a sample's sums are computed, whatever the number of threads.
 #ifndef ANGEL_PTM_KERNELS_CPU_SAMPLE_BLOCKS_H_
 #define ANGEL_PTM_KERNELS_CPU_SAMPLE_BLOCKS_H_
 
@@ -9,7 +9,8 @@
 
 namespace angel_ptm {
 
-// Of B samples of S rows: no block has rows of two samples, and there are about kTokenBlocksMax or one a sample.
+// Blocks of B samples of S rows. No block has rows of two samples. There are about kTokenBlocksMax blocks, or one per
+// sample if there are more samples.
 struct SampleBlocks {
   int64_t sample_rows, rows, per_sample, samples;
 

@@ -15,8 +15,8 @@ constexpr int kLanes = 16;
 constexpr int kPartsMax = 64;
 constexpr int64_t kGroupGrain = 64;  // 64 KiB of values
 
-// Sum of squares of one group in double: element i goes to lane i % kLanes, then lanes fold in halves. Products of two
-// floats are exact in double, so only the additions round, in this order on every instruction set.
+// The sum of squares of one group in double: element i goes to lane i % kLanes, then lanes are folded in halves.
+// Products of two floats are exact in double, so only the additions round, in the same order on every instruction set.
 template <typename T>
 double GroupSquareSum(const T* __restrict values) {
   double lanes[kLanes] = {};

@@ -1,4 +1,4 @@
-// What becomes of the sums of MultiplyPanels (bf16_panels.h): elements of a product's result.
+// Writes the sums of MultiplyPanels (bf16_panels.h) to the elements of a product's result.
 #ifndef ANGEL_PTM_KERNELS_CPU_SUMS_OF_PRODUCTS_H_
 #define ANGEL_PTM_KERNELS_CPU_SUMS_OF_PRODUCTS_H_
 
@@ -9,8 +9,8 @@
 
 namespace angel_ptm {
 
-// y[0 .. kTileColumns) = sums of MultiplyPanels, rounded to T. Where the processor makes them of pairs none is
-// subnormal, so that its own conversion has ToBFloat16's bits.
+// y[0 .. kTileColumns) = sums of MultiplyPanels, rounded to T. Where the processor multiplies pairs, no sum is
+// subnormal, so its own conversion has ToBFloat16's bits.
 template <typename T>
 inline void StoreSums(T* y, const float* sums) {
   Vector sum;
@@ -28,7 +28,7 @@ inline void StoreSums(BFloat16* y, const float* sums) {
 }
 #endif
 
-// c (+)= sums of the first rows and columns of a tile.
+// c (+)= sums, for the first `rows` rows and `columns` columns of a tile.
 template <typename T>
 inline void Finish(T* c, int64_t ldc, const float* sums, int64_t rows, int64_t columns, bool accumulate) {
   Vector sum, before;

@@ -1,6 +1,6 @@
-// bf16_product.h's products on AMX's tile registers: a panel of rows after the other meets the packed columns. It stays
-// in L1 while they pass, and c is written along its rows; sums become elements of c beside the products of the next
-// tile (tile_stream.h).
+// The products of bf16_product.h on AMX's tile registers: one panel of rows after the other is multiplied with the
+// packed columns. The row panel stays in L1 meanwhile, and c is written along its rows. Sums are converted to elements
+// of c while the next tile is multiplied (tile_stream.h).
 #ifndef ANGEL_PTM_KERNELS_CPU_TILE_PRODUCT_H_
 #define ANGEL_PTM_KERNELS_CPU_TILE_PRODUCT_H_
 
@@ -16,11 +16,11 @@
 
 namespace angel_ptm {
 
-// Of k at a time: a row and a column panel of it take two thirds of L1.
+// Elements of k at a time: a row panel and a column panel of this depth take two thirds of L1.
 constexpr int64_t kTileDepth = 256;
 
-// The sums of a tile on their way to c, a row at a time. Whole tiles are the case that counts: beside products every
-// branch is felt.
+// The sums of a tile on their way to c, one row at a time. The case that counts is a whole tile: any branch among the
+// products costs time.
 template <typename T, bool kAccumulate>
 class TileOfC {
  public:
@@ -33,7 +33,7 @@ class TileOfC {
         sums_(sums) {}
   bool IsWhole() const { return rows_ == kTileRows && columns_ == kTileColumns; }
 
-  // Asks for a row's lines, which would come too late when they are written.
+  // Prefetches the cache lines of a row of c; loaded only when the row is written, they would arrive too late.
   template <bool kWhole>
   [[gnu::always_inline]] void Prefetch(int64_t row) const {
     if (!kWhole && row >= rows_) return;
@@ -59,7 +59,7 @@ class TileOfC {
   const float* sums_ = nullptr;
 };
 
-// Products of one thread. Around them there are TileRegisters.
+// The products of one thread. TileRegisters must exist for its lifetime.
 template <typename Tile>
 class TileProducts {
  public:
@@ -71,16 +71,17 @@ class TileProducts {
   TileProducts(const TileProducts&) = delete;
   TileProducts& operator=(const TileProducts&) = delete;
 
-  // Row panel `panel` over k in [first_k, first_k + kPanelDepth), packed, meets the column panels `columns`, of which
-  // the first is at `packed`, the next `column_words` behind. `sums` has room for a tile, or for one of each column
-  // panel if k is more than kTileDepth; they are kept from one call to that of the next k.
+  // Multiplies row panel `panel`, packed over k in [first_k, first_k + kPanelDepth), with the column panels `columns`.
+  // The first of these is at `packed`, each next one `column_words` after it. `sums` has room for one tile, or for one
+  // tile of each column panel if k is more than kTileDepth; the caller keeps it from one call to the call for the next
+  // k.
   void Multiply(int64_t panel, int64_t first_k, const uint32_t* row_panel, PartRange columns, const uint32_t* packed,
                 int64_t column_words, float* sums);
 
  private:
   const Bf16Product& p_;
   TileStream stream_;
-  Tile last_;  // whose sums are on their way
+  Tile last_;  // the tile whose sums are on their way to c
 };
 
 template <typename Tile>

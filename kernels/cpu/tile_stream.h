@@ -1,7 +1,7 @@
-// Products of panels (bf16_panels.h) one after the other on AMX's tile registers. Each product's sums leave the
-// registers between the first multiplications of the next, and every step of a product carries a part of other work:
-// what a tile register waits for (52 cycles from the last product to its sums, then 16 stores a register) and what
-// vector instructions do would otherwise stand in a row with the products, which take 64 cycles a step.
+// A sequence of products of panels (bf16_panels.h) on AMX's tile registers. Each product's sums leave the registers
+// between the first multiplications of the next product, and every step of a product carries a part of some other work.
+// Otherwise two things would add to the time of the products, which take 64 cycles a step: the waits of a tile register
+// (52 cycles from the last product to its sums, then 16 stores per register), and the vector instructions.
 #ifndef ANGEL_PTM_KERNELS_CPU_TILE_STREAM_H_
 #define ANGEL_PTM_KERNELS_CPU_TILE_STREAM_H_
 
@@ -13,23 +13,24 @@
 
 namespace angel_ptm {
 
-// Around it there are TileRegisters, between its calls no other use of them.
+// TileRegisters must exist for its lifetime. Between its calls nothing else may use them.
 class TileStream {
  public:
-  static constexpr int64_t kParts = kTileRows;  // of what is done beside a product
+  static constexpr int64_t kParts = kTileRows;  // of the work done during a product
 
-  // (from ? from : 0) + rows times column_panel over `depth` of k; the sums [kTileRows][kTileColumns] are in `to` after
-  // the next call. Of `rows` <= 16 the lower halves of both are not touched. Calls beside(part) for the parts [0,
-  // kParts) in turn, with the sums of the call before in memory.
+  // Computes (from ? from : 0) + rows times column_panel over `depth` of k. The sums [kTileRows][kTileColumns] are in
+  // `to` after the next call of Multiply or Store. If `rows` <= 16, the lower halves of `from` and `to` are not
+  // touched. Calls beside(part) for each part in [0, kParts), in order; by then the sums of the previous call are in
+  // memory.
   template <typename Beside>
   [[gnu::always_inline]] void Multiply(float* to, const float* from, const uint32_t* row_panel,
                                        const uint32_t* column_panel, int64_t depth, int64_t rows, const Beside& beside);
-  // The same beside nothing.
+  // The same without other work.
   [[gnu::always_inline]] void Multiply(float* to, const float* from, const uint32_t* row_panel,
                                        const uint32_t* column_panel, int64_t depth, int64_t rows) {
     Multiply(to, from, row_panel, column_panel, depth, rows, [](int64_t) {});
   }
-  // The last product's sums go to memory.
+  // Stores the last product's sums to memory.
   void Store() {
     if (to_ == nullptr) return;
     _tile_stored(0, to_ + SumsAt(0), kSumBytes);
@@ -45,14 +46,14 @@ class TileStream {
   static constexpr int kSumBytes = kTileColumns * 4, kTileBytes = 64;
   static constexpr int64_t kTileWords = kWordLanes * kWordLanes;
   static constexpr int64_t SumsAt(int tile) { return (tile / 2 * kTileColumns + tile % 2) * kWordLanes; }
-  // The first step, in which the sums of the product before leave the registers.
+  // The first step, during which the sums of the previous product leave the registers.
   void Begin(const float* from, const uint32_t* row_panel, const uint32_t* column_panel, bool lower) const;
 
-  float* to_ = nullptr;  // of the sums in the registers, null if there are none
+  float* to_ = nullptr;  // where the sums in the registers go, null if there are none
   bool lower_ = false;
 };
 
-// Tiles 0 to 3 are the sums of 2 x 2 squares, 4 and 5 rows, 6 and 7 columns. (GCC's macros take numbers alone.)
+// Tiles 0 to 3 are the sums of 2 x 2 squares, 4 and 5 rows, 6 and 7 columns. (GCC's macros take only literal numbers.)
 [[gnu::always_inline]] inline void TileStream::Begin(const float* from, const uint32_t* row_panel,
                                                      const uint32_t* column_panel, bool lower) const {
   const bool store = to_ != nullptr, store_lower = store && lower_;

@@ -1,5 +1,5 @@
-// Elementary functions as branch-free fp32 arithmetic, so that loops over them vectorise (libm's do not without
-// -ffast-math). They round with std::fma, so a result does not depend on the vector width the compiler chose.
+// Elementary functions as branch-free fp32 arithmetic, so that loops over them vectorise (calls of libm do not without
+// -ffast-math). They use std::fma explicitly, so a result does not depend on the vector width the compiler chose.
 #ifndef ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_
 #define ANGEL_PTM_KERNELS_CPU_VECTOR_MATH_H_
 
@@ -10,7 +10,7 @@
 
 namespace angel_ptm {
 
-// (e^r - 1 - r) / r^2: interpolates at the Chebyshev points of [-ln2/2, ln2/2].
+// (e^r - 1 - r) / r^2, by interpolation at the Chebyshev points of [-ln2/2, ln2/2].
 inline float ExpRemainder(float r) {
   float p = 1.98910013e-4f;
   p = std::fma(p, r, 1.39336591e-3f);
@@ -52,7 +52,7 @@ inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
 // x * sigmoid(x).
 inline float Silu(float x) { return x / (1.0f + Exp(-x)); }
 
-// The largest of values[n], -inf if there is none; NaNs are passed over.
+// The largest of values[n], -inf if there is none; NaNs are ignored.
 inline float MaxOf(const float* values, int64_t n) {
   constexpr int kLanes = 64;  // independent comparisons, enough to hide their latency
   float lanes[kLanes];

@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// Differences are squared and summed in fp32 by so many, these sums in double.
+// Elements whose squared differences are summed in fp32; the sums of such pieces are added in double.
 constexpr int64_t kMsePiece = 256;
 
 template <typename T>

@@ -1,4 +1,4 @@
-// Squares of 32-bit words, one vector a line, and their transposition in registers.
+// Squares of 32-bit words, one vector per line, and their transposition in registers.
 #ifndef ANGEL_PTM_KERNELS_CPU_WORD_SQUARES_H_
 #define ANGEL_PTM_KERNELS_CPU_WORD_SQUARES_H_
 
@@ -11,8 +11,8 @@ namespace angel_ptm {
 
 using Words = uint32_t __attribute__((vector_size(kWordLanes * 4), aligned(4), may_alias));
 
-// Exchanges the off-diagonal squares of size kDistance of a square matrix; all distances in turn transpose it. Inlined,
-// or the matrix would pass through memory.
+// Exchanges the off-diagonal squares of size kDistance of a square matrix; doing so for all distances in turn
+// transposes it. Must be inlined: otherwise the matrix would go through memory.
 template <int kDistance, int... kLane>
 [[gnu::always_inline]] inline void ExchangeSquares(Words (&rows)[kWordLanes], std::integer_sequence<int, kLane...>) {
 #pragma GCC unroll 16

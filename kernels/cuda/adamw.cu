@@ -1,9 +1,9 @@
-// AdamW with decoupled decay, each operation one correctly rounded IEEE operation (-fmad=false, -prec-div, -prec-sqrt):
-// the bits of the host backend, so an update gives the same whichever processor its states rest with.
+// AdamW with decoupled decay, where each operation is one correctly rounded IEEE operation (-fmad=false, -prec-div,
+// -prec-sqrt). It has the bits of the host backend, so an update gives the same result wherever its states rest.
 //
-// Bytes an element: 28, with a bf16 parameter beside its master 30, and 28 with a bf16 gradient, too; FLOPs: 15. Limit:
-// memory. A thread updates 8 neighbours at a time; the grid strides. Whether an element decays is asked of the sorted
-// spans, by bisection once a group.
+// Bytes per element: 28; with a bf16 parameter beside its master 30; with a bf16 gradient as well 28. FLOPs: 15. Limit:
+// memory. A thread updates 8 neighbours at a time; the grid strides. A bisection of the sorted spans, once per group,
+// tells whether an element decays.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/adamw.h"
@@ -25,7 +25,7 @@ struct Operands {
   float one_minus_beta1, one_minus_beta2, epsilon, weight_decay;
 };
 
-// The first span that ends behind element `at` of the unit.
+// The first span that ends after element `at` of the unit.
 template <typename Gradient>
 APTM_DEVICE std::int64_t SpanFrom(const Operands<Gradient>& args, std::int64_t at) {
   std::int64_t low = 0, high = args.no_decay_count;

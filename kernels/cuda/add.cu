@@ -1,7 +1,7 @@
-// y[R,W] = x in columns [begin, end) and zero elsewhere, or += x there.
+// y[R,W] = x in columns [begin, end) and zero elsewhere; or y += x in these columns.
 //
 // Bytes of elements: 2 R W to write, 3 R (end - begin) to add; FLOPs: R (end - begin) to add. Limit: memory. A thread
-// handles 8 neighbours at a time where the columns allow it; the grid strides.
+// handles 8 neighbours at a time if the columns allow it; the grid strides.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/add.h"

@@ -2,10 +2,11 @@
 // weight,
 //   dx = dsum + rstd (g - n mean(g n)),  dweight = sum over tokens of dy n.
 //
-// Bytes of elements a row: 4 H forward (3 H without delta; the row is read again from the cache), 4 H backward; FLOPs:
-// about 5 H and 10 H. Limit: memory. A block of 256 threads takes a row; backward a fixed set of rows, whose share of
-// dweight it keeps in shared memory, H fp32, each column its thread's own. The shares are added in order by a second
-// kernel, so the bits depend on T and H alone. Workspace of the gradient: RowBlocks(T) * H fp32.
+// Bytes of elements per row: 4 H forward (3 H without delta; the row is read again from the cache), 4 H backward;
+// FLOPs: about 5 H and 10 H. Limit: memory. A block of 256 threads handles a row. Backward it handles a fixed set of
+// rows and keeps their share of dweight in shared memory, H fp32, where each column belongs to one thread. A second
+// kernel adds the shares in order, so the bits depend on T and H alone. Workspace of the gradient: RowBlocks(T) * H
+// fp32.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/add_rms_norm.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int kAddRmsNormThreads = 256;
 
-// fn(i) for the first element of this thread's groups of a row.
+// Calls fn(i) for the first element of each of this thread's groups of a row.
 template <int kWidth, typename Fn>
 APTM_DEVICE void ForRow(std::int64_t h, const Fn& fn) {
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < h; i += kAddRmsNormThreads * kWidth) fn(i);

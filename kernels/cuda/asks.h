@@ -1,4 +1,4 @@
-// What CUDA kernels ask of their arguments, and the sentences where it does not hold.
+// Checks of what CUDA kernels require of their arguments, and the error sentences if a requirement does not hold.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ASKS_H_
 #define ANGEL_PTM_KERNELS_CUDA_ASKS_H_
 
@@ -16,7 +16,7 @@ namespace angel_ptm::cuda {
 struct Named {
   const char* name;
   DType dtype;
-  bool absent;  // if it is optional: before there are addresses, an operand of no type
+  bool absent;  // optional, without an address, and of the type that an absent operand has by default, fp32
 
   Named(const char* field, const ConstOperand& o, bool optional = false)
       : name(field), dtype(o.dtype), absent(optional && !o && o.dtype == DType::kFloat32) {}
@@ -25,7 +25,7 @@ struct Named {
 };
 using Operands = std::initializer_list<Named>;
 
-// What a kernel asks of its arguments; the first thing that does not hold is the status.
+// The requirements of a kernel. The status names the first one that does not hold.
 class Asks {
  public:
   explicit Asks(const char* op) : op_(op) {}
@@ -34,7 +34,7 @@ class Asks {
     for (const Named& o : operands) Type(o, o.dtype == type || o.absent, Name(type));
     return *this;
   }
-  // All fp32 or all bf16; returns which.
+  // All operands are fp32 or all are bf16.
   Asks& Alike(const Operands& operands) {
     const DType type = operands.begin()->dtype;
     for (const Named& o : operands) {
@@ -44,7 +44,7 @@ class Asks {
     }
     return *this;
   }
-  // A result: fp32, or bf16 if the operands are.
+  // Results: fp32, or also bf16 if `operand` is bf16.
   Asks& ResultOf(const Named& operand, const Operands& results) {
     if (operand.dtype == DType::kBFloat16) return Fp32OrBf16(results);
     return All(DType::kFloat32, results);

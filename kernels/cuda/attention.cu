@@ -1,19 +1,20 @@
-// o = softmax(scale q k^T) v for the keys that a query sees, bf16 operands, an online softmax in fp32 (Dao 2023,
-// FlashAttention-2, algorithm 1): mma.sync and cp.async, for every GPU from sm_80 on.
+// o = softmax(scale q k^T) v over the keys that a query sees, for bf16 operands, with an online softmax in fp32 (Dao
+// 2023, FlashAttention-2, algorithm 1), by mma.sync and cp.async, for every GPU from sm_80 on.
 //
-// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D]; who sees what, and groups, as kernels/ops/attention.h
-// says. Bytes: q and o once, 4 T Q D, k and v from the cache once per 128 queries and query head; FLOPs: 4 D for a
-// query head, a query and a key that it sees, 2 Q D S T for one document a row, 4 Q D T for each key of full attention.
-// Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, and the exponentials.
+// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D]; kernels/ops/attention.h says which query sees which
+// keys, and how heads are grouped. Bytes: q and o once, 4 T Q D; k and v from the cache once per 128 queries and query
+// head. FLOPs: 4 D for a query head, a query and a key that it sees; 2 Q D S T for one document per row, 4 Q D T for
+// each key of full attention. Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, and the
+// exponentials.
 //
-// A block of 8 warps makes 128 queries of one head, a warp 16 of them against all of a tile of 64 keys, so that a
-// query's softmax stays in four lanes. Keys and values go through a ring of two stages (103 KB with q for D above 96):
-// the next tile is copied while one is worked on. D is padded with zeros to 64, 96 or 128. Weights go from the
-// fragments of the first product straight into those of the second. Blocks with the most keys start first; the heads of
-// a group run side by side and share keys in the cache. A warp passes over tiles that none of its queries sees.
+// A block of 8 warps computes 128 queries of one head. A warp multiplies 16 of them with all of a tile of 64 keys, so
+// that a query's softmax stays in four lanes. Keys and values go through a ring of two stages (103 KB with q for D
+// above 96): the next tile is copied while one is processed. D is padded with zeros to 64, 96 or 128. Weights go from
+// the fragments of the first product straight into those of the second. Blocks with the most keys start first; the
+// heads of a group run side by side and share keys in the cache. A warp skips tiles that none of its queries sees.
 //
-// A weight of zero does not hide NaN: where sums are not finite the block adds again without the values that are not
-// finite, which leaves the other sums' bits as they are, and then finds which queries do see such a value.
+// A weight of zero does not hide NaN. If some sums are not finite, the block adds again without the values that are not
+// finite, which leaves the bits of the other sums as they are, and then finds which queries do see such a value.
 #include <cmath>
 
 #include "kernels/cuda/attention_tiles.cuh"
@@ -45,8 +46,8 @@ APTM_DEVICE bool Sees(const Queries& queries, int key, int j, int e) {
   return column <= queries.end[e / 2] && column >= queries.start[e / 2];
 }
 
-// Scores become weights: powers of two of score - maximum with the new running maximum, by whose change the old sums
-// are scaled.
+// Scores become weights: powers of two of score - maximum with the new running maximum; the change of the maximum
+// scales the old sums.
 template <int kD>
 APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 8][4], const Problem& p, const Queries& queries,
                                int key) {
@@ -79,7 +80,8 @@ APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 8][4], co
   }
 }
 
-// The sums over all keys; with kNotFinite, how many values that are not finite each element of o meets.
+// The sums over all keys. With kNotFinite: for each element of o, the number of non-finite values that contribute to
+// it.
 template <int kD, Values kValues>
 APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Problem& p, const Queries& queries) {
   constexpr int kTileElements = kKeys * (kD + kRowPad);
@@ -119,7 +121,7 @@ APTM_DEVICE void SumOverKeys(Sums<kD>& sums, std::uint16_t* q_tile, const Proble
   }
 }
 
-// o and lse of the warp's queries, through its rows of q_tile, which it alone has read.
+// Stores o and lse of the warp's queries, through its own rows of q_tile, which no other warp reads.
 template <int kD>
 APTM_DEVICE void Store(const Sums<kD>& sums, std::uint16_t* q_tile, const Problem& p, const Queries& queries) {
   const int lane = threadIdx.x % kWarpLanes, s = static_cast<int>(p.s);
@@ -138,7 +140,7 @@ APTM_DEVICE void Store(const Sums<kD>& sums, std::uint16_t* q_tile, const Proble
                 q_tile + WarpRow<kWarpRows>() * (kD + kRowPad), sums.o, factor);
 }
 
-// NaN for what meets values that are not finite.
+// Stores NaN in the elements of o that non-finite values contribute to.
 template <int kD>
 APTM_DEVICE void StoreNan(const Sums<kD>& met, const Problem& p, const Queries& queries) {
   const int lane = threadIdx.x % kWarpLanes;

@@ -1,16 +1,15 @@
-// o = softmax(scale q k^T) v for the keys that a query sees, fp32, with an online softmax (Dao 2023, FlashAttention-2,
-// algorithm 1) by FMA, for every GPU.
+// o = softmax(scale q k^T) v over the keys that a query sees, in fp32, with an online softmax (Dao 2023,
+// FlashAttention-2, algorithm 1), by FMA, for every GPU.
 //
-// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D], as attention.cu. Bytes: q and o once, 8 T Q D, k and v
-// from the cache once per 64 queries and query head; FLOPs: 4 D for a query head, a query and a key that it sees.
-// Limit: the FMA units; 64 FMA of the products take 16 reads of shared memory, where the FMA units are busy for as
-// long.
+// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D], as in attention.cu. Bytes: q and o once, 8 T Q D; k
+// and v from the cache once per 64 queries and query head. FLOPs: 4 D for a query head, a query and a key that it sees.
+// Limit: the FMA units; 64 FMA of the products take 16 reads of shared memory, which last as long as the FMA.
 //
-// A block of 8 warps makes 64 queries of one head against tiles of 32 keys (attention_fma_tiles.cuh), so that a query's
-// softmax stays in half a warp. Keys and values go through a ring of two stages (110 KB with q and the weights for D
-// above 96): the next tile is copied while one is worked on. Weights go to the second product through shared memory,
-// rows that their warp alone reads. Blocks with the most keys start first. A warp passes over tiles that none of its
-// queries sees; in a tile of which some see a part, what is not seen is left out, so that NaN there does not show.
+// A block of 8 warps multiplies 64 queries of one head with tiles of 32 keys (attention_fma_tiles.cuh), so that a
+// query's softmax stays in half a warp. Keys and values go through a ring of two stages (110 KB with q and the weights
+// for D above 96): the next tile is copied while one is processed. Weights go to the second product through rows of
+// shared memory that only their warp reads. Blocks with the most keys start first. A warp skips tiles that none of its
+// queries sees. In a tile that some of them see in part, unseen pairs are skipped, so that NaN in them has no effect.
 #include <cmath>
 
 #include "kernels/cuda/attention_fma_tiles.cuh"
@@ -42,11 +41,11 @@ APTM_DEVICE Queries MyQueries(const Problem& p) {
 template <int kD>
 struct Softmax {
   Sums<kD> o;
-  float maximum[kOwn], sum[kOwn];  // of the lane's keys; maximum of all
+  float maximum[kOwn], sum[kOwn];  // sum: over the lane's keys; maximum: over all keys
 };
 
-// Scores become weights: powers of two of score - maximum with the new running maximum, by whose change the old sums
-// are scaled.
+// Scores become weights: powers of two of score - maximum with the new running maximum; the change of the maximum
+// scales the old sums.
 template <int kD, typename Sees>
 APTM_DEVICE void UpdateSoftmax(Softmax<kD>& sums, Pairs& scores, float scale, bool masked, const Sees& sees) {
   APTM_UNROLL for (int i = 0; i < kOwn; ++i) {

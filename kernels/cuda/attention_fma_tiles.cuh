@@ -1,9 +1,9 @@
 // Attention's products by FMA: fp32 tiles of rows in shared memory, and products of a thread's rows with them.
 //
-// A block of 8 warps has 64 rows of its own, a warp 8: half a warp takes 4 of them, a lane every 16th of the rows of
-// the other side, 32 a tile, or every 16th pair of columns of the sums. A row in shared memory is 16 bytes longer than
-// kD, so that the eight rows which eight lanes read 16 bytes of lie in different banks; what half a warp reads of its
-// own rows is one address.
+// A block of 8 warps owns 64 rows, a warp 8 of them and half a warp 4. A lane handles every 16th row of the other side,
+// of which a tile has 32, or every 16th pair of columns of the sums. A row in shared memory is 16 bytes longer than kD,
+// so that eight rows from which eight lanes read 16 bytes each lie in different banks; what half a warp reads of its
+// own rows is a single address.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_FMA_TILES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ATTENTION_FMA_TILES_CUH_
 
@@ -13,7 +13,7 @@ namespace angel_ptm::cuda::fma_attention {
 
 inline constexpr int kOwn = 4, kLanes = 16, kWarpRows = kWarpLanes / kLanes * kOwn, kRows = kTileWarps * kWarpRows;
 inline constexpr int kOthers = 32, kLaneOthers = kOthers / kLanes, kStages = 2;
-// A tile of weights of own rows for others.
+// A tile of weights: own rows by other rows.
 inline constexpr int kWeightPitch = kOthers + 4, kWeightElements = kRows * kWeightPitch;
 
 template <int kD>
@@ -23,9 +23,9 @@ inline constexpr int kOwnElements = kRows* kPitch<kD>;
 template <int kD>
 inline constexpr int kOtherElements = kOthers* kPitch<kD>;
 
-using Pairs = float[kOwn][kLaneOthers];  // of a lane's own rows and its others
+using Pairs = float[kOwn][kLaneOthers];  // a value per pair of a lane's own rows and other rows
 template <int kD>
-using Sums = float[kOwn][kD / kLanes];  // of a lane's own rows, columns Column() + 32 i and the next
+using Sums = float[kOwn][kD / kLanes];  // of a lane's own rows; columns Column() + 32 i and the one after
 
 APTM_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kLanes; }
 // The first of the lane's own rows in the block's tile.
@@ -53,7 +53,7 @@ APTM_DEVICE void MultiplyRows(Pairs& products, const float* own, const float* ot
   }
 }
 
-// Own rows of the weights' tile, which the warp alone reads.
+// Stores the own rows of the tile of weights; only the same warp reads them.
 APTM_DEVICE void StoreWeights(float* weights, const Pairs& pairs) {
   APTM_UNROLL for (int i = 0; i < kOwn; ++i) {
     APTM_UNROLL for (int j = 0; j < kLaneOthers; ++j) {
@@ -62,8 +62,8 @@ APTM_DEVICE void StoreWeights(float* weights, const Pairs& pairs) {
   }
 }
 
-// sums += weights of own rows times the rows of `others`. Where `masked`, pairs for which not sees(i, other) are left
-// out: a weight of zero would not hide NaN.
+// sums += weights of own rows times the rows of `others`. If `masked`, pairs for which sees(i, other) is false are
+// skipped: a weight of zero would not hide NaN.
 template <int kD, typename Sees>
 APTM_DEVICE void AddRows(Sums<kD>& sums, const float* weights, const float* others, bool masked, const Sees& sees) {
   APTM_UNROLL_BY(1) for (int first = 0; first < kOthers; first += 4) {
@@ -89,7 +89,7 @@ APTM_DEVICE void Clear(Sums<kD>& sums) {
   APTM_UNROLL for (int i = 0; i < kOwn; ++i) { APTM_UNROLL for (int n = 0; n < kD / kLanes; ++n) sums[i][n] = 0; }
 }
 
-// to[rows of the block][d] = sums times a factor for each of the lane's rows. Rows from the count-th on are left out;
+// to[rows of the block][d] = sums times a factor for each of the lane's rows. Rows from `count` on are not stored.
 // in_pairs: `to` and its rows are aligned to 8 bytes.
 template <int kD>
 APTM_DEVICE void StoreRows(float* to, std::int64_t stride, int count, int d, bool in_pairs, const Sums<kD>& sums,
@@ -110,7 +110,7 @@ APTM_DEVICE void StoreRows(float* to, std::int64_t stride, int count, int d, boo
   }
 }
 
-// The largest, or the sum, of what the lanes of a row have, in all of them.
+// The maximum, or the sum, over the lanes of a row, in all of them.
 APTM_DEVICE float RowMax(float x) {
   APTM_UNROLL for (int by = 1; by < kLanes; by *= 2) {
     const float other = __shfl_xor_sync(kAllLanes, x, by);

@@ -1,24 +1,24 @@
-// The gradient of attention (kernels/ops/attention.h), bf16 operands and fp32 sums, without atomics and in a fixed
-// order (Dao 2023, FlashAttention-2, algorithm 2, as two kernels): mma.sync and cp.async, for every GPU from sm_80 on.
-// With P = exp(scale q k^T - lse) and delta = rowsum(do * o):
+// The gradient of attention (kernels/ops/attention.h) for bf16 operands with fp32 sums, without atomics and in a fixed
+// order (Dao 2023, FlashAttention-2, algorithm 2, as two kernels), by mma.sync and cp.async, for every GPU from sm_80
+// on. With P = exp(scale q k^T - lse) and delta = rowsum(do * o):
 //   dv = P^T do,   dS = P (do v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
 //
-// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 10 T Q D and 8 T G D, the smaller side again from the cache for
-// every tile; FLOPs: 14 D for a query head, a query and a key that it sees: P and dS are computed twice, 10 D would do
-// with sums of dq in memory, whose order would not be fixed. Limit: the tensor cores, of which mma.sync reaches about
-// 65 % on sm_90, and the exponentials.
+// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 10 T Q D and 8 T G D, and the smaller side again from the cache for
+// every tile. FLOPs: 14 D for a query head, a query and a key that it sees: P and dS are computed twice. 10 D would
+// suffice with sums of dq in memory, but their order would not be fixed. Limit: the tensor cores, of which mma.sync
+// reaches about 65 % on sm_90, and the exponentials.
 //
-// (1) PrepareQueries: what queries are asked for besides their rows, 16 bytes each. (2) QueryGrad: a block of 8 warps
-// takes 128 queries of one head, a warp 16, and goes over their keys, 64 at a time. (3) KeyGrad: a block takes 128 keys
-// of one head, a warp 16, and goes over the query heads of the group in order and over those who see the keys, 32 at a
-// time, so a sum has one order; P and dS are made transposed, as the left operand of what follows. Both have a ring of
-// two stages beside their own rows (140 KB and 105 KB for D above 96) and pass over tiles that see nothing. D is padded
-// with zeros to 64, 96 or 128. Blocks with most to do start first. Workspace: 16 bytes for every query and head, rows
-// padded to 128.
+// (1) PrepareQueries: the facts about queries besides their rows, 16 bytes each. (2) QueryGrad: a block of 8 warps
+// handles 128 queries of one head, a warp 16, and iterates over their keys, 64 at a time. (3) KeyGrad: a block handles
+// 128 keys of one head, a warp 16, and iterates over the query heads of the group in order and over the queries that
+// see the keys, 32 at a time, so a sum has a single order; P and dS are computed transposed, as the left operand of the
+// next products. Both have a ring of two stages beside their own rows (140 KB and 105 KB for D above 96) and skip tiles
+// without a visible pair. D is padded with zeros to 64, 96 or 128. Blocks with the most work start first. Workspace: 16
+// bytes for every query and head, with rows padded to 128.
 //
-// A weight of zero does not hide NaN: where sums are not finite the block adds again without the values that are not
-// finite, which leaves the other sums' bits as they are. Who sees such a value shows it all the same: its lse or its
-// delta is not finite, so both are made NaN.
+// A weight of zero does not hide NaN. If some sums are not finite, the block adds again without the values that are not
+// finite, which leaves the bits of the other sums as they are. Queries that do see such a value still show it: their
+// lse or their delta is not finite, so both are made NaN.
 #include <cmath>
 
 #include "kernels/cuda/attention_grad_rows.cuh"
@@ -42,7 +42,7 @@ using Problem = AttentionGradProblem<BFloat16>;
 
 // ---- dq ----
 
-// dS of the warp's queries and a tile of keys.
+// Computes dS of the warp's queries and a tile of keys.
 template <int kD>
 APTM_DEVICE void ScoreGrads(float (&ds)[kKeys / 8][4], const std::uint16_t* q_tile, const std::uint16_t* k_tile,
                             const Problem& p, const GradQueries& queries, int key) {
@@ -178,7 +178,7 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, unsigned char* shared, const 
     load(step + 1);
     AddQueries<kD, kValues>(sums, reinterpret_cast<const std::uint16_t*>(shared), stage_of(step), p, keys.first);
   }
-  ptx::CopyAsyncWait<0>();  // the keys' own rows, too, if no query sees them
+  ptx::CopyAsyncWait<0>();  // without any step, the copies of the block's own rows are still in flight
 }
 
 template <int kD>

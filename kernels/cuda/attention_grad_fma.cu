@@ -2,17 +2,17 @@
 // GPU: the two kernels of attention_grad.cu, with P = exp(scale q k^T - lse) and delta = rowsum(do * o):
 //   dv = P^T do,   dS = P (do v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
 //
-// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 20 T Q D and 16 T G D, the smaller side again from the cache for
+// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 20 T Q D and 16 T G D, and the smaller side again from the cache for
 // every tile; FLOPs: 14 D for a query head, a query and a key that it sees: P and dS are computed twice. Limit: the FMA
 // units.
 //
-// (1) PrepareQueries (attention_grad_rows.cuh). (2) QueryGrad: a block of 8 warps takes 64 queries of one head and
-// goes over their keys. (3) KeyGrad: a block takes 64 keys of one head and goes over the query heads of the group in
-// order and over those who see the keys, so a sum has one order. Both by the products of attention_fma_tiles.cuh, 32
-// rows of the other side at a time, through a ring of two stages (144 KB and 155 KB for D above 96); they pass over
-// tiles that see nothing, and leave out what is not seen, so that NaN there does not show. Who sees a value that is not
-// finite shows it: its lse or its delta is not finite. Workspace: 16 bytes for every query and head, rows padded to
-// 128.
+// (1) PrepareQueries (attention_grad_rows.cuh). (2) QueryGrad: a block of 8 warps handles 64 queries of one head and
+// iterates over their keys. (3) KeyGrad: a block handles 64 keys of one head and iterates over the query heads of the
+// group in order and over the queries that see the keys, so a sum has a single order. Both use the products of
+// attention_fma_tiles.cuh, 32 rows of the other side at a time, through a ring of two stages (144 KB and 155 KB for D
+// above 96). They skip tiles without a visible pair, and pairs that are not visible, so that NaN in them has no effect.
+// Queries that see a value that is not finite show it: their lse or their delta is not finite. Workspace: 16 bytes for
+// every query and head, with rows padded to 128.
 #include <cmath>
 
 #include "kernels/cuda/attention_fma_tiles.cuh"
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kTileThreads) QueryGrad(Problem p) {
   float* const shared = reinterpret_cast<float*>(dynamic);
   WarpQueries queries;
   FindQueries<kWarpRows>(queries, p);
-  // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
+  // The facts of queries after the row's end say that they see nothing; so their keys are masked one by one.
   if (queries.first + kWarpRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
   QueryFacts facts[kOwn];
   APTM_UNROLL for (int i = 0; i < kOwn; ++i) {
@@ -108,7 +108,7 @@ struct KeySums {
   Sums<kD> dk, dv;
 };
 
-// A tile of queries, their do and facts behind them. `weights`: P, then dS, of own keys.
+// Adds a tile of queries, followed by their do and facts. `weights`: room for P, then dS, of own keys.
 template <int kD>
 APTM_DEVICE void AddQueries(KeySums<kD>& sums, float* weights, const float* k_tile, const float* q_tile,
                             const Problem& p, const WarpKeys& keys) {
@@ -169,7 +169,7 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, float* shared, const Problem&
     load(step + 1);
     AddQueries<kD>(sums, weights, shared, ring + step % kStages * kKeyGradStage<kD>, p, keys);
   }
-  ptx::CopyAsyncWait<0>();  // the keys' own rows, too, if no query sees them
+  ptx::CopyAsyncWait<0>();  // without any step, the copies of the block's own rows are still in flight
 }
 
 template <int kD>

@@ -1,4 +1,4 @@
-// What the gradient of attention has in common whatever multiplies: what queries are asked for besides their rows, P
+// What the gradients of attention share, whatever instructions multiply: the facts about queries besides their rows, P
 // and dS of a pair, and which queries see a block's keys.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_GRAD_ROWS_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ATTENTION_GRAD_ROWS_CUH_
@@ -11,13 +11,13 @@
 
 namespace angel_ptm::cuda {
 
-// Rows of queries are padded to this, so that every tile finds facts of all of its queries.
+// Rows of queries are padded to a multiple of this, so that every tile finds facts for all of its queries.
 inline constexpr std::int64_t kFactRows = 128;
 inline std::int64_t PaddedRow(std::int64_t s) { return (s + kFactRows - 1) / kFactRows * kFactRows; }
 
-// Keys [start, end] are seen; behind the row's end none.
+// Facts about a query. It sees keys [start, end]; queries after the row's end see none.
 struct QueryFacts {
-  float log2_sum = 0, delta = 0;  // lse as a power of two
+  float log2_sum = 0, delta = 0;  // log2_sum: lse in base 2
   int start = std::numeric_limits<int>::max(), end = -1;
 };
 APTM_DEVICE uint4 Packed(const QueryFacts& facts) {
@@ -29,7 +29,7 @@ APTM_DEVICE QueryFacts Unpacked(const uint4& words) {
           static_cast<int>(words.w)};
 }
 
-// Of a launch.
+// The arguments of a launch.
 template <typename T>
 struct AttentionGradProblem {
   T *dq, *dk, *dv;
@@ -39,8 +39,8 @@ struct AttentionGradProblem {
   uint4* facts;  // [Q,B,padded_s]
   std::int64_t b, s, padded_s, q_heads, kv_heads, v_stride, dv_stride;
   int d;
-  float scale, log2_scale;   // log2_scale: times log2 e, exponentials are powers of two
-  bool copies_v, copies_dv;  // they are aligned to 16 bytes
+  float scale, log2_scale;   // log2_scale: times log2 e, because exponentials are powers of two
+  bool copies_v, copies_dv;  // v and its rows, dv and its rows are aligned to 16 bytes
 
   APTM_DEVICE std::int64_t FactsAt(std::int64_t head, std::int64_t row) const { return (head * b + row) * padded_s; }
 };
@@ -73,14 +73,14 @@ AttentionGradProblem<T> ProblemOf(const AttentionGradArgs& args, std::byte* work
 
 inline constexpr int kPrepareLanes = 16;
 
-// Half a warp takes a query of a head.
+// Half a warp handles a query of a head.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads) PrepareQueries(AttentionGradProblem<T> p) {
   const int lane = threadIdx.x % kPrepareLanes;
   const std::int64_t queries = p.b * p.padded_s * p.q_heads;
   const std::int64_t at_once = static_cast<std::int64_t>(gridDim.x) * kTileThreads / kPrepareLanes;
   const std::int64_t mine = (static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x) / kPrepareLanes;
-  // queries is even, so both halves of a warp go round as often.
+  // queries is even, so both halves of a warp loop equally often.
   for (std::int64_t i = mine; i < queries; i += at_once) {
     const std::int64_t head = i % p.q_heads, padded = i / p.q_heads, row = padded / p.padded_s;
     const std::int64_t query = padded % p.padded_s, token = row * p.s + query;
@@ -111,7 +111,7 @@ void LaunchPrepareQueries(const AttentionGradProblem<T>& p, const LaunchContext&
   Launch(Striding(p.b * p.padded_s * p.q_heads * kPrepareLanes, kTileThreads), context, &PrepareQueries<T>, p);
 }
 
-// A warp's queries, of which a lane has two, 8 apart.
+// A warp's queries, of which a lane handles two, 8 apart.
 struct GradQueries : WarpQueries {
   QueryFacts facts[2];
 };
@@ -119,7 +119,7 @@ template <int kRows, typename Problem>
 APTM_DEVICE GradQueries GradQueriesOfLane(const Problem& p) {
   GradQueries queries;
   FindQueries<kRows>(queries, p);
-  // The facts of queries behind the row's end say that they see nothing, so their keys are masked one by one.
+  // The facts of queries after the row's end say that they see nothing; so their keys are masked one by one.
   if (queries.first + kRows > p.s) queries.last_start = static_cast<int>(p.sight.keys);
   APTM_UNROLL for (int i = 0; i < 2; ++i) {
     const int mine = queries.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * i;
@@ -137,14 +137,14 @@ APTM_DEVICE Pair PairGrad(float score, float dp, float log2_scale, const QueryFa
   return {sees ? p : 0.0f, sees ? p * (dp - query.delta) : 0.0f};
 }
 
-// A block's keys of a row and a head, from `block_first`, and its warp's, from `first`.
+// A block's keys of a row and a head, from `block_first` on, and those of one of its warps, from `first` on.
 struct WarpKeys {
   std::int64_t row, kv_head;
   int block_first, first;
-  int first_query, tiles;  // tiles of queries, from first_query on, of which some see some key of the block
+  int first_query, tiles;  // tiles of queries, from first_query on, in which some query sees some key of the block
 };
 
-// In a grid of (row, head) by tiles. kRows: of a warp; kQueries: of a tile.
+// For a grid of (row, head) by tiles. kRows: rows of a warp; kQueries: queries of a tile.
 template <int kRows, int kQueries, typename Problem>
 APTM_DEVICE WarpKeys KeysOfWarp(const Problem& p) {
   constexpr int kBlockRows = kTileWarps * kRows;
@@ -158,7 +158,7 @@ APTM_DEVICE WarpKeys KeysOfWarp(const Problem& p) {
   keys.first_query = p.sight.IsCausal() ? keys.block_first : 0;
   int end = (s - keys.first_query + kQueries - 1) / kQueries;
   keys.tiles = keys.block_first <= p.sight.Last(keys.row, s - 1) ? 1 : 0;
-  // Documents follow each other: who sees nothing is behind those who see something.
+  // Documents follow each other: queries that see none of the keys come after those that see some.
   while (keys.tiles > 0 && keys.tiles < end) {
     const int tile = (keys.tiles + end) / 2;
     if (p.sight.First(keys.row, keys.first_query + tile * kQueries) <= last) {

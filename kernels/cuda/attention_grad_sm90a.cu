@@ -1,23 +1,25 @@
-// The gradient of attention as attention_grad.cu has it, bf16 operands and fp32 sums, without atomics and in a fixed
+// The gradient of attention as in attention_grad.cu, for bf16 operands with fp32 sums, without atomics and in a fixed
 // order, by wgmma and TMA, for sm_90a alone:
 //   dv = P^T do,   dS = P (do v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
 //
-// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 10 T Q D and 8 T G D, the smaller side again from the cache for
-// every tile; FLOPs: 14 D for a query head, a query and a key that it sees, P and dS computed twice, because sums of dq
-// in memory would have no fixed order. Limit: the tensor cores, and the exponentials, twice as many as forward.
+// dq[T,Q,D], dk and dv[tokens of keys,G,D]. Bytes: 10 T Q D and 8 T G D, and the smaller side again from the cache for
+// every tile. FLOPs: 14 D for a query head, a query and a key that it sees; P and dS are computed twice, because sums
+// of dq in memory would have no fixed order. Limit: the tensor cores, and the exponentials, twice as many as forward.
 //
-// (1) PrepareQueries, as there. (2) QueryGradSm90a: a block has 128 queries of one head and goes over their keys, 64 at
-// a time. (3) KeyGradSm90a: a block has 128 keys of one head and goes over the query heads of the group in order and
-// over those who see the keys, 64 at a time; P and dS are made transposed. In both a block has three warpgroups. Of the
-// last, which gives back its registers, one thread copies the block's own two tiles and then pairs of tiles, and the
-// facts of queries, through a ring of 4 stages (196 KB in all for D = 128). The others have 64 rows each: scores and
-// products of do and v by wgmma from shared memory, P and dS in registers, from where they are the left operand of the
-// sums. Those run beside the next step's scores, but for keys and D above 64, where registers are short. Results leave
-// through the own tiles. What lies outside of a row or a head reads as zero: D is padded to 64, 96 or 128, the sums'
-// columns to 64 or 128. Workspace: as there.
+// (1) PrepareQueries, as there. (2) QueryGradSm90a: a block handles 128 queries of one head and iterates over their
+// keys, 64 at a time. (3) KeyGradSm90a: a block handles 128 keys of one head and iterates over the query heads of the
+// group in order and over the queries that see the keys, 64 at a time; P and dS are computed transposed. In both, a
+// block has three warpgroups. The last gives back its registers; one of its threads copies the block's own two tiles
+// and then pairs of tiles, and the facts of queries, through a ring of 4 stages (196 KB in all for D = 128). The other
+// two handle 64 rows each: scores and products of do and v by wgmma from shared memory; P and dS in registers, where
+// they serve as the left operand of the sums. The products of the sums overlap the next step's scores, except in
+// KeyGradSm90a for D above 64, where registers are scarce. Results leave through the block's own tiles. Elements
+// outside a row or a head read as zero: D is padded to 64, 96 or 128, the sums' columns to 64 or 128. Workspace: as
+// there.
 //
-// A weight of zero does not hide NaN: where sums are not finite the block adds again without the values that are not
-// finite, which leaves the other sums' bits as they are. Who sees such a value shows it by its lse or its delta.
+// A weight of zero does not hide NaN. If some sums are not finite, the block adds again without the values that are not
+// finite, which leaves the bits of the other sums as they are. Queries that see such a value show it by their lse or
+// their delta.
 #include "kernels/cuda/attention_grad_rows.cuh"
 #include "kernels/cuda/attention_wgmma.cuh"
 
@@ -28,10 +30,10 @@ constexpr int kPairRows = 64, kStages = 4;
 constexpr std::uint32_t kFactBytes = kPairRows * sizeof(uint4), kFactsOfRow = kSwizzleRowBytes / sizeof(uint4);
 constexpr std::uint32_t kFactRowsOfTile = kPairRows / kFactsOfRow;
 
-// Two tiles, and facts.
+// A stage: two tiles, and facts.
 template <int kD>
 using PairRing = Ring<kStages, 2 * kTileBytes<kD, kPairRows> + kFactBytes>;
-// The own tiles, the ring, the own tiles' barrier.
+// The block's own tiles, the ring, and the barrier of its own tiles.
 template <int kD>
 constexpr std::size_t kSharedBytes = 2 * kTileBytes<kD, kTileRows> + PairRing<kD>::kBytes +
                                      sizeof(std::uint64_t) + kSwizzleAtomBytes;
@@ -46,7 +48,7 @@ struct KeyMaps {
 };
 
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-// On other architectures the kernels are there, so that the library links, and do nothing.
+// On other architectures the kernels exist, so that the library links, and do nothing.
 template <int kD>
 APTM_DEVICE void SumQueryGrad(const Problem&, const QueryMaps&) {}
 template <int kD>
@@ -75,7 +77,8 @@ struct Block {
   APTM_DEVICE unsigned char* Pointer(std::uint32_t at) const { return shared + (at - ptx::SharedAddress(shared)); }
 };
 
-// Who copies: the own tiles, then a pass, and another if the first met values that are not finite.
+// The warpgroup that copies: the block's own tiles, then a pass, and another pass if the first met values that are not
+// finite.
 template <int kD, typename Pass>
 APTM_DEVICE void Copy(Block<kD>& block, const TensorMap* first, const TensorMap* second, std::int64_t head, int from,
                       std::int64_t row, const Pass& pass) {
@@ -113,7 +116,7 @@ APTM_DEVICE void SumOverKeys(float (&dq)[kSwizzledD<kD> / 2], Block<kD>& block, 
     ptx::WgmmaCommit();
     MultiplyHeads<kD, kPairRows>(ds, GroupRows(block.own[1]), v_tile);
     ptx::WgmmaCommit();
-    ptx::WgmmaWait<1>();  // also for the sums of the step before
+    ptx::WgmmaWait<1>();  // also for the sums of the previous step
     ptx::WgmmaSettle(weights);
     if (step > 0 && releases) block.ring.Release(1);
     const bool masked = key + kPairRows - 1 > queries.first_end || key < queries.last_start;
@@ -176,8 +179,9 @@ struct KeySums {
   float dk[kSwizzledD<kD> / 2], dv[kSwizzledD<kD> / 2];
 };
 
-// The facts of a stage's queries, eight to a row and swizzled in it. At: those of the query of element i of a thread's
-// part of products, as one of four places that a lane has and a distance that is known to the compiler.
+// The facts of a stage's queries, eight to a row and swizzled within it. At(i): the facts of the query that element i
+// of a thread's part of the products belongs to, addressed as one of four places per lane plus an offset that the
+// compiler knows.
 struct StageFacts {
   const unsigned char* facts;
 
@@ -190,7 +194,8 @@ struct StageFacts {
   APTM_DEVICE float Delta(int i) const { return reinterpret_cast<const float*>(At(i))[1]; }
 };
 
-// Which queries of its row, [first, last], see a lane's two keys, which are 8 apart, and which see all of its warp's.
+// The queries of the row, [first, last], that see each of a lane's two keys, which are 8 apart; and those that see all
+// keys of its warp.
 struct Viewers {
   int first[2], last[2], all_first, all_last;
 };
@@ -199,7 +204,7 @@ APTM_DEVICE Viewers ViewersOf(const Problem& p, const WarpKeys& keys) {
   APTM_UNROLL for (int r = 0; r < 2; ++r) {
     const int key = keys.first + static_cast<int>(threadIdx.x) % kWarpLanes / 4 + 8 * r, s = static_cast<int>(p.s);
     viewers.first[r] = p.sight.IsCausal() ? key : 0;
-    // Documents follow each other, so of the queries from the first on, those are the first ones that see it.
+    // Documents follow each other, so the queries that see the key are the first ones, counted from `first` on.
     int begin = viewers.first[r], end = key <= p.sight.Last(keys.row, s - 1) ? s : begin;
     while (p.sight.IsCausal() && begin < end) {
       const int middle = (begin + end) / 2;
@@ -235,10 +240,10 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, Block<kD>& block, float log2_
     MultiplyHeads<kD, kPairRows>(weights, GroupRows(block.own[0]), q_tile);
     MultiplyHeads<kD, kPairRows>(ds, GroupRows(block.own[1]), do_tile);
     ptx::WgmmaCommit();
-    ptx::WgmmaWait<0>();  // also for the sums of the step before
+    ptx::WgmmaWait<0>();  // also for the sums of the previous step
     ptx::WgmmaSettle(weights);
     ptx::WgmmaSettle(ds);
-    __syncwarp();  // no lane reads facts of the step before
+    __syncwarp();  // no lane still reads facts of the previous step
     if (step > 0 && releases) block.ring.Release(1);
     const bool masked = query < viewers.all_first || query + kPairRows - 1 > viewers.all_last;
     APTM_UNROLL for (int i = 0; i < kPairRows / 2; ++i) {
@@ -254,7 +259,7 @@ APTM_DEVICE void SumOverQueries(KeySums<kD>& sums, Block<kD>& block, float log2_
     AddHeads<kSwizzledD<kD>, kPairRows>(sums.dv, packed_weights, do_tile, true);
     AddHeads<kSwizzledD<kD>, kPairRows>(sums.dk, packed_ds, q_tile, true);
     ptx::WgmmaCommit();
-    // Where registers are short, scores do not wait beside the sums' left operands.
+    // Where registers are scarce, the next scores do not coexist with the left operands of the sums.
     if constexpr (kD > 64) ptx::WgmmaWait<0>();
     ++block.ring.used;
   }

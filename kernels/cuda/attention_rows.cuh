@@ -1,4 +1,5 @@
-// What attention forward and backward have in common whatever multiplies: who sees whom, and rows in shared memory.
+// What attention forward and backward share, whatever instructions multiply: which queries see which keys, and rows in
+// shared memory.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_ROWS_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ATTENTION_ROWS_CUH_
 
@@ -8,10 +9,10 @@ namespace angel_ptm::cuda {
 
 inline constexpr int kTileWarps = 8, kTileThreads = kTileWarps * kWarpLanes;
 inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
-// Finite, so that a query without a visible key so far makes exp(-inf), not NaN.
+// Finite, so that a query with no visible key yet gives exp(-inf), not NaN.
 inline constexpr float kNoMaximum = -1e30f;
 
-// A head dimension padded with zeros, and fn with that of d, on the host.
+// A head dimension padded with zeros; WithHeadDim calls fn with the one for d. Host only.
 template <int kD>
 struct HeadDim {
   static constexpr int kPadded = kD;
@@ -23,10 +24,12 @@ void WithHeadDim(std::int64_t d, const Fn& fn) {
   fn(HeadDim<128>());
 }
 
-// Which keys of its row a query sees: causal, its document up to itself; full, the first so many of a row's.
+// The keys of its row that a query sees. Causal: those of its document up to itself. Full: the first keys of the row,
+// as many as key_counts says.
 struct Sight {
-  const std::int32_t *segment_start, *key_counts;  // null of full; null of causal, or if all keys are seen
-  std::int64_t s, keys;                            // of a row
+  // segment_start is null if full, key_counts if causal or if all keys are seen.
+  const std::int32_t *segment_start, *key_counts;
+  std::int64_t s, keys;  // per row
 
   APTM_DEVICE bool IsCausal() const { return segment_start != nullptr; }
   APTM_DEVICE int First(std::int64_t row, int query) const { return IsCausal() ? segment_start[row * s + query] : 0; }
@@ -35,19 +38,20 @@ struct Sight {
     return (key_counts == nullptr ? static_cast<int>(keys) : key_counts[row]) - 1;
   }
 };
-// Of the op's arguments, or its gradient's; on the host.
+// From the arguments of the op or of its gradient. Host only.
 template <typename Args>
 Sight SightOf(const Args& args) {
   if (args.keys == 0) return {args.segment_start, nullptr, args.s, args.s};
   return {nullptr, args.key_counts, args.s, args.keys};
 }
 
-// Elements of a row of kD in shared memory: 16 bytes more, so that eight rows at one column lie in different banks.
+// Elements of a row of kD in shared memory: 16 bytes more, so that eight rows at the same column lie in different
+// banks.
 template <typename T, int kD>
 inline constexpr int kRowPitch = kD + kChunkOf<T>;
 
-// to[kRows][kRowPitch] = `rows` rows of d elements, zero outside. Not unrolled: what all its addresses have in common
-// would be kept in registers over the caller's loop. S has the bits of T.
+// to[kRows][kRowPitch] = `rows` rows of d elements, zero elsewhere. Not unrolled: the common part of all its addresses
+// would be kept in registers during the caller's loop. S has the bits of T.
 template <int kRows, int kD, bool kCopies, typename S, typename T>
 APTM_DEVICE void LoadRows(S* to, const T* from, std::int64_t stride, int rows, int d) {
   static_assert(sizeof(S) == sizeof(T));
@@ -65,7 +69,7 @@ APTM_DEVICE void LoadRows(S* to, const T* from, std::int64_t stride, int rows, i
   }
 }
 
-// Of v or dv, columns of a wider matrix: whether 16 bytes at a time can be moved. On the host.
+// Whether v or dv, which are columns of a wider matrix, can be moved 16 bytes at a time. Host only.
 template <typename T>
 bool RowsAreAligned(const T* data, std::int64_t stride) {
   return stride % kChunkOf<T> == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
@@ -76,28 +80,30 @@ APTM_DEVICE void LoadValues(S* to, const T* from, std::int64_t stride, int rows,
   LoadRows<kRows, kD, false>(to, from, stride, rows, d);
 }
 
-// Where a warp's kRows of a block's rows begin.
+// Where a warp's kRows rows begin among those of its block.
 template <int kRows>
 APTM_DEVICE int WarpRow() {
   return static_cast<int>(threadIdx.x) / kWarpLanes * kRows;
 }
 
-// A block's queries of a row and a head, from `block_first`, and its warp's, from `first`. The block's see keys of
-// [block_first_key, block_last_key], the warp's of [first_key, last_key], each all of [last_start, first_end]. Queries
-// behind the row's end are taken for its last.
+// A block's queries of a row and a head, from `block_first` on, and those of one of its warps, from `first` on. The
+// keys that some query of the block sees are in [block_first_key, block_last_key], those that some query of the warp
+// sees in [first_key, last_key]; every query of the warp sees all keys of [last_start, first_end]. Queries after the
+// row's end are treated as its last query.
 struct WarpQueries {
-  std::int64_t row, head, kv_head;  // of tokens and of heads
+  std::int64_t row, head, kv_head;  // row: of tokens
   int block_first, first, block_first_key, block_last_key, first_key, last_key, last_start, first_end;
 };
 
-// `query`, or the row's last one if that is behind its end.
+// `query`, or the row's last query if `query` is after the row's end.
 template <typename Problem>
 APTM_DEVICE int WithinRow(const Problem& p, int query) {
   const int s = static_cast<int>(p.s);
   return query < s ? query : s - 1;
 }
 
-// In a grid of (row, head) by tiles, the last first: causal, they see most. kRows: of a warp.
+// For a grid of (row, head) by tiles of queries, the last tile first: with causal attention it sees the most keys.
+// kRows: rows of a warp.
 template <int kRows, typename Problem>
 APTM_DEVICE void FindQueries(WarpQueries& queries, const Problem& p) {
   constexpr int kBlockRows = kTileWarps * kRows;
@@ -115,7 +121,7 @@ APTM_DEVICE void FindQueries(WarpQueries& queries, const Problem& p) {
   queries.first_end = p.sight.Last(queries.row, first);
 }
 
-// Of a forward launch.
+// The arguments of a forward launch.
 template <typename T>
 struct AttentionProblem {
   T* o;
@@ -124,7 +130,7 @@ struct AttentionProblem {
   Sight sight;
   std::int64_t b, s, q_heads, kv_heads, v_stride;
   int d;
-  float scale;  // times log2 e: exponentials are powers of two
+  float scale;  // times log2 e, because exponentials are powers of two
   bool copies_v;
 };
 template <typename T, typename Args>
@@ -145,7 +151,7 @@ AttentionProblem<T> ProblemOf(const Args& args) {
           .copies_v = RowsAreAligned(args.v.template as<T>(), args.v_stride)};
 }
 
-// A warp's queries, of which a lane has kOwn.
+// A warp's queries, of which a lane handles kOwn.
 template <int kOwn>
 struct LaneQueries : WarpQueries {
   int start[kOwn], end[kOwn];  // the keys they see

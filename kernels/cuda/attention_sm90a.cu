@@ -1,21 +1,22 @@
-// Attention as attention.cu has it, bf16 operands and an online softmax in fp32, by wgmma and TMA, for sm_90a alone
+// Attention as in attention.cu, for bf16 operands with an online softmax in fp32, by wgmma and TMA, for sm_90a alone
 // (Shah et al. 2024, FlashAttention-3, algorithm 2).
 //
-// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D]. Bytes: q and o once, 4 T Q D, k and v from the cache
-// once per 128 queries and query head; FLOPs: 4 D for a query head, a query and a key that it sees. Limit: the tensor
-// cores for D = 128, the exponentials for D = 64, of which an SM makes 16 a cycle.
+// o[T,Q,D], lse[Q,T] from q[T,Q,D], k and v[tokens of keys,G,D]. Bytes: q and o once, 4 T Q D; k and v from the cache
+// once per 128 queries and query head. FLOPs: 4 D for a query head, a query and a key that it sees. Limit: the tensor
+// cores for D = 128; for D = 64 the exponentials, of which an SM computes 16 per cycle.
 //
-// A block has three warpgroups and makes 128 queries of one head. Of the last, which gives back its registers, one
-// thread copies q and then, through a ring of 4 stages (128 KB beside 32 KB of q for D = 128), tiles of 128 keys and of
-// their values in the order of their use: K0, K1, V0, K2, V1, ... The others have 64 queries each: scores by wgmma from
-// shared memory, weights in registers, from where they are the left operand of the sums. The products of the next
-// tile's scores and of this tile's values run while neither is waited for; the softmax of the next tile runs beside the
-// latter. Results leave through q's tile. What lies outside of a row or a head reads as zero: D is padded to 64, 96 or
-// 128, the sums' columns to 64 or 128. Blocks with the most keys start first. Both warpgroups go over all keys of the
-// block.
+// A block has three warpgroups and computes 128 queries of one head. The last warpgroup gives back its registers; one
+// of its threads copies q and then, through a ring of 4 stages (128 KB beside 32 KB of q for D = 128), tiles of 128
+// keys and of their values in the order of their use: K0, K1, V0, K2, V1, ... The other two handle 64 queries each:
+// scores by wgmma from shared memory; weights in registers, where they serve as the left operand of the sums. The
+// product for the next tile's scores and the product with this tile's values are both issued before either is waited
+// for; the softmax of the next tile overlaps the latter. Results leave through q's tile. Elements outside a row or a
+// head read as zero: D is padded to 64, 96 or 128, the sums' columns to 64 or 128. Blocks with the most keys start
+// first. Both warpgroups iterate over all keys of the block.
 //
-// A weight of zero does not hide NaN: where sums are not finite the block goes over its keys twice more, to find which
-// queries do see such a value and where, and to add without them, which leaves the other sums' bits as they are.
+// A weight of zero does not hide NaN. If some sums are not finite, the block iterates over its keys twice more: to find
+// which queries do see such a value and where, and to add without these values, which leaves the bits of the other sums
+// as they are.
 #include <cmath>
 
 #include "kernels/cuda/attention_wgmma.cuh"
@@ -29,7 +30,7 @@ constexpr int kKeys = 128, kStages = 4;
 
 template <int kD>
 using KeyRing = Ring<kStages, kTileBytes<kD, kKeys>>;
-// q's tile, the ring, q's barrier.
+// q's tile, the ring, and q's barrier.
 template <int kD>
 constexpr std::size_t kSharedBytes = kTileBytes<kD, kTileRows> + KeyRing<kD>::kBytes +
                                      sizeof(std::uint64_t) + kSwizzleAtomBytes;
@@ -41,7 +42,7 @@ struct Maps {
 };
 
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-// On other architectures the kernel is there, so that the library links, and does nothing.
+// On other architectures the kernel exists, so that the library links, and does nothing.
 template <int kD>
 APTM_DEVICE void Attend(const Problem&, const Maps&) {}
 #else
@@ -52,7 +53,7 @@ APTM_DEVICE int StepsOf(const Queries& queries) {
   return (queries.block_last_key - queries.block_first_key) / kKeys + 1;
 }
 
-// A pass over keys and values. Step i of the ring: K0, K1, V0, K2, V1, ..., of which the last is of values.
+// Copies keys and values for one pass. The uses of the ring are K0, K1, V0, K2, V1, ...; the last one is of values.
 template <int kD>
 APTM_DEVICE void Produce(KeyRing<kD>& ring, const Maps& maps, const Queries& queries) {
   const int uses = 2 * StepsOf(queries);
@@ -68,7 +69,7 @@ APTM_DEVICE void Produce(KeyRing<kD>& ring, const Maps& maps, const Queries& que
 template <int kD>
 struct Sums {
   float o[kSwizzledD<kD> / 2];
-  float maximum[2], sum[2];  // of the lane's columns; maximum of all, of scores before they are scaled
+  float maximum[2], sum[2];  // sum: over the lane's columns; maximum: over all columns, of unscaled scores
 };
 
 APTM_DEVICE bool Sees(const Queries& queries, int key, int i) {
@@ -76,8 +77,8 @@ APTM_DEVICE bool Sees(const Queries& queries, int key, int i) {
   return column <= queries.end[RowOf(i)] && column >= queries.start[RowOf(i)];
 }
 
-// Scores become weights, powers of two of their difference to the new running maximum; old sums are to be scaled by
-// `factor`.
+// Scores become weights, powers of two of their difference to the new running maximum. The caller must scale the old
+// sums by `factor`.
 template <int kD>
 APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 2], float (&factor)[2], float scale,
                                const Queries& queries, int key) {
@@ -104,7 +105,8 @@ APTM_DEVICE void UpdateSoftmax(Sums<kD>& sums, float (&scores)[kKeys / 2], float
   }
 }
 
-// The sums over all keys; of values that are not finite, how many each element of o meets.
+// The sums over all keys. With kNotFinite: for each element of o, the number of non-finite values that contribute to
+// it.
 template <int kD>
 APTM_DEVICE void SumOverKeys(Sums<kD>& sums, KeyRing<kD>& ring, std::uint32_t q_tile, unsigned char* shared,
                              const Problem& p, const Queries& queries, Values values) {
@@ -165,7 +167,7 @@ APTM_DEVICE void Consume(KeyRing<kD>& ring, std::uint32_t q_tile, unsigned char*
                          const Maps& maps, const Queries& queries) {
   constexpr int kOwn = kSwizzledD<kD> / 2;
   Sums<kD> sums;
-  std::uint32_t met[2] = {};  // which elements of o meet a value that is not finite
+  std::uint32_t met[2] = {};  // the elements of o that a non-finite value contributes to
   for (Values values = Values::kAll;;) {
     SumOverKeys<kD>(sums, ring, q_tile, shared, p, queries, values);
     if (values == Values::kFinite) break;

@@ -10,7 +10,7 @@ namespace angel_ptm::cuda {
 inline constexpr int kWarpRows = 16, kTileRows = kTileWarps * kWarpRows;
 inline constexpr int kRowChunk = kChunkOf<BFloat16>, kRowPad = kRowChunk;
 
-// A lane's two queries of its warp's 16, as its sums are: 8 apart.
+// A lane's two queries among its warp's 16; like its sums, they are 8 apart.
 template <typename Problem>
 APTM_DEVICE LaneQueries<2> QueriesOfLane(const Problem& p) {
   LaneQueries<2> queries;
@@ -23,8 +23,8 @@ APTM_DEVICE LaneQueries<2> QueriesOfLane(const Problem& p) {
   return queries;
 }
 
-// products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are short, kUnrolled steps
-// of 16 at a time keep the compiler from loading all operands ahead.
+// products[16,kRows] += the warp's rows of a_tile times the rows of b_tile. Where registers are scarce, unrolling only
+// kUnrolled steps of 16 keeps the compiler from loading all operands ahead.
 template <int kD, int kRows, int kUnrolled>
 APTM_DEVICE void MultiplyRows(float (&products)[kRows / 8][4], const std::uint16_t* a_tile,
                               const std::uint16_t* b_tile) {
@@ -45,20 +45,21 @@ APTM_DEVICE void MultiplyRows(float (&products)[kRows / 8][4], const std::uint16
 
 enum class Values { kAll, kFinite, kNotFinite };
 
-// All ones in the halves of a pair that are not finite.
+// All ones in those halves of a pair that are not finite.
 APTM_DEVICE std::uint32_t NotFinite(std::uint32_t pair) {
   const std::uint32_t low = (pair & 0x7f80u) == 0x7f80u ? 0xffffu : 0u;
   return low | ((pair & 0x7f800000u) == 0x7f800000u ? 0xffff0000u : 0u);
 }
 
-// A pair of values as a pass takes them: zero for those that are not finite, or one for those and zero for the others.
+// A pair of values as a pass over them uses it. kFinite: zero in place of those that are not finite. kNotFinite: one in
+// place of those that are not finite, zero in place of the others.
 template <Values kValues>
 APTM_DEVICE std::uint32_t Taken(std::uint32_t pair) {
   if constexpr (kValues == Values::kAll) return pair;
   return kValues == Values::kFinite ? pair & ~NotFinite(pair) : NotFinite(pair) & 0x3f803f80u;
 }
 
-// sums[16,kD] += weights[16,kRows], rounded, times the rows of tile.
+// sums[16,kD] += weights[16,kRows], rounded to bf16, times the rows of `tile`.
 template <int kD, int kRows, Values kValues>
 APTM_DEVICE void AddRows(float (&sums)[kD / 8][4], const float (&weights)[kRows / 8][4], const std::uint16_t* tile) {
   const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
@@ -89,7 +90,8 @@ APTM_DEVICE bool HasNotFinite(const float (&sums)[kD / 8][4]) {
   return not_finite;
 }
 
-// Whether any thread of the block says so. All have read what lies in shared memory when this returns.
+// Whether `mine` is true in any thread of the block. When this returns, all threads have read what they need from
+// shared memory.
 APTM_DEVICE bool AnyOfBlock(bool mine) {
   APTM_SHARED(int, warps, 1);
   if (threadIdx.x == 0) warps[0] = 0;
@@ -100,8 +102,9 @@ APTM_DEVICE bool AnyOfBlock(bool mine) {
   return warps[0] != 0;
 }
 
-// to[16,d] = the warp's sums times a factor for each of a lane's two rows, through `rows` of shared memory, which the
-// warp alone has. Rows of `to` from the count-th on are left out; `copies`: they are aligned to 16 bytes.
+// to[16,d] = the warp's sums times a factor for each of a lane's two rows. They pass through `rows` of shared memory,
+// which belong to the warp alone. Rows of `to` from `count` on are not stored. `copies`: `to` and its rows are aligned
+// to 16 bytes.
 template <int kD>
 APTM_DEVICE void StoreRows(BFloat16* to, std::int64_t stride, int count, int d, bool copies, std::uint16_t* rows,
                            const float (&sums)[kD / 8][4], const float (&factor)[2]) {

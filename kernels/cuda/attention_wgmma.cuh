@@ -1,6 +1,6 @@
-// Attention's products by wgmma: rows of heads in swizzled tiles, filled by tensor copies, and products of a
-// warpgroup's 64 rows with them. A block has two warpgroups that multiply, 8 warps of 16 rows each as in
-// attention_rows.cuh, and behind them one of whose threads a single one copies.
+// Attention's products by wgmma: rows of heads in swizzled tiles that tensor copies fill, and products of a warpgroup's
+// 64 rows with them. A block has two warpgroups that multiply, 8 warps of 16 rows each as in attention_rows.cuh, and
+// after them a third, of which a single thread copies.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ATTENTION_WGMMA_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ATTENTION_WGMMA_CUH_
 
@@ -15,7 +15,7 @@ static_assert(2 * kGroupRows == kTileRows && 2 * kWarpgroup == kTileThreads);
 inline constexpr int kLaunchRegisters = 168, kCopyRegisters = 40, kMultiplyRegisters = 232;
 static_assert(kCopyRegisters + 2 * kMultiplyRegisters <= 3 * kLaunchRegisters);
 
-// Of a head dimension padded to kD: columns of 64, and how many elements those have.
+// For a head dimension padded to kD: tiles of 64 columns, and the number of elements of these columns.
 template <int kD>
 inline constexpr int kColumnTiles = (kD + 63) / 64;
 template <int kD>
@@ -23,8 +23,8 @@ inline constexpr int kSwizzledD = kColumnTiles<kD> * 64;
 template <int kD, int kRows>
 inline constexpr std::uint32_t kTileBytes = kColumnTiles<kD>* kRows* kSwizzleRowBytes;
 
-// Of [b, rows, heads, d], tokens `stride` elements apart, in boxes of 64 elements of a head and box_rows tokens: rows
-// of another b and columns of another head are outside. On the host.
+// The map of [b, rows, heads, d], with tokens `stride` elements apart, in boxes of 64 elements of a head and box_rows
+// tokens. Rows of another b and columns of another head count as outside. Host only.
 inline TensorMap MapOfHeads(const BFloat16* data, std::int64_t d, std::int64_t heads, std::int64_t rows, std::int64_t b,
                             std::int64_t stride, std::uint32_t box_rows) {
   const auto extent = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
@@ -33,7 +33,7 @@ inline TensorMap MapOfHeads(const BFloat16* data, std::int64_t d, std::int64_t h
                   {bytes(d), bytes(stride), bytes(rows * stride)}, {kSwizzleColumns, 1, box_rows, 1});
 }
 
-// kRows rows of a head, from `first` of `row` on, behind each other by columns of 64.
+// Loads kRows rows of a head, from row `first` of `row` on, as tiles of 64 columns one after the other.
 template <int kD, int kRows>
 APTM_DEVICE void LoadHead(std::uint32_t to, const TensorMap* map, std::uint32_t full, std::int64_t head, int first,
                           std::int64_t row) {
@@ -44,12 +44,13 @@ APTM_DEVICE void LoadHead(std::uint32_t to, const TensorMap* map, std::uint32_t 
 }
 
 APTM_DEVICE int GroupOfThread() { return static_cast<int>(threadIdx.x) / kWarpgroup; }
-// Where the warpgroup's rows of a tile of kTileRows begin.
+// Where the warpgroup's rows begin in a tile of kTileRows rows.
 APTM_DEVICE std::uint32_t GroupRows(std::uint32_t tile) {
   return tile + GroupOfThread() * kGroupRows * kSwizzleRowBytes;
 }
 
-// products[64,kRows] = the warpgroup's rows at `a`, of a tile of kTileRows, times those of tile b. To be committed.
+// products[64,kRows] = the warpgroup's rows at `a`, in a tile of kTileRows rows, times those of tile b. The caller
+// commits.
 template <int kD, int kRows>
 APTM_DEVICE void MultiplyHeads(float (&products)[kRows / 2], std::uint32_t a, std::uint32_t b) {
   ptx::WgmmaFence();
@@ -64,7 +65,7 @@ APTM_DEVICE void MultiplyHeads(float (&products)[kRows / 2], std::uint32_t a, st
   }
 }
 
-// sums[64,kColumns] (+)= weights[64,kRows] times tile b's rows. To be committed.
+// sums[64,kColumns] (+)= weights[64,kRows] times tile b's rows. The caller commits.
 template <int kColumns, int kRows>
 APTM_DEVICE void AddHeads(float (&sums)[kColumns / 2], const std::uint32_t (&weights)[kRows / 16][4], std::uint32_t b,
                           bool accumulates) {
@@ -79,7 +80,7 @@ APTM_DEVICE void AddHeads(float (&sums)[kColumns / 2], const std::uint32_t (&wei
   }
 }
 
-// Products, rounded, as AddHeads takes them.
+// Rounds products to bf16 in the layout that AddHeads takes.
 template <int kRows>
 APTM_DEVICE void PackWeights(std::uint32_t (&weights)[kRows / 16][4], const float (&products)[kRows / 2]) {
   APTM_UNROLL for (int i = 0; i < kRows / 4; ++i) {
@@ -87,7 +88,7 @@ APTM_DEVICE void PackWeights(std::uint32_t (&weights)[kRows / 16][4], const floa
   }
 }
 
-// Of element i of a thread's part of products: its column, and which of the lane's two rows it is in.
+// The column of element i of a thread's part of the products, and which of the lane's two rows the element is in.
 APTM_DEVICE int ColumnOf(int i) { return i / 4 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2; }
 APTM_DEVICE int RowOf(int i) { return i / 2 % 2; }
 
@@ -98,7 +99,8 @@ APTM_DEVICE bool AnyNotFinite(const float (&sums)[kCount]) {
   return not_finite;
 }
 
-// The elements of full tiles as a pass takes them, by both warpgroups, before either multiplies.
+// Replaces the elements of full tiles by those that a pass uses (Taken). Both warpgroups do so, before either
+// multiplies.
 inline constexpr int kReplacedBarrier = 3;
 template <std::uint32_t kBytes>
 APTM_DEVICE void ReplaceValues(unsigned char* tile, Values values) {
@@ -110,8 +112,9 @@ APTM_DEVICE void ReplaceValues(unsigned char* tile, Values values) {
   ptx::BarrierSync(kReplacedBarrier, kTileThreads);
 }
 
-// Rows [first + 64 of the warpgroup] of a head = its sums times a factor for each of a lane's rows, through its rows of
-// a tile of kTileRows that its products alone have read, and which are done. `shared` is what `tile` is an address of.
+// Stores rows [first + 64 of the warpgroup] of a head = its sums times a factor for each of a lane's rows. They pass
+// through the warpgroup's rows of a tile of kTileRows rows, which only its own, finished products have read. `tile` is
+// an address in `shared`.
 template <int kColumns>
 APTM_DEVICE void StoreHeads(const TensorMap* map, std::int64_t head, int first, std::int64_t row, std::uint32_t tile,
                             unsigned char* shared, const float (&sums)[kColumns / 2], const float (&factor)[2]) {

@@ -1,10 +1,10 @@
 // A decoding step of attention (kernels/ops/cached_attention.h): k and v go to row `position` of the caches, then
-// o = softmax(scale q k_cache^T) v_cache over rows 0 .. position, scores and weights in fp32.
+// o = softmax(scale q k_cache^T) v_cache over rows 0 .. position, with scores and weights in fp32.
 //
-// Bytes of elements: 2 G D for a row of the batch and a row of its cache, read again by every query head of the group,
-// from the cache of the GPU; FLOPs: 4 Q D for each. Limit: memory, or with few heads the latency of one block's walk
-// over its keys: they are not yet shared among blocks. (1) A thread an element writes the caches. (2) A block takes a
-// query head (one_query.cuh).
+// Bytes of elements: 2 G D for a row of the batch and a row of its cache, which every query head of the group reads
+// again from the GPU's cache; FLOPs: 4 Q D for each. Limit: memory; with few heads, the latency of one block's walk
+// over its keys, which are not yet split over blocks. (1) One thread per element writes the caches. (2) One block per
+// query head attends (one_query.cuh).
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/one_query.cuh"

@@ -1,4 +1,4 @@
-// y[n] = x[n] in another type.
+// y[n] = x[n], converted to another type.
 //
 // Bytes: 6 n, FLOPs: none. Limit: memory. A thread converts 8 neighbours at a time, 16 and 32 bytes; the grid strides.
 #include "kernels/cuda/elements.cuh"

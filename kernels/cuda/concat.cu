@@ -1,7 +1,7 @@
-// Columns beside columns (kernels/ops): y[R,A+B] = a[R,A], b[R,B], and the other way round.
+// Columns beside columns (kernels/ops): y[R,A+B] = a[R,A], b[R,B], and the reverse.
 //
-// Bytes of elements: each once in and once out; no FLOPs. Limit: memory. A thread handles 8 neighbours of y where both
-// widths allow it. Where a part of a split is absent its columns are not read.
+// Bytes of elements: each is read once and written once; no FLOPs. Limit: memory. A thread handles 8 neighbours of y if
+// both widths allow it. The columns of an absent part of a split are not read.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/concat.h"
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kConcatThreads = 256;
 
-// Where element i of the wide matrix is in the narrow ones.
+// The row and column of element i of the wide matrix.
 struct Beside {
   std::int64_t a_width, b_width;
 
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kConcatThreads) Split(T* a, T* b, const T* x, 
   });
 }
 
-// launch(element, group, number of elements) for what these arguments are.
+// Calls launch(element, group, number of elements) for the type and widths of these arguments.
 template <typename Args, typename Fn>
 void WithBesides(DType dtype, const Args& args, const Fn& launch) {
   WithElements(dtype, [&](auto element) {

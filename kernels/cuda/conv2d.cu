@@ -1,12 +1,12 @@
-// Convolutions of images as rows of pixels (kernels/ops/conv2d.h), plainly: each of the three is a product over k whose
-// operands are looked up where they lie, of x through the taps.
+// Convolutions of images as rows of pixels (kernels/ops/conv2d.h), in a plain implementation: each of the three is a
+// product over k whose operands are looked up in place, those of x through the taps.
 //   y[pixel,o] = bias[o] + sum over (tap, i) of x[read(pixel, tap),i] w[o,i,tap]
 //   dx[pixel,i] = sum over (repetition, tap, o) of dy[reader(pixel, repetition, tap),o] w[o,i,tap]
 //   dw[o,(i,tap)] (+)= sum over pixels of dy[pixel,o] x[read(pixel, tap),i]
 //
-// FLOPs: 2 pixels out in taps each; bytes from the cache: 1 / 32 of that in elements. Limit: finding what a tap reads,
-// an integer division or two an element. A block of 256 threads makes a tile of 64 x 64, a thread 4 x 4, in steps of 16
-// k through shared memory (8 KB). A sum is one chain of FMA over k in order.
+// FLOPs of each: 2 pixels out in taps; elements read from the cache: 1 / 64 of that. Limit: finding what a tap reads,
+// one or two integer divisions per element. A block of 256 threads computes a tile of 64 x 64, a thread 4 x 4, in steps
+// of 16 k through shared memory (8 KB). A sum is one chain of FMA over k in order.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/conv2d.h"
@@ -48,7 +48,8 @@ APTM_DEVICE float At(const T* image, std::int64_t pixel, std::int64_t channels, 
   return pixel < 0 ? 0.0f : Widened(image[pixel * channels + channel]);
 }
 
-// Sums over k of A(row, k) B(column, k), each given to Store(row, column, sum). Rows are dealt by x, columns by y.
+// Computes sums over k of A(row, k) B(column, k) and passes each to Store(row, column, sum). Rows are distributed over
+// x, columns over y.
 template <typename Product>
 APTM_DEVICE void MakeTile(const Product& product, std::int64_t rows, std::int64_t columns, std::int64_t count) {
   APTM_SHARED(float, a_tile, kStep* kPitch);
@@ -63,7 +64,7 @@ APTM_DEVICE void MakeTile(const Product& product, std::int64_t rows, std::int64_
       a_tile[i % kStep * kPitch + i / kStep] = k < count && r < rows ? product.A(r, k) : 0.0f;
       b_tile[i % kStep * kPitch + i / kStep] = k < count && c < columns ? product.B(c, k) : 0.0f;
     }
-    __syncthreads();  // the step is there
+    __syncthreads();  // the step has been stored
     for (int k = 0; k < kStep; ++k) {
       float a[kPart], b[kPart];
       for (int i = 0; i < kPart; ++i) a[i] = a_tile[k * kPitch + down + i];

@@ -45,8 +45,7 @@
 #include "kernels/ops/swiglu.h"
 #include "kernels/ops/weighted_mse.h"
 
-// The ops that have a kernel. All others are refused.
-// (clang-format aligns such backslashes anew every time.)
+// The ops that have a kernel. All others are refused. (clang-format would realign these backslashes every time.)
 // clang-format off
 #define APTM_CUDA_OPS(OP) \
   OP(Embedding) OP(EmbeddingGrad) OP(AddRmsNorm) OP(AddRmsNormGrad) OP(Matmul) OP(RopeTable) OP(QkRopeNorm) \
@@ -63,7 +62,7 @@ namespace angel_ptm::cuda {
 namespace {
 
 constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
-constexpr int64_t kRowTilesMax = 65535 * int64_t{64};  // rows, by the second extent of a grid
+constexpr int64_t kRowTilesMax = 65535 * int64_t{64};  // rows: limited by the second extent of a grid
 constexpr int64_t kExpertsMax = 8192;                  // counted in shared memory
 constexpr int64_t kNormWidthMax = 40960;               // likewise, fp32 columns of the gradient of a weight
 constexpr int64_t kTurnedDimMax = 256, kWideDimMax = 256;
@@ -386,7 +385,7 @@ void Run(const Args& args, const KernelContext& context) {
   Launcher<Args>::Run(args, {.stream = context.stream, .workspace = context.workspace});
 }
 
-// Of ops that have no kernel.
+// The entry of ops that have no kernel.
 template <OpKind kKind, typename Args>
 absl::Status Refuse(const Args&) {
   return absl::InvalidArgumentError(absl::StrCat("cuda backend: ", Name(kKind), " has no CUDA kernel"));

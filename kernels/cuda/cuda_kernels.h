@@ -6,22 +6,23 @@
 
 namespace angel_ptm {
 
-// A kernel is put on KernelContext::stream, and the call returns. Every pointer of its arguments, to scalars, tokens
-// and spans too, and the workspace are ones the device can follow. Results and workspaces do not depend on
-// KernelContext::threads. `can_run` refuses an op that has no kernel (cuda_kernels.cc lists those that have one), and
-// types and shapes that its kernel does not take.
+// A kernel is enqueued on KernelContext::stream, and the call returns. Every pointer in its arguments (also those to
+// scalars, tokens and spans) and the workspace must be accessible from the device. Results and workspaces do not depend
+// on KernelContext::threads. `can_run` refuses an op that has no kernel (cuda_kernels.cc lists those that have one),
+// and types and shapes that its kernel does not take.
 const KernelTable& CudaKernels();
 
-// By wgmma and TMA, for sm_90a alone (sm90a_kernels.cc); in no table before they were shown right on a GPU. They take
-// of bf16 operands what CudaKernels()'s kernels take, matmul if rows of a and b are multiples of 8 elements.
+// Kernels by wgmma and TMA, for sm_90a alone (sm90a_kernels.cc). They are in no table until they have been shown to be
+// correct on a GPU. Each takes what the kernel of CudaKernels() takes, but only with bf16 operands and with the
+// restrictions given here. Matmul: rows of a and b are multiples of 8 elements.
 Kernel<MatmulArgs> CudaMatmulSm90a();
 Kernel<GroupedMatmulArgs> CudaGroupedMatmulSm90a();  // likewise
-// Likewise, if the rows of a block are a multiple of 16.
+// Likewise, and the number of rows of a block is a multiple of 16.
 Kernel<GroupedMatmulGradWeightArgs> CudaGroupedMatmulGradWeightSm90a();
-// Attention, if the head dimension is 128 at most, rows of v are multiples of it, v is aligned to 16
-// bytes, and the scale is above 0.
+// Attention: the head dimension is at most 128, rows of v are multiples of it, v is aligned to 16 bytes, and the scale
+// is above 0.
 Kernel<AttentionArgs> CudaAttentionSm90a();
-Kernel<AttentionGradArgs> CudaAttentionGradSm90a();  // and of dv as of v
+Kernel<AttentionGradArgs> CudaAttentionGradSm90a();  // likewise, with dv like v
 
 }  // namespace angel_ptm
 

@@ -1,8 +1,8 @@
-// The ops of kernels/ops on a CUDA stream: the same arguments and contracts as the host backend's, but that every
-// pointer in them, to scalars, tokens and spans too, is one the device can follow. Called through CudaKernels()
-// (cuda_kernels.h).
+// The ops of kernels/ops on a CUDA stream: arguments and contracts are those of the host backend, except that every
+// pointer in them (also those to scalars, tokens and spans) must be accessible from the device. Called through
+// CudaKernels() (cuda_kernels.h).
 //
-// A call puts kernels on the stream and returns; it allocates nothing. Results depend on operand values and shapes
+// A call enqueues kernels on the stream and returns; it allocates nothing. Results depend on operand values and shapes
 // alone.
 #ifndef ANGEL_PTM_KERNELS_CUDA_CUDA_LAUNCH_H_
 #define ANGEL_PTM_KERNELS_CUDA_CUDA_LAUNCH_H_
@@ -42,7 +42,7 @@ void LaunchMeanPool(const MeanPoolArgs& args, const LaunchContext& context);
 void LaunchMeanPoolGrad(const MeanPoolGradArgs& args, const LaunchContext& context);
 void LaunchWeightedMse(const WeightedMseArgs& args, const LaunchContext& context);
 void LaunchHybridLoss(const HybridLossArgs& args, const LaunchContext& context);
-// Plainly: the products of elements that are looked up one by one.
+// A plain implementation: products of elements that are looked up one by one.
 void LaunchConv2d(const Conv2dArgs& args, const LaunchContext& context);
 void LaunchConv2dGradInput(const Conv2dGradInputArgs& args, const LaunchContext& context);
 void LaunchConv2dGradWeight(const Conv2dGradWeightArgs& args, const LaunchContext& context);
@@ -65,42 +65,42 @@ void LaunchRelativeAttention(const RelativeAttentionArgs& args, const LaunchCont
 void LaunchAddRmsNorm(const AddRmsNormArgs& args, const LaunchContext& context);
 void LaunchAddRmsNormGrad(const AddRmsNormGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const AddRmsNormGradArgs& args);
-// The bits of the host backend.
+// These have the bits of the host backend.
 void LaunchAdamW(const AdamWArgs& args, const LaunchContext& context);
 void LaunchEma(const EmaArgs& args, const LaunchContext& context);
 void LaunchSquareSum(const SquareSumArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const SquareSumArgs& args);
 void LaunchLossSum(const LossSumArgs& args, const LaunchContext& context);
-// bf16 operands and c in bf16 or fp32, or all in fp32. c and the operands are aligned to 16 bytes.
+// bf16 operands with c in bf16 or fp32, or all in fp32. c and the operands are aligned to 16 bytes.
 void LaunchMatmul(const MatmulArgs& args, const LaunchContext& context);
-// Of bf16 operands likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone.
+// The same for bf16 operands on sm_90a alone. Rows of a and b are multiples of 8 elements.
 void LaunchMatmulSm90a(const MatmulArgs& args, const LaunchContext& context);
-// bf16 x and weight and dx and dweight in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
+// bf16 x and weight with dx and dweight in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
 void LaunchLinearCrossEntropy(const LinearCrossEntropyArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const LinearCrossEntropyArgs& args);
-// bf16 operands and c and dw in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
+// bf16 operands with c and dw in bf16 or fp32, or all in fp32. All are aligned to 16 bytes.
 void LaunchGroupedMatmul(const GroupedMatmulArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulArgs& args);
 void LaunchGroupedMatmulGradWeight(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const GroupedMatmulGradWeightArgs& args);
-// Of bf16 operands likewise, with rows of a and b that are multiples of 8 elements, on sm_90a alone. Workspaces are the
-// same.
+// The same for bf16 operands on sm_90a alone. Rows of a and b are multiples of 8 elements. Workspaces are the same.
 void LaunchGroupedMatmulSm90a(const GroupedMatmulArgs& args, const LaunchContext& context);
-// And with blocks of so many rows, or a multiple.
+// Likewise, with blocks of a multiple of this many rows.
 inline constexpr std::int64_t kSm90aBlockRows = 16;
 void LaunchGroupedMatmulGradWeightSm90a(const GroupedMatmulGradWeightArgs& args, const LaunchContext& context);
-// Operands in bf16 or fp32, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes; v to its elements, which
-// costs time. Full attention also with d up to 256 and at most kWideKeysMax keys a row, plainly (wide_attention.cu).
+// Operands in bf16 or fp32, d a multiple of 8 up to 128. q, k and o are aligned to 16 bytes. v needs alignment to its
+// elements only, but then costs time. Full attention also takes d up to 256 with at most kWideKeysMax keys per row, in
+// a plain implementation (wide_attention.cu).
 inline constexpr std::int64_t kTiledDimMax = 128, kWideKeysMax = 4096;
 void LaunchAttention(const AttentionArgs& args, const LaunchContext& context);
 void LaunchFmaAttention(const AttentionArgs& args, const LaunchContext& context);  // fp32 (attention_fma.cu)
 void LaunchWideAttention(const AttentionArgs& args, const LaunchContext& context);
-// Of bf16 with d up to 128 and a scale above zero, v aligned as q and its rows multiples of d elements, on sm_90a
-// alone.
+// For bf16 operands on sm_90a alone, with d up to 128 and a scale above zero. v is aligned like q, and its rows are
+// multiples of d elements.
 void LaunchAttentionSm90a(const AttentionArgs& args, const LaunchContext& context);
-// Likewise, dq, dk, do and o aligned as q; dv as v.
+// Takes what LaunchAttention takes. dq, dk, do and o are aligned like q; dv like v.
 void LaunchAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
-// Likewise, of what LaunchAttentionSm90a takes; dv and its rows as v. The workspace is that of LaunchAttentionGrad.
+// Takes what LaunchAttentionSm90a takes; dv and its rows are like v. The workspace is that of LaunchAttentionGrad.
 void LaunchAttentionGradSm90a(const AttentionGradArgs& args, const LaunchContext& context);
 void LaunchFmaAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
 void LaunchWideAttentionGrad(const AttentionGradArgs& args, const LaunchContext& context);
@@ -109,7 +109,7 @@ std::int64_t WorkspaceBytes(const AttentionGradArgs& args);
 void LaunchRouter(const RouterArgs& args, const LaunchContext& context);
 void LaunchRouterGrad(const RouterGradArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const RouterGradArgs& args);
-// The numbers of the host backend.
+// These give the row and block numbers of the host backend.
 void LaunchExpertLayout(const ExpertLayoutArgs& args, const LaunchContext& context);
 std::int64_t WorkspaceBytes(const ExpertLayoutArgs& args);
 void LaunchDispatch(const DispatchArgs& args, const LaunchContext& context);

@@ -5,7 +5,7 @@
 
 namespace angel_ptm {
 
-// The LaunchDeviceSum of CUDA.
+// The LaunchDeviceSum of the CUDA backend.
 void LaunchCudaOrderedSum(const OrderedSumArgs& args, void* stream);
 
 }  // namespace angel_ptm

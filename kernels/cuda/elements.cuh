@@ -1,4 +1,4 @@
-// Elements, fp32 or bf16, by groups of neighbours: 16 bytes a load where rows allow it. Also how a block adds up.
+// Elements, fp32 or bf16, in groups of neighbours: 16 bytes per load if rows allow it. Also sums over a block.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ELEMENTS_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ELEMENTS_CUH_
 
@@ -14,7 +14,7 @@ namespace angel_ptm::cuda {
 APTM_DEVICE float Widened(float x) { return x; }
 APTM_DEVICE float Widened(BFloat16 x) { return ptx::BitCast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
 
-// Integer arithmetic, as on the host (base/bfloat16.h): the same bits, subnormals and NaNs too.
+// Integer arithmetic, as on the host (base/bfloat16.h): the same bits, including subnormals and NaNs.
 APTM_DEVICE std::uint16_t Bf16Bits(float x) {
   const auto bits = ptx::BitCast<std::uint32_t>(x);
   const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
@@ -28,11 +28,11 @@ APTM_DEVICE float AsStored(const BFloat16*, float x) {
   return ptx::BitCast<float>(static_cast<std::uint32_t>(Bf16Bits(x)) << 16);
 }
 
-// Elements of 16 bytes.
+// Elements in 16 bytes.
 template <typename T>
 inline constexpr int kChunkOf = 16 / sizeof(T);
 
-// Elements a thread handles at a time: 8 where every row starts and ends on a group's border, else 1.
+// Elements that a thread handles at a time: 8 if every row starts and ends at a group's border, else 1.
 inline constexpr int kGroup = 8;
 
 APTM_DEVICE void LoadGroup(const float* from, float (&x)[1]) { x[0] = *from; }
@@ -66,7 +66,7 @@ APTM_DEVICE void StoreGroup(BFloat16* to, const float (&x)[kGroup]) {
   *reinterpret_cast<uint4*>(to) = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
 }
 
-// fn(i) for the first element of this thread's groups of n elements, n a multiple of kWidth.
+// Calls fn(i) for the first element of each of this thread's groups of n elements; n is a multiple of kWidth.
 template <int kWidth, typename Fn>
 APTM_DEVICE void ForGroups(std::int64_t n, const Fn& fn) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x * kWidth;
@@ -83,13 +83,13 @@ APTM_DEVICE float WarpSum(float x) {
   return x;
 }
 
-// The sum over a block of kThreads, in every thread: lanes, then warps in order.
+// The sum over a block of kThreads threads, in every thread: over lanes, then over warps in order.
 template <int kThreads>
 APTM_DEVICE float BlockSum(float x) {
   constexpr int kWarps = kThreads / kWarpLanes;
   APTM_SHARED(float, warp_sums, kWarps);
   x = WarpSum(x);
-  __syncthreads();  // what an earlier sum left was read
+  __syncthreads();  // all threads have read the result of an earlier sum
   if (threadIdx.x % kWarpLanes == 0) warp_sums[threadIdx.x / kWarpLanes] = x;
   __syncthreads();
   float sum = 0;
@@ -97,7 +97,7 @@ APTM_DEVICE float BlockSum(float x) {
   return sum;
 }
 
-// fn(T()) with the type of elements, on the host.
+// Calls fn(T()) with the element type. Host only.
 template <typename Fn>
 void WithElements(DType dtype, const Fn& fn) {
   if (dtype == DType::kBFloat16) return fn(BFloat16());
@@ -110,14 +110,14 @@ struct WidthOne {
 struct WidthGroup {
   static constexpr int kWidth = kGroup;
 };
-// fn(width) with the widest group that all these extents are multiples of, on the host.
+// Calls fn(width) with the widest group that all extents are multiples of. Host only.
 template <typename Fn, typename... Extents>
 void WithGroups(const Fn& fn, Extents... extents) {
   if (((extents % kGroup == 0) && ...)) return fn(WidthGroup());
   fn(WidthOne());
 }
 
-// fn(element, width): both for rows of so many elements of that type.
+// Calls fn(element, width) for rows of `columns` elements of type dtype.
 template <typename Fn>
 void WithVariant(DType dtype, std::int64_t columns, const Fn& fn) {
   WithElements(dtype, [&](auto element) { WithGroups([&](auto group) { fn(element, group); }, columns); });

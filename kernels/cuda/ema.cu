@@ -1,7 +1,7 @@
 // ema[n] += rate (param - ema), each operation rounded once: the host backend's bits.
 //
-// Bytes: 12 n, FLOPs: 3 n. Limit: memory. A thread updates 8 neighbours at a time; the grid strides. nvcc is told not
-// to contract (-fmad=false).
+// Bytes: 12 n, FLOPs: 3 n. Limit: memory. A thread updates 8 neighbours at a time; the grid strides. nvcc must not
+// contract (-fmad=false).
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/ema.h"

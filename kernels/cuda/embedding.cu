@@ -1,9 +1,10 @@
-// y[T,H] = table[tokens[T]], and dtable[V,H] (+)= the scatter of dy by tokens, added in token order without atomics.
+// y[T,H] = table[tokens[T]], and dtable[V,H] (+)= dy scattered by tokens and added in token order, without atomics.
 //
-// Bytes of elements: 2 T H forward; backward T H read, V H written where it does not accumulate, 2 H for every
-// different token. Limit: memory. Backward a block belongs to a token and works only if that is the first of its kind:
-// it looks for the others, 256 at a time, and adds their rows in order, each thread its own columns. Looking takes T^2
-// / 2 comparisons in all, of tokens that are in the cache. The bits of the host backend.
+// Bytes of elements: 2 T H forward; backward T H read, V H written unless it accumulates, 2 H for every different
+// token. Limit: memory. Backward a block belongs to a token and works only if this is the first occurrence of its
+// vocabulary entry: it searches for the others, 256 at a time, and adds their rows in order, each thread its own
+// columns. The search takes T^2 / 2 comparisons in all, of tokens that are in the cache. The bits are those of the host
+// backend.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/embedding.h"
@@ -28,12 +29,12 @@ __global__ void __launch_bounds__(kEmbeddingThreads) Zero(T* y, std::int64_t n) 
   ForGroups<1>(n, [&](std::int64_t i) { StoreRounded(y + i, 0.0f); });
 }
 
-// Which of the tokens from `first` on, one a thread, are `token`: bit l of equal[w] for thread 32 w + l.
+// Finds which of the tokens from `first` on, one per thread, equal `token`: bit l of equal[w] for thread 32 w + l.
 APTM_DEVICE void FindEqual(std::uint32_t* equal, const std::int32_t* tokens, std::int64_t first, std::int64_t end,
                            std::int32_t token) {
   const std::int64_t i = first + threadIdx.x;
   const unsigned lanes = __ballot_sync(kAllLanes, i < end && tokens[i] == token);
-  __syncthreads();  // what was found before is done with
+  __syncthreads();  // all threads are done with the previous result
   if (threadIdx.x % kWarpLanes == 0) equal[threadIdx.x / kWarpLanes] = lanes;
   __syncthreads();
 }

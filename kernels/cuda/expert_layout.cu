@@ -1,11 +1,11 @@
 // The counting sort of expert_layout (kernels/ops/expert_layout.h) with the host backend's numbers: pairs by expert,
-// each expert's in order, from the border of a block on. Pairs of experts that are not laid out are neither counted nor
-// placed.
+// those of each expert in order, starting at the border of a block. Pairs of experts that are not laid out are neither
+// counted nor placed.
 //
 // Bytes: 4 T K read twice, 8 T K and 4 R written, 8 E for every 256 pairs; integers only. Limit: latency of three
-// launches. (1) A block counts the experts of 256 pairs. (2) One block, a thread an expert: the counts become where in
-// their expert each 256 begin, then the experts' first rows. (3) A thread a pair: how many of the block's earlier pairs
-// have its expert. Workspace: E int32 for every 256 pairs and E more.
+// launches. (1) A block counts the experts of 256 pairs. (2) One block, with one thread per expert, turns the counts
+// into where each 256 pairs begin within their expert, then computes the experts' first rows. (3) One thread per pair
+// counts how many of the block's earlier pairs have its expert. Workspace: E int32 for every 256 pairs and E more.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/expert_layout.h"
@@ -25,7 +25,7 @@ struct Layout {
 
 std::int64_t Chunks(const ExpertLayoutArgs& args) { return (args.t * args.k + kPairs - 1) / kPairs; }
 
-// A pair's expert among those that are laid out; -1: it is none of them, or there is no such pair.
+// A pair's expert among those that are laid out; -1 if it is none of them, or if there is no such pair.
 APTM_DEVICE std::int32_t ExpertOf(const Layout& l, std::int64_t pair) {
   if (pair >= l.pairs) return -1;
   const std::int32_t expert = l.experts[pair] - (l.first_expert == nullptr ? 0 : *l.first_expert);

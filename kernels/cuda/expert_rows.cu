@@ -1,13 +1,13 @@
-// Tokens to the rows of their experts and back: dispatch, combine and their gradients.
+// Moves tokens to the rows of their experts and back: dispatch, combine and their gradients.
 //   rows[r] = x[token of r], zero in padding rows;           dx[t] (+)= sum over choices of drows[row], in order
 //   y[t] = base[t] + sum over choices of weight rows[row];   drows[r] = weight dy[t], dweights = dot(dy[t], rows[r])
 //
-// Choices without a row (of experts that are not laid out) add nothing; their dweights are zero, by a launch before.
+// Choices without a row (of experts that are not laid out) add nothing; a preceding launch sets their dweights to zero.
 //
-// Bytes of elements, R rows in use: dispatch 2 R H; its gradient (K + 1) T H, combine (K + 2) T H, its gradient 3 R H;
-// FLOPs: at most 4 R H. Limit: memory. A thread handles 8 neighbours at a time where H allows it; the grid strides. The
-// gradient of combine takes a block a row, for its dot product. Sums over choices are in order and rounded once: the
-// host's bits, but of the dot product, which is added in another order, fixed by H.
+// Bytes of elements, with R rows in use: dispatch 2 R H; its gradient (K + 1) T H, combine (K + 2) T H, its gradient
+// 3 R H; FLOPs: at most 4 R H. Limit: memory. A thread handles 8 neighbours at a time if H allows it; the grid strides.
+// The gradient of combine uses one block per row, for its dot product. Sums over choices are in order and rounded once.
+// The bits are the host's, except those of the dot product, which is added in another order, fixed by H.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/add.h"
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kExpertRowsThreads)
   });
 }
 
-// dispatch's gradient (no weights) and combine, each with a base or without.
+// The gradient of dispatch (no weights) and combine, each with or without a base.
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kExpertRowsThreads)
     SumChoices(T* y_TH, const T* base_TH, const T* rows_RH, const float* weights, const std::int32_t* row_of_pair,
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kExpertRowsThreads)
     const std::int64_t token = i / h, column = i % h;
     float sum[kWidth] = {}, row[kWidth];
     if (base_TH != nullptr) LoadGroup(base_TH + i, sum);
-    // Of gradients alone the first starts the sum: 0 + x would lose the sign of a zero.
+    // In a gradient without a base the first row starts the sum: 0 + x would lose the sign of a zero.
     bool adds = base_TH != nullptr || weights != nullptr;
     for (std::int64_t choice = 0; choice < k; ++choice) {
       const std::int64_t pair = token * k + choice, at = row_of_pair[pair];

@@ -1,10 +1,10 @@
-// The lists of experts' rows that products of experts go by (expert_tiles.h), from block_expert[B], which ascends: by
-// binary search where an expert's blocks begin and end, then
-//   tiles: a running sum of ceil(rows / 128);   order: an expert's place is how many come before it.
+// The lists of experts' rows that products of experts use (expert_tiles.h), from block_expert[B], which ascends. A
+// binary search finds where an expert's blocks begin and end, then
+//   tiles: a running sum of ceil(rows / 128);   order: an expert's place is the number of experts before it.
 //
-// Bytes: 16 an entry and a few of block_expert; integers only. Limit: latency, one block a launch; a thread takes every
-// 1024th expert, and one of them adds up E counts. Sorting compares E^2 counts in shared memory: 64 a thread for 256
-// experts.
+// Bytes: 16 per entry and a few of block_expert; integers only. Limit: latency, one block per launch. A thread handles
+// every 1024th expert, and one thread adds up E counts. Sorting compares E^2 counts in shared memory: 64 per thread for
+// 256 experts.
 #include "kernels/cuda/expert_tiles.h"
 #include "kernels/cuda/launch.cuh"
 
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kTilesThreads = 1024;
 
-// Where in the active blocks those of `expert` begin, or would.
+// Where in the active blocks those of `expert` begin, or would begin.
 APTM_DEVICE std::int32_t FirstBlock(const ExpertBlocks& blocks, int expert) {
   std::int32_t begin = 0, end = *blocks.active;
   while (begin < end) {

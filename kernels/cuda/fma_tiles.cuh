@@ -1,11 +1,12 @@
 // A block's tile of a matrix product of fp32 operands, by FMA, for every GPU.
 //
-// A block of 256 threads makes a tile of 128 x 128, a thread 8 x 8 as four squares of 4 x 4, in steps of 8 k through
-// two stages in shared memory (17 KB), k by k: the next step waits in registers, four elements of each operand a
-// thread, while one is worked on. A row in shared memory is 16 bytes longer than the tile, so that an operand with rows
-// of k, which is turned on its way, is written to different banks. Per k a thread reads 16 elements for 64 FMA, from
-// where its neighbours read too: no bank is asked twice. Extents that are not multiples of 4 are read element by
-// element. The sum over k of an element is one chain of FMA in order, whatever M and N are.
+// A block of 256 threads computes a tile of 128 x 128; a thread computes 8 x 8 as four squares of 4 x 4. The block
+// advances in steps of 8 k through two stages in shared memory (17 KB). While one step is multiplied, the next one
+// waits in registers, four elements of each operand per thread. A row in shared memory is 16 bytes longer than the
+// tile, so that an operand with rows of k, which is transposed on its way, is written to different banks. Per k a
+// thread reads 16 elements for 64 FMA, at addresses that its neighbours read, too: there are no bank conflicts. Extents
+// that are not multiples of 4 are read element by element. The sum over k of an element is one chain of FMA in order,
+// whatever M and N are.
 #ifndef ANGEL_PTM_KERNELS_CUDA_FMA_TILES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_FMA_TILES_CUH_
 
@@ -17,7 +18,7 @@ namespace fma {
 
 constexpr int kStep = 8, kStages = 2, kQuad = 4, kPitch = kMatmulTile + kQuad;
 constexpr int kOperandElements = kStep * kPitch;
-constexpr int kAcross = 16, kHalf = kMatmulTile / 2;  // threads; from a thread's first square to the next
+constexpr int kAcross = 16, kHalf = kMatmulTile / 2;  // threads per row; distance between a thread's squares
 static_assert(kMatmulThreads * kQuad == kMatmulTile * kStep && kMatmulThreads == kAcross * kAcross);
 
 APTM_DEVICE void LoadQuad(float (&x)[kQuad], const float* from) {
@@ -28,7 +29,8 @@ APTM_DEVICE void StoreQuad(float* to, const float (&x)[kQuad]) {
   *reinterpret_cast<float4*>(to) = float4{x[0], x[1], x[2], x[3]};
 }
 
-// Four neighbours in a row of an operand: a thread's part of a step, of op(a), rows of m, or of op(b), rows of n.
+// A thread's part of a step, four neighbours in a row of an operand: of op(a) with rows along m, or of op(b) with rows
+// along n.
 template <bool kRowsOfK>
 class Part {
  public:
@@ -46,7 +48,7 @@ class Part {
     APTM_UNROLL for (int j = 0; j < kQuad; ++j) x_[j] = j < within ? at[j] : 0.0f;
   }
 
-  // To a stage [kStep][kPitch].
+  // Writes the part to a stage [kStep][kPitch].
   APTM_DEVICE void Put(float* stage) const {
     if constexpr (kRowsOfK) {
       APTM_UNROLL for (int j = 0; j < kQuad; ++j) stage[(k_ + j) * kPitch + outer_] = x_[j];
@@ -60,7 +62,7 @@ class Part {
   float x_[kQuad];
 };
 
-// The thread's squares lie at (Down(), Along()), and kHalf further down, along and both.
+// The thread's squares are at (Down(), Along()), and kHalf further down, further along, and both.
 APTM_DEVICE int Down() { return static_cast<int>(threadIdx.x) / kAcross * kQuad; }
 APTM_DEVICE int Along() { return static_cast<int>(threadIdx.x) % kAcross * kQuad; }
 
@@ -98,7 +100,8 @@ APTM_DEVICE void StoreTile(const Result& c, const float (&sums)[2 * kQuad][2 * k
 template <>
 inline constexpr std::size_t kMatmulSharedBytes<float> = 2 * fma::kStages* fma::kOperandElements * sizeof(float);
 
-// The tile at (row, column) of c (+)= op(a) op(b), c in fp32, over k of [0, k). `shared` has kMatmulSharedBytes<float>.
+// Computes the tile at (row, column) of c (+)= op(a) op(b), c in fp32, over k of [0, k). `shared` has
+// kMatmulSharedBytes<float> bytes.
 template <bool kTransA, bool kTransB>
 APTM_DEVICE void MultiplyTile(const Result& c, const Matrix<float>& a, const Matrix<float>& b, std::int64_t row,
                               std::int64_t column, std::int64_t k, unsigned char* shared) {
@@ -119,7 +122,7 @@ APTM_DEVICE void MultiplyTile(const Result& c, const Matrix<float>& a, const Mat
     if (!has_next) break;
     a_part.Put(stage_of(step + 1));
     b_part.Put(stage_of(step + 1) + fma::kOperandElements);
-    __syncthreads();  // the next step is there, and the stage of this one is free
+    __syncthreads();  // the next step is stored, and the stage of this one is free
   }
   fma::StoreTile(c, sums, row, column);
 }

@@ -13,14 +13,15 @@ namespace {
 constexpr int kGeluThreads = 256;
 constexpr float kGeluCubic = 0.044715f;
 constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 sqrt(2/pi)
-// Where the function is x or 0 to the last bit, and where its derivative is 1 or 0 and e^(-2u) still a number.
+// Beyond kSaturated the function is x or 0 to the last bit. Beyond kFlat its derivative is 1 or 0; within it e^(-2u) is
+// finite.
 constexpr float kSaturated = 16.0f, kFlat = 10.0f;
 
-// NaN stays.
+// NaN stays NaN.
 APTM_DEVICE float Clamped(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 APTM_DEVICE float TwiceU(float x) { return kTwiceRoot * (x + kGeluCubic * x * x * x); }
 
-// Of a negative x it is a small number, which erfc has to its last digits.
+// For a negative x this is a small number, which erfc computes to its last digits.
 APTM_DEVICE float NormalDistribution(float x) { return 0.5f * erfcf(-0.707106781f * x); }
 
 template <bool kErf>

@@ -3,9 +3,10 @@
 //   dx = rstd (dn - mean(dn) - n mean(dn n));   dweight (+)= sum of da n,  dbias (+)= sum of da.
 //
 // Bytes of elements: 3 T C forward, 5 T C backward; FLOPs: about 10 and 30 T C. Limit: memory. A sample's rows are cut
-// into a number of shares that the shape fixes: forward a block sums one group of a share, x and x^2 in double, as the
-// square of the mean takes nothing from the variance there; backward a thread sums a column of a share in order. Other
-// launches add shares in order. Workspace: shares B groups 2 double; backward shares B 2 C fp32 and B groups 2 fp32.
+// into a number of shares that depends on the shape alone. Forward, a block sums one group of a share, x and x^2 in
+// double, where subtracting the square of the mean does not cancel the variance. Backward, a thread sums a column of a
+// share in order. Other launches add the shares in order. Workspace: shares B groups 2 double; backward shares B 2 C
+// fp32 and B groups 2 fp32.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/group_norm.h"
 
@@ -31,7 +32,7 @@ struct Norm {
     const std::int64_t row = share * ((s + shares - 1) / shares);
     return row < s ? row : s;
   }
-  // Of the group of element i of [T,C].
+  // The group of element i of [T,C].
   APTM_DEVICE std::int64_t GroupOf(std::int64_t i) const { return i / (s * c) * groups + i % c / Width(); }
   APTM_DEVICE float Normed(std::int64_t i) const {
     const std::int64_t group = GroupOf(i);
@@ -40,7 +41,7 @@ struct Norm {
   APTM_DEVICE float Affine(std::int64_t i, float normed) const {
     return normed * Widened(weight[i % c]) + Widened(bias[i % c]);
   }
-  // The gradient of a.
+  // The gradient with respect to a.
   APTM_DEVICE float Slope(std::int64_t i, float normed, float dy) const {
     if (!silu) return dy;
     const float a = Affine(i, normed), gate = 1.0f / (1.0f + expf(-a));
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kGroupNormThreads)
   });
 }
 
-// means[B*groups,2]: of dn and of dn n.
+// means[B*groups,2]: the means of dn and of dn n.
 template <typename T>
 __global__ void __launch_bounds__(kGroupNormThreads)
     GroupGradMeans(float* means, const float* shares, Norm<T> norm, std::int64_t samples) {

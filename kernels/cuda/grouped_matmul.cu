@@ -2,15 +2,15 @@
 // matmul_tiles.cuh (bf16 operands) and fma_tiles.cuh (all fp32):
 //   c[r,N] = a[r,K] op(b[expert of r]),   dw[E,N,K] (+)= sum over the expert's rows of dy[r,N]^T x[r,K].
 //
-// R rows in use. Bytes: an element's bytes times R (N + K) + E N K once, from the cache R N K / 64 elements; FLOPs:
-// 2 R N K. Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, or the FMA units; an expert of fewer
-// rows than a tile, its weights.
+// With R rows in use, bytes: an element's bytes times R (N + K) + E N K once, from the cache R N K / 64 elements;
+// FLOPs: 2 R N K. Limit: the tensor cores, of which mma.sync reaches about 65 % on sm_90, or the FMA units; for an
+// expert of fewer rows than a tile, reading its weights.
 //
-// (1) A list of the experts' rows (expert_tiles.h). (2) Rows: a block takes 128 rows of one expert and 128 columns; an
-// expert's last tile may be short, a block without a tile returns at once: there are at most E more of them than
-// rows / 128. Gradient: a block takes 128 x 128 of one expert's weights and all of its rows, in order; those of the
-// experts with most rows start first. A row's bits depend on its token and expert alone. Workspace: 16 bytes a tile of
-// rows; of the gradient, 16 E bytes.
+// (1) A list of the experts' rows (expert_tiles.h). (2) Rows: a block handles 128 rows of one expert and 128 columns.
+// An expert's last tile may have fewer rows, and a block without a tile returns immediately: there are at most E more
+// blocks than rows / 128. Gradient: a block handles 128 x 128 of one expert's weights and all of its rows, in order;
+// the blocks of the experts with most rows start first. A row's bits depend on its token and expert alone. Workspace:
+// 16 bytes per tile of rows; for the gradient, 16 E bytes.
 #include "kernels/cuda/expert_tiles.h"
 #include "kernels/cuda/fma_tiles.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -1,22 +1,22 @@
-// Products of experts' weights with the rows of their tokens, as grouped_matmul.cu has them, bf16 operands, fp32 sums,
-// by wgmma and TMA for sm_90a alone:
+// Products of experts' weights with the rows of their tokens, as in grouped_matmul.cu, for bf16 operands with fp32
+// sums, by wgmma and TMA for sm_90a alone:
 //   c[r,N] = a[r,K] op(b[expert of r]),   dw[E,N,K] (+)= sum over the expert's rows of dy[r,N]^T x[r,K].
 //
-// R rows in use. Bytes: 2 (R (N + K) + E N K) once, from the cache R N K / 43; FLOPs: 2 R N K. Limit: the tensor cores;
-// an expert of fewer than about 250 rows, its weights.
+// With R rows in use, bytes: 2 (R (N + K) + E N K) once, from the cache R N K / 43; FLOPs: 2 R N K. Limit: the tensor
+// cores; for an expert of fewer than about 250 rows, reading its weights.
 //
-// (1) A list of the experts' rows (expert_tiles.h). (2) Tiles as matmul_wgmma.cuh makes them, whatever the counts are:
-// no block of the launch waits for another expert's.
-// Rows: tiles of 128 rows of one expert and 256 columns, all of K / 64 steps, so that blocks that take every 132nd have
-// the same work but for one tile. An expert's last tile begins so early that it ends with the expert's rows: rows in
-// front of it are another tile's, and nothing is read behind the rows in use.
-// Tokens: likewise of rows that are not laid out: the first warpgroup gathers them, which saves a dispatch 4 R K bytes
-// and R K elements of memory. Rows of padding are zero.
-// Gradient: 128 x 256 of an expert's weights, over all of its rows in order; the last step is copied by 16 rows, and
-// those behind the expert's are zero. An expert has N K / 2^15 such tiles, each as long as its rows; experts with most
-// rows come first, so that a block has at most the longest tile's work more than another. Those without rows are set to
-// zero.
-// Workspace: 16 bytes a tile of rows; of the gradient, 16 E bytes.
+// (1) A list of the experts' rows (expert_tiles.h). (2) Tiles as in matmul_wgmma.cuh, whatever the counts are: no block
+// of the launch waits for another expert's.
+// Rows: tiles of 128 rows of one expert and 256 columns, all with K / 64 steps, so that blocks that take every 132nd
+// tile have equal work up to one tile. An expert's last tile begins early enough to end with the expert's rows: the
+// rows before them belong to another tile, and nothing is read after the rows in use.
+// Tokens: the same for rows that are not laid out. The first warpgroup gathers them, which saves the dispatch: 4 R K
+// bytes of traffic and R K elements of memory. Rows of padding are zero.
+// Gradient: 128 x 256 of an expert's weights, over all of its rows in order. The last step is copied in slices of 16
+// rows, and slices after the expert's rows are zero. An expert has N K / 2^15 such tiles, each as long as its rows.
+// Experts with most rows come first, so that a block has at most the longest tile's work more than another. Weights of
+// experts without rows get zero.
+// Workspace: 16 bytes per tile of rows; for the gradient, 16 E bytes.
 #include "kernels/cuda/gathered_matmul.h"
 #include "kernels/cuda/matmul_wgmma.cuh"
 #include "kernels/ops/grouped_matmul.h"

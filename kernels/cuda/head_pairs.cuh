@@ -1,4 +1,4 @@
-// Heads of up to 256 elements, one a warp, as pairs that RoPE turns.
+// Heads of up to 256 elements, one per warp, as the pairs that RoPE rotates.
 #ifndef ANGEL_PTM_KERNELS_CUDA_HEAD_PAIRS_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_HEAD_PAIRS_CUH_
 
@@ -9,8 +9,8 @@ namespace angel_ptm::cuda {
 inline constexpr int kHeadThreads = 256, kHeadWarps = kHeadThreads / kWarpLanes;
 inline constexpr int kHeadDimMax = 256, kPairs = kHeadDimMax / 2 / kWarpLanes;  // of a lane
 
-// A lane's share of a head: first and second of its pairs, which are elements (i, i + D/2), or interleaved (2i, 2i +
-// 1). Zero behind the last.
+// A lane's share of a head: the first and second elements of its pairs. A pair is elements (i, i + D/2), or, if
+// interleaved, (2i, 2i + 1). Zero after the last pair.
 struct Pairs {
   float first[kPairs], second[kPairs];
 };
@@ -39,7 +39,7 @@ APTM_DEVICE void StorePairs(T* to, const Pairs& x, int half, bool interleaved = 
   }
 }
 
-// R x, or R^T x with sine -1. cos_sin: of the token.
+// R x if sine is 1, R^T x if sine is -1. cos_sin: of the token.
 APTM_DEVICE Pairs Turned(const Pairs& x, const float* cos_sin, int half, float sine) {
   const int lane = threadIdx.x % kWarpLanes;
   Pairs y;
@@ -52,7 +52,7 @@ APTM_DEVICE Pairs Turned(const Pairs& x, const float* cos_sin, int half, float s
   return y;
 }
 
-// Sum over the head, in every lane.
+// The sum over the head, in every lane.
 template <typename Fn>
 APTM_DEVICE float SumOfHead(const Fn& pair) {
   float sum = 0;
@@ -60,12 +60,12 @@ APTM_DEVICE float SumOfHead(const Fn& pair) {
   return WarpSum(sum);
 }
 
-// to[D] = the warps' shares, in order. Dynamic shared memory: kHeadWarps * D fp32.
+// to[D] = the sum of the warps' shares, in order. Dynamic shared memory: kHeadWarps * D fp32.
 APTM_DEVICE void AddWarps(float* to, const Pairs& mine, int half, bool interleaved = false) {
   APTM_DYNAMIC_SHARED(shared);
   float* const shares = reinterpret_cast<float*>(shared);  // [kHeadWarps,D]
   const int thread = threadIdx.x, d = 2 * half;
-  __syncthreads();  // what lay there was read
+  __syncthreads();  // all threads have read the previous contents
   StorePairs(shares + thread / kWarpLanes * d, mine, half, interleaved);
   __syncthreads();
   for (int i = thread; i < d; i += kHeadThreads) {

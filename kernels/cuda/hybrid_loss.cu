@@ -1,13 +1,13 @@
-// The loss of diffusion models that learn their variance (kernels/ops/hybrid_loss.h): with N = R C elements a sample,
+// The loss of diffusion models that learn their variance (kernels/ops/hybrid_loss.h). With N = R C elements per sample,
 //   loss[b] = weight[b] mean((p - target)^2),  loss[B + b] = weight of the bound mean(L)
-// and their sum's gradient by p and v, where with u = l - least, k = error^2 exp(-least), m = exp(-u) - 1, a = k (p -
-// target)^2 exp(-u)
-//   L = (u + m + a) / 2,  dL/dv = -(m + a) du/dv / 2
-// or, of the samples at the first time, the probability of a bin, in double.
+// and the gradient of their sum by p and v. With u = l - least, k = error^2 exp(-least), m = exp(-u) - 1 and
+// a = k (p - target)^2 exp(-u),
+//   L = (u + m + a) / 2,  dL/dv = -(m + a) du/dv / 2;
+// for the samples at the first time step L comes from the probability of a bin, in double.
 //
-// Bytes: of elements 2 N B read, as many written, and 8 N B of targets and clean ones; FLOPs: about 30 an element.
-// Limit: memory, of the samples at the first time the double unit. A block a sample, its threads' shares added in order
-// in double.
+// Bytes: of elements 2 N B read and as many written, and 8 N B of targets and clean values; FLOPs: about 30 per
+// element. Limit: memory; for the samples at the first time step, the double-precision units. One block per sample; the
+// shares of its threads are added in order in double.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/hybrid_loss.h"
@@ -16,7 +16,8 @@ namespace angel_ptm::cuda {
 namespace {
 
 constexpr int kHybridLossThreads = 256;
-// On a multiprocessor at least: said so that ptxas gives the double arithmetic registers instead of local memory.
+// Minimum of blocks per multiprocessor, stated so that ptxas gives the double arithmetic registers instead of local
+// memory.
 constexpr int kBlocks = 2;
 
 struct BoundTerm {
@@ -28,7 +29,7 @@ APTM_DEVICE BoundTerm Divergence(float half_range, float k, float difference, fl
   return {0.5f * (u + m + a), -0.5f * half_range * (m + a)};
 }
 
-// Of the distribution at z.
+// The distribution at z, from both sides, and its derivative.
 struct NormalTails {
   double below, above, density;
 };
@@ -47,7 +48,7 @@ APTM_DEVICE BoundTerm Decoding(const float* bound, float difference, float v, fl
   const double high = inverse * (from_mean + kHalfBin), low = inverse * (from_mean - kHalfBin);
   const NormalTails to = TailsAt(high), from = TailsAt(low);
   const bool first = static_cast<double>(clean)<-0.999, last = static_cast<double>(clean)> 0.999;
-  // Between two of one tail, what is beyond them keeps the digits.
+  // If both are in the upper tail, the difference of their `above` keeps the digits.
   const double inner = low > 0 ? from.above - to.above : to.below - from.below;
   const double probability = first ? to.below : last ? from.above : inner;
   const double change = (last ? 0 : high * to.density) - (first ? 0 : low * from.density);
@@ -55,7 +56,7 @@ APTM_DEVICE BoundTerm Decoding(const float* bound, float difference, float v, fl
   return {static_cast<float>(-log(probability)), static_cast<float>(0.25 * range * change / probability)};
 }
 
-// What is read of every sample.
+// The inputs of all samples.
 struct Hybrid {
   const float *target, *clean, *weights, *bounds;
   std::int64_t n, c;

@@ -1,7 +1,7 @@
-// CUDA C++ as kernels here use it, for nvcc and, emulated, for a C++ compiler. A kernel includes this instead of CUDA's
-// headers and keeps to what both have: the built-in variables, __syncthreads, shuffles and votes, atomicAdd on
-// integers, shared arrays by APTM_SHARED and APTM_DYNAMIC_SHARED, fp32 arithmetic and <cmath>'s functions, which are
-// not contracted. Everything else is in ptx.cuh.
+// The part of CUDA C++ that kernels here use, for nvcc and, emulated, for a C++ compiler. A kernel includes this file
+// instead of CUDA's headers and uses only what both have: the built-in variables, __syncthreads, shuffles and votes,
+// atomicAdd on integers, shared arrays by APTM_SHARED and APTM_DYNAMIC_SHARED, fp32 arithmetic and <cmath>'s functions,
+// none of it contracted. Everything else is in ptx.cuh.
 #ifndef ANGEL_PTM_KERNELS_CUDA_LANGUAGE_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_LANGUAGE_CUH_
 
@@ -11,9 +11,9 @@
 #include <cuda_runtime.h>
 
 #define APTM_DEVICE __device__ __forceinline__
-// Before a loop whose arrays must stay in registers.
+// Put before a loop whose arrays must stay in registers.
 #define APTM_UNROLL _Pragma("unroll")
-// Before a loop that is unrolled so many times.
+// Put before a loop to unroll it `times` times.
 #define APTM_PRAGMA(text) _Pragma(#text)
 #define APTM_UNROLL_BY(times) APTM_PRAGMA(unroll times)
 #define APTM_SHARED(type, name, count) __shared__ type name[count]
@@ -58,7 +58,7 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
-// Of pi times x.
+// The cosine and sine of pi times x.
 __forceinline__ double cospi(double x) { return std::cos(3.14159265358979323846 * x); }
 __forceinline__ double sinpi(double x) { return std::sin(3.14159265358979323846 * x); }
 __forceinline__ void __syncthreads() { ::angel_ptm::emulated::SyncThreads(); }
@@ -101,7 +101,7 @@ __forceinline__ int __any_sync(unsigned mask, int predicate) {
 __forceinline__ int __all_sync(unsigned mask, int predicate) {
   return static_cast<int>(::angel_ptm::emulated::VoteBits(::angel_ptm::emulated::Vote::kAll, mask, predicate != 0));
 }
-// One more than the lowest bit that is set; 0 if none is.
+// One plus the index of the lowest set bit; 0 if no bit is set.
 __forceinline__ int __ffs(int bits) { return __builtin_ffs(bits); }
 __forceinline__ int atomicAdd(int* address, int value) { return ::angel_ptm::emulated::AtomicAdd(address, value); }
 __forceinline__ unsigned atomicAdd(unsigned* address, unsigned value) {

@@ -21,18 +21,19 @@ struct Extent {
 struct LaunchShape {
   Extent grid, block;
   std::size_t shared_bytes = 0;  // dynamic
-  int cluster = 1;               // blocks, neighbours in x
-  int registers = 0;             // of a thread at launch, as the resource table has it; for kernels with setmaxnreg
+  int cluster = 1;               // blocks of a cluster, adjacent in x
+  int registers = 0;             // of a thread at launch, as in the resource table; for kernels with setmaxnreg
 };
 
-// Blocks of `threads` for n items, one each, at most a few waves of them: kernels stride by the grid.
+// Blocks of `threads` threads for n items, one item per thread, but at most a few waves of blocks: kernels stride by
+// the grid.
 inline LaunchShape Striding(std::int64_t n, unsigned threads) {
   constexpr std::int64_t kBlocksMax = 132 * 16;
   const std::int64_t blocks = (n + threads - 1) / threads;
   return {.grid = {.x = static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax)}, .block = {.x = threads}};
 }
 
-// Nothing is launched where the grid is empty. That a launch is refused is a bug: shapes were checked before.
+// Launches nothing if the grid is empty. A refused launch is a bug, because shapes were checked before.
 template <typename... Parameters, typename... Arguments>
 void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kernel)(Parameters...),
             Arguments... arguments) {

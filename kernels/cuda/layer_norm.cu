@@ -1,12 +1,11 @@
-// y = a (1 + scale) + shift with a = n weight + bias and n = (x - mean) rstd over rows of H, scale and shift a sample's
-// (kernels/ops/layer_norm.h), and the gradient: with dn = dy weight (1 + scale),
+// y = a (1 + scale) + shift with a = n weight + bias and n = (x - mean) rstd over rows of H, where each sample has its
+// own scale and shift (kernels/ops/layer_norm.h), and the gradient: with dn = dy weight (1 + scale),
 //   dx = dsum + rstd (dn - mean(dn) - n mean(dn n));   dshift = sum of dy,  dscale = sum of dy (n weight + bias) over
 //   the sample's rows;   dweight (+)= sum over samples of (1 + scale) sum of dy n,  dbias likewise of dy.
 //
-// Bytes of elements a row: 2 H forward, 3 H backward and 2 H again for the sums; FLOPs: about 8 H and 20 H. Limit:
-// memory; a row is read again from the cache. A block of 256 threads takes a row. A sum over a sample's rows is a
-// thread's, column by column and in order; those of samples are added in order by another launch. Workspace of the
-// gradient: 2 B H fp32.
+// Bytes of elements per row: 2 H forward, 3 H backward and 2 H again for the sums; FLOPs: about 8 H and 20 H. Limit:
+// memory; a row is read again from the cache. A block of 256 threads handles a row. One thread sums each column over a
+// sample's rows, in order; another launch adds the samples' sums in order. Workspace of the gradient: 2 B H fp32.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/layer_norm.h"
 
@@ -15,7 +14,7 @@ namespace {
 
 constexpr int kLayerNormThreads = 256;
 
-// Null for ones and zeros.
+// Null pointers stand for ones and zeros.
 template <typename T>
 struct Affine {
   const T *weight_H, *bias_H, *modulation;
@@ -89,8 +88,8 @@ __global__ void __launch_bounds__(kLayerNormThreads)
   }
 }
 
-// sums[B,2,H]: over a sample's rows, of dy and of dy n, times 1 + scale as the parameters' gradients want them; and the
-// sample's dmodulation.
+// sums[B,2,H]: the sums over a sample's rows of dy and of dy n, times 1 + scale as the gradients of the parameters need
+// them; also writes the sample's dmodulation.
 template <typename T>
 __global__ void __launch_bounds__(kLayerNormThreads)
     SampleGrads(float* sums, T* dmodulation, const T* dy_TH, const T* x_TH, const float* statistics, Affine<T> affine,

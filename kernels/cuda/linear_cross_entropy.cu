@@ -1,13 +1,13 @@
-// Losses of a linear layer and their gradients by chunks of C tokens (kernels/ops/linear_cross_entropy.h), operands in
-// bf16 or fp32:
+// Losses of a linear layer and their gradients in chunks of C tokens (kernels/ops/linear_cross_entropy.h), with
+// operands in bf16 or fp32:
 //   logits[C,V] = x weight^T,  loss = log(sum of exp(logits)) - logit of the target,  dlogits = softmax - one-hot,
 //   dx = dlogits weight,  dweight (+)= dlogits^T x.
 //
 // FLOPs: 6 T H V, in the tiles of matmul_tiles.cuh or fma_tiles.cuh, sums in fp32. Bytes: V H elements for each product
 // and chunk; logits are written and read twice, 14 C V with gradients in bf16, 16 C V in fp32. Limit: the tensor cores,
-// or the FMA units; what goes through memory takes 7 / H of an element's time. A block takes a token: once over its
-// logits for maximum and sum together, once more to make dlogits, of the operands' type, from the start of their own
-// bytes. Workspace: C V fp32.
+// or the FMA units; what goes through memory takes 7 / H of an element's time. A block handles a token: it goes over
+// its logits once for maximum and sum together, and once more to write dlogits, in the operands' type, from the first
+// byte of the logits on. Workspace: C V fp32.
 #include <cfloat>
 
 #include "kernels/cuda/launch.cuh"
@@ -27,7 +27,7 @@ APTM_DEVICE float BlockMax(float x) {
     const float other = __shfl_xor_sync(kAllLanes, x, by);
     x = other > x ? other : x;
   }
-  __syncthreads();  // what lay there was read
+  __syncthreads();  // all threads have read the previous contents
   if (threadIdx.x % kWarpLanes == 0) warps[threadIdx.x / kWarpLanes] = x;
   __syncthreads();
   for (int i = 0; i < kLinearCrossEntropyWarps; ++i) x = warps[i] > x ? warps[i] : x;
@@ -35,10 +35,10 @@ APTM_DEVICE float BlockMax(float x) {
 }
 
 struct Softmax {
-  float highest, sum;  // of exponentials of differences to the highest
+  float highest, sum;  // sum: of the exponentials of the differences to the highest
 };
 
-// In every thread. NaN in a logit shows in the sum.
+// The result is in every thread. A NaN among the logits makes the sum NaN.
 APTM_DEVICE Softmax SoftmaxOf(const float* logits_V, std::int64_t v) {
   float highest = -FLT_MAX, sum = 0;
   for (std::int64_t first = 0; first < v; first += kLinearCrossEntropyThreads * kAtOnce) {
@@ -56,7 +56,7 @@ APTM_DEVICE Softmax SoftmaxOf(const float* logits_V, std::int64_t v) {
   return {of_all, BlockSum<kLinearCrossEntropyThreads>(sum * expf(highest - of_all))};
 }
 
-// A token's loss; its logits become gradients of them, of T, from the start of their bytes.
+// Computes a token's loss; its logits become gradients of the logits as elements of T, from their first byte on.
 template <typename T>
 __global__ void __launch_bounds__(kLinearCrossEntropyThreads)
     Losses(float* token_loss, float* logits, const std::int32_t* targets, std::int64_t v, bool want_gradient) {
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kLinearCrossEntropyThreads)
       x[j] = has_target && i < v ? expf(logits_V[i] - softmax.highest) * scale : 0.0f;
       if (i == target) x[j] -= 1.0f;
     }
-    __syncthreads();  // what is overwritten was read: it is no further than this
+    __syncthreads();  // the writes below reach no further than what all threads have read
     APTM_UNROLL for (int j = 0; j < kAtOnce; ++j) {
       const std::int64_t i = first + j * kLinearCrossEntropyThreads + threadIdx.x;
       if (i < v) StoreRounded(dlogits_V + i, x[j]);

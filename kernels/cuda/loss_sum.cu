@@ -1,8 +1,8 @@
-// loss += values[0] + values[1] + ... in double, in this order, first += the first first_n of them; weight +=
-// batch_weight.
+// loss += values[0] + values[1] + ... in double, in this order; first += the sum of the first first_n of them;
+// weight += batch_weight.
 //
-// Bytes: 4 n, FLOPs: n, one after the other. Limit: the latency of a double addition, about n * 4 ns for what is a few
-// thousand tokens. One block: all load, thread 0 adds.
+// Bytes: 4 n, FLOPs: n, one after the other. Limit: the latency of a double addition, about n * 4 ns, where n is a few
+// thousand tokens. One block: all threads load, thread 0 adds.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/loss_sum.h"

@@ -1,5 +1,5 @@
-// c[M,N] (+)= op(a) op(b), fp32 sums: bf16 operands and c in bf16 or fp32 by the tiles of matmul_tiles.cuh, or all in
-// fp32 by those of fma_tiles.cuh.
+// c[M,N] (+)= op(a) op(b) with fp32 sums: bf16 operands with c in bf16 or fp32 by the tiles of matmul_tiles.cuh, or all
+// in fp32 by those of fma_tiles.cuh.
 //
 // Bytes: an element's bytes times M K + K N, and c's once; from the cache M N K / 64 elements; FLOPs: 2 M N K. Limit:
 // the tensor cores, of which mma.sync reaches about 65 % on sm_90, or the FMA units: 67 TFLOP/s there, 19.5 on sm_80. A

@@ -1,9 +1,10 @@
-// c[M,N] (+)= op(a) op(b), bf16 operands, fp32 sums, c in bf16 or fp32: wgmma and TMA, for sm_90a alone. The order of a
-// sum over k is that of the instruction, 16 at a time, whatever M and N are.
+// c[M,N] (+)= op(a) op(b) for bf16 operands, with fp32 sums and c in bf16 or fp32, by wgmma and TMA, for sm_90a alone.
+// The order of a sum over k is that of the instruction, 16 at a time, whatever M and N are.
 //
 // Bytes: 2 (M K + K N) + M N elements of c once, from the cache M N K / 43; FLOPs: 2 M N K. Limit: the tensor cores.
 //
-// Who does what: matmul_wgmma.cuh. Tiles of 128 x 256 go eight high at a time, so that operands stay in the cache.
+// matmul_wgmma.cuh says what each warpgroup does. Tiles of 128 x 256 are ordered eight high, so that operands stay in
+// the cache.
 #include "kernels/cuda/matmul_wgmma.cuh"
 #include "kernels/ops/matmul.h"
 

@@ -1,11 +1,11 @@
 // A block's tile of a matrix product of bf16 operands, fp32 sums, by mma.sync and cp.async, for every GPU from sm_80
 // on.
 //
-// A block of 8 warps makes a tile of 128 x 128, a warp 64 x 32, in steps of 32 k through a ring of 3 stages in shared
-// memory (61 KB). Rows in shared memory are 16 bytes longer than a step, so that the eight rows of an ldmatrix lie in
-// different banks. A transposed operand keeps its order and is turned by ldmatrix.trans. Extents that 16-byte copies
-// cannot take (not multiples of 8) go element by element. The sum over k of an element is in order whatever M and N
-// are.
+// A block of 8 warps computes a tile of 128 x 128, a warp 64 x 32, in steps of 32 k through a ring of 3 stages in
+// shared memory (61 KB). Rows in shared memory are 16 bytes longer than a step, so that the eight rows of an ldmatrix
+// lie in different banks. A transposed operand keeps its layout and is transposed by ldmatrix.trans. Extents that
+// 16-byte copies cannot handle (not multiples of 8) are copied element by element. The sum over k of an element is in
+// order, whatever M and N are.
 #ifndef ANGEL_PTM_KERNELS_CUDA_MATMUL_TILES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_MATMUL_TILES_CUH_
 
@@ -19,7 +19,7 @@ namespace matmul {
 
 constexpr int kStages = 3, kPad = 8, kChunk = kChunkOf<BFloat16>;
 constexpr int kWarpRows = 64, kWarpColumns = 32, kColumnWarps = kMatmulTile / kWarpColumns;
-// The longer of the two orders, [128][40] and [32][136].
+// The larger of the two layouts, [128][40] and [32][136].
 constexpr int kOperandElements = kMatmulTile * (kMatmulStep + kPad);
 static_assert(kMatmulStep * (kMatmulTile + kPad) <= kOperandElements);
 
@@ -31,8 +31,8 @@ inline constexpr std::size_t kMatmulSharedBytes<BFloat16> = 2 * matmul::kStages*
 
 namespace matmul {
 
-// to[kRows][kColumns + kPad] = the part of `from` at (row, column). Not unrolled: what the addresses have in common
-// would be kept in registers over all steps.
+// to[kRows][kColumns + kPad] = the part of `from` at (row, column). Not unrolled: the common part of the addresses
+// would be kept in registers during all steps.
 template <int kRows, int kColumns>
 APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix<BFloat16>& from, std::int64_t row, std::int64_t column) {
   constexpr int kRowChunks = kColumns / kChunk;
@@ -52,7 +52,8 @@ APTM_DEVICE void LoadTile(std::uint16_t* to, const Matrix<BFloat16>& from, std::
   }
 }
 
-// A step of op(a), rows of m, or of op(b), rows of n, as it lies: [128][32] in rows of k, else [32][128].
+// Loads a step of op(a), with rows along m, or of op(b), with rows along n, in its layout: [128][32] in rows of k, else
+// [32][128].
 template <bool kRowsOfK>
 APTM_DEVICE void LoadStep(std::uint16_t* to, const Matrix<BFloat16>& from, std::int64_t outer, std::int64_t k) {
   if constexpr (kRowsOfK) {
@@ -62,8 +63,8 @@ APTM_DEVICE void LoadStep(std::uint16_t* to, const Matrix<BFloat16>& from, std::
   }
 }
 
-// The fragment of 16 outer x 16 k at (outer, k). kFirstK says whether matrix 1 is the next 8 k (for b) or outer (for
-// a).
+// Loads the fragment of 16 outer x 16 k at (outer, k). kFirstK says whether matrix 1 is the next 8 of k (for b) or of
+// outer (for a).
 template <bool kRowsOfK, bool kFirstK>
 APTM_DEVICE void LoadFragment(std::uint32_t (&r)[4], const std::uint16_t* tile, int outer, int k) {
   const int lane = threadIdx.x % kWarpLanes, within = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
@@ -113,7 +114,8 @@ APTM_DEVICE void StoreTile(const Result& c, const float (&sums)[4][4][4], std::i
 
 }  // namespace matmul
 
-// The tile at (row, column) of c (+)= op(a) op(b), over k of [0, k). `shared` has kMatmulSharedBytes<BFloat16>.
+// Computes the tile at (row, column) of c (+)= op(a) op(b), over k of [0, k). `shared` has kMatmulSharedBytes<BFloat16>
+// bytes.
 template <bool kTransA, bool kTransB>
 APTM_DEVICE void MultiplyTile(const Result& c, const Matrix<BFloat16>& a, const Matrix<BFloat16>& b, std::int64_t row,
                               std::int64_t column, std::int64_t k, unsigned char* shared) {
@@ -126,13 +128,13 @@ APTM_DEVICE void MultiplyTile(const Result& c, const Matrix<BFloat16>& a, const 
       matmul::LoadStep<!kTransA>(stage, a, row, at);
       matmul::LoadStep<kTransB>(stage + matmul::kOperandElements, b, column, at);
     }
-    ptx::CopyAsyncCommit();  // empty ones too: groups are counted
+    ptx::CopyAsyncCommit();  // empty groups, too, because the wait counts groups
   };
   for (int step = 0; step < matmul::kStages - 1; ++step) load(step);
   float sums[4][4][4] = {};
   for (int step = 0; step < steps; ++step) {
     ptx::CopyAsyncWait<matmul::kStages - 2>();
-    __syncthreads();  // all of this step is there, and the stage of the last one is free
+    __syncthreads();  // all of this step has arrived, and the stage of the last one is free
     load(step + matmul::kStages - 1);
     const std::uint16_t* const stage = ring + step % matmul::kStages * 2 * matmul::kOperandElements;
     matmul::MultiplyStep<kTransA, kTransB>(sums, stage, stage + matmul::kOperandElements);

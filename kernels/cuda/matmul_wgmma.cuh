@@ -1,15 +1,15 @@
-// Tiles of matrix products of bf16 operands, fp32 sums, by wgmma and TMA, and the launch whose blocks make them one
-// after the other (matmul_sm90a.cu, grouped_matmul_sm90a.cu).
+// Tiles of matrix products of bf16 operands with fp32 sums, by wgmma and TMA, and the launch whose blocks compute them
+// one after the other (matmul_sm90a.cu, grouped_matmul_sm90a.cu).
 //
-// As many blocks as an H100 has SMs go over tiles of 128 x 256. A block has three warpgroups. The first gives back its
-// registers; one thread of it copies steps of 64 k through a ring of 4 stages (192 KB), ahead of the others and over
-// the borders of tiles. The other two multiply, each 64 x 256 as two products of 128 columns, and store from their
-// registers while the next tile is on its way. A stage is full when its bytes are there, and free when the 8 warps that
-// multiply have waited for the products that read it, one step later. The order of a sum over k is that of the
-// instruction, 16 at a time.
+// As many blocks as an H100 has SMs iterate over tiles of 128 x 256. A block has three warpgroups. The first gives back
+// its registers; one of its threads copies steps of 64 k through a ring of 4 stages (192 KB), ahead of the other
+// warpgroups and across the borders of tiles. The other two multiply, each 64 x 256 as two products of 128 columns, and
+// store from their registers while the next tile is being copied. A stage is full when its bytes have arrived. It is
+// free when the 8 warps that multiply have waited for the products that read it, one step later. The order of a sum
+// over k is that of the instruction, 16 at a time.
 //
-// Operands lie in shared memory as they do in device memory, by atoms of 64 x 64 with the 128-byte swizzle: rows of k,
-// or rows of m or n, which the instruction transposes.
+// Operands have the same layout in shared memory as in device memory, in atoms of 64 x 64 with the 128-byte swizzle:
+// rows of k, or rows of m or n, which the instruction transposes.
 #ifndef ANGEL_PTM_KERNELS_CUDA_MATMUL_WGMMA_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_MATMUL_WGMMA_CUH_
 
@@ -22,7 +22,7 @@ namespace angel_ptm::cuda::wgmma {
 
 inline constexpr int kRows = 128, kColumns = 256, kStep = 64, kSlice = 16, kStages = 4, kBlocksMax = 132;
 inline constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-inline constexpr int kRegisters = 168;  // at launch, then
+inline constexpr int kRegisters = 168;  // at launch; then those of Registers
 template <bool kGathers>
 struct Registers {
   static constexpr int kProducer = kGathers ? 56 : 40, kConsumer = kGathers ? 224 : 232;
@@ -34,27 +34,27 @@ inline constexpr std::uint32_t kStageBytes = kABytes + kBBytes;
 using StepRing = Ring<kStages, kStageBytes>;
 inline constexpr std::size_t kSharedBytes = StepRing::kBytes + kSwizzleAtomBytes;
 
-// A tile: c(row.., column..) (+)= op(a)(row.., k..) op(b)(k.., column..). `row` may begin in front of c.row_begin: such
-// rows are not stored.
+// A tile: c(row.., column..) (+)= op(a)(row.., k..) op(b)(k.., column..). `row` may be less than c.row_begin: rows
+// before c.row_begin are not stored.
 struct Tile {
   Result c;
   int row, column;
   int k, steps;  // steps of kStep k
-  int slices;    // of kSlice k, of which the last step has fewer, where kTails
-  int expert;    // of b, where kOfExperts
+  int slices;    // if kTails: slices of kSlice k; the last step may have fewer than the others
+  int expert;    // if kOfExperts: of b
 };
 
-// Of boxes as LoadStep copies them, and where kTails, by slices.
+// Maps with the boxes that LoadStep copies and, if kTails, maps with slices as boxes.
 struct Maps {
   const TensorMap *a, *b, *a_slices, *b_slices;
 };
 
-// A Schedule says what a launch makes: int Count() const, and Tile At(int i) const for i below that. kOfExperts: b's
-// map has a third dimension, the expert's. kTails: operands are transposed, and what is behind the last slice counts as
-// zero. kGathers: row r of a is schedule.TokenOf(r) of schedule.x[.., k], or zero if that is negative; without a map.
+// A Schedule says what a launch computes: int Count() const, and Tile At(int i) const for i below that. kOfExperts: b's
+// map has a third dimension, the experts. kTails: operands are transposed, and everything after the last slice counts
+// as zero. kGathers: row r of a is schedule.TokenOf(r) of schedule.x[.., k], or zero if that is negative; a has no map.
 
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-// On other architectures the kernels are there, so that the library links, and do nothing.
+// On other architectures the kernels exist, so that the library links, and do nothing.
 template <bool kTransA, bool kTransB, typename Schedule>
 APTM_DEVICE void MultiplyTiles(const Schedule&, const Maps&) {}
 #else
@@ -68,7 +68,7 @@ APTM_DEVICE void LoadBox(std::uint32_t to, const TensorMap* map, std::uint32_t f
   }
 }
 
-// A step of an operand: kAtoms atoms of 64 m or n, from `outer` on.
+// Loads a step of an operand: kAtoms atoms of 64 m or n, from `outer` on.
 template <bool kRowsOfK, std::uint32_t kAtoms, bool kOfExperts = false>
 APTM_DEVICE void LoadStep(std::uint32_t to, const TensorMap* map, std::uint32_t full, int outer, int k,
                           int expert = 0) {
@@ -81,7 +81,8 @@ APTM_DEVICE void LoadStep(std::uint32_t to, const TensorMap* map, std::uint32_t 
   }
 }
 
-// The last step of a transposed operand, slice by slice; those that do not count lie outside of the array.
+// Loads the last step of a transposed operand slice by slice. Slices that do not count are read from outside the array,
+// as zeros.
 template <std::uint32_t kAtoms>
 APTM_DEVICE void LoadTail(std::uint32_t to, const TensorMap* map, std::uint32_t full, int outer, int k, int slices) {
   for (std::uint32_t i = 0; i < kAtoms; ++i) {
@@ -116,9 +117,10 @@ APTM_DEVICE void Produce(StepRing ring, const Schedule& schedule, const Maps& ma
   }
 }
 
-// Likewise, by all threads of the warpgroup: rows of a by cp.async, 16 bytes a thread, eight threads a row, to where a
-// tensor copy would have put them; b by the first thread. A stage's copies are waited for two steps later, when they
-// are the thread's own writes: the readers free a stage one step behind the one that they wait for.
+// Likewise, with rows of a gathered by all threads of the warpgroup: by cp.async, 16 bytes per thread and eight threads
+// per row, to where a tensor copy would have put them. The first thread copies b. A thread waits for its copies of a
+// stage two steps later, when they count as its own writes: the readers free a stage one step behind the one that they
+// wait for.
 template <bool kTransB, typename Schedule>
 APTM_DEVICE void ProduceGathered(StepRing ring, const Schedule& schedule, const Maps& maps) {
   constexpr int kLag = 2, kChunks = kSwizzleRowBytes / 16, kApart = kWarpgroup / kChunks, kOwn = kRows / kApart;
@@ -186,8 +188,8 @@ APTM_DEVICE float2 LoadBoth(const BFloat16* at) {
 APTM_DEVICE void StoreBoth(float* at, float2 x) { *reinterpret_cast<float2*>(at) = x; }
 APTM_DEVICE void StoreBoth(BFloat16* at, float2 x) { *reinterpret_cast<std::uint32_t*>(at) = ptx::PackBf16(x.x, x.y); }
 
-// kPairs: rows have an even number of columns, so that two neighbours are rounded and stored as one. Nothing is
-// multiplied meanwhile.
+// kPairs: rows have an even number of columns, so that two neighbours are rounded and stored together. No product of
+// the warpgroup runs meanwhile.
 template <typename T, bool kPairs>
 APTM_DEVICE void Store(const Result& c, const Sums& sums, std::int64_t row, std::int64_t column) {
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, lane = thread % kWarpLanes;
@@ -270,7 +272,7 @@ APTM_DEVICE void MultiplyTiles(const Schedule& schedule, const Maps& maps) {
 
 #endif
 
-// On the host: a launch for so many tiles, and the parts that an extent has.
+// On the host: the launch for `tiles` tiles, and the number of parts of an extent.
 inline LaunchShape ShapeFor(std::int64_t tiles) {
   return {.grid = {.x = static_cast<unsigned>(tiles < kBlocksMax ? tiles : kBlocksMax)},
           .block = {.x = kThreads},
@@ -279,7 +281,8 @@ inline LaunchShape ShapeFor(std::int64_t tiles) {
 }
 inline int Parts(std::int64_t extent, int part) { return static_cast<int>((extent + part - 1) / part); }
 
-// Of an operand: rows of k, [outer, k], or [k, outer], as LoadStep takes them, of one matrix or one for every expert.
+// The map of an operand with rows of k, [outer, k], or else [k, outer], in the boxes that LoadStep takes: of one
+// matrix, or of one matrix per expert.
 inline TensorMap MapOfOperand(const ConstOperand& operand, std::int64_t outer, std::int64_t k, bool rows_of_k,
                               std::uint32_t outer_box, std::uint32_t k_box = kStep) {
   if (rows_of_k) return MapOf(MatrixOf<BFloat16>(operand, outer, k), k_box, outer_box);

@@ -1,5 +1,5 @@
-// Operands and results of matrix products, and the products themselves as other ops launch them. A block makes a tile
-// of 128 x 128 by MultiplyTile: of bf16 on the tensor cores (matmul_tiles.cuh), of fp32 by FMA (fma_tiles.cuh).
+// Operands and results of matrix products, and the products themselves as other ops launch them. A block computes a
+// tile of 128 x 128 by MultiplyTile: of bf16 on the tensor cores (matmul_tiles.cuh), of fp32 by FMA (fma_tiles.cuh).
 #ifndef ANGEL_PTM_KERNELS_CUDA_MATRIX_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_MATRIX_CUH_
 
@@ -12,12 +12,12 @@
 namespace angel_ptm::cuda {
 
 inline constexpr int kMatmulThreads = 256, kMatmulTile = 128;
-// Of which an SM of sm_80 and later holds two.
+// Blocks that an SM of sm_80 and later holds at a time.
 inline constexpr int kMatmulBlocks = 2;
 template <typename T>
-inline constexpr std::size_t kMatmulSharedBytes = 0;  // of products of T; of dynamic shared memory
+inline constexpr std::size_t kMatmulSharedBytes = 0;  // dynamic shared memory of products of T
 
-// As it lies; what is outside counts as zero.
+// A matrix as stored; elements outside of it count as zero.
 template <typename T>
 struct Matrix {
   const T* data;
@@ -29,7 +29,7 @@ Matrix<T> MatrixOf(const ConstOperand& operand, std::int64_t rows, std::int64_t 
   return {operand.as<T>(), rows, columns, columns, columns % kChunkOf<T> == 0};
 }
 
-// The tile's rows [row_begin, row_end) and columns below `columns` are stored. Aligned to 16 bytes.
+// Rows [row_begin, row_end) and columns below `columns` are stored. Aligned to 16 bytes.
 struct Result {
   void* data;
   std::int64_t row_begin, row_end, columns;
@@ -39,14 +39,14 @@ inline Result ResultOf(const Operand& operand, std::int64_t rows, std::int64_t c
   return {operand.data, 0, rows, columns, operand.dtype == DType::kBFloat16, accumulate};
 }
 
-// Two neighbours, of which the second may be outside.
+// Stores two neighbours, of which the second may be outside.
 template <typename T>
 APTM_DEVICE void StorePair(T* at, float first, float second, bool has_second, bool accumulate) {
   StoreRounded(at, accumulate ? Widened(at[0]) + first : first);
   if (has_second) StoreRounded(at + 1, accumulate ? Widened(at[1]) + second : second);
 }
 
-// c (+)= op(a) op(b), over k of [0, k), tile by tile (matmul.cu), for T of bf16 or fp32; c of fp32 operands is fp32.
+// c (+)= op(a) op(b), over k of [0, k), tile by tile (matmul.cu), for T = bf16 or fp32; c of fp32 operands is fp32.
 template <typename T>
 void LaunchProduct(const Result& c, const Matrix<T>& a, bool trans_a, const Matrix<T>& b, bool trans_b, std::int64_t k,
                    const LaunchContext& context);

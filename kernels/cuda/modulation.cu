@@ -1,15 +1,16 @@
-// What diffusion transformers do to rows beside products, attention and norms (kernels/ops): a sample's gate times a
-// row added to another, rows added over and over, means over a sample's rows, and the loss; with gradients. T is B
-// samples of S rows.
+// What diffusion transformers compute on rows besides products, attention and norms (kernels/ops): a sample's gate
+// times a row added to another row, rows added repeatedly, means over a sample's rows, and the loss; with their
+// gradients. T is B samples of S rows.
 //   gated_add: y = x + gate delta (x: none); ddelta = gate dy,  dgate = sum over the sample's rows of dy delta
 //   add_rows: y[t] = x[t] + rows[t % P];  drows[p] (+)= sum of the dy[t] with t % P = p
 //   mean_pool: y[b] = mean of the first counts[b] rows;  dx = dy / counts[b] there, 0 elsewhere
 //   weighted_mse: loss[b] = weight[b] mean((x - target)^2);  dx = 2 weight[b] (x - target) / N
 //
-// Bytes of elements: each operand once; FLOPs: 1 to 3 an element. Limit: memory. Elementwise ops handle 8 neighbours a
-// thread where rows allow it. A sum over rows is a thread's, column by column and in order; add_rows's, which may be
-// over all tokens, is cut into a number of shares that the shape fixes, added in order by another launch. Workspace of
-// add_rows's gradient: Shares * P H fp32. A loss is one block's, its threads' shares added in order in double.
+// Bytes of elements: each operand once; FLOPs: 1 to 3 per element. Limit: memory. Elementwise ops handle 8 neighbours
+// per thread if rows allow it. One thread sums each column over a sample's rows, in order. The sum of add_rows's
+// gradient, which may be over all tokens, is cut into a number of shares that depends on the shape alone; another
+// launch adds them in order. Workspace of this gradient: RowShares * P H fp32. One block computes a sample's loss; the
+// shares of its threads are added in order in double.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/add_rows.h"
 #include "kernels/ops/gated_add.h"
@@ -21,13 +22,13 @@ namespace {
 
 constexpr int kModulationThreads = 256;
 
-// Columns of a wider matrix, a row a sample.
+// Columns of a wider matrix with one row per sample.
 template <typename T>
 struct OfSamples {
   T* data;
-  std::int64_t width, rows, h;  // rows of tokens a sample
+  std::int64_t width, rows, h;  // rows: tokens per sample
 
-  // Of the token that element i of [T,H] belongs to.
+  // The element for the sample and column of element i of [T,H].
   APTM_DEVICE T* At(std::int64_t i) const { return data + i / (rows * h) * width + i % h; }
 };
 
@@ -57,7 +58,7 @@ __global__ void __launch_bounds__(kModulationThreads)
   });
 }
 
-// A thread a gate: B H of them.
+// One thread per gate; there are B H of them.
 template <typename T>
 __global__ void __launch_bounds__(kModulationThreads)
     GateGrad(OfSamples<T> dgates, const T* dy, const T* delta, std::int64_t samples) {
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(kModulationThreads)
   });
 }
 
-// shares[count,width]: share s of `rows` rows of dy[rows,width].
+// shares[count,width]: share s is the sum of its part of the `rows` rows of dy[rows,width].
 template <typename T>
 __global__ void __launch_bounds__(kModulationThreads)
     SumRows(float* shares, const T* dy, std::int64_t rows, std::int64_t width, std::int64_t count) {
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(kModulationThreads)
   sample_loss[blockIdx.x] = static_cast<float>(weight * sum / count);
 }
 
-// A number of the shape: few columns are summed by many.
+// The number of shares, which depends on the shape alone: with few columns, more threads sum each column.
 std::int64_t RowShares(const AddRowsGradArgs& args) {
   constexpr std::int64_t kSharesMax = 64, kShareRows = 16, kManyColumns = 1 << 16;
   if (args.p * args.h >= kManyColumns) return 1;

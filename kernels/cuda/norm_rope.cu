@@ -1,11 +1,11 @@
-// Heads of a wider matrix, normed and turned (kernels/ops/norm_rope.h), and the gradient: with n = (x - mean) rstd, the
-// mean for LayerNorm only, da = R^T dy and g = da weight,
+// Heads of a wider matrix, normed and rotated (kernels/ops/norm_rope.h), and the gradient: with n = (x - mean) rstd
+// (the mean for LayerNorm only), da = R^T dy and g = da weight,
 //   y = R (n weight + bias);   dx = rstd (g - mean(g) - n mean(g n)),  dweight = sum of da n,  dbias = sum of da.
 //
-// Bytes of elements a token: 2 N D forward, 3 N D backward; FLOPs: about 15 and 30 a pair. Limit: memory. A warp takes
-// a head, a lane every 32nd pair. Backward a block takes a fixed set of tokens, keeps its shares of the parameters'
-// gradients in registers and adds them warp by warp; shares are added in order by another launch. Workspace of the
-// gradient: RowBlocks(T) * 2 D fp32.
+// Bytes of elements per token: 2 N D forward, 3 N D backward; FLOPs: about 15 and 30 per pair. Limit: memory. A warp
+// handles a head, a lane every 32nd pair. Backward a block handles a fixed set of tokens, keeps its shares of the
+// parameters' gradients in registers and adds them warp by warp; another launch adds the blocks' shares in order.
+// Workspace of the gradient: RowBlocks(T) * 2 D fp32.
 #include "kernels/cuda/head_pairs.cuh"
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/norm_rope.h"
@@ -18,7 +18,7 @@ struct Heads {
   int heads, half;
   bool layer_norm, interleaved;
   float epsilon;
-  const float* cos_sin;  // null: nothing is turned
+  const float* cos_sin;  // null: no rotation
 
   APTM_DEVICE Pairs Turned(const Pairs& x, std::int64_t token, float sine) const {
     return cos_sin == nullptr ? x : cuda::Turned(x, cos_sin + token % p * 2 * half, half, sine);
@@ -31,7 +31,7 @@ Heads HeadsOf(const Args& args) {
       args.layer_norm, args.interleaved, args.epsilon, args.cos_sin.template as<float>()};
 }
 
-// x becomes n; returns what the (centred) x was multiplied by.
+// x becomes n; returns the factor that the (centred) x was multiplied by.
 APTM_DEVICE float Normalize(Pairs& x, const Heads& heads) {
   const int lane = threadIdx.x % kWarpLanes;
   const float d = static_cast<float>(2 * heads.half);

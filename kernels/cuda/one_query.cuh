@@ -1,6 +1,6 @@
-// Attention of one query by a block, for kernels whose queries have too few companions for tiles: softmax of its scores
-// over some rows of keys, and the sum of their values by it, in fp32. A warp takes every eighth key, a lane every 32nd
-// element of the head; a warp keeps a running maximum, and what warps have is added in order.
+// Attention of one query, computed by a block, for kernels whose queries are too few to form tiles: the softmax of its
+// scores over some rows of keys, and the sum of their values weighted by it, in fp32. A warp handles every eighth key,
+// a lane every 32nd element of the head. A warp keeps a running maximum; the results of the warps are added in order.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ONE_QUERY_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ONE_QUERY_CUH_
 
@@ -29,7 +29,7 @@ APTM_DEVICE void LoadColumns(float (&x)[kMine], const T* from, int d) {
   }
 }
 
-// For blocks of kOneQueryThreads. score_of(q k, key) is a key's score.
+// For blocks of kOneQueryThreads threads. score_of(q k, key) is the score of a key.
 template <typename T, typename ScoreOf>
 APTM_DEVICE void Attend(const OneQuery<T>& p, const ScoreOf& score_of) {
   constexpr int kWarps = kOneQueryThreads / kWarpLanes, kMine = kOneQueryDimMax / kWarpLanes;

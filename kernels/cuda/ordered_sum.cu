@@ -1,8 +1,8 @@
-// dst[n] (+)= x_0 + x_1 + ... + x_{R-1}, from left to right in fp32, bit for bit the host's (comm/ordered_sum.h),
-// rounded once where dst is bf16.
+// dst[n] (+)= x_0 + x_1 + ... + x_{R-1}, from left to right in fp32, bit for bit as on the host (comm/ordered_sum.h),
+// rounded once if dst is bf16.
 //
-// Bytes: R n elements to read, 4 n to write, 4 n more to read to accumulate; FLOPs: R n. Limit: memory. A thread has 8
-// neighbours at a time and goes through the ranks with their sums in registers; the grid strides.
+// Bytes: R n elements to read, 4 n to write, 4 n more to read to accumulate; FLOPs: R n. Limit: memory. A thread
+// handles 8 neighbours at a time and iterates over the ranks with their sums in registers; the grid strides.
 #include "kernels/cuda/cuda_ordered_sum.h"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -1,7 +1,7 @@
-// The one place with PTX. Each helper is an instruction, or its emulation with the same operands (emulated.h). Except
-// for arithmetic in registers every asm is volatile and clobbers memory: what it orders, the compiler may not reorder.
+// The only file with PTX. Each helper is one instruction, or its emulation with the same operands (emulated.h). Except
+// for arithmetic in registers every asm is volatile and clobbers memory: the compiler may not reorder what it orders.
 //
-// Instructions by the PTX ISA, version 9.0. Those of sm_80 are for every GPU from there on.
+// Instructions are those of the PTX ISA, version 9.0. The sm_80 instructions exist on every GPU from sm_80 on.
 #ifndef ANGEL_PTM_KERNELS_CUDA_PTX_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_PTX_CUH_
 
@@ -40,7 +40,7 @@ APTM_DEVICE std::uint32_t SharedAddress(const void* pointer) {
 #endif
 }
 
-// cp.async of 16 bytes; zeros, and nothing is read, unless `reads`.
+// cp.async of 16 bytes. If `reads` is false it writes zeros and reads nothing.
 APTM_DEVICE void CopyAsync16(std::uint32_t to, const void* from, bool reads) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::CopyAsync(to, from, 16, reads ? 16 : 0);
@@ -59,7 +59,7 @@ APTM_DEVICE void CopyAsyncCommit() {
 #endif
 }
 
-// Until at most kGroupsLeft of this thread's newest groups are under way.
+// Waits until at most kGroupsLeft of this thread's newest groups are in flight.
 template <int kGroupsLeft>
 APTM_DEVICE void CopyAsyncWait() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -69,7 +69,7 @@ APTM_DEVICE void CopyAsyncWait() {
 #endif
 }
 
-// Four 8 x 8 matrices of 16-bit elements; lane 8 i + r gives the address of row r of matrix i, which becomes r[i].
+// Four 8 x 8 matrices of 16-bit elements. Lane 8 i + r gives the address of row r of matrix i; matrix i goes to r[i].
 APTM_DEVICE void LoadMatrix4(std::uint32_t (&r)[4], std::uint32_t row) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::LoadMatrix(r, 4, false, row);
@@ -120,7 +120,7 @@ APTM_DEVICE std::uint32_t PackBf16(float low, float high) {
 #endif
 }
 
-// 2^x within two units of the last place; zero below 2^-126.
+// 2^x within two units in the last place; zero below 2^-126.
 APTM_DEVICE float Exp2(float x) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   return x < -126.0f ? 0.0f : std::exp2(x);
@@ -131,7 +131,7 @@ APTM_DEVICE float Exp2(float x) {
 #endif
 }
 
-// Of some of a block's warps: named barrier `id`, 1 to 15, for `threads`.
+// A barrier for some of a block's warps: named barrier `id`, 1 to 15, for `threads` threads.
 APTM_DEVICE void BarrierSync(int id, int threads) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::NamedBarrier(id, threads, true);
@@ -150,7 +150,7 @@ APTM_DEVICE void BarrierArrive(int id, int threads) {
 
 // ---- sm_90a ----
 
-// A barrier in shared memory of 8 bytes that counts arrivals and bytes by phases.
+// A barrier in shared memory, 8 bytes, that counts arrivals and bytes in phases.
 APTM_DEVICE void MbarrierInit(std::uint32_t barrier, std::uint32_t arrivals) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::MbarrierInit(barrier, arrivals);
@@ -159,7 +159,7 @@ APTM_DEVICE void MbarrierInit(std::uint32_t barrier, std::uint32_t arrivals) {
 #endif
 }
 
-// Behind the inits, by the thread that made them, before copies use the barriers.
+// Called after the inits by the thread that made them, before copies use the barriers.
 APTM_DEVICE void FenceMbarrierInit() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::FenceMbarrierInit();
@@ -168,7 +168,7 @@ APTM_DEVICE void FenceMbarrierInit() {
 #endif
 }
 
-// Between a thread's own writes to shared memory and TMA or wgmma that read them.
+// Called between a thread's own writes to shared memory and TMA or wgmma that reads them.
 APTM_DEVICE void FenceProxyAsync() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::FenceProxyAsync();
@@ -195,7 +195,7 @@ APTM_DEVICE void MbarrierArriveExpect(std::uint32_t barrier, std::uint32_t bytes
 #endif
 }
 
-// Until the current phase has another parity than this.
+// Waits until the current phase has another parity than `parity`.
 APTM_DEVICE void MbarrierWait(std::uint32_t barrier, std::uint32_t parity) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::MbarrierWait(barrier, parity);
@@ -208,7 +208,7 @@ APTM_DEVICE void MbarrierWait(std::uint32_t barrier, std::uint32_t parity) {
 #endif
 }
 
-// A box of a matrix, from column x and row y on, to shared memory; its bytes are counted by the barrier.
+// Copies a box of a matrix, starting at column x and row y, to shared memory; the barrier counts its bytes.
 APTM_DEVICE void TensorLoad2d(std::uint32_t to, const TensorMap* map, std::uint32_t barrier, int x, int y) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   const int coordinates[] = {x, y};
@@ -279,7 +279,7 @@ APTM_DEVICE void BulkCommit() {
 #endif
 }
 
-// Until all but kGroupsLeft of this thread's groups of stores have read their shared memory.
+// Waits until all but kGroupsLeft of this thread's groups of stores have read their shared memory.
 template <int kGroupsLeft>
 APTM_DEVICE void BulkWaitRead() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -289,7 +289,7 @@ APTM_DEVICE void BulkWaitRead() {
 #endif
 }
 
-// Between a warpgroup's own use of registers and wgmma that adds to them or reads them.
+// Called between a warpgroup's own use of registers and a wgmma that adds to them or reads them.
 APTM_DEVICE void WgmmaFence() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::WgmmaFence();
@@ -315,8 +315,9 @@ APTM_DEVICE void WgmmaWait() {
 #endif
 }
 
-// Where a bf16 operand of wgmma lies, with the 128-byte swizzle. Rows of k (64 of them are 128 bytes): `stride` is that
-// of 8 rows, `leading` is not used. Transposed, rows of m or n: `stride` is that of 8 k, `leading` that of 64 m or n.
+// Describes where a bf16 operand of wgmma lies, with the 128-byte swizzle. With rows of k (64 of them are 128 bytes),
+// `stride` is the distance of 8 rows and `leading` is not used. Transposed, with rows of m or n, `stride` is the
+// distance of 8 k and `leading` that of 64 m or n.
 APTM_DEVICE std::uint64_t WgmmaDescriptor(std::uint32_t address, std::uint32_t leading, std::uint32_t stride) {
   constexpr std::uint64_t kSwizzle128 = 1;
   return (address & 0x3ffff) >> 4 | static_cast<std::uint64_t>(leading >> 4) << 16 |
@@ -327,7 +328,7 @@ APTM_DEVICE std::uint64_t WgmmaDescriptor(std::uint32_t address, std::uint32_t l
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])
 
-// d[64,N] = a[64,16] b[16,N], or += it, of a warpgroup, both operands in shared memory.
+// d[64,N] = a[64,16] b[16,N], or += it, by a warpgroup, with both operands in shared memory.
 template <int kTransposedA, int kTransposedB>
 APTM_DEVICE void WgmmaM64N64(float (&d)[32], std::uint64_t a, std::uint64_t b, bool accumulates) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -365,7 +366,7 @@ APTM_DEVICE void WgmmaM64N128(float (&d)[64], std::uint64_t a, std::uint64_t b, 
 #endif
 }
 
-// With a in registers, as for MultiplyBf16 and 16 rows a warp.
+// With a in registers, in the layout of MultiplyBf16, 16 rows per warp.
 template <int kTransposedB>
 APTM_DEVICE void WgmmaM64N64(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulates) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -405,7 +406,7 @@ APTM_DEVICE void WgmmaM64N128(float (&d)[64], const std::uint32_t (&a)[4], std::
 
 #undef APTM_ACCUMULATORS8
 
-// Behind a wait: the compiler moves no use of these sums to before it.
+// Called after a wait: keeps the compiler from moving a use of these sums to before the wait.
 template <int kCount>
 APTM_DEVICE void WgmmaSettle(float (&d)[kCount]) {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -415,7 +416,7 @@ APTM_DEVICE void WgmmaSettle(float (&d)[kCount]) {
 #endif
 }
 
-// A warpgroup's share of the registers: gives some back, or takes more and waits for them.
+// Changes a warpgroup's share of the registers: gives some back, or takes more and waits for them.
 template <int kRegisters>
 APTM_DEVICE void LowerRegisters() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
@@ -434,7 +435,8 @@ APTM_DEVICE void RaiseRegisters() {
 #endif
 }
 
-// Clusters: this block's number, a barrier of all their threads, and a shared address as another block has it.
+// Clusters: this block's rank, a barrier for all threads of the cluster, and the address of a shared location in
+// another block.
 APTM_DEVICE int ClusterRank() {
 #ifdef ANGEL_PTM_CUDA_EMULATED
   return emulated::ClusterRank();

@@ -1,12 +1,13 @@
-// Queries and keys turned by their positions, then normed, and the gradient (kernels/ops/qk_rope_norm.h). With R the
+// Queries and keys rotated by their positions, then normed, and the gradient (kernels/ops/qk_rope_norm.h). With R the
 // rotation of pairs (i, i + D/2), n = R x rstd and g = dy weight:
 //   y = n weight;   dx = R^T (rstd (g - n mean(g n))),  dweight = sum over tokens and heads of dy n.
 // Also the table of angles: cos and sin of position * base^(-2i/D).
 //
-// Bytes of elements a token: 2 (Q + G) D forward, 3 (Q + G) D backward; FLOPs: about 10 and 20 a pair. Limit: memory.
-// A warp takes a head, a lane every 32nd pair. Backward a block takes a fixed set of tokens, keeps its shares of the
-// weights' gradients in registers and adds them warp by warp; shares are added in order by another launch. Workspace of
-// the gradient: RowBlocks(T) * 2 D fp32. The table's angles are reduced and its cos and sin made in double.
+// Bytes of elements per token: 2 (Q + G) D forward, 3 (Q + G) D backward; FLOPs: about 10 and 20 per pair. Limit:
+// memory. A warp handles a head, a lane every 32nd pair. Backward a block handles a fixed set of tokens, keeps its
+// shares of the weights' gradients in registers and adds them warp by warp; another launch adds the blocks' shares in
+// order. Workspace of the gradient: RowBlocks(T) * 2 D fp32. The table's angles are reduced, and their cos and sin
+// computed, in double.
 #include <cmath>
 
 #include "kernels/cuda/head_pairs.cuh"
@@ -78,7 +79,7 @@ struct QkGradOperands {
   float* shares;  // [RowBlocks,2,D]
 };
 
-// dx, and what dy n adds to the weight's gradient.
+// Computes dx, and adds dy n to the weight's gradient.
 template <typename T>
 APTM_DEVICE void HeadGrad(T* dx, Pairs& dweight, const T* dy_D, const T* x, const T* weight_D, float rstd,
                           const float* cos_sin, int half) {

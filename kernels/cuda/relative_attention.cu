@@ -1,9 +1,9 @@
 // Attention with a bias by distance (kernels/ops/relative_attention.h): o = softmax(q k^T + bias) v over a row's first
 // keys, scores and weights in fp32.
 //
-// Bytes of elements: 3 S Q D of a row, keys and values read again by every query; FLOPs: 4 S^2 Q D. Plain: a block
-// takes a query of a head (one_query.cuh). Frozen text encoders of a few hundred tokens need it, whose time is in their
-// products.
+// Bytes of elements: 3 S Q D per row; every query reads keys and values again. FLOPs: 4 S^2 Q D. A plain
+// implementation: a block handles a query of a head (one_query.cuh). Only frozen text encoders of a few hundred tokens
+// need it, and they spend their time in products.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/one_query.cuh"

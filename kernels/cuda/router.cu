@@ -2,10 +2,11 @@
 // counts of choices. Operands in bf16 or fp32.
 //
 // Bytes: (T + E) H elements of operands, then 8 T E of logits and probabilities, in the same place, and what K passes
-// over a row read again from the cache; FLOPs: 2 T H E. Limit: memory, x alone for the product, as E is small. The
-// product is LaunchMatmul's. Then a warp takes a token and a lane every 32nd expert; passes choose in the order (larger
-// probability, lower expert), so the next choice is what comes after the last one and nothing is marked. A block counts
-// its choices in shared memory and adds them, integers, to those of all, and to the step's.
+// over a row read again from the cache; FLOPs: 2 T H E. Limit: memory; the product reads little but x, because E is
+// small. LaunchMatmul computes the product. Then a warp handles a token and a lane every 32nd expert. Passes choose in
+// the order (larger probability, lower expert), so the next choice is the first after the last one and nothing has to
+// be marked. A block counts its choices in shared memory and adds them, as integers, to the counts of all blocks and to
+// the step's loads.
 #include <cmath>
 
 #include "kernels/cuda/elements.cuh"
@@ -25,7 +26,7 @@ struct Routing {
   int e, k;
 };
 
-// logits become probabilities. A lane has those it has written, in both loops and below.
+// Logits become probabilities. A lane reads only what it has written itself, in both loops and below.
 APTM_DEVICE void Softmax(float* p_E, int e, int lane) {
   float highest = -INFINITY, sum = 0;
   for (int i = lane; i < e; i += kWarpLanes) highest = p_E[i] > highest ? p_E[i] : highest;
@@ -41,7 +42,7 @@ APTM_DEVICE void Softmax(float* p_E, int e, int lane) {
   for (int i = lane; i < e; i += kWarpLanes) p_E[i] /= sum;
 }
 
-// NaN, which a row has everywhere or nowhere, ranks as a tie: the first experts are chosen.
+// A row is NaN everywhere or nowhere. NaNs rank as ties, so the first experts are chosen.
 struct Choice {
   float rank;
   int expert;

@@ -1,13 +1,13 @@
-// The gradient of routing (kernels/ops/router.h), operands in bf16 or fp32. With s the sum of a token's chosen
+// The gradient of routing (kernels/ops/router.h), with operands in bf16 or fp32. With s the sum of a token's chosen
 // probabilities:
 //   dprobs = aux_scale counts + (dweights - sum of dweights weights) / s for the chosen,
 //   dlogits[T,E] = probs (dprobs - dot(probs, dprobs)),   dx (+)= dlogits gate,   dgate (+)= dlogits^T x.
 //
-// Bytes: 8 T E, then T H elements read and written once or twice, E being small; FLOPs: 4 T E H in fp32, since dlogits
-// in bf16 would lose what the products add up. Limit: memory while E is below about 30, then fp32 arithmetic. A warp
-// takes a token's dlogits, a lane every 32nd expert. In the products a block of 256 threads makes a tile of 64 x 64, a
-// thread 4 x 4, in steps of 16. dgate: a fixed number of shares of the tokens, which are added in order by another
-// launch. Workspace: T E and Shares(T) E H fp32.
+// Bytes: 8 T E, then T H elements read and written once or twice, because E is small; FLOPs: 4 T E H in fp32, because
+// dlogits in bf16 would lose the precision of the products' sums. Limit: memory while E is below about 30, then fp32
+// arithmetic. A warp computes a token's dlogits, a lane every 32nd expert. In the products a block of 256 threads
+// computes a tile of 64 x 64, a thread 4 x 4, in steps of 16. dgate: a number of shares of the tokens that depends on
+// the shape alone, which another launch adds in order. Workspace: T E and Shares(T) E H fp32.
 #include "kernels/cuda/row_shares.cuh"
 #include "kernels/ops/router.h"
 
@@ -17,7 +17,7 @@ namespace {
 constexpr int kRouterGradThreads = 256, kRouterGradWarps = kRouterGradThreads / kWarpLanes;
 constexpr int kTile = 64, kStep = 16, kMine = 4, kAcross = kTile / kMine;
 
-// Of the tokens, for dgate: a number of the shape.
+// The shares of the tokens for dgate, whose number depends on the shape alone.
 constexpr std::int64_t kShareTokens = 512, kSharesMax = 16;
 std::int64_t Shares(std::int64_t t) {
   const std::int64_t shares = (t + kShareTokens - 1) / kShareTokens;
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kRouterGradThreads) LogitsGrad(RoutingGrad r) 
   }
 }
 
-// sums += the tile at (row, column) of a b, over k of [begin, end). a(m, k) and b(k, n) are zero outside.
+// sums += the tile at (row, column) of a b, over k of [begin, end). a(m, k) and b(k, n) return zero outside.
 template <typename A, typename B>
 APTM_DEVICE void MultiplyTile(float (&sums)[kMine][kMine], const A& a, const B& b, std::int64_t row,
                               std::int64_t column, std::int64_t begin, std::int64_t end) {
@@ -68,7 +68,7 @@ APTM_DEVICE void MultiplyTile(float (&sums)[kMine][kMine], const A& a, const B& 
   APTM_SHARED(float, b_tile, kStep* kTile);
   const int thread = threadIdx.x, m = thread / kAcross * kMine, n = thread % kAcross * kMine;
   for (std::int64_t k = begin; k < end; k += kStep) {
-    __syncthreads();  // the last step was read
+    __syncthreads();  // the last step has been read
     for (int i = thread; i < kStep * kTile; i += kRouterGradThreads) {
       const std::int64_t at = k + i / kTile;
       a_tile[i] = at < end ? a(row + i % kTile, at) : 0.0f;
@@ -86,7 +86,7 @@ APTM_DEVICE void MultiplyTile(float (&sums)[kMine][kMine], const A& a, const B& 
   }
 }
 
-// fn(row, column, sum) for the thread's part of the tile.
+// Calls fn(row, column, sum) for the thread's part of the tile.
 template <typename Fn>
 APTM_DEVICE void ForSums(const float (&sums)[kMine][kMine], std::int64_t row, std::int64_t column, const Fn& fn) {
   const int m = static_cast<int>(threadIdx.x) / kAcross * kMine, n = static_cast<int>(threadIdx.x) % kAcross * kMine;

@@ -1,5 +1,5 @@
-// Sums over tokens in an order of the shape alone: a fixed set of tokens for each of a few blocks, whose shares, fp32,
-// are then added in order.
+// Sums over tokens in an order that depends on the shape alone: each of a few blocks sums a fixed set of tokens, and
+// these fp32 shares are then added in order.
 #ifndef ANGEL_PTM_KERNELS_CUDA_ROW_SHARES_CUH_
 #define ANGEL_PTM_KERNELS_CUDA_ROW_SHARES_CUH_
 
@@ -9,7 +9,7 @@
 
 namespace angel_ptm::cuda {
 
-// Blocks over which rows are dealt: a number of the shape, not of the GPU.
+// The number of blocks over which rows are distributed: it depends on the shape, not on the GPU.
 inline std::int64_t RowBlocks(std::int64_t t) {
   constexpr std::int64_t kRowBlocksMax = 264;
   return t < kRowBlocksMax ? t : kRowBlocksMax;
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kSharesThreads)
   });
 }
 
-// y[n] (+)= sum over shares, `stride` elements apart, rounded once. Nothing without y.
+// y[n] (+)= the sum over shares, which are `stride` elements apart, rounded once. Does nothing if y is null.
 inline void LaunchAddShares(const Operand& y, const float* shares, std::int64_t count, std::int64_t stride,
                             std::int64_t n, bool accumulate, const LaunchContext& context) {
   if (!y) return;

@@ -1,4 +1,4 @@
-// The kernels by wgmma and TMA as entries of a table (cuda_kernels.h).
+// The kernels by wgmma and TMA as table entries (cuda_kernels.h).
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/asks.h"
 #include "kernels/cuda/cuda_kernels.h"
@@ -11,7 +11,7 @@ namespace angel_ptm {
 namespace cuda {
 namespace {
 
-// What is asked for beside what the plainer kernels take: tensor maps want rows of multiples of 16 bytes.
+// Requirements in addition to those of the plainer kernels: tensor maps need rows of multiples of 16 bytes.
 constexpr int64_t kRowUnit = 8;  // elements
 
 absl::Status Wants(const MatmulArgs& a) {
@@ -38,7 +38,7 @@ Asks AttentionByWgmma(const char* op, const Args& a) {
   return Asks(op)
       .All(DType::kBFloat16, {{"q", a.q}})
       .Range("a head dimension", a.d, 1, kTiledDimMax)
-      .MultipleOf("a length of v's rows", a.v_stride, a.d)  // of strides tensor maps want that
+      .MultipleOf("a length of v's rows", a.v_stride, a.d)  // the strides of tensor maps require it
       .That(a.scale > 0, absl::StrCat("a scale above 0, got ", a.scale));
 }
 absl::Status Wants(const AttentionArgs& a) { return AttentionByWgmma("attention on sm_90a", a); }

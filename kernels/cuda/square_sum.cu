@@ -1,9 +1,10 @@
-// total += sum of values[n]^2 in fixed point, bit for bit the host backend's: squares are added in double within groups
-// of 256 in a fixed order, groups as 256-bit integers in any.
+// total += sum of values[n]^2 in fixed point, bit for bit as in the host backend: squares are added in double within
+// groups of 256 in a fixed order, groups as 256-bit integers in any order.
 //
-// Bytes: 4 n, of bf16 2 n; FLOPs: 2 n in double. Limit: memory on GPUs with a half-rate fp64 unit (sm_80, sm_90). A
-// half-warp takes a group: lane l has elements l, l + 16, ..., then lanes fold in halves. Each block leaves one sum in
-// the workspace, and a second kernel of one block adds them to the total. Workspace: a FixedPointSum a block.
+// Bytes: 4 n, or 2 n for bf16; FLOPs: 2 n in double. Limit: memory on GPUs with a half-rate fp64 unit (sm_80, sm_90). A
+// half-warp handles a group: lane l adds elements l, l + 16, ..., then lanes are folded in halves. Each block leaves
+// one sum in the workspace, and a second kernel of one block adds them to the total. Workspace: a FixedPointSum per
+// block.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/square_sum.h"
@@ -26,7 +27,7 @@ APTM_DEVICE double ShuffleDown(double x, int by) {
   return ptx::BitCast<double>(high << 32 | low);
 }
 
-// limbs += addend << (64 * first); true when the top overflows.
+// limbs += addend << (64 * first); returns true if the top overflows.
 APTM_DEVICE bool AddAt(std::uint64_t (&limbs)[4], int first, std::uint64_t low, std::uint64_t high) {
   std::uint64_t carry = 0;
   for (int i = 0; i < 4; ++i) {
@@ -69,7 +70,7 @@ APTM_DEVICE void AddSum(FixedPointSum& sum, const FixedPointSum& other) {
   sum.non_finite += other.non_finite + carry;
 }
 
-// Into `to` by thread 0: the sum of what `count` threads each hold.
+// Thread 0 writes to `to` the sum of what `kCount` threads each hold.
 template <int kCount>
 APTM_DEVICE void AddShares(FixedPointSum* to, const FixedPointSum& mine, bool holds, int slot) {
   APTM_SHARED(std::uint64_t, words, kCount * 5);
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kSquareSumThreads)
   const int lane = threadIdx.x % kHalfWarp, half_warp = threadIdx.x / kHalfWarp;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kGroupsAtOnce;
   FixedPointSum sum;
-  // The whole warp goes round as often as either half has a group.
+  // The whole warp iterates as long as either half has a group.
   for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kGroupsAtOnce; first < groups; first += step) {
     const std::int64_t group = first + half_warp;
     double squares = 0;

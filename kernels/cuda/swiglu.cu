@@ -1,9 +1,9 @@
-// y[R,F] = silu(gate) up of gate_up[R,2F], y[n] = silu(x), and their gradients. silu(g) = g s, s = 1 / (1 + e^-g);
+// y[R,F] = silu(gate) up with gate_up[R,2F], y[n] = silu(x), and their gradients. silu(g) = g s, s = 1 / (1 + e^-g);
 // silu' = s + g s (1 - s).
 //
 // Bytes of elements: 3 R F forward, 5 R F backward, silu's 2 n and 3 n; FLOPs: about 6 and 12 R F. Limit: memory. A
-// thread handles 8 neighbours at a time where F allows it; the grid strides over the rows of active blocks, whose
-// number the device knows.
+// thread handles 8 neighbours at a time if F allows it; the grid strides over the rows of active blocks, whose number
+// only the device knows.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ops/silu.h"

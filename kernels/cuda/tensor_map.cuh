@@ -11,9 +11,10 @@
 
 namespace angel_ptm::cuda {
 
-// Of bf16, extents and boxes innermost first; stride_bytes are those from the second dimension on. Boxes lie in shared
-// memory with the 128-byte swizzle, so their rows have 128 bytes at most; what is outside reads as zero and is not
-// written. The array and its rows are aligned to 16 bytes. That the driver refuses a map is a bug: shapes were checked.
+// The map of a bf16 array. Extents and boxes are listed innermost first; stride_bytes starts with the second dimension.
+// Boxes lie in shared memory with the 128-byte swizzle, so their rows have at most 128 bytes. Elements outside the
+// array read as zero and are not written. The array and its rows are aligned to 16 bytes. If the driver refuses a map,
+// that is a bug: shapes were checked.
 template <int kRank>
 TensorMap MapOf(const BFloat16* data, const std::uint64_t (&extent)[kRank],
                 const std::uint64_t (&stride_bytes)[kRank - 1], const std::uint32_t (&box)[kRank]) {
@@ -21,7 +22,7 @@ TensorMap MapOf(const BFloat16* data, const std::uint64_t (&extent)[kRank],
 #ifdef ANGEL_PTM_CUDA_EMULATED
   emulated::EncodeTensorMap(&map, data, sizeof(BFloat16), kRank, extent, stride_bytes, box);
 #else
-  // By its entry point, so that the program starts where there is no driver.
+  // Looked up at run time, so that the program starts on machines without a driver.
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   constexpr unsigned kVersion = 12000;
@@ -48,7 +49,7 @@ TensorMap MapOf(const BFloat16* data, const std::uint64_t (&extent)[kRank],
   return map;
 }
 
-// Of a matrix, in boxes of box_columns x box_rows.
+// The map of a matrix, in boxes of box_columns x box_rows.
 inline TensorMap MapOf(const Matrix<BFloat16>& matrix, std::uint32_t box_columns, std::uint32_t box_rows) {
   return MapOf<2>(matrix.data, {static_cast<std::uint64_t>(matrix.columns), static_cast<std::uint64_t>(matrix.rows)},
                   {static_cast<std::uint64_t>(matrix.stride) * sizeof(BFloat16)}, {box_columns, box_rows});

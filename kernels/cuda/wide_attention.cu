@@ -1,10 +1,11 @@
-// Full attention (kernels/ops/attention.h) of heads too wide for the tiles of attention.cu, plainly: for pooling, whose
-// single query reads a few hundred keys. Operands in bf16 or fp32, sums in fp32.
+// Full attention (kernels/ops/attention.h) of heads too wide for the tiles of attention.cu, in a plain implementation:
+// for pooling, whose single query reads a few hundred keys. Operands in bf16 or fp32, sums in fp32.
 //
-// A block makes one query of one head: weights of all its keys go through shared memory, then a thread makes a column
-// of o. Backward a block makes dq of one query the same way, another launch's block dk and dv of one key, adding over
-// the queries of its group in their order. Bytes: all keys and values once a query, L2 apart; FLOPs: 4 D a query and
-// key forward, 12 D backward. Limit: latency. A query's sums are its block's, in an order of the shape alone.
+// A block computes one query of one head: the weights of all its keys go through shared memory, then a thread computes
+// a column of o. Backward a block computes dq of one query in the same way; in another launch a block computes dk and
+// dv of one key, adding over the queries of its group in order. Bytes: all keys and values once per query, or less with
+// L2; FLOPs: 4 D per query and key forward, 12 D backward. Limit: latency. One block computes a query's sums, in an
+// order that depends on the shape alone.
 #include <cmath>
 
 #include "kernels/cuda/elements.cuh"
@@ -95,14 +96,14 @@ __global__ void __launch_bounds__(kWideAttentionThreads) WideAttention(T* o, flo
   }
   sum = BlockSum<kWideAttentionThreads>(sum);
   if (threadIdx.x == 0) lse[query.lse] = maximum + logf(sum);
-  __syncthreads();  // weights are there
+  __syncthreads();  // all weights are stored
   if (threadIdx.x >= w.d) return;
   float value = 0;
   for (std::int64_t j = 0; j < query.count; ++j) value += weights[j] * Widened(query.v[j * w.v_stride + threadIdx.x]);
   StoreRounded(o + query.q + threadIdx.x, value / sum);
 }
 
-// Of a query and key: the weight and the gradient of the score.
+// For a query and a key: the weight and the gradient of the score.
 struct WidePair {
   float p, ds;
 };
@@ -123,7 +124,7 @@ __global__ void __launch_bounds__(kWideAttentionThreads)
     const float dp = Dot(do_ + query.q, query.v + j * w.v_stride, w.d);
     slopes[j] = AsStored(dq, PairOf(score, dp, delta, w.scale, lse[query.lse]).ds);
   }
-  __syncthreads();  // slopes are there
+  __syncthreads();  // all slopes are stored
   if (threadIdx.x >= w.d) return;
   float value = 0;
   for (std::int64_t j = 0; j < query.count; ++j)

@@ -15,7 +15,7 @@ struct AdamWScalars {
   float bias_correction2 = 1;  // 1 - beta2^t
 };
 
-// What does not change from step to step.
+// The numbers that do not change from step to step.
 struct AdamWConstants {
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;
 };
@@ -25,18 +25,19 @@ struct ElementSpan {
   int64_t begin = 0, end = 0;
 };
 
-// AdamW with decoupled decay (Loshchilov & Hutter 2019), one IEEE operation sequence on every ISA:
+// AdamW with decoupled decay (Loshchilov & Hutter 2019), as one sequence of IEEE operations on every ISA:
 //   g = grad * gradient_scale;  m += (1-beta1)*(g-m);  v += (1-beta2)*(g*g-v);
 //   p -= lr * ( (m/bc1) / (sqrt(v/bc2) + epsilon) + weight_decay * p ).
-// p is param, fp32, or with a bf16 param its master: then param = p rounded to nearest even, whatever it was before.
+// p is param if param is fp32. If param is bf16, p is its fp32 master, and param becomes p rounded to nearest even,
+// whatever its previous value.
 struct AdamWArgs {
   Operand param;      // [n] fp32 without a master, bf16 with one
   Operand master;     // [n] fp32, or null
   Operand m, v;       // [n] fp32
-  ConstOperand grad;  // [n] fp32, or bf16 with a bf16 param, in whose place it may lie
+  ConstOperand grad;  // [n] fp32; with a bf16 param also bf16, then it may be the same memory as param
   int64_t n = 0;
   int64_t unit_offset = 0;                // index of param[0] in the unit's flat vector
-  const ElementSpan* no_decay = nullptr;  // without weight decay: sorted, disjoint
+  const ElementSpan* no_decay = nullptr;  // spans without weight decay: sorted, disjoint
   int64_t no_decay_count = 0;
   const AdamWScalars* scalars = nullptr;
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0.1f;

@@ -7,8 +7,9 @@
 
 namespace angel_ptm {
 
-// y[R,W] += x[R,W] in columns [column_begin, column_end) if accumulate; otherwise y = x there and zero in the other
-// columns. Without x, which then may not accumulate, y becomes zero. Elements.
+// If accumulate: y[R,W] += x[R,W] in columns [column_begin, column_end), and the other columns stay. Otherwise y = x in
+// these columns and zero in the others. x may be null if not accumulate: then y becomes zero. All operands are
+// elements.
 struct AddArgs {
   Operand y;
   ConstOperand x;

@@ -7,9 +7,9 @@
 
 namespace angel_ptm {
 
-// sum = x + delta (if delta is given; otherwise sum is null and x is normed), y = sum / rms(sum) * weight,
-// rstd[T] = 1 / sqrt(mean(sum^2) + epsilon). (Zhang & Sennrich 2019; as HunYuan: fp32 statistics.) All but rstd are
-// elements; what is normed is the sum as rounded.
+// sum = x + delta (without delta, sum is null and x itself is normed), y = sum / rms(sum) * weight,
+// rstd[T] = 1 / sqrt(mean(sum^2) + epsilon). (Zhang & Sennrich 2019; like HunYuan, with fp32 statistics.) All operands
+// but rstd are elements. The norm is taken of the rounded sum.
 struct AddRmsNormArgs {
   Operand sum, y, rstd;           // [T,H], [T,H], [T] fp32
   ConstOperand x, delta, weight;  // [T,H], [T,H] or null, [H]
@@ -18,7 +18,7 @@ struct AddRmsNormArgs {
 };
 
 // Either output may be null. dx[T,H] = dsum (if given) + gradient through the norm; dweight[H] (+)=. `sum` is the
-// normed input of the forward op. All but rstd are elements.
+// normed input of the forward op. All operands but rstd are elements.
 struct AddRmsNormGradArgs {
   Operand dx, dweight;
   ConstOperand dy, dsum, sum, rstd, weight;  // dsum may be null

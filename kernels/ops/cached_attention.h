@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// One decoding step with a cache: writes k[B,G,D], v into row *position of k_cache and v_cache [B,S_max,G,D], then
-// o[B,Q,D] attends over rows 0..*position.
+// One decoding step with a cache: writes k[B,G,D] and v into row *position of k_cache and v_cache [B,S_max,G,D]; then
+// o[B,Q,D] attends over rows 0..*position. All operands are elements.
 struct CachedAttentionArgs {
   Operand o, k_cache, v_cache;
   ConstOperand q, k, v;

@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// y[n] = x[n] in another type: fp32 rounded to bf16 (nearest, ties to even), or bf16 as the fp32 values they are.
+// y[n] = x[n] converted: fp32 rounded to bf16 (to nearest, ties to even), or bf16 widened to fp32 exactly.
 struct CastArgs {
   Operand y;
   ConstOperand x;

@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// y[T,H] = base[T,H] + sum_k weights[t,k] * rows[row_of_pair[t,k]], in order of k; pairs whose row is -1 add nothing.
-// Without base the sum starts from zero. All but the weights are elements.
+// y[T,H] = base[T,H] + sum_k weights[t,k] * rows[row_of_pair[t,k]], added in order of k; pairs whose row is -1 add
+// nothing. Without base the sum starts from zero. All operands but the weights are elements.
 struct CombineArgs {
   Operand y;
   ConstOperand base, rows, weights;  // base: optional

@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// y[R,A+B] = a[R,A] beside b[R,B]. Elements. With R samples of rows in their order this also puts a sample's rows of a
-// before those of b.
+// y[R,A+B] = a[R,A] beside b[R,B]. All operands are elements. With R samples and a sample's rows flattened into one
+// row, this also puts a sample's rows of a before its rows of b.
 struct ConcatArgs {
   Operand y;
   ConstOperand a, b;

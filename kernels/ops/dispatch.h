@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// rows[R,H] = x[T,H] gathered by pair_of_row; padding rows of active blocks are zero. Elements.
+// rows[R,H] = x[T,H] gathered by pair_of_row; padding rows of active blocks are zero. All operands are elements.
 struct DispatchArgs {
   Operand rows;
   ConstOperand x;
@@ -16,8 +16,8 @@ struct DispatchArgs {
   int64_t t = 0, h = 0, k = 0, block_rows = 0, blocks_max = 0;
 };
 
-// dx[T,H] (+)= sum over choices of drows[row_of_pair[t,k]], in order of k, leaving out those whose row is -1: a token
-// with no other gets zero, or stays as it is. Elements.
+// dx[T,H] (+)= the sum over choices of drows[row_of_pair[t,k]], in order of k, without those whose row is -1. The dx of
+// a token all of whose rows are -1 becomes zero, or stays as it is if accumulate. All operands are elements.
 struct DispatchGradArgs {
   Operand dx;
   ConstOperand drows;

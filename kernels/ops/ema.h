@@ -12,9 +12,10 @@ struct EmaScalars {
   float rate = 0;  // 1 - decay of this step
 };
 
-// An exponential moving average of parameters (Polyak & Juditsky 1992), one IEEE operation sequence on every ISA:
+// An exponential moving average of parameters (Polyak & Juditsky 1992), as one sequence of IEEE operations on every
+// ISA:
 //   ema += rate * (p - ema).
-// Where parameters have a master, that is what is averaged.
+// If the parameters have a master, the master is averaged.
 struct EmaArgs {
   Operand ema;         // [n] fp32
   ConstOperand param;  // [n] fp32

@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// y[T,H] = table[V,H][tokens[T]], elements.
+// y[T,H] = table[V,H][tokens[T]]. y and table are elements.
 struct EmbeddingArgs {
   Operand y;
   ConstOperand table;
@@ -15,7 +15,8 @@ struct EmbeddingArgs {
   int64_t t = 0, h = 0, v = 0;
 };
 
-// dtable[V,H] (+)= scatter of dy[T,H] by tokens, elements, added in token order; a bf16 dtable is rounded when all are.
+// dtable[V,H] (+)= dy[T,H] scattered by tokens and added in token order. dy is elements, dtable elements or fp32. A row
+// of a bf16 dtable is rounded once, after all its tokens are added.
 struct EmbeddingGradArgs {
   Operand dtable;
   ConstOperand dy;

@@ -5,13 +5,14 @@
 
 namespace angel_ptm {
 
-// Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert in order of (token, choice).
-// Every expert starts on a block border, so the rows a product works on never depend on how full the others are.
-// Only experts [first, first + E) are laid out, first = *first_expert: pairs of others have no row. A token's choices
-// are different experts.
-// row_of_pair[T,K]: destination row, or -1 for a pair without one. pair_of_row[R]: t*K+k, or -1 for a padding row.
-// block_expert[R/block_rows]: the expert of each block counted from first, -1 behind the last. *active_blocks: blocks
-// in use. R/block_rows = ExpertBlocksMax (base/expert_blocks.h) of K choices, of min(K, E) where there is a
+// Groups (token, choice) pairs by expert into blocks of block_rows rows; within an expert, pairs are ordered by (token,
+// choice). Every expert starts at a block border, so the rows that a product works on never depend on how many tokens
+// the other experts have. Only experts [first, first + E), first = *first_expert, are laid out; pairs of other experts
+// have no row. A token's choices are different experts.
+// row_of_pair[T,K]: the destination row, or -1 for a pair without one. pair_of_row[R]: t*K+k, or -1 for a padding row.
+// block_expert[R/block_rows]: the expert of each block, counted from first; -1 after the last block in use.
+// *active_blocks: the number of blocks in use.
+// R/block_rows = ExpertBlocksMax (base/expert_blocks.h) for K choices, or for min(K, E) choices if there is a
 // first_expert. Workspace: E int32.
 struct ExpertLayoutArgs {
   int32_t* row_of_pair = nullptr;

@@ -7,9 +7,9 @@
 
 namespace angel_ptm {
 
-// y[n] = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU by its tanh approximation (Hendrycks & Gimpel 2016; the
-// diffusers' approximate="tanh", transformers' "gelu_new"), or with `erf` as it is defined, x/2 (1 + erf(x / sqrt(2)))
-// (transformers' "gelu"). Finite for every finite x. Elements.
+// y[n] = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh approximation of GELU (Hendrycks & Gimpel 2016;
+// diffusers' approximate="tanh", transformers' "gelu_new"), or, with `erf`, GELU as defined, x/2 (1 + erf(x / sqrt(2)))
+// (transformers' "gelu"). Finite for every finite x. All operands are elements.
 struct GeluArgs {
   Operand y;
   ConstOperand x;
@@ -17,7 +17,7 @@ struct GeluArgs {
   bool erf = false;
 };
 
-// dx[n] = dy times that function's derivative at x. Elements.
+// dx[n] = dy times the derivative of GeluArgs' function at x. All operands are elements.
 struct GeluGradArgs {
   Operand dx;
   ConstOperand dy, x;

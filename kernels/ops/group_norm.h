@@ -7,10 +7,10 @@
 
 namespace angel_ptm {
 
-// y[T,C] = a, or a sigmoid(a) with silu, where a = n weight + bias and n = (x - mean) / sqrt(variance + epsilon) with
-// mean and variance over the C / groups neighbouring columns of a group in all S rows of a sample (Wu & He 2018); T is
-// B samples of S rows. weight and bias are [C]. statistics[B*groups,2] fp32 gets mean and 1 / sqrt(variance + epsilon).
-// All others are elements.
+// y[T,C] = a, or a sigmoid(a) with silu, where a = n weight + bias and n = (x - mean) / sqrt(variance + epsilon). mean
+// and variance are taken over the C / groups adjacent columns of a group in all S rows of a sample (Wu & He 2018); T is
+// B samples of S rows. weight and bias are [C]. statistics[B*groups,2] is fp32 and gets mean and
+// 1 / sqrt(variance + epsilon). All other operands are elements.
 struct GroupNormArgs {
   Operand y, statistics;
   ConstOperand x, weight, bias;
@@ -19,7 +19,7 @@ struct GroupNormArgs {
   float epsilon = 1e-6f;
 };
 
-// dx[T,C], which may be null, is overwritten; dweight[C] and dbias[C] (+)=, each null, fp32 or elements.
+// dx[T,C] is overwritten; dweight[C] and dbias[C] (+)=, fp32 or elements. Each output may be null.
 struct GroupNormGradArgs {
   Operand dx, dweight, dbias;
   ConstOperand dy, x, statistics, weight, bias;

@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// For each active block i: c_i[block_rows,N] = a_i[block_rows,K] op(b[block_expert[i]]). trans_b: b is [E,N,K], else
-// [E,K,N].
+// For each active block i: c_i[block_rows,N] = a_i[block_rows,K] op(b[block_expert[i]]). b is [E,N,K] if trans_b,
+// otherwise [E,K,N]. a and b are elements, c elements or fp32.
 struct GroupedMatmulArgs {
   Operand c;
   ConstOperand a, b;
@@ -18,8 +18,8 @@ struct GroupedMatmulArgs {
   bool trans_b = false;
 };
 
-// dw[E,N,K] (+)= sum over the expert's blocks, in order, of dy_i[block_rows,N]^T x_i[block_rows,K]. Experts without
-// rows get zero (unchanged if accumulate).
+// dw[E,N,K] (+)= the sum over the expert's blocks, in order, of dy_i[block_rows,N]^T x_i[block_rows,K]. The dw of an
+// expert without rows becomes zero, or stays as it is if accumulate. dy and x are elements, dw elements or fp32.
 struct GroupedMatmulGradWeightArgs {
   Operand dw;
   ConstOperand dy, x;

@@ -11,17 +11,19 @@ namespace angel_ptm {
 enum BoundColumn : int { kBoundWeight, kBoundLogLeast, kBoundLogRange, kBoundError, kBoundDecoded, kBoundColumns };
 
 // The loss of a diffusion model that learns the variance of its steps, L_hybrid of Nichol & Dhariwal 2021. A row of
-// x[B R, 2C] is C predictions p, whose targets are target[B R, C], then C fractions v. Its two parts are apart: for b,
+// x[B R, 2C] is C predictions p, whose targets are target[B R, C], then C fractions v. The two parts of the loss are
+// kept apart. For sample b, with means over its R C elements:
 //   sample_loss[b] = weight[b] mean (p - target)^2,  sample_loss[B + b] = bound[b, kBoundWeight] mean L(v).
-// L is a step's term of the variational bound in nats, of a normal number of variance exp(l) whose mean is off by e:
+// L is one step's term of the variational bound, in nats. The predicted distribution is normal; its variance is exp(l),
+// and its mean is off by e:
 //   least = bound[b, kBoundLogLeast],  l = least + (v + 1) / 2 bound[b, kBoundLogRange],
 //   e = bound[b, kBoundError] (p - target), a constant to the gradient.
-// Where bound[b, kBoundDecoded] is 0, L is its divergence from one of variance exp(least) and no error,
+// If bound[b, kBoundDecoded] is 0, L is the divergence KL(N(0, exp(least)) || N(e, exp(l))),
 //   L = 1/2 (l - least - 1 + exp(least - l) + e^2 exp(-l)).
-// Elsewhere L = -log(max(P, 1e-12)), P what N(clean + e, exp(l)) gives the bin of clean[B R, C] among the 255 of width
-// 2/255 from -1 to 1, the outer two of which, beyond -0.999 and 0.999, are open; the normal distribution is the
-// authors', (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2.
-// dx[B R, 2C] (unless null) is the gradient of the SUM of all of them. x and dx are elements, all others fp32; N = R C.
+// Otherwise L = -log(max(P, 1e-12)), where P is the probability that N(clean + e, exp(l)) gives the bin of width 2/255
+// around clean[B R, C]. For clean below -0.999 the bin is open below, for clean above 0.999 open above. The normal
+// distribution function is the authors' approximation, (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2. dx[B R, 2C]
+// (unless null) is the gradient of the SUM of all sample losses. x and dx are elements, all others fp32.
 struct HybridLossArgs {
   Operand sample_loss, dx;
   ConstOperand x, target, clean, weight, bound;

@@ -7,12 +7,13 @@
 
 namespace angel_ptm {
 
-// Linear layer and cross-entropy in one op over chunks of chunk_tokens tokens, so that [T,V] logits never exist.
-// token_loss[T] = logsumexp(x weight^T) - logit[target], 0 where the target is negative. dx[T,H] and dweight[V,H] (+)=,
-// where given, get the gradient of the SUM of token losses. Workspace: chunk_tokens * V fp32.
+// A linear layer and cross-entropy in one op, computed in chunks of chunk_tokens tokens so that the [T,V] logits never
+// exist. token_loss[T] = logsumexp(x weight^T) - logit[target], 0 where the target is negative. dx[T,H] and
+// dweight[V,H] (+)=, where given, get the gradient of the SUM of token losses. Workspace: chunk_tokens * V fp32, more
+// with bf16.
 //
-// With bf16 x and weight, logits and softmax are fp32 and the gradients of logits are rounded to bf16. dx is rounded
-// once. dweight may be fp32; if it is bf16, it is rounded after every chunk.
+// With bf16 x and weight, logits and softmax are fp32 and the gradients of logits are rounded to bf16. dx and dweight
+// are elements or fp32. dx is rounded once; a bf16 dweight is rounded after every chunk.
 struct LinearCrossEntropyArgs {
   Operand token_loss, dx, dweight;  // each gradient may be null
   ConstOperand x, weight;           // [T,H], [V,H]

@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// *loss += (values[0] + values[1] + ... + values[n-1]), formed in double in this order; *first += the same up to
+// *loss += (values[0] + values[1] + ... + values[n-1]), summed in double in this order; *first += the same sum up to
 // values[first_n - 1]; *weight += batch_weight[0].
 struct LossSumArgs {
   double* loss = nullptr;

@@ -7,7 +7,8 @@
 
 namespace angel_ptm {
 
-// c[M,N] (+)= op(a) op(b). a is [M,K] ([K,M] if trans_a), b is [K,N] ([N,K] if trans_b).
+// c[M,N] (+)= op(a) op(b). a is [M,K] ([K,M] if trans_a), b is [K,N] ([N,K] if trans_b). a and b are elements, c
+// elements or fp32.
 struct MatmulArgs {
   Operand c;
   ConstOperand a, b;

@@ -7,7 +7,8 @@
 
 namespace angel_ptm {
 
-// y[B,H] = mean of the first counts[b] rows, at least one, of sample b of x[B,S,H]; without counts of all. Elements.
+// y[B,H] = mean of the first counts[b] rows, at least one, of sample b of x[B,S,H]; without counts, of all rows. x and
+// y are elements.
 struct MeanPoolArgs {
   Operand y;
   ConstOperand x;
@@ -15,7 +16,7 @@ struct MeanPoolArgs {
   int64_t b = 0, s = 0, h = 0;
 };
 
-// dx[B,S,H] = dy / counts[b] in those rows, 0 in the others. Elements.
+// dx[B,S,H] = dy / counts[b] in those rows, 0 in the others. dx and dy are elements.
 struct MeanPoolGradArgs {
   Operand dx;
   ConstOperand dy;

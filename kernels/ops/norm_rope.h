@@ -7,11 +7,11 @@
 
 namespace angel_ptm {
 
-// Some heads of a wider matrix, normed and turned: y[T,N,D] = R norm(x), where token t's heads are at x + t * x_stride.
+// Norms and rotates some heads of a wider matrix: y[T,N,D] = R norm(x), where token t's heads are at x + t * x_stride.
 // norm(x) = x / rms(x) * weight (Zhang & Sennrich 2019), or with layer_norm (x - mean(x)) / deviation(x) * weight +
 // bias (Ba et al. 2016), over a head's D elements. R is RoPE (Su et al. 2021) by cos_sin[P,D/2,2] fp32, of which token
-// t takes row t % P: it turns elements i and i + D/2, or with `interleaved` 2i and 2i + 1. Without cos_sin nothing is
-// turned. x, y, weight[D] and bias[D] (null: zeros) are elements.
+// t takes row t % P. It rotates the pair of elements i and i + D/2, or with `interleaved` 2i and 2i + 1. Without
+// cos_sin nothing is rotated. x, y, weight[D] and bias[D] (null: zeros) are elements.
 struct NormRopeArgs {
   Operand y;
   ConstOperand x, weight, bias, cos_sin;
@@ -20,8 +20,8 @@ struct NormRopeArgs {
   float epsilon = 1e-6f;
 };
 
-// dx is strided like x; what is between its heads stays. dweight[D] and dbias[D] (+)=, fp32 or elements. Each may be
-// null. What the forward op made of x is made again.
+// dx is strided like x; elements between its heads stay. dweight[D] and dbias[D] (+)=, fp32 or elements. Each output
+// may be null. The intermediate results of the forward op are recomputed from x.
 struct NormRopeGradArgs {
   Operand dx, dweight, dbias;
   ConstOperand dy, x, weight, cos_sin;

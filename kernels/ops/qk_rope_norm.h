@@ -17,8 +17,8 @@ struct QkRopeNormArgs {
   float epsilon = 1e-5f;
 };
 
-// Writes the query and key columns of dqkv[T, (Q+2G)*D] (the value columns are AttentionGrad's), dq_weight[D] and
-// dk_weight[D] (+)=, either of which may be null. All but the saved rstd and cos_sin are elements.
+// Writes the query and key columns of dqkv[T, (Q+2G)*D] (AttentionGrad writes the value columns) and dq_weight[D] and
+// dk_weight[D] (+)=, either of which may be null. All operands but the saved rstd and cos_sin are elements.
 struct QkRopeNormGradArgs {
   Operand dqkv, dq_weight, dk_weight;
   ConstOperand dq, dk, qkv, q_rstd, k_rstd, cos_sin, q_weight, k_weight;

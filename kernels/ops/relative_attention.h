@@ -7,11 +7,11 @@
 
 namespace angel_ptm {
 
-// Attention of all queries of a row with its keys, whose scores are neither scaled nor rounded and get a bias by
-// distance (Raffel et al. 2020, T5): o[T,Q,D] of qkv[T,3,Q,D], score(i, j) = q_i k_j + table[place[j - i + S - 1],
-// head]. A row's queries see its first key_counts[b] keys, at least one; what they do not see, NaN included, changes
-// nothing. table is [P,Q]. Elements; scores, softmax and sums are fp32. Forward only: the encoders that need it are
-// frozen.
+// Attention of all queries of a row to its keys, with scores that are not scaled and get a bias by distance (Raffel et
+// al. 2020, T5): o[T,Q,D] from qkv[T,3,Q,D], score(i, j) = q_i k_j + table[places[j - i + S - 1], head]. A row's
+// queries see its first key_counts[b] keys, at least one; keys they do not see, even NaN, change nothing. table is
+// [P,Q]. o, qkv and table are elements; scores, softmax and sums are fp32 and are not rounded in between. Forward only:
+// the encoders that need it are frozen.
 struct RelativeAttentionArgs {
   Operand o;
   ConstOperand qkv, table;

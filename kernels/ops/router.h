@@ -7,11 +7,11 @@
 
 namespace angel_ptm {
 
-// logits = x gate^T in fp32, probs = softmax over all experts, the top k (ties: lower expert first), weights
-// renormalised to sum 1. x and gate are elements.
+// logits = x gate^T in fp32, probs = softmax over all experts. Takes the k experts of highest probability (ties: the
+// lower index first), with weights renormalised to sum 1. x and gate are elements.
 struct RouterArgs {
   Operand weights, probs;      // [T,K], [T,E] fp32
-  int32_t* experts = nullptr;  // [T,K], by falling probability
+  int32_t* experts = nullptr;  // [T,K], in order of decreasing probability
   int32_t* counts = nullptr;   // [E] (token, choice) pairs per expert
   int32_t* loads = nullptr;    // [E] += counts; may be null
   ConstOperand x, gate;        // [T,H], [E,H]

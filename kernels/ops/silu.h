@@ -7,14 +7,14 @@
 
 namespace angel_ptm {
 
-// y[n] = x * sigmoid(x) (Elfwing et al. 2018; "swish"). Elements.
+// y[n] = x * sigmoid(x) (Elfwing et al. 2018; "swish"). All operands are elements.
 struct SiluArgs {
   Operand y;
   ConstOperand x;
   int64_t n = 0;
 };
 
-// dx[n] = dy times that function's derivative at x. Elements.
+// dx[n] = dy times the derivative of SiluArgs' function at x. All operands are elements.
 struct SiluGradArgs {
   Operand dx;
   ConstOperand dy, x;

@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// a[R,A] and b[R,B], either of which may be null, are the first and the other columns of x[R,A+B]. Elements.
+// a[R,A] and b[R,B] are the first A and the last B columns of x[R,A+B]. Either may be null. All operands are elements.
 struct SplitArgs {
   Operand a, b;
   ConstOperand x;

@@ -8,8 +8,8 @@
 
 namespace angel_ptm {
 
-// *total += sum of values[n]^2, as fixed-point sums of groups of kSquareSumGroup elements: any split at group borders
-// and any order of calls gives the same bits. Non-finite values set total->non_finite. n is a multiple of
+// *total += sum of values[n]^2. Each group of kSquareSumGroup elements becomes a fixed-point sum, so any split at group
+// borders and any order of calls gives the same bits. Non-finite values set total->non_finite. n is a multiple of
 // kSquareSumGroup.
 inline constexpr int64_t kSquareSumGroup = 256;
 struct SquareSumArgs {

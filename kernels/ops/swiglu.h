@@ -7,8 +7,8 @@
 
 namespace angel_ptm {
 
-// y[R,F] = silu(gate) * up with gate_up[R,2F] = [gate | up], elements. active_blocks, if given, points to the number of
-// leading blocks of block_rows rows that hold data; later rows are neither read nor written.
+// y[R,F] = silu(gate) * up with gate_up[R,2F] = [gate | up]. y and gate_up are elements. active_blocks, if given,
+// points to the number of leading blocks of block_rows rows that hold data; later rows are neither read nor written.
 struct SwigluArgs {
   Operand y;
   ConstOperand gate_up;
@@ -16,7 +16,7 @@ struct SwigluArgs {
   const int32_t* active_blocks = nullptr;
 };
 
-// dgate_up[R,2F] from dy[R,F] and gate_up, elements.
+// dgate_up[R,2F] from dy[R,F] and gate_up. All three are elements.
 struct SwigluGradArgs {
   Operand dgate_up;
   ConstOperand dy, gate_up;

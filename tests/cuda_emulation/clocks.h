@@ -1,9 +1,9 @@
-// What happens before what: vector clocks (Mattern 1989; Flanagan & Freund 2009, FastTrack). An agent is a CUDA thread,
-// or something that works beside the threads: a bulk copy, the matrix unit of a warpgroup. An agent's clock goes up
-// whenever it lets others know of its past.
+// Which events happen before which: vector clocks (Mattern 1989; Flanagan & Freund 2009, FastTrack). An agent is a CUDA
+// thread, or something that works concurrently with the threads: a bulk copy, the matrix unit of a warpgroup. An
+// agent's clock advances whenever it lets others know of its past.
 //
-// There are two orders. `seen` is that of ordinary accesses. `fenced` is for the asynchronous proxy (TMA, wgmma): of a
-// thread's writes it knows those that the thread itself has put behind a fence.proxy.async.
+// There are two orders. `seen` is that of ordinary accesses. `fenced` is that of the asynchronous proxy (TMA, wgmma):
+// of a thread's writes it includes those after which the thread itself has executed a fence.proxy.async.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_CLOCKS_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_CLOCKS_H_
 
@@ -14,7 +14,7 @@
 
 namespace angel_ptm::emulated {
 
-// An agent and its clock at one moment: never zero, so zero is "never".
+// An agent and its clock at one moment. Never zero, so zero means "never".
 using Epoch = std::uint32_t;
 inline constexpr int kClockBits = 21;
 inline constexpr std::uint32_t kClockMax = (1u << kClockBits) - 1;
@@ -28,21 +28,21 @@ struct Clocks {
   explicit Clocks(int agents) : seen(static_cast<std::size_t>(agents)), fenced(static_cast<std::size_t>(agents)) {}
   void Join(const Clocks& other);
 };
-// Shared between all threads that know the same.
+// Shared by all threads with the same knowledge.
 using Past = std::shared_ptr<const Clocks>;
 
-// The pasts of those who arrive somewhere, joined.
+// The joined pasts of the agents that arrive at a synchronisation point.
 class Gathering {
  public:
   void Add(const Past& past);
   void AddAgent(int agent, std::uint32_t clock, std::uint32_t fenced);
-  // What who leaves knows; empty afterwards.
+  // Returns what an agent that leaves the point knows; the gathering is empty afterwards.
   Past Take();
   bool empty() const { return joined_ == nullptr; }
 
  private:
   std::unique_ptr<Clocks> joined_;
-  Past last_;  // joining what was just joined changes nothing
+  Past last_;  // joining the same past again changes nothing
 };
 
 Past Joined(const Past& a, const Past& b);

@@ -1,5 +1,5 @@
-// CUDA kernels on the CPU, checked: what tests use. tests/gpu has the same functions for a GPU, where a schedule is one
-// more launch.
+// Runs CUDA kernels on the CPU and checks them: the interface for tests. tests/gpu has the same functions for a GPU,
+// where each schedule is one more launch.
 //
 //   DeviceArray<float> x(values), y(n);
 //   const auto findings = Emulate({Order::kRandom, 3}, [&] { LaunchCast({...}, {}); });
@@ -17,11 +17,11 @@
 
 namespace angel_ptm::emulated {
 
-// Who runs next, and when asynchronous work is done.
+// Which thread runs next, and when asynchronous work is done.
 enum class Order {
-  kInTurn,  // a thread runs until it waits; asynchronous work is done at once
+  kInTurn,  // a thread runs until it waits; asynchronous work is done immediately
   kRandom,  // any thread, any time
-  kLate,    // warps by changing priorities; asynchronous work as late as it may be
+  kLate,    // warps by changing priorities; asynchronous work as late as allowed
 };
 struct Schedule {
   Order order = Order::kInTurn;
@@ -30,18 +30,18 @@ struct Schedule {
 inline std::ostream& operator<<(std::ostream& out, const Schedule& schedule) {
   return out << "order " << static_cast<int>(schedule.order) << " seed " << schedule.seed;
 }
-// In turn, then `seeds` of each of the others.
+// kInTurn, then each of the other orders with `seeds` seeds.
 std::vector<Schedule> Schedules(int seeds);
 
-// Runs what `launches` launches, one after the other as on a stream, and says what was wrong. After a fault that ends a
-// launch the rest is not run.
+// Runs what `launches` launches, one after the other as on a stream, and returns what was wrong. After a fault that
+// ends a launch, nothing more is run.
 std::vector<Finding> Emulate(const Schedule& schedule, const std::function<void()>& launches);
 
-// Device memory: filled with NaN patterns and not initialised until written. Elements of 2, 4, 8 or 16 bytes: smaller
+// Device memory: filled with NaN patterns and uninitialised until written. Elements have 2, 4, 8 or 16 bytes: smaller
 // ones would share a checked cell.
 void* AllocateDevice(std::size_t bytes);
 void FreeDevice(void* memory);
-// Between the host and part of an array; what is written is initialised.
+// Copies between the host and part of an array. What is written counts as initialised.
 void WriteDevice(void* to, const void* from, std::size_t bytes);
 void ReadDevice(void* to, const void* from, std::size_t bytes);
 
@@ -58,7 +58,7 @@ class DeviceArray {
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   T* data() { return data_; }
-  // The first of the array, if there are fewer values.
+  // If there are fewer values than elements, sets the first elements.
   void Set(const std::vector<T>& values) {
     if (!values.empty()) WriteDevice(data_, values.data(), values.size() * sizeof(T));
   }

@@ -1,4 +1,5 @@
-// A fiber per CUDA thread: thousands of stacks in one thread of the system, switched in tens of nanoseconds.
+// One fiber per CUDA thread: thousands of stacks in one thread of the operating system, switched in tens of
+// nanoseconds.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_FIBER_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_FIBER_H_
 
@@ -8,12 +9,12 @@ namespace angel_ptm::emulated {
 
 inline constexpr int kFibersMax = 2048;
 
-// Where a fiber that does not run goes on.
+// Where a suspended fiber continues.
 struct Fiber {
   void* stack_pointer = nullptr;
 };
 
-// The stacks, each with a page in front of it that may not be touched.
+// The stacks, each with an inaccessible guard page before it.
 class FiberStacks {
  public:
   FiberStacks();
@@ -24,7 +25,7 @@ class FiberStacks {
   char* memory_;
 };
 
-// Leaves the running fiber, noting in `from` where it goes on, and goes on with `to`.
+// Suspends the running fiber, storing in `from` where it continues, and continues with `to`.
 void SwitchFiber(Fiber& from, const Fiber& to);
 
 }  // namespace angel_ptm::emulated

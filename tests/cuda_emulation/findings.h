@@ -9,15 +9,15 @@
 namespace angel_ptm::emulated {
 
 enum class Fault {
-  kRace,           // two accesses, one a write, that nothing orders
+  kRace,           // two unordered accesses, at least one a write
   kCrossBlock,     // blocks of one launch that depend on each other
-  kOutOfBounds,    // outside of an array
-  kUninitialised,  // read before written
-  kAlignment,      // an address the instruction does not take
+  kOutOfBounds,    // an access outside of an array
+  kUninitialised,  // a read before the first write
+  kAlignment,      // an address that the instruction does not take
   kBarrier,        // misuse of __syncthreads or a named barrier
   kWarp,           // lanes that should act together do not
-  kDeadlock,       // nobody can go on
-  kAsyncCopy,      // cp.async left alone
+  kDeadlock,       // no thread can continue
+  kAsyncCopy,      // a cp.async that is never waited for
   kMbarrier,       // misuse of an mbarrier
   kProxy,          // a missing fence between ordinary and asynchronous accesses
   kTensorCopy,     // misuse of TMA
@@ -37,10 +37,10 @@ struct Finding {
   std::string Describe() const;
 };
 
-// The findings of a launch: of each fault only the first few, each place once.
+// The findings of a launch: only the first few of each fault, and each place once.
 class Findings {
  public:
-  // False when so much was reported that the launch should end.
+  // Returns false when so much has been reported that the launch should end.
   bool Add(Finding finding);
   void Clear() { *this = Findings(); }
   const std::vector<Finding>& all() const { return all_; }

@@ -1,4 +1,4 @@
-// Runs of the project's CUDA kernels under the emulator: operands, schedules, and what is expected of each run.
+// Runs the project's CUDA kernels under the emulator: operands, schedules, and what is expected of each run.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_KERNEL_RUNS_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_KERNEL_RUNS_H_
 
@@ -56,8 +56,8 @@ bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-// `prepare`, `launch` under every schedule: each must be without findings and give the bits of the first, which are
-// returned.
+// Runs `prepare` and `launch` under every schedule. Each run must be without findings and give the bits of the first,
+// which are returned.
 template <typename T>
 std::vector<T> RunClean(
     const std::function<void()>& launch, DeviceArray<T>& result, const std::function<void()>& prepare = [] {},
@@ -74,7 +74,7 @@ std::vector<T> RunClean(
   return first;
 }
 
-// The error of fp32 results, or of bf16 ones beyond their one rounding, over the largest value wanted.
+// The error of fp32 results, or the error of bf16 results beyond their one rounding, over the largest value wanted.
 inline double ErrorOf(const std::vector<float>& got, const std::vector<double>& want) {
   return ScaledError(got.data(), want.data(), static_cast<std::int64_t>(got.size()));
 }

@@ -1,7 +1,8 @@
-// The threads of the blocks that run together, who runs next, and how faults are reported. Blocks run one cluster after
-// another; a cluster's threads in the order of the schedule.
+// The threads of the blocks that run together, which of them runs next, and how faults are reported. Clusters of blocks
+// run one after another; the threads of a cluster run in the order of the schedule.
 //
-// One machine for the process, since the kernels' calls carry no object; one thread of the system uses it.
+// There is one machine per process, because the kernels' calls carry no object; a single thread of the operating system
+// uses it.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_MACHINE_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_MACHINE_H_
 
@@ -24,27 +25,27 @@ namespace angel_ptm::emulated {
 
 inline constexpr std::size_t kSharedBytesMax = 227 << 10;
 inline constexpr int kLanes = 32, kWarpgroup = 128, kThreadsMax = 1024;
-// Agents besides the threads: bulk copies take these in turn; warpgroups' matrix units have one each.
+// Agents besides the threads: bulk copies use these numbers in turn; each warpgroup's matrix unit has its own.
 inline constexpr int kBulkAgents = 64, kMatrixAgents = 16;
 
 struct SimThread {
   ThreadPlace place;
-  int id = 0;     // in the cluster: its agent
+  int id = 0;     // in the cluster; also its agent
   int block = 0;  // in the cluster
   int lane = 0;
   int warp = 0;  // in the cluster
   enum class State { kRuns, kWaits, kEnded } state = State::kRuns;
   Fiber fiber;
-  Past past;                               // of others
+  Past past;                               // what it knows of others
   std::uint32_t clock = 1;                 // own
   std::uint32_t fenced = 0;                // own clock at the last fence.proxy.async
-  bool accumulators_in_flight = false;     // of wgmma
+  bool accumulators_in_flight = false;     // a wgmma may be adding to its registers
   std::function<std::string()> waits_for;  // for the report of a deadlock
 
   Epoch epoch() const { return MakeEpoch(id, clock); }
 };
 
-// One use of an instruction that a warp's lanes issue together.
+// One execution of an instruction that the lanes of a warp issue together.
 struct Collective {
   std::uint32_t mask = 0, arrived = 0;
   const char* name = nullptr;
@@ -64,14 +65,14 @@ struct BlockBarrier {
   std::vector<int> waiting, came;
   Gathering past;
 };
-inline constexpr int kNamedBarriers = 16, kAllThreads = kNamedBarriers;  // __syncthreads is beside the named ones
+inline constexpr int kNamedBarriers = 16, kAllThreads = kNamedBarriers;  // __syncthreads comes after the named ones
 
 struct SimBlock {
   int first_thread = 0, live = 0;
   std::array<BlockBarrier, kNamedBarriers + 1> barriers;
 };
 
-// A part of the hardware with state of its own.
+// A part of the hardware that has its own state.
 class Unit {
  public:
   virtual ~Unit() = default;
@@ -87,7 +88,7 @@ class Machine {
   std::vector<Finding> Emulate(const Schedule& with, const std::function<void()>& launches);
   void Launch(const LaunchShape& shape, const std::function<void()>& thread_body);
 
-  // The running thread. Only inside a kernel.
+  // The running thread. May be called only inside a kernel.
   SimThread& self() { return *current_; }
   bool in_kernel() const { return current_ != nullptr; }
   SimThread& thread(int id) { return threads_[static_cast<std::size_t>(id)]; }
@@ -100,7 +101,7 @@ class Machine {
   int BulkAgent(int copy) const { return static_cast<int>(threads_.size()) + copy % kBulkAgents; }
   int MatrixAgent(int group) const { return static_cast<int>(threads_.size()) + kBulkAgents + group; }
   const LaunchShape& shape() const { return shape_; }
-  // Clusters are numbered through all launches, so that memory can note who wrote it.
+  // Clusters are numbered across all launches, so that memory can record which one wrote it.
   std::uint32_t cluster_serial() const { return cluster_serial_; }
   std::uint32_t first_serial() const { return first_serial_; }
 
@@ -108,17 +109,17 @@ class Machine {
   Schedule schedule;
   std::uint64_t Random();
   bool in_turn() const { return schedule.order == Order::kInTurn; }
-  // The schedule may go on with another thread.
+  // A point at which the schedule may continue with another thread.
   void MayYield();
   void Wait(std::function<std::string()> waits_for);
   void Wake(int thread);
-  // Work that something beside the threads does, at some time that the schedule says. Returns its number.
+  // Posts work that something other than the threads does, at a time that the schedule chooses. Returns its number.
   int Post(std::function<void()> work);
-  // Does it now unless it is done.
+  // Does the work now unless it is already done.
   void Finish(int work);
   bool PendingWork() const { return !work_.empty(); }
 
-  // What the thread did happens before what those do who take `past`.
+  // After Release, what the thread has done happens before what the threads do that later acquire `past`.
   void Release(SimThread& thread, Gathering& past);
   void Acquire(SimThread& thread, const Past& past) { thread.past = Joined(thread.past, past); }
   bool HappensBefore(Epoch epoch, const SimThread& thread) const;

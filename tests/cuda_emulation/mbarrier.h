@@ -1,4 +1,4 @@
-// mbarriers, as far as bulk copies need to know.
+// mbarriers, to the extent that bulk copies use them.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_MBARRIER_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_MBARRIER_H_
 
@@ -8,9 +8,10 @@
 
 namespace angel_ptm::emulated {
 
-// A copy that will complete on this barrier: is it one, and has its init been made known to the asynchronous proxy?
+// Checks the barrier that a copy will complete on: that it is one, and that its init has been made visible to the
+// asynchronous proxy.
 void CheckCopyBarrier(std::uint32_t barrier, const void* at);
-// The copy's bytes have come. `issuer` as it was when it issued the copy.
+// The issuer of a copy, as it was when it issued the copy; CompleteBytes says that the copy's bytes have arrived.
 struct CopyIssuer {
   Past past;
   int thread = 0;

@@ -1,8 +1,9 @@
-// Shared and device memory of the emulated GPU, with a note beside every two bytes of who wrote and read them last. The
-// compiler reports every load and store of a kernel (hooks.cc); instructions that the kernel calls report their own.
+// Shared and device memory of the emulated GPU, with a record, for every two bytes, of who wrote and read them last.
+// The compiler reports every load and store of a kernel (hooks.cc); instructions that the kernel calls report their
+// own.
 //
-// All of it lies at one fixed place, the blocks' shared memories first: a shared address, as instructions take it, is
-// the distance from that place, and says whose block it is.
+// All memory lies at one fixed place, the blocks' shared memories first. A shared address, as instructions take it, is
+// the distance from that place and identifies the block.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_MEMORY_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_MEMORY_H_
 
@@ -15,7 +16,7 @@
 namespace angel_ptm::emulated {
 
 inline constexpr std::uintptr_t kArena = 0x600000000000;
-inline constexpr std::uint32_t kSharedWindow = 256 << 10;  // of a block
+inline constexpr std::uint32_t kSharedWindow = 256 << 10;  // per block
 inline constexpr int kWindows = 16;
 inline constexpr std::uintptr_t kDeviceMemory = kArena + std::uintptr_t{kSharedWindow} * kWindows;
 inline constexpr std::size_t kDeviceBytes = std::size_t{512} << 20,
@@ -27,18 +28,19 @@ struct SharedCell {
   Epoch reads[2] = {};
   bool initialised = false;
   bool in_flight = false;  // an asynchronous copy will write it
-  bool mbarrier = false;   // part of one
-  bool atomic = false;     // the last write was
+  bool mbarrier = false;   // part of an mbarrier
+  bool atomic = false;     // the last write was atomic
 };
 
 enum class Access { kRead, kWrite, kAtomic };
-// Which of the two ways to memory: the threads' own, or that of TMA and wgmma.
+// The path to memory: that of the threads' own accesses, or that of TMA and wgmma.
 enum class Proxy { kGeneric, kAsync };
 
-// An access of the running thread at any address; outside of the arena it is the host's business.
+// Checks an access of the running thread at any address. Outside of the arena, in host memory, only accesses to wgmma
+// accumulators are checked.
 void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const void* at);
 
-// Is it in registers that a wgmma in flight adds to?
+// Checks that the access is not to registers that a wgmma in flight adds to.
 void CheckAccumulators(std::uintptr_t address, std::size_t bytes, const void* at);
 
 // Shared memory by address.
@@ -46,10 +48,11 @@ inline char* SharedBytes(std::uint32_t address) { return reinterpret_cast<char*>
 bool InShared(std::uint32_t address, std::size_t bytes);
 SharedCell* SharedCells(std::uint32_t address);
 inline std::size_t CellsIn(std::size_t bytes) { return (bytes + kCellBytes - 1) / kCellBytes; }
-// "byte 64 of shared memory", counted as the kernel does.
+// For example "byte 64 of shared memory", counted as the kernel counts.
 std::string SharedName(std::uint32_t address);
 void SharedAccess(std::uint32_t address, std::size_t bytes, Access access, const SimThread& thread, const void* at);
-// Would a write, or read, of these bytes by `who` now be right for `thread`, who issues it? They are in shared memory.
+// Checks whether a write, or read, of these bytes by `who` would be correct now for `thread`, which issues it. The
+// bytes are in shared memory.
 void CheckSharedWrite(std::uint32_t address, std::size_t bytes, Proxy proxy, const SimThread& thread, const char* who,
                       const void* at);
 void CheckSharedRead(std::uint32_t address, std::size_t bytes, Proxy proxy, const SimThread& thread, const char* who,
@@ -57,7 +60,7 @@ void CheckSharedRead(std::uint32_t address, std::size_t bytes, Proxy proxy, cons
 void NoteSharedWrite(std::uint32_t address, std::size_t bytes, Epoch epoch);
 void NoteSharedRead(std::uint32_t address, std::size_t bytes, Epoch epoch, const SimThread& thread);
 
-// Device memory. False, and reported, when it is not inside one array.
+// Device memory. Returns false, with a report, if the access is not inside one array.
 bool DeviceAccess(std::uintptr_t address, std::size_t bytes, Access access, Epoch epoch, const SimThread& thread,
                   const void* at);
 inline bool IsDevice(std::uintptr_t address) { return address - kDeviceMemory < kDeviceBytes; }

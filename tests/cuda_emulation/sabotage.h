@@ -1,4 +1,4 @@
-// Faults planted into the project's own kernels: an instruction left out or changed wherever they have it.
+// Faults planted into the project's own kernels: an instruction is left out or changed wherever the kernels use it.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_SABOTAGE_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_SABOTAGE_H_
 
@@ -12,10 +12,10 @@ namespace angel_ptm::emulated {
 enum class Sabotage {
   kNone,
   kNoMbarrierWait,
-  kOtherParity,   // of waits for mbarriers
-  kTooManyBytes,  // expected by mbarriers
+  kOtherParity,   // waits for mbarriers take the other parity
+  kTooManyBytes,  // mbarriers expect too many bytes
   kTooFewBytes,
-  kNoRelease,  // arrivals at mbarriers that expect no bytes
+  kNoRelease,  // no arrivals at mbarriers that expect no bytes
   kNoInitFence,
   kNoProxyFence,
   kNoWgmmaFence,
@@ -24,11 +24,11 @@ enum class Sabotage {
   kNoCopyWait,  // for cp.async
 };
 
-// As Emulate, with a fault in every instruction that it is about.
+// Like Emulate, with the fault in every instruction that it concerns.
 std::vector<Finding> EmulateSabotaged(Sabotage sabotage, const Schedule& schedule,
                                       const std::function<void()>& launches);
 
-// Of the emulation under way.
+// Whether the current emulation has this fault.
 bool Planted(Sabotage sabotage);
 
 }  // namespace angel_ptm::emulated

@@ -5,8 +5,8 @@
 
 namespace angel_ptm::reference {
 
-// x[B,height,width,in] with every pixel repeated upsample x upsample times and zeros around it, weight
-// [out,in,kernel,kernel], y[B,out_height,out_width,out].
+// A convolution of x[B,height,width,in], with every pixel repeated upsample x upsample times and padded with zeros, by
+// weight [out,in,kernel,kernel] into y[B,out_height,out_width,out].
 struct ConvolutionShape {
   int64_t b, height, width, in, out, kernel, stride, pad_before, pad_after, upsample;
   int64_t OutHeight() const { return (height * upsample + pad_before + pad_after - kernel) / stride + 1; }
@@ -14,7 +14,7 @@ struct ConvolutionShape {
 };
 // bias[out] may be null.
 void Conv2d(double* y, const double* x, const double* weight, const double* bias, const ConvolutionShape& shape);
-// Both are overwritten.
+// Overwrites dx and dweight.
 void Conv2dGrad(double* dx, double* dweight, const double* dy, const double* x, const double* weight,
                 const ConvolutionShape& shape);
 

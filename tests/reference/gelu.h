@@ -1,4 +1,4 @@
-// GELU by its tanh approximation, or with `erf` as it is defined, elementwise.
+// GELU by its tanh approximation, or with `erf` as defined, elementwise.
 #ifndef ANGEL_PTM_TESTS_REFERENCE_GELU_H_
 #define ANGEL_PTM_TESTS_REFERENCE_GELU_H_
 

@@ -1,4 +1,4 @@
-// Rows times the weights of their block's expert, fp64.
+// Multiplies rows by the weights of their block's expert, fp64.
 #ifndef ANGEL_PTM_TESTS_REFERENCE_GROUPED_MATMUL_H_
 #define ANGEL_PTM_TESTS_REFERENCE_GROUPED_MATMUL_H_
 

@@ -6,7 +6,7 @@
 
 namespace angel_ptm::reference {
 
-// token_loss[t] = logsumexp(weight x[t]) - (weight x[t])[target], 0 where the target is negative. x is [T,H], weight
+// token_loss[t] = logsumexp(weight x[t]) - (weight x[t])[target], 0 where the target is negative. x is [T,H], weight is
 // [V,H]. If dx is not null, dx[T,H] and dweight[V,H] get the gradient of the sum of token losses.
 void LinearCrossEntropy(double* token_loss, double* dx, double* dweight, const double* x, const double* weight,
                         const int32_t* targets, int64_t t, int64_t h, int64_t v);

@@ -6,7 +6,7 @@
 
 namespace angel_ptm::reference {
 
-// o[B*S,Q,D] of qkv[B*S,3,Q,D]: query i of row b sees the row's keys j < key_counts[b], with
+// o[B*S,Q,D] from qkv[B*S,3,Q,D]: query i of row b sees the row's keys j < key_counts[b], with
 // table[places[j - i + S - 1], head] of table[P,Q] added to their product.
 struct RelativeAttentionShape {
   int64_t b, s, heads, d;

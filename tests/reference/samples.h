@@ -1,4 +1,4 @@
-// What is summed over the rows of a sample: means, and the squared error of a diffusion model; SiLU; columns beside
+// Sums over the rows of a sample: means, and the squared error of a diffusion model. Also SiLU, and columns beside
 // columns.
 #ifndef ANGEL_PTM_TESTS_REFERENCE_SAMPLES_H_
 #define ANGEL_PTM_TESTS_REFERENCE_SAMPLES_H_

@@ -1,4 +1,4 @@
-// What may separate a kernel's sums of bf16 products from exact ones.
+// The errors allowed between a kernel's sums of bf16 products and exact sums.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_BF16_SUMS_H_
 #define ANGEL_PTM_TESTS_SUPPORT_BF16_SUMS_H_
 
@@ -20,8 +20,8 @@ inline std::vector<double> Magnitudes(std::vector<double> x) {
 // Half a unit in the last place of a bf16 result, and a few roundings of fp32 sums.
 inline constexpr double kBf16Rounding = 0x1p-8, kSumRounding = 8 * 0x1p-24;
 
-// The largest |got - want| as a share of what it may be: `rounding` of the value and kSumRounding of the sum of
-// magnitudes. Infinite if anything is NaN.
+// The largest |got - want| as a share of the allowed error: `rounding` times the value plus kSumRounding times the sum
+// of magnitudes. Infinite if anything is NaN.
 template <typename Got>
 double ErrorShare(const Got& got, const std::vector<double>& want, const std::vector<double>& magnitude,
                   double rounding) {

@@ -1,4 +1,4 @@
-// bf16 operands and the error of what was rounded to bf16 once, for tests of kernels against fp64 references.
+// bf16 operands, and the error of results that are rounded to bf16 once, for tests of kernels against fp64 references.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_BF16_TESTING_H_
 #define ANGEL_PTM_TESTS_SUPPORT_BF16_TESTING_H_
 
@@ -16,8 +16,8 @@
 
 namespace angel_ptm {
 
-// A 64-byte aligned bf16 tensor. Starts as NaN, like TestTensor; there is a guard of NaN behind the last element, so
-// that a kernel that reads or writes too far is seen.
+// A 64-byte aligned bf16 tensor. Starts as NaN, like TestTensor. A guard of NaN follows the last element, which reveals
+// kernels that read or write too far.
 class Bf16Tensor {
  public:
   explicit Bf16Tensor(int64_t n) : storage_(static_cast<size_t>(n) + 2 * kAlignment, kNan), n_(n) {}
@@ -72,13 +72,13 @@ inline double ScaledError(const Bf16Tensor& got, const std::vector<double>& want
   return ScaledError(got.ToDouble().data(), want.data(), got.size());
 }
 
-// Half of the distance of bf16 numbers at x: what one rounding may be wrong by.
+// Half the distance between bf16 numbers at x: the largest error of one rounding.
 inline double HalfBf16Ulp(double x) {
   return x == 0 ? 0 : std::ldexp(1.0, std::max(std::ilogb(x), std::numeric_limits<float>::min_exponent - 1) - 8);
 }
 
 // How far elements are from `want` beyond one rounding to bf16, over max |want|: the error of the fp32 arithmetic
-// before it. What was rounded on the way to its one rounding shows as about 1e-3. Infinite if anything is NaN.
+// before the rounding. A value that was also rounded earlier shows as about 1e-3. Infinite if anything is NaN.
 inline double ErrorBeyondRounding(const BFloat16* got, const double* want, int64_t n) {
   double beyond = 0, magnitude = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -94,7 +94,7 @@ inline double ErrorBeyondRounding(const Bf16Tensor& got, const std::vector<doubl
   return ErrorBeyondRounding(got.data(), want.data(), got.size());
 }
 
-// What a case that is run with both types bounds: the error in fp32 arithmetic.
+// The error that a test case bounds if it runs with both types: that of the fp32 arithmetic.
 inline double ErrorOfType(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
 inline double ErrorOfType(const Bf16Tensor& got, const std::vector<double>& want) {
   return ErrorBeyondRounding(got, want);

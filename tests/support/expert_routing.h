@@ -1,4 +1,4 @@
-// Routings for tests of the expert ops: who goes where, and its layout in blocks.
+// Routings for tests of the expert ops: which tokens go to which experts, and their layout in blocks.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_EXPERT_ROUTING_H_
 #define ANGEL_PTM_TESTS_SUPPORT_EXPERT_ROUTING_H_
 
@@ -17,7 +17,8 @@ namespace angel_ptm {
 
 enum class Spread { kRandom, kFirstExpertsOnly, kHalfOfExperts };
 
-// Tokens choose k of all experts: of e, or of of_all if that is not 0. Then experts [first, first + e) are laid out.
+// Each token chooses k of all experts. There are `e` experts, or `of_all` if that is not 0; then only experts [first,
+// first + e) are laid out.
 struct RoutingShape {
   int64_t t, e, k, block_rows;
   Spread spread = Spread::kRandom;
@@ -25,7 +26,7 @@ struct RoutingShape {
 
   bool is_part() const { return of_all != 0; }
   int64_t all() const { return is_part() ? of_all : e; }
-  // That a token can choose of those that are laid out.
+  // How many of the experts that are laid out a token can choose.
   int64_t k_max() const { return is_part() ? std::min(k, e) : k; }
 };
 
@@ -52,7 +53,7 @@ inline std::vector<int32_t> RouteTokens(const RoutingShape& s, std::mt19937& ran
   return experts;
 }
 
-// The layout the expert_layout kernel makes of a routing.
+// The layout that the expert_layout kernel makes of a routing.
 struct TestLayout {
   TestLayout(const RoutingShape& s, std::vector<int32_t> routed)
       : shape(s),

@@ -1,15 +1,14 @@
-// A GPU that is none: the calls of memory/device_api.h on host memory, as adversarial as their contract allows.
+// A simulated GPU: the calls of memory/device_api.h on host memory, as adversarial as their contract allows.
 //
-// * Work on streams is done as late as possible, by a thread that waits for some of it, and where several streams could
-//   go on, a seeded choice lets one run far ahead of the others: what is read, overwritten or freed without waiting
-//   shows. No time passes for it, so nothing depends on the machine's load.
+// * Work on streams is done as late as possible, by a thread that waits for some of it. If several streams could
+//   proceed, a seeded choice lets one run far ahead of the others. This reveals memory that is read, overwritten or
+//   freed without waiting. The device has no notion of time, so nothing depends on the machine's load.
 // * An async copy reads its source when it is done, not when it is put on the stream.
-// * Memory of the device starts as NaNs (bytes of 0xff) and has addresses at which there is nothing: a host that
-// touches
-//   it dies of SIGSEGV. Work finds it elsewhere (Translate). Page-locked memory starts as NaNs, too.
-// * An error of the work stays: every later call returns it.
-// * Codes can be injected per call; what a machine without a usable GPU says is one of the options.
-// Faults of a runtime are planted by overriding calls (tests/laws/device_faults_test.cc).
+// * Device memory starts as NaNs (bytes of 0xff), at addresses where nothing is mapped: a host that touches it dies of
+//   SIGSEGV. Work finds it elsewhere (Translate). Page-locked memory starts as NaNs, too.
+// * An error of the work is sticky: every later call returns it.
+// * Codes can be injected per call; one option is what a machine without a usable GPU reports. Tests plant faults of a
+//   runtime by overriding calls (tests/laws/device_faults_test.cc).
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_H_
 
@@ -38,9 +37,10 @@ struct FakeDeviceOptions {
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t taken_bytes = 0;                  // by another process
   std::map<std::string, DeviceCode> codes;  // by call, e.g. {"DeviceCount", 35}: what it returns, always
-  int64_t fails_at_kernel = -1;             // the work of this kernel, counted as they are done,
+  int64_t fails_at_kernel = -1;             // the work of this kernel, counted in the order of execution,
   DeviceCode fails_with = kDeviceEccError;  // ends with this code
-  // Where work finds the device's memory: of whoever follows it there, too; null: memory of the fake's own.
+  // Allocates the memory in which work finds the device's memory, for tests that access it there, too; null: the fake
+  // allocates its own.
   std::function<std::byte*(int64_t bytes)> allocate;
   std::function<void(std::byte* data)> free;
 };
@@ -83,28 +83,28 @@ class FakeDevice : public DeviceApi {
   void BeginRange(const char* name) override;
   void EndRange() override;
 
-  // By thread that had any: of the ranges it has begun and ended, how often each name, and how many are open.
+  // The ranges that a thread has begun and ended: how often each name was begun, and how many are open.
   struct Ranges {
     std::map<std::string, int> begun;
     int open = 0;
   };
   std::map<std::thread::id, Ranges> ranges();
 
-  // Puts a kernel on a stream of some FakeDevice. The addresses among the `bytes` bytes at `arguments`, 8-byte words,
-  // are replaced by those at which the work finds the memory.
+  // Puts a kernel on a stream of some FakeDevice. The `bytes` bytes at `arguments` are treated as 8-byte words, and
+  // every word that is a device address is replaced by the address at which the work finds that memory.
   static void Launch(void* stream, void* arguments, size_t bytes, std::function<void()> work);
-  // An error that stays, unless the address is null, the device's or page-locked.
+  // A sticky error, unless `memory` is null, device memory or page-locked.
   static void WantReachable(void* stream, const void* memory);
   static FakeDevice& Of(void* stream);
-  // Puts work on a stream that also waits for what other devices do: it is done when `ready` says so, which is asked
-  // often while somebody waits for the device. Both are called under the device's lock and may not call it, but for
-  // ResolveInWork.
+  // Puts work on a stream that also waits for what other devices do. The work is done once `ready` returns true, which
+  // is called often while some thread waits for the device. Both run under the device's lock and must not call the
+  // device, except ResolveInWork.
   static void PutWaiting(void* stream, std::function<bool()> ready, std::function<void(FakeDevice&)> work);
-  // Where [memory, memory + bytes) is, host memory or the device's; null, with an error that stays, if neither.
+  // Where work finds [memory, memory + bytes), host or device memory; null, with a sticky error, if it is neither.
   std::byte* ResolveInWork(const void* memory, int64_t bytes) { return Resolve(memory, bytes); }
-  // Where the work finds what the device has at `memory`; null if it is not the device's.
+  // Where work finds the device memory at `memory`; null if that is not device memory.
   std::byte* Translate(const void* memory);
-  // A graph's kernels were launched when it was captured.
+  // The kernels of a graph count as launched when the graph was captured.
   int64_t kernels_launched() const { return kernels_; }
   int64_t graphs_captured() const { return graphs_captured_; }
   int64_t graphs_launched() const { return graphs_launched_; }
@@ -112,7 +112,7 @@ class FakeDevice : public DeviceApi {
  protected:
   // The stream that a kernel runs on; planted faults choose another.
   virtual void* StreamOfKernel(void* stream) { return stream; }
-  // The same copy, done at once.
+  // The same copy, done immediately.
   void CopyNow(void* dst, const void* src, int64_t bytes);
 
  private:
@@ -121,7 +121,7 @@ class FakeDevice : public DeviceApi {
   struct Stream;
   struct Event;
   struct Graph;
-  // Of device memory or page-locked memory: what begins there.
+  // An allocation of device memory or page-locked memory, by its first address.
   struct Room {
     int64_t bytes = 0;
     std::byte* data = nullptr;  // where it can be read and written
@@ -131,14 +131,15 @@ class FakeDevice : public DeviceApi {
   DeviceCode Injected(const char* call) const;
   void GiveBack(const Room& room) const;
   void Push(void* stream, Command command);
-  // Of a call that a stream does not take while it captures: the capture is spoilt. kDeviceSuccess if it does not.
+  // For a call that a stream does not take while it captures: invalidates the capture. kDeviceSuccess if it is not
+  // capturing.
   static DeviceCode Spoil(void* stream);
   enum class Progress { kWorked, kWaits, kNothing };
-  // One piece of work of some stream that may go on. kWaits: all that could wait for other devices.
+  // Does one piece of work of some stream that can proceed. kWaits: none can, and some wait for other devices.
   Progress WorkOnce();
   void WorkUntil(const std::function<bool()>& done);
   static const Room* Find(const Rooms& rooms, const void* memory, int64_t bytes, int64_t* offset);
-  // Where work finds [memory, memory + bytes), host memory or the device's; null, with an error that stays, if neither.
+  // Where work finds [memory, memory + bytes), host or device memory; null, with a sticky error, if it is neither.
   std::byte* Resolve(const void* memory, int64_t bytes);
   void TranslateWords(void* arguments, size_t bytes);
 

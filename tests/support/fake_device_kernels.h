@@ -1,4 +1,5 @@
-// The backend of a FakeDevice: the host backend's kernels, on its streams and its memory, so with the host's bits.
+// The backend of a FakeDevice: the host backend's kernels on the device's streams and memory, hence with the host's
+// bits.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_KERNELS_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_KERNELS_H_
 

@@ -1,5 +1,5 @@
-// A backend of a FakeDevice: another backend's kernels as work on its streams, on its memory. Whoever includes this has
-// included the arguments of all ops (CMake does so for its file).
+// A backend of a FakeDevice: another backend's kernels, as work on the device's streams, on its memory. A file that
+// includes this must include the arguments of all ops before (CMake arranges it for its file).
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_TABLE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FAKE_DEVICE_TABLE_H_
 
@@ -13,7 +13,7 @@
 namespace angel_ptm {
 
 // `Backend` has `static const KernelTable& Table()`, and `static void Run(const std::function<void()>& kernel)`, which
-// calls a kernel of the table when it is its turn on the stream.
+// calls a kernel of the table when its turn on the stream comes.
 template <typename Backend>
 class FakeDeviceTable {
  public:
@@ -40,7 +40,7 @@ class FakeDeviceTable {
     Args args;
     KernelContext context;
   };
-  // What arguments point to besides operands, which lie on tiers: it must be where a device can follow.
+  // Memory that arguments point to besides operands (these lie on tiers) must be accessible from a device.
   template <typename Args>
   static void WantReachable(const Args& args, void* stream) {
     const auto want = [stream](const void* memory) { FakeDevice::WantReachable(stream, memory); };

@@ -1,4 +1,4 @@
-// A device in memory that does to transfers what drives do, as a seed says.
+// A block device in memory whose transfers fail as those of real drives do, chosen by a seed.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FAULTY_BLOCK_FILE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FAULTY_BLOCK_FILE_H_
 
@@ -14,26 +14,26 @@
 namespace angel_ptm {
 
 enum class DeviceFault {
-  kSlow,           // the result is there only when asked again
-  kShort,          // a part is moved, often no whole number of sectors, but one at least
+  kSlow,           // the result is available only when asked for again
+  kShort,          // only a part is moved, often not a whole number of sectors, but at least one
   kInterrupted,    // EINTR
   kBusy,           // EAGAIN
-  kNothingOnce,    // no byte is moved; the next attempt goes well
-  kIoErrorOnce,    // EIO; the next attempt goes well
-  kFlippedOnce,    // a bit read wrong, once in the device's life
+  kNothingOnce,    // no byte is moved; the next attempt succeeds
+  kIoErrorOnce,    // EIO; the next attempt succeeds
+  kFlippedOnce,    // a bit is read wrong, once in the device's life
   kIoErrorAlways,  // the first block can no longer be read or written
-  kFull,           // ENOSPC, of writes
-  kFlippedAlways,  // a bit written wrong
-  kLost,           // a write that does nothing and says it is done
-  kSwapped,        // a write whose first block changes places with another one
+  kFull,           // writes fail with ENOSPC
+  kFlippedAlways,  // a bit is written wrong
+  kLost,           // a write does nothing and reports success
+  kSwapped,        // the first block of a write is swapped with another block
 };
 inline constexpr int kDeviceFaults = 12;
-// A store recovers from all faults before.
+// The first lasting fault. A store recovers from all faults before it.
 inline constexpr DeviceFault kFirstLasting = DeviceFault::kIoErrorAlways;
 
 class FaultyBlockFile : public BlockFile {
  public:
-  // Of a fault at each request: in [0, 1], 0 for none.
+  // The probability of each fault per request, in [0, 1]; 0 for never.
   using Chances = std::array<double, kDeviceFaults>;
 
   FaultyBlockFile(int64_t bytes, uint64_t seed, const Chances& chances);
@@ -41,7 +41,7 @@ class FaultyBlockFile : public BlockFile {
   std::string description() const override { return "a faulty device"; }
   absl::Status RegisterBuffer(std::byte*, int64_t) override { return absl::OkStatus(); }
   void Start(FileDirection direction, const BlockRequest& request) override;
-  // In any order.
+  // Returns results in any order.
   std::optional<BlockResult> Wait(FileDirection direction, double seconds) override;
 
   int64_t injected(DeviceFault fault) const { return injected_[static_cast<int>(fault)]; }
@@ -55,11 +55,11 @@ class FaultyBlockFile : public BlockFile {
 
   const uint64_t seed_;
   const Chances chances_;
-  std::mutex mutex_;  // of all below: two directions, one device
+  std::mutex mutex_;  // guards all members below: both directions share one device
   uint64_t drawn_ = 0;
   std::vector<std::byte> data_;
   std::array<std::vector<BlockRequest>, kFileDirections> started_;
-  std::set<int64_t> spared_;  // places where the next attempt goes well
+  std::set<int64_t> spared_;  // places where the next attempt succeeds
   std::set<int64_t> broken_;
   std::array<int64_t, kDeviceFaults> injected_ = {};
 };

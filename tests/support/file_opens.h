@@ -1,4 +1,4 @@
-// How often files of a folder are opened.
+// Counts how often the files of a folder are opened.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FILE_OPENS_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FILE_OPENS_H_
 
@@ -23,7 +23,7 @@ class FileOpens {
   FileOpens(const FileOpens&) = delete;
   FileOpens& operator=(const FileOpens&) = delete;
 
-  // By name, since the last call.
+  // The counts by file name since the last call.
   std::map<std::string, int> Take() {
     std::map<std::string, int> opens;
     std::vector<char> buffer(1 << 16);

@@ -1,4 +1,4 @@
-// A limit on the size of files, for tests: it stands in for a full disk.
+// A limit on the size of files, for tests: it simulates a full disk.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_FILE_SIZE_LIMIT_H_
 #define ANGEL_PTM_TESTS_SUPPORT_FILE_SIZE_LIMIT_H_
 
@@ -9,7 +9,7 @@
 
 namespace angel_ptm {
 
-// While it lives, this process cannot write beyond byte `bytes` of any file.
+// While an object exists, this process cannot write beyond byte `bytes` of any file.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(size_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {

@@ -1,4 +1,5 @@
-// fsync in front of the C library's, ended by signals as often as a test wants. In one source of a program.
+// A replacement of the C library's fsync that signals seem to interrupt as often as a test wants. Include it in one
+// source of a program.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_INTERRUPTED_SYNC_H_
 #define ANGEL_PTM_TESTS_SUPPORT_INTERRUPTED_SYNC_H_
 

@@ -22,8 +22,8 @@ namespace angel_ptm {
 inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A 64-byte aligned fp32 tensor with the same values in fp64 for the reference. Starts as NaN, so that an element a
-// kernel should write and does not (or should not read and does) is seen.
+// A 64-byte aligned fp32 tensor; ToDouble gives its values in fp64 for the reference. Starts as NaN, which reveals an
+// element that a kernel should write but does not, or should not read but does.
 class TestTensor {
  public:
   explicit TestTensor(int64_t n) : storage_(static_cast<size_t>(n) + kAlignment), n_(n) {
@@ -63,8 +63,8 @@ class TestTensor {
   int64_t n_;
 };
 
-// A context with `workspace_bytes` of scratch memory filled with NaN patterns. Bytes written behind them are a test
-// failure when the context ends.
+// A context with `workspace_bytes` of scratch memory filled with NaN patterns. Bytes written after its end are a test
+// failure when the context is destroyed.
 class TestContext {
  public:
   explicit TestContext(int threads, int64_t workspace_bytes = 0)
@@ -90,13 +90,13 @@ class TestContext {
   KernelContext context_;
 };
 
-// The scratch memory the host backend publishes for an op.
+// The scratch memory that the host backend requires for an op.
 template <typename Args>
 int64_t WorkspaceBytes(const Args& args, int threads) {
   return KernelOf<Args>(CpuKernels()).workspace_bytes(args, {.threads = threads});
 }
 
-// Calls the host kernel with exactly that.
+// Calls the host kernel with exactly that much scratch memory.
 template <typename Args>
 void RunKernel(const Kernel<Args>& kernel, const std::type_identity_t<Args>& args, int threads) {
   kernel(args, TestContext(threads, WorkspaceBytes(args, threads)));

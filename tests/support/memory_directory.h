@@ -9,7 +9,7 @@
 
 namespace angel_ptm::testing_support {
 
-// A file system in memory where the machine has one, so that a test takes no longer than its computing.
+// A file system in memory if the machine has one, so that a test takes no longer than its computation.
 inline std::string MemoryDirectory() {
   return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path().string();
 }

@@ -8,10 +8,10 @@
 
 namespace angel_ptm {
 
-// The world of this test program, from before the first test until after the last.
+// The world of this test program; it exists from before the first test until after the last.
 MpiWorld& TestMpiWorld();
 
-// A new folder that all ranks see, the same on each; all ranks call it together. Whoever calls it removes it.
+// Creates a folder that all ranks see, the same on each. A collective call of all ranks. The caller removes the folder.
 std::filesystem::path NewSharedFolder(const std::filesystem::path& in = std::filesystem::temp_directory_path());
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// The table of op errors: the kernel tests add a row per op and shape, and print one line per op at the end of the run,
+// The table of op errors. The kernel tests add a row per op and shape and print one line per op at the end of the run,
 // so that `kernels_test | grep '^op_table'` is the table.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_OP_TABLE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_OP_TABLE_H_
@@ -9,8 +9,8 @@
 
 namespace angel_ptm {
 
-// Errors are the largest absolute difference over the largest absolute value wanted, of the worst tensor; an absent one
-// means that nothing was compared.
+// An error is the largest absolute difference over the largest absolute value wanted, of the worst tensor. An absent
+// error means that nothing was compared.
 struct OpTableRow {
   std::string op, shape;
   std::optional<double> forward_error, gradient_error;
@@ -18,10 +18,10 @@ struct OpTableRow {
 
 void AddToOpTable(OpTableRow row);
 
-// The rows added so far, in that order.
+// The rows added so far, in the order of their addition.
 const std::vector<OpTableRow>& OpTable();
 
-// To stdout: per op the number of rows and the largest errors with their shapes.
+// Prints to stdout, per op, the number of rows and the largest errors with their shapes.
 void PrintOpTable();
 
 }  // namespace angel_ptm

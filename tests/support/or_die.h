@@ -1,4 +1,4 @@
-// The value of a status that a test's scaffolding cannot go on without.
+// The value of a StatusOr, or a CHECK failure, for test scaffolding that cannot continue without it.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_OR_DIE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_OR_DIE_H_
 

@@ -15,8 +15,8 @@
 
 namespace angel_ptm {
 
-// fn(Communicator&) returning absl::Status: the ranks' results by rank, for tests that expect errors. A rank's
-// communicator ends when its fn returns, so peers that still wait for it get kUnavailable.
+// Runs fn(Communicator&), which returns absl::Status, as every rank. Returns the results by rank, for tests that expect
+// errors. A rank's communicator is destroyed when its fn returns; peers that still wait for it get kUnavailable.
 template <typename Fn>
 std::vector<absl::Status> StatusOfRanks(int size, Fn&& fn, WaitOptions options = {.timeout_seconds = 60.0}) {
   LocalWorld world(size, std::move(options));
@@ -33,7 +33,7 @@ std::vector<absl::Status> StatusOfRanks(int size, Fn&& fn, WaitOptions options =
   return results;
 }
 
-// fn(Communicator&) returning void or absl::Status; an error of any rank is a test failure.
+// Runs fn(Communicator&), which returns void or absl::Status, as every rank; an error of any rank is a test failure.
 template <typename Fn>
 void RunRanks(int size, Fn&& fn, WaitOptions options = {.timeout_seconds = 60.0}) {
   const std::vector<absl::Status> results = StatusOfRanks(

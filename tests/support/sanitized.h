@@ -1,5 +1,6 @@
-// The one place that says what a build with sanitizers proves less of. They find faults of a code path, so each path
-// runs; what only numbers distinguish (sizes, budgets, worlds, bits) every case of the uninstrumented build compares.
+// The only place that reduces what tests cover in a build with sanitizers. Sanitizers find faults of a code path, so
+// each path runs there; cases that differ only in numbers (sizes, budgets, worlds, bits) are all run by the
+// uninstrumented build.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_SANITIZED_H_
 #define ANGEL_PTM_TESTS_SUPPORT_SANITIZED_H_
 
@@ -15,7 +16,8 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
-// All values, but with sanitizers only the first `sanitized` of them: name those first that take paths of their own.
+// All values, but with sanitizers only the first `sanitized` of them: list first those that take code paths of their
+// own.
 template <typename T>
 std::vector<T> FewerIfSanitized(std::size_t sanitized, std::initializer_list<T> values) {
   std::vector<T> taken(values);

@@ -1,4 +1,4 @@
-// An image file whose checksums are right, whatever its numbers say: what somebody who means harm would write.
+// An image file with correct checksums, whatever its numbers say: what an attacker would write.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_SEALED_IMAGE_FILE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_SEALED_IMAGE_FILE_H_
 
@@ -14,7 +14,7 @@ namespace angel_ptm {
 
 inline constexpr size_t kImageHeaderBytes = 4096, kImageOwnHeader = 64, kImageOwnHeaderBytes = 56;
 
-// `own_header` is the format's own, at most 256 bytes of it.
+// `own_header` is the header of the image format itself; at most 256 bytes of it are used.
 inline std::string SealImageFile(std::string_view own_header, std::string_view content) {
   constexpr size_t kChunk = 1 << 20;
   std::string file(kImageHeaderBytes, '\0');

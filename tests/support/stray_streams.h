@@ -1,4 +1,4 @@
-// A fake NCCL for planted faults: beside each stream that calls are put on it has one that nobody knows of.
+// A fake NCCL for planted faults: for each stream that calls are put on it has a second one that no other code knows.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_STRAY_STREAMS_H_
 #define ANGEL_PTM_TESTS_SUPPORT_STRAY_STREAMS_H_
 
@@ -27,7 +27,7 @@ class WithStrayStreams : public FakeNccl {
     }
     return stray;
   }
-  // What is put on `stream` from now on waits for what is on `first` now.
+  // Work put on `stream` from now on waits for the work that is on `first` now.
   static void Chain(void* first, void* stream, void* event) {
     FakeDevice::Of(stream).RecordEvent(event, first);
     FakeDevice::Of(stream).StreamWaitEvent(stream, event);
@@ -35,7 +35,7 @@ class WithStrayStreams : public FakeNccl {
 
  private:
   std::mutex mutex_;
-  std::map<void*, Stray> strays_;  // by the stream they are beside
+  std::map<void*, Stray> strays_;  // by the stream that each accompanies
 };
 
 }  // namespace angel_ptm

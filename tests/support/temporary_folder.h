@@ -1,4 +1,4 @@
-// Files for tests: a folder that goes away with the test, whole files read and written.
+// Files for tests: a folder that is removed with the test, and whole files read and written.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
 #define ANGEL_PTM_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
 
@@ -37,7 +37,7 @@ inline std::string Slurp(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Makes the folders above the file.
+// Also creates the folders above the file.
 inline void Spill(const std::string& path, const std::string& content) {
   std::filesystem::create_directories(std::filesystem::path(path).parent_path());
   std::ofstream file(path, std::ios::binary | std::ios::trunc);

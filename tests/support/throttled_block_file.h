@@ -1,4 +1,4 @@
-// A device as slow as a test wants: another one whose results come no earlier than its speed allows.
+// A block device as slow as a test wants: it wraps another one and returns results no earlier than its speed allows.
 #ifndef ANGEL_PTM_TESTS_SUPPORT_THROTTLED_BLOCK_FILE_H_
 #define ANGEL_PTM_TESTS_SUPPORT_THROTTLED_BLOCK_FILE_H_
 
@@ -17,8 +17,8 @@
 namespace angel_ptm {
 
 struct DeviceSpeed {
-  double bytes_per_second = 0;  // of one direction, whatever the depth; > 0
-  double latency_seconds = 0;   // of each request besides
+  double bytes_per_second = 0;  // of one direction, whatever the queue depth; > 0
+  double latency_seconds = 0;   // added for each request
 };
 
 class ThrottledBlockFile : public BlockFile {
@@ -39,7 +39,7 @@ class ThrottledBlockFile : public BlockFile {
     device_->Start(direction, request);
   }
 
-  // Longer than `seconds` if the result is there and not due.
+  // May take longer than `seconds` if the result is available but not yet due.
   std::optional<BlockResult> Wait(FileDirection direction, double seconds) override {
     const std::optional<BlockResult> result = device_->Wait(direction, seconds);
     if (result) std::this_thread::sleep_until(lanes_[static_cast<int>(direction)].due[result->slot]);

@@ -9,7 +9,7 @@
 
 namespace angel_ptm {
 
-// 8 x 8 pixels in grey, each a class of its own: bright in a quarter or a half of the image, dark elsewhere.
+// 8 x 8 grey pixels, each image a class of its own: bright in a quarter or a half of the image, dark elsewhere.
 struct TinyImage {
   const char* name;     // of the class, and the caption in English
   const char* chinese;  // the caption in Chinese
@@ -17,8 +17,8 @@ struct TinyImage {
 };
 const std::vector<TinyImage>& TinyImages();
 
-// Prepares them as a dataset in <folder>/images, which it returns; validation has the first four. Its tokenizer is of
-// kTinyVocabulary tokens. CHECK-fails if it cannot.
+// Prepares them as a dataset in <folder>/images and returns that path; the validation split has the first four. The
+// tokenizer has kTinyVocabulary tokens. CHECK-fails if it cannot.
 std::string PrepareTinyImages(const std::string& folder);
 
 }  // namespace angel_ptm

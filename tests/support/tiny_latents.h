@@ -15,7 +15,8 @@
 
 namespace angel_ptm {
 
-// What LatentFile::Open (train/tasks/latents.h) takes for that shape; `change` may spoil it before it is written.
+// Writes a file that LatentFile::Open (train/tasks/latents.h) accepts for that shape; `change` may alter the tensors
+// before they are written, to make it invalid.
 inline absl::Status WriteTinyLatents(const std::string& path, const HunyuanDitShape& shape, int64_t count,
                                      uint32_t seed, float scale = 1,
                                      const std::function<void(std::vector<SafetensorsTensor>*)>& change = nullptr) {

@@ -9,8 +9,8 @@ namespace angel_ptm {
 
 inline constexpr int kTinyVocabulary = 300;
 
-// Writes some deterministic prose, another for every seed, and prepares it as a dataset of kTinyVocabulary tokens in
-// <folder>/data, whose path it returns. CHECK-fails if it cannot.
+// Writes some deterministic prose, different for every seed, prepares it as a dataset of kTinyVocabulary tokens in
+// <folder>/data, and returns that path. CHECK-fails if it cannot.
 std::string PrepareTinyText(const std::string& folder, uint64_t seed = 1);
 
 }  // namespace angel_ptm

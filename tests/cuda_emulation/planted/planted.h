@@ -1,4 +1,5 @@
-// Small kernels with a fault planted in each, for the test that all are found. Variant 0 of every kernel is right.
+// Small kernels with a planted fault each, for the test that all faults are found. Variant 0 of every kernel is
+// correct.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_PLANTED_PLANTED_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_PLANTED_PLANTED_H_
 
@@ -19,8 +20,8 @@ struct PlantedFault {
   const char* name;
   Outcome (*run)(const Schedule& schedule, int variant);
   int variant;
-  std::optional<Fault> fault;     // absent: nothing but wrong values shows it
-  std::optional<Fault> or_fault;  // what it comes to in other schedules
+  std::optional<Fault> fault;     // absent: only wrong values show it
+  std::optional<Fault> or_fault;  // what it causes in other schedules
 };
 
 const std::vector<PlantedFault>& BlockFaults();

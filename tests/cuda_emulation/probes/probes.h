@@ -1,4 +1,4 @@
-// Kernels of one instruction each, whose results are known: what a GPU must give too.
+// Kernels of one instruction each, with known results that a GPU must give as well.
 #ifndef ANGEL_PTM_TESTS_CUDA_EMULATION_PROBES_PROBES_H_
 #define ANGEL_PTM_TESTS_CUDA_EMULATION_PROBES_PROBES_H_
 
@@ -24,13 +24,13 @@ inline constexpr WgmmaForm kWgmmaForms[] = {{"k-major a and b", false, false, fa
                                             {"128 columns, n-major b", false, true, false, 128}};
 void LaunchWgmmaProbe(int form, float* c, const BFloat16* a, const BFloat16* b);
 
-// y[2,4,64] = the box of x[planes, rows, columns] at (x, y, z), through shared memory.
+// y[2,4,64] = the box of x[planes, rows, columns] at (x, y, z), copied through shared memory.
 struct BoxAt {
   int x, y, z;
 };
 void LaunchBoxProbe(float* y, BFloat16* x, std::uint64_t columns, std::uint64_t rows, std::uint64_t planes, BoxAt at);
 
-// y[i, lane] for nine shuffles and votes of a warp.
+// y[i, lane] = the results of nine shuffles and votes of a warp.
 inline constexpr int kShuffles = 9;
 void LaunchShuffleProbe(std::uint32_t* y);
 
