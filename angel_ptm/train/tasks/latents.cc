@@ -13,13 +13,13 @@
 namespace angel_ptm {
 namespace {
 
-// Latents are N(0, 1) as far as models and noise are concerned; that of a scaled autoencoder's is near 1.
+// Models and noise take latents to be N(0, 1); the mean square of scaled latents of an autoencoder is near 1.
 constexpr double kScaleMin = 0.25, kScaleMax = 4;
 constexpr int64_t kScaleSamples = 16;
-// On a side, by the autoencoder of Hunyuan-DiT.
+// Pixels per latent element and side, for the autoencoder of Hunyuan-DiT.
 constexpr int64_t kPixelsOfLatent = 8;
 
-// Row `row` of `rows` equal ones.
+// Row `row` of `rows` rows of equal size.
 template <typename T>
 std::span<T> RowOf(std::vector<T>& all, int64_t row, int64_t rows) {
   const size_t size = all.size() / static_cast<size_t>(rows);
@@ -59,7 +59,7 @@ absl::Status LatentFile::CheckTensor(const std::string& name, DType dtype, Shape
       shape.ToString(), " for model.hunyuan_dit, got ", Name(tensor->dtype), " ", tensor->shape.ToString()));
 }
 
-// Says how many samples there are by a tensor with a row for each.
+// Determines the number of samples from a tensor that has one row per sample.
 absl::Status LatentFile::CheckCount(const std::string& tensor, const Shape& sample) {
   const SafetensorsTensor* found = file_.Find(tensor);
   if (found == nullptr) return absl::NotFoundError(absl::StrCat(path(), " has no tensor ", tensor));
@@ -93,7 +93,7 @@ absl::Status LatentFile::CheckConditions(bool sizes_needed) {
                      " for model.hunyuan_dit.control: what the samples' poses or edges are as latents"));
   }
   if (shape_.control) RETURN_IF_ERROR(CheckTensor("condition", DType::kFloat32, conditions));
-  // Of one sample.
+  // For one sample.
   scratch_elements_ = std::max({shape_.channels * shape_.height * shape_.width, c * shape_.clip_hidden_size,
                                 t * shape_.t5_hidden_size, kHunyuanSizes});
   return absl::OkStatus();
@@ -107,7 +107,7 @@ absl::Status LatentFile::CheckScale() {
   double square = 0;
   const int64_t looked_at = std::min(count_, kScaleSamples);
   for (int64_t i = 0; i < looked_at; ++i) {
-    // Spread over the file, its first and last among them.
+    // Rows spread over the file, including the first and the last.
     const int64_t row = looked_at == 1 ? 0 : i * (count_ - 1) / (looked_at - 1);
     RETURN_IF_ERROR(ReadFloats("latents", row, latent, scratch));
     for (const float value : latent) square += static_cast<double>(value) * static_cast<double>(value);
