@@ -17,7 +17,7 @@ int BlasThreadsMax();
 // them; else empty.
 std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512);
 
-// The same for the core that OpenBLAS chose on this machine. It takes an Intel processor newer than itself for a
+// The same for the core that OpenBLAS chose on this machine. OpenBLAS takes an Intel processor newer than itself for a
 // Pentium 4, and its products then run at a fraction of their speed.
 std::string BetterBlasCore();
 

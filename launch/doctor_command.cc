@@ -90,7 +90,7 @@ absl::Status ExamineOneRank(MpiWorld& world, const Arguments& arguments) {
   return ExamineMachines(request, *nodes, *node, stdout);
 }
 
-// Rank 0 reports an error that all ranks have immediately. A rank that has an error of its own reports it itself,
+// Rank 0 immediately reports an error that all ranks have. A rank that has an error of its own reports it itself,
 // before the ranks whose errors only follow from it.
 [[noreturn]] void EndExamination(MpiWorld& world, const absl::Status& status) {
   constexpr double kTurnSeconds = 2;

@@ -126,9 +126,8 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));
   ASSIGN_OR_RETURN(const int64_t threads_per_rank, InRange(arguments, "threads-per-rank", own_threads, kThreadsMax));
   config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
-  facts.world_size = facts.local_ranks =
-      static_cast<int>(ranks);     // their share of the cores is computed as on one machine
-  facts.machine_memory_bytes = 0;  // the plan is for another machine
+  facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // they share cores as on a single machine
+  facts.machine_memory_bytes = 0;                                  // the plan is for another machine
   const TrainConfig checked = WithoutFolders(WithoutMachine(config));
   RETURN_IF_ERROR(Validate(checked, facts));
   ASSIGN_OR_RETURN(const int64_t vocab_size, VocabularySize(config));

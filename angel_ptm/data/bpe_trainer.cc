@@ -47,7 +47,7 @@ struct Pair {
   int32_t left;
   int32_t right;
   int64_t count = 0;
-  // Nodes at which the pair occurred when it was counted; stale ones are skipped when the pair is merged.
+  // Nodes at which the pair occurred when they were added; stale ones are skipped when the pair is merged.
   std::vector<int32_t> nodes;
 };
 
@@ -105,7 +105,7 @@ class Trainer {
       queue_.pop();
       const int64_t count = pairs_[best.pair].count;
       if (count != best.count) {
-        // Counts of existing pairs only fall, so an outdated entry is an upper bound and can be queued again.
+        // Counts of existing pairs only fall, so an outdated entry is an upper bound and is queued again.
         if (count >= options_.pair_count_min) queue_.push({count, best.left, best.right, best.pair});
         continue;
       }

@@ -13,8 +13,8 @@ namespace angel_ptm {
 
 inline constexpr std::string_view kJsonlEnding = ".jsonl";
 
-// Returns the texts of the objects in `lines`, one per line; empty lines have none. Errors name `file` and the line,
-// given that the first line has number `line`: not a JSON object with a string "text", with the keys that it has
+// Returns the texts of the objects in `lines`, one per line; empty lines have none. `line` is the number of the first
+// line. Errors name `file` and the line that is not a JSON object with a string "text", and the keys that it has
 // instead.
 absl::StatusOr<std::vector<std::string>> TextsOfJsonl(std::string_view lines, const std::string& file, int64_t line);
 

@@ -125,8 +125,8 @@ void Tokenizer::Encoder::EncodeWord(std::string_view word, std::vector<int32_t>*
   }
 }
 
-// Merges the adjacent pair with the lowest rank, leftmost first, until there is none. ranks[i] is the rank of (i, i +
-// 1).
+// Merges the adjacent pair with the lowest rank, leftmost first, until there is none. ranks[i] is the rank of the pair
+// (i, i + 1).
 void Tokenizer::Encoder::MergeShortWord(std::string_view word, std::vector<int32_t>* ids) {
   int32_t symbols[kShortWordBytes], ranks[kShortWordBytes], merged[kShortWordBytes];
   int size = static_cast<int>(word.size());

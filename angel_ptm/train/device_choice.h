@@ -16,11 +16,10 @@ namespace angel_ptm {
 
 // The GPU support that the program has.
 struct DeviceOffer {
-  DeviceApi* api = nullptr;  // null: the program has no GPU support; must outlive the run
-  const KernelTable* kernels =
-      nullptr;          // kernels that enqueue their work on KernelContext::stream; null: there are none
-  bool proven = false;  // shown to be correct on a GPU; AUTO takes a GPU only then
-  int local_rank = 0;   // among the ranks on this machine
+  DeviceApi* api = nullptr;              // null: the program has no GPU support; must outlive the run
+  const KernelTable* kernels = nullptr;  // enqueue their work on KernelContext::stream; null: there are none
+  bool proven = false;                   // shown to be correct on a GPU; AUTO takes a GPU only then
+  int local_rank = 0;                    // among the ranks on this machine
   int local_ranks = 1;
   NcclOffer nccl;  // for worlds of several ranks
 };

@@ -42,8 +42,8 @@ struct Varied {
   }
 };
 
-// The micro-batch sizes to try: powers of two, at least one micro-batch per rank. A configuration that keeps gradients
-// in bf16 has one micro-batch per step, so its size is given.
+// The micro-batch sizes to try: powers of two, at least one micro-batch per rank. With gradients in bf16 a step has one
+// micro-batch per rank, so only the configured size is tried.
 std::vector<int64_t> MicroBatches(const TrainConfig& config, int world_size) {
   const int64_t global = config.batch().global_batch_sequences();
   const bool one = GradientType(config) != DType::kFloat32;

@@ -139,9 +139,7 @@ std::string Merger::MergedJson() const {
 
 absl::StatusOr<SavedCheckpoint> Merger::Write() {
   constexpr const char* kMergedFile = "merged.json";
-  std::erase_if(files_, [&](const CheckpointFile& file) {
-    return file.name == kMergedFile;
-  });  // of an input that was merged itself
+  std::erase_if(files_, [&](const CheckpointFile& file) { return file.name == kMergedFile; });  // of an earlier merge
   files_.push_back({kMergedFile, MergedJson()});
   const ParameterTable& table = task_->parameters();
   std::vector<StateSlice> slices;

@@ -30,7 +30,8 @@ int64_t StepOf(std::string_view line) {
   return object["step"].get<int64_t>();
 }
 
-// Renames an earlier run's lines. Returns a sentence that says so, or an empty text if there are none.
+// Gives the file with an earlier run's lines another name. Returns a sentence that says so, or an empty text if there
+// are none.
 absl::StatusOr<std::string> SetAside(const std::string& path) {
   ASSIGN_OR_RETURN(const bool exists, PathExists(path));
   if (!exists) return std::string();

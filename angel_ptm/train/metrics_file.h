@@ -54,9 +54,8 @@ class MetricsFile {
   void Remember(const std::string& lines);
 
   int fd_;
-  int64_t bytes_;  // whole lines in the file
-  std::string
-      known_;  // the file's bytes [known_begin_, bytes_): the newest lines, to restore a file that lost its content
+  int64_t bytes_;      // whole lines in the file
+  std::string known_;  // the newest lines, bytes [known_begin_, bytes_) of the file, to restore lost content
   int64_t known_begin_;
   std::string path_;
   std::string unwritten_;

@@ -99,8 +99,7 @@ absl::Status Run::MakeThePlan() {
                                               .device_bytes_max = means.device_bytes,
                                               .tiers_bytes_max = means.tiers_bytes,
                                               .cost = options.cost.get()}));
-  ReturnFreedMemory();  // memory of rejected candidates and of verifying plans, which no plan counts: megabytes with
-                        // many pages
+  ReturnFreedMemory();  // of rejected candidates and of proofs, in no plan's budget: megabytes with many pages
   return absl::OkStatus();
 }
 

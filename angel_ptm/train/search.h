@@ -29,9 +29,9 @@ struct LargestModel {
 };
 
 // Finds the largest model of the configuration's family, scaled along `axis`, whose plan fits the budgets. The budgets
-// must be set (WithBudgetsOf). A larger model needs more of every tier, so bisection finds it: `steps` fits, `steps` +
-// 1 does not. kResourceExhausted: even a single step is refused. kOutOfRange: `layers_max` layers fit. The search ends
-// there, since nobody trains deeper models and planning them takes minutes.
+// must be set (WithBudgetsOf). A larger model needs more of every tier, so bisection finds it: `steps` steps fit, one
+// more does not. kResourceExhausted: even a single step is refused. kOutOfRange: `layers_max` layers fit. The search
+// ends there, since nobody trains deeper models and planning them takes minutes.
 absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
                                               const RunFactsForPlan& facts, ScaleAxis axis, int64_t layers_max = 1024);
 
@@ -51,7 +51,7 @@ struct FastestRun {
   std::vector<Candidate> planned;  // all that were planned, fastest first
   int64_t candidates = 0;          // considered
   // Left out without planning: the state is too large; bound_seconds is no less than the best; or a candidate of the
-  // same micro-batch, stage and recomputation is within 1 % of the bound or 5 % slower than the best.
+  // same micro-batch, stage and recomputation does not fit, is within 1 % of the bound, or is 5 % slower than the best.
   int64_t pruned = 0;
   int64_t refused = 0;  // planned and found not to fit
 };

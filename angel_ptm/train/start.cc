@@ -101,8 +101,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   CheckpointReader& checkpoint = *opened;
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
-  RETURN_IF_ERROR(
-      CheckSameModel(run, saved, path));  // names fields, so it comes before checks of what follows from them
+  RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // names fields, so it comes before what follows from them
   RETURN_IF_ERROR(checkpoint.Fit(*run.plan->training.table));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
   start.state.unit_updates = checkpoint.OfUnits(start.state.unit_updates);

@@ -71,9 +71,9 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const CheckpointPlace& place, con
 // program does not know and left out.
 absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std::string* note);
 
-// Fills the saved states of `views` from a checkpoint of any world size. The other states become zero, or their start
-// value if the checkpoint does not have them. A checkpoint of step 0 may omit states that start with zeros. `states`:
-// those of the run's table.
+// Fills the saved states of `views` from a checkpoint of any world size. A state that starts as the parameters starts
+// so again if the checkpoint does not have it. A state that starts with zeros becomes zero if it is not saved, or if a
+// checkpoint of step 0 does not have it. Any other missing state is kNotFound. `states`: those of the run's table.
 absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<StateSpec>& states,
                        const std::vector<StateView>& views);
 

@@ -1,5 +1,5 @@
 // PNG and JPEG by libpng and libjpeg-turbo. In a build without them (ANGEL_PTM_IMAGES) every call returns
-// kUnimplemented.
+// kUnimplemented with that reason.
 #ifndef ANGEL_PTM_DATA_IMAGES_CODECS_H_
 #define ANGEL_PTM_DATA_IMAGES_CODECS_H_
 

@@ -16,9 +16,8 @@ namespace angel_ptm {
 enum class ImageSplit { kAny, kTraining, kValidation };
 
 struct ImageItem {
-  std::string name;  // a path, for people
-  std::vector<std::vector<std::string>>
-      captions;  // by language; valid UTF-8, none empty, at least one in some language
+  std::string name;                                // a path, for people
+  std::vector<std::vector<std::string>> captions;  // by language; valid UTF-8, none empty, one or more in total
   ImageLabels labels;
   ImageSplit split = ImageSplit::kAny;  // as the source defines it
   // Returns kInvalidArgument if the image is damaged. Other errors come from the machine.

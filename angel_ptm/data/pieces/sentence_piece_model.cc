@@ -175,7 +175,7 @@ absl::StatusOr<SentencePieceModel> SentencePieceModel::Parse(std::string_view by
   return model;
 }
 
-// Replaces the longest prefix that the map knows, else keeps one character.
+// Returns the replacement of the longest prefix that the map knows, else the first character unchanged.
 SentencePieceModel::Replaced SentencePieceModel::ReplaceFirst(std::string_view text) const {
   Replaced longest{text.substr(0, CharacterBytes(text)), CharacterBytes(text)};
   if (trie_.empty()) return longest;

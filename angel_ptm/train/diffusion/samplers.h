@@ -16,8 +16,8 @@ namespace angel_ptm {
 void Guide(double scale, std::span<const float> with, std::span<const float> without, std::span<float> guided);
 
 // The times of the schedule that `count` steps visit, in falling order, with the names and numbers of diffusers' DDIM
-// and DDPM. Except with kTrailing, diffusers' DPM-Solver visits the times for count + 1 steps without the last one. 1
-// <= count <= schedule_steps.
+// and DDPM. Except with kTrailing, diffusers' DPM-Solver visits the times for count + 1 steps without the last one.
+// `count` is from 1 to schedule_steps.
 enum class TimeSpacing { kLeading, kLinspace, kTrailing };
 std::vector<int64_t> SpacedTimes(int64_t schedule_steps, int64_t count, TimeSpacing spacing, int64_t offset = 0);
 

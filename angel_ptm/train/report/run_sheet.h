@@ -18,8 +18,8 @@ struct TierTimeline {
   int64_t arena_bytes = 0;
   // For each class that occurs, the live bytes at each of `steps`.
   std::vector<std::pair<std::string, std::vector<int64_t>>> classes;
-  // Steps of the plan; those of the update are numbered after the micro-step's. A few hundred: of each of equal
-  // stretches, the fullest step.
+  // Steps of the plan; those of the update are numbered after the micro-step's. A few hundred, each the fullest of a
+  // stretch; all stretches are equal.
   std::vector<int64_t> steps;
   int64_t update_begin = 0;  // the update's first step
 };
