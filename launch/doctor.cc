@@ -123,7 +123,7 @@ class Doctor {
     const int64_t memory = MachineMemoryBytes();
     ClusterHost& host = *cluster->mutable_host();
     host.set_bytes(memory);
-    host.set_reserve_bytes(memory / 5);  // like memory.host_bytes
+    host.set_reserve_bytes(memory / 5);  // the share that memory.host_bytes = 0 leaves
     host.set_cores(request_.cores);
     device.set_bytes((memory - memory / 5) / ranks);
   }

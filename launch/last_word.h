@@ -40,7 +40,7 @@ class LastWord {
 // Writes "angel-ptm: <sentence>" to standard error in a single write, so that other ranks' output cannot interleave.
 void SayToUser(std::string_view sentence);
 
-// Blocks for that long, time for another rank to end this one.
+// Blocks for that long, so that another rank can end this one.
 void AwaitTheEnd(double seconds);
 
 }  // namespace angel_ptm

@@ -33,7 +33,7 @@ class Denoisers {
                                         const std::vector<Expert>& experts, const std::function<Graph()>& build,
                                         const InferenceOptions& options, const std::string& what);
 
-  // The denoisers for a BatchSampler. This object must outlive them.
+  // The denoisers for a BatchSampler. This object must outlive the sampler.
   std::vector<Denoiser> all() const;
 
  private:
