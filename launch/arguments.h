@@ -11,17 +11,17 @@
 
 namespace angel_ptm {
 
-// What a command accepts. Flags are written --name value or --name=value; switches take no value.
+// What a command accepts. A flag is written --name value or --name=value; a switch takes no value.
 struct ArgumentSpec {
   std::vector<std::string> flags;  // may be given several times
   std::vector<std::string> switches;
   int positional_max = 0;
-  std::string positional;  // what they are, for messages: "FILE"
+  std::string positional;  // name of the positional arguments for messages: "FILE"
 };
 
 class Arguments {
  public:
-  // kInvalidArgument names the first argument that the spec does not allow, and what it does.
+  // kInvalidArgument names the first argument that the spec does not allow, and what the spec allows.
   static absl::StatusOr<Arguments> Parse(const std::vector<std::string>& words, const ArgumentSpec& spec);
 
   bool Has(const std::string& name) const { return values_.contains(name); }
@@ -29,17 +29,17 @@ class Arguments {
   std::vector<std::string> All(const std::string& flag) const;
   // The last value, or `fallback`.
   std::string Get(const std::string& flag, const std::string& fallback) const;
-  // The flag's value; kInvalidArgument if it was not given.
+  // The value of the flag; kInvalidArgument if it was not given.
   absl::StatusOr<std::string> Require(const std::string& flag) const;
   absl::StatusOr<int64_t> GetInt(const std::string& flag, int64_t fallback) const;
-  // Of what counts from 0 to 2^64 - 1: seeds.
+  // For values from 0 to 2^64 - 1, such as seeds.
   absl::StatusOr<uint64_t> GetUint(const std::string& flag, uint64_t fallback) const;
   absl::StatusOr<int64_t> GetBytes(const std::string& flag, int64_t fallback) const;  // ParseBytes
   absl::StatusOr<double> GetDouble(const std::string& flag, double fallback) const;
   const std::vector<std::string>& positional() const { return positional_; }
 
  private:
-  std::map<std::string, std::vector<std::string>> values_;  // switches: no values
+  std::map<std::string, std::vector<std::string>> values_;  // switches have no values
   std::vector<std::string> positional_;
 };
 

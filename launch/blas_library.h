@@ -1,4 +1,4 @@
-// The matrix library that this process runs with, which is not the one it was built with where several are installed.
+// The matrix library that this process uses. If several are installed, it may differ from the one used for the build.
 #ifndef ANGEL_PTM_LAUNCH_BLAS_LIBRARY_H_
 #define ANGEL_PTM_LAUNCH_BLAS_LIBRARY_H_
 
@@ -6,21 +6,22 @@
 
 namespace angel_ptm {
 
-// "OpenBLAS 0.3.21, core SkylakeX, at most 128 threads": the core is the generation of CPUs whose code it chose.
+// "OpenBLAS 0.3.21, core SkylakeX, at most 128 threads". The core is the CPU generation whose code the library chose.
 std::string DescribeBlas();
 
-// Threads of one process that may use it at one time: it was built with a table of that size. 0 if it does not say.
+// How many threads of a process may use the library at the same time: it was built with a table of that size. 0 if
+// unknown.
 int BlasThreadsMax();
 
-// The core that OpenBLAS should be told to take for a processor with these instructions, if `chosen` is for one without
+// The core that OpenBLAS should be told to use for a processor with these instructions, if `chosen` is a core without
 // them; else empty.
 std::string BetterBlasCore(const std::string& chosen, bool has_avx2, bool has_avx512);
 
-// The same of the core that it has chosen and of this machine's processor. It takes an Intel processor newer than
-// itself for a Pentium 4, and its products then run at a fraction of their speed.
+// The same for the core that OpenBLAS chose on this machine. OpenBLAS takes an Intel processor newer than itself for a
+// Pentium 4, and its products then run at a fraction of their speed.
 std::string BetterBlasCore();
 
-// The number behind MAX_THREADS= in what openblas_get_config says; 0 if there is none.
+// The number after MAX_THREADS= in the text of openblas_get_config; 0 if there is none.
 int ThreadsInBlasConfig(const std::string& config);
 
 }  // namespace angel_ptm

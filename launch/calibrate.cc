@@ -26,7 +26,7 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Runs each step as it is issued, on the player's thread.
+// Runs each step when it is issued, on the player's thread.
 class InlineLane final : public LaneQueue {
  public:
   void Begin(SegmentPlay& play) override { play_ = &play; }
@@ -50,7 +50,7 @@ struct Model {
   int64_t hidden, inner, sequence, experts;
   Rest state = Rest::kDevice;
 };
-// Those that everything is measured in first; the others where there is time.
+// The first kModelsMin together cover everything that is measured; the others are played if there is time.
 constexpr Model kModels[] = {
     {128, 384, 128, 0},
     {128, 128, 256, 4},
@@ -94,7 +94,7 @@ TrainConfig ConfigOf(const Model& model, const CalibrationOptions& options, int 
   return *config;
 }
 
-// With budgets that leave the state where it is to rest.
+// Plans with budgets that leave the state where the model should have it.
 absl::StatusOr<std::unique_ptr<RunPlan>> PlanOf(const Model& model, TrainConfig& config, const RunFactsForPlan& facts) {
   if (model.state == Rest::kDevice) return MakeRunPlan(config, facts);
   ASSIGN_OR_RETURN(const int64_t least, LeastDeviceBytes(config, facts));
@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<RunPlan>> PlanOf(const Model& model, TrainConfig&
   }
 }
 
-// What ranks share.
+// What all ranks share.
 struct Case {
   const Model& model;
   const CalibrationOptions& options;
@@ -128,10 +128,10 @@ class RankPlayer {
     RETURN_IF_ERROR(AgreeOn(MakeMachine(), communicator_));
     lanes_ = InlineLanes();
     RETURN_IF_ERROR(Bind(nullptr));
-    RETURN_IF_ERROR(Steps(2));  // pages are touched, teams made
+    RETURN_IF_ERROR(Steps(2));  // touches pages and creates teams
     const Clock::time_point first = Clock::now();
     RETURN_IF_ERROR(Steps(1));
-    // Rank 0's number of steps for all, in what is left of the time.
+    // All ranks play rank 0's number of steps, which fits the remaining time.
     constexpr double kStepsMin = 3, kStepsMax = 40;
     double steps = std::clamp((case_.seconds - SecondsSince(begin)) / SecondsSince(first), kStepsMin, kStepsMax);
     RETURN_IF_ERROR(communicator_.Broadcast(std::as_writable_bytes(std::span(&steps, 1)), 0, {"steps"}));
@@ -213,18 +213,18 @@ class RankPlayer {
         const auto it = seconds.find({segment.name, static_cast<int32_t>(i)});
         if (it == seconds.end()) continue;
         const Step& step = segment.steps[i];
-        // A collective's has the waiting for slower ranks in it, as in any step.
+        // The time of a collective includes waiting for slower ranks, as in any step.
         const double typical = Median(it->second);
         serial_seconds_ += typical;
         ++steps_;
-        if (step.when != When::kAlways) continue;  // in a step of one micro-batch they do nothing
+        if (step.when != When::kAlways) continue;  // the others do nothing in a step of one micro-batch
         const StepWork work = WorkOf(case_.plan.training, step);
         if (work.work > 0) (*samples)[{work.name, work.type}].push_back({work.work, typical});
       }
     }
   }
 
-  // What lanes of threads add to a step. Only where they have nothing to overlap does their time tell.
+  // Measures what threaded lanes add to a step. Their time shows only if there is nothing to overlap.
   absl::Status LanesAdd(std::vector<double>* launch_samples) {
     if (communicator_.size() > 1 || case_.model.state != Rest::kDevice || case_.model.hidden > 256) {
       return absl::OkStatus();
@@ -254,7 +254,7 @@ class RankPlayer {
   int64_t steps_ = 0;
 };
 
-// Whether rank 0 has time left, which all go by.
+// Whether rank 0 has time left; all ranks follow it.
 absl::StatusOr<bool> HasTime(double seconds_left, Communicator& ranks) {
   RETURN_IF_ERROR(ranks.Broadcast(std::as_writable_bytes(std::span(&seconds_left, 1)), 0, {"time left"}));
   return seconds_left > 0;
@@ -288,12 +288,12 @@ absl::Status Calibrate(const CalibrationOptions& options, const KernelTable& ker
 
 void AddKernelRates(const StepSamples& samples, ClusterDevice* device) {
   for (const auto& [what, points] : samples) {
-    std::map<int64_t, std::vector<double>> by_work;  // as many significant digits as decide
+    std::map<int64_t, std::vector<double>> by_work;  // as many significant digits as matter
     for (const auto& [work, seconds] : points) by_work[static_cast<int64_t>(work)].push_back(seconds);
     ClusterKernelRate& kernel = *device->add_kernel();
     kernel.set_name(what.first);
     kernel.set_type(what.second == DType::kBFloat16 ? ClusterMatrixRate::BF16 : ClusterMatrixRate::FP32);
-    double longest = 1e-9;  // a clock's tick: nothing takes no time
+    double longest = 1e-9;  // a clock tick, so that nothing takes zero time
     for (auto& [work, seconds] : by_work) {
       longest = std::max(longest, Median(std::move(seconds)));
       ClusterRatePoint& point = *kernel.add_at();

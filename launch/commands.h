@@ -1,4 +1,4 @@
-// The subcommands of angel-ptm. Each gets the words behind its name and prints its result to stdout.
+// The subcommands of angel-ptm. Each receives the words after its name and prints its result to stdout.
 #ifndef ANGEL_PTM_LAUNCH_COMMANDS_H_
 #define ANGEL_PTM_LAUNCH_COMMANDS_H_
 
@@ -28,43 +28,43 @@ absl::Status PlanCommand(const std::vector<std::string>& words);
 absl::Status ReportCommand(const std::vector<std::string>& words);
 absl::Status InspectCommand(const std::vector<std::string>& words);
 
-// What a command takes that has a configuration: FILE or --config, and --set, besides what `spec` says.
+// Adds to `spec` what a command with a configuration takes: FILE or --config, and --set.
 ArgumentSpec WithConfig(ArgumentSpec spec);
-// The configuration that such a command was given.
+// The configuration given to such a command.
 absl::StatusOr<TrainConfig> ConfigFrom(const Arguments& arguments);
 
-// This machine; world and local ranks are 1, nothing started by mpirun.
+// Facts about this machine, with world size and local ranks 1 and no launcher.
 RunFacts MachineFacts();
 
-// The configuration as any machine and any way of starting ranks takes it; to be validated with machine_memory_bytes =
-// 0.
+// Removes from the configuration what depends on the machine and on how ranks are started. Validate the result with
+// machine_memory_bytes = 0.
 TrainConfig WithoutMachine(TrainConfig config);
 
-// How graphs without backward are played on this machine alone, with the kernels that --isa names.
+// Options for graphs without backward pass on this machine only, with the kernels that --isa names.
 absl::StatusOr<InferenceOptions> InferenceHere(const Arguments& arguments);
 
-// What --device-bytes, --host-bytes and --nvme-directory say of the tiers that its weights rest in.
+// Takes the budgets of the tiers that hold the weights from --device-bytes, --host-bytes and --nvme-directory.
 absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference);
 
-// Tokens of a text for each encoder.
+// Length of texts in tokens, for each encoder.
 struct TextLengths {
   int64_t clip = 77, t5 = 256;
 };
-// The captions' states by the encoders of --clip and --t5, computed in --text-compute, with the folder `cache`, into
-// the file `output`.
+// Encodes the captions with the encoders of --clip and --t5, computing in --text-compute, into the file `output`.
+// `cache`: folder that caches states.
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
                                           const std::string& cache, const std::string& output);
 
-// What is known of the machine once it is known which ranks are on it: facts->local_ranks in `processes` processes.
-// Subtracts the processes' own memory from the machine's, and divides what libraries serve in a process.
+// Completes facts that depend on which ranks share this machine, facts->local_ranks in `processes` processes. Subtracts
+// the processes' own memory from the machine's, and divides the threads that libraries can serve in a process.
 void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts);
 
-// `path` itself if it is a checkpoint, else the newest checkpoint in the run directory `path`.
+// Returns `path` itself if it is a checkpoint, else the newest checkpoint of the run directory `path`.
 absl::StatusOr<std::string> ResolveCheckpoint(const std::string& path);
 
-// read(checkpoint) of the resolved `path`; both again while a run beside prunes or replaces what is read. `read` must
-// print at its end only.
+// Calls read(checkpoint) with the resolved `path`. Repeats both if a concurrent run prunes or replaces the checkpoint
+// meanwhile, so `read` must not print before its end.
 absl::Status ReadResolved(const std::string& path, absl::FunctionRef<absl::Status(const std::string& checkpoint)> read);
 
 }  // namespace angel_ptm

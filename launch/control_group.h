@@ -1,4 +1,4 @@
-// The control groups of a process.
+// The control groups of this process.
 #ifndef ANGEL_PTM_LAUNCH_CONTROL_GROUP_H_
 #define ANGEL_PTM_LAUNCH_CONTROL_GROUP_H_
 
@@ -7,18 +7,18 @@
 
 namespace angel_ptm {
 
-// The text of /proc/self/cgroup.
+// The content of /proc/self/cgroup.
 std::string ControlGroupMembership();
 
-// A folder of limits and the version of its files.
+// A folder with limits, and the version of its files.
 struct ControlGroup {
   std::string folder;
   int version = 0;
 };
 
-// The groups that `membership` names, and those above them up to the roots, which have `controller` ("memory", "cpu").
-// root: where the control groups are mounted, /sys/fs/cgroup. Inside a container the path of its own group is often not
-// visible, but its limits stand at the root.
+// The groups that `membership` names, and their parents up to the roots, as far as they have `controller` ("memory",
+// "cpu"). root: where control groups are mounted, /sys/fs/cgroup. Inside a container the path of its own group is often
+// not visible, but its limits are at the root.
 std::vector<ControlGroup> ControlGroups(const std::string& membership, const std::string& root,
                                         const std::string& controller);
 

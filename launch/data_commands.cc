@@ -1,4 +1,4 @@
-// angel-ptm prepare, import and export: text in, weights in and out.
+// angel-ptm prepare, import and export: prepares text, and reads and writes weights.
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -101,7 +101,7 @@ absl::Status CheckFormat(const std::string& format, const char* wanted) {
   return absl::InvalidArgumentError(absl::StrCat("--format: wanted ", wanted, ", got ", format));
 }
 
-// That the format is one of the family; `where`: what the configuration is of.
+// Checks that the format suits the model family. `where`: what the configuration belongs to.
 absl::Status CheckFamily(const TrainConfig& config, const std::string& format, const std::string& where) {
   const bool diffusers = format == "diffusers";
   if (diffusers ? config.model().has_hunyuan_dit() : config.model().has_hunyuan_lm()) return absl::OkStatus();
@@ -131,7 +131,7 @@ absl::Status ExportLanguageModel(CheckpointReader& checkpoint, const TrainConfig
 struct ExportOptions {
   std::string format, weights;
   std::string output;
-  std::string base;  // where the model goes whose branch goes to `output`; empty: nowhere
+  std::string base;  // path for the base model if `output` receives its branch; empty: not written
 };
 
 absl::Status ExportHunyuanDit(CheckpointReader& checkpoint, const TrainConfig& config, const ReadParameters& read,
@@ -185,7 +185,7 @@ absl::Status ExportCommand(const std::vector<std::string>& words) {
 
 namespace {
 
-// What --from and --controlnet have of the task's units.
+// Reads the task's units from --from and --controlnet.
 absl::StatusOr<ReadParameters> ReadFromDiffusers(const Arguments& arguments, const HunyuanDitShape& model,
                                                  const ParameterTable& table) {
   ASSIGN_OR_RETURN(const std::string from, arguments.Require("from"));
@@ -200,7 +200,7 @@ absl::StatusOr<ReadParameters> ReadFromDiffusers(const Arguments& arguments, con
   return ReadDiffusers(table, std::move(base), std::move(branch));
 }
 
-// Not by their texts: transformers writes a tokenizer.json that it has read in other words.
+// Compares ids and not the files' text, because transformers rewrites a tokenizer.json that it has read.
 bool HaveSameIds(const Tokenizer& a, const Tokenizer& b) {
   if (a.vocabulary_size() != b.vocabulary_size() || a.end_of_text_id() != b.end_of_text_id()) return false;
   for (int32_t id = 0; id < a.vocabulary_size(); ++id) {
@@ -209,7 +209,8 @@ bool HaveSameIds(const Tokenizer& a, const Tokenizer& b) {
   return true;
 }
 
-// That the task's data have the ids of the model in `from`: with others its weights would train on as nonsense.
+// Checks that the task's data use the token ids of the model in `from`. With other ids its weights would be
+// meaningless.
 absl::Status CheckTokenizer(const std::string& from, const std::string& data, const Task& task) {
   ASSIGN_OR_RETURN(const bool exists, PathExists(from + "/tokenizer.json"));
   if (!exists) {
@@ -241,8 +242,8 @@ absl::StatusOr<ReadParameters> ReadFromHuggingFace(const Arguments& arguments, c
              UnitId unit, int64_t begin, std::span<float> out) { return weights->Read(unit, begin, out); };
 }
 
-// Of a checkpoint of this program, of which nothing but the weights is taken: to train on with other data, another
-// objective or from the start of a schedule.
+// Reads a checkpoint of this program and takes only its weights, to train on with other data, another objective, or
+// from the start of a schedule.
 absl::StatusOr<ReadParameters> ReadFromCheckpoint(const Arguments& arguments, const TrainConfig& config,
                                                   const Task& task) {
   if (arguments.Has("controlnet")) return absl::InvalidArgumentError("--controlnet is for --format diffusers");
@@ -253,7 +254,7 @@ absl::StatusOr<ReadParameters> ReadFromCheckpoint(const Arguments& arguments, co
   std::string note;
   ASSIGN_OR_RETURN(TrainConfig saved, StoredConfig(*checkpoint, &note));
   if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
-  *saved.mutable_model()->mutable_freeze() = config.model().freeze();  // what was trained there says nothing of here
+  *saved.mutable_model()->mutable_freeze() = config.model().freeze();  // what was frozen there does not matter here
   const std::vector<std::string> differences = OtherModelFields(saved, config, task);
   if (!differences.empty()) {
     return absl::FailedPreconditionError(
@@ -267,7 +268,7 @@ absl::StatusOr<ReadParameters> ReadFromCheckpoint(const Arguments& arguments, co
   };
 }
 
-// What --from has, in that format.
+// Reads what --from has, in the given format.
 absl::StatusOr<ReadParameters> ReadFrom(const std::string& format, const Arguments& arguments,
                                         const TrainConfig& config, const Task& task) {
   if (format == "checkpoint") return ReadFromCheckpoint(arguments, config, task);
@@ -276,13 +277,13 @@ absl::StatusOr<ReadParameters> ReadFrom(const std::string& format, const Argumen
   return ReadFromDiffusers(arguments, HunyuanDitShapeFromConfig(config.model()), task.parameters());
 }
 
-// That the run can be what it says on some machine with some number of ranks: an import is one process on any machine,
-// and its checkpoint is resumed by any number.
+// Checks that the run is possible on some machine with some number of ranks: an import is a single process on any
+// machine, and any number of ranks may resume its checkpoint.
 absl::Status ValidateForAnyWorld(const TrainConfig& config) {
   TrainConfig checked = WithoutMachine(config);
   checked.mutable_sharding()->set_expert_degree(1);
   checked.mutable_communication()->set_ranks_per_node(0);
-  checked.mutable_numerics()->set_gradients(NumericsConfig::FP32);  // BF16: one micro-batch a rank
+  checked.mutable_numerics()->set_gradients(NumericsConfig::FP32);  // BF16 needs one micro-batch per rank
   RunFacts facts = MachineFacts();
   facts.machine_memory_bytes = 0;
   facts.kernel_threads_max = 0;

@@ -87,7 +87,7 @@ class Doctor {
     return absl::OkStatus();
   }
 
-  // Rank 0's machine in full, of the others what is not well.
+  // Reports rank 0's machine in full, and problems of the other machines.
   absl::Status CheckMachines() {
     std::string text;
     int bad = 0;
@@ -123,7 +123,7 @@ class Doctor {
     const int64_t memory = MachineMemoryBytes();
     ClusterHost& host = *cluster->mutable_host();
     host.set_bytes(memory);
-    host.set_reserve_bytes(memory / 5);  // as memory.host_bytes has it
+    host.set_reserve_bytes(memory / 5);  // the share that memory.host_bytes = 0 leaves
     host.set_cores(request_.cores);
     device.set_bytes((memory - memory / 5) / ranks);
   }
@@ -149,7 +149,7 @@ class Doctor {
     return &choice.isa->kernels();
   }
 
-  // A row per shape; of square ones the rates go into the file.
+  // Prints a row for each shape; the rates of square shapes go into the file.
   absl::Status MeasureProducts(DType type, ClusterDevice* device) {
     ASSIGN_OR_RETURN(const KernelTable* const kernels, KernelsFor(type));
     ClusterMatrixRate& matrix = *device->add_matrix();
@@ -171,13 +171,13 @@ class Doctor {
       ClusterRatePoint& point = *matrix.add_at();
       point.set_work(shape.flops());
       point.set_per_second(shape.flops() / longest);
-      peak = std::max(peak, point.per_second());  // which may be one rounding above the rate it was divided from
+      peak = std::max(peak, point.per_second());  // may be one rounding above the rate that gave the time
     }
     matrix.set_peak_flops_per_second(peak);
     return absl::OkStatus();
   }
 
-  // All others wait for a rank that is slower than they are, which no file of equal nodes tells.
+  // All others wait for a rank that is slower than they are, which a file of equal nodes does not show.
   void NameTheSlow(const std::string& what, const std::vector<double>& rates) const {
     constexpr double kSlow = 0.9;
     const double typical = MedianOf(rates);
@@ -205,7 +205,7 @@ class Doctor {
 
   absl::Status MeasureDrives(ClusterFile* file) {
     const std::string& directory = request_.calibration.directory;
-    // Of a machine's files another knows nothing: an error of one is agreed on by all.
+    // A machine's files are unknown to the others, so all must agree on an error.
     const auto rates = MeasureFiles(directory, request_.calibration.allow_buffered, node_);
     RETURN_IF_ERROR(AgreeOn(rates.status(), world_));
     for (const FileRate& rate : *rates) {
@@ -213,7 +213,7 @@ class Doctor {
           FormatBytes(rate.request_bytes), rate.depth, rate.write * kGiga, rate.read * kGiga, rate.both * kGiga,
           rate.cores);
     }
-    const FileRate& used = rates->back();  // as the file tier has them
+    const FileRate& used = rates->back();  // with the parameters of the file tier
     ASSIGN_OR_RETURN(const std::vector<double> reads, ValuesOf(used.read, world_));
     NameTheSlow("reads of files", reads);
     ASSIGN_OR_RETURN(const std::vector<double> writes, ValuesOf(used.write, world_));
@@ -229,7 +229,8 @@ class Doctor {
     return absl::OkStatus();
   }
 
-  // What a rank, or a node, receives of a gather from others of `size`; latency of each of its rounds.
+  // `receives`: bytes per second that a rank or node receives from others in a gather among `size`; `latency`: of the
+  // gather, which is divided by its rounds.
   void SetNetwork(const std::string& between, int size, double receives, double latency,
                   ClusterNetwork* network) const {
     network->set_bytes_per_second(receives);
@@ -247,8 +248,8 @@ class Doctor {
                  latency_inside, cluster->mutable_inside_node());
     }
     if (nodes_ > 1) {
-      // All ranks of a node at once, each with those at its place in other nodes or, where nodes are no neighbours,
-      // with all.
+      // All ranks of a node communicate at the same time: each with the ranks at its place in other nodes or, if nodes
+      // are not contiguous, with all.
       const CommunicatorLevels* const levels = world_.levels();
       Communicator& ranks = levels == nullptr ? world_ : *levels->across;
       ASSIGN_OR_RETURN(const NetworkRate rate, MeasureNetwork(ranks, world_));
@@ -279,7 +280,7 @@ class Doctor {
     return absl::OkStatus();
   }
 
-  // Only rank 0 has all of it.
+  // Only rank 0 has the complete cluster.
   absl::Status Write(const Cluster& cluster) const {
     if (world_.rank() != 0 || request_.output.empty()) return absl::OkStatus();
     RETURN_IF_ERROR(WriteFile(request_.output, absl::StrCat("# Measured by angel-ptm doctor. What its fields mean: "

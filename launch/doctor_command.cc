@@ -19,7 +19,7 @@
 namespace angel_ptm {
 namespace {
 
-// ranks: of this machine, which may use so many cores together.
+// `ranks` of this machine may use `cores` cores together.
 absl::StatusOr<DoctorRequest> RequestFrom(const Arguments& arguments, int ranks, int cores) {
   DoctorRequest request;
   request.cores = cores;
@@ -74,24 +74,24 @@ absl::Status ExamineOneRank(MpiWorld& world, const Arguments& arguments) {
     return absl::InvalidArgumentError(
         "--ranks: under mpirun the processes are the ranks; leave it out, or start one process alone");
   }
-  // Bound ranks have cores of their own; where not all can be found this one's are what is known.
+  // Bound ranks have their own cores. If not all ranks can be found, only this rank's cores are known.
   const int cores = std::max(UsableCores(), world.node_size() * CoresOfRank(world.node_size()));
   ASSIGN_OR_RETURN(const DoctorRequest request, RequestFrom(arguments, world.node_size(), cores));
-  // Ranks wait while rank 0 of their node measures what is measured alone.
+  // Ranks wait while rank 0 of their node measures what only one rank measures.
   constexpr double kAloneSeconds = 120;
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> all,
                    world.Create({.timeout_seconds = kAloneSeconds + request.seconds}, MpiTransport::kAuto));
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> node, all->Split(world.node_first(), {"ranks of a machine"}));
-  // As a run of them goes.
+  // Like a run of these ranks.
   const WorldShape shape(world.size(), world.nodes_are_regular() ? world.node_size() : 0);
   if (!shape.has_nodes()) return ExamineMachines(request, *all, *node, stdout);
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(*all, shape.ranks_per_node));
   return ExamineMachines(request, *nodes, *node, stdout);
 }
 
-// Of an error that all ranks have rank 0 speaks at once; one that a rank has alone it says itself, before those that
-// only follow from it.
+// Rank 0 immediately reports an error that all ranks have. A rank that has an error of its own reports it itself,
+// before the ranks whose errors only follow from it.
 [[noreturn]] void EndExamination(MpiWorld& world, const absl::Status& status) {
   constexpr double kTurnSeconds = 2;
   const int turn = (world.rank() == 0 ? 0 : 1) + (absl::IsUnavailable(status) ? 2 : 0);

@@ -1,5 +1,5 @@
-// angel-ptm encode: what models of latents train on and sample with, by frozen encoders: images to latents, captions to
-// states.
+// angel-ptm encode: makes the data with which models of latents train and sample, by frozen encoders: images become
+// latents, captions become states.
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -20,7 +20,7 @@
 namespace angel_ptm {
 namespace {
 
-// Whether the flag has the second of two values; the first is its default.
+// Whether the flag has the second of its two values; the first is the default.
 absl::StatusOr<bool> IsSecond(const Arguments& arguments, const std::string& flag, const std::string& first,
                               const std::string& second) {
   const std::string value = arguments.Get(flag, first);
@@ -36,7 +36,7 @@ absl::StatusOr<int64_t> LengthFrom(const Arguments& arguments, const std::string
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 2 to ", kLengthMax, " tokens, got ", length));
 }
 
-// That no flag is given which only what is not encoded has.
+// Refuses flags that only apply to something that is not encoded.
 absl::Status RefuseWithout(const char* absent, const Arguments& arguments, const std::vector<std::string>& flags) {
   for (const std::string& flag : flags) {
     if (!arguments.Has(flag)) continue;
@@ -45,7 +45,7 @@ absl::Status RefuseWithout(const char* absent, const Arguments& arguments, const
   return absl::OkStatus();
 }
 
-// What is encoded, and by what.
+// What to encode, and with what.
 struct Work {
   std::string output, cache;
   std::optional<EncodeImagesOptions> images;
@@ -123,7 +123,7 @@ absl::Status EncodeTextsTo(const Arguments& arguments, const Work& work, const s
   return absl::OkStatus();
 }
 
-// Each part into a file of its own, and these into one.
+// Encodes each part into a file of its own, and joins these.
 absl::Status EncodeBothTo(const Arguments& arguments, const Work& work, const std::string& output) {
   const std::vector<std::string> parts = {output + ".texts", output + ".latents"};
   absl::Status status = EncodeTextsTo(arguments, work, parts[0]);
@@ -172,7 +172,7 @@ absl::Status EncodeCommand(const std::vector<std::string>& words) {
                                          "clip", "t5", "captions", "clip-length", "t5-length", "cache", "device-bytes",
                                          "host-bytes", "nvme-directory", "text-compute", "isa"}}));
   ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
-  // Two encoders of one file would write each other's parts and put them together.
+  // Two processes that encode one file would overwrite each other's parts and join them.
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(work.output + ".encoding", "--output"));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);
   if (!work.images.has_value()) return EncodeTextsTo(arguments, work, work.output);

@@ -1,4 +1,4 @@
-// angel-ptm generate: texts or images from a checkpoint, as its model makes them.
+// angel-ptm generate: makes texts or images from a checkpoint, depending on its model.
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@
 namespace angel_ptm {
 namespace {
 
-// A JSON object a line, behind those that are there: what `angel-ptm report` reads as samples.jsonl.
+// Appends a JSON object per line. `angel-ptm report` reads the file as samples.jsonl.
 absl::Status AppendSamples(AppendFile& file, int64_t step, const GenerateOptions& options,
                            const std::vector<GeneratedText>& texts) {
   using Json = nlohmann::ordered_json;
@@ -59,7 +59,7 @@ const std::vector<std::string> kOfImages = {"negative-prompt", "images", "steps"
                                             "texts",           "expert", "clip",        "t5",           "cache",
                                             "control-scale",   "size",   "autoencoder", "text-compute", "condition"};
 
-// Those of --prompt, then those of the file --prompts.
+// The prompts of --prompt, followed by those of the file --prompts.
 absl::StatusOr<std::vector<Prompt>> PromptsFrom(const Arguments& arguments) {
   std::vector<Prompt> prompts;
   for (std::string& text : arguments.All("prompt")) prompts.push_back({.text = std::move(text)});
@@ -81,7 +81,7 @@ std::vector<std::optional<uint64_t>> PromptSeeds(const std::vector<Prompt>& prom
   return seeds;
 }
 
-// That no flag is given which only the other kind of model knows.
+// Refuses flags that only apply to the other kind of model.
 absl::Status RefuseFlags(const Arguments& arguments, const std::vector<std::string>& flags, const char* makes) {
   for (const std::string& flag : flags) {
     if (!arguments.Has(flag)) continue;
@@ -131,7 +131,7 @@ absl::Status GenerateText(const GenerateOptions& options, const std::string& che
   return file == nullptr ? absl::OkStatus() : AppendSamples(*file, step, options, texts);
 }
 
-// The output is opened before time is spent on what belongs there, and is not made where nothing comes of it.
+// Opens the output before spending time on its content, and removes a new file if there is no content.
 absl::Status GenerateTextTo(const Arguments& arguments, const GenerateOptions& options, const std::string& checkpoint,
                             int64_t step) {
   if (!arguments.Has("output")) return GenerateText(options, checkpoint, step, nullptr);
@@ -151,7 +151,7 @@ absl::StatusOr<SamplingMethod> MethodFrom(const Arguments& arguments, Prediction
       absl::StrCat("--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"", name, "\""));
 }
 
-// One call makes one size: a size that prompts name is that of all.
+// One call makes images of one size, so a size that prompts name must be the same for all.
 absl::Status TakeSizes(const std::vector<Prompt>& prompts, GenerateImagesOptions& options) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (!prompts[i].size) continue;
@@ -164,7 +164,7 @@ absl::Status TakeSizes(const std::vector<Prompt>& prompts, GenerateImagesOptions
   return absl::OkStatus();
 }
 
-// The negative of all prompts that have none of their own.
+// The negative for all prompts without their own.
 absl::StatusOr<std::string> NegativeFrom(const Arguments& arguments, const std::vector<Prompt>& prompts) {
   const std::vector<std::string> given = arguments.All("negative-prompt");
   if (given.size() > 1) {
@@ -210,9 +210,9 @@ absl::StatusOr<GenerateImagesOptions> ImageOptions(const Arguments& arguments, c
   return options;
 }
 
-// That files can be written at `path`, before time is spent on what belongs there. Makes the folder that it is in.
+// Checks that a file can be written at `path`, before spending time on its content. Creates the file's folder.
 absl::Status CheckCanWrite(const std::string& path) {
-  std::error_code error;  // what cannot be looked at cannot be written either, and that says why
+  std::error_code error;  // a path that cannot be inspected cannot be written either, and writing gives the reason
   if (std::filesystem::is_directory(path, error)) {
     return absl::InvalidArgumentError(absl::StrCat("--output: wanted a file, got the folder ", path));
   }
@@ -220,7 +220,7 @@ absl::Status CheckCanWrite(const std::string& path) {
   return AtomicFile::Create(path).status();
 }
 
-// The same of a folder; one that was not there is not there afterwards.
+// The same for a folder. A folder that did not exist does not exist afterwards.
 absl::Status CheckCanWriteInto(const std::string& folder) {
   ASSIGN_OR_RETURN(const bool existed, PathExists(folder));
   const absl::Status status = CheckCanWrite(folder + "/sheet.png");
@@ -243,7 +243,7 @@ absl::Status WriteToFolder(const std::string& folder, const GenerateImagesOption
   return absl::OkStatus();
 }
 
-// The autoencoder of latents of so many channels; none if none is asked for.
+// The autoencoder for latents with `channels` channels; none if --autoencoder is not given.
 absl::StatusOr<std::optional<AutoencoderKlDirectory>> AutoencoderFrom(const Arguments& arguments, int64_t channels) {
   if (!arguments.Has("autoencoder")) return std::nullopt;
   if (!HasImageLibraries()) {
@@ -256,7 +256,7 @@ absl::StatusOr<std::optional<AutoencoderKlDirectory>> AutoencoderFrom(const Argu
                                                  " channels, got ", directory.shape.latent_channels));
 }
 
-// By prompt, the image that the model's branch reads; none of a model without one.
+// For each prompt, the path of the image that the model's branch reads; empty for a model without a branch.
 absl::StatusOr<std::vector<std::string>> ConditionsFor(const Arguments& arguments, const HunyuanDitShape& shape,
                                                        size_t prompts) {
   std::vector<std::string> paths = arguments.All("condition");
@@ -276,7 +276,7 @@ absl::StatusOr<std::vector<std::string>> ConditionsFor(const Arguments& argument
   return paths;
 }
 
-// Texts and conditions of the captions, the first of which are the prompts, in one file.
+// Encodes the captions, which begin with the prompts, and the prompts' conditions into one file.
 absl::Status EncodePrompts(const Arguments& arguments, const HunyuanDitShape& shape,
                            const GenerateImagesOptions& options, const std::vector<std::string>& captions,
                            const std::string& path) {
@@ -299,8 +299,8 @@ absl::Status EncodePrompts(const Arguments& arguments, const HunyuanDitShape& sh
   return status;
 }
 
-// The file of the prompts' states: --texts, of whose samples prompts are numbers; or, with --clip and --t5, one beside
-// the output that is made of the prompts, which become their numbers.
+// Returns the file of the prompts' states. That is --texts, with prompts as numbers of its samples; or, with --clip and
+// --t5, a file beside the output that is made from the prompts, which are replaced by their numbers.
 absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDitShape& shape,
                                      GenerateImagesOptions& options, const std::string& output) {
   if (!arguments.Has("clip") && !arguments.Has("t5")) {
@@ -318,7 +318,7 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
   };
   for (const std::string& prompt : options.prompts) RETURN_IF_ERROR(check(prompt, "--prompt"));
   std::vector<std::string> captions = options.prompts;
-  // Behind them, once each.
+  // Negatives follow the prompts, each once.
   std::vector<std::string> negatives;
   for (const NegativePrompt& negative : NegativesOf(options)) {
     negatives.push_back(negative.text);
@@ -343,8 +343,8 @@ absl::Status GenerateToFolder(const Arguments& arguments, const GenerateImagesOp
   return WriteToFolder(arguments.Get("output", ""), options, step, std::move(images));
 }
 
-// Latents to --output and, with --autoencoder, images of them beside it. make(options, output) writes the latents and
-// returns how many they are.
+// Writes latents to --output and, with --autoencoder, images of them beside it. make(options, output) writes the
+// latents and returns how many there are.
 absl::Status GenerateToFile(
     const Arguments& arguments, const GenerateImagesOptions& options, int64_t channels, int64_t step,
     absl::FunctionRef<absl::StatusOr<int64_t>(GenerateImagesOptions options, const std::string& output)> make) {

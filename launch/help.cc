@@ -7,9 +7,9 @@ namespace {
 
 struct CommandText {
   const char* name;
-  const char* usage;    // behind the name
+  const char* usage;    // follows the name
   const char* summary;  // one or two sentences, indented by six
-  const char* details;  // options, then an example
+  const char* details;  // options, followed by an example
 };
 
 constexpr char kConfigOptions[] =

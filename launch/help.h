@@ -1,4 +1,4 @@
-// What angel-ptm says about itself.
+// The help texts of angel-ptm.
 #ifndef ANGEL_PTM_LAUNCH_HELP_H_
 #define ANGEL_PTM_LAUNCH_HELP_H_
 
@@ -7,10 +7,10 @@
 
 namespace angel_ptm {
 
-// Every command with its usage and a sentence, and examples.
+// Every command with its usage and a sentence, and some examples.
 std::string GeneralHelp();
 
-// Usage, options and an example of one command; empty if there is none of that name.
+// Usage, options and an example of a command; empty if there is no such command.
 std::string CommandHelp(const std::string& command);
 
 // The names that CommandHelp knows, in the order of use.

@@ -1,4 +1,4 @@
-// angel-ptm init: a configuration to begin with.
+// angel-ptm init: writes a configuration to begin with.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -13,7 +13,7 @@ namespace angel_ptm {
 
 namespace {
 
-// What `from` has, as the fields of a configuration.
+// Reads the model in `from` as fields of a configuration.
 absl::Status ReadModel(const std::string& from, HunyuanLmConfig* model) {
   ASSIGN_OR_RETURN(const HuggingFaceModel there, ReadHuggingFaceModel(from));
   const HunyuanLmShape& s = there.shape;

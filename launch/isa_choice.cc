@@ -15,7 +15,7 @@
 namespace angel_ptm {
 namespace {
 
-// A level must be that much faster than a higher one.
+// How much faster a level must be than a higher one.
 constexpr double kClearlyFaster = 1.05;
 
 std::string Names(std::span<const CpuIsa* const> isas) {
@@ -97,7 +97,7 @@ absl::StatusOr<IsaChoice> ChooseIsa(const std::string& forced, DType compute) {
 absl::StatusOr<IsaChoice> AgreeOnIsa(const std::string& forced, DType compute, std::span<const CpuIsa* const> runnable,
                                      IsaRate rate, Communicator& peers) {
   if (!forced.empty()) return ForcedIsa(forced, runnable);
-  // Levels are nested, so the least number of them is what all ranks run.
+  // Levels are nested, so the smallest number of them is what all ranks can run.
   const int64_t own = static_cast<int64_t>(runnable.size());
   std::vector<int64_t> of_ranks(static_cast<size_t>(peers.size()));
   RETURN_IF_ERROR(peers.AllGather(std::as_writable_bytes(std::span(of_ranks)), std::as_bytes(std::span(&own, 1)),

@@ -1,4 +1,4 @@
-// Which level of instruction sets (kernels/cpu/cpu_isa.h) a command computes with.
+// Chooses the instruction-set level (kernels/cpu/cpu_isa.h) of a command's CPU kernels.
 #ifndef ANGEL_PTM_LAUNCH_ISA_CHOICE_H_
 #define ANGEL_PTM_LAUNCH_ISA_CHOICE_H_
 
@@ -19,27 +19,29 @@ struct IsaChoice {
   std::string reason;  // "forced", "the highest that runs here", or the rates that decided
 };
 
-// Products per second of a level: FLOP/s.
+// Rate of matrix products at a level, in FLOP/s.
 using IsaRate = absl::FunctionRef<double(const CpuIsa&)>;
 
-// The best of `runnable`, which is not empty and lowest first. By order for fp32, whose products are a library's at
-// every level. For bf16 by rate, because CPUID does not tell it (the AVX-512 instruction for bf16 products has half the
-// rate of fp32 FMA on some processors): measured are the levels that have such instructions and the one below them, and
-// a level must be more than 5 % faster than a higher one to be preferred.
+// Returns the best of `runnable`, which must not be empty and must be in ascending order. For fp32 that is the highest
+// level, since a library computes its products at every level. For bf16 the rate decides, because CPUID does not tell
+// it: on some processors the AVX-512 instruction for bf16 products has half the rate of fp32 FMA. Measures the levels
+// with such instructions and the level below them. To be preferred, a level must be more than 5 % faster than a higher
+// one.
 IsaChoice BestIsa(std::span<const CpuIsa* const> runnable, DType compute, IsaRate rate);
 
-// The level of that name among `isas`; else kInvalidArgument lists them.
+// Returns the level of that name among `isas`; otherwise kInvalidArgument lists them.
 absl::StatusOr<const CpuIsa*> IsaNamed(const std::string& name, std::span<const CpuIsa> isas);
 
-// FLOP/s of the level's matrix product of `compute` operands on one thread: the median of a few in a few milliseconds;
-// 0 if it has none.
+// FLOP/s of the level's matrix product of `compute` operands on one thread: the median of a few runs, within a few
+// milliseconds. 0 if the level has no such product.
 double MatmulRate(const CpuIsa& isa, DType compute);
 
-// For a process alone. forced: the value of --isa, or empty. kFailedPrecondition if this machine does not run it.
+// Chooses for a single process. forced: the value of --isa, or empty. kFailedPrecondition if this machine cannot run
+// it.
 absl::StatusOr<IsaChoice> ChooseIsa(const std::string& forced, DType compute);
 
-// The same for all ranks, `runnable` being what this one runs: of the levels that every rank runs rank 0 measures and
-// chooses. Collective unless a level is forced.
+// Chooses one level for all ranks. `runnable`: the levels that this rank can run. Rank 0 measures and chooses among
+// those that every rank can run. Collective unless a level is forced.
 absl::StatusOr<IsaChoice> AgreeOnIsa(const std::string& forced, DType compute, std::span<const CpuIsa* const> runnable,
                                      IsaRate rate, Communicator& peers);
 

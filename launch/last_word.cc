@@ -12,12 +12,12 @@
 namespace angel_ptm {
 namespace {
 
-// How long an error that a dead rank may have caused waits for the watcher's verdict; well within the 10 s in which a
-// run with a killed rank ends. A process with a large memory takes seconds to go.
+// How long an error that a dead rank may have caused waits for the watcher's verdict. Well within the 10 s in which a
+// run with a killed rank ends; a process with much memory takes seconds to disappear.
 constexpr double kVerdictSeconds = 5;
-// How long a mistake that rank 0 has seen, too, is left to it.
+// How long other ranks leave it to rank 0 to report a mistake that it has seen, too.
 constexpr double kSameMistakeSeconds = 2;
-// How long a speaker may take to end the others.
+// How long a reporting rank may take to end the others.
 constexpr double kEndSeconds = 5;
 
 bool LikelyTheSameOnAllRanks(const absl::Status& status) {
@@ -29,7 +29,7 @@ bool LikelyTheSameOnAllRanks(const absl::Status& status) {
 
 void SayToUser(std::string_view sentence) {
   const std::string line = absl::StrCat("angel-ptm: ", std::string(sentence), "\n");
-  // Nothing is left to do about an error here.
+  // Nothing can be done about an error here.
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;
 }
 
@@ -50,7 +50,7 @@ void LastWord::LeaveTheWordToAnother() const {
 
 void LastWord::SayError(const absl::Status& error, PeerWatcher& watcher) const {
   if (rank_ != 0 && LikelyTheSameOnAllRanks(error)) watcher.AwaitLoss(kSameMistakeSeconds).IgnoreError();
-  // A read from a dead rank's memory fails before the watcher's next look; what the watcher finds is the true reason.
+  // A read from a dead rank's memory fails before the watcher's next check; what the watcher finds is the true reason.
   if (absl::IsUnavailable(error)) watcher.AwaitLoss(kVerdictSeconds).IgnoreError();
   std::string sentence(error.message());
   if (rank_ != 0 && !absl::StartsWith(sentence, "rank ")) sentence = absl::StrCat("rank ", rank_, ": ", sentence);

@@ -1,4 +1,4 @@
-// Who says what ended a run, and that it ends: one sentence from the ranks of a machine, whatever they see of it.
+// Decides who reports why a run ended and ends it: one sentence from the ranks of a machine, whatever each has seen.
 #ifndef ANGEL_PTM_LAUNCH_LAST_WORD_H_
 #define ANGEL_PTM_LAUNCH_LAST_WORD_H_
 
@@ -15,20 +15,21 @@ namespace angel_ptm {
 
 class LastWord {
  public:
-  // end_all: ends this process and its peers with exit code 1; does not return.
+  // end_all ends this process and its peers with exit code 1; it must not return.
   LastWord(std::shared_ptr<ProgressBoard> board, int rank, std::function<void()> end_all);
 
-  // For PeerWatcher::Options::on_loss: this rank found the loss, so it says it and ends all, though its lanes may be
-  // deep in a step.
+  // For PeerWatcher::Options::on_loss. This rank found the loss, so it reports it and ends all ranks, even if its lanes
+  // are in the middle of a step.
   void SayLoss(std::string_view sentence) const;
 
-  // This rank's training ended with an error. The first error of the machine's ranks is said by its rank; the others
-  // follow from it, and their ranks are silent. A user's mistake is the same sentence on every rank: rank 0 says it. An
-  // error that a dying peer may have caused waits for the watcher's verdict. Does not return.
+  // Call if this rank's training ended with an error; does not return. Of the machine's ranks, the first to fail
+  // reports its error. The others' errors follow from it, so they stay silent. A user's mistake gives the same sentence
+  // on every rank and is reported by rank 0. An error that a dying peer may have caused waits for the verdict of the
+  // watcher.
   void SayError(const absl::Status& error, PeerWatcher& watcher) const;
 
  private:
-  // The speaker ends this process; when it could not, this rank does. Does not return.
+  // Waits for the reporting rank to end this process, and ends all ranks if it could not. Does not return.
   void LeaveTheWordToAnother() const;
 
   const std::shared_ptr<ProgressBoard> board_;
@@ -36,10 +37,10 @@ class LastWord {
   const std::function<void()> end_all_;
 };
 
-// "angel-ptm: <sentence>" to standard error, in one write, so that no other rank's words come between.
+// Writes "angel-ptm: <sentence>" to standard error in a single write, so that other ranks' output cannot interleave.
 void SayToUser(std::string_view sentence);
 
-// Blocks for so long: time in which another rank ends this one.
+// Blocks for that long, so that another rank can end this one.
 void AwaitTheEnd(double seconds);
 
 }  // namespace angel_ptm

@@ -18,7 +18,7 @@ constexpr char kCore[] = "OPENBLAS_CORETYPE", kSpins[] = "GOMP_SPINCOUNT", kWait
 
 bool IsSet(const char* variable) { return std::getenv(variable) != nullptr; }
 
-// What was set, for people.
+// Sets a variable and adds it to `settings`, a text for people.
 void Set(const char* variable, const std::string& value, std::string* settings) {
   setenv(variable, value.c_str(), 1);
   absl::StrAppend(settings, settings->empty() ? "" : " ", variable, "=", value);
@@ -32,7 +32,7 @@ void SetLibraryEnvironment(bool with_teams, char** argv) {
   if (!core.empty() && !IsSet(kCore)) Set(kCore, core, &settings);
   if (with_teams && !IsSet(kSpins) && !IsSet(kWaitPolicy)) Set(kSpins, "1000", &settings);
   if (settings.empty()) return;
-  // By its name, which tools show, not as /proc/self/exe.
+  // Executed by its name, which tools show, and not as /proc/self/exe.
   char program[4096];
   const ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
   if (length > 0) {

@@ -29,14 +29,14 @@ double QuotaOf(const ControlGroup& group) {
   if (group.version == 2) {  // "50000 100000", or "max 100000"
     std::ifstream file(group.folder + "/cpu.max");
     if (!(file >> quota >> period)) return kNoQuota;
-  } else {  // -1: none
+  } else {  // -1 means none
     std::ifstream quota_file(group.folder + "/cpu.cfs_quota_us"), period_file(group.folder + "/cpu.cfs_period_us");
     if (!(quota_file >> quota) || !(period_file >> period)) return kNoQuota;
   }
   return quota > 0 && period > 0 ? quota / period : kNoQuota;
 }
 
-// The names under which launchers tell a process its job: Open MPI's and Slurm's PMIx, Slurm's PMI.
+// The variables in which launchers name a process's job: PMIx of Open MPI and Slurm, PMI of Slurm.
 constexpr const char* kJobNames[] = {"PMIX_NAMESPACE", "PMI_JOBID"};
 
 bool IsOfJob(const std::string& process, const std::string& job, const std::string& program) {
@@ -100,7 +100,7 @@ int ShareOfCores(const cpu_set_t& own, std::span<const cpu_set_t> masks) {
         std::count_if(masks.begin(), masks.end(), [core](const cpu_set_t& mask) { return CPU_ISSET(core, &mask); });
     share += 1.0 / static_cast<double>(std::max<std::ptrdiff_t>(users, 1));
   }
-  return std::max(1, static_cast<int>(share + 1e-9));  // thirds of three cores are one
+  return std::max(1, static_cast<int>(share + 1e-9));  // a third of each of three cores is one core
 }
 
 int CoresOfRank(int local_ranks) {

@@ -1,4 +1,4 @@
-// How many threads are of use to a run on this machine.
+// How many threads a run on this machine can use.
 #ifndef ANGEL_PTM_LAUNCH_MACHINE_CORES_H_
 #define ANGEL_PTM_LAUNCH_MACHINE_CORES_H_
 
@@ -10,31 +10,32 @@
 
 namespace angel_ptm {
 
-// Cores that this process may use: those of its affinity mask, or less where a control group's quota says so; at
+// Cores that this process may use: those of its affinity mask, or fewer if the quota of a control group says so; at
 // least 1.
 int UsableCores();
 
-// The smallest quota of processor time of the control groups that `membership` names and of those above them, in cores;
-// infinite if none is limited. membership and root as in machine_memory.h. Versions 1 and 2.
+// The smallest processor-time quota, in cores, of the control groups that `membership` names and their parents;
+// infinite if none is limited. membership and root are those of machine_memory.h. Supports versions 1 and 2.
 double ControlGroupCores(const std::string& membership, const std::string& root);
 
-// A quota as a number of threads: what would wait most of the time is left out; at least 1.
+// A quota as a number of threads, at least 1. A thread that would wait most of the time is not counted.
 int ThreadsForQuota(double cores);
 
-// The affinity masks of the processes on this machine that belong to the same job and run the same program, this one
-// included; they have all been started. Of the job that the launcher's environment names; only this one's mask without.
+// The affinity masks of the processes on this machine that belong to the same job and run the same program, including
+// this one; all must have been started. The launcher's environment names the job; without a job, only this process's
+// mask.
 std::vector<cpu_set_t> MasksOfJob();
 
-// What the rank with mask `own` has to itself of its cores when each is shared evenly by the masks that hold it: ranks
-// with the same mask divide it, disjoint masks are whole. At least 1.
+// The number of its cores that a rank with mask `own` has to itself, if each core is shared evenly by the masks that
+// have it: ranks with the same mask divide it, disjoint masks count fully. At least 1.
 int ShareOfCores(const cpu_set_t& own, std::span<const cpu_set_t> masks);
 
-// Threads that one of `local_ranks` ranks on this machine has cores for, from the masks of all and the quota that they
-// share; 0 if not all ranks can be found (ranks in containers of their own).
+// Threads for which one of `local_ranks` ranks on this machine has cores, by the masks of all ranks and the quota that
+// they share; 0 if not all ranks can be found (for example in separate containers).
 int CoresOfRank(int local_ranks);
 
-// A sentence if ranks with so many threads leave cores idle, one per rank or more, that whoever started them may use;
-// else empty. kernel_threads_max: as in RunFacts.
+// A sentence if ranks with that many threads leave idle at least one core per rank that the user who started them may
+// use; else empty. kernel_threads_max: see RunFacts.
 std::string IdleCoresWarning(int local_ranks, int threads_per_rank, int kernel_threads_max);
 
 }  // namespace angel_ptm

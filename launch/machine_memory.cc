@@ -14,14 +14,14 @@ namespace {
 constexpr int64_t kRankBytes = int64_t{16} << 20, kThreadBytes = int64_t{2} << 20;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
-// The number in a file; no limit if there is no such file or it says "max".
+// The number in a file; no limit if the file does not exist or says "max".
 int64_t LimitIn(const std::string& path) {
   std::ifstream file(path);
   int64_t bytes = 0;
   return file >> bytes && bytes > 0 ? bytes : kNoLimit;
 }
 
-// What the process has in memory: the program, its libraries and what it has allocated.
+// Resident memory of the process: the program, its libraries and its allocations.
 int64_t ResidentBytes() {
   int64_t total_pages = 0, resident_pages = 0;
   std::ifstream("/proc/self/statm") >> total_pages >> resident_pages;

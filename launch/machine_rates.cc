@@ -30,7 +30,7 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Seconds of a call: after one that does not count, the median of as many as take `seconds`, at least three.
+// Typical duration of a call: after one warm-up, the median of as many calls as fit in `seconds`, at least three.
 double TypicalSeconds(double seconds, const std::function<void()>& call) {
   call();
   std::vector<double> took;
@@ -100,7 +100,7 @@ double ProcessorSeconds() {
 
 constexpr int64_t kFileBytes = int64_t{128} << 20, kCallBytes = int64_t{32} << 20;
 
-// Whole passes over half of the file, in calls; `memory` has room for one.
+// A complete pass over half of the file in several calls; `memory` has room for one call.
 absl::Status Pass(FileStore& store, std::byte* memory, bool write, int64_t begin) {
   for (int64_t at = begin; at < begin + kFileBytes / 2; at += kCallBytes) {
     RETURN_IF_ERROR(write ? store.Write(at, memory, kCallBytes) : store.Read(at, memory, kCallBytes));
@@ -108,7 +108,7 @@ absl::Status Pass(FileStore& store, std::byte* memory, bool write, int64_t begin
   return absl::OkStatus();
 }
 
-// Bytes per second read and written while one thread does each: the faster one goes on until the other is done.
+// Bytes per second while one thread reads and another writes; the faster one continues until the other is done.
 absl::StatusOr<double> BothRate(FileStore& store, std::byte* to, const std::byte* from) {
   constexpr int64_t kHalf = kFileBytes / 2;
   std::atomic<int> passing = 2;
@@ -141,12 +141,12 @@ absl::StatusOr<FileRate> RateOfFiles(const std::string& directory, bool allow_bu
                                                         .queue_depth = rate.depth,
                                                         .request_bytes = rate.request_bytes}));
   ASSIGN_OR_RETURN(const auto memory, MakeHostArena(TierKind::kHost, 2 * kCallBytes));
-  // Without it transfers are slower, and so are a run's.
+  // Without a registered buffer transfers are slower, and so are a run's.
   const absl::Status registered = store->RegisterBuffer(memory->data(), memory->bytes());
   (void)registered;
   std::byte* const to = memory->data();
   std::byte* const from = memory->data() + kCallBytes;
-  RETURN_IF_ERROR(Pass(*store, from, true, 0));  // the first writes to reserved room are slower
+  RETURN_IF_ERROR(Pass(*store, from, true, 0));  // the first writes to reserved space are slower
   RETURN_IF_ERROR(Pass(*store, from, true, kFileBytes / 2));
   constexpr double kHalf = static_cast<double>(kFileBytes / 2);
   const double processor = ProcessorSeconds();
@@ -211,7 +211,7 @@ absl::StatusOr<NetworkRate> MeasureNetwork(Communicator& ranks, Communicator& wo
       RETURN_IF_ERROR(ranks.Barrier({"a gather begins"}));
       const Clock::time_point begin = Clock::now();
       RETURN_IF_ERROR(ranks.AllGather(all, own, {"a gather that is timed"}));
-      if (call > 0) took.push_back(SecondsSince(begin));  // the first touches memory and makes connections
+      if (call > 0) took.push_back(SecondsSince(begin));  // the first call touches memory and makes connections
     }
     ASSIGN_OR_RETURN(const std::vector<double> seconds, ValuesOf(Median(std::move(took)), ranks));
     const double slowest = *std::max_element(seconds.begin(), seconds.end());

@@ -67,7 +67,7 @@ constexpr Command kCommands[] = {{"init", InitCommand},
                                  {"-h", Help},
                                  {"--version", Version}};
 
-// What a command prints is its result, except where it has written files: a run that saved everything ended well.
+// The result of a command is what it prints, unless it has written files: a run that saved everything ended well.
 int EndAfter(const Command& command) {
   const absl::Status status = CloseStandardOutput();
   if (status.ok()) return 0;
@@ -76,7 +76,7 @@ int EndAfter(const Command& command) {
     if (!reader_left) std::fprintf(stderr, "angel-ptm: warning: %s\n", std::string(status.message()).c_str());
     return 0;
   }
-  if (reader_left) {  // as a program ends that does nothing about it
+  if (reader_left) {  // end like a program that does not handle it
     std::signal(SIGPIPE, SIG_DFL);
     std::raise(SIGPIPE);
   }
@@ -151,7 +151,7 @@ void AccountForRanks(const TrainConfig& config, int processes, RunFacts* facts) 
     facts->kernel_threads_max = std::max(1, facts->kernel_threads_max / ranks_per_process);
   }
   const int cores = facts->rank_cores != 0 ? facts->rank_cores : std::max(1, facts->cores / facts->local_ranks);
-  const int given = std::clamp(config.numerics().threads_per_rank(), 0, 1024);  // not validated yet
+  const int given = std::clamp(config.numerics().threads_per_rank(), 0, 1024);  // not yet validated
   const int64_t own = OwnBytes(processes, facts->local_ranks, given != 0 ? given : cores);
   facts->machine_memory_bytes = std::max<int64_t>(1, facts->machine_memory_bytes - own);
 }

@@ -1,4 +1,4 @@
-// angel-ptm merge: one checkpoint with the mean of others' weights.
+// angel-ptm merge: makes a checkpoint whose weights are the mean of others.
 #include <cstdio>
 #include <string>
 #include <vector>

@@ -1,4 +1,4 @@
-// angel-ptm plan and inspect: what a run will need, and what a checkpoint holds.
+// angel-ptm plan and inspect: show what a run will need, and what a checkpoint contains.
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -28,7 +28,7 @@ namespace {
 
 constexpr int64_t kRanksMax = 65536, kThreadsMax = 1024;
 
-// The flag's value, at least 1, or `fallback`.
+// The value of the flag, from 1 to `most`, or `fallback`.
 absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& flag, int64_t fallback, int64_t most) {
   if (!arguments.Has(flag)) return fallback;
   ASSIGN_OR_RETURN(const int64_t value, arguments.GetInt(flag, fallback));
@@ -36,15 +36,16 @@ absl::StatusOr<int64_t> InRange(const Arguments& arguments, const std::string& f
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": wanted 1 to ", most, ", got ", value));
 }
 
-// The size of the vocabulary, any if the model has none; 0: that of the prepared data's tokenizer.
+// The vocabulary size that the model gives. 0: it is that of the prepared data's tokenizer. A model without vocabulary
+// has size 1.
 int64_t GivenVocabulary(const ModelConfig& model) {
   if (model.has_hunyuan_dit()) return 1;
   if (!model.has_dit()) return model.hunyuan_lm().vocab_size();
   return model.dit().text_length() == 0 ? 1 : model.dit().text_vocab_size();
 }
 
-// The configuration with what a plan does not need, but Validate asks for, filled in: it writes nothing and, with the
-// vocabulary given, reads nothing.
+// Fills in what Validate requires but a plan does not need: a plan writes nothing and, if the vocabulary size is given,
+// reads nothing.
 TrainConfig WithoutFolders(TrainConfig config) {
   if (config.output().directory().empty()) config.mutable_output()->set_directory("unused");
   if (config.data().directory().empty() && GivenVocabulary(config.model()) > 0) {
@@ -53,7 +54,7 @@ TrainConfig WithoutFolders(TrainConfig config) {
   return config;
 }
 
-// Beside the processes of ranks in a trace.
+// Different from the process numbers of ranks in a trace.
 constexpr int kPredictedProcess = 1'000'000;
 
 absl::StatusOr<std::optional<Cluster>> ClusterFrom(const Arguments& arguments) {
@@ -88,12 +89,12 @@ std::string Contents(const CheckpointReader& checkpoint) {
   return text;
 }
 
-// What the command line asks to plan, checked.
+// A checked request of the command line.
 struct PlanRequest {
   TrainConfig config;  // with the cluster's budgets
   RunFactsForPlan facts;
   std::optional<Cluster> cluster;
-  std::optional<CostModel> cost;  // of the cluster; facts refer to it
+  std::optional<CostModel> cost;  // that of the cluster; `facts` refers to it
 };
 
 absl::StatusOr<int64_t> VocabularySize(const TrainConfig& config) {
@@ -125,7 +126,7 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   ASSIGN_OR_RETURN(const int64_t ranks, InRange(arguments, "ranks", local_ranks, kRanksMax));
   ASSIGN_OR_RETURN(const int64_t threads_per_rank, InRange(arguments, "threads-per-rank", own_threads, kThreadsMax));
   config.mutable_numerics()->set_threads_per_rank(static_cast<int>(threads_per_rank));
-  facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // their share of the cores is that of one machine
+  facts.world_size = facts.local_ranks = static_cast<int>(ranks);  // they share cores as on a single machine
   facts.machine_memory_bytes = 0;                                  // the plan is for another machine
   const TrainConfig checked = WithoutFolders(WithoutMachine(config));
   RETURN_IF_ERROR(Validate(checked, facts));
@@ -155,7 +156,7 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   return absl::OkStatus();
 }
 
-// That no flag is given which another one makes meaningless.
+// Refuses flags that another flag makes meaningless.
 absl::Status CheckTogether(const Arguments& arguments) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> alone = {
       {"find-largest-model", {"find-fastest", "trace", "json", "graph", "listing"}},

@@ -23,7 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 
-// OpenBLAS's own, which it exports but declares nowhere; absent from builds that hide them.
+// OpenBLAS's own functions, which it exports but does not declare; absent if a build hides them.
 extern "C" {
 __attribute__((weak)) void* blas_memory_alloc(int unused);
 __attribute__((weak)) void blas_memory_free(void* memory);
@@ -32,16 +32,16 @@ __attribute__((weak)) void blas_memory_free(void* memory);
 namespace angel_ptm {
 namespace {
 
-// The opposite of what each is for, so that its use fails.
+// Opens each descriptor for the opposite of its purpose, so that using it fails.
 void TakeStandardDescriptors() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
     if (fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
-    // The lowest free number, which is this one: those below are open.
+    // open() takes the lowest free number, which is this one, since those below are open.
     if (open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) == -1) _exit(1);
   }
 }
 
-// The text of a limit, at most 31 bytes: "unlimited" or its number, divided by `unit`. Allocates nothing.
+// The text of a limit, at most 31 bytes: "unlimited", or the number divided by `unit`. Does not allocate.
 struct LimitText {
   char text[32];
   LimitText(int resource, rlim_t unit) {
@@ -54,7 +54,7 @@ struct LimitText {
   }
 };
 
-// One sentence for the whole process, however many threads fail at once. Allocates nothing.
+// Prints a single sentence for the whole process, however many threads fail at the same time. Does not allocate.
 [[noreturn]] void EndWith(const char* sentence) {
   static std::atomic_flag said = ATOMIC_FLAG_INIT;
   if (said.test_and_set()) {
@@ -62,7 +62,7 @@ struct LimitText {
   }
   char line[512];
   const int length = std::snprintf(line, sizeof(line), "angel-ptm: %s\n", sentence);
-  // Nothing can be done about a standard error that cannot be written.
+  // Nothing can be done if standard error cannot be written.
   if (write(STDERR_FILENO, line, static_cast<size_t>(length)) < 0) _exit(1);
   _exit(1);
 }
@@ -80,7 +80,7 @@ void OutOfMemory() {
   EndWith(sentence);
 }
 
-// Called for an exception that nobody catches; ours is code without exceptions, so it comes from the C++ run time.
+// Called for an uncaught exception. Our code does not throw, so it comes from the C++ run time.
 void Terminate() {
   char sentence[400];
   try {
@@ -103,8 +103,8 @@ void Terminate() {
   EndWith(sentence);
 }
 
-// OpenBLAS takes this much memory for every thread that multiplies, and tries without end where a limit forbids it. For
-// those of all cores it does so when it is loaded.
+// OpenBLAS allocates this much for every thread that multiplies, and retries forever if a limit forbids it. When it is
+// loaded, it does so for the threads of all cores.
 constexpr size_t kBlasBytesPerThread = size_t{128} << 20;
 
 bool IsLimited(int resource) {
@@ -113,7 +113,8 @@ bool IsLimited(int resource) {
 }
 bool MappingsAreLimited() { return IsLimited(RLIMIT_AS) || IsLimited(RLIMIT_DATA); }
 
-// Whether the limits leave as much for the matrix products of so many threads. Writable: others are no data.
+// Whether the limits leave that much memory for matrix products on `threads` threads. The mapping is writable, because
+// only such mappings count as data.
 bool CanMultiply(int threads) {
   const size_t bytes = kBlasBytesPerThread * static_cast<size_t>(threads);
   void* const space = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -121,8 +122,8 @@ bool CanMultiply(int threads) {
   return space != MAP_FAILED;
 }
 
-// Has OpenBLAS take the memory of so many threads now, while it is there: it keeps what it ever had, and what is mapped
-// later cannot take it away. False if there is not as much.
+// Makes OpenBLAS allocate the memory for `threads` threads now, while it is available. OpenBLAS keeps what it has
+// allocated, so later mappings cannot take it away. Returns false if there is not enough.
 bool TakeBlasMemory(int threads) {
   if (blas_memory_alloc == nullptr || blas_memory_free == nullptr) return CanMultiply(threads);
   std::vector<void*> taken;
@@ -140,9 +141,9 @@ void PrintBlasSentence(char (&sentence)[320], int threads) {
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-constexpr int kBlasCoresMax = 128;  // of Debian's build; one for more takes no less
+constexpr int kBlasCoresMax = 128;  // in Debian's build; a build for more does not allocate less
 
-// Called before the libraries' own start, so it uses nothing but the C library.
+// Called before the libraries initialise, so it uses only the C library.
 void CheckBlasMemory() {
   if (!MappingsAreLimited()) return;
   cpu_set_t usable;
@@ -200,7 +201,7 @@ absl::Status CheckThreads(int kernel_threads, int other_threads) {
 
 absl::Status CloseStandardOutput() {
   const bool failed_before = std::ferror(stdout) != 0;
-  // Of writes that failed before nobody kept the reason; that of a pipe can be asked for.
+  // The reason of writes that failed earlier was not kept, but for a pipe it can be asked for.
   pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
   const bool reader_left = failed_before && poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
   errno = 0;

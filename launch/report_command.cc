@@ -1,4 +1,4 @@
-// angel-ptm report: runs' output directories in, one HTML file out.
+// angel-ptm report: makes one HTML file from output directories of runs.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -47,7 +47,7 @@ absl::Status DecodeSamplesOf(const Arguments& arguments) {
 }  // namespace
 
 absl::Status ReportCommand(const std::vector<std::string>& words) {
-  constexpr int kRunsMax = 32;  // more lines than anyone can tell apart
+  constexpr int kRunsMax = 32;  // nobody can tell more lines apart
   ASSIGN_OR_RETURN(const Arguments arguments,
                    Arguments::Parse(words, {.flags = {"output", "autoencoder", "device-bytes", "host-bytes",
                                                       "nvme-directory", "isa"},

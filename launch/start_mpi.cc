@@ -30,7 +30,7 @@ absl::Status CheckThatProcessesMet(int world_size, const std::string& work) {
 absl::StatusOr<std::unique_ptr<MpiWorld>> StartMpi(double limit_seconds, const std::string& limit_name) {
   const int rank = LaunchedRank([](const char* variable) { return std::getenv(variable); });
   return MpiWorld::Start(limit_seconds, limit_seconds + 0.75 * std::min(rank, 2), [=] {
-    // The launcher's SIGTERM tells that another rank has spoken.
+    // The launcher's SIGTERM means that another rank has reported.
     if (StopRequested().load()) std::_Exit(1);
     SayToUser(
         absl::StrFormat("rank %d has waited in MPI_Init for %g s (%s): another rank is stopped, hung or gone, or the "

@@ -8,12 +8,12 @@ namespace angel_ptm {
 namespace {
 
 std::atomic<bool> stop_requested = false;
-std::atomic<int64_t> first_end_request = 0;  // nanoseconds of the monotonic clock; 0: none yet
+std::atomic<int64_t> first_end_request = 0;  // in nanoseconds of the monotonic clock; 0: none yet
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free);
 
 constexpr int64_t kSameRequestNanoseconds = 1'000'000'000;
 
-// Only calls that a signal handler may make.
+// Only makes calls that are allowed in a signal handler.
 void HandleSignal(int signal) {
   stop_requested.store(true);
   if (signal != SIGTERM && signal != SIGINT) return;
@@ -33,7 +33,7 @@ void HandleSignal(int signal) {
 void InstallStopSignals() {
   struct sigaction action = {};
   action.sa_handler = HandleSignal;
-  action.sa_flags = SA_RESTART;  // the run looks at the request between micro-batches; no call of its has to end early
+  action.sa_flags = SA_RESTART;  // the run polls the request between micro-batches, so no call has to be interrupted
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXCPU}) {
     struct sigaction inherited = {};
     sigaction(signal, nullptr, &inherited);

@@ -1,4 +1,4 @@
-// Signals that ask a run to save and end.
+// Signals that ask a run to save and stop.
 #ifndef ANGEL_PTM_LAUNCH_STOP_SIGNALS_H_
 #define ANGEL_PTM_LAUNCH_STOP_SIGNALS_H_
 
@@ -6,15 +6,16 @@
 
 namespace angel_ptm {
 
-// Becomes true with the first SIGTERM, SIGINT, SIGUSR1, SIGHUP (unless it is ignored already, as under nohup) or
-// SIGXCPU. A SIGTERM or SIGINT that comes a second or more after the first of these two ends the process at once, as if
-// it had no handler: within the second it is taken for the same request, which launchers send more than once.
+// Makes StopRequested() true at the first SIGTERM, SIGINT, SIGUSR1, SIGHUP (unless it is already ignored, as under
+// nohup) or SIGXCPU. A SIGTERM or SIGINT that arrives a second or more after the first of these two ends the process
+// immediately, as without a handler. Within that second it counts as the same request, since launchers send it more
+// than once.
 //
-// mpirun passes SIGUSR1 on and waits; on SIGTERM it gives its ranks a second (its odls_base_sigkill_timeout) before it
+// mpirun forwards SIGUSR1 and waits. On SIGTERM it gives its ranks a second (its odls_base_sigkill_timeout) and then
 // kills them.
 void InstallStopSignals();
 
-// Constant address: the trainer polls it.
+// The address is constant: the trainer polls it.
 std::atomic<bool>& StopRequested();
 
 }  // namespace angel_ptm

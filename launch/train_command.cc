@@ -42,12 +42,12 @@ namespace {
 
 std::atomic<bool>& stop_requested = StopRequested();
 
-// What --resume, --resume-or-start, --resume-from and --isa ask for.
+// What --resume, --resume-or-start, --resume-from, --isa and --cluster ask for.
 struct Wishes {
   bool newest = false, start_if_none = false;
   std::optional<int64_t> step;
   std::string isa;
-  std::shared_ptr<const Cluster> cluster;  // null: none was given
+  std::shared_ptr<const Cluster> cluster;  // null: not given
 };
 
 absl::StatusOr<Wishes> WishesFrom(const Arguments& arguments) {
@@ -70,7 +70,7 @@ void PrintIsa(const IsaChoice& choice) {
   std::printf("kernels for: %s (%s)\n", choice.isa->name, choice.reason.c_str());
 }
 
-// ranks: of this process. One process `speaks`: says which cores are left idle.
+// `ranks`: those of this process. A process that `speaks` warns about idle cores; only one does.
 absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ranks, bool speaks) {
   RETURN_IF_ERROR(Validate(config, facts));
   const int threads = Derive(config, facts).threads_per_rank;
@@ -82,7 +82,7 @@ absl::Status CheckStart(const TrainConfig& config, const RunFacts& facts, int ra
   return CheckThreads(ranks * threads, ranks * (kOtherThreads + (lock_free ? kLockFreeThreads : 0)));
 }
 
-// The CUDA backend is proven on no GPU yet. `wait`: how the rank waits for its peers.
+// The CUDA backend is not yet proven on a GPU. `wait`: how the rank waits for its peers.
 DeviceOffer GpusFor(DeviceApi* api, int local_rank, int local_ranks, const WaitOptions& wait) {
   DeviceOffer offer{.api = api, .local_rank = local_rank, .local_ranks = local_ranks};
   offer.nccl = {.open = &LoadNccl, .wait = wait};
@@ -116,7 +116,7 @@ PeerWatcher::Options WatcherOptions(const TrainConfig& config, const LastWord& l
           .on_loss = [&last_word](std::string_view sentence) { last_word.SayLoss(sentence); }};
 }
 
-// Puts `nodes` before the world's communicator where the run's ranks are nodes.
+// If the run's ranks form nodes, creates `nodes` on top of the world's communicator and returns it; else the world's.
 absl::StatusOr<Communicator*> WithNodes(const WorldShape& shape, Communicator& world,
                                         std::unique_ptr<Communicator>& nodes) {
   if (!shape.has_nodes()) return &world;
@@ -125,7 +125,7 @@ absl::StatusOr<Communicator*> WithNodes(const WorldShape& shape, Communicator& w
   return nodes.get();
 }
 
-// The first sentence of a failing run tells why; the others follow from it.
+// Returns the first rank's error that is not kUnavailable, because kUnavailable follows from another rank's failure.
 absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, const Wishes& wishes) {
   ASSIGN_OR_RETURN(const IsaChoice choice, ChooseIsa(wishes.isa, ComputeType(config)));
   PrintIsa(choice);
@@ -138,14 +138,14 @@ absl::Status TrainOnThreads(const TrainConfig& config, const RunFacts& facts, co
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
-        // A thread that hangs cannot be ended alone.
+        // A thread that hangs cannot be ended on its own.
         const LastWord last_word(board, rank, [] { std::_Exit(1); });
         board->Publish(rank, -1, "start-up");
         PeerWatcher watcher(board, rank, WatcherOptions(config, last_word));
         WaitOptions wait{.timeout_seconds = WaitOptions::kForever,
                          .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }};
         const std::unique_ptr<Communicator> communicator = world.Create(rank, wait);
-        // Of a rank that fails communicators know; whoever waits elsewhere must ask.
+        // Communicators know of a rank that failed; whoever waits elsewhere must ask for the status.
         wait.poll = [&watcher, &world](double waited_seconds) {
           RETURN_IF_ERROR(watcher.Poll(waited_seconds));
           return world.status();
@@ -178,7 +178,7 @@ absl::Status CheckThatAllTrainTogether(const TrainConfig& config, int world_size
 }
 
 #ifdef ANGEL_PTM_WITH_MPI
-// As far as the first barrier; the ranks end together, so that none is waited for in MPI_Finalize.
+// Trains up to the last barrier. The ranks end together, so that none is waited for in MPI_Finalize.
 absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunFacts& facts, const Wishes& wishes,
                           const std::shared_ptr<ProgressBoard>& board, const WaitOptions& wait) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, world.Create(wait, MpiTransport::kAuto));
@@ -186,7 +186,7 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   const auto rate = [compute](const CpuIsa& isa) { return MatmulRate(isa, compute); };
   ASSIGN_OR_RETURN(const IsaChoice choice, AgreeOnIsa(wishes.isa, compute, RunnableCpuIsas(), rate, *communicator));
   if (world.rank() == 0) PrintIsa(choice);
-  // Messages are slower: a run on a machine that forbids direct reads should not fall back to them unseen.
+  // Messages are slower, so a run on a machine that forbids direct reads should not fall back to them unnoticed.
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   if (world.rank() == 0 && !world.nodes_are_regular() && config.communication().ranks_per_node() == 0) {
     std::printf(
@@ -204,7 +204,7 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   return communicator->Barrier({"end of the run", -1});
 }
 
-// Whether the ranks hear each other's signs of life, those of other machines by *relay. `memory`: of the board.
+// Whether the ranks hear each other's signs of life, across machines by *relay. `memory`: status of the board's memory.
 bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::shared_ptr<ProgressBoard>& board,
                    double limit_seconds, std::unique_ptr<MachineRelay>* relay) {
   absl::Status heard = memory;
@@ -223,7 +223,7 @@ bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::share
   return heard.ok();
 }
 
-// Ends all ranks on an error, which MPI would otherwise wait for.
+// After an error, ends all ranks, since MPI would wait for the others.
 absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
   const double limit = config.communication().timeout_seconds();
   ASSIGN_OR_RETURN(const std::unique_ptr<MpiWorld> world, StartMpi(limit, "communication.timeout_seconds"));
@@ -239,7 +239,7 @@ absl::Status TrainOnMpi(TrainConfig& config, const Wishes& wishes) {
   PeerWatcher watcher(board, world->rank(), WatcherOptions(config, last_word));
   std::unique_ptr<MachineRelay> relay;
   const bool heard = HearEachOther(*world, shared, board, limit, &relay);
-  // Where no watcher hears of a peer the limit is on waiting.
+  // If no watcher hears of a peer, waiting is limited instead.
   const WaitOptions wait{.timeout_seconds = heard ? WaitOptions::kForever : limit,
                          .poll = [&watcher](double waited_seconds) { return watcher.Poll(waited_seconds); }};
   RunFacts facts = MachineFacts();

@@ -18,7 +18,7 @@ void AddedTokens::Add(std::string text, int32_t id) {
 }
 
 AddedTokens::Found AddedTokens::FindFirst(std::string_view text) const {
-  // One first byte is the usual case, and looking for it is much faster.
+  // Usually all tokens share one first byte, and finding a single byte is much faster.
   const auto next = [&](size_t from) {
     return first_bytes_.size() == 1 ? text.find(first_bytes_[0], from) : text.find_first_of(first_bytes_, from);
   };

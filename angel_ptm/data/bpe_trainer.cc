@@ -28,26 +28,26 @@ void WordCounter::Merge(const WordCounter& other) {
 }
 
 int64_t WordCounter::memory_bytes() const {
-  // A slot and its control byte; long words lie outside of them, with the allocator's own bytes.
+  // A slot and its control byte; long words are stored outside, with the allocator's own bytes.
   const int64_t slot = static_cast<int64_t>(sizeof(*counts_.begin())) + 1;
   return static_cast<int64_t>(counts_.capacity()) * slot + 2 * word_bytes_;
 }
 
 namespace {
 
-// All words' symbols lie in one array as linked lists; a merge keeps the left node and unlinks the right one.
+// The symbols of all words are linked lists in one array. A merge keeps the left node and unlinks the right one.
 struct Node {
   int32_t symbol;  // -1: unlinked
   int32_t previous;
   int32_t next;
-  uint32_t weight;  // how often the node's word occurs
+  uint32_t weight;  // number of occurrences of the node's word
 };
 
 struct Pair {
   int32_t left;
   int32_t right;
   int64_t count = 0;
-  // Nodes at which the pair stood when they were added; stale ones are passed over when the pair is merged.
+  // Nodes at which the pair occurred when they were added; stale ones are skipped when the pair is merged.
   std::vector<int32_t> nodes;
 };
 
@@ -57,7 +57,7 @@ struct Candidate {
   int32_t right;
   int32_t pair;
 
-  // The order of the priority queue: "less" is merged later.
+  // The order of the priority queue: a smaller candidate is merged later.
   friend bool operator<(const Candidate& a, const Candidate& b) {
     if (a.count != b.count) return a.count < b.count;
     if (a.left != b.left) return a.left > b.left;
@@ -65,8 +65,8 @@ struct Candidate {
   }
 };
 
-// Remembers, for one merge, the pair that each neighbouring symbol forms, so that the hash table is asked once per
-// neighbour and not once per occurrence.
+// Remembers, during one merge, the pair that each neighbouring symbol forms, so that the hash table is consulted once
+// per neighbour and not once per occurrence.
 class NeighbourIndex {
  public:
   explicit NeighbourIndex(int64_t symbols) : slots_(symbols, Slot{-1, -1}) {}
@@ -182,7 +182,7 @@ class Trainer {
       node.next = after;
       dropped.symbol = -1;
     }
-    pairs_[merged].count = 0;  // also drops what overlapping occurrences ("aaa") left in the count
+    pairs_[merged].count = 0;  // also clears what overlapping occurrences ("aaa") left in the count
     for (int32_t pair : made_) Queue(pair);
   }
 
@@ -207,7 +207,7 @@ class Trainer {
   std::priority_queue<Candidate> queue_;
   std::vector<std::string> texts_;  // by symbol
   absl::flat_hash_set<std::string> taken_;
-  std::vector<int32_t> made_;  // pairs that the current merge made; may name one twice
+  std::vector<int32_t> made_;  // pairs that the current merge made; may contain duplicates
   NeighbourIndex left_old_, left_new_, right_old_, right_new_;
 };
 

@@ -1,5 +1,5 @@
-// GPT-2's printable stand-ins for bytes: printable Latin-1 bytes stand for themselves, the others, in order, for the
-// code points from U+0100.
+// GPT-2's printable stand-ins for bytes. Printable Latin-1 bytes stand for themselves; the others are represented, in
+// order, by the code points from U+0100 on.
 #ifndef ANGEL_PTM_DATA_BYTE_ALPHABET_H_
 #define ANGEL_PTM_DATA_BYTE_ALPHABET_H_
 
@@ -25,7 +25,7 @@ class ByteAlphabet {
     return result;
   }
 
-  // False if `text` holds a character that stands for no byte.
+  // Returns false if `text` has a character that stands for no byte.
   bool Read(std::string_view text, std::string* result) const {
     result->clear();
     for (size_t at = 0; at < text.size();) {

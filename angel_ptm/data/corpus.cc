@@ -23,9 +23,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kTailBytesMin = 1024;
-constexpr std::string_view kImageEnding = " image";  // of what KindByMark says
+constexpr std::string_view kImageEnding = " image";  // suffix of the kinds of images that KindByMark returns
 
-// The name of the folder that holds `path`, or of `path` itself if that is a folder.
+// The name of the folder that contains `path`, or of `path` itself if it is a folder.
 std::string FolderName(const std::string& path) {
   std::error_code error;
   fs::path absolute = fs::absolute(path, error).lexically_normal();
@@ -34,7 +34,7 @@ std::string FolderName(const std::string& path) {
   return absolute.filename().empty() ? "text" : absolute.filename().string();
 }
 
-// That a file which is read as it stands is none of JSON Lines, whose quotes and keys would be trained on.
+// Checks that a file to be read as plain text is not JSON Lines, whose quotes and keys would be trained on.
 absl::Status CheckNoJsonl(const FileReader& reader) {
   constexpr int64_t kLineBytesMax = 1 << 20;
   std::string head(static_cast<size_t>(std::min(reader.size(), kLineBytesMax)), '\0');
@@ -49,7 +49,7 @@ absl::Status CheckNoJsonl(const FileReader& reader) {
                    "stands: rename it .jsonl"));
 }
 
-// The inputs and what was met below them, so that no text is read twice: a part of it might then be held out and
+// Tracks the inputs and what was found in them, so that no text is read twice: parts of it could be both held out and
 // trained on.
 class InputFiles {
  public:
@@ -60,7 +60,7 @@ class InputFiles {
     std::string label;
     int64_t bytes;
   };
-  // The files of input number `index`, in the order of their paths.
+  // Returns the files of input number `index`, in the order of their paths.
   absl::StatusOr<std::vector<Found>> Below(size_t index) {
     index_ = index;
     found_.clear();
@@ -85,8 +85,8 @@ class InputFiles {
   }
 
  private:
-  // Whether this file or folder is new. Met below another input it is an error: which label and which held-out part is
-  // it to have?
+  // Whether this file or folder is new. If another input contained it, that is an error, because its label and its
+  // held-out part would be ambiguous.
   absl::StatusOr<bool> IsNew(const std::string& path, const struct stat& info) {
     const auto [it, is_new] = seen_.emplace(std::pair(info.st_dev, info.st_ino), index_);
     if (is_new || it->second == index_) return is_new;
@@ -104,8 +104,8 @@ class InputFiles {
   }
 
   const std::vector<std::string>& inputs_;
-  std::map<std::pair<dev_t, ino_t>, size_t> seen_;  // the input they were met below
-  size_t index_ = 0;                                // the input that is walked
+  std::map<std::pair<dev_t, ino_t>, size_t> seen_;  // by device and inode, the input that contained it
+  size_t index_ = 0;                                // the input being walked
   std::vector<Found> found_;
 };
 
@@ -192,7 +192,7 @@ absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t la
     return 0;
   }
   const int64_t start = static_cast<int64_t>(static_cast<double>(size) * (1 - options_.validation_fraction));
-  // In a tail that is too long to be read at once, the border is in its beginning.
+  // If the tail is too long to be read at once, look for the border in its beginning.
   std::string tail(static_cast<size_t>(std::min(size - start, options_.batch_bytes)), '\0');
   RETURN_IF_ERROR(reader.ReadAt(start, std::as_writable_bytes(std::span(tail))));
   size_t border = is_jsonl ? tail.find('\n') + 1 : HeldOutStart(tail, static_cast<size_t>((size - start) / 2));
@@ -202,7 +202,8 @@ absl::StatusOr<int64_t> Corpus::HeldOutFrom(const FileReader& reader, int32_t la
     border = PieceEnd(tail);
   }
   if (start + static_cast<int64_t>(border) == size) {
-    // One line to its end: cut anywhere, its beginning would be trained on. The nearest number of whole files.
+    // The tail is a single line: a cut would put its beginning into training. Hold out the nearest number of whole
+    // files.
     ++unbroken_files_;
     double& account = unbroken_account_[label];
     account += share;
@@ -231,7 +232,7 @@ absl::Status Corpus::OpenNextFile() {
   return absl::OkStatus();
 }
 
-// The next `bytes` of the open file, less if the part that ends at `end` goes on behind them.
+// Reads the next `bytes` of the open file, or fewer if the part that ends at `end` continues after them.
 absl::Status Corpus::ReadPiece(int64_t bytes, int64_t end, Batch* batch) {
   OpenFile& file = *open_file_;
   std::string text(static_cast<size_t>(bytes), '\0');
@@ -253,7 +254,7 @@ absl::Status Corpus::ReadPiece(int64_t bytes, int64_t end, Batch* batch) {
   if (file.is_jsonl) {
     ASSIGN_OR_RETURN(texts, TextsOfJsonl(text, files_[next_file_].path, file.line));
     file.line += std::count(text.begin(), text.end(), '\n');
-    if (texts.empty()) texts.emplace_back();  // a batch without texts would be the end
+    if (texts.empty()) texts.emplace_back();  // a batch without texts would mean the end
   } else {
     texts.push_back(std::move(text));
   }
@@ -272,7 +273,7 @@ absl::Status Corpus::Next(Batch* batch) {
   int64_t held = 0;
   while (next_file_ < files_.size()) {
     if (!open_file_) RETURN_IF_ERROR(OpenNextFile());
-    if (!open_file_) continue;  // no text
+    if (!open_file_) continue;  // not a text file
     const OpenFile& file = *open_file_;
     if (file.at == file.reader.size()) {
       if (const std::string kind = KindByCounts(counts_[next_file_]); !kind.empty()) {
@@ -283,7 +284,7 @@ absl::Status Corpus::Next(Batch* batch) {
       continue;
     }
     const int64_t end = file.at < file.held_out_from ? file.held_out_from : file.reader.size();
-    // A function of the file alone: what else is in the batch must not decide where documents are cut.
+    // Depends on this file only: what else is in the batch must not decide where documents are cut.
     const int64_t bytes = std::min(end - file.at, options_.batch_bytes);
     if (held > 0 && held + bytes > options_.batch_bytes) break;
     RETURN_IF_ERROR(ReadPiece(bytes, end, batch));

@@ -52,7 +52,7 @@ bool ReadLabels(const Json& value, std::map<std::string, SplitStatistics>* label
   return true;
 }
 
-// A file of the folder that is not the one the manifest was written with.
+// The error for a file of the folder that is not the one that the manifest was written with.
 absl::Status Mismatch(const std::string& path, uint64_t expected, uint64_t got) {
   return absl::DataLossError(absl::StrCat(path, " does not belong to its folder's dataset.json: expected checksum ",
                                           ChecksumText(expected), ", got ", ChecksumText(got),
@@ -73,7 +73,7 @@ absl::StatusOr<std::unique_ptr<PackedDataset>> OpenSplit(const std::string& fold
         absl::StrCat(path, " does not belong to its folder's tokenizer: expected documents to end ", "with token ",
                      end_of_text_id, ", got ", split->file().end_of_text_id(), "; prepare the text again"));
   }
-  // Tokens are only held to be below the file's own number.
+  // Tokens are only checked against the vocabulary size in the file itself.
   if (split->file().vocabulary_size() != manifest.vocabulary_size) {
     return absl::DataLossError(absl::StrCat(
         path, " does not belong to its folder's dataset.json: expected a vocabulary of ", manifest.vocabulary_size,

@@ -19,7 +19,7 @@ std::string Below(const std::string& folder, std::string_view name) {
   return absl::StrCat(folder, "/", std::string(name));
 }
 
-// Moves what is in .whole to its place; nothing to do if there is no .whole.
+// Moves the files in .whole to their places. Does nothing if there is no .whole.
 absl::Status TakePlaces(const std::string& folder) {
   const std::string whole = Whole(folder);
   ASSIGN_OR_RETURN(const bool waits, PathExists(whole));
@@ -44,7 +44,7 @@ absl::StatusOr<UnfinishedDataset> UnfinishedDataset::Create(const std::string& f
   RETURN_IF_ERROR(MakeDirectories(folder));
   const int lock = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (lock < 0) return FileError("open the folder", folder, errno);
-  // Some network file systems cannot lock a folder; there two processes must not write to one at once.
+  // Some network file systems cannot lock a folder. There two processes must not write to one concurrently.
   if (flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     close(lock);
     return absl::FailedPreconditionError(
@@ -53,7 +53,7 @@ absl::StatusOr<UnfinishedDataset> UnfinishedDataset::Create(const std::string& f
   UnfinishedDataset dataset(folder, lock);
   RETURN_IF_ERROR(TakePlaces(folder));
   RETURN_IF_ERROR(RemoveTree(Unfinished(folder)));
-  // What a killed process of dataset version 1 left.
+  // Left by a killed process that was writing dataset version 1.
   for (const std::string_view name : kDatasetFiles) {
     RETURN_IF_ERROR(RemoveFile(absl::StrCat(Below(folder, name), ".tmp")));
   }

@@ -1,7 +1,7 @@
-// How the files of a dataset take the place of an earlier one's in its folder: all of them, or none. They are written
-// to <folder>/.unfinished; once all are on the disk that folder is renamed to .whole, which is the instant at which the
-// dataset changes; then they move to their places one by one. A file in .whole is read before one of the same name
-// beside it, so a kill at any instant leaves the one dataset or the other.
+// Replaces the dataset in a folder by a new one atomically. The files are written to <folder>/.unfinished. Once all are
+// on disk, that folder is renamed to .whole; at this instant the dataset changes. Then the files move to their places
+// one by one. A file in .whole takes precedence over one of the same name beside it, so a kill at any instant leaves
+// either the old dataset or the new one.
 #ifndef ANGEL_PTM_DATA_DATASET_FOLDER_H_
 #define ANGEL_PTM_DATA_DATASET_FOLDER_H_
 
@@ -13,26 +13,29 @@
 
 namespace angel_ptm {
 
-// In the order in which they take their places. A dataset of text has tokens, one of images has images.
+// In the order in which they move to their places. A text dataset has the .tokens files, an image dataset the .images
+// files.
 inline constexpr std::string_view kDatasetFiles[] = {"tokenizer.json",    "tokenizer_config.json", "train.tokens",
                                                      "validation.tokens", "train.images",          "validation.images",
                                                      "dataset.json"};
 
-// Where a file of the dataset in `folder` lies now; it need not exist.
+// The current path of a file of the dataset in `folder`. The file need not exist.
 absl::StatusOr<std::string> DatasetFilePath(const std::string& folder, std::string_view name);
 
-// A dataset that is being written. Destroyed before Publish, it leaves the folder as it was.
+// A dataset that is being written. If it is destroyed before Publish, the folder keeps what it had.
 class UnfinishedDataset {
  public:
-  // Makes `folder`; finishes or removes what a killed process left in it. Errors: another process writes to it.
+  // Creates `folder`, and finishes or removes what a killed process left in it. Errors: another process is writing to
+  // it.
   static absl::StatusOr<UnfinishedDataset> Create(const std::string& folder);
   UnfinishedDataset(UnfinishedDataset&& other) noexcept;
   UnfinishedDataset& operator=(UnfinishedDataset&&) = delete;
   ~UnfinishedDataset();
 
-  // Where to write a file, one of kDatasetFiles.
+  // Where to write a file; `name` is one of kDatasetFiles.
   std::string Path(std::string_view name) const;
-  // All files are written and synced: they become the folder's dataset. An error that says so came after that.
+  // Makes the files the folder's dataset. All must be written and synced. An error may come after the switch, and then
+  // says so.
   absl::Status Publish();
 
  private:

@@ -8,13 +8,13 @@ namespace angel_ptm {
 namespace {
 
 constexpr size_t kNone = std::string_view::npos;
-// An empty line, as seen from the end of the line before it.
+// An empty line, from the end of the preceding line on.
 constexpr std::string_view kEmptyLines[] = {"\n\n", "\n\r\n"};
 
-// Bytes of the line end that `text` begins with, or 0.
+// Size of the line end at the start of `text`, or 0.
 size_t LineEndBytes(std::string_view text) { return text.starts_with("\r\n") ? 2 : text.starts_with("\n") ? 1 : 0; }
 
-// The end of the last empty line, else of the last line; 0 if there is none.
+// The end of the last empty line, else of the last line; 0 if there is neither.
 size_t LastLineBorder(std::string_view text) {
   size_t end = 0;
   for (const std::string_view empty_line : kEmptyLines) {
@@ -39,7 +39,7 @@ std::vector<std::string_view> SplitDocuments(std::string_view text, int64_t byte
     while (document.size() > limit) {
       size_t cut = LastLineBorder(document.substr(0, limit));
       if (cut == 0) {
-        // Not within a character; a character has at most 4 bytes.
+        // Do not cut within a character, which has at most 4 bytes.
         for (cut = limit; cut > 1 && ContinuesCharacter(document[cut]);) --cut;
       }
       documents.push_back(document.substr(0, cut));
@@ -69,7 +69,7 @@ size_t HeldOutStart(std::string_view tail, size_t near) {
 }
 
 size_t PieceEnd(std::string_view piece) {
-  // Behind the token both bytes of a line end must be seen.
+  // Both bytes of a line end after the token must be visible.
   const size_t behind = kEndOfTextToken.size() + 2;
   const size_t token = piece.size() < behind ? kNone : piece.rfind(kEndOfTextToken, piece.size() - behind);
   if (token != kNone) {
@@ -77,7 +77,7 @@ size_t PieceEnd(std::string_view piece) {
     return end + LineEndBytes(piece.substr(end));
   }
   if (const size_t border = LastLineBorder(piece); border > 0) return border;
-  // Neither within a token nor within a character.
+  // Cut neither within a token nor within a character.
   size_t cut = piece.rfind('<');
   if (cut == kNone || !kEndOfTextToken.starts_with(piece.substr(cut))) {
     cut = piece.size();

@@ -9,17 +9,19 @@
 
 namespace angel_ptm {
 
-// The documents in `text`: divided at the end-of-text token (and the line end after it); what is longer than
-// `bytes_max` is divided further, at the last empty line, else line end, else character before the limit.
+// The documents in `text`: divided at end-of-text tokens (with the line end after them). A document longer than
+// `bytes_max` is divided further, at the last empty line before the limit, else the last line end, else the last
+// character.
 std::vector<std::string_view> SplitDocuments(std::string_view text, int64_t bytes_max);
 
-// Where the held-out part of a file's tail begins: after the first document's end, else the first empty line, that
-// starts within the first `near` bytes, else after the first line's end; tail.size() if there is none.
+// Where the held-out part of a file's tail begins: after the end of the first document, or else after the first empty
+// line, that begins within the first `near` bytes; or else after the end of the first line; tail.size() if there is
+// none.
 size_t HeldOutStart(std::string_view tail, size_t near);
 
-// Where to cut a text that goes on behind `piece` and is too long to be read at once: after the last document's end,
-// else empty line, else line end, else character. More than 0 if the piece is not empty. Text whose documents are
-// shorter than the piece has the same documents, cut or not.
+// Where to cut a text that continues after `piece` and is too long to be read in one piece: after the end of the last
+// document, else the last empty line, line end or character. More than 0 if the piece is not empty. If all documents
+// are shorter than the piece, cutting does not change them.
 size_t PieceEnd(std::string_view piece);
 
 }  // namespace angel_ptm

@@ -9,7 +9,7 @@ namespace angel_ptm {
 
 std::string KindByMark(std::string_view head) {
   using std::string_view_literals::operator""sv;
-  // UTF-32's little-endian mark begins with UTF-16's.
+  // UTF-32's little-endian mark begins with UTF-16's, so it comes first.
   constexpr std::pair<std::string_view, const char*> kMarks[] = {{"\xFF\xFE\0\0"sv, "UTF-32 text"},
                                                                  {"\0\0\xFE\xFF"sv, "UTF-32 text"},
                                                                  {"\xFF\xFE"sv, "UTF-16 text"},

@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kTextKey[] = "text";
 
-// What an object has instead of a text.
+// The keys that an object has instead of a text.
 std::string KeysOf(const nlohmann::json& object) {
   constexpr size_t kNamedMax = 8;
   std::string keys;
@@ -25,7 +25,7 @@ std::string KeysOf(const nlohmann::json& object) {
   return keys.empty() ? "an empty one" : absl::StrCat("one with ", keys, object.size() > named ? ", ..." : "");
 }
 
-// Reads nothing but what is wrong.
+// Parses only to find what is wrong.
 class Fault final : public nlohmann::json_sax<nlohmann::json> {
  public:
   bool null() override { return true; }
@@ -47,7 +47,7 @@ class Fault final : public nlohmann::json_sax<nlohmann::json> {
   std::string what;
 };
 
-// Where and why a line is no JSON, in the parser's words but for the line itself, which may be long.
+// Where and why a line is not JSON, in the parser's words but without the line itself, which may be long.
 std::string FaultOf(std::string_view line) {
   if (NestsTooDeep(line)) return absl::StrCat("it nests deeper than ", kJsonNestingMax, " levels");
   Fault fault;

@@ -32,11 +32,11 @@ absl::StatusOr<int64_t> PackedDataset::FillWindow(int64_t window, const SampleBu
   std::copy(sample.tokens.begin() + 1, sample.tokens.end(), sample.targets.begin());
   RETURN_IF_ERROR(file_->Read(first + length, sample.targets.last(1)));
   int64_t count = length;
-  int32_t begin = 0;  // of this token's document in the row
+  int32_t begin = 0;  // start in the row of the current token's document
   for (int32_t i = 0; i < length; ++i) {
     sample.positions[i] = i - begin;
     sample.segment_start[i] = begin;
-    // It ends every document and stands nowhere else; what comes next belongs to another.
+    // The end-of-text token ends every document and occurs nowhere else; what follows belongs to another document.
     if (sample.tokens[i] != file_->end_of_text_id()) continue;
     sample.targets[i] = kIgnoredTarget;
     --count;

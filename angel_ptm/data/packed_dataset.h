@@ -1,6 +1,6 @@
-// Fixed windows over a token file. Window w reads tokens [w*T, w*T + T]: T inputs and their T next tokens, so that
-// neighbouring windows share one token and every token but the first is predicted once. The last tokens, too few for a
-// window, are left out.
+// Fixed windows over a token file. Window w reads tokens [w*T, w*T + T]: T inputs and their T next tokens. So
+// neighbouring windows share one token, and every token but the first is predicted once. The last tokens, if too few
+// for a window, are left out.
 #ifndef ANGEL_PTM_DATA_PACKED_DATASET_H_
 #define ANGEL_PTM_DATA_PACKED_DATASET_H_
 
@@ -14,11 +14,11 @@
 
 namespace angel_ptm {
 
-// The target of a position that takes no part in the loss.
+// The target of a position that does not count in the loss.
 inline constexpr int32_t kIgnoredTarget = -1;
 
-// Where samples are written: four int32 buffers of the same size, [T] for one sample, [b, T] for a micro-batch; the
-// caller owns them.
+// Where samples are written: four int32 buffers of equal size, [T] for one sample or [b, T] for a micro-batch, owned by
+// the caller.
 struct SampleBuffers {
   std::span<int32_t> tokens;
   std::span<int32_t> targets;        // the next token; kIgnoredTarget where the next token starts another document
@@ -33,7 +33,7 @@ struct SampleBuffers {
   }
 };
 
-// Immutable; threads share one.
+// Immutable and thread-safe.
 class PackedDataset {
  public:
   // Errors: those of TokenFile::Open; InvalidArgument if the file holds fewer than sequence_length + 1 tokens.
@@ -43,8 +43,8 @@ class PackedDataset {
   int64_t window_count() const { return (file_->token_count() - 1) / sequence_length_; }
   const TokenFile& file() const { return *file_; }
 
-  // Fills one sample [T] and returns how many of its targets count; errors: those of TokenFile::Read. No allocation
-  // without one.
+  // Fills one sample [T] and returns how many of its targets count. Errors: those of TokenFile::Read. Allocates only
+  // for an error.
   absl::StatusOr<int64_t> FillWindow(int64_t window, const SampleBuffers& sample) const;
 
  private:
@@ -55,7 +55,7 @@ class PackedDataset {
   int64_t sequence_length_;
 };
 
-// A sample that weighs nothing: pad tokens as one document, all targets ignored.
+// Fills a sample without weight: pad tokens as one document, with all targets ignored.
 void FillZeroWeightSample(const SampleBuffers& sample);
 
 }  // namespace angel_ptm

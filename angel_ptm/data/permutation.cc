@@ -9,7 +9,7 @@
 namespace angel_ptm {
 namespace {
 
-// Luby and Rackoff (1988) need four rounds; six leave a margin for the small halves of small data sets.
+// Luby and Rackoff (1988) need four rounds; six leave a margin for the small halves of small datasets.
 constexpr uint32_t kRounds = 6;
 
 }  // namespace

@@ -29,10 +29,10 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// Text whose tokens are in memory at a time; a token may stand for one byte, and vectors grow by doubling.
+// Amount of text whose tokens are in memory at a time. A token may stand for one byte, and vectors grow by doubling.
 constexpr int64_t kEncodedTextBytes = 4 << 20;
 constexpr int64_t kProcessBytes = 32 << 20;  // the program and its libraries
-constexpr int64_t kEncoderBytes = 40 << 20;  // the words that an encoder remembers
+constexpr int64_t kEncoderBytes = 40 << 20;  // words that an encoder remembers
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -47,7 +47,7 @@ void ParallelFor(int threads, int64_t count, const std::function<void(int, int64
   work(0);
 }
 
-// A second run would read what the first one wrote, the held-out tokens included.
+// Otherwise a second run would read what the first one wrote, including the held-out tokens.
 absl::Status CheckOutputOutsideInputs(const PrepareOptions& options) {
   const auto canonical = [](const std::string& path, fs::path* result) -> absl::Status {
     std::error_code error;
@@ -137,7 +137,8 @@ class Preparation {
     return absl::OkStatus();
   }
 
-  // What any step needs beside the words: a batch of text, repaired, the tokens of a part of it, an encoder per thread.
+  // Memory that every step needs besides the words: a batch of text and its repaired copy, the tokens of a part of it,
+  // and an encoder per thread.
   int64_t FixedBytes(int threads) const {
     int64_t largest = 0;
     for (const TextFile& file : corpus_.files()) largest = std::max(largest, file.bytes);
@@ -158,14 +159,15 @@ class Preparation {
         FormatBytes(options_.memory_bytes_max), ": raise the limit, or prepare less text"));
   }
 
-  // That the words counted so far can be put together and merged.
+  // Checks that memory suffices to combine and merge the words counted so far.
   absl::Status CheckWords(const std::vector<WordCounter>& counters) const {
     int64_t counted = 0, word_bytes = 0;
     for (const WordCounter& counter : counters) {
       counted += counter.memory_bytes();
       word_bytes += counter.word_bytes();
     }
-    // Text is in memory while words are counted, then two counters become one, then they are merged into tokens.
+    // Text is in memory while words are counted; then counters are combined two at a time; then words are merged into
+    // tokens.
     const int64_t merged = threads_ == 1 ? 0 : counted;
     const int64_t later = kProcessBytes + counted + std::max(merged, BpeTrainingBytes(word_bytes));
     return CheckMemory(std::max(FixedBytes(threads_) + counted, later),
@@ -184,7 +186,7 @@ class Preparation {
       if (batch.texts.empty()) break;
       ParallelFor(threads_, static_cast<int64_t>(batch.documents.size()), [&](int thread, int64_t i) {
         if (batch.documents[i].validation) return;
-        // Philox keyed by the document's number: the sample does not depend on threads or batches.
+        // Philox keyed by the document's number, so the sample does not depend on threads or batches.
         const uint64_t number = static_cast<uint64_t>(first + i), seed = options_.seed;
         const auto words = Philox({static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32), 0, 0},
                                   {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
@@ -267,7 +269,7 @@ class Preparation {
     return absl::OkStatus();
   }
 
-  // The token that ends a text may stand in it, too, where it is not the one that documents are divided at.
+  // The token that ends a text may also occur inside it, if it is not the one at which documents are divided.
   absl::Status Append(const Document& document, std::span<const int32_t> ids, TokenFileWriter* file) {
     SplitStatistics all = {.bytes = static_cast<int64_t>(document.text.size())};
     std::vector<int32_t> one(tokenizer_->begin_ids().begin(), tokenizer_->begin_ids().end());
@@ -306,7 +308,7 @@ class Preparation {
 
   const PrepareOptions& options_;
   Corpus corpus_;
-  int threads_;  // less than asked for where memory is short
+  int threads_;  // fewer than requested if memory is short
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<int64_t> validation_counts_;
   PrepareReport report_;

@@ -1,4 +1,4 @@
-// Text to tokenizer to packed token files: what `angel-ptm prepare` does.
+// From text to a tokenizer and packed token files: what `angel-ptm prepare` does.
 #ifndef ANGEL_PTM_DATA_PREPARE_H_
 #define ANGEL_PTM_DATA_PREPARE_H_
 
@@ -15,21 +15,22 @@ namespace angel_ptm {
 
 struct PrepareOptions {
   std::vector<std::string> inputs;  // files, or folders of them (corpus.h)
-  std::string output;               // folder, made if missing; an earlier dataset in it is replaced
-  // A folder with the tokenizer.json and tokenizer_config.json to use. Empty: one is trained, and what is said of
-  // vocabularies below is of that one.
+  std::string output;               // folder, created if missing; replaces an earlier dataset in it
+  // Folder with the tokenizer.json and tokenizer_config.json to use. Empty: trains a tokenizer, to which the settings
+  // of the vocabulary below apply.
   std::string tokenizer;
-  int32_t vocabulary_size = 16384;  // special tokens included; at least kVocabularySizeMin
-  // Something relies on that size: a text that supports fewer tokens is an error. Else it is said in the report.
+  int32_t vocabulary_size = 16384;  // including special tokens; at least kVocabularySizeMin
+  // If true, a text that supports fewer tokens is an error, because something relies on that size; else the report says
+  // so.
   bool vocabulary_is_exact = false;
-  double validation_fraction = 0.02;     // 0 to 0.5 of each file's bytes, held out; 0: no validation.tokens content
+  double validation_fraction = 0.02;     // 0 to 0.5 of each file's bytes is held out; 0: validation.tokens is empty
   int64_t document_bytes_max = 1 << 18;  // longer documents are divided
-  // The tokenizer is trained on the training documents; of more text than this, on a sample chosen by `seed`.
+  // The tokenizer is trained on the training documents, or on a sample chosen by `seed` if they are larger than this.
   int64_t tokenizer_text_bytes_max = 256 << 20;
   uint64_t seed = 0;
-  int threads = 0;  // 0: all cores. The result does not depend on it.
-  // Of this process: fewer threads are used where that is enough, else it is an error before the memory is gone. 0: no
-  // bound.
+  int threads = 0;  // 0: all cores. The result does not depend on it
+  // Memory bound of this process; 0: none. If it would be exceeded, fewer threads are used, or else the preparation
+  // fails before the memory is exhausted.
   int64_t memory_bytes_max = 0;
 };
 
@@ -38,21 +39,20 @@ struct PrepareReport {
   std::string output;
   int64_t files = 0;
   int32_t vocabulary_asked = 0;
-  std::vector<std::pair<std::string, int64_t>> worst_files;  // those with the most ill-formed sequences
+  std::vector<std::pair<std::string, int64_t>> worst_files;  // files with the most ill-formed sequences
   double tokenizer_seconds = 0;                              // counting and merging
   double encoding_seconds = 0;
 
-  // A table by label and split, bytes per token and the unigram entropy; ends with a newline.
+  // A table by label and split with bytes per token, and the unigram entropy. Ends with a newline.
   std::string ToString() const;
 };
 
-// An earlier dataset in `output` stays until the new one is whole, whenever the process is killed or the disk is full
-// (dataset_folder.h). Errors: missing or empty input, an
-// output inside an input, a tokenizer that cannot be used (Tokenizer::FromJson), a vocabulary the text cannot support,
-// an empty validation split, a full disk.
+// An earlier dataset in `output` stays until the new one is complete, even if the process is killed or the disk is full
+// (dataset_folder.h). Errors: missing or empty input; an output inside an input; a tokenizer that cannot be used
+// (Tokenizer::FromJson); a vocabulary that the text cannot support; an empty validation split; a full disk.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options);
 
-// -sum p ln p of the distribution counts[i] / sum(counts), in nats; 0 for no counts.
+// -sum p ln p for p = counts[i] / sum(counts), in nats; 0 if there are no counts.
 double UnigramEntropy(const std::vector<int64_t>& counts);
 
 }  // namespace angel_ptm

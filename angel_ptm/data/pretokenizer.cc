@@ -12,9 +12,9 @@ namespace {
 
 enum class CharacterClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 
-// By code point.
+// Classes by code point.
 std::vector<CharacterClass> MakeClasses() {
-  // White space as in Unicode: without U+180E, which was taken out in 6.3.
+  // Unicode's white space, without U+180E, which version 6.3 removed.
   constexpr CodePointRange kSpaces[] = {{0x09, 0x0D},     {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
                                         {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
                                         {0x205F, 0x205F}, {0x3000, 0x3000}};
@@ -30,7 +30,7 @@ std::vector<CharacterClass> MakeClasses() {
   return classes;
 }
 
-// The class of the character at `at`, which moves behind it.
+// The class of the character at `*at`; moves `*at` past it.
 CharacterClass ClassAt(std::string_view text, size_t* at) {
   static const std::vector<CharacterClass> classes = MakeClasses();
   const auto byte = static_cast<unsigned char>(text[*at]);
@@ -39,7 +39,7 @@ CharacterClass ClassAt(std::string_view text, size_t* at) {
   return classes[byte];
 }
 
-// The end of the characters of this class from `at` on.
+// The end of the run of characters of this class that begins at `at`.
 size_t RunEnd(std::string_view text, size_t at, CharacterClass of) {
   while (at < text.size()) {
     size_t next = at;
@@ -49,7 +49,7 @@ size_t RunEnd(std::string_view text, size_t at, CharacterClass of) {
   return at;
 }
 
-// Of white space at the text's start: without its last character if a word follows, which may take that along.
+// Bytes of the white space at the start of the text. Excludes its last character if a word follows, which may take it.
 size_t SpaceBytes(std::string_view text) {
   size_t last = 0, at = 0;
   while (at < text.size()) {
@@ -61,7 +61,7 @@ size_t SpaceBytes(std::string_view text) {
   return at;
 }
 
-// Bytes of the word that the text, which is not empty, begins with.
+// Bytes of the first word of the text, which must not be empty.
 size_t WordBytes(std::string_view text) {
   for (const std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
     if (text.starts_with(ending)) return ending.size();

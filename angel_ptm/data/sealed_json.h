@@ -1,4 +1,4 @@
-// JSON files whose first line is {"checksum": "<16 digits>", and holds the XXH64 of all bytes behind that line.
+// JSON files with the first line {"checksum": "<16 digits>", which holds the XXH64 of all bytes after that line.
 #ifndef ANGEL_PTM_DATA_SEALED_JSON_H_
 #define ANGEL_PTM_DATA_SEALED_JSON_H_
 
@@ -7,10 +7,10 @@
 
 namespace angel_ptm {
 
-// `object` is a JSON object dumped with an indentation of 2.
+// `object` must be a JSON object dumped with an indentation of 2.
 std::string SealJson(std::string_view object);
 
-// What is wrong with the first line's checksum, or "". *sealed: whether there is such a line.
+// Says what is wrong with the checksum in the first line, or returns "". *sealed: whether there is such a line.
 std::string WrongSeal(std::string_view text, bool* sealed);
 
 }  // namespace angel_ptm

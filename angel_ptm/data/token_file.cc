@@ -15,10 +15,10 @@ namespace angel_ptm {
 namespace {
 
 constexpr char kMagic[8] = {'A', 'P', 'T', 'M', 'T', 'O', 'K', 'S'};
-constexpr int64_t kHeaderBytes = 4096;  // the last 8 are the checksum of the others
+constexpr int64_t kHeaderBytes = 4096;  // the last 8 are the checksum of the rest
 constexpr int64_t kChunkBytes = 1 << 20;
 
-// The start of the file, little-endian; zeros up to the header's checksum.
+// The start of the file, little-endian, followed by zeros up to the header's checksum.
 struct Header {
   char magic[8];
   uint32_t version;
@@ -32,7 +32,7 @@ struct Header {
   uint64_t checksums_offset;  // of the chunk checksums
   uint64_t checksums_xxh64;
   uint64_t file_bytes;
-  uint32_t end_of_text_id;  // from version 2 on, before: 0
+  uint32_t end_of_text_id;  // from version 2 on; earlier 0
   uint32_t zero;
 };
 static_assert(sizeof(Header) == 88);
@@ -41,7 +41,7 @@ int64_t RoundUp8(int64_t value) { return (value + 7) / 8 * 8; }
 
 int32_t TokenBytes(int64_t vocabulary_size) { return vocabulary_size <= 65536 ? 2 : 4; }
 
-// Token number `i` of `bytes`, 2 or 4 bytes each.
+// Token number `i` in `bytes`, which has 2 or 4 bytes per token.
 uint32_t TokenAt(std::span<const std::byte> bytes, size_t i, int32_t token_bytes) {
   if (token_bytes == 4) {
     uint32_t token;
@@ -53,8 +53,9 @@ uint32_t TokenAt(std::span<const std::byte> bytes, size_t i, int32_t token_bytes
   return token;
 }
 
-// The header's checksum is no proof that its numbers fit together: whoever changes them can compute it again. What
-// follows from the counts must be what it says, so that nothing outside the file is read. `header.file_bytes` is right.
+// The header's checksum does not prove that its numbers are consistent, since whoever changes them can recompute it. So
+// everything that follows from the counts is checked, so that nothing outside the file is read. `header.file_bytes`
+// must be right.
 absl::Status CheckLayout(const Header& header, const std::string& path) {
   const auto wrong = [&](const char* what, const absl::AlphaNum& expected, uint64_t got) {
     return absl::DataLossError(absl::StrCat("token file ", path, " has a header whose numbers do not fit together: ",
@@ -252,7 +253,7 @@ absl::Status TokenFile::NoticeChange() const {
     return absl::DataLossError(absl::StrCat("token file ", path(), " was truncated while it was in use: expected ",
                                             file_.size(), " bytes, got ", now.bytes));
   }
-  // The content may still be the same: the checksums tell.
+  // The content may still be the same; the checksums will show.
   stamp_ = now;
   changed_ = true;
   verified_.assign(verified_.size(), false);
@@ -303,12 +304,12 @@ absl::Status TokenFile::Read(int64_t first, std::span<int32_t> tokens) const {
     at += to - from;
   }
   if (largest < static_cast<uint32_t>(vocabulary_size_)) return absl::OkStatus();
-  // A token outside the vocabulary would be read as a row outside the embedding table.
+  // A token outside the vocabulary would index a row outside the embedding table.
   return NotWritten(
       absl::StrCat("its tokens should be below its vocabulary size of ", vocabulary_size_, ", got ", largest));
 }
 
-// What a walk over the whole file has seen so far.
+// What a pass over the whole file has seen so far.
 struct TokenFile::Walk {
   uint32_t largest = 0;   // token
   uint32_t last = 0;      // token
@@ -317,7 +318,7 @@ struct TokenFile::Walk {
   uint64_t first_start = 0, last_start = 0;
 };
 
-// `bytes` begin `offset` bytes behind the header.
+// `bytes` begins `offset` bytes after the header.
 absl::Status TokenFile::CheckPart(std::span<const std::byte> bytes, int64_t offset, Walk* walk) const {
   const int64_t tokens_bytes = token_count_ * token_bytes_, starts = RoundUp8(tokens_bytes);
   const int64_t tokens = std::clamp<int64_t>(tokens_bytes - offset, 0, bytes.size()) / token_bytes_;

@@ -1,5 +1,5 @@
-// Packed tokens on disk: all documents one after the other, their borders, and a checksum per 1 MiB. The format is
-// described byte by byte in FORMAT.md.
+// Packed tokens on disk: all documents one after the other, their borders, and a checksum per 1 MiB. FORMAT.md
+// describes the format byte by byte.
 #ifndef ANGEL_PTM_DATA_TOKEN_FILE_H_
 #define ANGEL_PTM_DATA_TOKEN_FILE_H_
 
@@ -17,27 +17,27 @@
 
 namespace angel_ptm {
 
-// Version 2 says which token ends documents, version 1 has id 0 for it.
+// Version 2 records which token ends documents; in version 1 it is id 0.
 inline constexpr uint32_t kTokenFileVersion = 2;
 
 class TokenFileWriter {
  public:
-  // `tokenizer_xxh64` is the checksum of the tokenizer.json that made the tokens. Tokens are stored in 2 bytes when the
-  // vocabulary allows it, else in 4. The file has version 1 where that can say what is in it.
+  // `tokenizer_xxh64` is the checksum of the tokenizer.json that made the tokens. Tokens take 2 bytes if the vocabulary
+  // allows it, else 4. The file has version 1 if that can represent its content.
   static absl::StatusOr<TokenFileWriter> Create(const std::string& path, int32_t vocabulary_size,
                                                 int32_t end_of_text_id, uint64_t tokenizer_xxh64);
 
-  // Appends one document; its last token is the end-of-text token. No empty documents.
+  // Appends one document. It must not be empty, and its last token must be the end-of-text token.
   absl::Status AppendDocument(std::span<const int32_t> tokens);
 
-  // Writes borders, checksums and header and syncs; the file still has its temporary name.
+  // Writes borders, checksums and header, and syncs. The file keeps its temporary name until Commit.
   absl::Status Finish();
-  // Gives the finished file its name.
+  // Gives the finished file its final name.
   absl::Status Commit() { return file_.Commit(); }
 
   int64_t token_count() const { return static_cast<int64_t>(document_starts_.back()); }
   int64_t document_count() const { return static_cast<int64_t>(document_starts_.size()) - 1; }
-  // The header's own checksum, which covers the others: identifies the whole file. After Finish.
+  // The checksum of the header, which covers the other checksums and so identifies the whole file. Valid after Finish.
   uint64_t header_xxh64() const { return header_xxh64_; }
 
  private:
@@ -56,10 +56,10 @@ class TokenFileWriter {
   std::vector<char> chunk_;
 };
 
-// A token file open for reading; threads share one, one reads at a time. No byte of it is used before its chunk's
-// checksum was compared: of a small file everything is checked when it is opened, of a larger one each chunk when it is
-// first read, so that many ranks can open terabytes at once. What changes in the file later is noticed by its time of
-// modification and checked again; a token above the vocabulary is never returned.
+// A token file open for reading. Thread-safe; reads are serialised. No byte is used before the checksum of its chunk
+// has been checked: a small file is checked as a whole when it is opened, a larger one chunk by chunk at the first
+// read, so that many ranks can open terabytes at the same time. A later change of the file is noticed by its
+// modification time and checked again. A token above the vocabulary is never returned.
 class TokenFile {
  public:
   struct Options {
@@ -82,19 +82,19 @@ class TokenFile {
   uint64_t header_xxh64() const { return header_xxh64_; }
   const std::string& path() const { return file_.path(); }
 
-  // tokens[i] = token number first + i, below the vocabulary size. The range lies in the file. Allocates only for an
-  // error: the file was truncated, changed, or cannot be read.
+  // Sets tokens[i] to token number first + i, which is below the vocabulary size. The range must lie in the file.
+  // Allocates only for an error: the file was truncated, changed, or cannot be read.
   absl::Status Read(int64_t first, std::span<int32_t> tokens) const;
 
-  // Reads and checks everything: all chunks, that documents start one behind the other and end with the end-of-text
-  // token, which stands nowhere else, and that tokens are below the vocabulary size.
+  // Reads and checks everything: all chunks; that documents follow each other and end with the end-of-text token, which
+  // occurs nowhere else; that tokens are below the vocabulary size.
   absl::Status Verify() const;
 
  private:
   explicit TokenFile(FileReader file) : file_(std::move(file)) {}
   absl::Status ReadHeader();
   absl::Status ReadChecksums(int64_t offset, uint64_t expected_xxh64);
-  // The bytes of a chunk, from..to counted from its start, as a part of buffer_.
+  // Bytes `from` to `to` of a chunk, as a part of buffer_.
   absl::StatusOr<std::span<const std::byte>> ReadChunk(int64_t chunk, int64_t from, int64_t to) const;
   absl::Status NoticeChange() const;
   absl::Status NotWritten(const std::string& what) const;
@@ -106,7 +106,7 @@ class TokenFile {
   FileReader file_;
   int64_t token_count_ = 0;
   int64_t document_count_ = 0;
-  int64_t content_end_ = 0;  // behind the document starts
+  int64_t content_end_ = 0;  // end of the document starts
   int32_t token_bytes_ = 0;
   int32_t vocabulary_size_ = 0;
   int32_t end_of_text_id_ = 0;
@@ -114,9 +114,9 @@ class TokenFile {
   uint64_t header_xxh64_ = 0;
   std::vector<uint64_t> checksums_;  // by chunk
 
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // guards the members below
   mutable FileStamp stamp_;
-  mutable bool changed_ = false;        // since it was opened
+  mutable bool changed_ = false;        // since the file was opened
   mutable std::vector<bool> verified_;  // by chunk, since the last change
   mutable std::vector<std::byte> buffer_;
 };

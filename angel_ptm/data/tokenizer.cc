@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr size_t kShortWordBytes = 48;      // up to here a scan over the word beats a queue
+constexpr size_t kShortWordBytes = 48;      // up to this length, scanning the word is faster than a queue
 constexpr size_t kKnownWordsMax = 1 << 18;  // bounds an encoder's memory to some tens of MiB
 constexpr int32_t kNoMerge = std::numeric_limits<int32_t>::max();
 
@@ -26,7 +26,7 @@ std::unique_ptr<Tokenizer> Tokenizer::FromMerges(std::span<const BpeMerge> merge
     tokenizer->token_bytes_.push_back(std::string(1, static_cast<char>(b)));
   }
   for (const BpeMerge& merge : merges) {
-    // Trainer symbols start at the bytes, ids at the special tokens.
+    // The trainer's symbols begin with the bytes, ids with the special tokens.
     const int32_t left = merge.left + 2, right = merge.right + 2, merged = tokenizer->vocabulary_size();
     APTM_CHECK(left >= 2 && left < merged && right >= 2 && right < merged, left, " ", right);
     tokenizer->token_bytes_.push_back(tokenizer->token_bytes_[left] + tokenizer->token_bytes_[right]);
@@ -71,7 +71,7 @@ void Tokenizer::Encoder::Encode(std::string_view text, std::vector<int32_t>* ids
   return EncodeValid(replaced, ids);
 }
 
-// Added tokens are found before text is cut into words, which do not reach across them.
+// Added tokens are matched before text is cut into words, so words do not extend across them.
 void Tokenizer::Encoder::EncodeValid(std::string_view text, std::vector<int32_t>* ids) {
   while (!text.empty()) {
     const AddedTokens::Found found = tokenizer_.added_.FindFirst(text);
@@ -108,7 +108,7 @@ void Tokenizer::Encoder::EncodeWord(std::string_view word, std::vector<int32_t>*
     const auto whole = tokenizer_.whole_words_.find(absl::string_view(word.data(), word.size()));
     if (whole != tokenizer_.whole_words_.end()) return ids->push_back(whole->second);
   }
-  // Long words seldom come again.
+  // Long words seldom recur, so they are not remembered.
   if (word.size() > kShortWordBytes) return MergeLongWord(word, ids);
   const auto known = known_words_.find(absl::string_view(word.data(), word.size()));
   if (known != known_words_.end()) {
@@ -125,7 +125,8 @@ void Tokenizer::Encoder::EncodeWord(std::string_view word, std::vector<int32_t>*
   }
 }
 
-// Merges the adjacent pair of lowest rank, leftmost first, until none is left. ranks[i] is the rank of (i, i + 1).
+// Merges the adjacent pair with the lowest rank, leftmost first, until there is none. ranks[i] is the rank of the pair
+// (i, i + 1).
 void Tokenizer::Encoder::MergeShortWord(std::string_view word, std::vector<int32_t>* ids) {
   int32_t symbols[kShortWordBytes], ranks[kShortWordBytes], merged[kShortWordBytes];
   int size = static_cast<int>(word.size());
@@ -165,7 +166,8 @@ void Tokenizer::Encoder::QueueStep(int32_t node) {
   std::push_heap(steps_.begin(), steps_.end(), Later);
 }
 
-// The same order of merges with a queue: words of many kilobytes (Chinese without punctuation, base64) stay linear.
+// Merges in the same order with a queue, so words of many kilobytes (Chinese without punctuation, base64) take linear
+// time.
 void Tokenizer::Encoder::MergeLongWord(std::string_view word, std::vector<int32_t>* ids) {
   const int32_t size = static_cast<int32_t>(word.size());
   nodes_.clear();
@@ -180,7 +182,7 @@ void Tokenizer::Encoder::MergeLongWord(std::string_view word, std::vector<int32_
     steps_.pop_back();
     Symbol& left = nodes_[step.node];
     const int32_t right = step.node + step.left_size;
-    // A symbol's extent only grows, so equal extents mean equal symbols.
+    // A symbol's size only grows, so equal sizes mean equal symbols.
     if (left.id < 0 || left.size != step.left_size || nodes_[right].size != step.right_size) continue;
     left.id = step.merged;
     left.size += step.right_size;

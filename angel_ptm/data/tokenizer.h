@@ -1,6 +1,6 @@
-// Byte-level byte-pair encoding (Radford et al. 2019): every text has an encoding, and decoding gives it back byte for
-// byte (of tokenizers from elsewhere: in the normal form that they ask for). The same ids as Hugging Face `tokenizers`
-// gives for the tokenizer.json that was read or is written here.
+// Byte-level byte-pair encoding (Radford et al. 2019). Every text has an encoding, and decoding restores it byte for
+// byte (with tokenizers from elsewhere: in the normal form that they ask for). Ids are those that Hugging Face
+// `tokenizers` gives for the tokenizer.json that is read or written here.
 #ifndef ANGEL_PTM_DATA_TOKENIZER_H_
 #define ANGEL_PTM_DATA_TOKENIZER_H_
 
@@ -20,45 +20,44 @@
 
 namespace angel_ptm {
 
-// The special tokens of tokenizers that are made here: kEndOfText ends every document (nothing begins with it); kPad
-// fills rows.
+// The special tokens of tokenizers made here: kEndOfText ends every document (no token begins one); kPad fills rows.
 inline constexpr int32_t kEndOfTextId = 0;
 inline constexpr int32_t kPadId = 1;
 inline constexpr std::string_view kEndOfTextToken = "<|endoftext|>";
 inline constexpr std::string_view kPadToken = "<|pad|>";
-// The smallest vocabulary: the special tokens and the 256 bytes.
+// The smallest vocabulary: the special tokens and 256 bytes.
 inline constexpr int32_t kVocabularySizeMin = 258;
 
-// Immutable; threads share one, each encoding with an Encoder of its own.
+// Immutable and thread-safe; each thread encodes with its own Encoder.
 class Tokenizer {
  public:
-  // Ids: 0 and 1 special, 2 + b for byte b, 258 + i for merge i.
+  // Ids: 0 and 1 are special, 2 + b is byte b, 258 + i is merge i.
   static std::unique_ptr<Tokenizer> FromMerges(std::span<const BpeMerge> merges);
 
-  // Reads a tokenizer.json of byte-level BPE: with any tokens of its own, words cut by GPT-2's pattern or by regular
-  // expressions, normal form C or none, and tokens that begin each text. `config_json`, the tokenizer_config.json
-  // beside it, names the tokens that end texts and fill rows; without one they are those above. Errors name `name` (the
-  // path) and say what was expected: not JSON, another kind of model or of words, missing bytes, merges of unknown
-  // tokens.
+  // Reads a tokenizer.json of byte-level BPE. It may have any special tokens, cut words by GPT-2's pattern or by
+  // regular expressions, ask for normal form C or none, and begin each text with tokens. `config_json`, the
+  // tokenizer_config.json beside it, names the tokens that end texts and fill rows; without it they are those above.
+  // Errors name `name` (the path) and what was expected: not JSON, another kind of model or of words, missing bytes,
+  // merges of unknown tokens.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json, const std::string& name,
                                                              std::string_view config_json = {});
-  // tokenizer.json and tokenizer_config.json of a folder.
+  // Reads tokenizer.json and tokenizer_config.json of a folder.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> LoadFolder(const std::string& folder);
 
-  // The content of tokenizer.json and of tokenizer_config.json (for transformers' PreTrainedTokenizerFast): what was
-  // read, where something was.
+  // The content of tokenizer.json and tokenizer_config.json (for transformers' PreTrainedTokenizerFast). If the
+  // tokenizer was read from files, their text.
   std::string ToJson() const;
   std::string ToConfigJson() const;
 
   int32_t vocabulary_size() const { return static_cast<int32_t>(token_bytes_.size()); }
   int32_t end_of_text_id() const { return end_of_text_id_; }
   int32_t pad_id() const { return pad_id_; }
-  // Stand before every text, documents and prompts alike; Encode leaves that to its caller.
+  // Tokens that precede every text, documents and prompts alike. Encode does not add them; its caller must.
   std::span<const int32_t> begin_ids() const { return begin_ids_; }
 
-  // One call for occasional use (prompts); loops use an Encoder.
+  // For occasional use (prompts); loops should use an Encoder.
   std::vector<int32_t> Encode(std::string_view text) const;
-  // The exact bytes; special tokens give nothing. Ids outside the vocabulary (a model's padded rows) give nothing too.
+  // The exact bytes. Special tokens and ids outside the vocabulary (a model's padding rows) give nothing.
   std::string Decode(std::span<const int32_t> ids) const;
 
   // The bytes a token stands for; empty for the special tokens and for ids outside the vocabulary.
@@ -66,13 +65,13 @@ class Tokenizer {
   // Byte length by token id [vocabulary_size]: bits per byte = nats / ln 2 / sum of the target tokens' lengths.
   std::vector<int32_t> TokenByteLengths() const;
 
-  // A thread's encoder: remembers the ids of words it has met.
+  // A thread's encoder. Remembers the ids of words that it has seen.
   class Encoder {
    public:
     explicit Encoder(const Tokenizer& tokenizer);
 
-    // Appends the ids of `text`. The texts of special tokens become their ids (as in Hugging Face); ill-formed UTF-8 is
-    // read as U+FFFD (ReplaceInvalidUtf8).
+    // Appends the ids of `text`. Texts of special tokens become their ids, as in Hugging Face; ill-formed UTF-8 is read
+    // as U+FFFD (ReplaceInvalidUtf8).
     void Encode(std::string_view text, std::vector<int32_t>* ids);
 
    private:
@@ -80,12 +79,12 @@ class Tokenizer {
       int32_t first;
       int32_t size;
     };
-    // Part of a long word's queue of possible merges: lowest rank first, then leftmost.
+    // An entry in the queue of a long word's possible merges: lowest rank first, then leftmost.
     struct Step {
       int32_t rank;
       int32_t node;
       int32_t merged;
-      int32_t left_size;  // the two symbols' extents when the step was queued: outdated steps are passed over
+      int32_t left_size;  // sizes of the two symbols when the step was queued; outdated steps are skipped
       int32_t right_size;
     };
 
@@ -129,13 +128,13 @@ class Tokenizer {
   std::vector<std::string> token_bytes_;  // by id; empty for special tokens
   int32_t end_of_text_id_ = kEndOfTextId, pad_id_ = kPadId;
   std::vector<int32_t> begin_ids_;
-  AddedTokens added_;         // looked for in the text as it is
-  AddedTokens normal_added_;  // looked for in its normal form, between the others
+  AddedTokens added_;         // matched in the original text
+  AddedTokens normal_added_;  // matched in its normal form, between the others
   bool composes_ = false;     // to normal form C
   WordRules word_rules_;
   // Words that are tokens as a whole, whatever their merges would give.
   absl::flat_hash_map<std::string, int32_t> whole_words_;
-  std::string json_, config_json_;  // the files' texts; empty if there were none
+  std::string json_, config_json_;  // texts of the files; empty if there were none
   std::array<int32_t, 256> byte_ids_{};
   std::vector<BpeMerge> merge_list_;  // of token ids, by rank
   absl::flat_hash_map<uint64_t, Merged> merges_;

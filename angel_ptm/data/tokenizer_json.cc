@@ -1,4 +1,4 @@
-// Writes tokenizer.json and tokenizer_config.json: Hugging Face's file formats for a byte-level BPE tokenizer.
+// Writes tokenizer.json and tokenizer_config.json, Hugging Face's file formats, for a byte-level BPE tokenizer.
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -55,7 +55,7 @@ std::string Tokenizer::ToConfigJson() const {
   const std::string end_of_text = Quoted(std::string(kEndOfTextToken)), pad = Quoted(std::string(kPadToken));
   return absl::StrCat("{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"eos_token\": ", end_of_text,
                       ",\n  \"pad_token\": ", pad,
-                      // Without it transformers 4 also makes token_type_ids, which the model refuses.
+                      // Without this, transformers 4 also makes token_type_ids, which the model refuses.
                       ",\n  \"model_input_names\": [\"input_ids\", \"attention_mask\"]"
                       ",\n  \"add_bos_token\": false,\n  \"add_eos_token\": false,\n"
                       "  \"clean_up_tokenization_spaces\": false\n}\n");

@@ -1,5 +1,5 @@
-// Reads tokenizer.json and tokenizer_config.json: Hugging Face's file formats. Every failure is a sentence that names
-// the file. What truncates and pads there is left aside: data.sequence_length does.
+// Reads tokenizer.json and tokenizer_config.json, Hugging Face's file formats. Every error is a sentence that names the
+// file. Ignores truncation and padding, which data.sequence_length determines.
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,21 +27,21 @@ const Json& Null() {
 
 std::string Quoted(const std::string& text) { return Json(text).dump(); }
 
-// A value for messages: the beginning of a simple one, the kind of a list or object.
+// A value for messages: the beginning of a simple value, or the kind of a structured one.
 std::string Brief(const Json& value) {
   if (value.is_structured()) return value.is_array() ? "a list" : "an object";
   const std::string text = value.dump().substr(0, 100);
   return text.substr(0, ValidUtf8Prefix(text));
 }
 
-// The member of an object, or null.
+// The member of an object, or null if there is none.
 const Json& Member(const Json& object, const char* key) {
   return object.is_object() && object.contains(key) ? object[key] : Null();
 }
 
 bool IsType(const Json& part, const char* type) { return Member(part, "type") == Json(type); }
 
-// The parts of a "Sequence", or the one part that it is; none of null.
+// The parts of a "Sequence", or the value itself if it is not one; none if it is null.
 std::vector<const Json*> PartsOf(const Json& value, const char* list) {
   if (value.is_null()) return {};
   std::vector<const Json*> parts;
@@ -86,7 +86,7 @@ class Tokenizer::Reader {
     return ReadBeginning(tokenizer);
   }
 
-  // The id of a token that is looked for as a whole.
+  // The id of an added token.
   std::optional<int32_t> FindAdded(const std::string& text) const {
     const auto it = added_ids_.find(text);
     return it == added_ids_.end() ? std::nullopt : std::optional(it->second);
@@ -103,14 +103,14 @@ class Tokenizer::Reader {
     return Error(absl::StrCat(where, " should be ", wanted, ", got ", Brief(got)));
   }
 
-  // Absent, null, false or empty: options that would change the ids.
+  // Requires an option that would change the ids to be absent, null, false or empty.
   absl::Status ExpectUnset(const std::string& where, const Json& got) const {
     const bool empty_text = got.is_string() && got.get_ref<const std::string&>().empty();
     if (got.is_null() || got == Json(false) || empty_text) return absl::OkStatus();
     return Wrong(where, "unset", got);
   }
 
-  // That no token is unknown shows where the bytes are read; so what stands for one may be named.
+  // An unknown token may be named: reading the bytes shows that no token is unknown.
   absl::Status CheckModel() const {
     if (!root_.is_object()) return Error("its top level is not an object");
     if (At("/model/type") != Json("BPE")) return Wrong("/model/type", "\"BPE\"", At("/model/type"));
@@ -124,7 +124,7 @@ class Tokenizer::Reader {
     return absl::OkStatus();
   }
 
-  // Sets added_ids_, the size and what each token stands for.
+  // Sets added_ids_, the vocabulary size, and the bytes of each token.
   absl::Status ReadTokens(Tokenizer& tokenizer) {
     const Json& vocabulary = At("/model/vocab");
     const int64_t ids_max = static_cast<int64_t>(vocabulary.size() + At("/added_tokens").size());
@@ -227,7 +227,7 @@ class Tokenizer::Reader {
     return absl::OkStatus();
   }
 
-  // The parts of /pre_tokenizer, of which the last one turns bytes into the alphabet.
+  // Reads the parts of /pre_tokenizer, the last of which maps bytes to the alphabet.
   absl::Status ReadWords(Tokenizer& tokenizer) const {
     const std::vector<const Json*> parts = PartsOf(At("/pre_tokenizer"), "pretokenizers");
     if (parts.empty() || !IsType(*parts.back(), "ByteLevel")) {
@@ -274,10 +274,11 @@ class Tokenizer::Reader {
     return rule;
   }
 
-  // What /post_processor puts before a text; behind it the end of the text stands anyway.
+  // Reads what /post_processor puts before a text. Ignores what it puts after it, since the end-of-text token goes
+  // there anyway.
   absl::Status ReadBeginning(Tokenizer& tokenizer) const {
     for (const Json* part : PartsOf(At("/post_processor"), "processors")) {
-      if (IsType(*part, "ByteLevel")) continue;  // concerns offsets
+      if (IsType(*part, "ByteLevel")) continue;  // only affects offsets
       if (!IsType(*part, "TemplateProcessing")) {
         return Wrong("a part of /post_processor", "\"ByteLevel\" or \"TemplateProcessing\"", Member(*part, "type"));
       }
@@ -298,12 +299,12 @@ class Tokenizer::Reader {
   const Json& root_;
   const std::string& name_;
   absl::flat_hash_map<std::string, int32_t> added_ids_;  // by text
-  absl::flat_hash_map<std::string, int32_t> ids_;        // of all others, by bytes
+  absl::flat_hash_map<std::string, int32_t> ids_;        // of all other tokens, by bytes
 };
 
 namespace {
 
-// A token of tokenizer_config.json: its text, or an object with it.
+// The text of a token in tokenizer_config.json, which is a text or an object that contains it.
 const Json& TokenText(const Json& config, const char* key) {
   const Json& value = Member(config, key);
   return value.is_object() ? Member(value, "content") : value;

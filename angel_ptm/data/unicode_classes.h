@@ -1,4 +1,5 @@
-// Letters and numbers of Unicode 16.0.0, whatever the machine's libraries know: a word cut elsewhere is another token.
+// Letters and numbers of Unicode 16.0.0, independent of the machine's libraries: another cut of words gives other
+// tokens.
 #ifndef ANGEL_PTM_DATA_UNICODE_CLASSES_H_
 #define ANGEL_PTM_DATA_UNICODE_CLASSES_H_
 
@@ -12,7 +13,7 @@ struct CodePointRange {
   uint32_t last;
 };
 
-// Ascending and apart: general categories L and N.
+// General categories L and N, as ascending disjoint ranges.
 std::span<const CodePointRange> LetterRanges();
 std::span<const CodePointRange> NumberRanges();
 

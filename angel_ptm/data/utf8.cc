@@ -7,8 +7,8 @@
 namespace angel_ptm {
 namespace {
 
-// One step over text[at..]: a valid sequence's length, or 0 with *ill_formed = the length of the maximal ill-formed
-// subsequence (1 to 3 bytes).
+// Examines text[at..]. Returns the length of a valid sequence, or 0 and sets *ill_formed to the length of the maximal
+// ill-formed subsequence (1 to 3 bytes).
 size_t SequenceLength(std::string_view text, size_t at, size_t* ill_formed) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
   *ill_formed = 1;

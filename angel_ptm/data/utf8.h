@@ -1,4 +1,4 @@
-// UTF-8 as the tokenizer needs it.
+// The UTF-8 functions that the tokenizer needs.
 #ifndef ANGEL_PTM_DATA_UTF8_H_
 #define ANGEL_PTM_DATA_UTF8_H_
 
@@ -12,11 +12,11 @@ namespace angel_ptm {
 // The length of the longest valid UTF-8 prefix of `text` (Unicode 15, table 3-7: no surrogates, no overlong forms).
 size_t ValidUtf8Prefix(std::string_view text);
 
-// `text` with every maximal ill-formed subsequence replaced by U+FFFD (Unicode 15 section 3.9, what Python's
-// errors="replace" and Rust's from_utf8_lossy do). *replaced, if not null, is increased by the number of replacements.
+// Returns `text` with every maximal ill-formed subsequence replaced by U+FFFD (Unicode 15, section 3.9; as Python's
+// errors="replace" and Rust's from_utf8_lossy do). Adds the number of replacements to *replaced if it is not null.
 std::string ReplaceInvalidUtf8(std::string_view text, int64_t* replaced = nullptr);
 
-// Appends the UTF-8 form of a code point up to U+10FFFF that is not a surrogate.
+// Appends the UTF-8 form of a code point, which must be at most U+10FFFF and not a surrogate.
 void AppendUtf8(uint32_t code_point, std::string* text);
 
 // Reads the code point at *at, which must start a valid sequence, and advances *at past it.

@@ -15,7 +15,7 @@ void WordWalk::Reset(std::string_view text) {
   }
 }
 
-// Sets cut_. A pattern sees one piece alone: what looks ahead or behind ends at its borders.
+// Sets cut_. A pattern sees a single piece, so lookahead and lookbehind end at its borders.
 void WordWalk::Cut(const WordRules::Rule& rule) {
   cut_.clear();
   const auto keep = [&](std::string_view piece, bool keeps) {

@@ -1,5 +1,5 @@
-// How a tokenizer cuts text into words, which no merge crosses: by regular expressions, one after the other, each on
-// the pieces that the one before left, and by GPT-2's pattern (pretokenizer.h).
+// How a tokenizer cuts text into words, which no merge crosses: by regular expressions, each applied to the pieces that
+// the previous one left, and then by GPT-2's pattern (pretokenizer.h).
 #ifndef ANGEL_PTM_DATA_WORD_RULES_H_
 #define ANGEL_PTM_DATA_WORD_RULES_H_
 
@@ -12,26 +12,26 @@
 
 namespace angel_ptm {
 
-// Immutable; threads share one.
+// Immutable and thread-safe.
 struct WordRules {
   struct Rule {
     std::unique_ptr<const Regex> pattern;
-    // Which pieces stay: what matches, and what lies between. Each is one piece.
+    // Which pieces are kept: the matches, and what lies between them. Each is a piece of its own.
     bool keeps_matches = true, keeps_rest = true;
   };
   std::vector<Rule> rules;
-  bool gpt2 = true;  // the pieces that the rules left are cut by GPT-2's pattern
+  bool gpt2 = true;  // cut the pieces that the rules left by GPT-2's pattern
 };
 
-// A walk over the words of one text after another; small, one per thread.
+// Iterates over the words of one text after another. Small; use one per thread.
 class WordWalk {
  public:
-  // `rules` outlive it.
+  // `rules` must outlive this.
   explicit WordWalk(const WordRules& rules) : rules_(rules) {}
 
-  // Starts on `text`, which must be valid UTF-8 and outlive the use of it.
+  // Starts on `text`, which must be valid UTF-8 and stay alive while it is read.
   void Reset(std::string_view text);
-  // The next word, a view into the text; empty at the end.
+  // The next word, as a view into the text; empty at the end.
   std::string_view Next();
 
  private:
@@ -39,8 +39,8 @@ class WordWalk {
 
   const WordRules& rules_;
   std::vector<std::string_view> pieces_, cut_;
-  size_t next_ = 0;      // of pieces_
-  Pretokenizer inside_;  // of the piece before next_
+  size_t next_ = 0;      // index in pieces_
+  Pretokenizer inside_;  // walks the piece before next_
 };
 
 }  // namespace angel_ptm

@@ -25,7 +25,7 @@ struct SharedStatus {
   }
 };
 
-// Calls visit(bytes) on all that the view keeps.
+// Calls visit(bytes) for everything that the view keeps, piece by piece.
 template <typename Visit>
 absl::Status ForEachPiece(const StateView& view, Visit&& visit) {
   if (view.data != nullptr) {
@@ -101,7 +101,8 @@ absl::Status UnlikeReplicas(int64_t step, size_t rank, uint64_t digest, size_t o
 
 absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Communicator& communicator) {
   if (communicator.size() == 1) return absl::OkStatus();
-  // Of what all ranks keep whole, and of the part of split experts that some do, by where that begins.
+  // Hashes of what all ranks keep whole, and of the part of split experts that only some ranks share, which is
+  // identified by where it begins.
   Hasher of_all, of_part, part;
   for (const StateView& view : views) {
     if (view.state == kGradientState || view.stored_elements == view.slice_elements) continue;

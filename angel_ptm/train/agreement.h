@@ -1,5 +1,5 @@
-// How ranks agree on what each of them finds out alone: who failed, what rank 0 has chosen, whether their copies of the
-// state are the same bits.
+// How ranks agree on what each one learns alone: which rank failed, what rank 0 has chosen, and whether their copies of
+// the state are bit-identical.
 #ifndef ANGEL_PTM_TRAIN_AGREEMENT_H_
 #define ANGEL_PTM_TRAIN_AGREEMENT_H_
 
@@ -14,27 +14,27 @@
 
 namespace angel_ptm {
 
-// Collective. OK if `own` is OK on every rank; otherwise, on every rank, the error of the first rank that has one, with
-// "rank <n>: " before it unless it is rank 0's.
+// Collective. Returns OK if `own` is OK on every rank. Otherwise every rank returns the error of the lowest failing
+// rank, prefixed with "rank <n>: " unless that is rank 0.
 absl::Status ShareStatus(const absl::Status& own, CallTag tag, Communicator& communicator);
 
-// Collective. What rank 0 passes, text or error, on every rank; the others' is not looked at.
+// Collective. Returns on every rank what rank 0 passes, text or error. The other ranks' `own` is ignored.
 absl::StatusOr<std::string> ShareFromRankZero(const absl::StatusOr<std::string>& own, CallTag tag,
                                               Communicator& communicator);
 
-// Adds up what all ranks have, each a part of it, so that the bytes a rank sends do not grow with their number. Its
-// buffers outlive a call that fails (Communicator).
+// Sums arrays over all ranks. Each rank adds up one part of the array, so the bytes that a rank sends do not grow with
+// the number of ranks. The buffers outlive a call that fails, as Communicator requires.
 class RankSums {
  public:
-  // Collective. values[i] = the sum of all ranks' values[i], as many on each.
+  // Collective. Replaces values[i] by its sum over all ranks. Every rank must pass the same number of values.
   absl::Status Sum(std::span<int64_t> values, CallTag tag, Communicator& communicator);
 
  private:
   std::vector<int64_t> sent_, received_, part_;
 };
 
-// Collective. kDataLoss, naming the ranks, if ranks that keep the same state whole (ZeRO stages 0 to 2) do not have the
-// same bits of it. Gradients are not looked at.
+// Collective. Returns kDataLoss, naming the ranks, if ranks that each keep a whole copy of the same state (ZeRO stages
+// 0 to 2) do not have the same bits. Gradients are not compared.
 absl::Status CheckReplicas(std::span<const StateView> views, int64_t step, Communicator& communicator);
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// What a rank computes on: what the configuration's `device` comes to with this program, this machine and this model.
+// What a rank computes on: resolves the configuration's `device` for this program, machine and model.
 #ifndef ANGEL_PTM_TRAIN_DEVICE_CHOICE_H_
 #define ANGEL_PTM_TRAIN_DEVICE_CHOICE_H_
 
@@ -14,22 +14,22 @@
 
 namespace angel_ptm {
 
-// GPUs as the program has them.
+// The GPU support that the program has.
 struct DeviceOffer {
-  DeviceApi* api = nullptr;              // null: the program knows none; must outlive the run
-  const KernelTable* kernels = nullptr;  // that put their work on KernelContext::stream; null: there are none
-  bool proven = false;                   // shown right on a GPU: only then AUTO takes one
-  int local_rank = 0;                    // of the ranks on this machine
+  DeviceApi* api = nullptr;              // null: the program has no GPU support; must outlive the run
+  const KernelTable* kernels = nullptr;  // enqueue their work on KernelContext::stream; null: there are none
+  bool proven = false;                   // shown to be correct on a GPU; AUTO takes a GPU only then
+  int local_rank = 0;                    // among the ranks on this machine
   int local_ranks = 1;
-  NcclOffer nccl;  // of worlds of several ranks
+  NcclOffer nccl;  // for worlds of several ranks
 };
 
 struct DeviceChoice {
   std::unique_ptr<Device> device;  // null: the CPU
-  std::string text;                // "GPU 0 (NVIDIA H200)", "CPU (...)" with the reason if it was left to the program
+  std::string text;                // "GPU 0 (NVIDIA H200)", or "CPU (...)" with the reason if the choice was AUTO
 };
 
-// Errors: where the configuration insists on CUDA or NCCL, why there is no GPU, in one sentence.
+// Returns an error only if the configuration insists on CUDA or NCCL: one sentence that says why there is no GPU.
 absl::StatusOr<DeviceChoice> ChooseDevice(const TrainConfig& config, int64_t vocab_size, const DeviceOffer& offer);
 
 }  // namespace angel_ptm

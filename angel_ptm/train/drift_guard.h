@@ -1,4 +1,4 @@
-// Whether a run with stale updates drifts: what makes it fall back to the synchronous update.
+// Detects that a run with stale updates drifts and must fall back to the synchronous update.
 #ifndef ANGEL_PTM_TRAIN_DRIFT_GUARD_H_
 #define ANGEL_PTM_TRAIN_DRIFT_GUARD_H_
 
@@ -10,27 +10,29 @@
 
 namespace angel_ptm {
 
-// What a guard has seen of one number, for a checkpoint.
+// What a guard remembers of one number, as checkpoints store it.
 struct DriftMemory {
-  std::vector<double> last;                                // the newest ones, oldest first
-  double least = std::numeric_limits<double>::infinity();  // mean so far
+  std::vector<double> last;                                // the newest values, oldest first
+  double least = std::numeric_limits<double>::infinity();  // least mean so far
 
   bool operator==(const DriftMemory&) const = default;
 };
 
-// Compares means of kWindow steps with the least such mean so far. Equal on all ranks that see equal numbers.
+// Compares the mean of the last kWindow steps with the least such mean so far. Ranks that see equal numbers decide
+// alike.
 class DriftGuard {
  public:
   static constexpr int kWindow = 8;
 
-  // Bands: ratios above 1; 0: none.
+  // A band is the allowed ratio to the least mean, above 1; 0 disables the check.
   DriftGuard(double loss_band, double gradient_norm_band)
       : loss_{"loss", "loss_band", loss_band}, norm_{"gradient norm", "gradient_norm_band", gradient_norm_band} {}
 
-  // Of one more step, finite numbers. Empty, or a sentence's part: what left its band.
+  // Adds the numbers of one more step, which must be finite. Returns an empty text, or a clause that says what left its
+  // band.
   std::string Add(double loss, double gradient_norm);
 
-  // Goes on from what another has seen, of no more than kWindow numbers each.
+  // Continues from what another guard has seen. Each memory has at most kWindow values.
   void Remember(const DriftMemory& losses, const DriftMemory& gradient_norms) {
     loss_.Remember(losses);
     norm_.Remember(gradient_norms);

@@ -12,8 +12,8 @@ namespace angel_ptm {
 
 class Evaluator {
  public:
-  // `executor` is bound to an evaluation graph, `feeder` feeds it. Nothing is owned, all must outlive the Evaluator.
-  // `plan` is what the executor plays.
+  // `executor` is bound to an evaluation graph and plays `plan`; `feeder` feeds it. The Evaluator owns none of its
+  // arguments; all must outlive it.
   Evaluator(const Plan& plan, Executor& executor, Feeder& feeder, Communicator& communicator);
 
   // Collective. Plays the evaluation graph over all samples of the feeder's source; all ranks return the same sums.

@@ -1,4 +1,4 @@
-// The fastest way to train a model on a cluster, among candidates of which most are left out by arithmetic.
+// The fastest configuration to train a model on a cluster. Most candidates are ruled out by arithmetic, without a plan.
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<int, 4> kPrefetch = {8, 32, 128, 2};
 constexpr std::array<int64_t, 3> kPages = {int64_t{4} << 20, int64_t{16} << 20, int64_t{1} << 20};
 
-// What candidates of one expert degree differ in.
+// The settings in which candidates of one expert degree differ.
 struct Varied {
   int64_t micro = 1;
   int stage = 3;
@@ -42,8 +42,8 @@ struct Varied {
   }
 };
 
-// Those that may be tried: powers of two, of which each rank has one at the least. What keeps gradients in bf16 has one
-// micro-batch, whatever else varies.
+// The micro-batch sizes to try: powers of two, at least one micro-batch per rank. With gradients in bf16 a step has one
+// micro-batch per rank, so only the configured size is tried.
 std::vector<int64_t> MicroBatches(const TrainConfig& config, int world_size) {
   const int64_t global = config.batch().global_batch_sequences();
   const bool one = GradientType(config) != DType::kFloat32;
@@ -55,13 +55,13 @@ std::vector<int64_t> MicroBatches(const TrainConfig& config, int world_size) {
   return sizes;
 }
 
-// Of what any plan has at the least.
+// A lower bound on the step time of any plan.
 class StepBound {
  public:
   StepBound(const Cluster& cluster, const RunFactsForPlan& facts)
       : facts_(facts), model_(CostModelOf(cluster, facts.world_size)) {}
 
-  // Its micro-batch's graph, with all blocks recomputed if it says so, else with none.
+  // The graph of the configuration's micro-batch: all blocks recomputed for BLOCKS, else none.
   Graph GraphOf(const TrainConfig& config) const {
     const auto task = MakePlanningTask(config, facts_);
     const bool all = config.memory().recomputation() == MemoryConfig::BLOCKS;
@@ -84,19 +84,20 @@ constexpr double kNotKnown = std::numeric_limits<double>::infinity();
 
 class FastestSearch {
  public:
-  // known_seconds: of a plan that is there already, or kNotKnown.
+  // known_seconds: step time of a plan that exists already, or kNotKnown.
   FastestSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts,
                 double known_seconds = kNotKnown)
       : config_(config), cluster_(cluster), facts_(facts), bound_(cluster, facts), best_(known_seconds) {}
 
-  // None is planned only where one was known that all others could not beat.
+  // Returns no planned candidate only if a known plan was given and none could beat it.
   absl::StatusOr<FastestRun> Find() {
     List();
-    // The best bounds first, so that most others need no plan. Equal ones in the order of listing.
+    // Best bounds first, so that most others need no plan; equal bounds in the order of listing.
     std::stable_sort(listed_.begin(), listed_.end(), [](const Listed& a, const Listed& b) {
       return a.candidate.bound_seconds < b.candidate.bound_seconds;
     });
-    // One of each kind, then what differs in how moves are spread over time alone, where that could matter.
+    // First one candidate of each kind. Then, where it could matter, those that differ only in how moves are spread
+    // over time.
     for (const bool first : {true, false}) {
       for (Listed& listed : listed_) {
         if (listed.first != first) continue;
@@ -122,24 +123,24 @@ class FastestSearch {
   }
 
  private:
-  // Of candidates that need the same least memory: micro-batch, stage, recomputation.
+  // Candidates of one kind need the same least memory: (micro-batch, stage, recomputation).
   using Kind = std::tuple<int64_t, int, int>;
   struct Listed {
     Candidate candidate;
     Kind kind;
-    bool first = false;  // of its kind: with the usual distance and pages
+    bool first = false;  // of its kind: with the usual prefetch distance and pages
   };
-  // What planning the first of a kind told.
+  // What the plan of the first candidate of a kind has shown.
   struct Known {
     bool fits = false, pages_move = false;
     double seconds = 0;
     int64_t recomputed_blocks = 0;
   };
 
-  // Whether the first of the kind tells that the others are no faster: it does not fit, is near its bound, or so slow
-  // that what they change would not make up for it.
+  // Whether the first candidate of the kind shows that the others are no faster: it does not fit, is near its bound, or
+  // is so slow that their differences cannot make up for it.
   bool Settled(const Listed& listed) const {
-    // Where even a choice of recomputation does not fit, a larger micro-batch does not either.
+    // If even AUTO does not fit, neither does a larger micro-batch.
     const auto [micro, stage, choice] = listed.kind;
     if (const auto refused = too_large_.find(stage); refused != too_large_.end() && micro >= refused->second)
       return true;
@@ -177,7 +178,7 @@ class FastestSearch {
     }
     if (!listed.first) return absl::OkStatus();
     known_[listed.kind] = known;
-    // What was chosen is one of the others.
+    // AUTO has considered the other choices, too.
     const auto& [micro, stage, choice] = listed.kind;
     if (choice != MemoryConfig::AUTO) return absl::OkStatus();
     if (!fits.ok()) {
@@ -185,7 +186,7 @@ class FastestSearch {
       it->second = std::min(it->second, micro);
       return absl::OkStatus();
     }
-    // It was chosen against the fewest blocks that fit, which are none if any.
+    // AUTO started from the fewest blocks that fit; if NONE fits at all, that is none.
     known_[{micro, stage, MemoryConfig::NONE}] = {};
     if (run.recomputed_blocks == run.task->recomputable_blocks()) known_[{micro, stage, MemoryConfig::BLOCKS}] = {};
     return absl::OkStatus();
@@ -251,7 +252,7 @@ class FastestSearch {
   absl::Status last_refusal_;
 };
 
-// Over which numbers of ranks experts may be split.
+// The numbers of ranks over which experts may be split.
 std::vector<int> ExpertDegrees(const TrainConfig& config, int world_size) {
   std::vector<int> degrees;
   for (int degree = 1; degree <= std::min<int64_t>(world_size, config.model().hunyuan_lm().num_experts()); ++degree) {
@@ -266,7 +267,7 @@ TrainConfig WithDegree(const TrainConfig& config, int degree) {
   return other;
 }
 
-// Looks at what each degree can do with the usual settings, then at all settings of the best.
+// Tries each degree with the usual settings, then all settings of the best degree.
 class DegreeSearch {
  public:
   DegreeSearch(const TrainConfig& config, const Cluster& cluster, const RunFactsForPlan& facts,
@@ -313,8 +314,8 @@ class DegreeSearch {
     return absl::OkStatus();
   }
 
-  // The largest micro-batch of a degree, then smaller ones as long as they are faster, or it does not fit. Their bounds
-  // are no less.
+  // Tries the largest micro-batch of a degree, then smaller ones while they do not fit or are faster. The bounds of
+  // smaller ones are no lower.
   absl::Status Try(Candidate probe) {
     Varied varied = usual_;
     std::vector<int64_t> sizes = MicroBatches(config_, facts_.world_size);
@@ -333,7 +334,7 @@ class DegreeSearch {
     return absl::OkStatus();
   }
 
-  // All of the second-best degree, if it is the best where each chooses what it recomputes.
+  // Tries all settings of the second-best degree, if it is the best with recomputation AUTO.
   absl::Status TryWithChoice(const Candidate& second) {
     Varied varied = usual_;
     varied.choice = MemoryConfig::AUTO;
@@ -371,7 +372,7 @@ class DegreeSearch {
 
   double Best() const { return all_.planned.empty() ? kNotKnown : all_.planned.front().seconds; }
 
-  // Its seconds, or kNotKnown if it does not fit.
+  // Returns its step time, or kNotKnown if it does not fit.
   absl::StatusOr<double> Plan(Candidate candidate) {
     RunPlan run;
     const absl::Status fits = MakeTrainingPlan(candidate.config, facts_, &run);
@@ -395,7 +396,7 @@ class DegreeSearch {
   const std::vector<int>& degrees_;
   const StepBound bound_;
   Varied usual_;
-  absl::Status refusal_;  // of the given degree
+  absl::Status refusal_;  // of the configuration's own degree
   FastestRun all_;
 };
 

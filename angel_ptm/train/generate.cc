@@ -19,8 +19,8 @@
 namespace angel_ptm {
 namespace {
 
-// The token drawn from softmax(logits / temperature) among the top k, of which the likeliest that come to a probability
-// of top p (Holtzman et al. 2020, section 3.1). Ties: lower id first.
+// Draws a token from softmax(logits / temperature), restricted to the top k and, of those, to the likeliest that reach
+// probability top p in sum (Holtzman et al. 2020, section 3.1). Ties: lower id first.
 int32_t SampleToken(std::span<const float> logits, const GenerateOptions& options, size_t row, int64_t position,
                     std::vector<int32_t>& order) {
   order.resize(logits.size());
@@ -39,7 +39,7 @@ int32_t SampleToken(std::span<const float> logits, const GenerateOptions& option
   }
   const auto enough = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * total);
   if (enough != cumulative.end()) cumulative.erase(enough + 1, cumulative.end());
-  // A text with a seed of its own does not depend on its place.
+  // The text of a prompt with its own seed does not depend on the prompt's place.
   const bool own = !options.own_seeds.empty() && options.own_seeds[row].has_value();
   const auto words = RandomWords(own ? *options.own_seeds[row] : options.seed, RandomPurpose::kSampling,
                                  own ? 0 : static_cast<uint32_t>(row), static_cast<uint64_t>(position));
@@ -59,7 +59,7 @@ class Generator {
   const GenerateOptions& options_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<std::vector<int32_t>> prompts_;
-  int64_t length_ = 0;  // positions of the caches
+  int64_t length_ = 0;  // capacity of the caches in positions
   std::unique_ptr<Inference> inference_;
 };
 
@@ -72,7 +72,8 @@ absl::Status Generator::Load(const std::string& checkpoint_path) {
   ASSIGN_OR_RETURN(const std::string json, checkpoint.ReadCopiedFile("tokenizer.json"));
   ASSIGN_OR_RETURN(const std::string config_json, checkpoint.ReadCopiedFile("tokenizer_config.json"));
   ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, checkpoint_path + "/tokenizer.json", config_json));
-  // No token of another document before the first one: in training it attends to itself alone.
+  // No token of another document, such as end-of-text, precedes the prompt: in training the first token of a document
+  // attends only to itself.
   for (const std::string& prompt : options_.prompts) {
     std::vector<int32_t> ids(tokenizer_->begin_ids().begin(), tokenizer_->begin_ids().end());
     const std::vector<int32_t> own = tokenizer_->Encode(prompt);
@@ -113,7 +114,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
         input[r] = prompts_[r][at + 1];
         continue;
       }
-      // The table may have more rows than the tokenizer has tokens: those mean nothing.
+      // The table may have more rows than the tokenizer has tokens. The extra rows mean nothing.
       const std::span<const float> row(logits.data() + static_cast<int64_t>(r) * columns,
                                        static_cast<size_t>(std::min<int64_t>(columns, tokenizer_->vocabulary_size())));
       input[r] = SampleToken(row, options_, r, at, order);

@@ -1,4 +1,4 @@
-// Weights from elsewhere as the beginning of a run.
+// Starting a run from weights that come from elsewhere.
 #ifndef ANGEL_PTM_TRAIN_IMPORT_H_
 #define ANGEL_PTM_TRAIN_IMPORT_H_
 
@@ -10,8 +10,8 @@
 
 namespace angel_ptm {
 
-// Writes the run's checkpoint of step 0, which a resume goes on from, with the parameters that `read` gives of every
-// unit of the opened task. Whether there are checkpoints already is the caller's to look at.
+// Writes the run's checkpoint of step 0, from which a resume continues. `read` supplies the parameters of every unit of
+// the opened task. The caller must check whether the run already has checkpoints.
 absl::StatusOr<SavedCheckpoint> ImportWeights(const TrainConfig& config, const Task& task, const ReadParameters& read);
 
 }  // namespace angel_ptm

@@ -38,7 +38,7 @@ class OneRank final : public Inference {
   std::unique_ptr<Communicator> communicator_;
   Plan plan_;
   std::unique_ptr<Tier> device_, host_;
-  std::unique_ptr<FileTier> file_;  // null: no weights rest there
+  std::unique_ptr<FileTier> file_;  // null: no weights are kept in a file
   Lanes lanes_;
   std::unique_ptr<Executor> executor_;
 };
@@ -98,7 +98,7 @@ absl::StatusOr<uint64_t> DigestOf(const Graph& graph, const WeightsReader& weigh
   ASSIGN_OR_RETURN(const KernelTable* const kernels, options.kernels_for(graph.table->compute_type()));
   Hasher hasher;
   hasher.Mix(Hash(graph)).Mix(MatrixLibrary()).Mix(static_cast<uint64_t>(options.threads));
-  // The tables of all levels have one name.
+  // The kernel tables of all levels have the same name, so the level is mixed in.
   for (const CpuIsa* isa : RunnableCpuIsas()) {
     if (&isa->kernels() == kernels) hasher.Mix(std::string_view(isa->name));
   }

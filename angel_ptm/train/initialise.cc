@@ -12,15 +12,15 @@
 namespace angel_ptm {
 namespace {
 
-// What a thread takes at a time.
+// Unit of work of a thread.
 constexpr int64_t kPieceElements = int64_t{1} << 18;
 
-// A stretch of one rank's state.
+// A range of one rank's state.
 struct Piece {
   const StateView* view = nullptr;
-  int64_t at = 0, count = 0;  // in what the view keeps
+  int64_t at = 0, count = 0;  // range within what the view keeps
 
-  int64_t first() const { return view->stored_begin + at; }  // in the unit's vector
+  int64_t first() const { return view->stored_begin + at; }  // position in the unit's vector
 };
 
 std::vector<Piece> Pieces(std::span<const StateView> views) {

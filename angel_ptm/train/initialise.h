@@ -1,4 +1,4 @@
-// Random initial parameters, the same on every rank count, ZeRO stage and layout.
+// Random initial parameters, independent of the number of ranks, the ZeRO stage and the layout.
 #ifndef ANGEL_PTM_TRAIN_INITIALISE_H_
 #define ANGEL_PTM_TRAIN_INITIALISE_H_
 
@@ -12,13 +12,15 @@
 
 namespace angel_ptm {
 
-// Parameters: N(0, stddev) or ones, as InitialValues say, each element a function of (seed, its parameter's stream, its
-// index); padding, gradients and moments: zero. `threads` share the work and change no bit. Errors: a drive's.
+// Sets parameters to N(0, stddev) or ones, as their InitialValues say. Each element is a function of (seed, stream of
+// its parameter, index). Padding, gradients and moments become zero. `threads` share the work without changing a bit.
+// Errors: those of writing to a drive.
 absl::Status InitialiseState(const ParameterTable& table, uint64_t seed, std::span<const StateView> views,
                              int threads = 1);
 
-// The random stream of every parameter, by index: 32 bits of its name's digest. Of two names with the same 32 bits the
-// later parameter's is digested again until its stream is its own: equal streams would give equal initial weights.
+// The random stream of every parameter, by parameter index: 32 bits of the digest of its name. If two names give the
+// same 32 bits, the later parameter's digest is hashed again until its stream is unique, because equal streams would
+// give equal initial weights.
 std::vector<uint32_t> InitialisationStreams(const ParameterTable& table);
 
 }  // namespace angel_ptm

@@ -25,7 +25,7 @@ MatmulArgs ProductOf(DType type, int64_t size) {
           .trans_b = true};
 }
 
-// FLOP/s of one product of size^3, whose operands and scratch memory lie at `data`.
+// FLOP/s of one size^3 product, whose operands and scratch memory start at `data`.
 double RateOf(const KernelTable& kernels, DType type, int threads, std::byte* data, int64_t size) {
   MatmulArgs args = ProductOf(type, size);
   const int64_t bytes = size * size * SizeOf(type);
@@ -48,8 +48,8 @@ double Measure(const KernelTable& kernels, DType type, int threads) {
   std::byte* const data = (*arena)->data();
   using Clock = std::chrono::steady_clock;
   const Clock::time_point end = Clock::now() + std::chrono::milliseconds(250);
-  // On an emulated processor one large product takes half a minute: what one thread does with small ones, the best of a
-  // few because others may have its core, tells that.
+  // On an emulated processor one large product takes half a minute. Small products on one thread detect that; the best
+  // of a few counts, because other processes may share the core.
   constexpr double kSlow = 0.5e9;
   double best = 0;
   for (int i = 0; i < 5; ++i) best = std::max(best, RateOf(kernels, type, 1, data, kSize / 8));
@@ -58,7 +58,7 @@ double Measure(const KernelTable& kernels, DType type, int threads) {
   return best;
 }
 
-// Random ones below 1 in fp32 or bf16: a GPU computes zeros with less power, so at higher clocks.
+// Fills with random numbers below 1 in fp32 or bf16. A GPU computes zeros with less power, and so at higher clocks.
 absl::Status FillWithNumbers(DeviceStream& stream, std::byte* memory, int64_t bytes) {
   std::vector<uint32_t> some(size_t{1} << 18);
   uint32_t state = 1;
@@ -114,8 +114,8 @@ double MeasureMatrixPeak(const KernelTable& kernels, DType type, Device& device)
 }
 
 double MeasureMatrixPeak(const KernelTable& kernels, DType type, int threads) {
-  // OpenMP keeps a team of threads for every thread that has asked for one, until that thread ends: this one must not
-  // leave its team beside the compute lane's for the whole run.
+  // OpenMP keeps a team for every thread that has asked for one, until that thread ends. A thread of its own keeps this
+  // team from staying beside that of the compute lane for the whole run.
   double peak = 0;
   std::jthread([&] { peak = Measure(kernels, type, threads); }).join();
   return peak;

@@ -1,4 +1,4 @@
-// The speed of light a run's progress is measured against.
+// The peak speed of matrix products, against which a run's speed is measured.
 #ifndef ANGEL_PTM_TRAIN_MATRIX_PEAK_H_
 #define ANGEL_PTM_TRAIN_MATRIX_PEAK_H_
 
@@ -8,12 +8,12 @@
 
 namespace angel_ptm {
 
-// FLOP/s of the backend's matrix product on 1024 x 1024 operands of `type`: the best of a few runs within about a
-// quarter of a second.
+// Returns the FLOP/s of the backend's matrix product on 1024 x 1024 operands of `type`: the best of a few runs within
+// about a quarter of a second.
 double MeasureMatrixPeak(const KernelTable& kernels, DType type, int threads);
 
-// The same on a GPU, of operands that keep it busy for some milliseconds, as large as what it has free allows up to
-// 8192 x 8192; 0 where the kernels do not run the product, or the GPU has failed.
+// The same on a GPU. The operands are as large as its free memory allows, up to 8192 x 8192, so that a product takes
+// some milliseconds. Returns 0 if the kernels do not run the product, or the GPU has failed.
 double MeasureMatrixPeak(const KernelTable& kernels, DType type, Device& device);
 
 }  // namespace angel_ptm

@@ -39,8 +39,8 @@ class Merger {
   const MergeOptions& options_;
   double all_shares_ = 0;
   std::vector<CheckpointReader> inputs_;
-  std::vector<std::string> states_;  // to read, by input
-  TrainConfig config_;               // of the first, as the rest here
+  std::vector<std::string> states_;  // state to read, by input
+  TrainConfig config_;               // of the first input, like the members below
   std::vector<CheckpointFile> files_;
   std::unique_ptr<Task> task_;
   size_t newest_ = 0;
@@ -139,7 +139,7 @@ std::string Merger::MergedJson() const {
 
 absl::StatusOr<SavedCheckpoint> Merger::Write() {
   constexpr const char* kMergedFile = "merged.json";
-  std::erase_if(files_, [&](const CheckpointFile& file) { return file.name == kMergedFile; });  // of one merged before
+  std::erase_if(files_, [&](const CheckpointFile& file) { return file.name == kMergedFile; });  // of an earlier merge
   files_.push_back({kMergedFile, MergedJson()});
   const ParameterTable& table = task_->parameters();
   std::vector<StateSlice> slices;

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-// JSON has no infinities and NaNs; those become strings.
+// JSON has no infinities or NaNs; they become strings.
 std::string Number(double value) {
   return std::isfinite(value) ? FormatExact(value) : absl::StrCat("\"", FormatExact(value), "\"");
 }

@@ -20,17 +20,18 @@
 namespace angel_ptm {
 namespace {
 
-// How much of the newest lines stays in memory.
+// How many bytes of the newest lines stay in memory.
 constexpr size_t kKnownBytesMax = size_t{2} << 20;
 
-// The step of a metrics line, or -1 if the line is not whole (a killed run's last one).
+// The step of a metrics line, or -1 if the line is incomplete (the last one of a killed run).
 int64_t StepOf(std::string_view line) {
   const auto object = ParseJson(line);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return -1;
   return object["step"].get<int64_t>();
 }
 
-// An earlier run's lines get a name of their own; returns a sentence that says so, or nothing if there are none.
+// Gives the file with an earlier run's lines another name. Returns a sentence that says so, or an empty text if there
+// are none.
 absl::StatusOr<std::string> SetAside(const std::string& path) {
   ASSIGN_OR_RETURN(const bool exists, PathExists(path));
   if (!exists) return std::string();
@@ -51,7 +52,7 @@ absl::StatusOr<std::string> SetAside(const std::string& path) {
   }
 }
 
-// Steps that follow each other are one number here, however many they are.
+// A set of steps that stores each run of consecutive steps as one entry.
 class SeenSteps {
  public:
   void Add(int64_t step) {
@@ -63,7 +64,7 @@ class SeenSteps {
     own->second = next->second;
     ends_.erase(next);
   }
-  // "3 to 5, 7": the steps below `end` that are missing.
+  // Returns the steps below `end` that are missing, such as "3 to 5, 7".
   std::string Missing(int64_t end) const {
     std::string text;
     int64_t next = 0;
@@ -80,7 +81,7 @@ class SeenSteps {
   }
 
  private:
-  std::map<int64_t, int64_t> ends_;  // the step behind a run of steps, by its first
+  std::map<int64_t, int64_t> ends_;  // the step after a run of consecutive steps, by its first step
 };
 
 bool IsBefore(std::string_view line, int64_t first_step, int64_t* step) {
@@ -115,8 +116,9 @@ absl::Status RewriteBefore(const std::string& path, const FileReader& file, int6
   }
 }
 
-// Leaves <path> with the whole lines of earlier steps, on disk. What cannot be read is an error, not an empty history.
-// Returns the steps that have a line. Lines ascend: as a rule only the file's end goes, of which no copy is made.
+// Leaves in <path>, durably, only the complete lines of earlier steps, and returns the steps that have a line. Failing
+// to read is an error, not an empty history. Lines usually ascend, so only the end of the file goes and no copy is
+// made.
 absl::StatusOr<SeenSteps> KeepBefore(const std::string& path, int64_t first_step) {
   SeenSteps steps;
   ASSIGN_OR_RETURN(const bool exists, PathExists(path));
@@ -211,7 +213,7 @@ absl::Status MetricsFile::Flush() {
   return absl::OkStatus();
 }
 
-// The file under the name is the one that is open and has the lines that were written.
+// Makes sure that the file under the name is the open one and has all lines that were written.
 absl::Status MetricsFile::KeepItsName() {
   struct stat ours = {}, there = {};
   if (stat(path_.c_str(), &there) != 0) {
@@ -225,7 +227,7 @@ absl::Status MetricsFile::KeepItsName() {
 }
 
 absl::Status MetricsFile::CopyKnown(AtomicFile& to, bool* complete) const {
-  // A file that has lost its name can still be read.
+  // A file that has lost its name can still be read through its descriptor.
   std::string block;
   int64_t done = 0;
   while (done < known_begin_) {
@@ -283,13 +285,13 @@ absl::Status MetricsFile::WriteKept() {
     if (n >= 0) done += static_cast<size_t>(n);
     if (n < 0 && errno != EINTR) why = errno;
   }
-  // What fitted stays, whole lines of it.
+  // Keep the complete lines that were written.
   const size_t whole = done == 0 ? 0 : unwritten_.rfind('\n', done - 1) + 1;  // npos + 1 is 0
   bytes_ += static_cast<int64_t>(whole);
   Remember(unwritten_.substr(0, whole));
   unwritten_.erase(0, whole);
   if (why == 0) return absl::OkStatus();
-  // Half a line would spoil the file for its readers; if even this fails, the next line overwrites it.
+  // Half a line would spoil the file for its readers. If the cut fails, too, the next line overwrites the rest.
   if (ftruncate(fd_, bytes_) != 0) errno = 0;
   return FileError("write", path_, why);
 }

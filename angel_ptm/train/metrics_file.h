@@ -1,5 +1,5 @@
-// <output>/metrics.jsonl: the history of a run, which must survive what is done to the file while it is written.
-// experts.jsonl is one, too.
+// <output>/metrics.jsonl, the history of a run. It must survive whatever happens to the file while it is written.
+// experts.jsonl uses the same class.
 #ifndef ANGEL_PTM_TRAIN_METRICS_FILE_H_
 #define ANGEL_PTM_TRAIN_METRICS_FILE_H_
 
@@ -13,33 +13,34 @@
 
 namespace angel_ptm {
 
-// Appends to <directory>/<name>, one JSON object with a "step" a line. Errors are those of angel_ptm/base/file.h.
+// Appends to <directory>/<name>, one JSON object with a "step" per line. Errors are those of angel_ptm/base/file.h.
 class MetricsFile {
  public:
   enum class Lines { kOfEveryStep, kOfSomeSteps };
 
-  // A run that begins at step 0 keeps the lines of an earlier one as <name>.<n>; a resumed run drops the lines
-  // of the steps it is going to repeat. A history of any length is read in bounded memory. Only with kOfEveryStep is a
-  // step without a line worth a note.
+  // A run that begins at step 0 keeps the lines of an earlier run as <name>.<n>. A resumed run drops the lines of the
+  // steps that it will repeat. Reads a history of any length in bounded memory. Steps without a line are noted only
+  // with kOfEveryStep.
   static absl::StatusOr<MetricsFile> Open(const std::string& directory, int64_t first_step,
                                           const std::string& name = "metrics.jsonl", Lines lines = Lines::kOfEveryStep);
   MetricsFile(MetricsFile&& other) noexcept;
   MetricsFile& operator=(MetricsFile&&) = delete;
   ~MetricsFile();
 
-  // The file always ends in a whole line. A line that cannot be written (disk full, the file's name taken by a folder)
-  // is an error, but it is kept and goes out with the next one that can; of more than kUnwrittenBytesMax the older half
-  // is dropped. A file that was removed, moved, replaced or cut since the last call is written again first.
+  // The file always ends in a whole line. Failing to write a line (disk full, the file's name taken by a folder) is an
+  // error, but the line is kept and written with the next one that succeeds. If more than kUnwrittenBytesMax are kept,
+  // the older half is dropped. If the file was removed, moved, replaced or cut since the last call, it is first written
+  // again.
   absl::Status Append(const StepMetrics& metrics) { return AppendLine(ToJson(metrics)); }
   absl::Status AppendLine(const std::string& line);
   static constexpr size_t kUnwrittenBytesMax = size_t{16} << 20;
-  // Writes the lines that are kept, and puts all lines on disk under the file's name.
+  // Writes the lines that are kept, and makes all lines durable under the file's name.
   absl::Status Flush();
   // Whether the file lacks lines because they could not be written.
   bool behind() const { return !unwritten_.empty() || lost_its_name_; }
   const std::string& path() const { return path_; }
 
-  // Empty, or what a user should know of the history: what Open found, that the file was written again. Once.
+  // Returns, once, what a user should know about the history (what Open found, that the file was written again), or "".
   std::string TakeNote() { return std::exchange(note_, ""); }
 
  private:
@@ -53,8 +54,8 @@ class MetricsFile {
   void Remember(const std::string& lines);
 
   int fd_;
-  int64_t bytes_;      // of whole lines in the file
-  std::string known_;  // the file's bytes [known_begin_, bytes_): the newest lines, for a file whose content is lost
+  int64_t bytes_;      // whole lines in the file
+  std::string known_;  // the newest lines, bytes [known_begin_, bytes_) of the file, to restore lost content
   int64_t known_begin_;
   std::string path_;
   std::string unwritten_;

@@ -11,13 +11,14 @@
 
 namespace angel_ptm {
 
-// What the program was built from: its commit, and the level of instruction sets its kernels use.
+// What the program was built from and for: its commit, and the instruction-set level of its kernels.
 struct BuildFacts {
   std::string commit = "unknown";
   std::string processor = "unknown";
 };
 
-// (name, value) in the order in which they are told. Weights that were computed with the same fields go on bit for bit.
+// (name, value) pairs in the order in which they are reported. A run that resumes with equal fields continues bit for
+// bit.
 using Numerics = std::vector<std::pair<std::string, std::string>>;
 
 // Everything law 1 holds fixed: backend, world and node size, threads, micro-batch, chunk sizes, build, processor, and
@@ -25,16 +26,16 @@ using Numerics = std::vector<std::pair<std::string, std::string>>;
 Numerics NumericsOf(const TrainConfig& config, WorldShape world, int threads, const char* backend,
                     const BuildFacts& build);
 
-// What was not recorded while there was no choice: that everything was computed, and gradients were kept, in fp32, and
-// summed in the order of all ranks, each with all experts.
+// Adds the fields that older checkpoints do not record because there was no choice: everything was computed in fp32,
+// gradients were kept in fp32, sums ran in the order of all ranks, and every rank had all experts.
 void AddWhatWasNotRecorded(Numerics& numerics);
 
-// From the text that checkpoints stored until numerics had fields: "backend cpu, world size 2, ...".
+// Parses the text that checkpoints stored before numerics had fields: "backend cpu, world size 2, ...".
 Numerics NumericsFromText(const std::string& text);
 
 struct NumericsDifference {
   std::vector<std::string> changed;     // "threads 1 -> 2"
-  std::vector<std::string> unrecorded;  // names that `saved` says nothing of
+  std::vector<std::string> unrecorded;  // names of fields that `saved` does not have
 };
 NumericsDifference Compare(const Numerics& saved, const Numerics& now);
 

@@ -22,7 +22,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPause(100);
 constexpr int kTriesMax = 10;
 
-// `directory` and those above it that are not there, outermost first.
+// `directory` and its parents as far as they do not exist, outermost first.
 absl::StatusOr<std::vector<std::string>> MissingDirectories(const std::string& directory) {
   std::vector<std::string> missing;
   for (std::string path = directory;; path = ParentDirectory(path)) {
@@ -55,7 +55,7 @@ std::string TextOf(int fd) {
   return line;
 }
 
-// Of a lock's file that can be read.
+// The holder named by a lock file; empty if it cannot be read.
 std::string HolderIn(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "";
@@ -72,7 +72,7 @@ bool IsStillAt(int fd, const std::string& path) {
 
 enum class Locking { kLocked, kHeld, kNoLocks };
 
-// A lock of the open file, not of the process: it is not lost when another descriptor of the file is closed.
+// Locks the open file description, not the process: closing another descriptor of the file does not drop the lock.
 absl::StatusOr<Locking> TryLock(int fd, const std::string& path) {
   struct flock whole = {};
   whole.l_type = F_WRLCK;
@@ -88,7 +88,7 @@ absl::StatusOr<Locking> TryLock(int fd, const std::string& path) {
 
 absl::Status WriteHolder(int fd, const std::string& path) {
   const std::string line = ThisHolder() + "\n";
-  // Synced: a network file system may keep to itself what is written to a file that stays open.
+  // Synced, because a network file system may hold back what is written to a file that stays open.
   if (ftruncate(fd, 0) == 0 && pwrite(fd, line.data(), line.size(), 0) == static_cast<ssize_t>(line.size()) &&
       SyncFile(fd) == 0) {
     return absl::OkStatus();
@@ -125,7 +125,7 @@ absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory, const 
       std::this_thread::sleep_for(kPause);
       continue;
     }
-    // Whoever held the file may have removed it just before it was locked.
+    // The previous holder may have removed the file just before it was locked.
     if (!IsStillAt(fd, path)) {
       close(fd);
       continue;
@@ -137,7 +137,7 @@ absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory, const 
     } else if (!before.empty()) {
       lock.note_ = absl::StrCat("took over ", path, " of ", before, ", which has ended without removing it");
     }
-    // On a full disk the lock holds all the same.
+    // The lock holds even if the disk is too full for its text.
     if (const absl::Status named = WriteHolder(fd, path); !named.ok()) {
       lock.note_ = absl::StrCat("warning: ", named.message(), "; the lock does not say who holds it");
     }
@@ -162,7 +162,7 @@ std::string OutputLock::holder() const { return TextOf(fd_); }
 absl::Status OutputLock::Keep() {
   if (IsStillAt(fd_, path_)) return absl::OkStatus();
   const std::string directory = ParentDirectory(path_);
-  // Where that cannot be told nothing can be written either; it is looked at again.
+  // If that cannot be determined, nothing can be written either. The next call checks again.
   const absl::StatusOr<bool> exists = PathExists(directory);
   if (!exists.ok() || !*exists) return absl::OkStatus();
   absl::StatusOr<OutputLock> again = Take(directory);
@@ -174,7 +174,7 @@ absl::Status OutputLock::Keep() {
 
 OutputLock::~OutputLock() {
   if (fd_ < 0) return;
-  // Removed while it is locked: nobody can have taken it in between, if it is still the one under the name.
+  // Removed while locked: if the name still leads to this file, nobody can have taken it in between.
   if (IsStillAt(fd_, path_)) unlink(path_.c_str());
   close(fd_);
   RemoveIfEmpty(made_);
@@ -199,7 +199,7 @@ absl::Status CheckShared(const std::string& directory, const std::string& holder
   std::string found = HolderIn(path);
   for (milliseconds waited(0); found.empty() && waited < std::chrono::duration<double>(seconds); waited += kPause) {
     std::this_thread::sleep_for(kPause);
-    // So that a network file system asks its server again; if that fails the lock is not found either.
+    // Makes a network file system ask its server again. If that fails, the lock is not found either.
     ListDirectory(directory).status().IgnoreError();
     found = HolderIn(path);
   }

@@ -1,4 +1,4 @@
-// One run or other writer at a time in an output directory, and ranks that can all write there.
+// Keeps an output directory to one run or other writer at a time, and checks that all ranks can write there.
 #ifndef ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
 #define ANGEL_PTM_TRAIN_OUTPUT_LOCK_H_
 
@@ -10,15 +10,15 @@
 
 namespace angel_ptm {
 
-// Holds <directory>/lock, whose text names the holder (host, process, time), with a lock of the operating system, which
-// ends with the process however it ends: a dead process's file is taken over. Released, the file goes, and so do the
-// directories that Take made if nothing was put into them.
+// Holds <directory>/lock, whose text names the holder (host, process, time), under a lock of the operating system. That
+// lock ends with the process, however it ends, so the file of a dead process can be taken over. Destruction removes the
+// file, and also the directories that Take made, if they are still empty.
 class OutputLock {
  public:
-  // Makes the directory if need be. kFailedPrecondition naming the holder if another process has it, and `setting`, by
-  // which one chooses another.
+  // Makes the directory if needed. If another process holds it, returns kFailedPrecondition naming that holder and
+  // `setting`, the setting with which the user chooses another directory.
   static absl::StatusOr<OutputLock> Take(const std::string& directory, const char* setting = "output.directory");
-  // Who has it, in the words of its file; empty if nobody has, or it cannot be told.
+  // Returns the current holder in the words of its lock file; empty if there is none, or it cannot be determined.
   static std::string Holder(const std::string& directory);
   OutputLock(OutputLock&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
@@ -28,14 +28,14 @@ class OutputLock {
   OutputLock& operator=(OutputLock&&) = delete;
   ~OutputLock();
 
-  // To be called before the run writes there again: somebody may have removed the lock's file, or all of the directory,
-  // and started another run. What nobody else has is taken again, once there is a directory. kFailedPrecondition naming
-  // the holder if another run has it now: then this one must write nothing more.
+  // Call this before the run writes to the directory again: somebody may have removed the lock file or the whole
+  // directory and started another run. If nobody else holds the lock and the directory exists, takes it again. Returns
+  // kFailedPrecondition naming the holder if another run holds it now; this run must then write nothing more.
   absl::Status Keep();
 
-  // What its file says, empty if there was no room for it.
+  // The text of the lock file; empty if it could not be written.
   std::string holder() const;
-  // Empty, or one sentence: the lock was a dead process's, or the file system has no locks.
+  // Empty, or one sentence: the lock was taken over from a dead process, or the file system has no locks.
   const std::string& note() const { return note_; }
 
  private:
@@ -48,12 +48,13 @@ class OutputLock {
   std::string note_;
 };
 
-// That this rank can make a file in `directory` and remove it again. A directory that another machine has just made may
-// be seen late: it is looked for during some seconds.
+// Checks that this rank can create a file in `directory` and remove it. A directory that another machine has just made
+// may become visible late, so this waits some seconds for it.
 absl::Status CheckWritable(const std::string& directory, int rank);
 
-// That `directory` is the one in which rank 0 has the lock with this holder(), and not another of the same name on
-// another machine, where no checkpoint could be whole. `seconds`: to wait for a file that another machine has made.
+// Checks that `directory` is the one that rank 0 has locked with this holder(), and not another directory of the same
+// name on another machine; in that case no checkpoint could be complete. `seconds`: how long to wait for a lock file
+// that another machine has made.
 absl::Status CheckShared(const std::string& directory, const std::string& holder, double seconds);
 
 }  // namespace angel_ptm

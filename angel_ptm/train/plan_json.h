@@ -1,4 +1,4 @@
-// What `angel-ptm plan --json` prints: the plan of a run for programs, all numbers exact.
+// What `angel-ptm plan --json` prints: a run's plan in machine-readable form, with exact numbers.
 #ifndef ANGEL_PTM_TRAIN_PLAN_JSON_H_
 #define ANGEL_PTM_TRAIN_PLAN_JSON_H_
 
@@ -11,10 +11,10 @@
 
 namespace angel_ptm {
 
-// One JSON object: model, ranks, threads, stage, recomputation; per tier the arena, homes, peak by class and holes (for
-// training and evaluation); per segment of training the steps, moved bytes by lane and collectives with count and
-// bytes; the plans' digests. `least_device_bytes` is null where it is not known. With a prediction: seconds of a step,
-// its lanes and rates.
+// Returns one JSON object: model, ranks, threads, stage, recomputation; per tier the arena, homes, and (for training
+// and evaluation) peak by class and holes; per training segment the steps, bytes moved by lane, and collectives with
+// count and bytes; the digests of the plans. `least_device_bytes` is null if it is not known. With a prediction, also
+// the seconds of a step, its lanes and rates.
 std::string PlanJson(const RunPlan& run, int threads, std::optional<int64_t> least_device_bytes,
                      const StepPrediction* prediction = nullptr);
 

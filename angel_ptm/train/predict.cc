@@ -38,7 +38,7 @@ const ClusterMatrixRate* MatrixRateFor(const Cluster& cluster, DType type) {
   return nullptr;
 }
 
-// Takes the budget that is there, or refuses a larger one.
+// Sets the budget to what exists, or refuses a larger one that was given.
 template <typename Set>
 void SetBudget(const char* field, int64_t given, int64_t there, const std::string& whose, const Set& set,
                std::vector<std::string>& wrong) {
@@ -84,7 +84,7 @@ CostModel CostModelOf(const Cluster& cluster, int64_t ranks) {
   model.between_latency_seconds = cluster.between_nodes().latency_seconds();
   model.capacity[static_cast<int>(Shared::kCores)] = host.cores() / per_node;
   if (file.both_bytes_per_second() > 0) {
-    // Of two directions that have a speed of both / (read + write) each.
+    // 1 is one direction at full speed. When both are active, each runs at both / (read + write) of its own speed.
     model.capacity[static_cast<int>(Shared::kDrive)] =
         2 * file.both_bytes_per_second() / (file.read_bytes_per_second() + file.write_bytes_per_second());
   }

@@ -22,7 +22,7 @@ namespace {
 
 constexpr char kExpertsFile[] = "experts.jsonl";
 
-// Under the names of progress lines.
+// Uses the names of progress lines.
 std::vector<std::pair<std::string, double>> ScalarsOf(const StepMetrics& m) {
   std::vector<std::pair<std::string, double>> scalars = {
       {"loss", m.loss},         {"grad_norm", m.grad_norm}, {"lr", m.learning_rate}, {"tps", m.tokens_per_second},
@@ -101,7 +101,7 @@ void Reporter::PrintStart() const {
 absl::Status Reporter::OpenReport(int64_t first_step) {
   const OutputConfig& output = run_.config.output();
   first_step_ = first_step;
-  // Only a run that has experts begins such a file, but an older run's must not be taken for this one's.
+  // Only a run with experts starts such a file, but one that an older run left must not be taken for this run's.
   ASSIGN_OR_RETURN(const bool has_experts, PathExists(absl::StrCat(output.directory(), "/", kExpertsFile)));
   if (has_experts) {
     ASSIGN_OR_RETURN(MetricsFile experts,
@@ -125,7 +125,7 @@ void Reporter::KeepSheet() {
   const std::string& directory = run_.config.output().directory();
   const absl::StatusOr<bool> has_sheet = PathExists(directory + "/run.json");
   if (!has_sheet.ok() || *has_sheet) return;
-  // Without a directory the metrics say what is wrong.
+  // If the directory is missing, the metrics report it.
   if (const absl::StatusOr<bool> has_home = PathExists(directory); !has_home.ok() || !*has_home) return;
   Warn(WriteFile(directory + "/run.json", sheet_), &warned_of_report_);
 }

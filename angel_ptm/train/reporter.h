@@ -1,6 +1,6 @@
-// What a run tells while it trains: progress lines for people, metrics.jsonl, and report.html with what it needs
-// (run.json, experts.jsonl); TensorBoard's and MLPerf's files if asked for. Only rank 0 tells anything. Of these only
-// metrics.jsonl is a run's history: what goes wrong with the others is a warning.
+// What a run reports while it trains: progress lines for people; metrics.jsonl; report.html with its inputs (run.json,
+// experts.jsonl); TensorBoard's and MLPerf's files on request. Only rank 0 reports. Of these files only metrics.jsonl
+// is the run's history: a failure of any other is just a warning.
 #ifndef ANGEL_PTM_TRAIN_REPORTER_H_
 #define ANGEL_PTM_TRAIN_REPORTER_H_
 
@@ -21,27 +21,29 @@ namespace angel_ptm {
 
 class Reporter {
  public:
-  // `run` is set up before anything is told.
+  // `run` must be set up before anything is reported.
   explicit Reporter(Run& run) : run_(run) {}
 
-  // Collective: measures the machine, opens the metrics, and prints what is going to be trained.
+  // Collective: measures the machine, opens the metrics, and prints what will be trained.
   absl::Status Start(int64_t first_step);
 
-  // Whether the step has a progress line in any case.
+  // Whether the step gets a progress line by its number alone.
   bool IsLogged(int64_t step) const;
-  // One step's metrics, without what follows from its seconds. `print`: in any case, else if it is logged.
+  // Reports one step. `metrics` lacks what follows from its seconds. `print`: print a progress line even if not
+  // IsLogged.
   void Report(StepMetrics metrics, bool print);
-  // There are others in <output>/samples.
+  // Call after samples were written to <output>/samples.
   void SamplesChanged();
-  // Busy seconds of this rank's lanes since the last call.
+  // Busy seconds of this rank's lanes since the previous call.
   std::array<double, kLaneCount> TakeBusySeconds();
 
-  // A checkpoint outlives a crash of the machine: so must the lines of its steps, which no resumed run repeats.
+  // Makes the metrics durable before a checkpoint. A checkpoint survives a crash of the machine, and no resumed run
+  // repeats its steps, so the lines of those steps must survive, too.
   void Flush();
 
-  // The run is over after `seconds`, as asked if `stopped`. An error if lines of it are lost.
+  // The run ended after `seconds`, on request if `stopped`. Returns an error if lines of its metrics are lost.
   absl::Status Finish(double seconds, bool stopped, int64_t steps_done);
-  // The run ends with an error.
+  // The run ended with an error.
   void Fail(const absl::Status& error, int64_t steps_done);
 
  private:
@@ -50,27 +52,28 @@ class Reporter {
   std::string ModelText() const;
   std::string LayoutText() const;
   absl::Status OpenReport(int64_t first_step);
-  // Writes run.json if it is not there, as when the output directory was removed and a checkpoint has made it again.
+  // Writes run.json if it is missing, for example because the output directory was removed and a checkpoint made it
+  // again.
   void KeepSheet();
   void OpenLogs(int64_t first_step);
   void ReportStep(const StepMetrics& metrics, const std::string& line);
-  // Prints the first error.
+  // Prints the first error only.
   void Warn(const absl::Status& status, bool* warned) const;
-  // Where this rank's time went: a busy comm lane beside an idle compute lane asks for another stage or more prefetch.
+  // Where this rank's time went: a busy comm lane beside an idle compute lane suggests another stage or more prefetch.
   void PrintLanes(double seconds);
 
   Run& run_;
   int64_t first_step_ = 0;
   std::optional<MetricsFile> file_, experts_;
-  std::string sheet_;  // run.json's text, of who writes it
+  std::string sheet_;  // text of run.json; empty on ranks that do not write it
   std::optional<ReportWriter> report_;
   std::optional<EventFile> events_;
   std::optional<MlLog> mllog_;
   bool warned_of_experts_ = false, warned_of_report_ = false, warned_of_events_ = false, warned_of_mllog_ = false;
-  double matrix_peak_ = 0;                            // FLOP/s of all ranks
-  std::vector<double> flops_per_step_;                // of all ranks, by bucket
-  double steps_per_second_ = 0;                       // by what was computed last
-  double mean_seconds_ = 0;                           // per step, exponentially averaged
+  double matrix_peak_ = 0;                            // FLOP/s, all ranks
+  std::vector<double> flops_per_step_;                // all ranks, by bucket
+  double steps_per_second_ = 0;                       // from the last step that computed something
+  double mean_seconds_ = 0;                           // per step, exponential moving average
   std::array<double, kLaneCount> busy_seconds_ = {};  // so far
 };
 

@@ -12,18 +12,18 @@
 namespace angel_ptm {
 namespace {
 
-// Fields that change no number of the curve, or that a resume refuses to see changed (the samples'). What they do to
-// the last bits is told by the numerics.
+// Fields that do not change the loss curve, or whose change a resume refuses (those of the samples). Their effect on
+// the last bits is reported by the numerics.
 constexpr std::string_view kHarmless[] = {"data",       "seed",   "evaluation", "sampling",
                                           "sharding",   "memory", "numerics",   "communication",
                                           "checkpoint", "output", "device",     "optimizer.skipped_steps_max"};
 constexpr std::string_view kMicroBatch[] = {"batch.micro_batch_sequences"};
-// What says where the learning rate falls to.
+// Fields that determine where the learning rate falls to.
 constexpr std::string_view kOfTheFall[] = {"steps", "optimizer.schedule.final_learning_rate_ratio"};
 
 bool IsConstant(const TrainConfig& config) { return config.optimizer().schedule().kind() == ScheduleConfig::CONSTANT; }
 
-// "optimizer.adamw.beta1: 0.9 -> 0.8" of every field that alters what is learned.
+// Returns "optimizer.adamw.beta1: 0.9 -> 0.8" for every field that changes what is learned.
 std::vector<std::string> CurveChanges(const TrainConfig& saved, const TrainConfig& now, const Task& task) {
   std::vector<std::string> changes;
   for (const FieldDifference& d : ConfigDifferences(saved, now)) {
@@ -57,7 +57,7 @@ std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState&
     notes.push_back(absl::StrCat("the numerics change: ", absl::StrJoin(difference.changed, ", "),
                                  changes.empty() ? ": the run continues within rounding, not bit for bit" : ""));
   }
-  // Imported weights were computed elsewhere.
+  // For imported weights the numerics are not recorded, because they were computed elsewhere.
   if (!difference.unrecorded.empty() && state.next_step > 0) {
     notes.push_back(absl::StrCat("the checkpoint does not say with which ", absl::StrJoin(difference.unrecorded, ", "),
                                  " it was made; with others the run continues within rounding"));

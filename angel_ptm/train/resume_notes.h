@@ -1,4 +1,4 @@
-// What a user should know about a resumed run: whether it goes on with the same curve, and with the same bits.
+// What a user should know about a resumed run: whether it continues with the same loss curve, and with the same bits.
 #ifndef ANGEL_PTM_TRAIN_RESUME_NOTES_H_
 #define ANGEL_PTM_TRAIN_RESUME_NOTES_H_
 
@@ -12,13 +12,13 @@
 
 namespace angel_ptm {
 
-// Sentences, none if the run goes on as if it had not been stopped. `saved` is the configuration of the checkpoint,
-// `state` its counters. A field that this program does not know to be harmless is told.
+// Returns sentences, none if the run continues as if it had never stopped. `saved` is the checkpoint's configuration,
+// `state` its counters. A changed field that this program does not know to be harmless is reported.
 std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState& state, const TrainConfig& now,
                                      const Numerics& numerics, const Task& task);
 
-// The fields in which `got` is another model than `wanted`, as ModelDifferences tells them: all that the task's family
-// does not let a run change.
+// The fields that make `got` another model than `wanted`, in the format of ModelDifferences: all that differ, except
+// those that the task's family lets a run change.
 std::vector<std::string> OtherModelFields(const TrainConfig& wanted, const TrainConfig& got, const Task& task);
 
 }  // namespace angel_ptm

@@ -27,8 +27,8 @@ CollectivesWish::Way WayOf(DeviceTransport::Way way) {
   APTM_CHECK(false);
 }
 
-// To the system. Where another allocator stands before glibc's (a sanitizer's, jemalloc), the first call is what sets
-// glibc's up, which two ranks in one process must not do at once: a static is initialised by one of them.
+// Returns freed memory to the system. If another allocator precedes glibc's (a sanitizer's, jemalloc), the first call
+// initialises glibc's. Two ranks in one process must not do that concurrently, so a static makes the first call.
 void ReturnFreedMemory() {
 #ifdef __GLIBC__
   [[maybe_unused]] static const int first = malloc_trim(0);
@@ -36,7 +36,7 @@ void ReturnFreedMemory() {
 #endif
 }
 
-// Before ranks form groups by it; whatever else differs is found when all is set up.
+// Needed before ranks form groups by the degree. Any other difference is found when everything is set up.
 absl::Status AgreeOnExpertDegree(Communicator& control, int degree) {
   ASSIGN_OR_RETURN(const std::vector<int> all, GatherWords(control, degree, {"expert degree"}));
   const auto other = std::ranges::find_if(all, [&](int of_rank) { return of_rank != all[0]; });
@@ -99,12 +99,12 @@ absl::Status Run::MakeThePlan() {
                                               .device_bytes_max = means.device_bytes,
                                               .tiers_bytes_max = means.tiers_bytes,
                                               .cost = options.cost.get()}));
-  ReturnFreedMemory();  // what candidates and proofs of plans took, which no plan has: megabytes where pages are many
+  ReturnFreedMemory();  // of rejected candidates and of proofs, in no plan's budget: megabytes with many pages
   return absl::OkStatus();
 }
 
-// A plan is that of all ranks. What their machines have differs, and on one machine what is left of it: processes are
-// not equally large.
+// All ranks share one plan, but their machines differ, and so does what is left of one machine, since processes differ
+// in size.
 absl::StatusOr<Run::Means> Run::LeastMeans() const {
   Means mine{.host_bytes = derived.host_bytes};
   if (gpu == nullptr) {
@@ -140,7 +140,7 @@ absl::StatusOr<Run::Means> Run::LeastMeans() const {
 absl::Status Run::MakeTiers() {
   const int threads = derived.threads_per_rank;
   if (gpu == nullptr) {
-    // What units' collectives read and write is on the device tier: peers may read that in place.
+    // Collectives of units read and write the device tier; peers may read it in place.
     const ArenaSource shared = [this](int64_t n, int with_threads) {
       return communicator.MakeArena(n, with_threads, {"device tier"});
     };

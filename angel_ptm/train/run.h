@@ -1,4 +1,4 @@
-// What one rank's run is made of, from the task to the bound Executors: everything that stays the same from its first
+// What one rank's run consists of, from the task to the bound Executors: everything that stays the same from its first
 // step to its last.
 #ifndef ANGEL_PTM_TRAIN_RUN_H_
 #define ANGEL_PTM_TRAIN_RUN_H_
@@ -23,8 +23,8 @@
 
 namespace angel_ptm {
 
-// A rank's page file of so many bytes, null for none; the host's arena is made known to it, which must outlive it.
-// *notes: what to tell people. Errors: FileStore::Create's.
+// Creates a rank's page file of `bytes`, or returns null for 0 bytes. The host tier's arena is registered with it, so
+// `host` must outlive the file. *notes: what to tell the user. Errors: those of FileStore::Create.
 absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, int rank, int64_t bytes, Tier& host,
                                                        std::string* notes);
 
@@ -35,29 +35,29 @@ struct Run {
         options(run_options),
         communicator(&peers, SequenceCheck::kHistory) {}
 
-  // Collective. Splits off `control`, opens the data, plans by what every rank has, makes the machine and binds the
+  // Collective. Splits off `control`, opens the data, plans by what every rank has, creates the machine and binds the
   // Executors.
   absl::Status SetUp();
-  // Collective, when all steps are done and nothing went wrong.
+  // Collective. To be called when all steps are done and nothing failed.
   absl::Status Close();
 
-  // Of a lock-free update, which a run with one bucket alone may have, else null.
+  // The updater of a lock-free update, else null. Only a run with a single bucket can have one.
   LockFreeUpdater* updater() const { return steppers[0].executor->updater(); }
   const KernelTable& kernels() const { return gpu != nullptr ? *options.gpus.kernels : *options.kernels; }
   int rank() const { return communicator.rank(); }
-  // Rank 0's text for people.
+  // Whether this rank prints text for people (rank 0, if there is a stream).
   bool prints() const { return rank() == 0 && options.out != nullptr; }
   void Print(const std::string& text) const;
 
-  // Parts of SetUp.
+  // The parts of SetUp.
   absl::Status MakeThePlan();
-  // What a rank has that plans depend on; bytes: 0 if unknown or unlimited.
+  // What a rank has that plans depend on. Bytes: 0 if unknown or unlimited.
   struct Means {
     int64_t has_gpu = 0;
     int64_t device_bytes = 0;                 // of the GPU
     int64_t host_bytes = 0, tiers_bytes = 0;  // as in DerivedConfig
   };
-  // Collective: the least of all ranks. Errors: some have a GPU and some have none.
+  // Collective: the minimum over all ranks. Returns an error if only some of them have a GPU.
   absl::StatusOr<Means> LeastMeans() const;
   absl::Status MakeTiers();
   absl::Status BindExecutors();
@@ -67,34 +67,35 @@ struct Run {
   const DerivedConfig derived;
   const TrainerOptions& options;
 
-  // A run has two communicators of all ranks, which know nothing of each other's calls. `communicator` moves the units'
-  // data, and only the executor on its comm lane calls it; `control` is for what ranks tell each other: agreement, stop
-  // requests, norms, losses, digests, barriers, checkpoints. The comm lane calls it while a segment is played (the
-  // norm), the trainer's thread between segments. Law 4 covers both (VerifyOneSequence, Saver), for which alone the
-  // trainer's thread calls `communicator`. Between GPUs NCCL may carry data instead, on a stream and with two verbs
-  // (exec/nccl_collectives.h): then `communicator` has them planned and not called. Control stays on the host.
+  // A run has two communicators of all ranks, which are independent of each other. `communicator` moves the units'
+  // data; only the executor calls it, on its comm lane. `control` carries what ranks tell each other: agreement, stop
+  // requests, norms, losses, digests, barriers, checkpoints. The comm lane calls it while a segment is played (for the
+  // norm), the trainer's thread between segments. Law 4 covers both: to check it (VerifyOneSequence, Saver), and only
+  // then, the trainer's thread calls `communicator`. Between GPUs NCCL may carry the data instead, on a stream and with
+  // two verbs (exec/nccl_collectives.h); then the calls on `communicator` are planned but not made. Control stays on
+  // the host.
   CheckedCommunicator communicator;
   std::unique_ptr<CheckedCommunicator> control;
-  std::optional<MeshGroups> groups;  // of `communicator`, where experts are split
+  std::optional<MeshGroups> groups;  // of `communicator`, if experts are split
 
   std::unique_ptr<Task> task;
-  std::vector<CheckpointFile> files;  // the task's, as they were when it was opened
+  std::vector<CheckpointFile> files;  // the task's files as they were when it was opened
   std::unique_ptr<RunPlan> plan;
-  std::optional<Trace> trace;   // none if nothing is traced
-  std::unique_ptr<Device> gpu;  // null: the CPU is what trains
+  std::optional<Trace> trace;   // none if the run is not traced
+  std::unique_ptr<Device> gpu;  // null: the CPU trains
   std::shared_ptr<Tier> device, host;
-  std::shared_ptr<void> host_lock;          // with a GPU
-  std::unique_ptr<DeviceSide> device_side;  // with a GPU
+  std::shared_ptr<void> host_lock;          // only with a GPU
+  std::unique_ptr<DeviceSide> device_side;  // only with a GPU
   std::unique_ptr<FileTier> file;           // none if no state rests there
   std::optional<Lanes> lanes;
   Machine machine;
-  // Of one bucket: steps of its samples.
+  // What plays the training steps of one bucket.
   struct Stepper {
     std::unique_ptr<Executor> executor;
     std::unique_ptr<Feeder> feeder;
   };
   std::vector<Stepper> steppers;  // by bucket
-  // Of one bucket: what is evaluated, and what is sampled.
+  // What evaluates and what samples one bucket.
   struct Evaluated {
     std::unique_ptr<Executor> executor;
     std::unique_ptr<Feeder> feeder;

@@ -25,7 +25,7 @@
 namespace angel_ptm {
 namespace {
 
-// The rows of the run's table.
+// The states of the run's table.
 std::vector<StateSpec> StatesOf(const TrainConfig& config) {
   std::vector<StateSpec> states = AdamWStates(ComputeType(config), GradientType(config));
   if (config.optimizer().ema_decay() > 0) states.push_back(EmaState());
@@ -53,8 +53,8 @@ PlanOptions OptionsFromConfig(const TrainConfig& config, const RunFactsForPlan& 
           .sweep_rounds = static_cast<int>(std::max<int64_t>(1, config.optimizer().lock_free().max_staleness() / 2))};
 }
 
-// Both tiers are the machine's memory, and the plan takes some too: what neither budget forbids may still be more than
-// there is.
+// Both tiers are the machine's memory, and the plan itself takes some. So a plan that respects both budgets may still
+// need more than the machine has.
 absl::Status CheckTiersTogether(const Graph& graph, const Plan& plan, int64_t bytes_max) {
   const int64_t device = plan.arena_bytes[static_cast<int>(TierKind::kDevice)];
   const int64_t host = plan.arena_bytes[static_cast<int>(TierKind::kHost)];
@@ -73,14 +73,14 @@ void AppendUpdates(Graph& training, const TrainConfig& config) {
   if (config.optimizer().ema_decay() > 0) AppendEma(training);
 }
 
-// The first so many blocks.
+// Marks the first `blocks` blocks.
 std::vector<bool> Recompute(const Task& task, int64_t blocks) {
   std::vector<bool> recompute(static_cast<size_t>(task.recomputable_blocks()), false);
   std::fill_n(recompute.begin(), blocks, true);
   return recompute;
 }
 
-// A training plan with so many recomputed blocks. Where the device budget is too small, *least_device_bytes is set.
+// Makes a training plan with `recomputed_blocks`. Sets *least_device_bytes if the device budget is too small.
 absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks, RunPlan& run,
                       int64_t* least_device_bytes = nullptr) {
   run.recomputed_blocks = recomputed_blocks;
@@ -93,8 +93,8 @@ absl::Status PlanWith(const TrainConfig& config, const RunFactsForPlan& facts, i
   return CheckTiersTogether(run.training, run.training_plan, facts.tiers_bytes_max);
 }
 
-// As few recomputed blocks as the budgets allow. Whether any fits is decided by none and by all, as is the least budget
-// that a refusal names; those between them hold both kinds of blocks.
+// Recomputes as few blocks as the budgets allow. Trying none and all decides whether anything fits, and gives the least
+// budget that a refusal names, because any number in between has blocks of both kinds.
 absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   const int64_t layers = run.task->recomputable_blocks();
   int64_t least_with_none = 0, least_with_all = 0;
@@ -103,7 +103,7 @@ absl::Status PlanWithFewestBlocks(const TrainConfig& config, const RunFactsForPl
   const absl::Status all = PlanWith(config, facts, layers, run, &least_with_all);
   if (!all.ok()) return least_with_none > 0 && least_with_none < least_with_all ? none : all;
   int64_t too_few = 0, enough = layers;
-  // A block that is kept needs about the same in any company: usually one is as bad as all.
+  // A block that is kept needs about the same memory in any combination, so often even one is too many.
   for (int64_t middle = layers - 1; enough - too_few > 1; middle = (too_few + enough) / 2) {
     (PlanWith(config, facts, middle, run).ok() ? enough : too_few) = middle;
   }
@@ -114,16 +114,16 @@ bool MovesActivation(const Segment& segment, const Step& step) {
   return step.kind == StepKind::kMove && segment.regions[step.src.region].memory_class == MemoryClass::kActivations;
 }
 
-// Whether a micro-step sends activations away from the device and back.
+// Whether a micro-step moves activations off the device and back.
 bool MovesActivations(const Plan& plan) {
   const Segment& micro_step = plan.segments[kMicroStepSegment];
   return std::any_of(micro_step.steps.begin(), micro_step.steps.end(),
                      [&](const Step& step) { return MovesActivation(micro_step, step); });
 }
 
-// Of the numbers of recomputed blocks from the fewest that fit, the one with the shortest simulated step; of equal ones
-// the fewest. Bits do not depend on it. Looks where activations move, at a few numbers only: time is taken to fall and
-// then to rise with them.
+// Of the numbers of recomputed blocks that fit, chooses the one with the shortest simulated step, and of equal ones the
+// smallest. Bits do not depend on the choice. Searches only if activations move, and tries only a few numbers: the time
+// is assumed to fall and then rise with the number.
 class BlocksByTime {
  public:
   BlocksByTime(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run)
@@ -132,18 +132,18 @@ class BlocksByTime {
     micro_batches_ = derived.accumulation_steps;
   }
 
-  // run_ has the fewest blocks.
+  // Requires that run_ has the fewest blocks.
   absl::Status Choose() {
     const int64_t fewest = run_.recomputed_blocks, all = run_.task->recomputable_blocks();
     if (fewest == all || !MovesActivations(run_.training_plan)) return absl::OkStatus();
     const StepTime with_fewest = Simulate();
     seconds_[fewest] = with_fewest.seconds;
-    // No more can be gained than what is waited for.
+    // Recomputation can gain at most the time that moves keep the step waiting.
     constexpr double kWorthwhile = 0.01;
     const double waits = WaitsForMoves(with_fewest);
     if (waits < kWorthwhile * with_fewest.seconds || waits <= BlockSeconds()) return absl::OkStatus();
     Keep();
-    // Where there are many, what rises with a few more rises with all.
+    // With many blocks: if recomputing a few more makes the step longer, so does recomputing all.
     constexpr int64_t kMany = 16;
     if (all > kMany) Look(fewest + (all - fewest + kMany - 1) / kMany);
     if (all <= kMany || Best() != fewest) {
@@ -168,9 +168,9 @@ class BlocksByTime {
     seconds_[blocks] = fits ? Simulate().seconds : std::numeric_limits<double>::infinity();
     if (Best() == blocks) Keep();
   }
-  // What run_ has is the best so far.
+  // Records run_ as the best so far.
   void Keep() { kept_ = {run_.recomputed_blocks, std::move(run_.training), std::move(run_.training_plan)}; }
-  // Halves the wider of the two gaps beside a number; false if there is none.
+  // Tries the middle of the wider gap beside a number that was tried; returns false if there is no gap.
   bool LookBeside(int64_t blocks) {
     const auto at = seconds_.find(blocks);
     const int64_t below = at == seconds_.begin() ? blocks : std::prev(at)->first;
@@ -186,7 +186,7 @@ class BlocksByTime {
         ->first;
   }
 
-  // By the lanes that activations take. State may share them, so that it is at the most this.
+  // The waiting time of the lanes that activations use. State may use them, too, so this is an upper bound.
   double WaitsForMoves(const StepTime& time) const {
     std::array<bool, kLaneCount> taken = {};
     const Segment& micro_step = run_.training_plan.segments[kMicroStepSegment];
@@ -197,7 +197,7 @@ class BlocksByTime {
     for (int lane = 0; lane < kLaneCount; ++lane) waits += taken[lane] ? time.critical[lane] : 0;
     return waits;
   }
-  // What recomputing one block adds to a step, at the least: its products.
+  // The least time that recomputing one block adds to a step: that of its products.
   double BlockSeconds() const {
     const CostModel& cost = facts_.cost != nullptr ? *facts_.cost : typical_;
     std::vector<bool> one(static_cast<size_t>(run_.task->recomputable_blocks()), false);
@@ -216,7 +216,7 @@ class BlocksByTime {
     Graph graph;
     Plan plan;
   } kept_;
-  std::map<int64_t, double> seconds_;  // by number of blocks; infinite: does not fit
+  std::map<int64_t, double> seconds_;  // by number of blocks; infinite if it does not fit
 };
 
 absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
@@ -231,12 +231,12 @@ absl::Status PlanTraining(const TrainConfig& config, const RunFactsForPlan& fact
   }
 }
 
-// Every pattern of model.freeze matches a unit, and some unit is left to train.
+// Checks that every pattern of model.freeze matches a unit, and that a unit is left to train.
 absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) {
   const auto units = [&] {
     std::vector<std::string> names;
     for (const Unit& unit : table.units) names.emplace_back(PatternName(unit));
-    names.erase(std::unique(names.begin(), names.end()), names.end());  // of split experts, which are neighbours
+    names.erase(std::unique(names.begin(), names.end()), names.end());  // split experts, whose equal names are adjacent
     return absl::StrJoin(names, ", ");
   };
   for (const std::string& pattern : model.freeze()) {
@@ -250,7 +250,7 @@ absl::Status CheckFreeze(const ModelConfig& model, const ParameterTable& table) 
   return absl::InvalidArgumentError(absl::StrCat("model.freeze: leaves nothing to train of ", units()));
 }
 
-// Of a graph without backward that is played between steps of `training`, or of another bucket's steps.
+// Plans a graph without backward pass that is played between steps of `training`, or a graph of another bucket.
 absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const TrainConfig& config,
                                 const RunFactsForPlan& facts) {
   ASSIGN_OR_RETURN(const BackendFacts backend,
@@ -261,7 +261,7 @@ absl::StatusOr<Plan> PlanBeside(const Plan& training, const Graph& graph, const 
   return plan;
 }
 
-// All that is played beside the training of bucket 0.
+// Plans everything that is played besides the training of bucket 0.
 absl::Status PlanBuckets(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan& run) {
   const Task& task = *run.task;
   const auto beside = [&](const Graph& graph) { return PlanBeside(run.training_plan, graph, config, facts); };
@@ -295,7 +295,7 @@ absl::Status PlanBuckets(const TrainConfig& config, const RunFactsForPlan& facts
 
 bool Fits(const TrainConfig& config, const RunFactsForPlan& facts) { return TrainingFits(config, facts).ok(); }
 
-// One-field changes of a configuration that does not fit which would make it fit, mildest first.
+// Changes of a single field that would make a configuration fit, mildest first.
 std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFactsForPlan& facts) {
   std::vector<std::string> changes;
   TrainConfig other = config;
@@ -324,7 +324,7 @@ std::vector<std::string> ChangesThatFit(const TrainConfig& config, const RunFact
 }  // namespace
 
 int64_t FileBudget(const NvmeConfig& nvme) {
-  // The file system says how much it has when the room is reserved.
+  // The file system reports how much space it has when the space is reserved.
   constexpr int64_t kUnlimitedFileBytes = int64_t{1} << 60;
   if (nvme.directory().empty()) return 0;
   return nvme.bytes() > 0 ? nvme.bytes() : kUnlimitedFileBytes;
@@ -386,7 +386,7 @@ absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& fact
   const int64_t layers = run.task->recomputable_blocks();
   const auto choice = config.memory().recomputation();
   if (choice != MemoryConfig::AUTO) return PlanWith(config, facts, choice == MemoryConfig::NONE ? 0 : layers, run);
-  // If any fits, all or none do.
+  // If any choice fits, recomputing all blocks or none fits.
   const absl::Status all = PlanWith(config, facts, layers, run);
   if (all.ok() || !absl::IsResourceExhausted(all)) return all;
   return PlanWith(config, facts, 0, run).ok() ? absl::OkStatus() : all;

@@ -1,5 +1,5 @@
-// From a configuration to graphs and Plans: everything about a run that can be known before it, without memory or
-// peers.
+// From a configuration to graphs and Plans: everything about a run that can be known in advance, without allocating its
+// memory or contacting peers.
 #ifndef ANGEL_PTM_TRAIN_RUN_PLAN_H_
 #define ANGEL_PTM_TRAIN_RUN_PLAN_H_
 
@@ -21,35 +21,34 @@
 
 namespace angel_ptm {
 
-// What the configuration leaves to the machine it runs on.
+// What the configuration leaves to the machine.
 struct RunFactsForPlan {
   int world_size = 1;
   int ranks_per_node = 0;  // as in WorldShape
   int threads = 1;         // of the compute lane
   const KernelTable* kernels = &CpuKernels();
-  int64_t vocab_size = 0;        // of the prepared data; used if the configuration gives none
-  int64_t host_bytes_max = 0;    // what memory.host_bytes = 0 means here; 0: unlimited
-  int64_t device_bytes_max = 0;  // what memory.device_bytes = 0 means here; 0: unlimited
-  // What the device and the host tier may take together, both being this machine's memory; 0: unlimited.
+  int64_t vocab_size = 0;        // of the prepared data; used if the configuration does not set it
+  int64_t host_bytes_max = 0;    // what memory.host_bytes = 0 means; 0: unlimited
+  int64_t device_bytes_max = 0;  // what memory.device_bytes = 0 means; 0: unlimited
+  // What the device and host tiers may take together if both are this machine's memory; 0: unlimited.
   int64_t tiers_bytes_max = 0;
-  // By whose time recomputation AUTO chooses; null: TypicalHostModel. The same on all ranks.
+  // Cost model by which recomputation AUTO chooses; null: TypicalHostModel. Must be the same on all ranks.
   const CostModel* cost = nullptr;
 };
 
-// Graphs and Plans of a run, which share one Layout. Not movable: Plans and Executors refer to the
-// graphs.
+// Graphs and Plans of a run, which share one Layout. Not movable: Plans and Executors refer to the graphs.
 struct RunPlan {
   std::unique_ptr<const Task> task;  // of the configuration, for its graphs
-  int64_t recomputed_blocks = 0;     // the first so many
+  int64_t recomputed_blocks = 0;     // how many, counted from the first
   Graph training, evaluation;
   Plan training_plan, evaluation_plan;
-  // Of buckets 1 and up of the task; those above are bucket 0's.
+  // The task's buckets from 1 on; the members above are those of bucket 0.
   struct Bucket {
     Graph training, evaluation;
     Plan training_plan, evaluation_plan;
   };
   std::vector<std::unique_ptr<const Bucket>> other_buckets;
-  // Of every bucket, null for one of which a run makes no samples.
+  // By bucket; null for a bucket of which the run makes no samples.
   struct Sampling {
     Graph graph;
     Plan plan;
@@ -68,45 +67,48 @@ struct RunPlan {
   const Plan& evaluation_plan_of(int64_t bucket) const {
     return bucket == 0 ? evaluation_plan : other_buckets[bucket - 1]->evaluation_plan;
   }
-  // All that may be played: "training", "evaluation", of bucket 0, then of the others and, last, "sampling".
+  // Everything that may be played: "training" and "evaluation" of bucket 0, then of the other buckets, and "sampling"
+  // last.
   struct Played {
     std::string name;
     const Graph* graph;
     const Plan* plan;
   };
   std::vector<Played> played() const;
-  // Of all that is played.
+  // The maximum over all Plans in played().
   int64_t ArenaBytes(TierKind tier) const;
 };
 
 // The budget of a rank's page file (PlanOptions::file_bytes).
 int64_t FileBudget(const NvmeConfig& nvme);
 
-// Graphs, Plans, and the choice of recomputation (AUTO: as few blocks as the budgets allow; where activations would
-// move to the host or on to the file for that, as many as make the simulated step shortest). Plans are verified. If
-// nothing fits: kResourceExhausted naming the tier, the bytes, and the smallest changes of the configuration that would
-// fit.
+// Makes the graphs and verified Plans, and chooses recomputation. AUTO recomputes as few blocks as the budgets allow;
+// if activations would then have to move to the host or on to the file, it recomputes as many as make the simulated
+// step shortest. If nothing fits, returns kResourceExhausted naming the tier, the bytes, and the smallest changes of
+// the configuration that would fit.
 absl::StatusOr<std::unique_ptr<RunPlan>> MakeRunPlan(const TrainConfig& config, const RunFactsForPlan& facts);
 
-// The ops that these kernels refuse of the configuration's training and evaluation (exec/backend_facts.h).
+// The ops of the configuration's training and evaluation that these kernels refuse (exec/backend_facts.h), with
+// reasons.
 std::map<OpKind, std::string> OpsRefused(const TrainConfig& config, int64_t vocab_size, const KernelTable& kernels);
 
-// The task of the configuration for graphs alone, its table with all the states of a run.
+// The configuration's task for graphs only, with all of a run's states in its table.
 std::unique_ptr<Task> MakePlanningTask(const TrainConfig& config, const RunFactsForPlan& facts);
 
-// The part of it that decides whether a run fits, for searches: *run has the training graph and Plan, which is not
-// verified, and a refusal names no changes.
+// The part of MakeRunPlan that decides whether a run fits, for searches: *run gets only the training graph and Plan,
+// the Plan is not verified, and a refusal names no changes.
 absl::Status MakeTrainingPlan(const TrainConfig& config, const RunFactsForPlan& facts, RunPlan* run);
 
-// The same with so many recomputed blocks, whatever the configuration says of them.
+// The same with `recomputed_blocks`, whatever the configuration says about recomputation.
 absl::Status MakeTrainingPlanWith(const TrainConfig& config, const RunFactsForPlan& facts, int64_t recomputed_blocks,
                                   RunPlan* run);
 
-// OK if MakeTrainingPlan would make one, its refusal if not: in less time where recomputation is to be chosen.
+// Returns OK if MakeTrainingPlan would succeed, else its refusal. Faster than MakeTrainingPlan if recomputation is
+// AUTO.
 absl::Status TrainingFits(const TrainConfig& config, const RunFactsForPlan& facts);
 
-// The least memory.device_bytes, at least a page, for which MakeRunPlan makes a training plan if the host has room for
-// the rest. kInvalidArgument if no budget has a plan.
+// The smallest memory.device_bytes, at least one page, with which MakeRunPlan makes a training plan, provided the host
+// has room for the rest. kInvalidArgument if there is no such budget.
 absl::StatusOr<int64_t> LeastDeviceBytes(const TrainConfig& config, const RunFactsForPlan& facts);
 
 }  // namespace angel_ptm

@@ -34,7 +34,7 @@ absl::Status SampleMaker::MakeAll(Bucket& bucket, int64_t step) {
   const int64_t batch = sampler.batch(), last = sampler.count() - 1;
   const auto of_round = static_cast<size_t>(batch * control_.size() * sampler.elements());
   for (size_t at = 0; at < bucket.all.size(); at += of_round) {
-    // Rows behind the last sample make it again.
+    // Rows after the last sample repeat it.
     const int64_t first = static_cast<int64_t>(at) / sampler.elements() + control_.rank() * batch;
     for (int64_t row = 0; row < batch; ++row) bucket.numbers[row] = std::min(first + row, last);
     ASSIGN_OR_RETURN(const std::span<const float> made, sampler.Make(bucket.numbers));

@@ -1,4 +1,4 @@
-// The samples that a run makes of itself while it trains: <output>/samples/step-00000500.
+// The samples that a run makes of its own model while it trains: <output>/samples/step-00000500.
 #ifndef ANGEL_PTM_TRAIN_SAMPLE_H_
 #define ANGEL_PTM_TRAIN_SAMPLE_H_
 
@@ -14,20 +14,20 @@ namespace angel_ptm {
 
 class SampleMaker {
  public:
-  // Of one or more buckets. All must outlive it. `control`: the ranks' communicator for what they tell each other.
-  // `output`: the run's directory.
+  // `samplers`: one per sampled bucket, at least one; not owned. `control`: the communicator for what ranks tell each
+  // other. `output`: the run's directory. The samplers and `control` must outlive the SampleMaker.
   SampleMaker(std::vector<Sampler*> samplers, Communicator& control, std::string output);
 
-  // Collective, between steps, `step` of which are done: each rank makes its share of the samples, rank 0 writes all.
-  // Changes nothing that the run goes on with. Allocates only to write. Returns rank 0's sentence for people: where the
-  // samples are, or what kept them from being written. Errors: the executor's and the communicator's.
+  // Collective. Called between steps, after `step` steps. Each rank makes its share of the samples, and rank 0 writes
+  // all of them. Does not change the run's state. Allocates only to write. Returns rank 0's message for people: where
+  // the samples are, or why they could not be written. Errors: those of the executor and the communicator.
   absl::StatusOr<std::string> Make(int64_t step);
 
  private:
   struct Bucket {
     Sampler* sampler;
     std::vector<int64_t> numbers;
-    std::vector<float> all;  // of all ranks, in the order of their numbers
+    std::vector<float> all;  // samples of all ranks, in the order of their numbers
   };
   absl::Status MakeAll(Bucket& bucket, int64_t step);
 
@@ -39,8 +39,8 @@ class SampleMaker {
 // <output>/samples/step-00000500.
 std::string SamplesFolder(const std::string& output, int64_t step);
 
-// Such folders of steps behind `step`, which a run that goes on from there makes again or not at all. Errors: those of
-// files.
+// Lists the sample folders of steps after `step`. A run that continues from `step` makes these again or not at all.
+// Errors: those of reading the file system.
 absl::StatusOr<std::vector<std::string>> NewerSamples(const std::string& output, int64_t step);
 
 }  // namespace angel_ptm

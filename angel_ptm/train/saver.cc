@@ -63,7 +63,7 @@ absl::Status Saver::Save(const TrainState& state, bool beside, bool last) {
     }
     return absl::OkStatus();
   }
-  // The state is in memory and earlier checkpoints are intact: only a run that ends here has lost something.
+  // The state is in memory and earlier checkpoints are intact, so only a run that ends here loses anything.
   if (last) return saved.status();
   run_.Print(absl::StrCat("warning: checkpoint not saved, training goes on: ", saved.status().message()));
   return absl::OkStatus();

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of one rank.
+// The budget of one rank.
 double BudgetBytes(const MemoryConfig& memory, const RunFactsForPlan& facts) {
   const double tiers = static_cast<double>(memory.device_bytes()) + static_cast<double>(memory.host_bytes());
   const double most = static_cast<double>(facts.tiers_bytes_max);
@@ -19,7 +19,7 @@ double BudgetBytes(const MemoryConfig& memory, const RunFactsForPlan& facts) {
   return (facts.tiers_bytes_max == 0 ? tiers : std::min(tiers, most)) + file;
 }
 
-// Bytes of state that a rank keeps at that stage, at the least.
+// The least bytes of state that a rank must keep at that stage.
 double StateBytes(const ParameterTable& table, int world_size, const ShardingConfig& sharding) {
   const int zero_stage = sharding.zero_stage();
   double bytes = 0;

@@ -56,7 +56,7 @@ absl::StatusOr<std::string> CheckpointOfStep(const std::string& directory, int64
       steps.empty() ? std::string() : absl::StrCat(", which has those of steps ", absl::StrJoin(steps, ", "))));
 }
 
-// On rank 0. Empty: a fresh start.
+// Called on rank 0. Returns an empty path for a fresh start.
 absl::StatusOr<std::string> ChooseCheckpoint(const Run& run) {
   const std::string directory = CheckpointDirectory(run.config);
   if (run.options.resume_from) return CheckpointOfStep(directory, *run.options.resume_from);
@@ -84,7 +84,7 @@ absl::Status CheckSameModel(const Run& run, const TrainConfig& saved, const std:
                                                     ": restore model{}, or choose another output.directory"));
 }
 
-// Collective. What reading the checkpoint came to on all ranks; of an error rank 0 alone looks for the way out.
+// Collective. Combines the ranks' results of reading the checkpoint. After an error, rank 0 alone looks for a way out.
 absl::Status AgreeOnReading(const absl::Status& own, const std::string& path, CallTag tag, const Run& run) {
   const absl::Status shared = ShareStatus(own, tag, *run.control);
   if (shared.ok() || absl::IsUnavailable(shared)) return shared;
@@ -101,7 +101,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   CheckpointReader& checkpoint = *opened;
   std::string left_out;
   ASSIGN_OR_RETURN(const TrainConfig saved, StoredConfig(checkpoint, &left_out));
-  RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // which names fields, before what follows from them
+  RETURN_IF_ERROR(CheckSameModel(run, saved, path));  // names fields, so it comes before what follows from them
   RETURN_IF_ERROR(checkpoint.Fit(*run.plan->training.table));
   ASSIGN_OR_RETURN(start.state, TrainStateFromJson(checkpoint.manifest().trainer_state, path));
   start.state.unit_updates = checkpoint.OfUnits(start.state.unit_updates);
@@ -127,7 +127,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
   return absl::OkStatus();
 }
 
-// A free name for `name` in `directory`.
+// Returns an unused name for `name` in `directory`.
 absl::StatusOr<std::string> FreeName(const std::string& directory, const std::string& name) {
   std::string path = absl::StrCat(directory, "/", name);
   for (int number = 1;; ++number) {
@@ -137,7 +137,8 @@ absl::StatusOr<std::string> FreeName(const std::string& directory, const std::st
   }
 }
 
-// On rank 0. Newest first: killed in between, the newest that is left is still newer than the one gone on from.
+// Called on rank 0. Moves the newest first: if the process is killed meanwhile, the newest checkpoint that remains is
+// still newer than the one resumed from.
 absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
   ASSIGN_OR_RETURN(std::vector<CompleteCheckpoint> checkpoints,
                    ListCompleteCheckpoints(CheckpointDirectory(run.config)));
@@ -169,7 +170,7 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
                       " now, with a copy of the metrics");
 }
 
-// On rank 0. As the metrics' lines: a run makes them again when it comes to their steps.
+// Called on rank 0. Treats samples like the lines of the metrics: the run makes them again when it reaches their steps.
 absl::Status RemoveNewerSamples(const Run& run, const RunStart& start) {
   ASSIGN_OR_RETURN(const std::vector<std::string> newer,
                    NewerSamples(run.config.output().directory(), start.state.next_step));
@@ -177,7 +178,7 @@ absl::Status RemoveNewerSamples(const Run& run, const RunStart& start) {
   return absl::OkStatus();
 }
 
-// Collective. Unlike nodes, or a program of another build on one of them, would compute other bits than law 1 says.
+// Collective. Different nodes, or another build of the program on one of them, would break the bit-equality of law 1.
 absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
   const auto line = [](std::string* out, const auto& field) { absl::StrAppend(out, field.first, "\t", field.second); };
   ASSIGN_OR_RETURN(const std::string text,
@@ -198,8 +199,8 @@ absl::Status CheckSameNumerics(Run& run, const Numerics& own) {
   return ShareStatus(same, {"whether the numerics are the same"}, *run.control);
 }
 
-// Collective. What every rank has proved of its plan, addresses and waits included, is proved of all ranks' if it is
-// one.
+// Collective. Every rank has verified its own plan, including addresses and waits. If all have the same plan, that
+// covers all ranks.
 absl::Status CheckSamePlan(Run& run) {
   const auto digest = [](const Plan& plan) { return absl::StrCat(absl::Hex(Hash(plan), absl::kZeroPad16)); };
   const std::string own = absl::StrJoin(run.plan->played(), ", ", [&](std::string* out, const RunPlan::Played& played) {
@@ -271,14 +272,15 @@ absl::Status VerifyOneSequence(Run& run, const TrainState& state) {
     }
   };
   for (const RunPlan::Played& played : run.plan->played()) append(*played.graph, *played.plan);
-  // Last, so that what it changes in the sequence is named before it: a learning rate, say, changes nothing there.
+  // Comes last, so that anything it changes in the sequence is named first. A learning rate, for example, changes
+  // nothing there.
   const uint64_t digest = Hasher().Mix(ToText(config)).Digest();
   control.push_back(
       {CollectiveVerb::kBarrier, absl::StrCat("under configuration ", absl::Hex(digest, absl::kZeroPad16)), 0});
   RETURN_IF_ERROR(run.communicator.VerifySameSequence(planned));
   RETURN_IF_ERROR(run.control->VerifySameSequence(control));
   RETURN_IF_ERROR(CheckSameNumerics(run, state.numerics));
-  // Behind all that a plan follows from, which is named first if it differs.
+  // Comes after everything that determines a plan, so that such a difference is named first.
   RETURN_IF_ERROR(CheckSamePlan(run));
   return CheckReplicas(run.views, state.next_step, *run.control);
 }

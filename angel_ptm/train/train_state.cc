@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char *kLosses = "drift_of_losses", *kNorms = "drift_of_gradient_norms";
 
-// False if what is there is no such thing.
+// Returns false if the field exists but is malformed.
 bool ReadDrift(const nlohmann::json& json, const char* name, DriftMemory& memory) {
   if (!json.contains(name)) return true;
   const nlohmann::json& object = json[name];
@@ -68,7 +68,7 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
     value = json[name].get<std::string>();
     return true;
   };
-  // Until it had fields it was a text.
+  // Checkpoints from before numerics had fields store them as text.
   const auto read_numerics = [&] {
     if (!json.is_object() || !json.contains("numerics")) return false;
     const auto& numerics = json["numerics"];
@@ -80,7 +80,7 @@ absl::StatusOr<TrainState> TrainStateFromJson(const std::string& text, const std
     }
     return true;
   };
-  // Only of lock-free updates.
+  // Only in checkpoints of lock-free updates.
   const auto read_lock_free = [&] {
     if (!json.is_object()) return false;
     state.fell_back = json.contains("fell_back") && json["fell_back"] == true;
@@ -158,7 +158,7 @@ absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std
 
 namespace {
 
-// Frozen units have no average, and need none.
+// Frozen units have no average and need none.
 std::string StateOfUnit(const CheckpointReader& checkpoint, const std::string& state, UnitId unit) {
   return checkpoint.Holds(unit, state) ? state : ParameterState().name;
 }
@@ -172,7 +172,7 @@ absl::Status FillWithZeros(const StateView& view) {
   return absl::OkStatus();
 }
 
-// Elements [at, at + count) of all that the view keeps.
+// Reads elements [at, at + count) of what the view keeps.
 absl::Status ReadPart(const StateView& view, int64_t at, int64_t count, const ReadParameters& read) {
   if (view.dtype == DType::kFloat32 && view.data != nullptr) {
     return read(view.unit, view.stored_begin + at,
@@ -188,14 +188,14 @@ absl::Status ReadPart(const StateView& view, int64_t at, int64_t count, const Re
   return absl::OkStatus();
 }
 
-// A state of the checkpoint's for a view to be filled with.
+// A view to fill, and the checkpoint's state to fill it with.
 struct Filling {
   const StateView* view = nullptr;
   const std::string* state = nullptr;
 };
 
-// Stored rank by stored rank: view by view, a checkpoint of more files than are kept open would have each of them
-// opened again for every view.
+// Reads one stored rank after the other. Going view by view would reopen files for every view if the checkpoint has
+// more files than are kept open.
 absl::Status Fill(const std::vector<Filling>& fillings, const CheckpointReader& checkpoint) {
   struct Part {
     int stored_rank, filling;
@@ -229,7 +229,7 @@ absl::Status LoadState(const CheckpointReader& checkpoint, const std::vector<Sta
   std::vector<Filling> fillings;
   for (const StateView& view : views) {
     const StateSpec& spec = states[view.state];
-    // Before the first update, in weights that were imported, what begins as zeros need not be there.
+    // Imported weights, from before the first update, need not contain states that start as zeros.
     const bool untouched = checkpoint.manifest().step == 0 && !checkpoint.Holds(view.unit, spec.name);
     if (spec.start == StateSpec::Start::kZero && (!spec.saved || untouched)) {
       RETURN_IF_ERROR(FillWithZeros(view));

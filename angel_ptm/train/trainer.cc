@@ -28,7 +28,7 @@ namespace {
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// The loop of one rank.
+// The training loop of one rank.
 class Trainer {
  public:
   Trainer(const TrainConfig& config, const RunFacts& facts, const TrainerOptions& options, Communicator& communicator)
@@ -40,21 +40,21 @@ class Trainer {
                 .decide = [this](const StepExchange& exchange) { return Decide(exchange); }}),
         stop_flags_(static_cast<size_t>(communicator.size())) {}
 
-  // All up to step 0. Collective.
+  // Everything up to step 0. Collective.
   absl::Status Prepare();
   absl::Status Loop();
   absl::Status Close() { return run_.Close(); }
 
  private:
   absl::Status Step();
-  // Ends the program, with stop_ set, if any rank was asked to stop.
+  // Cancels the program being played, with stop_ set, if any rank was asked to stop.
   absl::Status Feed(int64_t step, int64_t micro);
   absl::StatusOr<double> BeforeUpdate();
-  // Of the step's micro-batches on all ranks.
+  // Expert loads of the step's micro-batches, summed over all ranks.
   absl::StatusOr<ExpertLoads> SumExpertLoads();
   absl::Status ExchangeStopRequests();
   UpdateDecision Decide(const StepExchange& exchange);
-  // Of AdamW's step `t`.
+  // For AdamW's step `t`.
   UpdateDecision DecisionAt(float learning_rate, float gradient_scale, int64_t t) const;
   void BeginUpdater();
   absl::Status AfterLockFreeStep();
@@ -63,17 +63,17 @@ class Trainer {
   absl::StatusOr<std::string> FirstNonFinite();
   absl::Status MaybeEvaluate();
   absl::Status MaybeSample();
-  // Before anything is written, on the rank that has the lock.
+  // Called before anything is written, on the rank that holds the lock.
   absl::Status KeepOutput() { return start_.lock ? start_.lock->Keep() : absl::OkStatus(); }
-  // Once, when the last traced step is done or the run ends. What fails is said; training goes on.
+  // Writes the trace once, when the last traced step is done or the run ends. Failures are reported; training goes on.
   absl::Status MaybeWriteTrace();
 
-  // Of a micro-batch of this step or the next.
+  // The position of a micro-batch of this step or the next.
   MicroBatchPosition Position(int64_t step, int64_t micro) const {
     const int64_t ahead = (step - state_.next_step) * run_.config.batch().global_batch_sequences();
     return {state_.next_sample + ahead, micro, run_.rank(), run_.communicator.size()};
   }
-  // Of the current step's bucket.
+  // The stepper of the current step's bucket.
   Run::Stepper& stepper() { return run_.steppers[static_cast<size_t>(metrics_.bucket)]; }
   bool AskedToStop() const { return run_.options.stop_requested != nullptr && run_.options.stop_requested->load(); }
   static bool IsDue(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
@@ -85,7 +85,7 @@ class Trainer {
   }
   bool LastStep() const { return state_.next_step >= run_.config.steps(); }
 
-  RunStart start_;  // holds the output directory to the end
+  RunStart start_;  // holds the output directory until the end
   Run run_;
   Reporter reporter_;
   std::optional<Saver> saver_;
@@ -93,12 +93,12 @@ class Trainer {
   const LearningRateSchedule schedule_;
   TrainState state_;
   StepMetrics metrics_;  // of the current step
-  StepSums sums_;        // of it, of all ranks
+  StepSums sums_;        // of the current step, over all ranks
   RankSums load_sums_;
   const StepHooks hooks_;
   bool stop_ = false;  // some rank was asked to stop
   bool trace_written_ = false;
-  bool begun_ = false;               // the step's first micro-batch ran beside the last update
+  bool begun_ = false;               // the step's first micro-batch ran beside the previous update
   std::vector<uint8_t> stop_flags_;  // by rank
 };
 
@@ -124,7 +124,7 @@ absl::Status Trainer::ExchangeStopRequests() {
 }
 
 absl::Status Trainer::Feed(int64_t step, int64_t micro) {
-  // A step may take longer than whoever asks for the stop is going to wait.
+  // A step may take longer than the sender of the stop request will wait.
   if (micro > 0) RETURN_IF_ERROR(ExchangeStopRequests());
   if (stop_) return absl::CancelledError("asked to stop");
   return stepper().feeder->Feed(Position(step, micro)).status();
@@ -143,7 +143,7 @@ absl::StatusOr<ExpertLoads> Trainer::SumExpertLoads() {
 }
 
 absl::StatusOr<double> Trainer::BeforeUpdate() {
-  // The next micro-batch and evaluation write their own numbers to the same addresses.
+  // Read the loads now: the next micro-batch and evaluation write their own numbers to the same addresses.
   ASSIGN_OR_RETURN(ExpertLoads loads, SumExpertLoads());
   if (run_.rank() == 0) {
     metrics_.step_numbers = run_.task->LoadNumbers(loads);
@@ -191,7 +191,7 @@ void Trainer::BeginUpdater() {
     state_.losses = state_.gradient_norms = {};
     return;
   }
-  // A checkpoint of a synchronous run has one count for all.
+  // The checkpoint of a synchronous run has a single count for all units.
   if (state_.unit_updates.size() != units) state_.unit_updates.assign(units, state_.applied_updates);
   const LockFreeConfig& lock_free = run_.config.optimizer().lock_free();
   const int64_t max_staleness = state_.fell_back ? 0 : lock_free.max_staleness();
@@ -237,7 +237,7 @@ absl::Status Trainer::Drain() {
 }
 
 absl::Status Trainer::Step() {
-  reporter_.TakeBusySeconds();  // of what lay between the steps
+  reporter_.TakeBusySeconds();  // drop the time between the steps
   const double begin = Seconds();
   metrics_ = {.step = state_.next_step,
               .bucket = run_.task->BucketOf(state_.next_sample),
@@ -274,8 +274,8 @@ absl::Status Trainer::Step() {
   return saver_->SaveIfDue(state_, last);
 }
 
-// Of what all ranks know alike. A stop that is asked for meanwhile costs the micro-batch that was begun. What is joined
-// is two steps of one graph.
+// Decides by what all ranks know alike. A stop request that arrives meanwhile wastes the micro-batch that was begun.
+// Only steps of the same graph can be joined, hence the single bucket.
 bool Trainer::MayJoin() const {
   const int64_t after = state_.next_step + 1;
   return run_.steppers.size() == 1 &&
@@ -297,8 +297,9 @@ absl::Status Trainer::HandleNonFinite() {
       "; the first tensor that went bad: ", where, "; ", saver_->WayBack()));
 }
 
-// Plays the step's micro-batches again until one shows, on any rank, which tensor went bad first. The step changed no
-// parameter, so they give the same numbers; if homes of gradients are overwritten, the next step does that anyway.
+// Plays the step's micro-batches again until one shows, on any rank, which tensor became non-finite first. The step
+// changed no parameter, so the numbers are the same. If gradients at their homes are overwritten, the next step would
+// do that anyway.
 absl::StatusOr<std::string> Trainer::FirstNonFinite() {
   std::vector<NonFinite> found(run_.communicator.size());
   for (int64_t micro = 0; micro < run_.derived.accumulation_steps; ++micro) {
@@ -330,7 +331,7 @@ absl::Status Trainer::MaybeEvaluate() {
   return absl::OkStatus();
 }
 
-// Before the checkpoint: whatever is saved has its samples.
+// Comes before the checkpoint, so that whatever is saved has its samples.
 absl::Status Trainer::MaybeSample() {
   if (!run_.sample_maker || (!IsDue(run_.config.sampling().every_steps(), state_.next_step) && !LastStep())) {
     return absl::OkStatus();

@@ -21,24 +21,24 @@
 namespace angel_ptm {
 
 struct TrainerOptions {
-  bool resume = false;                                // go on from the newest checkpoint of the output directory
-  bool start_if_none = false;                         // with `resume`: where there is none, from the beginning
-  std::optional<int64_t> resume_from = {};            // go on from the checkpoint of this step, newer ones set aside
-  const std::atomic<bool>* stop_requested = nullptr;  // set from outside (SIGTERM): save a checkpoint and end
+  bool resume = false;                      // continue from the newest checkpoint of the output directory
+  bool start_if_none = false;               // with `resume`: start from the beginning if there is no checkpoint
+  std::optional<int64_t> resume_from = {};  // continue from the checkpoint of this step; newer ones are set aside
+  const std::atomic<bool>* stop_requested = nullptr;  // set from outside (SIGTERM): save a checkpoint and stop
   std::FILE* out = nullptr;                           // rank 0's text for people; null: none
-  // Told what the rank is doing, for the progress board (exec/executor.h).
+  // Receives what the rank is doing, for the progress board (exec/executor.h).
   PublishActivity publish;
-  BuildFacts build;                            // of the program, recorded with the numerics
+  BuildFacts build;                            // facts about the program, recorded with the numerics
   const KernelTable* kernels = &CpuKernels();  // of the CPU
-  DeviceOffer gpus;                            // which the configuration may choose
-  // By whose time the plan is chosen (run_plan.h), the same on all ranks; null: typical numbers.
+  DeviceOffer gpus;                            // that the configuration may choose
+  // Cost model for choosing the plan (run_plan.h), the same on all ranks; null: typical numbers.
   std::shared_ptr<const CostModel> cost;
 };
 
-// Trains as rank `communicator.rank()` until config.steps() or a stop request, which is honoured between micro-batches:
-// the state before the step is saved. Only one run at a time has an output directory. `config` was validated against
-// `facts`. Collective; returns the first error, in which case the newest checkpoint is intact. Errors name rank, step
-// and place.
+// Collective. Trains as rank `communicator.rank()` until config.steps() or a stop request. A stop request takes effect
+// between micro-batches: the state from before the step is saved. Only one run at a time can use an output directory.
+// `config` must have been validated against `facts`. Returns the first error, which names rank, step and place; the
+// newest checkpoint is then intact.
 absl::Status TrainRank(const TrainConfig& config, const RunFacts& facts, const TrainerOptions& options,
                        Communicator& communicator);
 

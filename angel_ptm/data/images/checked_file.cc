@@ -158,7 +158,7 @@ absl::Status CheckedFile::NoticeChange() const {
     return absl::DataLossError(
         absl::StrCat(Name(), " was truncated while it was in use: expected ", file_.size(), " bytes, got ", now.bytes));
   }
-  // The content may still be the same: the checksums tell.
+  // The content may still be the same; the checksums will show.
   stamp_ = now;
   changed_ = true;
   verified_.assign(verified_.size(), false);

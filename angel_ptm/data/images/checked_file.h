@@ -1,4 +1,4 @@
-// A file of bytes with a header page and a checksum per 1 MiB, in which no byte is used before its chunk was compared:
+// A file of bytes with a header page and a checksum per 1 MiB. No byte is used before its chunk has been checked:
 //
 //   0      8  magic             8  4  version        12  4  bytes per chunk, 1048576
 //   16     8  C, offset of the checksums             24  8  checksum of the checksums
@@ -25,7 +25,7 @@ namespace angel_ptm {
 
 struct CheckedFileKind {
   std::array<char, 8> magic;
-  uint32_t version;    // the only one that is read
+  uint32_t version;    // the only version that is read
   const char* name;    // "image file"
   const char* remedy;  // "prepare the images again"
 };
@@ -37,13 +37,13 @@ class CheckedFileWriter {
   static absl::StatusOr<CheckedFileWriter> Create(const std::string& path, const CheckedFileKind& kind);
 
   absl::Status Append(std::span<const std::byte> bytes);
-  // Writes checksums and header and syncs; the file still has its temporary name. `own_header` has at most
+  // Writes checksums and header, and syncs. The file keeps its temporary name until Commit. `own_header` has at most
   // kOwnHeaderBytes.
   absl::Status Finish(std::span<const std::byte> own_header);
   absl::Status Commit() { return file_.Commit(); }
 
   int64_t content_bytes() const { return content_bytes_; }
-  // The header's own checksum, which covers the others: identifies the whole file. After Finish.
+  // The checksum of the header, which covers the other checksums and so identifies the whole file. Valid after Finish.
   uint64_t header_xxh64() const { return header_xxh64_; }
   const std::string& path() const { return file_.path(); }
 
@@ -63,12 +63,12 @@ struct CheckedFileOptions {
   int64_t checked_at_open_bytes_max = int64_t{256} << 20;  // larger files are checked while they are read
 };
 
-// Open for reading; threads share one, one reads at a time. What changes in the file later is noticed by its time of
-// modification and checked again; nothing is mapped, so a file that is cut short is an error and no signal.
+// A file open for reading. Thread-safe; reads are serialised. A later change of the file is noticed by its modification
+// time and checked again. Nothing is mapped, so truncating the file causes an error and not a signal.
 class CheckedFile {
  public:
   // Checks size, header and the table of checksums, and of a small file everything. Keeps one chunk and 8 bytes per
-  // chunk in memory. DataLoss for a cut or altered file, InvalidArgument for another format or version.
+  // chunk in memory. Returns DataLoss for a truncated or altered file, InvalidArgument for another format or version.
   static absl::StatusOr<std::unique_ptr<CheckedFile>> Open(const std::string& path, const CheckedFileKind& kind,
                                                            const CheckedFileOptions& options);
   CheckedFile(const CheckedFile&) = delete;
@@ -81,10 +81,10 @@ class CheckedFile {
   const CheckedFileKind& kind() const { return kind_; }
   bool checked_at_open() const { return checked_at_open_; }
 
-  // Content from `offset`, which it has. Allocates only for an error.
+  // Reads content from `offset`; the range must exist. Allocates only for an error.
   absl::Status Read(int64_t offset, std::span<std::byte> out) const;
 
-  // That what the checksums cover was not written by this program: `what` says how one sees it.
+  // An error: what the checksums cover was not written by this program. `what` says how this shows.
   absl::Status NotWritten(const std::string& what) const;
 
  private:
@@ -92,7 +92,7 @@ class CheckedFile {
   absl::Status ReadHeader();
   absl::Status ReadChecksums(int64_t offset, uint64_t expected);
   absl::Status NoticeChange() const;
-  // Fills `out` from byte `from` of a chunk; compares the chunk if that was not done.
+  // Fills `out` from byte `from` of a chunk, after checking the chunk if that has not been done.
   absl::Status ReadChunk(int64_t chunk, int64_t from, std::span<std::byte> out) const;
   std::string Name() const;
 
@@ -104,7 +104,7 @@ class CheckedFile {
   std::array<std::byte, kOwnHeaderBytes> own_header_{};
   std::vector<uint64_t> checksums_;
 
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // guards the members below
   mutable FileStamp stamp_;
   mutable bool changed_ = false;
   mutable std::vector<bool> verified_;  // by chunk, since the last change

@@ -39,7 +39,7 @@ absl::StatusOr<Image> DecodePng(std::string_view bytes, const std::string& name,
     png_image_free(&png);
     return size;
   }
-  // 16 bits are usually encoded as 8 are, whatever the library's default is.
+  // 16-bit samples usually have the encoding of 8-bit ones, whatever the library assumes by default.
   png.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
   png.format &= PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA;
   Image image = MakeImage(static_cast<int32_t>(png.width), static_cast<int32_t>(png.height),
@@ -51,7 +51,7 @@ absl::StatusOr<Image> DecodePng(std::string_view bytes, const std::string& name,
   return image;
 }
 
-// libjpeg calls back for errors and must not be returned to.
+// libjpeg reports errors by a callback that must not return.
 struct JpegReader {
   jpeg_decompress_struct jpeg;
   jpeg_error_mgr errors;
@@ -65,12 +65,12 @@ void FailJpeg(j_common_ptr common) {
   longjmp(reader->failed, 1);
 }
 
-// Warnings are of data that does not fit, which the library would make up.
+// Treats warnings about inconsistent data as errors; otherwise the library would make up the data.
 void WarnJpeg(j_common_ptr common, int level) {
   if (level < 0) FailJpeg(common);
 }
 
-// The two steps keep nothing with a destructor between setjmp and what may jump.
+// In these two steps, no object with a destructor lives between setjmp and a call that may jump.
 bool BeginJpeg(std::string_view bytes, JpegReader* reader) {
   reader->jpeg.err = jpeg_std_error(&reader->errors);
   reader->errors.error_exit = FailJpeg;
@@ -95,7 +95,7 @@ bool ReadJpeg(JpegReader* reader, uint8_t* pixels, size_t row_bytes) {
   return true;
 }
 
-// 1 to 8, by the tag 0x0112 of the first directory; 1 if that is not said or not readable.
+// The orientation 1 to 8 in tag 0x0112 of the first directory; 1 if it is missing or unreadable.
 int ExifOrientation(const jpeg_decompress_struct& jpeg) {
   for (jpeg_saved_marker_ptr marker = jpeg.marker_list; marker != nullptr; marker = marker->next) {
     const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
@@ -140,7 +140,7 @@ Image Turn(const Image& image, int orientation) {
   return turned;
 }
 
-// Without colour management. Adobe's programs store the inks inverted.
+// Converts without colour management. Adobe's programs store inks inverted.
 Image FromInks(const Image& inks, bool inverted) {
   Image image = MakeImage(inks.width, inks.height, 3);
   for (size_t i = 0; i < image.pixels.size(); ++i) {
@@ -162,8 +162,8 @@ absl::StatusOr<Image> DecodeJpeg(std::string_view bytes, const std::string& name
   if (!size.ok()) return finish(size);
   const bool grey = reader.jpeg.jpeg_color_space == JCS_GRAYSCALE, inks = reader.jpeg.num_components == 4;
   reader.jpeg.out_color_space = grey ? JCS_GRAYSCALE : inks ? JCS_CMYK : JCS_RGB;
-  const int orientation = ExifOrientation(reader.jpeg);  // markers are gone when the image was read
-  // The slow transform is the exact one, and the same on all processors.
+  const int orientation = ExifOrientation(reader.jpeg);  // markers are gone once the image has been read
+  // The slow transform is the exact one and gives the same result on all processors.
   reader.jpeg.dct_method = JDCT_ISLOW;
   Image image = MakeImage(static_cast<int32_t>(reader.jpeg.image_width), static_cast<int32_t>(reader.jpeg.image_height),
                           grey   ? 1

@@ -54,7 +54,7 @@ class Pen {
     return face == nullptr ? pixels_ : static_cast<int32_t>(face->glyph->advance.x >> 6);
   }
 
-  // Black on `sheet`, its left edge at x, in the line whose top is y.
+  // Draws a character in black on `sheet`, with its left edge at x, in the line whose top is y.
   void Draw(uint32_t code_point, int32_t x, int32_t y, Image* sheet) {
     const FT_Face face = Find(code_point);
     const int32_t baseline = y + pixels_;
@@ -91,7 +91,7 @@ class Pen {
  private:
   explicit Pen(int32_t pixels) : pixels_(pixels) {}
 
-  // The face that has the character, which is loaded; null if none has.
+  // Loads the character from the first face that has it and returns the face; null if none has it.
   FT_Face Find(uint32_t code_point) {
     for (const FT_Face face : faces_) {
       const FT_UInt glyph = FT_Get_Char_Index(face, code_point);
@@ -114,8 +114,8 @@ class Pen {
   std::set<uint32_t> missing_;
 };
 
-// The caption in lines that are at most `width` wide, the last one cut with an ellipsis. Breaks at spaces, and behind
-// any character that is not in a word of letters below U+2E80, where Chinese begins.
+// Breaks the caption into lines at most `width` wide, cutting the last one with an ellipsis. Breaks at spaces, and
+// after any character that is not in a word of letters below U+2E80, where Chinese begins.
 std::vector<std::vector<uint32_t>> BreakLines(std::string_view text, int32_t width, int32_t lines_max, Pen* pen) {
   std::vector<std::vector<uint32_t>> lines(1);
   std::vector<uint32_t> all;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int32_t kWeak = 100, kStrong = 200;
 
-// Numbers of an image's pixels; those outside are those of the nearest inside.
+// A number for each pixel of an image. Pixels outside have the value of the nearest one inside.
 class Plane {
  public:
   Plane(int32_t width, int32_t height) : width_(width), height_(height), values_(static_cast<size_t>(width) * height) {}
@@ -20,7 +20,7 @@ class Plane {
   int32_t Near(int32_t x, int32_t y) const {
     return values_[static_cast<size_t>(std::clamp(y, 0, height_ - 1)) * width_ + std::clamp(x, 0, width_ - 1)];
   }
-  // Zero outside.
+  // Like at(), but 0 outside.
   int32_t Inside(int32_t x, int32_t y) const {
     return x < 0 || y < 0 || x >= width_ || y >= height_ ? 0 : values_[static_cast<size_t>(y) * width_ + x];
   }
@@ -30,9 +30,10 @@ class Plane {
   std::vector<int32_t> values_;
 };
 
-// The two neighbours across the edge of a gradient, as a step (x, y) to one of them: of eight directions the nearest.
+// The direction across the edge of a gradient, the nearest of eight, as a step (x, y) to one of the two neighbours in
+// it.
 std::pair<int32_t, int32_t> Across(int32_t dx, int32_t dy) {
-  // tan(22.5 degrees) = 0.41421 of 2^15.
+  // tan(22.5 degrees) = 0.41421, in units of 2^-15.
   constexpr int64_t kTangent = 13573, kOne = 1 << 15;
   const int64_t ax = std::abs(dx), ay = std::abs(dy);
   if (ay * kOne < ax * kTangent) return {1, 0};
@@ -40,7 +41,7 @@ std::pair<int32_t, int32_t> Across(int32_t dx, int32_t dy) {
   return {(dx < 0) == (dy < 0) ? 1 : -1, 1};
 }
 
-// The gradient's size where it is the greatest across its edge, zero elsewhere.
+// The gradient's size where it is the maximum across its edge, 0 elsewhere.
 Plane Ridges(const Plane& luma) {
   const int32_t w = luma.width(), h = luma.height();
   Plane dx(w, h), dy(w, h), size(w, h), ridges(w, h);
@@ -56,7 +57,7 @@ Plane Ridges(const Plane& luma) {
     for (int32_t x = 0; x < w; ++x) {
       const auto [i, j] = Across(dx.at(x, y), dy.at(x, y));
       const int32_t own = size.at(x, y);
-      // Of two that are equal one is an edge.
+      // Of two equal neighbours, exactly one is an edge.
       if (own > size.Inside(x - i, y - j) && own >= size.Inside(x + i, y + j)) ridges.at(x, y) = own;
     }
   }

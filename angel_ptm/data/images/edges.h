@@ -1,4 +1,4 @@
-// Edges of an image, as a condition to make images by.
+// Edges of an image, as a condition for making images.
 #ifndef ANGEL_PTM_DATA_IMAGES_EDGES_H_
 #define ANGEL_PTM_DATA_IMAGES_EDGES_H_
 
@@ -6,9 +6,10 @@
 
 namespace angel_ptm {
 
-// Canny 1986, of the luma of an image with 1 or 3 channels: pixels whose gradient (Sobel, |dx| + |dy| on levels 0 to
-// 255) is the greatest across its edge and at least 100, in chains of neighbours with one of at least 200. They are
-// white in all channels of the result, all others black. Integers throughout: the same everywhere.
+// Canny's edges (1986) of the luma of an image with 1 or 3 channels: pixels whose gradient (Sobel, |dx| + |dy| on
+// levels 0 to 255) is the maximum across its edge and at least 100, in chains of neighbours that include one of at
+// least 200. They are white in all channels of the result; all others are black. Uses integers only, so the result is
+// the same everywhere.
 Image EdgeMap(const Image& image);
 
 }  // namespace angel_ptm

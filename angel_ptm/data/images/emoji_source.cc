@@ -1,4 +1,4 @@
-// Emoji: names of Unicode's CLDR, pictures of fonts and folders.
+// Emoji: names from Unicode's CLDR, pictures from fonts and folders.
 #include <hb-ft.h>
 #include <hb.h>
 
@@ -33,7 +33,7 @@ using CodePoints = std::u32string;
 struct Annotation {
   std::string name, keywords;
 };
-// By code points without variation selectors, and in the order of the files.
+// Keyed by code points without variation selectors; `order` is the order in the files.
 struct Annotations {
   std::map<CodePoints, Annotation> all;
   std::vector<CodePoints> order;
@@ -62,7 +62,8 @@ CodePoints WithoutSelectors(std::string_view text) {
   return result;
 }
 
-// Elements <annotation cp="..." [type="tts"] ...>text</annotation>: with the type names, else keywords between bars.
+// Reads elements <annotation cp="..." [type="tts"] ...>text</annotation>: with a type they are names, else keywords
+// separated by bars.
 absl::Status ReadAnnotations(const std::string& path, Annotations* annotations) {
   ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
   const auto wrong = [&](size_t at) {
@@ -87,7 +88,7 @@ absl::Status ReadAnnotations(const std::string& path, Annotations* annotations) 
   return absl::OkStatus();
 }
 
-// Pictures of a font's strike. Kept by the items that load from it.
+// Pictures of a font's strike. The items that load from it keep it alive.
 class EmojiFont {
  public:
   static absl::StatusOr<std::shared_ptr<EmojiFont>> Open(const std::string& path) {
@@ -104,7 +105,7 @@ class EmojiFont {
     return font;
   }
 
-  // The glyph of a sequence, 0 if the font does not draw it as one.
+  // The glyph of a sequence, or 0 if the font does not draw it as a single glyph.
   uint32_t GlyphOf(const CodePoints& sequence) const {
     const std::unique_ptr<hb_buffer_t, decltype(&hb_buffer_destroy)> buffer(hb_buffer_create(), hb_buffer_destroy);
     hb_buffer_add_utf32(buffer.get(), reinterpret_cast<const uint32_t*>(sequence.data()),
@@ -127,7 +128,7 @@ class EmojiFont {
     Image image = MakeImage(static_cast<int32_t>(bitmap.width), static_cast<int32_t>(bitmap.rows), 3);
     for (int32_t y = 0; y < image.height; ++y) {
       for (int32_t x = 0; x < image.width; ++x) {
-        // Blue, green, red, alpha, the colours already multiplied by it; white shows through.
+        // Blue, green, red, alpha, with premultiplied colours; blended onto white.
         const uint8_t* from = bitmap.buffer + int64_t{y} * bitmap.pitch + 4 * x;
         for (int32_t c = 0; c < 3; ++c) {
           image.at(x, y)[c] = static_cast<uint8_t>(std::min(255, from[2 - c] + 255 - from[3]));
@@ -144,7 +145,7 @@ class EmojiFont {
   std::unique_ptr<hb_font_t, decltype(&hb_font_destroy)> shaper_{nullptr, hb_font_destroy};
 };
 
-// "1F469-1F3FD.png", "emoji_u1f469_1f3fd.png" -> the code points; empty if the name is another.
+// Parses "1F469-1F3FD.png" or "emoji_u1f469_1f3fd.png" into code points; empty for other names.
 CodePoints CodePointsOfName(std::string stem) {
   if (stem.starts_with("emoji_u")) stem.erase(0, 7);
   CodePoints result;
@@ -171,7 +172,7 @@ absl::StatusOr<std::map<CodePoints, std::string>> ListStyle(const std::string& f
   return files;
 }
 
-// The name, then the name with its keywords.
+// Returns the name, then the name with its keywords.
 absl::StatusOr<std::vector<std::string>> CaptionsOf(const Annotation& annotation, const std::string& where) {
   std::vector<std::string> captions(1);
   ASSIGN_OR_RETURN(captions[0], CheckedCaption(annotation.name, where));

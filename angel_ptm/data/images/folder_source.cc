@@ -28,7 +28,7 @@ using Json = nlohmann::ordered_json;
 constexpr int64_t kImageBytesMax = int64_t{1} << 28, kCaptionBytesMax = 1 << 20;
 constexpr DecodeLimits kLimits = {.pixels_max = int64_t{1} << 26};
 
-// "a/b.en.txt" -> "a/b" and "en.txt": WebDataset's key ends at the first dot of the name.
+// Splits "a/b.en.txt" into "a/b" and "en.txt": WebDataset's key ends at the first dot of the name.
 std::pair<std::string, std::string> KeyAndExtension(const std::string& path) {
   const size_t dot = path.find('.', path.rfind('/') + 1);
   if (dot == std::string::npos) return {path, ""};
@@ -68,7 +68,7 @@ class FolderLister {
     };
   }
 
-  // Which language an extension's captions are in, "txt" or "en.txt"; -1 if it has none.
+  // The language of the captions in a file with this extension, "txt" or "en.txt"; -1 if it has no captions.
   int LanguageOf(const std::string& extension) const {
     if (extension == "txt") return 0;
     for (size_t i = 0; i < listing_.languages.size(); ++i) {
@@ -77,7 +77,7 @@ class FolderLister {
     return -1;
   }
 
-  // A caption a line; lines that are empty do not count, but one must not be.
+  // Reads a caption per line. Empty lines are skipped, but there must be a caption.
   static absl::Status AddLines(const std::string& text, const std::string& where, std::vector<std::string>* captions) {
     bool any = false;
     for (size_t begin = 0; begin < text.size();) {
@@ -138,7 +138,7 @@ class FolderLister {
     return absl::OkStatus();
   }
 
-  // In order of paths; every folder once.
+  // Reads files in the order of their paths, and every folder once.
   absl::Status AddFolder(const std::string& folder) {
     std::vector<std::string> paths;
     std::set<std::pair<dev_t, ino_t>> seen;

@@ -1,4 +1,4 @@
-// FreeType's handles, closed with their owner.
+// FreeType's handles, closed by their owner.
 #ifndef ANGEL_PTM_DATA_IMAGES_FONT_H_
 #define ANGEL_PTM_DATA_IMAGES_FONT_H_
 
@@ -21,7 +21,7 @@ class FontLibrary {
   FontLibrary(const FontLibrary&) = delete;
   FontLibrary& operator=(const FontLibrary&) = delete;
 
-  // The file's first face. Errors name the path.
+  // Opens the first face of the file. Errors name the path.
   absl::StatusOr<FT_Face> Open(const std::string& path);
 
  private:

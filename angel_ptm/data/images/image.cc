@@ -18,7 +18,7 @@ double Lanczos3(double x) {
   return 3 * std::sin(t) * std::sin(t / 3) / (t * t);
 }
 
-// Which input samples make an output sample, and how much of each; weights sum to 1.
+// The input samples that contribute to an output sample, and their weights, which sum to 1.
 struct Taps {
   int32_t first = 0;
   std::vector<double> weights;
@@ -98,7 +98,7 @@ Image Resize(const Image& image, int32_t width, int32_t height) {
   const size_t channels = static_cast<size_t>(image.channels);
   const std::vector<Taps> across = MakeTaps(image.width, width), down = MakeTaps(image.height, height);
   const size_t row_size = static_cast<size_t>(width) * channels;
-  std::vector<double> rows(row_size * static_cast<size_t>(image.height));  // resampled across
+  std::vector<double> rows(row_size * static_cast<size_t>(image.height));  // resampled horizontally
   for (int32_t y = 0; y < image.height; ++y) {
     double* row = rows.data() + static_cast<size_t>(y) * row_size;
     for (size_t x = 0; x < across.size(); ++x) {

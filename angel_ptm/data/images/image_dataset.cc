@@ -25,7 +25,7 @@ absl::Status Mismatch(const std::string& path, const std::string& what, const st
                                           wanted, ", got ", got, "; prepare the images again"));
 }
 
-// Reads the fields of one object; remembers the first that is wrong.
+// Reads the fields of an object and remembers the first that is wrong.
 class Fields {
  public:
   explicit Fields(const Json& json) : json_(json) {}

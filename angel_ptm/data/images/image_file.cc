@@ -31,8 +31,8 @@ struct OwnHeader {
 };
 static_assert(sizeof(OwnHeader) == 56);
 
-// A record: class and style, the number of captions by language, and of each caption the number of tokens, the bytes of
-// its text, the tokens, the text.
+// A record: class and style; the number of captions by language; for each caption the number of tokens, the number of
+// bytes of its text, the tokens, and the text.
 constexpr size_t kLabelsBytes = 8, kCaptionBytes = 8;
 
 void Put(const void* data, size_t bytes, std::vector<std::byte>* record) {
@@ -109,7 +109,7 @@ absl::StatusOr<std::unique_ptr<ImageFile>> ImageFile::Open(const std::string& pa
   return file;
 }
 
-// The header's checksum is no proof that its numbers fit together: whoever changes them can compute it again.
+// The header's checksum does not prove that its numbers are consistent, since whoever changes them can recompute it.
 absl::Status ImageFile::ReadShape(int64_t* count) {
   OwnHeader header;
   std::memcpy(&header, file_->own_header().data(), sizeof(header));
@@ -299,7 +299,7 @@ absl::StatusOr<int32_t> ImageFile::ReadTokens(const CaptionKey& key, int32_t pad
     largest = std::max(largest, token);
     tokens[i] = static_cast<int32_t>(token);
   }
-  // A token outside the vocabulary would be read as a row outside the embedding table.
+  // A token outside the vocabulary would index a row outside the embedding table.
   if (copied > 0 && largest >= static_cast<uint32_t>(shape_.vocabulary_size)) return WrongRecord(key.image);
   std::fill(tokens.begin() + static_cast<int64_t>(copied), tokens.end(), pad);
   return static_cast<int32_t>(length);

@@ -18,7 +18,7 @@
 namespace angel_ptm {
 namespace {
 
-// One of 0..count-1.
+// Maps a random word to 0..count-1.
 int32_t Choose(uint32_t word, int64_t count) {
   return static_cast<int32_t>(std::min(count - 1, static_cast<int64_t>(ToUniform(word) * static_cast<double>(count))));
 }
@@ -50,7 +50,7 @@ absl::Status CheckOptions(const ImageFile& file, const ImageLoaderOptions& optio
   return absl::OkStatus();
 }
 
-// Row `row` of a part of the batch; empty if that part is not filled.
+// Row `row` of a span of the batch; empty if the span is not filled.
 template <typename T>
 std::span<T> Row(std::span<T> all, int64_t row, int64_t rows) {
   const size_t size = all.size() / static_cast<size_t>(rows);

@@ -1,4 +1,4 @@
-// Stands for what needs the image libraries in a build without them.
+// Replaces everything that needs the image libraries in a build without them.
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/contact_sheet.h"
 #include "angel_ptm/data/images/image_listing.h"

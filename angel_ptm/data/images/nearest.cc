@@ -57,7 +57,7 @@ int64_t NearestImages::NearerImages(std::span<const float> sample, const Asked& 
   for (int64_t i = 0; i < count_; ++i) distances.push_back(Distance(sample, image(i)));
   double least = std::numeric_limits<double>::infinity();
   for (const int64_t i : asked.images) least = std::min(least, distances[static_cast<size_t>(i)]);
-  // Images that are equal to the last bit are equally far.
+  // Bit-identical images are at equal distances.
   std::sort(distances.begin(), distances.end());
   const auto end = std::unique(distances.begin(), distances.end());
   return std::lower_bound(distances.begin(), end, least) - distances.begin();

@@ -39,7 +39,7 @@ constexpr std::array<ClassName, 10> kFashionClasses = {{{"T-shirt or top", "T恤
                                                         {"bag", "包"},
                                                         {"ankle boot", "短靴"}}};
 
-// The one input, or the package's place, which is an error if it is not there.
+// The given input, or else the package's folder. It is an error if that does not exist.
 absl::StatusOr<std::string> Folder(const std::vector<std::string>& inputs, const char* usual, const char* package) {
   if (inputs.size() > 1) {
     return absl::InvalidArgumentError(
@@ -54,7 +54,7 @@ absl::StatusOr<std::string> Folder(const std::vector<std::string>& inputs, const
   return folder;
 }
 
-// The first line is English; of the others "zh_CN.utf8=" is Chinese.
+// The first line is English; of the other lines, the one with "zh_CN.utf8=" is Chinese.
 absl::Status AddStampCaptions(const std::string& path, ImageItem* item) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   constexpr std::string_view kChinese = "zh_CN.utf8=";
@@ -72,7 +72,7 @@ absl::Status AddStampCaptions(const std::string& path, ImageItem* item) {
   return first ? CheckedCaption("", path).status() : absl::OkStatus();
 }
 
-// The bytes of an IDX file, gzipped: 4 bytes of type, and of each extent 4 bytes, the high one first.
+// Reads the bytes of a gzipped IDX file: 4 bytes of type, and 4 bytes for each extent, the high one first.
 absl::StatusOr<std::vector<uint8_t>> ReadIdx(const std::string& path, const std::vector<uint32_t>& wanted) {
   const std::unique_ptr<gzFile_s, decltype(&gzclose)> file(gzopen(path.c_str(), "rb"), gzclose);
   if (!file) return FileError("open", path, errno);
@@ -116,7 +116,7 @@ absl::StatusOr<ImageListing> ListTuxpaintStamps(const std::vector<std::string>& 
     unnamed += absl::IsNotFound(captions);
     if (absl::IsNotFound(captions)) continue;
     RETURN_IF_ERROR(captions);
-    // Of "animals/birds/duck.png", animals.
+    // For "animals/birds/duck.png" the class is "animals".
     const std::string relative = path.substr(folder.size() + (folder.ends_with('/') ? 0 : 1));
     const size_t slash = relative.find('/');
     if (slash != std::string::npos) item.labels.class_id = IdOf(relative.substr(0, slash), &listing.classes);

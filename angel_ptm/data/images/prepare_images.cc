@@ -22,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kNamedMax = 20;  // damaged images in the report
+constexpr size_t kNamedMax = 20;  // damaged images that the report names
 
 const std::string& FirstCaption(const ImageItem& item) {
   for (const auto& captions : item.captions) {

@@ -21,7 +21,7 @@ std::string_view Field(const Block& block, size_t at, size_t size) {
   return field.substr(0, field.find('\0'));
 }
 
-// An octal number, or with the top bit set a binary one; -1 if it is neither.
+// Reads an octal number, or a binary one if the top bit is set; -1 if it is neither.
 int64_t Number(const Block& block, size_t at, size_t size) {
   int64_t value = 0;
   if (static_cast<uint8_t>(block[at]) == 0x80) {
@@ -44,7 +44,7 @@ bool ChecksumIsRight(const Block& block) {
   return sum == Number(block, 148, 8);
 }
 
-// "path" of a pax header: records of "<length> key=value\n"; empty if there is none.
+// The value of "path" in a pax header, which has records of "<length> key=value\n"; empty if there is none.
 std::string PaxPath(std::string_view records) {
   while (!records.empty()) {
     const size_t space = records.find(' ');

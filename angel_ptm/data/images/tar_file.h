@@ -13,11 +13,11 @@ namespace angel_ptm {
 
 struct TarMember {
   std::string name;
-  int64_t offset = 0;  // of its bytes in the file
+  int64_t offset = 0;  // of the content in the file
   int64_t bytes = 0;
 };
 
-// The regular files in it, in their order. Errors name the path: not a tar file, damaged, cut.
+// Lists the regular files in order. Errors name the path: not a tar file, damaged, truncated.
 absl::StatusOr<std::vector<TarMember>> ListTar(const FileReader& file);
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// Unicode's normal forms of texts, by utf8proc.
+// Unicode normal forms, by utf8proc.
 #ifndef ANGEL_PTM_DATA_PATTERNS_NORMAL_FORM_H_
 #define ANGEL_PTM_DATA_PATTERNS_NORMAL_FORM_H_
 
@@ -7,10 +7,10 @@
 
 namespace angel_ptm {
 
-// Whether this build has what the function below and Regex need.
+// Whether this build has the libraries for NormalFormC and Regex.
 bool HasPatternLibraries();
 
-// `text`, valid UTF-8, in normal form C. Only where HasPatternLibraries().
+// Converts `text`, which must be valid UTF-8, to normal form C. Requires HasPatternLibraries().
 std::string NormalFormC(std::string_view text);
 
 }  // namespace angel_ptm

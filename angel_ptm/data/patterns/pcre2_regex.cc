@@ -32,7 +32,7 @@ using MatchData =
 using MatchContext = std::unique_ptr<pcre2_match_context,
                                      decltype([](pcre2_match_context* context) { pcre2_match_context_free(context); })>;
 
-// White space is what Unicode says: PCRE2's \s has U+180E, too, as Perl's once had.
+// Makes \s match Unicode's white space; PCRE2's also matches U+180E, as Perl's once did.
 std::string WithUnicodeSpaces(std::string_view pattern) {
   std::string result;
   for (size_t i = 0; i < pattern.size(); ++i) {

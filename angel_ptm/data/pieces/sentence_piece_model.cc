@@ -12,15 +12,15 @@
 namespace angel_ptm {
 namespace {
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // what stands for a space
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // stands for a space
 constexpr float kUnknownPenalty = 10;
 
-// The fields of a protobuf message. A field that is not wanted is passed over.
+// Iterates over the fields of a protobuf message. Callers ignore fields that they do not want.
 class Fields {
  public:
   explicit Fields(std::string_view bytes) : bytes_(bytes) {}
 
-  // False at the end, or where the message is damaged.
+  // Returns false at the end, and if the message is damaged.
   bool Next() {
     uint64_t key = 0;
     if (at_ == bytes_.size()) return false;
@@ -79,7 +79,7 @@ class Fields {
   std::string_view text_;
 };
 
-// A unit of darts-clone's double array.
+// Decodes a unit of darts-clone's double array.
 uint32_t OffsetOf(uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); }
 
 size_t CharacterBytes(std::string_view valid_text) {
@@ -175,7 +175,7 @@ absl::StatusOr<SentencePieceModel> SentencePieceModel::Parse(std::string_view by
   return model;
 }
 
-// The longest beginning that the map knows, else a character that stays.
+// Returns the replacement of the longest prefix that the map knows, else the first character unchanged.
 SentencePieceModel::Replaced SentencePieceModel::ReplaceFirst(std::string_view text) const {
   Replaced longest{text.substr(0, CharacterBytes(text)), CharacterBytes(text)};
   if (trie_.empty()) return longest;
@@ -188,7 +188,7 @@ SentencePieceModel::Replaced SentencePieceModel::ReplaceFirst(std::string_view t
     node ^= OffsetOf(unit);
     if ((unit >> 8 & 1) == 0) continue;
     const uint32_t place = node < trie_.size() ? trie_[node] & 0x7fffffffu : 0;
-    // A place inside a character is a damaged file's.
+    // Only a damaged file has an offset inside a character.
     if (place >= replacements_.size() || (static_cast<uint8_t>(replacements_[place]) & 0xC0) == 0x80) continue;
     longest = {replacements_.c_str() + place, i + 1};
   }
@@ -259,7 +259,7 @@ std::vector<SentencePieceModel::Piece> SentencePieceModel::Encode(std::string_vi
         pieces.push_back({byte_ids_[static_cast<uint8_t>(normal.text[i - 1])], normal.origin[begin]});
       }
     } else if (best[end].id == unknown_id_ && !pieces.empty() && pieces.back().id == unknown_id_) {
-      pieces.back().begin = normal.origin[begin];  // neighbours are one
+      pieces.back().begin = normal.origin[begin];  // adjacent unknown pieces become one
     } else {
       pieces.push_back({best[end].id, normal.origin[begin]});
     }

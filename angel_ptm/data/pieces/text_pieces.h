@@ -13,7 +13,7 @@
 namespace angel_ptm {
 
 struct CaptionPieces {
-  std::vector<int32_t> ids;  // special tokens among them, without padding
+  std::vector<int32_t> ids;  // including special tokens, without padding
   std::string dropped;       // the end of the caption that did not fit
 };
 
@@ -21,18 +21,18 @@ struct CaptionPieces {
 class TextPieces {
  public:
   virtual ~TextPieces() = default;
-  // At most `length` ids of a caption in valid UTF-8; `length` has room for the special tokens.
+  // Returns at most `length` ids. `caption` must be valid UTF-8, and `length` at least the number of special tokens.
   virtual CaptionPieces Encode(std::string_view caption, int64_t length) const = 0;
   virtual int32_t pad_id() const = 0;
   virtual int64_t vocabulary_size() const = 0;
-  // Of all that ids follow from.
+  // Digest of everything that determines the ids.
   virtual uint64_t digest() const = 0;
 };
 
-// Of the files in a directory: vocab.txt, and tokenizer_config.json if it is there. Errors: a missing or damaged file,
-// a vocabulary without the special tokens, a build without the library.
+// Opens the files of a directory: vocab.txt and, if it exists, tokenizer_config.json. Errors: a missing or damaged
+// file; a vocabulary without the special tokens; a build without the library.
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenWordPieces(const std::string& directory);
-// spiece.model, in which </s> ends a text and <pad> is a token. Errors likewise.
+// Opens spiece.model, in which </s> ends a text and <pad> is a token. Errors: as above.
 absl::StatusOr<std::unique_ptr<const TextPieces>> OpenSentencePieces(const std::string& directory);
 
 }  // namespace angel_ptm

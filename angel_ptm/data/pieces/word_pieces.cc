@@ -1,4 +1,4 @@
-// WordPiece as Hugging Face tokenizers has it: BertNormalizer, BertPreTokenizer, WordPiece.
+// WordPiece as in Hugging Face tokenizers: BertNormalizer, BertPreTokenizer, WordPiece.
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -21,7 +21,8 @@ namespace {
 
 constexpr int64_t kWordCharactersMax = 100;  // a longer word is unknown
 
-// The blocks of CJK ideographs, in which words are not told apart by spaces: each is a word. As the library has them.
+// The blocks of CJK ideographs, as the library has them. Spaces do not separate words there, so each ideograph is a
+// word.
 constexpr CodePointRange kIdeographs[] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
                                           {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF},
                                           {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
@@ -36,7 +37,7 @@ bool IsSpace(uint32_t c) {
   return (c >= 9 && c <= 13) || c == 0x85 || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
          category == UTF8PROC_CATEGORY_ZP;
 }
-// What is not written at all.
+// Characters that the normaliser removes.
 bool IsRemoved(uint32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
   const utf8proc_category_t category = CategoryOf(c);
@@ -53,7 +54,7 @@ struct Options {
   bool lower_case = true, strip_accents = true, split_ideographs = true;
 };
 
-// A run of characters between spaces, punctuation or ideographs, normalised, and where it begins in the text.
+// A normalised run of characters between spaces, punctuation or ideographs, and where it begins in the text.
 struct Word {
   std::string text;
   size_t begin = 0;
@@ -82,7 +83,7 @@ class WordSplitter {
   }
 
  private:
-  // The parts of a character, without the marks above and below it.
+  // Adds the parts of a character, without the marks above and below it.
   void Normalised(uint32_t c, size_t begin) {
     if (!options_.strip_accents) return Lowered(c, begin);
     utf8proc_int32_t parts[32];
@@ -157,7 +158,7 @@ class WordPieces final : public TextPieces {
   uint64_t digest() const override { return digest_; }
 
  private:
-  // The longest known beginning, and so on with the rest; a word with a rest that nothing begins is unknown as a whole.
+  // Takes the longest known prefix, and so on with the rest. If no token begins a rest, the whole word is unknown.
   std::vector<int32_t> PiecesOf(const Word& word) const {
     if (word.characters > kWordCharactersMax) return {special_.unknown};
     std::vector<int32_t> ids;
@@ -196,7 +197,7 @@ bool Flag(const nlohmann::json& config, const char* field, bool otherwise) {
   return config.contains(field) && config[field].is_boolean() ? config[field].get<bool>() : otherwise;
 }
 
-// A special token is a text, or an object that has it.
+// A special token in the configuration: a text, or an object that contains it.
 std::string Token(const nlohmann::json& config, const char* field, const char* otherwise) {
   if (!config.contains(field)) return otherwise;
   const nlohmann::json& value = config[field];

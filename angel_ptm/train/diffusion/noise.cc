@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kSampleMax = int64_t{1} << 48;
 constexpr uint32_t kStreamMax = 1u << 16;
 
-// Purposes lie above those of base/random.h, so no counter is used twice under one seed.
+// Purposes lie above those of base/random.h, so no counter occurs twice under one seed.
 std::array<uint32_t, 4> Words(const NoiseKey& key, uint32_t block) {
   const uint64_t sample = static_cast<uint64_t>(key.sample);
   return Philox({block, static_cast<uint32_t>(sample), static_cast<uint32_t>(sample >> 32) | key.stream << 16,
@@ -28,7 +28,7 @@ void CheckKey(const NoiseKey& key) {
              key.stream);
 }
 
-// Four normal numbers of four words (Box and Muller 1958).
+// Four normal numbers from four words (Box and Muller 1958).
 std::array<float, 4> Normals(const std::array<uint32_t, 4>& words) {
   std::array<float, 4> normals;
   for (size_t pair = 0; pair < 2; ++pair) {

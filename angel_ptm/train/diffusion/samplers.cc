@@ -8,7 +8,7 @@
 namespace angel_ptm {
 namespace {
 
-// Finds the clean image of one element.
+// Computes the clean image element by element.
 class Denoiser {
  public:
   Denoiser(Prediction prediction, Mix mix, double clip)
@@ -25,7 +25,7 @@ class Denoiser {
   float of_noisy_, of_output_, clip_;
 };
 
-// Of the log of signal over noise.
+// The log of signal over noise.
 double Lambda(Mix mix) { return std::log(mix.signal / mix.noise); }
 
 void CheckLengths(std::span<const float> x, std::span<const float> other, const char* name) {
@@ -88,7 +88,7 @@ void DdimStep(const DiffusionSchedule& schedule, const DdimOptions& options, Tim
   const float added = static_cast<float>(deviation);
   for (size_t i = 0; i < x.size(); ++i) {
     const float clean = denoiser(x[i], output[i]);
-    // A model that predicts eps is taken at its word; of v, and of a clamped image, eps follows from the image.
+    // A predicted eps is used as it is. For v, or if the image was clamped, eps follows from the image.
     const bool told = options.prediction == Prediction::kEpsilon && options.clip <= 0;
     const float eps = told ? output[i] : (x[i] - signal * clean) * inverse_noise;
     x[i] = next_signal * clean + direction * eps;
@@ -130,7 +130,8 @@ void DpmSolverStep(const DiffusionSchedule& schedule, const DpmSolverOptions& op
   const Mix here = schedule.At(step.t), next = schedule.At(step.next);
   const bool last = step.next < 0;
   const Denoiser denoiser(options.prediction, here, options.clip);
-  // x' = of_x * x + of_clean * (clean + half / r * (clean - previous)), r the ratio of the steps before and now.
+  // x' = of_x * x + of_clean * (clean + half / r * (clean - previous)), where r is the ratio of the previous step to
+  // this one.
   const double h = last ? 0 : Lambda(next) - Lambda(here);
   const float of_x = static_cast<float>(next.noise / here.noise);
   const float of_clean = static_cast<float>(last ? 1 : -next.signal * std::expm1(-h));

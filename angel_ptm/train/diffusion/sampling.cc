@@ -17,7 +17,7 @@ constexpr std::array<std::pair<SamplingMethod, const char*>, 4> kNames = {{{Samp
 
 std::vector<TimeStep> StepsOf(const SamplingOptions& options) {
   if (options.method == SamplingMethod::kEuler) return {};
-  // From the schedule's last time on: training has made nothing else of pure noise.
+  // Begins at the schedule's last time, the only one at which training has seen almost pure noise.
   return TimeSteps(SpacedTimes(kDiffusionSteps, options.steps, TimeSpacing::kTrailing));
 }
 

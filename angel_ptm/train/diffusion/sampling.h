@@ -1,4 +1,4 @@
-// From noise to samples: which steps of samplers.h are taken, one after the other, for a batch of samples side by side.
+// From noise to samples: runs the steps of samplers.h one after the other for a batch of samples side by side.
 #ifndef ANGEL_PTM_TRAIN_DIFFUSION_SAMPLING_H_
 #define ANGEL_PTM_TRAIN_DIFFUSION_SAMPLING_H_
 
@@ -15,12 +15,12 @@
 
 namespace angel_ptm {
 
-// Of flows EULER alone, of discrete diffusion the others.
+// kEuler is for flows only, the others are for discrete diffusion only.
 enum class SamplingMethod { kEuler, kDdpm, kDdim, kDpmSolver };
 // "euler", "ddpm", "ddim", "dpm-solver".
 const char* Name(SamplingMethod method);
 std::optional<SamplingMethod> FindSamplingMethod(std::string_view name);
-// What is taken if nothing is said.
+// The method if the user chooses none.
 inline SamplingMethod DefaultMethod(Prediction prediction) {
   return prediction == Prediction::kFlow ? SamplingMethod::kEuler : SamplingMethod::kDpmSolver;
 }
@@ -30,25 +30,25 @@ inline bool Suits(SamplingMethod method, Prediction prediction) {
 
 struct SamplingOptions {
   Prediction prediction = Prediction::kFlow;
-  SamplingMethod method = SamplingMethod::kEuler;  // that suits the prediction
+  SamplingMethod method = SamplingMethod::kEuler;  // must suit the prediction
   int64_t steps = 30;                              // 1 to kDiffusionSteps
-  uint64_t seed = 1;                               // of noise
-  double flow_shift = 1;                           // of flows
-  double beta_start = 0.00085, beta_end = 0.02;    // of the others
-  bool learned_variance = false;                   // the model puts it out; only kDdpm makes use of it
+  uint64_t seed = 1;                               // of the noise
+  double flow_shift = 1;                           // for flows
+  double beta_start = 0.00085, beta_end = 0.02;    // for the others
+  bool learned_variance = false;                   // the model outputs its variance; only kDdpm uses it
 };
 
 // Buffers are made once; `Run` allocates nothing.
 class SamplingLoop {
  public:
-  // `rows` samples side by side, of so many elements each.
+  // `rows` samples side by side, of `elements` elements each.
   SamplingLoop(const SamplingOptions& options, int64_t rows, int64_t elements);
 
-  // Fills output(), and variance() unless it is empty, with what the model puts out for x() at a time of 0 to
+  // Fills output(), and variance() unless it is empty, with the model's outputs for x() at a time of 0 to
   // kDiffusionSteps, after guidance.
   using Predict = absl::FunctionRef<absl::Status(double time)>;
-  // Sample number samples[r] is made in row r of x(), with noise of seeds[r], of options.seed if there are none: a
-  // function of (options, seed, number, predictions). Errors: predict's.
+  // Makes sample number samples[r] in row r of x(), with noise from seeds[r], or from options.seed if `seeds` is empty.
+  // The result is a function of (options, seed, number, predictions). Errors: those of `predict`.
   absl::Status Run(std::span<const int64_t> samples, Predict predict, std::span<const uint64_t> seeds = {});
 
   std::span<float> x() { return x_; }                // [rows, elements]

@@ -1,6 +1,6 @@
-// How noisy a sample is at a time, what the model is asked to predict there, and what its error weighs. Every process
-// here is x_t = signal * x0 + noise * eps: of diffusion (Ho et al. 2020) with signal^2 + noise^2 = 1, of flow matching
-// (Lipman et al. 2023; Liu et al. 2023) with signal + noise = 1.
+// How noisy a sample is at a time, what the model predicts there, and how its error is weighted. Every process here is
+// x_t = signal * x0 + noise * eps: diffusion (Ho et al. 2020) with signal^2 + noise^2 = 1, flow matching (Lipman et al.
+// 2023; Liu et al. 2023) with signal + noise = 1.
 #ifndef ANGEL_PTM_TRAIN_DIFFUSION_SCHEDULE_H_
 #define ANGEL_PTM_TRAIN_DIFFUSION_SCHEDULE_H_
 
@@ -24,7 +24,7 @@ enum class Prediction {
   kFlow,      // d x_t / d t = eps - x0
 };
 
-// Steps of a discrete diffusion. A flow's times 0..1 are told to a model as 0..kDiffusionSteps.
+// Steps of a discrete diffusion. Models receive a flow's times 0..1 as 0..kDiffusionSteps.
 inline constexpr int64_t kDiffusionSteps = 1000;
 
 // Discrete diffusion times 0..steps-1, from little noise to much.
@@ -44,39 +44,39 @@ class DiffusionSchedule {
   std::vector<double> betas_, alpha_bars_;
 };
 
-// Flow matching: t in 0..1, 1 is noise.
+// Flow matching: t in 0..1, where 1 is pure noise.
 inline Mix FlowMix(double t) { return {.signal = 1 - t, .noise = t}; }
 // t' = s t / (1 + (s - 1) t): larger images need more noise to lose the same detail (Esser et al. 2024).
 double ShiftFlowTime(double t, double shift);
-// s for an image of `pixels` where `base_pixels` take 1: the root of their ratio.
+// s for an image of `pixels`, relative to s = 1 at `base_pixels`: the square root of their ratio.
 double ResolutionShift(double pixels, double base_pixels);
 
 // noisy = signal * clean + noise * eps. All spans have one length.
 void AddNoise(Mix mix, std::span<const float> clean, std::span<const float> eps, std::span<float> noisy);
-// What the model should put out.
+// What the model should output.
 void PredictionTarget(Prediction prediction, Mix mix, std::span<const float> clean, std::span<const float> eps,
                       std::span<float> target);
-// The clean image that an output means: x0 = a * noisy + b * output.
+// The clean image that an output implies: x0 = a * noisy + b * output.
 struct CleanFromOutput {
   double of_noisy, of_output;
 };
 CleanFromOutput CleanCoefficients(Prediction prediction, Mix mix);
 
-// A step's part of the variational bound, of a model that learns its variance (Nichol & Dhariwal 2021): what
-// DdpmStep (samplers.h) takes between consecutive times.
+// One step's part of the variational bound, for a model that learns its variance (Nichol & Dhariwal 2021). The steps
+// are those that DdpmStep (samplers.h) takes between consecutive times.
 struct StepBound {
-  double log_least = 0;  // of the posterior's variance; of time 0, which has none, that of time 1
-  double log_range = 0;  // up to the log of beta
-  double of_error = 0;   // error of the step's mean for one of the output
-  bool decoded = false;  // the step of time 0 leads to the image itself
+  double log_least = 0;  // log of the posterior's variance; time 0 has none and uses that of time 1
+  double log_range = 0;  // from there to the log of beta
+  double of_error = 0;   // factor from an error of the output to that of the step's mean
+  bool decoded = false;  // the step of time 0, which leads to the image itself
 };
 StepBound BoundAt(const DiffusionSchedule& schedule, Prediction prediction, int64_t t);
 
-// min(SNR, gamma) / SNR for eps (also Hunyuan-DiT's for v), min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023),
-// relative to the plain mean square of the prediction. gamma <= 0: 1.
+// Weight relative to the plain mean squared error of the prediction: min(SNR, gamma) / SNR for eps (Hunyuan-DiT uses it
+// for v, too), min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023). gamma <= 0: 1.
 double MinSnrWeight(Prediction prediction, double snr, double gamma);
 
-// Decay of an average of weights at step n (from 0): min(decay_max, 1 - (1 + n)^-power).
+// Decay of a moving average of weights at step n (from 0): min(decay_max, 1 - (1 + n)^-power).
 double EmaWarmupDecay(int64_t step, double decay_max, double power);
 
 }  // namespace angel_ptm

@@ -50,7 +50,7 @@ absl::Status AppendFile::Write(std::string_view record) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       const int why = errno;
-      // If even this fails, the next record overwrites what is there.
+      // If this fails, too, the next record overwrites what was written.
       if (ftruncate(fd_, bytes_) != 0) errno = 0;
       return FileError("write", path_, why);
     }

@@ -1,4 +1,4 @@
-// A file that grows by whole records, for readers beside the run.
+// A file that grows by whole records, so that others can read it while the run writes.
 #ifndef ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
 #define ANGEL_PTM_TRAIN_REPORT_APPEND_FILE_H_
 
@@ -16,7 +16,7 @@ namespace angel_ptm {
 // Errors are those of angel_ptm/base/file.h.
 class AppendFile {
  public:
-  // Goes on behind what is there. Makes the directory if need be.
+  // Appends to what the file already has. Makes the directory if needed.
   static absl::StatusOr<AppendFile> Open(const std::string& path);
   AppendFile(AppendFile&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
@@ -28,9 +28,9 @@ class AppendFile {
   AppendFile& operator=(AppendFile&&) = delete;
   ~AppendFile();
 
-  // A record that cannot be written is an error, but it is kept and goes out with the next one that can; the file then
-  // ends with the record before. No more than kWaitingBytesMax wait: the oldest are dropped, and the error says so. In
-  // a file that was removed nobody would find it: kNotFound, and it is not kept.
+  // Failing to write a record is an error, but the record is kept and written with the next one that succeeds; until
+  // then the file ends with the previous record. At most kWaitingBytesMax wait; beyond that the oldest are dropped, and
+  // the error says so. If the file was removed, nobody would find the record: returns kNotFound and does not keep it.
   absl::Status Append(std::string_view record);
   static constexpr size_t kWaitingBytesMax = size_t{16} << 20;
   const std::string& path() const { return path_; }
@@ -41,9 +41,9 @@ class AppendFile {
   AppendFile(int fd, int64_t bytes, std::string path) : fd_(fd), bytes_(bytes), path_(std::move(path)) {}
 
   int fd_;
-  int64_t bytes_;  // of whole records
+  int64_t bytes_;  // whole records in the file
   std::string path_;
-  std::deque<std::string> waiting_;  // records that found no room
+  std::deque<std::string> waiting_;  // records that could not be written yet
   size_t waiting_bytes_ = 0;
   int64_t dropped_ = 0;  // records
 };

@@ -58,7 +58,8 @@ absl::StatusOr<EventFile> EventFile::Create(const std::string& directory, int64_
   std::array<char, 256> host = {};
   if (gethostname(host.data(), host.size() - 1) != 0) host = {"host"};
   const double now = SecondsSince1970();
-  // Readers sort by name and read a file that sorts before the one they have read no more: the time comes first.
+  // Readers sort by name and do not return to files that sort before the one they are reading, so the name begins with
+  // the time.
   ASSIGN_OR_RETURN(AppendFile file,
                    AppendFile::Open(absl::StrCat(directory, "/tensorboard/events.out.tfevents.",
                                                  static_cast<int64_t>(now), ".", host.data(), ".", getpid())));

@@ -1,5 +1,5 @@
-// TensorBoard's event files: a run's numbers as scalars, so that `tensorboard --logdir <output>` and what reads the
-// same files show them.
+// TensorBoard's event files: a run's numbers as scalars, for `tensorboard --logdir <output>` and other readers of this
+// format.
 #ifndef ANGEL_PTM_TRAIN_REPORT_EVENT_FILE_H_
 #define ANGEL_PTM_TRAIN_REPORT_EVENT_FILE_H_
 
@@ -23,11 +23,12 @@ std::string TfRecord(std::string_view data);
 
 class EventFile {
  public:
-  // Makes <directory>/tensorboard/events.out.tfevents.<time>.<host>.<process>, a new file. Readers forget what files
-  // beside it say of `first_step` and later steps. Errors are those of angel_ptm/base/file.h.
+  // Creates <directory>/tensorboard/events.out.tfevents.<time>.<host>.<process>, a new file. It makes readers discard
+  // what the other files in this directory say about `first_step` and later steps. Errors are those of
+  // angel_ptm/base/file.h.
   static absl::StatusOr<EventFile> Create(const std::string& directory, int64_t first_step);
 
-  // Values may be NaN or infinite. As AppendFile::Append.
+  // Values may be NaN or infinite. Errors: those of AppendFile::Append.
   absl::Status Append(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
   const std::string& path() const { return file_.path(); }
 

@@ -17,14 +17,14 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-// A line of metrics has some twenty; more than this is not ours.
+// A metrics line has about twenty keys; more than this is not from us.
 constexpr size_t kCurvesMax = 64;
 constexpr size_t kRangesMax = 8;
-// Columns of a heat map that still can be told apart.
+// As many columns of a heat map as can still be told apart.
 constexpr size_t kExpertPointsMax = 200;
 constexpr int64_t kStepMax = int64_t{1} << 52;
 
-// The object of a line and its step, or nothing.
+// A line's object and step, or nothing.
 std::optional<std::pair<Json, int64_t>> ParseStep(std::string_view line) {
   Json object = ParseJson(line);
   if (!object.is_object()) return std::nullopt;
@@ -35,7 +35,7 @@ std::optional<std::pair<Json, int64_t>> ParseStep(std::string_view line) {
   return std::pair(std::move(object), number);
 }
 
-// JSON has no NaNs: those are strings (metrics.h).
+// JSON has no NaNs: they are strings (metrics.h).
 std::optional<double> NumberOf(const Json& value) {
   if (value.is_number()) return value.get<double>();
   if (!value.is_string()) return std::nullopt;

@@ -1,5 +1,5 @@
-// MLPerf's log of a run, <output>/mllog.txt: a line for each event, ":::MLLOG " and a JSON object with namespace,
-// time_ms, event_type, key, value and metadata.
+// MLPerf's log of a run, <output>/mllog.txt: per event a line of ":::MLLOG " and a JSON object with namespace, time_ms,
+// event_type, key, value and metadata.
 #ifndef ANGEL_PTM_TRAIN_REPORT_MLLOG_H_
 #define ANGEL_PTM_TRAIN_REPORT_MLLOG_H_
 
@@ -19,7 +19,8 @@ namespace angel_ptm {
 
 enum class MlEvent : uint8_t { kIntervalStart, kIntervalEnd, kPointInTime };
 
-// One line with its newline. metadata: what the value is about; the place in our sources is added.
+// Returns one line with its newline. `metadata` says what the value is about; `where`, our source location, is added to
+// it.
 std::string MlLine(MlEvent event, std::string_view key, const nlohmann::ordered_json& value,
                    const nlohmann::ordered_json& metadata, int64_t time_ms,
                    std::source_location where = std::source_location::current());
@@ -27,14 +28,15 @@ std::string MlLine(MlEvent event, std::string_view key, const nlohmann::ordered_
 // Errors are those of AppendFile.
 class MlLog {
  public:
-  // Goes on behind an earlier run's lines.
+  // Appends to the lines of an earlier run.
   static absl::StatusOr<MlLog> Open(const std::string& directory);
 
-  // The run's hyperparameters, then run_start and the first block, which begins at `first_step`.
+  // Writes the run's hyperparameters, run_start, and the start of the first block, which begins at `first_step`.
   absl::Status Start(const TrainConfig& config, int64_t first_step);
-  // Of an evaluated step eval_accuracy, the validation loss, and the block's end; the next block begins behind it.
+  // For an evaluated step, writes eval_accuracy (the validation loss) and the end of the block, and begins the next
+  // block.
   absl::Status Step(const StepMetrics& metrics);
-  // block_stop and run_stop; `status`: "success" or "aborted".
+  // Writes block_stop and run_stop. `status`: "success" or "aborted".
   absl::Status Finish(int64_t steps_done, std::string_view status);
 
  private:

@@ -16,10 +16,10 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 struct CurveSpec {
   const char* key;
-  const char* suffix;  // behind the run's name
+  const char* suffix;  // follows the run's name
   bool dashed;
-  bool every_step;  // steps without it are a gap
-  double scale;     // of what is drawn
+  bool every_step;  // steps without the key are a gap
+  double scale;     // factor on the values drawn
 };
 
 struct ComparisonSpec {
@@ -27,7 +27,7 @@ struct ComparisonSpec {
   const char* title;
   const char* y;
   std::vector<CurveSpec> curves;
-  const char* why_none;  // behind "<run> has none of it: "
+  const char* why_none;  // follows "<run> has none of it: "
 };
 
 const std::vector<ComparisonSpec>& Comparisons() {
@@ -123,7 +123,7 @@ Plot BusyLanes(const RunReport& run, int index) {
   const Curve* seconds = run.history.Find("seconds");
   for (int lane = 0; lane < kLaneCount && seconds != nullptr; ++lane) {
     const Curve* busy = run.history.Find(BusyKey(static_cast<Lane>(lane)));
-    // Lines of one program: both curves have the same steps.
+    // Lines of the same program, so both curves have the same steps.
     if (busy == nullptr || busy->points().size() != seconds->points().size()) continue;
     PlotSeries& series = plot.series.emplace_back(PlotSeries{.name = Name(static_cast<Lane>(lane)), .run = lane});
     for (size_t i = 0; i < busy->points().size(); ++i) {

@@ -1,4 +1,4 @@
-// What a report's page shows, as data: every plot has something to draw or sentences that say why not.
+// What a report's page shows, as data: every plot has something to draw, or sentences that say why it does not.
 #ifndef ANGEL_PTM_TRAIN_REPORT_PLOTS_H_
 #define ANGEL_PTM_TRAIN_REPORT_PLOTS_H_
 
@@ -13,16 +13,16 @@ namespace angel_ptm {
 
 struct PlotSeries {
   std::string name;
-  int run = 0;  // its colour
+  int run = 0;  // determines its colour
   bool dashed = false;
   std::vector<std::pair<double, double>> points;  // x ascends; a y of NaN is a gap
 };
 
-// Values by row and column, as colours.
+// Values by row and column, drawn as colours.
 struct HeatMap {
   std::vector<std::string> rows, columns;
-  std::vector<std::vector<double>> values;  // by row; NaN: none
-  double least = 0, middle = 1;             // what the darkest and the middle colour stand for
+  std::vector<std::vector<double>> values;  // by row; NaN: no value
+  double least = 0, middle = 1;             // the values of the darkest and of the middle colour
 };
 
 struct Plot {
@@ -30,16 +30,16 @@ struct Plot {
 
   std::string id;  // unique on the page: letters, digits, '-'
   Kind kind = Kind::kLines;
-  std::string title, x, y;         // what the axes say
-  std::vector<PlotSeries> series;  // kLines, kStacked: those have the same x
+  std::string title, x, y;         // the axes' labels
+  std::vector<PlotSeries> series;  // for kLines and kStacked; those of kStacked have the same x
   HeatMap heat;                    // kHeat
-  std::vector<std::string> notes;  // sentences: why there is nothing of a run, what a point is
+  std::vector<std::string> notes;  // sentences: why a run has no data, what a point means
 
-  // Numbers to draw. 0: the notes say why.
+  // How many numbers there are to draw. If 0, the notes say why.
   int64_t points() const;
 };
 
-// Those that compare all runs first, then those of single runs.
+// Returns first the plots that compare all runs, then those of single runs.
 std::vector<Plot> MakePlots(const std::vector<RunReport>& runs);
 
 }  // namespace angel_ptm

@@ -32,14 +32,14 @@ using Json = nlohmann::ordered_json;
 // Rows of the tables for browsers without JavaScript.
 constexpr size_t kTableRowsMax = 20;
 
-// Without the reference to a source map, which a browser's tools would look for beside the page.
+// Drops the reference to a source map, which a browser's tools would look for beside the page.
 absl::string_view Embedded(const unsigned char* bytes, std::size_t count) {
   const absl::string_view text(reinterpret_cast<const char*>(bytes), count);
   const size_t comment = text.rfind("sourceMappingURL=");
   return comment == absl::string_view::npos ? text : text.substr(0, text.rfind('\n', comment) + 1);
 }
 
-// Six digits draw the same line as all, in a third of the bytes.
+// Six digits draw the same line as all digits, in a third of the bytes.
 Json Rounded(double value) {
   if (!std::isfinite(value)) return nullptr;
   double rounded = 0;
@@ -72,7 +72,7 @@ Json PlotJson(const Plot& plot) {
   return json;
 }
 
-// In a <script> element nothing may look like the element's end.
+// Text in a <script> element must not look like the end of the element.
 std::string ScriptJson(const Json& json) {
   return absl::StrReplaceAll(json.dump(-1, ' ', false, Json::error_handler_t::replace), {{"<", "\\u003c"}});
 }
@@ -133,7 +133,7 @@ std::string LanesText(const History& history) {
   return text.empty() ? "-" : text;
 }
 
-// Of a curve: what `take` gives, or "-".
+// What `take` returns for the run's curve `key`, or "-" if there is none.
 std::string Of(const RunReport& run, const char* key, double (Curve::*take)() const, double scale = 1) {
   const Curve* curve = run.history.Find(key);
   return curve == nullptr ? "-" : Number(scale * (curve->*take)());
@@ -209,7 +209,7 @@ std::string Figure(const SampleImage& image) {
 
 struct ProgressRow {
   std::string prompt;
-  std::vector<const SampleImage*> images;  // by step; null: not sampled there
+  std::vector<const SampleImage*> images;  // by step; null: no sample at that step
 };
 
 // A row for each prompt, a column for each step.
@@ -275,7 +275,7 @@ std::string Samples(const std::vector<RunReport>& runs) {
 }  // namespace
 
 std::string EscapeHtml(std::string_view text) {
-  // Through JSON for its replacing of what is not UTF-8.
+  // The trip through JSON replaces what is not UTF-8.
   const std::string valid = Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
   return absl::StrReplaceAll(valid, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
 }
@@ -310,7 +310,7 @@ std::string ReportPage(const std::vector<RunReport>& runs, const PageOptions& op
       options.reload_seconds > 0
           ? absl::StrCat("<meta http-equiv=\"refresh\" content=\"", options.reload_seconds, "\">\n")
           : "",
-      // An icon that is here, or the browser asks a server for one.
+      // An embedded icon; without one, the browser would ask a server for it.
       "<link rel=\"icon\" href=\"data:,\">\n<title>", EscapeHtml(names), "</title>\n<style>\n",
       Embedded(kDygraphsCss, kDygraphsCssBytes), Embedded(kPageCss, kPageCssBytes), "</style>\n</head>\n<body>\n<h1>",
       EscapeHtml(names), "</h1>\n<p class=\"note\">written ", EscapeHtml(options.written),

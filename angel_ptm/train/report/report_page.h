@@ -1,5 +1,5 @@
-// A report as one HTML file that needs nothing else: dygraphs, the data and a table for browsers without JavaScript are
-// in it.
+// A report as one self-contained HTML file: it includes dygraphs, the data, and a table for browsers without
+// JavaScript.
 #ifndef ANGEL_PTM_TRAIN_REPORT_REPORT_PAGE_H_
 #define ANGEL_PTM_TRAIN_REPORT_REPORT_PAGE_H_
 
@@ -13,20 +13,20 @@
 namespace angel_ptm {
 
 struct PageOptions {
-  std::string written;         // when, for people
-  int64_t reload_seconds = 0;  // the open page loads itself again after so many; 0: never
+  std::string written;         // time of writing, as text
+  int64_t reload_seconds = 0;  // the open page reloads itself after this many; 0: never
 };
 
-// `runs` have different names, at least one. Names, samples and all other text from files are escaped.
+// `runs`: at least one, with distinct names. Names, samples and all other text from files are escaped.
 std::string ReportPage(const std::vector<RunReport>& runs, const PageOptions& options);
 
 // "2026-01-31 12:00:00 UTC"
 std::string UtcNow();
 
-// What the run has come to, as a sentence without a full stop.
+// The state of the run, as a sentence without a full stop.
 std::string StateOf(const RunReport& run);
 
-// Text for an element or a quoted attribute. What is not UTF-8 is replaced.
+// Escapes text for an element or a quoted attribute. Replaces what is not UTF-8.
 std::string EscapeHtml(std::string_view text);
 
 }  // namespace angel_ptm

@@ -31,7 +31,7 @@ absl::Status ReportWriter::WriteIfDue(int64_t step) {
   if (every_steps_ == 0 || (step + 1) % every_steps_ != 0) return absl::OkStatus();
   const double since = Seconds() - written_at_;
   if (since * kShareOfTimeMax < took_) return absl::OkStatus();
-  // A page of so many seconds is as old as the next one will be.
+  // The next page is expected after as long as this one took since the previous page, so reload then.
   return Write(std::clamp<int64_t>(std::llround(since), 5, 600));
 }
 

@@ -1,4 +1,4 @@
-// <output>/report.html while the run goes on: what is read from its directory once, then kept up step by step.
+// <output>/report.html while the run goes on: reads the run's directory once, then follows it step by step.
 #ifndef ANGEL_PTM_TRAIN_REPORT_REPORT_WRITER_H_
 #define ANGEL_PTM_TRAIN_REPORT_REPORT_WRITER_H_
 
@@ -13,19 +13,19 @@ namespace angel_ptm {
 
 class ReportWriter {
  public:
-  // Writes no page if `every_steps` is 0. Errors: those of ReadRun.
+  // If `every_steps` is 0, writes no page. Errors: those of ReadRun.
   static absl::StatusOr<ReportWriter> Open(const std::string& directory, const RunSheet& sheet, int64_t every_steps);
 
-  // What was appended to metrics.jsonl and experts.jsonl.
+  // Adds a line that was appended to metrics.jsonl or experts.jsonl.
   void AddLine(std::string_view line) { run_.history.AddLine(line); }
   void AddExpertLine(std::string_view line) { run_.experts.AddLine(line); }
-  // Reads samples again: there are others.
+  // Reads the samples again, after they changed.
   void ReadSamples() { angel_ptm::ReadSamples(&run_); }
 
-  // Writes the page if `step` is due. Writing takes at most about a hundredth of the time: where a page takes long, it
-  // waits for a later step. An error is the file's; the next due step tries again.
+  // Writes the page if `step` is due. Writing takes at most about a hundredth of the run's time: if a page takes long,
+  // it is left to a later step. Errors are those of the file; the next due step tries again.
   absl::Status WriteIfDue(int64_t step);
-  // The last page. `end`: empty for a run that did what it was to do, else how it ended.
+  // Writes the last page. `end`: how the run ended; empty if it completed.
   absl::Status Finish(const std::string& end);
 
  private:

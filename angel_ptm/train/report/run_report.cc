@@ -19,11 +19,11 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kSamplesMax = 20;
-// A page holds its images, half as long again as text.
+// A page embeds its images as text, which makes them half as large again.
 constexpr size_t kFoldersMax = 8;
 constexpr size_t kImagesMax = 256, kImagesBytesMax = size_t{16} << 20;
 
-// Calls `add` with every whole line. What it refuses is a note.
+// Calls `add` with every complete line. Lines that it refuses become a note.
 absl::Status ReadLines(const std::string& path, const char* wanted, std::vector<std::string>* notes,
                        absl::FunctionRef<bool(std::string_view line)> add) {
   errno = 0;
@@ -32,7 +32,7 @@ absl::Status ReadLines(const std::string& path, const char* wanted, std::vector<
   StepList refused;
   std::string line;
   for (int64_t number = 1; std::getline(file, line); ++number) {
-    if (file.eof()) break;  // no newline behind it: it is being written, or a killed run's last
+    if (file.eof()) break;  // no newline after it: it is being written, or is the last line of a killed run
     if (!add(line)) refused.Add(number, number);
   }
   if (file.bad()) return FileError("read", path, errno);
@@ -43,7 +43,7 @@ absl::Status ReadLines(const std::string& path, const char* wanted, std::vector<
   return absl::OkStatus();
 }
 
-// The same, of a file that need not be there and whose errors are notes.
+// The same for an optional file, whose errors become notes.
 void ReadMore(const std::string& path, const char* wanted, RunReport* run,
               absl::FunctionRef<bool(std::string_view line)> add) {
   const absl::StatusOr<bool> exists = PathExists(path);
@@ -69,7 +69,7 @@ void ReadSheet(const std::string& path, RunReport* run) {
   }
 }
 
-// A line's object with these strings and a step, or null.
+// The object of a line if it has these strings and a step, else null.
 Json SampleFrom(std::string_view line, std::initializer_list<const char*> strings) {
   Json object = ParseJson(line);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer()) return {};
@@ -88,7 +88,7 @@ bool AddSample(std::string_view line, std::vector<Sample>* samples) {
   return true;
 }
 
-// Reads images by folders' samples.jsonl, the first that there is room for.
+// Reads the images that folders' samples.jsonl list, the first ones up to the limits of a page.
 class ImageReader {
  public:
   explicit ImageReader(RunReport* run) : run_(*run) {}
@@ -108,7 +108,7 @@ class ImageReader {
     const Json sample = SampleFrom(line, {"prompt", "image"});
     if (sample.is_null()) return false;
     const std::string file = sample["image"].get<std::string>();
-    if (file.find('/') != std::string::npos) return false;  // of this folder only
+    if (file.find('/') != std::string::npos) return false;  // only from this folder
     absl::StatusOr<std::string> png = ReadFile(folder + "/" + file, kImagesBytesMax);
     if (!png.ok()) {
       run_.notes.push_back(std::string(png.status().message()));
@@ -129,7 +129,7 @@ class ImageReader {
   size_t count_ = 0, bytes_ = 0, left_out_ = 0;
 };
 
-// Of folders step-<N> as many as a page shows beside each other, spread over the run, the last among them.
+// Selects as many folders step-<N> as a page shows side by side, spread over the run and including the last one.
 std::vector<std::string> FoldersToShow(const std::string& samples, RunReport* run) {
   const absl::StatusOr<bool> exists = PathExists(samples);
   if (exists.ok() && !*exists) return {};
@@ -170,7 +170,7 @@ absl::StatusOr<RunReport> ReadRun(const std::string& directory) {
     return absl::NotFoundError(absl::StrCat(run.name, " is no run: wanted an output.directory of angel-ptm train, got ",
                                             "nothing at ", metrics));
   }
-  // Asked first: a run that ends meanwhile is then said to be writing, of which its lines are the proof.
+  // Checked first: if the run ends while its lines are read, they still show that it was writing.
   const std::string holder = OutputLock::Holder(run.name);
   if (!holder.empty()) run.now = "still writing: " + holder;
   RETURN_IF_ERROR(ReadLines(metrics, "a step", &run.notes, [&](std::string_view l) { return run.history.AddLine(l); }));

@@ -25,24 +25,24 @@ struct SampleImage {
 
 struct RunReport {
   std::string name;  // for people: the path
-  std::string now;   // empty, or what the run is doing: "still writing: process 7 on host h since ..."
+  std::string now;   // empty, or what the run is doing now: "still writing: process 7 on host h since ..."
   History history;
   ExpertHistory experts;
-  std::optional<RunSheet> sheet;          // none: an older program wrote the run
-  std::vector<Sample> samples;            // the newest
-  std::vector<SampleImage> images;        // of angel-ptm generate
-  std::vector<SampleImage> progress;      // what the run made of itself, step after step
-  std::vector<std::string> notes;         // sentences about what is wrong with the files
-  std::vector<std::string> sample_notes;  // of the samples'
+  std::optional<RunSheet> sheet;          // none: the run was written by an older program
+  std::vector<Sample> samples;            // the newest samples
+  std::vector<SampleImage> images;        // made by angel-ptm generate
+  std::vector<SampleImage> progress;      // the run's own samples, step after step
+  std::vector<std::string> notes;         // sentences about problems with the files
+  std::vector<std::string> sample_notes;  // the same for the sample files
 };
 
-// Reads <directory>/metrics.jsonl, and experts.jsonl, run.json, samples.jsonl and, with its images, samples.jsonl of
-// samples/ and of some of its folders step-<N>, the last among them, if they are there; what is wrong with these is a
-// note. A last line that is not whole is being written. Errors: kNotFound if it is no run's directory, those of
-// angel_ptm/base/file.h.
+// Reads <directory>/metrics.jsonl and, if they exist, experts.jsonl, run.json, samples.jsonl, and samples.jsonl with
+// its images of samples/ and of some of its folders step-<N>, including the last one. Problems with the optional files
+// become notes. An incomplete last line is taken as still being written. Errors: kNotFound if this is not a run's
+// directory; those of angel_ptm/base/file.h.
 absl::StatusOr<RunReport> ReadRun(const std::string& directory);
 
-// Its part that reads samples, again.
+// The part of ReadRun that reads samples, to be called again when they change.
 void ReadSamples(RunReport* run);
 
 }  // namespace angel_ptm

@@ -26,7 +26,7 @@ int64_t Sum(const ByClass& bytes) {
 
 // Live bytes at every step.
 std::vector<ByClass> LiveByClass(const Segment& segment, TierKind tier) {
-  std::vector<ByClass> live(segment.steps.size() + 1);  // first what changes there
+  std::vector<ByClass> live(segment.steps.size() + 1);  // first holds the changes at each step
   const auto last = static_cast<int32_t>(segment.steps.size());
   for (const Region& region : segment.regions) {
     if (region.range.tier != tier || (!region.permanent && region.first_step == kNone)) continue;
@@ -65,7 +65,7 @@ TierTimeline TimelineOf(const Plan& plan, TierKind tier) {
   return timeline;
 }
 
-// Reads without exceptions: a value of another type is an error.
+// Reads without exceptions: a value of the wrong type is an error.
 class Reader {
  public:
   std::string Text(const Json& object, const char* key) {

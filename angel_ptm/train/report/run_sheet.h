@@ -16,9 +16,10 @@ namespace angel_ptm {
 struct TierTimeline {
   std::string tier;
   int64_t arena_bytes = 0;
-  // By class that occurs: live bytes at each of `steps`.
+  // For each class that occurs, the live bytes at each of `steps`.
   std::vector<std::pair<std::string, std::vector<int64_t>>> classes;
-  // Of the plan, those of the update counted behind the micro-step's; a few hundred, of equal stretches the fullest.
+  // Steps of the plan; those of the update are numbered after the micro-step's. A few hundred, each the fullest of a
+  // stretch; all stretches are equal.
   std::vector<int64_t> steps;
   int64_t update_begin = 0;  // the update's first step
 };
@@ -30,11 +31,11 @@ struct RunSheet {
   std::vector<TierTimeline> memory;
 };
 
-// Of the tiers that hold anything. Where update and micro-step are played at once more may be live.
+// The tiers that hold anything. When update and micro-step are played together, more may be live than shown.
 std::vector<TierTimeline> MemoryOverStep(const Plan& plan);
 
 std::string ToJson(const RunSheet& sheet);
-// kInvalidArgument says what is wrong with the text.
+// Returns kInvalidArgument saying what is wrong with the text.
 absl::StatusOr<RunSheet> RunSheetFromJson(const std::string& json);
 
 }  // namespace angel_ptm

@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// diffusers limits logarithms of variances so.
+// The limits of diffusers for logarithms of variances.
 constexpr float kLogVarianceMin = -30, kLogVarianceMax = 20;
 
 // [pixels, of] columns [first, first + channels) -> [channels, pixels].

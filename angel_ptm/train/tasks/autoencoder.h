@@ -1,4 +1,4 @@
-// Images to latents and back, by an AutoencoderKL of a diffusers directory.
+// Images to latents and back, with the AutoencoderKL of a diffusers directory.
 #ifndef ANGEL_PTM_TRAIN_TASKS_AUTOENCODER_H_
 #define ANGEL_PTM_TRAIN_TASKS_AUTOENCODER_H_
 
@@ -15,27 +15,27 @@
 
 namespace angel_ptm {
 
-// What an encoder says of an image: normal numbers of these means and deviations, planes [channels, height, width] of
-// the latent, not scaled.
+// An encoder's output for an image: means and standard deviations of normal numbers, as planes [channels, height,
+// width] of the latent, not scaled.
 struct Posterior {
   std::vector<float> mean, std;
 };
 
 class ImageEncoder {
  public:
-  // Of images of that size. Errors: sides that are no multiples of the encoder's reduction, weights that cannot be
-  // read, a machine that is too small.
+  // An encoder for images of the given size. Errors: sides that are not multiples of the encoder's reduction; weights
+  // that cannot be read; too little memory.
   static absl::StatusOr<std::unique_ptr<ImageEncoder>> Create(const AutoencoderKlDirectory& directory, int64_t height,
                                                               int64_t width, const InferenceOptions& options);
 
-  // Of pixels [height, width, 3].
+  // `pixels`: [height, width, 3].
   absl::StatusOr<Posterior> Encode(std::span<const uint8_t> pixels);
 
   int64_t memory_bytes() const { return inference_->memory_bytes(); }
   int64_t channels() const { return channels_; }
   int64_t latent_height() const { return height_; }
   int64_t latent_width() const { return width_; }
-  // Equal digests give equal posteriors of equal images (inference.h, DigestOf).
+  // Encoders with equal digests give equal posteriors for equal images (inference.h, DigestOf).
   uint64_t digest() const { return digest_; }
 
  private:
@@ -49,12 +49,12 @@ class ImageEncoder {
 
 class LatentDecoder {
  public:
-  // Of latents of that size. Errors: as ImageEncoder's.
+  // A decoder for latents of the given size. Errors: those of ImageEncoder::Create.
   static absl::StatusOr<std::unique_ptr<LatentDecoder>> Create(const AutoencoderKlDirectory& directory, int64_t height,
                                                                int64_t width, const InferenceOptions& options);
 
-  // Of planes [channels, height, width] of a latent that is scaled; levels in -1..1 and beyond, planes
-  // [3, height, width] of the image.
+  // `latent`: planes [channels, height, width], scaled. Returns planes [3, height, width] of the image with levels in
+  // -1..1, or slightly outside.
   absl::StatusOr<std::span<const float>> Decode(std::span<const float> latent);
   absl::StatusOr<Image> DecodeImage(std::span<const float> latent);
 

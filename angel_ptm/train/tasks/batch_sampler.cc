@@ -86,7 +86,7 @@ absl::Status BatchSampler::MakeAll(int64_t count,
   const auto elements = static_cast<size_t>(noisy_grid_.elements());
   std::vector<int64_t> numbers(static_cast<size_t>(options_.batch));
   for (int64_t first = 0; first < count; first += options_.batch) {
-    // Rows behind the last sample make it again.
+    // Rows after the last sample repeat it.
     for (int64_t row = 0; row < options_.batch; ++row) numbers[row] = std::min(first + row, count - 1);
     RETURN_IF_ERROR(Make(numbers));
     for (int64_t row = 0; row < std::min(options_.batch, count - first); ++row) {
@@ -120,7 +120,7 @@ absl::Status BatchSampler::Predict(double time) {
     const std::span<const float> planes = Planes(i);
     std::ranges::copy(planes.first(elements), output.begin());
     if (options_.guided()) Guide(options_.guidance, output, away_, output);
-    // Guidance moves the mean, not how sure the model is.
+    // Guidance changes the mean, not the variance.
     if (!loop_.variance().empty()) std::ranges::copy(planes.subspan(elements), loop_.variance().subspan(at).begin());
   }
   return absl::OkStatus();

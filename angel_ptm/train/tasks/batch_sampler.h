@@ -23,20 +23,20 @@
 
 namespace angel_ptm {
 
-// What a family's forward graph reads beside "noisy".
+// What a family's forward graph reads besides "noisy".
 class Conditions {
  public:
   virtual ~Conditions() = default;
-  // Row `row` of the graph is conditioned as sample number `sample` asks for.
+  // Conditions row `row` of the graph as sample number `sample` asks.
   virtual absl::Status SetRow(int64_t row, int64_t sample) = 0;
-  // Row `row` is what guidance leads sample number `sample` away from.
+  // Conditions row `row` on what guidance leads sample number `sample` away from.
   virtual absl::Status SetAway(int64_t row, int64_t sample) = 0;
-  // Into the executor that is bound to `graph`, for a time of all rows. All of them: their memory serves other tensors
-  // once they are read.
+  // Writes the inputs into the executor that is bound to `graph`, for a time that all rows share. Always writes all of
+  // them, because their memory serves other tensors once they have been read.
   virtual void Write(double time, const Graph& graph, Executor& executor) = 0;
 };
 
-// Where a sample's noise is from.
+// Where a sample's noise comes from.
 struct SampleNoise {
   uint64_t seed = 1;
   int64_t number = 0;
@@ -46,17 +46,17 @@ struct BatchOptions {
   SamplingOptions sampling;
   double guidance = 1;             // Ho & Salimans 2022; 1: none, and rows are not doubled
   int64_t batch = 1;               // samples side by side
-  std::vector<SampleNoise> noise;  // by number of the sample; empty: (sampling.seed, number)
+  std::vector<SampleNoise> noise;  // by sample number; empty: (sampling.seed, number)
 
   bool guided() const { return guidance != 1; }
-  int64_t rows() const { return guided() ? 2 * batch : batch; }  // of the graph
+  int64_t rows() const { return guided() ? 2 * batch : batch; }  // rows of the graph
 };
 
-// Of the `count` samples that a run makes of itself (sampling{}): its graph has at most as many rows as a micro-batch,
-// unless that is one row and guidance takes two.
+// For the `count` samples of a run's sampling{}: the graph has at most as many rows as a micro-batch, unless a
+// micro-batch is one row and guidance takes two.
 BatchOptions SamplingBatchFromConfig(const TrainConfig& config, const SamplingOptions& sampling, int64_t count);
 
-// What is told of samples: `step` of the training, then of the sampler.
+// What is recorded with samples. `step` counts training steps, `steps` those of the sampler.
 struct SamplingFacts {
   int64_t step = 0;
   std::string weights;  // "last" or "ema"
@@ -64,47 +64,48 @@ struct SamplingFacts {
   int64_t steps = 0;
   double guidance = 1;
   uint64_t seed = 0;
-  std::optional<double> control_scale = {};  // of a model with a branch that reads a condition
-  std::vector<std::string> prompts = {};     // in words, where samples have numbers of these
+  std::optional<double> control_scale = {};  // for a model with a branch that reads a condition
+  std::vector<std::string> prompts = {};     // the texts of the prompts, where samples refer to prompts by number
 };
-// Of the samples that a run makes of itself.
+// For the samples that a run makes of its own model.
 SamplingFacts FactsOfSamples(const TrainConfig& config, int64_t step, const BatchOptions& options);
 
-// kInvalidArgument if the sampler cannot do that: how many steps, guidance, a method for another prediction. Fields are
-// named `prefix` and steps, guidance, sampler.
+// Returns kInvalidArgument if the number of steps or the guidance is out of range, or the method does not suit the
+// model's prediction. Names the fields `prefix` followed by steps, guidance or sampler.
 absl::Status CheckBatchOptions(const BatchOptions& options, const std::string& prefix);
 
-// A forward graph of the batch's rows with the executor that is bound to it, and the times from <= t < to at which it
-// takes another's place.
+// A forward graph for the batch's rows with the executor bound to it, and the times from <= t < to at which it replaces
+// the first denoiser.
 struct Denoiser {
   const Graph* graph = nullptr;
   Executor* executor = nullptr;
   double from = 0, to = 0;
 };
 
-// Buffers are made once.
+// Its buffers are made once.
 class BatchSampler {
  public:
-  // `noisy` and `prediction` are the patches that the graph reads and puts out, of samples as the first says; the
-  // second has as many channels, or as many again for the variance. The first of `denoisers` serves at all times that
-  // no other has; all have the same graph. Nothing is owned.
+  // `noisy` and `prediction` describe the patches that the graph reads and outputs, and `noisy` also the samples.
+  // `prediction` has the same number of channels, or twice as many if it includes the variance. denoisers[0] serves at
+  // all times that no other one covers. All graphs must be equal. Nothing is owned.
   BatchSampler(const BatchOptions& options, const PatchGrid& noisy, const PatchGrid& prediction,
                std::vector<Denoiser> denoisers, Conditions& conditions);
 
-  // Sample number samples[i] as row i of samples(), i < batch. Plays the graph equally often whatever the numbers are,
-  // so that ranks may each make others.
+  // Makes sample number samples[i] as row i of samples(), i < batch. Plays the graph equally often for any numbers, so
+  // each rank may make different samples.
   absl::Status Make(std::span<const int64_t> samples);
-  // [channels, height, width] each.
+  // [batch, channels, height, width].
   std::span<const float> samples() { return loop_.x(); }
-  int64_t elements() const { return noisy_grid_.elements(); }  // of a sample
+  int64_t elements() const { return noisy_grid_.elements(); }  // per sample
 
-  // Samples 0 to count - 1, batch after batch; hands each to `take`.
+  // Makes samples 0 to count - 1, batch after batch, and passes each to `take`.
   absl::Status MakeAll(int64_t count, absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take);
 
  private:
   absl::Status Predict(double time);
   absl::Status Play(const Denoiser& denoiser);
-  // The graph's output for row `row` as planes [channels, height, width], those of the variance behind them.
+  // The graph's output for row `row` as planes [channels, height, width], followed by those of the variance if there
+  // are any.
   std::span<const float> Planes(int64_t row);
 
   const BatchOptions options_;
@@ -112,19 +113,19 @@ class BatchSampler {
   const std::vector<Denoiser> denoisers_;
   Conditions& conditions_;
   SamplingLoop loop_;
-  std::vector<int64_t> noise_numbers_;  // of the batch's samples
+  std::vector<int64_t> noise_numbers_;  // by row of the batch
   std::vector<uint64_t> noise_seeds_;
   std::vector<float> noisy_, prediction_, planes_, away_;
-  std::vector<BFloat16> narrow_;  // the prediction of a graph that computes in bf16
+  std::vector<BFloat16> narrow_;  // the output of a graph that computes in bf16
 };
 
-// What a run samples of itself, of any family.
+// The samples that a run makes of its own model, for any family.
 class RunSampler final : public Sampler {
  public:
-  // Sampler::Write.
+  // Implements Sampler::Write.
   using Files = std::function<absl::StatusOr<std::string>(const std::string& folder, int64_t step,
                                                           std::span<const float> samples)>;
-  // As BatchSampler; `count` samples in all.
+  // The arguments are those of BatchSampler; `count` samples in all.
   RunSampler(int64_t count, const BatchOptions& options, const PatchGrid& noisy, const PatchGrid& prediction,
              Denoiser denoiser, std::unique_ptr<Conditions> conditions, Files files)
       : count_(count),

@@ -14,7 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-// What prompts are read with.
+// The files with which prompts are read.
 constexpr std::array<const char*, 2> kOfPrompts = {"tokenizer.json", "images.json"};
 
 absl::StatusOr<std::string> CopiedFile(const CheckpointReader& checkpoint, const std::string& name) {
@@ -99,7 +99,7 @@ std::vector<Denoiser> Denoisers::all() const {
     if (i == 0) continue;
     const auto [from, to] = std::pair(experts_[i - 1].from, experts_[i - 1].to);
     all.back().from = from;
-    // Flows begin at the very end.
+    // Flows begin at the end of the range, which `to` excludes.
     all.back().to = to == static_cast<double>(kDiffusionSteps) ? to + 1 : to;
   }
   return all;

@@ -1,4 +1,4 @@
-// A diffusion model as it is sampled: one checkpoint, or several that take turns along the way from noise to samples.
+// A diffusion model for sampling: one checkpoint, or several that take turns on the way from noise to samples.
 #ifndef ANGEL_PTM_TRAIN_TASKS_DENOISERS_H_
 #define ANGEL_PTM_TRAIN_TASKS_DENOISERS_H_
 
@@ -15,25 +15,25 @@
 
 namespace angel_ptm {
 
-// A checkpoint that denoises at times from <= t < to of 0 to kDiffusionSteps, from the image to noise.
+// A checkpoint that denoises at times from <= t < to. Times run from 0, the image, to kDiffusionSteps, noise.
 struct Expert {
   std::string checkpoint;
   double from = 0, to = 0;
 };
 
-// "DIR:FROM-TO", for an error named by `flag`.
+// Parses "DIR:FROM-TO". Errors name `flag`.
 absl::StatusOr<Expert> ParseExpert(const std::string& text, const std::string& flag);
 
 class Denoisers {
  public:
-  // `checkpoint`, of `config`, and `experts` of the same model that reads the same texts, none of whose times overlap;
-  // the graph of each is what `build` makes. `what`: as Inference::Create's. Errors: Inference::Create's, experts that
-  // are another model.
+  // Loads `checkpoint`, which has configuration `config`, and `experts`, which must be the same model, read the same
+  // texts, and have disjoint times. `build` makes the graph of each. `what` is that of Inference::Create. Errors: those
+  // of Inference::Create; experts that are another model.
   static absl::StatusOr<Denoisers> Load(CheckpointReader& checkpoint, const TrainConfig& config,
                                         const std::vector<Expert>& experts, const std::function<Graph()>& build,
                                         const InferenceOptions& options, const std::string& what);
 
-  // For BatchSampler, which this must outlive.
+  // The denoisers for a BatchSampler. This object must outlive the sampler.
   std::vector<Denoiser> all() const;
 
  private:

@@ -28,8 +28,8 @@
 namespace angel_ptm {
 namespace {
 
-// Fields that matter only before the first step, and sizes whose 0 stands for a value found elsewhere: the shapes of
-// the parameters tell those.
+// Fields that matter only before the first step, and sizes whose 0 stands for a value found elsewhere: a difference of
+// those shows in the shapes of the parameters.
 constexpr std::array<std::string_view, 5> kDitWithoutEffect = {
     "model.dit.initializer_range", "model.dit.text_vocab_size", "model.dit.width", "model.dit.intermediate_size",
     "model.dit.text_hidden_size"};
@@ -46,7 +46,7 @@ class DitTask final : public Task {
         shape_(DitShapeFromConfig(config.model(), vocab_size)),
         table_(DitParameters(shape_, std::move(states))) {}
 
-  // `dataset` has the vocabulary that the task was made with.
+  // `dataset` must have the vocabulary with which the task was made.
   absl::Status Open(ImageDataset dataset);
 
   const ParameterTable& parameters() const override { return *table_; }
@@ -124,7 +124,7 @@ class DitTask final : public Task {
   ImageDataset dataset_;
   std::unique_ptr<ImageLatents> training_latents_, validation_latents_;
   std::optional<ImageSource> training_, validation_;
-  DitPrompts prompts_;  // of sampling{}
+  DitPrompts prompts_;  // those of sampling{}
 };
 
 absl::Status Differs(const TrainConfig& config, const char* field, const char* what, int64_t wanted, int64_t got) {
@@ -142,7 +142,7 @@ absl::Status DitTask::CheckPixels() const {
   return absl::OkStatus();
 }
 
-// That the model is for these images.
+// Checks that the model suits these images.
 absl::Status DitTask::CheckDataset() const {
   const ImageManifest& manifest = dataset_.manifest;
   if (!dit_.latents()) RETURN_IF_ERROR(CheckPixels());
@@ -333,7 +333,7 @@ DitConfig ScaledDit(const DitConfig& model, ScaleAxis axis, int64_t steps) {
     scaled.set_num_hidden_layers(steps);
     return scaled;
   }
-  // Captions default to the width of the images' stream: what that is now.
+  // Sizes of captions default to those of the image stream, so set them to the current ones.
   if (model.text_length() > 0 && model.text_hidden_size() == 0) scaled.set_text_hidden_size(model.hidden_size());
   if (model.text_length() > 0 && model.text_num_attention_heads() == 0) {
     scaled.set_text_num_attention_heads(model.num_attention_heads());

@@ -1,4 +1,4 @@
-// Prompts for model.dit, and the inputs that samples with such prompts are made of.
+// Prompts for model.dit, and the inputs for samples with these prompts.
 #ifndef ANGEL_PTM_TRAIN_TASKS_DIT_CONDITIONS_H_
 #define ANGEL_PTM_TRAIN_TASKS_DIT_CONDITIONS_H_
 
@@ -16,18 +16,18 @@
 
 namespace angel_ptm {
 
-// Tokens of a caption, or one class; empty where the model reads neither.
+// Tokens of a caption, or one class; empty if the model reads neither.
 using Condition = std::vector<int32_t>;
 
 struct DitPrompts {
-  std::vector<Condition> conditions;  // by prompt; one, empty, of a model without conditions
-  std::vector<Condition> negatives;   // what guidance leads away from, likewise
-  std::vector<std::string> notes;     // sentences about what was cut
+  std::vector<Condition> conditions;  // by prompt; a single empty one for a model without conditions
+  std::vector<Condition> negatives;   // by prompt, what guidance leads away from
+  std::vector<std::string> notes;     // sentences about prompts that were cut
 };
 
-// Reads prompts with a model's tokenizer or by its classes' names. `negatives`: as many; empty texts are no condition.
-// Errors name `field`, "--prompt", or the negative's: no prompts, or some for a model without conditions, another
-// encoding than UTF-8, classes that there are not.
+// Reads prompts with the model's tokenizer or by the names of its classes. `negatives`: one per prompt; an empty text
+// means no condition. Errors name `field`, such as "--prompt", or the field of the negative: no prompts, prompts for a
+// model without conditions, invalid UTF-8, unknown classes.
 absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer& tokenizer,
                                           const std::vector<std::string>& classes,
                                           const std::vector<std::string>& prompts,
@@ -35,7 +35,7 @@ absl::StatusOr<DitPrompts> ReadDitPrompts(const DitShape& shape, const Tokenizer
 
 class DitConditions final : public Conditions {
  public:
-  // Of so many rows of the graph. Sample i has prompt i / samples_per_prompt.
+  // For `rows` rows of the graph. Sample i has prompt i / samples_per_prompt.
   DitConditions(const DitShape& shape, DitPrompts prompts, int64_t samples_per_prompt, int64_t rows);
 
   absl::Status SetRow(int64_t row, int64_t sample) override;
@@ -52,13 +52,13 @@ class DitConditions final : public Conditions {
   std::vector<int32_t> tokens_, token_counts_, class_ids_;
 };
 
-// A sample as an image.
+// Converts a sample to an image.
 inline Image DitImage(const DitShape& shape, std::span<const float> planes) {
   return PlanesToImage(planes, static_cast<int32_t>(shape.channels), static_cast<int32_t>(shape.height),
                        static_cast<int32_t>(shape.width));
 }
 
-// What the forward graph reads and puts out.
+// The patches that the forward graph reads and outputs.
 inline PatchGrid NoisyGrid(const DitShape& shape) {
   return {shape.channels, shape.height, shape.width, shape.patch_size};
 }

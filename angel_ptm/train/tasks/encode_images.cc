@@ -37,11 +37,11 @@ class ImageSet {
   int64_t count() const { return file_ != nullptr ? file_->count() : static_cast<int64_t>(paths_.size()); }
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
-  // pixels [height, width, 3].
+  // `pixels`: [height, width, 3].
   absl::Status Read(int64_t image, std::span<uint8_t> pixels) const;
-  // The prepared set's file of them; null of a folder.
+  // The file of a prepared set's images; null for a folder.
   const ImageFile* file() const { return file_; }
-  // Each image's first caption, in the first language that it has one in.
+  // Each image's first caption, in the first language that has one.
   absl::StatusOr<std::vector<std::string>> Captions() const;
 
  private:
@@ -51,7 +51,7 @@ class ImageSet {
 
   ImageDataset dataset_;
   const ImageFile* file_ = nullptr;  // of the data set
-  std::vector<std::string> paths_;   // without one
+  std::vector<std::string> paths_;   // if there is no data set
   int64_t height_ = 0, width_ = 0;
 };
 
@@ -130,7 +130,7 @@ absl::StatusOr<std::vector<std::string>> ImageSet::Captions() const {
   return captions;
 }
 
-// Posteriors by content of image and encoder, a file each.
+// Caches posteriors by content of image and encoder, one file each.
 class PosteriorCache {
  public:
   PosteriorCache(std::string folder, const ImageEncoder& encoder) : folder_(std::move(folder)), encoder_(encoder) {}
@@ -188,7 +188,7 @@ absl::Status PosteriorCache::Write(const std::string& path, const Posterior& pos
   });
 }
 
-// The latent of a posterior: its mean, or a sample, by number.
+// The latent of a posterior: its mean, or a sample drawn by the image's number.
 std::vector<float> LatentOf(const Posterior& posterior, const AutoencoderKlDirectory& autoencoder,
                             const EncodeImagesOptions& options, int64_t number) {
   std::vector<float> latent(posterior.mean.size());
@@ -217,7 +217,7 @@ SafetensorsMetadata MetadataOf(const LatentScaling& scaling, const EncodeImagesO
   return metadata;
 }
 
-// Those of --conditions, as many and of the same size as the images.
+// The images of --conditions, which must have the number and size of the images.
 absl::StatusOr<std::optional<ImageSet>> OpenConditions(const EncodeImagesOptions& options, const ImageSet& images) {
   if (options.conditions.empty()) return std::nullopt;
   EncodeImagesOptions of_conditions = options;

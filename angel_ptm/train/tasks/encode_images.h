@@ -1,4 +1,4 @@
-// Files of latents from images, and images from files of latents.
+// Converts images to files of latents, and files of latents to images.
 #ifndef ANGEL_PTM_TRAIN_TASKS_ENCODE_IMAGES_H_
 #define ANGEL_PTM_TRAIN_TASKS_ENCODE_IMAGES_H_
 
@@ -14,25 +14,24 @@
 namespace angel_ptm {
 
 struct EncodeImagesOptions {
-  std::string images;       // a prepared image data set, or a folder of PNG and JPEG files, taken by their names
-  std::string conditions;   // likewise, what a branch reads beside each image, poses or edges; empty: nothing
-  bool validation = false;  // of a data set: its validation images, else those to train on
-  std::string cache;        // a folder for means and deviations, by content of image and encoder; empty: none
-  bool draws = false;  // a latent is a sample of the posterior, drawn by (seed, number of the image); else its mean
+  std::string images;       // a prepared image data set, or a folder of PNG and JPEG files, in the order of their names
+  std::string conditions;   // likewise, what a branch reads with each image, such as poses or edges; empty: none
+  bool validation = false;  // of a data set: encode its validation images instead of its training images
+  std::string cache;        // folder that caches means and deviations by content of image and encoder; empty: none
+  bool draws = false;       // a latent is a draw from the posterior by (seed, number of the image); else its mean
   uint64_t seed = 1;
   InferenceOptions inference;
 };
 
 struct EncodedImages {
   int64_t count = 0, from_cache = 0;
-  int64_t memory_bytes = 0;  // of the encoder
+  int64_t memory_bytes = 0;  // that the encoder takes
 };
 
-// Writes "latents" [N, channels, height, width] F32, scaled as models see them, and "sizes" [N, 6] F32 (height and
-// width of the image, of what was asked for, top and left of a crop: none) as latents.h wants them, and
-// "condition" like the latents if there are conditions; what stands at `output` is replaced. Errors: no images, other
-// conditions than one for each, images of different sizes or that are not RGB, what ImageEncoder says, a cache that is
-// damaged.
+// Writes "latents" [N, channels, height, width] F32, scaled as models see them; "sizes" [N, 6] F32 (height and width of
+// the image, height and width asked for, top and left of the crop: none) as in latents.h; and, if there are conditions,
+// "condition" in the format of the latents. Replaces `output`. Errors: no images; not exactly one condition per image;
+// images of different sizes or that are not RGB; those of ImageEncoder; a damaged cache.
 absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
                                            const EncodeImagesOptions& options, const std::string& output);
 
@@ -45,12 +44,13 @@ absl::Status EncodeConditions(const AutoencoderKlDirectory& autoencoder, const s
 
 absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options);
 
-// The captions of a prepared data set's images, one for each: its first in the first language that has any. Errors: a
-// folder of images without captions.
+// Returns one caption for each image of a prepared data set: its first in the first language that has any. Errors: a
+// folder of images, which has no captions.
 absl::StatusOr<std::vector<std::string>> ImageCaptions(const EncodeImagesOptions& options);
 
-// The images of all "latents" in a file, named by their prompts if the file has those, else by its "samples", a number
-// each. Errors: latents of other channels than the decoder's, what LatentDecoder says.
+// Decodes all "latents" of a file to images. They are named by their prompts if the file's metadata has those,
+// otherwise by its "samples", one number each. Errors: latents with other channels than the decoder's; those of
+// LatentDecoder.
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
                                                              const AutoencoderKlDirectory& autoencoder,
                                                              const InferenceOptions& options);

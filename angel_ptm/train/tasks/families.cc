@@ -1,4 +1,4 @@
-// The model families there are.
+// The list of model families.
 #include <utility>
 
 #include "angel_ptm/base/check.h"

@@ -133,7 +133,7 @@ absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& un
         absl::StrCat("--images: wanted 1 to ", 1 << 20, ", got ", options.images_per_prompt));
   }
   std::vector<NegativePrompt> negatives = NegativesOf(options);
-  negatives.push_back({options.negative_prompt, "--negative-prompt"});  // of a model without prompts, too
+  negatives.push_back({options.negative_prompt, "--negative-prompt"});  // counts for a model without prompts, too
   const auto negative = std::ranges::find_if(negatives, [](const NegativePrompt& n) { return !n.text.empty(); });
   if (!unguided.empty() && negative != negatives.end()) {
     return absl::InvalidArgumentError(absl::StrCat(negative->field, ": the model was trained ", unguided,

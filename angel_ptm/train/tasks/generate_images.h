@@ -18,35 +18,36 @@
 namespace angel_ptm {
 
 struct GenerateImagesOptions {
-  // Captions; of a model of classes their names or numbers; of one without conditions nothing.
+  // Captions; for a model of classes, their names or numbers; for a model without conditions, nothing.
   std::vector<std::string> prompts;
   std::string negative_prompt;  // what guidance leads away from; empty: no condition
-  // By prompt, where one has its own; empty: none has. Image k of a prompt with a seed has noise of (seed, k).
+  // By prompt; none: the common value; empty: no prompt has its own. Image k of a prompt with a seed has noise of
+  // (seed, k).
   std::vector<std::optional<std::string>> own_negatives;
   std::vector<std::optional<uint64_t>> own_seeds;
-  int64_t images_per_prompt = 1;  // each from noise of its own
+  int64_t images_per_prompt = 1;  // each from its own noise
   int64_t steps = 30;
   double guidance = 4;                   // Ho & Salimans 2022; 1: none
   std::optional<SamplingMethod> method;  // none: DefaultMethod of the model's prediction
   uint64_t seed = 1;
   int64_t batch_max = 16;               // images made side by side
-  std::vector<Expert> experts;          // checkpoints of the same model that denoise at some times
-  std::optional<double> control_scale;  // of the effect of a branch that reads a condition; none: 1
-  std::optional<std::string> size;      // HEIGHTxWIDTH of a model's latents; none: its own
+  std::vector<Expert> experts;          // checkpoints of the same model that denoise at part of the times
+  std::optional<double> control_scale;  // factor on the effect of a branch that reads a condition; none: 1
+  std::optional<std::string> size;      // HEIGHTxWIDTH of a model's latents; none: the model's own
   InferenceOptions inference;
-  std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
+  std::FILE* notes = nullptr;  // receives notes about what was cut or not understood; null: none
 };
 
-// What each prompt leads away from: its own, or that of all.
+// What guidance leads each prompt away from: the prompt's own negative, or the common one.
 std::vector<NegativePrompt> NegativesOf(const GenerateImagesOptions& options);
-// What a model is sampled with by default becomes what is asked for. `unguided`: why the model cannot be guided, how it
-// was trained; empty: it can. Errors: CheckBatchOptions's, how many of a prompt, a negative prompt without guidance,
-// guidance of a model that cannot be guided.
+// Changes `batch` from the model's defaults to what `options` ask for. `unguided`: why the model cannot be guided,
+// namely how it was trained; empty if it can. Errors: those of CheckBatchOptions; the number of images per prompt; a
+// negative prompt without guidance; guidance of a model that cannot be guided.
 absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& unguided, BatchOptions& batch);
 
-// Prompt after prompt. Image i starts from noise that is a function of (seed, i); the same options give the same
-// images. Errors: a checkpoint of another model family, prompts that are not UTF-8 or that the model has no class for,
-// guidance of a model that was trained without dropped conditions, a method for another prediction.
+// Returns the images prompt after prompt. Image i starts from noise that is a function of (seed, i); the same options
+// give the same images. Errors: a checkpoint of another model family; prompts that are not UTF-8 or name no class of
+// the model; guidance of a model that was trained without dropped conditions; a method for another prediction.
 absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& checkpoint_path,
                                                            const GenerateImagesOptions& options);
 

@@ -24,7 +24,7 @@ absl::Status CheckControlScale(std::optional<double> scale, const HunyuanDitShap
   return absl::InvalidArgumentError(absl::StrCat("--control-scale: wanted a finite number of 0 or more, got ", *scale));
 }
 
-// The model of latents of the size that is asked for, if any is.
+// The model for latents of the requested size, if one is given.
 absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::optional<std::string>& size) {
   if (!size) return shape;
   const std::optional<LatentSize> asked = ParseLatentSize(*size);
@@ -37,7 +37,7 @@ absl::StatusOr<HunyuanDitShape> Resized(HunyuanDitShape shape, const std::option
   return shape;
 }
 
-// Sample numbers; kNone of an empty text.
+// Sample numbers; kNone for an empty text.
 absl::StatusOr<std::vector<int64_t>> ReadNegatives(const std::vector<NegativePrompt>& asked, const LatentFile& file) {
   std::vector<int64_t> negatives;
   for (const auto& [text, field] : asked) {
@@ -49,7 +49,7 @@ absl::StatusOr<std::vector<int64_t>> ReadNegatives(const std::vector<NegativePro
   return negatives;
 }
 
-// Where texts are read from if no file of them is given.
+// Where texts are read from if no file is given.
 std::string TrainingSamples(const TrainConfig& config, const std::optional<std::string>& size) {
   const auto& buckets = config.model().hunyuan_dit().bucket();
   const bool is_bucket = size && std::ranges::find(buckets, *size) != buckets.end();
@@ -84,7 +84,7 @@ absl::Status LatentConditions::SetAway(int64_t row, int64_t sample) {
   LatentSample texts = inputs_.Row(row);
   texts.latent = {};
   RETURN_IF_ERROR(file_.Read(prompts_[prompt], /*empty_clip=*/true, /*empty_t5=*/true, texts));
-  // The negative's texts alone.
+  // Take only the texts of the negative.
   texts.condition = texts.sizes = {};
   if (negative != kNone) RETURN_IF_ERROR(file_.Read(negative, /*empty_clip=*/false, /*empty_t5=*/false, texts));
   inputs_.Finish(row, /*time=*/0);

@@ -17,13 +17,13 @@
 
 namespace angel_ptm {
 
-// Prompts are samples of a file, by their numbers there.
+// Conditions from a file: a prompt is the number of a sample in the file.
 class LatentConditions final : public Conditions {
  public:
-  // Of so many rows of the graph. Sample i has the texts of file sample prompts[i / samples_per_prompt], and its
-  // condition if the model has a branch, whose effect is multiplied by `control_scale`; guidance leads away from the
-  // texts of file sample negatives[i / samples_per_prompt] under the same condition, or from those of the empty caption
-  // where that is kNone and if there are no negatives. `file` must outlive it.
+  // For `rows` rows of the graph. Sample i has the texts of file sample prompts[i / samples_per_prompt]. If the model
+  // has a branch, it also has that file sample's condition, and `control_scale` multiplies the branch's effect.
+  // Guidance leads away from the texts of file sample negatives[i / samples_per_prompt], or from the empty caption if
+  // that is kNone or `negatives` is empty, under the same condition. `file` must outlive this.
   LatentConditions(const HunyuanDitShape& shape, const LatentFile& file, std::vector<int64_t> prompts,
                    int64_t samples_per_prompt, int64_t rows, double control_scale = 1,
                    std::vector<int64_t> negatives = {});
@@ -40,29 +40,29 @@ class LatentConditions final : public Conditions {
   const std::vector<float> control_scale_;  // empty without a branch
 };
 
-// Numbers of the file's samples. Errors name `field`, "--prompt": none, or what is no number of a sample.
+// Parses numbers of the file's samples. Errors name `field`, such as "--prompt": no prompts, or not a sample's number.
 absl::StatusOr<std::vector<int64_t>> ReadSampleNumbers(const std::vector<std::string>& prompts, const LatentFile& file,
                                                        const std::string& field);
 
-// What the forward graph reads and puts out.
+// The patches that the forward graph reads and outputs.
 inline PatchGrid NoisyGrid(const HunyuanDitShape& shape) {
   return {shape.channels, shape.height, shape.width, shape.patch_size};
 }
 inline PatchGrid PredictionGrid(const HunyuanDitShape& shape) {
   return {shape.out_channels(), shape.height, shape.width, shape.patch_size, /*channels_last=*/true};
 }
-// How such a model is sampled if nothing else is said.
+// How such a model is sampled by default.
 SamplingOptions HunyuanSampling(const HunyuanDitConfig& config);
 
-// How a model is sampled as is asked for. Errors: ApplyTo's, a size that the patches do not divide, a scale of a branch
-// that the model lacks.
+// How to sample the model as `options` ask. Errors: those of ApplyTo; a size that the patches do not divide; a scale
+// for a branch that the model lacks.
 absl::StatusOr<BatchOptions> LatentBatch(const TrainConfig& config, const GenerateImagesOptions& options);
 
-// As GenerateImages, but prompts and negative prompts are numbers of samples in the file `texts`, which need have no
-// latents; without a negative prompt guidance leads away from the file's empty caption. texts empty: the training
-// samples of the checkpoint's configuration, of the bucket that is asked for if that is one. Latents may be of any size
-// that the patches divide: the model's weights depend on none. Writes `output`, a file; returns how many latents that
-// is.
+// Like GenerateImages, but prompts and negative prompts are numbers of samples in the file `texts`, which need not have
+// latents. Without a negative prompt, guidance leads away from the file's empty caption. If `texts` is empty, uses the
+// training samples of the checkpoint's configuration, those of the bucket if the requested size is one. Latents may
+// have any size that the patches divide, because no weight of the model depends on it. Writes the file `output` and
+// returns the number of latents in it.
 absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, const std::string& texts,
                                         const GenerateImagesOptions& options, const std::string& output);
 

@@ -25,21 +25,21 @@
 namespace angel_ptm {
 namespace {
 
-// Of the noise and times of evaluations.
+// Seed of the noise and times of evaluations.
 constexpr uint64_t kLatentEvaluationSeed = 0x6c617465;
 constexpr uint32_t kClipStream = 0, kT5Stream = 1;
 
-// Sizes whose 0 stands for a value found elsewhere: the parameters' shapes and the samples tell those.
+// Sizes whose 0 stands for a value found elsewhere: a difference shows in the parameters' shapes and the samples.
 constexpr std::array<std::string_view, 2> kHunyuanWithoutEffect = {"model.hunyuan_dit.width",
                                                                    "model.hunyuan_dit.intermediate_size"};
 constexpr std::array<std::string_view, 5> kHunyuanOfTheCurve = {
     "model.hunyuan_dit.clip_dropout", "model.hunyuan_dit.t5_dropout", "model.hunyuan_dit.min_snr_gamma",
     "model.hunyuan_dit.noise_offset", "model.hunyuan_dit.variance_weight"};
 
-// Buffers are made once.
+// Its buffers are made once.
 class LatentFeeder final : public Feeder {
  public:
-  // `graph` is a training or evaluation graph with `executor` bound to it. Nothing is owned.
+  // `graph` is a training or evaluation graph and `executor` is bound to it. Nothing is owned.
   LatentFeeder(const Graph& graph, Executor& executor, const HunyuanDitShape& shape, const HunyuanDitConfig& config,
                const LatentSource& source)
       : graph_(graph),
@@ -60,7 +60,7 @@ class LatentFeeder final : public Feeder {
     bound_.resize(static_cast<size_t>(batch_ * kBoundColumns));
   }
 
-  // The number of its own: 0.
+  // Returns 0: the task has no number of its own.
   absl::StatusOr<double> Feed(const MicroBatchPosition& position) override {
     float weight = 0;
     for (int64_t row = 0; row < batch_; ++row) {
@@ -141,7 +141,7 @@ class LatentFeeder final : public Feeder {
   std::vector<float> clean_, bound_;  // empty if the variance is not learned
 };
 
-// Of every bucket, the model's own first.
+// Shapes by bucket, the model's own first.
 std::vector<HunyuanDitShape> BucketShapes(const HunyuanDitShape& shape, const HunyuanDitConfig& config) {
   std::vector<HunyuanDitShape> shapes = {shape};
   for (const std::string& text : config.bucket()) {
@@ -165,7 +165,7 @@ std::vector<std::vector<std::string>> AskedSamples(const SamplingConfig& samplin
   return asked;
 }
 
-// How many of `wanted` samples are of each bucket, of which there are so many: in proportion, or all.
+// Divides `wanted` samples among buckets with `counts` samples: in proportion, or all of them.
 std::vector<int64_t> Shares(int64_t wanted, const std::vector<int64_t>& counts) {
   const int64_t all = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   std::vector<int64_t> shares;
@@ -280,7 +280,7 @@ class HunyuanDitTask final : public Task {
             .micro_batch = config_.batch().micro_batch_sequences(),
             .seed = config_.seed()};
   }
-  // Of a file for each bucket.
+  // The path of the bucket's file.
   std::string PathOf(const std::string& name, int64_t bucket) const {
     return absl::StrCat(config_.data().directory(), "/", name, bucket == 0 ? "" : "-" + BucketName(bucket),
                         ".safetensors");
@@ -289,13 +289,13 @@ class HunyuanDitTask final : public Task {
   const TrainConfig config_;
   const HunyuanDitConfig dit_;
   const HunyuanDitShape shape_;
-  const std::vector<HunyuanDitShape> buckets_;  // that of the model first
+  const std::vector<HunyuanDitShape> buckets_;  // the model's own first
   const std::vector<std::vector<std::string>> asked_;
   const std::shared_ptr<const ParameterTable> table_;
-  std::vector<std::unique_ptr<LatentFile>> train_, held_out_;         // by bucket; null where nothing is held out
-  std::optional<BucketOrder> order_;                                  // none of one bucket
-  std::vector<std::unique_ptr<LatentSource>> training_, validation_;  // by bucket; null where nothing is evaluated
-  std::vector<std::vector<int64_t>> prompts_;                         // asked_, as numbers of the bucket's samples
+  std::vector<std::unique_ptr<LatentFile>> train_, held_out_;         // by bucket; null if nothing is held out
+  std::optional<BucketOrder> order_;                                  // none if there is one bucket
+  std::vector<std::unique_ptr<LatentSource>> training_, validation_;  // by bucket; null if nothing is evaluated
+  std::vector<std::vector<int64_t>> prompts_;                         // asked_ as numbers of the bucket's samples
   std::string note_;
 };
 
@@ -306,7 +306,7 @@ std::string HunyuanDitTask::sample_order() const {
                     buckets_[b].height, " x ", buckets_[b].width, ", digest ",
                     absl::Hex(train_[b]->digest(), absl::kZeroPad16));
   }
-  // Which bucket comes when depends on what a step takes of it.
+  // The order of buckets depends on how many samples a step takes.
   if (order_) absl::StrAppend(&order, ", steps of ", config_.batch().global_batch_sequences());
   return absl::StrCat(order, ", order and noise of seed ", config_.seed());
 }
@@ -349,7 +349,7 @@ absl::Status HunyuanDitTask::Open() {
   return config_.evaluation().every_steps() == 0 ? absl::OkStatus() : OpenValidation();
 }
 
-// The model's own size has held-out samples, other buckets may.
+// The model's own size must have held-out samples, other buckets may have some.
 absl::Status HunyuanDitTask::OpenValidation() {
   std::vector<std::string> missing;
   std::vector<int64_t> counts;

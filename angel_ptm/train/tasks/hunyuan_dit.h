@@ -1,5 +1,5 @@
-// Hunyuan-DiT as a task: latents and text states of a data directory, noise and times that are functions of (seed,
-// sample), and the weighted error of what the model predicts.
+// Hunyuan-DiT as a task: latents and text states of a data directory; noise and times that are functions of (seed,
+// sample); the weighted error of the model's prediction.
 #ifndef ANGEL_PTM_TRAIN_TASKS_HUNYUAN_DIT_H_
 #define ANGEL_PTM_TRAIN_TASKS_HUNYUAN_DIT_H_
 
@@ -15,12 +15,12 @@ namespace angel_ptm {
 
 HunyuanDitShape HunyuanDitShapeFromConfig(const ModelConfig& config);
 
-// task.h, ScaledModel. Depth: by two blocks. Width: by one attention head.
+// task.h, ScaledModel. Depth: two blocks at a time. Width: one attention head at a time.
 HunyuanDitConfig ScaledHunyuanDit(const HunyuanDitConfig& model, ScaleAxis axis, int64_t steps);
 
 // task.h, MakeTask and OpenTask. The data directory has train.safetensors, for each bucket
-// train-HEIGHTxWIDTH.safetensors and, to evaluate, validation.safetensors (latents.h) and, of buckets that have
-// held-out samples, validation-HEIGHTxWIDTH.safetensors.
+// train-HEIGHTxWIDTH.safetensors, for evaluation validation.safetensors (latents.h) and, for buckets with held-out
+// samples, validation-HEIGHTxWIDTH.safetensors.
 std::unique_ptr<Task> MakeHunyuanDitTask(const TrainConfig& config, std::vector<StateSpec> states);
 absl::StatusOr<std::unique_ptr<Task>> OpenHunyuanDitTask(const TrainConfig& config);
 

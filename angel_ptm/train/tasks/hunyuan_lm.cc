@@ -19,7 +19,7 @@ namespace angel_ptm {
 namespace {
 
 // Fields that matter only before the first step or to readers of an exported model, and sizes whose 0 stands for a
-// value found elsewhere: the shapes of the parameters tell those.
+// value found elsewhere: a difference of those shows in the shapes of the parameters.
 constexpr std::array<std::string_view, 5> kWithoutEffect = {
     "model.hunyuan_lm.initializer_range", "model.hunyuan_lm.max_position_embeddings",
     "model.hunyuan_lm.num_key_value_heads", "model.hunyuan_lm.head_dim", "model.hunyuan_lm.vocab_size"};
@@ -40,7 +40,7 @@ class HunyuanLmTask final : public Task {
         batch_(BatchFromConfig(config)),
         table_(HunyuanLmParameters(shape_, std::move(states))) {}
 
-  // `dataset` has the vocabulary that the task was made with.
+  // `dataset` must have the vocabulary with which the task was made.
   absl::Status Open(TextDataset dataset);
 
   const ParameterTable& parameters() const override { return *table_; }
@@ -155,7 +155,7 @@ ExpertLoads HunyuanLmTask::ReadExpertLoads(const Graph& training, const Executor
   return loads;
 }
 
-// Fullest expert over the mean, worst layer; 1 is even.
+// Load of the fullest expert relative to the mean, in the worst layer; 1 means even.
 std::vector<TaskNumber> HunyuanLmTask::LoadNumbers(const ExpertLoads& loads) const {
   if (!shape_.is_moe()) return {};
   double worst = 1;
@@ -167,7 +167,7 @@ std::vector<TaskNumber> HunyuanLmTask::LoadNumbers(const ExpertLoads& loads) con
   return {{"expert_balance", worst, absl::StrFormat("balance %.2f", worst)}};
 }
 
-// Nats / ln 2 / bytes of the target tokens: comparable across vocabularies.
+// nats / ln 2 / bytes of the target tokens, which is comparable across vocabularies.
 std::vector<TaskNumber> HunyuanLmTask::EvaluationNumbers(const LossSums& sums) const {
   const double bits = sums.loss / std::numbers::ln2 / sums.own;
   return {{"validation_bits_per_byte", bits, absl::StrFormat("%.3f bits/byte", bits)}};
@@ -208,7 +208,7 @@ HunyuanLmConfig ScaledHunyuanLm(const HunyuanLmConfig& model, ScaleAxis axis, in
     scaled.set_num_hidden_layers(steps);
     return scaled;
   }
-  // Of each query head the same part of the stream, of the stream the same multiple inside the MLP.
+  // Keep the stream width per query head, and the ratio of the MLP's inner width to the stream's.
   const int64_t heads_per_group = model.num_attention_heads() / KeyValueHeads(model);
   const double width_per_head =
       static_cast<double>(model.hidden_size()) / static_cast<double>(model.num_attention_heads());

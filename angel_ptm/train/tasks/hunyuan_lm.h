@@ -13,7 +13,7 @@
 
 namespace angel_ptm {
 
-// `vocab_size` is used if the configuration gives none.
+// `vocab_size` is used if the configuration does not set it.
 HunyuanLmShape ShapeFromConfig(const ModelConfig& config, int64_t vocab_size);
 HunyuanLmBatch BatchFromConfig(const TrainConfig& config);
 

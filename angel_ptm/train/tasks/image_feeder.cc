@@ -8,7 +8,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of the noise and times of evaluations.
+// Seed of the noise and times of evaluations.
 constexpr uint64_t kEvaluationSeed = 0x65766c75;
 
 }  // namespace

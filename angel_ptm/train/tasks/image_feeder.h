@@ -1,4 +1,4 @@
-// Feeds an Executor with noisy images, the times of their noise and what they are conditioned on.
+// Feeds an Executor with noisy images, the times of their noise, and their conditions.
 #ifndef ANGEL_PTM_TRAIN_TASKS_IMAGE_FEEDER_H_
 #define ANGEL_PTM_TRAIN_TASKS_IMAGE_FEEDER_H_
 
@@ -19,7 +19,7 @@
 
 namespace angel_ptm {
 
-// An ImageLoader's samples. Those of an evaluation have the same noise and times whatever the run's seed.
+// An ImageLoader's samples. In an evaluation, noise and times do not depend on the run's seed.
 class ImageSource final : public SampleSource {
  public:
   // `latents`: what stands for the images' pixels, null: nothing; must outlive the source.
@@ -39,24 +39,25 @@ class ImageSource final : public SampleSource {
   const ImageLatents* const latents_;
 };
 
-// What of a run's images, noise and conditions becomes which input: pure functions into buffers that are made once.
+// Computes all inputs from images, noise and conditions: pure functions, into buffers that are made once.
 class ImageFeeder final : public Feeder {
  public:
-  // `graph` is a training or evaluation graph of `shape` with `executor` bound to it. Nothing is owned.
+  // `graph` is a training or evaluation graph of `shape` and `executor` is bound to it. Nothing is owned.
   ImageFeeder(const Graph& graph, Executor& executor, const DitShape& shape, const DitObjective& objective,
               const ImageSource& source);
 
-  // The number of its own: 0.
+  // Returns 0: the task has no number of its own.
   absl::StatusOr<double> Feed(const MicroBatchPosition& position) override;
   const SampleSource& source() const override { return source_; }
 
  private:
-  // Rows of images_ that are latents.
+  // Reads the latents of a micro-batch into images_.
   absl::Status ReadLatents();
-  // Row `row` of the micro-batch, sample number `sample`: the image in images_ becomes noisy patches, target and time.
+  // Turns the image in images_ into noisy patches, target and time, for row `row` of the micro-batch, sample number
+  // `sample`.
   void MakeNoisy(int64_t row, int64_t sample);
   void ClearRow(int64_t row);
-  // What stands for no condition, where there is none or it is dropped.
+  // Writes what stands for no condition, if there is none or it is dropped.
   void DropCondition(int64_t row);
   void Write();
 
@@ -68,7 +69,7 @@ class ImageFeeder final : public Feeder {
   const PatchGrid grid_;
   const uint64_t seed_;
   const TensorId noisy_tensor_, target_tensor_, time_tensor_, cos_sin_tensor_, sample_weight_tensor_, weight_tensor_;
-  TensorId clean_tensor_ = kNone, bound_tensor_ = kNone;  // of a model that learns its variance
+  TensorId clean_tensor_ = kNone, bound_tensor_ = kNone;  // for a model that learns its variance
   TensorId tokens_tensor_ = kNone, token_counts_tensor_ = kNone, class_ids_tensor_ = kNone;
   float weight_ = 0;
   std::vector<float> images_, noise_, mixed_, noisy_, target_, time_features_, cos_sin_, sample_weight_, clean_, bound_;

@@ -18,7 +18,7 @@ namespace {
 
 std::string NameOfImage(int64_t number) { return absl::StrFormat("%04d.png", number); }
 
-// The images from `count` on that an earlier call says are its own.
+// The images from number `count` on that an earlier call's samples.jsonl names.
 std::vector<std::string> LeftFromEarlier(const std::string& folder, int64_t count) {
   std::vector<std::string> names;
   const absl::StatusOr<std::string> lines = ReadFile(folder + "/samples.jsonl");

@@ -1,4 +1,4 @@
-// Images and latents that were sampled, as files: for people, and for `angel-ptm report`.
+// Writes sampled images and latents to files, for people and for `angel-ptm report`.
 #ifndef ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 #define ANGEL_PTM_TRAIN_TASKS_IMAGE_SAMPLES_H_
 
@@ -19,13 +19,13 @@ namespace angel_ptm {
 struct GeneratedImage {
   std::string prompt;
   Image image;
-  std::optional<uint64_t> seed = {};  // its prompt's own
+  std::optional<uint64_t> seed = {};  // that of its prompt, if it has its own
 };
 
-// Into <folder>, which it makes: a PNG for each image, sheet.png of all with their prompts, and samples.jsonl, which
-// says which is of which prompt and is written last. They take the places of an earlier call's; of its images those are
-// removed whose places none took, if its samples.jsonl names them. Returns a note for people, or an empty text. Errors:
-// of files, no images, a build without image libraries.
+// Writes into <folder>, which it makes if needed: a PNG for each image, sheet.png with all images and their prompts,
+// and last samples.jsonl, which lists the prompt of each image. Replaces the files of an earlier call, and removes
+// those images that its samples.jsonl names and that were not replaced. Returns a note for people, or an empty text.
+// Errors: those of files; no images; a build without image libraries.
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images);
 

@@ -13,10 +13,10 @@ namespace angel_ptm {
 namespace {
 
 constexpr char kModel[] = "model.hunyuan_dit";
-// On a side, by the autoencoder of Hunyuan-DiT.
+// Pixels per latent element and side, for the autoencoder of Hunyuan-DiT.
 constexpr int64_t kPixelsOfLatent = 8;
 
-// Row `row` of `rows` equal ones.
+// Row `row` of `rows` rows of equal size.
 template <typename T>
 std::span<T> RowOf(std::vector<T>& all, int64_t row, int64_t rows) {
   const size_t size = all.size() / static_cast<size_t>(rows);
@@ -64,7 +64,7 @@ absl::Status LatentFile::CheckConditions(bool sizes_needed) {
                      " for model.hunyuan_dit.control: what the samples' poses or edges are as latents"));
   }
   if (shape_.control) RETURN_IF_ERROR(CheckTensor(file_, "condition", DType::kFloat32, conditions, kModel));
-  // Of one sample.
+  // For one sample.
   scratch_elements_ = std::max({shape_.channels * shape_.height * shape_.width, c * shape_.clip_hidden_size,
                                 t * shape_.t5_hidden_size, kHunyuanSizes});
   return absl::OkStatus();

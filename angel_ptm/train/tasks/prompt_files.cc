@@ -15,7 +15,8 @@ namespace {
 
 bool IsJsonLines(const std::string& path) { return path.ends_with(".jsonl"); }
 
-// Of a file of texts, what `what` names, for the flag: each line with its place in words.
+// Calls `take` with each line of a text file and its place in words. Errors name `flag` and call the lines' content
+// `what`.
 absl::Status ForEachLine(const std::string& path, const char* flag, const char* what,
                          absl::FunctionRef<absl::Status(const std::string& line, const std::string& where)> take) {
   if (!path.ends_with(".txt") && !IsJsonLines(path)) {
@@ -43,7 +44,7 @@ absl::Status NotEmpty(const std::string& text, const std::string& where, const c
   return absl::InvalidArgumentError(absl::StrCat(where, ": wanted a ", what, ", got an empty one"));
 }
 
-// null if it is none.
+// The object in `line`, or null if it is not one.
 nlohmann::json ObjectOf(const std::string& line) {
   const nlohmann::json parsed = ParseJson(line);
   return parsed.is_object() ? parsed : nlohmann::json();

@@ -1,4 +1,4 @@
-// Captions and prompts that users keep in files, one a line.
+// Captions and prompts from users' files, one per line.
 #ifndef ANGEL_PTM_TRAIN_TASKS_PROMPT_FILES_H_
 #define ANGEL_PTM_TRAIN_TASKS_PROMPT_FILES_H_
 
@@ -11,11 +11,11 @@
 
 namespace angel_ptm {
 
-// Captions of a file: one a line of .txt, "text" or "caption" of each line's object of .jsonl. Errors name the line: an
-// empty caption, one that is not UTF-8, an object without any.
+// Reads captions: one per line of a .txt file, or "text" or "caption" of the object in each line of a .jsonl file.
+// Errors name the line: an empty caption; one that is not UTF-8; an object without a caption.
 absl::StatusOr<std::vector<std::string>> ReadCaptions(const std::string& path);
 
-// What is asked for in one line. What it does not say is said for all.
+// What one line asks for. Unset fields take the value that is common to all prompts.
 struct Prompt {
   std::string text;
   std::optional<std::string> negative;
@@ -23,13 +23,13 @@ struct Prompt {
   std::optional<std::string> size;
 };
 
-// What a prompt is led away from, empty: no condition; and who says so, for messages.
+// What guidance leads a prompt away from (empty: no condition), and the name of its source for messages.
 struct NegativePrompt {
   std::string text, field;
 };
 
-// Prompts of a file: one a line of .txt; "prompt" of each line's object of .jsonl, which may have "negative", "seed"
-// and "size", too. Errors name the line: as ReadCaptions', and an object with other fields.
+// Reads prompts: one per line of a .txt file, or "prompt" of the object in each line of a .jsonl file, which may also
+// have "negative", "seed" and "size". Errors name the line: those of ReadCaptions, and an object with other fields.
 absl::StatusOr<std::vector<Prompt>> ReadPrompts(const std::string& path);
 
 }  // namespace angel_ptm

@@ -11,7 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-// Texts side by side: the shape of products is part of their bits, so fewer are filled up with padding.
+// Number of texts encoded together. The bits of products depend on their shape, so a smaller batch is filled with
+// padding.
 constexpr int64_t kTextsTogether = 4;
 
 struct Folders {
@@ -50,7 +51,7 @@ class FrozenEncoder final : public TextEncoder {
   const WeightsReader weights_;
   const std::unique_ptr<const TextPieces> pieces_;
   const int64_t length_, width_;
-  const std::vector<int32_t> places_;  // of T5's distances; else empty
+  const std::vector<int32_t> places_;  // of T5's distances; empty for others
   const InferenceOptions options_;
   uint64_t digest_ = 0;  // 0: not known yet
   std::unique_ptr<Inference> inference_;

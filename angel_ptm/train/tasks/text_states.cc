@@ -14,7 +14,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr char kStates[] = "states", kChecksumKey[] = "xxh3";
-constexpr int64_t kTextsAtOnce = 64;  // between two looks at the cache
+constexpr int64_t kTextsAtOnce = 64;  // between two writes to the cache
 
 // The texts of one encoder, and where the cache has their states.
 class CachedStates {
@@ -22,9 +22,9 @@ class CachedStates {
   CachedStates(TextEncoder& encoder, const EncodeCaptionsOptions& options, const char* name)
       : encoder_(encoder), options_(options), name_(name) {}
 
-  // Makes what the cache has not.
+  // Makes the states that the cache does not have.
   absl::Status Prepare(const std::vector<std::string>& captions);
-  // Of a caption, by its place.
+  // Reads the states of a caption, by its index.
   absl::Status Read(size_t caption, std::span<float> states) const { return ReadFrom(files_[caption], states); }
   void FillMask(size_t caption, std::span<int32_t> mask) const {
     std::ranges::fill(mask, 0);
@@ -81,7 +81,7 @@ absl::Status CachedStates::EncodeSome(std::span<const std::pair<std::string, siz
 
 absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
   ASSIGN_OR_RETURN(const uint64_t digest, encoder_.Digest());
-  std::map<std::string, size_t> missing;  // file to a caption that has it
+  std::map<std::string, size_t> missing;  // from a file to a caption whose states it will have
   std::vector<float> states(elements());
   for (size_t caption = 0; caption < captions.size(); ++caption) {
     texts_.push_back(encoder_.Pieces(captions[caption]));
@@ -109,7 +109,7 @@ absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
   return absl::OkStatus();
 }
 
-// The tensors of one encoder: of all captions but the last, which is the empty one, and of that.
+// The tensors of one encoder: of all captions but the last, which is the empty one, and those of the empty one.
 void AddTensors(const CachedStates& states, int64_t count, std::vector<SafetensorsTensor>* tensors) {
   const int64_t length = states.encoder().length(), width = states.encoder().width();
   const std::string& name = states.name();

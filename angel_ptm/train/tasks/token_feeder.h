@@ -27,17 +27,17 @@ class TokenSource final : public SampleSource {
   const Loader loader_;
 };
 
-// What the routers of a training graph sum over a step's micro-batches, layer by layer: [E] pairs per expert each.
+// The sums that the routers of a training graph make over a step's micro-batches, by layer: [E] pairs per expert each.
 std::vector<TensorId> LoadTensors(const Graph& graph);
 
 // Its buffers are made once.
 class TokenFeeder final : public Feeder {
  public:
-  // `graph` is a training or evaluation graph with `executor` bound to it. token_bytes: byte length by token id.
-  // Nothing is owned. With a step's first micro-batch it clears what routers sum over the step.
+  // `graph` is a training or evaluation graph and `executor` is bound to it. token_bytes: byte length by token id.
+  // Nothing is owned. The first micro-batch of a step clears the sums that routers make over the step.
   TokenFeeder(const Graph& graph, Executor& executor, const TokenSource& source, std::span<const int32_t> token_bytes);
 
-  // The number of its own: the bytes of text that the targets stand for.
+  // Returns the bytes of text that the targets stand for.
   absl::StatusOr<double> Feed(const MicroBatchPosition& position) override;
   const SampleSource& source() const override { return source_; }
 
