@@ -106,7 +106,7 @@ class DitTask final : public Task {
  private:
   absl::Status CheckDataset() const;
   absl::Status CheckPixels() const;
-  // The latents of a split's images; null of a model of pixels.
+  // The latents of the images of `split`; null for a model of pixels.
   absl::StatusOr<std::unique_ptr<ImageLatents>> OpenLatents(const char* split, const ImageFile& images) const;
   absl::Status OpenSamples();
   absl::StatusOr<std::string> WriteSamples(const std::string& folder, int64_t step,

@@ -30,7 +30,7 @@ constexpr int64_t kColours = 3;
 class ImageSet {
  public:
   static absl::StatusOr<ImageSet> Open(const EncodeImagesOptions& options);
-  // Of files, which are to be of that size.
+  // Image files, which must have that size.
   ImageSet(std::vector<std::string> paths, int64_t height, int64_t width)
       : paths_(std::move(paths)), height_(height), width_(width) {}
 

@@ -35,9 +35,9 @@ struct EncodedImages {
 absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoencoder,
                                            const EncodeImagesOptions& options, const std::string& output);
 
-// Writes "condition" [count, channels, height, width] F32: the images of `paths`, PNG or JPEG, as scaled latents (the
-// posteriors' means), then zeros. Errors: images that are not RGB or not of the latents' size times the autoencoder's
-// reduction, what ImageEncoder says.
+// Writes a tensor "condition" [count, channels, height, width] F32: first the images at `paths`, PNG or JPEG, as scaled
+// latents (the posteriors' means), then zeros. Errors: images that are not RGB, or whose size is not that of the
+// latents times the autoencoder's reduction; those of ImageEncoder.
 absl::Status EncodeConditions(const AutoencoderKlDirectory& autoencoder, const std::vector<std::string>& paths,
                               int64_t count, int64_t height, int64_t width, const InferenceOptions& options,
                               const std::string& output);
@@ -55,9 +55,9 @@ absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& 
                                                              const AutoencoderKlDirectory& autoencoder,
                                                              const InferenceOptions& options);
 
-// Decodes the latents that a run has sampled of itself, in a folder of train/sample.h, into images beside them
-// (WriteImages). Returns false, and does nothing, if the folder has images already or no latents. Errors: those of
-// files, DecodeLatentFile's.
+// Decodes the latents in one of a run's sample folders (train/sample.h) to images beside them (WriteImages). Returns
+// false, and does nothing, if the folder already has images or has no latents. Errors: those of files and of
+// DecodeLatentFile.
 absl::StatusOr<bool> DecodeSamples(const std::string& folder, const AutoencoderKlDirectory& autoencoder,
                                    const InferenceOptions& options);
 

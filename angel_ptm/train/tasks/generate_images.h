@@ -51,8 +51,8 @@ absl::Status ApplyTo(const GenerateImagesOptions& options, const std::string& un
 absl::StatusOr<std::vector<GeneratedImage>> GenerateImages(const std::string& checkpoint_path,
                                                            const GenerateImagesOptions& options);
 
-// The same of a model with model.dit.latents. Writes them to the file `output` (WriteSampledLatents, prompts by their
-// place in the options); returns how many they are.
+// The same for a model with model.dit.latents: writes the latents to the file `output` (WriteSampledLatents, with
+// prompts numbered as in the options) and returns how many there are.
 absl::StatusOr<int64_t> GenerateDitLatents(const std::string& checkpoint_path, const GenerateImagesOptions& options,
                                            const std::string& output);
 

@@ -22,7 +22,7 @@ namespace angel_ptm {
 // An ImageLoader's samples. In an evaluation, noise and times do not depend on the run's seed.
 class ImageSource final : public SampleSource {
  public:
-  // `latents`: what stands for the images' pixels, null: nothing; must outlive the source.
+  // `latents`: take the place of the images' pixels, or null; must outlive the source.
   ImageSource(const ImageLoader& loader, bool evaluation, const ImageLatents* latents)
       : loader_(loader), evaluation_(evaluation), latents_(latents) {}
   int64_t sample_count() const override { return loader_.sample_count(); }

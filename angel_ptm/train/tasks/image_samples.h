@@ -29,14 +29,14 @@ struct GeneratedImage {
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images);
 
-// Samples of a model of latents, `samples_per_prompt` of each of `prompts` one after another, as a safetensors file:
-// "latents" F32 [N, channels, height, width], scaled as the model's data was, "samples" I32 [N], the number of each
-// one's prompt, and the facts as metadata, prompts as a JSON list. `latents` may hold more than these. What stands
-// there is replaced.
+// Writes sampled latents, `samples_per_prompt` for each of `prompts` in turn, to a safetensors file: "latents" F32
+// [N, channels, height, width], in the scale of the model's data; "samples" I32 [N], the number of each latent's
+// prompt; and the facts as metadata, with the prompts as a JSON list. `latents` may hold more than these N. Replaces an
+// existing file.
 absl::Status WriteSampledLatents(const std::string& path, const PatchGrid& grid, const std::vector<int64_t>& prompts,
                                  int64_t samples_per_prompt, std::span<const float> latents,
                                  const SamplingFacts& facts);
-// The facts in such metadata; what is missing or damaged is as in SamplingFacts().
+// Reads the facts from such metadata. Facts that are missing or damaged have the values of SamplingFacts().
 SamplingFacts FactsFrom(const SafetensorsMetadata& metadata);
 
 }  // namespace angel_ptm

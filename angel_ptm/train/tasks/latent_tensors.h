@@ -1,4 +1,4 @@
-// Tensors of encoded images in safetensors files: what models of latents check of them, and how rows of them are read.
+// Checks and reads the tensors of encoded images in safetensors files, for models that are trained on latents.
 #ifndef ANGEL_PTM_TRAIN_TASKS_LATENT_TENSORS_H_
 #define ANGEL_PTM_TRAIN_TASKS_LATENT_TENSORS_H_
 
@@ -19,38 +19,37 @@
 
 namespace angel_ptm {
 
-// Errors: no tensor of that name; another shape or type than `model`, e.g. "model.dit", reads. Where fp32 is read, bf16
-// is read too.
+// Checks that the file has tensor `name` with that shape and type; where `dtype` is fp32, bf16 is accepted too.
+// `model`, e.g. "model.dit", is named in the error.
 absl::Status CheckTensor(const SafetensorsReader& file, const std::string& name, DType dtype, const Shape& shape,
                          const std::string& model);
-// The N of a tensor [N, sample...] of floats. Errors: as CheckTensor's, and N = 0.
+// Returns the N of a tensor [N, sample...] of floats. Errors: those of CheckTensor; N = 0.
 absl::StatusOr<int64_t> CountSamples(const SafetensorsReader& file, const std::string& name, const Shape& sample,
                                      const std::string& model);
 
-// Row `row` of a checked tensor of floats whose rows have out.size() elements. `scratch` has at least as many; it is
-// used for bf16. Allocates only for an error.
+// Reads row `row` of a checked tensor of floats whose rows have out.size() elements. `scratch` needs room for as many
+// elements; it is used for bf16 tensors. Allocates only on error.
 absl::Status ReadFloats(const SafetensorsReader& file, std::string_view name, int64_t row, std::span<float> out,
                         std::span<BFloat16> scratch);
 
-// Up to 16 of `count` rows, spread evenly, the first and the last among them: what is looked at when a file is opened.
+// Up to 16 of `count` rows to check when a file is opened: spread evenly, including the first and the last.
 std::vector<int64_t> SpotChecks(int64_t count);
-// Noise has deviation 1, so latents must be scaled to about that. Error: a root mean square of tensor "latents" outside
-// 0.25 to 4.
+// Checks that latents are scaled to about the noise's deviation of 1. Error: a root mean square outside 0.25 to 4.
 absl::Status CheckScale(const std::string& path, double mean_square);
 
-// The latents of a prepared data set's images: tensor "latents" [N, channels, height, width] in the images' order,
-// scaled, as `angel-ptm encode` writes it.
+// The scaled latents of a prepared data set's images, in the order of the images: tensor "latents" [N, channels,
+// height, width] as `angel-ptm encode` writes it.
 class ImageLatents {
  public:
-  // Errors: a missing file or tensor, another shape or type than model.dit's `sample` [channels, height, width],
-  // latents of other images than those of `images`, latents that are not scaled.
+  // `sample` is model.dit's [channels, height, width]. Errors: a missing file or tensor, another shape or type, latents
+  // of other images than those in `images`, latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<ImageLatents>> Open(const std::string& path, const Shape& sample,
                                                             const ImageFile& images);
 
-  // Planes [channels, height, width] of an image's latent; `scratch` has room for as many elements. Thread-safe.
-  // Allocates only for an error.
+  // Reads an image's latent as planes [channels, height, width]; `scratch` needs room for as many elements.
+  // Thread-safe. Allocates only on error.
   absl::Status Read(int64_t image, std::span<float> planes, std::span<BFloat16> scratch) const;
-  // Of the file's header, its size and the rows of SpotChecks.
+  // Digest of the file's header, its size and the rows of SpotChecks.
   uint64_t digest() const { return digest_; }
 
  private:
@@ -60,8 +59,8 @@ class ImageLatents {
   uint64_t digest_ = 0;
 };
 
-// The key of the metadata in which `angel-ptm encode` names the image file that latents were made of: the checksum of
-// its header (ImageFile::header_xxh64) as ChecksumText.
+// Metadata key under which `angel-ptm encode` stores which image file the latents were made from: the checksum of that
+// file's header (ImageFile::header_xxh64) as ChecksumText.
 inline constexpr char kLatentImagesKey[] = "images_xxh64";
 
 }  // namespace angel_ptm
