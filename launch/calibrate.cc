@@ -100,10 +100,11 @@ absl::StatusOr<std::unique_ptr<RunPlan>> PlanOf(const Model& model, TrainConfig&
   ASSIGN_OR_RETURN(const int64_t least, LeastDeviceBytes(config, facts));
   config.mutable_memory()->set_device_bytes(least + least / 16);
   if (model.state == Rest::kHost) return MakeRunPlan(config, facts);
+  constexpr int64_t kHostBytesMax = int64_t{1} << 40;  // a refusal beyond that is not about the host
   for (int64_t host_bytes = 4 * kPageBytes;; host_bytes *= 2) {
     config.mutable_memory()->set_host_bytes(host_bytes);
     auto plan = MakeRunPlan(config, facts);
-    if (plan.ok() || !absl::IsResourceExhausted(plan.status())) return plan;
+    if (plan.ok() || !absl::IsResourceExhausted(plan.status()) || host_bytes >= kHostBytesMax) return plan;
   }
 }
 

@@ -42,7 +42,7 @@ std::vector<std::pair<std::string, double>> ScalarsOf(const StepMetrics& m) {
 
 }  // namespace
 
-absl::Status Reporter::Start(int64_t first_step) {
+absl::Status Reporter::Start(int64_t first_step, int64_t first_sample) {
   for (int64_t b = 0; b < run_.task->bucket_count(); ++b) {
     flops_per_step_.push_back(ModelFlops(run_.plan->training_of(b)) * static_cast<double>(run_.derived.micro_batches));
   }
@@ -63,7 +63,7 @@ absl::Status Reporter::Start(int64_t first_step) {
   if (file_) {
     run_.Print(file_->TakeNote());
     Warn(OpenReport(first_step), &warned_of_report_);
-    OpenLogs(first_step);
+    OpenLogs(first_step, first_sample);
   }
   PrintStart();
   return absl::OkStatus();
@@ -130,7 +130,7 @@ void Reporter::KeepSheet() {
   Warn(WriteFile(directory + "/run.json", sheet_), &warned_of_report_);
 }
 
-void Reporter::OpenLogs(int64_t first_step) {
+void Reporter::OpenLogs(int64_t first_step, int64_t first_sample) {
   const OutputConfig& output = run_.config.output();
   if (output.tensorboard()) {
     absl::StatusOr<EventFile> events = EventFile::Create(output.directory(), first_step);
@@ -140,7 +140,7 @@ void Reporter::OpenLogs(int64_t first_step) {
   if (output.mllog()) {
     absl::StatusOr<MlLog> log = MlLog::Open(output.directory());
     if (log.ok()) mllog_.emplace(*std::move(log));
-    Warn(mllog_ ? mllog_->Start(run_.config, first_step) : log.status(), &warned_of_mllog_);
+    Warn(mllog_ ? mllog_->Start(run_.config, first_step, first_sample) : log.status(), &warned_of_mllog_);
   }
 }
 

@@ -25,7 +25,7 @@ class Reporter {
   explicit Reporter(Run& run) : run_(run) {}
 
   // Collective: measures the machine, opens the metrics, and prints what will be trained.
-  absl::Status Start(int64_t first_step);
+  absl::Status Start(int64_t first_step, int64_t first_sample);
 
   // Whether the step gets a progress line by its number alone.
   bool IsLogged(int64_t step) const;
@@ -55,7 +55,7 @@ class Reporter {
   // Writes run.json if it is missing, for example because the output directory was removed and a checkpoint made it
   // again.
   void KeepSheet();
-  void OpenLogs(int64_t first_step);
+  void OpenLogs(int64_t first_step, int64_t first_sample);
   void ReportStep(const StepMetrics& metrics, const std::string& line);
   // Prints the first error only.
   void Warn(const absl::Status& status, bool* warned) const;

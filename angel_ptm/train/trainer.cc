@@ -112,7 +112,7 @@ absl::Status Trainer::Prepare() {
   BeginUpdater();
   RETURN_IF_ERROR(SetNewerAside(run_, start_));
   RETURN_IF_ERROR(run_.control->Barrier({"start", -1}));
-  return reporter_.Start(state_.next_step);
+  return reporter_.Start(state_.next_step, state_.next_sample);
 }
 
 absl::Status Trainer::ExchangeStopRequests() {

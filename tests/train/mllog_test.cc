@@ -36,7 +36,7 @@ TEST(MlLogTest, IntervalsOpenAndClose) {
   {
     auto log = MlLog::Open(folder.path());
     ASSERT_TRUE(log.ok()) << log.status();
-    ASSERT_TRUE(log->Start(config, 2).ok());
+    ASSERT_TRUE(log->Start(config, 2, /*first_sample=*/20).ok());
     StepMetrics metrics{.step = 2, .loss = 1};
     ASSERT_TRUE(log->Step(metrics).ok());
     metrics.step = 3;
@@ -52,8 +52,8 @@ TEST(MlLogTest, IntervalsOpenAndClose) {
     if (last["event_type"] == "POINT_IN_TIME" && last["key"] != "eval_accuracy") continue;
     told.push_back(last["key"].get<std::string>() + " " + last["metadata"].value("samples_count", Json()).dump());
   }
-  EXPECT_EQ(told, (std::vector<std::string>{"run_start null", "block_start 8", "block_stop 16", "eval_accuracy 16",
-                                            "block_start 16", "block_stop 20", "run_stop 20"}));
+  EXPECT_EQ(told, (std::vector<std::string>{"run_start null", "block_start 20", "block_stop 28", "eval_accuracy 28",
+                                            "block_start 28", "block_stop 32", "run_stop 32"}));
   EXPECT_EQ(last["event_type"], "INTERVAL_END");
   EXPECT_EQ(last["metadata"]["status"], "success");
 }

@@ -52,8 +52,10 @@ absl::Status MlLog::Write(MlEvent event, std::string_view key, const Json& value
   return file_.Append(MlLine(event, key, value, metadata, NowMs(), where));
 }
 
-absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
+absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step, int64_t first_sample) {
   const AdamwConfig& adamw = config.optimizer().adamw();
+  first_step_ = first_step;
+  first_sample_ = first_sample;
   samples_per_step_ = config.batch().global_batch_sequences();
   const std::pair<const char*, Json> hyperparameters[] = {
       {"seed", config.seed()},
@@ -72,19 +74,19 @@ absl::Status MlLog::Start(const TrainConfig& config, int64_t first_step) {
     RETURN_IF_ERROR(Write(MlEvent::kPointInTime, key, value, Json::object()));
   }
   RETURN_IF_ERROR(Write(MlEvent::kIntervalStart, "run_start", nullptr, Json::object()));
-  return Write(MlEvent::kIntervalStart, "block_start", nullptr, {{"samples_count", first_step * samples_per_step_}});
+  return Write(MlEvent::kIntervalStart, "block_start", nullptr, {{"samples_count", first_sample}});
 }
 
 absl::Status MlLog::Step(const StepMetrics& metrics) {
   if (!metrics.validation_loss) return absl::OkStatus();
-  const Json about = {{"samples_count", (metrics.step + 1) * samples_per_step_}};
+  const Json about = {{"samples_count", SamplesBefore(metrics.step + 1)}};
   RETURN_IF_ERROR(Write(MlEvent::kIntervalEnd, "block_stop", nullptr, about));
   RETURN_IF_ERROR(Write(MlEvent::kPointInTime, "eval_accuracy", *metrics.validation_loss, about));
   return Write(MlEvent::kIntervalStart, "block_start", nullptr, about);
 }
 
 absl::Status MlLog::Finish(int64_t steps_done, std::string_view status) {
-  const Json samples = steps_done * samples_per_step_;
+  const Json samples = SamplesBefore(steps_done);
   RETURN_IF_ERROR(Write(MlEvent::kIntervalEnd, "block_stop", nullptr, {{"samples_count", samples}}));
   return Write(MlEvent::kIntervalEnd, "run_stop", nullptr, {{"samples_count", samples}, {"status", status}});
 }

@@ -31,8 +31,9 @@ class MlLog {
   // Appends to the lines of an earlier run.
   static absl::StatusOr<MlLog> Open(const std::string& directory);
 
-  // Writes the run's hyperparameters, run_start, and the start of the first block, which begins at `first_step`.
-  absl::Status Start(const TrainConfig& config, int64_t first_step);
+  // Writes the run's hyperparameters, run_start, and the start of the first block, which begins at `first_step`, whose
+  // first sample is `first_sample`: a resumed run may have taken steps with another batch before.
+  absl::Status Start(const TrainConfig& config, int64_t first_step, int64_t first_sample);
   // For an evaluated step, writes eval_accuracy (the validation loss) and the end of the block, and begins the next
   // block.
   absl::Status Step(const StepMetrics& metrics);
@@ -45,8 +46,11 @@ class MlLog {
                      const nlohmann::ordered_json& metadata,
                      std::source_location where = std::source_location::current());
 
+  // Samples before `step`.
+  int64_t SamplesBefore(int64_t step) const { return first_sample_ + (step - first_step_) * samples_per_step_; }
+
   AppendFile file_;
-  int64_t samples_per_step_ = 0;
+  int64_t first_step_ = 0, first_sample_ = 0, samples_per_step_ = 0;
 };
 
 }  // namespace angel_ptm
