@@ -8,7 +8,7 @@ expect "version" 0 "options: CUDA=" "$program" --version
 [[ $output =~ ^angel-ptm\ [0-9.]+\ \(commit\ ([0-9a-f]{12}(-dirty)?|unknown)\) ]] || failed "no commit in: $output"
 for command in help --help -h; do expect "$command" 0 "angel-ptm export" "$program" $command; done
 expect "no command" 0 "angel-ptm export" "$program"
-for command in doctor init prepare plan train generate export merge report inspect help; do
+for command in doctor init prepare plan train encode generate import export merge report inspect help; do
   expect "$command --help" 0 "Example" "$program" "$command" --help
   [[ $output == "angel-ptm $command "* ]] || failed "$command --help is about something else: $output"
 done
