@@ -88,7 +88,7 @@ absl::Status CanRun(const AddRmsNormArgs& a) {
 absl::Status CanRun(const AddRmsNormGradArgs& a) {
   return Asks("add_rms_norm_grad")
       .Alike({{"dy", a.dy}, {"sum", a.sum}, {"weight", a.weight}, {"dx", a.dx, true}, {"dsum", a.dsum, true}})
-      .Fp32OrBf16({{"dweight", a.dweight}})
+      .ResultOf({"dy", a.dy}, {{"dweight", a.dweight}})
       .All(kFp32, {{"rstd", a.rstd}})
       .Range("tokens", a.t, 1, kInt32Max)
       .Range("a width", a.h, 1, kNormWidthMax);
@@ -114,7 +114,10 @@ absl::Status CanRun(const EmbeddingArgs& a) {
   return Asks("embedding").Alike({{"y", a.y}, {"table", a.table}}).Range("tokens", a.t, 1, kInt32Max);
 }
 absl::Status CanRun(const EmbeddingGradArgs& a) {
-  return Asks("embedding_grad").Fp32OrBf16({{"dy", a.dy}, {"dtable", a.dtable}}).Range("tokens", a.t, 1, kInt32Max);
+  return Asks("embedding_grad")
+      .Alike({{"dy", a.dy}})
+      .ResultOf({"dy", a.dy}, {{"dtable", a.dtable}})
+      .Range("tokens", a.t, 1, kInt32Max);
 }
 absl::Status CanRun(const MatmulArgs& a) {
   return Asks("matmul")
@@ -166,7 +169,7 @@ absl::Status CanRun(const QkRopeNormGradArgs& a) {
                            {"dk", a.dk},
                            {"q_weight", a.q_weight},
                            {"k_weight", a.k_weight}})
-                   .Fp32OrBf16({{"dq_weight", a.dq_weight}, {"dk_weight", a.dk_weight}})
+                   .ResultOf({"dq", a.dq}, {{"dq_weight", a.dq_weight}, {"dk_weight", a.dk_weight}})
                    .All(kFp32, {{"q_rstd", a.q_rstd}, {"k_rstd", a.k_rstd}, {"cos_sin", a.cos_sin}}),
                a, kTurnedDimMax, 2);
 }
@@ -219,7 +222,7 @@ absl::Status CanRun(const RouterArgs& a) { return Routing("router", a); }
 absl::Status CanRun(const RouterGradArgs& a) {
   return Routing("router_grad", a)
       .Alike({{"x", a.x}, {"dx", a.dx, true}})
-      .Fp32OrBf16({{"dgate", a.dgate}})
+      .ResultOf({"x", a.x}, {{"dgate", a.dgate}})
       .All(kFp32, {{"dweights", a.dweights}});
 }
 absl::Status CanRun(const ExpertLayoutArgs& a) {
@@ -273,7 +276,7 @@ absl::Status CanRun(const LayerNormGradArgs& a) {
               {"bias", a.bias, true},
               {"modulation", a.modulation, true},
               {"dmodulation", a.dmodulation, true}})
-      .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}})
+      .ResultOf({"dy", a.dy}, {{"dweight", a.dweight}, {"dbias", a.dbias}})
       .All(kFp32, {{"statistics", a.statistics}})
       .Range("tokens", a.b * a.s, 1, kInt32Max);
 }
@@ -290,7 +293,7 @@ absl::Status CanRun(const GatedAddGradArgs& a) {
 }
 absl::Status CanRun(const AddRowsArgs& a) { return Asks("add_rows").Alike({{"x", a.x}, {"y", a.y}, {"rows", a.rows}}); }
 absl::Status CanRun(const AddRowsGradArgs& a) {
-  return Asks("add_rows_grad").Fp32OrBf16({{"dy", a.dy}, {"drows", a.drows}});
+  return Asks("add_rows_grad").Alike({{"dy", a.dy}}).ResultOf({"dy", a.dy}, {{"drows", a.drows}});
 }
 template <typename Args>
 absl::Status NormedHeads(Asks asks, const Args& a) {
@@ -306,7 +309,7 @@ absl::Status CanRun(const NormRopeArgs& a) {
 absl::Status CanRun(const NormRopeGradArgs& a) {
   return NormedHeads(Asks("norm_rope_grad")
                          .Alike({{"x", a.x}, {"dy", a.dy}, {"weight", a.weight}, {"dx", a.dx, true}})
-                         .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}}),
+                         .ResultOf({"dy", a.dy}, {{"dweight", a.dweight}, {"dbias", a.dbias}}),
                      a);
 }
 absl::Status CanRun(const ConcatArgs& a) { return Asks("concat").Alike({{"y", a.y}, {"a", a.a}, {"b", a.b}}); }
@@ -357,7 +360,7 @@ absl::Status CanRun(const GroupNormArgs& a) {
 absl::Status CanRun(const GroupNormGradArgs& a) {
   return Asks("group_norm_grad")
       .Alike({{"dy", a.dy}, {"x", a.x}, {"dx", a.dx, true}, {"weight", a.weight}, {"bias", a.bias}})
-      .Fp32OrBf16({{"dweight", a.dweight}, {"dbias", a.dbias}})
+      .ResultOf({"dy", a.dy}, {{"dweight", a.dweight}, {"dbias", a.dbias}})
       .All(kFp32, {{"statistics", a.statistics}});
 }
 

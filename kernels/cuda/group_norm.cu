@@ -44,8 +44,9 @@ struct Norm {
   // The gradient with respect to a.
   APTM_DEVICE float Slope(std::int64_t i, float normed, float dy) const {
     if (!silu) return dy;
+    // 1 - gate is the gate of -a, which does not cancel where the gate is close to 1.
     const float a = Affine(i, normed), gate = 1.0f / (1.0f + expf(-a));
-    return dy * (gate + a * gate * (1.0f - gate));
+    return dy * (gate + a * gate / (1.0f + expf(a)));
   }
 };
 template <typename T, typename Args>

@@ -297,6 +297,12 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   EXPECT_TRUE(CudaKernels().attention_grad.can_run(grad).ok());
   EXPECT_EQ(message(CudaAttentionGradSm90a().can_run(grad)),
             "cuda backend: attention_grad on sm_90a takes a length of dv's rows that is a multiple of 24, got 30");
+  // The gradient of a weight is fp32, or of the elements' type, as on the host.
+  AddRmsNormGradArgs norm = {.t = 1, .h = 8};
+  EXPECT_TRUE(CudaKernels().add_rms_norm_grad.can_run(norm).ok());
+  norm.dweight.dtype = DType::kBFloat16;
+  EXPECT_EQ(message(CudaKernels().add_rms_norm_grad.can_run(norm)),
+            "cuda backend: add_rms_norm_grad takes dweight in F32, got BF16");
 }
 
 }  // namespace

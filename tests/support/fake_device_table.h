@@ -47,6 +47,8 @@ class FakeDeviceTable {
     if constexpr (requires { *args.scalars; }) want(args.scalars);
     if constexpr (requires { *args.no_decay; }) want(args.no_decay);
     if constexpr (requires { *args.loss; }) want(args.loss);
+    if constexpr (requires { *args.first; }) want(args.first);
+    if constexpr (requires { *args.weight; }) want(args.weight);
     if constexpr (requires { *args.total; }) want(args.total);
   }
   template <typename Args>
