@@ -22,7 +22,7 @@ inline constexpr int64_t kTimeFeatures = 256;
 struct DitShape {
   int64_t channels = 0, height = 0, width = 0;  // of the image or latent
   int64_t patch_size = 0;                       // divides height and width
-  int64_t hidden_size = 0;                      // num_attention_heads heads, each of a multiple of 4
+  int64_t hidden_size = 0;                      // num_attention_heads heads, whose width is a multiple of 4
   int64_t intermediate_size = 0;
   int64_t num_hidden_layers = 0;
   int64_t num_attention_heads = 0;

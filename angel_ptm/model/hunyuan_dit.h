@@ -26,11 +26,11 @@ namespace angel_ptm {
 struct HunyuanDitShape {
   int64_t channels = 4, height = 0, width = 0;  // of the latent
   int64_t patch_size = 2;                       // divides height and width
-  int64_t hidden_size = 0;                      // num_attention_heads heads, each of a multiple of 4
+  int64_t hidden_size = 0;                      // num_attention_heads heads, whose width is a multiple of 4
   int64_t intermediate_size = 0;
   int64_t num_hidden_layers = 0;  // even
   int64_t num_attention_heads = 0;
-  int64_t clip_hidden_size = 1024, clip_length = 77;  // the width from which keys and values of all texts are made
+  int64_t clip_hidden_size = 1024, clip_length = 77;  // clip_hidden_size: the width of all texts' rows
   int64_t t5_hidden_size = 2048, t5_length = 256;     // the size is a multiple of the pooler's 8 heads
   int64_t pooled_size = 1024;                         // of the pooled T5
   bool learn_sigma = true;                            // doubles the output channels, for the variance

@@ -24,8 +24,8 @@ struct T5Shape {
 
 // Builds the graph for `batch` = B texts of `length` tokens each. Inputs, all int32: "tokens" [B*length], "places"
 // [2*length-1] (T5DistancePlaces), and "key_counts" [B] as for BuildBertEncoder. Output: "states" [B*length, d_model],
-// the last hidden states. The output, the parameters and all intermediate values are of type `compute`. Every parameter
-// is exported under transformers' name.
+// the last hidden states. The output, the parameters and all activations are of type `compute`. Every parameter is
+// exported under transformers' name.
 Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length, DType compute = DType::kFloat32);
 
 // places[j - i + length - 1] is the bucket of the distance between query i and key j. Keys at or before the query use

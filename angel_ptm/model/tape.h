@@ -5,9 +5,8 @@
 // Invariants:
 // * The first contribution to a tensor's gradient overwrites, later ones add: directly if the op can
 //   (OutputSlot::accumulate), else through a temporary tensor and kAdd.
-// * Two tensors whose gradients are equal (the operands of a sum) may share one gradient tensor. Before one of them
-// gets
-//   a further contribution while the other still needs the shared gradient, it gets a copy of its own.
+// * Two tensors whose gradients are equal (the operands of a sum) may share one gradient tensor. If one of them is to
+//   get a further contribution while the other still needs the shared gradient, it first gets a copy of its own.
 // * A gradient of which an op wrote only some columns gets zeros in the others before anything reads it or adds to it.
 //   Instead, an op may write columns adjacent to those that already have values.
 // * Nothing is computed that no trainable parameter needs.
