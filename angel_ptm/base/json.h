@@ -1,5 +1,5 @@
 // Parses untrusted JSON into nlohmann_json values, without exceptions and without excessive nesting. The parser is
-// compiled only here: every source file that instantiates it takes two seconds longer to compile.
+// compiled once, in json.cc: every source file that instantiates it takes two seconds longer to compile.
 #ifndef ANGEL_PTM_BASE_JSON_H_
 #define ANGEL_PTM_BASE_JSON_H_
 

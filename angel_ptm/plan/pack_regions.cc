@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kRoundsMax = 50, kPlacementsMax = 15'000;
 // Up to this many regions, each may keep a list of the regions alive at the same time.
 constexpr size_t kFew = 2048;
-// Regions that live at least this many steps hang in a stack if they can.
+// Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
 // The first aligned offset after the region if the region starts at `offset`.

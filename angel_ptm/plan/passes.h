@@ -54,13 +54,13 @@ int64_t PackRegions(Segment& segment, TierKind tier, int64_t base, int64_t limit
 void OrderSteps(const Graph& graph, Segment& segment);
 
 // Places, after the layout's other homes on the host, homes for the states that only a unit under a lock-free update
-// needs. Of n trainable units, units whose positions differ by a multiple of ceil(n / rounds) share one home, so that
-// at most that many units are updated at a time.
+// needs. With n trainable units and k = ceil(n / rounds), units whose positions differ by a multiple of k share one
+// home, so that at most k units are updated at a time.
 void PlaceSharedHomes(const Graph& graph, int rounds, Layout& layout);
 
-// Plans the sweeps of a lock-free update for a plan that is otherwise finished. Their transient memory lies behind that
-// of all other segments and is added to the plan's peaks and arenas. Pages are prefetched from the file while the
-// host's arena stays within `early_host_bytes`; with 0 none are.
+// Plans the sweeps of a lock-free update for a plan that is otherwise finished. Their transient memory follows that of
+// all other segments and is added to the plan's peaks and arenas. Pages are prefetched from the file while the host's
+// arena stays within `early_host_bytes`; with 0 none are.
 void AddSweeps(const Graph& graph, int64_t early_host_bytes, int prefetch_steps, Plan& plan);
 
 }  // namespace angel_ptm

@@ -135,9 +135,9 @@ struct Step {
 
 struct Segment {
   std::string name;  // "micro-step", "update", "update + micro-step"
-  // Which parts of the graph the segment contains, each completely: `computes`: all ops of a micro-batch; `updates`:
-  // all ops of an update. A segment with both contains the update of one step and the first micro-batch of the next, so
-  // that the end of the update overlaps the beginning of the micro-batch.
+  // The parts of the graph that the segment contains, each in full: all ops of a micro-batch, all ops of an update. A
+  // segment with both contains the update of one step and the first micro-batch of the next, so that the end of the
+  // update overlaps the beginning of the micro-batch.
   bool computes = false, updates = false;
   UnitId sweeps = kNone;  // the unit whose part of a lock-free update this is (Plan::sweeps)
   std::vector<Region> regions;

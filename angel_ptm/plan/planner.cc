@@ -191,7 +191,7 @@ bool Planner::PackDevice(const Layout& layout, Segment& segment) const {
   return PackRegions(segment, TierKind::kDevice, Base(layout), Budget()) <= Budget();
 }
 
-// Moves activations to the file that the host has no room for.
+// Moves to the file the activations that the host has no room for.
 void Planner::SendToFile(const Candidate& candidate, Segment& segment) const {
   if (MostLiveBytes(segment, TierKind::kHost) <= candidate.host_live_bytes_max) return;
   const int64_t least = LeastLiveBytes(graph_, segment, TierKind::kHost);

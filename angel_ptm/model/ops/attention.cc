@@ -62,7 +62,7 @@ double Flops(const OpView& v) {
 }
 double GradFlops(const OpView& v) { return 2.5 * Flops(v); }  // five products instead of two
 
-// Of q and o, k and v.
+// Bytes of q and o, k and v.
 double Bytes(const OpView& v) {
   const OpAttrs& a = v.attrs();
   const double elements = static_cast<double>(a.rows * a.sequence * a.q_heads + KeyTokens(a) * a.kv_heads);

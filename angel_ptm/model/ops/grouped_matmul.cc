@@ -46,7 +46,7 @@ double ProductFlops(const OpView& v, int64_t n) {
 double Flops(const OpView& v) { return ProductFlops(v, v.Out(0)[1]); }
 double GradWeightFlops(const OpView& v) { return ProductFlops(v, v.In(1)[1]); }
 
-// Of the rows on both sides; callers add the experts' weights.
+// Bytes of the rows on both sides; callers add the experts' weights.
 double RowsBytes(const OpView& v, int64_t n) {
   const Shape& a = v.In(0);
   return v.Bytes(TokenRows(v.attrs(), a[0]) * static_cast<double>(a[1] + n));
