@@ -9,8 +9,8 @@ namespace angel_ptm {
 std::vector<StateSpec> AdamWStates(DType compute_type, DType gradient_type) {
   const bool narrow = gradient_type != DType::kFloat32;
   APTM_CHECK(!narrow || gradient_type == compute_type, "gradients in ", Name(gradient_type));
-  // Every micro-batch's reduction reads and writes the gradients. Each is reduced to the slices of its owners, so only
-  // ranks that update everything (stage 0) need a whole vector.
+  // The reduction of every micro-batch reads and writes the gradients. They are reduced to the slices of their owners,
+  // so only ranks that update everything (stage 0) need whole vectors.
   std::vector<StateSpec> states = {ParameterState(compute_type),
                                    {.name = "gradients",
                                     .dtype = gradient_type,

@@ -1,5 +1,5 @@
-// An exponential moving average of the weights as a state of the run: what is evaluated, sampled from and exported
-// instead of the last weights, if asked for.
+// An exponential moving average of the weights, kept as a state of the run. On request it is evaluated, sampled from
+// and exported instead of the latest weights.
 #ifndef ANGEL_PTM_OPTIM_EMA_H_
 #define ANGEL_PTM_OPTIM_EMA_H_
 
@@ -9,17 +9,17 @@
 
 namespace angel_ptm {
 
-// Its name in plans and checkpoints.
+// The state's name in plans and checkpoints.
 inline constexpr const char* kEmaState = "ema";
 
-// Its row in the table of a run that keeps it.
+// The state's row in the table of a run that keeps the average.
 StateSpec EmaState();
 
-// Appends the average of every trainable unit to a graph with an update segment, behind the parameters' own update.
+// Appends one kEma per trainable unit to a graph with an update segment, after the update of the parameters.
 void AppendEma(Graph& graph);
 
-// 1 - decay of the average behind update `t` (1-based). The decay warms up as min(decay, t / (t + 9)), so that the
-// average forgets where training began: after update 1 nine tenths of it are the new weights.
+// Returns 1 - decay for the average after update `t` (1-based). The decay warms up as min(decay, t / (t + 9)), so that
+// the average forgets the initial weights: after update 1 it consists of nine tenths new weights.
 double EmaRate(double decay, int64_t t);
 
 }  // namespace angel_ptm

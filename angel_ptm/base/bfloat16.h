@@ -1,4 +1,4 @@
-// bf16 as it lies in memory: the upper half of an fp32 value, 8 bits of exponent and 7 of fraction. It has no
+// bf16 as stored in memory: the upper half of an fp32 value, with 8 exponent bits and 7 fraction bits. The type has no
 // arithmetic.
 #ifndef ANGEL_PTM_BASE_BFLOAT16_H_
 #define ANGEL_PTM_BASE_BFLOAT16_H_
@@ -17,14 +17,15 @@ struct BFloat16 {
 
 inline float ToFloat(BFloat16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
-// The nearest bf16 value, ties to even; values from 2^128 - 2^119 on are infinite. A NaN stays one, made quiet.
+// Rounds to the nearest bf16 value, ties to even; magnitudes of 2^128 - 2^119 and above become infinite. A NaN becomes
+// a quiet NaN.
 inline BFloat16 ToBFloat16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
   return {static_cast<uint16_t>((value != value ? bits | 0x400000 : rounded) >> 16)};
 }
 
-// Spans of equal length.
+// Element-wise conversion; the spans have equal length.
 inline void Widen(std::span<float> out, std::span<const BFloat16> values) {
   for (size_t i = 0; i < out.size(); ++i) out[i] = ToFloat(values[i]);
 }

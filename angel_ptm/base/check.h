@@ -1,5 +1,5 @@
-// Always-on assertions for what only a bug can do. A failed check prints file, line, condition and message to stderr
-// and aborts the process (under mpirun this takes the job down).
+// Always-on assertions for conditions that only a bug can violate. A failed check prints file, line, condition and
+// message to stderr and aborts the process (under mpirun this takes the job down).
 #ifndef ANGEL_PTM_BASE_CHECK_H_
 #define ANGEL_PTM_BASE_CHECK_H_
 

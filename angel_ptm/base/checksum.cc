@@ -1,4 +1,4 @@
-// xxHash comes as a header; it stays inside this file.
+// xxHash is a header-only library; only this file includes it.
 #define XXH_INLINE_ALL
 #include "angel_ptm/base/checksum.h"
 
@@ -12,7 +12,7 @@
 
 namespace angel_ptm {
 
-// Checksums and what they cover are little-endian in all our files.
+// All files of the project are little-endian: the checksums as well as the data they cover.
 static_assert(std::endian::native == std::endian::little);
 
 uint64_t Xxh3(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }

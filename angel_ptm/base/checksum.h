@@ -1,4 +1,5 @@
-// The checksums of our files, by the xxHash library: XXH3-64 of checkpoints and pages, XXH64 of datasets; seed 0.
+// Checksums of the project's files, computed with the xxHash library and seed 0: XXH3-64 for checkpoints and pages,
+// XXH64 for datasets.
 #ifndef ANGEL_PTM_BASE_CHECKSUM_H_
 #define ANGEL_PTM_BASE_CHECKSUM_H_
 
@@ -16,7 +17,7 @@ inline uint64_t Xxh3(std::string_view text) { return Xxh3(std::as_bytes(std::spa
 uint64_t Xxh64(const void* data, size_t bytes);
 inline uint64_t Xxh64(std::string_view text) { return Xxh64(text.data(), text.size()); }
 
-// 16 hexadecimal digits, and back; false if `text` is anything else.
+// Formats a checksum as 16 hexadecimal digits, and parses that form; parsing returns false for any other text.
 std::string ChecksumText(uint64_t checksum);
 bool ParseChecksumText(std::string_view text, uint64_t* checksum);
 

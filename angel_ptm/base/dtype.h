@@ -7,7 +7,7 @@
 
 namespace angel_ptm {
 
-// kFloat16 and kInt64 are met in files of others only: no op computes in them.
+// kFloat16 and kInt64 occur only in files written by other software; no op computes in them.
 enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kUInt8, kFloat16, kInt64 };
 
 // Bytes per element.

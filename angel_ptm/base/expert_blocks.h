@@ -1,5 +1,5 @@
-// How many blocks of expert rows hold what a router may choose: the graph's shapes and the kernels' arguments agree on
-// it.
+// The number of blocks of expert rows that suffices for every possible routing. The graph's shapes and the kernels'
+// arguments both use it.
 #ifndef ANGEL_PTM_BASE_EXPERT_BLOCKS_H_
 #define ANGEL_PTM_BASE_EXPERT_BLOCKS_H_
 
@@ -7,8 +7,9 @@
 
 namespace angel_ptm {
 
-// Blocks of block_rows rows, each of one expert, that hold tokens * k rows whatever the routing: every expert may leave
-// its last block with all rows but one unused. Of a part of the experts, k is how many of them a token can choose.
+// The number of blocks, of block_rows rows of a single expert each, that hold tokens * k rows for any routing: in the
+// worst case every expert uses one row of its last block. For a subset of the experts, k is the number of them that a
+// token can choose.
 constexpr int64_t ExpertBlocksMax(int64_t tokens, int64_t k, int64_t experts, int64_t block_rows) {
   return (tokens * k + experts * (block_rows - 1)) / block_rows;
 }

@@ -61,7 +61,7 @@ FileReader::~FileReader() {
 }
 
 absl::StatusOr<FileReader> FileReader::Open(std::string path) {
-  // O_NONBLOCK: a named pipe is refused below, not waited for.
+  // O_NONBLOCK: open() must not block on a named pipe, which is refused below.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return FileError("open", path, errno);
   struct stat info;
@@ -124,7 +124,7 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
       bytes_(other.bytes_) {}
 
 AtomicFile::~AtomicFile() {
-  // In this order: without the lock the name may be another process's.
+  // Unlink before closing: once the lock is released, the name may belong to another process.
   if (!temporary_.empty()) unlink(temporary_.c_str());
   if (fd_ >= 0) close(fd_);
 }
@@ -135,12 +135,12 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(const std::string& path) {
     const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return FileError("create", temporary, errno);
     AtomicFile file(path, /*temporary=*/"", fd);
-    // Some network file systems have no locks; there two processes must not write one file at once.
+    // Some network file systems have no locks; there the callers must not write one file from two processes.
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       return absl::FailedPreconditionError(
           absl::StrCat("cannot write ", path, ": another process is writing it, as ", temporary));
     }
-    // Whoever had it may have renamed or removed it before the lock was free.
+    // The previous lock holder may have renamed or removed the file before it released the lock.
     struct stat mine, named;
     if (fstat(fd, &mine) != 0) return FileError("look at", temporary, errno);
     if (stat(temporary.c_str(), &named) != 0 || mine.st_dev != named.st_dev || mine.st_ino != named.st_ino) continue;
@@ -209,7 +209,7 @@ absl::StatusOr<bool> PathAppears(const std::string& path, const Patience& patien
     } else {
       std::this_thread::sleep_for(std::chrono::duration<double>(pause));
     }
-    // What it holds does not matter; that it cannot be listed shows at the next look, if it matters.
+    // The names do not matter. If the listing fails for a reason that matters, the next look reports it.
     ListDirectory(ParentDirectory(path)).status().IgnoreError();
   }
 }
@@ -232,11 +232,11 @@ absl::Status MakeDirectories(const std::string& path) {
     end = std::min(path.find('/', end + 1), path.size());
     const std::string level = path.substr(0, end);
     if (mkdir(level.c_str(), 0777) == 0) {
-      // The new entry stands in the directory above.
+      // The new entry is in the parent directory.
       RETURN_IF_ERROR(SyncDirectory(ParentDirectory(level)));
       continue;
     }
-    // Usually it exists; a file system that must not be changed may say so first.
+    // Usually the directory exists; a read-only file system may report that error instead.
     const int error = errno;
     struct stat info;
     if (stat(level.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
@@ -251,7 +251,7 @@ absl::Status SyncDirectory(const std::string& path) {
   if (fd < 0) return FileError("open the directory", path, errno);
   const int error = SyncFile(fd) == 0 ? 0 : errno;
   close(fd);
-  // Some network file systems cannot sync a directory; their renames are durable by themselves.
+  // Some network file systems cannot sync a directory; their renames are durable anyway.
   if (error != 0 && error != EINVAL) return FileError("sync the directory", path, error);
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-// Files that may be larger than memory, a block at a time.
+// Reads files that may be larger than memory, one block at a time.
 #ifndef ANGEL_PTM_BASE_FILE_STREAM_H_
 #define ANGEL_PTM_BASE_FILE_STREAM_H_
 
@@ -13,30 +13,30 @@ namespace angel_ptm {
 
 inline constexpr int64_t kStreamBlockBytes = int64_t{1} << 20;
 
-// The lines of a file, one after the other, in memory for a block and the longest line. `file` must outlive it.
+// Iterates over the lines of a file, using memory for one block and the longest line. `file` must outlive the reader.
 class LineReader {
  public:
   explicit LineReader(const FileReader& file) : file_(file) {}
 
-  // The next line; false at the end that the file had when it was opened. Errors: FileReader::ReadAt's.
+  // Advances to the next line; false at the end of the file as it was when opened. Errors: those of FileReader::ReadAt.
   absl::StatusOr<bool> Next();
-  // Without its newline; until the next call.
+  // The current line without its newline; valid until the next call of Next.
   std::string_view line() const { return line_; }
-  // Whether a newline ends it: only the last line may have none.
+  // Whether the line ends in a newline; only the last line may lack one.
   bool is_whole() const { return is_whole_; }
-  // The byte behind it and its newline.
+  // Offset in the file just past the line and its newline.
   int64_t end() const { return end_; }
 
  private:
   const FileReader& file_;
   std::string block_;  // the file's bytes up to read_
-  size_t next_ = 0;    // in block_, where the next line begins
+  size_t next_ = 0;    // offset in block_ of the next line
   int64_t read_ = 0, end_ = 0;
   std::string_view line_;
   bool is_whole_ = false;
 };
 
-// Appends all bytes of `from`.
+// Appends all bytes of `from` to `to`.
 absl::Status AppendFileTo(AtomicFile& to, const FileReader& from);
 
 }  // namespace angel_ptm

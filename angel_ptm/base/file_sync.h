@@ -1,10 +1,10 @@
-// fsync, which every file that must survive a power cut needs.
+// fsync for files that must survive a power cut.
 #ifndef ANGEL_PTM_BASE_FILE_SYNC_H_
 #define ANGEL_PTM_BASE_FILE_SYNC_H_
 
 namespace angel_ptm {
 
-// As fsync, but a signal does not end it: 0, or -1 with errno.
+// Like fsync, but retries when a signal interrupts it. Returns 0, or -1 with errno set.
 int SyncFile(int fd);
 
 }  // namespace angel_ptm

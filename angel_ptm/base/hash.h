@@ -10,7 +10,7 @@ namespace angel_ptm {
 class Hasher {
  public:
   Hasher& Mix(uint64_t value) {
-    // The finaliser of splitmix64 over the running state.
+    // The finaliser of splitmix64, applied to the running state.
     state_ += value + 0x9e3779b97f4a7c15u;
     state_ = (state_ ^ (state_ >> 30)) * 0xbf58476d1ce4e5b9u;
     state_ = (state_ ^ (state_ >> 27)) * 0x94d049bb133111ebu;

@@ -21,7 +21,7 @@ bool NestsTooDeep(std::string_view json) {
   for (size_t i = 0; i < json.size(); ++i) {
     const char c = json[i];
     if (in_string) {
-      if (c == '\\') ++i;  // what follows is part of the string, a quote too
+      if (c == '\\') ++i;  // the escaped character is part of the string, even a quote
       if (c == '"') in_string = false;
     } else if (c == '"') {
       in_string = true;

@@ -1,5 +1,5 @@
-// JSON texts as values of nlohmann_json, which may be anybody's: no exceptions, and nothing that nests too deep.
-// Compiled once: a source that parses by itself costs two seconds more.
+// Parses untrusted JSON into nlohmann_json values, without exceptions and without excessive nesting. The parser is
+// compiled once, in json.cc: every source file that instantiates it takes two seconds longer to compile.
 #ifndef ANGEL_PTM_BASE_JSON_H_
 #define ANGEL_PTM_BASE_JSON_H_
 
@@ -8,16 +8,16 @@
 
 namespace angel_ptm {
 
-// How deep a text may nest before code that walks its values by recursion (printing, copying) is in danger of the
-// stack's end. None of our formats nests deeper than 6.
+// The deepest nesting accepted. Beyond some depth, code that walks values recursively (printing, copying) could
+// overflow the stack. None of the project's formats nests deeper than 6.
 inline constexpr int kJsonNestingMax = 64;
 
-// True if lists and objects nest deeper than kJsonNestingMax. Exact for JSON; anything for other text, which a parser
-// refuses anyway.
+// True if lists and objects nest deeper than kJsonNestingMax. Exact for valid JSON; for other text, which the parser
+// refuses anyway, the result is arbitrary.
 bool NestsTooDeep(std::string_view json);
 
-// The text's value, ordered: with its keys as they are written. What is not JSON or nests too deep is `discarded`,
-// which is no object, list, string or number.
+// Returns the value of `text`; ParseOrderedJson keeps the order of keys. Text that is not JSON or nests too deep gives
+// a `discarded` value, which is not an object, list, string or number.
 nlohmann::json ParseJson(std::string_view text);
 nlohmann::ordered_json ParseOrderedJson(std::string_view text);
 

@@ -1,4 +1,4 @@
-// Work on a long range by several threads in turns.
+// Splits a long range into pieces that several threads process.
 #ifndef ANGEL_PTM_BASE_PARALLEL_PIECES_H_
 #define ANGEL_PTM_BASE_PARALLEL_PIECES_H_
 
@@ -10,8 +10,9 @@
 
 namespace angel_ptm {
 
-// work(begin, length) on every piece of [0, total), each piece_max long but the last, by at most `threads` threads, the
-// caller one of them. Returns when all are done. Starts threads: for start-up, and pieces that are worth one.
+// Calls work(begin, length) for every piece of [0, total); all pieces but the last are piece_max long. Uses at most
+// `threads` threads, including the caller's, and returns when all pieces are done. Each call starts threads, so use it
+// at start-up or for pieces large enough to justify that.
 template <typename Work>
 void ForEachPiece(int64_t total, int64_t piece_max, int threads, const Work& work) {
   const int64_t pieces = (total + piece_max - 1) / piece_max;

@@ -1,5 +1,5 @@
 // Counter-based random numbers: a value is a pure function of (seed, purpose, counter), so no generator state travels
-// between ranks and any rank can make any element of any tensor (Salmon et al. 2011, Philox 4x32-10).
+// between ranks, and any rank can generate any element of any tensor (Salmon et al. 2011, Philox 4x32-10).
 #ifndef ANGEL_PTM_BASE_RANDOM_H_
 #define ANGEL_PTM_BASE_RANDOM_H_
 

@@ -1,4 +1,4 @@
-// A tensor's extents, row-major, outermost first. Up to four dimensions live inline.
+// A tensor's extents, row-major, outermost first. Up to four dimensions are stored inline.
 #ifndef ANGEL_PTM_BASE_SHAPE_H_
 #define ANGEL_PTM_BASE_SHAPE_H_
 
@@ -17,18 +17,19 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) : dims_(dims) {}
-  // From extents that are only known at run time, e.g. a file's.
+  // For extents known only at run time, e.g. read from a file.
   Shape(const int64_t* first, const int64_t* last) : dims_(first, last) {}
 
   int rank() const { return static_cast<int>(dims_.size()); }
   int64_t operator[](int i) const { return dims_[i]; }
-  // Number of elements; 1 for a scalar (rank 0). Checked: the extents' product fits 63 bits in the order they stand.
+  // Number of elements; 1 for a scalar (rank 0). CHECK-fails if the product, taken from left to right, overflows
+  // int64_t.
   int64_t elements() const {
     int64_t n = 1;
     for (int64_t d : dims_) APTM_CHECK(!__builtin_mul_overflow(n, d, &n), "too many elements: ", ToString());
     return n;
   }
-  // The same with another number of rows: shape[0], so of rank 1 at least.
+  // The same shape with another number of rows, shape[0]. The rank must be at least 1.
   Shape WithRows(int64_t rows) const {
     Shape shape = *this;
     shape.dims_[0] = rows;

@@ -1,4 +1,4 @@
-// Status macros: absl::Status for what the world can do wrong (files, config, budgets, a lost peer).
+// Status macros. absl::Status reports failures from outside the program (files, config, budgets, a lost peer).
 #ifndef ANGEL_PTM_BASE_STATUS_H_
 #define ANGEL_PTM_BASE_STATUS_H_
 

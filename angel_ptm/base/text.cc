@@ -80,7 +80,7 @@ std::string FormatExact(double value) {
 }
 
 bool MatchesPattern(std::string_view text, std::string_view pattern) {
-  // Where the last * began to match, and what it has taken so far grows on a mismatch.
+  // star: the position of the last *. On a mismatch the text that this * matches, which ends at taken_to, grows by one.
   size_t t = 0, p = 0, star = std::string_view::npos, taken_to = 0;
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {

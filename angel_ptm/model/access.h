@@ -1,4 +1,4 @@
-// What an op does to an operand, for whoever orders and proves memory traffic.
+// How an op accesses an operand. Used to order memory accesses and to prove their order.
 #ifndef ANGEL_PTM_MODEL_ACCESS_H_
 #define ANGEL_PTM_MODEL_ACCESS_H_
 
@@ -10,9 +10,9 @@ namespace angel_ptm {
 
 enum class Access : uint8_t {
   kRead,
-  kWrite,      // what was there does not matter; with a slot's `columns`, the others are left undefined
-  kReadWrite,  // what was there goes into the result or stays beside it: (+)=, caches, parts of rows
-  kUsedUp,     // read, and left with other values than before
+  kWrite,      // the old content does not matter; with a slot's `columns`, other columns are left undefined
+  kReadWrite,  // the old content enters the result or is partly kept: (+)=, caches, parts of rows
+  kUsedUp,     // read, and left with values that differ from those before
 };
 
 inline bool Reads(Access access) { return access != Access::kWrite; }
@@ -24,8 +24,8 @@ struct ColumnRange {
   friend bool operator==(const ColumnRange&, const ColumnRange&) = default;
 };
 
-// By slot, inputs then outputs. An update op's slots are its unit's states in the order of its rules (model/ops): the
-// graph names no tensors for them.
+// How `op` accesses the operand in `slot`; slots are inputs, then outputs. The slots of an update op are its unit's
+// states in the order of its rules (model/ops), for which the graph has no tensors.
 Access AccessOf(const Op& op, int slot);
 
 }  // namespace angel_ptm

@@ -11,7 +11,7 @@ namespace {
 
 constexpr float kNormEpsilon = 1e-6f;
 
-// What a convolution does to an image's sides.
+// The effect of a convolution on the sides of an image.
 enum class Sides { kKeep, kHalve, kDouble };
 
 class AutoencoderKl {
@@ -33,9 +33,9 @@ class AutoencoderKl {
   TensorId Plus(const std::string& name, TensorId x, TensorId rows) {
     return builder_.Append(OpKind::kAddRows, name, {x, rows})[0];
   }
-  // Of the image as it is; what it becomes has the sides that follow.
+  // Convolves the current image and updates height_ and width_.
   TensorId Convolve(const std::string& name, TensorId x, int64_t out, Sides sides = Sides::kKeep);
-  // One product a pixel: a convolution of one tap, or a linear layer, by the shape of its weight in the file.
+  // One product per pixel. The exported weight has the shape of a 1x1 convolution or of a linear layer.
   TensorId Multiply(const std::string& name, TensorId x, int64_t out, bool is_convolution);
   TensorId Norm(const std::string& name, TensorId x, bool silu);
   TensorId Residual(const std::string& name, TensorId x, int64_t out);
@@ -47,12 +47,12 @@ class AutoencoderKl {
   }
 
   const AutoencoderKlShape shape_;
-  int64_t height_, width_;  // of the image so far
+  int64_t height_, width_;  // of the current image
   GraphBuilder builder_;
   UnitId unit_ = kNone;  // of parameters
 };
 
-// Halving leaves out the rows and columns before, as diffusers does: zeros stand below and on the right alone.
+// A halving convolution is padded with zeros only below and on the right, as in diffusers.
 TensorId AutoencoderKl::Convolve(const std::string& name, TensorId x, int64_t out, Sides sides) {
   const TensorId weight = Parameter(name + ".weight", {out, Channels(x), 3, 3});
   const TensorId bias = Parameter(name + ".bias", {out});
@@ -92,7 +92,7 @@ TensorId AutoencoderKl::Residual(const std::string& name, TensorId x, int64_t ou
   return Plus(name + ".sum", same, h);
 }
 
-// One head, as wide as there are channels, over all pixels.
+// One head, as wide as the number of channels, over all pixels.
 TensorId AutoencoderKl::Attention(const std::string& name, TensorId x) {
   const int64_t c = Channels(x);
   const bool old = shape_.has_query_names;

@@ -10,8 +10,8 @@
 namespace angel_ptm {
 namespace {
 
-// Reruns block `block`'s forward ops, as far as the ops from `first_backward_op` on read their results, before those
-// ops.
+// Inserts copies of the forward ops of block `block` whose results are read by the ops from `first_backward_op` on,
+// before those ops.
 class Recomputation {
  public:
   Recomputation(Graph& graph, int block, size_t first_backward_op)
@@ -58,7 +58,7 @@ class Recomputation {
     const size_t op = producer_.at(t);
     if (needed_[op]) return;
     needed_[op] = true;
-    if (op == 0 && sums_first_) return;  // restarts from the checkpoint
+    if (op == 0 && sums_first_) return;  // recomputed from the checkpoint
     for (TensorId input : g_.ops[block_ops_[op]].inputs) Need(input);
   }
 
@@ -77,7 +77,7 @@ class Recomputation {
     }
     for (TensorId& t : clone.inputs) t = Remap(t);
     for (TensorId& t : clone.outputs) {
-      // Sums have it already.
+      // Sums that are kept across micro-batches include this op's contribution already.
       if (t != kNone && g_.tensors[t].tensor_class == TensorClass::kCache) t = kNone;
       if (t == kNone) continue;
       Tensor tensor = g_.tensors[t];
@@ -94,7 +94,7 @@ class Recomputation {
   Graph& g_;
   const int block_;
   const size_t first_;
-  bool sums_first_ = false;  // the first op makes the sum that is kept
+  bool sums_first_ = false;  // the first op produces the sum that is kept
   TensorId checkpoint_ = kNone;
   std::vector<size_t> block_ops_;
   std::vector<bool> needed_;

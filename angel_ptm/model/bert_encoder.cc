@@ -70,7 +70,7 @@ TensorId BertEncoder::Embed() {
   return Norm(name + "LayerNorm", x);
 }
 
-// Norms come behind the sums.
+// Post-norm: norms follow the residual sums.
 TensorId BertEncoder::Layer(int64_t layer, TensorId x) {
   const int64_t h = shape_.hidden_size, heads = shape_.num_attention_heads;
   unit_ = builder_.AddUnit(absl::StrCat("layers.", layer));

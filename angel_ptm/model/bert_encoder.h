@@ -1,5 +1,5 @@
 // The graph of transformers' BertModel (Devlin et al. 2019) without its pooler: the bilingual CLIP text encoder of
-// Hunyuan-DiT. Forward only, in fp32.
+// Hunyuan-DiT. Forward only.
 #ifndef ANGEL_PTM_MODEL_BERT_ENCODER_H_
 #define ANGEL_PTM_MODEL_BERT_ENCODER_H_
 
@@ -11,7 +11,7 @@ namespace angel_ptm {
 
 struct BertShape {
   int64_t vocab_size = 0;
-  int64_t hidden_size = 0;  // num_attention_heads heads of an even width
+  int64_t hidden_size = 0;  // num_attention_heads heads of even width
   int64_t intermediate_size = 0;
   int64_t num_hidden_layers = 0;
   int64_t num_attention_heads = 0;
@@ -20,10 +20,11 @@ struct BertShape {
   float layer_norm_eps = 1e-12f;
 };
 
-// Of B texts of `length` tokens, at most max_position_embeddings. Inputs, int32: "tokens", "positions" and
-// "token_types" [B*length], and "key_counts" [B]: tokens see so many first ones of their text, at least one, whose
-// others are padding. Output: "states" [B*length, hidden_size], the last hidden states. They, parameters and
-// all between are of type `compute`. Every parameter is exported under transformers' names, relative to BertModel.
+// Builds the graph for `batch` = B texts of `length` tokens each, at most max_position_embeddings. Inputs, all int32:
+// "tokens", "positions" and "token_types" [B*length], and "key_counts" [B], the number of leading tokens of each text,
+// at least one, that attention sees; the rest are padding. Output: "states" [B*length, hidden_size], the last hidden
+// states. The output, the parameters and all activations are of type `compute`. Every parameter is exported under
+// transformers' name, relative to BertModel.
 Graph BuildBertEncoder(const BertShape& shape, int64_t batch, int64_t length, DType compute = DType::kFloat32);
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// What the ops of a graph cost: for the share of the matrix peak, and for predicting time.
+// The cost of a graph's ops, used for MFU and for predicting time.
 #ifndef ANGEL_PTM_MODEL_COST_H_
 #define ANGEL_PTM_MODEL_COST_H_
 
@@ -6,16 +6,16 @@
 
 namespace angel_ptm {
 
-// Multiply and add count as two FLOPs; matrix products and attention only, the rest is bandwidth. Grouped products and
-// what goes with them are counted for the T*K rows that hold tokens, not for padding. Causal attention counts half of
-// S x S. Bytes are those of operands and scratch memory that has to be read and written if caches hold a tile of a
-// product, and no more.
+// FLOPs count a multiply and an add as two, and cover only matrix products, convolutions and attention; everything else
+// is bound by bandwidth. Grouped products and the ops around them are counted for the T*K rows that hold tokens, not
+// for padding. Causal attention counts half of S x S. Bytes are the operands and scratch memory that must be read and
+// written if caches hold a tile of a product and no more.
 struct OpCost {
   double flops = 0, bytes = 0;
 };
 OpCost CostOf(const Graph& graph, const Op& op);
 
-// FLOPs of the micro-step's forward and backward ops, recomputation not counted (what MFU divides by the peak).
+// FLOPs of the micro-step's forward and backward ops without recomputation, the numerator of MFU.
 double ModelFlops(const Graph& graph);
 
 }  // namespace angel_ptm

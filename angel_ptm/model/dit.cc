@@ -18,7 +18,7 @@ class DiffusionTransformer {
     builder_.Freeze(shape.freeze);
   }
 
-  // Everything up to the prediction, which it returns.
+  // Appends everything up to the prediction and returns the prediction.
   TensorId Body();
   void Loss(TensorId prediction);
   void MarkOutput(TensorId t, const char* name) {
@@ -32,7 +32,7 @@ class DiffusionTransformer {
   TensorId Weight(UnitId unit, const std::string& name, int64_t out, int64_t in) {
     return builder_.AddParameter(unit, name, {out, in}, InitialValues::Normal(shape_.initializer_range), true, {});
   }
-  // Of what starts as the identity, or without effect (adaLN-Zero).
+  // Parameters of layers that start as the identity or without effect (adaLN-Zero).
   TensorId Zeros(UnitId unit, const std::string& name, Shape shape) {
     return builder_.AddParameter(unit, name, std::move(shape), InitialValues::Normal(0), false, {});
   }
@@ -51,7 +51,7 @@ class DiffusionTransformer {
     return builder_.Append(OpKind::kAddRows, name, {x, rows})[0];
   }
   TensorId Silu(const std::string& name, TensorId x) { return builder_.Append(OpKind::kSilu, name, {x})[0]; }
-  // With a bias; both start as zeros.
+  // A linear layer whose weight and bias start as zeros.
   TensorId ZeroLinear(UnitId unit, const std::string& name, TensorId x, int64_t out) {
     const int64_t in = builder_.graph().tensors[x].shape[1];
     const TensorId weight = Zeros(unit, name + ".weight", {out, in});
@@ -63,7 +63,7 @@ class DiffusionTransformer {
     const TensorId bias = Zeros(unit, name + ".bias", {h});
     return builder_.Append(OpKind::kLayerNorm, name, {x, weight, bias, kNone}, {.epsilon = shape_.norm_eps})[0];
   }
-  // With shift and scale from the columns of `modulation` from `column` on.
+  // Takes shift and scale from the columns of `modulation` from `column` on.
   TensorId ModulatedNorm(const std::string& name, TensorId x, TensorId modulation, int64_t column) {
     const int64_t h = shape_.hidden_size;
     return builder_.Append(OpKind::kLayerNorm, name, {x, kNone, kNone, modulation},
@@ -79,7 +79,7 @@ class DiffusionTransformer {
     return Linear(name + "down", builder_.Append(OpKind::kGelu, name + "gelu", {Linear(name + "up", x, up)})[0], down);
   }
 
-  // Heads that are columns [column, column + width) of x, normed and, with cos_sin, turned.
+  // The heads in columns [column, column + width) of x, normed and, with cos_sin, rotated.
   TensorId Heads(UnitId unit, const std::string& name, TensorId x, int64_t column, int64_t width, int64_t heads,
                  TensorId cos_sin) {
     const TensorId weight = Ones(unit, name + ".weight", width / heads);
@@ -90,12 +90,12 @@ class DiffusionTransformer {
                             .column_end = column + width})[0];
   }
   struct Keys {
-    TensorId k, v;         // v: columns of a wider matrix
-    int64_t value_column;  // where those begin
-    int64_t sequence;      // per row
+    TensorId k, v;         // v is some columns of a wider matrix
+    int64_t value_column;  // first column of v
+    int64_t sequence;      // keys per row
     TensorId counts;       // or kNone
   };
-  // Of queries that are `width` wide.
+  // Attention of queries with a total width of `width`.
   TensorId Attend(const std::string& name, TensorId q, int64_t sequence, const Keys& keys, int64_t width,
                   int64_t heads) {
     return builder_.Append(OpKind::kAttention, name, {q, keys.k, keys.v, keys.counts},
@@ -170,7 +170,7 @@ void DiffusionTransformer::Text() {
                             {.rows = batch_, .sequence = length})[0];
 }
 
-// SiLU of the time's embedding plus the condition's: what all modulations are made of.
+// The SiLU of the sum of the time's and the condition's embedding, from which all modulations are computed.
 TensorId DiffusionTransformer::Condition() {
   const int64_t h = shape_.hidden_size;
   const UnitId unit = builder_.AddUnit("condition");

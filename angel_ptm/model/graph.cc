@@ -54,7 +54,8 @@ void MixAttrs(Hasher& h, const OpAttrs& a) {
   if (a.experts_of_all != 0) h.Mix("experts of all").Mix(static_cast<uint64_t>(a.experts_of_all));
 }
 
-// Optional slots that their kind got later: absent, they leave graphs the digests that checkpoints have of them.
+// Optional slots that were added to their kind later. If absent they are not mixed in, so that graphs keep the digests
+// that existing checkpoints record.
 bool IsLaterSlot(OpKind kind, size_t slot) { return kind == OpKind::kExpertLayout && slot == 1; }
 
 void MixInputs(Hasher& h, const Op& op) {

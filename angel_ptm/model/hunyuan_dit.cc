@@ -16,9 +16,9 @@ namespace {
 constexpr float kHunyuanEpsilon = 1e-6f;
 constexpr int64_t kPoolHeads = 8;
 constexpr double kRopeBase = 10000;
-constexpr int64_t kBaseSide = 64;  // of the latents of the first training, 512 pixels
+constexpr int64_t kBaseSide = 64;  // side of the latents of the first training, 512 pixels
 
-// Units that are not trained beside a branch: all of the base, and the embedders of the branch.
+// Units that are frozen if there is a branch: the whole base, and the embedders of the branch.
 constexpr const char* kFrozenByControl[] = {
     "text", "pooler",       "condition",      "embedding",         "blocks.*",
     "head", "control.text", "control.pooler", "control.condition", "control.embedding"};
@@ -37,7 +37,8 @@ class HunyuanDit {
     builder_.Freeze(std::move(frozen));
   }
 
-  // Everything up to the prediction, which it returns. `scaled`: what a branch adds is multiplied by an input.
+  // Appends everything up to the prediction and returns the prediction. `scaled`: what a branch adds is multiplied by
+  // the input "control_scale".
   TensorId Body(bool scaled = false);
   void Loss(TensorId prediction);
   void MarkOutput(TensorId t, const char* name) {
@@ -47,20 +48,20 @@ class HunyuanDit {
   GraphBuilder& builder() { return builder_; }
 
  private:
-  // The model itself, the base, or its branch.
+  // The model itself (the base), or its branch.
   struct Net {
-    std::string units, names;  // what the names of its units begin with, and those of its ops and parameters
+    std::string units, names;  // prefix of unit names; prefix of op and parameter names
     TensorId text = kNone, time = kNone;
   };
 
   void AddUnit(const std::string& name) { unit_ = builder_.AddUnit(net_->units + name); }
-  // A parameter that is one tensor of diffusers, there perhaps of another shape of as many elements.
+  // A parameter that is a single tensor in diffusers, possibly with another shape of the same number of elements.
   TensorId Parameter(const std::string& name, Shape shape, InitialValues initial, Shape exported = {}) {
     const bool decays = shape.rank() > 1;
     if (exported.rank() == 0) exported = shape;
     return builder_.AddParameter(unit_, name, std::move(shape), initial, decays, {{name, 0, std::move(exported)}});
   }
-  // One input, however many read it.
+  // The input of that name, which is added on first use and shared by all its readers.
   TensorId Input(const char* name, Shape shape, DType dtype = DType::kFloat32) {
     const auto [it, added] = inputs_.emplace(name, kNone);
     if (!added) return it->second;
@@ -77,7 +78,7 @@ class HunyuanDit {
   TensorId Concat(const std::string& name, TensorId a, TensorId b, OpAttrs attrs = {}) {
     return builder_.Append(OpKind::kConcat, name, {a, b}, attrs)[0];
   }
-  // One product with the weights of several linear layers of `out` columns each, and their biases.
+  // Several linear layers of `out` columns each as one product plus biases.
   TensorId Linears(const std::string& prefix, const std::vector<std::string>& names, TensorId x, int64_t out,
                    InitialValues initial) {
     return AppendLinears(builder_, unit_, prefix, names, x, out, initial);
@@ -93,7 +94,7 @@ class HunyuanDit {
                int64_t out) {
     return Linear(second, builder_.Append(activation, first + ".activated", {Linear(first, x, inner)})[0], out);
   }
-  // With the model's epsilon, and shifted by all columns of `shift` unless that is kNone.
+  // LayerNorm with the model's epsilon, shifted by all columns of `shift` unless that is kNone.
   TensorId Norm(const std::string& name, TensorId x, TensorId shift = kNone) {
     const int64_t h = Columns(x);
     const TensorId weight = Parameter(name + ".weight", {h}, InitialValues::Ones());
@@ -101,7 +102,7 @@ class HunyuanDit {
     return builder_.Append(OpKind::kLayerNorm, name, {x, weight, bias, shift},
                            {.epsilon = kHunyuanEpsilon, .column_end = shift == kNone ? 0 : h})[0];
   }
-  // Heads of the hidden width from `column` on, normed and, with cos_sin, turned.
+  // The heads in the hidden_size columns from `column` on, normed and, with cos_sin, rotated.
   TensorId Heads(const std::string& name, TensorId x, int64_t column, TensorId cos_sin) {
     const TensorId weight = Parameter(name + ".weight", {shape_.head_dim()}, InitialValues::Ones());
     const TensorId bias = Parameter(name + ".bias", {shape_.head_dim()}, InitialValues::Normal(0));
@@ -113,7 +114,8 @@ class HunyuanDit {
                             .column_begin = column,
                             .column_end = column + shape_.hidden_size})[0];
   }
-  // Of all `sequence` queries of a sample with all `keys` of it; values are the columns of v from `column` on.
+  // Full attention of the `sequence` queries of each sample to its `keys` keys. Values are the columns of v from
+  // `column` on.
   TensorId Attend(const std::string& name, TensorId q, TensorId k, TensorId v, int64_t column, int64_t sequence,
                   int64_t keys, int64_t heads, int64_t width) {
     return builder_.Append(OpKind::kAttention, name, {q, k, v, kNone},
@@ -144,11 +146,11 @@ class HunyuanDit {
   TensorId cos_sin_ = kNone;
   std::map<std::string, TensorId> inputs_;
   Net base_{"", ""}, branch_{kControlUnits, kControlNames};
-  Net* net_ = &base_;         // whose ops and parameters are added
-  TensorId control_ = kNone;  // what the branch has made so far
+  Net* net_ = &base_;         // the net to which ops and parameters are being added
+  TensorId control_ = kNone;  // the latest output of the branch's blocks
 };
 
-// Rows of all texts and the padding, in the order that text_rows says.
+// The rows of all texts and of the padding, in the order given by the input "text_rows".
 TensorId HunyuanDit::Text(TensorId t5) {
   const int64_t width = shape_.clip_hidden_size;
   const std::string& net = net_->names;
@@ -166,7 +168,7 @@ TensorId HunyuanDit::Text(TensorId t5) {
   return builder_.Append(OpKind::kEmbedding, net + "text", {table, rows})[0];
 }
 
-// One query, made from the mean, with all states and the mean.
+// Attention pooling: one query, computed from the mean of the states, attends to the mean and all states.
 TensorId HunyuanDit::Pool(TensorId t5) {
   const std::string name = net_->names + "time_extra_emb.pooler.";
   const int64_t width = shape_.t5_hidden_size, length = shape_.t5_length + 1;
@@ -186,7 +188,7 @@ TensorId HunyuanDit::Pool(TensorId t5) {
   return Linear(name + "c_proj", pooled, shape_.pooled_size);
 }
 
-// SiLU of the embedding of the time and what joins it: what all shifts are made of.
+// The SiLU of the sum of the time's embedding and that of the extra conditions, from which all shifts are computed.
 TensorId HunyuanDit::Time(TensorId pooled) {
   const std::string name = net_->names + "time_extra_emb.";
   const int64_t h = shape_.hidden_size;
@@ -225,7 +227,7 @@ TensorId HunyuanDit::CrossAttention(const std::string& name, TensorId x) {
   return Linear(name + "to_out.0", o, h);
 }
 
-// Of recomputation. What has no gradient is not recomputed.
+// The number of the layer's recomputation block, or kNone for blocks without gradients, which are not recomputed.
 int HunyuanDit::BlockNumber(int64_t layer) const {
   if (!shape_.control || net_ == &branch_) return static_cast<int>(layer);
   return layer <= shape_.num_hidden_layers / 2 ? kNone : static_cast<int>(layer - 2);
@@ -247,7 +249,8 @@ TensorId HunyuanDit::Block(int64_t layer, TensorId x, TensorId skip) {
   return x;
 }
 
-// What the net's blocks read: texts, the time, and what the first of them is given.
+// Computes the inputs of the net's blocks: texts and time, which are stored in *net_, and the input of the first block,
+// which is returned.
 TensorId HunyuanDit::Embedded() {
   const int64_t h = shape_.hidden_size, p = shape_.patch_size;
   const Shape patches = {batch_ * shape_.tokens(), shape_.patch_features()};
@@ -274,8 +277,8 @@ TensorId HunyuanDit::Embedded() {
   return Plus(net + "conditioned", x, ZeroLinear(net + "input_block", condition, h));
 }
 
-// A long skip with what the branch adds to it. Its block comes right behind the base's, so that sums are kept for the
-// second half, not both their operands.
+// Returns a long skip plus what the branch adds to it. The branch's block directly follows the base's block, so that
+// only the sum is kept for the second half, not both operands.
 TensorId HunyuanDit::Controlled(int64_t layer, TensorId x, bool scaled) {
   net_ = &branch_;
   if (control_ == kNone) control_ = Embedded();
@@ -374,7 +377,7 @@ void HunyuanRopeTable(const HunyuanDitShape& shape, std::span<float> cos_sin) {
   APTM_CHECK(shape.head_dim() % 4 == 0 && static_cast<int64_t>(cos_sin.size()) == rows * columns * shape.head_dim());
   const auto side = static_cast<double>(kBaseSide / shape.patch_size), h = static_cast<double>(rows);
   const auto w = static_cast<double>(columns);
-  // Half-way cases go to the even number, as in Python.
+  // nearbyint rounds half-way cases to even, like Python.
   const double fitted_h = rows > columns ? side : std::nearbyint(side / w * h);
   const double fitted_w = rows > columns ? std::nearbyint(side / h * w) : side;
   const double top = std::nearbyint((side - fitted_h) / 2), left = std::nearbyint((side - fitted_w) / 2);

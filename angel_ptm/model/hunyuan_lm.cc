@@ -26,7 +26,7 @@ class LanguageModel {
     builder_.SplitExperts(shape.expert_degree);
   }
 
-  // Routers keep what experts get in a step: to be said before Body.
+  // Makes routers accumulate the loads of experts over a step. Call before Body.
   void SumLoads() { sums_loads_ = true; }
   void Inputs(bool with_targets) {
     const int64_t t = decoding_ ? batch_.rows : batch_.rows * batch_.sequence;
@@ -46,7 +46,7 @@ class LanguageModel {
     builder_.graph().loss_weight = builder_.AddInput("target_count", {1}, DType::kFloat32);
   }
 
-  // Everything up to and including the final norm; returns its output.
+  // Appends everything up to and including the final norm, and returns the norm's output.
   TensorId Body();
   void Loss(TensorId x);
   void Logits(TensorId x) {
@@ -70,7 +70,7 @@ class LanguageModel {
     return builder_.Append(OpKind::kMatmul, name, {x, weight}, {.trans_b = true})[0];
   }
   void MarkOutput(TensorId t) { builder_.graph().tensors[t].tensor_class = TensorClass::kOutput; }
-  // x + delta, normed. Moves the residual stream to the sum.
+  // Returns the norm of x + delta, and replaces the residual stream by the sum.
   TensorId AddNorm(std::string_view name, Residual& residual, TensorId weight) {
     const auto out = builder_.Append(OpKind::kAddRmsNorm, name, {residual.x, residual.delta, weight},
                                      {.epsilon = shape_.rms_norm_eps});
@@ -95,7 +95,7 @@ class LanguageModel {
     TensorId gate_up, down;
   };
   ExpertWeights Experts(int layer, const std::string& name);
-  // Tokens, and which experts they go to with which weights.
+  // Tokens, and the experts and weights to which they are routed.
   struct Routed {
     TensorId x, weights, experts;
   };
@@ -152,7 +152,8 @@ TensorId LanguageModel::Mlp(const std::string& name, const std::string& exported
   return Linear(name + "down", act, down_proj);
 }
 
-// One unit of all experts; where they are split one of each weight, so that a part of it is whole experts.
+// One unit for all experts. If experts are split, one unit per weight, so that a part of a unit consists of whole
+// experts.
 LanguageModel::ExpertWeights LanguageModel::Experts(int layer, const std::string& name) {
   const int64_t e = shape_.num_experts, f = shape_.intermediate_size, h = shape_.hidden_size;
   std::vector<ExportedName> gate_up_names, down_names;
@@ -184,8 +185,9 @@ LanguageModel::Routed LanguageModel::Route(const std::string& name, TensorId x, 
   return {x, route[0], route[1]};
 }
 
-// Where experts are split every rank sees the tokens of all ranks of its group, and what it makes of them with its own
-// experts is summed by the ranks that the tokens are of: so many bytes are exchanged however the tokens are routed.
+// Gathers the tokens of all ranks of the group if experts are split. Every rank applies its own experts to all of these
+// tokens, and the results are summed on the ranks that own the tokens. So the number of bytes exchanged does not depend
+// on the routing.
 LanguageModel::Routed LanguageModel::OfGroup(const std::string& name, const Routed& own) {
   const auto gather = [&](TensorId t, const char* what) {
     return builder_.Append(OpKind::kGatherRows, absl::StrCat(name, "all_", what), {t}, Group())[0];
@@ -270,7 +272,7 @@ void LanguageModel::Loss(TensorId x) {
 }  // namespace
 
 std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape, std::vector<StateSpec> states) {
-  // As few tokens as ranks with split experts may exchange (ops/gather_rows.cc).
+  // The smallest number of tokens that ranks with split experts may exchange (ops/gather_rows.cc).
   LanguageModel model("parameters", shape, {.rows = 1, .sequence = 16}, /*decoding=*/false, /*table=*/nullptr);
   model.Inputs(/*with_targets=*/false);
   model.Body();

@@ -1,6 +1,6 @@
-// The Hunyuan language models: HunYuanDenseV1 and HunYuanMoEV1 as in Hugging Face transformers. Pre-norm decoder with
-// grouped-query attention, QK-norm after RoPE, fixed-NTK RoPE, SwiGLU; MoE layers add a shared expert to the top k of E
-// routed experts, fp32 gate, softmax before top-k, weights renormalised, no token dropped.
+// The Hunyuan language models HunYuanDenseV1 and HunYuanMoEV1, as in Hugging Face transformers: a pre-norm decoder with
+// grouped-query attention, QK-norm after RoPE, fixed-NTK RoPE and SwiGLU. MoE layers add a shared expert to the top k
+// of E routed experts, with an fp32 gate, softmax before top-k, renormalised weights and no dropped tokens.
 #ifndef ANGEL_PTM_MODEL_HUNYUAN_LM_H_
 #define ANGEL_PTM_MODEL_HUNYUAN_LM_H_
 
@@ -31,13 +31,12 @@ struct HunyuanLmShape {
   float initializer_range = 0.02f;
   float router_aux_loss_coefficient = 0;
   std::vector<std::string> freeze;  // patterns of units that are not trained
-  int expert_degree = 1;            // ranks that have different experts (WorldShape); a divisor of num_experts
+  int expert_degree = 1;            // places over which experts are split (WorldShape); a divisor of num_experts
 
   bool is_moe() const { return num_experts > 0; }
 };
 
-// How much one micro-batch holds, and the sizes that fix the order of summation (part of the numerics, never of the
-// plan).
+// The size of a micro-batch, and the sizes that fix the order of summation (part of the numerics, never of the plan).
 struct HunyuanLmBatch {
   int64_t rows = 0;      // sequences per micro-batch
   int64_t sequence = 0;  // tokens per sequence
@@ -45,21 +44,22 @@ struct HunyuanLmBatch {
   int64_t expert_block_rows = 16;
 };
 
-// The table of the model's parameters with these states, which the graphs below share if it is passed to them. Without
-// one a graph has its own, with the parameters' state alone.
+// Returns the table of the model's parameters with these states. The graphs below share it if it is passed to them;
+// without one a graph has a table of its own with the parameters' state alone. If experts are split, every graph has
+// the additional input Graph::first_expert.
 std::shared_ptr<const ParameterTable> HunyuanLmParameters(const HunyuanLmShape& shape,
                                                           std::vector<StateSpec> states = {ParameterState()});
 
 // Forward and loss. Inputs: "tokens", "targets" (negative: ignored), "positions", "segment_start" [rows*sequence] int32
 // and "target_count" [1] fp32. Outputs: "token_loss" and, per MoE layer, "layers.<i>.mlp.router.counts". `weights`: the
-// state that trainable parameters are read from.
+// state from which trainable parameters are read.
 Graph BuildHunyuanLmEvaluation(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
                                std::shared_ptr<const ParameterTable> table = nullptr,
                                StateId weights = kParameterState);
 
 // Forward, loss and backward; layers whose entry in `recompute` is true are recomputed in the backward pass.
-// recompute.size() is the number of layers. Routers add to "<router>.loads" [E], which whoever plays a step clears
-// before it. The optimizer (optim/) appends the update segment.
+// recompute.size() is the number of layers. Routers add to "<router>.loads" [E], which the caller must clear before
+// each step. The optimizer (optim/) appends the update segment.
 Graph BuildHunyuanLmTraining(const HunyuanLmShape& shape, const HunyuanLmBatch& batch,
                              const std::vector<bool>& recompute, std::shared_ptr<const ParameterTable> table = nullptr);
 

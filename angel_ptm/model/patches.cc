@@ -7,7 +7,7 @@
 namespace angel_ptm {
 namespace {
 
-// fn(place in the image, place in the patches) for every element.
+// Calls fn(index in the image, index in the patches) for every element.
 template <typename Fn>
 void ForElements(const PatchGrid& g, const Fn& fn) {
   const int64_t area = g.patch * g.patch, of_channel = g.channels_last ? 1 : area;

@@ -32,7 +32,7 @@ class T5Encoder {
     return AppendLinears(builder_, unit_, prefix, names, x, out, InitialValues::Normal(kInitialDeviation),
                          /*bias=*/false);
   }
-  // Adds to the sum of the blocks so far, `delta` unless that is kNone, and norms it.
+  // Adds `delta`, unless it is kNone, to the sum of the blocks so far, and returns the normed sum.
   TensorId Norm(const std::string& name, TensorId delta) {
     const TensorId weight = Parameter(name + ".weight", {shape_.d_model}, InitialValues::Ones());
     const auto normed =
@@ -40,7 +40,7 @@ class T5Encoder {
     if (delta != kNone) sum_ = normed[0];
     return normed[1];
   }
-  // What it adds to the sum.
+  // The layer's contribution to the sum.
   TensorId Attention(const std::string& name, TensorId x);
   TensorId FeedForward(const std::string& name, TensorId x);
 
@@ -63,7 +63,7 @@ TensorId T5Encoder::Attention(const std::string& name, TensorId x) {
   return Linears(name, {"o"}, attended, shape_.d_model);
 }
 
-// GELU of one product times the other (Shazeer 2020).
+// The GELU of one product times another product (Shazeer 2020).
 TensorId T5Encoder::FeedForward(const std::string& name, TensorId x) {
   const TensorId inner = Linears(name, {"wi_0"}, x, shape_.d_ff), up = Linears(name, {"wi_1"}, x, shape_.d_ff);
   const TensorId gate = builder_.Append(OpKind::kGelu, name + "gate", {inner})[0];
@@ -79,7 +79,7 @@ Graph T5Encoder::Build() {
   unit_ = builder_.AddUnit("embeddings");
   const TensorId table = Parameter("shared.weight", {shape_.vocab_size, shape_.d_model}, InitialValues::Normal(1));
   sum_ = builder_.Append(OpKind::kEmbedding, "embedded", {table, tokens})[0];
-  // A unit of its own, since every layer reads it.
+  // A unit of its own, because every layer reads it.
   unit_ = builder_.AddUnit("relative_attention_bias");
   bias_ = Parameter("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                     {shape_.relative_attention_num_buckets, shape_.num_heads}, InitialValues::Normal(1));
@@ -105,7 +105,7 @@ Graph BuildT5Encoder(const T5Shape& shape, int64_t batch, int64_t length, DType 
 
 std::vector<int32_t> T5DistancePlaces(const T5Shape& shape, int64_t length) {
   const int64_t half = shape.relative_attention_num_buckets / 2, exact = half / 2;
-  // In fp32, as the library does it: a distance at the border of two buckets must fall to the same side.
+  // Computed in fp32 like the library, so that a distance at the boundary of two buckets falls into the same one.
   const auto scale = static_cast<float>(
       std::log(static_cast<double>(shape.relative_attention_max_distance) / static_cast<double>(exact)));
   std::vector<int32_t> places;

@@ -91,7 +91,7 @@ void Tape::AppendAdd(TensorId to, TensorId from, bool accumulate, ColumnRange co
                       {.accumulate = accumulate, .column_begin = columns.begin, .column_end = columns.end});
 }
 
-// Zeros where no op wrote.
+// Puts zeros into the columns that no op wrote.
 void Tape::MakeWhole(TensorId t) {
   const TensorId gradient = gradient_of_[t];
   if (gradient == kNone || holders_[gradient].written == ColumnRange{}) return;
@@ -150,7 +150,7 @@ void Tape::Pass(TensorId gradient, TensorId t) {
   AppendAdd(to.tensor, gradient, to.add);
 }
 
-// A flag that several outputs share is set if all that are wanted have something to add to, each its own.
+// A flag that several outputs share is set if every wanted output has a gradient of its own to add to.
 OpAttrs Tape::WithFlags(OpKind kind, const std::vector<TensorId>& of, OpAttrs attrs) const {
   const std::vector<OutputSlot>& slots = RulesOf(kind).outputs;
   for (size_t i = 0; i < of.size(); ++i) {

@@ -1,13 +1,14 @@
-// The backward pass as it grows: which tensor holds the gradient of what, and whether the next contribution overwrites
-// it or adds to it. Rules (op_rules.h) append gradient ops through it, walking from the loss to the inputs.
+// The state of the backward pass under construction: which tensor holds which gradient, and whether the next
+// contribution overwrites it or adds to it. Rules (op_rules.h) append gradient ops through the tape, from the loss to
+// the inputs.
 //
-// What holds at any time:
-// * A tensor's first contribution overwrites, later ones add: directly where the op can (OutputSlot::accumulate), else
-//   through a temporary tensor and kAdd.
-// * Two tensors may share a gradient that is equal for both (the operands of a sum). Whoever is to get a further
-//   contribution while the other still needs the shared one gets a copy of its own first.
-// * A gradient of which an op wrote only some columns gets zeros in the others before anything reads it or adds to it;
-//   an op that writes some of them, beside those that have values, may do so instead.
+// Invariants:
+// * The first contribution to a tensor's gradient overwrites, later ones add: directly if the op can
+//   (OutputSlot::accumulate), else through a temporary tensor and kAdd.
+// * Two tensors whose gradients are equal (the operands of a sum) may share one gradient tensor. If one of them is to
+//   get a further contribution while the other still needs the shared gradient, it first gets a copy of its own.
+// * A gradient of which an op wrote only some columns gets zeros in the others before anything reads it or adds to it.
+//   Instead, an op may write columns adjacent to those that already have values.
 // * Nothing is computed that no trainable parameter needs.
 #ifndef ANGEL_PTM_MODEL_TAPE_H_
 #define ANGEL_PTM_MODEL_TAPE_H_
@@ -24,49 +25,51 @@ struct OutputSlot;
 
 class Tape {
  public:
-  // `builder` holds the forward ops and their loss; the tape appends to it.
+  // `builder` contains the forward ops and their loss. The tape appends to it; it must outlive the tape.
   explicit Tape(GraphBuilder& builder);
 
-  // Appends the gradient ops of a forward op. Ops are walked from the last to the first.
+  // Appends the gradient ops of a forward op. Must be called from the last op to the first.
   void Differentiate(OpId forward_op);
 
-  // For rules, about operands of the op being differentiated.
+  // The rest is for rules, and concerns operands of the op being differentiated.
 
-  // Whether a gradient of t is of use: t is trainable or made from something that is.
+  // Whether the gradient of t is needed: t is a trainable parameter or computed from one.
   bool Wanted(TensorId t) const { return t != kNone && wanted_[t]; }
-  // The whole gradient of an output; kNone if nothing the loss depends on uses it. Zeros instead with OrZeros.
+  // The complete gradient of an output. If nothing that the loss depends on uses the output, GradientOf returns kNone
+  // and GradientOrZeros a tensor of zeros.
   TensorId GradientOf(TensorId t);
   TensorId GradientOrZeros(TensorId t);
-  // The gradient of t so far, or kNone, for an op that adds it to what it writes: t's next contribution is its first.
+  // Takes the gradient of t so far, or kNone, for an op that adds it to its own result. The next contribution to t
+  // counts as the first.
   TensorId TakeGradient(TensorId t);
-  // Where the next contribution to the gradient of t goes, and whether it adds to what is there.
+  // The tensor for the next contribution to the gradient of t, and whether the contribution must add to its content.
   struct Contribution {
     TensorId tensor = kNone;
     bool add = false;
   };
   Contribution Gradient(TensorId t);
 
-  // Appends an op whose output i is a contribution to the gradient of of[i], with the accumulate flags that takes. Does
-  // nothing if none is wanted. `inputs` come from this tape or the forward pass.
+  // Appends an op whose output i is a contribution to the gradient of of[i], with the accumulate flags that this
+  // requires. Does nothing if none of them is wanted. `inputs` come from this tape or the forward pass.
   void Append(OpKind kind, const std::vector<TensorId>& of, std::vector<TensorId> inputs, OpAttrs attrs = {});
   // Makes `gradient` (kNone: nothing) a contribution to the gradient of t.
   void Pass(TensorId gradient, TensorId t);
-  // Lets the loss op itself write the gradients of of[i] into its output i.
+  // Makes the loss op itself write the gradient of of[i] to its output i.
   void AttachToLoss(const std::vector<TensorId>& of);
 
-  // The forward op of that kind that made t.
+  // The forward op that produced t; CHECK-fails unless it is of that kind.
   const Op& ProducerOf(TensorId t, OpKind kind) const;
   const Shape& ShapeOf(TensorId t) const { return graph().tensors[t].shape; }
   // Graph::loss_weight; CHECK-fails if the graph has none.
   TensorId LossWeight() const;
 
  private:
-  // What is known of a tensor that holds a gradient.
+  // What is known about a tensor that holds a gradient.
   struct Holder {
-    int users = 0;        // forward tensors whose gradient it is and that may still be read or added to
-    ColumnRange written;  // the columns with values; {0, 0}: all
+    int users = 0;        // forward tensors whose gradient this is and may still be read or added to
+    ColumnRange written;  // columns that have values; {0, 0}: all
   };
-  // An op's output on its way into a gradient that the op cannot add to itself.
+  // An op's output that must be added to a gradient to which the op cannot add itself.
   struct Detour {
     TensorId temporary, of;
     ColumnRange columns;  // {0, 0}: all
@@ -85,7 +88,7 @@ class Tape {
   void AppendAdd(TensorId to, TensorId from, bool accumulate, ColumnRange columns = {});
 
   OpAttrs WithFlags(OpKind kind, const std::vector<TensorId>& of, OpAttrs attrs) const;
-  // The tensor to put into a gradient op's output slot; sets the slot's flag `keeps_columns` in `attrs` if it must.
+  // The tensor for a gradient op's output slot. Sets the slot's flag `keeps_columns` in `attrs` if necessary.
   TensorId Output(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours);
   TensorId OutputOfColumns(const OutputSlot& slot, TensorId of, OpAttrs& attrs, std::vector<Detour>& detours);
   TensorId Temporary(TensorId of, ColumnRange columns, std::vector<Detour>& detours);
@@ -93,8 +96,8 @@ class Tape {
   GraphBuilder& builder_;
   std::vector<bool> wanted_;           // by forward tensor
   std::vector<OpId> producer_;         // by forward tensor
-  std::vector<int32_t> parameter_;     // by forward tensor; kNone: it is none
-  std::vector<TensorId> gradient_of_;  // by forward tensor; parameters' are in the graph
+  std::vector<int32_t> parameter_;     // by forward tensor; kNone: not a parameter
+  std::vector<TensorId> gradient_of_;  // by forward tensor; those of parameters are in the graph
   std::vector<bool> done_;             // by forward tensor: its producer has been differentiated
   std::vector<Holder> holders_;        // by any tensor
 };

@@ -1,4 +1,4 @@
-// Who touched which bytes: what OrderSteps and StartEarly keep to find conflicts. (verify has its own.)
+// Records which steps touched which bytes, so that OrderSteps and StartEarly can find conflicts. (verify has its own.)
 #ifndef ANGEL_PTM_PLAN_ACCESS_MAP_H_
 #define ANGEL_PTM_PLAN_ACCESS_MAP_H_
 
@@ -12,7 +12,7 @@
 
 namespace angel_ptm {
 
-// A value of type T for every byte that was visited, constant on ranges.
+// A map from every byte that was visited to a value of type T, which is constant on ranges.
 template <typename T>
 class RangeMap {
  public:
@@ -41,7 +41,8 @@ class RangeMap {
   };
   using Ranges = std::map<int64_t, Range>;
 
-  // Cuts the range in front of `next`, if it reaches over `at`, there. Returns the first range at or behind `at`.
+  // Cuts the range before `next` at `at` if it extends beyond `at`. Returns the first range that begins at or after
+  // `at`.
   typename Ranges::iterator SplitBefore(typename Ranges::iterator next, int64_t at) {
     if (next == ranges_.begin()) return next;
     const auto it = std::prev(next);
@@ -54,17 +55,18 @@ class RangeMap {
   Ranges ranges_;  // by begin, disjoint
 };
 
-// The uses of one tier's bytes, for all ranks at once. A rank's own part of a vector may be anywhere in the vector, so
-// its use is one of the whole vector for whoever comes from elsewhere; among themselves the own parts of one vector
-// differ by where they lie in the slice, so that the pages of a slice do not wait for each other.
+// The uses of one tier's bytes, for all ranks at once. A rank's own slice may lie anywhere in a vector, so to an access
+// by address, a use of the own slice counts as a use of the whole vector. Two uses of the own slice of the same vector
+// conflict only where they overlap within the slice, so that the pages of a slice do not wait for each other.
 //
-// A Use is the sum of uses: it has Add(const Use&).
+// A Use accumulates uses and provides Add(const Use&).
 template <typename Use>
 class AccessMap {
  public:
-  // The place is touched, in a region that begins at byte `region_begin`. Calls see(const Use&) for the uses of what it
-  // shares bytes with on some rank, and note(Use&, bool only) where this use is to be added: if `only`, every byte
-  // behind it is shared with the place, so that what comes later and waits for this use need know no earlier one.
+  // Records an access to `place`, in a region that begins at byte `region_begin`. Calls see(const Use&) for every use
+  // that shares bytes with the place on some rank, and note(Use&, bool only) for every Use to which the access is to be
+  // added. If `only`, the place covers all bytes of that Use, so a later access that waits for this one need not know
+  // of earlier ones.
   template <typename See, typename Note>
   void Access(const Place& place, int64_t region_begin, int64_t region_bytes, See&& see, Note&& note) {
     if (!place.own) {
@@ -78,7 +80,7 @@ class AccessMap {
     }
     Own& own = own_[place.region];
     bytes_.ForEach(region_begin, region_begin + region_bytes, [&](Bytes& bytes) {
-      // The own parts of another vector, which lay here before, are strangers.
+      // Own parts of another vector, which was here before, are not comparable by their position in the slice.
       if (bytes.own_of != kNone && bytes.own_of != place.region) bytes.use.Add(own_[bytes.own_of].all);
       bytes.own_of = place.region;
       see(bytes.use);
@@ -91,13 +93,13 @@ class AccessMap {
   }
 
  private:
-  // The own parts of the vector that fills a region.
+  // Uses of the own slice of the vector that fills a region.
   struct Own {
     Use all;
     RangeMap<Use> parts;  // by byte of the slice
   };
   struct Bytes {
-    Use use;  // of places that are the same on all ranks
+    Use use;  // of places with the same address on all ranks
     int32_t own_of = kNone;
   };
 

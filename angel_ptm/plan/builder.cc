@@ -59,7 +59,7 @@ Place Builder::AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tie
 Place Builder::HomePlace(UnitId unit, StateId s, const Elements& e) const {
   const int32_t region = home_region_[layout_.HomeIndex(unit, s)];
   APTM_CHECK(region != kNone, "unit ", graph_.units()[unit].name, " has no ", layout_.states[s].name);
-  // A sharded home has the own slice alone, wherever that lies in the vector.
+  // A sharded home contains only the own slice, so places in it do not depend on the rank.
   return {region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own && !layout_.sharded(unit, s)};
 }
 

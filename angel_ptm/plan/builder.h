@@ -1,4 +1,4 @@
-// Regions and steps common to all segments; nobody but the builders of segments includes this.
+// Regions and steps common to all segments. Only the segment builders include this file.
 #ifndef ANGEL_PTM_PLAN_BUILDER_H_
 #define ANGEL_PTM_PLAN_BUILDER_H_
 
@@ -15,7 +15,7 @@ namespace angel_ptm {
 
 class Builder {
  public:
-  // `sweep`: the unit whose sweep it builds.
+  // `sweep`: the unit whose sweep is being built, or kNone.
   Builder(const Graph& graph, const Layout& layout, const std::vector<MemoryRange>& fixed, UnitId sweep = kNone);
 
   Segment Take() {
@@ -24,7 +24,7 @@ class Builder {
   }
 
  protected:
-  // What a new region of a unit's state is for.
+  // The purpose of a new region of a unit's state.
   struct Purpose {
     std::string_view label;
     MemoryClass memory_class = MemoryClass::kStaging;
@@ -34,36 +34,38 @@ class Builder {
     segment_.regions.push_back(std::move(region));
     return static_cast<int32_t>(segment_.regions.size()) - 1;
   }
-  // Memory for `count` elements of a unit's state.
+  // Adds a region on `tier` for `count` elements of a unit's state.
   Place AddUnitRegion(UnitId unit, StateId s, int64_t count, TierKind tier, const Purpose& purpose);
 
   TierKind TierOf(const Place& place) const { return segment_.regions[place.region].range.tier; }
   TierKind HomeTier(UnitId unit, StateId s) const { return layout_.home(unit, s).range.tier; }
-  // Elements [begin, begin + count) of a unit's flat vector, or of the rank's own slice of it: the same numbers on all
-  // ranks.
+  // Elements [begin, begin + count) of a unit's flat vector or, if `own`, of the rank's own slice of it. The numbers
+  // are the same on all ranks.
   struct Elements {
     int64_t begin = 0, count = 0;
     bool own = false;
   };
   Elements Whole(UnitId unit) const { return {0, layout_.whole_elements(unit)}; }
-  // One rank's slice is the whole.
+  // With a single replica, the own slice is the whole vector.
   Elements OwnSlice(UnitId unit) const { return {0, layout_.slices[unit].slice_elements, layout_.replicas(unit) > 1}; }
 
-  // The home's memory for these elements.
+  // The place of these elements in their home.
   Place HomePlace(UnitId unit, StateId s, const Elements& e) const;
-  // These elements of a region that holds all of the unit's.
+  // The place of these elements in a region that holds the unit's whole vector.
   Place Part(const Place& whole, StateId s, const Elements& e) const {
     return {whole.region, layout_.bytes(s, e.begin), layout_.bytes(s, e.count), e.own};
   }
 
-  // Where elements, which lie at `at`, can be used on `tier`: there if it is that tier, else in a new region that they
-  // are moved to. Return is the mirror: what lies at `at` goes back to `home`, if it was moved.
+  // Makes the elements at `at` available on `tier` and returns their place: `at` itself if it is on that tier, else a
+  // new region to which they are moved. Return is the inverse: it moves the elements at `at` back to `home` if Fetch
+  // moved them.
   Place Fetch(UnitId unit, StateId s, const Place& at, const Elements& e, TierKind tier, const Purpose& purpose,
               When when = When::kAlways);
-  // As Fetch, for what is overwritten: nothing comes.
+  // Like Fetch, for elements that will be overwritten: nothing is moved.
   Place Room(UnitId unit, StateId s, const Place& home, const Elements& e, TierKind tier, const Purpose& purpose);
   void Return(UnitId unit, StateId s, const Place& home, const Place& at, const Elements& e);
-  // Moves elements from tier to tier until they are at `to`. The only function that knows which tiers are neighbours.
+  // Moves elements from tier to tier until they are at `to`. This is the only function that knows which tiers are
+  // neighbours.
   void Transfer(UnitId unit, StateId s, const Place& to, Place from, const Elements& e, When when = When::kAlways);
   void Gather(UnitId unit, StateId s, const Place& dst, const Place& src);
 

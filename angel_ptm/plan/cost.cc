@@ -20,7 +20,7 @@ double Over(double work, double rate, const char* what) {
   return work / rate;
 }
 
-// The op's cost, or of an update op the part of it that `step` does.
+// The op's cost or, for an update op, the part of it that falls to `step`.
 OpCost CostOfStep(const Graph& graph, const Step& step) {
   const Op& op = graph.ops[step.op];
   OpCost cost = CostOf(graph, op);
@@ -73,7 +73,8 @@ class Coster {
 
   double Capacity(Shared shared) const { return model_.capacity[static_cast<int>(shared)]; }
 
-  // Rates are of all ranks at once: where cores are fewer than ranks want, they are slow already.
+  // Rates hold for all ranks running at once: if there are fewer cores than the ranks want, the rates already reflect
+  // that.
   void UseCores(double cores, StepCost& cost) const {
     Use(cost, Shared::kCores) = std::min(cores, Capacity(Shared::kCores));
   }
@@ -110,7 +111,7 @@ class Coster {
       cost.seconds =
           Over(bytes, rate, Name(step.lane)) + (file ? model_.file_latency_seconds : model_.link_latency_seconds);
     }
-    // A page alone does not keep a drive busy as a deep queue does.
+    // A single page does not keep a drive as busy as a deep queue does.
     if (file) Use(cost, Shared::kDrive) = std::min(1.0, bytes / cost.seconds / rate);
     if (file) UseCores(model_.file_cores, cost);
     if (!file && model_.device_is_host) UseCores(1, cost);
@@ -118,7 +119,7 @@ class Coster {
     Use(cost, Shared::kHostMemory) = HostShare(bytes * (!file && model_.device_is_host ? 2 : 1), cost.seconds);
   }
 
-  // One thread reads gradients and adds them to what waits.
+  // One thread reads gradients and adds them to the mailbox.
   void Deliver(const Step& step, StepCost& cost) const {
     const double bytes = 3 * static_cast<double>(step.dst.bytes);
     cost.seconds = Measured(step);
@@ -131,8 +132,8 @@ class Coster {
   double RanksPerNode() const { return std::min<double>(model_.ranks_per_node, Ranks()); }
   double Nodes() const { return std::ceil(Ranks() / RanksPerNode()); }
 
-  // on_node: ranks of a node that take part. rank_bytes: what each receives from them; node_bytes: what all ranks of a
-  // node receive from others.
+  // on_node: participating ranks of a node. rank_bytes: bytes that each of them receives from the others of its node.
+  // node_bytes: bytes that all ranks of a node together receive from other nodes.
   double NetworkSeconds(double on_node, double nodes, double rank_bytes, double node_bytes) const {
     return model_.inside_latency_seconds * std::ceil(std::log2(on_node)) +
            model_.between_latency_seconds * std::ceil(std::log2(nodes)) +
@@ -140,29 +141,30 @@ class Coster {
                     Over(node_bytes, model_.between_nodes, "a collective between nodes"));
   }
 
-  // Of `members` ranks `stride` apart those of one node.
+  // How many of `members` ranks that are `stride` apart are on one node.
   double OnNode(double members, double stride) const { return std::clamp(RanksPerNode() / stride, 1.0, members); }
 
-  // Every rank receives `bytes` from each of `members` ranks, `stride` apart, of which it is one.
+  // Each of `members` ranks that are `stride` apart receives `bytes` from every other.
   double ExchangeSeconds(double members, double stride, double bytes) const {
     const double on_node = OnNode(members, stride);
     return NetworkSeconds(on_node, members / on_node, bytes * (on_node - 1),
                           bytes * (members - on_node) * RanksPerNode());
   }
 
-  // The same by rings: what the members of a node need crosses its network once, while they pass it on.
+  // The same exchange by rings: the data that a node's members need crosses its network once, and they pass it on to
+  // each other.
   double RingSeconds(double members, double stride, double bytes) const {
     const double on_node = OnNode(members, stride), nodes = members / on_node;
     return NetworkSeconds(on_node, nodes, bytes * (on_node - 1) * nodes,
                           bytes * (members - on_node) * RanksPerNode() / on_node);
   }
 
-  // Whose collectives the unit's are: of all ranks, or of those with the same experts, which are neighbours.
+  // The ranks that take part in the unit's collectives: all, or those with the same experts, which are neighbours.
   bool OfAllRanks(UnitId unit) const { return plan_.layout.replicas(unit) == plan_.layout.world_size; }
   WorldShape SharersOf(UnitId unit) const {
     return OfAllRanks(unit) ? plan_.layout.world() : WorldShape(plan_.layout.replicas(unit));
   }
-  // A rate that was measured is of collectives of all ranks.
+  // Rates are measured for collectives of all ranks only.
   double MeasuredOfAll(const Step& step) const { return OfAllRanks(step.unit) ? Measured(step) : -1; }
 
   double GatherSeconds(double bytes, const WorldShape& world) const {
@@ -173,7 +175,7 @@ class Coster {
            ExchangeSeconds(world.ranks_per_node, 1, own * world.nodes());
   }
 
-  // A node's sums are written and read again.
+  // In a world of nodes, each node's sums are written and read again.
   double ReduceSeconds(double bytes, double own, const WorldShape& world) const {
     const double block = bytes / world.size, memory = bytes + own;
     if (!world.has_nodes()) {
@@ -200,7 +202,7 @@ class Coster {
     Host(bytes + own, cost);
   }
 
-  // Between ranks with different experts, which are as far apart as there are replicas of each.
+  // An exchange between ranks with different experts, whose distance is the number of replicas of each expert.
   void Exchange(const Step& step, StepCost& cost) const {
     const double bytes = static_cast<double>(ExchangedBytes(step)), degree = plan_.layout.expert_degree;
     const double own = bytes / degree, stride = plan_.layout.world().expert_replicas();
@@ -214,7 +216,7 @@ class Coster {
     Host(bytes + own, cost);
   }
 
-  // Collectives of ranks that are the host's own are copies by its cores.
+  // If the device is the host, collectives are copies by its cores.
   void Host(double bytes, StepCost& cost) const {
     if (!model_.device_is_host) return;
     UseCores(1, cost);
@@ -292,7 +294,7 @@ double ComputeSeconds(const Graph& graph, const CostModel& model) {
 
 namespace {
 
-// The exchange that a plan has for the op.
+// The step that a plan has for an exchange op.
 Step ExchangeOf(const Graph& graph, OpId op) {
   const auto place = [&](TensorId id) {
     const Tensor& tensor = graph.tensors[id];
@@ -316,8 +318,8 @@ double LeastStepSeconds(const Graph& graph, const CostModel& model, const WorldS
   for (OpId op = 0; op < graph.update_begin; ++op) {
     if (IsExchange(graph.ops[op].kind)) rows += coster.Of(ExchangeOf(graph, op)).seconds;
   }
-  // What a micro-batch reads is gathered for each; what an update has changed once, after it. (A lock-free update may
-  // take several steps.)
+  // Sharded parameters are gathered in every micro-batch; parameters that ranks keep whole are gathered once, after the
+  // update. (A lock-free update may take several steps, so its gathers are not counted.)
   const bool for_each = IsSharded(graph.states()[kParameterState], zero_stage);
   const bool once = !for_each && zero_stage > 0 && !FindLockFreeRows(graph.states());
   double reductions = 0, gathers = 0;

@@ -11,8 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-// Pages of parameters and gradients, which an update moves if they rest on the device and the optimizer's states on the
-// host: the plan has some steps for each, about 1 KiB in all.
+// The limit on pages of parameters and gradients. An update moves them if they rest on the device and the optimizer's
+// states on the host; the plan then has several steps for each page, about 1 KiB in total.
 constexpr int64_t kPagesMax = int64_t{1} << 20;
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Where state rests between its uses, a tier and an address for every unit's states, and what else has one address for
-// the whole Plan. Nobody but planner.cc includes this, and cost.cc for bounds.
+// Homes: the tier and address at which each state of each unit rests between uses, and everything else that has a fixed
+// address for the whole Plan. Included only by planner.cc and, for bounds, by cost.cc.
 #ifndef ANGEL_PTM_PLAN_HOMES_H_
 #define ANGEL_PTM_PLAN_HOMES_H_
 
@@ -14,11 +14,12 @@
 
 namespace angel_ptm {
 
-// What may be at home on any tier, most traffic saved per byte first; of two states that share a place the one whose it
-// is.
+// The states that may have their home on any tier, in decreasing order of the traffic saved per byte. Of two states
+// that share a place, only the one that owns the place is listed.
 std::vector<std::pair<UnitId, StateId>> CachingOrder(const Graph& graph, const Layout& layout);
 
-// How many homes rest on the device, and how many on the device or the host, in caching order; the others in the file.
+// How many homes, in caching order, are on the device, and how many on the device or the host. The others are in the
+// file.
 struct HomeCounts {
   size_t on_device = 0, on_host_or_device = std::numeric_limits<size_t>::max();
 
@@ -28,14 +29,15 @@ struct HomeCounts {
   }
 };
 
-// What is known before: who shares which parts of units.
+// The part of the Layout that is known before homes are placed: the slices of every unit and the ranks that share them.
 Layout LayoutWithoutHomes(const Graph& graph, const WorldShape& world, int zero_stage);
 Layout MakeLayout(const Graph& graph, const PlanOptions& options, const HomeCounts& counts);
 
-// Addresses of inputs, outputs and caches on the device, from `begin` on: behind the homes. Returns the end.
+// Assigns device addresses from `begin` on, which is the end of the homes, to inputs, outputs and caches. Returns the
+// end.
 int64_t PlaceFixed(const Graph& graph, int64_t begin, std::vector<MemoryRange>& fixed);
 
-// kInvalidArgument if pages are so small that a Plan would have too many steps that move them.
+// kInvalidArgument if pages are so small that a Plan would need too many steps to move them.
 absl::Status CheckPageCount(const Graph& graph, const Layout& layout);
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// Values on ranges of int64: what verify keeps about bytes of memory and elements of vectors.
+// A map from ranges of int64 to values, in which verify keeps facts about bytes of memory and elements of vectors.
 #ifndef ANGEL_PTM_PLAN_INTERVAL_MAP_H_
 #define ANGEL_PTM_PLAN_INTERVAL_MAP_H_
 
@@ -14,7 +14,7 @@ namespace angel_ptm {
 template <typename T>
 class IntervalMap {
  public:
-  // [begin, end) has `value` from now on.
+  // Sets [begin, end) to `value`.
   void Assign(int64_t begin, int64_t end, T value) {
     if (begin >= end) return;
     Erase(begin, end);
@@ -27,8 +27,8 @@ class IntervalMap {
     pieces_.erase(pieces_.lower_bound(begin), pieces_.lower_bound(end));
   }
 
-  // Calls visit(piece_begin, piece_end, value) over [begin, end) in order, with a null value where there is none, until
-  // visit returns false. Returns whether all of it was visited.
+  // Calls visit(piece_begin, piece_end, const T* value) for the pieces and gaps of [begin, end) in order, with a null
+  // value for gaps, until visit returns false. Returns whether the whole range was visited.
   template <typename Visit>
   bool ForEach(int64_t begin, int64_t end, Visit&& visit) const {
     auto it = pieces_.upper_bound(begin);
@@ -43,7 +43,7 @@ class IntervalMap {
     return true;
   }
 
-  // Calls change(T&) for every piece of [begin, end); gaps become pieces of T() first.
+  // Calls change(T&) for every piece of [begin, end), after filling gaps with T().
   template <typename Change>
   void Update(int64_t begin, int64_t end, Change&& change) {
     Split(begin);
@@ -66,7 +66,7 @@ class IntervalMap {
     T value;
   };
 
-  // Makes `at` a border if it lies inside a piece.
+  // If `at` lies inside a piece, splits the piece there.
   void Split(int64_t at) {
     auto it = pieces_.lower_bound(at);
     if (it == pieces_.begin()) return;

@@ -22,9 +22,9 @@ bool MayLeave(const Region& region, TierKind tier) {
          (region.memory_class == MemoryClass::kActivations || region.memory_class == MemoryClass::kUnitGradients);
 }
 
-// One sweep over the steps with the set of resident buffers. When a step needs more than the budget, residents it
-// does not touch leave, farthest next use first. A victim leaves right behind its previous use, so this frees bytes
-// only at steps the sweep has already passed, and returns right before its next use.
+// One sweep over the steps that tracks the set of resident buffers. When a step needs more than the budget, residents
+// that it does not touch leave, farthest next use first. A victim leaves right after its previous use and returns right
+// before its next use. So its bytes are free from here until then, and also at steps that the sweep has already passed.
 class Offloader {
  public:
   Offloader(const Graph& graph, Segment& segment, TierKind tier, int64_t page_bytes)
@@ -56,13 +56,13 @@ class Offloader {
   }
 
  private:
-  // A buffer's uses and where the sweep stands in them.
+  // A buffer's uses and the sweep's position among them.
   struct Uses {
     std::vector<int32_t> steps;  // that touch it, ascending
     size_t next = 0;             // index of the first one the sweep has not passed
     bool away = false;
   };
-  // Residents by the step that uses them next; then by size, so that fewer moves free enough.
+  // Orders residents by next use, then by size, so that fewer moves free enough.
   using Key = std::tuple<int32_t, int64_t, int32_t>;  // next use, bytes, region
 
   void CollectUses() {
@@ -80,7 +80,7 @@ class Offloader {
   int64_t Bytes(int32_t r) const { return segment_.regions[r].range.bytes; }
   Key KeyOf(int32_t r) const { return {use_[r].steps[use_[r].next], Bytes(r), r}; }
 
-  // The step under the sweep uses r: it is here and no candidate for leaving.
+  // BeginUse and EndUse enclose the step that uses r: meanwhile r is resident and may not leave.
   void BeginUse(int32_t r) {
     if (use_[r].away) {
       use_[r].away = false;
@@ -107,7 +107,7 @@ class Offloader {
     return static_cast<int32_t>(segment_.regions.size()) - 1;
   }
 
-  // Where a buffer waits: the same, in whole blocks, which a file is written in.
+  // The region in which a buffer waits: the same, rounded up to whole blocks, in which files are written.
   Region OnNextTier(Region region) const {
     region.label = absl::StrCat(absl::StripSuffix(region.label, " on host"),
                                 next_tier_ == TierKind::kFile ? " in file" : " on host");
@@ -124,7 +124,7 @@ class Offloader {
     return step;
   }
 
-  // The new steps; every stay behind an arrival is a region of its own.
+  // Inserts the moves. Every stay that begins with an arrival becomes a region of its own.
   void InsertMoves() {
     std::vector<int32_t> stay(segment_.regions.size()), away(segment_.regions.size(), kNone);
     for (size_t r = 0; r < stay.size(); ++r) stay[r] = static_cast<int32_t>(r);
@@ -169,7 +169,7 @@ class Offloader {
   const int64_t page_bytes_;
   std::vector<Uses> use_;                         // by region
   std::vector<std::vector<int32_t>> touched_;     // buffers that may leave, by step
-  std::vector<std::vector<int32_t>> departures_;  // by step behind which they leave
+  std::vector<std::vector<int32_t>> departures_;  // by step after which they leave
   std::vector<std::vector<int32_t>> arrivals_;    // by step before which they return
   std::set<Key> residents_;                       // alive, not in use at the sweep's step
   int64_t away_bytes_ = 0;

@@ -15,7 +15,7 @@ void RaiseTo(Counts& a, const Counts& b) {
   for (int l = 0; l < kLaneCount; ++l) a[l] = std::max(a[l], b[l]);
 }
 
-// Who touched bytes last: the number of a step by lane.
+// The latest uses of bytes: the numbers of steps, by lane.
 struct LastUse {
   Counts writes = {}, reads = {};
 
@@ -32,7 +32,7 @@ void OrderSteps(const Graph& graph, Segment& segment) {
   constexpr int kComm = static_cast<int>(Lane::kComm);
   Counts issued = {};
   int32_t norm_number = 0;
-  std::array<Counts, kLaneCount> known = {};            // what each lane's latest step implies to have finished
+  std::array<Counts, kLaneCount> known = {};            // by lane: what its latest step implies to have finished
   std::array<std::vector<Counts>, kLaneCount> implied;  // by lane and step number - 1
   for (Step& step : segment.steps) {
     const int lane = static_cast<int>(step.lane);
@@ -50,7 +50,7 @@ void OrderSteps(const Graph& graph, Segment& segment) {
       };
       tiers[static_cast<int>(range.tier)].Access(place, range.offset, range.bytes, see, note);
     });
-    // The norm decides about every update behind it: data that has no address.
+    // All later updates depend on the norm's result, which has no address.
     if (step.kind == StepKind::kNorm) norm_number = number;
     if (step.kind == StepKind::kUpdate || step.kind == StepKind::kDeliver)
       waits[kComm] = std::max(waits[kComm], norm_number);
@@ -64,7 +64,7 @@ void OrderSteps(const Graph& graph, Segment& segment) {
       after[l] = std::max(after[l], waits[l]);
       RaiseTo(after, implied[l][waits[l] - 1]);
     }
-    // A wait may have become implied by another wait's own.
+    // Drop waits that another remaining wait implies.
     for (int l = 0; l < kLaneCount; ++l) {
       for (int m = 0; m < kLaneCount && waits[l] > 0; ++m) {
         if (m != l && waits[m] > 0 && implied[m][waits[m] - 1][l] >= waits[l]) waits[l] = 0;

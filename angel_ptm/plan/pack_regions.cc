@@ -9,14 +9,14 @@
 namespace angel_ptm {
 namespace {
 
-// What improving a placement may cost.
+// Limits on the cost of improving a placement.
 constexpr size_t kRoundsMax = 50, kPlacementsMax = 15'000;
-// So few regions may each have a list of those alive at the same time.
+// Up to this many regions, each may keep a list of the regions alive at the same time.
 constexpr size_t kFew = 2048;
 // Regions that live longer than this many steps hang in a stack if they can.
 constexpr int32_t kLongLife = 256;
 
-// Where something may lie behind the region if that starts at `offset`.
+// The first aligned offset after the region if the region starts at `offset`.
 int64_t EndOf(const Region& region, int64_t offset) {
   return AlignedUp(region.range.tier, offset + region.range.bytes);
 }
@@ -25,14 +25,13 @@ bool ByAddress(const Region* a, const Region* b) {
   return a->range.offset != b->range.offset ? a->range.offset < b->range.offset : a < b;
 }
 
-// Placed regions by time: those that live for a short while in a list per stretch of steps, so that a region is
-// compared with its contemporaries only; the others, alive through most of the segment, in one list. All lists in
-// address order.
+// Placed regions by time. Short-lived regions are in one list per stretch of steps, so that a region is compared only
+// with its contemporaries; long-lived regions are in a single list. All lists are in address order.
 class Timetable {
  public:
   explicit Timetable(size_t steps) : stretches_(steps / kStretch + 1) {}
 
-  // The lowest offset from `base` at which the region meets nothing that is placed.
+  // The lowest offset from `base` on at which the region overlaps no placed contemporary.
   int64_t FirstFit(const Region& region, int64_t base) {
     int64_t offset = base;
     for (const Region* other : Contemporaries(region)) {
@@ -52,7 +51,7 @@ class Timetable {
   static constexpr int32_t kStretch = 32;   // steps
   static constexpr int32_t kShortLife = 8;  // stretches
 
-  // Placed regions alive at the same time as `region`, by address.
+  // The placed regions alive at the same time as `region`, in address order.
   const std::vector<const Region*>& Contemporaries(const Region& region) {
     found_.clear();
     const auto alive = [&](const Region* other) {
@@ -63,7 +62,7 @@ class Timetable {
     short_lived_.clear();
     for (int32_t s = first; s <= last; ++s) {
       for (const Region* other : stretches_[s]) {
-        // One that lives in several stretches counts in the first of them that is looked at.
+        // A region that lives in several stretches counts only in the first that is visited.
         if (std::max(first, other->first_step / kStretch) == s && alive(other)) short_lived_.push_back(other);
       }
     }
@@ -82,10 +81,10 @@ class Timetable {
   std::vector<const Region*> long_lived_, short_lived_, found_;
 };
 
-// The same for few regions that are placed again and again: who is alive at the same time as whom is worked out once.
+// The same for few regions that are placed repeatedly: which regions are alive at the same time is computed only once.
 class Overlaps {
  public:
-  // All of them among `regions`, whose elements have `first` as the lowest address.
+  // `regions`: all regions that will be placed. `first`: the lowest of the pointers, all of which point into one array.
   Overlaps(const std::vector<Region*>& regions, const Region* first) : first_(first) {
     std::vector<const Region*> by_time(regions.begin(), regions.end());
     std::sort(by_time.begin(), by_time.end(),
@@ -105,7 +104,7 @@ class Overlaps {
 
   int64_t FirstFit(const Region& region, int64_t base) {
     std::vector<int32_t>& row = rows_[&region - first_];
-    // Rows stay in address order from round to round, but for what has moved.
+    // Insertion sort: rows stay in address order from round to round, except for regions that moved.
     for (size_t i = 1; i < row.size(); ++i) {
       const int32_t moved = row[i];
       size_t to = i;
@@ -129,7 +128,7 @@ class Overlaps {
  private:
   struct Place {
     int64_t begin = 0, end = 0;
-    int round = -1;  // of another round: not placed yet
+    int round = -1;  // if not the current round: not placed yet
   };
 
   const Region* const first_;
@@ -138,12 +137,12 @@ class Overlaps {
   int round_ = 0;
 };
 
-// Activations that wait for their backward pass: long-lived regions alive at one step, which therefore all live at the
-// same time. They hang from the ceiling, wherever that will be, the last one to end nearest to it: so what the forward
-// pass adds goes to the lower end, and the backward pass takes it from there (but for the order inside a layer).
+// Activations that wait for the backward pass: long-lived regions that are all alive at one step. They hang from the
+// ceiling, whose address is not known yet; the region that ends last is nearest to the ceiling. So the forward pass
+// adds regions at the lower end, and the backward pass removes them from there (except for the order inside a layer).
 class Stack {
  public:
-  // Takes what hangs in the stack out of `regions`.
+  // Moves the regions that hang in the stack out of `regions`.
   Stack(std::vector<Region*>& regions, size_t steps) : depth_(steps, 0) {
     std::vector<int64_t> live(steps + 1, 0);
     const auto is_long = [](const Region* r) { return r->last_step - r->first_step >= kLongLife; };
@@ -172,7 +171,7 @@ class Stack {
     for (int32_t i = static_cast<int32_t>(steps) - 2; i >= turn_; --i) depth_[i] = std::max(depth_[i], depth_[i + 1]);
   }
 
-  // How far the stack hangs down while the region lives.
+  // The largest extent of the stack below the ceiling while the region lives.
   int64_t DepthDuring(const Region& region) const {
     return depth_[region.last_step < turn_ ? region.last_step : std::max(region.first_step, turn_)];
   }
@@ -183,14 +182,14 @@ class Stack {
   }
 
  private:
-  int32_t turn_ = 0;  // the step at which all of them live
+  int32_t turn_ = 0;  // the step at which all hanging regions live
   std::vector<Region*> hanging_;
-  std::vector<int64_t> depths_;  // of each one's lower end
+  std::vector<int64_t> depths_;  // of the lower end of each hanging region
   std::vector<int64_t> depth_;   // by step
 };
 
-// In which order regions choose their addresses. None wins always: large ones first is best for many short lives among
-// few long ones, long lives first keeps activations of the backward pass stacked, area is between the two.
+// The order in which regions choose their addresses. None is always best: largest first suits many short lives among
+// few long ones; longest first keeps activations of the backward pass stacked; area is a compromise.
 enum class Order { kLargest, kLongest, kArea, kFirst };
 
 void Sort(std::vector<Region*>& regions, Order order) {
@@ -211,8 +210,8 @@ void Sort(std::vector<Region*>& regions, Order order) {
   std::stable_sort(regions.begin(), regions.end(), [&](const Region* a, const Region* b) { return key(*a) < key(*b); });
 }
 
-// First fit in the given order from `base`, which is aligned, beside what `placed` (a Timetable or Overlaps) has.
-// Returns where the ceiling must be.
+// Places regions first fit in the given order from `base`, which is aligned, around the regions in `placed` (a
+// Timetable or Overlaps). Returns the address that the ceiling must have.
 template <typename Placed>
 int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, int64_t base, Placed& placed) {
   int64_t ceiling = base + stack.depth();
@@ -224,8 +223,8 @@ int64_t PlaceInOrder(const std::vector<Region*>& order, const Stack& stack, int6
   return ceiling;
 }
 
-// The same for regions in the order of their first steps, as memory is handed out and given back at run time: all that
-// is needed where sizes are few, as among the pages of an update.
+// The same for regions in the order of their first steps, as memory would be allocated and freed at run time. This
+// suffices where there are few distinct sizes, as among the pages of an update.
 int64_t PlaceByTime(const std::vector<Region*>& order, const Stack& stack, int64_t base) {
   std::vector<const Region*> alive;  // by address
   int64_t ceiling = base + stack.depth();
@@ -266,8 +265,8 @@ struct Best {
   }
 };
 
-// The regions that touch the stack, or the ceiling, choose earlier in the next round (squeaky wheel optimisation,
-// Joslin & Clements 1999).
+// Improves the best placement in rounds: regions that touch the stack or the ceiling choose earlier in the next round
+// (squeaky wheel optimisation, Joslin & Clements 1999).
 void Improve(Best& best, const Stack& stack, size_t steps, int64_t base, int64_t good_end) {
   const int rounds = static_cast<int>(std::min<size_t>(kRoundsMax, kPlacementsMax / best.order.size()));
   std::optional<Overlaps> overlaps;

@@ -56,7 +56,7 @@ int64_t ExchangedBytes(const Step& step) {
   if (step.kind == StepKind::kAllGather) return step.dst.bytes;
   if (step.kind == StepKind::kReduceScatter) return step.src.bytes;
   if (!IsExchange(step)) return 0;
-  // GatherRows has x and y, SumRows x, base, y and perhaps scratch.
+  // Operands: GatherRows has x and y; SumRows has x, base, y and possibly scratch.
   return step.operands.size() == 2 ? step.operands[1].bytes : step.operands[0].bytes;
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 const TierPeak& PeakOf(const Plan& plan, TierKind tier) { return plan.peaks[static_cast<int>(tier)]; }
 
-// The file only where something is in it.
+// The tiers to report; the file only if it holds something.
 std::vector<TierKind> TiersToTell(const Plan& plan) {
   std::vector<TierKind> tiers = {TierKind::kDevice, TierKind::kHost};
   if (plan.arena_bytes[static_cast<int>(TierKind::kFile)] > 0) tiers.push_back(TierKind::kFile);
@@ -67,7 +67,7 @@ std::string SegmentSummary(const Graph& graph, const Segment& segment) {
     }
     absl::StrAppendFormat(&text, "  %-14s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
   }
-  std::map<std::string, std::pair<int64_t, int64_t>> collectives;  // by what they are
+  std::map<std::string, std::pair<int64_t, int64_t>> collectives;  // by description
   for (const Step& step : segment.steps) {
     if (ExchangedBytes(step) == 0) continue;
     auto& [count, bytes] =

@@ -35,22 +35,22 @@ TierPeak PeakOf(const Segment& segment, TierKind tier) {
   return peak;
 }
 
-// One way to plan. Candidates are chosen by arithmetic on live bytes; whether holes between buffers break one shows
-// when its buffers are placed.
+// One way to plan. Candidates are chosen by arithmetic on live bytes. Only placing a candidate's buffers shows whether
+// the holes between them make it too large.
 struct Candidate {
   HomeCounts homes;
   bool may_offload = false;
-  int64_t live_bytes_max = 0;  // of transient buffers on the device at any step
-  // Whether pages come early to the host, from the file and for updates from the device, and linger on their way to the
-  // file, as far as it has room.
+  int64_t live_bytes_max = 0;  // of transient buffers on the device, at any step
+  // Whether pages from the file and, for updates, from the device arrive on the host early, and pages on their way to
+  // the file linger there, as far as the host has room.
   bool host_early = true;
-  // Of transient buffers on the host at any step: activations that wait there beyond it rest in the file. Less than can
-  // be asked for is as little as there can be.
+  // Limit on live transient buffers on the host at any step; activations in excess of it rest in the file. A limit
+  // below the possible minimum means that minimum.
   int64_t host_live_bytes_max = kUnlimited;
 };
 
-// The share of Candidate::live_bytes_max up to which buffers arrive early, or linger, in percent. Less leaves room for
-// holes where that matters: it is at the fullest steps that nothing comes early then.
+// The share of Candidate::live_bytes_max, in percent, up to which buffers arrive early or linger. A smaller share
+// leaves room for holes where it matters, because then nothing arrives early at the fullest steps.
 constexpr int64_t kMuchEarly = 100, kLessEarly = 80, kNothingEarly = 0;
 
 class Planner {
@@ -61,7 +61,7 @@ class Planner {
   absl::StatusOr<Plan> Make(int64_t* least_device_bytes);
 
  private:
-  // What a tightest candidate needs, and how it is found again.
+  // The device memory that a tightest candidate needs, and the parameters that reproduce the candidate.
   struct Tightest {
     HomeCounts homes;
     int64_t device_bytes = 0;
@@ -71,8 +71,9 @@ class Planner {
   bool HasUpdate() const { return graph_.update_begin < static_cast<OpId>(graph_.ops.size()); }
   size_t AllHomes() const { return graph_.units().size() * graph_.states().size(); }
   bool LockFree() const { return static_cast<bool>(FindLockFreeRows(graph_.states())); }
-  // Of a lock-free update: what micro-steps use, parameters and gradients, comes first in caching order and rests in no
-  // file, whose lanes the sweeps have; what only updates use rests on no device, which would have to wait for them.
+  // Lock-free update: the states that micro-steps use, parameters and gradients, come first in caching order. They
+  // never rest in the file, whose lanes belong to the sweeps. States that only updates use never rest on the device,
+  // which would have to wait for the updates.
   size_t HomesOfMicroSteps() const {
     const auto order = CachingOrder(graph_, LayoutWith({}));
     return std::count_if(order.begin(), order.end(), [](const auto& home) { return home.second <= kGradientState; });
@@ -83,7 +84,7 @@ class Planner {
   Layout LayoutWith(const HomeCounts& homes) const {
     return given_layout_ != nullptr ? *given_layout_ : MakeLayout(graph_, options_, homes);
   }
-  // The end of homes and fixed places, where transients begin.
+  // The end of homes and fixed places, where transient buffers begin.
   int64_t Base(const Layout& layout, std::vector<MemoryRange>& fixed) const {
     return PlaceFixed(graph_, layout.home_bytes[static_cast<int>(TierKind::kDevice)], fixed);
   }
@@ -96,7 +97,8 @@ class Planner {
     Base(layout, fixed);
     return update ? BuildUpdate(graph_, layout, fixed) : BuildMicroStep(graph_, layout, fixed, facts_);
   }
-  // What may be live of the budget above `base`, if holes take one part in `parts` of that (0: none).
+  // The bytes that may be live in the budget above `base`, if for every `parts` bytes of them one byte is lost to holes
+  // (0: none is lost).
   int64_t LiveBytesMax(int64_t base, int parts) const {
     return parts == 0 ? Budget() - base : (Budget() - base) / (parts + 1) * parts;
   }
@@ -123,7 +125,7 @@ class Planner {
   const BackendFacts& facts_;
   const PlanOptions& options_;
   const Layout* const given_layout_;
-  int64_t least_host_bytes_ = 0;  // of the candidates that only the host had no room for; 0: none
+  int64_t least_host_bytes_ = 0;  // of candidates refused for lack of host memory alone; 0: none
 };
 
 bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
@@ -132,8 +134,8 @@ bool Planner::FitsByArithmetic(bool update, size_t on_device, int parts) const {
   return most >= 0 && MostLiveBytes(Natural(update, layout), TierKind::kDevice) <= most;
 }
 
-// How many homes, in caching order, may be on the device while all activations stay. A home there takes at least the
-// bytes that its fetched copy takes elsewhere, so what is needed grows with their number.
+// How many homes, in caching order, fit on the device while all activations stay. A home on the device takes at least
+// as many bytes there as the fetched copy of a home elsewhere, so the need grows with the number of homes.
 std::optional<size_t> Planner::MostHomes(int parts) const {
   size_t most = LockFree() ? HomesOfMicroSteps() : AllHomes();
   for (const bool update : {false, true}) {
@@ -150,7 +152,7 @@ std::optional<size_t> Planner::MostHomes(int parts) const {
   return most;
 }
 
-// As much state on the device as fits; only if none does do activations move.
+// As much state on the device as fits. Activations move only if they do not fit even without any state on the device.
 Candidate Planner::CandidateFor(int parts) const {
   Candidate candidate;
   const std::optional<size_t> on_device = given_layout_ != nullptr ? std::nullopt : MostHomes(parts);
@@ -160,14 +162,14 @@ Candidate Planner::CandidateFor(int parts) const {
   return candidate;
 }
 
-// The candidate that needs least of the device: no state rests there, every activation leaves as soon as a byte is
-// short, nothing is early. Where it has holes, more room for activations that stay may make up for it.
+// The candidate that needs the least device memory: no state rests there, activations leave as soon as a byte is short,
+// and nothing is early. If its placement has holes, a larger limit on live bytes can give a smaller result.
 Planner::Tightest Planner::FindTightest(const HomeCounts& homes) const {
   const Layout layout = LayoutWith(homes);
   const int64_t base = Base(layout);
   const Segment micro_step = Natural(/*update=*/false, layout);
   Segment update = HasUpdate() ? Natural(/*update=*/true, layout) : Segment();
-  // Of an update nothing can leave.
+  // No buffer of an update can leave.
   const int64_t least_live =
       std::max(LeastLiveBytes(graph_, micro_step, TierKind::kDevice), MostLiveBytes(update, TierKind::kDevice));
   const int64_t update_end = PackRegions(update, TierKind::kDevice, base, base + least_live);
@@ -184,12 +186,12 @@ Planner::Tightest Planner::FindTightest(const HomeCounts& homes) const {
   return tightest;
 }
 
-// False if the budget does not hold it.
+// False if the segment exceeds the budget.
 bool Planner::PackDevice(const Layout& layout, Segment& segment) const {
   return PackRegions(segment, TierKind::kDevice, Base(layout), Budget()) <= Budget();
 }
 
-// Activations that the host has no room for.
+// Moves to the file the activations that the host has no room for.
 void Planner::SendToFile(const Candidate& candidate, Segment& segment) const {
   if (MostLiveBytes(segment, TierKind::kHost) <= candidate.host_live_bytes_max) return;
   const int64_t least = LeastLiveBytes(graph_, segment, TierKind::kHost);
@@ -197,7 +199,8 @@ void Planner::SendToFile(const Candidate& candidate, Segment& segment) const {
   APTM_CHECK(OffloadActivations(graph_, segment, TierKind::kHost, host_bytes, options_.page_bytes).ok());
 }
 
-// Gives the segment, in natural order before, addresses. False if it does not stay within the device's budget.
+// Schedules a segment that is in natural order, and assigns its addresses and waits. False if it exceeds the device's
+// budget.
 bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int64_t early_percent,
                            Segment& segment) const {
   if (MostLiveBytes(segment, TierKind::kDevice) > candidate.live_bytes_max) {
@@ -206,8 +209,8 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
         OffloadActivations(graph_, segment, TierKind::kDevice, candidate.live_bytes_max, options_.page_bytes);
     if (!fits.ok()) return false;
   }
-  // Where nothing is early the device's part must not depend on what goes on to the file, or its least would not be
-  // exact.
+  // If nothing is early, the packing of the device must not depend on what moves on to the file, or the least budget
+  // would not be exact.
   const bool early = early_percent > kNothingEarly || candidate.host_early;
   if (!early && !PackDevice(layout, segment)) return false;
   SendToFile(candidate, segment);
@@ -228,7 +231,8 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
     if (bytes > 0) LeaveLate(graph_, segment, tier, bytes, prefetch_steps);
   }
   if (early && !PackDevice(layout, segment)) return false;
-  // Where the least is asked for, it must not depend on the budget.
+  // Unless pages come early from the file, the limit must not depend on the budget, because such plans decide the least
+  // one.
   const int64_t host_limit = from_file ? HostBudget() : host_base + MostLiveBytes(segment, TierKind::kHost);
   PackRegions(segment, TierKind::kHost, host_base, host_limit);
   PackRegions(segment, TierKind::kFile, file_base, file_base + in_file);
@@ -236,8 +240,9 @@ bool Planner::PlaceSegment(const Candidate& candidate, const Layout& layout, int
   return true;
 }
 
-// Of the update and the next micro-step, joined in natural order. Both at once need no more at any step than the two
-// apart, but may have more holes: then less comes early than in those. False: they are played apart.
+// Places the update and the next micro-step, joined in natural order. The joined segment never needs more live bytes
+// than the two apart, but may have more holes; then less is prefetched than in the separate segments. False if the two
+// must be played separately.
 bool Planner::PlaceJoined(const Candidate& candidate, const Layout& layout, int64_t early_percent,
                           Segment& joined) const {
   for (const int64_t percent : {kMuchEarly, kLessEarly, kNothingEarly}) {
@@ -249,7 +254,7 @@ bool Planner::PlaceJoined(const Candidate& candidate, const Layout& layout, int6
   return false;
 }
 
-// Whatever that takes of the host.
+// Plans within the device's budget, regardless of the host's.
 std::optional<Plan> Planner::PlaceOnDevice(const Candidate& candidate, int64_t early_percent) const {
   if (candidate.live_bytes_max < 0) return std::nullopt;
   Plan plan;
@@ -286,7 +291,8 @@ constexpr int kFileIndex = static_cast<int>(TierKind::kFile);
 int64_t HostBytes(const Plan& plan) { return plan.arena_bytes[static_cast<int>(TierKind::kHost)]; }
 int64_t FileBytes(const Plan& plan) { return plan.arena_bytes[kFileIndex]; }
 
-// The most homes, in caching order, that leave no more than `bytes` to the host.
+// The largest number of homes, in caching order, on the device or the host such that those on the host take at most
+// `bytes`.
 size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
   size_t most = on_device, too_many = AllHomes() + 1;
   while (too_many - most > 1) {
@@ -297,9 +303,10 @@ size_t Planner::MostOnHost(size_t on_device, int64_t bytes) const {
   return most;
 }
 
-// What the host has no room for rests in the file, as little as possible: state first, then activations. Whether a
-// budget of the host works is decided by three that bring nothing early: one with no home in the file; one with none on
-// the host; and that with as many activations in the file as can be. So the least is exact.
+// What the host has no room for rests in the file, and as little as possible: state first, then activations. Whether a
+// host budget works is decided by three plans in which nothing arrives early on the host: one with no home in the file;
+// one with no home on the host; and the latter with as many activations in the file as possible. So the least budget is
+// exact.
 std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_percent) {
   std::optional<Plan> plan = PlaceOnDevice(candidate, early_percent);
   if (!plan.has_value() || HostBytes(*plan) <= HostBudget()) return plan;
@@ -314,7 +321,7 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   std::optional<Plan> tightest;
   if (options_.file_bytes > 0) tightest = PlaceOnDevice(with_file, early_percent);
   if (tightest.has_value()) least = std::min(least, HostBytes(*tightest));
-  // File lanes are the sweeps' of a lock-free update.
+  // With a lock-free update the file lanes belong to the sweeps.
   if (least > HostBudget() && options_.file_bytes > 0 && !LockFree()) {
     with_file.host_live_bytes_max = 0;
     tightest = PlaceOnDevice(with_file, early_percent);
@@ -330,8 +337,8 @@ std::optional<Plan> Planner::Place(const Candidate& candidate, int64_t early_per
   return FillHost(with_file, early_percent, *std::move(tightest));
 }
 
-// As many homes on the host as leave room for pages on their way, and for as long as those may be early; more where
-// they do not use it, or where the file has no room for the others. `tightest`: with none.
+// Puts as many homes on the host as leave room for pages in transit and for their early arrival; more if those pages
+// leave room unused, or if the file has no room for the other homes. `tightest`: the plan with no homes on the host.
 Plan Planner::FillHost(Candidate candidate, int64_t early_percent, Plan tightest) const {
   size_t& homes = candidate.homes.on_host_or_device;
   const auto place = [&](size_t count) {
@@ -348,7 +355,7 @@ Plan Planner::FillHost(Candidate candidate, int64_t early_percent, Plan tightest
   int64_t homes_max = room - std::min(early_bytes, room / 2);
   while (homes_max > options_.page_bytes && !(best = place(most(homes_max)))) homes_max /= 2;
   if (!best.has_value()) best = std::move(tightest);
-  // Holes may break what arithmetic allows.
+  // Fill unused room. Holes may make a plan that fits by arithmetic too large.
   const int64_t unused = HostBudget() - HostBytes(*best);
   size_t most_yet = homes;
   for (int64_t more = unused / 16 * 15; more > unused / 8; more /= 2) {
@@ -372,13 +379,13 @@ Plan Planner::FillHost(Candidate candidate, int64_t early_percent, Plan tightest
     candidate.host_early = early;
     if (std::optional<Plan> plan = place(enough)) return *std::move(plan);
   }
-  // Refused with as little as it can be.
+  // MakePlan will refuse the plan, so return one that needs as little of the file as possible.
   std::optional<Plan> least = place(most(room));
   return least.has_value() ? *std::move(least) : *std::move(best);
 }
 
-// As many activations on the host as leave room for holes and, if that works, for those that come early from the file.
-// `tightest`: with as few as there can be.
+// Keeps as many activations on the host as leave room for holes and, if possible, for activations that arrive early
+// from the file. `tightest`: the plan with as few activations on the host as possible.
 Plan Planner::FillHostWithActivations(Candidate candidate, int64_t early_percent, Plan tightest) const {
   const int64_t room = HostBudget() - tightest.layout.home_bytes[static_cast<int>(TierKind::kHost)];
   constexpr std::pair<int64_t, bool> kPartsAndEarly[] = {{28, true}, {24, true}, {16, true}, {28, false}, {31, false}};
@@ -389,7 +396,7 @@ Plan Planner::FillHostWithActivations(Candidate candidate, int64_t early_percent
     if (!plan.has_value() || HostBytes(*plan) > HostBudget()) continue;
     if (plan->segments.size() < tightest.segments.size()) continue;
     if (FileBytes(*plan) <= options_.file_bytes) return *std::move(plan);
-    // Refused with as little as it can be.
+    // MakePlan may have to refuse, so keep the plan that needs the least of the file.
     if (FileBytes(*plan) < FileBytes(tightest)) tightest = *std::move(plan);
   }
   return tightest;
@@ -402,7 +409,7 @@ std::optional<Plan> Planner::FirstThatFits(const Candidate& candidate, std::init
   return std::nullopt;
 }
 
-// "homes take ...", "computing x (Op) needs ..." or, if only holes are to blame, "buffers with the holes ...".
+// "homes take ...", "computing x (Op) needs ..." or, if the cause is holes alone, "buffers with the holes ...".
 std::string Planner::WhyTooSmall(const Tightest& tightest) const {
   const Layout layout = LayoutWith(tightest.homes);
   const int64_t home_bytes = layout.home_bytes[static_cast<int>(TierKind::kDevice)];
@@ -449,8 +456,8 @@ absl::StatusOr<Plan> Planner::Make(int64_t* least_device_bytes) {
     std::optional<Plan> plan = Place({homes, false, LiveBytesMax(Base(LayoutWith(homes)), 0)}, kMuchEarly);
     if (plan.has_value()) return *std::move(plan);
   }
-  // Below what the tightest candidate needs nothing is tried, above it that candidate is there to fall back on: so
-  // whether a budget works does not depend on where the holes of other candidates happen to be.
+  // A budget below the needs of the tightest candidates is refused without trying anything; at every larger one these
+  // candidates are the fallback. So whether a budget works does not depend on the holes of other candidates.
   RETURN_IF_ERROR(CheckPageCount(graph_, LayoutWith({})));
   std::vector<Tightest> tightest = {FindTightest({})};
   if (options_.file_bytes > 0) tightest.push_back(FindTightest({.on_host_or_device = LeastInMemory()}));

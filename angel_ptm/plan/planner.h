@@ -1,5 +1,5 @@
-// Entry point of planning: Graph + options -> Plan. Pure: no clock, no machine, no rank; every rank of a run makes the
-// same.
+// Entry point of planning: Graph + options -> Plan. Pure: it depends on no clock, machine or rank, so every rank of a
+// run makes the same Plan.
 #ifndef ANGEL_PTM_PLAN_PLANNER_H_
 #define ANGEL_PTM_PLAN_PLANNER_H_
 
@@ -13,14 +13,15 @@
 
 namespace angel_ptm {
 
-// What a backend and a transport need besides the operands, as plain data, so that planning never calls them.
+// The memory that a backend and a transport need besides the operands, as plain data, so that planning never calls
+// them.
 struct BackendFacts {
   std::vector<int64_t> op_workspace_bytes;    // by op of the graph
   std::vector<int64_t> reduce_scratch_bytes;  // by unit
 };
 
-// Several layers: who starts so early is never waited for. Earlier still it would only hold memory, and packing would
-// have thousands of buffers alive at once.
+// The largest useful prefetch distance. It spans several layers, so a transfer that starts this early is never waited
+// for. Starting even earlier would only hold memory, and packing would face thousands of live buffers at once.
 inline constexpr int kPrefetchStepsMax = 128;
 
 struct PlanOptions {
@@ -32,19 +33,22 @@ struct PlanOptions {
   int64_t device_bytes = 0;  // budget; 0: as much as is useful
   int64_t host_bytes = 0;    // budget; 0: as much as is useful
   int64_t file_bytes = 0;    // budget; 0: there is no file tier
-  // Compute steps that a move or gather may start ahead of its use, and that a freed buffer may linger; more than
-  // kPrefetchStepsMax act like these.
+  // How many compute steps a move or gather may start ahead of its use, and a departing buffer may linger. Values above
+  // kPrefetchStepsMax act like kPrefetchStepsMax.
   int prefetch_steps = 8;
-  // Of a lock-free update: one unit in so many may be under way at a time, >= 1. More take less memory and more steps.
+  // Lock-free update: one unit in sweep_rounds (>= 1) may be under way at a time. A larger value takes less memory and
+  // makes an update last more steps.
   int sweep_rounds = 1;
 };
 
-// A Plan within the budgets. State rests as near to the device as they allow, the busiest first; in the file only what
-// the host has no room for: state, and if that does not do, activations that wait there. kResourceExhausted if there is
-// no Plan: names the tier, what was given, the least that works and what needs it; where that is the device,
-// *least_device_bytes is set to the least, too. It is exact: with an unlimited host, that budget and every larger one
-// has a Plan, and every smaller one is refused with the same number. So is the host's least at a given device budget.
-// With `layout` (from another Plan of the run) homes stay where they are.
+// Returns a Plan within the budgets. State rests as near to the device as the budgets allow, the busiest state first.
+// The file holds only what the host has no room for: state and, if that does not suffice, activations that wait for
+// their next use. With `layout` (from another Plan of the run) homes stay where they are.
+//
+// Returns kResourceExhausted if there is no Plan. The message names the tier, the given budget, the least budget that
+// works and what needs it; if the tier is the device, *least_device_bytes is set to that least budget. The least is
+// exact: with an unlimited host, that budget and every larger one has a Plan, and every smaller one is refused with the
+// same number. The least budget of the host at a given device budget is exact, too.
 absl::StatusOr<Plan> MakePlan(const Graph& graph, const BackendFacts& facts, const PlanOptions& options,
                               const Layout* layout = nullptr, int64_t* least_device_bytes = nullptr);
 

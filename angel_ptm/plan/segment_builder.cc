@@ -9,8 +9,9 @@ namespace {
 
 using UnitsByOp = absl::flat_hash_map<OpId, std::vector<UnitId>>;
 
-// A unit's parameters are needed by runs of neighbouring ops of one block and direction; each run is one gather (of a
-// sharded state) or one fetch (of one at home elsewhere). By op: the units of which a run begins there.
+// A run is a maximal sequence of consecutive ops of one block and direction. Every run that reads a unit's parameters
+// needs one gather (of a sharded state) or one fetch (of a state whose home is on another tier). Returns, by op, the
+// units of which the first use in a run is at that op.
 UnitsByOp BeginningParameterUses(const Graph& graph) {
   UnitsByOp uses;
   std::vector<bool> open(graph.units().size(), false);
@@ -43,14 +44,14 @@ class MicroStepBuilder : public Builder {
         uses_at_(BeginningParameterUses(graph)) {
     const bool in_parameters = layout.guest_of(kParameterState) != kNoState;
     std::vector<bool> has_gradient(graph.units().size(), false);
-    std::vector<OpId> last_op(graph.units().size(), kNone);  // behind which the gradient is reduced
+    std::vector<OpId> last_op(graph.units().size(), kNone);  // after which the gradient is reduced
     const auto see = [&](OpId op, TensorId t, TensorClass tensor_class) {
       if (t == kNone || graph.tensors[t].tensor_class != tensor_class) return;
       last_op[graph.tensors[t].unit] = op;
       if (tensor_class == TensorClass::kGradient) has_gradient[graph.tensors[t].unit] = true;
     };
     for (OpId op = 0; op < graph.update_begin; ++op) {
-      // What takes the parameters' place must let the last op read them.
+      // Gradients that take the parameters' place must wait until the last op has read the parameters.
       for (TensorId t : graph.ops[op].inputs) {
         if (in_parameters) see(op, t, TensorClass::kParameter);
       }
@@ -73,7 +74,7 @@ class MicroStepBuilder : public Builder {
   }
 
  private:
-  // Makes the whole of what ops read as the unit's parameters readable on the device.
+  // Makes everything that ops read as the unit's parameters available on the device.
   void Materialise(UnitId unit) {
     const StateId s = graph_.ReadState(unit);
     const Elements whole = Whole(unit), slice = OwnSlice(unit);
@@ -144,8 +145,8 @@ class MicroStepBuilder : public Builder {
     segment_.steps.push_back(std::move(step));
   }
 
-  // Reduces on the device. A home elsewhere is fetched only where a micro-batch adds to it; none adds to what takes the
-  // parameters' place.
+  // Reduces on the device. If the home is on another tier, its content is fetched only in micro-batches that add to it.
+  // No micro-batch adds to gradients that take the parameters' place.
   void Reduce(UnitId unit) {
     const StateId s = kGradientState;
     const Elements slice = OwnSlice(unit);
@@ -170,9 +171,9 @@ class MicroStepBuilder : public Builder {
   }
 
   const BackendFacts& facts_;
-  std::vector<Place> parameters_;                      // by unit: where the whole parameters are now
+  std::vector<Place> parameters_;                      // by unit: current place of the whole parameters
   std::vector<int32_t> gradient_region_;               // by unit
-  std::vector<std::vector<UnitId>> units_reduced_at_;  // by op: whose gradients are complete behind it
+  std::vector<std::vector<UnitId>> units_reduced_at_;  // by op: units whose gradients it completes
   const UnitsByOp uses_at_;
   absl::flat_hash_map<TensorId, int32_t> activation_region_;
 };

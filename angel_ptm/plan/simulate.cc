@@ -36,12 +36,12 @@ class Simulation {
  private:
   struct LaneState {
     std::vector<int32_t> steps;
-    size_t ended = 0;  // steps [0, ended) have; steps[ended] is under way or waits
+    size_t ended = 0;  // steps [0, ended) have ended; steps[ended] is running or waiting
     bool running = false;
-    double left = 0;  // of the step under way, in seconds at speed 1
+    double left = 0;  // to do in the running step, in seconds at speed 1
   };
 
-  // The latest of what the step waits for; false if some of it has not ended.
+  // Returns false if a step that this one waits for has not ended. Else sets *cause to the last of those steps to end.
   bool MayStart(const LaneState& lane, int32_t step, int32_t* cause) const {
     *cause = lane.ended == 0 ? kNone : lane.steps[lane.ended - 1];
     const auto& waits = segment_.steps[step].waits;
@@ -75,7 +75,7 @@ class Simulation {
     return speed;
   }
 
-  // To the next end of a step; returns how many end then.
+  // Advances to the next end of a step; returns how many steps end then.
   size_t Advance() {
     std::array<double, kSharedCount> used = {};
     for (const LaneState& lane : lanes_) {
@@ -96,7 +96,7 @@ class Simulation {
       LaneState& lane = lanes_[l];
       if (!lane.running) continue;
       time_.busy[l] += elapsed;
-      // The step that `elapsed` is of ends whatever the rounding.
+      // The step that determined `elapsed` ends regardless of rounding.
       const bool ends = lane.left / speeds[l] <= elapsed;
       lane.left -= elapsed * speeds[l];
       if (!ends) continue;
@@ -113,7 +113,7 @@ class Simulation {
   const std::vector<StepCost>& costs_;
   const std::array<double, kSharedCount> capacity_;
   std::array<LaneState, kLaneCount> lanes_;
-  std::vector<int32_t> cause_;  // by step: whose end let it start
+  std::vector<int32_t> cause_;  // by step: the step whose end let it start
   SegmentTime time_;
   double now_ = 0;
   int32_t last_ = kNone;  // the step that ended last

@@ -1,10 +1,10 @@
-// How long a Plan's steps take together: segments and programs are played with the waits that the executor obeys, one
-// clock per lane, no machine.
+// Predicts how long a Plan's steps take together. Plays segments and programs with the waits that the executor obeys
+// and one clock per lane, without a machine.
 //
-// A step starts when the step before it in its lane and those it waits for have ended. While steps are under way the
-// time of each runs at a speed of its own: 1, or where the steps of all lanes use more of something shared
-// (plan/cost.h, Shared) than there is, capacity / use of the scarcest thing it uses. Between two starts or ends speeds
-// are constant. All ranks are taken to do the same at the same time, so one is played.
+// A step starts when the previous step of its lane and all steps it waits for have ended. A running step progresses at
+// speed 1, unless it uses an oversubscribed shared resource (plan/cost.h, Shared): then at capacity / total use of the
+// scarcest resource that it uses. Speeds are constant between two consecutive starts or ends. All ranks are assumed to
+// do the same at the same time, so only one is simulated.
 #ifndef ANGEL_PTM_PLAN_SIMULATE_H_
 #define ANGEL_PTM_PLAN_SIMULATE_H_
 
@@ -23,20 +23,22 @@ struct StepSpan {
 
 struct LaneSeconds {
   double seconds = 0;
-  std::array<double, kLaneCount> busy = {};      // in which the lane had a step under way
-  std::array<double, kLaneCount> critical = {};  // of the steps on the path that ends last, each started by the end of
-                                                 // the one before: they add up to `seconds`
+  // Time during which the lane ran a step.
+  std::array<double, kLaneCount> busy = {};
+  // Time of the lane's steps on the critical path: the chain of steps, each started by the end of the previous one,
+  // that ends last. The entries add up to `seconds`.
+  std::array<double, kLaneCount> critical = {};
 };
 
 struct SegmentTime : LaneSeconds {
   std::vector<StepSpan> spans;  // by step
 };
 
-// costs: by step. The waits must be those of a proved Plan: CHECK-fails if steps wait for each other.
+// costs: by step. The waits must be those of a proved Plan: CHECK-fails on a cycle of waits.
 SegmentTime SimulateSegment(const Segment& segment, const std::vector<StepCost>& costs,
                             const std::array<double, kSharedCount>& capacity);
 
-// A segment in a step, in order; `times` equal plays are one entry.
+// One segment of a step, in order of play; `times` equal plays form one entry.
 struct PlayTime {
   int32_t segment = 0;
   MicroBatchKind micro_batch;
@@ -46,11 +48,12 @@ struct PlayTime {
 
 struct StepTime : LaneSeconds {
   std::vector<PlayTime> plays;
-  std::array<double, kLaneCount> bytes = {};  // moved, or of whole vectors in collectives, in the step by one rank
+  std::array<double, kLaneCount> bytes = {};  // per rank and step: moved, or whole vectors of collectives
 };
 
-// A step of training of so many micro-batches of a rank (>= 1), in the run's steady state: where there is a joined
-// segment, the step has been begun and begins the next. For a graph that is not trained: a pass.
+// Simulates a training step with `micro_batches` (>= 1) micro-batches per rank in the run's steady state: if there is a
+// joined segment, the step has already been begun and begins the next one. For a graph that is not trained, simulates a
+// pass.
 StepTime SimulateStep(const Graph& graph, const Plan& plan, const CostModel& model, int64_t micro_batches);
 
 }  // namespace angel_ptm

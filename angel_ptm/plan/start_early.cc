@@ -11,8 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-// How buffers come to a tier and leave it again: by collectives, or by moves between it and the next one. What an
-// update on the host needs of the device comes there, too.
+// How buffers arrive on a tier and leave it: by collectives, or by moves between it and the next tier. On the host,
+// moves from the device that an update on the host needs count as arrivals, too.
 struct Traffic {
   TierKind tier;
   Lane in, out;
@@ -31,7 +31,7 @@ struct Traffic {
   bool Holds(const Region& region) const {
     return !region.permanent && region.first_step != kNone && region.range.tier == tier;
   }
-  // Steps that arrivals are ahead of.
+  // The steps by which prefetch distance is counted.
   bool Computes(const Step& step) const {
     return step.lane == Lane::kCompute || (tier == TierKind::kHost && step.lane == Lane::kHostCompute);
   }
@@ -43,8 +43,8 @@ Traffic TrafficOf(TierKind tier) {
   return {tier, FindLink(next, tier)->lane, FindLink(tier, next)->lane, tier == TierKind::kDevice};
 }
 
-// Live bytes by step: a tree of maxima, so that adding to a stretch of steps and finding where there is too little room
-// take as long as the tree is high.
+// Live bytes by step, in a tree of maxima: adding to a range of steps and finding a step with too little room take time
+// proportional to the height of the tree.
 class LiveTree {
  public:
   explicit LiveTree(const std::vector<int64_t>& live) : steps_(static_cast<int32_t>(live.size())) {
@@ -54,7 +54,7 @@ class LiveTree {
     if (steps_ > 0) Build(1, 0, steps_ - 1, live);
   }
 
-  // Steps [first, last] have `bytes` more.
+  // Adds `bytes` to steps [first, last].
   void Add(int32_t first, int32_t last, int64_t bytes) {
     if (first <= last) Add(1, 0, steps_ - 1, {first, last}, bytes);
   }
@@ -125,7 +125,8 @@ class LiveTree {
   int64_t visits_ = 0;
 };
 
-// The place in the issue order behind which bytes may be read, or written.
+// Positions in the issue order from which on conflicting uses of bytes may be placed: after the last write, and after
+// the last read.
 struct Bounds {
   int32_t written = 0, read = 0;
 
@@ -149,7 +150,7 @@ class Mover {
   int64_t Linger();
 
  private:
-  // Where steps are that compute.
+  // The positions of compute steps.
   std::vector<int32_t> ComputeSteps() const {
     std::vector<int32_t> compute;
     for (int32_t i = 0; i < steps_; ++i) {
@@ -170,7 +171,7 @@ class Mover {
     segment_.steps = std::move(steps);
   }
 
-  // Gives the bytes of all regions numbers of their own, as no addresses are known yet.
+  // Numbers the bytes of all regions disjointly, because there are no addresses yet.
   void NumberBytes() {
     int64_t end = 0;
     first_byte_.reserve(segment_.regions.size());
@@ -184,8 +185,8 @@ class Mover {
     }
   }
 
-  // Visits the uses of all bytes of the step's places that arrivals touch, too: see(const Bounds&, writes) for those it
-  // conflicts with, note(Bounds&, writes) for its own.
+  // Visits the uses of all bytes of the step's places that lie in regions touched by arrivals: see(const Bounds&,
+  // writes) for the uses that it may conflict with, note(Bounds&, writes) for its own.
   template <typename See, typename Note>
   void ForEachUse(const Step& step, See&& see, Note&& note) {
     ForEachPlace(graph_, step, [&](const Place& place, bool writes) {
@@ -196,7 +197,7 @@ class Mover {
     });
   }
 
-  // The first place where a step may be issued that touches the same bytes as `step`.
+  // The first position at which `step` may be issued without passing an earlier step that it conflicts with.
   int32_t Conflicts(const Step& step) {
     int32_t bound = 0;
     ForEachUse(
@@ -228,9 +229,9 @@ class Mover {
   AccessMap<Bounds> uses_;
 };
 
-// Brings every arrival in front of the earliest step that budget, prefetch distance, data flow and its lane allow.
-// Places in the order are those before any step has moved: an arrival with target t comes in front of step t, behind
-// earlier arrivals with the same target.
+// Moves every arrival before the earliest step that budget, prefetch distance, data flow and its lane allow. Positions
+// are those before any step has moved: an arrival with target t is issued before step t, after earlier arrivals with
+// the same target.
 int64_t Mover::AdvanceAll() {
   LiveTree live(LiveBytes(segment_, traffic_.tier));
   const std::vector<int32_t> compute = ComputeSteps();
@@ -241,9 +242,9 @@ int64_t Mover::AdvanceAll() {
   for (int32_t i = 0; i < steps_; ++i) {
     const Step& step = segment_.steps[i];
     computed += traffic_.Computes(step) ? 1 : 0;
-    int32_t bound = i + 1;  // of whoever conflicts with this step
+    int32_t bound = i + 1;  // for later steps that conflict with this one
     if (traffic_.Arrives(step)) {
-      const int32_t farthest = computed - prefetch_steps_ - 1;  // compute step that may not be crossed
+      const int32_t farthest = computed - prefetch_steps_ - 1;  // the last compute step that it may not pass
       int32_t target = std::max(lane_target[static_cast<int>(step.lane)], farthest < 0 ? 0 : compute[farthest] + 1);
       target = std::min(i, std::max(target, Conflicts(step)));
       const Region& dst = segment_.regions[step.dst.region];
@@ -261,7 +262,7 @@ int64_t Mover::AdvanceAll() {
   return live.visits();
 }
 
-// Lets regions that end with a departure live on.
+// Extends the life of regions that end with a departure.
 int64_t Mover::Linger() {
   LiveTree live(LiveBytes(segment_, traffic_.tier));
   const std::vector<int32_t> compute = ComputeSteps();

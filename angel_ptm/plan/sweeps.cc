@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of homes that units share, which are in no program's segment.
+// Bytes of the homes that units share, which are in no segment of a program.
 int64_t SharedBytes(const Layout& layout) {
   const LockFreeRows rows = FindLockFreeRows(layout.states);
   std::map<int64_t, int64_t> most;  // by offset

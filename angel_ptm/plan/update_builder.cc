@@ -1,5 +1,6 @@
-// The update segment: the norm, then for every trainable unit its update ops, where its states rest. Of a lock-free
-// update: the norm and the delivery of gradients; and each unit's update as a segment of its own.
+// Builds the update segment: the norm, then the update ops of every trainable unit, run where its states rest. For a
+// lock-free update it consists of the norm and the delivery of gradients, and each unit's update is a segment of its
+// own.
 #include <algorithm>
 #include <utility>
 
@@ -46,14 +47,14 @@ class UpdateBuilder : public Builder {
     return Take();
   }
 
-  // Where the update finds a state that its ops name.
+  // The state that the update uses in place of one that its ops name.
   StateId At(StateId state) const {
     if (sweep_ == kNone) return state;
     if (state == kGradientState) return lock_free_.mailbox;
     return state == kParameterState ? lock_free_.new_parameters : state;
   }
 
-  // While the unit is updated its second mailbox takes the place of the first: the executor knows when.
+  // While a unit is being updated, the executor substitutes its second mailbox for the first.
   void Deliver(UnitId unit) {
     const Elements all = OwnSlice(unit);
     const auto deliver = [&](const Elements& e) {
@@ -70,7 +71,7 @@ class UpdateBuilder : public Builder {
     ForEachPage(unit, all, deliver);
   }
 
-  // A state that the unit's update touches, over all its ops.
+  // A state that the unit's update touches, and how all its ops together use it.
   struct Use {
     StateId state;
     bool reads_first, writes;
@@ -93,8 +94,8 @@ class UpdateBuilder : public Builder {
     return uses;
   }
 
-  // Compute follows the state: the update runs on the processor that can address the homes of what only it touches,
-  // moments above all, which are most of the bytes.
+  // Compute follows the state: the update runs on the processor that can address the homes of the states that only it
+  // touches, above all the moments, which are most of the bytes.
   TierKind TierOfUpdate(UnitId unit, const std::vector<Use>& uses) const {
     TierKind tier = TierKind::kDevice;
     for (const Use& use : uses) {
@@ -110,7 +111,7 @@ class UpdateBuilder : public Builder {
     const bool own =
         std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return layout_.sharded(unit, use.state); });
     const Elements all = own ? OwnSlice(unit) : Whole(unit);
-    // Of reduced gradients only the own slice is up to date.
+    // Only the own slice of the reduced gradients is up to date.
     if (!own && layout_.replicas(unit) > 1) GatherHome(unit, kGradientState);
 
     const TierKind tier = TierOfUpdate(unit, uses);
@@ -126,7 +127,7 @@ class UpdateBuilder : public Builder {
     }
   }
 
-  // By page; pages never straddle slices.
+  // Visits the elements page by page. Pages never straddle slices.
   template <typename Visit>
   void ForEachPage(UnitId unit, const Elements& all, Visit&& visit) const {
     const int64_t slice = layout_.slices[unit].slice_elements, page_elements = layout_.page_elements();
@@ -142,7 +143,8 @@ class UpdateBuilder : public Builder {
   void UpdateElements(UnitId unit, const std::vector<OpId>& ops, const std::vector<Use>& uses, TierKind tier,
                       const Elements& e) {
     std::vector<Place> places(layout_.states.size());
-    // What is only written takes the place of what shares its home, which is read there, else a place of its own.
+    // A state that is only written takes the place of its guest, which is read there, or a place of its own if it has
+    // no guest.
     for (const bool reads : {true, false}) {
       for (const Use& use : uses) {
         if (use.reads_first != reads) continue;
@@ -159,7 +161,7 @@ class UpdateBuilder : public Builder {
       step.own = e.own;
       step.lane = SpecOf(tier).processor == Processor::kHost ? Lane::kHostCompute : Lane::kCompute;
       for (StateId state : graph_.ops[op].states) step.operands.push_back(places[At(state)]);
-      // The newest parameters, which micro-steps read meanwhile.
+      // The newest parameters, which micro-steps may read concurrently.
       if (sweep_ != kNone && op == ops.front()) step.src = HomePlace(unit, kParameterState, e);
       segment_.steps.push_back(std::move(step));
     }
@@ -169,7 +171,7 @@ class UpdateBuilder : public Builder {
     }
   }
 
-  // Completes a whole vector at home from the slices that its owners keep up to date.
+  // Completes a whole vector at home by gathering the slices that their owners keep up to date.
   void GatherHome(UnitId unit, StateId s) {
     const Elements whole = Whole(unit), slice = OwnSlice(unit);
     const Place home = HomePlace(unit, s, whole);

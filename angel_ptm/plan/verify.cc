@@ -30,7 +30,7 @@ std::string Subject::StepText(const Step& step) const {
   return text;
 }
 
-// Stated here again, not asked of the shard pass or the Layout: a mistake there must not prove itself right.
+// Restated here instead of using the shard pass or the Layout, so that a mistake there cannot confirm itself.
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   const StateSpec& spec = layout.states[state];
   const int64_t element = SizeOf(spec.dtype), slice = layout.slices[unit].slice_elements * element;
@@ -39,7 +39,7 @@ StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state) {
   return extent;
 }
 
-// Where a rank stores the same part of both: its slice, which in a world of one is all.
+// True if a rank stores the same part of both states: its slice, which in a world of one is everything.
 bool IsGuest(const Layout& layout, StateId state) {
   const StateId host = layout.states[state].takes_place_of;
   const auto stores_slice = [&](StateId s) { return layout.zero_stage >= layout.states[s].sharded_from_stage; };
@@ -62,7 +62,7 @@ std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step) {
   const auto add = [&](const Place& place, bool writes) {
     if (place.region != kNone) accesses.push_back({place, writes});
   };
-  // A reduce zeroes the padding of its source, and the transport may work in it.
+  // A reduction zeroes the padding of its source, and the transport may use the source as scratch memory.
   add(step.src, step.kind == StepKind::kReduceScatter);
   add(step.dst, true);
   add(step.scratch, true);
@@ -90,7 +90,7 @@ void AddUnitsReadBy(const Graph& graph, const Op& op, absl::flat_hash_set<UnitId
   }
 }
 
-// How often each unit's parameters must be gathered in a micro-step if they are sharded.
+// By unit: how often its parameters must be gathered in a micro-step if they are sharded.
 std::vector<int> MicroStepGathers(const Graph& graph) {
   std::vector<int> gathers(graph.units().size(), 0);
   OpId begin = 0;
@@ -105,7 +105,7 @@ std::vector<int> MicroStepGathers(const Graph& graph) {
   return gathers;
 }
 
-// How often a state of a unit must be gathered in the segment, from the stage's definition.
+// How often a state of a unit must be gathered in the segment, by the definition of the ZeRO stage.
 int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_update,
                     const std::vector<int>& parameter_gathers) {
   const Graph& graph = subject.graph;
@@ -124,7 +124,8 @@ int GathersDemanded(const Subject& subject, UnitId unit, StateId state, bool in_
     }
   }
   if (!updated) return 0;
-  // Ranks that update everything need all of the gradient; those that update a slice, the other slices of the result.
+  // Ranks that update everything need the whole gradient. Ranks that update a slice need the other slices of the
+  // result.
   return all_whole ? (state == kGradientState ? 1 : 0) : (written && whole(state) ? 1 : 0);
 }
 

@@ -1,4 +1,4 @@
-// The static half of the proof: the layout, where regions lie and how long they live.
+// The static half of the proof: the layout, and the addresses and lifetimes of regions.
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -10,10 +10,11 @@
 namespace angel_ptm::verify {
 namespace {
 
-// Ranges of one tier; Add says which earlier one overlaps.
+// Disjoint ranges of one tier.
 class DisjointRanges {
  public:
-  // Null if the range is disjoint from all others, which it joins then; else the label of one it overlaps.
+  // Adds the range and returns null if it is disjoint from all others; else returns the label of one that it overlaps.
+  // Keeps a pointer to `label`.
   const std::string* Add(const MemoryRange& range, const std::string& label) {
     if (range.bytes == 0) return nullptr;
     auto next = ranges_.lower_bound(range.offset);
@@ -52,7 +53,7 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
   }
   for (size_t u = 0; u < graph.units().size(); ++u) {
     const UnitSlices& s = layout.slices[u];
-    // The smallest aligned slice of which `world_size` hold the unit.
+    // slice_elements must be the smallest aligned size such that `world_size` slices hold the unit.
     const bool aligned = s.slice_elements % kSliceAlignment == 0;
     const bool covers = s.slice_elements * layout.world_size >= s.elements;
     const bool least = (s.slice_elements - kSliceAlignment) * layout.world_size < std::max<int64_t>(1, s.elements);
@@ -60,7 +61,8 @@ absl::Status CheckSlices(const Graph& graph, const Layout& layout) {
       return error("unit ", graph.units()[u].name, " of ", graph.units()[u].elements,
                    " elements is cut into slices of ", s.slice_elements);
     }
-    // Experts that are split: so many ranks own one place's, which are whole and have no padding between them.
+    // If experts are split, world_size / degree ranks own the experts of one place, which are whole and without
+    // padding.
     const int degree = graph.units()[u].is_experts ? layout.expert_degree : 1;
     if (s.replicas * degree != layout.world_size ||
         (degree > 1 && s.slice_elements * layout.world_size != s.elements)) {
@@ -115,7 +117,7 @@ absl::Status CheckLayout(const Graph& graph, const Plan& plan) {
   std::array<DisjointRanges, kTierCount> used;
   std::vector<std::string> labels(plan.layout.homes.size());
   const LockFreeRows rows = FindLockFreeRows(plan.layout.states);
-  std::map<std::pair<StateId, int64_t>, MemoryRange> shared;  // by state and offset: as long as the longest
+  std::map<std::pair<StateId, int64_t>, MemoryRange> shared;  // by state and offset: the longest range
   for (size_t i = 0; i < plan.layout.homes.size(); ++i) {
     const Home& home = plan.layout.homes[i];
     const size_t states = plan.layout.states.size();
@@ -194,8 +196,9 @@ absl::Status CheckRegion(const Subject& subject, const Region& region) {
   return region.permanent ? CheckPermanent(subject, region) : absl::OkStatus();
 }
 
-// Every home and every fixed place is a permanent region, or nothing would keep transients off it and its value would
-// not be followed. Never two, since permanent regions lie where the layout says and are disjoint.
+// Every home and every fixed place must be a permanent region; otherwise nothing would keep transient regions off it,
+// and its value would not be tracked. It cannot be two regions, because permanent regions lie where the layout says and
+// are disjoint.
 absl::Status CheckAllPermanent(const Subject& subject) {
   const Plan& plan = subject.plan;
   const LockFreeRows rows = FindLockFreeRows(plan.layout.states);
@@ -224,7 +227,8 @@ absl::Status CheckAllPermanent(const Subject& subject) {
   return absl::OkStatus();
 }
 
-// A place in the own slice lies in it, in a region that a unit's whole vector fills: so it is inside on every rank.
+// A place in the own slice must lie within the slice, in a region that a unit's whole vector fills. Then it lies inside
+// the region on every rank.
 absl::Status CheckOwnPlace(const Subject& subject, int32_t index, const Place& place) {
   const Region& region = subject.segment.regions[place.region];
   const Layout& layout = subject.plan.layout;
@@ -242,7 +246,7 @@ absl::Status CheckOwnPlace(const Subject& subject, int32_t index, const Place& p
                            ") of the own slice in region ", region.label, ", which has ", extent.own_bytes);
 }
 
-// Every place lies inside its region while that is alive.
+// Every place lies inside its region, and is used only while the region is alive.
 absl::Status CheckPlaces(const Subject& subject, int32_t index) {
   const Step& step = subject.segment.steps[index];
   if ((step.kind == StepKind::kCompute || step.kind == StepKind::kUpdate) &&

@@ -1,4 +1,4 @@
-// The parts of VerifyPlan; nobody else includes this.
+// The parts of VerifyPlan. Only the verify_* files and verify.cc include this.
 #ifndef ANGEL_PTM_PLAN_VERIFY_INTERNAL_H_
 #define ANGEL_PTM_PLAN_VERIFY_INTERNAL_H_
 
@@ -30,7 +30,7 @@ struct Subject {
   }
 };
 
-// How many bytes of a unit's state there are and a rank stores, from the layout's slices and stage alone.
+// The bytes of a unit's state, in total and as stored by a rank, derived from the layout's slices and stage alone.
 struct StateExtent {
   int64_t element_bytes = 0;
   int64_t own_bytes = 0, whole_bytes = 0;  // a rank's slice, the padded vector
@@ -39,36 +39,36 @@ struct StateExtent {
   bool stored_whole() const { return stored_bytes == whole_bytes; }
 };
 StateExtent ExtentOf(const Layout& layout, UnitId unit, StateId state);
-// Whether the state rests in the place of another (StateSpec::takes_place_of) instead of in one of its own.
+// Whether the state rests in the place of another state (StateSpec::takes_place_of) instead of one of its own.
 bool IsGuest(const Layout& layout, StateId state);
-// The guest of a unit's state, or kNoState. Frozen units have none.
+// The state that rests in the place of this one, or kNoState. Frozen units have no guests.
 StateId GuestOf(const Graph& graph, const Layout& layout, UnitId unit, StateId state);
 bool HasGradient(const Graph& graph, UnitId unit);
-// Of a unit's micro-batch gradient, padding included.
+// Bytes of a unit's micro-batch gradient, padding included.
 int64_t GradientBytes(const Graph& graph, const Layout& layout, UnitId unit);
 
-// One memory access of a step. Operands that are read and written count as written. Of places in own slices
-// (Place::own) the checks know no more than that they lie somewhere in their vector: what is proved holds for all
-// ranks.
+// One memory access of a step. Operands that are both read and written count as written. About a place in the own slice
+// (Place::own) the checks know only that it lies somewhere in its vector, so that the proof holds for all ranks.
 struct MemoryAccess {
   Place place;
   bool writes;
 };
 std::vector<MemoryAccess> AccessesOf(const Graph& graph, const Step& step);
 
-// The segments are what their places in the plan say, and every program is a whole step: each micro-batch once and in
-// order, behind them the update once, nothing begun twice or left out where one program follows another.
+// Segments contain what their index in the plan says. Every program is a whole step: each micro-batch once and in
+// order, followed by the update once, with nothing begun twice or left out where one program follows another.
 absl::Status CheckPrograms(const Graph& graph, const Plan& plan);
-// A lock-free update and its sweeps: who may touch which state beside whom, in what memory.
+// A lock-free update and its sweeps: which states and memory may be touched concurrently by sweeps and programs.
 absl::Status CheckSweeps(const Graph& graph, const Plan& plan);
-// Slices and homes follow from the units, the world and the stage; homes and fixed tensors are disjoint and inside
+// Slices and homes follow from the units, the world and the stage. Homes and fixed tensors are disjoint and inside
 // their arenas.
 absl::Status CheckLayout(const Graph& graph, const Plan& plan);
-// Places lie inside regions, regions inside arenas; lifetimes cover all uses; regions alive at one time are disjoint.
+// Places lie inside regions and regions inside arenas. Lifetimes cover all uses. Regions alive at one time are
+// disjoint.
 absl::Status CheckCapacity(const Subject& subject);
 // Conflicting accesses are ordered by waits and lane order.
 absl::Status CheckOrder(const Subject& subject);
-// Counts and bytes of the collectives are what the ZeRO stage demands.
+// The numbers and bytes of collectives are what the ZeRO stage demands.
 absl::Status CheckCollectives(const Subject& subject);
 // Plays the steps in issue order on symbolic memory: residency, completeness, homecoming.
 absl::Status CheckReplay(const Subject& subject);

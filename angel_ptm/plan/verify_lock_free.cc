@@ -1,7 +1,7 @@
-// A lock-free update: gradients are delivered to mailboxes, and sweeps, played beside the programs, empty them. No
-// sweep reads what a delivery writes, as while a unit is swept its second mailbox is filled (exec/lock_free_updater.h),
-// and none writes what a micro-step reads. As one job of a unit takes all that waits for it, a lag is bounded by
-// waiting for jobs.
+// Checks of a lock-free update: gradients are delivered to mailboxes, and sweeps, which are played concurrently with
+// the programs, empty them. No sweep reads what a delivery writes, because deliveries fill a unit's second mailbox
+// while the unit is swept (exec/lock_free_updater.h). No sweep writes what a micro-step reads. One job of a unit takes
+// everything in its mailbox, so waiting for jobs bounds the lag.
 #include <algorithm>
 
 #include "angel_ptm/plan/verify_replay.h"
@@ -33,13 +33,13 @@ absl::Status Replay::Deliver() {
   return absl::OkStatus();
 }
 
-// Stated again, not asked of the builder.
+// Restated here instead of asking the builder.
 StateId Replay::StateInSweep(StateId state) const {
   if (state == kGradientState) return lock_free_.mailbox;
   return state == kParameterState ? lock_free_.new_parameters : state;
 }
 
-// The first op of an update begins with a copy of them.
+// The first op of a unit's update, and no other, begins by copying the newest parameters.
 absl::Status Replay::CheckNewestParameters() {
   const UnitId unit = step().unit;
   const Place& src = step().src;
@@ -94,8 +94,8 @@ class SweepCheck {
     return absl::OkStatus();
   }
 
-  // A segment of programs uses parameters and gradients only, and mailboxes where it delivers. Parameters on the host
-  // it only moves from there.
+  // A segment of a program uses only parameters and gradients, and mailboxes in deliveries. It uses parameters on the
+  // host only as the source of moves.
   absl::Status CheckProgramsSegment(const Segment& segment) const {
     const Subject subject{graph_, plan_, segment};
     for (int32_t i = 0; i < static_cast<int32_t>(segment.steps.size()); ++i) {

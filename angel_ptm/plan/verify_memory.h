@@ -1,4 +1,4 @@
-// What memory holds and which values are newest, while CheckReplay plays a segment.
+// Tracks what memory holds and which values are the newest while CheckReplay plays a segment.
 #ifndef ANGEL_PTM_PLAN_VERIFY_MEMORY_H_
 #define ANGEL_PTM_PLAN_VERIFY_MEMORY_H_
 
@@ -13,8 +13,8 @@
 
 namespace angel_ptm::verify {
 
-// Something with a value: a tensor of the graph, one of a unit's states (its flat vector over all ranks), or the rank's
-// own slice of one, as far as it differs.
+// An entity with a value: a tensor of the graph, one of a unit's states (its flat vector over all ranks), or the rank's
+// own slice of a state, where ranks may differ.
 using ObjectId = int32_t;
 
 // Bytes [begin, begin + bytes) of an object.
@@ -23,10 +23,10 @@ struct ObjectRange {
   int64_t begin = 0, bytes = 0;
 };
 
-// The part of a range that is done; each element may be done once.
+// The part of a range that is done. Each element may be done only once.
 class Coverage {
  public:
-  // False if some of it was done before.
+  // Marks [begin, end) as done; false if some of it was done before.
   bool Add(int64_t begin, int64_t end) {
     const bool is_new = done_.ForEach(begin, end, [](int64_t, int64_t, const bool* done) { return done == nullptr; });
     done_.Assign(begin, end, true);
@@ -40,13 +40,12 @@ class Coverage {
   IntervalMap<bool> done_;
 };
 
-// Symbolic memory of any one rank: every byte of both arenas holds a byte of some object as it was at some time, or
-// nothing known; every byte of every object has a time at which it last changed.
+// Symbolic memory of an arbitrary rank. Every byte of every arena holds either a byte of some object as of some time,
+// or nothing known. Every byte of every object has a time at which it last changed.
 //
-// Which bytes of a vector are the rank's own is not known. So a region with places in the own slice (Place::own) has
-// two contents, what its bytes hold where they are not own, by address, and what they hold where they are, by byte of
-// the slice; and a state that ranks know differently has two objects, in the same way. Who reads bytes by address must
-// find both.
+// It is unknown which bytes of a vector are the rank's own. So a region with places in the own slice (Place::own) has
+// two contents: one by address, for bytes that are not own, and one by byte of the slice, for bytes that are. In the
+// same way, a state that differs between ranks has two objects. A read by address must find the expected value in both.
 class SymbolicMemory {
  public:
   SymbolicMemory(const Graph& graph, const Layout& layout, const Segment& segment);
@@ -59,24 +58,25 @@ class SymbolicMemory {
   // "tensor layers.0.mlp.swiglu.y", "layers.0.dense parameters", "the own slice of layers.0.dense parameters"
   std::string NameOf(ObjectId object) const;
 
-  // The place gets a new version of the extent, which is the newest from now on.
+  // Writes a new version of the extent to the place; it becomes the newest version.
   void Write(const Place& place, const ObjectRange& extent);
-  // A new version of the extent exists that no memory of this rank holds.
+  // Records that a new version of the extent exists, which no memory of this rank holds.
   void Outdate(const ObjectRange& extent);
-  // The place gets the newest version of the extent, whatever memory holds.
+  // Puts the newest version of the extent into the place, whether or not memory holds that version.
   void CopyNewest(const Place& place, const ObjectRange& extent);
-  // The place holds nothing known from now on.
+  // Makes the content of the place unknown.
   void Forget(const Place& place);
-  // Nothing if the place holds the newest version of the extent; else what it holds instead.
+  // Returns nullopt if the place holds the newest version of the extent, else a description of what it holds instead.
   std::optional<std::string> WhyNot(const Place& place, const ObjectRange& extent) const;
 
  private:
   struct Content {
     ObjectId object = kNone;
     int64_t shift = 0;  // object byte = memory byte + shift
-    int64_t time = 0;   // as of which it was the newest
+    int64_t time = 0;   // when it was the newest version
   };
-  // Bytes from `begin` of tiers_ or own_. `even_if_own`: what is there by address is there on every rank.
+  // Bytes from `begin` on in a map of tiers_ or own_. `even_if_own`: the content by address holds on every rank, also
+  // for bytes that are own.
   struct Bytes {
     const IntervalMap<Content>* memory;
     int64_t begin;
@@ -87,14 +87,15 @@ class SymbolicMemory {
   bool IsOwnSlice(ObjectId object) const { return IsState(object) && (object - graph_.tensors.size()) % 2 == 1; }
   bool IsWhole(ObjectId object) const { return IsState(object) && !IsOwnSlice(object); }
   static ObjectId OwnSliceOf(ObjectId whole) { return whole + 1; }
-  // Of one rank's slice: of a state, and in a region that a vector fills.
+  // Bytes of one rank's slice: of a state, and in a region that a vector fills.
   int64_t SliceBytes(ObjectId object) const;
-  // Of a region that has own slices, so of a unit.
+  // The region must have own slices, and therefore a unit.
   int64_t SliceBytesIn(int32_t region) const {
     const Region& of = segment_.regions[region];
     return of.range.bytes / layout_.slices[of.unit].replicas;
   }
-  // Calls visit(begin, end) for the bytes of a slice that [begin, end) of a vector are, whichever slice they are in.
+  // Calls visit(begin, end) for the ranges of bytes within a slice to which [begin, end) of a vector corresponds,
+  // whichever slices it touches.
   template <typename Visit>
   static void ForEachInSlice(int64_t begin, int64_t end, int64_t slice, Visit&& visit);
 
@@ -105,7 +106,7 @@ class SymbolicMemory {
   const IntervalMap<Content>& Tier(const Place& place) const {
     return tiers_[static_cast<int>(segment_.regions[place.region].range.tier)];
   }
-  // What lies at the place, by address, is of no known own slice.
+  // Makes the own-slice content of all bytes at the place, which is given by address, unknown.
   void ForgetOwn(const Place& place);
   std::optional<std::string> WhyNot(const Bytes& at, const ObjectRange& extent) const;
   bool ChangedSince(int64_t time, const ObjectRange& extent, bool even_if_own) const;
@@ -114,8 +115,8 @@ class SymbolicMemory {
   const Layout& layout_;
   const Segment& segment_;
   std::array<IntervalMap<Content>, kTierCount> tiers_;
-  absl::flat_hash_map<int32_t, IntervalMap<Content>> own_;  // of regions with places in the own slice: where it is own
-  std::vector<IntervalMap<int64_t>> changed_;  // by object: time of the last change of every byte that has one
+  absl::flat_hash_map<int32_t, IntervalMap<Content>> own_;  // content of own bytes, by region with own places
+  std::vector<IntervalMap<int64_t>> changed_;               // by object: when each byte last changed, if ever
   int64_t now_ = 0;
 };
 

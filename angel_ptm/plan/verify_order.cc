@@ -1,5 +1,5 @@
-// Happens-before by vector clocks (Mattern 1989) over lanes: a step is behind everything its lane did before and
-// everything it waits for. Conflicting accesses, of any rank, must be ordered as they are issued.
+// Happens-before by vector clocks (Mattern 1989) over lanes: a step happens after all earlier steps of its lane and
+// after every step it waits for. Conflicting accesses on any rank must be ordered as they are issued.
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -21,13 +21,13 @@ struct Stamp {
   bool FinishedBefore(const Clock& clock) const { return lane == kNone || clock[lane] >= number; }
 };
 
-// Who touched a range of bytes last, in places that are the same on all ranks.
+// The last uses of a range of bytes, by places with the same address on all ranks.
 struct LastUse {
   Stamp writer;
   std::array<Stamp, kLaneCount> readers;  // since the writer, the latest of each lane
 };
 
-// Who touched a vector in places in own slices since it was last written as it lies: the latest of each lane.
+// The latest uses, by lane, of a vector through places in the own slice, since it was last written by address.
 struct OwnUse {
   int32_t region = kNone;
   std::array<Stamp, kLaneCount> writers, readers;
@@ -70,7 +70,7 @@ class OrderCheck {
     return absl::OkStatus();
   }
 
-  // The earlier step this access is not ordered behind, or null. Records the access.
+  // Records the access. Returns an earlier conflicting step that is not ordered before it, or null.
   const Stamp* Conflict(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
     conflict_ = {};
     if (access.place.own) {
@@ -88,7 +88,7 @@ class OrderCheck {
     for (const Stamp& other : others) Behind(other, self, clock);
   }
 
-  // Bytes that are the same on all ranks: on some rank any of them may be in the own slice.
+  // An access to the same bytes on all ranks. Any of them may belong to the own slice on some rank.
   void AddFixed(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
     const MemoryRange& range = subject_.segment.regions[access.place.region].range;
     const int tier = static_cast<int>(range.tier);
@@ -106,7 +106,8 @@ class OrderCheck {
     if (access.writes && own_used) own_uses_[tier].Erase(begin, end);
   }
 
-  // A part of the own slice: anywhere in the vector for all but the other parts of the same vector's own slice.
+  // An access to a part of the own slice. It may lie anywhere in the vector, except relative to other parts of the own
+  // slice of the same vector.
   void AddOwn(const MemoryAccess& access, const Stamp& self, const Clock& clock) {
     const Place& place = access.place;
     const MemoryRange& range = subject_.segment.regions[place.region].range;
@@ -150,10 +151,10 @@ class OrderCheck {
     if (bytes.written) uses.Assign(bytes.begin, bytes.end, {.writer = self});
   }
 
-  // Norm and updates share the step's scalars, which have no address.
+  // The norm and the updates share the step's scalars, which have no address.
   absl::Status OrderNorm(const Step& step, const Stamp& self, const Clock& clock) {
     if (step.kind == StepKind::kNorm) norm_ = self;
-    // The scalars of a sweep are its job's.
+    // A sweep uses the scalars of its job.
     const bool decided = step.kind == StepKind::kUpdate || step.kind == StepKind::kDeliver;
     if (decided && subject_.segment.sweeps == kNone && !norm_.FinishedBefore(clock)) {
       return subject_.StepError(self.step, "does not wait for the norm of step ", norm_.step);
@@ -162,9 +163,9 @@ class OrderCheck {
   }
 
   const Subject& subject_;
-  std::array<std::vector<Clock>, kLaneCount> done_;    // by lane and number - 1: what that step's end implies
+  std::array<std::vector<Clock>, kLaneCount> done_;    // by lane and number - 1: what has finished when it has
   std::array<IntervalMap<LastUse>, kTierCount> uses_;  // by address
-  std::array<IntervalMap<std::vector<OwnUse>>, kTierCount> own_uses_;  // by address: of all of the vector
+  std::array<IntervalMap<std::vector<OwnUse>>, kTierCount> own_uses_;  // by address, whole vectors
   absl::flat_hash_map<int32_t, IntervalMap<LastUse>> slices_;          // by region and byte of the own slice
   Stamp conflict_, norm_;
 };

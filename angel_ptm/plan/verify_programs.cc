@@ -1,4 +1,4 @@
-// That a Plan's programs are whole steps.
+// Checks that a Plan's programs are whole steps.
 #include <algorithm>
 
 #include "angel_ptm/plan/verify_internal.h"
@@ -13,7 +13,7 @@ class ProgramCheck {
   absl::Status Run() const {
     RETURN_IF_ERROR(CheckSegments());
     for (const Program& program : plan_.programs) {
-      // With one micro-batch the first is the last; three have one that is neither.
+      // With one micro-batch the first is also the last; of three, one is neither.
       for (const int micro_batches : {1, 3}) RETURN_IF_ERROR(CheckProgram(program, micro_batches));
       if (program.begins_next && plan_.FindProgram(/*begun=*/true, /*begins_next=*/false) == nullptr) {
         return Error("program ", program.name, " begins a step that no program ends");

@@ -15,7 +15,8 @@ absl::Status Replay::Run() {
   return CheckHomes();
 }
 
-// What the segment finds: homes hold the newest state (gradients: the own slice), inputs and caches theirs.
+// Sets up what the segment finds: homes hold the newest state (gradients: the own slice), and inputs and caches hold
+// their values.
 void Replay::Begin() {
   for (OpId op = 0; op < graph_.update_begin; ++op) {
     for (TensorId t : graph_.ops[op].outputs) {
@@ -43,8 +44,8 @@ void Replay::Begin() {
   }
 }
 
-// Of gradients that are kept whole only the own slice means anything. Where they take the parameters' place it is they
-// that an update finds there and a micro-step leaves.
+// Of gradients that are kept whole, only the own slice is meaningful. If gradients take the parameters' place, an
+// update finds them there, and a micro-step leaves them there.
 std::pair<Place, ObjectRange> Replay::AtHome(int32_t r, bool at_end) const {
   const Region& region = subject_.segment.regions[r];
   const StateId guest = GuestOf(graph_, layout_, region.unit, region.state);
@@ -66,7 +67,8 @@ absl::Status Replay::Play() {
   const bool misplaced = step().in_update ? in_micro_step : in_update;
   if (misplaced || !(step().in_update ? subject_.segment.updates || sweeping() : subject_.segment.computes))
     return Error("belongs to another segment");
-  // Updates that are lock-free are in sweeps, and nothing else is.
+  // Updates are in sweeps if and only if the update is lock-free; a sweep contains no norm, no delivery and no step of
+  // another unit.
   const bool in_sweep = kind == StepKind::kUpdate ? static_cast<bool>(lock_free_) : sweeping();
   if (in_sweep != sweeping() || (sweeping() && (kind == StepKind::kNorm || kind == StepKind::kDeliver ||
                                                 step().unit != subject_.segment.sweeps))) {
@@ -91,11 +93,12 @@ absl::Status Replay::Play() {
   return Error("unknown kind");
 }
 
-// Ops on the device's lane, collectives on theirs; moves and updates say by their tiers where they belong.
+// Ops run on the compute lane, collectives on the comm lane. The lanes of moves and updates follow from their tiers and
+// are checked elsewhere.
 absl::Status Replay::CheckLane() {
   const StepKind kind = step().kind;
   const bool comm = kind == StepKind::kAllGather || kind == StepKind::kReduceScatter || kind == StepKind::kNorm;
-  // What ranks exchange within a micro-step is an op.
+  // An exchange of rows within a micro-step is an op.
   const bool exchange = kind == StepKind::kCompute && IsExchange(graph_.ops[step().op].kind);
   const bool lane_ok = kind == StepKind::kMove || kind == StepKind::kUpdate || kind == StepKind::kDeliver ||
                        step().lane == (comm || exchange ? Lane::kComm : Lane::kCompute);
@@ -129,8 +132,8 @@ absl::Status Replay::Compute() {
   return absl::OkStatus();
 }
 
-// Outputs and workspace share no byte with any other operand; what an update makes anew may lie exactly where the guest
-// of its home, which it reads, is.
+// Outputs and workspace share no byte with any other operand. Exception: a state that an update makes anew may lie
+// exactly where the guest of its home, which the update reads, lies.
 absl::Status Replay::CheckOperandsDisjoint() {
   const std::vector<MemoryAccess> accesses = AccessesOf(graph_, step());
   const auto replaces = [&](size_t i, size_t j) {
@@ -146,7 +149,7 @@ absl::Status Replay::CheckOperandsDisjoint() {
       const Place &a = accesses[i].place, &b = accesses[j].place;
       if (!accesses[i].writes && !accesses[j].writes) continue;
       if (a.region != b.region || replaces(i, j) || replaces(j, i)) continue;
-      // Of two that count from different starts some ranks' overlap.
+      // Two places of which only one is own overlap on some rank.
       if (a.own != b.own || (a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes)) {
         return Error("two operands overlap in region ", RegionOf(a).label);
       }
@@ -190,7 +193,7 @@ absl::Status Replay::WriteOperand(TensorId t, const Place& place) {
   if (writers_[t][earlier] != step().op) {
     return Error("writes ", tensor.name, " before op ", writers_[t][earlier], ", which comes first in the graph");
   }
-  // A second writer adds to the first one's result or writes other columns; caches are written in part.
+  // A second writer adds to the result of the first or writes other columns; caches are written only in part.
   const ObjectRange extent{SymbolicMemory::Tensor(t), 0, tensor.bytes()};
   if (earlier > 0 || tensor.tensor_class == TensorClass::kCache) {
     RETURN_IF_ERROR(Need(place, extent, absl::StrCat("earlier part of ", tensor.name)));

@@ -1,6 +1,6 @@
-// The dynamic half of the proof: plays a segment's steps in issue order on symbolic memory. CheckOrder proves that any
-// other execution the waits allow sees the same values. verify_replay.cc has the ops, verify_state.cc what moves,
-// gathers, reduces and updates state.
+// The dynamic half of the proof: plays a segment's steps in issue order on symbolic memory. CheckOrder proves that
+// every other execution that the waits allow sees the same values. verify_replay.cc handles ops; verify_state.cc
+// handles steps that move, gather, reduce and update state.
 #ifndef ANGEL_PTM_PLAN_VERIFY_REPLAY_H_
 #define ANGEL_PTM_PLAN_VERIFY_REPLAY_H_
 
@@ -67,7 +67,7 @@ class Replay {
   absl::Status ReadUpdateOperand(size_t slot);
   absl::Status WriteUpdateOperand(size_t slot);
   absl::Status Deliver();
-  // Of sweeps (verify_lock_free.cc).
+  // For sweeps (verify_lock_free.cc).
   bool sweeping() const { return subject_.segment.sweeps != kNone; }
   StateId StateInSweep(StateId state) const;
   absl::Status CheckNewestParameters();
@@ -95,13 +95,13 @@ class Replay {
     const int64_t bytes = SizeOf(layout_.states[s].dtype);
     return {own ? memory_.OwnSlice(unit, s) : memory_.State(unit, s), begin * bytes, count * bytes};
   }
-  // One rank's slice is the whole.
+  // With a single replica, the own slice is the whole vector.
   ObjectRange OwnSlice(UnitId unit, StateId s) const {
     return Elements(unit, s, layout_.slices[unit].replicas > 1, 0, layout_.slices[unit].slice_elements);
   }
-  // A home, and what it holds when the segment begins, or ends.
+  // The place of a home, and what it holds when the segment begins or ends.
   std::pair<Place, ObjectRange> AtHome(int32_t region, bool at_end) const;
-  // Whether memory for the one state is memory for the other: a home and its guest's.
+  // Whether `region` may hold the state: it is a region of that state, or a home whose guest the state is.
   bool IsPlaceOf(const Region& region, UnitId unit, StateId s) const {
     if (region.unit != unit) return false;
     return region.state == s || (region.permanent && GuestOf(graph_, layout_, unit, region.state) == s);
@@ -121,7 +121,7 @@ class Replay {
   std::vector<std::vector<OpId>> update_ops_;            // by unit, in graph order
   std::vector<Coverage> updated_;                        // by update op, in elements
   std::vector<Coverage> delivered_;                      // by unit, in elements
-  absl::flat_hash_set<std::pair<OpId, StateId>> begun_;  // what update ops have begun to write
+  absl::flat_hash_set<std::pair<OpId, StateId>> begun_;  // states that update ops have begun to write
   int norms_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// What moves, gathers, reduces and updates state.
+// Replay of the steps that move, gather, reduce and update state.
 #include <algorithm>
 #include <utility>
 
@@ -26,8 +26,8 @@ absl::Status Replay::Move() {
   return RegionOf(dst).memory_class == MemoryClass::kUnitGradients ? MoveUnitGradients() : MoveTensor();
 }
 
-// A file is read and written in blocks. Slices are whole ones (kSliceAlignment), so what holds of an own place in the
-// first rank's slice holds on all ranks.
+// A file is read and written in whole blocks. Slices are whole blocks (kSliceAlignment), so what holds for an own place
+// in the first rank's slice holds on all ranks.
 absl::Status Replay::CheckBlocks(const Place& place) {
   const Region& region = RegionOf(place);
   const int64_t block = SpecOf(TierKind::kFile).alignment, begin = region.range.offset + place.begin;
@@ -42,7 +42,7 @@ absl::Status Replay::MoveTensor() {
   if (t == kNone || RegionOf(dst).tensor != t) {
     return Error("moves ", RegionOf(src).label, " to the place of ", RegionOf(dst).label);
   }
-  // To and from a file what fills the last block goes along.
+  // Moves to and from a file include the bytes that fill the last block.
   const int64_t bytes = graph_.tensors[t].bytes(), block = SpecOf(TierKind::kFile).alignment;
   const bool by_file = RegionOf(src).range.tier == TierKind::kFile || RegionOf(dst).range.tier == TierKind::kFile;
   const int64_t moved = by_file ? (bytes + block - 1) / block * block : bytes;
@@ -56,7 +56,8 @@ absl::Status Replay::MoveTensor() {
   return absl::OkStatus();
 }
 
-// A unit's micro-batch gradient leaves or returns between two contributions: all of it that exists so far.
+// A unit's micro-batch gradient leaves or returns between two contributions: the move takes everything that exists so
+// far.
 absl::Status Replay::MoveUnitGradients() {
   const Place &src = step().src, &dst = step().dst;
   const Region &from = RegionOf(src), &to = RegionOf(dst);
@@ -101,7 +102,8 @@ absl::Status Replay::MoveState() {
   return absl::OkStatus();
 }
 
-// What only some micro-batches bring may only be what the others overwrite: a reduced gradient that is added to.
+// A step that runs only in some micro-batches must bring something that the other micro-batches overwrite: the reduced
+// gradient to which a reduction adds.
 absl::Status Replay::CheckCondition() {
   const auto conditional = [&](const Place& place) { return place.region != kNone && conditional_[place.region]; };
   if (step().when != When::kAlways) {
@@ -121,7 +123,7 @@ absl::Status Replay::CheckCondition() {
   return absl::OkStatus();
 }
 
-// Pages start anew with every slice.
+// Pages start afresh with every slice.
 absl::Status Replay::CheckPages(int64_t begin, int64_t slice_bytes, int64_t page_bytes, int64_t bytes) {
   const int64_t pages_per_slice = (slice_bytes + page_bytes - 1) / page_bytes;
   const auto page_of = [&](int64_t byte) {
@@ -148,7 +150,7 @@ absl::Status Replay::Gather() {
     return Error("the own slice lies at byte ", src.begin, " of its destination on all ranks");
   }
   if (step().in_update) RETURN_IF_ERROR(CheckUpdatedBeforeGather());
-  // The other ranks play the same plan: what holds of the own slice here holds of theirs there.
+  // The other ranks play the same plan, so what holds for the own slice here holds for theirs there.
   memory_.CopyNewest(dst, {memory_.State(unit, step().state), 0, extent.whole_bytes});
   return absl::OkStatus();
 }
@@ -195,7 +197,7 @@ absl::Status Replay::Reduce() {
   }
   RETURN_IF_ERROR(CheckOperandsDisjoint());
   const ObjectRange own = OwnSlice(unit, kGradientState);
-  // One micro-batch a step adds to nothing.
+  // With one micro-batch per step, the reduction adds to nothing.
   if (!IsGuest(layout_, kGradientState)) RETURN_IF_ERROR(Need(step().dst, own, "accumulated gradient"));
   memory_.Write(step().dst, own);
   return absl::OkStatus();
@@ -206,7 +208,7 @@ absl::Status Replay::Norm() {
   return absl::OkStatus();
 }
 
-// A rank updates its own slice of a unit if it stores no more of some operand, else all.
+// A rank updates its own slice of a unit if it stores only that slice of some operand, else everything.
 bool Replay::UpdatesOwnSlice(UnitId unit) const {
   for (OpId op : update_ops_[unit]) {
     for (StateId state : graph_.ops[op].states) {
@@ -220,7 +222,7 @@ int64_t Replay::UpdatedElements(UnitId unit) const {
   return layout_.slices[unit].slice_elements * (UpdatesOwnSlice(unit) ? 1 : layout_.slices[unit].replicas);
 }
 
-// Whether a rank may know, or have, of its own slice what it does not of the others'.
+// Whether a rank may know, or store, something about its own slice that it does not about the others.
 bool Replay::RanksDiffer(UnitId unit, StateId s) const {
   if (layout_.slices[unit].replicas == 1) return false;
   return s == kGradientState || !ExtentOf(layout_, unit, s).stored_whole() || UpdatesOwnSlice(unit);
@@ -283,7 +285,7 @@ absl::Status Replay::WriteUpdateOperand(size_t slot) {
   if (!step().own && RanksDiffer(unit, state))
     return Error("writes all of ", NameOf(state), ", which ranks reduce apart");
   if (step().own && begun_.insert({step().op, state}).second) {
-    // The other ranks update their slices meanwhile.
+    // The other ranks update their slices at the same time.
     memory_.Outdate({memory_.State(unit, state), 0, ExtentOf(layout_, unit, state).whole_bytes});
   }
   memory_.Write(step().operands[slot], part);

@@ -1,14 +1,14 @@
-// AdamW: (unit's parameters, moments, gradient, master copy?). An op of the update segment. With a master copy it is
-// that which is updated; the parameters become what it rounds to, whatever they were, in a skipped step too.
+// AdamW: (unit's parameters, moments, gradient, master copy?). An op of the update segment. If there is a master copy,
+// it is updated, and the parameters are overwritten with its rounded values, also in a skipped step.
 #include "angel_ptm/model/op_rules.h"
 #include "kernels/ops/cast.h"
 
 namespace angel_ptm {
 namespace {
 
-constexpr size_t kGradient = 3, kMaster = 4;  // their slots
+constexpr size_t kGradient = 3, kMaster = 4;  // slots
 
-// Three fp32 states read and written, the gradient read; parameters beside a master copy written.
+// Reads and writes three fp32 states, reads the gradient and, with a master copy, writes the parameters.
 double Bytes(const OpView& v) {
   const double elements = static_cast<double>(v.graph.units()[v.op.unit].elements);
   const DType gradient = v.graph.states()[v.op.states[kGradient]].dtype;

@@ -6,7 +6,8 @@
 namespace angel_ptm {
 namespace {
 
-// Without x, y is what it is. Its type is x's: statistics and gradients are added, too.
+// y has the shape and type of x; the type need not be the compute type, because statistics and gradients are added,
+// too. Without x (zeros), y keeps its own.
 std::vector<OutputSpec> Shapes(const OpView& v) {
   APTM_CHECK(v.Has(0) || (!v.op.outputs.empty() && !v.attrs().accumulate), "Add of nothing");
   const TensorId like = v.Has(0) ? v.op.inputs[0] : v.op.outputs[0];

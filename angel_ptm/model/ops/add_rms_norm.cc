@@ -23,8 +23,8 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   return {{"dx", sum, v.type()}, {"dweight", v.In(4), v.type()}};
 }
 
-// sum = x + delta; y = norm(sum). The gradient of the sum so far goes through the gradient op, which adds to it; x and
-// delta share what comes out.
+// sum = x + delta; y = norm(sum). The gradient op takes the gradient of the sum so far and adds its own contribution; x
+// and delta share the result.
 void Backward(Tape& tape, const Op& op) {
   const TensorId x = op.inputs[0], delta = op.inputs[1], weight = op.inputs[2];
   const TensorId sum = delta == kNone ? x : op.outputs[0];

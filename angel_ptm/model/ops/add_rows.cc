@@ -21,7 +21,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   return {{"drows", p == 0 ? Shape{dy[1]} : Shape{p, dy[1]}, v.type()}};
 }
 
-// dx = dy; so is drows of a plain sum.
+// dx = dy, and for a plain sum also drows = dy.
 void Backward(Tape& tape, const Op& op) {
   const TensorId x = op.inputs[0], rows = op.inputs[1], dy = tape.GradientOf(op.outputs[0]);
   const Shape& shape = tape.ShapeOf(rows);

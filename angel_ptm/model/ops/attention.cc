@@ -1,4 +1,4 @@
-// Attention: q[T,Q,D], k[K,G,D] (or the last two as one), v[K,W] (columns), seen -> o[T,Q*D], lse[Q,T].
+// Attention: q[T,Q,D], k[K,G,D] (the last two dimensions may be one), v[K,W] (columns), seen -> o[T,Q*D], lse[Q,T].
 // AttentionGrad: do, o, lse, q, k, v, seen -> dq, dk, dv (value columns).
 // Causal attention's `seen` is segment_start[T]. With OpAttrs::key_sequence attention is full, and `seen` is absent or
 // key_counts[rows].
@@ -17,7 +17,7 @@ void HeadsFit(const OpView& v, int slot, int64_t tokens, int64_t heads) {
   v.Want(v.In(slot) == Shape{tokens, heads, d} || v.In(slot) == Shape{tokens, heads * d}, slot);
 }
 
-// q, k, v in the slots from `first` on, and `seen`.
+// Checks q, k, v, in the slots from `first` on, and `seen`.
 void OperandsFit(const OpView& v, int first, int seen) {
   const OpAttrs& a = v.attrs();
   const int64_t t = a.rows * a.sequence;
@@ -62,7 +62,7 @@ double Flops(const OpView& v) {
 }
 double GradFlops(const OpView& v) { return 2.5 * Flops(v); }  // five products instead of two
 
-// q and o, k and v.
+// Bytes of q and o, k and v.
 double Bytes(const OpView& v) {
   const OpAttrs& a = v.attrs();
   const double elements = static_cast<double>(a.rows * a.sequence * a.q_heads + KeyTokens(a) * a.kv_heads);

@@ -20,7 +20,7 @@ double Flops(const OpView& v) {
   return 4.0 * a.rows * a.sequence * a.q_heads * a.head_dim;
 }
 
-// Of full caches.
+// Assumes full caches.
 double Bytes(const OpView& v) { return 2 * v.Bytes(static_cast<double>(v.Out(1).elements())); }
 
 std::unique_ptr<const KernelCall> Bind(const Binding& b) {

@@ -1,4 +1,5 @@
-// Cast: x -> y in what the graph computes in. Parameters that are read from a state of another type.
+// Cast: x -> y in the graph's compute type. Used for inputs, and for parameters that are read from a state of another
+// type.
 #include "kernels/ops/cast.h"
 
 #include "angel_ptm/model/op_rules.h"

@@ -27,7 +27,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
   return {{"drows", rows, v.type()}, {"dweights", weights}};
 }
 
-// The gradient of base, if there is one, is that of y.
+// The gradient of base, if present, is that of y.
 void Backward(Tape& tape, const Op& op) {
   const TensorId base = op.inputs[0], rows = op.inputs[1], weights = op.inputs[2];
   const TensorId dy = tape.GradientOf(op.outputs[0]);
@@ -37,13 +37,13 @@ void Backward(Tape& tape, const Op& op) {
               op.attrs);
 }
 
-// The rows of the pairs that have one, base and y.
+// Rows, for the pairs that have one, base and y.
 double Bytes(const OpView& v) {
   const Shape& y = v.Out(0);
   const double rows = PairShare(v.attrs()) * static_cast<double>(v.In(2).elements());
   return v.Bytes((v.Has(0) ? 2.0 : 1.0) * static_cast<double>(y.elements()) + rows * static_cast<double>(y[1]));
 }
-// Of every row that holds a token: read dy and the row, write its gradient.
+// For every row that holds a token: reads dy and the row, writes the row's gradient.
 double GradBytes(const OpView& v) {
   return v.Bytes(3 * TokenRows(v.attrs(), v.In(1)[0]) * static_cast<double>(v.In(1)[1]));
 }

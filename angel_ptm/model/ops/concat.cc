@@ -1,9 +1,10 @@
-// Concat: a, b -> y.  Split: x -> a, b.  Each is the other's gradient. Both work on matrices of attrs.rows rows,
-// whatever shape their operands have (0: as many as the first operand has).
+// Concat: a, b -> y.  Split: x -> a, b.  Each is the gradient of the other. Both view their operands as matrices of
+// attrs.rows rows, whatever their shape (0: the rows of the first operand).
 //
-// Without attrs.sequence what they make has as many rows as their operand and other columns. With it they make matrices
-// of the same width: of each of attrs.rows samples first the rows of a, then those of b, attrs.sequence in all. Split's
-// attrs.column_end is the width of a in a matrix of attrs.rows rows.
+// Without attrs.sequence, outputs have the rows of the operands, and columns are concatenated or split. With it, all
+// matrices have the same width, and rows are concatenated or split: of each of attrs.rows samples first the rows of a,
+// then those of b, attrs.sequence rows in total. For Split, attrs.column_end is the width of a viewed as a matrix of
+// attrs.rows rows.
 #include "kernels/ops/concat.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -12,7 +13,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of the matrices that are put beside each other.
+// Sizes of the matrices that are placed side by side.
 struct Widths {
   int64_t rows, a, b;
 };
@@ -59,7 +60,7 @@ void ConcatBackward(Tape& tape, const Op& op) {
               {.rows = rows, .sequence = op.attrs.sequence, .column_end = tape.ShapeOf(a).elements() / rows});
 }
 
-// A part that nothing uses has a gradient of zeros.
+// The gradient of an unused part is zero.
 void SplitBackward(Tape& tape, const Op& op) {
   const TensorId a = tape.GradientOrZeros(op.outputs[0]), b = tape.GradientOrZeros(op.outputs[1]);
   tape.Append(OpKind::kConcat, {op.inputs[0]}, {a, b}, {.rows = op.attrs.rows, .sequence = op.attrs.sequence});

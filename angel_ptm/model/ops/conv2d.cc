@@ -1,6 +1,6 @@
 // Conv2d: x[P,in], weight[out,in,k,k], bias[out]? -> y[Q,out].  Conv2dGradInput: dy, weight -> dx.
-// Conv2dGradWeight: dy, x -> dweight (+)=. P and Q are pixels of B images; the image that is read has the attributes'
-// height and width.
+// Conv2dGradWeight: dy, x -> dweight (+)=. P and Q are the pixels of B images; the attributes give height and width of
+// the input image.
 #include "kernels/ops/conv2d.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -8,7 +8,7 @@
 namespace angel_ptm {
 namespace {
 
-// Without the number of images.
+// All but the number of images.
 ConvShape ShapeOf(const OpAttrs& a, int64_t in, int64_t out) {
   return {.height = a.height,
           .width = a.width,
@@ -21,7 +21,7 @@ ConvShape ShapeOf(const OpAttrs& a, int64_t in, int64_t out) {
           .upsample = a.upsample};
 }
 
-// Of whole images, in `slot`.
+// Sets the number of images from the operand in `slot`, which must consist of whole images.
 void SetImages(const OpView& v, int slot, int64_t pixels_per_image, ConvShape& z) {
   APTM_CHECK(z.kernel > 0 && z.stride > 0 && z.upsample > 0 && z.out_height() > 0 && z.out_width() > 0);
   v.Want(v.In(slot)[0] % pixels_per_image == 0, slot);

@@ -1,4 +1,4 @@
-// Ema: (unit's average, parameters). An op of the update segment, behind the one that updates the parameters.
+// Ema: (unit's average, parameters). An op of the update segment, after the op that updates the parameters.
 #include "kernels/ops/ema.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -6,7 +6,7 @@
 namespace angel_ptm {
 namespace {
 
-// The average read and written, the parameters read.
+// Reads and writes the average, reads the parameters.
 double Bytes(const OpView& v) { return 12.0 * static_cast<double>(v.graph.units()[v.op.unit].elements); }
 
 std::unique_ptr<const KernelCall> Bind(const UpdateBinding& b) {

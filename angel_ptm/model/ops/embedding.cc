@@ -23,7 +23,7 @@ void Backward(Tape& tape, const Op& op) {
               {.rows = tape.ShapeOf(table)[0]});
 }
 
-// A row read and written per token.
+// Reads and writes one row per token.
 double Bytes(const OpView& v) { return 2 * v.Bytes(static_cast<double>(v.Out(0).elements())); }
 
 // Clears the table unless it adds, then adds a row per token.

@@ -14,7 +14,7 @@ std::vector<OutputSpec> Shapes(const OpView& v) {
   const Shape& experts = v.OfRank(0, 2);
   v.Fits(1, {1});
   const int64_t e = v.attrs().experts, block = v.attrs().block_rows;
-  // Of a part of the experts a token chooses each at most once.
+  // A token chooses each expert at most once, which limits its choices within a part of the experts.
   const int64_t k = v.Has(1) ? std::min(experts[1], e) : experts[1];
   const int64_t blocks = ExpertBlocksMax(experts[0], k, e, block);
   return {{"row_of_pair", experts, DType::kInt32},

@@ -1,4 +1,4 @@
-// What the ops on padded expert rows [R,...] have in common.
+// Helpers shared by the ops on padded expert rows [R,...].
 #ifndef ANGEL_PTM_MODEL_OPS_EXPERT_ROWS_H_
 #define ANGEL_PTM_MODEL_OPS_EXPERT_ROWS_H_
 
@@ -8,14 +8,14 @@
 
 namespace angel_ptm {
 
-// Which share of the (token, choice) pairs has a row if every expert gets as many: all, or those of a part of the
-// experts.
+// The share of the (token, choice) pairs that have a row, assuming balanced experts: all pairs, or those of a part of
+// the experts.
 inline double PairShare(const OpAttrs& a) {
   return a.experts_of_all == 0 ? 1 : static_cast<double>(a.experts) / static_cast<double>(a.experts_of_all);
 }
 
-// Rows of `padded` that hold tokens: T*K = R - E*(block_rows-1), up to rounding (ExpertBlocksMax). For a part of the
-// experts R has room for min(K, E) choices of every token, of which PairShare() of K are expected.
+// The number of rows, of `padded` = R, that hold tokens: T*K = R - E*(block_rows-1), up to rounding (ExpertBlocksMax).
+// For a part of the experts, R has room for min(K, E) choices per token, of which K * PairShare() are expected.
 inline double TokenRows(const OpAttrs& a, int64_t padded) {
   const double room =
       static_cast<double>(padded) - static_cast<double>(a.experts) * static_cast<double>(a.block_rows - 1);

@@ -1,8 +1,8 @@
 // GatherRows: x[T,...] of every rank of the group -> y[N*T,...], in rank order. Of any type.
-// SumRows: x[N*T,...], base[T,...]? -> y[T,...]: of every rank's x the rows of this one, added up in fp32 in rank
-// order (or as NCCL does it: numerics.sums), rounded once, then added to base. Each is the other's gradient. The
-// group's ranks are of one replica (WorldShape). A rank's rows are whole cache lines, as reductions want slices to be
-// (comm/ordered_reduce_scatter.h).
+// SumRows: x[N*T,...], base[T,...]? -> y[T,...]. Takes this rank's rows from every rank's x, sums them in fp32 in rank
+// order (or as NCCL does: numerics.sums), rounds once, then adds base.
+// Each op is the gradient of the other. The ranks of a group belong to one replica (WorldShape). The rows of a rank
+// must be whole cache lines, as reductions require of slices (comm/ordered_reduce_scatter.h).
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {

@@ -1,4 +1,4 @@
-// Gelu: x -> y.  GeluGrad: dy, x -> dx.  With OpAttrs::erf both are the exact function's.
+// Gelu: x -> y.  GeluGrad: dy, x -> dx.  With OpAttrs::erf both use the exact function.
 #include "kernels/ops/gelu.h"
 
 #include "angel_ptm/model/op_rules.h"

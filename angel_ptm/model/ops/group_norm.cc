@@ -1,5 +1,5 @@
 // GroupNorm: x[T,C], weight[C], bias[C] -> y, statistics[B*groups,2].
-// GroupNormGrad: dy, x, statistics, weight, bias -> dx?, dweight? (+)=, dbias? (+)=. T is attrs().rows samples.
+// GroupNormGrad: dy, x, statistics, weight, bias -> dx?, dweight? (+)=, dbias? (+)=. T is B = attrs().rows samples.
 #include "kernels/ops/group_norm.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -7,7 +7,7 @@
 namespace angel_ptm {
 namespace {
 
-// x is in slot `x`, weight and bias are in the slots from `weight` on.
+// Checks x, in slot `x`, and weight and bias, in the slots from `weight` on.
 void OperandsFit(const OpView& v, int x, int weight) {
   const OpAttrs& a = v.attrs();
   const Shape& shape = v.OfRank(x, 2);

@@ -25,13 +25,13 @@ std::vector<OutputSpec> GradWeightShapes(const OpView& v) {
   return {{"dw", {v.attrs().experts, dy[1], x[1]}, v.type()}};
 }
 
-// As Matmul's, expert by expert.
+// Like Matmul's, expert by expert.
 void Backward(Tape& tape, const Op& op) {
   APTM_CHECK(op.attrs.trans_b, "only x W^T is differentiated");
   const TensorId x = op.inputs[0], weight = op.inputs[1], dc = tape.GradientOf(op.outputs[0]);
   const TensorId block_expert = op.inputs[2], active_blocks = op.inputs[3];
   OpAttrs attrs{.experts = op.attrs.experts, .block_rows = op.attrs.block_rows};
-  if (op.attrs.experts_of_all != 0) {  // which are for the cost alone; without them the digest stays what it was
+  if (op.attrs.experts_of_all != 0) {  // used for the cost only; if unset, the digest stays unchanged
     attrs.experts_of_all = op.attrs.experts_of_all;
     attrs.topk = op.attrs.topk;
   }
@@ -46,7 +46,7 @@ double ProductFlops(const OpView& v, int64_t n) {
 double Flops(const OpView& v) { return ProductFlops(v, v.Out(0)[1]); }
 double GradWeightFlops(const OpView& v) { return ProductFlops(v, v.In(1)[1]); }
 
-// Of the rows of both sides; every expert's weights come to them.
+// Bytes of the rows on both sides; callers add the experts' weights.
 double RowsBytes(const OpView& v, int64_t n) {
   const Shape& a = v.In(0);
   return v.Bytes(TokenRows(v.attrs(), a[0]) * static_cast<double>(a[1] + n));

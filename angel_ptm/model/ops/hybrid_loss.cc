@@ -1,6 +1,6 @@
 // HybridLoss: x, target fp32, clean fp32, weight[B] fp32, bound[B,kBoundColumns] fp32 -> sample_loss[2B], dx? like x. x
-// is a matrix of attrs.rows rows, whatever its shape (0: as many as it has); target and clean are half of it. As the
-// graph's loss it makes its own gradient.
+// is viewed as a matrix of attrs.rows rows, whatever its shape (0: its own rows); target and clean have half its
+// columns. As the graph's loss, the op writes its own gradient.
 #include "kernels/ops/hybrid_loss.h"
 
 #include "angel_ptm/model/op_rules.h"

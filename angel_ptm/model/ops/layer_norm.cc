@@ -2,8 +2,8 @@
 // LayerNormGrad: dy, dsum?, x, statistics, weight?, bias?, modulation? -> dx?, dweight? (+)=, dbias? (+)=,
 // dmodulation? (columns).
 //
-// The columns [column_begin, column_end) of modulation are a shift, or a shift and a scale (the other way round with
-// scale_first).
+// The columns [column_begin, column_end) of modulation are a shift, or a shift followed by a scale (in the opposite
+// order with scale_first).
 #include "kernels/ops/layer_norm.h"
 
 #include "angel_ptm/model/ops/modulation_columns.h"
@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-// The operands that both ops have, from `first` on: weight, bias, modulation.
+// Checks the operands that both ops have, in the slots from `first` on: weight, bias, modulation.
 void OperandsFit(const OpView& v, const Shape& x, int first) {
   const OpAttrs& a = v.attrs();
   v.Fits(first, {x[1]});
@@ -39,7 +39,7 @@ std::vector<OutputSpec> GradShapes(const OpView& v) {
           {"dmodulation", like(6), v.type()}};
 }
 
-// The gradient of x so far goes through the gradient op, which adds to it.
+// The gradient op takes the gradient of x so far and adds its own contribution.
 void Backward(Tape& tape, const Op& op) {
   const TensorId x = op.inputs[0], weight = op.inputs[1], bias = op.inputs[2], modulation = op.inputs[3];
   const TensorId dy = tape.GradientOf(op.outputs[0]), dsum = tape.Wanted(x) ? tape.TakeGradient(x) : kNone;
@@ -47,7 +47,7 @@ void Backward(Tape& tape, const Op& op) {
               {dy, dsum, x, op.outputs[1], weight, bias, modulation}, op.attrs);
 }
 
-// Both kinds of arguments' sizes; `first`: the slot of weight.
+// Sets the members that both kinds of arguments have; `first`: the slot of weight.
 template <typename Args>
 void SetSizes(const Binding& b, const Shape& x, int first, Args& args) {
   const OpAttrs& a = b.attrs();

@@ -1,5 +1,5 @@
-// LinearCrossEntropy: x[T,H], weight[V,H], targets[T] -> token_loss[T], dx?, dweight? (+)=. As the graph's loss it
-// makes its own gradient.
+// LinearCrossEntropy: x[T,H], weight[V,H], targets[T] -> token_loss[T], dx?, dweight? (+)=. As the graph's loss, the op
+// writes its own gradients.
 #include "kernels/ops/linear_cross_entropy.h"
 
 #include "angel_ptm/model/op_rules.h"
@@ -21,8 +21,8 @@ double Flops(const OpView& v) {
   return (2 + 2 * gradients) * static_cast<double>(v.In(0).elements()) * static_cast<double>(v.In(1)[0]);
 }
 
-// A chunk's products read the weight and, for its gradient, read and write that; its logits are written, read and
-// rewritten, and read by each product that follows.
+// Each chunk reads the weight and, for the weight's gradient, reads and writes that gradient. The chunk's logits are
+// written, read and rewritten, and read by each gradient product.
 double Bytes(const OpView& v) {
   const int64_t t = v.In(0)[0], chunk = v.attrs().chunk_tokens;
   const double chunks = static_cast<double>((t + chunk - 1) / chunk), weight = static_cast<double>(v.In(1).elements());

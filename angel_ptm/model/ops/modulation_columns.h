@@ -1,4 +1,4 @@
-// The columns of modulation[B,W], a row of factors and summands per sample, for the ops that read some of them.
+// The columns of modulation[B,W], which has one row of factors and summands per sample, for ops that read some of them.
 #ifndef ANGEL_PTM_MODEL_OPS_MODULATION_COLUMNS_H_
 #define ANGEL_PTM_MODEL_OPS_MODULATION_COLUMNS_H_
 
@@ -8,7 +8,7 @@ namespace angel_ptm {
 
 inline ColumnRange ModulationColumns(const OpAttrs& a) { return {a.column_begin, a.column_end}; }
 
-// What modulates x[T,H], in `slot`, has a row per sample and `parts` * H columns for this op.
+// Checks that the modulation of x[T,H], in `slot`, has one row per sample and `parts` * H columns for this op.
 inline void ModulationFits(const OpView& v, int slot, const Shape& x, int64_t parts) {
   const OpAttrs& a = v.attrs();
   v.Want(v.OfRank(slot, 2)[0] > 0 && x[0] % v.In(slot)[0] == 0 && v.In(slot)[1] >= a.column_end &&

@@ -10,7 +10,7 @@ namespace {
 ColumnRange Columns(const OpAttrs& a) { return {a.column_begin, a.column_end}; }
 int64_t Heads(const OpAttrs& a) { return (a.column_end - a.column_begin) / a.head_dim; }
 
-// x and cos_sin in these slots, and the norm's weight.
+// Checks x, the norm's weight and cos_sin, in these slots.
 void OperandsFit(const OpView& v, int x, int weight, int cos_sin) {
   const OpAttrs& a = v.attrs();
   v.Want(v.OfRank(x, 2)[1] >= a.column_end && Heads(a) > 0 && Heads(a) * a.head_dim == a.column_end - a.column_begin,
@@ -60,7 +60,7 @@ void SetSizes(const Binding& b, int x, int weight, int cos_sin, Args& args) {
   args.epsilon = a.epsilon;
 }
 
-// Where the op's columns start.
+// The operand from the op's first column on.
 template <typename AnyOperand>
 AnyOperand FromColumn(const OpAttrs& a, AnyOperand operand) {
   if (!operand) return operand;

@@ -12,18 +12,18 @@ namespace angel_ptm {
 
 inline int64_t QkvWidth(const OpAttrs& a) { return (a.q_heads + 2 * a.kv_heads) * a.head_dim; }
 inline ColumnRange QueryKeyColumns(const OpAttrs& a) { return {0, (a.q_heads + a.kv_heads) * a.head_dim}; }
-// Those of values in their tensor: the last of the fused one, unless they are said.
+// The columns of values in their tensor: those that the attributes give, else the last of the fused tensor.
 inline ColumnRange ValueColumns(const OpAttrs& a) {
   if (a.column_end != 0) return {a.column_begin, a.column_end};
   return {QueryKeyColumns(a).end, QkvWidth(a)};
 }
 
-// What queries times keys are multiplied by.
+// The factor on products of queries and keys.
 inline float AttentionScale(const OpAttrs& a) {
   return static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
 }
 
-// Where the value columns start.
+// The operand from its first value column on.
 inline ConstOperand Values(const OpAttrs& a, ConstOperand qkv) {
   if (!qkv) return qkv;
   return {qkv.as<std::byte>() + ValueColumns(a).begin * SizeOf(qkv.dtype), qkv.dtype};
@@ -33,7 +33,7 @@ inline Operand Values(const OpAttrs& a, Operand qkv) {
   return {qkv.as<std::byte>() + ValueColumns(a).begin * SizeOf(qkv.dtype), qkv.dtype};
 }
 
-// q, k and qkv of `tokens` tokens, in the slots from `first` on.
+// Checks q, k and qkv of `tokens` tokens, in the slots from `first` on.
 inline void QueryKeyValueFit(const OpView& v, int first, int64_t tokens) {
   const OpAttrs& a = v.attrs();
   v.Fits(first, {tokens, a.q_heads, a.head_dim});

@@ -1,5 +1,5 @@
-// SquareSum: (unit's gradient), (step's sum of squares). No op of a graph: a reduction does it with what it has
-// reduced.
+// SquareSum: (unit's gradient), (step's sum of squares). Never an op of a graph: a reduction applies it to the gradient
+// that it has reduced.
 #include "angel_ptm/model/op_rules.h"
 
 namespace angel_ptm {

@@ -1,5 +1,5 @@
-// WeightedMse: x[T,C], target[T,C] fp32, weight[B] fp32 -> sample_loss[B], dx?. As the graph's loss it makes its own
-// gradient.
+// WeightedMse: x[T,C], target[T,C] fp32, weight[B] fp32 -> sample_loss[B], dx?. As the graph's loss, the op writes its
+// own gradient.
 #include "kernels/ops/weighted_mse.h"
 
 #include "angel_ptm/model/op_rules.h"
