@@ -12,7 +12,6 @@ enum class Access : uint8_t {
   kRead,
   kWrite,      // the old content does not matter; with a slot's `columns`, other columns are left undefined
   kReadWrite,  // the old content enters the result or is partly kept: (+)=, caches, parts of rows
-  kUsedUp,     // read, and left with values that differ from those before
 };
 
 inline bool Reads(Access access) { return access != Access::kWrite; }

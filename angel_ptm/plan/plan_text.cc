@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -67,18 +68,23 @@ std::string SegmentSummary(const Graph& graph, const Segment& segment) {
     }
     absl::StrAppendFormat(&text, "  %-14s%12s  %s\n", Name(static_cast<Lane>(l)), BytesOrDash(totals[l].bytes), kinds);
   }
-  std::map<std::string, std::pair<int64_t, int64_t>> collectives;  // by description
+  struct Total {
+    int64_t count = 0, bytes = 0;
+    std::set<UnitId> units;
+  };
+  std::map<std::string, Total> collectives;  // by description
   for (const Step& step : segment.steps) {
     if (ExchangedBytes(step) == 0) continue;
-    auto& [count, bytes] =
-        collectives[IsExchange(step) ? absl::StrCat(Name(graph.ops[step.op].kind), " of tokens")
-                                     : absl::StrCat(Name(step.kind), " ", graph.states()[step.state].name, " of ",
-                                                    graph.units().size(), " units")];
-    ++count;
-    bytes += ExchangedBytes(step);
+    Total& total = collectives[IsExchange(step) ? absl::StrCat(Name(graph.ops[step.op].kind), " of tokens")
+                                                : absl::StrCat(Name(step.kind), " ", graph.states()[step.state].name)];
+    ++total.count;
+    total.bytes += ExchangedBytes(step);
+    if (!IsExchange(step) && step.unit != kNone) total.units.insert(step.unit);
   }
   for (const auto& [what, total] : collectives) {
-    absl::StrAppend(&text, "  ", total.first, " times ", what, ": ", FormatBytes(total.second), "\n");
+    const std::string units =
+        total.units.empty() ? "" : " of " + Counted(static_cast<int64_t>(total.units.size()), "unit");
+    absl::StrAppend(&text, "  ", total.count, " times ", what, units, ": ", FormatBytes(total.bytes), "\n");
   }
   return text;
 }
@@ -209,8 +215,8 @@ std::string PlanSummary(const Graph& graph, const Plan& plan) {
   if (!plan.sweeps.empty()) {
     size_t steps = 0;
     for (const Segment& sweep : plan.sweeps) steps += sweep.steps.size();
-    absl::StrAppend(&text, "lock-free update: beside the programs sweeps of ", graph.units().size(), " units, ", steps,
-                    " steps in all\n");
+    absl::StrAppend(&text, "lock-free update: beside the programs sweeps of ",
+                    Counted(static_cast<int64_t>(plan.sweeps.size()), "unit"), ", ", steps, " steps in all\n");
   }
   if (plan.segments.size() > kUpdateSegment) {
     absl::StrAppend(&text, "state: ", BytesPerParameter(plan.layout), " bytes a parameter");

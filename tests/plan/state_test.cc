@@ -1,6 +1,11 @@
 // States are rows of a table: other types and further states plan and verify like the first four, and bytes follow.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "angel_ptm/plan/plan_text.h"
 #include "optim/adamw.h"
 #include "optim/ema.h"
 #include "tests/plan/plan_testing.h"
@@ -12,6 +17,7 @@ using plan_testing::FactsFor;
 using plan_testing::kSmallBatch;
 using plan_testing::SmallShape;
 using plan_testing::TrainingGraph;
+using ::testing::HasSubstr;
 
 int64_t StoredBytes(const Plan& plan, StateId state) {
   int64_t bytes = 0;
@@ -85,6 +91,9 @@ TEST(States, OfFrozenUnitsAreTheirParameters) {
   for (const Step& step : plan->segments[kMicroStepSegment].steps) {
     EXPECT_TRUE(step.kind != StepKind::kReduceScatter || graph.units()[step.unit].trainable);
   }
+  const auto trained =
+      std::count_if(graph.units().begin(), graph.units().end(), [](const auto& u) { return u.trainable; });
+  EXPECT_THAT(PlanSummary(graph, *plan), HasSubstr(absl::StrCat("reduce-scatter gradients of ", trained, " units: ")));
   // A frozen unit with moments is no plan.
   Plan tampered = *plan;
   Home& home = tampered.layout.homes[tampered.layout.HomeIndex(0, kMoment1State)];
