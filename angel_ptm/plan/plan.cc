@@ -95,7 +95,10 @@ void MixRange(Hasher& h, const MemoryRange& range) {
 }
 
 void MixSegment(Hasher& h, const Segment& segment) {
-  for (const Region& region : segment.regions) MixRange(h, region.range);
+  for (const Region& region : segment.regions) {
+    MixRange(h, region.range);
+    h.Mix(static_cast<uint64_t>(region.unit)).Mix(static_cast<uint64_t>(region.state));
+  }
   for (const Step& step : segment.steps) {
     h.Mix(static_cast<uint64_t>(step.kind)).Mix(static_cast<uint64_t>(step.lane)).Mix(static_cast<uint64_t>(step.op));
     h.Mix(static_cast<uint64_t>(step.unit))
@@ -123,6 +126,7 @@ uint64_t Hash(const Plan& plan) {
   for (const Segment& segment : plan.segments) MixSegment(h, segment);
   for (const Segment& sweep : plan.sweeps) MixSegment(h, sweep);
   for (const Program& program : plan.programs) {
+    h.Mix(program.begun).Mix(program.begins_next);
     for (const Play& play : program.plays) {
       h.Mix(static_cast<uint64_t>(play.segment)).Mix(static_cast<uint64_t>(play.times));
     }
