@@ -43,7 +43,7 @@ struct CallTag {
   int64_t step = -1;
 };
 
-// Blocks of `bytes` bytes, one per rank in each of `rows` rows: rank r's block in a row begins at data + row *
+// Blocks of `bytes` bytes, one per rank in each of `rows` rows. Rank r's block in a row begins at data + row *
 // row_stride + r * stride.
 template <typename Byte>
 struct RankBlocks {

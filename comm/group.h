@@ -16,8 +16,8 @@ struct Group {
   static Group World(int rank, int size);
 
   int size() const { return static_cast<int>(world_ranks.size()); }
-  // How error messages name this rank: "rank 5 of 8", or for a group smaller than the world "rank 5 of 8 (a group of
-  // 4)".
+  // How error messages begin: with this rank as "rank 5 of 8", in a group smaller than the world as "rank 5 of 8 (a
+  // group of 4)".
   std::string Self() const;
 
   int rank = 0;  // this rank's place in world_ranks

@@ -65,11 +65,11 @@ class MachineRelay {
   Datagram Verdict(const std::string& sentence) const;
   void Take(const UdpAddress& from, std::span<const std::byte> datagram);
   void TakeRows(std::span<const std::byte> datagram);
-  // At the hub: answers a datagram that came with this path by the rows and the verdict, if there is one.
+  // At the hub: answers a datagram that came with this path with the rows and, if there is one, the verdict.
   void Answer(const UdpAddress& to, int path);
   // Sends the rows to the hub: on the path that was answered last, or on all paths where no answer comes.
   void Report();
-  // Sends the verdict as soon as there is one: to the hub, or at the hub to every machine heard from.
+  // Sends the verdict as soon as there is one: to the hub or, at the hub, to every machine heard from.
   void SpreadVerdict();
   void SendToHub(const std::vector<Datagram>& datagrams);
 

@@ -61,7 +61,7 @@ class MpiWorld {
   static constexpr int64_t kTransferBytesMax = int64_t{256} << 20;
 
   // Creates a communicator of all ranks with its own message space. All ranks call Create together. The world must
-  // outlive the communicator. kAuto uses direct reads where they work: between all ranks, or with several machines
+  // outlive the communicator. kAuto uses direct reads where they work: between all ranks or, with several machines,
   // inside each of them. Asking for kDirectReads where they do not work is an error. What is longer than
   // transfer_bytes_max is transferred in pieces; tests make them short.
   absl::StatusOr<std::unique_ptr<Communicator>> Create(WaitOptions options, MpiTransport transport,

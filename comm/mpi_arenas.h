@@ -17,7 +17,7 @@ namespace angel_ptm {
 
 class MpiArenas {
  public:
-  // machine: a number that only the ranks of this process's machine have.
+  // machine: a number that all ranks of this process's machine have, and no others.
   MpiArenas(int rank, int size, int machine) : mapped_(rank, size), machine_(machine) {}
 
   // Implements Communicator::MakeArena over `ranks`, the ranks of the world.

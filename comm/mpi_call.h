@@ -14,7 +14,7 @@ namespace angel_ptm {
 // All messages travel in MPI_COMM_WORLD, because duplicating or splitting a communicator is a collective of MPI, which
 // waits for a lost rank forever. Messages of one tag between two ranks keep their order, so one tag per purpose is
 // enough: one for meetings and one for every communicator. Communicators of the world take consecutive tags, in step on
-// all ranks; a group takes a tag that is free on all ranks it was split from. MPI guarantees tags up to 32767.
+// all ranks; a group takes a tag that is free on all ranks of its parent. MPI guarantees tags up to 32767.
 constexpr int kMeetingTag = 0, kFirstCommunicatorTag = 1, kFirstGroupTag = 16384, kLastTag = 32767;
 
 inline absl::Status MpiStatus(int code, const char* call) {

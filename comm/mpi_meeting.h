@@ -21,14 +21,14 @@ class MpiMeeting {
 
   // All ranks call it together, with reports and answers of the same sizes. Rank 0 gets every rank's report, rank r's
   // at reports[r * report.size()], and fills in the answers, which are laid out in the same way. Returns
-  // kDeadlineExceeded with a sentence that names the ranks that did not come; `what` says to what.
+  // kDeadlineExceeded with a sentence that names the ranks that did not come, and the meeting by `what`.
   using Answer = std::function<void(std::span<const std::byte> reports, std::span<std::byte> answers)>;
   absl::Status Meet(const std::string& what, std::span<const std::byte> report, std::span<std::byte> answer,
                     const Answer& fill);
 
   // A meeting without reports or answers.
   absl::Status Meet(const std::string& what);
-  // Returns the same status on all ranks: that of the first rank with an error, as kUnavailable and prefixed with "rank
+  // Returns the same status on all ranks: that of the first rank R with an error, as kUnavailable, prefixed with "rank
   // R: ".
   absl::Status Agree(const std::string& what, const absl::Status& status);
 

@@ -30,8 +30,8 @@ struct BoardMemory {
 
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
-  // `world`: the memory of the world's board, which holds the failure of all; the same as `memory` if this is the
-  // world.
+  // `world`: the memory of the board that holds the failure of all; the same as `memory`, unless this is a group split
+  // from a communicator of this class.
   MpiNodeCommunicator(BoardMemory memory, std::shared_ptr<SharedMemory> world, std::shared_ptr<MpiArenas> arenas,
                       ExchangeBoard board, Group group, WaitOptions options)
       : DirectReadCommunicator(std::move(board), std::move(group), std::move(options)),

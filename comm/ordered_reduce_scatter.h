@@ -46,7 +46,7 @@ struct Addends {
   DType type = DType::kFloat32;
 };
 
-// Where a sum goes: fp32, or bf16 to which it is rounded. Implicit from fp32.
+// Where a sum goes: fp32, or bf16, to which the sum is rounded. Converts implicitly from fp32.
 struct ReducedSlice {
   template <std::convertible_to<std::span<float>> Floats>
   ReducedSlice(Floats&& x) : data(std::as_writable_bytes(std::span<float>(x))) {}

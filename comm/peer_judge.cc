@@ -18,8 +18,8 @@ std::string NameOf(int rank, const RankProgress& progress) {
   return absl::StrCat("rank ", rank, " (pid ", progress.process_id, " on host ", progress.host.data(), ")");
 }
 
-// Includes for how long: a peer that died at the start of an activity and one that had hung in it for minutes died of
-// different things.
+// Where the rank is, and for how long: a peer that died at the start of an activity and one that had hung in it for
+// minutes died of different things.
 std::string PlaceAndTime(const RankProgress& progress) {
   const int64_t now_ns = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
   const double seconds = 1e-9 * static_cast<double>(std::max<int64_t>(0, now_ns - progress.changed_ns));

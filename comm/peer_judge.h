@@ -43,7 +43,8 @@ class PeerJudge {
     double unheard_seconds = 0;  // since its machine was last heard, if it is remote
   };
 
-  // After this long without a beat a process does not run, and without a word a machine, or it is too busy to tell.
+  // How long a process may go without a beat, or a machine without a word, before it counts as not running or too busy
+  // to tell.
   double StillSeconds() const;
   std::string Silence(int rank, const RankProgress& progress, const Peer& peer) const;
 

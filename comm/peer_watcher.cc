@@ -58,7 +58,7 @@ absl::Status PeerWatcher::AwaitLoss(double seconds) {
 
 bool PeerWatcher::Look(double seconds) {
   board_->Beat(rank_);
-  // Two polls of one wait are less than a period apart, so without a new poll this rank does not wait.
+  // Two polls of one wait are less than a period apart, so without a new poll this rank is not waiting.
   const uint64_t polls = polls_.load(std::memory_order_acquire);
   const bool waits = std::exchange(polls_seen_, polls) != polls;
   std::string sentence = judge_.Look(seconds, waits ? waited_seconds_.load(std::memory_order_relaxed) : 0);

@@ -1,5 +1,5 @@
 // Where every rank writes what it is doing and that it lives, to be read by the ranks that wait for it, and where the
-// one sentence stands that ends a run. The board lies in memory shared by the ranks of a machine (or of a process).
+// one sentence that ends a run is written. The board lies in memory shared by the ranks of a machine (or of a process).
 //
 // Signs of life, the whole rule:
 // * The beginning of every step of a Plan is one (Publish).

@@ -16,7 +16,7 @@ namespace angel_ptm {
 
 // Whether an all-gather of n bytes from each of `size` ranks goes in log2(size) rounds. It does where the number of
 // messages determines its cost, not the number of bytes: when the whole is small, or when each rank's block is (at
-// 10,000 ranks a step's few bytes would be 9,999 messages).
+// 10,000 ranks a step's few bytes would otherwise cost each rank 9,999 messages).
 inline bool GathersInRounds(int64_t n, int size) {
   constexpr int64_t kSmallBlockBytes = int64_t{4} << 10, kSmallGatherBytes = int64_t{256} << 10;
   return n <= kSmallBlockBytes || n * size <= kSmallGatherBytes;

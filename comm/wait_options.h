@@ -11,8 +11,9 @@
 namespace angel_ptm {
 
 struct WaitOptions {
-  // A call that waits longer than this (in this rank's running time, running_time.h) ends with kUnavailable. Waiting is
-  // not silence: where a PeerWatcher sees the peers' signs of life, leave the limit to it (kForever).
+  // A wait in a call that lasts longer than this (in this rank's running time, running_time.h) ends the call with
+  // kUnavailable. Waiting is not silence: where a PeerWatcher sees the peers' signs of life, leave the limit to it
+  // (kForever).
   double timeout_seconds = 300.0;
   // How long a waiting rank spins before it leaves its core to others (the compute lane may need it).
   int64_t spin_us = 20;

@@ -34,7 +34,7 @@ struct StateSlice {
   std::function<absl::Status(int64_t at, std::span<float> out)> read;
 };
 
-// A small file that a checkpoint keeps beside the state, e.g. the tokenizer.
+// A small file that a checkpoint stores along with the state, e.g. the tokenizer.
 struct CheckpointFile {
   std::string name;  // without a folder
   std::string text;
@@ -97,8 +97,8 @@ absl::StatusOr<std::vector<CompleteCheckpoint>> ListCompleteCheckpoints(const st
 absl::Status WithOlderCheckpoint(const absl::Status& error, const std::string& path);
 
 // Calls read(path) with the path that find() gives. If read fails and the checkpoint has meanwhile gone, or been
-// replaced by another of the same name (by a run that goes on beside the reader, and prunes and replaces checkpoints),
-// both are called again, a limited number of times. `read` must leave nothing behind when it fails.
+// replaced by another of the same name (by a run that goes on concurrently, and prunes and replaces checkpoints), both
+// are called again, a limited number of times. `read` must leave nothing behind when it fails.
 absl::Status ReadCheckpointBesideRun(absl::FunctionRef<absl::StatusOr<std::string>()> find,
                                      absl::FunctionRef<absl::Status(const std::string& path)> read);
 
@@ -146,8 +146,8 @@ class CheckpointReader {
   // The text of one of CheckpointOptions::files, checked.
   absl::StatusOr<std::string> ReadCopiedFile(const std::string& name) const;
 
-  // Opens as many of its files as are kept open: an open file can be read to its end even if a run beside the reader
-  // prunes the checkpoint.
+  // Opens as many of its files as are kept open: an open file can be read to its end even if a concurrent run prunes
+  // the checkpoint.
   absl::Status HoldFiles() const;
   // Reads and checks every byte.
   absl::Status Verify() const;

@@ -18,7 +18,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp", kDisplacedSuffix = ".old";
-// A run beside a reader would have to save this often while the reader looks for a search to fail.
+// A search fails only if a concurrent run saves this often while the reader looks.
 constexpr int kLooksMax = 20;
 
 // Identifies the directory that a path leads to; nothing if it leads nowhere.

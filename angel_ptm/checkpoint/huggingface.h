@@ -38,8 +38,8 @@ struct HuggingFaceModel {
 absl::StatusOr<HuggingFaceModel> ReadHuggingFaceModel(const std::string& path);
 
 // Opens the weights of such a directory as the parameter vectors of `table`, which is that of `model`. Errors:
-// ReadHuggingFaceModel's; kFailedPrecondition, naming the field, if the directory has another shape (not compared are
-// initializer_range and the share of the router's balance in the loss, which only training decides); WeightsReader's.
+// ReadHuggingFaceModel's; kFailedPrecondition, naming the field, if the directory has another shape (initializer_range
+// and the router's balance in the loss are not compared, because only training decides them); WeightsReader's.
 absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const ParameterTable& table,
                                               const HunyuanLmShape& model);
 

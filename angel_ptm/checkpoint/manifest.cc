@@ -21,7 +21,7 @@ constexpr std::string_view kLineBegin = "{\"checksum\": \"", kLineEnd = "\",\n";
 constexpr size_t kChecksumDigits = 16;
 constexpr size_t kLineBytes = kLineBegin.size() + kChecksumDigits + kLineEnd.size();
 
-// Limits against numbers made to overflow. The checksum is no protection: whoever changes the numbers can compute it
+// Limits that keep out numbers made to overflow. The checksum does not: whoever changes the numbers can compute it
 // again.
 constexpr int64_t kChunkElementsMax = int64_t{1} << 28;
 constexpr int64_t kWorldSizeMax = std::numeric_limits<int32_t>::max();

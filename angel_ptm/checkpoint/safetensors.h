@@ -80,7 +80,7 @@ class SafetensorsReader {
   // and that the file ends where the last tensor does.
   static absl::StatusOr<SafetensorsReader> Open(std::string path);
 
-  // In the order of their bytes.
+  // In the order of their bytes in the file.
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
   const SafetensorsMetadata& metadata() const { return metadata_; }
   // nullptr if there is none of this name.

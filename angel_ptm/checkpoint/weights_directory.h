@@ -1,5 +1,5 @@
-// Directories of weights as Hugging Face's libraries have them: safetensors files, with or without an index, beside
-// texts. They are written with proof (law 7): an export is loaded again and compared with its source before it gets its
+// Directories of weights as Hugging Face's libraries have them: safetensors files, with or without an index, and text
+// files. They are written with proof (law 7): an export is loaded again and compared with its source before it gets its
 // name.
 #ifndef ANGEL_PTM_CHECKPOINT_WEIGHTS_DIRECTORY_H_
 #define ANGEL_PTM_CHECKPOINT_WEIGHTS_DIRECTORY_H_

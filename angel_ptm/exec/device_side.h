@@ -41,7 +41,7 @@ class DeviceSide {
   absl::Status status() const;
   // Collective, at the end of a run that went well.
   absl::Status Close();
-  // How collectives travel, as text for people; empty in a world of one.
+  // How collectives travel, as told to the user; empty in a world of one.
   const std::string& collectives_text() const { return collectives_text_; }
 
   absl::StatusOr<Lanes::Queues> MakeQueues() const;

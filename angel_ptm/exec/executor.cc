@@ -99,7 +99,8 @@ class LaneExecutor : public Executor {
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
   }
-  // The training step that a plan's step belongs to: the micro-batch that plays beside an update is the next step's.
+  // The training step that a plan's step belongs to: a micro-batch that plays in the same segment as an update is the
+  // next step's.
   int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
   std::string NameInErrors(int32_t index) const {
     const CallTag tag = Tag(index);

@@ -41,7 +41,8 @@ class LaneBackend {
   virtual absl::Status ReadSums(int64_t step, StepSums* sums) = 0;
   virtual absl::Status WriteDecision(const UpdateDecision& decision) = 0;
 
-  // Called by the step's lane before and after what it does for a step; for profilers.
+  // Called by the step's lane, as are the functions up to Finish. BeginStep and EndStep surround what the lane does for
+  // a step, for profilers.
   virtual void BeginStep(const std::string& name) = 0;
   virtual void EndStep() = 0;
   virtual KernelContext ContextOf(Lane lane) = 0;
@@ -60,7 +61,7 @@ class LaneBackend {
 
 // Nothing is owned: graph, plan and the machine's parts must outlive the backend.
 std::unique_ptr<LaneBackend> MakeHostBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay);
-// The machine must have a DeviceSide. Takes some memory of the device beside the tier: for the step's block, the
+// The machine must have a DeviceSide. Takes some device memory in addition to the tier: for the step's block, the
 // contents of `no_decay`, scratch for sums of squares, and scratch for gradients of up to 16 MiB. Also takes
 // page-locked memory as large as the graph's inputs.
 absl::StatusOr<std::unique_ptr<LaneBackend>> MakeDeviceBackend(const Graph& graph, const Plan& plan,

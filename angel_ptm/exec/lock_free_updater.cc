@@ -121,14 +121,14 @@ absl::Status LockFreeUpdater::Await(UnitId unit) {
   const int64_t job = units_[unit].job;
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
-  // Wakes up now and then to show those who watch that this rank is alive.
+  // Wakes up now and then to show watchers that this rank is alive.
   constexpr auto kSignOfLife = std::chrono::milliseconds(100);
   bool waited = false;
   for (; failure_.ok() && finished() <= job; waited = true) {
     if (machine_.publish) machine_.publish(step_, "waiting for a lock-free update");
     changed_.wait_for(lock, kSignOfLife);
   }
-  // What comes next, a checkpoint say, is between steps, where a rank may take its time.
+  // What comes next, for example a checkpoint, is between steps, where a rank may take its time.
   if (waited && machine_.publish) machine_.publish(step_, {});
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return finished() > job ? absl::OkStatus() : failure_;

@@ -1,4 +1,4 @@
-// Updates units beside the training, with bounded staleness (after Nie et al. 2023, Angel-PTM, Algorithm 2).
+// Updates units concurrently with training, with bounded staleness (after Nie et al. 2023, Angel-PTM, Algorithm 2).
 //
 // When the norm of a step is known, its gradients are delivered to their unit's open mailbox, scaled by the step's clip
 // factor and batch, and added to what still waits there. A job takes everything that waits for one unit, as one AdamW
@@ -75,8 +75,8 @@ class LockFreeUpdater {
   // Called by lanes. dst lies in the open mailbox: src * scale is added to what is there if something waits, and
   // otherwise overwrites it.
   void Deliver(UnitId unit, std::span<float> dst, std::span<const float> src, float scale) const;
-  // Called by lanes: the bytes from a unit's home of the state to where deliveries find the state now. For a mailbox
-  // this is where the second one lies while the unit is updated; otherwise 0.
+  // Called by lanes: the distance in bytes from a unit's home of the state to where deliveries find the state now. For
+  // a mailbox this is the distance to the second one while the unit is updated; otherwise 0.
   int64_t BufferShift(UnitId unit, StateId state) const;
 
   // How many units lag by 0, 1, ... max_staleness steps in the step that began last.

@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr uint32_t kMarks = 1024;      // calls on the stream at a time: about those of a segment of 300 layers
+constexpr uint32_t kMarks = 1024;      // calls that have marks at a time: about those of a segment of 300 layers
 constexpr int64_t kSumAlignment = 64;  // elements: operands of sums begin at multiples of 64 bytes, whatever their type
 
 }  // namespace

@@ -2,8 +2,8 @@
 // as a graph, from then on by launching the graph.
 //
 // A run is a sequence of consecutive steps of one lane between which nobody waits: only its first step may wait for
-// another lane, and other lanes wait only for its last. So nothing that could go on beside a segment's steps waits
-// longer because of a run.
+// another lane, and other lanes wait only for its last. So a run delays nothing that could go on concurrently with its
+// steps.
 //
 // A graph repeats what was captured: kernels with their arguments, copies with their addresses. A plan's places are the
 // same in every step, so what is put on the stream depends on little else. The player says on what

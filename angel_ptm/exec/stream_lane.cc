@@ -58,7 +58,7 @@ class StreamLane final : public LaneQueue {
   }
 
  private:
-  // On the lane's thread.
+  // Called on the lane's thread.
   void Put(int32_t index) {
     absl::Status status = stream_.device().MakeCurrent();
     const StepReplay* const replay = play_->replay();

@@ -22,7 +22,7 @@ inline constexpr int64_t kFileAlignment = 4096;
 struct BlockRequest {
   int slot = 0;                 // in [0, queue depth), not that of another request in flight in this direction
   int64_t offset = 0;           // in the file
-  std::byte* memory = nullptr;  // a write only reads it; the caller keeps it until the result is there
+  std::byte* memory = nullptr;  // a write only reads it; must stay valid until the result is there
   int64_t bytes = 0;
 };
 

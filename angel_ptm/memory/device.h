@@ -81,8 +81,8 @@ class DeviceStream {
   // Fills device memory with zeros.
   absl::Status Clear(void* dst, int64_t bytes);
   absl::Status Record(DeviceEvent& event);
-  // Work put on the stream after this waits for the event's latest record. An event that was never recorded is a bug of
-  // the caller.
+  // Work put on the stream after this waits for the event's latest record. To follow an event that was never recorded
+  // is a bug of the caller.
   absl::Status Follow(const DeviceEvent& event);
   // Blocks until everything on the stream is done.
   absl::Status Await();

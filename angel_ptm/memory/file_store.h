@@ -27,7 +27,7 @@ struct FileStoreOptions {
   std::string directory;  // must exist
   std::string name;       // in messages: "pages of rank 3"
   int64_t bytes = 0;      // of the file: a multiple of block_bytes, > 0
-  // The unit that has a checksum, 8 bytes of memory each, and is read and written as a whole: a power of two, >=
+  // The unit that has a checksum, 8 bytes of memory each, and is read and written as a whole: a power of two, at least
   // kFileAlignment. Transfers are split only between blocks, so a page should have several.
   int64_t block_bytes = 0;
   bool allow_buffered = false;  // where there is no direct I/O (tmpfs): use the page cache instead of refusing
@@ -67,7 +67,7 @@ class FileStore {
   // Reading a block that was never written is kDataLoss, and so is reading any block of a Write that failed.
   absl::Status Read(int64_t offset, std::byte* to, int64_t bytes);
 
-  // Of one direction since Create; may be asked at any time by any thread.
+  // Totals of one direction since Create. Any thread may ask for them at any time.
   struct Totals {
     int64_t bytes = 0;    // of calls that succeeded
     double seconds = 0;   // in calls

@@ -17,7 +17,7 @@ class ScratchFile {
     std::string name;       // in messages
     int64_t bytes = 0;
     bool allow_buffered = false;  // use the page cache where there is no direct I/O, instead of refusing
-    bool use_name = false;        // as on systems without unnamed files: uses a random name, removed at once
+    bool use_name = false;        // as on systems without unnamed files: a random name, removed immediately
   };
   // Creates a file of `bytes` bytes whose room is reserved, so that the disk cannot fill up under it. Errors are one
   // sentence that names the file and the directory: kNotFound, kPermissionDenied (also a read-only file system),

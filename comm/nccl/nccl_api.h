@@ -30,7 +30,7 @@ class NcclApi {
  public:
   virtual ~NcclApi() = default;
 
-  // As "2.28.9".
+  // E.g. "2.28.9".
   virtual std::string Version() = 0;
   // NCCL's text for a code, and its last error message, which may be empty.
   virtual std::string ErrorText(NcclCode code) = 0;

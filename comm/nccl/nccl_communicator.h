@@ -44,8 +44,9 @@ class NcclCommunicator {
   int size() const { return size_; }
 
   // Buffers are device memory and belong to the call until the stream has done it. One thread at a time. AllGather's
-  // contract is Communicator's. Exchange is an all-to-all of rows: what rank r sends arrives at dst[(row * size + r) *
-  // n ..], n = src.bytes. It does not copy this rank's own blocks: dst[(row * size + rank) * n ..] is not written.
+  // contract is Communicator's. Exchange is an all-to-all of rows: with n = src.bytes, what rank r sends arrives at
+  // dst[(row * size + r) * n ..]. It does not copy this rank's own blocks: dst[(row * size + rank) * n ..] is not
+  // written.
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, void* stream, CallTag tag);
   absl::Status Exchange(std::span<std::byte> dst, const SendBlocks& src, void* stream, CallTag tag);
   // dst = the sum over ranks of their blocks for this rank, src.bytes bytes of elements of `type`. NCCL adds, so the
