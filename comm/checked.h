@@ -66,7 +66,7 @@ class CheckedCommunicator final : public Communicator {
 
   // Adds the call to the history; with kEveryCall compares it with the peers'.
   absl::Status Admit(CollectiveVerb verb, int64_t bytes, int root, const CallTag& tag);
-  // all_[r] = rank r's header.
+  // Collective: sets all_[r] to rank r's header.
   absl::Status ExchangeHeaders(const Header& mine, const CallTag& tag);
   // Collective: broadcasts the hashes of rank 0's planned entries and returns the index of this rank's first entry that
   // differs from them, or -1.

@@ -1,5 +1,5 @@
 // Collectives between the processes of one machine by direct reads (direct_read.h): every rank has mapped its peers'
-// arenas, and arrivals are counted in a page of shared memory.
+// arenas, and arrivals are counted in shared memory.
 #ifndef ANGEL_PTM_COMM_MPI_NODE_H_
 #define ANGEL_PTM_COMM_MPI_NODE_H_
 

@@ -230,7 +230,7 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<Safeten
   absl::Status status = append(writer);
   if (status.ok()) status = writer.Finish();
   if (!status.ok()) {
-    RemoveFile(begun).IgnoreError();  // the first error is the one to tell
+    RemoveFile(begun).IgnoreError();  // the first error is the one to report
     return status;
   }
   return RenamePath(begun, path);

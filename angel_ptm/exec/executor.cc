@@ -135,7 +135,7 @@ class LaneExecutor : public Executor {
   }
   void BindSegment(BoundSegment& bound);
 
-  // Lane threads, from here on.
+  // Called on the lanes' threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);
   // Does the host's part of a step, whoever puts the step's work. False if this micro-batch skips the step.

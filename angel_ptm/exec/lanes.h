@@ -48,7 +48,7 @@ class SegmentPlay {
   virtual void Run(int32_t index) = 0;
   // Does what is left of the step where a graph puts its work, unless a step has failed before.
   virtual void Follow(int32_t index) = 0;
-  // Null: all steps are put step by step.
+  // Null: all steps are put one by one.
   virtual const StepReplay* replay() const = 0;
   virtual bool failed() const = 0;
   // Reports that the work that Run put on a stream has failed: that of this step or of one soon after it.

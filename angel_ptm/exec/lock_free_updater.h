@@ -120,7 +120,7 @@ class LockFreeUpdater {
   absl::Status AwaitAndPublish(UnitId unit);
   void Publish(UnitId unit);
 
-  // The updater's threads, from here on.
+  // Called on the updater's threads, from here on.
   void RunJobs(std::stop_token stop);
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);

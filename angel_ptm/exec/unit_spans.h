@@ -1,4 +1,4 @@
-// Stretches of units' flat vectors that are not like the rest.
+// Stretches of units' flat vectors that are treated differently from the rest.
 #ifndef ANGEL_PTM_EXEC_UNIT_SPANS_H_
 #define ANGEL_PTM_EXEC_UNIT_SPANS_H_
 

@@ -32,7 +32,7 @@ class DeviceApi {
 
   // CUDA's text for a code.
   virtual std::string ErrorText(DeviceCode code) = 0;
-  // The highest CUDA version the driver serves, as 1000 * major + 10 * minor; 0 where there is no driver.
+  // The highest CUDA version that the driver supports, as 1000 * major + 10 * minor; 0 where there is no driver.
   virtual DeviceCode DriverVersion(int* version) = 0;
   virtual DeviceCode DeviceCount(int* count) = 0;
   virtual DeviceCode GetProperties(int device, DeviceProperties* properties) = 0;
