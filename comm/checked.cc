@@ -190,7 +190,7 @@ absl::Status CheckedCommunicator::Barrier(CallTag tag) {
 }
 
 absl::StatusOr<std::shared_ptr<std::byte>> CheckedCommunicator::MakeArena(int64_t bytes, int threads, CallTag tag) {
-  // How much a rank wants is its own affair.
+  // Each rank chooses its own size, so sizes are not compared.
   RETURN_IF_ERROR(Admit(CollectiveVerb::kArena, 0, 0, tag));
   return inner_->MakeArena(bytes, threads, tag);
 }

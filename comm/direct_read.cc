@@ -11,7 +11,7 @@
 namespace angel_ptm {
 namespace {
 
-// A piece of a block in a staging buffer for two pieces of `blocks` of them.
+// The piece size with which a staging buffer holds two pieces of each of `blocks` blocks.
 int64_t StagedPieceBytes(int64_t staging_bytes, int64_t blocks) {
   constexpr int64_t kLine = 64;
   return staging_bytes / 2 / blocks / kLine * kLine;
@@ -84,7 +84,7 @@ absl::Status DirectReadCommunicator::Enter(CollectiveVerb verb, const Operand& m
 absl::Status DirectReadCommunicator::Exchange(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag,
                                               Take take) {
   RETURN_IF_ERROR(Enter(verb, mine, root, tag));
-  // All ranks see the same offers, and so the same pieces.
+  // All ranks see the same offers and so use the same piece size.
   int64_t piece = mine.bytes;
   for (int r = 0; r < size(); ++r) {
     if (board_.slot(r).place.arena != OperandPlace::kNoArena) continue;
@@ -92,13 +92,14 @@ absl::Status DirectReadCommunicator::Exchange(CollectiveVerb verb, const Operand
   }
   for (int64_t begin = 0; begin < mine.bytes; begin += piece) {
     if (begin > 0) {
-      // Into the half of the piece before the last, which all have read: they have arrived since.
+      // Overwrites the half that held the piece before the last one, which all ranks have read: they have arrived
+      // since.
       if (board_.slot(rank_).place.arena == OperandPlace::kNoArena) Stage(mine, begin, mine.bytes - begin);
       RETURN_IF_ERROR(AwaitAll(verb, tag));
     }
     take(begin, std::min(piece, mine.bytes - begin));
   }
-  // Not before all have read may this rank write to what it offered.
+  // This rank must not write to its operand before all peers have read it.
   return AwaitAll(verb, tag);
 }
 
@@ -115,8 +116,8 @@ absl::Status DirectReadCommunicator::GiveUp(CollectiveVerb verb, const CallTag& 
   board_.Fail(std::string(failure_.message()));
   board_.End(rank_);
   if (!readers_need_memory()) return failure_;
-  // A peer that has not seen the end of this rank may be reading its memory: it arrives or gives up soon, because
-  // nothing in between waits without looking for failures.
+  // A peer that has not yet seen this rank's end may be reading its memory. That peer soon arrives or gives up, because
+  // nothing that it does until then waits without checking for failures.
   const uint32_t posted = arrivals_ % 2 != 0 ? arrivals_ : arrivals_ - 1;
   for (int r = 0; r < size(); ++r) {
     while (r != rank_ && board_.Arrived(r, posted) && !board_.Arrived(r, posted + 1) &&

@@ -1,7 +1,8 @@
 // Collectives between ranks that can read each other's memory: threads of one process (local.h) and processes of one
-// machine (mpi_node.h). Every call is: post where my data lies, wait until all have, read what I need where it lies,
-// wait until nobody reads mine. No staging copies, but of operands that peers cannot reach: those are put piece by
-// piece into a buffer that they can, and all ranks go through the call in such pieces.
+// machine (mpi_node.h). In every call a rank posts where its data lies, waits until all ranks have done so, reads its
+// peers' data in place, and waits until no peer reads its own any more. Only operands that peers cannot reach are
+// copied: they are staged, piece by piece, in a buffer that peers can reach, and all ranks then go through the call in
+// such pieces.
 #ifndef ANGEL_PTM_COMM_DIRECT_READ_H_
 #define ANGEL_PTM_COMM_DIRECT_READ_H_
 
@@ -31,15 +32,15 @@ class DirectReadCommunicator : public Communicator {
  protected:
   DirectReadCommunicator(ExchangeBoard board, Group group, WaitOptions options);
 
-  // Where this rank's operand lies for its peers; kNoArena if they cannot reach it.
+  // Where peers find this rank's operand; kNoArena if they cannot reach it.
   virtual OperandPlace Find(const std::byte* data, int64_t bytes) const = 0;
-  // A peer's operand, in this rank's address space.
+  // The address of a peer's operand in this rank's address space.
   virtual const std::byte* AddressOf(int peer, const OperandPlace& place) const = 0;
-  // The buffer of a rank that its peers can reach: the same size on all, 64-byte aligned, at least 128 bytes for every
-  // rank of the group. Empty if Find finds everything.
+  // A rank's staging buffer, which its peers can reach: of the same size on all ranks, 64-byte aligned, with at least
+  // 128 bytes for every rank of the group. Empty if Find finds every operand.
   virtual std::span<std::byte> Staging(int rank) = 0;
-  // True if a peer may crash when memory of a failed call is freed under it: then a failing rank first lets its readers
-  // finish.
+  // True if a peer may crash when the memory of a failed call is freed while the peer reads it. A failing rank then
+  // first lets its readers finish.
   virtual bool readers_need_memory() const = 0;
 
   ExchangeBoard& board() { return board_; }
@@ -48,7 +49,8 @@ class DirectReadCommunicator : public Communicator {
   const WaitOptions& options() const { return options_; }
 
  private:
-  // What a rank offers: `count` blocks in each row. It posts their bytes, which must be the same on all ranks.
+  // What a rank offers: `count` blocks in each row. The rank posts their total size in bytes, which must be the same on
+  // all ranks.
   struct Operand {
     int64_t blocks_in_all() const { return int64_t{rows} * count; }
     const std::byte* Block(int row, int block) const { return data + row * row_stride + block * stride; }
@@ -59,24 +61,26 @@ class DirectReadCommunicator : public Communicator {
     int count = 0;
     int rows = 1;
     int64_t row_stride = 0;
-    bool read = true;  // by peers; else only its size counts
+    bool read = true;  // whether peers read it; if not, only its size counts
   };
-  // Reads bytes [begin, begin + bytes) of blocks while they may be read.
+  // Reads bytes [begin, begin + bytes) of the blocks; called while they may be read.
   using Take = absl::FunctionRef<void(int64_t begin, int64_t bytes)>;
 
-  // A whole call: `take` is called for pieces that make up a block; one unless a rank's operand is staged.
+  // Performs a whole call. `take` is called for every piece; the pieces make up a block, and there is only one unless
+  // some rank's operand is staged.
   absl::Status Exchange(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag, Take take);
-  // While `take` is called: where rank's block `block` of a row of the current call lies, from the piece's first byte
-  // on.
+  // To be called from `take`: where the piece that starts at `begin` of block `block` of `rank` in a row lies.
   const std::byte* Block(int rank, const Operand& mine, int row, int block, int64_t begin);
 
-  // Posts the offer and waits for everybody's; afterwards peers' memory may be read until the next AwaitAll.
+  // Posts this rank's offer and waits for all others. Afterwards peers' memory may be read until the next AwaitAll.
   absl::Status Enter(CollectiveVerb verb, const Operand& mine, int root, const CallTag& tag);
-  // Arrives and waits until all have.
+  // Arrives and waits until all ranks have arrived.
   absl::Status AwaitAll(CollectiveVerb verb, const CallTag& tag);
-  // Puts the piece from `begin` on into the staging buffer: as much of the remaining `bytes` of every block as fits.
+  // Copies the piece that starts at `begin` to the staging buffer: of every block, as much of the remaining `bytes` as
+  // fits.
   void Stage(const Operand& mine, int64_t begin, int64_t bytes);
-  // Of the piece that starts at `begin`, where it is staged. Pieces take turns in the buffer's halves.
+  // Where the piece of a block that starts at `begin` is staged. Successive pieces alternate between the buffer's
+  // halves.
   std::byte* StagedBlock(int rank, const Operand& mine, int row, int block, int64_t begin);
   absl::Status CheckOffers(CollectiveVerb verb, int64_t bytes, int root) const;
   // Ends this communicator: no peer will wait for it, and its later calls fail.

@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 static_assert(sizeof(std::atomic<uint32_t>) == 4 && std::atomic<uint32_t>::is_always_lock_free);
 
-// Not the private variants: the word may lie in memory shared between processes.
+// Not the process-private operations: the word may lie in memory shared between processes.
 void FutexWait(const std::atomic<uint32_t>& word, uint32_t seen, double seconds) {
   timespec timeout;
   timeout.tv_sec = static_cast<time_t>(seconds);
@@ -72,7 +72,7 @@ absl::Status ExchangeBoard::CheckWait(int rank, uint32_t count, double waited_se
       return absl::UnavailableError(status.message());
   }
   if (failed()) return absl::UnavailableError(failure_sentence());
-  // A rank that ended has made all its arrivals before: look at them last.
+  // A rank makes all its arrivals before it ends, so look at them after `ended`.
   if (slots_[rank].ended.load() != 0 && !Arrived(rank, count)) {
     return absl::UnavailableError(
         absl::StrCat("rank ", world_ranks_[rank], " has ended; its last call was ", LastCall(rank)));

@@ -1,6 +1,6 @@
-// Where the ranks of one machine meet: each rank posts what it offers to its peers (a place and a size), arrives,
-// and waits for the others' arrivals. Lives in ordinary memory when ranks are threads and in shared memory when they
-// are processes. Waiting is spin, then futex: a waiting rank uses no CPU.
+// Where the ranks of one machine meet: each rank posts what it offers to its peers (a place and a size), arrives, and
+// waits for the others' arrivals. The board lies in ordinary memory when ranks are threads and in shared memory when
+// they are processes. A wait spins briefly and then sleeps on a futex, so a waiting rank uses no CPU.
 #ifndef ANGEL_PTM_COMM_EXCHANGE_BOARD_H_
 #define ANGEL_PTM_COMM_EXCHANGE_BOARD_H_
 
@@ -21,7 +21,7 @@
 
 namespace angel_ptm {
 
-// A call as peers may print it at any time.
+// The description of a call, which peers may print at any time.
 struct CallText {
   uint8_t verb = 0;
   uint8_t valid = 0;
@@ -29,14 +29,15 @@ struct CallText {
   int64_t step = -1;
 };
 
-// One rank's place on the board. Only its owner writes, apart from `waiters`.
+// One rank's slot on the board. Only its owner writes to it, except for `waiters`.
 struct alignas(64) ExchangeSlot {
-  // Calls arrive twice: first "my offer is posted", last "I no longer read yours"; where operands are staged also once
-  // for every further piece, "it is there and I no longer read the last". Without staging odd counts are the first.
+  // A rank arrives twice per call: first "my offer is posted", last "I no longer read yours". Where operands are
+  // staged, it also arrives once for every further piece: "the piece is there, and I no longer read the previous one".
+  // Without staging, odd counts are the first arrivals of calls.
   std::atomic<uint32_t> arrivals{0};
   std::atomic<uint32_t> waiters{0};
   std::atomic<uint32_t> ended{0};
-  // The offer; stable between its owner's odd arrival and everybody's even one.
+  // The offer; stable between its owner's first arrival in a call and everybody's last.
   OperandPlace place;
   int64_t bytes = 0;
   CollectiveVerb verb = CollectiveVerb::kBarrier;
@@ -44,7 +45,7 @@ struct alignas(64) ExchangeSlot {
   SharedRecord<CallText> call;
 };
 
-// The first failure of any rank: every other rank then stops waiting.
+// The first failure of any rank. Once it is published, every other rank stops waiting.
 struct ExchangeFailure {
   enum State : uint32_t { kNone, kBeingWritten, kPublished };
   std::atomic<uint32_t> state{kNone};
@@ -57,20 +58,20 @@ class ExchangeBoard {
   static int64_t BytesFor(int size);
   // Zeroed bytes are a valid empty board, so every process may construct its view without a hand-shake.
   ExchangeBoard(void* memory, int size);
-  // Of a group: texts name the ranks as in the world, and `failure` is the world's, so that a failure on any board ends
-  // the waits on all.
+  // The board of a group: messages number the ranks as in the world. `failure` is that of another board, as a rule the
+  // world's, so that a failure on one of the boards ends the waits on all of them.
   ExchangeBoard(void* memory, const Group& group, ExchangeFailure& failure);
 
   int size() const { return static_cast<int>(slots_.size()); }
   ExchangeSlot& slot(int rank) { return slots_[rank]; }
   const ExchangeSlot& slot(int rank) const { return slots_[rank]; }
 
-  // rank's arrivals = count, and wakes who waits for it.
+  // Sets the rank's arrivals to `count` and wakes those who wait for it.
   void Arrive(int rank, uint32_t count);
   bool Arrived(int rank, uint32_t count) const;
 
-  // Until rank's arrivals >= count. kUnavailable, with a text that starts with the reason: the rank ended, any rank
-  // failed, options.poll's error, or the timeout.
+  // Waits until the rank's arrivals >= count. Returns kUnavailable, with a text that starts with the reason, if the
+  // rank ended, any rank failed, options.poll returned an error, or the timeout passed.
   absl::Status AwaitArrival(int rank, uint32_t count, const WaitOptions& options);
 
   // Marks the rank as gone; its peers' waits for it end.

@@ -1,4 +1,5 @@
-// A Communicator that hands every call on to another: what regroups, changes or counts some calls derives from it.
+// A Communicator that forwards every call to another one. Classes that regroup, change or count some of the calls
+// derive from it.
 #ifndef ANGEL_PTM_COMM_FORWARDING_COMMUNICATOR_H_
 #define ANGEL_PTM_COMM_FORWARDING_COMMUNICATOR_H_
 
@@ -30,11 +31,12 @@ class ForwardingCommunicator : public Communicator {
     return inner_.Broadcast(dst, root, tag);
   }
   absl::Status Barrier(CallTag tag) override { return inner_.Barrier(tag); }
-  // Calls in a group go past this class; where they should not, override it with SplitInto.
+  // Calls on the group bypass this class; where they should not, override Split and call SplitInto.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, CallTag tag) override {
     return inner_.Split(color, tag);
   }
-  // ReadBlocks is not handed on: it comes as AllToAll, where who changes or counts what arrives finds all of it.
+  // ReadBlocks is not forwarded: the base class turns it into AllToAll, where a class that changes or counts what
+  // arrives finds all of it.
   absl::StatusOr<std::shared_ptr<std::byte>> MakeArena(int64_t bytes, int threads, CallTag tag) override {
     return inner_.MakeArena(bytes, threads, tag);
   }
@@ -42,7 +44,7 @@ class ForwardingCommunicator : public Communicator {
 
  protected:
   Communicator& inner() { return inner_; }
-  // make(inner group): what is put before the group's calls, a std::unique_ptr to a ForwardingCommunicator.
+  // Splits `inner` and puts make(group) in front of the resulting group: a std::unique_ptr to a ForwardingCommunicator.
   template <typename Make>
   absl::StatusOr<std::unique_ptr<Communicator>> SplitInto(int color, CallTag tag, Make&& make) {
     ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group, inner_.Split(color, tag));

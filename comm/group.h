@@ -16,7 +16,8 @@ struct Group {
   static Group World(int rank, int size);
 
   int size() const { return static_cast<int>(world_ranks.size()); }
-  // This rank, as errors begin: "rank 5 of 8"; of a part of the world "rank 5 of 8 (a group of 4)".
+  // How error messages begin: with this rank as "rank 5 of 8", in a group smaller than the world as "rank 5 of 8 (a
+  // group of 4)".
   std::string Self() const;
 
   int rank = 0;  // this rank's place in world_ranks
@@ -24,10 +25,10 @@ struct Group {
   std::vector<int> world_ranks;  // by rank of the group, ascending
 };
 
-// The part of `group`, which is that of `parent`, whose ranks pass this rank's color. Collective over parent.
+// The part of `group`, the group of `parent`, whose ranks pass the same color as this rank. Collective over parent.
 absl::StatusOr<Group> SplitGroup(Communicator& parent, const Group& group, int color, CallTag tag);
 
-// Every rank's word, by rank. Collective; for start-up, it allocates.
+// Returns every rank's `mine`, by rank. Collective; for start-up, because it allocates.
 template <typename T>
 absl::StatusOr<std::vector<T>> GatherWords(Communicator& communicator, const T& mine, CallTag tag) {
   static_assert(std::is_trivially_copyable_v<T>);

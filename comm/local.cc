@@ -27,7 +27,7 @@ class Shared {
 
   void* memory() { return memory_->data(); }
 
-  // The same for all ranks that ask with the same arguments; each of the `size` asks once.
+  // Returns the same object to all ranks that ask with the same arguments; each of the `size` ranks asks once.
   std::shared_ptr<Shared> OfGroup(int64_t split, int color, int size) {
     const std::lock_guard lock(mutex_);
     Meeting& meeting = groups_[{split, color}];
@@ -44,7 +44,7 @@ class Shared {
   };
 
   const std::shared_ptr<BoardMemory> memory_;
-  const std::shared_ptr<BoardMemory> world_;  // has the failure of all; not the Shared, which may hold this one
+  const std::shared_ptr<BoardMemory> world_;  // holds the failure of all; not a Shared, which may own this one
   std::mutex mutex_;
   std::map<std::pair<int64_t, int>, Meeting> groups_;  // until all their ranks have asked
 };
@@ -65,7 +65,7 @@ class LocalCommunicator final : public DirectReadCommunicator {
   }
 
  private:
-  // One address space: it is everybody's arena.
+  // The ranks have one address space, which is everybody's arena.
   OperandPlace Find(const std::byte* data, int64_t) const override { return {0, reinterpret_cast<int64_t>(data)}; }
   const std::byte* AddressOf(int, const OperandPlace& place) const override {
     return reinterpret_cast<const std::byte*>(place.offset);

@@ -16,16 +16,16 @@ class LocalWorld {
 
   int size() const;
 
-  // The communicator of one rank, to be used by one thread at a time; once per rank. It keeps what it needs alive and
-  // may outlive the world. Destroying it says that the rank has ended: peers that wait for it, now or later, get
-  // kUnavailable.
+  // Returns the communicator of one rank, to be used by one thread at a time. Call it once per rank. The communicator
+  // keeps what it needs alive and may outlive the world. Destroying it says that the rank has ended: peers that wait
+  // for it, now or later, get kUnavailable.
   std::unique_ptr<Communicator> Create(int rank);
-  // With options of its own, for a rank with a watcher of its own.
+  // The same with options of its own, for a rank that has its own watcher.
   std::unique_ptr<Communicator> Create(int rank, WaitOptions options);
 
   // Ends every waiting and later call of all ranks with kUnavailable and this sentence.
   void Abort(std::string_view sentence);
-  // OK, or the sentence of the first rank that failed: for waits that are not in a communicator.
+  // OK, or the sentence of the first rank that failed: for code that waits outside a communicator.
   absl::Status status() const;
 
  private:

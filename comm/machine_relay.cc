@@ -18,7 +18,7 @@ namespace {
 
 // How often the thread looks at the verdict and at whether it should stop.
 constexpr double kLookSeconds = 0.05;
-// A path that was not answered for so long is given up for all of them.
+// If a path is not answered for this long, all paths are tried again.
 constexpr double kPathSeconds = 2;
 // A datagram of rows fits in one packet of any network; so does nearly every sentence.
 constexpr int kRowsMax = 7;
@@ -32,7 +32,7 @@ struct Header {
   int32_t kind = 0;
   int32_t count = 0;       // of rows, or bytes of the sentence
   int32_t first_rank = 0;  // of the sender's machine
-  int32_t path = -1;       // which of the hub's addresses this was sent to, and comes back in the answer; -1: no answer
+  int32_t path = -1;       // which of the hub's addresses this was sent to; returned in the answer; -1: none wanted
   std::array<char, 64> host = {};
 };
 
@@ -118,7 +118,7 @@ void MachineRelay::Run() {
     if (bytes > 0 && bytes <= static_cast<int64_t>(buffer.size())) {
       Take(from, std::span(buffer).first(static_cast<size_t>(bytes)));
     }
-    // Who waits for the first answer asks often.
+    // While waiting for the first answer, ask often.
     const double now = Now(), period = answered_.load() ? period_seconds_ : kLookSeconds;
     if (!is_hub_ && (reported < 0 || now - reported >= period)) {
       reported = now;
@@ -126,7 +126,7 @@ void MachineRelay::Run() {
     }
     SpreadVerdict();
   }
-  // That its ranks have finished.
+  // Tell the hub that this machine's ranks have finished.
   if (!is_hub_) Report();
 }
 
@@ -211,7 +211,7 @@ void MachineRelay::TakeRows(std::span<const std::byte> datagram) {
 }
 
 void MachineRelay::Answer(const UdpAddress& to, int path) {
-  // A thousand machines ask for the same rows.
+  // A thousand machines may ask for the same rows at the same time.
   if (const double now = Now(); rows_seconds_ < 0 || now - rows_seconds_ > kLookSeconds) {
     rows_ = Rows();
     rows_seconds_ = now;
@@ -226,7 +226,7 @@ void MachineRelay::Answer(const UdpAddress& to, int path) {
 
 void MachineRelay::Report() {
   std::vector<Datagram> datagrams = Rows();
-  // Lost ones are sent again.
+  // Repeat the verdict, in case an earlier datagram was lost.
   if (const std::string verdict = board_->Verdict(); !verdict.empty()) datagrams.push_back(Verdict(verdict));
   SendToHub(datagrams);
 }

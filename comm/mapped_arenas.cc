@@ -40,7 +40,7 @@ void MappedArenas::Remove(const Bits& places) {
 
 OperandPlace MappedArenas::Find(const std::byte* data, int64_t bytes) const {
   const std::vector<std::shared_ptr<SharedMemory>>& own = arenas_[static_cast<size_t>(rank_)];
-  const std::less_equal<> not_behind;  // of pointers into different memory
+  const std::less_equal<> not_behind;  // ordered even for pointers into different memory
   for (size_t i = 0; i < own.size(); ++i) {
     if (own[i] == nullptr) continue;
     const std::byte* const begin = DataOf(*own[i]);

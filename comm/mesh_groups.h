@@ -1,5 +1,5 @@
-// The groups that a rank of a world with split experts is in besides the world (base/world_shape.h). Both are of ranks
-// without nodes: what goes through them is summed in rank order.
+// The groups, besides the world, to which a rank belongs in a world with split experts (base/world_shape.h). Neither
+// has node levels: what goes through them is summed in rank order.
 #ifndef ANGEL_PTM_COMM_MESH_GROUPS_H_
 #define ANGEL_PTM_COMM_MESH_GROUPS_H_
 
@@ -11,21 +11,21 @@
 
 namespace angel_ptm {
 
-// Whom a collective is of.
+// The ranks that take part in a collective.
 enum class RankGroup { kWorld, kReplicas, kPlaces };
 inline constexpr int kRankGroupCount = 3;
 
 struct MeshGroups {
-  std::unique_ptr<CheckedCommunicator> replicas;  // of this rank's place: they have the same experts
-  std::unique_ptr<CheckedCommunicator> places;    // of this rank's replica, one of every place: they exchange tokens
+  std::unique_ptr<CheckedCommunicator> replicas;  // the ranks at this rank's place: they have the same experts
+  std::unique_ptr<CheckedCommunicator> places;    // this rank's replica, one rank per place: they exchange tokens
 
-  // Of a group other than the world.
+  // The communicator of a group other than the world.
   Communicator& Of(RankGroup group) const { return group == RankGroup::kReplicas ? *replicas : *places; }
-  // Law 4 in both: the world's history has none of their calls. Collective over the world.
+  // Verifies law 4 in both groups, whose calls are not in the world's history. Collective over the world.
   absl::Status VerifySameHistory(const CallTag& tag) const;
 };
 
-// Collective over `world`, for start-up. expert_degree: a divisor of its size.
+// Collective over `world`, for start-up. expert_degree: a divisor of the world's size.
 absl::StatusOr<MeshGroups> MakeMeshGroups(CheckedCommunicator& world, int expert_degree);
 
 }  // namespace angel_ptm

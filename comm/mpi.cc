@@ -68,14 +68,14 @@ class Deadline {
   std::thread thread_;
 };
 
-// Which machine this is: its name and when it booted.
+// Identifies this machine: its name and its boot ID.
 constexpr size_t kMachineKeyBytes = 128, kAsIfBytes = 24;
 
 std::string MachineKey() {
   std::string key(kMachineKeyBytes, '\0');
   gethostname(key.data(), 64);
   if (std::FILE* file = std::fopen("/proc/sys/kernel/random/boot_id", "re"); file != nullptr) {
-    // A machine without it is known by its name.
+    // A machine without a boot ID is known by its name.
     if (std::fread(key.data() + 64, 1, 36, file) != 36) std::fill(key.begin() + 64, key.end(), '\0');
     std::fclose(file);
   }
@@ -162,13 +162,13 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiWorld::Create(WaitOptions optio
       transport_description_ = "direct reads";
       return node;
     }
-    // Kinds other than kUnavailable are failures of MPI itself.
+    // Codes other than kUnavailable are failures of MPI itself.
     if (transport == MpiTransport::kDirectReads || !absl::IsUnavailable(node.status())) return node;
     absl::StrAppend(&description, " (", std::string(node.status().message()), ")");
   }
   std::shared_ptr<MpiArenas> arenas;
   if (transport == MpiTransport::kAuto && node_count_ > 1 && node_count_ < size_) {
-    // Whether ranks of a machine can map each other's memory.
+    // Find out whether the ranks of a machine can map each other's memory.
     const absl::Status shared = ShareMemory(1).status();
     if (!shared.ok() && !absl::IsUnavailable(shared)) return shared;
     if (shared.ok()) arenas = std::make_shared<MpiArenas>(rank_, size_, node_first_);

@@ -1,4 +1,4 @@
-// MPI return codes as Status. The only headers that include <mpi.h> are this one and its users with mpi in their name.
+// MPI return codes as Status. Only this header and those of its users that have mpi in their name include <mpi.h>.
 #ifndef ANGEL_PTM_COMM_MPI_CALL_H_
 #define ANGEL_PTM_COMM_MPI_CALL_H_
 
@@ -11,10 +11,10 @@
 
 namespace angel_ptm {
 
-// All messages travel in MPI_COMM_WORLD: duplicating or splitting a communicator is a collective of MPI, which waits
-// for a lost rank for ever. Messages of one tag between two ranks keep their order, so one tag per purpose is enough:
-// meetings, and then one for every communicator: those of the world count up together, groups take what is free in all
-// of their ranks. MPI guarantees tags up to 32767.
+// All messages travel in MPI_COMM_WORLD, because duplicating or splitting a communicator is a collective of MPI, which
+// waits for a lost rank forever. Messages of one tag between two ranks keep their order, so one tag per purpose is
+// enough: one for meetings and one for every communicator. Communicators of the world take consecutive tags, in step on
+// all ranks; a group takes a tag that is free on all ranks of its parent. MPI guarantees tags up to 32767.
 constexpr int kMeetingTag = 0, kFirstCommunicatorTag = 1, kFirstGroupTag = 16384, kLastTag = 32767;
 
 inline absl::Status MpiStatus(int code, const char* call) {

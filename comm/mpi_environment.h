@@ -19,7 +19,7 @@ bool StartedByMpiLauncher(Lookup&& lookup) {
   return false;
 }
 
-// This process's number among those the launcher started; 0 if it says none.
+// This process's number among those the launcher started; 0 if the launcher does not say.
 template <typename Lookup>
 int LaunchedRank(Lookup&& lookup) {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
@@ -28,8 +28,9 @@ int LaunchedRank(Lookup&& lookup) {
   return 0;
 }
 
-// What a launcher says of its size: the variable and the number of processes; {nullptr, 1} where none says anything.
-// The launcher nearest to this process has the word: mpirun may start other numbers than its Slurm job has tasks.
+// The variable in which a launcher states the number of its processes, and that number; {nullptr, 1} if none does. The
+// launcher nearest to this process has precedence: mpirun may start more or fewer processes than its Slurm job has
+// tasks.
 template <typename Lookup>
 std::pair<const char*, int> LaunchedProcesses(Lookup&& lookup) {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {

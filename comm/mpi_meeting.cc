@@ -16,8 +16,8 @@
 namespace angel_ptm {
 namespace {
 
-// Rank 0 knows who is missing and has the first word; rank 1 speaks when rank 0 itself is missing, the others only when
-// both are.
+// Rank 0 knows who is missing and speaks first. Rank 1 speaks when rank 0 itself is missing, the others only when both
+// are.
 constexpr double kLaterSpeakerSeconds = 0.75;
 constexpr int kNamedMax = 8;
 

@@ -1,6 +1,6 @@
-// How the ranks meet during start-up, before they have memory or a watcher in common: everyone reports to rank 0, which
-// answers everyone. Two messages per rank, and a rank that does not come is named by the one that waits for it,
-// within a limit: MPI's own collectives would wait for it for ever, and say nothing.
+// How the ranks meet during start-up, before they share memory or a watcher: every rank reports to rank 0, which
+// answers every rank. This takes two messages per rank. A rank that waits longer than a limit returns an error that
+// names the rank that did not come; MPI's own collectives would wait for it forever and say nothing.
 #ifndef ANGEL_PTM_COMM_MPI_MEETING_H_
 #define ANGEL_PTM_COMM_MPI_MEETING_H_
 
@@ -16,22 +16,24 @@ namespace angel_ptm {
 
 class MpiMeeting {
  public:
-  // limit_seconds: of running time (running_time.h) that a rank waits for others in one meeting.
+  // limit_seconds: how long, in running time (running_time.h), a rank waits for others in one meeting.
   MpiMeeting(int rank, int size, double limit_seconds);
 
-  // All ranks call it together, with reports and answers of the same sizes. Rank 0 gets everyone's report, rank r's at
-  // reports[r * report.size()], and fills the answers in the same way. kDeadlineExceeded with a sentence naming those
-  // who did not come; `what` says to what.
+  // All ranks call it together, with reports and answers of the same sizes. Rank 0 gets every rank's report, rank r's
+  // at reports[r * report.size()], and fills in the answers, which are laid out in the same way. Returns
+  // kDeadlineExceeded with a sentence that names the ranks that did not come, and the meeting by `what`.
   using Answer = std::function<void(std::span<const std::byte> reports, std::span<std::byte> answers)>;
   absl::Status Meet(const std::string& what, std::span<const std::byte> report, std::span<std::byte> answer,
                     const Answer& fill);
 
-  // Nothing to tell.
+  // A meeting without reports or answers.
   absl::Status Meet(const std::string& what);
-  // The same status on all ranks: that of the first rank with an error, as kUnavailable with "rank R: " before it.
+  // Returns the same status on all ranks: that of the first rank R with an error, as kUnavailable, prefixed with "rank
+  // R: ".
   absl::Status Agree(const std::string& what, const absl::Status& status);
 
-  // Whether the last failed meeting is this rank's to tell the user: exactly one of those who came.
+  // Whether this rank should tell the user about the last failed meeting: as a rule true on exactly one of the ranks
+  // that came.
   bool speaks() const { return speaks_; }
 
  private:

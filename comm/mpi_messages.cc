@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Waiting without stealing the compute lane's core: spin, then yield, then sleep for an eighth of the time waited so
-// far, so that a message is noticed at most so much late.
+// far, which bounds how late a message is noticed.
 class BackOff {
  public:
   explicit BackOff(int64_t spin_us) : spin_us_(spin_us) {}
@@ -164,7 +164,7 @@ absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, in
   for (int64_t begin = 0; begin < n; begin += message_bytes_max_) {
     const int64_t m = std::min(message_bytes_max_, n - begin);
     for (int batch = 0; batch < batches.count(); ++batch) {
-      // Receives first, and the peer whose turn it is to send here first of all.
+      // Receives first, beginning with the peer whose turn it is to send to this rank.
       RETURN_IF_ERROR(
           batches.EachSource(batch, [&](int from) { return Receive(recv + from * recv_stride + begin, from, m); }));
       RETURN_IF_ERROR(
@@ -176,7 +176,7 @@ absl::Status MpiMessageCommunicator::ExchangeWithPeers(const std::byte* send, in
 }
 
 absl::Status MpiMessageCommunicator::GatherInRounds(std::byte* dst, int64_t n) {
-  // The blocks of `count` ranks up to `last`: two ranges where they go round the ring's end.
+  // The blocks of the `count` ranks that end with `last`: two ranges where they wrap around the end of the ring.
   const auto each_range = [&](int last, int count, const auto& move) -> absl::Status {
     const int first = (last - count + 1 + size_) % size_;
     const int before_end = std::min(count, size_ - first);
@@ -246,8 +246,8 @@ absl::Status MpiMessageCommunicator::Broadcast(std::span<std::byte> dst, int roo
   return absl::OkStatus();
 }
 
-// Everyone has heard of everyone when it has heard of the ranks 1, 2, 4, ... before it, each after it had heard the
-// same.
+// A dissemination barrier: a rank has heard of all ranks once it has heard from the ranks 1, 2, 4, ... places before
+// it, each of which had completed the earlier rounds itself.
 absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
   RETURN_IF_ERROR(Begin(CollectiveVerb::kBarrier, tag));
   std::byte sent{1}, received{0};
@@ -263,7 +263,7 @@ absl::Status MpiMessageCommunicator::Barrier(CallTag tag) {
 absl::StatusOr<std::unique_ptr<Communicator>> MpiMessageCommunicator::Split(int color, CallTag tag) {
   ASSIGN_OR_RETURN(Group part, SplitGroup(*this, group_, color, tag));
   ASSIGN_OR_RETURN(std::unique_ptr<Communicator> inside, SplitInsideMachine(part, tag));
-  // The groups of one split have no rank in common: one tag does for all of them.
+  // The groups of one split have no rank in common, so one tag serves all of them.
   ASSIGN_OR_RETURN(const std::vector<int> next, GatherWords(*this, *next_group_tag_, tag));
   const int message_tag = *std::max_element(next.begin(), next.end());
   APTM_CHECK(message_tag <= kLastTag, "too many groups");

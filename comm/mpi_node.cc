@@ -15,7 +15,7 @@
 namespace angel_ptm {
 namespace {
 
-// A board and behind it the staging buffers of its ranks.
+// A board, followed by the staging buffers of its ranks.
 struct BoardMemory {
   static int64_t BytesFor(int size, int64_t staging_bytes) { return StagingBegin(size) + size * staging_bytes; }
   static int64_t StagingBegin(int size) { return (ExchangeBoard::BytesFor(size) + 63) / 64 * 64; }
@@ -30,7 +30,8 @@ struct BoardMemory {
 
 class MpiNodeCommunicator final : public DirectReadCommunicator {
  public:
-  // `world`: the memory of the world's board, which has the failure of all; `memory`'s own if this is the world.
+  // `world`: the memory of the board that holds the failure of all; the same as `memory`, unless this is a group split
+  // from a communicator of this class.
   MpiNodeCommunicator(BoardMemory memory, std::shared_ptr<SharedMemory> world, std::shared_ptr<MpiArenas> arenas,
                       ExchangeBoard board, Group group, WaitOptions options)
       : DirectReadCommunicator(std::move(board), std::move(group), std::move(options)),
@@ -48,7 +49,7 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
     return arenas_->AddressOf(world_rank(peer), place);
   }
   std::span<std::byte> Staging(int rank) override { return memory_.Staging(size(), rank); }
-  // They have mapped it themselves.
+  // Peers have mapped the memory themselves.
   bool readers_need_memory() const override { return false; }
 
   const BoardMemory memory_;
@@ -56,8 +57,8 @@ class MpiNodeCommunicator final : public DirectReadCommunicator {
   const std::shared_ptr<MpiArenas> arenas_;  // of all communicators of this rank
 };
 
-// Memory for the board of each part of `parent` that has one, made by the part's first rank; null for a rank whose part
-// has none. Collective over parent; all fail where one does.
+// Returns the memory for the board of this rank's part of `parent`, made by the part's first rank; null if `part` is
+// null. Collective over parent; all ranks fail if one does.
 absl::StatusOr<std::shared_ptr<SharedMemory>> ShareBoard(Communicator& parent, const Group& of_parent,
                                                          const Group* part, int64_t staging_bytes, const CallTag& tag) {
   absl::StatusOr<std::unique_ptr<SharedMemory>> memory = absl::UnavailableError("its creator has none");
@@ -95,7 +96,7 @@ absl::StatusOr<std::shared_ptr<std::byte>> MpiNodeCommunicator::MakeArena(int64_
   return arenas_->Make(*this, bytes, threads, tag);
 }
 
-// What a rank writes to its slot, to be seen by all: that they have mapped the same memory.
+// What a rank writes to its slot. If all ranks see it, they have mapped the same memory.
 int64_t WordOf(int rank) { return int64_t{0x616e67656c} << 24 | rank; }
 
 absl::Status CheckSlots(const ExchangeBoard& board) {
@@ -115,7 +116,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeGroup(Communicator& p
   staging_bytes = std::max(staging_bytes, int64_t{128} * of_parent.world_size);
   ASSIGN_OR_RETURN(const std::shared_ptr<SharedMemory> memory, ShareBoard(parent, of_parent, part, staging_bytes, tag));
   if (part == nullptr) return nullptr;
-  // Who fails ends the waits of its group; of others the watcher of peers must.
+  // A rank that fails ends the waits of its group; the waits of other groups must be ended by the PeerWatcher.
   ExchangeFailure& failure = ExchangeBoard(memory->data(), part->size()).failure();
   return std::make_unique<MpiNodeCommunicator>(BoardMemory{memory, staging_bytes}, memory, std::move(arenas),
                                                ExchangeBoard(memory->data(), *part, failure), *part,

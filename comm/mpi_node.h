@@ -1,5 +1,5 @@
 // Collectives between the processes of one machine by direct reads (direct_read.h): every rank has mapped its peers'
-// arenas, and arrivals are counted in a page of shared memory.
+// arenas, and arrivals are counted in shared memory.
 #ifndef ANGEL_PTM_COMM_MPI_NODE_H_
 #define ANGEL_PTM_COMM_MPI_NODE_H_
 
@@ -14,22 +14,25 @@
 
 namespace angel_ptm {
 
-// What a call sends from outside the arenas goes through a buffer of so many bytes per rank and communicator: a second
-// copy, and a wait for all ranks per half of it. Control data does; units' data lies in the device tier's arena.
+// What a call sends from outside the arenas goes through a staging buffer of this size, one per rank and communicator.
+// This costs a second copy, and a wait for all ranks per half of the buffer. Control data goes this way; units' data
+// lies in the device tier's arena.
 constexpr int64_t kStagingBytes = int64_t{512} << 10;
 
-// Of ranks in a group that one machine has, as messages' Split makes it (mpi_messages.h). Collective over `parent`,
-// whose group is `of_parent`; part: null for ranks that come to no such group, which get null.
+// Creates the communicator of a group whose ranks are all on one machine, for Split of messages (mpi_messages.h).
+// Collective over `parent`, whose group is `of_parent`. part: this rank's group, or null if it is not such a group;
+// then the rank gets null.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeGroup(Communicator& parent, const Group& of_parent,
                                                                  const Group* part, std::shared_ptr<MpiArenas> arenas,
                                                                  WaitOptions options, int64_t staging_bytes,
                                                                  CallTag tag);
 
-// All ranks call it together. kUnavailable on every rank, with one rank's reason, where direct reads don't work: ranks
-// on several machines, no shared memory, or ranks that do not see each other's files in /proc (another user, another
-// process namespace).
-// staging_bytes: instead of kStagingBytes; a multiple of 64. At least 128 for every rank of the world: a call has so
-// many blocks at most.
+// All ranks call it together. Returns kUnavailable on every rank, with one rank's reason, where direct reads do not
+// work: ranks on several machines, no shared memory, or ranks that do not see each other's files in /proc (another
+// user, another process namespace).
+//
+// staging_bytes: replaces kStagingBytes; a multiple of 64. It is raised to at least 128 bytes for every rank of the
+// world, because a call has at most as many blocks as there are ranks.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiNodeCommunicator(MpiWorld& world, WaitOptions options,
                                                                         int64_t staging_bytes);
 

@@ -21,7 +21,7 @@ int64_t ArrivalsBytes(int64_t n, int size, DType type) {
   return size * PieceElements(n, size, SizeOf(type)) * SizeOf(type);
 }
 
-// Adds up addends: `count` elements of dst from element `begin` on.
+// Sums the addends into `count` elements of dst from element `begin` on.
 void Sum(const ReducedSlice& dst, int64_t begin, int64_t count, std::span<const std::byte* const> addends, DType type,
          bool accumulate) {
   std::byte* const to = dst.data.data() + begin * SizeOf(dst.type);
@@ -64,7 +64,7 @@ absl::Status ReduceByNodes(const CommunicatorLevels& levels, const ReducedSlice&
 
 NodeReduction::NodeReduction(int64_t n, WorldShape world, DType type) {
   const int nodes = world.nodes();
-  // Rounds begin at multiples of a cache line of any type.
+  // Rounds begin at multiples of a cache line for every type.
   round_elements =
       std::min(n, std::max(kCacheLine, PieceElements(n, nodes, SizeOf(DType::kFloat32)) / kCacheLine * kCacheLine));
   sums_bytes = (nodes * round_elements * SizeOf(DType::kFloat32) + kCacheLine - 1) / kCacheLine * kCacheLine;

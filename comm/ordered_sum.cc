@@ -8,10 +8,10 @@
 #include <emmintrin.h>
 #endif
 
-// Compiled for wider vectors, too: sums of floats vectorise without changing their order, so the bits are the same. The
-// section is that of all code which not every machine runs (cmake/cpu_isa_sections.ld).
+// Also compiled for wider vectors: elementwise sums vectorise without changing their order, so the bits are the same.
+// The section holds all code that not every machine can run (cmake/cpu_isa_sections.ld).
 #define APTM_SUM_FOR(isa) __attribute__((target(isa), section("cpu_kernels")))
-// Part of each of them.
+// For the parts inlined into each of them.
 #define APTM_PART_OF_SUM __attribute__((always_inline)) inline
 
 namespace angel_ptm {
@@ -19,7 +19,8 @@ namespace {
 
 // Partial sums of one block stay in the level-1 cache while the ranks' arrays stream through.
 constexpr int64_t kBlock = 1024;
-// A result that outgrows the core's cache is written past it, without first being read into it: a third less traffic.
+// A result that outgrows the core's cache is written past it, without first being read into it, which saves a third of
+// the traffic.
 constexpr int64_t kStreamedBytes = int64_t{1} << 20;
 
 APTM_PART_OF_SUM float At(const float* x, int64_t i) { return x[i]; }
@@ -39,7 +40,7 @@ APTM_PART_OF_SUM void AddSum(float* out, const A* a, const B* b, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] += At(a, i) + At(b, i);
 }
 
-// As Add, past the cache; out is 16-byte aligned.
+// Like Add, but written past the cache; out is 16-byte aligned.
 APTM_PART_OF_SUM void AddStreamed(float* out, const float* a, const float* b, int64_t n) {
 #ifdef __SSE2__
   int64_t i = 0;
@@ -66,7 +67,7 @@ APTM_PART_OF_SUM void Finish(float* out, const A* before, const B* last, int64_t
   }
 }
 
-// Of at least two ranks.
+// Sums the addends of at least two ranks.
 template <typename T>
 APTM_PART_OF_SUM void SumBlocks(float* dst, std::span<const std::byte* const> x, int64_t n, bool accumulate) {
   const auto addend = [&](size_t r, int64_t begin) { return reinterpret_cast<const T*>(x[r]) + begin; };
@@ -88,7 +89,7 @@ APTM_PART_OF_SUM void SumBlocks(float* dst, std::span<const std::byte* const> x,
 #endif
 }
 
-// The same, rounded.
+// The same, rounded to bf16.
 template <typename T>
 APTM_PART_OF_SUM void SumBlocksRounded(BFloat16* dst, std::span<const std::byte* const> x, int64_t n) {
   const auto addend = [&](size_t r, int64_t begin) { return reinterpret_cast<const T*>(x[r]) + begin; };
@@ -101,11 +102,11 @@ APTM_PART_OF_SUM void SumBlocksRounded(BFloat16* dst, std::span<const std::byte*
   }
 }
 
-// Into `sum`, or if that is null into `rounded`.
+// Where a sum goes: `sum`, or `rounded` if `sum` is null.
 struct SumTarget {
   float* sum = nullptr;
   BFloat16* rounded = nullptr;
-  bool accumulate = false;  // onto what is in `sum`
+  bool accumulate = false;  // add to what is in `sum`
 };
 
 template <typename T>
@@ -146,7 +147,7 @@ Sum WidestSum() {
   return &SumPortably;
 }
 
-// Of one rank.
+// The sum of a single rank's addend.
 template <typename T>
 void SumOfOne(float* dst, const T* only, int64_t n, bool accumulate) {
   if (accumulate) {
@@ -167,7 +168,7 @@ void OrderedSum(float* dst, std::span<const std::byte* const> x, DType type, int
 void OrderedSumRounded(BFloat16* dst, std::span<const std::byte* const> x, DType type, int64_t n) {
   const size_t count = static_cast<size_t>(n);
   if (x.size() > 1) return WidestSum()({.rounded = dst}, x, type, n);
-  // What is bf16 stays what it is.
+  // A single bf16 addend needs no rounding.
   if (type == DType::kBFloat16) {
     std::copy_n(reinterpret_cast<const BFloat16*>(x[0]), count, dst);
   } else {

@@ -12,8 +12,8 @@
 namespace angel_ptm {
 
 // dst[i] = s, or dst[i] + s with accumulate, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ... in fp32, i < n, and x[r] is
-// the address of x_r, n elements of `type`: fp32 or bf16. dst may be one of fp32 x_r but must not overlap one partly.
-// At least one addend.
+// the address of x_r, n elements of `type`: fp32 or bf16. dst may be one of the x_r if they are fp32, but must not
+// partly overlap any. At least one addend.
 void OrderedSum(float* dst, std::span<const std::byte* const> x, DType type, int64_t n, bool accumulate);
 
 // dst[i] = s as above, rounded to bf16. dst overlaps no x_r.

@@ -18,7 +18,8 @@ std::string NameOf(int rank, const RankProgress& progress) {
   return absl::StrCat("rank ", rank, " (pid ", progress.process_id, " on host ", progress.host.data(), ")");
 }
 
-// A peer that died in the first moment of an activity and one that had hung in it for minutes died of different things.
+// Where the rank is, and for how long: a peer that died at the start of an activity and one that had hung in it for
+// minutes died of different things.
 std::string PlaceAndTime(const RankProgress& progress) {
   const int64_t now_ns = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
   const double seconds = 1e-9 * static_cast<double>(std::max<int64_t>(0, now_ns - progress.changed_ns));
@@ -62,7 +63,7 @@ std::string PeerJudge::Silence(int rank, const RankProgress& progress, const Pee
 
 std::string PeerJudge::Look(double seconds, double waited_seconds) {
   std::string silence, remote_silence;
-  // What is heard of other machines comes through a process of this one, which may be the one that is stopped.
+  // News of other machines comes through a process of this machine, which may be the one that is stopped.
   bool is_local_still = false;
   const double still_max = StillSeconds();
   for (int r = 0; r < board_->size(); ++r) {
@@ -71,7 +72,8 @@ std::string PeerJudge::Look(double seconds, double waited_seconds) {
     Peer& peer = peers_[r];
     const uint64_t signs = board_->signs(r), beats = board_->beats(r), heard = board_->heard(r);
     const bool stands = std::exchange(peer.beats, beats) == beats;
-    // Whose watcher has beaten since the last look has lived since: no need for all to ask /proc about all.
+    // A rank whose watcher has beaten since the last look has been alive since, so not every rank needs to ask /proc
+    // about every other.
     if (stands && board_->Died(progress)) {
       std::string sentence = Death(r, progress);
       RankProgress mine;

@@ -1,6 +1,7 @@
-// Finds out, look by look, whether a rank died, is stopped or hangs, and says which and where it was: of this machine,
-// and of those others that are heard here (machine_relay.h), whose deaths are silence here. Pure but for the board and
-// /proc: the watcher's thread (peer_watcher.h) brings the time, tests bring any.
+// Finds out, look by look, whether a rank died, is stopped or hangs, and says which rank it is and where it was. It
+// judges ranks of this machine and those of other machines that are heard here (machine_relay.h), whose deaths show
+// here only as silence. It depends on nothing but the board and /proc: the watcher's thread (peer_watcher.h) passes in
+// the time, and tests pass in any.
 #ifndef ANGEL_PTM_COMM_PEER_JUDGE_H_
 #define ANGEL_PTM_COMM_PEER_JUDGE_H_
 
@@ -15,18 +16,19 @@ namespace angel_ptm {
 
 class PeerJudge {
  public:
-  // Judges all ranks but `rank`. limit_seconds: of silence.
+  // Judges all ranks but `rank`. limit_seconds: how long a rank may be silent.
   PeerJudge(std::shared_ptr<const ProgressBoard> board, int rank, double limit_seconds);
 
-  // `seconds`: running time (running_time.h) since the look before. `waited_seconds`: how long this rank has been
+  // `seconds`: running time (running_time.h) since the previous look. `waited_seconds`: how long this rank has been
   // waiting in its current call, 0 if it is in none. Returns what ends the run, or "" while nothing does:
   //   rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s; rank 0 was at ...
-  //   rank 1 (pid 4711 on host n1) is stopped at step 12 in backward layer.3 and gave no sign of life for 60.1 s (the
-  //   limit is 60 s); rank 0 waits for it at step 12 in all-gather layer.2
+  //   rank 1 (pid 4711 on host n1) is stopped at step 12 in backward layer.3 and gave no sign of life for 60.1 s
+  //   (communication.timeout_seconds is 60); rank 0 waits for it at step 12 in all-gather layer.2
   //   the machine of rank 8 (pid 4711 on host n2) gave no sign of life for 60.1 s (...): it or its network is stopped
   //   or lost; the rank was at step 12 in backward layer.3; rank 0 waits for it at ...
-  // A death is found at the first look without a beat since the one before, so by the second one behind it.
-  // A silent rank ends the run only when this rank has waited as long: where all are slow, nobody is lost.
+  // A death is found at the first look at which the rank has not beaten since the previous look, so at the latest at
+  // the second look after it. A silent rank ends the run only if this rank has also waited for longer than the limit:
+  // where all ranks are slow, none is lost.
   std::string Look(double seconds, double waited_seconds);
 
   // "rank 1 (pid 4711 on host n1) died at step 12 in backward layer.3, unchanged for 0.3 s"
@@ -38,10 +40,11 @@ class PeerJudge {
     double silent_seconds = 0;      // since its last sign of life
     double still_seconds = 0;       // since its last beat
     uint64_t heard = 0;
-    double unheard_seconds = 0;  // since the last word of its machine, if it is remote
+    double unheard_seconds = 0;  // since its machine was last heard, if it is remote
   };
 
-  // Without a beat or a word for so long, a process or a machine does not run, or is too busy to tell.
+  // How long a process may go without a beat, or a machine without a word, before it counts as not running or too busy
+  // to tell.
   double StillSeconds() const;
   std::string Silence(int rank, const RankProgress& progress, const Peer& peer) const;
 

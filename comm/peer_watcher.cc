@@ -58,12 +58,13 @@ absl::Status PeerWatcher::AwaitLoss(double seconds) {
 
 bool PeerWatcher::Look(double seconds) {
   board_->Beat(rank_);
-  // Between two polls of one wait passes less than a period; without polls this rank does not wait.
+  // Two polls of one wait are less than a period apart, so without a new poll this rank is not waiting.
   const uint64_t polls = polls_.load(std::memory_order_acquire);
   const bool waits = std::exchange(polls_seen_, polls) != polls;
   std::string sentence = judge_.Look(seconds, waits ? waited_seconds_.load(std::memory_order_relaxed) : 0);
   const bool first = !sentence.empty() && board_->Accuse(sentence);
-  // What another rank said before is the reason; one that was killed while it wrote it leaves none.
+  // If another rank was first, its sentence is the reason; a rank that was killed while it wrote its sentence leaves
+  // none.
   if (std::string verdict = board_->Verdict(); !verdict.empty()) sentence = std::move(verdict);
   if (sentence.empty()) return false;
   sentence_ = std::move(sentence);

@@ -1,7 +1,8 @@
-// A rank's own thread of life: tells its peers that this process runs, and notices within a fraction of a second that a
-// rank of this machine died, within the limit that one fell silent, and at once that the run was ended by another.
-// Processes of another PID namespace, and of other machines where a relay mirrors them (machine_relay.h), are heard and
-// not seen: their silence counts, their death is left to mpirun (which ends the job when any process dies).
+// A rank's watcher thread. It tells the peers that this process runs, and notices that a rank of this machine died
+// (within a fraction of a second), that a rank fell silent (within the limit), and that another rank ended the run (at
+// its next look). Processes in another PID namespace, and those of other machines where a relay mirrors them
+// (machine_relay.h), can be heard but not inspected: their silence counts, but their death is left to mpirun, which
+// ends the job when any process dies.
 #ifndef ANGEL_PTM_COMM_PEER_WATCHER_H_
 #define ANGEL_PTM_COMM_PEER_WATCHER_H_
 
@@ -23,23 +24,24 @@ namespace angel_ptm {
 class PeerWatcher {
  public:
   struct Options {
-    double limit_seconds = 60;  // of silence (progress_board.h says what a sign of life is)
+    double limit_seconds = 60;  // of silence (progress_board.h defines the signs of life)
     double period_seconds = 0.2;
-    // Called at most once, on the watcher's thread, when this rank is the first to find a loss: it says the sentence.
+    // Called at most once, on the watcher's thread, when this rank is the first to find a loss: tells the user the
+    // sentence.
     std::function<void(std::string_view sentence)> on_loss;
   };
 
   PeerWatcher(std::shared_ptr<ProgressBoard> board, int rank, Options options);
   ~PeerWatcher();
 
-  // For WaitOptions::poll: this rank lives and has been waiting for so long. OK while no peer is lost; afterwards
-  // kUnavailable with the sentence that ends the run.
+  // For WaitOptions::poll: notes that this rank lives and for how long it has been waiting. Returns OK while no peer is
+  // lost, afterwards kUnavailable with the sentence that ended the run.
   absl::Status Poll(double waited_seconds);
 
   absl::Status status() const;
 
-  // For an error that a dying peer may have caused before this watcher looked: looks again, often, until a loss shows
-  // or `seconds` have passed. Returns status(). Any thread.
+  // For an error that a dying peer may have caused before this watcher looked: makes the watcher look often, and waits
+  // until a loss shows or `seconds` have passed. Returns status(). Any thread.
   absl::Status AwaitLoss(double seconds);
 
  private:

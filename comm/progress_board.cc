@@ -24,11 +24,11 @@ constexpr int64_t kLine = 64;
 template <size_t N>
 void CopyText(std::array<char, N>* to, std::string_view from) {
   const size_t n = std::min(from.size(), N - 1);
-  std::copy_n(from.begin(), n, to->begin());  // an empty text may be null
+  std::copy_n(from.begin(), n, to->begin());  // an empty text may have null data
   (*to)[n] = 0;
 }
 
-// Of the caller; 0 if unknown.
+// The caller's PID namespace; 0 if unknown.
 int64_t PidNamespace() {
   struct stat info;
   return stat("/proc/self/ns/pid", &info) == 0 ? static_cast<int64_t>(info.st_ino) : 0;
@@ -144,10 +144,10 @@ void ProgressBoard::Mirror(int rank, RankProgress progress, uint64_t signs, uint
   const bool is_known = Read(rank, &known);
   if (is_known && known.remote == 0) return;
   row.heard.fetch_add(1, std::memory_order_relaxed);
-  // Datagrams overtake each other.
+  // Datagrams may arrive out of order.
   if (signs < row.signs.load(std::memory_order_relaxed) || beats < row.beats.load(std::memory_order_relaxed)) return;
   progress.remote = 1;
-  // The numbers of its processes mean nothing here.
+  // The other machine's process numbers mean nothing here.
   progress.process_start_ticks = progress.pid_namespace = 0;
   progress.changed_ns = is_known && known.step == progress.step && known.activity == progress.activity
                             ? known.changed_ns
@@ -159,7 +159,7 @@ void ProgressBoard::Mirror(int rank, RankProgress progress, uint64_t signs, uint
 }
 
 std::optional<ProcessState> ProgressBoard::StateOf(const RankProgress& progress) const {
-  // Containers may share memory and not their processes.
+  // Containers may share memory without seeing each other's processes.
   if (progress.remote != 0 || progress.pid_namespace != pid_namespace_ || progress.process_start_ticks == 0)
     return std::nullopt;
   return StateOfProcess(progress.process_id);

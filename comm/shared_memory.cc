@@ -20,7 +20,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
-// Each at least what a thread costs to start.
+// Enough work to be worth starting a thread.
 constexpr int64_t kPieceBytes = 32 * kHugePage;
 #ifdef MADV_COLLAPSE
 constexpr int kCollapse = MADV_COLLAPSE;
@@ -42,7 +42,8 @@ int Reserve(int file, int64_t begin, int64_t bytes) {
   return error;
 }
 
-// One small page is enough to begin with: where it becomes a huge one nobody has to fill, copy and free the other 511.
+// One small page is enough to begin with: if the range becomes a huge page, nobody has to fill, copy and free the other
+// 511.
 int ReserveAndTouch(int file, std::byte* data, int64_t begin, int64_t bytes) {
   if (bytes == kHugePage) {
     constexpr int64_t kSmallPage = 4096;
@@ -55,7 +56,7 @@ int ReserveAndTouch(int file, std::byte* data, int64_t begin, int64_t bytes) {
   return 0;
 }
 
-// Address space for `bytes` bytes that begins where a huge page can.
+// Reserves address space for `bytes` bytes that begins at a multiple of the huge page size.
 std::byte* ReserveAddresses(int64_t bytes) {
   const int64_t more = bytes + kHugePage;
   void* const all =

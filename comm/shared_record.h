@@ -27,7 +27,7 @@ class SharedRecord {
     version_.store(version + 2);
   }
 
-  // The newest complete value; false if the writer stayed in the middle of a write (a rank killed there).
+  // Reads the newest complete value; false if the writer stopped in the middle of a write (a rank killed there).
   bool Read(T* value) const {
     for (int attempt = 0; attempt < 10000; ++attempt) {
       const uint64_t version = version_.load();

@@ -22,7 +22,7 @@ constexpr int kReceiveBufferBytes = 4 << 20;
 constexpr size_t kMappedPrefixBytes = 12;
 constexpr std::array<uint8_t, kMappedPrefixBytes> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-// Of either family.
+// An address of either family.
 union SocketAddress {
   sockaddr any;
   sockaddr_in v4;
@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<UdpSocket>> UdpSocket::Open() {
   }
   std::unique_ptr<UdpSocket> opened(new UdpSocket(descriptor, ipv6));
   if (!ipv6 && bind(descriptor, &own.any, bytes) != 0) return fails("bind");
-  // Less is enough for most, so what the machine does not allow is no error.
+  // A smaller buffer is enough for most runs, so it is no error if the machine does not allow this one.
   setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &kReceiveBufferBytes, sizeof(kReceiveBufferBytes));
   if (getsockname(descriptor, &own.any, &bytes) != 0) return fails("getsockname");
   opened->port_ = ntohs(ipv6 ? own.v6.sin6_port : own.v4.sin_port);
@@ -95,7 +95,7 @@ void UdpSocket::Send(const UdpAddress& to, std::span<const std::byte> datagram) 
     address.v4.sin_port = htons(static_cast<uint16_t>(to.port));
     std::memcpy(&address.v4.sin_addr, to.ip.data() + kMappedPrefixBytes, sizeof(address.v4.sin_addr));
   }
-  // The next datagram comes soon.
+  // A failed send is as good as a lost datagram: the next one comes soon.
   if (sendto(descriptor_, datagram.data(), datagram.size(), MSG_NOSIGNAL, &address.any, bytes) < 0) return;
 }
 
@@ -125,7 +125,7 @@ std::vector<UdpAddress> AddressesOfThisMachine(int port, size_t count_max) {
       list.push_back(FromIpv4(address.v4.sin_addr, port));
     } else if (i->ifa_addr->sa_family == AF_INET6) {
       std::memcpy(&address.v6, i->ifa_addr, sizeof(address.v6));
-      // A link-local address says nothing without the name of the interface, which each machine gives its own.
+      // A link-local address says nothing without the interface's name, which differs between machines.
       if (!IN6_IS_ADDR_LINKLOCAL(&address.v6.sin6_addr)) list.push_back(FromIpv6(address.v6.sin6_addr, port));
     }
   }

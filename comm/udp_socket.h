@@ -1,4 +1,4 @@
-// Datagrams: what may be lost, doubled and overtaken. For signs of life, of which the next one comes soon.
+// Datagrams, which may be lost, duplicated and reordered. For signs of life, where the next one comes soon.
 #ifndef ANGEL_PTM_COMM_UDP_SOCKET_H_
 #define ANGEL_PTM_COMM_UDP_SOCKET_H_
 
@@ -15,13 +15,14 @@ namespace angel_ptm {
 
 // Trivially copyable, so that it can be sent.
 struct UdpAddress {
-  std::array<uint8_t, 16> ip = {};  // IPv6, in network order; of IPv4 the mapped ::ffff:a.b.c.d
+  std::array<uint8_t, 16> ip = {};  // IPv6, in network order; IPv4 as the mapped ::ffff:a.b.c.d
   int32_t port = 0;
 };
 
 class UdpSocket {
  public:
-  // Of IPv6 and IPv4, or of IPv4 alone where the machine has no other; on all addresses, at a port that was free.
+  // Opens a socket for IPv6 and IPv4, or for IPv4 alone where the machine has nothing else, on all addresses and a free
+  // port.
   static absl::StatusOr<std::unique_ptr<UdpSocket>> Open();
   ~UdpSocket();
 
@@ -29,7 +30,7 @@ class UdpSocket {
 
   // Never blocks; what cannot be sent is lost.
   void Send(const UdpAddress& to, std::span<const std::byte> datagram);
-  // The bytes of the datagram, of which as many as fit are in `buffer`; 0 when none came within `seconds`.
+  // Returns the datagram's size in bytes, of which as many as fit are in `buffer`; 0 if none came within `seconds`.
   int64_t Receive(double seconds, std::span<std::byte> buffer, UdpAddress* from);
 
  private:
@@ -40,7 +41,7 @@ class UdpSocket {
   int port_ = 0;
 };
 
-// Where a socket with this port can be reached: at most `count_max` addresses, those of the loopback last. Empty if the
+// Where a socket with this port can be reached: at most `count_max` addresses, loopback addresses last. Empty if the
 // machine does not say.
 std::vector<UdpAddress> AddressesOfThisMachine(int port, size_t count_max);
 

@@ -11,14 +11,15 @@
 namespace angel_ptm {
 
 struct WaitOptions {
-  // A wait for one call that lasts longer (of this rank's running time, running_time.h) ends it with kUnavailable.
-  // Waiting is not silence: where a PeerWatcher sees the peers' signs of life, leave the limit to it (kForever).
+  // A wait in a call that lasts longer than this (in this rank's running time, running_time.h) ends the call with
+  // kUnavailable. Waiting is not silence: where a PeerWatcher sees the peers' signs of life, leave the limit to it
+  // (kForever).
   double timeout_seconds = 300.0;
-  // Busy waiting before a waiting rank leaves its core to others (the compute lane may need it).
+  // How long a waiting rank spins before it leaves its core to others (the compute lane may need it).
   int64_t spin_us = 20;
-  // Asked at least every kPollSeconds while waiting, with the running time waited so far; an error ends the call with
-  // kUnavailable and its message. PeerWatcher::Poll as a rule. May be empty. Threads that wait in different
-  // communicators of a rank ask at the same time.
+  // Called about every kPollSeconds while waiting, with the running time waited so far; an error ends the call with
+  // kUnavailable and the error's message. As a rule PeerWatcher::Poll. May be empty. Threads that wait in different
+  // communicators of a rank call it at the same time.
   std::function<absl::Status(double waited_seconds)> poll;
 
   static constexpr double kPollSeconds = 0.05;

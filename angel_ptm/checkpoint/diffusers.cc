@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kDiffusersStem[] = "diffusion_pytorch_model";
 
-// How diffusers names a part, and its folder of a pipeline.
+// How diffusers names a part, and the part's folder in a pipeline.
 struct PartNames {
   const char *class_name, *folder, *layers;
 };
@@ -25,7 +25,7 @@ PartNames NamesOf(DiffusersPart part) {
   return {"HunyuanDiT2DModel", "transformer", "num_layers"};
 }
 
-// diffusers takes the whole part of hidden_size * mlp_ratio: half a feature more keeps it clear of rounding.
+// diffusers rounds hidden_size * mlp_ratio down: half a feature more keeps the result clear of rounding errors.
 double MlpRatio(const HunyuanDitShape& m) {
   return (static_cast<double>(m.intermediate_size) + 0.5) / static_cast<double>(m.hidden_size);
 }
@@ -54,7 +54,7 @@ nlohmann::ordered_json ConfigJsonOf(const HunyuanDitShape& m, DiffusersPart part
   return json;
 }
 
-// What diffusers takes where a config.json says nothing, for the fields that have such a value.
+// What diffusers assumes where a config.json says nothing, for the fields that have such a value.
 nlohmann::json ClassDefaults(DiffusersPart part) {
   nlohmann::json json = {{"activation_fn", "gelu-approximate"},
                          {"attention_head_dim", 88},
@@ -92,7 +92,7 @@ absl::Status CheckConfig(const std::string& path, const HunyuanDitShape& model, 
   return absl::OkStatus();
 }
 
-// The table with the parameters of one part alone, under its names.
+// The table with the parameters of only one part, under the part's names.
 ParameterTable TableOf(const ParameterTable& table, DiffusersPart part) {
   ParameterTable own;
   for (const Unit& unit : table.units) own.AddUnit({.name = unit.name, .trainable = unit.trainable});

@@ -18,19 +18,20 @@ namespace angel_ptm {
 // control).
 enum class DiffusersPart : uint8_t { kModel, kControlNet };
 
-// ExportWeights of config.json and diffusion_pytorch_model.safetensors: what the class's from_pretrained(path) loads.
-// `table` is of `model`.
+// Writes config.json and diffusion_pytorch_model.safetensors with ExportWeights: what the class's from_pretrained(path)
+// loads. `table` is that of `model`.
 absl::Status ExportDiffusers(const ReadParameters& read, const ParameterTable& table, const HunyuanDitShape& model,
                              DiffusersPart part, const std::string& path, int64_t file_bytes_max = 10'000'000'000);
 
-// Opens such a directory, or the folder transformer/ (controlnet/) in it where that has a config.json, as the units of
-// `table`, of `model`, that the part has; others are zeros. A configuration of another model is an error that names the
-// field, what it wants and what the directory has. The size of latents may differ: no weight depends on it.
+// Opens such a directory, or the folder transformer/ (controlnet/) in it if that has a config.json, as the units of
+// `table` that the part has; other units are zeros. `table` is that of `model`. A configuration of another model is an
+// error that names the field, what it wants and what the directory has. The size of latents may differ: no weight
+// depends on it.
 absl::StatusOr<WeightsReader> OpenDiffusers(const std::string& path, const ParameterTable& table,
                                             const HunyuanDitShape& model, DiffusersPart part);
 
-// All units of `table` from what was opened of each part. Without a branch in files one begins: as a copy of the model.
-// `table` must outlive it.
+// Reads all units of `table` from the parts that were opened. If there is no branch in files, a new one begins as a
+// copy of the model. `table` must outlive the result.
 ReadParameters ReadDiffusers(const ParameterTable& table, WeightsReader model, std::optional<WeightsReader> branch);
 
 // Name and shape of every tensor of the architecture as diffusers loads it.

@@ -17,7 +17,7 @@ constexpr char kVaeStem[] = "diffusion_pytorch_model";
 constexpr size_t kLevelsMax = 8;
 constexpr int64_t kChannelsMax = int64_t{1} << 16, kLayersMax = 256;
 
-// What diffusers takes where a config.json says nothing.
+// What diffusers assumes where a config.json says nothing.
 constexpr char kClassDefaults[] = R"({
     "act_fn": "silu", "block_out_channels": [64], "down_block_types": ["DownEncoderBlock2D"], "in_channels": 3,
     "latent_channels": 4, "layers_per_block": 1, "mid_block_add_attention": true, "norm_num_groups": 32,
@@ -48,8 +48,8 @@ absl::Status RequireArchitecture(const ConfigJson& config, size_t levels) {
   return absl::OkStatus();
 }
 
-// diffusers takes one without the other for none, and would shift by the factor or the means, which cannot both be
-// meant.
+// diffusers treats latents_mean or latents_std alone as neither, and would shift either by the factor or by the means.
+// Both cases are refused, because nobody can mean them.
 absl::StatusOr<LatentScaling> ReadScaling(const ConfigJson& config, int64_t channels) {
   LatentScaling scaling;
   ASSIGN_OR_RETURN(scaling.scaling_factor, config.Number("scaling_factor"));
@@ -125,7 +125,8 @@ absl::StatusOr<WeightsReader> AutoencoderKlDirectory::OpenDecoder(const Paramete
 absl::StatusOr<AutoencoderKlDirectory> OpenAutoencoderKl(const std::string& path) {
   ASSIGN_OR_RETURN(const bool inside, PathExists(path + "/vae/config.json"));
   ASSIGN_OR_RETURN(AutoencoderKlDirectory directory, ReadConfig(inside ? path + "/vae" : path));
-  // Files do not say which names they have. If both readings fail, the first, of today's diffusers, says what is wrong.
+  // Files do not say which names they use. If neither kind of names fits, the error is that of the first, today's
+  // diffusers' names.
   const auto check = [&directory] {
     const int64_t side = directory.shape.reduction();
     const absl::Status encoder =

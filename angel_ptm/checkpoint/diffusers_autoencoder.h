@@ -1,4 +1,4 @@
-// Directories of diffusers' AutoencoderKL, read.
+// Reads directories of diffusers' AutoencoderKL.
 #ifndef ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
 #define ANGEL_PTM_CHECKPOINT_DIFFUSERS_AUTOENCODER_H_
 
@@ -33,7 +33,7 @@ struct AutoencoderKlDirectory {
   absl::StatusOr<WeightsReader> OpenDecoder(const ParameterTable& table) const;
 };
 
-// `path`, or the folder vae/ in it where that has a config.json. Errors name the field or tensor that another
+// Opens `path`, or the folder vae/ in it if that has a config.json. Errors name the field or tensor that another
 // architecture has.
 absl::StatusOr<AutoencoderKlDirectory> OpenAutoencoderKl(const std::string& path);
 

@@ -18,10 +18,10 @@ namespace angel_ptm {
 namespace {
 
 constexpr std::string_view kPrefix = "step-", kTemporarySuffix = ".tmp", kDisplacedSuffix = ".old";
-// A run beside a reader would have to save this often while the reader looks.
+// A search fails only if a concurrent run saves this often while the reader looks.
 constexpr int kLooksMax = 20;
 
-// Which directory a path leads to; none if it leads nowhere.
+// Identifies the directory that a path leads to; nothing if it leads nowhere.
 using FileIdentity = std::pair<dev_t, ino_t>;
 std::optional<FileIdentity> IdentityOf(const std::string& path) {
   struct stat info;
@@ -41,7 +41,7 @@ struct Listing {
   bool vanished = false;                                  // one went away while it was looked at
 };
 
-// A directory with a manifest that nothing will find by its name.
+// Warns about a directory that has a manifest but a name by which nothing will find it.
 void WarnOfName(const std::string& directory, const std::string& name, std::vector<std::string>* warnings) {
   const std::optional<int64_t> step = StepOfName(name);
   if (!step) return;
@@ -52,8 +52,8 @@ void WarnOfName(const std::string& directory, const std::string& name, std::vect
       absl::StrCat("ignored ", path, ": a checkpoint of step ", *step, " would be named ", CheckpointName(*step)));
 }
 
-// Where a directory cannot be looked into that may be the newest checkpoint, that is an error: going on from an older
-// one would in time replace it.
+// It is an error if a directory that may be the newest checkpoint cannot be looked into: going on from an older one
+// would in time replace it.
 absl::StatusOr<Listing> ListCheckpoints(const std::string& directory) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
   std::vector<std::pair<int64_t, std::string>> candidates;
@@ -95,8 +95,8 @@ absl::StatusOr<bool> Exchange(const std::string& from, const std::string& to) {
   return FileError("replace the checkpoint of the same step", to, errno);
 }
 
-// Renames `to`, a checkpoint's name, aside and `from` to `to`. Killed in between, the displaced checkpoint is still
-// one.
+// Renames `to`, a checkpoint's name, aside and then `from` to `to`. If the process is killed in between, the displaced
+// checkpoint still counts as one.
 absl::Status MakeWayFor(const std::string& from, const std::string& to) {
   const std::string displaced = absl::StrCat(to, std::string(kDisplacedSuffix));
   RETURN_IF_ERROR(RenamePath(to, displaced));
@@ -106,7 +106,8 @@ absl::Status MakeWayFor(const std::string& from, const std::string& to) {
   return status;
 }
 
-// Removes a displaced checkpoint that was replaced. It is a temporary first: what is named .old is complete.
+// Removes a displaced checkpoint that was replaced. It is renamed to a temporary first, because what is named .old is
+// complete.
 absl::Status RemoveDisplaced(const std::string& directory, int64_t step) {
   const std::string temporary = absl::StrCat(directory, "/", TemporaryName(step));
   RETURN_IF_ERROR(
@@ -144,7 +145,7 @@ std::optional<int64_t> StepOfName(std::string_view name) {
 absl::Status PrepareTemporary(const std::string& directory, int64_t step, std::vector<std::string>* warnings) {
   RETURN_IF_ERROR(MakeDirectories(directory));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
-  // Temporaries first: a displaced checkpoint takes the name of one on its way out.
+  // Temporaries first, because a displaced checkpoint takes a temporary's name on its way out.
   for (const std::string_view suffix : {kTemporarySuffix, kDisplacedSuffix}) {
     for (const std::string& name : names) {
       int64_t old_step = 0;
@@ -181,7 +182,7 @@ absl::StatusOr<bool> PublishTemporary(const std::string& directory, int64_t step
   } else {
     RETURN_IF_ERROR(RenamePath(from, to));
   }
-  // From here the checkpoint is saved. What it replaced goes only when that is certain.
+  // From here on the checkpoint is saved. What it replaced is removed only when that is certain.
   if (const absl::Status synced = SyncDirectory(directory); !synced.ok()) {
     warnings->push_back(absl::StrCat("it might not survive a power cut: ", synced.message()));
     return false;

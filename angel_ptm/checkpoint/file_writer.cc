@@ -15,7 +15,8 @@
 namespace angel_ptm {
 namespace {
 
-// Offsets, lengths and addresses of O_DIRECT transfers; covers devices with 512-byte and 4 KiB sectors.
+// The alignment of offsets, lengths and addresses of O_DIRECT transfers; covers devices with 512-byte and 4 KiB
+// sectors.
 constexpr int64_t kDirectAlignment = 4096;
 
 }  // namespace
@@ -95,7 +96,7 @@ absl::Status FileWriter::Finish() {
   if (status.ok()) status = WriteAll(buffer_.get(), filled_);
   filled_ = 0;
   if (status.ok() && SyncFile(fd_) != 0) status = FileError("sync", path_, errno);
-  // What a signal interrupts is closed all the same, and synced before.
+  // A close that a signal interrupts closes the file all the same, and the file was synced before.
   const bool closed = close(std::exchange(fd_, -1)) == 0 || errno == EINTR;
   if (status.ok() && !closed) status = FileError("close", path_, errno);
   return status;

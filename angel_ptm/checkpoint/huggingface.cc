@@ -20,7 +20,7 @@ constexpr char kStem[] = "model", kTokenizerConfig[] = "tokenizer_config.json";
 
 ordered_json TokenId(int64_t id) { return id == kNone ? ordered_json(nullptr) : ordered_json(id); }
 
-// What transformers takes where a config.json says nothing, and what Tencent's own words default to.
+// What transformers assumes where a config.json says nothing, and the defaults of Tencent's own form.
 constexpr char kLanguageModelDefaults[] = R"({"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008,
   "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_act": "silu", "max_position_embeddings": 2048,
   "initializer_range": 0.02, "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "attention_bias": false,
@@ -232,7 +232,7 @@ absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const Par
     return absl::FailedPreconditionError(absl::StrCat(
         path, "/config.json: ", field, ": the configuration is of another model, wanted ", wanted, ", got ", got));
   }
-  // A tied table may be there twice.
+  // The table of tied embeddings may be there twice.
   const std::vector<std::string> ignored =
       model.tie_word_embeddings ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{};
   return WeightsReader::Open(path, kStem, table, ignored);

@@ -18,28 +18,28 @@ struct HuggingFaceExport {
   HunyuanLmShape model;
   int64_t max_position_embeddings = 0;
   int64_t bos_token_id = kNone, eos_token_id = kNone, pad_token_id = kNone;  // kNone: null in config.json
-  // Written as they are, but for tokenizer_config.json: CompleteTokenizerConfig.
+  // Written as they are, except for tokenizer_config.json (CompleteTokenizerConfig).
   std::vector<HuggingFaceFile> tokenizer_files;
   int64_t file_bytes_max = 5'000'000'000;  // more weights are split over several files
 };
 
-// ExportWeights of config.json, generation_config.json, model.safetensors and the tokenizer files. `table` is of the
-// model described by `config`.
+// Writes config.json, generation_config.json, model.safetensors and the tokenizer files with ExportWeights. `table` is
+// that of the model described by `config`.
 absl::Status ExportHuggingFace(const ReadParameters& read, const ParameterTable& table, const HuggingFaceExport& config,
                                const std::string& path);
 
-// What the config.json of such a directory says, by transformers 4 or 5 or in Tencent's own words.
+// What the config.json of such a directory says, as written by transformers 4 or 5 or in Tencent's own form.
 struct HuggingFaceModel {
   HunyuanLmShape shape;
   int64_t max_position_embeddings = 0;
 };
 
-// Errors: kFailedPrecondition, naming the field, for what is another model than our graph computes.
+// Errors: kFailedPrecondition, naming the field, for a model other than the one our graph computes.
 absl::StatusOr<HuggingFaceModel> ReadHuggingFaceModel(const std::string& path);
 
-// The weights of such a directory, seen as the parameter vectors of `table`, which is of `model`. Errors:
-// ReadHuggingFaceModel's; kFailedPrecondition, naming the field, if the directory is of another shape (training alone
-// decides initializer_range and what of the router's balance is in the loss); WeightsReader's.
+// Opens the weights of such a directory as the parameter vectors of `table`, which is that of `model`. Errors:
+// ReadHuggingFaceModel's; kFailedPrecondition, naming the field, if the directory has another shape (initializer_range
+// and the router's balance in the loss are not compared, because only training decides them); WeightsReader's.
 absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const ParameterTable& table,
                                               const HunyuanLmShape& model);
 
@@ -52,8 +52,9 @@ double Decimal(float value);
 // The text of config.json.
 std::string HuggingFaceConfig(const HuggingFaceExport& config);
 
-// A tokenizer_config.json with what it lacks for the model: model_max_length, and model_input_names, without which
-// transformers 4 hands the model token_type_ids that it refuses. kInvalidArgument if it is no JSON object.
+// Returns the tokenizer_config.json `json` with what it lacks for the model: model_max_length, and model_input_names,
+// without which transformers 4 hands the model token_type_ids, which the model refuses. kInvalidArgument if `json` is
+// no JSON object.
 absl::StatusOr<std::string> CompleteTokenizerConfig(const std::string& json, int64_t max_position_embeddings);
 
 }  // namespace angel_ptm

@@ -21,7 +21,8 @@ constexpr std::string_view kLineBegin = "{\"checksum\": \"", kLineEnd = "\",\n";
 constexpr size_t kChecksumDigits = 16;
 constexpr size_t kLineBytes = kLineBegin.size() + kChecksumDigits + kLineEnd.size();
 
-// The checksum is no proof against numbers made to overflow: whoever changes them can compute it again.
+// Limits that keep out numbers made to overflow. The checksum does not: whoever changes the numbers can compute it
+// again.
 constexpr int64_t kChunkElementsMax = int64_t{1} << 28;
 constexpr int64_t kWorldSizeMax = std::numeric_limits<int32_t>::max();
 constexpr int64_t kElementsMax = int64_t{1} << 56;  // whose bytes still fit in 63 bits
@@ -51,7 +52,8 @@ uint64_t ParseChecksum(const std::string& text) {
   return ParseChecksumText(text, &checksum) ? checksum : 0;
 }
 
-// A whole number; throws for any other value, which get() would convert: 3e36 into anything. From 2^63 it is negative.
+// A whole number. Throws for any other value, which get() would convert, e.g. 3e36 into anything. A number from 2^63 on
+// becomes negative.
 int64_t Whole(const ordered_json& j) { return j.get_ref<const int64_t&>(); }
 
 ManifestUnit UnitFromJson(const ordered_json& j) {
@@ -74,7 +76,7 @@ CheckpointManifest FromJson(const ordered_json& j) {
   CheckpointManifest m;
   m.version = static_cast<int>(Whole(j.at("version")));
   m.step = Whole(j.at("step"));
-  // What is too large for an int must not come out as another number.
+  // A number that is too large for an int must not come out as another number.
   m.world_size = static_cast<int>(std::clamp<int64_t>(Whole(j.at("world_size")), 0, kWorldSizeMax));
   m.chunk_elements = Whole(j.at("chunk_elements"));
   m.graph_name = j.at("graph").at("name").get<std::string>();
@@ -220,7 +222,7 @@ absl::StatusOr<CheckpointManifest> DecodeManifest(std::string_view text, std::st
                                                       ": use a newer angel-ptm"));
   }
   CheckpointManifest manifest;
-  // The one place where a library's exceptions are met: the checksum was right, so they mean a faulty writer.
+  // The one place that catches a library's exceptions. The checksum was right, so they mean a faulty writer.
   try {
     manifest = FromJson(j);
     manifest.states = j.at("state_classes").get<std::vector<std::string>>();

@@ -14,10 +14,11 @@
 
 namespace angel_ptm {
 
-// The newest one this program reads. Version 1 knows the states parameters, moment1 and moment2, of every unit; it is
-// still written where that is all there is, so that older programs read it.
+// The newest version this program reads. Version 1 knows the states parameters, moment1 and moment2, of every unit; it
+// is still written where there is nothing else, so that older programs can read the checkpoint.
 inline constexpr int kCheckpointFormatVersion = 2;
-// Tensors are checked in pieces of this many elements (4 MiB), so reading a range never needs more than it touches.
+// Tensors are checked in pieces of this many elements (4 MiB), so reading a range never needs more than the pieces it
+// touches.
 inline constexpr int64_t kChecksumChunkElements = int64_t{1} << 20;
 
 struct ManifestParameter {
@@ -58,15 +59,15 @@ struct CheckpointManifest {
   std::string model_config;          // text of the model's configuration
   std::string trainer_state = "{}";  // a JSON object that only the trainer reads
   std::vector<std::string> states;   // StateSpec::name of what every unit has; frozen ones only "parameters"
-  std::vector<ManifestUnit> units;   // in the order of the table's
+  std::vector<ManifestUnit> units;   // in the table's order
   std::vector<ManifestRankFile> rank_files;
   std::vector<ManifestCopiedFile> copied_files;
 };
 
-// The oldest format version that can say what the manifest says.
+// The oldest format version that can express what the manifest says.
 int VersionOf(const CheckpointManifest& manifest);
 
-// The units and parameters of `graph`, cut for `world_size` ranks.
+// The units and parameters of `table`, sliced for `world_size` ranks.
 std::vector<ManifestUnit> DescribeUnits(const ParameterTable& table, int world_size);
 
 // The file's text; its first line holds a checksum of the rest.

@@ -57,7 +57,7 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(std::string path, const 
     return absl::DataLossError(absl::StrCat("the checkpoint is damaged: ", file.path(), " has ", file.size(),
                                             " bytes, its manifest says ", bytes));
   };
-  // Every rank at every file would be 10^8 looks of 10,000 ranks at a file system that they share.
+  // If each of 10,000 ranks looked at every file, that would be 10^8 looks at a file system that they share.
   size_t number = 0;
   const auto is_ours = [&] { return number++ % static_cast<size_t>(share.ranks) == static_cast<size_t>(share.rank); };
   for (const ManifestRankFile& f : manifest.rank_files) {
@@ -237,7 +237,7 @@ absl::Status CheckpointReader::HoldFiles() const {
 absl::Status CheckpointReader::Verify() const {
   RETURN_IF_ERROR(HoldFiles());
   for (const ManifestCopiedFile& f : manifest_.copied_files) RETURN_IF_ERROR(ReadCopiedFile(f.name).status());
-  // File by file: more than are kept open are opened once each all the same.
+  // File by file, so that each file is opened only once, even if there are more files than are kept open.
   std::vector<float> buffer(static_cast<size_t>(manifest_.chunk_elements));
   for (int rank = 0; rank < manifest_.world_size; ++rank) {
     RETURN_IF_ERROR(OpenRankFile(rank).status());

@@ -70,7 +70,8 @@ bool ParseCount(const nlohmann::json& value, int64_t* count) {
   return true;
 }
 
-// One header entry without its name; begin and end count from the start of the data. Returns what is wrong, or "".
+// Parses one header entry, without its name; begin and end count from the start of the data. Returns what is wrong, or
+// "".
 std::string ParseEntry(const nlohmann::json& entry, SafetensorsTensor* tensor, int64_t* begin, int64_t* end) {
   if (!entry.is_object()) return "is not an object";
   const auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
@@ -87,7 +88,7 @@ std::string ParseEntry(const nlohmann::json& entry, SafetensorsTensor* tensor, i
     int64_t dim;
     if (!ParseCount(extent, &dim)) return "has a shape with an invalid extent";
     dims.push_back(dim);
-    // A zero makes the tensor empty, but whoever multiplies the extents may meet it last.
+    // A zero makes the tensor empty, but code that multiplies the extents may reach the zero last.
     empty = empty || dim == 0;
     if (dim > 0 && __builtin_mul_overflow(bytes, dim, &bytes)) return "has a shape that is too large";
   }
@@ -229,7 +230,7 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<Safeten
   absl::Status status = append(writer);
   if (status.ok()) status = writer.Finish();
   if (!status.ok()) {
-    RemoveFile(begun).IgnoreError();  // the first error is the one to tell
+    RemoveFile(begun).IgnoreError();  // the first error is the one to report
     return status;
   }
   return RenamePath(begun, path);

@@ -1,6 +1,6 @@
 // The safetensors container: 8 bytes little-endian header length, a JSON header (tensor name -> dtype, shape, byte
 // range; "__metadata__" -> text map), then the tensors' bytes without gaps. Interoperable with the safetensors package.
-// Readers treat a file as untrusted: whatever does not add up is one error naming the file and what is wrong.
+// Readers treat a file as untrusted: whatever does not add up is one error, which names the file and what is wrong.
 #ifndef ANGEL_PTM_CHECKPOINT_SAFETENSORS_H_
 #define ANGEL_PTM_CHECKPOINT_SAFETENSORS_H_
 
@@ -39,9 +39,10 @@ class SafetensorsWriter {
   static absl::StatusOr<SafetensorsWriter> Create(std::string path, const std::vector<SafetensorsTensor>& tensors,
                                                   const SafetensorsMetadata& metadata);
 
-  // The next bytes of the current tensor; it is full after exactly its bytes() and the next one begins.
+  // Appends the next bytes of the current tensor, which is complete after exactly its bytes(); then the next one
+  // begins.
   absl::Status Append(std::span<const std::byte> bytes);
-  // Syncs and closes; a bug if bytes are missing.
+  // Syncs and closes the file. Missing bytes are a bug and CHECKed.
   absl::Status Finish();
 
   int64_t file_bytes() const { return file_bytes_; }
@@ -56,19 +57,20 @@ class SafetensorsWriter {
   uint64_t header_checksum_ = 0;
 };
 
-// Writes `tensors`, whose bytes `append` gives front to back, and names the file `path` when it is whole; what stands
-// there is replaced. Until then it is <path>.part; what a dead process left of it is replaced too. kFailedPrecondition
-// where another process is writing the same path.
+// Writes `tensors`, whose bytes `append` gives front to back, and gives the file the name `path` when it is complete,
+// replacing what is there. Until then the file is <path>.part; one that a dead process left is replaced, too.
+// kFailedPrecondition if another process is writing the same path.
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                               const SafetensorsMetadata& metadata,
                               const std::function<absl::Status(SafetensorsWriter&)>& append);
-// The same of a file that several processes may make alike at once, an entry of a cache: each names its own, and the
-// last one stays.
+// The same for a file that several processes may make alike at the same time, such as an entry of a cache: each writes
+// a file of its own, and the last one to get the name stays.
 absl::Status WriteSharedSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                                     const SafetensorsMetadata& metadata,
                                     const std::function<absl::Status(SafetensorsWriter&)>& append);
 
-// All tensors and metadata of the files in one, likewise. Errors: two tensors of one name.
+// Writes all tensors and metadata of the files `parts` to one file, in the same way as WriteSafetensors. It is an error
+// if two tensors have the same name.
 absl::Status JoinSafetensors(const std::vector<std::string>& parts, const std::string& path);
 
 // An opened, validated file. Thread-safe.
@@ -78,12 +80,12 @@ class SafetensorsReader {
   // and that the file ends where the last tensor does.
   static absl::StatusOr<SafetensorsReader> Open(std::string path);
 
-  // In the order of their bytes.
+  // In the order of their bytes in the file.
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
   const SafetensorsMetadata& metadata() const { return metadata_; }
   // nullptr if there is none of this name.
   const SafetensorsTensor* Find(std::string_view name) const;
-  // Bytes [begin, begin + out.size()) of the tensor; must lie within it.
+  // Reads bytes [begin, begin + out.size()) of the tensor, within which they must lie.
   absl::Status Read(const SafetensorsTensor& tensor, int64_t begin, std::span<std::byte> out) const;
 
   const std::string& path() const { return file_.path(); }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr char kTextEncoderStem[] = "model";
 
-// What transformers takes where a config.json says nothing.
+// What transformers assumes where a config.json says nothing.
 constexpr char kBertDefaults[] = R"({
     "hidden_act": "gelu", "hidden_size": 768, "intermediate_size": 3072, "is_decoder": false, "layer_norm_eps": 1e-12,
     "max_position_embeddings": 512, "num_attention_heads": 12, "num_hidden_layers": 12,
@@ -18,7 +18,7 @@ constexpr char kBertDefaults[] = R"({
 constexpr char kT5Defaults[] = R"({
     "d_ff": 2048, "d_kv": 64, "d_model": 512, "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "num_heads": 8,
     "num_layers": 6, "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32, "vocab_size": 32128})";
-// MT5Config's own.
+// MT5Config's own defaults.
 constexpr char kMt5Defaults[] = R"({
     "d_ff": 1024, "d_kv": 64, "d_model": 512, "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6,
     "num_heads": 6, "num_layers": 8, "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,

@@ -12,13 +12,13 @@
 
 namespace angel_ptm {
 
-// The sizes that config.json gives. Errors: another architecture or activation than the graph's; sizes that do not go
+// The sizes that config.json gives. Errors: an architecture or activation other than the graph's; sizes that do not fit
 // together.
 absl::StatusOr<BertShape> ReadBertShape(const std::string& directory);
 absl::StatusOr<T5Shape> ReadT5Shape(const std::string& directory);
 
-// The weights of a graph of that shape. What a directory has beside the encoder (a pooler, a decoder, the head of a
-// language model, T5's second name of its embeddings) is passed over.
+// Opens the weights of a graph of that shape. What a directory has besides the encoder (a pooler, a decoder, the head
+// of a language model, T5's second name of its embeddings) is ignored.
 absl::StatusOr<WeightsReader> OpenBert(const std::string& directory, const ParameterTable& table);
 absl::StatusOr<WeightsReader> OpenT5(const std::string& directory, const ParameterTable& table);
 

@@ -1,5 +1,6 @@
-// Where the elements of a table's units lie in a checkpoint that has the same parameters in the same order, but has cut
-// them into other units: a run whose experts are split has a unit for each of their weights, others have one for both.
+// Where the elements of a table's units lie in a checkpoint that has the same parameters in the same order, but has
+// divided them into other units: a run whose experts are split has a unit for each of the experts' weights, other runs
+// have one unit for both.
 #ifndef ANGEL_PTM_CHECKPOINT_UNIT_MAP_H_
 #define ANGEL_PTM_CHECKPOINT_UNIT_MAP_H_
 
@@ -22,15 +23,15 @@ class UnitMap {
   };
 
   UnitMap() = default;  // units are the same
-  // Error: the first difference, a sentence without its beginning.
+  // Error: the first difference, as a sentence without its beginning.
   static absl::StatusOr<UnitMap> Create(const std::vector<ManifestUnit>& stored, const ParameterTable& table);
 
   bool is_identity() const { return pieces_.empty(); }
-  // Of the table. Not of an identity.
+  // The number of the table's units. Not for an identity.
   UnitId unit_count() const { return static_cast<UnitId>(pieces_.size()); }
   // The checkpoint's unit that has the unit's first parameter.
   UnitId FirstOf(UnitId unit) const { return is_identity() ? unit : pieces_[unit][0].unit; }
-  // Of elements [begin, end) of the unit, without the padding between parameters. Not of an identity.
+  // The pieces of elements [begin, end) of the unit, without the padding between parameters. Not for an identity.
   std::vector<Piece> PiecesOf(UnitId unit, int64_t begin, int64_t end) const;
 
  private:

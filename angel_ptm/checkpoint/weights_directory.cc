@@ -155,7 +155,7 @@ absl::Status CompareWithSource(const ReadParameters& read, const ParameterTable&
   });
 }
 
-// The safetensors files of a directory; every tensor's file by name.
+// Opens the safetensors files of a directory; *file_of has every tensor's file by the tensor's name.
 absl::Status OpenWeights(const std::string& path, const std::string& stem,
                          std::vector<std::unique_ptr<SafetensorsReader>>* files,
                          std::map<std::string, const SafetensorsReader*>* file_of) {
@@ -211,7 +211,7 @@ absl::Status ReadAsFloat(const SafetensorsReader& file, const SafetensorsTensor&
   return ReadNarrow<BFloat16>(file, tensor, begin, out);
 }
 
-// The name that a rename can give to the new directory: without slashes at its end and, if there is an empty directory
+// The name that a rename can give to the new directory: without slashes at its end and, if an empty directory is there
 // already, without links and dots.
 absl::StatusOr<std::string> ResolveTarget(std::string path) {
   while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/."))) path.pop_back();

@@ -1,5 +1,6 @@
-// Directories of weights as Hugging Face's libraries have them: safetensors files with or without an index beside
-// texts, written with proof (law 7): an export is loaded again and compared with its source before it gets its name.
+// Directories of weights as Hugging Face's libraries have them: safetensors files, with or without an index, and text
+// files. They are written with proof (law 7): an export is loaded again and compared with its source before it gets its
+// name.
 #ifndef ANGEL_PTM_CHECKPOINT_WEIGHTS_DIRECTORY_H_
 #define ANGEL_PTM_CHECKPOINT_WEIGHTS_DIRECTORY_H_
 
@@ -34,11 +35,11 @@ struct WeightsExport {
 };
 
 // Writes the texts and the weights in fp32 (one file, or several and their index) to the new directory `path`, through
-// <path>.angel-ptm-export beside it, which must not be there: nothing that this call did not make is removed. The
-// table's Parameter::exported must be exactly `what.tensors`, each once and of the right shape, which is checked first.
-// Errors: `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk full; what was
-// written does not read back as the source. On error nothing is left at `path`, unless only the last sync failed, which
-// the error says.
+// <path>.angel-ptm-export beside it, which must not exist: the call removes nothing that it did not make. The table's
+// Parameter::exported must be exactly `what.tensors`, each once and of the right shape, which is checked first. Errors:
+// `path` exists and is not empty; a name is missing, unknown or twice; the reader fails; disk full; what was written
+// does not read back as the source. On error nothing is left at `path`, unless only the last sync failed, which the
+// error says.
 absl::Status ExportWeights(const ReadParameters& read, const ParameterTable& table, const WeightsExport& what,
                            const std::string& path);
 
@@ -54,7 +55,7 @@ class WeightsReader {
 
   // Elements [begin, begin + out.size()) of a unit's vector, zeros between parameters.
   absl::Status Read(UnitId unit, int64_t begin, std::span<float> out) const;
-  // All parameters, piece by piece; gaps between them are not written.
+  // Reads all parameters and hands them to `write` piece by piece; gaps between parameters are not written.
   absl::Status ReadAll(const WriteParameters& write) const;
 
  private:

@@ -105,7 +105,8 @@ absl::Status WriteFiles(const std::vector<CheckpointFile>& files, const std::str
   return absl::OkStatus();
 }
 
-// Every state once for each unit that has it; returns their names in the order of the first unit that has all.
+// CHECKs that every state is passed once for each unit that has it; returns the states' names in the order of their
+// first slices.
 std::vector<std::string> CheckComplete(const ParameterTable& table, std::span<const StateSlice> own) {
   std::map<std::string, std::vector<int>> seen;
   std::vector<std::string> states;
@@ -176,7 +177,7 @@ class CheckpointWrite {
   const std::string temporary_;
 };
 
-// Manifest, rename, on rank 0. Whether that survives a power cut.
+// On rank 0: writes the manifest and renames the directory. Returns whether the checkpoint survives a power cut.
 absl::StatusOr<bool> Publish(const CheckpointOptions& options, const std::string& temporary,
                              CheckpointManifest manifest, std::span<const RankResult> results,
                              std::vector<std::string>* warnings) {
@@ -234,7 +235,7 @@ absl::StatusOr<SavedCheckpoint> WriteCheckpoint(const CheckpointOptions& options
     durable = published.ok() && *published;
   }
   RETURN_IF_ERROR(write.ShareRoot(status, "publish a checkpoint"));
-  // Earlier ones are all there is should a power cut take this one's name.
+  // Only if it is durable: earlier checkpoints are all there is if a power cut takes this one's name.
   if (durable) {
     PruneCheckpoints(options.directory, options.keep_last, {state.step, options.protected_step}, &warnings);
   }

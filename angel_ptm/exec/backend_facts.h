@@ -14,14 +14,14 @@
 
 namespace angel_ptm {
 
-// The facts of `kernels` with these options, and of a communicator of such a world, for MakePlan.
-// kInvalidArgument naming the tensor, what the backend takes and what it got, if it does not run one of the graph's
-// ops.
+// Returns the facts of `kernels` with these options, and of a communicator of such a world, for MakePlan.
+// kInvalidArgument if the backend does not run one of the graph's ops, naming the tensor, what the backend takes and
+// what it got.
 absl::StatusOr<BackendFacts> FactsOf(const Graph& graph, const KernelTable& kernels, const BackendOptions& options,
                                      WorldShape world);
 
-// The ops that `kernels` refuses of what a run of the graph computes, sums of losses and squares included, and what it
-// says of each kind; empty if it runs all.
+// The kinds of ops of a run of the graph, sums of losses and squares included, that `kernels` refuses, with the reason
+// for each; empty if it runs all.
 std::map<OpKind, std::string> OpsRefused(const Graph& graph, const KernelTable& kernels);
 
 }  // namespace angel_ptm

@@ -12,7 +12,7 @@
 namespace angel_ptm {
 namespace {
 
-// Where parts lie in one allocation; each as aligned as kernels like their operands.
+// Places parts in one allocation, each aligned as kernels want their operands.
 class Parts {
  public:
   int64_t Add(int64_t bytes) {
@@ -26,9 +26,9 @@ class Parts {
   int64_t bytes_ = 0;
 };
 
-// Three copies of the step's block: the device's, which its kernels are bound to; the host's, which the host's updates
-// are; and the one in page-locked memory, through which they are told of each other. The comm lane writes decisions, so
-// every update, which comes behind the norm, finds them.
+// There are three copies of the step's block: the device's, to which its kernels are bound; the host's, to which the
+// host's updates are bound; and one in page-locked memory, through which each is told about the other. The comm lane
+// writes decisions, so every update finds them, because updates come after the norm.
 class DeviceBackend final : public LaneBackend {
  public:
   DeviceBackend(const Plan& plan, const Machine& machine, const NoDecay& no_decay)
@@ -42,12 +42,12 @@ class DeviceBackend final : public LaneBackend {
     return {At<ElementSpan>(no_decay_at_[unit]), no_decay_[unit].size()};
   }
 
-  // On the compute lane's stream, so that what it computes comes behind; and what the comm lane adds, which comes
-  // behind that.
+  // On the compute lane's stream, so that what this lane adds comes after it, and what the comm lane adds after that.
   absl::Status ClearSums(int64_t step) override {
     return Stream(Lane::kCompute).Clear(&At<StepBlock>(0)->SumsOf(step), sizeof(StepSums));
   }
-  // By way of page-locked memory, where it stays until the next micro-batch is fed: that is when the lanes are idle.
+  // Goes through page-locked memory, where the data stays until the next micro-batch is fed, which happens while the
+  // lanes are idle.
   absl::Status WriteInput(TensorId tensor, const void* data) override {
     const MemoryRange& range = plan_.fixed[tensor];
     if (input_at_[tensor] == kNone) return TierOf(machine_, range.tier)->Write(range.offset, data, range.bytes);
@@ -115,13 +115,13 @@ class DeviceBackend final : public LaneBackend {
   }
 
  private:
-  // Elements that are widened at a time.
+  // How many elements are widened at a time.
   static constexpr int64_t kWidenedMax = int64_t{4} << 20;
 
-  // Of one rank: dst (+)= src, on the device. Finish waits for it.
+  // The reduction of one rank: dst (+)= src, on the device. Finish waits for it.
   absl::Status ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate);
 
-  // Of the comm lane's collectives, which are all alike.
+  // Whether the comm lane's collectives are put on its stream; all groups' are alike.
   bool OnStream() const { return !side_.alone(RankGroup::kWorld) && side_.collectives(RankGroup::kWorld).on_stream(); }
   bool OnDevice(Lane lane) const { return side_.stream(lane) != nullptr; }
   DeviceStream& Stream(Lane lane) const {
@@ -140,10 +140,10 @@ class DeviceBackend final : public LaneBackend {
   const DeviceSide& side_;
   const NoDecay& no_decay_;
   StepBlock block_;
-  std::shared_ptr<std::byte> memory_, locked_;  // the device's and page-locked; both begin with a step's block
+  std::shared_ptr<std::byte> memory_, locked_;  // on the device and page-locked; both begin with a step's block
   std::vector<int64_t> no_decay_at_;            // in memory_, by unit
   int64_t squares_at_ = 0, squares_bytes_ = 0;  // in memory_
-  int64_t widened_at_ = 0;                      // in memory_; of units of one rank that computes in bf16
+  int64_t widened_at_ = 0;                      // in memory_; for bf16 gradients of units of one rank
   std::vector<int64_t> input_at_;               // in locked_, by tensor; kNone: it is no input
 };
 
@@ -184,7 +184,7 @@ absl::Status DeviceBackend::Reserve(const Graph& graph) {
 absl::Status DeviceBackend::ReduceAlone(const ReducedSlice& dst, const Addends& src, bool accumulate) {
   const int64_t n = dst.elements();
   float* const sum = reinterpret_cast<float*>(dst.data.data());
-  // As it is, if that is what is wanted: the sum of one rank's bf16 is bf16.
+  // Copied unchanged if that is the result: the sum of one rank's bf16 is bf16.
   if (src.type == dst.type && !accumulate) {
     return Stream(Lane::kComm).Copy(dst.data.data(), src.data.data(), n * SizeOf(src.type));
   }

@@ -1,4 +1,4 @@
-// Units' collectives between GPUs: how they may travel, and the door to whichever way was chosen.
+// Units' collectives between GPUs: the ways in which they may travel, and the interface to whichever was chosen.
 #ifndef ANGEL_PTM_EXEC_DEVICE_COLLECTIVES_H_
 #define ANGEL_PTM_EXEC_DEVICE_COLLECTIVES_H_
 
@@ -20,14 +20,15 @@ class DeviceCollectives {
  public:
   virtual ~DeviceCollectives() = default;
 
-  // As Communicator::AllGather and OrderedReduceScatter, on device addresses and, but for SumsBy::kNccl, with their
-  // bits; by the comm lane.
+  // Like Communicator::AllGather and OrderedReduceScatter, but on device addresses; the bits are the same, except with
+  // SumsBy::kNccl. Called by the comm lane.
   virtual absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) = 0;
   virtual absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate,
                                      std::span<std::byte> scratch, CallTag tag) = 0;
 
-  // True: calls put their work on the comm lane's stream, behind what is there, and return. False: what they read was
-  // written, what they write is no longer read, and they return when it is on the device.
+  // True: calls put their work on the comm lane's stream, after what is there, and return. False: before a call, what
+  // it reads must have been written and what it writes must no longer be read; it returns when the result is on the
+  // device.
   virtual bool on_stream() const = 0;
   // What went wrong with work on the stream, known before that work ends for that reason. Any thread.
   virtual absl::Status status() const = 0;
@@ -35,23 +36,23 @@ class DeviceCollectives {
   virtual absl::Status Close() = 0;
 };
 
-// What NCCL takes.
+// What a run needs to use NCCL.
 struct NcclOffer {
-  // Opens the library; empty: the program knows none. Called when a run on several GPUs begins.
+  // Opens the library. Empty: the program knows no NCCL. Called when a run on several GPUs begins.
   std::function<absl::StatusOr<std::shared_ptr<NcclApi>>()> open;
   LaunchDeviceSum sum = nullptr;  // null: the program has no kernel for it
-  WaitOptions wait;               // for peers, as the run's communicators do
+  WaitOptions wait;               // how to wait for peers, as the run's communicators do
 };
 
-// Who sums: a kernel of ours, in rank order, or NCCL as it likes.
+// Who sums: our own kernel, in rank order, or NCCL, in any order.
 enum class SumsBy { kRankOrder, kNccl };
 
-// What a run wants; the same on all ranks but for `nccl`.
+// What a run wants; the same on all ranks, except for `nccl`.
 struct CollectivesWish {
   enum class Way { kAuto, kNccl, kStaged };  // kAuto: NCCL, where all ranks have it
   Way way = Way::kStaged;
   NcclOffer nccl;
-  SumsBy sums = SumsBy::kRankOrder;  // kNccl goes with Way::kNccl alone
+  SumsBy sums = SumsBy::kRankOrder;  // kNccl is allowed only with Way::kNccl
 };
 
 }  // namespace angel_ptm

@@ -21,7 +21,7 @@ absl::StatusOr<std::shared_ptr<NcclApi>> OpenNccl(const NcclOffer& offer) {
   return knows ? offer.open() : absl::FailedPreconditionError("this program has no NCCL for its GPUs");
 }
 
-// Those of several ranks.
+// The groups that have several ranks.
 std::vector<std::pair<RankGroup, Communicator*>> GroupsOf(Communicator& world, const MeshGroups* groups) {
   std::vector<std::pair<RankGroup, Communicator*>> all = {{RankGroup::kWorld, &world}};
   for (const RankGroup group : {RankGroup::kReplicas, RankGroup::kPlaces}) {

@@ -99,7 +99,8 @@ class LaneExecutor : public Executor {
   std::span<std::byte> Bytes(const Segment& segment, const Place& place) const {
     return {Address(segment, place), static_cast<size_t>(place.bytes)};
   }
-  // The step of training that a plan's step belongs to: beside an update plays the next step's micro-batch.
+  // The training step that a plan's step belongs to: a micro-batch that plays in the same segment as an update is the
+  // next step's.
   int64_t StepOf(const Step& step) const { return step_ + (playing_->of->updates && !step.in_update ? 1 : 0); }
   std::string NameInErrors(int32_t index) const {
     const CallTag tag = Tag(index);
@@ -107,7 +108,7 @@ class LaneExecutor : public Executor {
   }
   CallTag Tag(int32_t index) const { return {playing_->names[index], StepOf(playing_->of->steps[index])}; }
 
-  // A segment with what is worked out once.
+  // A segment with everything that is worked out once.
   struct BoundSegment {
     explicit BoundSegment(const Segment& segment) : of(&segment) {}
 
@@ -115,10 +116,10 @@ class LaneExecutor : public Executor {
     KernelCalls calls;                   // by step
     KernelCalls skipped_calls;           // of updates, in a step that changes nothing
     std::vector<std::string> names;      // by step
-    std::unique_ptr<StepGraphs> graphs;  // of a device; null elsewhere
+    std::unique_ptr<StepGraphs> graphs;  // on a device; null elsewhere
     StepReplay replay;
   };
-  // The sums of a step start from nothing. Where the graph's first_expert lies, another plan may have put what it likes
+  // The sums of a step start from zero. first_expert is written again, because another plan may have overwritten it
   // since the last step: the arenas are shared.
   void Begin(int64_t step) {
     failed_between_.Update(backend_->ClearSums(step));
@@ -128,18 +129,18 @@ class LaneExecutor : public Executor {
   absl::Status RemakeParameters(int64_t step);
   bool InParameters() const { return plan_.layout.guest_of(kParameterState) != kNoState; }
 
-  // Whom the collectives of a unit's data are of.
+  // The ranks among which a unit's data is gathered and reduced.
   RankGroup SharersOf(UnitId unit) const {
     return plan_.layout.replicas(unit) == plan_.layout.world_size ? RankGroup::kWorld : RankGroup::kReplicas;
   }
   void BindSegment(BoundSegment& bound);
 
-  // Lane threads, from here on.
+  // Called on the lanes' threads, from here on.
   absl::Status RunStep(const Segment& segment, int32_t index);
   absl::Status RunUntraced(const Segment& segment, int32_t index);
-  // What of a step is the host's, whoever puts its work. False if this micro-batch skips the step.
+  // Does the host's part of a step, whoever puts the step's work. False if this micro-batch skips the step.
   bool Follow(const Segment& segment, int32_t index);
-  // Of what the compute lane puts: which step's sums, which micro-batch, what updates do.
+  // Identifies what the compute lane puts on its stream: which step's sums, which micro-batch, what updates do.
   int32_t VariantOf(bool updates) const;
   absl::Status Move(const Segment& segment, const Step& step);
   absl::Status Compute(const Segment& segment, const Step& step, int32_t index);
@@ -165,18 +166,18 @@ class LaneExecutor : public Executor {
   std::unique_ptr<LockFreeUpdater> updater_;
   Residency residency_;
 
-  int32_t first_expert_ = 0;  // of this rank's, where experts are split
+  int32_t first_expert_ = 0;  // the first of this rank's, where experts are split
   MicroBatch micro_batch_;
   bool check_finite_ = false;
   bool remaking_ = false;                 // no norm, nothing is updated
-  bool gradients_in_parameters_ = false;  // where their place is that
+  bool gradients_in_parameters_ = false;  // in their place, where the two share it
   const BoundSegment* playing_ = nullptr;
   int64_t step_ = 0;
   const StepHooks* hooks_ = nullptr;
   double vote_ = 0;
   UpdateDecision decision_;                     // of the last norm
   mutable std::array<StepSums, 2> shown_sums_;  // what SumsOf has read
-  mutable absl::Status failed_between_;         // while the lanes were idle
+  mutable absl::Status failed_between_;         // of calls while the lanes were idle
   NonFinite non_finite_;
 };
 
@@ -258,7 +259,8 @@ absl::Status LaneExecutor::PlaySegment(int32_t index, int64_t step) {
   return absl::OkStatus();
 }
 
-// An update of nothing, if the last segment has left gradients where the parameters were.
+// An update that changes nothing, if the last segment has left gradients where the parameters were: it makes the
+// parameters anew.
 absl::Status LaneExecutor::RemakeParameters(int64_t step) {
   if (!gradients_in_parameters_) return absl::OkStatus();
   decision_.apply = false;
@@ -300,7 +302,7 @@ absl::Status LaneExecutor::RunStep(const Segment& segment, int32_t index) {
   const int64_t of_step = StepOf(step);
   backend_->BeginStep(playing_->names[index]);
   const absl::Cleanup end_step = [this] { backend_->EndStep(); };
-  // A diagnosis plays micro-batches again, which are no part of the step.
+  // A diagnosis plays micro-batches again; these are not part of the step.
   if (machine_.trace == nullptr || check_finite_ || !machine_.trace->Wants(of_step)) return RunUntraced(segment, index);
   TraceSpan span{.begin_ns = Trace::Now(), .step = of_step, .index = index, .segment = segment.name};
   const absl::Status status = RunUntraced(segment, index);
@@ -320,7 +322,7 @@ bool LaneExecutor::Follow(const Segment& segment, int32_t index) {
   return true;
 }
 
-// A diagnosis looks at every step's outputs, a trace at its time.
+// A diagnosis looks at every step's outputs, and a trace at its time, so both need steps to be put one by one.
 int32_t LaneExecutor::VariantOf(bool updates) const {
   const bool traced = machine_.trace != nullptr && (machine_.trace->Wants(step_) || machine_.trace->Wants(step_ + 1));
   if (check_finite_ || traced) return -1;
@@ -420,7 +422,7 @@ void LaneExecutor::AddLoss(const Segment& segment, const Step& step) {
 absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int32_t index) {
   const std::span<std::byte> gradient = Bytes(segment, step.src);
   const DType type = graph_.table->compute_type();
-  // Padding between and behind parameters belongs to no tensor, so nobody wrote it.
+  // Padding between and after parameters belongs to no tensor, so nobody wrote it.
   for (const ElementSpan& gap : gaps_[step.unit]) {
     RETURN_IF_ERROR(
         backend_->Clear(step.lane, gradient.subspan(gap.begin * SizeOf(type), (gap.end - gap.begin) * SizeOf(type))));
@@ -430,7 +432,7 @@ absl::Status LaneExecutor::Reduce(const Segment& segment, const Step& step, int3
                                           /*accumulate=*/!micro_batch_.first, Bytes(segment, step.scratch),
                                           Tag(index)));
   if (!micro_batch_.last) return backend_->Finish(step.lane);
-  // Now, not before the update: by then the slice may rest where reading it costs a journey.
+  // Now rather than before the update: by then the slice may rest where it would have to be moved to be read.
   FixedPointSum* const squares = &backend_->BlockOf(step.lane)->SumsOf(StepOf(step)).squares;
   machine_.kernels->square_sum({squares, {own.data.data(), own.type}, own.elements()}, backend_->ContextOf(step.lane));
   return backend_->Finish(step.lane);

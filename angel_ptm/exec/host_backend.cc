@@ -40,8 +40,8 @@ class HostBackend final : public LaneBackend {
   void BeginStep(const std::string&) override {}
   void EndStep() override {}
 
-  // Where the compute lane's processor is the host, its cores are taken: a second OpenMP team would make both of them
-  // sleep at every barrier (measured: a fifth of the step).
+  // Where the compute lane runs on the host, its cores are taken: a second OpenMP team would make both teams sleep at
+  // every barrier (measured: a fifth of the step).
   KernelContext ContextOf(Lane lane) override {
     const bool beside = lane == Lane::kHostCompute && machine_.host_kernels == nullptr;
     return {.threads = lane == Lane::kComm || beside ? 1 : machine_.threads};

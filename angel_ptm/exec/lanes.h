@@ -1,8 +1,8 @@
 // Lanes play a segment's steps: the player issues them one by one, in the segment's order, and each lane runs its own
-// in that order, waiting where a step says for other lanes.
+// steps in that order, waiting for other lanes where a step says so.
 //
-// A rank has one Lanes, shared by all its Executors: the compute lane's OpenMP team belongs to its thread, so a second
-// compute thread would bring a second team, made in the middle of a run, and twice the threads.
+// A rank has one Lanes, shared by all its Executors: the compute lane's OpenMP team belongs to the lane's thread, so a
+// second compute thread would bring a second team, made in the middle of a run, and twice the threads.
 #ifndef ANGEL_PTM_EXEC_LANES_H_
 #define ANGEL_PTM_EXEC_LANES_H_
 
@@ -30,10 +30,11 @@ class StepGraphs;
 // How a lane that is a stream may repeat runs of steps as graphs (step_graphs.h). Called by that lane.
 struct StepReplay {
   StepGraphs* graphs = nullptr;
-  // What a step does on the host where its work is put by a graph. Must not allocate when it succeeds.
+  // Does on the host what is left of a step whose work is put by a graph. Must not allocate when it succeeds.
   RunStep follow;
-  // Of a run that is about to be put, whether or not it has updates: what its steps put on the stream is the same
-  // whenever this is; from 0 to StepGraphs::kVariants - 1, or less if they are to be put step by step.
+  // The variant of a run that is about to be put; `updates` says whether the run has updates. What the run's steps put
+  // on the stream is the same whenever the variant is the same. From 0 to StepGraphs::kVariants - 1, or negative if the
+  // steps are to be put one by one.
   std::function<int32_t(bool updates)> variant;
 };
 
@@ -43,14 +44,14 @@ class SegmentPlay {
   virtual ~SegmentPlay() = default;
   virtual const Segment& segment() const = 0;
   virtual LaneQueue& lane(Lane lane) const = 0;
-  // Runs the step, unless one has failed before.
+  // Runs the step, unless a step has failed before.
   virtual void Run(int32_t index) = 0;
-  // Does what is left of the step where a graph puts its work, unless one has failed before.
+  // Does what is left of the step where a graph puts its work, unless a step has failed before.
   virtual void Follow(int32_t index) = 0;
-  // Null: all steps are put step by step.
+  // Null: all steps are put one by one.
   virtual const StepReplay* replay() const = 0;
   virtual bool failed() const = 0;
-  // The work that Run put on a stream went wrong, of this step or of one soon behind it.
+  // Reports that the work that Run put on a stream has failed: that of this step or of one soon after it.
   virtual void Fail(int32_t index, const absl::Status& status) = 0;
 };
 
@@ -59,16 +60,16 @@ class SegmentPlay {
 class LaneQueue {
  public:
   virtual ~LaneQueue() = default;
-  // A segment begins: of its steps none has been issued. The lane is idle.
+  // A segment begins, none of whose steps has been issued. The lane is idle.
   virtual void Begin(SegmentPlay& play) = 0;
-  // Has play.Run(index) called behind all steps issued to this lane before, as soon as every lane l has finished the
-  // first waits[l] of its own. Returns at once, or when there is room for the step. Also called when the segment has
-  // failed: a step that is not run counts as finished.
+  // Has play.Run(index) called after all steps issued to this lane before, as soon as every lane l has finished the
+  // first waits[l] of its own. Returns immediately, or when there is room for the step. Also called when the segment
+  // has failed: a step that is not run counts as finished.
   virtual void Issue(int32_t index) = 0;
   // Blocks the caller, any thread, until the first `count` of the segment's steps on this lane have finished.
   virtual void AwaitFinished(int32_t count) = 0;
-  // Has what is put on `stream` from now on begin behind the first `count` of the segment's steps on this lane. Blocks
-  // the caller until they have finished; a lane that is a stream itself, until they have been put on it.
+  // Makes what is put on `stream` from now on begin after the first `count` of the segment's steps on this lane. Blocks
+  // the caller until those have finished or, if this lane is a stream itself, until they have been put on it.
   virtual absl::Status Precede(DeviceStream& stream, int32_t count);
   // Seconds spent in steps since the last call.
   virtual double TakeBusySeconds() = 0;
@@ -80,13 +81,13 @@ std::unique_ptr<LaneQueue> MakeThreadLane();
 class Lanes {
  public:
   using Queues = std::array<std::unique_ptr<LaneQueue>, kLaneCount>;
-  // Threads.
+  // All lanes are threads.
   Lanes();
   explicit Lanes(Queues queues);
   ~Lanes();
 
-  // Plays the whole segment and returns when all lanes are idle: OK, or the first failure in time; behind it no step
-  // runs.
+  // Plays the whole segment and returns when all lanes are idle: OK, or the failure that came first, after which no
+  // step runs.
   absl::Status Play(const Segment& segment, const RunStep& run_step, const NameStep& name_step = nullptr,
                     const StepReplay* replay = nullptr);
 

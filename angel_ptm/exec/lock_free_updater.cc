@@ -23,7 +23,7 @@ LockFreeUpdater::LockFreeUpdater(const Graph& graph, const Plan& plan, const Mac
       units_(graph.units().size()),
       jobs_(graph.units().size()) {
   for (const Segment& sweep : plan.sweeps) Bind(sweep, adamw, no_decay);
-  std::map<int64_t, int> turns;  // by where the new parameters are
+  std::map<int64_t, int> turns;  // by the home of the new parameters
   for (UnitId u = 0; u < static_cast<UnitId>(units_.size()); ++u) {
     units_[u].trained = !plan.sweeps[u].steps.empty();
     if (!units_[u].trained) continue;
@@ -121,14 +121,14 @@ absl::Status LockFreeUpdater::Await(UnitId unit) {
   const int64_t job = units_[unit].job;
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
-  // Looks up now and then, for those who watch whether this rank is alive.
+  // Wakes up now and then to show watchers that this rank is alive.
   constexpr auto kSignOfLife = std::chrono::milliseconds(100);
   bool waited = false;
   for (; failure_.ok() && finished() <= job; waited = true) {
     if (machine_.publish) machine_.publish(step_, "waiting for a lock-free update");
     changed_.wait_for(lock, kSignOfLife);
   }
-  // What comes next, a checkpoint say, is between steps, where a rank may take its time.
+  // What comes next, for example a checkpoint, is between steps, where a rank may take its time.
   if (waited && machine_.publish) machine_.publish(step_, {});
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return finished() > job ? absl::OkStatus() : failure_;
@@ -147,7 +147,7 @@ void LockFreeUpdater::Publish(UnitId unit) {
   running_[u.turn] = kNone;
 }
 
-// All ranks wait for the same jobs, and each has finished those before.
+// All ranks wait for the same jobs, and each has finished all earlier ones.
 absl::Status LockFreeUpdater::AwaitAndPublish(UnitId unit) {
   RETURN_IF_ERROR(Await(unit));
   finished_by_all_ = std::max(finished_by_all_, units_[unit].job + 1);
@@ -192,7 +192,7 @@ void LockFreeUpdater::EndStep(int64_t step, const UpdateDecision& decision) {
       u.waiting = true;
       u.of_newest = decision;
     }
-    // Of a step that changes nothing there is nothing to wait for.
+    // A step that changes nothing leaves nothing to wait for.
     if (u.waiting) continue;
     (u.running ? u.will_hold : u.holds) = step_;
   }
@@ -287,7 +287,7 @@ void LockFreeUpdater::Update(const Segment& segment, int32_t index) {
     const size_t slot = std::ranges::find(states, kParameterState) - states.begin();
     std::memcpy(Address(segment, step.operands[slot]), Address(segment, step.src), static_cast<size_t>(step.src.bytes));
   }
-  // Beside the compute lane, whose cores these are: one thread.
+  // One thread only: this runs beside the compute lane, which has the cores.
   bound_[swept_].calls[index]->Run(*machine_.kernels, {.threads = 1});
 }
 

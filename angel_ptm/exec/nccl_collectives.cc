@@ -11,8 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-constexpr uint32_t kMarks = 1024;      // as many calls as may be put at once: those of a segment of 300 layers, about
-constexpr int64_t kSumAlignment = 64;  // elements: sums' operands begin at so many bytes, whatever their type
+constexpr uint32_t kMarks = 1024;      // calls that have marks at a time: about those of a segment of 300 layers
+constexpr int64_t kSumAlignment = 64;  // elements: operands of sums begin at multiples of 64 bytes, whatever their type
 
 }  // namespace
 
@@ -125,7 +125,7 @@ absl::Status NcclCollectives::SumByNodes(const ReducedSlice& dst, const Addends&
   if (piece_max < shape.round_elements) piece_max = piece_max / kSumAlignment * kSumAlignment;
   for (int64_t begin = 0, count = 0; begin < n; begin += count) {
     count = std::min(shape.round_elements, n - begin);
-    // As many nodes at once as there is room for what arrives for them.
+    // Take as many nodes at a time as there is room for what arrives for them.
     const int64_t at_once = std::max<int64_t>(1, shape.arrivals_bytes / (local * count * element));
     for (int64_t node = 0; node < nodes; node += at_once) {
       for (int64_t at = 0; at < count; at += piece_max) {
@@ -175,8 +175,8 @@ absl::Status NcclCollectives::BeginCall() {
 absl::Status NcclCollectives::EndCall() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!has_marks_) {
-    // The newest mark then ends behind this call, too, seen to have ended before or not: a stream that hangs in it is
-    // noticed.
+    // The newest mark then ends after this call, too, whether or not it was seen to have ended before, so that a stream
+    // that hangs in this call is noticed.
     ended_ -= ended_ == put_ ? 1 : 0;
     return stream_.Record(*marks_[(put_ - 1) % kMarks].end);
   }
@@ -216,7 +216,7 @@ void NcclCollectives::Watch() {
     lock.lock();
   }
   lock.unlock();
-  // A communicator or the GPU itself has failed: no peer must wait for this rank in any.
+  // A communicator or the GPU itself has failed: no peer must be left waiting for this rank in any communicator.
   for (NcclCommunicator* communicator : communicators_) {
     if (!status.ok()) communicator->Abort(status);
   }

@@ -1,12 +1,13 @@
-// Collectives of device memory by NCCL, on the comm lane's stream. A reduction is an exchange of blocks into the plan's
-// scratch and a sum of them in rank order, a kernel, round after round: the bits are those of every transport. In a
-// world of nodes each round is one inside a node and one across; NCCL knows nodes itself when it gathers. Or, where the
-// order is given up, NCCL sums, round after round, and the kernel adds what it has made.
+// Collectives on device memory by NCCL, on the comm lane's stream. A reduction goes in rounds: ranks exchange blocks
+// into the plan's scratch, and a kernel sums these in rank order, so the bits are those of every other transport. In a
+// world of nodes each round is one exchange and sum inside a node and one across nodes; in all-gathers NCCL itself
+// takes account of nodes. Where the order is given up (SumsBy::kNccl), NCCL sums in each round, and the kernel adds the
+// result to the destination.
 //
-// NCCL lets a rank wait for a lost peer for ever, on the device where nobody sees it. A thread of this rank watches
-// while something is on the stream: it asks NCCL for errors; counts as this rank's signs of life that calls have ended,
-// and that the stream, which has come to one, waits there for peers; and has NCCL abort when a peer is lost, so that
-// the stream, and all that wait for it, go on and the lane can fail.
+// NCCL lets a rank wait for a lost peer forever, on the device, where nobody sees it. A thread of this rank therefore
+// watches the stream. It asks NCCL for errors. It counts two things as signs of life of this rank: that calls have
+// ended, and that the stream has come to a call and waits there for peers. When a peer is lost, it has NCCL abort, so
+// that the stream, and everything that waits for the stream, go on and the lane can fail.
 #ifndef ANGEL_PTM_EXEC_NCCL_COLLECTIVES_H_
 #define ANGEL_PTM_EXEC_NCCL_COLLECTIVES_H_
 
@@ -25,7 +26,7 @@ namespace angel_ptm {
 
 class NcclCollectives final : public DeviceCollectives {
  public:
-  // Collective over `peers`, as NcclCommunicator::Create. `stream` must outlive it.
+  // Collective over `peers`, like NcclCommunicator::Create. `stream` must outlive the result.
   static absl::StatusOr<std::unique_ptr<NcclCollectives>> Create(std::shared_ptr<NcclApi> api,
                                                                  const CollectivesWish& wish, Communicator& peers,
                                                                  DeviceStream& stream);
@@ -42,30 +43,30 @@ class NcclCollectives final : public DeviceCollectives {
   NcclCollectives(WorldShape shape, const CollectivesWish& wish, DeviceStream& stream)
       : shape_(shape), sum_(wish.nccl.sum), sums_(wish.sums), stream_(stream) {}
 
-  // Rounds of a reduction. The scratch of the first two is what arrives, of the last also what a node sends.
+  // The rounds of a reduction. The first two use the scratch for what arrives, the last also for what a node sends.
   absl::Status SumByNccl(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                          CallTag tag);
   absl::Status SumInOrder(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                           CallTag tag);
   absl::Status SumByNodes(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                           CallTag tag);
-  // Row by row of blocks: dst[row * blocks.bytes ..] (+)= the sum over ranks of their block for this rank, in fp32 or
-  // rounded.
+  // For every row of blocks, the next blocks.bytes / SizeOf(type) elements of dst (+)= the sum over ranks of their
+  // blocks for this rank, in fp32 or rounded.
   absl::Status ExchangeAndSum(NcclCommunicator& communicator, std::byte* dst, DType dst_type, const SendBlocks& blocks,
                               DType type, bool accumulate, std::span<std::byte> arrivals, CallTag tag);
 
-  // Around what a call puts on the stream, for the watching thread.
+  // Mark the begin and the end of what a call puts on the stream, for the watching thread.
   absl::Status BeginCall();
   absl::Status EndCall();
   void Watch();
-  // What the stream does since this was asked last: calls have ended, it is in the same one, or in none.
+  // What the stream has done since the last look: calls have ended, it waits in the same call, or it is in none.
   enum class Sign { kGoesOn, kWaits, kSilent };
   absl::StatusOr<Sign> LookAtStream();  // under mutex_
 
   const WorldShape shape_;  // decides, as in plans, how much scratch there is
-  // The world's, and in a world of nodes, where the order counts, its levels'.
+  // The communicator of `peers` and, in a world of nodes where the order counts, those of its levels.
   std::unique_ptr<NcclCommunicator> world_, inside_, across_;
-  std::vector<NcclCommunicator*> communicators_;  // all there are
+  std::vector<NcclCommunicator*> communicators_;  // all that there are
   const LaunchDeviceSum sum_;
   const SumsBy sums_;
   DeviceStream& stream_;
@@ -76,8 +77,8 @@ class NcclCollectives final : public DeviceCollectives {
   struct Marks {
     std::unique_ptr<DeviceEvent> begin, end;
   };
-  std::vector<Marks> marks_;  // by number; calls put while all are in use are in the newest's
-  bool has_marks_ = false;    // the call that is being put
+  std::vector<Marks> marks_;  // by number; calls put while all are in use share the newest's
+  bool has_marks_ = false;    // whether the call that is being put has its own
   uint32_t put_ = 0, ended_ = 0;
   std::thread thread_;  // last: starts last
 };

@@ -36,7 +36,7 @@ bool IsFinite(const Tensor& tensor, const void* data, int64_t begin, int64_t n) 
 }
 bool IsFinite(const Tensor& tensor, const void* data) { return IsFinite(tensor, data, 0, tensor.shape.elements()); }
 
-// The rows and columns of an output that its op gave values.
+// Looks at the rows and columns of an output to which its op gave values.
 bool OutputIsFinite(const Graph& graph, const Op& op, size_t output, const std::vector<const void*>& operands) {
   const Tensor& tensor = graph.tensors[op.outputs[output]];
   const OutputSlot& slot = RulesOf(op.kind).outputs[output];

@@ -18,7 +18,7 @@ Residency::Residency(const Graph& graph, const Layout& layout, int rank) : graph
 }
 
 Residency::StateRange Residency::Elements(UnitId unit, StateId s, bool own, int64_t begin, int64_t count) const {
-  // A home of slices only starts with the own one.
+  // The home of a sharded state begins with the rank's own slice.
   const int64_t at_home = own && !layout_.sharded(unit, s)
                               ? layout_.own_begin(unit, rank_) - layout_.part_begin(unit, rank_) + begin
                               : begin;
@@ -72,8 +72,9 @@ void Residency::FollowMove(const Segment& segment, const Step& step, bool travel
 void Residency::FollowUpdate(const Segment& segment, const Step& step) {
   const std::vector<StateId>& states = graph_.ops[step.op].states;
   for (size_t i = 0; i < states.size(); ++i) {
-    // Updated in place, so what it writes is the newest copy where the newest copy was. What it only reads may be on
-    // its way home already, beside it; gradients do not travel in an update. What it makes anew needs no earlier copy.
+    // The op updates state in place, so the newest copy stays where it was. State that the op only reads may already be
+    // on its way home at the same time; gradients do not travel in an update. State that the op makes anew needs no
+    // earlier copy.
     const Access access = AccessOf(graph_.ops[step.op], static_cast<int>(i));
     if (access == Access::kWrite || (access == Access::kRead && states[i] != kGradientState)) continue;
     Expect(segment, ElementsOf(step, states[i]), step.operands[i], Writes(access));

@@ -1,11 +1,13 @@
 // The run-time half of what verify proves about state: while a Plan plays, every step that touches parameters, moments
-// or reduced gradients finds the newest copy of their pages where it was bound to look, and all of them come home.
+// or reduced gradients finds the newest copy of their pages where it was bound to look, and in the end all of them are
+// home again.
 //
-// What a segment changes travels: its pages' newest copy goes where a move, a gather or an update puts it. In the
-// update that is all state but gradients, in the micro-step reduced gradients. Of what a segment only reads the newest
-// copy stays at home: a use at home is checked, a use of a copy is not, only that the copy was taken from home.
-// Gradients that take their parameters' place leave no copy of these, and an update none of them: who looks for either
-// at the wrong time is found. Activations and a micro-batch's own gradients are no state: verify alone speaks for them.
+// State that a segment changes travels: the newest copy of its pages goes where a move, a gather or an update puts it.
+// In the update this is all state but gradients; in the micro-step it is the reduced gradients. The newest copy of
+// state that a segment only reads stays at home: a use at home is checked; for a use of a copy, only that the copy was
+// taken from home. Gradients that take their parameters' place leave no copy of the parameters, and an update leaves no
+// copy of the gradients, so a step that looks for either at the wrong time is caught. Activations and a micro-batch's
+// own gradients are not state: only verify checks them.
 #ifndef ANGEL_PTM_EXEC_RESIDENCY_H_
 #define ANGEL_PTM_EXEC_RESIDENCY_H_
 
@@ -17,19 +19,19 @@
 
 namespace angel_ptm {
 
-// Thread safety: lanes may follow different steps at the same time. Two steps meet at a page only if both read its
-// state, or if the Plan orders them because they meet at its bytes.
+// Thread safety: lanes may call Follow for different steps at the same time. Two steps touch the same page only if both
+// just read its state, or if the Plan orders them because they touch the same bytes.
 class Residency {
  public:
-  // Of rank `rank`. Everything is at home. Graph and layout must outlive the Residency.
+  // For rank `rank`, with everything at home. Graph and layout must outlive the Residency.
   Residency(const Graph& graph, const Layout& layout, int rank);
 
-  // A lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step says, and notes
-  // where it will be. Nobody asks for it there before the step has finished. `overwrite`: a reduction does not add to
-  // what is there.
+  // To be called when a lane is about to run `step`: CHECKs that the newest copy of the state it uses is where the step
+  // says, and notes where that copy will be. No other step asks for it there before this one has finished. `overwrite`:
+  // a reduction does not add to what is there.
   void Follow(const Segment& segment, const Step& step, bool overwrite);
 
-  // CHECKs the end of a segment.
+  // At the end of a segment: CHECKs that everything is at home.
   void ExpectAllHome() const { pages_.ExpectAllHome(); }
 
  private:

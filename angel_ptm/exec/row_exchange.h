@@ -1,5 +1,5 @@
-// Runs the ops that ranks exchange rows in (kernels/ops.def, APTM_EXCHANGE): between the ranks of a replica, which have
-// all experts together.
+// Runs the ops in which ranks exchange rows (kernels/ops.def, APTM_EXCHANGE), between the ranks of a replica, which
+// together have all experts.
 #ifndef ANGEL_PTM_EXEC_ROW_EXCHANGE_H_
 #define ANGEL_PTM_EXEC_ROW_EXCHANGE_H_
 
@@ -18,7 +18,7 @@ struct RowExchange {
   DType type = DType::kFloat32;
   std::span<std::byte> x, y;
   std::byte* base = nullptr;
-  std::span<std::byte> scratch;  // of a sum, as OrderedReduceScatter wants it
+  std::span<std::byte> scratch;  // for a sum, as OrderedReduceScatter wants it
 };
 
 // On the comm lane. Collective; errors: the backend's.

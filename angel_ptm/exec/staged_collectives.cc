@@ -7,7 +7,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of all ranks together; slices are multiples of kGrain, and so are pieces of one.
+// The most elements in a piece, of all ranks together. Slices are multiples of kGrain, and so are their pieces.
 constexpr int64_t kElementsMax = int64_t{16} << 20, kGrain = 2048;
 constexpr int64_t kLeast = 32;  // a cache line of the narrowest type
 
@@ -26,8 +26,8 @@ int64_t StagingBytes(const Layout& layout) {
   return (world_size + 1) * piece * element + ReduceScratchBytes(piece, layout.world());
 }
 
-// What goes through at a time, of every rank: as much as a reduction has room for. Of groups of the world's ranks,
-// whose rows no layout knows, pieces are larger or smaller than its.
+// The elements of every rank that go through at a time: as many as a reduction has room for. For groups of the world's
+// ranks, whose rows no layout knows, pieces may be larger or smaller than the layout's.
 int64_t StagedCollectives::PieceMax(int64_t n) const {
   const int64_t size = communicator_.size(), element = SizeOf(DType::kFloat32);
   const int64_t room = static_cast<int64_t>(staging_.size());

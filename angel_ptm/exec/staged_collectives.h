@@ -1,5 +1,6 @@
-// Collectives of device memory on communicators that know host memory alone: through page-locked host memory, piece by
-// piece, so that its size is bounded whatever a unit's is. The bits are those of collectives in host memory.
+// Collectives on device memory over communicators that know only host memory. Data goes through page-locked host memory
+// piece by piece, so that the size of this memory is bounded, however large a unit is. The bits are those of
+// collectives in host memory.
 #ifndef ANGEL_PTM_EXEC_STAGED_COLLECTIVES_H_
 #define ANGEL_PTM_EXEC_STAGED_COLLECTIVES_H_
 
@@ -14,18 +15,19 @@
 
 namespace angel_ptm {
 
-// What collectives of a layout's units go through: nothing in a world of one, which has none; at most about 200 MiB in
-// worlds of up to 8,192 ranks.
+// The memory that collectives of a layout's units go through: none in a world of one, which has no collectives; at most
+// about 200 MiB in worlds of up to 8,192 ranks.
 int64_t StagingBytes(const Layout& layout);
 
 class StagedCollectives final : public DeviceCollectives {
  public:
-  // staging: StagingBytes of the world that the communicator is of or part of, page-locked. Nothing is owned.
+  // staging: page-locked, of StagingBytes for the world that the communicator connects all or part of. Nothing is
+  // owned.
   StagedCollectives(Communicator& communicator, DeviceStream& stream, std::span<std::byte> staging)
       : communicator_(communicator), stream_(stream), staging_(staging) {}
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;
-  // The plan's scratch is memory of the device, for transports that reach it.
+  // Does not use the plan's scratch, which is device memory for transports that can reach it.
   absl::Status ReduceScatter(const ReducedSlice& dst, const Addends& src, bool accumulate, std::span<std::byte> scratch,
                              CallTag tag) override;
   bool on_stream() const override { return false; }

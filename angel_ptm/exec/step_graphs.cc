@@ -11,7 +11,7 @@ constexpr int32_t kRunStepsMax = 128;  // a lane has room for more
 
 StepGraphs::StepGraphs(const Segment& segment, Lane lane) : lane_(lane), run_of_(segment.steps.size(), -1) {
   const int own = static_cast<int>(lane);
-  std::vector<bool> awaited(segment.steps.size() + 1);  // by number of own steps: some other lane waits for so many
+  std::vector<bool> awaited(segment.steps.size() + 1);  // by number of own steps: does another lane wait for so many?
   for (const Step& step : segment.steps) {
     if (step.lane != lane) awaited[step.waits[own]] = true;
   }

@@ -1,12 +1,13 @@
-// Runs of a stream lane's steps that are put on the stream as one: the first time step by step, captured as a graph,
-// from then on by one launch of it.
+// Runs of a stream lane's steps that are put on the stream as one: the first time step by step while they are captured
+// as a graph, from then on by launching the graph.
 //
-// A run is steps of one lane, one behind the other, between which nobody waits: only its first may wait for another
-// lane, and others wait for its last alone. So nothing that could go on beside a segment's steps waits longer for it.
+// A run is a sequence of consecutive steps of one lane between which nobody waits: only its first step may wait for
+// another lane, and other lanes wait only for its last. So a run delays nothing that could go on concurrently with its
+// steps.
 //
-// A graph repeats its capture: kernels with their arguments, copies with their addresses. A plan's places are the same
-// in every step, so what is put depends on little else. Whoever plays says on what (StepReplay::variant), and a run has
-// a graph for each.
+// A graph repeats what was captured: kernels with their arguments, copies with their addresses. A plan's places are the
+// same in every step, so what is put on the stream depends on little else. The player says on what
+// (StepReplay::variant), and a run has one graph for each variant.
 #ifndef ANGEL_PTM_EXEC_STEP_GRAPHS_H_
 #define ANGEL_PTM_EXEC_STEP_GRAPHS_H_
 
@@ -26,12 +27,12 @@ class StepGraphs {
 
   struct Run {
     int32_t first = 0, last = 0;                                 // steps of the segment
-    uint32_t steps = 0;                                          // of the lane, from one to the other
+    uint32_t steps = 0;                                          // of the lane, from first to last
     bool updates = false;                                        // some of them are updates
-    std::array<std::unique_ptr<DeviceGraph>, kVariants> graphs;  // of variants that were played
+    std::array<std::unique_ptr<DeviceGraph>, kVariants> graphs;  // by variant; null until played
   };
 
-  // Of the segment's steps on `lane`.
+  // Finds the runs among the segment's steps on `lane`.
   StepGraphs(const Segment& segment, Lane lane);
 
   Lane lane() const { return lane_; }

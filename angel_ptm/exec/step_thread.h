@@ -1,4 +1,5 @@
-// What a lane's thread and a stream's have in common: steps are handed over by number and done in order.
+// What a thread lane and a stream lane have in common: a thread to which steps are handed over by number and which does
+// them in order.
 #ifndef ANGEL_PTM_EXEC_STEP_THREAD_H_
 #define ANGEL_PTM_EXEC_STEP_THREAD_H_
 
@@ -14,11 +15,11 @@ class StepThread {
  public:
   // `work` is called on the thread, for one step after another.
   explicit StepThread(std::function<void(int32_t index)> work);
-  ~StepThread();  // behind the last step
+  ~StepThread();  // ends after the last step
 
-  // A segment begins; the thread is idle. Done counts from here.
+  // A segment begins; the thread is idle. AwaitDone counts from here.
   void Begin() { begin_ = done_.load(std::memory_order_relaxed); }
-  // Returns at once, or when there is room. One caller at a time.
+  // Returns immediately, or when there is room. One caller at a time.
   void Issue(int32_t index);
   // Blocks until work has returned for the first `count` steps of the segment. Any thread.
   void AwaitDone(int32_t count) const { Await(done_, begin_ + static_cast<uint32_t>(count)); }

@@ -11,16 +11,17 @@
 namespace angel_ptm {
 namespace {
 
-// What the lane remembers of a step until it has finished. Of a run the first has the begin and the last the end.
+// What the lane remembers of a step until it has finished. In a run, the first step has the begin event and the last
+// the end event.
 struct OnStream {
   std::unique_ptr<DeviceEvent> begin, end;
   int32_t index = 0;  // of the segment's step
-  bool ends = true;   // it is no run's, or the last of one
+  bool ends = true;   // it is in no run, or the last of one
 };
 
 class StreamLane final : public LaneQueue {
  public:
-  // Steps on the stream at a time.
+  // The most steps on the stream at a time.
   static constexpr uint32_t kSlots = 512;
 
   StreamLane(DeviceStream& stream, std::function<absl::Status()> judge, std::vector<OnStream> slots)
@@ -57,7 +58,7 @@ class StreamLane final : public LaneQueue {
   }
 
  private:
-  // On the lane's thread.
+  // Called on the lane's thread.
   void Put(int32_t index) {
     absl::Status status = stream_.device().MakeCurrent();
     const StepReplay* const replay = play_->replay();
@@ -86,7 +87,7 @@ class StreamLane final : public LaneQueue {
     }
   }
 
-  // What a run's later steps wait for, its first has waited for.
+  // What a run's later steps wait for, its first step has already waited for.
   absl::Status FollowOthers(const Step& step) {
     absl::Status status;
     for (int lane = 0; lane < kLaneCount; ++lane) {
@@ -96,14 +97,14 @@ class StreamLane final : public LaneQueue {
     return status;
   }
 
-  // graph_ is where the run's graph is, or will be; null if it is put step by step.
+  // Sets graph_ to where the run's graph is, or will be; null if the run is put step by step.
   absl::Status BeginRun(StepGraphs::Run& run, const StepReplay& replay) {
     const int32_t variant = replay.variant(run.updates);
     graph_ = variant < 0 ? nullptr : &run.graphs[static_cast<size_t>(variant)];
     launches_ = graph_ != nullptr && *graph_ != nullptr;
     return graph_ == nullptr || launches_ ? absl::OkStatus() : stream_.BeginCapture();
   }
-  // A capture in which a step has failed, or was left out behind one that has, is none.
+  // A capture is discarded if a step in it failed, or was left out after a failure.
   absl::Status EndRun() {
     if (graph_ == nullptr) return absl::OkStatus();
     if (!launches_) {
@@ -114,15 +115,15 @@ class StreamLane final : public LaneQueue {
     return play_->failed() ? absl::OkStatus() : stream_.Launch(**graph_);
   }
 
-  // For so many steps; the next one's place.
+  // Makes room for `steps` steps; returns the next step's slot.
   OnStream& MakeRoom(uint32_t steps) {
     std::unique_lock<std::mutex> lock(mutex_);
     while (failure_.ok() && put_ - finished_ + steps > kSlots) AwaitOldest(lock);
     return slots_[put_ % kSlots];
   }
 
-  // Under mutex_, from here on, but while waiting: the thread goes on meanwhile. Should it record the event for another
-  // step then, which it does when the one waited for has finished, the wait is longer than need be.
+  // From here on under mutex_, except while waiting, when the lane's thread goes on. That thread may record the event
+  // for another step meanwhile, once the step waited for has finished; then the wait is longer than it need be.
   void AwaitOldest(std::unique_lock<std::mutex>& lock) {
     const DeviceEvent& oldest = *slots_[EndOfOldest() % kSlots].end;
     lock.unlock();
@@ -132,7 +133,7 @@ class StreamLane final : public LaneQueue {
     TakeFinished();
   }
 
-  // Steps that have finished, as far as is known without waiting.
+  // Notes which steps have finished, as far as is known without waiting.
   void TakeFinished() {
     while (failure_.ok()) {
       const uint32_t last = EndOfOldest();
@@ -156,7 +157,7 @@ class StreamLane final : public LaneQueue {
     return last;
   }
 
-  // A GPU that has failed stays so.
+  // Only the first failure counts: a GPU that has failed stays so.
   void Note(const absl::Status& status) {
     if (status.ok() || !failure_.ok()) return;
     failure_ = status;
@@ -168,12 +169,12 @@ class StreamLane final : public LaneQueue {
   SegmentPlay* play_ = nullptr;  // written between segments, while the lane is idle
   uint32_t begin_ = 0;           // put_ when the segment began
 
-  // The thread's, of the run that is being put.
+  // Of the run that is being put; belong to the lane's thread.
   std::unique_ptr<DeviceGraph>* graph_ = nullptr;
   bool launches_ = false;
 
   std::mutex mutex_;             // guards what is below
-  std::vector<OnStream> slots_;  // by number; each one's events are the thread's until the step is put
+  std::vector<OnStream> slots_;  // by number; a slot's events are the thread's until its step is put
   uint32_t put_ = 0, finished_ = 0;
   absl::Status failure_;
   double busy_seconds_ = 0;

@@ -9,7 +9,8 @@
 namespace angel_ptm {
 namespace {
 
-// Names come from the model and the plan: of what JSON must not see they may hold quotes and backslashes only.
+// Names come from the model and the plan: of the characters that JSON wants escaped they hold only quotes and
+// backslashes.
 std::string Quoted(std::string_view name) {
   std::string text = "\"";
   for (const char c : name) {
@@ -26,7 +27,7 @@ std::string Microseconds(int64_t ns) { return absl::StrFormat("%d.%03d", ns / 10
 
 Trace::Trace(const Plan& plan, int64_t micro_batches, int64_t first_step, int64_t steps)
     : first_step_(first_step), end_step_(first_step + steps) {
-  // At most: what holds both parts takes the place of the two apart, but may have more moves.
+  // An upper bound: a segment that holds both parts replaces the two separate ones, but may have more moves.
   std::array<int64_t, kLaneCount> in_step = {};
   for (const Segment& segment : plan.segments) {
     for (const Step& step : segment.steps) in_step[static_cast<int>(step.lane)] += segment.updates ? 1 : micro_batches;

@@ -16,18 +16,18 @@
 namespace angel_ptm {
 
 struct TraceSpan {
-  int64_t begin_ns = 0, end_ns = 0;  // of the system's clock, so that ranks lie side by side
+  int64_t begin_ns = 0, end_ns = 0;  // by the system's clock, so that ranks can be compared
   int64_t step = 0;                  // of training
   int32_t index = 0;                 // of the Plan's step in its segment
   std::string_view segment, name;    // must outlive the trace
 };
 
-// Thread safety: each lane adds its own spans; everything else while the lanes are idle. Those of a lock-free update
-// are never waited for: what they have added so far is in the trace.
+// Thread safety: each lane adds its own spans; everything else is called while the lanes are idle. The lanes of a
+// lock-free update are never waited for: the trace has what they have added so far.
 class Trace {
  public:
-  // Of training steps [first_step, first_step + steps), each of so many micro-batches of the plan, and of sweeps begun
-  // in them: reserves the memory, so that adding allocates nothing.
+  // Traces training steps [first_step, first_step + steps), each of `micro_batches` micro-batches of the plan, and
+  // sweeps begun in them. Reserves the memory, so that adding allocates nothing.
   Trace(const Plan& plan, int64_t micro_batches, int64_t first_step, int64_t steps);
 
   bool Wants(int64_t step) const { return step >= first_step_ && step < end_step_; }
@@ -35,7 +35,7 @@ class Trace {
   bool empty() const;
   static int64_t Now();
   void Add(Lane lane, const TraceSpan& span) { rows_[static_cast<int>(lane)].Add(span); }
-  // Of a lane of the lock-free update; span.step: in which its job was begun.
+  // Adds a span of a lane of the lock-free update; span.step is the step in which its job was begun.
   void AddOfSweep(Lane lane, const TraceSpan& span) { rows_[kLaneCount + static_cast<int>(lane)].Add(span); }
 
   std::span<const TraceSpan> spans(Lane lane) const { return rows_[static_cast<int>(lane)].spans(); }
@@ -44,8 +44,8 @@ class Trace {
   }
 
   // In Chrome's trace event format (JSON), as chrome://tracing and ui.perfetto.dev read it: a process per rank, a
-  // thread per lane, one more for each that sweeps use. Two traces lie in one picture if their events are in one file
-  // and their processes differ.
+  // thread per lane, and one more for each lane that sweeps use. Two traces appear in one picture if their events are
+  // in one file and their processes differ.
   std::string ToJson(int rank) const { return ToJson(rank, absl::StrCat("rank ", rank)); }
   std::string ToJson(int process, const std::string& name) const;
 
@@ -58,12 +58,12 @@ class Trace {
     std::span<const TraceSpan> spans() const { return {spans_.data(), used_.load(std::memory_order_acquire)}; }
 
    private:
-    std::vector<TraceSpan> spans_;  // those behind used_ are not there yet
+    std::vector<TraceSpan> spans_;  // those from used_ on are not there yet
     std::atomic<size_t> used_ = 0;
   };
 
   const int64_t first_step_, end_step_;
-  std::array<Row, 2 * kLaneCount> rows_;  // by lane; of sweeps behind
+  std::array<Row, 2 * kLaneCount> rows_;  // by lane; then those of sweeps
 };
 
 }  // namespace angel_ptm

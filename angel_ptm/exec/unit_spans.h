@@ -1,4 +1,4 @@
-// Stretches of units' flat vectors that are not like the rest.
+// Stretches of units' flat vectors that are treated differently from the rest.
 #ifndef ANGEL_PTM_EXEC_UNIT_SPANS_H_
 #define ANGEL_PTM_EXEC_UNIT_SPANS_H_
 
@@ -10,9 +10,9 @@
 
 namespace angel_ptm {
 
-// What has no weight decay.
+// The elements that have no weight decay.
 std::vector<ElementSpan> WithoutDecay(const Graph& graph, UnitId unit);
-// Padding of the whole vector, which is always zero: between parameters and behind them. Experts have none.
+// The padding of the whole vector, between and after parameters, which is always zero. Experts have none.
 std::vector<ElementSpan> GapsOf(const Graph& graph, const Layout& layout, UnitId unit);
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// The door to a file's device: transfers are started and awaited, in one queue per direction. It only moves bytes;
-// what to make of short, failed and wrong transfers is FileStore's (file_store.h).
+// The interface to a file's device: transfers are started and awaited, with one queue per direction. It only moves
+// bytes; FileStore (file_store.h) deals with short, failed and wrong transfers.
 #ifndef ANGEL_PTM_MEMORY_BLOCK_FILE_H_
 #define ANGEL_PTM_MEMORY_BLOCK_FILE_H_
 
@@ -16,13 +16,13 @@ namespace angel_ptm {
 enum class FileDirection : uint8_t { kRead, kWrite };
 inline constexpr int kFileDirections = 2;
 
-// Of offsets, bytes and memory of every transfer: what direct I/O asks of all drives in use.
+// The alignment of every transfer's offset, size and memory: what direct I/O requires on all drives in use.
 inline constexpr int64_t kFileAlignment = 4096;
 
 struct BlockRequest {
-  int slot = 0;                 // in [0, queue depth), of no other request in flight in this direction
+  int slot = 0;                 // in [0, queue depth), not that of another request in flight in this direction
   int64_t offset = 0;           // in the file
-  std::byte* memory = nullptr;  // only read by a write; the caller's until the result is there
+  std::byte* memory = nullptr;  // a write only reads it; must stay valid until the result is there
   int64_t bytes = 0;
 };
 
@@ -32,7 +32,8 @@ struct BlockResult {
   int error = 0;      // an errno; then `bytes` is 0
 };
 
-// Each direction belongs to one thread at a time; two threads may use the two at once. Start and Wait allocate nothing.
+// Each direction belongs to one thread at a time; two threads may use the two directions at the same time. Start and
+// Wait allocate nothing.
 class BlockFile {
  public:
   virtual ~BlockFile() = default;

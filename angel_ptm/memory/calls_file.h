@@ -1,4 +1,4 @@
-// A scratch file by pread and pwrite, where the kernel grants no io_uring.
+// A scratch file accessed by pread and pwrite, where the kernel grants no io_uring.
 #ifndef ANGEL_PTM_MEMORY_CALLS_FILE_H_
 #define ANGEL_PTM_MEMORY_CALLS_FILE_H_
 
@@ -10,9 +10,9 @@
 
 namespace angel_ptm {
 
-// A few threads per direction keep transfers in flight. Registering a buffer does nothing, as there is nothing to save.
-// `why`: what is told in the description besides. If a transfer never returns, neither does its thread: it is left
-// behind when the file goes.
+// A few threads per direction keep transfers in flight. RegisterBuffer does nothing, because there is nothing to save.
+// `why` is added to the description. If a transfer never returns, neither does its thread, which is left behind when
+// the file is destroyed.
 std::unique_ptr<BlockFile> MakeCallsFile(ScratchFile file, int queue_depth, const std::string& why = "");
 
 }  // namespace angel_ptm

@@ -71,7 +71,7 @@ class CudaApi final : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
     return cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream));
   }
-  // Other threads go on with their streams, and allocate.
+  // Captures this thread's work only: other threads go on with their streams, and allocate.
   DeviceCode BeginCapture(void* stream) override {
     return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeThreadLocal);
   }

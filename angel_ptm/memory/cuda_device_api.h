@@ -1,5 +1,5 @@
-// The GPU as CUDA's runtime serves it. The runtime is linked into the program and looks for the driver when it is first
-// called, so the program starts on machines without one.
+// The GPU through CUDA's runtime. The runtime is linked into the program and looks for the driver when it is first
+// called, so the program starts on machines without a driver.
 #ifndef ANGEL_PTM_MEMORY_CUDA_DEVICE_API_H_
 #define ANGEL_PTM_MEMORY_CUDA_DEVICE_API_H_
 

@@ -27,7 +27,7 @@ absl::Status NoGpu(DeviceApi& api, DeviceCode code) {
                                                     ")): look at CUDA_VISIBLE_DEVICES and nvidia-smi"));
 }
 
-// Of sm_80 code any 8.x runs, of sm_90a code 9.0 alone.
+// sm_80 code runs on any 8.x, sm_90a code only on 9.0.
 bool HasKernelsFor(const DeviceProperties& properties) {
   return properties.major == 8 || (properties.major == 9 && properties.minor == 0);
 }
@@ -68,7 +68,7 @@ absl::StatusOr<std::unique_ptr<DeviceEvent>> DeviceEvent::Create(Device& device)
   RETURN_IF_ERROR(device.Check(device.api().CreateEvent(&event), "making an event"));
   return std::unique_ptr<DeviceEvent>(new DeviceEvent(device, event));
 }
-// What a failed GPU says of its end is of no use.
+// The code is ignored: what a failed GPU says here is of no use.
 DeviceEvent::~DeviceEvent() { device_.api().DestroyEvent(event_); }
 
 absl::StatusOr<bool> DeviceEvent::Reached() const {

@@ -1,9 +1,10 @@
-// One rank's GPU: memory, streams and events with owners, and codes turned into sentences.
+// One rank's GPU: memory, streams and events with owners, and error codes turned into sentences.
 //
-// Work on a stream goes wrong later: an error is returned by whichever call learns of it, and by every call behind it.
-// It says which GPU; which step it was, the lanes say (exec/stream_lane.cc).
+// Work on a stream fails later: the error is returned by whichever call learns of it, and by every call after that. The
+// error names the GPU; the lanes add the step (exec/stream_lane.cc).
 //
-// Thread safety: all of it, as far as callers do not put work on one stream at the same time where its order matters.
+// Thread safety: everything may be called from any thread, but callers must not put work on one stream at the same time
+// where its order matters.
 #ifndef ANGEL_PTM_MEMORY_DEVICE_H_
 #define ANGEL_PTM_MEMORY_DEVICE_H_
 
@@ -30,11 +31,12 @@ class DeviceEvent {
   DeviceEvent(const DeviceEvent&) = delete;
   DeviceEvent& operator=(const DeviceEvent&) = delete;
 
-  // Whether its latest record was reached, and all before it on the stream; true if there is none.
+  // Whether the event's latest record was reached, and with it everything before it on the stream; true if there is no
+  // record.
   absl::StatusOr<bool> Reached() const;
-  // Blocks until it is.
+  // Blocks until it is reached.
   absl::Status Await() const;
-  // Seconds from `begin`; both were reached.
+  // Seconds from `begin` to this event; both must have been reached.
   absl::StatusOr<double> SecondsSince(const DeviceEvent& begin) const;
 
  private:
@@ -45,8 +47,8 @@ class DeviceEvent {
   void* const event_;
 };
 
-// What a stream has captured, to be put on it again and again. Must not outlive its Device, nor the memory that what
-// was captured works on.
+// Work that a stream has captured, to be put on it again and again. Must not outlive its Device, nor the memory that
+// the captured work uses.
 class DeviceGraph {
  public:
   ~DeviceGraph();
@@ -70,21 +72,22 @@ class DeviceStream {
   DeviceStream& operator=(const DeviceStream&) = delete;
 
   Device& device() const { return device_; }
-  // For KernelContext::stream. Kernels are launched by a thread that has called Device::MakeCurrent.
+  // For KernelContext::stream. A thread that launches kernels must have called Device::MakeCurrent.
   void* handle() const { return stream_; }
 
-  // Either side is device memory, or host memory of the Device's (LockedMemory, PageLock): both must be left alone
-  // until the copy is done. Other host memory: only with Await right behind it.
+  // Either side may be device memory, or host memory of this Device (LockedMemory, PageLock); both must be left alone
+  // until the copy is done. Other host memory may be used only if Await follows immediately.
   absl::Status Copy(void* dst, const void* src, int64_t bytes);
-  // Device memory, with zeros.
+  // Fills device memory with zeros.
   absl::Status Clear(void* dst, int64_t bytes);
   absl::Status Record(DeviceEvent& event);
-  // What comes behind this waits for the event's latest record. One that was never recorded is a bug of the caller's.
+  // Work put on the stream after this waits for the event's latest record. To follow an event that was never recorded
+  // is a bug of the caller.
   absl::Status Follow(const DeviceEvent& event);
-  // Blocks until all is done.
+  // Blocks until everything on the stream is done.
   absl::Status Await();
-  // Between the two, copies and kernels that this thread puts on the stream are captured instead of done; nothing is
-  // recorded, followed or awaited there.
+  // Between these two calls, copies and kernels that this thread puts on the stream are captured instead of executed;
+  // nothing may be recorded, followed or awaited there.
   absl::Status BeginCapture();
   absl::StatusOr<std::unique_ptr<DeviceGraph>> EndCapture();
   absl::Status Launch(const DeviceGraph& graph);
@@ -98,29 +101,30 @@ class DeviceStream {
 
 class Device {
  public:
-  // Whether there is one for each rank of the machine; starts none. Errors: as Open's first four.
+  // OK if there is a GPU for each rank of the machine; starts none. Errors: the first four of Open's.
   static absl::Status Find(DeviceApi& api, int local_ranks);
 
-  // GPU `local_rank` of a machine on which `local_ranks` ranks run. Errors, a reason each: no driver, one too old, no
-  // GPU, fewer than ranks, one that this program has no kernels for, one that another process has to itself.
+  // GPU `local_rank` of a machine on which `local_ranks` ranks run. Each error gives its reason: no driver, a driver
+  // that is too old, no GPU, fewer GPUs than ranks, a GPU for which this program has no kernels, a GPU that another
+  // process has to itself.
   static absl::StatusOr<std::unique_ptr<Device>> Open(DeviceApi& api, int local_rank, int local_ranks);
 
   // "GPU 0 (NVIDIA H200)".
   const std::string& name() const { return name_; }
   DeviceApi& api() const { return api_; }
 
-  // Before a thread's first launch of a kernel.
+  // To be called before a thread's first launch of a kernel.
   absl::Status MakeCurrent() const { return Check(api_.SetDevice(index_), "choosing it"); }
 
-  // What nobody has of its memory.
+  // The bytes of its memory that nobody has allocated.
   absl::StatusOr<int64_t> FreeBytes() const;
 
-  // Freed with the pointer, which must not outlive the Device. `what` names it in errors. kResourceExhausted naming
-  // what is free and what is missing.
+  // Device memory, freed with the pointer, which must not outlive the Device. `what` names it in errors.
+  // kResourceExhausted says how much is free and how much is needed.
   absl::StatusOr<std::shared_ptr<std::byte>> Memory(int64_t bytes, absl::string_view what);
-  // Host memory that streams copy from and to without the host's help, zeroed.
+  // Page-locked host memory, zeroed, which streams copy from and to without the host's help.
   absl::StatusOr<std::shared_ptr<std::byte>> LockedMemory(int64_t bytes, absl::string_view what);
-  // Makes existing host memory such, until the pointer goes; null for no bytes.
+  // Page-locks existing host memory until the pointer goes; null for no bytes.
   absl::StatusOr<std::shared_ptr<void>> PageLock(std::byte* memory, int64_t bytes, absl::string_view what);
 
   // OK, or a sentence with the GPU's name and what it was asked to do.
@@ -134,8 +138,8 @@ class Device {
   const std::string name_;
 };
 
-// The device tier on a GPU: one allocation, zeroed. Host code reaches it through Read and Write alone. The errors are
-// the device's.
+// The device tier on a GPU: one allocation, zeroed. Host code reaches it only through Read and Write. Errors are the
+// device's.
 absl::StatusOr<std::unique_ptr<Tier>> MakeDeviceArena(Device& device, int64_t bytes);
 
 }  // namespace angel_ptm

@@ -22,7 +22,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr uint64_t kNothing = 0;
-// Between attempts at what the kernel asks to be tried again.
+// The pause before a request that the kernel asks to be repeated.
 constexpr std::chrono::microseconds kPause(100);
 constexpr double kTurnSeconds = 1;
 
@@ -126,7 +126,7 @@ absl::Status FileStore::Transfer(FileDirection direction, int64_t offset, std::b
   absl::Status status;
   int64_t started = 0;
   double silence = 0;  // in seconds, since the last progress
-  // After an error what is in flight is still waited for: the memory is the caller's again when this returns.
+  // After an error, requests in flight are still waited for: when this returns, the memory is the caller's again.
   while ((status.ok() && started < bytes) || static_cast<int>(free.size()) < options_.queue_depth) {
     while (status.ok() && started < bytes && !free.empty()) {
       const int64_t n = std::min(request_bytes_, bytes - started);
@@ -151,7 +151,8 @@ absl::Status FileStore::Transfer(FileDirection direction, int64_t offset, std::b
 }
 
 std::optional<BlockResult> FileStore::Wait(FileDirection direction, double* silence) {
-  // In short turns, none of which counts for more than it asked: a suspended process hears nothing of its drive.
+  // Wait in short turns, none of which counts for longer than was asked: a suspended process hears nothing from its
+  // drive.
   const double turn = std::min(kTurnSeconds, options_.stall_seconds / 8);
   const Clock::time_point start = Clock::now();
   const std::optional<BlockResult> result = file_->Wait(direction, turn);
@@ -165,7 +166,7 @@ void FileStore::StartNext(FileDirection direction, int64_t offset, std::byte* me
   l.free.pop_back();
   l.slots[slot] = {.offset = offset, .bytes = bytes, .memory = memory};
   if (direction == FileDirection::kWrite) {
-    // One request's checksums are made while those before it are on their way.
+    // A request's checksums are computed while earlier requests are in flight.
     const int64_t block = options_.block_bytes;
     for (int64_t at = 0; at < bytes; at += block) checksums_[(offset + at) / block] = ChecksumOf(memory + at);
   }
@@ -191,7 +192,7 @@ absl::StatusOr<bool> FileStore::Take(FileDirection direction, const BlockResult&
   if (result.error != 0) return Failed(direction, result.slot, result.error);
   APTM_CHECK(result.bytes >= 0 && result.bytes <= s.bytes - s.done, result.bytes);
   int64_t moved = result.bytes;
-  // Direct I/O can go on only where its units begin.
+  // Direct I/O can continue only at a multiple of its unit.
   if (s.done + moved < s.bytes) moved -= moved % kFileAlignment;
   if (moved == 0) return Failed(direction, result.slot, 0);
   *silence = 0;

@@ -1,7 +1,7 @@
 // One rank's pages on a drive: a preallocated file of a fixed size, with a checksum per block in memory.
 //
-// The file is scratch of one run (what persists is checkpoints): it has no name, so nothing is left behind, and no
-// other run can meet it. Every byte read back is what was written last, or the read is an error.
+// The file is scratch space of one run (only checkpoints persist). It has no name, so nothing is left behind and no
+// other run can come across it. Every byte read back is what was written last, or the read is an error.
 #ifndef ANGEL_PTM_MEMORY_FILE_STORE_H_
 #define ANGEL_PTM_MEMORY_FILE_STORE_H_
 
@@ -27,48 +27,49 @@ struct FileStoreOptions {
   std::string directory;  // must exist
   std::string name;       // in messages: "pages of rank 3"
   int64_t bytes = 0;      // of the file: a multiple of block_bytes, > 0
-  // What has a checksum, 8 bytes of memory each, and is read and written whole: a power of two, >= kFileAlignment. A
-  // transfer is cut between blocks only, so a page should have several.
+  // The unit that has a checksum, 8 bytes of memory each, and is read and written as a whole: a power of two, at least
+  // kFileAlignment. Transfers are split only between blocks, so a page should have several.
   int64_t block_bytes = 0;
   bool allow_buffered = false;  // where there is no direct I/O (tmpfs): use the page cache instead of refusing
   int queue_depth = 32;         // requests in flight per direction, >= 1
-  int64_t request_bytes = int64_t{1} << 20;  // of one request at most; a larger block is one request
-  double stall_seconds = 60;                 // without any progress of a transfer until it is an error
+  int64_t request_bytes = int64_t{1} << 20;  // at most, per request; a larger block is one request
+  double stall_seconds = 60;                 // how long a transfer may make no progress before it is an error
 };
 
 class FileStore {
  public:
-  // Reserves all of its room on the drive and all of its own memory. Errors: as ScratchFile::Create's.
+  // Reserves all of its room on the drive and all of its own memory. Errors: those of ScratchFile::Create.
   static absl::StatusOr<std::unique_ptr<FileStore>> Create(const FileStoreOptions& options);
   using Checksum = uint64_t (*)(std::span<const std::byte> block);
-  // On a device of the caller's; `directory` is only told. `file` has queue_depth slots and holds options.bytes.
+  // The same on a file of the caller's, which has queue_depth slots and holds options.bytes; `directory` is only used
+  // in messages.
   static std::unique_ptr<FileStore> CreateOn(const FileStoreOptions& options, std::unique_ptr<BlockFile> file,
                                              Checksum checksum = Xxh3);
 
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;
 
-  // Transfers from and to this memory need no pinning of their own. It must outlive the store. Optional, at most once,
-  // before the first transfer: kResourceExhausted says what the limit on locked memory forbids, and the store works
-  // without.
+  // Registers memory, so that transfers from and to it need no pinning of their own. It must outlive the store.
+  // Optional, at most once, before the first transfer. On kResourceExhausted, which says what the limit on locked
+  // memory forbids, the store works without it.
   absl::Status RegisterBuffer(std::byte* base, int64_t bytes);
 
   // Both block until all is done and allocate nothing unless they fail. offset and bytes: multiples of block_bytes
-  // within the file; memory: kFileAlignment-aligned. One thread may write while another reads, on disjoint blocks; what
-  // breaks these rules is a bug and CHECKed.
+  // within the file; memory: kFileAlignment-aligned. One thread may write while another reads, on disjoint blocks. A
+  // call that breaks these rules is a bug and CHECKed.
   //
-  // Interrupted and short transfers are continued; what the drive calls an I/O error is tried again kRetries times
-  // in a row.
+  // Interrupted and short transfers are continued. A request that the drive fails with an I/O error is tried again,
+  // kRetries times in a row.
   // Errors name the file, the byte and the reason: kDataLoss for I/O errors and wrong checksums (after a second read),
-  // kResourceExhausted for a full disk, kDeadlineExceeded for a drive that stalls; after that one every call fails, and
-  // as the drive may still move bytes, the memory of the transfer must stay what it is until the process ends.
+  // kResourceExhausted for a full disk, kDeadlineExceeded for a drive that stalls. After a stall every call fails, and
+  // the memory of the transfer must be left as it is until the process ends, because the drive may still move bytes.
   absl::Status Write(int64_t offset, const std::byte* from, int64_t bytes);
-  // A block never written is kDataLoss, and so is every block of a call that failed to write.
+  // Reading a block that was never written is kDataLoss, and so is reading any block of a Write that failed.
   absl::Status Read(int64_t offset, std::byte* to, int64_t bytes);
 
-  // Of one direction since Create; may be asked at any time by any thread.
+  // Totals of one direction since Create. Any thread may ask for them at any time.
   struct Totals {
-    int64_t bytes = 0;    // of calls that ended well
+    int64_t bytes = 0;    // of calls that succeeded
     double seconds = 0;   // in calls
     int64_t retries = 0;  // requests tried or read again; continued ones do not count
   };
@@ -91,7 +92,8 @@ class FileStore {
     int failures = 0;
     bool read_again = false;
   };
-  // One direction's state. The caller's thread works on it alone; `busy`, `begin` and `end` are guarded by mutex_.
+  // One direction's state. Only the caller's thread works on it, except that `busy`, `begin` and `end` are guarded by
+  // mutex_.
   struct Lane {
     std::vector<Slot> slots;
     std::vector<int> free;
@@ -108,7 +110,7 @@ class FileStore {
   absl::Status Transfer(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
   void StartNext(FileDirection direction, int64_t offset, std::byte* memory, int64_t bytes);
   void Continue(FileDirection direction, int slot);
-  // Takes in a result. True: the slot's request is done. False: it goes on.
+  // Processes a result. True: the slot's request is done. False: it goes on.
   absl::StatusOr<bool> Take(FileDirection direction, const BlockResult& result, double* silence);
   std::optional<BlockResult> Wait(FileDirection direction, double* silence);
   absl::StatusOr<bool> Failed(FileDirection direction, int slot, int error);

@@ -24,7 +24,7 @@ FileTier::FileTier(std::unique_ptr<FileStore> store)
       store_(std::move(store)),
       buffer_(static_cast<std::byte*>(std::aligned_alloc(kFileAlignment, kBufferBytes))) {
   APTM_CHECK(buffer_ != nullptr && kBufferBytes % store_->block_bytes() == 0, store_->block_bytes());
-  std::memset(buffer_.get(), 0, static_cast<size_t>(kBufferBytes));  // the memory is taken now, as a plan counts it
+  std::memset(buffer_.get(), 0, static_cast<size_t>(kBufferBytes));  // takes the memory now, because the plan counts it
 }
 
 bool FileTier::GoesStraight(int64_t offset, const void* memory, int64_t bytes) const {

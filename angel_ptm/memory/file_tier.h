@@ -1,4 +1,4 @@
-// The file tier: a rank's pages on a drive, behind the same door as its arenas of memory.
+// The file tier: a rank's pages on a drive, behind the same interface as its arenas of memory.
 #ifndef ANGEL_PTM_MEMORY_FILE_TIER_H_
 #define ANGEL_PTM_MEMORY_FILE_TIER_H_
 
@@ -13,8 +13,8 @@
 namespace angel_ptm {
 
 // Plans move whole blocks between the store and the host's arena. Read and Write are for everything else (initial
-// values, checkpoints), while no plan is played: of any thread, one at a time, through a buffer where that is needed; a
-// write of a part of a block reads the block first.
+// values, checkpoints), while no plan is played. Any thread may call them; they run one at a time and go through a
+// buffer where needed. A write of part of a block reads the block first.
 class FileTier : public Tier {
  public:
   explicit FileTier(std::unique_ptr<FileStore> store);
@@ -31,13 +31,14 @@ class FileTier : public Tier {
   };
 
   bool GoesStraight(int64_t offset, const void* memory, int64_t bytes) const;
-  // Calls visit(first, blocks, from, count) -> absl::Status for stretches of the range that fit the buffer: the stretch
-  // begins `from` bytes into whole blocks at `first`, `blocks` bytes of them.
+  // Calls visit(first, blocks, from, count) -> absl::Status for consecutive stretches of the range, of `count` bytes
+  // each, whose blocks fit into the buffer: a stretch begins `from` bytes into the whole blocks at `first`, which have
+  // `blocks` bytes.
   template <typename Visit>
   absl::Status ForEachStretch(int64_t offset, int64_t bytes, Visit&& visit);
 
   const std::unique_ptr<FileStore> store_;
-  std::mutex mutex_;  // guards buffer_, and the store from its users
+  std::mutex mutex_;  // guards buffer_, and admits one user of the store at a time
   const std::unique_ptr<std::byte[], FreeBuffer> buffer_;
 };
 

@@ -36,7 +36,7 @@ class HostArena : public Tier {
   std::byte* const data_;
 };
 
-// At least what a thread costs to start.
+// Enough work to be worth starting a thread.
 constexpr int64_t kPieceBytes = int64_t{64} << 20;
 
 absl::StatusOr<std::shared_ptr<std::byte>> AnonymousMemory(int64_t bytes, int threads) {

@@ -1,7 +1,7 @@
-// Which frame holds the newest copy of every page of persistent state, kept while a Plan runs.
+// Tracks, while a Plan runs, which frame holds the newest copy of every page of persistent state.
 //
-// A page is a fixed-size unit of one rank's slice of a unit's vector; pages never straddle slices and a slice's last
-// page is short. A frame is a place for one page on a tier.
+// A page is a fixed-size unit of one rank's slice of a unit's vector. Pages never straddle slices, and a slice's last
+// page may be short. A frame is a place for one page on a tier.
 #ifndef ANGEL_PTM_MEMORY_PAGE_TABLE_H_
 #define ANGEL_PTM_MEMORY_PAGE_TABLE_H_
 
@@ -26,19 +26,21 @@ class PageTable {
   // Adds a vector of `slices` slices of slice_bytes each, at home in consecutive bytes from `home`. Returns its number.
   int AddVector(int64_t slice_bytes, int64_t slices, int64_t page_bytes, Frame home);
 
-  // Adds a vector like `host`, in whose home it rests instead of it at times. There is no copy of it yet.
+  // Adds a vector like `host`, which at times rests in the host's home in place of the host. There is no copy of it
+  // yet.
   int AddGuest(int host);
 
   // The page that starts at or holds byte `begin` of the vector.
   int64_t PageAt(int vector, int64_t begin) const;
   int64_t page_count(int vector) const { return static_cast<int64_t>(vectors_[vector].newest.size()); }
 
-  // The newest copy of bytes [begin, begin + bytes) is now at `frame` and behind. Whole pages only. Of a guest at home:
-  // its host has no copy any more. Of a host: its guest has none.
+  // The newest copy of bytes [begin, begin + bytes) is now at `frame` and following. Whole pages only. If the vector is
+  // a guest that is now at home, its host has no copy any more; if it is a host, its guest has none.
   void SetNewest(int vector, int64_t begin, int64_t bytes, Frame frame);
-  // CHECKs that the newest copy of [begin, begin + bytes) is at `frame` and behind.
+  // CHECKs that the newest copy of [begin, begin + bytes) is at `frame` and following.
   void ExpectNewest(int vector, int64_t begin, int64_t bytes, Frame frame) const;
-  // CHECKs that every page's newest copy is at home, of a host and its guest that the one's is and the other has none.
+  // CHECKs that every page's newest copy is at home; of a host and its guest, that one's copy is at home and the other
+  // has none.
   void ExpectAllHome() const;
 
  private:

@@ -62,12 +62,12 @@ int OpenNamed(const std::string& directory, int flags) {
   return fd;
 }
 
-// Open, or -1 and errno.
+// Returns an open descriptor, or -1 and errno.
 int OpenScratch(const ScratchFile::Options& options, int flags) {
   flags |= O_CLOEXEC;
   if (!options.use_name) {
     const int fd = open(options.directory.c_str(), O_TMPFILE | O_RDWR | flags, 0600);
-    // Kernels and file systems that know no unnamed files answer one of these.
+    // Kernels and file systems without unnamed files return one of these.
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) return fd;
   }
   return OpenNamed(options.directory, flags);
@@ -85,7 +85,8 @@ bool CanReadDirectly(int fd) {
 }
 
 absl::Status Reserve(const ScratchFile::Options& options, int fd) {
-  // Asked first: a limit on file sizes is told by a signal, and a file system fills all of its room before it says no.
+  // Checked first: a limit on file sizes is reported by a signal, and a file system fills all of its room before it
+  // refuses.
   rlimit limit;
   if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
       limit.rlim_cur < static_cast<rlim_t>(options.bytes)) {
@@ -110,7 +111,7 @@ absl::Status Reserve(const ScratchFile::Options& options, int fd) {
   return RefusalOfErrno(options, error);
 }
 
-// For a directory that is there.
+// For a directory that exists.
 absl::Status CannotMakeFiles(const ScratchFile::Options& options, int error) {
   if (error == ENOENT) return absl::FailedPreconditionError(Refusal(options, "its file system takes no new files"));
   return RefusalOfErrno(options, error);

@@ -17,12 +17,12 @@ class ScratchFile {
     std::string name;       // in messages
     int64_t bytes = 0;
     bool allow_buffered = false;  // use the page cache where there is no direct I/O, instead of refusing
-    bool use_name = false;        // as where files need a name to be made: made under a random one, which is removed
+    bool use_name = false;        // as on systems without unnamed files: a random name, removed immediately
   };
-  // Of `bytes` bytes whose room is reserved, so that the disk cannot fill up under it. Errors are one sentence that
-  // names the file and the directory: kNotFound, kPermissionDenied (also a read-only file system), kResourceExhausted
-  // (with the bytes wanted and available), kFailedPrecondition for what cannot be had there: direct I/O (also on tmpfs,
-  // where the kernel grants it but files are memory), reserved room.
+  // Creates a file of `bytes` bytes whose room is reserved, so that the disk cannot fill up under it. Errors are one
+  // sentence that names the file and the directory: kNotFound, kPermissionDenied (also a read-only file system),
+  // kResourceExhausted (with the bytes wanted and available), kFailedPrecondition for what the file system does not
+  // offer: direct I/O (also on tmpfs, where the kernel may grant it but files are memory), reserved room.
   static absl::StatusOr<ScratchFile> Create(const Options& options);
 
   ScratchFile(ScratchFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), direct_(other.direct_) {}
@@ -30,7 +30,7 @@ class ScratchFile {
   ~ScratchFile();
 
   int fd() const { return fd_; }
-  // Past the page cache.
+  // Whether transfers bypass the page cache.
   bool direct() const { return direct_; }
   const char* cache_description() const { return direct_ ? "direct I/O" : "through the page cache"; }
 

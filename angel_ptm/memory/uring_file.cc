@@ -20,7 +20,7 @@ namespace {
 
 // The most that the kernel registers in one piece.
 constexpr int64_t kPieceBytes = int64_t{1} << 30;
-// Its rings end their waits without a request of their own (5.11), and drop no result (5.5).
+// Rings whose waits can time out without a request of their own (5.11) and that drop no result (5.5).
 constexpr unsigned kFeatures = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
 
 class Ring {
@@ -84,7 +84,7 @@ class UringFile : public BlockFile {
     io_uring* const ring = rings_[static_cast<int>(direction)].get();
     io_uring_sqe* const sqe = io_uring_get_sqe(ring);
     APTM_CHECK(sqe != nullptr, "more requests than the queue is deep");
-    // What is left of a longer one is asked for as after any short transfer.
+    // The rest of a longer request is asked for as after any short transfer.
     const unsigned n = static_cast<unsigned>(std::min(request.bytes, kPieceBytes));
     const int piece = PieceOf(request.memory, n);
     const uint64_t offset = static_cast<uint64_t>(request.offset);
@@ -97,7 +97,7 @@ class UringFile : public BlockFile {
     }
     io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data64(sqe, static_cast<uint64_t>(request.slot));
-    io_uring_submit(ring);  // what the kernel does not take now, Wait hands it again
+    io_uring_submit(ring);  // Wait submits again what the kernel does not take now
   }
 
   std::optional<BlockResult> Wait(FileDirection direction, double seconds) override {
@@ -129,7 +129,7 @@ class UringFile : public BlockFile {
         absl::StrCat("cannot register ", FormatBytes(bytes), " of memory for files: ", std::strerror(error)));
   }
 
-  // The registered piece that holds all of it, or -1.
+  // The registered piece that holds all of the memory, or -1.
   int PieceOf(const std::byte* memory, int64_t bytes) const {
     const auto begin = reinterpret_cast<intptr_t>(memory) - reinterpret_cast<intptr_t>(registered_);
     if (registered_bytes_ == 0 || begin < 0 || begin + bytes > registered_bytes_) return -1;

@@ -1,4 +1,4 @@
-// A scratch file by io_uring.
+// A scratch file accessed by io_uring.
 #ifndef ANGEL_PTM_MEMORY_URING_FILE_H_
 #define ANGEL_PTM_MEMORY_URING_FILE_H_
 
@@ -9,7 +9,7 @@
 
 namespace angel_ptm {
 
-// One ring per direction. Takes `file` only if it is made; kUnavailable says why it is not: "io_uring: Operation not
+// One ring per direction. Takes over `file` only on success. kUnavailable gives the reason: "io_uring: Operation not
 // permitted", a kernel before 5.11, a build without liburing.
 absl::StatusOr<std::unique_ptr<BlockFile>> MakeUringFile(ScratchFile& file, int queue_depth);
 

@@ -1,4 +1,4 @@
-// Stands for uring_file.cc in a build without liburing.
+// Replaces uring_file.cc in a build without liburing.
 #include "angel_ptm/memory/uring_file.h"
 
 namespace angel_ptm {

@@ -126,7 +126,7 @@ absl::Status NcclCommunicator::AwaitCall(NcclCode code, std::string_view what) {
   RunningTime time;
   int64_t pauses = 0;
   while (code == kNcclInProgress) {
-    // As a rule it takes microseconds; first calls connect to peers.
+    // This usually takes microseconds, but first calls connect to peers.
     if (++pauses > 100) std::this_thread::sleep_for(std::chrono::microseconds(50));
     time.Look();
     if (const absl::Status may = MayWait(time.seconds(), what); !may.ok()) return Fail(may);

@@ -1,8 +1,10 @@
-// The two verbs of units' data between GPUs, put on a stream: NCCL moves bytes, and adds nothing.
+// The collectives of units' data between GPUs, put on a stream. AllGather and Exchange only move bytes; SumBlocks has
+// NCCL add.
 //
-// NCCL waits for a lost peer for ever, on the host and on the device, so nothing here blocks: calls are polled, and who
-// waits for what was put on the stream asks Look meanwhile. A failure of any kind ends the communicator: NCCL is told
-// to abort, what is on the stream ends without having moved anything, and everybody is told why, first of all status().
+// NCCL waits for a lost peer forever, on the host and on the device, so nothing here blocks: calls are polled, and a
+// caller that waits for work on the stream calls Look meanwhile. Any failure ends the communicator: NCCL is told to
+// abort, the work on the stream ends without having moved anything, and everybody learns the reason, from status()
+// first of all.
 #ifndef ANGEL_PTM_COMM_NCCL_NCCL_COMMUNICATOR_H_
 #define ANGEL_PTM_COMM_NCCL_NCCL_COMMUNICATOR_H_
 
@@ -25,37 +27,39 @@ namespace angel_ptm {
 
 class NcclCommunicator {
  public:
-  // Collective over `peers`, the world or a group of it, through which the ranks meet and which may go afterwards. On
-  // the thread's current device, one of its own for each rank. Errors: kUnavailable when a peer does not come within
-  // `wait`, else NCCL's in one sentence.
+  // Collective over `peers`, the world or a group of it, through which the ranks meet and which is not used afterwards.
+  // Uses the thread's current device; each rank needs its own. Errors: kUnavailable when a peer does not come within
+  // `wait`, otherwise NCCL's error in one sentence.
   static absl::StatusOr<std::unique_ptr<NcclCommunicator>> Create(std::shared_ptr<NcclApi> api, Communicator& peers,
                                                                   const WaitOptions& wait);
-  // Aborts, unless it was closed: peers in a call with this rank must not be left to wait for it by a run that ends.
+  // Aborts unless the communicator was closed: a run that ends must not leave peers waiting in a call with this rank.
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
-  // Collective, at the end of a run that went well; all that was put on streams is done.
+  // Collective, at the end of a run that went well, when everything that was put on streams is done.
   absl::Status Close();
 
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  // Device memory, which is the call's until the stream has done it; one thread at a time. The contracts are
-  // Communicator's, but that the exchange is of rows, dst[(row * size + r) * n ..] being what rank r sends, and leaves
-  // this rank's own blocks where they are: dst[(row * size + rank) * n ..] is not written.
+  // Buffers are device memory and belong to the call until the stream has done it. One thread at a time. AllGather's
+  // contract is Communicator's. Exchange is an all-to-all of rows: with n = src.bytes, what rank r sends arrives at
+  // dst[(row * size + r) * n ..]. It does not copy this rank's own blocks: dst[(row * size + rank) * n ..] is not
+  // written.
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, void* stream, CallTag tag);
   absl::Status Exchange(std::span<std::byte> dst, const SendBlocks& src, void* stream, CallTag tag);
-  // dst = the sum over ranks of their block for this rank, src.bytes of elements of `type`, by NCCL: its bits are those
-  // of no other transport.
+  // dst = the sum over ranks of their blocks for this rank, src.bytes bytes of elements of `type`. NCCL adds, so the
+  // bits are those of no other transport.
   absl::Status SumBlocks(std::byte* dst, const SendBlocks& src, DType type, void* stream, CallTag tag);
 
-  // Asks NCCL for errors that came after a call, and `wait` whether to go on where this rank, a sign of its life, has
-  // waited so long; not where it says nothing. What is wrong is the end of the communicator. Any thread.
+  // Asks NCCL for errors that came after a call. If waited_seconds is set, also asks `wait` whether this rank, having
+  // waited for so long, should go on, which counts as a sign of life. Whatever is wrong ends the communicator and is
+  // returned. Any thread.
   absl::Status Look(std::optional<double> waited_seconds);
-  // OK, or what ended it: known before anything on a stream ends for that reason. Any thread.
+  // OK, or what ended the communicator: set before anything on a stream ends for that reason. Any thread.
   absl::Status status() const;
-  // The first reason stays. Any thread.
+  // Ends the communicator. The first reason is kept. Any thread.
   void Abort(const absl::Status& reason);
 
  private:
@@ -65,19 +69,19 @@ class NcclCommunicator {
   absl::Status Put(absl::FunctionRef<NcclCode()> calls, CallTag tag);
   // Polls until the call that returned `code` is done.
   absl::Status AwaitCall(NcclCode code, std::string_view what);
-  // Under mutex_, of a communicator that there is.
+  // NCCL's state of comm_, which must not be null. Under mutex_.
   NcclCode AskState();
-  // Aborts; the reason that stays.
+  // Aborts and returns the reason that is kept.
   absl::Status Fail(const absl::Status& reason);
-  // Why there is none any more.
+  // Why comm_ is null.
   absl::Status Ended() const;
-  // Whether a rank that has waited so long should go on.
+  // OK if a rank that has waited for so long should go on.
   absl::Status MayWait(double waited_seconds, std::string_view what) const;
   absl::Status ErrorOf(NcclCode code, std::string_view what);
 
   const std::shared_ptr<NcclApi> api_;
   const int rank_, size_;
-  const std::string name_;  // "rank 1 (one of 3)": as in the world, of a group
+  const std::string name_;  // "rank 1 (one of 3)": the rank in the world, the size of the group
   const WaitOptions wait_;
   std::atomic<bool> failed_ = false;
   absl::Status failure_;  // written before failed_ becomes true, constant afterwards

@@ -15,7 +15,7 @@ static_assert(kNcclSuccess == ncclSuccess && kNcclInvalidUsage == ncclInvalidUsa
               kNcclRemoteError == ncclRemoteError && kNcclInProgress == ncclInProgress);
 static_assert(sizeof(NcclId) == sizeof(ncclUniqueId));
 
-// All calls below are older.
+// The oldest version that is accepted; all calls below are older.
 constexpr int kOldest = 21900;
 
 #define APTM_NCCL_CALLS(CALL) \
