@@ -51,7 +51,7 @@ std::string PeerJudge::Silence(int rank, const RankProgress& progress, const Pee
     const char* how = " hangs at ";
     if (process.stopped()) {
       how = process.state == 'T' ? " is stopped at " : " is held by a debugger at ";
-    } else if (peer.still_seconds > kStillSeconds) {
+    } else if (peer.still_seconds > StillSeconds()) {
       how = " does not run at ";
     }
     sentence = absl::StrCat(NameOf(rank, progress), how, progress.Where(), " and ", silence);

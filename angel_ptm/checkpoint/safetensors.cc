@@ -239,7 +239,10 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<Safeten
 absl::Status WriteSharedSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                                     const SafetensorsMetadata& metadata,
                                     const std::function<absl::Status(SafetensorsWriter&)>& append) {
-  const std::string own = absl::StrCat(path, ".", getpid());
+  // Machines that share a cache have processes of the same numbers.
+  char host[256] = {};
+  (void)gethostname(host, sizeof(host) - 1);
+  const std::string own = absl::StrCat(path, ".", host, ".", getpid());
   RETURN_IF_ERROR(WriteSafetensors(own, tensors, metadata, append));
   return RenamePath(own, path);
 }

@@ -104,6 +104,8 @@ TEST(RunningTimeTest, AGapInWhichTheWaiterDidNotRunCountsNextToNothing) {
 
 // Two ranks at simulated times: rank 0 judges rank 1, a look every 0.2 s, waiting all the time.
 struct Judged {
+  explicit Judged(double limit_seconds = 5) : judge(board, 0, limit_seconds) {}
+
   std::string After(double seconds, const std::function<void(ProgressBoard&)>& between_looks) {
     for (double t = 0; t < seconds; t += 0.2) {
       between_looks(*board);
@@ -115,7 +117,7 @@ struct Judged {
 
   double waited = 0;
   std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
-  PeerJudge judge{board, 0, /*limit_seconds=*/5};
+  PeerJudge judge;
 };
 
 TEST(PeerJudgeTest, ARankThatHangsInAStepIsNamedAfterTheLimit) {
@@ -135,6 +137,10 @@ TEST(PeerJudgeTest, ARankThatDoesNotRunIsSilentWhereverItIs) {
   Judged judged;
   judged.board->Publish(1, 12, "");
   EXPECT_THAT(judged.After(7, [](ProgressBoard&) {}), HasSubstr(" does not run at step 12 between two passes and "));
+  // Also where the limit is shorter than what a rank may stand still under a long one.
+  Judged hasty(/*limit_seconds=*/1.5);
+  hasty.board->Publish(1, 12, "");
+  EXPECT_THAT(hasty.After(3, [](ProgressBoard&) {}), HasSubstr(" does not run at step 12 between two passes and "));
 }
 
 // Writing a checkpoint, opening data, removing files: as slow as it likes while its process runs.
