@@ -114,7 +114,7 @@ void CheckProducts(const TrainConfig& config, Checks* checks) {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());
   const double layers = number(lm.num_hidden_layers()), experts = number(lm.num_experts());
-  const double heads = number(lm.num_attention_heads()) * number(HeadDim(lm));  // of q; k and v have at most as many
+  const double heads = number(lm.num_attention_heads()) * number(HeadDim(lm));  // q's width; k and v are no wider
   const double parameters = layers * (4 * hidden * heads + (experts + 1) * (3 * hidden * inner + hidden)) +
                             2 * number(std::max(lm.vocab_size(), kVocabularyMin)) * hidden;
   const std::string wanted = absl::StrCat("at most ", kElementsMax);
