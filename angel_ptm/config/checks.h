@@ -1,4 +1,4 @@
-// How a configuration's values are checked: one line for each that is wrong.
+// Checks of a configuration's values; every wrong value gives one line.
 #ifndef ANGEL_PTM_CONFIG_CHECKS_H_
 #define ANGEL_PTM_CONFIG_CHECKS_H_
 
@@ -23,7 +23,7 @@ namespace angel_ptm {
 // Widths are whole cache lines of fp32, so that rows of matrices and shards of vectors start aligned.
 inline constexpr int64_t kWidthMultiple = 16;
 inline constexpr int64_t kVocabularyMin = 258;  // the 256 bytes and the two special tokens
-// Generous bounds of single fields; CheckProducts bounds what they make together.
+// Generous bounds of single fields; CheckProducts bounds their products.
 inline constexpr int64_t kWidthMax = int64_t{1} << 20;
 inline constexpr int64_t kCountMax = int64_t{1} << 16;
 inline constexpr int64_t kStepsMax = int64_t{1} << 40;
@@ -32,16 +32,17 @@ inline constexpr int64_t kRowsMax = std::numeric_limits<int32_t>::max();  // ker
 inline constexpr int64_t kElementsMax = int64_t{1}
                                         << 50;  // fp32 with gradients and moments: 2^54 bytes, far within 63 bits
 
-inline constexpr double kFloatMin = 1.2e-38, kFloatMax = 3.4e38;  // what fp32 holds with all its digits, in two of them
+inline constexpr double kFloatMin = 1.2e-38, kFloatMax = 3.4e38;  // normal fp32 range, rounded to two digits
 static_assert(kFloatMin > std::numeric_limits<float>::min() && kFloatMax < std::numeric_limits<float>::max());
 inline constexpr double kInitializerMax = 1e6;  // sums of products of such weights are still finite
-// fp32 knows 1 - beta to 3e-8, half a unit in the last place of beta: here three digits of it, a little above none.
+// fp32 represents 1 - beta to within 3e-8, half a unit in the last place of beta: that is three digits at this bound,
+// and hardly any closer to 1.
 inline constexpr double kDecayMax = 0.99997;
 
 inline std::string Text(int64_t value) { return absl::StrCat(value); }
 inline std::string Text(double value) { return FormatExact(value); }
 
-// Collects error lines; each check is true if it passed, so that checks that build on it can be left out.
+// Collects error lines. Each check returns whether it passed, so that callers can skip checks that depend on it.
 class Checks {
  public:
   explicit Checks(std::string prefix) : prefix_(std::move(prefix)) {}
@@ -58,7 +59,7 @@ class Checks {
     if (value == 0) return That(false, field, "not set", absl::StrCat("1 to ", most), "0");
     return Between(field, value, 1, most);
   }
-  // A path without control characters, which would spoil a sentence; a zero byte would also cut the path short.
+  // A path without control characters, which would garble messages; a zero byte would also truncate the path.
   bool Set(const std::string& field, const std::string& value) {
     const bool has_controls = std::any_of(value.begin(), value.end(), [](char c) { return absl::ascii_iscntrl(c); });
     return That(!value.empty(), field, "not set", "a path", "\"\"") &&
@@ -68,8 +69,8 @@ class Checks {
   bool MultipleOf(const std::string& field, int64_t value, int64_t multiple) {
     return That(value % multiple == 0, field, "unaligned", absl::StrCat("a multiple of ", multiple), Text(value));
   }
-  // Kernels compute with what is left of a number in fp32, where 1e300 is infinite and 1e-60 is 0: so it is held
-  // against what fp32 holds with all its digits. Not a number fails too.
+  // Kernels convert the number to fp32, where 1e300 is infinite and 1e-60 is 0, so it must be in the normal fp32 range.
+  // NaN fails, too.
   bool Positive(const std::string& field, double value, double most = kFloatMax) {
     return That(value > 0 && std::isfinite(value), field, "out of range", "a finite number > 0", Text(value)) &&
            That(value >= kFloatMin && value <= most, field, "too small or too large to compute with",
@@ -79,7 +80,7 @@ class Checks {
     return That(value >= 0 && std::isfinite(value), field, "out of range", "a finite number >= 0", Text(value)) &&
            (value == 0 || Positive(field, value));
   }
-  // Of a moment. Its weight 1 - beta is taken in fp32, too.
+  // The decay `beta` of a moment, whose weight 1 - beta is also computed in fp32.
   bool Decay(const std::string& field, double value) {
     return That(value >= 0 && value < 1, field, "out of range", "at least 0 and less than 1", Text(value)) &&
            That(value == 0 || (value >= kFloatMin && value <= kDecayMax), field, "too close to 0 or 1 to compute with",
@@ -96,16 +97,16 @@ class Checks {
   std::vector<std::string> lines_;
 };
 
-// Of model.dit alone, and of products of its valid sizes with the batch.
+// CheckDit checks model.dit alone; CheckDitProducts checks products of its valid sizes and the batch.
 void CheckDit(const DitConfig& dit, Checks* all);
 void CheckDitProducts(const TrainConfig& config, Checks* checks);
-// Of sampling{}, with the model that it is of.
+// Checks sampling{} together with the model.
 void CheckSampling(const TrainConfig& config, Checks* checks);
-// Likewise of model.hunyuan_dit.
+// The same for model.hunyuan_dit.
 void CheckHunyuanDit(const HunyuanDitConfig& dit, Checks* all);
 void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks);
 
-// Of data.prepare{} by itself.
+// Checks data.prepare{} alone.
 void CheckPrepare(const PrepareConfig& prepare, Checks* checks);
 
 }  // namespace angel_ptm

@@ -35,7 +35,7 @@ class Positions : public google::protobuf::io::ErrorCollector {
 
 std::string Rate(double per_second) { return absl::StrCat(FormatCount(per_second), "/s"); }
 
-// Rates are written with some digits.
+// Relative tolerance, because rates are written with few digits.
 constexpr double kRounding = 1e-3;
 
 class ClusterChecks {
@@ -56,7 +56,7 @@ class ClusterChecks {
   void Say(const Parts&... parts) {
     wrong_.push_back(absl::StrCat(parts...));
   }
-  // 1e30 of anything is a slip, and so is what is no number.
+  // Values from 1e30 on are taken for typing mistakes. NaN fails, too.
   bool Positive(const std::string& field, double value) {
     if (value > 0 && value < 1e30) return true;
     Say(field, ": wanted more than 0, got ", value);

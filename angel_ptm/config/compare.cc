@@ -49,7 +49,7 @@ void Compare(const Message& before, const Message& after, const std::string& pre
     const FieldDescriptor& field = *type.field(i);
     const std::string path = absl::StrCat(prefix, std::string(field.name()));
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_repeated()) {
-      // Of a oneof only members that both have chosen are compared.
+      // A member of a oneof is compared only if both have chosen it.
       const bool one_has_it =
           before.GetReflection()->HasField(before, &field) != after.GetReflection()->HasField(after, &field);
       if (field.containing_oneof() != nullptr && one_has_it) continue;

@@ -19,7 +19,7 @@ struct FieldDescription {
 // Every field that holds a value (not a message), in the order of the .proto.
 std::vector<FieldDescription> ListFields();
 
-// The help text: for each field its path, type, default and unit, below it the first sentence of its comment.
+// The help text: for each field its path, type, default and unit, followed by the first sentence of its comment.
 std::string DescribeFields();
 
 }  // namespace angel_ptm

@@ -79,7 +79,7 @@ struct ParseError {
   std::string message, unknown_name;
 };
 
-// Adds the valid names to protobuf's messages about unknown names; other messages stay as they are.
+// Adds the valid names to protobuf's messages about unknown names; other messages stay unchanged.
 ParseError WithSuggestion(const std::string& message) {
   std::vector<std::string> valid;
   if (message.find("has no field named") != std::string::npos) {
@@ -120,7 +120,7 @@ class ErrorLines : public google::protobuf::io::ErrorCollector {
   std::vector<std::string> lines_;
 };
 
-// What a parser that takes unknown fields says of them. An unknown value of an enum is an error all the same.
+// Collects the unknown fields that a lenient parser reports. An unknown enum value is still an error for it.
 class UnknownNames : public google::protobuf::io::ErrorCollector {
  public:
   explicit UnknownNames(ErrorLines& errors) : errors_(errors) {}
@@ -135,7 +135,7 @@ class UnknownNames : public google::protobuf::io::ErrorCollector {
     fields_.push_back(absl::StrCat(type.substr(type.rfind('.') + 1), ".", Quoted(message, 1)));
   }
   const std::vector<std::string>& fields() const { return fields_; }
-  // "kind: POLYNOMIAL", as ToText writes it; the first, or empty.
+  // The first unknown enum value, as ToText writes it ("kind: POLYNOMIAL"); empty if there is none.
   const std::string& unknown_assignment() const { return assignment_; }
 
  private:
@@ -144,10 +144,10 @@ class UnknownNames : public google::protobuf::io::ErrorCollector {
   std::string assignment_;
 };
 
-// Far beyond any configuration, which has a few kilobytes.
+// Far more than any configuration, which takes a few kilobytes.
 constexpr size_t kConfigBytesMax = size_t{16} << 20;
 
-// A pipe too: --config <(...) is handy in scripts.
+// Reads pipes, too: --config <(...) is handy in scripts.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   const auto failed = [&path] {
     const int error = errno;
@@ -171,7 +171,7 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   return text;
 }
 
-// The text without the mark that some editors put before UTF-8; kInvalidArgument for other encodings.
+// Returns the text without a UTF-8 byte-order mark, which some editors add; kInvalidArgument for other encodings.
 absl::StatusOr<std::string> WithoutByteOrderMark(std::string text, const std::string& name) {
   if (absl::StartsWith(text, "\xEF\xBB\xBF")) return text.substr(3);
   const bool is_utf16 = absl::StartsWith(text, "\xFE\xFF") || absl::StartsWith(text, "\xFF\xFE");
@@ -182,7 +182,7 @@ absl::StatusOr<std::string> WithoutByteOrderMark(std::string text, const std::st
       is_utf16 ? "text in UTF-16 (it begins with that encoding's mark)" : absl::StrCat("a zero byte at byte ", zero)));
 }
 
-// Getting an unset field gives its default, so setting what was got makes the default explicit.
+// Getting an unset field returns its default, so setting the field to that value makes the default explicit.
 void MakeExplicit(const FieldDescriptor* field, Message* message) {
   const Reflection& r = *message->GetReflection();
   switch (field->cpp_type()) {
@@ -246,7 +246,7 @@ absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& given, const std
 absl::StatusOr<TrainConfig> ParseStoredConfig(const std::string& stored, const std::string& name,
                                               std::vector<std::string>* unknown) {
   unknown->clear();
-  // Every round leaves out one value of an enum that is not known.
+  // Every iteration removes one unknown enum value.
   for (std::string text = stored;;) {
     TrainConfig config;
     ErrorLines errors(name, text);

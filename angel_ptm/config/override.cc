@@ -122,7 +122,7 @@ absl::Status SetSingular(const std::string& text, const FieldDescriptor& field, 
   }
 }
 
-// The items between commas that stand outside of quotes; none is empty.
+// Splits at commas outside quotes and drops empty items.
 absl::StatusOr<std::vector<std::string>> SplitItems(const std::string& list) {
   std::vector<std::string> items;
   size_t begin = 0;
@@ -173,7 +173,7 @@ absl::Status SetByPath(const std::string& path, const std::string& text, Message
       return absl::InvalidArgumentError(
           absl::StrCat("'", parent, "' is a value and has no field '", names[i + 1], "'"));
     }
-    // Choosing another member of a oneof would drop what the file says of the one it has.
+    // Choosing another member of a oneof would discard the fields that the file sets in the chosen one.
     const Reflection& reflection = *message->GetReflection();
     if (const auto* oneof = field->containing_oneof(); oneof != nullptr) {
       const FieldDescriptor* chosen = reflection.GetOneofFieldDescriptor(*message, oneof);

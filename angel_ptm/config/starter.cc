@@ -89,7 +89,8 @@ void AppendComment(const std::string& text, const std::string& indent, std::stri
   absl::StrAppend(out, line, "\n");
 }
 
-// Closes the messages in `open` that `path` is not in, opens those it is in; the last word of `path` is the field.
+// Closes the messages in `open` that do not contain `path` and opens those that do; the last name in `path` is the
+// field.
 void EnterMessages(const std::vector<std::string>& path, std::vector<std::string>* open, std::string* out) {
   size_t common = 0;
   while (common < open->size() && common + 1 < path.size() && (*open)[common] == path[common]) ++common;

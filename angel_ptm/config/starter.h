@@ -1,4 +1,4 @@
-// A configuration to begin with.
+// A configuration to start from.
 #ifndef ANGEL_PTM_CONFIG_STARTER_H_
 #define ANGEL_PTM_CONFIG_STARTER_H_
 
@@ -11,13 +11,13 @@ namespace angel_ptm {
 struct Starter {
   std::string name;   // its files go to runs/<name>
   std::string input;  // the text to prepare
-  // A folder with a released model to go on with, and what that is, every field that it needs set. Empty: a small dense
-  // model of its own, that trains on two cores.
+  // Folder of a released model to continue training, and that model's configuration with every needed field set. If
+  // `from` is empty, the configuration has a new small dense model that trains on two cores.
   std::string from;
   HunyuanLmConfig model;
 };
 
-// The text of a configuration that is valid: the fields that a person usually sets, each below its comment from
+// Returns the text of a valid configuration: the fields that users usually set, each below its comment from
 // train_config.proto.
 std::string StarterConfig(const Starter& starter);
 

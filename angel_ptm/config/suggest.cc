@@ -25,11 +25,11 @@ size_t EditDistance(const std::string& a, const std::string& b) {
 
 const std::string* NearestName(const std::string& wrong, const std::vector<std::string>& valid) {
   const std::string* nearest = nullptr;
-  size_t least = std::max<size_t>(2, wrong.size() / 2) + 1;  // farther names are no typing mistakes
+  size_t least = std::max<size_t>(2, wrong.size() / 2) + 1;  // more distant names are not typing mistakes
   const std::string lower = absl::AsciiStrToLower(wrong);
   for (const std::string& name : valid) {
     const std::string lower_name = absl::AsciiStrToLower(name);
-    // A name that begins with what was typed is nearer than any other of its length; of several the shortest.
+    // A name that begins with `wrong` counts as distance 1; among several such names the shortest wins.
     const bool begins = !lower.empty() && lower_name.compare(0, lower.size(), lower) == 0;
     const size_t distance = begins ? 1 : EditDistance(lower, lower_name);
     if (distance < least || (distance == least && nearest != nullptr && begins && name.size() < nearest->size())) {

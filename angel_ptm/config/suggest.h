@@ -8,13 +8,13 @@
 
 namespace angel_ptm {
 
-// Levenshtein distance in bytes: insertions, deletions and substitutions that make `a` into `b`.
+// Levenshtein distance in bytes: the fewest insertions, deletions and substitutions that turn `a` into `b`.
 size_t EditDistance(const std::string& a, const std::string& b);
 
-// The name in `valid` that `wrong` was probably meant to be; nullptr if none is near.
+// Returns the name in `valid` that was probably meant by `wrong`, as a pointer into `valid`; nullptr if none is near.
 const std::string* NearestName(const std::string& wrong, const std::vector<std::string>& valid);
 
-// "did you mean 'x'? Valid names: x, y, z"; without the question if no valid name is near `wrong`.
+// Returns "did you mean 'x'? valid names: x, y, z", without the question if no valid name is near `wrong`.
 std::string SuggestName(const std::string& wrong, const std::vector<std::string>& valid);
 
 }  // namespace angel_ptm

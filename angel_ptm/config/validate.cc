@@ -15,12 +15,12 @@ namespace {
 
 constexpr int64_t kTraceStepsMax = 1000;
 constexpr int64_t kPageBytesMin = 4096;
-constexpr int64_t kFilePageBytesMin = 8192;  // a page of bf16 is half of that: a block of the file
+constexpr int64_t kFilePageBytesMin = 8192;  // a bf16 page is half of that: one block of the file
 constexpr int64_t kPageBytesMax = int64_t{1} << 30;
 constexpr double kHostMemoryShare = 0.8;
 constexpr int64_t kStalenessMax = 64;
-constexpr int64_t kExchangedTokens = 16;  // of which one number each is a cache line
-constexpr double kSecondsMax = 1e9;       // what clocks in nanoseconds hold, with room for sums
+constexpr int64_t kExchangedTokens = 16;  // one number for each of these tokens makes a cache line
+constexpr double kSecondsMax = 1e9;       // 64-bit clocks in nanoseconds hold it, with room for sums
 
 void CheckAttention(const HunyuanLmConfig& lm, bool hidden_ok, Checks* checks) {
   const bool heads_ok = checks->Set("num_attention_heads", lm.num_attention_heads(), kCountMax);
@@ -105,8 +105,8 @@ void CheckModel(const TrainConfig& config, Checks* checks) {
   }
 }
 
-// Products of valid sizes, in floating point, which does not overflow: the graph and the Plan count elements and bytes
-// in 63 bits, and kernels rows in 32.
+// Checks products of valid sizes, because the graph and the Plan count elements and bytes in 63 bits, and kernels count
+// rows in 32. Computes in floating point, which does not overflow.
 void CheckProducts(const TrainConfig& config, Checks* checks) {
   if (config.model().has_dit()) return CheckDitProducts(config, checks);
   if (config.model().has_hunyuan_dit()) return CheckHunyuanDitProducts(config, checks);
@@ -114,7 +114,7 @@ void CheckProducts(const TrainConfig& config, Checks* checks) {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double hidden = number(lm.hidden_size()), inner = number(lm.intermediate_size());
   const double layers = number(lm.num_hidden_layers()), experts = number(lm.num_experts());
-  const double heads = number(lm.num_attention_heads()) * number(HeadDim(lm));  // q; k and v have at most as many
+  const double heads = number(lm.num_attention_heads()) * number(HeadDim(lm));  // q's width; k and v are no wider
   const double parameters = layers * (4 * hidden * heads + (experts + 1) * (3 * hidden * inner + hidden)) +
                             2 * number(std::max(lm.vocab_size(), kVocabularyMin)) * hidden;
   const std::string wanted = absl::StrCat("at most ", kElementsMax);
@@ -201,14 +201,14 @@ void CheckBatch(const TrainConfig& config, const RunFacts& facts, Checks* checks
                     absl::StrCat("a multiple of micro_batch_sequences = ", micro), Text(global))) {
     return;
   }
-  // Any world up to one micro-batch per rank works: samples of zero weight fill the last round.
+  // Any number of ranks works as long as each has a micro-batch: samples of zero weight fill the last round.
   checks->That(facts.world_size <= global / micro, "batch.global_batch_sequences",
                absl::StrCat("holds ", global / micro, " micro-batches of ", micro, ", so some of the ",
                             facts.world_size, " ranks would have no work"),
                absl::StrCat("at least ", facts.world_size * micro, " or fewer ranks"), Text(global));
 }
 
-// Of the smaller of their weights, which the other is twice.
+// Elements in the smaller of the experts' two weights; the other has twice as many.
 int64_t ElementsOfExperts(const HunyuanLmConfig& lm) {
   return lm.num_experts() * lm.hidden_size() * lm.intermediate_size();
 }
@@ -274,7 +274,7 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
                    "a number of bytes > 0", "0");
     } else if (checks->That(device <= share, "memory.device_bytes",
                             "more than the rank's share of the machine's memory", wanted, Text(device))) {
-      // device <= share, so the subtraction does not overflow where the sum might.
+      // device <= share, so the subtraction cannot overflow; the sum could.
       checks->That(memory.host_bytes() <= share - device, "memory.host_bytes",
                    absl::StrCat("with ", device, " device bytes more than the rank's share of the machine's memory"),
                    wanted, Text(memory.host_bytes()));
@@ -294,7 +294,8 @@ void CheckMemory(const MemoryConfig& memory, const RunFacts& facts, Checks* chec
                Text(memory.device_reserve_bytes()));
 }
 
-// A sum over micro-batches in bf16 would lose what each adds; and the second would find no parameters.
+// A sum over micro-batches in bf16 would lose small contributions, and the second micro-batch would find gradients in
+// the place of the parameters.
 void CheckGradientType(const TrainConfig& config, const RunFacts& facts, Checks* checks) {
   if (config.numerics().gradients() == NumericsConfig::FP32) return;
   const std::string field = "numerics.gradients";
@@ -440,8 +441,8 @@ DerivedConfig Derive(const TrainConfig& config, const RunFacts& facts) {
       static_cast<int64_t>(static_cast<double>(facts.machine_memory_bytes) * kHostMemoryShare) / facts.local_ranks;
   derived.host_bytes = config.memory().host_bytes() != 0 ? config.memory().host_bytes() : share;
   if (facts.device_is_host_memory && facts.machine_memory_bytes > 0) {
-    // Budgets that are set may take more than the usual share: Validate compares them with the machine. What a plan
-    // takes besides is in no budget.
+    // Explicit budgets may exceed the usual share; Validate compares them with the machine. What a plan takes outside
+    // the tiers is in no budget.
     derived.tiers_bytes = config.memory().device_bytes() + config.memory().host_bytes() > share ? all : share;
   }
   return derived;

@@ -1,4 +1,4 @@
-// What model.dit must be.
+// Checks model.dit and sampling{}.
 #include <string>
 
 #include "absl/strings/escaping.h"
@@ -12,7 +12,8 @@ namespace {
 constexpr int64_t kSideMax = 16384;
 constexpr int64_t kClassesMax = 1 << 20;
 
-// hidden = heads * head width, where that turns pairs of features in two directions and has whole cache lines.
+// hidden = heads * head width. 2D rotary embeddings turn pairs of features in two directions, so the head width is a
+// multiple of 4; hidden takes whole cache lines.
 void CheckHeads(const std::string& hidden_field, int64_t hidden, const std::string& heads_field, int64_t heads,
                 Checks* checks) {
   if (!checks->Between(hidden_field, hidden, 1, kWidthMax) || !checks->Between(heads_field, heads, 1, kCountMax)) {

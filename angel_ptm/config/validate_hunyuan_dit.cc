@@ -1,4 +1,4 @@
-// What model.hunyuan_dit must be.
+// Checks model.hunyuan_dit.
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -14,7 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kLatentBaseSide = 64;  // of the latents whose places the position embedding has
+constexpr int64_t kLatentBaseSide = 64;  // in latent pixels: the size that position embeddings are based on
 constexpr int64_t kPooledHeads = 8;
 
 void CheckLatent(const HunyuanDitConfig& dit, Checks* checks) {
@@ -110,7 +110,7 @@ HunyuanDitConfig WithDefaults(HunyuanDitConfig dit) {
 
 void CheckHunyuanDit(const HunyuanDitConfig& given, Checks* all) {
   Checks checks("model.hunyuan_dit.");
-  const bool small = given.hidden_size() <= kWidthMax;  // so that what follows from it does not overflow
+  const bool small = given.hidden_size() <= kWidthMax;  // so that values derived from it do not overflow
   const HunyuanDitConfig dit = small ? WithDefaults(given) : given;
   CheckLatent(dit, &checks);
   CheckWidths(dit, &checks);
@@ -147,7 +147,7 @@ void CheckHunyuanDitProducts(const TrainConfig& config, Checks* checks) {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double h = number(dit.hidden_size()), inner = number(dit.intermediate_size());
   const double clip = number(dit.clip_hidden_size()), t5 = number(dit.t5_hidden_size());
-  const double layers = number(dit.num_hidden_layers()) * (dit.control() ? 1.5 : 1);  // those of the branch, too
+  const double layers = number(dit.num_hidden_layers()) * (dit.control() ? 1.5 : 1);  // plus the branch's
   const double embedders = 11 * h * h + 4 * t5 * (2 * t5 + clip) + (number(dit.pooled_size()) + 4096) * (4 * h + t5);
   const double parameters = layers * (9 * h * h + 2 * h * (inner + clip)) + (dit.control() ? 2 : 1) * embedders;
   const std::string wanted = absl::StrCat("at most ", kElementsMax);

@@ -1,4 +1,4 @@
-// data.prepare{}: what a preparation is told, and that none of it is for another kind of data.
+// Checks data.prepare{}: its values, and that none of them is for another kind of data.
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -33,7 +33,7 @@ void CheckPrepare(const PrepareConfig& prepare, Checks* checks) {
 
 namespace {
 
-// Without a source what is said of images would have no effect.
+// Without a source, settings of images would have no effect.
 void CheckNoImages(const TrainConfig& config, Checks* checks) {
   TrainConfig text = config;
   text.mutable_data()->mutable_prepare()->clear_images();
