@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -243,6 +244,23 @@ absl::StatusOr<TrainConfig> ParseTrainConfig(const std::string& given, const std
   return config;
 }
 
+namespace {
+
+// Where `text` has the assignment, and not as a part of other names or of a string that is it. npos if nowhere.
+size_t FindAssignment(const std::string& text, const std::string& assignment) {
+  const auto belongs = [&](size_t at) {
+    return at < text.size() && (absl::ascii_isalnum(static_cast<unsigned char>(text[at])) || text[at] == '_' ||
+                                text[at] == '"' || text[at] == '\'');
+  };
+  size_t at = text.find(assignment);
+  while (at != std::string::npos && ((at > 0 && belongs(at - 1)) || belongs(at + assignment.size()))) {
+    at = text.find(assignment, at + 1);
+  }
+  return at;
+}
+
+}  // namespace
+
 absl::StatusOr<TrainConfig> ParseStoredConfig(const std::string& stored, const std::string& name,
                                               std::vector<std::string>* unknown) {
   unknown->clear();
@@ -261,7 +279,7 @@ absl::StatusOr<TrainConfig> ParseStoredConfig(const std::string& stored, const s
       return config;
     }
     const std::string& assignment = names.unknown_assignment();
-    const size_t at = assignment.empty() ? std::string::npos : text.find(assignment);
+    const size_t at = assignment.empty() ? std::string::npos : FindAssignment(text, assignment);
     if (at == std::string::npos) return absl::InvalidArgumentError(errors.Text());
     text.erase(at, assignment.size());
     unknown->push_back(assignment);

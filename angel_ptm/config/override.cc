@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "angel_ptm/base/check.h"
@@ -60,9 +61,11 @@ absl::Status WrongValue(const std::string& wanted, const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat("wanted ", wanted, ", got '", text, "'"));
 }
 
+// Removes quotes around text, inside which \" and \\ stand for a quote and a backslash; other text stays as it is.
 std::string Unquote(const std::string& text) {
   const bool quoted = text.size() >= 2 && text.front() == '"' && text.back() == '"';
-  return quoted ? text.substr(1, text.size() - 2) : text;
+  if (!quoted) return text;
+  return absl::StrReplaceAll(text.substr(1, text.size() - 2), {{"\\\\", "\\"}, {"\\\"", "\""}});
 }
 
 absl::Status ParseEnum(const EnumDescriptor& type, const std::string& text, const EnumValueDescriptor** value) {
@@ -128,7 +131,11 @@ absl::StatusOr<std::vector<std::string>> SplitItems(const std::string& list) {
   size_t begin = 0;
   bool quoted = false;
   for (size_t i = 0; i <= list.size(); ++i) {
-    if (i < list.size() && list[i] == '"' && (i == 0 || list[i - 1] != '\\')) quoted = !quoted;
+    if (quoted && i + 1 < list.size() && list[i] == '\\') {
+      ++i;  // the escaped character ends nothing
+      continue;
+    }
+    if (i < list.size() && list[i] == '"') quoted = !quoted;
     if (i < list.size() && (list[i] != ',' || quoted)) continue;
     std::string item(absl::StripAsciiWhitespace(list.substr(begin, i - begin)));
     if (quoted) return WrongValue("a quote that ends", item);

@@ -83,6 +83,14 @@ TEST(ParseStoredConfigTest, LeavesOutAndNamesWhatThisProgramDoesNotKnow) {
   EXPECT_EQ(config->optimizer().schedule().kind(), ScheduleConfig::COSINE);
   EXPECT_THAT(unknown, ElementsAre("kind: POLYNOMIAL", "TrainConfig.retired", "OptimizerConfig.momentum",
                                    "OptimizerConfig.nested"));
+  // Nothing else goes that the unknown value is a part of.
+  const auto prompt = ParseStoredConfig(
+      "sampling { prompt: \"kind: POLYNOMIAL\" } data { prepare { input: \"kind: POLYNOMIAL2\" } } "
+      "optimizer { schedule { kind: POLYNOMIAL } }",
+      "old", &unknown);
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  EXPECT_EQ(prompt->sampling().prompt(0), "kind: POLYNOMIAL");
+  EXPECT_EQ(prompt->data().prepare().input(0), "kind: POLYNOMIAL2");
   EXPECT_FALSE(ParseStoredConfig("steps: seven", "old", &unknown).ok());
   EXPECT_FALSE(ParseTrainConfig("retired: 3", "new").ok());
 }

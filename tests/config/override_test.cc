@@ -67,6 +67,9 @@ TEST(Override, DoesNotChooseAnotherModelFamily) {
 TEST(Override, RepeatedFieldsAppendOrReplace) {
   EXPECT_THAT(ExampleConfig({"data.prepare.input=b,c.txt"}).data().prepare().input(), ElementsAre("a.txt", "b,c.txt"));
   EXPECT_THAT(ExampleConfig({"data.prepare.input=[x, \"y z\"]"}).data().prepare().input(), ElementsAre("x", "y z"));
+  // An escaped backslash does not escape the quote behind it.
+  EXPECT_THAT(ExampleConfig({"data.prepare.input=[\"y\\\\\", \"z, \\\"\"]"}).data().prepare().input(),
+              ElementsAre("y\\", "z, \""));
   EXPECT_THAT(ExampleConfig({"data.prepare.input=[\"x, y\",\"z\", a b]"}).data().prepare().input(),
               ElementsAre("x, y", "z", "a b"));
   EXPECT_THAT(ExampleConfig({"data.prepare.input=[]", "data.prepare.input=d"}).data().prepare().input(),
