@@ -19,10 +19,10 @@ struct GeneratedImage {
   std::optional<uint64_t> seed = {};  // its prompt's own
 };
 
-// Into <folder>, which it makes: a PNG for each image, sheet.png of all with their prompts, and samples.jsonl, which
-// says which is of which prompt and is written last. They take the places of an earlier call's; of its images those are
-// removed whose places none took, if its samples.jsonl names them. Returns a note for people, or an empty text. Errors:
-// of files, no images, a build without image libraries.
+// Into <folder>, which it makes: a PNG for each image, sheet.png of as many as fit with their prompts, and
+// samples.jsonl, which says which is of which prompt and is written last. They take the places of an earlier call's; of
+// its images those are removed whose places none took, if its samples.jsonl names them. Returns a note for people, or
+// an empty text. Errors: of files, no images, a build without image libraries.
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images);
 
