@@ -42,8 +42,9 @@ int32_t IdOf(const std::string& name, std::vector<std::string>* names);
 // WebDataset's tar files. Captions of a folder stand in its metadata.jsonl, an object a line: "file_name", captions in
 // "text" (the first language) or under a language's name, a text or a list, and if wanted "class" and "style", names or
 // numbers; without that file beside each image, X.txt (the first language) or X.<language>.txt, a caption a line. In
-// tar files the same extensions belong to the same key, X.json is such an object, and X.cls the class. Errors: an image
-// without caption, captions that are empty or not UTF-8, no images.
+// tar files the same extensions belong to the same key, X.json is such an object, and X.cls the class. The note counts
+// images of other formats, which are left out. Errors: an image without caption, captions that are empty or not UTF-8,
+// no images.
 absl::StatusOr<ImageListing> ListImageFolders(const std::vector<std::string>& inputs,
                                               const std::vector<std::string>& languages);
 

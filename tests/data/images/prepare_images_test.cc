@@ -1,6 +1,8 @@
 // Sources of images, and prepared folders of them.
 #include "angel_ptm/data/images/prepare_images.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -133,6 +135,46 @@ TEST(ImageFolder, LinksAndTarFilesBelow) {
   EXPECT_THAT(names, ElementsAre(folder / "in/d/b.png", folder / "in/e/x.tar: 1", folder / "in/f/c.png"));
   EXPECT_THAT(listing.classes, ElementsAre("7"));
   EXPECT_EQ(listing.items[1].labels.class_id, 0);
+}
+
+// Sets come in thousands of tar files, of which a process may not have so many open.
+TEST(ImageFolder, TarFilesAreNotAllOpen) {
+  const TemporaryFolder folder;
+  constexpr int kTars = 100;
+  for (int i = 0; i < kTars; ++i) {
+    Spill(absl::StrCat(folder / "in/", i, ".tar"),
+          TarMember("1.png", Png(static_cast<uint8_t>(i))) + TarMember("1.txt", "one") + std::string(1024, '\0'));
+  }
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const absl::StatusOr<ImageListing> listing = ListImageFolders({folder / "in"}, kLanguages);
+  std::vector<absl::StatusOr<Image>> images;
+  if (listing.ok()) {
+    for (const ImageItem& item : listing->items) images.push_back(item.load());
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  OrDie(listing.status());
+  ASSERT_EQ(images.size(), static_cast<size_t>(kTars));
+  EXPECT_EQ(OrDie(images[1]).pixels[0], 1);  // of 1.tar, which comes behind 0.tar
+}
+
+// A folder or a tar file that is mostly of them would be a small set without a word.
+TEST(ImageFolder, ImagesOfOtherFormatsAreCounted) {
+  const TemporaryFolder folder;
+  const std::string tar = TarMember("1.webp", "RIFF") + TarMember("1.txt", "one") + TarMember("2.GIF", "GIF89a") +
+                          TarMember("2.txt", "two") + std::string(1024, '\0');
+  Spill(folder / "in/a.tar", tar);
+  Spill(folder / "in/b.webp", "RIFF");
+  Spill(folder / "in/b.txt", "a box");
+  EXPECT_THAT(ErrorOf(ListImageFolders({folder / "in"}, kLanguages)),
+              HasSubstr("; left out, since they are neither PNG nor JPEG: 1 .gif, 2 .webp"));
+  Spill(folder / "in/c.png", Png(1));
+  Spill(folder / "in/c.txt", "a box");
+  const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
+  EXPECT_EQ(listing.items.size(), 1U);
+  EXPECT_EQ(listing.note, "left out, since they are neither PNG nor JPEG: 1 .gif, 2 .webp");
 }
 
 TEST(ImageFolder, EveryErrorIsOneSentence) {
