@@ -15,6 +15,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/data/encoding.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_listing.h"
 #include "angel_ptm/data/images/tar_file.h"
@@ -111,7 +112,7 @@ class FolderLister {
   // A caption a line; lines that are empty do not count, but one must not be.
   static absl::Status AddLines(const std::string& text, const std::string& where, std::vector<std::string>* captions) {
     bool any = false;
-    for (size_t begin = 0; begin < text.size();) {
+    for (size_t begin = text.starts_with(kUtf8Mark) ? kUtf8Mark.size() : 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
       const std::string line = text.substr(begin, end - begin);
       begin = end + 1;

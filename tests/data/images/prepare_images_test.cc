@@ -52,7 +52,7 @@ std::string TarMember(const std::string& name, const std::string& content, char 
 TEST(ImageFolder, CaptionsStandBesideImages) {
   const TemporaryFolder folder;
   Spill(folder / "in/b.png", Png(2));
-  Spill(folder / "in/b.txt", "  a box \n\nsomething red\r\n");
+  Spill(folder / "in/b.txt", "\xEF\xBB\xBF  a box \n\nsomething red\r\n");
   Spill(folder / "in/b.zh.txt", "盒子\n");
   Spill(folder / "in/a/c.PNG", Png(1));
   Spill(folder / "in/a/c.zh.txt", "猫");
