@@ -64,6 +64,7 @@ absl::Status TakeImages(const Arguments& arguments, Work& work) {
   ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("autoencoder"));
   ASSIGN_OR_RETURN(work.autoencoder, OpenAutoencoderKl(path));
+  options.language = arguments.Get("language", "");
   work.images = std::move(options);
   return absl::OkStatus();
 }
@@ -77,7 +78,9 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
     return absl::OkStatus();
   }
   if (!arguments.Has("captions")) {
-    ASSIGN_OR_RETURN(work.captions, ImageCaptions(*work.images));
+    ASSIGN_OR_RETURN(CaptionsOfImages read, ImageCaptions(*work.images));
+    if (!read.note.empty()) std::fprintf(stderr, "note: %s\n", read.note.c_str());
+    work.captions = std::move(read.captions);
     return absl::OkStatus();
   }
   const std::string path = arguments.Get("captions", "");
@@ -100,8 +103,9 @@ absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
     return absl::InvalidArgumentError(
         "nothing to encode: wanted --images and --autoencoder, or --clip, --t5 and --captions, or all of them");
   }
-  RETURN_IF_ERROR(images ? TakeImages(arguments, work)
-                         : RefuseWithout("images", arguments, {"conditions", "split", "posterior", "seed"}));
+  RETURN_IF_ERROR(images
+                      ? TakeImages(arguments, work)
+                      : RefuseWithout("images", arguments, {"conditions", "split", "language", "posterior", "seed"}));
   RETURN_IF_ERROR(texts ? TakeTexts(arguments, work)
                         : RefuseWithout("captions", arguments, {"clip-length", "t5-length", "text-compute"}));
   return work;
@@ -166,11 +170,11 @@ absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std:
 }
 
 absl::Status EncodeCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"output", "images", "conditions", "autoencoder", "split", "posterior", "seed",
-                                         "clip", "t5", "captions", "clip-length", "t5-length", "cache", "device-bytes",
-                                         "host-bytes", "nvme-directory", "text-compute", "isa"}}));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"output", "images", "conditions", "autoencoder", "split",
+                                                      "language", "posterior", "seed", "clip", "t5", "captions",
+                                                      "clip-length", "t5-length", "cache", "device-bytes", "host-bytes",
+                                                      "nvme-directory", "text-compute", "isa"}}));
   ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
   // Two encoders of one file would write each other's parts and put them together.
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(work.output + ".encoding", "--output"));

@@ -23,26 +23,30 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kColours = 3;
+constexpr char kAllLanguages[] = "all";
 
 // RGB images of one size.
 class ImageSet {
  public:
   static absl::StatusOr<ImageSet> Open(const EncodeImagesOptions& options);
 
-  int64_t count() const { return file_ != nullptr ? file_->count() : static_cast<int64_t>(paths_.size()); }
+  int64_t count() const { return static_cast<int64_t>(file_ != nullptr ? keys_.size() : paths_.size()); }
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
+  const std::vector<std::string>& languages() const { return dataset_.manifest.languages; }
   // pixels [height, width, 3].
   absl::Status Read(int64_t image, std::span<uint8_t> pixels) const;
-  // Each image's first caption, in the first language that it has one in.
+  // Each image's first caption in its language.
   absl::StatusOr<std::vector<std::string>> Captions() const;
 
  private:
   absl::Status OpenDataset(const EncodeImagesOptions& options);
+  absl::Status ChooseLanguages(const std::string& asked);
   absl::Status OpenFolder(const std::string& folder);
 
   ImageDataset dataset_;
   const ImageFile* file_ = nullptr;  // of the data set
+  std::vector<CaptionKey> keys_;     // of its images, with the caption that each comes with
   std::vector<std::string> paths_;   // without one
   int64_t height_ = 0, width_ = 0;
 };
@@ -59,7 +63,29 @@ absl::Status ImageSet::OpenDataset(const EncodeImagesOptions& options) {
   if (file_->shape().channels != kColours) return NotRgb(file_->path(), file_->shape().channels);
   height_ = file_->shape().height;
   width_ = file_->shape().width;
-  return absl::OkStatus();
+  return ChooseLanguages(options.language);
+}
+
+absl::Status ImageSet::ChooseLanguages(const std::string& asked) {
+  const std::vector<std::string>& languages = dataset_.manifest.languages;
+  const bool all = asked == kAllLanguages;
+  if (!asked.empty() && !all && std::ranges::find(languages, asked) == languages.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--language: ", file_->path(), " has captions in ",
+                                                   absl::StrJoin(languages, ", "), ", wanted one of these or ",
+                                                   kAllLanguages, ", got \"", asked, "\""));
+  }
+  for (int64_t image = 0; image < file_->count(); ++image) {
+    for (int32_t language = 0; language < file_->shape().languages; ++language) {
+      if (!asked.empty() && !all && languages[static_cast<size_t>(language)] != asked) continue;
+      ASSIGN_OR_RETURN(const int32_t there, file_->CaptionCount(image, language));
+      if (there == 0) continue;
+      keys_.push_back({.image = image, .language = language});
+      if (!all) break;
+    }
+  }
+  if (!keys_.empty()) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat(file_->path(), " has no images", asked.empty() ? "" : absl::StrCat(" with a caption in ", asked)));
 }
 
 absl::Status ImageSet::OpenFolder(const std::string& folder) {
@@ -85,12 +111,18 @@ absl::Status ImageSet::OpenFolder(const std::string& folder) {
 absl::StatusOr<ImageSet> ImageSet::Open(const EncodeImagesOptions& options) {
   ImageSet set;
   ASSIGN_OR_RETURN(const bool prepared, PathExists(options.images + "/dataset.json"));
+  if (!prepared && !options.language.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--language: wanted a data set of angel-ptm prepare, whose captions have "
+                     "languages, got the folder of images ",
+                     options.images));
+  }
   RETURN_IF_ERROR(prepared ? set.OpenDataset(options) : set.OpenFolder(options.images));
   return set;
 }
 
 absl::Status ImageSet::Read(int64_t number, std::span<uint8_t> pixels) const {
-  if (file_ != nullptr) return file_->ReadPixels(number, pixels);
+  if (file_ != nullptr) return file_->ReadPixels(keys_[static_cast<size_t>(number)].image, pixels);
   const std::string& path = paths_[static_cast<size_t>(number)];
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   ASSIGN_OR_RETURN(const Image image, DecodeImage(bytes, path));
@@ -110,12 +142,7 @@ absl::StatusOr<std::vector<std::string>> ImageSet::Captions() const {
         " and the images beside it have no captions: wanted --captions FILE, or a data set of angel-ptm prepare"));
   }
   std::vector<std::string> captions;
-  for (int64_t image = 0; image < file_->count(); ++image) {
-    CaptionKey key{.image = image};
-    for (; key.language < file_->shape().languages; ++key.language) {
-      ASSIGN_OR_RETURN(const int32_t there, file_->CaptionCount(image, key.language));
-      if (there > 0) break;
-    }
+  for (const CaptionKey& key : keys_) {
     ASSIGN_OR_RETURN(captions.emplace_back(), file_->ReadCaption(key));
   }
   return captions;
@@ -262,9 +289,17 @@ absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options) {
   return images.count();
 }
 
-absl::StatusOr<std::vector<std::string>> ImageCaptions(const EncodeImagesOptions& options) {
+absl::StatusOr<CaptionsOfImages> ImageCaptions(const EncodeImagesOptions& options) {
   ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
-  return images.Captions();
+  CaptionsOfImages read;
+  ASSIGN_OR_RETURN(read.captions, images.Captions());
+  const std::vector<std::string>& languages = images.languages();
+  if (options.language.empty() && languages.size() > 1) {
+    read.note =
+        absl::StrCat("captions are in ", languages[0], " where an image has one in it; --language ", kAllLanguages,
+                     " encodes those in ", absl::StrJoin(languages.begin() + 1, languages.end(), ", "), ", too");
+  }
+  return read;
 }
 
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
