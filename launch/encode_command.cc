@@ -16,6 +16,7 @@
 #include "angel_ptm/train/tasks/prompt_files.h"
 #include "angel_ptm/train/tasks/text_states.h"
 #include "launch/commands.h"
+#include "launch/progress_lines.h"
 
 namespace angel_ptm {
 namespace {
@@ -53,18 +54,19 @@ struct Work {
   std::vector<std::string> captions;  // empty: no texts
   TextLengths lengths;
   InferenceOptions inference;
+  ReportProgress progress;
 };
 
 absl::Status TakeImages(const Arguments& arguments, Work& work) {
-  EncodeImagesOptions options{.cache = work.cache, .inference = work.inference};
+  EncodeImagesOptions options{.cache = work.cache, .inference = work.inference, .progress = work.progress};
   ASSIGN_OR_RETURN(options.images, arguments.Require("images"));
   options.conditions = arguments.Get("conditions", "");
   ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
   ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
   ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
+  options.language = arguments.Get("language", "");
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("autoencoder"));
   ASSIGN_OR_RETURN(work.autoencoder, OpenAutoencoderKl(path));
-  options.language = arguments.Get("language", "");
   work.images = std::move(options);
   return absl::OkStatus();
 }
@@ -91,8 +93,8 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
                                                  " images of ", work.images->images, ", got ", work.captions.size()));
 }
 
-absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
-  Work work;
+absl::StatusOr<Work> WorkFrom(const Arguments& arguments, const ReportProgress& progress) {
+  Work work{.progress = progress};
   ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
   work.cache = arguments.Get("cache", work.output + ".cache");
   ASSIGN_OR_RETURN(work.inference, InferenceHere(arguments));
@@ -120,8 +122,8 @@ absl::Status EncodeImagesTo(const Work& work, const std::string& output) {
 }
 
 absl::Status EncodeTextsTo(const Arguments& arguments, const Work& work, const std::string& output) {
-  ASSIGN_OR_RETURN(const EncodedCounts counts,
-                   EncodeTexts(arguments, work.captions, work.lengths, work.inference, work.cache, output));
+  ASSIGN_OR_RETURN(const EncodedCounts counts, EncodeTexts(arguments, work.captions, work.lengths, work.inference,
+                                                           work.progress, work.cache, output));
   std::printf("%lld captions in %s: %lld texts encoded, the others were in the cache\n",
               static_cast<long long>(counts.captions), work.output.c_str(), static_cast<long long>(counts.encoded));
   return absl::OkStatus();
@@ -157,7 +159,8 @@ absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference
 
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
-                                          const std::string& cache, const std::string& output) {
+                                          const ReportProgress& progress, const std::string& cache,
+                                          const std::string& output) {
   ASSIGN_OR_RETURN(const bool narrow, IsSecond(arguments, "text-compute", "FP32", "BF16"));
   const DType compute = narrow ? DType::kBFloat16 : DType::kFloat32;
   ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
@@ -166,7 +169,7 @@ absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std:
                    TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference, compute));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> t5,
                    TextEncoder::Open(TextEncoderKind::kT5, t5_path, lengths.t5, inference, compute));
-  return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr}, output);
+  return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr, .progress = progress}, output);
 }
 
 absl::Status EncodeCommand(const std::vector<std::string>& words) {
@@ -175,7 +178,8 @@ absl::Status EncodeCommand(const std::vector<std::string>& words) {
                                                       "language", "posterior", "seed", "clip", "t5", "captions",
                                                       "clip-length", "t5-length", "cache", "device-bytes", "host-bytes",
                                                       "nvme-directory", "text-compute", "isa"}}));
-  ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
+  ProgressLines lines("encode");
+  ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments, lines.Reporter()));
   // Two encoders of one file would write each other's parts and put them together.
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(work.output + ".encoding", "--output"));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);

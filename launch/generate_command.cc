@@ -30,6 +30,7 @@
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
+#include "launch/progress_lines.h"
 
 namespace angel_ptm {
 namespace {
@@ -278,7 +279,7 @@ absl::StatusOr<std::string> TextsFor(const Arguments& arguments, const HunyuanDi
   }
   const std::string texts = output + ".texts.safetensors";
   RETURN_IF_ERROR(EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
-                              arguments.Get("cache", texts + ".cache"), texts)
+                              options.progress, arguments.Get("cache", texts + ".cache"), texts)
                       .status());
   for (size_t i = 0; i < options.prompts.size(); ++i) options.prompts[i] = absl::StrCat(i);
   options.own_negatives.assign(negatives.begin(), negatives.end());
@@ -318,7 +319,8 @@ absl::Status GenerateToFile(const Arguments& arguments, GenerateImagesOptions op
   ASSIGN_OR_RETURN(const std::string texts, TextsFor(arguments, shape, options, output));
   ASSIGN_OR_RETURN(const int64_t count, GenerateLatents(checkpoint, texts, options, output));
   if (decoder) {
-    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, DecodeLatentFile(output, *decoder, options.inference));
+    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images,
+                     DecodeLatentFile(output, *decoder, options.inference, options.progress));
     for (size_t i = 0; i < images.size(); ++i) {
       const size_t prompt = i / static_cast<size_t>(options.images_per_prompt);
       images[i].seed = options.own_seeds[prompt];
@@ -359,18 +361,21 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(TakeBudgets(arguments, inference));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  ProgressLines lines("generate");
   return ReadResolved(given, [&](const std::string& path) -> absl::Status {
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
     std::string note;
     ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
     if (config.model().has_hunyuan_lm()) {
-      ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
+      ASSIGN_OR_RETURN(GenerateOptions options, TextOptions(arguments, inference));
+      options.progress = lines.Reporter();
       return GenerateTextTo(arguments, options, path, checkpoint.manifest().step);
     }
     const bool latents = config.model().has_hunyuan_dit();
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
-    ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
+    ASSIGN_OR_RETURN(GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
+    options.progress = lines.Reporter();
     if (latents) return GenerateToFile(arguments, options, path, config, checkpoint.manifest().step);
     RETURN_IF_ERROR(
         RefuseFlags(arguments, {"texts", "clip", "t5", "cache", "control-scale", "size", "autoencoder", "text-compute"},

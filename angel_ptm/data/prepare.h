@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/data/corpus.h"
 #include "angel_ptm/data/dataset.h"
 
@@ -31,6 +32,7 @@ struct PrepareOptions {
   // Of this process: fewer threads are used where that is enough, else it is an error before the memory is gone. 0: no
   // bound.
   int64_t memory_bytes_max = 0;
+  ReportProgress progress;  // bytes of text, read for the tokenizer, then encoded; null: to nobody
 };
 
 struct PrepareReport {

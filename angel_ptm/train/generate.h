@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/inference.h"
 
@@ -23,6 +24,7 @@ struct GenerateOptions {
   uint64_t seed = 1;
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where a sentence goes about what was not understood of the checkpoint; null: nowhere
+  ReportProgress progress;     // of tokens, side by side; null: to nobody
 };
 
 // A prompt's continuation, without the prompt.

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <numeric>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -123,7 +125,17 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   GenerateImagesOptions options = Options(prompts);
   options.images_per_prompt = 2;
   options.inference.weights = "ema";
+  std::vector<int64_t> told;
+  options.progress = [&](std::string_view what, int64_t done, int64_t all) {
+    EXPECT_EQ(what, "steps of 24 samples");
+    EXPECT_EQ(all, 3 * 12);  // of batches of 8
+    told.push_back(done);
+  };
   const std::vector<GeneratedImage> images = OrDie(GenerateImages(checkpoint, options));
+  options.progress = nullptr;
+  std::vector<int64_t> every(3 * 12 + 1);
+  std::iota(every.begin(), every.end(), 0);
+  EXPECT_EQ(told, every);
   ASSERT_EQ(images.size(), 24u);
   EXPECT_EQ(images[2].prompt, TinyImages()[1].name);
   EXPECT_GE(RightOnes(images, 2), 22);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/data/images/image_dataset.h"
 #include "angel_ptm/data/images/image_listing.h"
 
@@ -26,6 +27,7 @@ struct PrepareImagesOptions {
   // Of the images whose source does not say, chosen by `seed`. 0: no validation images, the source's own neither.
   double validation_fraction = 0;
   uint64_t seed = 0;
+  ReportProgress progress;  // "images"; null: to nobody
 };
 
 struct PrepareImagesReport {

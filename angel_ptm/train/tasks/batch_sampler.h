@@ -12,6 +12,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "angel_ptm/base/bfloat16.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/exec/executor.h"
@@ -96,8 +97,9 @@ class BatchSampler {
   std::span<const float> samples() { return loop_.x(); }
   int64_t elements() const { return noisy_grid_.elements(); }  // of a sample
 
-  // Samples 0 to count - 1, batch after batch; hands each to `take`.
-  absl::Status MakeAll(int64_t count, absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take);
+  // Samples 0 to count - 1, batch after batch; hands each to `take`. Tells `progress` of the steps of all batches.
+  absl::Status MakeAll(int64_t count, absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take,
+                       const ReportProgress& progress = nullptr);
 
  private:
   absl::Status Predict(double time);
@@ -114,6 +116,8 @@ class BatchSampler {
   std::vector<uint64_t> noise_seeds_;
   std::vector<float> noisy_, prediction_, planes_, away_;
   std::vector<BFloat16> narrow_;  // the prediction of a graph that computes in bf16
+  int64_t steps_done_ = 0;
+  std::function<void()> after_step_;  // null but for MakeAll
 };
 
 // What a run samples of itself, of any family.

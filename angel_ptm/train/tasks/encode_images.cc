@@ -262,12 +262,15 @@ absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoenc
                                             {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
   if (conditions) tensors.push_back({.name = "condition", .shape = shape});
   std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
+  const int64_t all = conditions ? 2 * images.count() : images.count();
+  TellProgress(options.progress, "images", 0, all);
   const auto append_latents = [&](SafetensorsWriter& writer, const ImageSet& set, int64_t first) -> absl::Status {
     for (int64_t number = 0; number < set.count(); ++number) {
       RETURN_IF_ERROR(set.Read(number, pixels));
       ASSIGN_OR_RETURN(const Posterior posterior, cache.Get(*encoder, pixels));
       const std::vector<float> latent = LatentOf(posterior, autoencoder, options, first + number);
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
+      TellProgress(options.progress, "images", first + number + 1, all);
     }
     return absl::OkStatus();
   };
@@ -304,7 +307,8 @@ absl::StatusOr<CaptionsOfImages> ImageCaptions(const EncodeImagesOptions& option
 
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
                                                              const AutoencoderKlDirectory& autoencoder,
-                                                             const InferenceOptions& options) {
+                                                             const InferenceOptions& options,
+                                                             const ReportProgress& progress) {
   ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(path));
   const SafetensorsTensor* const latents = file.Find("latents");
   const SafetensorsTensor* const samples = file.Find("samples");
@@ -326,10 +330,12 @@ absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& 
   std::vector<float> latent(static_cast<size_t>(latents->shape.elements() / count));
   const auto latent_bytes = static_cast<int64_t>(latent.size() * sizeof(float));
   std::vector<GeneratedImage> images;
+  TellProgress(progress, "images decoded", 0, count);
   for (int64_t i = 0; i < count; ++i) {
     RETURN_IF_ERROR(file.Read(*latents, i * latent_bytes, std::as_writable_bytes(std::span(latent))));
     ASSIGN_OR_RETURN(Image image, decoder->DecodeImage(latent));
     images.push_back({absl::StrCat("sample ", numbers[static_cast<size_t>(i)]), std::move(image)});
+    TellProgress(progress, "images decoded", i + 1, count);
   }
   return images;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/checkpoint/diffusers_autoencoder.h"
 #include "angel_ptm/train/inference.h"
@@ -25,6 +26,7 @@ struct EncodeImagesOptions {
   bool draws = false;  // a latent is a sample of the posterior, drawn by (seed, number of the image); else its mean
   uint64_t seed = 1;
   InferenceOptions inference;
+  ReportProgress progress;  // "images"; null: to nobody
 };
 
 struct EncodedImages {
@@ -54,7 +56,8 @@ absl::StatusOr<CaptionsOfImages> ImageCaptions(const EncodeImagesOptions& option
 // the decoder's, what LatentDecoder says.
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
                                                              const AutoencoderKlDirectory& autoencoder,
-                                                             const InferenceOptions& options);
+                                                             const InferenceOptions& options,
+                                                             const ReportProgress& progress = nullptr);
 
 }  // namespace angel_ptm
 

@@ -81,11 +81,12 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
 
 absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::Run() {
   std::vector<GeneratedImage> made;
-  RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t number, std::span<const float> planes) {
+  const auto take = [&](int64_t number, std::span<const float> planes) {
     const auto prompt = static_cast<size_t>(number / options_.images_per_prompt);
     made.push_back({options_.prompts.empty() ? "" : options_.prompts[prompt], DitImage(shape_, planes)});
     if (!options_.own_seeds.empty()) made.back().seed = options_.own_seeds[prompt];
-  }));
+  };
+  RETURN_IF_ERROR(sampler_->MakeAll(images_, take, options_.progress));
   return made;
 }
 

@@ -35,6 +35,7 @@ struct GenerateImagesOptions {
   std::optional<std::string> size;      // HEIGHTxWIDTH of a model's latents; none: its own
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // where sentences go about what was cut or not understood; null: nowhere
+  ReportProgress progress;     // of steps; null: to nobody
 };
 
 // What each prompt leads away from: its own, or that of all.
