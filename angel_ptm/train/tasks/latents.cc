@@ -84,8 +84,12 @@ absl::Status LatentFile::CheckConditions(bool sizes_needed) {
   RETURN_IF_ERROR(CheckTensor("empty_clip_mask", DType::kInt32, {c}));
   RETURN_IF_ERROR(CheckTensor("empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}));
   RETURN_IF_ERROR(CheckTensor("empty_t5_mask", DType::kInt32, {t}));
-  if (shape_.size_and_style && (sizes_needed || file_.Find("sizes") != nullptr))
-    RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+  has_sizes_ = sizes_needed || file_.Find("sizes") != nullptr;
+  if (shape_.size_and_style && has_sizes_) RETURN_IF_ERROR(CheckTensor("sizes", DType::kFloat32, {n, kHunyuanSizes}));
+  const SafetensorsTensor* const latents = file_.Find("latents");
+  if (latents != nullptr && latents->shape != Shape{n, shape_.channels, shape_.height, shape_.width}) {
+    has_sizes_ = false;
+  }
   const Shape conditions = {n, shape_.channels, shape_.height, shape_.width};
   if (shape_.control && file_.Find("condition") == nullptr) {
     return absl::NotFoundError(
@@ -151,7 +155,7 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   RETURN_IF_ERROR(ReadFloats(empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
   if (sample.sizes.empty()) return absl::OkStatus();
-  if (file_.Find("sizes") != nullptr) return ReadFloats("sizes", index, sample.sizes, sample.scratch);
+  if (has_sizes_) return ReadFloats("sizes", index, sample.sizes, sample.scratch);
   const auto height = static_cast<float>(shape_.height * kPixelsOfLatent);
   const auto width = static_cast<float>(shape_.width * kPixelsOfLatent);
   const float sizes[] = {height, width, height, width, 0, 0};

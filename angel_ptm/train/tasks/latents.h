@@ -43,8 +43,9 @@ class LatentFile {
  public:
   // Errors: a missing file or tensor, another shape or type than the model's, latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<LatentFile>> Open(const std::string& path, const HunyuanDitShape& shape);
-  // The same without its latents, which may be missing: texts and conditions to sample with. Without sizes every sample
-  // is a whole image of the shape's size, of 8 pixels a latent, as diffusers' pipeline samples.
+  // The same without its latents, which may be missing: texts and conditions to sample with. Without sizes, and with
+  // those of latents of another size, every sample is a whole image of the shape's size, of 8 pixels a latent, as
+  // diffusers' pipeline samples.
   static absl::StatusOr<std::unique_ptr<LatentFile>> OpenTexts(const std::string& path, const HunyuanDitShape& shape);
 
   int64_t count() const { return count_; }
@@ -67,6 +68,7 @@ class LatentFile {
   const SafetensorsReader file_;
   const HunyuanDitShape shape_;
   int64_t count_ = 0, scratch_elements_ = 0;
+  bool has_sizes_ = false;  // of samples of the shape
   uint64_t digest_ = 0;
 };
 
