@@ -18,6 +18,7 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/train/sample.h"
+#include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
@@ -153,6 +154,18 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   EXPECT_EQ(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
   options.seed = 2;
   EXPECT_NE(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
+}
+
+// Training on captions that are cut is not silent; tiny images say that theirs have up to 16 tokens.
+TEST_F(GenerateImagesTest, CaptionsThatAreCutAreSaid) {
+  const auto note = [](int64_t text_length) {
+    const TrainConfig config = OrDie(ParseTrainConfig(kConfig, "generate_images_test.cc",
+                                                      {absl::StrCat("data.directory=", folder_->path(), "/images"),
+                                                       absl::StrCat("model.dit.text_length=", text_length)}));
+    return OrDie(OpenTask(config))->note();
+  };
+  EXPECT_EQ(note(16), "");
+  EXPECT_THAT(note(15), HasSubstr("has 16 tokens, of which the model reads the first 15 (model.dit.text_length)"));
 }
 
 // What a run samples of itself is what generate makes of its last checkpoint, of the average of the weights.
