@@ -20,7 +20,7 @@ struct ImageItem {
   std::vector<std::vector<std::string>> captions;  // by language; valid UTF-8, none empty, at least one in all
   ImageLabels labels;
   ImageSplit split = ImageSplit::kAny;  // as the source has it
-  // kInvalidArgument: the image is damaged. Other errors are of the machine.
+  // kInvalidArgument, kNotFound: the image is damaged or missing. Other errors are of the machine.
   std::function<absl::StatusOr<Image>()> load;
 };
 

@@ -160,7 +160,7 @@ class ImagePreparation {
 
   absl::Status Add(const ImageItem& item, Tokenizer::Encoder* encoder, ImageFileWriter* file) {
     absl::StatusOr<Image> loaded = item.load();
-    if (absl::IsInvalidArgument(loaded.status())) return Damaged(loaded.status());
+    if (absl::IsInvalidArgument(loaded.status()) || absl::IsNotFound(loaded.status())) return Damaged(loaded.status());
     RETURN_IF_ERROR(loaded.status());
     StoredImage stored = {.image = FitTo(WithChannels(OverWhite(*loaded), options_.channels), options_.width,
                                          options_.height, options_.fit),

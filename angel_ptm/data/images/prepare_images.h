@@ -22,7 +22,7 @@ struct PrepareImagesOptions {
   // Patterns (* stands for anything) of an image's first caption in the first language. Empty `keep`: all.
   std::vector<std::string> keep, leave_out;
   int64_t images_max = 0;          // of those, evenly spread over the source's order; 0: all
-  int64_t damaged_max = 0;         // images that may be damaged; they are left out and named
+  int64_t damaged_max = 0;         // images that may be damaged or missing; they are left out and named
   int32_t vocabulary_size = 4096;  // of the tokenizer that is trained on the captions, at most
   // Of the images whose source does not say, chosen by `seed`. 0: no validation images, the source's own neither.
   double validation_fraction = 0;

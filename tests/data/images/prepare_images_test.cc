@@ -260,6 +260,23 @@ TEST(PrepareImages, MakesADataset) {
   EXPECT_EQ(OrDie(PrepareImages(TenImages(), options)).manifest.train_images, 3);  // 0, 3 and 6
 }
 
+// A list of images may name some that are gone: they count as damaged.
+TEST(PrepareImages, MissingImagesAreCounted) {
+  const TemporaryFolder folder;
+  Spill(folder / "in/a.png", Png(1));
+  Spill(folder / "in/metadata.jsonl",
+        "{\"file_name\": \"a.png\", \"text\": \"a\"}\n{\"file_name\": \"gone.png\", \"text\": \"b\"}\n");
+  const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
+  PrepareImagesOptions options = {
+      .output = folder / "out", .height = 8, .width = 8, .damaged_max = 1, .vocabulary_size = 258};
+  const PrepareImagesReport report = OrDie(PrepareImages(listing, options));
+  EXPECT_EQ(report.manifest.train_images, 1);
+  EXPECT_THAT(report.damaged, ElementsAre(HasSubstr("gone.png: No such file")));
+  options.damaged_max = 0;
+  EXPECT_THAT(std::string(PrepareImages(listing, options).status().message()),
+              HasSubstr("gone.png: No such file or directory; data.prepare.images.damaged_max allows 0 such images"));
+}
+
 // The same images in the same order.
 TEST(PrepareImages, EdgesStandInTheImagesPlaces) {
   const TemporaryFolder folder;
