@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/config/validate.h"
@@ -54,7 +55,8 @@ struct TextLengths {
 // `cache`: folder that caches states.
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
-                                          const std::string& cache, const std::string& output);
+                                          const ReportProgress& progress, const std::string& cache,
+                                          const std::string& output);
 
 // Completes facts that depend on which ranks share this machine, facts->local_ranks in `processes` processes. Subtracts
 // the processes' own memory from the machine's, and divides the threads that libraries can serve in a process.

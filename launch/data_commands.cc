@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "angel_ptm/checkpoint/checkpoint.h"
@@ -23,6 +24,7 @@
 #include "angel_ptm/train/tasks/hunyuan_lm.h"
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
+#include "launch/progress_lines.h"
 
 namespace angel_ptm {
 
@@ -45,7 +47,7 @@ absl::StatusOr<ImageListing> ListImages(const PrepareConfig& prepare) {
   return ListImageFolders(inputs, languages);
 }
 
-absl::Status PrepareImageDataset(const TrainConfig& config) {
+absl::Status PrepareImageDataset(const TrainConfig& config, const ReportProgress& progress) {
   const PrepareConfig& prepare = config.data().prepare();
   const PrepareImagesConfig& images = prepare.images();
   ASSIGN_OR_RETURN(const ImageListing listing, ListImages(prepare));
@@ -61,7 +63,8 @@ absl::Status PrepareImageDataset(const TrainConfig& config) {
                                      .damaged_max = images.damaged_max(),
                                      .vocabulary_size = static_cast<int32_t>(prepare.vocabulary_size()),
                                      .validation_fraction = prepare.validation_fraction(),
-                                     .seed = prepare.seed()};
+                                     .seed = prepare.seed(),
+                                     .progress = progress};
   ASSIGN_OR_RETURN(const PrepareImagesReport report, PrepareImages(listing, options));
   std::printf("%s", report.ToString().c_str());
   return absl::OkStatus();
@@ -80,7 +83,8 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
   }
   RETURN_IF_ERROR(ValidatePrepare(config));
   const PrepareConfig& prepare = config.data().prepare();
-  if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config);
+  ProgressLines lines("prepare");
+  if (prepare.images().source() != PrepareImagesConfig::NONE) return PrepareImageDataset(config, lines.Reporter());
   const PrepareOptions options{.inputs = {prepare.input().begin(), prepare.input().end()},
                                .output = config.data().directory(),
                                .tokenizer = prepare.tokenizer(),
@@ -88,13 +92,33 @@ absl::Status PrepareCommand(const std::vector<std::string>& words) {
                                .vocabulary_is_exact = config.model().hunyuan_lm().vocab_size() > 0,
                                .validation_fraction = prepare.validation_fraction(),
                                .seed = prepare.seed(),
-                               .memory_bytes_max = MachineFacts().machine_memory_bytes};
+                               .memory_bytes_max = MachineFacts().machine_memory_bytes,
+                               .progress = lines.Reporter()};
   ASSIGN_OR_RETURN(const PrepareReport report, Prepare(options));
   std::printf("%s", report.ToString().c_str());
   return absl::OkStatus();
 }
 
 namespace {
+
+// `read`, and tells how many of `all` parameters it gave.
+ReadParameters WithProgress(ReadParameters read, int64_t all, ProgressLines& lines) {
+  lines.Report("parameters", 0, all);
+  return [read = std::move(read), all, &lines, done = int64_t{0}](UnitId unit, int64_t begin,
+                                                                  std::span<float> out) mutable -> absl::Status {
+    RETURN_IF_ERROR(read(unit, begin, out));
+    done += static_cast<int64_t>(out.size());
+    lines.Report("parameters", done, all);
+    return absl::OkStatus();
+  };
+}
+
+// What an export reads: every parameter twice, to write and to compare.
+int64_t ReadsOfExport(const ParameterTable& table, absl::FunctionRef<bool(const Unit&)> exports) {
+  int64_t reads = 0;
+  for (const Unit& unit : table.units) reads += exports(unit) ? 2 * unit.elements : 0;
+  return reads;
+}
 
 absl::Status CheckFormat(const std::string& format, const char* wanted) {
   if (format == "huggingface" || format == "diffusers") return absl::OkStatus();
@@ -125,7 +149,9 @@ absl::Status ExportLanguageModel(CheckpointReader& checkpoint, const TrainConfig
       .eos_token_id = tokenizer->end_of_text_id(),
       .pad_token_id = tokenizer->pad_id(),
       .tokenizer_files = {{"tokenizer.json", tokenizer_json}, {"tokenizer_config.json", tokenizer_config}}};
-  return ExportHuggingFace(read, *table, target, output);
+  ProgressLines lines("export");
+  return ExportHuggingFace(WithProgress(read, ReadsOfExport(*table, [](const Unit&) { return true; }), lines), *table,
+                           target, output);
 }
 
 struct ExportOptions {
@@ -140,9 +166,14 @@ absl::Status ExportHunyuanDit(CheckpointReader& checkpoint, const TrainConfig& c
   const std::shared_ptr<const ParameterTable> table = HunyuanDitParameters(shape);
   RETURN_IF_ERROR(checkpoint.Fit(*table));
   const DiffusersPart part = shape.control ? DiffusersPart::kControlNet : DiffusersPart::kModel;
-  RETURN_IF_ERROR(ExportDiffusers(read, *table, shape, part, options.output));
+  ProgressLines lines("export");
+  const auto exports = [&](const Unit& unit) {
+    return !options.base.empty() || IsOfControl(unit) == (part == DiffusersPart::kControlNet);
+  };
+  const ReadParameters reads = WithProgress(read, ReadsOfExport(*table, exports), lines);
+  RETURN_IF_ERROR(ExportDiffusers(reads, *table, shape, part, options.output));
   return options.base.empty() ? absl::OkStatus()
-                              : ExportDiffusers(read, *table, shape, DiffusersPart::kModel, options.base);
+                              : ExportDiffusers(reads, *table, shape, DiffusersPart::kModel, options.base);
 }
 
 absl::Status ExportCheckpoint(const std::string& path, const ExportOptions& options) {
@@ -308,7 +339,9 @@ absl::Status ImportCommand(const std::vector<std::string>& words) {
   if (!latest.path.empty()) {
     return absl::AlreadyExistsError(absl::StrCat(latest.path, " exists already: choose another output.directory"));
   }
-  ASSIGN_OR_RETURN(const SavedCheckpoint saved, ImportWeights(config, *task, read));
+  ProgressLines lines("import");
+  ASSIGN_OR_RETURN(const SavedCheckpoint saved,
+                   ImportWeights(config, *task, WithProgress(read, task->parameters().ParameterCount(), lines)));
   if (!saved.warning.empty()) std::fprintf(stderr, "warning: %s\n", saved.warning.c_str());
   std::printf("imported into %s: train it with --resume\n", saved.path.c_str());
   return absl::OkStatus();

@@ -16,6 +16,7 @@
 #include "angel_ptm/train/tasks/prompt_files.h"
 #include "angel_ptm/train/tasks/text_states.h"
 #include "launch/commands.h"
+#include "launch/progress_lines.h"
 
 namespace angel_ptm {
 namespace {
@@ -53,15 +54,17 @@ struct Work {
   std::vector<std::string> captions;  // empty: no texts
   TextLengths lengths;
   InferenceOptions inference;
+  ReportProgress progress;
 };
 
 absl::Status TakeImages(const Arguments& arguments, Work& work) {
-  EncodeImagesOptions options{.cache = work.cache, .inference = work.inference};
+  EncodeImagesOptions options{.cache = work.cache, .inference = work.inference, .progress = work.progress};
   ASSIGN_OR_RETURN(options.images, arguments.Require("images"));
   options.conditions = arguments.Get("conditions", "");
   ASSIGN_OR_RETURN(options.validation, IsSecond(arguments, "split", "train", "validation"));
   ASSIGN_OR_RETURN(options.draws, IsSecond(arguments, "posterior", "mean", "sample"));
   ASSIGN_OR_RETURN(options.seed, arguments.GetUint("seed", 1));
+  options.language = arguments.Get("language", "");
   ASSIGN_OR_RETURN(const std::string path, arguments.Require("autoencoder"));
   ASSIGN_OR_RETURN(work.autoencoder, OpenAutoencoderKl(path));
   work.images = std::move(options);
@@ -77,7 +80,9 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
     return absl::OkStatus();
   }
   if (!arguments.Has("captions")) {
-    ASSIGN_OR_RETURN(work.captions, ImageCaptions(*work.images));
+    ASSIGN_OR_RETURN(CaptionsOfImages read, ImageCaptions(*work.images));
+    if (!read.note.empty()) std::fprintf(stderr, "note: %s\n", read.note.c_str());
+    work.captions = std::move(read.captions);
     return absl::OkStatus();
   }
   const std::string path = arguments.Get("captions", "");
@@ -88,8 +93,8 @@ absl::Status TakeTexts(const Arguments& arguments, Work& work) {
                                                  " images of ", work.images->images, ", got ", work.captions.size()));
 }
 
-absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
-  Work work;
+absl::StatusOr<Work> WorkFrom(const Arguments& arguments, const ReportProgress& progress) {
+  Work work{.progress = progress};
   ASSIGN_OR_RETURN(work.output, arguments.Require("output"));
   work.cache = arguments.Get("cache", work.output + ".cache");
   ASSIGN_OR_RETURN(work.inference, InferenceHere(arguments));
@@ -100,8 +105,9 @@ absl::StatusOr<Work> WorkFrom(const Arguments& arguments) {
     return absl::InvalidArgumentError(
         "nothing to encode: wanted --images and --autoencoder, or --clip, --t5 and --captions, or all of them");
   }
-  RETURN_IF_ERROR(images ? TakeImages(arguments, work)
-                         : RefuseWithout("images", arguments, {"conditions", "split", "posterior", "seed"}));
+  RETURN_IF_ERROR(images
+                      ? TakeImages(arguments, work)
+                      : RefuseWithout("images", arguments, {"conditions", "split", "language", "posterior", "seed"}));
   RETURN_IF_ERROR(texts ? TakeTexts(arguments, work)
                         : RefuseWithout("captions", arguments, {"clip-length", "t5-length", "text-compute"}));
   return work;
@@ -116,8 +122,8 @@ absl::Status EncodeImagesTo(const Work& work, const std::string& output) {
 }
 
 absl::Status EncodeTextsTo(const Arguments& arguments, const Work& work, const std::string& output) {
-  ASSIGN_OR_RETURN(const EncodedCounts counts,
-                   EncodeTexts(arguments, work.captions, work.lengths, work.inference, work.cache, output));
+  ASSIGN_OR_RETURN(const EncodedCounts counts, EncodeTexts(arguments, work.captions, work.lengths, work.inference,
+                                                           work.progress, work.cache, output));
   std::printf("%lld captions in %s: %lld texts encoded, the others were in the cache\n",
               static_cast<long long>(counts.captions), work.output.c_str(), static_cast<long long>(counts.encoded));
   return absl::OkStatus();
@@ -153,7 +159,8 @@ absl::Status TakeBudgets(const Arguments& arguments, InferenceOptions& inference
 
 absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std::vector<std::string>& captions,
                                           const TextLengths& lengths, const InferenceOptions& inference,
-                                          const std::string& cache, const std::string& output) {
+                                          const ReportProgress& progress, const std::string& cache,
+                                          const std::string& output) {
   ASSIGN_OR_RETURN(const bool narrow, IsSecond(arguments, "text-compute", "FP32", "BF16"));
   const DType compute = narrow ? DType::kBFloat16 : DType::kFloat32;
   ASSIGN_OR_RETURN(const std::string clip_path, arguments.Require("clip"));
@@ -162,16 +169,17 @@ absl::StatusOr<EncodedCounts> EncodeTexts(const Arguments& arguments, const std:
                    TextEncoder::Open(TextEncoderKind::kClip, clip_path, lengths.clip, inference, compute));
   ASSIGN_OR_RETURN(const std::unique_ptr<TextEncoder> t5,
                    TextEncoder::Open(TextEncoderKind::kT5, t5_path, lengths.t5, inference, compute));
-  return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr}, output);
+  return EncodeCaptions(*clip, *t5, captions, {.cache = cache, .notes = stderr, .progress = progress}, output);
 }
 
 absl::Status EncodeCommand(const std::vector<std::string>& words) {
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {.flags = {"output", "images", "conditions", "autoencoder", "split", "posterior", "seed",
-                                         "clip", "t5", "captions", "clip-length", "t5-length", "cache", "device-bytes",
-                                         "host-bytes", "nvme-directory", "text-compute", "isa"}}));
-  ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments));
+  ASSIGN_OR_RETURN(const Arguments arguments,
+                   Arguments::Parse(words, {.flags = {"output", "images", "conditions", "autoencoder", "split",
+                                                      "language", "posterior", "seed", "clip", "t5", "captions",
+                                                      "clip-length", "t5-length", "cache", "device-bytes", "host-bytes",
+                                                      "nvme-directory", "text-compute", "isa"}}));
+  ProgressLines lines("encode");
+  ASSIGN_OR_RETURN(const Work work, WorkFrom(arguments, lines.Reporter()));
   // Two processes that encode one file would overwrite each other's parts and join them.
   ASSIGN_OR_RETURN(const OutputLock lock, OutputLock::Take(work.output + ".encoding", "--output"));
   if (work.captions.empty()) return EncodeImagesTo(work, work.output);

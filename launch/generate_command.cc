@@ -31,6 +31,7 @@
 #include "angel_ptm/train/train_state.h"
 #include "launch/commands.h"
 #include "launch/isa_choice.h"
+#include "launch/progress_lines.h"
 
 namespace angel_ptm {
 namespace {
@@ -282,7 +283,7 @@ absl::Status EncodePrompts(const Arguments& arguments, const HunyuanDitShape& sh
                            const std::string& path) {
   ASSIGN_OR_RETURN(const std::vector<std::string> conditions, ConditionsFor(arguments, shape, options.prompts.size()));
   const auto encode_texts = [&](const std::string& to) {
-    return EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference,
+    return EncodeTexts(arguments, captions, {shape.clip_length, shape.t5_length}, options.inference, options.progress,
                        arguments.Get("cache", path + ".cache"), to)
         .status();
   };
@@ -354,7 +355,8 @@ absl::Status GenerateToFile(
   if (decoder) RETURN_IF_ERROR(CheckCanWriteInto(output + ".images"));
   ASSIGN_OR_RETURN(const int64_t count, make(options, output));
   if (decoder) {
-    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images, DecodeLatentFile(output, *decoder, options.inference));
+    ASSIGN_OR_RETURN(std::vector<GeneratedImage> images,
+                     DecodeLatentFile(output, *decoder, options.inference, options.progress));
     for (size_t i = 0; i < images.size(); ++i) {
       const size_t prompt = i / static_cast<size_t>(options.images_per_prompt);
       if (!options.own_seeds.empty()) images[i].seed = options.own_seeds[prompt];
@@ -429,18 +431,21 @@ absl::Status GenerateCommand(const std::vector<std::string>& words) {
   RETURN_IF_ERROR(TakeBudgets(arguments, inference));
   inference.weights = arguments.Get("weights", inference.weights);
   ASSIGN_OR_RETURN(const std::string given, arguments.Require("checkpoint"));
+  ProgressLines lines("generate");
   return ReadResolved(given, [&](const std::string& path) -> absl::Status {
     ASSIGN_OR_RETURN(const CheckpointReader checkpoint, CheckpointReader::Open(path));
     std::string note;
     ASSIGN_OR_RETURN(const TrainConfig config, StoredConfig(checkpoint, &note));
     if (config.model().has_hunyuan_lm()) {
-      ASSIGN_OR_RETURN(const GenerateOptions options, TextOptions(arguments, inference));
+      ASSIGN_OR_RETURN(GenerateOptions options, TextOptions(arguments, inference));
+      options.progress = lines.Reporter();
       return GenerateTextTo(arguments, options, path, checkpoint.manifest().step);
     }
     const bool latents = config.model().has_hunyuan_dit();
     const Prediction prediction =
         PredictionFromConfig(latents ? config.model().hunyuan_dit().prediction() : config.model().dit().prediction());
-    ASSIGN_OR_RETURN(const GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
+    ASSIGN_OR_RETURN(GenerateImagesOptions options, ImageOptions(arguments, inference, prediction));
+    options.progress = lines.Reporter();
     const int64_t step = checkpoint.manifest().step;
     if (config.model().has_dit()) return GenerateOfDit(arguments, options, path, config.model().dit(), step);
     return GenerateOfHunyuanDit(arguments, options, path, config, step);

@@ -95,7 +95,7 @@ constexpr CommandText kCommandTexts[] = {
     {"encode",
      "--output FILE [--images DIR --autoencoder DIR [--conditions DIR]] [--clip DIR --t5 DIR [--captions FILE]] "
      "[--split "
-     "train|validation] "
+     "train|validation] [--language NAME|all] "
      "[--posterior mean|sample] [--seed 1] [--clip-length 77] [--t5-length 256] [--cache DIR] "
      "[--text-compute FP32|BF16] [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa LEVEL]",
      "      Makes what models of latents train on and sample with, by frozen encoders: latents of images, for\n"
@@ -111,6 +111,9 @@ constexpr CommandText kCommandTexts[] = {
      "prepare\n"
      "                           with data.prepare.images.edges)\n"
      "  --split NAME             of a prepared set: train or validation (default: train)\n"
+     "  --language NAME          of a prepared set: in which an image's caption is, en or zh; all: an image once with "
+     "each\n"
+     "                           language that it has a caption in (default: the first of these)\n"
      "  --autoencoder DIR        a directory of diffusers' AutoencoderKL, or one with it in vae/\n"
      "  --posterior NAME         mean, or sample: a latent drawn by seed and number of the image (default: mean)\n"
      "  --seed N                 of samples (default: 1)\n"

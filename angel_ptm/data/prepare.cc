@@ -180,10 +180,12 @@ class Preparation {
     const double share = static_cast<double>(options_.tokenizer_text_bytes_max) / static_cast<double>(corpus_.bytes());
     int64_t first = 0;  // number of the batch's first document in the corpus
     corpus_.Rewind();
-    while (true) {
+    for (int64_t bytes = 0; true;) {
+      TellProgress(options_.progress, "bytes of text for the tokenizer", bytes, corpus_.bytes());
       Corpus::Batch batch;
       RETURN_IF_ERROR(corpus_.Next(&batch));
       if (batch.texts.empty()) break;
+      for (const Document& document : batch.documents) bytes += static_cast<int64_t>(document.text.size());
       ParallelFor(threads_, static_cast<int64_t>(batch.documents.size()), [&](int thread, int64_t i) {
         if (batch.documents[i].validation) return;
         // Philox keyed by the document's number, so the sample does not depend on threads or batches.
@@ -240,15 +242,18 @@ class Preparation {
     std::vector<Tokenizer::Encoder> encoders;
     for (int t = 0; t < threads_; ++t) encoders.emplace_back(*tokenizer_);
     corpus_.Rewind();
-    while (true) {
+    for (int64_t done = 0; true;) {
       Corpus::Batch batch;
       RETURN_IF_ERROR(corpus_.Next(&batch));
       if (batch.texts.empty()) return absl::OkStatus();
       for (size_t first = 0; first < batch.documents.size();) {
+        TellProgress(options_.progress, "bytes of text encoded", done, corpus_.bytes());
         size_t last = first;
-        for (size_t bytes = 0; last < batch.documents.size() && bytes < kEncodedTextBytes; ++last) {
-          bytes += batch.documents[last].text.size();
+        int64_t bytes = 0;
+        for (; last < batch.documents.size() && bytes < kEncodedTextBytes; ++last) {
+          bytes += static_cast<int64_t>(batch.documents[last].text.size());
         }
+        done += bytes;
         RETURN_IF_ERROR(
             EncodeDocuments(std::span(batch.documents).subspan(first, last - first), &encoders, train, validation));
         first = last;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/data/corpus.h"
 #include "angel_ptm/data/dataset.h"
 
@@ -32,6 +33,7 @@ struct PrepareOptions {
   // Memory bound of this process; 0: none. If it would be exceeded, fewer threads are used, or else the preparation
   // fails before the memory is exhausted.
   int64_t memory_bytes_max = 0;
+  ReportProgress progress;  // bytes of text, read for the tokenizer, then encoded; null: to nobody
 };
 
 struct PrepareReport {

@@ -103,6 +103,7 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
   std::vector<float> logits(rows * static_cast<size_t>(columns));
   for (size_t r = 0; r < rows; ++r) input[r] = prompts_[r][0];
   for (int32_t at = 0; at + 1 < length_ && !std::all_of(ended.begin(), ended.end(), [](bool e) { return e; }); ++at) {
+    TellProgress(options_.progress, "tokens of each prompt and its text", at, length_ - 1);
     std::fill(where.begin(), where.end(), at);
     executor.WriteInput(tokens, input.data());
     executor.WriteInput(positions, where.data());

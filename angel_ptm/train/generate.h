@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/train/inference.h"
 
@@ -23,6 +24,7 @@ struct GenerateOptions {
   uint64_t seed = 1;
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // receives a note about parts of the checkpoint that were not understood; null: none
+  ReportProgress progress;     // receives the number of tokens made, side by side; null: no reports
 };
 
 // The continuation of a prompt, without the prompt itself.

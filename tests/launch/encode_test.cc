@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 namespace angel_ptm {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -60,6 +62,9 @@ class EncodeTest : public ::testing::Test {
     Spill(dir_ / "model/vae" + weights, Slurp(AUTOENCODER + weights));
     Spill(dir_ / "model/vae/config.json",
           absl::StrReplaceAll(Slurp(absl::StrCat(AUTOENCODER, "/config.json")), {{"0.13025", "0.8"}}));
+    Prepare();
+  }
+  void Prepare() {
     Run(absl::StrCat("prepare ", CONFIG, " --set data.directory=", dir_ / "data",
                      " --set data.prepare.images.source=FOLDER --set data.prepare.input=", dir_ / "images",
                      " --set data.prepare.images.height=16 --set data.prepare.images.width=16",
@@ -230,6 +235,42 @@ TEST_F(EncodeTest, OneFileHasBothParts) {
   // Latents of a prepared set name it besides.
   EXPECT_EQ(OrDie(SafetensorsReader::Open(dir_ / "prepared")).metadata().count("images_xxh64"), 1u);
   EXPECT_TRUE(TensorBytes(dir_ / "prepared") == TensorBytes(dir_ / "joined"));
+}
+
+// A set of two languages is not silently one of the first.
+TEST_F(EncodeTest, EachLanguageOrAll) {
+  OrDie(WriteFile(dir_ / "images/0.zh.txt", "狐狸"));
+  Prepare();
+  OrDie(WriteFile(dir_ / "captions.txt", "a red fox\n狐狸\n猫\nfox\n"));
+  Run(absl::StrCat("encode --output ", dir_ / "texts", Texts(), " --captions ", dir_ / "captions.txt"));
+  const auto both = [&](const std::string& flags) {
+    return Run(absl::StrCat("encode --output ", dir_ / "both", Images("data"), Texts(), flags));
+  };
+  const auto rows = [&](const std::string& file, const char* tensor) {
+    const SafetensorsReader reader = OrDie(SafetensorsReader::Open(file));
+    const SafetensorsTensor& found = *reader.Find(tensor);
+    std::string bytes(static_cast<size_t>(found.bytes()), '\0');
+    OrDie(reader.Read(found, 0, std::as_writable_bytes(std::span(bytes))));
+    std::vector<std::string> read;
+    const size_t row = bytes.size() / static_cast<size_t>(found.shape[0]);
+    for (size_t at = 0; at < bytes.size(); at += row) read.push_back(bytes.substr(at, row));
+    return read;
+  };
+  EXPECT_THAT(both(""), HasSubstr("note: captions are in en where an image has one in it; --language all encodes those "
+                                  "in zh, too"));
+  const std::vector<std::string> latents = rows(dir_ / "both", "latents"), texts = rows(dir_ / "texts", "t5");
+  EXPECT_EQ(rows(dir_ / "both", "t5"), (std::vector{texts[0], texts[2], texts[3]}));
+  EXPECT_THAT(both(" --language all"), AllOf(HasSubstr("4 latents in "), Not(HasSubstr("note: "))));
+  EXPECT_EQ(rows(dir_ / "both", "t5"), texts);
+  EXPECT_EQ(rows(dir_ / "both", "latents"), (std::vector{latents[0], latents[0], latents[1], latents[2]}));
+  both(" --language zh");
+  EXPECT_EQ(rows(dir_ / "both", "t5"), std::vector{texts[1]});
+  EXPECT_EQ(rows(dir_ / "both", "latents"), std::vector{latents[0]});
+  const std::string output = "encode --output " + (dir_ / "out");
+  EXPECT_THAT(Run(output + Images("data") + " --language fr", true),
+              HasSubstr("has captions in en, zh, wanted one of these or all, got \"fr\""));
+  EXPECT_THAT(Run(output + Images("images") + " --language en", true),
+              HasSubstr("--language: wanted a data set of angel-ptm prepare"));
 }
 
 TEST_F(EncodeTest, OneAtATimeWritesAFile) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <string_view>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -218,6 +219,16 @@ TEST_F(EncodeImagesTest, LatentsAreScaledMeansInTheOrderOfNames) {
   EXPECT_LT(angel_ptm::ScaledError(Latent().data(), want.data(), static_cast<int64_t>(want.size())), 1e-5);
   const std::vector<float> sizes = Floats(Output(), "sizes");
   EXPECT_THAT(sizes, testing::ElementsAre(6, 10, 6, 10, 0, 0, 6, 10, 6, 10, 0, 0));
+}
+
+TEST_F(EncodeImagesTest, TellsHowFarItIs) {
+  std::vector<std::string> told;
+  const auto progress = [&](std::string_view what, int64_t done, int64_t all) {
+    told.push_back(absl::StrCat(std::string(what), " ", done, " of ", all));
+  };
+  OrDie(Encode({.conditions = folder_ / "images", .progress = progress}));
+  EXPECT_THAT(
+      told, testing::ElementsAre("images 0 of 4", "images 1 of 4", "images 2 of 4", "images 3 of 4", "images 4 of 4"));
 }
 
 TEST_F(EncodeImagesTest, SamplesAreDrawnBySeedAndNumber) {

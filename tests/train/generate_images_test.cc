@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <numeric>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +18,7 @@
 #include "angel_ptm/config/load.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/train/sample.h"
+#include "angel_ptm/train/task.h"
 #include "angel_ptm/train/tasks/generate_latents.h"
 #include "angel_ptm/train/tasks/hunyuan_dit.h"
 #include "angel_ptm/train/train_state.h"
@@ -123,7 +126,17 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   GenerateImagesOptions options = Options(prompts);
   options.images_per_prompt = 2;
   options.inference.weights = "ema";
+  std::vector<int64_t> told;
+  options.progress = [&](std::string_view what, int64_t done, int64_t all) {
+    EXPECT_EQ(what, "steps of 24 samples");
+    EXPECT_EQ(all, 3 * 12);  // of batches of 8
+    told.push_back(done);
+  };
   const std::vector<GeneratedImage> images = OrDie(GenerateImages(checkpoint, options));
+  options.progress = nullptr;
+  std::vector<int64_t> every(3 * 12 + 1);
+  std::iota(every.begin(), every.end(), 0);
+  EXPECT_EQ(told, every);
   ASSERT_EQ(images.size(), 24u);
   EXPECT_EQ(images[2].prompt, TinyImages()[1].name);
   EXPECT_GE(RightOnes(images, 2), 22);
@@ -141,6 +154,18 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   EXPECT_EQ(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
   options.seed = 2;
   EXPECT_NE(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
+}
+
+// Training on captions that are cut is not silent; tiny images say that theirs have up to 16 tokens.
+TEST_F(GenerateImagesTest, CaptionsThatAreCutAreSaid) {
+  const auto note = [](int64_t text_length) {
+    const TrainConfig config = OrDie(ParseTrainConfig(kConfig, "generate_images_test.cc",
+                                                      {absl::StrCat("data.directory=", folder_->path(), "/images"),
+                                                       absl::StrCat("model.dit.text_length=", text_length)}));
+    return OrDie(OpenTask(config))->note();
+  };
+  EXPECT_EQ(note(16), "");
+  EXPECT_THAT(note(15), HasSubstr("has 16 tokens, of which the model reads the first 15 (model.dit.text_length)"));
 }
 
 // What a run samples of itself is what generate makes of its last checkpoint, of the average of the weights.

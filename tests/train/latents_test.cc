@@ -132,6 +132,19 @@ TEST_F(LatentsTest, TextsNeedNoSizes) {
   EXPECT_EQ(std::vector<float>(row.sizes.begin(), row.sizes.end()), std::vector<float>({32, 48, 32, 48, 0, 0}));
 }
 
+// Nor are they told that they are of the size of the training images where they are sampled in another.
+TEST_F(LatentsTest, SizesAreOfTheLatentsBesideThem) {
+  HunyuanDitShape shape = LatentShape();
+  shape.height = 8;
+  const auto file = LatentFile::OpenTexts(dir_ / "train.safetensors", shape);
+  ASSERT_TRUE(file.ok()) << file.status();
+  HunyuanInputs inputs(shape, /*batch=*/1, (*file)->scratch_elements());
+  LatentSample row = inputs.Row(0);
+  row.latent = {};
+  ASSERT_TRUE((*file)->Read(4, false, false, row).ok());
+  EXPECT_EQ(std::vector<float>(row.sizes.begin(), row.sizes.end()), std::vector<float>({64, 48, 64, 48, 0, 0}));
+}
+
 // A condition is the sample's own whatever its texts are, without its latent, too; the file's digest knows it.
 TEST_F(LatentsTest, ConditionsAreRead) {
   HunyuanDitShape shape = LatentShape();

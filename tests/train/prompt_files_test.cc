@@ -41,6 +41,8 @@ class PromptFilesTest : public ::testing::Test {
 TEST_F(PromptFilesTest, CaptionsAreCheckedAndNamed) {
   const auto read = [&](const char* name, const std::string& text) { return Of(&ReadCaptions, name, text); };
   EXPECT_EQ(read("a.txt", "a fox\r\n一只猫\n"), "<a fox><一只猫>");
+  // As Windows' editors begin files.
+  EXPECT_EQ(read("a.txt", "\xEF\xBB\xBF一只猫\r\n"), "<一只猫>");
   EXPECT_EQ(read("a.jsonl", "{\"caption\": \"fox\"}\n{\"text\": \"猫\", \"caption\": \"x\"}"), "<fox><猫>");
   EXPECT_THAT(read("b.txt", "fox\n \n"), HasSubstr("b.txt, line 2: wanted a caption, got an empty one"));
   EXPECT_THAT(read("c.txt", "fox\n\xff\n"), HasSubstr("c.txt, line 2: wanted a caption in UTF-8, got other bytes"));

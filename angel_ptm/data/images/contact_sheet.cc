@@ -177,12 +177,16 @@ absl::StatusOr<ContactSheet> MakeContactSheet(std::span<const SheetCell> cells, 
   ASSIGN_OR_RETURN(const std::unique_ptr<Pen> pen, Pen::Make(options));
   const int32_t scale = options.scale > 0 ? options.scale : std::max(1, 96 / first.width);
   const int32_t columns = std::clamp(static_cast<int32_t>(cells.size()), 1, std::max(1, options.columns));
-  const int32_t rows = (static_cast<int32_t>(cells.size()) + columns - 1) / columns;
   const int32_t cell_width = first.width * scale + kGap;
   const int32_t cell_height = first.height * scale + options.caption_lines * pen->line_height() + kGap;
+  // A sheet of all images would take as much memory as they do, and PNG has no more than a million rows.
+  const int64_t of_row = (int64_t{columns} * cell_width + kGap) * cell_height;
+  const int64_t shown =
+      std::min(static_cast<int64_t>(cells.size()), columns * std::max<int64_t>(1, options.pixels_max / of_row));
+  const int32_t rows = static_cast<int32_t>((shown + columns - 1) / columns);
   ContactSheet sheet = {.image = MakeImage(columns * cell_width + kGap, rows * cell_height + kGap, 3), .note = ""};
   std::fill(sheet.image.pixels.begin(), sheet.image.pixels.end(), 255);
-  for (int32_t i = 0; i < static_cast<int32_t>(cells.size()); ++i) {
+  for (int32_t i = 0; i < static_cast<int32_t>(shown); ++i) {
     const SheetCell& cell = cells[static_cast<size_t>(i)];
     const int32_t left = kGap + i % columns * cell_width, top = kGap + i / columns * cell_height;
     Enlarge(cell.image, scale, left, top, &sheet.image);
@@ -199,6 +203,10 @@ absl::StatusOr<ContactSheet> MakeContactSheet(std::span<const SheetCell> cells, 
     }
   }
   sheet.note = pen->Note();
+  if (shown < static_cast<int64_t>(cells.size())) {
+    sheet.note = absl::StrCat("the sheet shows the first ", shown, " of ", cells.size(), " images",
+                              sheet.note.empty() ? "" : "; ", sheet.note);
+  }
   return sheet;
 }
 

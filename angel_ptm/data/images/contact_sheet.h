@@ -22,6 +22,7 @@ struct SheetOptions {
   int32_t scale = 0;  // each pixel becomes scale x scale; 0: makes cells about 96 wide
   int32_t caption_lines = 2;
   int32_t font_pixels = 12;
+  int64_t pixels_max = int64_t{1} << 26;  // rows of cells that do not fit are left out, but for the first row
   // Font files, tried in order for each character. Empty: those of SheetFonts() that exist.
   std::vector<std::string> fonts;
 };
@@ -30,8 +31,9 @@ struct SheetOptions {
 std::span<const char* const> SheetFonts();
 
 struct ContactSheet {
-  Image image;       // RGB
-  std::string note;  // characters that no font has and that are drawn as boxes; empty if none
+  Image image;  // RGB
+  // How many cells are left out, and which characters no font has and are drawn as boxes; empty if none.
+  std::string note;
 };
 
 // Errors: no cells; cells of different sizes; a named font that cannot be read; a build without FreeType. Having no

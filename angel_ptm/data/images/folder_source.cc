@@ -2,7 +2,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 #include <system_error>
@@ -13,6 +15,7 @@
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/json.h"
 #include "angel_ptm/base/status.h"
+#include "angel_ptm/data/encoding.h"
 #include "angel_ptm/data/images/codecs.h"
 #include "angel_ptm/data/images/image_listing.h"
 #include "angel_ptm/data/images/tar_file.h"
@@ -37,6 +40,29 @@ std::pair<std::string, std::string> KeyAndExtension(const std::string& path) {
 
 bool IsImage(const std::string& extension) { return extension == "png" || extension == "jpg" || extension == "jpeg"; }
 
+// Images of formats that are not read.
+bool IsOtherImage(const std::string& extension) {
+  constexpr std::array<std::string_view, 10> kOthers = {"webp", "gif",  "bmp",  "tif", "tiff",
+                                                        "avif", "heic", "heif", "jxl", "jp2"};
+  return std::ranges::find(kOthers, extension) != kOthers.end();
+}
+
+// The tar file that was read last is open, not all of them: a set may have more than a process may have open.
+class LastTar {
+ public:
+  absl::StatusOr<const FileReader*> Open(const std::string& path) {
+    if (file_ == nullptr || file_->path() != path) {
+      file_.reset();
+      ASSIGN_OR_RETURN(FileReader opened, FileReader::Open(path));
+      file_ = std::make_unique<FileReader>(std::move(opened));
+    }
+    return file_.get();
+  }
+
+ private:
+  std::unique_ptr<FileReader> file_;
+};
+
 class FolderLister {
  public:
   explicit FolderLister(const std::vector<std::string>& languages) {
@@ -51,7 +77,13 @@ class FolderLister {
     return listed ? AddMetadata(input) : AddFolder(input);
   }
 
-  ImageListing Take() { return std::move(listing_); }
+  ImageListing Take() {
+    for (const auto& [extension, count] : others_) {
+      absl::StrAppend(&listing_.note, listing_.note.empty() ? "left out, since they are neither PNG nor JPEG: " : ", ",
+                      count, " .", extension);
+    }
+    return std::move(listing_);
+  }
 
  private:
   ImageItem NewItem(const std::string& name) const {
@@ -80,7 +112,7 @@ class FolderLister {
   // Reads a caption per line. Empty lines are skipped, but there must be a caption.
   static absl::Status AddLines(const std::string& text, const std::string& where, std::vector<std::string>* captions) {
     bool any = false;
-    for (size_t begin = 0; begin < text.size();) {
+    for (size_t begin = text.starts_with(kUtf8Mark) ? kUtf8Mark.size() : 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
       const std::string line = text.substr(begin, end - begin);
       begin = end + 1;
@@ -154,7 +186,10 @@ class FolderLister {
     for (const std::string& path : paths) {
       const size_t dot = path.rfind('.');
       if (path.ends_with(".tar")) RETURN_IF_ERROR(AddTar(path));
-      if (dot == std::string::npos || !IsImage(absl::AsciiStrToLower(path.substr(dot + 1)))) continue;
+      if (dot == std::string::npos) continue;
+      const std::string extension = absl::AsciiStrToLower(path.substr(dot + 1));
+      if (IsOtherImage(extension)) ++others_[extension];
+      if (!IsImage(extension)) continue;
       const std::string stem = path.substr(0, dot);
       ImageItem item = NewItem(path);
       item.load = FileLoader(path);
@@ -193,14 +228,14 @@ class FolderLister {
   }
 
   absl::Status AddTar(const std::string& path) {
-    ASSIGN_OR_RETURN(FileReader opened, FileReader::Open(path));
-    const auto file = std::make_shared<FileReader>(std::move(opened));
-    ASSIGN_OR_RETURN(const std::vector<TarMember> members, ListTar(*file));
-    const auto read = [file](const TarMember& member, int64_t most) -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const FileReader* const listed, tar_->Open(path));
+    ASSIGN_OR_RETURN(const std::vector<TarMember> members, ListTar(*listed));
+    const auto read = [tar = tar_, path](const TarMember& member, int64_t most) -> absl::StatusOr<std::string> {
       if (member.bytes > most) {
         return absl::InvalidArgumentError(
-            absl::StrCat(file->path(), ": ", member.name, " has ", member.bytes, " bytes, wanted at most ", most));
+            absl::StrCat(path, ": ", member.name, " has ", member.bytes, " bytes, wanted at most ", most));
       }
+      ASSIGN_OR_RETURN(const FileReader* const file, tar->Open(path));
       std::string bytes(static_cast<size_t>(member.bytes), '\0');
       RETURN_IF_ERROR(file->ReadAt(member.offset, std::as_writable_bytes(std::span(bytes))));
       return bytes;
@@ -229,6 +264,8 @@ class FolderLister {
           ASSIGN_OR_RETURN(const std::string text, read(member, kCaptionBytesMax));
           ASSIGN_OR_RETURN(const std::string name, CheckedCaption(text, where));
           item.labels.class_id = IdOf(name, &listing_.classes);
+        } else if (IsOtherImage(extension)) {
+          ++others_[extension];
         }
       }
       first = next;
@@ -238,6 +275,8 @@ class FolderLister {
   }
 
   ImageListing listing_;
+  const std::shared_ptr<LastTar> tar_ = std::make_shared<LastTar>();
+  std::map<std::string, int64_t> others_;  // images that are not read, by extension
 };
 
 }  // namespace
@@ -250,7 +289,8 @@ absl::StatusOr<ImageListing> ListImageFolders(const std::vector<std::string>& in
   if (listing.items.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("there are no PNG, JPEG or tar files with images in ", inputs.size(),
                                                    inputs.size() == 1 ? " input, " : " inputs, the first of them ",
-                                                   inputs.empty() ? "" : inputs[0]));
+                                                   inputs.empty() ? "" : inputs[0], listing.note.empty() ? "" : "; ",
+                                                   listing.note));
   }
   return listing;
 }

@@ -24,12 +24,13 @@ struct Taps {
   std::vector<double> weights;
 };
 
-std::vector<Taps> MakeTaps(int32_t from, int32_t to) {
-  const double factor = static_cast<double>(from) / to, widened = std::max(1.0, factor);
-  std::vector<Taps> all(static_cast<size_t>(to));
-  for (int32_t i = 0; i < to; ++i) {
+// Of output samples `begin` to `begin + count` - 1 of `to`.
+std::vector<Taps> MakeTaps(int32_t from, int64_t to, int64_t begin, int32_t count) {
+  const double factor = static_cast<double>(from) / static_cast<double>(to), widened = std::max(1.0, factor);
+  std::vector<Taps> all(static_cast<size_t>(count));
+  for (int32_t i = 0; i < count; ++i) {
     Taps& taps = all[static_cast<size_t>(i)];
-    const double centre = (i + 0.5) * factor;
+    const double centre = (static_cast<double>(begin + i) + 0.5) * factor;
     taps.first = std::max(0, static_cast<int32_t>(std::floor(centre - 3 * widened)));
     const int32_t last = std::min(from - 1, static_cast<int32_t>(std::ceil(centre + 3 * widened)));
     double sum = 0;
@@ -92,15 +93,17 @@ Image WithChannels(const Image& image, int32_t channels) {
   return result;
 }
 
-Image Resize(const Image& image, int32_t width, int32_t height) {
-  APTM_CHECK(image.channels % 2 == 1, "alpha is laid over white before resizing");
-  if (width == image.width && height == image.height) return image;
-  const size_t channels = static_cast<size_t>(image.channels);
-  const std::vector<Taps> across = MakeTaps(image.width, width), down = MakeTaps(image.height, height);
-  const size_t row_size = static_cast<size_t>(width) * channels;
-  std::vector<double> rows(row_size * static_cast<size_t>(image.height));  // resampled horizontally
-  for (int32_t y = 0; y < image.height; ++y) {
-    double* row = rows.data() + static_cast<size_t>(y) * row_size;
+namespace {
+
+// Makes an output whose columns are described by `across` and whose rows are described by `down`.
+Image Resample(const Image& image, const std::vector<Taps>& across, const std::vector<Taps>& down) {
+  const size_t channels = static_cast<size_t>(image.channels), row_size = across.size() * channels;
+  // Input rows that are read.
+  const int32_t top = down.front().first;
+  const int32_t bottom = down.back().first + static_cast<int32_t>(down.back().weights.size());
+  std::vector<double> rows(row_size * static_cast<size_t>(bottom - top));  // resampled horizontally
+  for (int32_t y = top; y < bottom; ++y) {
+    double* row = rows.data() + static_cast<size_t>(y - top) * row_size;
     for (size_t x = 0; x < across.size(); ++x) {
       const uint8_t* from = image.at(across[x].first, y);
       for (size_t k = 0; k < across[x].weights.size(); ++k) {
@@ -108,12 +111,12 @@ Image Resize(const Image& image, int32_t width, int32_t height) {
       }
     }
   }
-  Image result = MakeImage(width, height, image.channels);
+  Image result = MakeImage(static_cast<int32_t>(across.size()), static_cast<int32_t>(down.size()), image.channels);
   std::vector<double> sums(row_size);
   for (size_t y = 0; y < down.size(); ++y) {
     std::fill(sums.begin(), sums.end(), 0);
     for (size_t k = 0; k < down[y].weights.size(); ++k) {
-      const double* row = rows.data() + (static_cast<size_t>(down[y].first) + k) * row_size;
+      const double* row = rows.data() + (static_cast<size_t>(down[y].first - top) + k) * row_size;
       for (size_t x = 0; x < row_size; ++x) sums[x] += down[y].weights[k] * row[x];
     }
     for (size_t x = 0; x < row_size; ++x) result.pixels[y * row_size + x] = RoundToPixel(sums[x]);
@@ -121,20 +124,35 @@ Image Resize(const Image& image, int32_t width, int32_t height) {
   return result;
 }
 
+}  // namespace
+
+Image Resize(const Image& image, int32_t width, int32_t height) {
+  APTM_CHECK(image.channels % 2 == 1, "alpha is laid over white before resizing");
+  if (width == image.width && height == image.height) return image;
+  return Resample(image, MakeTaps(image.width, width, 0, width), MakeTaps(image.height, height, 0, height));
+}
+
 Image FitTo(const Image& image, int32_t width, int32_t height, Fit fit) {
+  APTM_CHECK(image.channels % 2 == 1, "alpha is laid over white before resizing");
   const double across = static_cast<double>(width) / image.width, down = static_cast<double>(height) / image.height;
   const double factor = fit == Fit::kPad ? std::min(across, down) : std::max(across, down);
-  const int32_t scaled_width = std::max(1, static_cast<int32_t>(std::lrint(image.width * factor)));
-  const int32_t scaled_height = std::max(1, static_cast<int32_t>(std::lrint(image.height * factor)));
-  const Image scaled = Resize(image, scaled_width, scaled_height);
+  const int64_t scaled_width = std::max<int64_t>(1, std::lrint(image.width * factor));
+  const int64_t scaled_height = std::max<int64_t>(1, std::lrint(image.height * factor));
   if (fit == Fit::kCrop) {
-    return Cut(scaled, (scaled_width - width) / 2, (scaled_height - height) / 2, width, height);
+    const int64_t left = (scaled_width - width) / 2, top = (scaled_height - height) / 2;
+    if (scaled_width == image.width && scaled_height == image.height) {
+      return Cut(image, static_cast<int32_t>(left), static_cast<int32_t>(top), width, height);
+    }
+    // Only what is kept: of a line of pixels the whole would be many times larger.
+    return Resample(image, MakeTaps(image.width, scaled_width, left, width),
+                    MakeTaps(image.height, scaled_height, top, height));
   }
+  const Image scaled = Resize(image, static_cast<int32_t>(scaled_width), static_cast<int32_t>(scaled_height));
   Image padded = MakeImage(width, height, image.channels);
   std::fill(padded.pixels.begin(), padded.pixels.end(), 255);
-  const int32_t left = (width - scaled_width) / 2, top = (height - scaled_height) / 2;
-  for (int32_t y = 0; y < scaled_height; ++y) {
-    std::copy_n(scaled.at(0, y), int64_t{scaled_width} * image.channels, padded.at(left, top + y));
+  const int32_t left = (width - scaled.width) / 2, top = (height - scaled.height) / 2;
+  for (int32_t y = 0; y < scaled.height; ++y) {
+    std::copy_n(scaled.at(0, y), int64_t{scaled.width} * image.channels, padded.at(left, top + y));
   }
   return padded;
 }

@@ -20,7 +20,7 @@ struct ImageItem {
   std::vector<std::vector<std::string>> captions;  // by language; valid UTF-8, none empty, one or more in total
   ImageLabels labels;
   ImageSplit split = ImageSplit::kAny;  // as the source defines it
-  // Returns kInvalidArgument if the image is damaged. Other errors come from the machine.
+  // Returns kInvalidArgument or kNotFound if the image is damaged or missing. Other errors come from the machine.
   std::function<absl::StatusOr<Image>()> load;
 };
 
@@ -43,7 +43,8 @@ int32_t IdOf(const std::string& name, std::vector<std::string>* names);
 // under "text" or "caption" (the first language) or under the name of a language, as a text or a list; optionally
 // "class" and "style", as names or numbers. Without that file, they are beside each image in X.txt (the first language)
 // or X.<language>.txt, a caption per line. In tar files the same extensions belong to the same key, X.json is such an
-// object, and X.cls is the class. Errors: an image without caption; captions that are empty or not UTF-8; no images.
+// object, and X.cls is the class. The note counts images of other formats, which are left out. Errors: an image without
+// caption; captions that are empty or not UTF-8; no images.
 absl::StatusOr<ImageListing> ListImageFolders(const std::vector<std::string>& inputs,
                                               const std::vector<std::string>& languages);
 

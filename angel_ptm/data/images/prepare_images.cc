@@ -130,8 +130,16 @@ class ImagePreparation {
     ASSIGN_OR_RETURN(ImageFileWriter validation,
                      ImageFileWriter::Create(output.Path("validation.images"), manifest.shape));
     Tokenizer::Encoder encoder(*tokenizer_);
-    for (const ImageItem* item : training_) RETURN_IF_ERROR(Add(*item, &encoder, &train));
-    for (const ImageItem* item : validation_) RETURN_IF_ERROR(Add(*item, &encoder, &validation));
+    int64_t done = 0;
+    const auto add = [&](const std::vector<const ImageItem*>& items, ImageFileWriter* file) -> absl::Status {
+      for (const ImageItem* item : items) {
+        TellProgress(options_.progress, "images", done++, static_cast<int64_t>(training_.size() + validation_.size()));
+        RETURN_IF_ERROR(Add(*item, &encoder, file));
+      }
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(add(training_, &train));
+    RETURN_IF_ERROR(add(validation_, &validation));
     if (train.count() == 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("all ", training_.size(), " images are damaged, the first: ", report_.damaged[0]));
@@ -152,7 +160,7 @@ class ImagePreparation {
 
   absl::Status Add(const ImageItem& item, Tokenizer::Encoder* encoder, ImageFileWriter* file) {
     absl::StatusOr<Image> loaded = item.load();
-    if (absl::IsInvalidArgument(loaded.status())) return Damaged(loaded.status());
+    if (absl::IsInvalidArgument(loaded.status()) || absl::IsNotFound(loaded.status())) return Damaged(loaded.status());
     RETURN_IF_ERROR(loaded.status());
     StoredImage stored = {.image = FitTo(WithChannels(OverWhite(*loaded), options_.channels), options_.width,
                                          options_.height, options_.fit),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/data/images/image_dataset.h"
 #include "angel_ptm/data/images/image_listing.h"
 
@@ -22,12 +23,13 @@ struct PrepareImagesOptions {
   // all.
   std::vector<std::string> keep, leave_out;
   int64_t images_max = 0;          // take at most this many, spread evenly over the source's order; 0: all
-  int64_t damaged_max = 0;         // damaged images to tolerate; they are left out and named
+  int64_t damaged_max = 0;         // damaged or missing images to tolerate; they are left out and named
   int32_t vocabulary_size = 4096;  // maximum for the tokenizer that is trained on the captions
   // Fraction, chosen by `seed`, of the images whose split the source leaves open. 0: no validation images, not even
   // those of the source.
   double validation_fraction = 0;
   uint64_t seed = 0;
+  ReportProgress progress;  // "images"; null: to nobody
 };
 
 struct PrepareImagesReport {

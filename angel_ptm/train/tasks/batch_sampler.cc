@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/check.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/config/validate.h"
 
 namespace angel_ptm {
@@ -82,7 +84,14 @@ absl::Status BatchSampler::Make(std::span<const int64_t> samples) {
 }
 
 absl::Status BatchSampler::MakeAll(int64_t count,
-                                   absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take) {
+                                   absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take,
+                                   const ReportProgress& progress) {
+  const int64_t batches = (count + options_.batch - 1) / options_.batch, all = batches * options_.sampling.steps;
+  const std::string what = absl::StrCat("steps of ", Counted(count, "sample"));
+  steps_done_ = 0;
+  after_step_ = [&] { TellProgress(progress, what, ++steps_done_, all); };
+  const absl::Cleanup forget = [this] { after_step_ = nullptr; };
+  TellProgress(progress, what, 0, all);
   const auto elements = static_cast<size_t>(noisy_grid_.elements());
   std::vector<int64_t> numbers(static_cast<size_t>(options_.batch));
   for (int64_t first = 0; first < count; first += options_.batch) {
@@ -113,6 +122,7 @@ absl::Status BatchSampler::Predict(double time) {
   const Denoiser& denoiser = expert == denoisers_.end() ? denoisers_[0] : *expert;
   conditions_.Write(time, *denoiser.graph, *denoiser.executor);
   RETURN_IF_ERROR(Play(denoiser));
+  if (after_step_) after_step_();
   for (int64_t i = 0; i < options_.batch; ++i) {
     const size_t at = static_cast<size_t>(i) * elements;
     const std::span<float> output = loop_.output().subspan(at, elements);

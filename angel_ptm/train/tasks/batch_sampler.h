@@ -13,6 +13,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "angel_ptm/base/bfloat16.h"
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/config/train_config.pb.h"
 #include "angel_ptm/exec/executor.h"
@@ -98,8 +99,10 @@ class BatchSampler {
   std::span<const float> samples() { return loop_.x(); }
   int64_t elements() const { return noisy_grid_.elements(); }  // per sample
 
-  // Makes samples 0 to count - 1, batch after batch, and passes each to `take`.
-  absl::Status MakeAll(int64_t count, absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take);
+  // Makes samples 0 to count - 1, batch after batch, and passes each to `take`. Reports the steps of all batches to
+  // `progress`.
+  absl::Status MakeAll(int64_t count, absl::FunctionRef<void(int64_t number, std::span<const float> sample)> take,
+                       const ReportProgress& progress = nullptr);
 
  private:
   absl::Status Predict(double time);
@@ -117,6 +120,8 @@ class BatchSampler {
   std::vector<uint64_t> noise_seeds_;
   std::vector<float> noisy_, prediction_, planes_, away_;
   std::vector<BFloat16> narrow_;  // the output of a graph that computes in bf16
+  int64_t steps_done_ = 0;
+  std::function<void()> after_step_;  // null except during MakeAll
 };
 
 // The samples that a run makes of its own model, for any family.

@@ -74,7 +74,7 @@ class DitTask final : public Task {
   const SampleSource* training_samples() const override { return training_ ? &*training_ : nullptr; }
   const SampleSource* validation_samples() const override { return validation_ ? &*validation_ : nullptr; }
   std::string sample_order() const override;
-  std::string note() const override { return absl::StrJoin(prompts_.notes, "; "); }
+  std::string note() const override;
   std::vector<CheckpointFile> checkpoint_files() const override {
     return {{"tokenizer.json", dataset_.tokenizer_json},
             {"tokenizer_config.json", dataset_.tokenizer_config_json},
@@ -240,6 +240,17 @@ std::string DitTask::Describe() const {
                       shape_.reads_captions()  ? absl::StrCat("captions of ", shape_.text_length, " tokens")
                       : shape_.reads_classes() ? absl::StrCat(shape_.class_count, " classes")
                                                : "unconditional");
+}
+
+std::string DitTask::note() const {
+  std::vector<std::string> notes = prompts_.notes;
+  const int64_t longest = dataset_.manifest.caption_tokens_max;
+  if (shape_.reads_captions() && longest > shape_.text_length) {
+    notes.push_back(absl::StrCat("the longest caption of ", config_.data().directory(), " has ", longest,
+                                 " tokens, of which the model reads the first ", shape_.text_length,
+                                 " (model.dit.text_length)"));
+  }
+  return absl::StrJoin(notes, "; ");
 }
 
 std::string DitTask::sample_order() const {

@@ -25,6 +25,7 @@ namespace angel_ptm {
 namespace {
 
 constexpr int64_t kColours = 3;
+constexpr char kAllLanguages[] = "all";
 
 // RGB images of one size.
 class ImageSet {
@@ -34,23 +35,26 @@ class ImageSet {
   ImageSet(std::vector<std::string> paths, int64_t height, int64_t width)
       : paths_(std::move(paths)), height_(height), width_(width) {}
 
-  int64_t count() const { return file_ != nullptr ? file_->count() : static_cast<int64_t>(paths_.size()); }
+  int64_t count() const { return static_cast<int64_t>(file_ != nullptr ? keys_.size() : paths_.size()); }
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
+  const std::vector<std::string>& languages() const { return dataset_.manifest.languages; }
   // `pixels`: [height, width, 3].
   absl::Status Read(int64_t image, std::span<uint8_t> pixels) const;
   // The file of a prepared set's images; null for a folder.
   const ImageFile* file() const { return file_; }
-  // Each image's first caption, in the first language that has one.
+  // Each image's first caption in its language.
   absl::StatusOr<std::vector<std::string>> Captions() const;
 
  private:
   ImageSet() = default;
   absl::Status OpenDataset(const EncodeImagesOptions& options);
+  absl::Status ChooseLanguages(const std::string& asked);
   absl::Status OpenFolder(const std::string& folder);
 
   ImageDataset dataset_;
   const ImageFile* file_ = nullptr;  // of the data set
+  std::vector<CaptionKey> keys_;     // of the data set's images, each with the caption that it comes with
   std::vector<std::string> paths_;   // if there is no data set
   int64_t height_ = 0, width_ = 0;
 };
@@ -67,7 +71,29 @@ absl::Status ImageSet::OpenDataset(const EncodeImagesOptions& options) {
   if (file_->shape().channels != kColours) return NotRgb(file_->path(), file_->shape().channels);
   height_ = file_->shape().height;
   width_ = file_->shape().width;
-  return absl::OkStatus();
+  return ChooseLanguages(options.language);
+}
+
+absl::Status ImageSet::ChooseLanguages(const std::string& asked) {
+  const std::vector<std::string>& languages = dataset_.manifest.languages;
+  const bool all = asked == kAllLanguages;
+  if (!asked.empty() && !all && std::ranges::find(languages, asked) == languages.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--language: ", file_->path(), " has captions in ",
+                                                   absl::StrJoin(languages, ", "), ", wanted one of these or ",
+                                                   kAllLanguages, ", got \"", asked, "\""));
+  }
+  for (int64_t image = 0; image < file_->count(); ++image) {
+    for (int32_t language = 0; language < file_->shape().languages; ++language) {
+      if (!asked.empty() && !all && languages[static_cast<size_t>(language)] != asked) continue;
+      ASSIGN_OR_RETURN(const int32_t there, file_->CaptionCount(image, language));
+      if (there == 0) continue;
+      keys_.push_back({.image = image, .language = language});
+      if (!all) break;
+    }
+  }
+  if (!keys_.empty()) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat(file_->path(), " has no images", asked.empty() ? "" : absl::StrCat(" with a caption in ", asked)));
 }
 
 absl::Status ImageSet::OpenFolder(const std::string& folder) {
@@ -93,12 +119,18 @@ absl::Status ImageSet::OpenFolder(const std::string& folder) {
 absl::StatusOr<ImageSet> ImageSet::Open(const EncodeImagesOptions& options) {
   ImageSet set;
   ASSIGN_OR_RETURN(const bool prepared, PathExists(options.images + "/dataset.json"));
+  if (!prepared && !options.language.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--language: wanted a data set of angel-ptm prepare, whose captions have "
+                     "languages, got the folder of images ",
+                     options.images));
+  }
   RETURN_IF_ERROR(prepared ? set.OpenDataset(options) : set.OpenFolder(options.images));
   return set;
 }
 
 absl::Status ImageSet::Read(int64_t number, std::span<uint8_t> pixels) const {
-  if (file_ != nullptr) return file_->ReadPixels(number, pixels);
+  if (file_ != nullptr) return file_->ReadPixels(keys_[static_cast<size_t>(number)].image, pixels);
   const std::string& path = paths_[static_cast<size_t>(number)];
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   ASSIGN_OR_RETURN(const Image image, DecodeImage(bytes, path));
@@ -119,12 +151,7 @@ absl::StatusOr<std::vector<std::string>> ImageSet::Captions() const {
         " and the images beside it have no captions: wanted --captions FILE, or a data set of angel-ptm prepare"));
   }
   std::vector<std::string> captions;
-  for (int64_t image = 0; image < file_->count(); ++image) {
-    CaptionKey key{.image = image};
-    for (; key.language < file_->shape().languages; ++key.language) {
-      ASSIGN_OR_RETURN(const int32_t there, file_->CaptionCount(image, key.language));
-      if (there > 0) break;
-    }
+  for (const CaptionKey& key : keys_) {
     ASSIGN_OR_RETURN(captions.emplace_back(), file_->ReadCaption(key));
   }
   return captions;
@@ -246,12 +273,15 @@ absl::StatusOr<EncodedImages> EncodeImages(const AutoencoderKlDirectory& autoenc
                                             {.name = "sizes", .shape = {images.count(), kHunyuanSizes}}};
   if (conditions) tensors.push_back({.name = "condition", .shape = shape});
   std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
+  const int64_t all = conditions ? 2 * images.count() : images.count();
+  TellProgress(options.progress, "images", 0, all);
   const auto append_latents = [&](SafetensorsWriter& writer, const ImageSet& set, int64_t first) -> absl::Status {
     for (int64_t number = 0; number < set.count(); ++number) {
       RETURN_IF_ERROR(set.Read(number, pixels));
       ASSIGN_OR_RETURN(const Posterior posterior, cache.Get(*encoder, pixels));
       const std::vector<float> latent = LatentOf(posterior, autoencoder, options, first + number);
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(latent))));
+      TellProgress(options.progress, "images", first + number + 1, all);
     }
     return absl::OkStatus();
   };
@@ -297,14 +327,23 @@ absl::StatusOr<int64_t> CountImages(const EncodeImagesOptions& options) {
   return images.count();
 }
 
-absl::StatusOr<std::vector<std::string>> ImageCaptions(const EncodeImagesOptions& options) {
+absl::StatusOr<CaptionsOfImages> ImageCaptions(const EncodeImagesOptions& options) {
   ASSIGN_OR_RETURN(const ImageSet images, ImageSet::Open(options));
-  return images.Captions();
+  CaptionsOfImages read;
+  ASSIGN_OR_RETURN(read.captions, images.Captions());
+  const std::vector<std::string>& languages = images.languages();
+  if (options.language.empty() && languages.size() > 1) {
+    read.note =
+        absl::StrCat("captions are in ", languages[0], " where an image has one in it; --language ", kAllLanguages,
+                     " encodes those in ", absl::StrJoin(languages.begin() + 1, languages.end(), ", "), ", too");
+  }
+  return read;
 }
 
 absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& path,
                                                              const AutoencoderKlDirectory& autoencoder,
-                                                             const InferenceOptions& options) {
+                                                             const InferenceOptions& options,
+                                                             const ReportProgress& progress) {
   ASSIGN_OR_RETURN(const SafetensorsReader file, SafetensorsReader::Open(path));
   const SafetensorsTensor* const latents = file.Find("latents");
   const SafetensorsTensor* const samples = file.Find("samples");
@@ -327,6 +366,7 @@ absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& 
   std::vector<float> latent(static_cast<size_t>(latents->shape.elements() / count));
   const auto latent_bytes = static_cast<int64_t>(latent.size() * sizeof(float));
   std::vector<GeneratedImage> images;
+  TellProgress(progress, "images decoded", 0, count);
   for (int64_t i = 0; i < count; ++i) {
     RETURN_IF_ERROR(file.Read(*latents, i * latent_bytes, std::as_writable_bytes(std::span(latent))));
     ASSIGN_OR_RETURN(Image image, decoder->DecodeImage(latent));
@@ -334,6 +374,7 @@ absl::StatusOr<std::vector<GeneratedImage>> DecodeLatentFile(const std::string& 
     const bool named = number >= 0 && number < static_cast<int64_t>(prompts.size());
     images.push_back(
         {named ? prompts[static_cast<size_t>(number)] : absl::StrCat("sample ", number), std::move(image)});
+    TellProgress(progress, "images decoded", i + 1, count);
   }
   return images;
 }

@@ -85,19 +85,21 @@ absl::Status ImageGenerator::Load(const std::string& checkpoint_path) {
 
 absl::StatusOr<std::vector<GeneratedImage>> ImageGenerator::MakeImages() {
   std::vector<GeneratedImage> made;
-  RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t number, std::span<const float> planes) {
+  const auto take = [&](int64_t number, std::span<const float> planes) {
     const auto prompt = static_cast<size_t>(number / options_.images_per_prompt);
     made.push_back({options_.prompts.empty() ? "" : options_.prompts[prompt], DitImage(shape_, planes)});
     if (!options_.own_seeds.empty()) made.back().seed = options_.own_seeds[prompt];
-  }));
+  };
+  RETURN_IF_ERROR(sampler_->MakeAll(images_, take, options_.progress));
   return made;
 }
 
 absl::StatusOr<int64_t> ImageGenerator::MakeLatents(const std::string& output) {
   std::vector<float> latents;
-  RETURN_IF_ERROR(sampler_->MakeAll(images_, [&](int64_t, std::span<const float> latent) {
+  const auto take = [&](int64_t, std::span<const float> latent) {
     latents.insert(latents.end(), latent.begin(), latent.end());
-  }));
+  };
+  RETURN_IF_ERROR(sampler_->MakeAll(images_, take, options_.progress));
   std::vector<int64_t> prompts(static_cast<size_t>(images_ / options_.images_per_prompt));
   std::iota(prompts.begin(), prompts.end(), int64_t{0});
   const SamplingFacts facts{.step = step_,

@@ -36,6 +36,7 @@ struct GenerateImagesOptions {
   std::optional<std::string> size;      // HEIGHTxWIDTH of a model's latents; none: the model's own
   InferenceOptions inference;
   std::FILE* notes = nullptr;  // receives notes about what was cut or not understood; null: none
+  ReportProgress progress;     // receives the sampler's steps; null: no reports
 };
 
 // What guidance leads each prompt away from: the prompt's own negative, or the common one.

@@ -154,9 +154,10 @@ absl::StatusOr<int64_t> GenerateLatents(const std::string& checkpoint_path, cons
                               options.control_scale.value_or(1), std::move(negatives));
   BatchSampler sampler(batch, NoisyGrid(shape), PredictionGrid(shape), denoisers.all(), conditions);
   std::vector<float> latents;
-  RETURN_IF_ERROR(sampler.MakeAll(count, [&](int64_t, std::span<const float> latent) {
+  const auto take = [&](int64_t, std::span<const float> latent) {
     latents.insert(latents.end(), latent.begin(), latent.end());
-  }));
+  };
+  RETURN_IF_ERROR(sampler.MakeAll(count, take, options.progress));
   const SamplingFacts facts{
       .step = checkpoint.manifest().step,
       .weights = options.inference.weights,

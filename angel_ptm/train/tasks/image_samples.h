@@ -22,10 +22,10 @@ struct GeneratedImage {
   std::optional<uint64_t> seed = {};  // that of its prompt, if it has its own
 };
 
-// Writes into <folder>, which it makes if needed: a PNG for each image, sheet.png with all images and their prompts,
-// and last samples.jsonl, which lists the prompt of each image. Replaces the files of an earlier call, and removes
-// those images that its samples.jsonl names and that were not replaced. Returns a note for people, or an empty text.
-// Errors: those of files; no images; a build without image libraries.
+// Writes into <folder>, which it makes if needed: a PNG for each image, sheet.png with as many images as fit and their
+// prompts, and last samples.jsonl, which lists the prompt of each image. Replaces the files of an earlier call, and
+// removes those images that its samples.jsonl names and that were not replaced. Returns a note for people, or an empty
+// text. Errors: those of files; no images; a build without image libraries.
 absl::StatusOr<std::string> WriteImages(const std::string& folder, const SamplingFacts& facts,
                                         std::vector<GeneratedImage> images);
 

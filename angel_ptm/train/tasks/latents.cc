@@ -55,8 +55,14 @@ absl::Status LatentFile::CheckConditions(bool sizes_needed) {
   RETURN_IF_ERROR(CheckTensor(file_, "empty_clip_mask", DType::kInt32, {c}, kModel));
   RETURN_IF_ERROR(CheckTensor(file_, "empty_t5", DType::kFloat32, {t, shape_.t5_hidden_size}, kModel));
   RETURN_IF_ERROR(CheckTensor(file_, "empty_t5_mask", DType::kInt32, {t}, kModel));
-  if (shape_.size_and_style && (sizes_needed || file_.Find("sizes") != nullptr))
+  has_sizes_ = sizes_needed || file_.Find("sizes") != nullptr;
+  if (shape_.size_and_style && has_sizes_) {
     RETURN_IF_ERROR(CheckTensor(file_, "sizes", DType::kFloat32, {n, kHunyuanSizes}, kModel));
+  }
+  const SafetensorsTensor* const latents = file_.Find("latents");
+  if (latents != nullptr && latents->shape != Shape{n, shape_.channels, shape_.height, shape_.width}) {
+    has_sizes_ = false;
+  }
   const Shape conditions = {n, shape_.channels, shape_.height, shape_.width};
   if (shape_.control && file_.Find("condition") == nullptr) {
     return absl::NotFoundError(
@@ -106,7 +112,7 @@ absl::Status LatentFile::Read(int64_t index, bool empty_clip, bool empty_t5, con
   RETURN_IF_ERROR(ReadFloats(file_, empty_t5 ? "empty_t5" : "t5", of_t5, sample.t5, sample.scratch));
   RETURN_IF_ERROR(ReadMask(empty_t5 ? "empty_t5_mask" : "t5_mask", of_t5, t5_mask));
   if (sample.sizes.empty()) return absl::OkStatus();
-  if (file_.Find("sizes") != nullptr) return ReadFloats(file_, "sizes", index, sample.sizes, sample.scratch);
+  if (has_sizes_) return ReadFloats(file_, "sizes", index, sample.sizes, sample.scratch);
   const auto height = static_cast<float>(shape_.height * kPixelsOfLatent);
   const auto width = static_cast<float>(shape_.width * kPixelsOfLatent);
   const float sizes[] = {height, width, height, width, 0, 0};

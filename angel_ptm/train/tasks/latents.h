@@ -43,9 +43,9 @@ class LatentFile {
  public:
   // Errors: a missing file or tensor; a shape or type other than the model's; latents that are not scaled.
   static absl::StatusOr<std::unique_ptr<LatentFile>> Open(const std::string& path, const HunyuanDitShape& shape);
-  // The same without latents, which may be missing: texts and conditions to sample with. If there are no sizes, every
-  // sample is a whole image of the shape's size, with 8 pixels per latent element and side, as diffusers' pipeline
-  // samples.
+  // The same without latents, which may be missing: texts and conditions to sample with. If there are no sizes, or
+  // those of latents of another size, every sample is a whole image of the shape's size, with 8 pixels per latent
+  // element and side, as diffusers' pipeline samples.
   static absl::StatusOr<std::unique_ptr<LatentFile>> OpenTexts(const std::string& path, const HunyuanDitShape& shape);
 
   int64_t count() const { return count_; }
@@ -65,6 +65,7 @@ class LatentFile {
   const SafetensorsReader file_;
   const HunyuanDitShape shape_;
   int64_t count_ = 0, scratch_elements_ = 0;
+  bool has_sizes_ = false;  // of samples of the shape
   uint64_t digest_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/json.h"
+#include "angel_ptm/data/encoding.h"
 #include "angel_ptm/data/utf8.h"
 
 namespace angel_ptm {
@@ -24,7 +25,7 @@ absl::Status ForEachLine(const std::string& path, const char* flag, const char* 
   }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   int64_t lines = 0;
-  for (size_t at = 0; at < text.size();) {
+  for (size_t at = text.starts_with(kUtf8Mark) ? kUtf8Mark.size() : 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
     std::string line = text.substr(at, end - at);
     at = end + 1;

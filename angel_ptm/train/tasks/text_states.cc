@@ -31,6 +31,11 @@ class CachedStates {
     std::fill_n(mask.begin(), texts_[caption].ids.size(), 1);
   }
   int64_t encoded() const { return encoded_; }
+  // `what` is done with so many captions, or texts.
+  void Tell(const char* what, size_t done, size_t all) const {
+    TellProgress(options_.progress, absl::StrCat(what, " for ", name_), static_cast<int64_t>(done),
+                 static_cast<int64_t>(all));
+  }
   const TextEncoder& encoder() const { return encoder_; }
   const std::string& name() const { return name_; }
 
@@ -84,6 +89,7 @@ absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
   std::map<std::string, size_t> missing;  // from a file to a caption whose states it will have
   std::vector<float> states(elements());
   for (size_t caption = 0; caption < captions.size(); ++caption) {
+    Tell("captions looked up", caption, captions.size());
     texts_.push_back(encoder_.Pieces(captions[caption]));
     const CaptionPieces& text = texts_.back();
     if (!text.dropped.empty() && options_.notes != nullptr) {
@@ -104,6 +110,7 @@ absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
   }
   const std::vector<std::pair<std::string, size_t>> all(missing.begin(), missing.end());
   for (size_t at = 0; at < all.size(); at += kTextsAtOnce) {
+    Tell("texts encoded", at, all.size());
     RETURN_IF_ERROR(EncodeSome(std::span(all).subspan(at, std::min<size_t>(kTextsAtOnce, all.size() - at))));
   }
   return absl::OkStatus();
@@ -124,6 +131,7 @@ absl::Status AppendTensors(const CachedStates& states, size_t count, Safetensors
   std::vector<int32_t> mask(static_cast<size_t>(states.encoder().length()));
   for (const auto& [first, last] : {std::pair<size_t, size_t>(0, count), std::pair<size_t, size_t>(count, count + 1)}) {
     for (size_t caption = first; caption < last; ++caption) {
+      states.Tell("captions written", caption, count + 1);
       RETURN_IF_ERROR(states.Read(caption, values));
       RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(values))));
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "angel_ptm/base/progress.h"
 #include "angel_ptm/base/status.h"
 #include "angel_ptm/data/pieces/text_pieces.h"
 #include "angel_ptm/train/inference.h"
@@ -43,6 +44,7 @@ class TextEncoder {
 struct EncodeCaptionsOptions {
   std::string cache;           // folder of states that were made before; created if missing
   std::FILE* notes = nullptr;  // receives notes about what was cut and what was made again
+  ReportProgress progress;     // by encoder: captions looked up, texts encoded, captions written; null: no reports
 };
 
 struct EncodedCounts {

@@ -254,6 +254,18 @@ TEST(ContactSheet, HasImagesAndCaptions) {
   EXPECT_EQ(outside, 0);
 }
 
+// However many images there are, a sheet stays one that can be held, written and looked at.
+TEST(ContactSheet, ShowsAsManyAsFit) {
+  const std::vector<SheetCell> cells(20, {Filled(4, 4, {0}), ""});
+  const SheetOptions options = {.columns = 3, .scale = 10, .caption_lines = 0, .pixels_max = 144 * 46 * 2};
+  const ContactSheet sheet = OrDie(MakeContactSheet(cells, options));
+  EXPECT_EQ(sheet.image.height, 2 * 46 + 6);
+  EXPECT_EQ(sheet.note, "the sheet shows the first 6 of 20 images");
+  const ContactSheet row = OrDie(MakeContactSheet(cells, {.columns = 3, .scale = 10, .pixels_max = 1}));
+  EXPECT_THAT(row.note, HasSubstr("the first 3 of 20 images"));
+  EXPECT_EQ(OrDie(MakeContactSheet(std::span(cells).first(6), options)).note, "");
+}
+
 TEST(ContactSheet, SaysWhatItCannotDraw) {
   std::vector<SheetCell> cells = {{Filled(4, 4, {0}), "\U000E0041"}};
   EXPECT_THAT(OrDie(MakeContactSheet(cells, {})).note, HasSubstr("drawn as boxes, since no font has them"));

@@ -1,5 +1,6 @@
 #include "angel_ptm/data/images/image.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -75,6 +76,25 @@ TEST(Image, FitsByPaddingOrCropping) {
   EXPECT_THAT(padded.pixels, ElementsAre(255, 255, 255, 255, 10, 20, 30, 40, 50, 60, 70, 80, 255, 255, 255, 255));
   const Image cropped = FitTo(wide, 2, 2, Fit::kCrop);
   EXPECT_THAT(cropped.pixels, ElementsAre(20, 30, 60, 70));
+}
+
+// The middle of the whole image resized, of which no more is made than is kept: of a line that would be 64 x
+// 64,000,000.
+TEST(Image, CroppingMakesOnlyWhatIsKept) {
+  Image image = MakeImage(7, 33, 3);
+  for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<uint8_t>(i * i * 13 >> 3);
+  for (const int32_t side : {3, 20}) {
+    const Image cropped = FitTo(image, side, side, Fit::kCrop);
+    const int32_t height = static_cast<int32_t>(std::lrint(33 * (side / 7.0)));
+    const Image whole = Resize(image, side, height);
+    const auto middle = whole.pixels.begin() + int64_t{(height - side) / 2} * side * 3;
+    EXPECT_THAT(cropped.pixels, ElementsAreArray(middle, middle + int64_t{side} * side * 3)) << side;
+  }
+  Image line = MakeImage(1, 1'000'000, 1);
+  std::ranges::fill(line.pixels, uint8_t{9});
+  EXPECT_EQ(FitTo(line, 64, 64, Fit::kCrop).pixels, std::vector<uint8_t>(64 * 64, 9));
+  std::swap(line.width, line.height);
+  EXPECT_EQ(FitTo(line, 64, 64, Fit::kCrop).pixels, std::vector<uint8_t>(64 * 64, 9));
 }
 
 TEST(Image, LevelsGoForthAndBack) {

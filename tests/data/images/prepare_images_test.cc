@@ -1,6 +1,8 @@
 // Sources of images, and prepared folders of them.
 #include "angel_ptm/data/images/prepare_images.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -50,7 +52,7 @@ std::string TarMember(const std::string& name, const std::string& content, char 
 TEST(ImageFolder, CaptionsStandBesideImages) {
   const TemporaryFolder folder;
   Spill(folder / "in/b.png", Png(2));
-  Spill(folder / "in/b.txt", "  a box \n\nsomething red\r\n");
+  Spill(folder / "in/b.txt", "\xEF\xBB\xBF  a box \n\nsomething red\r\n");
   Spill(folder / "in/b.zh.txt", "盒子\n");
   Spill(folder / "in/a/c.PNG", Png(1));
   Spill(folder / "in/a/c.zh.txt", "猫");
@@ -135,6 +137,46 @@ TEST(ImageFolder, LinksAndTarFilesBelow) {
   EXPECT_EQ(listing.items[1].labels.class_id, 0);
 }
 
+// Sets come in thousands of tar files, of which a process may not have so many open.
+TEST(ImageFolder, TarFilesAreNotAllOpen) {
+  const TemporaryFolder folder;
+  constexpr int kTars = 100;
+  for (int i = 0; i < kTars; ++i) {
+    Spill(absl::StrCat(folder / "in/", i, ".tar"),
+          TarMember("1.png", Png(static_cast<uint8_t>(i))) + TarMember("1.txt", "one") + std::string(1024, '\0'));
+  }
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const absl::StatusOr<ImageListing> listing = ListImageFolders({folder / "in"}, kLanguages);
+  std::vector<absl::StatusOr<Image>> images;
+  if (listing.ok()) {
+    for (const ImageItem& item : listing->items) images.push_back(item.load());
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  OrDie(listing.status());
+  ASSERT_EQ(images.size(), static_cast<size_t>(kTars));
+  EXPECT_EQ(OrDie(images[1]).pixels[0], 1);  // of 1.tar, which comes behind 0.tar
+}
+
+// A folder or a tar file that is mostly of them would be a small set without a word.
+TEST(ImageFolder, ImagesOfOtherFormatsAreCounted) {
+  const TemporaryFolder folder;
+  const std::string tar = TarMember("1.webp", "RIFF") + TarMember("1.txt", "one") + TarMember("2.GIF", "GIF89a") +
+                          TarMember("2.txt", "two") + std::string(1024, '\0');
+  Spill(folder / "in/a.tar", tar);
+  Spill(folder / "in/b.webp", "RIFF");
+  Spill(folder / "in/b.txt", "a box");
+  EXPECT_THAT(ErrorOf(ListImageFolders({folder / "in"}, kLanguages)),
+              HasSubstr("; left out, since they are neither PNG nor JPEG: 1 .gif, 2 .webp"));
+  Spill(folder / "in/c.png", Png(1));
+  Spill(folder / "in/c.txt", "a box");
+  const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
+  EXPECT_EQ(listing.items.size(), 1U);
+  EXPECT_EQ(listing.note, "left out, since they are neither PNG nor JPEG: 1 .gif, 2 .webp");
+}
+
 TEST(ImageFolder, EveryErrorIsOneSentence) {
   const TemporaryFolder folder;
   const auto error = [&] { return ErrorOf(ListImageFolders({folder / "in"}, kLanguages)); };
@@ -216,6 +258,23 @@ TEST(PrepareImages, MakesADataset) {
   options.images_max = 3;
   options.damaged_max = 10;
   EXPECT_EQ(OrDie(PrepareImages(TenImages(), options)).manifest.train_images, 3);  // 0, 3 and 6
+}
+
+// A list of images may name some that are gone: they count as damaged.
+TEST(PrepareImages, MissingImagesAreCounted) {
+  const TemporaryFolder folder;
+  Spill(folder / "in/a.png", Png(1));
+  Spill(folder / "in/metadata.jsonl",
+        "{\"file_name\": \"a.png\", \"text\": \"a\"}\n{\"file_name\": \"gone.png\", \"text\": \"b\"}\n");
+  const ImageListing listing = OrDie(ListImageFolders({folder / "in"}, kLanguages));
+  PrepareImagesOptions options = {
+      .output = folder / "out", .height = 8, .width = 8, .damaged_max = 1, .vocabulary_size = 258};
+  const PrepareImagesReport report = OrDie(PrepareImages(listing, options));
+  EXPECT_EQ(report.manifest.train_images, 1);
+  EXPECT_THAT(report.damaged, ElementsAre(HasSubstr("gone.png: No such file")));
+  options.damaged_max = 0;
+  EXPECT_THAT(std::string(PrepareImages(listing, options).status().message()),
+              HasSubstr("gone.png: No such file or directory; data.prepare.images.damaged_max allows 0 such images"));
 }
 
 // The same images in the same order.
