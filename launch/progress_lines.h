@@ -1,4 +1,4 @@
-// Lines that say how far a command is which works for long.
+// Prints the progress of long-running commands.
 #ifndef ANGEL_PTM_LAUNCH_PROGRESS_LINES_H_
 #define ANGEL_PTM_LAUNCH_PROGRESS_LINES_H_
 
@@ -14,20 +14,20 @@
 
 namespace angel_ptm {
 
-// "encode: 1,200 of 3,635 images, 12.3/s, 3m17s left": a line at most every `seconds`, none before so many have passed,
-// and none of what is done, which the command itself tells.
+// Prints lines like "encode: 1,200 of 3,635 images, 12.3/s, 3m17s left": at most one line every `seconds`, the first
+// after that time. Prints none when a kind of work is done: the command itself reports that.
 class ProgressLines {
  public:
   struct Options {
     std::FILE* out = stderr;
     double seconds = 5;
-    std::function<double()> now;  // in seconds; null: of a steady clock
+    std::function<double()> now;  // the time in seconds; null: a steady clock
   };
   explicit ProgressLines(std::string command) : ProgressLines(std::move(command), Options()) {}
   ProgressLines(std::string command, Options options);
   ProgressLines(const ProgressLines&) = delete;
 
-  // Tells these lines, which must outlive it.
+  // Returns a function that calls Report; this object must outlive it.
   ReportProgress Reporter() {
     return [this](std::string_view what, int64_t done, int64_t all) { Report(what, done, all); };
   }
@@ -41,9 +41,9 @@ class ProgressLines {
 
   const std::string command_;
   Options options_;
-  double said_;               // when the last line was, or the command began
-  std::string what_;          // kind of work
-  std::deque<Point> points_;  // the last lines of it, from which the rate is: what a cache has goes faster
+  double said_;               // time of the last line, at first of the command's start
+  std::string what_;          // the current kind of work
+  std::deque<Point> points_;  // its last lines, which give the rate: a cache may make earlier work faster
 };
 
 }  // namespace angel_ptm
