@@ -25,6 +25,7 @@ const ThreadPlace& Place();
 struct LaunchShape {
   Index grid, block;
   std::size_t shared_bytes = 0;  // dynamic
+  bool asks_for_shared = false;  // else dynamic memory and arrays have 48 KB
   int cluster = 1;               // blocks, neighbours in x
   int registers = 0;             // of a thread at launch, as ptxas says; 0: setmaxnreg is not used
 };

@@ -32,6 +32,13 @@ inline LaunchShape Striding(std::int64_t n, unsigned threads) {
   return {.grid = {.x = static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax)}, .block = {.x = threads}};
 }
 
+// Fixed arrays and dynamic shared memory have 48 KB together unless a launch asks for more. How much the arrays take,
+// ptxas says: with the gap in front of the dynamic part, less than this.
+inline constexpr std::size_t kUnaskedSharedBytes = 48 << 10, kArraysBytesMax = 16 << 10;
+inline bool AsksForShared(const LaunchShape& shape) {
+  return shape.shared_bytes > kUnaskedSharedBytes - kArraysBytesMax;
+}
+
 // Nothing is launched where the grid is empty. That a launch is refused is a bug: shapes were checked before.
 template <typename... Parameters, typename... Arguments>
 void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kernel)(Parameters...),
@@ -42,6 +49,7 @@ void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kerne
   emulated::Run({.grid = {shape.grid.x, shape.grid.y, shape.grid.z},
                  .block = {shape.block.x, shape.block.y, shape.block.z},
                  .shared_bytes = shape.shared_bytes,
+                 .asks_for_shared = AsksForShared(shape),
                  .cluster = shape.cluster,
                  .registers = shape.registers},
                 [&] { kernel(static_cast<Parameters>(arguments)...); });
@@ -57,9 +65,9 @@ void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kerne
   config.attrs = &cluster;
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
   cudaError_t error = cudaSuccess;
-  if (shape.shared_bytes > 48 << 10) {
-    error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
+  if (AsksForShared(shape)) {
+    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shape.shared_bytes));
   }
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   if (error == cudaSuccess) return;
