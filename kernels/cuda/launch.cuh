@@ -39,6 +39,34 @@ inline bool AsksForShared(const LaunchShape& shape) {
   return shape.shared_bytes > kUnaskedSharedBytes - kArraysBytesMax;
 }
 
+#ifndef ANGEL_PTM_CUDA_EMULATED
+// What a launch returns of work before it: the GPU has failed, or the capture has. Every call behind it returns that,
+// too, so it is for who waits for the work to say (memory/device.h).
+inline bool IsOfFormerWork(cudaError_t error) {
+  constexpr int kContained = 226;  // cudaErrorContained, which early 12.x has not
+  switch (static_cast<int>(error)) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case kContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorExternalDevice:
+    case cudaErrorStreamCaptureInvalidated:
+      return true;
+    default:
+      return false;
+  }
+}
+#endif
+
 // Nothing is launched where the grid is empty. That a launch is refused is a bug: shapes were checked before.
 template <typename... Parameters, typename... Arguments>
 void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kernel)(Parameters...),
@@ -70,7 +98,7 @@ void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kerne
                                  static_cast<int>(shape.shared_bytes));
   }
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
-  if (error == cudaSuccess) return;
+  if (error == cudaSuccess || IsOfFormerWork(error)) return;
   std::fprintf(stderr, "a CUDA kernel could not be launched: %s\n", cudaGetErrorString(error));
   std::abort();
 #endif

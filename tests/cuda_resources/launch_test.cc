@@ -66,6 +66,16 @@ TEST_F(LaunchTest, AsksForSharedMemoryWithTheArraysInMind) {
   EXPECT_EQ(launches, 5);
 }
 
+// The GPU failed before: the launch is not to blame, and whoever waits for its stream says what happened.
+TEST_F(LaunchTest, LivesWithErrorsOfFormerWork) {
+  for (const cudaError_t error : {cudaErrorECCUncorrectable, cudaErrorIllegalAddress, cudaErrorLaunchFailure,
+                                  cudaErrorStreamCaptureInvalidated}) {
+    returned = error;
+    LaunchWith(0);
+  }
+  EXPECT_EQ(launches, 0);
+}
+
 TEST_F(LaunchTest, EndsTheProgramWhereTheLaunchItselfIsRefused) {
   for (const cudaError_t error : {cudaErrorInvalidValue, cudaErrorInvalidConfiguration, cudaErrorNoKernelImageForDevice,
                                   cudaErrorLaunchOutOfResources, cudaErrorMemoryAllocation}) {
