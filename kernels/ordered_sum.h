@@ -13,7 +13,7 @@ namespace angel_ptm {
 // dst[i] = s, or dst[i] + s with accumulate, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ... in fp32, i < n. dst is fp32,
 // or bf16 that s is rounded to, without accumulate. x_r has n elements of `type`, fp32 or bf16, at blocks + r * stride
 // bytes, that of rank `own_rank` at `own`. An fp32 dst may be an fp32 `own`; otherwise no overlap. All are aligned to
-// 64 bytes.
+// their elements; it is faster where all are to 16 bytes.
 struct OrderedSumArgs {
   std::byte* dst = nullptr;
   const std::byte* blocks = nullptr;

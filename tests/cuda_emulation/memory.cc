@@ -297,6 +297,15 @@ void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const vo
   }
 }
 
+void OnMisaligned(std::uintptr_t address, std::size_t alignment, const void* at) {
+  Machine& machine = Machine::Get();
+  if (!machine.in_kernel() || address - kArena >= kArenaBytes) return;
+  machine.Stop(Fault::kAlignment, at,
+               absl::StrCat("an access that wants ", alignment, " bytes, at ",
+                            address >= kDeviceMemory ? DeviceName(address)
+                                                     : SharedName(static_cast<std::uint32_t>(address - kArena))));
+}
+
 void* SharedArray(const char* file, int line, std::size_t bytes, std::size_t alignment) {
   Machine& machine = Machine::Get();
   Memory& memory = Memory::Get();

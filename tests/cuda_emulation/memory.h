@@ -38,6 +38,9 @@ enum class Proxy { kGeneric, kAsync };
 // An access of the running thread at any address; outside of the arena it is the host's business.
 void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const void* at);
 
+// An access of a type that wants another alignment.
+void OnMisaligned(std::uintptr_t address, std::size_t alignment, const void* at);
+
 // Is it in registers that a wgmma in flight adds to?
 void CheckAccumulators(std::uintptr_t address, std::size_t bytes, const void* at);
 

@@ -149,6 +149,21 @@ Outcome RunUnaskedShared(const Schedule& schedule, int variant) {
   return {Emulate(schedule, [&] { Run(shape, &OneOfAnArray); }), true};
 }
 
+// Four neighbours at a time, from the first or the second.
+__global__ void CopyFour(float* to, const float* from) {
+  *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+}
+
+Outcome RunCopyFour(const Schedule& schedule, int variant) {
+  DeviceArray<float> to(4), from(std::vector<float>(8, 1.0f));
+  return {Emulate(schedule,
+                  [&] {
+                    cuda::Launch({.grid = {}, .block = {}}, {}, &CopyFour, to.data(),
+                                 static_cast<const float*>(from.data()) + variant);
+                  }),
+          true};
+}
+
 }  // namespace
 
 const std::vector<PlantedFault>& BlockFaults() {
@@ -173,6 +188,7 @@ const std::vector<PlantedFault>& BlockFaults() {
       {"more shared memory than there is", &RunTooMuchShared<227 << 10, 128>, 1, Fault::kLaunch, {}},
       {"more shared memory than sm_80 has", &RunTooMuchShared<163 << 10, 0>, 1, Fault::kLaunch, {}},
       {"shared memory that was not asked for", &RunUnaskedShared, 1, Fault::kLaunch, {}},
+      {"a wide access that is not aligned", &RunCopyFour, 1, Fault::kAlignment, {}},
   };
   return faults;
 }
