@@ -25,7 +25,12 @@ class CudaApi final : public DeviceApi {
   DeviceCode GetProperties(int device, DeviceProperties* properties) override {
     cudaDeviceProp all;
     const cudaError_t code = cudaGetDeviceProperties(&all, device);
-    if (code == cudaSuccess) *properties = {.name = all.name, .major = all.major, .minor = all.minor};
+    if (code == cudaSuccess) {
+      *properties = {.name = all.name,
+                     .major = all.major,
+                     .minor = all.minor,
+                     .block_shared_bytes = static_cast<int64_t>(all.sharedMemPerBlockOptin)};
+    }
     return code;
   }
   DeviceCode SetDevice(int device) override { return cudaSetDevice(device); }

@@ -34,7 +34,7 @@ struct FakeDeviceOptions {
   unsigned seed = 0;
   int devices = 1;
   int driver_version = 13000;
-  DeviceProperties properties = {"Fake H200", 9, 0};
+  DeviceProperties properties = {"Fake H200", 9, 0, 227 << 10};
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t taken_bytes = 0;                  // by another process
   std::map<std::string, DeviceCode> codes;  // by call, e.g. {"DeviceCount", 35}: what it returns, always
