@@ -76,9 +76,10 @@ class CudaApi final : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
     return cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream));
   }
-  // Other threads go on with their streams, and allocate.
+  // Other threads go on with their streams, and allocate. So may this one: a kernel's first launch loads it, which
+  // drivers before CUDA 12.3 refuse a thread that captures in a stricter mode.
   DeviceCode BeginCapture(void* stream) override {
-    return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeThreadLocal);
+    return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeRelaxed);
   }
   DeviceCode EndCapture(void* stream, void** captured) override {
     return cudaStreamEndCapture(Stream(stream), reinterpret_cast<cudaGraph_t*>(captured));
