@@ -14,6 +14,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "angel_ptm/base/status.h"
@@ -23,13 +25,29 @@
 
 namespace angel_ptm {
 
+class NcclCommunicator;
+
+// A rank's communicators on its device. They are aborted together: NCCL then frees memory, which waits for all that is
+// under way on the device, and so for peers that a call of another communicator waits for there.
+class NcclSiblings {
+ public:
+  void Add(NcclCommunicator* communicator);
+  void Remove(NcclCommunicator* communicator);
+  void Abort(const absl::Status& reason);
+
+ private:
+  std::mutex mutex_;  // before a communicator's
+  std::vector<NcclCommunicator*> all_;
+};
+
 class NcclCommunicator {
  public:
   // Collective over `peers`, the world or a group of it, through which the ranks meet and which may go afterwards. On
   // the thread's current device, one of its own for each rank. Errors: kUnavailable when a peer does not come within
   // `wait`, else NCCL's in one sentence.
   static absl::StatusOr<std::unique_ptr<NcclCommunicator>> Create(std::shared_ptr<NcclApi> api, Communicator& peers,
-                                                                  const WaitOptions& wait);
+                                                                  const WaitOptions& wait,
+                                                                  std::shared_ptr<NcclSiblings> siblings);
   // Aborts, unless it was closed: peers in a call with this rank must not be left to wait for it by a run that ends.
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
@@ -55,11 +73,13 @@ class NcclCommunicator {
   absl::Status Look(std::optional<double> waited_seconds);
   // OK, or what ended it: known before anything on a stream ends for that reason. Any thread.
   absl::Status status() const;
-  // The first reason stays. Any thread.
+  // Its siblings too; the first reason stays. Returns while NCCL aborts. Any thread.
   void Abort(const absl::Status& reason);
 
  private:
-  NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait);
+  friend class NcclSiblings;
+  NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait,
+                   std::shared_ptr<NcclSiblings> siblings);
 
   // Makes the calls as one group and waits until all of them are on the stream.
   absl::Status Put(absl::FunctionRef<NcclCode()> calls, CallTag tag);
@@ -67,6 +87,8 @@ class NcclCommunicator {
   absl::Status AwaitCall(NcclCode code, std::string_view what);
   // Under mutex_, of a communicator that there is.
   NcclCode AskState();
+  // Without its siblings.
+  void AbortAlone(const absl::Status& reason);
   // Aborts; the reason that stays.
   absl::Status Fail(const absl::Status& reason);
   // Why there is none any more.
@@ -79,10 +101,12 @@ class NcclCommunicator {
   const int rank_, size_;
   const std::string name_;  // "rank 1 (one of 3)": as in the world, of a group
   const WaitOptions wait_;
+  const std::shared_ptr<NcclSiblings> siblings_;
   std::atomic<bool> failed_ = false;
   absl::Status failure_;  // written before failed_ becomes true, constant afterwards
   std::mutex mutex_;      // guards comm_ and calls on it
   void* comm_ = nullptr;  // null when it was aborted or closed
+  std::thread aborting_;  // started under mutex_
 };
 
 }  // namespace angel_ptm

@@ -100,6 +100,11 @@ class FakeDevice : public DeviceApi {
   // often while somebody waits for the device. Both are called under the device's lock and may not call it, but for
   // ResolveInWork.
   static void PutWaiting(void* stream, std::function<bool()> ready, std::function<void(FakeDevice&)> work);
+  // As a call that frees memory does: waits for all streams, and others that ask for events wait for it.
+  void AwaitAll() {
+    const std::lock_guard<std::mutex> lock(freeing_);
+    WorkUntil([] { return false; });
+  }
   // Where [memory, memory + bytes) is, host memory or the device's; null, with an error that stays, if neither.
   std::byte* ResolveInWork(const void* memory, int64_t bytes) { return Resolve(memory, bytes); }
   // Where the work finds what the device has at `memory`; null if it is not the device's.
@@ -143,7 +148,8 @@ class FakeDevice : public DeviceApi {
   void TranslateWords(void* arguments, size_t bytes);
 
   const FakeDeviceOptions options_;
-  std::mutex mutex_;  // guards all below; work is done under it
+  std::mutex freeing_;  // held by AwaitAll; before mutex_
+  std::mutex mutex_;    // guards all below; work is done under it
   std::mt19937 random_;
   Rooms memory_, locked_;
   std::map<std::thread::id, Ranges> ranges_;

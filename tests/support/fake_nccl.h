@@ -5,6 +5,8 @@
 //   communicator was asked for its state often enough. What it receives is NaNs until it is there; what it sends is
 //   read by the peer, when that gets to it.
 // * A peer that does not make the matching call is waited for, by the device too, until the communicator is aborted.
+// * Abort frees memory of the device, as NCCL does: it waits for all that is under way there, calls of communicators
+//   that were not aborted too.
 // * Calls that do not match, in kind or bytes, are an error that AsyncError tells the receiver of.
 // * A call that comes while another is in progress is an error; calls of a group may say that they are in progress.
 // Faults are planted by overriding calls (tests/laws/nccl_faults_test.cc). It must outlive what is put on streams.
