@@ -13,7 +13,8 @@ namespace angel_ptm {
 // dst[i] = s, or dst[i] + s if `accumulate`, for i < n, where s = ((x_0[i] + x_1[i]) + x_2[i]) + ... in fp32, one term
 // per rank. dst is fp32, or, only without `accumulate`, bf16 to which s is rounded. x_r has n elements of `type`, fp32
 // or bf16. It is at blocks + r * stride bytes, except that of rank `own_rank`, which is at `own`. An fp32 dst may be
-// the same memory as an fp32 `own`; otherwise nothing overlaps. All addresses are aligned to 64 bytes.
+// the same memory as an fp32 `own`; otherwise nothing overlaps. All addresses are aligned to their elements; the sum is
+// faster if all are aligned to 16 bytes.
 struct OrderedSumArgs {
   std::byte* dst = nullptr;
   const std::byte* blocks = nullptr;

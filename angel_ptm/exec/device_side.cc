@@ -54,9 +54,10 @@ absl::StatusOr<std::unique_ptr<DeviceSide>> DeviceSide::Create(Device& device, c
   }
   side->collectives_text_ = absl::StrCat("collectives: NCCL ", nccl->Version(),
                                          wish.sums == SumsBy::kNccl ? ", sums too (numerics.sums)" : "");
+  const auto siblings = std::make_shared<NcclSiblings>();
   for (const auto& [of, ranks] : GroupsOf(communicator, groups)) {
     ASSIGN_OR_RETURN(side->collectives_[static_cast<int>(of)],
-                     NcclCollectives::Create(nccl, wish, *ranks, *side->stream(Lane::kComm)));
+                     NcclCollectives::Create(nccl, wish, *ranks, *side->stream(Lane::kComm), siblings));
   }
   return side;
 }

@@ -18,11 +18,12 @@ constexpr int64_t kSumAlignment = 64;  // elements: operands of sums begin at mu
 
 absl::StatusOr<std::unique_ptr<NcclCollectives>> NcclCollectives::Create(std::shared_ptr<NcclApi> api,
                                                                          const CollectivesWish& wish,
-                                                                         Communicator& peers, DeviceStream& stream) {
+                                                                         Communicator& peers, DeviceStream& stream,
+                                                                         std::shared_ptr<NcclSiblings> siblings) {
   RETURN_IF_ERROR(stream.device().MakeCurrent());
   std::unique_ptr<NcclCollectives> made(new NcclCollectives(WorldOf(peers), wish, stream));
   const auto connect = [&](std::unique_ptr<NcclCommunicator>& communicator, Communicator& ranks) -> absl::Status {
-    ASSIGN_OR_RETURN(communicator, NcclCommunicator::Create(api, ranks, wish.nccl.wait));
+    ASSIGN_OR_RETURN(communicator, NcclCommunicator::Create(api, ranks, wish.nccl.wait, siblings));
     made->communicators_.push_back(communicator.get());
     return absl::OkStatus();
   };
@@ -217,9 +218,8 @@ void NcclCollectives::Watch() {
   }
   lock.unlock();
   // A communicator or the GPU itself has failed: no peer must be left waiting for this rank in any communicator.
-  for (NcclCommunicator* communicator : communicators_) {
-    if (!status.ok()) communicator->Abort(status);
-  }
+  // Aborting one aborts its siblings.
+  if (!status.ok()) communicators_.front()->Abort(status);
 }
 
 }  // namespace angel_ptm

@@ -26,10 +26,12 @@ namespace angel_ptm {
 
 class NcclCollectives final : public DeviceCollectives {
  public:
-  // Collective over `peers`, like NcclCommunicator::Create. `stream` must outlive the result.
+  // Collective over `peers`, like NcclCommunicator::Create. `stream` must outlive the result. `siblings`: those of all
+  // collectives on the stream's device.
   static absl::StatusOr<std::unique_ptr<NcclCollectives>> Create(std::shared_ptr<NcclApi> api,
                                                                  const CollectivesWish& wish, Communicator& peers,
-                                                                 DeviceStream& stream);
+                                                                 DeviceStream& stream,
+                                                                 std::shared_ptr<NcclSiblings> siblings);
   ~NcclCollectives() override;
 
   absl::Status AllGather(std::span<std::byte> dst, std::span<const std::byte> src, CallTag tag) override;

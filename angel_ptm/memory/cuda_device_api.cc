@@ -25,7 +25,12 @@ class CudaApi final : public DeviceApi {
   DeviceCode GetProperties(int device, DeviceProperties* properties) override {
     cudaDeviceProp all;
     const cudaError_t code = cudaGetDeviceProperties(&all, device);
-    if (code == cudaSuccess) *properties = {.name = all.name, .major = all.major, .minor = all.minor};
+    if (code == cudaSuccess) {
+      *properties = {.name = all.name,
+                     .major = all.major,
+                     .minor = all.minor,
+                     .block_shared_bytes = static_cast<int64_t>(all.sharedMemPerBlockOptin)};
+    }
     return code;
   }
   DeviceCode SetDevice(int device) override { return cudaSetDevice(device); }
@@ -71,9 +76,10 @@ class CudaApi final : public DeviceApi {
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
     return cudaMemcpyAsync(dst, src, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream));
   }
-  // Captures this thread's work only: other threads go on with their streams, and allocate.
+  // Other threads go on with their streams, and allocate. This thread may do so too: a kernel's first launch loads it,
+  // which drivers before CUDA 12.3 refuse to a thread that captures in a stricter mode.
   DeviceCode BeginCapture(void* stream) override {
-    return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeThreadLocal);
+    return cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeRelaxed);
   }
   DeviceCode EndCapture(void* stream, void** captured) override {
     return cudaStreamEndCapture(Stream(stream), reinterpret_cast<cudaGraph_t*>(captured));

@@ -32,6 +32,9 @@ bool HasKernelsFor(const DeviceProperties& properties) {
   return properties.major == 8 || (properties.major == 9 && properties.minor == 0);
 }
 
+// What blocks of the kernels for sm_80 count on. GPUs of 8.6 and 8.9 run that code and have 99 KiB.
+constexpr int64_t kBlockSharedBytes = 163 << 10;
+
 class DeviceArena : public Tier {
  public:
   DeviceArena(Device& device, int64_t bytes, std::shared_ptr<std::byte> memory, std::unique_ptr<DeviceStream> stream)
@@ -151,6 +154,11 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(DeviceApi& api, int local_r
   if (!HasKernelsFor(properties)) {
     return absl::FailedPreconditionError(absl::StrCat(device->name(), " has compute capability ", properties.major, ".",
                                                       properties.minor, ", this program has kernels for 8.x and 9.0"));
+  }
+  if (properties.block_shared_bytes < kBlockSharedBytes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(device->name(), " has ", FormatBytes(properties.block_shared_bytes),
+                     " of shared memory for a block, this program's kernels need ", FormatBytes(kBlockSharedBytes)));
   }
   int64_t free_bytes = 0, total_bytes = 0;
   DeviceCode code = api.SetDevice(local_rank);

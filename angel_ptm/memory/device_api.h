@@ -23,7 +23,8 @@ inline constexpr DeviceCode kDeviceSuccess = 0, kDeviceOutOfMemory = 2, kDeviceI
 
 struct DeviceProperties {
   std::string name;
-  int major = 0, minor = 0;  // compute capability
+  int major = 0, minor = 0;        // compute capability
+  int64_t block_shared_bytes = 0;  // shared memory that a block may ask for
 };
 
 class DeviceApi {

@@ -23,17 +23,34 @@ bool Refused(NcclCode code) { return code != kNcclSuccess && code != kNcclInProg
 
 }  // namespace
 
-NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait)
+void NcclSiblings::Add(NcclCommunicator* communicator) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  all_.push_back(communicator);
+}
+void NcclSiblings::Remove(NcclCommunicator* communicator) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(all_, [=](const NcclCommunicator* other) { return other == communicator; });
+}
+void NcclSiblings::Abort(const absl::Status& reason) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (NcclCommunicator* communicator : all_) communicator->AbortAlone(reason);
+}
+
+NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait,
+                                   std::shared_ptr<NcclSiblings> siblings)
     : api_(std::move(api)),
       rank_(peers.rank()),
       size_(peers.size()),
       name_(absl::StrCat("rank ", peers.world_rank(peers.rank()), " (one of ", peers.size(), ")")),
-      wait_(wait) {}
+      wait_(wait),
+      siblings_(std::move(siblings)) {
+  siblings_->Add(this);
+}
 
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Create(std::shared_ptr<NcclApi> api,
-                                                                           Communicator& peers,
-                                                                           const WaitOptions& wait) {
-  std::unique_ptr<NcclCommunicator> made(new NcclCommunicator(std::move(api), peers, wait));
+                                                                           Communicator& peers, const WaitOptions& wait,
+                                                                           std::shared_ptr<NcclSiblings> siblings) {
+  std::unique_ptr<NcclCommunicator> made(new NcclCommunicator(std::move(api), peers, wait, std::move(siblings)));
   NcclMeeting meeting;
   if (made->rank_ == 0) meeting.code = made->api_->GetUniqueId(&meeting.id);
   RETURN_IF_ERROR(
@@ -48,7 +65,16 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Create(std::
   return made;
 }
 
-NcclCommunicator::~NcclCommunicator() { Abort(absl::CancelledError("the communicator has ended")); }
+NcclCommunicator::~NcclCommunicator() {
+  bool is_open = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    is_open = comm_ != nullptr;
+  }
+  if (is_open) Abort(absl::CancelledError("the communicator has ended"));
+  siblings_->Remove(this);
+  if (aborting_.joinable()) aborting_.join();
+}
 
 absl::Status NcclCommunicator::Close() {
   NcclCode code = kNcclSuccess;
@@ -178,12 +204,14 @@ absl::Status NcclCommunicator::Ended() const {
   return status().ok() ? absl::InternalError(absl::StrCat(name_, " has closed its NCCL communicator")) : status();
 }
 
-void NcclCommunicator::Abort(const absl::Status& reason) {
+void NcclCommunicator::Abort(const absl::Status& reason) { siblings_->Abort(reason); }
+
+void NcclCommunicator::AbortAlone(const absl::Status& reason) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (comm_ == nullptr) return;
   failure_ = reason;
   failed_.store(true, std::memory_order_release);
-  api_->CommAbort(std::exchange(comm_, nullptr));
+  aborting_ = std::thread([this, comm = std::exchange(comm_, nullptr)] { api_->CommAbort(comm); });
 }
 
 absl::Status NcclCommunicator::ErrorOf(NcclCode code, std::string_view what) {

@@ -16,6 +16,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "angel_ptm/base/status.h"
@@ -25,13 +27,29 @@
 
 namespace angel_ptm {
 
+class NcclCommunicator;
+
+// A rank's communicators on its device. They are aborted together: NCCL then frees memory, which waits for all that is
+// under way on the device, and so for peers that a call of another communicator waits for there.
+class NcclSiblings {
+ public:
+  void Add(NcclCommunicator* communicator);
+  void Remove(NcclCommunicator* communicator);
+  void Abort(const absl::Status& reason);
+
+ private:
+  std::mutex mutex_;  // before a communicator's
+  std::vector<NcclCommunicator*> all_;
+};
+
 class NcclCommunicator {
  public:
   // Collective over `peers`, the world or a group of it, through which the ranks meet and which is not used afterwards.
   // Uses the thread's current device; each rank needs its own. Errors: kUnavailable when a peer does not come within
   // `wait`, otherwise NCCL's error in one sentence.
   static absl::StatusOr<std::unique_ptr<NcclCommunicator>> Create(std::shared_ptr<NcclApi> api, Communicator& peers,
-                                                                  const WaitOptions& wait);
+                                                                  const WaitOptions& wait,
+                                                                  std::shared_ptr<NcclSiblings> siblings);
   // Aborts unless the communicator was closed: a run that ends must not leave peers waiting in a call with this rank.
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
@@ -59,11 +77,14 @@ class NcclCommunicator {
   absl::Status Look(std::optional<double> waited_seconds);
   // OK, or what ended the communicator: set before anything on a stream ends for that reason. Any thread.
   absl::Status status() const;
-  // Ends the communicator. The first reason is kept. Any thread.
+  // Ends the communicator and its siblings. The first reason is kept. May return while NCCL is still aborting. Any
+  // thread.
   void Abort(const absl::Status& reason);
 
  private:
-  NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait);
+  friend class NcclSiblings;
+  NcclCommunicator(std::shared_ptr<NcclApi> api, Communicator& peers, const WaitOptions& wait,
+                   std::shared_ptr<NcclSiblings> siblings);
 
   // Makes the calls as one group and waits until all of them are on the stream.
   absl::Status Put(absl::FunctionRef<NcclCode()> calls, CallTag tag);
@@ -71,6 +92,8 @@ class NcclCommunicator {
   absl::Status AwaitCall(NcclCode code, std::string_view what);
   // NCCL's state of comm_, which must not be null. Under mutex_.
   NcclCode AskState();
+  // Aborts this communicator without its siblings.
+  void AbortAlone(const absl::Status& reason);
   // Aborts and returns the reason that is kept.
   absl::Status Fail(const absl::Status& reason);
   // Why comm_ is null.
@@ -83,10 +106,12 @@ class NcclCommunicator {
   const int rank_, size_;
   const std::string name_;  // "rank 1 (one of 3)": the rank in the world, the size of the group
   const WaitOptions wait_;
+  const std::shared_ptr<NcclSiblings> siblings_;
   std::atomic<bool> failed_ = false;
   absl::Status failure_;  // written before failed_ becomes true, constant afterwards
   std::mutex mutex_;      // guards comm_ and calls on it
   void* comm_ = nullptr;  // null when it was aborted or closed
+  std::thread aborting_;  // started under mutex_
 };
 
 }  // namespace angel_ptm

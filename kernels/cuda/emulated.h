@@ -25,6 +25,7 @@ const ThreadPlace& Place();
 struct LaunchShape {
   Index grid, block;
   std::size_t shared_bytes = 0;  // dynamic
+  bool asks_for_shared = false;  // otherwise arrays and dynamic shared memory have 48 KB together
   int cluster = 1;               // blocks of a cluster, adjacent in x
   int registers = 0;             // of a thread at launch, as ptxas reports; 0: setmaxnreg is not used
 };

@@ -16,7 +16,8 @@
 // Put before a loop to unroll it `times` times.
 #define APTM_PRAGMA(text) _Pragma(#text)
 #define APTM_UNROLL_BY(times) APTM_PRAGMA(unroll times)
-#define APTM_SHARED(type, name, count) __shared__ type name[count]
+// Aligned for the widest access.
+#define APTM_SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define APTM_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 
 #else

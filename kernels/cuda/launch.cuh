@@ -33,6 +33,41 @@ inline LaunchShape Striding(std::int64_t n, unsigned threads) {
   return {.grid = {.x = static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax)}, .block = {.x = threads}};
 }
 
+// Fixed arrays and dynamic shared memory have 48 KB together unless a launch asks for more. The arrays, with the gap in
+// front of the dynamic part, take less than kArraysBytesMax, as ptxas reports.
+inline constexpr std::size_t kUnaskedSharedBytes = 48 << 10, kArraysBytesMax = 16 << 10;
+inline bool AsksForShared(const LaunchShape& shape) {
+  return shape.shared_bytes > kUnaskedSharedBytes - kArraysBytesMax;
+}
+
+#ifndef ANGEL_PTM_CUDA_EMULATED
+// Whether a launch returns an error of earlier work: the GPU or the capture has failed. Every later call returns it,
+// too, so it is reported by whoever waits for that work (memory/device.h).
+inline bool IsOfFormerWork(cudaError_t error) {
+  constexpr int kContained = 226;  // cudaErrorContained, missing from early 12.x
+  switch (static_cast<int>(error)) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case kContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorExternalDevice:
+    case cudaErrorStreamCaptureInvalidated:
+      return true;
+    default:
+      return false;
+  }
+}
+#endif
+
 // Launches nothing if the grid is empty. A refused launch is a bug, because shapes were checked before.
 template <typename... Parameters, typename... Arguments>
 void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kernel)(Parameters...),
@@ -43,6 +78,7 @@ void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kerne
   emulated::Run({.grid = {shape.grid.x, shape.grid.y, shape.grid.z},
                  .block = {shape.block.x, shape.block.y, shape.block.z},
                  .shared_bytes = shape.shared_bytes,
+                 .asks_for_shared = AsksForShared(shape),
                  .cluster = shape.cluster,
                  .registers = shape.registers},
                 [&] { kernel(static_cast<Parameters>(arguments)...); });
@@ -58,12 +94,12 @@ void Launch(const LaunchShape& shape, const LaunchContext& context, void (*kerne
   config.attrs = &cluster;
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
   cudaError_t error = cudaSuccess;
-  if (shape.shared_bytes > 48 << 10) {
-    error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
+  if (AsksForShared(shape)) {
+    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shape.shared_bytes));
   }
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
-  if (error == cudaSuccess) return;
+  if (error == cudaSuccess || IsOfFormerWork(error)) return;
   std::fprintf(stderr, "a CUDA kernel could not be launched: %s\n", cudaGetErrorString(error));
   std::abort();
 #endif

@@ -35,7 +35,7 @@ TEST(NcclLibraryTest, TheMachinesRefusesRanksWithoutGpusOfTheirOwn) {
   const auto nccl = LoadNccl();
   if (!nccl.ok()) GTEST_SKIP() << nccl.status().message();
   const auto meets = [&](Communicator& peers) {
-    return NcclCommunicator::Create(*nccl, peers, {.timeout_seconds = 20}).status();
+    return NcclCommunicator::Create(*nccl, peers, {.timeout_seconds = 20}, std::make_shared<NcclSiblings>()).status();
   };
   for (const absl::Status& result : StatusOfRanks(2, meets)) {
     EXPECT_THAT(std::string(result.message()),

@@ -1,5 +1,6 @@
-// What g++ calls at every load and store of a file compiled with -fsanitize=thread. The kernels are compiled so, and no
-// library of that sanitizer is linked: these take its place.
+// What g++ calls at every load and store of a file compiled with -fsanitize=thread, and with -fsanitize=alignment where
+// an address is not aligned as its type is, which no GPU forgives. The kernels are compiled so, and no library of those
+// sanitizers is linked: these take its place.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -8,6 +9,21 @@
 
 using angel_ptm::emulated::Access;
 using angel_ptm::emulated::OnAccess;
+using angel_ptm::emulated::OnMisaligned;
+
+namespace {
+
+// As g++ lays them out.
+struct TypeMismatch {
+  struct {
+    const char* file;
+    std::uint32_t line, column;
+  } place;
+  const void* type;
+  unsigned char log2_alignment, kind;
+};
+
+}  // namespace
 
 extern "C" {
 
@@ -32,6 +48,10 @@ void __tsan_read_range(void* p, std::size_t bytes) {
 }
 void __tsan_write_range(void* p, std::size_t bytes) {
   OnAccess(reinterpret_cast<std::uintptr_t>(p), bytes, Access::kWrite, __builtin_return_address(0));
+}
+void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, void* p) {
+  OnMisaligned(reinterpret_cast<std::uintptr_t>(p), std::size_t{1} << data->log2_alignment,
+               __builtin_return_address(0));
 }
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}

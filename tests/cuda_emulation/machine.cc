@@ -57,7 +57,7 @@ void Machine::Launch(const LaunchShape& shape, const std::function<void()>& thre
   const unsigned blocks = Count(shape.grid);
   const int threads = block_threads_ * shape.cluster;
   if (blocks == 0 || block_threads_ < 1 || block_threads_ > kThreadsMax || shape.cluster < 1 ||
-      shape.grid.x % static_cast<unsigned>(shape.cluster) != 0 || shape.shared_bytes > kSharedBytesMax ||
+      shape.grid.x % static_cast<unsigned>(shape.cluster) != 0 || shape.shared_bytes > SharedBytesOf(shape) ||
       threads + kBulkAgents + kMatrixAgents > std::min(kAgentsMax, kFibersMax)) {
     Report(Fault::kLaunch, nullptr,
            absl::StrCat(blocks, " blocks of ", block_threads_, " threads and ", shape.shared_bytes,

@@ -23,7 +23,12 @@
 
 namespace angel_ptm::emulated {
 
-inline constexpr std::size_t kSharedBytesMax = 227 << 10;
+// Of a block: what it has unasked, and asked for by a kernel of sm_80, which is one without setmaxnreg, and of sm_90.
+inline constexpr std::size_t kSharedBytesUnasked = 48 << 10, kSharedBytesSm80 = 163 << 10, kSharedBytesMax = 227 << 10;
+inline std::size_t SharedBytesOf(const LaunchShape& shape) {
+  if (!shape.asks_for_shared) return kSharedBytesUnasked;
+  return shape.registers > 0 ? kSharedBytesMax : kSharedBytesSm80;
+}
 inline constexpr int kLanes = 32, kWarpgroup = 128, kThreadsMax = 1024;
 // Agents besides the threads: bulk copies use these numbers in turn; each warpgroup's matrix unit has its own.
 inline constexpr int kBulkAgents = 64, kMatrixAgents = 16;

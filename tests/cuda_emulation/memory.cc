@@ -17,6 +17,7 @@ namespace {
 
 // A window: nothing, dynamic shared memory, nothing, the arrays of fixed size, with gaps between them.
 constexpr std::uint32_t kDynamicBegin = 1024, kArraysBegin = 230 << 10, kArrayGap = 64;
+constexpr std::uint32_t kDynamicAlignment = 1024;  // APTM_DYNAMIC_SHARED
 constexpr int kPoison = 0xff;
 constexpr std::size_t kAllocationAlignment = 256, kAllocationGap = 512;
 
@@ -296,6 +297,15 @@ void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const vo
   }
 }
 
+void OnMisaligned(std::uintptr_t address, std::size_t alignment, const void* at) {
+  Machine& machine = Machine::Get();
+  if (!machine.in_kernel() || address - kArena >= kArenaBytes) return;
+  machine.Stop(Fault::kAlignment, at,
+               absl::StrCat("an access that wants ", alignment, " bytes, at ",
+                            address >= kDeviceMemory ? DeviceName(address)
+                                                     : SharedName(static_cast<std::uint32_t>(address - kArena))));
+}
+
 void* SharedArray(const char* file, int line, std::size_t bytes, std::size_t alignment) {
   Machine& machine = Machine::Get();
   Memory& memory = Memory::Get();
@@ -306,7 +316,10 @@ void* SharedArray(const char* file, int line, std::size_t bytes, std::size_t ali
     const auto align = static_cast<std::uint32_t>(std::max<std::size_t>(alignment, 16));
     const std::uint32_t begin = (end + kArrayGap + align - 1) / align * align;
     end = begin + static_cast<std::uint32_t>(bytes);
-    if (end > kSharedWindow || machine.shape().shared_bytes + (end - kArraysBegin) > kSharedBytesMax) {
+    // Behind the arrays dynamic memory begins where any is aligned to.
+    const LaunchShape& shape = machine.shape();
+    const std::uint32_t arrays = end - kArraysBegin, unit = shape.shared_bytes > 0 ? kDynamicAlignment : 1;
+    if (end > kSharedWindow || shape.shared_bytes + (arrays + unit - 1) / unit * unit > SharedBytesOf(shape)) {
       machine.Stop(Fault::kLaunch, __builtin_return_address(0), "more shared memory than a block has");
     }
     at->second = {begin, bytes};

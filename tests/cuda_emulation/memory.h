@@ -40,6 +40,9 @@ enum class Proxy { kGeneric, kAsync };
 // accumulators are checked.
 void OnAccess(std::uintptr_t address, std::size_t bytes, Access access, const void* at);
 
+// Reports an access of a type that requires another alignment.
+void OnMisaligned(std::uintptr_t address, std::size_t alignment, const void* at);
+
 // Checks that the access is not to registers that a wgmma in flight adds to.
 void CheckAccumulators(std::uintptr_t address, std::size_t bytes, const void* at);
 

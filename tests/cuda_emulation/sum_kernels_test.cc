@@ -78,7 +78,8 @@ TEST(CudaAddRmsNormTest, GradientsAgreeWithTheReference) {
   TestAddRmsNormGrad<float>(5, 264, true, false);
   TestAddRmsNormGrad<BFloat16>(5, 264, true, true);
   TestAddRmsNormGrad<float>(3, 37, false, true);
-  TestAddRmsNormGrad<BFloat16>(266, 8, false, false);  // more tokens than blocks
+  TestAddRmsNormGrad<BFloat16>(266, 8, false, false);    // more tokens than blocks
+  TestAddRmsNormGrad<BFloat16>(2, 12288, false, false);  // as much shared memory as is there unasked
 }
 
 TEST(CudaSquareSumTest, HasTheHostsBits) {
@@ -136,11 +137,11 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
   }
 }
 
-// Blocks of ranks but this one's own, which lies elsewhere.
+// Blocks of ranks but this one's own, which lies elsewhere; one behind the other, or each aligned to `unit` bytes.
 template <typename To, typename From>
-void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate) {
+void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate, std::int64_t unit = 64) {
   std::mt19937 random(12);
-  const std::int64_t stride = (n * std::int64_t{sizeof(From)} + 63) / 64 * 64;
+  const std::int64_t stride = (n * std::int64_t{sizeof(From)} + unit - 1) / unit * unit;
   const std::vector<From> blocks = RandomElements<From>(stride / std::int64_t{sizeof(From)} * ranks, random),
                           own = RandomElements<From>(n, random);
   const std::vector<To> before = RandomElements<To>(n, random);
@@ -178,6 +179,8 @@ TEST(CudaOrderedSumTest, HasTheHostsBits) {
   TestOrderedSum<float, BFloat16>(75, 2, 1, false);
   TestOrderedSum<BFloat16, BFloat16>(1003, 3, 2, false);
   TestOrderedSum<BFloat16, float>(64, 2, 0, false);
+  TestOrderedSum<float, float>(1001, 3, 1, true, 1);
+  TestOrderedSum<BFloat16, BFloat16>(1001, 3, 1, false, 1);
 }
 
 // Into the place of this rank's own addends.

@@ -53,7 +53,7 @@ class Rank {
         device_(OrDie(Device::Open(api_, 0, 1))),
         stream_(OrDie(DeviceStream::Create(*device_))),
         made_(NcclCollectives::Create(nccl, {.nccl = {.sum = &LaunchFakeSum, .wait = wait}, .sums = sums}, peers,
-                                      *stream_)) {}
+                                      *stream_, std::make_shared<NcclSiblings>())) {}
 
   absl::Status status() const { return made_.status(); }
   NcclCollectives& collectives() { return **made_; }
@@ -258,6 +258,39 @@ TEST(NcclCollectivesTest, ALostPeerEndsTheWaitOfAStream) {
   EXPECT_EQ(results[0], absl::UnavailableError("rank 1 died"));
   EXPECT_EQ(results[2], absl::UnavailableError("rank 1 died"));
   EXPECT_EQ(nccl->aborted(), 3);
+  EXPECT_EQ(nccl->open(), 0);
+}
+
+// In nodes a stream waits in one communicator and goes on to the next, and none of them ends while a call of another is
+// waited for.
+TEST(NcclCollectivesTest, ALostPeerEndsTheWaitOfAStreamAmongNodes) {
+  const auto nccl = std::make_shared<FakeNccl>();
+  std::atomic<bool> lost = false;
+  std::atomic<int> begun = 0;
+  const auto poll = [&](double) { return lost ? absl::UnavailableError("rank 3 died") : absl::OkStatus(); };
+  const auto reduces = [&](Communicator& world) -> absl::Status {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> nodes, CreateNodes(world, 2));
+    Rank rank(*nodes, nccl, {.timeout_seconds = 30, .poll = poll});
+    RETURN_IF_ERROR(rank.status());
+    RETURN_IF_ERROR(Gathers(rank, *nodes, 256));
+    if (++begun; world.rank() == 3) {
+      while (begun < 4) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      lost = true;
+      return absl::OkStatus();
+    }
+    constexpr int64_t kElements = 2048;
+    const std::vector<std::byte> sum(kElements * sizeof(float)),
+        room(static_cast<size_t>(ReduceScratchBytes(kElements, WorldOf(*nodes))));
+    const std::span<std::byte> dst = rank.Place(sum), scratch = rank.Place(room);
+    const std::vector<std::byte> addends = RandomAddends(world.rank(), DType::kFloat32, kElements * world.size());
+    RETURN_IF_ERROR(rank.collectives().ReduceScatter({dst, DType::kFloat32}, {rank.Place(addends), DType::kFloat32},
+                                                     false, scratch, {"sum"}));
+    RETURN_IF_ERROR(rank.stream().Await());
+    return rank.collectives().status();
+  };
+  const auto results = StatusOfRanks(4, reduces);
+  for (const int rank : {0, 1, 2}) EXPECT_EQ(results[rank], absl::UnavailableError("rank 3 died")) << rank;
   EXPECT_EQ(nccl->open(), 0);
 }
 

@@ -37,6 +37,8 @@ TEST(DeviceOpenTest, SaysWhyThereIsNone) {
   EXPECT_EQ(Refusal({.devices = 2}, 3), "this machine has 2 GPUs, wanted one for each of its 3 ranks");
   EXPECT_EQ(Refusal({.properties = {"Tesla V100", 7, 0}}),
             "GPU 0 (Tesla V100) has compute capability 7.0, this program has kernels for 8.x and 9.0");
+  EXPECT_EQ(Refusal({.properties = {"RTX 4090", 8, 9, 99 << 10}}),
+            "GPU 0 (RTX 4090) has 99.0 KiB of shared memory for a block, this program's kernels need 163 KiB");
   EXPECT_EQ(Refusal({.codes = {{"SetDevice", kDevicesUnavailable}}}),
             "another process has GPU 0 (Fake H200) to itself");
   EXPECT_EQ(Refusal({}), "");

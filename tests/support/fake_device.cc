@@ -200,6 +200,7 @@ DeviceCode FakeDevice::RecordEvent(void* event, void* stream) {
   return Injected("RecordEvent");
 }
 DeviceCode FakeDevice::QueryEvent(void* event) {
+  const std::lock_guard<std::mutex> freeing(freeing_);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (failed_ != kDeviceSuccess) return failed_;
   const auto& latest = static_cast<Event*>(event)->latest;

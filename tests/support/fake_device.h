@@ -33,7 +33,7 @@ struct FakeDeviceOptions {
   unsigned seed = 0;
   int devices = 1;
   int driver_version = 13000;
-  DeviceProperties properties = {"Fake H200", 9, 0};
+  DeviceProperties properties = {"Fake H200", 9, 0, 227 << 10};
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t taken_bytes = 0;                  // by another process
   std::map<std::string, DeviceCode> codes;  // by call, e.g. {"DeviceCount", 35}: what it returns, always
@@ -100,6 +100,11 @@ class FakeDevice : public DeviceApi {
   // is called often while some thread waits for the device. Both run under the device's lock and must not call the
   // device, except ResolveInWork.
   static void PutWaiting(void* stream, std::function<bool()> ready, std::function<void(FakeDevice&)> work);
+  // Does what a call that frees memory does: waits for all streams, while others that ask for events wait for it.
+  void AwaitAll() {
+    const std::lock_guard<std::mutex> lock(freeing_);
+    WorkUntil([] { return false; });
+  }
   // Where work finds [memory, memory + bytes), host or device memory; null, with a sticky error, if it is neither.
   std::byte* ResolveInWork(const void* memory, int64_t bytes) { return Resolve(memory, bytes); }
   // Where work finds the device memory at `memory`; null if that is not device memory.
@@ -144,7 +149,8 @@ class FakeDevice : public DeviceApi {
   void TranslateWords(void* arguments, size_t bytes);
 
   const FakeDeviceOptions options_;
-  std::mutex mutex_;  // guards all below; work is done under it
+  std::mutex freeing_;  // held by AwaitAll; before mutex_
+  std::mutex mutex_;    // guards all below; work is done under it
   std::mt19937 random_;
   Rooms memory_, locked_;
   std::map<std::thread::id, Ranges> ranges_;

@@ -47,6 +47,7 @@ struct FakeNccl::Comm {
   NcclCode error = kNcclSuccess;
   bool aborted = false, open = true, parts = false;
   int asks = kAsks;
+  void* stream = nullptr;          // of its last call
   std::shared_ptr<Group> pending;  // called, and not yet on the stream
 };
 struct FakeNccl::Part {
@@ -130,15 +131,20 @@ NcclCode FakeNccl::CommDestroy(void* comm) {
   return kNcclSuccess;
 }
 NcclCode FakeNccl::CommAbort(void* comm) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  Comm& of = *static_cast<Comm*>(comm);
-  APTM_CHECK(of.open, "a communicator that has ended is aborted");
-  of.open = false;
-  of.aborted = true;
-  of.pending = nullptr;
-  for (auto& [ranks, messages] : of.world->posted) {
-    if (ranks.first == of.rank) messages.clear();
+  void* stream = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Comm& of = *static_cast<Comm*>(comm);
+    APTM_CHECK(of.open, "a communicator that has ended is aborted");
+    of.open = false;
+    of.aborted = true;
+    of.pending = nullptr;
+    for (auto& [ranks, messages] : of.world->posted) {
+      if (ranks.first == of.rank) messages.clear();
+    }
+    stream = of.stream;
   }
+  if (stream != nullptr) FakeDevice::Of(stream).AwaitAll();
   return kNcclSuccess;
 }
 
@@ -174,7 +180,7 @@ NcclCode FakeNccl::Add(Part part, void* comm, void* stream) {
   APTM_CHECK(group->comm == nullptr || (group->comm == *of && group->stream == stream), "a group of several streams");
   APTM_CHECK((*of)->open, "a call of a communicator that has ended");
   group->comm = *of;
-  group->stream = stream;
+  group->stream = (*of)->stream = stream;
   group->parts.push_back(std::move(part));
   return group->parts.size() % 2 == 0 ? kNcclSuccess : kNcclInProgress;
 }

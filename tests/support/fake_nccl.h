@@ -6,6 +6,8 @@
 //   reads send buffers when it gets to the operation.
 // * If a peer does not make the matching call, everybody waits for it, including the device, until the communicator is
 //   aborted.
+// * Abort frees device memory, as NCCL does: it waits for everything that is under way on the device, including calls
+//   of communicators that were not aborted.
 // * Calls that do not match, in kind or bytes, are an error that AsyncError reports to the receiver.
 // * A call made while another is in progress is an error; calls of a group may report that they are in progress. Tests
 //   plant faults by overriding calls (tests/laws/nccl_faults_test.cc). The object must outlive the work on streams.

@@ -130,11 +130,38 @@ Outcome RunHand(const Schedule& schedule, int variant) {
 
 __global__ void Nothing() {}
 
+template <std::size_t kMost, int kRegisters>
 Outcome RunTooMuchShared(const Schedule& schedule, int variant) {
-  const std::size_t bytes = variant == 0 ? 227 << 10 : (227 << 10) + 16;
-  return {
-      Emulate(schedule, [&] { cuda::Launch({.grid = {}, .block = {.x = 32}, .shared_bytes = bytes}, {}, &Nothing); }),
-      true};
+  const std::size_t bytes = variant == 0 ? kMost : kMost + 16;
+  const cuda::LaunchShape shape = {.grid = {}, .block = {.x = 32}, .shared_bytes = bytes, .registers = kRegisters};
+  return {Emulate(schedule, [&] { cuda::Launch(shape, {}, &Nothing); }), true};
+}
+
+__global__ void OneOfAnArray() {
+  APTM_SHARED(int, array, 4);
+  array[0] = 0;
+}
+
+// 48 KB are there unasked, of which the array takes some.
+Outcome RunUnaskedShared(const Schedule& schedule, int variant) {
+  const LaunchShape shape = {
+      .grid = {1, 1, 1}, .block = {1, 1, 1}, .shared_bytes = (47 << 10) + 16, .asks_for_shared = variant == 0};
+  return {Emulate(schedule, [&] { Run(shape, &OneOfAnArray); }), true};
+}
+
+// Four neighbours at a time, from the first or the second.
+__global__ void CopyFour(float* to, const float* from) {
+  *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+}
+
+Outcome RunCopyFour(const Schedule& schedule, int variant) {
+  DeviceArray<float> to(4), from(std::vector<float>(8, 1.0f));
+  return {Emulate(schedule,
+                  [&] {
+                    cuda::Launch({.grid = {}, .block = {}}, {}, &CopyFour, to.data(),
+                                 static_cast<const float*>(from.data()) + variant);
+                  }),
+          true};
 }
 
 }  // namespace
@@ -158,7 +185,10 @@ const std::vector<PlantedFault>& BlockFaults() {
       {"no __syncwarp between lanes", &RunHand, kNoSyncwarp, Fault::kRace, {}},
       {"a counter without atomics", &RunHand, kPlainCounter, Fault::kRace, {}},
       {"a buffer filled again too early", &RunHand, kRefilledEarly, Fault::kRace, {}},
-      {"more shared memory than there is", &RunTooMuchShared, 1, Fault::kLaunch, {}},
+      {"more shared memory than there is", &RunTooMuchShared<227 << 10, 128>, 1, Fault::kLaunch, {}},
+      {"more shared memory than sm_80 has", &RunTooMuchShared<163 << 10, 0>, 1, Fault::kLaunch, {}},
+      {"shared memory that was not asked for", &RunUnaskedShared, 1, Fault::kLaunch, {}},
+      {"a wide access that is not aligned", &RunCopyFour, 1, Fault::kAlignment, {}},
   };
   return faults;
 }
