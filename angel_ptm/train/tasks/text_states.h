@@ -42,7 +42,7 @@ class TextEncoder {
 
 struct EncodeCaptionsOptions {
   std::string cache;           // folder of states that were made before; made if it is not there
-  std::FILE* notes = nullptr;  // what was cut, and what was made again
+  std::FILE* notes = nullptr;  // what was cut, of many captions of some, and what was made again
   ReportProgress progress;     // by encoder: captions looked up, texts encoded, captions written; null: to nobody
 };
 
