@@ -5,8 +5,12 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "angel_ptm/base/bfloat16.h"
 #include "angel_ptm/base/file.h"
@@ -31,11 +35,12 @@ class TextStatesTest : public ::testing::Test {
     ASSIGN_OR_RETURN(const auto clip,
                      TextEncoder::Open(TextEncoderKind::kClip, dir_.path(), kClipLength, options, compute));
     ASSIGN_OR_RETURN(const auto t5, TextEncoder::Open(TextEncoderKind::kT5, dir_.path(), kT5Length, options, compute));
-    return EncodeCaptions(*clip, *t5, captions, {.cache = dir_ / "cache"}, dir_ / output);
+    return EncodeCaptions(*clip, *t5, captions, {.cache = dir_ / "cache", .notes = notes_}, dir_ / output);
   }
   std::string Bytes(const std::string& name) const { return ReadFile(dir_ / name).value_or("none"); }
 
   TemporaryFolder dir_;
+  std::FILE* notes_ = nullptr;
 };
 
 TEST_F(TextStatesTest, ModelsReadTheFile) {
@@ -68,6 +73,20 @@ TEST_F(TextStatesTest, ModelsReadTheFile) {
   const std::vector<float> states(row.t5.begin(), row.t5.end());
   EXPECT_EQ(mask_of(0, true), "xx....x........");
   EXPECT_NE(states, std::vector<float>(row.t5.begin(), row.t5.end()));
+}
+
+// A line for each of a million captions would be all that one sees.
+TEST_F(TextStatesTest, OfManyCutsSomeAreNamed) {
+  char* text = nullptr;
+  size_t bytes = 0;
+  notes_ = open_memstream(&text, &bytes);
+  ASSERT_TRUE(Encode(std::vector<std::string>(23, "fox fox fox fox fox fox fox fox fox fox"), "many").ok());
+  std::fclose(notes_);
+  const std::string said(text, bytes);
+  std::free(text);
+  EXPECT_THAT(said, HasSubstr("warning: caption 20 is longer than the 6 tokens of clip, dropped \""));
+  EXPECT_THAT(said, testing::Not(HasSubstr("caption 21 ")));
+  EXPECT_THAT(said, HasSubstr("warning: 3 captions more, cut to the 6 tokens of clip\n"));
 }
 
 TEST_F(TextStatesTest, ASecondRunEncodesNothing) {

@@ -8,6 +8,7 @@
 #include "angel_ptm/base/checksum.h"
 #include "angel_ptm/base/file.h"
 #include "angel_ptm/base/hash.h"
+#include "angel_ptm/base/text.h"
 #include "angel_ptm/checkpoint/safetensors.h"
 
 namespace angel_ptm {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr char kStates[] = "states", kChecksumKey[] = "xxh3";
 constexpr int64_t kTextsAtOnce = 64;  // between two writes to the cache
+constexpr int64_t kCutsNamed = 20;    // cut captions per encoder that are named; the others are counted
 
 // The texts of one encoder, and where the cache has their states.
 class CachedStates {
@@ -87,12 +89,13 @@ absl::Status CachedStates::EncodeSome(std::span<const std::pair<std::string, siz
 absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
   ASSIGN_OR_RETURN(const uint64_t digest, encoder_.Digest());
   std::map<std::string, size_t> missing;  // from a file to a caption whose states it will have
+  int64_t cut = 0;
   std::vector<float> states(elements());
   for (size_t caption = 0; caption < captions.size(); ++caption) {
     Tell("captions looked up", caption, captions.size());
     texts_.push_back(encoder_.Pieces(captions[caption]));
     const CaptionPieces& text = texts_.back();
-    if (!text.dropped.empty() && options_.notes != nullptr) {
+    if (!text.dropped.empty() && options_.notes != nullptr && ++cut <= kCutsNamed) {
       std::fprintf(options_.notes, "warning: caption %zu is longer than the %lld tokens of %s, dropped \"%s\"\n",
                    caption + 1, static_cast<long long>(encoder_.length()), name_.c_str(), text.dropped.c_str());
     }
@@ -107,6 +110,11 @@ absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
       std::fprintf(options_.notes, "note: %s: it is made again\n", std::string(read.message()).c_str());
     }
     missing[files_.back()] = caption;
+  }
+  if (cut > kCutsNamed) {
+    std::fprintf(options_.notes, "warning: %s more, cut to the %lld tokens of %s\n",
+                 Counted(cut - kCutsNamed, "caption").c_str(), static_cast<long long>(encoder_.length()),
+                 name_.c_str());
   }
   const std::vector<std::pair<std::string, size_t>> all(missing.begin(), missing.end());
   for (size_t at = 0; at < all.size(); at += kTextsAtOnce) {

@@ -43,7 +43,7 @@ class TextEncoder {
 
 struct EncodeCaptionsOptions {
   std::string cache;           // folder of states that were made before; created if missing
-  std::FILE* notes = nullptr;  // receives notes about what was cut and what was made again
+  std::FILE* notes = nullptr;  // receives notes about captions that were cut (of many, some) and what was made again
   ReportProgress progress;     // by encoder: captions looked up, texts encoded, captions written; null: no reports
 };
 
