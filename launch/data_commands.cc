@@ -245,7 +245,7 @@ bool HaveSameIds(const Tokenizer& a, const Tokenizer& b) {
 absl::Status CheckTokenizer(const std::string& from, const std::string& data, const Task& task) {
   ASSIGN_OR_RETURN(const bool exists, PathExists(from + "/tokenizer.json"));
   if (!exists) {
-    std::fprintf(stderr, "note: %s has no tokenizer.json: whether the data have its tokens' ids is not known\n",
+    std::fprintf(stderr, "note: %s has no tokenizer.json, so it is not known whether the data use its token ids\n",
                  from.c_str());
     return absl::OkStatus();
   }

@@ -183,8 +183,8 @@ class Doctor {
     const double typical = MedianOf(rates);
     for (size_t rank = 0; rank < rates.size(); ++rank) {
       if (rates[rank] >= kSlow * typical) continue;
-      Say("note  %s: rank %d on %s has %.0f %% of the median of ranks, which wait for it\n", what, rank, hosts_[rank],
-          100 * rates[rank] / typical);
+      Say("note  %s: rank %d on %s reaches %.0f %% of the median of all ranks, which wait for it\n", what, rank,
+          hosts_[rank], 100 * rates[rank] / typical);
     }
   }
 
@@ -283,9 +283,10 @@ class Doctor {
   // Only rank 0 has the complete cluster.
   absl::Status Write(const Cluster& cluster) const {
     if (world_.rank() != 0 || request_.output.empty()) return absl::OkStatus();
-    RETURN_IF_ERROR(WriteFile(request_.output, absl::StrCat("# Measured by angel-ptm doctor. What its fields mean: "
-                                                            "angel_ptm/config/cluster.proto.\n",
-                                                            ToText(cluster))));
+    RETURN_IF_ERROR(
+        WriteFile(request_.output, absl::StrCat("# Measured by angel-ptm doctor. The fields are described in "
+                                                "angel_ptm/config/cluster.proto.\n",
+                                                ToText(cluster))));
     Say("wrote %s\n", request_.output);
     return absl::OkStatus();
   }

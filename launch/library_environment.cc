@@ -39,7 +39,7 @@ void SetLibraryEnvironment(bool with_teams, char** argv) {
     program[length] = '\0';
     execv(program, argv);
   }
-  std::fprintf(stderr, "angel-ptm: warning: cannot start %s again with %s (%s): it runs slower without\n",
+  std::fprintf(stderr, "angel-ptm: warning: cannot restart %s with %s (%s), so it runs slower\n",
                length > 0 ? program : "the program", settings.c_str(), std::strerror(errno));
 }
 

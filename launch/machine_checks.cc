@@ -22,7 +22,7 @@ using Verdict = MachineCheck::Verdict;
 MachineCheck Memory() {
   const int64_t machine = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE), usable = MachineMemoryBytes();
   if (usable == machine)
-    return {Verdict::kOk, absl::StrCat("memory: ", FormatBytes(machine), ", no control group limits it")};
+    return {Verdict::kOk, absl::StrCat("memory: ", FormatBytes(machine), ", not limited by a control group")};
   return {Verdict::kNote, absl::StrCat("memory: a control group allows ", FormatBytes(usable), " of the machine's ",
                                        FormatBytes(machine))};
 }
@@ -31,7 +31,8 @@ MachineCheck Cores(const MachineUse& use) {
   const int64_t machine = sysconf(_SC_NPROCESSORS_ONLN);
   const std::string text = absl::StrCat("cores: ", use.cores, " of the machine's ", machine, " for ",
                                         Counted(use.ranks, "rank"), " of ", Counted(use.threads, "thread"));
-  if (use.ranks * use.threads > use.cores) return {Verdict::kNote, text + ": more threads than cores take turns"};
+  if (use.ranks * use.threads > use.cores)
+    return {Verdict::kNote, text + "; more threads than cores, so they take turns"};
   if (use.cores < machine) return {Verdict::kNote, text + " (affinity or a control group's quota)"};
   return {Verdict::kOk, text};
 }
@@ -49,8 +50,8 @@ MachineCheck LockedMemory() {
   }
   return {Verdict::kNote,
           absl::StrCat("locked memory: limited to ", FormatBytes(static_cast<int64_t>(limit.rlim_cur)),
-                       "; a host tier that is larger cannot be made known to io_uring, which makes transfers with "
-                       "files slower (ulimit -l, /etc/security/limits.conf)")};
+                       "; a larger host tier cannot be registered with io_uring, which makes file transfers slower "
+                       "(ulimit -l, /etc/security/limits.conf)")};
 }
 
 MachineCheck HugePages() {
@@ -58,17 +59,17 @@ MachineCheck HugePages() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
   std::getline(file, text);
   if (text.find("[never]") != std::string::npos) {
-    return {Verdict::kNote, "huge pages: never; copies of large arenas are slower on small ones"};
+    return {Verdict::kNote, "huge pages: never; copies of large arenas are slower with small pages"};
   }
-  return {Verdict::kOk, absl::StrCat("huge pages: ", text.empty() ? "not told" : text)};
+  return {Verdict::kOk, absl::StrCat("huge pages: ", text.empty() ? "unknown" : text)};
 }
 
 MachineCheck Load() {
   double load = 0;
-  if (getloadavg(&load, 1) != 1) return {Verdict::kNote, "load: not told"};
+  if (getloadavg(&load, 1) != 1) return {Verdict::kNote, "load: unknown"};
   const std::string text = absl::StrFormat("load: %.2f", load);
   if (load < 0.3) return {Verdict::kOk, text};
-  return {Verdict::kNote, text + ", so others may use the machine, and what is measured comes out slower"};
+  return {Verdict::kNote, text + "; other programs may be using the machine, which lowers the measured rates"};
 }
 
 MachineCheck Mpi() {

@@ -135,8 +135,8 @@ absl::Status FillRequest(const Arguments& arguments, PlanRequest& request) {
   if (threads_per_rank == 0 && ranks != local_ranks) {
     std::fprintf(
         stderr,
-        "angel-ptm: note: %d threads per rank are this machine's %d cores over %lld ranks; kernels' workspaces "
-        "grow with threads, so for another machine say --threads-per-rank\n",
+        "angel-ptm: note: planning with %d threads per rank (this machine's %d cores divided among %lld ranks); the "
+        "kernels' workspaces grow with the number of threads, so set --threads-per-rank for another machine\n",
         threads, facts.cores, static_cast<long long>(ranks));
   }
   const int of_machine = cluster ? static_cast<int>(cluster->devices_per_node()) : facts.world_size;
@@ -198,7 +198,7 @@ absl::Status PrintFastest(const PlanRequest& request) {
   std::printf("%s\n%s", ToText(fastest).c_str(),
               PredictionText(prediction, *request.cluster, request.facts.world_size).c_str());
   if (run->task->loss_depends_on_micro_batch()) {
-    std::printf("the micro-batch changes the balance loss, and so what is learned\n");
+    std::printf("the micro-batch changes the balance loss, and therefore what the model learns\n");
   }
   return absl::OkStatus();
 }
@@ -239,8 +239,8 @@ absl::Status PrintPlan(const Arguments& arguments, const PlanRequest& request, c
   }
   if (request.config.device() == TrainConfig::CUDA) {
     std::printf(
-        "beside the tiers: %s of each GPU (memory.device_reserve_bytes); %s of a rank's host memory, page-locked, "
-        "unless NCCL carries units' data\n",
+        "in addition to the tiers: %s of each GPU (memory.device_reserve_bytes); %s of a rank's host memory, "
+        "page-locked, unless NCCL transfers the units' data\n",
         FormatBytes(request.config.memory().device_reserve_bytes()).c_str(),
         FormatBytes(StagingBytes(run.training_plan.layout)).c_str());
   }

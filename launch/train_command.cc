@@ -121,7 +121,7 @@ absl::StatusOr<Communicator*> WithNodes(const WorldShape& shape, Communicator& w
                                         std::unique_ptr<Communicator>& nodes) {
   if (!shape.has_nodes()) return &world;
   ASSIGN_OR_RETURN(nodes, CreateNodes(world, shape.ranks_per_node));
-  if (world.rank() == 0) std::printf("sums: of %d ranks of a node, then of nodes\n", shape.ranks_per_node);
+  if (world.rank() == 0) std::printf("sums: over the %d ranks of a node, then over the nodes\n", shape.ranks_per_node);
   return nodes.get();
 }
 
@@ -190,8 +190,8 @@ absl::Status TrainOneRank(MpiWorld& world, const TrainConfig& config, const RunF
   if (world.rank() == 0) std::printf("transport: %s\n", world.transport_description().c_str());
   if (world.rank() == 0 && !world.nodes_are_regular() && config.communication().ranks_per_node() == 0) {
     std::printf(
-        "note: the machines have different numbers of ranks, or not neighbours (mpirun --map-by slot numbers them "
-        "so), so each rank's data crosses the network on its own\n");
+        "note: the machines have different numbers of ranks, or ranks that are not numbered consecutively (mpirun "
+        "--map-by slot numbers them consecutively), so each rank's data crosses the network separately\n");
   }
   std::unique_ptr<Communicator> nodes;
   const int of_machine = world.nodes_are_regular() ? world.node_size() : 0;
@@ -215,10 +215,11 @@ bool HearEachOther(MpiWorld& world, const absl::Status& memory, const std::share
     if (heard.ok()) *relay = *std::move(created);
   }
   if (!heard.ok() && world.rank() == 0) {
-    std::fprintf(stderr,
-                 "angel-ptm: the ranks cannot hear each other's signs of life, so one that lets others wait for longer "
-                 "than %g s (communication.timeout_seconds) counts as lost: %s\n",
-                 limit_seconds, std::string(heard.message()).c_str());
+    std::fprintf(
+        stderr,
+        "angel-ptm: the ranks cannot receive each other's signs of life, so a rank that keeps others waiting for "
+        "longer than %g s (communication.timeout_seconds) counts as lost: %s\n",
+        limit_seconds, std::string(heard.message()).c_str());
   }
   return heard.ok();
 }

@@ -110,10 +110,10 @@ std::string StarterConfig(const Starter& starter) {
   const std::vector<FieldDescription> fields = ListFields();
   std::string text;
   AppendComment(
-      absl::StrCat(starter.from.empty() ? "A small language model" : "A released language model that trains on",
-                   ", written by angel-ptm init ", absl::CEscape(starter.name),
-                   ". Every field has a default but those marked \"must be set\"; angel-ptm help fields lists "
-                   "all of them."),
+      absl::StrCat(starter.from.empty() ? "A small language model" : "A released language model, trained further",
+                   "; written by angel-ptm init ", absl::CEscape(starter.name),
+                   ". Every field has a default except those marked \"must be set\"; angel-ptm help fields lists "
+                   "every field."),
       "", &text);
   std::vector<std::string> open;
   for (const auto& [path, value] : AllValues(starter)) {

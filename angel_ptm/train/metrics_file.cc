@@ -174,7 +174,7 @@ absl::StatusOr<MetricsFile> MetricsFile::Open(const std::string& directory, int6
     file.note_ = std::move(aside);
   } else if (lines == Lines::kOfEveryStep) {
     const std::string missing = steps.Missing(first_step);
-    if (!missing.empty()) file.note_ = absl::StrCat("warning: ", path, " has a gap: no line of steps ", missing);
+    if (!missing.empty()) file.note_ = absl::StrCat("warning: ", path, " has a gap: no lines for steps ", missing);
   }
   return file;
 }
@@ -200,7 +200,8 @@ absl::Status MetricsFile::AppendLine(const std::string& line) {
   if (unwritten_.size() <= kUnwrittenBytesMax) return written;
   unwritten_.erase(0, unwritten_.find('\n', unwritten_.size() - kUnwrittenBytesMax / 2) + 1);
   if (!std::exchange(lost_lines_, true)) {
-    note_ = absl::StrCat("warning: ", path_, " has had no room for too long: older lines that waited for it are lost");
+    note_ =
+        absl::StrCat("warning: ", path_, " could not be written for too long: older lines that waited for it are lost");
   }
   return written;
 }
@@ -262,7 +263,7 @@ absl::Status MetricsFile::WriteAgain(const char* what_happened) {
   bytes_ = bytes;
   known_begin_ = bytes - static_cast<int64_t>(known_.size());
   lost_its_name_ = false;
-  note_ = absl::StrCat("warning: ", path_, " ", what_happened, " while the run writes it: written again",
+  note_ = absl::StrCat("warning: ", path_, " ", what_happened, " while the run was writing it: written again",
                        complete ? ", all lines" : ", but older lines are lost");
   return absl::OkStatus();
 }

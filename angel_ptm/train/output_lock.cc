@@ -133,13 +133,13 @@ absl::StatusOr<OutputLock> OutputLock::Take(const std::string& directory, const 
     OutputLock lock(fd, path, std::move(made));
     if (*locking == Locking::kNoLocks) {
       lock.note_ = absl::StrCat("warning: the file system of ", directory,
-                                " has no locks: nothing keeps a second run from writing there");
+                                " does not support locks: nothing prevents a second run from writing there");
     } else if (!before.empty()) {
       lock.note_ = absl::StrCat("took over ", path, " of ", before, ", which has ended without removing it");
     }
     // The lock holds even if the disk is too full for its text.
     if (const absl::Status named = WriteHolder(fd, path); !named.ok()) {
-      lock.note_ = absl::StrCat("warning: ", named.message(), "; the lock does not say who holds it");
+      lock.note_ = absl::StrCat("warning: ", named.message(), "; the lock file does not name its holder");
     }
     return lock;
   }

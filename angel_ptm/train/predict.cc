@@ -168,10 +168,11 @@ std::string PredictionText(const StepPrediction& p, const Cluster& cluster, int6
   }
   if (p.file_bytes_per_day > 0) {
     absl::StrAppend(&text, "a node writes ", FormatBytes(static_cast<int64_t>(p.file_bytes_per_day)), " a day to files",
-                    p.endurance_share > 0 ? absl::StrFormat(", %.0f %% of what its drives stand for as long as they "
-                                                            "are warranted",
-                                                            100 * p.endurance_share)
-                                          : "",
+                    p.endurance_share > 0
+                        ? absl::StrFormat(", %.0f %% of the daily writes that its drives are rated for "
+                                          "over their warranty",
+                                          100 * p.endurance_share)
+                        : "",
                     "\n");
   }
   return text;

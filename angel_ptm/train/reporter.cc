@@ -202,7 +202,7 @@ void Reporter::Report(StepMetrics metrics, bool print) {
   const std::string line = ToJson(metrics);
   if (const absl::Status written = file_->AppendLine(line); !written.ok() && !was_behind) {
     run_.Print(absl::StrCat("warning: ", written.message(),
-                            "; training goes on, its lines are kept until they can be written"));
+                            "; training goes on, and its lines are kept until they can be written"));
   }
   run_.Print(file_->TakeNote());
   ReportStep(metrics, line);
@@ -237,7 +237,7 @@ absl::Status Reporter::Finish(double seconds, bool stopped, int64_t steps_done) 
   KeepSheet();
   if (mllog_) Warn(mllog_->Finish(steps_done, stopped ? "aborted" : "success"), &warned_of_mllog_);
   if (report_) {
-    Warn(report_->Finish(stopped ? "stopped as asked; --resume goes on" : ""), &warned_of_report_);
+    Warn(report_->Finish(stopped ? "stopped as asked; --resume continues" : ""), &warned_of_report_);
   }
   if (!file_) return absl::OkStatus();
   const absl::Status flushed = file_->Flush();

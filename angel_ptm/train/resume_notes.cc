@@ -59,8 +59,9 @@ std::vector<std::string> ResumeNotes(const TrainConfig& saved, const TrainState&
   }
   // For imported weights the numerics are not recorded, because they were computed elsewhere.
   if (!difference.unrecorded.empty() && state.next_step > 0) {
-    notes.push_back(absl::StrCat("the checkpoint does not say with which ", absl::StrJoin(difference.unrecorded, ", "),
-                                 " it was made; with others the run continues within rounding"));
+    notes.push_back(
+        absl::StrCat("the checkpoint does not record these numerics: ", absl::StrJoin(difference.unrecorded, ", "),
+                     "; if they differ, the run continues within rounding"));
   }
   return notes;
 }

@@ -61,7 +61,7 @@ absl::StatusOr<std::unique_ptr<FileTier>> OpenFileTier(const NvmeConfig& nvme, i
   *notes = absl::StrCat("file tier: ", FormatBytes(bytes), " a rank in ", nvme.directory(), ", ", store->description());
   if (host.bytes() > 0) {
     const absl::Status registered = store->RegisterBuffer(host.data(), host.bytes());
-    if (!registered.ok()) absl::StrAppend(notes, "\nnote: slower transfers with files: ", registered.message());
+    if (!registered.ok()) absl::StrAppend(notes, "\nnote: file transfers are slower: ", registered.message());
   }
   return std::make_unique<FileTier>(std::move(store));
 }
@@ -180,7 +180,7 @@ absl::Status Run::Close() { return device_side == nullptr ? absl::OkStatus() : d
 absl::Status Run::BindExecutors() {
   if (const OutputConfig& output = config.output(); output.trace_steps() > 0) {
     trace.emplace(plan->training_plan, derived.accumulation_steps, output.trace_first_step(), output.trace_steps());
-    if (gpu != nullptr) Print("note: the trace shows when steps were put on the GPU's streams, not when they ran");
+    if (gpu != nullptr) Print("note: the trace shows when steps were enqueued on the GPU's streams, not when they ran");
   }
   const AdamwConfig& adamw = config.optimizer().adamw();
   const AdamWConstants constants{static_cast<float>(adamw.beta1()), static_cast<float>(adamw.beta2()),

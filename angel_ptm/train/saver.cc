@@ -31,7 +31,7 @@ absl::Status Saver::SaveIfDue(const TrainState& state, bool last) {
   const bool diverging = state.skipped_in_a_row > 0;
   if (diverging && !last) {
     run_.Print(absl::StrCat("warning: no checkpoint of step ", state.next_step, ": ", WhatWasSkipped(state),
-                            "; the checkpoints stay as they are"));
+                            "; the existing checkpoints are kept"));
     return absl::OkStatus();
   }
   return Save(state, /*beside=*/diverging, last);
@@ -58,8 +58,8 @@ absl::Status Saver::Save(const TrainState& state, bool beside, bool last) {
     run_.Print(absl::StrCat("saved ", saved->path, " (", FormatBytes(saved->bytes), ")",
                             saved->warning.empty() ? "" : absl::StrCat("; warning: ", saved->warning)));
     if (beside) {
-      run_.Print(
-          absl::StrCat("warning: this is beside the checkpoints, because ", WhatWasSkipped(state), "; ", WayBack()));
+      run_.Print(absl::StrCat("warning: this one is kept apart from the other checkpoints, because ",
+                              WhatWasSkipped(state), "; ", WayBack()));
     }
     return absl::OkStatus();
   }
@@ -84,10 +84,11 @@ std::string Saver::WayBack() const {
   return absl::StrCat(
       "the last healthy checkpoint is that of step ", healthy, " in ", CheckpointDirectory(run_.config), ": ",
       newest ? std::string("--resume") : absl::StrCat("--resume-from ", healthy),
-      " goes on from it, best with what made the run diverge changed",
-      newest ? "" : absl::StrCat(" (with the newer one, of step ", suspect_step_, ", the next step was non-finite)"),
-      steps.empty() ? ""
-                    : absl::StrCat("; --resume-from also takes the older ones of steps ", absl::StrJoin(steps, ", ")));
+      " continues from it, preferably after a change to what made the run diverge",
+      newest ? "" : absl::StrCat(" (after the newer one, of step ", suspect_step_, ", the next step was non-finite)"),
+      steps.empty()
+          ? ""
+          : absl::StrCat("; --resume-from also accepts the older ones of steps ", absl::StrJoin(steps, ", ")));
 }
 
 }  // namespace angel_ptm

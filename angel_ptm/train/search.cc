@@ -109,7 +109,7 @@ std::string ToText(const LargestModel& largest, const Cluster& cluster, int64_t 
 }
 
 std::string ToText(const FastestRun& fastest) {
-  std::string text = absl::StrCat(fastest.candidates, " candidates: ", fastest.pruned, " left out by arithmetic, ",
+  std::string text = absl::StrCat(fastest.candidates, " candidates: ", fastest.pruned, " ruled out by arithmetic, ",
                                   fastest.refused, " do not fit, ", fastest.planned.size(), " planned\n");
   constexpr size_t kShown = 5;
   for (size_t i = 0; i < std::min(kShown, fastest.planned.size()); ++i) {

@@ -71,7 +71,7 @@ absl::StatusOr<std::string> ChooseCheckpoint(const Run& run) {
     if (!run.options.start_if_none) {
       return absl::NotFoundError(absl::StrCat("--resume: there is no checkpoint in ", directory));
     }
-    run.Print(absl::StrCat("no checkpoint in ", directory, ": the run begins"));
+    run.Print(absl::StrCat("no checkpoint in ", directory, ": the run starts from its first step"));
   }
   return latest.path;
 }
@@ -119,7 +119,7 @@ absl::Status Resume(Run& run, RunStart& start, const Numerics& numerics) {
     const std::vector<std::string>& saved_states = checkpoint.manifest().states;
     if (!spec.saved || spec.start == StateSpec::Start::kZero) continue;
     if (std::find(saved_states.begin(), saved_states.end(), spec.name) != saved_states.end()) continue;
-    run.Print(absl::StrCat("note: the checkpoint has no ", spec.name, ": it begins as the parameters"));
+    run.Print(absl::StrCat("note: the checkpoint has no ", spec.name, ": it starts as a copy of the parameters"));
   }
   for (const std::string& note : ResumeNotes(saved, start.state, run.config, numerics, *run.task)) {
     run.Print(absl::StrCat("note: ", note));
@@ -166,8 +166,8 @@ absl::StatusOr<std::string> MoveNewer(const Run& run, const RunStart& start) {
     RETURN_IF_ERROR(RenamePath(it->path, to));
     steps.insert(steps.begin(), it->step);
   }
-  return absl::StrCat("note: the newer checkpoints, of steps ", absl::StrJoin(steps, ", "), ", are in ", aside,
-                      " now, with a copy of the metrics");
+  return absl::StrCat("note: the newer checkpoints, of steps ", absl::StrJoin(steps, ", "), ", were moved to ", aside,
+                      ", with a copy of the metrics");
 }
 
 // Called on rank 0. Treats samples like the lines of the metrics: the run makes them again when it reaches their steps.

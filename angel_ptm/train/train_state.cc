@@ -150,7 +150,7 @@ absl::StatusOr<TrainConfig> StoredConfig(const CheckpointReader& checkpoint, std
                    ParseStoredConfig(checkpoint.manifest().model_config, checkpoint.path(), &unknown));
   note->clear();
   if (!unknown.empty()) {
-    *note = absl::StrCat("the checkpoint's configuration has what this program does not know, left out: ",
+    *note = absl::StrCat("the checkpoint's configuration has fields that this program does not know and ignores: ",
                          absl::StrJoin(unknown, ", "));
   }
   return config;

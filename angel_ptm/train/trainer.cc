@@ -205,7 +205,7 @@ void Trainer::BeginUpdater() {
     drift_.emplace(lock_free.loss_band(), lock_free.gradient_norm_band());
     drift_->Remember(state_.losses, state_.gradient_norms);
   }
-  if (state_.fell_back) run_.Print("note: the run fell back to the synchronous update before and stays there");
+  if (state_.fell_back) run_.Print("note: the run fell back to the synchronous update earlier and keeps using it");
 }
 
 // All ranks see the same numbers, so all fall back or none does.
@@ -224,7 +224,7 @@ absl::Status Trainer::AfterLockFreeStep() {
   drift_.reset();
   state_.fell_back = metrics_.fell_back = true;
   run_.Print(absl::StrCat("warning: step ", metrics_.step, ": ", why,
-                          ": what waited is updated, and the run goes on synchronously"));
+                          ": pending updates are applied, and the run continues synchronously"));
   return absl::OkStatus();
 }
 
@@ -349,7 +349,7 @@ absl::Status Trainer::MaybeWriteTrace() {
   trace_written_ = true;
   const OutputConfig& output = run_.config.output();
   if (run_.trace->empty()) {
-    run_.Print(absl::StrCat("warning: no trace: the run has not played steps ", output.trace_first_step(), " to ",
+    run_.Print(absl::StrCat("warning: no trace: the run did not execute steps ", output.trace_first_step(), " to ",
                             run_.trace->end_step() - 1, " (output.trace_first_step, output.trace_steps)"));
     return absl::OkStatus();
   }
@@ -357,7 +357,7 @@ absl::Status Trainer::MaybeWriteTrace() {
   const absl::Status written =
       ShareStatus(WriteFile(path, run_.trace->ToJson(run_.rank())), {"trace", state_.next_step}, *run_.control);
   if (absl::IsUnavailable(written)) return written;
-  run_.Print(written.ok() ? absl::StrCat("trace of steps from ", output.trace_first_step(), " on: ", path,
+  run_.Print(written.ok() ? absl::StrCat("trace of the steps from ", output.trace_first_step(), " on: ", path,
                                          run_.communicator.size() > 1 ? ", and one for every other rank" : "")
                           : absl::StrCat("warning: no trace: ", written.message(), "; training goes on"));
   return absl::OkStatus();
@@ -366,7 +366,7 @@ absl::Status Trainer::MaybeWriteTrace() {
 absl::Status Trainer::Loop() {
   if (LastStep()) {
     run_.Print(absl::StrCat("nothing to do: step ", state_.next_step, " is reached and steps is ", run_.config.steps(),
-                            "; a greater steps goes on"));
+                            "; a larger value of steps continues the run"));
     return absl::OkStatus();
   }
   const double begin = Seconds();

@@ -9,7 +9,8 @@ checkpoints=$work/run/checkpoints
 mkdir -p "$checkpoints/step-00000002.tmp"
 touch "$checkpoints/step-00000002.tmp/manifest.json"
 expect "resume where there is none" 1 "--resume: there is no checkpoint in $checkpoints" train --resume
-expect "resume or start where there is none" 0 "no checkpoint in $checkpoints: the run begins" train --resume-or-start
+expect "resume or start where there is none" 0 "no checkpoint in $checkpoints: the run starts from its first step" \
+  train --resume-or-start
 expect "resume or start again" 0 "nothing to do: step 4 is reached" train --resume-or-start
 
 # What cannot be looked into is no reason to take an older checkpoint, nor to crash.

@@ -119,7 +119,7 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
 
   const std::string said = Succeeds(OfRun("train", "second") + "--resume");
   EXPECT_THAT(said, HasSubstr("at step 0"));
-  EXPECT_THAT(said, HasSubstr("the checkpoint has no ema: it begins as the parameters"));
+  EXPECT_THAT(said, HasSubstr("the checkpoint has no ema: it starts as a copy of the parameters"));
   const std::string generate = absl::StrCat("generate --checkpoint ", dir_ / "second", " --steps 2 --prompt ");
   const std::string output = absl::StrCat(" --output ", dir_ / "latents.safetensors");
   EXPECT_THAT(Succeeds(generate + "0 --prompt 5 --sampler ddpm --images 2" + output), HasSubstr("4 latents in "));
@@ -192,7 +192,7 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
     EXPECT_EQ(Slurp(dir_ / "released/" + file), Slurp(dir_ / "again/" + file)) << file;
   }
   EXPECT_THAT(Succeeds("train second.textproto --resume" + small),
-              AllOf(HasSubstr("at step 0"), Not(HasSubstr("does not say"))));
+              AllOf(HasSubstr("at step 0"), Not(HasSubstr("does not record"))));
   EXPECT_THAT(Fails("init third --from absent"), HasSubstr("absent/config.json"));
 }
 

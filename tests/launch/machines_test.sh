@@ -49,8 +49,8 @@ same machines nodes
 same scattered threads
 cmp -s "$work/nodes.numbers" "$work/threads.numbers" && fail "sums of nodes have the bits of all at once"
 says machines "transport: messages (the ranks are on 2 machines), direct reads inside a machine"
-says machines "sums: of 2 ranks of a node, then of nodes"
-says scattered "note: the machines have different numbers of ranks, or not neighbours"
+says machines "sums: over the 2 ranks of a node, then over the nodes"
+says scattered "note: the machines have different numbers of ranks, or ranks that are not numbered consecutively"
 
 # Goes on where all four are on one machine, with the machines' bits if that is asked for.
 train nodes env -- --set communication.local_ranks=4 --set communication.ranks_per_node=2 --set steps=6 --resume

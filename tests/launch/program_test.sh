@@ -30,8 +30,8 @@ expect "plan of what GPUs have beside the tiers" 0 "of a rank's host memory, pag
 expect "plan and its threads" 0 "2 ranks x $(($(nproc) / 2 > 0 ? $(nproc) / 2 : 1)) threads" "$program" plan "${common[@]}" \
   --ranks 2 --set numerics.threads_per_rank=0
 expect "plan for another machine" 0 "2 ranks x 16 threads" "$program" plan "${common[@]}" --ranks 2 --threads-per-rank 16
-[[ $output != *"threads per rank are this machine's"* ]] || failed "a note about threads that were given: $output"
-expect "plan's note about threads" 0 "so for another machine say --threads-per-rank" "$program" plan "${common[@]}" \
+[[ $output != *"threads per rank (this machine's"* ]] || failed "a note about threads that were given: $output"
+expect "plan's note about threads" 0 "so set --threads-per-rank for another machine" "$program" plan "${common[@]}" \
   --ranks 2 --set numerics.threads_per_rank=0
 expect "plan for programs" 0 '"least_device_bytes": ' "$program" plan "${common[@]}" --ranks 2 --json
 expect "plan with its parts" 0 "micro-step, " "$program" plan "${common[@]}" --ranks 2 --graph --listing
@@ -181,7 +181,7 @@ expect "export the last weights" 0 "compared every tensor" "$program" export --c
 cmp -s "$work/hf-average/model.safetensors" "$work/hf-last/model.safetensors" && failed "the average is exported as the last weights"
 expect "an average that is not there" 1 "has no average of the weights" \
   "$program" generate --checkpoint "$work/run" --prompt a --tokens 4 --weights ema
-expect "resume with a new average" 0 "the checkpoint has no ema: it begins as the parameters" \
+expect "resume with a new average" 0 "the checkpoint has no ema: it starts as a copy of the parameters" \
   train_in run --resume --set steps=6 --set optimizer.ema_decay=0.5
 
 # Frozen units keep their weights, and their checkpoints have nothing but these.

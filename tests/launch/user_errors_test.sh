@@ -68,7 +68,7 @@ if [[ $(prepare_images refused 2>&1) != *"no image libraries"* ]]; then
 fi
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
-expect "fewer held-out sequences than asked for" 0 "held-out sequences: those are scored" \
+expect "fewer held-out sequences than asked for" 0 "held-out sequences, all of which are scored" \
   train_in few --set evaluation.every_steps=2 --set evaluation.sequences=100000
 refused "vocabulary smaller than the tokenizer's" "model.hunyuan_lm.vocab_size: smaller than the tokenizer" \
   train --set model.hunyuan_lm.vocab_size=300

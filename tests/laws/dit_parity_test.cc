@@ -200,7 +200,7 @@ TEST_P(DitParity, ValidationLossIsOfAllBuckets) {
     config.mutable_output()->set_directory(absl::StrCat(config.output().directory(), run, sequences));
     const TrainerOutcome outcome = RunTrainer({.configs = {config}, .world_size = 2});
     OrDie(outcome.status());
-    const bool told = outcome.text.find("the validation loss is without size 6x8, of which nothing is held out (") !=
+    const bool told = outcome.text.find("the validation loss leaves out size 6x8, which has no held-out samples (") !=
                       std::string::npos;
     EXPECT_EQ(told, config.model().hunyuan_dit().bucket_size() > 0) << outcome.text;
     const std::string line = Slurp(config.output().directory() + "/metrics.jsonl"), key = "\"validation_loss\": ";

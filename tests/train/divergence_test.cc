@@ -74,8 +74,9 @@ TEST_F(DivergenceTest, NothingIsSavedOrPrunedWhileStepsAreSkipped) {
   const TrainerOutcome outcome = RunTrainer({.configs = {Spoilt()}, .resume = true});
   EXPECT_EQ(outcome.status().code(), absl::StatusCode::kFailedPrecondition) << outcome.status();
   EXPECT_THAT(std::string(outcome.status().message()), HasSubstr("the last healthy checkpoint is that of step 6 in "));
-  EXPECT_THAT(std::string(outcome.status().message()), HasSubstr(": --resume goes on from it"));
-  EXPECT_THAT(std::string(outcome.status().message()), HasSubstr("--resume-from also takes the older ones of steps 4"));
+  EXPECT_THAT(std::string(outcome.status().message()), HasSubstr(": --resume continues from it"));
+  EXPECT_THAT(std::string(outcome.status().message()),
+              HasSubstr("--resume-from also accepts the older ones of steps 4"));
   EXPECT_THAT(outcome.text, HasSubstr("warning: no checkpoint of step 8: the last step was skipped"));
   EXPECT_THAT(Steps(), ElementsAre(4, 6));
 }
@@ -86,7 +87,7 @@ TEST_F(DivergenceTest, ACheckpointWithWhichTheNextStepIsNonFiniteIsNotCalledHeal
   ASSERT_THAT(Steps(), ElementsAre(5, 6));
   const absl::Status status = RunTrainer({.configs = {Spoilt()}, .resume = true}).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("the last healthy checkpoint is that of step 6 in "));
-  EXPECT_THAT(std::string(status.message()), HasSubstr(": --resume-from 6 goes on from it"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(": --resume-from 6 continues from it"));
   EXPECT_THAT(Steps(), ElementsAre(6, 7));
 
   // The way back: what is newer is set aside with its history, so that a later --resume takes the new course.
@@ -121,7 +122,8 @@ TEST_F(DivergenceTest, AStopSavesBesideTheCheckpoints) {
   EXPECT_TRUE(outcome.status().ok()) << outcome.status();
   EXPECT_THAT(Steps(), ElementsAre(4, 6));
   EXPECT_THAT(Steps("diverged"), ElementsAre(9));
-  EXPECT_THAT(outcome.text, HasSubstr("this is beside the checkpoints, because the last 2 steps were skipped"));
+  EXPECT_THAT(outcome.text,
+              HasSubstr("this one is kept apart from the other checkpoints, because the last 2 steps were skipped"));
   EXPECT_THAT(outcome.text, HasSubstr("the last healthy checkpoint is that of step 6 in "));
 }
 

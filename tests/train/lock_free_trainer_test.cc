@@ -255,7 +255,7 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
   wild.insert(wild.end(), {"optimizer.schedule.kind=CONSTANT", "optimizer.adamw.learning_rate=0.5"});
   const TrainConfig config = LockFree("drifts", wild);
   const std::string text = Train(config);
-  EXPECT_THAT(text, HasSubstr("(optimizer.lock_free.loss_band): what waited is updated, and the run goes on "
+  EXPECT_THAT(text, HasSubstr("(optimizer.lock_free.loss_band): pending updates are applied, and the run continues "
                               "synchronously\n"));
   bool fell_back = false;
   for (const nlohmann::json& line : Lines(config)) {
@@ -267,7 +267,8 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
   // A resumed run stays there.
   TrainConfig longer = config;
   longer.set_steps(22);
-  EXPECT_THAT(Train(longer, /*resume=*/true), HasSubstr("fell back to the synchronous update before and stays there"));
+  EXPECT_THAT(Train(longer, /*resume=*/true),
+              HasSubstr("fell back to the synchronous update earlier and keeps using it"));
   EXPECT_EQ(Lines(longer).back()["units_by_lag"].size(), 1u);
   // One that does not drift stays lock-free.
   const TrainConfig calm = LockFree("calm", fields);
@@ -282,7 +283,7 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsRightAfterAResumeIsSeen) {
   EXPECT_THAT(Train(config), Not(HasSubstr("synchronously")));
   config.set_steps(10 + DriftGuard::kWindow);
   config.mutable_optimizer()->mutable_adamw()->set_learning_rate(0.5);
-  EXPECT_THAT(Train(config, /*resume=*/true), HasSubstr("the run goes on synchronously"));
+  EXPECT_THAT(Train(config, /*resume=*/true), HasSubstr("the run continues synchronously"));
 }
 
 TEST_F(LockFreeTrainerTest, WhatItCannotDoIsRefused) {

@@ -329,8 +329,8 @@ TEST(MetricsFileTest, GapsOfTheHistoryAreSaid) {
   EXPECT_EQ(note(Lines(0, 9), 9), "");
   EXPECT_EQ(note(Lines(0, 9), 7), "");
   EXPECT_EQ(note(Lines(0, 3) + Lines(6, 7) + Lines(8, 9), 9),
-            absl::StrCat("warning: ", path, " has a gap: no line of steps 3 to 5, 7"));
-  EXPECT_EQ(note("", 2), absl::StrCat("warning: ", path, " has a gap: no line of steps 0 to 1"));
+            absl::StrCat("warning: ", path, " has a gap: no lines for steps 3 to 5, 7"));
+  EXPECT_EQ(note("", 2), absl::StrCat("warning: ", path, " has a gap: no lines for steps 0 to 1"));
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ TEST(ReportTest, ARunThatIsStillWritingIsSaidToBe) {
   const std::string whole = Lines({0, 1, 2});
   Spill(folder / "run/metrics.jsonl", whole + "{\"step\": 3, \"loss\": 1.2");
   Spill(folder / "run/run.json", ToJson(TinySheet()));
-  EXPECT_TRUE(Has(PageOf(folder / "run"), "ended after 3 of 10 steps; --resume goes on"));
+  EXPECT_TRUE(Has(PageOf(folder / "run"), "ended after 3 of 10 steps; --resume continues"));
   {
     const auto lock = OutputLock::Take(folder / "run");
     ASSERT_TRUE(lock.ok()) << lock.status();
@@ -108,8 +108,8 @@ TEST(ReportTest, GapsAndBadNumbersAreNamedAndDrawnAsGaps) {
   Spill(folder / "run/metrics.jsonl",
         Lines({0, 1, 5}) + ToJson({.step = 6, .loss = NAN, .grad_norm = INFINITY, .skipped = true}) + "\n");
   const std::string page = PageOf(folder / "run");
-  EXPECT_TRUE(Has(page, "run has a gap: metrics.jsonl has no line of steps 2 to 4."));
-  EXPECT_TRUE(Has(page, "loss or gradient norm was not finite in steps 6; curves leave them out."));
+  EXPECT_TRUE(Has(page, "run has a gap: metrics.jsonl has no lines for steps 2 to 4."));
+  EXPECT_TRUE(Has(page, "loss or gradient norm was not finite in steps 6; the curves omit them."));
   const auto points = PlotsOf(page)[0]["series"][0]["points"];
   ASSERT_EQ(points.size(), 5u);
   EXPECT_EQ(points[2], nlohmann::json::parse("[3.0, null]"));
@@ -123,12 +123,12 @@ TEST(ReportTest, FilesThatAreDamagedAreNotes) {
   Spill(folder / "run/experts.jsonl", "{\"step\": 1, \"loads\": \"many\"}\n");
   Spill(folder / "run/samples.jsonl", "{\"prompt\": 5}\n");
   const std::string page = PageOf(folder / "run");
-  EXPECT_TRUE(Has(page, "metrics.jsonl: left out what is not a step behind the one before: lines 3, 5."));
+  EXPECT_TRUE(Has(page, "metrics.jsonl: ignored what is not a step after the previous one: lines 3, 5."));
   EXPECT_TRUE(
-      Has(page, "experts.jsonl: left out what is not a step&#39;s expert loads behind the one before: line 1."));
-  EXPECT_TRUE(Has(page, "samples.jsonl: left out what is not a sample behind the one before: line 1."));
+      Has(page, "experts.jsonl: ignored what is not a step&#39;s expert loads after the previous one: line 1."));
+  EXPECT_TRUE(Has(page, "samples.jsonl: ignored what is not a sample after the previous one: line 1."));
   EXPECT_TRUE(Has(page, "run.json has no proper "));
-  EXPECT_TRUE(Has(page, "There is no run.json that can be read"));
+  EXPECT_TRUE(Has(page, "run.json is missing or cannot be read"));
 }
 
 TEST(ReportTest, TextFromFilesIsEscaped) {
@@ -172,7 +172,7 @@ TEST(ReportTest, ImagesAreInThePage) {
                   "<figure><img alt=\"&lt;西瓜&gt;\" src=\"data:image/png;base64,iVBORw0KGgpwaXhlbHM=\">"
                   "<figcaption>&lt;西瓜&gt;</figcaption></figure>"));
   EXPECT_TRUE(Has(page, "run, step 7"));
-  EXPECT_TRUE(Has(page, "left out what is not an image&#39;s sample behind the one before: lines 2 to 3."));
+  EXPECT_TRUE(Has(page, "ignored what is not an image&#39;s sample after the previous one: lines 2 to 3."));
   EXPECT_TRUE(Has(page, "gone.png"));
   EXPECT_EQ(page.find("<figure>"), page.rfind("<figure>"));
 

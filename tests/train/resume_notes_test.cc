@@ -123,10 +123,11 @@ TEST(ResumeNotesTest, WhatATextDoesNotRecordIsSaid) {
   TrainState state{.next_step = 3};
   state.numerics =
       NumericsFromText("backend cpu, world size 4, threads 1, micro-batch 1 of 4 x 32, head chunk 20, expert block 8");
-  EXPECT_THAT(ResumeNotes(config, state, config, NumericsWith(config), *MakeTask(config, kTokens)),
-              ElementsAre("the numerics change: world size 4 -> 2: the run continues within rounding, not bit for bit",
-                          "the checkpoint does not say with which build, kernels for, matrix library it was made; with "
-                          "others the run continues within rounding"));
+  EXPECT_THAT(
+      ResumeNotes(config, state, config, NumericsWith(config), *MakeTask(config, kTokens)),
+      ElementsAre("the numerics change: world size 4 -> 2: the run continues within rounding, not bit for bit",
+                  "the checkpoint does not record these numerics: build, kernels for, matrix library; if they differ, "
+                  "the run continues within rounding"));
 }
 
 TEST(TrainStateTest, NumericsAreReadBack) {

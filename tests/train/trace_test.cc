@@ -94,7 +94,7 @@ TEST_F(TraceTest, StepsThatTheRunDoesNotPlayAreSaid) {
   config.set_steps(config.steps() + 2);
   const TrainerOutcome resumed = Train(config, 1, /*resume=*/true);
   OrDie(resumed.status());
-  EXPECT_THAT(resumed.text, HasSubstr("warning: no trace: the run has not played steps 0 to 0"));
+  EXPECT_THAT(resumed.text, HasSubstr("warning: no trace: the run did not execute steps 0 to 0"));
 }
 
 // The segment of an update and a micro-batch may move more than the two apart.

@@ -91,7 +91,7 @@ TEST(TrainerMetricsTest, TheReportIsKeptUpAndGoesOnAfterAResume) {
   ASSERT_TRUE(stopped.status().ok()) << stopped.status();
   const std::string directory = config.output().directory();
   const auto page = [&] { return Slurp(directory + "/report.html"); };
-  EXPECT_NE(page().find("stopped as asked; --resume goes on"), std::string::npos);
+  EXPECT_NE(page().find("stopped as asked; --resume continues"), std::string::npos);
   EXPECT_EQ(page().find("http-equiv"), std::string::npos);
   // What a kill would have left: steps behind the checkpoint, a page that still reloads.
   const auto before = ReadRun(directory);

@@ -52,7 +52,7 @@ TEST_F(Version1Test, ResumesWithTheNumbersOfThatTime) {
   const TrainerOutcome outcome = RunTrainer({.configs = {Config()}, .world_size = 2, .resume = true});
   ASSERT_TRUE(outcome.status().ok()) << outcome.status();
   EXPECT_THAT(outcome.text, HasSubstr("step-00000003 at step 3"));
-  EXPECT_THAT(outcome.text, HasSubstr("note: the checkpoint does not say with which build"));
+  EXPECT_THAT(outcome.text, HasSubstr("note: the checkpoint does not record these numerics: build"));
   EXPECT_THAT(outcome.text, Not(HasSubstr("what is learned changes")));
   const auto wanted = Metrics(folder_ / "copy/metrics.jsonl"), got = Metrics(folder_ / "copy/run/metrics.jsonl");
   ASSERT_EQ(wanted.size(), 6u);
@@ -86,7 +86,7 @@ TEST_F(Version1Test, FieldsThatNoLongerExistDoNotLockItUp) {
   const TrainerOutcome outcome = RunTrainer({.configs = {Config()}, .world_size = 2, .resume = true});
   ASSERT_TRUE(outcome.status().ok()) << outcome.status();
   EXPECT_THAT(outcome.text,
-              HasSubstr("note: the checkpoint's configuration has what this program does not know, left out: "
+              HasSubstr("note: the checkpoint's configuration has fields that this program does not know and ignores: "
                         "OptimizerConfig.momentum, TrainConfig.pipeline"));
   char* text = nullptr;
   size_t bytes = 0;

@@ -27,7 +27,7 @@ struct ComparisonSpec {
   const char* title;
   const char* y;
   std::vector<CurveSpec> curves;
-  const char* why_none;  // follows "<run> has none of it: "
+  const char* why_none;  // follows "<run> has no such data: "
 };
 
 const std::vector<ComparisonSpec>& Comparisons() {
@@ -103,7 +103,7 @@ Plot Compare(const ComparisonSpec& spec, const std::vector<RunReport>& runs) {
     }
     if (drawn == 0) {
       const bool seen = !plot.series.empty() && plot.series.back().run == static_cast<int>(r);
-      plot.notes.push_back(absl::StrCat(runs[r].name, " has none of it: ",
+      plot.notes.push_back(absl::StrCat(runs[r].name, " has no such data: ",
                                         seen                           ? "no value is a finite number"
                                         : runs[r].history.lines() == 0 ? "no step has a line yet"
                                                                        : spec.why_none,
@@ -132,10 +132,10 @@ Plot BusyLanes(const RunReport& run, int index) {
                                  100 * busy->points()[i].mean() / point.mean());
     }
   }
-  plot.notes.push_back(plot.points() == 0
-                           ? run.history.lines() == 0 ? "No step has a line yet."
-                                                      : "metrics.jsonl has no busy seconds: an older program wrote it."
-                           : "When rank 0's lanes are busy. They work side by side, so the sum may be more than 100.");
+  plot.notes.push_back(
+      plot.points() == 0 ? run.history.lines() == 0 ? "No step has a line yet."
+                                                    : "metrics.jsonl has no busy seconds: an older program wrote it."
+                         : "Time for which rank 0's lanes are busy. They work in parallel, so the sum may exceed 100.");
   return plot;
 }
 
@@ -153,8 +153,9 @@ Plot Memory(const RunReport& run, const TierTimeline& tier, int index) {
                                  static_cast<double>(tier.classes[c].second[i]) / (1 << 20));
     }
   }
-  plot.notes.push_back(absl::StrCat("As planned, and so in every step: ", FormatBytes(tier.arena_bytes),
-                                    " are reserved. A micro-batch, then from ", tier.update_begin, " on the update."));
+  plot.notes.push_back(absl::StrCat("As planned, and therefore the same in every step: ", FormatBytes(tier.arena_bytes),
+                                    " are reserved. A micro-batch comes first; the update begins at step ",
+                                    tier.update_begin, "."));
   return plot;
 }
 
@@ -166,8 +167,8 @@ void AddMemory(const RunReport& run, int index, std::vector<Plot>* plots) {
   plots->push_back({.id = absl::StrCat("memory-", index),
                     .kind = Plot::Kind::kStacked,
                     .title = "Memory over a step: " + run.name,
-                    .notes = {"There is no run.json that can be read: an older program wrote the run, or it has not "
-                              "begun its first step."}});
+                    .notes = {"run.json is missing or cannot be read: an older program wrote the run, or the run has "
+                              "not begun its first step."}});
 }
 
 std::vector<std::string> Numbered(const char* what, size_t count) {
@@ -188,12 +189,12 @@ Plot ExpertsNow(const RunReport& run, int index) {
     plot.heat = {.rows = Numbered("", run.experts.loads().size()),
                  .columns = Numbered("", experts),
                  .values = run.experts.loads()};
-    plot.notes.push_back(absl::StrCat("Tokens of an expert over the mean of its layer, of all ranks in step ",
-                                      run.experts.last_step(), ": 1 is even."));
+    plot.notes.push_back(absl::StrCat("Tokens of each expert divided by the mean of its layer, over all ranks in step ",
+                                      run.experts.last_step(), "; 1 means an even load."));
   } else if (run.history.Find("expert_balance") == nullptr && run.history.lines() > 0) {
     plot.notes.push_back("The model has no routed experts.");
   } else {
-    plot.notes.push_back("There is no line of experts.jsonl yet: steps with a progress line write one.");
+    plot.notes.push_back("experts.jsonl has no lines yet: every step with a progress line writes one.");
   }
   return plot;
 }
@@ -211,7 +212,7 @@ Plot ExpertsOverSteps(const RunReport& run, int index) {
     for (const CurvePoint& point : curve.points()) row.push_back(point.mean());
   }
   for (const CurvePoint& point : fullest[0].points()) plot.heat.columns.push_back(absl::StrCat(point.first_step));
-  plot.notes.push_back("Tokens of the fullest expert over the layer's mean: 1 is even.");
+  plot.notes.push_back("Tokens of the fullest expert divided by the mean of its layer; 1 means an even load.");
   return plot;
 }
 

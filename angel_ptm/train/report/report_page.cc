@@ -182,11 +182,11 @@ std::string Notes(const std::vector<RunReport>& runs) {
     if (run.history.lines() == 1) notes.push_back(absl::StrCat(run.name, " has one step: its curves are points."));
     if (const StepList& missing = run.history.missing(); missing.count() > 0) {
       notes.push_back(
-          absl::StrCat(run.name, " has a gap: metrics.jsonl has no line of steps ", missing.ToString(), "."));
+          absl::StrCat(run.name, " has a gap: metrics.jsonl has no lines for steps ", missing.ToString(), "."));
     }
     if (const StepList& bad = run.history.non_finite(); bad.count() > 0) {
       notes.push_back(absl::StrCat(run.name, ": loss or gradient norm was not finite in steps ", bad.ToString(),
-                                   "; curves leave them out."));
+                                   "; the curves omit them."));
     }
     for (const auto* of : {&run.notes, &run.sample_notes}) {
       for (const std::string& note : *of) notes.push_back(note + ".");
@@ -226,7 +226,7 @@ std::string Progress(const RunReport& run) {
     row->images.push_back(&image);
   }
   std::string html = absl::StrCat("<p class=\"note\">", EscapeHtml(run.name),
-                                  ": what the model makes of the same noise, by steps of training</p>\n"
+                                  ": what the model makes of the same noise as training proceeds, by step</p>\n"
                                   "<table class=\"progress\">\n<tr><th></th>");
   for (const int64_t step : steps) absl::StrAppend(&html, "<th>", step, "</th>");
   for (const ProgressRow& row : rows) {
@@ -259,8 +259,8 @@ std::string Samples(const std::vector<RunReport>& runs) {
       absl::StrAppend(
           &html, "<p class=\"none\">",
           EscapeHtml(absl::StrCat(run.name, " has no samples: angel-ptm generate --checkpoint ", run.name,
-                                  " --prompt TEXT --output ", run.name, "/samples.jsonl adds a text, with --output ",
-                                  run.name, "/samples images.")),
+                                  " --prompt TEXT --output ", run.name, "/samples.jsonl adds texts; --output ",
+                                  run.name, "/samples adds images.")),
           "</p>\n");
     }
     html += Progress(run) + Images(run);
@@ -293,7 +293,7 @@ std::string StateOf(const RunReport& run) {
   const std::string progress = steps > 0 ? absl::StrCat(done, " of ", Counted(steps, "step")) : Counted(done, "step");
   if (!run.now.empty()) return absl::StrCat(progress, "; ", run.now);
   if (steps == 0) return progress;
-  return done >= steps ? "finished, " + progress : absl::StrCat("ended after ", progress, "; --resume goes on");
+  return done >= steps ? "finished, " + progress : absl::StrCat("ended after ", progress, "; --resume continues");
 }
 
 std::string ReportPage(const std::vector<RunReport>& runs, const PageOptions& options) {
@@ -314,7 +314,7 @@ std::string ReportPage(const std::vector<RunReport>& runs, const PageOptions& op
       "<link rel=\"icon\" href=\"data:,\">\n<title>", EscapeHtml(names), "</title>\n<style>\n",
       Embedded(kDygraphsCss, kDygraphsCssBytes), Embedded(kPageCss, kPageCssBytes), "</style>\n</head>\n<body>\n<h1>",
       EscapeHtml(names), "</h1>\n<p class=\"note\">written ", EscapeHtml(options.written),
-      options.reload_seconds > 0 ? "; a run is still writing, and this page loads itself again" : "", "</p>\n",
+      options.reload_seconds > 0 ? "; a run is still in progress, and this page reloads itself" : "", "</p>\n",
       Notes(runs), Summary(runs), "<div class=\"plots\">\n", sections, "</div>\n", Samples(runs),
       "<script type=\"application/json\" id=\"plots\">", ScriptJson(drawn), "</script>\n<script>\n",
       Embedded(kPageJs, kPageJsBytes), "</script>\n<script>\n", Embedded(kDygraphsJs, kDygraphsJsBytes),

@@ -37,7 +37,7 @@ absl::Status ReadLines(const std::string& path, const char* wanted, std::vector<
   }
   if (file.bad()) return FileError("read", path, errno);
   if (refused.count() > 0) {
-    notes->push_back(absl::StrCat(path, ": left out what is not ", wanted, " behind the one before: line",
+    notes->push_back(absl::StrCat(path, ": ignored what is not ", wanted, " after the previous one: line",
                                   refused.count() > 1 ? "s " : " ", refused.ToString()));
   }
   return absl::OkStatus();

@@ -371,8 +371,8 @@ absl::Status HunyuanDitTask::OpenValidation() {
     validation_.push_back(shares[b] == 0 ? nullptr : std::make_unique<LatentSource>(*held_out_[b], order));
   }
   if (!missing.empty()) {
-    note_ = absl::StrCat("the validation loss is without size ", absl::StrJoin(missing, " and "),
-                         ", of which nothing is held out (", PathOf("validation-" + missing[0], 0), ")");
+    note_ = absl::StrCat("the validation loss leaves out size ", absl::StrJoin(missing, " and "),
+                         ", which has no held-out samples (", PathOf("validation-" + missing[0], 0), ")");
   }
   return absl::OkStatus();
 }

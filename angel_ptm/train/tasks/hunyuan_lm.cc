@@ -116,8 +116,8 @@ absl::Status HunyuanLmTask::Open(TextDataset dataset) {
   validation_.emplace(validation);
   if (validation.sample_count() < config_.evaluation().sequences()) {
     absl::StrAppend(&dataset_.note, dataset_.note.empty() ? "" : "; ", "evaluation.sequences is ",
-                    config_.evaluation().sequences(), ", ", directory, " has ", validation.sample_count(),
-                    " held-out sequences: those are scored");
+                    config_.evaluation().sequences(), ", but ", directory, " has ", validation.sample_count(),
+                    " held-out sequences, all of which are scored");
   }
   return absl::OkStatus();
 }

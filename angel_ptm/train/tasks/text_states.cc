@@ -107,7 +107,7 @@ absl::Status CachedStates::Prepare(const std::vector<std::string>& captions) {
     const absl::Status read = there ? ReadFrom(files_.back(), states) : absl::OkStatus();
     if (there && read.ok()) continue;
     if (there && options_.notes != nullptr) {
-      std::fprintf(options_.notes, "note: %s: it is made again\n", std::string(read.message()).c_str());
+      std::fprintf(options_.notes, "note: %s: the text is encoded again\n", std::string(read.message()).c_str());
     }
     missing[files_.back()] = caption;
   }
