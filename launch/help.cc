@@ -105,9 +105,8 @@ constexpr CommandText kCommandTexts[] = {
     {"encode",
      "--output FILE [--images DIR --autoencoder DIR [--conditions DIR]]\n"
      "          [--clip DIR --t5 DIR [--captions FILE]] [--split train|validation] [--language NAME|all]\n"
-     "          [--posterior mean|sample] [--seed N] [--clip-length N] [--t5-length N] [--cache DIR] [--text-compute "
-     "FP32|BF16]\n"
-     "          [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa LEVEL]",
+     "          [--posterior mean|sample] [--seed N] [--clip-length N] [--t5-length N] [--cache DIR]\n"
+     "          [--text-compute FP32|BF16] [--device-bytes N] [--host-bytes N] [--nvme-directory DIR] [--isa LEVEL]",
      "      Runs frozen encoders to make what latent-space models train on and sample with: latents of images and,\n"
      "      for model.hunyuan_dit, states of captions, or both in one file.",
      "  --output FILE            safetensors file to write: latents, scaled as models see them, and image sizes;\n"
