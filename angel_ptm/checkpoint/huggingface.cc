@@ -211,7 +211,11 @@ absl::StatusOr<WeightsReader> OpenHuggingFace(const std::string& path, const Par
                                               const HunyuanLmShape& model) {
   ASSIGN_OR_RETURN(const HuggingFaceModel there, ReadHuggingFaceModel(path));
   const HunyuanLmShape& s = there.shape;
-  const auto text = [](const auto& value) { return absl::StrCat(value); };
+  // All digits of a number, of which absl::StrCat keeps six.
+  const auto text = [](const auto& value) {
+    char digits[32];
+    return std::string(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);
+  };
   const auto truth = [](bool value) { return std::string(value ? "true" : "false"); };
   const std::tuple<const char*, std::string, std::string> fields[] = {
       {"vocab_size", text(model.vocab_size), text(s.vocab_size)},

@@ -254,6 +254,10 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
   shape = Shape(false, true);
   shape.num_hidden_layers = 1;
   EXPECT_THAT(import_as(shape), AllOf(HasSubstr("num_hidden_layers"), HasSubstr("has a tensor model.layers.1")));
+  // Numbers that agree in six digits.
+  shape = Shape(false, true);
+  shape.rope_theta = 10000.001;
+  EXPECT_THAT(import_as(shape), HasSubstr("rope_theta: the configuration is of another model, wanted 10000.001, got "));
 }
 
 // The same model in the words of transformers 5 and of Tencent, and what is no model of ours.
