@@ -118,6 +118,11 @@ absl::StatusOr<std::vector<GeneratedText>> Generator::Run() {
       // The table may have more rows than the tokenizer has tokens. The extra rows mean nothing.
       const std::span<const float> row(logits.data() + static_cast<int64_t>(r) * columns,
                                        static_cast<size_t>(std::min<int64_t>(columns, tokenizer_->vocabulary_size())));
+      if (!std::all_of(row.begin(), row.end(), [](float logit) { return std::isfinite(logit); })) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "prompt ", r + 1, ", token ", texts[r].tokens.size() + 1, ": wanted finite logits, got NaN or ",
+            "infinity: the checkpoint's training diverged, or its weights overflow"));
+      }
       input[r] = SampleToken(row, options_, r, at, order);
       ended[r] = ended[r] || input[r] == tokenizer_->end_of_text_id() ||
                  static_cast<int64_t>(texts[r].tokens.size()) == options_.tokens_max;

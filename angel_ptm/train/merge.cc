@@ -54,8 +54,8 @@ absl::Status Merger::CheckShares() {
     }
     all_shares_ += input.share;
   }
-  if (all_shares_ > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError("--share: wanted a sum above 0, got 0");
+  if (all_shares_ > 0 && std::isfinite(all_shares_)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--share: wanted a finite sum above 0, got ", all_shares_));
 }
 
 absl::StatusOr<std::vector<CheckpointFile>> Merger::FilesOf(const CheckpointReader& checkpoint) const {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <numbers>
 #include <numeric>
 #include <vector>
@@ -15,7 +16,9 @@
 #include "angel_ptm/checkpoint/checkpoint.h"
 #include "angel_ptm/data/dataset.h"
 #include "angel_ptm/data/loader.h"
+#include "angel_ptm/train/task.h"
 #include "angel_ptm/train/train_state.h"
+#include "comm/local.h"
 #include "nlohmann/json.hpp"
 #include "tests/laws/trainer_run.h"
 #include "tests/support/temporary_folder.h"
@@ -152,6 +155,36 @@ TEST(GenerateTest, OnlyTokensOfTheTokenizerAreSampled) {
   ASSERT_TRUE(texts.ok()) << texts.status();
   for (const GeneratedText& text : *texts) {
     for (int32_t token : text.tokens) EXPECT_LT(token, kTinyVocabulary);
+  }
+}
+
+// NaN is neither above nor below another logit, so what would be sampled is any token.
+TEST_P(TrainedModelTest, LogitsThatAreNotFiniteAreRefused) {
+  const TemporaryFolder folder;
+  const TrainConfig config = Config(GetParam());
+  const auto trained = CheckpointReader::Open(Checkpoint(config));
+  ASSERT_TRUE(trained.ok()) << trained.status();
+  CheckpointOptions diverged{.directory = folder.path(), .model_config = trained->manifest().model_config};
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    diverged.files.push_back({name, trained->ReadCopiedFile(name).value()});
+  }
+  const Graph graph = MakeTask(config, kTinyVocabulary)->BuildEvaluation(kParameterState);
+  std::vector<StateSlice> slices;
+  for (UnitId unit = 0; unit < static_cast<UnitId>(graph.units().size()); ++unit) {
+    slices.push_back({.unit = unit, .read = [](int64_t, std::span<float> out) {
+                        std::fill(out.begin(), out.end(), std::numeric_limits<float>::quiet_NaN());
+                        return absl::OkStatus();
+                      }});
+  }
+  LocalWorld world(1);
+  const auto saved = WriteCheckpoint(diverged, graph, slices, {.step = 12, .json = trained->manifest().trainer_state},
+                                     *world.Create(0));
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  for (const double temperature : {0.0, 1.0}) {
+    const auto texts = Generate(saved->path, {.prompts = {"pages"}, .tokens_max = 4, .temperature = temperature});
+    EXPECT_NE(texts.status().message().find("prompt 1, token 1: wanted finite logits, got NaN or infinity"),
+              std::string::npos)
+        << texts.status();
   }
 }
 

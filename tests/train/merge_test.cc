@@ -101,6 +101,8 @@ TEST_F(MergeTest, RefusesWhatIsNoMean) {
   EXPECT_THAT(error({.inputs = {{Step(2)}, {of_other}}, .output = folder_ / "out"}), HasSubstr("rope_theta"));
   EXPECT_THAT(error({.inputs = {{Step(2), -1}, {Step(4)}}, .output = folder_ / "out"}), HasSubstr("--share"));
   EXPECT_THAT(error({.inputs = {{Step(2), 0}, {Step(4), 0}}, .output = folder_ / "out"}), HasSubstr("--share"));
+  EXPECT_THAT(error({.inputs = {{Step(2), 1e308}, {Step(4), 1e308}}, .output = folder_ / "out"}),
+              HasSubstr("--share: wanted a finite sum above 0, got inf"));
   EXPECT_THAT(error({.inputs = {{Step(2)}, {Step(4)}}, .output = other.output().directory()}),
               HasSubstr("wanted a folder without checkpoints"));
   EXPECT_THAT(error({.inputs = {{of_other}, {of_other}}, .weights = "ema", .output = folder_ / "out"}),
