@@ -1,5 +1,5 @@
-// What g++ calls at every load and store of a file compiled with -fsanitize=thread. The kernels are compiled so, and no
-// library of that sanitizer is linked: these take its place.
+// The functions that g++ calls at every load and store of a file compiled with -fsanitize=thread. The kernels are
+// compiled so, and that sanitizer's library is not linked: these functions replace it.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -1,4 +1,4 @@
-// CUDA kernels that add up: norms, squares, losses, rows of a table.
+// CUDA kernels that sum: norms, squares, losses, rows of a table.
 #include <cmath>
 #include <type_traits>
 
@@ -136,7 +136,7 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
   }
 }
 
-// Blocks of ranks but this one's own, which lies elsewhere.
+// The blocks of all ranks except this one's own, which lies elsewhere.
 template <typename To, typename From>
 void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate) {
   std::mt19937 random(12);
@@ -180,7 +180,7 @@ TEST(CudaOrderedSumTest, HasTheHostsBits) {
   TestOrderedSum<BFloat16, float>(64, 2, 0, false);
 }
 
-// Into the place of this rank's own addends.
+// The result may take the place of this rank's own addends.
 TEST(CudaOrderedSumTest, MayOverwriteItsOwnAddends) {
   const std::vector<float> before = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
   DeviceArray<float> blocks(std::vector<float>(32, 0.5f)), dst(before);
