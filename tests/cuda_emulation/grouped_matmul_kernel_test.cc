@@ -21,7 +21,7 @@ struct GroupedLaunchers {
 constexpr GroupedLaunchers kPlain = {&cuda::LaunchGroupedMatmul, &cuda::LaunchGroupedMatmulGradWeight};
 constexpr GroupedLaunchers kGroupedSm90a = {&cuda::LaunchGroupedMatmulSm90a, &cuda::LaunchGroupedMatmulGradWeightSm90a};
 
-// Rows of tokens and of gradients; padding rows are zero. The array ends after the active blocks.
+// Rows of tokens and of gradients; padding rows are zero. The arrays end after the active blocks.
 template <typename S>
 struct GroupedExperts {
   GroupedExperts(const RoutingShape& s, std::int64_t width_n, std::int64_t width_k)

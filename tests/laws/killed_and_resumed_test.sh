@@ -3,7 +3,7 @@
 # twice. Resumed, it ends with the numbers and the weights of a run that was never killed. Models: a dense one without
 # accumulation, a mixture of experts with it. Every part of a killed run has another ZeRO stage, page size and device
 # budget, at which pages move; the last part keeps state in files. With mpirun, one of its two ranks is killed and
-# mpirun ends the other; without, the two ranks are threads of one process. One of the parts uses the other transport.
+# mpirun ends the other, and the second part runs as threads. Without, all parts are two threads of one process.
 set -u
 source "$(dirname -- "${BASH_SOURCE[0]}")/../support/processes.sh"
 program=$1

@@ -89,7 +89,7 @@ TEST(LockFreeTest, SabotageIsFound) {
   const TinyResult wanted = Trained(run, 2);
   // Parameters are published one step late.
   EXPECT_NE(Trained(LockFree(run, 1, {}, 2), 2).Difference(wanted), "");
-  // Gradients never arrive: a filled mailbox is cleared before it is read.
+  // Gradients never arrive: a mailbox that already holds some is cleared.
   TinyRun lost = LockFree(run, 0, {}, 2);
   lost.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     for (const StateView& view : StateViews(layout, machine)) {
