@@ -63,7 +63,7 @@ void Send(int pipe_end, const std::string& text) {
   APTM_CHECK(write(pipe_end, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
 }
 
-// Large enough for several writes per file, so that kills hit every stage.
+// Large enough that a save takes many writes, so that kills hit every stage.
 Graph KillGraph() { return MakeGraph({{"a", {{150, 1000}}}, {"b", {{35, 1000}}}}); }
 
 // A child process that saves one step after the other, or the same step again and again, and reports each until it is
